@@ -13,7 +13,7 @@ import pytest
 from tests.acceptance.command import Running, environment, run
 from tests.items import feature
 from tests.net.memory import Answer
-from tests.net.wire_server import ReceivedRequest, WireServer
+from tests.net.wire_server import ReceivedRequest, WireServer, json_answer
 from tests.ran import Ran
 from tests.serving import serving_files
 
@@ -106,10 +106,31 @@ def test_retry_ordered_requests_only_what_was_not_ready(host, mirror, tmp_path):
     assert report(host, mirror)["assets_failed"] == 3
     document = next((tmp_path / "m").glob("c/i3/i3.json"))
     document.write_bytes(b"{}")  # a repair would read the item again
+    (tmp_path / "other.json").write_text(json.dumps(feature("o", {"data": host.url("/a/1")})))
+    report(host, ["mirror", str(tmp_path / "other.json"), *mirror[2:]])  # nothing of it is ordered
     host.statuses = {}
     report(host, ["retry", "--ordered", *mirror[2:]])
     assert host.requested() == ["/a/0"]
-    assert run(["status", str(tmp_path / "m"), "--json"], environment()).report["assets_failed"] == 2
+    assert run(["status", str(tmp_path / "m"), "--json"], environment()).report["assets_failed"] == 3
+
+
+def test_retries_and_repairs_take_only_assets_of_their_source(tmp_path: Path) -> None:
+    """The file may not name private addresses, and its assets do not get the key of the other source."""
+    dest, allowed, key = str(tmp_path / "m"), ["--allow-private-hosts"], ["--header", "X-Key: k"]
+    files = {"/b.bin": [Answer(404), Answer(body=b"b")], "/a.bin": [Answer(body=b"a")]}
+    with WireServer({"/b.json": [json_answer(feature("b", {"x": "/b.bin"}))], **files}) as host:
+        (tmp_path / "a.json").write_text(json.dumps(feature("a", {"x": host.url("/a.bin")})))
+        for mirrored in ([str(tmp_path / "a.json"), dest], [host.url("/b.json"), dest, *key]):
+            assert run(["mirror", *mirrored], environment()).code == 1
+        ran = run(["retry", dest, *key, "--json"], environment())
+        assert (ran.code, ran.report["assets_done"], ran.report["assets_failed"]) == (1, 1, 1)
+        assert run(["retry", dest, *allowed], environment()).code == 0
+        for file in tmp_path.glob("m/c/*/x.bin"):
+            file.write_bytes(b"damaged")
+        codes = [run(["verify", dest, "--repair", *given], environment()).code for given in (allowed, key)]
+        assert codes == [1, 0]
+    keys = {(request.target, request.headers.get("x-key")) for request in host.requests}
+    assert keys == {("/a.bin", None), ("/b.json", "k"), ("/b.bin", "k")}
 
 
 def test_plan_and_verify_of_a_mirror_whose_files_are_all_gone(host, mirror, tmp_path):

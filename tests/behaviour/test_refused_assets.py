@@ -12,6 +12,8 @@ from tests.items import feature
 from tests.net.memory import Answer
 from tests.net.wire_server import ReceivedRequest, WireServer
 
+from stacpull import Options, sync
+
 PAGE = b"<!doctype html><title>Log in</title>"
 
 
@@ -149,3 +151,35 @@ def test_an_api_that_refuses_its_own_assets_still_lists_those_of_others(tmp_path
         ran = run(["mirror", f"{api.url}/collections/c/items", str(tmp_path / "m"), *allowed], environment())
     counts = [ran.report[f"assets_{name}"] for name in ("done", "failed", "pending")]
     assert (ran.code, counts, ran.report["items_seen"]) == (3, [400, 0, 400], 400), ran.err
+
+
+def test_an_item_is_read_again_once_for_all_its_assets(tmp_path: Path) -> None:
+    with WireServer({f"/{n}?sig=x": [Answer(403)] for n in range(20)}) as files:
+        item = feature("one", {f"a{n}": files.url(f"/{n}?sig=x") for n in range(20)})
+
+        def respond(*_: object) -> Answer:
+            item["links"] = [{"rel": "self", "href": source.url("/item.json")}]
+            return Answer(body=json.dumps(item).encode(), headers={"Content-Type": "application/json"})
+
+        with WireServer({"/item.json": respond}) as source:
+            options = Options(per_host=1, retries=0, allow_private_hosts=True)
+            report = sync.mirror(source.url("/item.json"), tmp_path / "m", options=options)
+        assert (report.assets_failed, len(files.requests)) == (20, 20)
+        assert len(source.requests) == 2
+
+
+def test_failures_of_local_files_name_this_disk_and_no_login(tmp_path: Path) -> None:
+    source, dest = tmp_path / "source", tmp_path / "m"
+    source.mkdir()
+    (source / "one.bin").write_bytes(b"1")
+    (source / "page.tif").write_bytes(PAGE)
+    sized = feature("sized", {"a": "./one.bin"})
+    sized["assets"]["a"]["file:size"] = 5
+    pages = [feature(f"page{number}", {"a": "./page.tif"}) for number in range(60)]
+    (source / "items.ndjson").write_text("".join(json.dumps(item) + "\n" for item in (sized, *pages)))
+    report = sync.mirror(source / "items.ndjson", dest)
+    assert (report.assets_failed, report.assets_pending) == (1 + 60, 0)
+    assert {failure.message for failure in sync.failures(dest)} == {
+        "this disk sent 1 byte, but the item states 5 (file:size).",
+        "this disk answered with a web page instead of a .tif file.",
+    }

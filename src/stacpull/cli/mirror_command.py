@@ -83,7 +83,6 @@ def retry(session: CommandSession, dest: str, ordered: bool) -> int:
 
 
 def _finish(session: CommandSession, work: Work, noun: str = "file") -> int:
-    """Print the report of a run. With --json, also that of a run that an error stops."""
     try:
         report = session.run(lambda stop: work(options=session.options, on_event=session.display, stop=stop))
     except StacpullError as error:

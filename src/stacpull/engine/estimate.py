@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple, TextIO
+from typing import Literal, TextIO
 
 from msgspec.structs import asdict
 
@@ -44,6 +44,7 @@ from stacpull.store.inspection import DirectoryFiles, may_exist
 from stacpull.threads import enter_in_thread, for_each, run_to_end
 from stacpull.urls import filename_of, rules_of, wire_url
 
+_Records = tuple[list[ItemSet], Connection | None, IsThere]
 _SIZED = frozenset({OK, PARTIAL, UNSATISFIABLE})  # an empty file has no byte 0
 _SIZED_PER_KEY = 3
 _CLIPPED_PER_KEY = 12  # with `--clip`: more, because different parts of rasters are in the area
@@ -81,17 +82,10 @@ async def plan(
             starts = await checked_starts(opened, selection, layout, network.warn)
             setup = RunSetup(opened, network, selection, options, starts)
             async with enter_in_thread(_opened_records(address)) as records:
-                if address is not None and address.bucket is not None and records.ledger is None:
+                _, ledger, _ = records
+                if address is not None and address.bucket is not None and ledger is None:
                     network.warn(f"{address.work} has no ledger of {dest}: everything counts as still to do.")
                 return await _Estimate(setup, records, urls).report()
-
-
-class _Records(NamedTuple):
-    seen: ItemSet
-    primary: ItemSet
-    linked: ItemSet
-    ledger: Connection | None
-    is_there: IsThere
 
 
 @contextmanager
@@ -104,8 +98,7 @@ def _opened_records(dest: DestAddress | None) -> Iterator[_Records]:
                 ledger = opened.enter_context(closing(open_reader(dest.work)))
                 if dest.bucket is None:
                     has_file = partial(may_exist, opened.enter_context(closing(DirectoryFiles(dest.work))))
-        seen, primary, linked = (opened.enter_context(closing(ItemSet())) for _ in range(3))
-        yield _Records(seen, primary, linked, ledger, has_file)
+        yield [opened.enter_context(closing(ItemSet())) for _ in range(3)], ledger, has_file
 
 
 class _Estimate:
@@ -116,7 +109,7 @@ class _Estimate:
 
     def __init__(self, setup: RunSetup, records: _Records, urls: TextIO | None) -> None:
         self._setup, self._network = setup, setup.network
-        self._seen, self._primary, self._linked, self._ledger, self._is_there = records
+        (self._seen, self._primary, self._linked), self._ledger, self._is_there = records
         self._urls = urls
         self._clipping = clipping(setup.selection.clip)
         self.counters = Counter(items_seen=0, items_matched=0, source_items=0, bytes_sampled=0)

@@ -178,4 +178,6 @@ class WebFastPath:
 
     def close(self) -> None:
         self.is_closed = True
-        self.web.close_used_by(FastAttempt)
+        for connection in list(self.web.connections):
+            if isinstance(connection.handler, FastAttempt):
+                connection.close()

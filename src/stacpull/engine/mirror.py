@@ -179,10 +179,10 @@ async def retry(
     stop: asyncio.Event | None = None,
     client: Any = None,
 ) -> MirrorReport:
-    """Try every failed asset of `dest` again, and read source items that could not be read.
+    """Try the failed assets of `dest` again, and read source items that could not be read.
 
     The arguments are those of `resume`. With `ordered`, only assets that were not ready yet are requested
-    (`FailureRecord.kind` "ordered").
+    (`FailureRecord.kind` "ordered"). Of several sources, one is tried: `assets_failed` counts all.
 
     Returns:
         The counters of the run, and how it ended.
@@ -195,7 +195,8 @@ async def retry(
         run_context(dest, options, on_event, stop, client, exists=True) as context,
         open_dest(context) as opened,
     ):
-        spec, kept = (await on_ledger(opened, runs.last_failed)).again("ordered" if ordered else "retry")
+        kind: runs.RunKind = "ordered" if ordered else "retry"
+        spec, kept = (await on_ledger(opened, partial(runs.last_failed, kind=kind))).again(kind)
         return await run_from_ledger(context, opened, spec, kept)
 
 

@@ -72,7 +72,6 @@ class Pruning:
             self._warn(f"Kept in DEST: {quantity(number, 'item')} that the source did not list {reason}.")
 
     def _obstacle(self, summary: WalkSummary, unread: int) -> str | None:
-        """Return why this run does not show which items are gone."""
         counters = self._store_client.counters
         if self._run.spec.kind != "mirror":
             return "only `mirror` looks for items that are gone"

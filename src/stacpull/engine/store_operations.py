@@ -50,7 +50,7 @@ class StoreOperations:
         self.pending_jobs = partial(jobs.pending_jobs, db, run_id)
         self.keep_document = partial(jobs.keep_document, db)
         self.keep_collection = partial(jobs.keep_collection, db)
-        self.unread_source_items = partial(views.unread_source_items, db)
+        self.unread_source_items = partial(views.unread_source_items, db, run_id)
         self.damaged_item_json = partial(views.damaged_item_json, db)
         self.collections_to_read = partial(views.collections_to_read, db, run_id)
         self.count_unread = partial(pruning.count_unread, db, run_id)
@@ -123,7 +123,7 @@ class StoreOperations:
         db, run = self._db, self._run.id
         missing_new = views.failed_by_kind(db, FailureKind.GONE, run, newly=True)
         counts = {"items_failed": runs.items_failed(db, run), "assets_missing_new": missing_new}
-        return counts | views.special_assets(db, run)
+        return counts | views.special_assets(db, run, None if self._run.kind == "retry" else run)
 
     def write_catalogs(self) -> None:
         """Write the catalogs and `items.parquet`. After a stop, give up when `_CATALOG_PATIENCE` is over."""

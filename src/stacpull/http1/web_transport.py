@@ -214,12 +214,6 @@ class WebTransport(CallbackTransport):
                 return connection
         raise problem or OSError(f"{host.name} has no address")
 
-    def close_used_by(self, kind: type) -> None:
-        """Close the connections whose handler is of this class."""
-        for connection in list(self.connections):
-            if isinstance(connection.handler, kind):
-                connection.close()
-
     # Called by connections.
 
     def add(self, connection: WebConnection) -> None:

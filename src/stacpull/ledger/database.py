@@ -293,7 +293,7 @@ def copy_ledger(work: Path, to: Path) -> None:
             copy.execute("PRAGMA journal_mode = DELETE")
 
 
-def scalar(db: Connection, query: str, values: Sequence[object] = ()) -> int:
+def scalar(db: Connection, query: str, values: Sequence[object] | Mapping[str, object] = ()) -> int:
     number: int | None = db.execute(query, values).fetchone()[0]
     return number or 0
 

@@ -25,9 +25,9 @@ from stacpull.ledger.schema import (
     ASSET_DIRECTORY,
     ASSET_PATH,
     DIGEST_IN_DEST,
-    FAILED_AS,
     FAILED_TEMPORARILY,
     IS_OF_ASSET,
+    IS_ORDERED,
     JsonState,
     State,
     encoded_clip,
@@ -57,16 +57,17 @@ _SELECT_JOB = (
 )
 _EARLIER = (
     "(SELECT o.id FROM runs o JOIN runs r ON o.id < r.id AND iif(r.kind = 'retry', "
-    "o.kind <> 'mirror', (o.kind, o.source, o.selection) = (r.kind, r.source, r.selection)) "
+    "o.kind <> 'mirror' AND o.id {0}, (o.kind, o.source, o.selection) = (r.kind, r.source, r.selection)) "
     "WHERE r.id = :run)"
-)
-"""SQL: the earlier runs with the same task as a run; for a retry, all earlier retries and repairs."""
+).format
+"""SQL: the earlier runs with the same task as a run; for a retry, all retries and repairs of its source."""
 
 
 def pending_jobs(db: Connection, run_id: int, after: int, limit: int, earlier: bool = False) -> list[Job]:
     """Return the jobs of a run after rowid `after`, in order; with `earlier`, jobs that it takes over."""
     query = f"{_SELECT_JOB} WHERE j.asset > :after AND a.state = {State.PENDING} "
-    query += f"AND a.run IN {_EARLIER if earlier else '(:run)'} ORDER BY j.asset LIMIT :limit"
+    of_runs = _EARLIER(runs.of_same_source(db, run_id)) if earlier else "(:run)"
+    query += f"AND a.run IN {of_runs} ORDER BY j.asset LIMIT :limit"
     rows = db.execute(query, {"run": run_id, "after": after, "limit": limit}).fetchall()
     if earlier:
         taken_over = json_array(row[0] for row in rows)
@@ -125,10 +126,11 @@ def reservations(db: Connection) -> Iterator[Arrival]:
 def requeue_failures(db: Connection, run_id: int, kind: RunKind) -> int:
     """Make failed assets that have an href pending in `run`; return their number.
 
-    A retry takes all of them; assets that could not be planned count as failed in it. A mirror or a repair
-    takes its own assets that failed temporarily.
+    A retry takes all of the same source; assets that could not be planned count as failed in it. A mirror or
+    a repair takes its own assets that failed temporarily.
     """
-    conditions = {"retry": "true", "ordered": FAILED_AS(f"'{FailureKind.ORDERED}'")}
+    of_source = runs.of_same_source(db, run_id)
+    conditions = {"retry": f"a.run {of_source}", "ordered": f"a.run {of_source} AND {IS_ORDERED}"}
     may_succeed = f"a.run = :run AND {FAILED_TEMPORARILY}"
     with transaction(db):
         failed = db.execute(
@@ -139,17 +141,19 @@ def requeue_failures(db: Connection, run_id: int, kind: RunKind) -> int:
         rowids = json_array(rowid for rowid, _ in failed)
         db.execute(f"UPDATE assets SET state = {State.PENDING}, run = ? WHERE id {IN_LIST}", (run_id, rowids))
         if kind != "mirror":  # the walk of a mirror may still list them
-            take_over = f"UPDATE assets SET run = :run WHERE state = {State.PENDING} AND run IN {_EARLIER}"
-            db.execute(f"{take_over} AND id IN (SELECT asset FROM jobs)", {"run": run_id})
+            left = (
+                f"state = {State.PENDING} AND run IN {_EARLIER(of_source)} AND id IN (SELECT asset FROM jobs)"
+            )
+            db.execute(f"UPDATE assets SET run = :run WHERE {left}", {"run": run_id})
         if kind == "retry":
-            without_href = f"SELECT a.id FROM failures f JOIN assets a ON {IS_OF_ASSET}"
+            without_href = f"SELECT a.id FROM failures f JOIN assets a ON {IS_OF_ASSET} AND a.run {of_source}"
             take_over = f"UPDATE assets SET run = ? WHERE state >= {State.FAILED} AND id IN ({without_href})"
             db.execute(take_over, (run_id,))
         if kind in conditions:
             accept_any = f"UPDATE jobs SET requires_digest = 0 WHERE requires_digest AND asset {IN_LIST}"
             db.execute(accept_any, (rowids,))
             # a source item that could not be read stays with its run: it is planned once it has been read
-            unread = "(SELECT item FROM failures WHERE what = 'item')"
+            unread = f"(SELECT item FROM failures WHERE what = 'item' AND run {of_source})"
             items = f"SELECT a.item FROM {_JOBS} WHERE a.run = :run AND a.item NOT IN {unread}"
             _take_over_items(db, run_id, items)
             parents = f"parent IS NOT NULL AND (run = :run OR id IN {unread})"
@@ -165,20 +169,25 @@ def _take_over_items(db: Connection, run_id: int, items: str, item_rowids: Itera
     db.execute(query, {"run": run_id, "rowids": json_array(item_rowids)})
 
 
-def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None]) -> None:
-    """Make damaged assets pending, each with its href at the source, in one transaction.
+def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None]) -> int:
+    """Make damaged assets of the source pending, each with its href; return how many others there are.
 
     They are done, or left by an earlier repair. If the href is not whole, the item is read again first.
     """
+    of_source, others = runs.of_same_source(db, run_id), 0
     with transaction(db):
         area_digest = runs.area_digest(db, run_id)
         items: set[int] = set()
         for rowid, href in assets.items():
-            item, size, digest, clip, planned_hash = db.execute(
+            item, size, digest, clip, planned_hash, is_of_source = db.execute(
                 "SELECT a.item, coalesce(a.size, 0), coalesce(a.digest, j.digest_in_dest, x''), a.clip, "
-                "a.href_hash FROM assets a LEFT JOIN jobs j ON j.asset = a.id WHERE a.id = ?",
+                f"a.href_hash, a.run {of_source} FROM assets a LEFT JOIN jobs j ON j.asset = a.id "
+                "WHERE a.id = ?",
                 (rowid,),
             ).fetchone()
+            if not is_of_source:
+                others += 1
+                continue
             # a raster that was clipped to another area cannot be fetched with its earlier digest
             old_clip = stored_clip(clip)
             requires_same = old_clip is None or old_clip.area_digest == area_digest
@@ -198,6 +207,7 @@ def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None
         rowids = "SELECT value FROM json_each(:rowids)"
         _take_over_items(db, run_id, f"{rowids} UNION SELECT parent FROM items WHERE id IN ({rowids})", items)
         update_item_states(db, items)
+    return others
 
 
 def mark_item_json(db: Connection, items: Sequence[int]) -> None:
@@ -458,7 +468,6 @@ def claim(db: Connection, assets: Sequence[tuple[int, str, str]]) -> dict[int, s
 
 
 def _claim_first(db: Connection, rowid: int, directory: str, names: Sequence[str]) -> str | Failure:
-    """Make an asset the owner of the first free path with one of these names."""
     query = f"SELECT {ASSET_PATH} FROM paths p JOIN assets a ON a.id = p.asset WHERE p.hash = ?"
     for name in names:
         path = path_in_dest(directory, name)

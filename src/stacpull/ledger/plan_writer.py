@@ -527,7 +527,6 @@ def _version(item: PlannedItem) -> str:
 
 
 def _known_assets(db: Connection, directories: Mapping[int, str]) -> defaultdict[int, dict[str, KnownAsset]]:
-    """Return the assets of items, each by its key; `directories` has those of their JSON."""
     known: defaultdict[int, dict[str, KnownAsset]] = defaultdict(dict)
     width = len(AssetRow._fields)
     for values in db.execute(_SELECT_ASSETS, (json_array(directories),)):

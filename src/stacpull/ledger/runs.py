@@ -17,9 +17,10 @@ from msgspec.structs import replace
 
 from stacpull.digests import text_digest
 from stacpull.errors import NotAMirrorError, UsageError
+from stacpull.hosts import host_of, origin_of
 from stacpull.ledger import meta
 from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, scalar, transaction
-from stacpull.ledger.schema import State
+from stacpull.ledger.schema import IS_ORDERED, State
 from stacpull.models import ItemId, WalkUpdate
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ EndState = Literal["complete", "interrupted", "failed"]
 NO_RUN = "DEST has no mirror yet: the first run was stopped before it began. Run `stacpull mirror` again."
 LEFT_OUT = "left out: "  # starts the name of a counter: how many items a filter left out, by reason
 EFFORT = ("bytes_fetched", "requests", "retries", "seconds")
+# a selection may have a million IDs, so it is decoded only if it seems to have an area
+_AREA = "iif(instr(selection, '\"clip\":'), json_extract(selection, '$.clip'), NULL)"
 
 
 class RunSpec(msgspec.Struct, frozen=True):
@@ -84,13 +87,19 @@ def as_json(value: object) -> str:
 
 def area_digest(db: Connection, run_id: int) -> int | None:
     """Return the digest of the area to which a run clips rasters (`--clip`), None if it has none."""
-    # a selection may have a million IDs, so it is decoded only if it seems to have an area
-    area = db.execute(
-        "SELECT iif(instr(selection, '\"clip\":'), json_extract(selection, '$.clip'), NULL) "
-        "FROM runs WHERE id = ?",
-        (run_id,),
-    ).fetchone()[0]
+    area = db.execute(f"SELECT {_AREA} FROM runs WHERE id = ?", (run_id,)).fetchone()[0]
     return None if area is None else text_digest(area)
+
+
+def of_same_source(db: Connection, run_id: int) -> str:
+    """Return a condition, in SQL, for the runs that read the same host or file, and clip to the same area.
+
+    A retry or repair takes only their assets: it follows the address rules of its source, and sends
+    credentials only there.
+    """
+    rows = db.execute(f"SELECT id, source, {_AREA} FROM runs").fetchall()
+    tasks = {rowid: (origin_of(source) if host_of(source) else source, area) for rowid, source, area in rows}
+    return f"IN ({', '.join(str(rowid) for rowid, task in tasks.items() if task == tasks[run_id])})"
 
 
 def begin(db: Connection, spec: RunSpec, now: float, kept: Mapping[str, Any] = {}) -> Run:
@@ -154,16 +163,15 @@ def last(db: Connection, run_id: int = 0) -> Run:
     return load(db, run_id)
 
 
-# A retry and a repair follow the address rules of their source, and send credentials only there. So their
-# source is that of the assets, if these are all of one source.
-def last_failed(db: Connection) -> Run:
+def last_failed(db: Connection, kind: RunKind) -> Run:
     """Return the last run with failures that a retry tries, or a stopped retry; otherwise the last run."""
     of_failures = (
-        "SELECT max(run) FROM (SELECT run FROM failures WHERE what IN ('item', 'json') UNION ALL "
-        "SELECT a.run FROM jobs j JOIN assets a ON a.id = j.asset JOIN runs r ON r.id = a.run "
-        f"WHERE a.state >= {State.FAILED} OR (a.state < {State.DONE} AND r.kind <> 'mirror'))"
+        "SELECT max(run) FROM (SELECT run FROM failures WHERE what IN ('item', 'json') AND :kind = 'retry' "
+        "UNION ALL SELECT a.run FROM jobs j JOIN assets a ON a.id = j.asset JOIN runs r ON r.id = a.run "
+        f"WHERE CASE WHEN a.state >= {State.FAILED} THEN :kind = 'retry' OR {IS_ORDERED} "
+        f"WHEN a.state < {State.DONE} THEN r.kind = 'ordered' OR r.kind <> 'mirror' AND :kind = 'retry' END)"
     )
-    return last(db, scalar(db, of_failures))
+    return last(db, scalar(db, of_failures, {"kind": kind}))
 
 
 def last_of(db: Connection, rowids: Mapping[str, Iterable[int]]) -> Run:
@@ -210,12 +218,15 @@ def set_counter(db: Connection, run_id: int, name: str, number: int) -> None:
 def counters(db: Connection, run_id: int) -> dict[str, int]:
     """Return what a run has counted, by name. `items_announced` is missing if it is not known."""
     counted = db.execute("SELECT name, number FROM counters WHERE run = ?", (run_id,))
+    walk_ended, kind = db.execute("SELECT walk_ended, kind FROM runs WHERE id = ?", (run_id,)).fetchone()
+    of_all = asset_totals(db) if kind == "retry" else {}  # also of other sources, whose assets stay failed
     return {
         **dict.fromkeys(("items_seen", "items_unseen", "items_matched", "assets_skipped"), 0),
         **{name: counter for name, counter in counted if name not in EFFORT},
-        "walk_ended": scalar(db, "SELECT walk_ended FROM runs WHERE id = ?", (run_id,)),
+        "walk_ended": walk_ended,
         "items_done": scalar(db, "SELECT items_done FROM totals WHERE run = ?", (run_id,)),
         **asset_totals(db, run_id),
+        **{name: of_all[name] for name in ("assets_failed", "assets_missing") if of_all},
     }
 
 
@@ -227,7 +238,6 @@ def items_failed(db: Connection, run_id: int) -> int:
 
 
 def left_out(counted: Mapping[str, int]) -> dict[str, int]:
-    """Return how many items filters left out, by reason."""
     return {name.removeprefix(LEFT_OUT): n for name, n in counted.items() if name.startswith(LEFT_OUT)}
 
 

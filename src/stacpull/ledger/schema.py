@@ -15,7 +15,7 @@ import orjson
 
 from stacpull.caches import cached_if_short
 from stacpull.errors import DestinationError
-from stacpull.models import TEMPORARY, Checksum, Clip, ItemId
+from stacpull.models import TEMPORARY, Checksum, Clip, FailureKind, ItemId
 from stacpull.planning.item_plan import item_directory
 from stacpull.planning.names import path_hash
 
@@ -278,9 +278,11 @@ DIGEST_IN_DEST = "nullif(j.digest_in_dest, x'')"
 """SQL: the digest of the version of an asset that is in place; NULL if none is, or it is unknown."""
 IS_OF_ASSET = "f.what = '' AND f.item = a.item AND f.key = a.key"
 """SQL: failure `f` is that of asset `a`."""
-FAILED_AS = f"EXISTS (SELECT 1 FROM failures f WHERE {IS_OF_ASSET} AND f.kind IN ({{}}))".format
-FAILED_TEMPORARILY = FAILED_AS(", ".join(repr(kind.value) for kind in sorted(TEMPORARY)))
+_FAILED_AS = f"EXISTS (SELECT 1 FROM failures f WHERE {IS_OF_ASSET} AND f.kind IN ({{}}))".format
+FAILED_TEMPORARILY = _FAILED_AS(", ".join(repr(kind.value) for kind in sorted(TEMPORARY)))
 """SQL: asset `a` failed for a reason that may be over."""
+IS_ORDERED = _FAILED_AS(f"'{FailureKind.ORDERED}'")
+"""SQL: asset `a` was not ready yet."""
 IS_TRIED_AGAIN = (
     f"(a.state = {State.FAILED} AND ({FAILED_TEMPORARILY} "
     "OR (j.stale IS 1 AND (SELECT href FROM items WHERE id = a.item) IS NULL)))"

@@ -11,7 +11,7 @@ import msgspec
 from stacpull.errors import NotAMirrorError
 from stacpull.ledger import meta
 from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, scalar
-from stacpull.ledger.runs import EFFORT, NO_RUN, asset_totals, decoded_options
+from stacpull.ledger.runs import EFFORT, NO_RUN, asset_totals, decoded_options, of_same_source
 from stacpull.ledger.schema import (
     ASSET_PATH,
     DIGEST_IN_DEST,
@@ -52,10 +52,10 @@ def failed_by_kind(
     )
 
 
-def special_assets(db: Connection, run_id: int | None = None) -> dict[str, int]:
+def special_assets(db: Connection, run_id: int | None = None, failed_in: int | None = None) -> dict[str, int]:
     clips = f"SELECT count(*) FROM assets WHERE clip IS NOT NULL AND state = {State.DONE}"
     return {
-        **{f"assets_{kind}": failed_by_kind(db, kind, run_id) for kind in NO_FAULT},
+        **{f"assets_{kind}": failed_by_kind(db, kind, failed_in) for kind in NO_FAULT},
         "assets_clipped": scalar(db, f"{clips} AND run = coalesce(?, run)", (run_id,)),
     }
 
@@ -254,12 +254,12 @@ def records_in(db: Connection, collection: int) -> Iterator[ItemRecord]:
         yield from item_records(db, [item_rowid for (item_rowid,) in items])
 
 
-def unread_source_items(db: Connection) -> list[SourceLink]:
+def unread_source_items(db: Connection, run_id: int) -> list[SourceLink]:
     rows = db.execute(
         "SELECT i.href, pc.name, p.name, c.name, i.name FROM failures f "
         "JOIN items i ON i.id = f.item JOIN collections c ON c.id = i.collection "
         "JOIN items p ON p.id = i.parent JOIN collections pc ON pc.id = p.collection "
-        "WHERE f.what = 'item' AND i.href IS NOT NULL"
+        f"WHERE f.what = 'item' AND f.run {of_same_source(db, run_id)} AND i.href IS NOT NULL"
     )
     return [SourceLink(row[0], ItemId(*row[1:3]), ItemId(*row[3:])) for row in rows]
 

@@ -190,7 +190,6 @@ class LocalStore(DirectoryFiles):
         self._remove_empty(directory)
 
     def _remove_empty(self, directory: str) -> None:
-        """Remove a directory and those above it, up to the first that is not empty."""
         while directory:
             parent, _, name = directory.rpartition("/")
             held_fd = self._held.pop(directory, None)

@@ -89,6 +89,7 @@ class MirrorCheck:
     def __init__(self, listener: Listener | None, stop: asyncio.Event, *, quick: bool) -> None:
         self.thread = StoppableThread(stop)
         self.files = self.bytes = self.without_digest = self.leftovers = 0
+        self.left_assets = 0  # damaged assets of other sources, which a repair leaves to the next one
         self.damaged: Counter[DamageKind] = Counter()
         self.rowids = {kind: array("q") for kind in ("asset", "item", "catalog")}
         """The rows of damaged files, which take 8 bytes each."""
@@ -255,7 +256,7 @@ async def verify(
         remaining += sum(judge(*state) is not None for state in states)  # items.parquet, without the extra
         report = await on_ledger(opened, report_of)
         state = report.state if run.state == "complete" else "interrupted"
-        remaining += report.remaining - check.damaged_files
+        remaining += check.left_assets + report.remaining - check.damaged_files
         return replace(report, state=state, remaining=remaining, repair=run)
 
 
@@ -339,5 +340,5 @@ def _begin(
             asset = object_or_empty(object_or_empty(document.get("assets")).get(key))
             href = asset_href(asset_origin(asset) or asset, base)
             hrefs[rowid] = href if isinstance(href, str) else None
-        jobs.requeue_damaged(db, run.id, hrefs)
+        check.left_assets += jobs.requeue_damaged(db, run.id, hrefs)
     return run
