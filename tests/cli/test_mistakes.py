@@ -111,11 +111,12 @@ MISTAKES = {
         ("plan", "{api}", "--collection", f"{LABELS},{SOURCE}"),
         f"repeat -C for each, as in -C {LABELS} -C {SOURCE}.",
     ),
-    "latitude before longitude": Mistake(
-        ("plan", "{api}", "-C", "--bbox", "50,10,52,12"),
-        "--bbox is W,S,E,N: longitude comes before latitude.",
-        0,
-    ),
+    **{
+        f"latitude before longitude in {words[0]}": Mistake(
+            ("plan", "{api}", "-C", *words), " Longitude comes before latitude.", 0
+        )
+        for words in [("--bbox", "50,10,52,12"), ("--intersects", '{"type":"Point","coordinates":[50,10]}')]
+    },
     "east before west": Mistake(
         ("plan", "{api}", "-C", "--bbox", "10,50,5,52"),
         "warning: --bbox crosses the antimeridian, because W is greater than E",

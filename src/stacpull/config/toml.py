@@ -90,8 +90,7 @@ class TomlEntry(NamedTuple):
 
     def wrong(self, problem: str) -> UsageError:
         """Return an error with the file and line; `problem` has no period at its end."""
-        end = "" if problem.endswith("?") else "."
-        return UsageError(f"{self.where}: {problem}{end}")
+        return UsageError(f"{self.where}: {problem}{'' if problem.endswith('?') else '.'}")
 
 
 def shipped_config(name: str) -> Path:

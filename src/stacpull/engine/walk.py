@@ -150,8 +150,9 @@ class WalkSummary(msgspec.Struct):
         excluded, web_pages = counts.get("assets_excluded", 0), counts.get("assets_pages", 0)
         planned = counts.get("assets", 0) + counts.get("assets_refused", 0)  # of a plan
         planned += sum(counts.get(f"assets_{state}", 0) for state in ("pending", "done", "failed"))
-        is_area = selection.bbox and (seen == 0 or "bbox" in self.left_out)
-        hint = " --bbox is W,S,E,N: longitude comes before latitude." if is_area else ""
+        areas = [name for name in ("bbox", "intersects") if getattr(selection, name)]
+        is_area = areas and (seen == 0 or not self.left_out.keys().isdisjoint(areas))
+        hint = " Longitude comes before latitude." if is_area else ""
         if matched == 0 and seen:
             return f"Nothing matched: the filters kept none of {quantity(seen, 'item')}.{hint}"
         if planned:
