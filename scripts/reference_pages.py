@@ -54,8 +54,8 @@ def _command(command: click.Command, path: str) -> list[str]:
     context = click.Context(
         command,
         info_name=path,
-        terminal_width=100,
-        max_content_width=100,
+        terminal_width=80,
+        max_content_width=80,
         help_option_names=["-h", "--help"],
     )
     if isinstance(command, Command):
