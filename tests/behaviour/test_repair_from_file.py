@@ -55,6 +55,16 @@ def test_files_beside_a_file_of_items_are_copied_again(tmp_path, source, name, l
     assert [file.read_bytes() for file in damaged] == [b"content 0", b"content 1", b"content 2"]
 
 
+def test_json_of_an_item_without_a_url_is_written_again_by_mirror(tmp_path: Path, source: Path) -> None:
+    (source / "items.ndjson").write_text(line(0, "data/0.bin"))
+    mirror_again = ("mirror", source / "items.ndjson", tmp_path / "m")
+    assert stacpull(*mirror_again).code == 0
+    (tmp_path / "m/c/item-0/item-0.json").write_bytes(b"{}")
+    repaired = stacpull("verify", tmp_path / "m", "--repair")
+    assert (repaired.code, "run `stacpull mirror SOURCE` again" in repaired.err) == (1, True), repaired.err
+    assert (stacpull(*mirror_again).code, stacpull("verify", tmp_path / "m").code) == (0, 0)
+
+
 def test_repairs_and_retries_record_the_checksum_that_the_run_was_given(tmp_path, source):
     (source / "items.json").write_text(json.dumps(feature("i", {"x": "data/0.bin", "y": "data/9.bin"})))
     dest = tmp_path / "m"

@@ -105,7 +105,7 @@ async def _read_again(saver: PlanSaver, walk: Walk) -> None:
             if isinstance(document, dict) and document.get("id") == item.item:
                 await call("keep_document", item_rowid, public_document(document, network.secrets))
                 continue
-            unknown = "Its URL is unknown, or returns another item."
+            unknown = "It has no URL, or another item is there: run `stacpull mirror SOURCE` again."
             reason = document.message if isinstance(document, Failure) else unknown
             network.warn(f"The JSON of {item.collection}/{item.item} cannot be restored. {reason}")
         last = items[-1][0]
