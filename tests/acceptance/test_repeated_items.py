@@ -43,9 +43,10 @@ def test_an_item_that_is_listed_again_does_not_count_for_max_items(tmp_path, max
 @pytest.mark.parametrize("page_size", [1, 10])
 def test_the_newest_version_of_an_item_that_is_listed_twice_wins(tmp_path: Path, page_size: int) -> None:
     """`b` makes the first version of `a` complete before the second one is read."""
-    dates = ("2024-01-02T00:00:00Z", None, "2024-01-03T00:00:00+00:00", "2024-01-01T00:00:00Z")
+    days = ("02T00:00:00Z", None, "03T00:00:00+00:00", "03T00:00:00Z", "01T00:00:00Z")
+    dates = [day and f"2024-01-{day}" for day in days]
     lines = []
-    for number, (name, updated) in enumerate(zip("abaa", dates, strict=True)):
+    for number, (name, updated) in enumerate(zip("abaaa", dates, strict=True)):
         for key in ("kept", f"of{number}"):
             (tmp_path / f"{name}-{key}.txt").write_text(f"{name} {key}")
         properties = {"datetime": "2024-01-01T00:00:00Z", "updated": updated, "number": number}
