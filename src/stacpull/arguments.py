@@ -118,7 +118,6 @@ def with_suggestions(kind: type[Held]) -> type[Held]:
 
 
 def _show(held: Any) -> str:
-    """Return the `repr` of a value with the fields that are set: there are up to 40."""
     unset, shown = type(held)(), [field.name for field in attrs.fields(type(held)) if field.repr]
     given = {name: value for name in shown if (value := getattr(held, name)) != getattr(unset, name)}
     return f"{type(held).__name__}({', '.join(f'{name}={value!r}' for name, value in given.items())})"
@@ -171,7 +170,6 @@ def _instead_of_listener(value: object) -> str:
 
 
 def _suggestion(name: str, known: KeysView[str]) -> str:
-    """Return what to use for `name` where the arguments `known`, or classes that they take, exist."""
     uses = {"credentials": "stacpull.profile_options(options, name)"}
     for kind in _HOLDERS:
         if known & {"self", kind.__name__.lower().removeprefix("s3")}:

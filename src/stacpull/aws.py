@@ -16,7 +16,7 @@ import hmac
 import os
 import re
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -140,7 +140,7 @@ class AwsCredentials:
             # the providers stay in the chain, because assumed roles (`credential_source`) hold the same ones
             for provider in core.get_component("credential_provider").providers:
                 if provider.METHOD in _METADATA_PROVIDERS:
-                    provider.load = _no_credentials
+                    provider.load = partial(asyncio.sleep, 0)  # no credentials
             # "auto" asks the metadata service for the region when a client is made
             core.set_config_variable("defaults_mode", "legacy")
         profile = core.get_scoped_config()
@@ -175,9 +175,6 @@ async def _in_thread(work: Callable[[], T]) -> T:
             f"AWS credentials cannot be obtained ({str(error).rstrip('.')}); "
             "check the profile, or sign in again. Public files need none: --no-sign-request."
         ) from error
-
-
-async def _no_credentials() -> None: ...
 
 
 # --- signatures -------------------------------------------------------------------------------------------

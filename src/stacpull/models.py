@@ -29,7 +29,6 @@ class PublicValue(msgspec.Struct, frozen=True, repr_omit_defaults=True):
         return built
 
     def _repr_html_(self) -> str:
-        """Show a table in Jupyter: a report has up to 40 fields."""
         from html import escape  # noqa: PLC0415 - needed in notebooks only
 
         shown = {name: value for name, value in self.to_json().items() if value not in (None, {}, [])}

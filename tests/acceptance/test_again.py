@@ -198,12 +198,18 @@ def test_status_during_a_run_and_right_after_its_kill(tmp_path, held_hub):
 
 
 def test_another_layout_on_a_finished_mirror_is_for_new_files(tmp_path: Path) -> None:
+    events = list[Any]()
     with SmallApi({"c": ["1", "2", "3"]}) as api:
         api.items = {"c": ["1", "2"]}
         sync.mirror(api.url("/collections/c"), tmp_path)
         api.items["c"].append("3")
         options = Options(layout="flat/{item}_{key}{ext}")
-        assert sync.mirror(api.url("/collections/c"), tmp_path, options=options).exit_code == 0
+        for source in ("/collections/c", "/collections/c", "/collections/c/items"):
+            sync.mirror(api.url(source), tmp_path, options=options, on_event=events.append)
+        assert [event.text for event in events if hasattr(event, "text")] == [
+            "Files of earlier runs keep the layout {collection}/{item}/{key}{ext}.",
+            f"DEST also has items of {api.url('/collections/c')}; they stay.",
+        ]
     assert sync.verify(tmp_path).exit_code == 0
     assert sorted(name for name in files_in(tmp_path) if not name.endswith(".json")) == [
         "c/1/data",

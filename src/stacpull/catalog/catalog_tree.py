@@ -267,7 +267,6 @@ def _core_members(identifier: str, document: Json) -> Json:
 
 
 def _extent(document: Json) -> Json:
-    """Return a valid extent. The default is the whole world and all time."""
     boxes = [*filter(is_bbox, list_or_empty(object_or_empty(document.get("spatial")).get("bbox")))]
     if len(boxes) in (0, 2):  # the first box is around the others, so two boxes are not valid
         boxes.insert(0, [-180.0, -90.0, 180.0, 90.0])

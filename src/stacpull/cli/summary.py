@@ -67,7 +67,6 @@ class Failed(Counter[FailureKind]):
                 yield f"           for example: {self.examples[kind]}"
 
     def _described(self, kind: FailureKind) -> str:
-        """Return what a kind means, with the keys of its assets: `gone at the source (B10)`."""
         keys = self.asset_keys.get(kind, [])
         shown = ", ".join(keys[:_MAX_KEYS]) + (", ..." if len(keys) > _MAX_KEYS else "")
         return kind.meaning + (f" ({shown})" if keys else "")

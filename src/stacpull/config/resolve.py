@@ -98,7 +98,6 @@ def setting_of(
 
 
 def _read(option: Option, setting: Setting) -> object:
-
     def load(value: object) -> object:
         return option.load(value) if option.load is not None and isinstance(value, str) else value
 

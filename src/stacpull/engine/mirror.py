@@ -294,6 +294,8 @@ async def run_from_source(context: RunContext, location: str, selection: Selecti
                 await unless_stopped(network.logins.log_in, context.stop)  # before DEST is created
             async with open_dest(context) as opened:
                 now = SystemClock().time()
+                for text in await on_ledger(opened, lambda db: runs.first_uses(db, spec)):
+                    network.emit(Notice("info", text))
                 run = await on_ledger(opened, lambda db: runs.begin(db, spec, now, options.kept))
                 if is_local(spec.source):
                     await on_ledger(opened, lambda db: note_named_source(db, spec.source))

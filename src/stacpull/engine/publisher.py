@@ -164,7 +164,6 @@ class Publisher:
         return encode_item(adapted, self.secrets)
 
     def _own_file(self, part: str, path: str, sha256: bytes | None, *, is_ours: bool) -> Placement | Failure:
-        """Return the JSON of an item, or a catalog, or the failure of a file there that is not ours."""
         may_replace = is_ours
         if not is_ours and self.store.has(path):
             is_adopted = self._is_adopting and is_own_json(self.store, path)

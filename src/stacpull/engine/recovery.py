@@ -103,7 +103,6 @@ class Recovery:
         return False
 
     def _proven_part(self, part: str, name: CompletePartName, reserved: Arrival | None) -> Arrival | None:
-        """Return the arrival of a complete part, if that is proven; `reserved` is its reservation."""
         staged, job = self.store.staged, jobs.job_of(self.db, name.rowid, name.generation)
         identity, size = staged.part_identity_and_size(part) or (0, -1)
         if self.sync_failed or job is None or size != name.size or (job.name or name.filename) is None:

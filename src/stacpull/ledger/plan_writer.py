@@ -180,8 +180,6 @@ class PlanWriter:
 
 
 class _BatchRows:
-    """The rows of one batch: those before it, and those to write."""
-
     def __init__(self, writer: PlanWriter, batch: PlanBatch, result: PlanResult, now: float) -> None:
         db, self._db, self._now = writer.db, writer.db, now
         self._writer, self._run_id, self._batch, self._result = writer, writer.run_id, batch, result

@@ -135,6 +135,17 @@ def begin(db: Connection, spec: RunSpec, now: float, kept: Mapping[str, Any] = {
     return replace(load(db, run_id), resumed=False)
 
 
+def first_uses(db: Connection, spec: RunSpec) -> list[str]:
+    """Return what to tell about a source or layout that no run before had: it may be a mistake."""
+    layout = "json_extract(fixed, '$.layout')"
+    before = "iif(sum({0} = ?), NULL, max({0}))".format
+    row = db.execute(
+        f"SELECT {before('source')}, {before(layout)} FROM runs", (spec.source, spec.fixed["layout"])
+    ).fetchone()
+    texts = ("DEST also has items of {}; they stay.", "Files of earlier runs keep the layout {}.")
+    return [text.format(known) for text, known in zip(texts, row, strict=True) if known is not None]
+
+
 def last_unfinished(db: Connection) -> Run | None:
     last = scalar(db, "SELECT max(id) FROM runs WHERE state NOT IN ('complete', 'superseded')")
     return load(db, last) if last else None
