@@ -39,6 +39,7 @@ def test_help_of_every_command_begins_with_its_line_in_the_list(stacpull_command
 )
 def test_help_shows_what_max_users_need_and_all_of_it_is_bounded(stacpull_command, name, max_all, max_brief):
     brief, every = stacpull_command(name, "--help").out, stacpull_command(name, "--help", "all").out
+    assert stacpull_command(name, "--help", "ALLL").out == every
     assert "`--help all` shows every option." in " ".join(brief.split())
     if name == "mirror":
         assert {"--sortby", "--clip"} <= {*re.findall(r"--\w+", brief)}

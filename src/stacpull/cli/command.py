@@ -131,7 +131,7 @@ class Command(click.Command):
 
     def _show_help(self, context: click.Context, _: click.Parameter, value: str | None) -> None:
         if value is not None and not context.resilient_parsing:
-            self.shows_all = value == "all"
+            self.shows_all = value.lower().startswith("all")
             click.echo(context.get_help())
             context.exit()
 

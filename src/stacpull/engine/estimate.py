@@ -150,7 +150,7 @@ class _Estimate:
         if basis == "unknown" and self._unmeasured:
             network.warn(f"No size could be read: {self._unmeasured}")
         if self._refused:
-            network.warn(f"Some assets cannot be fetched. The first is {self._refused}")
+            network.warn(f"Some assets would fail; the first is {self._refused}")
         if self._unsigned:
             network.warn(f"URLs without their signature or key may be refused: {self._unsigned:,}.")
         if self._shared_path:

@@ -410,16 +410,16 @@ class ExpressionCheck(ItemCheck):
     def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
         truth = self._evaluate(item, properties)
         if truth is None:
-            names = self._references.items()
-            absent = {name for name, reference in names if reference.value(item, properties) is None}
+            absent = {name for name, ref in self._references.items() if ref.value(item, properties) is None}
             self._absent |= absent
             self._mistyped |= set() if absent else self._references.keys()
         return {True: None, False: "filter"}.get(truth, _UNKNOWN)
 
     def notes(self, counts: LeftOut, *, complete: bool) -> list[str]:
-        names = f" Absent: {', '.join(sorted(self._absent))}." if self._absent else ""
+        absent = sorted(self._absent - self._mistyped)
+        names = f" Absent: {', '.join(absent)}." if absent else ""
         names += f" Of another type: {' or '.join(sorted(self._mistyped))}." if self._mistyped else ""
-        quoted = [name for name in sorted(self._absent) if f'= "{name}"' in self._text]
+        quoted = [name for name in absent if f'= "{name}"' in self._text]
         names += f" Text takes single quotes: '{quoted[0]}'." if quoted else ""
         return [f"{note}{names}" for note in super().notes(counts, complete=complete)]
 

@@ -35,8 +35,8 @@ from stacpull.schemes import TransportSetup
 
 _ADVICE_SIGNED = "it denies access with these credentials; --request-payer or --no-sign-request may help"
 _ADVICE_ANONYMOUS = (
-    "it refuses anonymous requests; configure AWS credentials, without --no-sign-request; if a redirect "
-    "led there, name the bucket, its --endpoint-url or a profile"
+    "it refuses anonymous requests; configure AWS credentials, and leave out --no-sign-request; if a "
+    "redirect led there, name the bucket, its --endpoint-url or a profile"
 )
 _CORRECTABLE = frozenset({301, 307, 400})
 _REGION: Final = re.compile(r"[a-z0-9-]{1,64}")
