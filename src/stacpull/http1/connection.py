@@ -31,8 +31,7 @@ _WITHOUT_BODY = frozenset({204, NOT_MODIFIED})
 _LOWEST_STATUS, _LOWEST_FINAL_STATUS = 100, 200
 _AWAITING, _RECEIVING, _WHOLE = range(3)
 
-_MAX_HELD = 1 << 18
-_MAX_AWAITED = 1 << 18
+_MAX_HELD = 250_000  # bytes that are not taken, with which reading pauses; no reader waits for more
 _TAKEN = frozenset({OK}) | REDIRECTS
 
 _ConnectionState = enum.Enum("_ConnectionState", ["NEW", "IDLE", "PARSED", "STREAMED"])
@@ -384,7 +383,7 @@ class WebConnection(asyncio.Protocol):
             if is_last:
                 break
             if not new_pieces:  # otherwise, take what has come meanwhile: reading may have paused
-                self._wanted_bytes = min(size - gathered_bytes, _MAX_AWAITED)
+                self._wanted_bytes = min(size - gathered_bytes, _MAX_HELD)
                 self._waiter = asyncio.get_running_loop().create_future()
                 await self._waiter
         if pieces:
