@@ -119,12 +119,17 @@ def test_retries_and_repairs_take_only_assets_of_their_source(tmp_path: Path) ->
     dest, allowed, key = str(tmp_path / "m"), ["--allow-private-hosts"], ["--header", "X-Key: k"]
     files = {"/b.bin": [Answer(404), Answer(body=b"b")], "/a.bin": [Answer(body=b"a")]}
     with WireServer({"/b.json": [json_answer(feature("b", {"x": "/b.bin"}))], **files}) as host:
-        (tmp_path / "a.json").write_text(json.dumps(feature("a", {"x": host.url("/a.bin")})))
-        for mirrored in ([str(tmp_path / "a.json"), dest], [host.url("/b.json"), dest, *key]):
+        (tmp_path / "a.ndjson").write_text(json.dumps(feature("a", {"x": host.url("/a.bin")})))
+        for mirrored in ([str(tmp_path / "a.ndjson"), dest], [host.url("/b.json"), dest, *key]):
             assert run(["mirror", *mirrored], environment()).code == 1
         ran = run(["retry", dest, *key, "--json"], environment())
         assert (ran.code, ran.report["assets_done"], ran.report["assets_failed"]) == (1, 1, 1)
         assert run(["retry", dest, *allowed], environment()).code == 0
+        (tmp_path / "m/c/a/a.json").write_bytes(b"{}")  # without a URL, it stays damaged
+        (tmp_path / "m/c/b/x.bin").write_bytes(b"damaged")
+        ran = run(["verify", dest, "--repair", *key, "--json"], environment())
+        assert ran.report["remaining"] == 1
+        assert run(["mirror", str(tmp_path / "a.ndjson"), dest, *allowed], environment()).code == 0
         for file in tmp_path.glob("m/c/*/x.bin"):
             file.write_bytes(b"damaged")
         codes = [run(["verify", dest, "--repair", *given], environment()).code for given in (allowed, key)]

@@ -186,9 +186,9 @@ def last_failed(db: Connection, kind: RunKind) -> Run:
 
 
 def last_of(db: Connection, rowids: Mapping[str, Iterable[int]]) -> Run:
-    """Return the last run that planned one of these assets and items; if there are none, the last run."""
-    of_rows = f"SELECT run FROM {{}} WHERE id {IN_LIST}".format
-    query = f"SELECT max(run) FROM ({of_rows('assets')} UNION ALL {of_rows('items')})"
+    """Return the last run that planned one of these assets, else one of these items, else the last run."""
+    of_rows = f"(SELECT max(run) FROM {{}} WHERE id {IN_LIST})".format  # JSON may stay damaged, without a URL
+    query = f"SELECT coalesce({of_rows('assets')}, {of_rows('items')})"
     return last(db, scalar(db, query, (json_array(rowids["asset"]), json_array(rowids["item"]))))
 
 
