@@ -72,7 +72,7 @@ def test_a_current_directory_that_was_removed_is_named(source, dest, tmp_path, a
         (["mirror", "{source}", LONG, "--all-collections", "--adopt"], 5),
         (["mirror", "{source}", "m", "--ca-bundle", LONG], 2),
         (["mirror", "{source}", "m", "--dask", LONG], 2),
-        (["mirror", "{source}", "s3://bucket/m", "--work", LONG], 2),
+        (["mirror", "{source}", "s3://bucket/m", "--work", LONG], 5),
     ],
 )
 def test_an_argument_with_a_name_that_is_too_long_is_named(source, dest, tmp_path, arguments, code):
