@@ -24,7 +24,7 @@ from tests.ledger.plans import (
 
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.plan_writer import PlanWriter
-from stacpull.ledger.schema import JsonState
+from stacpull.ledger.schema import JsonState, State
 from stacpull.models import Asset, AssetOutcome, Checksum, Failure, FailureKind, Job, PlanBatch, WalkUpdate
 
 MD5 = Checksum("md5", b"1" * 16)
@@ -104,6 +104,15 @@ def test_the_json_is_renewed_when_assets_were_changed_or_added(tmp_path, assets,
             publish(db, *opened, size=max((one.size or 10 for one in assets), default=10))
             jobs.reserve(db, [], [job.item_rowid])
             jobs.record(db, [], [], {job.item_rowid: None}, NOW)
+
+
+def test_an_asset_that_can_no_longer_be_planned_stays_done(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        publish(db, *commit(started(db)[1], item("i", [asset("a")])).jobs)
+        commit(again(db)[1], item("i", problems=[("a", GONE), ("b", GONE)]))
+        states = dict(db.execute("SELECT key, state FROM assets"))
+        assert states == {"a": State.DONE, "b": State.MISSING}
+        assert db.execute("SELECT key FROM failures").fetchall() == [("b",)]
 
 
 def test_a_source_item_that_a_page_contains_is_a_primary_item(tmp_path: Path) -> None:
