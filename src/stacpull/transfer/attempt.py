@@ -42,7 +42,7 @@ from stacpull.redact import href_hash
 from stacpull.store.partial_downloads import PartialDownload, PartialDownloads
 from stacpull.transfer import checks
 from stacpull.transfer.checks import Body, Check
-from stacpull.transfer.ranges import CHUNK, LongBody
+from stacpull.transfer.ranges import BLOCK, CHUNK, LongBody
 from stacpull.urls import filename_of
 
 _CONNECTIONS = 4
@@ -259,8 +259,9 @@ class _Attempt:
         if coding is not None and not expected:
             what = f"sent it in the content coding {coding[:50]!r}, which was not requested and cannot be"
             raise TransferError(checks.host_failure(FailureKind.HTTP, response.url, f"{what} decoded"))
+        size = CHUNK if length is None or length > BLOCK else CHUNK // 2  # many of these may come at once
         is_small = length is not None and length <= downloader.small_limit
-        chunks = response.chunks(downloader.small_limit if is_small else CHUNK)
+        chunks = response.chunks(downloader.small_limit if is_small else size)
         self._is_resumable = validator.resumable and coding is None
         return await self._stream(response, body, chunks)
 

@@ -24,7 +24,7 @@ from stacpull.transfer.checks import another_range, host_failure, verdict
 
 SPLIT_ABOVE = 64 << 20  # bytes above which a file gets several connections
 BLOCK = 16 << 20
-CHUNK = 250_000  # bytes that are written at once; uvloop reads up to 256,000, which are thus not copied
+CHUNK = 500_000  # bytes that are written at once: two reads of uvloop, which reads up to 256,000 at once
 _ANSWERS = frozenset({OK, PARTIAL, PRECONDITION_FAILED, UNSATISFIABLE})
 _ENDLESS = 1 << 62
 
