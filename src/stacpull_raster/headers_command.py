@@ -13,6 +13,7 @@ from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration, size
 from stacpull.cli.summary import Failed
 from stacpull.errors import quantity
+from stacpull.models import FailureKind
 
 if TYPE_CHECKING:
     from stacpull_raster.headers_report import HeadersReport
@@ -146,7 +147,7 @@ def headers_lines(report: HeadersReport, failed: Failed) -> Iterator[str]:
         yield f"  left out {quantity(report.assets_excluded, 'asset')} (asset filters)"
     if report.items_unseen:
         yield f"  unseen   {quantity(report.items_unseen, 'item')} that the source announced but did not list"
-    yield from failed.lines(missing_ok=report.missing_ok and report.headers_missing > 0)
+    yield from failed.lines(failed.pop(FailureKind.GONE, 0) if report.missing_ok else 0)
     if report.out and report.state != "complete":
         yield "to resume: run the same command again"
     elif report.out and report.headers_failed and report.exit_code:

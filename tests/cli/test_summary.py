@@ -63,6 +63,11 @@ def test_a_refresh_names_files_that_are_still_gone_and_the_option_to_accept_them
         ),
         ({"assets_failed": 9, "assets_missing": 6}, {"checksum": 3}, "9 failed: 6 {gone}, 3 {wrong}"),
         (
+            {"assets_failed": 9, "assets_missing": 6, "assets_accepted": 6},
+            {"checksum": 3, "gone": 1},
+            "3 failed: {wrong}; 6 {gone}",
+        ),
+        (
             {"assets_failed": 9, "assets_outside": 6},
             {"checksum": 3, "outside": 1},
             "3 failed: {wrong}; 6 {out}",

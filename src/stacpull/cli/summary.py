@@ -55,16 +55,15 @@ class Failed(Counter[FailureKind]):
         described = ", ".join(f"{number:,} {self._described(kind)}" for kind, number in kinds)
         return f": {described}" if described else ""
 
-    def lines(self, *, missing_ok: bool = False) -> Iterator[str]:
-        """Yield a line per kind, most frequent first. `missing_ok`: assets that are gone do not count."""
+    def lines(self, accepted: int) -> Iterator[str]:
+        """Yield a line per kind, most frequent first, then one for assets that are gone and `accepted`."""
         for kind, number in self.most_common():
-            if missing_ok and kind is FailureKind.GONE:
-                yield f"  missing  {number:,} {self._described(kind)}; accepted (--missing)"
-                continue
             label = kind if kind in NO_FAULT else "failed"
             yield f"  {label:<8} {number:,} {self._described(kind)}; {kind.advice}"
             if kind not in {FailureKind.GONE, *NO_FAULT} and self.examples.get(kind):
                 yield f"           for example: {self.examples[kind]}"
+        if accepted:
+            yield f"  missing  {accepted:,} {self._described(FailureKind.GONE)}; accepted (--missing)"
 
     def _described(self, kind: FailureKind) -> str:
         keys = self.asset_keys.get(kind, [])
@@ -78,9 +77,10 @@ def mirror_lines(report: MirrorReport, failed: Failed, noun: str = "file") -> It
         yield f"{report.dest}: nothing to fetch"
         return
     trouble = report.assets_failed - failed_as(report, NO_FAULT) - report.assets_accepted
-    accepted, items = 0 if trouble else report.assets_accepted, report.items_failed
-    # missing assets of earlier runs, which this run did not try again, count too
-    failed |= Counter({FailureKind.GONE: report.assets_missing - report.assets_accepted})
+    accepted, items = report.assets_accepted, report.items_failed
+    # without accepted ones, but with those of earlier runs, which this run did not try again
+    failed[FailureKind.GONE] = report.assets_missing - accepted
+    failed += Counter()  # removes the kind if there are none
     reasons = "" if items and report.assets_failed else failed.headline(trouble or items)  # of both
     noted = sum(failed[kind] for kind in failed.keys() - NO_FAULT)
     if not items and noted < trouble:  # this command notes every asset that fails in it, but not every item
@@ -117,7 +117,7 @@ def mirror_lines(report: MirrorReport, failed: Failed, noun: str = "file") -> It
             complete += f", {others:,} still without files of earlier runs"
         yield f"  items    {report.items_seen:,} read, {report.items_matched:,} matched{complete}"
     yield from _changes(report)
-    yield from failed.lines(missing_ok=0 < report.assets_missing == report.assets_accepted)
+    yield from failed.lines(accepted)
     settled = report.assets_missing + failed_as(report, NOTHING_TO_FETCH) + failed[FailureKind.SCHEME]
     steps = {
         "resume": report.state != "complete",
