@@ -305,8 +305,7 @@ def unchanged_json(files: StoredFiles, path: str, sha256: bytes | None) -> Json 
 
 def asset_origin(asset: object) -> Json:
     """Return what the source states about a mirrored asset; empty if that is unknown."""
-    alternates = object_or_empty(object_or_empty(asset).get("alternate"))
-    return object_or_empty(alternates.get("origin"))
+    return object_or_empty(object_or_empty(object_or_empty(asset).get("alternate")).get("origin"))
 
 
 def restore_original(stored: Json) -> Json:

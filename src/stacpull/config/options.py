@@ -326,8 +326,7 @@ def declared(holder: type, group: str) -> Iterator[Option]:
 def _form(kind: object, default: object, *, is_optional: bool) -> Form:
     if kind is bool:
         return "switch" if default is False else "pair"
-    is_list = get_origin(kind) in (tuple, Mapping) and not is_optional
-    return "repeated" if is_list else "value"
+    return "repeated" if get_origin(kind) in (tuple, Mapping) and not is_optional else "value"
 
 
 def _shown(default: object, name: str, form: Form, metavar: str) -> str:

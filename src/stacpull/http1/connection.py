@@ -84,8 +84,7 @@ class ResponseParser:
 
     def has_enough(self, size: int) -> bool:
         """Return True if a reader that waits for `size` bytes should be woken: a short body comes whole."""
-        is_enough = self._phase is _RECEIVING and not self.is_short and self.held_bytes >= size
-        return is_enough or self.is_ended
+        return self.is_ended or (self._phase is _RECEIVING and not self.is_short and self.held_bytes >= size)
 
     def body(self) -> bytes:
         return b"".join(self._pieces)  # a single one is not copied

@@ -102,9 +102,12 @@ class Retries(msgspec.Struct, frozen=True):
                 raise
         from tenacity import AsyncRetrying, retry_if_exception  # noqa: PLC0415 -- most runs retry nothing
 
+        async def next_attempt() -> T:
+            return await attempt()  # which may be no async function: tenacity would not await its result
+
         retried, sleep = retry_if_exception(prepare_retry), self.clock.sleep
         await sleep(state.wait)
-        return await AsyncRetrying(retry=retried, wait=lambda _: state.wait, sleep=sleep)(attempt)
+        return await AsyncRetrying(retry=retried, wait=lambda _: state.wait, sleep=sleep)(next_attempt)
 
 
 def asks_to_wait(host: str, seconds: float, clock: Clock) -> str:
