@@ -34,17 +34,19 @@ from stacpull.redact import Secret
 from stacpull.store.inspection import sync_path
 from stacpull.store.staging import StagedParts
 from stacpull.system import boot_id
-from stacpull_cloud.objects import PIECE, ObjectInfo, Objects
+from stacpull_cloud.objects import ObjectInfo, Objects
 
 _EXPIRY = 60.0  # seconds without a renewal, after which a lease has expired
 FOLDER = f"{OWN_DIRECTORY}/lease"
 _CLOCK_OBJECT = f"{OWN_DIRECTORY}/clock"
 _INTERVAL = _EXPIRY / 4  # seconds between two renewals, and between two looks of `Lease.check`
+_MAX_SIZE = 1 << 16
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """A clock that also counts while the machine is suspended."""
 
 COPY = f"{OWN_DIRECTORY}/ledger.sqlite.gz"
 _COPY_INTERVAL = 300.0  # seconds between two copies
+_PIECE = 1 << 20
 _MAX_UNPACKED = 100
 """A copy may unpack to this many times its size. Ledgers shrink to about a sixth."""
 _EPOCH = "stacpullepoch"
@@ -120,7 +122,8 @@ class Lease:
 
             def is_own(key: str) -> bool:
                 path = key[len(prefix) :]
-                return path.startswith(OWN_DIRECTORY) or path in views.known_paths(db, [path], planned=True)
+                is_ours = path.startswith(f"{OWN_DIRECTORY}/")
+                return is_ours or path in views.known_paths(db, [path], planned=True)
 
             self._objects.service.abort_uploads(prefix, is_own)
 
@@ -170,7 +173,7 @@ class Lease:
         body = msgspec.json.encode(Holder(self.mirror, *self._place, run, self.epoch, is_held))
         path = f"{FOLDER}/{self._next:012}.json"
         if not self._objects.put(path, body, {}, create=True):
-            existing = self._objects.read(path, PIECE)
+            existing = self._objects.read(path, _MAX_SIZE)
             if existing is None or existing[1] != body:  # if it is ours, only the response was lost
                 return False
         self._next += 1
@@ -203,7 +206,7 @@ class Lease:
             os.fchmod(file.fileno(), 0o600)
             try:
                 with self._objects.open(copy) as packed, gzip.GzipFile(fileobj=packed) as unpacked:
-                    while bytes_left > 0 and (data := unpacked.read(PIECE)):
+                    while bytes_left > 0 and (data := unpacked.read(_PIECE)):
                         bytes_left -= file.write(data)
                 if bytes_left <= 0:
                     raise zlib.error("it unpacks to too many bytes")  # noqa: TRY301 - as damage is
@@ -229,7 +232,7 @@ class Lease:
             try:
                 copy_ledger(self._work, raw)
                 with raw.open("rb") as file, gzip.open(packed, "wb", compresslevel=1) as into:
-                    while data := file.read(PIECE):  # `shutil` would import two more compressors
+                    while data := file.read(_PIECE):  # `shutil` would import two more compressors
                         into.write(data)
                 self._objects.put(COPY, packed, {_EPOCH: str(self.epoch)}, self.check, create=False)
             finally:
@@ -237,12 +240,14 @@ class Lease:
                     path.unlink(missing_ok=True)
 
 
-def _newest(objects: Objects) -> tuple[ObjectInfo, Holder, int] | None:
-    """Return the newest object of the lease, and its content and number."""
+def _newest(objects: Objects, unread: str | None = None) -> tuple[ObjectInfo, Holder, int] | None:
+    """Return the newest object of the lease, and its content and number. `unread`: it could not be read."""
     if (path := max(chain.from_iterable(objects.pages(FOLDER)), default=None)) is None:
         return None
-    if (info_and_body := objects.read(path, PIECE)) is None:
-        return _newest(objects)  # it was renewed twice since the listing
+    if (info_and_body := objects.read(path, _MAX_SIZE)) is None:
+        if path == unread:
+            raise DestinationError(f"The lease in {objects.location.url} keeps changing: try again.")
+        return _newest(objects, path)  # it was renewed twice since the listing
     info, body = info_and_body
     try:
         number = int(path[len(FOLDER) + 1 :].removesuffix(".json"))
