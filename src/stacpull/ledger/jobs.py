@@ -141,9 +141,8 @@ def requeue_failures(db: Connection, run_id: int, kind: RunKind) -> int:
         rowids = json_array(rowid for rowid, _ in failed)
         db.execute(f"UPDATE assets SET state = {State.PENDING}, run = ? WHERE id {IN_LIST}", (run_id, rowids))
         if kind != "mirror":  # the walk of a mirror may still list them
-            left = (
-                f"state = {State.PENDING} AND run IN {_EARLIER(of_source)} AND id IN (SELECT asset FROM jobs)"
-            )
+            earlier = _EARLIER(of_source)
+            left = f"state = {State.PENDING} AND run IN {earlier} AND id IN (SELECT asset FROM jobs)"
             db.execute(f"UPDATE assets SET run = :run WHERE {left}", {"run": run_id})
         if kind == "retry":
             without_href = f"SELECT a.id FROM failures f JOIN assets a ON {IS_OF_ASSET} AND a.run {of_source}"

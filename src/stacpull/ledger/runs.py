@@ -95,9 +95,11 @@ def of_same_source(db: Connection, run_id: int) -> str:
     """Return a condition, in SQL, for the runs that read the same host or file, and clip to the same area.
 
     A retry or repair takes only their assets: it follows the address rules of its source, and sends
-    credentials only there.
+    credentials only there. A mirror, which takes only its own, does not read the selections of all runs.
     """
-    rows = db.execute(f"SELECT id, source, {_AREA} FROM runs").fetchall()
+    others = "(SELECT kind FROM runs WHERE id = :run) <> 'mirror'"
+    query = f"SELECT id, source, {_AREA} FROM runs WHERE id = :run OR {others}"
+    rows = db.execute(query, {"run": run_id}).fetchall()
     tasks = {rowid: (origin_of(source) if host_of(source) else source, area) for rowid, source, area in rows}
     return f"IN ({', '.join(str(rowid) for rowid, task in tasks.items() if task == tasks[run_id])})"
 
@@ -139,9 +141,8 @@ def first_uses(db: Connection, spec: RunSpec) -> list[str]:
     """Return what to tell about a source or layout that no run before had: it may be a mistake."""
     layout = "json_extract(fixed, '$.layout')"
     before = "iif(sum({0} = ?), NULL, max({0}))".format
-    row = db.execute(
-        f"SELECT {before('source')}, {before(layout)} FROM runs", (spec.source, spec.fixed["layout"])
-    ).fetchone()
+    query = f"SELECT {before('source')}, {before(layout)} FROM runs"
+    row = db.execute(query, (spec.source, spec.fixed["layout"])).fetchone()
     texts = ("DEST also has items of {}; they stay.", "Files of earlier runs keep the layout {}.")
     return [text.format(known) for text, known in zip(texts, row, strict=True) if known is not None]
 
