@@ -164,15 +164,21 @@ class PlanReport(PublicValue, frozen=True):
     items_left_out: Mapping[str, int] = msgspec.field(default_factory=dict)
     """How many items the filters left out, by the first that did not match, in the order of testing."""
     assets_pages: int = 0
-    """Assets left out because they are web pages or endpoints (`--include-pages` fetches them)."""
+    """Web pages and endpoints, which are left out (`--include-pages` fetches them). `page_keys`: by key."""
     page_keys: Mapping[str, int] = msgspec.field(default_factory=dict)
-    """The same by asset key."""
     assets_refused: int = 0
     """Assets that would fail: an href that cannot be fetched, a prefix without `--expand-prefix`."""
     seconds: float = 0.0
     source: str = ""
     unknown_keys: Mapping[str, int] = msgspec.field(default_factory=dict)
     """How many assets of each key are not in `bytes_total`, as neither item nor server states a size."""
+    items_failed: int = 0
+    """Links to items, and entries of files, that could not be read. Their assets are not counted."""
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 1 if `items_failed` is not 0."""
+        return 1 if self.items_failed else 0
 
 
 class VerifyReport(PublicValue, frozen=True):

@@ -34,7 +34,7 @@ _TRANSFER = ("stall-timeout", "ca-bundle", "allow-private-hosts")
     ),
     parameters.with_help("bbox", "Trace this box, in degrees."),
     parameters.with_help("datetime", "Trace these UTC days, both ends included: 2024-06-01/2024-06-30."),
-    *parameters.of_options(declared(TraceOptions, "Selection")),
+    *map(parameters.parameter, declared(TraceOptions, "Selection")),
     click.Option(["dry_run", "--dry-run"], is_flag=True, help="Only estimate requests and processing units."),
     parameters.with_help("concurrency", "Simultaneous requests.", default="8"),
     parameters.with_help("retries", "Retries of each request before it fails."),

@@ -292,7 +292,7 @@ UNDER_39 = {"data/B02.jp2": b"blue", "data/B03.jp2": b"green", "data/qi/a~20b~2B
 def test_a_prefix_is_a_reported_failure_and_the_run_continues(world: World) -> None:
     world.offer({"data": PREFIX, "other": {"href": world.server.url("/b.tif")}})
     assert world.plan().assets_refused == 1
-    assert "Some assets would fail; the first is data: " in str(world.events)
+    assert "Some assets or items would fail; the first is data: " in str(world.events)
     report = world.mirror()
     assert (report.state, report.assets_done, report.assets_failed) == ("complete", 1, 1)
     (failure,) = world.failures()

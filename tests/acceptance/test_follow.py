@@ -89,6 +89,12 @@ def test_the_command_takes_several_relations_and_plan_counts_them(tmp_path, caps
         assert execute(["plan", source, "--json", *follow]) == 0
         planned = json.loads(capsys.readouterr().out.splitlines()[-1])
         assert (planned["source_items"], planned["assets"]) == (3, 4)
+        host.refused = "rel-1"
+        assert execute(["plan", source, "--no-progress", *follow]) == 1
+        printed = capsys.readouterr()
+        host.refused = ""
+        assert "\nunread   1 item, whose assets are not counted\n" in printed.out
+        assert "the first is The source item rel-1 could not be read" in printed.err
         assert execute(["mirror", source, str(tmp_path / "m"), "--no-progress", *follow]) == 0
         before = len(host.requests)
         assert execute(["mirror", source, str(tmp_path / "m"), "--no-progress", *follow]) == 0

@@ -68,13 +68,15 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
     yield f"items    {report.items_matched:,} match{sources}; {report.items_seen:,}{announced} seen"
     if report.items_left_out:
         yield f"left out {by_reason(report.items_left_out)}"
-    keys = f" ({by_key(report.excluded_keys)})" if report.excluded_keys else ""
-    excluded = f"; {report.assets_excluded:,} left out{keys}" if report.assets_excluded else ""
+    by_keys = by_key(report.excluded_keys)
+    excluded = f"; {report.assets_excluded:,} left out ({by_keys})" if report.assets_excluded else ""
     yield f"assets   {report.assets:,}{excluded}"
     if report.assets_pages:
         yield f"left out {web_pages(report)} ({by_key(report.page_keys)}); --include-pages fetches them"
     if report.assets_refused:
         yield f"refused  {quantity(report.assets_refused, 'asset')} that cannot be fetched"
+    if report.items_failed:
+        yield f"unread   {quantity(report.items_failed, 'item')}, whose assets are not counted"
     if report.bytes_total is None:
         yield "bytes    unknown: the source states no sizes, and the servers gave none"
     else:

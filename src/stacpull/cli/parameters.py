@@ -40,7 +40,7 @@ def declared_in(params: Iterable[click.Parameter]) -> list[Option]:
 
 
 def for_command(command: str) -> list[click.Parameter]:
-    return [*of_options(option for option in options_of(command) if option.form != "absent"), config()]
+    return [*(parameter(option) for option in options_of(command) if option.form != "absent"), config()]
 
 
 def config(read: str = "options, and SOURCE and DEST,") -> click.Option:
@@ -59,19 +59,15 @@ def config(read: str = "options, and SOURCE and DEST,") -> click.Option:
 
 
 def by_name(*names: str) -> list[click.Parameter]:
-    return of_options(BY_NAME[name] for name in names)
-
-
-def of_options(options: Iterable[Option]) -> list[click.Parameter]:
-    return [_parameter(option) for option in options]
+    return [parameter(BY_NAME[name]) for name in names]
 
 
 def with_help(name: str, text: str, **changes: Any) -> click.Option:
     """Return one option with a help text of its own, for a command where it means something different."""
-    return _parameter(replace(BY_NAME[name], help=text, **changes))
+    return parameter(replace(BY_NAME[name], help=text, **changes))
 
 
-def _parameter(option: Option) -> OptionParameter:
+def parameter(option: Option) -> OptionParameter:
     """Return click's option. It does not convert values: `config` does, wherever they come from."""
     flag = f"--{option.name}/--no-{option.name}" if option.form == "pair" else f"--{option.name}"
     names = [option.name.replace("-", "_"), flag, *([f"-{option.short}"] if option.short else [])]

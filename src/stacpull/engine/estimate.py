@@ -33,7 +33,7 @@ from stacpull.ledger.database import Connection, ledger_errors, ledger_path, ope
 from stacpull.ledger.item_set import ItemSet
 from stacpull.ledger.plan_writer import IsThere, known_actions
 from stacpull.models import Asset, ItemId, PlanBatch, PlannedItem, path_in_dest
-from stacpull.net.fields import content_length, content_range
+from stacpull.net.fields import stated_version
 from stacpull.net.status import OK, PARTIAL, UNSATISFIABLE
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import final_name
@@ -150,7 +150,7 @@ class _Estimate:
         if basis == "unknown" and self._unmeasured:
             network.warn(f"No size could be read: {self._unmeasured}")
         if self._refused:
-            network.warn(f"Some assets would fail; the first is {self._refused}")
+            network.warn(f"Some assets or items would fail; the first is {self._refused}")
         if self._unsigned:
             network.warn(f"URLs without their signature or key may be refused: {self._unsigned:,}.")
         if self._shared_path:
@@ -208,6 +208,8 @@ class _Estimate:
             self._left_out[reason] += left_out
             new_items += left_out
         self.counters["items_seen"] += new_items
+        self._refused = self._refused or next((one.failure.message for one in batch.unread_items), "")
+        self.counters["items_failed"] += len(batch.unread_items) + len(batch.unread)
         items = [item for item in batch.items if self._is_new(item)]
         actions: Mapping[ItemId, Mapping[str, Action]] = {}
         if self._ledger is not None:
@@ -307,9 +309,7 @@ class _Estimate:
                     return asset.size
             request = Request(asset.href, headers={"Range": "bytes=0-0"})
             async with self._network.client.stream(request, accept=_SIZED, count_refusal=False) as response:
-                if response.status == OK:
-                    return content_length(response.headers)
-                return content_range(response.headers).total
+                return stated_version(response.status, response.headers).total
         except TransferError as error:
             self._unmeasured = self._unmeasured or str(error)
             return None

@@ -130,11 +130,10 @@ async def first_items(source: Source, start: WalkStart) -> list[Json]:
     start = start._replace(filtered_pages=None)  # without the requests that compare it with another walk
     if start.collection != NO_COLLECTION:
         (start,) = await source.starts(Selection(collections=(start.collection,)))  # without its filters
-    pages = source.pages(start, page_size=PageSize(LEAST_ITEMS), on_notice=lambda _: None)
-    async with aclosing(pages):
-        async for page in pages:
-            return page.items
-    return []
+    walk = source.pages(start, page_size=PageSize(LEAST_ITEMS), on_notice=lambda _: None)
+    async with aclosing(walk) as pages:
+        page = await anext(pages, None)
+    return [] if page is None else page.items
 
 
 # --- lookups before items are planned ----------------------------------------------------------------------

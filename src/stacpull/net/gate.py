@@ -351,7 +351,7 @@ class Gate:
     def _abandon(self, failure: Failure, pause: float) -> Failure:
         """Close the gate for `pause` seconds. Return the failure as DOWN; waiting requests get the same."""
         if self._abandoned_for is None:
-            text = f"{failure.message} `resume` fetches its assets later; other hosts continue."
+            text = f"{failure.message} It is not asked again for now; other hosts continue."
             self._settings.notify(Notice("warning", text))
         self._abandoned_for = replace(failure, kind=FailureKind.DOWN, retryable=False, retry_after=None)
         self.closed_until = max(self.closed_until, self.now() + pause)
