@@ -67,7 +67,7 @@ MISTAKES = {
     ),
     "a port that nothing listens on": Mistake(
         ("plan", f"{NOWHERE}/v1", "-C", "--retries", "0"),
-        "Connection refused. Check SOURCE and the network.",
+        "Connection refused. Check SOURCE, network and proxy.",
         4,
     ),
     "https on an http port": Mistake(

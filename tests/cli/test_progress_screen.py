@@ -100,7 +100,7 @@ def test_a_second_ctrl_c_leaves_the_prompt_on_an_empty_line() -> None:
     with Terminal(running(20, "await asyncio.sleep(60)").copy()) as terminal:
         terminal.wait_for("719 of 1,560")
         terminal.press_ctrl_c()
-        terminal.wait_for("Stopping. Press Ctrl-C again to quit at once.")
+        terminal.wait_for("Stopping. Another Ctrl-C or SIGTERM quits at once.")
         terminal.press_ctrl_c()
         assert terminal.ended() == 130
         assert terminal.lines[-1].endswith("[130]$")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-STOPPING = "Stopping. Press Ctrl-C again to quit at once."
+STOPPING = "Stopping. Another Ctrl-C or SIGTERM quits at once."
 _MISUSED, _NOT_WRITTEN, _INTERRUPTED = 2, 5, 130
 """Exit codes of `errors.UsageError`, `DestinationError` and `InterruptedRunError`, which are not imported."""
 

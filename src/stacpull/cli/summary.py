@@ -185,7 +185,7 @@ def _changes(report: MirrorReport) -> Iterator[str]:
         gone = quantity(report.items_gone, "item")
         yield f"  gone     {gone} no longer at the source, kept; --prune=remove removes what nothing links to"
     elif report.items_not_listed:
-        known = quantity(report.items_not_listed, "item")
+        known = quantity(report.items_not_listed, "(source) item")
         yield f"  unlisted {known} of earlier runs, kept here; --prune shows which are gone at the source"
     if report.assets_clipped:
         yield f"  clipped  {quantity(report.assets_clipped, 'file')} to the area of --clip"

@@ -205,7 +205,7 @@ async def read_root(reader: JsonReader, url: str) -> Document:
         elif kind is FailureKind.GONE:
             hint = _GONE_HINT if is_web(url) else " If SOURCE is a URL, start it with https://."
         elif error.failure.retryable:
-            hint = " Check SOURCE and the network." if kind is FailureKind.NETWORK else " Try again later."
+            hint = " Check SOURCE, network and proxy." if kind is FailureKind.NETWORK else " Try again later."
         raise SourceError(f"The source {url} could not be read: {error}{hint}") from error
     if not isinstance(document.body, dict):
         what = "is a JSON list without items" if isinstance(document.body, list) else "is not a JSON object"
