@@ -493,7 +493,7 @@ def read_geometry(value: str | Mapping[str, Any] | Geometry) -> str:
     document = getattr(value, "__geo_interface__", value)
     if isinstance(document, str):
         if not (written := read_text(document).strip()).startswith(("{", "[")):
-            given = "WKT, which is for `filter`" if _WKT.match(written) else repr(written[:80])
+            given = "WKT, which is for --filter" if _WKT.match(written) else repr(written[:80])
             raise ValueError(f"must be GeoJSON, not {given}")
         try:
             document = json.loads(document)

@@ -62,9 +62,8 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
         its_url, endpoint, mirror, epoch = bucket
         if (its_url, endpoint) != (location.url, location.endpoint_url or ""):
             where = f" at {endpoint}" if endpoint else ""
-            remedy = "name another one with --work"
-            if endpoint and its_url == location.url:
-                remedy = f"add --dest-endpoint-url {endpoint}"
+            is_same = endpoint and its_url == location.url
+            remedy = f"add --dest-endpoint-url {endpoint}" if is_same else "name another one with --work"
             raise UsageError(
                 f"{options.work} is the work directory of {its_url}{where}, not of {location.url} at "
                 f"{location.endpoint_url or 'the usual endpoint'}: {remedy}."

@@ -97,7 +97,8 @@ class MirrorContents:
             remedy = f"`stacpull {command}` writes it"
             if runs.last(self.db).spec.fixed.get("metadata") == "none":
                 remedy = "repeat the `stacpull mirror` command without --metadata none"
-            notes.append(f"Items whose JSON is missing or unreadable: {lost}; {remedy}.")
+            missing = "missing" if run["state"] == "complete" else "missing, not yet written"
+            notes.append(f"Items whose JSON is {missing} or unreadable: {lost}; {remedy}.")
         return tuple(notes)
 
     def refuse_inside(self, out: Path) -> None:

@@ -59,7 +59,7 @@ MISTAKES = {
     ),
     "WKT as an area": Mistake(
         ("mirror", "{api}", "d", "-C", "--intersects", "POINT(7 46)"),
-        "not WKT, which is for `filter`.",
+        "not WKT, which is for --filter.",
     ),
     "an option for bands": Mistake(("plan", "{api}", "--band", "B04"), "'--band': use --asset GLOB."),
     "a wrong path": Mistake(

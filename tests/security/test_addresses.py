@@ -105,8 +105,7 @@ def test_a_public_source_cannot_lead_to_private_addresses(tmp_path, monkeypatch)
             monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
             monkeypatch.setenv("no_proxy", "127.0.0.1")
             sync.mirror(source.api, tmp_path / "m", options=Options(retries=0))
-        targets = [request.target for request in inside.requests]
-    assert targets == []
+    assert [request.target for request in inside.requests] == []
     found = {failed.key: failed.kind for failed in failures(tmp_path / "m")}
     assert found == {"href": "address", "hop": "address"}
 

@@ -129,7 +129,8 @@ def load(path: Path, names: Iterable[str] = ()) -> Config:
         if entry.name in options:
             raise entry.wrong("this option is set twice")
         if entry.name not in known:
-            hint, pair = nearest(entry.name, known), BY_NAME.get(entry.name.removeprefix("no-"))
+            table = "; options do not belong in a table" if isinstance(entry.value, dict) else ""
+            hint, pair = nearest(entry.name, known) or table, BY_NAME.get(entry.name.removeprefix("no-"))
             if pair is not None and pair.form == "pair":
                 hint = f"; write {pair.name} = false"
             raise entry.wrong(f"there is no such option{hint}")
@@ -160,7 +161,8 @@ def read_entries(path: Path) -> list[TomlEntry]:
         at = re.search(r"at line (\d+)", str(problem))
         key = at and _KEYS.match(text.split("\n")[int(at[1]) - 1])
         named = f", {key['keys']}" if key else ""
-        raise UsageError(f"{path}{named} is not valid TOML: {problem}.") from problem
+        hint = "; text needs quotes" if re.match("Invalid v|Expected n|Illegal", str(problem)) else ""
+        raise UsageError(f"{path}{named} is not valid TOML: {problem}{hint}.") from problem
     except (OSError, UnicodeDecodeError) as problem:
         raise UsageError(f"The config file {path} cannot be read: {why_unreadable(problem)}.") from problem
     lines: dict[tuple[str, ...], int] = {}

@@ -37,8 +37,7 @@ class PlanSaver:
         return self.store_client.counters
 
     async def planned_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
-        call = self.store_client.call
-        return await call("planned_this_run", ids, linked, returns=dict[ItemId, str | None])
+        return await self.store_client.call("planned_this_run", ids, linked, returns=dict[ItemId, str | None])
 
     async def restart(self) -> None:
         await self.store_client.call("restart_walk")

@@ -257,7 +257,8 @@ class _PageReader:
                 cause, is_too_much = cause or error, True  # the service may have cut off the JSON
             smaller = max(LEAST_ITEMS, requested // 10)
             if not is_too_much or smaller >= requested:
-                raise SourceError(f"The page {public_url(request.url)} could not be read: {cause}") from cause
+                page = f"The page {public_url(request.url)} could not be read: "
+                raise SourceError(f"{page if isinstance(cause, TransferError) else ''}{cause}") from cause
             self._say("info", f"A page of {requested} items failed; requesting {smaller} instead.")
             self._size = self._size._replace(items=smaller)
 

@@ -113,8 +113,7 @@ class Downloader(msgspec.Struct, eq=False):
         return arrival_of(job, body.size, name, body.validator.etag_or_date, content, unproven=unproven)
 
     def validator(self, headers: Mapping[str, str]) -> Validator:
-        validator = self.without_secrets(validator_of(headers))
-        return checks.provable(validator, headers, self.client.clock.time())
+        return checks.provable(self.without_secrets(validator_of(headers)), headers, self.client.clock.time())
 
     def without_secrets(self, validator: Validator) -> Validator:
         secrets = self.client.secrets
