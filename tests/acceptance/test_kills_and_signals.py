@@ -111,7 +111,7 @@ def test_a_second_signal_ends_at_once(tmp_path, small_hub, number):
     with Running(mirror_of(small_hub.base_url, dest), env) as process:
         assert wait_until(lambda: small_hub.counters["api", "download"] > 20)
         assert process.signal(number)
-        assert wait_until(lambda: "again to quit at once" in process.error_output())
+        assert wait_until(lambda: "quits at once" in process.error_output())
         time.sleep(0.5)
         assert process.is_alive()  # it gives what is under way a few seconds
         (store,) = stores_of(process.pid)
