@@ -112,8 +112,7 @@ def origin_of(url: str) -> Origin:
 @cached_if_short(1024)
 def _read_server(server: str) -> tuple[str, Origin]:
     scheme = scheme_of(server)
-    after_scheme = server.partition("://")[2]
-    authority = re.split(r"[/?#]", after_scheme, maxsplit=1)[0].rpartition("@")[2].lower()
+    authority = re.split(r"[/?#]", server.partition("://")[2], maxsplit=1)[0].rpartition("@")[2].lower()
     match = _AUTHORITY.fullmatch(authority)
     if match is None or not match["host"] or int(match["port"] or 0) > HIGHEST_PORT:
         return "", Origin(scheme, "", None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import mmap
+import os
 import random
 import re
 import threading
@@ -263,6 +264,9 @@ def as_stacpull_error(
     text = str(error)
     code, status = next(iter(_CODE.findall(text)), ""), STATUS.search(text)
     url, what = location.url, f"to {doing} {path or 'its objects'}"
+    variables = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    named = [f" (from {name})" for name in variables if os.environ.get(name) == location.endpoint_url]
+    origin = named[0] if named and location.endpoint_url else ""
     if _UNTRUSTED in text:
         return DestinationError(f"The TLS certificate of {url} is not trusted: --ca-bundle FILE trusts one.")
     if NO_KEYS in text:
@@ -279,11 +283,12 @@ def as_stacpull_error(
         or "ContainerNotFound" in text
         or (isinstance(error, MISSING) and doing in {"list", "write"})
     ):
-        return DestinationError(f"There is no bucket {location.bucket}: create it first ({url}).")
+        place = f" at {location.endpoint_url}{origin}" if location.endpoint_url else ""
+        return DestinationError(f"There is no bucket {location.bucket}{place}: create it first ({url}).")
     if "invalid path" in text:  # obstore lists no names with empty parts, `.` or `..`
         return DestinationError(f"{url} cannot be listed ({plain_reason(text)}): move that object away.")
     if reason := unreachable(text):
-        return DestinationError(f"{url} {reason}. Check the address and the network.")
+        return DestinationError(f"{url} {reason}. Check the address{origin} and the network.")
     return DestinationError(
         f"{url} failed {what} ({code or plain_reason(text)}): check the bucket and its endpoint, then run "
         "the same command again."

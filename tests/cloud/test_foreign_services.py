@@ -55,7 +55,8 @@ def test_a_service_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPat
     said: list[str] = []
     location = BucketLocation("bucket", "p", endpoint_url="http://127.0.0.1:1", region=REGION)
     why = "s3://bucket/p cannot be reached at http://127.0.0.1:1: Connection refused"
-    with pytest.raises(DestinationError, match=f"^{why}. Check the address and the network.$"):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
+    with pytest.raises(DestinationError, match=rf"^{why}.*address \(from AWS_ENDPOINT_URL_S3\) and"):
         list(Objects(location, Patience(said.append)).pages())
     assert said == [f"{why}; still trying."]
 

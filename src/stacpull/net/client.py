@@ -308,6 +308,8 @@ class Exchange:
                 failure = gate.judge_no_answer(sent.sent_at, failure)
             elif failure.kind is FailureKind.THROTTLED:
                 failure = self._note_failure(gate, failure)
+            elif failure.kind is FailureKind.ADDRESS and (hops := self._request.redirected_from):
+                failure = replace(failure, message=f"Redirected by {host_of(hops[-1])}: {failure.message}")
             gate.release()
             self._log(error.failure.status)
             raise (error if failure is error.failure else TransferError(failure)) from error.__cause__

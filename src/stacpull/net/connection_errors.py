@@ -28,7 +28,8 @@ class BadResponse(enum.Enum):
 
 def no_connection(error: BaseException | None, host: str) -> Failure:
     if isinstance(error, AddressRefusedError):
-        message = f"No connection to {host}: its address {error.address} is {error.reason}."
+        which = "this address" if error.address in host else f"its address {error.address}"
+        message = f"No connection to {host}: {which} is {error.reason}."
         if refused_always(error.address) is None:
             message += " If that is intended, use --allow-private-hosts."
         return Failure(FailureKind.ADDRESS, message, host=host)

@@ -136,8 +136,7 @@ def reason_in(body_prefix: bytes, secrets: Secrets | None = None) -> str:
     if secrets is not None:
         text = secrets.masked(text)
     printable = "".join(c if c.isprintable() else " " for c in text[: 4 * _REASON_LENGTH])
-    words = " ".join(public_url(word) for word in printable.split())
-    return words[:_REASON_LENGTH].rstrip(".")
+    return " ".join(public_url(word) for word in printable.split())[:_REASON_LENGTH].rstrip(".")
 
 
 def is_web_page(headers: Mapping[str, str], start: bytes | memoryview) -> bool:

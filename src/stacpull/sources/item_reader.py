@@ -98,8 +98,7 @@ class ItemReader:
             unknown = [href for href in distinct if href not in self._recent and href not in self._readings]
             for start in range(0, len(unknown), _MAX_TOGETHER):
                 sent_at = self._clock.monotonic()
-                batch = await self._read_batch(unknown[start : start + _MAX_TOGETHER])
-                for href, item in batch.items():
+                for href, item in (await self._read_batch(unknown[start : start + _MAX_TOGETHER])).items():
                     self._keep(href, ReadItem(item, sent_at))
                     take(href, item)
 
