@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 import tempfile
 import threading
@@ -24,16 +25,22 @@ MEMORY = Path("/dev/shm")  # noqa: S108 - a file system, in which each test has 
 ITEM = feature("a")
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> str:
-    return str(write_tree(tmp_path / "tree", 1, 1))
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    whole = tmp_path_factory.mktemp("whole")
+    source = str(write_tree(whole / "tree", 1, 1))
+    assert run(["mirror", source, str(whole / "m"), "--all-collections"], environment()).code == 0
+    return whole
 
 
 @pytest.fixture
-def dest(source: str, tmp_path: Path) -> Path:
-    dest = tmp_path / "m"
-    assert run(["mirror", source, str(dest), "--all-collections"], environment()).code == 0
-    return dest
+def source(whole: Path) -> str:
+    return str(whole / "tree/catalog.json")
+
+
+@pytest.fixture
+def dest(whole: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(whole / "m", tmp_path / "m")
 
 
 @pytest.mark.parametrize(
@@ -197,14 +204,11 @@ def test_an_error_of_the_given_items_is_raised_as_it_is(tmp_path, function, erro
 
 
 def test_standard_input_that_cannot_be_read_is_exit_4(tmp_path: Path) -> None:
-    here = os.open(tmp_path / "written", os.O_WRONLY | os.O_CREAT)
-    try:
-        command = [str(COMMAND), "mirror", "-", str(tmp_path / "m")]
+    command = [str(COMMAND), "mirror", "-", str(tmp_path / "m")]
+    with (tmp_path / "written").open("wb") as here:
         ran = subprocess.run(
             command, stdin=here, env=environment(), capture_output=True, text=True, check=False
         )
-    finally:
-        os.close(here)
     assert ran.returncode == 4, ran.stderr
     assert "Standard input cannot be read: Bad file descriptor." in ran.stderr
 
