@@ -15,6 +15,8 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import hypothesis.strategies as st
 import pytest
@@ -65,31 +67,28 @@ def _patterns() -> Iterator[tuple[str, Pattern, str]]:
                         yield f"{found.name}:{name}", one, method
 
 
-class _TooLongError(Exception):
-    pass
-
-
 @contextmanager
-def _processor_time(seconds: float) -> Iterator[None]:
-    """Raise `_TooLongError` after so many seconds of processor time, in the middle of a match."""
+def _stopped_when_late() -> Iterator[None]:
+    """Raise `TimeoutError` in the middle of a match when the time that `_is_quick` allows has passed."""
 
     def stop(*_: object) -> None:
-        raise _TooLongError
+        raise TimeoutError
 
     before = signal.signal(signal.SIGVTALRM, stop)
-    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)
 
 
 def _is_quick(act: Callable[[str], object], text: str, seconds: float) -> bool:
     try:
-        with _processor_time(seconds):
+        signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+        try:
             act(text)
-    except _TooLongError:
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    except TimeoutError:
         return False
     return True
 
@@ -97,29 +96,26 @@ def _is_quick(act: Callable[[str], object], text: str, seconds: float) -> bool:
 def _pumped(example: str) -> Iterator[tuple[str, str, str]]:
     for start in range(len(example)):
         for end in range(start + 1, min(start + MAX_PIECE_LENGTH, len(example)) + 1):
-            for tail in ("", "\0", example[end:]):
+            for tail in dict.fromkeys(("", "\0", example[end:])):
                 yield example[:start], example[start:end], tail
 
 
 def _slow(act: Callable[[str], object], example: str) -> str | None:
     """Return the piece of `example` that takes too long when it is repeated, None if there is none."""
-    for before, piece, behind in _pumped(example):
-        if not _is_quick(act, before + piece * (SCREENED // len(piece)) + behind, SUSPICIOUS):
-            text = before + piece * (CONFIRMED // len(piece)) + behind
-            if not _is_quick(act, text, LIMIT):
-                return f"{before!r} + {piece!r} * {CONFIRMED // len(piece)} + {behind!r}"
+    with _stopped_when_late():
+        for before, piece, behind in _pumped(example):
+            if not _is_quick(act, before + piece * (SCREENED // len(piece)) + behind, SUSPICIOUS):
+                text = before + piece * (CONFIRMED // len(piece)) + behind
+                if not _is_quick(act, text, LIMIT):
+                    return f"{before!r} + {piece!r} * {CONFIRMED // len(piece)} + {behind!r}"
     return None
 
 
-def _acting(pattern: re.Pattern[str] | re.Pattern[bytes], method: str) -> Callable[[str], object]:
+def _acting(pattern: Any, method: str) -> Callable[[str], object]:
     """Return what applies a pattern; one of bytes gets UTF-8."""
-    if isinstance(pattern.pattern, bytes):
-        one: re.Pattern[bytes] = pattern
-        return lambda text: (
-            one.sub(b"", text.encode()) if method == "sub" else getattr(one, method)(text.encode())
-        )
-    other: re.Pattern[str] = pattern
-    return lambda text: other.sub("", text) if method == "sub" else getattr(other, method)(text)
+    is_bytes = isinstance(pattern.pattern, bytes)
+    act = partial(pattern.sub, b"" if is_bytes else "") if method == "sub" else getattr(pattern, method)
+    return (lambda text: act(text.encode())) if is_bytes else act
 
 
 @pytest.mark.parametrize(("pattern", "method"), [pytest.param(p, m, id=n) for n, p, m in _patterns()])
