@@ -63,7 +63,7 @@ def split_s3_url(url: str, *, bare: bool = False) -> tuple[str, str]:
     """Split `s3://bucket/key`. The key is not decoded: `%`, `?` and `#` are ordinary characters."""
     bucket, _, key = url[len("s3://") :].partition("/")
     if not bucket or not (key or bare) or not is_unicode(url):
-        message = f"{url} does not name an S3 object; it needs a bucket and a key."
+        message = f"{url} does not name an S3 object; it needs a key, as in s3://bucket/catalog.json."
         raise TransferError(Failure(FailureKind.SCHEME, message))
     return bucket, key
 
