@@ -217,7 +217,7 @@ def unfinished(how: str, folder: Path) -> tuple[ChangedCopy, Path]:
     copy = ChangedCopy(folder / "copy")
     copy.insert("config/options.py", GREETING_FIELD.format(more=f", {how}=True"), before="    retries: int")
     effect = f"    {GREETING.format(options='options')}"
-    copy.insert("engine/mirror.py", effect, before="    journal = context.journal")
+    copy.insert("engine/mirror.py", effect, before="    event_log = context.event_log")
     (folder / "item.json").write_text(item_with({f"a{n}": {"href": f"{n}.bin"} for n in range(60)}))
     ran = copy.run("mirror", folder / "item.json", folder / "m", "--greeting", "hi", *LIMITS)
     assert "greeting: hi\n" in ran.stdout

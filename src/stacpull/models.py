@@ -37,7 +37,7 @@ class PublicValue(msgspec.Struct, frozen=True, repr_omit_defaults=True):
 
 
 OWN_DIRECTORY = ".stacpull"
-"""The directory of a mirror for everything but its files: ledger, journal, lock and parts."""
+"""The directory of a mirror for everything but its files: ledger, event log, lock and parts."""
 OF_COLLECTION = ""
 """The item ID of a collection's own assets: no item has an empty ID."""
 

@@ -32,10 +32,10 @@ from stacpull_dask.relay import worker_process
 from stacpull_dask.worker_messages import WorkerSettings
 
 if TYPE_CHECKING:
+    from stacpull.engine.network import RunSetup
     from stacpull.engine.open_mirror import OpenMirror
     from stacpull.engine.pool import JobQueue, Pool
     from stacpull.engine.store_client import StoreClient
-    from stacpull.engine.walk import RunSetup
 
 _MAX_LOST_IN_VAIN = 6  # workers lost in a row without an outcome in between, after which the run ends
 _GRACE, _GRACE_WITHOUT_JOBS = 3.0, 10.0  # seconds that a worker has to park its transfers, or to end

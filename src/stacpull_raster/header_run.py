@@ -21,10 +21,10 @@ import msgspec
 
 from stacpull.clock import Clock
 from stacpull.config.options import DEFAULT_LAYOUT, Options
-from stacpull.engine.network import Network
+from stacpull.engine.network import Network, RunSetup
 from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.engine.run_control import walk_and_transfer
-from stacpull.engine.walk import RunSetup, Walk, WalkSummary
+from stacpull.engine.walk import Walk, WalkSummary
 from stacpull.errors import DestinationError, cause, quantity
 from stacpull.events import AssetFailed, Notice, Progress, RunEnded, RunStarted
 from stacpull.filters.asset_filter import AssetFilter

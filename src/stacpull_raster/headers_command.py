@@ -11,7 +11,7 @@ import click
 from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration, size
-from stacpull.cli.summary import Failed
+from stacpull.cli.summary import FailureCounts
 from stacpull.errors import quantity
 from stacpull.models import FailureKind
 
@@ -96,7 +96,7 @@ def headers_command(session: CommandSession, source: str, output: str | None, re
         )
     )
     table.close()
-    lines = headers_lines(report, session.display.failed)
+    lines = headers_lines(report, session.display.failures)
     return session.finish(report, lines, on_stderr=output is None or session.output.json)
 
 
@@ -120,21 +120,21 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def headers_lines(report: HeadersReport, failed: Failed) -> Iterator[str]:
+def headers_lines(report: HeadersReport, failures: FailureCounts) -> Iterator[str]:
     """Yield the summary of a job: the headers read, the failures and their reasons, and the next step."""
     done = f"{report.headers_done:,} of {quantity(report.headers_done + report.headers_failed, 'header')}"
     where = f" in {report.out}" if report.out else ""
     if report.state == "interrupted":  # OUT is not written yet, and their number is not known
         done, where = f"{quantity(report.headers_done, 'header')} read", ""
-    failures = (
-        f"; {report.headers_failed:,} failed{failed.headline(report.headers_failed)}"
+    failed = (
+        f"; {report.headers_failed:,} failed{failures.headline(report.headers_failed)}"
         if report.headers_failed
         else ""
     )
-    state = "" if report.state == "complete" and failures else f"{report.state}: "
+    state = "" if report.state == "complete" and failed else f"{report.state}: "
     if report.reason:
         state = f"{report.state} ({report.reason.rstrip('.')}): "
-    yield f"{state}{done}{where}{failures}"
+    yield f"{state}{done}{where}{failed}"
     before = f"; {report.headers_skipped:,} were read before" if report.headers_skipped else ""
     yield (
         f"  fetched  {size(report.bytes_fetched)} of headers and documents in {duration(report.seconds)}, "
@@ -147,7 +147,7 @@ def headers_lines(report: HeadersReport, failed: Failed) -> Iterator[str]:
         yield f"  left out {quantity(report.assets_excluded, 'asset')} (asset filters)"
     if report.items_unseen:
         yield f"  unseen   {quantity(report.items_unseen, 'item')} that the source announced but did not list"
-    yield from failed.lines(failed.pop(FailureKind.GONE, 0) if report.missing_ok else 0)
+    yield from failures.lines(failures.pop(FailureKind.GONE, 0) if report.missing_ok else 0)
     if report.out and report.state != "complete":
         yield "to resume: run the same command again"
     elif report.out and report.headers_failed and report.exit_code:

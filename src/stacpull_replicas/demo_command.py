@@ -55,7 +55,9 @@ def demo_command(session: CommandSession, dest: str | None) -> int:
         "max-items": str(_MAX_ITEMS),
     }
     report = session.run(lambda stop: _mirror_replica(top, session, flags, stop))
-    code = session.finish(report, mirror_lines(report, session.display.failed), on_stderr=session.output.json)
+    code = session.finish(
+        report, mirror_lines(report, session.display.failures), on_stderr=session.output.json
+    )
     if not (session.output.quiet or session.output.json):
         printing.lines(["", *tree(top), "", *_next_commands(top)])
         if report.state == "complete" and "report" in entry_points.names("stacpull.commands"):

@@ -7,13 +7,13 @@ import pytest
 from tests.cli.conftest import mirror_report, plan_report, status_report
 
 from stacpull.cli.inspect_command import plan_lines, status_lines
-from stacpull.cli.summary import Failed, mirror_lines, resumed_nothing
+from stacpull.cli.summary import FailureCounts, mirror_lines, resumed_nothing
 from stacpull.models import FailureKind
 from stacpull.reports import FailureRecord, HostPlan
 
 
-def failures(**counts: int) -> Failed:
-    failed = Failed()
+def failures(**counts: int) -> FailureCounts:
+    failed = FailureCounts()
     for kind, number in counts.items():
         for _ in range(number):
             failed.note(FailureKind(kind), "" if kind == "item" else "B10")
@@ -21,7 +21,7 @@ def failures(**counts: int) -> Failed:
 
 
 def test_the_summary_of_a_complete_mirror() -> None:
-    assert list(mirror_lines(mirror_report(assets_skipped=3), Failed())) == [
+    assert list(mirror_lines(mirror_report(assets_skipped=3), FailureCounts())) == [
         "complete: 65 of 65 files in out dir",
         "  added    62 files",
         "  fetched  829.0 kB of files and documents in 2.0 s (414.5 kB/s)",
@@ -45,12 +45,12 @@ def test_a_mirror_with_failures_starts_with_them_and_is_not_called_complete() ->
 
 def test_a_refresh_names_files_that_are_still_gone_and_the_option_to_accept_them() -> None:
     report = mirror_report(assets_planned=6, assets_done=3, assets_failed=3, assets_missing=3)
-    first, *rest = mirror_lines(report, Failed())
+    first, *rest = mirror_lines(report, FailureCounts())
     assert first == "3 of 6 files in out dir; 3 failed: gone at the source"
     advice = "--missing ok accepts them"
     assert f"  failed   3 gone at the source; {advice}" in rest
     others = mirror_report(assets_planned=6, assets_done=2, assets_failed=4, assets_missing=3)
-    assert next(mirror_lines(others, Failed())).endswith("; 4 failed: 3 gone at the source, 1 earlier")
+    assert next(mirror_lines(others, FailureCounts())).endswith("; 4 failed: 3 gone at the source, 1 earlier")
 
 
 @pytest.mark.parametrize(
@@ -173,8 +173,8 @@ def test_status_does_not_count_assets_that_are_gone_or_not_ready_as_failed(count
     ],
 )
 def test_the_summary_includes_remarks(changes: dict[str, Any], line: str) -> None:
-    assert line in "\n".join(mirror_lines(mirror_report(**changes), Failed()))
-    assert line not in "\n".join(mirror_lines(mirror_report(), Failed()))
+    assert line in "\n".join(mirror_lines(mirror_report(**changes), FailureCounts()))
+    assert line not in "\n".join(mirror_lines(mirror_report(), FailureCounts()))
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,9 @@ from tests.store_in_thread import served_on_thread, store_on_thread
 
 from stacpull.child_process import run_process
 from stacpull.config.options import Options
-from stacpull.engine.network import open_network, options_and_address
+from stacpull.engine.network import RunSetup, open_network, options_and_address
 from stacpull.engine.open_mirror import OpenMirror
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.walk import RunSetup
 from stacpull.events import Event
 from stacpull.models import Arrival, Job
 from stacpull.planning.layout import arrival_of

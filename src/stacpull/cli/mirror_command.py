@@ -89,6 +89,6 @@ def _finish(session: CommandSession, work: Work, noun: str = "file") -> int:
         if error.report is not None and session.output.json:
             printing.json_line(error.report.to_json())
         raise
-    is_empty, failed = report.nothing_to_resume, session.display.failed
-    lines = resumed_nothing(report) if is_empty else mirror_lines(report, failed, noun)
+    is_empty, failures = report.nothing_to_resume, session.display.failures
+    lines = resumed_nothing(report) if is_empty else mirror_lines(report, failures, noun)
     return session.finish(report, lines, on_stderr=session.output.json)

@@ -16,7 +16,7 @@ from typing import NamedTuple, TextIO
 
 from stacpull.cli import printing
 from stacpull.cli.printing import duration, paint, plain, rate, size
-from stacpull.cli.summary import Failed
+from stacpull.cli.summary import FailureCounts
 from stacpull.config.options import Output
 from stacpull.errors import quantity
 from stacpull.events import AssetFailed, Checked, Event, ItemGone, Notice, Progress, RunStarted, Stage
@@ -47,7 +47,7 @@ class Display:
     """
 
     def __init__(self, output: Output, stream: TextIO | None = None) -> None:
-        self.failed = Failed()
+        self.failures = FailureCounts()
         self.hidden_warnings = deque[str](maxlen=_MAX_HIDDEN)
         """Warnings that --quiet hides. They are printed if the command fails."""
         self._output = output
@@ -83,7 +83,7 @@ class Display:
             case Notice(level=level, text=text) if level != "debug" or is_verbose:
                 self.say(f"warning: {text}" if level == "warning" else text)
             case AssetFailed(item=item, key=key, kind=kind, message=message):
-                self.failed.note(kind, key, message)
+                self.failures.note(kind, key, message)
                 if is_verbose:
                     self.say(f"failed: {item.collection}/{item.item} {key}: {message}")
             case ItemGone(item=item, assets=assets, bytes=freed, removed=removed):
@@ -270,12 +270,12 @@ class Display:
         return _Shown(head, figures, _share(finished, expected), self._troubles(now), waits)
 
     def _troubles(self, now: Progress) -> list[str]:
-        gone = max(now.assets_missing, self.failed[FailureKind.GONE])  # --missing may accept these
+        gone = max(now.assets_missing, self.failures[FailureKind.GONE])  # --missing may accept these
         # failures are events, which come before the counters
-        failed = max(now.assets_failed, self.failed.total()) - gone
-        failed -= sum(self.failed[kind] for kind in NO_FAULT)
-        faults = self.failed.keys() - {FailureKind.GONE, *NO_FAULT}
-        counts = [f"{number:,} {kind}" for kind, number in self.failed.most_common() if kind in faults]
+        failed = max(now.assets_failed, self.failures.total()) - gone
+        failed -= sum(self.failures[kind] for kind in NO_FAULT)
+        faults = self.failures.keys() - {FailureKind.GONE, *NO_FAULT}
+        counts = [f"{number:,} {kind}" for kind, number in self.failures.most_common() if kind in faults]
         kinds = f" ({', '.join(counts)})" if counts else ""
         troubles = [f"{failed:,} failed{kinds}"] if failed > 0 else []
         troubles += [f"{gone:,} gone at the source"] if gone else []

@@ -27,7 +27,7 @@ _PURPOSES = {
 _MAX_KEYS = 4  # of assets, named for a kind of failure
 
 
-class Failed(Counter[FailureKind]):
+class FailureCounts(Counter[FailureKind]):
     """Failures of this command by kind, with the first asset keys and the first message of each kind."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Failed(Counter[FailureKind]):
         return kind.meaning + (f" ({shown})" if keys else "")
 
 
-def mirror_lines(report: MirrorReport, failed: Failed, noun: str = "file") -> Iterator[str]:
+def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "file") -> Iterator[str]:
     """Yield the lines; the first one says `complete` only if nothing failed. Its files are called `noun`."""
     if report.state == "complete" and not (report.items_seen or report.assets_planned or report.items_failed):
         yield f"{report.dest}: nothing to fetch"
@@ -79,10 +79,10 @@ def mirror_lines(report: MirrorReport, failed: Failed, noun: str = "file") -> It
     trouble = report.assets_failed - failed_as(report, NO_FAULT) - report.assets_accepted
     accepted, items = report.assets_accepted, report.items_failed
     # without accepted ones, but with those of earlier runs, which this run did not try again
-    failed[FailureKind.GONE] = report.assets_missing - accepted
-    failed += Counter()  # removes the kind if there are none
-    reasons = "" if items and report.assets_failed else failed.headline(trouble or items)  # of both
-    noted = sum(failed[kind] for kind in failed.keys() - NO_FAULT)
+    failures[FailureKind.GONE] = report.assets_missing - accepted
+    failures += Counter()  # removes the kind if there are none
+    reasons = "" if items and report.assets_failed else failures.headline(trouble or items)  # of both
+    noted = sum(failures[kind] for kind in failures.keys() - NO_FAULT)
     if not items and noted < trouble:  # this command notes every asset that fails in it, but not every item
         reasons = f"{reasons}, {trouble - noted:,} earlier" if reasons else " earlier"
     parts = [
@@ -117,12 +117,12 @@ def mirror_lines(report: MirrorReport, failed: Failed, noun: str = "file") -> It
             complete += f", {others:,} still without files of earlier runs"
         yield f"  items    {report.items_seen:,} read, {report.items_matched:,} matched{complete}"
     yield from _changes(report)
-    yield from failed.lines(accepted)
-    settled = report.assets_missing + failed_as(report, NOTHING_TO_FETCH) + failed[FailureKind.SCHEME]
+    yield from failures.lines(accepted)
+    settled = report.assets_missing + failed_as(report, NOTHING_TO_FETCH) + failures[FailureKind.SCHEME]
     steps = {
         "resume": report.state != "complete",
         "failures": report.assets_failed or items,
-        "retry": report.assets_failed > settled + failed[FailureKind.NAME] or failed.of_items,
+        "retry": report.assets_failed > settled + failures[FailureKind.NAME] or failures.of_items,
         "retry --ordered": report.assets_ordered,
     }
     yield from next_steps(report, steps)

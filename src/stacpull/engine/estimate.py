@@ -23,8 +23,8 @@ from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine.fetchers import clipping
 from stacpull.engine.item_input import SourceLike, temporary_input
 from stacpull.engine.lookups import check_syntax, checked_starts
-from stacpull.engine.network import open_network, options_and_address
-from stacpull.engine.walk import RunSetup, Walk
+from stacpull.engine.network import RunSetup, open_network, options_and_address
+from stacpull.engine.walk import Walk
 from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.events import Listener, Stage
 from stacpull.hosts import host_of

@@ -26,6 +26,7 @@ from stacpull.child_process import ConnectedProcess, run_process
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
+from stacpull.engine.event_log import EventLog
 from stacpull.engine.fetchers import make_fetchers
 from stacpull.engine.item_input import (
     SourceLike,
@@ -36,15 +37,14 @@ from stacpull.engine.item_input import (
     unsign_input,
 )
 from stacpull.engine.job_producer import PlanSaver, produce_jobs
-from stacpull.engine.journal import Journal
 from stacpull.engine.lookups import check_syntax, checked_starts
 from stacpull.engine.mirror_status import status
-from stacpull.engine.network import Network, SourceAddress, open_network, options_and_address
+from stacpull.engine.network import Network, RunSetup, SourceAddress, open_network, options_and_address
 from stacpull.engine.open_mirror import OpenMirror, check_local_source, open_mirror
 from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.run_control import StopEvent, timed_stop, unless_stopped, walk_and_transfer
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.walk import RunSetup, Walk
+from stacpull.engine.walk import Walk
 from stacpull.entry_points import require
 from stacpull.errors import (
     REPORT_BUG,
@@ -208,7 +208,7 @@ class RunContext(NamedTuple):
 
     dest: DestAddress
     options: Options
-    journal: Journal
+    event_log: EventLog
     stop: StopEvent
     workers: Any
     """The Dask coordinator (an entry point of `stacpull.workers`); None to transfer in this process."""
@@ -246,8 +246,8 @@ async def run_context(
             serving = serve(options.dashboard, options.dashboard_token, address.shown, on_event)
             on_event = await stack.enter_async_context(serving)
         stopping = await stack.enter_async_context(timed_stop(stop, options.stop_after, on_event))
-        journal = Journal(address.work / OWN_DIRECTORY / "log.ndjson", Secrets(), SystemClock(), on_event)
-        yield RunContext(address, options, journal, stopping, workers)
+        event_log = EventLog(address.work / OWN_DIRECTORY / "log.ndjson", Secrets(), SystemClock(), on_event)
+        yield RunContext(address, options, event_log, stopping, workers)
 
 
 def open_dest(context: RunContext) -> AbstractAsyncContextManager[OpenMirror]:
@@ -256,10 +256,10 @@ def open_dest(context: RunContext) -> AbstractAsyncContextManager[OpenMirror]:
 
     def warn(text: str) -> None:
         with suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(context.journal, Notice("warning", text))
+            loop.call_soon_threadsafe(context.event_log, Notice("warning", text))
 
     dest = context.dest
-    context.journal(Stage(f"opening {dest.shown}"))
+    context.event_log(Stage(f"opening {dest.shown}"))
     patience = Patience(warn, context.stop.is_set)
     return enter_in_thread(open_mirror(dest.work, dest.bucket, patience, adopt=context.options.adopt))
 
@@ -269,10 +269,10 @@ async def _open_source(
     context: RunContext, address: SourceAddress, options: Options
 ) -> AsyncIterator[tuple[ConnectedProcess, Source, Network]]:
     """Start the store process, and open SOURCE while it imports."""
-    journal = context.journal
+    event_log = context.event_log
     async with (
         enter_in_thread(run_process("stacpull.engine.store_process")) as store_process,
-        open_network(address, options, secrets=journal.secrets, on_event=journal) as network,
+        open_network(address, options, secrets=event_log.secrets, on_event=event_log) as network,
     ):
         source = await unless_stopped(partial(open_source, address.url, network.reader), context.stop)
         yield store_process, source, network
@@ -358,7 +358,7 @@ class MirrorRun:
     def __init__(
         self, context: RunContext, opened: OpenMirror, run: Run, setup: RunSetup, process: ConnectedProcess
     ) -> None:
-        self._journal, self._stop, self._workers = context.journal, context.stop, context.workers
+        self._event_log, self._stop, self._workers = context.event_log, context.stop, context.workers
         self._opened, self._run = opened, run
         self._setup, self._network = setup, setup.network
         if opened.lease is not None:
@@ -478,7 +478,7 @@ class MirrorRun:
         for tick in count(1):
             await self._network.clock.sleep(_TICK)
             self._network.emit(self._progress())
-            await asyncio.to_thread(self._journal.flush)
+            await asyncio.to_thread(self._event_log.flush)
             if tick % _SAVED_EVERY == 0:
                 await self._store_client.call("add_counts", self._spent())
 
@@ -557,5 +557,5 @@ class MirrorRun:
             numbers = {**self._store_client.counters, **asdict(progress), **findings}
             counts: dict[str, Any] = {name: numbers[name] for name in numbers if name in fields}
             self._network.emit(RunEnded(self._run.id, recorded, counts))
-            await asyncio.to_thread(self._journal.flush)
+            await asyncio.to_thread(self._event_log.flush)
         return counts

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -28,6 +28,8 @@ from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.net.transport import HttpSettings, Transport
 from stacpull.redact import Secret, Secrets, credentials_in
 from stacpull.schemes import SCHEMES, TransportSetup
+from stacpull.selection import Selection
+from stacpull.sources.source import Source, WalkStart
 from stacpull.sources.source_url import source_url, split_credentials
 from stacpull.system import variables_of
 from stacpull.threads import run_to_end
@@ -79,6 +81,16 @@ class Network(msgspec.Struct, frozen=True):
             bytes_fetched=self.counters.bytes_fetched,
             **counts,
         )
+
+
+class RunSetup(NamedTuple):
+    """What a run, `plan` and `headers` are made of."""
+
+    source: Source
+    network: Network
+    selection: Selection
+    options: Options
+    starts: Sequence[WalkStart] = ()  # of the walk, if they are known
 
 
 def options_and_address(

@@ -85,7 +85,9 @@ def open_ledger(store: Store) -> Iterator[Connection]:
     """
     staged, covered = store.staged, store.sync_covers_ledger
     with closing(
-        open_writer(staged.work, journal="delete" if is_on_network(staged.fd) else "wal", durable=not covered)
+        open_writer(
+            staged.work, journal_mode="delete" if is_on_network(staged.fd) else "wal", durable=not covered
+        )
     ) as db:
         has_succeeded = False
         try:

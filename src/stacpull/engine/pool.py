@@ -227,8 +227,8 @@ class Pool(Generic[JobT, ResultT]):
 
     def _report_held_back(self) -> None:
         for held_back in self._held_back.values():
-            for failed in held_back:
-                self.sink.fail(*failed)
+            for failure in held_back:
+                self.sink.fail(*failure)
         self._held_back.clear()
 
 

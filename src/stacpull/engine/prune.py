@@ -11,9 +11,10 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 
+from stacpull.engine.network import RunSetup
 from stacpull.engine.run_control import unless_stopped
 from stacpull.engine.store_client import StoreClient
-from stacpull.engine.walk import RunSetup, WalkSummary
+from stacpull.engine.walk import WalkSummary
 from stacpull.errors import CredentialsError, SourceError, UsageError, quantity
 from stacpull.events import ItemGone, Stage
 from stacpull.hosts import host_of

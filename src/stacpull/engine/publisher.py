@@ -69,7 +69,7 @@ class Publisher:
         self._placed: list[Arrival] = []
         self._placed_json: dict[int, bytes | None] = {}  # by item, its digest
         self._failed_json: set[int] = set()  # items
-        self._failed_sync: DestinationError | None = None
+        self._sync_error: DestinationError | None = None
         self._due_at: float | None = None
         self._area_digest = runs.area_digest(db, run.id)  # of `--clip`
         self._is_adopting = run.kept.get("adopt", False) or bool(meta.get(db, meta.ADOPTING))
@@ -214,12 +214,12 @@ class Publisher:
 
     def _sync(self, parts: Sequence[str]) -> None:
         """Sync these parts, and the renames since the last sync. A failed sync is never repeated."""
-        if self._failed_sync is not None:
-            raise self._failed_sync
+        if self._sync_error is not None:
+            raise self._sync_error
         try:
             self.store.sync(parts)
         except DestinationError as error:
-            self._note_failed_sync(error)
+            self._note_sync_error(error)
             raise
 
     def _record(self, outcomes: list[AssetOutcome]) -> None:
@@ -258,11 +258,11 @@ class Publisher:
     def note_error(self, error: BaseException) -> None:
         """Treat a disk error of SQLite, which also syncs, as a failed sync."""
         if isinstance(error, DestinationError) and is_disk_error(error):
-            self._note_failed_sync(error)
+            self._note_sync_error(error)
 
-    def _note_failed_sync(self, error: DestinationError) -> None:
+    def _note_sync_error(self, error: DestinationError) -> None:
         """After a failed sync: publish nothing more, and let the next run distrust unrecorded files."""
-        self._failed_sync = error
+        self._sync_error = error
         self.store.staged.remove_boot_mark()
 
     def write_file(self, path: Path, data: bytes) -> None:

@@ -18,9 +18,9 @@ from stacpull.child_process import ConnectedProcess, reap
 from stacpull.engine import messages
 from stacpull.engine.channel import Channel, OutcomeSender
 from stacpull.engine.messages import encoded, error_of
+from stacpull.engine.network import RunSetup
 from stacpull.engine.open_mirror import OpenMirror
 from stacpull.engine.run_control import background_task, raise_fatal_error
-from stacpull.engine.walk import RunSetup
 from stacpull.errors import RUN_AGAIN, DestinationError
 from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger.runs import Run

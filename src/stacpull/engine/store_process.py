@@ -73,7 +73,7 @@ class StoreServer:
         self._operations = {n: getattr(operations, n) for n in dir(operations) if not n.startswith("_")}
         self._checksum = checksum
         self._queue: Queue[messages.ToStore | None] = Queue(_MAX_WAITING)  # None at the end
-        self._failed: Exception | None = None
+        self._error: Exception | None = None
         self._counters: Mapping[str, int] = {}  # as they were sent last
 
     @classmethod
@@ -135,7 +135,7 @@ class StoreServer:
         publisher = self._publisher
         while True:
             with suppress(Empty):  # no message came before a group was due
-                match self._queue.get(timeout=None if self._failed else publisher.seconds_until_due()):
+                match self._queue.get(timeout=None if self._error else publisher.seconds_until_due()):
                     case None:
                         break
                     case Operation() as operation:
@@ -149,7 +149,7 @@ class StoreServer:
 
     def _unless_failed(self, function: Callable[..., None], *arguments: object) -> None:
         """Call a function, unless an earlier one has failed: after that, nothing more is published."""
-        if self._failed is None:
+        if self._error is None:
             try:
                 with ledger_errors(ledger_path(self._directory)):
                     function(*arguments)
@@ -165,8 +165,8 @@ class StoreServer:
         packed, failure = _NOTHING, None
         if message.secrets is not None:
             _learn(self._publisher.secrets, message.secrets)
-        if self._failed is not None and message.name not in _AFTER_FAILURE:
-            failure = error_report(self._failed)
+        if self._error is not None and message.name not in _AFTER_FAILURE:
+            failure = error_report(self._error)
         else:
             try:
                 operation = self._operations[message.name]
@@ -182,9 +182,9 @@ class StoreServer:
 
     def _fail_with(self, error: Exception) -> None:
         self._publisher.note_error(error)
-        if self._failed is None:
-            self._failed = as_destination_error(error, self._directory)
-            self._send(messages.ProcessEnded(error_report(self._failed)))
+        if self._error is None:
+            self._error = as_destination_error(error, self._directory)
+            self._send(messages.ProcessEnded(error_report(self._error)))
 
 
 def _learn(secrets: Secrets, revealed: messages.RevealedSecrets) -> None:

@@ -11,15 +11,14 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import inf
-from typing import Annotated, Any, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 from msgspec.structs import replace
 
 from stacpull.caches import BoundedCache
-from stacpull.config.options import Options
 from stacpull.engine.lookups import ListedItem, LookedUp, Lookups, page_warnings, walk_starts
-from stacpull.engine.network import Network
+from stacpull.engine.network import RunSetup
 from stacpull.errors import DestinationError, ForgottenCursorError, SourceError, StacpullError, quantity
 from stacpull.events import Notice
 from stacpull.filters.asset_filter import AssetFilter
@@ -54,13 +53,7 @@ from stacpull.planning.layout import Layout
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
-from stacpull.sources.source import (
-    FRUITLESS_PAGES,
-    PageSize,
-    Source,
-    WalkStart,
-    allowed_headers,
-)
+from stacpull.sources.source import FRUITLESS_PAGES, PageSize, WalkStart, allowed_headers
 from stacpull.threads import StoppableThread, prefetch
 
 ITEMS_AT_ONCE = 100
@@ -102,16 +95,6 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
             return position
         allowed = allowed_headers(position.request.headers)  # someone else may have written the ledger
         return replace(position, request=replace(position.request, headers=allowed))
-
-
-class RunSetup(NamedTuple):
-    """What a run, `plan` and `headers` are made of."""
-
-    source: Source
-    network: Network
-    selection: Selection
-    options: Options
-    starts: Sequence[WalkStart] = ()  # of the walk, if they are known
 
 
 class PlanConsumer(Protocol):

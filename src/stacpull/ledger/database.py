@@ -96,7 +96,7 @@ def _code(error: sqlite3.Error) -> int:
 
 
 def open_writer(
-    work: Path, *, journal: Literal["wal", "delete"] = "wal", durable: bool = False
+    work: Path, *, journal_mode: Literal["wal", "delete"] = "wal", durable: bool = False
 ) -> Connection:
     """Open or create the ledger of `work` for its only writer, on one thread at a time."""
     path = ledger_path(work)
@@ -107,7 +107,7 @@ def open_writer(
         try:
             db.execute("PRAGMA cache_size = -4096")
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new ledger; see `runs.end`
-            mode = db.execute(f"PRAGMA journal_mode = {journal}").fetchone()[0]
+            mode = db.execute(f"PRAGMA journal_mode = {journal_mode}").fetchone()[0]
             db.execute("PRAGMA synchronous = NORMAL")
             if durable or mode != "wal":  # SQLite silently keeps another mode where WAL fails
                 db.execute("PRAGMA synchronous = FULL")

@@ -27,7 +27,7 @@ CATALOG_ID: Final = "stacpull-mirror"
 COLLECTION_FILE: Final = "collection.json"
 LINES_FILE: Final = "items.ndjson"
 MAX_BYTES: Final = 255
-_RESERVED: Final = re.compile(r"(catalog|collection|items-[0-9]{6,})\.json|items\.(ndjson|parquet)")
+_OWN_NAMES: Final = re.compile(r"(catalog|collection|items-[0-9]{6,})\.json|items\.(ndjson|parquet)")
 _UNSAFE: Final = re.compile(
     r"""^[-.]|\.\Z|[\x00-\x20\x7f-\xa0\xad/\\:*?"<>|#;%+^{}\[\]`~"""
     "\u0600-\u0605\u061c\u06dd\u070f\u08e2\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000"
@@ -64,7 +64,7 @@ def safe_segment(name: str) -> str:
         encoded
         and not ("~" in encoded and _HASHED.fullmatch(encoded))
         and (len(encoded) <= MAX_BYTES // 4 or len(encoded.encode()) <= MAX_BYTES)
-        and not _RESERVED.fullmatch(folded)
+        and not _OWN_NAMES.fullmatch(folded)
         and not _DEVICE.fullmatch(folded)
     )
     return encoded if is_plain else _with_hash(encoded, name)
@@ -72,8 +72,8 @@ def safe_segment(name: str) -> str:
 
 def json_name(directory: str) -> str:
     name = f"{directory}.json"
-    is_reserved = _RESERVED.fullmatch(fold(name)) or len(name.encode()) > MAX_BYTES
-    return _with_hash(name, name) if is_reserved else name
+    is_unsafe = _OWN_NAMES.fullmatch(fold(name)) or len(name.encode()) > MAX_BYTES
+    return _with_hash(name, name) if is_unsafe else name
 
 
 def with_salted_hash(segment: str, salt: str) -> str:

@@ -310,7 +310,7 @@ async def _repair(
     opened: OpenMirror,
     report_of: Callable[[Connection], VerifyReport],
 ) -> MirrorReport:
-    context.journal(Notice("info", f"repairing {quantity(check.damaged_files, 'damaged file')}"))
+    context.event_log(Notice("info", f"repairing {quantity(check.damaged_files, 'damaged file')}"))
     spec, kept = (await on_ledger(opened, partial(runs.last_of, rowids=check.rowids))).again("repair")
     try:
         return await run_from_ledger(context, opened, spec, kept, partial(_begin, check, opened.store))

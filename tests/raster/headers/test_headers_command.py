@@ -14,7 +14,7 @@ import tifffile
 from tests.items import feature
 from tests.ran import Ran
 
-from stacpull.cli.summary import Failed
+from stacpull.cli.summary import FailureCounts
 from stacpull_raster.header_rows import COLUMNS
 from stacpull_raster.headers_command import headers_lines
 from stacpull_raster.headers_report import HeadersReport
@@ -57,7 +57,7 @@ def test_the_table_of_the_terminal(stacpull_command: Callable[..., Ran], tmp_pat
 )
 def test_the_summary(changes: dict[str, Any], message: str) -> None:
     report = HeadersReport(**{**REPORT, "headers_failed": 0, "out": "t.csv", **changes})
-    assert message in "\n".join(headers_lines(report, Failed()))
+    assert message in "\n".join(headers_lines(report, FailureCounts()))
 
 
 def test_the_docs_name_exactly_the_columns() -> None:

@@ -1,4 +1,4 @@
-"""The journal: what it writes down holds no secret, and an error of the log stops nothing."""
+"""The event log: what it writes down holds no secret, and an error of the log stops nothing."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.virtual_clock import VirtualClock
 
-from stacpull.engine.journal import Journal
+from stacpull.engine.event_log import EventLog
 from stacpull.events import AssetFailed, Event, Notice, Progress, RunStarted
 from stacpull.models import FailureKind, ItemId
 from stacpull.redact import Secret, Secrets
 
 
 def written(path: Path, *events: Event, secrets: Secrets | None = None) -> list[dict[str, Any]]:
-    journal = Journal(path, secrets or Secrets(()), VirtualClock())
+    event_log = EventLog(path, secrets or Secrets(()), VirtualClock())
     for event in events:
-        journal(event)
-    journal.flush()
+        event_log(event)
+    event_log.flush()
     return [orjson.loads(line) for line in path.read_bytes().splitlines()]
 
 
@@ -43,7 +43,7 @@ def test_events_become_lines_and_progress_does_not(tmp_path: Path) -> None:
 @given(secret=st.text(min_size=8, max_size=20), before=st.text(max_size=3), after=st.text(max_size=3))
 def test_no_secret_of_any_text_is_written(tmp_path_factory, secret, before, after):
     failed = AssetFailed(ItemId("c", secret), secret, FailureKind.HTTP, f"asked {secret}")
-    path, notice = tmp_path_factory.mktemp("journal") / "log", Notice("info", f"{before}{secret}{after}")
+    path, notice = tmp_path_factory.mktemp("events") / "log", Notice("info", f"{before}{secret}{after}")
     noted, refused = written(path, notice, failed, secrets=Secrets((Secret(secret),)))
     texts = [noted["text"], *refused["item"], refused["key"], refused["message"]]
     assert all(secret not in text for text in texts)
@@ -63,26 +63,26 @@ def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path, way: str) ->
             path = Path("/dev/full")
         case _:
             path = tmp_path / "no" / "log"
-    journal = Journal(path, Secrets(()), VirtualClock())
-    journal(Notice("info", "x"))
-    journal.flush()
+    event_log = EventLog(path, Secrets(()), VirtualClock())
+    event_log(Notice("info", "x"))
+    event_log.flush()
     assert not (tmp_path / "victim").exists()
-    assert not journal._lines
+    assert not event_log._lines
 
 
 def test_no_event_is_lost_between_the_loop_and_the_flusher(tmp_path: Path) -> None:
-    journal, stop = Journal(tmp_path / "log", Secrets(()), VirtualClock()), threading.Event()
+    event_log, stop = EventLog(tmp_path / "log", Secrets(()), VirtualClock()), threading.Event()
 
     def flush() -> None:
         while not stop.is_set():
-            journal.flush()
+            event_log.flush()
 
     flusher = threading.Thread(target=flush)
     flusher.start()
     for number in range(3000):
-        journal(Notice("info", str(number)))
+        event_log(Notice("info", str(number)))
     stop.set()
     flusher.join()
-    journal.flush()
+    event_log.flush()
     lines = (tmp_path / "log").read_bytes().splitlines()
     assert [orjson.loads(line)["text"] for line in lines] == [str(n) for n in range(3000)]

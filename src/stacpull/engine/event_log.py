@@ -1,4 +1,4 @@
-"""The journal of a mirror, `.stacpull/log.ndjson`: the events of all runs, without credentials."""
+"""The event log of a mirror, `.stacpull/log.ndjson`: the events of all runs, without credentials."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stacpull.redact import Secrets
 from stacpull.store.inspection import open_regular
 
 
-class Journal:
+class EventLog:
     """Writes events as one JSON object per line, and passes them on."""
 
     def __init__(self, path: Path, secrets: Secrets, clock: Clock, on_event: Listener | None = None) -> None:
