@@ -92,6 +92,10 @@ def test_the_command_takes_several_relations_and_plan_counts_them(tmp_path, caps
         host.refused = "rel-1"
         assert execute(["plan", source, "--no-progress", *follow]) == 1
         printed = capsys.readouterr()
+        part = str(tmp_path / "part")
+        assert execute(["mirror", source, part, "--no-progress", *follow]) == 1
+        assert execute(["report", part, "-o", str(tmp_path / "report.html")]) == 0
+        assert "JSON" not in capsys.readouterr().out  # of an item that was never read
         host.refused = ""
         assert "\nunread   1 item, whose assets are not counted\n" in printed.out
         assert "the first is The source item rel-1 could not be read" in printed.err

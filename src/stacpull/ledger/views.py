@@ -236,10 +236,11 @@ class ItemName(NamedTuple):
 
 
 def item_names(db: Connection, collection: int, order: str = "i.name") -> Iterator[ItemName]:
-    """Yield the items of a collection, without the row of the collection's own assets."""
+    """Yield the items of a collection that were read, without the row of the collection's own assets."""
     rows = db.execute(
         f"SELECT i.name, {ITEM_DIRECTORY}, i.parent IS NOT NULL, i.json_state = {JsonState.CURRENT} "
-        f"FROM {ITEMS} WHERE i.collection = ? AND i.name <> '{OF_COLLECTION}' ORDER BY {order}",
+        f"FROM {ITEMS} WHERE i.collection = ? AND i.name <> '{OF_COLLECTION}' "
+        f"AND i.version IS NOT NULL ORDER BY {order}",
         (collection,),
     )
     for name, directory, *states in rows:
