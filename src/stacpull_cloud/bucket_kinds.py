@@ -286,7 +286,8 @@ class AzureBlobs(Service):
         get, secret = os.environ.get, os.environ.get("AZURE_CLIENT_SECRET")
         has_secret = secret or get("AZURE_FEDERATED_TOKEN_FILE")
         is_client = get("AZURE_CLIENT_ID") and get("AZURE_TENANT_ID") and has_secret
-        can_sign = key or sas or is_client or get("AZURE_USE_AZURE_CLI") or location.metadata
+        uses_cli = get("AZURE_USE_AZURE_CLI", "").lower() not in {"", "0", "false", "n", "no", "off"}
+        can_sign = key or sas or is_client or uses_cli or location.metadata
         endpoint = location.endpoint_url or (azure_setting("BlobEndpoint") if location.is_signed else None)
         arguments = {
             "account_name": account,
@@ -294,7 +295,7 @@ class AzureBlobs(Service):
             "account_key": key,
             "sas_token": sas and sas.lstrip("?"),
             "client_secret": secret,  # obstore finds the others
-            "use_azure_cli": bool(get("AZURE_USE_AZURE_CLI")),
+            "use_azure_cli": uses_cli,
             "skip_signature": not (location.is_signed and can_sign),
         }
         return AzureStore, endpoint, arguments

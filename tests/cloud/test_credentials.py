@@ -162,6 +162,11 @@ def test_a_client_of_azure_signs_only_if_it_is_complete(recorder, monkeypatch, g
     assert last[1] == ("Bearer given" if complete else None)
 
 
+def test_a_switch_of_the_azure_command_line_that_is_off_signs_nothing(recorder, monkeypatch):
+    monkeypatch.setenv("AZURE_USE_AZURE_CLI", "False")
+    assert {sent for _, sent in written(recorder, "az")} == {None}
+
+
 @pytest.mark.parametrize(
     "given",
     [
