@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.acceptance.command import LABELS, environment, export_here, run
 from tests.acceptance.static_tree import write_tree
+from tests.items import feature
 
 from stacpull import NotAMirrorError, UsageError, sync
 from stacpull.cli.main import execute
@@ -117,9 +118,7 @@ WRONG = [
     pytest.param(["-C", LABELS, "--label", "xyz"], "'xyz' is not a label class", id="a label"),
     pytest.param(["-C", LABELS, "--exclude-label", "xyz"], "'xyz' is not a label class", id="no label"),
     pytest.param(["-C", "bigearthnet"], "has no collection bigearthnet", id="a collection"),
-    pytest.param(
-        [], "a collection with --collection, or use --all-collections; SOURCE has", id="no collection"
-    ),
+    pytest.param([], "--collection, or use --all-collections; SOURCE has", id="no collection"),
     pytest.param(["-C", LABELS, "--datetime", "soon"], "'soon' is not a valid time", id="a time"),
     pytest.param(["-C", LABELS, "--filter", "gsd <"], "--filter", id="a filter"),
     pytest.param(["-C", LABELS, "--layout", "{itm}"], "did you mean {item}?", id="a layout"),
@@ -147,7 +146,12 @@ def test_a_layout_may_name_a_property_of_the_items_or_of_their_source_items(here
     """`platform` is a property of the source items alone."""
     layout = f"{{{name}}}/{{item}}/{{key}}{{ext}}"
     assert execute(["plan", api, "-C", LABELS, "--max-items", "1", "--layout", layout]) == 0
-    assert here.exists()
+
+
+def test_a_field_that_no_item_of_a_file_has_is_reported(here, capfd):
+    (here / "item.json").write_text(json.dumps(feature("i")))
+    assert execute(["plan", str(here / "item.json"), "--layout", "{itm}/{key}"]) == 0
+    assert "{itm} is neither a field nor a property of the first items; did" in capfd.readouterr().err
 
 
 def test_labels_are_the_classes_of_their_own_property(here, api, capfd):

@@ -77,15 +77,17 @@ async def checked_starts(
             items.append(await source.item(linked))
         except (SourceError, TransferError):
             return starts  # the properties of source items are unknown
-    layout.check_properties(items)
+    for text in layout.unknown_properties(items):
+        raise UsageError(text)
     return starts
 
 
 async def page_warnings(
-    source: Source, selection: Selection, items: Sequence[Json], starts: Sequence[WalkStart]
+    source: Source, selection: Selection, layout: Layout, items: Sequence[Json], starts: Sequence[WalkStart]
 ) -> list[str]:
-    """Check `sortby` against the items of the first page, and labels if `checked_starts` did not."""
-    warnings = await _label_warnings(source, selection, items, starts) if source.api_root is None else []
+    """Check `sortby` against the items of the first page, and what `checked_starts` checks of an API."""
+    warnings = list(layout.unknown_properties(items)) if source.api_root is None else []
+    warnings += await _label_warnings(source, selection, items, starts) if source.api_root is None else []
     if (name := (selection.sortby or "").removeprefix("-")) and items:
         value = Reference(name).value
         if all(value(item, object_or_empty(item.get("properties"))) is None for item in items):

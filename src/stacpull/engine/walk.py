@@ -142,11 +142,10 @@ class WalkSummary(msgspec.Struct):
             return None
         if seen == 0:
             return f"Nothing matched: the source listed no items for this selection.{hint}"
+        reason = "the asset filters dropped every asset" if excluded else "there are no assets"
         if web_pages:
             filters = " or by the filters" if excluded else ""
             reason = f"every asset was left out: as a web page (--include-pages){filters}"
-        else:
-            reason = "the asset filters dropped every asset" if excluded else "there are no assets"
         keys = ", ".join(sorted(self.excluded))[:_MAX_KEYS_LENGTH]
         others = "--role is compared with the `roles` of an asset, --media-type with its `type`"
         hint = others if selection.roles or selection.media_types else "one per --asset; case matters"
@@ -304,7 +303,8 @@ class Walk:
             async for page in read_ahead:
                 if not self._has_checked_selection:  # before anything is planned
                     self._has_checked_selection = True
-                    for text in await page_warnings(source, self._selection, page.items, [start, *starts]):
+                    layout, selection, ordered = self._planner.layout, self._selection, [start, *starts]
+                    for text in await page_warnings(source, selection, layout, page.items, ordered):
                         network.warn(text)
                 if page.announced is not None and position.announced is not None:
                     announced = position.announced + page.announced

@@ -54,9 +54,7 @@ Condition = Callable[[Any], bool]
 def _media_types(selection: Selection) -> Condition | None:
     """Compile `--media-type`. Parameters are ignored: `image/tiff; profile=cog` is an `image/tiff`."""
     wanted = _any_glob(map(media_type_of, selection.media_types))
-    if wanted is None:
-        return None
-    return lambda media_type: bool(wanted.fullmatch(media_type_of(media_type)))
+    return None if wanted is None else lambda media_type: bool(wanted.fullmatch(media_type_of(media_type)))
 
 
 def _roles(selection: Selection) -> Condition | None:

@@ -8,7 +8,7 @@ another asset has (`ledger.jobs.claim`), and to a directory with the path of a f
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -74,14 +74,14 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
         pieces = [piece for segment in self.segments for piece in segment if isinstance(piece, Field)]
         return tuple(dict.fromkeys(piece.name for piece in pieces if piece.name not in FIELDS))
 
-    def check_properties(self, documents: Iterable[Json]) -> None:
+    def unknown_properties(self, documents: Iterable[Json]) -> Iterator[str]:
         known = {name for document in documents for name in object_or_empty(document.get("properties"))}
         for name in self.properties:
-            if name not in known:
+            if known and name not in known:
                 near = similar(name, [*FIELDS, *known])
                 hint = f"did you mean {{{near[0]}}}?" if near else f"fields are {_KNOWN}."
-                text = f"{{{name}}} is neither a field nor a property of the items"
-                raise UsageError(f"--layout {self.template!r}: {text}; {hint}")
+                text = f"{{{name}}} is neither a field nor a property of the first items"
+                yield f"--layout {self.template!r}: {text}; {hint}"
 
     def for_item(self, item_id: ItemId, document: Json, parent: ItemId | None = None) -> ItemLayout:
         properties = object_or_empty(document.get("properties"))
