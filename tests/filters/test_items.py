@@ -84,7 +84,7 @@ def test_items_match_by_id_or_by_its_ending(item_id, wanted, matches):
         (("a", "b"), ("a",), "The source listed no item for 1 of the 2 ids in --ids: b."),
         (("a",), ("b",), "The source listed no item for the id in --ids: a."),
         (tuple("abcde"), (), "The source listed no item for 5 of the 5 ids in --ids: a, b, c, …."),
-        (("x.txt",), (), "The source listed no item for the id in --ids: x.txt."),
+        (("x.txt",), (), "The source listed no item for the id in --ids: x.txt; for a file, use @x.txt."),
         (("b", "a_b"), ("a_b",), None),
     ],
 )

@@ -97,11 +97,10 @@ class IdsCheck(ItemCheck):
 
     def notes(self, counts: LeftOut, *, complete: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
         missing = self.missing() if complete else []
-        if not missing:
-            return []
         shown = ", ".join([*missing[:3], *(["…"] if len(missing) > 3 else [])])  # noqa: PLR2004
         ids = f"{len(missing):,} of the {len(self._wanted):,} ids" if len(self._wanted) > 1 else "the id"
-        return [f"The source listed no item for {ids} in --ids: {shown}."]
+        file = f"; for a file, use @{shown}" if shown.endswith((".txt", ".csv")) else ""
+        return [f"The source listed no item for {ids} in --ids: {shown}{file}."] if missing else []
 
     def pushed_down(self) -> Json:
         return {"ids": self._ids}
