@@ -45,7 +45,7 @@ _FORMATS: Mapping[str, Format] = {
     click.Option(
         ["--shard-size"],
         metavar="SIZE",
-        help="Bytes per shard, as in 500M, at most, unless one sample is larger. [default: 1G]",
+        help="At most so many bytes per shard; a larger sample has its own. For example 500M. [default: 1G]",
     ),
     click.Option(["--shard-samples"], metavar="N", help="Samples per shard, at most."),
     *parameters.by_name(*parameters.READING_DEST, "json", "no-progress", "quiet", "verbose"),

@@ -72,7 +72,7 @@ def test_a_command_that_does_not_exist_gets_the_nearest(stacpull_command, typed,
 @pytest.mark.parametrize(
     ("typed", "hint"),
     [
-        (["--dry-run"], "use `stacpull plan`"),
+        (["--dry-run"], "`stacpull plan` shows what"),
         (["--limit", "5"], "use --max-items N"),
         (["--limit=5"], "use --max-items N"),
         (["-j", "5"], "use --concurrency N"),
@@ -104,6 +104,7 @@ def test_an_option_of_another_tool_gets_the_one_to_use(stacpull_command, typed, 
         (["report", "d", "r.html"], "'r.html': the command takes DEST only; write to a file with -o FILE."),
         (["export", "d", "x.parquet", "-o", "y"], "No such option '-o': give it as the second argument."),
         (["verify", "d", "-o", "y"], "No such option '-o'."),
+        (["plan", "s", "--urls", "-o", "y"], "No such option '-o'."),
     ],
 )
 def test_a_file_to_write_gets_the_place_where_the_command_takes_it(stacpull_command, typed, hint):

@@ -44,7 +44,7 @@ def report(**changes: Any) -> VerifyReport:
             ],
             0,
         ),
-        ({"unproven": 3}, ["; 3 checked by size only"], 0),
+        ({"unproven": 3}, ["5.4 MB in 0.5 s; 3 checked by size only"], 0),
         ({"leftovers": 1}, ["1 partial download (the next run will finish or remove them)"], 0),
         (
             {"assets_pending": 4, "mirror_state": "interrupted", "walk_ended": False},

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _HINTS: dict[tuple[str, ...], str] = {
-    ("--dry-run", "--dryrun", "--simulate", "-n"): "use `stacpull plan` to see what a mirror would do",
+    ("--dry-run", "--dryrun", "--simulate", "-n"): "`stacpull plan` shows what a mirror would do",
     ("--limit", "--max", "--max-results", "--count"): "use --max-items N",
     ("-j", "--jobs", "--threads", "--workers", "--parallel", "--transfers"): "use --concurrency N",
     ("--no-snow", "--cloud"): "use --max-cloud-cover N, --no-seasonal-snow or --no-cloud-and-shadow",
@@ -169,7 +169,7 @@ class Command(click.Command):
         if hint is not None:
             named = re.findall(r"(?<!\w)--?[\w-]+", re.sub("`.*?`", "", hint))
             options = {name for param in self.params for name in param.opts}
-            is_second = positional[1:2] in (["dest"], ["out"])
+            is_second = positional[1:2] in (["dest"], ["out"]) and self.name != "plan"  # prints
             fits = is_second if "argument" in hint else not named or named[0] in options
             return hint if fits else None
         flags = {name, name.replace("--no-", "--", 1)}

@@ -88,10 +88,11 @@ def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
         counts = ", ".join(filter(None, [pending, *lacking]))
         verdict.append(f"the mirror is incomplete: {counts}" if counts else "the mirror is incomplete")
     yield f"{report.dest}: {'; '.join(verdict)}"
-    by_size = f"; {report.unproven:,} checked by size only" if report.unproven else ""
+    speed = f" ({rate(report.bytes, report.seconds)})"
+    by_size = f"; {report.unproven:,} checked by size only" if report.unproven else speed
     yield (
         f"  checked {quantity(report.files, 'file')} (assets and metadata), {size(report.bytes)} "
-        f"in {duration(report.seconds)} ({rate(report.bytes, report.seconds)}){by_size}"
+        f"in {duration(report.seconds)}{by_size}"
     )
     if report.leftovers:
         yield f"  {quantity(report.leftovers, 'partial download')} (the next run will finish or remove them)"

@@ -59,7 +59,7 @@ def parse_filter(text: str) -> Any:
             raise UsageError(f"--filter cannot be read as CQL2: {error}") from error
         line = text.splitlines()[int(position[1]) - 1] if text.strip() else ""
         not_parsed = line[int(position[2]) - 1 :][:20]
-        rest = f"from {not_parsed!r} on; an example of CQL2 is: gsd < 30 AND platform = 'a'"
+        rest = f"from {not_parsed!r} on; text takes single quotes: gsd < 30 AND platform = 'a'"
         is_open = unquoted.count("(") > unquoted.count(")")
         missing = "a closing parenthesis" if is_open else "a value or a property"
         where = rest if not_parsed else f"at its end: {missing} is missing"

@@ -24,7 +24,7 @@ def message(text):
             for text in ("eo:cloud_cover <", "a = 1 AND", "")
         ),
         ("a << 20", "from '< 20' on"),
-        ("foo bar", "from 'bar' on; an example of CQL2 is: gsd < 30 AND platform = 'a'"),
+        ("foo bar", "from 'bar' on; text takes single quotes: gsd < 30 AND platform = 'a'"),
         ("a =\n  5 AND\n  b ==", "from '=' on"),
         ("(a = '('", "at its end: a closing parenthesis is missing"),
         ("datetime > 2020-01-01", "write a date as DATE('2020-01-01')"),
