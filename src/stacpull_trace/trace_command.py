@@ -73,12 +73,13 @@ def trace_command(session: CommandSession, collection: str, out: str | None, dry
     report = session.run(
         lambda stop: tracing.trace(collection, out=out, on_event=session.display, stop=stop, **question)
     )
-    return session.finish(report, trace_lines(report))
+    return session.finish(report, trace_lines(report, is_stored=out is not None))
 
 
-def trace_lines(report: TraceReport) -> Iterator[str]:
+def trace_lines(report: TraceReport, *, is_stored: bool = True) -> Iterator[str]:
     """Yield the lines of a trace: its days as a table, problems, files written, and the costs."""
     if report.table:
+        yield "The table of Planet's notebook, and then the series:"
         yield f"{'date':<20}  {report.index:>10}"
         yield from (f"{row.date:%Y-%m-%d %H:%M:%S}   {row.value:>10.6f}" for row in report.table)
     if report.days:
@@ -93,7 +94,9 @@ def trace_lines(report: TraceReport) -> Iterator[str]:
         f"({report.requests_statistics:,} for statistics), {quantity(report.retries, 'retry', 'retries')}, "
         f"{duration(report.seconds)}"
     )
-    if report.state == "interrupted":
+    if report.requests_statistics and not is_stored:
+        yield "nothing was stored, and the same command costs as much again: use -o OUT"
+    elif report.state == "interrupted":
         yield "interrupted: run the same command again to resume"
     elif report.days_failed:
         yield "some days failed: run the same command again to retry them"
