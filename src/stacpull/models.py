@@ -390,8 +390,8 @@ class Arrival(msgspec.Struct, array_like=True):
     name: str  # its final name in `directory`
     size: int
     identity: int | None = 0
-    """Of its part (`StagedParts.write_part`); 0 until the part is written. None if it may adopt a file of the
-    user: this may be a hard link of the part, and would then have the same identity."""
+    """The identity of its part; 0 until the part is written. None if a file of the user may be adopted: that
+    file can be a hard link to the part, and its identity would then prove nothing."""
     digest: bytes | None = None
     etag_or_date: str | None = None  # of its response (`Validator.etag_or_date`)
     unproven: bool = False  # nothing proved its length (no Content-Length, no known size, no checksum)

@@ -132,8 +132,8 @@ class Service:
             for *_, address in socket.getaddrinfo(host, None) if host else ():
                 if (reason := refused_always(str(address[0]))) is not None:
                     raise UsageError(
-                        f"The endpoint of {location.url} is {host}, which is never connected to: it is "
-                        f"{reason}."
+                        f"The endpoint of {location.url} is {host}. stacpull never connects to it: "
+                        f"it is {reason}."
                     )
         url = arguments.get("endpoint") or arguments["base_url"]
         options: dict[str, Any] = {

@@ -195,9 +195,9 @@ class Lease:
                 self._valid_until = now + _INTERVAL if is_ours else None
             if self._valid_until is None:
                 raise DestinationError(
-                    f"Another mirror has taken over {self._objects.location.url}, because this one did not "
-                    f"renew its lease for {_EXPIRY:.0f} seconds; or the run has ended, or {FOLDER} was "
-                    "deleted. If another mirror is active, continue there."
+                    f"This run has lost its lease on {self._objects.location.url}: another run took it, "
+                    f"because it was not renewed for {_EXPIRY:.0f} seconds, or {FOLDER} was deleted. If "
+                    "another run is active, let it finish; otherwise, run the same command again."
                 )
 
     def _fetch(self, copy: ObjectInfo) -> None:

@@ -322,7 +322,7 @@ def test_a_run_ends_after_another_one_has_taken_its_lease(
         first = thread.submit(sync.mirror, many, location.url, options=slow)
         assert wait_until(lambda: Objects(location).find("c/i0/a1.bin"))
         run("mirror", many, *other, "--break-lock", "--max-items", "1")
-        with pytest.raises(DestinationError, match="Another mirror has taken over"):
+        with pytest.raises(DestinationError, match="has lost its lease"):
             first.result()
     run("mirror", many, *other)
     assert in_bucket(location) == in_directory(many, tmp_path / "directory")
@@ -341,7 +341,7 @@ def test_a_run_whose_lease_was_taken_writes_no_more(location, tmp_path, monkeypa
         for _ in range(3):
             assert second._write(is_held=True)  # the number that is next for the first one is free again
         assert not first._write(is_held=True)
-        with pytest.raises(DestinationError, match="Another mirror has taken over"):
+        with pytest.raises(DestinationError, match="has lost its lease"):
             holding.__exit__(None, None, None)
     whole = second._objects.pages
     listings = [whole(lease.FOLDER), iter([[f"{lease.FOLDER}/000000000001.json"]])]  # the second is old
@@ -377,7 +377,7 @@ def test_a_request_is_not_repeated_after_the_lease_was_taken(location, tmp_path,
         with closing(store), suppress(DestinationError), lease.Lease(objects, store.staged).held() as held:
             calls = {"copy": held._store_copy, "remove": lambda: store.remove("c/a")}
             monkeypatch.setattr(service, "before", refuse)
-            with pytest.raises(DestinationError, match="Another mirror has taken over"):
+            with pytest.raises(DestinationError, match="has lost its lease"):
                 calls.get(write, lambda: store.place([part]))()
     assert (in_bucket(location)["c/a"], Objects(location).find(lease.COPY)) == (b"new", None)
 

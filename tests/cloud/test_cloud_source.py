@@ -117,7 +117,7 @@ def test_keys_that_azure_refuses_are_not_those_of_amazon(container, monkeypatch,
 @pytest.mark.parametrize(
     ("host", "error", "message"),
     [
-        ("0.0.0.0", UsageError, "never connected to"),  # noqa: S104 - it must be refused
+        ("0.0.0.0", UsageError, "never connects to it"),  # noqa: S104 - it must be refused
         ("127.0.0.1:1", SourceError, "cannot be reached at http://127.0.0.1:1: Connection refused. Check"),
     ],
 )

@@ -66,7 +66,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
         return await self.complete_after(download, self.downloader.fetch(job, count_refusal=count_refusal))
 
     def start(self, job: Job) -> Download | None:
-        """Note that the fast path begins an asset; None if it has a part or a shared href: use `fetch`."""
+        """Note that the fast path begins an asset. Return None if only `fetch` can: a part, a shared href."""
         key = _key_of(job)
         if key in self.recent or self.downloader.may_resume(job):
             return None

@@ -49,7 +49,8 @@ class KnownAsset(NamedTuple):
     directory: str  # of its file
     size: int | None = None
     clip: Clip | None = None
-    digest_in_dest: bytes | None = None  # of the earlier version, or UNKNOWN_DIGEST; None: done, or none
+    digest_in_dest: bytes | None = None
+    """Of the version that is being replaced; UNKNOWN_DIGEST if none was recorded. None: there is none."""
     is_tried_again: int = 0  # 1: it failed temporarily, or only SOURCE states its href
 
     def is_lost(self, is_there: Callable[[str], bool]) -> bool:

@@ -126,8 +126,8 @@ def reservations(db: Connection) -> Iterator[Arrival]:
 def requeue_failures(db: Connection, run_id: int, kind: RunKind) -> int:
     """Make failed assets that have an href pending in `run`; return their number.
 
-    A retry takes all of the same source; assets that could not be planned count as failed in it. A mirror or
-    a repair takes its own assets that failed temporarily.
+    A retry takes all failed assets of its source. Those that could not be planned are not fetched, but count
+    as failed in it. A mirror or a repair takes its own assets that failed temporarily.
     """
     of_source = runs.of_same_source(db, run_id)
     conditions = {"retry": f"a.run {of_source}", "ordered": f"a.run {of_source} AND {IS_ORDERED}"}

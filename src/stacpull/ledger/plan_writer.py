@@ -360,8 +360,8 @@ class _BatchRows:
     def _settle_unlisted(self, plan: _Plan, known: dict[str, KnownAsset]) -> None:
         """Rename or delete assets that the item no longer lists.
 
-        A new key with the same path continues one. Failed ones are deleted, because `retry` could not fetch
-        them, unless another SOURCE or a key that cannot be planned may still name them.
+        A new key takes over the asset of an old key with the same path. Assets that failed are deleted,
+        because `retry` could not fetch them; not if another SOURCE or an unplanned key may still list them.
         """
         item = plan.item
         listed_keys = {asset.key for asset in item.assets}

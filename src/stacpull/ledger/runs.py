@@ -2,7 +2,7 @@
 
 If the last run did not complete, the next one with the same `RunSpec` continues it; credentials may differ. A
 position is only valid until another run starts, because that run may take over assets: then the walk
-restarts. At the end of a complete walk, failures of what only earlier walks could not read are deleted.
+restarts. A complete walk deletes the failures of earlier walks, except those that it met again.
 """
 
 from __future__ import annotations

@@ -280,9 +280,9 @@ def damaged_item_json(db: Connection, after: int, limit: int) -> list[tuple[int,
 
 
 def unwritten_items(db: Connection, after: int, limit: int, least: int = JsonState.ABSENT) -> list[int]:
-    """Return items after rowid `after` whose JSON is outdated; with `least` ABSENT, also if missing.
+    """Return the items whose JSON must be written: it is outdated or, if `least` is ABSENT, missing.
 
-    They are final, or the current run has planned them, and only earlier runs left assets of them pending.
+    An item counts if none of its assets is pending, or if only earlier runs left some pending.
     """
     are_left = "EXISTS (SELECT 1 FROM totals WHERE pending > 0 AND run < (SELECT max(id) FROM runs))"
     of_item = "a.item IN (SELECT items.id UNION ALL SELECT c.id FROM items c WHERE c.parent = items.id)"

@@ -381,7 +381,7 @@ def next_hop(current_url: str, field: str, earlier: Sequence[str], *, allow_down
 
 
 class HostCredentials:
-    """Header fields and query parameters, sent only to the site of `url`, never less encrypted.
+    """Header fields and query parameters for the site of `url` only; if it is encrypted, only encrypted.
 
     MLHub's API of 2021 added the caller's key to `next` links and redirects once more with every page.
     Therefore, a key in a URL is replaced by ours, and removed from a URL of another host.

@@ -38,8 +38,8 @@ def never() -> bool:
 class Patience(NamedTuple):
     """How long to repeat requests to a DEST that does not answer: usually for minutes.
 
-    It is only a short time after a stop (`is_stopped`), and if neither this process nor another one of the
-    run (`has_answered`) ever got an answer. `warn` is called once, from any thread.
+    After a stop (`is_stopped`), or if DEST has never answered in this run (`has_answered`), it is seconds.
+    `warn` is called once, from any thread.
     """
 
     warn: Callable[[str], None] = lambda _: None
