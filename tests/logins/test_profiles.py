@@ -39,7 +39,9 @@ class Everything(dict[str, str]):
 
 def test_shipped_profiles_log_in_over_https_only() -> None:
     environ = Everything()
-    for _, profile in filter(None, [find_profile(name, environ) for name in profile_names(environ)]):
+    shipped = list(filter(None, [find_profile(name, environ) for name in profile_names(environ)]))
+    assert len(shipped) > 1
+    for _, profile in shipped:
         assert profile.logins or profile.s3 != S3Options()
         for login in profile.logins:
             assert all(pattern.scheme == "https" and pattern.port == 443 for pattern in login.hosts)
