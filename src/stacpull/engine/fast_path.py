@@ -51,7 +51,7 @@ class FastAttempt(msgspec.Struct, eq=False):
         if prepared is None:
             self._hand_over(partial(transport.send, request))
             return
-        connection = prepared.host.pop()
+        connection = prepared.host.take_idle()
         if connection is None:
             self.send_again()
         else:

@@ -99,7 +99,7 @@ class WebTransport(CallbackTransport):
                 self._aiohttp = AiohttpTransport(self._settings)
             return await self._aiohttp.send(request)
         host = prepared.host
-        for idle in (host.pop(), None):
+        for idle in (host.take_idle(), None):
             connection = idle or await self.connect(host)
             handler = _TaskHandler(host.name)
             connection.begin(handler, prepared.message)
@@ -300,7 +300,7 @@ class WebHost:
     def is_needed(self) -> bool:
         return bool(self.idle) or self._lookup.locked()
 
-    def pop(self) -> WebConnection | None:
+    def take_idle(self) -> WebConnection | None:
         idle = self.idle
         while idle:
             connection = idle.pop()

@@ -305,7 +305,7 @@ class Exchange:
         except TransferError as error:
             failure = error.failure.masked(self._client.secrets)
             if failure.kind in {FailureKind.NETWORK, FailureKind.STALLED} and failure.retryable:
-                failure = gate.judge_no_answer(sent.sent_at, failure)
+                failure = gate.note_no_answer(sent.sent_at, failure)
             elif failure.kind is FailureKind.THROTTLED:
                 failure = self._note_failure(gate, failure)
             elif failure.kind is FailureKind.ADDRESS and (hops := self._request.redirected_from):
@@ -330,16 +330,16 @@ class Exchange:
         prefix = Secrets(Secret(p.value) for p in signed).masked_bytes(await beginning(self))[:PREFIX_BYTES]
         failure = classify(self.status, headers, prefix, host, now=client.clock.time(), secrets=secrets)
         if self.status in {502, 504} and failure.kind is FailureKind.SERVER:  # no answer to a gateway
-            return gate.judge_no_answer(sent.sent_at, failure).masked(secrets)
+            return gate.note_no_answer(sent.sent_at, failure).masked(secrets)
         if failure.kind not in {FailureKind.THROTTLED, FailureKind.SERVER}:
             gate.note_response(-math.inf)  # it has answered; the time of an error says nothing about its load
         return self._note_failure(gate, failure).masked(secrets)
 
     def _note_failure(self, gate: Gate, failure: Failure) -> Failure:
         if failure.kind is FailureKind.THROTTLED:
-            return gate.judge_throttling(failure, self._request.purpose)
+            return gate.note_throttling(failure, self._request.purpose)
         if failure.kind is FailureKind.REFUSED and failure.status in REFUSALS and self._count_refusal:
-            return gate.judge_refusal(failure, self._request.purpose)
+            return gate.note_refusal(failure, self._request.purpose)
         return failure
 
     def _log(self, status: int | None) -> None:

@@ -225,7 +225,7 @@ class Gate:
     def reset_refusals(self, purpose: Purpose = "asset") -> None:
         self._refusals[purpose] = 0
 
-    def judge_refusal(self, failure: Failure, purpose: Purpose = "asset") -> Failure:
+    def note_refusal(self, failure: Failure, purpose: Purpose = "asset") -> Failure:
         """Count a refusal; return its failure, or DOWN if the host is abandoned because it refuses assets.
 
         Refused documents count apart, because access to an item says nothing about access to its assets. If
@@ -286,7 +286,7 @@ class Gate:
     def _next_pause(self) -> float:
         return min(_MAX_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._pauses, 16))
 
-    def judge_throttling(self, failure: Failure, purpose: Purpose = "asset") -> Failure:
+    def note_throttling(self, failure: Failure, purpose: Purpose = "asset") -> Failure:
         """Close the gate after the host throttled, for as long as it asked or twice as long as before.
 
         Return the failure, or DOWN for an asset if the host asks to wait for too long.
@@ -308,7 +308,7 @@ class Gate:
         self._settings.notify(Notice("warning" if is_first_long else "debug", text))
         return failure
 
-    def judge_no_answer(self, sent_at: float, failure: Failure) -> Failure:
+    def note_no_answer(self, sent_at: float, failure: Failure) -> Failure:
         """Record that a request, which still holds its permit, got no answer.
 
         Return its failure: DOWN if the host is abandoned, THROTTLED if it caused the failure.
