@@ -97,10 +97,10 @@ def test_items_of_another_selection_are_kept_after_retry(tmp_path: Path, replica
 
 
 def test_items_that_only_other_filters_have_found_are_kept_with_a_warning(tmp_path, replica):
-    mirrored(replica.base_url, tmp_path)
+    mirrored(replica.base_url, tmp_path, events := [])
+    assert "nothing to prune" in str(events)
     del replica.items["item-0002"]
-    events = list[Event]()
-    assert counts(mirrored(replica.base_url, tmp_path, events, exclude_assets=("mask",))) == (0, 0)
+    assert counts(mirrored(replica.base_url, tmp_path, events := [], exclude_assets=("mask",))) == (0, 0)
     assert "1 item that the source did not list and that another SOURCE, filters or cre" in warned(events)
     assert counts(mirrored(replica.base_url, tmp_path, events := [])) == (1, 1)
     assert warned(events) == ""

@@ -16,7 +16,7 @@ from stacpull.engine.run_control import unless_stopped
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import WalkSummary
 from stacpull.errors import CredentialsError, SourceError, UsageError, quantity
-from stacpull.events import ItemGone, Stage
+from stacpull.events import ItemGone, Notice, Stage
 from stacpull.hosts import host_of
 from stacpull.ledger.runs import Run
 from stacpull.models import Failure, FailureKind, Json, NotFoundItem
@@ -69,6 +69,8 @@ class Pruning:
             if removable and remove:
                 await self._call("remove_items", removable)
         await self._call("set_counter", "items_gone", gone)
+        if not gone and not +kept_by_reason:
+            self._on_event(Notice("info", "There is nothing to prune: the source still has every item."))
         for reason, number in (+kept_by_reason).items():  # numbers above 0
             self._warn(f"Kept in DEST: {quantity(number, 'item')} that the source did not list {reason}.")
 
@@ -85,8 +87,7 @@ class Pruning:
         if summary.items_unseen:
             return "the source announced more items than its pages had"
         items = quantity(unread, "link or item", "links or items")
-        lead = f"{items} of this run could not be read, and may lead to the missing items"
-        return lead if unread else None
+        return f"{items} of this run could not be read, and may lead to the missing items" if unread else None
 
     async def _read(self, hrefs: Sequence[str]) -> dict[str, Json | Failure]:
         answers = await unless_stopped(lambda: self._reader.read_many(hrefs), self._stop)

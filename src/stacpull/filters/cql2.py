@@ -91,9 +91,7 @@ def _item_time(reference: Reference) -> Evaluate:
         if instant is not None:
             return instant
         start, end = _span(properties.get("start_datetime")), _span(properties.get("end_datetime"))
-        if start is None and end is None:
-            return None
-        return _span_between(start or _ALWAYS, end or _ALWAYS)
+        return None if start is None and end is None else _span_between(start or _ALWAYS, end or _ALWAYS)
 
     return value
 
