@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -201,8 +202,8 @@ def test_without_checksums_unrecorded_files_are_dropped_after_a_reboot(tmp_path,
         assert (tree(tmp_path), [*views.expected_files(bench.db)]) == ({}, [])  # nor the earlier version
 
 
-def test_a_mirror_copied_after_a_kill_can_be_resumed(tmp_path: Path) -> None:
-    """A copy has other inodes: what its sha256 proves is the same file still."""
+def test_a_mirror_copied_after_a_kill_can_be_resumed(tmp_path: Path, monkeypatch) -> None:
+    """A copy has other inodes and is not synced: what its sha256 proves is the same file still."""
     with started(tmp_path / "first") as bench:
         committed = bench.plan(planned("i", KEYS)).jobs
         bench.publisher.add([bench.arrive(job, BODIES[job.key]) for job in committed[:2]], [])
@@ -210,8 +211,11 @@ def test_a_mirror_copied_after_a_kill_can_be_resumed(tmp_path: Path) -> None:
         bench.arrive(committed[2], BODIES["c"])
     copied = tmp_path / "second"
     shutil.copytree(tmp_path / "first", copied)
+    synced: set[str] = set()
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.add(Path(f"/proc/self/fd/{fd}").readlink().name))
     with started(copied) as bench:
         assert (bench.pending(), tree(copied), parts(copied), bench.failed) == ([], EXPECTED, [], [])
+    assert {"a.tif", "b.tif"} <= synced
 
 
 def test_a_copy_of_the_ledger_in_another_work_directory_is_no_sign_of_a_failed_sync(tmp_path, monkeypatch):

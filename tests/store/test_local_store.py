@@ -142,6 +142,13 @@ def test_placed_files_are_synced_with_the_next_group(tmp_path: Path, monkeypatch
     assert synced[1:] == [{part, top}, {part, top, "c", "i"}, {top}, set()]
 
 
+def test_each_new_parent_of_dest_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(Path(f"/proc/self/fd/{fd}").readlink().name))
+    LocalStore(tmp_path / "new" / "dest").close()
+    assert synced[:2] == [tmp_path.name, "new"]
+
+
 def test_the_number_of_open_directories_is_limited(opened: LocalStore) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     for number in range(200):
