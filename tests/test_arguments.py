@@ -243,11 +243,3 @@ def test_a_list_of_ids_is_read(tmp_path, text, ids):
 def test_help_names_the_type_of_each_field(kind):
     names = [field.name for field in attrs.fields(kind) if field.name != "dask_client"]
     assert [name for name in names if f"\n    {name} (" not in (inspect.getdoc(kind) or "")] == []
-
-
-@pytest.mark.parametrize(
-    ("kind", "name", "holder"), [(Options, "max_items", "Selection"), (Selection, "limit_rate", "Options")]
-)
-def test_an_argument_of_the_other_class_is_named_as_that(kind, name, holder):
-    with pytest.raises(TypeError, match=rf"no argument {name!r}: use {holder}\({name}=\.\.\.\)\.$"):
-        kind(**{name: 1})

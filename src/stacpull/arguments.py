@@ -103,10 +103,11 @@ _OTHER_NAMES = {
     "overwrite": "revalidate", "jobs": "concurrency", "workers": "concurrency", "max_workers": "concurrency",
     "classes": "labels", "progress": "on_event", "callback": "on_event", "cql2": "filter", "bands": "assets",
     "threads": "concurrency", "token": "headers", "destination": "dest", "directory": "dest", "url": "source",
+    "aoi": "intersects", "area": "intersects", "geometry": "intersects", "properties": "where",
+    "date": "datetime", "time": "datetime", "retry": "retries", "rate_limit": "limit_rate",
 }  # fmt: skip
 """Arguments of similar libraries or of the command line, and what to use here."""
 _HOLDERS: list[type[attrs.AttrsInstance]] = []
-"""The classes of options."""
 
 
 def with_suggestions(kind: type[Held]) -> type[Held]:

@@ -17,7 +17,6 @@ from stacpull.hosts import origin_of
 from stacpull.redact import public_url
 
 _VARIABLES = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy", "request_method"})
-"""Variables that are read here, in lower case."""
 _WITH_PORT = re.compile(r"(?P<host>\[[^\[\]]*\]|[^:/]*):(?P<port>[0-9]{1,5})")
 
 

@@ -32,6 +32,11 @@ pytestmark = pytest.mark.behaviour
         (stacpull.sync.mirror, "destination", "dest"),
         (stacpull.sync.mirror, "cql2", "Selection(filter=...)"),
         (stacpull.Options, "threads", "concurrency"),
+        (stacpull.Options, "max_items", "Selection(max_items=...)"),
+        (stacpull.Selection, "limit_rate", "Options(limit_rate=...)"),
+        (stacpull.Options, "retry", "retries"),
+        (stacpull.Selection, "properties", "where"),
+        (stacpull.Selection, "aoi", "intersects"),
     ],
 )
 def test_an_unknown_argument_is_answered_with_the_one_to_use(kind: Any, name: str, use: str) -> None:
