@@ -42,6 +42,8 @@ class S3Options:
         endpoint_url: Use this S3 endpoint instead of Amazon's.
         region: S3 region.
         profile: Log in with this profile (see `stacpull credentials list`), or for S3 with this AWS profile.
+        buckets: Requests for these buckets are signed, also after a redirect.
+        keys: Access key and secret key; None for those that the AWS tools find.
         aws_metadata: Use the credentials of this machine's role (EC2, ECS, EKS) or identity (Google, Azure).
     """
 
@@ -53,9 +55,7 @@ class S3Options:
     region: str | None = option(None, "NAME", environment=("AWS_REGION", "AWS_DEFAULT_REGION"))
     profile: str | None = option(None, "NAME", name="credentials", brief=True, environment=("AWS_PROFILE",))
     buckets: tuple[str, ...] = attrs.field(default=(), converter=arguments.read_texts)
-    """Buckets of a credential profile: requests for them are signed, also after a redirect."""
     keys: tuple[Secret, Secret] | None = None
-    """Access key and secret key of a credential profile; None for the keys that the AWS tools find."""
     aws_metadata: bool = option(False)
 
 
