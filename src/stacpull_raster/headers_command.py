@@ -126,11 +126,8 @@ def headers_lines(report: HeadersReport, failures: FailureCounts) -> Iterator[st
     where = f" in {report.out}" if report.out else ""
     if report.state == "interrupted":  # OUT is not written yet, and their number is not known
         done, where = f"{quantity(report.headers_done, 'header')} read", ""
-    failed = (
-        f"; {report.headers_failed:,} failed{failures.headline(report.headers_failed)}"
-        if report.headers_failed
-        else ""
-    )
+    reasons = failures.headline(report.headers_failed)
+    failed = f"; {report.headers_failed:,} failed{reasons}" if report.headers_failed else ""
     state = "" if report.state == "complete" and failed else f"{report.state}: "
     if report.reason:
         state = f"{report.state} ({report.reason.rstrip('.')}): "
@@ -147,6 +144,8 @@ def headers_lines(report: HeadersReport, failures: FailureCounts) -> Iterator[st
         yield f"  left out {quantity(report.assets_excluded, 'asset')} (asset filters)"
     if report.items_unseen:
         yield f"  unseen   {quantity(report.items_unseen, 'item')} that the source announced but did not list"
+    if earlier := max(0, report.headers_failed - failures.total()):
+        yield f"  failed   {earlier:,} before this command was resumed; the table has the reasons"
     yield from failures.lines(failures.pop(FailureKind.GONE, 0) if report.missing_ok else 0)
     if report.out and report.state != "complete":
         yield "to resume: run the same command again"
