@@ -122,7 +122,9 @@ def write_all(output: TraceOutput, report: TraceReport) -> Iterator[Path]:
             yield _write_rows(output.path / f"{name}{suffix}", kind, rows, report.index)
     if report.method == "mode":
         yield _write_bytes(output.path / "chart.png", chart_bytes(report, "png"))
-    document = orjson.dumps(report.to_json(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    content = report.to_json()
+    del content["files"]  # they are named only when all are written
+    document = orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     yield _write_bytes(output.path / "trace.json", document)
 
 
