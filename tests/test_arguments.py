@@ -193,6 +193,7 @@ def test_a_wrong_argument_of_a_function_is_named(call, given, message):
 
 
 def test_a_repr_shows_what_is_set():
+    assert repr(stacpull.S3Options(keys=("id", "key"))) == "S3Options(keys=(Secret('***'), Secret('***')))"
     assert repr(Selection(labels="a", max_items=2)) == "Selection(labels=('a',), max_items=2)"
     assert (
         repr(MirrorReport(state="complete", items_seen=2)) == "MirrorReport(items_seen=2, state='complete')"

@@ -243,7 +243,6 @@ def read_text(raw: object) -> str:
 
 
 def read_switch(raw: object) -> bool:
-    """Read a boolean, or true/false, yes/no, on/off, 1/0 in any case."""
     value = _FLAGS.get(raw.strip().lower()) if isinstance(raw, str) else raw
     if not isinstance(value, bool):
         raise _wrong("true or false", raw)
@@ -260,7 +259,6 @@ def choice(*allowed: str) -> ReadArgument:
 
 
 def read_prune(raw: object) -> str | None:
-    """Read what `--prune` does; true is `list`."""
     return {True: "list", False: None}[raw] if isinstance(raw, bool) else choice("list", "remove")(raw)
 
 
@@ -334,6 +332,12 @@ def read_secrets(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secre
     return {name: read_secret(field) for name, field in fields.items()}
 
 
+def read_keys(value: Any) -> tuple[Secret, ...]:
+    if not isinstance(value, tuple | list) or [isinstance(it, str | Secret) for it in value] != [True, True]:
+        raise ValueError("must be an access key and a secret key")  # without the values
+    return tuple(map(read_secret, value))
+
+
 def read_header_fields(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:
     fields = {read_field_name(name): field for name, field in read_secrets(value).items()}
     if wrong := [name for name, field in fields.items() if CONTROL.search(field.reveal())]:
@@ -346,12 +350,10 @@ def read_expression(value: str | Mapping[str, Any]) -> str:
 
 
 def read_token(value: str | Secret) -> Secret:
-    if isinstance(value, Secret):
-        return value
-    plain = str(value).strip()
-    if len(plain) < _SHORTEST_TOKEN:
+    token = value if isinstance(value, Secret) else Secret(str(value).strip())
+    if len(token.reveal()) < _SHORTEST_TOKEN:
         raise ValueError(f"must have at least {_SHORTEST_TOKEN} characters")
-    return Secret(plain)
+    return token
 
 
 # --- numbers, sizes and times -----------------------------------------------------------------------------

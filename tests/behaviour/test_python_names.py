@@ -80,6 +80,7 @@ def test_a_wrong_argument_of_trace_is_refused_by_name(name: str, value: Any, wor
         (lambda: stacpull.sync.plan("c.json", urls=5), "urls must be an open text file, not int"),
         (lambda: stacpull.sync.collections(5), "SOURCE must be a URL or a path as text, not int"),
         (lambda: stacpull.sync.classes(None, "c"), "SOURCE must be a URL or a path as text, not NoneType"),
+        (lambda: stacpull.S3Options(keys=["id"]), r"keys must be an access key and a secret key\.$"),
         (lambda: stacpull.Options(headers={"K": 5}), r"headers must be a dict of names and texts\."),
     ],
 )

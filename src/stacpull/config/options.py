@@ -55,7 +55,7 @@ class S3Options:
     region: str | None = option(None, "NAME", environment=("AWS_REGION", "AWS_DEFAULT_REGION"))
     profile: str | None = option(None, "NAME", name="credentials", brief=True, environment=("AWS_PROFILE",))
     buckets: tuple[str, ...] = attrs.field(default=(), converter=arguments.read_texts)
-    keys: tuple[Secret, Secret] | None = None
+    keys: tuple[Secret, Secret] | None = attrs.field(default=None, converter=arguments.read_keys)
     aws_metadata: bool = option(False)
 
 

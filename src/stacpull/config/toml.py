@@ -27,7 +27,6 @@ ADDRESSES = ("source", "dest")
 _PACKAGE = Path(__file__).parents[1]
 _KEY = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
 _KEYS = re.compile(rf"\s*(?P<header>\[\[?\s*)?(?P<keys>{_KEY}(?:\s*\.\s*{_KEY})*)\s*(?(header)\]|=)")
-"""A line that begins a table or sets a key."""
 _LONG_TEXT = re.compile(r'"""(?:\\.|[^\\])*?"""|\'\'\'.*?\'\'\'', re.DOTALL)
 
 

@@ -282,7 +282,6 @@ _FAILED_AS = f"EXISTS (SELECT 1 FROM failures f WHERE {IS_OF_ASSET} AND f.kind I
 FAILED_TEMPORARILY = _FAILED_AS(", ".join(repr(kind.value) for kind in sorted(TEMPORARY)))
 """SQL: asset `a` failed for a reason that may be over."""
 IS_ORDERED = _FAILED_AS(f"'{FailureKind.ORDERED}'")
-"""SQL: asset `a` was not ready yet."""
 IS_TRIED_AGAIN = (
     f"(a.state = {State.FAILED} AND ({FAILED_TEMPORARILY} "
     "OR (j.stale IS 1 AND (SELECT href FROM items WHERE id = a.item) IS NULL)))"
