@@ -22,7 +22,7 @@ def progress_bar() -> Listener:
     Returns:
         A function for the events of one run or check. It also prints the run's warnings.
     """
-    bar = tqdm(iterable=None, unit="file", desc="starting")
+    bar = tqdm(iterable=None, unit=" files", desc="starting")
 
     def show(event: Event) -> None:
         if isinstance(event, Progress):
