@@ -75,7 +75,6 @@ class Progress(Counters, frozen=True):
     items_wanted: int | None = None
     """The maximum number of items (`--max-items`, `--sample`); None for no maximum."""
     hosts: tuple[HostProgress, ...] = ()
-    """The hosts that the run sent requests to."""
     walk_ended: bool = False
 
     @property
@@ -107,22 +106,20 @@ class AssetFailed(PublicValue, frozen=True, tag=True):
 
 
 class ItemGone(PublicValue, frozen=True):
-    """An item of the mirror no longer exists at the source (`--prune`). `assets` counts its asset files."""
+    """An item no longer exists at the source, and was `removed` or kept (`--prune`). `assets`: its files."""
 
     item: ItemId
     assets: int
     bytes: int
     removed: bool
-    """True if the item was removed from the mirror."""
 
 
 class RunEnded(PublicValue, frozen=True):
-    """The run has ended; `state` is its state in the ledger."""
+    """The run has ended; `state` is its state in the ledger, `counts` are the counters of its report."""
 
     run: int
     state: Literal["complete", "interrupted", "failed"]
     counts: Mapping[str, float] = {}
-    """The counters of the report, by name."""
 
 
 class Checked(PublicValue, frozen=True):
@@ -169,7 +166,7 @@ It must return quickly and never raise.
 
 
 def masking_listener(listener: Listener | None, secrets: Secrets) -> Listener:
-    """Return a listener that passes on events without any of `secrets`, because `listener` may print them."""
+    """Return a listener that passes on events without any of `secrets`. Without `listener`, log warnings."""
 
     def pass_on(event: Event) -> None:
         if isinstance(event, Notice):
@@ -179,5 +176,9 @@ def masking_listener(listener: Listener | None, secrets: Secrets) -> Listener:
             event = replace(event, item=item, key=key, message=secrets.masked(event.message))
         if listener is not None:
             listener(event)
+        elif isinstance(event, Notice) and event.level == "warning":
+            import logging  # noqa: PLC0415 -- the store process does not need it
+
+            logging.getLogger("stacpull").warning("%s", event.text.encode("utf-8", "replace").decode())
 
     return pass_on

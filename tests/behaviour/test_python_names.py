@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.items import feature
 
 import stacpull
 
@@ -47,6 +51,14 @@ def test_an_unknown_argument_is_answered_with_the_one_to_use(kind: Any, name: st
 def test_a_notebook_completes_the_blocking_functions() -> None:
     assert {"mirror", "plan", "verify", "status"} <= set(dir(stacpull.sync))
     assert "asyncio" not in dir(stacpull.sync)
+
+
+def test_a_warning_without_a_listener_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    selection = stacpull.Selection(where="gsd=1")
+    for run in (stacpull.sync.plan, partial(stacpull.sync.mirror, dest=tmp_path / "m")):
+        run([feature("i", {"data": "https://files.example/i.tif"})], selection=selection)
+    nothing = ("stacpull", logging.WARNING, "Nothing matched: the filters kept none of 1 item.")
+    assert caplog.record_tuples == [nothing, nothing]
 
 
 def test_a_notebook_shows_the_fields_of_a_result_that_are_not_zero() -> None:
