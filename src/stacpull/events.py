@@ -159,10 +159,7 @@ class Stage(PublicValue, frozen=True, tag=True):
 
 Event = RunStarted | Progress | Notice | AssetFailed | ItemGone | RunEnded | Checked | Damage | Stage
 Listener = Callable[[Event], None]
-"""Called on the thread of the event loop; by `export` and `report`, on the thread that writes.
-
-It must return quickly and never raise.
-"""
+"""Called on the event loop's thread; by `export` and `report`, on the writer's. Quick, and never raises."""
 
 
 def masking_listener(listener: Listener | None, secrets: Secrets) -> Listener:

@@ -118,7 +118,9 @@ WRONG = [
     pytest.param(["-C", LABELS, "--label", "xyz"], "'xyz' is not a label class", id="a label"),
     pytest.param(["-C", LABELS, "--exclude-label", "xyz"], "'xyz' is not a label class", id="no label"),
     pytest.param(["-C", "bigearthnet"], "has no collection bigearthnet", id="a collection"),
-    pytest.param([], "--collection, or use --all-collections; SOURCE has", id="no collection"),
+    pytest.param(
+        [], "a collection with --collection, or use --all-collections; SOURCE has", id="no collection"
+    ),
     pytest.param(["-C", LABELS, "--datetime", "soon"], "'soon' is not a valid time", id="a time"),
     pytest.param(["-C", LABELS, "--filter", "gsd <"], "--filter", id="a filter"),
     pytest.param(["-C", LABELS, "--layout", "{itm}"], "did you mean {item}?", id="a layout"),

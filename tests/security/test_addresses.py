@@ -107,8 +107,9 @@ def test_a_public_source_cannot_lead_to_private_addresses(tmp_path, monkeypatch)
             monkeypatch.setenv("no_proxy", "127.0.0.1")
             sync.mirror(source.api, tmp_path / "m", options=Options(retries=0))
     assert [request.target for request in inside.requests] == []
-    found = {failed.key: re.split(r":\d+", failed.message)[0] for failed in failures(tmp_path / "m")}
-    assert found == {"href": "No connection to 127.0.0.1", "hop": "Redirected by far.example"}
+    found = {f.key: (f.kind, re.split(r":\d+", f.message)[0]) for f in failures(tmp_path / "m")}
+    where = {"href": "No connection to 127.0.0.1", "hop": "Redirected by far.example"}
+    assert found == {key: ("address", said) for key, said in where.items()}
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")

@@ -53,7 +53,8 @@ def test_each_day_has_a_line_and_the_cost_is_printed() -> None:
     assert lines[3].endswith("scene index 202 is not in the header")
     assert lines[4].endswith("no valid pixel")
     assert lines[5].endswith("failed")
-    assert "3 with valid pixels, 1 with no known scene for most valid pixels, 1 failed" in lines[6]
+    found = "5 days with tiles, 3 with valid pixels, 1 with no known scene for most valid pixels, 1 failed"
+    assert found in lines[6]
     assert "  problem 2023-11-06: the service answers TIMEOUT" in lines
     assert "  wrote out/series.csv" in lines
     assert "28.29 processing units, 29 requests (1 for statistics)" in lines[-2]

@@ -43,7 +43,8 @@ class AssetFilter:
         return not self._keep or bool(self._keep.fullmatch(key) or self._keep.fullmatch(name))
 
     def _is_of_kind(self, asset: Any) -> bool:
-        return all(holds(object_or_empty(asset).get(name)) for name, holds in self._conditions)
+        members = object_or_empty(asset)
+        return all(holds(members.get(name)) for name, holds in self._conditions)
 
 
 Condition = Callable[[Any], bool]

@@ -49,8 +49,7 @@ class KnownAsset(NamedTuple):
     directory: str  # of its file
     size: int | None = None
     clip: Clip | None = None
-    digest_in_dest: bytes | None = None
-    """Of the version that is being replaced; UNKNOWN_DIGEST if none was recorded. None: there is none."""
+    digest_in_dest: bytes | None = None  # of the replaced version, or UNKNOWN_DIGEST if none was recorded
     is_tried_again: int = 0  # 1: it failed temporarily, or only SOURCE states its href
 
     def is_lost(self, is_there: Callable[[str], bool]) -> bool:

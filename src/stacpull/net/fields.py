@@ -41,6 +41,9 @@ class HeaderFields(Mapping[str, str]):
             return default
         return value.decode("utf-8", "surrogateescape").rstrip(" \t")  # the parser leaves spaces at the end
 
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and _key(name) in self._fields
+
     def __iter__(self) -> Iterator[str]:
         return (name.decode("latin-1") for name in self._fields)
 
