@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.acceptance.command import environment
 
-from stacpull.child_process import reap
+from stacpull import child_process
 
 _REPORTER = """
 import json, os, signal, socket, sys
@@ -88,8 +88,9 @@ def test_the_error_of_a_process_is_printed_once(tmp_path: Path) -> None:
     ("program", "code"),
     [("import os; os._exit(3)", 3), ("import time; time.sleep(60)", -signal.SIGKILL)],
 )
-def test_the_end_of_a_process_is_awaited_and_forced(program: str, code: int) -> None:
+def test_the_end_of_a_process_is_awaited_and_forced(program, code, monkeypatch):
+    monkeypatch.setattr(child_process, "_PATIENCE", 0.3 if code < 0 else 60)
     process = subprocess.Popen([sys.executable, "-ISc", program])
-    assert reap(process, 0.3 if code < 0 else 60) == code
+    assert child_process.reap(process) == code
     assert process.poll() == process.returncode == code
     process.kill()

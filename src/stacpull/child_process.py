@@ -66,9 +66,9 @@ def run_process(module: str) -> Iterator[ConnectedProcess]:
         reap(process)
 
 
-def reap(process: ChildProcess, patience: float = _PATIENCE) -> int:
+def reap(process: ChildProcess) -> int:
     try:
-        process.wait(patience)
+        process.wait(_PATIENCE)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

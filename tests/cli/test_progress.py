@@ -26,9 +26,15 @@ class Terminal(io.TextIOWrapper):
         return True
 
 
+def display_on(stream: io.TextIOBase, output: Output | None = None) -> Display:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stderr", stream)
+        return Display(output or Output())
+
+
 def printed(*events: Event, output: Output | None = None) -> list[str]:
     stream = io.StringIO()
-    show = Display(output or Output(), stream)
+    show = display_on(stream, output)
     for event in events:
         show(event)
     if events and not isinstance(events[-1], Stage):
@@ -91,7 +97,7 @@ def test_a_line_from_time_to_time_and_none_at_the_end(monkeypatch: pytest.Monkey
     for name in ("_FIRST_LINE", "_LINE_EVERY", "_DRAW_EVERY"):
         monkeypatch.setattr(progress, name, 0.01)
     stream = io.StringIO()
-    show = Display(Output(), stream)
+    show = display_on(stream)
     for seen in (1, 2, 2, 3):
         show(Progress(items_seen=seen))
         assert wait_until(lambda: f"({seen} read)" in stream.getvalue())  # noqa: B023 - at once
@@ -112,7 +118,7 @@ def test_lines_become_rarer_while_nothing_is_received(monkeypatch: pytest.Monkey
     monkeypatch.setattr(progress, "_DRAW_EVERY", 0.001)
     monkeypatch.setattr("time.monotonic", passing)
     stream = io.StringIO()
-    show = Display(Output(), stream)
+    show = display_on(stream)
     while now < 200:
         show(Progress(items_seen=1, seconds=now))
     show.close()
@@ -127,7 +133,7 @@ def test_no_speed_is_shown_while_nothing_is_received(monkeypatch: pytest.MonkeyP
 
 def test_progress_of_a_repair_replaces_the_check_and_keeps_printed_lines(capsys, tmp_path):
     stream = Terminal((tmp_path / "shown").open("wb"))
-    live = Display(Output(), stream)
+    live = display_on(stream)
     live(Checked(10, 1000, 1, 0.5, 20, 2000))
     live.write("one")
     live.aside("short: a.tif")
@@ -154,7 +160,7 @@ def test_a_signal_can_abandon_the_display_at_any_point_of_its_work(work):
 
 def _abandoned_at(step: int, work: Callable[[Display], object]) -> bool:
     """Call `abandon` before line `step` of `work`; return False if `work` has fewer lines."""
-    live = Display(Output(), Terminal(io.BytesIO()))
+    live = display_on(Terminal(io.BytesIO()))
     left = step
 
     def trace(_frame: FrameType, event: str, _argument: object) -> Callable[..., Any]:

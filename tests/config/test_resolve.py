@@ -29,7 +29,9 @@ def resolve_with(
     _flags: dict[str, object] | None = None, source: str | None = None, **environ: str
 ) -> Resolved:
     variables = {"AWS_SHARED_CREDENTIALS_FILE": str(Path(__file__).with_name("aws_profiles.ini")), **environ}
-    return resolve(_flags or {}, source=source, environ=variables)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.environ", variables)
+        return resolve(_flags or {}, source=source)
 
 
 POINT = '{"type":"Point","coordinates":[1,2]}'
@@ -233,12 +235,13 @@ def test_values_are_read_from_files(tmp_path: Path) -> None:
         ({}, S3Options()),
     ],
 )
-def test_the_environment_of_aws(environ: dict[str, str], s3: S3Options) -> None:
+def test_the_environment_of_aws(environ, s3, monkeypatch):
     assert resolve_with(**environ).options.s3 == s3
     if not any(name.startswith("STACPULL_") for name in environ):
-        assert with_environment(Options(), "https://a/", environ).s3 == s3
+        monkeypatch.setattr("os.environ", environ)
+        assert with_environment(Options(), "https://a/").s3 == s3
         mine = Options(s3=S3Options(endpoint_url="http://m", profile="m", region="m"))
-        assert with_environment(mine, "https://a/", environ) == mine
+        assert with_environment(mine, "https://a/") == mine
 
 
 @pytest.mark.parametrize(
@@ -251,8 +254,9 @@ def test_the_environment_of_aws(environ: dict[str, str], s3: S3Options) -> None:
         ("https://elsewhere.example/v1", Options(), None),
     ],
 )
-def test_the_key_of_a_known_service(source: str, options: Options, key: str | None) -> None:
-    found = with_environment(options, source, {"MLHUB_API_KEY": "secret-key"})
+def test_the_key_of_a_known_service(source, options, key, monkeypatch):
+    monkeypatch.setenv("MLHUB_API_KEY", "secret-key")
+    found = with_environment(options, source)
     assert found.query == ({} if key is None else {"key": Secret(key)})
     assert found.credential_names == (() if key is None else ("MLHUB_API_KEY",))
 
@@ -299,7 +303,7 @@ def test_a_value_in_a_file_is_checked_even_if_a_flag_replaces_it(tmp_path, name,
     with pytest.raises(UsageError, match=message):
         resolve_with({"config": file, name: given})
     with pytest.raises(UsageError, match=message):
-        resolve({"config": file}, environ={}, options=())  # a command without it
+        resolve({"config": file}, options=())  # a command without it
 
 
 def test_a_path_that_may_not_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,12 +322,10 @@ def test_a_flag_replaces_a_value_that_is_only_valid_on_another_machine(tmp_path:
     assert resolved.selection.ids == ("a",)
 
 
-def test_a_command_uses_only_its_scopes() -> None:
-    resolved = resolve(
-        {"config": str(BIGEARTHNET)},
-        environ={"MLHUB_API_KEY": "k", "STACPULL_LAYOUT": "{key}"},
-        options=list(options_of("resume")),
-    )
+def test_a_command_uses_only_its_scopes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLHUB_API_KEY", "k")
+    monkeypatch.setenv("STACPULL_LAYOUT", "{key}")
+    resolved = resolve({"config": str(BIGEARTHNET)}, options=list(options_of("resume")))
     assert resolved.selection == Selection()
     assert resolved.options.layout == Options().layout
     assert resolved.options.query == {"key": Secret("k")}

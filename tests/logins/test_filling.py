@@ -19,6 +19,12 @@ ALONE = {"XDG_CONFIG_HOME": "/nowhere", "NETRC": "/nowhere"}
 """An environment without files of the user."""
 
 
+def options_in(environ: dict[str, str], **flags: str) -> Options:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.environ", environ)
+        return resolve(flags).options
+
+
 def provider_of(name: str, **environ: str) -> FilledProfile:
     found = profile_options(Options(), name, {**ALONE, **environ}).filled_profile
     assert found is not None
@@ -88,18 +94,18 @@ def test_s3_settings_come_from_the_profile_unless_set() -> None:
 def test_the_option_accepts_a_profile_or_an_aws_profile(tmp_path: Path) -> None:
     (files := tmp_path / "aws").write_text("[work]\n")
     environ = {**ALONE, "PL_API_KEY": "k", "AWS_SHARED_CREDENTIALS_FILE": str(files)}
-    mine = resolve({"credentials": "planet"}, environ=environ).options
+    mine = options_in(environ, credentials="planet")
     assert (mine.filled_profile and mine.filled_profile.name, mine.s3.profile) == ("planet", None)
-    both = resolve({"credentials": "planet"}, environ={**environ, "AWS_PROFILE": "work"}).options
+    both = options_in({**environ, "AWS_PROFILE": "work"}, credentials="planet")
     assert (both.filled_profile and both.filled_profile.name, both.s3.profile) == ("planet", "work")
-    aws = resolve({"credentials": "work"}, environ=environ).options
+    aws = options_in(environ, credentials="work")
     assert (aws.filled_profile, aws.s3.profile) == (None, "work")
-    of_aws = resolve({}, environ={**environ, "AWS_PROFILE": "planet"}).options
+    of_aws = options_in({**environ, "AWS_PROFILE": "planet"})
     assert (of_aws.filled_profile, of_aws.s3.profile) == (None, "planet")
     (config := tmp_path / "c.toml").write_text('credentials = "planet"\n')
-    filed = resolve({"config": str(config)}, environ=environ).options
+    filed = options_in(environ, config=str(config))
     assert filed.filled_profile == mine.filled_profile
-    named = resolve({}, environ={**environ, "STACPULL_CREDENTIALS": "planet"}).options
+    named = options_in({**environ, "STACPULL_CREDENTIALS": "planet"})
     assert named.filled_profile == mine.filled_profile
 
 
@@ -111,11 +117,11 @@ def test_a_misspelt_profile_is_rejected(tmp_path: Path) -> None:
     environ = {**ALONE, "AWS_CONFIG_FILE": str(config), "AWS_SHARED_CREDENTIALS_FILE": str(keys)}
     theirs = ["default", "cdsex", "a b", "work", "profile-2"]
     for name in theirs:
-        assert resolve({"credentials": name}, environ=environ).options.s3.profile == name
+        assert options_in(environ, credentials=name).s3.profile == name
     shipped = "Profiles: cdse, earth-search, earthdata, planet, planetary-computer, usgs."
     for name, hint in [("plannet", "; did you mean planet?"), ("local", "."), ("other", ".")]:
         with pytest.raises(UsageError) as caught:
-            resolve({"credentials": name}, environ=environ)
+            options_in(environ, credentials=name)
         aws = ", ".join(theirs)
         assert str(caught.value) == (
             f"There is no credential profile {name}{hint} {shipped} Profiles of the AWS tools: {aws}."

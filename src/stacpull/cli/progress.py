@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 from stacpull.cli import printing
 from stacpull.cli.printing import duration, paint, plain, rate, size
@@ -46,12 +46,12 @@ class Display:
     resized, erasing to the end of the screen removes the whole block.
     """
 
-    def __init__(self, output: Output, stream: TextIO | None = None) -> None:
+    def __init__(self, output: Output) -> None:
         self.failures = FailureCounts()
         self.hidden_warnings = deque[str](maxlen=_MAX_HIDDEN)
         """Warnings that --quiet hides. They are printed if the command fails."""
         self._output = output
-        self._stream = stream or sys.stderr
+        self._stream = sys.stderr
         self._now: Progress | Checked | Stage = Stage("starting")
         self._since = time.monotonic()  # when `_now` came, unless it is a `Progress`
         self._printed = ""

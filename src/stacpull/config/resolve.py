@@ -42,12 +42,11 @@ def resolve(
     flags: Mapping[str, object],
     *,
     source: str | None = None,
-    environ: Mapping[str, str] | None = None,
     options: Sequence[Option] = OPTIONS,
     config: Config | None = None,
 ) -> Resolved:
     """Combine the flags with the environment, the config file and the defaults."""
-    variables = with_active_endpoints(os.environ if environ is None else environ)
+    variables = with_active_endpoints(os.environ)
     config = toml.read_config(flags.get("config")) if config is None else config
     settings = {}
     values: dict[type, dict[str, Any]] = {Selection: {}, Options: {}, S3Options: {}, Output: {}}
@@ -153,13 +152,13 @@ def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
             yield f"The environment variable {name} sets no option{hint}"
 
 
-def with_environment(options: Options, source: str, environ: Mapping[str, str] | None = None) -> Options:
+def with_environment(options: Options, source: str) -> Options:
     """Return the options of a Python program with unset fields taken from the environment.
 
     Only variables of services are used: those of AWS, and the key of a service that is known by its URL,
     unless `source` has a key. Fields that are set do not change.
     """
-    variables = with_active_endpoints(os.environ if environ is None else environ)
+    variables = with_active_endpoints(os.environ)
     unset: dict[str, Any] = {}
     for option in OPTIONS:
         if option.holder is S3Options and option.environment and getattr(options.s3, option.target) is None:
