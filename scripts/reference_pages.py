@@ -15,7 +15,8 @@ from mkdocs.structure.files import Files
 import stacpull
 from stacpull.cli.command import Command
 from stacpull.cli.main import COMMANDS, cli
-from stacpull.config.options import Option, Options, Output, S3Options, declared
+from stacpull.config.options import Options, Output, S3Options
+from stacpull.option_fields import Option, declared
 from stacpull.selection import Selection
 from stacpull_trace.trace_options import TraceOptions
 
@@ -79,7 +80,7 @@ def options_page() -> str:
         "file, and the file overrides the default. Lists replace each other; they are never joined.\n",
     ]
     for holder, title in TITLES.items():
-        options = declared(holder, title)
+        options = declared(holder, title, has_variables=holder is Options)
         columns = ["option", "config key", "variable", "default", "effect"]
         rows = [_cells(option) for option in options]
         used = [number for number in range(len(columns)) if any(row[number] for row in rows)]

@@ -349,7 +349,8 @@ from collections.abc import Mapping
 
 import attrs
 
-from stacpull.arguments import integer, read_fields
+from stacpull.arguments import integer
+from stacpull.option_fields import read_fields
 from stacpull_logins.logins import LoginKind, login_key
 from stacpull.redact import Secret
 

@@ -22,12 +22,9 @@ SOURCE = PACKAGE.parent
 
 BASE = frozenset(
     {
-        "arguments", "aws", "boxes", "caches", "child_process", "clock",
-        "digests", "entry_points",
-        "errors", "events",
-        "hosts", "json_values", "models", "proxies",
-        "redact", "reports", "runtime", "schemes",
-        "selection", "spans", "speed", "system", "threads", "urls",
+        "arguments", "aws", "boxes", "caches", "child_process", "clock", "digests", "entry_points", "errors",
+        "events", "hosts", "json_values", "models", "option_fields", "proxies", "redact", "reports",
+        "runtime", "schemes", "selection", "spans", "suggestions", "system", "threads", "urls",
     }
 )  # fmt: skip
 PURE = frozenset({"filters", "planning"})

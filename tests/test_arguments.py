@@ -180,11 +180,6 @@ def test_an_argument_of_a_function_that_has_the_wrong_type_is_named(call, messag
         (partial(stacpull.mirror, HERE, "d"), {"on_event": "print"}, "^on_event must be a .*, not str"),
         (partial(stacpull.mirror, HERE, "d"), {"on_event": stacpull.progress_bar}, "progress_bar: use pro"),
         (stacpull.headers, {"on_row": asyncio.sleep}, "^on_row must be a .*, not an async one"),
-        (
-            partial(stacpull.mirror, HERE, "d", Selection()),
-            {},
-            r"^mirror\(\) takes only source, dest .* as in selection=\.{3}$",
-        ),
     ],
 )
 def test_a_wrong_argument_of_a_function_is_named(call, given, message):

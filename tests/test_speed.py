@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stacpull.events import HostProgress, Progress
-from stacpull.speed import Speed
+from stacpull.events import HostProgress, Progress, Speed
 
 
 def at(seconds: float, files: int, **hosts: int) -> Progress:

@@ -2,29 +2,25 @@
 
 A *reader* turns such a value into the one that `Selection` or `Options` holds; it also accepts what it has
 returned. If a value is not valid, it raises ValueError with half a sentence ("must be ..."). It reads no
-file, because a selection may come from a ledger: only `Option.load` reads files.
+file, because a selection may come from a ledger: only loaders (`Option.load`) read files.
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, KeysView, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime
 from ipaddress import ip_address
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints
-
-import attrs
+from typing import Any, Protocol, TypeVar
 
 from stacpull.boxes import flat
 from stacpull.clock import in_utc, parse_interval, rfc3339
-from stacpull.errors import UsageError, similar, why_unreadable
+from stacpull.errors import UsageError, why_unreadable
 from stacpull.hosts import HIGHEST_PORT, origin_of
 from stacpull.redact import Secret
 from stacpull.schemes import remote_schemes
@@ -32,9 +28,6 @@ from stacpull.system import expanded, job_array_task
 from stacpull.urls import is_web
 
 Held = TypeVar("Held")
-Form = Literal["value", "repeated", "switch", "pair", "count", "absent"]
-"""How an option is given on the command line: `--name VALUE`, once or for each element of a list; `--name`;
-`--name` or `--no-name`; `-nn`; or not at all."""
 ReadArgument = Callable[[Any], Any]
 
 MAX_AT_ONCE = 4096
@@ -53,154 +46,10 @@ class Geometry(Protocol):
         """The geometry as a GeoJSON object."""
 
 
-# --- classes whose fields are options ---------------------------------------------------------------------
+# --- objects -----------------------------------------------------------------------------------------------
 
 
-def about(metavar: str = "", *, fixed: bool = False, kept: bool = False, **members: Any) -> dict[str, Any]:
-    """Return the metadata of an option field. Its help is `help`, or else in the docstring of the class.
-
-    The commands that continue a run, or fetch its assets again, use its `fixed` values and refuse others.
-    `resume` uses `kept` values again, unless others are given. JSON can hold both.
-    """
-    return {"option": {"metavar": metavar, **members}, "fixed": fixed, "kept": kept}
-
-
-def option(default: Any, metavar: str = "", *, read: ReadArgument | None = None, **members: Any) -> Any:
-    """Return a field with its option. `read` is its reader; None for the usual reader of its type.
-
-    Fields of more complex types are an `attrs.field` with `about(...)`, which type checkers understand.
-    """
-    return attrs.field(default=default, converter=read, metadata=about(metavar, **members))
-
-
-def attributes(kind: type) -> Mapping[str, str]:
-    """Return what the docstring of a class says about each of its attributes."""
-    entries = re.findall(
-        r"^    (\w+)(?: \(.+?\))?: (.+(?:\n {8}.+)*)", inspect.getdoc(kind) or "", re.MULTILINE
-    )
-    return {name: " ".join(text.split()) for name, text in entries}
-
-
-def read_fields(_: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
-    """Make a class read its arguments, and name the one that it refuses (a `field_transformer` of attrs)."""
-
-    def read(value: object, holder: attrs.AttrsInstance, field: attrs.Attribute[Any]) -> object:
-        try:
-            return readers(holder.__class__)[field.name](value)
-        except ValueError as problem:
-            raise UsageError(f"{field.name} {problem}.") from problem
-
-    read.__annotations__.clear()  # or `help` shows that each argument is an `object`
-    reading: Any = attrs.Converter(read, takes_self=True, takes_field=True)
-    return [
-        field.evolve(converter=reading, metadata={"read": field.converter, **field.metadata})
-        for field in fields
-    ]
-
-
-_OTHER_NAMES = {
-    "limit": "max_items", "query": "where", "include": "assets", "exclude": "exclude_assets",
-    "overwrite": "revalidate", "jobs": "concurrency", "workers": "concurrency", "max_workers": "concurrency",
-    "classes": "labels", "progress": "on_event", "callback": "on_event", "cql2": "filter", "bands": "assets",
-    "threads": "concurrency", "token": "headers", "destination": "dest", "directory": "dest", "url": "source",
-    "aoi": "intersects", "area": "intersects", "geometry": "intersects", "properties": "where",
-    "date": "datetime", "time": "datetime", "retry": "retries", "rate_limit": "limit_rate",
-}  # fmt: skip
-"""Arguments of similar libraries or of the command line, and what to use here."""
-_HOLDERS: list[type[attrs.AttrsInstance]] = []
-
-
-def with_suggestions(kind: type[Held]) -> type[Held]:
-    holder: Any = kind
-    _HOLDERS.append(holder)
-    holder.__init__ = suggesting(holder.__init__)
-    holder.__repr__ = _show
-    return kind
-
-
-def _show(held: Any) -> str:
-    unset, shown = type(held)(), [field.name for field in attrs.fields(type(held)) if field.repr]
-    given = {name: value for name in shown if (value := getattr(held, name)) != getattr(unset, name)}
-    return f"{type(held).__name__}({', '.join(f'{name}={value!r}' for name, value in given.items())})"
-
-
-@functools.cache
-def suggesting(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that suggests an argument for one that it does not have, and checks some types."""
-    parameters = inspect.signature(function).parameters
-    known, switches = parameters.keys(), {n for n, it in parameters.items() if it.annotation == "bool"}
-    keywords = [name for name, it in parameters.items() if it.kind is it.KEYWORD_ONLY]
-
-    @functools.wraps(function)
-    def call(*positional: Any, **named: Any) -> Any:
-        owner = function.__qualname__.partition(".")[0]
-        if keywords and len(positional) > (unnamed := len(known) - len(keywords)):
-            hint = f"give the others by name, as in {keywords[0]}=..."
-            raise TypeError(f"{owner}() takes only {', '.join([*known][:unnamed])} without a name: {hint}")
-        for name, value in named.items():
-            if name not in known:
-                raise TypeError(f"{owner}() has no argument {name!r}{_suggestion(name, known)}.")
-            if name in switches and not isinstance(value, bool):
-                raise UsageError(f"{name} {_wrong('True or False', value)}.")
-            if name.startswith("on_") and value is not None and (found := _instead_of_listener(value)):
-                raise TypeError(f"{name} must be a function of one argument, not {found}.")
-        return function(*positional, **named)
-
-    @functools.wraps(function)
-    async def call_async(*positional: Any, **named: Any) -> Any:
-        try:
-            return await call(*positional, **named)
-        except Exception as error:
-            if error.__suppress_context__:
-                error.__context__ = None  # with a group in it, IPython prints the error as plain text
-            raise
-
-    return call_async if inspect.iscoroutinefunction(function) else call
-
-
-def _instead_of_listener(value: object) -> str:
-    if not callable(value):
-        return type(value).__name__
-    with suppress(ValueError):  # some built-in functions have no signature
-        try:
-            inspect.signature(value).bind(None)
-        except TypeError:
-            name = getattr(value, "__name__", "it")
-            return f"{name}: use {name}() if that returns one"
-    return "an async one" if inspect.iscoroutinefunction(value) else ""  # nothing would await it
-
-
-def _suggestion(name: str, known: KeysView[str]) -> str:
-    uses = {"credentials": "stacpull.profile_options(options, name)"}
-    for kind in _HOLDERS:
-        if known & {"self", kind.__name__.lower().removeprefix("s3")}:
-            uses |= {field.name: f"{kind.__name__}({field.name}=...)" for field in attrs.fields(kind)}
-    uses |= {argument: argument for argument in known}
-    meant = _OTHER_NAMES.get(name, name)
-    near = [meant] if meant in uses else similar(name, uses, cutoff=0.7)
-    return f": use {uses[near[0]]}" if near else ""
-
-
-@functools.cache
-def readers(kind: type) -> Mapping[str, ReadArgument]:
-    def reader(read: ReadArgument | None, hint: Any) -> ReadArgument:
-        kinds = get_args(hint)
-        if type(None) in kinds:
-            return attrs.converters.optional(reader(read, kinds[0]))
-        if read is not None:
-            return read
-        if get_origin(hint) is Literal:
-            return choice(*kinds)
-        if attrs.has(hint):
-            return functools.partial(_instance_of, hint)
-        usual = {bool: read_switch, int: integer(), str: read_text, Secret: read_secret}
-        return usual.get(hint, lambda value: value)
-
-    hints = get_type_hints(kind)
-    return {field.name: reader(field.metadata["read"], hints[field.name]) for field in attrs.fields(kind)}
-
-
-def _instance_of(kind: type[Held], value: object) -> Held:
+def instance_of(kind: type[Held], value: object) -> Held:
     if isinstance(value, kind):
         return value
     actual = f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")
@@ -210,7 +59,7 @@ def _instance_of(kind: type[Held], value: object) -> Held:
 def instance(name: str, kind: type[Held], value: Held | None) -> Held:
     """Return an argument of a public function, or the default of its type for None."""
     try:
-        return kind() if value is None else _instance_of(kind, value)
+        return kind() if value is None else instance_of(kind, value)
     except ValueError as problem:
         raise UsageError(f"{name} {problem}.") from problem
 

@@ -6,6 +6,8 @@ The events with a `tag` also pass between the processes of a run (`engine.messag
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -179,3 +181,67 @@ def masking_listener(listener: Listener | None, secrets: Secrets) -> Listener:
             logging.getLogger("stacpull").warning("%s", event.text.encode("utf-8", "replace").decode())
 
     return pass_on
+
+
+# --- the speed of a run, and its remaining time, from its last events ---------------------------------------
+
+_EVENTS = 240  # of a minute, over which the remaining time is estimated
+_LEAST_SECONDS, _LEAST_FILES = 1.0, 10  # for a rate, and for the remaining time
+
+
+class Speed:
+    """Received bytes and files per second over the last seconds, without existing files."""
+
+    MEASURED = 10.0
+    """Seconds over which rates are measured, and before which no remaining time is known."""
+
+    def __init__(self) -> None:
+        self._seen = deque[Progress](maxlen=_EVENTS)
+        self._moved = time.monotonic()
+
+    def update(self, now: Progress) -> None:
+        """Add an event; the events of a run come in order."""
+        last = self._seen[-1] if self._seen else None
+        if last is None or (now.bytes_fetched, _fetched(now)) != (last.bytes_fetched, _fetched(last)):
+            self._moved = time.monotonic()
+        if last is None or now.seconds > last.seconds:
+            self._seen.append(now)
+
+    def _rate(self, value: Callable[[Progress], float]) -> float:
+        if not self._seen or self.silent() >= self.MEASURED:  # no event may come while a stopped run is saved
+            return 0.0
+        last = self._seen[-1]
+        first = next(event for event in self._seen if event.seconds >= last.seconds - self.MEASURED)
+        span = last.seconds - first.seconds
+        return (value(last) - value(first)) / span if span >= _LEAST_SECONDS else 0.0
+
+    def bytes(self) -> float:
+        """Return the received bytes per second."""
+        return self._rate(lambda now: now.bytes_fetched)
+
+    def files(self) -> float:
+        """Return the finished files per second."""
+        return self._rate(_fetched)
+
+    def of_host(self, name: str) -> float:
+        """Return the received bytes per second of one host."""
+        return max(0.0, self._rate(lambda now: sum(host.bytes for host in now.hosts if host.host == name)))
+
+    def left(self, finished: int, expected: int | None) -> float | None:
+        """Return the remaining seconds, None until enough files were fetched for an estimate."""
+        if expected is None or not self._seen or self.silent() >= self.MEASURED:
+            return None
+        last = self._seen[-1]
+        first = next((event for event in reversed(self._seen) if not _fetched(event)), self._seen[0])
+        files, seconds = _fetched(last) - _fetched(first), last.seconds - first.seconds
+        if files < _LEAST_FILES or seconds < self.MEASURED:
+            return None
+        return (expected - finished) * seconds / files
+
+    def silent(self) -> float:
+        """Return the seconds since the last received byte."""
+        return time.monotonic() - self._moved
+
+
+def _fetched(now: Progress) -> int:
+    return now.assets_done + now.assets_failed - now.assets_skipped

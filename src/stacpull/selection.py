@@ -8,13 +8,14 @@ import attrs
 from attrs.converters import optional
 
 from stacpull import arguments
-from stacpull.arguments import about, option, read_ids, read_texts
+from stacpull.arguments import read_ids, read_texts
 from stacpull.errors import UsageError
+from stacpull.option_fields import about, option, read_fields
+from stacpull.suggestions import Arguments
 
 
-@arguments.with_suggestions
-@attrs.frozen(field_transformer=arguments.read_fields)
-class Selection:
+@attrs.frozen(repr=False, field_transformer=read_fields)
+class Selection(Arguments):
     """The items and assets to mirror: every filter that is set must match.
 
     A run continues the one before it if that did not complete, and source, selection, layout and metadata are

@@ -31,8 +31,7 @@ def is_linux() -> bool:
 
 
 def boot_id() -> str:
-    if not is_linux():
-        return ""
+    """Return the ID of this boot of the system; empty if the system has none."""
     try:
         return _BOOT_ID.read_text("ascii").strip()
     except OSError:

@@ -33,10 +33,9 @@ from aiohttp import web
 from msgspec.structs import asdict
 
 from stacpull.errors import UsageError
-from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted, Stage
+from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted, Speed, Stage
 from stacpull.models import FailureKind, Json
 from stacpull.redact import Secret
-from stacpull.speed import Speed
 from stacpull_export.html_page import PageTemplate, shown
 
 _MAX_CONNECTIONS = 32

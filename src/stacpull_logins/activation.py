@@ -16,19 +16,19 @@ from urllib.parse import urljoin, urlsplit
 import attrs
 import msgspec
 
-from stacpull.arguments import above_zero, read_fields
+from stacpull.arguments import read_seconds
 from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
 from stacpull.net.client import HostCredentials
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
+from stacpull.option_fields import read_fields
 from stacpull.urls import same_site
 from stacpull_logins.logins import Logins, LoginTransport, UserPassword, login_key
 from stacpull_logins.tokens import reply_to
 
 _OK, _FOUND = 200, 302
 _SUCCESS = frozenset({200, 202, 204})
-_seconds = above_zero("number of seconds")
 
 
 @attrs.frozen(field_transformer=read_fields, kw_only=True)
@@ -36,9 +36,9 @@ class Activation(UserPassword):
     """`kind = "activation"`: assets below `path` are documents of files that must be activated."""
 
     path: str = login_key()
-    every: float = login_key(default=10.0, read=_seconds)
+    every: float = login_key(default=10.0, read=read_seconds)
     """Seconds between two requests for the status of an asset."""
-    patience: float = login_key(default=1800.0, read=_seconds)
+    patience: float = login_key(default=1800.0, read=read_seconds)
     """Seconds after which an asset fails."""
 
     def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> LoginTransport:  # noqa: ARG002

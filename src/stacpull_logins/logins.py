@@ -19,8 +19,7 @@ import attrs
 import msgspec
 from multidict import CIMultiDict
 
-from stacpull import arguments
-from stacpull.arguments import ReadArgument, read_field_name, read_fields, read_text
+from stacpull.arguments import ReadArgument, read_field_name, read_text
 from stacpull.clock import Clock
 from stacpull.config.options import S3Options
 from stacpull.hosts import host_of, origin_of, origin_text
@@ -30,6 +29,7 @@ from stacpull.net.gate import GateSettings
 from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.net.status import REDIRECTS
 from stacpull.net.transport import BufferedResponse, RenamedResponse, Request, Response, Transport
+from stacpull.option_fields import read_fields
 from stacpull.redact import Secret, Secrets
 from stacpull.system import expanded, usual_file
 from stacpull.urls import is_remote, is_web
@@ -138,10 +138,10 @@ def login_key(*, default: Any = attrs.NOTHING, read: ReadArgument | None = None,
 
 
 def keys_of(kind: Any) -> Mapping[str, Key]:
-    hints, readers = get_type_hints(kind), arguments.readers(kind)
+    hints = get_type_hints(kind)
     return {
         field.name.replace("_", "-"): Key(
-            None if hints[field.name] in (Secret, Secret | None) else readers[field.name],
+            None if hints[field.name] in (Secret, Secret | None) else field.metadata["read"],
             field.default is attrs.NOTHING,
             **field.metadata["key"],
         )

@@ -23,8 +23,8 @@ import msgspec
 
 from stacpull import arguments, entry_points
 from stacpull.arguments import CONTROL, ReadArgument
-from stacpull.config.credentials import VARIABLE, replaced, variables_in
-from stacpull.config.options import Options, S3Options
+from stacpull.config.options import BY_NAME, Options, S3Options
+from stacpull.config.resolve import VARIABLE, replaced, variables_in
 from stacpull.config.toml import Setting, TomlEntry, nearest, read_entries, shipped_config
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.hosts import host_of
@@ -226,9 +226,9 @@ _PLAIN: Mapping[str, ReadArgument] = {
     "per-host": arguments.integer(1),
     "check": _checks,
 }
-_S3_FIELDS = ("endpoint_url", "region", "request_payer", "buckets")
 _S3: Mapping[str, Key] = {
-    **{name.replace("_", "-"): Key(arguments.readers(S3Options)[name]) for name in _S3_FIELDS},
+    **{name: Key(BY_NAME[name].read) for name in ("endpoint-url", "region", "request-payer")},
+    "buckets": Key(arguments.read_texts),
     **dict.fromkeys(("access-key", "secret-key"), Key(None, secret=True)),
 }
 
@@ -270,9 +270,8 @@ def profile_options(options: Options, name: str, environ: Mapping[str, str] | No
     (state, filled), unset = profile, (None, False, ())
     if not state.ready:
         raise CredentialsError(f"The credentials {state.name} are not complete: {state.needs}.")
-    s3: dict[str, Any] = {
-        name: getattr(filled.s3, name) for name in (*_S3_FIELDS, "keys") if getattr(options.s3, name) in unset
-    }
+    fields = attrs.asdict(filled.s3, recurse=False)
+    s3 = {name: value for name, value in fields.items() if getattr(options.s3, name) in unset}
     return attrs.evolve(
         options,
         filled_profile=filled,

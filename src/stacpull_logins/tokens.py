@@ -24,7 +24,7 @@ import attrs
 import msgspec
 from msgspec.structs import replace
 
-from stacpull.arguments import finite_number, read_field_name, read_fields
+from stacpull.arguments import finite_number, read_field_name
 from stacpull.clock import Clock, parse_instant
 from stacpull.errors import CredentialsError, SourceError, StacpullError
 from stacpull.hosts import host_of
@@ -33,6 +33,7 @@ from stacpull.net.bodies import buffered
 from stacpull.net.client import Client
 from stacpull.net.status import reason_in
 from stacpull.net.transport import Request, Response, TransferError
+from stacpull.option_fields import read_fields
 from stacpull.redact import Secret, Secrets, public_url
 from stacpull_logins.logins import LoginKind, Logins, LoginTransport, login_key, service_address
 

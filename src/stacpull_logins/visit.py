@@ -32,7 +32,6 @@ from aiohttp import CookieJar
 from msgspec.structs import replace
 from yarl import URL
 
-from stacpull.arguments import read_fields
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of, origin_of
 from stacpull.models import Failure, FailureKind
@@ -40,6 +39,7 @@ from stacpull.net.bodies import buffered
 from stacpull.net.client import next_hop
 from stacpull.net.status import REDIRECTS
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
+from stacpull.option_fields import read_fields
 from stacpull.redact import Secret, Secrets
 from stacpull_logins.logins import HostPattern, HostPatterns, Logins, LoginTransport, UserPassword, login_key
 from stacpull_logins.tokens import FailureMemory

@@ -11,8 +11,8 @@ import click
 from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration
-from stacpull.config.options import declared
 from stacpull.errors import UsageError, quantity
+from stacpull.option_fields import declared
 from stacpull_trace.trace_options import TraceOptions
 
 if TYPE_CHECKING:

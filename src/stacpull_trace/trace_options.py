@@ -8,10 +8,10 @@ from typing import Literal
 import attrs
 
 from stacpull import arguments
-from stacpull.arguments import option
+from stacpull.option_fields import option, read_fields
 
 
-@attrs.frozen(field_transformer=arguments.read_fields)
+@attrs.frozen(field_transformer=read_fields)
 class TraceOptions:
     """Options of `stacpull.trace`, except for its period.
 

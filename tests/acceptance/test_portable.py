@@ -27,8 +27,8 @@ COUNT = 100
 
 @pytest.fixture
 def portable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for module in (system, local_store):
-        monkeypatch.setattr(module, "is_linux", lambda: False)
+    monkeypatch.setattr(local_store, "is_linux", lambda: False)
+    monkeypatch.setattr(system, "_BOOT_ID", Path("/nowhere"))
     _renameat2.cache_clear()  # a process looks it up once
     yield
     _renameat2.cache_clear()
@@ -55,7 +55,8 @@ def test_linux_provides_the_features_that_portable_disables() -> None:
 
 
 def test_a_portable_mirror_survives_kills(tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text("from stacpull import system; system.is_linux = lambda: False")
+    without = "from stacpull import system; system.is_linux = bool; system.boot_id = str"
+    (tmp_path / "sitecustomize.py").write_text(without)
     env = environment()
     env["PYTHONPATH"] += f"{os.pathsep}{tmp_path}"  # of all processes of the run
     dest, released = tmp_path / "mirror", threading.Event()

@@ -104,7 +104,11 @@ def test_an_option_of_another_tool_gets_the_one_to_use(stacpull_command, typed, 
         (["report", "d", "r.html"], "'r.html': the command takes DEST only; write to a file with -o FILE."),
         (["export", "d", "x.parquet", "-o", "y"], "No such option '-o': give it as the second argument."),
         (["verify", "d", "-o", "y"], "No such option '-o'."),
-        (["plan", "s", "--urls", "-o", "y"], "No such option '-o'."),
+        (["plan", "s", "--urls", "-o", "y"], "No such option '-o': write the list to a file with --urls >"),
+        (["plan", "s", "-n"], "No such option '-n'."),
+        (["plan", "s", "--resolution", "10"], "'--resolution': files keep theirs; --where compares prop"),
+        (["trace", "c", "--crs", "EPSG:32632"], "No such option '--crs': areas are in degrees (WGS 84)."),
+        (["trace", "c", "--intersects", "a.json"], "No such option '--intersects': use --geometry GEOJSON."),
     ],
 )
 def test_a_file_to_write_gets_the_place_where_the_command_takes_it(stacpull_command, typed, hint):

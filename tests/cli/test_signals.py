@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import signal
 import subprocess
@@ -82,4 +81,4 @@ def test_a_signal_after_the_loop_was_closed_changes_nothing() -> None:
     async def work(_stop: asyncio.Event) -> str:
         return "done"
 
-    assert run(work, Closing(Output(), io.StringIO())) == "done"
+    assert run(work, Closing(Output(no_progress=True))) == "done"

@@ -5,8 +5,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from stacpull.config.credentials import header_fields, query_parameters, wanted_variable
 from stacpull.config.options import Options
+from stacpull.config.resolve import header_fields, query_parameters, wanted_variable
 from stacpull.config.toml import Setting
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.redact import Secret

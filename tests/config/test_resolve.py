@@ -8,9 +8,10 @@ import attrs
 import pytest
 from msgspec.structs import replace
 
-from stacpull.config.options import OPTIONS, Option, Options, Output, S3Options, options_of
+from stacpull.config.options import OPTIONS, Options, Output, S3Options, options_of
 from stacpull.config.resolve import Resolved, resolve, with_environment
 from stacpull.errors import CredentialsError, UsageError
+from stacpull.option_fields import Option
 from stacpull.redact import Secret
 from stacpull.selection import Selection
 

@@ -22,6 +22,7 @@ from stacpull.config import toml
 from stacpull.config.options import GROUPS, OPTIONS, options_of
 from stacpull.config.resolve import Resolved, resolve, setting_of
 from stacpull.errors import StacpullError, UsageError
+from stacpull.suggestions import advice_on, options_named
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,36 +30,6 @@ if TYPE_CHECKING:
     from stacpull.cli.progress import Display
 
 T = TypeVar("T")
-
-_HINTS: dict[tuple[str, ...], str] = {
-    ("--dry-run", "--dryrun", "--simulate", "-n"): "`stacpull plan` shows what a mirror would do",
-    ("--limit", "--max", "--max-results", "--count"): "use --max-items N",
-    ("-j", "--jobs", "--threads", "--workers", "--parallel", "--transfers"): "use --concurrency N",
-    ("--no-snow", "--cloud"): "use --max-cloud-cover N, --no-seasonal-snow or --no-cloud-and-shadow",
-    ("--query",): "use --where PROPERTY=VALUE, or --filter with CQL2",
-    ("--overwrite", "--force", "-f"): "changed files are fetched again; --revalidate checks all files",
-    ("--api-key", "--key", "--token"): "use --header 'NAME: ${VARIABLE}', or --credentials NAME",
-    ("-o", "-O", "-d", "--output", "--output-dir", "--out", "--dest"): "give it as the second argument",
-    ("--include", "--assets", "--band", "--bands"): "use --asset GLOB",
-    ("--exclude", "--exclude-assets"): "use --exclude-asset GLOB",
-    ("--collections", "-c"): "use -C ID",
-    ("--continue", "--resume"): "run the same command again, or `stacpull resume DEST`",
-    ("--delete", "--clean", "--yes"): "use --prune, which lists what `--prune=remove` removes",
-    ("--date", "--time", "--start", "--end", "--start-date", "--since"): "use --datetime INTERVAL",
-    ("--aoi", "--geometry", "--bounds"): "use --bbox W,S,E,N or --intersects GEOJSON",
-    ("--profile",): "use --credentials NAME",
-    ("--no-verify-ssl", "--insecure", "-k", "--no-check-certificate"): "use --ca-bundle FILE",
-    ("--silent", "-s"): "use --quiet",
-    ("-r", "--recursive"): "leave it out: all matching items are fetched",
-    ("--missing-ok",): "use --missing ok",
-    ("--class", "--classes"): "use --label NAME",
-    ("--processes",): "use --dask N",
-    ("--split-walk",): "use --datetime for each run, or --shard I/N",
-    ("--fix",): "use --repair",
-    ("--rebuild",): "`stacpull mirror SOURCE DEST --adopt` accepts the files that are there",
-    ("--sign-bucket",): "use --credentials NAME: a profile lists `buckets` under [s3]",
-}
-"""Options of similar tools and earlier versions, and what to use instead."""
 
 
 class CommandSession:
@@ -128,6 +99,7 @@ class Command(click.Command):
             )
         )  # fmt: skip
         self.shows_all = False  # every option, not only those that most users need
+        self._positional = [param.name for param in self.params if isinstance(param, click.Argument)]
 
     def _show_help(self, context: click.Context, _: click.Parameter, value: str | None) -> None:
         if value is not None and not context.resilient_parsing:
@@ -164,23 +136,27 @@ class Command(click.Command):
         return extra
 
     def _hint(self, name: str) -> str | None:
-        hint = next((hint for names, hint in _HINTS.items() if name in names), None)
-        positional = [param.name for param in self.params if isinstance(param, click.Argument)]
-        if hint is not None:
-            named = re.findall(r"(?<!\w)--?[\w-]+", re.sub("`.*?`", "", hint))
-            options = {name for param in self.params for name in param.opts}
-            is_second = positional[1:2] in (["dest"], ["out"]) and self.name != "plan"  # prints
-            fits = is_second if "argument" in hint else not named or named[0] in options
-            return hint if fits else None
+        for advice in advice_on(name.lstrip("-")):
+            if self._fits(advice):
+                return advice
         flags = {name, name.replace("--no-", "--", 1)}
         option = next((o for o in OPTIONS if flags & {f"--{o.name}", f"-{o.short}"}), None)
         if option is None:
             return None
         if option.form == "absent":
             return f"set {option.variables[0]}, or {option.name} in a config file"
-        if positional[:1] == ["dest"] and "resume" not in option.commands:
+        if self._positional[:1] == ["dest"] and "resume" not in option.commands:
             return f"the mirror keeps what it was made with; use `stacpull mirror SOURCE DEST {name} ...`"
         return f"other commands have it, but `stacpull {self.name}` does not"
+
+    def _fits(self, advice: str) -> bool:
+        """Return True if this command can follow the advice: it has the option, or a second argument."""
+        if "argument" in advice:
+            return self._positional[1:2] in (["dest"], ["out"]) and self.name != "plan"  # prints
+        if f"`stacpull {self.name}`" in advice:
+            return False
+        named = options_named(advice)
+        return not named or any(named[0] in param.opts for param in self.params)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         grouped: dict[str, list[tuple[str, str]]] = {title: [] for title in ("Options", *GROUPS)}

@@ -11,7 +11,8 @@ from click.shell_completion import CompletionItem
 from msgspec.structs import replace
 
 from stacpull import entry_points
-from stacpull.config.options import BY_NAME, Option, options_of
+from stacpull.config.options import BY_NAME, options_of
+from stacpull.option_fields import Option
 
 READING_DEST = ("work", "dest-endpoint-url", "dest-profile", "dest-region", "aws-metadata", "ca-bundle")
 """The options of a command that only reads DEST. The commands that a summary names get them, too."""

@@ -19,9 +19,8 @@ from stacpull.cli.printing import duration, paint, plain, rate, size
 from stacpull.cli.summary import FailureCounts
 from stacpull.config.options import Output
 from stacpull.errors import quantity
-from stacpull.events import AssetFailed, Checked, Event, ItemGone, Notice, Progress, RunStarted, Stage
+from stacpull.events import AssetFailed, Checked, Event, ItemGone, Notice, Progress, RunStarted, Speed, Stage
 from stacpull.models import NO_FAULT, FailureKind
-from stacpull.speed import MEASURED, Speed
 
 _FIRST_LINE, _LINE_EVERY, _DRAW_EVERY = 1.0, 5.0, 0.2
 """Seconds until the first plain line, between plain lines, and between drawings."""
@@ -233,7 +232,7 @@ class Display:
             return _Shown([now.name], [_of(now.done, now.total)], _share(now.done, now.total))
         figures = [f"{_of(now.files, now.files_expected)} files checked"]
         remaining = max(0, (now.bytes_expected or 0) - now.bytes)  # files may have become longer
-        if remaining and now.bytes and now.seconds >= MEASURED:
+        if remaining and now.bytes and now.seconds >= Speed.MEASURED:
             figures.append(f"about {duration(remaining * now.seconds / now.bytes)} left")
         figures += [rate(now.bytes, now.seconds), size(now.bytes)]
         damaged = [f"{now.damaged:,} damaged"] if now.damaged else []

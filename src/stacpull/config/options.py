@@ -1,25 +1,23 @@
 """The options of transfers and output, and the table of all options.
 
-Each field declares its flag, config key, variable and commands (`arguments.about`); the docstring of its
-class has its help. The command line, the readers of TOML and the environment, and the reference pages are
-generated from `OPTIONS`. (`stacpull.selection.Selection` declares which assets to transfer.)
+Each field declares its flag, config key, variable and commands (`option_fields.about`). The class
+`stacpull.selection.Selection` declares which assets to transfer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 import attrs
-import msgspec
 from attrs.converters import optional
 
 from stacpull import arguments
-from stacpull.arguments import Form, ReadArgument, about, option
+from stacpull.option_fields import Option, about, declared, option, read_fields
 from stacpull.redact import Secret
 from stacpull.selection import Selection
+from stacpull.suggestions import Arguments
 
 DEFAULT_LAYOUT = "{collection}/{item}/{key}{ext}"
 
@@ -31,9 +29,8 @@ _WALKS = "mirror resume"
 _IN_DEST = "mirror plan resume retry verify"
 
 
-@arguments.with_suggestions
-@attrs.frozen(field_transformer=arguments.read_fields)
-class S3Options:
+@attrs.frozen(repr=False, field_transformer=read_fields)
+class S3Options(Arguments):
     """How to access S3; names as in the AWS CLI. Unset fields come from the AWS environment or profile.
 
     Attributes:
@@ -59,9 +56,8 @@ class S3Options:
     aws_metadata: bool = option(False)
 
 
-@arguments.with_suggestions
-@attrs.frozen(field_transformer=arguments.read_fields)
-class Options:
+@attrs.frozen(repr=False, field_transformer=read_fields)
+class Options(Arguments):
     """How to transfer.
 
     Times are in seconds, sizes in bytes, rates per second; a rate or a `stop_after` of 0 means no limit. Text
@@ -244,7 +240,7 @@ def _declared_as(what: str) -> Iterator[tuple[str, Any]]:
             yield field.name, field.default
 
 
-@attrs.frozen(field_transformer=arguments.read_fields)
+@attrs.frozen(field_transformer=read_fields)
 class Output:
     """What a command prints.
 
@@ -261,88 +257,10 @@ class Output:
     verbose: int = option(0, short="v", read=arguments.integer(0), form="count", brief=True)
 
 
-class Option(msgspec.Struct, frozen=True, kw_only=True):
-    """One option, as its field declares it (`arguments.about`), with what follows from the field."""
-
-    help: str
-    holder: type  # the class with its field: of this module, `Selection`, or one of a neighbour
-    name: str  # in kebab case
-    target: str  # the field that declares it
-    read: ReadArgument
-    group: str  # the heading on help pages; by default, that of the field before it
-    default: str  # as help pages show it
-    commands: str  # the commands in which it has an effect, separated by spaces
-    form: Form
-    brief: bool = False  # `--help` shows it; `--help all` shows every option
-    short: str = ""
-    metavar: str = ""
-    choices: tuple[str, ...] = ()
-    load: Callable[[str], object] | None = None
-    """Returns what text means on this machine: the content of a file, or the task of a job array. `read` gets
-    the result. Values of Python are not loaded."""
-    environment: tuple[str, ...] = ()  # variables of other programs, used if its own is not set
-    alone: str = ""  # the value of `--NAME` alone; another one is given as `--NAME=VALUE`
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """The variables that set it, by precedence. Only transfer options with a single value have any."""
-        if self.form == "repeated" or self.holder not in (Options, S3Options):
-            return ()
-        return (f"STACPULL_{self.name.replace('-', '_').upper()}", *self.environment)
-
-
-def declared(holder: type, group: str) -> Iterator[Option]:
-    """Yield the options that the fields of a class declare. `group` is the heading of the first ones."""
-    helps, hints = arguments.attributes(holder), get_type_hints(holder)
-    usual = "mirror plan headers" if holder is Selection else _EVERY
-    for field in attrs.fields(holder):
-        if field.name == "s3":
-            yield from declared(S3Options, group)
-        if "option" not in field.metadata:
-            continue
-        members = dict(field.metadata["option"])
-        hint = hints[field.name]
-        plain = next((member for member in get_args(hint) if NoneType in get_args(hint)), hint)
-        form = members.pop("form", None) or _form(plain, field.default, is_optional=plain is not hint)
-        name = members.pop("name", field.name.replace("_", "-"))
-        group = members.pop("group", group)
-        default = members.pop("shown", None) or _shown(field.default, name, form, members["metavar"])
-        repeats = " May be repeated." if form == "repeated" else ""
-        yield Option(
-            holder=holder,
-            name=name,
-            target=field.name,
-            read=arguments.readers(holder)[field.name],
-            help=(members.pop("help", "") or helps[field.name]) + repeats,
-            group=group,
-            default=default,
-            commands=members.pop("commands", "mirror plan" if field.metadata["fixed"] else usual),
-            form=form,
-            choices=get_args(plain) if get_origin(plain) is Literal else (),
-            **members,
-        )
-
-
-def _form(kind: object, default: object, *, is_optional: bool) -> Form:
-    if kind is bool:
-        return "switch" if default is False else "pair"
-    return "repeated" if get_origin(kind) in (tuple, Mapping) and not is_optional else "value"
-
-
-def _shown(default: object, name: str, form: Form, metavar: str) -> str:
-    if isinstance(default, bool):
-        return name if default else ""
-    if isinstance(default, int | float) and form != "count":
-        return f"{default:g}" if default or isinstance(default, int) else "no limit"
-    if default is None and metavar.endswith("|auto"):
-        return "auto"
-    return default if isinstance(default, str) else ""
-
-
 OPTIONS: tuple[Option, ...] = (
-    *declared(Selection, "Selection"),
-    *declared(Options, "Destination"),
-    *declared(Output, "Output"),
+    *declared(Selection, "Selection", commands="mirror plan headers"),
+    *declared(Options, "Destination", commands=_EVERY, has_variables=True),
+    *declared(Output, "Output", commands=_EVERY),
 )
 """Every option of the core, in the order of the help pages."""
 

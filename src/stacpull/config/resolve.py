@@ -3,29 +3,41 @@
 Precedence: flag, environment, config file, default. Lists replace each other and are never joined. A single
 '' is the empty list, so `--exclude-asset ''` overrides a config file. For filters whose empty list selects
 everything (`--ids`), '' is rejected unless it overrides a config file.
+
+The value of a header field or a query parameter may contain variables, `${NAME}`, so that files and command
+lines need no secrets. Messages contain the variable, the field or the line, but never a value.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-from urllib.parse import parse_qs
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import SplitResult, parse_qs
 
 import attrs
 import msgspec
 
 from stacpull import entry_points
-from stacpull.config import credentials, toml
-from stacpull.config.options import BY_NAME, OPTIONS, Option, Options, Output, S3Options
+from stacpull.arguments import FIELD_NAME, load_content, read_header_fields, read_text
+from stacpull.config import toml
+from stacpull.config.options import BY_NAME, OPTIONS, Options, Output, S3Options
 from stacpull.config.toml import Config, Setting
-from stacpull.errors import similar
+from stacpull.errors import CredentialsError, UsageError, similar
+from stacpull.hosts import literal_address, refused_always, refused_outside
+from stacpull.option_fields import Option
 from stacpull.redact import Secret
 from stacpull.selection import Selection
 from stacpull.system import with_active_endpoints
 from stacpull.urls import parts_of
 
 _PREFIX = "STACPULL_"
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+MLHUB_KEY = "MLHUB_API_KEY"
+_MLHUB_HOST = "api.radiant.earth"
+_MLHUB_PATH = "/mlhub/v1"
 
 
 class Resolved(msgspec.Struct, frozen=True):
@@ -118,29 +130,6 @@ def _elements(value: object) -> list[object]:
     return [element for element in (value if isinstance(value, list | tuple) else [value]) if element != ""]
 
 
-def _credentials(
-    header: Setting | None, config: Config, source: str | None, variables: Mapping[str, str]
-) -> dict[str, Any]:
-    """Return the fields of `Options` for credentials.
-
-    Parameters in SOURCE, and an Authorization from elsewhere, take precedence over the config file.
-    """
-    carried = parse_qs(parts_of(source or "").query, keep_blank_values=True)
-    fields = [] if header is None else [Setting(value, header.where) for value in _elements(header.value)]
-    headers = credentials.header_fields(fields, variables)
-    is_replaced = header is not config.options.get("header") and any(
-        field.name.lower() == "authorization" for field in headers
-    )
-    parameters = {} if is_replaced else config.query
-    wanted = {name: setting for name, setting in parameters.items() if name not in carried}
-    query = credentials.query_parameters(wanted, variables)
-    return {
-        "headers": {credential.name: credential.value for credential in headers},
-        "query": {credential.name: credential.value for credential in query},
-        "credential_names": tuple(dict.fromkeys(n for c in (*headers, *query) for n in c.sources)),
-    }
-
-
 def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
     read = {name.removeprefix(_PREFIX) for option in OPTIONS for name in option.variables}
     for name in sorted(variables):
@@ -166,9 +155,102 @@ def with_environment(options: Options, source: str) -> Options:
             unset[option.target] = next((setting.read(option.read) for setting in settings), None)
     options = attrs.evolve(options, s3=attrs.evolve(options.s3, **unset))
     parts = parts_of(source)
-    wanted, carried = credentials.wanted_variable(parts), parse_qs(parts.query, keep_blank_values=True)
+    wanted, carried = wanted_variable(parts), parse_qs(parts.query, keep_blank_values=True)
     has_login = any(name.lower() == "authorization" for name in options.headers)
     if has_login or options.query or "key" in carried or wanted is None or not variables.get(wanted):
         return options
     names = (*options.credential_names, wanted)
     return attrs.evolve(options, query={"key": Secret(variables[wanted])}, credential_names=names)
+
+
+# --- credentials ------------------------------------------------------------------------------------------
+
+
+def _credentials(
+    header: Setting | None, config: Config, source: str | None, variables: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the fields of `Options` for credentials.
+
+    Parameters in SOURCE, and an Authorization from elsewhere, take precedence over the config file.
+    """
+    carried = parse_qs(parts_of(source or "").query, keep_blank_values=True)
+    fields = [] if header is None else [Setting(value, header.where) for value in _elements(header.value)]
+    headers = header_fields(fields, variables)
+    is_replaced = header is not config.options.get("header") and any(
+        field.name.lower() == "authorization" for field in headers
+    )
+    parameters = {} if is_replaced else config.query
+    wanted = {name: setting for name, setting in parameters.items() if name not in carried}
+    query = query_parameters(wanted, variables)
+    return {
+        "headers": {credential.name: credential.value for credential in headers},
+        "query": {credential.name: credential.value for credential in query},
+        "credential_names": tuple(dict.fromkeys(n for c in (*headers, *query) for n in c.sources)),
+    }
+
+
+class Credential(NamedTuple):
+    """A field or parameter to send, and the names for a message if a resumed run does not have it."""
+
+    name: str
+    value: Secret
+    sources: tuple[str, ...]
+
+
+def variables_in(*texts: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for text in texts for name in VARIABLE.findall(text)))
+
+
+def replaced(text: str, environ: Mapping[str, str]) -> str:
+    return VARIABLE.sub(lambda match: environ.get(match[1], ""), text)
+
+
+def _substitute(text: str, where: str, environ: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
+    names = variables_in(text)
+    for name in names:
+        if not environ.get(name):
+            raise CredentialsError(f"{where} needs the environment variable {name}: export {name}=...")
+    return replaced(text, environ), names
+
+
+def header_fields(settings: Iterable[Setting], environ: Mapping[str, str]) -> list[Credential]:
+    """Read `K: V` and `@FILE` (one field per line; empty lines and comments with # are skipped)."""
+    credentials: list[Credential] = []
+    for setting in settings:
+        whole, lines = str(setting.value), [setting]
+        if whole.startswith("@"):
+            written = setting.read(load_content).splitlines()
+            numbered = [Setting(line.strip(), f"{whole[1:]}, line {n}") for n, line in enumerate(written, 1)]
+            lines = [line for line in numbered if line.value and not str(line.value).startswith("#")]
+        for line in lines:
+            name, colon, template = (part.strip() for part in str(line.value).partition(":"))
+            if not colon or not FIELD_NAME.fullmatch(name):  # a message must not quote it: perhaps a secret
+                raise UsageError(f"{line.where}: write a header field as 'Name: value'.")
+            if any(name.lower() == other.name.lower() for other in credentials):
+                raise UsageError(f"{line.where}: {name} is given twice; separate its values with commas.")
+            label = f"header {name}"
+            value, names = _substitute(template, f"The {label}", environ)
+            secret = Secret(value, spelled_out=line is setting and not names)
+            Setting({name: secret}, line.where).read(read_header_fields)
+            credentials.append(Credential(name, secret, names or (label,)))
+    return credentials
+
+
+def query_parameters(settings: Mapping[str, Setting], environ: Mapping[str, str]) -> list[Credential]:
+    credentials = []
+    for name, setting in settings.items():
+        value, names = _substitute(setting.read(read_text), setting.where, environ)
+        credentials.append(Credential(name, Secret(value), names or (f"query parameter {name}",)))
+    return credentials
+
+
+def wanted_variable(source: SplitResult) -> str | None:
+    """Return the variable for the credentials of the service at `source`, or None if none is known.
+
+    The path of a replica of MLHub alone proves nothing: any host can serve /mlhub/v1, and a mirror made by
+    another person may have such a source. So the host must be a private address or `localhost`.
+    """
+    host = source.hostname or ""
+    address = literal_address(host) if host and _MLHUB_PATH in source.path else None
+    is_near = address is not None and refused_always(address) is None and refused_outside(address) is not None
+    return MLHUB_KEY if host == _MLHUB_HOST or is_near else None

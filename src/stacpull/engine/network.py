@@ -14,9 +14,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from stacpull.clock import Clock, SystemClock
-from stacpull.config.credentials import wanted_variable
 from stacpull.config.options import Options
-from stacpull.config.resolve import with_environment
+from stacpull.config.resolve import wanted_variable, with_environment
 from stacpull.events import Listener, Notice, Progress, Stage, masking_listener
 from stacpull.hosts import host_of, literal_address, origin_of
 from stacpull.http1.web_transport import WebTransport

@@ -8,7 +8,10 @@ IEEE GRSM 2021, table 2. Classes are mapped by name, because some tools list the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final, Self
+
+import orjson
 
 from stacpull.caches import cached_if_short
 from stacpull.errors import UsageError, similar
@@ -17,52 +20,7 @@ from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Json
 from stacpull.selection import Selection
 
-_MIXED_LAND: Final = "Land principally occupied by agriculture, with significant areas of natural vegetation"
-_CLASSES: Final[dict[str, str | None]] = {
-    "Continuous urban fabric": "Urban fabric",
-    "Discontinuous urban fabric": "Urban fabric",
-    "Industrial or commercial units": "Industrial or commercial units",
-    "Road and rail networks and associated land": None,
-    "Port areas": None,
-    "Airports": None,
-    "Mineral extraction sites": None,
-    "Dump sites": None,
-    "Construction sites": None,
-    "Green urban areas": None,
-    "Sport and leisure facilities": None,
-    "Non-irrigated arable land": "Arable land",
-    "Permanently irrigated land": "Arable land",
-    "Rice fields": "Arable land",
-    "Vineyards": "Permanent crops",
-    "Fruit trees and berry plantations": "Permanent crops",
-    "Olive groves": "Permanent crops",
-    "Pastures": "Pastures",
-    "Annual crops associated with permanent crops": "Permanent crops",
-    "Complex cultivation patterns": "Complex cultivation patterns",
-    _MIXED_LAND: _MIXED_LAND,
-    "Agro-forestry areas": "Agro-forestry areas",
-    "Broad-leaved forest": "Broad-leaved forest",
-    "Coniferous forest": "Coniferous forest",
-    "Mixed forest": "Mixed forest",
-    "Natural grassland": "Natural grassland and sparsely vegetated areas",
-    "Moors and heathland": "Moors, heathland and sclerophyllous vegetation",
-    "Sclerophyllous vegetation": "Moors, heathland and sclerophyllous vegetation",
-    "Transitional woodland/shrub": "Transitional woodland, shrub",
-    "Beaches, dunes, sands": "Beaches, dunes, sands",
-    "Bare rock": None,
-    "Sparsely vegetated areas": "Natural grassland and sparsely vegetated areas",
-    "Burnt areas": None,
-    "Inland marshes": "Inland wetlands",
-    "Peatbogs": "Inland wetlands",
-    "Salt marshes": "Coastal wetlands",
-    "Salines": "Coastal wetlands",
-    "Intertidal flats": None,
-    "Water courses": "Inland waters",
-    "Water bodies": "Inland waters",
-    "Coastal lagoons": "Marine waters",
-    "Estuaries": "Marine waters",
-    "Sea and ocean": "Marine waters",
-}
+_CLASSES: Final[dict[str, str | None]] = orjson.loads(Path(__file__).with_name("corine.json").read_bytes())
 """The 43 level-3 names in CORINE's index order, each with its class of the 19, which 11 of them lack."""
 
 CLC43: Final = tuple(_CLASSES)

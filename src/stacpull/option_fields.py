@@ -1,0 +1,177 @@
+"""Declares options as fields of classes (attrs): a field has its reader, its option, and its help.
+
+The command line, the readers of TOML and the environment, and the reference pages are generated from the
+options of a class (`declared`). The docstring of the class has their help.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import attrs
+import msgspec
+
+from stacpull.arguments import ReadArgument, choice, instance_of, integer, read_secret, read_switch, read_text
+from stacpull.errors import UsageError
+from stacpull.redact import Secret
+
+Form = Literal["value", "repeated", "switch", "pair", "count", "absent"]
+"""How an option is given on the command line: `--name VALUE`, once or for each element of a list; `--name`;
+`--name` or `--no-name`; `-nn`; or not at all."""
+
+
+def about(metavar: str = "", *, fixed: bool = False, kept: bool = False, **members: Any) -> dict[str, Any]:
+    """Return the metadata of an option field. Its help is `help`, or else in the docstring of the class.
+
+    The commands that continue a run, or fetch its assets again, use its `fixed` values and refuse others.
+    `resume` uses `kept` values again, unless others are given. JSON can hold both.
+    """
+    if fixed:
+        members.setdefault("commands", "mirror plan")
+    return {"option": {"metavar": metavar, **members}, "fixed": fixed, "kept": kept}
+
+
+def option(default: Any, metavar: str = "", *, read: ReadArgument | None = None, **members: Any) -> Any:
+    """Return a field with its option. `read` is its reader; None for the usual reader of its type.
+
+    Fields of more complex types are an `attrs.field` with `about(...)`, which type checkers understand.
+    """
+    return attrs.field(default=default, converter=read, metadata=about(metavar, **members))
+
+
+# --- readers of fields --------------------------------------------------------------------------------------
+
+
+def read_fields(kind: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+    """Make a class read its arguments, and name the one that it refuses (a `field_transformer` of attrs)."""
+    hints = get_type_hints(kind)
+    changed = []
+    for field in fields:
+        read = _reader(field.converter, hints[field.name])
+        metadata = {"read": read, **field.metadata}
+        changed.append(field.evolve(converter=partial(_convert, field.name, read), metadata=metadata))
+    return changed
+
+
+def _reader(read: Any, hint: Any) -> ReadArgument:
+    kinds = get_args(hint)
+    if type(None) in kinds:
+        return attrs.converters.optional(_reader(read, kinds[0]))
+    if read is not None:
+        return read  # type: ignore[no-any-return]
+    if get_origin(hint) is Literal:
+        return choice(*kinds)
+    if attrs.has(hint):
+        return partial(instance_of, hint)
+    usual = {bool: read_switch, int: integer(), str: read_text, Secret: read_secret}
+    return usual.get(hint, lambda value: value)
+
+
+def _convert(name: str, read: ReadArgument, value: object) -> object:
+    try:
+        return read(value)
+    except ValueError as problem:
+        raise UsageError(f"{name} {problem}.") from problem
+
+
+_convert.__annotations__.clear()  # or `help` shows that each argument is an `object`
+
+
+# --- options of fields --------------------------------------------------------------------------------------
+
+
+class Option(msgspec.Struct, frozen=True, kw_only=True):
+    """One option, as its field declares it (`about`), with what follows from the field."""
+
+    help: str
+    holder: type  # the class with its field
+    name: str  # in kebab case
+    target: str  # the field that declares it
+    read: ReadArgument
+    group: str  # the heading on help pages; by default, that of the field before it
+    default: str  # as help pages show it
+    commands: str  # the commands in which it has an effect, separated by spaces
+    form: Form
+    brief: bool = False  # `--help` shows it; `--help all` shows every option
+    short: str = ""
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+    load: Callable[[str], object] | None = None
+    """Returns what text means on this machine: the content of a file, or the task of a job array. `read` gets
+    the result. Values of Python are not loaded."""
+    environment: tuple[str, ...] = ()  # variables of other programs, used if its own is not set
+    alone: str = ""  # the value of `--NAME` alone; another one is given as `--NAME=VALUE`
+    has_variable: bool = False  # STACPULL_NAME sets it
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The variables that set it, by precedence. Only options with a single value have any."""
+        if self.form == "repeated" or not self.has_variable:
+            return ()
+        return (f"STACPULL_{self.name.replace('-', '_').upper()}", *self.environment)
+
+
+def declared(
+    holder: type, group: str, *, commands: str = "", has_variables: bool = False
+) -> Iterator[Option]:
+    """Yield the options that the fields of a class declare, and those of the classes that they hold.
+
+    `group` is the heading of the first ones, `commands` are those of options that do not name their own.
+    """
+    helps = _attributes(holder)
+    hints = get_type_hints(holder)
+    for field in attrs.fields(holder):
+        hint = hints[field.name]
+        if attrs.has(hint):
+            yield from declared(hint, group, commands=commands, has_variables=has_variables)
+        if "option" not in field.metadata:
+            continue
+        members = {"commands": commands, **field.metadata["option"]}
+        plain = next((member for member in get_args(hint) if NoneType in get_args(hint)), hint)
+        form = members.pop("form", None) or _form(plain, field.default, is_optional=plain is not hint)
+        name = members.pop("name", field.name.replace("_", "-"))
+        group = members.pop("group", group)
+        default = members.pop("shown", None) or _shown(field.default, name, form, members["metavar"])
+        repeats = " May be repeated." if form == "repeated" else ""
+        yield Option(
+            holder=holder,
+            name=name,
+            target=field.name,
+            read=field.metadata["read"],
+            help=(members.pop("help", "") or helps[field.name]) + repeats,
+            group=group,
+            default=default,
+            form=form,
+            has_variable=has_variables,
+            choices=get_args(plain) if get_origin(plain) is Literal else (),
+            **members,
+        )
+
+
+def _form(kind: object, default: object, *, is_optional: bool) -> Form:
+    if kind is bool:
+        return "switch" if default is False else "pair"
+    return "repeated" if get_origin(kind) in (tuple, Mapping) and not is_optional else "value"
+
+
+def _shown(default: object, name: str, form: Form, metavar: str) -> str:
+    if isinstance(default, bool):
+        return name if default else ""
+    if isinstance(default, int | float) and form != "count":
+        return f"{default:g}" if default or isinstance(default, int) else "no limit"
+    if default is None and metavar.endswith("|auto"):
+        return "auto"
+    return default if isinstance(default, str) else ""
+
+
+def _attributes(kind: type) -> Mapping[str, str]:
+    """Return what the docstring of a class says about each of its attributes."""
+    entries = re.findall(
+        r"^    (\w+)(?: \(.+?\))?: (.+(?:\n {8}.+)*)", inspect.getdoc(kind) or "", re.MULTILINE
+    )
+    return {name: " ".join(text.split()) for name, text in entries}

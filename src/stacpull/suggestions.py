@@ -1,0 +1,132 @@
+"""Suggests what to use instead of an option or a keyword argument that does not exist.
+
+One table has the names that similar tools use, for the command line and for Python.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+import attrs
+import orjson
+
+from stacpull.errors import UsageError, similar
+
+_ADVICE: dict[str, str] = orjson.loads(Path(__file__).with_name("advice.json").read_bytes())
+"""Options of similar tools and earlier versions, without dashes, and what to use on the command line.
+
+In Python, the argument to use is the one of the first option that the advice names.
+"""
+_ARGUMENTS = {
+    "callback": "on_event", "progress": "on_event",
+    "destination": "dest", "directory": "dest", "url": "source",
+}  # fmt: skip
+"""Arguments of similar libraries that are not options here, and what to use."""
+
+
+def advice_on(name: str) -> Iterator[str]:
+    """Yield what to use instead of the option `name` of another tool: the first that fits a command."""
+    return (advice for names, advice in _ADVICE.items() if name in names.split())
+
+
+def options_named(advice: str) -> list[str]:
+    """Return the options that a sentence names outside of examples."""
+    return re.findall(r"(?<!\w)--?[\w-]+", re.sub("`.*?`", "", advice))
+
+
+# --- arguments in Python ----------------------------------------------------------------------------------
+
+
+class Arguments:
+    """The base of frozen classes of attrs whose fields are arguments, all of them with defaults."""
+
+    __slots__ = ()
+
+    def __new__(cls, *_positional: object, **named: object) -> Self:
+        _refuse_unknown(cls.__name__, named, _fields(cls), Arguments.__subclasses__())
+        return super().__new__(cls)
+
+    def __repr__(self) -> str:
+        """Show the fields that are set."""
+        unset = type(self)()
+        shown = [name for name, field in _fields(type(self)).items() if field.repr]
+        given = [name for name in shown if getattr(self, name) != getattr(unset, name)]
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in given)})"
+
+
+def _fields(kind: Any) -> dict[str, attrs.Attribute[Any]]:
+    return attrs.fields_dict(kind)
+
+
+@functools.cache
+def checked(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a public function that says what is wrong with its arguments."""
+
+    @functools.wraps(function)
+    def call(*positional: Any, **named: Any) -> Any:
+        _check(function, named)
+        return function(*positional, **named)
+
+    @functools.wraps(function)
+    async def call_async(*positional: Any, **named: Any) -> Any:
+        try:
+            return await call(*positional, **named)
+        except Exception as error:
+            if error.__suppress_context__:
+                error.__context__ = None  # with a group in it, IPython prints the error as plain text
+            raise
+
+    return call_async if inspect.iscoroutinefunction(function) else call
+
+
+def _check(function: Callable[..., Any], named: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(function).parameters
+    holders = {"Selection": "selection", "Options": "options", "S3Options": "options"}
+    kinds = [kind for kind in Arguments.__subclasses__() if holders[kind.__name__] in parameters]
+    _refuse_unknown(function.__name__, named, parameters, kinds)
+    for name, value in named.items():
+        if parameters[name].annotation == "bool" and not isinstance(value, bool):
+            raise UsageError(f"{name} must be True or False, not {value!r}.")
+        problem = _listener_problem(value) if name.startswith("on_") and value is not None else ""
+        if problem:
+            raise TypeError(f"{name} must be a function of one argument, not {problem}.")
+
+
+def _listener_problem(value: Any) -> str:
+    """Return what a listener is, if it is not a function of one argument."""
+    if not callable(value):
+        return type(value).__name__
+    with suppress(ValueError):  # some built-in functions have no signature
+        try:
+            inspect.signature(value).bind(None)
+        except TypeError:
+            name = getattr(value, "__name__", "it")
+            return f"{name}: use {name}() if that returns one"
+    return "an async one" if inspect.iscoroutinefunction(value) else ""  # nothing would await it
+
+
+def _refuse_unknown(
+    owner: str, named: Iterable[str], known: Collection[str], kinds: Iterable[type[Any]]
+) -> None:
+    """Raise an error for an argument that is not `known`, with the one, or the field of `kinds`, to use."""
+    unknown = next((name for name in named if name not in known), None)
+    if unknown is None:
+        return
+    uses = {argument: argument for argument in known}
+    for kind in kinds:
+        for argument, field in _fields(kind).items():
+            use = uses.setdefault(argument, f"{kind.__name__}({argument}=...)")
+            uses[field.metadata.get("option", {}).get("name", argument).replace("-", "_")] = use
+    uses["credentials"] = "stacpull.profile_options(options, name)"
+    meant = [_ARGUMENTS.get(unknown, "")]
+    for advice in advice_on(unknown.replace("_", "-")):
+        meant += [option.strip("-").replace("-", "_") for option in options_named(advice)]
+    near = [word for word in (*meant, unknown) if word in uses] or similar(unknown, uses, cutoff=0.7)
+    hint = f": use {uses[near[0]]}" if near else ""
+    raise TypeError(f"{owner}() has no argument {unknown!r}{hint}.")
