@@ -146,10 +146,7 @@ class Asset(msgspec.Struct, frozen=True, array_like=True):
 
 
 class FailureKind(enum.StrEnum):
-    """Why an asset (or one attempt at it) failed, its meaning, and advice. The sets below say what follows.
-
-    Stored in the ledger by value: never rename one. `net.status` says which statuses are of which kind.
-    """
+    """Why an asset failed, with a `meaning` and `advice` in words."""
 
     meaning: str
     advice: str
@@ -160,6 +157,7 @@ class FailureKind(enum.StrEnum):
         kind.meaning, kind.advice = words
         return kind
 
+    # the ledger stores the values: never rename one
     GONE = "gone", "gone at the source", "--missing ok accepts them"
     REFUSED = "refused", "refused, or with an expired link", "check the credentials, then retry"
     THROTTLED = "throttled", "throttled", "retry later, perhaps with a lower --per-host"  # or overloaded

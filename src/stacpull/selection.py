@@ -20,45 +20,39 @@ class Selection(Arguments):
 
     A run continues the one before it if that did not complete, and source, selection, layout and metadata are
     equal. Lists also accept one string. Times without a time zone are UTC; None in a pair is an open end.
-    Several values of a property in `where` are alternatives. Only the command line reads files (@FILE).
+    Several values of a property are alternatives: `where={"gsd": [10, 20]}`. Only the command line reads
+    files (@FILE). `attrs.evolve(selection, max_items=5)` returns a changed copy.
 
     Attributes:
         collections (str or list, "sentinel-2-l2a"): Select this collection.
         all_collections (bool): Select every collection of the API.
-        labels (str or list, ["Rice fields", "Pastures"]): Keep items with this label class; case does not
-            matter.
+        labels (str or list, "Rice fields"): Keep items with this label class; case does not matter.
         label_mode ("any" or "all"): Keep items with any or with all of the labels.
         exclude_labels (str or list, "Airports"): Drop items with this label class.
         label_property (str, "classes"): Read labels from this item property.
-        nomenclature ("clc43" or "ben19"): Read labels as the 43 classes of CORINE (clc43) or the 19 of
-            BigEarthNet (ben19).
+        nomenclature ("clc43" or "ben19"): Read labels as the 43 classes of CORINE, or the 19 of BigEarthNet.
         cloud_and_shadow (bool or None, False): Keep only items with cloud and shadow, or without.
         seasonal_snow (bool or None, False): Keep only items with seasonal snow, or without.
-        bbox (four numbers in degrees, (7.4, 46.9, 7.5, 47)): Keep items whose geometry intersects this box,
-            in degrees.
+        bbox (four numbers, [7.4, 46.9, 7.5, 47]): Keep items whose geometry intersects this box, in degrees.
         intersects (str, dict or shapely geometry; in degrees): Keep items whose geometry intersects this one.
-        datetime (str, date, datetime or a pair of these; (date(2018, 7, 1), None)): Keep items of this time
-            or interval: 2018-01-01/2018-03-31, 2018-07 (all of July), ../2018.
+        datetime (str, date, datetime or a pair of these): Keep items of this time or interval:
+            2018-01-01/2018-03-31, 2018-07 (all of July), ../2018.
         max_cloud_cover (float in percent, 20): Keep items whose eo:cloud_cover is known and at most this.
-        where (str, list or dict, {"platform": ["sentinel-2a", "sentinel-2b"], "gsd": 10}): Keep items whose
-            property has this value.
+        where (str, list or dict): Keep items whose property has this value.
         filter (str or dict of CQL2, "gsd < 20"): Keep items that match this CQL2 filter, as text or JSON.
         ids (str or list, "S2A_31TCJ_20180102"): Keep items with this id or id ending, or with those in @FILE.
         assets (str or list, "B0*"): Fetch only assets whose key matches.
-        exclude_assets (str or list, "B10"): Skip assets whose key matches; '' removes
-            the patterns of a config.
+        exclude_assets (str or list): Skip assets whose key matches; '' removes the patterns of a config.
         roles (str or list, "data"): Fetch only assets with this role.
         media_types (str or list, "image/tiff"): Fetch only assets of this media type.
-        prefer (str or list, "s3,https"): Prefer hrefs with these schemes, in this order, `alternate` hrefs
-            included.
+        prefer (str, "s3,https"): Prefer hrefs with these schemes, in this order, `alternate` hrefs included.
         include_pages (bool): Also fetch assets that are web pages or endpoints.
         expand_prefix (bool): Fetch every object under assets that are prefixes of a bucket.
         clip (four numbers, str, dict or shapely geometry; in degrees): Fetch only the tiles of GeoTIFFs that
             are in this area, in degrees: a box, or GeoJSON.
         collection_assets (bool): Also fetch the assets of collections (thumbnails, documents).
         source_links (bool): Also fetch the source imagery that label items link to.
-        follow (str or list, "derived_from"): Also fetch the items that links of this relation lead to, like
-            source items.
+        follow (str or list, "derived_from"): Also fetch the items that links of this relation lead to.
         push_down (bool): Let the source filter what it can; all filters are checked locally too.
         sortby (str, "-datetime"): Read items in the order of this property, if the API can sort:
             -datetime begins with the newest.

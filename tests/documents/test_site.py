@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import html
+import inspect
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import griffe
 import pytest
 
 import stacpull
+from stacpull import Options, S3Options, Selection
+from stacpull.arguments import attributes
 from stacpull.cli.main import COMMANDS
 from stacpull.config.options import OPTIONS
 
@@ -46,6 +50,14 @@ def test_the_reference_lists_every_public_python_name(site: Path) -> None:
     page = (site / "reference/python/index.html").read_text()
     names = [name for name in stacpull.__all__ if not name.startswith("_")]
     assert [name for name in names if f'id="stacpull.{name}"' not in page] == []
+
+
+@pytest.mark.parametrize("kind", [Selection, Options, S3Options])
+def test_the_reference_has_a_row_for_each_argument(kind: type) -> None:
+    sections = griffe.Docstring(inspect.getdoc(kind) or "").parse("google")
+    [rows] = [section.value for section in sections if section.kind.value == "attributes"]
+    shown = {row.name: " ".join(row.description.split()) for row in rows}
+    assert shown.items() <= attributes(kind).items()
 
 
 def test_pages_load_nothing_from_other_hosts(site: Path) -> None:

@@ -65,8 +65,7 @@ class Options(Arguments):
 
     Attributes:
         layout (str, "{collection}/{item}/{key}{ext}"): Path of new assets in DEST.
-        metadata ("item", "ndjson" or "none"): Write item documents as one file each, as NDJSON, or not at
-            all.
+        metadata ("item", "ndjson" or "none"): Write item documents as files, as NDJSON, or not at all.
         checksum ("sha256", "crc64nvme", "none" or None): Checksum to record for every asset; crc64nvme is
             faster for large files.
         missing ("fail", "known", "ok" or None): Exit with 1 for assets that are gone at the source (fail),
@@ -84,7 +83,7 @@ class Options(Arguments):
         break_lock (bool): Take over a bucket from a killed run. Make sure that no other run is active.
         concurrency (int or None for auto): Simultaneous transfers.
         per_host (int): Simultaneous requests per host.
-        dask (str or int, "tcp://host:8786"): Transfer on the workers of a Dask cluster: a scheduler's address
+        dask (str or int, "scheduler.json"): Transfer on the workers of a Dask cluster: a scheduler's address
             or file, or N workers here.
         retries (int): How often an asset or a document is tried again before it fails.
         stall_timeout (float in seconds): Abort an attempt after this many seconds without data.
@@ -94,24 +93,20 @@ class Options(Arguments):
         stop_after (float or str): Stop after this time, as with Ctrl-C; the run can be resumed. For example
             3h50m.
         max_failures (int or None): Stop when more assets than this have failed; the rest stays pending.
-        page_size (int or None for auto): Items per page to request; auto starts large and shrinks after
-            errors.
+        page_size (int or None for auto): Items per page to request; auto asks for fewer after errors.
         max_page_size (int or str, "64M"): Bytes of the largest page or JSON document to read, for services
             that ignore the page size.
-        headers (dict, {"X-Key": "..."}): Send this header to SOURCE's host only; ${NAME} is an environment
-            variable.
+        headers (dict of str): Send this header to SOURCE's host only; ${NAME} is an environment variable.
         ca_bundle (path): Trust the certificate authorities in this PEM file.
         allow_private_hosts (bool): Follow links and redirects to private and loopback addresses.
         allow_local (str or list, "/data"): With a SOURCE on disk: also copy assets from this directory.
         log_file (path, "run.log"): Append a line per request to this file: time, method, status, bytes,
             milliseconds, URL.
-        dashboard (int or str, "127.0.0.1:8080"): Serve a web page that shows the run; port 0 selects a free
-            port.
+        dashboard (int or str, 8080): Serve a web page that shows the run; port 0 selects a free port.
         dashboard_token (str): Show the dashboard only to browsers that send this token, or the content of
             @FILE; required if HOST is not a loopback address.
-        query (dict, {"key": "..."}): Query parameters (a key) that are sent only to the source's own host.
-        credential_names (tuple of str): Where the credentials came from (for example `MLHUB_API_KEY`), to
-            name the missing ones when a run is resumed.
+        query (dict of str): Query parameters (a key) that are sent only to the source's own host.
+        credential_names (tuple of str): Where credentials came from (`MLHUB_API_KEY`), which `resume` names.
         filled_profile (from `profile_options`): The logins of a credential profile.
         s3 (S3Options): How to access S3.
 
