@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pystac
 import pytest
 from tests.acceptance.command import LABELS
@@ -84,17 +85,26 @@ def test_the_same_items_resume_and_refresh_the_same_mirror(tree: str, tmp_path: 
     assert sync.plan(items_of(tree), tmp_path / "m", options=OPEN).assets == 4
 
 
-def test_a_search_of_pystac_client_is_a_source(tmp_path: Path, small_hub, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("source_of", "collections", "url"),
+    [
+        (lambda client: client.search(collections=[LABELS], max_items=3), (), "stdin:"),
+        (lambda client: client, LABELS, "http"),
+        (lambda client: client.get_collection(LABELS), (), "http"),
+    ],
+)
+def test_pystac_client_has_a_source(
+    tmp_path: Path, small_hub, monkeypatch, source_of, collections, url
+) -> None:
     for name, value in small_hub.exports().items():
         monkeypatch.setenv(name, value)
     from pystac_client import Client  # noqa: PLC0415 - few tests need it
 
     client = Client.open(small_hub.base_url, parameters={"key": small_hub.key})
-    search = client.search(collections=[LABELS], max_items=3)
     report = sync.mirror(
-        search,
+        source_of(client),
         tmp_path / "m",
-        selection=Selection(exclude_assets="B10", source_links=False),
+        selection=Selection(collections=collections, exclude_assets="B10", source_links=False, max_items=3),
         options=Options(
             query={"key": Secret(small_hub.key)},
             s3=S3Options(endpoint_url=small_hub.s3_url),
@@ -103,9 +113,15 @@ def test_a_search_of_pystac_client_is_a_source(tmp_path: Path, small_hub, monkey
         ),
     )
     assert (report.items_matched, report.state) == (3, "complete")
+    assert report.source.startswith(url)
 
 
-@pytest.mark.parametrize("source", [5, np.ones(2), b"http://127.0.0.1", [None], [{}, 5], iter([5]), object()])
+TABLE = pd.DataFrame({"id": ["a"], "assets": [{}]})
+
+
+@pytest.mark.parametrize(
+    "source", [5, np.ones(2), b"http://127.0.0.1", [None], [{}, 5], iter([5]), object(), TABLE]
+)
 def test_an_invalid_source_is_a_usage_error(tmp_path: Path, source: object) -> None:
     with pytest.raises(UsageError, match=r"^source (must be|contains)"):
         sync.mirror(source, tmp_path / "m")

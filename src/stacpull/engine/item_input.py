@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tempfile import TemporaryDirectory
 
 SourceLike = str | os.PathLike[str] | Mapping[str, Any] | Iterable[Any]
-"""What SOURCE may be in Python: a URL or path, or items.
+"""What SOURCE may be in Python: a URL or path; a client of pystac-client, which stands for its URL; or items.
 
 Items are a `pystac.Item`, an `ItemCollection`, a catalog or collection with its items, a search of
 pystac-client, an item or FeatureCollection as a dict, or an iterable of items.
@@ -47,10 +47,12 @@ _HREF = re.compile(rb'"[A-Za-z][A-Za-z0-9+.-]{0,20}:[^"\s]*[?@][^"\s]*')
 _INPUT_NAME = re.compile(r"stdin:[0-9a-f]{32}")
 
 
-def source_text(source: SourceLike) -> str | None:
+def source_text(source: Any) -> str | None:
     """Return a URL or path as text; None for standard input and items."""
     if isinstance(source, os.PathLike):
-        return os.path.expanduser(os.fspath(source))  # noqa: PTH111 - text, not a Path: it may be a URL
+        return str(os.path.expanduser(os.fspath(source)))  # noqa: PTH111 - text, not a Path: it may be a URL
+    if hasattr(source, "get_queryables"):  # pystac-client's Client and CollectionClient, of any size
+        return str(source.get_self_href())
     return source if isinstance(source, str) and source != STANDARD_INPUT else None
 
 
@@ -228,16 +230,16 @@ def _items(source: Any) -> Iterable[Any]:
         items = source.items_as_dicts()
     elif hasattr(source, "get_items"):  # pystac.Catalog and Collection
         items = source.get_items(recursive=True)
-    elif hasattr(source, "to_dict") and hasattr(source, "assets"):  # pystac.Item
+    elif hasattr(source, "get_assets"):  # pystac.Item
         items = [source]
-    elif isinstance(source, bytes) or not isinstance(source, Iterable):
+    elif isinstance(source, bytes) or hasattr(source, "columns") or not isinstance(source, Iterable):
         raise UsageError(f"source must be a URL, a path or items, not {type(source).__name__}.")
     checked = map(_require_item, items)
     return list(checked) if isinstance(items, list | tuple) else checked
 
 
 def _require_item(item: Any) -> Any:
-    if not isinstance(item, Mapping) and not (hasattr(item, "to_dict") and hasattr(item, "assets")):
+    if not isinstance(item, Mapping) and not hasattr(item, "get_assets"):
         raise UsageError(f"source contains an object that is not an item ({type(item).__name__}).")
     return item
 
