@@ -10,6 +10,7 @@ from typing import get_type_hints
 
 import attrs
 import numpy as np
+import pandas as pd
 import pytest
 
 import stacpull
@@ -36,7 +37,8 @@ UTC_PLUS_2 = dt.timezone(dt.timedelta(hours=2))
         ("clip", "7, 46, 8, 47.5", "7.0,46.0,8.0,47.5"),
         ("clip", [7, 46, 100, 8, 47.5, 900], "7.0,46.0,8.0,47.5"),
         ("clip", '{"type": "Polygon"}', '{"type":"Polygon"}'),
-        ("filter", {"op": "isNull", "args": []}, '{"op": "isNull", "args": []}'),
+        ("intersects", {"coordinates": np.array([7, 46])}, '{"coordinates":[7,46]}'),
+        ("filter", {"op": "<", "args": [np.int64(1), None]}, '{"op":"<","args":[1,null]}'),
         ("prefer", " S3 ,https", ("s3", "https")),
         ("datetime", "2018-01-01", "2018-01-01"),
         ("datetime", dt.date(2018, 1, 1), "2018-01-01"),
@@ -57,6 +59,7 @@ UTC_PLUS_2 = dt.timezone(dt.timedelta(hours=2))
         ("shard", [1, 4], (1, 4)),
         ("max_items", "5", 5),
         ("seasonal_snow", "No", False),
+        ("seasonal_snow", np.bool_(0), False),
         ("seed", -5, -5),
         ("max_cloud_cover", "20%", 20.0),
     ],
@@ -67,15 +70,15 @@ def test_a_selection_accepts_arguments_in_any_common_form(name: str, given: obje
 
 WRONG = {
     "labels": (5, ["a", 5], {"a": 1}, "", "\udcff"),
-    "filter": ("a = '\udcff'", 5),
+    "filter": ("a = '\udcff'", 5, {"args": {1, 2}}),
     "where": (
         {"platform": None}, {"platform": []}, {"platform": ["a", None]}, {"platform": {"a": 1}},
         {"gsd": float("nan")}, {"platform": "\udcff"}, {"datetime": dt.date(2018, 1, 1)}, {5: "a"},
         {"a=b": "c"},
     ),
-    "ids": ("@train.csv",),
+    "ids": ("@train.csv", [], iter(())),
     "bbox": ((1, 2, 3), (1, 2, 3, "x"), (1, 2, 3, float("nan")), "-181,0,0,1", "0,10,1,5", "1,2,9,3,1,9"),
-    "datetime": (2018, "", "June", "2019/2018", (None, None), ("2018-01-01",), ("2018-01-01", 5)),
+    "datetime": (2018, "", "June", "2019/2018", (None, None), ("2018-01-01",), ("2018-01-01", 5), pd.NaT),
     "intersects": (5, {"coordinates": {1, 2}}, "[1]"),
     "clip": (5, (1, 2, 3), (170, 46, 190, 47), "/etc/hostname"),
     "max_items": (True, 0, 2**63, "\N{SUPERSCRIPT TWO}"),

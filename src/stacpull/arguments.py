@@ -91,8 +91,9 @@ def read_text(raw: object) -> str:
     return raw
 
 
-def read_switch(raw: object) -> bool:
-    value = _FLAGS.get(raw.strip().lower()) if isinstance(raw, str) else raw
+def read_switch(raw: Any) -> bool:
+    value = raw.item() if hasattr(raw, "item") else raw  # NumPy's
+    value = _FLAGS.get(value.strip().lower()) if isinstance(value, str) else value
     if not isinstance(value, bool):
         raise _wrong("true or false", raw)
     return value
@@ -146,8 +147,10 @@ def read_where(value: str | Iterable[str] | Mapping[str, object] | None) -> tupl
 
 def read_ids(value: str | Iterable[str] | None) -> tuple[str, ...]:
     ids = read_texts(value)
+    if not ids and value is not None and not isinstance(value, tuple):
+        raise ValueError("must not be an empty list")
     if files := [written for written in ids if written.startswith("@")]:
-        raise ValueError(f"must be ids: only the command line reads files ({files[0]})")
+        raise ValueError(f"must be ids, not {files[0]}: only the command line reads files")
     return ids
 
 
@@ -195,7 +198,17 @@ def read_header_fields(value: Mapping[str, str | Secret] | None) -> Mapping[str,
 
 
 def read_expression(value: str | Mapping[str, Any]) -> str:
-    return json.dumps(value) if isinstance(value, Mapping) else read_text(value).strip()
+    return _as_json(value) if isinstance(value, Mapping) else read_text(value).strip()
+
+
+def _as_json(document: Mapping[str, Any]) -> str:
+    def plain(value: Any) -> Any:
+        return value.tolist() if hasattr(value, "tolist") else dict(value)  # NumPy's, or some mapping
+
+    try:
+        return json.dumps(document, separators=(",", ":"), default=plain)
+    except (TypeError, ValueError, RecursionError) as problem:
+        raise _wrong("serializable as JSON", document) from problem
 
 
 def read_token(value: str | Secret) -> Secret:
@@ -352,8 +365,7 @@ def read_geometry(value: str | Mapping[str, Any] | Geometry) -> str:
         except (json.JSONDecodeError, RecursionError) as problem:
             raise ValueError(f"is not GeoJSON: {problem}") from problem
     if isinstance(document, Mapping):
-        with suppress(TypeError, ValueError, RecursionError):
-            return json.dumps(document, separators=(",", ":"), default=dict)
+        return _as_json(document)
     raise _wrong("GeoJSON (text or a dict) or a shapely geometry", value)
 
 
@@ -378,7 +390,7 @@ def read_interval(value: TimeOrInterval) -> str:
 def _time(value: object) -> str | None:
     if isinstance(value, str):
         return read_text(value)
-    if isinstance(value, datetime):
+    if isinstance(value, datetime) and isinstance(value.year, int):  # not pandas' NaT
         return rfc3339(in_utc(value if value.tzinfo is not None else value.replace(tzinfo=UTC)))
     return value.isoformat() if isinstance(value, date) else None
 
@@ -471,10 +483,7 @@ def load_area(raw: str) -> str:
 
 
 def load_ids(raw: str) -> tuple[str, ...]:
-    """Return one item id, or those in @FILE: one per line, or the first column of a table.
-
-    Lines with `#` are comments.
-    """
+    """Return one item id, or those in @FILE: the first column of a table, or its lines without `#`."""
     if not raw.startswith("@"):
         return (read_text(raw),)
     lines = (line.strip() for line in load_content(raw).splitlines())

@@ -209,7 +209,7 @@ def test_values_are_read_from_files(tmp_path: Path) -> None:
         assert resolve_with({"intersects": f"{sign}{area}"}).selection.intersects == POINT
     assert resolve_with({"filter": f"@{text}"}).selection.filter == "a = 1\n  AND b = 2"
     table = config(tmp_path, '[filter]\nop = "="\nargs = [{ property = "a" }, 1]\n')
-    assert resolve_with({"config": table}).selection.filter == '{"op": "=", "args": [{"property": "a"}, 1]}'
+    assert resolve_with({"config": table}).selection.filter == '{"op":"=","args":[{"property":"a"},1]}'
 
 
 @pytest.mark.parametrize(

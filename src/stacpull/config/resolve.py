@@ -121,7 +121,7 @@ def _read(option: Option, setting: Setting) -> object:
         loaded: list[object] = []
         for part in map(load, _elements(value)):  # a file may have several
             loaded += part if isinstance(part, tuple) else (part,)
-        return option.read(loaded)
+        return option.read(tuple(loaded))
 
     return setting.read(read)
 
