@@ -291,7 +291,7 @@ MAX_FILES, MAX_LINES = 110, 20_000
 def test_a_mirror_imports_little() -> None:
     """What `stacpull mirror` imports, directly and indirectly, in functions and for type checkers.
 
-    It asks the store process by names: it needs neither its plan writer, nor its publisher.
+    It asks the store process by names: it needs neither its batch writer, nor its publisher.
     """
     modules = {dotted("stacpull", module): module for module in read_package(PACKAGE)}
     found, todo = set[str](), {"stacpull.cli.mirror_command"}

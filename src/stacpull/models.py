@@ -316,7 +316,7 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
         )
 
 
-class PlanBatch(msgspec.Struct):
+class WalkBatch(msgspec.Struct):
     """What a walk selected from up to 100 items: label items come before the source items they link to."""
 
     items: list[PlannedItem] = []
@@ -329,7 +329,7 @@ class PlanBatch(msgspec.Struct):
     replaces_planned_items: bool = False  # true if an earlier page had older versions of some items
 
 
-class PlanResult(msgspec.Struct):
+class SavedBatch(msgspec.Struct):
     jobs: list[Job] = []
     failures: list[tuple[ItemId, str, Failure]] = []
     """Item, asset key ("" for the item itself), and reason."""

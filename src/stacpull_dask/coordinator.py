@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from stacpull.engine.network import RunSetup
     from stacpull.engine.open_mirror import OpenMirror
     from stacpull.engine.pool import JobQueue, Pool
-    from stacpull.engine.store_client import StoreClient
+    from stacpull.engine.store_process import StoreProcess
 
 _MAX_LOST_IN_VAIN = 6  # workers lost in a row without an outcome in between, after which the run ends
 _GRACE, _GRACE_WITHOUT_JOBS = 3.0, 10.0  # seconds that a worker has to park its transfers, or to end
@@ -77,10 +77,10 @@ class DaskWorkers:
         pool: Pool[Job, Arrival | None],
         setup: RunSetup,
         opened: OpenMirror,
-        store_client: StoreClient,
+        store_process: StoreProcess,
         queue: JobQueue[Job],
     ) -> None:
-        self._pool, self._store_client, self._queue = pool, store_client, queue
+        self._pool, self._store_process, self._queue = pool, store_process, queue
         self.abandoned_hosts = pool.abandoned_hosts
         self._network, self._options, self._selection = setup.network, setup.options, setup.selection
         self._work, self._bucket = opened.store.staged.work, opened.bucket
@@ -229,7 +229,7 @@ class DaskWorkers:
             for worker in self._workers:
                 worker.received = []
             arrivals = [arrival for _, received in waiting for arrival in received]
-            reserved = await self._store_client.call(
+            reserved = await self._store_process.call(
                 "reserve_uploads", arrivals, returns=list[tuple[Arrival, Placement]]
             )
             by_part = {placement.part: (arrival, placement) for arrival, placement in reserved}
@@ -257,10 +257,10 @@ class DaskWorkers:
             if outcome.failure is not None:
                 self._pool.fail(worker.open_jobs.pop(outcome.rowid), outcome.failure, outcome.attempts)
         if arrivals or unchanged:
-            self._store_client.sender.send(Outcomes(arrivals, unchanged), worker.channel.pause())
+            self._store_process.sender.send(Outcomes(arrivals, unchanged), worker.channel.pause())
 
     def _take_message(self, worker: Worker, message: messages.FromWorker) -> None:
-        sender = self._store_client.sender
+        sender = self._store_process.sender
         match message:
             case Outcomes(arrivals, outcomes):
                 self._take_outcomes(worker, arrivals, outcomes)

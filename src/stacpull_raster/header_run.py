@@ -29,7 +29,7 @@ from stacpull.errors import DestinationError, cause, quantity
 from stacpull.events import AssetFailed, Notice, Progress, RunEnded, RunStarted
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.ledger.item_set import ItemSet
-from stacpull.models import Failure, FailureKind, ItemId, Json, PlanBatch
+from stacpull.models import Failure, FailureKind, ItemId, Json, WalkBatch
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
@@ -125,7 +125,7 @@ class HeaderCounts(msgspec.Struct):
 
 
 class HeaderPlans:
-    """Turns the selected items of a walk into jobs for the pool (an `engine.walk.PlanConsumer`).
+    """Turns the selected items of a walk into jobs for the pool (an `engine.walk.WalkConsumer`).
 
     It also keeps the assets of the selection that are TIFFs, by media type or suffix; with --asset or
     --media-type, all matching ones. Both sets are empty: `seen` gets the items that the walk reads, `planned`
@@ -167,7 +167,7 @@ class HeaderPlans:
     async def planned_this_run(self, ids: Sequence[ItemId], _linked: bool) -> dict[ItemId, str | None]:
         return dict.fromkeys(await run_to_end(partial(self._planned.intersection, ids)))
 
-    async def add_batch(self, planned: PlanBatch) -> int:
+    async def add_batch(self, planned: WalkBatch) -> int:
         """Plan a batch and queue the assets without a row. Waits while the queue is full."""
         update = planned.update
         if update.announced is not None:
@@ -192,7 +192,7 @@ class HeaderPlans:
         await run_to_end(self._planned.clear)
         self.tally, self._places, self._others = HeaderCounts(), itertools.count(), 0
 
-    def _jobs_of(self, selected: PlanBatch) -> Iterator[tuple[HeaderJob, Failure | None]]:
+    def _jobs_of(self, selected: WalkBatch) -> Iterator[tuple[HeaderJob, Failure | None]]:
         """Yield jobs, each with the reason why it cannot be read, if there is one."""
 
         def failing(item: ItemId, key: str) -> HeaderJob:
@@ -225,7 +225,7 @@ class HeaderPlans:
         for odd in selected.unread:
             yield failing(ItemId(odd.collection or NO_COLLECTION, odd.name), ""), odd.failure
 
-    async def _count(self, selected: PlanBatch) -> int:
+    async def _count(self, selected: WalkBatch) -> int:
         """Count a batch of the walk; return the number of its items that were not read before."""
         await run_to_end(partial(self._planned.add_all, [planned.id for planned in selected.items]))
         read = [*selected.seen, *itertools.chain.from_iterable(selected.left_out.values())]

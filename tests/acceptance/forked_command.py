@@ -40,11 +40,11 @@ from typing import Any, NoReturn
 COMMAND = "stacpull.cli.entry"
 """The module whose `main` is the command."""
 WORKER = "stacpull_dask.worker"
-_STORE = "stacpull.engine.store_process"
+_STORE = "stacpull.engine.store_server"
 _MODULES = (
     "aioboto3", "encodings.idna", "stacpull.cli.main", "stacpull.cli.mirror_command",
     "stacpull.cli.inspect_command", "stacpull.cli.progress", "stacpull.cli.verify_command",
-    "stacpull.engine.mirror", "stacpull.engine.store_process", "stacpull_dask.transfers",
+    "stacpull.engine.mirror", "stacpull.engine.store_server", "stacpull_dask.transfers",
     "stacpull.engine.fast_path", "stacpull.net.aiohttp_transport", "stacpull.transfer.local",
     "stacpull.transfer.s3", "stacpull.upkeep.verify", "stacpull_raster.header_run",
     "stacpull_raster.headers_command", "stacpull_replicas.serve_command", "stacpull_trace.run",

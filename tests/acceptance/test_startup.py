@@ -74,7 +74,7 @@ def test_the_store_process_of_a_program_imports_no_more_than_it_needs(tmp_path: 
     program = [sys.executable, "-c", _PROGRAM, str(tmp_path / "items.json"), str(tmp_path / "mirror")]
     subprocess.run(program, env=noting_modules(tmp_path), check=True)
     (store,) = (set(found.read_text().split()) for found in tmp_path.glob("*.loaded"))
-    assert "stacpull.engine.store_process" in store
+    assert "stacpull.engine.store_server" in store
     assert store & NOT_IN_STORE_PROCESS == set()
 
 

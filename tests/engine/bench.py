@@ -17,10 +17,10 @@ from stacpull.engine.store_operations import StoreOperations
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Event, Notice
 from stacpull.ledger import jobs, runs, views
+from stacpull.ledger.batch_writer import BatchWriter
 from stacpull.ledger.database import open_writer
-from stacpull.ledger.plan_writer import PlanWriter
 from stacpull.ledger.runs import RunSpec
-from stacpull.models import Arrival, Asset, ItemId, Job, PlanBatch, PlannedItem, PlanResult
+from stacpull.models import Arrival, Asset, ItemId, Job, PlannedItem, SavedBatch, WalkBatch
 from stacpull.planning.item_plan import item_directory
 from stacpull.planning.layout import arrival_of
 from stacpull.redact import Secrets
@@ -72,7 +72,7 @@ class Bench:
         weakref.finalize(self, self.db.close)  # a kill closes it as well
         self.run = runs.begin(self.db, spec, NOW, kept or {})
         stored = runs.stored(self.db, self.run.id)
-        self.writer = PlanWriter(self.db, stored, lambda _path: True, Secrets())
+        self.writer = BatchWriter(self.db, stored, lambda _path: True, Secrets())
         self.failed: list[AssetFailed] = []
         self.notices: list[str] = []
         self.stopped = False
@@ -92,8 +92,8 @@ class Bench:
         self.db.close()
         self.store.close()
 
-    def plan(self, *items: PlannedItem) -> PlanResult:
-        return self.operations.save_batch(PlanBatch(items=items), NOW)
+    def plan(self, *items: PlannedItem) -> SavedBatch:
+        return self.operations.save_batch(WalkBatch(items=items), NOW)
 
     def arrive(self, job: Job, body: bytes, *, etag: str | None = '"e"', filename: str = "f.tif") -> Arrival:
         """Write the complete part of `job`, as the writer thread does."""

@@ -15,7 +15,7 @@ from stacpull.child_process import run_process
 from stacpull.config.options import Options
 from stacpull.engine.network import RunSetup, open_network, options_and_address
 from stacpull.engine.open_mirror import OpenMirror
-from stacpull.engine.store_client import StoreClient
+from stacpull.engine.store_process import StoreProcess
 from stacpull.events import Event
 from stacpull.models import Arrival, Job
 from stacpull.planning.layout import arrival_of
@@ -34,7 +34,7 @@ async def opened(
     secrets: Secrets | None = None,
     on_event: Callable[[Event], None] = lambda _: None,
     stop: asyncio.Event | None = None,
-) -> AsyncIterator[StoreClient]:
+) -> AsyncIterator[StoreProcess]:
     """Open the store of the run in DEST, on a thread or in a process of its own."""
     bench = await asyncio.to_thread(Bench, dest)
     lock = await asyncio.to_thread(MirrorLock, dest)
@@ -42,16 +42,16 @@ async def opened(
     options, address = options_and_address(bench.run.spec.source, Options(concurrency=64))
     with nullcontext() if process else store_on_thread():
         async with (
-            enter_in_thread(start("stacpull.engine.store_process")) as started,
+            enter_in_thread(start("stacpull.engine.store_server")) as started,
             open_network(address, options, secrets=secrets, on_event=on_event) as network,
         ):
             setup = RunSetup(cast("Source", None), network, Selection(), options)
             opened = OpenMirror(bench.store, bench.db, lock.fileno())
-            store_client = StoreClient(started, opened, bench.run, setup)
-            async with store_client.connect(stop or asyncio.Event()):
-                await store_client.call("recover")
-                yield store_client
-                await store_client.sender.flush()
+            store_process = StoreProcess(started, opened, bench.run, setup)
+            async with store_process.connect(stop or asyncio.Event()):
+                await store_process.call("recover")
+                yield store_process
+                await store_process.sender.flush()
     await asyncio.to_thread(lock.close)
     await asyncio.to_thread(bench.close)
 

@@ -16,7 +16,7 @@ from tests.store_in_thread import store_on_thread
 
 import stacpull
 from stacpull import sync
-from stacpull.engine import store_process
+from stacpull.engine import store_server
 from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.run_control import timed_stop
 from stacpull.errors import DestinationError
@@ -121,7 +121,7 @@ def test_a_file_of_items_that_changed_after_a_stop_is_mirrored_completely(
 
 
 def test_the_error_of_a_run_is_not_replaced_by_that_of_closing_its_store(tmp_path, monkeypatch):
-    open_ledger = store_process.open_ledger
+    open_ledger = store_server.open_ledger
 
     @contextmanager
     def closed_with_an_error(store: Store) -> Iterator[Any]:
@@ -132,7 +132,7 @@ def test_the_error_of_a_run_is_not_replaced_by_that_of_closing_its_store(tmp_pat
     async def fail(*_: object) -> None:
         raise stacpull.UsageError("first")
 
-    monkeypatch.setattr(store_process, "open_ledger", closed_with_an_error)
+    monkeypatch.setattr(store_server, "open_ledger", closed_with_an_error)
     monkeypatch.setattr(MirrorRun, "_transfer", fail)
     with AssetHost() as host, store_on_thread():
         source = local_items(tmp_path, [f"{host.url}/assets/1"])

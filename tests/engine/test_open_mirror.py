@@ -67,7 +67,7 @@ def test_a_disk_that_fails_at_the_end_is_reported_and_not_trusted(tmp_path, monk
     log = Mock(execute=Mock(side_effect=error))
     reported = pytest.raises(DestinationError, match="check the disk, space and") if fails else nullcontext()
     with monkeypatch.context() as patch:
-        patch.setattr(module, "copy_log", lambda _db: copy_log(log))
+        patch.setattr(database, "copy_log", lambda _db: copy_log(log))
         with reported, open_mirror(tmp_path) as one:
             one.store.staged.write_boot_mark("this boot")
     with open_mirror(tmp_path) as one:

@@ -13,11 +13,11 @@ from tests.engine.bench import NOW, Bench, RecordingStore, parts, planned, tree
 from tests.items import feature
 
 from stacpull import Options, sync
-from stacpull.engine.job_producer import PlanSaver
+from stacpull.engine.job_producer import JobProducer
 from stacpull.errors import DestinationError
 from stacpull.ledger import jobs, views
 from stacpull.ledger.schema import State
-from stacpull.models import Failure, FailureKind, PlanBatch
+from stacpull.models import Failure, FailureKind, WalkBatch
 from stacpull.store.local_store import LocalStore
 
 
@@ -153,14 +153,14 @@ def test_a_newer_version_is_fetched_although_the_earlier_one_was_being_recorded(
     bench.publisher.add([bench.arrive(asset, b"x")], [])
     bench.publisher.publish()  # renamed, not yet recorded
     newer = planned("i", "a", size=2)._replace(updated="2030-01-01")
-    batch = PlanBatch(items=[newer], replaces_planned_items=True)
+    batch = WalkBatch(items=[newer], replaces_planned_items=True)
     assert [job.generation for job in bench.operations.save_batch(batch, NOW).jobs] == [1]
 
 
 @pytest.mark.usefixtures("threaded_store")
 def test_a_walk_says_which_page_has_newer_versions_of_planned_items(tmp_path, monkeypatch):
-    saved = create_autospec(PlanSaver.add_batch, side_effect=PlanSaver.add_batch)
-    monkeypatch.setattr(PlanSaver, "add_batch", saved)
+    saved = create_autospec(JobProducer.add_batch, side_effect=JobProducer.add_batch)
+    monkeypatch.setattr(JobProducer, "add_batch", saved)
     versions = [feature("i", properties={"updated": f"{year}-01-01T00:00:00Z"}) for year in (2020, 2030)]
     sync.mirror(versions, tmp_path, options=Options(page_size=1))
     assert [call.args[1].replaces_planned_items for call in saved.mock_calls] == [False, True, False]

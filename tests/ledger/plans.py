@@ -10,8 +10,8 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from stacpull.config.options import Options
+from stacpull.ledger.batch_writer import BatchWriter
 from stacpull.ledger.database import open_writer
-from stacpull.ledger.plan_writer import PlanWriter
 from stacpull.ledger.runs import Run, RunSpec, begin, stored
 from stacpull.models import (
     Arrival,
@@ -21,10 +21,10 @@ from stacpull.models import (
     FailureKind,
     ItemId,
     Job,
-    PlanBatch,
     PlannedItem,
-    PlanResult,
+    SavedBatch,
     UnreadItem,
+    WalkBatch,
 )
 from stacpull.planning.item_plan import item_directory
 from stacpull.redact import Secrets
@@ -103,13 +103,13 @@ def ledger(dest: Path) -> Iterator[sqlite3.Connection]:
         yield db
 
 
-def started(db: sqlite3.Connection, spec: RunSpec = SPEC) -> tuple[Run, PlanWriter]:
+def started(db: sqlite3.Connection, spec: RunSpec = SPEC) -> tuple[Run, BatchWriter]:
     run = begin(db, spec, NOW)
-    return run, PlanWriter(db, stored(db, run.id), lambda _path: True, Secrets())
+    return run, BatchWriter(db, stored(db, run.id), lambda _path: True, Secrets())
 
 
-def commit(writer: PlanWriter, *items: PlannedItem, failed: Sequence[UnreadItem] = ()) -> PlanResult:
-    return writer.save_batch(PlanBatch(items=items, unread_items=failed), NOW)
+def commit(writer: BatchWriter, *items: PlannedItem, failed: Sequence[UnreadItem] = ()) -> SavedBatch:
+    return writer.save_batch(WalkBatch(items=items, unread_items=failed), NOW)
 
 
 def arrival(job: Job, *, size: int = 10, name: str | None = None, identity: int | None = None) -> Arrival:

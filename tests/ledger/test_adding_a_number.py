@@ -24,7 +24,7 @@ LINE = """\
 def test_it_is_counted_printed_and_part_of_the_json(tmp_path: Path) -> None:
     copy = ChangedCopy(tmp_path / "copy")
     copy.insert("reports.py", FIELD, before="    assets_excluded: int = 0")
-    copy.insert("ledger/plan_writer.py", COUNT, before='            count("assets_excluded"')
+    copy.insert("ledger/batch_writer.py", COUNT, before='            count("assets_excluded"')
     copy.insert("cli/summary.py", LINE, before="    if report.assets_excluded:")
     source = tmp_path / "items.ndjson"
     items = (item_with({}, "a"), item_with({"a": {"href": "missing.bin"}}, "b"), item_with({}, "c"))

@@ -18,10 +18,10 @@ from tests.examples import examples
 from tests.ledger.plans import BROKEN, GONE, NOW, SPEC, asset, counts, item, unread
 
 from stacpull.ledger import jobs, pruning, runs, views
+from stacpull.ledger.batch_writer import BatchWriter, PlannedItem
 from stacpull.ledger.database import open_writer
-from stacpull.ledger.plan_writer import PlannedItem, PlanWriter
 from stacpull.ledger.schema import ASSET_DIRECTORY, ASSET_PATH
-from stacpull.models import Arrival, Asset, AssetOutcome, PlanBatch
+from stacpull.models import Arrival, Asset, AssetOutcome, WalkBatch
 from stacpull.planning.names import fold, path_hash
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
@@ -48,7 +48,7 @@ def assets(draw: st.DrawFn) -> list[Asset]:
 
 
 @st.composite
-def batches(draw: st.DrawFn) -> PlanBatch:
+def batches(draw: st.DrawFn) -> WalkBatch:
     """Primary items, then source items of some of them, read or not."""
     primaries = draw(st.lists(st.sampled_from(PRIMARY), unique=True, max_size=3))
     versions = st.sampled_from([("1", "a"), ("1", "b"), ("2", "a"), (None, "a"), (None, "b")])
@@ -65,7 +65,7 @@ def batches(draw: st.DrawFn) -> PlanBatch:
             rows.append(drawn(name, parent))
         else:
             failed.append(unread(name, parent))
-    return PlanBatch(items=rows, unread_items=failed)
+    return WalkBatch(items=rows, unread_items=failed)
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -100,7 +100,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def _begin(self) -> None:
         self.run = runs.begin(self.db, self.spec, NOW, {"revalidate": self.revalidate}).id
         stored = runs.stored(self.db, self.run)
-        self.writer = PlanWriter(self.db, stored, lambda _path: True, Secrets())
+        self.writer = BatchWriter(self.db, stored, lambda _path: True, Secrets())
 
     def _rows(self, *states: int) -> list[tuple[Any, ...]]:
         rows = self.db.execute(
@@ -113,7 +113,7 @@ class LedgerMachine(RuleBasedStateMachine):
     # --- what happens ------------------------------------------------------------------------------------
 
     @rule(batch=batches())
-    def plan(self, batch: PlanBatch) -> None:
+    def plan(self, batch: WalkBatch) -> None:
         owned = "SELECT 1 FROM paths WHERE hash = ?"
         self.shared = self.db.execute(owned, (path_hash("shared/same.tif"),)).fetchone() is not None
         before = "SELECT s.name, l.name FROM items s LEFT JOIN items l ON l.id = s.parent"
@@ -191,7 +191,7 @@ class LedgerMachine(RuleBasedStateMachine):
         return size
 
     @rule(batch=batches())
-    def plan_and_be_killed_before_the_end(self, batch: PlanBatch) -> None:
+    def plan_and_be_killed_before_the_end(self, batch: WalkBatch) -> None:
         poison = item("poison", updated="1")._replace(public_json=object())  # type: ignore[arg-type] # cannot be bound
         with pytest.raises(sqlite3.Error):
             self.writer.save_batch(replace(batch, items=[*batch.items, poison]), NOW)

@@ -23,9 +23,9 @@ from tests.ledger.plans import (
 )
 
 from stacpull.ledger import jobs, runs, views
-from stacpull.ledger.plan_writer import PlanWriter
+from stacpull.ledger.batch_writer import BatchWriter
 from stacpull.ledger.schema import JsonState, State
-from stacpull.models import Asset, AssetOutcome, Checksum, Failure, FailureKind, Job, PlanBatch, WalkUpdate
+from stacpull.models import Asset, AssetOutcome, Checksum, Failure, FailureKind, Job, WalkBatch, WalkUpdate
 
 MD5 = Checksum("md5", b"1" * 16)
 CLASH = ("bad", Failure(FailureKind.NAME, "Two assets would meet."))
@@ -36,7 +36,7 @@ def publish(db: sqlite3.Connection, *planned: Job, size: int = 10) -> None:
     jobs.record(db, done, failed, {}, NOW)
 
 
-def again(db: sqlite3.Connection) -> tuple[int, PlanWriter]:
+def again(db: sqlite3.Connection) -> tuple[int, BatchWriter]:
     """End the run as complete and begin the next one."""
     last = db.execute("SELECT max(id) FROM runs").fetchone()[0]
     runs.end(db, last, "complete", None, NOW)
@@ -67,13 +67,13 @@ def test_a_batch_within_a_page_keeps_what_the_last_page_stated(tmp_path: Path) -
     with ledger(tmp_path) as db:
         run, writer = started(db)
         writer.save_batch(
-            PlanBatch(seen=[id_of("a")], update=WalkUpdate(position="p", announced=5, cut_short="why")), NOW
+            WalkBatch(seen=[id_of("a")], update=WalkUpdate(position="p", announced=5, cut_short="why")), NOW
         )
-        writer.save_batch(PlanBatch(seen=[id_of("b")]), NOW)
+        writer.save_batch(WalkBatch(seen=[id_of("b")]), NOW)
         found = runs.load(db, run.id)
         assert (found.position, found.cut_short, found.counters["items_announced"]) == ("p", "why", 5)
         writer.save_batch(
-            PlanBatch(seen=[id_of("c")], update=WalkUpdate(walk_ended=True, announced=5, unseen=2)), NOW
+            WalkBatch(seen=[id_of("c")], update=WalkUpdate(walk_ended=True, announced=5, unseen=2)), NOW
         )
         assert runs.load(db, run.id).counters["items_unseen"] == 2
 

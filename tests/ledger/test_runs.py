@@ -14,7 +14,7 @@ from tests.ledger.plans import BROKEN, GONE, NOW, SPEC, arrival, asset, commit, 
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.database import ledger_path
 from stacpull.ledger.runs import EndState, RunSpec
-from stacpull.models import AssetOutcome, FailureKind, Job, PlanBatch, WalkUpdate
+from stacpull.models import AssetOutcome, FailureKind, Job, WalkBatch, WalkUpdate
 from stacpull.selection import Selection
 
 OTHER = replace(SPEC, selection=Selection(labels=("Water",)))
@@ -24,7 +24,7 @@ OTHER = replace(SPEC, selection=Selection(labels=("Water",)))
 def test_the_last_run_continues_if_the_task_is_the_same(tmp_path: Path, state: EndState | None) -> None:
     with ledger(tmp_path) as db:
         first, writer = started(db)
-        writer.save_batch(PlanBatch(seen=[id_of("i")], update=WalkUpdate(position="next", announced=7)), NOW)
+        writer.save_batch(WalkBatch(seen=[id_of("i")], update=WalkUpdate(position="next", announced=7)), NOW)
         if state is not None:
             runs.end(db, first.id, state, "why", NOW)
         later = runs.begin(db, replace(SPEC, credential_names=("token",)), NOW)
@@ -42,7 +42,7 @@ def test_a_page_does_not_write_a_long_selection_again(tmp_path: Path) -> None:
         log = ledger_path(tmp_path).with_name("ledger.sqlite-wal")
         before = log.stat().st_size
         for page in range(20):
-            writer.save_batch(PlanBatch(update=WalkUpdate(position="x" * page)), NOW)
+            writer.save_batch(WalkBatch(update=WalkUpdate(position="x" * page)), NOW)
         assert log.stat().st_size - before < 500_000
 
 
@@ -108,7 +108,7 @@ def test_an_unfinished_run_that_is_taken_up_keeps_its_options_and_gets_others(tm
     with ledger(tmp_path) as db:
         _, writer = started(db)
         first = runs.begin(db, SPEC, NOW, {"adopt": True}).id
-        writer.save_batch(PlanBatch(update=WalkUpdate(position="next")), NOW)
+        writer.save_batch(WalkBatch(update=WalkUpdate(position="next")), NOW)
         if not is_newest:
             runs.end(db, runs.begin(db, OTHER, NOW).id, "complete", None, NOW)
         unfinished = runs.last_unfinished(db)

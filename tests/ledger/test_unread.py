@@ -11,7 +11,7 @@ from tests.ledger.plans import GONE, NOW, SPEC, arrival, asset, commit, item, le
 
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.runs import RunSpec
-from stacpull.models import AssetOutcome, Failure, FailureKind, PlanBatch, UnreadEntry, WalkUpdate
+from stacpull.models import AssetOutcome, Failure, FailureKind, UnreadEntry, WalkBatch, WalkUpdate
 from stacpull.selection import Selection
 
 
@@ -26,7 +26,7 @@ def entry(name: str, collection: str = "") -> UnreadEntry:
 def run_of(db: sqlite3.Connection, spec: RunSpec = SPEC, *, found: tuple[str, ...] = ()) -> int:
     """Begin a run whose walk meets these links unread, and ends."""
     run, writer = started(db, spec)
-    batch = PlanBatch(unread=[link(href) for href in found], update=WalkUpdate(walk_ended=True))
+    batch = WalkBatch(unread=[link(href) for href in found], update=WalkUpdate(walk_ended=True))
     writer.save_batch(batch, NOW)
     runs.end(db, run.id, "complete", None, NOW)
     return run.id
@@ -55,7 +55,7 @@ def test_a_resumed_retry_counts_each_failure_once(tmp_path: Path) -> None:
         _, writer = started(db)
         commit(writer, item("L"), failed=[unread("S", "L"), unread("T", "L")])
         found = [entry("line 1"), entry("line 2"), link("a"), link("b")]
-        writer.save_batch(PlanBatch(unread=found, update=WalkUpdate(walk_ended=True)), NOW)
+        writer.save_batch(WalkBatch(unread=found, update=WalkUpdate(walk_ended=True)), NOW)
         for _ in range(3):
             run, writer = started(db, replace(SPEC, kind="retry"))
             commit(writer, failed=[unread("S", "L")])

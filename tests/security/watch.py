@@ -23,7 +23,7 @@ from stacpull_replicas import MlhubReplica, SentinelHubReplica
 from stacpull_replicas.sentinelhub.sentinelhub_service import TOKEN_PATHS
 
 WORKER = b"stacpull_dask.worker"
-STORE = b"stacpull.engine.store_process"
+STORE = b"stacpull.engine.store_server"
 
 
 @dataclass

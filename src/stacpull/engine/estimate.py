@@ -29,10 +29,10 @@ from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.events import Listener, Stage
 from stacpull.hosts import host_of
 from stacpull.ledger.asset_decision import Action
+from stacpull.ledger.batch_writer import IsThere, known_actions
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
 from stacpull.ledger.item_set import ItemSet
-from stacpull.ledger.plan_writer import IsThere, known_actions
-from stacpull.models import Asset, ItemId, PlanBatch, PlannedItem, path_in_dest
+from stacpull.models import Asset, ItemId, PlannedItem, WalkBatch, path_in_dest
 from stacpull.net.fields import stated_version
 from stacpull.net.status import OK, PARTIAL, UNSATISFIABLE
 from stacpull.net.transport import Request, TransferError
@@ -190,7 +190,7 @@ class _Estimate:
         await run_to_end(self._seen.clear)
         self._left_out.clear()
 
-    async def add_batch(self, batch: PlanBatch) -> int:
+    async def add_batch(self, batch: WalkBatch) -> int:
         new_items = await run_to_end(partial(self._add_batch, batch))
         counts = {name: self.counters[name] for name in ("items_seen", "items_matched")}
         limit = self._setup.selection.item_limit
@@ -198,7 +198,7 @@ class _Estimate:
         self._network.emit(progress)
         return new_items
 
-    def _add_batch(self, batch: PlanBatch) -> int:
+    def _add_batch(self, batch: WalkBatch) -> int:
         if batch.update.announced is not None:
             self._announced = batch.update.announced
         new_items = len(self._seen.add_all(batch.seen))

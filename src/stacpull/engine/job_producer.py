@@ -7,45 +7,61 @@ from collections.abc import Mapping, Sequence
 from stacpull.catalog.item import public_document
 from stacpull.engine.network import Network
 from stacpull.engine.pool import JobQueue
-from stacpull.engine.store_client import StoreClient
+from stacpull.engine.store_process import StoreProcess
 from stacpull.engine.walk import ITEMS_AT_ONCE, Position, Walk
 from stacpull.events import AssetFailed
 from stacpull.ledger.runs import Run
-from stacpull.models import Failure, ItemId, Job, PlanBatch, PlanResult, SourceLink, WalkUpdate
+from stacpull.models import Failure, ItemId, Job, SavedBatch, SourceLink, WalkBatch, WalkUpdate
 
 _STREAMED = 1000  # pending jobs read from the ledger at a time
 
 
-class PlanSaver:
-    """Saves in the ledger what a walk has planned (a `PlanConsumer`), and queues the jobs of the run.
+class JobProducer:
+    """Queues the jobs of a run. It is the consumer of the walk, which waits while the queue is full."""
 
-    While the queue is full, the walk waits.
-    """
+    def __init__(self, network: Network, run: Run, store_process: StoreProcess, queue: JobQueue[Job]) -> None:
+        self._network = network
+        self._run = run
+        self._store_process = store_process
+        self._call = store_process.call
+        self._queue = queue
 
-    def __init__(self, network: Network, run: Run, store_client: StoreClient, queue: JobQueue[Job]) -> None:
-        self.network, self.run, self.store_client, self._queue = network, run, store_client, queue
+    async def run(self, walk: Walk) -> None:
+        await self._queue_pending()
+        if self._run.spec.kind != "mirror":
+            await self._read_again(walk)
+            return
+        if self._run.cut_short is not None:
+            walk.note_cut_short(self._run.cut_short)
+        counters = self._run.counters
+        if counters["walk_ended"]:
+            walk.note_unseen(counters["items_seen"], counters["items_unseen"])
+        else:
+            await walk.run(Position.from_json(self._run.position))
 
-    async def queue_pending(self, *, earlier: bool = False) -> None:
+    async def _queue_pending(self, *, earlier: bool = False) -> None:
         """Queue the pending jobs of the run; with `earlier`, those that earlier runs have left for it."""
-        call, last = self.store_client.call, 0
-        while jobs := await call("pending_jobs", last, _STREAMED, earlier, returns=list[Job]):
+        last = 0
+        while jobs := await self._call("pending_jobs", last, _STREAMED, earlier, returns=list[Job]):
             await self._queue.put(jobs)
             last = jobs[-1].rowid
 
+    # --- the consumer of the walk ------------------------------------------------------------------------
+
     @property
     def counters(self) -> Mapping[str, int]:
-        return self.store_client.counters
+        return self._store_process.counters
 
     async def planned_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
-        return await self.store_client.call("planned_this_run", ids, linked, returns=dict[ItemId, str | None])
+        return await self._call("planned_this_run", ids, linked, returns=dict[ItemId, str | None])
 
     async def restart(self) -> None:
-        await self.store_client.call("restart_walk")
+        await self._call("restart_walk")
 
-    async def add_batch(self, batch: PlanBatch) -> int:
+    async def add_batch(self, batch: WalkBatch) -> int:
         if batch.update.walk_ended:  # the walk can no longer list the pending assets of earlier runs
-            await self.queue_pending(earlier=True)
-        secrets, cut_short = self.network.secrets, batch.update.cut_short
+            await self._queue_pending(earlier=True)
+        secrets = self._network.secrets
         batch.items = [
             item._replace(document={}, public_json=public_document(item.document, secrets))
             for item in batch.items
@@ -58,54 +74,43 @@ class PlanSaver:
             )
             for unread in batch.unread
         ]
-        if cut_short is not None:
-            batch.update = batch.update._replace(cut_short=secrets.masked(cut_short))
-        call, now = self.store_client.call, self.network.clock.time()
-        saved = await call("save_batch", batch, now, returns=PlanResult)
+        if batch.update.cut_short is not None:
+            batch.update = batch.update._replace(cut_short=secrets.masked(batch.update.cut_short))
+        saved = await self._call("save_batch", batch, self._network.clock.time(), returns=SavedBatch)
         for item, key, failure in saved.failures:
-            self.network.emit(AssetFailed(item, key, failure.kind, failure.message))
+            self._network.emit(AssetFailed(item, key, failure.kind, failure.message))
         await self._queue.put(saved.jobs)
         return saved.counted.get("items_seen", 0)
 
+    # --- `retry` and `verify --repair` -------------------------------------------------------------------
 
-async def produce_jobs(saver: PlanSaver, walk: Walk) -> None:
-    """Queue the jobs of a run: pending ones first, then those of its walk."""
-    run = saver.run
-    await saver.queue_pending()
-    if run.spec.kind != "mirror":
-        await _read_again(saver, walk)
-        return
-    if run.cut_short is not None:
-        walk.summary.cut_short = run.cut_short
-        saver.network.warn(run.cut_short)
-    if not run.counters["walk_ended"]:
-        await walk.run(Position.from_json(run.position))
-    else:
-        walk.note_unseen(run.counters["items_seen"], run.counters["items_unseen"])
+    async def _read_again(self, walk: Walk) -> None:
+        if self._run.spec.kind == "retry":
+            links = await self._call("unread_source_items", returns=list[SourceLink])
+            for start in range(0, len(links), ITEMS_AT_ONCE):
+                batch = WalkBatch()
+                await walk.add_source_items(links[start : start + ITEMS_AT_ONCE], batch)
+                await self.add_batch(batch)
+        if self._run.spec.kind != "ordered":
+            await self._restore_item_json(walk)
+        await self.add_batch(WalkBatch(update=WalkUpdate(walk_ended=True)))
 
-
-async def _read_again(saver: PlanSaver, walk: Walk) -> None:
-    network, call, kind, last = saver.network, saver.store_client.call, saver.run.spec.kind, 0
-    unread = await call("unread_source_items", returns=list[SourceLink]) if kind == "retry" else []
-    for start in range(0, len(unread), ITEMS_AT_ONCE):
-        batch = PlanBatch()
-        await walk.plan_sources(unread[start : start + ITEMS_AT_ONCE], batch)
-        await saver.add_batch(batch)
-    # an item that cannot be read stays marked in the ledger: the next walk may find it
-    while kind != "ordered" and (
-        items := await call(
+    async def _restore_item_json(self, walk: Walk) -> None:
+        """Read the items whose JSON is damaged. One that cannot be read stays marked for the next walk."""
+        last = 0
+        while items := await self._call(
             "damaged_item_json", last, ITEMS_AT_ONCE, returns=list[tuple[int, ItemId, str | None]]
-        )
-    ):
-        hrefs = [href for _, _, href in items if href is not None]
-        documents = dict(zip(hrefs, await walk.reader.read_many(hrefs), strict=True))
-        for item_rowid, item, href in items:
-            document = documents.get(href or "")
-            if isinstance(document, dict) and document.get("id") == item.item:
-                await call("keep_document", item_rowid, public_document(document, network.secrets))
-                continue
-            unknown = "It has no URL, or another item is there: run `stacpull mirror SOURCE` again."
-            reason = document.message if isinstance(document, Failure) else unknown
-            network.warn(f"The JSON of {item.collection}/{item.item} cannot be restored. {reason}")
-        last = items[-1][0]
-    await saver.add_batch(PlanBatch(update=WalkUpdate(walk_ended=True)))
+        ):
+            hrefs = [href for _, _, href in items if href is not None]
+            documents = dict(zip(hrefs, await walk.reader.read_many(hrefs), strict=True))
+            for item_rowid, item, href in items:
+                document = documents.get(href or "")
+                if isinstance(document, dict) and document.get("id") == item.item:
+                    public_json = public_document(document, self._network.secrets)
+                    await self._call("keep_document", item_rowid, public_json)
+                    continue
+                unknown = "It has no URL, or another item is there: run `stacpull mirror SOURCE` again."
+                reason = document.message if isinstance(document, Failure) else unknown
+                name = f"{item.collection}/{item.item}"
+                self._network.warn(f"The JSON of {name} cannot be restored. {reason}")
+            last = items[-1][0]

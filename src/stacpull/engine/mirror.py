@@ -20,44 +20,28 @@ from urllib.parse import unquote, urlsplit
 import attrs
 from msgspec.structs import asdict
 
+from stacpull import errors
 from stacpull.arguments import instance
 from stacpull.catalog.item import public_document
 from stacpull.child_process import ConnectedProcess, run_process
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
+from stacpull.engine import item_input
 from stacpull.engine.event_log import EventLog
 from stacpull.engine.fetchers import make_fetchers
-from stacpull.engine.item_input import (
-    SourceLike,
-    input_path,
-    read_input,
-    source_text,
-    store_input,
-    unsign_input,
-)
-from stacpull.engine.job_producer import PlanSaver, produce_jobs
+from stacpull.engine.item_input import SourceLike
+from stacpull.engine.job_producer import JobProducer
 from stacpull.engine.lookups import check_syntax, checked_starts
 from stacpull.engine.mirror_status import status
 from stacpull.engine.network import Network, RunSetup, SourceAddress, open_network, options_and_address
 from stacpull.engine.open_mirror import OpenMirror, check_local_source, open_mirror
 from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.run_control import StopEvent, timed_stop, unless_stopped, walk_and_transfer
-from stacpull.engine.store_client import StoreClient
+from stacpull.engine.store_process import StoreProcess
 from stacpull.engine.walk import Walk
 from stacpull.entry_points import require
-from stacpull.errors import (
-    REPORT_BUG,
-    RUN_AGAIN,
-    CredentialsError,
-    InterruptedRunError,
-    SourceError,
-    StacpullError,
-    UsageError,
-    as_destination_error,
-    cause,
-    require_pyarrow,
-)
+from stacpull.errors import CredentialsError, InterruptedRunError, SourceError, StacpullError, UsageError
 from stacpull.events import Counters, Listener, Notice, Progress, RunEnded, RunStarted, Stage
 from stacpull.ledger import runs
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
@@ -120,13 +104,13 @@ async def mirror(
     """
     selection = instance("selection", Selection, selection)
     async with run_context(dest, options, on_event, stop, client, exists=False) as context:
-        if (text := source_text(source)) is not None:
+        if (text := item_input.source_text(source)) is not None:
             return await run_from_source(context, text, selection)
         check_syntax(selection, context.options)
         thread = StoppableThread(context.stop)
-        chunks = await thread.run(partial(read_input, source, thread.is_stopped))
+        chunks = await thread.run(partial(item_input.read_input, source, thread.is_stopped))
         async with open_dest(context) as opened:
-            input_name = await thread.run(partial(store_input, context.dest.work, chunks))
+            input_name = await thread.run(partial(item_input.store_input, context.dest.work, chunks))
             credential_names = context.options.credential_names if context.options.filled_profile else ()
             spec = RunSpec(input_name, selection, context.options.fixed, credential_names)
             return await run_from_ledger(context, opened, spec)
@@ -228,18 +212,7 @@ async def run_context(
     options = instance("options", Options, options)
     if client is not None:
         options = attrs.evolve(options, dask_client=client)
-    workers = None
-    if options.dask is not None or options.dask_client is not None:
-        workers = await asyncio.to_thread(require, "stacpull.workers", "dask", "--dask")
-        await asyncio.to_thread(workers.check, options)
-    address = await asyncio.to_thread(parse_dest, dest, options)
-    if options.items_parquet:
-        if options.metadata == "none":
-            raise UsageError("--items-parquet needs the documents of items: remove --metadata none.")
-        await asyncio.to_thread(require_pyarrow, "--items-parquet")
-        await asyncio.to_thread(require, "stacpull.outputs", "items-parquet", "--items-parquet")
-    if exists:
-        await asyncio.to_thread(lambda: open_reader(address.work, address.bucket).close())
+    address, workers = await asyncio.to_thread(_checked, dest, options, exists=exists)
     async with AsyncExitStack() as stack:
         if options.dashboard is not None:
             serve = await asyncio.to_thread(require, "stacpull.outputs", "dashboard", "--dashboard")
@@ -248,6 +221,23 @@ async def run_context(
         stopping = await stack.enter_async_context(timed_stop(stop, options.stop_after, on_event))
         event_log = EventLog(address.work / OWN_DIRECTORY / "log.ndjson", Secrets(), SystemClock(), on_event)
         yield RunContext(address, options, event_log, stopping, workers)
+
+
+def _checked(dest: str | Path, options: Options, *, exists: bool) -> tuple[DestAddress, Any]:
+    """Check DEST and what the options need, and load the Dask coordinator if they name a cluster. Blocks."""
+    workers = None
+    if options.dask is not None or options.dask_client is not None:
+        workers = require("stacpull.workers", "dask", "--dask")
+        workers.check(options)
+    address = parse_dest(dest, options)
+    if options.items_parquet:
+        if options.metadata == "none":
+            raise UsageError("--items-parquet needs the documents of items: remove --metadata none.")
+        errors.require_pyarrow("--items-parquet")
+        require("stacpull.outputs", "items-parquet", "--items-parquet")
+    if exists:
+        open_reader(address.work, address.bucket).close()
+    return address, workers
 
 
 def open_dest(context: RunContext) -> AbstractAsyncContextManager[OpenMirror]:
@@ -271,22 +261,23 @@ async def _open_source(
     """Start the store process, and open SOURCE while it imports."""
     event_log = context.event_log
     async with (
-        enter_in_thread(run_process("stacpull.engine.store_process")) as store_process,
+        enter_in_thread(run_process("stacpull.engine.store_server")) as process,
         open_network(address, options, secrets=event_log.secrets, on_event=event_log) as network,
     ):
         source = await unless_stopped(partial(open_source, address.url, network.reader), context.stop)
-        yield store_process, source, network
+        yield process, source, network
 
 
 async def run_from_source(context: RunContext, location: str, selection: Selection) -> MirrorReport:
     """Open SOURCE, then DEST: a source that cannot be read changes nothing."""
-    layout, work = check_syntax(selection, context.options), context.dest.work
+    layout = check_syntax(selection, context.options)
+    work = context.dest.work
     options, address = options_and_address(location, context.options)
     if is_local(address.url):
         await asyncio.to_thread(check_local_source, address.url, work)
     spec = RunSpec(address.url, selection, options.fixed, address.credential_names)
     try:
-        async with _open_source(context, address, options) as (store_process, source, network):
+        async with _open_source(context, address, options) as (process, source, network):
             checking = partial(checked_starts, source, selection, layout, network.warn)
             starts = await unless_stopped(checking, context.stop)
             setup = RunSetup(source, network, selection, options, starts)
@@ -299,11 +290,11 @@ async def run_from_source(context: RunContext, location: str, selection: Selecti
                 run = await on_ledger(opened, lambda db: runs.begin(db, spec, now, options.kept))
                 if is_local(spec.source):
                     await on_ledger(opened, lambda db: note_named_source(db, spec.source))
-                return await MirrorRun(context, opened, run, setup, store_process).execute()
+                return await MirrorRun(context, opened, run, setup, process).execute()
     except InterruptedRunError as error:
         if await asyncio.to_thread(ledger_path(work).exists):
             raise
-        text = f"{str(error).rstrip('.')} before anything started. {RUN_AGAIN.capitalize()}."
+        text = f"{str(error).rstrip('.')} before anything started. {errors.RUN_AGAIN.capitalize()}."
         raise InterruptedRunError(text) from error
 
 
@@ -319,8 +310,9 @@ async def run_from_ledger(
     Options that an earlier run stored (`kept`) apply unless the command sets them; `fixed` ones always apply.
     `begin` starts the run in the ledger. Because it writes, it is called after all checks.
     """
-    work, options = context.dest.work, context.options.of_run({**kept, **context.options.kept})
-    input_file = await asyncio.to_thread(input_path, work, spec.source)
+    work = context.dest.work
+    options = context.options.of_run({**kept, **context.options.kept})
+    input_file = await asyncio.to_thread(item_input.input_path, work, spec.source)
     options, address = options_and_address(spec.source, options, input_file, named=False)
     is_file = input_file is None and is_local(address.url)
     if is_file and not await on_ledger(opened, lambda db: is_named_source(db, spec.source)):
@@ -338,11 +330,11 @@ async def run_from_ledger(
     now = SystemClock().time()
     run = await on_ledger(opened, lambda db: begin(db, spec, now, options.kept))
     options = options.of_run({**spec.fixed, **run.kept})
-    async with _open_source(context, address, options) as (store_process, source, network):
+    async with _open_source(context, address, options) as (process, source, network):
         setup = RunSetup(source, network, spec.selection, options)
-        report = await MirrorRun(context, opened, run, setup, store_process).execute()
+        report = await MirrorRun(context, opened, run, setup, process).execute()
     if input_file is not None and report.state == "complete":
-        await asyncio.to_thread(unsign_input, work, spec.source)
+        await asyncio.to_thread(item_input.unsign_input, work, spec.source)
     return report
 
 
@@ -358,45 +350,50 @@ class MirrorRun:
     def __init__(
         self, context: RunContext, opened: OpenMirror, run: Run, setup: RunSetup, process: ConnectedProcess
     ) -> None:
-        self._event_log, self._stop, self._workers = context.event_log, context.stop, context.workers
-        self._opened, self._run = opened, run
-        self._setup, self._network = setup, setup.network
+        self._context = context
+        self._stop = context.stop
+        self._opened = opened
+        self._run = run
+        self._setup = setup
+        self._network = setup.network
         if opened.lease is not None:
             self._network.secrets.add(*opened.lease.secrets)
-        self._store_client = StoreClient(process, opened, run, setup)
+        self._store_process = StoreProcess(process, opened, run, setup)
         self._began = self._network.clock.monotonic()
         self._saved: dict[str, float] = {}  # the effort of this process that is already in the ledger
         self._is_unfinished = False
         """True if a stop left work that no counter shows, such as writing catalogs: `resume` does it."""
-        for_workers = 0 if self._workers is None else _QUEUED_FOR_WORKERS
+        for_workers = 0 if context.workers is None else _QUEUED_FOR_WORKERS
         self._queue = JobQueue[Job](2 * self._network.slots + for_workers)
-        self._saver = PlanSaver(setup.network, run, self._store_client, self._queue)
-        self._walk = Walk(setup, self._saver)
+        self._producer = JobProducer(setup.network, run, self._store_process, self._queue)
+        self._walk = Walk(setup, self._producer)
 
     async def execute(self) -> MirrorReport:
         """Open the mirror in the store process and make the run. Its error has the report as `report`."""
-        async with self._store_client.connect(self._stop):
-            run, lease = self._run, self._opened.lease
-            self._network.emit(RunStarted(run.id, run.spec.source, run.resumed))
+        async with self._store_process.connect(self._stop):
+            self._network.emit(RunStarted(self._run.id, self._run.spec.source, self._run.resumed))
             self._network.emit(Stage("checking what is in DEST"))
-            if lease is not None and (owner := lease.taken_from) is not None:
-                self._network.warn(f"This run takes over from {owner}: do not resume the run there.")
+            lease = self._opened.lease
+            if lease is not None and lease.taken_from is not None:
+                self._network.warn(
+                    f"This run takes over from {lease.taken_from}: do not resume the run there."
+                )
             error: BaseException | None = None
             try:
                 await self._mirror()
             except InterruptedRunError:
                 self._is_unfinished = True
             except BaseException as caught:  # noqa: BLE001 -- recorded, then raised again
-                error = cause(caught)
+                error = errors.cause(caught)
                 if isinstance(error, Exception):
                     work = self._opened.store.staged.work
-                    error = await asyncio.to_thread(as_destination_error, error, work)
-            counters = self._store_client.counters
+                    error = await asyncio.to_thread(errors.as_destination_error, error, work)
+            counters = self._store_process.counters
             is_left = not counters["walk_ended"] or counters["assets_pending"]
             if is_left and error is None and not (self._is_unfinished or self._stop.is_set()):
                 error = StacpullError(
-                    f"The run ended early for an unknown reason: {REPORT_BUG}. Finished work is safe: "
-                    f"{RUN_AGAIN} to resume."
+                    f"The run ended early for an unknown reason: {errors.REPORT_BUG}. Finished work is safe: "
+                    f"{errors.RUN_AGAIN} to resume."
                 )
             report = await self._conclude(error)
             if isinstance(error, StacpullError):
@@ -406,8 +403,8 @@ class MirrorRun:
             return report
 
     async def _mirror(self) -> None:
-        client = self._store_client
-        call, fatal_error = client.call, client.fatal_error
+        store_process = self._store_process
+        call = store_process.call
         try:
             await call("requeue_failures")
             await call("recover")
@@ -415,8 +412,8 @@ class MirrorRun:
                 await self._transfer()
                 await self._look_for_changes()
             finally:
-                await client.sender.flush()
-                if not fatal_error.done():
+                await store_process.sender.flush()
+                if not store_process.fatal_error.done():
                     await call("end_transfers")
                     try:
                         await call("write_catalogs")
@@ -426,50 +423,52 @@ class MirrorRun:
             try:
                 await call("finish")
             except Exception as error:  # noqa: BLE001 -- raised below
-                client.fail_with(error)
-        if fatal_error.done():
-            raise fatal_error.result()
+                store_process.fail_with(error)
+        if store_process.fatal_error.done():
+            raise store_process.fatal_error.result()
 
     async def _transfer(self) -> None:
-        network, options, selection = self._network, self._setup.options, self._setup.selection
-        store, client = self._opened.store, self._store_client
-        parts = await asyncio.to_thread(PartialDownloads, store.staged.path)
-        fetcher, fast_path = make_fetchers(network, store, parts, options, selection.clip)
-        runner = pool = Pool(
-            self._queue if self._workers is None else JobQueue[Job](),
-            client.sender,
+        store_process = self._store_process
+        workers = self._context.workers
+        options, selection = self._setup.options, self._setup.selection
+        parts = await asyncio.to_thread(PartialDownloads, self._opened.store.staged.path)
+        fetcher, fast_path = make_fetchers(self._network, self._opened.store, parts, options, selection.clip)
+        pool = Pool(
+            self._queue if workers is None else JobQueue[Job](),
+            store_process.sender,
             fetcher,
             self._walk.reader,
-            network.retries,
+            self._network.retries,
             selection.prefer,
-            max_held_back=(MAX_REFUSALS - 1) * (1 if self._workers is None else network.per_host),
+            max_held_back=(MAX_REFUSALS - 1) * (1 if workers is None else self._network.per_host),
             max_failures=options.max_failures,
             stop_run=self._stop.set,
             fast_path=fast_path,
         )
-        if self._workers is not None:
-            runner = self._workers(pool, self._setup, self._opened, client, self._queue)
-        producing = partial(produce_jobs, self._saver, self._walk)
-        await walk_and_transfer(producing, runner, self._tick, self._stop, client.fatal_error)
-        await client.sender.flush()
+        runner = pool
+        if workers is not None:
+            runner = workers(pool, self._setup, self._opened, store_process, self._queue)
+        producing = partial(self._producer.run, self._walk)
+        await walk_and_transfer(producing, runner, self._tick, self._stop, store_process.fatal_error)
+        await store_process.sender.flush()
         pool.check_failures()
-        await client.call("write_final_items")
+        await store_process.call("write_final_items")
 
     async def _look_for_changes(self) -> None:
         """Prune, read the collections again, and count the items that the source did not list."""
-        call, stop = self._store_client.call, self._stop
+        call = self._store_process.call
         if self._setup.options.prune:
             from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune
 
-            pruning = Pruning(self._setup, self._run, self._store_client, stop)
+            pruning = Pruning(self._setup, self._run, self._store_process, self._stop)
             await pruning.run(self._walk.summary, remove=self._setup.options.prune == "remove")
         if self._run.spec.kind != "mirror":
             return
         for name in await call("collections_to_read", returns=list[str]):
             with suppress(SourceError, CredentialsError, UsageError):
-                document = await unless_stopped(partial(self._setup.source.collection, name), stop)
+                document = await unless_stopped(partial(self._setup.source.collection, name), self._stop)
                 await call("keep_collection", name, public_document(document, self._network.secrets))
-        if not (stop.is_set() or self._setup.selection.item_limit or self._walk.summary.cut_short):
+        if not (self._stop.is_set() or self._setup.selection.item_limit or self._walk.summary.cut_short):
             await call("set_counter", "items_not_listed", await call("not_listed", returns=int))
 
     # --- progress and report -----------------------------------------------------------------------------
@@ -478,12 +477,13 @@ class MirrorRun:
         for tick in count(1):
             await self._network.clock.sleep(_TICK)
             self._network.emit(self._progress())
-            await asyncio.to_thread(self._event_log.flush)
+            await asyncio.to_thread(self._context.event_log.flush)
             if tick % _SAVED_EVERY == 0:
-                await self._store_client.call("add_counts", self._spent())
+                await self._store_process.call("add_counts", self._spent())
 
     def _progress(self) -> Progress:
-        counters, at_start = self._store_client.counters, self._run.counters
+        counters = self._store_process.counters
+        at_start = self._run.counters
         skipped = at_start["assets_done"] - at_start["assets_skipped"]  # before this process
         counts = {name: counters[name] for name in counters.keys() & {*Counters.__struct_fields__}}
         counts["assets_planned"] = sum(counters[f"assets_{state}"] for state in ("done", "failed", "pending"))
@@ -497,37 +497,42 @@ class MirrorRun:
         )
 
     def _spent(self) -> dict[str, float]:
-        network, already_saved = self._network.counters, self._saved
+        already_saved = self._saved
         self._saved = {
-            "bytes_fetched": network.bytes_fetched,
-            "requests": network.requests,
-            "retries": network.retries,
+            "bytes_fetched": self._network.counters.bytes_fetched,
+            "requests": self._network.counters.requests,
+            "retries": self._network.counters.retries,
             "seconds": self._network.clock.monotonic() - self._began,
         }
         return {name: value - already_saved.get(name, 0) for name, value in self._saved.items()}
 
     async def _conclude(self, error: BaseException | None) -> MirrorReport:
-        network, progress, summary = self._network, self._progress(), self._walk.summary
-        network.emit(progress)
+        progress = self._progress()
+        self._network.emit(progress)
         is_mirror = self._run.spec.kind == "mirror"
         is_done = progress.walk_ended and progress.assets_pending == 0 and not self._is_unfinished
         state: EndState = "complete" if is_done and error is None else "interrupted"
         if error is not None and not isinstance(error, asyncio.CancelledError):
             state = "failed"
-        warning = summary.nothing_to_fetch(self._setup.selection, self._store_client.counters)
+        counters = self._store_process.counters
+        warning = self._walk.summary.nothing_to_fetch(self._setup.selection, counters)
         if state == "complete" and is_mirror and warning is not None:
-            network.warn(warning)
-        stop_reason = self._stop.reason if state == "interrupted" else None
-        text = stop_reason or summary.cut_short if error is None else str(error)
-        reason = network.secrets.masked(text or "") or None
+            self._network.warn(warning)
+        text = self._walk.summary.cut_short
+        if error is not None:
+            text = str(error)
+        elif state == "interrupted" and self._stop.reason is not None:
+            text = self._stop.reason
+        reason = self._network.secrets.masked(text or "") or None
         counts = await self._record_end(progress, state, reason, has_failed=error is not None)
-        missing, store = progress.assets_missing, self._opened.store
+        store = self._opened.store
+        missing = progress.assets_missing
         newly_missing = counts.get("assets_missing_new", 0) if is_mirror else 0
         accepted = {"fail": 0, "known": missing - newly_missing, "ok": missing}
         return MirrorReport(
             **counts,
             state=state,
-            items_left_out=self._walk.filter.in_order(runs.left_out(self._store_client.counters)),
+            items_left_out=self._walk.filter.in_order(runs.left_out(counters)),
             run=self._run.id,
             source=self._run.spec.source,
             dest=store.name,
@@ -539,7 +544,7 @@ class MirrorRun:
     async def _record_end(
         self, progress: Progress, state: EndState, reason: str | None, *, has_failed: bool
     ) -> dict[str, Any]:
-        call, store = self._store_client.call, self._opened.store
+        call = self._store_process.call
         recorded: EndState = "failed"
         findings = dict[str, int]()
         ignored = (Exception,) if has_failed else ()  # the first error counts
@@ -549,13 +554,13 @@ class MirrorRun:
                 recorded = state
             with suppress(*ignored):
                 findings = await call("findings", returns=dict[str, int])
-            if lost := self._store_client.counters.get("files_lost"):
+            if lost := self._store_process.counters.get("files_lost"):
                 files = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
-                self._network.warn(f"{files} missing in {store.name}: fetched or written again.")
+                self._network.warn(f"{files} missing in {self._opened.store.name}: fetched or written again.")
         finally:
             fields = set(MirrorReport.__struct_fields__)  # the ledger may have counters of another version
-            numbers = {**self._store_client.counters, **asdict(progress), **findings}
+            numbers = {**self._store_process.counters, **asdict(progress), **findings}
             counts: dict[str, Any] = {name: numbers[name] for name in numbers if name in fields}
             self._network.emit(RunEnded(self._run.id, recorded, counts))
-            await asyncio.to_thread(self._event_log.flush)
+            await asyncio.to_thread(self._context.event_log.flush)
         return counts

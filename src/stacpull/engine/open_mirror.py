@@ -12,17 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.errors import DestinationError, SourceError, UsageError, destination_errors
-from stacpull.ledger import meta
-from stacpull.ledger.database import (
-    Connection,
-    backed_up,
-    copy_log,
-    has_own_catalog,
-    ledger_errors,
-    ledger_path,
-    open_writer,
-    refuse_lost,
-)
+from stacpull.ledger import database, meta
 from stacpull.models import OWN_DIRECTORY, BucketLocation
 from stacpull.store.inspection import UNWATCHED, Patience, sync_path
 from stacpull.store.local_store import is_on_network, open_files, open_store
@@ -32,7 +22,7 @@ from stacpull.store.protocol import BucketLease, Store, store_kind
 
 class OpenMirror(msgspec.Struct, frozen=True):
     store: Store
-    db: Connection
+    db: database.Connection
     lock: int = -1  # the descriptor of the lock, which the store process inherits
     lease: BucketLease | None = None
     bucket: BucketLocation | None = None
@@ -45,10 +35,10 @@ def open_mirror(
     """Open DEST for writing, and lock out other runs. If the ledger has changed, copy it at the end."""
     with destination_errors(work):
         if not adopt:
-            refuse_lost(work)
-        is_own = ledger_path(work).exists() or (adopt and has_own_catalog(work))
+            database.refuse_lost(work)
+        is_own = database.ledger_path(work).exists() or (adopt and database.has_own_catalog(work))
         for outer in () if is_own else Path(os.path.realpath(work)).parents:
-            if os.path.exists(ledger_path(outer)):  # noqa: PTH110 -- never raises
+            if os.path.exists(database.ledger_path(outer)):  # noqa: PTH110 -- never raises
                 raise UsageError(f"{work} is inside the mirror {outer}: choose another directory.")
         if (work / "catalog.json").exists() and not is_own:
             raise DestinationError(
@@ -68,16 +58,16 @@ def open_mirror(
         lease = None if location is None else opened.enter_context(store_kind(location).lease(store))
         db = opened.enter_context(open_ledger(store))
         if location is not None and lease is not None:
-            with ledger_errors(ledger_path(work)):
+            with database.ledger_errors(database.ledger_path(work)):
                 meta.set_bucket(db, location.url, location.endpoint_url or "", lease.mirror, lease.epoch)
                 if lease.continues:
                     meta.put(db, meta.ADOPTING, "1")
-        with backed_up(db, work):
+        with database.backed_up(db, work):
             yield OpenMirror(store, db, lock.fileno(), lease, location)
 
 
 @contextmanager
-def open_ledger(store: Store) -> Iterator[Connection]:
+def open_ledger(store: Store) -> Iterator[database.Connection]:
     """Open the ledger for writing. At the end, copy its log into it, so that all of it is on the disk.
 
     If the copy fails, the next start does not trust files that are not recorded. SQLite cannot see that its
@@ -85,7 +75,7 @@ def open_ledger(store: Store) -> Iterator[Connection]:
     """
     staged, covered = store.staged, store.sync_covers_ledger
     with closing(
-        open_writer(
+        database.open_writer(
             staged.work, journal_mode="delete" if is_on_network(staged.fd) else "wal", durable=not covered
         )
     ) as db:
@@ -98,8 +88,8 @@ def open_ledger(store: Store) -> Iterator[Connection]:
             has_succeeded = True
         finally:
             try:
-                with ledger_errors(ledger_path(staged.work)):
-                    copy_log(db)
+                with database.ledger_errors(database.ledger_path(staged.work)):
+                    database.copy_log(db)
             except DestinationError:
                 staged.remove_boot_mark()
                 if has_succeeded:  # otherwise, the first error counts
@@ -112,7 +102,7 @@ def check_local_source(source: str, dest: Path) -> None:
     with suppress(OSError):  # the reader names it
         if not path.exists():
             raise SourceError(f"There is no file {path}. If SOURCE is a URL, start it with https://.")
-    if not os.path.exists(ledger_path(dest)):  # noqa: PTH110 -- never raises
+    if not os.path.exists(database.ledger_path(dest)):  # noqa: PTH110 -- never raises
         return
     directory = dest.resolve()
     if path.resolve() in {directory, directory / "catalog.json", directory / "items.parquet"}:

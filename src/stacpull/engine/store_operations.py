@@ -17,11 +17,11 @@ from stacpull.engine.recovery import Recovery
 from stacpull.errors import InterruptedRunError, UsageError
 from stacpull.events import AssetFailed, Notice
 from stacpull.ledger import jobs, meta, pruning, runs, views
+from stacpull.ledger.batch_writer import BatchWriter
 from stacpull.ledger.database import shrink_cache
-from stacpull.ledger.plan_writer import PlanWriter
 from stacpull.ledger.runs import EndState
 from stacpull.ledger.schema import JsonState
-from stacpull.models import Arrival, FailureKind, ItemId, Placement, PlanBatch, PlanResult
+from stacpull.models import Arrival, FailureKind, ItemId, Placement, SavedBatch, WalkBatch
 from stacpull.planning.hrefs import self_href
 from stacpull.planning.names import LINES_FILE, safe_segment
 from stacpull.runtime import trim
@@ -36,14 +36,14 @@ class StoreOperations:
     Errors of disk or ledger are `DestinationError`s.
     """
 
-    def __init__(self, publisher: Publisher, plan_writer: PlanWriter, checksum: str | None) -> None:
+    def __init__(self, publisher: Publisher, batch_writer: BatchWriter, checksum: str | None) -> None:
         self._publisher = publisher
-        self._plan_writer = plan_writer
+        self._batch_writer = batch_writer
         self._checksum = checksum
         self._db, self._store, self._run = publisher.db, publisher.store, publisher.run
         db, run_id = publisher.db, publisher.run.id
         self.finish = publisher.finish
-        self.planned_this_run = plan_writer.planned_this_run
+        self.planned_this_run = batch_writer.planned_this_run
         self.restart_walk = partial(runs.restart_walk, db, run_id)
         self.add_counts = partial(runs.add_counts, db, run_id)
         self.set_counter = partial(runs.set_counter, db, run_id)
@@ -77,11 +77,11 @@ class StoreOperations:
         self._publisher.add(recovery.run(), [])
         self.write_final_items()
 
-    def save_batch(self, batch: PlanBatch, now: float) -> PlanResult:
+    def save_batch(self, batch: WalkBatch, now: float) -> SavedBatch:
         """Save what the walk has planned, at `now` (seconds since 1970)."""
         if batch.replaces_planned_items:  # what is reserved is recorded first, as the version that it is
             self._publisher.publish_all()
-        return self._plan_writer.save_batch(batch, now)
+        return self._batch_writer.save_batch(batch, now)
 
     def reserve_uploads(self, arrivals: list[Arrival]) -> list[tuple[Arrival, Placement]]:
         """Reserve the names of assets that a worker uploads; return what it may upload."""

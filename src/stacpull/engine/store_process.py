@@ -1,238 +1,150 @@
-"""The store process (`main`): during a run, only it uses the ledger, and gives files their names in DEST.
-
-One thread takes messages, and writes the bodies in them as parts; the other one publishes parts. When the
-other end of the socket is closed, everything that was sent is published and recorded; until then, DEST stays
-locked. SIGINT and SIGTERM, which a terminal sends to both processes, are left to the network process.
-"""
+"""The store process, as the network process sees it: functions to call, and a place to send outcomes to."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
-import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
-from functools import cache, partial
-from inspect import signature
-from pathlib import Path
-from queue import Empty, Queue
-from select import select
-from typing import Any, BinaryIO, Self
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from types import NoneType
+from typing import Any, TypeVar
 
 import msgspec
 
+from stacpull.child_process import ConnectedProcess, reap
 from stacpull.engine import messages
-from stacpull.engine.messages import LENGTH, EventMessage, Operation, Outcomes, encoded, error_report, framed
-from stacpull.engine.open_mirror import open_ledger
-from stacpull.engine.publisher import Publisher
-from stacpull.engine.store_operations import StoreOperations
-from stacpull.errors import as_destination_error
+from stacpull.engine.channel import Channel, OutcomeSender
+from stacpull.engine.messages import encoded, error_of
+from stacpull.engine.network import RunSetup
+from stacpull.engine.open_mirror import OpenMirror
+from stacpull.engine.run_control import background_task, raise_fatal_error
+from stacpull.errors import RUN_AGAIN, DestinationError
 from stacpull.events import AssetFailed, Notice, Stage
-from stacpull.ledger import runs
-from stacpull.ledger.database import bind_plainly, ledger_errors, ledger_path
-from stacpull.ledger.plan_writer import PlanWriter
-from stacpull.models import Arrival
-from stacpull.redact import Secret, Secrets
-from stacpull.runtime import tune_memory
-from stacpull.store.inspection import Patience, may_exist
-from stacpull.store.local_store import open_store
-from stacpull.store.staging import is_worker
-from stacpull.system import add_variables
+from stacpull.ledger.runs import Run
+from stacpull.proxies import proxy_variables
+from stacpull.runtime import BUS_ERROR
+from stacpull.store.protocol import store_kind
+from stacpull.system import variables_of
 
-_NOTHING = msgspec.Raw(encoded(None))
-_MAX_WAITING = 64
-"""The most messages, with up to 64 parts each, that wait for the working thread. Then no more are read, and
-all processes wait, so that the number of unpublished parts is limited."""
+T = TypeVar("T")
 
-_AFTER_FAILURE = frozenset({"findings", "end_run"})
-"""Operations that are still called after publishing has failed."""
+MAX_SENT_SIZE = 32 << 10
+"""The most bytes of a body that is sent. It is faster to write a longer body here than to copy it."""
+_ENDED = (
+    "The process of stacpull that writes to the destination ended unexpectedly: it was killed, or crashed. "
+    f"What it recorded is safe: {RUN_AGAIN} to resume."
+)
+_PROCESS = "store process"
 
 
-@cache
-def _decoder(operation: Callable[..., Any]) -> msgspec.msgpack.Decoder[Any]:
-    parameters = signature(operation, eval_str=True).parameters.values()
-    return msgspec.msgpack.Decoder(tuple.__class_getitem__(tuple(one.annotation for one in parameters)))
+class StoreProcess:
+    """Within the block of `connect`, calls functions in the store process (`call`), and sends outcomes."""
 
+    def __init__(self, process: ConnectedProcess, opened: OpenMirror, run: Run, setup: RunSetup) -> None:
+        self.counters: Mapping[str, int] = run.counters
+        self.fatal_error: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        """Gets the first error after which nothing more can be written."""
+        secrets, self._checksum = setup.network.secrets, setup.options.recorded_checksum
+        self._channel = Channel(self._take_message, self.fail_with)
+        self._channel.lost.add_done_callback(self._take_end)
+        self.sender = OutcomeSender(
+            opened.store.staged,
+            self._channel.send,
+            secrets,
+            max_size=MAX_SENT_SIZE,
+            checksum=self._checksum,
+            on_error=self.fail_with,
+            slots=setup.network.slots,
+        )
+        self._process, self._socket = process
+        self._opened, self._run_id, self._on_event = opened, run.id, setup.network.emit
+        self._secrets, self._sent_secrets = secrets, secrets.values
+        self._calls: deque[asyncio.Future[messages.OperationResult]] = deque()
+        self._all_recorded = False
 
-class StoreServer:
-    """Serves a run, until the network process closes its end of the socket. `send` answers it."""
+    @asynccontextmanager
+    async def connect(self, stop: asyncio.Event) -> AsyncIterator[None]:
+        """Open the mirror in the store process, which also holds the mirror's lock until it ends.
 
-    def __init__(
-        self,
-        publisher: Publisher,
-        plan_writer: PlanWriter,
-        checksum: str | None,
-        send: Callable[[messages.ToNetwork], None],
-    ) -> None:
-        self._publisher = publisher
-        self._send = send
-        self._directory = publisher.store.staged.work
-        operations = StoreOperations(publisher, plan_writer, checksum)
-        self._operations = {n: getattr(operations, n) for n in dir(operations) if not n.startswith("_")}
-        self._checksum = checksum
-        self._queue: Queue[messages.ToStore | None] = Queue(_MAX_WAITING)  # None at the end
-        self._error: Exception | None = None
-        self._counters: Mapping[str, int] = {}  # as they were sent last
+        It ends with the block, after everything that was sent is published. If that fails, an error is
+        raised, unless the block has raised one. `stop` ends long operations early.
+        """
+        work, variables = os.fsencode(self._opened.store.staged.work), dict[str, str]()
+        if (bucket := self._opened.bucket) is not None:
+            variables = {**variables_of(store_kind(bucket).variables), **proxy_variables()}
+        stopping, stops = socket.socketpair()
 
-    @classmethod
-    @contextmanager
-    def from_request(
-        cls, request: messages.OpeningRequest, stops: int, send: Callable[[messages.ToNetwork], None]
-    ) -> Iterator[Self]:
-        """Open DEST and the ledger. Long operations end early once the other end of `stops` is closed."""
-        add_variables(request.variables)
-        secrets = Secrets()
-        _learn(secrets, request.secrets)
+        async def pass_on_stop() -> None:
+            await stop.wait()
+            stopping.close()
 
-        def on_event(event: AssetFailed | Notice | Stage) -> None:
-            send(EventMessage(event))
-
-        def is_stopped() -> bool:
-            return bool(select([stops], [], [], 0)[0])
-
-        patience = Patience(lambda text: on_event(Notice("warning", text)), is_stopped, has_answered=True)
-        work = Path(os.fsdecode(request.work))
-        with closing(open_store(work, request.bucket, patience)) as store, open_ledger(store) as db:
-            run = runs.stored(db, request.run_id)
-            publisher = Publisher(db, store, run, secrets, is_stopped, on_event)
-            plan_writer = PlanWriter(db, run, partial(may_exist, store), secrets)
-            yield cls(publisher, plan_writer, request.checksum, send)
-
-    def run(self, received: Iterator[messages.ToStore]) -> None:
-        reader = threading.Thread(target=self._read, args=(received,), name="stacpull-reader")
-        reader.start()
-        try:
-            self._work()
-        finally:
-            reader.join()
-
-    # --- the reading thread ------------------------------------------------------------------------------
-
-    def _read(self, received: Iterator[messages.ToStore]) -> None:
-        try:
-            for message in received:
-                if isinstance(message, Outcomes):
-                    self._unless_failed(self._write, message.arrivals)
-                self._queue.put(message)
-        except Exception as error:  # noqa: BLE001 -- the network process raises it
-            self._fail_with(error)
-        self._queue.put(None)
-
-    def _write(self, arrivals: list[Arrival]) -> None:
-        for arrival in arrivals:
-            worker, slash, name = arrival.part.rpartition("/")
-            if slash and not is_worker(worker):
-                raise ValueError(f"{arrival.part!r} is not the name of a part")
-            if arrival.body is not None and len(arrival.body) != arrival.size:  # changed on its way
-                raise ValueError(f"{name} has {arrival.size} bytes, but {len(arrival.body)} were sent")
-            self._publisher.store.staged.write_body(arrival, self._checksum)
-
-    # --- the working thread ------------------------------------------------------------------------------
-
-    def _work(self) -> None:
-        publisher = self._publisher
-        while True:
-            with suppress(Empty):  # no message came before a group was due
-                match self._queue.get(timeout=None if self._error else publisher.seconds_until_due()):
-                    case None:
-                        break
-                    case Operation() as operation:
-                        self._answer(operation)
-                    case Outcomes(arrivals, outcomes):
-                        publisher.add(arrivals, outcomes)
-            self._unless_failed(publisher.publish_if_due)
-            self._send_counters()
-        self._unless_failed(publisher.finish)
-        self._send_counters()
-
-    def _unless_failed(self, function: Callable[..., None], *arguments: object) -> None:
-        """Call a function, unless an earlier one has failed: after that, nothing more is published."""
-        if self._error is None:
+        with stopping:
             try:
-                with ledger_errors(ledger_path(self._directory)):
-                    function(*arguments)
-            except Exception as error:  # noqa: BLE001 -- the network process raises it
-                self._fail_with(error)
+                with stops:
+                    socket.send_fds(self._socket, [b"\0"], [self._opened.lock, stops.fileno()])
+            except OSError as error:
+                raise await asyncio.to_thread(self._why_ended) from error
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)  # if the system allows it
+            await self._channel.open(self._socket)
+            shared = self._checksum, self._secrets.revealed(), variables
+            self._channel.send(messages.OpeningRequest(work, bucket, self._run_id, *shared))
+            async with background_task(pass_on_stop()):
+                try:
+                    yield
+                finally:
+                    had_failed = self.fatal_error.done()
+                    stopping.close()
+                    await self._channel.close()
+                    if not self._all_recorded:
+                        await asyncio.wait([self.fatal_error])
+                    await asyncio.to_thread(reap, self._process)
+            if self.fatal_error.done() and not had_failed:
+                raise self.fatal_error.result()
 
-    def _send_counters(self) -> None:
-        if self._counters != self._publisher.counters:
-            self._counters = self._publisher.counters
-            self._send(EventMessage(messages.RunCounters(dict(self._counters))))
+    async def call(self, operation: str, *arguments: object, returns: type[T] = NoneType) -> T:  # type: ignore[assignment]
+        """Call an operation of `StoreOperations`; `returns` is the type of its result."""
+        secrets = None
+        if self._secrets.values is not self._sent_secrets:
+            self._sent_secrets = self._secrets.values
+            secrets = self._secrets.revealed()
+        message = messages.Operation(operation, msgspec.Raw(encoded(arguments)), secrets)
+        future: asyncio.Future[messages.OperationResult] = asyncio.get_running_loop().create_future()
+        if not self._channel.lost.done():
+            self._calls.append(future)
+            self._channel.send(message)
+            ends: list[asyncio.Future[Any]] = [future, self._channel.lost]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if not future.done():
+            await raise_fatal_error(self.fatal_error)
+        if (failure := future.result().error) is not None:
+            raise error_of(failure, _PROCESS)
+        return msgspec.msgpack.decode(future.result().result, type=returns)
 
-    def _answer(self, message: Operation) -> None:
-        packed, failure = _NOTHING, None
-        if message.secrets is not None:
-            _learn(self._publisher.secrets, message.secrets)
-        if self._error is not None and message.name not in _AFTER_FAILURE:
-            failure = error_report(self._error)
-        else:
-            try:
-                operation = self._operations[message.name]
-                with ledger_errors(ledger_path(self._directory)):
-                    arguments = _decoder(operation).decode(message.arguments)
-                    packed = msgspec.Raw(encoded(operation(*arguments)))
-                    self._publisher.refresh_counters()
-                self._send_counters()  # before the result, because the walk counts on them (`--max-items`)
-            except Exception as error:  # noqa: BLE001 -- the caller raises it
-                self._publisher.note_error(error)
-                failure = error_report(as_destination_error(error, self._directory))
-        self._send(messages.OperationResult(packed, failure))
+    def fail_with(self, error: BaseException) -> None:
+        """Note the error after which nothing more can be written. Only the first one counts."""
+        if not self.fatal_error.done():
+            self.fatal_error.set_result(error)
 
-    def _fail_with(self, error: Exception) -> None:
-        self._publisher.note_error(error)
-        if self._error is None:
-            self._error = as_destination_error(error, self._directory)
-            self._send(messages.ProcessEnded(error_report(self._error)))
+    def _take_message(self, data: bytes) -> None:
+        match messages.decode_to_network(data):
+            case messages.OperationResult() as result:
+                self._calls.popleft().set_result(result)
+            case messages.EventMessage(messages.RunCounters(counters)):
+                self.counters = counters
+            case messages.EventMessage(AssetFailed() | Notice() | Stage() as event):
+                self._on_event(event)
+            case messages.ProcessEnded(messages.ErrorReport() as error):
+                self.fail_with(error_of(error, _PROCESS))
+            case messages.ProcessEnded():
+                self._all_recorded = True
 
+    def _take_end(self, _lost: asyncio.Future[None]) -> None:
+        if not self._all_recorded:
+            ending = asyncio.get_running_loop().run_in_executor(None, self._why_ended)
+            ending.add_done_callback(lambda ending: self.fail_with(ending.result()))
 
-def _learn(secrets: Secrets, revealed: messages.RevealedSecrets) -> None:
-    secrets.add(*map(Secret, revealed[0]))
-    secrets.learn(*map(Secret, revealed[1]), least=0)
-
-
-def serve(sock: socket.socket) -> None:
-    """Serve the other end of `sock`. The first message opens the mirror, and the others make its run."""
-    _, descriptors, _, _ = socket.recv_fds(sock, 1, 2)
-    sending, directory, failure = threading.Lock(), Path(), None
-
-    def send(message: messages.ToNetwork) -> None:
-        with sending, suppress(OSError):
-            sock.sendall(framed(message))
-
-    try:
-        with sock.makefile("rb") as file:
-            received = _received(file)
-            request = next(received, None)
-            if isinstance(request, messages.OpeningRequest):
-                directory = Path(os.fsdecode(request.work))
-                with StoreServer.from_request(request, descriptors[1], send) as server:
-                    server.run(received)
-    except Exception as error:  # noqa: BLE001 -- the network process raises it
-        failure = error_report(as_destination_error(error, directory))
-    send(messages.ProcessEnded(failure))
-    for descriptor in descriptors:
-        os.close(descriptor)
-
-
-def _received(file: BinaryIO) -> Iterator[messages.ToStore]:
-    with suppress(OSError):  # the network process was killed
-        while len(head := file.read(LENGTH.size)) == LENGTH.size:
-            size: int = LENGTH.unpack(head)[0]
-            if len(data := file.read(size)) < size:
-                return
-            yield messages.decode_to_store(data)
-
-
-def main() -> None:
-    """Serve the socket whose descriptor is the argument of the process, then end the process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGBUS, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
-    tune_memory()
-    bind_plainly()
-    with socket.socket(fileno=int(sys.argv[1])) as sock:
-        serve(sock)
-    os._exit(0)  # everything is closed, and the objects need not be freed one by one
+    def _why_ended(self) -> DestinationError:
+        return DestinationError(BUS_ERROR if reap(self._process) == -signal.SIGBUS else _ENDED)

@@ -32,11 +32,11 @@ from stacpull.models import (
     ItemId,
     Page,
     PageRequest,
-    PlanBatch,
     PlannedItem,
     SourceLink,
     UnreadEntry,
     UnreadItem,
+    WalkBatch,
     WalkUpdate,
 )
 from stacpull.planning.hrefs import item_id_in, links_of, self_href, source_links
@@ -97,8 +97,8 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
         return replace(position, request=replace(position.request, headers=allowed))
 
 
-class PlanConsumer(Protocol):
-    """Takes what a walk has planned: for `mirror` the `PlanSaver`; `plan` and `headers` have others."""
+class WalkConsumer(Protocol):
+    """Takes what a walk has planned: for `mirror` the `JobProducer`; `plan` and `headers` have others."""
 
     @property
     def counters(self) -> Mapping[str, int]:
@@ -110,7 +110,7 @@ class PlanConsumer(Protocol):
         With `linked`, source items that could not be read are included.
         """
 
-    async def add_batch(self, batch: PlanBatch) -> int:
+    async def add_batch(self, batch: WalkBatch) -> int:
         """Add a batch; return the number of its items that were not seen before."""
 
     async def restart(self) -> None:
@@ -180,7 +180,7 @@ class Sample:
 class Walk:
     """Reads pages, selects and plans items for its consumer. `keeps` replaces the asset filter."""
 
-    def __init__(self, setup: RunSetup, consumer: PlanConsumer, keeps: AssetPredicate | None = None) -> None:
+    def __init__(self, setup: RunSetup, consumer: WalkConsumer, keeps: AssetPredicate | None = None) -> None:
         source, network, selection = setup.source, setup.network, setup.selection
         self._source, self._network = source, network
         self._selection, self._starts = selection, setup.starts
@@ -256,11 +256,15 @@ class Walk:
             checksums = quantity(summary.unverifiable, "checksum")
             network.emit(Notice("info", f"{checksums} cannot be verified, because the kind is unknown."))
         end = WalkUpdate(None, True, announced, summary.cut_short, unseen)
-        await self._consumer.add_batch(PlanBatch(update=end))
+        await self._consumer.add_batch(WalkBatch(update=end))
         for text in self.filter.notes(summary.left_out, complete=from_start and is_whole):
             network.warn(text)
         if self._unlinked and from_start and self._consumer.counters["items_matched"]:
             network.warn(f"No matched item has a link of --follow: {', '.join(sorted(self._unlinked))}.")
+
+    def note_cut_short(self, reason: str) -> None:
+        self.summary.cut_short = reason
+        self._network.warn(reason)
 
     def note_unseen(self, seen: int, unseen: int) -> None:
         self.summary.items_unseen = unseen
@@ -320,10 +324,10 @@ class Walk:
                 fruitless = 0 if new_items or page.next == page.request else fruitless + 1
                 if fruitless > FRUITLESS_PAGES and page.next is not None:
                     reason = f"{fruitless} pages in a row had no new items."
-                    text = summary.cut_short = f"Reading ended at {page.request.url}: {reason}"
-                    network.warn(text)
+                    text = f"Reading ended at {page.request.url}: {reason}"
+                    self.note_cut_short(text)
                     update = self._update(after_collection, total, text)
-                    await self._consumer.add_batch(PlanBatch(update=update))
+                    await self._consumer.add_batch(WalkBatch(update=update))
                     break
         return announced
 
@@ -356,8 +360,8 @@ class Walk:
 
     # --- items -------------------------------------------------------------------------------------------
 
-    async def _select_and_plan(self, items: Sequence[ListedItem]) -> PlanBatch:
-        batch, links = PlanBatch(), dict[str, SourceLink]()  # by href: of several parents, the first counts
+    async def _select_and_plan(self, items: Sequence[ListedItem]) -> WalkBatch:
+        batch, links = WalkBatch(), dict[str, SourceLink]()  # by href: of several parents, the first counts
         judge, thread = self.filter.judge, self._thread
         # in a thread, because shapely may need long for a large geometry
         reasons = await thread.run(lambda: [judge(i.document) for i in items if not thread.is_stopped()])
@@ -402,12 +406,14 @@ class Walk:
             ids = [link.id for link in links.values() if link.id is not None]
             planned_ids = {item.id for item in batch.items}
             planned_ids |= (await self._consumer.planned_this_run(ids, True)).keys()
-            await self.plan_sources([link for link in links.values() if link.id not in planned_ids], batch)
+            await self.add_source_items(
+                [link for link in links.values() if link.id not in planned_ids], batch
+            )
         if self._selection.collection_assets:
             await self._add_collections(batch)
         return batch
 
-    async def plan_sources(self, links: Sequence[SourceLink], batch: PlanBatch) -> None:
+    async def add_source_items(self, links: Sequence[SourceLink], batch: WalkBatch) -> None:
         documents = await self.reader.read_many([link.href for link in links])
         read_items: list[tuple[ListedItem, ItemId]] = []
         for link, document in zip(links, documents, strict=True):
@@ -424,7 +430,7 @@ class Walk:
         looked_up = await self._lookups.look_up([item for item, _ in read_items])
         batch.items += [self._plan(item, looked_up, parent) for item, parent in read_items]
 
-    async def _add_collections(self, batch: PlanBatch) -> None:
+    async def _add_collections(self, batch: WalkBatch) -> None:
         collection_ids = dict.fromkeys(ItemId(item.id.collection, OF_COLLECTION) for item in batch.items)
         collection_ids.pop(ItemId(NO_COLLECTION, OF_COLLECTION), None)
         new_ids = [item_id for item_id in collection_ids if item_id not in self._collections]

@@ -57,7 +57,7 @@ class KnownAsset(NamedTuple):
             path_in_dest(self.directory, self.row.name or "")
         )
 
-    def is_of_other_area(self, run: PlanningRun) -> bool:
+    def is_of_other_area(self, run: CurrentRun) -> bool:
         return self.clip is not None and self.clip.area_digest != run.area_digest
 
     def agrees(self, checksum: Checksum | None) -> bool | None:
@@ -74,7 +74,7 @@ class KnownAsset(NamedTuple):
         return True if self.row.state == State.DONE else None  # only a done asset was compared with it
 
 
-class PlanningRun(NamedTuple):
+class CurrentRun(NamedTuple):
     id: int
     area_digest: int | None = None  # of its `--clip`
     revalidate: bool = False
@@ -108,7 +108,7 @@ _KEEP: Final = Decision(Action.KEEP)
 
 
 def decide(
-    known: KnownAsset, asset: Asset, run: PlanningRun, is_updated: bool, is_undated: bool, is_lost: bool
+    known: KnownAsset, asset: Asset, run: CurrentRun, is_updated: bool, is_undated: bool, is_lost: bool
 ) -> Decision:
     """Return what becomes of a known asset that is now stated as `asset`.
 
@@ -133,7 +133,7 @@ def decide(
     return _requested(known, asset, run.id, is_outdated=freshness is Freshness.OUTDATED, is_lost=is_lost)
 
 
-def _freshness(known: KnownAsset, asset: Asset, run: PlanningRun, *, must_ask: bool) -> Freshness:
+def _freshness(known: KnownAsset, asset: Asset, run: CurrentRun, *, must_ask: bool) -> Freshness:
     agrees = known.agrees(asset.checksum)
     source_size = known.size if known.clip is None else known.clip.source_size
     if agrees is False or asset.size not in (None, source_size) or known.is_of_other_area(run):

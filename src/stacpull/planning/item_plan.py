@@ -16,15 +16,7 @@ import orjson
 from stacpull.clock import parse_instant
 from stacpull.json_values import object_or_empty, objects_in, parsed_object
 from stacpull.models import Asset, Checksum, Failure, FailureKind, ItemId, Json, PlannedItem
-from stacpull.planning.hrefs import (
-    AssetKind,
-    api_href,
-    asset_href,
-    asset_hrefs,
-    asset_kind,
-    self_href,
-    suffix_of,
-)
+from stacpull.planning import hrefs
 from stacpull.planning.layout import ItemLayout, Layout
 from stacpull.planning.names import COLLECTION_FILE, json_name, safe_segment
 from stacpull.planning.prefixes import Listing, assets_in, object_keys, prefix_failure, with_objects
@@ -75,14 +67,14 @@ class AssetPlanner(NamedTuple):
         `item_assets` are those of the collection (STAC 1.1), which describe assets to the filter. `listings`
         are the objects of prefixes, by key.
         """
-        href = self_href(item, local=is_local(url)) or (None if parent is None else url)
+        href = hrefs.self_href(item, local=is_local(url)) or (None if parent is None else url)
         item_layout = self.layout.for_item(item_id, item, parent)
         plan = _ItemPlan(self, item_layout, href or url, item_assets, listings)
         plan.add(item)
         return PlannedItem(
             item_id,
             with_objects(item, listings, plan.keys) if plan.prefixes else item,
-            href or (None if item_id.collection == NO_COLLECTION else api_href(item_id, url)),
+            href or (None if item_id.collection == NO_COLLECTION else hrefs.api_href(item_id, url)),
             tuple(plan.assets),
             parent,
             updated_in(item),
@@ -134,15 +126,15 @@ class _ItemPlan(msgspec.Struct):
             if keeps is not None and key not in listings and not keeps(key, merged):
                 self.excluded.append(key)
                 continue
-            hrefs = asset_hrefs(asset, self.base, selection.prefer)
-            if isinstance(hrefs, Failure):
-                self.problems.append((key, hrefs))
+            found = hrefs.asset_hrefs(asset, self.base, selection.prefer)
+            if isinstance(found, Failure):
+                self.problems.append((key, found))
                 continue
-            href, *alternates = hrefs
+            href, *alternates = found
             stated_type = asset.get("type")
             media_type = stated_type if isinstance(stated_type, str) else None
-            kind = asset_kind(href, media_type)
-            if kind is AssetKind.PREFIX:
+            kind = hrefs.asset_kind(href, media_type)
+            if kind is hrefs.AssetKind.PREFIX:
                 listing = listings.get(key)
                 if listing is None or isinstance(listing, Failure):
                     self.problems.append((key, listing or prefix_failure(href)))
@@ -151,12 +143,12 @@ class _ItemPlan(msgspec.Struct):
                 self.excluded += [f"{key}/{name}" for name in listing.left_out]
                 self.assets += assets_in(key, href, listing, self.layout, self.keys.get(key, ()))
                 continue
-            if kind is AssetKind.WEB_PAGE and not selection.include_pages:
+            if kind is hrefs.AssetKind.WEB_PAGE and not selection.include_pages:
                 self.web_pages.append(key)
                 continue
             # --prefer does not change names
-            own_href = asset_href(asset, self.base) if selection.prefer else href
-            suffix = suffix_of(own_href if isinstance(own_href, str) else href, media_type)
+            own_href = hrefs.asset_href(asset, self.base) if selection.prefer else href
+            suffix = hrefs.suffix_of(own_href if isinstance(own_href, str) else href, media_type)
             path, statement = path_of(key, suffix), size_and_checksum(asset)
             self.assets.append(Asset(key, href, *path, *statement, media_type, tuple(alternates)))
 

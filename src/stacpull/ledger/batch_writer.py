@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from stacpull.digests import text_digest
 from stacpull.ledger import jobs, runs
-from stacpull.ledger.asset_decision import Action, AssetRow, Decision, KnownAsset, PlanningRun, decide
+from stacpull.ledger.asset_decision import Action, AssetRow, CurrentRun, Decision, KnownAsset, decide
 from stacpull.ledger.database import IN_LIST, Connection, exists, insert_rows, json_array, scalar, transaction
 from stacpull.ledger.jobs import FailureKey
 from stacpull.ledger.runs import StoredRun
@@ -37,10 +37,10 @@ from stacpull.models import (
     FailureKind,
     ItemId,
     Job,
-    PlanBatch,
     PlannedItem,
-    PlanResult,
+    SavedBatch,
     UnreadItem,
+    WalkBatch,
     path_in_dest,
 )
 from stacpull.planning.item_plan import document_digest, is_newer, item_directory, item_json_name
@@ -53,7 +53,7 @@ IsThere = Callable[[str], bool]
 
 
 class _ItemRow(NamedTuple):
-    """The columns of `items` that a plan sets, and, at the end, `is_unread`."""
+    """The columns of `items` that a batch sets, and, at the end, `is_unread`."""
 
     id: int
     hash: int
@@ -73,7 +73,7 @@ class _ItemRow(NamedTuple):
         return self.directory or f"{item.collection}/{item.item}"
 
 
-class _Plan(msgspec.Struct):
+class _Edit(msgspec.Struct):
     """An item of the batch, with its row before the batch (None if it had none) and after it."""
 
     item: PlannedItem
@@ -116,14 +116,14 @@ _INTO_JOBS = (
 )
 
 
-class PlanWriter:
+class BatchWriter:
     """Saves what the walk of a run plans; `is_there` says whether DEST has a file."""
 
     def __init__(self, db: Connection, run: StoredRun, is_there: IsThere, secrets: Secrets) -> None:
         self.db, self.run_id, self.is_there, self.secrets = db, run.id, is_there, secrets
         self.source, self.is_walk = run.source, run.kind == "mirror"
         revalidate = run.kept.get("revalidate", False)
-        self.planning_run = PlanningRun(run.id, runs.area_digest(db, run.id), revalidate)
+        self.current_run = CurrentRun(run.id, runs.area_digest(db, run.id), revalidate)
         other_runs = db.execute("SELECT id FROM runs WHERE source <> ?", (self.source,))
         self.runs_of_other_sources = {run_id for (run_id,) in other_runs}
 
@@ -138,7 +138,7 @@ class PlanWriter:
             item: row.version for item, row in rows if linked or (row.parent is None and not row.is_unread)
         }
 
-    def save_batch(self, batch: PlanBatch, now: float) -> PlanResult:
+    def save_batch(self, batch: WalkBatch, now: float) -> SavedBatch:
         """Save a batch in one transaction, at `now` (seconds since 1970).
 
         If it has newer versions of planned items, nothing may be reserved.
@@ -146,7 +146,7 @@ class PlanWriter:
         db, run_id = self.db, self.run_id
         with transaction(db):
             done_before = runs.asset_totals(db, run_id)["assets_done"]
-            result = PlanResult()
+            result = SavedBatch()
             for reason, ids in [("", batch.seen), *batch.left_out.items()]:
                 hashes = [(runs.seen_hash(item),) for item in ids]
                 newly_seen = insert_rows(db, "INSERT OR IGNORE INTO seen VALUES ", hashes)
@@ -180,7 +180,7 @@ class PlanWriter:
 
 
 class _BatchRows:
-    def __init__(self, writer: PlanWriter, batch: PlanBatch, result: PlanResult, now: float) -> None:
+    def __init__(self, writer: BatchWriter, batch: WalkBatch, result: SavedBatch, now: float) -> None:
         db, self._db, self._now = writer.db, writer.db, now
         self._writer, self._run_id, self._batch, self._result = writer, writer.run_id, batch, result
         items: list[PlannedItem | UnreadItem] = [*batch.items, *batch.unread_items]
@@ -206,18 +206,18 @@ class _BatchRows:
         self._must_revalidate: list[int] = []
 
     def save(self) -> None:
-        plans = [plan for item in self._batch.items if (plan := self._plan_item(item)) is not None]
+        edits = [edit for item in self._batch.items if (edit := self._plan_item(item)) is not None]
         self._plan_unread_items()
-        known_assets = _known_assets(self._db, {plan.row.id: plan.directory for plan in plans if plan.before})
-        for plan in plans:
-            known = known_assets[plan.row.id]
-            self._plan_assets(plan, known)
-            self._plan_item_row(plan, known)
+        known_assets = _known_assets(self._db, {edit.row.id: edit.directory for edit in edits if edit.before})
+        for edit in edits:
+            known = known_assets[edit.row.id]
+            self._plan_assets(edit, known)
+            self._plan_item_row(edit, known)
         self._write({self._known[item.id].id for item in self._batch.items})
         changed = self._changed.union(key.item for key, *_ in self._failures)
         jobs.update_item_states(self._db, (rowid for rowid in changed if rowid is not None))
 
-    def _plan_item(self, item: PlannedItem) -> _Plan | None:
+    def _plan_item(self, item: PlannedItem) -> _Edit | None:
         """Return an item with its row; None if this run has planned it, unless this is a newer version."""
         before, count = self._known.get(item.id), self._result.count
         was_planned = before is not None and before.run == self._run_id and not before.is_unread
@@ -247,7 +247,7 @@ class _BatchRows:
             assets = [replace(a, directory=directory) if a.directory == usual else a for a in item.assets]
             item = item._replace(assets=tuple(assets))
         is_updated = before is not None and before.version != row.version
-        return _Plan(item, before, row, directory, was_planned, is_new, is_updated, rewrites_json=is_new)
+        return _Edit(item, before, row, directory, was_planned, is_new, is_updated, rewrites_json=is_new)
 
     def _row_of(self, item: ItemId, parent: ItemId | None, href: str | None) -> _ItemRow:
         before = self._known.get(item)
@@ -279,91 +279,91 @@ class _BatchRows:
                 self._items.append((*row[:-1], 1))
                 self._failures.append((FailureKey("item", row.id), unread.failure, unread.id))
 
-    def _plan_item_row(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
+    def _plan_item_row(self, edit: _Edit, known: Mapping[str, KnownAsset]) -> None:
         """Plan the row of an item, and its JSON, which is written again if it may be outdated.
 
         That is so if the item or an asset changed, its JSON is lost or damaged, or it has new source items.
         """
-        item, json_state = plan.item, plan.row.json_state
-        if plan.before is not None:
-            is_changed = (plan.is_updated or plan.has_changed) and not plan.was_planned
-            self._result.count("items_changed", is_changed and not (plan.is_new or item.of_collection))
-            path = f"{plan.directory}/{item_json_name(item.id.item)}"
+        item, json_state = edit.item, edit.row.json_state
+        if edit.before is not None:
+            is_changed = (edit.is_updated or edit.has_changed) and not edit.was_planned
+            self._result.count("items_changed", is_changed and not (edit.is_new or item.of_collection))
+            path = f"{edit.directory}/{item_json_name(item.id.item)}"
             is_lost = json_state == JsonState.CURRENT and not self._writer.is_there(path)
             self._result.count("files_lost", is_lost)
             has_no_json = is_lost or json_state == JsonState.DAMAGED
-            plan.rewrites_json |= plan.is_updated or has_no_json or plan.row.id in self._relinked
-            if plan.rewrites_json:
+            edit.rewrites_json |= edit.is_updated or has_no_json or edit.row.id in self._relinked
+            if edit.rewrites_json:
                 # later runs do not see the change: they must revalidate the assets that this one leaves out
                 planned_keys = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
                 self._must_revalidate += [old.row.id for key, old in known.items() if key not in planned_keys]
-        if (plan.rewrites_json or plan.lacks_file) and not item.of_collection:
-            self._documents.append((plan.row.id, item.public_json))
+        if (edit.rewrites_json or edit.lacks_file) and not item.of_collection:
+            self._documents.append((edit.row.id, item.public_json))
             if json_state in {JsonState.CURRENT, JsonState.RESERVED}:  # that file is outdated
                 json_state = JsonState.DUE
-        if plan.before is not None or not item.assets:
-            self._changed.add(plan.row.id)
-        row = plan.row._replace(listed_by=self._listed_by(plan), json_state=json_state)
+        if edit.before is not None or not item.assets:
+            self._changed.add(edit.row.id)
+        row = edit.row._replace(listed_by=self._listed_by(edit), json_state=json_state)
         self._items.append((*row[:-1], len(item.assets) or 1))
 
-    def _listed_by(self, plan: _Plan) -> int | None:
+    def _listed_by(self, edit: _Edit) -> int | None:
         """Return the run that listed it last: `--prune` looks for items that only earlier runs listed."""
-        before, listed_by = plan.before, self._run_id if self._writer.is_walk else None
+        before, listed_by = edit.before, self._run_id if self._writer.is_walk else None
         if before is None:
             return listed_by
         if listed_by is None or before.listed_by == LISTED_BY_SEVERAL:
             return before.listed_by
-        if before.listed_by in self._writer.runs_of_other_sources and before.href != plan.row.href:
+        if before.listed_by in self._writer.runs_of_other_sources and before.href != edit.row.href:
             return LISTED_BY_SEVERAL  # that one source no longer lists it proves nothing
         return listed_by
 
-    def _plan_assets(self, plan: _Plan, known: dict[str, KnownAsset]) -> None:
-        item, run = plan.item, self._writer.planning_run
+    def _plan_assets(self, edit: _Edit, known: dict[str, KnownAsset]) -> None:
+        item, run = edit.item, self._writer.current_run
         if known:
-            self._settle_unlisted(plan, known)
-        if plan.was_planned:
+            self._settle_unlisted(edit, known)
+        if edit.was_planned:
             self._renumber_pending(item.assets, known)
         for asset in item.assets:
             if (old := known.get(asset.key)) is None:
-                self._plan_new_asset(plan, asset)
+                self._plan_new_asset(edit, asset)
                 continue
             is_lost = old.is_lost(self._writer.is_there)
-            decision = decide(old, asset, run, plan.is_updated, item.is_undated, is_lost)
+            decision = decide(old, asset, run, edit.is_updated, item.is_undated, is_lost)
             if decision.row is None:
                 is_fetched = decision.action is Action.WAIT
                 (self._must_revalidate if is_fetched else self._unchanged).append(old.row.id)
                 continue
             self._result.count("files_lost", is_lost)
-            plan.rewrites_json |= decision.rewrites_json
-            plan.has_changed |= decision.has_changed
+            edit.rewrites_json |= decision.rewrites_json
+            edit.has_changed |= decision.has_changed
             if decision.action is Action.KEEP:
                 self._assets.append(decision.row)
             elif decision.row.name is not None:
-                self._add_job(plan, asset, decision.row, old.directory, decision)
+                self._add_job(edit, asset, decision.row, old.directory, decision)
             else:
-                directory_id, path = self._directory(asset.directory, plan)
-                self._add_job(plan, asset, decision.row._replace(directory=directory_id), path, decision)
-        self._plan_problems(plan, known)
+                directory_id, path = self._directory(asset.directory, edit)
+                self._add_job(edit, asset, decision.row._replace(directory=directory_id), path, decision)
+        self._plan_problems(edit, known)
 
-    def _plan_new_asset(self, plan: _Plan, asset: Asset) -> None:
-        plan.rewrites_json = True
+    def _plan_new_asset(self, edit: _Edit, asset: Asset) -> None:
+        edit.rewrites_json = True
         self._last_asset += 1
-        directory_id, path = self._directory(asset.directory, plan)
+        directory_id, path = self._directory(asset.directory, edit)
         row = AssetRow(
-            *(self._last_asset, plan.row.id, asset.key, State.PENDING, 0, self._run_id, directory_id),
+            *(self._last_asset, edit.row.id, asset.key, State.PENDING, 0, self._run_id, directory_id),
             *(asset.name, None, None, href_hash(asset.href), encoded_checksum(asset.checksum)),
         )
         if asset.name is not None:
             self._claims.append((row.id, path, asset.name))
-        self._add_job(plan, asset, row, path, _REQUEST_NEW)
+        self._add_job(edit, asset, row, path, _REQUEST_NEW)
 
-    def _settle_unlisted(self, plan: _Plan, known: dict[str, KnownAsset]) -> None:
+    def _settle_unlisted(self, edit: _Edit, known: dict[str, KnownAsset]) -> None:
         """Rename or delete assets that the item no longer lists.
 
         A new key takes over the asset of an old key with the same path. Assets that failed are deleted,
         because `retry` could not fetch them; not if another SOURCE or an unplanned key may still list them.
         """
-        item = plan.item
+        item = edit.item
         listed_keys = {asset.key for asset in item.assets}
         listed_keys.update(item.excluded, item.web_pages, dict(item.problems))
         unlisted = [old for key, old in known.items() if key not in listed_keys]
@@ -394,16 +394,16 @@ class _BatchRows:
                 jobs.move_asset(self._db, old.row.id, self._last_asset, key)
                 known[key] = old._replace(row=old.row._replace(id=self._last_asset, run=0))
 
-    def _plan_problems(self, plan: _Plan, known: Mapping[str, KnownAsset]) -> None:
+    def _plan_problems(self, edit: _Edit, known: Mapping[str, KnownAsset]) -> None:
         """Plan the rows of assets that cannot be planned. Those that are done stay done."""
-        item = plan.item
+        item = edit.item
         for key, failure in item.problems:
             old, state = known.get(key), jobs.failed_state(failure)
             if old is None:
                 self._last_asset += 1
-                row = AssetRow(self._last_asset, plan.row.id, key, state, 0, self._run_id)
+                row = AssetRow(self._last_asset, edit.row.id, key, state, 0, self._run_id)
                 # FailureKind.ITEM: the document lists no asset, so the JSON in DEST stays
-                plan.rewrites_json |= failure.kind is not FailureKind.ITEM
+                edit.rewrites_json |= failure.kind is not FailureKind.ITEM
             elif old.row.run == self._run_id and old.row.state < State.DONE:
                 continue  # the asset is being fetched
             else:
@@ -414,7 +414,7 @@ class _BatchRows:
                 self._failures.append((FailureKey("", row.item, key), failure, item.id if is_news else None))
             self._assets.append(row)
 
-    def _add_job(self, plan: _Plan, asset: Asset, row: AssetRow, directory: str, decision: Decision) -> None:
+    def _add_job(self, edit: _Edit, asset: Asset, row: AssetRow, directory: str, decision: Decision) -> None:
         name, stored_href, stale, alternates = row.name or asset.name, asset.href, 0, None
         template = None if name is not None else asset.name_template or "{filename}"
         if "?" in asset.href or "@" in asset.href or asset.alternates or self._writer.secrets:
@@ -428,27 +428,27 @@ class _BatchRows:
         columns = (name_or_template, asset.size, asset.media_type, alternates, decision.digest_in_dest)
         self._jobs.append((row.id, stored_href, stale, *columns))
         if decision.action is Action.REQUEST:
-            plan.lacks_file |= decision.digest_in_dest is None
+            edit.lacks_file |= decision.digest_in_dest is None
             job = Job(  # positions, because keywords are slower
                 *(row.id, row.item, row.generation, row.key, asset.href),
-                *(plan.item.href, directory, name, template),
+                *(edit.item.href, directory, name, template),
                 *(asset.size, asset.checksum, asset.media_type),
                 alternates=asset.alternates,
                 version_in_dest=decision.version,
-                clip=self._writer.planning_run.area_digest is not None,
-                replanned_at=self._now if plan.was_planned else 0.0,
+                clip=self._writer.current_run.area_digest is not None,
+                replanned_at=self._now if edit.was_planned else 0.0,
             )
             self._result.jobs.append(job)
 
-    def _directory(self, path: str, plan: _Plan) -> tuple[int | None, str]:
+    def _directory(self, path: str, edit: _Edit) -> tuple[int | None, str]:
         """Return the row of a directory, and its path, which gets a hash if a file has this path."""
-        if path == plan.directory:
+        if path == edit.directory:
             return None, path
         if path not in self._directories:
             db, stored_path = self._db, path
             row_id = scalar(db, "SELECT max(id) FROM directories WHERE path = ?", (path_in_dest(path, ""),))
             if not row_id:
-                stored_path = self._free_directory(path, plan.item.assets)
+                stored_path = self._free_directory(path, edit.item.assets)
                 row_id = scalar(db, _ADD("directories", "path"), (path_in_dest(stored_path, ""),))
             self._directories[path] = row_id, stored_path
         return self._directories[path]
@@ -507,7 +507,7 @@ def known_actions(
 ) -> Mapping[ItemId, Mapping[str, Action]]:
     """Return what a new run (with `--clip area`) would do with the known assets of `items`, by key."""
     rows = _known_items(db, [item.id for item in items])
-    run = PlanningRun(0, text_digest(area) if area else None)
+    run = CurrentRun(0, text_digest(area) if area else None)
     known = _known_assets(db, {row.id: row.directory_of(item) for item, row in rows.items()})
     actions: defaultdict[ItemId, dict[str, Action]] = defaultdict(dict)
     for item in [item for item in items if item.id in rows]:
