@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from stacpull import entry_points
-from stacpull.arguments import instance, integer, read_byte_count, read_ids, read_texts
+from stacpull.arguments import choice, instance, integer, read_byte_count, read_ids, read_texts
 from stacpull.config.options import Options
 from stacpull.config.toml import Setting
 from stacpull.dest_address import DestAddress, output_path, parse_dest
@@ -22,6 +22,7 @@ from stacpull.errors import (
 )
 from stacpull.events import Listener, Stage
 from stacpull.filters.item_checks import IdsCheck
+from stacpull.filters.labels import NOMENCLATURES
 from stacpull.threads import StoppableThread
 from stacpull_export.formats import GROUP, ExportReport, Format
 from stacpull_export.mirrored_items import open_contents
@@ -72,6 +73,8 @@ async def export(
     if form.needs_pyarrow:
         require_pyarrow(format)
     chosen = Setting(collections, "collections").read(read_texts)
+    if nomenclature is not None:
+        Setting(nomenclature, "nomenclature").read(choice(*NOMENCLATURES))
     samples = SampleOptions(chosen, _read_splits(splits), nomenclature, label_property)
     shards = {"shard_bytes": (shard_bytes, read_byte_count), "shard_samples": (shard_samples, integer(1))}
     given = {

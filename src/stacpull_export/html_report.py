@@ -75,6 +75,13 @@ async def report(
     """Write an HTML page about the mirror at `dest`: contents, sizes, runs, failures.
 
     The mirror is only read, and a run may be active. The page appears when it is complete.
+
+    Args:
+        dest: The mirror: a directory, or a bucket.
+        out: The file; None writes report.html into the working directory.
+        options: As for `status`.
+        on_event: Called with `Stage`.
+        stop: Set it to end gracefully, without a page.
     """
     path = output_path("report.html" if out is None else out)
     thread = StoppableThread(stop)

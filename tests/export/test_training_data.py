@@ -152,6 +152,7 @@ def test_notes_say_that_no_sample_has_a_label_and_that_there_is_none(mirrored: A
         ({"shard_samples": 0}, "shard_samples must be a whole number of 1 or more, not 0"),
         ({"shard_bytes": "x"}, "shard_bytes must be a number of bytes"),
         ({"collections": 5}, "collections must be text or a list of texts"),
+        ({"nomenclature": "ben43"}, "nomenclature must be one of clc43, ben19, not 'ben43'"),
         ({"splits": ["x"]}, "splits must be a dict of names and lists of ids, not list"),
         ({"splits": {"t": 5}}, r"splits\['t'\] must be text or a list of texts"),
         ({"splits": {"t": "@t.txt"}}, "only the command line reads files"),
