@@ -25,7 +25,8 @@ In Python, the argument to use is the one of the first option that the advice na
 """
 _ARGUMENTS = {
     "callback": "on_event", "progress": "on_event",
-    "destination": "dest", "directory": "dest", "url": "source",
+    "destination": "dest", "directory": "dest", "out": "dest", "output": "dest", "url": "source",
+    "shard_size": "shard_bytes",
 }  # fmt: skip
 """Arguments of similar libraries that are not options here, and what to use."""
 

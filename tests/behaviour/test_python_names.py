@@ -34,6 +34,8 @@ pytestmark = pytest.mark.behaviour
         (stacpull.sync.verify, "repare", "repair"),
         (stacpull.sync.mirror, "progress", "on_event"),
         (stacpull.sync.mirror, "destination", "dest"),
+        (stacpull.sync.mirror, "out", "dest"),
+        (stacpull.sync.export, "shard_size", "shard_bytes"),
         (stacpull.sync.mirror, "cql2", "Selection(filter=...)"),
         (stacpull.Options, "threads", "concurrency"),
         (stacpull.Options, "max_items", "Selection(max_items=...)"),
