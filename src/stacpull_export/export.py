@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from stacpull import entry_points
-from stacpull.arguments import choice, instance, integer, read_byte_count, read_ids, read_texts
+from stacpull.arguments import ReadArgument, choice, instance, integer, read_byte_count, read_ids, read_texts
 from stacpull.config.options import Options
 from stacpull.config.toml import Setting
 from stacpull.dest_address import DestAddress, output_path, parse_dest
@@ -73,15 +74,12 @@ async def export(
     if form.needs_pyarrow:
         require_pyarrow(format)
     chosen = Setting(collections, "collections").read(read_texts)
-    if nomenclature is not None:
-        Setting(nomenclature, "nomenclature").read(choice(*NOMENCLATURES))
-    samples = SampleOptions(chosen, _read_splits(splits), nomenclature, label_property)
-    shards = {"shard_bytes": (shard_bytes, read_byte_count), "shard_samples": (shard_samples, integer(1))}
-    given = {
-        name: Setting(value, name).read(reader)
-        for name, (value, reader) in shards.items()
-        if value is not None
-    }
+    given = _read_given(
+        nomenclature=(nomenclature, choice(*NOMENCLATURES)),
+        shard_bytes=(shard_bytes, read_byte_count),
+        shard_samples=(shard_samples, integer(1)),
+    )
+    samples = SampleOptions(chosen, _read_splits(splits), given.pop("nomenclature", None), label_property)
     if given and format != "webdataset":
         raise UsageError("--shard-size and --shard-samples are for the format webdataset.")
     thread = StoppableThread(stop)
@@ -91,6 +89,11 @@ async def export(
         return _export(address, path, format, form, samples, given, on_event, thread.is_stopped)
 
     return await thread.run(write)
+
+
+def _read_given(**arguments: tuple[object, ReadArgument]) -> dict[str, Any]:
+    """Return the arguments that are not None, as their readers read them."""
+    return {n: Setting(value, n).read(read) for n, (value, read) in arguments.items() if value is not None}
 
 
 def _read_splits(splits: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
