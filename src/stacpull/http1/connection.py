@@ -20,7 +20,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from stacpull.models import Failure
 from stacpull.net.bodies import Pace
 from stacpull.net.connection_errors import BadResponse, closed
-from stacpull.net.fields import HEAD_LIMIT, HeaderFields, joined_fields
+from stacpull.net.fields import HEAD_LIMIT, HeaderFields, add_field
 from stacpull.net.status import NOT_MODIFIED, OK, REDIRECTS
 from stacpull.net.transport import Response, TransferError
 
@@ -63,7 +63,7 @@ class ResponseParser:
         self._is_framed = self._keeps_alive = False
         self._remaining = 0  # bytes of a long body, which bypasses the parser
         self._overhead = 0  # bytes since the last one of the body
-        self._raw: list[bytes] = []  # names and values in turn
+        self._head: dict[bytes, bytes] = {}  # fields until the head is complete, then trailers
 
     @property
     def is_ended(self) -> bool:
@@ -152,35 +152,35 @@ class ResponseParser:
             self._bad(BadResponse.OVERLONG)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._raw += (name, value)  # this must be fast: a response has about ten fields
+        add_field(self._head, name, value)
 
     def on_headers_complete(self) -> None:
         parser: Any = self._parser  # the parser calls this method
-        raw = self._raw
-        status, text = parser.get_status_code(), b"".join(raw)
+        status, fields = parser.get_status_code(), self._head
+        self._head = {}
+        text = b"".join([*fields, *fields.values()])
         if len(text) > HEAD_LIMIT:
             self._bad(BadResponse.ENDLESS_FIELDS)
             return
-        self.fields = joined_fields(raw)
-        has_space = b"content-length" not in self.fields and any(name.endswith(b" ") for name in self.fields)
+        has_space = b"content-length" not in fields and any(name.endswith(b" ") for name in fields)
         if status < _LOWEST_STATUS or b"\0" in text or has_space:  # the parser obeys `Content-Length : 5`
             self._bad(BadResponse.MALFORMED)
             return
         if status < _LOWEST_FINAL_STATUS:
-            self._raw = []  # interim (RFC 9110, 15.2): ignored, and there may be any number of them
-            return
+            return  # interim (RFC 9110, 15.2): ignored, and there may be any number of them
+        self.fields = fields
         self.status = status
         self._keeps_alive = parser.should_keep_alive()
         self._phase = _RECEIVING
         if status in _WITHOUT_BODY:
             self._phase = _WHOLE
-        elif b"content-length" in self.fields:
+        elif b"content-length" in fields:
             self._is_framed = True
-            length = int(self.fields[b"content-length"])
+            length = int(fields[b"content-length"])
             self.is_short = length <= MAX_BODY_IN_MEMORY
             self._remaining = 0 if length <= _MAX_PARSED else length
         else:
-            self._is_framed = self.fields.get(b"transfer-encoding", b"").lower().rstrip().endswith(b"chunked")
+            self._is_framed = fields.get(b"transfer-encoding", b"").lower().rstrip().endswith(b"chunked")
 
     def on_body(self, data: bytes) -> None:
         if self._phase is _RECEIVING:

@@ -27,7 +27,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError
 from stacpull.net.bodies import Pace
 from stacpull.net.connection_errors import BadResponse, closed, network_failure, no_connection
-from stacpull.net.fields import HEAD_LIMIT, HeaderFields, joined_fields
+from stacpull.net.fields import HEAD_LIMIT, HeaderFields, add_field
 from stacpull.net.transport import KEEP_ALIVE, USER_AGENT, HttpSettings, Request, Response, TransferError
 from stacpull.proxies import Proxy, proxy_of
 from stacpull.urls import wire_url
@@ -115,8 +115,10 @@ class _AiohttpResponse:
         self._settings = settings
         self.url = request.url
         self.status = response.status
-        raw = [part for field in response.raw_headers for part in field]
-        self.headers: Mapping[str, str] = HeaderFields(joined_fields(raw))
+        fields: dict[bytes, bytes] = {}
+        for name, value in response.raw_headers:
+            add_field(fields, name, value)
+        self.headers: Mapping[str, str] = HeaderFields(fields)
 
     async def close(self) -> None:
         # The end of the body has already returned the connection to the pool. Otherwise this closes it.

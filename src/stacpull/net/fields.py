@@ -56,15 +56,15 @@ def _key(name: str) -> bytes:  # only names used in this program are looked up
     return name.lower().encode("utf-8", "surrogateescape")
 
 
-def joined_fields(raw: list[bytes]) -> dict[bytes, bytes]:
-    """Join names and values in turn (RFC 9110, 5.3); equal values count once, as some proxies repeat them."""
-    fields = dict(zip(map(bytes.lower, raw[::2]), raw[1::2], strict=True))
-    if 2 * len(fields) == len(raw):
-        return fields
-    values_of: dict[bytes, dict[bytes, None]] = {}
-    for name, value in zip(raw[::2], map(bytes.strip, raw[1::2]), strict=True):
-        values_of.setdefault(name.lower(), {})[value] = None
-    return {name: b", ".join(values) for name, values in values_of.items()}
+def add_field(fields: dict[bytes, bytes], name: bytes, value: bytes) -> None:
+    """Add a field of a response by its name in lower case; repeated ones are joined (RFC 9110, 5.3)."""
+    name = name.lower()
+    if name in fields:
+        before, value = fields[name].strip(), value.strip()
+        if value == before or len(before) > HEAD_LIMIT:  # some proxies repeat fields; or it is refused later
+            return
+        value = b"%b, %b" % (before, value)
+    fields[name] = value
 
 
 class ContentRange(NamedTuple):
