@@ -191,6 +191,7 @@ def test_hrefs_that_expire_while_they_wait_in_the_queue_are_read_again(stage: St
         ('[[fault]]\nserver = "s3"\nwhat = "status"\ncode = 403\n', 12),
         ('[[fault]]\nserver = "s3"\nwhat = "login-page"\n', 12),
         (NO_SEARCH + status(403, 'server = "api"', kind="item"), 60),
+        ('[[fault]]\nserver = "api"\nfrom = 25\nwhat = "status"\ncode = 401\n', 12),  # the login expires
     ],
 )
 def test_fifty_refusals_in_a_row_exit_with_3_and_record_no_failure(stage, faults, items):

@@ -333,6 +333,9 @@ class AssetTask(Generic[JobT, ResultT]):
             new_failure = error.failure
             if new_failure.retryable or new_failure.kind in {FailureKind.DOWN, FailureKind.GONE}:
                 raise
+            if new_failure.kind is FailureKind.REFUSED:  # a login may have expired: count the next refusal
+                self._read_at = self._pool.retries.clock.monotonic()
+                return True
             message = f"{refusal.message} Its item could not be read again: {new_failure.message}"
             raise TransferError(replace(refusal, message=message)) from error
         if self._job.href == href_before:
