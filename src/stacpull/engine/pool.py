@@ -200,16 +200,12 @@ class Pool(Generic[JobT, ResultT]):
         if self._has_too_many_failures():
             self._stop_run()
             self._report_held_back()
-        elif failure.kind in MAY_BE_OF_HOST:
-            self._hold_back(job, failure, attempts)
+        if failure.kind not in MAY_BE_OF_HOST or self._has_too_many_failures():
+            self.sink.fail(job, failure, attempts)
             return
-        self.sink.fail(job, failure, attempts)
-
-    def _hold_back(self, job: JobT, failure: Failure, attempts: int) -> None:
-        host = failure.host
-        if host not in self._held_back and len(self._held_back) >= MAX_HOSTS:
+        if failure.host not in self._held_back and len(self._held_back) >= MAX_HOSTS:
             self._report_held_back()
-        held_back = self._held_back.setdefault(host, deque())
+        held_back = self._held_back.setdefault(failure.host, deque())
         held_back.append((job, failure, attempts))
         if len(held_back) > self._max_held_back:  # the host is not abandoned: a request succeeded in between
             self.sink.fail(*held_back.popleft())
