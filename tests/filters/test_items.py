@@ -68,8 +68,6 @@ def test_a_filter_is_compiled_unless_its_option_is_off() -> None:
         (f"bigearthnet_v1_labels_{PATCH}", ("other", f"bigearthnet_v1_labels_{PATCH}"), True),
         ("bigearthnet_v1_labels_S2A_MSIL2A_20170613T101031_10_45", (PATCH,), False),
         ("patch_5_45", ("_45",), False),
-        ("patch_5_45", ("45", "99"), False),
-        ("45", ("45",), True),
         ("2025/04/02/S2A", ("S2A",), True),
         ("a", ("A",), False),
         (7, ("7",), False),

@@ -67,7 +67,6 @@ class ItemCheck:
 class IdsCheck(ItemCheck):
     """`--ids`: whole ids, or endings of ids after a separator: `5_45` is not an ending of `..._15_45`.
 
-    Digits alone are no ending: the row numbers that pandas writes into a table would select other items.
     Split lists have patch names (`S2A_MSIL2A_..._0_45`), the service `bigearthnet_v1_labels_S2A_...`. An item
     takes one look-up per distinct length of the selected ids.
     """
@@ -77,8 +76,7 @@ class IdsCheck(ItemCheck):
     def __init__(self, ids: Sequence[str]) -> None:
         self._ids = tuple(dict.fromkeys(text.strip() for text in ids))
         self._wanted = frozenset(self._ids)
-        self._endings = frozenset(text for text in self._ids if not text.isdecimal())
-        self._lengths = sorted(set(map(len, self._endings)))
+        self._lengths = sorted({len(text) for text in self._wanted})
         self._found: set[str] = set()
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> str | None:
@@ -89,7 +87,7 @@ class IdsCheck(ItemCheck):
         for length in self._lengths:
             if length >= len(name):
                 break
-            if name[-length - 1] in "_-/.:" and name[-length:] in self._endings:
+            if name[-length - 1] in "_-/.:" and name[-length:] in self._wanted:
                 matches.add(name[-length:])
         self._found |= matches
         return None if matches else "ids"
