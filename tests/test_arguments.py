@@ -206,7 +206,12 @@ def test_a_ca_bundle_that_does_not_exist_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
-    [(b"\n \n", "the file is empty"), (b"# a list\n", "finds no id"), (b"\xff\xfe\0", "not UTF-8")],
+    [
+        (b"\n \n", "the file is empty"),
+        (b"# a list\n", "finds no id"),
+        (b",patch\n0,p_7\n", "row numbers"),
+        (b"\xff\xfe\0", "not UTF-8"),
+    ],
 )
 def test_a_file_without_ids_is_refused(tmp_path: Path, content: bytes, complaint: str) -> None:
     file = tmp_path / "ids"

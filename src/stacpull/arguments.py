@@ -485,7 +485,11 @@ def load_ids(raw: str) -> tuple[str, ...]:
     """Return one item id, or those in @FILE: the first column of a table, or its lines without `#`."""
     if not raw.startswith("@"):
         return (read_text(raw),)
-    lines = (line.strip() for line in load_content(raw).splitlines())
+    lines = [line.strip() for line in load_content(raw).splitlines()]
+    if re.match('(?:"")?[\t;,]', lines[0]):
+        raise ValueError(
+            f"cannot use {raw[1:]}: its first column has row numbers; in pandas, use index=False"
+        )
     cells = (re.split("[\t;,]", line)[0].strip(' "') for line in lines if not line.startswith("#"))
     if not (ids := tuple(dict.fromkeys(filter(None, cells)))):
         raise ValueError(f"finds no id in {raw[1:]}")

@@ -172,8 +172,7 @@ class WebFastPath:
         download = self.shared.start(job)
         if download is None:
             return False
-        gate = host.gate
-        gate.admit(FastAttempt(self, pool, job, download, Request(url), host, gate.now()))
+        host.gate.admit(FastAttempt(self, pool, job, download, Request(url), host, host.gate.now()))
         return True
 
     def close(self) -> None:
