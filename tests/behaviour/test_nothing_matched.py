@@ -57,3 +57,20 @@ def test_a_relation_that_no_item_has_is_named(tmp_path: Path) -> None:
     sync.plan(source, selection=selection, on_event=received.append)
     sync.mirror(source, tmp_path / "m", selection=selection, on_event=received.append)
     assert warnings(received) == ["No matched item has a link of --follow: derived_from."] * 2
+
+
+def test_an_asset_key_that_no_item_has_is_named(tmp_path: Path) -> None:
+    source, received = write_tree(tmp_path / "tree", 1, 2), list[object]()
+    selection = Selection(assets=["d*", "B4"])
+    sync.plan(source, selection=selection, on_event=received.append)
+    sync.mirror(source, tmp_path / "m", selection=selection, on_event=received.append)
+    assert warnings(received) == ["--asset B4: no item on the first page has such an asset."] * 2
+
+
+def test_an_asset_key_of_source_items_is_not_named(tmp_path: Path) -> None:
+    with run_in_thread(MlhubReplica(items=2, seed=1)) as hub:
+        received = list[object]()
+        selection = Selection(collections="bigearthnet_v1_labels", assets=["labels", "B02"], max_items=1)
+        options = Options(query={"key": hub.key})
+        assert sync.plan(hub.base_url, selection=selection, options=options, on_event=received.append).assets
+    assert warnings(received) == []

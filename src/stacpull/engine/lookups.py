@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from stacpull.caches import BoundedCache
@@ -85,13 +86,20 @@ async def checked_starts(
 async def page_warnings(
     source: Source, selection: Selection, layout: Layout, items: Sequence[Json], starts: Sequence[WalkStart]
 ) -> list[str]:
-    """Check `sortby` against the items of the first page, and what `checked_starts` checks of an API."""
+    """Check `sortby` and `assets` against the first page, and what `checked_starts` checks of an API."""
     warnings = list(layout.unknown_properties(items)) if source.api_root is None else []
     warnings += await _label_warnings(source, selection, items, starts) if source.api_root is None else []
     if (name := (selection.sortby or "").removeprefix("-")) and items:
         value = Reference(name).value
         if all(value(item, object_or_empty(item.get("properties"))) is None for item in items):
             warnings.append(f"--sortby {name}: no item on the first page has this property.")
+    relations = [*map(str.lower, selection.follow), *(["source"] if selection.source_links else [])]
+    may_be_elsewhere = selection.expand_prefix or any(source_links(it, None, relations) for it in items)
+    if not may_be_elsewhere and len({start.collection for start in starts}) == 1:
+        keys = {key for item in items for key in object_or_empty(item.get("assets"))}
+        unmatched = [glob for glob in selection.assets if not any(fnmatchcase(key, glob) for key in keys)]
+        if 0 < len(unmatched) < len(selection.assets):  # if all are, another warning names the keys
+            warnings.append(f"--asset {unmatched[0]}: no item on the first page has such an asset.")
     return warnings
 
 
