@@ -59,8 +59,7 @@ class Selection(Arguments):
         max_items (int, 100): Stop after this many matching items.
         sample (int, 100): Take a random sample of this many matching items, the same one in every run.
         seed (int): Random seed of the sample.
-        shard (str or (I, N), "1/4"): Process only shard I of N (split by item id), e.g. one per machine. In a
-            job array, use auto.
+        shard (str or (I, N), "1/4"): Process only shard I of N (split by item id); in a job array, use auto.
 
     Raises:
         UsageError: An argument cannot be read, which the message names; or two contradict each other. What is

@@ -66,15 +66,12 @@ class Options(Arguments):
     Attributes:
         layout (str, "{collection}/{item}/{key}{ext}"): Path of new assets in DEST.
         metadata ("item", "ndjson" or "none"): Write item documents as files, as NDJSON, or not at all.
-        checksum ("sha256", "crc64nvme", "none" or None): Checksum to record for every asset; crc64nvme is
-            faster for large files.
+        checksum ("sha256", "crc64nvme", "none" or None): Checksum to record for assets; crc64nvme is faster.
         missing ("fail", "known", "ok" or None): Exit with 1 for assets that are gone at the source (fail),
             only for newly gone ones (known), or for none (ok).
         revalidate (bool): Check every file with the server, even if its item has not changed.
-        items_parquet (bool or None): Keep an index of all items in DEST (items.parquet,
-            stac-geoparquet), in this run and later ones.
-        prune (None, "list" or "remove"): List the items in DEST that the source no longer has (list), or
-            also remove them (remove).
+        items_parquet (bool or None): Keep an index of all items in DEST (items.parquet), also in later runs.
+        prune (None, "list" or "remove"): List items in DEST that the source no longer has, or remove them.
         adopt (bool): Reuse existing files if size and checksum (or date) match.
         work (path, "ledger"): The directory for the ledger and unfinished files of a bucket DEST.
         dest_endpoint_url (str): The endpoint of a bucket DEST.
@@ -83,25 +80,21 @@ class Options(Arguments):
         break_lock (bool): Take over a bucket from a killed run. Make sure that no other run is active.
         concurrency (int or None for auto): Simultaneous transfers.
         per_host (int): Simultaneous requests per host.
-        dask (str or int, "scheduler.json"): Transfer on the workers of a Dask cluster: a scheduler's address
-            or file, or N workers here.
+        dask (str or int, "scheduler.json"): Transfer on the workers of this Dask scheduler, or on N here.
         retries (int): How often an asset or a document is tried again before it fails.
         stall_timeout (float in seconds): Abort an attempt after this many seconds without data.
         min_rate (float or str, "10K"): Abort an attempt that is slower than this during the stall timeout.
         limit_rate (float or str, "50M"): Fetch at most this many bytes per second, over all hosts.
         requests_per_second (float): Send each host at most this many requests per second.
-        stop_after (float or str): Stop after this time, as with Ctrl-C; the run can be resumed. For example
-            3h50m.
+        stop_after (float or str): Stop after this time (3h50m), as with Ctrl-C; the run can be resumed.
         max_failures (int or None): Stop when more assets than this have failed; the rest stays pending.
         page_size (int or None for auto): Items per page to request; auto asks for fewer after errors.
-        max_page_size (int or str, "64M"): Bytes of the largest page or JSON document to read, for services
-            that ignore the page size.
+        max_page_size (int or str, "64M"): Bytes of the largest page or JSON document to read.
         headers (dict of str): Send this header to SOURCE's host only; ${NAME} is an environment variable.
         ca_bundle (path): Trust the certificate authorities in this PEM file.
         allow_private_hosts (bool): Follow links and redirects to private and loopback addresses.
         allow_local (str or list, "/data"): With a SOURCE on disk: also copy assets from this directory.
-        log_file (path, "run.log"): Append a line per request to this file: time, method, status, bytes,
-            milliseconds, URL.
+        log_file (path, "run.log"): Append a line per request to this file: time, status, bytes, URL and more.
         dashboard (int or str, 8080): Serve a web page that shows the run; port 0 selects a free port.
         dashboard_token (str): Show the dashboard only to browsers that send this token, or the content of
             @FILE; required if HOST is not a loopback address.
