@@ -128,9 +128,11 @@ def load(path: Path, names: Iterable[str] = ()) -> Config:
         if entry.name in options:
             raise entry.wrong("this option is set twice")
         if entry.name not in known:
-            table = "; options do not belong in a table" if isinstance(entry.value, dict) else ""
-            hint, pair = nearest(entry.name, known) or table, BY_NAME.get(entry.name.removeprefix("no-"))
-            if pair is not None and pair.form == "pair":
+            pair = BY_NAME.get(entry.name.removeprefix("no-"))
+            hint = nearest(entry.name, known)
+            if isinstance(entry.value, dict):
+                hint = "; options do not belong in a table, except [credentials]"
+            elif pair is not None and pair.form == "pair":
                 hint = f"; write {pair.name} = false"
             raise entry.wrong(f"there is no such option{hint}")
         if entry.name != "credentials" or not isinstance(entry.value, dict):
