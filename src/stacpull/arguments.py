@@ -294,7 +294,7 @@ def above_zero(quantity: str) -> Callable[[object], float]:
     return number(f"a {quantity} above 0", math.nextafter(0, 1))
 
 
-read_seconds = above_zero("number of seconds")
+read_seconds = number("a number of seconds above 0, like 30 or 5m", math.nextafter(0, 1), convert=_seconds)
 read_rate = number("a number of at least 0 (0: no limit)", 0)
 read_duration = number("a time like 3h50m or 90m, or a number of seconds (0: no limit)", 0, convert=_seconds)
 read_byte_rate = number("a number of bytes per second, like 500K or 2M", 0, convert=_bytes)

@@ -77,7 +77,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "per-host": ("4", "4", 4),
     "dask": ("tcp://host:8786", '"tcp://host:8786"', "tcp://host:8786"),
     "retries": ("0", "0", 0),
-    "stall-timeout": ("2.5", "2.5", 2.5),
+    "stall-timeout": ("1m2.5s", '"1m2.5s"', 62.5),
     "min-rate": ("2K", '"2K"', 2000.0),
     "limit-rate": ("50M", '"50M"', 50e6),
     "requests-per-second": ("2.5", "2.5", 2.5),
