@@ -184,7 +184,7 @@ def test_the_summary_includes_remarks(changes: dict[str, Any], line: str) -> Non
         ({"walk_ended": True}, "  source http://s, read completely"),
         ({"walk_ended": True, "state": "complete", "reason": "It ends."}, "  source http://s, read in part"),
         ({"state": "interrupted"}, "to resume:   stacpull resume out"),
-        ({"rate": 2_000_000.0}, "829.0 kB of files (2.0 MB/s received in the last run)"),
+        ({"rate": 2_000_000.0}, "829.0 kB of files (2.0 MB/s in the latest run)"),
         (
             {"last_errors": (FailureRecord("c", "i", "k", "server", "HTTP 500", 500, 1, 0.0),)},
             "  failed c/i k: server: HTTP 500 (1 attempt, last 1970-01-01T00:00:00Z)",

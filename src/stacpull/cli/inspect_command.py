@@ -227,7 +227,7 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     yield f"  items  {report.items_seen:,} read, {report.items_matched:,} matched, {complete}"
     done = f"{report.assets_done:,} of {report.assets_planned:,} done"
     yield f"  files  {', '.join([done, *not_done(report)])}"
-    speed = f" ({size(report.rate)}/s received in the last run)" if report.rate and report.bytes_done else ""
+    speed = f" ({size(report.rate)}/s in the latest run)" if report.rate and report.bytes_done else ""
     yield f"  bytes  {size(report.bytes_done)} of files{speed}"
     for record in report.last_errors:
         if record.kind != FailureKind.GONE:  # missing assets are counted above, and may be many
