@@ -173,7 +173,7 @@ async def _in_thread(work: Callable[[], T]) -> T:
     except Exception as error:
         raise CredentialsError(
             f"AWS credentials cannot be obtained ({str(error).rstrip('.')}); "
-            "check the profile, or sign in again. Public files can be read without: --no-sign-request."
+            "check the profile, or sign in again. A public SOURCE can be read without: --no-sign-request."
         ) from error
 
 
