@@ -39,8 +39,8 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
     if url is None:
         order = " In `stacpull mirror`, it comes after SOURCE."
         path = _path("DEST", dest, "the directory of the mirror", order)
-        for name in ("work", "dest_endpoint_url", "dest_profile", "dest_region"):
-            if getattr(options, name) is not None:
+        for name in ("work", "dest_endpoint_url", "dest_profile", "dest_region", "break_lock"):
+            if getattr(options, name) not in {None, False}:
                 flag = f"--{name.replace('_', '-')}"
                 raise UsageError(f"{flag} is for {_BUCKET}. {path} is a directory: leave {flag} out.")
         if bucket := _recorded_bucket(path):
@@ -131,6 +131,8 @@ def _path(what: str, path: object, use: str, more: str = "") -> Path:
         problem = "-, which is a standard stream" if text.strip() else "empty"
         raise UsageError(f"{what} is {problem}: use {use}.")
     shown = public_url(text)[:200]
+    if re.match(r"\$\{?\w", text):  # in a config file, it would become a directory of this name
+        raise UsageError(f"{what} is {shown}: write the value of the variable, or ./{shown} for this name.")
     if _URL.match(text) or (more and _HOST.match(text)):
         raise UsageError(f"{what} is a URL ({shown}): use {use}.{more}")
     try:
