@@ -70,9 +70,6 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
         name = path.rpartition("/")[2]
         return unquote(name) if "%" in name else name
 
-    def is_prefix(self, url: str) -> bool:
-        return self.is_object_store and (url.endswith("/") or "/" not in url.partition("://")[2])
-
     def transport(self, setup: TransportSetup) -> Transport | None:
         implementation, function = self._implementation(), self.maker.partition(":")[2] or "transport"
         transport: Transport | None = implementation and getattr(implementation, function)(setup)

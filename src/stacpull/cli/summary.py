@@ -101,10 +101,8 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
     added = max(0, report.assets_done - report.assets_skipped - report.assets_revalidated)
     present = report.assets_skipped + report.assets_revalidated
     yield f"  added    {quantity(added, 'file')}{'' if present else f', {size(report.bytes_done)}'}"
-    yield (
-        f"  fetched  {size(report.bytes_fetched)} of files and documents in {duration(report.seconds)} "
-        f"({rate(report.bytes_fetched, report.seconds)})"
-    )
+    fetched = f"{size(report.bytes_fetched)} of files and documents in {duration(report.seconds)}"
+    yield f"  fetched  {fetched} ({rate(report.bytes_fetched, report.seconds)})"
     retries = f", {quantity(report.retries, 'retry', 'retries')}" if report.retries else ""
     yield f"  requests {report.requests:,}{retries}"
     if present:

@@ -179,7 +179,8 @@ def asset_kind(href: str, media_type: str | None) -> AssetKind:
         return kind
     rules = rules_of(href)
     if rules.is_object_store:
-        return AssetKind.PREFIX if rules.is_prefix(href) else AssetKind.FILE
+        is_prefix = href.endswith("/") or "/" not in href.partition("://")[2]
+        return AssetKind.PREFIX if is_prefix else AssetKind.FILE
     if "{" in href and _TILE.search(href) is not None:
         return AssetKind.WEB_PAGE
     if "?" in href:
