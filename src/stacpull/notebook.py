@@ -15,20 +15,17 @@ with warnings.catch_warnings():
 def progress_bar() -> Listener:
     """Return a listener that shows a progress bar: a widget in Jupyter, a line of text in a terminal.
 
-    Pass it as `on_event`:
-
         await stacpull.mirror(source, "rice", on_event=stacpull.progress_bar())
 
     Returns:
-        A function for the events of one run or check. It also prints the run's warnings.
+        A function for the events of one run, check or export. It also prints warnings.
     """
     bar = tqdm(iterable=None, unit=" files", desc="starting")
 
     def show(event: Event) -> None:
         if isinstance(event, Progress):
             bar.total, bar.n = event.assets_planned, event.assets_done + event.assets_failed
-            listing = "listing and fetching" if event.assets_planned else "listing"
-            bar.desc = "fetching" if event.walk_ended else listing
+            bar.desc = "fetching" if event.walk_ended else "listing and fetching"
             bar.set_postfix_str(
                 f"{event.items_matched} items, {event.bytes_done / 1e6:,.1f} MB, {event.assets_failed} failed"
             )
@@ -36,6 +33,8 @@ def progress_bar() -> Listener:
             bar.total, bar.n = event.files_expected, event.files
             bar.set_description_str("checking")
         elif isinstance(event, Stage):
+            if event.total is not None and not bar.postfix:  # an export; a run has its files
+                bar.total, bar.n = event.total, event.done
             bar.set_description_str(event.name)
         elif isinstance(event, Notice) and event.level == "warning":
             bar.write(event.text)

@@ -131,8 +131,9 @@ def test_an_invalid_source_is_a_usage_error(tmp_path: Path, source: object) -> N
 def test_a_progress_bar_shows_a_run_and_a_check(tree: str, tmp_path: Path, capsys) -> None:
     sync.mirror(f"{tree}/catalog.json", tmp_path / "m", options=OPEN, on_event=stacpull.progress_bar())
     sync.verify(tmp_path / "m", on_event=stacpull.progress_bar())
+    sync.export(tmp_path / "m", tmp_path / "m.csv", "csv", on_event=stacpull.progress_bar())
     shown = capsys.readouterr().err
-    assert all(text in shown for text in ("opening ", "complete: 100%", "checking: 100%"))
+    assert all(text in shown for text in ("opening ", "complete: 100%", "checking: 100%", "| 4/4 "))
 
 
 def test_a_notebook_runs_a_mirror(tree: str, tmp_path: Path) -> None:
