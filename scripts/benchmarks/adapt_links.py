@@ -106,8 +106,8 @@ class Simulation:
         while self._events and self._events[0][0] <= until:
             self.now, _, process = heapq.heappop(self._events)
             self._go_on(process)
-            if self.gate.limit != limit:
-                limit = self.gate.limit
+            if self.gate.window.limit != limit:
+                limit = self.gate.window.limit
                 self._request_next()
         return self
 
@@ -163,8 +163,8 @@ class Simulation:
         host = self.host
         if self._is_too_much():
             yield self.now + host.rtt / 2
-            self.gate.note_throttling(_BUSY)
-            self.gate.limit = self._limit or self.gate.limit
+            self.gate.note_throttling(_BUSY, "asset")
+            self.gate.window.limit = self._limit or self.gate.window.limit
             return
         if host.failing and self.chance.random() < host.failing:
             yield self.now + host.rtt / 2
@@ -301,12 +301,12 @@ def main() -> bool:
         auto = Simulation(row.host).run(END)
         smallest, soon, steady = compare(auto, 5, 10, END)
         is_missed |= soon < row.soon or steady < row.steady
-        print(f"| {row.name} | {smallest} | {soon:.0%} | {steady:.0%} | {auto.gate.limit} |")
+        print(f"| {row.name} | {smallest} | {soon:.0%} | {steady:.0%} | {auto.gate.window.limit} |")
     for name, before, after in CHANGES:
         auto = Simulation(before, change=(20.0, after)).run(50)
         smallest, soon, steady = compare(auto, 30, 35, 50)
         is_missed |= min(soon, steady) < 0.9
-        print(f"| {name} | {smallest} | {soon:.0%} | {steady:.0%} | {auto.gate.limit} |")
+        print(f"| {name} | {smallest} | {soon:.0%} | {steady:.0%} | {auto.gate.window.limit} |")
     return is_missed
 
 

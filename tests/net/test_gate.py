@@ -33,7 +33,7 @@ class Bench:
         self.clock.run(main)
 
     async def hold(self, name: str, seconds: float) -> None:
-        await self.gate.acquire()
+        await self.gate.acquire("asset")
         try:
             self.log.append((name, self.clock.now))
             await asyncio.sleep(seconds)
@@ -44,8 +44,8 @@ class Bench:
 @pytest.mark.parametrize("rate", [0.0, 1.0])
 async def test_a_permit_of_a_task_that_is_cancelled_as_it_gets_it_is_released(rate: float) -> None:
     gate = Gate("h", GateSettings(VirtualClock(), 1, request_rate=rate))
-    await gate.acquire()
-    waiting = asyncio.create_task(gate.acquire())
+    await gate.acquire("asset")
+    waiting = asyncio.create_task(gate.acquire("asset"))
     await asyncio.sleep(0)
     gate.release()
     if rate:
@@ -75,7 +75,7 @@ def test_no_permit_is_lost_or_granted_twice(data: st.DataObject) -> None:
 
     async def one(start: int, seconds: int, cancel: int | None, throttle: int) -> None:
         if throttle == 1:
-            bench.gate.note_throttling(busy(3))
+            bench.gate.note_throttling(busy(3), "asset")
         try:
             async with asyncio.timeout(cancel):
                 await worker(start, seconds)
@@ -88,7 +88,7 @@ def test_no_permit_is_lost_or_granted_twice(data: st.DataObject) -> None:
 
     bench.run(main())
     assert (bench.gate.in_use, bench.gate.progress().queued) == (0, 0)
-    assert bench.gate.limit >= 1
+    assert bench.gate.window.limit >= 1
 
 
 def test_throttling_closes_the_gate_and_halves_the_limit_once() -> None:
@@ -97,15 +97,15 @@ def test_throttling_closes_the_gate_and_halves_the_limit_once() -> None:
     async def main() -> None:
         async with asyncio.TaskGroup() as group:
             for _ in range(16):
-                await bench.gate.acquire()
+                await bench.gate.acquire("asset")
             for asked in (20, None, 60, *[5] * 13):  # all were in flight, all are throttled
-                bench.gate.note_throttling(busy(asked))
+                bench.gate.note_throttling(busy(asked), "asset")
                 bench.gate.release()
             for number in range(10):
                 group.create_task(bench.hold(str(number), 1))
 
     bench.run(main())
-    assert bench.gate.limit == 8
+    assert bench.gate.window.limit == 8
     assert [when for _, when in bench.log] == [60] * 8 + [61] * 2
 
 
@@ -113,12 +113,12 @@ def test_without_retry_after_the_pause_doubles_until_a_success() -> None:
     bench = Bench()
     pauses = []
     for _ in range(8):
-        bench.gate.note_throttling(busy(None))
+        bench.gate.note_throttling(busy(None), "asset")
         pauses.append(bench.gate.closed_for())
         bench.clock.now += pauses[-1]
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
     bench.gate.note_response(bench.clock.now)
-    bench.gate.note_throttling(busy(None))
+    bench.gate.note_throttling(busy(None), "asset")
     assert bench.gate.closed_for() == 1
 
 
@@ -128,7 +128,7 @@ def served(bench: Bench, seconds: int, *, workers: int = 100, takes: float = 0.1
 
     async def worker() -> None:
         while True:
-            await bench.gate.acquire()
+            await bench.gate.acquire("asset")
             sent_at = bench.gate.now()
             await asyncio.sleep(takes)
             bench.gate.note_response(sent_at)
@@ -138,7 +138,7 @@ def served(bench: Bench, seconds: int, *, workers: int = 100, takes: float = 0.1
         crew = [asyncio.get_running_loop().create_task(worker()) for _ in range(workers)]
         for _ in range(seconds):
             await asyncio.sleep(1)
-            limits.append(bench.gate.limit)
+            limits.append(bench.gate.window.limit)
         for one in crew:
             one.cancel()
         await asyncio.gather(*crew, return_exceptions=True)
@@ -154,15 +154,15 @@ def test_a_user_limit_is_not_adapted() -> None:
 
 def test_throttling_halves_a_user_limit_which_recovers_below_what_was_refused() -> None:
     bench = Bench(maximum=8, is_fixed=True)
-    bench.gate.note_throttling(busy(0))
-    assert bench.gate.limit == 4
+    bench.gate.note_throttling(busy(0), "asset")
+    assert bench.gate.window.limit == 4
     assert served(bench, 8)[-1] == 7
 
 
 def test_counts_during_a_pause_are_discarded() -> None:
     """It continues from half the limit, and never mistakes a pause for slowness."""
     bench = Bench()
-    bench.gate.note_throttling(busy(30))
+    bench.gate.note_throttling(busy(30), "asset")
     limits = served(bench, 40)
     assert min(limits) == 8
     assert max(limits) < 16
@@ -171,23 +171,23 @@ def test_counts_during_a_pause_are_discarded() -> None:
 def test_a_host_that_refuses_fifty_assets_in_a_row_is_abandoned() -> None:
     bench = Bench(maximum=1)
     for _ in range(2):
-        assert all(bench.gate.note_refusal(REFUSED) == REFUSED for _ in range(MAX_REFUSALS - 1))
+        assert all(bench.gate.note_refusal(REFUSED, "asset") == REFUSED for _ in range(MAX_REFUSALS - 1))
         bench.gate.reset_refusals()
     for _ in range(MAX_REFUSALS - 1):
-        bench.gate.note_refusal(REFUSED)
+        bench.gate.note_refusal(REFUSED, "asset")
 
     async def main() -> None:
-        await bench.gate.acquire()
+        await bench.gate.acquire("asset")
         waiting = asyncio.create_task(bench.hold("late", 1))
         await asyncio.sleep(1)
-        down = bench.gate.note_refusal(REFUSED)
+        down = bench.gate.note_refusal(REFUSED, "asset")
         assert (down.kind, down.status, down.retryable) == (FailureKind.DOWN, 403, False)
         assert "h refused 50 requests in a row (403): check the credentials" in down.message
         for late in (waiting, bench.hold("later", 1)):
             with pytest.raises(TransferError) as caught:
                 await late
             assert caught.value.failure == down
-        assert bench.gate.note_refusal(REFUSED) == down  # sent before
+        assert bench.gate.note_refusal(REFUSED, "asset") == down  # sent before
         bench.gate.note_response(0.0)  # to a document
         assert (bench.gate.closed_for(), bench.gate.progress().wait) == (60, 0)  # nothing waits
         await asyncio.sleep(61)  # a try per minute
@@ -204,7 +204,7 @@ def test_a_host_that_asks_to_wait_for_longer_than_a_run_does_is_abandoned(purpos
     bench = Bench(maximum=1)
 
     async def main() -> None:
-        await bench.gate.acquire()
+        await bench.gate.acquire("asset")
         waiting = asyncio.create_task(bench.hold("late", 1))
         await asyncio.sleep(1)
         answer = bench.gate.note_throttling(busy(1000), purpose)
@@ -214,13 +214,13 @@ def test_a_host_that_asks_to_wait_for_longer_than_a_run_does_is_abandoned(purpos
         assert answer == (busy(1000) if purpose == "document" else caught.value.failure)
         bench.gate.note_response(0.0)  # to a request that was sent before
         with pytest.raises(TransferError, match="asks to wait for 17 minutes"):
-            await bench.gate.acquire()
+            await bench.gate.acquire("asset")
         bench.gate.note_throttling(busy(901), purpose)
         bench.gate.release()
         assert (bench.gate.closed_for(), bench.gate.is_needed) == (1000, True)
         await asyncio.sleep(1001)
         await bench.hold("then", 1)
-        bench.gate.note_throttling(busy(5))  # a host that was abandoned before, and is not any more
+        bench.gate.note_throttling(busy(5), "asset")  # a host that was abandoned before, and is not any more
         await bench.hold("later", 1)
 
     bench.run(main())
@@ -246,7 +246,7 @@ async def test_a_long_wait_for_a_host_is_reported_once(answers, reported_after):
         if isinstance(answer, str):
             gate.note_response(clock.monotonic())
         else:
-            gate.note_throttling(busy(answer))
+            gate.note_throttling(busy(answer), "asset")
             await clock.sleep(gate.closed_for())
     assert [when for when, _ in reports] == ([] if reported_after is None else [reported_after])
     assert all(text.startswith("h throttles: ") for _, text in reports)
@@ -274,13 +274,13 @@ def test_queued_turns_are_served_in_order_and_wait_for_a_closed_gate() -> None:
     first, second = RecordedRequest(), RecordedRequest()
 
     async def work() -> None:
-        await bench.gate.acquire()
+        await bench.gate.acquire("asset")
         bench.gate.admit(first)
         bench.gate.admit(second)
         assert (first.outcomes, second.outcomes, bench.gate.progress().queued) == ([], [], 2)
         bench.gate.release()
         assert (first.outcomes, second.outcomes, bench.gate.in_use) == (["permit"], [], 1)
-        bench.gate.note_throttling(busy(5.0))
+        bench.gate.note_throttling(busy(5.0), "asset")
         bench.gate.release()
         await bench.clock.sleep(4.9)
         assert second.outcomes == []
@@ -293,14 +293,14 @@ def test_queued_turns_are_served_in_order_and_wait_for_a_closed_gate() -> None:
 async def test_a_redirected_request_keeps_its_permit_while_the_gate_is_open() -> None:
     bench, request = Bench(maximum=2), RecordedRequest()
     gate = bench.gate
-    await gate.acquire()
-    await gate.acquire()
+    await gate.acquire("asset")
+    await gate.acquire("asset")
     gate.admit(request)
     assert gate.finish_request(0.0, 0, continues=True)
     assert (request.outcomes, gate.in_use) == ([], 2)
     assert not gate.finish_request(0.0, 0)
     assert (request.outcomes, gate.in_use) == (["permit"], 2)
-    gate.note_throttling(busy(5.0))
+    gate.note_throttling(busy(5.0), "asset")
     assert not gate.finish_request(0.0, 0, continues=True)
     assert gate.in_use == 1
 
@@ -332,7 +332,7 @@ def test_some_unanswered_requests(requests, is_throttled, limit):
             bench.gate.note_response(-40.0)
             continue
         found.append(bench.gate.note_no_answer(sent_at, _RESET).kind is FailureKind.THROTTLED)
-    assert (found, bench.gate.limit) == (is_throttled, limit)
+    assert (found, bench.gate.window.limit) == (is_throttled, limit)
 
 
 def test_a_silent_host_pauses_longer_each_time_and_is_abandoned() -> None:
@@ -352,7 +352,7 @@ def test_a_silent_host_pauses_longer_each_time_and_is_abandoned() -> None:
             waits.append(gate.progress().wait)
             if len(pauses) == 7:
                 gate.admit(request)
-                gate.in_use = gate.limit  # others hold all permits, so that the request waits
+                gate.in_use = gate.window.limit  # others hold all permits, so that the request waits
             clock.now += pauses[-1]
         assert pauses == waits == [1, 2, 4, 8, 16, 32, 57]
         assert (gate.closed_for(), gate.progress().wait) == (60, 0)
@@ -361,10 +361,10 @@ def test_a_silent_host_pauses_longer_each_time_and_is_abandoned() -> None:
         gate.admit(request)
         assert request.outcomes == ["DOWN", "DOWN"]
         with pytest.raises(TransferError, match="has not answered"):
-            await gate.acquire()
+            await gate.acquire("asset")
         gate.in_use = 0
         gate.note_response(clock.now)
-        assert not gate._abandoned_for
+        assert gate.progress().wait == 60  # it is only closed
         assert [text[:36] for text in bench.reported] == [
             "h does not answer: retrying for 120 ",
             "h has not answered for 120 s. reset ",
@@ -380,10 +380,9 @@ def test_a_silent_host_pauses_longer_each_time_and_is_abandoned() -> None:
 async def test_requests_keep_to_the_rates(byte_rate: float, request_rate: float, seconds: float) -> None:
     """Ten requests of 1000 bytes. Requests and bytes wait for those before them."""
     clock = VirtualClock()
-    rate = Rate(clock, byte_rate, saved_seconds=0.25)
+    rate = Rate(clock, byte_rate)
     gate = Gate("h", GateSettings(clock, 64, request_rate=request_rate))
     for _ in range(10):
-        await gate.acquire()
-        if rate.limit:
-            await rate.spend(1000)
+        await gate.acquire("asset")
+        await rate.spend(1000)
     assert clock.now == pytest.approx(seconds, abs=0.3)

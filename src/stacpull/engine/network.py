@@ -145,7 +145,7 @@ async def open_network(
         secrets=secrets,
         counters=counters,
         source=address.url,
-        byte_rate=Rate(clock, options.limit_rate, saved_seconds=0.25),
+        byte_rate=Rate(clock, options.limit_rate),
         login_transport=(lambda _: None) if logins is None else logins.transport_for,
         make_transport=lambda name: SCHEMES[name].transport(setup) if name in SCHEMES else None,
         log=log,
