@@ -361,7 +361,7 @@ class LoginTransport:
 
     def strip(self, url: str) -> str:
         """Return `url`, the target of a redirect, without credentials that are added to URLs."""
-        return self._credentials.strip(url)
+        return self._credentials.secrets.masked_url(url)
 
     async def close(self) -> None:
         """The owner of the transport underneath closes it."""

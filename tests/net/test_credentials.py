@@ -143,4 +143,4 @@ def test_header_fields_replace_those_of_the_request() -> None:
     ],
 )
 def test_an_echoed_secret_is_removed(url: str, stripped: str) -> None:
-    assert MLHUB.strip(url) == stripped
+    assert MLHUB.secrets.masked_url(url) == stripped

@@ -21,7 +21,7 @@ from stacpull.hosts import host_of, literal_address, origin_of
 from stacpull.http1.web_transport import WebTransport
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client, HostCredentials, NetworkCounters, RequestLog
-from stacpull.net.gate import GateSettings, Rate
+from stacpull.net.gate import GateSettings
 from stacpull.net.json_reader import JsonReader
 from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.net.transport import HttpSettings, Transport
@@ -145,7 +145,7 @@ async def open_network(
         secrets=secrets,
         counters=counters,
         source=address.url,
-        byte_rate=Rate(clock, options.limit_rate),
+        limit_rate=options.limit_rate,
         login_transport=(lambda _: None) if logins is None else logins.transport_for,
         make_transport=lambda name: SCHEMES[name].transport(setup) if name in SCHEMES else None,
         log=log,

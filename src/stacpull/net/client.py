@@ -13,15 +13,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple, Self
 from weakref import WeakValueDictionary
 
+import attrs
 import msgspec
 from msgspec.structs import replace
 
 from stacpull.caches import MAX_KEY_LENGTH
-from stacpull.clock import rfc3339
+from stacpull.clock import Clock, rfc3339
 from stacpull.errors import destination_errors
 from stacpull.hosts import default_port, evict_hosts, host_of, origin_of, origin_text, scheme_of
 from stacpull.models import Failure, FailureKind
@@ -53,12 +53,12 @@ class NetworkCounters(msgspec.Struct):
 
 
 class ClientHost(msgspec.Struct, frozen=True):
-    base: str  # how the URLs of the host begin (`http://host:port/`)
     transport: Transport
     gate: Gate
     gets_credentials: bool
 
 
+@attrs.define(eq=False)
 class Client:
     """Sends requests through the transport of their scheme, by the rules of docs/meaning.md.
 
@@ -67,40 +67,31 @@ class Client:
     that is not in `transports` gets what `make_transport` returns.
     """
 
-    def __init__(
-        self,
-        transports: dict[str, Transport],
-        gate_settings: GateSettings,
-        *,
-        source: str = "",
-        credentials: HostCredentials | None = None,
-        secrets: Secrets | None = None,
-        counters: NetworkCounters | None = None,
-        byte_rate: Rate | None = None,
-        login_transport: Callable[[str], Transport | None] = lambda _url: None,
-        make_transport: Callable[[str], Transport | None] = lambda _scheme: None,
-        log: RequestLog | None = None,
-    ) -> None:
-        self.transports = transports
-        self.gates: WeakValueDictionary[str, Gate] = WeakValueDictionary()
-        """The gate of each host, kept as long as something refers to it."""
-        self.clock = gate_settings.clock
-        self.secrets = Secrets() if secrets is None else secrets
-        self.counters = NetworkCounters() if counters is None else counters
-        self.byte_rate = Rate(self.clock) if byte_rate is None else byte_rate
-        self.log = log
-        self._gate_settings = gate_settings
-        self._credentials = HostCredentials("", {}, {}) if credentials is None else credentials
-        self._login_transport = login_transport
-        self._make_transport = make_transport
-        self._hosts: dict[str, ClientHost] = {}  # by `ClientHost.base`
-        self._last_host: ClientHost | None = None
+    transports: dict[str, Transport]
+    _gate_settings: GateSettings
+    _source: str = ""
+    _credentials: HostCredentials = attrs.field(factory=lambda: HostCredentials("", {}, {}))
+    secrets: Secrets = attrs.field(factory=Secrets)
+    counters: NetworkCounters = attrs.field(factory=NetworkCounters)
+    _limit_rate: float = 0.0  # bytes per second; 0 means no limit
+    _login_transport: Callable[[str], Transport | None] = lambda _url: None
+    _make_transport: Callable[[str], Transport | None] = lambda _scheme: None
+    log: RequestLog | None = None
+    gates: WeakValueDictionary[str, Gate] = attrs.field(factory=WeakValueDictionary, init=False)
+    """The gate of each host, kept as long as something refers to it."""
+    _hosts: dict[str, ClientHost] = attrs.field(factory=dict, init=False)  # by the start of its URLs
+    _other_base: str = attrs.field(default="", init=False)  # with the host and port of SOURCE
+    clock: Clock = attrs.field(init=False)
+    byte_rate: Rate = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.clock = self._gate_settings.clock
+        self.byte_rate = Rate(self.clock, self._limit_rate)
         self.secrets.add(*self._credentials.values)
-        scheme, host, port = origin_of(source)
-        self._allow_downgrade = scheme == "http"
-        other_scheme = {"http": "https", "https": "http"}.get(scheme) if host else None
-        self._source_base = f"{scheme}://{host}:{port}/"
-        self._other_base = f"{other_scheme}://{host}:{port}/" if other_scheme else ""
+        scheme, host, port = origin_of(self._source)
+        other_scheme = {"http": "https", "https": "http"}.get(scheme)
+        if host and other_scheme:
+            self._other_base = f"{other_scheme}://{host}:{port}/"
 
     def stream(
         self, request: Request, *, accept: frozenset[int] = SUCCESSFUL, count_refusal: bool = True
@@ -110,7 +101,7 @@ class Client:
         Statuses not in `accept` are failures. `count_refusal` is False if the href may be stale (401, 403).
         """
         request = replace(request, url=self.with_source_scheme(request.url))
-        return Exchange(self, request, accept, count_refusal=count_refusal)
+        return Exchange(self, request, accept, count_refusal)
 
     async def close(self) -> None:
         for transport in set(self.transports.values()):
@@ -120,21 +111,15 @@ class Client:
         """Return `url` with the scheme of SOURCE if it names the host and port of SOURCE."""
         if not self._other_base or not url.startswith(self._other_base):
             return url
-        return self._source_base + url[len(self._other_base) :]
+        return scheme_of(self._source) + url[url.index(":") :]
 
     def host(self, url: str) -> ClientHost:
-        last = self._last_host
-        if last is not None and url.startswith(last.base) and len(url) <= MAX_URL_LENGTH:
-            return last  # nearly always
         if len(url) > MAX_URL_LENGTH:
             text = f"{public_url(url[:200])}… is longer than {MAX_URL_LENGTH} characters, and is not fetched."
             raise TransferError(Failure(FailureKind.SCHEME, text).masked(self.secrets))
-        start = url.find("://") + 3
-        end = url.find("/", start) + 1
-        base = url[:end] if len("://") <= start < end <= MAX_KEY_LENGTH else ""
+        base = url[: url.find("/", len("https://")) + 1]  # of a file or a short bucket, with a directory
         host = self._hosts.get(base)
         if host is not None:
-            self._last_host = host
             return host
         scheme, name, port = origin_of(url)
         transport = self._login_transport(url) or self.transports.get(scheme)
@@ -146,10 +131,10 @@ class Client:
         gate_name = origin_text(url) if port is None else f"{name}:{port}"  # no port: bucket or disk
         gate = self.gates.get(gate_name) or Gate(gate_name, self._gate_settings)
         self.gates[gate_name] = gate
-        host = ClientHost(base, transport, gate, self._credentials.covers(url))
-        if base:
+        host = ClientHost(transport, gate, self._credentials.covers(url))
+        if 0 < len(base) <= MAX_KEY_LENGTH:
             evict_hosts(self._hosts, lambda known_host: known_host.gate.is_needed)
-            self._hosts[base] = self._last_host = host
+            self._hosts[base] = host
         return host
 
     def count_and_authorize(self, request: Request, host: ClientHost) -> Request:
@@ -159,12 +144,13 @@ class Client:
             return self._credentials.attach(request)
         if not self._credentials.values:
             return request
-        return replace(request, url=self._credentials.strip(request.url))
+        return replace(request, url=self._credentials.secrets.masked_url(request.url))
 
     def redirected_request(self, request: Request, status: int, location: str) -> Request:
         """Return the request to which a response redirects, or raise `TransferError`."""
-        earlier, source_location = request.redirected_from, self.with_source_scheme(location)
-        target = next_hop(request.url, source_location, earlier, allow_downgrade=self._allow_downgrade)
+        earlier = request.redirected_from
+        location = self.with_source_scheme(location)
+        target = next_hop(request.url, location, earlier, allow_downgrade=self._source.startswith("http:"))
         if isinstance(target, Failure):
             raise TransferError(replace(target, status=status).masked(self.secrets))
         method, headers, body = request.method, request.headers, request.body
@@ -187,35 +173,33 @@ class SentRequest(NamedTuple):
     receive: Receive
 
 
+@attrs.define(eq=False)
 class Exchange:
     """Follows redirects, then gives access to the last response, which has a permit until it is closed.
 
     If `request` was already sent, `sent` receives its response.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        request: Request,
-        accept: frozenset[int],
-        *,
-        count_refusal: bool,
-        sent: SentRequest | None = None,
-    ) -> None:
-        self.gate: Gate | None = None  # while the response is open
-        self._client = client
-        self._request = request
-        self._accept = accept
-        self._count_refusal = count_refusal
-        self._sent = sent
-        self._sent_at = 0.0
-        self._response: Response = BufferedResponse("", 0, {}, b"")
-        self._url = ""  # with its secrets, which `url` leaves out
-        self._body_bytes = 0  # received, before a content coding is undone
+    _client: Client
+    _request: Request
+    _accept: frozenset[int]
+    _count_refusal: bool
+    _sent: SentRequest | None = None
+    gate: Gate | None = attrs.field(default=None, init=False)  # while the response is open
+    _sent_at: float = attrs.field(default=0.0, init=False)
+    _response: Response = attrs.field(default=BufferedResponse("", 0, {}, b""), init=False)
+    _url: str = attrs.field(default="", init=False)  # with its secrets, which `url` leaves out
+    _body_bytes: int = attrs.field(default=0, init=False)  # received, before a content coding is undone
 
     async def __aenter__(self) -> Self:
         while True:
-            sent, self._sent = self._sent or await self._prepare(), None
+            sent = self._sent
+            if sent is None:
+                host = self._client.host(self._request.url)
+                await host.gate.acquire(self._request.purpose)
+                outgoing = self._client.count_and_authorize(self._request, host)
+                sent = SentRequest(host.gate, host.gate.now(), partial(host.transport.send, outgoing))
+            self._sent = None
             await self._receive(sent)
             status = self.status
             if status in self._accept:
@@ -231,16 +215,15 @@ class Exchange:
             finally:
                 await self.close()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         await self.close(error)
 
     async def close(self, error: BaseException | None = None) -> None:
         """End the response, perhaps with an error, before the block ends. Drop the rest of the body."""
-        gate, self.gate = self.gate, None
+        gate = self.gate
         if gate is None:
             return  # the response is already closed
+        self.gate = None
         try:
             if error is None and self.status in self._accept:
                 gate.reset_refusals(self._request.purpose)
@@ -275,7 +258,8 @@ class Exchange:
         return chunks if coding is None else decoded(chunks, coding)
 
     async def _counted(self, limit: int) -> AsyncIterator[bytes]:
-        gate, byte_rate = self.gate, self._client.byte_rate
+        gate = self.gate
+        byte_rate = self._client.byte_rate
         if byte_rate.limit:  # larger pieces would turn a slow rate into bursts and long waits
             limit = int(min(limit, max(byte_rate.limit / 8, 16 * 1024), 1 << 20))
         async for chunk in self._response.chunks(limit):
@@ -284,16 +268,8 @@ class Exchange:
             self._body_bytes += size
             if gate is not None:
                 gate.note_bytes(size)
-            if byte_rate.limit:
-                await byte_rate.spend(size)
+            await byte_rate.spend(size)
             yield chunk
-
-    async def _prepare(self) -> SentRequest:
-        client, request = self._client, self._request
-        host = client.host(request.url)
-        await host.gate.acquire(request.purpose)
-        outgoing = client.count_and_authorize(request, host)
-        return SentRequest(host.gate, host.gate.now(), partial(host.transport.send, outgoing))
 
     async def _receive(self, sent: SentRequest) -> None:
         gate = sent.gate
@@ -324,16 +300,18 @@ class Exchange:
             gate.note_response(sent.sent_at)
 
     async def _failure(self, sent: SentRequest) -> Failure:
-        client, host, headers, gate = self._client, host_of(self._response.url), self.headers, sent.gate
-        url, secrets = self._url, client.secrets
-        signed = removed_parameters(url, public_url(url))  # the server may quote the URL
+        host = host_of(self._response.url)
+        secrets = self._client.secrets
+        signed = removed_parameters(self._url, public_url(self._url))  # the server may quote the URL
         prefix = Secrets(Secret(p.value) for p in signed).masked_bytes(await beginning(self))[:PREFIX_BYTES]
-        failure = classify(self.status, headers, prefix, host, now=client.clock.time(), secrets=secrets)
+        now = self._client.clock.time()
+        failure = classify(self.status, self.headers, prefix, host, now=now, secrets=secrets)
         if self.status in {502, 504} and failure.kind is FailureKind.SERVER:  # no answer to a gateway
-            return gate.note_no_answer(sent.sent_at, failure).masked(secrets)
+            return sent.gate.note_no_answer(sent.sent_at, failure).masked(secrets)
         if failure.kind not in {FailureKind.THROTTLED, FailureKind.SERVER}:
-            gate.note_response(-math.inf)  # it has answered; the time of an error says nothing about its load
-        return self._note_failure(gate, failure).masked(secrets)
+            # it has answered, but the time of an error says nothing about its load
+            sent.gate.note_response(-math.inf)
+        return self._note_failure(sent.gate, failure).masked(secrets)
 
     def _note_failure(self, gate: Gate, failure: Failure) -> Failure:
         if failure.kind is FailureKind.THROTTLED:
@@ -355,7 +333,7 @@ def next_hop(current_url: str, field: str, earlier: Sequence[str], *, allow_down
     end = current_url.find("/", len("https://")) + 1
     if not earlier and end and location.startswith(current_url[:end]) and location != current_url:
         return location  # the common case: a first hop to another path on the same host
-    kind, reason = FailureKind.REDIRECT, None
+    kind, reason = FailureKind.REDIRECT, ""
     scheme = scheme_of(location)
     target = scheme + location[len(scheme) :]
     # An object store's Location is relative to its server, which an `s3://` URL does not contain.
@@ -367,15 +345,16 @@ def next_hop(current_url: str, field: str, earlier: Sequence[str], *, allow_down
     elif len(earlier) >= MAX_HOPS:
         reason = f"was reached after more than {MAX_HOPS} redirects"
     elif rules.name not in _REDIRECT_SCHEMES:
+        kind = FailureKind.SCHEME
         what = f"a URL with {scheme_of(target)}:" if scheme_of(target) else "a URL without a host"
-        kind, reason = FailureKind.SCHEME, f"redirects to {what}, which is not followed"
+        reason = f"redirects to {what}, which is not followed"
     elif not host_of(target):
         reason = "redirects to a URL without a host"
     elif not (rules.is_encrypted or allow_downgrade) and rules_of(current_url).is_encrypted:
         reason = "redirects from an encrypted connection to plain http, which is not followed"
     elif target == current_url or target in earlier:
         reason = "redirects in a loop"
-    if reason is None:
+    if not reason:
         return target
     return Failure(kind, f"{public_url(current_url)} {reason}.", host=host_of(current_url))
 
@@ -393,7 +372,7 @@ class HostCredentials:
         self._replaced = frozenset(name.lower() for name in headers)
         self._query = dict(query)
         self.values = (*credentials_in(headers), *query.values())
-        self._secrets = Secrets(self.values)
+        self.secrets = Secrets(self.values)
 
     def covers(self, url: str) -> bool:
         return bool(self._headers or self._query) and same_site(self._site_url, url)
@@ -410,15 +389,13 @@ class HostCredentials:
             headers = kept_headers | headers
         return replace(request, url=url, headers=headers)
 
-    def strip(self, url: str) -> str:
-        return self._secrets.masked_url(url)
-
 
 class RequestLog:
     """`--log-file`: one line for each request (time, method, status, bytes, milliseconds, URL)."""
 
     def __init__(self, path: Path, secrets: Secrets) -> None:
-        self._path, self._secrets = path, secrets
+        self._path = path
+        self._secrets = secrets
         with destination_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a", encoding="utf-8", errors="backslashreplace")

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
 
+import attrs
 import msgspec
 
 from stacpull.caches import BoundedCache
@@ -45,20 +46,16 @@ class _Reading(msgspec.Struct, eq=False, weakref=True):
     result: ReadItem | Failure | None = None
 
 
+@attrs.define(eq=False)
 class ItemReader:
     """Reads items by `Source.item`, or several with one request by `Source.items` (`read_batch`)."""
 
-    def __init__(
-        self,
-        read_one: Callable[[str], Awaitable[Json]],
-        clock: Clock,
-        read_batch: Callable[[Sequence[str]], Awaitable[Mapping[str, Json]]] | None = None,
-    ) -> None:
-        self._read_one, self._read_batch = read_one, read_batch
-        self._clock = clock
-        self._recent = BoundedCache[str, ReadItem](_RECENT)
-        self._readings = WeakValueDictionary[str, _Reading]()
-        """Requests by href. One ends with the caller that made it: if it is cancelled, the next one reads."""
+    _read_one: Callable[[str], Awaitable[Json]]
+    _clock: Clock
+    _read_batch: Callable[[Sequence[str]], Awaitable[Mapping[str, Json]]] | None = None
+    _recent: BoundedCache[str, ReadItem] = attrs.field(factory=lambda: BoundedCache(_RECENT), init=False)
+    _readings: WeakValueDictionary[str, _Reading] = attrs.field(factory=WeakValueDictionary, init=False)
+    """Requests by href. One ends with the caller that made it: if it is cancelled, the next one reads."""
 
     async def read(self, href: str, *, newer_than: float | None = None) -> ReadItem:
         """Return the item at `href`, requested after `newer_than`, or raise TransferError.
