@@ -17,7 +17,7 @@ from stacpull.net.client import Client, Exchange
 from stacpull.net.fields import Version, content_range, range_headers
 from stacpull.net.gate import Gate
 from stacpull.net.status import OK, PARTIAL, PRECONDITION_FAILED, UNSATISFIABLE
-from stacpull.net.transport import Request, Response, TransferError
+from stacpull.net.transport import Request, TransferError
 from stacpull.spans import Span, missing
 from stacpull.store.partial_downloads import PartialDownload
 from stacpull.transfer.checks import another_range, host_failure, verdict
@@ -33,24 +33,24 @@ class LongBody:
     """Receives a long body into `part`, whose existing bytes are not requested again. Use it once."""
 
     def __init__(
-        self, client: Client, part: PartialDownload, href: str, version: Version, limit: int = 1
+        self, client: Client, part: PartialDownload, href: str, version: Version, limit: int
     ) -> None:
         self._client = client
         self._part = part
         self._href = href
-        self._version = version
+        self._version = Version(Validator(version.validator.strong_etag), version.total)
         self._total = _ENDLESS if version.total is None else version.total
         self._max_connections = limit if SPLIT_ABOVE < self._total < _ENDLESS else 1
         self._free = list(missing(part.received, self._total))
         """What no connection has taken. It is divided when it is taken: a stated size may be false."""
-        self._active_connections = 0
+        self._active_connections = 1  # the open response
         self._gate: Gate | None = None
         self._failure: Failure | None = None
         self._group = asyncio.TaskGroup()
         self._write: asyncio.Task[None] | None = None
 
     async def receive(self, response: Exchange, chunks: AsyncIterator[bytes]) -> None:
-        self._active_connections, self._gate = 1, response.gate
+        self._gate = response.gate
         with ungrouped():
             async with self._group:
                 self._open_more()
@@ -127,14 +127,16 @@ class LongBody:
     async def _request_block(self) -> None:
         span = self._take_block()
         offset = span.start
-        condition = self._version.validator
-        headers = range_headers(offset, condition if condition.strong_etag else Validator(), span.end)
-        if condition.strong_etag is not None:  # some servers support only If-Match, some only If-Range
-            headers["If-Match"] = condition.strong_etag
+        headers = range_headers(offset, self._version.validator, span.end)
+        if self._version.validator.etag is not None:  # some servers support only If-Match, some only If-Range
+            headers["If-Match"] = self._version.validator.etag
         request = Request(self._href, headers=headers)
         try:
             async with self._client.stream(request, accept=_ANSWERS, count_refusal=False) as response:
-                if not _serves(response, span, self._version):
+                point = ResumePoint(offset, self._version.validator, self._version.total)
+                end = content_range(response.headers).end
+                is_same = verdict(point, response.status, response.headers) == "append"
+                if not is_same or end is None or end >= span.end:  # of another version, or longer
                     self._max_connections = 1
                     if self._active_connections == 1:
                         raise TransferError(another_range(response.url))
@@ -159,11 +161,3 @@ class LongBody:
             if self._write is not None:
                 await self._write
             self._write = self._group.create_task(self._part.put([(offset, piece)]))
-
-
-def _serves(response: Response, span: Span, version: Version) -> bool:
-    """Return True if the response is this range of this version, by its strong ETag (RFC 9110, 15.3.7.3)."""
-    point = ResumePoint(span.start, Validator(version.validator.strong_etag), version.total)
-    is_same = verdict(point, response.status, response.headers) == "append"
-    end = content_range(response.headers).end
-    return is_same and end is not None and end < span.end
