@@ -13,7 +13,7 @@ from stacpull.errors import CredentialsError, SourceError
 from stacpull.events import Notice
 from stacpull.models import FailureKind, Page, PageRequest
 from stacpull.net.json_reader import Document
-from stacpull.sources.paging import PAGE_BYTES, number_in, read_pages
+from stacpull.sources.paging import PAGE_BYTES, PageReader, number_in
 from stacpull.sources.source import PageSize
 from stacpull.urls import parameter
 
@@ -46,7 +46,8 @@ def walked(
     reader, found = MemoryReader(answer), Walked()
 
     async def run() -> None:
-        async for one in read_pages(reader, PageRequest(start), size, found.notices.append):
+        walk = PageReader(reader, size, found.notices.append, start)
+        async for one in walk.pages(PageRequest(start)):
             found.pages.append(one)
             assert len(found.pages) <= max_pages, "the walk does not end"
 

@@ -20,7 +20,7 @@ from stacpull.events import Notice
 from stacpull.hosts import host_of
 from stacpull.models import FailureKind, Page, PageRequest
 from stacpull.redact import Secrets
-from stacpull.sources.paging import read_pages
+from stacpull.sources.paging import PageReader
 from stacpull.sources.source import PageSize
 from stacpull.urls import parameters
 
@@ -183,9 +183,8 @@ def pages_of(
 
     async def run() -> list[Page]:
         found: list[Page] = []
-        async for one in read_pages(
-            MemoryReader(model.answer), start or model.start, PageSize(size), notices.append, home=SEARCH
-        ):
+        reader = PageReader(MemoryReader(model.answer), PageSize(size), notices.append, SEARCH)
+        async for one in reader.pages(start or model.start):
             found.append(one)
             assert len(found) <= max_pages, "the walk does not end"
         return found

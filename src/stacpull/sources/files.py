@@ -36,13 +36,14 @@ from stacpull.net.json_reader import (
     decode,
     lenient_warning,
 )
+from stacpull.net.status import OK, UNSATISFIABLE
 from stacpull.net.transport import Response, TransferError
 from stacpull.planning.hrefs import links_of, self_href
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import public_url
 from stacpull.selection import Selection
 from stacpull.sources import documents
-from stacpull.sources.paging import PAGE_BYTES, announced_total, next_or_why, read_pages
+from stacpull.sources.paging import PAGE_BYTES, PageReader, announced_total, next_or_why
 from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart, unsortable
 from stacpull.urls import is_local, is_remote, join, without_blanks
 
@@ -51,7 +52,6 @@ _ACCEPT: Final = "application/x-ndjson, application/geo+json-seq, */*"
 _CHUNK: Final = 1 << 18
 _BREAKS: Final = 5
 """The most interruptions in a row without a received byte."""
-_OK, _UNSATISFIABLE = 200, 416
 
 
 class ItemsFile(Source):
@@ -172,7 +172,7 @@ class FeaturesSource(ItemsFile):
         del features, body
         if following is None:
             return
-        later = read_pages(self._reader, following, page_size, on_notice, home=self.url, resumed=True)
+        later = PageReader(self._reader, page_size, on_notice, self.url).pages(following, resumed=True)
         async with aclosing(later) as pages:
             async for page in pages:
                 items = self._selected(start, page.items, page.request.url)
@@ -313,7 +313,7 @@ class FileRanges:
             try:
                 async with self._reader.stream(self._url, headers) as response:
                     offset = self._offset_of(response, position)
-                    if response.status == _UNSATISFIABLE:
+                    if response.status == UNSATISFIABLE:
                         return  # the file is empty, and the body says so
                     position = offset if position < 0 else position
                     end = self.size if stop is None else stop  # a 206 may end before the end of the file
@@ -342,9 +342,9 @@ class FileRanges:
         version = stated_version(response.status, response.headers)
         offset = 0
         changed = ForgottenCursorError(f"{self._url} may have changed while it was read")
-        if response.status != _OK:
+        if response.status != OK:
             first, _, size = content_range(response.headers)
-            if requested < 0 and response.status == _UNSATISFIABLE:
+            if requested < 0 and response.status == UNSATISFIABLE:
                 return 0
             if requested < 0 and size is None:
                 raise SourceError(f"{self._url} cannot be read: its server does not state its size.")

@@ -7,9 +7,10 @@ later walk resumes there. Every walk ends: hashes of cursors and pages show when
 from __future__ import annotations
 
 import itertools
-from typing import Final, Literal
+from typing import Final
 from urllib.parse import urlunsplit
 
+import attrs
 import orjson
 from msgspec.structs import replace
 
@@ -180,65 +181,60 @@ def failure_of(error: BaseException) -> Failure | None:
     return cause.failure if isinstance(cause, TransferError) else None
 
 
-async def read_pages(
-    reader: JsonReader,
-    start: PageRequest,
-    size: PageSize,
-    on_notice: OnNotice,
-    *,
-    home: str | None = None,
-    resumed: bool = False,
-) -> Pages:
-    """Yield the pages from `start` on, each once, until there is no next link or the links form a circle.
+@attrs.define(eq=False)
+class PageReader:
+    """Reads pages. If the host in a link does not have a page, the host of the last page is asked for it."""
 
-    With `resumed`, `start` is the next link of an earlier walk, which the service may have forgotten. If the
-    host in a link does not have a page, the page is requested at the host of `home`, SOURCE's URL.
-    """
-    walk = _PageReader(reader, size, on_notice, home or start.url)
-    request: PageRequest | None = start
-    while request is not None:
-        try:
-            sent, document = await walk.read(request)
-        except SourceError as error:
-            failure = failure_of(error)
-            if resumed and failure is not None and failure.status in _FORGOTTEN:
-                raise ForgottenCursorError(str(error)) from error.__cause__
-            raise
-        page = walk.page_of(sent, document)
-        yield page
-        request, resumed = page.next, True
+    _reader: JsonReader
+    _size: PageSize
+    _on_notice: OnNotice
+    _source: str
+    _last_url: str = attrs.field(init=False)
+    _other_host: str = attrs.field(default="", init=False)
+    _without_pages: set[str] = attrs.field(factory=set, init=False)  # origins
+    _loops: LoopDetector = attrs.field(factory=LoopDetector, init=False)
+    _items: int = attrs.field(default=0, init=False)
 
+    async def pages(self, start: PageRequest, *, resumed: bool = False) -> Pages:
+        """Yield the pages from `start` on, each once, until there is no next link or the links form a circle.
 
-class _PageReader:
-    def __init__(self, reader: JsonReader, size: PageSize, on_notice: OnNotice, home: str) -> None:
-        self._reader = reader
-        self._size = size
-        self._on_notice = on_notice
-        self._home = home
-        self._source, self._other_host = home, ""
-        self._without_pages: set[str] = set()
-        self._loops = LoopDetector()
-        self._items = 0
+        With `resumed`, `start` is the next link of an earlier walk, which the service may have forgotten.
+        """
+        self._last_url = self._source
+        request: PageRequest | None = start
+        while request is not None:
+            try:
+                sent, document = await self._read(request)
+            except SourceError as error:
+                failure = failure_of(error)
+                if resumed and failure is not None and failure.status in _FORGOTTEN:
+                    raise ForgottenCursorError(str(error)) from error.__cause__
+                raise
+            page = self._page_of(sent, document)
+            yield page
+            request = page.next
+            resumed = True
 
-    async def read(self, request: PageRequest) -> tuple[PageRequest, Document]:
+    async def _read(self, request: PageRequest) -> tuple[PageRequest, Document]:
         """Read one page, from SOURCE's own host if the host in the link does not have it."""
         try:
-            return await self._read(request)
+            return await self._read_smaller(request)
         except SourceError as error:
-            failure, home_request = failure_of(error), at_home(request, self._home)
+            failure = failure_of(error)
+            home_request = at_home(request, self._last_url)
             if home_request is None or failure is None or failure.kind not in MAY_BE_OF_LINK:
                 raise
             try:
-                answer = await self._read(home_request)
+                answer = await self._read_smaller(home_request)
             except SourceError:
                 raise error from error.__cause__
         origin, home_origin = origin_text(request.url), origin_text(home_request.url)
         self._without_pages.add(origin)
         text = f"The next link points to {origin}, which does not have the page: using {home_origin}."
-        self._say("info", text)
+        self._on_notice(Notice("info", text))
         return answer
 
-    async def _read(self, request: PageRequest) -> tuple[PageRequest, Document]:
+    async def _read_smaller(self, request: PageRequest) -> tuple[PageRequest, Document]:
         """Read one page; while the service fails, with a tenth of the items."""
         cause: TransferError | SourceError | None = None
         while True:
@@ -259,10 +255,12 @@ class _PageReader:
             if not is_too_much or smaller >= requested:
                 page = f"The page {public_url(request.url)} could not be read: "
                 raise SourceError(f"{page if isinstance(cause, TransferError) else ''}{cause}") from cause
-            self._say("info", f"A page of {requested} items failed; requesting {smaller} instead.")
+            self._on_notice(
+                Notice("info", f"A page of {requested} items failed; requesting {smaller} instead.")
+            )
             self._size = self._size._replace(items=smaller)
 
-    def page_of(self, sent: PageRequest, document: Document) -> Page:
+    def _page_of(self, sent: PageRequest, document: Document) -> Page:
         shown = replace(sent, url=public_url(sent.url, keep_tokens=True))
         features = document.members.get("features", "")
         features = [] if features is None else features  # null: an empty list of Go
@@ -275,12 +273,13 @@ class _PageReader:
             self._size = self._size._replace(items=min(self._size.items, fitting))
         versions = tuple((item.get("collection"), item["id"], updated_in(item)) for item in items)
         is_new = self._loops.is_new_page(versions)
-        self._home, self._items = sent.url, self._items + len(items) * is_new
+        self._last_url = sent.url
+        self._items += len(items) * is_new
         total = announced_total(document.members)
         following, why = self._following(sent, document, len(features), total)
         cut_short = f"Reading ended at {shown.url}{why}" if why else None
         if cut_short is not None:
-            self._say("warning", cut_short)
+            self._on_notice(Notice("warning", cut_short))
         return Page(shown, items if is_new else [], following, total, cut_short, unread)
 
     def _following(
@@ -300,15 +299,13 @@ class _PageReader:
         next_host, source_host = host_of(following.url), host_of(self._source)
         if next_host != self._other_host and not urls.same_site(self._source, following.url):
             text = f"The pages continue at {next_host}, which does not get the credentials of {source_host}."
-            self._say("warning", text)
+            self._on_notice(Notice("warning", text))
             self._other_host = next_host
         reason = self._loops.reason_to_end(sent, following)
         if reason is None:
             return following, ""
         if total is not None and self._items >= total:
-            self._say("info", f"Reading ended at {next_host}: {reason}; all announced items were seen.")
+            text = f"Reading ended at {next_host}: {reason}; all announced items were seen."
+            self._on_notice(Notice("info", text))
             return None, ""
         return None, f": {reason}; later items cannot be reached."
-
-    def _say(self, level: Literal["info", "warning"], text: str) -> None:
-        self._on_notice(Notice(level, text))

@@ -22,7 +22,7 @@ from stacpull.json_values import list_or_empty, object_or_empty, objects_in
 from stacpull.models import Json, Page, PageRequest
 from stacpull.net.json_reader import JsonReader
 from stacpull.net.transport import TransferError
-from stacpull.sources.paging import failure_of, read_pages, with_limit
+from stacpull.sources.paging import PageReader, failure_of, with_limit
 from stacpull.sources.source import LEAST_ITEMS, OnNotice, Pages, PageSize
 from stacpull.urls import Parameter, add_parameters, parameters
 
@@ -152,9 +152,9 @@ class FilteredQuery(NamedTuple):
 
     async def pages(self, reader: JsonReader, size: PageSize, on_notice: OnNotice) -> Pages:
         """Yield the pages of the query, or of `unfiltered` if the service filters the first page wrongly."""
-        filtered = read_pages(reader, self.endpoint.request(self.members), size, on_notice)
+        filtered = PageReader(reader, size, on_notice, self.endpoint.url)
         is_first, reason = True, ""
-        async with aclosing(filtered) as pages:
+        async with aclosing(filtered.pages(self.endpoint.request(self.members))) as pages:
             try:
                 async for page in pages:
                     if is_first and (reason := await self._reason_to_distrust(page, reader)):
@@ -170,7 +170,8 @@ class FilteredQuery(NamedTuple):
         if reason:
             text = f"The source says that it can filter, but {reason}"
             on_notice(Notice("warning", f"{text}: all items are read and filtered here."))
-            async with aclosing(read_pages(reader, self.unfiltered, size, on_notice)) as pages:
+            unfiltered = PageReader(reader, size, on_notice, self.endpoint.url)
+            async with aclosing(unfiltered.pages(self.unfiltered)) as pages:
                 async for page in pages:
                     yield page
 

@@ -27,7 +27,7 @@ from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.selection import Selection
 from stacpull.sources import search
 from stacpull.sources.documents import available_collections, no_collection, read_item, valid_item, with_self
-from stacpull.sources.paging import LoopDetector, failure_of, next_or_why, number_in, read_pages, with_limit
+from stacpull.sources.paging import LoopDetector, PageReader, failure_of, next_or_why, number_in, with_limit
 from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart, unsortable
 from stacpull.sources.source_url import parse_api_url
 from stacpull.urls import parameter, set_parameter
@@ -169,11 +169,11 @@ class ApiSource(Source):
         limit = number_in(PageRequest(self.url), "limit") if self._api.items or self._api.search else None
         if limit is not None and not page_size.fixed:
             page_size = page_size._replace(items=max(1, min(limit, page_size.items)))
-        if start.filtered_pages is None or start.cursor is not None:
-            first, resumed = start.cursor or start.request, start.cursor is not None
-            walked = read_pages(self._reader, first, page_size, on_notice, home=self.url, resumed=resumed)
-        else:
+        if start.filtered_pages is not None and start.cursor is None:
             walked = start.filtered_pages(page_size, on_notice)
+        else:
+            walk = PageReader(self._reader, page_size, on_notice, self.url)
+            walked = walk.pages(start.cursor or start.request, resumed=start.cursor is not None)
         has_warned = False
         async with aclosing(walked) as pages:
             async for page in pages:
@@ -294,10 +294,9 @@ class ApiSource(Source):
 
     async def _known_capabilities(self) -> search.Capabilities:
         if self._capabilities is None:
-            root, landing = self._api.root, self._landing
-            landing = await self._object(root) if landing is None else landing
+            landing = self._landing or await self._object(self._api.root)
             if "conformsTo" not in landing:
-                landing = {**await self._object(f"{root}/conformance"), **landing}
+                landing = {**await self._object(f"{self._api.root}/conformance"), **landing}
             self._capabilities = search.Capabilities.from_landing(landing)
         return self._capabilities
 
