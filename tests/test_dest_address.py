@@ -97,7 +97,6 @@ def test_a_bucket_is_named_by_its_url(work: Path) -> None:
         ("plain", {"dest_region": "r"}, "--dest-region is for a bucket as DEST"),
         ("plain", {"break_lock": True}, "--break-lock is for a bucket as DEST"),
         ("$HOME/m", {}, "DEST is $HOME/m: write the value of the variable, or ./$HOME/m for this name."),
-        ("${DATA}", {}, "write the value of the variable"),
         ("WORK", {}, "is the work directory of s3://bucket/a/b: use s3://bucket/a/b as DEST, with --work"),
         ("s3://bucket/other", {"work": "WORK"}, "is the work directory of s3://bucket/a/b at http://one:1"),
         (

@@ -90,10 +90,8 @@ def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
     yield f"{report.dest}: {'; '.join(verdict)}"
     speed = f" ({rate(report.bytes, report.seconds)})"
     by_size = f"; {report.unproven:,} checked by size only" if report.unproven else speed
-    yield (
-        f"  checked {quantity(report.files, 'file')} (assets and metadata), {size(report.bytes)} "
-        f"in {duration(report.seconds)}{by_size}"
-    )
+    checked = f"{quantity(report.files, 'file')} (assets and metadata), {size(report.bytes)}"
+    yield f"  checked {checked} in {duration(report.seconds)}{by_size}"
     if report.leftovers:
         yield f"  {quantity(report.leftovers, 'partial download')} (the next run will finish or remove them)"
     if report.obstructed:
