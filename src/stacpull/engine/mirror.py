@@ -81,8 +81,8 @@ async def mirror(
     Args:
         source: A STAC API: its root (`selection.collections` then names the collections) or a collection's
             URL; a static catalog, collection or item, an ItemCollection, NDJSON or Parquet (URL or path); `-`
-            for NDJSON on standard input; or items: a `pystac.Item` or `ItemCollection`, a search of
-            pystac-client, dicts, or an iterable of these. Standard input and items are stored in `dest`.
+            for NDJSON on standard input; a client of pystac-client, for its URL; or items: a search, a
+            `pystac.Item`, an `ItemCollection`, or an iterable of items or dicts, which `dest` then stores.
         dest: A directory, created if it does not exist; or a bucket, `s3://bucket/prefix`, with `work` in
             `options`.
         selection: The items and assets to mirror; None for all.
