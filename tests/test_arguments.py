@@ -115,6 +115,7 @@ def test_fields_whose_types_hold_secrets_are_removed() -> None:
         ("stall_timeout", "30", 30.0),
         ("limit_rate", " 1.5k ", 1500.0),
         ("stop_after", "3h50m", 13800.0),
+        ("stop_after", dt.timedelta(hours=3), 10800.0),
         ("max_page_size", "100M", 100_000_000),
         ("dashboard_token", "0123456789abcdef", Secret("0123456789abcdef")),
         ("dashboard", 8080, ("127.0.0.1", 8080)),

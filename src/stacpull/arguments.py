@@ -267,7 +267,7 @@ def _bytes(raw: object) -> float | None:
 def _seconds(raw: object) -> float | None:
     match = _DURATION.fullmatch(raw.strip().lower()) if isinstance(raw, str) else None
     if match is None or not match[0]:
-        return finite_number(raw)
+        return finite_number(raw.total_seconds() if hasattr(raw, "total_seconds") else raw)
     parts = zip(match.groups(default="0"), _UNIT_SECONDS, strict=True)
     return finite_number(sum(float(number) * unit for number, unit in parts))
 
