@@ -325,7 +325,7 @@ DAILY = """\
 class Daily(Sample):
     def offer(self, item):
         day = item.document["properties"]["datetime"][:10]
-        self._drawn.setdefault(day, (0, item.id, None, pickle.dumps(item)))
+        self._drawn.setdefault(day, (0, item.id, None, item.url, json.dumps(item.document)))
 """
 DAILY_EFFECT = "        self._sample = Daily(sys.maxsize, 0) if selection.daily else self._sample\n"
 

@@ -24,14 +24,13 @@ from stacpull.arguments import instance
 from stacpull.config.options import DEFAULT_LAYOUT, Options
 from stacpull.dest_address import output_path
 from stacpull.engine.item_input import SourceLike, temporary_directory, temporary_input
-from stacpull.engine.lookups import checked_starts
-from stacpull.engine.network import open_network, options_and_address
+from stacpull.engine.lookups import with_starts
+from stacpull.engine.network import RunSetup, open_network, options_and_address
 from stacpull.engine.run_control import timed_stop, unless_stopped
 from stacpull.errors import UsageError, destination_errors
 from stacpull.events import Listener
 from stacpull.filters.item_filter import ItemFilter
 from stacpull.models import Json
-from stacpull.planning.layout import Layout
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
 from stacpull.threads import enter_in_thread
@@ -94,9 +93,8 @@ async def headers(
                 async with open_network(address, options, on_event=on_event) as network:
                     opened = await unless_stopped(partial(open_source, address.url, network.reader), stopping)
                     wanted = attrs.evolve(selection, expand_prefix=False)  # prefixes are not TIFFs
-                    layout = Layout.parse(DEFAULT_LAYOUT)
-                    checking = partial(checked_starts, opened, wanted, layout, network.warn)
-                    starts = await unless_stopped(checking, stopping)
+                    setup = RunSetup(opened, network, wanted, attrs.evolve(options, layout=DEFAULT_LAYOUT))
+                    starts = (await unless_stopped(partial(with_starts, setup), stopping)).starts
                     run = HeadersRun(results, opened, network, wanted, options, starts, stopping)
                     report = await run.execute()
             return await asyncio.to_thread(_publish, report, results, table, on_row)

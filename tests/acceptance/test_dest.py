@@ -150,10 +150,14 @@ def test_a_layout_may_name_a_property_of_the_items_or_of_their_source_items(here
     assert execute(["plan", api, "-C", LABELS, "--max-items", "1", "--layout", layout]) == 0
 
 
-def test_a_field_that_no_item_of_a_file_has_is_reported(here, capfd):
-    (here / "item.json").write_text(json.dumps(feature("i")))
-    assert execute(["plan", str(here / "item.json"), "--layout", "{itm}/{key}"]) == 0
-    assert "{itm} is neither a field nor a property of the first items; did" in capfd.readouterr().err
+@pytest.mark.parametrize(("name", "is_reported"), [("itm", True), ("platform", False)])
+def test_a_field_that_no_item_of_a_file_has_is_reported(here, capfd, name, is_reported):
+    (here / "scene.json").write_text(json.dumps(feature("scene", properties={"platform": "s2"})))
+    item = feature("i") | {"links": [{"rel": "source", "href": "./scene.json"}]}
+    (here / "item.json").write_text(json.dumps(item))
+    assert execute(["plan", str(here / "item.json"), "--layout", f"{{{name}}}/{{key}}"]) == 0
+    message = f"{{{name}}} is neither a field nor a property of the first items"
+    assert (message in capfd.readouterr().err) == is_reported
 
 
 def test_labels_are_the_classes_of_their_own_property(here, api, capfd):

@@ -21,14 +21,16 @@ CLASSES = {"label:classes": [{"name": "labels", "classes": ["water", "forest"]}]
 class Api(WireServer):
     """Two collections, listed on two pages, with an item each; `/search` finds that of the first.
 
-    A third collection is not listed, and has no items.
+    A third collection is not listed, and has no items. The root has no `conformsTo`, as in older APIs.
     """
 
     def __init__(self) -> None:
         conformance = ["https://api.stacspec.org/v1.0.0/core", "https://api.stacspec.org/v1.0.0/item-search"]
-        landing = {"type": "Catalog", "id": "api", "description": "", "conformsTo": conformance, "links": []}
+        links = [{"rel": "data", "href": "./collections"}]
+        landing = {"type": "Catalog", "id": "api", "description": "", "links": links}
         routes: dict[str, Any] = {
             "/": lambda _: json_answer(landing),
+            "/conformance": lambda _: json_answer({"conformsTo": conformance}),
             "/collections": self._listed,
             "/search": lambda _: self._page("c0"),
         }
@@ -57,22 +59,23 @@ IDS = {"collections": ("c0",), "ids": ("i-c0",)}
 
 
 @pytest.mark.parametrize(
-    ("selection", "matched"),
+    ("source", "selection", "matched"),
     [
-        ({"all_collections": True}, 2),
-        ({"all_collections": True, **LABELS}, 2),
-        ({"collections": ("c0",)}, 1),
-        ({"collections": ("c0",), **LABELS}, 1),
-        (IDS, 1),
-        ({**IDS, **LABELS}, 1),
-        ({"collections": ("empty",), **LABELS}, 0),
+        ("/", {"all_collections": True}, 2),
+        ("/", {"all_collections": True, **LABELS}, 2),
+        ("/", {"collections": ("c0",)}, 1),
+        ("/", {"collections": ("c0",), **LABELS}, 1),
+        ("/", IDS, 1),
+        ("/", {**IDS, **LABELS}, 1),
+        ("/", {"collections": ("empty",), **LABELS}, 0),
+        ("/collections/c0", {**IDS, **LABELS}, 1),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
 )
 @pytest.mark.parametrize("command", [mirror, plan, headers])
-def test_no_url_is_requested_twice(tmp_path, command, selection, matched):
+def test_no_url_is_requested_twice(tmp_path, command, source, selection, matched):
     with Api() as api:
-        report = command(api.url("/"), tmp_path / "m.csv", selection=Selection(**selection))
+        report = command(api.url(source), tmp_path / "m.csv", selection=Selection(**selection))
     assert report.items_matched == matched
     requests = Counter(request.target for request in api.requests)
     assert {target: number for target, number in requests.items() if number > 1} == {}

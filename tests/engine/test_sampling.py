@@ -10,6 +10,7 @@ import orjson
 import pytest
 from tests.acceptance.small_api import SmallApi
 from tests.export.conftest import item
+from tests.net.memory import Answer
 
 from stacpull import MirrorReport, Options, Selection, headers, mirror, plan, sync
 from stacpull.engine import estimate, walk
@@ -32,7 +33,7 @@ def test_the_newest_document_of_a_drawn_item_is_kept() -> None:
     def drawn_after(name: str, year: int) -> tuple[str, str | None]:
         document = {"id": name, "properties": {"updated": f"{year}-01-01T00:00:00Z"}}
         sample.offer(ListedItem(ItemId("c", name), document, ""))
-        ((_, found, updated, _),) = sample.lowest()
+        ((_, found, updated, *_),) = sample.lowest()
         return found.item, updated
 
     name, _ = [drawn_after(name, 2020) for name in "abc"][-1]  # more than are kept
@@ -78,21 +79,17 @@ def test_the_sample_is_the_same_whatever_the_order(tmp_path, collections, chosen
 
 async def test_a_sample_whose_planning_was_stopped_is_planned_to_its_end(tmp_path, monkeypatch):
     monkeypatch.setattr(walk, "ITEMS_AT_ONCE", 2)
-    async with SmallApi({"a": IDS}) as api:
-        stop = asyncio.Event()
-        settings = {
-            "selection": Selection(all_collections=True, sample=15),
-            "options": Options(retries=0, concurrency=1),
-        }
-        for name in IDS:
-            path = f"/assets/a/{name}"
-            usual = api._routes[path]
+    stop = asyncio.Event()
+    settings = {
+        "selection": Selection(all_collections=True, sample=15),
+        "options": Options(retries=0, concurrency=1),
+    }
 
-            def stopping(request, usual=usual):
-                stop.set()
-                return usual(request)
+    def stopping(_request):
+        stop.set()
+        return Answer(body=b"data")
 
-            api._routes[path] = stopping
+    async with SmallApi({"a": IDS}, asset=stopping) as api:
         first = await mirror(api.url("/"), tmp_path, stop=stop, **settings)
         second = await mirror(api.url("/"), tmp_path, **settings)
     assert first.state == "interrupted"

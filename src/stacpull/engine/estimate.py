@@ -22,7 +22,7 @@ from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine.fetchers import clipping
 from stacpull.engine.item_input import SourceLike, temporary_input
-from stacpull.engine.lookups import check_syntax, checked_starts
+from stacpull.engine.lookups import check_syntax, with_starts
 from stacpull.engine.network import RunSetup, open_network, options_and_address
 from stacpull.engine.walk import Walk
 from stacpull.errors import NotAMirrorError, UsageError
@@ -73,16 +73,14 @@ async def plan(
     if urls is not None and not hasattr(urls, "write"):
         raise UsageError(f"urls must be an open text file, not {type(urls).__name__}.")
     address = None if dest is None else await asyncio.to_thread(parse_dest, dest, options)
-    layout = check_syntax(selection, options)
+    check_syntax(selection, options)
     async with temporary_input(source) as (text, input_file):
         options, source_address = options_and_address(text, options, input_file)
         async with open_network(source_address, options, on_event=on_event) as network:
             opened = await open_source(source_address.url, network.reader)
-            starts = await checked_starts(opened, selection, layout, network.warn)
-            setup = RunSetup(opened, network, selection, options, starts)
+            setup = await with_starts(RunSetup(opened, network, selection, options))
             async with enter_in_thread(_opened_records(address)) as records:
-                _, ledger, _ = records
-                if address is not None and address.bucket is not None and ledger is None:
+                if address is not None and address.bucket is not None and records[1] is None:
                     network.warn(f"{address.work} has no ledger of {dest}: everything counts as still to do.")
                 return await _Estimate(setup, records, urls).report()
 

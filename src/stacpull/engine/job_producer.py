@@ -13,8 +13,6 @@ from stacpull.events import AssetFailed
 from stacpull.ledger.runs import Run
 from stacpull.models import Failure, ItemId, Job, SavedBatch, SourceLink, WalkBatch, WalkUpdate
 
-_STREAMED = 1000  # pending jobs read from the ledger at a time
-
 
 class JobProducer:
     """Queues the jobs of a run. It is the consumer of the walk, which waits while the queue is full."""
@@ -33,16 +31,15 @@ class JobProducer:
             return
         if self._run.cut_short is not None:
             walk.note_cut_short(self._run.cut_short)
-        counters = self._run.counters
-        if counters["walk_ended"]:
-            walk.note_unseen(counters["items_seen"], counters["items_unseen"])
+        if self._run.counters["walk_ended"]:
+            walk.note_unseen(self._run.counters["items_seen"], self._run.counters["items_unseen"])
         else:
             await walk.run(Position.from_json(self._run.position))
 
     async def _queue_pending(self, *, earlier: bool = False) -> None:
         """Queue the pending jobs of the run; with `earlier`, those that earlier runs have left for it."""
         last = 0
-        while jobs := await self._call("pending_jobs", last, _STREAMED, earlier, returns=list[Job]):
+        while jobs := await self._call("pending_jobs", last, 1000, earlier, returns=list[Job]):
             await self._queue.put(jobs)
             last = jobs[-1].rowid
 
@@ -111,6 +108,5 @@ class JobProducer:
                     continue
                 unknown = "It has no URL, or another item is there: run `stacpull mirror SOURCE` again."
                 reason = document.message if isinstance(document, Failure) else unknown
-                name = f"{item.collection}/{item.item}"
-                self._network.warn(f"The JSON of {name} cannot be restored. {reason}")
+                self._network.warn(f"The JSON of {item.collection}/{item.item} cannot be restored. {reason}")
             last = items[-1][0]

@@ -5,7 +5,7 @@ Names in a selection are checked against an API before anything is created, othe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from stacpull.caches import BoundedCache
 from stacpull.config.options import Options
 from stacpull.engine.fetchers import clipping
-from stacpull.engine.network import Network
+from stacpull.engine.network import Network, RunSetup
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_checks import Reference
@@ -21,7 +21,7 @@ from stacpull.filters.item_filter import ItemFilter
 from stacpull.filters.labels import check_labels, class_list
 from stacpull.hosts import scheme_of
 from stacpull.json_values import object_or_empty
-from stacpull.models import Failure, ItemId, Json
+from stacpull.models import Failure, ItemId, Json, Page
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import AssetKind, asset_hrefs, asset_kind, self_href, source_links
 from stacpull.planning.item_plan import NO_COLLECTION, with_template
@@ -43,11 +43,11 @@ class ListedItem(NamedTuple):
 # --- checks of a selection ---------------------------------------------------------------------------------
 
 
-def check_syntax(selection: Selection, options: Options) -> Layout:
-    """Return the layout, or raise `UsageError` if it, a filter or the area of `--clip` is not valid."""
+def check_syntax(selection: Selection, options: Options) -> None:
+    """Raise `UsageError` if the layout, a filter or the area of `--clip` is not valid."""
     ItemFilter.from_selection(selection)
     clipping(selection.clip)
-    return Layout.parse(options.layout)
+    Layout.parse(options.layout)
 
 
 async def walk_starts(source: Source, selection: Selection) -> list[WalkStart]:
@@ -57,50 +57,68 @@ async def walk_starts(source: Source, selection: Selection) -> list[WalkStart]:
     return await source.starts(selection)
 
 
-async def checked_starts(
-    source: Source, selection: Selection, layout: Layout, warn: Callable[[str], None]
-) -> list[WalkStart]:
-    """Return the starts of a walk. If `source` is an API, labels and the names in `layout` are checked."""
+async def with_starts(setup: RunSetup) -> RunSetup:
+    """Add the starts of the walk. If SOURCE is an API, check labels and the names in `--layout`."""
+    source, selection = setup.source, setup.selection
     starts = await walk_starts(source, selection)
-    is_needed = bool(selection.labels or selection.exclude_labels or layout.properties)
-    if not is_needed or not starts or source.api_root is None:
-        return starts
+    has_names = selection.labels or selection.exclude_labels or Layout.parse(setup.options.layout).properties
+    setup = setup._replace(starts=starts)
+    if not has_names or not starts or source.api_root is None:
+        return setup
     items = list[Json]()
     with suppress(SourceError):  # the walk reports errors
         items = await first_items(source, starts[0])
     for text in await _label_warnings(source, selection, items, starts):
-        warn(text)
-    if len(starts) > 1 or not items or not layout.properties:
-        return starts
-    linked = next((href for item in items for href in source_links(item, None, ("source",))), None)
-    if linked is not None and selection.source_links:
-        try:
-            items.append(await source.item(linked))
-        except (SourceError, TransferError):
-            return starts  # the properties of source items are unknown
-    for text in layout.unknown_properties(items):
-        raise UsageError(text)
-    return starts
+        setup.network.warn(text)
+    if len(starts) == 1:
+        for text in await _layout_warnings(setup, items, starts[0].request.url):
+            raise UsageError(text)
+    return setup
 
 
-async def page_warnings(
-    source: Source, selection: Selection, layout: Layout, items: Sequence[Json], starts: Sequence[WalkStart]
-) -> list[str]:
-    """Check `sortby` and `assets` against the first page, and what `checked_starts` checks of an API."""
-    warnings = list(layout.unknown_properties(items)) if source.api_root is None else []
-    warnings += await _label_warnings(source, selection, items, starts) if source.api_root is None else []
-    if (name := (selection.sortby or "").removeprefix("-")) and items:
+async def page_warnings(setup: RunSetup, page: Page, starts: Sequence[WalkStart]) -> list[str]:
+    """Check `sortby` and `assets` against the first page, and what `with_starts` checks of an API."""
+    selection, items = setup.selection, page.items
+    warnings = list[str]()
+    if setup.source.api_root is None:
+        warnings += await _layout_warnings(setup, items, page.request.url)
+        warnings += await _label_warnings(setup.source, selection, items, starts)
+    name = (selection.sortby or "").removeprefix("-")
+    if name and items:
         value = Reference(name).value
         if all(value(item, object_or_empty(item.get("properties"))) is None for item in items):
             warnings.append(f"--sortby {name}: no item on the first page has this property.")
-    relations = [*map(str.lower, selection.follow), *(["source"] if selection.source_links else [])]
-    may_be_elsewhere = selection.expand_prefix or any(source_links(it, None, relations) for it in items)
-    if not may_be_elsewhere and len({start.collection for start in starts}) == 1:
+    has_links = _linked_href(selection, items, page.request.url) is not None
+    if not (selection.expand_prefix or has_links) and len({start.collection for start in starts}) == 1:
         keys = {key for item in items for key in object_or_empty(item.get("assets"))}
         unmatched = [glob for glob in selection.assets if not any(fnmatchcase(key, glob) for key in keys)]
         if 0 < len(unmatched) < len(selection.assets):  # if all are, another warning names the keys
             warnings.append(f"--asset {unmatched[0]}: no item on the first page has such an asset.")
     return warnings
+
+
+async def _layout_warnings(setup: RunSetup, items: Sequence[Json], url: str) -> list[str]:
+    """Compare the names in `--layout` with the properties of items, and of a source item of one of them."""
+    layout = Layout.parse(setup.options.layout)
+    warnings = list(layout.unknown_properties(items))
+    linked = _linked_href(setup.selection, items, url)
+    if not warnings or linked is None:
+        return warnings
+    try:
+        return list(layout.unknown_properties([*items, await setup.source.item(linked)]))
+    except (SourceError, CredentialsError, TransferError):
+        return []  # the properties of source items are unknown
+
+
+def _linked_href(selection: Selection, items: Sequence[Json], url: str) -> str | None:
+    """Return the first link to an item that is mirrored too. `url` is that of the page with the items."""
+    relations = followed(selection)
+    return next((href for item in items for href in source_links(item, url, relations)), None)
+
+
+def followed(selection: Selection) -> set[str]:
+    """Return the relations, in lower case, of links to items that are mirrored too."""
+    return {*map(str.lower, selection.follow), *(["source"] if selection.source_links else [])}
 
 
 async def _label_warnings(

@@ -32,7 +32,7 @@ from stacpull.engine.event_log import EventLog
 from stacpull.engine.fetchers import make_fetchers
 from stacpull.engine.item_input import SourceLike
 from stacpull.engine.job_producer import JobProducer
-from stacpull.engine.lookups import check_syntax, checked_starts
+from stacpull.engine.lookups import check_syntax, with_starts
 from stacpull.engine.mirror_status import status
 from stacpull.engine.network import Network, RunSetup, SourceAddress, open_network, options_and_address
 from stacpull.engine.open_mirror import OpenMirror, check_local_source, open_mirror
@@ -194,8 +194,7 @@ class RunContext(NamedTuple):
     options: Options
     event_log: EventLog
     stop: StopEvent
-    workers: Any
-    """The Dask coordinator (an entry point of `stacpull.workers`); None to transfer in this process."""
+    workers: Any  # the Dask coordinator (in `stacpull.workers`); None to transfer in this process
 
 
 @asynccontextmanager
@@ -270,7 +269,7 @@ async def _open_source(
 
 async def run_from_source(context: RunContext, location: str, selection: Selection) -> MirrorReport:
     """Open SOURCE, then DEST: a source that cannot be read changes nothing."""
-    layout = check_syntax(selection, context.options)
+    check_syntax(selection, context.options)
     work = context.dest.work
     options, address = options_and_address(location, context.options)
     if is_local(address.url):
@@ -278,9 +277,8 @@ async def run_from_source(context: RunContext, location: str, selection: Selecti
     spec = RunSpec(address.url, selection, options.fixed, address.credential_names)
     try:
         async with _open_source(context, address, options) as (process, source, network):
-            checking = partial(checked_starts, source, selection, layout, network.warn)
-            starts = await unless_stopped(checking, context.stop)
-            setup = RunSetup(source, network, selection, options, starts)
+            setup = RunSetup(source, network, selection, options)
+            setup = await unless_stopped(partial(with_starts, setup), context.stop)
             if network.logins is not None and not await asyncio.to_thread(ledger_path(work).exists):
                 await unless_stopped(network.logins.log_in, context.stop)  # before DEST is created
             async with open_dest(context) as opened:
@@ -391,10 +389,7 @@ class MirrorRun:
             counters = self._store_process.counters
             is_left = not counters["walk_ended"] or counters["assets_pending"]
             if is_left and error is None and not (self._is_unfinished or self._stop.is_set()):
-                error = StacpullError(
-                    f"The run ended early for an unknown reason: {errors.REPORT_BUG}. Finished work is safe: "
-                    f"{errors.RUN_AGAIN} to resume."
-                )
+                error = StacpullError(f"The run ended early for an unknown reason: {errors.REPORT_BUG}.")
             report = await self._conclude(error)
             if isinstance(error, StacpullError):
                 error.report = report

@@ -278,14 +278,14 @@ class AssetTask(Generic[JobT, ResultT]):
         while True:
             self._attempts += 1
             job, stable_since = self._job, self._pool.stable_since
-            may_be_stale = (
+            may_have_expired = (
                 job.item_href is not None
                 and (self._read_at is None or self._read_at < self._began_at)
                 and (is_signed(job.href) or stable_since.get(host_of(job.href), inf) > self._began_at)
             )
             try:
                 # if there is another href, a refusal does not stop the run
-                return await fetcher.fetch(job, count_refusal=not (may_be_stale or job.alternates))
+                return await fetcher.fetch(job, count_refusal=not (may_have_expired or job.alternates))
             except OSError as error:
                 if error.errno != errno.EFBIG:
                     raise
@@ -294,7 +294,7 @@ class AssetTask(Generic[JobT, ResultT]):
             except TransferError as error:
                 fetcher, failure = self._pool.fetcher, error.failure
                 is_refusal = failure.kind is FailureKind.REFUSED or failure.status in _EXPIRED
-                if is_refusal and may_be_stale and await self._reread_after_refusal(failure):
+                if is_refusal and may_have_expired and await self._reread_after_refusal(failure):
                     continue
                 if failure.kind in WRONG_CONTENT:
                     if failure.message == self._wrong_content:  # the same wrong content again

@@ -19,10 +19,6 @@ _REMEMBERED = 512  # hrefs
 _MAX_BYTES = 2 << 20  # bytes of bodies
 
 
-def _key_of(job: Job) -> tuple[str, float]:
-    return job.href, job.replanned_at
-
-
 class Download(msgspec.Struct, eq=False):
     """The download of an href for its first job. `arrival` is None before the end, or if it failed."""
 
@@ -49,7 +45,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         if "?" in job.href or job.version_in_dest is not None or job.required_digest is not None:
             return await self.downloader.fetch(job, count_refusal=count_refusal)
-        key = _key_of(job)
+        key = (job.href, job.replanned_at)
         while (download := self.recent.get(key)) is not None and download.job.rowid != job.rowid:
             self.recent.move_to_end(key)
             if download.arrival is None:
@@ -67,7 +63,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
 
     def start(self, job: Job) -> Download | None:
         """Note that the fast path begins an asset. Return None if only `fetch` can: a part, a shared href."""
-        key = _key_of(job)
+        key = (job.href, job.replanned_at)
         if key in self.recent or self.downloader.may_resume(job):
             return None
         download = Download(job, key)

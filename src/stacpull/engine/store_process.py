@@ -37,7 +37,6 @@ _ENDED = (
     "The process of stacpull that writes to the destination ended unexpectedly: it was killed, or crashed. "
     f"What it recorded is safe: {RUN_AGAIN} to resume."
 )
-_PROCESS = "store process"
 
 
 class StoreProcess:
@@ -120,7 +119,7 @@ class StoreProcess:
         if not future.done():
             await raise_fatal_error(self.fatal_error)
         if (failure := future.result().error) is not None:
-            raise error_of(failure, _PROCESS)
+            raise error_of(failure, "store process")
         return msgspec.msgpack.decode(future.result().result, type=returns)
 
     def fail_with(self, error: BaseException) -> None:
@@ -137,7 +136,7 @@ class StoreProcess:
             case messages.EventMessage(AssetFailed() | Notice() | Stage() as event):
                 self._on_event(event)
             case messages.ProcessEnded(messages.ErrorReport() as error):
-                self.fail_with(error_of(error, _PROCESS))
+                self.fail_with(error_of(error, "store process"))
             case messages.ProcessEnded():
                 self._all_recorded = True
 

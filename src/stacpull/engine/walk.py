@@ -6,7 +6,7 @@ are planned after the last page, and no position is saved before that.
 
 from __future__ import annotations
 
-import pickle
+import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.caches import BoundedCache
-from stacpull.engine.lookups import ListedItem, LookedUp, Lookups, page_warnings, walk_starts
+from stacpull.engine.lookups import ListedItem, LookedUp, Lookups, followed, page_warnings, walk_starts
 from stacpull.engine.network import RunSetup
 from stacpull.errors import DestinationError, ForgottenCursorError, SourceError, StacpullError, quantity
 from stacpull.events import Notice
@@ -59,7 +59,6 @@ from stacpull.threads import StoppableThread, prefetch
 ITEMS_AT_ONCE = 100
 """Items that are planned at once, so that transfers need not wait for all source items of a page."""
 _MAX_KEYS = 20
-_MAX_KEYS_LENGTH = 400  # characters of asset keys in a warning
 
 
 class Position(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -120,8 +119,7 @@ class WalkConsumer(Protocol):
 class WalkSummary(msgspec.Struct):
     items_unseen: int = 0
     cut_short: str | None = None
-    left_out: Counter[str] = msgspec.field(default_factory=Counter)
-    """How many items of this process were left out, by reason."""
+    left_out: Counter[str] = msgspec.field(default_factory=Counter)  # items of this process, by reason
     excluded: set[str] = set()  # keys of assets that the filters left out; only of the first items
     unread: int = 0  # links and entries of files that cannot be read
     first_unread: UnreadEntry | None = None
@@ -146,7 +144,7 @@ class WalkSummary(msgspec.Struct):
         if web_pages:
             filters = " or by the filters" if excluded else ""
             reason = f"every asset was left out: as a web page (--include-pages){filters}"
-        keys = ", ".join(sorted(self.excluded))[:_MAX_KEYS_LENGTH]
+        keys = ", ".join(sorted(self.excluded))[:400]
         others = "--role is compared with the `roles` of an asset, --media-type with its `type`"
         hint = others if selection.roles or selection.media_types else "one per --asset; case matters"
         listed_keys = f" Keys: {keys} ({hint})." if keys else ""
@@ -158,22 +156,22 @@ class Sample:
 
     def __init__(self, size: int, seed: int) -> None:
         self._size, self._seed = size, seed
-        self._drawn: dict[ItemId, tuple[int, ItemId, str | None, bytes]] = {}
-        """The rank, ID, `updated` and pickled item of each: decoded items take far more memory."""
+        self._drawn: dict[ItemId, tuple[int, ItemId, str | None, str, str]] = {}
+        """Rank, ID, `updated`, URL and document of each; as JSON, because decoded items take more memory."""
         self._highest = inf
-        """The highest rank that may still be in the sample, so that few items of a long walk are pickled."""
+        """The highest rank that may still be in the sample, so that few items of a long walk are encoded."""
 
     def offer(self, item: ListedItem) -> None:
         """Keep an item if it is in the sample so far. If an item comes again, its newest document is kept."""
         rank, drawn, updated = rank_of(self._seed, item.id.item), self._drawn, updated_in(item.document)
         if rank > self._highest or (item.id in drawn and is_newer(drawn[item.id][2], updated)):
             return
-        drawn[item.id] = rank, item.id, updated, pickle.dumps(item)
+        drawn[item.id] = rank, item.id, updated, item.url, json.dumps(item.document)
         if len(drawn) > 2 * self._size:
             lowest = self.lowest()
             self._drawn, self._highest = {entry[1]: entry for entry in lowest}, lowest[-1][0]
 
-    def lowest(self) -> list[tuple[int, ItemId, str | None, bytes]]:
+    def lowest(self) -> list[tuple[int, ItemId, str | None, str, str]]:
         return sorted(self._drawn.values())[: self._size]
 
 
@@ -181,16 +179,17 @@ class Walk:
     """Reads pages, selects and plans items for its consumer. `keeps` replaces the asset filter."""
 
     def __init__(self, setup: RunSetup, consumer: WalkConsumer, keeps: AssetPredicate | None = None) -> None:
+        self._setup = setup
         source, network, selection = setup.source, setup.network, setup.selection
         self._source, self._network = source, network
-        self._selection, self._starts = selection, setup.starts
+        self._selection = selection
         self._consumer = consumer
         self._page_size = PageSize.requested(setup.options.page_size)
         layout = Layout.parse(setup.options.layout)
         self._planner = AssetPlanner(layout, selection, keeps or AssetFilter(selection).keeps)
         self.filter, self._thread = ItemFilter.from_selection(selection), StoppableThread(None)
         self._unlinked = {*map(str.lower, selection.follow)}  # relations that no matched item has yet
-        self._followed = {*self._unlinked, *(["source"] if selection.source_links else [])}
+        self._followed = followed(selection)
         self._sample = None if selection.sample is None else Sample(selection.sample, selection.seed)
         self._keeps_position = source.has_cursors and self._sample is None
         self._lookups = Lookups(source, network, selection)
@@ -205,7 +204,7 @@ class Walk:
         If the source no longer knows a cursor, the walk starts again, as long as each walk gets further.
         """
         source, summary = self._source, self.summary
-        starts = self._starts or await walk_starts(source, self._selection)
+        starts = self._setup.starts or await walk_starts(source, self._selection)
         if not self._keeps_position and self._matches_left():
             position = Position()
             await self._consumer.restart()
@@ -245,7 +244,8 @@ class Walk:
         if self._sample is not None:
             drawn, self._sample = self._sample.lowest(), None
             for start in range(0, len(drawn), ITEMS_AT_ONCE):
-                items = [pickle.loads(entry[-1]) for entry in drawn[start : start + ITEMS_AT_ONCE]]  # noqa: S301 - our own
+                part = drawn[start : start + ITEMS_AT_ONCE]
+                items = [ListedItem(item_id, json.loads(text), url) for _, item_id, _, url, text in part]
                 await self._consumer.add_batch(await self._select_and_plan(items))
         if (unread := summary.first_unread) is not None:
             entries = quantity(summary.unread, "entry", "entries")
@@ -307,8 +307,7 @@ class Walk:
             async for page in read_ahead:
                 if not self._has_checked_selection:  # before anything is planned
                     self._has_checked_selection = True
-                    layout, selection, ordered = self._planner.layout, self._selection, [start, *starts]
-                    for text in await page_warnings(source, selection, layout, page.items, ordered):
+                    for text in await page_warnings(self._setup, page, [start, *starts]):
                         network.warn(text)
                 if page.announced is not None and position.announced is not None:
                     announced = position.announced + page.announced
@@ -338,7 +337,6 @@ class Walk:
             documents, url = page.items[start : start + ITEMS_AT_ONCE], page.request.url
             items = [ListedItem(id_of(document, collection), document, url) for document in documents]
             batch = await self._select_and_plan(items)
-            batch.update = WalkUpdate(announced=update.announced)
             if start + ITEMS_AT_ONCE >= len(page.items):
                 batch.unread += page.unread
                 batch.update = update

@@ -46,13 +46,13 @@ _IDS_AT_ONCE: Final = 99
 class ApiSource(Source):
     sorts = True
 
-    def __init__(self, url: str, reader: JsonReader, landing: Document | None = None) -> None:
+    def __init__(self, url: str, reader: JsonReader, document: Document | None = None) -> None:
         self.url = url
         self._api = parse_api_url(url)
         self.api_root = self._api.root
         self._reader = reader
-        body = landing.members if landing is not None else {}
-        self._landing = body if "conformsTo" in body else None
+        self._opened = document
+        self._landing = {} if document is None or self._api.collection else document.members
         self._capabilities: search.Capabilities | None = None
         self._can_search_ids = True
         """False once a search for ids has found nothing that was requested."""
@@ -74,9 +74,10 @@ class ApiSource(Source):
             return {}
         if (recent := self._recent_collections.get(collection_id)) is not None:
             return recent
+        document = self._opened if collection_id == self._api.collection else None
         request = PageRequest(self._api.collection_url(collection_id))
         try:
-            document = await self._document(request, f"The collection {collection_id}")
+            document = document or await self._document(request, f"The collection {collection_id}")
         except SourceError as error:
             failure = failure_of(error)
             if failure is not None and failure.kind is FailureKind.GONE:
