@@ -38,7 +38,7 @@ from stacpull_cloud import lease, objects
 from stacpull_cloud.bucket_store import BucketFiles, BucketStore
 from stacpull_cloud.objects import Objects
 
-ITEMS = 30
+ITEMS = 12
 MANY_ITEMS, MANY_ASSETS = 10, 15
 REAL = pytest.mark.parametrize("location", ["radosgw", "azurite"], indirect=True)
 
@@ -149,18 +149,17 @@ def test_the_commands_that_a_summary_names_find_the_bucket(location, dest, sourc
         assert f"add --dest-endpoint-url {location.endpoint_url}." in run("status", *elsewhere, code=2).err
 
 
-@pytest.mark.parametrize("name", ["verify", "export"])
 @pytest.mark.parametrize("location", ["radosgw"], indirect=True)
-def test_a_command_that_reads_says_that_it_waits_for_the_bucket(location, dest, source, tmp_path, name):
+def test_commands_that_read_say_that_they_wait_for_the_bucket(location, dest, source, tmp_path):
     with between(Between(dest[-1])) as service:
         run("mirror", source, *dest[:-1], service.url, "--max-items", "3")
-    out = [str(tmp_path / "x.parquet")] if name == "export" else []
-    waiting = [name, dest[0], *out, *dest[1:-1], service.url]
-    with command.Running(waiting, variables()) as reading:
-        assert wait_until(lambda: "still trying" in reading.error_output())
+    through = [*dest[1:-1], service.url]
+    for command_line in (["verify", dest[0]], ["export", dest[0], str(tmp_path / "x.parquet")]):
+        with command.Running([*command_line, *through], variables()) as reading:
+            assert wait_until(lambda: "still trying" in reading.error_output())
 
 
-def test_a_mirror_is_that_of_a_directory(location, dest, source, tmp_path):
+def test_a_mirror_is_that_of_a_directory_and_damage_is_found(location, dest, source, tmp_path):
     run("mirror", source, *dest)
     assert in_bucket(location) == in_directory(source, tmp_path / "directory")
     assert list((tmp_path / "work" / ".stacpull" / "parts").iterdir()) == []
@@ -176,17 +175,12 @@ def test_a_mirror_is_that_of_a_directory(location, dest, source, tmp_path):
     run("report", dest[0], "-o", str(tmp_path / "r.html"), *dest[1:])
     refused = run("verify", str(tmp_path / "work"), code=2)
     assert f"use {location.url} as DEST, with --work" in refused.err
-
-
-@REAL
-def test_damage_is_found(location: BucketLocation, dest: list[str], source: str) -> None:
-    run("mirror", source, *dest)
-    Objects(location).remove("c/i1/a.bin")
-    Objects(location).put("c/i2/a.bin", b"other", {}, create=False)
-    assert "2 files damaged" in run("verify", *dest, code=1).out
     objects = Objects(location)
+    objects.remove("c/i1/a.bin")
+    objects.put("c/i2/a.bin", b"other", {}, create=False)
+    assert "2 files damaged" in run("verify", *dest, code=1).out
     path = max(next(objects.pages(lease.FOLDER)))
-    objects.put(f"{path}.bak", objects.read(path, 1000)[1], {}, create=True)  # type: ignore[index, arg-type]
+    objects.put(f"{path}.bak", objects.read(path, 1000)[1], {}, create=True)
     assert f"{path}.bak is damaged: remove it." in run("mirror", source, *dest, code=5).err
 
 
@@ -430,31 +424,27 @@ def test_a_copy_of_the_ledger_that_cannot_be_fetched_changes_nothing(location, d
 
 
 @pytest.mark.parametrize("location", ["azurite"], indirect=True)
-def test_an_empty_work_directory_continues(location, dest, source, tmp_path):
-    run("mirror", source, *dest)
-    for name in ("status", "failures", "verify", "resume", "retry", "report"):
-        refused = run(name, dest[0], "--work", str(tmp_path / "other"), *dest[3:], code=2)
-        hint = f"other is not a mirror: it does not exist. If {location.url} is one, `stacpull mirror` with"
-        assert f"{hint} this --work fetches its ledger." in refused.err
-    planned = run("plan", source, dest[0], "--work", str(tmp_path / "other"), *dest[3:], "--json")
-    assert f"has no ledger of {location.url}: everything counts as still to do" in planned.err
-    assert planned.report["assets_done"] == 0
-    report = run("mirror", source, dest[0], "--work", str(tmp_path / "other"), *dest[3:], "--json")
-    mode = (tmp_path / "other/.stacpull/ledger.sqlite").stat().st_mode & 0o777
-    assert (report.report["assets_skipped"], mode) == (ITEMS + 1, 0o600)
-
-
-@pytest.mark.parametrize("location", ["moto"], indirect=True)
-def test_a_takeover_is_said_unless_the_ledger_is_that_of_the_last_run(location, dest, source, tmp_path):
+def test_an_empty_work_directory_takes_over_and_says_so_unless_it_has_the_last_ledger(
+    location, dest, source, tmp_path
+):
     """After a restart, or in a new container, a work directory takes over from itself."""
     run("mirror", source, *dest)
+    other = [dest[0], "--work", str(tmp_path / "other"), *dest[3:]]
+    for name in ("status", "failures", "verify", "resume", "retry", "report"):
+        refused = run(name, *other, code=2)
+        hint = f"other is not a mirror: it does not exist. If {location.url} is one, `stacpull mirror` with"
+        assert f"{hint} this --work fetches its ledger." in refused.err
+    planned = run("plan", source, *other, "--json")
+    assert f"has no ledger of {location.url}: everything counts as still to do" in planned.err
+    assert planned.report["assets_done"] == 0
     take(location, boot="earlier", host="container")
     assert "takes over" not in run("mirror", source, *dest).err
-    elsewhere = run("mirror", source, dest[0], "--work", str(tmp_path / "other"), *dest[3:])
+    elsewhere = run("mirror", source, *other, "--json")
     assert f"This run takes over from {tmp_path / 'work'} on {platform.node()}" in elsewhere.err
+    mode = (tmp_path / "other/.stacpull/ledger.sqlite").stat().st_mode & 0o777
+    assert (elsewhere.report["assets_skipped"], mode) == (ITEMS + 1, 0o600)
     shutil.rmtree(tmp_path / "other")
-    anew = run("mirror", source, dest[0], "--work", str(tmp_path / "other"), *dest[3:])
-    assert "takes over" not in anew.err
+    assert "takes over" not in run("mirror", source, *other).err
 
 
 @REAL
@@ -482,16 +472,6 @@ def test_the_placeholder_of_the_prefix_is_left_out_and_an_unlistable_name_report
     run("mirror", source, dest[0], "--work", str(tmp_path / "other"), *dest[3:])
 
 
-@REAL
-def test_wrong_keys_are_named(dest, source, monkeypatch, tmp_path):
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
-    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "cGxhbnRlZC1zZWNyZXQ=")
-    ran = run("mirror", source, *dest, code=3)
-    assert "refuses the credentials" in ran.err
-    assert "planted-secret" not in ran.err
-    assert not (tmp_path / "work").exists()
-
-
 @pytest.mark.parametrize("location", ["moto"], indirect=True)
 def test_keys_that_may_not_remove_are_refused_by_the_first_run(location, dest, source, monkeypatch):
     refusal = b"<Error><Key>a/mirror/.stacpull/clock</Key><Code>AccessDenied</Code><Message/></Error>"
@@ -501,6 +481,16 @@ def test_keys_that_may_not_remove_are_refused_by_the_first_run(location, dest, s
         ran = run("mirror", source, *dest[:-1], service.url, code=3)
     assert "refuses the credentials to remove .stacpull/clock (AccessDenied): check the keys" in ran.err
     assert in_bucket(location) == {}
+
+
+@REAL
+def test_wrong_keys_are_named(dest, source, monkeypatch, tmp_path):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "cGxhbnRlZC1zZWNyZXQ=")
+    ran = run("mirror", source, *dest, code=3)
+    assert "refuses the credentials" in ran.err
+    assert "planted-secret" not in ran.err
+    assert not (tmp_path / "work").exists()
 
 
 def test_a_bucket_that_does_not_exist_is_named(location, dest, source):
