@@ -64,8 +64,8 @@ def busy_hub() -> Iterator[MlhubReplica]:
 
 @pytest.fixture(scope="session")
 def mirrored_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirrored]:
-    """A whole mirror of six patches in the tree of the notebook; never to be changed."""
-    with run_in_thread(MlhubReplica(items=6, seed=5)) as replica:
+    """A whole mirror of three patches in the tree of the notebook; never to be changed."""
+    with run_in_thread(MlhubReplica(items=3, seed=5)) as replica:
         made = Mirrored(replica, tmp_path_factory.mktemp("whole") / "m", options_for(replica))
         with pytest.MonkeyPatch.context() as environment:
             export_here(replica, environment.setenv)
