@@ -134,11 +134,11 @@ async def test_a_source_first_at_a_private_address_is_never_requested_at_a_publi
 
 def test_a_worker_process_uses_what_the_first_process_learned() -> None:
     policy = AddressPolicy(chosen=["src.lan"])
-    assert policy.judge("src.lan", [INSIDE]) == {INSIDE: None}
+    assert policy.note_lookup("src.lan", [INSIDE]) == {INSIDE: None}
     policy.connected("src.lan", INSIDE)
     again = copy.deepcopy(policy)  # the way of a pickle
-    assert again.judge("other.lan", [INSIDE, OTHER]) == {INSIDE: None, OTHER: "loopback"}
-    assert again.judge("src.lan", [OTHER, "8.8.8.8"])["8.8.8.8"] is not None
+    assert again.note_lookup("other.lan", [INSIDE, OTHER]) == {INSIDE: None, OTHER: "loopback"}
+    assert again.note_lookup("src.lan", [OTHER, "8.8.8.8"])["8.8.8.8"] is not None
 
 
 async def interrupted(source: Source, dest: Path, **options: Any) -> None:

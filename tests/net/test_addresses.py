@@ -12,7 +12,7 @@ from stacpull.net.addresses import AddressPolicy, AddressRefusedError, literal_a
 
 
 def refusal(policy: AddressPolicy, address: str) -> str | None:
-    return policy.judge("h", [address])[address]
+    return policy.note_lookup("h", [address])[address]
 
 
 STRICT = AddressPolicy(allow_private=False)

@@ -189,7 +189,7 @@ class WebTransport(CallbackTransport):
             seconds = min(_HANDSHAKE, settings.stall_timeout)
             tls = {"ssl": self._tls, "server_hostname": host.hostname, "ssl_handshake_timeout": seconds}
         addresses = await host.addresses()
-        reasons = settings.ip_policy.judge(host.hostname, [str(info[4][0]) for info in addresses])
+        reasons = settings.ip_policy.note_lookup(host.hostname, [str(info[4][0]) for info in addresses])
         seconds_per_address = min(_PATIENCE, settings.connect_timeout / max(len(addresses), 1))
         problem: OSError | None = None
         for remaining, info in zip(reversed(range(len(addresses))), addresses, strict=True):

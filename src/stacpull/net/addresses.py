@@ -46,8 +46,8 @@ class AddressPolicy:
                 self._open_addresses.add(plain_address(address))
                 self._open_addresses |= {"127.0.0.1", "::1"} if host.endswith("localhost") else set()
 
-    def judge(self, host: str, addresses: Iterable[str]) -> dict[str, str | None]:
-        """Return why each address that a lookup of `host` found is refused; None for an allowed one."""
+    def note_lookup(self, host: str, addresses: Iterable[str]) -> dict[str, str | None]:
+        """Record a lookup of `host`. Return why each address is refused; None for an allowed one."""
         reasons = {address: refused_always(address) for address in addresses}
         usable = [address for address, reason in reasons.items() if reason is None]
         name = _host_name(host)

@@ -48,8 +48,8 @@ class AiohttpTransport:
         self._opening = asyncio.Lock()
 
     async def close(self) -> None:
-        sessions, self._sessions = self._sessions, {}
-        for session in sessions.values():
+        while self._sessions:
+            _, session = self._sessions.popitem()
             await session.close()
 
     async def send(self, request: Request) -> Response:
@@ -126,8 +126,8 @@ class _AiohttpResponse:
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:  # noqa: ARG002 - as they arrive
         """Yield the body in pieces. Before a failure, all but the 256 KiB in aiohttp's buffer are yielded."""
-        settings, host = self._settings, host_of(self.url)
-        pace = Pace(settings.min_rate, settings.stall_timeout)
+        host = host_of(self.url)
+        pace = Pace(self._settings.min_rate, self._settings.stall_timeout)
         while not self._response.content.at_eof():
             started = time.monotonic()
             try:
@@ -150,7 +150,7 @@ class _Resolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         results = await self._names.resolve(host, port, family)
-        reasons = self._policy.judge(host, [address["host"] for address in results])
+        reasons = self._policy.note_lookup(host, [address["host"] for address in results])
         allowed = [address for address in results if reasons[address["host"]] is None]
         if results and not allowed:
             raise AddressRefusedError(results[0]["host"], reasons[results[0]["host"]] or "")
@@ -173,8 +173,8 @@ class _Connector(aiohttp.TCPConnector):
             longest_idle.close()
         while True:
             connection = await super().connect(req, traces, timeout)
-            protocol, transport = connection.protocol, connection.transport
-            if protocol is not None and protocol.should_close:
+            transport = connection.transport
+            if connection.protocol is not None and connection.protocol.should_close:
                 connection.close()
                 continue
             if transport is not None and (peer := transport.get_extra_info("peername")):
@@ -185,7 +185,7 @@ class _Connector(aiohttp.TCPConnector):
 def _refuse_literal(host: str, policy: AddressPolicy) -> None:
     """Judge a host that is a literal address: aiohttp does not look it up, so nothing else judges it."""
     address = literal_address(host)
-    if address is not None and (reason := policy.judge(host, [address])[address]) is not None:
+    if address is not None and (reason := policy.note_lookup(host, [address])[address]) is not None:
         raise AddressRefusedError(address, reason)
 
 

@@ -34,26 +34,25 @@ async def read_whole(
     response: Response, limit: int, on_growth: Callable[[int], Awaitable[None]] | None = None
 ) -> bytes:
     """Return the whole body. `on_growth` is awaited with the bytes received so far, before more are read."""
-    body, size = io.BytesIO(), 0  # the pieces and the body together would take twice the memory
+    body = io.BytesIO()  # the pieces and the body together would take twice the memory
     chunks = response.chunks(limit + 1 if on_growth is None else _GROWTH_BYTES)
     async with aclosing(cast("AsyncGenerator[bytes]", chunks)):
         async for piece in chunks:
-            size += len(piece)
-            if size > limit:
+            body.write(piece)
+            if body.tell() > limit:
                 host = host_of(response.url) or public_url(response.url)
                 message = f"{host} sent a body of more than {limit} bytes."
                 raise TransferError(Failure(FailureKind.OVERLONG, message, response.status, host))
-            body.write(piece)
             if on_growth is not None:
-                await on_growth(size)
+                await on_growth(body.tell())
     return body.getvalue()
 
 
 async def beginning(response: Response) -> bytes:
     """Return the first `DRAINED` bytes of the body, or a little more; fewer if it ends or fails before."""
-    start, chunks = b"", response.chunks(DRAINED)
+    start = b""
     with suppress(TransferError):  # the status matters more than a broken body
-        async with aclosing(cast("AsyncGenerator[bytes]", chunks)):
+        async with aclosing(cast("AsyncGenerator[bytes]", response.chunks(DRAINED))) as chunks:
             async for piece in chunks:
                 start += piece
                 if len(start) >= DRAINED:
@@ -93,7 +92,8 @@ def coding_to_undo(headers: Mapping[str, str]) -> str | None:
 async def decoded(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[bytes]:
     """Yield the decoded content of a body whose coding is supported, in pieces of at most 1 MiB."""
     inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
-    received = produced = 0
+    received = 0
+    produced = 0
     async for chunk in chunks:
         for start in range(0, len(chunk), _ENCODED_BYTES):
             encoded = chunk[start : start + _ENCODED_BYTES]

@@ -321,10 +321,9 @@ class Exchange:
         return failure
 
     def _log(self, status: int | None) -> None:
-        log = self._client.log
-        if log is not None:
+        if self._client.log is not None:
             seconds = self._client.clock.monotonic() - self._sent_at
-            log.write(self._request.method, self._url, status, self._body_bytes, seconds)
+            self._client.log.write(self._request.method, self._url, status, self._body_bytes, seconds)
 
 
 def next_hop(current_url: str, field: str, earlier: Sequence[str], *, allow_downgrade: bool) -> str | Failure:

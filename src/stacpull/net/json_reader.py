@@ -52,8 +52,8 @@ _CHARSETS = re.compile(r"(?i)(iso-?8859|windows|cp|utf-16|utf-32|koi8|big5|gb|sh
 """Charsets that Python decodes in linear time."""
 _NOT_UTF_8 = re.compile("[\udc80-\udcff]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_MAX_GARBLED, _MAX_STALLED = 2, 3
-"""Requests for one document after which it fails: those that are not JSON, and those that stall."""
+_MAX_GARBLED = 2  # requests for one document after which it fails, because its responses are not JSON
+_MAX_STALLED = 3  # requests for one document after which it fails, because they stall
 _ACCEPT = "application/geo+json, application/json"
 _IN_THREAD = 1_000_000  # bytes: decoding more would hold the loop for several milliseconds
 _STREAMED = frozenset({OK, PARTIAL, UNSATISFIABLE})

@@ -187,7 +187,7 @@ class FeaturesSource(ItemsFile):
             if documents.has_next(body):
                 on_notice(Notice("warning", "The file is a page of an API. Its next page is not followed."))
             return None, None
-        following, why = next_or_why(body, PageRequest(self.url))
+        following, why = next_or_why(body, PageRequest(self.url), self.url)
         cut_short = f"Reading ended at {self.url}{why}" if why else None
         if cut_short is not None:
             on_notice(Notice("warning", cut_short))

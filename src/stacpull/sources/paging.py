@@ -51,8 +51,8 @@ def _with_member(request: PageRequest, name: str, value: int | str) -> PageReque
 
 
 def number_in(request: PageRequest, name: str) -> int | None:
-    is_posted, body = request.method == "POST", request.body or {}
-    return whole_number(str(body.get(name) if is_posted else urls.parameter(request.url, name)))
+    value = (request.body or {}).get(name) if request.method == "POST" else urls.parameter(request.url, name)
+    return whole_number(str(value))
 
 
 def with_limit(request: PageRequest, limit: int) -> PageRequest:
@@ -70,7 +70,7 @@ def with_limit(request: PageRequest, limit: int) -> PageRequest:
 # --- the next page ---------------------------------------------------------------------------------------
 
 
-def next_request(page: Json, current: PageRequest, base: str | None = None) -> PageRequest | None:
+def next_request(page: Json, current: PageRequest, base: str) -> PageRequest | None:
     """Return the request for the page after `page`, which answered `current`; None after the last page.
 
     Relative links refer to `base`, the URL after redirects. A POST always goes to the host and port of the
@@ -88,8 +88,8 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
     if not usable:
         raise SourceError(f"The source names a link that is not a URL: {str(links[0]['href'])[:80]!r}.")
     same_method = [link for link in usable if _method_of(link) == current.method]
-    link, page_url = (same_method or usable)[0], base or current.url
-    url = urls.join_web(page_url, link["href"])
+    link = (same_method or usable)[0]
+    url = urls.join_web(base, link["href"])
     fields = {k: v for k, v in object_or_empty(link.get("headers")).items() if isinstance(v, str)}
     if link.get("merge") is True:
         fields = {**(current.headers or {}), **fields}
@@ -98,7 +98,7 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
         # merged, whatever `merge` states: without a member of the query, the filter would be lost
         body = {**(current.body or {}), **object_or_empty(link.get("body"))}
         following = PageRequest(url, "POST", body, headers)
-        return following if urls.same_site(page_url, url) else at_home(following, page_url)
+        return following if urls.same_site(base, url) else at_home(following, base)
     if current.method == "GET" and urls.parts_of(current.url).path == urls.parts_of(url).path:
         present = {p.name for p in urls.parameters(url)}
         carried = [p for p in urls.parameters(current.url) if p.name in _CARRIED and p.name not in present]
@@ -106,7 +106,7 @@ def next_request(page: Json, current: PageRequest, base: str | None = None) -> P
     return PageRequest(url, headers=headers)
 
 
-def next_or_why(page: Json, current: PageRequest, base: str | None = None) -> tuple[PageRequest | None, str]:
+def next_or_why(page: Json, current: PageRequest, base: str) -> tuple[PageRequest | None, str]:
     """Return `next_request`, or None and the end of a sentence that says why the page cannot be requested."""
     try:
         return next_request(page, current, base), ""
@@ -245,8 +245,8 @@ class PageReader:
                 return sent, await self._reader.read(sent)
             except TransferError as error:
                 cause = cause or error
-                status, kind = error.failure.status, error.failure.kind
-                is_too_much = status in _TOO_MUCH_STATUS or kind in MAY_BE_OF_PAGE_SIZE
+                failure = error.failure
+                is_too_much = failure.status in _TOO_MUCH_STATUS or failure.kind in MAY_BE_OF_PAGE_SIZE
             except SourceError as error:
                 if not isinstance(error.__cause__, ValueError):
                     raise

@@ -127,18 +127,19 @@ class Body(NamedTuple):
 
 
 def contradiction(job: Job, body: Body) -> Failure | None:
-    url, size = body.url, body.size
+    size = body.size
     if body.total is not None and size != body.total:
         kind = FailureKind.TRUNCATED if size < body.total else FailureKind.OVERLONG
-        return host_failure(kind, url, f"sent {size} of {body.total} bytes", again=True)
+        return host_failure(kind, body.url, f"sent {size} of {body.total} bytes", again=True)
     if job.size is not None and size != job.size:
         if size < job.size and not body.framed:
-            return host_failure(FailureKind.TRUNCATED, url, f"sent {size} of {job.size} bytes", again=True)
-        return wrong_size(url, size, job.size)
+            what = f"sent {size} of {job.size} bytes"
+            return host_failure(FailureKind.TRUNCATED, body.url, what, again=True)
+        return wrong_size(body.url, size, job.size)
     for checksum, source in body.checks:
         if (actual := body.digest(checksum.algorithm)) != checksum.digest:
             what = f"sent content whose {checksum.algorithm} is {actual.hex()}, but {source} states "
-            return host_failure(FailureKind.CHECKSUM, url, what + checksum.digest.hex(), again=True)
+            return host_failure(FailureKind.CHECKSUM, body.url, what + checksum.digest.hex(), again=True)
     return None
 
 

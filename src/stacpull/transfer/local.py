@@ -76,19 +76,19 @@ class LocalTransport:
         source = self._source
         if self._only_source:  # it is in DEST, which someone else may have prepared
             return source, _open_below(source.parents[2], source)
-        directory, directory_url = source.parent, self._url[: self._url.rindex("/") + 1]
-        if source.is_dir():
-            directory, directory_url = source, f"{self._url.rstrip('/')}/"
+        is_directory = source.is_dir()
+        directory = source if is_directory else source.parent
+        directory_url = self._url.rstrip("/") if is_directory else self._url.rpartition("/")[0]
         path = _path_of(url)
-        if url.startswith(directory_url):
+        if url.startswith(f"{directory_url}/"):
             # hrefs in files are mostly plain paths, as pystac reads them: they may contain `%`, `?` and `#`
             unquoted_path = directory / url[len(directory_url) :].lstrip("/")
             path = unquoted_path if os.path.exists(unquoted_path) else path  # noqa: PTH110 -- never raises
         real_path = path.resolve(strict=True)
         if path == source:
             if real_path.is_dir():
-                indexes = filter(Path.is_file, (path / name for name in _INDEX_NAMES))
-                if (index := next(indexes, None)) is None:
+                index = next(filter(Path.is_file, (path / name for name in _INDEX_NAMES)), None)
+                if index is None:
                     what = f"The directory {path} does not contain {' or '.join(_INDEX_NAMES)}: name a file."
                     raise _disk_error(FailureKind.GONE, what)
                 path = index
@@ -123,24 +123,23 @@ class LocalResponse:
         sent_fields = {name.lower(): value for name, value in request.headers.items()}
         size = state.st_size
         fields = {"etag": f'"{state.st_ino:x}-{state.st_mtime_ns:x}-{size:x}"', "accept-ranges": "bytes"}
-        self.status, start, end = 200, 0, size
-        span = _RANGE.fullmatch(sent_fields.get("range", ""))
+        self.status = 200
+        sent = range(size)
+        requested = _RANGE.fullmatch(sent_fields.get("range", ""))
         if sent_fields.get("if-none-match") == fields["etag"]:
-            self.status, start = 304, size
-        elif span and sent_fields.get("if-range") in {None, fields["etag"]}:
-            start, end = int(span[1]), min(size, int(span[2]) + 1 if span[2] else size)
-            if start < end:
-                self.status = 206
-                fields["content-range"] = f"bytes {start}-{end - 1}/{size}"
-            else:
-                self.status, start, end = 416, 0, 0
-                fields["content-range"] = f"bytes */{size}"
-        fields["content-length"] = str(end - start)
-        stream.seek(start)
+            self.status = 304
+            sent = range(0)
+        elif requested and sent_fields.get("if-range") in {None, fields["etag"]}:
+            sent = range(int(requested[1]), min(size, int(requested[2] or size) + 1))
+            self.status = 206 if sent else 416
+            fields["content-range"] = f"bytes {sent[0]}-{sent[-1]}/{size}" if sent else f"bytes */{size}"
+        fields["content-length"] = str(len(sent))
+        stream.seek(sent.start if sent else 0)
         self._stream = stream
-        self._length = 0 if request.method == "HEAD" else end - start
+        self._length = 0 if request.method == "HEAD" else len(sent)
         self.headers = HeaderFields({name.encode(): value.encode() for name, value in fields.items()})
-        self.url, named_path = request.url, _path_of(request.url)
+        self.url = request.url
+        named_path = _path_of(request.url)
         if path != named_path and (path.parent == named_path or re.search("[?#]", self.url)):
             self.url = path.as_uri()  # of the document, for a directory: its links are relative to this URL
 

@@ -85,9 +85,9 @@ class LongBody:
                 self._open_more()
         except TransferError as error:
             self._max_connections = max(1, self._active_connections - 1)
-            earlier, failure = self._failure, error.failure
-            if earlier is None or failure.kind is FailureKind.OVERLONG or not earlier.retryable:
-                self._failure = failure
+            is_overlong = error.failure.kind is FailureKind.OVERLONG
+            if self._failure is None or is_overlong or not self._failure.retryable:
+                self._failure = error.failure
         finally:
             self._active_connections -= 1
 

@@ -130,12 +130,12 @@ class S3Transport(CallbackTransport):
         """The fields of GETs sent within a second, and the function to sign them."""
 
     def prepared(self, request: Request, _authorization: str = "") -> Prepared | None:
-        http, url = self._http, request.url
-        bucket, _, key = url[len("s3://") :].partition("/")
+        http = self._http
+        bucket, _, key = request.url[len("s3://") :].partition("/")
         signer = self._credentials.known(signing=False)
         if not isinstance(http, CallbackTransport) or signer is None or request.headers or request.query:
             return None
-        if not bucket or not key or not is_unicode(url):
+        if not bucket or not key or not is_unicode(request.url):
             return None
         if may_sign(bucket, signer[0], self._options, redirected=bool(request.redirected_from)):
             signer = self._credentials.known(signing=True)
@@ -201,11 +201,12 @@ class S3Transport(CallbackTransport):
     def _request(
         self, request: Request, endpoint: Endpoint, key: str, credentials: Credentials | None
     ) -> Request:
-        path, query = endpoint.path + encode_key(key), request.query
+        path = endpoint.path + encode_key(key)
         other_fields, fields, authorize = self._fields(request.headers, endpoint, credentials)
-        if authorization := authorize(request.method, path, query):
+        authorization = authorize(request.method, path, request.query)
+        if authorization:
             fields = {**fields, "Authorization": authorization}
-        url = f"{endpoint.origin}{path}?{query}" if query else endpoint.origin + path
+        url = f"{endpoint.origin}{path}?{request.query}" if request.query else endpoint.origin + path
         return replace(request, url=url, headers={**other_fields, **fields})
 
     def _fields(
