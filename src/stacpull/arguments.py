@@ -121,8 +121,8 @@ def read_texts(value: str | Iterable[str] | None) -> tuple[str, ...]:
 def _as_tuple(value: object) -> tuple[Any, ...] | None:
     if isinstance(value, set | frozenset):
         return tuple(sorted(value, key=repr))  # in each process the same, so that runs can resume
-    is_list = isinstance(value, Iterable) and not isinstance(value, Mapping | bytes | str)
-    return tuple(value) if is_list else None  # type: ignore[arg-type] # it is an Iterable
+    is_other = isinstance(value, Mapping | bytes | str) or hasattr(value, "columns")  # a DataFrame
+    return tuple(value) if isinstance(value, Iterable) and not is_other else None
 
 
 def read_where(value: str | Iterable[str] | Mapping[str, object] | None) -> tuple[str, ...]:
