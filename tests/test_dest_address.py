@@ -92,9 +92,7 @@ def test_a_bucket_is_named_by_its_url(work: Path) -> None:
     [
         (URL, {}, "add --work DIR"),
         ("plain", {"work": "w"}, "--work is for a bucket as DEST"),
-        ("plain", {"dest_profile": "p"}, "--dest-profile is for a bucket as DEST"),
         ("plain", {"dest_endpoint_url": "http://h"}, "--dest-endpoint-url is for a bucket as DEST"),
-        ("plain", {"dest_region": "r"}, "--dest-region is for a bucket as DEST"),
         ("plain", {"break_lock": True}, "--break-lock is for a bucket as DEST"),
         ("$HOME/m", {}, "DEST is $HOME/m: write the value of the variable, or ./$HOME/m for this name."),
         ("WORK", {}, "is the work directory of s3://bucket/a/b: use s3://bucket/a/b as DEST, with --work"),

@@ -15,11 +15,14 @@ from stacpull.engine.source_contents import classes as classes
 from stacpull.engine.source_contents import collections as collections
 from stacpull.errors import CredentialsError as CredentialsError
 from stacpull.errors import DestinationError as DestinationError
+from stacpull.errors import ForgottenCursorError as ForgottenCursorError
 from stacpull.errors import InterruptedRunError as InterruptedRunError
+from stacpull.errors import MissingExtraError as MissingExtraError
 from stacpull.errors import NotAMirrorError as NotAMirrorError
 from stacpull.errors import SourceError as SourceError
 from stacpull.errors import StacpullError as StacpullError
 from stacpull.errors import UsageError as UsageError
+from stacpull.errors import WorkerError as WorkerError
 from stacpull.events import AssetFailed as AssetFailed
 from stacpull.events import Checked as Checked
 from stacpull.events import Damage as Damage

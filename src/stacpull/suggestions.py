@@ -1,6 +1,6 @@
 """Suggests what to use instead of an option or a keyword argument that does not exist.
 
-One table has the names that similar tools use, for the command line and for Python.
+`other_names.json` has the names that similar tools use, for the command line and for Python.
 """
 
 from __future__ import annotations
@@ -11,29 +11,27 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import attrs
 import orjson
 
-from stacpull.errors import UsageError, similar
+from stacpull.errors import StacpullError, UsageError, similar
 
-_ADVICE: dict[str, str] = orjson.loads(Path(__file__).with_name("advice.json").read_bytes())
-"""Options of similar tools and earlier versions, without dashes, and what to use on the command line.
-
-In Python, the argument to use is the one of the first option that the advice names.
+_NAMES = orjson.loads(Path(__file__).with_name("other_names.json").read_bytes())
+"""Names in similar tools and earlier versions, and what to use here: for commands, for arguments that are not
+options, and for options (without dashes). In Python, the first option of an advice is the argument to use.
 """
-_ARGUMENTS = {
-    "callback": "on_event", "progress": "on_event",
-    "destination": "dest", "directory": "dest", "out": "dest", "output": "dest", "url": "source",
-    "shard_size": "shard_bytes",
-}  # fmt: skip
-"""Arguments of similar libraries that are not options here, and what to use."""
+
+
+def other_commands() -> dict[str, str]:
+    """Return commands by their names in other tools."""
+    return {name: command for names, command in _NAMES["commands"].items() for name in names.split()}
 
 
 def advice_on(name: str) -> Iterator[str]:
     """Yield what to use instead of the option `name` of another tool: the first that fits a command."""
-    return (advice for names, advice in _ADVICE.items() if name in names.split())
+    return (advice for names, advice in _NAMES["options"].items() if name in names.split())
 
 
 def options_named(advice: str) -> list[str]:
@@ -41,28 +39,26 @@ def options_named(advice: str) -> list[str]:
     return re.findall(r"(?<!\w)--?[\w-]+", re.sub("`.*?`", "", advice))
 
 
-# --- arguments in Python ----------------------------------------------------------------------------------
-
-
 class Arguments:
     """The base of frozen classes of attrs whose fields are arguments, all of them with defaults."""
 
     __slots__ = ()
+    __attrs_attrs__: ClassVar[Any]
 
     def __new__(cls, *_positional: object, **named: object) -> Self:
-        _refuse_unknown(cls.__name__, named, _fields(cls), Arguments.__subclasses__())
+        _refuse_unknown(cls.__name__, named, attrs.fields_dict(cls), Arguments.__subclasses__())
         return super().__new__(cls)
 
     def __repr__(self) -> str:
-        """Show the fields that are set."""
         unset = type(self)()
-        shown = [name for name, field in _fields(type(self)).items() if field.repr]
+        shown = [name for name, field in attrs.fields_dict(type(self)).items() if field.repr]
         given = [name for name in shown if getattr(self, name) != getattr(unset, name)]
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in given)})"
 
 
-def _fields(kind: Any) -> dict[str, attrs.Attribute[Any]]:
-    return attrs.fields_dict(kind)
+def _option_of(field: attrs.Attribute[Any]) -> str:
+    name: str = field.metadata.get("option", {}).get("name", field.name.replace("_", "-"))
+    return name
 
 
 @functools.cache
@@ -78,12 +74,23 @@ def checked(function: Callable[..., Any]) -> Callable[..., Any]:
     async def call_async(*positional: Any, **named: Any) -> Any:
         try:
             return await call(*positional, **named)
-        except Exception as error:
+        except StacpullError as error:
+            error.args = (_in_python(str(error), inspect.signature(function).parameters),)
             if error.__suppress_context__:
                 error.__context__ = None  # with a group in it, IPython prints the error as plain text
             raise
 
     return call_async if inspect.iscoroutinefunction(function) else call
+
+
+def _in_python(message: str, parameters: Iterable[str]) -> str:
+    """Replace the names of options and places by those of arguments, except in commands (in backticks)."""
+    names = {"DEST": "dest", "SOURCE": "source"} | {f"--{name}": name for name in parameters}
+    for kind in Arguments.__subclasses__():
+        names |= {f"--{_option_of(field)}": argument for argument, field in attrs.fields_dict(kind).items()}
+    names["--credentials"] = "stacpull.profile_options"
+    words = r"`[^`]*`|--[a-z][a-z-]*(?![\w=-])|\b[A-Z]+\b"
+    return re.sub(words, lambda found: names.get(found[0], found[0]), message)
 
 
 def _check(function: Callable[..., Any], named: Mapping[str, Any]) -> None:
@@ -121,11 +128,11 @@ def _refuse_unknown(
         return
     uses = {argument: argument for argument in known}
     for kind in kinds:
-        for argument, field in _fields(kind).items():
+        for argument, field in attrs.fields_dict(kind).items():
             use = uses.setdefault(argument, f"{kind.__name__}({argument}=...)")
-            uses[field.metadata.get("option", {}).get("name", argument).replace("-", "_")] = use
+            uses[_option_of(field).replace("-", "_")] = use
     uses["credentials"] = "stacpull.profile_options(options, name)"
-    meant = [_ARGUMENTS.get(unknown, "")]
+    meant = [use for names, use in _NAMES["arguments"].items() if unknown in names.split()]
     for advice in advice_on(unknown.replace("_", "-")):
         meant += [option.strip("-").replace("-", "_") for option in options_named(advice)]
     near = [word for word in (*meant, unknown) if word in uses] or similar(unknown, uses, cutoff=0.7)

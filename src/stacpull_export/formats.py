@@ -51,7 +51,7 @@ GEOPARQUET: Final = Format(
     "stacpull_export.geoparquet:export_geoparquet",
     "an index of the items",
     needs_pyarrow=True,
-    suffixes=(".parquet", ".geoparquet", ""),
+    suffixes=(".parquet", ".geoparquet"),
 )
 WEBDATASET: Final = Format(
     "stacpull_export.webdataset:export_webdataset", "tar shards", needs_pyarrow=True, counted="sample"

@@ -69,7 +69,7 @@ def test_a_current_directory_that_was_removed_is_named(source, dest, tmp_path, a
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (["export", "{dest}", LONG], 5),
+        (["export", "{dest}", f"{LONG}.parquet"], 5),
         (["export", "{dest}", f"{LONG}.csv", "-f", "csv"], 5),
         (["export", "{dest}", LONG, "-f", "webdataset"], 5),
         (["report", "{dest}", "-o", LONG], 5),

@@ -176,7 +176,7 @@ def test_lines_of_items_are_read_too(source: Source, tmp_path: Path) -> None:
 
 def test_it_needs_item_documents_and_pyarrow(source, tmp_path, monkeypatch):
     here = source([item("a")])
-    with pytest.raises(stacpull.UsageError, match="--metadata none"):
+    with pytest.raises(stacpull.UsageError, match="metadata none"):
         mirrored(here, tmp_path / "mirror", Options(items_parquet=True, metadata="none"))
     monkeypatch.setattr("stacpull.errors.find_spec", lambda _: None)
     with pytest.raises(stacpull.UsageError, match=r"extra geoparquet"):

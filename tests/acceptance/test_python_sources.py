@@ -53,7 +53,7 @@ OPEN = Options(allow_private_hosts=True)
         pytest.param(lambda tree: pystac.Catalog.from_file(f"{tree}/catalog.json"), 4, id="a catalog"),
         pytest.param(lambda tree: {"type": "FeatureCollection", "features": dicts_of(tree)}, 4, id="a dict"),
         pytest.param(lambda tree: dicts_of(tree)[1], 1, id="one item as a dict"),
-        pytest.param(lambda _: [], 0, id="no items"),
+        pytest.param(lambda _: iter([]), 0, id="no items"),
     ],
 )
 def test_items_are_a_source(tree: str, tmp_path: Path, make, count: int) -> None:
@@ -171,5 +171,5 @@ def test_a_notebook_runs_a_mirror(tree: str, tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("source", ["https://[::1/v1", "https://[a]/v1"])
 def test_an_invalid_url_is_refused_by_each_function(source: str, read: Any, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="SOURCE is not a valid URL"):
+    with pytest.raises(UsageError, match="source is not a valid URL"):
         read(source, tmp_path)

@@ -20,10 +20,11 @@ def test_the_lists_of_a_split_are_joined(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("form", "name", "use"),
     [
-        ("geoparquet", "x.csv", "use --format csv for .csv"),
+        ("geoparquet", "x.csv", "use format csv for .csv"),
         ("geoparquet", "x.geojson", "other formats are csv, "),
-        ("csv", "x.parquet", "use --format geoparquet or parquet for .parquet"),
+        ("csv", "x.parquet", "use format geoparquet or parquet for .parquet"),
         ("csv", "x", "other formats are csv, "),
+        ("geoparquet", "shards", "other formats are csv, .*webdataset"),
     ],
 )
 def test_a_table_is_not_written_under_the_name_of_another_format(tmp_path, form, name, use):

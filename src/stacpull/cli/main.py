@@ -70,8 +70,9 @@ class _LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that `args` begin with; name the nearest one if it does not exist."""
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
-            names = [*COMMANDS, *_OTHER_NAMES]
-            words = {word: name for name in names for word in (name, *_OTHER_NAMES.get(name, ()))}
+            from stacpull.suggestions import other_commands
+
+            words = {name: name for name in (*COMMANDS, "--version")} | other_commands()
             near = similar(args[0].lower(), words)
             hint = f"Did you mean {words[near[0]]!r}?" if near else "See `stacpull --help`."
             raise click.UsageError(f"No such command {args[0]!r}. {hint}", ctx)
@@ -80,19 +81,6 @@ class _LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
-
-
-_OTHER_NAMES = {
-    "mirror": ("download", "get", "fetch", "pull", "clone", "sync", "copy", "cp", "update", "merge"),
-    "collections": ("ls", "list", "show"),
-    "plan": ("search", "dry-run", "estimate"),
-    "status": ("info", "stat"),
-    "verify": ("check", "validate", "fsck", "repair"),
-    "resume": ("continue", "restart"),
-    "failures": ("errors", "failed"),
-    "credentials": ("login", "auth", "profiles"),
-    "--version": ("version",),
-}
 
 
 @click.group(
@@ -109,7 +97,8 @@ _OTHER_NAMES = {
 def cli(context: click.Context, quiet: bool, verbose: int) -> None:
     """Mirror datasets described by STAC: filtered, verified, resumable at any point."""
     verbosity = context.ensure_object(Verbosity)
-    verbosity.quiet, verbosity.verbose = quiet, verbose
+    verbosity.quiet = quiet
+    verbosity.verbose = verbose
 
 
 @click.command("completion")

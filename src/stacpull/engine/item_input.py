@@ -234,14 +234,16 @@ def _items(source: Any) -> Iterable[Any]:
         items = [source]
     elif isinstance(source, bytes) or hasattr(source, "columns") or not isinstance(source, Iterable):
         raise UsageError(f"source must be a URL, a path or items, not {type(source).__name__}.")
+    if isinstance(source, list | tuple) and not source:
+        raise UsageError("source is an empty list: give items, a URL or a path.")
     checked = map(_require_item, items)
     return list(checked) if isinstance(items, list | tuple) else checked
 
 
 def _require_item(item: Any) -> Any:
-    if not isinstance(item, Mapping) and not hasattr(item, "get_assets"):
-        raise UsageError(f"source contains an object that is not an item ({type(item).__name__}).")
-    return item
+    if hasattr(item, "get_assets") or (isinstance(item, Mapping) and item.get("type") == "Feature"):
+        return item
+    raise UsageError(f"source contains an object that is not a STAC item ({type(item).__name__}).")
 
 
 def _document(item: Any) -> Mapping[str, Any]:
