@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
@@ -43,9 +44,6 @@ class Geometry(Protocol):
     @property
     def __geo_interface__(self) -> Mapping[str, Any]:
         """The geometry as a GeoJSON object."""
-
-
-# --- objects -----------------------------------------------------------------------------------------------
 
 
 def instance_of(kind: type[Held], value: object) -> Held:
@@ -472,6 +470,12 @@ def load_content(raw: str) -> str:
     if not written.strip():
         raise ValueError(f"cannot use {name}: the file is empty")
     return written
+
+
+def load_expression(raw: str) -> str:
+    if os.path.isfile(expanded(raw.strip())):  # noqa: PTH113 - never an error, also for a long text
+        raise ValueError(f"is the name of a file: to read it, use @{raw.strip()}")
+    return load_content(raw)
 
 
 def load_area(raw: str) -> str:

@@ -99,7 +99,7 @@ class Selection(Arguments):
     filter: str | None = attrs.field(
         default=None,
         converter=optional(arguments.read_expression),
-        metadata=about("CQL2|@FILE", load=arguments.load_content, brief=True),
+        metadata=about("CQL2|@FILE", load=arguments.load_expression, brief=True),
     )
     ids: tuple[str, ...] = attrs.field(
         default=(), converter=read_ids, metadata=about("ID|@FILE", load=arguments.load_ids, brief=True)

@@ -121,7 +121,8 @@ def test_a_property_that_no_item_has_is_named(tmp_path: Path) -> None:
     texts: list[str] = []
     selection, listen = Selection(sortby="-eo:cloud"), lambda one: texts.append(getattr(one, "text", ""))
     asyncio.run(stacpull.plan(str(source), selection=selection, options=quick(retries=0), on_event=listen))
-    assert "--sortby eo:cloud: no item on the first page has this property." in texts
+    hint = "; did you mean eo:cloud_cover?"
+    assert f"--sortby eo:cloud: no item on the first page has this property{hint}" in texts
 
 
 @pytest.mark.parametrize("source", ["", "collections/c/items", "items.ndjson", "catalog.json"])
@@ -133,5 +134,5 @@ def test_other_sources_are_refused(tmp_path: Path, source: str) -> None:
             place.write_text('{"type": "Catalog", "id": "c", "stac_version": "1.0.0", "links": []}')
             url = str(place)
         selection = {} if source else {"collections": "c"}
-        with pytest.raises(UsageError, match="--sortby needs one collection of an API with the sort ext"):
+        with pytest.raises(UsageError, match="sortby needs one collection of an API with the sort ext"):
             mirrored(url, tmp_path / "m", sortby="-datetime", **selection)

@@ -53,15 +53,10 @@ MISTAKES = {
         ("mirror", "{api}", "d", "--max-itmes", "3"),
         "stacpull: No such option '--max-itmes'; did you mean --max-items?\nUsage: stacpull",
     ),
-    "an option for snow": Mistake(
-        ("mirror", "{api}", "d", "--no-snow"),
-        "use --max-cloud-cover N, --no-seasonal-snow or --no-cloud-and-shadow.",
-    ),
     "WKT as an area": Mistake(
         ("mirror", "{api}", "d", "-C", "--intersects", "POINT(7 46)"),
         "not WKT, which is for --filter.",
     ),
-    "an option for bands": Mistake(("plan", "{api}", "--band", "B04"), "'--band': use --asset GLOB."),
     "a wrong path": Mistake(
         ("plan", "{host}/mlhub/v2", "-C"), "Check its path: SOURCE is an API's root (https:", 4
     ),
@@ -82,6 +77,9 @@ MISTAKES = {
     "a filter of an export": Mistake(
         ("export", "m", "out", "--label", "Pastures"),
         "use `stacpull mirror SOURCE DEST --label ...`.",
+    ),
+    "a file without @": Mistake(
+        ("plan", "{api}", "-C", "--filter", __file__), "is the name of a file: to read it, use @/"
     ),
     "a comma between two times": Mistake(
         ("plan", "{api}", "-C", "--datetime", "2018-01,2018-02"),

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from stacpull.caches import BoundedCache
 from stacpull.config.options import Options
+from stacpull.config.toml import nearest
 from stacpull.engine.fetchers import clipping
 from stacpull.engine.network import Network, RunSetup
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
@@ -87,7 +88,9 @@ async def page_warnings(setup: RunSetup, page: Page, starts: Sequence[WalkStart]
     if name and items:
         value = Reference(name).value
         if all(value(item, object_or_empty(item.get("properties"))) is None for item in items):
-            warnings.append(f"--sortby {name}: no item on the first page has this property.")
+            names = {known for item in items for known in object_or_empty(item.get("properties"))}
+            hint = nearest(name, names) or "."
+            warnings.append(f"--sortby {name}: no item on the first page has this property{hint}")
     has_links = _linked_href(selection, items, page.request.url) is not None
     if not (selection.expand_prefix or has_links) and len({start.collection for start in starts}) == 1:
         keys = {key for item in items for key in object_or_empty(item.get("assets"))}
