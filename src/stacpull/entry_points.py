@@ -9,14 +9,13 @@ A package registers what it adds in its `pyproject.toml`, as the neighbours do:
 |---|---|---|
 | `stacpull.commands` | the command's | a `click.Command` |
 | `stacpull.formats` | what `export -f` names | a `stacpull_export.formats.Format` |
-| `stacpull.outputs` | what an option of `mirror` asks for | a function that the core calls |
 | `stacpull.stores` | the scheme of DEST | a kind of DEST |
 | `stacpull.sources` | the ending of a file name, such as `.parquet` | a `sources.source.Source` |
 | `stacpull.schemes` | a scheme of `schemes.SCHEMES` | an object with `transport` and `list_prefix` |
 | `stacpull.logins` | the `kind` of a login in a profile | a `stacpull_logins.logins.LoginKind` |
-| `stacpull.profiles` | `options`, `names` | functions that read `--credentials NAME`, and list the names |
-| `stacpull.fetchers` | what fetches an asset in another way | see `stacpull_raster` |
-| `stacpull.workers` | where worker processes run | see `stacpull_dask` |
+
+`stacpull.outputs`, `profiles`, `fetchers` and `workers` only connect the neighbours: the core calls each name
+of these with arguments of its own.
 
 Looking up a name of our own distribution reads one small file. Only for a name that this file does not have,
 all installed distributions are read. An entry point whose package is not installed counts as absent.

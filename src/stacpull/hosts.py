@@ -116,7 +116,8 @@ def _read_server(server: str) -> tuple[str, Origin]:
     match = _AUTHORITY.fullmatch(authority)
     if match is None or not match["host"] or int(match["port"] or 0) > HIGHEST_PORT:
         return "", Origin(scheme, "", None)
-    host, port = match["host"], int(match["port"]) if match["port"] else default_port(scheme)
+    host = match["host"]
+    port = int(match["port"]) if match["port"] else default_port(scheme)
     if port is not None and not host.isascii() and len(host) <= _MAX_NAME_LENGTH:
         from yarl import URL  # noqa: PLC0415 -- few hosts have such names
 

@@ -44,9 +44,6 @@ def option(default: Any, metavar: str = "", *, read: ReadArgument | None = None,
     return attrs.field(default=default, converter=read, metadata=about(metavar, **members))
 
 
-# --- readers of fields --------------------------------------------------------------------------------------
-
-
 def read_fields(kind: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
     """Make a class read its arguments, and name the one that it refuses (a `field_transformer` of attrs)."""
     hints = get_type_hints(kind)
@@ -80,9 +77,6 @@ def _convert(name: str, read: ReadArgument, value: object) -> object:
 
 
 _convert.__annotations__.clear()  # or `help` shows that each argument is an `object`
-
-
-# --- options of fields --------------------------------------------------------------------------------------
 
 
 class Option(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,7 +117,7 @@ def declared(
 
     `group` is the heading of the first ones, `commands` are those of options that do not name their own.
     """
-    helps = _attributes(holder)
+    helps = _helps_in_docstring(holder)
     hints = get_type_hints(holder)
     for field in attrs.fields(holder):
         hint = hints[field.name]
@@ -169,8 +163,7 @@ def _shown(default: object, name: str, form: Form, metavar: str) -> str:
     return default if isinstance(default, str) else ""
 
 
-def _attributes(kind: type) -> Mapping[str, str]:
-    """Return what the docstring of a class says about each of its attributes."""
+def _helps_in_docstring(kind: type) -> Mapping[str, str]:
     entries = re.findall(
         r"^    (\w+)(?: \(.+?\))?: (.+(?:\n {8}.+)*)", inspect.getdoc(kind) or "", re.MULTILINE
     )

@@ -71,7 +71,8 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
         return unquote(name) if "%" in name else name
 
     def transport(self, setup: TransportSetup) -> Transport | None:
-        implementation, function = self._implementation(), self.maker.partition(":")[2] or "transport"
+        implementation = self._implementation()
+        function = self.maker.partition(":")[2] or "transport"
         transport: Transport | None = implementation and getattr(implementation, function)(setup)
         return transport
 

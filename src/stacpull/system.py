@@ -31,7 +31,6 @@ def is_linux() -> bool:
 
 
 def boot_id() -> str:
-    """Return the ID of this boot of the system; empty if the system has none."""
     try:
         return _BOOT_ID.read_text("ascii").strip()
     except OSError:
@@ -82,9 +81,6 @@ def _number(variable: str, default: int = 0) -> int:
     if not (text.isascii() and text.isdigit()):
         raise ValueError(f"auto needs a number in {variable}, not {text!r}")
     return int(text)
-
-
-# --- variables ---
 
 
 def with_active_endpoints(variables: Mapping[str, str]) -> Mapping[str, str]:

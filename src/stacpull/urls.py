@@ -22,9 +22,6 @@ _FILE: Final = re.compile("^file:(//localhost)?/(?!/)")  # other forms of `file:
 _NONE: Final = Scheme(name="", is_remote=False)
 
 
-# --- schemes ---------------------------------------------------------------------------------------------
-
-
 def rules_of(url: str) -> Scheme:
     """Return the scheme of a URL in the form of `join`, in lower case; a scheme without a name if unknown."""
     name, mark, _ = url.partition("://")
@@ -52,24 +49,20 @@ def filename_of(url: str) -> str:
     return rules_of(url).filename(url)
 
 
-# --- hosts -----------------------------------------------------------------------------------------------
-
-
 def same_site(url: str, other: str) -> bool:
     """Return True if credentials for `url` may be sent to `other`: same host and port, not less encrypted.
 
     The default ports of http and https count as the same port.
     """
-    mine, theirs = origin_of(url), origin_of(other)
-    rules, other_rules = SCHEMES.get(mine.scheme, _NONE), SCHEMES.get(theirs.scheme, _NONE)
-    are_web = rules.is_web and other_rules.is_web and mine.host
-    if not are_web or rules.is_encrypted > other_rules.is_encrypted:
+    mine = origin_of(url)
+    theirs = origin_of(other)
+    my_rules = SCHEMES.get(mine.scheme, _NONE)
+    their_rules = SCHEMES.get(theirs.scheme, _NONE)
+    are_web = my_rules.is_web and their_rules.is_web and mine.host
+    if not are_web or my_rules.is_encrypted > their_rules.is_encrypted:
         return False
-    ports, defaults = (mine.port, theirs.port), (rules.default_port, other_rules.default_port)
-    return mine.host == theirs.host and (mine.port == theirs.port or ports == defaults)
-
-
-# --- whole URLs ------------------------------------------------------------------------------------------
+    have_default_ports = mine.port == my_rules.default_port and theirs.port == their_rules.default_port
+    return mine.host == theirs.host and (mine.port == theirs.port or have_default_ports)
 
 
 def parts_of(url: str) -> SplitResult:
@@ -90,10 +83,12 @@ def without_blanks(href: str) -> str:
 def join(base: str | None, href: str) -> str | None:
     """Return the absolute href (RFC 3986, 5.2); None if invalid, or relative without a `base` with a path."""
     href = without_blanks(href)
-    if scheme := scheme_of(href):
+    scheme = scheme_of(href)
+    if scheme:
         url = scheme + href[len(scheme) :]
         return _FILE.sub("file:///", url) if scheme == "file" else url
-    if base is None or not (rules := rules_of(base)).name:
+    rules = rules_of(base or "")
+    if base is None or not rules.name:
         return None
     try:
         return rules.join(base, href)
@@ -123,14 +118,12 @@ def wire_url(url: str) -> str:
     """Return `url` with its host in ASCII, and other invalid characters percent-encoded."""
     if url.isascii() and url.isprintable() and " " not in url:
         return url
-    server, host = parts_of(url).netloc, host_of(url)
+    server = parts_of(url).netloc
+    host = host_of(url)
     if host and host.isascii() and not server.isascii():
         url = url.replace(server, "".join((*server.rpartition("@")[:2], host)), 1)
     raw = url.encode("utf-8", "surrogateescape")
     return _UNSAFE.sub(lambda match: b"%%%02X" % match[0][0], raw).decode("ascii")
-
-
-# --- query parameters ------------------------------------------------------------------------------------
 
 
 class Parameter(NamedTuple):

@@ -52,7 +52,6 @@ class CommandSession:
                 self.display.write(f"stacpull: {warning}")
 
     def run(self, start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
-        """Run the work that `start` returns for an event. A signal sets the event, and the work ends."""
         return entry.run(start, self.display)
 
     def run_cancellable(self, work: Coroutine[Any, Any, T]) -> T:
@@ -204,7 +203,8 @@ def command(
             verbosity.verbose = max(verbosity.verbose, int(flags.get("verbose") or 0))
             flags["verbose"] = verbosity.verbose or None
             flags["quiet"] = verbosity.quiet or flags.get("quiet")
-            session, code = None, StacpullError.exit_code
+            session = None
+            code = StacpullError.exit_code
             try:
                 resolved = resolve(flags, source=values.get("source"), options=options, config=config)
                 verbosity.verbose = resolved.output.verbose

@@ -72,9 +72,6 @@ def main() -> NoReturn:
     os._exit(code)
 
 
-# --- standard streams -------------------------------------------------------------------------------------
-
-
 class _StandardStream(io.FileIO):
     """A standard stream that never fails: after the first error (`problem`), the rest goes to /dev/null."""
 
@@ -99,9 +96,6 @@ def _safe_stream(descriptor: int, stream: TextIO | None) -> tuple[_StandardStrea
         errors="backslashreplace",  # file names may hold bytes that are not text
         line_buffering=descriptor == 2 or raw.isatty(),  # noqa: PLR2004 - standard error
     )
-
-
-# --- signals ----------------------------------------------------------------------------------------------
 
 
 def leave(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -19,8 +19,6 @@ from stacpull.models import FailureKind
 from stacpull.reports import PlanReport, StatusReport
 from stacpull.sources.source_url import parse_api_url
 
-# --- plan -------------------------------------------------------------------------------------------------
-
 
 @command(
     "plan",
@@ -96,9 +94,6 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
         failed = report.assets - report.assets_done - report.assets_pending
         failures = f"; {failed:,} failed earlier: `stacpull retry` fetches them" if failed else ""
         yield f"to do    {report.assets_pending:,}; {report.assets_done:,} are in {dest} already{failures}"
-
-
-# --- collections and classes ------------------------------------------------------------------------------
 
 
 @command(
@@ -177,8 +172,6 @@ def classes(session: CommandSession, source: str, counts: bool) -> None:
             lines.append(f"- {name}{counted}")
     session.print({"collection": names[0], "classes": [info.to_json() for info in lists]}, lines)
 
-
-# --- status and failures ----------------------------------------------------------------------------------
 
 _OF_DEST = (
     parameters.dest(),

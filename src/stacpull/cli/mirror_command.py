@@ -89,6 +89,7 @@ def _finish(session: CommandSession, work: Work, noun: str = "file") -> int:
         if error.report is not None and session.output.json:
             printing.json_line(error.report.to_json())
         raise
-    is_empty, failures = report.nothing_to_resume, session.display.failures
-    lines = resumed_nothing(report) if is_empty else mirror_lines(report, failures, noun)
+    lines = mirror_lines(report, session.display.failures, noun)
+    if report.nothing_to_resume:
+        lines = resumed_nothing(report)
     return session.finish(report, lines, on_stderr=session.output.json)

@@ -48,8 +48,6 @@ class Verbosity:
     verbose = 0
 
 
-# --- numbers ---
-
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _LARGE = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 """Seconds and name of a unit, and those of the next smaller one."""

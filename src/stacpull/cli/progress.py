@@ -56,7 +56,8 @@ class Display:
         self._printed = ""
         self._speed = Speed()
         self._frame = 0
-        self._is_drawn, self._stopping = False, ""
+        self._is_drawn = False
+        self._stopping = ""
         self._lock = threading.RLock()  # reentrant: a signal handler may take it at any point
         self._closed = threading.Event()
         self._is_silent = output.quiet or output.no_progress
@@ -70,7 +71,8 @@ class Display:
         match event:
             case Progress() | Checked() | Stage():
                 with self._lock:
-                    before, self._now = self._now, event
+                    before = self._now
+                    self._now = event
                     if isinstance(event, Progress):
                         self._speed.update(event)
                     elif event != before:
@@ -200,7 +202,8 @@ class Display:
         shown = self._shown()
         dot = " · " if self._is_unicode else ", "
         spinner = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" if self._is_unicode else "|/-\\"
-        head, fields = [*shown.head], [*shown.figures]
+        head = [*shown.head]
+        fields = [*shown.figures]
         for texts, room in ((head, width - 3), (fields, width - 10)):  # the bar has at least 6 columns
             while len(texts) > 1 and len(dot.join(texts)) > room:
                 texts.pop()
@@ -246,7 +249,8 @@ class Display:
             matched = f"{now.items_matched:,} of " if now.items_wanted else ""
             items = quantity(now.items_wanted or now.items_matched, "item")
             head.append(f"{matched}{items} matched ({_of(now.items_seen, now.items_announced)} read)")
-        finished, expected = now.assets_done + now.assets_failed, now.assets_expected
+        finished = now.assets_done + now.assets_failed
+        expected = now.assets_expected
         figures = []
         if now.assets_planned:
             figures.append(f"{now.assets_done:,} of {_planned(now)}")

@@ -77,7 +77,8 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
         yield f"{report.dest}: nothing to fetch"
         return
     trouble = report.assets_failed - failed_as(report, NO_FAULT) - report.assets_accepted
-    accepted, items = report.assets_accepted, report.items_failed
+    accepted = report.assets_accepted
+    items = report.items_failed
     # without accepted ones, but with those of earlier runs, which this run did not try again
     failures[FailureKind.GONE] = report.assets_missing - accepted
     failures += Counter()  # removes the kind if there are none

@@ -62,8 +62,10 @@ def verify(session: CommandSession, dest: str, quick: bool, **how: bool) -> int:
 
 def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
     unknown = report.unknown if report.strict else 0  # these fail the check, but are not damaged
-    damaged, remaining = report.damaged - unknown, report.remaining - unknown
-    is_interrupted, is_repaired = report.state == "interrupted", report.repair is not None
+    damaged = report.damaged - unknown
+    remaining = report.remaining - unknown
+    is_interrupted = report.state == "interrupted"
+    is_repaired = report.repair is not None
     is_unfinished = not is_repaired and report.mirror_state != "complete"
     failed = report.assets_failed + report.items_failed - failed_as(report, NOTHING_TO_FETCH)
     absent = {"failed": failed - report.assets_missing, "gone at the source": report.assets_missing}

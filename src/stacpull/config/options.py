@@ -204,7 +204,8 @@ class Options(Arguments):
     @property
     def kept(self) -> dict[str, Any]:
         """The given values that `resume` uses again. A switch that is False counts as not given."""
-        return {n: v for n, unset in _declared_as("kept") if (v := getattr(self, n)) != unset}
+        unset = dict(_declared_as("kept"))
+        return {name: getattr(self, name) for name in unset if getattr(self, name) != unset[name]}
 
     def of_run(self, stored: Mapping[str, Any]) -> Options:
         """Return these options with the values that a run has stored. Other values are ignored."""

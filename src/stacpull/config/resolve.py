@@ -57,14 +57,14 @@ def resolve(
     options: Sequence[Option] = OPTIONS,
     config: Config | None = None,
 ) -> Resolved:
-    """Combine the flags with the environment, the config file and the defaults."""
     variables = with_active_endpoints(os.environ)
     config = toml.read_config(flags.get("config")) if config is None else config
     settings = {}
     values: dict[type, dict[str, Any]] = {Selection: {}, Options: {}, S3Options: {}, Output: {}}
     for option in options:
         group = values.setdefault(option.holder, {})
-        if (setting := setting_of(option, flags, variables, config)) is not None:
+        setting = setting_of(option, flags, variables, config)
+        if setting is not None:
             settings[option.name] = setting
             if option.name != "header":  # `_credentials` reads it
                 group[option.target] = _read(option, setting)
@@ -135,7 +135,8 @@ def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
     for name in sorted(variables):
         word = name.removeprefix(_PREFIX)
         if name.startswith(_PREFIX) and word not in read:
-            near, flag = similar(word, read), word.lower().replace("_", "-")
+            near = similar(word, read)
+            flag = word.lower().replace("_", "-")
             hint = f"; did you mean {_PREFIX}{near[0]}?" if near else "."
             hint = f": use --{flag}." if flag in BY_NAME else hint
             yield f"The environment variable {name} sets no option{hint}"
@@ -155,7 +156,8 @@ def with_environment(options: Options, source: str) -> Options:
             unset[option.target] = next((setting.read(option.read) for setting in settings), None)
     options = attrs.evolve(options, s3=attrs.evolve(options.s3, **unset))
     parts = parts_of(source)
-    wanted, carried = wanted_variable(parts), parse_qs(parts.query, keep_blank_values=True)
+    wanted = wanted_variable(parts)
+    carried = parse_qs(parts.query, keep_blank_values=True)
     has_login = any(name.lower() == "authorization" for name in options.headers)
     if has_login or options.query or "key" in carried or wanted is None or not variables.get(wanted):
         return options
@@ -217,7 +219,8 @@ def header_fields(settings: Iterable[Setting], environ: Mapping[str, str]) -> li
     """Read `K: V` and `@FILE` (one field per line; empty lines and comments with # are skipped)."""
     credentials: list[Credential] = []
     for setting in settings:
-        whole, lines = str(setting.value), [setting]
+        whole = str(setting.value)
+        lines = [setting]
         if whole.startswith("@"):
             written = setting.read(load_content).splitlines()
             numbered = [Setting(line.strip(), f"{whole[1:]}, line {n}") for n, line in enumerate(written, 1)]

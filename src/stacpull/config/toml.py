@@ -172,7 +172,8 @@ def read_entries(path: Path) -> list[TomlEntry]:
     table: tuple[str, ...] = ()
     plain = _LONG_TEXT.sub(lambda long: '""' + "\n" * long[0].count("\n"), text)
     for number, line in enumerate(plain.split("\n"), 1):
-        if begun := _KEYS.match(line):
+        begun = _KEYS.match(line)
+        if begun is not None:
             keys = tuple(key.strip("\"'") for key in re.findall(_KEY, begun["keys"]))
             table = keys if begun["header"] else table
             whole = keys if begun["header"] else (*table, *keys)

@@ -90,7 +90,8 @@ def _item_time(reference: Reference) -> Evaluate:
         instant = reference.value(item, properties)
         if instant is not None:
             return instant
-        start, end = _span(properties.get("start_datetime")), _span(properties.get("end_datetime"))
+        start = _span(properties.get("start_datetime"))
+        end = _span(properties.get("end_datetime"))
         return None if start is None and end is None else _span_between(start or _ALWAYS, end or _ALWAYS)
 
     return value
@@ -117,7 +118,8 @@ def _comparison(order: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Truth
         left_span = _span(left)
         right_span = None if left_span is None else _span(right)
         if left_span is not None and right_span is not None:
-            is_after, is_before = left_span[0] > right_span[1], left_span[1] < right_span[0]
+            is_after = left_span[0] > right_span[1]
+            is_before = left_span[1] < right_span[0]
             return order(is_after - is_before, 0)
         is_comparable = any(isinstance(left, kind) and isinstance(right, kind) for kind in kinds)
         return order(left, right) if is_comparable else None
@@ -356,16 +358,19 @@ def _pushable(node: Any, *, negated: bool = False) -> Json | None:
     """
     if not isinstance(node, dict) or not isinstance(node.get("args"), list):
         return None
-    name, arguments = str(node.get("op")).lower(), node["args"]
+    name = str(node.get("op")).lower()
+    arguments = node["args"]
     parts: list[Json | None]
     match name:
         case "and" | "or" | "not":
             parts = [_pushable(argument, negated=negated or name == "not") for argument in arguments]
         case "between":
             value, low, high = arguments
-            name, parts = "and", [_pushable_test(">=", value, low), _pushable_test("<=", value, high)]
+            name = "and"
+            parts = [_pushable_test(">=", value, low), _pushable_test("<=", value, high)]
         case "in" if isinstance(arguments[0], dict) and isinstance(arguments[1], list):
-            name, parts = "or", [_pushable_test("=", arguments[0], member) for member in arguments[1]]
+            name = "or"
+            parts = [_pushable_test("=", arguments[0], member) for member in arguments[1]]
         case _:
             return _pushable_test(name, *arguments) if name in _MIRRORED else None
     usable = [part for part in parts if part is not None]
@@ -400,10 +405,12 @@ class ExpressionCheck(ItemCheck):
     explained = "--filter cannot be evaluated, because a property is absent or of another type."
 
     def __init__(self, text: str) -> None:
-        self._text, self._tree = text, parse_filter(text)
+        self._text = text
+        self._tree = parse_filter(text)
         self._evaluate = compile_expression(self._tree)
         self._references = {name: Reference(name) for name in properties_in(self._tree)}
-        self._absent, self._mistyped = set[str](), set[str]()
+        self._absent = set[str]()
+        self._mistyped = set[str]()
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
         truth = self._evaluate(item, properties)

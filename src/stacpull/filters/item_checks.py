@@ -175,7 +175,8 @@ class WhereCheck(ItemCheck):
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
         for name, reference, has_any in self._tests:
-            if not has_any(value := reference.value(item, properties)):
+            value = reference.value(item, properties)
+            if not has_any(value):
                 return "where" if value is not None else f"without {name}"
         return None
 
@@ -208,7 +209,8 @@ class BooleanCheck(ItemCheck):
 
     @classmethod
     def from_selection(cls, selection: Selection) -> Self | None:
-        wanted = {name: value for name in cls.fields if (value := getattr(selection, name)) is not None}
+        values = {name: getattr(selection, name) for name in cls.fields}
+        wanted = {name: value for name, value in values.items() if value is not None}
         return cls(wanted) if wanted else None
 
     def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
@@ -223,7 +225,9 @@ def read_boolean(value: object) -> bool | None:
     """Read a boolean, "true", "false", 0 or 1; None and absent mean False. None for any other value."""
     if isinstance(value, str):
         return {"true": True, "false": False}.get(value.lower())
-    return value == 1 if value is None or (isinstance(value, int | float) and value in (0, 1)) else None
+    if value is None:
+        return False
+    return bool(value) if isinstance(value, int | float) and value in (0, 1) else None
 
 
 class CloudCoverCheck(ItemCheck):
@@ -259,7 +263,8 @@ class DatetimeCheck(ItemCheck):
     def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
         value = properties.get("datetime")
         if value is not None:
-            start = end = parse_instant(value)
+            start = parse_instant(value)
+            end = start
         else:
             start = parse_instant(properties.get("start_datetime"))
             end = parse_instant(properties.get("end_datetime"))
@@ -271,7 +276,8 @@ class DatetimeCheck(ItemCheck):
 
     def pushed_down(self) -> Json:
         """Return the interval, rounded outwards to whole seconds."""
-        start, end = _end_text(self._start), _end_text(self._end)
+        start = _end_text(self._start)
+        end = _end_text(self._end)
         if self._end is not None and self._end.microsecond:
             end = _end_text(min(in_utc(self._end), _LAST) + timedelta(seconds=1))
         return {"datetime": start if start == end else f"{start}/{end}"}

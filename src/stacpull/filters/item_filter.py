@@ -69,9 +69,6 @@ class ItemFilter(msgspec.Struct, frozen=True):
         return [note for check in self.checks for note in check.notes(counts, complete=complete)]
 
 
-# --- pushing down -----------------------------------------------------------------------------------------
-
-
 class Narrowing(NamedTuple):
     """The part of a selection to push down: a service may return too many items, never too few."""
 
@@ -97,6 +94,7 @@ def narrowing(selection: Selection) -> Narrowing:
         order = {"field": field, "direction": "asc" if name == selection.sortby else "desc"}
     checks = ItemFilter.from_selection(selection).checks if selection.push_down else ()
     parts = [check.pushed_down() for check in checks]
-    conditions = [condition for part in parts if (condition := part.pop("condition", None)) is not None]
+    conditions = [part.pop("condition", None) for part in parts]
+    condition = combined("and", [one for one in conditions if one is not None])
     members = {name: value for part in parts for name, value in part.items()}
-    return Narrowing(**members, condition=combined("and", conditions), order=order)
+    return Narrowing(**members, condition=condition, order=order)

@@ -89,8 +89,6 @@ class LabelCheck(ItemCheck):
         return None if labels.isdisjoint(self._excluded) else "excluded label"
 
 
-# --- the classes of a collection --------------------------------------------------------------------------
-
 _UNNAMED: Final = "labels"
 """The name of a class list that has no name: raster labels need none, and plain lists have none."""
 
@@ -109,7 +107,8 @@ def class_list(items: Iterable[Json], collection: Json | None) -> dict[str, tupl
     sources += [object_or_empty(item.get("properties")).get("label:classes") for item in items]
     lists: dict[str, dict[str, None]] = {}
     for member in (member for value in sources for member in _members(value)):
-        name, classes = _UNNAMED, [member]
+        name = _UNNAMED
+        classes = [member]
         if isinstance(member, dict):
             name = str(member.get("name") or _UNNAMED)
             classes = _members(member.get("classes"))
