@@ -149,7 +149,7 @@ class ClipFetcher:
                     body[at : at + len(data)] = data
 
             await _copy(version, file, put)
-            return arrival_of(job, file.size, name, etag_or_date, bytes(body))
+            return arrival_of(job, file.size, name, etag_or_date, body=bytes(body))
         return await self._into_part(job, version, file, name, etag_or_date)
 
     async def _into_part(
@@ -176,7 +176,7 @@ class ClipFetcher:
         except BaseException:
             await part.park()
             raise
-        return await part.finish(arrival_of(job, file.size, name, etag_or_date, ""), downloader.checksum)
+        return await part.finish(arrival_of(job, file.size, name, etag_or_date), downloader.checksum)
 
 
 async def _copy(

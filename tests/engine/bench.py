@@ -98,7 +98,7 @@ class Bench:
     def arrive(self, job: Job, body: bytes, *, etag: str | None = '"e"', filename: str = "f.tif") -> Arrival:
         """Write the complete part of `job`, as the writer thread does."""
         digest = hashlib.sha256(body).digest()
-        arrival = arrival_of(job, len(body), filename, etag, "", digest=digest)
+        arrival = arrival_of(job, len(body), filename, etag, digest=digest)
         arrival.part = complete_part_name(arrival)
         arrival.identity = self.store.staged.write_part(arrival.part, body)
         return arrival

@@ -57,4 +57,4 @@ async def opened(
 
 
 def received(job: Job, body: bytes, filename: str = "f.tif", etag: str = '"e"') -> Arrival:
-    return arrival_of(job, len(body), filename, etag, body)
+    return arrival_of(job, len(body), filename, etag, body=body)

@@ -37,7 +37,7 @@ async def test_slots_stay_taken_while_nothing_is_read_and_bodies_keep_their_orde
     assert await sender.take_slots(64) == 64
     for rowid in range(64):
         job = Job(rowid, 1, 0, "a", "https://b.example/a", None, "c/i", f"{rowid}.tif")
-        sender.put(job, arrival_of(job, 100_000, "f", None, b"x" * 100_000))
+        sender.put(job, arrival_of(job, 100_000, "f", None, body=b"x" * 100_000))
     await sender.flush()
     finished = asyncio.create_task(sender.wait_for_all_slots())
     await asyncio.sleep(0)

@@ -39,7 +39,7 @@ class Fetching(Downloader):
         await asyncio.sleep(0)
         if len(self.fetched) <= self.failing:
             raise TransferError(Failure(FailureKind.NETWORK, "No.", retryable=True))
-        return arrival_of(job, len(self.body), "a.pdf", '"e"', self.body)
+        return arrival_of(job, len(self.body), "a.pdf", '"e"', body=self.body)
 
 
 def job(rowid: int, href: str = "https://h.example/a.pdf", **more: object) -> Job:
@@ -57,7 +57,7 @@ class Long(Fetching):
 
     async def fetch(self, job: Job, **_: Any) -> Arrival:
         await super().fetch(job)
-        arrival = arrival_of(job, len(BODY), "a.pdf", '"e"', "", digest=SHA)
+        arrival = arrival_of(job, len(BODY), "a.pdf", '"e"', digest=SHA)
         arrival.part = complete_part_name(arrival)
         arrival.identity = await asyncio.to_thread(self.store.staged.write_part, arrival.part, BODY)
         return arrival

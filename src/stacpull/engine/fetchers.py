@@ -146,7 +146,7 @@ class AdoptingFetcher(NamedTuple):
         if not is_proven:
             return None
         digest = None if self.checksum is None else digests[self.checksum]
-        arrival = arrival_of(job, size, filename, validator_of(headers).etag_or_date, "", digest=digest)
+        arrival = arrival_of(job, size, filename, validator_of(headers).etag_or_date, digest=digest)
         with destination_errors(files.staged.work):
             try:
                 return files.staged.link_part(arrival, files, path)

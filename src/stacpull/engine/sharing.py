@@ -100,9 +100,10 @@ class SharedDownloads(msgspec.Struct, eq=False):
             return None
         if job.checksum not in {None, first.checksum} or job.media_type != first.media_type:
             return None  # by the type, one may be a web page and the other may not
-        content = "" if arrival.body is None else arrival.body
         described = arrival.size, arrival.filename, arrival.etag_or_date
-        reused = arrival_of(job, *described, content, digest=arrival.digest, unproven=arrival.unproven)
+        body = arrival.body
+        digest = arrival.digest
+        reused = arrival_of(job, *described, body=body, digest=digest, unproven=arrival.unproven)
         if reused.body is not None:
             return reused
         return await asyncio.to_thread(self._linked, reused, arrival) if self.store.is_local else None

@@ -224,21 +224,18 @@ def arrival_of(
     size: int,
     filename: str,
     etag_or_date: str | None,
-    content: bytes | memoryview | str,
+    part: str = "",
     *,
+    body: bytes | memoryview | None = None,
     digest: bytes | None = None,
     unproven: bool = False,
 ) -> Arrival:
-    """Return the received asset of a job; its content is in memory, or in a part with this name.
-
-    `unproven` is that of `Arrival`. The name of a part that is not complete is empty.
-    """
+    """Return the received asset of a job: its `body`, or a `part` (empty until the part is complete)."""
     if job.moved:  # otherwise, the next run would send this ETag to the planned URL, which is another one
         etag_or_date = None
     elif etag_or_date is not None and not etag_or_date.isascii():  # it may not be valid Unicode
         etag_or_date = etag_or_date.encode("utf-8", "backslashreplace").decode()
     name = final_name(job.name, job.name_template, filename, job.directory)
-    part, body = (content, None) if isinstance(content, str) else ("", memoryview(content))
     return Arrival(
         job.rowid,
         job.item_rowid,
@@ -250,6 +247,6 @@ def arrival_of(
         etag_or_date=etag_or_date,
         unproven=unproven,
         part=part,
-        body=body,
+        body=None if body is None else memoryview(body),
         filename=filename,
     )

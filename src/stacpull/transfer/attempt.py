@@ -109,8 +109,8 @@ class Downloader(msgspec.Struct, eq=False):
 
     def arrival(self, job: Job, body: Body, *, unproven: bool = False) -> Arrival:
         name = self.client.secrets.masked(filename_of(body.url))
-        content = body.content if body.part is None else ""
-        return arrival_of(job, body.size, name, body.validator.etag_or_date, content, unproven=unproven)
+        content = body.content if body.part is None else None
+        return arrival_of(job, body.size, name, body.validator.etag_or_date, body=content, unproven=unproven)
 
     def validator(self, headers: Mapping[str, str]) -> Validator:
         return checks.provable(self.without_secrets(validator_of(headers)), headers, self.client.clock.time())
