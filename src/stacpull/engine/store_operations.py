@@ -157,8 +157,8 @@ class StoreOperations:
                 self._publisher.secrets,
                 lambda path, data: recorded.get(path) == sha256(data).digest(),
             )
-            source, remove = self._run.source, self._remove
-            write_catalogs(writer, entries, source=source, remove=remove, is_stopped=is_stopped)
+            source = self._run.source
+            write_catalogs(writer, entries, source=source, remove=self._remove, is_stopped=is_stopped)
             if not keeps_parquet and meta.owns_file(self._db, meta.ITEMS_PARQUET):
                 self._remove(meta.ITEMS_PARQUET)  # no collection refers to it any more
         if interrupted is not None:

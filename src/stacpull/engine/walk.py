@@ -203,8 +203,7 @@ class Walk:
 
         If the source no longer knows a cursor, the walk starts again, as long as each walk gets further.
         """
-        source, summary = self._source, self.summary
-        starts = self._setup.starts or await walk_starts(source, self._selection)
+        starts = self._setup.starts or await walk_starts(self._source, self._selection)
         if not self._keeps_position and self._matches_left():
             position = Position()
             await self._consumer.restart()
@@ -218,7 +217,7 @@ class Walk:
                 seen = self._consumer.counters["items_seen"]
                 if seen <= max_seen:
                     narrower = "narrow the selection, for example with --datetime"
-                    advice = narrower if source.api_root else "use a SOURCE with fewer items"
+                    advice = narrower if self._source.api_root else "use a SOURCE with fewer items"
                     raise SourceError(
                         "The source rejects its own next-page link again and again, the last time after "
                         f"{seen} items ({error}): {advice}."
@@ -229,13 +228,16 @@ class Walk:
                 from_start, level = True, "info"
                 position = Position()
                 await self._consumer.restart()
-                summary.left_out.clear()
-                summary.unread, summary.first_unread, summary.cut_short = 0, None, None
+                self.summary.left_out.clear()
+                self.summary.cut_short = None
+                self.summary.unread = 0
+                self.summary.first_unread = None
         await self._end(announced, from_start)
 
     async def _end(self, announced: int | None, from_start: bool) -> None:
         """Plan the sample, save that the walk has ended, and report what it could not read or check."""
-        network, summary = self._network, self.summary
+        network = self._network
+        summary = self.summary
         is_whole = self._matches_left() > 0 and summary.cut_short is None
         was_limited = not is_whole and summary.cut_short is None  # `--max-items` ended it
         seen = self._consumer.counters["items_seen"]
@@ -298,11 +300,11 @@ class Walk:
         Each page is saved with the position after it, which after the last page is the start of the next
         collection. Several pages in a row without new items end a collection: broken links may never end.
         """
-        source, network, summary = self._source, self._network, self.summary
+        network = self._network
         start = starts[number]._replace(cursor=position.request)
         next_name = starts[number + 1].collection if number + 1 < len(starts) else None
         announced, fruitless = None, 0
-        pages = source.pages(start, page_size=self._page_size, on_notice=network.emit)
+        pages = self._source.pages(start, page_size=self._page_size, on_notice=network.emit)
         async with prefetch(pages) as read_ahead:
             async for page in read_ahead:
                 if not self._has_checked_selection:  # before anything is planned
@@ -312,7 +314,7 @@ class Walk:
                 if page.announced is not None and position.announced is not None:
                     announced = position.announced + page.announced
                 total = announced if next_name is None else None
-                summary.cut_short = page.cut_short or summary.cut_short
+                self.summary.cut_short = page.cut_short or self.summary.cut_short
                 after_page = after_collection = Position(next_name, None, announced)
                 if page.next is not None:
                     after_page = Position(start.collection, page.next, position.announced)
@@ -334,8 +336,8 @@ class Walk:
         """Plan a page; save the `update` of the walk with its last batch. Return how many items are new."""
         new_items = 0
         for start in range(0, max(1, len(page.items)), ITEMS_AT_ONCE):
-            documents, url = page.items[start : start + ITEMS_AT_ONCE], page.request.url
-            items = [ListedItem(id_of(document, collection), document, url) for document in documents]
+            documents = page.items[start : start + ITEMS_AT_ONCE]
+            items = [ListedItem(id_of(item, collection), item, page.request.url) for item in documents]
             batch = await self._select_and_plan(items)
             if start + ITEMS_AT_ONCE >= len(page.items):
                 batch.unread += page.unread
