@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import Any, Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -48,6 +49,8 @@ class ResponseParser:
     def __init__(self, name: str) -> None:
         self.name = name  # the host, for messages
         self._parser: HttpResponseParser | None = None
+        self._head: dict[bytes, bytes] = {}  # fields until the head is complete, then trailers
+        self.on_header = partial(add_field, self._head)  # called by the parser, ten times per response
         self.reset()
 
     def reset(self) -> None:
@@ -63,7 +66,7 @@ class ResponseParser:
         self._is_framed = self._keeps_alive = False
         self._remaining = 0  # bytes of a long body, which bypasses the parser
         self._overhead = 0  # bytes since the last one of the body
-        self._head: dict[bytes, bytes] = {}  # fields until the head is complete, then trailers
+        self._head.clear()
 
     @property
     def is_ended(self) -> bool:
@@ -151,13 +154,10 @@ class ResponseParser:
         if self._phase is _WHOLE:
             self._bad(BadResponse.OVERLONG)
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        add_field(self._head, name, value)
-
     def on_headers_complete(self) -> None:
         parser: Any = self._parser  # the parser calls this method
-        status, fields = parser.get_status_code(), self._head
-        self._head = {}
+        status, fields = parser.get_status_code(), self._head.copy()
+        self._head.clear()
         text = b"".join([*fields, *fields.values()])
         if len(text) > HEAD_LIMIT:
             self._bad(BadResponse.ENDLESS_FIELDS)
