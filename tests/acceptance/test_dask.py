@@ -567,22 +567,6 @@ def test_a_client_of_another_type_is_refused_before_dest_is_created(tmp_path: Pa
     assert not (tmp_path / "m").exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--dask", "0"], "--dask must be a whole number from 1 to 4096, not '0'"),
-        (["--dask", "nothing.json"], "--dask must be an address such as tcp://host:8786, a scheduler file"),
-    ],
-)
-def test_invalid_dask_options_are_refused_before_dest_is_created(tmp_path, arguments, message):
-    ran = run(
-        mirror_of("http://127.0.0.1:9/", tmp_path / "m", *arguments), environment(MLHUB_API_KEY="k" * 20)
-    )
-    assert ran.code == 2
-    assert message in ran.err
-    assert not (tmp_path / "m").exists()
-
-
 def test_without_distributed_the_message_says_what_to_install(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
         "import importlib.util as util\nfind = util.find_spec\n"
