@@ -97,14 +97,14 @@ class DaskProcesses:
     def _start(
         self, name: str, module: str, arguments: list[str], env: Mapping[str, str], *, forked: bool = True
     ) -> Process:
-        """Start a process that logs to a file of its own, in a session of its own."""
+        """Start a process that logs to a file of its own."""
         code = f"import sys; sys.argv[0] = 'dask'; from {module} import main; main()"
         with self._new_log(name).open("wb") as log, Path(os.devnull).open("rb") as nothing:
             streams = nothing, log, log
             if forked and _forker().can_run(env):
                 numbers = (stream.fileno() for stream in streams)
                 command = ["dask", *arguments]
-                return _forker().fork(command, env, None, *numbers, module=module, session=True)
+                return _forker().fork(command, env, None, *numbers, module=module)
             command = [sys.executable, "-c", code, *arguments]
             return subprocess.Popen(command, None, None, *streams, env=env, start_new_session=True)
 

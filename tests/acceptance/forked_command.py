@@ -6,8 +6,9 @@ each command. The child gets the arguments, environment, directory and output th
 and runs `stacpull.cli.entry.main`. In `/proc` it has the command line and environment of the process that
 forked it.
 
-`Forker.spawn` forks the store and worker processes of a run within the process of a test. In `/proc` they
-have names of their own (`STORE_NAME`, `WORKER_NAME`). Other processes are started as always.
+`ForkClient.spawn` forks the store and worker processes of a run, within the process of a test or within a
+forked command. In `/proc` they have names of their own (`STORE_NAME`, `WORKER_NAME`). Other processes are
+started as always.
 
 A test must not rely on it for what starting a process means: its imports and their time, its memory, what
 `/proc` shows of its arguments and environment, and descriptors that it inherits.
@@ -58,7 +59,6 @@ _READ_AT_START = ("DASK_", "LANG", "LC_", "LD_", "MALLOC_", "OPENSSL_", "PYTHON"
 """How the names of variables begin that `read_at_start` returns."""
 _LONGEST = 1 << 17  # bytes of a request, which is one packet
 _MOST_DESCRIPTORS = 8
-"""Descriptors that come with a request."""
 _ALLOW_TRACER, _ANY = 0x59616D61, -1
 """PR_SET_PTRACER (prctl(2)), and its argument for any process."""
 
@@ -66,7 +66,7 @@ _ALLOW_TRACER, _ANY = 0x59616D61, -1
 class ForkedProcess:
     """A process that was forked: as much of `subprocess.Popen` as is needed."""
 
-    def __init__(self, forker: Forker, pid: int, end: int) -> None:
+    def __init__(self, forker: ForkClient, pid: int, end: int) -> None:
         self.pid = pid
         self.returncode: int | None = None
         self._forker = forker
@@ -98,7 +98,47 @@ class ForkedProcess:
         return self._end not in select.select([self._end, other], [], [])[0]
 
 
-class Forker:
+class ForkClient:
+    """Sends requests to a process that forks."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self._request_lock = threading.Lock()
+        self._numbers = itertools.count()
+
+    def spawn(self, module: str) -> tuple[Any, socket.socket]:
+        from stacpull import child_process  # noqa: PLC0415 - only some tests need it
+
+        ours, theirs = socket.socketpair()
+        child = [module, child_process.python_environment()]
+        with theirs:
+            process: Any = self._request({"child": child, "cwd": str(Path.cwd())}, (theirs.fileno(), 2))
+        child_process._running.add(process)
+        return process, ours
+
+    def _request(self, message: Mapping[str, object], descriptors: Sequence[int]) -> ForkedProcess:
+        pid, received = self._reply_to(message, descriptors)
+        return ForkedProcess(self, pid, received[0])
+
+    def reaped(self, pid: int) -> int:
+        code, _ = self._reply_to({"reap": pid})
+        return code
+
+    def _reply_to(self, message: Mapping[str, object], descriptors: Sequence[int] = ()) -> Any:
+        """Send a request and return its reply. An earlier one may come first, if its test ran out of time."""
+        with self._request_lock:
+            number = next(self._numbers)
+            socket.send_fds(self._socket, [json.dumps({"number": number, **message}).encode()], descriptors)
+            while True:
+                reply, received, _, _ = socket.recv_fds(self._socket, _LONGEST, 1)
+                replied, value = json.loads(reply)
+                if replied == number:
+                    return value, received
+                for descriptor in received:
+                    os.close(descriptor)
+
+
+class Forker(ForkClient):
     """The process that forks. It ends with this one.
 
     It also imports `modules`. `under`: a command line that starts it, as setpriv does.
@@ -106,9 +146,8 @@ class Forker:
 
     def __init__(self, environment: Mapping[str, str], *modules: str, under: Sequence[str] = ()) -> None:
         self._environment = environment
-        self._request_lock = threading.Lock()
-        self._numbers = itertools.count()
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        super().__init__(ours)
         with theirs:
             self._process = subprocess.Popen(
                 [*under, sys.executable, "-P", __file__, str(theirs.fileno()), *modules],
@@ -135,7 +174,6 @@ class Forker:
         *streams: int,
         module: str = COMMAND,
         traced: bool = False,
-        session: bool = False,
     ) -> ForkedProcess:
         """Fork a command with these standard streams, in `cwd` or else the directory of this process.
 
@@ -143,7 +181,6 @@ class Forker:
             command: The program and its arguments. If it is Python, it takes a file, or code with `-c`.
             module: Whose `main` it runs otherwise.
             traced: True to have it wait until another process traces it.
-            session: True to give it a session of its own (setsid(2)).
         """
         message = {
             "command": command,
@@ -151,38 +188,8 @@ class Forker:
             "cwd": str(cwd or Path.cwd()),
             "module": module,
             "traced": traced,
-            "session": session,
         }
         return self._request(message, streams)
-
-    def spawn(self, module: str) -> tuple[ForkedProcess, socket.socket]:
-        from stacpull.child_process import python_environment  # noqa: PLC0415 - only some tests need it
-
-        ours, theirs = socket.socketpair()
-        child = [module, python_environment()]
-        with theirs:
-            return self._request({"child": child, "cwd": str(Path.cwd())}, (theirs.fileno(), 2)), ours
-
-    def _request(self, message: Mapping[str, object], descriptors: Sequence[int]) -> ForkedProcess:
-        pid, received = self._reply_to(message, descriptors)
-        return ForkedProcess(self, pid, received[0])
-
-    def reaped(self, pid: int) -> int:
-        code, _ = self._reply_to({"reap": pid})
-        return code
-
-    def _reply_to(self, message: Mapping[str, object], descriptors: Sequence[int] = ()) -> Any:
-        """Send a request and return its reply. An earlier one may come first, if its test ran out of time."""
-        with self._request_lock:
-            number = next(self._numbers)
-            socket.send_fds(self._socket, [json.dumps({"number": number, **message}).encode()], descriptors)
-            while True:
-                reply, received, _, _ = socket.recv_fds(self._socket, _LONGEST, 1)
-                replied, value = json.loads(reply)
-                if replied == number:
-                    return value, received
-                for descriptor in received:
-                    os.close(descriptor)
 
 
 def read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
@@ -265,7 +272,7 @@ def read_models_once() -> None:
 
 
 def serve(control: socket.socket, modules: Sequence[str]) -> None:
-    """Fork a child for each requested command, and reap it on request."""
+    """Import what commands need, then fork them."""
     for module in (*_MODULES, *modules):
         import_module(module)
     read_models_once()
@@ -274,6 +281,11 @@ def serve(control: socket.socket, modules: Sequence[str]) -> None:
     assert threading.active_count() == 1, "a child would lack the threads"
     gc.collect()
     gc.freeze()
+    _fork_on_request(control)
+
+
+def _fork_on_request(control: socket.socket) -> None:
+    """Fork a child for each requested command, and reap it on request."""
     while True:
         request, descriptors, _, _ = socket.recv_fds(control, _LONGEST, _MOST_DESCRIPTORS)
         if not request:
@@ -288,7 +300,9 @@ def serve(control: socket.socket, modules: Sequence[str]) -> None:
         if pid == 0:
             control.close()
             if "child" in message:
-                _spawn_child(descriptors, message["cwd"], *message["child"])
+                os.dup2(descriptors.pop(), 2)
+                os.chdir(message["cwd"])
+                _run_child(*message["child"], descriptors)
             _run(descriptors, **message)
         for descriptor in descriptors:
             os.close(descriptor)
@@ -333,7 +347,6 @@ def _run(
     cwd: str,
     module: str = COMMAND,
     traced: bool = False,
-    session: bool = False,
 ) -> NoReturn:
     code: Any = 1
     try:
@@ -348,8 +361,8 @@ def _run(
         os.environ.update(environment)
         if traced:
             _await_tracer()
-        if session:
-            os.setsid()
+        else:
+            _fork_processes()
         if is_python:
             text = command[2] if command[1] == "-c" else Path(command[1]).read_text(encoding="utf-8")
             sys.argv = command[1:2] + command[3:] if command[1] == "-c" else command[1:]
@@ -376,14 +389,22 @@ def _await_tracer() -> None:
         time.sleep(0.001)
 
 
-def _spawn_child(descriptors: list[int], cwd: str, module: str, environment: dict[str, str]) -> NoReturn:
-    os.dup2(descriptors[1], 2)
-    os.close(descriptors.pop(1))
-    os.chdir(cwd)
-    _run_child(module, descriptors, environment)
+def _fork_processes() -> None:
+    """Have the processes of this one forked: by a process that is forked now, before there are threads."""
+    from stacpull import child_process  # noqa: PLC0415 - only a process that was forked does
+
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.fork() == 0:
+        ours.close()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        _fork_on_request(theirs)
+        os._exit(0)
+    theirs.close()
+    child_process.spawn = ForkClient(ours).spawn
 
 
-def _run_child(module: str, descriptors: Sequence[int], environment: Mapping[str, str]) -> NoReturn:
+def _run_child(module: str, environment: Mapping[str, str], descriptors: Sequence[int]) -> NoReturn:
     """Run the `main` of a module, as `child_process.spawn` starts it."""
     code = 1
     try:
