@@ -47,17 +47,15 @@ def items_in(dest: Path) -> set[str]:
 def mirrored(api: SmallApi, dest: Path, chosen: dict[str, Any], refused: str = "") -> MirrorReport:
     """Mirror the whole API; with `refused`, a page at which the first run fails."""
 
-    given: dict[str, Any] = {
-        "selection": Selection(all_collections=True, **chosen),
-        "options": Options(retries=0),
-    }
+    selection = Selection(all_collections=True, **chosen)
+    options = Options(retries=0)
     with api:
         if refused:
             api.refused[refused] = 404
             with pytest.raises(Exception, match="404"):
-                sync.mirror(api.url("/"), dest, **given)
+                sync.mirror(api.url("/"), dest, selection=selection, options=options)
             api.refused.clear()
-        return sync.mirror(api.url("/"), dest, **given)
+        return sync.mirror(api.url("/"), dest, selection=selection, options=options)
 
 
 @pytest.mark.parametrize(
@@ -80,18 +78,16 @@ def test_the_sample_is_the_same_whatever_the_order(tmp_path, collections, chosen
 async def test_a_sample_whose_planning_was_stopped_is_planned_to_its_end(tmp_path, monkeypatch):
     monkeypatch.setattr(walk, "ITEMS_AT_ONCE", 2)
     stop = asyncio.Event()
-    settings = {
-        "selection": Selection(all_collections=True, sample=15),
-        "options": Options(retries=0, concurrency=1),
-    }
+    selection = Selection(all_collections=True, sample=15)
+    options = Options(retries=0, concurrency=1)
 
     def stopping(_request):
         stop.set()
         return Answer(body=b"data")
 
     async with SmallApi({"a": IDS}, asset=stopping) as api:
-        first = await mirror(api.url("/"), tmp_path, stop=stop, **settings)
-        second = await mirror(api.url("/"), tmp_path, **settings)
+        first = await mirror(api.url("/"), tmp_path, stop=stop, selection=selection, options=options)
+        second = await mirror(api.url("/"), tmp_path, selection=selection, options=options)
     assert first.state == "interrupted"
     assert first.items_matched < 15
     assert (second.state, second.items_matched, second.assets_done) == ("complete", 15, 15)

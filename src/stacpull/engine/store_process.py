@@ -60,7 +60,8 @@ class StoreProcess:
         )
         self._process, self._socket = process
         self._opened, self._run_id, self._on_event = opened, run.id, setup.network.emit
-        self._secrets, self._sent_secrets = secrets, secrets.values
+        self._secrets = secrets
+        self._sent_secrets = secrets.values
         self._calls: deque[asyncio.Future[messages.OperationResult]] = deque()
         self._all_recorded = False
 
