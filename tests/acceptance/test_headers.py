@@ -293,7 +293,7 @@ def test_an_impossible_output_is_refused_before_any_request(tmp_path, small_hub,
 def test_another_query_is_refused_for_the_same_output(tmp_path: Path, small_hub: MlhubReplica) -> None:
     out = tmp_path / "t.csv"
     read(small_hub, out, max_items=1)
-    with pytest.raises(UsageError, match=r"another query \(different: selection\).* add --refresh"):
+    with pytest.raises(UsageError, match=r"another query \(different: selection\).* add refresh"):
         read(small_hub, out, max_items=2)
     read(small_hub, out, max_items=2, refresh=True)
     assert len(out.read_text().splitlines()) == 25
