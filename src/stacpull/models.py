@@ -278,26 +278,17 @@ class VersionInDest(NamedTuple):
     checksum_unverified: bool = False  # the item states a checksum that was not verified for these bytes
 
 
-class Job(msgspec.Struct, frozen=True, array_like=True):
-    """One asset to transfer: its row in the ledger and the data for the transfer. Plain values only."""
+class Job(Asset, frozen=True, array_like=True, kw_only=True):
+    """One asset to transfer, with its row in the ledger. Plain values only."""
 
     rowid: int
     item_rowid: int
     generation: int  # how many versions of the asset were done before this one
-    key: str
-    href: str
-    item_href: str | None
-    directory: str
-    name: str | None
-    name_template: str | None = None
-    size: int | None = None
-    checksum: Checksum | None = None
-    media_type: str | None = None
+    item_href: str | None = None
     stale: bool = False
     """True if something was removed from the stored href: the item is read again before the first use."""
     required_digest: bytes | None = None
     """The digest of the earlier content, if only this content is accepted (`verify --repair`)."""
-    alternates: tuple[str, ...] = ()  # other hrefs to try if `href` cannot be fetched, in this order
     version_in_dest: VersionInDest | None = None  # the version in DEST: the request is conditional
     moved: bool = False  # `href` is not the planned one: its response proves nothing about the planned one
     clip: bool = False  # true if the asset is clipped to the area of the run's `--clip`

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
-from stacpull.ledger.database import Connection
-from stacpull.ledger.schema import ITEMS, JsonState
+from stacpull.ledger.database import Connection, named_rows
+from stacpull.ledger.schema import JsonState
 
 
 def run_summaries(db: Connection) -> list[dict[str, Any]]:
     """Return the runs, oldest first, each with the files that it stored and the bytes that it fetched."""
     counter = "coalesce((SELECT number FROM counters WHERE run = r.id AND name = '{}'), 0)".format
-    cursor = db.execute(
+    rows = named_rows(
+        db,
         f"SELECT source, kind, state, started, {counter('assets_stored')} AS files, "
         f"{counter('bytes_fetched')} AS bytes, {counter('seconds')} AS seconds, {counter('retries')} AS "
-        "retries FROM runs r ORDER BY r.id"
+        "retries FROM runs r ORDER BY r.id",
     )
-    cursor.row_factory = sqlite3.Row
-    return [dict(row) for row in cursor]
+    return [dict(row) for row in rows]
 
 
 def written_digests(db: Connection) -> Iterator[tuple[str, str, bytes | None]]:
     return db.execute(
-        f"SELECT c.name, i.name, i.sha256 FROM {ITEMS} WHERE i.json_state = {JsonState.CURRENT} ORDER BY i.id"
+        "SELECT collection_name, name, sha256 FROM named_items "
+        f"WHERE json_state = {JsonState.CURRENT} ORDER BY id"
     )
 
 

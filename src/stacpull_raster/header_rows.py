@@ -40,6 +40,8 @@ class HeaderJob(Job, frozen=True, kw_only=True):
     """One header to read, whose `rowid` is its place in the results. It has no file."""
 
     item: ItemId
+    item_rowid: int = 0
+    generation: int = 0
     header_size: int | None = None
 
 

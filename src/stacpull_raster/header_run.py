@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 
 import attrs
 import msgspec
+from msgspec.structs import asdict, astuple, replace
 
 from stacpull.clock import Clock
 from stacpull.config.options import DEFAULT_LAYOUT, Options
@@ -156,7 +157,7 @@ class HeaderPlans:
 
     @property
     def counters(self) -> Mapping[str, int]:
-        return msgspec.structs.asdict(self.tally)
+        return asdict(self.tally)
 
     def keeps(self, key: str, asset: Json) -> bool:
         is_chosen = self._chosen.keeps(key, asset)
@@ -196,26 +197,17 @@ class HeaderPlans:
         """Yield jobs, each with the reason why it cannot be read, if there is one."""
 
         def failing(item: ItemId, key: str) -> HeaderJob:
-            return HeaderJob(next(self._places), 0, 0, key, "", None, "", None, item=item)
+            return HeaderJob(key, "", "", None, rowid=next(self._places), item=item)
 
         for planned in selected.items:
             for asset in planned.assets:
                 stated = planned.document["assets"][asset.key].get("file:header_size")
                 job = HeaderJob(
-                    next(self._places),
-                    0,
-                    0,
-                    asset.key,
-                    asset.href,
-                    planned.href,
-                    asset.directory,
-                    None,
+                    *astuple(replace(asset, name=None, name_template=None)),
+                    rowid=next(self._places),
+                    item_href=planned.href,
                     item=planned.id,
                     header_size=stated if isinstance(stated, int) and not isinstance(stated, bool) else None,
-                    size=asset.size,
-                    checksum=asset.checksum,
-                    media_type=asset.media_type,
-                    alternates=asset.alternates,
                 )
                 yield job, None
             for key, why in planned.problems:
@@ -347,7 +339,7 @@ class HeadersRun:
         failed = (as_mapping(row.value) for row in self._results.rows(failed=True))
         report = HeadersReport(
             state=state,
-            **msgspec.structs.asdict(tally),
+            **asdict(tally),
             items_unseen=self._summary.items_unseen,
             headers_done=self._book.done,
             headers_skipped=skipped,
@@ -364,7 +356,7 @@ class HeadersRun:
             missing_ok=self._options.missing == "ok",
         )
         if is_complete:
-            self._results.put((), position={"ended": True, **msgspec.structs.asdict(tally)})
+            self._results.put((), position={"ended": True, **asdict(tally)})
             if not report.items_matched:
                 counts = {"items_seen": tally.items_seen}
                 text = self._summary.nothing_to_fetch(self._selection, counts)

@@ -22,14 +22,11 @@ from typing import NamedTuple
 from tests.acceptance.command import STORE_SECONDS, wait_until
 from tests.acceptance.trees import digests_in, files_in, metadata_files
 
-from stacpull.ledger.schema import ASSET_PATH
 from stacpull.store.lock import is_held
 from stacpull_replicas import ExpectedFile
 
 _RESERVED, _DONE = 1, 2
-_ROWS = f"""
-SELECT a.state, {ASSET_PATH}, a.digest, a.generation FROM assets a WHERE a.state IN (1, 2)
-"""  # noqa: S608 -- constants
+_ROWS = "SELECT state, path, digest, generation FROM placed_assets WHERE state IN (1, 2)"
 
 
 class Row(NamedTuple):

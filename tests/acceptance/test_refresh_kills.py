@@ -19,7 +19,6 @@ import pytest
 from tests.acceptance.command import Running, environment, run, wait_until
 from tests.acceptance.trees import assets_of
 
-from stacpull.ledger.schema import ASSET_PATH
 from stacpull_replicas import EvolvingReplica, RequestInfo, Stall, run_in_thread
 
 KILLS = int(os.environ.get("TESTS_REFRESH_KILLS", "3"))
@@ -31,10 +30,7 @@ def answered(replica: EvolvingReplica) -> int:
 
 def recorded(dest: Path) -> dict[str, str | None]:
     with closing(sqlite3.connect(dest / ".stacpull" / "ledger.sqlite")) as db:
-        rows = db.execute(
-            f"SELECT {ASSET_PATH}, hex(a.digest) FROM assets a WHERE a.state = ?",  # noqa: S608 -- a constant
-            (2,),
-        ).fetchall()
+        rows = db.execute("SELECT path, hex(digest) FROM placed_assets WHERE state = 2").fetchall()
     return {path: sha256.lower() for path, sha256 in rows}
 
 

@@ -112,7 +112,7 @@ class Bench:
         """Put in order what the last process left, as a run does at its start."""
         self.publisher.add(self.recover(checksum=checksum), [])
         self.publisher.publish_all()
-        self.publisher.publish_all(views.unwritten_items(self.db, 0, 1000))
+        self.publisher.publish_all(views.unwritten_items(self.db, 0, True))
 
     def states(self) -> dict[str, int]:
         return dict(self.db.execute("SELECT key, state FROM assets"))

@@ -18,7 +18,8 @@ BODY = Arrival(1, 1, 0, "c/i", "f.tif", 1, body=memoryview(b"x"))
 
 
 def job(rowid: int = 1, key: str = "a", *, href: str | None = None, **changes: Any) -> Job:
-    made = Job(rowid, 1, 0, key, href or f"https://blob.example/{key}?sig=0", ITEM, "c/i", f"{key}.tif")
+    href = href or f"https://blob.example/{key}?sig=0"
+    made = Job(key, href, "c/i", f"{key}.tif", rowid=rowid, item_rowid=1, generation=0, item_href=ITEM)
     return replace(made, **changes)
 
 

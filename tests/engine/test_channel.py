@@ -6,11 +6,11 @@ import asyncio
 import socket
 
 from tests.cancelling import until
+from tests.engine.pools import job
 
 from stacpull.engine import channel
 from stacpull.engine.channel import Channel, OutcomeSender
 from stacpull.engine.messages import Outcomes, decode_to_store
-from stacpull.models import Job
 from stacpull.planning.layout import arrival_of
 from stacpull.redact import Secrets
 from stacpull.store.local_store import LocalStore
@@ -36,8 +36,8 @@ async def test_slots_stay_taken_while_nothing_is_read_and_bodies_keep_their_orde
     )
     assert await sender.take_slots(64) == 64
     for rowid in range(64):
-        job = Job(rowid, 1, 0, "a", "https://b.example/a", None, "c/i", f"{rowid}.tif")
-        sender.put(job, arrival_of(job, 100_000, "f", None, body=b"x" * 100_000))
+        made = job(rowid, name=f"{rowid}.tif")
+        sender.put(made, arrival_of(made, 100_000, "f", None, body=b"x" * 100_000))
     await sender.flush()
     finished = asyncio.create_task(sender.wait_for_all_slots())
     await asyncio.sleep(0)

@@ -42,7 +42,7 @@ def test_a_file_that_could_not_be_replaced_is_replaced_later(tmp_path, monkeypat
                 patch.setattr(bench.store, "place", lambda files: [failure] * len(files))
             bench.operations.write_final_items()
     assert parts(tmp_path) == []
-    bench.publisher.publish_all(views.unwritten_items(bench.db, 0, 9))
+    bench.publisher.publish_all(views.unwritten_items(bench.db, 0, True))
     assert orjson.loads((tmp_path / "c/i/i.json").read_bytes())["properties"]["year"] == 2030
     bench.close()
 

@@ -43,7 +43,7 @@ class Fetching(Downloader):
 
 
 def job(rowid: int, href: str = "https://h.example/a.pdf", **more: object) -> Job:
-    return Job(rowid, rowid, 0, "a", href, None, f"c/{rowid}", "a.pdf", **more)
+    return Job("a", href, f"c/{rowid}", "a.pdf", rowid=rowid, item_rowid=rowid, generation=0, **more)
 
 
 @pytest.fixture

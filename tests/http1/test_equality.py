@@ -185,7 +185,7 @@ def alike(scripts: Scripts, *jobs: Job, is_listed: bool = False, **how: Any) -> 
 
 
 def job(rowid: int, href: str, **more: Any) -> Job:
-    return Job(rowid, rowid, 1, "a", href, None, "c/i", "a.tif", **more)
+    return Job("a", href, "c/i", "a.tif", rowid=rowid, item_rowid=rowid, generation=1, **more)
 
 
 def response(body: bytes = b"hello", status: str = "200 OK", **fields: str) -> bytes:

@@ -20,7 +20,6 @@ from tests.ledger.plans import BROKEN, GONE, NOW, SPEC, asset, counts, item, unr
 from stacpull.ledger import jobs, pruning, runs, views
 from stacpull.ledger.batch_writer import BatchWriter, PlannedItem
 from stacpull.ledger.database import open_writer
-from stacpull.ledger.schema import ASSET_DIRECTORY, ASSET_PATH
 from stacpull.models import Arrival, Asset, AssetOutcome, WalkBatch
 from stacpull.planning.names import fold, path_hash
 from stacpull.redact import Secrets
@@ -104,9 +103,10 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _rows(self, *states: int) -> list[tuple[Any, ...]]:
         rows = self.db.execute(
-            f"SELECT a.id, a.item, a.generation, rtrim({ASSET_DIRECTORY}, '/'), "  # noqa: S608 - a constant
+            "SELECT a.id, a.item, a.generation, rtrim(a.directory, '/'), "
             "coalesce(a.name, nullif(j.name_or_template, '{filename}')), i.name, a.key, a.state "
-            "FROM assets a JOIN items i ON i.id = a.item LEFT JOIN jobs j ON j.asset = a.id ORDER BY a.id"
+            "FROM placed_assets a JOIN items i ON i.id = a.item LEFT JOIN jobs j ON j.asset = a.id "
+            "ORDER BY a.id"
         )
         return [row[:-1] for row in rows if min(row[-1], FAILED) in states]
 
@@ -407,9 +407,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_two_assets_own_one_name(self) -> None:
-        rows = self.db.execute(
-            f"SELECT {ASSET_PATH} FROM assets a WHERE a.name IS NOT NULL"  # noqa: S608 - a constant
-        )
+        rows = self.db.execute("SELECT path FROM placed_assets WHERE name IS NOT NULL")
         paths = [fold(path) for (path,) in rows]
         assert len(paths) == len(set(paths))
         owned = {path_hash(path) for path in paths}

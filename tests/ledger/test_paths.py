@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 from tests.ledger.plans import NOW, SPEC, arrival, asset, commit, id_of, item, ledger, started
 
-from stacpull.ledger import jobs, schema, views
+from stacpull.ledger import jobs, views
 from stacpull.planning.names import fold
 
 NFC, NFD = unicodedata.normalize("NFC", "é.tif"), unicodedata.normalize("NFD", "é.tif")
@@ -64,6 +64,6 @@ def test_item_directories_are_distinct(db: sqlite3.Connection) -> None:
     assert set(writer.planned_this_run([id_of("I")], True)) == {id_of("I")}
     first, second = views.item_records(db, [1, 2])
     assert (first.directory, second.directory[:4]) == ("c/i", "c/I~")
-    assert db.execute("SELECT directory FROM items").fetchall() == [(None,), (second.directory,)]
-    places = db.execute(f"SELECT {schema.ASSET_PATH} FROM assets a ORDER BY a.id").fetchall()  # noqa: S608
+    assert db.execute("SELECT other_directory FROM items").fetchall() == [(None,), (second.directory,)]
+    places = db.execute("SELECT path FROM placed_assets ORDER BY id").fetchall()
     assert places == [("c/i/a.tif",), (f"{second.directory}/a.tif",)]

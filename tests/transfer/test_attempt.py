@@ -30,8 +30,8 @@ V1 = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")
 
 
 def job(url: str, **known: object) -> Job:
-    base = Job(1, 1, 1, "B02", url + "/p/B%2002.tif?sig=x", None, "c/i", "B02.tif", media_type="image/tiff")
-    return structs.replace(base, **known)
+    base = Job("B02", url + "/p/B%2002.tif?sig=x", "c/i", "B02.tif", rowid=1, item_rowid=1, generation=1)
+    return structs.replace(base, **{"media_type": "image/tiff", **known})
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import hashlib
 import zlib
 
 import pytest
+from msgspec.structs import replace
 from multidict import CIMultiDict
 
 from stacpull.models import Checksum, Job, ResumePoint, Validator
@@ -33,7 +34,7 @@ BY_MD5 = Check(Checksum("md5", MD5), "Content-MD5")
 BY_GOOGLE = Check(Checksum("crc32c", CRC32C), "x-goog-hash")
 BY_GOOGLE_MD5 = Check(Checksum("md5", MD5), "x-goog-hash")
 BY_ITEM = Check(Checksum("sha256", SHA256), "file:checksum")
-JOB = (1, 1, 0, "a", "https://h.example/a", None, "c/i", "a.tif")
+JOB = Job("a", "https://h.example/a", "c/i", "a.tif", rowid=1, item_rowid=1, generation=0)
 
 ON_S3 = [
     (ETAG, 200, [BY_ETAG]),
@@ -83,7 +84,7 @@ ON_S3 = [
 
 @pytest.mark.parametrize(("headers", "status", "expected"), ON_S3)
 def test_checks_of_s3_responses(headers: dict[str, str], status: int, expected: list[Check]) -> None:
-    assert list(expected_checks(Job(*JOB), status, CIMultiDict(headers))) == expected
+    assert list(expected_checks(JOB, status, CIMultiDict(headers))) == expected
 
 
 GOOGLE = {"x-goog-hash": f"crc32c={b64(CRC32C)}"}
@@ -103,7 +104,9 @@ ELSEWHERE = [
 
 @pytest.mark.parametrize(("headers", "stated", "expected"), ELSEWHERE)
 def test_checks_of_http_responses(headers: dict[str, str], stated: Checksum | None, expected: list[Check]):
-    found = expected_checks(Job(*JOB, checksum=stated), 200, CIMultiDict(headers), url="https://h.example/a")
+    found = expected_checks(
+        replace(JOB, checksum=stated), 200, CIMultiDict(headers), url="https://h.example/a"
+    )
     assert list(found) == expected
 
 

@@ -70,7 +70,7 @@ async def fetching(parts: PartFiles) -> AsyncIterator[tuple[Downloader, Origin, 
 
 
 def job(served: Origin) -> Job:
-    return Job(1, 1, 1, "k", f"{served.url}/k.tif?sig=x", None, "d", "k.tif")
+    return Job("k", f"{served.url}/k.tif?sig=x", "d", "k.tif", rowid=1, item_rowid=1, generation=1)
 
 
 def is_whole(received: Arrival, parts: PartFiles) -> bool:

@@ -20,7 +20,6 @@ from stacpull.ledger import jobs, meta, pruning, runs, views
 from stacpull.ledger.batch_writer import BatchWriter
 from stacpull.ledger.database import shrink_cache
 from stacpull.ledger.runs import EndState
-from stacpull.ledger.schema import JsonState
 from stacpull.models import Arrival, FailureKind, ItemId, Placement, SavedBatch, WalkBatch
 from stacpull.planning.hrefs import self_href
 from stacpull.planning.names import LINES_FILE, safe_segment
@@ -95,10 +94,11 @@ class StoreOperations:
 
     def write_final_items(self) -> None:
         self._publisher.publish_all()
-        last_rowid, least = 0, JsonState.ABSENT if self._run.metadata == "item" else JsonState.DUE
-        while item_rowids := views.unwritten_items(self._db, last_rowid, 1000, least):
+        also_new = self._run.metadata == "item"
+        item_rowids = views.unwritten_items(self._db, 0, also_new)
+        while item_rowids:
             self._publisher.publish_all(item_rowids)
-            last_rowid = item_rowids[-1]
+            item_rowids = views.unwritten_items(self._db, item_rowids[-1], also_new)
 
     def end_transfers(self) -> None:
         """Write the JSON of final items, and remove parts of assets that are done.

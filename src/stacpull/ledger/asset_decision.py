@@ -1,12 +1,12 @@
 """What becomes of an asset that the ledger knows, when a run plans it: `decide`, a pure function.
 
-| state | `Freshness` | action |
+| state of the asset | what SOURCE says | action |
 |---|---|---|
-| PENDING or RESERVED in this run | any | WAIT |
-| DONE, its file in place | CURRENT | KEEP |
-| FAILED or MISSING, and nothing is new | any | LEAVE_FAILED |
-| DONE, its file in place; PENDING | UNKNOWN or CURRENT | REQUEST, conditional |
-| any other | any | REQUEST |
+| PENDING or RESERVED in this run | anything | WAIT |
+| DONE, its file in place | it is the same | KEEP |
+| FAILED or MISSING | nothing new | LEAVE_FAILED |
+| DONE, its file in place; PENDING | it may be the same | REQUEST, conditional |
+| any other | | REQUEST |
 
 A conditional request has the ETag or date of the version in DEST. It is only sent to the URL that gave them
 (`assets.href_hash`), because an ETag belongs to one URL (RFC 9110, 8.8).
@@ -33,7 +33,7 @@ class AssetRow(NamedTuple):
     state: int
     generation: int  # 0 as long as a file at its path does not belong to the mirror
     run: int
-    directory: int | None = None
+    other_directory: int | None = None
     name: str | None = None
     digest: bytes | None = None
     etag_or_date: str | None = None
@@ -56,9 +56,6 @@ class KnownAsset(NamedTuple):
         return self.row.state == State.DONE and not is_there(
             path_in_dest(self.directory, self.row.name or "")
         )
-
-    def is_of_other_area(self, run: CurrentRun) -> bool:
-        return self.clip is not None and self.clip.area_digest != run.area_digest
 
     def agrees(self, checksum: Checksum | None) -> bool | None:
         """Return True if the bytes in DEST have the checksum that is now stated; None if that is unknown."""
@@ -87,14 +84,6 @@ class Action(enum.Enum):
     REQUEST = enum.auto()
 
 
-class Freshness(enum.Enum):
-    """What the source says about the version of an asset that the ledger knows."""
-
-    CURRENT = enum.auto()  # it has the stated checksum; or none is stated, and the item is unchanged
-    UNKNOWN = enum.auto()  # the source must be asked
-    OUTDATED = enum.auto()  # another checksum or size is stated, or it was clipped to another area
-
-
 class Decision(NamedTuple):
     action: Action
     row: AssetRow | None = None  # None: only its run and `must_revalidate` change
@@ -119,33 +108,28 @@ def decide(
     if old.run == run.id and old.state < State.DONE:
         return Decision(Action.WAIT)
     may_have_changed = is_updated or bool(old.must_revalidate)
-    freshness = _freshness(known, asset, run, must_ask=may_have_changed or is_undated)
+    is_of_other_area = known.clip is not None and known.clip.area_digest != run.area_digest
+    source_size = known.size if known.clip is None else known.clip.source_size
+    agrees = known.agrees(asset.checksum)
+    is_outdated = agrees is False or asset.size not in (None, source_size) or is_of_other_area
+    # without a checksum, the date of the item says whether the asset is current
+    is_proven = bool(agrees) or (asset.checksum is None and not may_have_changed and not is_undated)
     has_file = old.state == State.DONE and not is_lost
-    if has_file and freshness is Freshness.CURRENT:
+    if has_file and is_proven and not is_outdated and not run.revalidate:
         stated_checksum = encoded_checksum(asset.checksum) or old.stated_checksum
         if stated_checksum == old.stated_checksum and not old.must_revalidate:
             return _KEEP
         row = old._replace(run=run.id, stated_checksum=stated_checksum, must_revalidate=0)
         return Decision(Action.KEEP, row, rewrites_json=bool(old.must_revalidate))
-    is_due = may_have_changed or known.is_of_other_area(run) or known.is_tried_again
+    is_due = may_have_changed or is_of_other_area or known.is_tried_again
     if old.state >= State.FAILED and not is_due:
         return Decision(Action.LEAVE_FAILED, old._replace(run=run.id), known.digest_in_dest)
-    return _requested(known, asset, run.id, is_outdated=freshness is Freshness.OUTDATED, is_lost=is_lost)
-
-
-def _freshness(known: KnownAsset, asset: Asset, run: CurrentRun, *, must_ask: bool) -> Freshness:
-    agrees = known.agrees(asset.checksum)
-    source_size = known.size if known.clip is None else known.clip.source_size
-    if agrees is False or asset.size not in (None, source_size) or known.is_of_other_area(run):
-        return Freshness.OUTDATED
-    if run.revalidate:
-        return Freshness.UNKNOWN
-    is_proven = agrees or (asset.checksum is None and not must_ask)
-    return Freshness.CURRENT if is_proven else Freshness.UNKNOWN
+    return _requested(known, asset, run.id, is_outdated=is_outdated, is_lost=is_lost)
 
 
 def _requested(known: KnownAsset, asset: Asset, run_id: int, *, is_outdated: bool, is_lost: bool) -> Decision:
-    old, planned_hash = known.row, href_hash(asset.href)
+    old = known.row
+    planned_hash = href_hash(asset.href)
     is_done = old.state == State.DONE
     has_file = is_done and not is_lost
     may_be_same = (has_file or old.state == State.PENDING) and not is_outdated

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 import orjson
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from stacpull.digests import text_digest
 from stacpull.ledger import jobs, runs
@@ -21,10 +21,7 @@ from stacpull.ledger.database import IN_LIST, Connection, exists, insert_rows, j
 from stacpull.ledger.jobs import FailureKey
 from stacpull.ledger.runs import StoredRun
 from stacpull.ledger.schema import (
-    IS_TRIED_AGAIN,
-    ITEMS,
     LISTED_BY_SEVERAL,
-    OTHER_DIRECTORY,
     JsonState,
     State,
     encoded_checksum,
@@ -32,6 +29,7 @@ from stacpull.ledger.schema import (
     stored_clip,
 )
 from stacpull.models import (
+    TEMPORARY,
     Asset,
     Failure,
     FailureKind,
@@ -61,7 +59,7 @@ class _ItemRow(NamedTuple):
     name: str
     parent: int | None
     run: int
-    directory: str | None
+    other_directory: str | None
     href: str | None = None
     version: str | None = None  # `updated`, or if it states none, a digest of its document
     listed_by: int | None = None
@@ -70,7 +68,7 @@ class _ItemRow(NamedTuple):
 
     def directory_of(self, item: ItemId) -> str:
         """Return the directory of its JSON; `item` is its ID."""
-        return self.directory or f"{item.collection}/{item.item}"
+        return self.other_directory or f"{item.collection}/{item.item}"
 
 
 class _Edit(msgspec.Struct):
@@ -95,18 +93,23 @@ def _on_known_id(columns: Sequence[str]) -> str:
 
 _ADD = "INSERT INTO {0}({1}) VALUES (?) ON CONFLICT DO UPDATE SET {1} = {1} RETURNING id".format
 _ITEM_COLUMNS = _ItemRow._fields[:-1]
-_SELECT_ITEMS = (
-    f"SELECT c.name, {', '.join(f'i.{name}' for name in _ITEM_COLUMNS)}, "
-    "EXISTS (SELECT 1 FROM failures WHERE what = 'item' AND item = i.id) "
-    f"FROM {ITEMS} WHERE i.hash {IN_LIST}"
-)
+_SELECT_ITEMS = f"""
+SELECT i.collection_name, {", ".join(f"i.{column}" for column in _ITEM_COLUMNS)},
+    EXISTS (SELECT 1 FROM failures WHERE what = 'item' AND item = i.id)
+FROM named_items i WHERE i.hash {IN_LIST}
+"""
 _INTO_ITEMS = f"INSERT INTO items({', '.join(_ITEM_COLUMNS)}, pending) VALUES "
 _KNOWN_ITEM = _on_known_id(("parent", "run", "href", "version", "listed_by", "json_state")) + ", pending = 1"
-_SELECT_ASSETS = (
-    f"SELECT {', '.join(f'a.{name}' for name in AssetRow._fields)}, "
-    f"{OTHER_DIRECTORY}, a.size, a.clip, j.digest_in_dest, {IS_TRIED_AGAIN} FROM assets a "
-    f"LEFT JOIN jobs j ON j.asset = a.id AND a.state <> {State.DONE} WHERE a.item {IN_LIST}"
-)
+_SELECT_ASSETS = f"""
+SELECT {", ".join(f"a.{column}" for column in AssetRow._fields)},
+    (SELECT path FROM directories WHERE id = a.other_directory), a.size, a.clip, j.digest_in_dest,
+    a.state = {State.FAILED} AND (
+        j.stale AND (SELECT href FROM items WHERE id = a.item) IS NULL
+        OR EXISTS (SELECT 1 FROM failed_assets WHERE id = a.id AND kind IN {tuple(map(str, TEMPORARY))})
+    )
+FROM assets a LEFT JOIN jobs j ON j.asset = a.id AND a.state <> {State.DONE}
+WHERE a.item {IN_LIST}
+"""
 _INTO_ASSETS = f"INSERT INTO assets({', '.join(AssetRow._fields)}) VALUES "
 _KNOWN_ASSET = _on_known_id(AssetRow._fields[3:])  # what follows its row, item and key
 _REQUEST_NEW = Decision(Action.REQUEST)
@@ -342,7 +345,8 @@ class _BatchRows:
                 self._add_job(edit, asset, decision.row, old.directory, decision)
             else:
                 directory_id, path = self._directory(asset.directory, edit)
-                self._add_job(edit, asset, decision.row._replace(directory=directory_id), path, decision)
+                row = decision.row._replace(other_directory=directory_id)
+                self._add_job(edit, asset, row, path, decision)
         self._plan_problems(edit, known)
 
     def _plan_new_asset(self, edit: _Edit, asset: Asset) -> None:
@@ -429,11 +433,15 @@ class _BatchRows:
         self._jobs.append((row.id, stored_href, stale, *columns))
         if decision.action is Action.REQUEST:
             edit.lacks_file |= decision.digest_in_dest is None
-            job = Job(  # positions, because keywords are slower
-                *(row.id, row.item, row.generation, row.key, asset.href),
-                *(edit.item.href, directory, name, template),
-                *(asset.size, asset.checksum, asset.media_type),
-                alternates=asset.alternates,
+            planned = asset
+            if (directory, name, template) != (asset.directory, asset.name, asset.name_template):
+                planned = replace(asset, directory=directory, name=name, name_template=template)
+            job = Job(
+                *astuple(planned),
+                rowid=row.id,
+                item_rowid=row.item,
+                generation=row.generation,
+                item_href=edit.item.href,
                 version_in_dest=decision.version,
                 clip=self._writer.current_run.area_digest is not None,
                 replanned_at=self._now if edit.was_planned else 0.0,

@@ -302,6 +302,12 @@ def exists(db: Connection, query: str, values: Sequence[object] | Mapping[str, o
     return db.execute(query, values).fetchone() is not None
 
 
+def named_rows(db: Connection, query: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
+    cursor = db.execute(query, values)
+    cursor.row_factory = sqlite3.Row
+    return cursor.fetchall()
+
+
 IN_LIST = "IN (SELECT value FROM json_each(?))"
 """SQL: one of a list of any number of values; binds a `json_array`."""
 

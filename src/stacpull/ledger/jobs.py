@@ -8,26 +8,29 @@ that its file may be replaced, but only by bytes with its earlier digest (`model
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import orjson
 from msgspec.structs import replace
 
 from stacpull.digests import as_checksum
 from stacpull.ledger import runs
-from stacpull.ledger.database import IN_LIST, Connection, exists, insert_rows, json_array, transaction
+from stacpull.ledger.database import (
+    IN_LIST,
+    Connection,
+    exists,
+    insert_rows,
+    json_array,
+    named_rows,
+    transaction,
+)
 from stacpull.ledger.runs import RunKind
 from stacpull.ledger.schema import (
-    ASSET_DIRECTORY,
-    ASSET_PATH,
-    DIGEST_IN_DEST,
-    FAILED_TEMPORARILY,
-    IS_OF_ASSET,
-    IS_ORDERED,
     JsonState,
     State,
     encoded_clip,
@@ -35,6 +38,7 @@ from stacpull.ledger.schema import (
     stored_clip,
 )
 from stacpull.models import (
+    TEMPORARY,
     Arrival,
     AssetOutcome,
     Clip,
@@ -47,80 +51,70 @@ from stacpull.models import (
 from stacpull.planning.names import hashes_in, path_hash, safe_segment, with_salted_hash
 from stacpull.redact import href_hash
 
-_JOBS = "jobs j JOIN assets a ON a.id = j.asset"
-_SELECT_JOB = (
-    f"SELECT a.id, a.item, a.generation, a.key, j.href, i.href, {ASSET_DIRECTORY}, a.name, "
-    "j.name_or_template, j.size, a.stated_checksum, j.media_type, j.stale, j.alternates, "
-    f"iif(j.requires_digest, {DIGEST_IN_DEST}, NULL), iif(a.state = {State.PENDING}, a.etag_or_date, NULL), "
-    "a.size, j.digest_in_dest, NOT j.requires_digest OR a.clip IS NOT NULL "
-    f"FROM {_JOBS} JOIN items i ON i.id = a.item"
-)
-_EARLIER = (
-    "(SELECT o.id FROM runs o JOIN runs r ON o.id < r.id AND iif(r.kind = 'retry', "
-    "o.kind <> 'mirror' AND o.id {0}, (o.kind, o.source, o.selection) = (r.kind, r.source, r.selection)) "
-    "WHERE r.id = :run)"
-).format
-"""SQL: the earlier runs with the same task as a run; for a retry, all retries and repairs of its source."""
+_SELECT_JOB = f"""
+SELECT
+    a.id AS rowid, a.item AS item_rowid, a.generation, a.key, rtrim(a.directory, '/') AS directory,
+    coalesce(a.name, iif(j.name_or_template LIKE '%{{%', NULL, j.name_or_template)) AS name,
+    iif(a.name IS NULL AND j.name_or_template LIKE '%{{%', j.name_or_template, NULL) AS name_template,
+    j.href, i.href AS item_href, j.size, j.media_type,
+    a.stated_checksum, j.stale AS is_stale, j.alternates AS other_hrefs, a.clip AS stored_clip,
+    j.requires_digest, j.digest_in_dest, a.size AS size_in_dest,
+    iif(a.state = {State.PENDING}, a.etag_or_date, NULL) AS etag_or_date
+FROM jobs j JOIN placed_assets a ON a.id = j.asset JOIN items i ON i.id = a.item
+"""
+"""Columns with the name of a field of `Job` have its value."""
 
 
 def pending_jobs(db: Connection, run_id: int, after: int, limit: int, earlier: bool = False) -> list[Job]:
     """Return the jobs of a run after rowid `after`, in order; with `earlier`, jobs that it takes over."""
-    query = f"{_SELECT_JOB} WHERE j.asset > :after AND a.state = {State.PENDING} "
-    of_runs = _EARLIER(runs.of_same_source(db, run_id)) if earlier else "(:run)"
-    query += f"AND a.run IN {of_runs} ORDER BY j.asset LIMIT :limit"
-    rows = db.execute(query, {"run": run_id, "after": after, "limit": limit}).fetchall()
+    run_ids = runs.taken_over(db, run_id) if earlier else [run_id]
+    query = f"{_SELECT_JOB} WHERE j.asset > ? AND a.state = {State.PENDING} AND a.run {IN_LIST} "
+    rows = named_rows(db, f"{query} ORDER BY j.asset LIMIT ?", (after, json_array(run_ids), limit))
     if earlier:
-        taken_over = json_array(row[0] for row in rows)
-        db.execute(f"UPDATE assets SET run = ? WHERE id {IN_LIST}", (run_id, taken_over))
+        rowids = json_array(row["rowid"] for row in rows)
+        db.execute(f"UPDATE assets SET run = ? WHERE id {IN_LIST}", (run_id, rowids))
     has_area = runs.area_digest(db, run_id) is not None
     return [_job(row, has_area=has_area) for row in rows]
 
 
 def job_of(db: Connection, rowid: int, generation: int) -> Job | None:
-    query = f"{_SELECT_JOB} WHERE j.asset = ? AND a.generation = ? AND a.state < {State.DONE}"
-    columns = db.execute(query, (rowid, generation)).fetchone()
-    return None if columns is None else _job(columns, has_area=False)
+    condition = f"j.asset = ? AND a.generation = ? AND a.state < {State.DONE}"
+    rows = named_rows(db, f"{_SELECT_JOB} WHERE {condition}", (rowid, generation))
+    return _job(rows[0], has_area=False) if rows else None
 
 
-def _job(columns: tuple[Any, ...], *, has_area: bool) -> Job:
-    rowid, item_rowid, generation, key, href, item_href, directory, name = columns[:8]
-    name_or_template, size, stated, media_type, stale, alternates = columns[8:14]
-    required_digest, etag_or_date, size_in_dest, digest_in_dest, may_clip = columns[14:]
-    template = name_or_template if name is None and "{" in name_or_template else None  # names have no braces
-    if name is None and template is None:
-        name = name_or_template
-    checksum = stored_checksum(stated)
+def _job(row: sqlite3.Row, *, has_area: bool) -> Job:
+    checksum = stored_checksum(row["stated_checksum"])
+    digest_in_dest = row["digest_in_dest"] or None
     version = None
-    if etag_or_date is not None and size_in_dest is not None:
-        is_known = digest_in_dest is not None
-        is_verified = checksum is None or (is_known and checksum == as_checksum(digest_in_dest))
-        version = VersionInDest(etag_or_date, size_in_dest, not is_verified)
+    if row["etag_or_date"] is not None and row["size_in_dest"] is not None:
+        is_verified = digest_in_dest is not None and checksum == as_checksum(digest_in_dest)
+        is_unverified = checksum is not None and not is_verified
+        version = VersionInDest(row["etag_or_date"], row["size_in_dest"], is_unverified)
     return Job(
-        *(rowid, item_rowid, generation, key, href, item_href, directory.removesuffix("/"), name, template),
-        *(size, checksum, media_type),
-        stale=bool(stale),
-        required_digest=required_digest,
-        alternates=tuple(orjson.loads(alternates)) if alternates is not None else (),
+        **{name: row[name] for name in set(row.keys()).intersection(Job.__struct_fields__)},
+        checksum=checksum,
+        stale=bool(row["is_stale"]),
+        required_digest=digest_in_dest if row["requires_digest"] else None,
+        alternates=() if row["other_hrefs"] is None else tuple(orjson.loads(row["other_hrefs"])),
         version_in_dest=version,
-        clip=has_area and bool(may_clip),
+        clip=has_area and (row["stored_clip"] is not None or not row["requires_digest"]),
     )
 
 
 def has_job(db: Connection, rowid: int, generation: int) -> bool:
     """Return True if an asset of that generation is not done: pending, or failed until `retry`."""
-    return exists(db, f"SELECT 1 FROM {_JOBS} WHERE j.asset = ? AND a.generation = ?", (rowid, generation))
+    query = "SELECT 1 FROM jobs j JOIN assets a ON a.id = j.asset WHERE a.id = ? AND a.generation = ?"
+    return exists(db, query, (rowid, generation))
 
 
-def reservations(db: Connection) -> Iterator[Arrival]:
-    rows = db.execute(
-        f"SELECT a.id, a.item, a.generation, {ASSET_DIRECTORY}, a.name, a.size, "
-        "a.identity, a.digest, a.etag_or_date, a.unproven "
-        f"FROM {_JOBS} WHERE a.state = {State.RESERVED}"
-    ).fetchall()
-    for rowid, item_rowid, generation, directory, *others, unproven in rows:
-        arrival = Arrival(rowid, item_rowid, generation, directory.removesuffix("/"), *others)
-        arrival.unproven = bool(unproven)
-        yield arrival
+def reservations(db: Connection) -> list[Arrival]:
+    rows = db.execute(  # CROSS JOIN: starts with the jobs, because there may be many more assets
+        "SELECT a.id, a.item, a.generation, rtrim(a.directory, '/'), a.name, a.size, a.identity, a.digest, "
+        "a.etag_or_date, a.unproven FROM jobs j CROSS JOIN placed_assets a ON a.id = j.asset "
+        f"WHERE a.state = {State.RESERVED}"
+    )
+    return [Arrival(*row) for row in rows]
 
 
 def requeue_failures(db: Connection, run_id: int, kind: RunKind) -> int:
@@ -130,42 +124,50 @@ def requeue_failures(db: Connection, run_id: int, kind: RunKind) -> int:
     as failed in it. A mirror or a repair takes its own assets that failed temporarily.
     """
     of_source = runs.of_same_source(db, run_id)
-    conditions = {"retry": f"a.run {of_source}", "ordered": f"a.run {of_source} AND {IS_ORDERED}"}
-    may_succeed = f"a.run = :run AND {FAILED_TEMPORARILY}"
+    of_retry = {"retry": frozenset(FailureKind), "ordered": frozenset({FailureKind.ORDERED})}
+    kinds = of_retry.get(kind, TEMPORARY)
+    is_retry = kind in of_retry
+    run_ids = of_source if is_retry else [run_id]
     with transaction(db):
         failed = db.execute(
-            f"SELECT a.id, a.item FROM {_JOBS} WHERE a.state >= {State.FAILED} "
-            f"AND {conditions.get(kind, may_succeed)}",
-            {"run": run_id},
+            "SELECT f.id, f.item FROM failed_assets f JOIN jobs j ON j.asset = f.id "
+            f"WHERE f.run {IN_LIST} AND f.kind {IN_LIST}",
+            (json_array(run_ids), json_array(kinds)),
         ).fetchall()
         rowids = json_array(rowid for rowid, _ in failed)
         db.execute(f"UPDATE assets SET state = {State.PENDING}, run = ? WHERE id {IN_LIST}", (run_id, rowids))
         if kind != "mirror":  # the walk of a mirror may still list them
-            earlier = _EARLIER(of_source)
-            left = f"state = {State.PENDING} AND run IN {earlier} AND id IN (SELECT asset FROM jobs)"
-            db.execute(f"UPDATE assets SET run = :run WHERE {left}", {"run": run_id})
-        if kind == "retry":
-            without_href = f"SELECT a.id FROM failures f JOIN assets a ON {IS_OF_ASSET} AND a.run {of_source}"
-            take_over = f"UPDATE assets SET run = ? WHERE state >= {State.FAILED} AND id IN ({without_href})"
-            db.execute(take_over, (run_id,))
-        if kind in conditions:
+            db.execute(
+                f"UPDATE assets SET run = ? WHERE state = {State.PENDING} AND run {IN_LIST} "
+                "AND id IN (SELECT asset FROM jobs)",
+                (run_id, json_array(runs.taken_over(db, run_id))),
+            )
+        if kind == "retry":  # those without an href
+            left = f"SELECT id FROM failed_assets WHERE run {IN_LIST}"
+            db.execute(f"UPDATE assets SET run = ? WHERE id IN ({left})", (run_id, json_array(of_source)))
+        if is_retry:
             accept_any = f"UPDATE jobs SET requires_digest = 0 WHERE requires_digest AND asset {IN_LIST}"
             db.execute(accept_any, (rowids,))
-            # a source item that could not be read stays with its run: it is planned once it has been read
-            unread = f"(SELECT item FROM failures WHERE what = 'item' AND run {of_source})"
-            items = f"SELECT a.item FROM {_JOBS} WHERE a.run = :run AND a.item NOT IN {unread}"
-            _take_over_items(db, run_id, items)
-            parents = f"parent IS NOT NULL AND (run = :run OR id IN {unread})"
-            _take_over_items(db, run_id, f"SELECT parent FROM items WHERE {parents}")
+            query = f"SELECT item FROM failures WHERE what = 'item' AND run {IN_LIST}"
+            unread = {item for (item,) in db.execute(query, (json_array(of_source),))}
+            query = "SELECT DISTINCT a.item FROM jobs j CROSS JOIN assets a ON a.id = j.asset WHERE a.run = ?"
+            items = {item for (item,) in db.execute(query, (run_id,))}
+            # an unread source item stays with its run: it is planned once it has been read
+            _take_over_items(db, run_id, (items - unread) | _label_items(db, items | unread))
         update_item_states(db, {item for _, item in failed})
     return len(failed)
 
 
-def _take_over_items(db: Connection, run_id: int, items: str, item_rowids: Iterable[int] = ()) -> None:
-    """Assign items, which a query returns, to `run`; their JSON is written again when they are final."""
+def _take_over_items(db: Connection, run_id: int, items: Iterable[int]) -> None:
+    """Assign items to a run; their JSON is written again when they are final."""
     state = f"iif(json_state = {JsonState.CURRENT}, {JsonState.DUE}, json_state)"
-    query = f"UPDATE items SET run = :run, json_state = {state} WHERE id IN ({items})"
-    db.execute(query, {"run": run_id, "rowids": json_array(item_rowids)})
+    query = f"UPDATE items SET run = ?, json_state = {state} WHERE id {IN_LIST}"
+    db.execute(query, (run_id, json_array(items)))
+
+
+def _label_items(db: Connection, source_items: Iterable[int]) -> set[int]:
+    query = f"SELECT parent FROM items WHERE parent IS NOT NULL AND id {IN_LIST}"
+    return {parent for (parent,) in db.execute(query, (json_array(source_items),))}
 
 
 def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None]) -> int:
@@ -173,18 +175,18 @@ def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None
 
     They are done, or left by an earlier repair. If the href is not whole, the item is read again first.
     """
-    of_source, others = runs.of_same_source(db, run_id), 0
+    of_source = runs.of_same_source(db, run_id)
+    area_digest = runs.area_digest(db, run_id)
+    items: set[int] = set()
+    others = 0
     with transaction(db):
-        area_digest = runs.area_digest(db, run_id)
-        items: set[int] = set()
         for rowid, href in assets.items():
-            item, size, digest, clip, planned_hash, is_of_source = db.execute(
-                "SELECT a.item, coalesce(a.size, 0), coalesce(a.digest, j.digest_in_dest, x''), a.clip, "
-                f"a.href_hash, a.run {of_source} FROM assets a LEFT JOIN jobs j ON j.asset = a.id "
-                "WHERE a.id = ?",
+            item, asset_run, size, digest, clip, planned_hash = db.execute(
+                "SELECT a.item, a.run, coalesce(a.size, 0), coalesce(a.digest, j.digest_in_dest, x''), "
+                "a.clip, a.href_hash FROM assets a LEFT JOIN jobs j ON j.asset = a.id WHERE a.id = ?",
                 (rowid,),
             ).fetchone()
-            if not is_of_source:
+            if asset_run not in of_source:
                 others += 1
                 continue
             # a raster that was clipped to another area cannot be fetched with its earlier digest
@@ -203,8 +205,7 @@ def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None
                 (rowid, href or "", is_stale, required_size, digest, requires_same),
             )
             items.add(item)
-        rowids = "SELECT value FROM json_each(:rowids)"
-        _take_over_items(db, run_id, f"{rowids} UNION SELECT parent FROM items WHERE id IN ({rowids})", items)
+        _take_over_items(db, run_id, items | _label_items(db, items))
         update_item_states(db, items)
     return others
 
@@ -279,7 +280,7 @@ _COMPARE_VERSIONS = (
 )
 _SET_CONFIRMED = (
     f"UPDATE assets SET state = {State.DONE}, "
-    f"digest = (SELECT {DIGEST_IN_DEST} FROM jobs j WHERE j.asset = ?) "
+    "digest = (SELECT nullif(digest_in_dest, x'') FROM jobs WHERE asset = ?) "
     f"WHERE id = ? AND generation = ? AND state = {State.PENDING} AND etag_or_date IS NOT NULL"
 )
 _SET_CURRENT = (
@@ -467,7 +468,7 @@ def claim(db: Connection, assets: Sequence[tuple[int, str, str]]) -> dict[int, s
 
 
 def _claim_first(db: Connection, rowid: int, directory: str, names: Sequence[str]) -> str | Failure:
-    query = f"SELECT {ASSET_PATH} FROM paths p JOIN assets a ON a.id = p.asset WHERE p.hash = ?"
+    query = "SELECT a.path FROM paths p JOIN placed_assets a ON a.id = p.asset WHERE p.hash = ?"
     for name in names:
         path = path_in_dest(directory, name)
         owner = db.execute(query, (path_hash(path),)).fetchone()
@@ -481,7 +482,7 @@ def _claim_first(db: Connection, rowid: int, directory: str, names: Sequence[str
 
 
 def move_asset(db: Connection, rowid: int, new_rowid: int, key: str) -> None:
-    (path,) = db.execute(f"SELECT {ASSET_PATH} FROM assets a WHERE a.id = ?", (rowid,)).fetchone()
+    (path,) = db.execute("SELECT path FROM placed_assets WHERE id = ?", (rowid,)).fetchone()
     if path is not None:
         move = "UPDATE paths SET asset = ? WHERE hash = ? AND asset = ?"
         db.execute(move, (new_rowid, path_hash(path), rowid))
@@ -491,7 +492,7 @@ def move_asset(db: Connection, rowid: int, new_rowid: int, key: str) -> None:
 
 
 def delete_asset(db: Connection, rowid: int) -> None:
-    (path,) = db.execute(f"SELECT {ASSET_PATH} FROM assets a WHERE a.id = ?", (rowid,)).fetchone()
+    (path,) = db.execute("SELECT path FROM placed_assets WHERE id = ?", (rowid,)).fetchone()
     if path is not None:
         db.execute("DELETE FROM paths WHERE hash = ? AND asset = ?", (path_hash(path), rowid))
     db.execute(_DELETE_FAILURES, (json_array([rowid]),))

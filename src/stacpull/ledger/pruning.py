@@ -13,12 +13,11 @@ from stacpull.hosts import host_of
 from stacpull.ledger import meta, runs, schema
 from stacpull.ledger.database import IN_LIST, Connection, json_array, scalar, transaction
 from stacpull.ledger.jobs import delete_asset, update_item_states
-from stacpull.ledger.schema import ASSET_PATH, IS_OURS, ITEM_DIRECTORY, ITEMS, JsonState, State
+from stacpull.ledger.schema import JsonState, State
 from stacpull.models import OF_COLLECTION, ItemId, NotFoundItem
 from stacpull.planning.item_plan import item_json_name
 from stacpull.planning.names import safe_segment
 
-_ONLY_ITEMS = f"{ITEMS} AND i.name <> '{OF_COLLECTION}'"
 _SAME_WALKS = (
     "SELECT o.id FROM runs r JOIN runs o USING (source, selection) "
     "WHERE r.id = ? AND o.id <> r.id AND o.kind = 'mirror' AND NOT EXISTS ("
@@ -34,9 +33,9 @@ services return 404 for items that the user may not see.
 def items_not_found(db: Connection, run_id: int, after: int, limit: int) -> list[NotFoundItem]:
     """Return items after rowid `after` that only earlier walks of the same source and selection listed."""
     rows = db.execute(
-        "SELECT i.id, c.name, i.name, i.parent, i.href, count(a.id), coalesce(sum(a.size), 0) "
-        f"FROM {_ONLY_ITEMS} LEFT JOIN assets a ON a.item = i.id AND a.state = {State.DONE} "
-        f"WHERE i.id > ? AND i.listed_by IN ({_SAME_WALKS}) "
+        "SELECT i.id, i.collection_name, i.name, i.parent, i.href, count(a.id), coalesce(sum(a.size), 0) "
+        f"FROM named_items i LEFT JOIN assets a ON a.item = i.id AND a.state = {State.DONE} "
+        f"WHERE i.id > ? AND i.name <> '{OF_COLLECTION}' AND i.listed_by IN ({_SAME_WALKS}) "
         "GROUP BY i.id ORDER BY i.id LIMIT ?",
         (after, run_id, limit),
     ).fetchall()
@@ -49,18 +48,19 @@ def items_not_found(db: Connection, run_id: int, after: int, limit: int) -> list
 
 def not_listed(db: Connection, run_id: int) -> int:
     """Count items of earlier walks of the same source and selection that `run` did not list."""
-    return _count_unseen(db, f"i.listed_by IN ({_SAME_WALKS})", run_id)
+    return _count_unseen(db, f"listed_by IN ({_SAME_WALKS})", run_id)
 
 
 def not_judged(db: Connection, run_id: int) -> int:
     """Count items that `run` did not find, and that another kind of walk or several sources listed."""
     of_source = "SELECT o.id FROM runs r JOIN runs o USING (source) WHERE r.id = ? AND o.id <> r.id"
-    condition = f"(i.listed_by IN ({of_source}) AND i.listed_by NOT IN ({_SAME_WALKS}))"
-    return _count_unseen(db, f"{condition} OR i.listed_by = {schema.LISTED_BY_SEVERAL}", run_id, run_id)
+    condition = f"(listed_by IN ({of_source}) AND listed_by NOT IN ({_SAME_WALKS}))"
+    return _count_unseen(db, f"{condition} OR listed_by = {schema.LISTED_BY_SEVERAL}", run_id, run_id)
 
 
 def _count_unseen(db: Connection, condition: str, *values: int) -> int:
-    rows = db.execute(f"SELECT c.name, i.name FROM {_ONLY_ITEMS} WHERE {condition}", values)
+    query = f"SELECT collection_name, name FROM named_items WHERE name <> '{OF_COLLECTION}' AND ({condition})"
+    rows = db.execute(query, values)
     return sum(not runs.has_seen(db, ItemId(*names)) for names in rows)
 
 
@@ -68,7 +68,7 @@ def seen_examples(
     db: Connection, run_id: int, collection: str, server: str, limit: int
 ) -> list[tuple[str, str]]:
     """Return (ID, own URL) of items of a collection that `run` found, with URLs of one server."""
-    query = f"SELECT i.name, i.href FROM {_ONLY_ITEMS} WHERE c.name = ? AND i.listed_by = ?"
+    query = "SELECT name, href FROM named_items WHERE collection_name = ? AND name <> '' AND listed_by = ?"
     rows = db.execute(query, (collection, run_id))
     examples = ((name, href) for name, href in rows if href is not None and host_of(href) == server)
     return list(islice(examples, limit))
@@ -91,11 +91,11 @@ def delete_items(db: Connection, run_id: int, items: Sequence[int]) -> None:
     with transaction(db):
         parents = {parent for (parent,) in db.execute(f"SELECT parent FROM items WHERE id {IN_LIST}", rowids)}
         assets = db.execute(  # the file in the place of an asset that was never done is not ours
-            f"SELECT a.id, {ASSET_PATH}, {IS_OURS} FROM assets a WHERE a.item {IN_LIST}", rowids
+            f"SELECT id, path, is_ours FROM placed_assets WHERE item {IN_LIST}", rowids
         ).fetchall()
         files = [path for _, path, is_ours in assets if is_ours and path is not None]
-        query = f"SELECT {ITEM_DIRECTORY}, i.name FROM {ITEMS} WHERE i.json_state <> {JsonState.ABSENT}"
-        owners = db.execute(f"{query} AND i.id {IN_LIST}", rowids)
+        query = f"SELECT directory, name FROM named_items WHERE json_state <> {JsonState.ABSENT}"
+        owners = db.execute(f"{query} AND id {IN_LIST}", rowids)
         json_files = [f"{directory}/{item_json_name(name)}" for directory, name in owners]
         meta.add_names(db, meta.REMOVALS, [*files, *json_files])
         for asset, _, _ in assets:

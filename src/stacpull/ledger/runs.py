@@ -20,8 +20,8 @@ from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.hosts import host_of, origin_of
 from stacpull.ledger import meta
 from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, scalar, transaction
-from stacpull.ledger.schema import IS_ORDERED, State
-from stacpull.models import ItemId, WalkUpdate
+from stacpull.ledger.schema import State
+from stacpull.models import FailureKind, ItemId, WalkUpdate
 
 if TYPE_CHECKING:
     from stacpull.selection import Selection  # imports attrs, which the store process seldom needs
@@ -32,6 +32,7 @@ EndState = Literal["complete", "interrupted", "failed"]
 NO_RUN = "DEST has no mirror yet: the first run was stopped before it began. Run `stacpull mirror` again."
 LEFT_OUT = "left out: "  # starts the name of a counter: how many items a filter left out, by reason
 EFFORT = ("bytes_fetched", "requests", "retries", "seconds")
+LAST_UNFINISHED = "SELECT max(id) FROM runs WHERE state NOT IN ('complete', 'superseded')"
 # a selection may have a million IDs, so it is decoded only if it seems to have an area
 _AREA = "iif(instr(selection, '\"clip\":'), json_extract(selection, '$.clip'), NULL)"
 
@@ -91,17 +92,33 @@ def area_digest(db: Connection, run_id: int) -> int | None:
     return None if area is None else text_digest(area)
 
 
-def of_same_source(db: Connection, run_id: int) -> str:
-    """Return a condition, in SQL, for the runs that read the same host or file, and clip to the same area.
+def of_same_source(db: Connection, run_id: int) -> list[int]:
+    """Return the runs that read the same host or file as a run, and clip to the same area.
 
     A retry or repair takes only their assets: it follows the address rules of its source, and sends
-    credentials only there. A mirror, which takes only its own, does not read the selections of all runs.
+    credentials only there. For a mirror, which takes only its own assets, only the run itself is returned.
     """
-    others = "(SELECT kind FROM runs WHERE id = :run) <> 'mirror'"
-    query = f"SELECT id, source, {_AREA} FROM runs WHERE id = :run OR {others}"
-    rows = db.execute(query, {"run": run_id}).fetchall()
+    rows = db.execute(
+        f"SELECT id, source, {_AREA} FROM runs "
+        "WHERE id = :run OR (SELECT kind FROM runs WHERE id = :run) <> 'mirror'",
+        {"run": run_id},
+    )
     tasks = {rowid: (origin_of(source) if host_of(source) else source, area) for rowid, source, area in rows}
-    return f"IN ({', '.join(str(rowid) for rowid, task in tasks.items() if task == tasks[run_id])})"
+    return [rowid for rowid, task in tasks.items() if task == tasks[run_id]]
+
+
+def taken_over(db: Connection, run_id: int) -> list[int]:
+    """Return the earlier runs whose pending assets a run takes over: those with the same task.
+
+    A retry takes over all retries and repairs of its source.
+    """
+    rows = db.execute(
+        "SELECT o.id FROM runs o JOIN runs r ON o.id < r.id WHERE r.id = ? AND CASE r.kind "
+        f"WHEN 'retry' THEN o.kind <> 'mirror' AND o.id {IN_LIST} "
+        "ELSE (o.kind, o.source, o.selection) = (r.kind, r.source, r.selection) END",
+        (run_id, json_array(of_same_source(db, run_id))),
+    )
+    return [rowid for (rowid,) in rows]
 
 
 def begin(db: Connection, spec: RunSpec, now: float, kept: Mapping[str, Any] = {}) -> Run:
@@ -148,7 +165,7 @@ def first_uses(db: Connection, spec: RunSpec) -> list[str]:
 
 
 def last_unfinished(db: Connection) -> Run | None:
-    last = scalar(db, "SELECT max(id) FROM runs WHERE state NOT IN ('complete', 'superseded')")
+    last = scalar(db, LAST_UNFINISHED)
     return load(db, last) if last else None
 
 
@@ -177,13 +194,17 @@ def last(db: Connection, run_id: int = 0) -> Run:
 
 def last_failed(db: Connection, kind: RunKind) -> Run:
     """Return the last run with failures that a retry tries, or a stopped retry; otherwise the last run."""
-    of_failures = (
-        "SELECT max(run) FROM (SELECT run FROM failures WHERE what IN ('item', 'json') AND :kind = 'retry' "
-        "UNION ALL SELECT a.run FROM jobs j JOIN assets a ON a.id = j.asset JOIN runs r ON r.id = a.run "
-        f"WHERE CASE WHEN a.state >= {State.FAILED} THEN :kind = 'retry' OR {IS_ORDERED} "
-        f"WHEN a.state < {State.DONE} THEN r.kind = 'ordered' OR r.kind <> 'mirror' AND :kind = 'retry' END)"
-    )
-    return last(db, scalar(db, of_failures, {"kind": kind}))
+    query = f"""
+        SELECT max(run) FROM (
+            SELECT run FROM failures WHERE what IN ('item', 'json') AND :is_retry
+            UNION ALL SELECT f.run FROM failed_assets f JOIN jobs j ON j.asset = f.id
+                WHERE :is_retry OR f.kind = :ordered
+            UNION ALL SELECT r.id FROM jobs j CROSS JOIN assets a ON a.id = j.asset
+                JOIN runs r ON r.id = a.run
+                WHERE a.state < {State.DONE} AND (r.kind = 'ordered' OR :is_retry AND r.kind <> 'mirror')
+        )
+    """
+    return last(db, scalar(db, query, {"is_retry": kind == "retry", "ordered": FailureKind.ORDERED}))
 
 
 def last_of(db: Connection, rowids: Mapping[str, Iterable[int]]) -> Run:

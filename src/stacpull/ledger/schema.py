@@ -1,7 +1,6 @@
 """The tables of `.stacpull/ledger.sqlite`, in one version; a ledger with another version is rejected.
 
 Rows of done assets stay small: there may be eight million. What only a transfer needs is in `jobs`.
-At the end: SQL for where items and assets are in DEST, and which failed assets are due again.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import orjson
 
 from stacpull.caches import cached_if_short
 from stacpull.errors import DestinationError
-from stacpull.models import TEMPORARY, Checksum, Clip, FailureKind, ItemId
+from stacpull.models import Checksum, Clip, ItemId
 from stacpull.planning.item_plan import item_directory
 from stacpull.planning.names import path_hash
 
@@ -83,7 +82,7 @@ CREATE TABLE items(                        -- and one row with the name '' for t
     run INTEGER NOT NULL,                  -- the last run that planned it
     listed_by INTEGER,                     -- the last run of kind `mirror` that listed it; NULL: none has;
                                            -- or LISTED_BY_SEVERAL
-    directory TEXT,                        -- of its JSON in DEST; NULL: <collection>/<name>
+    other_directory TEXT,                  -- of its JSON in DEST; NULL: it is <collection>/<name>
     href TEXT,                             -- its own URL, credentials removed
     version TEXT,                          -- its `updated`; if it states none, a digest of its JSON
                                            -- (`document_digest`); NULL: it was never read
@@ -96,7 +95,7 @@ CREATE TABLE items(                        -- and one row with the name '' for t
 );
 CREATE INDEX items_hash ON items(hash);
 CREATE INDEX items_collection ON items(collection);
-CREATE INDEX items_directory ON items(directory) WHERE directory IS NOT NULL;
+CREATE INDEX items_directory ON items(other_directory) WHERE other_directory IS NOT NULL;
 CREATE INDEX items_parent ON items(parent) WHERE parent IS NOT NULL;
 CREATE INDEX items_unwritten ON items(id) WHERE json_state <> 1;
 CREATE INDEX items_href ON items(substr(href, -16)) WHERE href IS NOT NULL;
@@ -113,7 +112,7 @@ CREATE TABLE assets(
     generation INTEGER NOT NULL,           -- how many versions of it were done before this one; 0: a file at
                                            -- its path belongs to others, unless it is reserved or done
     run INTEGER NOT NULL,                  -- the last run that planned it
-    directory INTEGER,                     -- in `directories`; NULL: that of its item's JSON
+    other_directory INTEGER,               -- in `directories`; NULL: it is that of its item's JSON
     name TEXT,                             -- of its file; NULL: it owns no path yet
     size INTEGER,                          -- in bytes, of what was received
     digest BLOB,                           -- of what was received: SHA-256 or CRC-64 (8 bytes); NULL: unknown
@@ -175,6 +174,22 @@ CREATE TABLE failures(                     -- key columns first: SQLite 3.40 wou
 ) WITHOUT ROWID;
 CREATE INDEX failures_newest ON failures(at);
 
+CREATE VIEW named_items AS                 -- each item with the name of its collection, and the directory of
+    SELECT i.*, c.name AS collection_name, -- its JSON in DEST
+        coalesce(i.other_directory, c.name || '/' || i.name) AS directory
+    FROM items i JOIN collections c ON c.id = i.collection;
+CREATE VIEW placed_assets AS               -- each asset with its directory, which is empty or ends with a
+    SELECT *, directory || name AS path,   -- slash, and its path, NULL if it owns none. `is_ours`: 1 if a
+        state IN (1, 2) OR generation > 0 AS is_ours  -- file at its path belongs to the mirror
+    FROM (SELECT a.*, coalesce(
+        (SELECT path FROM directories WHERE id = a.other_directory),
+        (SELECT directory || '/' FROM named_items WHERE id = a.item)
+    ) AS directory FROM assets a);
+CREATE VIEW failed_assets AS               -- each asset that failed, with its failure
+    SELECT a.id, a.item, a.run, f.kind, f.run AS failed_in
+    FROM failures f JOIN assets a ON a.item = f.item AND a.key = f.key
+    WHERE f.what = '' AND a.state > 2;
+
 CREATE TABLE totals(                       -- of the rows that each run was the last to plan. Triggers keep
     run INTEGER PRIMARY KEY,               -- them: to count millions of rows takes seconds
     items INTEGER NOT NULL DEFAULT 0, items_done INTEGER NOT NULL DEFAULT 0,  -- those that were on a page
@@ -218,7 +233,7 @@ LEDGER: Final = Schema(
         more_items=_COUNT_ITEM.format("+", "new"),
         fewer_items=_COUNT_ITEM.format("-", "old"),
     ),
-    version=37,  # versions up to 36 were never released
+    version=38,  # versions up to 37 were never released
     name="This mirror's ledger",
     remedy=(
         "remove `.stacpull/ledger.sqlite*` from DEST and from --work, then run `stacpull mirror SOURCE DEST "
@@ -245,7 +260,7 @@ def check_version(db: Connection, schema: Schema = LEDGER) -> int:
             f"{schema.name} has version {version} of its schema, and this stacpull reads only version "
             f"{schema.version}. Use the stacpull that made it, or {schema.remedy}"
         )
-    known = frozenset(re.findall(r"CREATE TRIGGER .*?END(?=;\n)", schema.text, re.DOTALL))
+    known = frozenset(re.findall(r"CREATE (?:TRIGGER .*?END|VIEW .*?)(?=;\n)", schema.text, re.DOTALL))
     for kind, name, sql in db.execute(
         "SELECT type, name, sql FROM main.sqlite_master WHERE type IN ('trigger', 'view')"
         " OR sql LIKE 'CREATE VIRTUAL%' OR type = 'table' AND sql LIKE '%GENERATED%'"
@@ -259,34 +274,6 @@ def check_version(db: Connection, schema: Schema = LEDGER) -> int:
 
 
 _hash = cached_if_short(4096)(path_hash)
-
-ITEMS = "items i JOIN collections c ON c.id = i.collection"
-ITEM_DIRECTORY = "coalesce(i.directory, c.name || '/' || i.name)"
-"""SQL: the directory of item `i` of collection `c`."""
-OTHER_DIRECTORY = "(SELECT d.path FROM directories d WHERE d.id = a.directory)"
-"""SQL: the directory of asset `a`, with a slash at its end unless it is DEST; NULL: that of its item."""
-ASSET_DIRECTORY = (
-    f"coalesce({OTHER_DIRECTORY}, (SELECT {ITEM_DIRECTORY} || '/' FROM items i JOIN collections c "
-    "ON c.id = i.collection WHERE i.id = a.item))"
-)
-"""SQL: the directory of asset `a`, with a slash at its end unless it is DEST."""
-ASSET_PATH = f"({ASSET_DIRECTORY} || a.name)"
-"""SQL: the path of asset `a` relative to DEST, NULL if it owns none."""
-IS_OURS = f"(a.state IN ({State.RESERVED}, {State.DONE}) OR a.generation > 0)"
-"""SQL: a file at the path of asset `a` belongs to the mirror."""
-DIGEST_IN_DEST = "nullif(j.digest_in_dest, x'')"
-"""SQL: the digest of the version of an asset that is in place; NULL if none is, or it is unknown."""
-IS_OF_ASSET = "f.what = '' AND f.item = a.item AND f.key = a.key"
-"""SQL: failure `f` is that of asset `a`."""
-_FAILED_AS = f"EXISTS (SELECT 1 FROM failures f WHERE {IS_OF_ASSET} AND f.kind IN ({{}}))".format
-FAILED_TEMPORARILY = _FAILED_AS(", ".join(repr(kind.value) for kind in sorted(TEMPORARY)))
-"""SQL: asset `a` failed for a reason that may be over."""
-IS_ORDERED = _FAILED_AS(f"'{FailureKind.ORDERED}'")
-IS_TRIED_AGAIN = (
-    f"(a.state = {State.FAILED} AND ({FAILED_TEMPORARILY} "
-    "OR (j.stale IS 1 AND (SELECT href FROM items WHERE id = a.item) IS NULL)))"
-)
-"""SQL: asset `a`, with its row `j` of `jobs`, failed temporarily, or only SOURCE states its href."""
 
 
 def item_hash(item: ItemId) -> int:

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
 from stacpull.errors import NotAMirrorError
-from stacpull.ledger import meta
-from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, scalar
-from stacpull.ledger.runs import EFFORT, NO_RUN, asset_totals, decoded_options, of_same_source
+from stacpull.ledger import meta, runs
+from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, named_rows, scalar
 from stacpull.ledger.schema import (
-    ASSET_PATH,
-    DIGEST_IN_DEST,
-    IS_OF_ASSET,
-    IS_OURS,
-    ITEM_DIRECTORY,
-    ITEMS,
-    OTHER_DIRECTORY,
     JsonState,
     State,
     item_hash,
@@ -36,7 +27,18 @@ _SHA256_BYTES = 32
 _ITEMS_AT_ONCE = 32  # items per query: an item may have thousands of assets
 _IS_STORED = f"(i.json_state <> {JsonState.ABSENT} OR i.id IN (SELECT item FROM documents))"
 """SQL: the JSON of item `i` is in the mirror, or will be."""
-_LAST_WALK = "(SELECT {} FROM runs WHERE kind = 'mirror' ORDER BY id DESC LIMIT 1)".format
+
+_UNWRITTEN = f"""
+SELECT i.id FROM items i
+WHERE i.id > :after AND i.json_state <> {JsonState.CURRENT}
+    AND (:also_new OR i.json_state <> {JsonState.ABSENT})
+    AND (i.json_state IN ({JsonState.DUE}, {JsonState.RESERVED}) OR i.id IN (SELECT item FROM documents))
+    AND (i.pending = 0 OR i.run = :run AND NOT EXISTS (
+        SELECT 1 FROM assets a WHERE a.state < {State.DONE} AND a.run = i.run
+            AND a.item IN (SELECT i.id UNION ALL SELECT c.id FROM items c WHERE c.parent = i.id)
+    ))
+ORDER BY i.id LIMIT 1000
+"""
 
 
 def failed_by_kind(
@@ -45,9 +47,8 @@ def failed_by_kind(
     """Return the number of assets, perhaps of one run, that failed for this reason; `newly`: in this run."""
     return scalar(
         db,
-        f"SELECT count(*) FROM failures f JOIN assets a ON {IS_OF_ASSET} "
-        f"WHERE f.kind = ? AND a.state >= {State.FAILED} AND a.run = coalesce(?, a.run) "
-        "AND f.run IS coalesce(?, f.run)",
+        "SELECT count(*) FROM failed_assets "
+        "WHERE kind = ? AND run = coalesce(?, run) AND failed_in IS coalesce(?, failed_in)",
         (kind, run_id, run_id if newly else None),
     )
 
@@ -74,26 +75,29 @@ def item_totals(db: Connection) -> dict[str, int]:
 
 def current_run(db: Connection) -> dict[str, Any]:
     """Return the run to resume, or else the last run, with its rate and the effort of all runs."""
-    is_pending = "EXISTS (SELECT 1 FROM totals WHERE pending > 0)"
-    is_finished = f"{_LAST_WALK('state')} = 'complete' AND NOT {is_pending}"  # nothing is left to resume
-    cursor = db.execute(
-        "SELECT *, (SELECT count(*) FROM runs) AS runs, (SELECT max(number) FROM counters c "
-        "JOIN runs m ON m.id = c.run AND m.kind = 'mirror' WHERE c.name = 'items_seen' AND c.run >= "
-        "(SELECT coalesce(max(run), 0) FROM counters WHERE name = 'items_pruned')) AS max_seen, "
-        f"iif(kind = 'mirror', walk_ended, {_LAST_WALK('walk_ended')}) AS has_listed FROM runs "
-        f"ORDER BY iif({is_finished}, 0, state NOT IN ('complete', 'superseded')) DESC, id DESC LIMIT 1"
+    run_id = scalar(db, "SELECT max(id) FROM runs")
+    if run_id == 0:
+        raise NotAMirrorError(runs.NO_RUN)
+    last_walk = "SELECT state, walk_ended FROM runs WHERE kind = 'mirror' ORDER BY id DESC LIMIT 1"
+    walk_state, walk_ended = db.execute(last_walk).fetchone() or ("", 0)
+    if walk_state != "complete" or exists(db, "SELECT 1 FROM totals WHERE pending > 0"):
+        run_id = scalar(db, runs.LAST_UNFINISHED) or run_id
+    query = "SELECT *, (SELECT count(*) FROM runs) AS runs FROM runs WHERE id = ?"
+    run = dict(named_rows(db, query, (run_id,))[0])
+    run["has_listed"] = run["walk_ended"] if run["kind"] == "mirror" else walk_ended
+    run["max_seen"] = scalar(  # walks before a removal of items have seen too many
+        db,
+        "SELECT max(number) FROM counters c JOIN runs r ON r.id = c.run AND r.kind = 'mirror' "
+        "WHERE c.name = 'items_seen' "
+        "AND c.run >= (SELECT coalesce(max(run), 0) FROM counters WHERE name = 'items_pruned')",
     )
-    cursor.row_factory = sqlite3.Row
-    if (row := cursor.fetchone()) is None:
-        raise NotAMirrorError(NO_RUN)
-    run = dict(row)
     total = "SELECT sum(number) FROM counters WHERE name = ?"
-    for name in ("assets_skipped", *EFFORT):
+    for name in ("assets_skipped", *runs.EFFORT):
         run[name] = scalar(db, f"{total} AND run = ?", (name, run["id"]))
     run["rate"] = run["bytes_fetched"] / run["seconds"] if run["seconds"] else None
-    run |= {name: round(scalar(db, total, (name,)), 3) for name in EFFORT}
+    run |= {name: round(scalar(db, total, (name,)), 3) for name in runs.EFFORT}
     run["position"] = meta.get(db, f"{meta.POSITION}{run['id']}")
-    return {**run, "selection": decoded_options(run["selection"])}
+    return {**run, "selection": runs.decoded_options(run["selection"])}
 
 
 def state_now(state: str, *, live: bool) -> RunState:
@@ -113,7 +117,8 @@ def failures(db: Connection, *, newest: int | None = None) -> Iterator[FailureRe
         "CASE f.what WHEN 'link' THEN f.key WHEN '' THEN j.href ELSE i.href END "
         f"FROM {table} f "
         "LEFT JOIN items i ON i.id = f.item LEFT JOIN collections c ON c.id = i.collection "
-        f"LEFT JOIN assets a ON {IS_OF_ASSET} LEFT JOIN jobs j ON j.asset = a.id "
+        "LEFT JOIN assets a ON f.what = '' AND a.item = f.item AND a.key = f.key "
+        "LEFT JOIN jobs j ON j.asset = a.id "
         f"WHERE f.what > '' OR a.state >= {State.FAILED} {order}",
         () if newest is None else (newest,),
     )
@@ -142,57 +147,60 @@ class ItemRecord(NamedTuple):
 
 def item_records(db: Connection, item_rowids: Sequence[int]) -> Iterator[ItemRecord]:
     query = (
-        f"SELECT i.id, c.name, i.name, {ITEM_DIRECTORY}, i.href, d.document, i.json_state, i.sha256 "
-        f"FROM {ITEMS} LEFT JOIN documents d ON d.item = i.id WHERE i.id {IN_LIST} ORDER BY i.id"
+        "SELECT i.id, i.collection_name, i.name, i.directory, i.href, d.document, i.json_state, i.sha256 "
+        f"FROM named_items i LEFT JOIN documents d ON d.item = i.id WHERE i.id {IN_LIST} ORDER BY i.id"
     )
     for start in range(0, len(item_rowids), _ITEMS_AT_ONCE):
-        records = db.execute(query, (json_array(item_rowids[start : start + _ITEMS_AT_ONCE]),)).fetchall()
-        files = _files(db, {record[0]: record[3] for record in records})
-        for item_rowid, collection, name, directory, href, document, json_state, sha256 in records:
-            digest = b"" if json_state == JsonState.DAMAGED else sha256  # b"": no file has this digest
-            is_ours, item = json_state != JsonState.ABSENT, ItemId(collection, name)
-            yield ItemRecord(item_rowid, item, directory, href, document, files[item_rowid], is_ours, digest)
+        rows = db.execute(query, (json_array(item_rowids[start : start + _ITEMS_AT_ONCE]),)).fetchall()
+        files = _files(db, [row[0] for row in rows])
+        for rowid, collection, name, directory, href, document, json_state, sha256 in rows:
+            item = ItemId(collection, name)
+            is_ours = json_state != JsonState.ABSENT
+            digest = b"" if json_state == JsonState.DAMAGED else sha256
+            yield ItemRecord(rowid, item, directory, href, document, files[rowid], is_ours, digest)
 
 
-def _files(db: Connection, directories: Mapping[int, str]) -> dict[int, dict[str, MirroredFile]]:
-    files: dict[int, dict[str, MirroredFile]] = {item: {} for item in directories}
+def _files(db: Connection, items: Sequence[int]) -> dict[int, dict[str, MirroredFile]]:
+    files: dict[int, dict[str, MirroredFile]] = {item: {} for item in items}
     query = (
-        f"SELECT a.item, a.key, {OTHER_DIRECTORY}, a.name, a.size, a.digest, a.clip FROM assets a "
-        f"WHERE a.item {IN_LIST} AND a.state = {State.DONE}"
+        "SELECT item, key, path, size, digest, clip FROM placed_assets "
+        f"WHERE item {IN_LIST} AND state = {State.DONE}"
     )
-    for item, key, other_directory, name, size, digest, clip in db.execute(query, (json_array(directories),)):
-        path = f"{directories[item]}/{name}" if other_directory is None else f"{other_directory}{name}"
+    for item, key, path, size, digest, clip in db.execute(query, (json_array(items),)):
         sha256 = digest if digest is not None and len(digest) == _SHA256_BYTES else None  # not a CRC
         files[item][key] = MirroredFile(path, size, sha256, stored_clip(clip))
     return files
 
 
-def _items_in(db: Connection, directory: str) -> Iterator[tuple[int, str, int]]:
-    columns = f"i.id, i.name, i.json_state, {ITEM_DIRECTORY}"
-    query = f"SELECT {columns} FROM {ITEMS} WHERE i.hash = ? OR i.directory = ?"
-    for *item, path in db.execute(query, (path_hash(directory), directory)).fetchall():
-        if path == directory:
-            yield tuple(item)
+def _items_in(db: Connection, directory: str) -> list[tuple[int, str, int]]:
+    query = (
+        "SELECT id, name, json_state FROM named_items "
+        "WHERE (hash = ? OR other_directory = ?) AND directory = ?"
+    )
+    return db.execute(query, (path_hash(directory), directory, directory)).fetchall()
 
 
 def files_of_item_in(db: Connection, directory: str) -> tuple[str, dict[str, MirroredFile]] | None:
     for item_rowid, name, _ in _items_in(db, directory):
-        return name, _files(db, {item_rowid: directory})[item_rowid]
+        return name, _files(db, [item_rowid])[item_rowid]
     return None
 
 
 def asset_owner(db: Connection, asset: int) -> tuple[int, ItemId, str]:
-    query = f"SELECT i.id, c.name, i.name, a.key FROM {ITEMS} JOIN assets a ON a.item = i.id WHERE a.id = ?"
+    query = (
+        "SELECT i.id, i.collection_name, i.name, a.key "
+        "FROM assets a JOIN named_items i ON i.id = a.item WHERE a.id = ?"
+    )
     item_rowid, collection, name, key = db.execute(query, (asset,)).fetchone()
     return item_rowid, ItemId(collection, name), key
 
 
 def item_json_path(db: Connection, item: ItemId | None, href: str) -> str | None:
     """Return the path of an item's JSON, by ID or else URL; None if the mirror has and will have none."""
-    select = f"SELECT i.name, {ITEM_DIRECTORY} FROM {ITEMS} WHERE {_IS_STORED}"
+    select = f"SELECT i.name, i.directory FROM named_items i WHERE {_IS_STORED}"
     row = None
-    if item is not None:
-        is_item = "i.hash = ? AND i.name = ? AND +c.name = ?"  # "+": without the index of collection names
+    if item is not None:  # "+": without the index of collection names
+        is_item = "i.hash = ? AND i.name = ? AND +i.collection_name = ?"
         row = db.execute(f"{select} AND {is_item}", (item_hash(item), item.item, item.collection)).fetchone()
     if row is None:  # the URL has no ID, as in a static tree
         has_href = "substr(i.href, -16) = substr(:href, -16) AND i.href = :href"
@@ -217,9 +225,9 @@ def collection_rows(db: Connection) -> list[CollectionRow]:
 
 
 def assets_of_collection(db: Connection, collection: int) -> dict[str, MirroredFile]:
-    query = f"SELECT i.id, {ITEM_DIRECTORY} FROM {ITEMS} WHERE i.collection = ? AND i.name = ?"
-    row = db.execute(query, (collection, OF_COLLECTION)).fetchone()
-    return {} if row is None else _files(db, {row[0]: row[1]})[row[0]]
+    query = "SELECT max(id) FROM items WHERE collection = ? AND name = ?"
+    item_rowid = scalar(db, query, (collection, OF_COLLECTION))
+    return _files(db, [item_rowid])[item_rowid]
 
 
 def collections_to_read(db: Connection, run_id: int) -> list[str]:
@@ -238,8 +246,8 @@ class ItemName(NamedTuple):
 def item_names(db: Connection, collection: int, order: str = "i.name") -> Iterator[ItemName]:
     """Yield the items of a collection that were read, without the row of the collection's own assets."""
     rows = db.execute(
-        f"SELECT i.name, {ITEM_DIRECTORY}, i.parent IS NOT NULL, i.json_state = {JsonState.CURRENT} "
-        f"FROM {ITEMS} WHERE i.collection = ? AND i.name <> '{OF_COLLECTION}' "
+        f"SELECT i.name, i.directory, i.parent IS NOT NULL, i.json_state = {JsonState.CURRENT} "
+        f"FROM named_items i WHERE i.collection = ? AND i.name <> '{OF_COLLECTION}' "
         f"AND i.version IS NOT NULL ORDER BY {order}",
         (collection,),
     )
@@ -257,10 +265,10 @@ def records_in(db: Connection, collection: int) -> Iterator[ItemRecord]:
 
 def unread_source_items(db: Connection, run_id: int) -> list[SourceLink]:
     rows = db.execute(
-        "SELECT i.href, pc.name, p.name, c.name, i.name FROM failures f "
-        "JOIN items i ON i.id = f.item JOIN collections c ON c.id = i.collection "
-        "JOIN items p ON p.id = i.parent JOIN collections pc ON pc.id = p.collection "
-        f"WHERE f.what = 'item' AND f.run {of_same_source(db, run_id)} AND i.href IS NOT NULL"
+        "SELECT i.href, p.collection_name, p.name, i.collection_name, i.name FROM failures f "
+        "JOIN named_items i ON i.id = f.item JOIN named_items p ON p.id = i.parent "
+        f"WHERE f.what = 'item' AND f.run {IN_LIST} AND i.href IS NOT NULL",
+        (json_array(runs.of_same_source(db, run_id)),),
     )
     return [SourceLink(row[0], ItemId(*row[1:3]), ItemId(*row[3:])) for row in rows]
 
@@ -272,29 +280,21 @@ def damaged_items(db: Connection) -> int:
 def damaged_item_json(db: Connection, after: int, limit: int) -> list[tuple[int, ItemId, str | None]]:
     """Return rowid, ID and URL of items after rowid `after` whose JSON is damaged and not read again yet."""
     rows = db.execute(
-        f"SELECT i.id, c.name, i.name, i.href FROM {ITEMS} WHERE i.json_state = {JsonState.DAMAGED} "
-        "AND i.id > ? AND i.id NOT IN (SELECT item FROM documents) ORDER BY i.id LIMIT ?",
+        f"SELECT id, collection_name, name, href FROM named_items WHERE json_state = {JsonState.DAMAGED} "
+        "AND id > ? AND id NOT IN (SELECT item FROM documents) ORDER BY id LIMIT ?",
         (after, limit),
     )
     return [(item_rowid, ItemId(collection, name), href) for item_rowid, collection, name, href in rows]
 
 
-def unwritten_items(db: Connection, after: int, limit: int, least: int = JsonState.ABSENT) -> list[int]:
-    """Return the items whose JSON must be written: it is outdated or, if `least` is ABSENT, missing.
+def unwritten_items(db: Connection, after: int, also_new: bool) -> list[int]:
+    """Return up to 1,000 items after rowid `after` whose JSON must be written, again or if `also_new`.
 
-    An item counts if none of its assets is pending, or if only earlier runs left some pending.
+    Such an item has no pending assets, or only earlier runs left some of its assets pending.
     """
-    are_left = "EXISTS (SELECT 1 FROM totals WHERE pending > 0 AND run < (SELECT max(id) FROM runs))"
-    of_item = "a.item IN (SELECT items.id UNION ALL SELECT c.id FROM items c WHERE c.parent = items.id)"
-    is_due = f"json_state IN ({JsonState.DUE}, {JsonState.RESERVED})"
-    rows = db.execute(
-        f"SELECT id FROM items WHERE json_state <> {JsonState.CURRENT} AND id > ? AND json_state >= ? "
-        f"AND ({is_due} OR id IN (SELECT item FROM documents)) AND (pending = 0 OR "
-        f"{are_left} AND run = (SELECT max(id) FROM runs) AND NOT EXISTS (SELECT 1 FROM assets a WHERE "
-        f"{of_item} AND a.run = items.run AND a.state < {State.DONE})) ORDER BY id LIMIT ?",
-        (after, least, limit),
-    )
-    return [row[0] for row in rows]
+    left = "SELECT max(id) FROM runs WHERE EXISTS (SELECT 1 FROM totals WHERE pending > 0 AND run < runs.id)"
+    values = {"after": after, "also_new": also_new, "run": scalar(db, left)}
+    return [rowid for (rowid,) in db.execute(_UNWRITTEN, values)]
 
 
 class Expected(NamedTuple):
@@ -308,7 +308,7 @@ class Expected(NamedTuple):
 
 
 def expected_totals(db: Connection) -> tuple[int, int]:
-    assets = asset_totals(db)
+    assets = runs.asset_totals(db)
     items = scalar(db, f"SELECT count(*) FROM items WHERE json_state <> {JsonState.ABSENT}")
     return assets["assets_done"] + items + len(meta.file_digests(db)), assets["bytes_done"]
 
@@ -319,15 +319,15 @@ def expected_files(db: Connection) -> Iterator[Expected]:
     A damaged asset is expected with its earlier digest until it is repaired.
     """
     for rowid, path, size, digest in db.execute(
-        f"SELECT a.id, {ASSET_PATH}, a.size, coalesce(iif(a.state = {State.DONE}, a.digest, NULL), "
-        f"{DIGEST_IN_DEST}) FROM assets a LEFT JOIN jobs j ON j.asset = a.id "
+        f"SELECT a.id, a.path, a.size, coalesce(iif(a.state = {State.DONE}, a.digest, NULL), "
+        "nullif(j.digest_in_dest, x'')) FROM placed_assets a LEFT JOIN jobs j ON j.asset = a.id "
         f"WHERE a.state = {State.DONE} OR (a.state <> {State.RESERVED} AND j.digest_in_dest IS NOT NULL) "
         "ORDER BY a.id"
     ):
         yield Expected("asset", rowid, path, size, digest)
     for rowid, name, directory, sha256 in db.execute(
-        f"SELECT i.id, i.name, {ITEM_DIRECTORY}, i.sha256 FROM {ITEMS} "
-        f"WHERE i.json_state IN ({JsonState.CURRENT}, {JsonState.DAMAGED}) ORDER BY i.id"
+        "SELECT id, name, directory, sha256 FROM named_items "
+        f"WHERE json_state IN ({JsonState.CURRENT}, {JsonState.DAMAGED}) ORDER BY id"
     ):
         yield Expected("item", rowid, f"{directory}/{item_json_name(name)}", None, sha256)
     for path, sha256 in meta.file_digests(db).items():
@@ -337,9 +337,11 @@ def expected_files(db: Connection) -> Iterator[Expected]:
 
 def known_paths(db: Connection, paths: Sequence[str], *, planned: bool = False) -> set[str]:
     """Return which of these paths (relative to DEST) the mirror has written, or may have, or has planned."""
-    condition = "true" if planned else IS_OURS
-    assets = f"paths p JOIN assets a ON a.id = p.asset WHERE p.hash {IN_LIST} AND {condition}"
-    rows = db.execute(f"SELECT {ASSET_PATH} FROM {assets}", (json_array(map(path_hash, paths)),))
+    rows = db.execute(
+        "SELECT a.path FROM paths p JOIN placed_assets a ON a.id = p.asset "
+        f"WHERE p.hash {IN_LIST} AND (a.is_ours OR ?)",
+        (json_array(map(path_hash, paths)), planned),
+    )
     known = {path for (path,) in rows} | meta.file_digests(db).keys()
     for path in paths:
         if path not in known:
