@@ -155,6 +155,10 @@ def test_a_source_item_known_by_href_is_replaced_by_the_item(tmp_path: Path) -> 
         assert standing(db, "L") == (1, 0)
         assert list(views.failures(db)) == []
         assert runs.items_failed(db, run) == 0
+        commit(writer, failed=[unread(href, "L", href=href)])
+        assert standing(db, "L") == (1, 1)
+        commit(writer, item("S", parent="L", href=href))
+        assert standing(db, "L") == (1, 0)
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["told when planned", "told when it had come"])

@@ -232,7 +232,6 @@ class _BatchRows:
                 self._changed |= {row.id, before.parent}
                 return None
             if item.parent is not None or not is_newer(item.updated, before.version):
-                self._changed.add(before.parent)  # a failure to read it before is deleted
                 return None
         else:
             count("items_matched", item.parent is None and not item.of_collection)
@@ -477,7 +476,8 @@ class _BatchRows:
         rowids = json_array(read)
         of_items = {item for (item,) in self._db.execute(f"{delete} RETURNING item", (rowids, rowids))}
         replaced = of_items - read - {key.item for key, *_ in self._failures}
-        self._db.execute(f"DELETE FROM items WHERE id {IN_LIST}", (json_array(replaced),))
+        delete = f"DELETE FROM items WHERE id {IN_LIST} RETURNING parent"
+        self._changed.update(*self._db.execute(delete, (json_array(replaced),)))
 
     def _write(self, read: set[int]) -> None:
         """Write the rows. New assets whose path is taken get another name, or fail."""
