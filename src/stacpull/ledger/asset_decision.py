@@ -31,7 +31,7 @@ class AssetRow(NamedTuple):
     item: int
     key: str
     state: int
-    generation: int  # 0 as long as a file at its path does not belong to the mirror
+    generation: int  # 0: a file at its path belongs to others, unless the asset is reserved or done
     run: int
     other_directory: int | None = None
     name: str | None = None
@@ -46,11 +46,11 @@ class KnownAsset(NamedTuple):
     """An asset before the batch: its row, and what else a plan needs."""
 
     row: AssetRow
-    directory: str  # of its file
+    directory: str  # the directory of its file
     size: int | None = None
     clip: Clip | None = None
-    digest_in_dest: bytes | None = None  # of the replaced version, or UNKNOWN_DIGEST if none was recorded
-    is_tried_again: int = 0  # 1: it failed temporarily, or only SOURCE states its href
+    digest_in_dest: bytes | None = None  # of the version that is being replaced, or UNKNOWN_DIGEST
+    is_tried_again: int = 0  # 1: it failed for a reason that may have passed, or only SOURCE states its href
 
     def is_lost(self, is_there: Callable[[str], bool]) -> bool:
         return self.row.state == State.DONE and not is_there(
@@ -87,8 +87,8 @@ class Action(enum.Enum):
 class Decision(NamedTuple):
     action: Action
     row: AssetRow | None = None  # None: only its run and `must_revalidate` change
-    digest_in_dest: bytes | None = None  # of the file that a new version replaces, or UNKNOWN_DIGEST
-    version: VersionInDest | None = None  # to revalidate: the request is conditional
+    digest_in_dest: bytes | None = None  # of the file that the new version replaces, or UNKNOWN_DIGEST
+    version: VersionInDest | None = None  # the request asks whether this version is still current
     rewrites_json: bool = False  # the JSON of its item is written again
     has_changed: bool = False  # the source has another version
 

@@ -91,7 +91,7 @@ CREATE TABLE items(                        -- and one row with the name '' for t
     failed INTEGER NOT NULL DEFAULT 0,     -- how many of its assets and final source items failed; and 1 if
                                            -- it could not be read, or its JSON not be written
     json_state INTEGER NOT NULL DEFAULT 0, -- the state of its JSON in DEST (`JsonState`)
-    sha256 BLOB                            -- of its JSON in DEST; NULL: unknown
+    sha256 BLOB                            -- the SHA-256 of its JSON in DEST; NULL: unknown
 );
 CREATE INDEX items_hash ON items(hash);
 CREATE INDEX items_collection ON items(collection);
@@ -114,23 +114,23 @@ CREATE TABLE assets(
     run INTEGER NOT NULL,                  -- the last run that planned it
     other_directory INTEGER,               -- in `directories`; NULL: it is that of its item's JSON
     name TEXT,                             -- of its file; NULL: it owns no path yet
-    size INTEGER,                          -- in bytes, of what was received
-    digest BLOB,                           -- of what was received: SHA-256 or CRC-64 (8 bytes); NULL: unknown
+    size INTEGER,                          -- the bytes that were received
+    digest BLOB,                           -- of these bytes: SHA-256, or CRC-64 (8 bytes); NULL: unknown
     etag_or_date TEXT,                     -- the ETag or else the date of a response (`etag_or_date`):
                                            --   done: of the bytes in place, if they came from the planned URL
                                            --   pending: of the earlier version, which is in place; a request
                                            --   with it is conditional. NULL: the asset is fetched completely
                                            --   reserved: of the version that will be renamed next
-    href_hash INTEGER,                     -- hash of the URL that it was planned to come from
-    stated_checksum BLOB,                  -- that the source states: algorithm, NUL, digest. The one
-                                           -- of a done asset was compared with its bytes
+    href_hash INTEGER,                     -- the hash of the URL that a plan stated for it
+    stated_checksum BLOB,                  -- the checksum that the source states: algorithm, NUL, digest.
+                                           -- If the asset is done, its bytes were compared with it
     must_revalidate INTEGER NOT NULL DEFAULT 0,  -- 1: its item has changed, but the run that saw it left this
                                            -- asset out. So the next run that plans it asks the source
     unproven INTEGER NOT NULL DEFAULT 0,   -- 1: nothing proved that all of its bytes were received
     clip TEXT,                             -- `models.Clip` as JSON, if it is a part of a raster (`--clip`);
                                            -- its `source_size` is 0 if nothing of the raster is in the area
-    identity INTEGER                       -- reserved: of the part that is renamed (on a disk, the inode);
-                                           -- NULL: a file of the user is adopted, and never removed
+    identity INTEGER                       -- reserved: the identity of the part that is renamed (on a disk,
+                                           -- its inode). NULL: a file of the user is adopted, never removed
 );
 CREATE INDEX assets_item ON assets(item);
 CREATE INDEX assets_unproven ON assets(id) WHERE unproven;
@@ -141,12 +141,12 @@ CREATE TABLE jobs(                         -- for `models.Job`: of assets that a
     stale INTEGER NOT NULL,                -- 1: something was removed, so the item is read again first
     name_or_template TEXT,                 -- the name to claim, or the template of a name with {filename},
                                            -- which the response decides; NULL: the asset owns its path
-    size INTEGER,                          -- in bytes, as the source states it
-    media_type TEXT,
+    size INTEGER,                          -- the bytes that the source states
+    media_type TEXT,                       -- the media type that the source states
     alternates TEXT,                       -- JSON list: other hrefs to try, in order, signatures removed
-    digest_in_dest BLOB,                   -- of the version in place, or UNKNOWN_DIGEST; NULL: none is
-    requires_digest INTEGER NOT NULL DEFAULT 0  -- 1: its file is damaged, and only bytes with
-                                           -- `digest_in_dest` (or of `size`) are accepted
+    digest_in_dest BLOB,                   -- the digest of the version that is in place, or UNKNOWN_DIGEST.
+                                           -- NULL: no version is in place
+    requires_digest INTEGER NOT NULL DEFAULT 0  -- 1: only bytes with this digest (or size) are accepted
 );
 CREATE TABLE directories(id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE);  -- with a slash at the end
 CREATE TABLE paths(                        -- who owns which path in DEST: two assets never have the same one
