@@ -41,6 +41,7 @@ def test_items_are_not_closed_while_a_thread_counts_them(tmp_path, monkeypatch):
 
     def slow(seen: ItemSet, items: Iterable[ItemId]) -> set[ItemId]:
         close = seen.close
+        monkeypatch.setattr(ItemSet, "add_all", add_all)
         monkeypatch.setattr(seen, "close", lambda: (done.append("closed"), close()))
         entered.set()
         proceed.wait()

@@ -223,10 +223,10 @@ class _Estimate:
     def _is_new(self, item: PlannedItem) -> bool:
         """Return True if an item was not counted before. One on a page no longer counts as a source item."""
         if item.parent is not None:
-            is_new = not self._primary.intersection([item.id]) and self._linked.add(item.id)
+            is_new = not self._primary.intersection([item.id]) and bool(self._linked.add_all([item.id]))
             self.counters["source_items"] += is_new
             return is_new
-        self._primary.add(item.id)
+        self._primary.add_all([item.id])
         was_linked = bool(self._linked.intersection([item.id]))
         self.counters["items_matched"] += not item.of_collection
         self.counters["source_items"] -= was_linked

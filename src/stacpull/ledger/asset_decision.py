@@ -114,7 +114,8 @@ def decide(
     is_outdated = agrees is False or asset.size not in (None, source_size) or is_of_other_area
     # without a checksum, the date of the item says whether the asset is current
     is_proven = bool(agrees) or (asset.checksum is None and not may_have_changed and not is_undated)
-    has_file = old.state == State.DONE and not is_lost
+    is_done = old.state == State.DONE
+    has_file = is_done and not is_lost
     if has_file and is_proven and not is_outdated and not run.revalidate:
         stated_checksum = encoded_checksum(asset.checksum) or old.stated_checksum
         if stated_checksum == old.stated_checksum and not old.must_revalidate:
@@ -124,22 +125,14 @@ def decide(
     is_due = may_have_changed or is_of_other_area or known.is_tried_again
     if old.state >= State.FAILED and not is_due:
         return Decision(Action.LEAVE_FAILED, old._replace(run=run.id), known.digest_in_dest)
-    return _requested(known, asset, run.id, is_outdated=is_outdated, is_lost=is_lost)
-
-
-def _requested(known: KnownAsset, asset: Asset, run_id: int, *, is_outdated: bool, is_lost: bool) -> Decision:
-    old = known.row
     planned_hash = href_hash(asset.href)
-    is_done = old.state == State.DONE
-    has_file = is_done and not is_lost
     may_be_same = (has_file or old.state == State.PENDING) and not is_outdated
     etag_or_date = old.etag_or_date if may_be_same and old.href_hash == planned_hash else None
     version = None
     if etag_or_date is not None and known.size is not None:
-        is_verified = asset.checksum is None or known.agrees(asset.checksum)
-        version = VersionInDest(etag_or_date, known.size, checksum_unverified=not is_verified)
+        version = VersionInDest(etag_or_date, known.size, asset.checksum is not None and not agrees)
     generation = 0 if is_lost else old.generation + is_done
-    row = old._replace(state=State.PENDING, generation=generation, run=run_id, must_revalidate=0, digest=None)
+    row = old._replace(state=State.PENDING, generation=generation, run=run.id, must_revalidate=0, digest=None)
     stated_checksum = encoded_checksum(asset.checksum)
     row = row._replace(etag_or_date=etag_or_date, href_hash=planned_hash, stated_checksum=stated_checksum)
     digest_in_dest = (old.digest or UNKNOWN_DIGEST) if has_file else known.digest_in_dest

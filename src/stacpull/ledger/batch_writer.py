@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import count
 from typing import NamedTuple
 
 import msgspec
@@ -195,8 +196,8 @@ class _BatchRows:
         self._collections = {name: scalar(db, _ADD("collections", "name"), (name,)) for name in collections}
         self._relinked = set[int | None]()  # label items with a new source item, or that of another one
         self._directories: dict[str, tuple[int, str]] = {}
-        self._last_item = scalar(db, "SELECT max(id) FROM items")
-        self._last_asset = scalar(db, "SELECT max(id) FROM assets")
+        self._item_rowids = count(scalar(db, "SELECT max(id) FROM items") + 1)
+        self._asset_rowids = count(scalar(db, "SELECT max(id) FROM assets") + 1)
         # rows to write:
         self._items: list[tuple[object, ...]] = []
         self._changed = set[int | None]()  # items that may have done or failed assets, or other source items
@@ -259,16 +260,18 @@ class _BatchRows:
         stored_href = None if href is None else self._writer.secrets.repeatable_url(href)
         if before is not None:
             return before._replace(run=self._run_id, parent=parent_id, href=stored_href)
-        self._last_item += 1
-        path, hashed = item_directory(item), item_hash(item)
+        path = item_directory(item)
+        hashed = item_hash(item)
         if hashed in self._taken_hashes:
             collection_path, _, name = path.rpartition("/")
             path = f"{collection_path}/{with_salted_hash(name, collection_path)}"
         self._taken_hashes.add(hashed)
         self._relinked.add(parent_id)
+        rowid = next(self._item_rowids)
+        collection = self._collections[item.collection]
+        other_directory = None if path == f"{item.collection}/{item.item}" else path
         return _ItemRow(
-            *(self._last_item, hashed, self._collections[item.collection], item.item, parent_id),
-            *(self._run_id, None if path == f"{item.collection}/{item.item}" else path, stored_href),
+            rowid, hashed, collection, item.item, parent_id, self._run_id, other_directory, stored_href
         )
 
     def _plan_unread_items(self) -> None:
@@ -310,14 +313,12 @@ class _BatchRows:
 
     def _listed_by(self, edit: _Edit) -> int | None:
         """Return the run that listed it last: `--prune` looks for items that only earlier runs listed."""
-        before, listed_by = edit.before, self._run_id if self._writer.is_walk else None
-        if before is None:
-            return listed_by
-        if listed_by is None or before.listed_by == LISTED_BY_SEVERAL:
-            return before.listed_by
-        if before.listed_by in self._writer.runs_of_other_sources and before.href != edit.row.href:
+        if not self._writer.is_walk or edit.row.listed_by == LISTED_BY_SEVERAL:
+            return edit.row.listed_by
+        is_of_other_source = edit.row.listed_by in self._writer.runs_of_other_sources
+        if is_of_other_source and edit.before is not None and edit.before.href != edit.row.href:
             return LISTED_BY_SEVERAL  # that one source no longer lists it proves nothing
-        return listed_by
+        return self._run_id
 
     def _plan_assets(self, edit: _Edit, known: dict[str, KnownAsset]) -> None:
         item, run = edit.item, self._writer.current_run
@@ -326,7 +327,8 @@ class _BatchRows:
         if edit.was_planned:
             self._renumber_pending(item.assets, known)
         for asset in item.assets:
-            if (old := known.get(asset.key)) is None:
+            old = known.get(asset.key)
+            if old is None:
                 self._plan_new_asset(edit, asset)
                 continue
             is_lost = old.is_lost(self._writer.is_there)
@@ -350,11 +352,18 @@ class _BatchRows:
 
     def _plan_new_asset(self, edit: _Edit, asset: Asset) -> None:
         edit.rewrites_json = True
-        self._last_asset += 1
         directory_id, path = self._directory(asset.directory, edit)
         row = AssetRow(
-            *(self._last_asset, edit.row.id, asset.key, State.PENDING, 0, self._run_id, directory_id),
-            *(asset.name, None, None, href_hash(asset.href), encoded_checksum(asset.checksum)),
+            id=next(self._asset_rowids),
+            item=edit.row.id,
+            key=asset.key,
+            state=State.PENDING,
+            generation=0,
+            run=self._run_id,
+            other_directory=directory_id,
+            name=asset.name,
+            href_hash=href_hash(asset.href),
+            stated_checksum=encoded_checksum(asset.checksum),
         )
         if asset.name is not None:
             self._claims.append((row.id, path, asset.name))
@@ -393,9 +402,9 @@ class _BatchRows:
         for key in [asset.key for asset in assets]:
             old = known.get(key)
             if old is not None and old.row.state == State.PENDING:
-                self._last_asset += 1
-                jobs.move_asset(self._db, old.row.id, self._last_asset, key)
-                known[key] = old._replace(row=old.row._replace(id=self._last_asset, run=0))
+                rowid = next(self._asset_rowids)
+                jobs.move_asset(self._db, old.row.id, rowid, key)
+                known[key] = old._replace(row=old.row._replace(id=rowid, run=0))
 
     def _plan_problems(self, edit: _Edit, known: Mapping[str, KnownAsset]) -> None:
         """Plan the rows of assets that cannot be planned. Those that are done stay done."""
@@ -403,8 +412,7 @@ class _BatchRows:
         for key, failure in item.problems:
             old, state = known.get(key), jobs.failed_state(failure)
             if old is None:
-                self._last_asset += 1
-                row = AssetRow(self._last_asset, edit.row.id, key, state, 0, self._run_id)
+                row = AssetRow(next(self._asset_rowids), edit.row.id, key, state, 0, self._run_id)
                 # FailureKind.ITEM: the document lists no asset, so the JSON in DEST stays
                 edit.rewrites_json |= failure.kind is not FailureKind.ITEM
             elif old.row.run == self._run_id and old.row.state < State.DONE:
@@ -461,13 +469,15 @@ class _BatchRows:
         return self._directories[path]
 
     def _free_directory(self, path: str, assets: Iterable[Asset]) -> str:
-        free_path, is_taken = "", "SELECT 1 FROM paths WHERE hash = ?"
         new_files = {path_in_dest(asset.directory, asset.name) for asset in assets if asset.name}
+        parent = ""
         for name in path.split("/") if path else ():
-            parent, free_path = free_path, path_in_dest(free_path, name)
-            if free_path in new_files or exists(self._db, is_taken, (path_hash(free_path),)):
-                free_path = path_in_dest(parent, with_salted_hash(name, parent))
-        return free_path
+            directory = path_in_dest(parent, name)
+            is_file = exists(self._db, "SELECT 1 FROM paths WHERE hash = ?", (path_hash(directory),))
+            if is_file or directory in new_files:
+                directory = path_in_dest(parent, with_salted_hash(name, parent))
+            parent = directory
+        return parent
 
     def _delete_failures(self, read: set[int]) -> None:
         """Delete the failures of these items, and the rows for them from when only their URL was known."""

@@ -24,11 +24,9 @@ class ItemSet:
     def clear(self) -> None:
         self._db.execute("DELETE FROM items")
 
-    def add(self, item: ItemId) -> bool:
-        return self._db.execute("INSERT OR IGNORE INTO items VALUES (?)", (seen_hash(item),)).rowcount == 1
-
     def add_all(self, items: Iterable[ItemId]) -> set[ItemId]:
-        return set(filter(self.add, items))
+        insert = "INSERT OR IGNORE INTO items VALUES (?)"
+        return {item for item in items if self._db.execute(insert, (seen_hash(item),)).rowcount == 1}
 
     def intersection(self, items: Sequence[ItemId]) -> set[ItemId]:
         by_hash = {seen_hash(item): item for item in items}

@@ -127,12 +127,11 @@ def requeue_failures(db: Connection, run_id: int, kind: RunKind) -> int:
     of_retry = {"retry": frozenset(FailureKind), "ordered": frozenset({FailureKind.ORDERED})}
     kinds = of_retry.get(kind, TEMPORARY)
     is_retry = kind in of_retry
-    run_ids = of_source if is_retry else [run_id]
     with transaction(db):
         failed = db.execute(
             "SELECT f.id, f.item FROM failed_assets f JOIN jobs j ON j.asset = f.id "
             f"WHERE f.run {IN_LIST} AND f.kind {IN_LIST}",
-            (json_array(run_ids), json_array(kinds)),
+            (json_array(of_source if is_retry else [run_id]), json_array(kinds)),
         ).fetchall()
         rowids = json_array(rowid for rowid, _ in failed)
         db.execute(f"UPDATE assets SET state = {State.PENDING}, run = ? WHERE id {IN_LIST}", (run_id, rowids))
