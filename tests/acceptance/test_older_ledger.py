@@ -54,7 +54,7 @@ class Backup(SmallApi):
                 db.backup(to)
 
     def mirror(self, **options: Any) -> MirrorReport:
-        return sync.mirror(self.url("/collections/c"), self.dest, options=Options(**options))
+        return sync.mirror(self.url("/collections/c/items"), self.dest, options=Options(**options))
 
     def put_back(self) -> None:
         for end in ("", "-wal", "-shm"):
