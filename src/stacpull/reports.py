@@ -159,6 +159,8 @@ class PlanReport(PublicValue, frozen=True):
     """With DEST: assets of this selection that are done, and would not be requested."""
     assets_pending: int = 0
     """With DEST: assets that would be requested. Those of a changed item may turn out to be unchanged."""
+    bytes_pending: int | None = None
+    """The part of `bytes_total` that would be requested."""
     items_announced: int | None = None
     """Items that the source announces, over all selected collections; None if one of them announces none."""
     items_left_out: Mapping[str, int] = msgspec.field(default_factory=dict)

@@ -19,10 +19,7 @@ from stacpull.system import GARBAGE_AFTER
 
 T = TypeVar("T")
 
-BUS_ERROR = (
-    "The disk of DEST failed: a part of the ledger that is mapped into memory could not be read (SIGBUS). "
-    f"What is recorded is safe. Check the disk, then {RUN_AGAIN}."
-)
+_BUS_ERROR = f"The disk of DEST failed (SIGBUS). What is recorded is safe: check it, then {RUN_AGAIN}."
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h of glibc
 _LARGE = 2 * 1024 * 1024
 """Bytes of a large block. Bodies in memory (1 MiB) and pieces of long files are smaller."""
@@ -41,7 +38,7 @@ def tune_memory() -> None:
 
 
 def _end_of_bus_error(_number: int) -> None:
-    os.write(2, f"stacpull: {BUS_ERROR}\n".encode())
+    os.write(2, f"stacpull: {_BUS_ERROR}\n".encode())
     os._exit(DestinationError.exit_code)
 
 

@@ -69,7 +69,7 @@ def test_a_plain_mirror_imports_no_more_than_it_needs(tmp_path: Path) -> None:
 
 
 def test_the_store_process_of_a_program_imports_no_more_than_it_needs(tmp_path: Path) -> None:
-    """It is a new interpreter. The command forks its store process, which has what the command imported."""
+    """It is a new interpreter; `run` may fork the store process of a command."""
     (tmp_path / "items.json").write_text('{"type": "FeatureCollection", "features": []}')
     program = [sys.executable, "-c", _PROGRAM, str(tmp_path / "items.json"), str(tmp_path / "mirror")]
     subprocess.run(program, env=noting_modules(tmp_path), check=True)

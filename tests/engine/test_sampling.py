@@ -126,6 +126,9 @@ def test_plan_requests_few_sizes_if_every_asset_has_its_own_key(tmp_path, monkey
     report = sync.plan(str(tmp_path / "items.ndjson"))
     assert (report.assets, report.bytes_sampled, report.bytes_basis) == (5, 3, "sampled")
     assert (report.bytes_total, report.unknown_keys) == (1 + 2 + 3 + 2 * 2, {})
+    assert report.bytes_pending == report.bytes_total
+    sync.mirror(str(tmp_path / "items.ndjson"), tmp_path / "m", selection=Selection(max_items=2))
+    assert sync.plan(str(tmp_path / "items.ndjson"), tmp_path / "m").bytes_pending == 3 + 2 * 2
 
 
 def test_only_assets_that_gave_a_size_count_as_sampled(tmp_path: Path) -> None:

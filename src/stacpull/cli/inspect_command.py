@@ -93,7 +93,9 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
     if dest is not None:
         failed = report.assets - report.assets_done - report.assets_pending
         failures = f"; {failed:,} failed earlier: `stacpull retry` fetches them" if failed else ""
-        yield f"to do    {report.assets_pending:,}; {report.assets_done:,} are in {dest} already{failures}"
+        pending = f" ({size(report.bytes_pending)})" if report.bytes_pending else ""
+        done = f"{report.assets_done:,} are in {dest} already"
+        yield f"to do    {report.assets_pending:,}{pending}; {done}{failures}"
 
 
 @command(

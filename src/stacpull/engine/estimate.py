@@ -112,9 +112,9 @@ class _Estimate:
         self.counters = Counter(items_seen=0, items_matched=0, source_items=0, bytes_sampled=0)
         """The counters of the report that have the same name there."""
         self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        """Numbers by asset key or host, for "host", "unstated" (size), "excluded" and "page"."""
+        """Numbers by asset key or host: "host", "excluded", "page", "unstated" (size), and those pending."""
         self._samples: defaultdict[str, list[Asset]] = defaultdict(list)
-        self._stated_bytes = self._sampled = self._tile_requests = self._unsigned = 0
+        self._stated_bytes = self._pending_bytes = self._sampled = self._tile_requests = self._unsigned = 0
         self._paths, self._shared_path, self._unmeasured, self._refused = set[str](), "", "", ""
         self._announced: int | None = None
         self._left_out: Counter[str] = Counter()
@@ -129,9 +129,11 @@ class _Estimate:
         mean_sizes, requests_per_asset = await self._measure()
         seconds, pending = network.clock.monotonic() - started, counters["assets_pending"]
         excluded, web_pages, hosts = (self._counts[name] for name in ("excluded", "page", "host"))
-        unstated = self._counts["unstated"]
-        unknown = {key: number for key, number in unstated.items() if key not in mean_sizes}
-        measured = sum(number * mean_sizes[key] for key, number in unstated.items() if key in mean_sizes)
+        unknown = {key: number for key, number in self._counts["unstated"].items() if key not in mean_sizes}
+        measured, measured_pending = (
+            sum(number * mean_sizes.get(key, 0) for key, number in self._counts[name].items())
+            for name in ("unstated", "pending")
+        )
         total: int | None = round(self._stated_bytes + measured)
         basis: Literal["known", "sampled", "unknown"] = "sampled" if measured else "known"
         if unknown and not total:
@@ -156,6 +158,7 @@ class _Estimate:
             assets=hosts.total(),
             assets_excluded=excluded.total(),
             bytes_total=total,
+            bytes_pending=None if total is None else round(self._pending_bytes + measured_pending),
             bytes_basis=basis,
             unknown_keys=unknown,
             requests=walk_requests + round(pending * requests_per_asset),
@@ -243,15 +246,19 @@ class _Estimate:
         for asset in item.assets:
             self._add("host", host_of(asset.href) or "this disk")
             clips = self._clipping is not None and self._clipping.may_clip(asset.media_type, asset.href)
+            action = actions.get(asset.key, Action.REQUEST)
+            is_pending = action is Action.REQUEST
             if asset.size is not None and not clips:
                 self._stated_bytes += asset.size
+                self._pending_bytes += asset.size * is_pending
             else:
-                sample = self._samples[self._add("unstated", asset.key)]
+                key = self._add("unstated", asset.key)
+                self._counts["pending"][key] += is_pending
+                sample = self._samples[key]
                 if len(sample) < max_samples and self._sampled < _MAX_SIZED:
                     self._sampled += 1
                     sample.append(asset)
-            action = actions.get(asset.key, Action.REQUEST)
-            self.counters["assets_pending"] += action is Action.REQUEST
+            self.counters["assets_pending"] += is_pending
             self.counters["assets_done"] += action is Action.KEEP
             if asset.name is None and self._urls is None:
                 continue  # redirects may change its path
@@ -261,7 +268,7 @@ class _Estimate:
                 self._shared_path = self._shared_path or path
             elif asset.name is not None and len(self._paths) < _MAX_PATHS:
                 self._paths.add(path)
-            if self._urls is not None and action is Action.REQUEST:
+            if self._urls is not None and is_pending:
                 href = self._network.secrets.public_url(asset.href)
                 is_key = rules_of(href).is_object_store and href.isprintable()
                 self._urls.write(f"{href if is_key else wire_url(href)}\t{path}\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
@@ -25,7 +24,6 @@ from stacpull.errors import RUN_AGAIN, DestinationError
 from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger.runs import Run
 from stacpull.proxies import proxy_variables
-from stacpull.runtime import BUS_ERROR
 from stacpull.store.protocol import store_kind
 from stacpull.system import variables_of
 
@@ -86,7 +84,7 @@ class StoreProcess:
                 with stops:
                     socket.send_fds(self._socket, [b"\0"], [self._opened.lock, stops.fileno()])
             except OSError as error:
-                raise await asyncio.to_thread(self._why_ended) from error
+                raise DestinationError(_ENDED) from error
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)  # if the system allows it
             await self._channel.open(self._socket)
             shared = self._checksum, self._secrets.revealed(), variables
@@ -143,8 +141,4 @@ class StoreProcess:
 
     def _take_end(self, _lost: asyncio.Future[None]) -> None:
         if not self._all_recorded:
-            ending = asyncio.get_running_loop().run_in_executor(None, self._why_ended)
-            ending.add_done_callback(lambda ending: self.fail_with(ending.result()))
-
-    def _why_ended(self) -> DestinationError:
-        return DestinationError(BUS_ERROR if reap(self._process) == -signal.SIGBUS else _ENDED)
+            self.fail_with(DestinationError(_ENDED))

@@ -229,7 +229,6 @@ def main() -> None:
     """Serve the socket whose descriptor is the argument of the process, then end the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGBUS, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     tune_memory()
     bind_plainly()
