@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from stacpull import Options, Selection, UsageError
 from stacpull.dest_address import DestAddress, bucket_url, parse_dest
@@ -116,6 +117,25 @@ def test_contradictory_options_are_refused(work, dest, options, message):
         parse_dest(places.get(dest, dest), Options(**given))  # type: ignore[arg-type] # text for all
     assert message in str(caught.value)
     assert "planted" not in str(caught.value)
+
+
+def test_the_account_of_azure_and_its_endpoint_are_a_part_of_dest(tmp_path, monkeypatch):
+    """Another account may have the same container. Azure China has endpoints of its own."""
+    settings = "AccountName={};AccountKey=QQ==;EndpointSuffix=core.{}"
+    options = Options(work=tmp_path / "work")
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", settings.format("own1", "chinacloudapi.cn"))
+    found = parse_dest("az://cont/p", options).bucket
+    assert found is not None
+    assert found.endpoint_url == "https://own1.blob.core.chinacloudapi.cn"
+    with closing(open_writer(new_ledger(tmp_path / "work"))) as db:
+        set_bucket(db, found.url, found.endpoint_url, "the id", 1)
+    assert parse_dest("az://cont/p", options).bucket == replace(found, mirror="the id", epoch=1)
+    for other in (("own2", "chinacloudapi.cn"), ("own1", "windows.net")):
+        monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", settings.format(*other))
+        with pytest.raises(
+            UsageError, match=r"of az://cont/p at https://own1\.blob\.core\.chinacloudapi\.cn"
+        ):
+            parse_dest("az://cont/p", options)
 
 
 def test_an_endpoint_of_the_environment_has_no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

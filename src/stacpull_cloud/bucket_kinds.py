@@ -45,8 +45,7 @@ _RENEWED = timedelta(minutes=5)
 _AWS_KEYS = ("access_key_id", "secret_access_key", "token")
 _AWS = ThreadPoolExecutor(1, "stacpull-aws")
 """Reads credentials of AWS: `AwsCredentials` expects one loop, and other threads may run their own."""
-_SECRET = (*_AWS_KEYS, "account_key", "sas_token", "client_secret")
-"""Names of secrets among the arguments of obstore's stores."""
+_SECRET = (*_AWS_KEYS, "account_key", "sas_token", "client_secret")  # arguments of obstore's stores
 
 
 def azure_setting(name: str, variable: str = "") -> str | None:
@@ -83,9 +82,8 @@ class Service:
         is_bucket = _NAME.fullmatch(bucket) and (not account or ACCOUNT.fullmatch(account))
         if not is_bucket or (prefix and not NO_NAMES.isdisjoint(prefix.split("/"))) or _ODD.search(prefix):
             raise UsageError(
-                f"DEST is not the URL of a bucket: use {cls.scheme}://bucket/prefix, with a bucket (Azure: "
-                "container) of at least 3 characters, and a prefix without '?', '#' and control characters, "
-                "of which no part is empty, '.' or '..'."
+                f"DEST is not the URL of a bucket: use {cls.scheme}://bucket/prefix, with at least 3 letters "
+                "for the bucket, and a prefix without '?', '#', empty parts, '.' and '..'."
             )
         return BucketLocation(bucket, prefix, scheme=cls.scheme, account=account or None)
 
@@ -131,10 +129,7 @@ class Service:
         with suppress(OSError):  # the request says so
             for *_, address in socket.getaddrinfo(host, None) if host else ():
                 if (reason := refused_always(str(address[0]))) is not None:
-                    raise UsageError(
-                        f"The endpoint of {location.url} is {host}. stacpull never connects to it: "
-                        f"it is {reason}."
-                    )
+                    raise UsageError(f"The endpoint {host} is {reason}: stacpull never connects to it.")
         url = arguments.get("endpoint") or arguments["base_url"]
         options: dict[str, Any] = {
             "allow_http": url.startswith("http:"),
@@ -237,9 +232,9 @@ class GoogleStorage(Service):
     scheme, variables = "gs", ("GOOGLE_", "STORAGE_EMULATOR_HOST")
 
     def _settings(self) -> tuple[Any, str | None, dict[str, Any]]:
-        environ = os.environ
-        endpoint = self._location.endpoint_url or environ.get("STORAGE_EMULATOR_HOST")
-        key_file = environ.get("GOOGLE_APPLICATION_CREDENTIALS") or environ.get("GOOGLE_SERVICE_ACCOUNT")
+        get = os.environ.get
+        endpoint = self._location.endpoint_url or get("STORAGE_EMULATOR_HOST")
+        key_file = get("GOOGLE_APPLICATION_CREDENTIALS") or get("GOOGLE_SERVICE_ACCOUNT")
         gcloud_file = usual_file("~/.config/gcloud/application_default_credentials.json")
         arguments: dict[str, Any] = {"base_url": endpoint or "https://storage.googleapis.com"}
         if key_file or (gcloud_file and gcloud_file.is_file()):  # obstore would also use an empty variable
@@ -249,8 +244,7 @@ class GoogleStorage(Service):
         return GCSStore, endpoint, arguments
 
 
-def _no_google_credentials() -> NoReturn:
-    """Refuse: obstore signs writes even with `skip_signature`, with a token of the metadata service."""
+def _no_google_credentials() -> NoReturn:  # obstore would sign writes with a token of a metadata service
     raise ValueError(NO_KEYS)
 
 
@@ -273,14 +267,20 @@ class AzureBlobs(Service):
             account = server.lower().removesuffix(_LAKE_HOST).removesuffix(_AZURE_HOST)
         return bucket, path, account
 
-    def _settings(self) -> tuple[Any, str | None, dict[str, Any]]:
-        location = self._location
+    @classmethod
+    def resolved(cls, location: BucketLocation) -> BucketLocation:
+        """Add the account and its endpoint, which a ledger records: another account has other files."""
+        location = super().resolved(location)
         account = location.account or azure_setting("AccountName", "AZURE_STORAGE_ACCOUNT_NAME")
         if not account:
-            raise CredentialsError(
-                f"{location.url} needs the name of its storage account: set AZURE_STORAGE_ACCOUNT_NAME, or "
-                "use DEST as https://ACCOUNT.blob.core.windows.net/container/prefix."
-            )
+            raise CredentialsError(f"{location.url} needs an account: set AZURE_STORAGE_ACCOUNT_NAME.")
+        stated = location.is_signed and azure_setting("BlobEndpoint")
+        suffix = (location.is_signed and azure_setting("EndpointSuffix")) or "core.windows.net"
+        endpoint = location.endpoint_url or stated or f"https://{account}.blob.{suffix}"
+        return replace(location, account=account, endpoint_url=endpoint.rstrip("/"))
+
+    def _settings(self) -> tuple[Any, str | None, dict[str, Any]]:
+        location = self._location
         key = azure_setting("AccountKey", "AZURE_STORAGE_ACCOUNT_KEY")
         sas = azure_setting("SharedAccessSignature", "AZURE_STORAGE_SAS_TOKEN")
         get, secret = os.environ.get, os.environ.get("AZURE_CLIENT_SECRET")
@@ -288,17 +288,16 @@ class AzureBlobs(Service):
         is_client = get("AZURE_CLIENT_ID") and get("AZURE_TENANT_ID") and has_secret
         uses_cli = get("AZURE_USE_AZURE_CLI", "").lower() not in {"", "0", "false", "n", "no", "off"}
         can_sign = key or sas or is_client or uses_cli or location.metadata
-        endpoint = location.endpoint_url or (azure_setting("BlobEndpoint") if location.is_signed else None)
         arguments = {
-            "account_name": account,
-            "endpoint": endpoint or f"https://{account}.blob.core.windows.net",
+            "account_name": location.account,
+            "endpoint": location.endpoint_url,
             "account_key": key,
             "sas_token": sas and sas.lstrip("?"),
             "client_secret": secret,  # obstore finds the others
             "use_azure_cli": uses_cli,
             "skip_signature": not (location.is_signed and can_sign),
         }
-        return AzureStore, endpoint, arguments
+        return AzureStore, location.endpoint_url, arguments
 
 
 S3, GOOGLE, AZURE = AmazonS3, GoogleStorage, AzureBlobs

@@ -49,8 +49,9 @@ class CloudScheme(NamedTuple):
             objects = orjson.loads(await response.read(_LISTING))
         if not objects or len(objects) > MAX_OBJECTS:
             why = f"it has more than {MAX_OBJECTS:,} objects" if objects else "nothing is there"
-            message = f"The prefix {prefix} cannot be mirrored: {why}."
-            raise TransferError(Failure(FailureKind.PREFIX, message))
+            raise TransferError(
+                Failure(FailureKind.PREFIX, f"The prefix {prefix} cannot be mirrored: {why}.")
+            )
         return tuple(ListedObject(name, size) for name, size in objects)
 
 
@@ -101,7 +102,7 @@ class CloudTransport:
             metadata=self._setup.options.s3.aws_metadata and is_signed,
             is_signed=is_signed,
         )
-        return location, key
+        return self._kind.resolved(location), key
 
     def _open_bucket(self, location: BucketLocation) -> Any:
         service = self._kind(location)

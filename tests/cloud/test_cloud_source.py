@@ -69,7 +69,7 @@ def container(
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", text)
 
     def put(objects: dict[str, bytes]) -> None:
-        stored = Objects(BucketLocation(name, scheme="az", account=ACCOUNT))
+        stored = Objects(BucketLocation(name, "", url, scheme="az", account=ACCOUNT))
         for key, body in objects.items():
             stored.put(key, body, {}, create=True)
 

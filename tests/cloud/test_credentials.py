@@ -51,7 +51,7 @@ def test_ways_to_log_in_at_azure(azurite_service, monkeypatch, variables):
         monkeypatch.setenv(name, value.format(sas=sas(), url=url))
     create_container(url, bucket := f"login{abs(hash(str(variables)))}")
     endpoint = None if "BlobEndpoint" in str(variables) else url
-    location = BucketLocation(bucket, "p", endpoint, scheme="az", account=ACCOUNT)
+    location = AzureBlobs.resolved(BucketLocation(bucket, "p", endpoint, scheme="az", account=ACCOUNT))
     assert Objects(location).put("a", b"data", {"stacpull": "x"}, create=True)
     assert Objects(location).read("a", 9)[1] == b"data"  # type: ignore[index] # it is there
     for name in variables:
@@ -209,7 +209,8 @@ def test_a_refusal_is_a_matter_of_the_region_or_of_the_keys(recorder, status, bo
     [("s3", "amazonaws.com"), ("gs", "storage.googleapis.com"), ("az", "own1.blob.core.windows.net")],
 )
 def test_a_service_is_asked_without_the_proxy_if_no_proxy_names_it(recorder, monkeypatch, scheme, host):
-    location = BucketLocation("bucket", "p", scheme=scheme, account="own1", region="eu-west-1")
+    endpoint = f"https://{host}" if scheme == "az" else None
+    location = BucketLocation("bucket", "p", endpoint, "eu-west-1", scheme, account="own1")
     assert "proxy_url" in Objects(location).service.store.client_options
     monkeypatch.setenv("no_proxy", host)
     assert "proxy_url" not in Objects(location).service.store.client_options
