@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from stacpull.config.options import Options
 from stacpull.engine.fast_path import WebFastPath
@@ -13,7 +13,7 @@ from stacpull.engine.sharing import SharedDownloads
 from stacpull.entry_points import require
 from stacpull.errors import destination_errors
 from stacpull.http1.web_transport import WebTransport
-from stacpull.models import Arrival, Checksum, Job, path_in_dest
+from stacpull.models import Arrival, Checksum, Clip, Job, path_in_dest
 from stacpull.net.bodies import coding_of
 from stacpull.net.client import Client
 from stacpull.net.fields import content_length, validator_of
@@ -43,6 +43,10 @@ class ClipFetching(Protocol):
         warn: Callable[[str], None],
     ) -> AssetFetcher[Job, Arrival | None]:
         """Return the fetcher of parts; `unclipped` fetches the assets that it does not clip."""
+
+    @staticmethod
+    def clip_in(file: BinaryIO) -> Clip | None:
+        """Return the clip that an open file describes, None if it is not clipped. Reads from its start."""
 
 
 def clipping(area: str | None) -> ClipFetching | None:

@@ -104,9 +104,9 @@ class WalkConsumer(Protocol):
         """The numbers of items so far, `items_seen` and `items_matched`."""
 
     async def planned_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
-        """Return the `ids` that are already planned, with their versions if newer ones are planned again.
+        """Return which `ids` this run has planned, each with its version: only a newer one is planned again.
 
-        With `linked`, source items that could not be read are included.
+        With `linked`, source items count, even those that could not be read; otherwise, only items on pages.
         """
 
     async def add_batch(self, batch: WalkBatch) -> int:

@@ -132,10 +132,7 @@ class BatchWriter:
         self.runs_of_other_sources = {run_id for (run_id,) in other_runs}
 
     def planned_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
-        """Return the items that this run has already planned, with their versions.
-
-        With `linked`, source items count, even those that could not be read; otherwise, only items on pages.
-        """
+        """Return which `ids` this run has planned, as `engine/walk.py: PlanConsumer` documents it."""
         known = _known_items(self.db, ids)  # perhaps with other items of the same hash
         rows = [(item, known[item]) for item in ids if item in known and known[item].run == self.run_id]
         return {
@@ -172,7 +169,7 @@ class BatchWriter:
         return result
 
     def _delete_unread(self) -> None:
-        """Delete failures to read that only earlier walks of the same source and selection had."""
+        """Delete failures to read that only earlier walks of this source and selection had."""
         delete = (
             "DELETE FROM failures WHERE what IN ('item', 'link', 'entry') AND run IN (SELECT o.id FROM "
             "runs o JOIN runs r USING (source, selection) WHERE o.id < r.id AND r.id = ?) RETURNING item"
