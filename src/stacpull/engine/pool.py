@@ -153,7 +153,7 @@ class Pool(Generic[JobT, ResultT]):
     abandoned_hosts: dict[str, Failure] = attrs.field(factory=dict, init=False)
     """By host, why it was abandoned; its assets stay pending."""
     stable_since: BoundedCache[str, float] = attrs.field(factory=BoundedCache, init=False)
-    """By host, when its hrefs were first the same in an item read again: what is refused has not expired."""
+    """By host, when an item first had the same hrefs after a reread. Later refusals are not due to expiry."""
     _is_stopping: bool = attrs.field(default=False, init=False)
     _group: asyncio.TaskGroup = attrs.field(factory=asyncio.TaskGroup, init=False)
 

@@ -25,7 +25,7 @@ from stacpull.sources.item_reader import ItemReader
 _ITEMS_AT_ONCE = 500  # items that are requested, and removed, at once
 _UNTRUSTED = "and whose URL returns 404 or 410, but listed items cannot be read there either"
 _LINKED = "and that is gone, but another item links to it"
-_OTHER_WALK = "and that another SOURCE, filters or credentials found: to prune, use these again"
+_OTHER_WALK = "and that another SOURCE, filters or credentials found: to prune, repeat the command with these"
 
 
 class Pruning:

@@ -366,7 +366,7 @@ class WebConnection(asyncio.Protocol):
             self._waiter.set_result(None)
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
-        """Yield the body, before a failure all bytes that came, so that a part can be resumed after them."""
+        """Yield the body. Before a failure, yield all received bytes, so that the part can be resumed."""
         message, pieces, gathered_bytes = self.message, list[bytes](), 0
         while True:
             is_last = message.is_ended

@@ -312,8 +312,8 @@ def record(
     """Record durable outcomes in one transaction. Return the items that are final now, and failures by asset.
 
     Ignore an outcome if the asset has been planned again since: its generation or state is then another.
-    The order matters: versions are compared before the rows of `jobs` go, and JSON (`written_items`,
-    with its SHA-256) is only current if its item was not planned again. `area_digest`: of the run's `--clip`.
+    Versions are compared first, because the next step deletes the rows of `jobs`. The JSON of an item
+    (`written_items`: its SHA-256) is current if the item was not planned again. `area_digest` is of `--clip`.
     """
     adopted = sum(arrival.identity is None for arrival in done)  # files that were there are skipped
     counted = Counter(assets_skipped=adopted, assets_stored=len(done) - adopted)
