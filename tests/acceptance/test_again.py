@@ -84,7 +84,7 @@ def test_a_narrower_selection_leaves_the_failures_and_the_rest_of_a_stopped_run(
 
     with SmallApi({"c": ["1", "2", "3", "4"]}, asset=asset) as api:
         source = api.url("/collections/c")
-        with pytest.raises(StacpullError, match="max-failures"):
+        with pytest.raises(StacpullError, match="max_failures"):
             sync.mirror(source, tmp_path, options=options)
         there = files_in(tmp_path).keys()
         selection, received = Selection(ids="4"), list[object]()
@@ -108,7 +108,7 @@ def test_assets_that_a_run_with_another_selection_left_pending_do_not_hide_their
     (tmp_path / "items.ndjson").write_bytes(b"\n".join(lines))
     (tmp_path / "b").write_bytes(b"b")
     source, dest = str(tmp_path / "items.ndjson"), tmp_path / "m"
-    with pytest.raises(StacpullError, match="max-failures"):
+    with pytest.raises(StacpullError, match="max_failures"):
         sync.mirror(
             source, dest, selection=Selection(assets="a"), options=Options(max_failures=0, concurrency=1)
         )

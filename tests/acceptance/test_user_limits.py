@@ -139,7 +139,7 @@ def test_a_run_stops_when_too_many_assets_have_failed(tmp_path, capsys):
 def test_max_failures_applies_to_headers(tmp_path: Path) -> None:
     with ApiHost() as host:
         source = f"{host.url}/collections/c"
-        with pytest.raises(stacpull.StacpullError, match="max-failures 3") as caught:
+        with pytest.raises(stacpull.StacpullError, match="max_failures 3") as caught:
             sync.headers(source, tmp_path / "t.csv", options=quick(max_failures=3))
     assert caught.value.exit_code == 1
 

@@ -23,7 +23,7 @@ def test_labels_are_counted_without_regard_to_case_and_space(tmp_path):
     assert [dict(one.counts or {}) for one in found] == [{"Pastures": 2, "Airports": 0}, {"Rice": 1}]
 
 
-@pytest.mark.parametrize(("count", "hint"), [(False, "try --count"), (True, "its items have no labels")])
+@pytest.mark.parametrize(("count", "hint"), [(False, "try count"), (True, "its items have no labels")])
 def test_a_collection_without_labels_is_named(tmp_path, count, hint):
     (tmp_path / "c.json").write_text(json.dumps(collection(links=[])))
     with pytest.raises(UsageError, match=f"c has no label classes: {hint}"):

@@ -176,7 +176,7 @@ def test_an_href_that_is_refused_again_is_final(stage: Stage, code: int) -> None
 
 
 def test_hrefs_that_expire_while_they_wait_in_the_queue_are_read_again(stage: Stage) -> None:
-    scene = stage("", Cast.PATCHES, items=4, href_ttl=0.4, latency_ms=40)
+    scene = stage("", Cast.PATCHES, items=12, href_ttl=0.4, latency_ms=40)
     expire_once(scene.hub)
     ran = scene.mirror("--concurrency", "4")
     assert ran.code == 0, ran.err

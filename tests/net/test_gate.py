@@ -380,7 +380,7 @@ def test_a_silent_host_pauses_longer_each_time_and_is_abandoned() -> None:
 async def test_requests_keep_to_the_rates(byte_rate: float, request_rate: float, seconds: float) -> None:
     """Ten requests of 1000 bytes. Requests and bytes wait for those before them."""
     clock = VirtualClock()
-    rate = Rate(clock, byte_rate)
+    rate = Rate(clock, byte_rate, saved_seconds=0.25)
     gate = Gate("h", GateSettings(clock, 64, request_rate=request_rate))
     for _ in range(10):
         await gate.acquire("asset")

@@ -86,7 +86,7 @@ class Client:
 
     def __attrs_post_init__(self) -> None:
         self.clock = self._gate_settings.clock
-        self.byte_rate = Rate(self.clock, self._limit_rate)
+        self.byte_rate = Rate(self.clock, self._limit_rate, saved_seconds=0.25)
         self.secrets.add(*self._credentials.values)
         scheme, host, port = origin_of(self._source)
         other_scheme = {"http": "https", "https": "http"}.get(scheme)

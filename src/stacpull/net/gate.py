@@ -402,11 +402,12 @@ class Gate:
 class Rate:
     """At most `limit` bytes or requests per second; 0 for no limit. They wait for those before them.
 
-    What was not used in the last quarter of a second may be used later, so that late wake-ups do not add up.
+    What was not used in the last `saved_seconds` may be used later, so that late wake-ups do not add up.
     """
 
-    def __init__(self, clock: Clock, limit: float = 0.0) -> None:
+    def __init__(self, clock: Clock, limit: float = 0.0, saved_seconds: float = 0.0) -> None:
         self.limit = limit
+        self._saved_seconds = saved_seconds
         self.free_at = 0.0
         self._clock = clock
 
@@ -414,7 +415,7 @@ class Rate:
         if not self.limit:
             return
         now = self._clock.monotonic()
-        start = max(self.free_at, now - 0.25)
+        start = max(self.free_at, now - self._saved_seconds)
         self.free_at = start + units / self.limit
         if start > now:
             await self._clock.sleep(start - now)
