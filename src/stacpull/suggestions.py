@@ -1,7 +1,4 @@
-"""Suggests what to use instead of an option or a keyword argument that does not exist.
-
-`other_names.json` has the names that similar tools use, for the command line and for Python.
-"""
+"""Suggests what to use instead of an option or a keyword argument that does not exist."""
 
 from __future__ import annotations
 
@@ -20,8 +17,7 @@ from stacpull.errors import StacpullError, UsageError, similar
 
 _NAMES = orjson.loads(Path(__file__).with_name("other_names.json").read_bytes())
 """Names in similar tools and earlier versions, and what to use here: for commands, for arguments that are not
-options, and for options (without dashes). In Python, the first option of an advice is the argument to use.
-"""
+options, and for options (without dashes). The first option of an advice is the argument to use in Python."""
 
 
 def other_commands() -> dict[str, str]:
@@ -46,7 +42,7 @@ class Arguments:
     __attrs_attrs__: ClassVar[Any]
 
     def __new__(cls, *_positional: object, **named: object) -> Self:
-        _refuse_unknown(cls.__name__, named, attrs.fields_dict(cls), Arguments.__subclasses__())
+        _refuse_unknown(cls.__name__, named, attrs.fields_dict(cls), _kinds())
         return super().__new__(cls)
 
     def __repr__(self) -> str:
@@ -54,6 +50,10 @@ class Arguments:
         shown = [name for name, field in attrs.fields_dict(type(self)).items() if field.repr]
         given = [name for name in shown if getattr(self, name) != getattr(unset, name)]
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in given)})"
+
+
+def _kinds() -> list[type[Any]]:  # attrs leaves the class without slots that it made each of them from
+    return [kind for kind in Arguments.__subclasses__() if attrs.has(kind)]
 
 
 def _option_of(field: attrs.Attribute[Any]) -> str:
@@ -86,7 +86,7 @@ def checked(function: Callable[..., Any]) -> Callable[..., Any]:
 def _in_python(message: str, parameters: Iterable[str]) -> str:
     """Replace the names of options and places by those of arguments, except in commands (in backticks)."""
     names = {"DEST": "dest", "SOURCE": "source"} | {f"--{name}": name for name in parameters}
-    for kind in Arguments.__subclasses__():
+    for kind in _kinds():
         names |= {f"--{_option_of(field)}": argument for argument, field in attrs.fields_dict(kind).items()}
     names["--credentials"] = "stacpull.profile_options"
     words = r"`[^`]*`|--[a-z][a-z-]*(?![\w=-])|\b[A-Z]+\b"
@@ -96,7 +96,7 @@ def _in_python(message: str, parameters: Iterable[str]) -> str:
 def _check(function: Callable[..., Any], named: Mapping[str, Any]) -> None:
     parameters = inspect.signature(function).parameters
     holders = {"Selection": "selection", "Options": "options", "S3Options": "options"}
-    kinds = [kind for kind in Arguments.__subclasses__() if holders[kind.__name__] in parameters]
+    kinds = [kind for kind in _kinds() if holders[kind.__name__] in parameters]
     _refuse_unknown(function.__name__, named, parameters, kinds)
     for name, value in named.items():
         if parameters[name].annotation == "bool" and not isinstance(value, bool):

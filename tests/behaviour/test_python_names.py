@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -99,3 +101,15 @@ def test_a_wrong_argument_of_trace_is_refused_by_name(name: str, value: Any, wor
 def test_a_value_of_a_wrong_type_is_refused_by_name(call: Any, words: str) -> None:
     with pytest.raises(stacpull.UsageError, match=words):
         call()
+
+
+def test_an_error_is_worded_also_before_any_garbage_is_collected(tmp_path: Path) -> None:
+    """Until then, Python knows two classes `Selection`: attrs makes one with slots from the other."""
+    program = (
+        "import gc; gc.disable()\nimport stacpull\n"
+        "try: stacpull.sync.verify('m')\nexcept stacpull.NotAMirrorError as error: print(error)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == "m is not a mirror: it does not exist.\n"
