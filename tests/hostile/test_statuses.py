@@ -244,6 +244,7 @@ def test_an_expired_href_that_gives_a_login_page_is_read_again(stage: Stage) -> 
     scene = stage('[[fault]]\nkind = "object"\nper = "path"\nnth = 1\nwhat = "login-page"\n')
     ran = scene.mirror()
     assert ran.code == 0, ran.err
+    assert scene.statuses("api", "item") == [200, 200]
     scene.assert_whole()
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from tests.net.memory import Answer
 from tests.security.authority import Authority
 from tests.security.sources import Source, data, feature
 
 from stacpull import MirrorReport, Options, SourceError
+from stacpull.cli import main
 from stacpull.config.options import OPTIONS
 from stacpull.net.transport import Request
 from stacpull.sync import failures, mirror
@@ -93,6 +96,16 @@ def test_from_https_an_asset_is_not_redirected_to_http(tmp_path: Path, authority
     assert (failed.kind, "plain http" in failed.message) == ("redirect", True)
 
 
-def test_no_option_turns_verification_off() -> None:
-    words = {"insecure", "no-verify", "verify-tls", "no-check-certificate", "skip-tls"}
-    assert not words & {option.name for option in OPTIONS}
+def test_no_option_turns_verification_off(tmp_path, authority) -> None:
+    """Neither all those of Options that are true or false, nor one of a command with such a name."""
+    flags = {one.name: not one.default for one in attrs.fields(Options) if isinstance(one.default, bool)}
+    del flags["break_lock"]  # it is for a bucket
+    with pytest.raises(SourceError, match="is not trusted"):
+        mirrored(tmp_path / "m", authority.server(), None, "127.0.0.1", **flags)
+    commands = [main.cli.get_command(main.click.Context(main.cli), name) for name in main.COMMANDS]
+    params = [param for command in commands if command is not None for param in command.params]
+    names = {name for param in params for name in (*param.opts, *param.secondary_opts)}
+    names |= {name for option in OPTIONS for name in (option.name, *option.variables)}
+    assert "--ca-bundle" in names
+    telling = re.compile("tls|ssl|verif|certif|secur|trust|^-k$", re.IGNORECASE)
+    assert [name for name in names if telling.search(name)] == []

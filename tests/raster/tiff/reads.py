@@ -34,4 +34,6 @@ def read(data: bytes, *, known: int = 0) -> Read:
 
 
 def real_files(shared_data: Path) -> list[Path]:
-    return sorted(path for path in shared_data.rglob("*") if path.suffix in {".tif", ".tiff"})
+    found = sorted(path for path in shared_data.rglob("*") if path.suffix in {".tif", ".tiff"})
+    assert found, shared_data
+    return found
