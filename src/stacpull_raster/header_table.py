@@ -57,14 +57,12 @@ async def headers(
 ) -> HeadersReport:
     """Read the headers of the TIFF assets of `source` that match `selection`, and write them as a table.
 
-    If a job for `out` was stopped, it resumes; if it is complete, only failed rows are retried.
-
     Args:
         source: As for `mirror`.
         out: The table: a .csv, .ndjson or .parquet file; None writes none.
         selection: The items and assets; None for all.
         options: How to request; None uses the defaults.
-        refresh: Read all headers again.
+        refresh: Read all again. Without it, a stopped job resumes, and a complete one retries failures.
         on_row: Called with each row, a dict.
         on_event: Called with progress and notices.
         stop: Set it to end gracefully; the same call resumes.
