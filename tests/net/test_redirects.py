@@ -4,9 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stacpull.clock import SystemClock
 from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
-from stacpull.net.client import next_hop
+from stacpull.net.client import Client, next_hop
+from stacpull.net.gate import GateSettings
+from stacpull.net.transport import Request
 from stacpull.urls import wire_url
 
 HTTPS = "https://api.example/a/b?x=1"
@@ -70,3 +73,9 @@ def test_a_wire_url_is_valid_in_a_request_line(path: str) -> None:
     assert url.isascii()
     assert all(33 <= ord(character) <= 126 for character in url)
     assert wire_url(url) == url
+
+
+def test_the_scheme_of_source_may_be_in_capital_letters() -> None:
+    client = Client({}, GateSettings(SystemClock(), 1), source="HTTP://one.example/")
+    request = client.redirected_request(Request("https://two.example/a"), 302, "http://two.example/b")
+    assert request.url == "http://two.example/b"

@@ -150,7 +150,7 @@ class Client:
         """Return the request to which a response redirects, or raise `TransferError`."""
         earlier = request.redirected_from
         location = self.with_source_scheme(location)
-        target = next_hop(request.url, location, earlier, allow_downgrade=self._source.startswith("http:"))
+        target = next_hop(request.url, location, earlier, allow_downgrade=scheme_of(self._source) == "http")
         if isinstance(target, Failure):
             raise TransferError(replace(target, status=status).masked(self.secrets))
         method, headers, body = request.method, request.headers, request.body
