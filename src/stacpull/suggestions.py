@@ -57,8 +57,7 @@ def _kinds() -> list[type[Any]]:  # attrs leaves the class without slots that it
 
 
 def _option_of(field: attrs.Attribute[Any]) -> str:
-    name: str = field.metadata.get("option", {}).get("name", field.name.replace("_", "-"))
-    return name
+    return str(field.metadata.get("option", {}).get("name", field.name.replace("_", "-")))
 
 
 @functools.cache

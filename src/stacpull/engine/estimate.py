@@ -80,7 +80,8 @@ async def plan(
             opened = await open_source(source_address.url, network.reader)
             setup = await with_starts(RunSetup(opened, network, selection, options))
             async with enter_in_thread(_opened_records(address)) as records:
-                if address is not None and address.bucket is not None and records[1] is None:
+                _, ledger, _ = records
+                if address is not None and address.bucket is not None and ledger is None:
                     network.warn(f"{address.work} has no ledger of {dest}: everything counts as still to do.")
                 return await _Estimate(setup, records, urls).report()
 

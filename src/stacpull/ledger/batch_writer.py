@@ -132,7 +132,7 @@ class BatchWriter:
         self.runs_of_other_sources = {run_id for (run_id,) in other_runs}
 
     def planned_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
-        """Return which `ids` this run has planned, as `engine/walk.py: PlanConsumer` documents it."""
+        """Return which `ids` this run has planned, as `engine/walk.py: WalkConsumer` documents it."""
         known = _known_items(self.db, ids)  # perhaps with other items of the same hash
         rows = [(item, known[item]) for item in ids if item in known and known[item].run == self.run_id]
         return {
