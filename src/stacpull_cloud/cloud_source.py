@@ -102,10 +102,10 @@ class CloudTransport:
             metadata=self._setup.options.s3.aws_metadata and is_signed,
             is_signed=is_signed,
         )
-        return self._kind.resolved(location), key
+        return location, key
 
     def _open_bucket(self, location: BucketLocation) -> Any:
-        service = self._kind(location)
+        service = self._kind(self._kind.resolved(location))
         self._setup.secrets.add(*service.secrets)
         return service.store
 
