@@ -82,8 +82,8 @@ class Service:
         is_bucket = _NAME.fullmatch(bucket) and (not account or ACCOUNT.fullmatch(account))
         if not is_bucket or (prefix and not NO_NAMES.isdisjoint(prefix.split("/"))) or _ODD.search(prefix):
             raise UsageError(
-                f"DEST is not the URL of a bucket: use {cls.scheme}://bucket/prefix, with at least 3 letters "
-                "for the bucket, and a prefix without '?', '#', empty parts, '.' and '..'."
+                f"DEST is not the URL of a bucket: use {cls.scheme}://bucket/prefix, with a bucket of at "
+                "least 3 characters, and a prefix without '?', '#', empty parts, '.' and '..'."
             )
         return BucketLocation(bucket, prefix, scheme=cls.scheme, account=account or None)
 
