@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pystac
 import pytest
 from tests.acceptance.command import Running, environment, run, wait_until
 from tests.export.conftest import item
+from tests.security.watch import stores_of
 
 import stacpull
 from stacpull import Options, sync
@@ -192,7 +195,10 @@ def test_a_kill_during_writing_leaves_the_previous_index(source: Source, tmp_pat
     part = dest / ".stacpull" / "parts" / "items.parquet.tmp"
     for _ in range(2):
         with Running(["mirror", str(more), str(dest), "--no-progress"], environment()) as process:
+            wait_until(lambda: stores_of(process.pid))
+            (store,) = stores_of(process.pid)
             wait_until(lambda: part.exists() or not process.is_alive(), pause=0.001)
+            os.kill(store, signal.SIGSTOP)  # at once: to find the processes may take longer than to write
             assert process.kill_with_store(), "the run ended before it was killed"
         assert (dest / "items.parquet").read_bytes() == before
         more.touch()
