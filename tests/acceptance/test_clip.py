@@ -414,15 +414,12 @@ def test_a_kill_leaves_nothing_half_written_and_resume_uses_the_area(tmp_path, h
     dest, box = tmp_path / "m", ",".join(map(str, BOX))
     arguments = ["mirror", host.url("/items.json"), str(dest), "--clip", box, "--per-host", "2"]
     for _ in range(3):
-        before = len(list(dest.glob("scenes/*/data.tif")))
-        with Running(
-            arguments if before == 0 else ["resume", str(dest), "--per-host", "2"], environment()
-        ) as process:
-            wait_until(
-                lambda: len(list(dest.glob("scenes/*/data.tif"))) > before + 1 or not process.is_alive()  # noqa: B023
-            )
+        sent = len(host.requests)
+        with Running(arguments, environment()) as process:
+            wait_until(lambda: len(host.requests) > sent + 12 or not process.is_alive())  # noqa: B023
             process.signal(signal.SIGKILL)
-            process.process.wait()
+            assert process.process.wait() == -signal.SIGKILL, "it ended before the kill"
+        arguments = ["resume", str(dest), "--per-host", "2"]
         for path in dest.glob("scenes/*/data.tif"):
             assert same_tiles(path.read_bytes(), large)
     ran = run(["resume", str(dest), "--json"], environment())
