@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
+from tests.acceptance.command import COMMAND, Running, environment
+from tests.acceptance.forked_command import Forker
 from tests.items import feature
+from tests.ran import Ran
 
 import stacpull
 
@@ -29,6 +30,8 @@ class ChangedCopy:
         unfinished = shutil.ignore_patterns("*.pyc.*")  # compiled modules that another process is writing
         shutil.copytree(_ORIGINAL, self._package, ignore=unfinished)
         shutil.copytree(_CONFIGS, top / "configs")
+        own = {"HOME": str(top), "XDG_CONFIG_HOME": str(top), "COLUMNS": "100"}
+        self._environment = environment(PYTHONPATH=str(self._package.parent), **own)
 
     def add(self, name: str, text: str) -> None:
         path = self._path(name)
@@ -51,26 +54,28 @@ class ChangedCopy:
     def _path(self, name: str) -> Path:
         return (self._top if name.startswith("configs/") else self._package) / name
 
-    def run(self, *arguments: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
-        return self._python("-m", "stacpull", *map(str, arguments), environ=environ)
+    def run(self, *arguments: str | Path, **environ: str) -> Ran:
+        return self._ran([*map(str, arguments)], COMMAND, environ)
 
     def output(self, *arguments: str | Path, **environ: str) -> str:
         ran = self.run(*arguments, **environ)
-        return ran.stdout + ran.stderr
+        return ran.out + ran.err
 
     def evaluated(self, code: str) -> str:
         """Run Python code with the copy, and return its standard output."""
-        ran = self._python("-c", code)
-        assert ran.returncode == 0, ran.stderr
-        return ran.stdout
+        ran = self._ran(["-c", code], sys.executable, {})
+        assert ran.code == 0, ran.err
+        return ran.out
 
-    def _python(
-        self, *arguments: str, environ: Mapping[str, Any] = MappingProxyType({})
-    ) -> subprocess.CompletedProcess[str]:
-        own = {"HOME": str(self._top), "XDG_CONFIG_HOME": str(self._top), "COLUMNS": "100"}
-        environment = {**os.environ, **own, **environ, "PYTHONPATH": str(self._package.parent)}
-        command = [sys.executable, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    def _ran(self, arguments: list[str], program: str | Path, environ: Mapping[str, str]) -> Ran:
+        env = {**self._environment, **environ}
+        with Running(arguments, env, program=program, by=lambda: self._forker) as process:
+            return process.ended()
+
+    @cached_property
+    def _forker(self) -> Forker:
+        """Forks the commands. It has imported the copy: modules cannot be changed after the first command."""
+        return Forker(self._environment, "stacpull.cli.main")
 
 
 def item_with(assets: Mapping[str, Any], name: str = "i") -> str:

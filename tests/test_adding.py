@@ -27,9 +27,9 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
     copy.insert("filters/item_filter.py", "    PlatformCheck,\n", before="    LabelCheck,")
     copy.insert("selection.py", TITLE_FIELD, before="    prefer: tuple")
     copy.insert("filters/asset_filter.py", TITLE, before='    "type": _media_types,')
-    copy.insert("config/options.py", GREETING_FIELD.format(more=""), before="    retries: int")
-    effect = f"    {GREETING.format(options='session.options')}"
-    copy.insert("cli/inspect_command.py", effect, before="    report = session.run_cancellable(work)")
+    copy.insert("config/options.py", GREETING_FIELD + KEPT_FIELDS, before="    retries: int")
+    copy.insert("cli/inspect_command.py", GREETING, before="    report = session.run_cancellable(work)")
+    copy.insert("engine/mirror.py", KEPT, before="    event_log = context.event_log")
     copy.add("engine/mirror_size.py", SIZE)
     copy.insert("reports.py", SIZE_REPORT, before="class VerifyReport")
     copy.publish("mirror_size", "stacpull.engine.mirror_size")
@@ -43,6 +43,11 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
     copy.insert("selection.py", "    daily: bool = option(False, help='?')\n", before="    seed: int")
     copy.insert("engine/walk.py", DAILY, before="class Walk:")
     copy.insert("engine/walk.py", DAILY_EFFECT, before="        self._keeps_position =")
+    copy.insert("models.py", LOCKED, before="    SERVER = ")
+    copy.insert("net/status.py", LOCKED_STATUS, before="    if status in {404, 410}")
+    copy.insert("reports.py", BARE_FIELD, before="    assets_excluded: int = 0")
+    copy.insert("ledger/batch_writer.py", BARE_COUNT, before='            count("assets_excluded"')
+    copy.insert("cli/summary.py", BARE_LINE, before="    if report.assets_excluded:")
     return copy
 
 
@@ -91,18 +96,18 @@ def items(tmp_path: Path) -> Path:
 def test_the_command_has_applies_and_reports_a_filter_on_items(copy, items, tmp_path):
     assert "--platform NAME" in copy.output("mirror", "--help", "all")
     ran = copy.run("mirror", items, tmp_path / "m", "--platform", "s1", "--json")
-    report = json.loads(ran.stdout)
+    report = ran.report
     assert (report["items_matched"], report["items_left_out"]) == (1, {"other platform": 2})
-    assert "left out 2 items (other platform: 2)" in ran.stderr
-    assert "2 items left out: of another platform." in ran.stderr
+    assert "left out 2 items (other platform: 2)" in ran.err
+    assert "2 items left out: of another platform." in ran.err
     assert json.loads(copy.output("status", tmp_path / "m", "--json"))["selection"]["platforms"] == ["s1"]
 
 
 def test_a_config_file_sets_a_filter_on_items_and_plan_and_headers_apply_it(copy, items, tmp_path):
     (tmp_path / "c.toml").write_text('platform = ["s2"]\n')
     assert "2 match" in copy.output("plan", items, "--config", tmp_path / "c.toml")
-    report = copy.run("headers", items, "--platform", "s1", "--json", "-o", tmp_path / "h.csv")
-    assert json.loads(report.stdout)["items_matched"] == 1
+    ran = copy.run("headers", items, "--platform", "s1", "--json", "-o", tmp_path / "h.csv")
+    assert ran.report["items_matched"] == 1
 
 
 def test_a_filter_on_items_is_pushed_down(copy: ChangedCopy) -> None:
@@ -147,8 +152,8 @@ def assets(tmp_path: Path) -> Path:
 def test_only_the_assets_of_a_filter_are_fetched(copy: ChangedCopy, assets: Path, tmp_path: Path) -> None:
     def mirrored(*arguments: str) -> tuple[Any, set[str]]:
         ran = copy.run("mirror", assets, tmp_path / "m", "--json", *arguments)
-        assert ran.returncode == 0, ran.stderr
-        return json.loads(ran.stdout), {path.stem for path in (tmp_path / "m").rglob("*.bin")}
+        assert ran.code == 0, ran.err
+        return ran.report, {path.stem for path in (tmp_path / "m").rglob("*.bin")}
 
     assert "--title TEXT" in copy.output("mirror", "--help", "all")
     report, files = mirrored("--title", "Red")
@@ -161,10 +166,13 @@ def test_only_the_assets_of_a_filter_are_fetched(copy: ChangedCopy, assets: Path
 
 # An option is declared in one file and used in another, also one that a run keeps.
 
-GREETING_FIELD = (
-    '    greeting: str = option("hello", "WORD", help="Begin the output with this word."{more})\n'
-)
-GREETING = 'print(f"greeting: {{{options}.greeting}}")\n'
+GREETING_FIELD = '    greeting: str = option("hello", "WORD", help="Begin the output with this word.")\n'
+GREETING = '    print(f"greeting: {session.options.greeting}")\n'
+KEPT_FIELDS = """\
+    farewell: str = option("k", "WORD", help="?", kept=True)
+    signature: str = option("f", "WORD", help="?", fixed=True)
+"""
+KEPT = '    print(f"{options.farewell}, {options.signature}")\n'
 
 
 def test_the_help_shows_an_option_with_its_default_and_group(copy: ChangedCopy) -> None:
@@ -206,37 +214,17 @@ def test_python_and_the_reference_have_an_option(copy: ChangedCopy) -> None:
     assert printed == "x hello ('STACPULL_GREETING',)\n"
 
 
-LIMITS = ("--max-failures", "1", "--concurrency", "1")
-
-
-def unfinished(how: str, folder: Path) -> tuple[ChangedCopy, Path]:
-    """Return a copy whose runs print the option `--greeting` and store it as `how` says, and a mirror of it.
-
-    Its run stopped at the first failure: none of its files exists.
-    """
-    copy = ChangedCopy(folder / "copy")
-    copy.insert("config/options.py", GREETING_FIELD.format(more=f", {how}=True"), before="    retries: int")
-    effect = f"    {GREETING.format(options='options')}"
-    copy.insert("engine/mirror.py", effect, before="    event_log = context.event_log")
-    (folder / "item.json").write_text(item_with({f"a{n}": {"href": f"{n}.bin"} for n in range(60)}))
-    ran = copy.run("mirror", folder / "item.json", folder / "m", "--greeting", "hi", *LIMITS)
-    assert "greeting: hi\n" in ran.stdout
-    return copy, folder / "m"
-
-
-def test_resume_uses_a_kept_value_again_unless_another_is_given(tmp_path: Path) -> None:
-    copy, dest = unfinished("kept", tmp_path)
-    assert "greeting: hi\n" in copy.output("resume", dest, *LIMITS)
-    assert "greeting: new\n" in copy.output("resume", dest, "--greeting", "new", *LIMITS)
-    assert "greeting: hello\n" in copy.output("retry", dest)
-
-
-def test_resume_and_retry_use_a_fixed_value_again_and_refuse_another(tmp_path: Path) -> None:
-    copy, dest = unfinished("fixed", tmp_path)
-    given = copy.run("resume", dest, "--greeting", "new")
-    assert (given.returncode, "`stacpull mirror SOURCE DEST --greeting ...`" in given.stderr) == (2, True)
-    assert "greeting: hi\n" in copy.output("resume", dest)
-    assert "greeting: hi\n" in copy.output("retry", dest)
+def test_resume_and_retry_use_kept_and_fixed_values_again_and_refuse_another_fixed_one(copy, tmp_path):
+    """The first run stops at the first failure: none of its files exists."""
+    dest, limits = tmp_path / "m", ("--max-failures", "1", "--concurrency", "1")
+    (tmp_path / "item.json").write_text(item_with({f"a{n}": {"href": f"{n}.bin"} for n in range(60)}))
+    ran = copy.run("mirror", tmp_path / "item.json", dest, "--farewell", "hi", "--signature", "hi", *limits)
+    assert ran.out == "hi, hi\n"
+    refused = copy.run("resume", dest, "--signature", "new")
+    assert (refused.code, "`stacpull mirror SOURCE DEST --signature ...`" in refused.err) == (2, True)
+    assert "hi, hi\n" in copy.output("resume", dest, *limits)
+    assert "new, hi\n" in copy.output("resume", dest, "--farewell", "new", *limits)
+    assert "k, hi\n" in copy.output("retry", dest)
 
 
 # A public function: its module, its result, and its name in two files. A command takes two.
@@ -282,13 +270,13 @@ def test_a_command_is_listed_and_its_function_is_public(copy: ChangedCopy, tmp_p
     (tmp_path / "a.bin").write_text("12345")
     (tmp_path / "item.json").write_text(item_with({"a": {"href": "a.bin"}}))
     dest = tmp_path / "m"
-    assert copy.run("mirror", tmp_path / "item.json", dest).returncode == 0
+    assert copy.run("mirror", tmp_path / "item.json", dest).code == 0
     assert "Print how large the mirror in DEST is." in copy.output("--help")
     assert "stacpull size s2" in copy.output("size", "--help")
-    assert copy.run("size", dest).stdout == "1 files, 5 bytes\n"
-    assert json.loads(copy.run("size", dest, "--json").stdout) == {"files": 1, "bytes": 5}
+    assert copy.run("size", dest).out == "1 files, 5 bytes\n"
+    assert copy.run("size", dest, "--json").report == {"files": 1, "bytes": 5}
     nowhere = copy.run("size", dest / "nowhere")
-    assert (nowhere.returncode, nowhere.stderr.startswith("stacpull: ")) == (2, True)
+    assert (nowhere.code, nowhere.err.startswith("stacpull: ")) == (2, True)
     printed = copy.evaluated(
         "import asyncio, stacpull, stacpull.sync\n"
         f"print(asyncio.run(stacpull.mirror_size({str(dest)!r})).bytes)\n"
@@ -298,17 +286,40 @@ def test_a_command_is_listed_and_its_function_is_public(copy: ChangedCopy, tmp_p
     assert printed == "5\n1\nTrue True\n"
 
 
-def test_a_kind_of_failure_is_a_line_and_the_place_that_finds_it(tmp_path: Path) -> None:
-    copy, dest = ChangedCopy(tmp_path / "copy"), tmp_path / "m"
-    kind = '    LOCKED = "locked", "locked by its owner", "ask the owner, then retry"\n'
-    copy.insert("models.py", kind, before="    SERVER = ")
-    found = "    if status == 423:\n        return FailureKind.LOCKED\n"
-    copy.insert("net/status.py", found, before="    if status in {404, 410}")
+LOCKED = '    LOCKED = "locked", "locked by its owner", "ask the owner, then retry"\n'
+LOCKED_STATUS = "    if status == 423:\n        return FailureKind.LOCKED\n"
+
+
+def test_a_kind_of_failure_is_a_line_and_the_place_that_finds_it(copy: ChangedCopy, tmp_path: Path) -> None:
+    dest = tmp_path / "m"
     with WireServer({"/a.bin": [Answer(423)]}) as server:
         (tmp_path / "item.json").write_text(item_with({"a": {"href": server.url("/a.bin")}}))
         ran = copy.run("mirror", tmp_path / "item.json", dest, "--allow-private-hosts")
-    assert "  failed   1 locked by its owner (a); ask the owner, then retry\n" in ran.stderr + ran.stdout
+    assert "  failed   1 locked by its owner (a); ask the owner, then retry\n" in ran.err + ran.out
     assert "locked" in copy.output("failures", dest)
+
+
+# A number of a run's report: its field, the place that counts it, and its line.
+
+BARE_FIELD = '''\
+    items_bare: int = 0
+    """Items without assets."""
+'''
+BARE_COUNT = '            count("items_bare", not item.assets)\n'
+BARE_LINE = """\
+    if report.items_bare:
+        yield f"  bare     {quantity(report.items_bare, 'item')} without assets"
+"""
+
+
+def test_a_number_is_counted_printed_and_part_of_the_json(copy: ChangedCopy, tmp_path: Path) -> None:
+    source = tmp_path / "items.ndjson"
+    items = (item_with({}, "a"), item_with({"a": {"href": "missing.bin"}}, "b"), item_with({}, "c"))
+    source.write_text("\n".join(items))
+    ran = copy.run("mirror", source, tmp_path / "m", "--json")
+    assert ran.report["items_bare"] == 2
+    assert "  bare     2 items without assets\n" in ran.err
+    assert copy.run("mirror", source, tmp_path / "m", "--asset", "none", "--json").report["items_bare"] == 3
 
 
 # A checksum of items, a limit per host, and a filter that compares items.
@@ -337,7 +348,7 @@ def test_a_checksum_a_limit_per_host_and_a_filter_with_state(copy: ChangedCopy, 
         files["a"]["file:checksum"] = wrong
         path, limits = tmp_path / "items.ndjson", ("--budget", "3", "--retries", "0", "--allow-private-hosts")
         path.write_text(item_with(files) + "\n" + item_with(files, "of the same day"))
-        report = json.loads(copy.run("mirror", path, tmp_path / "m", "--daily", *limits, "--json").stdout)
+        report = copy.run("mirror", path, tmp_path / "m", "--daily", *limits, "--json").report
     assert [report[f"assets_{state}"] for state in ("done", "failed", "pending")] == [2, 1, 2]
 
 
@@ -402,12 +413,12 @@ def test_a_login_is_one_file_of_a_known_kind(copy: ChangedCopy, tmp_path: Path, 
         mirror = ("mirror", tmp_path / "item.json", tmp_path / "m", *arguments)
         name, value = ("PIN", "s3cr3t") if is_new else ("BADGE", "3-s3cr3t")
         ran = copy.run(*mirror)
-        assert (ran.returncode, f"set {name}" in ran.stderr) == (3, True)
+        assert (ran.code, f"set {name}" in ran.err) == (3, True)
         ran = copy.run(*mirror, **{name: value})
-        assert ran.returncode == 0, ran.stdout + ran.stderr
+        assert ran.code == 0, ran.out + ran.err
         assert [request.headers.get("x-badge") for request in server.requests] == ["3-s3cr3t"]
         assert (tmp_path / "m/c/i/a.bin").read_bytes() == b"open"
-        assert "s3cr3t" not in ran.stdout + ran.stderr
+        assert "s3cr3t" not in ran.out + ran.err
 
 
 # A new kind of DEST is a module and an entry point. This one is a directory that is named by a URL.
@@ -469,10 +480,10 @@ def test_a_kind_of_dest_is_one_file_and_an_entry_point(copy: ChangedCopy, tmp_pa
     (tmp_path / "item.json").write_text(item_with({"a": {"href": "a.bin"}}))
     dest = ("shelf://top/left", "--work", tmp_path / "w")
     ran = copy.run("mirror", tmp_path / "item.json", *dest, SHELF_ROOT=str(tmp_path / "shelves"))
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.code == 0, ran.out + ran.err
     folder = tmp_path / "shelves" / "top" / "left"
     assert (folder / "c/i/a.bin").read_text() == "open"
     assert (folder / "catalog.json").exists()
     (folder / "c/i/a.bin").write_text("lost")
     ran = copy.run("verify", *dest, SHELF_ROOT=str(tmp_path / "shelves"))
-    assert (ran.returncode, "c/i/a.bin" in ran.stdout) == (1, True)
+    assert (ran.code, "c/i/a.bin" in ran.out) == (1, True)
