@@ -39,7 +39,7 @@ class Activation(UserPassword):
     every: float = login_key(default=10.0, read=read_seconds)
     """Seconds between two requests for the status of an asset."""
     patience: float = login_key(default=1800.0, read=read_seconds)
-    """Seconds after which an asset fails."""
+    """Seconds after which an asset fails, as one that is not ready yet."""
 
     def transport(self, url: str, names: tuple[str, ...], logins: Logins) -> LoginTransport:  # noqa: ARG002
         return ActivationLogin(logins, HostCredentials(url, self.headers, {}), activation=self)
@@ -87,7 +87,7 @@ class ActivationLogin(LoginTransport):
             if clock.monotonic() + activation.every > until:
                 minutes = round(activation.patience / 60)
                 message = f"{host} did not make the asset available within {minutes} minutes."
-                raise TransferError(Failure(FailureKind.SERVER, message, host=host, retryable=True))
+                raise TransferError(Failure(FailureKind.ORDERED, message, host=host))
             await clock.sleep(activation.every)
             body = await self._body(url)
 
