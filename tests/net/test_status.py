@@ -37,7 +37,7 @@ TABLE = [
     (503, {}, b"", THROTTLED, None),
     (503, {"Retry-After": "120"}, SLOW_DOWN, THROTTLED, 120.0),
     (503, {"Retry-After": "-5"}, b"", THROTTLED, None),
-    (503, {"Retry-After": "0.9"}, b"", THROTTLED, None),
+    (503, {"Retry-After": "0"}, b"", THROTTLED, 0.2),
     (500, {}, b"", SERVER, None),
     (500, {}, SLOW_DOWN, THROTTLED, None),
     (500, {"retry-after": "2"}, b"", THROTTLED, 2.0),

@@ -71,7 +71,7 @@ def classify(
         f"{host} answered {phrase}: {reason}." if reason else f"{host} answered {phrase}.",
         status=status,
         host=host,
-        retry_after=wait if is_throttled and (wait or 0) >= 1 else None,  # shorter waits use up the retries
+        retry_after=max(wait, 0.2) if is_throttled and wait is not None else None,  # 0 uses up the retries
         retryable=kind in {FailureKind.THROTTLED, FailureKind.SERVER, FailureKind.CHANGED},
     )
 
