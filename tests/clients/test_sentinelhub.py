@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import re
-from pathlib import Path
 
 import pytest
 from tests.clients.venv_tools import PROGRAMS, run, run_script
@@ -89,37 +88,6 @@ def test_its_classes_read_the_replica(replica, environment, tmp_path):
     assert "Tile none not found." in seen["unknown_tile"]
 
 
-@pytest.fixture(scope="module")
-def cells(shared_data: Path) -> list[tuple[str, str]]:
-    return cells_of(shared_data.parent / "seeds" / NOTEBOOK)
-
-
-@pytest.fixture(scope="module")
-def notebook_environment(replica, tmp_path_factory):
-    return environment.__wrapped__(replica, tmp_path_factory.mktemp("notebook"))
-
-
-@pytest.fixture(scope="module")
-def shown(cells, replica, notebook_environment, tmp_path_factory):
-    """What the notebook prints and shows; its service host replaced, its collection id set, nothing else."""
-    code = [cell for cell, _ in cells]
-    whole = "\n".join(code)
-    assert (whole.count(SERVICE), whole.count("YOUR-COLLECTION-ID-HERE")) == (1, 1)
-    changed = [
-        cell.replace(SERVICE, replica.base_url).replace("YOUR-COLLECTION-ID-HERE", replica.collection_id)
-        for cell in code
-    ]
-    file = tmp_path_factory.mktemp("cells") / "cells.json"
-    file.write_text(json.dumps(changed))
-    done = run("sentinelhub", "python", PROGRAMS / "notebook_cells.py", file, env=notebook_environment)
-    return dict(zip(code, json.loads(done.stdout), strict=True))
-
-
-def cell_with(shown, part):
-    (found,) = [seen for code, seen in shown.items() if part in code]
-    return found
-
-
 VALUES = [
     'tile_info["additionalData"]["filesMetadata"]',
     "metadata",
@@ -128,15 +96,27 @@ VALUES = [
 ]
 
 
-@pytest.mark.parametrize("last_line", VALUES)
-def test_values_are_those_of_the_notebook(cells, shown, last_line):
-    (found,) = [(code, after) for code, after in cells if code.split("\n")[-1] == last_line]
-    code, after = found
-    assert ast.literal_eval(shown[code]["shown"]) == ast.literal_eval(after.partition("\n\n")[0])
+def test_the_notebook_shows_what_it_shows_its_users(replica, environment, shared_data, tmp_path):
+    """Its service host is replaced, its collection id set, nothing else."""
+    cells = cells_of(shared_data.parent / "seeds" / NOTEBOOK)
+    code = [cell for cell, _ in cells]
+    whole = "\n".join(code)
+    assert (whole.count(SERVICE), whole.count("YOUR-COLLECTION-ID-HERE")) == (1, 1)
+    changed = [
+        cell.replace(SERVICE, replica.base_url).replace("YOUR-COLLECTION-ID-HERE", replica.collection_id)
+        for cell in code
+    ]
+    file = tmp_path / "cells.json"
+    file.write_text(json.dumps(changed))
+    done = run("sentinelhub", "python", PROGRAMS / "notebook_cells.py", file, env=environment)
+    shown = dict(zip(code, json.loads(done.stdout), strict=True))
 
+    for last_line in VALUES:
+        (found,) = [(code, after) for code, after in cells if code.split("\n")[-1] == last_line]
+        code, after = found
+        assert ast.literal_eval(shown[code]["shown"]) == ast.literal_eval(after.partition("\n\n")[0])
 
-def test_the_first_result_equals_the_notebook_except_for_the_box_size(cells, shown):
-    """Its code requests a box of 1459 by 1489 pixels; its outputs are of one of 497 by 739."""
+    # the code requests a box of 1459 by 1489 pixels; the outputs are of one of 497 by 739
     (printed,) = [after for code, after in cells if code.endswith("result['data'][0]")]
     wanted = ast.literal_eval(printed.partition("\n\n")[0])
     seen = ast.literal_eval(cell_with(shown, "# Sample the first result")["shown"])
@@ -148,16 +128,17 @@ def test_the_first_result_equals_the_notebook_except_for_the_box_size(cells, sho
         assert ours.pop("percentiles", None) == theirs.pop("percentiles", None)
         assert ours == pytest.approx(theirs, rel=0, abs=1e-8)
 
+    (lost,) = [after for code, after in cells if code.startswith("values = []")]
+    assert cell_with(shown, "values = []")["printed"].strip() == lost.partition("\n\n\n")[0].strip()
 
-def test_the_days_it_loses_are_those_of_the_notebook(cells, shown):
-    (printed,) = [after for code, after in cells if code.startswith("values = []")]
-    assert cell_with(shown, "values = []")["printed"].strip() == printed.partition("\n\n\n")[0].strip()
-
-
-def test_its_table_is_that_of_the_notebook(cells, shown):
     (printed,) = [after for code, after in cells if code.endswith("\ndata_df")]
-    wanted = re.findall(r"^\d+,(\S+ \S+),(\S+)$", printed, re.MULTILINE)
-    assert len(wanted) == 8
+    times = re.findall(r"^\d+,(\S+ \S+),(\S+)$", printed, re.MULTILINE)
+    assert len(times) == 8
     table = cell_with(shown, "\ndata_df")["shown"]
     rows = re.findall(r"^\d+ +(\S+ \S+) +(\S+)$", table, re.MULTILINE)
-    assert [(time, float(ndwi)) for time, ndwi in rows] == [(time, float(ndwi)) for time, ndwi in wanted]
+    assert [(time, float(ndwi)) for time, ndwi in rows] == [(time, float(ndwi)) for time, ndwi in times]
+
+
+def cell_with(shown, part):
+    (found,) = [seen for code, seen in shown.items() if part in code]
+    return found
