@@ -21,10 +21,10 @@ from tests.engine.opened_store import opened, received
 
 from stacpull.child_process import reap, spawn
 from stacpull.engine import messages, store_server
-from stacpull.engine.messages import Outcomes, framed
+from stacpull.engine.messages import Outcomes, error_of, error_report, framed
 from stacpull.engine.publisher import GROUP_SECONDS
 from stacpull.engine.store_operations import StoreOperations
-from stacpull.errors import DestinationError, WorkerError
+from stacpull.errors import DestinationError, MissingExtraError, StacpullError, WorkerError
 from stacpull.events import AssetFailed, Event
 from stacpull.ledger import views
 from stacpull.ledger.database import open_reader
@@ -247,3 +247,14 @@ def test_bodies_sent_before_the_network_process_died_are_published(tmp_path: Pat
     bench = Bench(tmp_path)
     assert bench.states() == {"a": 2, "b": 0, "c": 0}
     bench.close()
+
+
+def kinds_of_errors(kind: type[StacpullError] = StacpullError) -> list[type[StacpullError]]:
+    return [kind, *(one for below in kind.__subclasses__() for one in kinds_of_errors(below))]
+
+
+@pytest.mark.parametrize("kind", kinds_of_errors())
+def test_an_error_of_another_process_keeps_its_class_and_message(kind):
+    error = kind(*{MissingExtraError: ("--clip", "pyproj", "clip")}.get(kind, ("It failed.",)))
+    rebuilt = error_of(error_report(error), "store process")
+    assert (type(rebuilt), str(rebuilt)) == (kind, str(error))

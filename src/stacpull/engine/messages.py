@@ -117,7 +117,7 @@ def error_of(report: ErrorReport, process: str) -> StacpullError:
     """Return the exception of a report. Any but a `StacpullError` is a bug, and becomes a `WorkerError`."""
     kind = getattr(errors, report.kind, None)
     if isinstance(kind, type) and issubclass(kind, StacpullError):
-        return kind(report.message)
+        return kind.__new__(kind, report.message)  # the message is made: `__init__` may take other arguments
     error = WorkerError(f"A {process} failed: {REPORT_BUG} ({report.kind}).")
     if report.trace:
         error.add_note(report.trace)
