@@ -126,14 +126,14 @@ class DaskWorkers:
 
     async def _run_workers(self) -> None:
         options, network = self._options, self._network
-        count = min(await self._places.count(), network.per_host)
+        count = min(await self._places.count(), network.per_host, options.concurrency or network.per_host)
         share = attrs.evolve(
             options,
             dask=None,
             dask_client=None,
             dashboard_token=None,
             per_host=network.per_host // count,
-            concurrency=options.concurrency and max(1, options.concurrency // count),
+            concurrency=options.concurrency and options.concurrency // count,
             limit_rate=options.limit_rate / count,
             requests_per_second=options.requests_per_second / count,
         )

@@ -269,13 +269,14 @@ class AssetRequests:
 # --- limits -------------------------------------------------------------------------------------------------
 
 
-def test_all_workers_together_keep_to_the_limit_of_a_host(tmp_path, served, cluster):
+@pytest.mark.parametrize(("limit", "fewest", "most"), [({"per_host": 4}, 2, 4), ({"concurrency": 1}, 1, 1)])
+def test_all_workers_together_keep_to_a_limit_of_requests(tmp_path, served, cluster, limit, fewest, most):
     replica = served(latency_ms=20)
     requests = AssetRequests(replica)
-    report = mirrored_by(cluster, replica, tmp_path / "m", per_host=4)
+    report = mirrored_by(cluster, replica, tmp_path / "m", **limit)
     assert report.exit_code == 0
     assert requests.now == 0  # else they were counted wrongly
-    assert 2 <= requests.max_running <= 4
+    assert fewest <= requests.max_running <= most
 
 
 # --- workers that are refused -------------------------------------------------------------------------------
