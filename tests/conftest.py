@@ -92,15 +92,23 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("tls") / "trusted")
 
 
-@pytest.fixture
-def forked_store() -> Iterator[None]:
-    """For tests in which the store is a process although `threaded_store` is in use: it is forked."""
+@pytest.fixture(autouse=True)
+def forked_processes() -> Iterator[None]:
+    """Fork the store and worker processes of runs within this process (`forked_command`).
+
+    Starting one takes a quarter to half a second of processor time.
+    """
     from tests.acceptance.command import forker  # noqa: PLC0415
 
-    from stacpull import child_process  # noqa: PLC0415 - most tests do not need it
+    from stacpull import child_process  # noqa: PLC0415 - not before `_isolate_environment`
 
-    with mock.patch.object(child_process, "spawn", forker().spawn):
+    with mock.patch.object(child_process, "spawn", lambda module: forker().spawn(module)):
         yield
+
+
+@pytest.fixture
+def forked_store() -> None:
+    """For tests in which the store is a process although `threaded_store` is in use."""
 
 
 @pytest.fixture(scope="session")

@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from unittest import mock
 
 import pytest
-from tests.acceptance.command import SMALL, export_here, forker
-from tests.acceptance.forked_command import ForkedProcess
+from tests.acceptance.command import SMALL, export_here
 from tests.acceptance.mirrored import Mirrored, options_for
 from tests.security.watch import every_replica, watching
 
-from stacpull import child_process
 from stacpull_replicas import MlhubReplica, run_in_thread
 
 __all__ = ["every_replica", "watching"]
-
-
-@pytest.fixture(autouse=True)
-def forked_processes() -> Iterator[None]:
-    """Fork the store and worker processes of runs within this process (`forked_command`).
-
-    Starting one takes a quarter to half a second of processor time.
-    """
-    with mock.patch.object(child_process, "spawn", fork):
-        yield
-
-
-def fork(*module: Any, **arguments: Any) -> tuple[ForkedProcess, socket.socket]:
-    """Do what `stacpull.child_process.spawn` does; the process that forks is started when it is needed."""
-    return forker().spawn(*module, **arguments)
 
 
 @pytest.fixture(scope="session")
