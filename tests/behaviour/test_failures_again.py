@@ -268,7 +268,7 @@ def test_a_file_that_dest_cannot_store_fails_and_all_others_arrive(tmp_path: Pat
         for command in (["mirror", "items.ndjson"], ["mirror", "items.ndjson"], ["retry"]):
             ran = limited(*command, "m", "--allow-private-hosts")
             assert (ran.code, ran.report["state"], ran.report["assets_failed"]) == (1, "complete", 1)
-            failure = limited("failures", "m").report
+            failure = run(["failures", "m", "--json"], environment(), tmp_path).report
             assert (failure["item"], failure["kind"]) == ("long", "overlong")
     assert {path.read_text() for path in tmp_path.glob("m/c/*/data")} == {*names} - {"long"}
     assert list((tmp_path / "m/.stacpull/parts").iterdir()) == []

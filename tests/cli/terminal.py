@@ -49,7 +49,7 @@ class Terminal:
         environment = {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **os.environ, **(env or {})}
         shell = ["/bin/bash", "-c", _SHELL, "sh", *command]
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _TAKE_TERMINAL, *shell],
+            [sys.executable, "-IS", "-c", _TAKE_TERMINAL, *shell],
             stdin=slave,
             stdout=slave,
             stderr=slave,

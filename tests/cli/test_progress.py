@@ -6,6 +6,7 @@ import io
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -121,6 +122,7 @@ def test_lines_become_rarer_while_nothing_is_received(monkeypatch: pytest.Monkey
     show = display_on(stream)
     while now < 200:
         show(Progress(items_seen=1, seconds=now))
+        time.sleep(0.001)  # for the thread that draws
     show.close()
     assert 3 <= len(stream.getvalue().splitlines()) <= 10
 
