@@ -164,10 +164,10 @@ class Secrets:
     def public_url(self, url: str) -> str:
         return self.masked_url(public_url(url))
 
-    def repeatable_url(self, url: str, *, keep_tokens: bool = False) -> str | None:
+    def repeatable_url(self, url: str) -> str | None:
         """Return the public URL; None if it lost a key, too, because this may name the document."""
         masked = self.masked_url(url)
-        public = public_url(masked, keep_tokens=keep_tokens)
+        public = public_url(masked)
         return public if unsigned_url(public) == unsigned_url(masked) else None
 
     def mask_error(self, error: BaseException) -> None:

@@ -6,7 +6,6 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -100,22 +99,16 @@ def _check(function: Callable[..., Any], named: Mapping[str, Any]) -> None:
     for name, value in named.items():
         if parameters[name].annotation == "bool" and not isinstance(value, bool):
             raise UsageError(f"{name} must be True or False, not {value!r}.")
-        problem = _listener_problem(value) if name.startswith("on_") and value is not None else ""
-        if problem:
-            raise TypeError(f"{name} must be a function of one argument, not {problem}.")
+        if name.startswith("on_") and value is not None and not _is_listener(value):
+            raise TypeError(f"{name} must be a function of one argument that is not async, not {value!r}.")
 
 
-def _listener_problem(value: Any) -> str:
-    """Return what a listener is, if it is not a function of one argument."""
-    if not callable(value):
-        return type(value).__name__
-    with suppress(ValueError):  # some built-in functions have no signature
-        try:
-            inspect.signature(value).bind(None)
-        except TypeError:
-            name = getattr(value, "__name__", "it")
-            return f"{name}: use {name}() if that returns one"
-    return "an async one" if inspect.iscoroutinefunction(value) else ""  # nothing would await it
+def _is_listener(value: Any) -> bool:
+    try:
+        inspect.signature(value).bind(None)
+    except (TypeError, ValueError) as problem:  # ValueError: a built-in function without a signature
+        return isinstance(problem, ValueError)
+    return not inspect.iscoroutinefunction(value)
 
 
 def _refuse_unknown(

@@ -56,7 +56,7 @@ def test_a_relation_that_no_item_has_is_named(tmp_path: Path) -> None:
     selection = Selection(follow="Derived_From")
     sync.plan(source, selection=selection, on_event=received.append)
     sync.mirror(source, tmp_path / "m", selection=selection, on_event=received.append)
-    assert warnings(received) == ["No matched item has a link of --follow: derived_from."] * 2
+    assert warnings(received) == ["No matched item has a --follow link: derived_from."] * 2
 
 
 def test_an_asset_key_that_no_item_has_is_named(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.events import warnings
 from tests.items import collection, feature
+from tests.net.memory import Answer
 from tests.net.wire_server import WireServer, json_answer
 
 from stacpull import Options, Selection, sync
@@ -63,3 +64,50 @@ def test_lines_that_end_with_a_page_that_has_a_next_one(tmp_path: Path, pages: i
     (tmp_path / "s.ndjson").write_text("".join(json.dumps(line) + "\n" for line in lines[:pages]))
     sync.plan(tmp_path / "s.ndjson", on_event=(events := list[Any]()).append)
     assert sum("Its next page is not followed" in text for text in warnings(events)) == said
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_smaller_pages_lose_no_item_whatever_the_first_page_number_is(tmp_path: Path, first: int) -> None:
+    def page(request: Any) -> Answer:
+        query = dict(pair.split("=") for pair in request.url.partition("?")[2].split("&"))
+        number, limit = int(query.get("page", first)), int(query["limit"])
+        start = (number - first) * limit
+        if limit > 20 and start > 0:
+            return Answer(500)
+        features = [feature(f"{n}") for n in range(start, min(start + limit, 500))]
+        links = [{"rel": "next", "href": f"?page={number + 1}&limit={limit}"}] if start + limit < 500 else []
+        return json_answer({"type": "FeatureCollection", "features": features, "links": links})
+
+    with WireServer({"/collections/c/items": page}) as server:
+        options = Options(allow_private_hosts=True, retries=0, page_size=200, metadata="none")
+        report = sync.mirror(server.url("/collections/c/items"), tmp_path / "m", options=options)
+    assert (report.items_seen, report.reason) == (500, None)
+
+
+def test_pages_of_other_collections_do_not_end_a_search(tmp_path: Path) -> None:
+    def page(request: Any) -> Answer:
+        number = int(request.url.partition("token=")[2].partition("&")[0] or 0)
+        item = {**feature(f"{number}"), "collection": "b" if number % 8 == 0 else "a"}
+        links = [{"rel": "next", "href": f"?token={number + 1}"}] if number < 16 else []
+        return json_answer({"type": "FeatureCollection", "features": [item], "links": links})
+
+    with WireServer({"/search": page, "/": [json_answer({**collection("r"), "type": "Catalog"})]}) as server:
+        selection = Selection(collections="b")
+        report = sync.mirror(server.url("/search"), tmp_path / "m", selection=selection, options=OPTIONS)
+    assert report.items_seen == 3
+
+
+def test_an_item_that_has_another_id_now_leaves_the_earlier_one_complete(tmp_path: Path) -> None:
+    """In between it could not be read: its earlier row has files, and is no stand-in for the new one."""
+    answers, path = list[Answer](), "/collections/s/items/first"
+    with WireServer({path: lambda _: answers[0], "/a": lambda _: Answer(200, b"data")}) as server:
+        url = server.url(path)
+        label = feature("label", links=[{"rel": "source", "href": url}])
+        (tmp_path / "items.ndjson").write_text(json.dumps(label))
+        for name in ("first", "", "second"):
+            own = {"rel": "self", "href": url}
+            item = feature(name, {"data": server.url("/a")}, collection="s", links=[own])
+            answers[:] = [json_answer(item) if name else Answer(404)]
+            sync.mirror(tmp_path / "items.ndjson", tmp_path / "m", options=OPTIONS)
+    report = sync.verify(tmp_path / "m")
+    assert (report.state, report.damaged) == ("complete", 0)

@@ -25,12 +25,12 @@ from stacpull.config import toml
 from stacpull.config.options import BY_NAME, OPTIONS, Options, Output, S3Options
 from stacpull.config.toml import Config, Setting
 from stacpull.errors import CredentialsError, UsageError, similar
-from stacpull.hosts import literal_address, refused_always, refused_outside
+from stacpull.hosts import host_of, literal_address, refused_always, refused_outside
 from stacpull.option_fields import Option
 from stacpull.redact import Secret
 from stacpull.selection import Selection
 from stacpull.system import with_active_endpoints
-from stacpull.urls import parts_of
+from stacpull.urls import parts_of, same_site
 
 _PREFIX = "STACPULL_"
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -171,19 +171,21 @@ def with_environment(options: Options, source: str) -> Options:
 def _credentials(
     header: Setting | None, config: Config, source: str | None, variables: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return the fields of `Options` for credentials.
+    """Return the fields of `Options` for credentials. Those of a config are only for the source it names.
 
     Parameters in SOURCE, and an Authorization from elsewhere, take precedence over the config file.
     """
     carried = parse_qs(parts_of(source or "").query, keep_blank_values=True)
     fields = [] if header is None else [Setting(value, header.where) for value in _elements(header.value)]
     headers = header_fields(fields, variables)
-    is_replaced = header is not config.options.get("header") and any(
-        field.name.lower() == "authorization" for field in headers
-    )
+    is_of_config = header is config.options.get("header")
+    is_replaced = not is_of_config and any(field.name.lower() == "authorization" for field in headers)
     parameters = {} if is_replaced else config.query
-    wanted = {name: setting for name, setting in parameters.items() if name not in carried}
-    query = query_parameters(wanted, variables)
+    query = query_parameters({n: p for n, p in parameters.items() if n not in carried}, variables)
+    stated, given = config.addresses.get("source", ""), source or ""
+    has_own = query or (is_of_config and headers)
+    if has_own and stated and parts_of(given).hostname and not same_site(stated, given):
+        raise UsageError(f"The credentials in the config are for {host_of(stated)}: leave SOURCE out.")
     return {
         "headers": {credential.name: credential.value for credential in headers},
         "query": {credential.name: credential.value for credential in query},

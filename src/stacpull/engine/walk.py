@@ -11,7 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import inf
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -20,11 +20,9 @@ from stacpull.caches import BoundedCache
 from stacpull.engine.lookups import ListedItem, LookedUp, Lookups, followed, page_warnings, walk_starts
 from stacpull.engine.network import RunSetup
 from stacpull.errors import DestinationError, ForgottenCursorError, SourceError, StacpullError, quantity
-from stacpull.events import Notice
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_checks import rank_of
 from stacpull.filters.item_filter import ItemFilter
-from stacpull.json_values import object_or_empty
 from stacpull.models import (
     OF_COLLECTION,
     Failure,
@@ -50,11 +48,12 @@ from stacpull.planning.item_plan import (
     updated_in,
 )
 from stacpull.planning.layout import Layout
-from stacpull.redact import Secrets
+from stacpull.redact import Secrets, public_url
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import FRUITLESS_PAGES, PageSize, WalkStart, allowed_headers
 from stacpull.threads import StoppableThread, prefetch
+from stacpull.urls import parameter
 
 ITEMS_AT_ONCE = 100
 """Items that are planned at once, so that transfers need not wait for all source items of a page."""
@@ -70,13 +69,16 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
     """The number of items that the earlier collections announced; None if it is not known."""
 
     def to_json(self, secrets: Secrets) -> str | None:
-        """Return the position without credentials, and without `request` if these are needed in its URL.
+        """Return the position without credentials, and without `request` if its URL may need what it loses.
 
         None if it still has one of `secrets`, because a service may repeat a key in any field.
         """
         request = self.request
-        url = None if request is None else secrets.repeatable_url(request.url, keep_tokens=True)
-        request = None if request is None or url is None else replace(request, url=url)
+        if request is not None:
+            masked = secrets.masked_url(request.url)
+            public = public_url(masked, keep_tokens=True)
+            is_whole = public.partition("?")[2] == masked.partition("?")[2]
+            request = replace(request, url=public) if is_whole else None
         text = msgspec.json.encode(replace(self, request=request)).decode()
         return text if secrets.masked(text) == text else None
 
@@ -123,7 +125,6 @@ class WalkSummary(msgspec.Struct):
     excluded: set[str] = set()  # keys of assets that the filters left out; only of the first items
     unread: int = 0  # links and entries of files that cannot be read
     first_unread: UnreadEntry | None = None
-    unverifiable: int = 0  # assets whose `file:checksum` is of an unknown kind
 
     def nothing_to_fetch(self, selection: Selection, counts: Mapping[str, Any]) -> str | None:
         """Return why a run or a plan has no assets; None if it has some. `counts` are from its report."""
@@ -195,6 +196,7 @@ class Walk:
         self._lookups = Lookups(source, network, selection)
         self._collections = BoundedCache[ItemId, None](max_entries=256)
         self._has_checked_selection = False
+        self._may_repeat = 0  # items that pages may list again without being fruitless
         self.reader = ItemReader(source.item, network.clock, read_batch=source.items)
         self.summary = WalkSummary()
 
@@ -207,7 +209,6 @@ class Walk:
         if not self._keeps_position and self._matches_left():
             position = Position()
             await self._consumer.restart()
-        level: Literal["warning", "info"] = "warning"
         from_start, max_seen = position == Position(), -1
         while True:
             try:
@@ -222,10 +223,11 @@ class Walk:
                         "The source rejects its own next-page link again and again, the last time after "
                         f"{seen} items ({error}): {advice}."
                     ) from error.__cause__
-                text = f"The source no longer knows the saved position ({error})"
-                self._network.emit(Notice(level, f"{text}: reading again from the start."))
+                if max_seen < 0:  # said once
+                    text = f"The source no longer knows the saved position ({error})"
+                    self._network.warn(f"{text}: reading again from the start.")
                 max_seen = seen if from_start else -1
-                from_start, level = True, "info"
+                from_start = True
                 position = Position()
                 await self._consumer.restart()
                 self.summary.left_out.clear()
@@ -236,7 +238,6 @@ class Walk:
 
     async def _end(self, announced: int | None, from_start: bool) -> None:
         """Plan the sample, save that the walk has ended, and report what it could not read or check."""
-        network = self._network
         summary = self.summary
         is_whole = self._matches_left() > 0 and summary.cut_short is None
         was_limited = not is_whole and summary.cut_short is None  # `--max-items` ended it
@@ -253,16 +254,13 @@ class Walk:
             entries = quantity(summary.unread, "entry", "entries")
             first = "; the first" if summary.unread > 1 else ""
             name = "" if unread.name in unread.failure.message else f"{unread.name}: "
-            network.warn(f"{entries} of SOURCE cannot be read{first}: {name}{unread.failure.message}")
-        if summary.unverifiable:
-            checksums = quantity(summary.unverifiable, "checksum")
-            network.emit(Notice("info", f"{checksums} cannot be verified, because the kind is unknown."))
+            self._network.warn(f"{entries} of SOURCE cannot be read{first}: {name}{unread.failure.message}")
         end = WalkUpdate(None, True, announced, summary.cut_short, unseen)
         await self._consumer.add_batch(WalkBatch(update=end))
         for text in self.filter.notes(summary.left_out, complete=from_start and is_whole):
-            network.warn(text)
+            self._network.warn(text)
         if self._unlinked and from_start and self._consumer.counters["items_matched"]:
-            network.warn(f"No matched item has a link of --follow: {', '.join(sorted(self._unlinked))}.")
+            self._network.warn(f"No matched item has a --follow link: {', '.join(sorted(self._unlinked))}.")
 
     def note_cut_short(self, reason: str) -> None:
         self.summary.cut_short = reason
@@ -278,6 +276,7 @@ class Walk:
 
     async def _read_pages(self, starts: Sequence[WalkStart], position: Position) -> int | None:
         """Walk the collections, which are always in the same order. Return how many items all announce."""
+        self._may_repeat = self._consumer.counters["items_seen"]  # before the run was stopped
         names = [start.collection for start in starts]
         if position.collection not in {None, *names}:
             raise ForgottenCursorError(f"the collection {position.collection} is no longer listed")
@@ -300,17 +299,16 @@ class Walk:
         Each page is saved with the position after it, which after the last page is the start of the next
         collection. Several pages in a row without new items end a collection: broken links may never end.
         """
-        network = self._network
         start = starts[number]._replace(cursor=position.request)
         next_name = starts[number + 1].collection if number + 1 < len(starts) else None
-        announced, fruitless = None, 0
-        pages = self._source.pages(start, page_size=self._page_size, on_notice=network.emit)
+        announced, fruitless, limit = None, 0, ""
+        pages = self._source.pages(start, page_size=self._page_size, on_notice=self._network.emit)
         async with prefetch(pages) as read_ahead:
             async for page in read_ahead:
                 if not self._has_checked_selection:  # before anything is planned
                     self._has_checked_selection = True
                     for text in await page_warnings(self._setup, page, [start, *starts]):
-                        network.warn(text)
+                        self._network.warn(text)
                 if page.announced is not None and position.announced is not None:
                     announced = position.announced + page.announced
                 total = announced if next_name is None else None
@@ -322,7 +320,15 @@ class Walk:
                 new_items = await self._take_page(start.collection, page, update)
                 if not self._matches_left():
                     break
-                fruitless = 0 if new_items or page.next == page.request else fruitless + 1
+                last_limit, limit = limit, parameter(page.request.url, "limit") or ""
+                if last_limit not in {"", limit}:  # a page number that begins at 0 is rounded down too far
+                    self._may_repeat += self._page_size.items
+                if new_items or page.next == page.request:
+                    fruitless = 0
+                elif page.items and self._may_repeat > 0:
+                    self._may_repeat -= len(page.items)
+                else:
+                    fruitless += 1
                 if fruitless > FRUITLESS_PAGES and page.next is not None:
                     reason = f"{fruitless} pages in a row had no new items."
                     text = f"Reading ended at {page.request.url}: {reason}"
@@ -460,8 +466,4 @@ class Walk:
         )
         if len(self.summary.excluded) < _MAX_KEYS:
             self.summary.excluded.update(planned.excluded)
-        assets = object_or_empty(item.document.get("assets"))
-        for asset in planned.assets:
-            is_unknown = asset.checksum is None and "file:checksum" in assets.get(asset.key, ())
-            self.summary.unverifiable += is_unknown
         return planned

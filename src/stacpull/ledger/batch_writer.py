@@ -130,6 +130,7 @@ class BatchWriter:
         self.current_run = CurrentRun(run.id, runs.area_digest(db, run.id), revalidate)
         other_runs = db.execute("SELECT id FROM runs WHERE source <> ?", (self.source,))
         self.runs_of_other_sources = {run_id for (run_id,) in other_runs}
+        self.asset_rowids = count(scalar(db, "SELECT max(id) FROM assets") + 1)  # never used twice in a run
 
     def planned_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         """Return which `ids` this run has planned, as `engine/walk.py: WalkConsumer` documents it."""
@@ -194,7 +195,6 @@ class _BatchRows:
         self._relinked = set[int | None]()  # label items with a new source item, or that of another one
         self._directories: dict[str, tuple[int, str]] = {}
         self._item_rowids = count(scalar(db, "SELECT max(id) FROM items") + 1)
-        self._asset_rowids = count(scalar(db, "SELECT max(id) FROM assets") + 1)
         # rows to write:
         self._items: list[tuple[object, ...]] = []
         self._changed = set[int | None]()  # items that may have done or failed assets, or other source items
@@ -351,7 +351,7 @@ class _BatchRows:
         edit.rewrites_json = True
         directory_id, path = self._directory(asset.directory, edit)
         row = AssetRow(
-            id=next(self._asset_rowids),
+            id=next(self._writer.asset_rowids),
             item=edit.row.id,
             key=asset.key,
             state=State.PENDING,
@@ -399,7 +399,7 @@ class _BatchRows:
         for key in [asset.key for asset in assets]:
             old = known.get(key)
             if old is not None and old.row.state == State.PENDING:
-                rowid = next(self._asset_rowids)
+                rowid = next(self._writer.asset_rowids)
                 jobs.move_asset(self._db, old.row.id, rowid, key)
                 known[key] = old._replace(row=old.row._replace(id=rowid, run=0))
 
@@ -409,7 +409,7 @@ class _BatchRows:
         for key, failure in item.problems:
             old, state = known.get(key), jobs.failed_state(failure)
             if old is None:
-                row = AssetRow(next(self._asset_rowids), edit.row.id, key, state, 0, self._run_id)
+                row = AssetRow(next(self._writer.asset_rowids), edit.row.id, key, state, 0, self._run_id)
                 # FailureKind.ITEM: the document lists no asset, so the JSON in DEST stays
                 edit.rewrites_json |= failure.kind is not FailureKind.ITEM
             elif old.row.run == self._run_id and old.row.state < State.DONE:
@@ -478,7 +478,8 @@ class _BatchRows:
 
     def _delete_failures(self, read: set[int]) -> None:
         """Delete the failures of these items, and the rows for them from when only their URL was known."""
-        stand_ins = f"SELECT o.id FROM items i JOIN items o USING (parent, href) WHERE i.id {IN_LIST}"
+        same_href = f"SELECT o.id FROM items i JOIN items o USING (parent, href) WHERE i.id {IN_LIST}"
+        stand_ins = f"{same_href} AND o.version IS NULL"
         delete = f"DELETE FROM failures WHERE what = 'item' AND (item {IN_LIST} OR item IN ({stand_ins}))"
         rowids = json_array(read)
         of_items = {item for (item,) in self._db.execute(f"{delete} RETURNING item", (rowids, rowids))}

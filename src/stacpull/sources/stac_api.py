@@ -181,11 +181,13 @@ class ApiSource(Source):
                 items = page.items
                 if start.selected and parse_api_url(page.request.url).search:
                     items = search.in_collections(page.items, start.selected)
-                if len(items) < len(page.items) and not has_warned:
+                has_others = len(items) < len(page.items)
+                if has_others and not has_warned:
                     has_warned = True
                     text = f"{page.request.url} returns items of other collections, which are left out."
                     on_notice(Notice("warning", text))
-                yield page if len(items) == len(page.items) else replace(page, items=items, announced=None)
+                if items or page.next is None or not has_others:  # otherwise, the walk would end soon
+                    yield replace(page, items=items, announced=None) if has_others else page
 
     async def _collections_of(self, ids: tuple[str, ...], endpoint: search.SearchEndpoint) -> set[str] | None:
         if len(ids) > _MAX_IDS or not endpoint.can_send({"ids": list(ids)}):
