@@ -357,24 +357,23 @@ def _place(offsets: TileNumbers, counts: TileNumbers) -> tuple[npt.NDArray[np.in
     places[order] = np.concatenate(([np.uint64(0)], np.cumsum(sizes)[:-1]))
     goes_to[there] = places[inverse.ravel()]
     tiles = np.column_stack((distinct, places)).astype(np.int64)
-    return tiles, goes_to, sum(map(int, sizes))
+    return tiles, goes_to, sum(sizes.tolist())
 
 
 def _reads(tiles: npt.NDArray[np.int64]) -> Iterator[TileRead]:
     if not len(tiles):
         return
     tiles = tiles[np.argsort(tiles[:, 0], kind="stable")]
-    ends = np.maximum.accumulate(tiles[:, 0] + tiles[:, 1])
-    gaps = tiles[1:, 0] - ends[:-1]
-    first, start = 0, int(tiles[0, 0])
-    for at in range(1, len(tiles) + 1):
-        if at < len(tiles):
-            gap, size = int(gaps[at - 1]), int(ends[at - 1]) - start
-            if gap <= _MAX_GAP and (gap < 0 or size < _MAX_READ):
-                continue
-        yield TileRead(start, int(ends[at - 1]), tiles[first:at])
-        if at < len(tiles):
-            first, start = at, int(tiles[at, 0])
+    starts = tiles[:, 0].tolist()
+    ends = np.maximum.accumulate(tiles[:, 0] + tiles[:, 1]).tolist()
+    first, start = 0, starts[0]
+    for at in range(1, len(starts)):
+        end = ends[at - 1]
+        gap = starts[at] - end
+        if gap > _MAX_GAP or (gap >= 0 and end - start >= _MAX_READ):
+            yield TileRead(start, end, tiles[first:at])
+            first, start = at, starts[at]
+    yield TileRead(start, ends[-1], tiles[first:])
 
 
 def _head(
