@@ -40,7 +40,7 @@ OF_THE_USER = (
 )
 """Modules whose patterns meet only what the user writes."""
 
-SCREENED, CONFIRMED = 10_000, 100_000
+SCREENED, CONFIRMED = 3_000, 100_000
 """Characters of the pumped texts: all have the first number, and those that take long for it the second."""
 SUSPICIOUS, LIMIT = 0.001, 0.25
 """Seconds of processor time for those, which Linux counts in ticks of a few milliseconds. A quadratic pattern
@@ -96,8 +96,11 @@ def _is_quick(act: Callable[[str], object], text: str, seconds: float) -> bool:
 def _pumped(example: str) -> Iterator[tuple[str, str, str]]:
     for start in range(len(example)):
         for end in range(start + 1, min(start + MAX_PIECE_LENGTH, len(example)) + 1):
+            piece = example[start:end]
+            if piece in (piece + piece)[1:-1]:
+                continue  # it repeats a shorter piece
             for tail in dict.fromkeys(("", "\0", example[end:])):
-                yield example[:start], example[start:end], tail
+                yield example[:start], piece, tail
 
 
 def _slow(act: Callable[[str], object], example: str) -> str | None:
