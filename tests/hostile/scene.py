@@ -24,14 +24,14 @@ from stacpull_replicas.object_store import DATASET_BUCKET, large_key
 ASSETS = ("labels", "B01", "B02", "B03")
 """Those of a patch that are mirrored: four of thirteen small files."""
 HURRY = 50
-SIZE = 3 << 20
-CUT = 2_000_000
+SIZE = 2 << 20
+CUT = 1_200_000
 """Where transfers of large files break off, in the scenarios that break them off."""
 
 
 class Cast(enum.Enum):
     LARGE = "large_files_v1"
-    """Two files of 3 MiB: the first comes from the blob host, the second from S3, both by redirects."""
+    """Two files of 2 MiB: the first comes from the blob host, the second from S3, both by redirects."""
     PATCHES = LABELS
     """Patches of BigEarthNet: a labels item and a source item each, with `ASSETS`, from both hosts."""
 

@@ -88,7 +88,7 @@ ROWS = [
         [200, 206],
         options=("--stall-timeout", "3", "--min-rate", "1000"),
     ),
-    Row("one byte wrong", on_objects("damage", "nth = 1", "at = 2500000"), [200, 200]),
+    Row("one byte wrong", on_objects("damage", "nth = 1", "at = 1500000"), [200, 200]),
     Row("shorter, and a length that agrees", on_objects("truncate", "nth = 1", f"keep = {CUT}"), [200, 200]),
     Row("500", on_objects("status", "nth = 1", "code = 500"), [200, 500]),
     Row(

@@ -32,8 +32,8 @@ from stacpull_replicas.faults import (
 
 pytestmark = pytest.mark.behaviour
 
-_PATCHES = 30
-"""A labels item and a source item each: sixty items with 120 files, from both hosts."""
+_PATCHES = 16
+"""A labels item and a source item each: 32 items with 64 files, from both hosts."""
 _MAX_COMMANDS = 60
 
 ANYWHERE: list[Fault] = [
