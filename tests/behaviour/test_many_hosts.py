@@ -17,7 +17,7 @@ from tests.net.wire_server import ReceivedRequest, WireServer
 import stacpull
 
 _PAUSE = 4
-_OTHERS = 600
+_OTHERS = 300
 
 
 class _Server(WireServer):

@@ -117,7 +117,7 @@ def test_memory_is_bounded_by_one_sub_catalog(tmp_path: Path) -> None:
         return highest
 
     peak(10)  # one-time imports and caches
-    small, large = peak(40_000), peak(120_000)
+    small, large = peak(10_000), peak(40_000)
     assert large < small * 1.1 + 500_000
     assert large < 32 * 2**20
 

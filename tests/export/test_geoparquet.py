@@ -130,6 +130,7 @@ def test_hrefs_lead_from_the_file_to_the_mirror(mirrored: Mirror, tmp_path: Path
         assert asset["file:checksum"].startswith("1220")
 
 
+@pytest.mark.usefixtures("forked_decoder")
 def test_hrefs_have_the_names_of_the_files_as_they_are(mirrored: Mirror, tmp_path: Path) -> None:
     assets = {key: {"href": "./b.tif"} for key in ("a:b", "a b", "é", "%41", "red")}
     dest = mirrored([item("i d:1/é#", collection="c:%20", assets=assets)], {"b.tif": b"x"})
@@ -161,6 +162,7 @@ def test_values_that_repeat_are_those_of_the_items(mirrored: Mirror, tmp_path: P
     assert [rows["without"][name] for name in ("same", "few", "list", "all")] == [None] * 4
 
 
+@pytest.mark.usefixtures("forked_decoder")
 def test_unbounded_names_take_few_columns(mirrored: Mirror, tmp_path: Path) -> None:
     """Every name that becomes a column takes space in each row, and no reader takes a file with millions."""
     items = [

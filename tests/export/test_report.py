@@ -141,7 +141,7 @@ def test_the_page_of_many_items_is_small_and_quickly_drawn(dest: Path, tmp_path:
     """It depends on how many different places, keys, labels and hosts there are, and all are bounded."""
     page = data_of(written(dest, tmp_path / "report.html"))
     tally = _Tally()
-    for number in range(20_000):
+    for number in range(6_000):
         x, y = number % 355 - 179.5, number // 355 % 170 - 85
         labels = [f"label {number % 300}{'x' * 1000}", f"label {number % 7}", f"label {number % 11}"]
         document = item(str(number), properties={"labels": labels},

@@ -41,14 +41,14 @@ def drawn(*days: TileDay, period: str = "2023-01-01/2023-01-31") -> np.ndarray:
     from matplotlib.image import imread  # noqa: PLC0415 - to import it takes a second
 
     image = imread(io.BytesIO(chart_bytes(report(*days, period=period), "png")))
-    return (image[..., :3] * 255).round().astype(int)
+    return (image[..., :3] * 255).round().astype(np.int16)
 
 
 def has(image: np.ndarray, color: tuple[int, int, int]) -> bool:
     return bool((np.abs(image - color).max(axis=2) <= 2).sum() > 10)
 
 
-@pytest.mark.parametrize("days", [0, 1, 300])
+@pytest.mark.parametrize("days", [0, 1, 100])
 def test_a_chart_of_any_number_of_days(days: int) -> None:
     some = (tile_day(number * 2, {10: 300, 233: 200, 29: 10}) for number in range(days))
     image = drawn(*some, period="2023-01-01/2024-12-31")

@@ -26,8 +26,10 @@ WGS84 = CRS.from_epsg(4326)
 KINDS: dict[str, dict[str, Any]] = {
     "deflate": {"compress": "deflate"},
     "deflate, horizontal differences": {"compress": "deflate", "predictor": 2},
-    "zstd, floating point": {"compress": "zstd", "predictor": 3, "dtype": "float32"},
-    "webp": {"compress": "webp", "count": 3, "dtype": "uint8", "quality": 100, "size": (800, 700)},
+    "zstd, floating point": {
+        "compress": "zstd", "predictor": 3, "dtype": "float32", "size": (800, 700),
+    },
+    "webp": {"compress": "webp", "count": 3, "dtype": "uint8", "quality": 100, "size": (640, 600)},
     "jpeg and a mask": {"compress": "jpeg", "count": 3, "dtype": "uint8", "mask": True},
     "lerc": {"compress": "lerc"},
     "uncompressed": {"cog": False},
@@ -44,7 +46,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "sparse": {"compress": "deflate", "cog": False, "nodata": 0, "holes": (256, 512, 0, 600)},
     "pixels are points": {"compress": "deflate", "tags": {"AREA_OR_POINT": "Point"}, "cog": False},
     "twelve bits": {"compress": "deflate", "cog": False, "NBITS": 12, "overviews": (2,)},
-    "an alpha band": {"compress": "webp", "count": 4, "dtype": "uint8", "quality": 100, "size": (800, 700)},
+    "an alpha band": {"compress": "webp", "count": 4, "dtype": "uint8", "quality": 100, "size": (640, 600)},
     "tiles of the web": {"compress": "deflate", "tiling_scheme": "GoogleMapsCompatible", "tile": 256},
 }  # fmt: skip
 
