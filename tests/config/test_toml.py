@@ -41,6 +41,8 @@ def test_a_date_without_quotes_is_the_same_as_its_text(tmp_path: Path, written: 
         ),
         ("no-push-down = true", "some.toml, line 1, no-push-down: there is no such option; write push-down"),
         ("config = 'x'", "some.toml, line 1, config: there is no such option"),
+        ("processes = 2", "some.toml, line 1, processes: there is no such option: use --dask N"),
+        ("yes = true", "some.toml, line 1, yes: there is no such option: use --prune, which lists"),
         ("retries = 1\nper-host = 2\nper_host = 3", "some.toml, line 3, per_host: this option is set twice"),
         ('label = [\n "a",\n "b",\n]\nlabell = 1', "some.toml, line 5, labell: there is no such option"),
         ('layout = """\na\nb = 1"""\nbb = 1', "some.toml, line 4, bb: there is no such option"),

@@ -18,12 +18,12 @@ import msgspec
 from stacpull import arguments
 from stacpull.config.options import BY_NAME
 from stacpull.errors import UsageError, similar, why_unreadable
+from stacpull.suggestions import advice_on
 from stacpull.system import expanded
 
 T = TypeVar("T")
 
 ADDRESSES = ("source", "dest")
-"""The arguments that may also stand in a config file."""
 _PACKAGE = Path(__file__).parents[1]
 _KEY = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
 _KEYS = re.compile(rf"\s*(?P<header>\[\[?\s*)?(?P<keys>{_KEY}(?:\s*\.\s*{_KEY})*)\s*(?(header)\]|=)")
@@ -131,7 +131,7 @@ def load(path: Path, names: Iterable[str] = ()) -> Config:
             raise entry.wrong("this option is set twice")
         if entry.name not in known:
             pair = BY_NAME.get(entry.name.removeprefix("no-"))
-            hint = nearest(entry.name, known)
+            hint = next((f": {advice}" for advice in advice_on(entry.name)), "") or nearest(entry.name, known)
             if isinstance(entry.value, dict):
                 hint = "; options do not belong in a table, except [credentials]"
             elif pair is not None and pair.form == "pair":
