@@ -86,6 +86,9 @@ class TraceRun:
             if self.stopped:
                 break
         self.result.tiles = len(tiles)
+        note = await asyncio.to_thread(area.grid.size_note, question.resolution)
+        if note is not None:
+            self.result.notes.append(note)
         return list(tiles.values())
 
     async def by_mode(self, catalog: Sequence[CatalogTile]) -> TraceResult:

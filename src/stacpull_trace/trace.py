@@ -157,9 +157,11 @@ async def trace_estimate(
     options = instance("options", Options, options)
     question_, settings = await asyncio.to_thread(_trace_target, collection, datetime, bbox, geometry, given)
     async with _hub(settings, options) as hub:
-        catalog = await TraceRun(hub, question_, AnswerStore(), on_event=on_event).tiles()
-    if on_event is not None and not catalog:
-        on_event(Notice("warning", NOTHING))
+        run = TraceRun(hub, question_, AnswerStore(), on_event=on_event)
+        catalog = await run.tiles()
+    if on_event is not None:
+        for note in (*run.result.notes, *(() if catalog else (NOTHING,))):
+            on_event(Notice("warning", note))
     return await asyncio.to_thread(estimate_of, question_, catalog)
 
 

@@ -149,6 +149,22 @@ class PixelGrid(msgspec.Struct, frozen=True):
         west, south, east, north = self.bbox
         return (east - west) / self.width, (north - south) / self.height
 
+    def size_note(self, resolution: float) -> str | None:
+        """Return a sentence about the true size of a pixel if a side differs by 10 % from `resolution`."""
+        from pyproj import Geod  # noqa: PLC0415 - an extra, and heavy
+
+        west, south, east, north = self.bbox
+        ellipsoid, latitude = Geod(ellps="WGS84"), (south + north) / 2
+        width = ellipsoid.inv(west, latitude, east, latitude)[2] / self.width
+        height = ellipsoid.inv(west, south, west, north)[2] / self.height
+        if max(abs(width - resolution), abs(height - resolution)) <= resolution / 10:
+            return None
+        return (
+            f"A pixel is {width:.1f} m wide and {height:.1f} m high, not {resolution:g} m: the number of "
+            "pixels is that of sentinelhub-py (`bbox_to_dimensions`), which is wrong for long and narrow "
+            "areas. Trace the area in shorter parts."
+        )
+
     def box(self, window: PixelWindow) -> DegreeBox:
         west, south, east, north = self.bbox
         across, down = self.pixel

@@ -151,6 +151,19 @@ def test_sizes_are_those_of_sentinelhub_py(bbox: Box, resolution: float, size: t
 
 
 @pytest.mark.parametrize(
+    ("bbox", "note"),
+    [
+        ((-120.01, 37.7, -120.0, 37.9), "A pixel is 15.7 m wide and 3.0 m high, not 3 m: "),
+        (JUDGED[1][0], None),
+    ],
+)
+def test_a_size_of_pixels_that_is_far_from_the_resolution_is_reported(bbox: Box, note: str | None) -> None:
+    """Lengths by pyproj."""
+    size = bbox_size(bbox, 3)
+    assert (PixelGrid(bbox, size.width, size.height).size_note(3) or "")[: len(note or "x")] == (note or "")
+
+
+@pytest.mark.parametrize(
     ("longitude", "latitude", "zone"),
     [
         (-180, 0, 32601), (179.999, 0, 32660), (180, 0, 32601), (0, -0.001, 32731), (0, 0, 32631),
