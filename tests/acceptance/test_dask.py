@@ -231,7 +231,6 @@ def test_long_files_continue_in_their_parts_after_a_stop(tmp_path, served, clust
     assert sync.verify(dest).exit_code == 0
 
 
-@pytest.mark.slow
 def test_expired_hrefs_are_read_again_for_workers(tmp_path, served, cluster):
     replica = served(href_ttl=0.2, refused_status=404)
     expire_once(replica)
@@ -242,9 +241,9 @@ def test_expired_hrefs_are_read_again_for_workers(tmp_path, served, cluster):
 
 def test_workers_upload_into_a_bucket_at_the_rate_of_their_links_together(bucket_service):
     """Each has an address of its own with a slow link. Through the coordinator, two would be no faster."""
-    one, two = measure((1, 2), items=12, bytes_per_second=250e3, say=lambda _: None, bucket=bucket_service)
-    assert (one.clients, two.clients) == (1, 2)
-    assert two.rate > 1.2 * one.rate
+    (two,) = measure((2,), items=12, bytes_per_second=250e3, say=lambda _: None, bucket=bucket_service)
+    assert two.clients == 2
+    assert two.rate > 1.2 * 0.25  # MB/s: one link carries no more than 0.25
 
 
 class AssetRequests:
