@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from tests.acceptance.command import Running, environment, run, wait_until
+from tests.acceptance.command import Running, environment, export_here, run, wait_until
 from tests.export.conftest import item
 from tests.servers.nginx import nginx
 from tests.serving import serving_files
@@ -53,14 +53,13 @@ def everything() -> dict[str, bytes]:
 
 
 def test_a_local_parquet_file_is_mirrored(published: Path, tmp_path: Path) -> None:
-    dest = tmp_path / "m"
-    ran = run(["mirror", str(published / "bucket" / "items.parquet"), str(dest), "--json"], environment())
-    assert ran.code == 0, ran.err
+    source, dest = str(published / "bucket" / "items.parquet"), tmp_path / "m"
+    assert sync.mirror(source, dest).exit_code == 0
     assert contents_of(dest) == everything()
     assert json.loads((dest / "c" / "collection.json").read_text())["id"] == "c"
-    again = run(["mirror", str(published / "bucket" / "items.parquet"), str(dest), "--json"], environment())
-    assert (again.code, again.report["assets_skipped"]) == (0, COUNT)
-    collections = run(["collections", str(published / "bucket" / "items.parquet"), "--json"], environment())
+    again = sync.mirror(source, dest)
+    assert (again.exit_code, again.assets_skipped) == (0, COUNT)
+    collections = run(["collections", source, "--json"], environment())
     assert [one["id"] for one in collections.report["collections"]] == ["c"]
 
 
@@ -70,22 +69,20 @@ def test_over_http_only_the_needed_ranges_are_read(published: Path, tmp_path: Pa
     with nginx(work) as server:
         shutil.copytree(published, server.root, dirs_exist_ok=True)
         source = f"{server.url}/files/bucket/items.parquet"
-        place = ["--bbox", "55,0,64,20"]
-        ran = run(["mirror", source, str(tmp_path / "m"), "--json", *place], environment())
-        assert ran.code == 0, ran.err
+        selection = stacpull.Selection(bbox=(55, 0, 64, 20))
+        assert sync.mirror(source, tmp_path / "m", selection=selection).exit_code == 0
         assert contents_of(tmp_path / "m").keys() == {f"i{number:03}" for number in range(55, 65)}
         answers = [line for line in server.log.read_text().splitlines() if "items.parquet" in line]
         assert [line.split()[0] for line in answers] == ["206"] * len(answers)
-        planned = run(["plan", source, "--json"], environment())
-        assert planned.report["assets"] == COUNT
+        assert sync.plan(source).assets == COUNT
 
 
 @pytest.mark.parametrize("place", ["a server without ranges", "a bucket"])
-def test_elsewhere_all_items_are_mirrored(published: Path, tmp_path: Path, place: str) -> None:
+def test_elsewhere_all_items_are_mirrored(published, tmp_path, monkeypatch, place):
     with serving_files(published) as url, run_in_thread(S3Replica(root=published)) as replica:
         source = f"{url}/bucket/items.parquet" if "server" in place else "s3://bucket/items.parquet"
-        ran = run(["mirror", source, str(tmp_path)], {**environment(), **replica.exports()})
-    assert ran.code == 0, ran.err
+        export_here(replica, monkeypatch.setenv)
+        assert sync.mirror(source, tmp_path).exit_code == 0
     assert contents_of(tmp_path) == everything()
 
 
