@@ -109,7 +109,7 @@ def mirrored(hub: RealHub, dest: Path, options: Options) -> MirrorReport:
         ),
     ],
 )
-def test_sixty_real_items(hub, tmp_path, layout, path_of):
+def test_sixty_real_items(hub, shared_data, tmp_path, layout, path_of):
     dest = tmp_path / "mirror"
     report = mirrored(hub, dest, Options(layout=layout))
 
@@ -133,10 +133,6 @@ def test_sixty_real_items(hub, tmp_path, layout, path_of):
     }
     assert opened == expected.keys()
 
-
-def test_written_items_keep_the_recorded_fields(hub: RealHub, shared_data: Path, tmp_path: Path) -> None:
-    dest = tmp_path / "mirror"
-    mirrored(hub, dest, Options())
     page = shared_data / "mlhub" / "prod2021" / f"{COLLECTION}_items_page1.json"
     for recorded in orjson.loads(page.read_bytes())["features"]:
         written = orjson.loads((dest / COLLECTION / recorded["id"] / f"{recorded['id']}.json").read_bytes())
