@@ -82,27 +82,29 @@ def aws_batch(script: str) -> tuple[str, list[dict[str, str]]]:
     ]
 
 
-@pytest.mark.parametrize(
-    ("read", "language", "heading"),
-    [(slurm, "sh", "### Slurm"), (kubernetes, "yaml", "### Kubernetes"), (aws_batch, "sh", "### AWS Batch")],
-    ids=lambda value: value.__name__ if callable(value) else "",
-)
-def test_a_job_array_makes_shards_that_join_to_the_whole(
-    tmp_path, replica, monkeypatch, forked_command, read, language, heading
-):
-    script, tasks = read(example("clusters.md", language, heading).replace("/data/", f"{tmp_path}/"))
-    assert len(tasks) == SHARDS
-    for variables in tasks:
-        ran = shell(script, replica, tmp_path, forked_command, **variables)
-        assert ran.code == 0, ran.err
-    shards = sorted(tmp_path.glob("shard-*"))
-    assert len(shards) == SHARDS
+HEADINGS = {slurm: "### Slurm", kubernetes: "### Kubernetes", aws_batch: "### AWS Batch"}
+
+
+def test_job_arrays_make_shards_that_join_to_the_whole(tmp_path, replica, monkeypatch, forked_command):
+    made = []
+    for read, language in ((aws_batch, "sh"), (kubernetes, "yaml"), (slurm, "sh")):
+        place = tmp_path / read.__name__
+        place.mkdir()
+        script, tasks = read(example("clusters.md", language, HEADINGS[read]).replace("/data/", f"{place}/"))
+        assert len(tasks) == SHARDS
+        for variables in tasks:
+            ran = shell(script, replica, place, forked_command, **variables)
+            assert ran.code == 0, ran.err
+        shards = sorted(place.glob("shard-*"))
+        assert len(shards) == SHARDS
+        made.append([files_in(shard).keys() for shard in shards])
+    assert made[0] == made[1] == made[2]
     done = sum(stacpull.status(shard).assets_done for shard in shards)
-    joined, plain = tmp_path / "bigearthnet", tmp_path / "plain"
+    joined, plain = place / "bigearthnet", place / "plain"
     commands = example("clusters.md", "console", "## Shards").splitlines()
     links = "\n".join(line.removeprefix("$ ") for line in commands if line.startswith(("$ mkdir", "$ for")))
     names = " ".join(shard.name for shard in shards)
-    linked = shell(links.replace("shard-1 shard-2", names), replica, tmp_path, forked_command)
+    linked = shell(links.replace("shard-1 shard-2", names), replica, place, forked_command)
     assert linked.code == 0, linked.err
     export_here(replica, monkeypatch.setenv)
     selection = stacpull.Selection(collections=LABELS, exclude_assets="B10")
