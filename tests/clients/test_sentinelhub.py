@@ -112,9 +112,8 @@ def test_the_notebook_shows_what_it_shows_its_users(replica, environment, shared
     shown = dict(zip(code, json.loads(done.stdout), strict=True))
 
     for last_line in VALUES:
-        (found,) = [(code, after) for code, after in cells if code.split("\n")[-1] == last_line]
-        code, after = found
-        assert ast.literal_eval(shown[code]["shown"]) == ast.literal_eval(after.partition("\n\n")[0])
+        ((cell, after),) = [one for one in cells if one[0].split("\n")[-1] == last_line]
+        assert ast.literal_eval(shown[cell]["shown"]) == ast.literal_eval(after.partition("\n\n")[0])
 
     # the code requests a box of 1459 by 1489 pixels; the outputs are of one of 497 by 739
     (printed,) = [after for code, after in cells if code.endswith("result['data'][0]")]

@@ -10,12 +10,9 @@ importlib.import_module(sys.argv[1])
 for line in sys.stdin:
     arguments, environment, out, err = json.loads(line)
     if os.fork() == 0:
-        files = (
-            os.open(name, mode)
-            for name, mode in ((os.devnull, os.O_RDONLY), (out, os.O_WRONLY), (err, os.O_WRONLY))
-        )
-        for number, file in enumerate(files):
-            os.dup2(file, number)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(os.open(out, os.O_WRONLY), 1)
+        os.dup2(os.open(err, os.O_WRONLY), 2)
         os.environ.update(environment)
         sys.argv = arguments
         runpy.run_path(arguments[0], run_name="__main__")
