@@ -82,15 +82,16 @@ def aws_batch(script: str) -> tuple[str, list[dict[str, str]]]:
     ]
 
 
-HEADINGS = {slurm: "### Slurm", kubernetes: "### Kubernetes", aws_batch: "### AWS Batch"}
-
-
 def test_job_arrays_make_shards_that_join_to_the_whole(tmp_path, replica, monkeypatch, forked_command):
     made = []
-    for read, language in ((aws_batch, "sh"), (kubernetes, "yaml"), (slurm, "sh")):
+    for read, language, name in (
+        (aws_batch, "sh", "AWS Batch"),
+        (kubernetes, "yaml", "Kubernetes"),
+        (slurm, "sh", "Slurm"),
+    ):
         place = tmp_path / read.__name__
         place.mkdir()
-        script, tasks = read(example("clusters.md", language, HEADINGS[read]).replace("/data/", f"{place}/"))
+        script, tasks = read(example("clusters.md", language, f"### {name}").replace("/data/", f"{place}/"))
         assert len(tasks) == SHARDS
         for variables in tasks:
             ran = shell(script, replica, place, forked_command, **variables)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -40,29 +40,24 @@ pytestmark = pytest.mark.usefixtures("threaded_store")
 ALL = Selection(all_collections=True)
 
 
-@pytest.fixture
-def slow_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[MlhubReplica]:
-    with run_in_thread(MlhubReplica(items=24, seed=7, latency_ms=60)) as replica:
-        export_here(replica, monkeypatch.setenv)
-        yield replica
-
-
-def test_a_retry_does_not_make_a_walk_complete_that_was_stopped(tmp_path, slow_hub) -> None:
-    options = Options(query={"key": Secret(slow_hub.key)}, page_size=2)
+def test_a_retry_does_not_make_a_walk_complete_that_was_stopped(tmp_path, monkeypatch) -> None:
     stop = asyncio.Event()
 
     def listen(event: object) -> None:
         if isinstance(event, AssetFailed):
             stop.set()
 
-    how = {"selection": Selection(collections=(LABELS,)), "options": options}
-    assert sync.mirror(slow_hub.base_url, tmp_path, **how, on_event=listen, stop=stop).state == "interrupted"
-    assert not sync.status(tmp_path).walk_ended
-    assert sync.retry(tmp_path, options=options).state == "complete"
-    found = sync.status(tmp_path)
-    assert (found.state, found.walk_ended) == ("interrupted", False)
-    assert found.checkpoint is not None
-    done = sync.resume(tmp_path, options=options)
+    with run_in_thread(MlhubReplica(items=24, seed=7, latency_ms=60)) as hub:
+        export_here(hub, monkeypatch.setenv)
+        options = Options(query={"key": Secret(hub.key)}, page_size=2)
+        how = {"selection": Selection(collections=(LABELS,)), "options": options, "on_event": listen}
+        assert sync.mirror(hub.base_url, tmp_path, **how, stop=stop).state == "interrupted"
+        assert not sync.status(tmp_path).walk_ended
+        assert sync.retry(tmp_path, options=options).state == "complete"
+        found = sync.status(tmp_path)
+        assert (found.state, found.walk_ended) == ("interrupted", False)
+        assert found.checkpoint is not None
+        done = sync.resume(tmp_path, options=options)
     assert (done.state, done.items_seen) == ("complete", 24)
     assert sync.status(tmp_path).state == "complete"
 
