@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.acceptance.command import stacpull
 from tests.ran import Ran
 
 from stacpull import dest_address
@@ -18,7 +18,6 @@ from stacpull.cli.command import Command as GroupedCommand
 from stacpull.config.options import OPTIONS
 
 Command = Callable[..., Ran]
-COMMAND = Path(sys.executable).with_name("stacpull")
 
 
 @pytest.mark.parametrize(
@@ -155,16 +154,9 @@ def test_an_option_that_removes_files_is_never_suggested(stacpull_command: Comma
 
 
 def completed(line: str, cwd: Path) -> list[tuple[str, str]]:
-    environment = {
-        **os.environ,
-        "_STACPULL_COMPLETE": "bash_complete",
-        "COMP_WORDS": line,
-        "COMP_CWORD": str(len(line.split(" ")) - 1),
-    }
-    ran = subprocess.run(
-        [str(COMMAND)], env=environment, capture_output=True, text=True, check=False, cwd=cwd
-    )
-    return [tuple(one.partition(",")[::2]) for one in ran.stdout.splitlines()]  # type: ignore[misc]
+    words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
+    ran = stacpull(cwd=cwd, _STACPULL_COMPLETE="bash_complete", **words)
+    return [tuple(one.partition(",")[::2]) for one in ran.out.splitlines()]  # type: ignore[misc]
 
 
 def test_profiles_and_directories_are_completed(tmp_path: Path) -> None:
