@@ -127,6 +127,19 @@ async def test_a_range_other_than_the_requested_one_is_never_appended(answer: An
         assert parts.content(await fetcher.fetch(job(served.url))) == NEW.body
 
 
+@pytest.mark.parametrize("total", [len(LARGE), None])
+async def test_a_request_for_its_last_byte_proves_the_version_of_a_complete_part(total, parts):
+    """A 416 for the byte after it has no ETag."""
+    async with fetching(Thing(LARGE), parts) as (fetcher, served):
+        await parts.park((0, LARGE), validator=V1, total=total)
+        assert parts.content(await fetcher.fetch(job(served.url))) == LARGE
+        assert [request.start for request in served.requests] == [len(LARGE) - 1]
+        served.answer = ignores_if_range
+        await parts.park((0, LARGE), validator=V1, total=total)
+        await refused(fetcher, job(served.url), FailureKind.CHANGED, retryable=True)
+        assert parts.content(await fetcher.fetch(job(served.url))) == NEW.body
+
+
 # Bytes that are missing, too many, or wrong.
 
 

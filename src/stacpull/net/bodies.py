@@ -69,12 +69,11 @@ async def buffered(url: str, response: Response) -> BufferedResponse:
     return BufferedResponse(url, response.status, response.headers, body)
 
 
-async def chained(start: bytes, chunks: AsyncIterator[bytes] | None) -> AsyncIterator[bytes]:
+async def chained(start: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     if start:
         yield start
-    if chunks is not None:
-        async for chunk in chunks:
-            yield chunk
+    async for chunk in chunks:
+        yield chunk
 
 
 def coding_of(headers: Mapping[str, str]) -> str | None:

@@ -39,6 +39,7 @@ from stacpull.net.status import NOT_MODIFIED, OK, PARTIAL, PRECONDITION_FAILED, 
 from stacpull.net.transport import Request, TransferError, is_framed
 from stacpull.planning.layout import arrival_of
 from stacpull.redact import href_hash
+from stacpull.spans import Span, merged
 from stacpull.store.partial_downloads import PartialDownload, PartialDownloads
 from stacpull.transfer import checks
 from stacpull.transfer.checks import Body, Check
@@ -172,24 +173,25 @@ class _Attempt:
         """
         job, downloader = self._job, self._downloader
         self._part = part = await downloader.parts.resume(job.rowid, job.generation)
+        if point.total in {None, point.size}:  # a 206 for the last byte proves the version; a 416 has no ETag
+            point = point._replace(size=point.size - 1)
+            part.received = merged([Span(0, point.size)])
         stated_fields = {} if point.validator.etag is None else {"ETag": point.validator.etag}
         await self._hash_with(part, checks.expected_checks(job, PARTIAL, stated_fields))
         accept = frozenset({OK, PARTIAL, PRECONDITION_FAILED, UNSATISFIABLE})
         body = None
         async with self._open(range_headers(point.size, point.validator), accept) as response:
             meaning = checks.verdict(point, response.status, response.headers, stated_size=job.size)
-            if meaning in {"append", "complete"}:
-                headers = response.headers
-                expected = checks.expected_checks(job, response.status, headers, url=response.url)
+            if meaning == "append":
+                expected = checks.expected_checks(job, PARTIAL, response.headers, url=response.url)
                 if any(check.checksum.algorithm not in part.hashers for check in expected):
                     # the part was started with a date, and this response has an ETag that looks like an MD5
                     await self._hash_with(part, expected)
-                stated_total = content_range(headers).total if meaning == "append" else point.size
+                stated_total = content_range(response.headers).total
                 total = point.total if stated_total is None else stated_total
                 # a 206 may be shorter than requested, so only the total shows the end
                 body = Body(response.url, point.validator, expected, total, framed=total is not None)
-                chunks = response.chunks(CHUNK) if meaning == "append" else None
-                body = await self._fill(part, response, body, chained(b"", chunks))
+                body = await self._fill(part, response, body, response.chunks(CHUNK))
             else:
                 self._part = None
                 await part.discard()

@@ -19,7 +19,7 @@ from stacpull.hosts import host_of
 from stacpull.models import Checksum, Failure, FailureKind, Job, ResumePoint, Validator
 from stacpull.net.bodies import coding_of
 from stacpull.net.fields import Version, content_range, stated_version, validator_from, validator_of
-from stacpull.net.status import OK, PARTIAL, UNSATISFIABLE, is_web_page, moment_of
+from stacpull.net.status import OK, PARTIAL, is_web_page, moment_of
 from stacpull.planning.hrefs import suffix_of
 from stacpull.store.partial_downloads import PartialDownload
 from stacpull.urls import rules_of
@@ -148,7 +148,7 @@ def contradiction(job: Job, body: Body) -> Failure | None:
 
 def verdict(
     point: ResumePoint, status: int, headers: Mapping[str, str], *, stated_size: int | None = None
-) -> Literal["append", "complete", "replace", "again", "changed"]:
+) -> Literal["append", "replace", "again", "changed"]:
     """Return what to do with the response to a request for the rest of a part.
 
     A 206 with a content coding is appended only if its total is `stated_size`: the file itself is coded.
@@ -163,8 +163,7 @@ def verdict(
             return "changed"
         is_proven = is_same and (point.validator.strong_etag or stated.validator.last_modified)
         return "append" if is_proven else "again"
-    is_complete = status == UNSATISFIABLE and stated.total == point.size and is_same is not False
-    return "complete" if is_complete else "again"
+    return "again"
 
 
 def provable(validator: Validator, headers: Mapping[str, str], now: float) -> Validator:
