@@ -286,7 +286,4 @@ def test_a_key_is_encoded_as_botocore_encodes_it(key: str) -> None:
 
 
 def test_credentials_do_not_show_their_secrets() -> None:
-    shown = repr(Credentials("AKID", SECRET, "session-token"))
-    assert "AKID" in shown
-    assert SECRET not in shown
-    assert "session-token" not in shown
+    assert repr(Credentials("AKID", SECRET, "session-token")) == "Credentials(access_key='AKID')"

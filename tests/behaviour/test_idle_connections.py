@@ -12,11 +12,14 @@ import stacpull
 
 
 def talkative(connection: Connection) -> None:
-    """Send a second response after each one, unless the next request is there, as on a busy machine."""
+    """Send a second response, unless the next request is there, as on a busy machine; then answer wrongly."""
+    is_ended = False
     while (path := connection.request()) is not None:
-        connection.answer("/assets/" + path.rpartition("/")[2])  # a proxy gets the whole URL
+        name = path.rpartition("/")[2]  # a proxy gets the whole URL
+        connection.answer(f"/assets/{'wrong' if is_ended else name}")
         if not any(select([connection.sock], [], [], seconds)[0] for seconds in (0.05, 0)):
             connection.sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL")
+            is_ended = True
 
 
 @pytest.mark.parametrize("is_proxied", [False, True], ids=["direct", "proxy"])

@@ -208,11 +208,12 @@ def test_fifty_refusals_in_a_row_exit_with_3_and_record_no_failure(stage: Stage,
     scene.assert_whole()
 
 
-def test_refusals_between_successes_are_asset_failures(stage: Stage) -> None:
-    scene = stage(status(403, 'server = "s3"', "every = 2"), Cast.PATCHES, items=12)
-    ran = scene.mirror("--retries", "0")
+@pytest.mark.parametrize("options", [(), ("--limit-rate", "1G")], ids=["fast path", "general path"])
+def test_refusals_between_successes_are_asset_failures(stage: Stage, options: tuple[str, ...]) -> None:
+    scene = stage(status(403, 'server = "blob"', "every = 2"), Cast.PATCHES, items=110)
+    ran = scene.mirror("--retries", "0", *options)
     assert ran.code == 1, ran.err
-    assert ran.report["assets_failed"] > 0
+    assert ran.report["assets_failed"] > 50
     assert {(f.kind, f.status) for f in scene.failures()} == {("refused", 403)}
     scene.let_strike("")
     assert scene.again("retry").code == 0

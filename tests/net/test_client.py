@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -192,14 +193,21 @@ async def test_leaving_a_response_releases_its_permit_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "kind"), [("https://blob.example/c", FailureKind.REFUSED), ("/login", FailureKind.DOWN)]
+    ("answer", "kind"),
+    [
+        (OK, FailureKind.REFUSED),
+        (to("https://blob.example/c"), FailureKind.REFUSED),
+        (to("/login"), FailureKind.DOWN),
+    ],
 )
-def test_a_redirect_to_another_host_ends_a_row_of_refusals(target: str, kind: FailureKind) -> None:
+def test_a_success_or_a_redirect_to_another_host_ends_a_row_of_refusals(answer: Answer, kind: FailureKind):
     refusal = Answer(403)
-    answers = [*[refusal] * (MAX_REFUSALS - 1), to(target), refusal]
     others = {"https://blob.example/c": [refusal], "https://h.example/login": [refusal]}
-    setting = Setting({"https://h.example/x": answers, **others})
-    assert [setting.failure("https://h.example/x").kind for _ in answers][-1] is kind
+    setting = Setting({"https://h.example/x": [*[refusal] * (MAX_REFUSALS - 1), answer, refusal], **others})
+    for _ in range(MAX_REFUSALS):
+        with suppress(TransferError):
+            setting.fetch("https://h.example/x")
+    assert setting.failure("https://h.example/x").kind is kind
 
 
 async def test_leaving_a_response_with_a_failure_informs_the_gate() -> None:

@@ -22,9 +22,11 @@ def item(name: str, **more: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("collection", [{}, ["c"], 7, True, ""])
 def test_an_invalid_collection_name_is_ignored(tmp_path: Path, collection: Any) -> None:
-    report = mirrored(tmp_path / "m", [item("odd", collection=collection), FINE])
-    assert (report.state, report.assets_done, report.assets_failed) == ("complete", 2, 0)
+    features = [item("odd", collection=collection), item("other", collection="d"), FINE]
+    report = mirrored(tmp_path / "m", features)
+    assert (report.state, report.assets_done, report.assets_failed) == ("complete", 3, 0)
     assert (tmp_path / "m/c/odd/a").exists()
+    assert (tmp_path / "m/d/other/a").exists()
 
 
 @pytest.mark.parametrize("href", ["http://[::1", "http://[", "//[", f"http://127.0.0.1/{'x' * 20_000}"])
