@@ -46,10 +46,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 @pytest.mark.parametrize("signals", ["KILL", "mix"])
 def test_repeated_kills_give_the_same_mirror(tmp_path, undisturbed, signals):
     report = chaos(tmp_path / "mirror", items=ITEMS, kills=5, signals=signals, seed=7, latency_ms=5)
-    print(  # noqa: T201 - the figures, with pytest -s
-        f"{len(report.kills)} kills, {report.mid_transfer} mid-transfer, "
-        f"{report.bytes_again:,} bytes again, {report.seconds:.1f} s"
-    )
     assert report.complaints == []
     assert report.mid_transfer == 5
     assert report.bytes_again <= len(report.kills) * report.bound_per_kill

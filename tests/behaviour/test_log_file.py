@@ -31,25 +31,18 @@ def test_each_request_is_a_line_without_secrets(tmp_path: Path) -> None:
     assert "sig=" not in log.read_text()
 
 
-def test_missing_directories_are_created_and_what_is_in_the_way_is_named(tmp_path: Path) -> None:
+def test_missing_directories_are_created_and_what_is_in_the_way_or_full_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "items.ndjson").write_text("")
     for name, code, sentence in (
         ("new/deep/log", 0, ""),
         ("file/log", 5, f"{tmp_path}/file is not a directory, but one is needed"),
         (".", 5, f"{tmp_path} is a directory, but a file is needed"),
+        ("/dev/full", 5, "The disk of /dev/full is full"),
     ):
         ran = stacpull("plan", tmp_path / "items.ndjson", "--log-file", tmp_path / name)
         assert (ran.code, sentence in ran.err) == (code, True), ran.err
     assert (tmp_path / "new" / "deep" / "log").read_text()
-
-
-def test_a_full_disk_of_the_log_is_named(tmp_path: Path) -> None:
-    with run_in_thread(MlhubReplica(items=20, seed=3, key="k")) as replica:
-        arguments = ["mirror", f"{replica.base_url}?key=k", tmp_path / "m", "--all-collections"]
-        ran = stacpull(*arguments, "--log-file", "/dev/full")
-    assert ran.code == 5
-    assert "The disk of /dev/full is full" in ran.err
 
 
 def test_all_collections_are_walked_so_that_no_source_item_is_read_twice(tmp_path: Path) -> None:

@@ -17,12 +17,7 @@ HTTP = "http://api.example/a/b"
 REDIRECT, SCHEME = FailureKind.REDIRECT, FailureKind.SCHEME
 
 FOLLOWED = [
-    (
-        HTTPS,
-        "https://blob.example/x%2Fy%27?sig=a%2Bb%3d",
-        False,
-        "https://blob.example/x%2Fy%27?sig=a%2Bb%3d",
-    ),
+    (HTTPS, "https://b.example/x%2Fy%27?sig=a%2Bb%3d", False, "https://b.example/x%2Fy%27?sig=a%2Bb%3d"),
     (HTTPS, "HTTPS://Blob.Example/X", False, "https://Blob.Example/X"),
     (HTTPS, "s3://radiant-mlhub/bigearthnet/a b#1.tif", False, "s3://radiant-mlhub/bigearthnet/a b#1.tif"),
     (HTTPS, "/other?y=%2F", False, "https://api.example/other?y=%2F"),
