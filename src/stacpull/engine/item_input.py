@@ -78,9 +78,6 @@ def temporary_directory() -> TemporaryDirectory[str]:
         return TemporaryDirectory(prefix="stacpull-")
 
 
-# --- the file ----------------------------------------------------------------------------------------------
-
-
 def input_path(dest: Path, source: str) -> Path | None:
     """Return the path of stored input after checking it, None for any other source. Blocks."""
     if not source.startswith(_SCHEME):

@@ -41,9 +41,6 @@ class ListedItem(NamedTuple):
     url: str  # of the page with the item, or of the item itself if a link led to it
 
 
-# --- checks of a selection ---------------------------------------------------------------------------------
-
-
 def check_syntax(selection: Selection, options: Options) -> None:
     """Raise `UsageError` if the layout, a filter or the area of `--clip` is not valid."""
     ItemFilter.from_selection(selection)

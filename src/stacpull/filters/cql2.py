@@ -23,6 +23,7 @@ from stacpull.clock import TimeSpan, parse_instant, time_span
 from stacpull.errors import UsageError, similar
 from stacpull.filters.item_checks import ItemCheck, LeftOut, Reference
 from stacpull.models import Json
+from stacpull.threads import with_large_stack
 
 Truth = bool | None
 Evaluate = Callable[[Json, dict[str, Any]], Any]
@@ -52,7 +53,7 @@ def parse_filter(text: str) -> Any:
     import cql2  # noqa: PLC0415 -- not needed without a filter
 
     try:
-        return cql2.Expr(text).to_json()
+        return with_large_stack(lambda: cql2.Expr(text).to_json())
     except Exception as error:  # the library raises bare Exception, and no other class for text
         position = _POSITION.search(str(error))
         if position is None:
@@ -61,8 +62,8 @@ def parse_filter(text: str) -> Any:
         not_parsed = line[int(position[2]) - 1 :][:20]
         rest = f"from {not_parsed!r} on; text takes single quotes: gsd < 30 AND platform = 'a'"
         is_open = unquoted.count("(") > unquoted.count(")")
-        missing = "a closing parenthesis" if is_open else "a value or a property"
-        where = rest if not_parsed else f"at its end: {missing} is missing"
+        end = f"at its end: {'a closing parenthesis' if is_open else 'a value or a property'} is missing"
+        where = rest if not_parsed else end
         raise UsageError(f"--filter cannot be read as CQL2 {where}.") from error
 
 
@@ -70,9 +71,6 @@ def filter_text(tree: Any) -> str:
     import cql2  # noqa: PLC0415 -- not needed without a filter
 
     return str(cql2.Expr(tree).to_text())
-
-
-# --- values -----------------------------------------------------------------------------------------------
 
 
 def _span(value: object) -> TimeSpan | None:

@@ -41,9 +41,6 @@ _FORGOTTEN: Final = frozenset({400, 404, 410, 422})
 """Statuses that services return for an expired cursor."""
 
 
-# --- members of a query ----------------------------------------------------------------------------------
-
-
 def _with_member(request: PageRequest, name: str, value: int | str) -> PageRequest:
     if request.method == "POST":
         return replace(request, body={**(request.body or {}), name: value})
