@@ -7,6 +7,7 @@ import enum
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import stacpull
 from stacpull.cli.main import execute
 from stacpull.clock import SystemClock
 from stacpull.reports import FailureRecord
-from stacpull_replicas import MlhubReplica, PlannedFaults, parse_faults
+from stacpull_replicas import Dataset, ExpectedFile, MlhubReplica, PlannedFaults, parse_faults
 from stacpull_replicas.object_store import DATASET_BUCKET, large_key
 
 ASSETS = ("labels", "B01", "B02", "B03")
@@ -65,6 +66,13 @@ def hub_of(cast: Cast, faults: str, **more: Any) -> MlhubReplica:
     return MlhubReplica(
         **{"seed": 1, **sizes, **more}, faults=PlannedFaults(parse_faults(faults)), record=True
     )
+
+
+@cache
+def files_of(dataset: Dataset) -> dict[str, ExpectedFile]:
+    """`ASSETS` of all patches, by path. Their digests are made once for all tests of the same patches."""
+    every = expected_files(dataset, range(dataset.items))
+    return {name: file for name, file in every.items() if file.asset in ASSETS}
 
 
 @dataclass(frozen=True)
@@ -124,9 +132,7 @@ class Scene:
             assert self.assets() == self.expected()
             assert self.parts() == []
         else:
-            every = expected_files(self.hub.dataset, range(self.hub.dataset.items))
-            wanted = {name: file for name, file in every.items() if file.asset in ASSETS}
-            assert not damage(self.dest, wanted)
+            assert not damage(self.dest, files_of(self.hub.dataset))
 
 
 def on_objects(what: str, *more: str) -> str:
