@@ -94,16 +94,6 @@ async def run_to_end(
     return working.result()
 
 
-def with_large_stack(function: Callable[[], T]) -> T:
-    """Run `function` with a stack of 512 MB: on the usual 8 MB, deep recursion in C ends the process."""
-    usual_size = threading.stack_size(1 << 29)
-    try:
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(function).result()
-    finally:
-        threading.stack_size(usual_size)
-
-
 class StoppableThread:
     """Its calls share one thread: an iterator of a program may use a library that is bound to its thread."""
 

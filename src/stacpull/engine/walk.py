@@ -301,7 +301,7 @@ class Walk:
         """
         start = starts[number]._replace(cursor=position.request)
         next_name = starts[number + 1].collection if number + 1 < len(starts) else None
-        announced, fruitless, limit = None, 0, ""
+        announced, fruitless, limit, size = None, 0, "", 0
         pages = self._source.pages(start, page_size=self._page_size, on_notice=self._network.emit)
         async with prefetch(pages) as read_ahead:
             async for page in read_ahead:
@@ -322,7 +322,8 @@ class Walk:
                     break
                 last_limit, limit = limit, parameter(page.request.url, "limit") or ""
                 if last_limit not in {"", limit}:  # a page number that begins at 0 is rounded down too far
-                    self._may_repeat += self._page_size.items
+                    self._may_repeat += size
+                size = len(page.items)
                 if new_items or page.next == page.request:
                     fruitless = 0
                 elif page.items and self._may_repeat > 0:

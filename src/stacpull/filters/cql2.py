@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache, partial
+from itertools import accumulate
 from typing import Any, Final
 from unicodedata import combining, normalize
 
@@ -23,11 +24,14 @@ from stacpull.clock import TimeSpan, parse_instant, time_span
 from stacpull.errors import UsageError, similar
 from stacpull.filters.item_checks import ItemCheck, LeftOut, Reference
 from stacpull.models import Json
-from stacpull.threads import with_large_stack
 
 Truth = bool | None
 Evaluate = Callable[[Json, dict[str, Any]], Any]
 
+_CHAINED: Final = re.compile(r"[+*/^%]|\b(?:and|or|div)\b", re.IGNORECASE)
+_MAX_CHAINED: Final = 5_000
+_MAX_DEPTH: Final = 500
+"""Operators and nested parentheses: the recursion of the library crashes the process after twice as many."""
 _POSITION: Final = re.compile(r"--> (\d+):(\d+)")
 _QUOTED: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
 _BARE_DATE: Final = re.compile(r"(?<![\w.])\d{4}-\d\d-\d\d(?![\d.])")
@@ -49,11 +53,16 @@ def parse_filter(text: str) -> Any:
     bare = _BARE_DATE.findall(unquoted) or [f"{year}-01-01" for year in _BARE_YEAR.findall(unquoted)]
     if bare:
         raise UsageError(f"--filter: write a date as DATE('{bare[0]}').")
+    depth = max(accumulate((c == "(") - (c == ")") for c in f"({unquoted}"))
+    if depth > _MAX_DEPTH or len(_CHAINED.findall(unquoted)) > _MAX_CHAINED:
+        raise UsageError(
+            "--filter is nested too deeply or has too many operators (for ids, use --ids @FILE)."
+        )
 
     import cql2  # noqa: PLC0415 -- not needed without a filter
 
     try:
-        return with_large_stack(lambda: cql2.Expr(text).to_json())
+        return cql2.Expr(text).to_json()
     except Exception as error:  # the library raises bare Exception, and no other class for text
         position = _POSITION.search(str(error))
         if position is None:
