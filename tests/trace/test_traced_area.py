@@ -158,7 +158,6 @@ def test_sizes_are_those_of_sentinelhub_py(bbox: Box, resolution: float, size: t
     ],
 )
 def test_a_size_of_pixels_that_is_far_from_the_resolution_is_reported(bbox: Box, note: str | None) -> None:
-    """Lengths by pyproj."""
     size = bbox_size(bbox, 3)
     assert (PixelGrid(bbox, size.width, size.height).size_note(3) or "")[: len(note or "x")] == (note or "")
 

@@ -47,15 +47,13 @@ def test_a_whole_file_by_rasterio_and_tifffile() -> None:
     assert len(content) == file.size
     with MemoryFile(content) as memory, memory.open() as dataset:
         pixels = dataset.read()
-    for row in range(250, 8000, 2000):
+    for row in range(250, 8000, 1000):
         rows = SAME[row : row + 500, None]
         expected = capture.read(QA_BANDS, rows, SAME[None, :])
         for band, raster in zip(QA_BANDS, pixels, strict=True):
             np.testing.assert_array_equal(raster[row : row + 500], expected[band])
     assert round((pixels[0] == 1).mean() * 100, 2) == 24.97
-    read = tifffile.imread(io.BytesIO(content))
-    assert read.shape == (8000, 8000, len(pixels))
-    assert np.array_equal(read[::4], np.moveaxis(pixels[:, ::4], 0, -1))
+    assert np.array_equal(tifffile.imread(io.BytesIO(content)), np.moveaxis(pixels, 0, -1))
     assert file.slot(15 * 16 + 15) == 0
 
 
