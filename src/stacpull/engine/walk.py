@@ -11,7 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import inf
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -20,6 +20,7 @@ from stacpull.caches import BoundedCache
 from stacpull.engine.lookups import ListedItem, LookedUp, Lookups, followed, page_warnings, walk_starts
 from stacpull.engine.network import RunSetup
 from stacpull.errors import DestinationError, ForgottenCursorError, SourceError, StacpullError, quantity
+from stacpull.events import Notice
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_checks import rank_of
 from stacpull.filters.item_filter import ItemFilter
@@ -53,7 +54,6 @@ from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import FRUITLESS_PAGES, PageSize, WalkStart, allowed_headers
 from stacpull.threads import StoppableThread, prefetch
-from stacpull.urls import parameter
 
 ITEMS_AT_ONCE = 100
 """Items that are planned at once, so that transfers need not wait for all source items of a page."""
@@ -209,6 +209,7 @@ class Walk:
         if not self._keeps_position and self._matches_left():
             position = Position()
             await self._consumer.restart()
+        level: Literal["warning", "info"] = "warning"
         from_start, max_seen = position == Position(), -1
         while True:
             try:
@@ -223,11 +224,10 @@ class Walk:
                         "The source rejects its own next-page link again and again, the last time after "
                         f"{seen} items ({error}): {advice}."
                     ) from error.__cause__
-                if max_seen < 0:  # said once
-                    text = f"The source no longer knows the saved position ({error})"
-                    self._network.warn(f"{text}: reading again from the start.")
+                text = f"The source no longer knows the saved position ({error})"
+                self._network.emit(Notice(level, f"{text}: reading again from the start."))
                 max_seen = seen if from_start else -1
-                from_start = True
+                from_start, level = True, "info"
                 position = Position()
                 await self._consumer.restart()
                 self.summary.left_out.clear()
@@ -301,7 +301,7 @@ class Walk:
         """
         start = starts[number]._replace(cursor=position.request)
         next_name = starts[number + 1].collection if number + 1 < len(starts) else None
-        announced, fruitless, limit, size = None, 0, "", 0
+        announced, fruitless = None, 0
         pages = self._source.pages(start, page_size=self._page_size, on_notice=self._network.emit)
         async with prefetch(pages) as read_ahead:
             async for page in read_ahead:
@@ -320,10 +320,7 @@ class Walk:
                 new_items = await self._take_page(start.collection, page, update)
                 if not self._matches_left():
                     break
-                last_limit, limit = limit, parameter(page.request.url, "limit") or ""
-                if last_limit not in {"", limit}:  # a page number that begins at 0 is rounded down too far
-                    self._may_repeat += size
-                size = len(page.items)
+                self._may_repeat += page.may_repeat
                 if new_items or page.next == page.request:
                     fruitless = 0
                 elif page.items and self._may_repeat > 0:

@@ -29,8 +29,7 @@ Truth = bool | None
 Evaluate = Callable[[Json, dict[str, Any]], Any]
 
 _CHAINED: Final = re.compile(r"[+*/^%]|\b(?:and|or|div)\b", re.IGNORECASE)
-_MAX_CHAINED: Final = 5_000
-_MAX_DEPTH: Final = 500
+_MAX_CHAINED, _MAX_DEPTH = 5_000, 500
 """Operators and nested parentheses: the recursion of the library crashes the process after twice as many."""
 _POSITION: Final = re.compile(r"--> (\d+):(\d+)")
 _QUOTED: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")

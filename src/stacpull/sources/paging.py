@@ -191,6 +191,7 @@ class PageReader:
     _without_pages: set[str] = attrs.field(factory=set, init=False)  # origins
     _loops: LoopDetector = attrs.field(factory=LoopDetector, init=False)
     _items: int = attrs.field(default=0, init=False)
+    _may_repeat: int = attrs.field(default=0, init=False)  # by the next page: see `Page`
 
     async def pages(self, start: PageRequest, *, resumed: bool = False) -> Pages:
         """Yield the pages from `start` on, each once, until there is no next link or the links form a circle.
@@ -252,10 +253,10 @@ class PageReader:
             if not is_too_much or smaller >= requested:
                 page = f"The page {public_url(request.url)} could not be read: "
                 raise SourceError(f"{page if isinstance(cause, TransferError) else ''}{cause}") from cause
-            self._on_notice(
-                Notice("info", f"A page of {requested} items failed; requesting {smaller} instead.")
-            )
+            text = f"A page of {requested} items failed; requesting {smaller} instead."
+            self._on_notice(Notice("info", text))
             self._size = self._size._replace(items=smaller)
+            self._may_repeat += requested
 
     def _page_of(self, sent: PageRequest, document: Document) -> Page:
         shown = replace(sent, url=public_url(sent.url, keep_tokens=True))
@@ -267,7 +268,9 @@ class PageReader:
         items, unread = valid_items(zip(names, features, strict=False))
         if not self._size.fixed and document.bytes > PAGE_BYTES and features:
             fitting = max(LEAST_ITEMS, PAGE_BYTES * len(features) // document.bytes)
-            self._size = self._size._replace(items=min(self._size.items, fitting))
+            if fitting < self._size.items:
+                self._size = self._size._replace(items=fitting)
+                self._may_repeat += len(features)
         versions = tuple((item.get("collection"), item["id"], updated_in(item)) for item in items)
         is_new = self._loops.is_new_page(versions)
         self._last_url = sent.url
@@ -277,7 +280,8 @@ class PageReader:
         cut_short = f"Reading ended at {shown.url}{why}" if why else None
         if cut_short is not None:
             self._on_notice(Notice("warning", cut_short))
-        return Page(shown, items if is_new else [], following, total, cut_short, unread)
+        may_repeat, self._may_repeat = self._may_repeat, 0
+        return Page(shown, items if is_new else [], following, total, cut_short, unread, may_repeat)
 
     def _following(
         self, sent: PageRequest, document: Document, item_count: int, total: int | None
