@@ -160,7 +160,8 @@ async def trace_estimate(
         run = TraceRun(hub, question_, AnswerStore(), on_event=on_event)
         catalog = await run.tiles()
     if on_event is not None:
-        for note in (*run.result.notes, *(() if catalog else (NOTHING,))):
+        notes = run.result.notes if catalog else [*run.result.notes, NOTHING]
+        for note in notes:
             on_event(Notice("warning", note))
     return await asyncio.to_thread(estimate_of, question_, catalog)
 

@@ -321,7 +321,6 @@ def test_a_flag_replaces_a_value_that_is_only_valid_on_another_machine(tmp_path:
 
 
 def test_a_command_uses_only_its_scopes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLHUB_API_KEY", "k")
     monkeypatch.setenv("STACPULL_LAYOUT", "{key}")
     resolved = resolve({"config": str(BIGEARTHNET)}, options=list(options_of("resume")))
     assert resolved.selection == Selection()
@@ -338,9 +337,8 @@ def test_the_config_of_bigearthnet() -> None:
 def test_the_credentials_of_a_config_are_not_for_another_source(tmp_path: Path, written: str) -> None:
     file = config(tmp_path, f'source = "{MLHUB}/a"\n{written}')
     assert resolve_with({"config": file}, f"{MLHUB}/b").options.credential_names
-    with pytest.raises(
-        UsageError, match=r"credentials in the config are for api\.radiant\.earth: leave SOURCE out"
-    ):
+    message = r"credentials in the config are for api\.radiant\.earth: leave SOURCE out"
+    with pytest.raises(UsageError, match=message):
         resolve_with({"config": file}, "https://elsewhere.example")
 
 
