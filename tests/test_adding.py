@@ -23,8 +23,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
     copy.add("filters/platform.py", PLATFORM)
     copy.insert("selection.py", PLATFORM_FIELD, before="    where: tuple")
     imported = "from stacpull.filters.platform import PlatformCheck\n"
-    copy.insert("filters/item_filter.py", imported, before="FILTERS = (")
-    copy.insert("filters/item_filter.py", "    PlatformCheck,\n", before="    LabelCheck,")
+    copy.insert("filters/selection_filter.py", imported, before="FILTERS = (")
+    copy.insert("filters/selection_filter.py", "    PlatformCheck,\n", before="    LabelFilter,")
     copy.insert("selection.py", TITLE_FIELD, before="    prefer: tuple")
     copy.insert("filters/asset_filter.py", TITLE, before='    "type": _media_types,')
     copy.insert("config/options.py", GREETING_FIELD + KEPT_FIELDS, before="    retries: int")
@@ -61,10 +61,10 @@ PLATFORM_FIELD = """\
     )
 """
 PLATFORM = '''
-from stacpull.filters.item_checks import ItemCheck
+from stacpull.filters.item_filters import ItemFilter
 
 
-class PlatformCheck(ItemCheck):
+class PlatformCheck(ItemFilter):
     """`--platform`: keeps the items of certain platforms."""
 
     fields = ("platforms",)
@@ -113,7 +113,7 @@ def test_a_config_file_sets_a_filter_on_items_and_plan_and_headers_apply_it(copy
 def test_a_filter_on_items_is_pushed_down(copy: ChangedCopy) -> None:
     printed = copy.evaluated(
         "from stacpull import Selection\n"
-        "from stacpull.filters.item_filter import narrowing\n"
+        "from stacpull.filters.selection_filter import narrowing\n"
         "print(narrowing(Selection(platforms='s1', max_cloud_cover=5)).condition)"
     )
     platform = {"op": "=", "args": [{"property": "platform"}, "s1"]}

@@ -75,7 +75,7 @@ class PageRequest(msgspec.Struct, frozen=True):
     headers: Mapping[str, str] | None = None
 
 
-class UnreadEntry(NamedTuple):
+class UnreadableEntry(NamedTuple):
     """What a walk could not read or plan: a link of a catalog, an entry of a file (a line), or an item."""
 
     collection: str  # empty for an entry, whose collection is not known
@@ -90,7 +90,7 @@ class SourceLink(NamedTuple):
     id: ItemId | None = None
 
 
-class UnreadItem(msgspec.Struct, frozen=True):
+class UnreadableItem(msgspec.Struct, frozen=True):
     id: ItemId
     href: str
     parent: ItemId
@@ -104,7 +104,7 @@ class Page(msgspec.Struct, frozen=True):
     announced: int | None  # the total number of items that the service announces
     cut_short: str | None = None
     """Why the walk ends here although the source names a next page (a cycle): one plain sentence."""
-    unread: tuple[UnreadEntry, ...] = ()  # unreadable links and entries
+    unreadable: tuple[UnreadableEntry, ...] = ()  # unreadable links and entries
     may_repeat: int = 0  # items that may come again: pages became smaller, and their numbers begin at 0
 
 
@@ -312,10 +312,10 @@ class WalkBatch(msgspec.Struct):
     """What a walk selected from up to 100 items: label items come before the source items they link to."""
 
     items: list[PlannedItem] = []
-    unread_items: list[UnreadItem] = []
+    unreadable_items: list[UnreadableItem] = []
     seen: list[ItemId] = []
     left_out: dict[str, list[ItemId]] = {}
-    unread: list[UnreadEntry] = []
+    unreadable: list[UnreadableEntry] = []
     """Unreadable links and entries, and items of the page that cannot be planned."""
     update: WalkUpdate = WalkUpdate()
     replaces_planned_items: bool = False  # true if an earlier page had older versions of some items

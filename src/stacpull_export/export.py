@@ -22,7 +22,7 @@ from stacpull.errors import (
     require_pyarrow,
 )
 from stacpull.events import Listener, Stage
-from stacpull.filters.item_checks import IdsCheck
+from stacpull.filters.item_filters import IdsFilter
 from stacpull.filters.labels import NOMENCLATURES
 from stacpull.threads import StoppableThread
 from stacpull_export.formats import GROUP, ExportReport, Format
@@ -138,7 +138,7 @@ def _export(
         if not options.splits:
             total = contents.count(chosen, linked=name == "geoparquet")
         else:
-            reason = IdsCheck([*chain.from_iterable(options.splits.values())])
+            reason = IdsFilter([*chain.from_iterable(options.splits.values())])
             has_items = any(True for _ in contents.names(chosen, linked=False))
             if has_items and all(reason({"id": item}, {}) for item in contents.names(chosen, linked=False)):
                 raise UsageError("The mirror has none of the items in the splits: check their ids.")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from stacpull.errors import UsageError
-from stacpull.filters.item_checks import read_boolean
+from stacpull.filters.item_filters import read_boolean
 from stacpull.urls import is_remote
 from stacpull_export.formats import ExportReport, OnProgress
 from stacpull_export.mirrored_items import MirrorContents

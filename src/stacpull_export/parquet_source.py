@@ -23,7 +23,7 @@ from stacpull.boxes import split
 from stacpull.child_process import python_command, python_environment
 from stacpull.clock import parse_interval
 from stacpull.errors import SourceError, require_pyarrow, temporary_errors
-from stacpull.filters.item_filter import narrowing
+from stacpull.filters.selection_filter import narrowing
 from stacpull.json_values import object_or_empty
 from stacpull.models import Json, Page
 from stacpull.net.json_reader import Document, JsonReader, TooManyValuesError, decode

@@ -28,7 +28,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from stacpull.errors import DestinationError, StacpullError, UsageError, destination_error, destination_errors
-from stacpull.filters.item_checks import read_boolean
+from stacpull.filters.item_filters import read_boolean
 from stacpull.planning.names import safe_segment
 from stacpull_export.atomic_file import atomic_file
 from stacpull_export.formats import ExportReport, OnProgress

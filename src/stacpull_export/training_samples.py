@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from stacpull.catalog.item import path_of_href
 from stacpull.errors import StacpullError, UsageError, quantity
-from stacpull.filters.item_checks import IdsCheck
+from stacpull.filters.item_filters import IdsFilter
 from stacpull.filters.labels import FOLDED_TO_BEN19, NOMENCLATURES, class_list, fold_label, item_labels
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.ledger import views
@@ -61,7 +61,7 @@ class Samples:
         """Find the classes: the items are read once for them."""
         self._contents = contents
         self._options = options
-        self._splits = {name: IdsCheck(ids) for name, ids in options.splits.items()}
+        self._splits = {name: IdsFilter(ids) for name, ids in options.splits.items()}
         self.left_out = self.without_label = self.count = 0
         self.classes = self._classes(on_progress)
         self._order = {fold_label(name): (rank, name) for rank, name in enumerate(self.classes)}

@@ -67,21 +67,21 @@ class ActivationLogin(LoginTransport):
             return response
         host = host_of(url)
         until = clock.monotonic() + activation.patience
-        unread = Failure(FailureKind.HTTP, f"{host} sent an invalid description of the asset.", host=host)
+        unreadable = Failure(FailureKind.HTTP, f"{host} sent an invalid description of the asset.", host=host)
         body, is_requested = (await buffered(url, response)).body, False
         while True:
             try:
                 asset = msgspec.json.decode(body, type=_AssetStatus)
             except msgspec.DecodeError as error:
-                raise TransferError(unread) from error
+                raise TransferError(unreadable) from error
             if asset.status == "active":
                 if asset.location is None:
-                    raise TransferError(unread)
+                    raise TransferError(unreadable)
                 return BufferedResponse(url, _FOUND, {"Location": asset.location}, b"")
             if asset.status == "inactive" and not is_requested:
                 link = asset.links.get("activate")
                 if not isinstance(link, str) or not same_site(url, urljoin(url, link)):
-                    raise TransferError(unread)
+                    raise TransferError(unreadable)
                 await self._body(urljoin(url, link))
                 is_requested = True
             if clock.monotonic() + activation.every > until:

@@ -212,9 +212,9 @@ class HeaderPlans:
                 yield job, None
             for key, why in planned.problems:
                 yield failing(planned.id, key), why
-        for missed in selected.unread_items:
+        for missed in selected.unreadable_items:
             yield failing(missed.id, ""), missed.failure
-        for odd in selected.unread:
+        for odd in selected.unreadable:
             yield failing(ItemId(odd.collection or NO_COLLECTION, odd.name), ""), odd.failure
 
     async def _count(self, selected: WalkBatch) -> int:

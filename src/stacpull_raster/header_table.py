@@ -29,7 +29,7 @@ from stacpull.engine.network import RunSetup, open_network, options_and_address
 from stacpull.engine.run_control import timed_stop, unless_stopped
 from stacpull.errors import UsageError, destination_errors
 from stacpull.events import Listener
-from stacpull.filters.item_filter import ItemFilter
+from stacpull.filters.selection_filter import SelectionFilter
 from stacpull.models import Json
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
@@ -75,7 +75,7 @@ async def headers(
         temporary_input(source, stopping) as (text, input_file),
     ):
         options, address = options_and_address(text, options, input_file)
-        ItemFilter.from_selection(selection)
+        SelectionFilter.from_selection(selection)
         default = attrs.asdict(Selection())
         question = {
             "job": "headers",

@@ -14,7 +14,7 @@ from tests.items import feature
 
 from stacpull import status
 from stacpull.errors import StacpullError
-from stacpull.filters.item_checks import rank_of
+from stacpull.filters.item_filters import rank_of
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
 

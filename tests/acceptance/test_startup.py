@@ -39,7 +39,7 @@ NOT_IN_NETWORK_PROCESS = IN_NEITHER | {
 }  # fmt: skip
 NOT_IN_STORE_PROCESS = IN_NEITHER | {
     "aiofiles", "aiohttp", "asyncio", "attrs", "click", "concurrent.futures", "html", "http.client",
-    "logging", "runpy", "ssl", "stacpull.filters.item_filter", "stacpull.net", "stacpull.reports",
+    "logging", "runpy", "ssl", "stacpull.filters.selection_filter", "stacpull.net", "stacpull.reports",
     "stacpull.selection", "stacpull.sources", "subprocess", "tenacity", "tqdm", "uvloop",
 }  # fmt: skip
 

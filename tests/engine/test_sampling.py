@@ -15,7 +15,7 @@ from tests.net.memory import Answer
 from stacpull import MirrorReport, Options, Selection, headers, mirror, plan, sync
 from stacpull.engine import estimate, walk
 from stacpull.engine.lookups import ListedItem
-from stacpull.filters.item_checks import rank_of
+from stacpull.filters.item_filters import rank_of
 from stacpull.models import ItemId
 
 pytestmark = pytest.mark.usefixtures("threaded_store")

@@ -28,7 +28,7 @@ from stacpull.errors import DestinationError, MissingExtraError, StacpullError, 
 from stacpull.events import AssetFailed, Event
 from stacpull.ledger import views
 from stacpull.ledger.database import open_reader
-from stacpull.models import Arrival, Failure, FailureKind, Job, SavedBatch, UnreadEntry, WalkBatch
+from stacpull.models import Arrival, Failure, FailureKind, Job, SavedBatch, UnreadableEntry, WalkBatch
 from stacpull.redact import Secret, Secrets
 from stacpull.store.local_store import LocalStore
 from stacpull.store.lock import MirrorLock, is_held
@@ -76,7 +76,7 @@ async def test_a_failure_is_recorded_and_frees_exactly_one_slot(tmp_path: Path, 
 
 
 async def test_invalid_text_in_a_batch_is_accepted(tmp_path: Path) -> None:
-    batch = WalkBatch(unread=[UnreadEntry("c\udcff", "line \udcff", Failure(FailureKind.ITEM, "\udcff"))])
+    batch = WalkBatch(unreadable=[UnreadableEntry("c\udcff", "\udcff", Failure(FailureKind.ITEM, "\udcff"))])
 
     def recorded() -> list[tuple[str, str, str]]:
         with closing(open_reader(tmp_path)) as db:
@@ -84,7 +84,7 @@ async def test_invalid_text_in_a_batch_is_accepted(tmp_path: Path) -> None:
 
     async with opened(tmp_path) as store_process:
         await store_process.call("save_batch", batch, 1.0, returns=SavedBatch)
-    assert await asyncio.to_thread(recorded) == [("c\\udcff", "line \\udcff", "\\udcff")]
+    assert await asyncio.to_thread(recorded) == [("c\\udcff", "\\udcff", "\\udcff")]
 
 
 async def test_unknown_operations_and_invalid_arguments_are_refused(tmp_path: Path, jobs: list[Job]) -> None:

@@ -24,7 +24,7 @@ from tests.sources.memory import EVERYTHING, FileServer, pages_of
 
 from stacpull.child_process import python_command
 from stacpull.errors import ForgottenCursorError, SourceError, UsageError
-from stacpull.filters.item_filter import ItemFilter
+from stacpull.filters.selection_filter import SelectionFilter
 from stacpull.models import Json, Page
 from stacpull.selection import Selection
 from stacpull_export import parquet_decoder
@@ -251,7 +251,7 @@ SELECTIONS = [
 )
 def test_push_down_never_changes_the_result(writer: str, given: Json) -> None:
     selection = Selection(**given)
-    judge = ItemFilter.from_selection(selection).judge
+    judge = SelectionFilter.from_selection(selection).judge
 
     def kept(items: list[Json]) -> list[str]:
         named = [
@@ -287,7 +287,7 @@ def test_boxes_of_single_precision_are_no_tighter_than_the_geometry(bbox):
     file = io.BytesIO()
     pq.write_table(table.set_column(place, "bbox", table["bbox"].cast(kind)), file)
     selection = Selection(bbox=bbox)
-    assert ItemFilter.from_selection(selection).judge(one) is None
+    assert SelectionFilter.from_selection(selection).judge(one) is None
     assert len(items_of(FileServer(file.getvalue()), selection)) == 1
 
 

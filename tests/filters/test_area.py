@@ -10,7 +10,7 @@ import shapely
 from shapely.geometry import box, mapping
 
 from stacpull.errors import UsageError
-from stacpull.filters.item_filter import ItemFilter
+from stacpull.filters.selection_filter import SelectionFilter
 from stacpull.selection import Selection
 
 NULL_ISLAND = {"type": "Point", "coordinates": [0, 0]}
@@ -32,11 +32,11 @@ DIAGONAL = {"type": "LineString", "coordinates": [[0, 0], [10, 10]]}
 
 
 def by_box(item, bbox):
-    return ItemFilter.from_selection(Selection(bbox=bbox)).judge(item)
+    return SelectionFilter.from_selection(Selection(bbox=bbox)).judge(item)
 
 
 def by_area(item, area):
-    return ItemFilter.from_selection(Selection(intersects=json.dumps(area))).judge(item)
+    return SelectionFilter.from_selection(Selection(intersects=json.dumps(area))).judge(item)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from tests.items import JSON
 
 from stacpull.clock import parse_instant, parse_interval
 from stacpull.errors import UsageError
-from stacpull.filters.item_checks import CloudCoverCheck, ItemCheck, rank_of, read_boolean
-from stacpull.filters.item_filter import ItemFilter
+from stacpull.filters.item_filters import CloudCoverFilter, ItemFilter, rank_of, read_boolean
+from stacpull.filters.selection_filter import SelectionFilter
 from stacpull.selection import Selection
 
 PATCH = "S2A_MSIL2A_20170613T101031_0_45"
@@ -43,17 +43,17 @@ ITEM = {
 
 
 def judge(item: Any = ITEM, **selection: Any) -> str | None:
-    return ItemFilter.from_selection(Selection(**selection)).judge(item)
+    return SelectionFilter.from_selection(Selection(**selection)).judge(item)
 
 
 def test_a_filter_is_compiled_unless_its_option_is_off() -> None:
-    class SwitchCheck(ItemCheck):
+    class SwitchFilter(ItemFilter):
         fields = ("include_pages",)
 
-    assert SwitchCheck.from_selection(Selection()) is None
-    assert SwitchCheck.from_selection(Selection(include_pages=True)) is not None
-    assert CloudCoverCheck.from_selection(Selection()) is None
-    assert CloudCoverCheck.from_selection(Selection(max_cloud_cover=0)) is not None
+    assert SwitchFilter.from_selection(Selection()) is None
+    assert SwitchFilter.from_selection(Selection(include_pages=True)) is not None
+    assert CloudCoverFilter.from_selection(Selection()) is None
+    assert CloudCoverFilter.from_selection(Selection(max_cloud_cover=0)) is not None
 
 
 # --- ids and shards ---------------------------------------------------------------------------------------
@@ -89,7 +89,7 @@ def test_items_match_by_id_or_by_its_ending(item_id, wanted, matches):
     ],
 )
 def test_unmatched_ids_are_reported_after_a_complete_walk(wanted, seen, note):
-    selected = ItemFilter.from_selection(Selection(ids=wanted, cloud_and_shadow=True))
+    selected = SelectionFilter.from_selection(Selection(ids=wanted, cloud_and_shadow=True))
     for name in seen:
         selected.judge({"id": name})
     assert selected.notes({}, complete=True) == ([] if note is None else [note])
@@ -98,7 +98,7 @@ def test_unmatched_ids_are_reported_after_a_complete_walk(wanted, seen, note):
 
 @cache
 def shards(count):
-    return [ItemFilter.from_selection(Selection(shard=(number, count))) for number in range(1, count + 1)]
+    return [SelectionFilter.from_selection(Selection(shard=(n, count))) for n in range(1, count + 1)]
 
 
 @given(item_id=st.text(max_size=20), count=st.integers(1, 9))
@@ -180,13 +180,13 @@ def test_only_a_known_cloud_cover_up_to_the_limit_is_kept(cover, reason):
 
 
 def test_counts_are_in_the_order_of_the_tests():
-    selected = ItemFilter.from_selection(Selection(labels=("a",), seasonal_snow=False, where=("b=1",)))
+    selected = SelectionFilter.from_selection(Selection(labels=("a",), seasonal_snow=False, where=("b=1",)))
     counts = {"label": 366, "without b": 40, "seasonal snow": 32}
     assert [*selected.in_order(counts)] == ["seasonal snow", "without b", "label"]
 
 
 def test_notes_name_what_was_left_out():
-    selected = ItemFilter.from_selection(
+    selected = SelectionFilter.from_selection(
         Selection(nomenclature="ben19", seasonal_snow=False, max_cloud_cover=2, bbox=(0, 0, 1, 1))
     )
     reasons = ("unreadable flag", "no label in nomenclature", "unknown cloud cover", "no location")
@@ -202,7 +202,7 @@ def test_notes_name_what_was_left_out():
         'platform = "s2a" OR gsd > 30': "Absent: s2a. Text takes single quotes: 's2a'.",
         "gsd = '10'": "Of another type: gsd.",
     }.items():
-        selected = ItemFilter.from_selection(Selection(filter=text))
+        selected = SelectionFilter.from_selection(Selection(filter=text))
         assert selected.judge(ITEM) == "unknown to the filter"
         assert selected.notes({"unknown to the filter": 1})[0].endswith(f"or of another type. {names}")
 
@@ -344,4 +344,4 @@ GEOMETRY = st.fixed_dictionaries(
     ),
 )
 def test_no_malformed_item_raises(item, selection):
-    assert isinstance(ItemFilter.from_selection(selection).judge(item), str | None)
+    assert isinstance(SelectionFilter.from_selection(selection).judge(item), str | None)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from stacpull.errors import UsageError
-from stacpull.filters.item_filter import ItemFilter
 from stacpull.filters.labels import BEN19, CLC43, FOLDED_TO_BEN19, check_labels, class_list, item_labels
+from stacpull.filters.selection_filter import SelectionFilter
 from stacpull.selection import Selection
 
 OVERVIEWS = {
@@ -65,7 +65,7 @@ def test_labels_are_read_from_their_properties(properties, label_property, expec
 )
 def test_verdicts_by_labels(labels, selection, reason):
     item = {"id": "a", "properties": {"labels": labels}}
-    assert ItemFilter.from_selection(Selection(**selection)).judge(item) == reason
+    assert SelectionFilter.from_selection(Selection(**selection)).judge(item) == reason
 
 
 def test_names_and_mapping_match_the_reference(shared_data: Path):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.boxes import Box, with_area
-from stacpull.filters.item_filter import ItemFilter, Narrowing, narrowing
+from stacpull.filters.selection_filter import Narrowing, SelectionFilter, narrowing
 from stacpull.selection import Selection
 
 SQUARE = [[[0, 0], [2, 0], [2, 2], [0, 2], [0, 0]]]
@@ -225,5 +225,5 @@ def test_pushing_down_loses_no_item(selection: Selection, item: dict[str, Any]) 
         datetime=expected.datetime,
         filter=orjson.dumps(expected.condition).decode() if expected.condition else None,
     )
-    if ItemFilter.from_selection(selection).judge(item) is None:
-        assert ItemFilter.from_selection(question).judge(item) is None
+    if SelectionFilter.from_selection(selection).judge(item) is None:
+        assert SelectionFilter.from_selection(question).judge(item) is None

@@ -23,7 +23,7 @@ from stacpull.models import (
     Job,
     PlannedItem,
     SavedBatch,
-    UnreadItem,
+    UnreadableItem,
     WalkBatch,
 )
 from stacpull.planning.item_plan import item_directory
@@ -92,8 +92,8 @@ def _placed(one: Asset, where: str) -> Asset:
     return replace(one, directory=where)
 
 
-def unread(name: str, parent: str, *, href: str | None = None) -> UnreadItem:
-    return UnreadItem(id_of(name), href or f"https://api.example/{name}", id_of(parent), BROKEN)
+def unreadable(name: str, parent: str, *, href: str | None = None) -> UnreadableItem:
+    return UnreadableItem(id_of(name), href or f"https://api.example/{name}", id_of(parent), BROKEN)
 
 
 @contextmanager
@@ -108,8 +108,8 @@ def started(db: sqlite3.Connection, spec: RunSpec = SPEC) -> tuple[Run, BatchWri
     return run, BatchWriter(db, stored(db, run.id), lambda _path: True, Secrets())
 
 
-def commit(writer: BatchWriter, *items: PlannedItem, failed: Sequence[UnreadItem] = ()) -> SavedBatch:
-    return writer.save_batch(WalkBatch(items=items, unread_items=failed), NOW)
+def commit(writer: BatchWriter, *items: PlannedItem, failed: Sequence[UnreadableItem] = ()) -> SavedBatch:
+    return writer.save_batch(WalkBatch(items=items, unreadable_items=failed), NOW)
 
 
 def arrival(job: Job, *, size: int = 10, name: str | None = None, identity: int | None = None) -> Arrival:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec.structs import replace
 from tests.examples import examples
-from tests.ledger.plans import BROKEN, GONE, NOW, SPEC, asset, counts, item, unread
+from tests.ledger.plans import BROKEN, GONE, NOW, SPEC, asset, counts, item, unreadable
 
 from stacpull.ledger import jobs, pruning, runs, views
 from stacpull.ledger.batch_writer import BatchWriter, PlannedItem
@@ -63,8 +63,8 @@ def batches(draw: st.DrawFn) -> WalkBatch:
         if draw(st.booleans()):
             rows.append(drawn(name, parent))
         else:
-            failed.append(unread(name, parent))
-    return WalkBatch(items=rows, unread_items=failed)
+            failed.append(unreadable(name, parent))
+    return WalkBatch(items=rows, unreadable_items=failed)
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -128,7 +128,7 @@ class LedgerMachine(RuleBasedStateMachine):
         )
         self.forgettable = set(self.db.execute(never_arrived).fetchall())
         self.writer.save_batch(batch, NOW)
-        sources = [(one.id.item, one.parent) for one in (*batch.items, *batch.unread_items) if one.parent]
+        sources = [(one.id.item, one.parent) for one in (*batch.items, *batch.unreadable_items) if one.parent]
         gained = {label.item for name, label in sources if name not in led_to}
         gained |= {  # another label item led to a source item that is read now
             one.parent.item

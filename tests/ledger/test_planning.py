@@ -19,7 +19,7 @@ from tests.ledger.plans import (
     ledger,
     standing,
     started,
-    unread,
+    unreadable,
 )
 
 from stacpull.ledger import jobs, runs, views
@@ -52,12 +52,12 @@ def test_the_json_of_a_label_is_renewed_when_it_links_to_a_new_source_item(tmp_p
     label, known = item("l", updated="1"), item("known", parent="l", updated="1")
     with ledger(tmp_path) as db:
         others = item("o", updated="1"), item("of other", parent="o", updated="1")
-        commit(started(db)[1], label, known, *others, failed=[unread("unreadable before", "l")])
+        commit(started(db)[1], label, known, *others, failed=[unreadable("unreadable before", "l")])
         item_rowid = db.execute("SELECT id FROM items WHERE name = 'l'").fetchone()[0]
         jobs.reserve(db, [], [item_rowid])
         jobs.record(db, [], [], {item_rowid: None}, NOW)
         if linked.startswith("unreadable"):
-            commit(again(db)[1], label, known, failed=[unread(linked, "l")])
+            commit(again(db)[1], label, known, failed=[unreadable(linked, "l")])
         else:
             commit(again(db)[1], label, known, item(linked, parent="l", updated="1"))
         assert (item_rowid in views.unwritten_items(db, 0, True)) == written
@@ -148,14 +148,14 @@ def test_items_that_are_sources_of_each_other_are_completed(tmp_path: Path) -> N
 def test_a_source_item_known_by_href_is_replaced_by_the_item(tmp_path: Path) -> None:
     href = "https://api.example/some/where.json"
     with ledger(tmp_path) as db:
-        commit(started(db)[1], item("L"), failed=[unread(href, "L", href=href)])
+        commit(started(db)[1], item("L"), failed=[unreadable(href, "L", href=href)])
         run, writer = again(db)
         commit(writer, item("L"), item("S", [asset("a")], parent="L", href=href))
         assert [row[0] for row in db.execute("SELECT name FROM items ORDER BY id")] == ["L", "S"]
         assert standing(db, "L") == (1, 0)
         assert list(views.failures(db)) == []
         assert runs.items_failed(db, run) == 0
-        commit(writer, failed=[unread(href, "L", href=href)])
+        commit(writer, failed=[unreadable(href, "L", href=href)])
         assert standing(db, "L") == (1, 1)
         commit(writer, item("S", parent="L", href=href))
         assert standing(db, "L") == (1, 0)

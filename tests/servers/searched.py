@@ -13,7 +13,7 @@ from tests.items import collection, feature
 
 from stacpull.config.options import Options
 from stacpull.engine.network import open_network, options_and_address
-from stacpull.filters.item_filter import ItemFilter
+from stacpull.filters.selection_filter import SelectionFilter
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
 from stacpull.sources.source import PageSize
@@ -82,7 +82,7 @@ def walked(url: str, selection: Selection, *, push_down: bool = True, page_size:
     async def run() -> Walked:
         found = Walked()
         chosen = attrs.evolve(selection, push_down=push_down)
-        keep = ItemFilter.from_selection(chosen)
+        keep = SelectionFilter.from_selection(chosen)
         options, address = options_and_address(url, Options(retries=1))
         async with open_network(address, options) as network:
             source = await open_source(address.url, network.reader)

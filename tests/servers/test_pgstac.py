@@ -15,7 +15,7 @@ import pytest
 from tests.servers.pgstac import Pgstac
 from tests.servers.searched import COLLECTIONS, collections, items, walked
 
-from stacpull.filters.item_filter import ItemFilter
+from stacpull.filters.selection_filter import SelectionFilter
 from stacpull.selection import Selection
 
 COUNT = int(os.environ.get("PGSTAC_ITEMS", "500"))
@@ -68,7 +68,7 @@ def everything(url: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("selection", SELECTIONS, ids=range(len(SELECTIONS)))
 def test_push_down_gives_the_same_items(url, everything, selection):
-    keep = ItemFilter.from_selection(selection)
+    keep = SelectionFilter.from_selection(selection)
     pushed = walked(url, attrs.evolve(selection, collections=COLLECTIONS))
     assert sorted(pushed.kept) == sorted(i["id"] for i in everything if keep.judge(i) is None)
     assert pushed.warnings == []

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import orjson
 from tests.sources.memory import collection, failed
 
-from stacpull.filters.item_filter import ItemFilter
+from stacpull.filters.selection_filter import SelectionFilter
 from stacpull.models import FailureKind, PageRequest
 from stacpull.selection import Selection
 from stacpull.urls import parameters
@@ -109,7 +109,7 @@ class ModelApi:
         there = [item(n, name) for name in ("a", "b") if name in collections for n in range(self.count)]
         if self.fault == "ignores":
             return there
-        keep = ItemFilter.from_selection(_selection(query))
+        keep = SelectionFilter.from_selection(_selection(query))
         ids = query.get("ids")
         return [one for one in there if keep.judge(one) is None and (not ids or one["id"] in ids)]
 

@@ -46,7 +46,7 @@ def test_items_are_in_order(count: int, size: int) -> None:
 def test_a_feature_that_is_not_an_item_is_reported_by_its_number() -> None:
     (page,) = pages_of(source_of(features(item("a"), None, {"properties": {}}, item(7), item(""))))
     assert ids([page]) == ["a", "7"]
-    assert [one.name for one in page.unread] == [f"feature {n} of {URL}" for n in (2, 3, 5)]
+    assert [one.name for one in page.unreadable] == [f"feature {n} of {URL}" for n in (2, 3, 5)]
 
 
 def test_only_selected_collections_of_later_pages() -> None:

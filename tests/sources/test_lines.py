@@ -54,7 +54,7 @@ def test_invalid_lines_are_reported_by_number() -> None:
     data += orjson.dumps({"type": "FeatureCollection", "features": []}) + b"\n" + lines("last").rstrip()
     (page,) = read(FileServer(data), 100)
     assert ids([page]) == ["a", "b", "7", "last"]
-    assert [one.name.split(" of ")[0] for one in page.unread] == [f"line {n}" for n in (3, 4, 7)]
+    assert [one.name.split(" of ")[0] for one in page.unreadable] == [f"line {n}" for n in (3, 4, 7)]
 
 
 @pytest.mark.parametrize("form", [{"type": "FeatureCollection"}, None], ids=["ItemCollection", "list"])
@@ -63,7 +63,7 @@ def test_a_line_may_contain_a_list_of_items(form: dict[str, Any] | None) -> None
     line = orjson.dumps(items if form is None else {**form, "features": items}) + b"\n"
     (page,) = read(FileServer(line + lines("c")), 100)
     assert ids([page]) == ["a", "b", "c"]
-    assert [one.name for one in page.unread] == [f"item 3 of line 1 of {URL}"]
+    assert [one.name for one in page.unreadable] == [f"item 3 of line 1 of {URL}"]
 
 
 @pytest.mark.parametrize(

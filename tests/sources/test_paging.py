@@ -78,8 +78,8 @@ def test_entries_that_are_not_items_are_reported_by_number() -> None:
     odd["features"] += ["text", None, {"type": "Feature"}]
     found, _ = walked({at(): odd, at("t"): page(["b", None])})
     assert found.names == ["a", "7", "b"]
-    assert [one.name for one in found.pages[1].unread] == [f"feature 2 of {at('t')}"]
-    assert len(found.pages[0].unread) == 7
+    assert [one.name for one in found.pages[1].unreadable] == [f"feature 2 of {at('t')}"]
+    assert len(found.pages[0].unreadable) == 7
 
 
 def test_pages_on_another_host_are_read_and_reported_once() -> None:

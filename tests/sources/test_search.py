@@ -14,7 +14,7 @@ from tests.sources.memory import MemoryReader
 from tests.sources.model_api import API, FEATURES, SEARCHES, ModelApi, item
 
 from stacpull.engine.walk import Position
-from stacpull.filters.item_filter import ItemFilter
+from stacpull.filters.selection_filter import SelectionFilter
 from stacpull.models import PageRequest
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
@@ -37,7 +37,7 @@ class Walked:
 
     async def _walk(self, api: ModelApi, selection: Selection, url: str, size: int) -> None:
         source = await open_source(url, MemoryReader(api.answer))
-        keep = ItemFilter.from_selection(selection)
+        keep = SelectionFilter.from_selection(selection)
         self.starts = await source.starts(selection)
         for start in self.starts:
             async for page in source.pages(
@@ -48,7 +48,7 @@ class Walked:
 
 
 def kept(selection: Selection, count: int = 25) -> list[str]:
-    keep = ItemFilter.from_selection(selection)
+    keep = SelectionFilter.from_selection(selection)
     there = [item(n, name) for name in selection.collections or ("a", "b") for n in range(count)]
     return [one["id"] for one in there if keep.judge(one) is None]
 
@@ -183,7 +183,7 @@ def _pages_from(api: ModelApi, cursor: PageRequest | None, selection: Selection)
         (start,) = await source.starts(selection)
         assert cursor is not None
         pages = source.pages(start._replace(cursor=cursor), page_size=PageSize(10), on_notice=lambda _: None)
-        keep = ItemFilter.from_selection(selection)
+        keep = SelectionFilter.from_selection(selection)
         return [i["id"] async for page in pages for i in page.items if keep.judge(i) is None]
 
     return asyncio.run(walk())

@@ -140,7 +140,7 @@ A, B = "https://static.test/root/a.json", "https://static.test/root/b.json"
 def test_circles_end_and_each_catalog_is_walked_once(pages: dict[str, Any], expected: list[str]) -> None:
     found = walked(UnevenReader(pages | {"https://static.test/root/i.json": item_document("i")}))
     assert ids(found) == expected
-    assert not [one for page in found for one in page.unread]
+    assert not [one for page in found for one in page.unreadable]
 
 
 class Endless(MemoryReader):
@@ -153,7 +153,7 @@ class Endless(MemoryReader):
 def test_an_endless_tree_is_cut_and_reported() -> None:
     reader = Endless()
     (page,) = walked(reader)
-    assert "more than 32 catalogs deep" in page.unread[0].failure.message
+    assert "more than 32 catalogs deep" in page.unreadable[0].failure.message
     assert len(reader.requests) <= DEEPEST + 2
 
 
@@ -170,7 +170,7 @@ def test_an_unreadable_document_is_reported_and_the_walk_continues(answer: objec
     bad = in_order([1, 2, 3])[1]
     page, *_ = walked(MemoryReader(pages | {bad: answer}))
     assert ids([page]) == [url for url in in_order([1, 2, 3]) if url != bad]
-    assert [(one.name, one.failure.kind) for one in page.unread] == [(bad, kind)]
+    assert [(one.name, one.failure.kind) for one in page.unreadable] == [(bad, kind)]
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_items_get_the_nearest_collection_and_their_url() -> None:
         link("self", "https://static.test/root/a/b/i.json"),
         link("next", "j.json"),
     ]
-    assert page.unread == ()  # the item's neighbour is not a page of an API
+    assert page.unreadable == ()  # the item's neighbour is not a page of an API
 
 
 def test_a_feature_collection_behind_a_link_is_its_items() -> None:
@@ -229,15 +229,15 @@ def test_a_feature_collection_behind_a_link_is_its_items() -> None:
     for behind in (features, features["features"]):
         page, *_ = walked(MemoryReader(pages | {"https://static.test/root/all.json": behind}))
         assert ids([page]) == ["a", "b"]
-        assert len(page.unread) == 1
+        assert len(page.unreadable) == 1
 
 
 def test_links_to_files_and_unknown_schemes_are_refused() -> None:
     hrefs = ["file:///etc/passwd", "ftp://x.test/i.json", "javascript:alert(1)"]
     pages = {ROOT: catalog(*(link("item", href) for href in hrefs))}
     page, *_ = walked(reader := MemoryReader(pages))
-    assert [one.name for one in page.unread] == hrefs
-    assert all(one.failure.kind is FailureKind.SCHEME for one in page.unread)
+    assert [one.name for one in page.unreadable] == hrefs
+    assert all(one.failure.kind is FailureKind.SCHEME for one in page.unreadable)
     assert set(reader.urls) == {ROOT}
 
 
@@ -259,8 +259,8 @@ def test_a_link_to_an_api_is_reported(answer: object) -> None:
     pages["https://static.test/root/i.json"] = item_document("i")
     (page,) = walked(MemoryReader(pages | {"https://static.test/root/api": answer}))
     assert ids([page]) == ["i"]
-    (unread,) = page.unread
-    assert "use it as SOURCE" in unread.failure.message
+    (unreadable,) = page.unreadable
+    assert "use it as SOURCE" in unreadable.failure.message
 
 
 # --- collections -----------------------------------------------------------------------------------------

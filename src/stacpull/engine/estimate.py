@@ -209,8 +209,8 @@ class _Estimate:
             self._left_out[reason] += left_out
             new_items += left_out
         self.counters["items_seen"] += new_items
-        self._refused = self._refused or next((one.failure.message for one in batch.unread_items), "")
-        self.counters["items_failed"] += len(batch.unread_items) + len(batch.unread)
+        self._refused = self._refused or next((one.failure.message for one in batch.unreadable_items), "")
+        self.counters["items_failed"] += len(batch.unreadable_items) + len(batch.unreadable)
         items = [item for item in batch.items if self._is_new(item)]
         actions: Mapping[ItemId, Mapping[str, Action]] = {}
         if self._ledger is not None:

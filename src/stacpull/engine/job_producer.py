@@ -63,13 +63,13 @@ class JobProducer:
             item._replace(document={}, public_json=public_document(item.document, secrets))
             for item in batch.items
         ]
-        batch.unread = [
-            unread._replace(
-                name="" if unread.href else secrets.public_url(unread.name),
-                failure=unread.failure.masked(secrets),
-                href=secrets.public_url(unread.href),
+        batch.unreadable = [
+            unreadable._replace(
+                name="" if unreadable.href else secrets.public_url(unreadable.name),
+                failure=unreadable.failure.masked(secrets),
+                href=secrets.public_url(unreadable.href),
             )
-            for unread in batch.unread
+            for unreadable in batch.unreadable
         ]
         if batch.update.cut_short is not None:
             batch.update = batch.update._replace(cut_short=secrets.masked(batch.update.cut_short))
@@ -83,7 +83,7 @@ class JobProducer:
 
     async def _read_again(self, walk: Walk) -> None:
         if self._run.spec.kind == "retry":
-            links = await self._call("unread_source_items", returns=list[SourceLink])
+            links = await self._call("unreadable_source_items", returns=list[SourceLink])
             for start in range(0, len(links), ITEMS_AT_ONCE):
                 batch = WalkBatch()
                 await walk.add_source_items(links[start : start + ITEMS_AT_ONCE], batch)

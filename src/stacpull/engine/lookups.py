@@ -17,9 +17,9 @@ from stacpull.engine.fetchers import clipping
 from stacpull.engine.network import Network, RunSetup
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
 from stacpull.filters.asset_filter import AssetFilter
-from stacpull.filters.item_checks import Reference
-from stacpull.filters.item_filter import ItemFilter
+from stacpull.filters.item_filters import Reference
 from stacpull.filters.labels import check_labels, class_list
+from stacpull.filters.selection_filter import SelectionFilter
 from stacpull.hosts import scheme_of
 from stacpull.json_values import object_or_empty
 from stacpull.models import Failure, ItemId, Json, Page
@@ -43,7 +43,7 @@ class ListedItem(NamedTuple):
 
 def check_syntax(selection: Selection, options: Options) -> None:
     """Raise `UsageError` if the layout, a filter or the area of `--clip` is not valid."""
-    ItemFilter.from_selection(selection)
+    SelectionFilter.from_selection(selection)
     clipping(selection.clip)
     Layout.parse(options.layout)
 

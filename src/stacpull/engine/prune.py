@@ -38,7 +38,7 @@ class Pruning:
 
     async def run(self, summary: WalkSummary, *, remove: bool) -> None:
         """Report and remove items. A stop raises `InterruptedRunError`, and removed items stay removed."""
-        obstacle = self._obstacle(summary, await self._call("count_unread", returns=int))
+        obstacle = self._obstacle(summary, await self._call("count_unreadable", returns=int))
         if obstacle is not None:
             self._warn(f"Nothing was pruned: {obstacle}.")
             return
@@ -74,7 +74,7 @@ class Pruning:
         for reason, number in (+kept_by_reason).items():  # numbers above 0
             self._warn(f"Kept in DEST: {quantity(number, 'item')} that the source did not list {reason}.")
 
-    def _obstacle(self, summary: WalkSummary, unread: int) -> str | None:
+    def _obstacle(self, summary: WalkSummary, count: int) -> str | None:
         counters = self._store_process.counters
         if self._run.spec.kind != "mirror":
             return "only `mirror` looks for items that are gone"
@@ -86,8 +86,8 @@ class Pruning:
             return "SOURCE was not read to its end"
         if summary.items_unseen:
             return "the source announced more items than its pages had"
-        items = quantity(unread, "link or item", "links or items")
-        return f"{items} of this run could not be read, and may lead to the missing items" if unread else None
+        items = quantity(count, "link or item", "links or items")
+        return f"{items} of this run could not be read, and may lead to the missing items" if count else None
 
     async def _read(self, hrefs: Sequence[str]) -> dict[str, Json | Failure]:
         answers = await unless_stopped(lambda: self._reader.read_many(hrefs), self._stop)

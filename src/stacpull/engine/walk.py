@@ -22,8 +22,8 @@ from stacpull.engine.network import RunSetup
 from stacpull.errors import DestinationError, ForgottenCursorError, SourceError, StacpullError, quantity
 from stacpull.events import Notice
 from stacpull.filters.asset_filter import AssetFilter
-from stacpull.filters.item_checks import rank_of
-from stacpull.filters.item_filter import ItemFilter
+from stacpull.filters.item_filters import rank_of
+from stacpull.filters.selection_filter import SelectionFilter
 from stacpull.models import (
     OF_COLLECTION,
     Failure,
@@ -33,8 +33,8 @@ from stacpull.models import (
     PageRequest,
     PlannedItem,
     SourceLink,
-    UnreadEntry,
-    UnreadItem,
+    UnreadableEntry,
+    UnreadableItem,
     WalkBatch,
     WalkUpdate,
 )
@@ -123,8 +123,8 @@ class WalkSummary(msgspec.Struct):
     cut_short: str | None = None
     left_out: Counter[str] = msgspec.field(default_factory=Counter)  # items of this process, by reason
     excluded: set[str] = set()  # keys of assets that the filters left out; only of the first items
-    unread: int = 0  # links and entries of files that cannot be read
-    first_unread: UnreadEntry | None = None
+    unreadable: int = 0  # links and entries of files that cannot be read
+    first_unreadable: UnreadableEntry | None = None
 
     def nothing_to_fetch(self, selection: Selection, counts: Mapping[str, Any]) -> str | None:
         """Return why a run or a plan has no assets; None if it has some. `counts` are from its report."""
@@ -188,7 +188,7 @@ class Walk:
         self._page_size = PageSize.requested(setup.options.page_size)
         layout = Layout.parse(setup.options.layout)
         self._planner = AssetPlanner(layout, selection, keeps or AssetFilter(selection).keeps)
-        self.filter, self._thread = ItemFilter.from_selection(selection), StoppableThread(None)
+        self.filter, self._thread = SelectionFilter.from_selection(selection), StoppableThread(None)
         self._unlinked = {*map(str.lower, selection.follow)}  # relations that no matched item has yet
         self._followed = followed(selection)
         self._sample = None if selection.sample is None else Sample(selection.sample, selection.seed)
@@ -232,8 +232,8 @@ class Walk:
                 await self._consumer.restart()
                 self.summary.left_out.clear()
                 self.summary.cut_short = None
-                self.summary.unread = 0
-                self.summary.first_unread = None
+                self.summary.unreadable = 0
+                self.summary.first_unreadable = None
         await self._end(announced, from_start)
 
     async def _end(self, announced: int | None, from_start: bool) -> None:
@@ -250,11 +250,11 @@ class Walk:
                 part = drawn[start : start + ITEMS_AT_ONCE]
                 items = [ListedItem(item_id, json.loads(text), url) for _, item_id, _, url, text in part]
                 await self._consumer.add_batch(await self._select_and_plan(items))
-        if (unread := summary.first_unread) is not None:
-            entries = quantity(summary.unread, "entry", "entries")
-            first = "; the first" if summary.unread > 1 else ""
-            name = "" if unread.name in unread.failure.message else f"{unread.name}: "
-            self._network.warn(f"{entries} of SOURCE cannot be read{first}: {name}{unread.failure.message}")
+        if (first := summary.first_unreadable) is not None:
+            entries = quantity(summary.unreadable, "entry", "entries")
+            which = "; the first" if summary.unreadable > 1 else ""
+            name = "" if first.name in first.failure.message else f"{first.name}: "
+            self._network.warn(f"{entries} of SOURCE cannot be read{which}: {name}{first.failure.message}")
         end = WalkUpdate(None, True, announced, summary.cut_short, unseen)
         await self._consumer.add_batch(WalkBatch(update=end))
         for text in self.filter.notes(summary.left_out, complete=from_start and is_whole):
@@ -344,10 +344,11 @@ class Walk:
             items = [ListedItem(id_of(item, collection), item, page.request.url) for item in documents]
             batch = await self._select_and_plan(items)
             if start + ITEMS_AT_ONCE >= len(page.items):
-                batch.unread += page.unread
+                batch.unreadable += page.unreadable
                 batch.update = update
-                self.summary.unread += len(page.unread)
-                self.summary.first_unread = self.summary.first_unread or next(iter(page.unread), None)
+                self.summary.unreadable += len(page.unreadable)
+                if self.summary.first_unreadable is None:
+                    self.summary.first_unreadable = next(iter(page.unreadable), None)
             new_items += await self._consumer.add_batch(batch)
             if not self._matches_left():
                 break
@@ -430,7 +431,7 @@ class Walk:
                 item_id = ItemId(item_id.collection, self._network.secrets.public_url(link.href))
             message = f"The source item {item_id.item} could not be read: {document.message}"
             failure = replace(document, message=message)
-            batch.unread_items.append(UnreadItem(item_id, link.href, link.parent, failure))
+            batch.unreadable_items.append(UnreadableItem(item_id, link.href, link.parent, failure))
         looked_up = await self._lookups.look_up([item for item, _ in read_items])
         batch.items += [self._plan(item, looked_up, parent) for item, parent in read_items]
 
@@ -444,7 +445,7 @@ class Walk:
             document = await self._lookups.collection(item_id.collection)
             if isinstance(document, StacpullError):
                 failure = Failure(FailureKind.ITEM, f"Its assets cannot be read: {document}")
-                batch.unread.append(UnreadEntry(item_id.collection, item_id.item, failure))
+                batch.unreadable.append(UnreadableEntry(item_id.collection, item_id.item, failure))
                 text = f"The collection {item_id.collection} is mirrored without its own assets"
                 self._network.warn(f"{text}: {failure.message}")
                 continue

@@ -22,7 +22,7 @@ from unicodedata import combining, normalize
 
 from stacpull.clock import TimeSpan, parse_instant, time_span
 from stacpull.errors import UsageError, similar
-from stacpull.filters.item_checks import ItemCheck, LeftOut, Reference
+from stacpull.filters.item_filters import ItemFilter, LeftOut, Reference
 from stacpull.models import Json
 
 Truth = bool | None
@@ -405,7 +405,7 @@ def combined(name: str, conditions: list[Json]) -> Json | None:
     return conditions[0] if conditions else None
 
 
-class ExpressionCheck(ItemCheck):
+class ExpressionFilter(ItemFilter):
     fields = ("filter",)
     reasons = (_UNKNOWN, "filter")
     explained = "--filter cannot be evaluated, because a property is absent or of another type."

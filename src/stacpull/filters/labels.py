@@ -15,7 +15,7 @@ import orjson
 
 from stacpull.caches import cached_if_short
 from stacpull.errors import UsageError, similar
-from stacpull.filters.item_checks import ItemCheck
+from stacpull.filters.item_filters import ItemFilter
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Json
 from stacpull.selection import Selection
@@ -60,7 +60,7 @@ def _counted_labels(properties: dict[str, Any]) -> list[Any]:
     return labels
 
 
-class LabelCheck(ItemCheck):
+class LabelFilter(ItemFilter):
     fields = ("labels", "label_mode", "exclude_labels", "label_property", "nomenclature")
     reasons = (NO_LABEL_IN_NOMENCLATURE, "label", "excluded label")
     explained = "they have no label in ben19."

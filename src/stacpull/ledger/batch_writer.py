@@ -38,7 +38,7 @@ from stacpull.models import (
     Job,
     PlannedItem,
     SavedBatch,
-    UnreadItem,
+    UnreadableItem,
     WalkBatch,
     path_in_dest,
 )
@@ -52,7 +52,7 @@ IsThere = Callable[[str], bool]
 
 
 class _ItemRow(NamedTuple):
-    """The columns of `items` that a batch sets, and, at the end, `is_unread`."""
+    """The columns of `items` that a batch sets, and, at the end, `is_unreadable`."""
 
     id: int
     hash: int
@@ -65,7 +65,7 @@ class _ItemRow(NamedTuple):
     version: str | None = None  # `updated`, or if it states none, a digest of its document
     listed_by: int | None = None
     json_state: int = JsonState.ABSENT
-    is_unread: int = 0  # 1: it is a source item that could not be read
+    is_unreadable: int = 0  # 1: it is a source item that could not be read
 
     def directory_of(self, item: ItemId) -> str:
         """Return the directory of its JSON; `item` is its ID."""
@@ -136,9 +136,7 @@ class BatchWriter:
         """Return which `ids` this run has planned, as `engine/walk.py: WalkConsumer` documents it."""
         known = _known_items(self.db, ids)  # perhaps with other items of the same hash
         rows = [(item, known[item]) for item in ids if item in known and known[item].run == self.run_id]
-        return {
-            item: row.version for item, row in rows if linked or (row.parent is None and not row.is_unread)
-        }
+        return {item: row.version for item, row in rows if linked or not (row.parent or row.is_unreadable)}
 
     def save_batch(self, batch: WalkBatch, now: float) -> SavedBatch:
         """Save a batch in one transaction, at `now` (seconds since 1970).
@@ -156,20 +154,20 @@ class BatchWriter:
                 if reason:
                     result.count(runs.LEFT_OUT + reason, newly_seen)
             _BatchRows(self, batch, result, now).save()
-            for unread in batch.unread:
-                row = FailureKey("entry", 0, unread.name, run_id, self.source, unread.collection)
-                if unread.href:
-                    row = row._replace(what="link", key=unread.href)
-                jobs.put_failure(db, row, unread.failure, 1, now)
+            for unreadable in batch.unreadable:
+                row = FailureKey("entry", 0, unreadable.name, run_id, self.source, unreadable.collection)
+                if unreadable.href:
+                    row = row._replace(what="link", key=unreadable.href)
+                jobs.put_failure(db, row, unreadable.failure, 1, now)
             done_now = runs.asset_totals(db, run_id)["assets_done"]
             result.count("assets_skipped", max(0, done_now - done_before))
             runs.add_counts(db, run_id, result.counted)
             runs.save_walk(db, run_id, batch.update)
             if self.is_walk and batch.update.walk_ended:
-                self._delete_unread()
+                self._delete_unreadable()
         return result
 
-    def _delete_unread(self) -> None:
+    def _delete_unreadable(self) -> None:
         """Delete failures to read that only earlier walks of this source and selection had."""
         delete = (
             "DELETE FROM failures WHERE what IN ('item', 'link', 'entry') AND run IN (SELECT o.id FROM "
@@ -185,7 +183,7 @@ class _BatchRows:
     def __init__(self, writer: BatchWriter, batch: WalkBatch, result: SavedBatch, now: float) -> None:
         db, self._db, self._now = writer.db, writer.db, now
         self._writer, self._run_id, self._batch, self._result = writer, writer.run_id, batch, result
-        items: list[PlannedItem | UnreadItem] = [*batch.items, *batch.unread_items]
+        items: list[PlannedItem | UnreadableItem] = [*batch.items, *batch.unreadable_items]
         ids = {item.id for item in items}
         self._known = _known_items(db, ids | {item.parent for item in items if item.parent is not None})
         query, hashes = f"SELECT hash FROM paths WHERE hash {IN_LIST}", json_array(map(item_hash, ids))
@@ -208,7 +206,7 @@ class _BatchRows:
 
     def save(self) -> None:
         edits = [edit for item in self._batch.items if (edit := self._plan_item(item)) is not None]
-        self._plan_unread_items()
+        self._plan_unreadable_items()
         known_assets = _known_assets(self._db, {edit.row.id: edit.directory for edit in edits if edit.before})
         for edit in edits:
             known = known_assets[edit.row.id]
@@ -221,7 +219,7 @@ class _BatchRows:
     def _plan_item(self, item: PlannedItem) -> _Edit | None:
         """Return an item with its row; None if this run has planned it, unless this is a newer version."""
         before, count = self._known.get(item.id), self._result.count
-        was_planned = before is not None and before.run == self._run_id and not before.is_unread
+        was_planned = before is not None and before.run == self._run_id and not before.is_unreadable
         if before is not None and was_planned:
             if item.parent is None and before.parent is not None:
                 count("items_matched", 1)  # it was only known by a link
@@ -235,9 +233,9 @@ class _BatchRows:
             count("items_matched", item.parent is None and not item.of_collection)
             count("assets_excluded", len(item.excluded))
             count("assets_pages", len(item.web_pages))
-        is_new = before is None or (bool(before.is_unread) and before.version is None)
+        is_new = before is None or (bool(before.is_unreadable) and before.version is None)
         count("items_new", is_new and not item.of_collection)
-        row = self._row_of(item.id, item.parent, item.href)._replace(version=_version(item), is_unread=0)
+        row = self._row_of(item.id, item.parent, item.href)._replace(version=_version(item), is_unreadable=0)
         if before is not None and before.parent not in (None, row.parent):
             self._relinked.add(row.parent)
         # without a time, nothing is newer: so a batch plans each item only once
@@ -271,15 +269,15 @@ class _BatchRows:
             rowid, hashed, collection, item.item, parent_id, self._run_id, other_directory, stored_href
         )
 
-    def _plan_unread_items(self) -> None:
-        for unread in self._batch.unread_items:
-            before = self._known.get(unread.id)
+    def _plan_unreadable_items(self) -> None:
+        for unreadable in self._batch.unreadable_items:
+            before = self._known.get(unreadable.id)
             if before is None or before.run != self._run_id:
-                href = unread.href if before is None else before.href
-                row = self._row_of(unread.id, unread.parent, href)._replace(is_unread=1)
-                self._known[unread.id] = row
+                href = unreadable.href if before is None else before.href
+                row = self._row_of(unreadable.id, unreadable.parent, href)._replace(is_unreadable=1)
+                self._known[unreadable.id] = row
                 self._items.append((*row[:-1], 1))
-                self._failures.append((FailureKey("item", row.id), unread.failure, unread.id))
+                self._failures.append((FailureKey("item", row.id), unreadable.failure, unreadable.id))
 
     def _plan_item_row(self, edit: _Edit, known: Mapping[str, KnownAsset]) -> None:
         """Plan the row of an item, and its JSON, which is written again if it may be outdated.

@@ -148,11 +148,11 @@ def requeue_failures(db: Connection, run_id: int, kind: RunKind) -> int:
             accept_any = f"UPDATE jobs SET requires_digest = 0 WHERE requires_digest AND asset {IN_LIST}"
             db.execute(accept_any, (rowids,))
             query = f"SELECT item FROM failures WHERE what = 'item' AND run {IN_LIST}"
-            unread = {item for (item,) in db.execute(query, (json_array(of_source),))}
+            unreadable = {item for (item,) in db.execute(query, (json_array(of_source),))}
             query = "SELECT DISTINCT a.item FROM jobs j CROSS JOIN assets a ON a.id = j.asset WHERE a.run = ?"
             items = {item for (item,) in db.execute(query, (run_id,))}
-            # an unread source item stays with its run: it is planned once it has been read
-            _take_over_items(db, run_id, (items - unread) | _label_items(db, items | unread))
+            # an unreadable source item stays with its run: it is planned once it has been read
+            _take_over_items(db, run_id, (items - unreadable) | _label_items(db, items | unreadable))
         update_item_states(db, {item for _, item in failed})
     return len(failed)
 

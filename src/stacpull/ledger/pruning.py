@@ -74,7 +74,7 @@ def seen_examples(
     return list(islice(examples, limit))
 
 
-def count_unread(db: Connection, run_id: int) -> int:
+def count_unreadable(db: Connection, run_id: int) -> int:
     """Return the number of links and items that the walk of `run` could not read or use."""
     # a known source item whose URL returns 404 or 410 does not count: that concerns this item only
     of_one_item = (

@@ -77,7 +77,7 @@ CREATE TABLE items(                        -- and one row with the name '' for t
     id INTEGER PRIMARY KEY,
     hash INTEGER NOT NULL,                 -- of collection and name (`item_hash`)
     collection INTEGER NOT NULL,
-    name TEXT NOT NULL,                    -- its STAC id; its URL, if it is unread and the link has no id
+    name TEXT NOT NULL,                    -- its STAC id; its URL, if it is unreadable and the link has no id
     parent INTEGER,                        -- the label item whose link led to it; NULL: it was on a page
     run INTEGER NOT NULL,                  -- the last run that planned it
     listed_by INTEGER,                     -- the last run of kind `mirror` that listed it; NULL: none has;

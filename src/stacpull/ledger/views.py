@@ -263,7 +263,7 @@ def records_in(db: Connection, collection: int) -> Iterator[ItemRecord]:
         yield from item_records(db, [item_rowid for (item_rowid,) in items])
 
 
-def unread_source_items(db: Connection, run_id: int) -> list[SourceLink]:
+def unreadable_source_items(db: Connection, run_id: int) -> list[SourceLink]:
     rows = db.execute(
         "SELECT i.href, p.collection_name, p.name, i.collection_name, i.name FROM failures f "
         "JOIN named_items i ON i.id = f.item JOIN named_items p ON p.id = i.parent "

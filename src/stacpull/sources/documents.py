@@ -16,7 +16,7 @@ from stacpull.entry_points import require, target_of
 from stacpull.errors import CredentialsError, SourceError, UsageError, similar
 from stacpull.hosts import host_of
 from stacpull.json_values import list_or_empty, parsed_object
-from stacpull.models import Failure, FailureKind, Json, PageRequest, UnreadEntry
+from stacpull.models import Failure, FailureKind, Json, PageRequest, UnreadableEntry
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import links_of
@@ -73,16 +73,17 @@ def valid_item(feature: object) -> Json | None:
     return {**feature, "id": str(item_id)} if is_number else None
 
 
-def valid_items(features: Iterable[tuple[str, object]]) -> tuple[list[Json], tuple[UnreadEntry, ...]]:
-    """Return the items among `features` (name for messages, value), and the others as unread."""
-    items, unread = list[Json](), list[UnreadEntry]()
+def valid_items(features: Iterable[tuple[str, object]]) -> tuple[list[Json], tuple[UnreadableEntry, ...]]:
+    """Return the items among `features` (name for messages, value), and the others as unreadable."""
+    items, unreadable = list[Json](), list[UnreadableEntry]()
     for name, feature in features:
         item = valid_item(feature)
         if item is not None:
             items.append(item)
         else:
-            unread.append(UnreadEntry("", name, feature if isinstance(feature, Failure) else _NO_ITEM))
-    return items, tuple(unread)
+            reason = feature if isinstance(feature, Failure) else _NO_ITEM
+            unreadable.append(UnreadableEntry("", name, reason))
+    return items, tuple(unreadable)
 
 
 # --- links -----------------------------------------------------------------------------------------------

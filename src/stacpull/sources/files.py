@@ -23,9 +23,9 @@ from stacpull.caches import MAX_KEY_LENGTH, BoundedCache
 from stacpull.clock import parse_instant
 from stacpull.errors import ForgottenCursorError, SourceError, UsageError
 from stacpull.events import Notice
-from stacpull.filters.item_checks import Reference
+from stacpull.filters.item_filters import Reference
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in
-from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, UnreadEntry
+from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, UnreadableEntry
 from stacpull.net.bodies import chained, decoded
 from stacpull.net.fields import Version, content_range, stated_version
 from stacpull.net.json_reader import (
@@ -61,8 +61,8 @@ class ItemsFile(Source):
         self.url = url
         self._reader = reader
         self._links = BoundedCache[str, str](documents.MAX_COLLECTIONS)
-        self._has_items, self._unread = False, 0
-        self._first_unread: UnreadEntry | None = None
+        self._has_items = False
+        self._first_unreadable: UnreadableEntry | None = None
 
     async def collections(self) -> list[Json]:
         raise SourceError(f"{self.url} contains items, but no collections: use the catalog they are from.")
@@ -99,16 +99,14 @@ class ItemsFile(Source):
         return selected
 
     def _page_of(self, start: WalkStart, features: Iterable[tuple[str, object]], *, is_last: bool) -> Page:
-        items, unread = documents.valid_items(features)
+        items, unreadable = documents.valid_items(features)
         self._has_items = self._has_items or bool(items)
-        self._unread += len(unread)
-        self._first_unread = first = self._first_unread or next(iter(unread), None)
+        self._first_unreadable = first = self._first_unreadable or next(iter(unreadable), None)
         if is_last and first is not None and not self._has_items:
-            lead = f"its {self._unread:,} entries cannot be read, the first is " if self._unread > 1 else ""
-            raise SourceError(f"SOURCE has no valid item: {lead}{first.name}: {first.failure.message}")
-        request = start.request
-        selected, following = self._selected(start, items, request.url), None if is_last else request
-        return Page(request, selected, following, None, unread=unread)
+            raise SourceError(f"SOURCE has no valid item: {first.name}: {first.failure.message}")
+        selected = self._selected(start, items, start.request.url)
+        following = None if is_last else start.request
+        return Page(start.request, selected, following, None, unreadable=unreadable)
 
 
 def _with_absolute_hrefs(item: Json, base: str) -> Json:

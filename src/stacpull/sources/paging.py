@@ -265,7 +265,7 @@ class PageReader:
         if not isinstance(features, list):
             raise SourceError(f"{shown.url} is not a page of items: it has no list of features.")
         names = (f"feature {number} of {shown.url}" for number in itertools.count(1))
-        items, unread = valid_items(zip(names, features, strict=False))
+        items, unreadable = valid_items(zip(names, features, strict=False))
         if not self._size.fixed and document.bytes > PAGE_BYTES and features:
             fitting = max(LEAST_ITEMS, PAGE_BYTES * len(features) // document.bytes)
             if fitting < self._size.items:
@@ -281,7 +281,7 @@ class PageReader:
         if cut_short is not None:
             self._on_notice(Notice("warning", cut_short))
         may_repeat, self._may_repeat = self._may_repeat, 0
-        return Page(shown, items if is_new else [], following, total, cut_short, unread, may_repeat)
+        return Page(shown, items if is_new else [], following, total, cut_short, unreadable, may_repeat)
 
     def _following(
         self, sent: PageRequest, document: Document, item_count: int, total: int | None

@@ -17,7 +17,7 @@ from stacpull.boxes import bounds_of, with_area
 from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.filters.cql2 import filter_text, properties_in
-from stacpull.filters.item_filter import Narrowing
+from stacpull.filters.selection_filter import Narrowing
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in
 from stacpull.models import Json, Page, PageRequest
 from stacpull.net.json_reader import JsonReader

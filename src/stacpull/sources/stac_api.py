@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from stacpull.caches import MAX_KEY_LENGTH, BoundedCache
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.events import Notice
-from stacpull.filters.item_filter import Narrowing, narrowing
+from stacpull.filters.selection_filter import Narrowing, narrowing
 from stacpull.json_values import list_or_empty, objects_in
 from stacpull.models import FailureKind, Json, PageRequest
 from stacpull.net.json_reader import Document, JsonReader

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from stacpull.caches import MAX_KEY_LENGTH
 from stacpull.errors import SourceError, UsageError
 from stacpull.json_values import list_or_empty
-from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, UnreadEntry
+from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, UnreadableEntry
 from stacpull.net.json_reader import SMALL, Document, JsonReader
 from stacpull.net.transport import TransferError
 from stacpull.planning.item_plan import NO_COLLECTION
@@ -131,8 +131,8 @@ def _items_in(document: Document, collection: str) -> tuple[list[Json], list[Fai
     body, name = document.members, public_url(document.url)
     is_item = documents.kind_of(body) == "Feature"
     features = [documents.with_self(body, document.url)] if is_item else list_or_empty(body.get("features"))
-    items, unread = documents.valid_items((name, feature) for feature in features)
-    failures = [entry.failure for entry in unread]
+    items, unreadable = documents.valid_items((name, feature) for feature in features)
+    failures = [entry.failure for entry in unreadable]
     if not is_item and documents.has_next(body):  # an item may link to its neighbour
         text = f"{name} is a page of an API. Its next page is not followed."
         failures.append(Failure(FailureKind.ITEM, text))
@@ -187,7 +187,7 @@ class TreeSource(Source):
         self._add(top)
         walk = _walk(self._reader, top, self._id)
         del root, top
-        items, unread = list[Json](), list[UnreadEntry]()
+        items, unreadable = list[Json](), list[UnreadableEntry]()
         weight = unanswered = 0
         async with aclosing(walk) as outcomes:
             async for link, outcome in outcomes:
@@ -200,15 +200,15 @@ class TreeSource(Source):
                     weight += outcome.weight
                 href = link.url if isinstance(link.url, str) else ""
                 name = public_url(href or link.href)[:_SHOWN]
-                unread += [UnreadEntry(link.collection, name, failure, href) for failure in failures]
+                unreadable += [UnreadableEntry(link.collection, name, failure, href) for failure in failures]
                 unanswered = unanswered + 1 if failures and _is_temporary(failures[0]) else 0
                 if unanswered >= _UNANSWERED:
                     text = f"{unanswered} documents in a row could not be read, the last one {name}:"
                     raise SourceError(f"{text} {failures[0].message}") from TransferError(failures[0])
-                if len(items) + len(unread) >= page_size.for_file or weight >= _HELD:
-                    yield Page(request, items, request, None, unread=tuple(unread))
-                    items, unread, weight = [], [], 0
-        yield Page(request, items, None, None, unread=tuple(unread))
+                if len(items) + len(unreadable) >= page_size.for_file or weight >= _HELD:
+                    yield Page(request, items, request, None, unreadable=tuple(unreadable))
+                    items, unreadable, weight = [], [], 0
+        yield Page(request, items, None, None, unreadable=tuple(unreadable))
 
     async def item(self, href: str) -> Json:
         return documents.with_self(*await documents.read_item(self._reader, href))

@@ -10,63 +10,63 @@ from typing import NamedTuple, Self
 import msgspec
 
 from stacpull.boxes import Box
-from stacpull.filters.cql2 import ExpressionCheck, combined
-from stacpull.filters.item_checks import (
-    AreaCheck,
-    BboxCheck,
-    BooleanCheck,
-    CloudCoverCheck,
-    DatetimeCheck,
-    IdsCheck,
-    ItemCheck,
+from stacpull.filters.cql2 import ExpressionFilter, combined
+from stacpull.filters.item_filters import (
+    AreaFilter,
+    BboxFilter,
+    BooleanFilter,
+    CloudCoverFilter,
+    DatetimeFilter,
+    IdsFilter,
+    ItemFilter,
     LeftOut,
-    ShardCheck,
-    WhereCheck,
+    ShardFilter,
+    WhereFilter,
 )
-from stacpull.filters.labels import LabelCheck
+from stacpull.filters.labels import LabelFilter
 from stacpull.json_values import object_or_empty
 from stacpull.models import Json
 from stacpull.selection import Selection
 
 FILTERS = (
-    IdsCheck,  # first: it records which ids were found, even if another filter rejects the item
-    ShardCheck,
-    BooleanCheck,
-    CloudCoverCheck,
-    WhereCheck,
-    LabelCheck,
-    DatetimeCheck,
-    ExpressionCheck,
-    BboxCheck,
-    AreaCheck,
+    IdsFilter,  # first: it records which ids were found, even if another filter rejects the item
+    ShardFilter,
+    BooleanFilter,
+    CloudCoverFilter,
+    WhereFilter,
+    LabelFilter,
+    DatetimeFilter,
+    ExpressionFilter,
+    BboxFilter,
+    AreaFilter,
 )
 """All filters on items, the cheapest first."""
 
 
-class ItemFilter(msgspec.Struct, frozen=True):
-    checks: tuple[ItemCheck, ...]
+class SelectionFilter(msgspec.Struct, frozen=True):
+    filters: tuple[ItemFilter, ...]
 
     @classmethod
     def from_selection(cls, selection: Selection) -> Self:
-        checks = (kind.from_selection(selection) for kind in FILTERS)
-        return cls(tuple(check for check in checks if check is not None))
+        filters = (kind.from_selection(selection) for kind in FILTERS)
+        return cls(tuple(one for one in filters if one is not None))
 
     def judge(self, item: Json) -> str | None:
         """Return why the item is left out, or None if it matches. Never raises, even for an invalid item."""
         properties = object_or_empty(item.get("properties"))
-        for check in self.checks:
-            reason = check(item, properties)
+        for item_filter in self.filters:
+            reason = item_filter(item, properties)
             if reason is not None:
                 return reason
         return None
 
     def in_order(self, counts: LeftOut) -> dict[str, int]:
         """Return the counts in the order of the tests: an item counts for the first that it does not pass."""
-        order = (reason for check in self.checks for reason in check.reasons or check.fields)
+        order = (reason for one in self.filters for reason in one.reasons or one.fields)
         return {reason: counts[reason] for reason in order if reason in counts} | dict(counts)
 
     def notes(self, counts: LeftOut, *, complete: bool = False) -> list[str]:
-        return [note for check in self.checks for note in check.notes(counts, complete=complete)]
+        return [note for item_filter in self.filters for note in item_filter.notes(counts, complete=complete)]
 
 
 class Narrowing(NamedTuple):
@@ -92,8 +92,8 @@ def narrowing(selection: Selection) -> Narrowing:
         name = selection.sortby.removeprefix("-")
         field = name if name in {"id", "collection"} else f"properties.{name}"
         order = {"field": field, "direction": "asc" if name == selection.sortby else "desc"}
-    checks = ItemFilter.from_selection(selection).checks if selection.push_down else ()
-    parts = [check.pushed_down() for check in checks]
+    filters = SelectionFilter.from_selection(selection).filters if selection.push_down else ()
+    parts = [item_filter.pushed_down() for item_filter in filters]
     conditions = [part.pop("condition", None) for part in parts]
     condition = combined("and", [one for one in conditions if one is not None])
     members = {name: value for part in parts for name, value in part.items()}

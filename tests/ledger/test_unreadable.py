@@ -7,26 +7,26 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from tests.ledger.plans import GONE, NOW, SPEC, arrival, asset, commit, item, ledger, started, unread
+from tests.ledger.plans import GONE, NOW, SPEC, arrival, asset, commit, item, ledger, started, unreadable
 
 from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.runs import RunSpec
-from stacpull.models import AssetOutcome, Failure, FailureKind, UnreadEntry, WalkBatch, WalkUpdate
+from stacpull.models import AssetOutcome, Failure, FailureKind, UnreadableEntry, WalkBatch, WalkUpdate
 from stacpull.selection import Selection
 
 
-def link(href: str, message: str = "not there", status: int | None = 404) -> UnreadEntry:
-    return UnreadEntry("col", href, Failure(FailureKind.GONE, message, status=status), href)
+def link(href: str, message: str = "not there", status: int | None = 404) -> UnreadableEntry:
+    return UnreadableEntry("col", href, Failure(FailureKind.GONE, message, status=status), href)
 
 
-def entry(name: str, collection: str = "") -> UnreadEntry:
-    return UnreadEntry(collection, name, Failure(FailureKind.ITEM, f"{name} of {collection} is no item."))
+def entry(name: str, collection: str = "") -> UnreadableEntry:
+    return UnreadableEntry(collection, name, Failure(FailureKind.ITEM, f"{name} of {collection} is no item."))
 
 
 def run_of(db: sqlite3.Connection, spec: RunSpec = SPEC, *, found: tuple[str, ...] = ()) -> int:
-    """Begin a run whose walk meets these links unread, and ends."""
+    """Begin a run whose walk meets these links unreadable, and ends."""
     run, writer = started(db, spec)
-    batch = WalkBatch(unread=[link(href) for href in found], update=WalkUpdate(walk_ended=True))
+    batch = WalkBatch(unreadable=[link(href) for href in found], update=WalkUpdate(walk_ended=True))
     writer.save_batch(batch, NOW)
     runs.end(db, run.id, "complete", None, NOW)
     return run.id
@@ -53,12 +53,12 @@ def test_a_complete_walk_of_the_same_selection_clears_older_links(tmp_path, seco
 def test_a_resumed_retry_counts_each_failure_once(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         _, writer = started(db)
-        commit(writer, item("L"), failed=[unread("S", "L"), unread("T", "L")])
+        commit(writer, item("L"), failed=[unreadable("S", "L"), unreadable("T", "L")])
         found = [entry("line 1"), entry("line 2"), link("a"), link("b")]
-        writer.save_batch(WalkBatch(unread=found, update=WalkUpdate(walk_ended=True)), NOW)
+        writer.save_batch(WalkBatch(unreadable=found, update=WalkUpdate(walk_ended=True)), NOW)
         for _ in range(3):
             run, writer = started(db, replace(SPEC, kind="retry"))
-            commit(writer, failed=[unread("S", "L")])
+            commit(writer, failed=[unreadable("S", "L")])
             assert runs.items_failed(db, run.id) == 6  # also what was not tried yet
         assert [one.attempts for one in views.failures(db) if one.href is None] == [1, 1]
 
@@ -85,8 +85,8 @@ def test_a_source_item_that_is_read_later_in_the_same_run_does_not_count_as_fail
     href = "https://api.example/v1/collections/c/items/S"
     with ledger(tmp_path) as db:
         run, writer = started(db, replace(SPEC, kind=kind))
-        commit(writer, item("L"), failed=[unread(failed, "L", href=href)])
-        commit(writer, failed=[unread(failed, "L", href=href)])
+        commit(writer, item("L"), failed=[unreadable(failed, "L", href=href)])
+        commit(writer, failed=[unreadable(failed, "L", href=href)])
         assert runs.items_failed(db, run.id) == 1
         run, writer = started(db, replace(SPEC, kind=kind))
         planned = commit(writer, item("S", [asset("a")], parent="L"))
@@ -100,9 +100,9 @@ def test_a_source_item_that_is_read_later_in_the_same_run_does_not_count_as_fail
 def test_an_item_that_fails_again_keeps_its_row_if_another_has_its_former_url(tmp_path):
     with ledger(tmp_path) as db:
         run, writer = started(db)
-        commit(writer, item("L"), failed=[unread("S", "L", href="https://api.example/former")])
+        commit(writer, item("L"), failed=[unreadable("S", "L", href="https://api.example/former")])
         runs.end(db, run.id, "complete", None, NOW)
         _, writer = started(db, replace(SPEC, kind="mirror"))
         read = item("T", [asset("a")], parent="L", href="https://api.example/former")
-        commit(writer, item("L"), read, failed=[unread("S", "L")])
+        commit(writer, item("L"), read, failed=[unreadable("S", "L")])
         assert db.execute("SELECT name FROM failures JOIN items ON id = item").fetchall() == [("S",)]

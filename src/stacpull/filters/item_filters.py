@@ -1,4 +1,4 @@
-"""The interface of filters on items (`ItemCheck`), and the filters on ids, properties, times and places.
+"""The interface of filters on items (`ItemFilter`), and the filters on ids, properties, times and places.
 
 Shards and samples depend only on a hash of the id (and the seed), so they are the same everywhere. Ends of
 time intervals are inclusive, and a day, month or year counts completely. Geometry is planar on longitude and
@@ -25,7 +25,7 @@ LeftOut = Mapping[str, int]
 _DECIMAL: Final = re.compile(r"[+-]?(?:\d{1,300}(?:\.\d{0,300})?|\.\d{1,300})", re.ASCII)
 
 
-class ItemCheck:
+class ItemFilter:
     """A filter on items: a function of the item alone. `fields` are those of `Selection` that it reads."""
 
     fields: ClassVar[tuple[str, ...]]
@@ -57,14 +57,14 @@ class ItemCheck:
         return [f"{quantity(number, 'item')} left out: {self.explained}"] if number else []
 
     def pushed_down(self) -> Json:
-        """Return conditions that every kept item meets, as fields of `item_filter.Narrowing`, for APIs."""
+        """Return conditions that every kept item meets, as fields of `Narrowing`, for APIs."""
         return {}
 
 
 # --- ids --------------------------------------------------------------------------------------------------
 
 
-class IdsCheck(ItemCheck):
+class IdsFilter(ItemFilter):
     """`--ids`: whole ids, or endings of ids after a separator: `5_45` is not an ending of `..._15_45`.
 
     Split lists have patch names (`S2A_MSIL2A_..._0_45`), the service `bigearthnet_v1_labels_S2A_...`. An item
@@ -95,7 +95,7 @@ class IdsCheck(ItemCheck):
     def missing(self) -> list[str]:
         return sorted(self._wanted - self._found)
 
-    def notes(self, counts: LeftOut, *, complete: bool) -> list[str]:  # noqa: ARG002 - as in ItemCheck
+    def notes(self, counts: LeftOut, *, complete: bool) -> list[str]:  # noqa: ARG002 - as in ItemFilter
         missing = self.missing() if complete else []
         shown = ", ".join([*missing[:3], *(["…"] if len(missing) > 3 else [])])  # noqa: PLR2004
         ids = f"{len(missing):,} of the {len(self._wanted):,} ids" if len(self._wanted) > 1 else "the id"
@@ -106,7 +106,7 @@ class IdsCheck(ItemCheck):
         return {"ids": self._ids}
 
 
-class ShardCheck(ItemCheck):
+class ShardFilter(ItemFilter):
     """`--shard I/N`: part I of N of a collection, from 1 to N."""
 
     fields = ("shard",)
@@ -157,7 +157,7 @@ class Reference:
         return value
 
 
-class WhereCheck(ItemCheck):
+class WhereFilter(ItemFilter):
     """`--where`: every property must have one of its values, compared as numbers or text.
 
     A list matches if any member does. Values are case-sensitive, and surrounding space is ignored.
@@ -200,7 +200,7 @@ def _has_any(wanted: Sequence[str]) -> Callable[[Any], bool]:
     return lambda value: any(map(is_wanted, value)) if isinstance(value, list) else is_wanted(value)
 
 
-class BooleanCheck(ItemCheck):
+class BooleanFilter(ItemFilter):
     """`--cloud-and-shadow` and `--seasonal-snow`: each selected property has this value (absent is false)."""
 
     fields = ("cloud_and_shadow", "seasonal_snow")
@@ -230,7 +230,7 @@ def read_boolean(value: object) -> bool | None:
     return bool(value) if isinstance(value, int | float) and value in (0, 1) else None
 
 
-class CloudCoverCheck(ItemCheck):
+class CloudCoverFilter(ItemFilter):
     fields = ("max_cloud_cover",)
     reasons = ("unknown cloud cover", "cloud cover")
     explained = "eo:cloud_cover is absent or not a number."
@@ -254,7 +254,7 @@ def _end_text(end: datetime | None) -> str:
     return ".." if end is None else in_utc(end).strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
 
 
-class DatetimeCheck(ItemCheck):
+class DatetimeFilter(ItemFilter):
     fields = ("datetime",)
 
     def __init__(self, text: str) -> None:
@@ -286,7 +286,7 @@ class DatetimeCheck(ItemCheck):
 # --- places -----------------------------------------------------------------------------------------------
 
 
-class AreaCheck(ItemCheck):
+class AreaFilter(ItemFilter):
     fields = ("intersects",)
     reasons = ("no location", "intersects")
     explained = "neither geometry nor bbox is valid."
@@ -318,7 +318,7 @@ class AreaCheck(ItemCheck):
         return {"bbox": Box(*area.bounds), "area": self._shapes.geojson(area) if is_one else None}
 
 
-class BboxCheck(AreaCheck):
+class BboxFilter(AreaFilter):
     fields = ("bbox",)
     reasons = ("no location", "bbox")
 
