@@ -31,7 +31,7 @@ from stacpull.clock import parse_instant
 from stacpull.errors import UsageError
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Json
-from stacpull.planning.item_plan import collection_json_path
+from stacpull.planning.names import COLLECTION_FILE
 from stacpull_export.arrow import (
     JSON_TEXT,
     MAX_LEAVES,
@@ -117,7 +117,7 @@ class ItemIndex:
             raise UsageError("The path of DEST is not UTF-8, which hrefs cannot have.") from error
         self._contents = contents
         self._collections = {
-            name: self._moved_collection(collection_json_path(name), document)
+            name: self._moved_collection(f"{contents.directories[name]}/{COLLECTION_FILE}", document)
             for name, document in contents.collections.items()
             if not collections or name in collections
         }

@@ -20,8 +20,7 @@ from stacpull.ledger import runs, views
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
 from stacpull.ledger.views import CollectionRow
 from stacpull.models import Json
-from stacpull.planning.item_plan import collection_json_path
-from stacpull.planning.names import LINES_FILE, safe_segment
+from stacpull.planning.names import COLLECTION_FILE, LINES_FILE
 from stacpull.store.inspection import Patience, StoredFiles, lines_in
 from stacpull.store.local_store import open_files
 
@@ -58,6 +57,7 @@ class MirrorContents:
         self.unreadable_path = ""
         self.db = db
         self._rows = sorted(views.collection_rows(db), key=lambda row: row.name)
+        self.directories = {row.name: row.directory for row in self._rows}
         given = collections or {}
         self.collections = {row.name: given.get(row.name) or self._collection(row) for row in self._rows}
 
@@ -75,7 +75,7 @@ class MirrorContents:
         for row in self._rows:
             if collections is not None and row.name not in collections:
                 continue
-            lines = f"{safe_segment(row.name)}/{LINES_FILE}"
+            lines = f"{row.directory}/{LINES_FILE}"
             has_lines = self._is_there(lines)
             in_lines = self._in_lines(row, lines, linked=linked) if has_lines else iter(())
             for name, path, text in chain(in_lines, self._in_files(row, linked=linked, written=has_lines)):
@@ -141,7 +141,7 @@ class MirrorContents:
             return self.files.read(path)
 
     def _collection(self, row: CollectionRow) -> Json:
-        stored = self.document(collection_json_path(row.name))
+        stored = self.document(f"{row.directory}/{COLLECTION_FILE}")
         return stored or {"type": "Collection", "id": row.name}
 
 

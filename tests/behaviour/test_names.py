@@ -92,6 +92,30 @@ def test_pystac_resolves_every_href_to_the_file(mirror: Path) -> None:
     assert all(Path(str(path)).read_bytes() == b"data" for path in paths)
 
 
+@pytest.mark.parametrize("metadata", ["item", "ndjson"])
+def test_collections_whose_ids_differ_only_in_case_share_no_path(tmp_path: Path, metadata: str) -> None:
+    names = ["S2", "s2", "straße", "STRASSE"]
+    (tmp_path / "data.bin").write_bytes(b"data")
+    source, mirror = tmp_path / "items.ndjson", tmp_path / "m"
+    for item_id in ("a", "A", "b"):
+        with source.open("a") as file:
+            for name in reversed(names) if item_id == "b" else names:
+                file.write(json.dumps(feature(item_id, {"k": "./data.bin"}, collection=name)) + "\n")
+        assert sync.mirror(source, mirror, options=Options(metadata=metadata)).exit_code == 0
+    assert (sync.verify(mirror).exit_code, sync.verify(mirror).unknown) == (0, 0)
+    paths = [path.relative_to(mirror) for path in mirror.rglob("*") if ".stacpull" not in path.parts]
+    folded = {unicodedata.normalize("NFD", str(path)).casefold() for path in paths}
+    assert len(folded) == len(paths)
+    collections = list(pystac.Catalog.from_file(str(mirror / "catalog.json")).get_children())
+    assert [collection.id for collection in collections] == names
+    assert [len(path.parts) for path in paths if path.name == "collection.json"] == [2] * len(names)
+    for collection in collections if metadata == "item" else ():
+        items = list(collection.get_items())
+        assert [item.id for item in items] == ["a", "A", "b"]
+        assert {item.get_collection() for item in items} == {collection}
+        assert all(Path(str(item.assets["k"].get_absolute_href())).is_file() for item in items)
+
+
 @pytest.mark.parametrize(
     ("layout", "keys", "count"),
     [

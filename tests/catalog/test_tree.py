@@ -122,17 +122,6 @@ def test_memory_is_bounded_by_one_sub_catalog(tmp_path: Path) -> None:
     assert large < 32 * 2**20
 
 
-def test_a_symlink_with_a_final_name_is_replaced_and_not_followed(tmp_path: Path) -> None:
-    write(tmp_path, entry(1))
-    catalog, outside = tmp_path / "catalog.json", tmp_path / "outside.json"
-    catalog.rename(outside)
-    catalog.symlink_to(outside)
-    before = outside.read_bytes()
-    assert write(tmp_path, entry(1)) == 1
-    assert not catalog.is_symlink()
-    assert catalog.read_bytes() == outside.read_bytes() == before
-
-
 @pytest.mark.parametrize("looks", [0, 1, 2, 3, 5])
 def test_a_stop_leaves_each_file_old_or_new(tmp_path: Path, looks: int) -> None:
     write(tmp_path / "whole", entry(2, name="c"), entry(2, name="d"))

@@ -42,6 +42,7 @@ class Contents:
         self.dest = Path("/mirror")
         self.url: str | None = None
         self.collections = dict(collections)
+        self.directories = {name: name for name in collections}
         self.files = None
         self._items = items
 

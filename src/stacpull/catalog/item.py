@@ -7,7 +7,6 @@ source's document is never changed. Items are plain dicts, because there may be 
 
 from __future__ import annotations
 
-import hashlib
 import posixpath
 from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
@@ -17,8 +16,7 @@ import orjson
 from stacpull.boxes import bounds_of, is_bbox
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in, parsed_object
 from stacpull.models import OWN_DIRECTORY, Json, MirroredFile
-from stacpull.planning.item_plan import collection_json_path
-from stacpull.planning.names import fold, is_catalog_id
+from stacpull.planning.names import COLLECTION_FILE, fold, is_catalog_id
 from stacpull.planning.prefixes import object_asset
 from stacpull.redact import Secrets, public_url
 from stacpull.store.inspection import StoredFiles, lines_in
@@ -67,7 +65,7 @@ def adapted_item(
         local = None if rel in _OTHER_LINKS else local_items(href)
         return public_url(href) if local is None else relative_href(local, directory)
 
-    parent = relative_href(collection_json_path(collection), directory)
+    parent = relative_href(f"{directory.partition('/')[0]}/{COLLECTION_FILE}", directory)
     tree = {"root": relative_href("catalog.json", directory), "parent": parent, "collection": parent}
     links: list[Json] = [{"rel": rel, "href": href, "type": "application/json"} for rel, href in tree.items()]
     links += stored_links(document.get("links"), base, keep)
@@ -290,17 +288,6 @@ def is_own_json(files: StoredFiles, path: str) -> bool:
         path_of_href(link.get("href"), path.rpartition("/")[0]) for link in links if link.get("rel") == "root"
     ]
     return roots == ["catalog.json"]
-
-
-def unchanged_json(files: StoredFiles, path: str, sha256: bytes | None) -> Json | None:
-    """Return an item that the mirror has written; None if it is lost, or is not the one with this digest."""
-    try:
-        data = files.read(path)
-    except OSError:
-        return None
-    if data is None or sha256 not in (None, hashlib.sha256(data).digest()):
-        return None
-    return parsed_object(data)
 
 
 def asset_origin(asset: object) -> Json:

@@ -19,18 +19,12 @@ from pathlib import Path
 
 import orjson
 
-from stacpull.catalog.item import (
-    adapted_item,
-    encode_item,
-    is_own_json,
-    path_of_href,
-    restore_original,
-    unchanged_json,
-)
+from stacpull.catalog.item import adapted_item, encode_item, is_own_json, path_of_href, restore_original
 from stacpull.digests import as_checksum
 from stacpull.entry_points import load
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Notice, Stage
+from stacpull.json_values import parsed_object
 from stacpull.ledger import jobs, meta, runs, views
 from stacpull.ledger.database import Connection, is_disk_error, transaction
 from stacpull.ledger.runs import StoredRun
@@ -304,5 +298,11 @@ def original_item(files: StoredFiles, record: views.ItemRecord) -> tuple[Json, s
     """Return an item as it was sent, without credentials, and its base URL; None if its JSON is damaged."""
     if record.document is not None:
         return orjson.loads(record.document), record.href
-    stored = unchanged_json(files, record.path, record.sha256)
+    try:
+        data = files.read(record.path)
+    except OSError:
+        return None
+    if data is None or record.sha256 not in (None, hashlib.sha256(data).digest()):
+        return None
+    stored = parsed_object(data)
     return None if stored is None else (restore_original(stored), None)

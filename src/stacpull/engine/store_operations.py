@@ -22,7 +22,7 @@ from stacpull.ledger.database import shrink_cache
 from stacpull.ledger.runs import EndState
 from stacpull.models import Arrival, FailureKind, ItemId, Placement, SavedBatch, WalkBatch
 from stacpull.planning.hrefs import self_href
-from stacpull.planning.names import LINES_FILE, safe_segment
+from stacpull.planning.names import LINES_FILE
 from stacpull.runtime import trim
 
 _CATALOG_PATIENCE = 3.0
@@ -166,7 +166,7 @@ class StoreOperations:
 
     def _write_lines(self, is_stopped: Callable[[], bool]) -> None:
         for collection in views.collection_rows(self._db):
-            path, digest = f"{safe_segment(collection.name)}/{LINES_FILE}", sha256()
+            path, digest = f"{collection.directory}/{LINES_FILE}", sha256()
             if not (self._run.metadata == "ndjson" or meta.owns_file(self._db, path)):
                 continue
             records = views.records_in(self._db, collection.rowid)
@@ -187,9 +187,7 @@ class StoreOperations:
         document = None if row.document is None else orjson.loads(row.document)
         base = None if document is None else self_href(document, local=True)
         mirrored = views.assets_of_collection(self._db, row.rowid)
-        return CollectionEntry(
-            row.name, safe_segment(row.name), document, items, base=base, mirrored=mirrored
-        )
+        return CollectionEntry(row.name, row.directory, document, items, base=base, mirrored=mirrored)
 
     def _remove(self, path: str) -> None:
         self._store.remove(path)

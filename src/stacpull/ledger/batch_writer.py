@@ -16,7 +16,7 @@ import orjson
 from msgspec.structs import astuple, replace
 
 from stacpull.digests import text_digest
-from stacpull.ledger import jobs, runs
+from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.asset_decision import Action, AssetRow, CurrentRun, Decision, KnownAsset, decide
 from stacpull.ledger.database import IN_LIST, Connection, exists, insert_rows, json_array, scalar, transaction
 from stacpull.ledger.jobs import FailureKey
@@ -44,7 +44,7 @@ from stacpull.models import (
 )
 from stacpull.planning.item_plan import document_digest, is_newer, item_directory, item_json_name
 from stacpull.planning.layout import final_name
-from stacpull.planning.names import path_hash, with_salted_hash
+from stacpull.planning.names import COLLECTION_FILE, fold, path_hash, safe_segment, with_salted_hash
 from stacpull.redact import Secrets, href_hash
 from stacpull.urls import filename_of
 
@@ -130,6 +130,7 @@ class BatchWriter:
         self.current_run = CurrentRun(run.id, runs.area_digest(db, run.id), revalidate)
         other_runs = db.execute("SELECT id FROM runs WHERE source <> ?", (self.source,))
         self.runs_of_other_sources = {run_id for (run_id,) in other_runs}
+        self.directories = views.collection_directories(db)
         self.asset_rowids = count(scalar(db, "SELECT max(id) FROM assets") + 1)  # never used twice in a run
 
     def planned_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
@@ -190,6 +191,11 @@ class _BatchRows:
         self._taken_hashes = {row.hash for row in self._known.values()}.union(*db.execute(query, (hashes,)))
         collections = dict.fromkeys(item.id.collection for item in items if item.id not in self._known)
         self._collections = {name: scalar(db, _ADD("collections", "name"), (name,)) for name in collections}
+        for name in [name for name in collections if name not in writer.directories]:
+            directory = safe_segment(name)
+            if fold(directory) in map(fold, writer.directories.values()):
+                directory = with_salted_hash(directory, COLLECTION_FILE)
+            writer.directories[name] = directory
         self._relinked = set[int | None]()  # label items with a new source item, or that of another one
         self._directories: dict[str, tuple[int, str]] = {}
         self._item_rowids = count(scalar(db, "SELECT max(id) FROM items") + 1)
@@ -255,11 +261,12 @@ class _BatchRows:
         stored_href = None if href is None else self._writer.secrets.repeatable_url(href)
         if before is not None:
             return before._replace(run=self._run_id, parent=parent_id, href=stored_href)
-        path = item_directory(item)
+        directory = self._writer.directories[item.collection]
+        name = safe_segment(item.item)
         hashed = item_hash(item)
         if hashed in self._taken_hashes:
-            collection_path, _, name = path.rpartition("/")
-            path = f"{collection_path}/{with_salted_hash(name, collection_path)}"
+            name = with_salted_hash(name, directory)
+        path = f"{directory}/{name}"
         self._taken_hashes.add(hashed)
         self._relinked.add(parent_id)
         rowid = next(self._item_rowids)

@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from itertools import islice
 
 from stacpull.hosts import host_of
-from stacpull.ledger import meta, runs, schema
+from stacpull.ledger import meta, runs, schema, views
 from stacpull.ledger.database import IN_LIST, Connection, json_array, scalar, transaction
 from stacpull.ledger.jobs import delete_asset, update_item_states
 from stacpull.ledger.schema import JsonState, State
 from stacpull.models import OF_COLLECTION, ItemId, NotFoundItem
 from stacpull.planning.item_plan import item_json_name
-from stacpull.planning.names import safe_segment
 
 _SAME_WALKS = (
     "SELECT o.id FROM runs r JOIN runs o USING (source, selection) "
@@ -104,13 +103,12 @@ def delete_items(db: Connection, run_id: int, items: Sequence[int]) -> None:
         db.execute(f"DELETE FROM documents WHERE item {IN_LIST}", rowids)
         db.execute(f"UPDATE items SET parent = NULL WHERE parent {IN_LIST}", rowids)
         db.execute(f"DELETE FROM items WHERE id {IN_LIST}", rowids)
-        for (name,) in db.execute(
-            "DELETE FROM collections WHERE NOT EXISTS "
-            "(SELECT 1 FROM items i WHERE i.collection = collections.id) RETURNING name"
-        ).fetchall():
-            catalogs = [path for path in meta.file_digests(db) if path.startswith(f"{safe_segment(name)}/")]
-            meta.add_names(db, meta.REMOVALS, catalogs)
-            for path in catalogs:
-                meta.disown_file(db, path)
+        has_items = "SELECT 1 FROM items WHERE collection = collections.id"
+        db.execute(f"DELETE FROM collections WHERE NOT EXISTS ({has_items})")
+        left = {*views.collection_directories(db).values(), ""}
+        catalogs = [path for path in meta.file_digests(db) if path.rpartition("/")[0] not in left]
+        meta.add_names(db, meta.REMOVALS, catalogs)
+        for path in catalogs:
+            meta.disown_file(db, path)
         update_item_states(db, parents - {None, *items})
         runs.add_counts(db, run_id, {"items_pruned": len(items), "assets_pruned": len(files)})

@@ -10,12 +10,7 @@ import msgspec
 from stacpull.errors import NotAMirrorError
 from stacpull.ledger import meta, runs
 from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, named_rows, scalar
-from stacpull.ledger.schema import (
-    JsonState,
-    State,
-    item_hash,
-    stored_clip,
-)
+from stacpull.ledger.schema import JsonState, State, item_hash, stored_clip
 from stacpull.models import NO_FAULT, OF_COLLECTION, FailureKind, ItemId, MirroredFile, SourceLink
 from stacpull.planning.item_plan import item_json_name
 from stacpull.planning.names import path_hash
@@ -208,20 +203,30 @@ def item_json_path(db: Connection, item: ItemId | None, href: str) -> str | None
     return None if row is None else f"{row[1]}/{item_json_name(row[0])}"
 
 
+def collection_directories(db: Connection) -> dict[str, str]:
+    """Return the directory in DEST of each collection with items, by ID. All its items are in it."""
+    rows = db.execute(
+        "SELECT name, (SELECT directory FROM named_items WHERE collection = c.id LIMIT 1) FROM collections c"
+    )
+    return {name: directory.partition("/")[0] for name, directory in rows if directory is not None}
+
+
 class CollectionRow(msgspec.Struct, frozen=True):
     rowid: int
     name: str
+    directory: str
     document: bytes | None
 
 
 def collection_rows(db: Connection) -> list[CollectionRow]:
     """Return the collections that have items or own assets in the mirror, in the order of the walk."""
+    directories = collection_directories(db)
     rows = db.execute(
         "SELECT c.id, c.name, c.document FROM collections c WHERE EXISTS (SELECT 1 FROM items i "
         f"WHERE i.collection = c.id AND ({_IS_STORED} OR i.name = '{OF_COLLECTION}' AND EXISTS "
         f"(SELECT 1 FROM assets a WHERE a.item = i.id AND a.state = {State.DONE}))) ORDER BY c.id"
     )
-    return [CollectionRow(*row) for row in rows]
+    return [CollectionRow(rowid, name, directories[name], document) for rowid, name, document in rows]
 
 
 def assets_of_collection(db: Connection, collection: int) -> dict[str, MirroredFile]:

@@ -18,7 +18,7 @@ from stacpull.json_values import object_or_empty, objects_in, parsed_object
 from stacpull.models import Asset, Checksum, Failure, FailureKind, ItemId, Json, PlannedItem
 from stacpull.planning import hrefs
 from stacpull.planning.layout import ItemLayout, Layout
-from stacpull.planning.names import COLLECTION_FILE, json_name, safe_segment
+from stacpull.planning.names import json_name, safe_segment
 from stacpull.planning.prefixes import Listing, assets_in, object_keys, prefix_failure, with_objects
 from stacpull.redact import unsigned_url
 from stacpull.urls import is_local
@@ -222,7 +222,3 @@ def item_directory(item_id: ItemId) -> str:
 
 def item_json_name(item: str) -> str:
     return json_name(safe_segment(item))
-
-
-def collection_json_path(collection: str) -> str:
-    return f"{safe_segment(collection)}/{COLLECTION_FILE}"
