@@ -156,4 +156,4 @@ class ParquetSource(ItemsFile):
 async def _ended(process: asyncio.subprocess.Process) -> None:
     with suppress(ProcessLookupError):
         process.kill()
-    await process.wait()
+    await process.communicate(b"")  # unlike `wait`, it reads and closes the pipes

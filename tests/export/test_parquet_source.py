@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import random
+import signal
 import struct
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import uvloop
 from tests.export.conftest import item as item_of
 from tests.sources.memory import EVERYTHING, FileServer, pages_of
 
@@ -387,6 +389,23 @@ def test_damage_is_an_error_or_harmless() -> None:
         except SourceError:
             failed += 1
     assert 0 < failed < 10
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_decoder_is_ended_although_its_pipe_is_full(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    code = "import time; print('answers', flush=True); time.sleep(60)"
+
+    async def ended() -> int | None:
+        pipe = asyncio.subprocess.PIPE
+        command = python_command("-c", code)
+        process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=1)
+        assert process.stdout is not None
+        await process.stdout.readexactly(1)
+        await asyncio.wait_for(parquet_module._ended(process), 30)
+        return process.returncode
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(ended()) == -signal.SIGKILL
 
 
 def test_a_missing_pyarrow_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
