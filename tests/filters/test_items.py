@@ -296,22 +296,25 @@ def test_item_times_are_read_leniently(value, instant):
 
 
 @pytest.mark.parametrize(
-    ("properties", "matches"),
+    ("properties", "reason"),
     [
-        ({"datetime": "2017-06-13T00:00:00Z"}, True),
-        ({"datetime": "2017-06-14T23:59:59.5Z"}, True),
-        ({"datetime": "2017-06-15T00:00:00Z"}, False),
-        ({"datetime": "9999-12-31T23:59:59-14:00"}, False),
-        ({}, False),
-        ({"datetime": None, "start_datetime": "2017-01-01", "end_datetime": "2018-01-01"}, True),
-        ({"start_datetime": "2017-06-15T00:00:00Z", "end_datetime": "2018-01-01T00:00:00Z"}, False),
-        ({"start_datetime": "2017-01-01T00:00:00Z"}, True),
-        ({"datetime": "2017-01-01T00:00:00Z", "start_datetime": "2017-06-13", "end_datetime": "2018"}, False),
+        ({"datetime": "2017-06-13T00:00:00Z"}, None),
+        ({"datetime": "2017-06-14T23:59:59.5Z"}, None),
+        ({"datetime": "2017-06-15T00:00:00Z"}, "datetime"),
+        ({"datetime": "9999-12-31T23:59:59-14:00"}, "datetime"),
+        ({}, "unknown time"),
+        ({"datetime": "yesterday"}, "unknown time"),
+        ({"datetime": None, "start_datetime": "2017-01-01", "end_datetime": "2018-01-01"}, None),
+        ({"start_datetime": "2017-06-15T00:00:00Z", "end_datetime": "2018-01-01T00:00:00Z"}, "datetime"),
+        ({"start_datetime": "2017-01-01T00:00:00Z"}, None),
+        (
+            {"datetime": "2017-01-01T00:00:00Z", "start_datetime": "2017-06-13", "end_datetime": "2018"},
+            "datetime",
+        ),
     ],
 )
-def test_verdicts_by_time(properties, matches):
-    reason = judge({"properties": properties}, datetime="2017-06-13/2017-06-14")
-    assert reason == (None if matches else "datetime")
+def test_verdicts_by_time(properties, reason):
+    assert judge({"properties": properties}, datetime="2017-06-13/2017-06-14") == reason
 
 
 # --- all filters together ---------------------------------------------------------------------------------

@@ -256,6 +256,8 @@ def _end_text(end: datetime | None) -> str:
 
 class DatetimeFilter(ItemFilter):
     fields = ("datetime",)
+    reasons = ("unknown time", "datetime")
+    explained = "datetime is absent or not a valid time."
 
     def __init__(self, text: str) -> None:
         self._start, self._end = parse_interval(text)
@@ -269,7 +271,7 @@ class DatetimeFilter(ItemFilter):
             start = parse_instant(properties.get("start_datetime"))
             end = parse_instant(properties.get("end_datetime"))
         if start is None and end is None:
-            return "datetime"
+            return "unknown time"
         is_early = self._start is not None and end is not None and end < self._start
         is_late = self._end is not None and start is not None and start > self._end
         return "datetime" if is_early or is_late else None
