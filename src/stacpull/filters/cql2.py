@@ -75,12 +75,6 @@ def parse_filter(text: str) -> Any:
         raise UsageError(f"--filter cannot be read as CQL2 {where}.") from error
 
 
-def filter_text(tree: Any) -> str:
-    import cql2  # noqa: PLC0415 -- not needed without a filter
-
-    return str(cql2.Expr(tree).to_text())
-
-
 def _span(value: object) -> TimeSpan | None:
     if isinstance(value, str):
         return time_span(value) if len(value.strip()) >= len("2020-01-01") else None
@@ -345,6 +339,8 @@ def _operation(name: str, arguments: Any) -> Any:
         for at, argument in enumerate(arguments):
             if argument == {"property": "geometry"}:
                 terms[at] = lambda item, _properties: _shapes().place_of(item)
+            elif hasattr(terms[at], "bounds") and {"property": "geometry"} in arguments:
+                _shapes().in_degrees(terms[at], "--filter")
     return _applied(function, terms)
 
 

@@ -83,7 +83,10 @@ def read_area(text: str, option: str) -> shapely.Geometry:
         parts.append(part if part.is_valid else shapely.make_valid(part))
     if not parts:
         raise UsageError(f"{option} has no geometry: use a geometry, a Feature or a FeatureCollection.")
-    area = parts[0] if len(parts) == 1 else shapely.union_all(parts)
+    return in_degrees(parts[0] if len(parts) == 1 else shapely.union_all(parts), option)
+
+
+def in_degrees(area: shapely.Geometry, option: str) -> shapely.Geometry:
     west, south, east, north = area.bounds
     if max(abs(west), abs(east)) > _TURN or max(abs(south), abs(north)) > _LATITUDE:
         raise UsageError(

@@ -16,7 +16,7 @@ import orjson
 from stacpull.boxes import bounds_of, with_area
 from stacpull.errors import SourceError
 from stacpull.events import Notice
-from stacpull.filters.cql2 import filter_text, properties_in
+from stacpull.filters.cql2 import properties_in
 from stacpull.filters.selection_filter import Narrowing
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in
 from stacpull.models import Json, Page, PageRequest
@@ -133,7 +133,9 @@ def members_of(narrowing: Narrowing, endpoint: SearchEndpoint) -> Json:
 def _filter_members(condition: Json, endpoint: SearchEndpoint) -> Json:
     if endpoint.json_filter:
         return {"filter": condition, "filter-lang": "cql2-json"}
-    return {"filter": filter_text(condition), "filter-lang": "cql2-text"}
+    import cql2  # noqa: PLC0415 -- not needed without a filter
+
+    return {"filter": cql2.Expr(condition).to_text(), "filter-lang": "cql2-text"}
 
 
 def in_collections(items: list[Json], collections: frozenset[str]) -> list[Json]:

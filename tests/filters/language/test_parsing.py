@@ -38,6 +38,7 @@ def message(text):
         ("a LIKE b", "LIKE needs a pattern in single quotes"),
         ("S_INTERSECTS(geometry, POLYGON((0 0, 5 5)))", "this Polygon cannot be read"),
         ("S_INTERSECTS(geometry, BBOX(1, 2, 3))", "this BBOX cannot be read"),
+        ("S_INTERSECTS(geometry, POINT(500000 4649776))", "use longitude and latitude in degrees"),
         ('{"op":"=","args":[1,2]', "is not valid JSON: Expecting ',' delimiter"),
         ('{"op":"eq","args":[1,2]}', "there is no operator or function eq"),
         *((f'{{"op":"=","args":{given}}}', "= takes 2 arguments") for given in ("[1]", "5", "[]")),
