@@ -5,7 +5,6 @@ batches, these rules decide:
 
     null and absent       are the same
     integer and float     become float, which rounds integers beyond 2^53
-    time and text         become text
     objects               become a struct with the members of all of them, if there are at most 1,000
     lists                 become a list of what their elements become
     anything else         becomes text that holds the JSON of each value
@@ -23,8 +22,6 @@ from typing import Any
 
 import orjson
 import pyarrow as pa
-
-from stacpull.clock import rfc3339
 
 TIME = pa.timestamp("us", "UTC")
 JSON_TEXT = pa.large_string()
@@ -122,8 +119,6 @@ def _merged_type(one: pa.DataType, other: pa.DataType, path: str, mixed: Mixed) 
     kinds = {one, other}
     if kinds == {pa.int64(), pa.float64()}:
         return pa.float64()
-    if kinds == {TIME, pa.string()}:
-        return pa.string()
     if pa.types.is_struct(one) and pa.types.is_struct(other):
         fields = {field.name: field.type for field in one}
         for field in other:
@@ -170,8 +165,6 @@ def fitted(array: pa.Array, kind: pa.DataType) -> pa.Array:
     if pa.types.is_list(kind):
         values = fitted(array.values, kind.value_type)
         return pa.ListArray.from_arrays(array.offsets, values, type=kind, mask=array.is_null())
-    if array.type == TIME:
-        return pa.array([None if t is None else rfc3339(t) for t in array.to_pylist()], kind)
     return array.cast(kind, safe=False)
 
 

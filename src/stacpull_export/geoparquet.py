@@ -27,7 +27,7 @@ import shapely
 import shapely.geometry
 
 from stacpull.boxes import is_bbox
-from stacpull.clock import parse_instant
+from stacpull.clock import in_utc, parse_instant
 from stacpull.errors import UsageError
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Json
@@ -121,7 +121,7 @@ class ItemIndex:
             for name, document in contents.collections.items()
             if not collections or name in collections
         }
-        self.items = self.bad_geometries = 0
+        self.items = self.bad_geometries = self.bad_times = 0
         self.mixed: Mixed = {}
         self.renamed = set[str]()
         self.left_out = set[str]()
@@ -184,6 +184,8 @@ class ItemIndex:
             notes.append(f"Properties are left out: there are more than {_MAX_PROPERTIES:,} different ones.")
         if self.bad_geometries:
             notes.append(f"{self.bad_geometries:,} geometries are not valid GeoJSON: they are null.")
+        if self.bad_times:
+            notes.append(f"{self.bad_times:,} times are not valid: they are null.")
         return (*notes, *(self._contents.notes() if missing else ()))
 
     def _merge(self, schema: pa.Schema) -> None:
@@ -240,9 +242,11 @@ class ItemIndex:
         self.left_out.update(others[: _MAX_LEFT_OUT - len(self.left_out)])
         for name in list(names)[:_MAX_PROPERTIES]:
             column = f"properties:{name}" if name in _MEMBERS else name
-            array = json_array([one.get(name) for one in properties], column, self.mixed, left)
+            found = [one.get(name) for one in properties]
+            is_time = name in _TIMES
+            array = self._times(found) if is_time else json_array(found, column, self.mixed, left)
             left -= leaves(array.type)
-            columns[column] = _times(array) if name in _TIMES else array
+            columns[column] = array
         return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
 
     def _geometries(self, values: Sequence[Any]) -> pa.Array:
@@ -264,6 +268,17 @@ class ItemIndex:
             known = self.bounds or [west, south, east, north]
             self.bounds = [*map(min, known[:2], (west, south)), *map(max, known[2:], (east, north))]
         return pa.array(shapely.to_wkb(shapes, include_srid=False), pa.binary())
+
+    def _times(self, values: Sequence[Any]) -> pa.Array:
+        """Return times in UTC, null if a value is not a time of RFC 3339 in the years 1 to 9999."""
+        try:
+            times = pa.array(values, pa.string()).cast(TIME)
+            pc.min_max(times).as_py()
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+            found = list(map(parse_instant, values))
+            self.bad_times += found.count(None) - values.count(None)
+            times = pa.array([None if time is None else in_utc(time) for time in found], TIME)
+        return times
 
     def _moved_collection(self, path: str, document: Json) -> Json:
         copy: Json = orjson.loads(orjson.dumps(document))
@@ -324,28 +339,6 @@ def _bboxes(values: Sequence[Any]) -> pa.Array:
     names = {len(_FLAT): _FLAT, len(_WITH_HEIGHT): _WITH_HEIGHT}
     rows = [box and dict(zip(names[len(box)], map(float, box), strict=True)) for box in boxes]
     return pa.array(rows, _BBOX_WITH_HEIGHT if height else _BBOX)
-
-
-def _times(array: pa.Array) -> pa.Array:
-    """Return texts as times in UTC; the texts if one is not a time of RFC 3339.
-
-    Times that are outside of the years 1 to 9999 in UTC stay text: Python cannot read them from the file.
-    """
-    if array.type != pa.string():
-        return array
-    try:
-        times = array.cast(TIME)
-    except pa.ArrowInvalid:
-        texts = array.to_pylist()
-        found = list(map(parse_instant, texts))
-        if found.count(None) > texts.count(None):
-            return array
-        times = pa.array(found, TIME)
-    try:
-        pc.min_max(times).as_py()
-    except OverflowError:
-        return array
-    return times
 
 
 def _row_groups(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
