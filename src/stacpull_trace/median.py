@@ -45,7 +45,7 @@ def _row(tile: TileDay, area_pixels: int) -> TraceDay:
         state=state,
         **index_fields(count, area_pixels),
         tiles=int(count.valid > 0),
-        scenes=int(origin is not None and origin.kind in (OriginKind.SCENE, OriginKind.FOREIGN)),
+        scenes=None,
         mode=origin.name if origin else None,
         mode_tile=tile.tile if index is not None else None,
         mode_index=index,

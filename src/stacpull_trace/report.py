@@ -64,7 +64,7 @@ class TraceDay(PublicValue, frozen=True, kw_only=True):
     clear_share: float
     """`valid` divided by `samples`."""
     tiles: int
-    scenes: int
+    scenes: int | None
     mode: str | None
     """Name of the most frequent origin: a scene's id, or a description if there is none."""
     mode_tile: str | None

@@ -256,6 +256,7 @@ def test_the_median_gives_the_notebooks_own_table_and_the_full_series(replica, l
         **{day: ("unmapped", str(index)) for day, index in UNMAPPED.items()},
     }
     assert all(rows[day]["mean"] for day in UNMAPPED)
+    assert {row["scenes"] for row in rows.values()} == {""}
     assert library(replica, bbox=BOX, datetime="2023-11-02", method="median", out=tmp_path / "x.csv").files
     assert [row["mode_index"] for row in table_of(tmp_path / "x.csv")] == ["233"]
 
@@ -480,6 +481,7 @@ def test_a_rate_limit_is_waited_for_in_milliseconds(own_replica: Make, library: 
         (signal.SIGKILL, "statistics", 3),
         (signal.SIGKILL, "/files/", 7),
         (signal.SIGINT, "statistics", 1),
+        (signal.SIGINT, "search", 1),
     ],
 )
 def test_a_trace_that_was_ended_resumes_and_requests_nothing_twice(
