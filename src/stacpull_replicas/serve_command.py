@@ -145,7 +145,7 @@ def mlhub(faults: Path | None, **options: Any) -> None:
 @click.option("--anonymous", is_flag=True, help="Allow reads without credentials.")
 @click.option("--requester-pays", is_flag=True, help="Refuse requests that do not agree to pay.")
 def s3(faults: Path | None, seed: int, anonymous: bool, requester_pays: bool, **options: Any) -> None:
-    """Serve an S3 endpoint."""
+    """Serve a read-only S3 endpoint."""
     from stacpull_replicas import S3Replica, demo_access
 
     access = demo_access(seed, anonymous=anonymous, requester_pays=requester_pays)

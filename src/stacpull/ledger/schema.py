@@ -258,7 +258,7 @@ def check_version(db: Connection, schema: Schema = LEDGER) -> int:
     if version not in {0, schema.version}:
         raise DestinationError(
             f"{schema.name} has version {version} of its schema, and this stacpull reads only version "
-            f"{schema.version}. Use the stacpull that made it, or {schema.remedy}"
+            f"{schema.version}. Use the stacpull that made it. Otherwise, {schema.remedy}"
         )
     known = frozenset(re.findall(r"CREATE (?:TRIGGER .*?END|VIEW .*?)(?=;\n)", schema.text, re.DOTALL))
     for kind, name, sql in db.execute(
