@@ -169,7 +169,7 @@ def test_only_the_assets_of_a_filter_are_fetched(copy: ChangedCopy, assets: Path
 GREETING_FIELD = '    greeting: str = option("hello", "WORD", help="Begin the output with this word.")\n'
 GREETING = '    print(f"greeting: {session.options.greeting}")\n'
 KEPT_FIELDS = """\
-    farewell: str = option("k", "WORD", help="?", kept=True)
+    farewell: str = option("k", "WORD", help="?", remembered=True)
     signature: str = option("f", "WORD", help="?", fixed=True)
 """
 KEPT = '    print(f"{options.farewell}, {options.signature}")\n'

@@ -25,15 +25,17 @@ Form = Literal["value", "repeated", "switch", "pair", "count", "absent"]
 `--name` or `--no-name`; `-nn`; or not at all."""
 
 
-def about(metavar: str = "", *, fixed: bool = False, kept: bool = False, **members: Any) -> dict[str, Any]:
+def about(
+    metavar: str = "", *, fixed: bool = False, remembered: bool = False, **members: Any
+) -> dict[str, Any]:
     """Return the metadata of an option field. Its help is `help`, or else in the docstring of the class.
 
     The commands that continue a run, or fetch its assets again, use its `fixed` values and refuse others.
-    `resume` uses `kept` values again, unless others are given. JSON can hold both.
+    `resume` uses `remembered` values again, unless others are given. JSON can hold both.
     """
     if fixed:
         members.setdefault("commands", "mirror plan")
-    return {"option": {"metavar": metavar, **members}, "fixed": fixed, "kept": kept}
+    return {"option": {"metavar": metavar, **members}, "fixed": fixed, "remembered": remembered}
 
 
 def option(default: Any, metavar: str = "", *, read: ReadArgument | None = None, **members: Any) -> Any:

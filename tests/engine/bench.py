@@ -65,12 +65,12 @@ class Bench:
         dest: Path,
         store: RecordingStore | None = None,
         spec: RunSpec = SPEC,
-        kept: Mapping[str, Any] | None = None,
+        remembered: Mapping[str, Any] | None = None,
     ) -> None:
         self.store = store or RecordingStore(dest)
         self.db: sqlite3.Connection = open_writer(dest)
         weakref.finalize(self, self.db.close)  # a kill closes it as well
-        self.run = runs.begin(self.db, spec, NOW, kept or {})
+        self.run = runs.begin(self.db, spec, NOW, remembered or {})
         stored = runs.stored(self.db, self.run.id)
         self.writer = BatchWriter(self.db, stored, lambda _path: True, Secrets())
         self.failed: list[AssetFailed] = []

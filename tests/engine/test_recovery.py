@@ -357,7 +357,7 @@ def test_parts_that_can_be_resumed_stay_unless_the_machine_was_restarted(tmp_pat
 
 def adopted_and_killed(dest: Path, *, checksum: str | None, is_link: bool) -> None:
     """Leave a file of the user's reserved, with a hard link of it (or an equal file) among the parts."""
-    with started(dest, kept={"adopt": True}) as bench:
+    with started(dest, remembered={"adopt": True}) as bench:
         arrived = bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"mine")
         mine = dest / "c" / "i" / "a.tif"
         mine.parent.mkdir(parents=True)

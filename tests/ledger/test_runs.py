@@ -113,12 +113,12 @@ def test_an_unfinished_run_that_is_taken_up_keeps_its_options_and_gets_others(tm
             runs.end(db, runs.begin(db, OTHER, NOW).id, "complete", None, NOW)
         unfinished = runs.last_unfinished(db)
         assert unfinished is not None
-        taken_up = runs.begin(db, unfinished.spec, NOW, {**unfinished.kept, "prune": True})
+        taken_up = runs.begin(db, unfinished.spec, NOW, {**unfinished.remembered, "prune": True})
         started_at = (first, "next") if is_newest else (first + 2, None)
         assert (taken_up.id, taken_up.position, taken_up.spec) == (*started_at, SPEC)
-        assert taken_up.kept == {"adopt": True, "prune": True}
-        assert runs.stored(db, taken_up.id).kept == taken_up.kept
-        assert runs.load(db, taken_up.id).kept == taken_up.kept
+        assert taken_up.remembered == {"adopt": True, "prune": True}
+        assert runs.stored(db, taken_up.id).remembered == taken_up.remembered
+        assert runs.load(db, taken_up.id).remembered == taken_up.remembered
         runs.end(db, taken_up.id, "complete", None, NOW)
         assert runs.last_unfinished(db) is None
         assert runs.begin(db, SPEC, NOW).id > taken_up.id

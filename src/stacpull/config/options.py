@@ -110,17 +110,18 @@ class Options(Arguments):
     layout: str = option(DEFAULT_LAYOUT, "TEMPLATE", group="Destination", fixed=True, brief=True)
     metadata: Literal["item", "ndjson", "none"] = option("item", fixed=True, commands="mirror")
     checksum: Literal["sha256", "crc64nvme", "none"] | None = option(
-        None, shown="sha256", kept=True, commands=_RUNS
+        None, shown="sha256", remembered=True, commands=_RUNS
     )
     missing: Literal["fail", "known", "ok"] | None = option(
-        None, shown="fail", kept=True, commands=_TRANSFERS, brief=True
+        None, shown="fail", remembered=True, commands=_TRANSFERS, brief=True
     )
-    revalidate: bool = option(False, kept=True, commands=_WALKS)
-    items_parquet: bool | None = option(None, kept=True, commands="mirror")
+    revalidate: bool = option(False, remembered=True, commands=_WALKS)
+    items_parquet: bool | None = option(None, remembered=True, commands="mirror")
     prune: Literal["list", "remove"] | None = option(
-        None, "[=remove]", read=arguments.read_prune, alone="list", kept=True, commands=_WALKS, brief=True
-    )
-    adopt: bool = option(False, kept=True, commands=_RUNS)
+        None, "[=remove]", read=arguments.read_prune, alone="list",
+        remembered=True, commands=_WALKS, brief=True,
+    )  # fmt: skip
+    adopt: bool = option(False, remembered=True, commands=_RUNS)
     work: Path | None = attrs.field(
         default=None,
         converter=optional(arguments.read_path),
@@ -202,14 +203,14 @@ class Options(Arguments):
         return {name: getattr(self, name) for name, _ in _declared_as("fixed")}
 
     @property
-    def kept(self) -> dict[str, Any]:
+    def remembered(self) -> dict[str, Any]:
         """The given values that `resume` uses again. A switch that is False counts as not given."""
-        unset = dict(_declared_as("kept"))
+        unset = dict(_declared_as("remembered"))
         return {name: getattr(self, name) for name in unset if getattr(self, name) != unset[name]}
 
     def of_run(self, stored: Mapping[str, Any]) -> Options:
         """Return these options with the values that a run has stored. Other values are ignored."""
-        names = dict([*_declared_as("fixed"), *_declared_as("kept")])
+        names = dict([*_declared_as("fixed"), *_declared_as("remembered")])
         return attrs.evolve(self, **{name: value for name, value in stored.items() if name in names})
 
     def without_secrets(self) -> Options:

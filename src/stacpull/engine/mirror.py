@@ -142,7 +142,7 @@ async def resume(
     ):
         run = await on_ledger(opened, runs.last_unfinished)
         if run is not None:
-            return await run_from_ledger(context, opened, run.spec, run.kept)
+            return await run_from_ledger(context, opened, run.spec, run.remembered)
     mirror_status = await asyncio.to_thread(status, dest, context.options)  # DEST is no longer locked
     counts = {name: getattr(mirror_status, name) for name in Counts.__struct_fields__}
     counts |= {"bytes_fetched": 0, "seconds": 0.0, "requests": 0, "retries": 0, "reason": None}
@@ -180,8 +180,8 @@ async def retry(
         open_dest(context) as opened,
     ):
         kind: runs.RunKind = "ordered" if ordered else "retry"
-        spec, kept = (await on_ledger(opened, partial(runs.last_failed, kind=kind))).again(kind)
-        return await run_from_ledger(context, opened, spec, kept)
+        spec, remembered = (await on_ledger(opened, partial(runs.last_failed, kind=kind))).again(kind)
+        return await run_from_ledger(context, opened, spec, remembered)
 
 
 # --- from the arguments to a run ----------------------------------------------------------------------------
@@ -285,7 +285,7 @@ async def run_from_source(context: RunContext, location: str, selection: Selecti
                 now = SystemClock().time()
                 for text in await on_ledger(opened, lambda db: runs.first_uses(db, spec)):
                     network.emit(Notice("info", text))
-                run = await on_ledger(opened, lambda db: runs.begin(db, spec, now, options.kept))
+                run = await on_ledger(opened, lambda db: runs.begin(db, spec, now, options.remembered))
                 if is_local(spec.source):
                     await on_ledger(opened, lambda db: note_named_source(db, spec.source))
                 return await MirrorRun(context, opened, run, setup, process).execute()
@@ -300,16 +300,16 @@ async def run_from_ledger(
     context: RunContext,
     opened: OpenMirror,
     spec: RunSpec,
-    kept: Mapping[str, Any] = {},
+    remembered: Mapping[str, Any] = {},
     begin: Callable[[Connection, RunSpec, float, Mapping[str, Any]], Run] = runs.begin,
 ) -> MirrorReport:
     """Make a run whose SOURCE is in DEST: a resumed run, a retry, or a run on stored items.
 
-    Options that an earlier run stored (`kept`) apply unless the command sets them; `fixed` ones always apply.
+    `remembered` options apply unless the command sets them; `fixed` ones always apply.
     `begin` starts the run in the ledger. Because it writes, it is called after all checks.
     """
     work = context.dest.work
-    options = context.options.of_run({**kept, **context.options.kept})
+    options = context.options.of_run({**remembered, **context.options.remembered})
     input_file = await asyncio.to_thread(item_input.input_path, work, spec.source)
     options, address = options_and_address(spec.source, options, input_file, named=False)
     is_file = input_file is None and is_local(address.url)
@@ -326,8 +326,8 @@ async def run_from_ledger(
             "them again, or others with --header or --credentials."
         )
     now = SystemClock().time()
-    run = await on_ledger(opened, lambda db: begin(db, spec, now, options.kept))
-    options = options.of_run({**spec.fixed, **run.kept})
+    run = await on_ledger(opened, lambda db: begin(db, spec, now, options.remembered))
+    options = options.of_run({**spec.fixed, **run.remembered})
     async with _open_source(context, address, options) as (process, source, network):
         setup = RunSetup(source, network, spec.selection, options)
         report = await MirrorRun(context, opened, run, setup, process).execute()

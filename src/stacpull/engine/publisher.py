@@ -66,7 +66,7 @@ class Publisher:
         self._sync_error: DestinationError | None = None
         self._due_at: float | None = None
         self._area_digest = runs.area_digest(db, run.id)  # of `--clip`
-        self._is_adopting = run.kept.get("adopt", False) or bool(meta.get(db, meta.ADOPTING))
+        self._is_adopting = run.remembered.get("adopt", False) or bool(meta.get(db, meta.ADOPTING))
         self.refresh_counters()
 
     def add(self, arrivals: Sequence[Arrival], outcomes: Sequence[AssetOutcome]) -> None:

@@ -138,7 +138,9 @@ class StoreOperations:
         entries = [self._entry(row) for row in views.collection_rows(self._db)]
         interrupted: InterruptedRunError | None = None
         if entries or meta.owns_file(self._db, "catalog.json"):
-            keeps_parquet = self._run.kept.get("items_parquet", meta.owns_file(self._db, meta.ITEMS_PARQUET))
+            keeps_parquet = self._run.remembered.get(
+                "items_parquet", meta.owns_file(self._db, meta.ITEMS_PARQUET)
+            )
             if keeps_parquet:
                 try:
                     update = entry_points.require("stacpull.outputs", "items-parquet", meta.ITEMS_PARQUET)

@@ -126,7 +126,7 @@ class BatchWriter:
     def __init__(self, db: Connection, run: StoredRun, is_there: IsThere, secrets: Secrets) -> None:
         self.db, self.run_id, self.is_there, self.secrets = db, run.id, is_there, secrets
         self.source, self.is_walk = run.source, run.kind == "mirror"
-        revalidate = run.kept.get("revalidate", False)
+        revalidate = run.remembered.get("revalidate", False)
         self.current_run = CurrentRun(run.id, runs.area_digest(db, run.id), revalidate)
         other_runs = db.execute("SELECT id FROM runs WHERE source <> ?", (self.source,))
         self.runs_of_other_sources = {run_id for (run_id,) in other_runs}

@@ -55,13 +55,13 @@ class Run(msgspec.Struct, frozen=True):
     resumed: bool
     position: str | None
     counters: Mapping[str, int]  # when the run was started or resumed
-    kept: Mapping[str, Any] = {}  # `Options.kept`
+    remembered: Mapping[str, Any] = {}  # `Options.remembered`
     cut_short: str | None = None  # why its walk ended before the end of the source
 
     def again(self, kind: RunKind) -> tuple[RunSpec, dict[str, Any]]:
-        """Return the task of a run that fetches assets of this one again, and the kept options for it."""
-        kept = {name: value for name, value in self.kept.items() if name in {"checksum", "missing"}}
-        return replace(self.spec, kind=kind), kept
+        """Return the task of a run that fetches assets of this one again, and its remembered options."""
+        names = self.remembered.keys() & {"checksum", "missing"}
+        return replace(self.spec, kind=kind), {name: self.remembered[name] for name in names}
 
 
 class StoredRun(NamedTuple):
@@ -71,7 +71,7 @@ class StoredRun(NamedTuple):
     kind: RunKind
     source: str
     metadata: Literal["item", "ndjson", "none"]
-    kept: Mapping[str, Any]
+    remembered: Mapping[str, Any]
 
 
 def decoded_options(text: str | bytes) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def taken_over(db: Connection, run_id: int) -> list[int]:
     return [rowid for (rowid,) in rows]
 
 
-def begin(db: Connection, spec: RunSpec, now: float, kept: Mapping[str, Any] = {}) -> Run:
+def begin(db: Connection, spec: RunSpec, now: float, remembered: Mapping[str, Any] = {}) -> Run:
     """Continue the last run if it has the same task and did not complete; otherwise start a new one."""
     import attrs  # noqa: PLC0415 -- seldom needed in the store process
 
@@ -130,7 +130,7 @@ def begin(db: Connection, spec: RunSpec, now: float, kept: Mapping[str, Any] = {
         spec.selection, filter=lambda field, value: value != getattr(default, field.name)
     )
     task = (spec.kind, spec.source, as_json(selected), as_json(spec.fixed))
-    replaced = (as_json(spec.credential_names), as_json(kept))
+    replaced = (as_json(spec.credential_names), as_json(remembered))
     with transaction(db):
         continued = db.execute(
             "UPDATE runs SET state = 'running', reason = NULL, credential_names = ?, kept = ? "
@@ -181,9 +181,9 @@ def end(db: Connection, run_id: int, state: EndState, reason: str | None, now: f
 
 def stored(db: Connection, run_id: int) -> StoredRun:
     query = "SELECT kind, source, fixed, kept FROM runs WHERE id = ?"
-    kind, source, fixed, kept = db.execute(query, (run_id,)).fetchone()
+    kind, source, fixed, remembered = db.execute(query, (run_id,)).fetchone()
     metadata = decoded_options(fixed).get("metadata", "item")
-    return StoredRun(run_id, kind, source, metadata, decoded_options(kept))
+    return StoredRun(run_id, kind, source, metadata, decoded_options(remembered))
 
 
 def last(db: Connection, run_id: int = 0) -> Run:
@@ -220,7 +220,7 @@ def load(db: Connection, run_id: int) -> Run:
     from stacpull.selection import Selection  # noqa: PLC0415 -- seldom needed in the store process
 
     query = "SELECT kind, source, selection, fixed, credential_names, cut_short, kept FROM runs WHERE id = ?"
-    kind, source, selection, fixed, names, cut_short, kept = db.execute(query, (run_id,)).fetchone()
+    kind, source, selection, fixed, names, cut_short, remembered = db.execute(query, (run_id,)).fetchone()
     fields = decoded_options(selection)
     if unknown := sorted(fields.keys() - {field.name for field in attrs.fields(Selection)}):
         raise UsageError(
@@ -233,7 +233,7 @@ def load(db: Connection, run_id: int) -> Run:
         raise sqlite3.DatabaseError(f"Could not decode the selection of a run: {error}") from error
     spec = RunSpec(source, selected, decoded_options(fixed), tuple(orjson.loads(names)), kind)
     position = meta.get(db, f"{meta.POSITION}{run_id}")
-    return Run(run_id, spec, True, position, counters(db, run_id), decoded_options(kept), cut_short)
+    return Run(run_id, spec, True, position, counters(db, run_id), decoded_options(remembered), cut_short)
 
 
 def add_counts(db: Connection, run_id: int, numbers: Mapping[str, float]) -> None:
