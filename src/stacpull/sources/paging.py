@@ -7,6 +7,7 @@ later walk resumes there. Every walk ends: hashes of cursors and pages show when
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlunsplit
 
@@ -26,7 +27,7 @@ from stacpull.net.transport import TransferError
 from stacpull.planning.item_plan import updated_in
 from stacpull.redact import public_url
 from stacpull.sources.documents import valid_items
-from stacpull.sources.source import FRUITLESS_PAGES, LEAST_ITEMS, OnNotice, Pages, PageSize, allowed_headers
+from stacpull.sources.source import LEAST_ITEMS, OnNotice, Pages, PageSize, allowed_headers
 
 PAGE_BYTES: Final = 8_000_000
 _CARRIED: Final = frozenset(
@@ -34,6 +35,8 @@ _CARRIED: Final = frozenset(
     | {"limit", "query", "sortby"}
 )
 """Parameters of the selection, equal for all pages of a walk (STAC API: core, filter, query, sort)."""
+_MOST_WITHOUT_NEW_ITEMS: Final = 3
+"""The most pages in a row without new items: broken links may never end."""
 _MAX_ITEMS: Final = 1 << 40
 """Totals from this number on are ignored: the ledger stores their sum over all collections in 63 bits."""
 _TOO_MUCH_STATUS: Final = frozenset({400, 413, 422})
@@ -141,14 +144,15 @@ def announced_total(page: Json) -> int | None:
 class LoopDetector:
     def __init__(self) -> None:
         self._cursors: set[int] = set()
-        self._pages: set[int] = set()
-        self._fruitless = 0
+        self._pages = {hash(frozenset())}  # an empty page has no new items
+        self._pages_without_new_items = 0
 
-    def is_new_page(self, names: tuple[object, ...]) -> bool:
+    def is_new_page(self, names: Iterable[object]) -> bool:
         """Record a page by the ids and times of its items. Return True if it has items and is a new page."""
-        is_new = bool(names) and hash(names) not in self._pages
-        self._pages.add(hash(names))
-        self._fruitless = 0 if is_new else self._fruitless + 1
+        page = hash(frozenset(names))
+        is_new = page not in self._pages
+        self._pages.add(page)
+        self._pages_without_new_items = 0 if is_new else self._pages_without_new_items + 1
         return is_new
 
     def reason_to_end(self, current: PageRequest, following: PageRequest) -> str | None:
@@ -158,8 +162,8 @@ class LoopDetector:
             return "the page links to itself as the next one"
         if next_cursor in self._cursors:
             return "its next page was read before"
-        if self._fruitless > FRUITLESS_PAGES:
-            return f"{self._fruitless} pages in a row had no new items"
+        if self._pages_without_new_items > _MOST_WITHOUT_NEW_ITEMS:
+            return f"{self._pages_without_new_items} pages in a row had no new items"
         return None
 
 
@@ -191,7 +195,6 @@ class PageReader:
     _without_pages: set[str] = attrs.field(factory=set, init=False)  # origins
     _loops: LoopDetector = attrs.field(factory=LoopDetector, init=False)
     _items: int = attrs.field(default=0, init=False)
-    _may_repeat: int = attrs.field(default=0, init=False)  # by the next page: see `Page`
 
     async def pages(self, start: PageRequest, *, resumed: bool = False) -> Pages:
         """Yield the pages from `start` on, each once, until there is no next link or the links form a circle.
@@ -256,7 +259,6 @@ class PageReader:
             text = f"A page of {requested} items failed; requesting {smaller} instead."
             self._on_notice(Notice("info", text))
             self._size = self._size._replace(items=smaller)
-            self._may_repeat += requested
 
     def _page_of(self, sent: PageRequest, document: Document) -> Page:
         shown = replace(sent, url=public_url(sent.url, keep_tokens=True))
@@ -268,11 +270,10 @@ class PageReader:
         items, unreadable = valid_items(zip(names, features, strict=False))
         if not self._size.fixed and document.bytes > PAGE_BYTES and features:
             fitting = max(LEAST_ITEMS, PAGE_BYTES * len(features) // document.bytes)
-            if fitting < self._size.items:
-                self._size = self._size._replace(items=fitting)
-                self._may_repeat += len(features)
-        versions = tuple((item.get("collection"), item["id"], updated_in(item)) for item in items)
-        is_new = self._loops.is_new_page(versions)
+            self._size = self._size._replace(items=min(fitting, self._size.items))
+        is_new = self._loops.is_new_page(
+            (item.get("collection"), item["id"], updated_in(item)) for item in items
+        )
         self._last_url = sent.url
         self._items += len(items) * is_new
         total = announced_total(document.members)
@@ -280,8 +281,7 @@ class PageReader:
         cut_short = f"Reading ended at {shown.url}{why}" if why else None
         if cut_short is not None:
             self._on_notice(Notice("warning", cut_short))
-        may_repeat, self._may_repeat = self._may_repeat, 0
-        return Page(shown, items if is_new else [], following, total, cut_short, unreadable, may_repeat)
+        return Page(shown, items if is_new else [], following, total, cut_short, unreadable)
 
     def _following(
         self, sent: PageRequest, document: Document, item_count: int, total: int | None
