@@ -21,7 +21,7 @@ import base64
 import json
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
@@ -39,9 +39,12 @@ _SAS_FIELDS = frozenset(
 _SIGNED_BY = frozenset({"signature", "awsaccesskeyid", "googleaccessid"})
 _FERNET = re.compile(r"(?<=/)gAAAAA[A-Za-z0-9_-]{90,}(?:=|%3[Dd]){0,2}(?=[/?#]|$)")
 _PAGING_TOKENS = ("next:", "prev:", "previous:")
-_MIN_SECRET, _MIN_IN_DOCUMENT, _MIN_IN_URL = 4, 6, 8
-"""Shorter secrets than these are not replaced: in any text, in a document, and in the path of a URL."""
-_MIN_LEARNED, _MAX_LEARNED = 16, 256
+# shorter secrets than these are not replaced: in any text, in a document, and in the path of a URL
+_MIN_SECRET = 4
+_MIN_IN_DOCUMENT = 6
+_MIN_IN_URL = 8
+_MIN_LEARNED = 16
+_MAX_LEARNED = 256
 _IN_PAIR = re.compile(
     r'="?(?=[^\s;,":]*?(?=[A-Za-z]{0,11}\d)[A-Za-z0-9]{12})([^\s;,":/][^\s;,":]{15,})'
 )  # not names, such as sentinel-2-l2a-cogs, nor URLs: they may be in any text
@@ -142,24 +145,21 @@ class Secrets:
         """
         if not self._forms:
             return url
-        head, mark, query = url.partition("?")
         certain = [form for form in self._forms if len(form) >= _MIN_IN_URL]
-        if mark:
-            query, hash_mark, fragment = query.partition("#")
-            kept = []
-            for pair in query.split("&"):
-                name, _, value = map(unquote_plus, pair.partition("="))
-                is_secret = any(form in text for form in certain for text in (name, value, pair))
-                if not is_secret and value not in self.values:
-                    kept.append(pair)
-            head += ("?" + "&".join(kept) if kept else "") + hash_mark + fragment
+
+        def has_secret(text: str) -> bool:
+            return any(form in text for form in certain)
+
+        def is_kept(name: str, value: str) -> bool:
+            return not (value in self.values or has_secret(name) or has_secret(value))
+
+        masked = _filtered(url, is_kept)
         for form in certain:
-            head = head.replace(form, "***")
-        if (decoded := unquote(head)) != head and any(form in decoded for form in certain):
-            parts = head.split("/", 3)  # the last one is the path
-            has_secret = [any(form in unquote(part) for form in certain) for part in parts]
-            head = "/".join("***" if hide else part for part, hide in zip(parts, has_secret, strict=True))
-        return head
+            masked = masked.replace(form, "***")
+        if has_secret(unquote(masked)):
+            parts = masked.split("/", 3)  # the last one is the path
+            masked = "/".join("***" if has_secret(unquote(part)) else part for part in parts)
+        return masked
 
     def public_url(self, url: str) -> str:
         return self.masked_url(public_url(url))
@@ -205,22 +205,34 @@ def public_url(url: str, *, keep_tokens: bool = False, keep_keys: bool = False) 
     if separator and "@" in head and not scheme.startswith("abfs"):  # `container@account`
         server, slash, path = after.partition("/")
         head = f"{scheme}://{server.rpartition('@')[2]}{slash}{path}"
-    if not mark:
-        return head
-    query, fragment_mark, fragment = tail.partition("#")
-    pairs = query.split("&")
-    names = [unquote_plus(pair.partition("=")[0]).lower() for pair in pairs]
+    pairs = tail.partition("#")[0].split("&")
+    names = {unquote_plus(pair.partition("=")[0]).lower() for pair in pairs}
     signed = {n for n in names if n in _SIGNATURES or n.startswith(_SIGNATURE_PREFIXES)} - {"x-oss-process"}
     if "sig" in signed:
         signed |= _SAS_FIELDS
     if signed & _SIGNED_BY:
         signed.add("expires")
-    kept = []
-    for pair, name in zip(pairs, names, strict=True):
-        value = unquote_plus(pair.partition("=")[2])
-        is_paging = name == "token" and (keep_tokens or value.startswith(_PAGING_TOKENS))
+
+    def is_kept(name: str, value: str) -> bool:
+        name = name.lower()
+        if name == "token" and (keep_tokens or value.startswith(_PAGING_TOKENS)):
+            return True
         is_key = name in _KEYS or name.endswith(_KEY_ENDINGS)
-        if is_paging or (name not in signed and (keep_keys or not is_key)):
+        return name not in signed and (keep_keys or not is_key)
+
+    return _filtered(head + mark + tail, is_kept)
+
+
+def _filtered(url: str, is_kept: Callable[[str, str], bool]) -> str:
+    """Return a URL with the query parameters that are kept, by name and value."""
+    head, mark, tail = url.partition("?")
+    if not mark:
+        return url
+    query, fragment_mark, fragment = tail.partition("#")
+    kept = []
+    for pair in query.split("&"):
+        name, _, value = map(unquote_plus, pair.partition("="))
+        if is_kept(name, value):
             kept.append(pair)
     return head + ("?" + "&".join(kept) if kept else "") + fragment_mark + fragment
 
