@@ -450,6 +450,13 @@ def load_file(raw: str) -> Path:
     return path
 
 
+def load_log_path(raw: str) -> Path:
+    path = read_path(raw)
+    if path.is_dir():
+        raise ValueError(f"is a directory: {path}")
+    return path
+
+
 def load_existing_directory(raw: str) -> str:
     path = read_path(raw)
     if not path.is_dir():

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from stacpull import entry_points
 from stacpull.config.options import Options
 from stacpull.errors import StacpullError, UsageError
+from stacpull.hosts import lacks_scheme
 from stacpull.ledger import meta, views
 from stacpull.ledger.database import ledger_errors, ledger_path, open_reader
 from stacpull.models import BucketLocation
@@ -104,7 +105,6 @@ def _location(url: BucketLocation, options: Options) -> BucketLocation:
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 """One slash is enough, because `Path` turns `s3://bucket` into `s3:/bucket`."""
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}(/|$)")
 
 
 def bucket_url(dest: str | PathLike[str]) -> BucketLocation | None:
@@ -133,7 +133,7 @@ def _path(what: str, path: object, use: str, more: str = "") -> Path:
     shown = public_url(text)[:200]
     if re.match(r"\$\{?\w", text):  # in a config file, it would become a directory of this name
         raise UsageError(f"{what} is {shown}: write the value of the variable, or ./{shown} for this name.")
-    if _URL.match(text) or (more and _HOST.match(text)):
+    if _URL.match(text) or (more and lacks_scheme(text)):
         raise UsageError(f"{what} is a URL ({shown}): use {use}.{more}")
     try:
         return Path(text).expanduser()

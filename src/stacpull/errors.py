@@ -166,7 +166,7 @@ def as_destination_error(error: Exception, dest: Path) -> Exception:
     if isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding() != "utf-8":
         return DestinationError(
             f"Python cannot encode the file name {error.object!a} in {error.encoding}: set PYTHONUTF8=1 "
-            "for this process, then run `stacpull resume`."
+            "for this process, then run `stacpull resume DEST`."
         )
     return error
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.acceptance.static_tree import write_tree
 from tests.events import warnings
+from tests.items import feature
 
 from stacpull import Options, Selection, sync
 from stacpull_replicas import MlhubReplica, run_in_thread
@@ -74,3 +76,15 @@ def test_an_asset_key_of_source_items_is_not_named(tmp_path: Path) -> None:
         options = Options(query={"key": hub.key})
         assert sync.plan(hub.base_url, selection=selection, options=options, on_event=received.append).assets
     assert warnings(received) == []
+
+
+@pytest.mark.parametrize("name", ["items.json", "items.ndjson"])
+def test_a_misspelt_collection_of_a_file_is_named_with_a_similar_one(tmp_path: Path, name: str) -> None:
+    items, received = [feature("a", collection="labels"), feature("b", collection="images")], list[object]()
+    page = json.dumps({"type": "FeatureCollection", "features": items})
+    lines = "".join(f"{json.dumps(item)}\n" for item in items)
+    (tmp_path / name).write_text(page if name == "items.json" else lines)
+    sync.plan(tmp_path / name, selection=Selection(collections="lables"), on_event=received.append)
+    assert warnings(received)[0].endswith(f"{name} has no collection lables: did you mean labels?")
+    sync.plan(tmp_path / name, selection=Selection(collections="images"), on_event=received.append)
+    assert sum("has no collection" in text for text in warnings(received)) == 1

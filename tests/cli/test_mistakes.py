@@ -60,6 +60,10 @@ MISTAKES = {
     "a wrong path": Mistake(
         ("plan", "{host}/mlhub/v2", "-C"), "Check its path: SOURCE is an API's root (https:", 4
     ),
+    "a URL without its scheme": Mistake(
+        ("mirror", "localhost:8000/v1", "d", "-C"),
+        "SOURCE is localhost:8000/v1: start a URL with https:// or http://.",
+    ),
     "a port that nothing listens on": Mistake(
         ("plan", f"{NOWHERE}/v1", "-C", "--retries", "0"),
         "Connection refused. Check SOURCE, network and proxy.",

@@ -92,7 +92,7 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
         yield f"  {host.host}: {quantity(host.assets, 'asset')}"
     if dest is not None:
         failed = report.assets - report.assets_done - report.assets_pending
-        failures = f"; {failed:,} failed earlier: `stacpull retry` fetches them" if failed else ""
+        failures = f"; {failed:,} failed earlier: `stacpull retry DEST` fetches them" if failed else ""
         pending = f" ({size(report.bytes_pending)})" if report.bytes_pending else ""
         done = f"{report.assets_done:,} are in {dest} already"
         yield f"to do    {report.assets_pending:,}{pending}; {done}{failures}"

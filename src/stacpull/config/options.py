@@ -182,7 +182,9 @@ class Options(Arguments):
         metadata=about("DIR", load=arguments.load_existing_directory, commands=f"{_IN_DEST} headers"),
     )
     log_file: Path | None = attrs.field(
-        default=None, converter=optional(arguments.read_path), metadata=about("FILE", group="Output")
+        default=None,
+        converter=optional(arguments.read_path),
+        metadata=about("FILE", load=arguments.load_log_path, group="Output"),
     )
     dashboard: tuple[str, int] | None = attrs.field(
         default=None,

@@ -218,7 +218,7 @@ class Pool(Generic[JobT, ResultT]):
             failures = quantity(self._failure_count, "failure")
             raise StacpullError(
                 f"Stopped after {failures} (--max-failures {self._max_failures}). "
-                "The rest is pending: `stacpull failures` says why, `stacpull resume` continues."
+                "The rest is pending: `stacpull failures DEST` says why, `stacpull resume DEST` continues."
             )
 
     def _report_held_back(self) -> None:

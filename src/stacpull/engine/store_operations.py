@@ -116,7 +116,7 @@ class StoreOperations:
         if state == "complete" and self._run.kind == "mirror":
             meta.put(self._db, meta.ADOPTING, None)
         if state == "complete" and views.current_run(self._db)["state"] != "complete":
-            self._warn("An earlier run is not complete: `stacpull resume` continues it.")
+            self._warn("An earlier run is not complete: `stacpull resume DEST` continues it.")
 
     def findings(self) -> dict[str, int]:
         """Return the numbers of the report that are only counted at the end."""

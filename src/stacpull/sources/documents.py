@@ -27,7 +27,7 @@ from stacpull.urls import is_web, join, may_lead, rules_of
 
 MAX_COLLECTIONS: Final = 16_384
 """The most collections of a file or a tree whose URLs are kept."""
-_MAX_NAMED: Final = 40
+MAX_NAMED: Final = 40
 _API_LINKS: Final = frozenset({"data", "search", "conformance"})
 """Relations of links that the landing page of an API has and a static catalog does not (STAC API core)."""
 _GROUP: Final = "stacpull.sources"
@@ -75,7 +75,8 @@ def valid_item(feature: object) -> Json | None:
 
 def valid_items(features: Iterable[tuple[str, object]]) -> tuple[list[Json], tuple[UnreadableEntry, ...]]:
     """Return the items among `features` (name for messages, value), and the others as unreadable."""
-    items, unreadable = list[Json](), list[UnreadableEntry]()
+    items: list[Json] = []
+    unreadable: list[UnreadableEntry] = []
     for name, feature in features:
         item = valid_item(feature)
         if item is not None:
@@ -156,7 +157,8 @@ async def open_source(url: str, reader: JsonReader) -> Source:
     if ending not in _DOCUMENTS and target_of(_GROUP, ending):
         return open_as(ending)
     document = await read_root(reader, url)
-    body, kind = document.members, kind_of(document.members)
+    body = document.members
+    kind = kind_of(body)
     if is_api_root(body):
         if api is not None:
             return open_as("api", document)
@@ -198,10 +200,12 @@ async def read_root(reader: JsonReader, url: str) -> Document:
     try:
         document = _with_items(await reader.read(PageRequest(url)))
     except TransferError as error:
-        kind, hint = error.failure.kind, ""
-        if rules_of(url).is_object_store and kind is FailureKind.REFUSED:
+        kind = error.failure.kind
+        is_object = rules_of(url).is_object_store
+        if is_object and kind is FailureKind.REFUSED:
             raise CredentialsError(f"{error} Check the credentials of the service.") from error
-        if kind is FailureKind.GONE and rules_of(url).is_object_store:
+        hint = ""
+        if kind is FailureKind.GONE and is_object:
             hint = " Check the bucket and the key; for S3, also --endpoint-url."
         elif kind is FailureKind.GONE:
             hint = _GONE_HINT if is_web(url) else " If SOURCE is a URL, start it with https://."
@@ -246,6 +250,6 @@ def no_collection(source: str, name: str, names: list[str]) -> str:
 
 
 def available_collections(names: list[str]) -> str:
-    others = len(names) - _MAX_NAMED
-    shown = ", ".join(sorted(names)[:_MAX_NAMED]) or "none"
+    others = len(names) - MAX_NAMED
+    shown = ", ".join(sorted(names)[:MAX_NAMED]) or "none"
     return f"SOURCE has {shown}" + (f" and {others} more (see stacpull collections)." if others > 0 else ".")

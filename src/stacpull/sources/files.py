@@ -62,6 +62,8 @@ class ItemsFile(Source):
         self._reader = reader
         self._links = BoundedCache[str, str](documents.MAX_COLLECTIONS)
         self._has_items = False
+        self._has_selected = False
+        self._other_collections: set[str] = set()  # of items that are not selected; the first ones
         self._first_unreadable: UnreadableEntry | None = None
 
     async def collections(self) -> list[Json]:
@@ -88,6 +90,8 @@ class ItemsFile(Source):
         for item in items:
             name = item.get("collection")
             if start.selected and name not in start.selected:
+                if isinstance(name, str) and len(self._other_collections) < documents.MAX_NAMED:
+                    self._other_collections.add(name)
                 continue
             base = self_href(item, local=is_local(self.url))
             selected.append(item if base is not None else _with_absolute_hrefs(item, page_url))
@@ -101,10 +105,15 @@ class ItemsFile(Source):
     def _page_of(self, start: WalkStart, features: Iterable[tuple[str, object]], *, is_last: bool) -> Page:
         items, unreadable = documents.valid_items(features)
         self._has_items = self._has_items or bool(items)
-        self._first_unreadable = first = self._first_unreadable or next(iter(unreadable), None)
+        first = self._first_unreadable or next(iter(unreadable), None)
+        self._first_unreadable = first
         if is_last and first is not None and not self._has_items:
             raise SourceError(f"SOURCE has no valid item: {first.name}: {first.failure.message}")
         selected = self._selected(start, items, start.request.url)
+        self._has_selected = self._has_selected or bool(selected)
+        if is_last and self._other_collections and not self._has_selected:
+            text = documents.no_collection(self.url, min(start.selected), list(self._other_collections))
+            self._reader.warn(text)
         following = None if is_last else start.request
         return Page(start.request, selected, following, None, unreadable=unreadable)
 
@@ -120,8 +129,8 @@ def _with_absolute_hrefs(item: Json, base: str) -> Json:
 
     links = [link for link in objects_in(item.get("links")) if str(link.get("rel")).lower() != "self"]
     item = {**item, "links": [*map(absolute, links)]}
-    if isinstance(assets := item.get("assets"), dict):
-        item["assets"] = {key: absolute(asset) for key, asset in assets.items()}
+    if isinstance(item.get("assets"), dict):
+        item["assets"] = {key: absolute(asset) for key, asset in item["assets"].items()}
     return item
 
 
@@ -133,7 +142,8 @@ class FeaturesSource(ItemsFile):
     def __init__(self, url: str, reader: JsonReader, document: Document) -> None:
         super().__init__(public_url(document.url, keep_tokens=True), reader)
         self._order: str | None = None
-        self._requested_url, self._was_walked = url, False
+        self._requested_url = url
+        self._was_walked = False
         self._document = document
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
@@ -156,7 +166,13 @@ class FeaturesSource(ItemsFile):
             self_link = self_href(body, local=is_local(self.url))
             features: list[object] = [body if self_link is not None else documents.with_self(body, self.url)]
         else:
-            features = _in_order(list_or_empty(body.get("features")), self._order)
+            features = list_or_empty(body.get("features"))
+            if self._order is not None:
+                features, is_mixed = _sorted(features, self._order)
+                if is_mixed:
+                    name = self._order.removeprefix("-")
+                    text = f"Some values of {name} are text: --sortby puts them above numbers."
+                    on_notice(Notice("warning", text))
         size = page_size.for_file
         for start_index in range(0, max(len(features), 1), size):
             batch = enumerate(features[start_index : start_index + size], start_index + 1)
@@ -192,10 +208,11 @@ class FeaturesSource(ItemsFile):
         return following, cut_short
 
 
-def _in_order(features: list[object], order: str | None) -> list[object]:
-    """Return features in the order of a property: numbers, times, texts. Those without it come last."""
-    if order is None:
-        return features
+def _sorted(features: list[object], order: str) -> tuple[list[object], bool]:
+    """Return features in the order of a property, and whether its values are numbers and texts.
+
+    Numbers come before times and other texts. Features without the property come last.
+    """
     reference = Reference(order.removeprefix("-"))
     keyed: list[tuple[tuple[bool, bool, Any], object]] = []
     without_value = []
@@ -208,22 +225,26 @@ def _in_order(features: list[object], order: str | None) -> list[object]:
         else:
             without_value.append(feature)
     keyed.sort(key=lambda pair: pair[0], reverse=order.startswith("-"))
-    return [feature for _, feature in keyed] + without_value
+    is_mixed = len({is_text for (is_text, _, _), _ in keyed}) > 1
+    return [feature for _, feature in keyed] + without_value, is_mixed
 
 
 class LinesSource(ItemsFile):
     """NDJSON, read as it arrives, without a limit on its size. A line may contain several items."""
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
-        size, is_strict = 0, True
+        size = 0
+        is_strict = True
         where = "the input" if self.url.startswith("stdin:") else self.url
-        features, last = list[tuple[str, object]](), Json()
+        features: list[tuple[str, object]] = []
+        last: Json = {}
         async with aclosing(_lines_of(_unzipped(FileRanges(self.url, self._reader)))) as lines:
             number = 0
             async for line in lines:
                 if len(features) >= page_size.for_file or size >= PAGE_BYTES:
                     yield self._page_of(start, features, is_last=False)
-                    features, size = [], 0
+                    features = []
+                    size = 0
                 number += 1
                 size += len(line)
                 name = f"line {number} of {where}"
@@ -278,7 +299,8 @@ async def _lines_of(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
             *lines, remainder = chunk.split(b"\n")
             for line in lines:
                 yield b"".join((*line_pieces, line, b"\n"))
-                line_pieces, size = [], 0
+                line_pieces = []
+                size = 0
             line_pieces.append(remainder)
             size += len(remainder)
             if size > PAGE_LIMIT:
@@ -299,7 +321,8 @@ class FileRanges:
 
         If `start` is negative, the last `-start` bytes are requested; a server without ranges sends them all.
         """
-        position, end = start, stop
+        position = start
+        end = stop
         breaks = 0
         while end is None or position < end:
             headers = {"Accept": _ACCEPT}
@@ -357,5 +380,6 @@ class FileRanges:
             if not (is_decisive and known.is_same_as(version)):
                 raise changed
         if known is None or known.total is None:
-            self._version, self.size = version, version.total
+            self._version = version
+            self.size = version.total
         return offset

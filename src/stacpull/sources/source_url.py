@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlunsplit
 
 from stacpull.errors import UsageError
-from stacpull.hosts import host_of, scheme_of
+from stacpull.hosts import host_of, lacks_scheme, scheme_of
 from stacpull.redact import Secret, public_url
 from stacpull.schemes import SCHEMES, remote_schemes
 from stacpull.urls import is_web, parts_of, removed_parameters
@@ -38,7 +38,10 @@ def source_url(source: str) -> str:
             known = ", ".join(remote_schemes())
             raise UsageError(f"SOURCE has the unsupported URL scheme {name}: use {known} or file.")
         return name + source[len(name) :]
-    return _file_url(os.path.expanduser(source))  # noqa: PTH111 -- does not change the path otherwise
+    path = os.path.expanduser(source)  # noqa: PTH111 -- does not change the path otherwise
+    if lacks_scheme(source) and not os.path.lexists(path):
+        raise UsageError(f"SOURCE is {public_url(source)[:200]}: start a URL with https:// or http://.")
+    return _file_url(path)
 
 
 def _file_url(path: str) -> str:
@@ -97,6 +100,8 @@ def split_credentials(source: str) -> SourceUrl:
     url = source.partition("#")[0]
     clean_url = public_url(url, keep_tokens=parse_api_url(url).items)
     query = {p.name: Secret(p.value) for p in removed_parameters(url, clean_url) if p.value}
-    user, password = parts.username or "", parts.password or ""
-    basic = base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()  # RFC 7617
-    return SourceUrl(clean_url, query, Secret(f"Basic {basic}") if user or password else None)
+    if not (parts.username or parts.password):
+        return SourceUrl(clean_url, query)
+    user_and_password = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+    basic = base64.b64encode(user_and_password.encode()).decode()  # RFC 7617
+    return SourceUrl(clean_url, query, Secret(f"Basic {basic}"))

@@ -282,7 +282,7 @@ def syncfs(fd: int) -> None:
 
 def _sync_error(error: OSError) -> DestinationError:
     return DestinationError(
-        f"The destination's disk failed to store data ({error.strerror}): check it, then `stacpull resume`."
+        f"The disk of DEST failed to store data ({error.strerror}): check it, then `stacpull resume DEST`."
     )
 
 
