@@ -126,8 +126,7 @@ def headers_lines(report: HeadersReport, failures: FailureCounts) -> Iterator[st
     where = f" in {report.out}" if report.out else ""
     if report.state == "interrupted":  # OUT is not written yet, and their number is not known
         done, where = f"{quantity(report.headers_done, 'header')} read", ""
-    reasons = failures.headline(report.headers_failed)
-    failed = f"; {report.headers_failed:,} failed{reasons}" if report.headers_failed else ""
+    failed = f"; {report.headers_failed:,} failed" if report.headers_failed else ""
     state = "" if report.state == "complete" and failed else f"{report.state}: "
     if report.reason:
         state = f"{report.state} ({report.reason.rstrip('.')}): "
@@ -144,9 +143,8 @@ def headers_lines(report: HeadersReport, failures: FailureCounts) -> Iterator[st
         yield f"  left out {quantity(report.assets_excluded, 'asset')} (asset filters)"
     if report.items_unseen:
         yield f"  unseen   {quantity(report.items_unseen, 'item')} that the source announced but did not list"
-    if earlier := max(0, report.headers_failed - failures.total()):
-        yield f"  failed   {earlier:,} before this command was resumed; the table has the reasons"
-    yield from failures.lines(failures.pop(FailureKind.GONE, 0) if report.missing_ok else 0)
+    accepted = failures.pop(FailureKind.GONE, 0) if report.missing_ok else 0
+    yield from failures.lines(report.headers_failed - accepted, accepted)
     if report.out and report.state != "complete":
         yield "to resume: run the same command again"
     elif report.out and report.headers_failed and report.exit_code:

@@ -46,22 +46,16 @@ class FailureCounts(Counter[FailureKind]):
         if key and key not in keys and len(keys) <= _MAX_KEYS:
             keys.append(key)
 
-    def headline(self, failures: int) -> str:
-        """Return the reasons for the first line, which states the number of `failures`."""
-        kinds = [(kind, number) for kind, number in self.most_common() if kind not in NO_FAULT]
-        if len(kinds) == 1 and kinds[0][1] >= failures:
-            kind, _ = kinds[0]
-            return f"{'' if kind.meaning.startswith('with ') else ':'} {self._described(kind)}"
-        described = ", ".join(f"{number:,} {self._described(kind)}" for kind, number in kinds)
-        return f": {described}" if described else ""
-
-    def lines(self, accepted: int) -> Iterator[str]:
-        """Yield a line per kind, most frequent first, then one for assets that are gone and `accepted`."""
+    def lines(self, failed: int, accepted: int) -> Iterator[str]:
+        """Yield a line per kind, most frequent first, and the rest of the assets that `failed` earlier."""
         for kind, number in self.most_common():
             label = kind if kind in NO_FAULT else "failed"
             yield f"  {label:<8} {number:,} {self._described(kind)}; {kind.advice}"
             if kind not in {FailureKind.GONE, *NO_FAULT} and self.examples.get(kind):
                 yield f"           for example: {self.examples[kind]}"
+        noted = sum(number for kind, number in self.items() if kind not in NO_FAULT) - self.of_items
+        if noted < failed:
+            yield f"  failed   {failed - noted:,} in earlier runs"
         if accepted:
             yield f"  missing  {accepted:,} {self._described(FailureKind.GONE)}; accepted (--missing)"
 
@@ -76,21 +70,17 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
     if report.state == "complete" and not (report.items_seen or report.assets_planned or report.items_failed):
         yield f"{report.dest}: nothing to fetch"
         return
-    trouble = report.assets_failed - failed_as(report, NO_FAULT) - report.assets_accepted
     accepted = report.assets_accepted
+    failed = report.assets_failed - failed_as(report, NO_FAULT) - accepted
     items = report.items_failed
     # without accepted ones, but with those of earlier runs, which this run did not try again
     failures[FailureKind.GONE] = report.assets_missing - accepted
     failures += Counter()  # removes the kind if there are none
-    reasons = "" if items and report.assets_failed else failures.headline(trouble or items)  # of both
-    noted = sum(failures[kind] for kind in failures.keys() - NO_FAULT)
-    if not items and noted < trouble:  # this command notes every asset that fails in it, but not every item
-        reasons = f"{reasons}, {trouble - noted:,} earlier" if reasons else " earlier"
     parts = [
-        trouble and f"{trouble:,} failed{reasons}",
+        failed and f"{failed:,} failed",
         accepted and f"{accepted:,} gone at the source",
         *_without_fault(report),
-        items and f"{quantity(items, 'item')} failed{reasons}",
+        items and f"{quantity(items, 'item')} failed",
         report.state != "complete" and still_to_do(report),
     ]
     said = [str(part) for part in parts if part]
@@ -111,12 +101,9 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
         yield f"  present  {quantity(present, 'file')} already here{checked or ''}"
     if report.items_seen:
         complete = f", {report.items_done:,} complete" if report.items_done else ""
-        is_whole = report.state == "complete" and not (report.assets_failed or items)
-        if is_whole and (others := report.items_matched - report.items_done) > 0:
-            complete += f", {others:,} still without files of earlier runs"
         yield f"  items    {report.items_seen:,} read, {report.items_matched:,} matched{complete}"
     yield from _changes(report)
-    yield from failures.lines(accepted)
+    yield from failures.lines(failed, accepted)
     settled = report.assets_missing + failed_as(report, NOTHING_TO_FETCH) + failures[FailureKind.SCHEME]
     steps = {
         "resume": report.state != "complete",
@@ -150,7 +137,8 @@ def still_to_do(report: MirrorReport | StatusReport | VerifyReport) -> str:
 def finished_state(report: MirrorReport | StatusReport) -> tuple[str, int]:
     """Return the state of a finished mirror, and its failures, without files that are gone or not ready."""
     failures = report.assets_failed + report.items_failed - failed_as(report, NO_FAULT)
-    if failures := failures - report.assets_missing:
+    failures -= report.assets_missing
+    if failures:
         return f"finished with {quantity(failures, 'failure')}", failures
     absent = {FailureKind.GONE: report.assets_missing}
     absent |= {kind: failed_as(report, [kind]) for kind in NO_FAULT if kind not in NOTHING_TO_FETCH}
@@ -217,7 +205,8 @@ def next_steps(
         context = click.get_current_context(silent=True)
         given = {**(context.params if context else {}), "work": report.work}
         for name in ("config", *READING_DEST):
-            if value := given.get(name.replace("-", "_")):
+            value = given.get(name.replace("-", "_"))
+            if value:
                 words += [f"--{name}", *([] if value is True else [str(value)])]
     for command, is_useful in steps.items():
         if is_useful:

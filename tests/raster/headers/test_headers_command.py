@@ -48,7 +48,7 @@ def test_the_table_of_the_terminal(stacpull_command: Callable[..., Ran], tmp_pat
     [
         ({"headers_failed": 1}, "24 of 25 headers in t.csv; 1 failed"),
         ({"headers_failed": 1}, "to retry failed headers: run the same command again"),
-        ({"headers_failed": 2}, "failed   2 before this command was resumed; the table has the reasons"),
+        ({"headers_failed": 2}, "failed   2 in earlier runs"),
         ({"state": "interrupted"}, "interrupted: 24 headers read\n"),
         ({"state": "interrupted"}, "to resume: run the same command again"),
         ({"assets_not_tiff": 3, "assets_excluded": 1000}, "left out 3 non-TIFF assets"),
