@@ -60,7 +60,8 @@ def with_limit(request: PageRequest, limit: int) -> PageRequest:
 
     A page number is rounded down, so that no item is lost. That is only true for smaller pages.
     """
-    page, current_limit = number_in(request, "page"), number_in(request, "limit")
+    page = number_in(request, "page")
+    current_limit = number_in(request, "limit")
     if page and current_limit:
         limit = min(limit, current_limit)
         request = _with_member(request, "page", (page - 1) * current_limit // limit + 1)
@@ -123,9 +124,10 @@ def at_home(following: PageRequest, home: str) -> PageRequest | None:
 
     If the paths end equally, the one of `home` is used: it may have a proxy's prefix.
     """
-    home_parts, parts = urls.parts_of(home), urls.parts_of(following.url)
     if origin_text(home) == origin_text(following.url):
         return None
+    home_parts = urls.parts_of(home)
+    parts = urls.parts_of(following.url)
     is_same_name = home_parts.path.rpartition("/")[2] == parts.path.rpartition("/")[2]
     path = home_parts.path if is_same_name else parts.path
     moved_parts = parts._replace(scheme=home_parts.scheme, netloc=home_parts.netloc, path=path)
@@ -156,7 +158,8 @@ class LoopDetector:
         return is_new
 
     def reason_to_end(self, current: PageRequest, following: PageRequest) -> str | None:
-        cursor, next_cursor = _signature(current), _signature(following)
+        cursor = _signature(current)
+        next_cursor = _signature(following)
         self._cursors.add(cursor)
         if next_cursor == cursor:
             return "the page links to itself as the next one"
@@ -229,8 +232,9 @@ class PageReader:
                 answer = await self._read_smaller(home_request)
             except SourceError:
                 raise error from error.__cause__
-        origin, home_origin = origin_text(request.url), origin_text(home_request.url)
+        origin = origin_text(request.url)
         self._without_pages.add(origin)
+        home_origin = origin_text(home_request.url)
         text = f"The next link points to {origin}, which does not have the page: using {home_origin}."
         self._on_notice(Notice("info", text))
         return answer
@@ -251,7 +255,8 @@ class PageReader:
             except SourceError as error:
                 if not isinstance(error.__cause__, ValueError):
                     raise
-                cause, is_too_much = cause or error, True  # the service may have cut off the JSON
+                cause = cause or error
+                is_too_much = True  # the service may have cut off the JSON
             smaller = max(LEAST_ITEMS, requested // 10)
             if not is_too_much or smaller >= requested:
                 page = f"The page {public_url(request.url)} could not be read: "
@@ -263,9 +268,9 @@ class PageReader:
     def _page_of(self, sent: PageRequest, document: Document) -> Page:
         shown = replace(sent, url=public_url(sent.url, keep_tokens=True))
         features = document.members.get("features", "")
-        features = [] if features is None else features  # null: an empty list of Go
-        if not isinstance(features, list):
+        if not isinstance(features, list | None):
             raise SourceError(f"{shown.url} is not a page of items: it has no list of features.")
+        features = features or []  # null: an empty list of Go
         names = (f"feature {number} of {shown.url}" for number in itertools.count(1))
         items, unreadable = valid_items(zip(names, features, strict=False))
         if not self._size.fixed and document.bytes > PAGE_BYTES and features:
@@ -297,10 +302,10 @@ class PageReader:
         is_first_number = number_in(sent, "page") is None and number_in(following, "page") is not None
         if is_first_number and limit and 0 < item_count < limit:
             following = _with_member(following, "limit", item_count)  # the service counts pages of this size
-        next_host, source_host = host_of(following.url), host_of(self._source)
+        next_host = host_of(following.url)
         if next_host != self._other_host and not urls.same_site(self._source, following.url):
-            text = f"The pages continue at {next_host}, which does not get the credentials of {source_host}."
-            self._on_notice(Notice("warning", text))
+            text = f"The pages continue at {next_host}, which does not get the credentials of "
+            self._on_notice(Notice("warning", f"{text}{host_of(self._source)}."))
             self._other_host = next_host
         reason = self._loops.reason_to_end(sent, following)
         if reason is None:

@@ -84,7 +84,9 @@ class SearchEndpoint(NamedTuple):
 
 def search_endpoint(root: str, collections: tuple[str, ...], api: Capabilities) -> SearchEndpoint:
     """Return the item search of the API at `root`, in `collections`; in all if there are none."""
-    url, body, supported = f"{root}/search", Json(), {"bbox", "datetime", "intersects", "ids"}
+    url = f"{root}/search"
+    body: Json = {}
+    supported = {"bbox", "datetime", "intersects", "ids"}
     if collections:
         url += f"?collections={','.join(quote(collection, safe='') for collection in collections)}"
         body = {"collections": list(collections)}
@@ -155,11 +157,13 @@ class FilteredQuery(NamedTuple):
     async def pages(self, reader: JsonReader, size: PageSize, on_notice: OnNotice) -> Pages:
         """Yield the pages of the query, or of `unfiltered` if the service filters the first page wrongly."""
         filtered = PageReader(reader, size, on_notice, self.endpoint.url)
-        is_first, reason = True, ""
+        is_first = True
+        reason = ""
         async with aclosing(filtered.pages(self.endpoint.request(self.members))) as pages:
             try:
                 async for page in pages:
-                    if is_first and (reason := await self._reason_to_distrust(page, reader)):
+                    reason = await self._reason_to_distrust(page, reader) if is_first else ""
+                    if reason:
                         break
                     is_first = False
                     yield page
@@ -187,11 +191,30 @@ class FilteredQuery(NamedTuple):
             return ""
         unfiltered_items = await _first_items(self.unfiltered, reader)
         for item in unfiltered_items:
-            if query := _query_for(item, self.members, self.condition, self.endpoint):
+            query = self._query_for(item)
+            if query is not None:
                 if await _first_items(self.endpoint.request(query), reader):
                     return ""
                 return f"its filter does not find the item {item.get('id')}, which it has"
         return "its filter cannot be tested with its first items" if unfiltered_items else ""
+
+    def _query_for(self, item: Json) -> Json | None:
+        """Return a query with the kinds of filters in `members`, which `item` matches, or None."""
+        properties = object_or_empty(item.get("properties"))
+        bounds = bounds_of(object_or_empty(item.get("geometry")))
+        query: Json = {}
+        if "intersects" in self.members and bounds is not None:
+            query["intersects"] = item["geometry"]
+        if "bbox" in self.members and bounds is not None:
+            query["bbox"] = list(with_area(bounds))
+        if "datetime" in self.members and isinstance(properties.get("datetime"), str):
+            query["datetime"] = properties["datetime"].replace(" ", "T")
+        if "filter" in self.members:
+            names = properties_in(self.condition)
+            name = next((key for key in names if isinstance(properties.get(key), int | float)), "id")
+            equality = {"op": "=", "args": [{"property": name}, {**properties, "id": item.get("id")}[name]]}
+            query |= _filter_members(equality, self.endpoint)
+        return query or None
 
 
 async def _first_items(request: PageRequest, reader: JsonReader) -> list[Json]:
@@ -200,24 +223,3 @@ async def _first_items(request: PageRequest, reader: JsonReader) -> list[Json]:
     except (SourceError, TransferError):
         return []  # a walk without filters would fail as well
     return objects_in(page.members.get("features"))
-
-
-def _query_for(item: Json, members: Json, condition: Json | None, endpoint: SearchEndpoint) -> Json | None:
-    """Return a query with the kinds of filters in `members`, which `item` matches; None if there is none."""
-    properties, geometry = object_or_empty(item.get("properties")), item.get("geometry")
-    bounds, interval = bounds_of(object_or_empty(geometry)), properties.get("datetime")
-    if not isinstance(interval, str):
-        interval = f"{properties.get('start_datetime')}/{properties.get('end_datetime')}"
-    query: Json = {}
-    if "intersects" in members:
-        query["intersects"] = geometry if bounds is not None else None
-    if "bbox" in members and bounds is not None:
-        query["bbox"] = list(with_area(bounds))
-    if "datetime" in members:
-        query["datetime"] = interval.replace(" ", "T")
-    if "filter" in members:
-        names = (key for key in properties_in(condition) if isinstance(properties.get(key), int | float))
-        name = next(names, None)
-        value = item.get("id") if name is None else properties[name]
-        query |= _filter_members({"op": "=", "args": [{"property": name or "id"}, value]}, endpoint)
-    return None if not query or None in query.values() else query

@@ -72,8 +72,8 @@ class ApiSource(Source):
         """Return the document of one collection, or an empty one for a search over several."""
         if self._api.search and collection_id == NO_COLLECTION:
             return {}
-        if (recent := self._recent_collections.get(collection_id)) is not None:
-            return recent
+        if collection_id in self._recent_collections:
+            return self._recent_collections[collection_id]
         document = self._opened if collection_id == self._api.collection else None
         request = PageRequest(self._api.collection_url(collection_id))
         try:
@@ -130,7 +130,8 @@ class ApiSource(Source):
                     raise UsageError(f"The search is over {', '.join(self._ids)}: leave -C {name} out.")
             urls = {name: set_parameter(self.url, "collections", name) for name in selection.collections}
             return urls or {self._ids[0] if len(self._ids) == 1 else NO_COLLECTION: self.url}
-        if (own_id := self._api.collection) is not None:
+        own_id = self._api.collection
+        if own_id is not None:
             other_ids = [name for name in selection.collections if name != own_id]
             if other_ids or selection.all_collections:
                 option = f"-C {other_ids[0]}" if other_ids else "--all-collections"
@@ -178,20 +179,22 @@ class ApiSource(Source):
         has_warned = False
         async with aclosing(walked) as pages:
             async for page in pages:
-                items = page.items
-                if start.selected and parse_api_url(page.request.url).search:
-                    items = search.in_collections(page.items, start.selected)
-                has_others = len(items) < len(page.items)
-                if has_others and not has_warned:
+                selected = start.selected if parse_api_url(page.request.url).search else frozenset[str]()
+                items = search.in_collections(page.items, selected)
+                if len(items) == len(page.items):
+                    yield page
+                    continue
+                if not has_warned:
                     has_warned = True
                     text = f"{page.request.url} returns items of other collections, which are left out."
                     on_notice(Notice("warning", text))
-                yield replace(page, items=items, announced=None) if has_others else page
+                yield replace(page, items=items, announced=None)
 
     async def _collections_of(self, ids: tuple[str, ...], endpoint: search.SearchEndpoint) -> set[str] | None:
         if len(ids) > _MAX_IDS or not endpoint.can_send({"ids": list(ids)}):
             return None
-        unique, items = sorted(set(ids)), list[Json]()
+        unique = sorted(set(ids))
+        items: list[Json] = []
         for start in range(0, len(unique), _IDS_AT_ONCE):
             end = start + _IDS_AT_ONCE
             items += await self._search(endpoint, unique[start:end])
@@ -251,7 +254,8 @@ class ApiSource(Source):
 
     async def _pages_of_collections(self) -> AsyncGenerator[dict[str, Json]]:
         """Yield the collections of each page of the list, by id. Ids that fit into no URL are left out."""
-        loops, weight = LoopDetector(), 0
+        loops = LoopDetector()
+        weight = 0
         request = PageRequest(f"{self._api.root}/collections")
         while True:
             document = await self._document(request, "The list of collections")
@@ -269,11 +273,12 @@ class ApiSource(Source):
                 raise SourceError(f"{self._api.root} lists too many collections: use the URL of one.")
             yield by_id
             following, why = next_or_why(document.members, request, document.url)
-            if following is not None and (reason := loops.reason_to_end(request, following)):
-                following, why = None, f": {reason}."
+            reason = loops.reason_to_end(request, following) if following is not None else None
+            if reason is not None:
+                why = f": {reason}."
             if why:
                 self._reader.warn(f"The list of collections may be incomplete{why}")
-            if following is None:
+            if why or following is None:
                 return
             request = following
 

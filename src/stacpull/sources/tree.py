@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
+from itertools import islice
 from typing import Final, NamedTuple
 
 from stacpull.caches import MAX_KEY_LENGTH
@@ -55,8 +56,10 @@ class _Branch(NamedTuple):
 
     @classmethod
     def from_document(cls, document: Document, *, items: bool = True) -> _Branch:
-        body, url = document.members, public_url(document.url, keep_keys=True)  # a key may name it
-        name, hrefs = body.get("id"), documents.tree_hrefs(body, items=items)
+        body = document.members
+        url = public_url(document.url, keep_keys=True)  # a key may name it
+        name = body.get("id")
+        hrefs = documents.tree_hrefs(body, items=items)
         if documents.kind_of(body) == "Collection" and isinstance(name, str):
             return cls(url, hrefs, name, documents.without_item_links(body, url))
         return cls(url, hrefs)
@@ -77,13 +80,13 @@ async def _walk(
     Yields each link with its document, or with the failure of reading it. Links to catalogs that were already
     walked are left out. The order depends only on the documents: links are read in batches of a fixed size.
     """
-    links, walked = [top.links(collection)], {hash(top.url)}  # of the catalogs; those to walk next are last
+    links = [top.links(collection)]  # of the catalogs; those to walk next are last
+    walked = {hash(top.url)}
     while links:
         batch = list[_Link]()
         while links and len(batch) < _BATCH:
-            if (link := next(links[-1], None)) is not None:
-                batch.append(link)
-            else:
+            batch += islice(links[-1], _BATCH - len(batch))
+            if len(batch) < _BATCH:
                 links.pop()
         outcomes: dict[str, _Outcome] = {}
 
@@ -114,7 +117,8 @@ async def _read(reader: JsonReader, url: str, limit: int | None, *, items: bool)
     document = await documents.outcome_of(reader, url, limit=limit)
     if isinstance(document, Failure):
         return _LARGE if limit and document.kind is FailureKind.OVERLONG else document
-    kind, body = documents.kind_of(document.body), document.members
+    kind = documents.kind_of(document.body)
+    body = document.members
     if kind in {"Feature", "FeatureCollection"}:
         return document
     is_api = "conformsTo" in body or (documents.is_api_root(body) and not documents.tree_hrefs(body))
@@ -128,7 +132,8 @@ async def _read(reader: JsonReader, url: str, limit: int | None, *, items: bool)
 
 def _items_in(document: Document, collection: str) -> tuple[list[Json], list[Failure]]:
     """Return the items of a document, and why others cannot be read. An item may state no collection."""
-    body, name = document.members, public_url(document.url)
+    body = document.members
+    name = public_url(document.url)
     is_item = documents.kind_of(body) == "Feature"
     features = [documents.with_self(body, document.url)] if is_item else list_or_empty(body.get("features"))
     items, unreadable = documents.valid_items((name, feature) for feature in features)
@@ -174,7 +179,8 @@ class TreeSource(Source):
         if not wanted_ids:
             return [WalkStart(self._id, PageRequest(self.url))]
         await self._search(set(wanted_ids))
-        if missing_ids := set(wanted_ids) - self._urls.keys():
+        missing_ids = set(wanted_ids) - self._urls.keys()
+        if missing_ids:
             raise UsageError(documents.no_collection(self.url, min(missing_ids), list(self._urls)))
         return [WalkStart(name, PageRequest(self._urls[name])) for name in wanted_ids]
 
@@ -187,8 +193,10 @@ class TreeSource(Source):
         self._add(top)
         walk = _walk(self._reader, top, self._id)
         del root, top
-        items, unreadable = list[Json](), list[UnreadableEntry]()
-        weight = unanswered = 0
+        items: list[Json] = []
+        unreadable: list[UnreadableEntry] = []
+        weight = 0
+        unanswered = 0
         async with aclosing(walk) as outcomes:
             async for link, outcome in outcomes:
                 failures = [outcome] if isinstance(outcome, Failure) else []
@@ -207,7 +215,9 @@ class TreeSource(Source):
                     raise SourceError(f"{text} {failures[0].message}") from TransferError(failures[0])
                 if len(items) + len(unreadable) >= page_size.for_file or weight >= _HELD:
                     yield Page(request, items, request, None, unreadable=tuple(unreadable))
-                    items, unreadable, weight = [], [], 0
+                    items = []
+                    unreadable = []
+                    weight = 0
         yield Page(request, items, None, None, unreadable=tuple(unreadable))
 
     async def item(self, href: str) -> Json:
