@@ -30,7 +30,8 @@ class JobProducer:
             await self._read_again(walk)
             return
         if self._run.cut_short is not None:
-            walk.note_cut_short(self._run.cut_short)
+            walk.summary.cut_short = self._run.cut_short
+            self._network.warn(self._run.cut_short)
         if self._run.counters["walk_ended"]:
             walk.note_unseen(self._run.counters["items_seen"], self._run.counters["items_unseen"])
         else:

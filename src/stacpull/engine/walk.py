@@ -260,10 +260,6 @@ class Walk:
         if self._unlinked and from_start and self._consumer.counters["items_matched"]:
             self._network.warn(f"No matched item has a --follow link: {', '.join(sorted(self._unlinked))}.")
 
-    def note_cut_short(self, reason: str) -> None:
-        self.summary.cut_short = reason
-        self._network.warn(reason)
-
     def note_unseen(self, seen: int, unseen: int) -> None:
         self.summary.items_unseen = unseen
         if unseen:

@@ -160,11 +160,9 @@ async def open_source(url: str, reader: JsonReader) -> Source:
     body = document.members
     kind = kind_of(body)
     if is_api_root(body):
-        if api is not None:
-            return open_as("api", document)
-        if not tree_hrefs(body):
+        if api is None and not tree_hrefs(body):
             raise UsageError(f"{url} is a saved document of an API and lists no items: use the API itself.")
-        return open_as("tree", document)
+        return open_as("tree" if api is None else "api", document)
     if kind in {"Catalog", "Collection"}:
         links = {href: rel for rel, href in links_of(body) if rel in {"items", "item", "child"}}
         is_named = api is not None and body.get("id") == api.collection and kind == "Collection"
@@ -242,10 +240,8 @@ def _with_items(document: Document) -> Document:
 
 
 def no_collection(source: str, name: str, names: list[str]) -> str:
-    folded = name.casefold()
-    near = similar(name, names, limit=3)
-    near = near or [known for known in names if folded in known.casefold() or known.casefold() in folded][:3]
-    hint = f"did you mean {' or '.join(near)}?" if near else available_collections(names)
+    near = similar(name, names, limit=3) or [known for known in names if name.casefold() in known.casefold()]
+    hint = f"did you mean {' or '.join(near[:3])}?" if near else available_collections(names)
     return f"{source} has no collection {name}: {hint}"
 
 

@@ -43,7 +43,7 @@ from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import public_url
 from stacpull.selection import Selection
 from stacpull.sources import documents
-from stacpull.sources.paging import PAGE_BYTES, PageReader, announced_total, next_or_why
+from stacpull.sources.paging import PAGE_BYTES, PageReader, next_or_why
 from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart, unsortable
 from stacpull.urls import is_local, is_remote, join, without_blanks
 
@@ -149,24 +149,30 @@ class FeaturesSource(ItemsFile):
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return the only start. `--sortby` sorts the document; it cannot have further pages then."""
         self._order = selection.sortby
-        if self._order is not None and self._page_after(lambda _: None)[0] is not None:
+        if self._order is not None and self._has_more():
             raise unsortable(self.url)
         return await super().starts(selection)
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
         if self._was_walked and not is_local(self.url):  # the link to its next page may have expired
-            document = await documents.read_root(self._reader, self._requested_url)
-            if documents.kind_of(document.body) != documents.kind_of(self._document.body):
-                raise SourceError(f"{self.url} has changed: it no longer contains items.")
-            self._document = document
+            self._document = await documents.read_root(self._reader, self._requested_url)
         self._was_walked = True
+        if self._has_more():
+            reader = PageReader(self._reader, page_size, on_notice, self.url)
+            async with aclosing(reader.pages(PageRequest(self.url), first=self._document)) as pages:
+                async for page in pages:
+                    items = self._selected(start, page.items, page.request.url)
+                    announced = page.announced if len(items) == len(page.items) else None
+                    yield replace(page, items=items, next=page.next and page.request, announced=announced)
+            return
         body = self._document.members
-        following, cut_short = self._page_after(on_notice)
         if documents.kind_of(body) == "Feature":
             self_link = self_href(body, local=is_local(self.url))
             features: list[object] = [body if self_link is not None else documents.with_self(body, self.url)]
         else:
             features = list_or_empty(body.get("features"))
+            if documents.has_next(body):
+                on_notice(Notice("warning", "The file is a page of an API. Its next page is not followed."))
             if self._order is not None:
                 features, is_mixed = _sorted(features, self._order)
                 if is_mixed:
@@ -177,42 +183,17 @@ class FeaturesSource(ItemsFile):
         for start_index in range(0, max(len(features), 1), size):
             batch = enumerate(features[start_index : start_index + size], start_index + 1)
             named_features = [(f"feature {number} of {self.url}", feature) for number, feature in batch]
-            is_last = start_index + size >= len(features) and following is None
-            page = self._page_of(start, named_features, is_last=is_last)
-            if cut_short is not None and is_last:
-                total = None if start.selected else announced_total(body)
-                page = replace(page, announced=total, cut_short=cut_short)
-            yield page
-        del features, body
-        if following is None:
-            return
-        later = PageReader(self._reader, page_size, on_notice, self.url).pages(following, resumed=True)
-        async with aclosing(later) as pages:
-            async for page in pages:
-                items = self._selected(start, page.items, page.request.url)
-                announced = page.announced if len(items) == len(page.items) else None
-                yield replace(page, items=items, next=page.next and page.request, announced=announced)
+            yield self._page_of(start, named_features, is_last=start_index + size >= len(features))
 
-    def _page_after(self, on_notice: OnNotice) -> tuple[PageRequest | None, str | None]:
+    def _has_more(self) -> bool:
+        """Return True if the document is a page of a server, and its next page may be requested."""
         body = self._document.members
-        if documents.kind_of(body) != "FeatureCollection":
-            return None, None
-        if is_local(self.url):
-            if documents.has_next(body):
-                on_notice(Notice("warning", "The file is a page of an API. Its next page is not followed."))
-            return None, None
-        following, why = next_or_why(body, PageRequest(self.url), self.url)
-        cut_short = f"Reading ended at {self.url}{why}" if why else None
-        if cut_short is not None:
-            on_notice(Notice("warning", cut_short))
-        return following, cut_short
+        is_page = documents.kind_of(body) == "FeatureCollection" and not is_local(self.url)
+        return is_page and next_or_why(body, PageRequest(self.url), self.url) != (None, "")
 
 
 def _sorted(features: list[object], order: str) -> tuple[list[object], bool]:
-    """Return features in the order of a property, and whether its values are numbers and texts.
-
-    Numbers come before times and other texts. Features without the property come last.
-    """
+    """Sort by a property: numbers, times, other texts, none. Also return if numbers and texts are mixed."""
     reference = Reference(order.removeprefix("-"))
     keyed: list[tuple[tuple[bool, bool, Any], object]] = []
     without_value = []

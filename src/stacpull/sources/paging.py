@@ -35,8 +35,7 @@ _CARRIED: Final = frozenset(
     | {"limit", "query", "sortby"}
 )
 """Parameters of the selection, equal for all pages of a walk (STAC API: core, filter, query, sort)."""
-_MOST_WITHOUT_NEW_ITEMS: Final = 3
-"""The most pages in a row without new items: broken links may never end."""
+_MOST_WITHOUT_NEW_ITEMS: Final = 3  # pages in a row, because broken links may never end
 _MAX_ITEMS: Final = 1 << 40
 """Totals from this number on are ignored: the ledger stores their sum over all collections in 63 bits."""
 _TOO_MUCH_STATUS: Final = frozenset({400, 413, 422})
@@ -193,19 +192,26 @@ class PageReader:
     _size: PageSize
     _on_notice: OnNotice
     _source: str
-    _last_url: str = attrs.field(init=False)
+    _last_url: str = attrs.field(default="", init=False)
     _other_host: str = attrs.field(default="", init=False)
     _without_pages: set[str] = attrs.field(factory=set, init=False)  # origins
     _loops: LoopDetector = attrs.field(factory=LoopDetector, init=False)
     _items: int = attrs.field(default=0, init=False)
 
-    async def pages(self, start: PageRequest, *, resumed: bool = False) -> Pages:
+    async def pages(
+        self, start: PageRequest, *, first: Document | None = None, resumed: bool = False
+    ) -> Pages:
         """Yield the pages from `start` on, each once, until there is no next link or the links form a circle.
 
-        With `resumed`, `start` is the next link of an earlier walk, which the service may have forgotten.
+        `first` is the page at `start`, if it was read. With `resumed`, `start` is the next link of an earlier
+        walk, which the service may have forgotten.
         """
-        self._last_url = self._source
         request: PageRequest | None = start
+        if first is not None:
+            page = self._page_of(start, first)
+            yield page
+            request = page.next
+            resumed = True
         while request is not None:
             try:
                 sent, document = await self._read(request)
@@ -225,7 +231,7 @@ class PageReader:
             return await self._read_smaller(request)
         except SourceError as error:
             failure = failure_of(error)
-            home_request = at_home(request, self._last_url)
+            home_request = at_home(request, self._last_url or self._source)
             if home_request is None or failure is None or failure.kind not in MAY_BE_OF_LINK:
                 raise
             try:

@@ -84,12 +84,10 @@ class SearchEndpoint(NamedTuple):
 
 def search_endpoint(root: str, collections: tuple[str, ...], api: Capabilities) -> SearchEndpoint:
     """Return the item search of the API at `root`, in `collections`; in all if there are none."""
-    url = f"{root}/search"
-    body: Json = {}
+    names = ",".join(quote(collection, safe="") for collection in collections)
+    url = f"{root}/search?collections={names}" if collections else f"{root}/search"
+    body = {"collections": list(collections)} if collections else {}
     supported = {"bbox", "datetime", "intersects", "ids"}
-    if collections:
-        url += f"?collections={','.join(quote(collection, safe='') for collection in collections)}"
-        body = {"collections": list(collections)}
     filters = api.have("/item-search#filter", "/item-search/#filter")
     as_json = filters and api.post and api.have("/conf/cql2-json")
     if as_json or (filters and api.have("/conf/cql2-text")):
@@ -157,29 +155,27 @@ class FilteredQuery(NamedTuple):
     async def pages(self, reader: JsonReader, size: PageSize, on_notice: OnNotice) -> Pages:
         """Yield the pages of the query, or of `unfiltered` if the service filters the first page wrongly."""
         filtered = PageReader(reader, size, on_notice, self.endpoint.url)
-        is_first = True
-        reason = ""
         async with aclosing(filtered.pages(self.endpoint.request(self.members))) as pages:
             try:
-                async for page in pages:
-                    reason = await self._reason_to_distrust(page, reader) if is_first else ""
-                    if reason:
-                        break
-                    is_first = False
-                    yield page
+                first_page = await anext(pages)
+                reason = await self._reason_to_distrust(first_page, reader)
             except SourceError as error:
                 failure = failure_of(error)
                 has_answered = isinstance(error.__cause__, ValueError) if failure is None else failure.status
-                if not (is_first and has_answered):
+                if not has_answered:
                     raise
                 reason = f"its filter fails ({error})"
-        if reason:
-            text = f"The source says that it can filter, but {reason}"
-            on_notice(Notice("warning", f"{text}: all items are read and filtered here."))
-            unfiltered = PageReader(reader, size, on_notice, self.endpoint.url)
-            async with aclosing(unfiltered.pages(self.unfiltered)) as pages:
+            if not reason:
+                yield first_page
                 async for page in pages:
                     yield page
+                return
+        text = f"The source says that it can filter, but {reason}"
+        on_notice(Notice("warning", f"{text}: all items are read and filtered here."))
+        unfiltered = PageReader(reader, size, on_notice, self.endpoint.url)
+        async with aclosing(unfiltered.pages(self.unfiltered)) as pages:
+            async for page in pages:
+                yield page
 
     async def _reason_to_distrust(self, first_page: Page, reader: JsonReader) -> str:
         if not self.members.keys() - {"sortby"}:

@@ -205,6 +205,9 @@ class ApiSource(Source):
         return collections if is_filtered and "" not in collections else None
 
     async def _search(self, endpoint: search.SearchEndpoint, ids: list[str]) -> list[Json]:
+        if len(ids) > 1 and not endpoint.can_send({"ids": ids}):
+            half = len(ids) // 2
+            return [*await self._search(endpoint, ids[:half]), *await self._search(endpoint, ids[half:])]
         may_repeat = len(endpoint.collections) != 1
         request = with_limit(endpoint.request({"ids": ids}), len(ids) + may_repeat)
         try:
@@ -230,21 +233,17 @@ class ApiSource(Source):
                 by_collection[item_id.collection][item_id.item] = href
         items_by_href: dict[str, Json] = {}
         for collection, hrefs_by_id in by_collection.items():
-            ids = list(hrefs_by_id)
-            api = await self._known_capabilities() if len(ids) > 1 else search.Capabilities()
+            api = await self._known_capabilities() if len(hrefs_by_id) > 1 else search.Capabilities()
+            if not (api.have("/item-search") and self._can_search_ids):
+                continue
+            self._can_search_ids = False
             endpoint = search.search_endpoint(self._api.root, (collection,), api)
-            while api.have("/item-search") and self._can_search_ids and len(ids) > 1:
-                batch = ids
-                while len(batch) > 1 and not endpoint.can_send({"ids": batch}):
-                    batch = batch[: len(batch) // 2]
-                ids = ids[len(batch) :]
-                self._can_search_ids = False
-                for item in await self._search(endpoint, batch):
-                    own_href = hrefs_by_id.get(item["id"])
-                    # without a `self` link, it is not known what its relative hrefs refer to
-                    if own_href and item.get("collection") == collection and self_href(item) is not None:
-                        items_by_href[own_href] = item
-                        self._can_search_ids = True
+            for item in await self._search(endpoint, list(hrefs_by_id)):
+                own_href = hrefs_by_id.get(item["id"])
+                # without a `self` link, it is not known what its relative hrefs refer to
+                if own_href and item.get("collection") == collection and self_href(item) is not None:
+                    items_by_href[own_href] = item
+                    self._can_search_ids = True
         return items_by_href
 
     # --- what the API has --------------------------------------------------------------------------------
