@@ -210,7 +210,6 @@ def test_a_ca_bundle_that_does_not_exist_is_named() -> None:
     [
         (b"\n \n", "the file is empty"),
         (b"# a list\n", "finds no id"),
-        (b",patch\n0,p_7\n", "row numbers"),
         (b"\xff\xfe\0", "not UTF-8"),
     ],
 )

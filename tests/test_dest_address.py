@@ -97,13 +97,13 @@ def test_a_bucket_is_named_by_its_url(work: Path) -> None:
         ("plain", {"break_lock": True}, "--break-lock is for a bucket as DEST"),
         ("$HOME/m", {}, "DEST is $HOME/m: write the value of the variable, or ./$HOME/m for this name."),
         ("WORK", {}, "is the work directory of s3://bucket/a/b: use s3://bucket/a/b as DEST, with --work"),
-        ("s3://bucket/other", {"work": "WORK"}, "is the work directory of s3://bucket/a/b at http://one:1"),
+        ("s3://bucket/other", {"work": "WORK"}, "is the work directory of s3://bucket/a/b (http://one:1)"),
         (
             URL,
             {"work": "WORK", "dest_endpoint_url": "http://two:2"},
-            "at http://two:2: add --dest-endpoint-url http://one:1.",
+            "s3://bucket/a/b (http://one:1): use this",
         ),
-        (URL, {"work": "WORK"}, "at the usual endpoint: add --dest-endpoint-url http://one:1."),
+        (URL, {"work": "WORK"}, "is the work directory of s3://bucket/a/b (http://one:1): use this DEST"),
         (URL, {"work": "MIRROR"}, "contains a mirror of its own"),
         (URL, {"work": "w", "dest_endpoint_url": "http://key:planted@h"}, "--dest-endpoint-url must be"),
         (URL, {"work": "w", "dest_endpoint_url": "http://h/?key=planted"}, "must be a scheme"),
@@ -132,9 +132,7 @@ def test_the_account_of_azure_and_its_endpoint_are_a_part_of_dest(tmp_path, monk
     assert parse_dest("az://cont/p", options).bucket == replace(found, mirror="the id", epoch=1)
     for other in (("own2", "chinacloudapi.cn"), ("own1", "windows.net")):
         monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", settings.format(*other))
-        with pytest.raises(
-            UsageError, match=r"of az://cont/p at https://own1\.blob\.core\.chinacloudapi\.cn"
-        ):
+        with pytest.raises(UsageError, match=r"of az://cont/p \(https://own1\.blob\.core\.chinacloudapi\.cn"):
             parse_dest("az://cont/p", options)
 
 

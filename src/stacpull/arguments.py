@@ -146,8 +146,9 @@ def read_ids(value: str | Iterable[str] | None) -> tuple[str, ...]:
     ids = read_texts(value)
     if not ids and value is not None and not isinstance(value, tuple):
         raise ValueError("must not be an empty list")
-    if files := [written for written in ids if written.startswith("@")]:
-        raise ValueError(f"must be ids, not {files[0]}: only the command line reads files")
+    for written in ids:
+        if written.startswith("@"):
+            raise ValueError(f"must be ids, not {written}: only the command line reads files")
     return ids
 
 
@@ -189,8 +190,9 @@ def read_keys(value: Any) -> tuple[Secret, ...]:
 
 def read_header_fields(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:
     fields = {read_field_name(name): field for name, field in read_secrets(value).items()}
-    if wrong := [name for name, field in fields.items() if CONTROL.search(field.reveal())]:
-        raise ValueError(f"has a line break or control character in the value of {wrong[0]}")
+    for name, field in fields.items():
+        if CONTROL.search(field.reveal()):
+            raise ValueError(f"has a line break or control character in the value of {name}")
     return fields
 
 
@@ -354,7 +356,8 @@ def read_bbox(value: str | Iterable[float]) -> tuple[float, ...]:
 def read_geometry(value: str | Mapping[str, Any] | Geometry) -> str:
     document = getattr(value, "__geo_interface__", value)
     if isinstance(document, str):
-        if not (written := read_text(document).strip()).startswith(("{", "[")):
+        written = read_text(document).strip()
+        if not written.startswith(("{", "[")):
             given = "WKT, which is for --filter" if _WKT.match(written) else repr(written[:80])
             raise ValueError(f"must be GeoJSON, not {given}")
         try:
@@ -417,7 +420,8 @@ def read_listen_address(value: str | int | tuple[str, int]) -> tuple[str, int]:
     """Read [HOST:]PORT: an IP address (127.0.0.1 if none is given; IPv6 in brackets) and a port."""
     raw = f"[{value[0]}]:{value[1]}" if isinstance(value, tuple) else str(value)
     host, _, port = raw.rpartition(":")
-    name, port_number = host.strip("[]"), _as_integer(port)
+    name = host.strip("[]")
+    port_number = _as_integer(port)
     try:
         address = str(ip_address("127.0.0.1" if name in ("", "localhost") else name))
     except ValueError:
@@ -435,7 +439,8 @@ def read_cluster(value: str | int | Path) -> str:
         return str(integer(1, MAX_AT_ONCE)(address))
     if _SCHEDULER.fullmatch(address):
         return address
-    if not (path := expanded(address)).is_file():
+    path = expanded(address)
+    if not path.is_file():
         raise _wrong("an address such as tcp://host:8786, a scheduler file, or a number of workers", value)
     return str(path)
 
@@ -496,12 +501,9 @@ def load_ids(raw: str) -> tuple[str, ...]:
     """Return one item id, or those in @FILE: the first column of a table, or its lines without `#`."""
     if not raw.startswith("@"):
         return (read_text(raw),)
-    lines = [line.strip() for line in load_content(raw).splitlines()]
-    if re.match('(?:"")?[\t;,]', lines[0]):
-        raise ValueError(
-            f"cannot use {raw[1:]}: its first column has row numbers; in pandas, use index=False"
-        )
+    lines = map(str.strip, load_content(raw).splitlines())
     cells = (re.split("[\t;,]", line)[0].strip(' "') for line in lines if not line.startswith("#"))
-    if not (ids := tuple(dict.fromkeys(filter(None, cells)))):
+    ids = tuple(dict.fromkeys(filter(None, cells)))
+    if not ids:
         raise ValueError(f"finds no id in {raw[1:]}")
     return ids

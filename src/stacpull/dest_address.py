@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from stacpull import entry_points
 from stacpull.config.options import Options
 from stacpull.errors import StacpullError, UsageError
-from stacpull.hosts import lacks_scheme
+from stacpull.hosts import HOST_AND_PORT
 from stacpull.ledger import meta, views
 from stacpull.ledger.database import ledger_errors, ledger_path, open_reader
 from stacpull.models import BucketLocation
@@ -44,7 +44,8 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
             if getattr(options, name) not in {None, False}:
                 flag = f"--{name.replace('_', '-')}"
                 raise UsageError(f"{flag} is for {_BUCKET}. {path} is a directory: leave {flag} out.")
-        if bucket := _recorded_bucket(path):
+        bucket = _recorded_bucket(path)
+        if bucket:
             raise UsageError(
                 f"{path} is the work directory of {bucket[0]}: use {bucket[0]} as DEST, with --work {path}."
             )
@@ -62,12 +63,9 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
     if bucket:
         its_url, endpoint, mirror, epoch = bucket
         if (its_url, endpoint) != (location.url, location.endpoint_url or ""):
-            where = f" at {endpoint}" if endpoint else ""
-            is_same = endpoint and its_url == location.url
-            remedy = f"add --dest-endpoint-url {endpoint}" if is_same else "name another one with --work"
             raise UsageError(
-                f"{options.work} is the work directory of {its_url}{where}, not of {location.url} at "
-                f"{location.endpoint_url or 'the usual endpoint'}: {remedy}."
+                f"{options.work} is the work directory of {its_url} ({endpoint or 'without an endpoint'}): "
+                "use this DEST and endpoint, or another --work."
             )
         location = replace(location, mirror=mirror, epoch=epoch)
     return DestAddress(options.work, location)
@@ -133,7 +131,7 @@ def _path(what: str, path: object, use: str, more: str = "") -> Path:
     shown = public_url(text)[:200]
     if re.match(r"\$\{?\w", text):  # in a config file, it would become a directory of this name
         raise UsageError(f"{what} is {shown}: write the value of the variable, or ./{shown} for this name.")
-    if _URL.match(text) or (more and lacks_scheme(text)):
+    if _URL.match(text) or (more and HOST_AND_PORT.match(text)):
         raise UsageError(f"{what} is a URL ({shown}): use {use}.{more}")
     try:
         return Path(text).expanduser()

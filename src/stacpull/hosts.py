@@ -26,7 +26,7 @@ V = TypeVar("V")
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]@]*\]|[^\[\]:@\\]*)(?::(?P<port>[0-9]{1,5}))?")
-_HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}(/|$)")
+HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}(/|$)")
 _LOOKED_UP = re.compile(r"[a-z0-9._-]+")
 _MAX_NAME_LENGTH = 253  # RFC 1035, 2.3.4
 HIGHEST_PORT = 65535
@@ -89,11 +89,6 @@ class Origin(NamedTuple):
 def scheme_of(url: str) -> str:
     match = _SCHEME.match(url)
     return match[1].lower() if match else ""
-
-
-def lacks_scheme(text: str) -> bool:
-    """Return True if a text is a URL without its scheme, such as `localhost:8000/v1`."""
-    return _HOST_AND_PORT.match(text) is not None
 
 
 def default_port(scheme: str) -> int | None:

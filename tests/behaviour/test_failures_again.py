@@ -194,7 +194,7 @@ def test_a_retry_says_why_it_cannot_try_an_asset_again(command: Callable[[str], 
     run(["mirror", str(tmp_path / "item.json"), f"{tmp_path}/m", "--layout", "{item}"], environment())
     ran = command("retry")
     assert (ran.code, "0 of 1 retried" in ran.err) == (1, True)
-    assert "; 1 failed with a name that is taken" in ran.err
+    assert "  failed   1 with a name that is taken" in ran.err
     assert "to retry:" not in ran.err
 
 

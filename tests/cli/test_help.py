@@ -57,8 +57,7 @@ def test_help_can_be_asked_for_in_three_ways(stacpull_command: Command, name: st
         ("ls", "Did you mean 'collections'?"),
         ("donwload", "Did you mean 'mirror'?"),
         ("version", "Did you mean '--version'?"),
-        ("--versoin", "No such option '--versoin' before the command: did you mean --version?"),
-        ("--json status d", "No such option '--json' before the command: give options after the command."),
+        ("--json status d", "No such option '--json' before the command: give options after it."),
         ("qqqq", "See `stacpull --help`."),
     ],
 )

@@ -361,13 +361,11 @@ def test_a_shipped_config_is_valid_and_found_by_its_name(path, monkeypatch, tmp_
         ("bigearthnt", "no config of that name; did you mean bigearthnet?"),
         ("xyz", "no config of that name; there are bigearthnet, full-mirror, torchgeo."),
         ("xyz.toml", "--config xyz.toml: there is no such file"),
-        ("nightly", "no config of that name; did you mean nightly.toml?"),
         ("configs/bigearthnet", "The config file configs/bigearthnet cannot be read"),
     ],
 )
 def test_a_missing_config_is_reported(monkeypatch, tmp_path, name, expected):
     monkeypatch.chdir(tmp_path)
-    Path("nightly.toml").touch()
     with pytest.raises(UsageError, match=re.escape(expected) + "[^?]*$"):
         resolve_with({"config": name})
 

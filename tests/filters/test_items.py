@@ -84,7 +84,7 @@ def test_items_match_by_id_or_by_its_ending(item_id, wanted, matches):
         (("a", "b"), ("a",), "The source listed no item for 1 of the 2 ids in --ids: b."),
         (("a",), ("b",), "The source listed no item for the id in --ids: a."),
         (tuple("abcde"), (), "The source listed no item for 5 of the 5 ids in --ids: a, b, c, …."),
-        (("x.txt",), (), "The source listed no item for the id in --ids: x.txt; for a file, use @x.txt."),
+        (("x.txt",), (), "The source listed no item for the id in --ids: x.txt."),
         (("b", "a_b"), ("a_b",), None),
     ],
 )
@@ -199,12 +199,12 @@ def test_notes_name_what_was_left_out():
     assert selected.notes({}) == []
     assert judge({"properties": {"gsd": 10}}, filter="gsd > 30") == "filter"
     for text, names in {
-        'platform = "s2a" OR gsd > 30': "Absent: s2a. Text takes single quotes: 's2a'.",
-        "gsd = '10'": "Of another type: gsd.",
+        'platform = "s2a" OR gsd > 30': " Absent: s2a. Text takes single quotes: 's2a'.",
+        "gsd = '10'": "",
     }.items():
         selected = SelectionFilter.from_selection(Selection(filter=text))
         assert selected.judge(ITEM) == "unknown to the filter"
-        assert selected.notes({"unknown to the filter": 1})[0].endswith(f"or of another type. {names}")
+        assert selected.notes({"unknown to the filter": 1})[0].endswith(f"or of another type.{names}")
 
 
 TRUE = [True, "true", "TRUE", "tRuE", 1, 1.0]

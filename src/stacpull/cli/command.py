@@ -37,7 +37,9 @@ class CommandSession:
 
     def __init__(self, resolved: Resolved) -> None:
         self.resolved = resolved
-        self.selection, self.options, self.output = resolved.selection, resolved.options, resolved.output
+        self.selection = resolved.selection
+        self.options = resolved.options
+        self.output = resolved.output
 
     @cached_property
     def display(self) -> Display:
@@ -111,7 +113,8 @@ class Command(click.Command):
         ctx.allow_extra_args = True  # this method raises the error
         full = {f"--{o.name}": f"--{o.name}={o.alone}" for o in declared_in(self.params) if o.alone}
         if "--yes" in args and full.keys() & args:  # how version 0.1 confirms --prune
-            args, full = [arg for arg in args if arg != "--yes"], {"--prune": "--prune=remove"}
+            args = [arg for arg in args if arg != "--yes"]
+            full = {"--prune": "--prune=remove"}
         uses = {f"--{o.name}": f"--no-{o.name}" for o in declared_in(self.params) if o.form == "pair"}
         for flag, value in itertools.pairwise(() if ctx.resilient_parsing else args):
             use = f"{flag}=remove" if flag in full else uses.get(flag)
@@ -163,7 +166,8 @@ class Command(click.Command):
             record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
             option = getattr(parameter, "option", None)
             if record is not None and (self.shows_all or option is None or option.brief):
-                title = option.group if option else "Output" if parameter.name == "config" else "Options"
+                other = "Output" if parameter.name == "config" else "Options"
+                title = option.group if option else other
                 grouped.setdefault(title, []).append((record[0].replace(" [=", "[="), record[1]))
         for title, records in grouped.items():
             if records:
@@ -215,7 +219,8 @@ def command(
             except UsageError as error:  # about a filter, or two options: say where they were given
                 for option in options:
                     named = re.match(rf"--{option.name}(?![\w-])", str(error))
-                    if named and (setting := setting_of(option, flags, os.environ, config)):
+                    setting = setting_of(option, flags, os.environ, config) if named else None
+                    if named and setting:
                         error.args = (setting.where + str(error)[named.end() :],)
                 raise
             finally:

@@ -33,8 +33,7 @@ T = TypeVar("T")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STOPPING = "Stopping. Another Ctrl-C or SIGTERM quits at once."
-_MISUSED, _NOT_WRITTEN, _INTERRUPTED = 2, 5, 130
-"""Exit codes of `errors.UsageError`, `DestinationError` and `InterruptedRunError`, which are not imported."""
+_INTERRUPTED = 130  # as `errors.InterruptedRunError`, which is not imported
 
 
 def main() -> NoReturn:
@@ -42,7 +41,7 @@ def main() -> NoReturn:
         require_posix()
     except ImportError as problem:
         sys.stderr.write(f"stacpull: {problem}\n")
-        sys.exit(_MISUSED)
+        sys.exit(2)  # as UsageError
     for number in SIGNALS:
         signal.signal(number, leave)
     for descriptor in (0, 1, 2):  # in this order, because open() takes the lowest free descriptor
@@ -65,7 +64,7 @@ def main() -> NoReturn:
             signal.signal(number, signal.SIG_IGN)
     if output.problem is not None and output.problem.errno != errno.EPIPE:
         sys.stderr.write(f"stacpull: Standard output cannot be written: {output.problem.strerror}.\n")
-        code = code or _NOT_WRITTEN
+        code = code or 5  # as DestinationError
     # The process ends at once, because the interpreter would first free every object.
     atexit._run_exitfuncs()  # noqa: SLF001 -- what sys.exit calls, too
     sys.stderr.flush()

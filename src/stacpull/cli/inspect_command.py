@@ -114,10 +114,12 @@ def collections(session: CommandSession, source: str) -> None:
     def first(value: object) -> Any:  # the first extent is that of the whole collection (STAC)
         return value[0] if isinstance(value, list) and value else None
 
-    documents, lines = [], []
+    documents = []
+    lines = []
     work = source_contents.collections(source, options=session.options, on_event=session.display)
     for document in session.run_cancellable(work):
-        extent, number = object_or_empty(document.get("extent")), document.get("item_count")
+        extent = object_or_empty(document.get("extent"))
+        number = document.get("item_count")
         collection = {
             "id": document.get("id"),
             "title": document.get("title"),

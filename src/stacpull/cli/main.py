@@ -41,14 +41,11 @@ class _LazyGroup(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args[:1] == ["help"]:  # as in other tools
             args = [*args[1:], "--help"]
-        is_alone = len(args) == 1
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as problem:
-            near = is_alone and problem.possibilities
-            hint = f"did you mean {near[0]}?" if near else "give options after the command."
-            given = f"No such option '{problem.option_name}' before the command"
-            raise click.UsageError(f"{given}: {hint}", ctx) from None
+            text = f"No such option '{problem.option_name}' before the command: give options after it."
+            raise click.UsageError(text, ctx) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         installed = entry_points.names(_GROUP)

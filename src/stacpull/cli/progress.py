@@ -22,11 +22,12 @@ from stacpull.errors import quantity
 from stacpull.events import AssetFailed, Checked, Event, ItemGone, Notice, Progress, RunStarted, Speed, Stage
 from stacpull.models import NO_FAULT, FailureKind
 
-_FIRST_LINE, _LINE_EVERY, _DRAW_EVERY = 1.0, 5.0, 0.2
-"""Seconds until the first plain line, between plain lines, and between drawings."""
-_SILENT_FROM, _RAREST_LINE = 5.0, 60.0
-"""Seconds without data after which the silence is shown, and the longest interval of lines from then on."""
-_MAX_HOSTS, _MAX_HIDDEN = 3, 100
+# in seconds
+_FIRST_LINE = 1.0
+_LINE_EVERY = 5.0
+_DRAW_EVERY = 0.2
+_SILENT_FROM = 5.0  # without data: from then on, the silence is shown, and lines become rarer
+_RAREST_LINE = 60.0
 
 
 class _Shown(NamedTuple):
@@ -47,7 +48,7 @@ class Display:
 
     def __init__(self, output: Output) -> None:
         self.failures = FailureCounts()
-        self.hidden_warnings = deque[str](maxlen=_MAX_HIDDEN)
+        self.hidden_warnings = deque[str](maxlen=100)
         """Warnings that --quiet hides. They are printed if the command fails."""
         self._output = output
         self._stream = sys.stderr
@@ -171,11 +172,11 @@ class Display:
         from tqdm.utils import disp_trim
 
         self._frame += 1
-        try:
-            width, height = os.get_terminal_size(self._stream.fileno())
-        except OSError:
-            width, height = 80, 24
-        width, height = width or 80, height or 24
+        screen = os.terminal_size((0, 0))  # not known
+        with suppress(OSError):
+            screen = os.get_terminal_size(self._stream.fileno())
+        width = screen.columns or 80
+        height = screen.lines or 24
         # one column stays free, because terminals wrap at the last one
         lines = [str(disp_trim(line, width - 1)) for line in self._lines(width)][: max(1, height - 1)]
         up = f"\x1b[{len(lines) - 1}A" if len(lines) > 1 else ""
@@ -258,15 +259,17 @@ class Display:
             if seconds is not None and finished < (expected or 0):
                 pause = max((host.wait for host in now.hosts), default=0.0)
                 figures.append(f"about {duration(seconds + pause)} left")
-            if speed := self._speed.bytes():
+            speed = self._speed.bytes()
+            if speed:
                 figures.append(f"{size(speed)}/s")
             figures.append(size(now.bytes_fetched))
         waits = [
             f"waiting {max(1, round(host.wait))} s for {host.host}, which throttles or does not answer"
             for host in now.hosts
             if host.wait > 0
-        ][:_MAX_HOSTS]
-        if (silent := self._silent()) >= _SILENT_FROM and not waits:
+        ][:3]
+        silent = self._silent()
+        if silent >= _SILENT_FROM and not waits:
             is_over = now.walk_ended and not now.assets_pending
             what = "saving documents, catalogs and the ledger" if is_over else "no data received"
             waits = [f"{what} for {duration(silent)}"]

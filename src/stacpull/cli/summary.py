@@ -24,16 +24,14 @@ _PURPOSES = {
     "retry": "to retry:   ",
     "retry --ordered": "to fetch assets that were not ready yet:",
 }
-_MAX_KEYS = 4  # of assets, named for a kind of failure
 
 
 class FailureCounts(Counter[FailureKind]):
-    """Failures of this command by kind, with the first asset keys and the first message of each kind."""
+    """Failures of this command by kind, with the first message of each kind."""
 
     def __init__(self) -> None:
         super().__init__()
         self.of_items = 0  # failures of items, which `retry` reads or writes again
-        self.asset_keys: dict[FailureKind, list[str]] = {}
         self.examples: dict[FailureKind, str] = {}
 
     def note(self, kind: FailureKind, key: str, message: str = "") -> None:
@@ -42,27 +40,19 @@ class FailureCounts(Counter[FailureKind]):
         self[kind] += 1
         self.of_items += not key
         self.examples.setdefault(kind, message)
-        keys = self.asset_keys.setdefault(kind, [])
-        if key and key not in keys and len(keys) <= _MAX_KEYS:
-            keys.append(key)
 
     def lines(self, failed: int, accepted: int) -> Iterator[str]:
         """Yield a line per kind, most frequent first, and the rest of the assets that `failed` earlier."""
         for kind, number in self.most_common():
             label = kind if kind in NO_FAULT else "failed"
-            yield f"  {label:<8} {number:,} {self._described(kind)}; {kind.advice}"
+            yield f"  {label:<8} {number:,} {kind.meaning}; {kind.advice}"
             if kind not in {FailureKind.GONE, *NO_FAULT} and self.examples.get(kind):
                 yield f"           for example: {self.examples[kind]}"
         noted = sum(number for kind, number in self.items() if kind not in NO_FAULT) - self.of_items
         if noted < failed:
             yield f"  failed   {failed - noted:,} in earlier runs"
         if accepted:
-            yield f"  missing  {accepted:,} {self._described(FailureKind.GONE)}; accepted (--missing)"
-
-    def _described(self, kind: FailureKind) -> str:
-        keys = self.asset_keys.get(kind, [])
-        shown = ", ".join(keys[:_MAX_KEYS]) + (", ..." if len(keys) > _MAX_KEYS else "")
-        return kind.meaning + (f" ({shown})" if keys else "")
+            yield f"  missing  {accepted:,} {FailureKind.GONE.meaning}; accepted (--missing)"
 
 
 def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "file") -> Iterator[str]:
@@ -161,8 +151,7 @@ def _changes(report: MirrorReport) -> Iterator[str]:
     ]
     changes = ", ".join(quantity(number, noun) for number, noun in counts if number)
     if changes and report.run > 1:  # in the first run, resumed or not, everything is new
-        included = " (source items included)" if report.items_new or report.items_changed else ""
-        yield f"  changes  {changes}{included}"
+        yield f"  changes  {changes} (source items included)"
     if report.files_lost:
         yield f"  lost     {quantity(report.files_lost, 'file')} missing from DEST; fetched or written again"
     if report.items_pruned:

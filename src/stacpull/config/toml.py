@@ -115,8 +115,6 @@ def read_config(name: object, options: Iterable[str] = ()) -> Config:
         if not path.exists():
             shipped = sorted(file.stem for file in shipped_config("").glob("*.toml"))
             hint = nearest(str(name), shipped) or f"; there are {', '.join(shipped)}."
-            if Path(f"{name}.toml").exists():
-                hint = f"; did you mean {name}.toml?"
             raise UsageError(f"--config {name}: there is no such file, and no config of that name{hint}")
     return load(path, options)
 

@@ -29,7 +29,8 @@ Truth = bool | None
 Evaluate = Callable[[Json, dict[str, Any]], Any]
 
 _CHAINED: Final = re.compile(r"[+*/^%]|\b(?:and|or|div)\b", re.IGNORECASE)
-_MAX_CHAINED, _MAX_DEPTH = 5_000, 500
+_MAX_CHAINED: Final = 5_000
+_MAX_DEPTH: Final = 500
 """Operators and nested parentheses: the recursion of the library crashes the process after twice as many."""
 _POSITION: Final = re.compile(r"--> (\d+):(\d+)")
 _QUOTED: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
@@ -68,10 +69,9 @@ def parse_filter(text: str) -> Any:
             raise UsageError(f"--filter cannot be read as CQL2: {error}") from error
         line = text.splitlines()[int(position[1]) - 1] if text.strip() else ""
         not_parsed = line[int(position[2]) - 1 :][:20]
-        rest = f"from {not_parsed!r} on; text takes single quotes: gsd < 30 AND platform = 'a'"
-        is_open = unquoted.count("(") > unquoted.count(")")
-        end = f"at its end: {'a closing parenthesis' if is_open else 'a value or a property'} is missing"
-        where = rest if not_parsed else end
+        where = f"from {not_parsed!r} on; text takes single quotes: gsd < 30 AND platform = 'a'"
+        if not not_parsed:
+            where = "at its end: a value, a property or a closing parenthesis is missing"
         raise UsageError(f"--filter cannot be read as CQL2 {where}.") from error
 
 
@@ -411,21 +411,18 @@ class ExpressionFilter(ItemFilter):
         self._tree = parse_filter(text)
         self._evaluate = compile_expression(self._tree)
         self._references = {name: Reference(name) for name in properties_in(self._tree)}
-        self._absent = set[str]()
-        self._mistyped = set[str]()
+        self._absent = set[str]()  # properties of items that cannot be judged
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
         truth = self._evaluate(item, properties)
         if truth is None:
-            absent = {name for name, ref in self._references.items() if ref.value(item, properties) is None}
-            self._absent |= absent
-            self._mistyped |= set() if absent else self._references.keys()
+            absent = (name for name, ref in self._references.items() if ref.value(item, properties) is None)
+            self._absent.update(absent)
         return {True: None, False: "filter"}.get(truth, _UNKNOWN)
 
     def notes(self, counts: LeftOut, *, complete: bool) -> list[str]:
-        absent = sorted(self._absent - self._mistyped)
+        absent = sorted(self._absent)
         names = f" Absent: {', '.join(absent)}." if absent else ""
-        names += f" Of another type: {' or '.join(sorted(self._mistyped))}." if self._mistyped else ""
         quoted = [name for name in absent if f'= "{name}"' in self._text]
         names += f" Text takes single quotes: '{quoted[0]}'." if quoted else ""
         return [f"{note}{names}" for note in super().notes(counts, complete=complete)]

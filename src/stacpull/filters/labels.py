@@ -35,9 +35,10 @@ def fold_label(name: str) -> str:
     return name.strip().casefold()
 
 
-_PARTS_OF_19: Final = {fold_label(old): new for old, new in _CLASSES.items() if new is not None}
-FOLDED_TO_BEN19: Final = {old: fold_label(new) for old, new in _PARTS_OF_19.items()} | {
-    fold_label(name): fold_label(name) for name in BEN19
+FOLDED_TO_BEN19: Final = {
+    fold_label(name): fold_label(new)
+    for name, new in (*_CLASSES.items(), *zip(BEN19, BEN19, strict=True))
+    if new is not None
 }
 
 
@@ -148,9 +149,7 @@ def _hint(label: str, spelled: Mapping[str, str], nomenclature: str | None) -> s
     is_corine = nomenclature is not None or not spelled.keys().isdisjoint(map(fold_label, CLC43))
     for other, names in NOMENCLATURES.items():
         if is_corine and other != nomenclature and label in map(fold_label, names):
-            whole = _PARTS_OF_19.get(label)
-            part = "it is " if whole is None else f"it is part of {whole!r} there, and "
-            return f"{part}a class of {other}: use --nomenclature {other}"
+            return f"it is a class of {other}: use --nomenclature {other}"
     near = [spelled[name] for name in similar(label, spelled, limit=3, cutoff=0.5)]
     listed = ", ".join(map(repr, near or NOMENCLATURES.get(nomenclature or "", ())))
     return f"{'nearest:' if near else 'it has'} {listed}" if listed else "`stacpull classes` lists them"

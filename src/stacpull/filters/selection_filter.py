@@ -10,35 +10,25 @@ from typing import NamedTuple, Self
 import msgspec
 
 from stacpull.boxes import Box
+from stacpull.filters import item_filters
 from stacpull.filters.cql2 import ExpressionFilter, combined
-from stacpull.filters.item_filters import (
-    AreaFilter,
-    BboxFilter,
-    BooleanFilter,
-    CloudCoverFilter,
-    DatetimeFilter,
-    IdsFilter,
-    ItemFilter,
-    LeftOut,
-    ShardFilter,
-    WhereFilter,
-)
+from stacpull.filters.item_filters import ItemFilter, LeftOut
 from stacpull.filters.labels import LabelFilter
 from stacpull.json_values import object_or_empty
 from stacpull.models import Json
 from stacpull.selection import Selection
 
 FILTERS = (
-    IdsFilter,  # first: it records which ids were found, even if another filter rejects the item
-    ShardFilter,
-    BooleanFilter,
-    CloudCoverFilter,
-    WhereFilter,
+    item_filters.IdsFilter,  # first: it records which ids were found, even if another filter rejects the item
+    item_filters.ShardFilter,
+    item_filters.BooleanFilter,
+    item_filters.CloudCoverFilter,
+    item_filters.WhereFilter,
     LabelFilter,
-    DatetimeFilter,
+    item_filters.DatetimeFilter,
     ExpressionFilter,
-    BboxFilter,
-    AreaFilter,
+    item_filters.BboxFilter,
+    item_filters.AreaFilter,
 )
 """All filters on items, the cheapest first."""
 

@@ -24,7 +24,8 @@ _UNREADABLE: Final = (
     TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError,
     shapely.errors.ShapelyError,
 )  # fmt: skip
-_TURN, _EDGE, _LATITUDE = 360.0, 180.0, 90.0
+_TURN: Final = 360.0
+_EDGE: Final = 180.0
 prepare: Final = shapely.prepare
 _WGS84: Final = ("CRS84", "EPSG::4326", "EPSG:4326")
 
@@ -88,7 +89,7 @@ def read_area(text: str, option: str) -> shapely.Geometry:
 
 def in_degrees(area: shapely.Geometry, option: str) -> shapely.Geometry:
     west, south, east, north = area.bounds
-    if max(abs(west), abs(east)) > _TURN or max(abs(south), abs(north)) > _LATITUDE:
+    if max(abs(west), abs(east)) > _TURN or max(abs(south), abs(north)) > _EDGE / 2:
         raise UsageError(
             f"{option} reaches from {west:g},{south:g} to {east:g},{north:g}: "
             "use longitude and latitude in degrees (WGS 84), in this order."

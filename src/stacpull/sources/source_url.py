@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlunsplit
 
 from stacpull.errors import UsageError
-from stacpull.hosts import host_of, lacks_scheme, scheme_of
+from stacpull.hosts import HOST_AND_PORT, host_of, scheme_of
 from stacpull.redact import Secret, public_url
 from stacpull.schemes import SCHEMES, remote_schemes
 from stacpull.urls import is_web, parts_of, removed_parameters
@@ -39,7 +39,7 @@ def source_url(source: str) -> str:
             raise UsageError(f"SOURCE has the unsupported URL scheme {name}: use {known} or file.")
         return name + source[len(name) :]
     path = os.path.expanduser(source)  # noqa: PTH111 -- does not change the path otherwise
-    if lacks_scheme(source) and not os.path.lexists(path):
+    if HOST_AND_PORT.match(source) and not os.path.lexists(path):
         raise UsageError(f"SOURCE is {public_url(source)[:200]}: start a URL with https:// or http://.")
     return _file_url(path)
 
