@@ -124,7 +124,8 @@ class AwsCredentials:
         elif not self._is_fixed or explicit.profile is not None:
             self._session, settings = await _in_thread(self._read)
             if not self._is_fixed:
-                self._source, self._last = _UNREAD, None
+                self._source = _UNREAD
+                self._last = None
         self._settings = settings
         return settings
 
@@ -161,7 +162,8 @@ def _only_in_environment(explicit: AwsSettings) -> Credentials | None:
     files = (usual_file(environ.get(variable, usual)) for variable, usual in _FILES.items())
     if explicit.profile or _PROFILES & environ.keys() or any(file and file.exists() for file in files):
         return None
-    key, secret = environ.get("AWS_ACCESS_KEY_ID"), environ.get("AWS_SECRET_ACCESS_KEY")
+    key = environ.get("AWS_ACCESS_KEY_ID")
+    secret = environ.get("AWS_SECRET_ACCESS_KEY")
     token = environ.get("AWS_SECURITY_TOKEN") or environ.get("AWS_SESSION_TOKEN") or None
     return Credentials(key, secret, token) if key and secret else None
 

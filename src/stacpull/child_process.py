@@ -78,7 +78,8 @@ def reap(process: ChildProcess) -> int:
 
 def kill_all() -> None:
     """Kill every process that was started, so that none outlives this one. For a signal handler."""
-    running, until = list(_running), time.monotonic() + _KILL_SECONDS
+    running = list(_running)
+    until = time.monotonic() + _KILL_SECONDS
     for process in running:
         process.kill()
     for process in running:

@@ -148,9 +148,9 @@ def destination_error(error: OSError, dest: Path) -> DestinationError:
         place = dest
     where = f"in {place}" if os.path.isdir(place) else str(place)  # noqa: PTH112 -- it never raises
     if error.errno in {errno.ENOTDIR, errno.EEXIST}:
-        kinds = ((path, os.path.lexists(path) and not path.is_dir()) for path in (dest, *dest.parents))
-        if file := next((path for path, is_in_the_way in kinds if is_in_the_way), None):
-            return DestinationError(f"{file} is not a directory, but one is needed: choose another name.")
+        for path in (dest, *dest.parents):
+            if os.path.lexists(path) and not path.is_dir():
+                return DestinationError(f"{path} is not a directory, but one is needed: choose another name.")
     if error.errno == errno.EISDIR:
         return DestinationError(f"{place} is a directory, but a file is needed: choose another name.")
     sentence = _DISK_ERRORS.get(error.errno or 0)

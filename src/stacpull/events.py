@@ -171,7 +171,8 @@ def masking_listener(listener: Listener | None, secrets: Secrets) -> Listener:
         if isinstance(event, Notice):
             event = replace(event, text=secrets.masked(event.text))
         elif isinstance(event, AssetFailed):
-            item, key = ItemId(*map(secrets.masked, event.item)), secrets.masked(event.key)
+            item = ItemId(*map(secrets.masked, event.item))
+            key = secrets.masked(event.key)
             event = replace(event, item=item, key=key, message=secrets.masked(event.message))
         if listener is not None:
             listener(event)
@@ -186,7 +187,8 @@ def masking_listener(listener: Listener | None, secrets: Secrets) -> Listener:
 # --- the speed of a run, and its remaining time, from its last events ---------------------------------------
 
 _EVENTS = 240  # of a minute, over which the remaining time is estimated
-_LEAST_SECONDS, _LEAST_FILES = 1.0, 10  # for a rate, and for the remaining time
+_LEAST_SECONDS = 1.0  # for a rate
+_LEAST_FILES = 10  # for the remaining time
 
 
 class Speed:
@@ -233,7 +235,8 @@ class Speed:
             return None
         last = self._seen[-1]
         first = next((event for event in reversed(self._seen) if not _fetched(event)), self._seen[0])
-        files, seconds = _fetched(last) - _fetched(first), last.seconds - first.seconds
+        files = _fetched(last) - _fetched(first)
+        seconds = last.seconds - first.seconds
         if files < _LEAST_FILES or seconds < self.MEASURED:
             return None
         return (expected - finished) * seconds / files

@@ -24,17 +24,20 @@ def progress_bar() -> Listener:
 
     def show(event: Event) -> None:
         if isinstance(event, Progress):
-            bar.total, bar.n = event.assets_planned, event.assets_done + event.assets_failed
+            bar.total = event.assets_planned
+            bar.n = event.assets_done + event.assets_failed
             bar.desc = "fetching" if event.walk_ended else "listing and fetching"
             bar.set_postfix_str(
                 f"{event.items_matched} items, {event.bytes_done / 1e6:,.1f} MB, {event.assets_failed} failed"
             )
         elif isinstance(event, Checked):
-            bar.total, bar.n = event.files_expected, event.files
+            bar.total = event.files_expected
+            bar.n = event.files
             bar.set_description_str("checking")
         elif isinstance(event, Stage):
             if event.total is not None and not bar.postfix:  # an export; a run has its files
-                bar.total, bar.n = event.total, event.done
+                bar.total = event.total
+                bar.n = event.done
             bar.set_description_str(event.name)
         elif isinstance(event, Notice) and event.level == "warning":
             bar.write(event.text)

@@ -150,10 +150,9 @@ class Secrets:
         def has_secret(text: str) -> bool:
             return any(form in text for form in certain)
 
-        def is_kept(name: str, value: str) -> bool:
-            return not (value in self.values or has_secret(name) or has_secret(value))
-
-        masked = _filtered(url, is_kept)
+        masked = _filtered(
+            url, lambda name, value: not (value in self.values or has_secret(f"{name}={value}"))
+        )
         for form in certain:
             masked = masked.replace(form, "***")
         if has_secret(unquote(masked)):
@@ -215,10 +214,9 @@ def public_url(url: str, *, keep_tokens: bool = False, keep_keys: bool = False) 
 
     def is_kept(name: str, value: str) -> bool:
         name = name.lower()
-        if name == "token" and (keep_tokens or value.startswith(_PAGING_TOKENS)):
-            return True
+        is_paging = name == "token" and (keep_tokens or value.startswith(_PAGING_TOKENS))
         is_key = name in _KEYS or name.endswith(_KEY_ENDINGS)
-        return name not in signed and (keep_keys or not is_key)
+        return is_paging or (name not in signed and (keep_keys or not is_key))
 
     return _filtered(head + mark + tail, is_kept)
 

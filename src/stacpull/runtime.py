@@ -20,7 +20,9 @@ from stacpull.system import GARBAGE_AFTER
 T = TypeVar("T")
 
 _BUS_ERROR = f"The disk of DEST failed (SIGBUS). What is recorded is safe: check it, then {RUN_AGAIN}."
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h of glibc
+_M_TRIM_THRESHOLD = -1  # these three: malloc.h of glibc
+_M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
 _LARGE = 2 * 1024 * 1024
 """Bytes of a large block. Bodies in memory (1 MiB) and pieces of long files are smaller."""
 _SLACK = 8 * 1024 * 1024
@@ -29,7 +31,8 @@ _SLACK = 8 * 1024 * 1024
 
 def tune_memory() -> None:
     """Make glibc's malloc return large blocks and use one heap, and collect cycles seldom."""
-    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGE)
         mallopt(_M_TRIM_THRESHOLD, _SLACK)
         mallopt(_M_ARENA_MAX, 1)
@@ -55,7 +58,8 @@ def handle_bus_errors() -> None:
 
 
 def trim() -> None:
-    if (malloc_trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
         malloc_trim(0)
 
 

@@ -69,7 +69,8 @@ def job_array_task(count: int | None = None) -> tuple[int, int]:
     if count is None:
         if tasks not in os.environ:
             raise ValueError("auto needs the number of tasks, which the scheduler does not say: use auto/N")
-        count, first = _number(tasks), _number(lowest, first)
+        count = _number(tasks)
+        first = _number(lowest, first)
     number = index - first
     if not 0 <= number < count:
         raise ValueError(f"{task}={index} is not one of {count} tasks numbered from {first}: use I/N")

@@ -99,13 +99,17 @@ def setting_of(
     """Return the raw value of an option with the highest precedence; None if it is not set."""
     candidates = (
         Setting(flags.get(option.name), f"--{option.name}"),
-        *(Setting(variables.get(name) or None, name) for name in option.variables),
+        _of_environment(option.variables, variables),
         config.options.get(option.name),
     )
     first = next((s for s in candidates if s is not None and s.value not in (None, ())), None)
     if first is not None and first.value == ("",) and option.name in config.options:  # '' overrides its list
         return first._replace(value=())
     return first
+
+
+def _of_environment(names: Iterable[str], variables: Mapping[str, str]) -> Setting | None:
+    return next((Setting(variables[name], name) for name in names if variables.get(name)), None)
 
 
 def _read(option: Option, setting: Setting) -> object:
@@ -151,9 +155,9 @@ def with_environment(options: Options, source: str) -> Options:
     variables = with_active_endpoints(os.environ)
     unset: dict[str, Any] = {}
     for option in OPTIONS:
-        if option.holder is S3Options and option.environment and getattr(options.s3, option.target) is None:
-            settings = (Setting(variables[v], v) for v in option.environment if variables.get(v))
-            unset[option.target] = next((setting.read(option.read) for setting in settings), None)
+        setting = _of_environment(option.environment, variables)
+        if option.holder is S3Options and setting and getattr(options.s3, option.target) is None:
+            unset[option.target] = setting.read(option.read)
     options = attrs.evolve(options, s3=attrs.evolve(options.s3, **unset))
     parts = parts_of(source)
     wanted = wanted_variable(parts)
@@ -182,9 +186,9 @@ def _credentials(
     is_replaced = not is_of_config and any(field.name.lower() == "authorization" for field in headers)
     parameters = {} if is_replaced else config.query
     query = query_parameters({n: p for n, p in parameters.items() if n not in carried}, variables)
-    stated, given = config.addresses.get("source", ""), source or ""
+    stated = config.addresses.get("source", "")
     has_own = query or (is_of_config and headers)
-    if has_own and stated and parts_of(given).hostname and not same_site(stated, given):
+    if has_own and stated and parts_of(source or "").hostname and not same_site(stated, source or ""):
         raise UsageError(f"The credentials in the config are for {host_of(stated)}: leave SOURCE out.")
     return {
         "headers": {credential.name: credential.value for credential in headers},
