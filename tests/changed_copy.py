@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.acceptance.command import COMMAND, Running, environment
-from tests.acceptance.forked_command import Forker
+from tests.acceptance.forked_command import MODULES, Forker
 from tests.items import feature
 from tests.ran import Ran
 
@@ -75,7 +75,7 @@ class ChangedCopy:
     @cached_property
     def _forker(self) -> Forker:
         """Forks the commands. It has imported the copy: modules cannot be changed after the first command."""
-        return Forker(self._environment, "stacpull.cli.main")
+        return Forker(self._environment, *MODULES)
 
 
 def item_with(assets: Mapping[str, Any], name: str = "i") -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from tests.acceptance.forked_command import ForkedProcess, Forker
+from tests.acceptance.forked_command import MODULES, ForkedProcess, Forker
 from tests.ran import Ran
 from tests.security.watch import CURRENT, arguments_of, stores_of
 
@@ -229,7 +229,7 @@ WITHOUT_PRIVILEGE = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
 @cache
 def unprivileged_forker() -> Forker:
     """Return a process that forks commands of one whom permissions bind."""
-    return Forker(environment(), "stacpull.cli.main", under=WITHOUT_PRIVILEGE if os.geteuid() == 0 else ())
+    return Forker(environment(), *MODULES, under=WITHOUT_PRIVILEGE if os.geteuid() == 0 else ())
 
 
 def unprivileged(*arguments: str) -> Ran:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.acceptance.command import environment, wait_until
-from tests.acceptance.forked_command import ForkedProcess, Forker
+from tests.acceptance.forked_command import MODULES, ForkedProcess, Forker
 from tests.serving import free_ports
 
 Process = subprocess.Popen[bytes] | ForkedProcess
@@ -33,7 +33,7 @@ _SETTINGS = {
 @cache
 def _forker() -> Forker:
     ours = "stacpull_dask.cluster", "stacpull_dask.relay"
-    return Forker(environment(**_SETTINGS), "distributed.comm.tcp", *ours, _SCHEDULER, _WORKER)
+    return Forker(environment(**_SETTINGS), *MODULES, "distributed.comm.tcp", *ours, _SCHEDULER, _WORKER)
 
 
 class DaskProcesses:
