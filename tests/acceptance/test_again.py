@@ -158,7 +158,7 @@ def held_hub(small_hub: MlhubReplica) -> MlhubReplica:
     return small_hub
 
 
-@pytest.mark.parametrize("command", ["mirror", "resume", "retry"])
+@pytest.mark.parametrize("command", ["mirror", "retry"])
 def test_a_second_process_on_the_same_dest_is_refused(tmp_path, held_hub, command):
     dest, env = tmp_path / "mirror", environment(held_hub)
     second = mirror_of(held_hub.base_url, dest) if command == "mirror" else [command, str(dest)]

@@ -79,8 +79,7 @@ def test_the_selected_digest_is_recorded(tmp_path, checksum, items, same):
     assert (found.damaged, found.unproven) == (0, 0 if checksum != "none" else 3 * items)
 
 
-@pytest.mark.parametrize("checksum", ["sha256", "crc64nvme"])
-@pytest.mark.parametrize("key", ["small", "long"])
+@pytest.mark.parametrize(("checksum", "key"), [("sha256", "long"), ("crc64nvme", "small")])
 def test_a_flipped_bit_is_found_named_and_repaired(tmp_path: Path, checksum: str, key: str) -> None:
     body, seen = BODIES[f"/{key}"], list[object]()
     with on_mirror(tmp_path, checksum) as (_, options):

@@ -21,7 +21,7 @@ SELECTION = ("--label", "Coniferous forest", "--label", "Rice fields", "--no-sea
 def session() -> Iterator[tuple[str, dict[str, str]]]:
     """`stacpull serve mlhub` as a process: the source, and an environment that took its export lines over."""
     port = free_ports(3)
-    arguments = ["serve", "mlhub", "--port", str(port), "--items", "120", "--seed", "7"]
+    arguments = ["serve", "mlhub", "--port", str(port), "--items", "60", "--seed", "7"]
     with Running(arguments, environment()) as server:
         printed = ""
 

@@ -24,7 +24,7 @@ from stacpull_replicas import MlhubReplica, run_in_thread
 
 pytestmark = pytest.mark.slow
 SHARDS = 4
-ITEMS = 16
+ITEMS = 12
 
 
 def example(page: str, language: str, below: str) -> str:

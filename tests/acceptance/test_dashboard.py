@@ -25,7 +25,7 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[MlhubReplica]:
-    with run_in_thread(MlhubReplica(items=120, seed=7, latency_ms=60)) as replica:
+    with run_in_thread(MlhubReplica(items=60, seed=7, latency_ms=60)) as replica:
         yield replica
 
 

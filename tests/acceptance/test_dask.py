@@ -366,25 +366,25 @@ def transferring(bodies: Bodies, more: int = 30, timeout: float = LIMIT) -> bool
 
 
 def test_workers_join_leave_and_are_killed(tmp_path, served):
-    replica, dest = served(items=60, latency_ms=SLOW_MS // 2), tmp_path / "m"
+    replica, dest = served(items=40, latency_ms=SLOW_MS // 2), tmp_path / "m"
     bodies = Bodies(replica)
     with DaskProcesses(tmp_path / "dask", workers=1) as processes:
         arguments = mirror_of(
             replica.base_url, dest, "--dask", processes.address, "--per-host", "8", "--json"
         )
         with Running(arguments, environment(replica)) as process:
-            assert transferring(bodies, more=100)
+            assert transferring(bodies, more=60)
             processes.add_worker()
-            assert transferring(bodies, more=100)
+            assert transferring(bodies, more=60)
             processes.workers[0].send_signal(signal.SIGKILL)
             assert wait_until(lambda: workers_of(processes.workers[1].pid))
-            assert transferring(bodies, more=100)
+            assert transferring(bodies, more=60)
             os.kill(workers_of(processes.workers[1].pid)[0], signal.SIGKILL)  # not the Dask worker
             ran = process.ended()
         bodies.drain()
     assert ran.code == 0, ran.err
-    assert is_whole(dest, replica, 60)
-    assert ran.report["assets_done"] == 60 * 13
+    assert is_whole(dest, replica, 40)
+    assert ran.report["assets_done"] == 40 * 13
     assert "A worker process was lost; another one takes its place." in ran.err
     assert len(bodies.again()[0]) <= 2 * MAX_JOBS
     assert list((dest / ".stacpull" / "parts").iterdir()) == []
@@ -427,45 +427,27 @@ def test_a_run_does_not_end_without_the_jobs_of_a_lost_worker_that_is_slow_to_en
 
 def test_killing_the_coordinator_costs_only_the_jobs_of_its_worker(tmp_path, served):
     """No worker outlives its coordinator; without a scheduler, the workers that are there do the rest."""
-    replica, dest = served(items=60, latency_ms=SLOW_MS // 2), tmp_path / "m"
+    replica, dest = served(items=40, latency_ms=SLOW_MS // 2), tmp_path / "m"
     bodies, env, requests = Bodies(replica), environment(replica), AssetRequests(replica)
     with DaskProcesses(tmp_path / "dask", workers=1) as processes:
         arguments = mirror_of(replica.base_url, dest, "--dask", processes.address, "--per-host", "8")
         with Running(arguments, env) as process:
-            assert transferring(bodies, more=250)
+            assert transferring(bodies, more=120)
             assert process.signal(signal.SIGKILL)
             assert wait_until(lambda: not workers_of(processes.workers[0].pid))
         assert run(["collections", replica.base_url], env).code == 0  # so it has read what was sent before
         assert wait_until(lambda: requests.now == 0)  # those of the processes that are gone
         bodies.begin_life()
         with Running(arguments, env) as process:
-            assert transferring(bodies, more=250)  # Dask ends the worker after 30 s
+            assert transferring(bodies, more=120)  # Dask ends the worker after 30 s
             processes.scheduler.send_signal(signal.SIGKILL)
             ran = process.ended()
         bodies.drain()
         assert ran.code == 0, ran.err
         assert "Traceback" not in ran.err
-        assert is_whole(dest, replica, 60)
+        assert is_whole(dest, replica, 40)
         assert len(bodies.again()[0]) <= MAX_JOBS
         assert bodies.again()[1] == []
-
-
-def test_killing_a_coordinator_that_hangs_costs_the_jobs_of_its_worker(tmp_path, served):
-    """The worst case: the worker completes all of them, and their outcomes are lost."""
-    replica, dest = served(items=60, latency_ms=SLOW_MS // 2), tmp_path / "m"
-    bodies, env = Bodies(replica), environment(replica)
-    arguments = mirror_of(replica.base_url, dest, "--dask", "1", "--per-host", "8")
-    with Running(arguments, env) as process:
-        assert transferring(bodies, more=250)
-        assert process.signal(signal.SIGSTOP)
-        assert wait_until(lambda: not transferring(bodies, more=1, timeout=3.0))
-        assert process.signal(signal.SIGKILL)
-    bodies.begin_life()
-    ran = run(arguments, env)
-    bodies.drain()
-    assert ran.code == 0, ran.err
-    assert is_whole(dest, replica, 60)
-    assert SLOTS < len(bodies.again()[0]) <= MAX_JOBS
 
 
 def test_without_scheduler_and_workers_a_run_ends_and_another_cluster_completes_it(

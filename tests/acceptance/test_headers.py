@@ -159,8 +159,8 @@ def as_csv(value: object) -> str:
 
 
 def test_repeated_kills_lose_no_header_and_repeat_only_requests_in_flight(tmp_path: Path) -> None:
-    out, items, draw = tmp_path / "t.ndjson", 60, random.Random(5)
-    kills, slots = 4, 8
+    out, items, draw = tmp_path / "t.ndjson", 40, random.Random(5)
+    kills, slots = 2, 8
     with run_in_thread(MlhubReplica(items=items, seed=7, latency_ms=4, record=True)) as replica:
         env = environment(replica)
         arguments = headers_of(
@@ -187,7 +187,7 @@ def test_repeated_kills_lose_no_header_and_repeat_only_requests_in_flight(tmp_pa
 
 def test_a_signal_stops_and_the_same_command_completes(tmp_path: Path) -> None:
     out = tmp_path / "t.csv"
-    with run_in_thread(MlhubReplica(items=40, seed=7, latency_ms=20, record=True)) as replica:
+    with run_in_thread(MlhubReplica(items=20, seed=7, latency_ms=20, record=True)) as replica:
         env, arguments = environment(replica), headers_of(replica, out, "--json")
         with Running(arguments, env) as process:
             assert wait_until(lambda: blobs(replica).total() > 100)
@@ -195,15 +195,15 @@ def test_a_signal_stops_and_the_same_command_completes(tmp_path: Path) -> None:
             stopped = process.ended()
         assert stopped.code == 130
         assert stopped.report["state"] == "interrupted"
-        assert 0 < stopped.report["headers_done"] < 12 * 40
+        assert 0 < stopped.report["headers_done"] < 12 * 20
         assert not out.exists()
         assert "Traceback" not in stopped.err
         resumed = run(arguments, env)
         requested = blobs(replica)
     assert resumed.code == 0, resumed.err
     assert resumed.report["headers_skipped"] == stopped.report["headers_done"]
-    assert requested.total() == len(requested) == 12 * 40
-    assert resumed.report["items_matched"] == 40
+    assert requested.total() == len(requested) == 12 * 20
+    assert resumed.report["items_matched"] == 20
     assert out.exists()
 
 

@@ -64,7 +64,7 @@ def test_memory_does_not_grow_with_the_number_of_items(tmp_path: Path) -> None:
         command += ["--metadata", "ndjson", "--json"]
         with Running(command, environment(), forked=False) as process:
             while process.is_alive():
-                time.sleep(0.05)
+                time.sleep(0.1)
                 requested, stores = len(host.requests), children_of(process.pid)
                 if stores and requested < total:
                     taken = sum(map(own_memory, (process.pid, *stores)))

@@ -83,8 +83,7 @@ def test_documents_equal_to_what_would_be_written_are_accepted(tmp_path: Path, m
         assert (report.state, report.exit_code) == ("complete", 0)
 
 
-@pytest.mark.parametrize("when", ["1", "5"])
-@pytest.mark.parametrize("metadata", ["item", "ndjson"])
+@pytest.mark.parametrize(("when", "metadata"), [("1", "ndjson"), ("5", "item")])
 def test_adopt_takes_the_files_and_the_documents(tmp_path: Path, metadata: str, when: str) -> None:
     with an_older_ledger(tmp_path / "m", when, metadata=metadata) as api:
         report = api.mirror(adopt=True, metadata=metadata)

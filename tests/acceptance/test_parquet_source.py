@@ -86,12 +86,12 @@ def test_elsewhere_all_items_are_mirrored(published, tmp_path, monkeypatch, plac
     assert contents_of(tmp_path) == everything()
 
 
-def test_killed_three_times_and_resumed(published: Path, tmp_path: Path) -> None:
+def test_killed_twice_and_resumed(published: Path, tmp_path: Path) -> None:
     dest = tmp_path / "m"
     source = str(published / "bucket" / "items.parquet")
-    slowly = ["--page-size", "5", "--requests-per-second", "20"]
+    slowly = ["--page-size", "5", "--requests-per-second", "30"]
     command = ["mirror", source, str(dest), "--no-progress", *slowly]
-    for number in range(3):
+    for number in range(2):
         with Running(command, environment()) as process:
             assert wait_until(lambda least=10 * number: len(contents_of(dest)) > least, pause=0.02)
             assert process.kill_with_store()

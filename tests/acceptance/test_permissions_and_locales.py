@@ -17,9 +17,16 @@ pytestmark = pytest.mark.behaviour
 POSIX = {"LC_ALL": "POSIX", "LANG": None, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
-@pytest.mark.parametrize("mode", [0o000, 0o444, 0o555])
-@pytest.mark.parametrize("place", ["col0", "col0/col0-1"])
-@pytest.mark.parametrize("metadata", ["item", "ndjson"])
+@pytest.mark.parametrize(
+    ("place", "mode", "metadata"),
+    [
+        ("col0", 0o000, "item"),
+        ("col0", 0o444, "ndjson"),
+        ("col0", 0o555, "item"),
+        ("col0/col0-1", 0o000, "ndjson"),
+        ("col0/col0-1", 0o555, "item"),
+    ],
+)
 def test_a_directory_without_permission_is_named(tmp_path, place, mode, metadata):
     source, dest = write_tree(tmp_path / "tree", 1, 2), tmp_path / "m"
     (dest / place).mkdir(parents=True)

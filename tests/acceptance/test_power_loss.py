@@ -32,14 +32,14 @@ def after_some(recorded: Recording, count: int) -> list[tuple[str, list[str]]]:
 
 @needs_strace
 def test_nothing_is_recorded_as_done_without_its_bytes_and_the_run_resumes(recorded: Recording) -> None:
-    assert after_some(recorded, 10) == []
+    assert after_some(recorded, 6) == []
 
 
 @needs_strace
 @pytest.mark.parametrize("begin", ["adopt", "refresh", "repair"])
 def test_a_power_loss_over_an_existing_mirror_loses_nothing(begin: str) -> None:
     with scene(begin) as found:
-        assert after_some(record(found), 4) == []
+        assert after_some(record(found), 3) == []
 
 
 @needs_strace

@@ -162,7 +162,7 @@ def test_a_collection_that_is_gone_leaves_nothing_behind(tmp_path: Path, replica
     assert is_sound(tmp_path)
 
 
-@pytest.mark.parametrize("then", [("ndjson",), ("ndjson", "item"), ("ndjson", "none")])
+@pytest.mark.parametrize("then", [("ndjson", "item"), ("ndjson", "none")])
 def test_files_of_another_metadata_stay_up_to_date_and_are_repaired(tmp_path, replica, then):
     refreshed(replica, tmp_path)
     name = "item-0001"

@@ -229,7 +229,7 @@ def test_a_prefix_not_listed_by_a_run_is_listed_by_the_next(api, listed, changed
     ],
     ids=["ETag", "date"],
 )
-@pytest.mark.parametrize("metadata", ["item", "ndjson", "none"])
+@pytest.mark.parametrize("metadata", ["item", "none"])
 def test_another_href_is_fetched_completely(api, before, now, metadata):
     api.add("a", before, path="/v1.bin")
     api.again(metadata=metadata)
@@ -292,8 +292,9 @@ def test_a_new_checksum_is_verified_before_it_proves_a_file_unchanged(api, numbe
     assert len(api.conditional("/a.bin")) == before
 
 
-@pytest.mark.parametrize("layout", ["{collection}/{item}/{filename}", "{collection}/{item}/x{ext}"])
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize(
+    ("layout", "number"), [("{collection}/{item}/{filename}", 1), ("{collection}/{item}/x{ext}", 2)]
+)
 def test_an_asset_with_another_key_takes_the_place_of_the_earlier_one(api, layout, number):
     """It has the same path. One that the selection leaves out keeps its own."""
     api.add("b", version(1), path="/f.bin")

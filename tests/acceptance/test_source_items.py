@@ -49,14 +49,14 @@ def linked_tree(root: Path) -> str:
     return str(catalog)
 
 
-@pytest.mark.parametrize("kind", ["api", "tree"])
 @pytest.mark.parametrize(
-    ("mirrored", "expected"),
+    ("kind", "mirrored", "expected"),
     [
-        ({}, (20, 20, 0)),
-        ({"max_items": 6}, (20, 12, 8)),
-        ({"source_links": False}, (20, 10, 10)),
-        ({"assets": ("other",)}, (20, 0, 20)),
+        ("api", {}, (20, 20, 0)),
+        ("tree", {"max_items": 6}, (20, 12, 8)),
+        ("api", {"max_items": 6}, (20, 12, 8)),
+        ("api", {"source_links": False}, (20, 10, 10)),
+        ("tree", {"assets": ("other",)}, (20, 0, 20)),
     ],
 )
 def test_assets_of_the_mirror_are_not_pending(tmp_path, monkeypatch, kind, mirrored, expected):
@@ -80,9 +80,15 @@ def test_a_source_item_of_several_items_is_requested_once(tmp_path, monkeypatch,
     assert report.assets_done == len(LABELS) + (scene in LABELS)
 
 
-@pytest.mark.parametrize("collections", [("labels", "scenes"), ("scenes", "labels")])
-@pytest.mark.parametrize("at_once", [2, 100])
-@pytest.mark.parametrize(("max_items", "matched"), [(None, 20), (13, 13)])
+@pytest.mark.parametrize(
+    ("collections", "at_once", "max_items", "matched"),
+    [
+        (("labels", "scenes"), 2, None, 20),
+        (("scenes", "labels"), 2, 13, 13),
+        (("labels", "scenes"), 100, 13, 13),
+        (("scenes", "labels"), 100, None, 20),
+    ],
+)
 def test_items_on_pages_are_primary_items_whenever_a_link_leads_to_them(
     tmp_path, monkeypatch, collections, at_once, max_items, matched
 ):

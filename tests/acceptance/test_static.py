@@ -69,20 +69,6 @@ def test_from_disk_killed_and_resumed(tmp_path: Path) -> None:
     assert {c.license for c in catalog.get_collections()} == {"CC0-1.0"}
 
 
-def test_over_http_killed_and_resumed(web: Nginx, tmp_path: Path) -> None:
-    before = len(web.answers("/files/tree/col"))
-    report = killed_and_resumed(f"{web.url}/files/tree/catalog.json", tmp_path / "mirror")
-    assert (report["state"], report["items_matched"], report["items_done"]) == ("complete", ITEMS, ITEMS)
-    requested = len(web.answers("/files/tree/col")) - before
-    assert (
-        requested < 2 * ITEMS + COLLECTIONS * 3 + 2 * _READ_AGAIN
-    )  # each item and asset once, but for the kill
-    again = run(
-        ["mirror", f"{web.url}/files/tree/catalog.json", str(tmp_path / "mirror"), "--json"], environment()
-    )
-    assert (again.code, again.report["assets_skipped"]) == (0, ITEMS)
-
-
 def test_max_items_takes_the_first_items_of_a_tree(web: Nginx, tmp_path: Path) -> None:
     dest, source = tmp_path / "mirror", f"{web.url}/files/tree/catalog.json"
     ran = run(["mirror", source, str(dest), "--max-items", "130", "--json"], environment())
@@ -210,9 +196,16 @@ def items_of(root: Path, base: str = ".") -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    "form", ["features.json", "list.json", "items.ndjson", "items.ndjson.gz", "one.json"]
+    ("form", "place"),
+    [
+        ("features.json", "http"),
+        ("list.json", "disk"),
+        ("items.ndjson", "disk"),
+        ("items.ndjson", "http"),
+        ("items.ndjson.gz", "http"),
+        ("one.json", "disk"),
+    ],
 )
-@pytest.mark.parametrize("place", ["disk", "http"])
 def test_items_in_a_file_with_assets_beside_it(form: str, place: str, web: Nginx, tmp_path: Path) -> None:
     root = web.root / f"{form}-{place}"
     write_tree(root, 2, 6)

@@ -38,7 +38,7 @@ def wrong(found: list[StrikeResult]) -> list[tuple[str, list[str]]]:
 @needs_strace
 def test_a_run_killed_before_a_system_call_can_be_resumed(nothing: Scene, calls: list[Call]) -> None:
     crucial = [call for call in calls if call.name in {"renameat2", "syncfs", "write", "pwrite64", "mkdirat"}]
-    found = strike_all(nothing, spread(crucial, 6), WHAT["KILL"])
+    found = strike_all(nothing, spread(crucial, 5), WHAT["KILL"])
     assert sum(one.reached for one in found) >= 4  # threads may race another way
     assert wrong(found) == []
 
@@ -112,10 +112,10 @@ def small() -> Iterator[SmallMirror]:
 
 
 @needs_strace
-@pytest.mark.parametrize("error", ["ENOSYS", "EPERM", "EOPNOTSUPP", "EIO", "ENOSPC"])
+@pytest.mark.parametrize("error", ["ENOSYS", "EPERM", "EOPNOTSUPP", "EIO"])
 def test_where_syncfs_is_refused_files_are_synced_singly_and_an_error_ends_the_run(small, tmp_path, error):
     ended = small.run(tmp_path / "m", under=failing("syncfs", error, tmp_path / "log"))
-    fails = error in {"EIO", "ENOSPC"}
+    fails = error == "EIO"
     assert ended.code == (5 if fails else 0), ended.err
     assert not fails or small.run(tmp_path / "m").code == 0
     assert small.damage(tmp_path / "m") == Damage()

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -64,11 +63,8 @@ def as_pipe(path: Path) -> None:
 DAMAGES: list[tuple[str, Change, str]] = [
     ("removed", Path.unlink, "missing"),
     ("its end is lost", rewritten(lambda data: data[:-1]), "short"),
-    ("emptied", rewritten(lambda _: b""), "short"),
     ("longer", rewritten(lambda data: data + b"\0"), "altered"),
     ("first bit", rewritten(flipped), "altered"),
-    ("last bit", rewritten(lambda data: flipped(data, -1)), "altered"),
-    ("zeroed", rewritten(lambda data: bytes(len(data))), "altered"),
     ("a directory", as_directory, "obstructed"),
     ("a pipe", as_pipe, "obstructed"),
 ]
@@ -137,8 +133,16 @@ def test_quick_checks_sizes_only(mirrored: Mirrored) -> None:
     assert report.unproven == report.files
 
 
-@pytest.mark.parametrize("change", [Path.unlink, rewritten(flipped), rewritten(lambda _: b"{}")])
-@pytest.mark.parametrize("which", ["item", "collection", "catalog"])
+@pytest.mark.parametrize(
+    ("which", "change"),
+    [
+        ("item", Path.unlink),
+        ("item", rewritten(flipped)),
+        ("item", rewritten(lambda _: b"{}")),
+        ("collection", rewritten(flipped)),
+        ("catalog", Path.unlink),
+    ],
+)
 def test_documents_and_catalogs_are_written_again(mirrored: Mirrored, which: str, change: Change) -> None:
     names = {
         "item": document_of(mirrored),
@@ -208,9 +212,10 @@ def test_a_catalog_that_a_killed_run_never_wrote_is_not_missing(tmp_path: Path, 
     dest = tmp_path / "m"
     with run_in_thread(MlhubReplica(items=1, seed=5)) as replica:
         options = options_for(replica)
-        program = [sys.executable, "-c", KILLED_AT, name, *mirror_of(replica.base_url, dest, "--no-progress")]
-        ended = subprocess.run(program, env=environment(replica), capture_output=True, check=False)
-        assert ended.returncode == -signal.SIGKILL, ended.stderr
+        env, killed = environment(replica), ["-c", KILLED_AT, name]
+        arguments = [*killed, *mirror_of(replica.base_url, dest, "--no-progress")]
+        with Running(arguments, env, program=sys.executable) as process:
+            assert process.ended().code == -signal.SIGKILL
         assert not list(dest.rglob(name))
         report = sync.verify(dest)
         assert (report.missing, report.exit_code) == (0, 0)
@@ -218,9 +223,8 @@ def test_a_catalog_that_a_killed_run_never_wrote_is_not_missing(tmp_path: Path, 
         written = next(dest.rglob(name))
         written.unlink()
         assert sync.verify(dest).missing == 1
-        repair = [*program[:4], "verify", str(dest), "--repair"]
-        ended = subprocess.run(repair, env=environment(replica), capture_output=True, check=False)
-        assert ended.returncode == -signal.SIGKILL, ended.stderr
+        with Running([*killed, "verify", str(dest), "--repair"], env, program=sys.executable) as process:
+            assert process.ended().code == -signal.SIGKILL
     assert sync.verify(dest).missing == 1
 
 
@@ -327,8 +331,7 @@ def test_no_request_is_sent_if_nothing_is_damaged(mirrored: Mirrored) -> None:
     assert sum(mirrored.replica.counters.values()) == counted
 
 
-@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
-def test_a_repair_that_is_killed_can_be_repeated(mirrored: Mirrored, kind: int) -> None:
+def test_a_repair_that_is_killed_can_be_repeated(mirrored: Mirrored) -> None:
     before = mirrored.files
     for number, name in enumerate(mirrored.assets):
         (mirrored.dest / name).unlink() if number % 2 else rewritten(flipped)(mirrored.dest / name)
@@ -338,7 +341,7 @@ def test_a_repair_that_is_killed_can_be_repeated(mirrored: Mirrored, kind: int) 
     try:
         with Running(["verify", "--repair", str(mirrored.dest)], env) as process:
             assert wait_until(lambda: status(mirrored.dest).assets_done > 10)
-            assert process.signal(kind)
+            assert process.signal(signal.SIGKILL)
             process.ended()
     finally:
         mirrored.replica.clear_faults()

@@ -34,15 +34,15 @@ def item(tmp_path: Path) -> Path:
     return tmp_path / "item.json"
 
 
-@pytest.mark.parametrize("command", ["status", "failures", "verify", "resume", "retry", "export", "report"])
+@pytest.mark.parametrize("command", ["status", "verify", "resume", "export"])
 def test_a_hot_journal_is_rolled_back_by_the_first_command(item: Path, tmp_path: Path, command: str) -> None:
     dest = tmp_path / "m"
     assert run(["mirror", str(item), str(dest)], environment()).code == 0
     ledger = dest / ".stacpull/ledger.sqlite"
     subprocess.run([sys.executable, "-c", WITHIN_A_COMMIT, str(ledger)], check=False)
     assert ledger.with_name("ledger.sqlite-journal").stat().st_size > 0
-    more = {"export": [str(tmp_path / "o.csv"), "-f", "csv"], "report": ["-o", str(tmp_path / "o.html")]}
-    ran = run([command, str(dest), *more.get(command, [])], environment())
+    more = [str(tmp_path / "o.csv"), "-f", "csv"] if command == "export" else []
+    ran = run([command, str(dest), *more], environment())
     assert ran.code == 0, ran.err
     assert run(["status", str(dest), "--json"], environment()).report["state"] == "complete"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.items import feature
 
-_ITEMS = 18_000
+_ITEMS = 6_000
 _WATCHED = """
 import resource, subprocess, sys
 ran = subprocess.run(sys.argv[1:], capture_output=True)
@@ -21,7 +21,7 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platfor
 
 def test_an_item_collection_takes_at_max_twice_its_size(tmp_path: Path) -> None:
     source = tmp_path / "items.json"
-    properties = {"datetime": "2020-01-01T00:00:00Z", "text": "x" * 5000, **{f"p{n}": n for n in range(40)}}
+    properties = {"datetime": "2020-01-01T00:00:00Z", "text": "x" * 16_000, **{f"p{n}": n for n in range(40)}}
     with source.open("w") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for number in range(_ITEMS):

@@ -124,7 +124,6 @@ def test_collections_whose_ids_differ_only_in_case_share_no_path(tmp_path: Path,
         ("{collection}", {}, 1),
         ("{collection}/{key}", {"i0": "i1", "i1": "i0", "i2": "i2", "i3": "collection.json"}, 4),
         ("{collection}/{key}", {"i0": "I119", "i119": "i0"}, 120),  # of two batches
-        ("{collection}/{filename}", {"i0": "i119", "i119": "i0"}, 120),
     ],
 )
 def test_no_asset_has_the_path_of_a_document_of_the_mirror_or_of_its_directory(tmp_path, layout, keys, count):

@@ -38,8 +38,7 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "source"
 
 
-@pytest.mark.parametrize("name", ["items.ndjson", "items.json"])
-@pytest.mark.parametrize("later", ["x", "other"])
+@pytest.mark.parametrize(("name", "later"), [("items.ndjson", "x"), ("items.json", "other")])
 def test_files_beside_a_file_of_items_are_copied_again(tmp_path, source, name, later):
     (source / "c.json").write_text(json.dumps(collection(item_assets={"x": {"roles": ["data"]}})))
     lines = [line(number, f"data/{number}.bin") for number in range(3)]

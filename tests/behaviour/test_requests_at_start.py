@@ -63,9 +63,7 @@ IDS = {"collections": ("c0",), "ids": ("i-c0",)}
     [
         ("/", {"all_collections": True}, 2),
         ("/", {"all_collections": True, **LABELS}, 2),
-        ("/", {"collections": ("c0",)}, 1),
         ("/", {"collections": ("c0",), **LABELS}, 1),
-        ("/", IDS, 1),
         ("/", {**IDS, **LABELS}, 1),
         ("/", {"collections": ("empty",), **LABELS}, 0),
         ("/collections/c0", {**IDS, **LABELS}, 1),

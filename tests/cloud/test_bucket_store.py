@@ -16,7 +16,7 @@ from stacpull_cloud.lease import Lease
 from stacpull_cloud.objects import Objects
 
 
-@pytest.mark.parametrize("location", ["radosgw", "moto", "azurite", "google"], indirect=True)
+@pytest.mark.parametrize("location", ["radosgw", "azurite", "google"], indirect=True)
 class TestBucketStore(StoreContract):
     has_directories = False
 

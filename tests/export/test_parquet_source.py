@@ -248,7 +248,7 @@ SELECTIONS = [
     ("writer", "given"),
     [
         *(("export", given) for given in SELECTIONS),
-        *((writer, given) for writer in ("stac-geoparquet", "rustac") for given in SELECTIONS[1:7:3]),
+        *((writer, given) for writer in ("stac-geoparquet", "rustac") for given in SELECTIONS[4:5]),
     ],
     ids=str,
 )

@@ -41,11 +41,6 @@ ROWS = [
     Row("cut off: goes on", CUT_ONCE, [200, 206]),
     Row("200 to a Range", CUT_ONCE + on_objects("whole", "ranged = true"), [200, 200]),
     Row(
-        "another Content-Range than asked for",
-        CUT_ONCE + on_objects("alter", "nth = 2", 'headers = {"Content-Range" = "bytes 0-1145727/3145728"}'),
-        [200, 200, 206],
-    ),
-    Row(
         "a Content-Range one byte off",
         CUT_ONCE
         + on_objects("alter", "nth = 2", 'headers = {"Content-Range" = "bytes 1999999-3145726/3145728"}'),
@@ -63,14 +58,8 @@ ROWS = [
         [200, 200, 416],
     ),
     Row("gzip though identity was asked", on_objects("coded"), [200]),
-    Row("gzip with a range", CUT_ONCE + on_objects("coded", "ranged = true"), [200, 200, 206]),
     Row("longer than said", on_objects("overlong", "nth = 1"), [200, 200], or_else=[200]),
     Row("no Content-Length, closed early", on_objects("unframed", f"keep = {CUT}", "nth = 1"), [200, 200]),
-    Row(
-        "chunks, closed early",
-        on_objects("unframed", f"keep = {CUT}", "chunked = true", "nth = 1"),
-        [200, 206],
-    ),
     Row(
         "stalls mid-body",
         on_objects("stall", f"after = {CUT}", "seconds = 60", "nth = 1"),
@@ -85,7 +74,6 @@ ROWS = [
     ),
     Row("one byte wrong", on_objects("damage", "nth = 1", "at = 1500000"), [200, 200]),
     Row("shorter, and a length that agrees", on_objects("truncate", "nth = 1", f"keep = {CUT}"), [200, 200]),
-    Row("500", on_objects("status", "nth = 1", "code = 500"), [200, 500]),
     Row(
         "reset mid-body",
         on_objects("close", "nth = 1", f"after = {CUT}", "reset = true"),

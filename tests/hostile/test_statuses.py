@@ -35,17 +35,13 @@ def retry_after(time: str, code: int = 429) -> str:
 THROTTLES = {
     "429, Retry-After": (retry_after("7"), 7),
     "503": (once(503), None),
-    "503 SlowDown": (once(503, f'body = "{SLOW_DOWN}"'), None),
     "403 SlowDown": (once(403, f'body = "{SLOW_DOWN}"'), None),
     "403, rate limit": (once(403, 'body = "Rate limit exceeded. Try again in 8 seconds."'), 8),
     "500, Retry-After": (retry_after("3", 500), 3),
     "a date to come": (retry_after("SOON"), 20),
-    "a date in the past": (retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), None),
     "no time at all": (retry_after("0"), None),
-    "a negative one": (retry_after("-30"), None),
     "nonsense": (retry_after("soon"), None),
     "a year": (retry_after("31536000"), None),
-    "more than there are": (retry_after("1e400"), None),
 }
 """The ways in which a host requests a pause, and the least seconds of waiting if it gave a time."""
 
@@ -128,7 +124,7 @@ def test_missing_assets_fail_and_the_run_continues(stage: Stage, code: int) -> N
     assert len(scene.assets()) == 9 - 3  # and the labels, which are JSON
 
 
-@pytest.mark.parametrize("code", [300, 304, 305, 306, 402, 405, 418, 431, 451])
+@pytest.mark.parametrize("code", [300, 304, 306, 402, 451])
 def test_other_refusals_and_invalid_redirects_are_final_at_once(stage: Stage, code: int) -> None:
     scene = stage(status(code, 'headers = {Location = "/elsewhere"}'))
     assert scene.mirror().code == 1
@@ -136,7 +132,7 @@ def test_other_refusals_and_invalid_redirects_are_final_at_once(stage: Stage, co
     assert {(f.kind, f.status) for f in scene.failures()} == {("http", code)}
 
 
-@pytest.mark.parametrize("code", [408, 425, 500, 502, 504, 599])
+@pytest.mark.parametrize("code", [408, 500, 599])
 def test_temporary_errors_are_retried_as_often_as_set(stage: Stage, code: int) -> None:
     scene = stage(status(code, 'server = "blob"', 'body = "<html>Bad gateway</html>"'))
     ran = scene.mirror("--retries", "2")
@@ -165,7 +161,7 @@ def test_an_href_that_expires_within_a_file_is_read_again_and_the_part_resumes(s
     assert len(scene.statuses("api", "item")) == 2  # one for each of the two items
 
 
-@pytest.mark.parametrize("code", [400, 401, 403, 404, 410])
+@pytest.mark.parametrize("code", [400, 403, 410])
 def test_an_href_that_is_refused_again_is_final(stage: Stage, code: int) -> None:
     scene = stage(status(code, kind="download"))
     ran = scene.mirror()
@@ -188,7 +184,6 @@ def test_hrefs_that_expire_while_they_wait_in_the_queue_are_read_again(stage: St
     "faults",
     [
         '[[fault]]\nserver = "s3"\nwhat = "status"\ncode = 401\n',
-        '[[fault]]\nserver = "s3"\nwhat = "status"\ncode = 403\n',
         '[[fault]]\nserver = "s3"\nwhat = "login-page"\n',
         NO_SEARCH + status(403, 'server = "api"', kind="item"),
         '[[fault]]\nserver = "api"\nfrom = 25\nwhat = "status"\ncode = 401\n',  # the login expires
@@ -210,7 +205,7 @@ def test_fifty_refusals_in_a_row_exit_with_3_and_record_no_failure(stage: Stage,
 
 @pytest.mark.parametrize("options", [(), ("--limit-rate", "1G")], ids=["fast path", "general path"])
 def test_refusals_between_successes_are_asset_failures(stage: Stage, options: tuple[str, ...]) -> None:
-    scene = stage(status(403, 'server = "blob"', "every = 2"), Cast.PATCHES, items=110)
+    scene = stage(status(403, 'server = "blob"', "every = 2"), Cast.PATCHES, items=80)
     ran = scene.mirror("--retries", "0", *options)
     assert ran.code == 1, ran.err
     assert ran.report["assets_failed"] > 50

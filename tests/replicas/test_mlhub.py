@@ -86,9 +86,9 @@ def test_next_links_repeat_the_key_with_echo_key(client_of):
 # searches
 
 
-@pytest.mark.parametrize("limit", [3, 400])
 @pytest.mark.parametrize(
-    "parameters", [{"bbox": "-10,36,10,50"}, {"datetime": TIME}, {"bbox": "5,40,30,62", "datetime": TIME}]
+    ("parameters", "limit"),
+    [({"bbox": "-10,36,10,50"}, 3), ({"datetime": TIME}, 400), ({"bbox": "5,40,30,62", "datetime": TIME}, 3)],
 )
 def test_item_pages_equal_the_search_result(client, client_2021, parameters, limit):
     found = client.get("/search", collections=LABELS, limit=400, **parameters)

@@ -19,7 +19,7 @@ def cells(shared_data: Path) -> list[str]:
     return [code for code, _ in cells_of(shared_data.parent / "seeds" / NOTEBOOK)]
 
 
-@pytest.mark.parametrize(("items", "limit", "era"), [(400, 3, "2022"), (60, 30, "2021")])
+@pytest.mark.parametrize(("items", "limit", "era"), [(100, 3, "2022"), (60, 30, "2021")])
 def test_the_notebook_runs_unchanged(cells, tmp_path, items, limit, era):
     with run_in_thread(MlhubReplica(items=items, seed=7, era=era)) as replica:
         output = run_notebook(cells, replica, tmp_path, limit)

@@ -37,10 +37,16 @@ COMMANDS: dict[str, Callable[[Path], Any]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    dest = tmp_path_factory.mktemp("made") / "m"
+    mirrored(dest, [feature("i", {"a": "/a"})])
+    return dest
+
+
 @pytest.fixture
-def dest(tmp_path: Path) -> Path:
-    mirrored(tmp_path / "m", [feature("i", {"a": "/a"})])
-    return tmp_path / "m"
+def dest(made: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(made, tmp_path / "m")
 
 
 def change(dest: Path, script: str, *values: str) -> None:
@@ -49,8 +55,10 @@ def change(dest: Path, script: str, *values: str) -> None:
 
 
 @pytest.mark.usefixtures("forked_store")
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("code", CODE)
+@pytest.mark.parametrize(
+    ("code", "command"),
+    [*product(CODE, ["status", "resume"]), *product(["a view"], ["failures", "retry", "verify"])],
+)
 def test_a_ledger_that_contains_code_is_refused(dest: Path, code: str, command: str) -> None:
     change(dest, CODE[code])
     with pytest.raises(DestinationError, match="that stacpull did not make"):
@@ -58,15 +66,15 @@ def test_a_ledger_that_contains_code_is_refused(dest: Path, code: str, command: 
     assert (dest / "c/i/a").read_bytes() == b"data"
 
 
-@pytest.mark.parametrize("command", ["resume", "retry"])
 @pytest.mark.parametrize(
     ("column", "text"),
     [*product(["selection", "fixed", "kept"], ["not JSON", "[1]", "1"]), ("selection", '{"labels": 5}')],
 )
-def test_a_task_that_cannot_be_read_is_a_damaged_ledger(dest, column, text, command):
+def test_a_task_that_cannot_be_read_is_a_damaged_ledger(dest: Path, column: str, text: str) -> None:
     change(dest, f"UPDATE runs SET {column} = '{text}', state = 'interrupted'")  # noqa: S608 - of this test
-    with pytest.raises(DestinationError, match="is damaged"):
-        COMMANDS[command](dest)
+    for command in (resume, retry):
+        with pytest.raises(DestinationError, match="is damaged"):
+            command(dest)
 
 
 def test_a_ledger_sets_only_the_options_that_a_run_stores() -> None:

@@ -79,7 +79,7 @@ def deep(levels: int) -> str:
     return "[" * levels + "]" * levels
 
 
-@pytest.mark.parametrize("levels", [230, 900, 1023, 1025, 100_000])
+@pytest.mark.parametrize("levels", [900, 1025, 100_000])
 @pytest.mark.parametrize("where", ["properties", "geometry", "links", "beside"])
 def test_deeply_nested_json_is_mirrored_or_refused(tmp_path: Path, levels: int, where: str) -> None:
     """Some versions of the decoder take 1,024 levels, others some thousands."""

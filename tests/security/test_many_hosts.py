@@ -23,7 +23,7 @@ from stacpull.net.client import Client
 from stacpull.net.gate import GateSettings
 from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
 
-FEW, MANY = 2 * MAX_HOSTS, 4 * MAX_HOSTS
+FEW, MANY = MAX_HOSTS + 50, 2 * MAX_HOSTS + 50
 MAX_BYTES = 700  # a host that is remembered takes several thousand
 
 

@@ -48,12 +48,12 @@ def has(image: np.ndarray, color: tuple[int, int, int]) -> bool:
     return bool((np.abs(image - color).max(axis=2) <= 2).sum() > 10)
 
 
-@pytest.mark.parametrize("days", [0, 1, 100])
+@pytest.mark.parametrize("days", [1, 100])
 def test_a_chart_of_any_number_of_days(days: int) -> None:
     some = (tile_day(number * 2, {10: 300, 233: 200, 29: 10}) for number in range(days))
     image = drawn(*some, period="2023-01-01/2024-12-31")
     assert image.shape == (1520, 1920, 3)
-    assert has(image, LINE) is (days > 0)
+    assert has(image, LINE)
     assert not has(image, WARNING)
 
 
@@ -76,7 +76,7 @@ def test_an_empty_chart_shows_a_message_and_has_no_ticks(days, stated, monkeypat
     assert [*upper.get_yticks(), *lower.get_yticks()] == []
 
 
-@pytest.mark.parametrize(("kind", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF-")])
+@pytest.mark.parametrize(("kind", "start"), [("svg", b"<?xml"), ("pdf", b"%PDF-")])
 def test_the_same_trace_gives_the_same_file_in_each_format(kind: Any, start: bytes) -> None:
     some = report(tile_day(2, {10: 40, 233: 20}))
     one = chart_bytes(some, kind)

@@ -29,7 +29,6 @@ PARQUET, PLOT = "pyarrow", "matplotlib"
         ("x.PARQUET", "mode", {"x.PARQUET"}),
         ("x.ndjson", "median", {"x.ndjson"}),
         ("x.png", "mode", {"x.png"}),
-        ("x.svg", "mode", {"x.svg"}),
         ("x.PDF", "mode", {"x.PDF"}),
     ],
 )

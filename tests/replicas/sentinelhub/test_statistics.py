@@ -9,9 +9,9 @@ from tests.replicas.sentinelhub.requests_made import NDVI, UTM, request
 
 
 def test_processing_units(service):
-    body = request(service.replica.collection_id, NDVI, size=(500, 400))
+    body = request(service.replica.collection_id, NDVI, size=(250, 200))
     reply = service.send("POST", "/statistics/v1", json=body)
-    assert float(reply.headers["x-processingunits-spent"]) == pytest.approx(500 * 400 / 512**2 * 4 / 3 * 15)
+    assert float(reply.headers["x-processingunits-spent"]) == pytest.approx(250 * 200 / 512**2 * 4 / 3 * 15)
     body = request(service.replica.collection_id, NDVI, size=(2, 2))
     reply = service.send("POST", "/statistics/v1", json=body)
     assert float(reply.headers["x-processingunits-spent"]) == 0.01
