@@ -137,11 +137,6 @@ MISTAKES = {
     "two config files": Mistake(
         ("plan", "--config", "bigearthnet", "--config", "torchgeo"), "--config can be given only once."
     ),
-    "a misspelt property in --filter": Mistake(
-        ("plan", "{api}", "-C", "--filter", "cloud_cover < 5 OR seasonal_snow = 5", "--no-push-down"),
-        "because a property is absent or of another type. Absent: cloud_cover.",
-        0,
-    ),
     "a misspelt --role": Mistake(
         ("mirror", "{api}", "d", "-C", "--role", "dta", "--max-items", "1"),
         "(--role is compared with the `roles` of an asset, --media-type with its `type`).",
