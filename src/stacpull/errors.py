@@ -119,8 +119,8 @@ _DISK_ERRORS = {
     errno.ENOSPC: f"The disk of {{dest}} is full (bytes or inodes): free some space, then {RUN_AGAIN}.",
     errno.EDQUOT: f"Your quota on {{dest}} is used up: free some space, then {RUN_AGAIN}.",
     errno.EROFS: "{dest} is on a read-only file system.",
-    errno.EACCES: "No permission to write {place}.",
-    errno.EPERM: "No permission to write {place}.",
+    errno.EACCES: "No permission to write {path}.",
+    errno.EPERM: "No permission to write {path}.",
     errno.EIO: f"The disk of {{dest}} reports an error: check it, then {RUN_AGAIN}.",
     errno.EMFILE: "Too many open files: raise `ulimit -n` or lower --concurrency.",
     errno.ENFILE: "The system has too many open files: lower --concurrency.",
@@ -141,22 +141,22 @@ def destination_error(error: OSError, dest: Path) -> DestinationError:
     """
     # if a rename fails, the permission may be missing for the new directory
     named = error.filename if error.filename2 is None else Path(error.filename2).parent
-    place = Path(named) if isinstance(named, str | Path) else dest
-    while dest in place.parents and not os.path.lexists(place):
-        place = place.parent
-    if dest not in place.parents:
-        place = dest
-    where = f"in {place}" if os.path.isdir(place) else str(place)  # noqa: PTH112 -- it never raises
+    path = Path(named) if isinstance(named, str | Path) else dest
+    while dest in path.parents and not os.path.lexists(path):
+        path = path.parent
+    if dest not in path.parents:
+        path = dest
+    where = f"in {path}" if os.path.isdir(path) else str(path)  # noqa: PTH112 -- it never raises
     if error.errno in {errno.ENOTDIR, errno.EEXIST}:
-        for path in (dest, *dest.parents):
-            if os.path.lexists(path) and not path.is_dir():
-                return DestinationError(f"{path} is not a directory, but one is needed: choose another name.")
+        for outer in (dest, *dest.parents):
+            if os.path.lexists(outer) and not outer.is_dir():
+                return DestinationError(f"{outer} is not a directory, but one is needed: choose another name.")
     if error.errno == errno.EISDIR:
-        return DestinationError(f"{place} is a directory, but a file is needed: choose another name.")
+        return DestinationError(f"{path} is a directory, but a file is needed: choose another name.")
     sentence = _DISK_ERRORS.get(error.errno or 0)
     if sentence is None:
-        return DestinationError(f"{place} cannot be written: {error.strerror or error}.")
-    return DestinationError(sentence.format(dest=dest, place=where))
+        return DestinationError(f"{path} cannot be written: {error.strerror or error}.")
+    return DestinationError(sentence.format(dest=dest, path=where))
 
 
 def as_destination_error(error: Exception, dest: Path) -> Exception:

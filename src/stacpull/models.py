@@ -79,7 +79,7 @@ class UnreadableEntry(NamedTuple):
     """What a walk could not read or plan: a link of a catalog, an entry of a file (a line), or an item."""
 
     collection: str  # empty for an entry, whose collection is not known
-    name: str  # the URL, the place of the entry, or the id of the item
+    name: str  # the URL, the position of the entry, or the id of the item
     failure: Failure
     href: str = ""  # the URL to read a link again; empty for an entry or an item
 
@@ -370,7 +370,14 @@ class BucketLocation(msgspec.Struct, frozen=True):
 
 
 class Arrival(msgspec.Struct, array_like=True):
-    """A received asset: a small one has its `body`, a longer one is a part."""
+    """A received asset, which changes on its way to its final name.
+
+    received   a small asset has its `body`; a longer one is already written
+    sent       `part` names the part that will be written
+    written    the part has `identity` and perhaps `digest`; `body` is None
+    reserved   `name` may be another one; `identity` is None for a file that may be adopted
+    placed     `part` is empty if a worker has placed it, or an earlier process
+    """
 
     rowid: int
     item_rowid: int
@@ -379,12 +386,12 @@ class Arrival(msgspec.Struct, array_like=True):
     name: str  # its final name in `directory`
     size: int
     identity: int | None = 0
-    """The identity of its part; 0 until the part is written. None if a file of the user may be adopted: that
-    file can be a hard link to the part, and its identity would then prove nothing."""
+    """The identity of its part. A file that may be adopted can be a hard link to the part: its identity would
+    prove nothing."""
     digest: bytes | None = None
     etag_or_date: str | None = None  # of its response (`Validator.etag_or_date`)
     unproven: bool = False  # nothing proved its length (no Content-Length, no known size, no checksum)
-    part: str = ""  # the name of its part: empty until this is complete, and once the file is in place
+    part: str = ""
     body: memoryview | None = None
     """The bytes until they are written: a view of the received message, to avoid a copy."""
     filename: str = ""

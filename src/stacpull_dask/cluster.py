@@ -67,8 +67,8 @@ def is_private(address: str) -> bool:
 
 
 @attrs.define(eq=False)
-class DaskPlaces:
-    """The workers of the cluster that the options name, with the methods of `LocalPlaces`."""
+class DaskCluster:
+    """The workers of the cluster that the options name, with the methods of `LocalWorkers`."""
 
     _options: Options
     _clock: Clock

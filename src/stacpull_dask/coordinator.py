@@ -27,7 +27,7 @@ from stacpull.events import Notice
 from stacpull.models import Arrival, AssetOutcome, Job, Placement
 from stacpull.store.staging import PARTS
 from stacpull_dask import worker_messages as messages
-from stacpull_dask.cluster import DaskPlaces
+from stacpull_dask.cluster import DaskCluster
 from stacpull_dask.relay import worker_process
 from stacpull_dask.worker_messages import WorkerSettings
 
@@ -44,8 +44,8 @@ _MAX_JOBS_SENT = 64
 _MAX_UPLOADS = 128  # assets that a worker uploads while it gets more jobs
 
 
-class LocalPlaces(msgspec.Struct, frozen=True):
-    """`--dask N`: N worker processes on this machine, without a scheduler. They share one place."""
+class LocalWorkers(msgspec.Struct, frozen=True):
+    """`--dask N`: N worker processes on this machine, without a scheduler. They share one address."""
 
     workers: int
 
@@ -58,14 +58,14 @@ class LocalPlaces(msgspec.Struct, frozen=True):
     async def take(self) -> str:
         return "of this machine"
 
-    def give_back(self, _place: str, refused: StacpullError | None = None) -> None:
+    def give_back(self, _address: str, refused: StacpullError | None = None) -> None:
         if refused is not None:
             raise refused
 
-    def connected(self, _place: str) -> AbstractAsyncContextManager[socket.socket]:
+    def connected(self, _address: str) -> AbstractAsyncContextManager[socket.socket]:
         return worker_process({})
 
-    def allowed(self, _place: str, settings: WorkerSettings) -> WorkerSettings:
+    def allowed(self, _address: str, settings: WorkerSettings) -> WorkerSettings:
         return settings
 
 
@@ -86,9 +86,9 @@ class DaskWorkers:
         self._work, self._bucket = opened.store.staged.work, opened.bucket
         workers = setup.options.dask or ""  # a number, or the scheduler of a cluster
         if setup.options.dask_client is None and workers.isdecimal():
-            self._places: Any = LocalPlaces(int(workers))
+            self._cluster: Any = LocalWorkers(int(workers))
         else:
-            self._places = DaskPlaces(setup.options, setup.network.clock, setup.network.emit)
+            self._cluster = DaskCluster(setup.options, setup.network.clock, setup.network.emit)
         self._workers: set[Worker] = set()
         self._unreserved = asyncio.Event()
         self._no_more = self._stopping = False
@@ -111,7 +111,7 @@ class DaskWorkers:
             group.create_task(self._pool.run())
             await self._queue.wait_until(lambda: self._no_more or self._stopping or self._queue.waiting)
             if not self._stopping and self._queue.waiting:
-                async with self._places.opened():
+                async with self._cluster.opened():
                     await self._run_workers()
             self._pool.no_more()
 
@@ -126,7 +126,7 @@ class DaskWorkers:
 
     async def _run_workers(self) -> None:
         options, network = self._options, self._network
-        count = min(await self._places.count(), network.per_host, options.concurrency or network.per_host)
+        count = min(await self._cluster.count(), network.per_host, options.concurrency or network.per_host)
         share = attrs.evolve(
             options,
             dask=None,
@@ -161,16 +161,16 @@ class DaskWorkers:
 
     async def _keep(self, settings: WorkerSettings) -> None:
         while not self._stopping:
-            place = await self._places.take()
+            address = await self._cluster.take()
             worker = Worker(self._take_message)
             refused: StacpullError | None = None
             try:
-                refused = await self._serve(worker, place, settings)
+                refused = await self._serve(worker, address, settings)
             except UsageError as error:
                 refused = error
             except OSError as error:
-                refused = UsageError(f"The Dask worker {place} cannot be reached from here: {error}.")
-            self._places.give_back(place, refused)
+                refused = UsageError(f"The Dask worker {address} cannot be reached from here: {error}.")
+            self._cluster.give_back(address, refused)
             if refused is not None or self._stopping:
                 continue
             self._lost_in_vain += 1
@@ -181,10 +181,10 @@ class DaskWorkers:
                 )
             self._network.warn("A worker process was lost; another one takes its place.")
 
-    async def _serve(self, worker: Worker, place: str, settings: WorkerSettings) -> StacpullError | None:
+    async def _serve(self, worker: Worker, address: str, settings: WorkerSettings) -> StacpullError | None:
         """Run a worker until it ends. Return why it cannot be used, if it does not see DEST."""
-        settings = self._places.allowed(place, settings._replace(worker_parts=worker.parts))
-        async with self._places.connected(place) as sock:
+        settings = self._cluster.allowed(address, settings._replace(worker_parts=worker.parts))
+        async with self._cluster.connected(address) as sock:
             await worker.channel.open(sock)
             worker.send(messages.Start(pickle.dumps(settings)))
             try:
@@ -194,7 +194,7 @@ class DaskWorkers:
                     has_own_parts = settings.bucket is not None and settings.clip is None
                     if not (has_own_parts or await asyncio.to_thread(parts.is_dir)):
                         return DestinationError(
-                            f"The Dask worker {place} does not see {self._work.absolute()}: "
+                            f"The Dask worker {address} does not see {self._work.absolute()}: "
                             "it must be a directory that all workers share, under the same path."
                         )
                     self._workers.add(worker)

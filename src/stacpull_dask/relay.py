@@ -38,8 +38,8 @@ def hold(session: str) -> None:
 
 async def relay(comm: Any, session: str = "") -> str:
     try:
-        with TemporaryDirectory(prefix="stacpull-", ignore_cleanup_errors=True) as place:
-            async with worker_process({b"TMPDIR": os.fsencode(place)}) as sock:
+        with TemporaryDirectory(prefix="stacpull-", ignore_cleanup_errors=True) as directory:
+            async with worker_process({b"TMPDIR": os.fsencode(directory)}) as sock:
                 sock.setblocking(False)
                 await pass_bytes(comm, sock)
     finally:

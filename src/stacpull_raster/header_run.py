@@ -305,7 +305,7 @@ class HeadersRun:
             stop_run=self._stop.set,
         )
         await walk_and_transfer(walk.run, pool, self._tick, stop=self._stop, fatal_error=self._fatal_error)
-        pool.check_failures()
+        pool.raise_if_too_many_failed()
 
     async def _tick(self) -> None:
         while True:

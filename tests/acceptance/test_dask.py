@@ -50,7 +50,7 @@ from stacpull.config.options import Options
 from stacpull.engine.network import SLOTS
 from stacpull_dask import cluster as dask_cluster
 from stacpull_dask import coordinator, worker_messages
-from stacpull_dask.cluster import DaskPlaces
+from stacpull_dask.cluster import DaskCluster
 from stacpull_replicas import MlhubReplica, RequestInfo, Stall, Status, run_in_thread
 
 ITEMS = 20
@@ -299,11 +299,11 @@ def test_a_worker_with_another_version_is_refused_by_name(tmp_path, served):
 
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
-    allowed = dask_cluster.DaskPlaces.allowed
+    allowed = dask_cluster.DaskCluster.allowed
 
     def move(work: Path) -> None:
         moved = lambda *it: allowed(*it)._replace(work=str(work))  # noqa: E731
-        monkeypatch.setattr(dask_cluster.DaskPlaces, "allowed", moved)
+        monkeypatch.setattr(dask_cluster.DaskCluster, "allowed", moved)
 
     return move
 
@@ -587,10 +587,10 @@ def test_a_connection_cancelled_while_connecting_is_closed(monkeypatch, turns):
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
-        places = dask_cluster.DaskPlaces(stacpull.Options(dask=address), SystemClock(), lambda _: None)
-        places._client = SimpleNamespace(security=Security())
-        asyncio.run(given_up(places._connect(address)))
-        asyncio.run(given_up(places.opened().__aenter__()))
+        cluster = dask_cluster.DaskCluster(stacpull.Options(dask=address), SystemClock(), lambda _: None)
+        cluster._client = SimpleNamespace(security=Security())
+        asyncio.run(given_up(cluster._connect(address)))
+        asyncio.run(given_up(cluster.opened().__aenter__()))
 
 
 @pytest.mark.parametrize(
@@ -609,19 +609,20 @@ def test_secrets_are_sent_over_tls_and_within_this_machine_only(address, private
 
 async def test_a_client_that_has_closed_lists_no_workers_and_starts_none(cluster, monkeypatch):
     """While it closes, its calls raise RuntimeError; afterwards, they raise an error of Dask's own."""
-    connect, places = DaskPlaces._connect, DaskPlaces(Options(dask=cluster.address), SystemClock(), print)
+    connect = DaskCluster._connect
+    joined = DaskCluster(Options(dask=cluster.address), SystemClock(), print)
 
-    async def connect_and_close(self: DaskPlaces, address: str) -> Any:
+    async def connect_and_close(self: DaskCluster, address: str) -> Any:
         connection = await connect(self, address)
         await self._client.close()
         return connection
 
-    monkeypatch.setattr(DaskPlaces, "_connect", connect_and_close)
-    async with places.opened():
-        address = await places.take()  # the first worker that has joined
+    monkeypatch.setattr(DaskCluster, "_connect", connect_and_close)
+    async with joined.opened():
+        address = await joined.take()  # the first worker that has joined
         with pytest.raises(OSError, match="the scheduler is gone"):
-            async with places.connected(address):
+            async with joined.connected(address):
                 pass
-    async with places.opened():
-        await places._client.rpc.close()
-        assert await places._addresses() is None
+    async with joined.opened():
+        await joined._client.rpc.close()
+        assert await joined._addresses() is None

@@ -183,12 +183,12 @@ def test_assets_of_a_host_that_is_abandoned_do_not_count_as_failures() -> None:
     for rowid in range(4, 7):
         pool.fail(job(rowid), refused_at("b"), 1)
     assert not stop.is_set()
-    pool.check_failures()
+    pool.raise_if_too_many_failed()
     pool.fail(job(7), refused_at("b"), 1)
     assert stop.is_set()
     assert list(outcomes.failed) == [4, 5, 6, 7]
     with pytest.raises(StacpullError, match="after 4 failures"):
-        pool.check_failures()
+        pool.raise_if_too_many_failed()
 
 
 # --- an item that is read again ---------------------------------------------------------------------------

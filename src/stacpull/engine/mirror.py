@@ -446,7 +446,7 @@ class MirrorRun:
         producing = partial(self._producer.run, self._walk)
         await walk_and_transfer(producing, runner, self._tick, self._stop, store_process.fatal_error)
         await store_process.sender.flush()
-        pool.check_failures()
+        pool.raise_if_too_many_failed()
         await store_process.call("write_final_items")
 
     async def _look_for_changes(self) -> None:

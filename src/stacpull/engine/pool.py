@@ -213,7 +213,7 @@ class Pool(Generic[JobT, ResultT]):
     def _has_too_many_failures(self) -> bool:
         return self._max_failures is not None and self._failure_count > self._max_failures
 
-    def check_failures(self) -> None:
+    def raise_if_too_many_failed(self) -> None:
         if self._has_too_many_failures():
             failures = quantity(self._failure_count, "failure")
             raise StacpullError(
