@@ -187,7 +187,7 @@ TEMPORARY = frozenset({FailureKind.SERVER, FailureKind.THROTTLED, FailureKind.NE
 MAY_BE_OF_HOST = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKind.STALLED})
 """These are recorded once it is known that their host is not abandoned."""
 WRONG_CONTENT = frozenset({FailureKind.CHECKSUM, FailureKind.OVERLONG})
-"""If one of these occurs twice, the item is read again, because it may now state other content."""
+"""If the same one of these occurs twice, the asset fails."""
 NOT_RESUMED = WRONG_CONTENT | {FailureKind.CHANGED}
 """The part that was received is removed."""
 MAY_BE_OF_PAGE_SIZE = frozenset(
@@ -385,9 +385,7 @@ class Arrival(msgspec.Struct, array_like=True):
     directory: str
     name: str  # its final name in `directory`
     size: int
-    identity: int | None = 0
-    """The identity of its part. A file that may be adopted can be a hard link to the part: its identity would
-    prove nothing."""
+    identity: int | None = 0  # of its part, to which a file that may be adopted can be a hard link
     digest: bytes | None = None
     etag_or_date: str | None = None  # of its response (`Validator.etag_or_date`)
     unproven: bool = False  # nothing proved its length (no Content-Length, no known size, no checksum)

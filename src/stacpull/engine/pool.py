@@ -2,8 +2,7 @@
 
     JobQueue ─▶ Pool ─▶ FastPath, or an AssetTask ─▶ OutcomeSink
 
-An AssetTask makes attempts and retries. If an href is refused, it reads the item again, because the href may
-have expired. If the content is not as stated, it does so once, because search results can be out of date.
+An AssetTask makes attempts and retries. If an href is refused, it reads the item again: it may have expired.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import errno
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine, Reversible, Sequence
-from contextlib import suppress
 from math import inf
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -23,12 +21,11 @@ from msgspec.structs import replace
 from stacpull.caches import BoundedCache
 from stacpull.errors import CredentialsError, SourceError, StacpullError, quantity
 from stacpull.hosts import MAX_HOSTS, host_of
-from stacpull.models import MAY_BE_OF_HOST, NO_FAULT, WRONG_CONTENT, Failure, FailureKind, Job, Json
+from stacpull.models import MAY_BE_OF_HOST, NO_FAULT, WRONG_CONTENT, Failure, FailureKind, Job
 from stacpull.net.gate import MAX_REFUSALS
 from stacpull.net.retry import Retries
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import asset_hrefs
-from stacpull.planning.item_plan import size_and_checksum
 from stacpull.planning.prefixes import object_asset
 from stacpull.redact import is_signed
 from stacpull.sources.item_reader import ItemReader
@@ -37,8 +34,7 @@ from stacpull.transfer.attempt import AssetFetcher
 JobT = TypeVar("JobT", bound=Job)
 ResultT = TypeVar("ResultT")
 
-_EXPIRED = frozenset({404, 410})
-"""Statuses that can mean an expired href, besides those of REFUSED. Planetary Computer sends 404."""
+_EXPIRED = frozenset({404, 410})  # may mean an expired href, as REFUSED may: Planetary Computer sends 404
 
 
 class _Waitable:
@@ -246,7 +242,6 @@ class AssetTask(Generic[JobT, ResultT]):
     _read_at: float | None = attrs.field(default=None, init=False)
     _wrong_content: str = attrs.field(default="", init=False)
     """The message of the last such failure, with the digest or the size."""
-    _was_reread_for_content: bool = attrs.field(default=False, init=False)
     _failures: list[Failure] = attrs.field(factory=list, init=False)  # of each href that cannot be fetched
 
     async def run(self) -> None:
@@ -257,7 +252,8 @@ class AssetTask(Generic[JobT, ResultT]):
             except TransferError as error:
                 self._failures.append(error.failure)
                 if self._job.alternates:
-                    self._job, self._wrong_content = self._job.at(self._job.alternates), ""
+                    self._job = self._job.at(self._job.alternates)
+                    self._wrong_content = ""
                     continue
                 # GONE only if all hrefs are gone; pending (DOWN) if the host of any is abandoned
                 ranks = {FailureKind.DOWN: 0, FailureKind.GONE: 2}
@@ -272,16 +268,18 @@ class AssetTask(Generic[JobT, ResultT]):
     async def _attempt(self) -> ResultT:
         fetcher, self._handed_over = self._handed_over, None
         if fetcher is None:
-            fetcher, self._began_at = self._pool.fetcher, self._pool.retries.clock.monotonic()
+            fetcher = self._pool.fetcher
+            self._began_at = self._pool.retries.clock.monotonic()
         if self._job.stale:
             await self._reread_item()
         while True:
             self._attempts += 1
-            job, stable_since = self._job, self._pool.stable_since
+            job = self._job
+            stable_since = self._pool.stable_since.get(host_of(job.href), inf)
             may_have_expired = (
                 job.item_href is not None
                 and (self._read_at is None or self._read_at < self._began_at)
-                and (is_signed(job.href) or stable_since.get(host_of(job.href), inf) > self._began_at)
+                and (is_signed(job.href) or stable_since > self._began_at)
             )
             try:
                 # if there is another href, a refusal does not stop the run
@@ -292,7 +290,8 @@ class AssetTask(Generic[JobT, ResultT]):
                 text = "It is larger than the largest file that the file system of DEST can store."
                 raise TransferError(Failure(FailureKind.OVERLONG, text)) from error
             except TransferError as error:
-                fetcher, failure = self._pool.fetcher, error.failure
+                fetcher = self._pool.fetcher
+                failure = error.failure
                 is_refusal = failure.kind is FailureKind.REFUSED or failure.status in _EXPIRED
                 if is_refusal and may_have_expired and await self._reread_after_refusal(failure):
                     continue
@@ -300,24 +299,7 @@ class AssetTask(Generic[JobT, ResultT]):
                     if failure.message == self._wrong_content:  # the same wrong content again
                         failure = replace(failure, retryable=False)
                     self._wrong_content = failure.message
-                    if not failure.retryable and await self._reread_after_wrong_content():
-                        continue
                 raise TransferError(failure) from error
-
-    async def _reread_after_wrong_content(self) -> bool:
-        """Return True if another attempt is worth it: the item now states another size or checksum."""
-        if self._was_reread_for_content or self._job.item_href is None:
-            return False
-        self._was_reread_for_content = True
-        with suppress(TransferError):  # then nothing shows that the item has changed
-            asset = (await self._reread_item(self._began_at))["assets"].get(self._job.key)
-            if asset is not None:  # the item does not describe objects of a prefix
-                size, checksum = size_and_checksum(asset)
-                if (size, checksum) != (self._job.size, self._job.checksum):
-                    self._job = replace(self._job, size=size, checksum=checksum)
-                    self._wrong_content = ""
-                    return True
-        return False
 
     async def _reread_after_refusal(self, refusal: Failure) -> bool:
         href_before = self._job.href
@@ -339,9 +321,10 @@ class AssetTask(Generic[JobT, ResultT]):
         is_counted = refusal.kind is FailureKind.REFUSED and not is_signed(href_before)  # by the next request
         return self._job.href != href_before or is_counted
 
-    async def _reread_item(self, newer_than: float | None = None) -> Json:
+    async def _reread_item(self, newer_than: float | None = None) -> None:
         """Read the item again, and use its hrefs of the asset. Raises GONE if the item has no such asset."""
-        job, item_href = self._job, self._job.item_href
+        job = self._job
+        item_href = job.item_href
         if item_href is None:
             why = f"The key or signature in the URL of {job.key} is not stored, and its item has no URL"
             text = f"{why}: run `stacpull mirror` again with a SOURCE that has valid URLs."
@@ -363,4 +346,3 @@ class AssetTask(Generic[JobT, ResultT]):
             text = f"Asset {job.key} cannot be fetched: its item no longer lists it."
             raise TransferError(Failure(FailureKind.GONE, text))
         self._job = job.at(hrefs[len(self._failures) :])
-        return item.document
