@@ -51,7 +51,6 @@ ON_S3 = [
     ({"ETag": f'W/"{MD5.hex()}"'}, 200, []),
     ({"x-amz-checksum-sha256": b64(SHA256)}, 206, []),
     ({"x-amz-checksum-sha256": b64(SHA256) + "-4"}, 200, []),
-    ({"x-amz-checksum-crc32": b64(CRC), "x-amz-checksum-type": "COMPOSITE"}, 200, []),
     ({"x-amz-checksum-crc32": b64(SHA1)}, 200, []),
     *(
         (

@@ -31,17 +31,14 @@ from stacpull.net.transport import Request, Response, TransferError, is_framed
 from stacpull.redact import public_url
 from stacpull.urls import same_site
 
-PAGE_LIMIT: Final = 64_000_000
-"""The maximum size of a document in bytes, after undoing the content coding."""
+PAGE_LIMIT: Final = 64_000_000  # the maximum size of a document in bytes, after undoing the content coding
 SOURCE_LIMIT: Final = 256 * 1024 * 1024
 """The maximum size in bytes of the document at SOURCE's URL: enough for 1.6 million links to items."""
 LENIENT_LIMIT: Final = 16 * 1024 * 1024
 """The maximum size in bytes of a document that is decoded leniently, which takes about ten times as long."""
-SMALL: Final = 256 * 1024
-"""The size in bytes up to which any number of documents are read at once."""
+SMALL: Final = 256 * 1024  # the size in bytes up to which any number of documents are read at once
 
-_BYTES_PER_VALUE = 32
-"""A limit above the usual one allows one value per this many bytes."""
+_BYTES_PER_VALUE = 32  # a limit above the usual one allows one value per this many bytes
 _FEWEST_BYTES_PER_VALUE = 8
 """A document with more values than this is not a collection of items: its features alone take much memory."""
 _WEIGHT_OF_VALUE = 128
@@ -144,12 +141,10 @@ def decode_members_only(data: bytes) -> Json | None:
 
 class Document(NamedTuple):
     body: object
-    bytes: int
-    """The size of the document after undoing the content coding."""
+    bytes: int  # the size of the document after undoing the content coding
     url: str
     """The URL of the last response, after redirects, without known secrets. It is not for messages."""
-    values: int = 0
-    """An upper bound of the number of JSON values in `body`."""
+    values: int = 0  # an upper bound of the number of JSON values in `body`
 
     @property
     def members(self) -> Json:
@@ -248,7 +243,8 @@ class JsonReader(msgspec.Struct, eq=False):
             raise CredentialsError(f"{error.failure.message} {self.advice}") from error
 
     async def _read(self, request: PageRequest, limit: int, *, one_of_many: bool) -> Document:
-        headers, body = {"Accept": _ACCEPT, **(request.headers or {})}, None
+        headers = {"Accept": _ACCEPT, **(request.headers or {})}
+        body = None
         if request.method == "POST":
             headers["Content-Type"] = "application/json"
             body = orjson.dumps(request.body or {})
@@ -290,11 +286,11 @@ class JsonReader(msgspec.Struct, eq=False):
             return document._replace(body=value)
 
     async def _decoded(self, body: bytes, limit: int, response: Exchange) -> object:
-        headers, status = response.headers, response.status
+        status = response.status
+        charset_field = _CHARSET.search(response.headers.get("Content-Type", ""))
+        charset = charset_field[1] if charset_field else None
         url = public_url(response.url, keep_tokens=True)
         host = host_of(response.url)
-        charset_field = _CHARSET.search(headers.get("Content-Type", ""))
-        charset = charset_field[1] if charset_field else None
         try:
             if len(body) > _IN_THREAD:
                 value, is_strict = await asyncio.to_thread(decode, body, limit, charset)
@@ -304,19 +300,17 @@ class JsonReader(msgspec.Struct, eq=False):
             message = f"{host or url} sent a document of {error}."
             raise TransferError(Failure(FailureKind.OVERLONG, message, status, host)) from error
         except ValueError as error:
-            if host and is_web_page(headers, body):  # a file has no host, and no login
+            if host and is_web_page(response.headers, body):  # a file has no host, and no login
                 message = f"{host} answered with a web page instead of JSON."
                 # a web page on another host may come from a wrong link: then credentials do not help
                 kind = FailureKind.REFUSED if same_site(self.source, response.url) else FailureKind.ITEM
                 raise _NotJsonError(Failure(kind, message, status, host, retryable=True), body) from error
-            if not is_framed(headers):
+            if not is_framed(response.headers):
                 message = f"{host} sent truncated JSON without stating its length."
                 failure = Failure(FailureKind.TRUNCATED, message, status, host, retryable=True)
                 raise TransferError(failure) from error
-            odd = {b"": "is empty, which is not JSON", b"\x1f\x8b": "is compressed (gzip), so it is not JSON"}
-            what = odd.get(body.strip()[:2], "is not JSON")
             subject = f"The response of {host} to {url}" if host else url
-            failure = Failure(FailureKind.SERVER, f"{subject} {what}.", status, host, retryable=True)
+            failure = Failure(FailureKind.SERVER, f"{subject} is not JSON.", status, host, retryable=True)
             raise _NotJsonError(failure) from error
         if not is_strict and not self.has_warned:
             self.has_warned = True

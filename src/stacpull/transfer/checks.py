@@ -41,8 +41,8 @@ _TEXT = re.compile(rb"[^\x00-\x08\x0e-\x1a\x1c-\x1f]+\Z")  # each of these image
 _DOCUMENTS = {b"{": "JSON", b"[": "JSON", b"<": "XML"}  # by the first byte
 _FIRST_BYTES = frozenset({*_DOCUMENTS, b"\xef", b" ", b"\t", b"\r", b"\n", b"\v", b"\f"})  # or of a web page
 _SNIFFED = 512
-_SERVER_CLOCK_MARGIN, _LOCAL_CLOCK_MARGIN = 1.0, 60.0
-"""Seconds that Last-Modified must be in the past, by the server's clock or by the local one."""
+_SERVER_CLOCK_MARGIN = 1.0  # seconds that Last-Modified must be in the past, by the server's clock
+_LOCAL_CLOCK_MARGIN = 60.0  # the same, by the local clock
 
 
 class Check(NamedTuple):
@@ -76,9 +76,8 @@ def _checks_of_fields(headers: Mapping[str, str]) -> list[Check]:
         # `crc32c=…,md5=…`, of the object as stored: Google may decode it when sending
         members = (member.strip().partition("=") for member in headers.get("x-goog-hash", "").split(","))
         values += [("x-goog-hash", name, text) for name, _, text in members if name in {"crc32c", "md5"}]
-    is_composite = headers.get("x-amz-checksum-type") == "COMPOSITE"  # of parts of unknown size
     for name, algorithm, value in values:
-        if value and not (is_composite and name.startswith("x-amz-")):
+        if value:
             with suppress(ValueError):
                 digest = base64.b64decode(value, validate=True)
                 if len(digest) == _DIGEST_BYTES[algorithm]:  # a composite of three parts ends in -3
@@ -174,7 +173,8 @@ def provable(validator: Validator, headers: Mapping[str, str], now: float) -> Va
     """
     if validator.last_modified is None:
         return validator
-    modified_at, sent_at = moment_of(validator.last_modified), moment_of(headers.get("Date", ""))
+    modified_at = moment_of(validator.last_modified)
+    sent_at = moment_of(headers.get("Date", ""))
     latest = now - _LOCAL_CLOCK_MARGIN if sent_at is None else sent_at - _SERVER_CLOCK_MARGIN
     is_strong = modified_at is not None and modified_at <= latest
     return validator if is_strong else validator._replace(last_modified=None)
@@ -191,7 +191,8 @@ def denies(etag_or_date: str, headers: Mapping[str, str]) -> bool:
     A 304 repeats the ETag of a 200 (RFC 9110, 15.4.5), compared without `W/` (8.8.3.2). Dates must be equal:
     `If-Modified-Since` also gives 304 if an older file has replaced a newer one.
     """
-    in_dest, current = validator_from(etag_or_date), validator_of(headers)
+    in_dest = validator_from(etag_or_date)
+    current = validator_of(headers)
     if in_dest.etag is None:
         return current.last_modified is not None and current.last_modified != in_dest.last_modified
     return current.etag is not None and current.etag.removeprefix("W/") != in_dest.etag.removeprefix("W/")
