@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import msgspec
 
@@ -35,6 +35,7 @@ class FastAttempt(msgspec.Struct, eq=False):
     began_at: float  # when its first request was queued
     sent_at: float = 0.0
     prepared: Prepared | None = None
+    sent: SentRequest | None = None  # once a task has taken over
 
     # Called by a gate.
 
@@ -67,7 +68,8 @@ class FastAttempt(msgspec.Struct, eq=False):
         self, connection: WebConnection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
     ) -> bool:
         """Take a complete 200 (`is_ok`) or redirect. Return False if anything about it is unusual."""
-        fast_path, size = self.fast_path, len(body)
+        fast_path = self.fast_path
+        size = len(body)
         if not is_ok:
             return self._follow(connection, fields, size)
         arrival = fast_path.shared.downloader.accept(self.job, self.request.url, fields, body)
@@ -98,7 +100,8 @@ class FastAttempt(msgspec.Struct, eq=False):
         self.pool.spawn(_raise(error))
 
     def _follow(self, connection: WebConnection, fields: Mapping[bytes, bytes], size: int) -> bool:
-        client, gate = self.fast_path.client, self.host.gate
+        client = self.fast_path.client
+        gate = self.host.gate
         if size > DRAINED or self.prepared is None or self.prepared.translate is not None:
             return False
         try:
@@ -110,7 +113,8 @@ class FastAttempt(msgspec.Struct, eq=False):
         client.counters.bytes_fetched += size
         connection.release()
         is_same_host = next_host is self.host
-        self.request, self.host = request, next_host
+        self.request = request
+        self.host = next_host
         if gate.finish_request(self.sent_at, 0, continues=is_same_host):
             self.on_permit()
         else:
@@ -121,8 +125,16 @@ class FastAttempt(msgspec.Struct, eq=False):
 
     def _hand_over(self, receive: Receive | None = None) -> None:
         """Continue in a task. If the request was sent, with a permit, `receive` returns its response."""
-        sent = None if receive is None else SentRequest(self.host.gate, self.sent_at, receive)
-        self.pool.spawn(AssetTask(self.job, self.pool, _Handover(self, sent), self.began_at).run())
+        if receive is not None:
+            self.sent = SentRequest(self.host.gate, self.sent_at, receive)
+        self.pool.spawn(AssetTask(self.job, self.pool, self, self.began_at).run())
+
+    async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
+        """Complete the attempt, as the first fetcher of its task."""
+        shared = self.fast_path.shared
+        begun = Exchange(self.fast_path.client, self.request, ACCEPT_OK, count_refusal, self.sent)
+        fetching = shared.downloader.fetch(job, count_refusal=count_refusal, begun=begun)
+        return await shared.complete_after(self.download, fetching)
 
     async def _connect(self, prepared: Prepared) -> None:
         try:
@@ -136,30 +148,15 @@ class FastAttempt(msgspec.Struct, eq=False):
             connection.begin(self, prepared.message)
 
 
-class _Handover(NamedTuple):
-    """Completes an attempt in a task: the first fetcher of its `AssetTask`."""
-
-    attempt: FastAttempt
-    sent: SentRequest | None
-
-    async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
-        client, shared = self.attempt.fast_path.client, self.attempt.fast_path.shared
-        request = self.attempt.request
-        begun = Exchange(client, request, ACCEPT_OK, count_refusal=count_refusal, sent=self.sent)
-        fetching = shared.downloader.fetch(job, count_refusal=count_refusal, begun=begun)
-        return await shared.complete_after(self.attempt.download, fetching)
-
-
 async def _raise(error: Exception) -> NoReturn:
     raise error
 
 
-class WebFastPath:
-    def __init__(self, client: Client, web: WebTransport, shared: SharedDownloads) -> None:
-        self.client = client
-        self.web = web
-        self.shared = shared
-        self.is_closed = False
+class WebFastPath(msgspec.Struct, eq=False):
+    client: Client
+    web: WebTransport
+    shared: SharedDownloads
+    is_closed: bool = False
 
     def begin(self, job: Job, pool: Pool[Job, Arrival | None]) -> bool:
         if job.stale or job.version_in_dest is not None or job.required_digest is not None:

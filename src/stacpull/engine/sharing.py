@@ -64,7 +64,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
     def start(self, job: Job) -> Download | None:
         """Note that the fast path begins an asset. Return None if only `fetch` can: a part, a shared href."""
         key = (job.href, job.replanned_at)
-        if key in self.recent or self.downloader.may_resume(job):
+        if key in self.recent or self.downloader.parts.has_part(job.rowid, job.generation):
             return None
         download = Download(job, key)
         if "?" not in job.href:

@@ -76,11 +76,7 @@ class Downloader(msgspec.Struct, eq=False):
         self, job: Job, *, count_refusal: bool = True, begun: Exchange | None = None
     ) -> Arrival | None:
         """Make one attempt; return None if the source says that the asset has not changed."""
-        return await _Attempt(self, job, count_refusal=count_refusal, begun=begun).run()
-
-    def may_resume(self, job: Job) -> bool:
-        is_small = job.size is not None and job.size <= self.small_limit
-        return not is_small and self.parts.has_part(job.rowid, job.generation)
+        return await _Attempt(self, job, count_refusal, begun).run()
 
     def accept(
         self, job: Job, url: str, fields: Mapping[bytes, bytes], content: bytes | memoryview
@@ -89,7 +85,8 @@ class Downloader(msgspec.Struct, eq=False):
 
         `fields` have names in lower case.
         """
-        secrets, headers = self.client.secrets, HeaderFields(fields)
+        secrets = self.client.secrets
+        headers = HeaderFields(fields)
         url = secrets.masked_url(url)
         expected: tuple[Check, ...] = ()
         if job.checksum is not None or checks.may_state(fields):
@@ -122,48 +119,43 @@ class Downloader(msgspec.Struct, eq=False):
         return Validator() if has_secret else validator
 
 
-class _Attempt:
-    def __init__(
-        self, downloader: Downloader, job: Job, *, count_refusal: bool, begun: Exchange | None
-    ) -> None:
-        self._downloader = downloader
-        self._job = job
-        self._count_refusal = count_refusal
-        self._begun = begun
-        self._part: PartialDownload | None = None
-        self._is_resumable = True
-        self._is_filling = False  # true once a response is being received into the part
+class _Attempt(msgspec.Struct, eq=False):
+    downloader: Downloader
+    job: Job
+    count_refusal: bool
+    begun: Exchange | None
+    part: PartialDownload | None = None
+    is_resumable: bool = True
+    is_filling: bool = False  # true once a response is being received into the part
 
     async def run(self) -> Arrival | None:
-        job = self._job
         try:
-            if self._begun is not None:
+            if self.begun is not None:
                 return await self._fetch_all()
-            return await self._start(may_resume=job.size is None or job.size > self._downloader.small_limit)
+            return await self._start()
         except BaseException as error:
-            part, self._part = self._part, None
+            part, self.part = self.part, None
             if part is None:
                 raise
             failure = error.failure if isinstance(error, TransferError) else None
             # a part must not be resumed if its content is wrong, or (OSError) larger than DEST can store
             is_wrong = isinstance(error, OSError) or (failure is not None and failure.kind in NOT_RESUMED)
-            if self._is_filling and (is_wrong or not self._is_resumable):
+            if self.is_filling and (is_wrong or not self.is_resumable):
                 await part.discard()
                 raise
             await part.park()
-            if failure is None or not self._is_filling:
+            if failure is None or not self.is_filling:
                 raise
             raise TransferError(replace(failure, resumable_bytes=part.size)) from error.__cause__
 
-    async def _start(self, *, may_resume: bool) -> Arrival | None:
-        job, downloader = self._job, self._downloader
-        point = await downloader.parts.point(job.rowid, job.generation) if may_resume else None
+    async def _start(self) -> Arrival | None:
+        point = await self.downloader.parts.point(self.job.rowid, self.job.generation)
         # a validator belongs to one URL (RFC 9110, 8.8): two URLs may both call their first version "1"
-        is_proven = job.checksum is not None or job.required_digest is not None
-        if point is not None and (is_proven or point.href_hash == href_hash(job.href)):
+        is_proven = self.job.checksum is not None or self.job.required_digest is not None
+        if point is not None and (is_proven or point.href_hash == href_hash(self.job.href)):
             return await self._resume(point)
-        if job.version_in_dest is not None and await downloader.has_file(job, None):
-            return await self._revalidate(job.version_in_dest)
+        if self.job.version_in_dest is not None and await self.downloader.has_file(self.job, None):
+            return await self._revalidate(self.job.version_in_dest)
         return await self._fetch_all()
 
     async def _resume(self, point: ResumePoint) -> Arrival | None:
@@ -171,19 +163,18 @@ class _Attempt:
 
         A redirect may lead to S3, whose ETags can be MD5 sums, so an MD5 is computed in advance.
         """
-        job, downloader = self._job, self._downloader
-        self._part = part = await downloader.parts.resume(job.rowid, job.generation)
+        self.part = part = await self.downloader.parts.resume(self.job.rowid, self.job.generation)
         if point.total in {None, point.size}:  # a 206 for the last byte proves the version; a 416 has no ETag
             point = point._replace(size=point.size - 1)
             part.received = merged([Span(0, point.size)])
         stated_fields = {} if point.validator.etag is None else {"ETag": point.validator.etag}
-        await self._hash_with(part, checks.expected_checks(job, PARTIAL, stated_fields))
+        await self._hash_with(part, checks.expected_checks(self.job, PARTIAL, stated_fields))
         accept = frozenset({OK, PARTIAL, PRECONDITION_FAILED, UNSATISFIABLE})
         body = None
         async with self._open(range_headers(point.size, point.validator), accept) as response:
-            meaning = checks.verdict(point, response.status, response.headers, stated_size=job.size)
+            meaning = checks.verdict(point, response.status, response.headers, stated_size=self.job.size)
             if meaning == "append":
-                expected = checks.expected_checks(job, PARTIAL, response.headers, url=response.url)
+                expected = checks.expected_checks(self.job, PARTIAL, response.headers, url=response.url)
                 if any(check.checksum.algorithm not in part.hashers for check in expected):
                     # the part was started with a date, and this response has an ETag that looks like an MD5
                     await self._hash_with(part, expected)
@@ -193,13 +184,13 @@ class _Attempt:
                 body = Body(response.url, point.validator, expected, total, framed=total is not None)
                 body = await self._fill(part, response, body, response.chunks(CHUNK))
             else:
-                self._part = None
+                self.part = None
                 await part.discard()
                 if meaning == "changed":
                     raise TransferError(checks.another_range(response.url))
                 if meaning == "replace":
                     body = await self._receive(response)
-        return await self._start(may_resume=False) if body is None else await self._confirm(body)
+        return await self._start() if body is None else await self._confirm(body)
 
     async def _revalidate(self, version: VersionInDest) -> Arrival | None:
         body = None
@@ -211,8 +202,8 @@ class _Attempt:
         if body is not None:
             return await self._confirm(body)
         if is_current and version.checksum_unverified:
-            checksum = self._job.checksum
-            is_current = checksum is not None and await self._downloader.has_file(self._job, checksum)
+            checksum = self.job.checksum
+            is_current = checksum is not None and await self.downloader.has_file(self.job, checksum)
         return None if is_current else await self._fetch_all()
 
     async def _fetch_all(self) -> Arrival:
@@ -221,21 +212,20 @@ class _Attempt:
         return await self._confirm(body)
 
     async def _confirm(self, body: Body) -> Arrival:
-        job, downloader = self._job, self._downloader
-        if (failure := checks.contradiction(job, body)) is not None:
+        if (failure := checks.contradiction(self.job, body)) is not None:
             raise TransferError(failure)
-        is_stated = body.framed or job.size is not None or bool(body.checks)
+        is_stated = body.framed or self.job.size is not None or bool(body.checks)
         unproven = not (is_stated or await self._ends_here(body))
-        part, self._part = self._part, None
-        arrival = downloader.arrival(job, body, unproven=unproven)
-        return arrival if part is None else await part.finish(arrival, downloader.checksum)
+        part, self.part = self.part, None
+        arrival = self.downloader.arrival(self.job, body, unproven=unproven)
+        return arrival if part is None else await part.finish(arrival, self.downloader.checksum)
 
     def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> Exchange:
-        exchange, self._begun = self._begun, None
+        exchange, self.begun = self.begun, None
         if exchange is not None:
             return exchange
-        request = Request(self._job.href, headers=headers)
-        return self._downloader.client.stream(request, accept=accept, count_refusal=self._count_refusal)
+        request = Request(self.job.href, headers=headers)
+        return self.downloader.client.stream(request, accept=accept, count_refusal=self.count_refusal)
 
     async def _receive(self, response: Exchange) -> Body:
         """Receive a body: up to `small_limit` bytes into memory, a longer one into a part.
@@ -245,82 +235,89 @@ class _Attempt:
         resumed either, because ranges count encoded bytes. A coding that cannot be undone is only accepted
         if a checksum proves that the bytes are the asset.
         """
-        job, downloader, headers = self._job, self._downloader, response.headers
-        length, validator = content_length(headers), downloader.validator(headers)
+        headers = response.headers
+        length = content_length(headers)
+        validator = self.downloader.validator(headers)
         coding = coding_of(headers)
-        is_file = checks.is_gzip_file(job, response.url, headers) if job.size is None else length == job.size
+        is_file = length == self.job.size
+        if self.job.size is None:
+            is_file = checks.is_gzip_file(self.job, response.url, headers)
         if length == 0 or is_file:
             coding = None
         if coding in DECODABLE:
-            body = Body(response.url, validator, checks.expected_checks(job, OK, {}, url=response.url))
-            self._is_resumable = False
+            body = Body(response.url, validator, checks.expected_checks(self.job, OK, {}, url=response.url))
+            self.is_resumable = False
             return await self._stream(response, body, decoded(response.chunks(CHUNK), coding))
-        expected = checks.expected_checks(job, response.status, headers, url=response.url)
+        expected = checks.expected_checks(self.job, response.status, headers, url=response.url)
         body = Body(response.url, validator, expected, length, is_framed(headers))
         if coding is not None and not expected:
             what = f"sent it in the content coding {coding[:50]!r}, which was not requested and cannot be"
             raise TransferError(checks.host_failure(FailureKind.HTTP, response.url, f"{what} decoded"))
         size = CHUNK if length is None or length > BLOCK else CHUNK // 2  # many of these may come at once
-        is_small = length is not None and length <= downloader.small_limit
-        chunks = response.chunks(downloader.small_limit if is_small else size)
-        self._is_resumable = validator.resumable and coding is None
+        is_small = length is not None and length <= self.downloader.small_limit
+        chunks = response.chunks(self.downloader.small_limit if is_small else size)
+        self.is_resumable = validator.resumable and coding is None
         return await self._stream(response, body, chunks)
 
     async def _stream(self, response: Exchange, body: Body, chunks: AsyncIterator[bytes]) -> Body:
-        job, downloader = self._job, self._downloader
-        is_long = body.total is not None and body.total > downloader.small_limit
-        max_in_memory = 0 if is_long else downloader.small_limit
-        start, is_whole = b"", True
+        is_long = body.total is not None and body.total > self.downloader.small_limit
+        max_in_memory = 0 if is_long else self.downloader.small_limit
+        start = b""
+        is_whole = True
         async for chunk in chunks:
             start = start + chunk if start else chunk
             if len(start) > max_in_memory:
                 is_whole = False
                 break
-        web_page = checks.web_page_instead(job.media_type, job.href, response.url, response.headers, start)
+        web_page = checks.web_page_instead(
+            self.job.media_type, self.job.href, response.url, response.headers, start
+        )
         if web_page is not None:
             raise TransferError(web_page)
         if is_whole:
             return body._replace(content=start)
-        validator = body.validator if self._is_resumable else Validator()
-        parts, url_hash = downloader.parts, href_hash(job.href)
-        self._part = part = await parts.create(job.rowid, job.generation, validator, body.total, url_hash)
-        await self._hash_with(part, body.checks)
-        return await self._fill(part, response, body, chained(start, chunks))
+        validator = body.validator if self.is_resumable else Validator()
+        self.part = await self.downloader.parts.create(
+            self.job.rowid, self.job.generation, validator, body.total, href_hash(self.job.href)
+        )
+        await self._hash_with(self.part, body.checks)
+        return await self._fill(self.part, response, body, chained(start, chunks))
 
     async def _fill(
         self, part: PartialDownload, response: Exchange, body: Body, chunks: AsyncIterator[bytes]
     ) -> Body:
-        job, total, self._is_filling = self._job, body.total, True
+        total = body.total
+        self.is_filling = True
         if response.gate is not None:  # the response is not a login page, but it may take hours to its end
             response.gate.reset_refusals()
-        if job.size is not None and total not in {None, job.size}:
-            raise TransferError(checks.wrong_size(body.url, total or 0, job.size))
+        if self.job.size is not None and total not in {None, self.job.size}:
+            raise TransferError(checks.wrong_size(body.url, total or 0, self.job.size))
         # the server must offer ranges, and a validator that proves them to be of one version
         ranges = response.headers.get("Accept-Ranges", "").lower()
         has_ranges = response.status == PARTIAL or "bytes" in ranges
-        is_split = has_ranges and self._is_resumable and total is not None and body.validator.strong_etag
-        version = Version(body.validator, job.size if total is None else total)
+        is_split = has_ranges and self.is_resumable and total is not None and body.validator.strong_etag
+        version = Version(body.validator, self.job.size if total is None else total)
         limit = _CONNECTIONS if is_split else 1
-        await LongBody(self._downloader.client, part, job.href, version, limit).receive(response, chunks)
+        await LongBody(self.downloader.client, part, self.job.href, version, limit).receive(response, chunks)
         await part.caught_up()
         return body._replace(part=part)
 
     async def _hash_with(self, part: PartialDownload, expected: tuple[Check, ...]) -> None:
-        await part.hash_with({self._downloader.checksum, *(check.checksum.algorithm for check in expected)})
+        await part.hash_with({self.downloader.checksum, *(check.checksum.algorithm for check in expected)})
 
     async def _ends_here(self, body: Body) -> bool:
         """Request the byte after the last: 416 proves that there is none (RFC 9110, 15.5.17)."""
-        size = body.size
-        request = Request(self._job.href, headers=range_headers(size, body.validator))
-        client, accept = self._downloader.client, frozenset({OK, PARTIAL, UNSATISFIABLE})
+        request = Request(self.job.href, headers=range_headers(body.size, body.validator))
+        accept = frozenset({OK, PARTIAL, UNSATISFIABLE})
+        exchange = self.downloader.client.stream(request, accept=accept, count_refusal=False)
         try:
-            async with client.stream(request, accept=accept, count_refusal=False) as response:
-                status, sent_range = response.status, content_range(response.headers)
+            async with exchange as response:
+                sent_range = content_range(response.headers)
         except TransferError as error:
             if error.failure.retryable:
                 raise
             return False
-        if status == PARTIAL and sent_range.start == size:
-            what = f"broke off at byte {size:,}"
+        if response.status == PARTIAL and sent_range.start == body.size:
+            what = f"broke off at byte {body.size:,}"
             raise TransferError(checks.host_failure(FailureKind.TRUNCATED, body.url, what, again=True))
-        return status == UNSATISFIABLE and sent_range.total in {None, size}
+        return response.status == UNSATISFIABLE and sent_range.total in {None, body.size}
