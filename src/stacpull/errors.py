@@ -150,7 +150,9 @@ def destination_error(error: OSError, dest: Path) -> DestinationError:
     if error.errno in {errno.ENOTDIR, errno.EEXIST}:
         for outer in (dest, *dest.parents):
             if os.path.lexists(outer) and not outer.is_dir():
-                return DestinationError(f"{outer} is not a directory, but one is needed: choose another name.")
+                return DestinationError(
+                    f"{outer} is not a directory, but one is needed: choose another name."
+                )
     if error.errno == errno.EISDIR:
         return DestinationError(f"{path} is a directory, but a file is needed: choose another name.")
     sentence = _DISK_ERRORS.get(error.errno or 0)

@@ -24,12 +24,10 @@ from stacpull.redact import Secrets
 from stacpull.store.staging import StagedParts, complete_part_name
 from stacpull.threads import run_to_end
 
-_MAX_UNSENT = 4 << 20
-"""A channel is full if more bytes than this wait for the socket."""
+_MAX_UNSENT = 4 << 20  # bytes that wait for the socket: with more, a channel is full
 _BATCH = 64
 _BATCH_SIZE = 1 << 20  # bytes
-_GATHER = 0.002
-"""Seconds that an outcome waits for others, because each message takes system calls."""
+_GATHER = 0.002  # seconds that an outcome waits for others, because each message takes system calls
 
 
 class Channel(asyncio.Protocol):
@@ -55,7 +53,8 @@ class Channel(asyncio.Protocol):
         self._transport.set_write_buffer_limits(_MAX_UNSENT)
 
     def data_received(self, data: bytes) -> None:
-        received, head = self._received, LENGTH.size
+        received = self._received
+        head = LENGTH.size
         received += data
         try:
             while len(received) >= head and len(received) >= (end := head + LENGTH.unpack_from(received)[0]):
@@ -123,7 +122,8 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         self._checksum = checksum
         self._on_error = on_error
         self._loop = asyncio.get_running_loop()
-        self._batch, self._batch_size = Outcomes(), 0
+        self._batch = Outcomes()
+        self._batch_size = 0
         self._long: list[Arrival] = []
         self._writer = ThreadPoolExecutor(1, "stacpull-writer")
         self._writing: set[asyncio.Future[list[Arrival]]] = set()
@@ -168,7 +168,8 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
             self._loop.call_later(_GATHER, self._send_batch)
 
     def _send_batch(self) -> None:
-        batch, self._batch, self._batch_size = self._batch, Outcomes(), 0
+        batch, self._batch = self._batch, Outcomes()
+        self._batch_size = 0
         if batch.arrivals or batch.outcomes:
             unchanged = sum(outcome.failure is None for outcome in batch.outcomes)  # a failure has no slot
             self.send(batch, partial(self.release_slots, len(batch.arrivals) + unchanged))

@@ -106,7 +106,8 @@ class _Estimate:
     """
 
     def __init__(self, setup: RunSetup, records: _Records, urls: TextIO | None) -> None:
-        self._setup, self._network = setup, setup.network
+        self._setup = setup
+        self._network = setup.network
         (self._seen, self._primary, self._linked), self._ledger, self._is_there = records
         self._urls = urls
         self._clipping = clipping(setup.selection.clip)
@@ -212,12 +213,12 @@ class _Estimate:
         items = [item for item in batch.items if self._is_new(item)]
         actions: Mapping[ItemId, Mapping[str, Action]] = {}
         if self._ledger is not None:
-            secrets, area = self._network.secrets, self._setup.selection.clip
+            secrets = self._network.secrets
             versioned_items = [
                 item if item.updated else item._replace(public_json=public_document(item.document, secrets))
                 for item in items
             ]
-            actions = known_actions(self._ledger, versioned_items, area, self._is_there)
+            actions = known_actions(self._ledger, versioned_items, self._setup.selection.clip, self._is_there)
         for item in items:
             self._count(item, actions.get(item.id, {}))
 

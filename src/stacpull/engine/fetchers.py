@@ -62,12 +62,12 @@ def make_fetchers(
     """Return the first fetcher of the general path, and the fast path if it can take assets."""
 
     async def has_file(job: Job, stated_checksum: Checksum | None) -> bool:
-        path, version = path_in_dest(job.directory, job.name or ""), job.version_in_dest
+        path = path_in_dest(job.directory, job.name or "")
         algorithm = None if stated_checksum is None else stated_checksum.algorithm
         state = await asyncio.to_thread(store.state_of, path, algorithm=algorithm)
         if stated_checksum is not None:
             return state.digest == stated_checksum.digest
-        return version is not None and state.size == version.size
+        return job.version_in_dest is not None and state.size == job.version_in_dest.size
 
     checksum = options.recorded_checksum
     downloader = Downloader(network.client, parts, has_file, checksum=checksum)
@@ -120,14 +120,14 @@ class AdoptingFetcher(NamedTuple):
         """Return the existing file if it is the asset; None if nothing proves it. Blocks."""
         if coding_of(headers) is not None:
             return None
-        filename, files = filename_of(url), self.store
+        filename = filename_of(url)
         path = path_in_dest(job.directory, final_name(job.name, job.name_template, filename, job.directory))
         stated_size = job.size if job.size is not None else content_length(headers)
         last_modified = moment_of(headers.get("Last-Modified", ""))
         checks = expected_checks(job, OK, headers)
         digests, size = dict[str | None, bytes | None](), None
         for algorithm in {self.checksum, *(check.checksum.algorithm for check in checks)}:
-            state = files.state_of(path, algorithm=algorithm)
+            state = self.store.state_of(path, algorithm=algorithm)
             if state.obstacle is not None:
                 obstacle = f"it is {state.obstacle}" if state.readable else state.obstacle
                 raise TransferError(foreign_file(path, obstacle))
@@ -139,7 +139,7 @@ class AdoptingFetcher(NamedTuple):
         is_proven = (
             stated_size == size
             and last_modified is not None
-            and int(files.modified(path) or 0) == int(last_modified)
+            and int(self.store.modified(path) or 0) == int(last_modified)
         )
         for check in checks:
             if digests[check.checksum.algorithm] == check.checksum.digest:
@@ -151,8 +151,8 @@ class AdoptingFetcher(NamedTuple):
             return None
         digest = None if self.checksum is None else digests[self.checksum]
         arrival = arrival_of(job, size, filename, validator_of(headers).etag_or_date, digest=digest)
-        with destination_errors(files.staged.work):
+        with destination_errors(self.store.staged.work):
             try:
-                return files.staged.link_part(arrival, files, path)
+                return self.store.staged.link_part(arrival, self.store, path)
             except FileNotFoundError:
                 return None

@@ -176,9 +176,10 @@ class Lookups:
     """Requests what plans need besides their items."""
 
     def __init__(self, source: Source, network: Network, selection: Selection) -> None:
-        self._source, self._network = source, network
+        self._source = source
+        self._network = network
+        self._selection = selection
         self._chosen = AssetFilter(selection)
-        self._prefer, self._expands = selection.prefer, selection.expand_prefix
         self._collections = BoundedCache[str, Json | StacpullError](max_entries=16)
 
     async def look_up(self, items: Sequence[ListedItem]) -> LookedUp:
@@ -193,15 +194,15 @@ class Lookups:
         listings: dict[ItemId, dict[str, Listing | Failure]] = {}
         prefixes = [
             (item_id, key, href)
-            for item_id, document, url in (items if self._expands else ())
+            for item_id, document, url in (items if self._selection.expand_prefix else ())
             for key, href in self._prefixes(document, url, item_assets.get(item_id.collection, {}))
         ]
         listed: dict[str, Listing | Failure] = {}
 
         async def list_at(href: str) -> None:
             try:
-                scheme, prefix = SCHEMES[scheme_of(href)], as_prefix(href)
-                objects = await network.retries.run(lambda: scheme.list_prefix(network.client, prefix))
+                list_prefix = SCHEMES[scheme_of(href)].list_prefix
+                objects = await network.retries.run(lambda: list_prefix(network.client, as_prefix(href)))
                 listed[href] = Listing(objects)
             except TransferError as error:
                 listed[href] = error.failure
@@ -233,7 +234,7 @@ class Lookups:
                 key, with_template(asset, item_assets.get(key))
             ):
                 continue
-            hrefs: Any = asset_hrefs(asset, base, self._prefer)
+            hrefs: Any = asset_hrefs(asset, base, self._selection.prefer)
             if isinstance(hrefs, Failure) or not rules_of(hrefs[0]).is_object_store:
                 continue
             if asset_kind(hrefs[0], asset.get("type")) is AssetKind.PREFIX:

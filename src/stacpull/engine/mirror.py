@@ -282,9 +282,9 @@ async def run_from_source(context: RunContext, location: str, selection: Selecti
             if network.logins is not None and not await asyncio.to_thread(ledger_path(work).exists):
                 await unless_stopped(network.logins.log_in, context.stop)  # before DEST is created
             async with open_dest(context) as opened:
-                now = SystemClock().time()
                 for text in await on_ledger(opened, lambda db: runs.first_uses(db, spec)):
                     network.emit(Notice("info", text))
+                now = SystemClock().time()
                 run = await on_ledger(opened, lambda db: runs.begin(db, spec, now, options.remembered))
                 if is_local(spec.source):
                     await on_ledger(opened, lambda db: note_named_source(db, spec.source))
@@ -479,10 +479,9 @@ class MirrorRun:
     def _progress(self) -> Progress:
         counters = self._store_process.counters
         at_start = self._run.counters
-        skipped = at_start["assets_done"] - at_start["assets_skipped"]  # before this process
         counts = {name: counters[name] for name in counters.keys() & {*Counters.__struct_fields__}}
         counts["assets_planned"] = sum(counters[f"assets_{state}"] for state in ("done", "failed", "pending"))
-        counts["assets_skipped"] += skipped
+        counts["assets_skipped"] += at_start["assets_done"] - at_start["assets_skipped"]  # earlier ones
         return self._network.progress(
             **counts,
             items_announced=counters.get("items_announced"),

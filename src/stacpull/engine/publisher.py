@@ -35,8 +35,8 @@ from stacpull.store.inspection import StoredFiles
 from stacpull.store.protocol import Store, foreign_file
 
 GROUP_SIZE = 512  # waiting files with which a group is started; it takes all waiting files
-GROUP_SECONDS, _BUCKET_SECONDS = 0.25, 0.02
-"""Seconds after which a smaller group is started. A bucket waits less, because it saves no syncs."""
+GROUP_SECONDS = 0.25  # after which a smaller group is started
+_BUCKET_SECONDS = 0.02  # the same for a bucket: waiting saves no syncs
 
 
 class Publisher:
@@ -115,20 +115,20 @@ class Publisher:
         item_rowids, self._final_items = list(dict.fromkeys(self._final_items)), []
         written: dict[int, Placement] = {}
         for record in views.item_records(self.db, item_rowids):
-            item_rowid, path = record.item_rowid, record.path
-            part = f"{item_rowid}.item.json"
-            data = self.item_json(record, path)
+            part = f"{record.item_rowid}.item.json"
+            data = self.item_json(record, record.path)
             digest = None if data is None else hashlib.sha256(data).digest()
-            file = self._own_file(part, path, digest, is_ours=record.is_ours)
+            file = self._own_file(part, record.path, digest, is_ours=record.is_ours)
             if data is None and record.is_ours:
-                jobs.mark_item_json(self.db, [item_rowid])
-                text = "was changed or cannot be read, so it is outdated: repeat `mirror` to replace it."
-                self._fail_item_json(item_rowid, Failure(FailureKind.ITEM, f"{path} {text}"), is_ours=True)
+                jobs.mark_item_json(self.db, [record.item_rowid])
+                why = "was changed or cannot be read, so it is outdated: repeat `mirror` to replace it."
+                failure = Failure(FailureKind.ITEM, f"{record.path} {why}")
+                self._fail_item_json(record.item_rowid, failure, is_ours=True)
             elif isinstance(file, Failure):
-                self._fail_item_json(item_rowid, file, is_ours=False)
+                self._fail_item_json(record.item_rowid, file, is_ours=False)
             elif data is not None:
                 self.store.staged.write_part(part, data)
-                written[item_rowid] = file
+                written[record.item_rowid] = file
         return written
 
     def _fail_item_json(self, item: int, failure: Failure, *, is_ours: bool) -> None:

@@ -33,22 +33,25 @@ class Recovery:
     def __init__(
         self, db: Connection, store: Store, checksum: str | None, is_stopped: Callable[[], bool]
     ) -> None:
-        self.db, self.store, self.is_stopped = db, store, is_stopped
+        self.db = db
+        self.store = store
+        self.is_stopped = is_stopped
         self.checksum = checksum  # the algorithm of the digests that complete parts get
-        self.boot, last = boot_id(), get(db, BOOT)
+        self.boot = boot_id()
+        last = get(db, BOOT)
         self.sync_failed = last == self.boot != store.staged.read_boot_mark()  # then a digest proves nothing
         self.is_trusted = self.boot != "" and last == self.boot and not self.sync_failed
         """True if this boot wrote the files and no sync failed. Otherwise a digest must prove each file."""
 
     def run(self) -> list[Arrival]:
         """Return the complete files that are not recorded as done. Those with final names have no `part`."""
-        db, staged = self.db, self.store.staged
+        staged = self.store.staged
         if self.sync_failed:
-            empty_log(db)  # the log may have holes on the disk that the page cache hides
+            empty_log(self.db)  # the log may have holes on the disk that the page cache hides
         parts = staged.list_parts()
         complete_parts = {part: name for part in parts if (name := parse_complete_part(part)) is not None}
         with_part = {(name.rowid, name.generation) for name in complete_parts.values()}
-        reserved = {arrival.rowid: arrival for arrival in jobs.reservations(db)}
+        reserved = {arrival.rowid: arrival for arrival in jobs.reservations(self.db)}
         proven = dict[int, Arrival]()
         for rowid, arrival in reserved.items():
             if self._is_in_place(arrival, has_part=(rowid, arrival.generation) in with_part):
@@ -59,18 +62,18 @@ class Recovery:
                 received = self._proven_part(part, name, reserved.get(name.rowid))
                 if received is not None:
                     proven[name.rowid] = received
-        jobs.release(db, not_in_place)
+        jobs.release(self.db, not_in_place)
         kept_parts = {arrival.part for arrival in proven.values()}
         for part in parts:
             if part.endswith(OF_ONE_RUN) and part not in kept_parts:
                 staged.drop_part(part)
         staged.sweep_parts(
-            lambda rowid, generation: self.is_trusted and jobs.has_job(db, rowid, generation)  # or by `retry`
+            lambda rowid, generation: self.is_trusted and jobs.has_job(self.db, rowid, generation)
         )
         # from now on, files written under this boot can be trusted. The mark is written first: after a kill
         # before `put`, files are examined as after a reboot
         staged.write_boot_mark(self.boot)
-        put(db, BOOT, self.boot)
+        put(self.db, BOOT, self.boot)
         return list(proven.values())
 
     def _digest(self, state_of: Callable[..., FileState], path: str, algorithm: str) -> bytes | None:
@@ -103,7 +106,8 @@ class Recovery:
         return False
 
     def _proven_part(self, part: str, name: CompletePartName, reserved: Arrival | None) -> Arrival | None:
-        staged, job = self.store.staged, jobs.job_of(self.db, name.rowid, name.generation)
+        staged = self.store.staged
+        job = jobs.job_of(self.db, name.rowid, name.generation)
         identity, size = staged.part_identity_and_size(part) or (0, -1)
         if self.sync_failed or job is None or size != name.size or (job.name or name.filename) is None:
             return None

@@ -60,9 +60,9 @@ async def walk_and_transfer(
     if unreadable is not None:
         raise unreadable
     if pool.abandoned_hosts and not stop.is_set():
-        hosts, reasons = " and ".join(pool.abandoned_hosts), pool.abandoned_hosts.values()
+        reasons = pool.abandoned_hosts.values()
         text = " ".join(reason.message for reason in reasons)
-        text += f" The assets of {hosts} stay pending for `resume`."
+        text += f" The assets of {' and '.join(pool.abandoned_hosts)} stay pending for `resume`."
         is_refused = any(reason.status in REFUSALS for reason in reasons)
         raise CredentialsError(text) if is_refused else SourceError(text)
 
@@ -81,7 +81,8 @@ async def timed_stop(
     stop: asyncio.Event | None, seconds: float, on_event: Listener | None
 ) -> AsyncIterator[StopEvent]:
     """Yield an event that is set with `stop` or after `seconds` (0: no limit); `stop` is never set here."""
-    stopping, stop = StopEvent(), instance("stop", asyncio.Event, stop)
+    stopping = StopEvent()
+    stop = instance("stop", asyncio.Event, stop)
     if stop.is_set():
         stopping.set()
 
@@ -118,8 +119,6 @@ async def unless_stopped(
         async with asyncio.TaskGroup() as group:
             working = group.create_task(function())
             stopped = group.create_task(stop.wait())
-            if stop.is_set() and not grace:
-                working.cancel()
             await asyncio.wait([working, stopped], return_when=asyncio.FIRST_COMPLETED)
             await asyncio.wait([working], timeout=grace)
             working.cancel()

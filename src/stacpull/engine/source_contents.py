@@ -54,8 +54,8 @@ async def classes(
     async with open_network(address, options, on_event=on_event) as network:
         opened = await open_source(address.url, network.reader)
         (start,) = await opened.starts(Selection(collections=(collection,)))
-        items, document = await first_items(opened, start), await opened.collection(collection)
-        lists = class_list(items, document)
+        items = await first_items(opened, start)
+        lists = class_list(items, await opened.collection(collection))
         spelled = {fold_label(label): label for labels in lists.values() for label in labels}
         size = PageSize.requested(options.page_size)
         if count:

@@ -120,10 +120,10 @@ class StoreOperations:
 
     def findings(self) -> dict[str, int]:
         """Return the numbers of the report that are only counted at the end."""
-        db, run = self._db, self._run.id
-        missing_new = views.failed_by_kind(db, FailureKind.GONE, run, newly=True)
-        counts = {"items_failed": runs.items_failed(db, run), "assets_missing_new": missing_new}
-        return counts | views.special_assets(db, run, None if self._run.kind == "retry" else run)
+        run = self._run.id
+        missing_new = views.failed_by_kind(self._db, FailureKind.GONE, run, newly=True)
+        counts = {"items_failed": runs.items_failed(self._db, run), "assets_missing_new": missing_new}
+        return counts | views.special_assets(self._db, run, None if self._run.kind == "retry" else run)
 
     def write_catalogs(self) -> None:
         """Write the catalogs and `items.parquet`. After a stop, give up when `_CATALOG_PATIENCE` is over."""

@@ -44,22 +44,24 @@ class StoreProcess:
         self.counters: Mapping[str, int] = run.counters
         self.fatal_error: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         """Gets the first error after which nothing more can be written."""
-        secrets, self._checksum = setup.network.secrets, setup.options.recorded_checksum
+        self._checksum = setup.options.recorded_checksum
         self._channel = Channel(self._take_message, self.fail_with)
         self._channel.lost.add_done_callback(self._take_end)
         self.sender = OutcomeSender(
             opened.store.staged,
             self._channel.send,
-            secrets,
+            setup.network.secrets,
             max_size=MAX_SENT_SIZE,
             checksum=self._checksum,
             on_error=self.fail_with,
             slots=setup.network.slots,
         )
         self._process, self._socket = process
-        self._opened, self._run_id, self._on_event = opened, run.id, setup.network.emit
-        self._secrets = secrets
-        self._sent_secrets = secrets.values
+        self._opened = opened
+        self._run_id = run.id
+        self._on_event = setup.network.emit
+        self._secrets = setup.network.secrets
+        self._sent_secrets = self._secrets.values
         self._calls: deque[asyncio.Future[messages.OperationResult]] = deque()
         self._all_recorded = False
 
@@ -70,8 +72,9 @@ class StoreProcess:
         It ends with the block, after everything that was sent is published. If that fails, an error is
         raised, unless the block has raised one. `stop` ends long operations early.
         """
-        work, variables = os.fsencode(self._opened.store.staged.work), dict[str, str]()
-        if (bucket := self._opened.bucket) is not None:
+        bucket = self._opened.bucket
+        variables = dict[str, str]()
+        if bucket is not None:
             variables = {**variables_of(store_kind(bucket).variables), **proxy_variables()}
         stopping, stops = socket.socketpair()
 
@@ -87,8 +90,11 @@ class StoreProcess:
                 raise DestinationError(_ENDED) from error
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)  # if the system allows it
             await self._channel.open(self._socket)
-            shared = self._checksum, self._secrets.revealed(), variables
-            self._channel.send(messages.OpeningRequest(work, bucket, self._run_id, *shared))
+            work = os.fsencode(self._opened.store.staged.work)
+            secrets = self._secrets.revealed()
+            self._channel.send(
+                messages.OpeningRequest(work, bucket, self._run_id, self._checksum, secrets, variables)
+            )
             async with background_task(pass_on_stop()):
                 try:
                     yield

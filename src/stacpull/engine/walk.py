@@ -127,23 +127,24 @@ class WalkSummary(msgspec.Struct):
 
     def nothing_to_fetch(self, selection: Selection, counts: Mapping[str, Any]) -> str | None:
         """Return why a run or a plan has no assets; None if it has some. `counts` are from its report."""
-        seen, matched = counts.get("items_seen", 0), counts.get("items_matched", 0)
-        excluded, web_pages = counts.get("assets_excluded", 0), counts.get("assets_pages", 0)
-        planned = counts.get("assets", 0) + counts.get("assets_refused", 0)  # of a plan
-        planned += sum(counts.get(f"assets_{state}", 0) for state in ("pending", "done", "failed"))
+        seen = counts.get("items_seen", 0)
+        matched = counts.get("items_matched", 0)
         areas = [name for name in ("bbox", "intersects") if getattr(selection, name)]
         is_area = areas and (seen == 0 or not self.left_out.keys().isdisjoint(areas))
         hint = " Longitude comes before latitude." if is_area else ""
         if matched == 0 and seen:
             return f"Nothing matched: the filters kept none of {quantity(seen, 'item')}.{hint}"
-        if planned:
+        of_plan = ("assets", "assets_refused")
+        if any(counts.get(name) for name in (*of_plan, "assets_pending", "assets_done", "assets_failed")):
             return None
         if seen == 0:
             return f"Nothing matched: the source listed no items for this selection.{hint}"
-        reason = "the asset filters dropped every asset" if excluded else "there are no assets"
-        if web_pages:
-            filters = " or by the filters" if excluded else ""
+        reason = "there are no assets"
+        if counts.get("assets_pages"):
+            filters = " or by the filters" if counts.get("assets_excluded") else ""
             reason = f"every asset was left out: as a web page (--include-pages){filters}"
+        elif counts.get("assets_excluded"):
+            reason = "the asset filters dropped every asset"
         keys = ", ".join(sorted(self.excluded))[:400]
         others = "--role is compared with the `roles` of an asset, --media-type with its `type`"
         hint = others if selection.roles or selection.media_types else "one per --asset; case matters"
@@ -155,7 +156,8 @@ class Sample:
     """The items with the lowest ranks (`--sample`), in whatever order a walk offers them."""
 
     def __init__(self, size: int, seed: int) -> None:
-        self._size, self._seed = size, seed
+        self._size = size
+        self._seed = seed
         self._drawn: dict[ItemId, tuple[int, ItemId, str | None, str, str]] = {}
         """Rank, ID, `updated`, URL and document of each; as JSON, because decoded items take more memory."""
         self._highest = inf
@@ -163,13 +165,16 @@ class Sample:
 
     def offer(self, item: ListedItem) -> None:
         """Keep an item if it is in the sample so far. If an item comes again, its newest document is kept."""
-        rank, drawn, updated = rank_of(self._seed, item.id.item), self._drawn, updated_in(item.document)
-        if rank > self._highest or (item.id in drawn and is_newer(drawn[item.id][2], updated)):
+        rank = rank_of(self._seed, item.id.item)
+        updated = updated_in(item.document)
+        before = self._drawn.get(item.id)
+        if rank > self._highest or (before is not None and is_newer(before[2], updated)):
             return
-        drawn[item.id] = rank, item.id, updated, item.url, json.dumps(item.document)
-        if len(drawn) > 2 * self._size:
+        self._drawn[item.id] = rank, item.id, updated, item.url, json.dumps(item.document)
+        if len(self._drawn) > 2 * self._size:
             lowest = self.lowest()
-            self._drawn, self._highest = {entry[1]: entry for entry in lowest}, lowest[-1][0]
+            self._drawn = {entry[1]: entry for entry in lowest}
+            self._highest = lowest[-1][0]
 
     def lowest(self) -> list[tuple[int, ItemId, str | None, str, str]]:
         return sorted(self._drawn.values())[: self._size]
@@ -179,23 +184,25 @@ class Walk:
     """Reads pages, selects and plans items for its consumer. `keeps` replaces the asset filter."""
 
     def __init__(self, setup: RunSetup, consumer: WalkConsumer, keeps: AssetPredicate | None = None) -> None:
+        selection = setup.selection
         self._setup = setup
-        source, network, selection = setup.source, setup.network, setup.selection
-        self._source, self._network = source, network
+        self._source = setup.source
+        self._network = setup.network
         self._selection = selection
         self._consumer = consumer
         self._page_size = PageSize.requested(setup.options.page_size)
         layout = Layout.parse(setup.options.layout)
         self._planner = AssetPlanner(layout, selection, keeps or AssetFilter(selection).keeps)
-        self.filter, self._thread = SelectionFilter.from_selection(selection), StoppableThread(None)
+        self.filter = SelectionFilter.from_selection(selection)
+        self._thread = StoppableThread(None)
         self._unlinked = {*map(str.lower, selection.follow)}  # relations that no matched item has yet
         self._followed = followed(selection)
         self._sample = None if selection.sample is None else Sample(selection.sample, selection.seed)
-        self._keeps_position = source.has_cursors and self._sample is None
-        self._lookups = Lookups(source, network, selection)
+        self._keeps_position = setup.source.has_cursors and self._sample is None
+        self._lookups = Lookups(setup.source, setup.network, selection)
         self._collections = BoundedCache[ItemId, None](max_entries=256)
         self._has_checked_selection = False
-        self.reader = ItemReader(source.item, network.clock, read_batch=source.items)
+        self.reader = ItemReader(setup.source.item, setup.network.clock, read_batch=setup.source.items)
         self.summary = WalkSummary()
 
     async def run(self, position: Position = Position()) -> None:  # noqa: B008 - immutable
@@ -208,7 +215,8 @@ class Walk:
             position = Position()
             await self._consumer.restart()
         level: Literal["warning", "info"] = "warning"
-        from_start, max_seen = position == Position(), -1
+        from_start = position == Position()
+        max_seen = -1
         while True:
             try:
                 announced = await self._read_pages(starts, position)
@@ -225,7 +233,8 @@ class Walk:
                 text = f"The source no longer knows the saved position ({error})"
                 self._network.emit(Notice(level, f"{text}: reading again from the start."))
                 max_seen = seen if from_start else -1
-                from_start, level = True, "info"
+                from_start = True
+                level = "info"
                 position = Position()
                 await self._consumer.restart()
                 self.summary.left_out.clear()
@@ -243,7 +252,8 @@ class Walk:
         unseen = 0 if announced is None or was_limited else max(0, announced - seen)
         self.note_unseen(seen, unseen)
         if self._sample is not None:
-            drawn, self._sample = self._sample.lowest(), None
+            drawn = self._sample.lowest()
+            self._sample = None
             for start in range(0, len(drawn), ITEMS_AT_ONCE):
                 part = drawn[start : start + ITEMS_AT_ONCE]
                 items = [ListedItem(item_id, json.loads(text), url) for _, item_id, _, url, text in part]
@@ -342,7 +352,8 @@ class Walk:
     # --- items -------------------------------------------------------------------------------------------
 
     async def _select_and_plan(self, items: Sequence[ListedItem]) -> WalkBatch:
-        batch, links = WalkBatch(), dict[str, SourceLink]()  # by href: of several parents, the first counts
+        batch = WalkBatch()
+        links = dict[str, SourceLink]()  # by href: of several parents, the first counts
         judge, thread = self.filter.judge, self._thread
         # in a thread, because shapely may need long for a large geometry
         reasons = await thread.run(lambda: [judge(i.document) for i in items if not thread.is_stopped()])
@@ -354,7 +365,8 @@ class Walk:
             for item in matches:  # of each item, the newest version that was not planned before
                 updated = updated_in(item.document)
                 if item.id not in versions or is_newer(updated, versions[item.id]):
-                    to_plan[item.id], versions[item.id] = item, updated
+                    to_plan[item.id] = item
+                    versions[item.id] = updated
         remaining = self._matches_left()
         # a newer version of an item that was planned does not count towards `remaining`
         looked_up = await self._lookups.look_up(list(to_plan.values())[: remaining + len(planned_before)])

@@ -55,8 +55,7 @@ class ResponseParser:
 
     def reset(self) -> None:
         self.status = 0
-        self.fields: dict[bytes, bytes] = {}
-        """The fields by name in lower case; repeated ones are joined."""
+        self.fields: dict[bytes, bytes] = {}  # the fields by name in lower case; repeated ones are joined
         self.held_bytes = 0
         self.failure: Failure | None = None
         self.is_short = False
@@ -156,7 +155,8 @@ class ResponseParser:
 
     def on_headers_complete(self) -> None:
         parser: Any = self._parser  # the parser calls this method
-        status, fields = parser.get_status_code(), self._head.copy()
+        status = parser.get_status_code()
+        fields = self._head.copy()
         self._head.clear()
         text = b"".join([*fields, *fields.values()])
         if len(text) > HEAD_LIMIT:
@@ -221,7 +221,8 @@ class WebConnection(asyncio.Protocol):
     """A connection to the host `name`. It adds itself to `idle` when it can be used again."""
 
     def __init__(self, owner: ConnectionOwner, name: str, idle: list[WebConnection]) -> None:
-        self._owner, self.idle = owner, idle
+        self._owner = owner
+        self.idle = idle
         self.message = ResponseParser(name)
         self.handler: ResponseHandler | None = None
         self.transport: asyncio.Transport | None = None
@@ -261,7 +262,8 @@ class WebConnection(asyncio.Protocol):
 
     def close(self) -> None:
         if (handler := self.handler) is not None:
-            self.handler, self._state = None, _IDLE
+            self.handler = None
+            self._state = _IDLE
             handler.on_close()
         self.abort()
 
@@ -336,7 +338,8 @@ class WebConnection(asyncio.Protocol):
 
     def _look(self) -> None:
         """Give a complete and correct response to the handler. Any other is streamed as soon as possible."""
-        message, handler = self.message, self.handler
+        message = self.message
+        handler = self.handler
         if handler is None:
             return
         if message.failure is None and message.held_bytes <= MAX_BODY_IN_MEMORY:
@@ -349,13 +352,15 @@ class WebConnection(asyncio.Protocol):
         if message.has_enough(0):  # the response has started, failed or was not accepted
             if message.failure is not None:
                 self.abort()
-            self.handler, self._state = None, _STREAMED
+            self.handler = None
+            self._state = _STREAMED
             handler.stream(self)
 
     def _conclude(self, error: Exception | None) -> None:
         if self._is_reused and self.message.is_untouched:  # the server had closed the idle connection
             handler = cast("ResponseHandler", self.handler)
-            self.handler, self._state = None, _IDLE
+            self.handler = None
+            self._state = _IDLE
             handler.send_again()
         else:
             self.message.end(error)
@@ -367,7 +372,9 @@ class WebConnection(asyncio.Protocol):
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
         """Yield the body. Before a failure, yield all received bytes, so that the part can be resumed."""
-        message, pieces, gathered_bytes = self.message, list[bytes](), 0
+        message = self.message
+        pieces: list[bytes] = []
+        gathered_bytes = 0
         while True:
             is_last = message.is_ended
             if self.transport is not None and not self.transport.is_closing():

@@ -45,8 +45,8 @@ _PATIENCE = 5.0  # seconds for an address while there are others
 _HANDSHAKE = 10.0  # seconds of TLS: a server of another protocol may wait for more bytes without an answer
 _ORIGIN = re.compile(r"https?://([a-z0-9_]([a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _SERVER = re.compile(r"(?:[^:/?]*://)?[^/?]*")
-_REMEMBERED, _FAILURE_REMEMBERED = 10.0, 1.0
-"""Seconds after which the addresses of a host are looked up again, after a success and after a failure."""
+_REMEMBERED = 10.0  # seconds after which the addresses of a host are looked up again
+_FAILURE_REMEMBERED = 1.0  # the same after a failure
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -112,7 +112,8 @@ class WebTransport(CallbackTransport):
         return await streamed(connection, request.url)
 
     def prepared(self, request: Request, authorization: str = "") -> Prepared | None:
-        url, headers = request.url, request.headers
+        url = request.url
+        headers = request.headers
         end = url.find("/", len("https://"))
         target = url[end:]
         host = self._hosts.get(url[:end]) if end > 0 else None
@@ -126,7 +127,8 @@ class WebTransport(CallbackTransport):
                 return None
             coding = {"accept-encoding": "gzip"} if request.purpose == "document" else {}
             host.tail = b" HTTP/1.1\r\n" + request_tail(headers, host.default_fields | coding)
-            host.headers, host.purpose = headers, request.purpose  # last: a surrogate cannot be encoded
+            host.headers = headers  # last, because a surrogate cannot be encoded
+            host.purpose = request.purpose
         tail = host.tail
         if authorization:
             if not authorization.isprintable():
@@ -193,7 +195,8 @@ class WebTransport(CallbackTransport):
         seconds_per_address = min(_PATIENCE, settings.connect_timeout / max(len(addresses), 1))
         problem: OSError | None = None
         for remaining, info in zip(reversed(range(len(addresses))), addresses, strict=True):
-            address, connection = str(info[4][0]), WebConnection(self, host.name, host.idle)
+            address = str(info[4][0])
+            connection = WebConnection(self, host.name, host.idle)
             if (reason := reasons[address]) is not None:
                 problem = problem or AddressRefusedError(address, reason)
                 continue
@@ -314,13 +317,13 @@ class WebHost:
         loop = asyncio.get_running_loop()
         async with self._lookup:
             if loop.time() >= self._addresses_until:
-                seconds = _REMEMBERED
                 try:
                     infos = await loop.getaddrinfo(self.hostname, self.port, type=socket.SOCK_STREAM)
                     self._addresses = list(infos)
+                    self._addresses_until = loop.time() + _REMEMBERED
                 except OSError as error:
-                    self._addresses, seconds = error, _FAILURE_REMEMBERED
-                self._addresses_until = loop.time() + seconds
+                    self._addresses = error
+                    self._addresses_until = loop.time() + _FAILURE_REMEMBERED
         if isinstance(self._addresses, OSError):
             raise type(self._addresses)(*self._addresses.args)
         working = [info for info in self._addresses if info not in self.unreachable]

@@ -42,11 +42,9 @@ _TRAVELLING = ("accept", "if-", "range", "user-agent")  # how the fields begin t
 
 
 class NetworkCounters(msgspec.Struct):
-    requests: int = 0
-    """Requests sent, including each hop of a redirect."""
+    requests: int = 0  # requests sent, including each hop of a redirect
     retries: int = 0
-    bytes_fetched: int = 0
-    """Bytes of response bodies, including those of failed attempts."""
+    bytes_fetched: int = 0  # bytes of response bodies, including those of failed attempts
 
     def note_retry(self, _failure: Failure) -> None:
         self.retries += 1

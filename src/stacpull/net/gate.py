@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+import msgspec
 from msgspec.structs import replace
 
 from stacpull.clock import Clock
@@ -39,7 +40,6 @@ _MAX_PAUSE = 60.0
 _RECENT_SECONDS = 30.0  # after an answer, in which an unanswered request counts as overload
 _OVERLOAD = 3  # unanswered minus answered requests from which the limit is lowered
 _LONG_PAUSE = 30.0  # seconds of a pause from which a warning says that the run waits for a host
-_MAX_RETRY_AFTER = RetryPolicy().max_wait
 
 
 class CongestionWindow:
@@ -105,7 +105,7 @@ class CongestionWindow:
         self.start_round(now)
 
 
-class HostHealth:
+class HostHealth(msgspec.Struct, eq=False):
     """What the failures of a host mean. All but `abandoned` halve its limit, and do not count as retries.
 
     throttled   It says so. The gate is closed for as long as it asked, or 1, 2, 4 … 60 s, until an answer.
@@ -115,43 +115,30 @@ class HostHealth:
                 minutes. Requests fail as DOWN, except one a minute, until it answers and does not refuse.
     """
 
-    def __init__(self) -> None:
-        self.answered_at = -math.inf
-        self.abandoned_for: Failure | None = None
-        self.silent_since = 0.0
-        self.refusals: dict[Purpose, int] = {"asset": 0, "document": 0}  # in a row
-        self.pauses = 0  # in a row
-        self.unanswered = 0  # in a row
-        self.overload = 0
-        self._overloaded_at = -math.inf
-
-    def note_answer(self, closed_for: float) -> None:
-        """Record an answer after failures, while the gate is closed for some more seconds."""
-        self.pauses = 0
-        self.unanswered = 0
-        self.overload = max(0, self.overload - 1)
-        if self.refusals["asset"] < MAX_REFUSALS and closed_for <= _MAX_PAUSE:
-            self.abandoned_for = None
-
-    def note_no_answer(self, now: float) -> None:
-        if not self.unanswered:
-            self.silent_since = now
-        self.unanswered += 1
+    answered_at: float = -math.inf
+    abandoned_for: Failure | None = None
+    silent_since: float = 0.0
+    refusals: dict[Purpose, int] = msgspec.field(default_factory=lambda: {"asset": 0, "document": 0})
+    """Refusals in a row."""
+    pauses: int = 0  # in a row
+    unanswered: int = 0  # in a row
+    overload: int = 0
+    overloaded_at: float = -math.inf
 
     def note_overload(self, sent_at: float, now: float, window: CongestionWindow, in_use: int) -> bool:
         """Return True if overload explains a request without an answer. If it is new, halve `window`."""
         if now - self.answered_at > _RECENT_SECONDS:
             return False
-        if sent_at < self._overloaded_at:  # an earlier request says nothing against the lower limit
+        if sent_at < self.overloaded_at:  # an earlier request says nothing against the lower limit
             return True
         if in_use <= 1:
             return False
         self.overload += 1
         if self.overload >= _OVERLOAD:
             self.overload = 0
-            self._overloaded_at = now
+            self.overloaded_at = now
             window.halve(now)
-        return now - self._overloaded_at <= _RECENT_SECONDS
+        return now - self.overloaded_at <= _RECENT_SECONDS
 
     def next_pause(self) -> float:
         """Return the seconds of a pause: twice as many as those of the last one, until an answer."""
@@ -288,7 +275,11 @@ class Gate:
         health = self._health
         health.answered_at = now
         if health.unanswered or health.pauses or health.overload or health.abandoned_for:
-            health.note_answer(self.closed_for())
+            health.pauses = 0
+            health.unanswered = 0
+            health.overload = max(0, health.overload - 1)
+            if health.refusals["asset"] < MAX_REFUSALS and self.closed_for() <= _MAX_PAUSE:
+                health.abandoned_for = None
         if self.window.note_answer(sent_at, now, self.in_use):
             self._admit()
 
@@ -338,7 +329,7 @@ class Gate:
         Return the failure, or DOWN for an asset if the host asks to wait for too long.
         """
         retry_after = failure.retry_after
-        if retry_after is not None and retry_after > _MAX_RETRY_AFTER:
+        if retry_after is not None and retry_after > RetryPolicy().max_wait:
             text = asks_to_wait(self.host, retry_after, self._settings.clock)
             down = self._abandon(replace(failure, message=text), retry_after)
             return down if purpose == "asset" else failure
@@ -360,7 +351,9 @@ class Gate:
         """
         now = self.now()
         health = self._health
-        health.note_no_answer(now)
+        if not health.unanswered:
+            health.silent_since = now
+        health.unanswered += 1
         if health.unanswered < MAX_UNANSWERED:
             is_overloaded = health.note_overload(sent_at, now, self.window, self.in_use)
             return replace(failure, kind=FailureKind.THROTTLED) if is_overloaded else failure
@@ -399,23 +392,22 @@ class Gate:
         return down
 
 
-class Rate:
+class Rate(msgspec.Struct, eq=False):
     """At most `limit` bytes or requests per second; 0 for no limit. They wait for those before them.
 
     What was not used in the last `saved_seconds` may be used later, so that late wake-ups do not add up.
     """
 
-    def __init__(self, clock: Clock, limit: float = 0.0, saved_seconds: float = 0.0) -> None:
-        self.limit = limit
-        self._saved_seconds = saved_seconds
-        self.free_at = 0.0
-        self._clock = clock
+    clock: Clock
+    limit: float = 0.0
+    saved_seconds: float = 0.0
+    free_at: float = 0.0
 
     async def spend(self, units: int = 1) -> None:
         if not self.limit:
             return
-        now = self._clock.monotonic()
-        start = max(self.free_at, now - self._saved_seconds)
+        now = self.clock.monotonic()
+        start = max(self.free_at, now - self.saved_seconds)
         self.free_at = start + units / self.limit
         if start > now:
-            await self._clock.sleep(start - now)
+            await self.clock.sleep(start - now)

@@ -60,10 +60,8 @@ class HttpSettings(msgspec.Struct, frozen=True):
     """Time without a byte after which an exchange fails; there is no total timeout."""
     min_rate: float = 0.0
     """The minimum rate of a body in bytes per second, over `stall_timeout`; 0 for none."""
-    connect_timeout: float = 30.0
-    """For name lookup, connection and TLS together."""
-    ca_bundle: Path | None = None
-    """Certificates to trust instead of the system's (PEM)."""
+    connect_timeout: float = 30.0  # for name lookup, connection and TLS together
+    ca_bundle: Path | None = None  # certificates to trust instead of the system's (PEM)
     max_connections: int = 256
     """The number of open connections at which an idle one is closed before another is opened."""
 

@@ -102,7 +102,8 @@ class LongBody:
                         if end == offset:
                             await response.close()
                             return True
-                    piece, unwritten = unwritten[: end - offset], unwritten[end - offset :]
+                    piece = unwritten[: end - offset]
+                    unwritten = unwritten[end - offset :]
                     await self._put(offset, piece)
                     offset += len(piece)
         except TransferError as error:
