@@ -295,7 +295,7 @@ def test_a_kind_of_failure_is_a_line_and_the_place_that_finds_it(copy: ChangedCo
     with WireServer({"/a.bin": [Answer(423)]}) as server:
         (tmp_path / "item.json").write_text(item_with({"a": {"href": server.url("/a.bin")}}))
         ran = copy.run("mirror", tmp_path / "item.json", dest, "--allow-private-hosts")
-    assert "  failed   1 locked by its owner (a); ask the owner, then retry\n" in ran.err + ran.out
+    assert "  failed   1 locked by its owner; ask the owner, then retry\n" in ran.err + ran.out
     assert "locked" in copy.output("failures", dest)
 
 
