@@ -74,12 +74,11 @@ class Upstream(SmallApi):
         self.files: dict[str, Kept] = {}
         self.lists_bucket = True
 
-    def again(self, revalidate: bool = False, metadata: Any = "item", **selected: Any) -> MirrorReport:
-        layout = selected.pop("layout", Options().layout)
+    def again(self, **given: Any) -> MirrorReport:
+        names = {"revalidate", "metadata", "layout", "checksum"} & given.keys()
         s3 = S3Options(endpoint_url=self.url(""), no_sign_request=True)
-        options = Options(retries=0, revalidate=revalidate, metadata=metadata, s3=s3, layout=layout)
-        source = self.url("/collections/c")
-        return mirror(source, self.dest, selection=Selection(**selected), options=options)
+        options = Options(retries=0, s3=s3, **{name: given.pop(name) for name in names})
+        return mirror(self.url("/collections/c"), self.dest, selection=Selection(**given), options=options)
 
     def touch(self, updated: str = "2022-01-01T00:00:00Z") -> None:
         self.item.updated = updated
@@ -194,6 +193,16 @@ def test_an_unchanged_asset_that_was_left_out_gets_one_conditional_request(api: 
     assert api.again().assets_revalidated == 1
     assert api.again().assets_revalidated == 0
     assert api.conditional("/b.bin") == [False, True]
+
+
+def test_the_json_has_the_checksum_of_the_file_although_the_source_has_a_newer_one(api: Upstream) -> None:
+    multihashes = [f"1220{hashlib.sha256(version(number).body).hexdigest()}" for number in (1, 2)]
+    api.add("b", version(1), **{"file:checksum": multihashes[0]})
+    api.again(checksum="crc64nvme")
+    api.add("b", version(2), **{"file:checksum": multihashes[1]})
+    api.touch()
+    api.again(checksum="crc64nvme", exclude_assets=("b",))
+    assert api.stored_assets()["b"]["file:checksum"] == multihashes[0]
 
 
 @pytest.mark.parametrize("changed", [True, False])

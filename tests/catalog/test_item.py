@@ -23,7 +23,7 @@ from stacpull.catalog.item import (
     public_document,
     restore_original,
 )
-from stacpull.models import Clip, Json, MirroredFile
+from stacpull.models import Json, MirroredFile
 from stacpull.redact import Secret, Secrets
 from stacpull.store.inspection import DirectoryFiles
 
@@ -332,15 +332,6 @@ def test_no_document_raises_or_is_changed_and_storing_is_idempotent(source: Json
     hrefs = [one.get("href") for one in (*document["links"], *document["assets"].values())]
     assert KEY not in json.dumps(hrefs)
     assert isinstance(orjson.loads(encode_item(document, Secrets())), dict)
-
-
-def test_the_checksum_of_a_whole_raster_is_not_that_of_a_part() -> None:
-    """Without `--checksum` the part has none."""
-    asset = {"href": "https://h.example/a.tif", "file:size": 9, "file:checksum": "1220"}
-    file = MirroredFile("c/i/a.tif", 5, None, Clip(1, 9, {}))
-    found = stored(item(assets={"a": asset}), mirrored={"a": file})["assets"]["a"]
-    assert (found["file:size"], found.get("file:checksum")) == (5, None)
-    assert found["alternate"]["origin"] == {name: asset[name] for name in asset}
 
 
 def test_secrets_are_removed_and_deep_documents_keep_their_flat_members() -> None:

@@ -222,16 +222,13 @@ def _local_asset(
     if not _REPLACED.isdisjoint(asset):  # these members are added at the end, in a fixed order
         of_source = {name: asset[name] for name in FILE_FIELDS if name in asset}
         stored = {name: value for name, value in stored.items() if name not in _REPLACED}
-    of_file = of_source if file.clip is None else {}
     if file.clip is not None:
         described = {**stored, **file.clip.fields}
         stored = {name: value for name, value in described.items() if value is not None}
-    if file.size is not None or _SIZE in of_file:
-        stored[_SIZE] = of_file[_SIZE] if file.size is None else file.size
+    if file.size is not None:
+        stored[_SIZE] = file.size
     if file.sha256 is not None:
         stored[_CHECKSUM] = f"1220{file.sha256.hex()}"  # a multihash (`planning.item_plan`)
-    elif _CHECKSUM in of_file:
-        stored[_CHECKSUM] = of_file[_CHECKSUM]
     alternates = _alternates(asset["alternate"], base) if "alternate" in asset else {}
     if remote is not None and not remote.startswith("."):
         alternates["origin"] = {"href": remote, **of_source}

@@ -18,7 +18,7 @@ from stacpull.planning.names import path_hash
 if TYPE_CHECKING:
     from stacpull.reports import FailureRecord, RunState  # not in the store process, which has no use for it
 
-_SHA256_BYTES = 32
+_SHA256 = b"sha256\0".hex()  # how a stated SHA-256 begins (`schema.encoded_checksum`)
 _ITEMS_AT_ONCE = 32  # items per query: an item may have thousands of assets
 _IS_STORED = f"(i.json_state <> {JsonState.ABSENT} OR i.id IN (SELECT item FROM documents))"
 """SQL: the JSON of item `i` is in the mirror, or will be."""
@@ -157,12 +157,12 @@ def item_records(db: Connection, item_rowids: Sequence[int]) -> Iterator[ItemRec
 
 def _files(db: Connection, items: Sequence[int]) -> dict[int, dict[str, MirroredFile]]:
     files: dict[int, dict[str, MirroredFile]] = {item: {} for item in items}
-    query = (
-        "SELECT item, key, path, size, digest, clip FROM placed_assets "
-        f"WHERE item {IN_LIST} AND state = {State.DONE}"
+    query = (  # with a CRC, the SHA-256 that the source states counts: the bytes were compared with it
+        "SELECT item, key, path, size, iif(length(digest) = 32, digest, iif("
+        f"clip IS NULL AND substr(stated_checksum, 1, 7) = x'{_SHA256}', substr(stated_checksum, 8), NULL)"
+        f"), clip FROM placed_assets WHERE item {IN_LIST} AND state = {State.DONE}"
     )
-    for item, key, path, size, digest, clip in db.execute(query, (json_array(items),)):
-        sha256 = digest if digest is not None and len(digest) == _SHA256_BYTES else None  # not a CRC
+    for item, key, path, size, sha256, clip in db.execute(query, (json_array(items),)):
         files[item][key] = MirroredFile(path, size, sha256, stored_clip(clip))
     return files
 
