@@ -94,22 +94,29 @@ def test_a_login_page_for_an_image_is_refused_if_an_untyped_asset_has_its_href(t
 
 
 def test_a_host_that_asks_to_wait_for_an_hour_ends_the_run_at_once(tmp_path: Path) -> None:
-    """Also if the documents that are read at the end come from this host."""
+    """Also if the documents that are read at the end come from this host. The catalog keeps the item."""
 
-    class Busy(WireServer):
+    class Host(WireServer):
+        is_busy = False
+
         def _turn(self, request: ReceivedRequest) -> Answer:
             if request.target.startswith("/a/"):
-                return Answer(429, b"", {"Retry-After": "3600"})
+                return Answer(429, headers={"Retry-After": "3600"}) if self.is_busy else Answer(200, b"1")
             links = [{"rel": "items", "href": self.url("/collections/c/items")}]
-            page = {"type": "FeatureCollection", "features": [feature("i", {"data": self.url("/a/i")})]}
+            item = feature("i", {"data": self.url("/a/i")}, version=self.is_busy)
+            page = {"type": "FeatureCollection", "features": [item]}
             collection = {"type": "Collection", "id": "c", "links": links}
             return Answer(200, json.dumps(page if "/items" in request.target else collection).encode())
 
-    with Busy({}) as host:
+    with Host({}) as host:
         command = ["mirror", host.url("/collections/c"), str(tmp_path / "m"), "--json"]
+        assert run(command, environment()).code == 0
+        listed = (tmp_path / "m/c/collection.json").read_bytes()
+        host.is_busy = True
         ran = run(command, environment())
     assert (ran.code, ran.report["assets_pending"]) == (4, 1), ran.err
     assert "asks to wait for 60 minutes: run the command again after" in ran.err
+    assert (tmp_path / "m/c/collection.json").read_bytes() == listed
 
 
 @pytest.mark.parametrize(

@@ -245,13 +245,14 @@ class ItemName(NamedTuple):
     name: str
     path: str  # of its JSON
     is_linked: int  # 1: it is the source item of a label item
-    is_written: int  # 1: its current JSON is there
+    is_written: int  # 1: its JSON is there, perhaps of an earlier version
 
 
 def item_names(db: Connection, collection: int, order: str = "i.name") -> Iterator[ItemName]:
     """Yield the items of a collection that were read, without the row of the collection's own assets."""
     rows = db.execute(
-        f"SELECT i.name, i.directory, i.parent IS NOT NULL, i.json_state = {JsonState.CURRENT} "
+        "SELECT i.name, i.directory, i.parent IS NOT NULL, "
+        f"i.json_state = {JsonState.CURRENT} OR i.json_state = {JsonState.DUE} AND i.sha256 IS NOT NULL "
         f"FROM named_items i WHERE i.collection = ? AND i.name <> '{OF_COLLECTION}' "
         f"AND i.version IS NOT NULL ORDER BY {order}",
         (collection,),
