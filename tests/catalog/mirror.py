@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -82,7 +83,7 @@ class Writer:
 def written(dest: Path, entries: Sequence[CollectionEntry], **options: Any) -> int:
     """Write the catalogs of a mirror in a directory, which is created. Return the number of written files."""
     dest.mkdir(exist_ok=True)
-    defaults = {"remove": lambda path: (dest / path).unlink()}
+    defaults = {"remove": lambda path: (dest / path).unlink(), "is_stopped": lambda: False}
     write = options.pop("write", None) or Writer(dest)
     paths: list[Path] = []
 
@@ -91,9 +92,10 @@ def written(dest: Path, entries: Sequence[CollectionEntry], **options: Any) -> i
         paths.append(path)
 
     with closing(DirectoryFiles(dest)) as files:
-        writer = CatalogWriter(files, counted, options.pop("secrets", Secrets()))
-        if "is_recorded" in options:
-            writer.is_recorded = options.pop("is_recorded")
+        found = {path.relative_to(dest).as_posix(): path for path in dest.rglob("*.json")}
+        recorded = {name: sha256(path.read_bytes()).digest() for name, path in found.items()}
+        recorded.pop(options.pop("unrecorded", ""), None)
+        writer = CatalogWriter(files, counted, options.pop("secrets", Secrets()), recorded)
         write_catalogs(writer, entries, source="https://api.test/stac", **{**defaults, **options})
     return len(paths)
 

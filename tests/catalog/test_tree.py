@@ -88,10 +88,10 @@ def test_only_changed_files_are_written(tmp_path: Path) -> None:
     assert write(tmp_path, entry(25_001), entry(2, name="d"), writer=writer) == 1
     assert writer.written == ["c/items-000003.json"]
 
-    unrecorded = {"is_recorded": lambda path, _data: path != "d/collection.json"}
     writer = Writer(tmp_path)
-    assert write(tmp_path, entry(25_001), entry(2, name="d"), writer=writer, **unrecorded) == 1
-    assert writer.written == ["d/collection.json"]
+    name = "d/collection.json"
+    assert write(tmp_path, entry(25_001), entry(2, name="d"), writer=writer, unrecorded=name) == 1
+    assert writer.written == [name]
 
 
 @pytest.mark.parametrize(

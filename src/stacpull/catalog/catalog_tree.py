@@ -12,6 +12,7 @@ import itertools
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -106,8 +107,8 @@ class CatalogWriter(msgspec.Struct):
     files: StoredFiles
     write: Write
     secrets: Secrets
-    is_recorded: Callable[[str, bytes], bool] = lambda _path, _data: True
-    """Returns True if the ledger has a file with this content. If not, it is written again."""
+    recorded: Mapping[str, bytes | None]
+    """The digests that the ledger has, by path. A file with another digest is written again."""
 
     def update(self, path: str, document: Json, links: bytes | bytearray = b"") -> None:
         """Write a document, with `links`, which are already encoded, after its own links."""
@@ -115,7 +116,7 @@ class CatalogWriter(msgspec.Struct):
         members = encode_item(without_links, self.secrets)
         own_links = encode_item(document["links"], self.secrets)  # every document has a link to the root
         data = b"".join((members[:-1], b',"links":', own_links[:-1], b"," if links else b"", links, b"]}\n"))
-        if self.files.read(path) != data or not self.is_recorded(path, data):
+        if self.files.read(path) != data or self.recorded.get(path) != sha256(data).digest():
             self.write(Path(path), data)
 
 
@@ -125,7 +126,7 @@ def write_catalogs(
     *,
     source: str,
     remove: Callable[[str], None],
-    is_stopped: Callable[[], bool] = lambda: False,
+    is_stopped: Callable[[], bool],
 ) -> None:
     """Update the catalog files of a mirror. `is_stopped` is called before each item and each file."""
     try:
@@ -199,7 +200,8 @@ def _write_collection(writer: CatalogWriter, entry: CollectionEntry, items: Iter
 
 
 def _links(writer: CatalogWriter, items: Iterator[tuple[str, str]], directory: str) -> tuple[int, bytearray]:
-    count, encoded = 0, bytearray()
+    count = 0
+    encoded = bytearray()
     for name, path in itertools.islice(items, ITEMS_PER_CATALOG):
         link = {**_link("item", path, directory), "type": "application/geo+json", "title": name}
         encoded += b"," if count else b""
@@ -214,9 +216,6 @@ def _link(rel: str, path: str, directory: str) -> Json:
 
 def _sub_catalog(entry: CollectionEntry, number: int) -> tuple[str, str]:
     return f"{entry.directory}/items-{number:06d}.json", f"{entry.id}-items-{number:06d}"
-
-
-# --- the document of a collection -------------------------------------------------------------------------
 
 
 def _in_order(document: Json) -> Json:

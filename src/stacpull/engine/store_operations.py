@@ -153,12 +153,7 @@ class StoreOperations:
                 if meta.owns_file(self._db, meta.ITEMS_PARQUET):
                     entries = [replace(entry, items_parquet=meta.ITEMS_PARQUET) for entry in entries]
             recorded = meta.file_digests(self._db)
-            writer = CatalogWriter(
-                self._store,
-                self._publisher.write_file,
-                self._publisher.secrets,
-                lambda path, data: recorded.get(path) == sha256(data).digest(),
-            )
+            writer = CatalogWriter(self._store, self._publisher.write_file, self._publisher.secrets, recorded)
             source = self._run.source
             write_catalogs(writer, entries, source=source, remove=self._remove, is_stopped=is_stopped)
             if not keeps_parquet and meta.owns_file(self._db, meta.ITEMS_PARQUET):
