@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from typing import Final, NamedTuple
-from urllib.parse import SplitResult, quote, unquote_plus, urljoin, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, unquote_plus, urlsplit, urlunsplit
 
 from stacpull.errors import SourceError
 from stacpull.hosts import host_of, origin_of, scheme_of
@@ -101,13 +101,10 @@ def join_web(base: str, href: str) -> str:
 
     It is http or https: https if `base` is https and on the same host.
     """
-    try:
-        parts = urlsplit(urljoin(base, href.strip()))
-        is_valid = not parts.netloc or bool(host_of(parts.geturl()))
-    except ValueError:
-        is_valid = False
-    if not is_valid or not is_web(f"{parts.scheme}://") or not parts.netloc:
+    url = join(base, href) or ""
+    if not (is_web(url) and host_of(url)):
         raise SourceError(f"The source names a link that is not a valid URL of http(s): {href[:80]!r}.")
+    parts = urlsplit(url)
     parts = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")
     if same_site(urlunsplit(parts), base):
         parts = parts._replace(scheme=scheme_of(base))
