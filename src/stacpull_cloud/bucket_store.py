@@ -24,8 +24,8 @@ from stacpull.store.inspection import (
     Entry,
     FileState,
     IsStopped,
-    digest_by,
     never,
+    state_by,
 )
 from stacpull.store.protocol import foreign_file
 from stacpull.store.staging import StagedParts
@@ -58,8 +58,7 @@ class BucketFiles:
         with suppress(KeyError, ValueError):
             return FileState(info.size, bytes.fromhex(info.attributes[DIGEST + algorithm]))
         with self.objects.open(info) as file:
-            size_and_digest = digest_by(file.read, algorithm, is_stopped)
-        return FileState(info.size) if size_and_digest is None else FileState(*size_and_digest)
+            return state_by(file.read, info.size, algorithm, is_stopped)
 
     def has(self, path: str) -> bool:
         return self.objects.find(path) is not None

@@ -126,7 +126,8 @@ class DirectoryFiles:
     """Files of a directory. Links are not followed: whoever can write to DEST could have any file read."""
 
     def __init__(self, dest: Path, fd: int | None = None) -> None:
-        self.path, self.name = dest, str(dest)
+        self.path = dest
+        self.name = str(dest)
         self.fd = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if fd is None else fd
 
     def close(self) -> None:
@@ -150,7 +151,8 @@ class DirectoryFiles:
     def state_of(
         self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
     ) -> FileState:
-        if (obstacle := self._obstacle_above(path)) is not None:
+        obstacle = self._obstacle_above(path)
+        if obstacle is not None:
             return FileState(obstacle=obstacle)
         try:
             status = os.stat(path, dir_fd=self.fd, follow_symlinks=False)
@@ -159,12 +161,11 @@ class DirectoryFiles:
             if algorithm is None:
                 return FileState(status.st_size)
             with os.fdopen(open_regular(path, os.O_RDONLY, dir_fd=self.fd), "rb", buffering=0) as file:
-                size_and_digest = digest_by(file.read, algorithm, is_stopped)
+                return state_by(file.read, status.st_size, algorithm, is_stopped)
         except (FileNotFoundError, NotADirectoryError):
             return FileState()
         except OSError as error:
             return FileState(obstacle=f"it cannot be read ({error.strerror})", readable=False)
-        return FileState(status.st_size) if size_and_digest is None else FileState(*size_and_digest)
 
     def has(self, path: str) -> bool:
         return os.access(path, os.F_OK, dir_fd=self.fd, follow_symlinks=False)  # faster than a stat
@@ -199,7 +200,8 @@ class DirectoryFiles:
     def walk(self, skipped: frozenset[str], prefix: str = "") -> Iterator[Sequence[Entry]]:
         with os.scandir(f"{self.path}/{prefix}") as entries:
             while batch := list(itertools.islice(entries, _BATCH)):
-                files, directories = list[Entry](), list[str]()
+                files: list[Entry] = []
+                directories: list[str] = []
                 for entry in sorted(batch, key=os.DirEntry.inode):
                     if entry.name in skipped:
                         continue
@@ -218,17 +220,18 @@ def _kind(mode: int) -> str:
     return _KINDS.get(stat.S_IFMT(mode), "a device")
 
 
-def digest_by(
-    read: Callable[[int], bytes | memoryview], algorithm: str, is_stopped: IsStopped
-) -> tuple[int, bytes] | None:
-    """Return the size and digest of the bytes that `read` returns; None if `is_stopped` ended it."""
-    size, hasher = 0, new_hasher(algorithm)
+def state_by(
+    read: Callable[[int], bytes | memoryview], stated_size: int, algorithm: str, is_stopped: IsStopped
+) -> FileState:
+    """Return size and digest of what `read` returns; only the `stated_size` if `is_stopped` ended it."""
+    size = 0
+    hasher = new_hasher(algorithm)
     while data := read(_READ):
         size += len(data)
         hasher.update(data)
         if size >= _READ and is_stopped():
-            return None
-    return size, hasher.digest()
+            return FileState(stated_size)
+    return FileState(size, hasher.digest())
 
 
 def lines_in(file: BinaryIO) -> Iterator[bytes]:

@@ -41,7 +41,6 @@ _FILE_NAMES = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 _NO_RENAMEAT2 = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
 """Errors of `renameat2` if the file system, the kernel or a sandbox does not support it."""
 
-
 GROUP_SYNC = {0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x2FC12FC1, 0x01021994}
 """ext, xfs, btrfs, f2fs, zfs and tmpfs, by f_type (`statfs(2)`): `syncfs` syncs them and reports errors."""
 _NETWORK = frozenset({0x6969, 0x517B, 0xFF534D42, 0xFE534D42, 0x0BD00BD0, 0x47504653, 0x00C36400, 0x01021997})
@@ -57,8 +56,8 @@ def open_store(
     """`worker_parts` is the directory of a worker among the parts."""
     if location is None:
         return LocalStore(work, worker_parts=worker_parts)
-    kind, staged = store_kind(location), StagedParts(work, worker_parts, are_renamed=False)
-    return kind.open_store(staged, location, patience)
+    kind = store_kind(location)
+    return kind.open_store(StagedParts(work, worker_parts, are_renamed=False), location, patience)
 
 
 @contextmanager
@@ -137,38 +136,34 @@ class LocalStore(DirectoryFiles):
         return list(map(self._place, files))
 
     def _place(self, file: Placement) -> Failure | None:
-        directory, name = file.directory, file.name
+        path = path_in_dest(file.directory, file.name)
         try:
-            _refuse_odd(name)
-            fd = self.directory(directory)
-            try:
-                is_placed = self._rename(file.part, fd, name, may_replace=file.may_replace)
-            except OSError as error:
-                raise self._with_path(error, directory) from error
+            _refuse_odd(file.name)
+            is_placed = self._rename(file, self.directory(file.directory))
         except OSError as error:
             if is_destination_failure(error):
-                raise destination_error(error, self.path) from error
-            path, reason = path_in_dest(directory, name), error.strerror
+                raise destination_error(self._with_path(error, file.directory), self.path) from error
+            reason = error.strerror
             if error.errno in (errno.ENOTDIR, errno.ELOOP):
                 reason = f"there is {self._obstacle_above(path)}, which must be moved away"
             return Failure(FailureKind.NAME, f"{path!r} cannot be written: {reason}.")
-        if is_placed:
-            self.changed.add(directory)
-            return None
-        return foreign_file(path_in_dest(directory, name))
+        if not is_placed:
+            return foreign_file(path)
+        self.changed.add(file.directory)
+        return None
 
-    def _rename(self, part: str, directory: int, name: str, *, may_replace: bool) -> bool:
+    def _rename(self, file: Placement, directory: int) -> bool:
         try:
-            if rename_new(part, self.staged.fd, name, directory):
+            if rename_new(file.part, self.staged.fd, file.name, directory):
                 return True
         except FileExistsError:
-            if not may_replace:
+            if not file.may_replace:
                 return False
         with suppress(FileNotFoundError):
-            existing = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            if not (may_replace and stat.S_ISREG(existing.st_mode)):
+            existing = os.stat(file.name, dir_fd=directory, follow_symlinks=False)
+            if not (file.may_replace and stat.S_ISREG(existing.st_mode)):
                 return False
-        os.rename(part, name, src_dir_fd=self.staged.fd, dst_dir_fd=directory)
+        os.rename(file.part, file.name, src_dir_fd=self.staged.fd, dst_dir_fd=directory)
         return True
 
     def find_unsynced(self, path: str) -> tuple[int, int] | None:

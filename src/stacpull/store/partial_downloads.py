@@ -129,17 +129,17 @@ class PartialDownload(io.FileIO):
         self.received: Spans = ()
         self.hashed = 0  # bytes from the start
         self.hashers: dict[str, Hasher] = {}
-        self._path = path = part_path(downloads.directory, rowid, generation)
+        self._path = part_path(downloads.directory, rowid, generation)
         self._pair = rowid, generation
         self._downloads = downloads
         self._resumable = resumable
         self._lock = threading.RLock()
         self._log: io.FileIO | None = None
         if resumable:
-            _, self.received, self._log_end = read_about(path)
-            self._log = io.FileIO(about_path(path), "rb+", opener=open_regular)
+            _, self.received, self._log_end = read_about(self._path)
+            self._log = io.FileIO(about_path(self._path), "rb+", opener=open_regular)
         try:
-            super().__init__(path, mode, opener=open_regular)
+            super().__init__(self._path, mode, opener=open_regular)
             if self.received:
                 os.ftruncate(self.fileno(), self.received[-1].end)  # cut off bytes without a record
         except OSError:
@@ -204,10 +204,9 @@ class PartialDownload(io.FileIO):
         with self._lock:
             new_spans = merged(Span(offset, offset + len(data)) for offset, data in pieces)
             for offset, data in pieces:
-                unwritten, position = memoryview(data), offset
-                while unwritten:
-                    written = os.pwrite(self.fileno(), unwritten, position)
-                    unwritten, position = unwritten[written:], position + written
+                written = os.pwrite(self.fileno(), data, offset)
+                while written < len(data):
+                    written += os.pwrite(self.fileno(), memoryview(data)[written:], offset + written)
             if self._log is not None:
                 records = b"".join(RECORD.pack(*span) for span in new_spans)
                 if os.pwrite(self._log.fileno(), records, self._log_end) < len(records):

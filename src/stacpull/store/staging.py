@@ -248,12 +248,11 @@ class StagedParts(DirectoryFiles):
 
         Complete parts stay. No transfer may run at the same time.
         """
-        resumable = {
-            path
-            for pair in described_parts(self.path)
-            if read_point(part := part_path(self.path, *pair)) and keep(*pair)
-            for path in (part, about_path(part))
-        }
+        resumable = set[Path]()
+        for pair in described_parts(self.path):
+            part = part_path(self.path, *pair)
+            if read_point(part) and keep(*pair):
+                resumable |= {part, about_path(part)}
         with destination_errors(self.path):
             for path in list(self.path.iterdir()):
                 if path.suffix in UNFINISHED and path not in resumable:
