@@ -25,7 +25,9 @@ from stacpull.urls import is_remote, join, without_blanks
 _SCHEMAS = "https://stac-extensions.github.io"
 EXTENSION = f"{_SCHEMAS}/alternate-assets/v1.2.0/schema.json"
 FILE_EXTENSION = f"{_SCHEMAS}/file/v2.1.0/schema.json"
-FILE_FIELDS = _SIZE, _CHECKSUM = "file:size", "file:checksum"
+_SIZE = "file:size"
+_CHECKSUM = "file:checksum"
+FILE_FIELDS = (_SIZE, _CHECKSUM)
 _REPLACED = frozenset({*FILE_FIELDS, "alternate"})
 
 COLLECTION_MIRROR = "collection-mirror"
@@ -118,8 +120,8 @@ def _with_public_urls(value: Any) -> Any:
 
 def _complete_location(stored: Json) -> None:
     """Make `geometry` and `bbox` valid together: both, or a null geometry and no bbox."""
-    geometry, bbox = stored.get("geometry"), stored.get("bbox")
-    if isinstance(geometry, dict) and is_bbox(bbox):
+    geometry = stored.get("geometry")
+    if isinstance(geometry, dict) and is_bbox(stored.get("bbox")):
         return
     bounds = bounds_of(geometry) if isinstance(geometry, dict) else None
     if bounds is None:
@@ -143,7 +145,8 @@ def stored_assets(
     for key, asset in assets.items():
         if not isinstance(asset, dict):
             continue
-        file, href = mirrored.get(key), asset.get("href")
+        file = mirrored.get(key)
+        href = asset.get("href")
         remote = remote_href(href, base) if isinstance(href, str) and href else None
         if file is not None:
             stored[key] = _local_asset(asset, file, directory, remote, base)
@@ -181,7 +184,8 @@ def stored_links(links: object, base: str | None, keep: Callable[[str, str], str
     """
     stored: list[Json] = []
     for link in objects_in(links):
-        rel, href = link.get("rel"), link.get("href")
+        rel = link.get("rel")
+        href = link.get("href")
         if isinstance(rel, str) and rel and isinstance(href, str) and href:
             kept = keep(rel.lower(), join(base, href) or href)
             if kept:
@@ -247,7 +251,8 @@ def _alternates(alternates: object, base: str | None) -> dict[str, Any]:
 
 def relative_href(path: str, directory: str) -> str:
     """Return a relative path that starts with `./` or `../`, so that it is read as a path."""
-    up, inside = "", f"{directory}/" if directory else ""
+    up = ""
+    inside = f"{directory}/" if directory else ""
     while not path.startswith(inside):
         up += "../"
         inside = inside[: inside.rfind("/", 0, -1) + 1]
@@ -297,7 +302,8 @@ def restore_original(stored: Json) -> Json:
     mirrored = object_or_empty(stored.get("assets"))
     assets = dict(mirrored)
     for key, asset in mirrored.items():
-        origin, href = asset_origin(asset), object_or_empty(asset).get("href")
+        origin = asset_origin(asset)
+        href = object_or_empty(asset).get("href")
         if isinstance(href, str) and href.startswith(("./", "../")) and "href" in origin:
             kept = {name: value for name, value in asset.items() if name not in FILE_FIELDS}
             assets[key] = kept | {name: origin[name] for name in (*FILE_FIELDS, "href") if name in origin}

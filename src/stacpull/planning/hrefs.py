@@ -33,19 +33,18 @@ _KIND_OF_TYPE: Final = {
     "inode/directory": AssetKind.PREFIX,
     "application/x-directory": AssetKind.PREFIX,
 }
+_NAMED_AFTER_SUFFIX: Final = (
+    "image/jp2 image/png image/gif image/webp application/json application/xml application/pdf "
+    "application/zip text/csv text/html text/xml"
+)
 _SUFFIX_OF_TYPE: Final = {
+    **{name: f".{name.partition('/')[2]}" for name in _NAMED_AFTER_SUFFIX.split()},
     "image/tiff": ".tif",
     "image/vnd.stac.geotiff": ".tif",
-    "image/jp2": ".jp2",
     "image/jpeg": ".jpg",
-    "image/png": ".png",
-    "image/gif": ".gif",
-    "image/webp": ".webp",
     "image/svg+xml": ".svg",
-    "application/json": ".json",
     "application/geo+json": ".geojson",
     "application/x-ndjson": ".ndjson",
-    "application/xml": ".xml",
     "application/gml+xml": ".gml",
     "application/vnd.google-earth.kml+xml": ".kml",
     "application/geopackage+sqlite3": ".gpkg",
@@ -56,15 +55,10 @@ _SUFFIX_OF_TYPE: Final = {
     "application/netcdf": ".nc",
     "application/x-hdf": ".hdf",
     "application/x-hdf5": ".h5",
-    "application/pdf": ".pdf",
-    "application/zip": ".zip",
     "application/gzip": ".gz",
     "application/x-tar": ".tar",
-    "text/csv": ".csv",
-    "text/html": ".html",
     "text/markdown": ".md",
     "text/plain": ".txt",
-    "text/xml": ".xml",
 }
 _RENDERERS: Final = re.compile(r"/(tilejson\.json|preview|map|viewer|wmts|WMTSCapabilities\.xml)(\.\w+)?\Z")
 _TILE: Final = re.compile(r"\{-?[xyz]\}", re.IGNORECASE)
@@ -73,16 +67,11 @@ _SUFFIX: Final = re.compile(r"(?:\.tar)?\.(?=[0-9]*[A-Za-z])[A-Za-z0-9]{1,10}\Z"
 """A suffix has at least one letter: the end of `…/v1.5` is not one."""
 
 
-# --- links and hrefs -------------------------------------------------------------------------------------
-
-
 def asset_href(asset: Any, base: str | None) -> str | Failure:
-    href = asset.get("href") if isinstance(asset, dict) else None
-    if isinstance(href, str):
-        href = without_blanks(href)
-    if not isinstance(href, str) or not href:
-        why = "it has no href" if href in (None, "") else "its href is not a string"
-        return _unusable(why, FailureKind.ITEM)
+    stated = asset.get("href") if isinstance(asset, dict) else None
+    href = without_blanks(stated) if isinstance(stated, str) else ""
+    if not href:
+        return _unusable("it has no href", FailureKind.ITEM)
     if is_remote(href):
         return href
     if (base or "").startswith("stdin:") and (href.startswith("/") or scheme_of(href) == "file"):
@@ -93,10 +82,8 @@ def asset_href(asset: Any, base: str | None) -> str | Failure:
     absolute = join(base, href)
     if absolute is None:
         return _unusable("its href is relative, and the URL of the item is unknown")
-    name = scheme_of(absolute)
-    if not name:
-        return _unusable("its href is a local path")
     if not may_lead(base, absolute):
+        name = scheme_of(absolute)
         return _unusable(f"its href begins with {name}:, and only {', '.join(remote_schemes())} are fetched")
     return absolute
 
@@ -129,15 +116,18 @@ def links_of(document: Json) -> Iterator[tuple[str, str]]:
     """Yield relation and href of each link. Relations are in lower case (RFC 8288, 2.1.1)."""
     for link in list_or_empty(document.get("links")):
         if isinstance(link, dict):
-            rel, href = link.get("rel"), link.get("href")
-            if isinstance(rel, str) and isinstance(href, str) and (href := without_blanks(href)):
+            rel = link.get("rel")
+            href = link.get("href")
+            href = without_blanks(href) if isinstance(href, str) else ""
+            if isinstance(rel, str) and href:
                 yield rel.lower(), href
 
 
 def api_href(item_id: ItemId, page_url: str | None) -> str | None:
     """Return the URL that an item without `self` link has at its API (OGC API Features, part 1, 7.16)."""
     page = (page_url or "").partition("#")[0].partition("?")[0].rstrip("/")
-    parts, name = parts_of(page), quote(item_id.item, safe="")
+    parts = parts_of(page)
+    name = quote(item_id.item, safe="")
     if parts.scheme and parts.path.endswith("/items"):
         return f"{page}/{name}"
     if parts.scheme and parts.path.endswith("/search"):
@@ -163,9 +153,6 @@ def source_links(item: Json, base_url: str | None, relations: Collection[str]) -
 
 def _unusable(why: str, kind: FailureKind = FailureKind.SCHEME) -> Failure:
     return Failure(kind, f"The asset cannot be fetched: {why}.")
-
-
-# --- kinds and suffixes ----------------------------------------------------------------------------------
 
 
 def asset_kind(href: str, media_type: str | None) -> AssetKind:

@@ -119,11 +119,12 @@ class _ItemPlan(msgspec.Struct):
         self.assets = list(by_path.values())
 
     def _add_each(self, assets: Json) -> None:
-        keeps, selection = self.planner.keeps, self.planner.selection
-        path_of, listings, templates = self.layout.path, self.listings, self.item_assets
+        keeps = self.planner.keeps
+        selection = self.planner.selection
+        templates = self.item_assets
         for key, asset in assets.items():
             merged = with_template(asset, templates.get(key)) if templates else asset
-            if keeps is not None and key not in listings and not keeps(key, merged):
+            if keeps is not None and key not in self.listings and not keeps(key, merged):
                 self.excluded.append(key)
                 continue
             found = hrefs.asset_hrefs(asset, self.base, selection.prefer)
@@ -135,7 +136,7 @@ class _ItemPlan(msgspec.Struct):
             media_type = stated_type if isinstance(stated_type, str) else None
             kind = hrefs.asset_kind(href, media_type)
             if kind is hrefs.AssetKind.PREFIX:
-                listing = listings.get(key)
+                listing = self.listings.get(key)
                 if listing is None or isinstance(listing, Failure):
                     self.problems.append((key, listing or prefix_failure(href)))
                     continue
@@ -149,8 +150,9 @@ class _ItemPlan(msgspec.Struct):
             # --prefer does not change names
             own_href = hrefs.asset_href(asset, self.base) if selection.prefer else href
             suffix = hrefs.suffix_of(own_href if isinstance(own_href, str) else href, media_type)
-            path, statement = path_of(key, suffix), size_and_checksum(asset)
-            self.assets.append(Asset(key, href, *path, *statement, media_type, tuple(alternates)))
+            path = self.layout.path(key, suffix)
+            stated = size_and_checksum(asset)
+            self.assets.append(Asset(key, href, *path, *stated, media_type, tuple(alternates)))
 
 
 def id_of(item: Json, collection: str) -> ItemId:
@@ -188,12 +190,10 @@ def with_template(asset: Any, template: Any) -> Any:
     return {**template, **{name: value for name, value in asset.items() if value}}
 
 
-# --- statements ------------------------------------------------------------------------------------------
-
-
 def size_and_checksum(asset: Json) -> tuple[int | None, Checksum | None]:
     """Return the size in bytes and the checksum of an asset (file extension), each None if not stated."""
-    size, checksum = asset.get("file:size"), asset.get("file:checksum")
+    size = asset.get("file:size")
+    checksum = asset.get("file:checksum")
     return (
         size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 1 << 63 else None,
         parse_multihash(checksum) if isinstance(checksum, str) else None,
@@ -207,13 +207,10 @@ def parse_multihash(text: str) -> Checksum | None:
     except ValueError:
         return None
     for length in (2, 3, 4):
-        prefix, digest = raw[:length], raw[length:]
-        if prefix in _DIGESTS and prefix[-1] == len(digest):
-            return Checksum(_DIGESTS[prefix], digest)
+        prefix = raw[:length]
+        if prefix in _DIGESTS and prefix[-1] == len(raw) - length:
+            return Checksum(_DIGESTS[prefix], raw[length:])
     return None
-
-
-# --- paths in DEST -----------------------------------------------------------------------------------------
 
 
 def item_directory(item_id: ItemId) -> str:
