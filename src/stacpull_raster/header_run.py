@@ -29,7 +29,7 @@ from stacpull.engine.walk import Walk, WalkSummary
 from stacpull.errors import DestinationError, cause, quantity
 from stacpull.events import AssetFailed, Notice, Progress, RunEnded, RunStarted
 from stacpull.filters.asset_filter import AssetFilter
-from stacpull.ledger.item_set import ItemSet
+from stacpull.ledger.runs import ItemSet
 from stacpull.models import Failure, FailureKind, ItemId, Json, WalkBatch
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import Secrets

@@ -12,7 +12,7 @@ from tests.items import feature
 
 import stacpull
 from stacpull import child_process
-from stacpull.ledger.item_set import ItemSet
+from stacpull.ledger.runs import ItemSet
 from stacpull.models import ItemId
 
 

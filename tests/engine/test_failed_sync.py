@@ -15,7 +15,7 @@ from tests.engine.opened_store import opened, received
 
 from stacpull.engine import recovery
 from stacpull.errors import DestinationError
-from stacpull.ledger import jobs
+from stacpull.ledger import publication
 from stacpull.ledger.database import Connection, empty_log
 from stacpull.store.staging import StagedParts
 
@@ -104,7 +104,7 @@ def test_a_failed_sync_by_sqlite_withdraws_trust(tmp_path, monkeypatch, code, is
 
     async def broken_off() -> None:
         async with asyncio.timeout(60), opened(tmp_path) as store_process:
-            monkeypatch.setattr(jobs, "record", fail)
+            monkeypatch.setattr(publication, "record", fail)
             store_process.sender.put(job, received(job, b"a"))
             if is_called:
                 await store_process.sender.flush()

@@ -15,7 +15,7 @@ from tests.items import feature
 from stacpull import Options, sync
 from stacpull.engine.job_producer import JobProducer
 from stacpull.errors import DestinationError
-from stacpull.ledger import jobs, views
+from stacpull.ledger import publication, views
 from stacpull.ledger.schema import State
 from stacpull.models import Failure, FailureKind, WalkBatch
 from stacpull.store.local_store import LocalStore
@@ -43,11 +43,11 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(owner, name, watched)
 
     watch(
-        jobs,
+        publication,
         "reserve",
         lambda _db, done, docs=(), _clips=(): " ".join([a.name for a in done] + ["doc"] * len(docs)),
     )
-    watch(jobs, "record", lambda _db, done, *_: " ".join(a.name for a in done))
+    watch(publication, "record", lambda _db, done, *_: " ".join(a.name for a in done))
     watch(LocalStore, "_place", lambda _self, file: file.name)
     watch(RecordingStore, "sync", lambda _self, files: " ".join(f.partition(".")[0] for f in files))
     return found

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from tests.examples import examples
 from tests.ledger.plans import BROKEN, GONE, NOW, SPEC, asset, counts, item, unreadable
 
-from stacpull.ledger import jobs, pruning, runs, views
+from stacpull.ledger import jobs, pruning, publication, runs, views
 from stacpull.ledger.batch_writer import BatchWriter, PlannedItem
 from stacpull.ledger.database import open_writer
 from stacpull.models import Arrival, Asset, AssetOutcome, WalkBatch
@@ -204,7 +204,7 @@ class LedgerMachine(RuleBasedStateMachine):
             Arrival(rowid, of, generation, path or "", name or "late.tif", size, 100 + rowid, bytes(32), etag)
             for rowid, of, generation, path, name, _, _ in chosen
         ]
-        reserved, failures = jobs.reserve(self.db, arrivals)
+        reserved, failures = publication.reserve(self.db, arrivals)
         assert len(reserved) + len(failures) == len(arrivals)
         by_rowid = {row[0]: (row[5], row[6]) for row in chosen}
         for one in reserved:
@@ -221,7 +221,7 @@ class LedgerMachine(RuleBasedStateMachine):
             Arrival(rowid, of, generation - 1, path, name, 10, 1)
             for rowid, of, generation, path, name, _, _ in renewed
         ]
-        assert jobs.reserve(self.db, old[:arrived]) == ([], [])
+        assert publication.reserve(self.db, old[:arrived]) == ([], [])
 
     @rule(data=st.data())
     def record(self, data: st.DataObject) -> None:
@@ -241,7 +241,7 @@ class LedgerMachine(RuleBasedStateMachine):
         rows = self._rows(PENDING, RESERVED, DONE, FAILED)
         chosen = data.draw(st.lists(st.sampled_from(rows), unique=True)) if rows else []
         message = [AssetOutcome(row[0], row[1], row[2] - older, None) for row in chosen]
-        jobs.record(self.db, [], message, {}, NOW)
+        publication.record(self.db, [], message, {}, NOW)
         for row in chosen:
             which = (row[5], row[6])
             if which in self.revalidated and not older:
@@ -274,7 +274,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def _record(
         self, done: list[Arrival], failures: list[AssetOutcome], names: dict[int, tuple[str, str]]
     ) -> None:
-        jobs.record(self.db, done, failures, {}, NOW)
+        publication.record(self.db, done, failures, {}, NOW)
         for one in done:
             self.known[names[one.rowid]] = (DONE, one.generation)
         for other in failures:
@@ -289,7 +289,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def release(self, data: st.DataObject) -> None:
         rows = self._rows(RESERVED)
         chosen = data.draw(st.lists(st.sampled_from(rows), unique=True)) if rows else []
-        jobs.release(self.db, [row[0] for row in chosen])
+        publication.release(self.db, [row[0] for row in chosen])
         for row in chosen:
             self.known[row[5], row[6]] = (PENDING, row[2])
 

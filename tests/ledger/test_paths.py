@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 from tests.ledger.plans import NOW, SPEC, arrival, asset, commit, id_of, item, ledger, started
 
-from stacpull.ledger import jobs, views
+from stacpull.ledger import jobs, publication, views
 from stacpull.planning.names import fold
 
 NFC, NFD = unicodedata.normalize("NFC", "é.tif"), unicodedata.normalize("NFD", "é.tif")
@@ -45,13 +45,13 @@ def test_an_assigned_name_is_kept_over_stops_and_new_versions(db: sqlite3.Connec
     run, writer = started(db)
     commit(writer, item("i", [asset("a", directory="d", name="x.tif")]))
     job = commit(writer, item("j", [late])).jobs[0]
-    reserved, _ = jobs.reserve(db, [arrival(job, name="X.tif")])
+    reserved, _ = publication.reserve(db, [arrival(job, name="X.tif")])
     for name in ("X.tif", "y.tif"):  # of the response after each stop
-        jobs.release(db, [job.rowid])
+        publication.release(db, [job.rowid])
         assert jobs.pending_jobs(db, run.id, job.rowid - 1, 9)[0].name == reserved[0].name
-        again, _ = jobs.reserve(db, [arrival(job, name=name)])
+        again, _ = publication.reserve(db, [arrival(job, name=name)])
     assert again == reserved
-    jobs.record(db, again, [], {}, NOW)
+    publication.record(db, again, [], {}, NOW)
     newer = commit(
         started(db, replace(SPEC, source="https://b.example"))[1], item("j", [replace(late, size=11)])
     ).jobs[0]

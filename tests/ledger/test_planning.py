@@ -22,7 +22,7 @@ from tests.ledger.plans import (
     unreadable,
 )
 
-from stacpull.ledger import jobs, runs, views
+from stacpull.ledger import jobs, publication, runs, views
 from stacpull.ledger.batch_writer import BatchWriter
 from stacpull.ledger.schema import JsonState, State
 from stacpull.models import Asset, AssetOutcome, Checksum, Failure, FailureKind, Job, WalkBatch, WalkUpdate
@@ -32,8 +32,8 @@ CLASH = ("bad", Failure(FailureKind.NAME, "Two assets would meet."))
 
 
 def publish(db: sqlite3.Connection, *planned: Job, size: int = 10) -> None:
-    done, failed = jobs.reserve(db, [arrival(job, size=size) for job in planned])
-    jobs.record(db, done, failed, {}, NOW)
+    done, failed = publication.reserve(db, [arrival(job, size=size) for job in planned])
+    publication.record(db, done, failed, {}, NOW)
 
 
 def again(db: sqlite3.Connection) -> tuple[int, BatchWriter]:
@@ -54,8 +54,8 @@ def test_the_json_of_a_label_is_renewed_when_it_links_to_a_new_source_item(tmp_p
         others = item("o", updated="1"), item("of other", parent="o", updated="1")
         commit(started(db)[1], label, known, *others, failed=[unreadable("unreadable before", "l")])
         item_rowid = db.execute("SELECT id FROM items WHERE name = 'l'").fetchone()[0]
-        jobs.reserve(db, [], [item_rowid])
-        jobs.record(db, [], [], {item_rowid: None}, NOW)
+        publication.reserve(db, [], [item_rowid])
+        publication.record(db, [], [], {item_rowid: None}, NOW)
         if linked.startswith("unreadable"):
             commit(again(db)[1], label, known, failed=[unreadable(linked, "l")])
         else:
@@ -95,15 +95,15 @@ def test_the_json_is_renewed_when_assets_were_changed_or_added(tmp_path, assets,
     with ledger(tmp_path) as db:
         job = commit(started(db)[1], item("i", [asset("a")])).jobs[0]
         publish(db, job)
-        jobs.reserve(db, [], [job.item_rowid])
-        jobs.record(db, [], [], {job.item_rowid: None}, NOW)
+        publication.reserve(db, [], [job.item_rowid])
+        publication.record(db, [], [], {job.item_rowid: None}, NOW)
         for is_first in (True, False):
             opened = commit(again(db)[1], item("i", assets, problems=problems)).jobs
             found = db.execute("SELECT count(*), (SELECT json_state FROM items) FROM documents").fetchone()
             assert found == ((1, JsonState.DUE) if is_first and renewed else (0, JsonState.CURRENT))
             publish(db, *opened, size=max((one.size or 10 for one in assets), default=10))
-            jobs.reserve(db, [], [job.item_rowid])
-            jobs.record(db, [], [], {job.item_rowid: None}, NOW)
+            publication.reserve(db, [], [job.item_rowid])
+            publication.record(db, [], [], {job.item_rowid: None}, NOW)
 
 
 def test_an_asset_that_can_no_longer_be_planned_stays_done(tmp_path: Path) -> None:
@@ -189,7 +189,9 @@ def test_the_failure_of_an_asset_with_an_empty_key_is_not_that_of_its_item(tmp_p
     nameless = item("i", [asset("", name="a.tif")], href="https://api.example/i")
     with ledger(tmp_path) as db:
         job = commit(started(db)[1], nameless).jobs[0]
-        jobs.record(db, [], [AssetOutcome(job.rowid, job.item_rowid, job.generation, GONE, 1)], {}, NOW)
+        publication.record(
+            db, [], [AssetOutcome(job.rowid, job.item_rowid, job.generation, GONE, 1)], {}, NOW
+        )
         _, writer = again(db)
         for _ in range(2):
             assert "items_failed" not in commit(writer, nameless).counted

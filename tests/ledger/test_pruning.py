@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 from tests.ledger.plans import GONE, NOW, SPEC, arrival, asset, commit, item, ledger, standing, started
 
-from stacpull.ledger import jobs, pruning, runs
+from stacpull.ledger import pruning, publication, runs
 from stacpull.ledger.runs import RunSpec
 from stacpull.selection import Selection
 
@@ -23,8 +23,8 @@ def mirrored(db: sqlite3.Connection, names: str, spec: RunSpec = SPEC) -> int:
     for name in names:
         planned = commit(writer, item(name, [asset("a"), asset("b")])).jobs
         item_rowids = {job.item_rowid for job in planned}
-        done, failed = jobs.reserve(db, [arrival(job) for job in planned], [*item_rowids])
-        jobs.record(db, done, failed, dict.fromkeys(item_rowids), NOW)
+        done, failed = publication.reserve(db, [arrival(job) for job in planned], [*item_rowids])
+        publication.record(db, done, failed, dict.fromkeys(item_rowids), NOW)
     runs.end(db, run.id, "complete", None, NOW)
     return run.id
 

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 from tests.ledger.plans import BROKEN, GONE, NOW, SPEC, arrival, asset, commit, id_of, item, ledger, started
 
-from stacpull.ledger import jobs, runs, views
+from stacpull.ledger import jobs, publication, runs, views
 from stacpull.ledger.database import ledger_path
 from stacpull.ledger.runs import EndState, RunSpec
 from stacpull.models import AssetOutcome, FailureKind, Job, WalkBatch, WalkUpdate
@@ -90,7 +90,7 @@ def test_a_different_task_is_a_new_run_and_is_read_back(tmp_path: Path, other: R
 
 def test_what_is_newly_gone_does_not_depend_on_the_clock(tmp_path: Path) -> None:
     def lose(job: Job, now: float) -> None:
-        jobs.record(db, [], [AssetOutcome(job.rowid, job.item_rowid, job.generation, GONE)], {}, now)
+        publication.record(db, [], [AssetOutcome(job.rowid, job.item_rowid, job.generation, GONE)], {}, now)
 
     with ledger(tmp_path) as db:
         run, writer = started(db)
@@ -99,7 +99,7 @@ def test_what_is_newly_gone_does_not_depend_on_the_clock(tmp_path: Path) -> None
         run, writer = started(db)
         lose(*commit(writer, item("i", [asset("a"), asset("b")])).jobs, NOW - 9999)  # the clock was set back
         assert views.failed_by_kind(db, FailureKind.GONE, run.id) == 2
-        assert views.failed_by_kind(db, FailureKind.GONE, run.id, newly=True) == 1
+        assert views.failed_by_kind(db, FailureKind.GONE, run.id, failed_in=run.id) == 1
 
 
 @pytest.mark.parametrize("is_newest", [True, False])
@@ -133,9 +133,9 @@ def written(tmp_path: Path) -> Iterator[tuple[sqlite3.Connection, list[Job]]]:
             writer, item("L", [asset(k) for k in "abc"]), item("S", [asset(k) for k in "abc"], parent="L")
         ).jobs
         arrivals = [arrival(job) for job in planned]
-        jobs.reserve(db, arrivals, [1, 2])
-        jobs.record(db, arrivals, [], {1: b"1", 2: b"2"}, NOW)
-        jobs.record(db, [], [], {1: b"1", 2: b"2"}, NOW)
+        publication.reserve(db, arrivals, [1, 2])
+        publication.record(db, arrivals, [], {1: b"1", 2: b"2"}, NOW)
+        publication.record(db, [], [], {1: b"1", 2: b"2"}, NOW)
         runs.end(db, run.id, "complete", None, NOW)
         yield db, planned
 
@@ -148,14 +148,14 @@ def test_a_repair_keeps_requiring_the_digest_after_another_version(written, how:
     jobs.requeue_damaged(db, run, {planned[0].rowid: None})
     (job,) = jobs.pending_jobs(db, run, 0, 9)
     if how != "failed before it was reserved":
-        jobs.reserve(db, [replace(arrival(job), digest=b"o" * 32)])
+        publication.reserve(db, [replace(arrival(job), digest=b"o" * 32)])
     if how == "released":
-        jobs.release(db, [job.rowid])
+        publication.release(db, [job.rowid])
     else:
-        jobs.record(db, [], [AssetOutcome(job.rowid, 1, job.generation, BROKEN)], {}, NOW)
+        publication.record(db, [], [AssetOutcome(job.rowid, 1, job.generation, BROKEN)], {}, NOW)
         jobs.requeue_damaged(db, run, {job.rowid: None})
     (job,) = jobs.pending_jobs(db, run, 0, 9)
     assert job.required_digest == bytes(32)
-    jobs.reserve(db, [arrival(job)])
-    jobs.record(db, [arrival(job)], [], {}, NOW)
+    publication.reserve(db, [arrival(job)])
+    publication.record(db, [arrival(job)], [], {}, NOW)
     assert db.execute("SELECT count(*) FROM jobs WHERE asset = ?", (job.rowid,)).fetchone() == (0,)

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 from tests.ledger.plans import GONE, NOW, SPEC, arrival, asset, commit, item, ledger, started, unreadable
 
-from stacpull.ledger import jobs, runs, views
+from stacpull.ledger import jobs, publication, runs, views
 from stacpull.ledger.runs import RunSpec
 from stacpull.models import AssetOutcome, Failure, FailureKind, UnreadableEntry, WalkBatch, WalkUpdate
 from stacpull.selection import Selection
@@ -69,13 +69,13 @@ def test_attempts_add_up_over_retries_until_the_asset_arrives(tmp_path: Path) ->
         (job,) = commit(writer, item("i", [asset("a")])).jobs
         for attempts in (2, 3):
             failed = AssetOutcome(job.rowid, job.item_rowid, job.generation, GONE, attempts)
-            jobs.record(db, [], [failed], {}, NOW)
+            publication.record(db, [], [failed], {}, NOW)
             runs.end(db, run.id, "complete", None, NOW)
             run, _ = started(db, replace(SPEC, kind="retry"))
             assert jobs.requeue_failures(db, run.id, "retry") == 1
         assert db.execute("SELECT attempts FROM failures").fetchall() == [(5,)]
-        reserved, _ = jobs.reserve(db, [arrival(job)])
-        jobs.record(db, reserved, [], {}, NOW)
+        reserved, _ = publication.reserve(db, [arrival(job)])
+        publication.record(db, reserved, [], {}, NOW)
         assert db.execute("SELECT count(*) FROM failures").fetchone() == (0,)
 
 

@@ -31,7 +31,7 @@ from stacpull.hosts import host_of
 from stacpull.ledger.asset_decision import Action
 from stacpull.ledger.batch_writer import IsThere, known_actions
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
-from stacpull.ledger.item_set import ItemSet
+from stacpull.ledger.runs import ItemSet
 from stacpull.models import Asset, ItemId, PlannedItem, WalkBatch, path_in_dest
 from stacpull.net.fields import stated_version
 from stacpull.net.status import OK, PARTIAL, UNSATISFIABLE

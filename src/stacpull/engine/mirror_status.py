@@ -47,7 +47,6 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
             state=views.state_now(run["state"], live=live),
             items_seen=max(run["max_seen"] or 0, items["items_matched"]),  # runs may see different items
             assets_planned=assets["assets_done"] + assets["assets_failed"] + assets["assets_pending"],
-            assets_unproven=views.unproven(db),
             run=run["id"],
             dest=address.shown,
             work=None if address.bucket is None else str(address.work),

@@ -25,7 +25,7 @@ from stacpull.entry_points import load
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.json_values import parsed_object
-from stacpull.ledger import jobs, meta, runs, views
+from stacpull.ledger import meta, publication, runs, views
 from stacpull.ledger.database import Connection, is_disk_error, transaction
 from stacpull.ledger.runs import StoredRun
 from stacpull.models import Arrival, AssetOutcome, Clip, Failure, FailureKind, Json, Placement
@@ -65,7 +65,6 @@ class Publisher:
         self._failed_json: set[int] = set()  # items
         self._sync_error: DestinationError | None = None
         self._due_at: float | None = None
-        self._area_digest = runs.area_digest(db, run.id)  # of `--clip`
         self._is_adopting = run.remembered.get("adopt", False) or bool(meta.get(db, meta.ADOPTING))
         self.refresh_counters()
 
@@ -120,7 +119,7 @@ class Publisher:
             digest = None if data is None else hashlib.sha256(data).digest()
             file = self._own_file(part, record.path, digest, is_ours=record.is_ours)
             if data is None and record.is_ours:
-                jobs.mark_item_json(self.db, [record.item_rowid])
+                publication.mark_item_json(self.db, [record.item_rowid])
                 why = "was changed or cannot be read, so it is outdated: repeat `mirror` to replace it."
                 failure = Failure(FailureKind.ITEM, f"{record.path} {why}")
                 self._fail_item_json(record.item_rowid, failure, is_ours=True)
@@ -133,7 +132,7 @@ class Publisher:
 
     def _fail_item_json(self, item: int, failure: Failure, *, is_ours: bool) -> None:
         """Record the failure, and report it once, because the same JSON is tried several times in a run."""
-        jobs.fail_item_json(self.db, self.run.id, item, failure, time.time(), is_ours=is_ours)
+        publication.fail_item_json(self.db, self.run.id, item, failure, time.time(), is_ours=is_ours)
         if item not in self._failed_json:
             self._failed_json.add(item)
             (record,) = views.item_records(self.db, [item])
@@ -178,12 +177,12 @@ class Publisher:
             if self._is_adopting and arrival.generation == 0 and self.store.has(arrival.path):
                 arrival.identity = None
         clips: dict[int, Clip] = {}
-        if self._area_digest is not None and (kind := load("stacpull.fetchers", "clip")) is not None:
+        if self.run.area_digest is not None and (kind := load("stacpull.fetchers", "clip")) is not None:
             for arrival in arrivals:
                 with suppress(OSError), staged.open(arrival.part) as file:
                     if (clip := kind.clip_in(file)) is not None:
                         clips[arrival.rowid] = clip
-        reserved, failures = jobs.reserve(self.db, arrivals, items, clips)
+        reserved, failures = publication.reserve(self.db, arrivals, items, clips)
         for part in {arrival.part for arrival in arrivals} - {arrival.part for arrival in reserved}:
             staged.drop_part(part)
         placements = (
@@ -221,8 +220,8 @@ class Publisher:
         item_json, self._placed_json = self._placed_json, {}
         if not (assets or item_json or outcomes):
             return
-        final_items, failures = jobs.record(
-            self.db, assets, outcomes, item_json, time.time(), self._area_digest, self.run.id
+        final_items, failures = publication.record(
+            self.db, assets, outcomes, item_json, time.time(), self.run.area_digest, self.run.id
         )
         self._final_items = final_items if self.run.metadata == "item" else []
         self.refresh_counters()

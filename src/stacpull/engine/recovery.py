@@ -18,7 +18,7 @@ from contextlib import suppress
 
 from stacpull.digests import as_checksum
 from stacpull.errors import InterruptedRunError
-from stacpull.ledger import jobs
+from stacpull.ledger import jobs, publication
 from stacpull.ledger.database import Connection, empty_log
 from stacpull.ledger.meta import BOOT, get, put
 from stacpull.models import Arrival
@@ -51,7 +51,7 @@ class Recovery:
         parts = staged.list_parts()
         complete_parts = {part: name for part in parts if (name := parse_complete_part(part)) is not None}
         with_part = {(name.rowid, name.generation) for name in complete_parts.values()}
-        reserved = {arrival.rowid: arrival for arrival in jobs.reservations(self.db)}
+        reserved = {arrival.rowid: arrival for arrival in publication.reservations(self.db)}
         proven = dict[int, Arrival]()
         for rowid, arrival in reserved.items():
             if self._is_in_place(arrival, has_part=(rowid, arrival.generation) in with_part):
@@ -62,7 +62,7 @@ class Recovery:
                 received = self._proven_part(part, name, reserved.get(name.rowid))
                 if received is not None:
                     proven[name.rowid] = received
-        jobs.release(self.db, not_in_place)
+        publication.release(self.db, not_in_place)
         kept_parts = {arrival.part for arrival in proven.values()}
         for part in parts:
             if part.endswith(OF_ONE_RUN) and part not in kept_parts:

@@ -107,7 +107,8 @@ class StoreOperations:
         """
         self.write_final_items()
         self._store.staged.sweep_parts(partial(jobs.has_job, self._db))
-        if unproven := views.unproven(self._db):
+        unproven = views.special_assets(self._db)["assets_unproven"]
+        if unproven:
             self._warn(f"Files that may be incomplete: {unproven:,}. The server sent no length for them.")
 
     def end_run(self, state: EndState, reason: str | None, spent: dict[str, float]) -> None:
@@ -121,7 +122,7 @@ class StoreOperations:
     def findings(self) -> dict[str, int]:
         """Return the numbers of the report that are only counted at the end."""
         run = self._run.id
-        missing_new = views.failed_by_kind(self._db, FailureKind.GONE, run, newly=True)
+        missing_new = views.failed_by_kind(self._db, FailureKind.GONE, run, failed_in=run)
         counts = {"items_failed": runs.items_failed(self._db, run), "assets_missing_new": missing_new}
         return counts | views.special_assets(self._db, run, None if self._run.kind == "retry" else run)
 

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from stacpull.digests import as_checksum
+from stacpull.ledger.runs import StoredRun
 from stacpull.ledger.schema import UNKNOWN_DIGEST, State, encoded_checksum
 from stacpull.models import Asset, Checksum, Clip, VersionInDest, path_in_dest
 from stacpull.redact import href_hash
@@ -53,9 +54,8 @@ class KnownAsset(NamedTuple):
     is_tried_again: int = 0  # 1: it failed for a reason that may have passed, or only SOURCE states its href
 
     def is_lost(self, is_there: Callable[[str], bool]) -> bool:
-        return self.row.state == State.DONE and not is_there(
-            path_in_dest(self.directory, self.row.name or "")
-        )
+        path = path_in_dest(self.directory, self.row.name or "")
+        return self.row.state == State.DONE and not is_there(path)
 
     def agrees(self, checksum: Checksum | None) -> bool | None:
         """Return True if the bytes in DEST have the checksum that is now stated; None if that is unknown."""
@@ -69,12 +69,6 @@ class KnownAsset(NamedTuple):
         if encoded_checksum(checksum) != self.row.stated_checksum:
             return False
         return True if self.row.state == State.DONE else None  # only a done asset was compared with it
-
-
-class CurrentRun(NamedTuple):
-    id: int
-    area_digest: int | None = None  # of its `--clip`
-    revalidate: bool = False
 
 
 class Action(enum.Enum):
@@ -97,7 +91,7 @@ _KEEP: Final = Decision(Action.KEEP)
 
 
 def decide(
-    known: KnownAsset, asset: Asset, run: CurrentRun, is_updated: bool, is_undated: bool, is_lost: bool
+    known: KnownAsset, asset: Asset, run: StoredRun, is_updated: bool, is_undated: bool, is_lost: bool
 ) -> Decision:
     """Return what becomes of a known asset that is now stated as `asset`.
 
@@ -116,7 +110,7 @@ def decide(
     is_proven = bool(agrees) or (asset.checksum is None and not may_have_changed and not is_undated)
     is_done = old.state == State.DONE
     has_file = is_done and not is_lost
-    if has_file and is_proven and not is_outdated and not run.revalidate:
+    if has_file and is_proven and not is_outdated and not run.remembered.get("revalidate"):
         stated_checksum = encoded_checksum(asset.checksum) or old.stated_checksum
         if stated_checksum == old.stated_checksum and not old.must_revalidate:
             return _KEEP

@@ -1,7 +1,7 @@
 """Saving a page: its items, their assets, and the position of the walk. One transaction per batch.
 
 The batch that ends a page has the new position. After a kill, the page is read again, and nothing is counted
-twice. `_BatchRows.save` shows the steps; `asset_decision.decide` says what becomes of a known asset.
+twice. `_BatchPlan.save` shows the steps; `asset_decision.decide` says what becomes of a known asset.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import orjson
 from msgspec.structs import astuple, replace
 
 from stacpull.digests import text_digest
-from stacpull.ledger import jobs, runs, views
-from stacpull.ledger.asset_decision import Action, AssetRow, CurrentRun, Decision, KnownAsset, decide
+from stacpull.ledger import failures, paths, runs, views
+from stacpull.ledger.asset_decision import Action, AssetRow, Decision, KnownAsset, decide
 from stacpull.ledger.database import IN_LIST, Connection, exists, insert_rows, json_array, scalar, transaction
-from stacpull.ledger.jobs import FailureKey
+from stacpull.ledger.failures import FailureKey
 from stacpull.ledger.runs import StoredRun
 from stacpull.ledger.schema import (
     LISTED_BY_SEVERAL,
@@ -65,26 +65,12 @@ class _ItemRow(NamedTuple):
     version: str | None = None  # `updated`, or if it states none, a digest of its document
     listed_by: int | None = None
     json_state: int = JsonState.ABSENT
+    pending: int = 1  # of a new item
     is_unreadable: int = 0  # 1: it is a source item that could not be read
 
     def directory_of(self, item: ItemId) -> str:
         """Return the directory of its JSON; `item` is its ID."""
         return self.other_directory or f"{item.collection}/{item.item}"
-
-
-class _Edit(msgspec.Struct):
-    """An item of the batch, with its row before the batch (None if it had none) and after it."""
-
-    item: PlannedItem
-    before: _ItemRow | None
-    row: _ItemRow
-    directory: str  # of its JSON
-    was_planned: bool  # True: this run planned an earlier version
-    is_new: bool  # True: it was never read before
-    is_updated: bool  # True: the source has another version of it
-    rewrites_json: bool  # True: its JSON must be written again
-    has_changed: bool = False  # True: the source has another version of an asset
-    lacks_file: bool = False  # True: DEST has no version of an asset, so its JSON may say that it is remote
 
 
 def _on_known_id(columns: Sequence[str]) -> str:
@@ -99,8 +85,8 @@ SELECT i.collection_name, {", ".join(f"i.{column}" for column in _ITEM_COLUMNS)}
     EXISTS (SELECT 1 FROM failures WHERE what = 'item' AND item = i.id)
 FROM named_items i WHERE i.hash {IN_LIST}
 """
-_INTO_ITEMS = f"INSERT INTO items({', '.join(_ITEM_COLUMNS)}, pending) VALUES "
-_KNOWN_ITEM = _on_known_id(("parent", "run", "href", "version", "listed_by", "json_state")) + ", pending = 1"
+_INTO_ITEMS = f"INSERT INTO items({', '.join(_ITEM_COLUMNS)}) VALUES "
+_KNOWN_ITEM = _on_known_id(("parent", "run", "href", "version", "listed_by", "json_state"))
 _SELECT_ASSETS = f"""
 SELECT {", ".join(f"a.{column}" for column in AssetRow._fields)},
     (SELECT path FROM directories WHERE id = a.other_directory), a.size, a.clip, j.digest_in_dest,
@@ -124,11 +110,11 @@ class BatchWriter:
     """Saves what the walk of a run plans; `is_there` says whether DEST has a file."""
 
     def __init__(self, db: Connection, run: StoredRun, is_there: IsThere, secrets: Secrets) -> None:
-        self.db, self.run_id, self.is_there, self.secrets = db, run.id, is_there, secrets
-        self.source, self.is_walk = run.source, run.kind == "mirror"
-        revalidate = run.remembered.get("revalidate", False)
-        self.current_run = CurrentRun(run.id, runs.area_digest(db, run.id), revalidate)
-        other_runs = db.execute("SELECT id FROM runs WHERE source <> ?", (self.source,))
+        self.db = db
+        self.run = run
+        self.is_there = is_there
+        self.secrets = secrets
+        other_runs = db.execute("SELECT id FROM runs WHERE source <> ?", (run.source,))
         self.runs_of_other_sources = {run_id for (run_id,) in other_runs}
         self.directories = views.collection_directories(db)
         self.asset_rowids = count(scalar(db, "SELECT max(id) FROM assets") + 1)  # never used twice in a run
@@ -136,7 +122,7 @@ class BatchWriter:
     def planned_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         """Return which `ids` this run has planned, as `engine/walk.py: WalkConsumer` documents it."""
         known = _known_items(self.db, ids)  # perhaps with other items of the same hash
-        rows = [(item, known[item]) for item in ids if item in known and known[item].run == self.run_id]
+        rows = [(item, known[item]) for item in ids if item in known and known[item].run == self.run.id]
         return {item: row.version for item, row in rows if linked or not (row.parent or row.is_unreadable)}
 
     def save_batch(self, batch: WalkBatch, now: float) -> SavedBatch:
@@ -144,7 +130,8 @@ class BatchWriter:
 
         If it has newer versions of planned items, nothing may be reserved.
         """
-        db, run_id = self.db, self.run_id
+        db = self.db
+        run_id = self.run.id
         with transaction(db):
             done_before = runs.asset_totals(db, run_id)["assets_done"]
             result = SavedBatch()
@@ -154,17 +141,17 @@ class BatchWriter:
                 result.count("items_seen", newly_seen)
                 if reason:
                     result.count(runs.LEFT_OUT + reason, newly_seen)
-            _BatchRows(self, batch, result, now).save()
+            _BatchPlan(self, batch, result, now).save()
             for unreadable in batch.unreadable:
-                row = FailureKey("entry", 0, unreadable.name, run_id, self.source, unreadable.collection)
+                row = FailureKey("entry", 0, unreadable.name, run_id, self.run.source, unreadable.collection)
                 if unreadable.href:
                     row = row._replace(what="link", key=unreadable.href)
-                jobs.put_failure(db, row, unreadable.failure, 1, now)
+                failures.put_failure(db, row, unreadable.failure, 1, now)
             done_now = runs.asset_totals(db, run_id)["assets_done"]
             result.count("assets_skipped", max(0, done_now - done_before))
             runs.add_counts(db, run_id, result.counted)
             runs.save_walk(db, run_id, batch.update)
-            if self.is_walk and batch.update.walk_ended:
+            if self.run.kind == "mirror" and batch.update.walk_ended:
                 self._delete_unreadable()
         return result
 
@@ -174,21 +161,56 @@ class BatchWriter:
             "DELETE FROM failures WHERE what IN ('item', 'link', 'entry') AND run IN (SELECT o.id FROM "
             "runs o JOIN runs r USING (source, selection) WHERE o.id < r.id AND r.id = ?) RETURNING item"
         )
-        items = [item for (item,) in self.db.execute(delete, (self.run_id,))]
-        jobs.update_item_states(self.db, items)
+        items = [item for (item,) in self.db.execute(delete, (self.run.id,))]
+        failures.update_item_states(self.db, items)
         # source items that were never read, and that no item links to any more
         self.db.execute(f"DELETE FROM items WHERE id {IN_LIST} AND version IS NULL", (json_array(items),))
 
 
-class _BatchRows:
+class _Rows(msgspec.Struct):
+    """What a batch writes. Rows are collected, because a statement for each of them takes longer."""
+
+    items: list[_ItemRow] = []
+    documents: list[tuple[int, bytes]] = []
+    assets: list[AssetRow] = []
+    jobs: list[tuple[object, ...]] = []
+    claims: list[tuple[int, str, str]] = []  # new assets with the directory and name that they need
+    unchanged: list[int] = []  # assets of which only the run changes
+    must_revalidate: list[int] = []  # assets
+    failures: list[tuple[FailureKey, Failure, ItemId | None]] = []  # with the item if it is news
+
+
+class _Edit(msgspec.Struct):
+    """An item of the batch, with its row before the batch (None if it had none) and after it."""
+
+    item: PlannedItem
+    before: _ItemRow | None
+    row: _ItemRow
+    directory: str  # of its JSON
+    was_planned: bool  # True: this run planned an earlier version
+    is_new: bool  # True: it was never read before
+    is_updated: bool  # True: the source has another version of it
+    rewrites_json: bool  # True: its JSON must be written again
+    has_changed: bool = False  # True: the source has another version of an asset
+    lacks_file: bool = False  # True: DEST has no version of an asset, so its JSON may say that it is remote
+
+
+class _BatchPlan:
+    """The changes of a batch: first those of its items, then those of their assets."""
+
     def __init__(self, writer: BatchWriter, batch: WalkBatch, result: SavedBatch, now: float) -> None:
-        db, self._db, self._now = writer.db, writer.db, now
-        self._writer, self._run_id, self._batch, self._result = writer, writer.run_id, batch, result
+        self._writer = writer
+        self._result = result
+        self._now = now
+        self._rows = _Rows()
+        self._relinked = set[int | None]()  # label items with a new source item, or that of another one
+        self._batch = batch
+        self._db = db = writer.db
         items: list[PlannedItem | UnreadableItem] = [*batch.items, *batch.unreadable_items]
         ids = {item.id for item in items}
         self._known = _known_items(db, ids | {item.parent for item in items if item.parent is not None})
-        query, hashes = f"SELECT hash FROM paths WHERE hash {IN_LIST}", json_array(map(item_hash, ids))
-        self._taken_hashes = {row.hash for row in self._known.values()}.union(*db.execute(query, (hashes,)))
+        owned = db.execute(f"SELECT hash FROM paths WHERE hash {IN_LIST}", (json_array(map(item_hash, ids)),))
+        self._taken_hashes = {row.hash for row in self._known.values()}.union(*owned)
         collections = dict.fromkeys(item.id.collection for item in items if item.id not in self._known)
         self._collections = {name: scalar(db, _ADD("collections", "name"), (name,)) for name in collections}
         for name in [name for name in collections if name not in writer.directories]:
@@ -196,42 +218,36 @@ class _BatchRows:
             if fold(directory) in map(fold, writer.directories.values()):
                 directory = with_salted_hash(directory, COLLECTION_FILE)
             writer.directories[name] = directory
-        self._relinked = set[int | None]()  # label items with a new source item, or that of another one
         self._directories: dict[str, tuple[int, str]] = {}
-        self._item_rowids = count(scalar(db, "SELECT max(id) FROM items") + 1)
-        # rows to write:
-        self._items: list[tuple[object, ...]] = []
-        self._changed = set[int | None]()  # items that may have done or failed assets, or other source items
-        self._documents: list[tuple[int, bytes]] = []
-        self._assets: list[tuple[object, ...]] = []
-        self._jobs: list[tuple[object, ...]] = []
-        self._claims: list[tuple[int, str, str]] = []  # rows of `_assets` with the paths that they need
-        self._failures: list[tuple[FailureKey, Failure, ItemId | None]] = []  # with the item if it is news
-        self._unchanged: list[int] = []  # assets of which only the run changes
-        self._must_revalidate: list[int] = []
+        self._first_rowid = scalar(db, "SELECT max(id) FROM items") + 1  # of a new item
+        self._item_rowids = count(self._first_rowid)
+        self._label_items = {row.parent for row in self._known.values()}  # that had source items
 
     def save(self) -> None:
-        edits = [edit for item in self._batch.items if (edit := self._plan_item(item)) is not None]
+        edits = [edit for edit in map(self._edit_of, self._batch.items) if edit is not None]
         self._plan_unreadable_items()
         known_assets = _known_assets(self._db, {edit.row.id: edit.directory for edit in edits if edit.before})
         for edit in edits:
             known = known_assets[edit.row.id]
             self._plan_assets(edit, known)
-            self._plan_item_row(edit, known)
+            self._plan_row(edit, known)
         self._write({self._known[item.id].id for item in self._batch.items})
-        changed = self._changed.union(key.item for key, *_ in self._failures)
-        jobs.update_item_states(self._db, (rowid for rowid in changed if rowid is not None))
+        changed = self._label_items.union(row.parent for row in self._rows.items)
+        changed |= {key.item for key, *_ in self._rows.failures}
+        changed |= {row.id for row in self._rows.items if row.id < self._first_rowid}  # those that were known
+        failures.update_item_states(self._db, (rowid for rowid in changed if rowid is not None))
 
-    def _plan_item(self, item: PlannedItem) -> _Edit | None:
+    def _edit_of(self, item: PlannedItem) -> _Edit | None:
         """Return an item with its row; None if this run has planned it, unless this is a newer version."""
-        before, count = self._known.get(item.id), self._result.count
-        was_planned = before is not None and before.run == self._run_id and not before.is_unreadable
+        count = self._result.count
+        before = self._known.get(item.id)
+        was_planned = before is not None and before.run == self._writer.run.id and not before.is_unreadable
         if before is not None and was_planned:
             if item.parent is None and before.parent is not None:
                 count("items_matched", 1)  # it was only known by a link
-                self._known[item.id] = row = before._replace(parent=None)
-                self._items.append((*row[:-1], 1))
-                self._changed |= {row.id, before.parent}
+                row = before._replace(parent=None)
+                self._known[item.id] = row
+                self._rows.items.append(row)
                 return None
             if item.parent is not None or not is_newer(item.updated, before.version):
                 return None
@@ -239,28 +255,29 @@ class _BatchRows:
             count("items_matched", item.parent is None and not item.of_collection)
             count("assets_excluded", len(item.excluded))
             count("assets_pages", len(item.web_pages))
-        is_new = before is None or (bool(before.is_unreadable) and before.version is None)
-        count("items_new", is_new and not item.of_collection)
         row = self._row_of(item.id, item.parent, item.href)._replace(version=_version(item), is_unreadable=0)
         if before is not None and before.parent not in (None, row.parent):
             self._relinked.add(row.parent)
         # without a time, nothing is newer: so a batch plans each item only once
         self._known[item.id] = row._replace(version=None)
-        directory, usual = row.directory_of(item.id), item_directory(item.id)
+        directory = row.directory_of(item.id)
+        usual = item_directory(item.id)
         if directory != usual:  # that path was taken: assets beside the JSON stay there
             assets = [replace(a, directory=directory) if a.directory == usual else a for a in item.assets]
             item = item._replace(assets=tuple(assets))
+        is_new = before is None or (bool(before.is_unreadable) and before.version is None)
         is_updated = before is not None and before.version != row.version
-        return _Edit(item, before, row, directory, was_planned, is_new, is_updated, rewrites_json=is_new)
+        count("items_new", is_new and not item.of_collection)
+        return _Edit(item, before, row, directory, was_planned, is_new, is_updated, is_new)
 
     def _row_of(self, item: ItemId, parent: ItemId | None, href: str | None) -> _ItemRow:
         before = self._known.get(item)
         parent_row = None if parent is None else self._known.get(parent)
         parent_id = None if parent_row is None else parent_row.id
-        self._changed |= {parent_id, None if before is None else before.parent}
+        run_id = self._writer.run.id
         stored_href = None if href is None else self._writer.secrets.repeatable_url(href)
         if before is not None:
-            return before._replace(run=self._run_id, parent=parent_id, href=stored_href)
+            return before._replace(run=run_id, parent=parent_id, href=stored_href)
         directory = self._writer.directories[item.collection]
         name = safe_segment(item.item)
         hashed = item_hash(item)
@@ -269,107 +286,127 @@ class _BatchRows:
         path = f"{directory}/{name}"
         self._taken_hashes.add(hashed)
         self._relinked.add(parent_id)
-        rowid = next(self._item_rowids)
-        collection = self._collections[item.collection]
         other_directory = None if path == f"{item.collection}/{item.item}" else path
-        return _ItemRow(
-            rowid, hashed, collection, item.item, parent_id, self._run_id, other_directory, stored_href
-        )
+        collection = self._collections[item.collection]
+        rowid = next(self._item_rowids)
+        return _ItemRow(rowid, hashed, collection, item.item, parent_id, run_id, other_directory, stored_href)
 
     def _plan_unreadable_items(self) -> None:
         for unreadable in self._batch.unreadable_items:
             before = self._known.get(unreadable.id)
-            if before is None or before.run != self._run_id:
+            if before is None or before.run != self._writer.run.id:
                 href = unreadable.href if before is None else before.href
                 row = self._row_of(unreadable.id, unreadable.parent, href)._replace(is_unreadable=1)
                 self._known[unreadable.id] = row
-                self._items.append((*row[:-1], 1))
-                self._failures.append((FailureKey("item", row.id), unreadable.failure, unreadable.id))
+                self._rows.items.append(row)
+                self._rows.failures.append((FailureKey("item", row.id), unreadable.failure, unreadable.id))
 
-    def _plan_item_row(self, edit: _Edit, known: Mapping[str, KnownAsset]) -> None:
-        """Plan the row of an item, and its JSON, which is written again if it may be outdated.
+    def _directory(self, path: str, edit: _Edit) -> tuple[int | None, str]:
+        """Return the row of a directory, and its path, which gets a hash if a file has this path."""
+        if path == edit.directory:
+            return None, path
+        if path not in self._directories:
+            stored_path = self._free_directory(path, edit.item.assets)
+            rowid = scalar(self._db, _ADD("directories", "path"), (path_in_dest(stored_path, ""),))
+            self._directories[path] = rowid, stored_path
+        return self._directories[path]
 
-        That is so if the item or an asset changed, its JSON is lost or damaged, or it has new source items.
-        """
-        item, json_state = edit.item, edit.row.json_state
-        if edit.before is not None:
-            is_changed = (edit.is_updated or edit.has_changed) and not edit.was_planned
-            self._result.count("items_changed", is_changed and not (edit.is_new or item.of_collection))
-            path = f"{edit.directory}/{item_json_name(item.id.item)}"
-            is_lost = json_state == JsonState.CURRENT and not self._writer.is_there(path)
-            self._result.count("files_lost", is_lost)
-            has_no_json = is_lost or json_state == JsonState.DAMAGED
-            edit.rewrites_json |= edit.is_updated or has_no_json or edit.row.id in self._relinked
-            if edit.rewrites_json:
-                # later runs do not see the change: they must revalidate the assets that this one leaves out
-                planned_keys = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
-                self._must_revalidate += [old.row.id for key, old in known.items() if key not in planned_keys]
-        if (edit.rewrites_json or edit.lacks_file) and not item.of_collection:
-            self._documents.append((edit.row.id, item.public_json))
-            if json_state in {JsonState.CURRENT, JsonState.RESERVED}:  # that file is outdated
-                json_state = JsonState.DUE
-        if edit.before is not None or not item.assets:
-            self._changed.add(edit.row.id)
-        row = edit.row._replace(listed_by=self._listed_by(edit), json_state=json_state)
-        self._items.append((*row[:-1], len(item.assets) or 1))
-
-    def _listed_by(self, edit: _Edit) -> int | None:
-        """Return the run that listed it last: `--prune` looks for items that only earlier runs listed."""
-        if not self._writer.is_walk or edit.row.listed_by == LISTED_BY_SEVERAL:
-            return edit.row.listed_by
-        is_of_other_source = edit.row.listed_by in self._writer.runs_of_other_sources
-        if is_of_other_source and edit.before is not None and edit.before.href != edit.row.href:
-            return LISTED_BY_SEVERAL  # that one source no longer lists it proves nothing
-        return self._run_id
+    def _free_directory(self, path: str, assets: Iterable[Asset]) -> str:
+        new_files = {path_in_dest(asset.directory, asset.name) for asset in assets if asset.name}
+        parent = ""
+        for name in path.split("/") if path else ():
+            directory = path_in_dest(parent, name)
+            is_file = exists(self._db, "SELECT 1 FROM paths WHERE hash = ?", (path_hash(directory),))
+            if is_file or directory in new_files:
+                directory = path_in_dest(parent, with_salted_hash(name, parent))
+            parent = directory
+        return parent
 
     def _plan_assets(self, edit: _Edit, known: dict[str, KnownAsset]) -> None:
-        item, run = edit.item, self._writer.current_run
+        rows = self._rows
+        is_undated = edit.item.is_undated
         if known:
             self._settle_unlisted(edit, known)
         if edit.was_planned:
-            self._renumber_pending(item.assets, known)
-        for asset in item.assets:
+            self._renumber_pending(edit, known)
+        for asset in edit.item.assets:
             old = known.get(asset.key)
             if old is None:
                 self._plan_new_asset(edit, asset)
                 continue
             is_lost = old.is_lost(self._writer.is_there)
-            decision = decide(old, asset, run, edit.is_updated, item.is_undated, is_lost)
-            if decision.row is None:
+            decision = decide(old, asset, self._writer.run, edit.is_updated, is_undated, is_lost)
+            row = decision.row
+            if row is None:
                 is_fetched = decision.action is Action.WAIT
-                (self._must_revalidate if is_fetched else self._unchanged).append(old.row.id)
+                (rows.must_revalidate if is_fetched else rows.unchanged).append(old.row.id)
                 continue
             self._result.count("files_lost", is_lost)
             edit.rewrites_json |= decision.rewrites_json
             edit.has_changed |= decision.has_changed
             if decision.action is Action.KEEP:
-                self._assets.append(decision.row)
-            elif decision.row.name is not None:
-                self._add_job(edit, asset, decision.row, old.directory, decision)
-            else:
-                directory_id, path = self._directory(asset.directory, edit)
-                row = decision.row._replace(other_directory=directory_id)
-                self._add_job(edit, asset, row, path, decision)
+                rows.assets.append(row)
+                continue
+            directory = old.directory
+            if row.name is None:
+                directory_id, directory = self._directory(asset.directory, edit)
+                row = row._replace(other_directory=directory_id)
+            self._add_job(edit, asset, row, directory, decision)
         self._plan_problems(edit, known)
 
     def _plan_new_asset(self, edit: _Edit, asset: Asset) -> None:
         edit.rewrites_json = True
-        directory_id, path = self._directory(asset.directory, edit)
+        directory_id, directory = self._directory(asset.directory, edit)
         row = AssetRow(
             id=next(self._writer.asset_rowids),
             item=edit.row.id,
             key=asset.key,
             state=State.PENDING,
             generation=0,
-            run=self._run_id,
+            run=self._writer.run.id,
             other_directory=directory_id,
             name=asset.name,
             href_hash=href_hash(asset.href),
             stated_checksum=encoded_checksum(asset.checksum),
         )
         if asset.name is not None:
-            self._claims.append((row.id, path, asset.name))
-        self._add_job(edit, asset, row, path, _REQUEST_NEW)
+            self._rows.claims.append((row.id, directory, asset.name))
+        self._add_job(edit, asset, row, directory, _REQUEST_NEW)
+
+    def _add_job(self, edit: _Edit, asset: Asset, row: AssetRow, directory: str, decision: Decision) -> None:
+        name = row.name or asset.name
+        template = None if name is not None else asset.name_template or "{filename}"
+        stored_href = asset.href
+        stale = 0
+        alternates = None
+        if "?" in asset.href or "@" in asset.href or asset.alternates or self._writer.secrets:
+            hrefs = [asset.href, *asset.alternates]
+            public_hrefs = [*map(self._writer.secrets.public_url, hrefs)]
+            stored_href = public_hrefs[0]
+            stale = int(public_hrefs != hrefs)
+            if asset.alternates:
+                alternates = orjson.dumps(public_hrefs[1:]).decode()
+        name_or_template = None if row.name is not None else name or template
+        columns = (name_or_template, asset.size, asset.media_type, alternates, decision.digest_in_dest)
+        self._rows.assets.append(row)
+        self._rows.jobs.append((row.id, stored_href, stale, *columns))
+        if decision.action is not Action.REQUEST:
+            return
+        edit.lacks_file |= decision.digest_in_dest is None
+        planned = asset
+        if (directory, name, template) != (asset.directory, asset.name, asset.name_template):
+            planned = replace(asset, directory=directory, name=name, name_template=template)
+        job = Job(
+            *astuple(planned),
+            rowid=row.id,
+            item_rowid=row.item,
+            generation=row.generation,
+            item_href=edit.item.href,
+            version_in_dest=decision.version,
+            clip=self._writer.run.area_digest is not None,
+            replanned_at=self._now if edit.was_planned else 0.0,
+        )
+        self._result.jobs.append(job)
 
     def _settle_unlisted(self, edit: _Edit, known: dict[str, KnownAsset]) -> None:
         """Rename or delete assets that the item no longer lists.
@@ -387,99 +424,123 @@ class _BatchRows:
         rows_by_path = {(old.directory, old.row.name): old.row for old in unlisted}
         for asset in [asset for asset in item.assets if asset.key not in kept]:
             name = final_name(asset.name, asset.name_template, filename_of(asset.href), asset.directory)
-            if (row := rows_by_path.pop((asset.directory, name), None)) is not None:
+            row = rows_by_path.pop((asset.directory, name), None)
+            if row is not None:
                 if asset.key in known:
-                    jobs.delete_asset(self._db, known[asset.key].row.id)
-                jobs.move_asset(self._db, row.id, row.id, asset.key)
+                    paths.delete_asset(self._db, known[asset.key].row.id)
+                paths.move_asset(self._db, row.id, row.id, asset.key)
                 moved = row._replace(key=asset.key, must_revalidate=1)  # its content may be another one
                 known[asset.key] = known.pop(row.key)._replace(row=moved)
         others = self._writer.runs_of_other_sources
         for old in () if item.problems else unlisted:
             has_failed = old.row.state >= State.FAILED and old.digest_in_dest is None
             if has_failed and known.get(old.row.key) is old and old.row.run not in others:
-                jobs.delete_asset(self._db, known.pop(old.row.key).row.id)
+                paths.delete_asset(self._db, known.pop(old.row.key).row.id)
 
-    def _renumber_pending(self, assets: Iterable[Asset], known: dict[str, KnownAsset]) -> None:
+    def _renumber_pending(self, edit: _Edit, known: dict[str, KnownAsset]) -> None:
         """Give pending assets other rows, so that bytes of the older version are dropped when they arrive."""
-        for key in [asset.key for asset in assets]:
-            old = known.get(key)
+        for asset in edit.item.assets:
+            old = known.get(asset.key)
             if old is not None and old.row.state == State.PENDING:
                 rowid = next(self._writer.asset_rowids)
-                jobs.move_asset(self._db, old.row.id, rowid, key)
-                known[key] = old._replace(row=old.row._replace(id=rowid, run=0))
+                paths.move_asset(self._db, old.row.id, rowid, asset.key)
+                known[asset.key] = old._replace(row=old.row._replace(id=rowid, run=0))
 
     def _plan_problems(self, edit: _Edit, known: Mapping[str, KnownAsset]) -> None:
-        """Plan the rows of assets that cannot be planned. Those that are done stay done."""
-        item = edit.item
-        for key, failure in item.problems:
-            old, state = known.get(key), jobs.failed_state(failure)
+        """Record the assets that cannot be fetched as failed. Those that are done stay done."""
+        run_id = self._writer.run.id
+        for key, failure in edit.item.problems:
+            old = known.get(key)
             if old is None:
-                row = AssetRow(next(self._writer.asset_rowids), edit.row.id, key, state, 0, self._run_id)
+                rowid = next(self._writer.asset_rowids)
+                row = AssetRow(rowid, edit.row.id, key, State.PENDING, generation=0, run=run_id)
                 # FailureKind.ITEM: the document lists no asset, so the JSON in DEST stays
                 edit.rewrites_json |= failure.kind is not FailureKind.ITEM
-            elif old.row.run == self._run_id and old.row.state < State.DONE:
+            elif old.row.run == run_id and old.row.state < State.DONE:
                 continue  # the asset is being fetched
             else:
-                row = old.row._replace(run=self._run_id)
+                row = old.row._replace(run=run_id)
             if row.state != State.DONE:
-                row = row._replace(state=state)
-                is_news = old is None or old.row.state < State.FAILED
-                self._failures.append((FailureKey("", row.item, key), failure, item.id if is_news else None))
-            self._assets.append(row)
+                news = edit.item.id if row.state < State.FAILED else None
+                row = row._replace(state=failures.failed_state(failure))
+                self._rows.failures.append((FailureKey("", row.item, key), failure, news))
+            self._rows.assets.append(row)
 
-    def _add_job(self, edit: _Edit, asset: Asset, row: AssetRow, directory: str, decision: Decision) -> None:
-        name, stored_href, stale, alternates = row.name or asset.name, asset.href, 0, None
-        template = None if name is not None else asset.name_template or "{filename}"
-        if "?" in asset.href or "@" in asset.href or asset.alternates or self._writer.secrets:
-            hrefs = [asset.href, *asset.alternates]
-            public_hrefs = [*map(self._writer.secrets.public_url, hrefs)]
-            stored_href, *public_alternates = public_hrefs
-            stale = int(public_hrefs != hrefs)
-            alternates = orjson.dumps(public_alternates).decode() if public_alternates else None
-        name_or_template = None if row.name is not None else name or template
-        self._assets.append(row)
-        columns = (name_or_template, asset.size, asset.media_type, alternates, decision.digest_in_dest)
-        self._jobs.append((row.id, stored_href, stale, *columns))
-        if decision.action is Action.REQUEST:
-            edit.lacks_file |= decision.digest_in_dest is None
-            planned = asset
-            if (directory, name, template) != (asset.directory, asset.name, asset.name_template):
-                planned = replace(asset, directory=directory, name=name, name_template=template)
-            job = Job(
-                *astuple(planned),
-                rowid=row.id,
-                item_rowid=row.item,
-                generation=row.generation,
-                item_href=edit.item.href,
-                version_in_dest=decision.version,
-                clip=self._writer.current_run.area_digest is not None,
-                replanned_at=self._now if edit.was_planned else 0.0,
-            )
-            self._result.jobs.append(job)
+    def _plan_row(self, edit: _Edit, known: Mapping[str, KnownAsset]) -> None:
+        """Plan the row of the item, and its JSON, which is written again if it may be outdated.
 
-    def _directory(self, path: str, edit: _Edit) -> tuple[int | None, str]:
-        """Return the row of a directory, and its path, which gets a hash if a file has this path."""
-        if path == edit.directory:
-            return None, path
-        if path not in self._directories:
-            db, stored_path = self._db, path
-            row_id = scalar(db, "SELECT max(id) FROM directories WHERE path = ?", (path_in_dest(path, ""),))
-            if not row_id:
-                stored_path = self._free_directory(path, edit.item.assets)
-                row_id = scalar(db, _ADD("directories", "path"), (path_in_dest(stored_path, ""),))
-            self._directories[path] = row_id, stored_path
-        return self._directories[path]
+        That is so if the item or an asset changed, its JSON is lost or damaged, or it has new source items.
+        """
+        item = edit.item
+        rows = self._rows
+        json_state = edit.row.json_state
+        if edit.before is not None:
+            is_changed = (edit.is_updated or edit.has_changed) and not edit.was_planned
+            self._result.count("items_changed", is_changed and not (edit.is_new or item.of_collection))
+            path = f"{edit.directory}/{item_json_name(item.id.item)}"
+            is_lost = json_state == JsonState.CURRENT and not self._writer.is_there(path)
+            self._result.count("files_lost", is_lost)
+            has_no_json = is_lost or json_state == JsonState.DAMAGED
+            edit.rewrites_json |= edit.is_updated or has_no_json or edit.row.id in self._relinked
+            if edit.rewrites_json:
+                # later runs do not see the change: they must revalidate the assets that this one leaves out
+                planned_keys = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
+                rows.must_revalidate += [old.row.id for key, old in known.items() if key not in planned_keys]
+        if (edit.rewrites_json or edit.lacks_file) and not item.of_collection:
+            rows.documents.append((edit.row.id, item.public_json))
+            if json_state in {JsonState.CURRENT, JsonState.RESERVED}:  # that file is outdated
+                json_state = JsonState.DUE
+        listed_by = self._listed_by(edit)
+        pending = len(item.assets)
+        rows.items.append(edit.row._replace(listed_by=listed_by, json_state=json_state, pending=pending))
 
-    def _free_directory(self, path: str, assets: Iterable[Asset]) -> str:
-        new_files = {path_in_dest(asset.directory, asset.name) for asset in assets if asset.name}
-        parent = ""
-        for name in path.split("/") if path else ():
-            directory = path_in_dest(parent, name)
-            is_file = exists(self._db, "SELECT 1 FROM paths WHERE hash = ?", (path_hash(directory),))
-            if is_file or directory in new_files:
-                directory = path_in_dest(parent, with_salted_hash(name, parent))
-            parent = directory
-        return parent
+    def _listed_by(self, edit: _Edit) -> int | None:
+        """Return the run that listed it last: `--prune` looks for items that only earlier runs listed."""
+        listed_by = edit.row.listed_by
+        if self._writer.run.kind != "mirror" or listed_by == LISTED_BY_SEVERAL:
+            return listed_by
+        is_moved = edit.before is not None and edit.before.href != edit.row.href
+        if is_moved and listed_by in self._writer.runs_of_other_sources:
+            return LISTED_BY_SEVERAL  # that one source no longer lists it proves nothing
+        return self._writer.run.id
+
+    def _write(self, read: set[int]) -> None:
+        db = self._db
+        rows = self._rows
+        run_id = self._writer.run.id
+        insert_rows(db, _INTO_ITEMS, [row[:-1] for row in rows.items], _KNOWN_ITEM)
+        db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", rows.documents)
+        insert_rows(db, _INTO_ASSETS, rows.assets, _KNOWN_ASSET)
+        insert_rows(db, _INTO_JOBS, rows.jobs)
+        db.execute(f"UPDATE assets SET run = ? WHERE id {IN_LIST}", (run_id, json_array(rows.unchanged)))
+        revalidate = f"UPDATE assets SET must_revalidate = 1 WHERE id {IN_LIST}"
+        db.execute(revalidate, (json_array(rows.must_revalidate),))
+        self._claim_paths()
+        if exists(db, "SELECT 1 FROM failures WHERE what = 'item'"):
+            self._delete_failures(read)
+        for key, failure, item in rows.failures:
+            masked = failure.masked(self._writer.secrets)
+            failures.put_failure(db, key._replace(run=run_id), masked, 1, self._now)
+            if item is not None:
+                self._result.failures.append((item, key.key, failure))
+
+    def _claim_paths(self) -> None:
+        """Give new assets their paths. Those whose path is taken get another name, or fail."""
+        other_names = paths.claim(self._db, self._rows.claims)
+        if not other_names:
+            return
+        items = {row.id: item for item, row in self._known.items()}
+        planned_jobs, self._result.jobs = self._result.jobs, []
+        for job in planned_jobs:
+            name = other_names.get(job.rowid, job.name)
+            if isinstance(name, Failure):
+                set_name = "UPDATE jobs SET name_or_template = ? WHERE asset = ?"
+                self._db.execute(set_name, (job.name, job.rowid))
+                self._db.execute(f"UPDATE assets SET state = {State.FAILED} WHERE id = ?", (job.rowid,))
+                key = FailureKey("", job.item_rowid, job.key)
+                self._rows.failures.append((key, name, items[job.item_rowid]))
+            else:
+                self._result.jobs.append(replace(job, name=name))
 
     def _delete_failures(self, read: set[int]) -> None:
         """Delete the failures of these items, and the rows for them from when only their URL was known."""
@@ -488,39 +549,9 @@ class _BatchRows:
         delete = f"DELETE FROM failures WHERE what = 'item' AND (item {IN_LIST} OR item IN ({stand_ins}))"
         rowids = json_array(read)
         of_items = {item for (item,) in self._db.execute(f"{delete} RETURNING item", (rowids, rowids))}
-        replaced = of_items - read - {key.item for key, *_ in self._failures}
+        replaced = of_items - read - {key.item for key, *_ in self._rows.failures}
         delete = f"DELETE FROM items WHERE id {IN_LIST} RETURNING parent"
-        self._changed.update(*self._db.execute(delete, (json_array(replaced),)))
-
-    def _write(self, read: set[int]) -> None:
-        """Write the rows. New assets whose path is taken get another name, or fail."""
-        db = self._db
-        insert_rows(db, _INTO_ITEMS, self._items, _KNOWN_ITEM)
-        db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", self._documents)
-        insert_rows(db, _INTO_ASSETS, self._assets, _KNOWN_ASSET)
-        insert_rows(db, _INTO_JOBS, self._jobs)
-        unchanged, must_revalidate = json_array(self._unchanged), json_array(self._must_revalidate)
-        db.execute(f"UPDATE assets SET run = ? WHERE id {IN_LIST}", (self._run_id, unchanged))
-        db.execute(f"UPDATE assets SET must_revalidate = 1 WHERE id {IN_LIST}", (must_revalidate,))
-        if other_names := jobs.claim(db, self._claims):
-            items = {row.id: item for item, row in self._known.items()}
-            planned_jobs, self._result.jobs = self._result.jobs, []
-            for job in planned_jobs:
-                name = other_names.get(job.rowid, job.name)
-                if isinstance(name, Failure):
-                    db.execute("UPDATE jobs SET name_or_template = ? WHERE asset = ?", (job.name, job.rowid))
-                    db.execute(f"UPDATE assets SET state = {State.FAILED} WHERE id = ?", (job.rowid,))
-                    key = FailureKey("", job.item_rowid, job.key)
-                    self._failures.append((key, name, items[job.item_rowid]))
-                else:
-                    self._result.jobs.append(replace(job, name=name))
-        if exists(db, "SELECT 1 FROM failures WHERE what = 'item'"):
-            self._delete_failures(read)
-        for key, failure, item in self._failures:
-            masked = failure.masked(self._writer.secrets)
-            jobs.put_failure(db, key._replace(run=self._run_id), masked, 1, self._now)
-            if item is not None:
-                self._result.failures.append((item, key.key, failure))
+        self._label_items.update(*self._db.execute(delete, (json_array(replaced),)))
 
 
 def known_actions(
@@ -528,14 +559,15 @@ def known_actions(
 ) -> Mapping[ItemId, Mapping[str, Action]]:
     """Return what a new run (with `--clip area`) would do with the known assets of `items`, by key."""
     rows = _known_items(db, [item.id for item in items])
-    run = CurrentRun(0, text_digest(area) if area else None)
+    run = StoredRun(0, "mirror", "", "item", {}, text_digest(area) if area else None)
     known = _known_assets(db, {row.id: row.directory_of(item) for item, row in rows.items()})
     actions: defaultdict[ItemId, dict[str, Action]] = defaultdict(dict)
     for item in [item for item in items if item.id in rows]:
         row = rows[item.id]
         is_updated = row.version != _version(item)
         for asset in item.assets:
-            if (old := known[row.id].get(asset.key)) is not None:
+            old = known[row.id].get(asset.key)
+            if old is not None:
                 decision = decide(old, asset, run, is_updated, item.is_undated, old.is_lost(is_there))
                 actions[item.id][asset.key] = decision.action
     return actions
@@ -549,7 +581,8 @@ def _known_assets(db: Connection, directories: Mapping[int, str]) -> defaultdict
     known: defaultdict[int, dict[str, KnownAsset]] = defaultdict(dict)
     width = len(AssetRow._fields)
     for values in db.execute(_SELECT_ASSETS, (json_array(directories),)):
-        row, (other_directory, size, clip, *others) = AssetRow._make(values[:width]), values[width:]
+        row = AssetRow._make(values[:width])
+        other_directory, size, clip, *others = values[width:]
         directory = directories[row.item] if other_directory is None else other_directory.removesuffix("/")
         known[row.item][row.key] = KnownAsset(row, directory, size, stored_clip(clip), *others)
     return known

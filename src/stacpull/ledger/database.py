@@ -207,11 +207,11 @@ def open_reader(work: Path, bucket: BucketLocation | None = None) -> Connection:
         try:
             return _connect(path, "mode=ro")
         except sqlite3.OperationalError as error:
-            code, wal, journal = _code(error), _has_content(path, "-wal"), _has_content(path, "-journal")
-            if code == sqlite3.SQLITE_READONLY and journal:  # a run was killed within a commit
+            has_journal = _has_content(path, "-journal")
+            if has_journal and _code(error) == sqlite3.SQLITE_READONLY:  # a run was killed within a commit
                 _connect(path, "mode=rw").close()  # SQLite has undone the commit
                 return _connect(path, "mode=ro")
-            if code not in _WITHOUT_SHARED_MEMORY or wal or journal:
+            if has_journal or _has_content(path, "-wal") or _code(error) not in _WITHOUT_SHARED_MEMORY:
                 raise
             return _connect(path, "immutable=1")
 
@@ -224,7 +224,8 @@ def _has_content(path: Path, end: str = "") -> bool:
 
 
 def _connect(path: Path, query: str) -> Connection:
-    address, wait = f"{path.absolute().as_uri()}?{query}", 10.0  # seconds, for the writer's checkpoint
+    address = f"{path.absolute().as_uri()}?{query}"
+    wait = 10.0  # seconds, for the writer's checkpoint
     db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=wait)
     try:
         if check_version(db) == 0:  # there are no tables yet

@@ -20,8 +20,8 @@ _BUCKET = "bucket"
 _NAMED_SOURCE = "named source:"
 REMOVALS = "remove:"  # files of the mirror to remove, relative to DEST
 _FILES = "file:"
-# instead of a digest, while a file of the mirror is replaced, or put in place for the first time
-_UNKNOWN, _NOT_YET = "?", ""
+_UNKNOWN = "?"  # instead of a digest, while a file of the mirror is replaced
+_NOT_YET = ""  # instead of a digest, while it is put in place for the first time
 
 
 def get(db: Connection, key: str) -> str | None:

@@ -12,7 +12,8 @@ from itertools import islice
 from stacpull.hosts import host_of
 from stacpull.ledger import meta, runs, schema, views
 from stacpull.ledger.database import IN_LIST, Connection, json_array, scalar, transaction
-from stacpull.ledger.jobs import delete_asset, update_item_states
+from stacpull.ledger.failures import update_item_states
+from stacpull.ledger.paths import delete_asset
 from stacpull.ledger.schema import JsonState, State
 from stacpull.models import OF_COLLECTION, ItemId, NotFoundItem
 from stacpull.planning.item_plan import item_json_name

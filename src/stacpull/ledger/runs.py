@@ -8,7 +8,7 @@ restarts. A complete walk deletes the failures of earlier walks, except those th
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
@@ -72,6 +72,7 @@ class StoredRun(NamedTuple):
     source: str
     metadata: Literal["item", "ndjson", "none"]
     remembered: Mapping[str, Any]
+    area_digest: int | None  # of its `--clip`
 
 
 def decoded_options(text: str | bytes) -> dict[str, Any]:
@@ -183,13 +184,14 @@ def stored(db: Connection, run_id: int) -> StoredRun:
     query = "SELECT kind, source, fixed, kept FROM runs WHERE id = ?"
     kind, source, fixed, remembered = db.execute(query, (run_id,)).fetchone()
     metadata = decoded_options(fixed).get("metadata", "item")
-    return StoredRun(run_id, kind, source, metadata, decoded_options(remembered))
+    return StoredRun(run_id, kind, source, metadata, decoded_options(remembered), area_digest(db, run_id))
 
 
 def last(db: Connection, run_id: int = 0) -> Run:
-    if not (run_id := run_id or scalar(db, "SELECT max(id) FROM runs")):
+    last_id = run_id or scalar(db, "SELECT max(id) FROM runs")
+    if last_id == 0:
         raise NotAMirrorError(NO_RUN)
-    return load(db, run_id)
+    return load(db, last_id)
 
 
 def last_failed(db: Connection, kind: RunKind) -> Run:
@@ -222,7 +224,8 @@ def load(db: Connection, run_id: int) -> Run:
     query = "SELECT kind, source, selection, fixed, credential_names, cut_short, kept FROM runs WHERE id = ?"
     kind, source, selection, fixed, names, cut_short, remembered = db.execute(query, (run_id,)).fetchone()
     fields = decoded_options(selection)
-    if unknown := sorted(fields.keys() - {field.name for field in attrs.fields(Selection)}):
+    unknown = sorted(fields.keys() - {field.name for field in attrs.fields(Selection)})
+    if unknown:
         raise UsageError(
             f"The run was started by another version of stacpull, with {', '.join(unknown)}, which this one "
             "does not know: use that version, or run `stacpull mirror` with the selection that you want."
@@ -319,3 +322,27 @@ def seen_hash(item: ItemId) -> int:
 
 def has_seen(db: Connection, item: ItemId) -> bool:
     return exists(db, "SELECT 1 FROM seen WHERE hash = ?", (seen_hash(item),))
+
+
+class ItemSet:
+    """Items that a walk without ledger has seen, in a temporary file. One thread at a time may use it."""
+
+    def __init__(self) -> None:
+        self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._db.executescript(
+            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -2048;"
+            "CREATE TABLE items(hash INTEGER PRIMARY KEY); BEGIN"
+        )
+        self.close = self._db.close
+
+    def clear(self) -> None:
+        self._db.execute("DELETE FROM items")
+
+    def add_all(self, items: Iterable[ItemId]) -> set[ItemId]:
+        insert = "INSERT OR IGNORE INTO items VALUES (?)"
+        return {item for item in items if self._db.execute(insert, (seen_hash(item),)).rowcount == 1}
+
+    def intersection(self, items: Sequence[ItemId]) -> set[ItemId]:
+        by_hash = {seen_hash(item): item for item in items}
+        rows = self._db.execute(f"SELECT hash FROM items WHERE hash {IN_LIST}", (json_array(by_hash),))
+        return {by_hash[row[0]] for row in rows}

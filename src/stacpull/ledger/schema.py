@@ -281,9 +281,9 @@ def item_hash(item: ItemId) -> int:
     return _hash(item_directory(item))
 
 
-def encoded_clip(clip: Clip | tuple[int | None, int, None] | None) -> str | None:
+def encoded_clip(clip: Clip | tuple[int | None, int, None]) -> str:
     """Return the stored form of the clip of a raster; its fields are None if nothing is in the area."""
-    return None if clip is None else orjson.dumps(tuple(clip)).decode()
+    return orjson.dumps(tuple(clip)).decode()
 
 
 def stored_clip(text: str | None) -> Clip | None:

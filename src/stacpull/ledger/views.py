@@ -37,14 +37,14 @@ ORDER BY i.id LIMIT 1000
 
 
 def failed_by_kind(
-    db: Connection, kind: FailureKind, run_id: int | None = None, *, newly: bool = False
+    db: Connection, kind: FailureKind, run_id: int | None, failed_in: int | None = None
 ) -> int:
-    """Return the number of assets, perhaps of one run, that failed for this reason; `newly`: in this run."""
+    """Return the number of assets, perhaps of one run, that failed for this reason, perhaps in one run."""
     return scalar(
         db,
         "SELECT count(*) FROM failed_assets "
         "WHERE kind = ? AND run = coalesce(?, run) AND failed_in IS coalesce(?, failed_in)",
-        (kind, run_id, run_id if newly else None),
+        (kind, run_id, failed_in),
     )
 
 
@@ -53,11 +53,8 @@ def special_assets(db: Connection, run_id: int | None = None, failed_in: int | N
     return {
         **{f"assets_{kind}": failed_by_kind(db, kind, failed_in) for kind in NO_FAULT},
         "assets_clipped": scalar(db, f"{clips} AND run = coalesce(?, run)", (run_id,)),
+        "assets_unproven": scalar(db, "SELECT count(*) FROM assets WHERE unproven"),
     }
-
-
-def unproven(db: Connection) -> int:
-    return scalar(db, "SELECT count(*) FROM assets WHERE unproven")
 
 
 def item_totals(db: Connection) -> dict[str, int]:
@@ -99,7 +96,9 @@ def state_now(state: str, *, live: bool) -> RunState:
     """Return the state of the current run. If it is "running" but no process is `live`, it was killed."""
     if live:
         return "running"
-    return "complete" if state == "complete" else "failed" if state == "failed" else "interrupted"
+    if state == "complete":
+        return "complete"
+    return "failed" if state == "failed" else "interrupted"
 
 
 def failures(db: Connection, *, newest: int | None = None) -> Iterator[FailureRecord]:

@@ -2,7 +2,7 @@
 
 A segment is made safe after it is filled in, so a slash in a value never creates a directory. `{filename}` is
 known only after the transfer has resolved the href (`final_name`). The ledger adds a hash to a name that
-another asset has (`ledger.jobs.claim`), and to a directory with the path of a file (`ledger.batch_writer`).
+another asset has (`ledger.paths.claim`), and to a directory with the path of a file (`ledger.batch_writer`).
 """
 
 from __future__ import annotations
@@ -178,9 +178,6 @@ def name_in(directory: str, raw: str) -> str:
         return name
     item_json = json_name(directory.rpartition("/")[2])
     return with_salted_hash(name, item_json) if fold(name) == fold(item_json) else name
-
-
-# --- parsing ---------------------------------------------------------------------------------------------
 
 
 def _parse(template: str, *, separates: bool) -> list[Segment]:

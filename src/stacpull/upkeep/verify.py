@@ -32,7 +32,7 @@ from stacpull.engine.publisher import original_item
 from stacpull.errors import DestinationError, StacpullError, UsageError, quantity
 from stacpull.events import Checked, Damage, DamageKind, Listener, Notice
 from stacpull.json_values import object_or_empty
-from stacpull.ledger import jobs, meta, runs, views
+from stacpull.ledger import jobs, meta, publication, runs, views
 from stacpull.ledger.database import (
     Connection,
     damaged_sentence,
@@ -56,17 +56,17 @@ from stacpull.threads import StoppableThread
 _UNIT = 256  # files per unit of work of a thread
 _THREADS = min(16, 2 * available_processors())
 """Two per core, because threads wait for the disk or network file system."""
-_NOTHING = "nothing"
 _TICK = 0.25
 
 
 def judge(expected: Expected, state: FileState) -> tuple[DamageKind, str] | None:
     """Return what is wrong with a file. One of unknown size is short if empty, unless its digest matches."""
-    size, has_digests = expected.size, None not in (expected.digest, state.digest)
+    size = expected.size
+    has_digests = expected.digest is not None and state.digest is not None
     if state.obstacle is not None:
         return "obstructed" if state.readable else "unreadable", state.obstacle
     if state.size is None:
-        return "missing", _NOTHING
+        return "missing", "nothing"
     if has_digests and expected.digest == state.digest:
         return None
     if state.size < (1 if size is None else size):
@@ -141,7 +141,7 @@ class MirrorCheck:
                     self.leftovers += 1
                 else:
                     obstacle = None if entry.is_file else files.state_of(entry.path, algorithm=None).obstacle
-                    self._send(Damage(_as_text(entry.path), "unknown", _NOTHING, obstacle or "a file"))
+                    self._send(Damage(_as_text(entry.path), "unknown", "nothing", obstacle or "a file"))
             self._send_progress()
 
     def file_states(self, files: StoredFiles, unit: Iterable[Expected]) -> list[tuple[Expected, FileState]]:
@@ -189,15 +189,13 @@ class MirrorCheck:
         seconds = self.seconds
         if now or seconds - self._sent_at >= _TICK:
             self._sent_at = seconds
-            files, size = max(self._expected[0], self.files), self._expected[1]
+            files, size = self._expected
+            files = max(files, self.files)
             self._send(Checked(self.files, self.bytes, self.damaged_files, seconds, files, size))
 
 
 def _as_text(path: str) -> str:
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-# --- the command ------------------------------------------------------------------------------------------
 
 
 async def verify(
@@ -279,7 +277,8 @@ def _check_mirror(check: MirrorCheck, address: DestAddress, db: Connection) -> N
 
 
 def _report_of(check: MirrorCheck, address: DestAddress, strict: bool, db: Connection) -> VerifyReport:
-    damaged, run = check.damaged, views.current_run(db)
+    damaged = check.damaged
+    run = views.current_run(db)
     totals = runs.asset_totals(db) | views.special_assets(db) | views.item_totals(db)
     counts: dict[str, Any] = {what: damaged[what] for what in get_args(DamageKind)}
     counts |= {name: totals[name] for name in totals.keys() & set(VerifyReport.__struct_fields__)}
@@ -299,9 +298,6 @@ def _report_of(check: MirrorCheck, address: DestAddress, strict: bool, db: Conne
         walk_ended=bool(run["has_listed"]),
         **counts,
     )
-
-
-# --- repair -----------------------------------------------------------------------------------------------
 
 
 async def _repair(
@@ -324,11 +320,13 @@ def _begin(
     check: MirrorCheck, files: StoredFiles, db: Connection, spec: RunSpec, now: float, kept: Mapping[str, Any]
 ) -> Run:
     run = runs.begin(db, spec, now, kept)
-    jobs.mark_item_json(db, check.rowids["item"])
+    publication.mark_item_json(db, check.rowids["item"])
     for start in range(0, len(check.rowids["asset"]), _UNIT):
         rowids = check.rowids["asset"][start : start + _UNIT]
         hrefs: dict[int, str | None] = {}  # without credentials; None if the mirror does not state it
-        item, document, base = 0, Json(), None
+        item = 0
+        document: Json = {}
+        base = None
         for rowid in rowids:
             item_of_asset, _, key = views.asset_owner(db, rowid)
             if item_of_asset != item:  # the rows of an item are usually adjacent

@@ -1,0 +1,79 @@
+"""Which asset owns which path in DEST.
+
+Two assets never have the same folded path, because names that differ only in case or Unicode form may be one
+file. The second asset gets a hash in its name, or fails if the paths are equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stacpull.ledger.database import IN_LIST, Connection, insert_rows, json_array
+from stacpull.ledger.failures import delete_failures
+from stacpull.models import Failure, FailureKind, path_in_dest
+from stacpull.planning.names import hashes_in, path_hash, safe_segment, with_salted_hash
+
+
+def claim(db: Connection, assets: Sequence[tuple[int, str, str]]) -> dict[int, str | Failure]:
+    """Make assets (rowid, directory, name) the owners of their paths, as far as these are free.
+
+    Return, by rowid, the other name that an asset got, or its failure: then it has no name in the ledger.
+    """
+    claims = [(hashes_in(directory)(name), rowid) for rowid, directory, name in assets]
+    hashes = [hashed for hashed, _ in claims]
+    directory_hashes = set[int]()  # of items and collections: no asset may have their paths
+    if any("/" not in directory for _, directory, _ in assets):
+        names = db.execute("SELECT name FROM collections")
+        items = db.execute(f"SELECT hash FROM items WHERE hash {IN_LIST}", (json_array(hashes),))
+        directory_hashes.update(*items, (path_hash(safe_segment(name)) for (name,) in names))
+    # in order, so that each page of the index is visited once: they do not all fit into the cache
+    sorted_claims = sorted(pair for pair in claims if pair[0] not in directory_hashes)
+    if insert_rows(db, "INSERT OR IGNORE INTO paths(hash, asset) VALUES ", sorted_claims) == len(claims):
+        return {}
+    owners = dict(db.execute(f"SELECT hash, asset FROM paths WHERE hash {IN_LIST}", (json_array(hashes),)))
+    other_names: dict[int, str | Failure] = {}
+    for (hashed, _), (rowid, directory, name) in zip(claims, assets, strict=True):
+        if owners.get(hashed) != rowid:
+            # another salt than for a directory with the same name
+            salted_name = with_salted_hash(name, path_in_dest(directory, name))
+            candidates = [salted_name] if hashed in directory_hashes else [name, salted_name]
+            other_name = _claim_first(db, rowid, directory, candidates)
+            stored_name = None if isinstance(other_name, Failure) else other_name
+            db.execute("UPDATE assets SET name = ? WHERE id = ?", (stored_name, rowid))
+            other_names[rowid] = other_name
+    return other_names
+
+
+def _claim_first(db: Connection, rowid: int, directory: str, names: Sequence[str]) -> str | Failure:
+    query = "SELECT a.path FROM paths p JOIN placed_assets a ON a.id = p.asset WHERE p.hash = ?"
+    for name in names:
+        path = path_in_dest(directory, name)
+        owner = db.execute(query, (path_hash(path),)).fetchone()
+        if owner is None:
+            db.execute("INSERT INTO paths(hash, asset) VALUES (?, ?)", (path_hash(path), rowid))
+            return name
+        if owner[0] == path:
+            break
+    remedy = "choose a --layout that keeps them apart for `mirror`, then `retry`"
+    return Failure(kind=FailureKind.NAME, message=f"Another asset is stored as {path}: {remedy}.")
+
+
+def move_asset(db: Connection, rowid: int, new_rowid: int, key: str) -> None:
+    """Give an asset another row or key, without its failure."""
+    move = "UPDATE paths SET asset = ? WHERE hash = ? AND asset = ?"
+    db.execute(move, (new_rowid, _hash_of_path(db, rowid), rowid))
+    delete_failures(db, json_array([rowid]))
+    db.execute("UPDATE jobs SET asset = ? WHERE asset = ?", (new_rowid, rowid))
+    db.execute("UPDATE assets SET id = ?, key = ? WHERE id = ?", (new_rowid, key, rowid))
+
+
+def delete_asset(db: Connection, rowid: int) -> None:
+    db.execute("DELETE FROM paths WHERE hash = ? AND asset = ?", (_hash_of_path(db, rowid), rowid))
+    delete_failures(db, json_array([rowid]))
+    db.execute("DELETE FROM jobs WHERE asset = ?", (rowid,))
+    db.execute("DELETE FROM assets WHERE id = ?", (rowid,))
+
+
+def _hash_of_path(db: Connection, rowid: int) -> int | None:
+    (path,) = db.execute("SELECT path FROM placed_assets WHERE id = ?", (rowid,)).fetchone()
+    return None if path is None else path_hash(path)

@@ -1,0 +1,176 @@
+"""The publisher's steps in the ledger: `reserve` names, `record` what got them. Each is one transaction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec.structs import replace
+
+from stacpull.ledger import failures, runs
+from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, transaction
+from stacpull.ledger.failures import FailureKey
+from stacpull.ledger.paths import claim
+from stacpull.ledger.schema import JsonState, State, encoded_clip
+from stacpull.models import Arrival, AssetOutcome, Clip, Failure, FailureKind
+
+
+def reservations(db: Connection) -> list[Arrival]:
+    rows = db.execute(  # CROSS JOIN: starts with the jobs, because there may be many more assets
+        "SELECT a.id, a.item, a.generation, rtrim(a.directory, '/'), a.name, a.size, a.identity, a.digest, "
+        "a.etag_or_date, a.unproven FROM jobs j CROSS JOIN placed_assets a ON a.id = j.asset "
+        f"WHERE a.state = {State.RESERVED}"
+    )
+    return [Arrival(*row) for row in rows]
+
+
+def reserve(
+    db: Connection, arrivals: list[Arrival], items: Sequence[int] = (), clips: Mapping[int, Clip] = {}
+) -> tuple[list[Arrival], list[AssetOutcome]]:
+    """Reserve names. Return the assets to place, perhaps by another name, and the failures of taken names.
+
+    Also reserve the JSON of `items`. Arrivals of an older generation are dropped.
+    """
+    query = f"SELECT id, generation, name FROM assets WHERE id {IN_LIST} AND state < {State.DONE}"
+    reserved: list[Arrival] = []
+    refused: list[AssetOutcome] = []
+    with transaction(db):
+        rows = db.execute(query, (json_array(a.rowid for a in arrivals),))
+        names = {(rowid, generation): name for rowid, generation, name in rows}
+        current = [a for a in arrivals if (a.rowid, a.generation) in names]
+        unnamed = [a for a in current if names[a.rowid, a.generation] is None]
+        db.executemany("UPDATE assets SET name = ? WHERE id = ?", [(a.name, a.rowid) for a in unnamed])
+        other_names = claim(db, [(a.rowid, a.directory, a.name) for a in unnamed])
+        for arrival in current:
+            name = names[arrival.rowid, arrival.generation] or other_names.get(arrival.rowid, arrival.name)
+            if isinstance(name, Failure):
+                refused.append(AssetOutcome(arrival.rowid, arrival.item_rowid, arrival.generation, name))
+            else:  # the name in the ledger counts, which an earlier response may have given
+                reserved.append(arrival if name == arrival.name else replace(arrival, name=name))
+        stored_clips = {rowid: encoded_clip(clip) for rowid, clip in clips.items()}
+        db.executemany(
+            f"UPDATE assets SET state = {State.RESERVED}, size = ?, digest = ?, etag_or_date = ?, "
+            "unproven = ?, identity = ?, clip = ? WHERE id = ?",
+            [
+                (a.size, a.digest, a.etag_or_date, a.unproven, a.identity, stored_clips.get(a.rowid), a.rowid)
+                for a in reserved
+            ],
+        )
+        state = f"iif(json_state = {JsonState.DAMAGED}, json_state, {JsonState.RESERVED})"
+        set_reserved = f"UPDATE items SET sha256 = NULL, json_state = {state} WHERE id = ?"
+        db.executemany(set_reserved, [(item,) for item in items])
+    return reserved, refused
+
+
+def release(db: Connection, rowids: Iterable[int]) -> None:
+    """Cancel reservations: these assets have no file on disk any more, so they are pending again."""
+    with transaction(db):
+        released = db.execute(
+            f"UPDATE assets SET state = {State.PENDING}, digest = NULL, etag_or_date = NULL "
+            f"WHERE id {IN_LIST} AND state = {State.RESERVED} RETURNING id",
+            (json_array(rowids),),
+        ).fetchall()
+        without_version = "UPDATE jobs SET digest_in_dest = NULL WHERE asset = ? AND NOT requires_digest"
+        db.executemany(without_version, released)  # the earlier versions may be gone too
+
+
+_COMPARE_VERSIONS = (
+    "SELECT j.digest_in_dest IS a.digest FROM jobs j JOIN assets a ON a.id = j.asset "
+    f"WHERE j.asset {IN_LIST} AND j.digest_in_dest IS NOT NULL AND NOT j.requires_digest"
+)
+_SET_CONFIRMED = (
+    f"UPDATE assets SET state = {State.DONE}, "
+    "digest = (SELECT nullif(digest_in_dest, x'') FROM jobs WHERE asset = ?1) "
+    f"WHERE id = ?1 AND generation = ?2 AND state = {State.PENDING} AND etag_or_date IS NOT NULL"
+)
+_SET_CURRENT = (
+    f"UPDATE items SET json_state = {JsonState.CURRENT}, sha256 = ? WHERE id = ? "
+    f"AND json_state IN ({JsonState.DAMAGED}, {JsonState.RESERVED})"
+)
+_SET_DUE = (  # as far as this run will write it: see `views.unwritten_items`
+    f"UPDATE items SET json_state = {JsonState.DUE} WHERE id {IN_LIST} AND json_state = {JsonState.CURRENT} "
+    "AND (pending = 0 OR run = (SELECT max(id) FROM runs))"
+)
+_SET_FAILED = (
+    "UPDATE assets SET state = ?, etag_or_date = NULL, digest = NULL "
+    f"WHERE id = ? AND generation = ? AND state < {State.DONE} RETURNING key, run"
+)
+
+
+def record(
+    db: Connection,
+    done: Sequence[Arrival],
+    outcomes: Sequence[AssetOutcome],
+    written_items: Mapping[int, bytes | None],
+    now: float,
+    area_digest: int | None = None,
+    run_id: int = 0,
+) -> tuple[list[int], list[tuple[int, Failure]]]:
+    """Record durable outcomes in one transaction. Return the items that are final now, and failures by asset.
+
+    Ignore an outcome if the asset has been planned again since: its generation or state is then another.
+    Versions are compared first, because the next step deletes the rows of `jobs`. The JSON of an item
+    (`written_items`: its SHA-256) is current if the item was not planned again. `area_digest` is of `--clip`.
+    """
+    adopted = sum(arrival.identity is None for arrival in done)  # files that were there are skipped
+    counted = Counter(assets_skipped=adopted, assets_stored=len(done) - adopted)
+    failed: list[tuple[int, Failure]] = []
+    with transaction(db):
+        generations = {arrival.rowid: arrival.generation for arrival in done}
+        # few columns, because `sqlite3` releases the interpreter's lock for each value that it fetches
+        reserved = f"SELECT id, generation FROM assets WHERE id {IN_LIST} AND state = {State.RESERVED}"
+        rows = db.execute(reserved, (json_array(generations),))
+        settled = [rowid for rowid, generation in rows if generation == generations[rowid]]
+        for (is_same,) in db.execute(_COMPARE_VERSIONS, (json_array(settled),)):
+            counted["assets_revalidated" if is_same else "assets_changed"] += 1
+        set_done = f"UPDATE assets SET state = {State.DONE}, identity = NULL WHERE id {IN_LIST}"
+        db.execute(set_done, (json_array(settled),))
+        for outcome in outcomes:
+            failure = outcome.failure
+            if failure is None:
+                if db.execute(_SET_CONFIRMED, (outcome.rowid, outcome.generation)).rowcount:
+                    counted["assets_revalidated"] += 1
+                    settled.append(outcome.rowid)
+                continue
+            values = (failures.failed_state(failure), outcome.rowid, outcome.generation)
+            for key, run in db.execute(_SET_FAILED, values).fetchall():
+                failed.append((outcome.rowid, failure))
+                failed_asset = FailureKey("", outcome.item_rowid, key, run)
+                failures.put_failure(db, failed_asset, failure, outcome.attempts, now)
+                if failure.kind is FailureKind.OUTSIDE:
+                    clip = encoded_clip((area_digest, 0, None))
+                    db.execute("UPDATE assets SET clip = ? WHERE id = ?", (clip, outcome.rowid))
+        settled_rowids = json_array(settled)
+        written_rowids = json_array(written_items)
+        if exists(db, "SELECT 1 FROM failures"):
+            failures.delete_failures(db, settled_rowids)
+        db.execute(f"DELETE FROM jobs WHERE asset {IN_LIST}", (settled_rowids,))
+        delete = f"DELETE FROM failures WHERE what = 'json' AND item {IN_LIST} RETURNING item"
+        items = {item for (item,) in db.execute(delete, (written_rowids,)).fetchall()}
+        items |= {arrival.item_rowid for arrival in done} | {outcome.item_rowid for outcome in outcomes}
+        final = failures.update_item_states(db, items)
+        db.executemany(_SET_CURRENT, [(sha256, item) for item, sha256 in written_items.items()])
+        # not the documents of items that were planned again
+        current = f"SELECT id FROM items WHERE id {IN_LIST} AND json_state = {JsonState.CURRENT}"
+        db.execute(f"DELETE FROM documents WHERE item IN ({current})", (written_rowids,))
+        # earlier JSON does not list the files of assets that are done only now: after a kill, it is still due
+        db.execute(_SET_DUE, (json_array({*final, *(arrival.item_rowid for arrival in done)}),))
+        runs.add_counts(db, run_id, counted)
+    return final, failed
+
+
+def fail_item_json(
+    db: Connection, run_id: int, item: int, failure: Failure, now: float, *, is_ours: bool
+) -> None:
+    """Record that the JSON of an item could not be written. Unless a file there is ours, release its name."""
+    with transaction(db):
+        failures.put_failure(db, FailureKey("json", item, run=run_id), failure, 1, now)
+        if not is_ours:
+            db.execute(f"UPDATE items SET json_state = {JsonState.ABSENT} WHERE id = ?", (item,))
+        failures.update_item_states(db, [item])
+
+
+def mark_item_json(db: Connection, items: Sequence[int]) -> None:
+    """Record that the JSON of these items is damaged: it is no longer read, and is written again."""
+    mark = f"UPDATE items SET json_state = {JsonState.DAMAGED} WHERE json_state <> {JsonState.ABSENT}"
+    db.execute(f"{mark} AND id {IN_LIST}", (json_array(items),))
