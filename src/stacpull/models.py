@@ -187,7 +187,7 @@ TEMPORARY = frozenset({FailureKind.SERVER, FailureKind.THROTTLED, FailureKind.NE
 MAY_BE_OF_HOST = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKind.STALLED})
 """These are recorded once it is known that their host is not abandoned."""
 WRONG_CONTENT = frozenset({FailureKind.CHECKSUM, FailureKind.OVERLONG})
-"""If the same one of these occurs twice, the asset fails."""
+"""If the same one of these occurs twice, the item is read again, because it may now state other content."""
 NOT_RESUMED = WRONG_CONTENT | {FailureKind.CHANGED}
 """The part that was received is removed."""
 MAY_BE_OF_PAGE_SIZE = frozenset(

@@ -470,6 +470,21 @@ def test_a_collections_own_assets_are_mirrored_once(world: World) -> None:
     assert world.repaired("c/thumbnail.png") == b"png"
 
 
+@pytest.mark.parametrize(("now", "done"), [(10, 1), (None, 1), (9, 0), (8, 0), ("gone", 0)])
+def test_the_size_is_checked_against_the_current_item(world, now, done):
+    asset = {"href": world.server.url("/b.tif"), "file:size": 9}
+    own = [{"rel": "self", "href": world.server.url("/i.json")}]
+    world.offer({"data": asset}, links=own)
+    if now != "gone":
+        world.routes["/i.json"] = always({"id": ITEM, "assets": {"data": {**asset, "file:size": now}}})
+    report = world.mirror(options=attrs.evolve(world.options(), retries=1))
+    assert (report.state, report.assets_done, report.assets_failed) == ("complete", done, 1 - done)
+    assert sum(one.target == "/i.json" for one in world.server.requests) == 1
+    if not done:
+        (failure,) = world.failures()
+        assert f"sent 10 bytes, but the item states {9 if now == 'gone' else now}" in failure.message
+
+
 def _versioned(versions: Mapping[str, bytes]) -> Callable[[Request], Answer]:
     """Answer with the last version; its key is its ETag."""
 

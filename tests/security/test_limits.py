@@ -12,7 +12,7 @@ import pytest
 from tests.acceptance.asset_host import AssetHost, Connection
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
-from tests.security.sources import COLLECTION, Source, feature, mirrored
+from tests.security.sources import COLLECTION, Source, feature, json_answer, mirrored
 
 from stacpull import Options, SourceError
 from stacpull.clock import SystemClock
@@ -162,14 +162,24 @@ def chunked(body: bytes) -> bytes:
     return head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
 
 
-def test_a_body_is_cut_off_at_the_size_that_the_item_states(tmp_path: Path) -> None:
+@pytest.mark.parametrize("right", [1000, 20 * MIB])
+def test_a_body_is_cut_off_at_the_size_that_the_item_states(tmp_path: Path, right: int) -> None:
+    """The item is read again, as for any other content than it states."""
     body = bytes(20 * MIB)
+
+    def item(size: int) -> Any:
+        found = feature("one", {"a": source.url("/a.tif")})
+        found["assets"]["a"]["file:size"] = size
+        return found
+
     with Source(others=lambda _: chunked(body)) as source:
-        item = feature("one", {"a": source.url("/a.tif")})
-        item["assets"]["a"]["file:size"] = 1000
-        source.features = [item]
+        source.features = [item(1000)]
+        source._routes |= {"/collections/c/items/one": lambda _: json_answer(item(right))}
         report = mirror(source.api, tmp_path / "m", options=Options(retries=1))
-    assert report.assets_done == 0
-    assert report.bytes_fetched < 10 * MIB
-    (failed,) = failures(tmp_path / "m")
-    assert "more than the 1000 bytes that were announced" in failed.message
+        readings = sum(r.target == "/collections/c/items/one" for r in source.requests)
+    assert readings == 1
+    assert report.assets_done == (right > 1000)
+    if right == 1000:
+        assert report.bytes_fetched < 10 * MIB
+        (failed,) = failures(tmp_path / "m")
+        assert "more than the 1000 bytes that were announced" in failed.message

@@ -2,7 +2,8 @@
 
     JobQueue ─▶ Pool ─▶ FastPath, or an AssetTask ─▶ OutcomeSink
 
-An AssetTask makes attempts and retries. If an href is refused, it reads the item again: it may have expired.
+An AssetTask makes attempts and retries. If an href is refused, it reads the item again, because the href may
+have expired; and once if the content is not as stated, because search results can be out of date.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import errno
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine, Reversible, Sequence
+from contextlib import suppress
 from math import inf
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -21,11 +23,12 @@ from msgspec.structs import replace
 from stacpull.caches import BoundedCache
 from stacpull.errors import CredentialsError, SourceError, StacpullError, quantity
 from stacpull.hosts import MAX_HOSTS, host_of
-from stacpull.models import MAY_BE_OF_HOST, NO_FAULT, WRONG_CONTENT, Failure, FailureKind, Job
+from stacpull.models import MAY_BE_OF_HOST, NO_FAULT, WRONG_CONTENT, Failure, FailureKind, Job, Json
 from stacpull.net.gate import MAX_REFUSALS
 from stacpull.net.retry import Retries
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import asset_hrefs
+from stacpull.planning.item_plan import size_and_checksum
 from stacpull.planning.prefixes import object_asset
 from stacpull.redact import is_signed
 from stacpull.sources.item_reader import ItemReader
@@ -224,9 +227,6 @@ class Pool(Generic[JobT, ResultT]):
         self._held_back.clear()
 
 
-# --- one asset -------------------------------------------------------------------------------------------
-
-
 @attrs.define(eq=False)
 class AssetTask(Generic[JobT, ResultT]):
     """Makes attempts at one asset. A refusal is final if the href has just been read: it has not expired.
@@ -239,7 +239,7 @@ class AssetTask(Generic[JobT, ResultT]):
     _handed_over: AssetFetcher[JobT, ResultT] | None = None
     _began_at: float = 0.0
     _attempts: int = attrs.field(default=0, init=False)
-    _read_at: float | None = attrs.field(default=None, init=False)
+    _read_at: float = attrs.field(default=-inf, init=False)
     _wrong_content: str = attrs.field(default="", init=False)
     """The message of the last such failure, with the digest or the size."""
     _failures: list[Failure] = attrs.field(factory=list, init=False)  # of each href that cannot be fetched
@@ -276,11 +276,8 @@ class AssetTask(Generic[JobT, ResultT]):
             self._attempts += 1
             job = self._job
             stable_since = self._pool.stable_since.get(host_of(job.href), inf)
-            may_have_expired = (
-                job.item_href is not None
-                and (self._read_at is None or self._read_at < self._began_at)
-                and (is_signed(job.href) or stable_since > self._began_at)
-            )
+            may_reread = job.item_href is not None and self._read_at < self._began_at
+            may_have_expired = may_reread and (is_signed(job.href) or stable_since > self._began_at)
             try:
                 # if there is another href, a refusal does not stop the run
                 return await fetcher.fetch(job, count_refusal=not (may_have_expired or job.alternates))
@@ -299,13 +296,25 @@ class AssetTask(Generic[JobT, ResultT]):
                     if failure.message == self._wrong_content:  # the same wrong content again
                         failure = replace(failure, retryable=False)
                     self._wrong_content = failure.message
+                    if not failure.retryable and may_reread and await self._is_restated():
+                        continue
                 raise TransferError(failure) from error
+
+    async def _is_restated(self) -> bool:
+        """Read the item again. Return True if it now states another size or checksum, which then count."""
+        before = self._job
+        with suppress(TransferError):  # then nothing shows that the item has changed
+            asset = (await self._reread_item(self._began_at))["assets"].get(before.key)
+            if asset is not None:  # the item does not describe objects of a prefix
+                size, checksum = size_and_checksum(asset)
+                self._job = replace(self._job, size=size, checksum=checksum)
+        return (self._job.size, self._job.checksum) != (before.size, before.checksum)
 
     async def _reread_after_refusal(self, refusal: Failure) -> bool:
         href_before = self._job.href
         try:
             await self._reread_item(self._read_at)
-            if self._job.href == href_before and (self._read_at or 0.0) < self._began_at:
+            if self._job.href == href_before and self._read_at < self._began_at:
                 await self._reread_item(self._began_at)
         except TransferError as error:
             new_failure = error.failure
@@ -321,7 +330,7 @@ class AssetTask(Generic[JobT, ResultT]):
         is_counted = refusal.kind is FailureKind.REFUSED and not is_signed(href_before)  # by the next request
         return self._job.href != href_before or is_counted
 
-    async def _reread_item(self, newer_than: float | None = None) -> None:
+    async def _reread_item(self, newer_than: float | None = None) -> Json:
         """Read the item again, and use its hrefs of the asset. Raises GONE if the item has no such asset."""
         job = self._job
         item_href = job.item_href
@@ -346,3 +355,4 @@ class AssetTask(Generic[JobT, ResultT]):
             text = f"Asset {job.key} cannot be fetched: its item no longer lists it."
             raise TransferError(Failure(FailureKind.GONE, text))
         self._job = job.at(hrefs[len(self._failures) :])
+        return item.document
