@@ -61,9 +61,6 @@ class ItemFilter:
         return {}
 
 
-# --- ids --------------------------------------------------------------------------------------------------
-
-
 class IdsFilter(ItemFilter):
     """`--ids`: whole ids, or endings of ids after a separator: `5_45` is not an ending of `..._15_45`.
 
@@ -124,9 +121,6 @@ def _hash(text: str, purpose: bytes) -> int:
     """Return a hash of 64 bits. Different purposes make shards and samples independent."""
     data = text.encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8, person=purpose).digest(), "big")
-
-
-# --- properties -------------------------------------------------------------------------------------------
 
 
 class Reference:
@@ -282,9 +276,6 @@ class DatetimeFilter(ItemFilter):
         if self._end is not None and self._end.microsecond:
             end = _end_text(min(in_utc(self._end), _LAST) + timedelta(seconds=1))
         return {"datetime": start if start == end else f"{start}/{end}"}
-
-
-# --- places -----------------------------------------------------------------------------------------------
 
 
 class AreaFilter(ItemFilter):

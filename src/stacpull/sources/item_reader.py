@@ -16,7 +16,7 @@ import msgspec
 
 from stacpull.caches import BoundedCache
 from stacpull.clock import Clock
-from stacpull.models import Failure, Json
+from stacpull.models import Failure, FailureKind, Json
 from stacpull.net.json_reader import weight_of_document
 from stacpull.net.transport import TransferError
 from stacpull.threads import for_each
@@ -24,10 +24,12 @@ from stacpull.threads import for_each
 _RECENT: Final = 256
 """The most cached documents: with 2.4 KB of JSON per item, about 5 MB of memory."""
 _HEAVIEST_CACHED: Final = 256 * 1024
+_MAX_WEIGHT: Final = 256 * 1024 * 1024
 _MAX_TOGETHER: Final = 100
 """The most items that are read with one request. Most services allow at least this limit."""
 _MAX_TASKS: Final = 64
 """The most tasks of one `read_many`. The client's gates limit the requests."""
+_TOO_HEAVY: Final = Failure(FailureKind.OVERLONG, "The item and those read with it need too much memory.")
 
 
 class ReadItem(NamedTuple):
@@ -79,20 +81,27 @@ class ItemReader:
         return reading.result
 
     async def read_many(self, hrefs: Sequence[str]) -> list[Json | Failure]:
-        """Return the items or failures for `hrefs`."""
+        """Return the items or failures for `hrefs`. If they are too large together, the last ones fail."""
         results: dict[str, Json | Failure] = {}
         distinct = list(dict.fromkeys(hrefs))
+        weight = 0
+
+        def take(href: str, item: Json) -> None:
+            nonlocal weight
+            weight += weight_of_document(item)
+            results[href] = item if weight <= _MAX_WEIGHT else _TOO_HEAVY
+
         if self._read_batch is not None:
             unknown = [href for href in distinct if href not in self._recent and href not in self._readings]
             for start in range(0, len(unknown), _MAX_TOGETHER):
                 sent_at = self._clock.monotonic()
                 for href, item in (await self._read_batch(unknown[start : start + _MAX_TOGETHER])).items():
                     self._keep(href, ReadItem(item, sent_at))
-                    results[href] = item
+                    take(href, item)
 
         async def read(href: str) -> None:
             try:
-                results[href] = (await self.read(href)).document
+                take(href, (await self.read(href)).document)
             except TransferError as error:
                 results[href] = error.failure
 
