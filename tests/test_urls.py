@@ -56,7 +56,8 @@ def test_hrefs_are_joined_to_a_base(href: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "href", ["file:///etc/passwd", "s3://bucket/x", "https://:80/x", "http://[bad", "http://h:x/"]
+    "href",
+    ["file:///etc/passwd", "s3://bucket/x", "https://:80/x", "http://[bad", "http://[abc]/x", "http://h:x/"],
 )
 def test_join_refuses_hrefs_that_are_not_web_addresses(href: str) -> None:
     with pytest.raises(SourceError, match="link that is n"):

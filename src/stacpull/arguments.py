@@ -445,9 +445,6 @@ def read_cluster(value: str | int | Path) -> str:
     return str(path)
 
 
-# --- what text means on this machine (`Option.load`) ------------------------------------------------------
-
-
 def load_file(raw: str) -> Path:
     path = expanded(read_text(raw))
     if not path.is_file():

@@ -179,9 +179,6 @@ async def _in_thread(work: Callable[[], T]) -> T:
         ) from error
 
 
-# --- signatures -------------------------------------------------------------------------------------------
-
-
 def encode_key(key: str) -> str:
     if _PLAIN_KEY.fullmatch(key):
         return key  # nearly all keys

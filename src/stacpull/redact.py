@@ -151,7 +151,10 @@ class Secrets:
             return any(form in text for form in certain)
 
         masked = _filtered(
-            url, lambda name, value: not (value in self.values or has_secret(f"{name}={value}"))
+            url,
+            lambda name, value, pair: (
+                not (value in self.values or has_secret(f"{name}={value}") or has_secret(pair))
+            ),
         )
         for form in certain:
             masked = masked.replace(form, "***")
@@ -212,7 +215,7 @@ def public_url(url: str, *, keep_tokens: bool = False, keep_keys: bool = False) 
     if signed & _SIGNED_BY:
         signed.add("expires")
 
-    def is_kept(name: str, value: str) -> bool:
+    def is_kept(name: str, value: str, _pair: str) -> bool:
         name = name.lower()
         is_paging = name == "token" and (keep_tokens or value.startswith(_PAGING_TOKENS))
         is_key = name in _KEYS or name.endswith(_KEY_ENDINGS)
@@ -221,8 +224,8 @@ def public_url(url: str, *, keep_tokens: bool = False, keep_keys: bool = False) 
     return _filtered(head + mark + tail, is_kept)
 
 
-def _filtered(url: str, is_kept: Callable[[str, str], bool]) -> str:
-    """Return a URL with the query parameters that are kept, by name and value."""
+def _filtered(url: str, is_kept: Callable[[str, str, str], bool]) -> str:
+    """Return a URL with the query parameters that are kept, by name, value and both as written."""
     head, mark, tail = url.partition("?")
     if not mark:
         return url
@@ -230,7 +233,7 @@ def _filtered(url: str, is_kept: Callable[[str, str], bool]) -> str:
     kept = []
     for pair in query.split("&"):
         name, _, value = map(unquote_plus, pair.partition("="))
-        if is_kept(name, value):
+        if is_kept(name, value, pair):
             kept.append(pair)
     return head + ("?" + "&".join(kept) if kept else "") + fragment_mark + fragment
 

@@ -102,9 +102,9 @@ def join_web(base: str, href: str) -> str:
     It is http or https: https if `base` is https and on the same host.
     """
     url = join(base, href) or ""
-    if not (is_web(url) and host_of(url)):
+    parts = parts_of(url)  # without a netloc if it is not valid
+    if not (is_web(url) and host_of(url) and parts.netloc):
         raise SourceError(f"The source names a link that is not a valid URL of http(s): {href[:80]!r}.")
-    parts = urlsplit(url)
     parts = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")
     if same_site(urlunsplit(parts), base):
         parts = parts._replace(scheme=scheme_of(base))

@@ -144,7 +144,8 @@ def headers_lines(report: HeadersReport, failures: FailureCounts) -> Iterator[st
     if report.items_unseen:
         yield f"  unseen   {quantity(report.items_unseen, 'item')} that the source announced but did not list"
     accepted = failures.pop(FailureKind.GONE, 0) if report.missing_ok else 0
-    yield from failures.lines(report.headers_failed - accepted, accepted)
+    of_assets = report.headers_failed - failures.of_items  # items have rows, too
+    yield from failures.lines(of_assets - accepted, accepted)
     if report.out and report.state != "complete":
         yield "to resume: run the same command again"
     elif report.out and report.headers_failed and report.exit_code:

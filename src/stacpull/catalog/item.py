@@ -268,9 +268,6 @@ def path_of_href(href: object, directory: str) -> str | None:
     return path if is_inside else None
 
 
-# --- reading what the mirror wrote: nothing raises for any input, invalid parts are left out ----------------
-
-
 def is_own_json(files: StoredFiles, path: str) -> bool:
     catalog = parsed_object(files.read("catalog.json") or b"")
     is_ours = catalog is not None and is_catalog_id(catalog.get("id"))

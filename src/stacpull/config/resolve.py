@@ -169,9 +169,6 @@ def with_environment(options: Options, source: str) -> Options:
     return attrs.evolve(options, query={"key": Secret(variables[wanted])}, credential_names=names)
 
 
-# --- credentials ------------------------------------------------------------------------------------------
-
-
 def _credentials(
     header: Setting | None, config: Config, source: str | None, variables: Mapping[str, str]
 ) -> dict[str, Any]:

@@ -101,9 +101,6 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-# --- operators --------------------------------------------------------------------------------------------
-
-
 def _comparison(order: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Truth]:
     """Return a comparison (7.6). Booleans and lists can be equal, but have no order."""
     kinds: tuple[type, ...] = (str, bool, list) if order in (operator.eq, operator.ne) else (str,)
@@ -247,8 +244,6 @@ _OPERATORS: Final[dict[str, Callable[..., Any]]] = {
     **{f"s_{name}": partial(lambda *values: _shapes().related(*values), name) for name in _SPATIAL},
 }
 _ARITY: Final = {"and": None, "or": None, "not": 1, "isnull": 1, "casei": 1, "accenti": 1, "between": 3}
-
-# --- compiling: a term is a function of an item and its properties, or a constant ---------------------------
 
 
 def _applied(function: Callable[..., Any], terms: list[Any]) -> Any:

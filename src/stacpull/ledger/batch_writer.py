@@ -117,6 +117,7 @@ class BatchWriter:
         other_runs = db.execute("SELECT id FROM runs WHERE source <> ?", (run.source,))
         self.runs_of_other_sources = {run_id for (run_id,) in other_runs}
         self.directories = views.collection_directories(db)
+        self.folded_directories = set(map(fold, self.directories.values()))
         self.asset_rowids = count(scalar(db, "SELECT max(id) FROM assets") + 1)  # never used twice in a run
 
     def planned_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
@@ -215,9 +216,10 @@ class _BatchPlan:
         self._collections = {name: scalar(db, _ADD("collections", "name"), (name,)) for name in collections}
         for name in [name for name in collections if name not in writer.directories]:
             directory = safe_segment(name)
-            if fold(directory) in map(fold, writer.directories.values()):
+            if fold(directory) in writer.folded_directories:
                 directory = with_salted_hash(directory, COLLECTION_FILE)
             writer.directories[name] = directory
+            writer.folded_directories.add(fold(directory))
         self._directories: dict[str, tuple[int, str]] = {}
         self._first_rowid = scalar(db, "SELECT max(id) FROM items") + 1  # of a new item
         self._item_rowids = count(self._first_rowid)
@@ -306,8 +308,12 @@ class _BatchPlan:
         if path == edit.directory:
             return None, path
         if path not in self._directories:
-            stored_path = self._free_directory(path, edit.item.assets)
-            rowid = scalar(self._db, _ADD("directories", "path"), (path_in_dest(stored_path, ""),))
+            stored_path = path
+            query = "SELECT max(id) FROM directories WHERE path = ?"
+            rowid = scalar(self._db, query, (path_in_dest(path, ""),))
+            if not rowid:
+                stored_path = self._free_directory(path, edit.item.assets)
+                rowid = scalar(self._db, _ADD("directories", "path"), (path_in_dest(stored_path, ""),))
             self._directories[path] = rowid, stored_path
         return self._directories[path]
 
@@ -480,7 +486,9 @@ class _BatchPlan:
             path = f"{edit.directory}/{item_json_name(item.id.item)}"
             is_lost = json_state == JsonState.CURRENT and not self._writer.is_there(path)
             self._result.count("files_lost", is_lost)
-            has_no_json = is_lost or json_state == JsonState.DAMAGED
+            if is_lost:  # unlike one that is only `DUE`, it is not listed by the catalog
+                json_state = JsonState.DAMAGED
+            has_no_json = json_state == JsonState.DAMAGED
             edit.rewrites_json |= edit.is_updated or has_no_json or edit.row.id in self._relinked
             if edit.rewrites_json:
                 # later runs do not see the change: they must revalidate the assets that this one leaves out

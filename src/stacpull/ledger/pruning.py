@@ -105,11 +105,11 @@ def delete_items(db: Connection, run_id: int, items: Sequence[int]) -> None:
         db.execute(f"UPDATE items SET parent = NULL WHERE parent {IN_LIST}", rowids)
         db.execute(f"DELETE FROM items WHERE id {IN_LIST}", rowids)
         has_items = "SELECT 1 FROM items WHERE collection = collections.id"
-        db.execute(f"DELETE FROM collections WHERE NOT EXISTS ({has_items})")
-        left = {*views.collection_directories(db).values(), ""}
-        catalogs = [path for path in meta.file_digests(db) if path.rpartition("/")[0] not in left]
-        meta.add_names(db, meta.REMOVALS, catalogs)
-        for path in catalogs:
-            meta.disown_file(db, path)
+        if db.execute(f"DELETE FROM collections WHERE NOT EXISTS ({has_items})").rowcount:
+            left = {*views.collection_directories(db).values(), ""}
+            catalogs = [path for path in meta.file_digests(db) if path.rpartition("/")[0] not in left]
+            meta.add_names(db, meta.REMOVALS, catalogs)
+            for path in catalogs:
+                meta.disown_file(db, path)
         update_item_states(db, parents - {None, *items})
         runs.add_counts(db, run_id, {"items_pruned": len(items), "assets_pruned": len(files)})

@@ -57,9 +57,6 @@ _STREAMED = frozenset({OK, PARTIAL, UNSATISFIABLE})
 _SEARCHED = 64 * 1024  # bytes of a web page
 
 
-# --- decoding ---------------------------------------------------------------------------------------------
-
-
 class TooManyValuesError(ValueError):
     """A document has too many values to be decoded: 64 MB of `[],` would take 1.4 GB."""
 
@@ -134,9 +131,6 @@ def decode_members_only(data: bytes) -> Json | None:
         return {name: orjson.loads(bytes(text)) for name, text in members.items()} | {"features": features}
     except (msgspec.DecodeError, orjson.JSONDecodeError):
         return None
-
-
-# --- reading ----------------------------------------------------------------------------------------------
 
 
 class Document(NamedTuple):

@@ -87,9 +87,6 @@ def valid_items(features: Iterable[tuple[str, object]]) -> tuple[list[Json], tup
     return items, tuple(unreadable)
 
 
-# --- links -----------------------------------------------------------------------------------------------
-
-
 def tree_hrefs(document: Json, *, items: bool = True) -> list[str]:
     """Return the hrefs of the `item` and `child` links, or only of the `child` links.
 
@@ -134,9 +131,6 @@ def is_api_root(document: Json) -> bool:
     return has_list or "conformsTo" in document or any(rel in _API_LINKS for rel, _ in links_of(document))
 
 
-# --- opening ---------------------------------------------------------------------------------------------
-
-
 async def open_source(url: str, reader: JsonReader) -> Source:
     """Return the source at `url`, a URL without credentials (`split_credentials`).
 
@@ -176,9 +170,6 @@ async def open_source(url: str, reader: JsonReader) -> Source:
     if kind in {"Feature", "FeatureCollection"}:
         return open_as("items", document)
     raise SourceError(f"{url} is not STAC: SOURCE must be an API, a catalog, a collection or items.")
-
-
-# --- reading ---------------------------------------------------------------------------------------------
 
 
 async def outcome_of(reader: JsonReader, url: str, *, limit: int | None = None) -> Document | Failure:
@@ -234,9 +225,6 @@ def _with_items(document: Document) -> Document:
     if isinstance(body, list) and (not body or any(kind_of(feature) == "Feature" for feature in body)):
         return document._replace(body={"type": "FeatureCollection", "features": body})
     return document
-
-
-# --- messages --------------------------------------------------------------------------------------------
 
 
 def no_collection(source: str, name: str, names: list[str]) -> str:

@@ -29,6 +29,7 @@ from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, Unrea
 from stacpull.net.bodies import chained, decoded
 from stacpull.net.fields import Version, content_range, stated_version
 from stacpull.net.json_reader import (
+    LENIENT_LIMIT,
     PAGE_LIMIT,
     Document,
     JsonReader,
@@ -155,11 +156,26 @@ class FeaturesSource(ItemsFile):
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
         if self._was_walked and not is_local(self.url):  # the link to its next page may have expired
-            self._document = await documents.read_root(self._reader, self._requested_url)
+            document = await documents.read_root(self._reader, self._requested_url)
+            if documents.kind_of(document.body) != documents.kind_of(self._document.body):
+                raise SourceError(f"{self.url} has changed: it no longer contains items.")
+            self._document = document
         self._was_walked = True
         if self._has_more():
+            first = self._document
+            entries = list_or_empty(first.members.get("features"))
+            if first.bytes > LENIENT_LIMIT and len(entries) > page_size.for_file:  # not decoded yet
+                size = page_size.for_file
+                early = (len(entries) - 1) // size * size
+                for start_index in range(0, early, size):
+                    batch = enumerate(entries[start_index : start_index + size], start_index + 1)
+                    named = [(f"feature {number} of {self.url}", feature) for number, feature in batch]
+                    yield self._page_of(start, named, is_last=False)
+                rest = entries[early:]
+                share = first.bytes * len(rest) // len(entries)
+                first = first._replace(body={**first.members, "features": rest}, bytes=share)
             reader = PageReader(self._reader, page_size, on_notice, self.url)
-            async with aclosing(reader.pages(PageRequest(self.url), first=self._document)) as pages:
+            async with aclosing(reader.pages(PageRequest(self.url), first=first)) as pages:
                 async for page in pages:
                     items = self._selected(start, page.items, page.request.url)
                     announced = page.announced if len(items) == len(page.items) else None

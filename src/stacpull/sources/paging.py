@@ -36,6 +36,8 @@ _CARRIED: Final = frozenset(
 )
 """Parameters of the selection, equal for all pages of a walk (STAC API: core, filter, query, sort)."""
 _MOST_WITHOUT_NEW_ITEMS: Final = 3  # pages in a row, because broken links may never end
+_MOST_MIXED: Final = 1_000  # in a row, in other orders: smaller pages may begin again
+_KNOWN_ITEMS: Final = 1 << 17  # of a walk: broken links repeat few items
 _MAX_ITEMS: Final = 1 << 40
 """Totals from this number on are ignored: the ledger stores their sum over all collections in 63 bits."""
 _TOO_MUCH_STATUS: Final = frozenset({400, 413, 422})
@@ -65,9 +67,6 @@ def with_limit(request: PageRequest, limit: int) -> PageRequest:
         limit = min(limit, current_limit)
         request = _with_member(request, "page", (page - 1) * current_limit // limit + 1)
     return _with_member(request, "limit", limit)
-
-
-# --- the next page ---------------------------------------------------------------------------------------
 
 
 def next_request(page: Json, current: PageRequest, base: str) -> PageRequest | None:
@@ -147,11 +146,18 @@ class LoopDetector:
         self._cursors: set[int] = set()
         self._pages = {hash(frozenset())}  # an empty page has no new items
         self._pages_without_new_items = 0
+        self._known: set[int] = set()  # items
+        self._mixed_pages = 0
 
-    def is_new_page(self, names: Iterable[object]) -> bool:
-        """Record a page by the ids and times of its items. Return True if it has items and is a new page."""
-        page = hash(frozenset(names))
+    def is_new_page(self, names: Iterable[tuple[object, ...]]) -> bool:
+        """Record a page by its items: id, then time. Return True if it has items and is a new page."""
+        found = frozenset(names)
+        page = hash(found)
         is_new = page not in self._pages
+        items = {hash(name[:-1]) for name in found}
+        self._mixed_pages = self._mixed_pages + 1 if items <= self._known else 0
+        if len(self._known) < _KNOWN_ITEMS:
+            self._known |= items
         self._pages.add(page)
         self._pages_without_new_items = 0 if is_new else self._pages_without_new_items + 1
         return is_new
@@ -166,6 +172,8 @@ class LoopDetector:
             return "its next page was read before"
         if self._pages_without_new_items > _MOST_WITHOUT_NEW_ITEMS:
             return f"{self._pages_without_new_items} pages in a row had no new items"
+        if self._mixed_pages > _MOST_MIXED:
+            return f"{self._mixed_pages} pages in a row had no new items"
         return None
 
 
@@ -174,9 +182,6 @@ def _signature(request: PageRequest) -> int:
     request = _with_member(request, "limit", 0)
     body = orjson.dumps(request.body, option=orjson.OPT_SORT_KEYS)
     return hash((request.method, request.url, body, frozenset((request.headers or {}).items())))
-
-
-# --- the walk --------------------------------------------------------------------------------------------
 
 
 def failure_of(error: BaseException) -> Failure | None:
@@ -305,6 +310,8 @@ class PageReader:
         if origin_text(following.url) in self._without_pages:
             following = at_home(following, sent.url) or following
         limit = number_in(following, "limit")
+        if limit is None and number_in(sent, "limit") is None:  # a page that was given as SOURCE
+            limit = self._size.items
         is_first_number = number_in(sent, "page") is None and number_in(following, "page") is not None
         if is_first_number and limit and 0 < item_count < limit:
             following = _with_member(following, "limit", item_count)  # the service counts pages of this size

@@ -266,7 +266,7 @@ class ApiSource(Source):
                 name = collection.get("id")
                 if isinstance(name, str) and len(name) <= MAX_KEY_LENGTH:
                     by_id[name] = collection
-            loops.is_new_page(by_id)
+            loops.is_new_page((name, None) for name in by_id)
             weight += document.weight
             if weight > _HEAVIEST_LIST:
                 raise SourceError(f"{self._api.root} lists too many collections: use the URL of one.")
