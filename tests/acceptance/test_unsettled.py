@@ -47,7 +47,7 @@ def test_a_retry_does_not_make_a_walk_complete_that_was_stopped(tmp_path, monkey
         if isinstance(event, AssetFailed):
             stop.set()
 
-    with run_in_thread(MlhubReplica(items=12, seed=7, latency_ms=60)) as hub:
+    with run_in_thread(MlhubReplica(items=24, seed=7, latency_ms=60)) as hub:
         export_here(hub, monkeypatch.setenv)
         options = Options(query={"key": Secret(hub.key)}, page_size=2)
         how = {"selection": Selection(collections=(LABELS,)), "options": options, "on_event": listen}
@@ -58,7 +58,7 @@ def test_a_retry_does_not_make_a_walk_complete_that_was_stopped(tmp_path, monkey
         assert (found.state, found.walk_ended) == ("interrupted", False)
         assert found.checkpoint is not None
         done = sync.resume(tmp_path, options=options)
-    assert (done.state, done.items_seen) == ("complete", 12)
+    assert (done.state, done.items_seen) == ("complete", 24)
     assert sync.status(tmp_path).state == "complete"
 
 

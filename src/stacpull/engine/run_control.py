@@ -119,6 +119,8 @@ async def unless_stopped(
         async with asyncio.TaskGroup() as group:
             working = group.create_task(function())
             stopped = group.create_task(stop.wait())
+            if stop.is_set() and not grace:
+                working.cancel()
             await asyncio.wait([working, stopped], return_when=asyncio.FIRST_COMPLETED)
             await asyncio.wait([working], timeout=grace)
             working.cancel()
