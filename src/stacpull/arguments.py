@@ -61,8 +61,6 @@ def instance(name: str, kind: type[Held], value: Held | None) -> Held:
         raise UsageError(f"{name} {problem}.") from problem
 
 
-# --- text, switches and choices ---------------------------------------------------------------------------
-
 _FLAGS = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
 FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2: token
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5: never in a field value
@@ -217,8 +215,6 @@ def read_token(value: str | Secret) -> Secret:
     return token
 
 
-# --- numbers, sizes and times -----------------------------------------------------------------------------
-
 _MULTIPLES = {"K": 1e3, "M": 1e6, "G": 1e9}
 _DURATION = re.compile("".join(rf"(?:(\d+(?:\.\d+)?){unit})?" for unit in "dhms"))
 _UNIT_SECONDS = (86400.0, 3600.0, 60.0, 1.0)
@@ -333,8 +329,6 @@ def read_shard(value: str | Sequence[int]) -> tuple[int, int]:
     return number, count
 
 
-# --- areas and times --------------------------------------------------------------------------------------
-
 _WKT = re.compile(r"(MULTI)?(POINT|LINESTRING|POLYGON)\s*Z?M?\s*\(|GEOMETRYCOLLECTION\s*\(", re.IGNORECASE)
 _BOX = re.compile(r"[-+0-9.,eE\s]+\Z")
 
@@ -394,8 +388,6 @@ def _time(value: object) -> str | None:
         return rfc3339(in_utc(value if value.tzinfo is not None else value.replace(tzinfo=UTC)))
     return value.isoformat() if isinstance(value, date) else None
 
-
-# --- paths and addresses ----------------------------------------------------------------------------------
 
 _SCHEDULER = re.compile(r"(?:[a-z]+://)?[^/\s]+:[0-9]{1,5}")
 

@@ -99,8 +99,6 @@ def _location(url: BucketLocation, options: Options) -> BucketLocation:
     return location
 
 
-# --- texts that are paths or URLs -------------------------------------------------------------------------
-
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 """One slash is enough, because `Path` turns `s3://bucket` into `s3:/bucket`."""
 

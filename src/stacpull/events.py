@@ -184,8 +184,6 @@ def masking_listener(listener: Listener | None, secrets: Secrets) -> Listener:
     return pass_on
 
 
-# --- the speed of a run, and its remaining time, from its last events ---------------------------------------
-
 _EVENTS = 240  # of a minute, over which the remaining time is estimated
 _LEAST_SECONDS = 1.0  # for a rate
 _LEAST_FILES = 10  # for the remaining time

@@ -105,6 +105,7 @@ class Page(msgspec.Struct, frozen=True):
     cut_short: str | None = None
     """Why the walk ends here although the source names a next page (a cycle): one plain sentence."""
     unreadable: tuple[UnreadableEntry, ...] = ()  # unreadable links and entries
+    may_repeat: int = 0  # items that may come again: pages became smaller, and their numbers begin at 0
 
 
 class Clip(NamedTuple):

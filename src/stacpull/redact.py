@@ -150,12 +150,10 @@ class Secrets:
         def has_secret(text: str) -> bool:
             return any(form in text for form in certain)
 
-        masked = _filtered(
-            url,
-            lambda name, value, pair: (
-                not (value in self.values or has_secret(f"{name}={value}") or has_secret(pair))
-            ),
-        )
+        def is_kept(name: str, value: str, pair: str) -> bool:
+            return not (value in self.values or has_secret(f"{name}={value}") or has_secret(pair))
+
+        masked = _filtered(url, is_kept)
         for form in certain:
             masked = masked.replace(form, "***")
         if has_secret(unquote(masked)):

@@ -168,7 +168,7 @@ class HeaderPlans:
     async def planned_this_run(self, ids: Sequence[ItemId], _linked: bool) -> dict[ItemId, str | None]:
         return dict.fromkeys(await run_to_end(partial(self._planned.intersection, ids)))
 
-    async def add_batch(self, planned: WalkBatch) -> None:
+    async def add_batch(self, planned: WalkBatch) -> int:
         """Plan a batch and queue the assets without a row. Waits while the queue is full."""
         update = planned.update
         if update.announced is not None:
@@ -177,12 +177,13 @@ class HeaderPlans:
         jobs = {key_of(job.item, job.key): (job, why) for job, why in self._jobs_of(planned)}
         known = await asyncio.to_thread(self._book.results.known, list(jobs))
         missing = [pair for key, pair in jobs.items() if key not in known]
-        await self._count(planned)
+        new = await self._count(planned)
         self._book.open_rows += len(missing)
         for job, why in missing:
             if why is not None:
                 self._book.fail(job, why)
         await self._queue.put([job for job, why in missing if why is None])
+        return new
 
     async def restart(self) -> None:
         """Count again from the start, when open rows are saved, so that no header is read twice."""
@@ -216,7 +217,8 @@ class HeaderPlans:
         for odd in selected.unreadable:
             yield failing(ItemId(odd.collection or NO_COLLECTION, odd.name), ""), odd.failure
 
-    async def _count(self, selected: WalkBatch) -> None:
+    async def _count(self, selected: WalkBatch) -> int:
+        """Count a batch of the walk; return the number of its items that were not read before."""
         await run_to_end(partial(self._planned.add_all, [planned.id for planned in selected.items]))
         read = [*selected.seen, *itertools.chain.from_iterable(selected.left_out.values())]
         new = await run_to_end(partial(self._seen.add_all, read))
@@ -226,6 +228,7 @@ class HeaderPlans:
         tally.items_matched += sum(matched)
         tally.assets_excluded += sum(len(planned.excluded) for planned in selected.items) - others
         tally.assets_not_tiff += sum(len(planned.web_pages) for planned in selected.items) + others
+        return len(new)
 
 
 @attrs.define(eq=False)

@@ -97,7 +97,7 @@ def test_the_command_takes_several_relations_and_plan_counts_them(tmp_path, caps
         assert execute(["report", part, "-o", str(tmp_path / "report.html")]) == 0
         assert "JSON" not in capsys.readouterr().out  # of an item that was never read
         host.refused = ""
-        assert "\nunreadable   1 item, whose assets are not counted\n" in printed.out
+        assert "\nunread   1 item, whose assets are not counted\n" in printed.out
         assert "the first is The source item rel-1 could not be read" in printed.err
         assert execute(["mirror", source, str(tmp_path / "m"), "--no-progress", *follow]) == 0
         before = len(host.requests)

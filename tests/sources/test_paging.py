@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -72,22 +71,6 @@ def test_a_walk_of_empty_pages_ends() -> None:
     (warning,) = found.warnings
     assert "4 pages in a row" in warning
     assert found.pages[-1].cut_short == warning
-
-
-@pytest.mark.parametrize("changes", ["times", "orders"])
-def test_a_walk_of_the_same_items_in_ever_new_pages_ends(changes: str) -> None:
-    def answer(request: PageRequest) -> object:
-        number = int(parameter(request.url, "token") or 0)
-        names = "abc" if changes == "times" else random.Random(number).sample("abcdefghijklmnopqrst", 10)
-        found = page(names, at(str(number + 1)))
-        for item in found["features"]:
-            item["properties"] = {
-                "updated": f"{2000 + number}-01-01T00:00:00Z" if changes == "times" else None
-            }
-        return found
-
-    found, _ = walked(answer, max_pages=1100)
-    assert "pages in a row had no new items" in str(found.pages[-1].cut_short)
 
 
 def test_entries_that_are_not_items_are_reported_by_number() -> None:

@@ -74,7 +74,7 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
     if report.assets_refused:
         yield f"refused  {quantity(report.assets_refused, 'asset')} that cannot be fetched"
     if report.items_failed:
-        yield f"unreadable   {quantity(report.items_failed, 'item')}, whose assets are not counted"
+        yield f"unread   {quantity(report.items_failed, 'item')}, whose assets are not counted"
     if report.bytes_total is None:
         yield "bytes    unknown: the source states no sizes, and the servers gave none"
     else:

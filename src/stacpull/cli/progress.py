@@ -166,8 +166,6 @@ class Display:
                 self._printed = text
                 self.say(text)
 
-    # --- the block on a terminal ---
-
     def _draw(self) -> None:
         from tqdm.utils import disp_trim
 
@@ -223,8 +221,6 @@ class Display:
             yield f"  {dot.join([*red, *shown.troubles[1:]])}"
         for text in [*shown.waits, *([self._stopping] if self._stopping else [])]:
             yield f"  {paint(plain(text), 'yellow', self._stream)}"
-
-    # --- the text of both ---
 
     def _shown(self) -> _Shown:
         now = self._now

@@ -119,9 +119,14 @@ class Options(Arguments):
     revalidate: bool = option(False, remembered=True, commands=_WALKS)
     items_parquet: bool | None = option(None, remembered=True, commands="mirror")
     prune: Literal["list", "remove"] | None = option(
-        None, "[=remove]", read=arguments.read_prune, alone="list",
-        remembered=True, commands=_WALKS, brief=True,
-    )  # fmt: skip
+        None,
+        "[=remove]",
+        read=arguments.read_prune,
+        alone="list",
+        remembered=True,
+        commands=_WALKS,
+        brief=True,
+    )
     adopt: bool = option(False, remembered=True, commands=_RUNS)
     work: Path | None = attrs.field(
         default=None,

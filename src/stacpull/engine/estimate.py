@@ -193,21 +193,23 @@ class _Estimate:
         await run_to_end(self._seen.clear)
         self._left_out.clear()
 
-    async def add_batch(self, batch: WalkBatch) -> None:
-        await run_to_end(partial(self._add_batch, batch))
+    async def add_batch(self, batch: WalkBatch) -> int:
+        new_items = await run_to_end(partial(self._add_batch, batch))
         counts = {name: self.counters[name] for name in ("items_seen", "items_matched")}
         limit = self._setup.selection.item_limit
         progress = self._network.progress(**counts, items_wanted=limit, items_announced=self._announced)
         self._network.emit(progress)
+        return new_items
 
-    def _add_batch(self, batch: WalkBatch) -> None:
+    def _add_batch(self, batch: WalkBatch) -> int:
         if batch.update.announced is not None:
             self._announced = batch.update.announced
-        self.counters["items_seen"] += len(self._seen.add_all(batch.seen))
+        new_items = len(self._seen.add_all(batch.seen))
         for reason, ids in batch.left_out.items():
             left_out = len(self._seen.add_all(ids))
             self._left_out[reason] += left_out
-            self.counters["items_seen"] += left_out
+            new_items += left_out
+        self.counters["items_seen"] += new_items
         self._refused = self._refused or next((one.failure.message for one in batch.unreadable_items), "")
         self.counters["items_failed"] += len(batch.unreadable_items) + len(batch.unreadable)
         items = [item for item in batch.items if self._is_new(item)]
@@ -221,6 +223,7 @@ class _Estimate:
             actions = known_actions(self._ledger, versioned_items, self._setup.selection.clip, self._is_there)
         for item in items:
             self._count(item, actions.get(item.id, {}))
+        return new_items
 
     def _is_new(self, item: PlannedItem) -> bool:
         """Return True if an item was not counted before. One on a page no longer counts as a source item."""

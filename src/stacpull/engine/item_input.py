@@ -175,9 +175,6 @@ def _unsigned(file: BinaryIO) -> Iterator[bytes]:
     yield _HREF.sub(unsigned, unfinished)
 
 
-# --- the items ---------------------------------------------------------------------------------------------
-
-
 def read_input(source: SourceLike, is_stopped: IsStopped) -> Iterator[bytes]:
     """Return NDJSON with absolute hrefs, read lazily; `is_stopped` is called at least every quarter second.
 

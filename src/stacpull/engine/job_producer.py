@@ -56,7 +56,7 @@ class JobProducer:
     async def restart(self) -> None:
         await self._call("restart_walk")
 
-    async def add_batch(self, batch: WalkBatch) -> None:
+    async def add_batch(self, batch: WalkBatch) -> int:
         if batch.update.walk_ended:  # the walk can no longer list the pending assets of earlier runs
             await self._queue_pending(earlier=True)
         secrets = self._network.secrets
@@ -78,6 +78,7 @@ class JobProducer:
         for item, key, failure in saved.failures:
             self._network.emit(AssetFailed(item, key, failure.kind, failure.message))
         await self._queue.put(saved.jobs)
+        return saved.counted.get("items_seen", 0)
 
     # --- `retry` and `verify --repair` -------------------------------------------------------------------
 

@@ -164,9 +164,6 @@ async def first_items(source: Source, start: WalkStart) -> list[Json]:
     return [] if page is None else page.items
 
 
-# --- lookups before items are planned ----------------------------------------------------------------------
-
-
 class LookedUp(NamedTuple):
     item_assets: Mapping[str, Json]  # by collection
     listings: Mapping[ItemId, Mapping[str, Listing | Failure]]  # the objects of its prefixes, by key

@@ -184,9 +184,6 @@ async def retry(
         return await run_from_ledger(context, opened, spec, remembered)
 
 
-# --- from the arguments to a run ----------------------------------------------------------------------------
-
-
 class RunContext(NamedTuple):
     """What a public function that writes to DEST makes of its arguments."""
 

@@ -242,6 +242,7 @@ class AssetTask(Generic[JobT, ResultT]):
     _read_at: float = attrs.field(default=-inf, init=False)
     _wrong_content: str = attrs.field(default="", init=False)
     """The message of the last such failure, with the digest or the size."""
+    _was_reread_for_content: bool = attrs.field(default=False, init=False)
     _failures: list[Failure] = attrs.field(factory=list, init=False)  # of each href that cannot be fetched
 
     async def run(self) -> None:
@@ -296,13 +297,16 @@ class AssetTask(Generic[JobT, ResultT]):
                     if failure.message == self._wrong_content:  # the same wrong content again
                         failure = replace(failure, retryable=False)
                     self._wrong_content = failure.message
-                    if not failure.retryable and may_reread and await self._is_restated():
+                    if not failure.retryable and await self._is_restated():
                         continue
                 raise TransferError(failure) from error
 
     async def _is_restated(self) -> bool:
-        """Read the item again. Return True if it now states another size or checksum, which then count."""
+        """Read the item again, once. Return True if it states another size or checksum, which then count."""
         before = self._job
+        if self._was_reread_for_content or before.item_href is None:
+            return False
+        self._was_reread_for_content = True
         with suppress(TransferError):  # then nothing shows that the item has changed
             asset = (await self._reread_item(self._began_at))["assets"].get(before.key)
             if asset is not None:  # the item does not describe objects of a prefix

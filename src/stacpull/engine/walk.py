@@ -52,7 +52,7 @@ from stacpull.planning.layout import Layout
 from stacpull.redact import Secrets, public_url
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
-from stacpull.sources.source import PageSize, WalkStart, allowed_headers
+from stacpull.sources.source import MOST_WITHOUT_NEW_ITEMS, PageSize, WalkStart, allowed_headers
 from stacpull.threads import StoppableThread, prefetch
 
 ITEMS_AT_ONCE = 100
@@ -111,7 +111,8 @@ class WalkConsumer(Protocol):
         With `linked`, source items count, even those that could not be read; otherwise, only items on pages.
         """
 
-    async def add_batch(self, batch: WalkBatch) -> None: ...
+    async def add_batch(self, batch: WalkBatch) -> int:
+        """Add a batch; return the number of its items that were not seen before."""
 
     async def restart(self) -> None:
         """Delete the position. Planned items stay counted, because the new walk does not plan them again."""
@@ -202,6 +203,7 @@ class Walk:
         self._lookups = Lookups(setup.source, setup.network, selection)
         self._collections = BoundedCache[ItemId, None](max_entries=256)
         self._has_checked_selection = False
+        self._may_repeat = 0  # items that pages may list again, and still be useful
         self.reader = ItemReader(setup.source.item, setup.network.clock, read_batch=setup.source.items)
         self.summary = WalkSummary()
 
@@ -280,6 +282,7 @@ class Walk:
 
     async def _read_pages(self, starts: Sequence[WalkStart], position: Position) -> int | None:
         """Walk the collections, which are always in the same order. Return how many items all announce."""
+        self._may_repeat = self._consumer.counters["items_seen"]  # before the run was stopped
         names = [start.collection for start in starts]
         if position.collection not in {None, *names}:
             raise ForgottenCursorError(f"the collection {position.collection} is no longer listed")
@@ -300,11 +303,12 @@ class Walk:
         """Read a collection from `position` on. Return what it and the earlier ones announce, or None.
 
         Each page is saved with the position after it, which after the last page is the start of the next
-        collection.
+        collection. Several pages in a row without new items end a collection: broken links may never end.
         """
         start = starts[number]._replace(cursor=position.request)
         next_name = starts[number + 1].collection if number + 1 < len(starts) else None
         announced = None
+        without_new_items = 0
         pages = self._source.pages(start, page_size=self._page_size, on_notice=self._network.emit)
         async with prefetch(pages) as read_ahead:
             async for page in read_ahead:
@@ -316,16 +320,34 @@ class Walk:
                     announced = position.announced + page.announced
                 total = announced if next_name is None else None
                 self.summary.cut_short = page.cut_short or self.summary.cut_short
-                after_page = Position(next_name, None, announced)
+                after_collection = Position(next_name, None, announced)
+                after_page = after_collection
                 if page.next is not None:
                     after_page = Position(start.collection, page.next, position.announced)
-                await self._take_page(start.collection, page, self._update(after_page, total, page.cut_short))
+                update = self._update(after_page, total, page.cut_short)
+                new_items = await self._take_page(start.collection, page, update)
                 if not self._matches_left():
+                    break
+                self._may_repeat += page.may_repeat
+                if new_items or page.next == page.request:
+                    without_new_items = 0
+                elif page.items and self._may_repeat > 0:
+                    self._may_repeat -= len(page.items)
+                else:
+                    without_new_items += 1
+                if without_new_items > MOST_WITHOUT_NEW_ITEMS and page.next is not None:
+                    reason = f"{without_new_items} pages in a row had no new items."
+                    text = f"Reading ended at {page.request.url}: {reason}"
+                    self.summary.cut_short = text
+                    self._network.warn(text)
+                    update = self._update(after_collection, total, text)
+                    await self._consumer.add_batch(WalkBatch(update=update))
                     break
         return announced
 
-    async def _take_page(self, collection: str, page: Page, update: WalkUpdate) -> None:
-        """Plan a page; save the `update` of the walk with its last batch."""
+    async def _take_page(self, collection: str, page: Page, update: WalkUpdate) -> int:
+        """Plan a page; save the `update` of the walk with its last batch. Return how many items are new."""
+        new_items = 0
         for start in range(0, max(1, len(page.items)), ITEMS_AT_ONCE):
             documents = page.items[start : start + ITEMS_AT_ONCE]
             items = [ListedItem(id_of(item, collection), item, page.request.url) for item in documents]
@@ -336,9 +358,10 @@ class Walk:
                 self.summary.unreadable += len(page.unreadable)
                 if self.summary.first_unreadable is None:
                     self.summary.first_unreadable = next(iter(page.unreadable), None)
-            await self._consumer.add_batch(batch)
+            new_items += await self._consumer.add_batch(batch)
             if not self._matches_left():
                 break
+        return new_items
 
     def _update(self, position: Position, total: int | None, cut_short: str | None) -> WalkUpdate:
         is_kept = self._keeps_position and position.collection is not None

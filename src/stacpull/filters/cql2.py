@@ -339,8 +339,6 @@ def _operation(name: str, arguments: Any) -> Any:
     return _applied(function, terms)
 
 
-# --- pushing down -----------------------------------------------------------------------------------------
-
 _NOT_PUSHED: Final = {"datetime", "geometry", "bbox", "properties.id", "properties.collection"}
 _MIRRORED: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "<>": "<>"}
 

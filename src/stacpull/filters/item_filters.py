@@ -238,8 +238,6 @@ class CloudCoverFilter(ItemFilter):
         return {"condition": {"op": "<=", "args": [{"property": "eo:cloud_cover"}, self._value]}}
 
 
-# --- times ------------------------------------------------------------------------------------------------
-
 _LAST: Final = datetime.max.replace(microsecond=0, tzinfo=UTC) - timedelta(seconds=1)
 
 

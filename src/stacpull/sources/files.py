@@ -13,7 +13,7 @@ answers it with 412, some servers ignore it, and without it a response has the f
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -161,19 +161,15 @@ class FeaturesSource(ItemsFile):
                 raise SourceError(f"{self.url} has changed: it no longer contains items.")
             self._document = document
         self._was_walked = True
+        size = page_size.for_file
         if self._has_more():
             first = self._document
-            entries = list_or_empty(first.members.get("features"))
-            if first.bytes > LENIENT_LIMIT and len(entries) > page_size.for_file:  # not decoded yet
-                size = page_size.for_file
-                early = (len(entries) - 1) // size * size
-                for start_index in range(0, early, size):
-                    batch = enumerate(entries[start_index : start_index + size], start_index + 1)
-                    named = [(f"feature {number} of {self.url}", feature) for number, feature in batch]
-                    yield self._page_of(start, named, is_last=False)
-                rest = entries[early:]
-                share = first.bytes * len(rest) // len(entries)
-                first = first._replace(body={**first.members, "features": rest}, bytes=share)
+            features = list_or_empty(first.members.get("features"))
+            if first.bytes > LENIENT_LIMIT and len(features) > size:  # not decoded yet
+                for page in self._pages_of(start, features[:-size], size, is_whole=False):
+                    yield page
+                share = first.bytes * size // len(features)
+                first = first._replace(body={**first.members, "features": features[-size:]}, bytes=share)
             reader = PageReader(self._reader, page_size, on_notice, self.url)
             async with aclosing(reader.pages(PageRequest(self.url), first=first)) as pages:
                 async for page in pages:
@@ -184,7 +180,7 @@ class FeaturesSource(ItemsFile):
         body = self._document.members
         if documents.kind_of(body) == "Feature":
             self_link = self_href(body, local=is_local(self.url))
-            features: list[object] = [body if self_link is not None else documents.with_self(body, self.url)]
+            features = [body if self_link is not None else documents.with_self(body, self.url)]
         else:
             features = list_or_empty(body.get("features"))
             if documents.has_next(body):
@@ -195,11 +191,17 @@ class FeaturesSource(ItemsFile):
                     name = self._order.removeprefix("-")
                     text = f"Some values of {name} are text: --sortby puts them above numbers."
                     on_notice(Notice("warning", text))
-        size = page_size.for_file
+        for page in self._pages_of(start, features, size, is_whole=True):
+            yield page
+
+    def _pages_of(
+        self, start: WalkStart, features: list[Any], size: int, *, is_whole: bool
+    ) -> Iterator[Page]:
         for start_index in range(0, max(len(features), 1), size):
             batch = enumerate(features[start_index : start_index + size], start_index + 1)
             named_features = [(f"feature {number} of {self.url}", feature) for number, feature in batch]
-            yield self._page_of(start, named_features, is_last=start_index + size >= len(features))
+            is_last = is_whole and start_index + size >= len(features)
+            yield self._page_of(start, named_features, is_last=is_last)
 
     def _has_more(self) -> bool:
         """Return True if the document is a page of a server, and its next page may be requested."""

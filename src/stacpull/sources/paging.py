@@ -7,7 +7,6 @@ later walk resumes there. Every walk ends: hashes of cursors and pages show when
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlunsplit
 
@@ -27,7 +26,14 @@ from stacpull.net.transport import TransferError
 from stacpull.planning.item_plan import updated_in
 from stacpull.redact import public_url
 from stacpull.sources.documents import valid_items
-from stacpull.sources.source import LEAST_ITEMS, OnNotice, Pages, PageSize, allowed_headers
+from stacpull.sources.source import (
+    LEAST_ITEMS,
+    MOST_WITHOUT_NEW_ITEMS,
+    OnNotice,
+    Pages,
+    PageSize,
+    allowed_headers,
+)
 
 PAGE_BYTES: Final = 8_000_000
 _CARRIED: Final = frozenset(
@@ -35,9 +41,6 @@ _CARRIED: Final = frozenset(
     | {"limit", "query", "sortby"}
 )
 """Parameters of the selection, equal for all pages of a walk (STAC API: core, filter, query, sort)."""
-_MOST_WITHOUT_NEW_ITEMS: Final = 3  # pages in a row, because broken links may never end
-_MOST_MIXED: Final = 1_000  # in a row, in other orders: smaller pages may begin again
-_KNOWN_ITEMS: Final = 1 << 17  # of a walk: broken links repeat few items
 _MAX_ITEMS: Final = 1 << 40
 """Totals from this number on are ignored: the ledger stores their sum over all collections in 63 bits."""
 _TOO_MUCH_STATUS: Final = frozenset({400, 413, 422})
@@ -144,21 +147,13 @@ def announced_total(page: Json) -> int | None:
 class LoopDetector:
     def __init__(self) -> None:
         self._cursors: set[int] = set()
-        self._pages = {hash(frozenset())}  # an empty page has no new items
+        self._pages: set[int] = set()
         self._pages_without_new_items = 0
-        self._known: set[int] = set()  # items
-        self._mixed_pages = 0
 
-    def is_new_page(self, names: Iterable[tuple[object, ...]]) -> bool:
-        """Record a page by its items: id, then time. Return True if it has items and is a new page."""
-        found = frozenset(names)
-        page = hash(found)
-        is_new = page not in self._pages
-        items = {hash(name[:-1]) for name in found}
-        self._mixed_pages = self._mixed_pages + 1 if items <= self._known else 0
-        if len(self._known) < _KNOWN_ITEMS:
-            self._known |= items
-        self._pages.add(page)
+    def is_new_page(self, names: tuple[object, ...]) -> bool:
+        """Record a page by the ids and times of its items. Return True if it has items and is a new page."""
+        is_new = bool(names) and hash(names) not in self._pages
+        self._pages.add(hash(names))
         self._pages_without_new_items = 0 if is_new else self._pages_without_new_items + 1
         return is_new
 
@@ -170,10 +165,8 @@ class LoopDetector:
             return "the page links to itself as the next one"
         if next_cursor in self._cursors:
             return "its next page was read before"
-        if self._pages_without_new_items > _MOST_WITHOUT_NEW_ITEMS:
+        if self._pages_without_new_items > MOST_WITHOUT_NEW_ITEMS:
             return f"{self._pages_without_new_items} pages in a row had no new items"
-        if self._mixed_pages > _MOST_MIXED:
-            return f"{self._mixed_pages} pages in a row had no new items"
         return None
 
 
@@ -202,6 +195,7 @@ class PageReader:
     _without_pages: set[str] = attrs.field(factory=set, init=False)  # origins
     _loops: LoopDetector = attrs.field(factory=LoopDetector, init=False)
     _items: int = attrs.field(default=0, init=False)
+    _may_repeat: int = attrs.field(default=0, init=False)  # by the next page: see `Page`
 
     async def pages(
         self, start: PageRequest, *, first: Document | None = None, resumed: bool = False
@@ -275,6 +269,7 @@ class PageReader:
             text = f"A page of {requested} items failed; requesting {smaller} instead."
             self._on_notice(Notice("info", text))
             self._size = self._size._replace(items=smaller)
+            self._may_repeat += requested
 
     def _page_of(self, sent: PageRequest, document: Document) -> Page:
         shown = replace(sent, url=public_url(sent.url, keep_tokens=True))
@@ -286,10 +281,11 @@ class PageReader:
         items, unreadable = valid_items(zip(names, features, strict=False))
         if not self._size.fixed and document.bytes > PAGE_BYTES and features:
             fitting = max(LEAST_ITEMS, PAGE_BYTES * len(features) // document.bytes)
-            self._size = self._size._replace(items=min(fitting, self._size.items))
-        is_new = self._loops.is_new_page(
-            (item.get("collection"), item["id"], updated_in(item)) for item in items
-        )
+            if fitting < self._size.items:
+                self._size = self._size._replace(items=fitting)
+                self._may_repeat += len(features)
+        versions = tuple((item.get("collection"), item["id"], updated_in(item)) for item in items)
+        is_new = self._loops.is_new_page(versions)
         self._last_url = sent.url
         self._items += len(items) * is_new
         total = announced_total(document.members)
@@ -297,7 +293,8 @@ class PageReader:
         cut_short = f"Reading ended at {shown.url}{why}" if why else None
         if cut_short is not None:
             self._on_notice(Notice("warning", cut_short))
-        return Page(shown, items if is_new else [], following, total, cut_short, unreadable)
+        may_repeat, self._may_repeat = self._may_repeat, 0
+        return Page(shown, items if is_new else [], following, total, cut_short, unreadable, may_repeat)
 
     def _following(
         self, sent: PageRequest, document: Document, item_count: int, total: int | None

@@ -23,6 +23,7 @@ AUTO_ITEMS: Final = 1000
 LEAST_ITEMS: Final = 10
 FILE_ITEMS: Final = 100
 """Items per page of a file or a tree. Larger pages save no requests, and a kill repeats more of a page."""
+MOST_WITHOUT_NEW_ITEMS: Final = 3
 _LINK_HEADERS: Final = frozenset({"accept", "accept-crs", "accept-language", "prefer", "search-after"})
 """The fields that a next link may set: content negotiation and the position (STAC API). Other fields might be
 credentials, or commands that the page cannot send itself."""

@@ -188,7 +188,8 @@ class ApiSource(Source):
                     has_warned = True
                     text = f"{page.request.url} returns items of other collections, which are left out."
                     on_notice(Notice("warning", text))
-                yield replace(page, items=items, announced=None)
+                if items or page.next is None:  # otherwise, the walk would end soon
+                    yield replace(page, items=items, announced=None)
 
     async def _collections_of(self, ids: tuple[str, ...], endpoint: search.SearchEndpoint) -> set[str] | None:
         if len(ids) > _MAX_IDS or not endpoint.can_send({"ids": list(ids)}):
@@ -266,7 +267,7 @@ class ApiSource(Source):
                 name = collection.get("id")
                 if isinstance(name, str) and len(name) <= MAX_KEY_LENGTH:
                     by_id[name] = collection
-            loops.is_new_page((name, None) for name in by_id)
+            loops.is_new_page(tuple(by_id))
             weight += document.weight
             if weight > _HEAVIEST_LIST:
                 raise SourceError(f"{self._api.root} lists too many collections: use the URL of one.")

@@ -142,9 +142,6 @@ def contradiction(job: Job, body: Body) -> Failure | None:
     return None
 
 
-# --- resuming, and unchanged objects ----------------------------------------------------------------------
-
-
 def verdict(
     point: ResumePoint, status: int, headers: Mapping[str, str], *, stated_size: int | None = None
 ) -> Literal["append", "replace", "again", "changed"]:

@@ -246,9 +246,6 @@ def transport(setup: TransportSetup) -> S3Transport:
     return S3Transport(setup.http, credentials, options, clock=setup.clock)
 
 
-# --- listings ---------------------------------------------------------------------------------------------
-
-
 async def list_prefix(client: Client, url: str) -> tuple[ListedObject, ...]:
     """Return the objects whose URLs begin with `url`, with names relative to it, from all pages.
 
