@@ -140,3 +140,13 @@ def test_a_plan_without_progress_ends() -> None:
         with pytest.raises(SourceError, match="could not be read"):
             sync.plan(api.url(COLLECTION), options=HASTY)
         assert api.walks == 2
+
+
+def test_a_source_that_no_longer_contains_items_was_not_read_completely(tmp_path: Path) -> None:
+    with Forgetful([1]) as api:
+        first = api._routes["/found"]
+        closed = Answer(body=b'{"message": "under maintenance"}')
+        api._routes["/found"] = lambda request: closed if api.walks else first(request)
+        with pytest.raises(SourceError, match="no longer contains items"):
+            sync.mirror(api.url(FOUND), tmp_path, options=HASTY)
+    assert sync.status(tmp_path).state == "failed"

@@ -230,3 +230,12 @@ def test_alternates_are_stored_without_signatures(tmp_path: Path) -> None:
             (("https://h.example/b",), False),
         ]
     assert b"SECRETSECRET" not in b"".join(p.read_bytes() for p in (tmp_path / ".stacpull").iterdir())
+
+
+def test_a_directory_keeps_its_path_when_a_file_of_this_path_comes(tmp_path: Path) -> None:
+    inner = asset("a/b", directory="c/x/a", name="b")
+    with ledger(tmp_path) as db:
+        commit(started(db)[1], item("x", [inner], updated="2020-01-01T00:00:00Z"))
+        more = [asset("a", directory="c/x", name="a"), inner, asset("a/c", directory="c/x/a", name="c")]
+        saved = commit(again(db)[1], item("x", more, updated="2021-01-01T00:00:00Z"))
+    assert {job.directory for job in saved.jobs if job.key != "a"} == {"c/x/a"}
