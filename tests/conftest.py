@@ -45,12 +45,13 @@ pytest.register_assert_rewrite(  # modules that tests of several directories imp
 
 _FOREIGN_PREFIXES = ("AWS_", "STACPULL_", "MLHUB_", "SH_")
 _FOREIGN_NAMES = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"}
-_AWS = {
+_SETTINGS = {
     "AWS_EC2_METADATA_DISABLED": "true",
     "AWS_ACCESS_KEY_ID": "AKIDTESTTESTTESTTEST",
     "AWS_SECRET_ACCESS_KEY": "test-secret",
     "AWS_CONFIG_FILE": "/nonexistent/aws-config",
     "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent/aws-credentials",
+    "SSL_CERT_FILE": str(ROOT / "tests" / "unused_authority.pem"),  # OpenSSL takes 30 ms to read the system's
 }
 
 
@@ -64,7 +65,7 @@ def _isolate_environment() -> None:
             os.environ[name.replace("STACPULL", "TESTS")] = os.environ[name]
         if name.startswith(_FOREIGN_PREFIXES) or name.upper() in _FOREIGN_NAMES:
             del os.environ[name]
-    os.environ.update(_AWS)
+    os.environ.update(_SETTINGS)
 
 
 _isolate_environment()
@@ -80,8 +81,7 @@ settings.load_profile("moderate")  # the long one: scripts/properties, or pytest
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The recorded replies, read in place; nothing of them is part of this project."""
-    reported = os.environ.get("TESTS_SHARED")
-    data = Path(reported) if reported else ROOT.parent / "shared" / "data"
+    data = Path(os.environ.get("TESTS_SHARED") or ROOT.parent / "shared" / "data")
     if not data.is_dir():
         pytest.skip(f"no recorded data at {data}: set STACPULL_SHARED to where they are")
     return data
