@@ -123,6 +123,7 @@ def _header_around_tiepoint(metres: int, zone: int) -> tuple[bytes, bytes]:
     return head, tail
 
 
+@lru_cache(maxsize=1024)
 def band_file(
     seed: int, index: int, band: str, zone: int, corner: tuple[int, int], classes: tuple[int, ...]
 ) -> bytes:
