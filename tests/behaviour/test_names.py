@@ -11,11 +11,11 @@ from urllib.request import urlopen
 
 import pystac
 import pytest
-from tests.items import feature
+from tests.items import collection, feature
 from tests.planning.hostile import NAMES
 from tests.serving import serving_files
 
-from stacpull import Options, sync
+from stacpull import Options, Selection, sync
 
 VALID = [name for name in NAMES if name and not any("\ud800" <= char <= "\udfff" for char in name)]
 MORE = [
@@ -97,22 +97,29 @@ def test_collections_whose_ids_differ_only_in_case_share_no_path(tmp_path: Path,
     names = ["S2", "s2", "straße", "STRASSE"]
     (tmp_path / "data.bin").write_bytes(b"data")
     source, mirror = tmp_path / "items.ndjson", tmp_path / "m"
+    for number, name in enumerate(names):
+        own = {"own": {"href": "./data.bin"}}
+        (tmp_path / f"{number}.json").write_text(json.dumps(collection(name, assets=own)))
     for item_id in ("a", "A", "b"):
         with source.open("a") as file:
             for name in reversed(names) if item_id == "b" else names:
-                file.write(json.dumps(feature(item_id, {"k": "./data.bin"}, collection=name)) + "\n")
-        assert sync.mirror(source, mirror, options=Options(metadata=metadata)).exit_code == 0
+                links = [{"rel": "collection", "href": f"./{names.index(name)}.json"}]
+                item = feature(item_id, {"k": "./data.bin"}, collection=name, links=links)
+                file.write(json.dumps(item) + "\n")
+        selection, options = Selection(collection_assets=True), Options(metadata=metadata)
+        assert sync.mirror(source, mirror, selection=selection, options=options).exit_code == 0
     assert (sync.verify(mirror).exit_code, sync.verify(mirror).unknown) == (0, 0)
     paths = [path.relative_to(mirror) for path in mirror.rglob("*") if ".stacpull" not in path.parts]
     folded = {unicodedata.normalize("NFD", str(path)).casefold() for path in paths}
     assert len(folded) == len(paths)
-    collections = list(pystac.Catalog.from_file(str(mirror / "catalog.json")).get_children())
-    assert [collection.id for collection in collections] == names
+    children = list(pystac.Catalog.from_file(str(mirror / "catalog.json")).get_children())
+    assert [child.id for child in children] == names
     assert [len(path.parts) for path in paths if path.name == "collection.json"] == [2] * len(names)
-    for collection in collections if metadata == "item" else ():
-        items = list(collection.get_items())
+    assert {child.assets["own"].href for child in children} == {"./own.bin"}
+    for child in children if metadata == "item" else ():
+        items = list(child.get_items())
         assert [item.id for item in items] == ["a", "A", "b"]
-        assert {item.get_collection() for item in items} == {collection}
+        assert {item.get_collection() for item in items} == {child}
         assert all(Path(str(item.assets["k"].get_absolute_href())).is_file() for item in items)
 
 

@@ -264,8 +264,9 @@ class _BatchPlan:
         self._known[item.id] = row._replace(version=None)
         directory = row.directory_of(item.id)
         usual = item_directory(item.id)
-        if directory != usual:  # that path was taken: assets beside the JSON stay there
-            assets = [replace(a, directory=directory) if a.directory == usual else a for a in item.assets]
+        if directory != usual:  # that path was taken: assets beside the JSON, or the collection's, stay there
+            moved = {usual: directory, usual.partition("/")[0]: directory.partition("/")[0]}
+            assets = [replace(a, directory=moved.get(a.directory, a.directory)) for a in item.assets]
             item = item._replace(assets=tuple(assets))
         is_new = before is None or (bool(before.is_unreadable) and before.version is None)
         is_updated = before is not None and before.version != row.version
