@@ -97,6 +97,17 @@ def test_with_dest_only_what_is_missing_is_listed(host: AssetHost, tmp_path: Pat
     assert {path for _, path in listed(ran.out)} == missing
 
 
+def test_an_asset_whose_href_gets_another_suffix_keeps_its_path(host: AssetHost, tmp_path: Path) -> None:
+    source, dest = tmp_path / "items.json", tmp_path / "mirror"
+    for suffix in ("tif", "jp2"):
+        document = feature("i", {"a": f"{host.url}/assets/a.{suffix}"})
+        source.write_text(json.dumps({"type": "FeatureCollection", "features": [document]}))
+        lines = listed(run("plan", source, dest, "--urls", PRIVATE).out)
+        assert lines == [[f"{host.url}/assets/a.{suffix}", "c/i/a.tif"]]
+        assert run("mirror", source, dest, PRIVATE).code == 0
+        assert "c/i/a.tif" in files_in(dest)
+
+
 def test_credentials_are_never_written(host: AssetHost) -> None:
     document = item(host.url)
     document["assets"] = {

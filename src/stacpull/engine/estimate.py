@@ -44,6 +44,7 @@ from stacpull.store.inspection import DirectoryFiles, may_exist
 from stacpull.threads import enter_in_thread, for_each, run_to_end
 from stacpull.urls import filename_of, rules_of, wire_url
 
+_Actions = Mapping[str, tuple[Action, str | None]]
 _Records = tuple[list[ItemSet], Connection | None, IsThere]
 _SIZED = frozenset({OK, PARTIAL, UNSATISFIABLE})  # an empty file has no byte 0
 _SIZED_PER_KEY = 3
@@ -213,7 +214,7 @@ class _Estimate:
         self._refused = self._refused or next((one.failure.message for one in batch.unreadable_items), "")
         self.counters["items_failed"] += len(batch.unreadable_items) + len(batch.unreadable)
         items = [item for item in batch.items if self._is_new(item)]
-        actions: Mapping[ItemId, Mapping[str, Action]] = {}
+        actions: Mapping[ItemId, _Actions] = {}
         if self._ledger is not None:
             secrets = self._network.secrets
             versioned_items = [
@@ -237,7 +238,7 @@ class _Estimate:
         self.counters["source_items"] -= was_linked
         return not was_linked
 
-    def _count(self, item: PlannedItem, actions: Mapping[str, Action]) -> None:
+    def _count(self, item: PlannedItem, actions: _Actions) -> None:
         self.counters["assets_refused"] += len(item.problems)
         self._refused = self._refused or next((f"{key}: {why.message}" for key, why in item.problems), "")
         for key in item.excluded:
@@ -248,7 +249,7 @@ class _Estimate:
         for asset in item.assets:
             self._add("host", host_of(asset.href) or "this disk")
             clips = self._clipping is not None and self._clipping.may_clip(asset.media_type, asset.href)
-            action = actions.get(asset.key, Action.REQUEST)
+            action, known_path = actions.get(asset.key, (Action.REQUEST, None))
             is_pending = action is Action.REQUEST
             if asset.size is not None and not clips:
                 self._stated_bytes += asset.size
@@ -273,7 +274,7 @@ class _Estimate:
             if self._urls is not None and is_pending:
                 href = self._network.secrets.public_url(asset.href)
                 is_key = rules_of(href).is_object_store and href.isprintable()
-                self._urls.write(f"{href if is_key else wire_url(href)}\t{path}\n")
+                self._urls.write(f"{href if is_key else wire_url(href)}\t{known_path or path}\n")
                 self._unsigned += href != asset.href
 
     def _add(self, category: str, name: str) -> str:

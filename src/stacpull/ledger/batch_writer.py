@@ -565,12 +565,12 @@ class _BatchPlan:
 
 def known_actions(
     db: Connection, items: Sequence[PlannedItem], area: str | None, is_there: IsThere
-) -> Mapping[ItemId, Mapping[str, Action]]:
-    """Return what a new run (with `--clip area`) would do with the known assets of `items`, by key."""
+) -> Mapping[ItemId, Mapping[str, tuple[Action, str | None]]]:
+    """Return what a new run (with `--clip area`) would do with known assets, and the paths they keep."""
     rows = _known_items(db, [item.id for item in items])
     run = StoredRun(0, "mirror", "", "item", {}, text_digest(area) if area else None)
     known = _known_assets(db, {row.id: row.directory_of(item) for item, row in rows.items()})
-    actions: defaultdict[ItemId, dict[str, Action]] = defaultdict(dict)
+    actions: defaultdict[ItemId, dict[str, tuple[Action, str | None]]] = defaultdict(dict)
     for item in [item for item in items if item.id in rows]:
         row = rows[item.id]
         is_updated = row.version != _version(item)
@@ -578,7 +578,8 @@ def known_actions(
             old = known[row.id].get(asset.key)
             if old is not None:
                 decision = decide(old, asset, run, is_updated, item.is_undated, old.is_lost(is_there))
-                actions[item.id][asset.key] = decision.action
+                path = None if old.row.name is None else path_in_dest(old.directory, old.row.name)
+                actions[item.id][asset.key] = decision.action, path
     return actions
 
 
