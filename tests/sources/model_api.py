@@ -45,7 +45,8 @@ class ModelApi:
     """Collections `a` and `b` of `count` items; `fault` is its behaviour for a filter.
 
     `ignores`: returns everything · `mixes`: searches all collections · `others`: searches b ·
-    `empty`: returns nothing · `fails`: 500 · `refuses`: 400 · `fails later`: 500 for the second page.
+    `empty`: returns nothing · `empty in one`: for one collection · `fails`: 500 · `refuses`: 400 ·
+    `fails later`: 500 for the second page.
     """
 
     count: int = 25
@@ -93,7 +94,8 @@ class ModelApi:
         if request.method == "POST" and not self.post:
             return failed(FailureKind.HTTP, 405)
         found = self._found(query)
-        if filters and self.fault == "empty":
+        is_one = self.fault == "empty in one" and len(query["collections"]) == 1
+        if filters and (self.fault == "empty" or is_one):
             found = []
         links = []
         if position + limit < len(found):

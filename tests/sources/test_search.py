@@ -201,6 +201,7 @@ NOWHERE = Selection(collections=ONE, bbox=(100, 0, 110, 1))
         ("empty", Selection(collections=ONE, intersects=AREA), "does not find"),
         ("empty", Selection(collections=ONE, max_cloud_cover=3.0), "does not find"),
         ("empty", Selection(collections=ONE, filter="nothing = 1"), "does not find"),
+        ("empty in one", Selection(collections=("a", "b"), ids=("a_3",)), "does not find the item a_0"),
         ("fails", NOWHERE, "its filter fails"),
         ("refuses", NOWHERE, "its filter fails"),
         ("others", Selection(collections=ONE, bbox=(2, 0, 8, 1)), "returns items of other collections"),

@@ -197,7 +197,7 @@ class FilteredQuery(NamedTuple):
         """Return a query with the kinds of filters in `members`, which `item` matches, or None."""
         properties = object_or_empty(item.get("properties"))
         bounds = bounds_of(object_or_empty(item.get("geometry")))
-        query: Json = {}
+        query: Json = {"ids": [item.get("id")]} if "ids" in self.members else {}
         if "intersects" in self.members and bounds is not None:
             query["intersects"] = item["geometry"]
         if "bbox" in self.members and bounds is not None:

@@ -117,10 +117,9 @@ class ApiSource(Source):
                 endpoint = search.search_endpoint(self._api.root, (name,), api)
             else:
                 endpoint = search.endpoint_at(url, api, is_search=self._api.search)
-            if matching is None:
-                starts.append(self._with_query(start, endpoint, search.members_of(pushed, endpoint), pushed))
-            elif name in matching:
-                starts.append(self._with_query(start, endpoint, {"ids": list(pushed.ids)}, pushed))
+            if matching is None or name in matching:
+                members = search.members_of(pushed, endpoint) if matching is None else {"ids": [*pushed.ids]}
+                starts.append(self._with_query(start, endpoint, members, pushed))
         return starts
 
     async def _urls(self, selection: Selection) -> dict[str, str]:
