@@ -24,7 +24,7 @@ def run_summaries(db: Connection) -> list[dict[str, Any]]:
 def written_digests(db: Connection) -> Iterator[tuple[str, str, bytes | None]]:
     return db.execute(
         "SELECT collection_name, name, sha256 FROM named_items "
-        f"WHERE json_state = {JsonState.CURRENT} ORDER BY id"
+        f"WHERE json_state <> {JsonState.ABSENT} ORDER BY id"
     )
 
 

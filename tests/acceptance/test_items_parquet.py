@@ -100,16 +100,18 @@ def test_later_runs_bring_it_up_to_date_and_leave_it_alone_if_nothing_changed(so
     assert verified(dest).exit_code == 0
 
 
-def test_pruned_items_are_not_in_it(tmp_path: Path) -> None:
-    dest = tmp_path / "mirror"
+@pytest.mark.parametrize("is_altered", [False, True])
+def test_pruned_items_are_not_in_it_even_if_their_json_was_altered(tmp_path: Path, is_altered: bool) -> None:
+    dest, gone = tmp_path / "mirror", "item-0002"
     with run_in_thread(EvolvingReplica(items=3)) as replica:
         mirrored(replica.base_url, dest, KEPT)
-        assert len(ids_in(dest)) == 3
-        gone = min(replica.items)
         del replica.items[gone]
+        if is_altered:
+            with (dest / f"evolving/{gone}/{gone}.json").open("a") as file:
+                file.write(" ")
+            assert verified(dest, repair=True).exit_code == 1
         mirrored(replica.base_url, dest, Options(prune="remove", retries=0))
-    assert len(ids_in(dest)) == 2
-    assert gone not in ids_in(dest)
+    assert ids_in(dest) == ["item-0001", "item-0003"]
 
 
 def test_the_index_is_removed_when_the_option_is_switched_off(source: Source, tmp_path: Path) -> None:
