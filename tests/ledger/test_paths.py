@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 from tests.ledger.plans import NOW, SPEC, arrival, asset, commit, id_of, item, ledger, started
 
-from stacpull.ledger import jobs, publication, views
+from stacpull.ledger import jobs, paths, publication, views
 from stacpull.planning.names import fold
 
 NFC, NFD = unicodedata.normalize("NFC", "é.tif"), unicodedata.normalize("NFD", "é.tif")
@@ -56,6 +56,14 @@ def test_an_assigned_name_is_kept_over_stops_and_new_versions(db: sqlite3.Connec
         started(db, replace(SPEC, source="https://b.example"))[1], item("j", [replace(late, size=11)])
     ).jobs[0]
     assert (newer.generation, newer.directory, newer.name) == (1, "d", reserved[0].name)
+
+
+def test_claims_in_a_collection_read_no_names_of_collections(db: sqlite3.Connection) -> None:
+    statements = list[str]()
+    db.set_trace_callback(statements.append)
+    for directory in ("c", "c/i", ""):
+        paths.claim(db, [(1, directory, "own.tif")])
+    assert [text[-7:] for text in statements if "FROM collections" in text] == ["WHERE 0", "WHERE 1"]
 
 
 def test_item_directories_are_distinct(db: sqlite3.Connection) -> None:

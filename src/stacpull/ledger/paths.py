@@ -23,7 +23,8 @@ def claim(db: Connection, assets: Sequence[tuple[int, str, str]]) -> dict[int, s
     hashes = [hashed for hashed, _ in claims]
     directory_hashes = set[int]()  # of items and collections: no asset may have their paths
     if any("/" not in directory for _, directory, _ in assets):
-        names = db.execute("SELECT name FROM collections")
+        is_at_top = any(not directory for _, directory, _ in assets)  # where a collection has its directory
+        names = db.execute("SELECT name FROM collections WHERE ?", (is_at_top,))
         items = db.execute(f"SELECT hash FROM items WHERE hash {IN_LIST}", (json_array(hashes),))
         directory_hashes.update(*items, (path_hash(safe_segment(name)) for (name,) in names))
     # in order, so that each page of the index is visited once: they do not all fit into the cache
