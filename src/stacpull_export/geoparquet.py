@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -27,7 +28,7 @@ import shapely
 import shapely.geometry
 
 from stacpull.boxes import is_bbox
-from stacpull.clock import in_utc, parse_instant
+from stacpull.clock import parse_instant
 from stacpull.errors import UsageError
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Json
@@ -275,9 +276,9 @@ class ItemIndex:
             times = pa.array(values, pa.string()).cast(TIME)
             pc.min_max(times).as_py()
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-            found = list(map(parse_instant, values))
+            found = list(map(_utc_time, values))
             self.bad_times += found.count(None) - values.count(None)
-            times = pa.array([None if time is None else in_utc(time) for time in found], TIME)
+            times = pa.array(found, TIME)
         return times
 
     def _moved_collection(self, path: str, document: Json) -> Json:
@@ -309,6 +310,14 @@ class ItemIndex:
                 else:
                     seen = posixpath.normpath(f"{self._to_dest}/{inside}")
                     holder["href"] = seen if seen.startswith("../") else f"./{seen}"
+
+
+def _utc_time(value: object) -> datetime | None:
+    time = parse_instant(value)
+    try:
+        return None if time is None else time.astimezone(UTC)
+    except OverflowError:
+        return None
 
 
 def _batch_of(items: Iterator[MirroredItem]) -> list[MirroredItem]:
