@@ -84,6 +84,9 @@ class ParquetSource(ItemsFile):
                     for number, item in enumerate(items, first + 1)
                 ]
                 yield self._page_of(start, rows, is_last=False)
+        known = self._collections or {}
+        if start.selected.isdisjoint(known) and start.selected:
+            self._other_collections.update(known)
         yield self._page_of(start, [], is_last=True)
 
     async def _known_collections(self) -> dict[str, Json]:

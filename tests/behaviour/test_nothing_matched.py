@@ -29,15 +29,6 @@ def test_a_tree_without_a_match(tmp_path: Path, metadata: str) -> None:
     assert written(tmp_path / "m") == []
 
 
-def test_an_api_without_a_match(tmp_path: Path) -> None:
-    with run_in_thread(MlhubReplica(items=10, seed=1)) as hub:
-        options = Options(query={"key": hub.key})
-        selection = Selection(collections="bigearthnet_v1_labels", ids="none")
-        report = sync.mirror(hub.base_url, tmp_path / "m", selection=selection, options=options)
-    assert (report.state, report.items_matched) == ("complete", 0)
-    assert written(tmp_path / "m") == []
-
-
 @pytest.mark.parametrize(
     ("assets", "why"),
     [
@@ -78,12 +69,14 @@ def test_an_asset_key_of_source_items_is_not_named(tmp_path: Path) -> None:
     assert warnings(received) == []
 
 
-@pytest.mark.parametrize("name", ["items.json", "items.ndjson"])
+@pytest.mark.parametrize("name", ["items.json", "items.ndjson", "m/items.parquet"])
 def test_a_misspelt_collection_of_a_file_is_named_with_a_similar_one(tmp_path: Path, name: str) -> None:
     items, received = [feature("a", collection="labels"), feature("b", collection="images")], list[object]()
     page = json.dumps({"type": "FeatureCollection", "features": items})
     lines = "".join(f"{json.dumps(item)}\n" for item in items)
-    (tmp_path / name).write_text(page if name == "items.json" else lines)
+    (tmp_path / "items.json").write_text(page)
+    (tmp_path / "items.ndjson").write_text(lines)
+    sync.mirror(tmp_path / "items.json", tmp_path / "m", options=Options(items_parquet=True))
     sync.plan(tmp_path / name, selection=Selection(collections="lables"), on_event=received.append)
     assert warnings(received)[0].endswith(f"{name} has no collection lables: did you mean labels?")
     sync.plan(tmp_path / name, selection=Selection(collections="images"), on_event=received.append)
