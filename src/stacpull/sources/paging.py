@@ -206,20 +206,16 @@ class PageReader:
         walk, which the service may have forgotten.
         """
         request: PageRequest | None = start
-        if first is not None:
-            page = self._page_of(start, first)
-            yield page
-            request = page.next
-            resumed = True
         while request is not None:
             try:
-                sent, document = await self._read(request)
+                sent, document = await self._read(request) if first is None else (start, first)
             except SourceError as error:
                 failure = failure_of(error)
                 if resumed and failure is not None and failure.status in _FORGOTTEN:
                     raise ForgottenCursorError(str(error)) from error.__cause__
                 raise
             page = self._page_of(sent, document)
+            first = None
             yield page
             request = page.next
             resumed = True
