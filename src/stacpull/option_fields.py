@@ -91,7 +91,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     read: ReadArgument
     group: str  # the heading on help pages; by default, that of the field before it
     default: str  # as help pages show it
-    commands: str  # the commands in which it has an effect, separated by spaces
+    commands: str  # the commands whose command line has it, separated by spaces
     form: Form
     brief: bool = False  # `--help` shows it; `--help all` shows every option
     short: str = ""
@@ -119,7 +119,9 @@ def declared(
 
     `group` is the heading of the first ones, `commands` are those of options that do not name their own.
     """
-    helps = _helps_in_docstring(holder)
+    entries = r"^    (\w+)(?: \(.+?\))?: (.+(?:\n {8}.+)*)"
+    found = re.findall(entries, inspect.getdoc(holder) or "", re.MULTILINE)
+    helps = {name: " ".join(text.split()) for name, text in found}
     hints = get_type_hints(holder)
     for field in attrs.fields(holder):
         hint = hints[field.name]
@@ -163,10 +165,3 @@ def _shown(default: object, name: str, form: Form, metavar: str) -> str:
     if default is None and metavar.endswith("|auto"):
         return "auto"
     return default if isinstance(default, str) else ""
-
-
-def _helps_in_docstring(kind: type) -> Mapping[str, str]:
-    entries = re.findall(
-        r"^    (\w+)(?: \(.+?\))?: (.+(?:\n {8}.+)*)", inspect.getdoc(kind) or "", re.MULTILINE
-    )
-    return {name: " ".join(text.split()) for name, text in entries}

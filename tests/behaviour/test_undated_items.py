@@ -52,15 +52,6 @@ def test_updated_is_trusted(tmp_path: Path) -> None:
     assert properties_in(tmp_path / "m")["cover"] == 55
 
 
-def test_another_href_is_fetched(tmp_path: Path) -> None:
-    for name in ("c", "a"):
-        (tmp_path / f"{name}.txt").write_text(name)
-        offer(tmp_path / "items.json", feature("x", {"data": f"./{name}.txt"}))
-        report = sync.mirror(tmp_path / "items.json", tmp_path / "m")
-        assert changes(report)[1:3] == ((0, 0) if name == "c" else (1, 1))
-        assert (tmp_path / "m/c/x/data.txt").read_text() == name
-
-
 def test_an_item_that_is_served_elsewhere_is_the_same(tmp_path: Path) -> None:
     """An asset is identified by its item and key, so another copy of its source can continue a mirror."""
     for top in ("sa", "sb"):

@@ -189,7 +189,6 @@ class _Estimate:
         )
 
     async def restart(self) -> None:
-        """Reset the counters of the walk. Planned items stay counted and are not planned again."""
         self.counters["items_seen"] = 0
         await run_to_end(self._seen.clear)
         self._left_out.clear()

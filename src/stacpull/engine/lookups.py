@@ -98,7 +98,6 @@ async def page_warnings(setup: RunSetup, page: Page, starts: Sequence[WalkStart]
 
 
 async def _layout_warnings(setup: RunSetup, items: Sequence[Json], url: str) -> list[str]:
-    """Compare the names in `--layout` with the properties of items, and of a source item of one of them."""
     layout = Layout.parse(setup.options.layout)
     warnings = list(layout.unknown_properties(items))
     linked = _linked_href(setup.selection, items, url)
@@ -111,7 +110,6 @@ async def _layout_warnings(setup: RunSetup, items: Sequence[Json], url: str) -> 
 
 
 def _linked_href(selection: Selection, items: Sequence[Json], url: str) -> str | None:
-    """Return the first link to an item that is mirrored too. `url` is that of the page with the items."""
     relations = followed(selection)
     return next((href for item in items for href in source_links(item, url, relations)), None)
 
@@ -181,7 +179,7 @@ class Lookups:
 
     async def look_up(self, items: Sequence[ListedItem]) -> LookedUp:
         network, item_assets = self._network, dict[str, Json]()
-        for name in {item_id.collection for item_id, _, _ in items} if self._chosen.members else ():
+        for name in {item_id.collection for item_id, _, _ in items} if self._chosen.reads_members else ():
             is_new = name not in self._collections
             document = await self.collection(name)
             if not isinstance(document, StacpullError):

@@ -447,7 +447,6 @@ class MirrorRun:
         await store_process.call("write_final_items")
 
     async def _look_for_changes(self) -> None:
-        """Prune, read the collections again, and count the items that the source did not list."""
         call = self._store_process.call
         if self._setup.options.prune:
             from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune

@@ -246,7 +246,6 @@ class Walk:
         await self._end(announced, from_start)
 
     async def _end(self, announced: int | None, from_start: bool) -> None:
-        """Plan the sample, save that the walk has ended, and report what it could not read or check."""
         summary = self.summary
         is_whole = self._matches_left() > 0 and summary.cut_short is None
         was_limited = not is_whole and summary.cut_short is None  # `--max-items` ended it

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Final
 
 from stacpull.json_values import list_or_empty, media_type_of, object_or_empty
@@ -22,13 +22,13 @@ class AssetFilter:
         self._globs = tuple(glob for glob in selection.assets if glob)
         self._keep = _any_glob(self._globs)
         self._drop = _any_glob(selection.exclude_assets)
-        conditions = ((name, compiled(selection)) for name, compiled in CONDITIONS.items())
-        self._conditions = tuple((name, holds) for name, holds in conditions if holds is not None)
-        self.members = tuple(name for name, _ in self._conditions)
+        self._media_types = _any_glob(map(media_type_of, selection.media_types))
+        self._roles = frozenset(selection.roles)
+        self.reads_members = bool(self._media_types or self._roles)
 
     def keeps(self, key: str, asset: Json) -> bool:
         """Return True if the asset is selected. If it is not an object, it counts as one without members."""
-        return self.keeps_object(key, key) and (not self._conditions or self._is_of_kind(asset))
+        return self.keeps_object(key, key) and (not self.reads_members or self._is_of_kind(asset))
 
     def may_hold(self, key: str, asset: Json) -> bool:
         """Return True if objects below the prefix `key` may be selected, whatever their names are."""
@@ -44,31 +44,11 @@ class AssetFilter:
 
     def _is_of_kind(self, asset: Any) -> bool:
         members = object_or_empty(asset)
-        return all(holds(members.get(name)) for name, holds in self._conditions)
-
-
-Condition = Callable[[Any], bool]
-"""Returns True if the value of a member is selected; the value is None if it is absent. Never raises."""
-
-
-def _media_types(selection: Selection) -> Condition | None:
-    """Compile `--media-type`. Parameters are ignored: `image/tiff; profile=cog` is an `image/tiff`."""
-    wanted = _any_glob(map(media_type_of, selection.media_types))
-    return None if wanted is None else lambda media_type: bool(wanted.fullmatch(media_type_of(media_type)))
-
-
-def _roles(selection: Selection) -> Condition | None:
-    wanted = frozenset(selection.roles)
-    if not wanted:
-        return None
-    return lambda roles: any(isinstance(role, str) and role in wanted for role in list_or_empty(roles))
-
-
-CONDITIONS: Final[dict[str, Callable[[Selection], Condition | None]]] = {
-    "type": _media_types,
-    "roles": _roles,
-}
-"""By member of an asset, the function that compiles the condition on it, or returns None if there is none."""
+        media_type = media_type_of(members.get("type"))  # `image/tiff; profile=cog` is an `image/tiff`
+        if self._media_types and not self._media_types.fullmatch(media_type):
+            return False
+        roles = list_or_empty(members.get("roles"))
+        return not self._roles or any(isinstance(role, str) and role in self._roles for role in roles)
 
 
 def _may_begin(glob: str, beginning: str) -> bool:

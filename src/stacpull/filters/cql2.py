@@ -347,9 +347,8 @@ def _pushable(node: Any, *, negated: bool = False) -> Json | None:
     """Return a condition in the form to push down, or None if it cannot be pushed down.
 
     Only comparisons of a property with a number, and equality with a string or boolean, can be: services
-    differ in the order of strings (collations), and in times (ranges, whole days, zones).
-
-    Parts of an AND are left out, but not inside NOT.
+    differ in the order of strings (collations), and in times (ranges, whole days, zones). Parts of an AND are
+    left out, but not inside NOT.
     """
     if not isinstance(node, dict) or not isinstance(node.get("args"), list):
         return None

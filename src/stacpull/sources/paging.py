@@ -221,7 +221,6 @@ class PageReader:
             resumed = True
 
     async def _read(self, request: PageRequest) -> tuple[PageRequest, Document]:
-        """Read one page, from SOURCE's own host if the host in the link does not have it."""
         try:
             return await self._read_smaller(request)
         except SourceError as error:
@@ -241,7 +240,6 @@ class PageReader:
         return answer
 
     async def _read_smaller(self, request: PageRequest) -> tuple[PageRequest, Document]:
-        """Read one page; while the service fails, with a tenth of the items."""
         cause: TransferError | SourceError | None = None
         while True:
             sent = with_limit(request, self._size.items)

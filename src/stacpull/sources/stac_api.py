@@ -210,10 +210,7 @@ class ApiSource(Source):
             return [*await self._search(endpoint, ids[:half]), *await self._search(endpoint, ids[half:])]
         may_repeat = len(endpoint.collections) != 1
         request = with_limit(endpoint.request({"ids": ids}), len(ids) + may_repeat)
-        try:
-            features = (await self._reader.read(request, one_of_many=True)).members.get("features")
-        except (TransferError, SourceError, CredentialsError):
-            return []
+        features = (await self._object(request, one_of_many=True)).get("features")
         return [item for item in map(valid_item, list_or_empty(features)) if item is not None]
 
     # --- items -------------------------------------------------------------------------------------------
@@ -300,14 +297,14 @@ class ApiSource(Source):
 
     async def _known_capabilities(self) -> search.Capabilities:
         if self._capabilities is None:
-            landing = self._landing or await self._object(self._api.root)
+            landing = self._landing or await self._object(PageRequest(self._api.root))
             if "conformsTo" not in landing:
-                landing = {**await self._object(f"{self._api.root}/conformance"), **landing}
+                landing = {**await self._object(PageRequest(f"{self._api.root}/conformance")), **landing}
             self._capabilities = search.Capabilities.from_landing(landing)
         return self._capabilities
 
-    async def _object(self, url: str) -> Json:
+    async def _object(self, request: PageRequest, *, one_of_many: bool = False) -> Json:
         try:
-            return (await self._reader.read(PageRequest(url))).members
+            return (await self._reader.read(request, one_of_many=one_of_many)).members
         except (TransferError, SourceError, CredentialsError):
             return {}

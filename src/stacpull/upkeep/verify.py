@@ -103,7 +103,6 @@ class MirrorCheck:
 
     @property
     def damaged_files(self) -> int:
-        """The number of damaged files, without unknown files."""
         return self.damaged.total() - self.damaged["unknown"]
 
     @property
