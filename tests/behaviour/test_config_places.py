@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import time
 from pathlib import Path
 
 import pytest
 from tests.acceptance.command import stacpull
 from tests.changed_copy import item_with
+from tests.items import feature
+from tests.net.memory import Answer
+from tests.net.wire_server import WireServer
 
 pytestmark = pytest.mark.behaviour
 
@@ -53,3 +58,23 @@ def test_a_trace_has_keys_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("method = 'mode'\nresolution = 'x'\n")
     ran = stacpull("trace", "c", "-o", "t", "--config", "c.toml", cwd=tmp_path)
     assert (ran.code, "c.toml, line 2, resolution must be " in ran.err) == (2, True)
+
+
+def test_limits_that_verify_has_no_option_for_apply_to_a_repair(tmp_path: Path) -> None:
+    sent = list[float]()
+
+    def answer(_: object) -> Answer:
+        sent.append(time.monotonic())
+        return Answer(body=b"data")
+
+    (tmp_path / "c.toml").write_text('dest = "m"\nrequests-per-second = 5\nallow-private-hosts = true\n')
+    with WireServer({f"/{name}": answer for name in "abcde"}) as server:
+        hrefs = {name: server.url(f"/{name}") for name in "abcde"}
+        (tmp_path / "items.ndjson").write_text(json.dumps(feature("i", hrefs)))
+        assert stacpull("mirror", "items.ndjson", "m", "--allow-private-hosts", cwd=tmp_path).code == 0
+        for name in "abcde":
+            (tmp_path / f"m/c/i/{name}").unlink()
+        sent.clear()
+        assert stacpull("verify", "--repair", "--config", "c.toml", cwd=tmp_path).code == 0
+    assert len(sent) == 5
+    assert sent[-1] - sent[0] > 0.7

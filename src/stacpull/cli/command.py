@@ -22,6 +22,7 @@ from stacpull.config import toml
 from stacpull.config.options import GROUPS, OPTIONS, options_of
 from stacpull.config.resolve import Resolved, resolve, setting_of
 from stacpull.errors import StacpullError, UsageError
+from stacpull.option_fields import Option
 from stacpull.suggestions import advice_on, options_named
 
 if TYPE_CHECKING:
@@ -175,6 +176,15 @@ class Command(click.Command):
                     formatter.write_dl(records)
 
 
+def _options(name: str, params: Sequence[click.Parameter]) -> list[Option]:
+    options = [*declared_in(params), *(option for option in options_of(name) if option.form == "absent")]
+    if any(option.group == "Transfer" for option in options):  # limits of a config apply to every transfer
+        names = {option.name for option in options}
+        limits = (option for option in OPTIONS if option.group == "Transfer" and option.load is None)
+        options += [option for option in limits if option.name not in names]
+    return options
+
+
 def command(
     name: str, *params: click.Parameter, examples: Sequence[str] = ()
 ) -> Callable[[Callable[..., int | None]], Command]:
@@ -184,7 +194,7 @@ def command(
     may also stand in the config file.
     """
     arguments = {str(param.name): param for param in params if not isinstance(param, OptionParameter)}
-    options = [*declared_in(params), *(option for option in options_of(name) if option.form == "absent")]
+    options = _options(name, params)
     addresses = [arguments[name] for name in toml.ADDRESSES if name in arguments]
     if any(param.name == "config" for param in params):
         for param in addresses:
