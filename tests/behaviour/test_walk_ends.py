@@ -32,6 +32,19 @@ def test_a_next_page_that_cannot_be_requested(tmp_path, path, href, total, code,
     assert "its next page cannot be requested" in (report.reason or "")
 
 
+@pytest.mark.parametrize(
+    ("value", "sent", "said"),
+    [("a/b", ["a/b"], None), ("a/b\r\nX-Evil: 1", [], "The header accept of the link has a line break")],
+)
+def test_a_field_of_a_next_link_replaces_the_usual_one(tmp_path, value, sent, said):
+    pages = [{"type": "FeatureCollection", "features": [feature(name)], "links": []} for name in "ab"]
+    pages[0]["links"] = [{"rel": "next", "href": "?page=2", "headers": {"accept": value}}]
+    with WireServer({"/collections/c/items": [json_answer(page) for page in pages]}) as server:
+        report = sync.mirror(server.url("/collections/c/items"), tmp_path / "m", options=OPTIONS)
+    assert [one.headers["accept"] for one in server.requests if "page=2" in one.target] == sent
+    assert (said or "") in (report.reason or "")
+
+
 @pytest.mark.parametrize("href", ["collections", "http://[broken", ""])
 def test_a_list_of_collections_that_links_to_no_other_page(tmp_path: Path, href: str) -> None:
     events = list[Any]()

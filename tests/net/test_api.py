@@ -51,13 +51,13 @@ def test_a_page_is_read_with_its_size_and_fields() -> None:
             ]
         }
     )
-    document = desk.read(PageRequest(f"{URL}?limit=10", headers={"Prefer": "x"}))
+    document = desk.read(PageRequest(f"{URL}?limit=10", headers={"prefer": "x"}))
     assert document.body == {"type": "FeatureCollection"}
     assert document.bytes == len(b'\xef\xbb\xbf{"type": "FeatureCollection"}')
     assert document.url == f"{URL}?limit=10"
     requested = desk.transport.requests[0]
     assert requested.purpose == "document"
-    assert requested.headers == {"Accept": "application/geo+json, application/json", "Prefer": "x"}
+    assert requested.headers == {"accept": "application/geo+json, application/json", "prefer": "x"}
 
 
 def test_a_search_is_sent_by_post() -> None:

@@ -180,7 +180,10 @@ async def read_request(reader: asyncio.StreamReader, number: int) -> ReceivedReq
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     line, *fields = head.split("\r\n")
     method, target, _ = line.split(" ", 2)
-    headers = {name.lower(): value.strip() for name, _, value in (f.partition(":") for f in fields if f)}
+    headers = dict[str, str]()
+    for name, _, value in (field.partition(":") for field in fields if field):
+        before = headers.get(name.lower())
+        headers[name.lower()] = value.strip() if before is None else f"{before}, {value.strip()}"
     body = await reader.readexactly(int(headers.get("content-length", "0")))
     return ReceivedRequest(method, target, headers, body, number)
 

@@ -164,12 +164,13 @@ def test_a_next_link_by_post_is_followed(current, link, expected):
 @pytest.mark.parametrize(
     ("held", "merge", "named", "expected"),
     [
-        (None, False, {"Search-After": "LC08"}, {"Search-After": "LC08"}),
+        (None, False, {"Search-After": "LC08"}, {"search-after": "LC08"}),
         ({"Prefer": "1"}, False, {"search-after": "2"}, {"search-after": "2"}),
-        ({"Prefer": "1"}, True, {"search-after": "2"}, {"Prefer": "1", "search-after": "2"}),
+        ({"Prefer": "1"}, True, {"search-after": "2"}, {"prefer": "1", "search-after": "2"}),
         ({"Prefer": "1"}, False, None, None),
         (None, False, {"Authorization": "x", "HOST": "evil", "Cookie": "c", "Accept": 1}, None),
-        (None, True, {"X-Api-Key": "x", "Metadata-Flavor": "Google", "Prefer": "2"}, {"Prefer": "2"}),
+        (None, True, {"X-Api-Key": "x", "Metadata-Flavor": "Google", "Prefer": "2"}, {"prefer": "2"}),
+        ({"prefer": "1"}, True, {"Prefer": "2"}, {"prefer": "2"}),
     ],
 )
 def test_headers_of_a_next_link(held, merge, named, expected):

@@ -135,7 +135,7 @@ class Model:
                 first = 1 if self.style == "startIndex" else 0
                 return int(held.get(self.style, first)) - first, 0
             case "headers":
-                text = (request.headers or {}).get("Search-After", "0.0")
+                text = (request.headers or {}).get("search-after", "0.0")
             case "context":
                 text = held.get("next", "0.0")
             case _:

@@ -237,7 +237,7 @@ class JsonReader(msgspec.Struct, eq=False):
             raise CredentialsError(f"{error.failure.message} {self.advice}") from error
 
     async def _read(self, request: PageRequest, limit: int, *, one_of_many: bool) -> Document:
-        headers = {"Accept": _ACCEPT, **(request.headers or {})}
+        headers = {"accept": _ACCEPT, **(request.headers or {})}
         body = None
         if request.method == "POST":
             headers["Content-Type"] = "application/json"

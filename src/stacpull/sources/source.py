@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from stacpull.errors import UsageError
+from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.models import Json, Page, PageRequest
 from stacpull.selection import Selection
@@ -45,7 +45,13 @@ class PageSize(NamedTuple):
 
 
 def allowed_headers(headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
-    return {k: v for k, v in (headers or {}).items() if k.lower() in _LINK_HEADERS} or None
+    """Return the fields that a next link may set, with their names in lower case."""
+    fields = ((name.lower(), value) for name, value in (headers or {}).items())
+    allowed = {name: value for name, value in fields if name in _LINK_HEADERS}
+    for name, value in allowed.items():
+        if any(character in value for character in "\r\n\0"):
+            raise SourceError(f"The header {name} of the link has a line break or a null character.")
+    return allowed or None
 
 
 class WalkStart(NamedTuple):
