@@ -1,11 +1,13 @@
-"""Ids and keys that are not valid Unicode stay different."""
+"""Ids and keys that are not valid Unicode, or not text, stay different, or are reported."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.events import warnings
 from tests.items import feature
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
@@ -43,10 +45,21 @@ def test_the_stated_charset_is_honoured_and_ids_stay_different(tmp_path, charset
 
 def test_keys_with_half_a_surrogate_pair_stay_different(tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(b"data")
-    keys = ["\ud800", "\udbff", "\udc00", "�"]
+    keys = ["\ud800", "\udbff", "\udc00", "�", r"\ud800", r"\\ud800", r"\xE9"]
     text = json.dumps(json.loads(page(["a"], keys, ".")))
     assert r"\ud800" in text
     (tmp_path / "items.json").write_text(text)
     report = sync.mirror(str(tmp_path / "items.json"), tmp_path / "m")
-    assert (report.exit_code, report.assets_done) == (0, 4)
-    assert len(json.loads((tmp_path / "m/c/a/a.json").read_bytes())["assets"]) == 4
+    assert (report.exit_code, report.assets_done) == (0, 7)
+    assert len(json.loads((tmp_path / "m/c/a/a.json").read_bytes())["assets"]) == 7
+
+
+@pytest.mark.parametrize("ids", [(1, "1", 2), ("1", 1, "2")])
+def test_a_number_that_becomes_the_id_of_another_item_is_a_failure(tmp_path, ids):
+    (tmp_path / "data").write_bytes(b"data")
+    features = [{**feature("a", {"data": "./data"}), "id": one} for one in ids]
+    (tmp_path / "items.json").write_text(json.dumps({"features": features}))
+    events = list[Any]()
+    report = sync.mirror(str(tmp_path / "items.json"), tmp_path / "m", on_event=events.append)
+    assert (report.exit_code, report.items_done, report.items_failed) == (1, 2, 1)
+    assert any("its id 1 equals another one: one is a number" in text for text in warnings(events))

@@ -47,8 +47,8 @@ _MAX_INTEGER_LENGTH = 20
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
 _CHARSETS = re.compile(r"(?i)(iso-?8859|windows|cp|utf-16|utf-32|koi8|big5|gb|shift_jis|euc)[-\w]*")
 """Charsets that Python decodes in linear time."""
-_NOT_UTF_8 = re.compile("[\udc80-\udcff]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_BACKSLASHES = re.compile(r"(?<!\\)\\++(?=[ux])")
 _MAX_GARBLED = 2  # requests for one document after which it fails, because its responses are not JSON
 _MAX_STALLED = 3  # requests for one document after which it fails, because they stall
 _ACCEPT = "application/geo+json, application/json"
@@ -81,7 +81,7 @@ def decode(data: bytes, limit: int = PAGE_LIMIT, charset: str | None = None) -> 
 
     UTF-8 is tried before the stated `charset`, which is often wrong. Lenient documents get null for `NaN` and
     `Infinity`, texts for numbers beyond 64-bit floats, and `\xXX` and `\uXXXX` for invalid bytes and
-    surrogates: different texts stay different.
+    surrogates, with more backslashes than any text has there: different texts stay different.
     """
     max_values = max(limit // _BYTES_PER_VALUE, MAX_VALUES)
     if len(data) > max_values and count_values(data) > max_values:
@@ -98,16 +98,14 @@ def decode(data: bytes, limit: int = PAGE_LIMIT, charset: str | None = None) -> 
             data = data.decode(charset).encode()
             return orjson.loads(data), True
     try:
-        text = _NOT_UTF_8.sub(_escaped, data.decode("utf-8", "surrogateescape"))
+        text = data.decode("utf-8", "surrogateescape")
+        longest = max(map(len, _BACKSLASHES.findall(text)), default=0)
+        mark = r"\\" * min(longest // 2 + 1, 4)  # more of them would take too much memory
+        text = text.translate({0xDC00 + byte: f"{mark}x{byte:02X}" for byte in range(0x80, 0x100)})
         strict_text = json.dumps(_PARSER.decode(text), ensure_ascii=False, allow_nan=False)
-        return orjson.loads(_SURROGATE.sub(lambda half: f"\\\\u{ord(half[0]):04x}", strict_text)), False
+        return orjson.loads(_SURROGATE.sub(lambda half: f"{mark}u{ord(half[0]):04x}", strict_text)), False
     except (ValueError, RecursionError):
         raise strict from None
-
-
-def _escaped(invalid: re.Match[str]) -> str:
-    hexadecimal = invalid[0].encode("utf-8", "surrogateescape").hex(" ").upper()
-    return "\\\\x" + hexadecimal.replace(" ", "\\\\x")
 
 
 def _number(text: str) -> float | str:

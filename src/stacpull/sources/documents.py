@@ -59,6 +59,11 @@ def valid_item(feature: object) -> Json | None:
 
     A numeric id (GeoJSON) becomes a string. A `collection` that is not a string is removed.
     """
+    item = _item_with_id(feature)
+    return None if item is None else {**item, "id": str(item["id"])}
+
+
+def _item_with_id(feature: object) -> Json | None:
     if isinstance(feature, msgspec.Raw):  # of a large document (`net.json_reader.decode_members_only`)
         feature = parsed_object(bytes(feature))
     if not isinstance(feature, dict):
@@ -67,23 +72,27 @@ def valid_item(feature: object) -> Json | None:
     if collection is not None and not isinstance(collection, str):
         feature = {key: value for key, value in feature.items() if key != "collection"}
     item_id = feature.get("id")
-    if isinstance(item_id, str) and item_id:
-        return feature
-    is_number = isinstance(item_id, int) and not isinstance(item_id, bool)
-    return {**feature, "id": str(item_id)} if is_number else None
+    is_valid = isinstance(item_id, str | int) and item_id != "" and not isinstance(item_id, bool)
+    return feature if is_valid else None
 
 
 def valid_items(features: Iterable[tuple[str, object]]) -> tuple[list[Json], tuple[UnreadableEntry, ...]]:
     """Return the items among `features` (name for messages, value), and the others as unreadable."""
     items: list[Json] = []
     unreadable: list[UnreadableEntry] = []
+    id_types: dict[tuple[str | None, str], type] = {}
     for name, feature in features:
-        item = valid_item(feature)
-        if item is not None:
-            items.append(item)
-        else:
+        item = _item_with_id(feature)
+        if item is None:
             reason = feature if isinstance(feature, Failure) else _NO_ITEM
-            unreadable.append(UnreadableEntry("", name, reason))
+        else:
+            id_type = type(item["id"])
+            item_id = str(item["id"])
+            if id_types.setdefault((item.get("collection"), item_id), id_type) is id_type:
+                items.append({**item, "id": item_id})
+                continue
+            reason = Failure(FailureKind.ITEM, f"its id {item_id} equals another one: one is a number.")
+        unreadable.append(UnreadableEntry("", name, reason))
     return items, tuple(unreadable)
 
 
