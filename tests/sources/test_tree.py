@@ -338,3 +338,19 @@ def test_collections_are_in_order_and_without_items() -> None:
     assert [one["id"] for one in found] == ["a", "b", "inner"]
     assert found[0]["links"] == [link("self", f"{BASE}/a/c.json"), link("license", "./LICENSE"), ODD]
     assert not [url for url in reader.urls if url.endswith(("/i.json", "/j.json"))]
+
+
+def test_all_collections_with_an_id_are_read() -> None:
+    years = ("2019", "2020", "2021")
+    pages: dict[str, Any] = {ROOT: catalog(*(link("child", f"{year}/catalog.json") for year in years))}
+    for year in years:
+        pages[f"{BASE}/{year}/catalog.json"] = catalog(link("child", "c/collection.json"))
+        pages[f"{BASE}/{year}/c/collection.json"] = collection("c", link("item", "i.json"))
+        pages[f"{BASE}/{year}/c/i.json"] = item_document(year)
+    for selected in ((), ("c",)):
+        found = of_collections(tree_of(MemoryReader(pages)), *selected)
+        assert found == [(year, "c") for year in years]
+    failing = TransferError(Failure(FailureKind.SERVER, "h answered 500.", status=500, retryable=True))
+    reader = MemoryReader(pages | {f"{BASE}/2020/catalog.json": failing})
+    assert of_collections(tree_of(reader), "c") == [("2019", "c"), ("2021", "c")]
+    assert reader.warnings == [f"Not all collections of {ROOT} can be read: h answered 500."]

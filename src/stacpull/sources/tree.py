@@ -6,7 +6,7 @@ once, and 32 levels at most. Unreadable documents are skipped; ten temporary fai
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing
 from itertools import islice
 from typing import Final, NamedTuple
@@ -70,17 +70,22 @@ class _Branch(NamedTuple):
 
 
 _Outcome = _Branch | Document | Failure
+_IsFound = Callable[[], bool] | None
 
 
 async def _walk(
-    reader: JsonReader, top: _Branch, collection: str, *, items: bool = True
+    reader: JsonReader, top: _Branch, collection: str, others: Iterable[str] = (), is_found: _IsFound = None
 ) -> AsyncGenerator[tuple[_Link, _Outcome]]:
-    """Walk the links below a catalog. With `items`, depth first; without, level by level.
+    """Walk the links below a catalog, then `others`, depth first.
 
     Yields each link with its document, or with the failure of reading it. Links to catalogs that were already
     walked are left out. The order depends only on the documents: links are read in batches of a fixed size.
+    With `is_found`, links to items are left out, and levels are walked one after the other until it is true.
     """
-    links = [top.links(collection)]  # of the catalogs; those to walk next are last
+    items = is_found is None
+    links: list[Iterator[_Link]] = [(_Link(url, url, collection, 1) for url in others)]
+    links.append(top.links(collection))  # the last ones are next
+    next_level: list[Iterator[_Link]] = []
     walked = {hash(top.url)}
     while links:
         batch = list[_Link]()
@@ -110,7 +115,12 @@ async def _walk(
                     text = f"{public_url(outcome.url)} is more than {DEEPEST} catalogs deep."
                     outcome = Failure(FailureKind.ITEM, text)
             yield link, outcome
-        links = [*links, *new_links] if items else [*new_links, *links]
+        if is_found is None:
+            links += new_links
+        else:
+            next_level = [*new_links, *next_level]
+            if not links and not is_found():
+                links, next_level = next_level, []
 
 
 async def _read(reader: JsonReader, url: str, limit: int | None, *, items: bool) -> _Outcome:
@@ -131,7 +141,6 @@ async def _read(reader: JsonReader, url: str, limit: int | None, *, items: bool)
 
 
 def _items_in(document: Document, collection: str) -> tuple[list[Json], list[Failure]]:
-    """Return the items of a document, and why others cannot be read. An item may state no collection."""
     body = document.members
     name = public_url(document.url)
     is_item = documents.kind_of(body) == "Feature"
@@ -158,20 +167,21 @@ class TreeSource(Source):
         """The root document, which may have many links, until the walk begins; then None."""
         self._id = name if isinstance(name, str) and name else NO_COLLECTION
         self._reader = reader
-        self._urls = {self._id: url} if documents.kind_of(root.body) == "Collection" else {}
+        self._urls = {url: self._id} if documents.kind_of(root.body) == "Collection" else {}
+        """The ids of the collections found so far, by URL."""
         self._searched_all = False
 
     async def collections(self) -> list[Json]:
-        return [document async for document in self._collections()]
+        return await self._search()
 
     async def collection(self, collection_id: str) -> Json:
         """Return the document of a collection. Items without a collection above them belong to the root."""
         if collection_id != self._id:
             await self._search({collection_id})
-        url = self._urls.get(collection_id, self.url if collection_id == self._id else None)
-        if url is None:
+        urls = self._urls_of(collection_id)
+        if not urls and collection_id != self._id:
             raise UsageError(f"{self.url} has no collection {collection_id}.")
-        document = await documents.read_root(self._reader, url)
+        document = await documents.read_root(self._reader, urls[0] if urls else self.url)
         return documents.without_item_links(document.members, document.url)
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
@@ -179,10 +189,11 @@ class TreeSource(Source):
         if not wanted_ids:
             return [WalkStart(self._id, PageRequest(self.url))]
         await self._search(set(wanted_ids))
-        missing_ids = set(wanted_ids) - self._urls.keys()
+        missing_ids = set(wanted_ids).difference(self._urls.values())
         if missing_ids:
-            raise UsageError(documents.no_collection(self.url, min(missing_ids), list(self._urls)))
-        return [WalkStart(name, PageRequest(self._urls[name])) for name in wanted_ids]
+            known_ids = sorted(set(self._urls.values()))
+            raise UsageError(documents.no_collection(self.url, min(missing_ids), known_ids))
+        return [WalkStart(name, PageRequest(self._urls_of(name)[0])) for name in wanted_ids]
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:  # noqa: ARG002 -- as in Source
         request = start.request
@@ -190,8 +201,8 @@ class TreeSource(Source):
         if root is None or request.url != self.url:
             root = await documents.read_root(self._reader, request.url)
         top = _Branch.from_document(root)
+        walk = _walk(self._reader, top, self._id, self._urls_of(start.collection)[1:])
         self._add(top)
-        walk = _walk(self._reader, top, self._id)
         del root, top
         items: list[Json] = []
         unreadable: list[UnreadableEntry] = []
@@ -223,39 +234,42 @@ class TreeSource(Source):
     async def item(self, href: str) -> Json:
         return documents.with_self(*await documents.read_item(self._reader, href))
 
+    def _urls_of(self, collection_id: str) -> list[str]:
+        return [url for url, name in self._urls.items() if name == collection_id]
+
     def _add(self, branch: _Branch) -> None:
         name = branch.name
         if name is not None and len(name) <= MAX_KEY_LENGTH and len(self._urls) < documents.MAX_COLLECTIONS:
-            self._urls.setdefault(name, branch.url)
+            self._urls.setdefault(branch.url, name)
 
-    async def _search(self, wanted_ids: set[str]) -> None:
-        if not (wanted_ids <= self._urls.keys() or self._searched_all):
-            async with aclosing(self._collections()) as walked:
-                async for _ in walked:
-                    if wanted_ids <= self._urls.keys():
-                        return
-            self._searched_all = True
+    async def _search(self, wanted_ids: set[str] | None = None) -> list[Json]:
+        """Read all catalogs, and return a collection of each id; or find `wanted_ids`, up to a whole level.
 
-    async def _collections(self) -> AsyncGenerator[Json]:
-        """Yield each collection once. Items are not read.
-
-        At the end, raise `SourceError` if a document could not be read for a reason that may pass.
+        Trees by year may have the same id in each year. Raises `SourceError` if ids are missing, and a
+        document could not be read for a reason that may pass.
         """
+
+        def is_found() -> bool:
+            return wanted_ids is not None and wanted_ids.issubset(self._urls.values())
+
+        if is_found() or (wanted_ids is not None and self._searched_all):
+            return []
         root = self._root or await documents.read_root(self._reader, self.url)
         top = _Branch.from_document(root, items=False)
         del root  # it may have many links
-        seen = set[str]()
-        if top.name is not None and top.document is not None:
-            seen.add(top.name)
-            yield top.document
+        found = {} if top.name is None or top.document is None else {top.name: top.document}
         first_failure: Failure | None = None
-        async with aclosing(_walk(self._reader, top, self._id, items=False)) as walked:
+        async with aclosing(_walk(self._reader, top, self._id, is_found=is_found)) as walked:
             async for _, outcome in walked:
                 if isinstance(outcome, Failure) and _is_temporary(outcome):
                     first_failure = first_failure or outcome
-                if isinstance(outcome, _Branch) and outcome.document is not None and outcome.name not in seen:
-                    seen.add(outcome.name or "")
+                if isinstance(outcome, _Branch) and outcome.name is not None and outcome.document is not None:
                     self._add(outcome)
-                    yield outcome.document
+                    found.setdefault(outcome.name, outcome.document)
         if first_failure is not None:
-            raise SourceError(f"Not all collections of {self.url} can be read: {first_failure.message}")
+            text = f"Not all collections of {self.url} can be read: {first_failure.message}"
+            if not is_found():
+                raise SourceError(text)
+            self._reader.warn(text)
+        self._searched_all = not is_found()
+        return list(found.values())
