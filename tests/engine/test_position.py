@@ -31,4 +31,4 @@ def test_fields_of_a_stored_page_that_walks_do_not_set_are_dropped() -> None:
     """Someone else may have written the ledger."""
     stored = Position("b", PageRequest(SEARCH, headers={"Cookie": "a", "Search-After": "b"}))
     request = Position.from_json(stored.to_json(Secrets())).request
-    assert request == PageRequest(SEARCH, headers={"Search-After": "b"})
+    assert request == PageRequest(SEARCH, headers={"search-after": "b"})
