@@ -59,7 +59,6 @@ _REFUSED = {
 }
 """What is never connected to; the first reason counts. (`::1` is loopback, and no tunnel.)"""
 _NAT64 = ip_network("64:ff9b::/96")
-_SHARED = ip_network("100.64.0.0/10")
 _NOT_PUBLIC = (
     ip_network("192.0.0.0/24"),  # RFC 6890; older versions of Python call most of it public
     ip_network("fec0::/10"),  # RFC 3879
@@ -176,7 +175,5 @@ def refused_outside(address: str) -> str | None:
     ip = _effective_ip(address)
     if ip.is_loopback:
         return "loopback"
-    if ip in _SHARED:
-        return "shared (carrier-grade NAT)"
     is_local = ip.is_private or ip.is_reserved or any(ip in network for network in _NOT_PUBLIC)
     return "private" if is_local or not ip.is_global else None
