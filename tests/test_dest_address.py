@@ -105,7 +105,7 @@ def test_a_bucket_is_named_by_its_url(work: Path) -> None:
         ),
         (URL, {"work": "WORK"}, "is the work directory of s3://bucket/a/b (http://one:1): use this DEST"),
         (URL, {"work": "MIRROR"}, "contains a mirror of its own"),
-        (URL, {"work": "w", "dest_endpoint_url": "http://key:planted@h"}, "--dest-endpoint-url must be"),
+        (URL, {"work": "w", "dest_endpoint_url": "http://key:planted@h"}, "endpoint of DEST must be"),
         (URL, {"work": "w", "dest_endpoint_url": "http://h/?key=planted"}, "must be a scheme"),
     ],
 )
@@ -130,6 +130,15 @@ def test_the_account_of_azure_and_its_endpoint_are_a_part_of_dest(tmp_path, monk
     with closing(open_writer(new_ledger(tmp_path / "work"))) as db:
         set_bucket(db, found.url, found.endpoint_url, "the id", 1)
     assert parse_dest("az://cont/p", options).bucket == replace(found, mirror="the id", epoch=1)
+    named = "abfs://cont@own1.dfs.core.chinacloudapi.cn/p"
+    for form in (named, "https://OWN1.blob.core.chinacloudapi.cn/cont/p"):
+        same = parse_dest(form, options).bucket
+        assert same is not None
+        assert (same.url, same.mirror) == (named, "the id")
+        monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "own1")  # it does not state a cloud, but DEST does
+        monkeypatch.delenv("AZURE_STORAGE_CONNECTION_STRING", raising=False)
+    with pytest.raises(UsageError, match=r"DEST is a URL"):
+        parse_dest("https://own1.blob.core.chinacloudapi.example/cont/p", options)
     for other in (("own2", "chinacloudapi.cn"), ("own1", "windows.net")):
         monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", settings.format(*other))
         with pytest.raises(UsageError, match=r"of az://cont/p \(https://own1\.blob\.core\.chinacloudapi\.cn"):
@@ -138,6 +147,6 @@ def test_the_account_of_azure_and_its_endpoint_are_a_part_of_dest(tmp_path, monk
 
 def test_an_endpoint_of_the_environment_has_no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://key:planted@host")
-    with pytest.raises(UsageError, match="AWS configuration must be a scheme") as caught:
+    with pytest.raises(UsageError, match="endpoint of DEST must be a scheme") as caught:
         parse_dest(URL, Options(work=tmp_path / "w"))
     assert "planted" not in str(caught.value)

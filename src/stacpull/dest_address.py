@@ -62,7 +62,9 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
         )
     if bucket:
         its_url, endpoint, mirror, epoch = bucket
-        if (its_url, endpoint) != (location.url, location.endpoint_url or ""):
+        other = bucket_url(its_url) or BucketLocation("")
+        is_same = store_kind(other) is store_kind(location) and other.bucket == location.bucket
+        if not is_same or (other.prefix, endpoint) != (location.prefix, location.endpoint_url or ""):
             raise UsageError(
                 f"{options.work} is the work directory of {its_url} ({endpoint or 'without an endpoint'}): "
                 "use this DEST and endpoint, or another --work."
@@ -94,8 +96,7 @@ def _location(url: BucketLocation, options: Options) -> BucketLocation:
     )
     parts = urlsplit(location.endpoint_url or "")
     if parts.username is not None or parts.query or parts.fragment:
-        what = "--dest-endpoint-url" if options.dest_endpoint_url else "The endpoint of the AWS configuration"
-        raise UsageError(f"{what} must be a scheme, a host and a port: keys go to --dest-profile.")
+        raise UsageError("The endpoint of DEST must be a scheme, host and port: keys go to --dest-profile.")
     return location
 
 

@@ -353,11 +353,11 @@ class BucketLocation(msgspec.Struct, frozen=True):
     endpoint_url: str | None = None
     region: str | None = None
     scheme: str = "s3"
+    server: str = ""  # in the URL of a container: `ACCOUNT.dfs.SUFFIX`
     account: str | None = None  # the storage account of Azure
     profile: str | None = None
     ca_bundle: str | None = None
-    metadata: bool = False
-    """Whether the metadata service of a cloud machine may give credentials (`--aws-metadata`)."""
+    metadata: bool = False  # whether a metadata service may give credentials (`--aws-metadata`)
     is_signed: bool = True  # False for requests without credentials to Google and Azure
     mirror: str = ""  # the id of the mirror that the objects below the prefix belong to
     run: str = ""  # the id of the last run, by which its processes recognise its lease
@@ -367,7 +367,8 @@ class BucketLocation(msgspec.Struct, frozen=True):
 
     @property
     def url(self) -> str:
-        return f"{self.scheme}://{self.bucket}/{self.prefix}".rstrip("/")
+        server = f"@{self.server}" if self.server else ""
+        return f"{self.scheme}://{self.bucket}{server}/{self.prefix}".rstrip("/")
 
 
 class Arrival(msgspec.Struct, array_like=True):

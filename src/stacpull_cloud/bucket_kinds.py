@@ -37,8 +37,9 @@ from stacpull.system import usual_file, with_active_endpoints
 from stacpull_cloud.bucket_store import BucketFiles, BucketStore
 from stacpull_cloud.objects import NO_KEYS, Objects, plain_reason
 
-ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
-_AZURE_HOST, _LAKE_HOST = ".blob.core.windows.net", ".dfs.core.windows.net"
+_ACCOUNT_HOST = re.compile(r"([a-z0-9]{3,24})\.(?:blob|dfs)\.(.+)")
+_CLOUDS = ("core.windows.net", "core.chinacloudapi.cn", "core.usgovcloudapi.net")
+"""The domains of Azure's clouds, the usual one first. No URL leads to the account of another domain."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _ODD = re.compile(r"[\x00-\x1f\x7f?#]")
 _RENEWED = timedelta(minutes=5)
@@ -65,27 +66,24 @@ class Service:
     variables: ClassVar[tuple[str, ...]]
 
     @classmethod
-    def split(cls, url: str) -> tuple[str, str, str | None] | None:
-        """Return bucket, path and account of a URL; None if it is not of this service.
-
-        The account is None if the service has none, and empty if the URL names none.
-        """
+    def split(cls, url: str) -> tuple[BucketLocation, str] | None:
+        """Return the bucket and the path of a URL, or None. `is_signed`: the credentials here are for it."""
         bucket, _, path = url.partition(":")[2].lstrip("/").partition("/")
-        return bucket, path, None
+        return BucketLocation(bucket, scheme=cls.scheme), path
 
     @classmethod
     def parse(cls, url: str) -> BucketLocation | None:
         if (parts := cls.split(url)) is None:
             return None
-        bucket, path, account = parts
+        location, path = parts
         prefix = path.strip("/")
-        is_bucket = _NAME.fullmatch(bucket) and (not account or ACCOUNT.fullmatch(account))
+        is_bucket = _NAME.fullmatch(location.bucket)
         if not is_bucket or (prefix and not NO_NAMES.isdisjoint(prefix.split("/"))) or _ODD.search(prefix):
             raise UsageError(
                 f"DEST is not the URL of a bucket: use {cls.scheme}://bucket/prefix, with a bucket of at "
                 "least 3 characters, and a prefix without '?', '#', empty parts, '.' and '..'."
             )
-        return BucketLocation(bucket, prefix, scheme=cls.scheme, account=account or None)
+        return replace(location, prefix=prefix, is_signed=True)  # the user names DEST
 
     @classmethod
     def resolved(cls, location: BucketLocation) -> BucketLocation:
@@ -145,11 +143,10 @@ class Service:
                 raise UsageError(f"{bundle} cannot be read: {error.strerror}.") from error
         if proxy := proxy_of(url):
             options["proxy_url"] = proxy.url
-        set_arguments = {name: value for name, value in arguments.items() if value is not None}
+        given = {name: value for name, value in arguments.items() if value is not None}
+        no_retries = {"max_retries": 0}
         try:
-            return store_class(
-                location.bucket, **set_arguments, client_options=options, retry_config={"max_retries": 0}
-            )
+            return store_class(location.bucket, **given, client_options=options, retry_config=no_retries)
         except exceptions.BaseError as error:  # it reads keys
             why = plain_reason(str(error))
             raise CredentialsError(f"The credentials for {location.url} cannot be used: {why}.") from error
@@ -197,17 +194,13 @@ class AmazonS3(Service):
             arguments, bucket = self._settings()[2], self._location.bucket
             session = Session()
             session.set_credentials(*map(arguments.get, _AWS_KEYS))
-            s3 = session.create_client(
-                "s3",
-                arguments["region"],
-                endpoint_url=arguments["endpoint"],
-                verify=self._location.ca_bundle,
-                config=Config(
-                    s3={"addressing_style": "path"},
-                    defaults_mode="legacy",  # "auto" would ask the metadata service for the region
-                    retries={"total_max_attempts": 1},
-                ),
-            )
+            once = {"total_max_attempts": 1}
+            # the mode "auto" would ask the metadata service for the region
+            config = Config(s3={"addressing_style": "path"}, retries=once, defaults_mode="legacy")
+            region = arguments["region"]
+            endpoint = arguments["endpoint"]
+            bundle = self._location.ca_bundle
+            s3 = session.create_client("s3", region, endpoint_url=endpoint, verify=bundle, config=config)
             with closing(s3):
                 pages = s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)
                 for upload in pages.search("Uploads[]"):  # None for a page without any
@@ -220,12 +213,9 @@ class AmazonS3(Service):
         endpoint_url = variables.get("AWS_ENDPOINT_URL_S3") or variables.get("AWS_ENDPOINT_URL")
         given = AwsSettings(location.region, location.endpoint_url or endpoint_url, location.profile)
         settings = _AWS.submit(asyncio.run, AwsCredentials(given).settings()).result()
-        return replace(
-            location,
-            region=settings.region,
-            endpoint_url=(settings.endpoint_url or "").rstrip("/") or None,
-            ca_bundle=location.ca_bundle or os.environ.get("AWS_CA_BUNDLE"),
-        )
+        endpoint_url = (settings.endpoint_url or "").rstrip("/") or None
+        bundle = location.ca_bundle or os.environ.get("AWS_CA_BUNDLE")
+        return replace(location, region=settings.region, endpoint_url=endpoint_url, ca_bundle=bundle)
 
 
 class GoogleStorage(Service):
@@ -248,36 +238,66 @@ def _no_google_credentials() -> NoReturn:  # obstore would sign writes with a to
     raise ValueError(NO_KEYS)
 
 
+def _account_at(address: str) -> tuple[str, str]:
+    """Return the account and cloud of a host or endpoint. That of an emulator is `http://host:port/ACCOUNT`."""
+    host, _, path = address.lower().rpartition("://")[2].partition("/")
+    if found := _ACCOUNT_HOST.fullmatch(host):
+        return found[1], found[2] if found[2] in _CLOUDS else ""
+    return path.rstrip("/").rpartition("/")[2], ""
+
+
+def _own_account() -> tuple[str, str]:
+    """Return the account and the cloud for which the environment has credentials; "" if it does not say."""
+    name, cloud = _account_at(azure_setting("BlobEndpoint") or "")
+    name = azure_setting("AccountName") or name or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME") or ""
+    return name.lower(), cloud or azure_setting("EndpointSuffix") or ""
+
+
 class AzureBlobs(Service):
-    """Also `abfs://container@account…`, and `https://account.blob.core.windows.net/container`."""
+    """Also `abfs://container@ACCOUNT.dfs.SUFFIX`, and `https://ACCOUNT.blob.SUFFIX/container`."""
 
     scheme, variables = "az", ("AZURE_",)
 
     @classmethod
-    def split(cls, url: str) -> tuple[str, str, str | None] | None:
+    def split(cls, url: str) -> tuple[BucketLocation, str] | None:
         scheme, _, address = url.partition(":")
-        bucket, _, path = address.lstrip("/").partition("/")
+        host, _, path = address.lstrip("/").partition("/")
         if scheme.lower() == "https":
-            account = bucket.lower().removesuffix(_AZURE_HOST)
-            if account in {"", bucket.lower()}:
-                return None
             bucket, _, path = path.partition("/")
+            if not _account_at(host)[1]:
+                return None
         else:
-            bucket, _, server = bucket.partition("@")
-            account = server.lower().removesuffix(_LAKE_HOST).removesuffix(_AZURE_HOST)
-        return bucket, path, account
+            bucket, _, host = host.partition("@")
+        if not host:
+            return BucketLocation(bucket, scheme=cls.scheme), path
+        name, cloud = _account_at(host)
+        if not cloud:
+            raise UsageError(f"An Azure URL names an account as ACCOUNT.dfs.SUFFIX ({', '.join(_CLOUDS)}).")
+        own_name, own_cloud = _own_account()
+        is_own = (name, cloud) == (own_name, own_cloud or _CLOUDS[0])
+        return BucketLocation(bucket, scheme="abfs", server=f"{name}.dfs.{cloud}", is_signed=is_own), path
 
     @classmethod
     def resolved(cls, location: BucketLocation) -> BucketLocation:
         """Add the account and its endpoint, which a ledger records: another account has other files."""
         location = super().resolved(location)
-        account = location.account or azure_setting("AccountName", "AZURE_STORAGE_ACCOUNT_NAME")
-        if not account:
+        accounts = {_account_at(location.server)}
+        if location.is_signed:
+            accounts |= {_account_at(location.endpoint_url or ""), _own_account()}
+        names = {name for name, _ in accounts if name}
+        clouds = {cloud for _, cloud in accounts if cloud}
+        if len(names) > 1 or len(clouds) > 1:
+            raise UsageError(
+                "DEST, --dest-endpoint-url and the variables AZURE_STORAGE_* name different accounts: "
+                f"{', '.join([*sorted(names), *sorted(clouds)])}. Use the credentials of the account in DEST."
+            )
+        if not names:
             raise CredentialsError(f"{location.url} needs an account: set AZURE_STORAGE_ACCOUNT_NAME.")
+        (name,) = names
+        (cloud,) = clouds or _CLOUDS[:1]
         stated = location.is_signed and azure_setting("BlobEndpoint")
-        suffix = (location.is_signed and azure_setting("EndpointSuffix")) or "core.windows.net"
-        endpoint = location.endpoint_url or stated or f"https://{account}.blob.{suffix}"
-        return replace(location, account=account, endpoint_url=endpoint.rstrip("/"))
+        endpoint = location.endpoint_url or stated or f"https://{name}.blob.{cloud}"
+        return replace(location, account=name, endpoint_url=endpoint.rstrip("/"))
 
     def _settings(self) -> tuple[Any, str | None, dict[str, Any]]:
         location = self._location

@@ -1,12 +1,7 @@
 """Objects of Google Cloud Storage and Azure as SOURCE and assets, through obstore (`stacpull.schemes`).
 
-    gs://bucket/key
-    az://container/key, abfs://container/key              in the account of the environment
-    abfs://container@ACCOUNT.dfs.core.windows.net/key     in that account
-
-Keys are not decoded. Credentials are those of the environment (`bucket_kinds`). They are not used for an
-Azure account that the user did not name. Redirects to these URLs are not followed (`net.client`). Without
-`--aws-metadata`, no metadata service is asked.
+Keys are not decoded. Credentials are sent only where `Service.split` says. Redirects to these URLs are not
+followed (`net.client`). Without `--aws-metadata`, no metadata service is asked.
 """
 
 from __future__ import annotations
@@ -16,14 +11,17 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from email.utils import format_datetime
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import obstore
 import orjson
+from msgspec.structs import replace
 from multidict import CIMultiDict
 from obstore import exceptions
 
 from stacpull.caches import BoundedCache
+from stacpull.errors import StacpullError, UsageError
 from stacpull.hosts import origin_text
 from stacpull.models import BucketLocation, Failure, FailureKind
 from stacpull.net.client import Client
@@ -31,7 +29,7 @@ from stacpull.net.transport import BufferedResponse, Request, Response, Transfer
 from stacpull.planning.prefixes import MAX_OBJECTS, ListedObject
 from stacpull.schemes import TransportSetup
 from stacpull_cloud import bucket_kinds
-from stacpull_cloud.bucket_kinds import ACCOUNT, Service, azure_setting
+from stacpull_cloud.bucket_kinds import Service
 from stacpull_cloud.objects import MISSING, STATUS, plain_reason, unreachable
 
 _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
@@ -49,9 +47,8 @@ class CloudScheme(NamedTuple):
             objects = orjson.loads(await response.read(_LISTING))
         if not objects or len(objects) > MAX_OBJECTS:
             why = f"it has more than {MAX_OBJECTS:,} objects" if objects else "nothing is there"
-            raise TransferError(
-                Failure(FailureKind.PREFIX, f"The prefix {prefix} cannot be mirrored: {why}.")
-            )
+            message = f"The prefix {prefix} cannot be mirrored: {why}."
+            raise TransferError(Failure(FailureKind.PREFIX, message))
         return tuple(ListedObject(name, size) for name, size in objects)
 
 
@@ -86,26 +83,19 @@ class CloudTransport:
         """Obstore closes its connections itself."""
 
     def _split(self, request: Request) -> tuple[BucketLocation, str]:
-        bucket, key, named_account = self._kind.split(request.url) or ("", "", None)
-        own_account = azure_setting("AccountName", "AZURE_STORAGE_ACCOUNT_NAME")
-        account = own_account if named_account == "" else named_account
-        is_object = bucket and (key or request.query)
-        if not is_object or (named_account is not None and not ACCOUNT.fullmatch(account or "")):
-            missing = "storage account: set AZURE_STORAGE_ACCOUNT_NAME" if is_object else "object"
-            raise TransferError(Failure(FailureKind.SCHEME, f"{request.url} names no {missing}."))
-        is_signed, bundle = account in {None, own_account}, self._setup.options.ca_bundle
-        location = BucketLocation(
-            bucket,
-            ca_bundle=None if bundle is None else str(bundle),
-            scheme=self._kind.scheme,
-            account=account,
-            metadata=self._setup.options.s3.aws_metadata and is_signed,
-            is_signed=is_signed,
-        )
-        return location, key
+        try:
+            location, key = self._kind.split(request.url) or (BucketLocation(""), "")
+            if not location.bucket or not (key or request.query):
+                raise UsageError(f"{request.url} names no object.")
+            options = self._setup.options
+            bundle = None if options.ca_bundle is None else str(options.ca_bundle)
+            metadata = options.s3.aws_metadata and location.is_signed
+            return self._kind.resolved(replace(location, ca_bundle=bundle, metadata=metadata)), key
+        except StacpullError as error:
+            raise TransferError(Failure(FailureKind.SCHEME, str(error))) from error
 
     def _open_bucket(self, location: BucketLocation) -> Any:
-        service = self._kind(self._kind.resolved(location))
+        service = self._kind(location)
         self._setup.secrets.add(*service.secrets)
         return service.store
 
@@ -135,14 +125,11 @@ def _list_files(store: Any, prefix: str) -> bytes:
             return bool(obstore.head(store, path))
         return False
 
-    objects: list[tuple[str, int]] = []
-    for batch in obstore.list(store, prefix or None, chunk_size=1000):
-        entries = [entry for entry in batch if len(entry["path"]) > len(prefix)]
-        files = [entry for entry in entries if entry["size"] or is_file(entry["path"])]
-        objects += [(entry["path"].removeprefix(prefix), entry["size"]) for entry in files]
-        if len(objects) > MAX_OBJECTS:
-            break
-    return orjson.dumps(objects)
+    entries = chain.from_iterable(obstore.list(store, prefix or None, chunk_size=1000))
+    below = (entry for entry in entries if len(entry["path"]) > len(prefix))
+    files = (entry for entry in below if entry["size"] or is_file(entry["path"]))
+    names_and_sizes = ((entry["path"].removeprefix(prefix), entry["size"]) for entry in files)
+    return orjson.dumps(list(islice(names_and_sizes, MAX_OBJECTS + 1)))
 
 
 class _CloudResponse:

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 import obstore
 from obstore import exceptions
 
-from stacpull.errors import CredentialsError, DestinationError
+from stacpull.errors import CredentialsError, DestinationError, StacpullError
 from stacpull.models import BucketLocation
 from stacpull.store.inspection import UNWATCHED, Patience
 from stacpull.store.protocol import store_kind
@@ -250,16 +250,14 @@ class _ObjectFile(io.RawIOBase):
         key = objects.key(info.path)
         data = objects.send("read", info.path, lambda store: obstore.get(store, key, options=options).bytes())
         if data is None or len(data) != end - start:
-            url = objects.location.url
-            raise DestinationError(f"{url}/{info.path} was replaced or removed while it was read.")
+            name = f"{objects.location.url}/{info.path}"
+            raise DestinationError(f"{name} was replaced or removed while it was read.")
         buffer[: end - start] = data
         self._offset = end
         return end - start
 
 
-def as_stacpull_error(
-    location: BucketLocation, doing: str, path: str, error: Exception
-) -> DestinationError | CredentialsError:
+def as_stacpull_error(location: BucketLocation, doing: str, path: str, error: Exception) -> StacpullError:
     """Return the error to raise for one of obstore. `doing` is a verb, and `path` is below the prefix."""
     text = str(error)
     code, status = next(iter(_CODE.findall(text)), ""), STATUS.search(text)
@@ -274,15 +272,10 @@ def as_stacpull_error(
     if _ANOTHER_REGION.search(text):
         return DestinationError(f"{url} is in another region: name it with --dest-region.")
     if (status is not None and status[1] in {"401", "403"}) or _REFUSED_KEYS.search(code):
-        remedy = "check the keys, and whether they may do this"
-        return CredentialsError(
-            f"{url} refuses the credentials {what} ({code or 'access denied'}): {remedy}."
-        )
-    if (
-        code == "NoSuchBucket"
-        or "ContainerNotFound" in text
-        or (isinstance(error, MISSING) and doing in {"list", "write"})
-    ):
+        refusal = f"{url} refuses the credentials {what} ({code or 'access denied'})"
+        return CredentialsError(f"{refusal}: check the keys, and whether they may do this.")
+    is_missing = isinstance(error, MISSING) and doing in {"list", "write"}
+    if is_missing or code == "NoSuchBucket" or "ContainerNotFound" in text:
         place = f" at {location.endpoint_url}{origin}" if location.endpoint_url else ""
         return DestinationError(f"There is no bucket {location.bucket}{place}: create it first ({url}).")
     if "invalid path" in text:  # obstore lists no names with empty parts, `.` or `..`

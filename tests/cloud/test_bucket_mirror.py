@@ -20,7 +20,7 @@ from msgspec.structs import asdict, replace
 from tests.acceptance import command
 from tests.acceptance.command import environment, wait_until
 from tests.acceptance.trees import files_in
-from tests.cloud.azurite import uncommitted
+from tests.cloud.azurite import ACCOUNT, uncommitted
 from tests.cloud.between import Between, Conflicts, between
 from tests.items import feature
 from tests.net.wire_server import WireServer, json_answer
@@ -145,6 +145,19 @@ def test_the_commands_that_a_summary_names_find_the_bucket(location, dest, sourc
             run(name, dest[0], *out, *given[1:])
     elsewhere = [*dest, "--dest-endpoint-url", "http://127.0.0.1:9"]
     assert f"({location.endpoint_url}): use this DEST" in run("status", *elsewhere, code=2).err
+
+
+@pytest.mark.parametrize("location", ["azurite"], indirect=True)
+def test_what_is_printed_names_the_account_that_dest_names(location, dest, source, monkeypatch):
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME")
+    given = [f"abfs://{location.bucket}@{ACCOUNT}.dfs.core.windows.net/a/mirror", *dest[1:]]
+    Path(source).with_name("7.bin").unlink()
+    first = run("mirror", source, *given, code=1)
+    named = [line.partition(" stacpull ")[2] for line in first.out.splitlines()]
+    assert [shlex.split(words)[1:] for words in named if words] == [given]
+    for form in (given, dest):  # the same place: the account is also in the endpoint
+        assert run("status", *form, "--json").report["dest"] == form[0]
+    assert f"use {given[0]} as DEST" in run("verify", dest[2], code=2).err
 
 
 @pytest.mark.parametrize("location", ["radosgw"], indirect=True)

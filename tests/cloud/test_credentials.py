@@ -190,6 +190,27 @@ def test_no_request_to_the_account_of_others_is_signed(recorder, monkeypatch, gi
 
 
 @pytest.mark.parametrize(
+    "setting",
+    [
+        "ACCOUNT_NAME=own1",
+        "CONNECTION_STRING=AccountName=own1",
+        "CONNECTION_STRING=BlobEndpoint={url}/own1",
+        "CONNECTION_STRING=BlobEndpoint=http://own1.blob.localhost:1",
+        "CONNECTION_STRING=AccountName=other1;EndpointSuffix=core.chinacloudapi.cn",
+    ],
+)
+def test_no_keys_of_one_account_are_sent_to_another_one_in_dest(recorder, monkeypatch, tmp_path, setting):
+    name, _, value = setting.format(url=recorder.url("")).partition("=")
+    monkeypatch.setenv(f"AZURE_STORAGE_{name}", value)
+    monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", "sig=planted")
+    (tmp_path / "item.json").write_text(json.dumps(feature("one", {})))
+    dest, options = "abfs://cont@other1.dfs.core.windows.net/p", Options(work=tmp_path / "work")
+    with pytest.raises(UsageError, match=r"name different accounts: other1, .*core\.\w+\.\w+\. Use the"):
+        sync.mirror(str(tmp_path / "item.json"), dest, options=options)
+    assert recorder.sent() == []
+
+
+@pytest.mark.parametrize(
     ("status", "body", "error", "message"),
     [
         (301, "<Code>PermanentRedirect</Code>", DestinationError, "another region: name it with --dest"),
