@@ -231,6 +231,8 @@ def test_a_complete_table_is_refreshed_only_with_refresh(tmp_path: Path, small_h
     assert (again.headers_done, again.headers_skipped, again.requests) == (36, 36, 0)
     assert (again.items_matched, again.state) == (3, "complete")
     assert out.stat().st_mtime_ns == written
+    with pytest.raises(UsageError, match=r"another query \(different: selection\).* add refresh"):
+        read(small_hub, out, max_items=2)
     fresh = read(small_hub, out, max_items=3, refresh=True)
     assert (fresh.headers_done, fresh.headers_skipped) == (36, 0)
     assert blobs(small_hub).total() == requested + 36
@@ -287,16 +289,6 @@ def test_an_impossible_output_is_refused_before_any_request(tmp_path, small_hub,
     assert not small_hub.requests
     assert (tmp_path / "mine.csv").read_text() == "a,b\n"
     assert {path.name for path in tmp_path.iterdir()} == {"folder.csv", "mine.csv"}
-
-
-@pytest.mark.usefixtures("aws")
-def test_another_query_is_refused_for_the_same_output(tmp_path: Path, small_hub: MlhubReplica) -> None:
-    out = tmp_path / "t.csv"
-    read(small_hub, out, max_items=1)
-    with pytest.raises(UsageError, match=r"another query \(different: selection\).* add refresh"):
-        read(small_hub, out, max_items=2)
-    read(small_hub, out, max_items=2, refresh=True)
-    assert len(out.read_text().splitlines()) == 25
 
 
 def test_a_second_process_on_the_same_output_is_refused(tmp_path: Path) -> None:

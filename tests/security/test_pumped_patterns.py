@@ -26,9 +26,7 @@ import stacpull
 import stacpull_logins
 import stacpull_raster
 import stacpull_trace
-from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.cql2 import compile_expression, parse_filter
-from stacpull.selection import Selection
 
 PACKAGES = (stacpull, stacpull_logins, stacpull_raster, stacpull_trace)
 OF_THE_USER = (
@@ -142,15 +140,6 @@ def test_no_pattern_backtracks_on_a_pumped_text(pattern: Pattern, method: str, d
 )
 def test_the_pump_detects_patterns_that_backtrack(pattern: str, example: str) -> None:
     assert _slow(_acting(re.compile(pattern, re.DOTALL), "search"), example) is not None
-
-
-GLOBS = ["*a*a*a*a*a*b", "*[ab]*[ab]*[ab]*c", "a*?a*?a*?b", "*.tif"]
-
-
-@pytest.mark.parametrize("glob", GLOBS)
-def test_a_glob_is_matched_in_linear_time(glob: str) -> None:
-    selection = AssetFilter(Selection(assets=(glob,)))
-    assert _slow(lambda key: selection.keeps(key, {}), "aab.tif") is None
 
 
 LIKES = ["%a%a%a%a%b", "%a%a%a%a%", "a%_a%_a%_a%b", "%a_b%ab%_b%c", "%%%%b", "a%a"]
