@@ -154,6 +154,7 @@ def test_a_user_without_a_home_directory_has_no_login_of_gcloud(recorder, monkey
 )
 def test_a_client_of_azure_signs_only_if_it_is_complete(recorder, monkeypatch, given):
     monkeypatch.setenv("AZURE_AUTHORITY_HOST", recorder.url(""))
+    monkeypatch.setenv("AZURE_USE_AZURE_CLI", "False")  # as if it was not set
     for name in given:
         monkeypatch.setenv(name, CLIENT[name])
     *asked, last = written(recorder, "az")
@@ -162,24 +163,9 @@ def test_a_client_of_azure_signs_only_if_it_is_complete(recorder, monkeypatch, g
     assert last[1] == ("Bearer given" if complete else None)
 
 
-def test_a_switch_of_the_azure_command_line_that_is_off_signs_nothing(recorder, monkeypatch):
-    monkeypatch.setenv("AZURE_USE_AZURE_CLI", "False")
-    assert {sent for _, sent in written(recorder, "az")} == {None}
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"AZURE_STORAGE_ACCOUNT_KEY": KEY},
-        {"AZURE_STORAGE_SAS_TOKEN": "sp=r&sig=planted"},
-        {"AZURE_STORAGE_CONNECTION_STRING": "AccountName=own1;AccountKey=QQ=="},
-        {"AZURE_USE_AZURE_CLI": "1"},
-        CLIENT,
-    ],
-    ids=["key", "signature", "connection string", "command line", "client"],
-)
-def test_no_request_to_the_account_of_others_is_signed(recorder, monkeypatch, given):
-    for name, value in given.items():
+def test_no_request_to_the_account_of_others_is_signed(recorder, monkeypatch):
+    keys = {"AZURE_STORAGE_ACCOUNT_KEY": KEY, "AZURE_STORAGE_SAS_TOKEN": "sig=planted"}
+    for name, value in {**keys, **CLIENT, "AZURE_USE_AZURE_CLI": "1"}.items():
         monkeypatch.setenv(name, value)
     location = BucketLocation(
         "c", "", recorder.url(""), scheme="az", account="other1", metadata=True, is_signed=False
@@ -216,7 +202,6 @@ def test_no_keys_of_one_account_are_sent_to_another_one_in_dest(recorder, monkey
         (301, "<Code>PermanentRedirect</Code>", DestinationError, "another region: name it with --dest"),
         (400, MALFORMED + ELSEWHERE, DestinationError, "another region: name it with --dest-region"),
         (400, MALFORMED, CredentialsError, "refuses the credentials to list its objects"),
-        (403, "<Code>AccessDenied</Code>", CredentialsError, "refuses the credentials to list its objects"),
     ],
 )
 def test_a_refusal_is_a_matter_of_the_region_or_of_the_keys(recorder, status, body, error, message):
@@ -235,11 +220,6 @@ def test_a_service_is_asked_without_the_proxy_if_no_proxy_names_it(recorder, mon
     assert "proxy_url" in Objects(location).service.store.client_options
     monkeypatch.setenv("no_proxy", host)
     assert "proxy_url" not in Objects(location).service.store.client_options
-
-
-def test_an_endpoint_of_amazon_that_the_user_names_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", private := "https://b.vpce-1.s3.eu-west-1.vpce.amazonaws.com")
-    assert AmazonS3.resolved(BucketLocation("bucket")).endpoint_url == private
 
 
 @pytest.mark.parametrize("content", ["none", "-----BEGIN CERTIFICATE-----\nQQ==\n-----END CERTIFICATE-----"])
