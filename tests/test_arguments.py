@@ -86,7 +86,7 @@ WRONG = {
     "shard": ((5, 4), "a/b", (1, 2**63), "0/3", "1"),
     "seed": (2**63, -(2**63), "x"),
     "label_mode": ("some",), "prefer": ("ftp", "s3,"), "seasonal_snow": ("maybe", 1),
-    "sortby": ("", "-", "a,b"),
+    "sortby": ("", "-", "a,b", "datetime desc", "datetime:asc"),
 }  # fmt: skip
 
 
@@ -207,17 +207,15 @@ def test_a_ca_bundle_that_does_not_exist_is_named() -> None:
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
-    [
-        (b"\n \n", "the file is empty"),
-        (b"# a list\n", "finds no id"),
-        (b"\xff\xfe\0", "not UTF-8"),
-    ],
+    [(b"\n \n", "the file is empty"), (b"# a list\n", "finds no id"), (b"\xff\xfe\0", "not UTF-8")],
 )
 def test_a_file_without_ids_is_refused(tmp_path: Path, content: bytes, complaint: str) -> None:
     file = tmp_path / "ids"
     file.write_bytes(content)
     with pytest.raises(ValueError, match=complaint):
         arguments.load_ids(f"@{file}")
+    with pytest.raises(ValueError, match="to read it, use @"):
+        arguments.load_ids(str(file))
 
 
 PATCH = "S2A_MSIL2A_20170613T101031_0_45"

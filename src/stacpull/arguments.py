@@ -285,11 +285,6 @@ def number(
     return read
 
 
-def above_zero(quantity: str) -> Callable[[object], float]:
-    """Return a reader of numbers above 0; `quantity` names them in the error, as in "number of metres"."""
-    return number(f"a {quantity} above 0", math.nextafter(0, 1))
-
-
 read_seconds = number("a number of seconds above 0, like 30 or 5m", math.nextafter(0, 1), convert=_seconds)
 read_rate = number("a number of at least 0 (0: no limit)", 0)
 read_duration = number("a time like 3h50m or 90m, or a number of seconds (0: no limit)", 0, convert=_seconds)
@@ -311,8 +306,8 @@ def read_order(raw: object) -> str:
     """Read a property to sort by, with `-` in front for the descending order."""
     written = raw.strip().removeprefix("+") if isinstance(raw, str) else ""
     name = written.removeprefix("-").strip()
-    if not name or "," in name:
-        raise _wrong("a property such as datetime or -eo:cloud_cover", raw)
+    if not name or re.search(r"[\s,]|:(asc|desc)\Z", name):
+        raise _wrong("a property such as datetime, or -datetime for the newest items first", raw)
     return ("-" if written.startswith("-") else "") + name.removeprefix("properties.")
 
 
@@ -489,7 +484,7 @@ def load_area(raw: str) -> str:
 def load_ids(raw: str) -> tuple[str, ...]:
     """Return one item id, or those in @FILE: the first column of a table, or its lines without `#`."""
     if not raw.startswith("@"):
-        return (read_text(raw),)
+        return (read_text(load_expression(raw)),)
     lines = map(str.strip, load_content(raw).splitlines())
     cells = (re.split("[\t;,]", line)[0].strip(' "') for line in lines if not line.startswith("#"))
     ids = tuple(dict.fromkeys(filter(None, cells)))

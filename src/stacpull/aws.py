@@ -175,7 +175,7 @@ async def _in_thread(work: Callable[[], T]) -> T:
     except Exception as error:
         raise CredentialsError(
             f"AWS credentials cannot be obtained ({str(error).rstrip('.')}); "
-            "check the profile, or sign in again. A public SOURCE can be read without: --no-sign-request."
+            "check --profile or --dest-profile, or sign in. A public SOURCE needs none: --no-sign-request."
         ) from error
 
 

@@ -39,7 +39,7 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
     url = bucket_url(dest)
     if url is None:
         order = " In `stacpull mirror`, it comes after SOURCE."
-        path = _path("DEST", dest, "the directory of the mirror", order)
+        path = _path("DEST", dest, "the directory of the mirror, or a bucket (s3://, gs://, az://)", order)
         for name in ("work", "dest_endpoint_url", "dest_profile", "dest_region", "break_lock"):
             if getattr(options, name) not in {None, False}:
                 flag = f"--{name.replace('_', '-')}"

@@ -104,6 +104,9 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     alone: str = ""  # the value of `--NAME` alone; another one is given as `--NAME=VALUE`
     has_variable: bool = False  # STACPULL_NAME sets it
 
+    def is_negated_by(self, flag: str) -> bool:
+        return self.form == "pair" and flag == f"--no-{self.name}"
+
     @property
     def variables(self) -> tuple[str, ...]:
         """The variables that set it, by precedence. Only options with a single value have any."""

@@ -329,7 +329,7 @@ def _warm_up() -> None:
         store_on_thread(),
         run_in_thread(MlhubReplica(items=8)) as replica,
     ):
-        os.environ.update(replica.exports())
+        os.environ.update(replica.exports(), no_proxy="*")  # the first test may have set a proxy of its own
         dest, config = str(Path(folder, "mirror")), str(_ROOT / "configs" / "bigearthnet.toml")
         mirror = ["mirror", replica.base_url, dest, "-C", "bigearthnet_v1_labels", "--config", config]
         for command in (mirror, mirror, ["verify", dest]):

@@ -53,6 +53,9 @@ MISTAKES = {
         ("mirror", "{api}", "d", "--max-itmes", "3"),
         "stacpull: No such option '--max-itmes'; did you mean --max-items?\nUsage: stacpull",
     ),
+    "an option that no command has": Mistake(
+        ("plan", "{api}", "-C", "--no-label", "x"), "No such option '--no-label'; did you mean --label?\n"
+    ),
     "WKT as an area": Mistake(
         ("mirror", "{api}", "d", "-C", "--intersects", "POINT(7 46)"),
         "not WKT, which is for --filter.",
@@ -130,7 +133,6 @@ MISTAKES = {
     "a shard without samples": Mistake(
         ("export", "d", "o", "--shard-samples", "0"), "--shard-samples must be a whole number of 1 or more"
     ),
-    "an empty DEST": Mistake(("demo", ""), "DEST is empty: use the directory of the mirror.\n"),
     "a directory to copy from that does not exist": Mistake(
         ("mirror", "{api}", "d", "--allow-local", "nowhere"), "--allow-local is not a directory: nowhere."
     ),

@@ -98,6 +98,7 @@ HOSTILE = {
     "nested a million deep": b"[NaN," + b"[" * 1_000_000,
     "too large": b"[NaN" + b" " * LENIENT_LIMIT + b"]",
     "cut off": b'{"a": NaN, "b": "',
+    "a TIFF": b"II*\0" + b"a\xff" * 5_000_000,
     "a web page": b"<!DOCTYPE html><p>NaN",
 }
 

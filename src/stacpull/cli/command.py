@@ -142,8 +142,8 @@ class Command(click.Command):
         for advice in advice_on(name.lstrip("-")):
             if self._fits(advice):
                 return advice
-        flags = {name, name.replace("--no-", "--", 1)}
-        option = next((o for o in OPTIONS if flags & {f"--{o.name}", f"-{o.short}"}), None)
+        options = (o for o in OPTIONS if name in {f"--{o.name}", f"-{o.short}"} or o.is_negated_by(name))
+        option = next(options, None)
         if option is None:
             return None
         if option.form == "absent":

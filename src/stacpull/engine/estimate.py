@@ -180,8 +180,6 @@ class _Estimate:
             network.warn(warning)
         return report
 
-    # --- the consumer of the walk ------------------------------------------------------------------------
-
     async def planned_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         sets = [self._primary, self._linked] if linked else [self._primary]
         return dict.fromkeys(

@@ -18,7 +18,7 @@ from stacpull.http1.connection import WebConnection, streamed
 from stacpull.http1.web_transport import CallbackTransport, Prepared, WebTransport
 from stacpull.models import Arrival, Job
 from stacpull.net.bodies import DRAINED
-from stacpull.net.client import Client, ClientHost, Exchange, SentRequest
+from stacpull.net.client import Client, ClientHost, Exchange, PermittedRequest
 from stacpull.net.transport import Receive, Request, TransferError
 from stacpull.transfer.attempt import ACCEPT_OK
 
@@ -35,7 +35,7 @@ class FastAttempt(msgspec.Struct, eq=False):
     began_at: float  # when its first request was queued
     sent_at: float = 0.0
     prepared: Prepared | None = None
-    sent: SentRequest | None = None  # once a task has taken over
+    sent: PermittedRequest | None = None  # once a task has taken over
 
     # Called by a gate.
 
@@ -121,12 +121,10 @@ class FastAttempt(msgspec.Struct, eq=False):
             next_host.gate.admit(self)
         return True
 
-    # The general path.
-
     def _hand_over(self, receive: Receive | None = None) -> None:
         """Continue in a task. If the request was sent, with a permit, `receive` returns its response."""
         if receive is not None:
-            self.sent = SentRequest(self.host.gate, self.sent_at, receive)
+            self.sent = PermittedRequest(self.host.gate, self.sent_at, receive)
         self.pool.spawn(AssetTask(self.job, self.pool, self, self.began_at).run())
 
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:

@@ -44,8 +44,6 @@ class JobProducer:
             await self._queue.put(jobs)
             last = jobs[-1].rowid
 
-    # --- the consumer of the walk ------------------------------------------------------------------------
-
     @property
     def counters(self) -> Mapping[str, int]:
         return self._store_process.counters
@@ -79,8 +77,6 @@ class JobProducer:
             self._network.emit(AssetFailed(item, key, failure.kind, failure.message))
         await self._queue.put(saved.jobs)
         return saved.counted.get("items_seen", 0)
-
-    # --- `retry` and `verify --repair` -------------------------------------------------------------------
 
     async def _read_again(self, walk: Walk) -> None:
         if self._run.spec.kind == "retry":

@@ -462,8 +462,6 @@ class MirrorRun:
         if not (self._stop.is_set() or self._setup.selection.item_limit or self._walk.summary.cut_short):
             await call("set_counter", "items_not_listed", await call("not_listed", returns=int))
 
-    # --- progress and report -----------------------------------------------------------------------------
-
     async def _tick(self) -> None:
         for tick in count(1):
             await self._network.clock.sleep(_TICK)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Coroutine, Reversible, Sequence
@@ -53,7 +54,7 @@ class _Waitable:
 class JobQueue(_Waitable, Generic[JobT]):
     """The jobs that wait for a pool or for worker processes. While the queue is full, its producer waits."""
 
-    def __init__(self, room: float = inf) -> None:
+    def __init__(self, room: int = sys.maxsize) -> None:
         super().__init__()
         self._room = room
         self._jobs: deque[JobT] = deque()
@@ -64,11 +65,13 @@ class JobQueue(_Waitable, Generic[JobT]):
         return len(self._jobs)
 
     async def put(self, jobs: Sequence[JobT]) -> None:
-        for job in jobs:
+        while jobs:
             await self.wait_until(lambda: len(self._jobs) < self._room or self._has_ended)
             if self._has_ended:
                 return
-            self._jobs.append(job)
+            room = self._room - len(self._jobs)
+            self._jobs.extend(jobs[:room])
+            jobs = jobs[room:]
             self.changed.set()
 
     async def wait_for_jobs(self) -> bool:

@@ -54,7 +54,7 @@ class Pruning:
             gone_items = list[NotFoundItem]()
             for item in items:
                 if item.href is None or not _is_gone(answers[item.href]):
-                    kept_by_reason["and whose URL does not return 404 or 410"] += 1
+                    kept_by_reason["and whose URL, if they have one, does not return 404 or 410"] += 1
                 elif await self._still_serves_items(item.id.collection, host_of(item.href)):
                     gone_items.append(item)
                 else:

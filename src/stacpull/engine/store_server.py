@@ -207,7 +207,8 @@ def serve(sock: socket.socket) -> None:
             request = next(received, None)
             if isinstance(request, messages.OpeningRequest):
                 directory = Path(os.fsdecode(request.work))
-                with StoreServer.from_request(request, descriptors[1], send) as server:
+                opened = StoreServer.from_request(request, descriptors[1], send)
+                with ledger_errors(ledger_path(directory)), opened as server:
                     server.run(received)
     except Exception as error:  # noqa: BLE001 -- the network process raises it
         failure = error_report(as_destination_error(error, directory))

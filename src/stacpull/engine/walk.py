@@ -277,8 +277,6 @@ class Walk:
             announced = quantity(seen + unseen, "item")
             self._network.warn(f"The source announced {announced}, but did not list {unseen} of them.")
 
-    # --- pages -------------------------------------------------------------------------------------------
-
     async def _read_pages(self, starts: Sequence[WalkStart], position: Position) -> int | None:
         """Walk the collections, which are always in the same order. Return how many items all announce."""
         self._may_repeat = self._consumer.counters["items_seen"]  # before the run was stopped
@@ -370,8 +368,6 @@ class Walk:
     def _matches_left(self) -> int:
         limit = self._selection.max_items
         return sys.maxsize if limit is None else max(0, limit - self._consumer.counters["items_matched"])
-
-    # --- items -------------------------------------------------------------------------------------------
 
     async def _select_and_plan(self, items: Sequence[ListedItem]) -> WalkBatch:
         batch = WalkBatch()

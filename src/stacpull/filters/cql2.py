@@ -333,7 +333,7 @@ def _operation(name: str, arguments: Any) -> Any:
     if operation.startswith("s_"):
         for at, argument in enumerate(arguments):
             if argument == {"property": "geometry"}:
-                terms[at] = lambda item, _properties: _shapes().place_of(item)
+                terms[at] = lambda item, _properties: _shapes().geometry_of(item)
             elif hasattr(terms[at], "bounds") and {"property": "geometry"} in arguments:
                 _shapes().in_degrees(terms[at], "--filter")
     return _applied(function, terms)

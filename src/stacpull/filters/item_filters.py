@@ -291,7 +291,7 @@ class AreaFilter(ItemFilter):
         self._exceeds = shapes.exceeds_the_globe(self._area)
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> str | None:
-        shape = self._shapes.place_of(item)
+        shape = self._shapes.geometry_of(item)
         if shape is None:
             return "no location"
         return None if self._shapes.intersects(self._area, shape, exceeds=self._exceeds) else self.fields[0]

@@ -64,7 +64,7 @@ def read_box(bbox: Any) -> shapely.Geometry | None:
         return None
 
 
-def place_of(item: Json) -> shapely.Geometry | None:
+def geometry_of(item: Json) -> shapely.Geometry | None:
     """Return the geometry of an item, or its bbox if that is not readable."""
     return read_shape(item.get("geometry")) or read_box(item.get("bbox"))
 

@@ -217,8 +217,6 @@ class WebTransport(CallbackTransport):
                 return connection
         raise problem or OSError(f"{host.name} has no address")
 
-    # Called by connections.
-
     def add(self, connection: WebConnection) -> None:
         self.connections.add(connection)
         if self._emptied is not None:

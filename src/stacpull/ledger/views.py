@@ -48,10 +48,13 @@ def failed_by_kind(
     )
 
 
-def special_assets(db: Connection, run_id: int | None = None, failed_in: int | None = None) -> dict[str, int]:
+def special_assets(
+    db: Connection, run_id: int | None = None, failures_of: int | None = None
+) -> dict[str, int]:
+    """Count the clipped assets, and those that failed without a fault, each perhaps of one run."""
     clips = f"SELECT count(*) FROM assets WHERE clip IS NOT NULL AND state = {State.DONE}"
     return {
-        **{f"assets_{kind}": failed_by_kind(db, kind, failed_in) for kind in NO_FAULT},
+        **{f"assets_{kind}": failed_by_kind(db, kind, failures_of) for kind in NO_FAULT},
         "assets_clipped": scalar(db, f"{clips} AND run = coalesce(?, run)", (run_id,)),
         "assets_unproven": scalar(db, "SELECT count(*) FROM assets WHERE unproven"),
     }

@@ -79,6 +79,7 @@ class Client:
     """The gate of each host, kept as long as something refers to it."""
     _hosts: dict[str, ClientHost] = attrs.field(factory=dict, init=False)  # by the start of its URLs
     _other_base: str = attrs.field(default="", init=False)  # with the host and port of SOURCE
+    _source_scheme: str = attrs.field(default="", init=False)
     clock: Clock = attrs.field(init=False)
     byte_rate: Rate = attrs.field(init=False)
 
@@ -86,8 +87,8 @@ class Client:
         self.clock = self._gate_settings.clock
         self.byte_rate = Rate(self.clock, self._limit_rate, saved_seconds=0.25)
         self.secrets.add(*self._credentials.values)
-        scheme, host, port = origin_of(self._source)
-        other_scheme = {"http": "https", "https": "http"}.get(scheme)
+        self._source_scheme, host, port = origin_of(self._source)
+        other_scheme = {"http": "https", "https": "http"}.get(self._source_scheme)
         if host and other_scheme:
             self._other_base = f"{other_scheme}://{host}:{port}/"
 
@@ -109,7 +110,7 @@ class Client:
         """Return `url` with the scheme of SOURCE if it names the host and port of SOURCE."""
         if not self._other_base or not url.startswith(self._other_base):
             return url
-        return scheme_of(self._source) + url[url.index(":") :]
+        return self._source_scheme + url[url.index(":") :]
 
     def host(self, url: str) -> ClientHost:
         if len(url) > MAX_URL_LENGTH:
@@ -148,7 +149,7 @@ class Client:
         """Return the request to which a response redirects, or raise `TransferError`."""
         earlier = request.redirected_from
         location = self.with_source_scheme(location)
-        target = next_hop(request.url, location, earlier, allow_downgrade=scheme_of(self._source) == "http")
+        target = next_hop(request.url, location, earlier, allow_downgrade=self._source_scheme == "http")
         if isinstance(target, Failure):
             raise TransferError(replace(target, status=status).masked(self.secrets))
         method, headers, body = request.method, request.headers, request.body
@@ -163,7 +164,7 @@ class Client:
         return Request(target, method, headers, body, request.purpose, (*earlier, request.url))
 
 
-class SentRequest(NamedTuple):
+class PermittedRequest(NamedTuple):
     """A request with a permit of `gate`, sent at `sent_at` or as soon as `receive` is called."""
 
     gate: Gate
@@ -182,7 +183,7 @@ class Exchange:
     _request: Request
     _accept: frozenset[int]
     _count_refusal: bool
-    _sent: SentRequest | None = None
+    _sent: PermittedRequest | None = None
     gate: Gate | None = attrs.field(default=None, init=False)  # while the response is open
     _sent_at: float = attrs.field(default=0.0, init=False)
     _response: Response = attrs.field(default=BufferedResponse("", 0, {}, b""), init=False)
@@ -196,7 +197,7 @@ class Exchange:
                 host = self._client.host(self._request.url)
                 await host.gate.acquire(self._request.purpose)
                 outgoing = self._client.count_and_authorize(self._request, host)
-                sent = SentRequest(host.gate, host.gate.now(), partial(host.transport.send, outgoing))
+                sent = PermittedRequest(host.gate, host.gate.now(), partial(host.transport.send, outgoing))
             self._sent = None
             await self._receive(sent)
             status = self.status
@@ -269,7 +270,7 @@ class Exchange:
             await byte_rate.spend(size)
             yield chunk
 
-    async def _receive(self, sent: SentRequest) -> None:
+    async def _receive(self, sent: PermittedRequest) -> None:
         gate = sent.gate
         self._sent_at = sent.sent_at
         self._url = self._request.url
@@ -297,7 +298,7 @@ class Exchange:
         if response.status in self._accept or response.status in REDIRECTS:
             gate.note_response(sent.sent_at)
 
-    async def _failure(self, sent: SentRequest) -> Failure:
+    async def _failure(self, sent: PermittedRequest) -> Failure:
         host = host_of(self._response.url)
         secrets = self._client.secrets
         signed = removed_parameters(self._url, public_url(self._url))  # the server may quote the URL

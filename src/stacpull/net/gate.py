@@ -207,8 +207,6 @@ class Gate:
         wait = 0.0 if self._health.abandoned_for else self.closed_for()
         return HostProgress(self.host, self._bytes, self.in_use, self.window.limit, len(self._queue), wait)
 
-    # Permits.
-
     def closed_for(self) -> float:
         if not self.closed_until:
             return 0.0
@@ -266,8 +264,6 @@ class Gate:
                 self.in_use += 1
                 request.on_permit()
 
-    # Answers.
-
     def note_response(self, sent_at: float, size: int = 0) -> None:
         """Record a response to the request of `sent_at` with `size` bytes so far. Its body may still fail."""
         now = self.now()
@@ -304,8 +300,6 @@ class Gate:
 
     def reset_refusals(self, purpose: Purpose = "asset") -> None:
         self._health.refusals[purpose] = 0
-
-    # Failures.
 
     def note_refusal(self, failure: Failure, purpose: Purpose) -> Failure:
         """Count a refusal; return its failure, or DOWN if the host is abandoned because it refuses assets.

@@ -47,6 +47,7 @@ _MAX_INTEGER_LENGTH = 20
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
 _CHARSETS = re.compile(r"(?i)(iso-?8859|windows|cp|utf-16|utf-32|koi8|big5|gb|shift_jis|euc)[-\w]*")
 """Charsets that Python decodes in linear time."""
+_BEGINNINGS = (b"{", b"[", b"\xff\xfe", b"\xfe\xff")  # of a document; the last two mark UTF-16 and UTF-32
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BACKSLASHES = re.compile(r"(?<!\\)\\++(?=[ux])")
 _MAX_GARBLED = 2  # requests for one document after which it fails, because its responses are not JSON
@@ -90,7 +91,7 @@ def decode(data: bytes, limit: int = PAGE_LIMIT, charset: str | None = None) -> 
     try:
         return orjson.loads(data), True
     except orjson.JSONDecodeError as error:
-        if len(data) > LENIENT_LIMIT:
+        if len(data) > LENIENT_LIMIT or not data.lstrip().startswith(_BEGINNINGS):
             raise
         strict = error
     if charset is not None and _CHARSETS.fullmatch(charset):

@@ -90,8 +90,6 @@ class ApiSource(Source):
             self._recent_collections[collection_id] = body
         return body
 
-    # --- the walk ----------------------------------------------------------------------------------------
-
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return one start per collection.
 
@@ -213,8 +211,6 @@ class ApiSource(Source):
         features = (await self._object(request, one_of_many=True)).get("features")
         return [item for item in map(valid_item, list_or_empty(features)) if item is not None]
 
-    # --- items -------------------------------------------------------------------------------------------
-
     async def item(self, href: str) -> Json:
         """Return the item at `href`. If it has no `self` link, it gets one with the URL it was read from."""
         item, url = await read_item(self._reader, href)
@@ -242,8 +238,6 @@ class ApiSource(Source):
                     items_by_href[own_href] = item
                     self._can_search_ids = True
         return items_by_href
-
-    # --- what the API has --------------------------------------------------------------------------------
 
     async def _names(self) -> list[str]:
         return list(dict.fromkeys([name async for page in self._pages_of_collections() for name in page]))

@@ -263,8 +263,6 @@ class StagedParts(DirectoryFiles):
                     with suppress(OSError):  # a lost worker has just written there: the next run removes it
                         path.rmdir()
 
-    # --- trust: `.stacpull/boot` names the boot whose unrecorded files the next start may trust ----------
-
     # A run writes the mark at its start, and removes it if a sync fails: without it, nothing is trusted
     # (`engine.recovery`). Removing a name needs no free space, no write to the ledger, and no access to the
     # failing part of the disk. The mark need not survive a loss of power: after that, the boot is another.
