@@ -144,7 +144,6 @@ def _export(
                 raise UsageError("The mirror has none of the items in the splits: check their ids.")
         if next(contents.items(chosen), None) is None and contents.unreadable:
             raise StacpullError(f"Nothing was exported. {contents.notes()[-1]}")
-        contents.unreadable = 0  # the writer counts them
         out.parent.mkdir(parents=True, exist_ok=True)
 
         def on_progress(items: int, stage: str = "exporting") -> None:

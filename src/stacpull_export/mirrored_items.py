@@ -53,7 +53,7 @@ class MirrorContents:
         self.dest = dest
         self.files = files
         self.url = url
-        self.unreadable = 0
+        self.unreadable = 0  # counted by the last complete pass over the items
         self.unreadable_path = ""
         self.db = db
         self._rows = sorted(views.collection_rows(db), key=lambda row: row.name)
@@ -72,6 +72,7 @@ class MirrorContents:
     def items(
         self, collections: Container[str] | None = None, *, linked: bool = True
     ) -> Iterator[MirroredItem]:
+        unreadable = 0
         for row in self._rows:
             if collections is not None and row.name not in collections:
                 continue
@@ -81,10 +82,11 @@ class MirrorContents:
             for name, path, text in chain(in_lines, self._in_files(row, linked=linked, written=has_lines)):
                 document = None if text is None else parsed_object(text)
                 if text is None or document is None:
-                    self.unreadable += 1
+                    unreadable += 1
                     self.unreadable_path = self.unreadable_path or path
                 else:
                     yield MirroredItem(row.name, name, path, document, len(text))
+        self.unreadable = unreadable
 
     def notes(self) -> tuple[str, ...]:
         """Return sentences about what the mirror does not have."""

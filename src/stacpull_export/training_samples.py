@@ -67,20 +67,22 @@ class Samples:
         self._order = {fold_label(name): (rank, name) for rank, name in enumerate(self.classes)}
 
     def __iter__(self) -> Iterator[TrainingSample]:
-        self._contents.unreadable = 0  # the search for classes has counted them
-        self.left_out = self.without_label = self.count = 0
+        left_out = without_label = count = 0
         for item in self._contents.items(self._options.collections or None, linked=False):
             split = self._split(item)
             if split is None:
-                self.left_out += 1
+                left_out += 1
             else:
                 folded = list(map(fold_label, self._label_names(item.document)))
                 if self._options.nomenclature == "ben19":
                     folded = [FOLDED_TO_BEN19[name] for name in folded if name in FOLDED_TO_BEN19]
                 known = sorted({self._order[name] for name in folded if name in self._order})
-                self.count += 1
-                self.without_label += not known
+                count += 1
+                without_label += not known
                 yield TrainingSample(item, tuple(name for _, name in known), self._files(item), split)
+        self.left_out = left_out
+        self.without_label = without_label
+        self.count = count
 
     def notes(self) -> tuple[str, ...]:
         """Return sentences about what was left out; call it after all samples were read."""

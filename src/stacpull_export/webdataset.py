@@ -18,10 +18,10 @@ import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
+import attrs
 import orjson
 
 from stacpull.errors import StacpullError, UsageError, destination_errors
@@ -86,8 +86,7 @@ def export_webdataset(
     }
     with atomic_file(out / _LIST) as file:
         file.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    size = sum(shard.bytes for shard in writer.done)
-    return ExportReport(writer.count, names, size, samples.notes())
+    return ExportReport(writer.count, names, sum(shard.bytes for shard in writer.done), samples.notes())
 
 
 class _ShardWriter:
@@ -116,27 +115,27 @@ class _ShardWriter:
 
     def write_split(self, split: str) -> None:
         """Write the shards of one split; existing complete ones are kept."""
-        waiting = self._from(split, 0)
-        number = taken = 0
-        limits = self._max_bytes, self._max_samples, self._tar_size
-        while (first := next(waiting, None)) is not None:
+        checked = self._pass(split)
+        rewritten = self._pass(split)  # for shards whose samples were read to compare them, and differed
+        number = 0
+        while checked.peek() is not None:
             name = f"{split or 'samples'}-{number:06d}.tar"
-            group = _ShardSamples(first, waiting, *limits)
-            shard = self._kept(name, split, group)
+            start = checked.taken
+            shard = self._kept(name, split, checked.shard())
             if shard is None:
-                waiting = self._from(split, taken)
-                group = _ShardSamples(next(waiting), waiting, *limits)
-                shard = self._written(name, split, group)
-            waiting = group.rest()
-            number, taken = number + 1, taken + shard.samples
+                source = rewritten if checked.taken > start else checked
+                source.skip_to(start)
+                shard = self._written(name, split, source.shard())
+            number += 1
             self.done.append(shard)
             self.count += shard.samples
             self._on_progress(self.count)
 
-    def _from(self, split: str, start: int) -> Iterator[TrainingSample]:
-        return islice((sample for sample in self._samples if sample.split == split), start, None)
+    def _pass(self, split: str) -> _Pass:
+        samples = (sample for sample in self._samples if sample.split == split)
+        return _Pass(samples, self._max_bytes, self._max_samples, self._tar_size)
 
-    def _kept(self, name: str, split: str, group: _ShardSamples) -> _Shard | None:
+    def _kept(self, name: str, split: str, group: Iterator[TrainingSample]) -> _Shard | None:
         """Return the existing shard, if it is complete and contains these samples."""
         import pyarrow.parquet as pq  # noqa: PLC0415 - heavy
 
@@ -158,7 +157,7 @@ class _ShardWriter:
             return None
         return _Shard(name, split, count, size, digest)
 
-    def _written(self, name: str, split: str, group: _ShardSamples) -> _Shard:
+    def _written(self, name: str, split: str, group: Iterator[TrainingSample]) -> _Shard:
         table = self._out / f"{name}.parquet"
         table.unlink(missing_ok=True)
         made_of, stated = hashlib.sha256(), dict[str, str]()
@@ -176,8 +175,7 @@ class _ShardWriter:
                     count += 1
                     item, vector = sample.item, self._samples.vector(sample)
                     checksums = {file.key: file.sha256 for file in sample.files}
-                    labels = list(sample.labels)
-                    yield self._key(sample), item.id, item.collection, labels, vector, checksums
+                    yield self._key(sample), item.id, item.collection, list(sample.labels), vector, checksums
                     self._on_progress(self.count + count)
                 hashed.write(bytes(_shard_size(hashed.size) - hashed.size))
             stated.update(sha256=hashed.sha256.hexdigest(), bytes=str(hashed.size))
@@ -254,37 +252,37 @@ class _ShardWriter:
                 raise OSError(f"it does not have {file.size:,} bytes")
 
 
-class _ShardSamples:
-    """The samples of one shard: as many as fit, taken from the samples that wait."""
+@attrs.define
+class _Pass:
+    """A pass over samples that takes as many for each shard as fit in it."""
 
-    def __init__(
-        self,
-        first: TrainingSample,
-        waiting: Iterator[TrainingSample],
-        max_bytes: int,
-        max_samples: int | None,
-        size_of: Callable[[TrainingSample], int],
-    ) -> None:
-        self._next: TrainingSample | None = first
-        self._waiting = waiting
-        self._size_of = size_of
-        self._max_bytes = max_bytes
-        self._max_samples = max_samples
+    _waiting: Iterator[TrainingSample]
+    _max_bytes: int
+    _max_samples: int | None
+    _size_of: Callable[[TrainingSample], int]
+    _next: TrainingSample | None = None
+    taken: int = 0
 
-    def __iter__(self) -> Iterator[TrainingSample]:
+    def peek(self) -> TrainingSample | None:
+        self._next = self._next or next(self._waiting, None)
+        return self._next
+
+    def skip_to(self, position: int) -> None:
+        while self.taken < position and self.peek() is not None:
+            self._next = None
+            self.taken += 1
+
+    def shard(self) -> Iterator[TrainingSample]:
         size = count = 0
-        while (sample := self._next) is not None:
+        while (sample := self.peek()) is not None:
             more = self._size_of(sample)
             if count and (_shard_size(size + more) > self._max_bytes or count == self._max_samples):
                 return
-            size, count = size + more, count + 1
-            self._next = next(self._waiting, None)
+            size += more
+            count += 1
+            self._next = None
+            self.taken += 1
             yield sample
-
-    def rest(self) -> Iterator[TrainingSample]:
-        if self._next is not None:
-            yield self._next
-            yield from self._waiting
 
 
 class _HashedFile:

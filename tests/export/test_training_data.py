@@ -19,6 +19,7 @@ from tests.export.conftest import item, source_of
 import stacpull
 from stacpull.sync import export
 from stacpull_export import webdataset
+from stacpull_export.mirrored_items import MirrorContents
 
 LABELS = ("Mixed forest", "Pastures", "Rice fields")
 
@@ -186,6 +187,20 @@ def test_an_interrupted_export_keeps_complete_shards(dest, tmp_path, monkeypatch
     export(dest, tmp_path / "other", "webdataset", shard_samples=2)
     for path in (tmp_path / "other").glob("*.tar"):
         assert path.read_bytes() == (out / path.name).read_bytes()
+
+
+def test_the_number_of_shards_does_not_change_how_often_items_are_read(mirrored, tmp_path, monkeypatch):
+    dest = mirrored([item(f"i{n}", properties={"kind": ["a"], "use": ["b"]}) for n in range(40)], {})
+    read, real = list[str](), MirrorContents.read
+    monkeypatch.setattr(MirrorContents, "read", lambda self, path: read.append(path) or real(self, path))
+    for label, passes in (("kind", 2), ("use", 3)):  # for classes, for samples, and for shards that differ
+        export(dest, tmp_path / "out", "webdataset", shard_samples=4, label_property=label)
+        assert len(read) == pytest.approx(passes * 40, abs=5)
+        read.clear()
+    export(dest, tmp_path / "new", "webdataset", shard_samples=4, label_property="use")
+    new, out = ([tar.read_bytes() for tar in sorted((tmp_path / d).glob("*.tar"))] for d in ("new", "out"))
+    assert new == out
+    assert len(new) == 10
 
 
 @pytest.mark.skipif(not find_spec("webdataset"), reason="webdataset is not installed")
