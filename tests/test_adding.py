@@ -26,7 +26,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
     copy.insert("filters/selection_filter.py", imported, before="FILTERS = (")
     copy.insert("filters/selection_filter.py", "    PlatformCheck,\n", before="    LabelFilter,")
     copy.insert("selection.py", TITLE_FIELD, before="    prefer: tuple")
-    copy.insert("filters/asset_filter.py", TITLE, before='    "type": _media_types,')
+    copy.insert("filters/asset_filter.py", READ_TITLES, before="    def keeps(self")
+    copy.insert("filters/asset_filter.py", TITLE, before="        media_type = media_type_of(")
     copy.insert("config/options.py", GREETING_FIELD + KEPT_FIELDS, before="    retries: int")
     copy.insert("cli/inspect_command.py", GREETING, before="    report = session.run_cancellable(work)")
     copy.insert("engine/mirror.py", KEPT, before="    event_log = context.event_log")
@@ -130,7 +131,8 @@ TITLE_FIELD = """\
         metadata=about("TEXT", name="title", help="Fetch only assets with this title."),
     )
 """
-TITLE = '    "title": lambda selection: selection.titles.__contains__ if selection.titles else None,\n'
+READ_TITLES = "        self.titles = selection.titles\n        self.reads_members |= bool(self.titles)\n\n"
+TITLE = "        if self.titles and members.get('title') not in self.titles:\n            return False\n"
 
 
 @pytest.fixture

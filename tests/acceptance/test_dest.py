@@ -26,7 +26,6 @@ REFUSED = [
     ("127.0.0.1:8801/mlhub/v1", "In `stacpull mirror`, it comes after SOURCE."),
     ("gs://bucket", "DEST is the bucket gs://bucket: add --work DIR"),
     ("", "DEST is empty"),
-    (" ", "DEST is empty"),
     ("-", "DEST is -"),
     ("~nobody-of-this-name/x", "no such home directory"),
 ]

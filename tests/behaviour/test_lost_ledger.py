@@ -37,8 +37,7 @@ def noise(ledger: Path) -> None:
 @pytest.mark.parametrize("harm", [noise, Path.unlink])
 def test_the_copy_that_the_message_names_continues_the_mirror(hub, mirror, tmp_path, harm):
     dest, env = tmp_path / "m", environment(hub)
-    copy = dest / ".stacpull/ledger.backup"
-    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    assert stat.S_IMODE((dest / ".stacpull/ledger.backup").stat().st_mode) == 0o600
     harm(ledger := dest / ".stacpull/ledger.sqlite")
     harmed = ledger.read_bytes() if ledger.exists() else None
     for command in (["verify", str(dest)], mirror):
