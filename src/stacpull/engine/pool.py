@@ -65,13 +65,14 @@ class JobQueue(_Waitable, Generic[JobT]):
         return len(self._jobs)
 
     async def put(self, jobs: Sequence[JobT]) -> None:
-        while jobs:
+        start = 0
+        while start < len(jobs):
             await self.wait_until(lambda: len(self._jobs) < self._room or self._has_ended)
             if self._has_ended:
                 return
-            room = self._room - len(self._jobs)
-            self._jobs.extend(jobs[:room])
-            jobs = jobs[room:]
+            stop = start + self._room - len(self._jobs)
+            self._jobs.extend(jobs[start:stop])
+            start = stop
             self.changed.set()
 
     async def wait_for_jobs(self) -> bool:
