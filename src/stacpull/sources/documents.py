@@ -60,7 +60,11 @@ def valid_item(feature: object) -> Json | None:
     A numeric id (GeoJSON) becomes a string. A `collection` that is not a string is removed.
     """
     item = _item_with_id(feature)
-    return None if item is None else {**item, "id": str(item["id"])}
+    return None if item is None else _with_text_id(item)
+
+
+def _with_text_id(item: Json) -> Json:
+    return item if isinstance(item["id"], str) else {**item, "id": str(item["id"])}
 
 
 def _item_with_id(feature: object) -> Json | None:
@@ -87,11 +91,11 @@ def valid_items(features: Iterable[tuple[str, object]]) -> tuple[list[Json], tup
             reason = feature if isinstance(feature, Failure) else _NO_ITEM
         else:
             id_type = type(item["id"])
-            item_id = str(item["id"])
-            if id_types.setdefault((item.get("collection"), item_id), id_type) is id_type:
-                items.append({**item, "id": item_id})
+            item = _with_text_id(item)
+            if id_types.setdefault((item.get("collection"), item["id"]), id_type) is id_type:
+                items.append(item)
                 continue
-            reason = Failure(FailureKind.ITEM, f"its id {item_id} equals another one: one is a number.")
+            reason = Failure(FailureKind.ITEM, f"its id {item['id']} equals another one: one is a number.")
         unreadable.append(UnreadableEntry("", name, reason))
     return items, tuple(unreadable)
 
