@@ -468,10 +468,14 @@ def load_content(raw: str) -> str:
     return written
 
 
-def load_expression(raw: str) -> str:
+def _not_a_file(raw: str) -> str:
     if os.path.isfile(expanded(raw.strip())):  # noqa: PTH113 - never an error, also for a long text
         raise ValueError(f"is the name of a file: to read it, use @{raw.strip()}")
-    return load_content(raw)
+    return raw
+
+
+def load_expression(raw: str) -> str:
+    return load_content(_not_a_file(raw))
 
 
 def load_area(raw: str) -> str:
@@ -484,7 +488,7 @@ def load_area(raw: str) -> str:
 def load_ids(raw: str) -> tuple[str, ...]:
     """Return one item id, or those in @FILE: the first column of a table, or its lines without `#`."""
     if not raw.startswith("@"):
-        return (read_text(load_expression(raw)),)
+        return (read_text(_not_a_file(raw)),)
     lines = map(str.strip, load_content(raw).splitlines())
     cells = (re.split("[\t;,]", line)[0].strip(' "') for line in lines if not line.startswith("#"))
     ids = tuple(dict.fromkeys(filter(None, cells)))
