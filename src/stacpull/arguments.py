@@ -285,6 +285,11 @@ def number(
     return read
 
 
+def above_zero(quantity: str) -> Callable[[object], float]:
+    """Return a reader of numbers above 0; `quantity` names them in the error, as in "number of metres"."""
+    return number(f"a {quantity} above 0", math.nextafter(0, 1))
+
+
 read_seconds = number("a number of seconds above 0, like 30 or 5m", math.nextafter(0, 1), convert=_seconds)
 read_rate = number("a number of at least 0 (0: no limit)", 0)
 read_duration = number("a time like 3h50m or 90m, or a number of seconds (0: no limit)", 0, convert=_seconds)

@@ -160,7 +160,7 @@ def s3(faults: Path | None, seed: int, anonymous: bool, requester_pays: bool, **
         _number("--token-ttl", arguments.read_seconds, 3600, "Seconds until an access token expires."),
         _number(
             "--rate-limit",
-            arguments.number("a number of requests per second above 0", 1e-9),
+            arguments.above_zero("number of requests per second"),
             None,
             "Requests per second to answer; the others get a 429. Default: all.",
         ),

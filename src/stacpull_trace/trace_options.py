@@ -26,7 +26,7 @@ class TraceOptions:
 
     geometry: str | None = option(None, metavar="GEOJSON|FILE", brief=True)
     resolution: float = option(
-        3.0, metavar="METRES", read=arguments.number("a number of metres above 0", 1e-9), brief=True
+        3.0, metavar="METRES", read=arguments.above_zero("number of metres"), brief=True
     )
     index: str | None = option(None, metavar="NAME", shown="ndwi", brief=True)
     evalscript: str | Path | None = option(
