@@ -110,6 +110,7 @@ async def _layout_warnings(setup: RunSetup, items: Sequence[Json], url: str) -> 
 
 
 def _linked_href(selection: Selection, items: Sequence[Json], url: str) -> str | None:
+    """Return the first link to an item that is mirrored too. `url` is that of the page with the items."""
     relations = followed(selection)
     return next((href for item in items for href in source_links(item, url, relations)), None)
 

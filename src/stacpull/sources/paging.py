@@ -221,6 +221,7 @@ class PageReader:
             resumed = True
 
     async def _read(self, request: PageRequest) -> tuple[PageRequest, Document]:
+        """Read one page, from SOURCE's own host if the host in the link does not have it."""
         try:
             return await self._read_smaller(request)
         except SourceError as error:
@@ -240,6 +241,7 @@ class PageReader:
         return answer
 
     async def _read_smaller(self, request: PageRequest) -> tuple[PageRequest, Document]:
+        """Read one page; while the service fails, with a tenth of the items."""
         cause: TransferError | SourceError | None = None
         while True:
             sent = with_limit(request, self._size.items)
