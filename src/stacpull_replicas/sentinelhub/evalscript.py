@@ -170,10 +170,13 @@ def _parsed(text: str) -> tuple[dict[str, Node], list[Node]]:
         program = esprima.parseScript(text, {"loc": True})
     except esprima.Error as error:
         raise ScriptError(str(error)) from error
+    line = 1
     for node in _nodes(program):
+        if node.loc is not None:  # the parts of a regular expression have none
+            line = node.loc.start.line
         problem = f"{node.type} is not supported" if node.type not in _SUPPORTED else _problem_of(node)
         if problem:
-            raise ScriptError(f"line {node.loc.start.line}: {problem}")
+            raise ScriptError(f"line {line}: {problem}")
     functions: dict[str, Node] = {}
     statements: list[Node] = []
     for statement in program.body:

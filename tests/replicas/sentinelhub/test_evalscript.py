@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.replicas.sentinelhub.requests_made import script
 
@@ -192,9 +192,9 @@ def test_faults(body: str, message: str) -> None:
 
 
 @given(text=st.text(alphabet="(){}[];=+-*/<>!&|?:.,'\" \nabret12functionsmpl", max_size=80))
+@example(text="/1/")
 def test_invalid_code_is_refused_with_a_message(text):
-    whole = script('"green"', GOOD) + "\n" + text
     try:
-        read_script(whole, BANDS).evaluate(samples())
+        read_script(script('"green"', GOOD) + "\n" + text, BANDS).evaluate(samples())
     except (ScriptError, ScriptFault) as refused:
         assert str(refused)  # noqa: PT017 - only these two outcomes are correct
