@@ -328,7 +328,7 @@ def test_a_number_is_counted_printed_and_part_of_the_json(copy: ChangedCopy, tmp
 
 SHA224 = '    b"\\x93\\x20\\x1c": "sha224",\n'
 BUDGET_FIELD = '    budget: int = option(0, "N", help="Requests to each host.")\n'
-BUDGET_SETTING = "    return GateSettings(clock, maximum, False, patience, rate, emit, options.budget)\n"
+BUDGET_SETTING = "    return GateSettings(clock, maximum, False, silence_limit, rate, emit, options.budget)\n"
 BUDGET = """\
         self._sent = getattr(self, "_sent", 0) + 1
         if self._sent == self._settings.budget + 1 > 1:

@@ -127,7 +127,7 @@ class Service:
         with suppress(OSError):  # the request says so
             for *_, address in socket.getaddrinfo(host, None) if host else ():
                 if (reason := refused_always(str(address[0]))) is not None:
-                    raise UsageError(f"The endpoint {host} is {reason}: stacpull never connects to it.")
+                    raise UsageError(f"stacpull does not connect to {host}: this endpoint is {reason}.")
         url = arguments.get("endpoint") or arguments["base_url"]
         options: dict[str, Any] = {
             "allow_http": url.startswith("http:"),

@@ -98,8 +98,8 @@ def test_a_catalog_at_azure(form: str, container: Any, tmp_path: Path) -> None:
         ("BlobEndpoint=http://h:1/x/own1/", "abfs://c@own1.dfs.core.windows.net/k", "http://h:1/x/own1"),
     ],
 )
-def test_keys_are_for_the_account_and_the_cloud_that_the_user_named(cloud, url, signed, monkeypatch, no_keys):
-    """In other clouds, others may have an account of the same name. Their endpoints get no keys."""
+def test_only_the_account_and_cloud_of_the_user_get_keys(cloud, url, signed, monkeypatch, no_keys):
+    """In another cloud, an account of the same name may belong to someone else."""
     name = "" if "BlobEndpoint" in cloud else "AccountName=own1;"
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", f"{name}SharedAccessSignature=sig=s;{cloud}")
     location, _ = CloudTransport(AZURE, SETUP)._split(Request(url))
@@ -116,12 +116,12 @@ def test_keys_are_for_the_account_and_the_cloud_that_the_user_named(cloud, url, 
         *((f"abfs://c@{host}/k", r"names an account as ACCOUNT\.dfs\.SUFFIX") for host in HOSTS_OF_OTHERS),
     ],
 )
-def test_what_a_url_at_azure_lacks_is_named(url, message, tmp_path):
+def test_an_incomplete_url_at_azure_is_refused(url, message, tmp_path):
     with pytest.raises(SourceError, match=message):
         sync.mirror(url, tmp_path / "m")
 
 
-def test_keys_that_azure_refuses_are_not_those_of_amazon(container, monkeypatch, tmp_path):
+def test_a_refusal_of_azure_does_not_name_keys_of_amazon(container, monkeypatch, tmp_path):
     text = os.environ["AZURE_STORAGE_CONNECTION_STRING"].replace(KEY, "QQ==")
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", text)
     with pytest.raises(CredentialsError, match=r"Check the credentials of the service\.$"):
@@ -131,11 +131,11 @@ def test_keys_that_azure_refuses_are_not_those_of_amazon(container, monkeypatch,
 @pytest.mark.parametrize(
     ("host", "error", "message"),
     [
-        ("0.0.0.0", UsageError, "never connects to it"),  # noqa: S104 - it must be refused
+        ("0.0.0.0", UsageError, "does not connect to 0.0.0.0: this endpoint is unspecified"),  # noqa: S104 - it must be refused
         ("127.0.0.1:1", SourceError, "cannot be reached at http://127.0.0.1:1: Connection refused. Check"),
     ],
 )
-def test_an_endpoint_of_google_that_cannot_be_used_is_named(host, error, message, monkeypatch, tmp_path):
+def test_the_error_names_an_unusable_endpoint_of_google(host, error, message, monkeypatch, tmp_path):
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://{host}")
     with pytest.raises(error, match=message):
         sync.mirror("gs://bucket/catalog.json", tmp_path / "m", options=Options(retries=0))

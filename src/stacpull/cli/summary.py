@@ -159,10 +159,10 @@ def _changes(report: MirrorReport) -> Iterator[str]:
         yield f"  pruned   {quantity(report.items_pruned, 'item')} with {files}: gone at the source"
     elif report.items_gone:
         gone = quantity(report.items_gone, "item")
-        yield f"  gone     {gone} no longer at the source, kept; --prune=remove removes what nothing links to"
+        yield f"  gone     {gone} that SOURCE no longer has; --prune=remove removes those that none links to"
     elif report.items_not_listed:
-        known = quantity(report.items_not_listed, "(source) item")
-        yield f"  unlisted {known} of earlier runs, kept here; --prune shows which are gone at the source"
+        items = quantity(report.items_not_listed, "item")
+        yield f"  unlisted {items} of earlier runs, kept in DEST; --prune checks if they are gone"
     if report.assets_clipped:
         yield f"  clipped  {quantity(report.assets_clipped, 'file')} to the area of --clip"
     if report.assets_excluded:

@@ -73,18 +73,18 @@ class Options(Arguments):
         revalidate (bool): Check every file with the server, even if its item has not changed.
         items_parquet (bool or None): Keep an index of all items in DEST (items.parquet), also in later runs.
         prune (None, "list" or "remove"): List items in DEST that the source no longer has, or remove them.
-        adopt (bool): Reuse existing files if size and checksum (or date) match.
-        work (path, "ledger"): The directory for the ledger and unfinished files of a bucket DEST.
-        dest_endpoint_url (str): The endpoint of a bucket DEST.
-        dest_profile (str): The AWS profile whose credentials are used for a bucket DEST.
-        dest_region (str): The region of a bucket DEST.
+        adopt (bool): Keep files that are already in DEST, if size and checksum (or date) match.
+        work (path, "ledger"): Directory of the ledger and of unfinished files, if DEST is a bucket.
+        dest_endpoint_url (str): The endpoint, if DEST is a bucket.
+        dest_profile (str): The AWS profile with the credentials, if DEST is a bucket.
+        dest_region (str): The region, if DEST is a bucket.
         break_lock (bool): Take over a bucket from a killed run. Make sure that no other run is active.
         concurrency (int or None for auto): Simultaneous transfers.
         per_host (int): Simultaneous requests per host.
-        dask (str or int, "scheduler.json"): Transfer on the workers of this Dask scheduler, or on N here.
+        dask (str or int, "scheduler.json"): Transfer on the workers of a Dask scheduler; N starts N workers.
         retries (int): How often an asset or a document is tried again before it fails.
         stall_timeout (float in seconds): Abort an attempt after this many seconds without data.
-        min_rate (float or str, "10K"): Abort an attempt that is slower than this during the stall timeout.
+        min_rate (float or str, "10K"): Abort an attempt that is slower than this for the stall timeout.
         limit_rate (float or str, "50M"): Fetch at most this many bytes per second, over all hosts.
         requests_per_second (float): Send each host at most this many requests per second.
         stop_after (float or str): Stop after this time (3h50m), as with Ctrl-C; the run can be resumed.

@@ -179,9 +179,9 @@ def _warn(emit: Listener, text: str) -> None:
 
 def _gate_settings(options: Options, per_host: int, clock: Clock, emit: Listener) -> GateSettings:
     maximum = min(per_host, options.concurrency or per_host)
-    patience = _STALLS_UNTIL_DOWN * options.stall_timeout
+    silence_limit = _STALLS_UNTIL_DOWN * options.stall_timeout
     rate = options.requests_per_second
-    return GateSettings(clock, maximum, bool(options.concurrency), patience, rate, notify=emit)
+    return GateSettings(clock, maximum, bool(options.concurrency), silence_limit, rate, notify=emit)
 
 
 def _max_open_files() -> int:

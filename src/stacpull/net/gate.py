@@ -106,13 +106,16 @@ class CongestionWindow:
 
 
 class HostHealth(msgspec.Struct, eq=False):
-    """What the failures of a host mean. All but `abandoned` halve its limit, and do not count as retries.
+    """What the failures of a host say about it.
 
-    throttled   It says so. The gate is closed for as long as it asked, or 1, 2, 4 … 60 s, until an answer.
-    overloaded  Within 30 s of an answer, it left 3 requests more unanswered than it answered.
-    silent      It left 20 requests in a row unanswered. The gate is closed as if it throttled.
-    abandoned   It was silent for the whole patience, refused 50 assets in a row, or asked to wait for over 15
-                minutes. Requests fail as DOWN, except one a minute, until it answers and does not refuse.
+    throttled   It asked for fewer requests. The gate is closed for the time that it stated, or else for 1 s,
+                then 2 s, 4 s and so on, up to 60 s. An answer ends this series.
+    overloaded  Its last answer is less than 30 s old, but 3 more requests failed than were answered.
+    silent      It did not answer 20 requests in a row. The gate is closed as for a host that throttles.
+    abandoned   It was silent for too long (`silence_limit`), refused 50 assets in a row, or asked to wait
+                for over 15 minutes. Requests fail as DOWN, except one a minute, until one is not refused.
+
+    The first three halve the number of requests at once, and their failures do not count as retries.
     """
 
     answered_at: float = -math.inf
@@ -175,7 +178,7 @@ class GateSettings(NamedTuple):
     clock: Clock
     maximum: int  # requests at once to a host
     is_fixed: bool = False  # True if the user set the maximum
-    patience: float = 120.0  # seconds without an answer after which a host is abandoned
+    silence_limit: float = 120.0  # seconds without an answer after which a host is abandoned
     request_rate: float = 0.0  # requests that tasks send per second; 0 means no rate
     notify: Callable[[Notice], None] = lambda _: None
 
@@ -352,16 +355,16 @@ class Gate:
             is_overloaded = health.note_overload(sent_at, now, self.window, self.in_use)
             return replace(failure, kind=FailureKind.THROTTLED) if is_overloaded else failure
         is_closed = self.closed_for() > 0
-        patience = self._settings.patience
-        patience_left = health.silent_since + patience - now
-        if patience_left <= 0:
-            text = f"{self.host} has not answered for {patience:.0f} s. {failure.message}"
+        limit = self._settings.silence_limit
+        seconds_left = health.silent_since + limit - now
+        if seconds_left <= 0:
+            text = f"{self.host} has not answered for {limit:.0f} s. {failure.message}"
             return self._abandon(replace(failure, message=text), 0.0 if is_closed else _MAX_PAUSE)
         if not is_closed:
             if not health.pauses:
-                text = f"{self.host} does not answer: retrying for {patience:.0f} s. {failure.message}"
+                text = f"{self.host} does not answer: retrying for {limit:.0f} s. {failure.message}"
                 self._settings.notify(Notice("warning", text))
-            self._slow_down(min(health.next_pause(), patience_left))
+            self._slow_down(min(health.next_pause(), seconds_left))
         return replace(failure, kind=FailureKind.THROTTLED, retry_after=0.0)
 
     def _slow_down(self, pause: float) -> None:

@@ -62,7 +62,8 @@ def number_in(request: PageRequest, name: str) -> int | None:
 def with_limit(request: PageRequest, limit: int) -> PageRequest:
     """Return `request` for pages of `limit` items, at the same position.
 
-    A page number is rounded down, so that no item is lost. That is only true for smaller pages.
+    In a request with a page number, `limit` cannot exceed the current one. The new number is rounded down, so
+    the new page may repeat some items but skips none.
     """
     page = number_in(request, "page")
     current_limit = number_in(request, "limit")
