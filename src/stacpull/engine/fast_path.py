@@ -18,13 +18,13 @@ from stacpull.http1.connection import WebConnection, streamed
 from stacpull.http1.web_transport import CallbackTransport, Prepared, WebTransport
 from stacpull.models import Arrival, Job
 from stacpull.net.bodies import DRAINED
-from stacpull.net.client import Client, ClientHost, Exchange, PermittedRequest
+from stacpull.net.client import Client, ClientHost, ClientResponse, PermittedRequest
 from stacpull.net.transport import Receive, Request, TransferError
 from stacpull.transfer.attempt import ACCEPT_OK
 
 
 class FastAttempt(msgspec.Struct, eq=False):
-    """The first attempt at an asset: the steps of `Exchange`, as callbacks of a gate and of a connection."""
+    """The first attempt at an asset: what `ClientResponse` does, in callbacks of a gate and a connection."""
 
     fast_path: WebFastPath
     pool: Pool[Job, Arrival | None]
@@ -130,8 +130,8 @@ class FastAttempt(msgspec.Struct, eq=False):
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
         """Complete the attempt, as the first fetcher of its task."""
         shared = self.fast_path.shared
-        begun = Exchange(self.fast_path.client, self.request, ACCEPT_OK, count_refusal, self.sent)
-        fetching = shared.downloader.fetch(job, count_refusal=count_refusal, begun=begun)
+        response = ClientResponse(self.fast_path.client, self.request, ACCEPT_OK, count_refusal, self.sent)
+        fetching = shared.downloader.fetch(job, count_refusal=count_refusal, handed_over=response)
         return await shared.complete_after(self.download, fetching)
 
     async def _connect(self, prepared: Prepared) -> None:

@@ -306,7 +306,7 @@ class WebConnection(asyncio.Protocol):
         try:
             message.feed(data)
             if state is _PARSED:
-                self._look()
+                self._dispatch()
                 return
             if message.failure is not None:
                 self.abort()
@@ -336,7 +336,7 @@ class WebConnection(asyncio.Protocol):
                 raise
             handler.on_error(error)
 
-    def _look(self) -> None:
+    def _dispatch(self) -> None:
         """Give a complete and correct response to the handler. Any other is streamed as soon as possible."""
         message = self.message
         handler = self.handler
@@ -364,7 +364,7 @@ class WebConnection(asyncio.Protocol):
             handler.send_again()
         else:
             self.message.end(error)
-            self._look()
+            self._dispatch()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -1,6 +1,6 @@
 """The client: makes transports safe to use with servers that you do not control.
 
-    Exchange ─▶ gate of the host ─▶ credentials ─▶ transport ─▶ status ─▶ response, redirect or failure
+    Client.stream ─▶ gate of the host ─▶ credentials ─▶ transport ─▶ status ─▶ response, redirect or failure
 
 Redirects are followed hop by hop, each through the gate of its host. Another host gets only fields that
 describe the object (Range, If-Match), never credentials or a body. Nothing is retried: `net.retry` decides.
@@ -94,13 +94,13 @@ class Client:
 
     def stream(
         self, request: Request, *, accept: frozenset[int] = SUCCESSFUL, count_refusal: bool = True
-    ) -> Exchange:
+    ) -> ClientResponse:
         """Send `request` (without credentials) and follow redirects when the context is entered.
 
         Statuses not in `accept` are failures. `count_refusal` is False if the href may be stale (401, 403).
         """
         request = replace(request, url=self.with_source_scheme(request.url))
-        return Exchange(self, request, accept, count_refusal)
+        return ClientResponse(self, request, accept, count_refusal)
 
     async def close(self) -> None:
         for transport in set(self.transports.values()):
@@ -173,10 +173,10 @@ class PermittedRequest(NamedTuple):
 
 
 @attrs.define(eq=False)
-class Exchange:
-    """Follows redirects, then gives access to the last response, which has a permit until it is closed.
+class ClientResponse:
+    """The response to a request, after redirects. Entering it sends the request, and follows redirects.
 
-    If `request` was already sent, `sent` receives its response.
+    It has a permit until it is closed. If `request` was already sent, `sent` receives its response.
     """
 
     _client: Client

@@ -26,7 +26,7 @@ from stacpull.models import (
     VersionInDest,
 )
 from stacpull.net.bodies import DECODABLE, chained, coding_of, decoded
-from stacpull.net.client import Client, Exchange
+from stacpull.net.client import Client, ClientResponse
 from stacpull.net.fields import (
     HeaderFields,
     Version,
@@ -73,10 +73,13 @@ class Downloader(msgspec.Struct, eq=False):
     checksum: str | None = "sha256"
 
     async def fetch(
-        self, job: Job, *, count_refusal: bool = True, begun: Exchange | None = None
+        self, job: Job, *, count_refusal: bool = True, handed_over: ClientResponse | None = None
     ) -> Arrival | None:
-        """Make one attempt; return None if the source says that the asset has not changed."""
-        return await _Attempt(self, job, count_refusal, begun).run()
+        """Make one attempt; return None if the source says that the asset has not changed.
+
+        `handed_over` is the response of the fast path, which may not have arrived.
+        """
+        return await _Attempt(self, job, count_refusal, handed_over).run()
 
     def accept(
         self, job: Job, url: str, fields: Mapping[bytes, bytes], content: bytes | memoryview
@@ -123,14 +126,14 @@ class _Attempt(msgspec.Struct, eq=False):
     downloader: Downloader
     job: Job
     count_refusal: bool
-    begun: Exchange | None
+    handed_over: ClientResponse | None
     part: PartialDownload | None = None
     is_resumable: bool = True
     is_filling: bool = False  # true once a response is being received into the part
 
     async def run(self) -> Arrival | None:
         try:
-            if self.begun is not None:
+            if self.handed_over is not None:
                 return await self._fetch_all()
             return await self._start()
         except BaseException as error:
@@ -220,14 +223,14 @@ class _Attempt(msgspec.Struct, eq=False):
         arrival = self.downloader.arrival(self.job, body, unproven=unproven)
         return arrival if part is None else await part.finish(arrival, self.downloader.checksum)
 
-    def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> Exchange:
-        exchange, self.begun = self.begun, None
-        if exchange is not None:
-            return exchange
+    def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> ClientResponse:
+        response, self.handed_over = self.handed_over, None
+        if response is not None:
+            return response
         request = Request(self.job.href, headers=headers)
         return self.downloader.client.stream(request, accept=accept, count_refusal=self.count_refusal)
 
-    async def _receive(self, response: Exchange) -> Body:
+    async def _receive(self, response: ClientResponse) -> Body:
         """Receive a body: up to `small_limit` bytes into memory, a longer one into a part.
 
         A content coding belongs to the transfer and is undone, unless the asset itself is a compressed file.
@@ -259,7 +262,7 @@ class _Attempt(msgspec.Struct, eq=False):
         self.is_resumable = validator.resumable and coding is None
         return await self._stream(response, body, chunks)
 
-    async def _stream(self, response: Exchange, body: Body, chunks: AsyncIterator[bytes]) -> Body:
+    async def _stream(self, response: ClientResponse, body: Body, chunks: AsyncIterator[bytes]) -> Body:
         is_long = body.total is not None and body.total > self.downloader.small_limit
         max_in_memory = 0 if is_long else self.downloader.small_limit
         start = b""
@@ -284,7 +287,7 @@ class _Attempt(msgspec.Struct, eq=False):
         return await self._fill(self.part, response, body, chained(start, chunks))
 
     async def _fill(
-        self, part: PartialDownload, response: Exchange, body: Body, chunks: AsyncIterator[bytes]
+        self, part: PartialDownload, response: ClientResponse, body: Body, chunks: AsyncIterator[bytes]
     ) -> Body:
         total = body.total
         self.is_filling = True
@@ -309,9 +312,9 @@ class _Attempt(msgspec.Struct, eq=False):
         """Request the byte after the last: 416 proves that there is none (RFC 9110, 15.5.17)."""
         request = Request(self.job.href, headers=range_headers(body.size, body.validator))
         accept = frozenset({OK, PARTIAL, UNSATISFIABLE})
-        exchange = self.downloader.client.stream(request, accept=accept, count_refusal=False)
+        client = self.downloader.client
         try:
-            async with exchange as response:
+            async with client.stream(request, accept=accept, count_refusal=False) as response:
                 sent_range = content_range(response.headers)
         except TransferError as error:
             if error.failure.retryable:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 
 from stacpull.errors import ungrouped
 from stacpull.models import Failure, FailureKind, ResumePoint, Validator
-from stacpull.net.client import Client, Exchange
+from stacpull.net.client import Client, ClientResponse
 from stacpull.net.fields import Version, content_range, range_headers
 from stacpull.net.gate import Gate
 from stacpull.net.status import OK, PARTIAL, PRECONDITION_FAILED, UNSATISFIABLE
@@ -49,7 +49,7 @@ class LongBody:
         self._group = asyncio.TaskGroup()
         self._write: asyncio.Task[None] | None = None
 
-    async def receive(self, response: Exchange, chunks: AsyncIterator[bytes]) -> None:
+    async def receive(self, response: ClientResponse, chunks: AsyncIterator[bytes]) -> None:
         self._gate = response.gate
         with ungrouped():
             async with self._group:
@@ -74,7 +74,7 @@ class LongBody:
             self._active_connections += 1
             self._group.create_task(self._connection())
 
-    async def _connection(self, first: tuple[Exchange, AsyncIterator[bytes]] | None = None) -> None:
+    async def _connection(self, first: tuple[ClientResponse, AsyncIterator[bytes]] | None = None) -> None:
         try:
             if first is not None and not await self._read_open(*first):
                 return
@@ -91,7 +91,7 @@ class LongBody:
         finally:
             self._active_connections -= 1
 
-    async def _read_open(self, response: Exchange, chunks: AsyncIterator[bytes]) -> bool:
+    async def _read_open(self, response: ClientResponse, chunks: AsyncIterator[bytes]) -> bool:
         offset, end = self._take_block() if self._free else (self._total, self._total)
         try:
             async for chunk in chunks:
