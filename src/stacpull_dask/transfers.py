@@ -136,7 +136,7 @@ class _Transfers:
             self._report,
             network.secrets,
             max_size=-1 if self._has_bucket else _MAX_SENT_SIZE,
-            checksum=settings.options.recorded_checksum,
+            digest_algorithm=settings.options.digest_algorithm,
             on_error=inbox.put_nowait,
             slots=network.slots,
         )

@@ -166,7 +166,7 @@ class ClipFetcher:
         else:
             part = await self._parts.create(job.rowid, job.generation, described, file.size, None)
         try:
-            await part.hash_with([downloader.checksum])
+            await part.hash_with([downloader.digest_algorithm])
             await part.put([(0, file.head)])
             await _copy(version, file, part.put, received=part.received)
             await part.caught_up()
@@ -176,7 +176,7 @@ class ClipFetcher:
         except BaseException:
             await part.park()
             raise
-        return await part.finish(arrival_of(job, file.size, name, etag_or_date), downloader.checksum)
+        return await part.finish(arrival_of(job, file.size, name, etag_or_date), downloader.digest_algorithm)
 
 
 async def _copy(

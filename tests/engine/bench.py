@@ -106,7 +106,7 @@ class Bench:
     def recover(
         self, *, checksum: str | None = "sha256", is_stopped: Callable[[], bool] = lambda: False
     ) -> list[Arrival]:
-        return Recovery(self.db, self.store, checksum=checksum, is_stopped=is_stopped).run()
+        return Recovery(self.db, self.store, checksum, is_stopped=is_stopped).run()
 
     def take_up(self, *, checksum: str | None = "sha256") -> None:
         """Put in order what the last process left, as a run does at its start."""

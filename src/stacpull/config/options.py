@@ -222,7 +222,7 @@ class Options(Arguments):
         return attrs.evolve(self, headers={}, query={}, filled_profile=None, dashboard_token=None, s3=s3)
 
     @property
-    def recorded_checksum(self) -> str | None:
+    def digest_algorithm(self) -> str | None:
         """The algorithm of the digests that are recorded, or None for none."""
         return None if self.checksum == "none" else self.checksum or "sha256"
 

@@ -110,7 +110,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         secrets: Secrets,
         *,
         max_size: int,
-        checksum: str | None,
+        digest_algorithm: str | None,
         on_error: Callable[[BaseException], None],
         slots: int,
     ) -> None:
@@ -119,7 +119,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         self._staged = staged
         self._secrets = secrets
         self._max_size = max_size
-        self._checksum = checksum
+        self._digest_algorithm = digest_algorithm
         self._on_error = on_error
         self._loop = asyncio.get_running_loop()
         self._batch = Outcomes()
@@ -185,7 +185,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         for arrival in arrivals:
             if arrival.body is not None:
                 arrival.part = complete_part_name(arrival)
-                self._staged.write_body(arrival, self._checksum)
+                self._staged.write_body(arrival, self._digest_algorithm)
             else:
                 arrival.identity, _ = self._staged.part_identity_and_size(arrival.part) or (0, 0)
         return arrivals

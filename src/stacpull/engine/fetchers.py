@@ -69,12 +69,12 @@ def make_fetchers(
             return state.digest == stated_checksum.digest
         return job.version_in_dest is not None and state.size == job.version_in_dest.size
 
-    checksum = options.recorded_checksum
-    downloader = Downloader(network.client, parts, has_file, checksum=checksum)
+    digest_algorithm = options.digest_algorithm
+    downloader = Downloader(network.client, parts, has_file, digest_algorithm=digest_algorithm)
     shared = SharedDownloads(downloader, store)
     fetcher: AssetFetcher[Job, Arrival | None] = shared
     if options.adopt:
-        fetcher = AdoptingFetcher(shared, network.client, store, checksum=checksum)
+        fetcher = AdoptingFetcher(shared, network.client, store, digest_algorithm)
     if (clips := clipping(clip)) is not None:
         fetcher = clips.fetcher(downloader, fetcher, parts, network.warn)
     client, web = network.client, network.client.transports["https"]
@@ -95,7 +95,7 @@ class AdoptingFetcher(NamedTuple):
     fetcher: AssetFetcher[Job, Arrival | None]
     client: Client
     store: Store
-    checksum: str | None
+    digest_algorithm: str | None
 
     async def fetch(self, job: Job, *, count_refusal: bool = True) -> Arrival | None:
         existing = await self._existing(job) if job.generation == 0 else None
@@ -126,7 +126,7 @@ class AdoptingFetcher(NamedTuple):
         last_modified = moment_of(headers.get("Last-Modified", ""))
         checks = expected_checks(job, OK, headers)
         digests, size = dict[str | None, bytes | None](), None
-        for algorithm in {self.checksum, *(check.checksum.algorithm for check in checks)}:
+        for algorithm in {self.digest_algorithm, *(check.checksum.algorithm for check in checks)}:
             state = self.store.state_of(path, algorithm=algorithm)
             if state.obstacle is not None:
                 obstacle = f"it is {state.obstacle}" if state.readable else state.obstacle
@@ -149,7 +149,7 @@ class AdoptingFetcher(NamedTuple):
                 raise TransferError(foreign_file(path, reason))
         if not is_proven:
             return None
-        digest = None if self.checksum is None else digests[self.checksum]
+        digest = None if self.digest_algorithm is None else digests[self.digest_algorithm]
         arrival = arrival_of(job, size, filename, validator_of(headers).etag_or_date, digest=digest)
         with destination_errors(self.store.staged.work):
             try:

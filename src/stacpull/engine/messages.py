@@ -37,7 +37,7 @@ class OpeningRequest(msgspec.Struct, tag=0, array_like=True):
     work: bytes  # the work directory; it is DEST, unless DEST is a bucket
     bucket: BucketLocation | None
     run_id: int
-    checksum: str | None
+    digest_algorithm: str | None
     secrets: RevealedSecrets
     variables: dict[str, str]
     """Environment variables with credentials of DEST and proxies. The process is started without them."""

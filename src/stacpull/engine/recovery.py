@@ -31,12 +31,12 @@ from stacpull.system import boot_id
 
 class Recovery:
     def __init__(
-        self, db: Connection, store: Store, checksum: str | None, is_stopped: Callable[[], bool]
+        self, db: Connection, store: Store, digest_algorithm: str | None, is_stopped: Callable[[], bool]
     ) -> None:
         self.db = db
         self.store = store
         self.is_stopped = is_stopped
-        self.checksum = checksum  # the algorithm of the digests that complete parts get
+        self.digest_algorithm = digest_algorithm  # for complete parts
         self.boot = boot_id()
         last = get(db, BOOT)
         self.sync_failed = last == self.boot != store.staged.read_boot_mark()  # then a digest proves nothing
@@ -119,7 +119,7 @@ class Recovery:
                 expected = job.checksum
             else:
                 return None
-        algorithm = self.checksum if expected is None else expected.algorithm
+        algorithm = self.digest_algorithm if expected is None else expected.algorithm
         digest = None if algorithm is None else self._digest(staged.state_of, part, algorithm)
         if expected is not None and digest != expected.digest:
             return None

@@ -35,10 +35,10 @@ class StoreOperations:
     Errors of disk or ledger are `DestinationError`s.
     """
 
-    def __init__(self, publisher: Publisher, batch_writer: BatchWriter, checksum: str | None) -> None:
+    def __init__(self, publisher: Publisher, batch_writer: BatchWriter, digest_algorithm: str | None) -> None:
         self._publisher = publisher
         self._batch_writer = batch_writer
-        self._checksum = checksum
+        self._digest_algorithm = digest_algorithm
         self._db, self._store, self._run = publisher.db, publisher.store, publisher.run
         db, run_id = publisher.db, publisher.run.id
         self.finish = publisher.finish
@@ -72,7 +72,7 @@ class StoreOperations:
     def recover(self) -> None:
         """Complete what a killed run has begun: removals, and files that were received."""
         self._publisher.remove_listed()
-        recovery = Recovery(self._db, self._store, self._checksum, self._publisher.is_stopped)
+        recovery = Recovery(self._db, self._store, self._digest_algorithm, self._publisher.is_stopped)
         self._publisher.add(recovery.run(), [])
         self.write_final_items()
 

@@ -44,7 +44,7 @@ class StoreProcess:
         self.counters: Mapping[str, int] = run.counters
         self.fatal_error: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         """Gets the first error after which nothing more can be written."""
-        self._checksum = setup.options.recorded_checksum
+        self._digest_algorithm = setup.options.digest_algorithm
         self._channel = Channel(self._take_message, self.fail_with)
         self._channel.lost.add_done_callback(self._take_end)
         self.sender = OutcomeSender(
@@ -52,7 +52,7 @@ class StoreProcess:
             self._channel.send,
             setup.network.secrets,
             max_size=MAX_SENT_SIZE,
-            checksum=self._checksum,
+            digest_algorithm=self._digest_algorithm,
             on_error=self.fail_with,
             slots=setup.network.slots,
         )
@@ -92,9 +92,9 @@ class StoreProcess:
             await self._channel.open(self._socket)
             work = os.fsencode(self._opened.store.staged.work)
             secrets = self._secrets.revealed()
-            self._channel.send(
-                messages.OpeningRequest(work, bucket, self._run_id, self._checksum, secrets, variables)
-            )
+            algorithm = self._digest_algorithm
+            opening = messages.OpeningRequest(work, bucket, self._run_id, algorithm, secrets, variables)
+            self._channel.send(opening)
             async with background_task(pass_on_stop()):
                 try:
                     yield

@@ -63,15 +63,15 @@ class StoreServer:
         self,
         publisher: Publisher,
         batch_writer: BatchWriter,
-        checksum: str | None,
+        digest_algorithm: str | None,
         send: Callable[[messages.ToNetwork], None],
     ) -> None:
         self._publisher = publisher
         self._send = send
         self._directory = publisher.store.staged.work
-        operations = StoreOperations(publisher, batch_writer, checksum)
+        operations = StoreOperations(publisher, batch_writer, digest_algorithm)
         self._operations = {n: getattr(operations, n) for n in dir(operations) if not n.startswith("_")}
-        self._checksum = checksum
+        self._digest_algorithm = digest_algorithm
         self._queue: Queue[messages.ToStore | None] = Queue(_MAX_WAITING)  # None at the end
         self._error: Exception | None = None
         self._counters: Mapping[str, int] = {}  # as they were sent last
@@ -98,7 +98,7 @@ class StoreServer:
             run = runs.stored(db, request.run_id)
             publisher = Publisher(db, store, run, secrets, is_stopped, on_event)
             batch_writer = BatchWriter(db, run, partial(may_exist, store), secrets)
-            yield cls(publisher, batch_writer, request.checksum, send)
+            yield cls(publisher, batch_writer, request.digest_algorithm, send)
 
     def run(self, received: Iterator[messages.ToStore]) -> None:
         reader = threading.Thread(target=self._read, args=(received,), name="stacpull-reader")
@@ -127,7 +127,7 @@ class StoreServer:
                 raise ValueError(f"{arrival.part!r} is not the name of a part")
             if arrival.body is not None and len(arrival.body) != arrival.size:  # changed on its way
                 raise ValueError(f"{name} has {arrival.size} bytes, but {len(arrival.body)} were sent")
-            self._publisher.store.staged.write_body(arrival, self._checksum)
+            self._publisher.store.staged.write_body(arrival, self._digest_algorithm)
 
     # --- the working thread ------------------------------------------------------------------------------
 

@@ -176,12 +176,12 @@ class PartialDownload(io.FileIO):
         file = wrap(self, loop=asyncio.get_running_loop())
         await _with_destination_errors(file.write(pieces), self._path.parent)
 
-    async def finish(self, arrival: Arrival, checksum: str | None = None) -> Arrival:
+    async def finish(self, arrival: Arrival, digest_algorithm: str | None = None) -> Arrival:
         """Return `arrival`, whose bytes the part has, with the name of the complete part and its digest."""
         if self.size != leading_length(self.received):
             raise RuntimeError(f"a part with gaps is not complete: {self._path.name}")
         await self.caught_up()
-        arrival.digest = None if checksum is None else self.digest(checksum)
+        arrival.digest = None if digest_algorithm is None else self.digest(digest_algorithm)
         arrival.part = complete_part_name(arrival)
         await self._run(self._end, self._path.with_name(arrival.part))
         self._downloads.known.discard(self._pair)

@@ -174,11 +174,11 @@ class StagedParts(DirectoryFiles):
         except OSError as error:  # faster than `destination_errors`
             raise destination_error(error, self.work) from error
 
-    def write_body(self, arrival: Arrival, checksum: str | None) -> None:
+    def write_body(self, arrival: Arrival, digest_algorithm: str | None) -> None:
         """Write the body of an asset, if it has one, as its part, which gets an identity and a digest."""
         if arrival.body is not None:
-            if arrival.digest is None and checksum is not None:
-                arrival.digest = digest_of(checksum, arrival.body)
+            if arrival.digest is None and digest_algorithm is not None:
+                arrival.digest = digest_of(digest_algorithm, arrival.body)
             arrival.identity = self.write_part(arrival.part, arrival.body)
             arrival.body = None
 

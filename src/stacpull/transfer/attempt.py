@@ -60,17 +60,17 @@ class AssetFetcher(Protocol[JobT_contra, ResultT_co]):
 
 
 class Downloader(msgspec.Struct, eq=False):
-    """Downloads assets into memory (at most `small_limit` bytes) or part files. It has no state of its own.
+    """Downloads assets into memory (at most `small_limit` bytes) or into part files. It keeps no state.
 
-    `has_file(job, checksum)` says whether the file in DEST has this checksum; with None, whether it has the
-    size of `Job.version_in_dest`, without which no request is conditional. `checksum` is recorded of parts.
+    `has_file(job, checksum)` returns True if the file in DEST has this checksum; with None, if it has the
+    size that `Job.version_in_dest` states. The digest of a part is computed by `digest_algorithm`.
     """
 
     client: Client
     parts: PartialDownloads
     has_file: Callable[[Job, Checksum | None], Awaitable[bool]]
     small_limit: int = 1 << 20
-    checksum: str | None = "sha256"
+    digest_algorithm: str | None = "sha256"
 
     async def fetch(
         self, job: Job, *, count_refusal: bool = True, handed_over: ClientResponse | None = None
@@ -221,7 +221,7 @@ class _Attempt(msgspec.Struct, eq=False):
         unproven = not (is_stated or await self._ends_here(body))
         part, self.part = self.part, None
         arrival = self.downloader.arrival(self.job, body, unproven=unproven)
-        return arrival if part is None else await part.finish(arrival, self.downloader.checksum)
+        return arrival if part is None else await part.finish(arrival, self.downloader.digest_algorithm)
 
     def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> ClientResponse:
         response, self.handed_over = self.handed_over, None
@@ -306,7 +306,8 @@ class _Attempt(msgspec.Struct, eq=False):
         return body._replace(part=part)
 
     async def _hash_with(self, part: PartialDownload, expected: tuple[Check, ...]) -> None:
-        await part.hash_with({self.downloader.checksum, *(check.checksum.algorithm for check in expected)})
+        stated = {check.checksum.algorithm for check in expected}
+        await part.hash_with({self.downloader.digest_algorithm, *stated})
 
     async def _ends_here(self, body: Body) -> bool:
         """Request the byte after the last: 416 proves that there is none (RFC 9110, 15.5.17)."""
