@@ -9,6 +9,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from stacpull import entry_points
 from stacpull.arguments import ReadArgument, choice, instance, integer, read_byte_count, read_ids, read_texts
 from stacpull.config.options import Options
@@ -154,4 +156,5 @@ def _export(
 
         module, _, function = form.writer.partition(":")
         write: Callable[..., ExportReport] = getattr(import_module(module), function)
-        return write(contents, out, options, on_progress, **shards)
+        report = write(contents, out, options, on_progress, **shards)
+        return replace(report, items_failed=contents.unreadable if contents.is_complete else 0)

@@ -92,7 +92,8 @@ def export(
     what = _FORMATS[form].counted
     is_tree = form.startswith("torchgeo")  # `files` has only its lists
     files = "" if is_tree else f" in {quantity(len(report.files), 'file')}"
-    lines = [f"{out}: {quantity(report.items, what)}{files}, {size(report.bytes)}", *report.notes]
+    failed = f"; {quantity(report.items_failed, 'item')} failed" if report.items_failed else ""
+    lines = [f"{out}: {quantity(report.items, what)}{files}, {size(report.bytes)}{failed}", *report.notes]
     return session.finish(report, lines)
 
 

@@ -25,6 +25,13 @@ class ExportReport(PublicValue, frozen=True):
     """Their size together."""
     notes: tuple[str, ...] = ()
     """Sentences about data that the format could not store unchanged, and about items left out."""
+    items_failed: int = 0
+    """Items that were left out, because a complete mirror lacks their JSON, or it cannot be read."""
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 1 if `items_failed` is not 0."""
+        return 1 if self.items_failed else 0
 
 
 class Format(NamedTuple):

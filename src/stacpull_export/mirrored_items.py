@@ -56,6 +56,7 @@ class MirrorContents:
         self.unreadable = 0  # counted by the last complete pass over the items
         self.unreadable_path = ""
         self.db = db
+        self.is_complete = views.current_run(db)["state"] == "complete"
         self._rows = sorted(views.collection_rows(db), key=lambda row: row.name)
         self.directories = {row.name: row.directory for row in self._rows}
         given = collections or {}
@@ -90,16 +91,16 @@ class MirrorContents:
 
     def notes(self) -> tuple[str, ...]:
         """Return sentences about what the mirror does not have."""
-        notes, run = [], views.current_run(self.db)
-        if run["state"] != "complete":
+        notes = []
+        if not self.is_complete:
             notes.append("The mirror is not complete: `stacpull status` shows what is still to do.")
         if self.unreadable:
             lost = f"{self.unreadable:,}, such as {self.unreadable_path}"
-            command = "verify --repair" if run["state"] == "complete" else "resume"
+            command = "verify --repair" if self.is_complete else "resume"
             remedy = f"`stacpull {command}` writes it"
             if runs.last(self.db).spec.fixed.get("metadata") == "none":
                 remedy = "repeat the `stacpull mirror` command without --metadata none"
-            missing = "missing" if run["state"] == "complete" else "missing, not yet written"
+            missing = "missing" if self.is_complete else "missing, not yet written"
             notes.append(f"Items whose JSON is {missing} or unreadable: {lost}; {remedy}.")
         return tuple(notes)
 
