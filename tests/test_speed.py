@@ -47,6 +47,14 @@ def test_the_remaining_time_needs_ten_files_and_ten_seconds(files, known_from: i
         assert (speed.left(0, 10) is None) is (second < known_from)
 
 
+def test_an_item_that_was_read_ends_the_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    speed = Speed()
+    for now in (1, 9):
+        monkeypatch.setattr("time.monotonic", lambda now=now: now)
+        speed.update(Progress(items_seen=now, seconds=now))
+        assert speed.silent() == 0
+
+
 def test_a_host_that_was_forgotten_has_no_negative_rate() -> None:
     speed = Speed()
     speed.update(at(0.0, 0, a=500))

@@ -202,7 +202,8 @@ class Speed:
     def update(self, now: Progress) -> None:
         """Add an event; the events of a run come in order."""
         last = self._seen[-1] if self._seen else None
-        if last is None or (now.bytes_fetched, _fetched(now)) != (last.bytes_fetched, _fetched(last)):
+        received, before = ((p.bytes_fetched, p.items_seen, _fetched(p)) for p in (now, last or now))
+        if last is None or received != before:
             self._moved = time.monotonic()
         if last is None or now.seconds > last.seconds:
             self._seen.append(now)
@@ -240,7 +241,7 @@ class Speed:
         return (expected - finished) * seconds / files
 
     def silent(self) -> float:
-        """Return the seconds since the last received byte."""
+        """Return the seconds since the last received byte, or item of a document."""
         return time.monotonic() - self._moved
 
 

@@ -114,7 +114,6 @@ def _is_listener(value: Any) -> bool:
 def _refuse_unknown(
     owner: str, named: Iterable[str], known: Collection[str], kinds: Iterable[type[Any]]
 ) -> None:
-    """Raise an error for an argument that is not `known`, with the one, or the field of `kinds`, to use."""
     unknown = next((name for name in named if name not in known), None)
     if unknown is None:
         return

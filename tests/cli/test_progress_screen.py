@@ -156,7 +156,7 @@ def test_what_a_command_waits_for_is_shown_within_a_second(command: str, tmp_pat
         bucket = f"s3://bucket/m --work w --dest-endpoint-url http://{host}"
         line = command.replace("SOURCE", f"http://user:secret@{host}/v1").replace("BUCKET", bucket)
         with Terminal(["stacpull", *line.split()]) as terminal:
-            what = "opening s3://bucket/m" if "BUCKET" in command else f"connecting to {host}"
+            what = "opening s3://bucket/m" if "BUCKET" in command else f"opening SOURCE at {host}"
             terminal.wait_for(f"{what} (")
             terminal.wait_for(lambda one: re.search(rf"{re.escape(what)} \([1-9]", one.text) is not None)
             assert "secret" not in terminal.text

@@ -52,10 +52,6 @@ def test_a_date_without_quotes_is_the_same_as_its_text(tmp_path: Path, written: 
             "[credentials]\n\n# c\nqueri = 'x'",
             "some.toml, line 4, queri: there is no such key; did you mean query?",
         ),
-        (
-            "credentials = { queri = 'x' }",
-            "some.toml, line 1, queri: there is no such key; did you mean query?",
-        ),
         ("a = x", "some.toml, a is not valid TOML: Invalid value (at line 1, column 5); text needs quotes."),
         ("a = 1\nb = = 2", "some.toml, b is not valid TOML: Invalid value (at line 2, column 5)"),
         ("a = 1\na = 2", "some.toml, a is not valid TOML: Cannot overwrite a value (at line 2"),

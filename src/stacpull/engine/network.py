@@ -124,7 +124,7 @@ async def open_network(
     secrets = Secrets() if secrets is None else secrets
     emit, host = masking_listener(on_event, secrets), host_of(address.url)
     warn = partial(_warn, emit)
-    emit(Stage(f"connecting to {host}" if host else "reading SOURCE"))
+    emit(Stage(f"opening SOURCE at {host}" if host else "opening SOURCE"))
     secrets.add(*credentials_in(address.headers), *address.query.values(), *(options.s3.keys or ()))
     room = _slots_here()
     per_host = options.per_host if options.concurrency else min(options.per_host, room)
