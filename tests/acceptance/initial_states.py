@@ -15,11 +15,10 @@ from pathlib import Path
 
 import msgspec
 from tests.acceptance.calls import killing
-from tests.acceptance.sized_replica import key_of
-from tests.acceptance.small_mirror import SmallMirror, small_mirror
+from tests.acceptance.small_mirror import LARGE_KEY, SmallMirror, small_mirror
 from tests.ran import Ran
 
-from stacpull_replicas.object_store import DATASET_BUCKET
+from stacpull_replicas.object_store import DATASET_BUCKET, DATASET_PREFIX
 
 
 def _again(scene: Scene, dest: Path) -> Iterator[str]:
@@ -76,7 +75,7 @@ def scene(begin: str = "nothing", *, single: bool = False, one_thread: bool = Fa
     """Start the replica for the length of the block, and prepare what runs find."""
     beginning = INITIAL_STATES[begin]
     with (
-        small_mirror(single=single, one_thread=one_thread, sized=begin == "refresh") as mirror,
+        small_mirror(single=single, one_thread=one_thread) as mirror,
         tempfile.TemporaryDirectory(prefix="stacpull-scene-") as temporary,
     ):
         whole = Path(temporary, "mirror")
@@ -121,12 +120,12 @@ def _damaged(scene: Scene, dest: Path) -> None:
     (dest / "catalog.json").unlink()
 
 
-def _other_sizes(mirror: SmallMirror) -> SmallMirror:
+def _other_contents(mirror: SmallMirror) -> SmallMirror:
     expected = dict(mirror.expected)
     changed = sorted(name for name in expected if name.endswith(("_B02.tif", "_B03.tif", ".bin")))
     for name in changed:
         file = expected[name]
-        key = key_of(file.item_id, file.asset)
+        key = LARGE_KEY if name.endswith(".bin") else f"{DATASET_PREFIX}{file.name[:-8]}/{file.name}"
         old = mirror.replica.store.get(DATASET_BUCKET, key)
         data = b"changed " + old.read(0, old.size)
         mirror.replica.change(key, data)
@@ -149,7 +148,9 @@ INITIAL_STATES = {
     "begun": Beginning(_killed_at("renameat", 1)),
     "leftovers": Beginning(_killed_at("renameat2", 7)),
     "adopt": Beginning(_all_the_files, ("--adopt",), of_whole=True, keeps=True, proven=True),
-    "refresh": Beginning(_the_whole, of_whole=True, keeps=True, change_source=_other_sizes),
+    "refresh": Beginning(
+        _the_whole, ("--revalidate",), of_whole=True, keeps=True, change_source=_other_contents
+    ),
     "repair": Beginning(_damaged, ("--repair",), verifies=True, of_whole=True, keeps=True, resume=_repaired),
 }
 """No DEST; a mirror killed before anything was planned; one killed in its renames; all the files, which are

@@ -138,7 +138,7 @@ def _resume(scene: Scene, dest: Path) -> None:
         scene.mirror.replica.base_url,
         dest,
         selection=Selection(collections=(LABELS, "large_files_v1"), exclude_assets=("B10",)),
-        options=attrs.evolve(options, adopt="--adopt" in requested),
+        options=attrs.evolve(options, **{name: f"--{name}" in requested for name in ("adopt", "revalidate")}),
     )
     assert (report.state, report.assets_failed) == ("complete", 0), report
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.acceptance.command import COMMAND, Running, environment, mirror_of
-from tests.acceptance.sized_replica import SizedReplica
 from tests.acceptance.trees import Damage, damage, expected_files
 from tests.ran import Ran
 
@@ -22,7 +21,7 @@ from stacpull_replicas import ExpectedFile, MlhubReplica, run_in_thread
 LARGE = 2_500_000
 HUNG = -1
 """The exit code of a command that was killed because it did not end."""
-_LARGE_KEY = "large_files/large_0000.bin"
+LARGE_KEY = "large_files/large_0000.bin"
 
 SINGLE = (
     "import sys, stacpull.store.local_store as sync; sync.GROUP_SYNC.clear(); "
@@ -74,15 +73,11 @@ class SmallMirror:
 
 
 @contextmanager
-def small_mirror(
-    *, single: bool = False, one_thread: bool = False, sized: bool = False
-) -> Iterator[SmallMirror]:
-    """Start the replica for the length of the block; if `sized`, its items state the sizes of their files."""
-    kind = SizedReplica if sized else MlhubReplica
-    replica = kind(items=1, seed=7, large_items=1, large_size=LARGE)
-    with run_in_thread(replica):
+def small_mirror(*, single: bool = False, one_thread: bool = False) -> Iterator[SmallMirror]:
+    """Start the replica for the length of the block."""
+    with run_in_thread(MlhubReplica(items=1, seed=7, large_items=1, large_size=LARGE)) as replica:
         expected = expected_files(replica.dataset, range(1))
-        content = replica.store.get("radiant-mlhub", _LARGE_KEY).read(0, LARGE)
+        content = replica.store.get("radiant-mlhub", LARGE_KEY).read(0, LARGE)
         large = ExpectedFile(
             collection="large_files_v1",
             item_id="large_files_v1_0000",
