@@ -40,4 +40,4 @@ def test_checksums_of_the_object_are_verified(moto_s3, moto_bucket, stac, act_as
     stac.put("item", {"data": moto_bucket.href("a")})
     act_as(moto_s3.keys)
     options = evolve(OPTIONS, s3=s3_options(moto_s3.url))
-    assert mirrored(stac.source, tmp_path / "mirror", options).files == {"item/data": DATA}
+    assert mirrored(stac.api, tmp_path / "mirror", options).files == {"item/data": DATA}

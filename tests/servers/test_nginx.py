@@ -33,7 +33,7 @@ def test_files_with_any_name_are_fetched_directly_and_by_redirect(web: Nginx, st
     for place in ("files", "moved"):
         hrefs = [f"{web.url}/{place}/odd/{quote(name)}" for name in ODD_NAMES]
         stac.put(place, dict(zip(bodies, hrefs, strict=True)))
-    result = mirrored(stac.source, tmp_path / "mirror")
+    result = mirrored(stac.api, tmp_path / "mirror")
     assert result.failed == {}
     assert result.files == {f"{p}/{k}": body for p in ("files", "moved") for k, body in bodies.items()}
 
@@ -42,14 +42,14 @@ def test_hrefs_that_are_not_encoded_are_sent_encoded(web: Nginx, stac: StacApi, 
     body = b"spaces and accents as they stand"
     web.put("raw/día one.tif", body)
     stac.put("item", {"raw": f"{web.url}/files/raw/día one.tif"})
-    assert mirrored(stac.source, tmp_path / "mirror").files == {"item/raw": body}
+    assert mirrored(stac.api, tmp_path / "mirror").files == {"item/raw": body}
 
 
 def test_a_slow_server_is_not_stalled(web: Nginx, stac: StacApi, tmp_path: Path) -> None:
     """The whole takes longer than the stall timeout, but no silence does."""
     body = random.Random(2).randbytes(SLOW_RATE * 4)
     stac.put("item", {"data": f"{web.url}/slow/{web.put('slow.bin', body)}"})
-    result = mirrored(stac.source, tmp_path / "mirror", evolve(OPTIONS, stall_timeout=3.0))
+    result = mirrored(stac.api, tmp_path / "mirror", evolve(OPTIONS, stall_timeout=3.0))
     assert result.files == {"item/data": body}
     assert result.report.retries == 0
     assert result.report.seconds > 3.0
@@ -62,7 +62,7 @@ def test_a_request_limit_is_obeyed_and_no_asset_fails(web, stac, tmp_path, place
     for name, body in bodies.items():
         web.put(f"limited/{name}", body)
         stac.put(name[:3], {"data": f"{web.url}/{place}/limited/{name}"})
-    result = mirrored(stac.source, tmp_path / "mirror")
+    result = mirrored(stac.api, tmp_path / "mirror")
     assert result.failed == {}
     assert result.files == bodies
     wait_for(lambda: web.answers(f"/{place}/limited/").count(200) == len(bodies), "its log is written")
@@ -76,7 +76,7 @@ def test_headers_are_read_by_ranges(web: Nginx, stac: StacApi, tmp_path: Path) -
     for name in ("a", "b"):
         stac.put(name, {"data": f"{web.url}/moved/{web.put(f'{name}.tif', body)}"})
     out = tmp_path / "headers.ndjson"
-    report = sync.headers(stac.source, out, options=OPTIONS)
+    report = sync.headers(stac.api, out, options=OPTIONS)
     assert (report.headers_done, report.exit_code) == (2, 0)
     rows = [orjson.loads(line) for line in out.read_text().splitlines()]
     assert [(row["width"], row["size"], row["reads"]) for row in rows] == [(1500, len(body), 2)] * 2

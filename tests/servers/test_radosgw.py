@@ -27,7 +27,7 @@ STRANGER_ARN = {"AWS": ["arn:aws:iam:::user/stranger"]}
 
 
 def from_gateway(gateway: Radosgw, stac: StacApi, dest: Path, **s3: object) -> Mirrored:
-    return mirrored(stac.source, dest, evolve(OPTIONS, s3=s3_options(gateway.url, **s3)))
+    return mirrored(stac.api, dest, evolve(OPTIONS, s3=s3_options(gateway.url, **s3)))
 
 
 @pytest.fixture
@@ -152,9 +152,9 @@ def test_redirects_lead_to_presigned_urls_and_to_buckets_of_the_configured_endpo
 def test_a_tampered_presigned_url_is_refused_after_its_item_was_read_again(one_object, stac, tmp_path):
     url = one_object.presigned("data.bin")
     stac.put("item", {"data": url.replace("X-Amz-Expires=600", "X-Amz-Expires=601")})
-    result = mirrored(stac.source, tmp_path / "mirror")
+    result = mirrored(stac.api, tmp_path / "mirror")
     assert result.why() == ("refused", 403)
-    assert [one.target for one in stac.requests].count("/collections/things/items/item") == 1
+    assert [one.target for one in stac.requests].count("/collections/c/items/item") == 1
     signature = url.rpartition("=")[2]
     everything = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert signature.encode() not in everything
@@ -165,10 +165,10 @@ def test_an_expired_presigned_url_is_renewed_through_its_item(gateway, one_objec
     wait_for(lambda: requests.get(expired, timeout=60).status_code == 403, "the URL expires")
     turns = iter([expired, one_object.presigned("data.bin")])
     stac.put("item", {"data": lambda: next(turns)})
-    assert mirrored(stac.source, tmp_path / "mirror").files == {"item/data": DATA}
+    assert mirrored(stac.api, tmp_path / "mirror").files == {"item/data": DATA}
 
     stac.put("item", {"data": expired})
-    assert mirrored(stac.source, tmp_path / "still expired").why() == ("refused", 403)
+    assert mirrored(stac.api, tmp_path / "still expired").why() == ("refused", 403)
     assert gateway.port
 
 

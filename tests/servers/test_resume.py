@@ -110,7 +110,7 @@ def nginx_origin(web: Nginx, tmp_path: Path) -> Origin:
 def killed_midway(origin: Origin, stac: StacApi, dest: Path, gate: Valve) -> None:
     origin.put(FIRST)
     stac.put("item", {"data": lambda: origin.href(gate)})
-    with Running(origin.command(stac.source, dest, gate), origin.environment()) as process:
+    with Running(origin.command(stac.api, dest, gate), origin.environment()) as process:
         wait_for(lambda: gate.shut.is_set() and part_bytes(dest) > ON_DISK, "half the file is there")
         assert process.signal(signal.SIGKILL)
         process.ended()
@@ -136,7 +136,7 @@ def test_only_the_rest_of_an_unchanged_object_is_fetched(request, stac, tmp_path
         if changed:
             origin.put(SECOND)
         gate.limit, before = None, gate.passed
-        ran = run(origin.command(stac.source, dest, gate), origin.environment())
+        ran = run(origin.command(stac.api, dest, gate), origin.environment())
         passed = gate.passed - before
     assert ran.code == 0, ran.err
     assert files_in(dest) == {"item/data": SECOND if changed else FIRST}
