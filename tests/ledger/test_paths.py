@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from tests.ledger.plans import NOW, SPEC, arrival, asset, commit, id_of, item, ledger, started
+from tests.ledger.plans import NOW, SPEC, arrival, asset, commit, item, ledger, started
 
-from stacpull.ledger import jobs, paths, publication, views
+from stacpull.ledger import jobs, paths, publication
 from stacpull.planning.names import fold
 
 NFC, NFD = unicodedata.normalize("NFC", "é.tif"), unicodedata.normalize("NFD", "é.tif")
@@ -64,14 +64,3 @@ def test_claims_in_a_collection_read_no_names_of_collections(db: sqlite3.Connect
     for directory in ("c", "c/i", ""):
         paths.claim(db, [(1, directory, "own.tif")])
     assert [text[-7:] for text in statements if "FROM collections" in text] == ["WHERE 0", "WHERE 1"]
-
-
-def test_item_directories_are_distinct(db: sqlite3.Connection) -> None:
-    _, writer = started(db)
-    commit(writer, item("i", [asset("a")]), item("I", [asset("a")]))
-    assert set(writer.planned_this_run([id_of("I")], True)) == {id_of("I")}
-    first, second = views.item_records(db, [1, 2])
-    assert (first.directory, second.directory[:4]) == ("c/i", "c/I~")
-    assert db.execute("SELECT other_directory FROM items").fetchall() == [(None,), (second.directory,)]
-    places = db.execute("SELECT path FROM placed_assets ORDER BY id").fetchall()
-    assert places == [("c/i/a.tif",), (f"{second.directory}/a.tif",)]

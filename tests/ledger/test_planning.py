@@ -115,27 +115,6 @@ def test_an_asset_that_can_no_longer_be_planned_stays_done(tmp_path: Path) -> No
         assert db.execute("SELECT key FROM failures").fetchall() == [("b",)]
 
 
-def test_a_source_item_that_a_page_contains_is_a_primary_item(tmp_path: Path) -> None:
-    """It does not matter which of both the run plans first, and it is counted once, also after a kill."""
-    label, source = item("L"), item("S", [asset("a")])
-    with ledger(tmp_path) as db:
-        run, writer = started(db)
-        (job,) = commit(writer, label, source._replace(parent=label.id)).jobs
-        assert set(writer.planned_this_run([source.id], True)) == {source.id}
-        assert set(writer.planned_this_run([source.id], False)) == set()
-    for matched in (1, 0):
-        with ledger(tmp_path) as db:
-            _, writer = started(db)
-            assert commit(writer, source).counted.get("items_matched", 0) == matched
-            assert set(writer.planned_this_run([source.id], False)) == {source.id}
-            assert commit(writer, source._replace(parent=label.id)).jobs == []
-            assert runs.counters(db, run.id)["items_matched"] == 2
-            assert (standing(db, "L"), standing(db, "S")) == ((0, 0), (1, 0))
-    with ledger(tmp_path) as db:
-        publish(db, job)
-        assert runs.counters(db, run.id)["items_done"] == 2
-
-
 def test_items_that_are_sources_of_each_other_are_completed(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         publish(db, *commit(started(db)[1], item("A"), item("B", [asset("b")], parent="A")).jobs)

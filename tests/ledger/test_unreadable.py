@@ -79,24 +79,6 @@ def test_attempts_add_up_over_retries_until_the_asset_arrives(tmp_path: Path) ->
         assert db.execute("SELECT count(*) FROM failures").fetchone() == (0,)
 
 
-@pytest.mark.parametrize("kind", ["mirror", "retry"])
-@pytest.mark.parametrize("failed", ["S", "https://api.example/v1/collections/c/items/S"], ids=["id", "URL"])
-def test_a_source_item_that_is_read_later_in_the_same_run_does_not_count_as_failed(tmp_path, kind, failed):
-    href = "https://api.example/v1/collections/c/items/S"
-    with ledger(tmp_path) as db:
-        run, writer = started(db, replace(SPEC, kind=kind))
-        commit(writer, item("L"), failed=[unreadable(failed, "L", href=href)])
-        commit(writer, failed=[unreadable(failed, "L", href=href)])
-        assert runs.items_failed(db, run.id) == 1
-        run, writer = started(db, replace(SPEC, kind=kind))
-        planned = commit(writer, item("S", [asset("a")], parent="L"))
-        assert (len(planned.jobs), planned.counted["items_new"]) == (1, 1)
-        commit(writer, item("S", [asset("a")], parent="L"))
-        assert list(views.failures(db)) == []
-        assert runs.items_failed(db, run.id) == 0
-        assert runs.counters(db, run.id)["assets_pending"] == 1
-
-
 def test_an_item_that_fails_again_keeps_its_row_if_another_has_its_former_url(tmp_path):
     with ledger(tmp_path) as db:
         run, writer = started(db)

@@ -53,14 +53,6 @@ async def test_the_status_is_polled_every_ten_seconds() -> None:
         assert "authorization" not in fetched.headers
 
 
-async def test_an_asset_that_stays_inactive_fails_as_not_ready_yet() -> None:
-    async with world(looks=10_000) as w:
-        with pytest.raises(TransferError, match="within 30 minutes") as caught:
-            await get(w.client, w.url)
-        assert (caught.value.failure.kind, caught.value.failure.retryable) == (FailureKind.ORDERED, False)
-        assert sum(w.clock.sleeps) == 1800
-
-
 INACTIVE = {"status": "inactive", "_links": {"activate": "https://evil.example/activate"}}
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.store.store_contract import Reopen, StoreContract, put
 
 from stacpull.errors import DestinationError
-from stacpull.models import Failure, FailureKind, Placement
+from stacpull.models import Failure, Placement
 from stacpull.store import local_store as module
 from stacpull.store.local_store import LocalStore, rename_new
 from stacpull.store.protocol import Store
@@ -54,45 +54,6 @@ def place(store: LocalStore, directory: str, name: str, data: bytes = b"new", **
     return store.place([Placement("1.whole", directory, name, None, may_replace=how.get("replace", False))])[
         0
     ]
-
-
-@pytest.mark.parametrize("replace", [False, True])
-@pytest.mark.parametrize("kind", ["link", "dangling link", "directory", "fifo"])
-def test_an_obstacle_is_kept(opened: LocalStore, tmp_path: Path, kind: str, replace: bool) -> None:
-    victim, way = tmp_path / "victim", opened.path / "c" / "a.tif"
-    victim.write_bytes(b"precious")
-    way.parent.mkdir()
-    match kind:
-        case "link":
-            way.symlink_to(victim)
-        case "dangling link":
-            way.symlink_to(tmp_path / "nowhere")
-        case "directory":
-            way.mkdir()
-        case _:
-            os.mkfifo(way)
-    assert opened.has("c/a.tif")
-    failure = place(opened, "c", "a.tif", replace=replace)
-    assert failure is not None
-    assert (failure.kind, "c/a.tif exists" in failure.message) == (FailureKind.EXISTS, True)
-    assert tree(opened.staged.path) == {"1.whole": b"new"}
-    assert victim.read_bytes() == b"precious"
-    assert not (tmp_path / "nowhere").exists()
-
-
-@pytest.mark.parametrize("depth", ["link", "link/deeper", "real/link"])
-def test_a_linked_directory_is_refused(opened: LocalStore, tmp_path: Path, depth: str) -> None:
-    outside = tmp_path / "outside"
-    (outside / "deeper").mkdir(parents=True)
-    (opened.path / "real").mkdir()
-    (opened.path / "link").symlink_to(outside)
-    (opened.path / "real" / "link").symlink_to(outside)
-    failure = place(opened, depth, "a.tif", replace=True)
-    assert failure is not None
-    assert (failure.kind, "there is a link at " in failure.message) == (FailureKind.NAME, True)
-    assert tree(outside) == {}
-    assert opened.read(f"{depth}/a.tif") is None
-    opened.remove(f"{depth}/a.tif")
 
 
 def test_a_directory_replaced_by_a_link_is_not_followed(opened: LocalStore, tmp_path: Path) -> None:
