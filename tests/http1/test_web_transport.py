@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from tests.cancelling import until
 from tests.http1.fast_transport import HELLO, LOOPS, fast, fetch, serving
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
@@ -56,24 +55,6 @@ async def test_a_connection_is_not_reused_after_such_a_response(raw: bytes) -> N
         body = await fetch(http, f"{origin}/")
         await http.close()
         assert body == b"hello"
-
-
-@pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("after", [b"", b"HTTP/1.1 408 Request Timeout\r\n\r\n"], ids=["closed", "timeout"])
-async def test_a_connection_that_ends_while_idle_is_not_reused(after: bytes, loop: Callable[[], Any]) -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(HELLO)
-        await asyncio.sleep(0.02)
-        writer.write(after)
-
-    async with serving(answer) as origin:
-        http = fast()
-        first = await fetch(http, f"{origin}/")
-        await until(lambda: not http.connections)
-        answers = [first, await fetch(http, f"{origin}/")]
-        await http.close()
-        assert answers == [b"hello", b"hello"]
 
 
 @pytest.mark.parametrize(

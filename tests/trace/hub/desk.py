@@ -1,21 +1,16 @@
-"""A scripted Sentinel Hub for tests: in memory on a virtual clock, or on a real socket."""
+"""A scripted Sentinel Hub for tests: in memory, on a virtual clock."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-import orjson
 from tests.net.memory import Answer, MemoryTransport, Script
-from tests.net.wire_server import WireServer
+from tests.net.wire_server import json_answer
 from tests.virtual_clock import VirtualClock
 
-from stacpull.clock import SystemClock
-from stacpull.net.addresses import AddressPolicy
-from stacpull.net.aiohttp_transport import AiohttpTransport
 from stacpull.net.retry import RetryPolicy
-from stacpull.net.transport import HttpSettings, Request
+from stacpull.net.transport import Request
 from stacpull.redact import Secret
 from stacpull_trace.hub.hub_client import Hub, open_hub
 from stacpull_trace.hub.hub_settings import TOKEN_PATH, HubSettings
@@ -30,18 +25,13 @@ COLLECTION = "0b1a2c3d-0000-4000-8000-00000000abcd"
 TILE = "75a7bf54-2772-44b1-b87f-3f4ec96096cf"
 
 
-def answer(document: object, status: int = 200, **headers: str) -> Answer:
-    fields = {"Content-Type": "application/json"} | {k.replace("_", "-"): v for k, v in headers.items()}
-    return Answer(status, orjson.dumps(document), fields)
-
-
 def error(status: int, code: str = "", message: str = "", **more: Any) -> Answer:
     fields = {"status": status, "reason": "reason", "message": message, "code": code, **more}
-    return answer({"error": fields}, status)
+    return json_answer({"error": fields}, status)
 
 
 def token(value: str = "planted-token-1") -> Answer:
-    return answer({"access_token": value, "expires_in": 3600, "token_type": "Bearer"})
+    return json_answer({"access_token": value, "expires_in": 3600, "token_type": "Bearer"})
 
 
 def settings(base_url: str = BASE) -> HubSettings:
@@ -78,14 +68,6 @@ class MemoryHub:
                 return await use(hub)
 
         return self.clock.run(main())
-
-
-@asynccontextmanager
-async def hub_on_socket(routes: Mapping[str, Any]) -> AsyncIterator[tuple[Hub, WireServer]]:
-    async with WireServer({TOKEN_PATH: [token()], **routes}) as server:
-        http = AiohttpTransport(HttpSettings(ip_policy=AddressPolicy(allow_private=True)))
-        async with open_hub(settings(server.url("")), http, SystemClock()) as hub:
-            yield hub, server
 
 
 async def all_of(things: AsyncIterator[T]) -> list[T]:

@@ -1,31 +1,28 @@
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 from msgspec.structs import replace
 from tests.net.memory import Answer, Fault
+from tests.net.wire_server import json_answer
 from tests.trace.hub.desk import (
     CLIENT_SECRET,
     COLLECTION,
     TILE,
     MemoryHub,
     all_of,
-    answer,
     error,
-    hub_on_socket,
 )
 
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
 from stacpull.models import FailureKind
 from stacpull.net.retry import RetryPolicy
-from stacpull.net.transport import Request, TransferError
+from stacpull.net.transport import TransferError
 from stacpull_trace.hub.hub_client import Hub
-from stacpull_trace.hub.replies import ByocTile, TileFile, TimeRange
+from stacpull_trace.hub.replies import TimeRange
 from stacpull_trace.hub.statistics_request import Size, StatisticsRequest
 
 NOVEMBER = TimeRange(datetime(2023, 11, 1, tzinfo=UTC), datetime(2023, 12, 1, tzinfo=UTC))
@@ -66,10 +63,10 @@ async def search(hub: Hub) -> list[str]:
 class TestSearch:
     def test_pages_follow_each_other(self) -> None:
         pages = [
-            answer(features("a", "b", context={"next": 2, "limit": 100, "returned": 2})),
-            answer(features("b", "c", context={"next": 4})),
-            answer(features("d", context={"next": 5})),
-            answer(features("d", context={"returned": 1})),  # a new tile has moved it here
+            json_answer(features("a", "b", context={"next": 2, "limit": 100, "returned": 2})),
+            json_answer(features("b", "c", context={"next": 4})),
+            json_answer(features("d", context={"next": 5})),
+            json_answer(features("d", context={"returned": 1})),  # a new tile has moved it here
         ]
         memory = MemoryHub({SEARCH: pages})
         assert memory.run(search) == ["a", "b", "c", "d"]
@@ -79,11 +76,14 @@ class TestSearch:
         assert {request.method for request in memory.requests[1:]} == {"POST"}
 
     def test_an_empty_page_is_the_end(self) -> None:
-        endless = [answer(features("a", context={"next": 1})), answer(features(context={"next": 2}))]
+        endless = [
+            json_answer(features("a", context={"next": 1})),
+            json_answer(features(context={"next": 2})),
+        ]
         assert MemoryHub({SEARCH: endless}).run(search) == ["a"]
 
     def test_a_cycle_of_pages_is_an_error(self) -> None:
-        memory = MemoryHub({SEARCH: [answer(features("a", context={"next": 0}))]})
+        memory = MemoryHub({SEARCH: [json_answer(features("a", context={"next": 0}))]})
         with pytest.raises(SourceError, match="the same page again and again"):
             memory.run(search)
         assert len(memory.requests) == 3
@@ -96,10 +96,10 @@ class TestSearch:
             "2023-12-01T00:00:00Z",
         ]
         page = {"features": [item(time, time) for time in times]}
-        assert MemoryHub({SEARCH: [answer(page)]}).run(search) == times[1:3]
+        assert MemoryHub({SEARCH: [json_answer(page)]}).run(search) == times[1:3]
 
     def test_an_unavailable_page_ends_the_run(self) -> None:
-        pages = [answer(features("a", context={"next": 1})), Answer(500, b"oops")]
+        pages = [json_answer(features("a", context={"next": 1})), Answer(500, b"oops")]
         with pytest.raises(SourceError, match="answered 500"):
             MemoryHub({SEARCH: pages}).run(search)
 
@@ -108,9 +108,9 @@ class TestPathFamilies:
     def test_the_other_family_is_tried_once_and_remembered(self) -> None:
         memory = MemoryHub(
             {
-                NEW_SEARCH: [answer(features("a", context={"next": 1})), answer(features("b"))],
-                NEW_STATISTICS: [answer(REPLY)],
-                f"{NEW_TILES}/{TILE}": [answer({"data": TILE_DOCUMENT})],
+                NEW_SEARCH: [json_answer(features("a", context={"next": 1})), json_answer(features("b"))],
+                NEW_STATISTICS: [json_answer(REPLY)],
+                f"{NEW_TILES}/{TILE}": [json_answer({"data": TILE_DOCUMENT})],
             }
         )
 
@@ -128,29 +128,6 @@ class TestPathFamilies:
 
 
 class TestStatistics:
-    def test_the_gate_waits_for_all(self) -> None:
-        slow = answer({"code": "RATE_LIMIT_EXCEEDED"}, 429, retry_after="60000")
-        memory = MemoryHub({STATISTICS: [slow, answer(REPLY)], SEARCH: [answer(features("a"))]})
-        searched_at: list[float] = []
-
-        async def later(hub: Hub) -> None:
-            await memory.clock.sleep(1)
-            assert await search(hub) == ["a"]
-            searched_at.append(memory.clock.now)
-
-        async def use(hub: Hub) -> None:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(hub.statistics(REQUEST))
-                group.create_task(later(hub))
-
-        memory.run(use)
-        assert searched_at == [60.0]
-
-    def test_too_long_a_wait_ends_the_run(self) -> None:
-        slow = answer({"code": "RATE_LIMIT_EXCEEDED"}, 429, retry_after="3600000")
-        with pytest.raises(SourceError, match="to wait for 60 minutes"):
-            MemoryHub({STATISTICS: [slow]}).run(lambda hub: hub.statistics(REQUEST))
-
     @pytest.mark.parametrize(
         "trouble",
         [
@@ -162,7 +139,7 @@ class TestStatistics:
         ids=str,
     )
     def test_transient_errors_are_retried(self, trouble: Answer) -> None:
-        memory = MemoryHub({STATISTICS: [trouble, answer(REPLY)]})
+        memory = MemoryHub({STATISTICS: [trouble, json_answer(REPLY)]})
 
         async def use(hub: Hub) -> int:
             await hub.statistics(REQUEST)
@@ -191,7 +168,7 @@ class TestStatistics:
             (Answer(401), CredentialsError, 3, "SH_CLIENT_ID"),
             (error(409, "X", f"odd {CLIENT_SECRET}"), SourceError, 4, r"409 .odd \*\*\*."),
             (Answer(body=b"<html>"), SourceError, 4, "did not send JSON. Check --base-url"),
-            (answer({"status": "OK", "data": [7]}), SourceError, 4, r"at `"),
+            (json_answer({"status": "OK", "data": [7]}), SourceError, 4, r"at `"),
         ],
     )  # fmt: skip
     def test_refusals(self, refused: Answer, kind: type[StacpullError], code: int, words: str) -> None:
@@ -200,36 +177,3 @@ class TestStatistics:
             memory.run(lambda hub: hub.statistics(REQUEST))
         assert caught.value.exit_code == code
         assert memory.paths.count(STATISTICS) == (2 if refused.status == 401 else 1)
-
-
-def described(**files: TileFile) -> ByocTile:
-    return ByocTile(TILE, "2023/11/02/(BAND).tif", None, None, None, files)
-
-
-class TestHeader:
-    QA = f"{TILES}/{TILE}/files/qa.tif"
-
-    @pytest.fixture
-    def file(self, shared_data: Path) -> bytes:
-        return (shared_data / "tiff" / "planet_psscene_all_nodata.tif").read_bytes()
-
-    @pytest.mark.parametrize(("size", "reads"), [(None, 2), (27_768, 1), (8, 3)])
-    async def test_by_ranges_over_a_real_socket(self, file: bytes, size: int | None, reads: int) -> None:
-        tile = described(qa=TileFile(size))
-
-        def ranged(request: Request) -> Answer:
-            fields = {name.lower(): value for name, value in request.headers.items()}
-            first, _, last = fields["range"].removeprefix("bytes=").partition("-")
-            piece = file[int(first) : int(last) + 1]
-            span = f"bytes {first}-{int(first) + len(piece) - 1}/{len(file)}"
-            stated = {"Content-Range": span, "ETag": '"1"', "x-processingunits-spent": "0.01"}
-            return Answer(206, piece, stated)
-
-        async with hub_on_socket({self.QA: ranged}) as (hub, server):
-            header = await hub.header(COLLECTION, tile, "qa")
-            assert hub.processing_units == pytest.approx(0.01 * reads)
-        requests = [request for request in server.requests if request.target == self.QA]
-        assert len(requests) == reads
-        assert requests[0].headers["range"] == f"bytes=0-{(size or 16_384) - 1}"
-        assert {request.headers["authorization"] for request in requests} == {"Bearer planted-token-1"}
-        assert (header.width, header.height) == (71, 2475)

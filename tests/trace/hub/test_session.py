@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 from tests.net.memory import Answer
-from tests.trace.hub.desk import BASE, CLIENT_SECRET, TOKEN_URL, MemoryHub, answer, token
+from tests.net.wire_server import json_answer
+from tests.trace.hub.desk import BASE, CLIENT_SECRET, TOKEN_URL, MemoryHub, token
 
 from stacpull.errors import CredentialsError
 from stacpull.net.transport import Request
@@ -54,10 +55,10 @@ def test_no_other_host_receives_the_token(elsewhere: str) -> None:
 @pytest.mark.parametrize(
     ("refusal", "words"),
     [
-        (answer({"error": "x", "error_description": "Invalid client"}, 401), "401: Invalid client"),
-        (answer({"error": "unauthorized_client"}, 400), "400: unauthorized_client"),
+        (json_answer({"error": "x", "error_description": "Invalid client"}, 401), "401: Invalid client"),
+        (json_answer({"error": "unauthorized_client"}, 400), "400: unauthorized_client"),
         (Answer(403), r"\(403\)"),
-        (answer({"error": f"no secret {CLIENT_SECRET}"}, 401), r"no secret \*\*\*"),
+        (json_answer({"error": f"no secret {CLIENT_SECRET}"}, 401), r"no secret \*\*\*"),
     ],
 )
 def test_a_refused_client_is_a_credentials_error(refusal: Answer, words: str) -> None:
