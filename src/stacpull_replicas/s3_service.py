@@ -1,6 +1,6 @@
 """A read-only S3 endpoint: path style, verified signatures, ranges, conditions, listings, errors in XML.
 
-It works with boto3, the AWS CLI and s5cmd. Like the real service, it ignores If-Range and multiple ranges,
+It works with boto3 and s5cmd. Like the real service, it ignores If-Range and multiple ranges,
 sends the MD5 as ETag, the SHA-256 only if `x-amz-checksum-mode: ENABLED` requests it, and no body with HEAD.
 Listings have version 2. Buckets have no versions, and no sub-resources but `location`.
 

@@ -15,7 +15,7 @@ import pytest
 from tests.servers.process import TOOLS
 
 PROGRAMS = Path(__file__).parent / "programs"
-_IMPORTED = {"awscli": "awscli.clidriver", "radiant-mlhub": "radiant_mlhub"}
+_IMPORTED = {"radiant-mlhub": "radiant_mlhub"}
 """Venvs whose programs are forked from a process that has imported this: it takes most of their time."""
 _NOBODY = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
 
