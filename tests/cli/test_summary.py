@@ -43,14 +43,6 @@ def test_a_mirror_with_failures_starts_with_them_and_is_not_called_complete() ->
     assert "complete" not in "\n".join(lines)
 
 
-def test_a_refresh_names_files_that_are_still_gone_and_the_option_to_accept_them() -> None:
-    report = mirror_report(assets_planned=6, assets_done=3, assets_failed=3, assets_missing=3)
-    first, *rest = mirror_lines(report, FailureCounts())
-    assert first == "3 of 6 files in out dir; 3 failed"
-    advice = "--missing ok accepts them"
-    assert f"  failed   3 gone at the source; {advice}" in rest
-
-
 @pytest.mark.parametrize(
     ("counts", "kinds", "end", "numbers"),
     [

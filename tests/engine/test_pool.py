@@ -161,19 +161,6 @@ def refused_at(host: str) -> Failure:
     return Failure(FailureKind.REFUSED, "403.", status=403, host=host)
 
 
-async def test_refused_assets_stay_pending_after_a_stop() -> None:
-    async def fetch(_job: Job) -> Arrival:
-        pool.stop()
-        raise TransferError(refused_at("h"))
-
-    pool, queue, outcomes = bare_pool(2, 4, fetch)
-    await queue.put([job(1, item_href=None)])
-    async with asyncio.timeout(60):
-        await pool.run()
-    assert outcomes.failed == {}
-    assert await outcomes.take_slots(2) == 2
-
-
 def test_assets_of_a_host_that_is_abandoned_do_not_count_as_failures() -> None:
     stop = asyncio.Event()
     pool, _, outcomes = bare_pool(1, 1, lambda _job: _never(), max_failures=3, stop_run=stop.set)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +11,6 @@ import pytest
 from tests.export.conftest import item
 
 import stacpull
-from stacpull.dest_address import DestAddress
-from stacpull_export.mirrored_items import open_contents
 
 IDS = ["Scene", "scene", "SCENE", "Ort-\u00e9", "Ort-e\u0301", "Stra\u00dfe", "STRASSE", "ok"]
 """Directories that some file system would merge are kept apart by a hash in their names."""
@@ -32,16 +29,6 @@ def test_items_whose_ids_differ_only_in_case_or_form_are_exported(dest, tmp_path
     out = tmp_path / {"geoparquet": "i.parquet", "csv": "l.csv", "parquet": "l.parquet"}.get(form, "shards")
     report = asyncio.run(stacpull.export(dest, out, form))
     assert (report.items, report.notes) == (2 * len(IDS), ())
-
-
-def test_their_documents_and_files_are_found(dest: Path) -> None:
-    with open_contents(DestAddress(dest)) as contents:
-        found = list(contents.items())
-        assert {(one.collection, one.id) for one in found} == {(one, name) for one in "cC" for name in IDS}
-        for one in found:
-            assert one.document["id"] == one.id
-            href = one.document["assets"]["a"]["href"]
-            assert (dest / os.path.dirname(one.path) / href).read_bytes() == b"text"  # noqa: PTH120
 
 
 @pytest.mark.parametrize(("before", "after"), [("ndjson", "item"), ("item", "ndjson")])

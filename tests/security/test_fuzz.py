@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.http1.responses import BROKEN
 from tests.items import collection
 from tests.net.memory import Answer, Fault
 from tests.net.wire_server import ReceivedRequest, Scripted, WireServer, json_answer
@@ -430,17 +431,7 @@ def _response(chance: random.Random) -> Scripted:
                 raw[chance.randrange(min(len(raw), 200))] = chance.randrange(256)
             return bytes(raw)
         case 1:
-            return chance.choice(
-                [
-                    b"",
-                    b"\r\n\r\n",
-                    b"HTTP/1.1\r\n\r\n",
-                    b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 5_000 + b"\r\n",
-                    b"SSH-2.0\r\n",
-                    b"HTTP/9.9 200 OK\r\n\r\n",
-                    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
-                ]
-            )
+            return chance.choice(BROKEN)
         case 2:
             return Answer(
                 status,

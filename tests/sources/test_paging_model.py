@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from tests.sources.memory import MemoryReader, failed, page
 
 from stacpull.engine.walk import Position
-from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.hosts import host_of
 from stacpull.models import FailureKind, Page, PageRequest
@@ -54,7 +53,6 @@ class Model:
     gaps: frozenset[int] = frozenset()
     repeats: frozenset[int] = frozenset()
     fragile: frozenset[int] = frozenset()
-    expired: bool = False
     requests: list[PageRequest] = field(default_factory=list)
 
     @property
@@ -76,8 +74,6 @@ class Model:
             return failed(FailureKind.GONE, 404)
         held = self._held(request)
         limit, (position, turn) = int(held.get("limit") or 10), self._position(held, request)
-        if self.expired and (position or turn):
-            return failed(FailureKind.REFUSED, 400)
         count = min(limit, self.cap)
         if count >= 20 and any(position <= n < position + count for n in self.fragile):
             return failed(FailureKind.SERVER, 500)
@@ -234,17 +230,6 @@ def test_every_form_resumes_at_each_of_its_cursors(form: str) -> None:
             before = names_of(pages[: number + 1])
             assert list(dict.fromkeys(before + names_of(rest))) == model.names
             assert "SECRET" not in repr(one.next)
-
-
-def test_an_expired_cursor_is_an_error_at_the_first_page() -> None:
-    """The restart of the walk is tested by `tests/acceptance/test_unsettled.py`."""
-    model = Model(style="token")
-    pages, _ = pages_of(model)
-    cursor = pages[0].next
-    assert cursor is not None
-    with pytest.raises(SourceError) as caught:
-        pages_of(replace(model, expired=True), stored(cursor))
-    assert getattr(caught.value.__cause__, "failure").status == 400  # noqa: B009 - of a cause of any type
 
 
 def test_an_internal_host_is_reported_once_and_requested_once() -> None:

@@ -103,28 +103,10 @@ async def test_a_part_of_another_url_is_only_continued_under_a_checksum(href, kn
 
 
 NEW = Thing(LARGE[::-1], etag='"v2"', modified="Tue, 02 Jan 2024 00:00:00 GMT")
-OTHER_PART = {"ETag": '"v1"', "Content-Range": f"bytes 0-{len(LARGE) - 1}/{len(LARGE)}"}
 
 
 def ignores_if_range(request: ReceivedRequest) -> Reply:
     return NEW(replace(request, headers={k: v for k, v in request.headers.items() if k != "if-range"}))
-
-
-CHANGED = [
-    pytest.param(ignores_if_range, id="a part of another object"),
-    pytest.param(lambda a: Reply(206, OTHER_PART, LARGE) if a.start else NEW(a), id="another range"),
-    pytest.param(
-        lambda a: Reply(206, {"ETag": '"v1"'}, LARGE[HALF:]) if a.start else NEW(a), id="no Content-Range"
-    ),
-]
-
-
-@pytest.mark.parametrize("answer", CHANGED)
-async def test_a_range_other_than_the_requested_one_is_never_appended(answer: Answer, parts):
-    async with fetching(answer, parts) as (fetcher, served):
-        await parts.park((0, LARGE[:HALF]), validator=V1, total=len(LARGE))
-        await refused(fetcher, job(served.url), FailureKind.CHANGED, retryable=True)
-        assert parts.content(await fetcher.fetch(job(served.url))) == NEW.body
 
 
 @pytest.mark.parametrize("total", [len(LARGE), None])
