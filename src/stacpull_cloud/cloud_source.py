@@ -11,6 +11,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from email.utils import format_datetime
+from functools import lru_cache
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
@@ -20,7 +21,6 @@ from msgspec.structs import replace
 from multidict import CIMultiDict
 from obstore import exceptions
 
-from stacpull.caches import BoundedCache
 from stacpull.errors import StacpullError, UsageError
 from stacpull.hosts import origin_text
 from stacpull.models import BucketLocation, Failure, FailureKind
@@ -58,18 +58,17 @@ GOOGLE, AZURE = CloudScheme(bucket_kinds.GOOGLE), CloudScheme(bucket_kinds.AZURE
 class CloudTransport:
     def __init__(self, kind: type[Service], setup: TransportSetup) -> None:
         self._kind, self._setup = kind, setup
-        self._stores = BoundedCache[BucketLocation, Any](64)
+        self._resolved = lru_cache(64)(kind.resolved)  # reads the environment; errors are not kept
+        self._store = lru_cache(64)(self._open_bucket)
 
     async def send(self, request: Request) -> Response:
         location, key = self._split(request)
         try:
-            store: Any = self._stores.get(location) or await asyncio.to_thread(self._open_bucket, location)
-            self._stores[location] = store
             if request.query:
-                listing = await asyncio.to_thread(_list_files, store, key)
+                listing = await asyncio.to_thread(lambda: _list_files(self._store(location), key))
                 return BufferedResponse(request.url, 200, {}, listing)
             options: Any = _options(request)
-            reply = await asyncio.to_thread(lambda: obstore.get(store, key, options=options))
+            reply = await asyncio.to_thread(lambda: obstore.get(self._store(location), key, options=options))
         except (OSError, exceptions.BaseError) as error:
             if (status := STATUS.search(str(error))) is not None:
                 return BufferedResponse(request.url, int(status[1]), {}, b"")
@@ -90,7 +89,7 @@ class CloudTransport:
             options = self._setup.options
             bundle = None if options.ca_bundle is None else str(options.ca_bundle)
             metadata = options.s3.aws_metadata and location.is_signed
-            return self._kind.resolved(replace(location, ca_bundle=bundle, metadata=metadata)), key
+            return self._resolved(replace(location, ca_bundle=bundle, metadata=metadata)), key
         except StacpullError as error:
             raise TransferError(Failure(FailureKind.SCHEME, str(error))) from error
 

@@ -102,7 +102,9 @@ def test_only_the_account_and_cloud_of_the_user_get_keys(cloud, url, signed, mon
     """In another cloud, an account of the same name may belong to someone else."""
     name = "" if "BlobEndpoint" in cloud else "AccountName=own1;"
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", f"{name}SharedAccessSignature=sig=s;{cloud}")
-    location, _ = CloudTransport(AZURE, SETUP)._split(Request(url))
+    transport = CloudTransport(AZURE, SETUP)
+    location, _ = transport._split(Request(url))
+    assert transport._split(Request(url))[0] is location  # it was not resolved again
     its_own = url.partition("@")[2].partition("/")[0].replace(".dfs.", ".blob.")
     assert (location.is_signed, location.endpoint_url) == (signed is not None, signed or f"https://{its_own}")
 
