@@ -91,8 +91,9 @@ class AiohttpTransport:
             if is_proxied not in self._sessions:
                 settings = self._settings
                 policy = AddressPolicy(allow_private=True) if is_proxied else settings.ip_policy
+                context = await asyncio.to_thread(lambda: settings.tls_context)
                 self._sessions[is_proxied] = aiohttp.ClientSession(
-                    connector=_Connector(policy, await settings.tls_context(), settings.max_connections),
+                    connector=_Connector(policy, context, settings.max_connections),
                     timeout=aiohttp.ClientTimeout(
                         total=None,
                         connect=settings.connect_timeout,
