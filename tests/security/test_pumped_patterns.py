@@ -38,7 +38,7 @@ OF_THE_USER = (
 )
 """Modules whose patterns meet only what the user writes."""
 
-SCREENED, CONFIRMED = 3_000, 100_000
+SCREENED, CONFIRMED = 10_000, 100_000
 """Characters of the pumped texts: all have the first number, and those that take long for it the second."""
 SUSPICIOUS, LIMIT = 0.001, 0.25
 """Seconds of processor time for those, which Linux counts in ticks of a few milliseconds. A quadratic pattern
