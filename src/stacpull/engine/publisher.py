@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import orjson
 
 from stacpull.catalog.item import adapted_item, encode_item, is_own_json, path_of_href, restore_original
@@ -39,33 +40,28 @@ GROUP_SECONDS = 0.25  # after which a smaller group is started
 _BUCKET_SECONDS = 0.02  # the same for a bucket: waiting saves no syncs
 
 
-class Publisher:
+class Publisher(msgspec.Struct, eq=False):
     """Publishes parts in groups. All methods but `note_error` run on the ledger's thread."""
 
-    def __init__(
-        self,
-        db: Connection,
-        store: Store,
-        run: StoredRun,
-        secrets: Secrets,
-        is_stopped: Callable[[], bool],
-        on_event: Callable[[AssetFailed | Notice | Stage], None],
-    ) -> None:
-        self.db = db
-        self.store = store
-        self.run = run
-        self.secrets = secrets
-        self.is_stopped = is_stopped
-        self.on_event = on_event
-        self._received: list[Arrival] = []
-        self._outcomes: list[AssetOutcome] = []
-        self._final_items: list[int] = []  # their JSON is written with the next group
-        self._placed: list[Arrival] = []
-        self._placed_json: dict[int, bytes | None] = {}  # by item, its digest
-        self._failed_json: set[int] = set()  # items
-        self._sync_error: DestinationError | None = None
-        self._due_at: float | None = None
-        self._is_adopting = run.remembered.get("adopt", False) or bool(meta.get(db, meta.ADOPTING))
+    db: Connection
+    store: Store
+    run: StoredRun
+    secrets: Secrets
+    is_stopped: Callable[[], bool]
+    on_event: Callable[[AssetFailed | Notice | Stage], None]
+    counters: Mapping[str, int] = {}
+    _received: list[Arrival] = []
+    _outcomes: list[AssetOutcome] = []
+    _final_items: list[int] = []  # their JSON is written with the next group
+    _placed: list[Arrival] = []
+    _placed_json: dict[int, bytes | None] = {}  # by item, its digest
+    _failed_json: set[int] = set()  # items
+    _sync_error: DestinationError | None = None
+    _due_at: float | None = None
+    _is_adopting: bool = False
+
+    def __post_init__(self) -> None:
+        self._is_adopting = self.run.remembered.get("adopt", False) or bool(meta.get(self.db, meta.ADOPTING))
         self.refresh_counters()
 
     def add(self, arrivals: Sequence[Arrival], outcomes: Sequence[AssetOutcome]) -> None:
@@ -246,7 +242,7 @@ class Publisher:
                 self._outcomes.append(outcome)
 
     def refresh_counters(self) -> None:
-        self.counters: Mapping[str, int] = runs.counters(self.db, self.run.id)
+        self.counters = runs.counters(self.db, self.run.id)
 
     def note_error(self, error: BaseException) -> None:
         """Treat a disk error of SQLite, which also syncs, as a failed sync."""

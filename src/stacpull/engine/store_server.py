@@ -56,25 +56,17 @@ def _decoder(operation: Callable[..., Any]) -> msgspec.msgpack.Decoder[Any]:
     return msgspec.msgpack.Decoder(tuple.__class_getitem__(tuple(one.annotation for one in parameters)))
 
 
-class StoreServer:
+class StoreServer(msgspec.Struct, eq=False):
     """Serves a run, until the network process closes its end of the socket. `send` answers it."""
 
-    def __init__(
-        self,
-        publisher: Publisher,
-        batch_writer: BatchWriter,
-        digest_algorithm: str | None,
-        send: Callable[[messages.ToNetwork], None],
-    ) -> None:
-        self._publisher = publisher
-        self._send = send
-        self._directory = publisher.store.staged.work
-        operations = StoreOperations(publisher, batch_writer, digest_algorithm)
-        self._operations = {n: getattr(operations, n) for n in dir(operations) if not n.startswith("_")}
-        self._digest_algorithm = digest_algorithm
-        self._queue: Queue[messages.ToStore | None] = Queue(_MAX_WAITING)  # None at the end
-        self._error: Exception | None = None
-        self._counters: Mapping[str, int] = {}  # as they were sent last
+    publisher: Publisher
+    operations: Mapping[str, Callable[..., Any]]  # by name
+    digest_algorithm: str | None
+    send: Callable[[messages.ToNetwork], None]
+    _queue: Queue[messages.ToStore | None] = msgspec.field(default_factory=lambda: Queue(_MAX_WAITING))
+    """The messages to work on; None is the end."""
+    _error: Exception | None = None
+    _counters: Mapping[str, int] = {}  # as they were sent last
 
     @classmethod
     @contextmanager
@@ -98,7 +90,9 @@ class StoreServer:
             run = runs.stored(db, request.run_id)
             publisher = Publisher(db, store, run, secrets, is_stopped, on_event)
             batch_writer = BatchWriter(db, run, partial(may_exist, store), secrets)
-            yield cls(publisher, batch_writer, request.digest_algorithm, send)
+            offered = StoreOperations(publisher, batch_writer, request.digest_algorithm)
+            operations = {name: getattr(offered, name) for name in dir(offered) if not name.startswith("_")}
+            yield cls(publisher, operations, request.digest_algorithm, send)
 
     def run(self, received: Iterator[messages.ToStore]) -> None:
         reader = threading.Thread(target=self._read, args=(received,), name="stacpull-reader")
@@ -127,12 +121,12 @@ class StoreServer:
                 raise ValueError(f"{arrival.part!r} is not the name of a part")
             if arrival.body is not None and len(arrival.body) != arrival.size:  # changed on its way
                 raise ValueError(f"{name} has {arrival.size} bytes, but {len(arrival.body)} were sent")
-            self._publisher.store.staged.write_body(arrival, self._digest_algorithm)
+            self.publisher.store.staged.write_body(arrival, self.digest_algorithm)
 
     # --- the working thread ------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        publisher = self._publisher
+        publisher = self.publisher
         while True:
             with suppress(Empty):  # no message came before a group was due
                 match self._queue.get(timeout=None if self._error else publisher.seconds_until_due()):
@@ -151,40 +145,40 @@ class StoreServer:
         """Call a function, unless an earlier one has failed: after that, nothing more is published."""
         if self._error is None:
             try:
-                with ledger_errors(ledger_path(self._directory)):
+                with ledger_errors(ledger_path(self.publisher.store.staged.work)):
                     function(*arguments)
             except Exception as error:  # noqa: BLE001 -- the network process raises it
                 self._fail_with(error)
 
     def _send_counters(self) -> None:
-        if self._counters != self._publisher.counters:
-            self._counters = self._publisher.counters
-            self._send(EventMessage(messages.RunCounters(dict(self._counters))))
+        if self._counters != self.publisher.counters:
+            self._counters = self.publisher.counters
+            self.send(EventMessage(messages.RunCounters(dict(self._counters))))
 
     def _answer(self, message: Operation) -> None:
         packed, failure = _NOTHING, None
         if message.secrets is not None:
-            _learn(self._publisher.secrets, message.secrets)
+            _learn(self.publisher.secrets, message.secrets)
         if self._error is not None and message.name not in _AFTER_FAILURE:
             failure = error_report(self._error)
         else:
             try:
-                operation = self._operations[message.name]
-                with ledger_errors(ledger_path(self._directory)):
+                operation = self.operations[message.name]
+                with ledger_errors(ledger_path(self.publisher.store.staged.work)):
                     arguments = _decoder(operation).decode(message.arguments)
                     packed = msgspec.Raw(encoded(operation(*arguments)))
-                    self._publisher.refresh_counters()
+                    self.publisher.refresh_counters()
                 self._send_counters()  # before the result, because the walk counts on them (`--max-items`)
             except Exception as error:  # noqa: BLE001 -- the caller raises it
-                self._publisher.note_error(error)
-                failure = error_report(as_destination_error(error, self._directory))
-        self._send(messages.OperationResult(packed, failure))
+                self.publisher.note_error(error)
+                failure = error_report(as_destination_error(error, self.publisher.store.staged.work))
+        self.send(messages.OperationResult(packed, failure))
 
     def _fail_with(self, error: Exception) -> None:
-        self._publisher.note_error(error)
+        self.publisher.note_error(error)
         if self._error is None:
-            self._error = as_destination_error(error, self._directory)
-            self._send(messages.ProcessEnded(error_report(self._error)))
+            self._error = as_destination_error(error, self.publisher.store.staged.work)
+            self.send(messages.ProcessEnded(error_report(self._error)))
 
 
 def _learn(secrets: Secrets, revealed: messages.RevealedSecrets) -> None:
