@@ -57,14 +57,25 @@ class KnownAsset(NamedTuple):
         path = path_in_dest(self.directory, self.row.name or "")
         return self.row.state == State.DONE and not is_there(path)
 
-    def agrees(self, checksum: Checksum | None) -> bool | None:
-        """Return True if the bytes in DEST have the checksum that is now stated; None if that is unknown."""
+    def is_same_as(self, asset: Asset, *, is_dated: bool) -> bool | None:
+        """Return True if SOURCE states the version in DEST, False if another one, None if that is unknown.
+
+        Without a checksum, the version is the same if the item `is_dated`, and has not changed since.
+        """
+        source_size = self.size if self.clip is None else self.clip.source_size
+        if asset.size not in (None, source_size):
+            return False
+        if asset.checksum is None:
+            return True if is_dated else None
+        return self._has_checksum(asset.checksum)
+
+    def _has_checksum(self, checksum: Checksum) -> bool | None:
         digest = self.row.digest if self.row.digest is not None else self.digest_in_dest or None
-        if checksum is not None and digest is not None and self.clip is None:
+        if digest is not None and self.clip is None:
             recorded = as_checksum(digest)
             if recorded.algorithm == checksum.algorithm:
                 return recorded == checksum
-        if checksum is None or self.row.stated_checksum is None:
+        if self.row.stated_checksum is None:
             return None
         if encoded_checksum(checksum) != self.row.stated_checksum:
             return False
@@ -103,32 +114,46 @@ def decide(
         return Decision(Action.WAIT)
     may_have_changed = is_updated or bool(old.must_revalidate)
     is_of_other_area = known.clip is not None and known.clip.area_digest != run.area_digest
-    source_size = known.size if known.clip is None else known.clip.source_size
-    agrees = known.agrees(asset.checksum)
-    is_outdated = agrees is False or asset.size not in (None, source_size) or is_of_other_area
-    # without a checksum, the date of the item says whether the asset is current
-    is_proven = bool(agrees) or (asset.checksum is None and not may_have_changed and not is_undated)
-    is_done = old.state == State.DONE
-    has_file = is_done and not is_lost
-    if has_file and is_proven and not is_outdated and not run.remembered.get("revalidate"):
-        stated_checksum = encoded_checksum(asset.checksum) or old.stated_checksum
-        if stated_checksum == old.stated_checksum and not old.must_revalidate:
-            return _KEEP
-        row = old._replace(run=run.id, stated_checksum=stated_checksum, must_revalidate=0)
-        return Decision(Action.KEEP, row, rewrites_json=bool(old.must_revalidate))
-    is_due = may_have_changed or is_of_other_area or known.is_tried_again
-    if old.state >= State.FAILED and not is_due:
+    is_dated = not (may_have_changed or is_undated)
+    is_same = False if is_of_other_area else known.is_same_as(asset, is_dated=is_dated)
+    has_file = old.state == State.DONE and not is_lost
+    if has_file and is_same and not run.remembered.get("revalidate"):
+        return _keep(old, asset, run)
+    if old.state >= State.FAILED and not (may_have_changed or is_of_other_area or known.is_tried_again):
         return Decision(Action.LEAVE_FAILED, old._replace(run=run.id), known.digest_in_dest)
+    return _request(known, asset, run, is_same, has_file)
+
+
+def _keep(old: AssetRow, asset: Asset, run: StoredRun) -> Decision:
+    stated_checksum = encoded_checksum(asset.checksum) or old.stated_checksum
+    if stated_checksum == old.stated_checksum and not old.must_revalidate:
+        return _KEEP
+    row = old._replace(run=run.id, stated_checksum=stated_checksum, must_revalidate=0)
+    return Decision(Action.KEEP, row, rewrites_json=bool(old.must_revalidate))
+
+
+def _request(
+    known: KnownAsset, asset: Asset, run: StoredRun, is_same: bool | None, has_file: bool
+) -> Decision:
+    old = known.row
+    is_done = old.state == State.DONE
     planned_hash = href_hash(asset.href)
-    may_be_same = (has_file or old.state == State.PENDING) and not is_outdated
+    may_be_same = is_same is not False and (has_file or old.state == State.PENDING)
     etag_or_date = old.etag_or_date if may_be_same and old.href_hash == planned_hash else None
     version = None
     if etag_or_date is not None and known.size is not None:
-        version = VersionInDest(etag_or_date, known.size, asset.checksum is not None and not agrees)
-    generation = 0 if is_lost else old.generation + is_done
-    row = old._replace(state=State.PENDING, generation=generation, run=run.id, must_revalidate=0, digest=None)
-    stated_checksum = encoded_checksum(asset.checksum)
-    row = row._replace(etag_or_date=etag_or_date, href_hash=planned_hash, stated_checksum=stated_checksum)
+        version = VersionInDest(etag_or_date, known.size, asset.checksum is not None and not is_same)
+    row = old._replace(
+        state=State.PENDING,
+        generation=0 if is_done and not has_file else old.generation + is_done,
+        run=run.id,
+        must_revalidate=0,
+        digest=None,
+        etag_or_date=etag_or_date,
+        href_hash=planned_hash,
+        stated_checksum=encoded_checksum(asset.checksum),
+    )
     digest_in_dest = (old.digest or UNKNOWN_DIGEST) if has_file else known.digest_in_dest
     rewrites_json = bool(old.must_revalidate) or old.state >= State.DONE
-    return Decision(Action.REQUEST, row, digest_in_dest, version, rewrites_json, is_done and is_outdated)
+    has_changed = is_done and is_same is False
+    return Decision(Action.REQUEST, row, digest_in_dest, version, rewrites_json, has_changed)
