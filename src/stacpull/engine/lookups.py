@@ -14,7 +14,7 @@ from stacpull.caches import BoundedCache
 from stacpull.config.options import Options
 from stacpull.config.toml import nearest
 from stacpull.engine.fetchers import clipping
-from stacpull.engine.network import Network, RunSetup
+from stacpull.engine.network import RunSetup
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_filters import Reference
@@ -171,15 +171,13 @@ class LookedUp(NamedTuple):
 class Lookups:
     """Requests what plans need besides their items."""
 
-    def __init__(self, source: Source, network: Network, selection: Selection) -> None:
-        self._source = source
-        self._network = network
-        self._selection = selection
-        self._chosen = AssetFilter(selection)
+    def __init__(self, setup: RunSetup) -> None:
+        self._setup = setup
+        self._chosen = AssetFilter(setup.selection)
         self._collections = BoundedCache[str, Json | StacpullError](max_entries=16)
 
     async def look_up(self, items: Sequence[ListedItem]) -> LookedUp:
-        network, item_assets = self._network, dict[str, Json]()
+        network, item_assets = self._setup.network, dict[str, Json]()
         for name in {item_id.collection for item_id, _, _ in items} if self._chosen.reads_members else ():
             is_new = name not in self._collections
             document = await self.collection(name)
@@ -190,7 +188,7 @@ class Lookups:
         listings: dict[ItemId, dict[str, Listing | Failure]] = {}
         prefixes = [
             (item_id, key, href)
-            for item_id, document, url in (items if self._selection.expand_prefix else ())
+            for item_id, document, url in (items if self._setup.selection.expand_prefix else ())
             for key, href in self._prefixes(document, url, item_assets.get(item_id.collection, {}))
         ]
         listed: dict[str, Listing | Failure] = {}
@@ -218,7 +216,7 @@ class Lookups:
         """Return the document of a collection, or the error of reading it. Recent ones are cached."""
         if name not in self._collections:
             try:
-                self._collections[name] = await self._source.collection(name)
+                self._collections[name] = await self._setup.source.collection(name)
             except (SourceError, CredentialsError, UsageError) as error:
                 self._collections[name] = error
         return self._collections[name]
@@ -230,7 +228,7 @@ class Lookups:
                 key, with_template(asset, item_assets.get(key))
             ):
                 continue
-            hrefs: Any = asset_hrefs(asset, base, self._selection.prefer)
+            hrefs: Any = asset_hrefs(asset, base, self._setup.selection.prefer)
             if isinstance(hrefs, Failure) or not rules_of(hrefs[0]).is_object_store:
                 continue
             if asset_kind(hrefs[0], asset.get("type")) is AssetKind.PREFIX:

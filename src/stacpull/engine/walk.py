@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import inf
 from typing import Annotated, Any, Literal, Protocol
 
@@ -181,6 +181,20 @@ class Sample:
         return sorted(self._drawn.values())[: self._size]
 
 
+def _newest_versions(
+    items: Iterable[ListedItem], planned: Mapping[ItemId, str | None]
+) -> dict[ItemId, ListedItem]:
+    """Return the newest version of each item, unless it is `planned` in this or a newer version."""
+    newest = dict[ItemId, ListedItem]()
+    versions = dict(planned)
+    for item in items:
+        updated = updated_in(item.document)
+        if item.id not in versions or is_newer(updated, versions[item.id]):
+            newest[item.id] = item
+            versions[item.id] = updated
+    return newest
+
+
 class Walk:
     """Reads pages, selects and plans items for its consumer. `keeps` replaces the asset filter."""
 
@@ -200,7 +214,7 @@ class Walk:
         self._followed = followed(selection)
         self._sample = None if selection.sample is None else Sample(selection.sample, selection.seed)
         self._keeps_position = setup.source.has_cursors and self._sample is None
-        self._lookups = Lookups(setup.source, setup.network, selection)
+        self._lookups = Lookups(setup)
         self._collections = BoundedCache[ItemId, None](max_entries=256)
         self._has_checked_selection = False
         self._may_repeat = 0  # items that pages may list again, and still be useful
@@ -371,39 +385,28 @@ class Walk:
 
     async def _select_and_plan(self, items: Sequence[ListedItem]) -> WalkBatch:
         batch = WalkBatch()
-        links = dict[str, SourceLink]()  # by href: of several parents, the first counts
         judge, thread = self.filter.judge, self._thread
         # in a thread, because shapely may need long for a large geometry
         reasons = await thread.run(lambda: [judge(i.document) for i in items if not thread.is_stopped()])
-        planned_before, to_plan = dict[ItemId, str | None](), dict[ItemId, ListedItem]()
-        if self._sample is None:
-            matches = [item for item, reason in zip(items, reasons, strict=True) if reason is None]
-            planned_before = await self._consumer.planned_this_run([item.id for item in matches], False)
-            versions = dict(planned_before)
-            for item in matches:  # of each item, the newest version that was not planned before
-                updated = updated_in(item.document)
-                if item.id not in versions or is_newer(updated, versions[item.id]):
-                    to_plan[item.id] = item
-                    versions[item.id] = updated
+        judged = list(zip(items, reasons, strict=True))
+        if self._sample is not None:
+            for item, reason in judged:
+                if self._count(item, reason, batch):
+                    self._sample.offer(item)
+            return batch
+        matches = [item for item, reason in judged if reason is None]
+        planned_before = await self._consumer.planned_this_run([item.id for item in matches], False)
+        to_plan = _newest_versions(matches, planned_before)
         remaining = self._matches_left()
         # a newer version of an item that was planned does not count towards `remaining`
         looked_up = await self._lookups.look_up(list(to_plan.values())[: remaining + len(planned_before)])
-        for item, reason in zip(items, reasons, strict=True):
+        links = dict[str, SourceLink]()  # by href: of several parents, the first counts
+        for item, reason in judged:
             if remaining <= 0:
                 break
-            if reason is not None:
-                self.summary.left_out[reason] += 1
-                batch.left_out.setdefault(reason, []).append(item.id)
+            if not self._count(item, reason, batch) or item.id not in to_plan:
                 continue
-            batch.seen.append(item.id)
-            if self._unlinked:
-                self._unlinked -= {relation for relation, _ in links_of(item.document)}
-            if self._sample is not None:
-                self._sample.offer(item)
-                continue
-            newest = to_plan.pop(item.id, None)
-            if newest is None:  # it is planned already: a page may list an item twice
-                continue
+            newest = to_plan.pop(item.id)  # once, because a page may list an item twice
             planned = self._plan(newest, looked_up)
             batch.items.append(planned)
             if item.id in planned_before:
@@ -414,15 +417,27 @@ class Walk:
                 for href in source_links(newest.document, planned.href or newest.url, self._followed):
                     links.setdefault(href, SourceLink(href, planned.id, item_id_in(href)))
         if links:
-            ids = [link.id for link in links.values() if link.id is not None]
-            planned_ids = {item.id for item in batch.items}
-            planned_ids |= (await self._consumer.planned_this_run(ids, True)).keys()
-            await self.add_source_items(
-                [link for link in links.values() if link.id not in planned_ids], batch
-            )
+            await self._add_unplanned(links.values(), batch)
         if self._selection.collection_assets:
             await self._add_collections(batch)
         return batch
+
+    def _count(self, item: ListedItem, reason: str | None, batch: WalkBatch) -> bool:
+        """Count an item: as left out for a reason, or as seen. Return True if it is a match."""
+        if reason is not None:
+            self.summary.left_out[reason] += 1
+            batch.left_out.setdefault(reason, []).append(item.id)
+            return False
+        batch.seen.append(item.id)
+        if self._unlinked:
+            self._unlinked -= {relation for relation, _ in links_of(item.document)}
+        return True
+
+    async def _add_unplanned(self, links: Collection[SourceLink], batch: WalkBatch) -> None:
+        ids = [link.id for link in links if link.id is not None]
+        planned_ids = {item.id for item in batch.items}
+        planned_ids |= (await self._consumer.planned_this_run(ids, True)).keys()
+        await self.add_source_items([link for link in links if link.id not in planned_ids], batch)
 
     async def add_source_items(self, links: Sequence[SourceLink], batch: WalkBatch) -> None:
         documents = await self.reader.read_many([link.href for link in links])
