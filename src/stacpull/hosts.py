@@ -30,8 +30,7 @@ HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}(/|$)
 _LOOKED_UP = re.compile(r"[a-z0-9._-]+")
 _MAX_NAME_LENGTH = 253  # RFC 1035, 2.3.4
 HIGHEST_PORT = 65535
-MAX_HOSTS = 256
-"""The most idle hosts whose state is kept (`evict_hosts`)."""
+MAX_HOSTS = 256  # the most idle hosts whose state is kept (`evict_hosts`)
 
 _REFUSED = {
     reason: tuple(map(ip_network, networks))

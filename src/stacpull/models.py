@@ -38,8 +38,7 @@ class PublicValue(msgspec.Struct, frozen=True, repr_omit_defaults=True):
 
 OWN_DIRECTORY = ".stacpull"
 """The directory of a mirror for everything but its files: ledger, event log, lock and parts."""
-OF_COLLECTION = ""
-"""The item ID of a collection's own assets: no item has an empty ID."""
+OF_COLLECTION = ""  # the item ID of a collection's own assets: no item has an empty ID
 
 
 def path_in_dest(directory: str, name: str) -> str:
@@ -189,16 +188,14 @@ MAY_BE_OF_HOST = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKin
 """These are recorded once it is known that their host is not abandoned."""
 WRONG_CONTENT = frozenset({FailureKind.CHECKSUM, FailureKind.OVERLONG})
 """If the same one of these occurs twice, the item is read again, because it may now state other content."""
-NOT_RESUMED = WRONG_CONTENT | {FailureKind.CHANGED}
-"""The part that was received is removed."""
+NOT_RESUMED = WRONG_CONTENT | {FailureKind.CHANGED}  # the part that was received is removed
 MAY_BE_OF_PAGE_SIZE = frozenset(
     {FailureKind.SERVER, FailureKind.STALLED, FailureKind.TRUNCATED, FailureKind.OVERLONG}
 )
 """A page with fewer items may avoid these."""
 MAY_BE_OF_LINK = MAY_BE_OF_HOST | {FailureKind.ADDRESS, FailureKind.GONE}
 """Failures of a next link that may name an internal host: the page is requested from SOURCE's own host."""
-NOTHING_TO_FETCH = (FailureKind.OUTSIDE,)
-"""These do not cause exit code 1."""
+NOTHING_TO_FETCH = (FailureKind.OUTSIDE,)  # these do not cause exit code 1
 NO_FAULT = (FailureKind.ORDERED, *NOTHING_TO_FETCH)
 """These are not called failures, and `--max-failures` does not count them. Reports count each by its name."""
 
@@ -239,8 +236,7 @@ class PlannedItem(NamedTuple):
     web_pages: tuple[str, ...] = ()  # keys of assets that are web pages or endpoints, and therefore left out
     expanded_prefixes: tuple[str, ...] = ()
     """Keys of prefixes that `assets` replaces by the objects below them."""
-    public_json: bytes = b""
-    """The document without credentials, as the ledger keeps it."""
+    public_json: bytes = b""  # the document without credentials, as the ledger keeps it
 
     @property
     def of_collection(self) -> bool:

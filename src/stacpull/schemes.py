@@ -28,8 +28,7 @@ class TransportSetup(msgspec.Struct, frozen=True):
     variables: Mapping[str, str]
     """The environment. A scheme that needs a key reads it from here and adds it to `secrets`."""
     secrets: Secrets
-    input_file: Path | None = None
-    """The file with the lines of standard input, if that is SOURCE."""
+    input_file: Path | None = None  # the file with the lines of standard input, if that is SOURCE
 
 
 class Scheme(msgspec.Struct, frozen=True, kw_only=True):

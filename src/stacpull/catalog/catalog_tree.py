@@ -43,8 +43,7 @@ _CURRENT = re.compile(r"1\.[01]\.\d+")
 _UNTYPED = re.compile(r"0\.|1\.0\.0-(alpha|beta)")
 """Versions of STAC whose collections have no `type`."""
 _LICENSE = re.compile(r"[\w\-.+]+")
-_LEGACY = ("proprietary", "various")
-"""Licences that are `other` since STAC 1.1.0."""
+_LEGACY = ("proprietary", "various")  # licences that are `other` since STAC 1.1.0
 _FIRST = ("type", "id", "stac_version", "description", "links")
 _LAST = ("title", "extent", "license", "keywords", "providers", "summaries", "assets")
 _CORE = frozenset((*_FIRST, "stac_extensions", *_LAST))
@@ -68,8 +67,7 @@ class CollectionEntry(msgspec.Struct, frozen=True):
     document: Json | None
     """The source's collection document; None if it could not be read."""
     items: Callable[[], Iterator[tuple[str, str]]]
-    base: str | None = None
-    """The URL of the source's document, the base of its relative hrefs."""
+    base: str | None = None  # the URL of the source's document, the base of its relative hrefs
     mirrored: Mapping[str, MirroredFile] = msgspec.field(default_factory=dict)
     items_parquet: str | None = None
     """The path, relative to DEST, of the file with all items of the mirror, if there is one."""

@@ -33,8 +33,7 @@ _RAREST_LINE = 60.0
 class _Shown(NamedTuple):
     head: Sequence[str]
     figures: Sequence[str]
-    share: float | None = None
-    """The finished part, from 0 to 1, if it is known."""
+    share: float | None = None  # the finished part, from 0 to 1, if it is known
     troubles: Sequence[str] = ()
     waits: Sequence[str] = ()
 

@@ -62,17 +62,12 @@ class SelectionFilter(msgspec.Struct, frozen=True):
 class Narrowing(NamedTuple):
     """The part of a selection to push down: a service may return too many items, never too few."""
 
-    bbox: Box | None = None
-    """W not above E; the bounding box of `area` if there is one."""
+    bbox: Box | None = None  # W not above E; the bounding box of `area` if there is one
     area: Json | None = None
-    datetime: str | None = None
-    """An instant or interval of RFC 3339, in UTC."""
-    condition: Json | None = None
-    """CQL2 JSON of class `basic-cql2`."""
-    ids: tuple[str, ...] = ()
-    """Whole ids, or endings of ids."""
-    order: Json | None = None
-    """`field` and `direction` of `--sortby` (STAC API, sort extension)."""
+    datetime: str | None = None  # an instant or interval of RFC 3339, in UTC
+    condition: Json | None = None  # CQL2 JSON of class `basic-cql2`
+    ids: tuple[str, ...] = ()  # whole ids, or endings of ids
+    order: Json | None = None  # `field` and `direction` of `--sortby` (STAC API, sort extension)
 
 
 def narrowing(selection: Selection) -> Narrowing:

@@ -21,8 +21,7 @@ from stacpull.urls import is_local, is_remote, join, may_lead, parts_of, rules_o
 
 class AssetKind(enum.Enum):
     FILE = "file"
-    WEB_PAGE = "page"
-    """A web page, or an endpoint that computes its answer."""
+    WEB_PAGE = "page"  # a web page, or an endpoint that computes its answer
     PREFIX = "prefix"
     """A directory; in an object store, the common prefix of the keys of many files."""
 

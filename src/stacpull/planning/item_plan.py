@@ -49,8 +49,7 @@ _DIGESTS: Final = {
 class AssetPlanner(NamedTuple):
     layout: Layout
     selection: Selection
-    keeps: AssetPredicate | None = None
-    """Returns True if an asset is selected; None to select all."""
+    keeps: AssetPredicate | None = None  # returns True if an asset is selected; None to select all
 
     def plan(
         self,

@@ -22,8 +22,7 @@ from typing import Final
 from stacpull.caches import cached_if_short
 from stacpull.digests import text_digest
 
-CATALOG_ID: Final = "stacpull-mirror"
-"""The beginning of the id of a mirror's root catalog."""
+CATALOG_ID: Final = "stacpull-mirror"  # the beginning of the id of a mirror's root catalog
 COLLECTION_FILE: Final = "collection.json"
 LINES_FILE: Final = "items.ndjson"
 MAX_BYTES: Final = 255

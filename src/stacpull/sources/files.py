@@ -51,8 +51,7 @@ from stacpull.urls import is_local, is_remote, join, without_blanks
 _GZIP: Final = b"\x1f\x8b"  # RFC 1952, 2.3.1
 _ACCEPT: Final = "application/x-ndjson, application/geo+json-seq, */*"
 _CHUNK: Final = 1 << 18
-_BREAKS: Final = 5
-"""The most interruptions in a row without a received byte."""
+_BREAKS: Final = 5  # the most interruptions in a row without a received byte
 
 
 class ItemsFile(Source):

@@ -58,10 +58,8 @@ class SearchEndpoint(NamedTuple):
     supported: frozenset[str]
     body: Json | None = None
     """The query of `url` as the body of a POST; None if only GET is supported."""
-    json_filter: bool = False
-    """True if a filter is sent as JSON in a body, False if as text."""
-    collections: frozenset[str] = frozenset()
-    """The collections that are searched; empty for all."""
+    json_filter: bool = False  # true if a filter is sent as JSON in a body, False if as text
+    collections: frozenset[str] = frozenset()  # the collections that are searched; empty for all
 
     def request(self, members: Json) -> PageRequest:
         parameters = []

@@ -37,8 +37,7 @@ _HEAVIEST_LIST: Final = 4 << 30
 _MAX_CACHED: Final = 256
 _HEAVIEST_CACHED: Final = 1 << 20
 """The most bytes of memory, as estimated, of a document that is kept."""
-_MAX_IDS: Final = 500
-"""The most ids that are searched; for more, all items are walked."""
+_MAX_IDS: Final = 500  # the most ids that are searched; for more, all items are walked
 _IDS_AT_ONCE: Final = 99
 """Many services give at most 100 items, and one more shows that an id is in several collections."""
 

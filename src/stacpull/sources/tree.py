@@ -25,16 +25,13 @@ from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart
 from stacpull.threads import for_each
 from stacpull.urls import is_web
 
-AT_ONCE: Final = 64
-"""The most documents read at once. The client's gates limit the requests."""
-DEEPEST: Final = 32
-"""The most levels of catalogs. The deepest trees known have seven."""
+AT_ONCE: Final = 64  # The most documents read at once. The client's gates limit the requests
+DEEPEST: Final = 32  # The most levels of catalogs. The deepest trees known have seven
 _BATCH: Final = 2 * AT_ONCE
 """Documents in memory, of at most 256 KiB each; larger ones are read alone."""
 _HELD: Final = 64 * 1024 * 1024
 _SHOWN: Final = 300
-_UNANSWERED: Final = 10
-"""Documents in a row with temporary failures after which the walk stops."""
+_UNANSWERED: Final = 10  # documents in a row with temporary failures after which the walk stops
 _LARGE: Final = Failure(FailureKind.OVERLONG, "It is not read ahead.")
 
 
