@@ -66,7 +66,7 @@ def test_a_server_that_resets_every_connection_beyond_the_first(tmp_path, option
     busy = threading.Lock()
 
     def one_only(connection: Connection) -> None:
-        if not busy.acquire(timeout=0.3):  # the thread of a connection that has ended may be late
+        if not busy.acquire(timeout=1.0):  # the thread of a connection that has ended may be late
             connection.reset()
             return
         try:
