@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -65,7 +65,7 @@ def checked(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*positional: Any, **named: Any) -> Any:
-        _check(function, named)
+        _check(function, positional, named)
         return function(*positional, **named)
 
     @functools.wraps(function)
@@ -91,11 +91,15 @@ def _in_python(message: str, parameters: Iterable[str]) -> str:
     return re.sub(words, lambda found: names.get(found[0], found[0]), message)
 
 
-def _check(function: Callable[..., Any], named: Mapping[str, Any]) -> None:
+def _check(function: Callable[..., Any], positional: Sequence[Any], named: Mapping[str, Any]) -> None:
     parameters = inspect.signature(function).parameters
     holders = {"Selection": "selection", "Options": "options", "S3Options": "options"}
     kinds = [kind for kind in _kinds() if holders[kind.__name__] in parameters]
     _refuse_unknown(function.__name__, named, parameters, kinds)
+    for value, (name, parameter) in zip(positional, parameters.items(), strict=False):
+        use = holders[type(value).__name__] if isinstance(value, Arguments) else name
+        if use != name or parameter.kind is parameter.KEYWORD_ONLY:
+            raise TypeError(f"{function.__name__}() takes this argument only by name: use {use}=...")
     for name, value in named.items():
         if parameters[name].annotation == "bool" and not isinstance(value, bool):
             raise UsageError(f"{name} must be True or False, not {value!r}.")

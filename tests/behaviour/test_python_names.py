@@ -47,6 +47,22 @@ def test_an_unknown_argument_is_answered_with_the_one_to_use(kind: Any, name: st
         kind(**{name: 1})
 
 
+@pytest.mark.parametrize(
+    ("call", "use"),
+    [
+        (lambda: stacpull.sync.mirror("c.json", "m", stacpull.Selection()), "selection"),
+        (lambda: stacpull.sync.mirror("c.json", "m", stacpull.Options()), "options"),
+        (lambda: stacpull.sync.plan("c.json", stacpull.Selection()), "selection"),
+        (lambda: stacpull.sync.verify("m", True), "quick"),  # type: ignore[misc]
+    ],
+)
+def test_a_value_without_the_name_of_its_argument_is_answered_with_it(call: Any, use: str) -> None:
+    with pytest.raises(TypeError, match=rf"only by name: use {use}=\.\.\.$"):
+        call()
+    with pytest.raises(stacpull.NotAMirrorError):
+        stacpull.status("m", stacpull.Options())
+
+
 def test_a_notebook_completes_the_blocking_functions() -> None:
     assert {"mirror", "plan", "verify", "status"} <= set(dir(stacpull.sync))
     assert "asyncio" not in dir(stacpull.sync)

@@ -61,13 +61,7 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
 def failures(dest: str | Path, options: Options | None = None) -> Iterator[FailureRecord]:
     """Yield every asset of `dest` that failed, and every item that could not be read.
 
-    Args:
-        dest: As for `status`.
-        options: As for `status`.
-
-    Raises:
-        NotAMirrorError: `dest` is not a mirror.
-        UsageError: `dest` contradicts the options or the ledger.
+    The arguments and errors are those of `status`.
     """
     address = parse_dest(dest, instance("options", Options, options))
     with closing(open_reader(address.work, address.bucket)) as db, ledger_errors(ledger_path(address.work)):
