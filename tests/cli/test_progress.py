@@ -38,7 +38,7 @@ def printed(*events: Event, output: Output | None = None) -> list[str]:
     show = display_on(stream, output)
     for event in events:
         show(event)
-    if events and not isinstance(events[-1], Stage):
+    if events:
         show._print_line()
     show.close()
     return stream.getvalue().splitlines()
@@ -82,10 +82,7 @@ CHECKING = [Checked(1000 * n, 3_000_000 * n, 2, 2.0 * n, 9000, 30_000_000) for n
             ],
             ["0 of 3 files; 0 B; 1 gone at the source"],
         ),
-        (
-            [*(Stage("tiles", done, 2) for done in range(3)), Stage("headers", 0, None)],
-            ["tiles: 0 of 2", "tiles: 2 of 2"],
-        ),
+        ([Stage("headers", 0, None), *(Stage("tiles", done, 2) for done in range(3))], ["tiles: 2 of 2"]),
         ([], []),
         ([Progress(walk_ended=True)], []),  # nothing to do
     ],

@@ -71,16 +71,11 @@ class Display:
         match event:
             case Progress() | Checked() | Stage():
                 with self._lock:
-                    before = self._now
-                    self._now = event
                     if isinstance(event, Progress):
                         self._speed.update(event)
-                    elif event != before:
+                    elif event != self._now:
                         self._since = time.monotonic()
-                    if isinstance(event, Stage) and event.total:
-                        begins = not isinstance(before, Stage) or before.name != event.name
-                        if begins or event.done == event.total:
-                            self._print_line()
+                    self._now = event
             case Notice(level=level, text=text) if level != "debug" or is_verbose:
                 self.say(f"warning: {text}" if level == "warning" else text)
             case AssetFailed(item=item, key=key, kind=kind, message=message):
