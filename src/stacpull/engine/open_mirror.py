@@ -45,6 +45,9 @@ def open_mirror(
                 f"{work} contains a catalog.json that stacpull did not write: choose another DEST, "
                 "or move it away."
             )
+        other = None if is_own or adopt or bucket else next(work.glob("[!.]*"), None)
+        if other is not None:
+            patience.warn(f"{work} has other files, such as {other.name}, which stay: is it the right DEST?")
     location = None
     if bucket is not None:
         location = replace(bucket, mirror=bucket.mirror or os.urandom(16).hex(), run=os.urandom(16).hex())
