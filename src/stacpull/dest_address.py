@@ -43,7 +43,7 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
         for name in ("work", "dest_endpoint_url", "dest_profile", "dest_region", "break_lock"):
             if getattr(options, name) not in {None, False}:
                 flag = f"--{name.replace('_', '-')}"
-                raise UsageError(f"{flag} is for {_BUCKET}. {path} is a directory: leave {flag} out.")
+                raise UsageError(f"{flag} is for {_BUCKET}. {path} is a directory: leave it out.")
         bucket = _recorded_bucket(path)
         if bucket:
             raise UsageError(

@@ -45,6 +45,7 @@ def test_a_bad_value_is_named_with_its_line(tmp_path: Path, line: str) -> None:
     (tmp_path / "c.toml").write_text(f"max-items = 2\n{line}\n")
     ran = stacpull("mirror", "item.json", "m", "--config", "c.toml", cwd=tmp_path)
     assert (ran.code, f"c.toml, line 2, {line.partition(' ')[0].rpartition('.')[2]}" in ran.err) == (2, True)
+    assert "--max-items" not in ran.err  # the other key, if they contradict each other
     assert not (tmp_path / "m").exists()
 
 

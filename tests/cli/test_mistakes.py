@@ -49,6 +49,7 @@ MISTAKES = {
         ("mirror", "{api}"),
         "stacpull: Missing argument 'DEST'.\nUsage: stacpull mirror [OPTIONS] SOURCE DEST\n",
     ),
+    "a config file as SOURCE": Mistake(("mirror", "job.toml"), "is a config file: use --config job.toml."),
     "a misspelt option": Mistake(
         ("mirror", "{api}", "d", "--max-itmes", "3"),
         "stacpull: No such option '--max-itmes'; did you mean --max-items?\nUsage: stacpull",

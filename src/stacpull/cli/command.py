@@ -41,6 +41,9 @@ class CommandSession:
         self.selection = resolved.selection
         self.options = resolved.options
         self.output = resolved.output
+        self.is_empty = False  # nothing matched: --quiet prints why
+        for warning in () if self.output.quiet else resolved.warnings:
+            click.echo(f"stacpull: warning: {warning}", err=True)
 
     @cached_property
     def display(self) -> Display:
@@ -51,7 +54,7 @@ class CommandSession:
     def close(self, code: int = 0) -> None:
         if "display" in self.__dict__:
             self.display.close()
-            for warning in self.display.hidden_warnings if code else ():
+            for warning in self.display.hidden_warnings if code or self.is_empty else ():
                 self.display.write(f"stacpull: {warning}")
 
     def run(self, start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
@@ -69,6 +72,7 @@ class CommandSession:
         With --quiet, only the first line is printed, on standard error, and only if the exit code is not 0.
         """
         code: int = getattr(report, "exit_code", 0)
+        self.is_empty = not any(getattr(report, name, 1) for name in ("items_matched", "assets_planned"))
         if self.output.quiet:
             for line in itertools.islice(lines, 1 if code else 0):
                 click.echo(f"stacpull: {printing.plain(line)}", err=True)
@@ -205,6 +209,8 @@ def command(
         def callback(context: click.Context, /, **raw: Any) -> int | None:
             values = {name: raw.pop(name) for name in arguments}
             flags = {name.replace("_", "-"): value for name, value in raw.items()}
+            if str(given := values.get("source")).endswith(".toml"):
+                raise UsageError(f"SOURCE {given} is a config file: use --config {given}.")
             config = toml.read_config(flags.get("config"), [option.name for option in options])
             for param in addresses:
                 key = str(param.name)
@@ -222,16 +228,14 @@ def command(
             try:
                 resolved = resolve(flags, source=values.get("source"), options=options, config=config)
                 verbosity.verbose = resolved.output.verbose
-                for warning in () if resolved.output.quiet else resolved.warnings:
-                    click.echo(f"stacpull: warning: {warning}", err=True)
                 session = CommandSession(resolved)
                 code = function(session, **values) or 0
             except UsageError as error:  # about a filter, or two options: say where they were given
                 for option in options:
-                    named = re.match(rf"--{option.name}(?![\w-])", str(error))
-                    setting = setting_of(option, flags, os.environ, config) if named else None
-                    if named and setting:
-                        error.args = (setting.where + str(error)[named.end() :],)
+                    setting = setting_of(option, flags, os.environ, config)
+                    if setting:
+                        parts = re.split(rf"--{option.name}(?![\w-])", str(error), maxsplit=1)
+                        error.args = (setting.where.join(parts),)
                 raise
             finally:
                 if session is not None:
