@@ -416,10 +416,9 @@ class _BatchPlan:
         self._result.jobs.append(job)
 
     def _settle_unlisted(self, edit: _Edit, known: dict[str, KnownAsset]) -> None:
-        """Rename or delete assets that the item no longer lists.
+        """Rename assets that the item now lists by another key, and delete failed ones, which have no href.
 
-        A new key takes over the asset of an old key with the same path. Assets that failed are deleted,
-        because `retry` could not fetch them; not if another SOURCE or an unplanned key may still list them.
+        These stay if another SOURCE may list them, or if an asset of the item cannot be planned.
         """
         item = edit.item
         listed_keys = {asset.key for asset in item.assets}
@@ -427,22 +426,34 @@ class _BatchPlan:
         unlisted = [old for key, old in known.items() if key not in listed_keys]
         if not unlisted:
             return
-        kept = {key for key, old in known.items() if old.row.name is not None or old.row.state < State.FAILED}
-        rows_by_path = {(old.directory, old.row.name): old.row for old in unlisted}
-        for asset in [asset for asset in item.assets if asset.key not in kept]:
-            name = final_name(asset.name, asset.name_template, filename_of(asset.href), asset.directory)
-            row = rows_by_path.pop((asset.directory, name), None)
-            if row is not None:
-                if asset.key in known:
-                    paths.delete_asset(self._db, known[asset.key].row.id)
-                paths.move_asset(self._db, row.id, row.id, asset.key)
-                moved = row._replace(key=asset.key, must_revalidate=1)  # its content may be another one
-                known[asset.key] = known.pop(row.key)._replace(row=moved)
-        others = self._writer.runs_of_other_sources
-        for old in () if item.problems else unlisted:
+        self._rename_assets(item.assets, unlisted, known)
+        if item.problems:
+            return
+        for old in unlisted:
+            is_renamed = known.get(old.row.key) is not old
             has_failed = old.row.state >= State.FAILED and old.digest_in_dest is None
-            if has_failed and known.get(old.row.key) is old and old.row.run not in others:
+            if has_failed and not is_renamed and old.row.run not in self._writer.runs_of_other_sources:
                 paths.delete_asset(self._db, known.pop(old.row.key).row.id)
+
+    def _rename_assets(
+        self, assets: Iterable[Asset], unlisted: Iterable[KnownAsset], known: dict[str, KnownAsset]
+    ) -> None:
+        """Let a key without a file take over the unlisted asset with its path."""
+        unlisted_by_path = {(old.directory, old.row.name): old for old in unlisted}
+        for asset in assets:
+            replaced = known.get(asset.key)
+            if replaced and (replaced.row.name is not None or replaced.row.state < State.FAILED):
+                continue
+            name = final_name(asset.name, asset.name_template, filename_of(asset.href), asset.directory)
+            old = unlisted_by_path.pop((asset.directory, name), None)
+            if old is None:
+                continue
+            if replaced:
+                paths.delete_asset(self._db, replaced.row.id)
+            paths.move_asset(self._db, old.row.id, old.row.id, asset.key)
+            row = old.row._replace(key=asset.key, must_revalidate=1)  # its content may be another one
+            del known[old.row.key]
+            known[asset.key] = old._replace(row=row)
 
     def _renumber_pending(self, edit: _Edit, known: dict[str, KnownAsset]) -> None:
         """Give pending assets other rows, so that bytes of the older version are dropped when they arrive."""
