@@ -321,8 +321,7 @@ class SavedBatch(msgspec.Struct):
     jobs: list[Job] = []
     failures: list[tuple[ItemId, str, Failure]] = []
     """Item, asset key ("" for the item itself), and reason."""
-    counted: dict[str, int] = {}
-    """What the batch adds to the counters of the run. Items count once per run."""
+    counted: dict[str, int] = {}  # added to the counters of the run; items count once per run
 
     def count(self, name: str, number: int) -> None:
         if number:

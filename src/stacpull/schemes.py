@@ -35,8 +35,7 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
     """The rules of one URL scheme. The defaults are those of a plain `name://host/path`."""
 
     name: str
-    default_port: int | None = None
-    """The port of a URL without one; None if the scheme has no ports."""
+    default_port: int | None = None  # of a URL without one; None if the scheme has no ports
     is_web: bool = False
     """True for HTTP to the host in the URL. Only these URLs have a query and a fragment, get the credentials
     of SOURCE or of a login, and can be a STAC API."""

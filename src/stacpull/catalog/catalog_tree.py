@@ -40,8 +40,7 @@ ITEMS_PER_CATALOG = 10_000
 STAC_VERSION = "1.1.0"
 _VERSION = re.compile(r"(0\.[89]|1\.[01])\.\d+(-(alpha|beta|rc)\.\d+)?")
 _CURRENT = re.compile(r"1\.[01]\.\d+")
-_UNTYPED = re.compile(r"0\.|1\.0\.0-(alpha|beta)")
-"""Versions of STAC whose collections have no `type`."""
+_UNTYPED = re.compile(r"0\.|1\.0\.0-(alpha|beta)")  # versions whose collections have no `type`
 _LICENSE = re.compile(r"[\w\-.+]+")
 _LEGACY = ("proprietary", "various")  # licences that are `other` since STAC 1.1.0
 _FIRST = ("type", "id", "stac_version", "description", "links")

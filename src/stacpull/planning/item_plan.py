@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 AssetPredicate = Callable[[str, Json], bool]
 NO_COLLECTION: Final = "no-collection"
 """The collection of items for which neither they nor their source state one."""
-BESIDE_ITEMS: Final = Layout.parse("{collection}/{key}{ext}")
-"""The layout of the assets of collections."""
+BESIDE_ITEMS: Final = Layout.parse("{collection}/{key}{ext}")  # of the assets of collections
 _DIGESTS: Final = {
     b"\x11\x14": "sha1",
     b"\x12\x20": "sha256",

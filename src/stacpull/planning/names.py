@@ -37,8 +37,7 @@ _HASHED: Final = re.compile(r".*~[0-9a-f]{12}(\.[A-Za-z0-9.]{1,15})?", re.DOTALL
 _NOT_IN_ID: Final = re.compile(r"[^A-Za-z0-9._]+")
 _MAX_SOURCE_LENGTH: Final = 80
 _SUFFIX: Final = re.compile(r"(?<=[^.])(\.tar)?\.[A-Za-z0-9]{1,10}\Z")
-_MAX_SUFFIX_LENGTH: Final = 20
-"""The characters at the end of a name in which its suffix is searched."""
+_MAX_SUFFIX_LENGTH: Final = 20  # characters at the end of a name in which its suffix is searched
 _CUT_ESCAPE: Final = re.compile(r"~[0-9A-F]?\Z")
 
 

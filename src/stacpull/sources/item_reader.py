@@ -21,8 +21,7 @@ from stacpull.net.json_reader import weight_of_document
 from stacpull.net.transport import TransferError
 from stacpull.threads import for_each
 
-_RECENT: Final = 256
-"""The most cached documents: with 2.4 KB of JSON per item, about 5 MB of memory."""
+_RECENT: Final = 256  # cached documents: with 2.4 KB of JSON per item, about 5 MB of memory
 _HEAVIEST_CACHED: Final = 256 * 1024
 _MAX_WEIGHT: Final = 256 * 1024 * 1024
 _MAX_TOGETHER: Final = 100

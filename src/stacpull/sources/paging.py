@@ -44,8 +44,7 @@ _CARRIED: Final = frozenset(
 _MAX_ITEMS: Final = 1 << 40
 """Totals from this number on are ignored: the ledger stores their sum over all collections in 63 bits."""
 _TOO_MUCH_STATUS: Final = frozenset({400, 413, 422})
-_FORGOTTEN: Final = frozenset({400, 404, 410, 422})
-"""Statuses that services return for an expired cursor."""
+_FORGOTTEN: Final = frozenset({400, 404, 410, 422})  # what services return for an expired cursor
 
 
 def _with_member(request: PageRequest, name: str, value: int | str) -> PageRequest:

@@ -56,8 +56,7 @@ class SearchEndpoint(NamedTuple):
 
     url: str
     supported: frozenset[str]
-    body: Json | None = None
-    """The query of `url` as the body of a POST; None if only GET is supported."""
+    body: Json | None = None  # the query of `url` as the body of a POST; None if only GET is supported
     json_filter: bool = False  # true if a filter is sent as JSON in a body, False if as text
     collections: frozenset[str] = frozenset()  # the collections that are searched; empty for all
 

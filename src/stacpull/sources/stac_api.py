@@ -35,8 +35,7 @@ from stacpull.urls import parameter, set_parameter
 _HEAVIEST_LIST: Final = 4 << 30
 """The most bytes of memory, as estimated, for the documents of all collections. NASA's CMR has 50,000."""
 _MAX_CACHED: Final = 256
-_HEAVIEST_CACHED: Final = 1 << 20
-"""The most bytes of memory, as estimated, of a document that is kept."""
+_HEAVIEST_CACHED: Final = 1 << 20  # bytes of memory, as estimated, of a document that is kept
 _MAX_IDS: Final = 500  # the most ids that are searched; for more, all items are walked
 _IDS_AT_ONCE: Final = 99
 """Many services give at most 100 items, and one more shows that an id is in several collections."""

@@ -27,8 +27,7 @@ from stacpull.urls import is_web
 
 AT_ONCE: Final = 64  # The most documents read at once. The client's gates limit the requests
 DEEPEST: Final = 32  # The most levels of catalogs. The deepest trees known have seven
-_BATCH: Final = 2 * AT_ONCE
-"""Documents in memory, of at most 256 KiB each; larger ones are read alone."""
+_BATCH: Final = 2 * AT_ONCE  # documents in memory, of at most 256 KiB each; larger ones are read alone
 _HELD: Final = 64 * 1024 * 1024
 _SHOWN: Final = 300
 _UNANSWERED: Final = 10  # documents in a row with temporary failures after which the walk stops
