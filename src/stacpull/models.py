@@ -385,7 +385,7 @@ class Arrival(msgspec.Struct, array_like=True):
     identity: int | None = 0  # of its part, to which a file that may be adopted can be a hard link
     digest: bytes | None = None
     etag_or_date: str | None = None  # of its response (`Validator.etag_or_date`)
-    unproven: bool = False  # nothing proved its length (no Content-Length, no known size, no checksum)
+    may_be_short: bool = False  # no Content-Length, known size or checksum proved its length
     part: str = ""
     body: memoryview | None = None
     """The bytes until they are written: a view of the received message, to avoid a copy."""

@@ -123,9 +123,8 @@ class Recovery:
         digest = None if algorithm is None else self._digest(staged.state_of, part, algorithm)
         if expected is not None and digest != expected.digest:
             return None
-        arrival = arrival_of(
-            job, size, name.filename or "", name.etag_or_date, part, digest=digest, unproven=name.unproven
-        )
+        described = size, name.filename or "", name.etag_or_date, part
+        arrival = arrival_of(job, *described, digest=digest, may_be_short=name.may_be_short)
         arrival.identity = identity
         if self.store.is_local and self.store.find_unsynced(arrival.path) == (identity, size):
             return None  # a link of a file of the user, which a killed run was about to adopt

@@ -103,7 +103,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
         described = arrival.size, arrival.filename, arrival.etag_or_date
         body = arrival.body
         digest = arrival.digest
-        reused = arrival_of(job, *described, body=body, digest=digest, unproven=arrival.unproven)
+        reused = arrival_of(job, *described, body=body, digest=digest, may_be_short=arrival.may_be_short)
         if reused.body is not None:
             return reused
         return await asyncio.to_thread(self._linked, reused, arrival) if self.store.is_local else None

@@ -47,12 +47,12 @@ def reserve(
                 refused.append(AssetOutcome(arrival.rowid, arrival.item_rowid, arrival.generation, name))
             else:  # the name in the ledger counts, which an earlier response may have given
                 reserved.append(arrival if name == arrival.name else replace(arrival, name=name))
-        stored_clips = {rowid: encoded_clip(clip) for rowid, clip in clips.items()}
+        clip_of = {rowid: encoded_clip(clip) for rowid, clip in clips.items()}.get
         db.executemany(
             f"UPDATE assets SET state = {State.RESERVED}, size = ?, digest = ?, etag_or_date = ?, "
             "unproven = ?, identity = ?, clip = ? WHERE id = ?",
             [
-                (a.size, a.digest, a.etag_or_date, a.unproven, a.identity, stored_clips.get(a.rowid), a.rowid)
+                (a.size, a.digest, a.etag_or_date, a.may_be_short, a.identity, clip_of(a.rowid), a.rowid)
                 for a in reserved
             ],
         )

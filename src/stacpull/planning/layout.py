@@ -225,7 +225,7 @@ def arrival_of(
     *,
     body: bytes | memoryview | None = None,
     digest: bytes | None = None,
-    unproven: bool = False,
+    may_be_short: bool = False,
 ) -> Arrival:
     """Return the received asset of a job: its `body`, or a `part` (empty until the part is complete)."""
     if job.moved:  # otherwise, the next run would send this ETag to the planned URL, which is another one
@@ -242,7 +242,7 @@ def arrival_of(
         size,
         digest=digest,
         etag_or_date=etag_or_date,
-        unproven=unproven,
+        may_be_short=may_be_short,
         part=part,
         body=None if body is None else memoryview(body),
         filename=filename,

@@ -2,7 +2,7 @@
 
     <row>.<generation>.part      the bytes so far
     <row>.<generation>.about     a line of JSON: ETag, Last-Modified, size, hash of the URL; then records
-    <row>.<generation>.<size>[~][;<etag or date>;<file name>].whole      complete; `~`: its size is unproven
+    <row>.<generation>.<size>[~][;<etag or date>;<file name>].whole      complete; `~`: it may be short
     <16 hex digits>/             the parts of one Dask worker
 
 The description is written before the first byte, each record after its bytes, so a kill loses no recorded
@@ -74,12 +74,12 @@ class CompletePartName(NamedTuple):
     size: int
     etag_or_date: str | None
     filename: str | None  # None if the name of the part had no room for it
-    unproven: bool = False  # True if nothing proved its length
+    may_be_short: bool = False
 
 
 def complete_part_name(part: CompletePartName | Arrival) -> str:
     """Return the name of a complete part. Fields that do not fit into 255 bytes are left out."""
-    stem = f"{part.rowid}.{part.generation}.{part.size}{'~' if part.unproven else ''}"
+    stem = f"{part.rowid}.{part.generation}.{part.size}{'~' if part.may_be_short else ''}"
     if part.filename is None:
         return f"{stem}.whole"
     etag_or_date = part.etag_or_date or ""

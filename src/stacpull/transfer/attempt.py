@@ -4,7 +4,7 @@ Each step of `_Attempt` sends at most one request. If an attempt fails, the rece
 they can be resumed.
 
 The length of an asset is proven by framing (Content-Length, chunks, Content-Range), by a stated size, by any
-checksum, or by a 416 for the byte after the end. Otherwise it is accepted as `unproven`.
+checksum, or by a 416 for the byte after the end. Otherwise it `may_be_short`.
 """
 
 from __future__ import annotations
@@ -108,10 +108,11 @@ class Downloader(msgspec.Struct, eq=False):
             return None
         return self.arrival(job, body)
 
-    def arrival(self, job: Job, body: Body, *, unproven: bool = False) -> Arrival:
+    def arrival(self, job: Job, body: Body, *, may_be_short: bool = False) -> Arrival:
         name = self.client.secrets.masked(filename_of(body.url))
         content = body.content if body.part is None else None
-        return arrival_of(job, body.size, name, body.validator.etag_or_date, body=content, unproven=unproven)
+        etag_or_date = body.validator.etag_or_date
+        return arrival_of(job, body.size, name, etag_or_date, body=content, may_be_short=may_be_short)
 
     def validator(self, headers: Mapping[str, str]) -> Validator:
         return checks.provable(self.without_secrets(validator_of(headers)), headers, self.client.clock.time())
@@ -218,9 +219,9 @@ class _Attempt(msgspec.Struct, eq=False):
         if (failure := checks.contradiction(self.job, body)) is not None:
             raise TransferError(failure)
         is_stated = body.framed or self.job.size is not None or bool(body.checks)
-        unproven = not (is_stated or await self._ends_here(body))
+        may_be_short = not (is_stated or await self._ends_here(body))
         part, self.part = self.part, None
-        arrival = self.downloader.arrival(self.job, body, unproven=unproven)
+        arrival = self.downloader.arrival(self.job, body, may_be_short=may_be_short)
         return arrival if part is None else await part.finish(arrival, self.downloader.digest_algorithm)
 
     def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> ClientResponse:
