@@ -460,10 +460,10 @@ class Shelves:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def open_store(self, staged, location, patience):
+    def open_store(self, staged, location, watcher):
         return ShelfStore(staged, self._folder(location))
 
-    def open_files(self, location, patience):
+    def open_files(self, location, watcher):
         return DirectoryFiles(self._folder(location))
 
     def lease(self, store):

@@ -89,7 +89,7 @@ def test_the_error_of_a_process_is_printed_once(tmp_path: Path) -> None:
     [("import os; os._exit(3)", 3), ("import time; time.sleep(60)", -signal.SIGKILL)],
 )
 def test_the_end_of_a_process_is_awaited_and_forced(program, code, monkeypatch):
-    monkeypatch.setattr(child_process, "_PATIENCE", 0.3 if code < 0 else 60)
+    monkeypatch.setattr(child_process, "_END_SECONDS", 0.3 if code < 0 else 60)
     process = subprocess.Popen([sys.executable, "-ISc", program])
     assert child_process.reap(process) == code
     assert process.poll() == process.returncode == code

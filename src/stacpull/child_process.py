@@ -19,7 +19,7 @@ from stacpull.errors import WorkerError
 from stacpull.system import GARBAGE_AFTER
 
 _CODE = f"import gc; gc.set_threshold({GARBAGE_AFTER}); from {{}} import main; main()"
-_PATIENCE = 2.0  # seconds that a process has to end by itself once its socket is closed
+_END_SECONDS = 2.0  # seconds that a process has to end by itself once its socket is closed
 _KILL_SECONDS = 1.0
 """Seconds to wait for the end of processes that were killed, which may be waiting for the disk."""
 _HARMLESS = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "TZ", "GLIBC_TUNABLES"})
@@ -68,7 +68,7 @@ def run_process(module: str) -> Iterator[ConnectedProcess]:
 
 def reap(process: ChildProcess) -> int:
     try:
-        process.wait(_PATIENCE)
+        process.wait(_END_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -30,7 +30,7 @@ from stacpull.hosts import refused_always
 from stacpull.models import BucketLocation
 from stacpull.proxies import proxy_of
 from stacpull.redact import Secret
-from stacpull.store.inspection import NO_NAMES, Patience, StoredFiles
+from stacpull.store.inspection import NO_NAMES, StoredFiles, Watcher
 from stacpull.store.protocol import BucketLease, Store
 from stacpull.store.staging import StagedParts
 from stacpull.system import usual_file, with_active_endpoints
@@ -92,12 +92,12 @@ class Service:
         return location
 
     @classmethod
-    def open_store(cls, staged: StagedParts, location: BucketLocation, patience: Patience) -> Store:
-        return BucketStore(staged, Objects(location, patience))
+    def open_store(cls, staged: StagedParts, location: BucketLocation, watcher: Watcher) -> Store:
+        return BucketStore(staged, Objects(location, watcher))
 
     @classmethod
-    def open_files(cls, location: BucketLocation, patience: Patience) -> StoredFiles:
-        return BucketFiles(Objects(location, patience))
+    def open_files(cls, location: BucketLocation, watcher: Watcher) -> StoredFiles:
+        return BucketFiles(Objects(location, watcher))
 
     @classmethod
     def lease(cls, store: Store) -> AbstractContextManager[BucketLease]:

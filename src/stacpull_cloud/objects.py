@@ -26,13 +26,13 @@ from obstore import exceptions
 
 from stacpull.errors import CredentialsError, DestinationError, StacpullError
 from stacpull.models import BucketLocation
-from stacpull.store.inspection import UNWATCHED, Patience
+from stacpull.store.inspection import UNWATCHED, Watcher
 from stacpull.store.protocol import store_kind
 
 T = TypeVar("T")
 
 THREADS = 32  # simultaneous requests of a process
-_PATIENCE, _SHORT_PATIENCE = 120.0, 10.0
+_RETRY_SECONDS, _SHORT_RETRY_SECONDS = 120.0, 10.0
 """Seconds for which requests are repeated; fewer before the first answer, and after a stop."""
 _FIRST_PAUSE, _MAX_PAUSE = 0.2, 10.0  # seconds, at most
 _SILENT_AFTER = 1.0  # seconds of an outage after which the user is warned
@@ -79,14 +79,14 @@ class Objects:
     `UsageError` if its address or `ca_bundle` cannot be used, and `DestinationError` if it fails.
     """
 
-    def __init__(self, location: BucketLocation, patience: Patience = UNWATCHED) -> None:
+    def __init__(self, location: BucketLocation, watcher: Watcher = UNWATCHED) -> None:
         self.location = location
-        self._patience = patience
+        self._watcher = watcher
         self._prefix = f"{location.prefix}/" if location.prefix else ""
         self._has_warned = False
         self._outage: tuple[float, Exception] | None = None
         """When requests began to fail, if none has succeeded since, and the last error."""
-        self._has_answered = patience.has_answered  # if False, the address is probably wrong
+        self._has_answered = watcher.has_answered  # if False, the address is probably wrong
         self.service = cast("Any", store_kind(location))(location)
         self._medium = threading.BoundedSemaphore(_MEDIUM_AT_ONCE)
         self._long = threading.BoundedSemaphore(_LONG_AT_ONCE)
@@ -200,7 +200,7 @@ class Objects:
         failed_at, max_pause, answer = float("inf"), _FIRST_PAUSE, None
         while True:
             try:
-                if (outage := self._outage) and self._patience.is_stopped() and self._is_over():
+                if (outage := self._outage) and self._watcher.is_stopped() and self._is_over():
                     raise outage[1]  # without another attempt, which might take a minute
                 answer = call(self.service.store)
             except (exceptions.BaseError, OSError) as error:
@@ -220,9 +220,9 @@ class Objects:
 
     def _is_over(self, pause: float = 0.0) -> bool:
         """Return True if what has failed is not repeated after the pause: all requests give up together."""
-        outage, is_short = self._outage, self._patience.is_stopped() or not self._has_answered
-        patience = _SHORT_PATIENCE if is_short else _PATIENCE
-        return outage is not None and time.monotonic() + pause - outage[0] >= patience
+        outage, is_short = self._outage, self._watcher.is_stopped() or not self._has_answered
+        limit = _SHORT_RETRY_SECONDS if is_short else _RETRY_SECONDS
+        return outage is not None and time.monotonic() + pause - outage[0] >= limit
 
     def _note_outage(self, failed_at: float, error: Exception) -> None:
         outage = self._outage
@@ -231,7 +231,7 @@ class Objects:
         if time.monotonic() - since >= _SILENT_AFTER and not self._has_warned:
             self._has_warned = True
             why = unreachable(str(error)) or "does not answer"
-            self._patience.warn(f"{self.location.url} {why}; still trying.")
+            self._watcher.warn(f"{self.location.url} {why}; still trying.")
 
 
 class _ObjectFile(io.RawIOBase):

@@ -29,7 +29,7 @@ from stacpull.net.transport import TransferError
 from stacpull.sources.documents import open_source
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
-from stacpull.store.inspection import Patience
+from stacpull.store.inspection import Watcher
 from stacpull.store.local_store import open_store
 from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.store.protocol import Store
@@ -96,8 +96,8 @@ async def _transfer(settings: WorkerSettings, channel: Channel, inbox: Inbox) ->
             work, worker_parts = Path(mkdtemp()), ""  # in the directory of the relay, which removes it
         address, options = settings.address, settings.options
         async with open_network(address, options, ip_policy=settings.ip_policy, on_event=report) as network:
-            patience = Patience(network.warn, has_answered=True)
-            opening = partial(open_store, work, bucket, patience, worker_parts)
+            watcher = Watcher(network.warn, has_answered=True)
+            opening = partial(open_store, work, bucket, watcher, worker_parts)
             store = await asyncio.to_thread(opening)
             try:
                 await _Transfers(settings, channel, inbox, network, store).run()

@@ -21,7 +21,7 @@ from stacpull.ledger.database import Connection, ledger_errors, ledger_path, ope
 from stacpull.ledger.views import CollectionRow
 from stacpull.models import Json
 from stacpull.planning.names import COLLECTION_FILE, LINES_FILE
-from stacpull.store.inspection import Patience, StoredFiles, lines_in
+from stacpull.store.inspection import StoredFiles, Watcher, lines_in
 from stacpull.store.local_store import open_files
 
 _Text = tuple[str, str, bytes | None]
@@ -170,7 +170,7 @@ def open_contents(dest_address: DestAddress, on_event: Listener | None = None) -
 
     db = open_reader(dest, location)
     try:
-        with ledger_errors(ledger_path(dest)), open_files(dest, location, Patience(warn)) as files:
+        with ledger_errors(ledger_path(dest)), open_files(dest, location, Watcher(warn)) as files:
             db.execute("BEGIN")  # one snapshot for all passes
             yield MirrorContents(dest, files, db, url=None if location is None else location.url)
     finally:

@@ -276,7 +276,7 @@ def test_a_stop_ends_a_run_during_an_outage_and_another_survives_one_at_its_star
     location, dest, many, tmp_path, monkeypatch, threaded_store
 ):
     del threaded_store
-    monkeypatch.setattr(objects, "_SHORT_PATIENCE", 1.0)
+    monkeypatch.setattr(objects, "_SHORT_RETRY_SECONDS", 1.0)
     with between(Between(dest[-1])) as service:
         options = Options(work=tmp_path / "work", dest_endpoint_url=service.url)
 
@@ -291,7 +291,7 @@ def test_a_stop_ends_a_run_during_an_outage_and_another_survives_one_at_its_star
         with pytest.raises(DestinationError, match="does not answer"):
             asyncio.run(stopped())
         service.away.clear()
-        monkeypatch.setattr(objects, "_SHORT_PATIENCE", 0.0)
+        monkeypatch.setattr(objects, "_SHORT_RETRY_SECONDS", 0.0)
         then = {RunStarted: service.away.set, Notice: service.away.clear}  # no store process has asked yet
         sync.resume(location.url, options=options, on_event=lambda event: then.get(type(event), list)())
     assert len(in_bucket(location)) == MANY_ITEMS * (MANY_ASSETS + 1) + 2
@@ -390,7 +390,7 @@ def test_a_request_is_not_repeated_after_the_lease_was_taken(location, tmp_path,
 @pytest.mark.parametrize("location", ["moto"], indirect=True)
 def test_after_an_outage_of_writes_the_next_write_is_not_repeated(location, monkeypatch):
     """Although looks at the lease succeed meanwhile."""
-    monkeypatch.setattr(objects, "_PATIENCE", 1.0)
+    monkeypatch.setattr(objects, "_RETRY_SECONDS", 1.0)
     monkeypatch.setattr(objects, "_MAX_PAUSE", 0.1)
     refused = list[str]()
     with between(Between(location.endpoint_url)) as service:

@@ -25,7 +25,7 @@ from stacpull import Options, sync
 from stacpull.engine.open_mirror import open_mirror
 from stacpull.errors import CredentialsError, DestinationError, StacpullError, UsageError
 from stacpull.models import BucketLocation
-from stacpull.store.inspection import Patience
+from stacpull.store.inspection import Watcher
 from stacpull_cloud.bucket_kinds import AmazonS3, AzureBlobs
 from stacpull_cloud.objects import Objects
 
@@ -232,7 +232,7 @@ def test_authorities_that_cannot_be_read_are_named(recorder: Recorder, content: 
 
 def test_an_outage_or_a_stop_ends_the_patience_of_all_requests(recorder, monkeypatch, tmp_path):
     """The last requests of a run that a signal ends would otherwise take two minutes each."""
-    monkeypatch.setattr("stacpull_cloud.objects._PATIENCE", 2.0)
+    monkeypatch.setattr("stacpull_cloud.objects._RETRY_SECONDS", 2.0)
     objects = Objects(BucketLocation("bucket", "p", recorder.url("")))
 
     def tried() -> int:
@@ -246,13 +246,13 @@ def test_an_outage_or_a_stop_ends_the_patience_of_all_requests(recorder, monkeyp
     recorder.refusal = Answer(fault=Fault.CLOSED)
     with pytest.raises(DestinationError, match=r"does not answer at http://127\.0\.0\.1:\d+\. Check the"):
         objects.find("a")
-    assert wait_until(lambda: tried() == 1)  # the patience ends before a pause that would exceed it
+    assert wait_until(lambda: tried() == 1)  # the watcher ends before a pause that would exceed it
     recorder.refusal = Answer(404)
     assert objects.find("a") is None
     assert tried() > 2
-    monkeypatch.setattr("stacpull_cloud.objects._SHORT_PATIENCE", 0.0)
+    monkeypatch.setattr("stacpull_cloud.objects._SHORT_RETRY_SECONDS", 0.0)
     recorder.requests.clear()
-    opening = open_mirror(tmp_path / "new", objects.location, Patience(is_stopped=lambda: True))
+    opening = open_mirror(tmp_path / "new", objects.location, Watcher(is_stopped=lambda: True))
     with pytest.raises(DestinationError), opening:
         pass
     assert len(recorder.requests) == 1
@@ -262,7 +262,7 @@ def test_a_login_of_gcloud_asks_google_for_a_token(recorder, monkeypatch, tmp_pa
     login = {"type": "authorized_user", "client_id": "me", "client_secret": "s", "refresh_token": "r"}
     (tmp_path / "login.json").write_text(json.dumps(login))
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "login.json"))
-    monkeypatch.setattr("stacpull_cloud.objects._SHORT_PATIENCE", 0.0)
+    monkeypatch.setattr("stacpull_cloud.objects._SHORT_RETRY_SECONDS", 0.0)
     location = BucketLocation("bucket", "p", recorder.url(""), scheme="gs")
     with pytest.raises(StacpullError):  # the proxy lets nothing out
         Objects(location).put("a", b"data", {}, create=True)

@@ -16,7 +16,7 @@ from tests.servers.valve import Valve
 
 from stacpull.errors import DestinationError
 from stacpull.models import BucketLocation
-from stacpull.store.inspection import Patience
+from stacpull.store.inspection import Watcher
 from stacpull_cloud.objects import Objects
 
 KEYS = Keys("AKIDEXAMPLE", "example-secret")
@@ -48,7 +48,7 @@ def test_the_authorities_of_the_system_are_trusted(tmp_path, port, authority, tr
 
 
 def test_a_service_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stacpull_cloud.objects._SHORT_PATIENCE", 1.0)  # nothing has answered yet
+    monkeypatch.setattr("stacpull_cloud.objects._SHORT_RETRY_SECONDS", 1.0)  # nothing has answered yet
     monkeypatch.setattr("stacpull_cloud.objects._SILENT_AFTER", 0.0)
     for name, value in KEYS.environment().items():
         monkeypatch.setenv(name, value)
@@ -58,7 +58,7 @@ def test_a_service_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
     advice = r"Check the address \(from AWS_ENDPOINT_URL_S3\) and the network\."
     with pytest.raises(DestinationError, match=f"^{why}. {advice}$"):
-        list(Objects(location, Patience(said.append)).pages())
+        list(Objects(location, Watcher(said.append)).pages())
     assert said == [f"{why}; still trying."]
 
 

@@ -54,7 +54,7 @@ from stacpull.reports import Counts, MirrorReport
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
 from stacpull.sources.source import Source
-from stacpull.store.inspection import Patience
+from stacpull.store.inspection import Watcher
 from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.threads import StoppableThread, enter_in_thread
 from stacpull.urls import is_local
@@ -246,8 +246,8 @@ def open_dest(context: RunContext) -> AbstractAsyncContextManager[OpenMirror]:
 
     dest = context.dest
     context.event_log(Stage(f"opening {dest.shown}"))
-    patience = Patience(warn, context.stop.is_set)
-    return enter_in_thread(open_mirror(dest.work, dest.bucket, patience, adopt=context.options.adopt))
+    watcher = Watcher(warn, context.stop.is_set)
+    return enter_in_thread(open_mirror(dest.work, dest.bucket, watcher, adopt=context.options.adopt))
 
 
 @asynccontextmanager

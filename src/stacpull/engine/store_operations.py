@@ -25,7 +25,7 @@ from stacpull.planning.hrefs import self_href
 from stacpull.planning.names import LINES_FILE
 from stacpull.runtime import trim
 
-_CATALOG_PATIENCE = 3.0
+_CATALOG_SECONDS = 3.0
 """Seconds for which catalogs are written although the user stops the run: enough for all but huge mirrors."""
 
 
@@ -127,10 +127,10 @@ class StoreOperations:
         return counts | views.special_assets(self._db, run, None if self._run.kind == "retry" else run)
 
     def write_catalogs(self) -> None:
-        """Write the catalogs and `items.parquet`. After a stop, give up when `_CATALOG_PATIENCE` is over."""
+        """Write the catalogs and `items.parquet`. After a stop, give up when `_CATALOG_SECONDS` is over."""
         shrink_cache(self._db)  # to make room for pystac and the documents
         trim()
-        until = time.monotonic() + _CATALOG_PATIENCE
+        until = time.monotonic() + _CATALOG_SECONDS
 
         def is_stopped() -> bool:
             return self._publisher.is_stopped() and time.monotonic() >= until

@@ -36,7 +36,7 @@ from stacpull.ledger.database import bind_plainly, ledger_errors, ledger_path
 from stacpull.models import Arrival
 from stacpull.redact import Secret, Secrets
 from stacpull.runtime import tune_memory
-from stacpull.store.inspection import Patience, may_exist
+from stacpull.store.inspection import Watcher, may_exist
 from stacpull.store.local_store import open_store
 from stacpull.store.staging import is_worker
 from stacpull.system import add_variables
@@ -84,9 +84,9 @@ class StoreServer(msgspec.Struct, eq=False):
         def is_stopped() -> bool:
             return bool(select([stops], [], [], 0)[0])
 
-        patience = Patience(lambda text: on_event(Notice("warning", text)), is_stopped, has_answered=True)
+        watcher = Watcher(lambda text: on_event(Notice("warning", text)), is_stopped, has_answered=True)
         work = Path(os.fsdecode(request.work))
-        with closing(open_store(work, request.bucket, patience)) as store, open_ledger(store) as db:
+        with closing(open_store(work, request.bucket, watcher)) as store, open_ledger(store) as db:
             run = runs.stored(db, request.run_id)
             publisher = Publisher(db, store, run, secrets, is_stopped, on_event)
             batch_writer = BatchWriter(db, run, partial(may_exist, store), secrets)

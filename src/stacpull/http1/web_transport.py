@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 _TICK = 1.0
 _TICKS_A_TIMEOUT = 8
-_PATIENCE = 5.0  # seconds for an address while there are others
+_ADDRESS_SECONDS = 5.0  # seconds for an address while there are others
 _HANDSHAKE = 10.0  # seconds of TLS: a server of another protocol may wait for more bytes without an answer
 _ORIGIN = re.compile(r"https?://([a-z0-9_]([a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _SERVER = re.compile(r"(?:[^:/?]*://)?[^/?]*")
@@ -190,7 +190,7 @@ class WebTransport(CallbackTransport):
             tls = {"ssl": context, "server_hostname": host.hostname, "ssl_handshake_timeout": seconds}
         addresses = await host.addresses()
         reasons = settings.ip_policy.note_lookup(host.hostname, [str(info[4][0]) for info in addresses])
-        seconds_per_address = min(_PATIENCE, settings.connect_timeout / max(len(addresses), 1))
+        seconds_per_address = min(_ADDRESS_SECONDS, settings.connect_timeout / max(len(addresses), 1))
         problem: OSError | None = None
         for remaining, info in zip(reversed(range(len(addresses))), addresses, strict=True):
             address = str(info[4][0])

@@ -35,11 +35,11 @@ def never() -> bool:
     return False
 
 
-class Patience(NamedTuple):
-    """How long to repeat requests to a DEST that does not answer: usually for minutes.
+class Watcher(NamedTuple):
+    """Who waits for DEST: gets warnings (`warn`, from any thread), and may stop (`is_stopped`).
 
-    After a stop (`is_stopped`), or if DEST has never answered in this run (`has_answered`), it is seconds.
-    `warn` is called once, from any thread.
+    Requests without an answer are repeated for minutes; only for seconds after a stop, or if DEST has never
+    answered in this run (`has_answered`).
     """
 
     warn: Callable[[str], None] = lambda _: None
@@ -47,7 +47,7 @@ class Patience(NamedTuple):
     has_answered: bool = False
 
 
-UNWATCHED = Patience()
+UNWATCHED = Watcher()
 
 
 class Entry(NamedTuple):

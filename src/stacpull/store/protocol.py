@@ -13,7 +13,7 @@ from typing import Protocol
 from stacpull import entry_points
 from stacpull.models import BucketLocation, Failure, FailureKind, Placement
 from stacpull.redact import Secret
-from stacpull.store.inspection import Patience, StoredFiles
+from stacpull.store.inspection import StoredFiles, Watcher
 from stacpull.store.staging import StagedParts
 
 
@@ -82,10 +82,10 @@ class StoreKind(Protocol):
     def resolved(self, location: BucketLocation) -> BucketLocation:
         """Add the user's endpoint and region. Raises `CredentialsError`, or `UsageError` for an option."""
 
-    def open_store(self, staged: StagedParts, location: BucketLocation, patience: Patience) -> Store:
+    def open_store(self, staged: StagedParts, location: BucketLocation, watcher: Watcher) -> Store:
         """Open DEST for a run. The store closes `staged`."""
 
-    def open_files(self, location: BucketLocation, patience: Patience) -> StoredFiles:
+    def open_files(self, location: BucketLocation, watcher: Watcher) -> StoredFiles:
         """Open DEST for reading."""
 
     def lease(self, store: Store) -> AbstractContextManager[BucketLease]:

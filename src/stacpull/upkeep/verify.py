@@ -46,7 +46,7 @@ from stacpull.ledger.views import Expected
 from stacpull.models import OWN_DIRECTORY, Json
 from stacpull.planning.hrefs import asset_href
 from stacpull.reports import MirrorReport, VerifyReport
-from stacpull.store.inspection import FileState, Patience, StoredFiles
+from stacpull.store.inspection import FileState, StoredFiles, Watcher
 from stacpull.store.local_store import open_files
 from stacpull.store.lock import runs_excluded
 from stacpull.store.staging import OF_ONE_RUN, PARTS, UNFINISHED, is_worker
@@ -264,8 +264,8 @@ def _check_mirror(check: MirrorCheck, address: DestAddress, db: Connection) -> N
         if complaint is not None:
             raise DestinationError(damaged_sentence(path, complaint))
         try:
-            patience = Patience(check.warn, check.thread.is_stopped)
-            with open_files(address.work, address.bucket, patience) as files:
+            watcher = Watcher(check.warn, check.thread.is_stopped)
+            with open_files(address.work, address.bucket, watcher) as files:
                 check.check_files(files, db)
             with suppress(FileNotFoundError):
                 endings = (*UNFINISHED, *OF_ONE_RUN)
