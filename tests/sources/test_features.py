@@ -82,5 +82,5 @@ def test_the_collection_is_read_from_the_links_of_its_items(own: list[dict[str, 
     assert asyncio.run(source.collection("x"))["links"] == [{"rel": "self", "href": at}]
     with pytest.raises(SourceError, match="is not the collection y"):
         asyncio.run(source.collection("y"))
-    with pytest.raises(UsageError, match="links to the collection z"):
+    with pytest.raises(UsageError, match="no link to the collection z"):
         asyncio.run(source.collection("z"))

@@ -159,7 +159,7 @@ def first_uses(db: Connection, spec: RunSpec) -> list[str]:
     """Return what to tell about a source or layout that no run before had: it may be a mistake."""
     layout = "json_extract(fixed, '$.layout')"
     before = "iif(sum({0} = ?), NULL, max({0}))".format
-    query = f"SELECT {before('source')}, {before(layout)} FROM runs"
+    query = f"SELECT {before('source')}, {before(layout)} FROM runs WHERE EXISTS (SELECT 1 FROM items)"
     row = db.execute(query, (spec.source, spec.fixed["layout"])).fetchone()
     texts = ("DEST also has items of {}; they stay.", "Files of earlier runs keep the layout {}.")
     return [text.format(known) for text, known in zip(texts, row, strict=True) if known is not None]

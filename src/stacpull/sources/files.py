@@ -72,7 +72,7 @@ class ItemsFile(Source):
     async def collection(self, collection_id: str) -> Json:
         url = self._links.get(collection_id)
         if url is None:
-            raise UsageError(f"No item of {self.url} links to the collection {collection_id}.")
+            raise UsageError(f"{self.url} has no link to the collection {collection_id}: use its catalog.")
         document = await documents.read_root(self._reader, url)
         if document.members.get("id") != collection_id:
             raise SourceError(f"{url} is not the collection {collection_id}.")
