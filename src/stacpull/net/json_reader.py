@@ -201,7 +201,7 @@ class JsonReader(msgspec.Struct, eq=False):
                     hint = "Use the URL of an API, such as https://host/v1, or log in."
                     text = f"{error.failure.message} {hint} {self.advice}"
                     raise CredentialsError(text) from error
-            hint = " If it has one item per line, its name must end with .ndjson or .ndjson.gz."
+            hint = " SOURCE must be STAC. With an item per line, its name ends with .ndjson or .ndjson.gz."
             raise SourceError(error.failure.message + hint * is_source) from error.__cause__
         except TransferError as error:
             failure = error.failure
