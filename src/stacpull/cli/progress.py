@@ -80,7 +80,7 @@ class Display:
                 self.say(f"warning: {text}" if level == "warning" else text)
             case AssetFailed(item=item, key=key, kind=kind, message=message):
                 self.failures.note(kind, key, message)
-                if is_verbose:
+                if is_verbose or (kind is FailureKind.NAME and self.failures[kind] == 1):  # a wrong --layout
                     self.say(f"failed: {item.collection}/{item.item} {key}: {message}")
             case ItemGone(item=item, assets=assets, bytes=freed, removed=removed):
                 what = "removed" if removed else "gone"
