@@ -124,11 +124,14 @@ class Objects:
 
         def page(store: Any) -> tuple[str, ...]:
             nonlocal listing
-            begun, listing = listing or obstore.list(store, prefix or None, chunk_size=1000), None
-            while hash(keys := tuple(str(entry["path"]) for entry in next(begun, ()))) in listed:
-                pass  # in the same request, which thus ends if a later page always fails
-            listing = begun  # if it fails, begin again
-            return keys
+            pages = listing or obstore.list(store, prefix or None, chunk_size=1000)
+            listing = None  # after an error, begin again
+            for entries in pages:
+                keys = tuple(str(entry["path"]) for entry in entries)
+                if hash(keys) not in listed:  # others are skipped here: no new try for a page that succeeded
+                    listing = pages
+                    return keys
+            return ()
 
         while keys := self.send("list", directory, page):
             listed.add(hash(keys))

@@ -95,7 +95,11 @@ async def export(
 
 def _read_given(**arguments: tuple[object, ReadArgument]) -> dict[str, Any]:
     """Return the arguments that are not None, as their readers read them."""
-    return {n: Setting(value, n).read(read) for n, (value, read) in arguments.items() if value is not None}
+    given = {}
+    for name, (value, read) in arguments.items():
+        if value is not None:
+            given[name] = Setting(value, name).read(read)
+    return given
 
 
 def _read_splits(splits: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[str, ...]]:

@@ -38,9 +38,10 @@ class Recovery:
         self.is_stopped = is_stopped
         self.digest_algorithm = digest_algorithm  # for complete parts
         self.boot = boot_id()
-        last = get(db, BOOT)
-        self.sync_failed = last == self.boot != store.staged.read_boot_mark()  # then a digest proves nothing
-        self.is_trusted = self.boot != "" and last == self.boot and not self.sync_failed
+        is_same_boot = get(db, BOOT) == self.boot
+        has_mark = store.staged.read_boot_mark() == self.boot
+        self.sync_failed = is_same_boot and not has_mark  # then a digest proves nothing
+        self.is_trusted = is_same_boot and has_mark and self.boot != ""
         """True if this boot wrote the files and no sync failed. Otherwise a digest must prove each file."""
 
     def run(self) -> list[Arrival]:

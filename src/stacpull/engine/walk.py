@@ -153,32 +153,31 @@ class WalkSummary(msgspec.Struct):
         return f"{quantity(matched, 'item')} matched, but {reason}.{listed_keys}"
 
 
-class Sample:
+class Sample(msgspec.Struct):
     """The items with the lowest ranks (`--sample`), in whatever order a walk offers them."""
 
-    def __init__(self, size: int, seed: int) -> None:
-        self._size = size
-        self._seed = seed
-        self._drawn: dict[ItemId, tuple[int, ItemId, str | None, str, str]] = {}
-        """Rank, ID, `updated`, URL and document of each; as JSON, because decoded items take more memory."""
-        self._highest = inf
-        """The highest rank that may still be in the sample, so that few items of a long walk are encoded."""
+    size: int
+    seed: int
+    _drawn: dict[ItemId, tuple[int, ItemId, str | None, str, str]] = {}
+    """Rank, ID, `updated`, URL and document of each; as JSON, because decoded items take more memory."""
+    _highest: float = inf
+    """The highest rank that may still be in the sample, so that few items of a long walk are encoded."""
 
     def offer(self, item: ListedItem) -> None:
         """Keep an item if it is in the sample so far. If an item comes again, its newest document is kept."""
-        rank = rank_of(self._seed, item.id.item)
+        rank = rank_of(self.seed, item.id.item)
         updated = updated_in(item.document)
         before = self._drawn.get(item.id)
         if rank > self._highest or (before is not None and is_newer(before[2], updated)):
             return
         self._drawn[item.id] = rank, item.id, updated, item.url, json.dumps(item.document)
-        if len(self._drawn) > 2 * self._size:
+        if len(self._drawn) > 2 * self.size:
             lowest = self.lowest()
             self._drawn = {entry[1]: entry for entry in lowest}
             self._highest = lowest[-1][0]
 
     def lowest(self) -> list[tuple[int, ItemId, str | None, str, str]]:
-        return sorted(self._drawn.values())[: self._size]
+        return sorted(self._drawn.values())[: self.size]
 
 
 def _newest_versions(

@@ -106,13 +106,15 @@ class Version(NamedTuple):
         """
         if None not in (self.total, other.total) and self.total != other.total:
             return False
-        (etag, date), (other_etag, other_date) = self.validator, other.validator
+        etag, date = self.validator
+        other_etag, other_date = other.validator
         is_same_etag = None if etag is None or other_etag is None else etag == other_etag
-        if is_same_etag is False or (self.validator.strong_etag and (is_same_etag or date == other_date)):
-            return is_same_etag
-        if date is not None and other_date is not None:
-            return date == other_date
-        return is_same_etag
+        is_same_date = None if date is None or other_date is None else date == other_date
+        if is_same_etag is False:
+            return False
+        if self.validator.strong_etag is not None:
+            return is_same_etag or (False if is_same_date is False else None)
+        return is_same_etag if is_same_date is None else is_same_date
 
     def is_same_as(self, other: Version) -> bool:
         """Return True if both are the same version. Without a validator, only another size shows a change."""

@@ -153,8 +153,9 @@ async def open_source(url: str, reader: JsonReader) -> Source:
         source: Source = require(_GROUP, kind, f"SOURCE {url}")(at, reader, document)
         return source
 
-    file_name = urlsplit(url).path.rpartition("/")[2].lower().removesuffix(".gz")
-    ending = file_name[file_name.rfind(".") :] if "." in file_name else ""
+    file_name = urlsplit(url).path.rpartition("/")[2].lower()
+    _, dot, suffix = file_name.removesuffix(".gz").rpartition(".")
+    ending = dot + suffix if dot else ""
     if url.startswith("stdin:"):
         ending = ".ndjson"
     api = parse_api_url(url) if is_web(url) else None
@@ -175,9 +176,9 @@ async def open_source(url: str, reader: JsonReader) -> Source:
         if is_named and ("items" in links.values() or all(parse_api_url(href).items for href in links)):
             return open_as("api", document)
         # Planetary Computer's collections link to the pages of their items with `item`
-        match [absolute(document.url, href) for href in links]:
-            case [str(items)] if parse_api_url(items).items:
-                return open_as("api", at=items)
+        urls = [absolute(document.url, href) for href in links]
+        if len(urls) == 1 and isinstance(urls[0], str) and parse_api_url(urls[0]).items:
+            return open_as("api", at=urls[0])
         return open_as("tree", document)
     if kind in {"Feature", "FeatureCollection"}:
         return open_as("items", document)

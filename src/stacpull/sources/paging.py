@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import urlunsplit
 
 import attrs
+import msgspec
 import orjson
 from msgspec.structs import replace
 
@@ -144,11 +145,10 @@ def announced_total(page: Json) -> int | None:
     return None
 
 
-class LoopDetector:
-    def __init__(self) -> None:
-        self._cursors: set[int] = set()
-        self._pages: set[int] = set()
-        self._pages_without_new_items = 0
+class LoopDetector(msgspec.Struct):
+    _cursors: set[int] = set()
+    _pages: set[int] = set()
+    _pages_without_new_items: int = 0
 
     def is_new_page(self, names: tuple[object, ...]) -> bool:
         """Record a page by the ids and times of its items. Return True if it has items and is a new page."""

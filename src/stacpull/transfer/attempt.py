@@ -75,10 +75,7 @@ class Downloader(msgspec.Struct, eq=False):
     async def fetch(
         self, job: Job, *, count_refusal: bool = True, handed_over: ClientResponse | None = None
     ) -> Arrival | None:
-        """Make one attempt; return None if the source says that the asset has not changed.
-
-        `handed_over` is the response of the fast path, which may not have arrived.
-        """
+        """Make one attempt, or complete one that was `handed_over`; None if the asset has not changed."""
         return await _Attempt(self, job, count_refusal, handed_over).run()
 
     def accept(

@@ -153,13 +153,13 @@ def verdict(
         return "replace"
     stated = stated_version(status, headers)
     is_same = Version(point.validator, point.total).compared(stated)
-    is_file = coding_of(headers) is None or stated_size == stated.total is not None
-    if status == PARTIAL and is_file:
-        if content_range(headers).start != point.size or is_same is False:
-            return "changed"
-        is_proven = is_same and (point.validator.strong_etag or stated.validator.last_modified)
-        return "append" if is_proven else "again"
-    return "again"
+    is_file = coding_of(headers) is None or (stated_size is not None and stated.total == stated_size)
+    if status != PARTIAL or not is_file:
+        return "again"
+    if content_range(headers).start != point.size or is_same is False:
+        return "changed"
+    is_proven = is_same and (point.validator.strong_etag or stated.validator.last_modified)
+    return "append" if is_proven else "again"
 
 
 def provable(validator: Validator, headers: Mapping[str, str], now: float) -> Validator:
