@@ -35,7 +35,7 @@ class DestAddress(msgspec.Struct, frozen=True):
 
 
 def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
-    """Parse DEST. The bucket that a ledger names is not used: it only serves to refuse another place."""
+    """Parse DEST. The bucket that a ledger names is not used: it only serves to refuse another bucket."""
     url = bucket_url(dest)
     if url is None:
         order = " In `stacpull mirror`, it comes after SOURCE."

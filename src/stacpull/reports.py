@@ -115,7 +115,7 @@ class FailureRecord(PublicValue, frozen=True):
     """One asset that failed: the reason, the number of attempts, and the time (seconds since 1970).
 
     If `key` is empty, it is an item that could not be read or planned. If `collection` is empty too, `item`
-    is a place in SOURCE (a line).
+    is a position in SOURCE (a line).
     """
 
     collection: str

@@ -82,7 +82,7 @@ def checked(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _in_python(message: str, parameters: Iterable[str]) -> str:
-    """Replace the names of options and places by those of arguments, except in commands (in backticks)."""
+    """Replace the options, SOURCE and DEST by names of arguments, except in commands (in backticks)."""
     names = {"DEST": "dest", "SOURCE": "source"} | {f"--{name}": name for name in parameters}
     for kind in _kinds():
         names |= {f"--{_option_of(field)}": argument for argument, field in attrs.fields_dict(kind).items()}

@@ -132,10 +132,10 @@ class Lease:
         location, newest = self._objects.location, _newest(self._objects)
         if newest is not None:
             info, holder, number = newest
-            place = f"{holder.work} on {holder.host}"
+            where = f"{holder.work} on {holder.host}"
             if location.epoch and holder.mirror != location.mirror:
                 raise DestinationError(
-                    f"{location.url} belongs to the mirror whose ledger is in {place}, and the ledger here "
+                    f"{location.url} belongs to the mirror whose ledger is in {where}, and the ledger here "
                     "is that of another mirror: use an empty directory as --work, which continues from the "
                     "copy in the bucket."
                 )
@@ -146,13 +146,13 @@ class Lease:
                 age = 0.0 if now is None else (now.modified - info.modified).total_seconds()
                 if age < _EXPIRY:
                     raise DestinationError(
-                        f"Another run is writing to {location.url}, with its ledger in {place}: wait for it, "
+                        f"Another run is writing to {location.url}, with its ledger in {where}: wait for it, "
                         "or stop it first. If it was killed, try again in "
                         f"{_EXPIRY - age:.0f} seconds, or use --break-lock."
                     )
             self.continues = holder.epoch != location.epoch
             if (holder.host, holder.work) != self._place[::2] and (self.continues or holder.held):
-                self.taken_from = place
+                self.taken_from = where
             self.epoch = max(holder.epoch, location.epoch)
             self.mirror, self._next = holder.mirror, number + 1
         elif not location.epoch and self._objects.find("catalog.json") is not None:

@@ -279,8 +279,8 @@ def as_stacpull_error(location: BucketLocation, doing: str, path: str, error: Ex
         return CredentialsError(f"{refusal}: check the keys, and whether they may do this.")
     is_missing = isinstance(error, MISSING) and doing in {"list", "write"}
     if is_missing or code == "NoSuchBucket" or "ContainerNotFound" in text:
-        place = f" at {location.endpoint_url}{origin}" if location.endpoint_url else ""
-        return DestinationError(f"There is no bucket {location.bucket}{place}: create it first ({url}).")
+        where = f" at {location.endpoint_url}{origin}" if location.endpoint_url else ""
+        return DestinationError(f"There is no bucket {location.bucket}{where}: create it first ({url}).")
     if "invalid path" in text:  # obstore lists no names with empty parts, `.` or `..`
         return DestinationError(f"{url} cannot be listed ({plain_reason(text)}): move that object away.")
     if reason := unreachable(text):
@@ -302,15 +302,15 @@ def unreachable(text: str) -> str:
     address = re.search(r"Error performing \w+ (?:REDACTED|(https?://[^/\s]+))", text)
     if "HTTP error" not in text or address is None:
         return ""
-    place = f" at {address[1]}" if address[1] else ""  # obstore hides URLs with a signature of Azure
+    where = f" at {address[1]}" if address[1] else ""  # obstore hides URLs with a signature of Azure
     if "kind: Connect" not in text:
-        return f"does not answer{place}"
+        return f"does not answer{where}"
     reason = "the name is not known" if "dns error" in text else "no connection"
     if "InvalidContentType" in text:
         reason = "its answer is not TLS (http:// may be right)"
     if message := re.search(r'kind: \w+,\s+message: "([^"]+)"', text):
         reason = message[1]
-    return f"cannot be reached{place}: {reason}"
+    return f"cannot be reached{where}: {reason}"
 
 
 def is_passing(error: Exception) -> bool:

@@ -1,4 +1,4 @@
-"""The store process, as the network process sees it: functions to call, and a place to send outcomes to."""
+"""The store process, as the network process sees it: functions to call, and where outcomes are sent."""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ CREATE TABLE failures(                     -- key columns first: SQLite 3.40 wou
                                            -- link: a link of a catalog could not be read
                                            -- entry: an entry of a file or page is not an item, or has no plan
     item INTEGER NOT NULL,                 -- 0 for link and entry
-    key TEXT NOT NULL,                     -- of the asset; URL of a link; place or id of an entry
+    key TEXT NOT NULL,                     -- of the asset; URL of a link; position or id of an entry
     source TEXT NOT NULL DEFAULT '',       -- of the run, for link and entry; credentials removed
     collection TEXT NOT NULL DEFAULT '',   -- for link and entry: the one that their items would be in
     kind TEXT NOT NULL,                    -- `FailureKind`

@@ -137,15 +137,15 @@ class DirectoryFiles:
         """Return what is in the place of a parent directory, such as "a link at c"; None if it is missing."""
         segments = path.split("/")
         for count in range(1, len(segments)):
-            place = "/".join(segments[:count])
+            parent = "/".join(segments[:count])
             if segments[count - 1] in NO_NAMES:
-                return f"a path that leads out of it at {place}"
+                return f"a path that leads out of it at {parent}"
             try:
-                mode = os.stat(place, dir_fd=self.fd, follow_symlinks=False).st_mode
+                mode = os.stat(parent, dir_fd=self.fd, follow_symlinks=False).st_mode
             except OSError:
                 return None
             if not stat.S_ISDIR(mode):
-                return f"{_kind(mode)} at {place}"
+                return f"{_kind(mode)} at {parent}"
         return None
 
     def state_of(
