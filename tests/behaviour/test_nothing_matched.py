@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance.command import stacpull
 from tests.acceptance.static_tree import write_tree
 from tests.events import warnings
 from tests.items import feature
@@ -33,15 +32,6 @@ def test_a_tree_without_a_match(tmp_path: Path, metadata: str) -> None:
     received, other = list[object](), write_tree(tmp_path / "other", 1, 1)
     sync.mirror(other, tmp_path / "m", options=Options(metadata=metadata), on_event=received.append)
     assert not any("also has items of" in str(event) for event in received)
-
-
-@pytest.mark.parametrize("features", [[], [feature("a")]])
-def test_quiet_prints_why_nothing_was_mirrored(tmp_path: Path, features: list[Any]) -> None:
-    page = json.dumps({"type": "FeatureCollection", "features": features})
-    (tmp_path / "items.json").write_text(page)
-    ran = stacpull("mirror", "items.json", "m", "--ids", "none", "-q", cwd=tmp_path)
-    assert (ran.code, ran.out) == (0, "")
-    assert "stacpull: warning: Nothing matched: the " in ran.err
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,6 @@ class CommandSession:
         self.selection = resolved.selection
         self.options = resolved.options
         self.output = resolved.output
-        self.is_empty = False  # nothing matched: --quiet prints why
         for warning in () if self.output.quiet else resolved.warnings:
             click.echo(f"stacpull: warning: {warning}", err=True)
 
@@ -54,7 +53,7 @@ class CommandSession:
     def close(self, code: int = 0) -> None:
         if "display" in self.__dict__:
             self.display.close()
-            for warning in self.display.hidden_warnings if code or self.is_empty else ():
+            for warning in self.display.hidden_warnings if code else ():
                 self.display.write(f"stacpull: {warning}")
 
     def run(self, start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
@@ -72,7 +71,6 @@ class CommandSession:
         With --quiet, only the first line is printed, on standard error, and only if the exit code is not 0.
         """
         code: int = getattr(report, "exit_code", 0)
-        self.is_empty = not any(getattr(report, name, 1) for name in ("items_matched", "assets_planned"))
         if self.output.quiet:
             for line in itertools.islice(lines, 1 if code else 0):
                 click.echo(f"stacpull: {printing.plain(line)}", err=True)
