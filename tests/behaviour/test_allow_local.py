@@ -24,8 +24,12 @@ def catalog(tmp_path: Path) -> Path:
     return tmp_path / "catalog" / "catalog.json"
 
 
-def test_a_directory_that_is_allowed(tmp_path: Path, catalog: Path) -> None:
-    options = Options(allow_local=str(tmp_path / "imagery"))
+@pytest.mark.parametrize("form", ["{}/imagery", "imagery", "{}/link", "~/imagery"])
+def test_a_directory_that_is_allowed(tmp_path, catalog, monkeypatch, form):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "link").symlink_to("imagery")
+    options = Options(allow_local=form.format(tmp_path))
     report = sync.mirror(catalog, tmp_path / "m", options=options)
     assert (report.assets_done, report.assets_failed) == (1, 0)
     (copy,) = (tmp_path / "m").rglob("*.tif")

@@ -165,6 +165,8 @@ def test_known_labels_pass(selection, classes):
         ),
         ({"labels": "zzzz", "nomenclature": "ben19"}, {}, "ben19; it has 'Urban fabric', .*'Marine waters'"),
         ({"labels": "Pastures"}, {"labels": ("Forest",)}, "'Pastures' is not a label class .*; `stacpull"),
+        ({"labels": "true"}, {"crop": ("Maize",), "seasonal_snow": ("true",)}, "'true' is not a label class"),
+        ({"labels": "true"}, {"crop": ("Maize",), "cloud_and_shadow": ("true",)}, "'true' is not a label"),
     ],
 )
 def test_unknown_labels_are_rejected_with_the_nearest(selection, classes, message):

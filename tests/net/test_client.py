@@ -112,6 +112,15 @@ def test_a_host_that_answers_with_errors_is_not_silent(status: int) -> None:
     assert set(kinds[::2]) == {FailureKind.NETWORK}
 
 
+@pytest.mark.parametrize(
+    ("status", "kind"), [(500, FailureKind.SERVER), (502, FailureKind.DOWN), (504, FailureKind.DOWN)]
+)
+def test_a_gateway_that_gets_no_answer_is_a_host_that_gives_none(status: int, kind: FailureKind) -> None:
+    setting = Setting({"https://h.example/x": [Answer(status)]})
+    found = [setting.failure("https://h.example/x").kind for _ in range(4 * MAX_UNANSWERED)]
+    assert found[-1] is kind
+
+
 def test_the_beginning_of_a_long_error_gives_its_reason() -> None:
     setting = Setting({"https://h.example/x": [Answer(403, b"no licence" + b" " * 100_000)]})
     assert setting.failure("https://h.example/x").message == "h.example answered 403 Forbidden: no licence."
