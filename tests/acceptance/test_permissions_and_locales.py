@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from tests.acceptance.command import COMMAND, environment, unprivileged
+from tests.acceptance.command import COMMAND, Running, environment, unprivileged
 from tests.acceptance.static_tree import write_tree
 from tests.items import feature
 
@@ -41,6 +42,20 @@ def test_a_directory_without_permission_is_named(tmp_path, place, mode, metadata
     assert "Traceback" not in ran.err
     again = unprivileged(*command)
     assert again.code == 0, again.err
+
+
+def test_files_and_directories_have_the_permissions_that_the_umask_leaves(tmp_path: Path) -> None:
+    source, dest = write_tree(tmp_path / "tree", 1, 2), tmp_path / "m"
+    (tmp_path / "tree/col0/col0-1/data.bin").write_bytes(bytes(3 << 20))  # longer than what stays in memory
+    command = [str(COMMAND), "mirror", str(source), str(dest), "--all-collections", "--items-parquet"]
+    shell = ["-c", 'umask 027; exec "$@"', "sh", *command]
+    with Running(shell, environment(), program="/bin/sh") as process:
+        ran = process.ended()
+    assert ran.code == 0, ran.err
+    found = {path: stat.S_IMODE(path.stat().st_mode) for path in (dest, *dest.rglob("*"))}
+    public = {path: mode for path, mode in found.items() if ".stacpull" not in path.parts}
+    assert {mode for path, mode in public.items() if path.is_dir()} == {0o750}, public
+    assert {mode for path, mode in public.items() if path.is_file()} == {0o640}, public
 
 
 @pytest.mark.parametrize("place", ["col0", "col0/col0-1"])
