@@ -17,7 +17,17 @@ from pathlib import Path
 
 import pytest
 from tests.acceptance.chaos import Bodies, chaos
-from tests.acceptance.command import LABELS, SMALL, SOURCE, Running, environment, mirror_of, run, wait_until
+from tests.acceptance.command import (
+    COMMAND,
+    LABELS,
+    SMALL,
+    SOURCE,
+    Running,
+    environment,
+    mirror_of,
+    run,
+    wait_until,
+)
 from tests.acceptance.trees import damage, expected_files, files_in, metadata_in
 from tests.security.watch import stores_of
 
@@ -88,6 +98,22 @@ def test_a_signal_stops_gracefully_and_resume_completes(tmp_path, number):
         assert resumed.code == 0, resumed.err
         assert not damage(dest, expected_files(replica.dataset, range(30)))
         assert bodies.in_life == 30 * 13 - ran.report["assets_done"]  # none of those done is fetched again
+
+
+@pytest.mark.parametrize("prefix", [(), ("nohup",)], ids=["a closed terminal", "nohup"])
+def test_a_hangup_ends_a_run_as_a_kill_does_unless_it_is_ignored(tmp_path, prefix):
+    dest = tmp_path / "mirror"
+    with run_in_thread(MlhubReplica(items=SMALL, seed=7, latency_ms=30)) as replica:
+        env, command = environment(replica), [str(COMMAND), *mirror_of(replica.base_url, dest)]
+        program, *arguments = (*prefix, *command)
+        with Running(arguments, env, program=program, forked=False) as process:
+            assert wait_until(lambda: replica.counters["api", "download"] > 20)
+            for one in (process.pid, *stores_of(process.pid)):  # a terminal tells all its processes
+                os.kill(one, signal.SIGHUP)
+            ran = process.ended()
+        assert ran.code == (0 if prefix else -signal.SIGHUP), ran.err
+        assert run(command[1:], env).code == 0
+        assert not damage(dest, expected_files(replica.dataset, range(SMALL)))
 
 
 def test_a_second_signal_ends_at_once(tmp_path: Path, small_hub: MlhubReplica) -> None:
