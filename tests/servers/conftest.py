@@ -13,7 +13,6 @@ from tests.servers.moto_server import moto
 from tests.servers.nginx import nginx
 from tests.servers.pgstac import pgstac
 from tests.servers.radosgw import OWNER, Radosgw, radosgw
-from tests.servers.rclone import rclone
 from tests.servers.stac_api import StacApi
 
 
@@ -46,7 +45,6 @@ def started(start: Callable[[Path], AbstractContextManager[Any]]) -> Any:
 
 gateway = started(radosgw)
 moto_s3 = started(moto)
-rclone_s3 = started(rclone)
 web = started(nginx)
 real_api = started(pgstac)
 
