@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import tracemalloc
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,18 +52,23 @@ async def test_decoding_a_bomb_takes_bounded_memory(coding: str) -> None:
         assert peak < 24 * MIB  # the limit, what the server of the test holds, a step
 
 
-def empty_members(connection: Connection) -> None:
-    """Serve gzip members without content, as long as they are read."""
+EMPTY = gzip.compress(b"", mtime=0)
+TINY = gzip.compress(b"", 0, mtime=0) + gzip.compress(b"a", mtime=0)
+
+
+def small_members(connection: Connection, member: bytes = EMPTY) -> None:
+    """Serve gzip members with little content or none, as long as they are read."""
     connection.request()
     connection.sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n")
-    members = zlib.compressobj(9, zlib.DEFLATED, 31).flush() * 1000
     while True:
-        connection.sock.sendall(members)
+        connection.sock.sendall(member * 1000)
 
 
-@pytest.mark.parametrize("size", [None, 10**9])
-def test_an_asset_of_empty_gzip_members_ends(tmp_path: Path, size: int | None) -> None:
-    with AssetHost(empty_members) as host, Source() as source:
+@pytest.mark.parametrize(
+    ("member", "size"), [(EMPTY, None), (EMPTY, 10**9), (TINY, None)], ids=["empty", "of a size", "tiny"]
+)
+def test_an_asset_of_small_gzip_members_ends(tmp_path: Path, member: bytes, size: int | None) -> None:
+    with AssetHost(partial(small_members, member=member)) as host, Source() as source:
         source.features = [feature("one", {"a": f"{host.url}/a.tif"})]
         if size is not None:
             source.features[0]["assets"]["a"]["file:size"] = size
@@ -71,7 +78,7 @@ def test_an_asset_of_empty_gzip_members_ends(tmp_path: Path, size: int | None) -
 
 @pytest.mark.parametrize("name", ["catalog.json", "items.ndjson.gz", "collections/c"])
 def test_a_document_of_empty_gzip_members_ends(tmp_path: Path, name: str) -> None:
-    with AssetHost(empty_members) as host, pytest.raises(SourceError):
+    with AssetHost(small_members) as host, pytest.raises(SourceError):
         mirror(f"{host.url}/{name}", tmp_path / "m", options=Options(retries=0))
 
 
