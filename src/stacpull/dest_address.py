@@ -51,9 +51,7 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
             )
         return DestAddress(path)
     if options.work is None or bucket_url(options.work) is not None:
-        raise UsageError(
-            f"DEST is the bucket {url.url}: add --work DIR, a directory on this machine for the ledger."
-        )
+        raise UsageError(f"DEST is the bucket {url.url}: add --work DIR, a local directory for the ledger.")
     location = _location(url, options)
     bucket = _recorded_bucket(options.work)
     if bucket is not None and not bucket:
@@ -125,8 +123,7 @@ def _path(what: str, path: object, use: str, more: str = "") -> Path:
     if "\0" in text:
         raise UsageError(f"{what} must be a path, and no path has a NUL character.")
     if text.strip() in {"", "-"}:
-        problem = "-, which is a standard stream" if text.strip() else "empty"
-        raise UsageError(f"{what} is {problem}: use {use}.")
+        raise UsageError(f"{what} is {text.strip() or 'empty'}: use {use}.")
     shown = public_url(text)[:200]
     if re.match(r"\$\{?\w", text):  # in a config file, it would become a directory of this name
         raise UsageError(f"{what} is {shown}: write the value of the variable, or ./{shown} for this name.")

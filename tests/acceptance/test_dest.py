@@ -72,6 +72,16 @@ def test_python_refuses_the_same(here: Path, dest: str | Path) -> None:
     assert list(here.iterdir()) == []
 
 
+@pytest.mark.parametrize("source", ["new", "empty", "mirror"])
+@pytest.mark.parametrize("dest", ["tree", "tree/catalog.json"])
+def test_source_and_dest_in_each_others_place(here: Path, source: str, dest: str) -> None:
+    sync.mirror(str(write_tree(here / "tree", 1, 1)), "mirror")
+    (here / "empty").mkdir()
+    before = sorted(here.rglob("*"))
+    ran = run(["mirror", source, dest], environment(), here)
+    assert (ran.code, "give SOURCE first" in ran.err, sorted(here.rglob("*")) == before) == (2, True, True)
+
+
 @pytest.mark.parametrize("make", [str, Path])
 def test_a_tilde_is_the_home_directory(here: Path, make: type[str | Path]) -> None:
     source = str(write_tree(here.parent / "home" / "tree", 1, 2))

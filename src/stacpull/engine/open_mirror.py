@@ -100,16 +100,19 @@ def open_ledger(store: Store) -> Iterator[database.Connection]:
 
 
 def check_local_source(source: str, dest: Path) -> None:
-    """Reject a file that does not exist, and the catalog of DEST, whose files have another source. Blocks."""
+    """Reject SOURCE and DEST in each other's place, a missing file, and the catalog of DEST. Blocks."""
     path = Path(unquote(urlsplit(source).path))
     with suppress(OSError):  # the reader names it
+        if _is_for_reading(dest) and not _is_for_reading(path):
+            raise UsageError(f"DEST is {dest}, a file or a catalog: give SOURCE first, or another DEST.")
         if not path.exists():
             raise SourceError(f"There is no file {path}. If SOURCE is a URL, start it with https://.")
-    if not os.path.exists(database.ledger_path(dest)):  # noqa: PTH110 -- never raises
-        return
-    directory = dest.resolve()
-    if path.resolve() in {directory, directory / "catalog.json", directory / "items.parquet"}:
-        raise UsageError(
-            f"SOURCE is the catalog of the mirror in {dest}: a mirror cannot be its own source. "
-            "Choose another DEST."
-        )
+    is_mirror = os.path.exists(database.ledger_path(dest))  # noqa: PTH110 -- never raises
+    own = (dest / name for name in ("", "catalog.json", "items.parquet"))
+    if is_mirror and path.resolve() in (place.resolve() for place in own):
+        raise UsageError(f"SOURCE is the catalog of the mirror in {dest}: choose another DEST.")
+
+
+def _is_for_reading(path: Path) -> bool:
+    """Return whether this can only be SOURCE: a file, or a catalog that is not of a mirror."""
+    return path.is_file() or ((path / "catalog.json").exists() and not database.has_own_catalog(path))
