@@ -39,7 +39,11 @@ def test_a_date_without_quotes_is_the_same_as_its_text(tmp_path: Path, written: 
             "dest-profle = 'p'",
             "some.toml, line 1, dest-profle: there is no such option; did you mean dest-profile?",
         ),
-        ("no-push-down = true", "some.toml, line 1, no-push-down: there is no such option; write push-down"),
+        ("no-push-down = false", "some.toml, line 1, no-push-down: there is no such option; did you mean"),
+        (
+            "push-down = true\nno_push_down = true",
+            "some.toml, line 2, no_push_down: this option is set twice",
+        ),
         ("config = 'x'", "some.toml, line 1, config: there is no such option"),
         ("processes = 2", "some.toml, line 1, processes: there is no such option: use --dask N"),
         ("yes = true", "some.toml, line 1, yes: there is no such option: use --prune, which lists"),
@@ -85,6 +89,13 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 def test_notations_of_query_parameters(tmp_path: Path, text: str, line: int) -> None:
     file = write(tmp_path, text)
     assert toml.load(file).query == {"key": ("k", f"{file}, line {line}, key")}
+
+
+@pytest.mark.parametrize("name", ["push-down", "source-links", "seasonal_snow"])
+def test_an_option_may_have_the_name_of_its_negative_flag(tmp_path: Path, name: str) -> None:
+    written = f"no_{name}" if "_" in name else f"no-{name}"
+    options = toml.load(write(tmp_path, f"{written} = true")).options
+    assert {kebab: setting.value for kebab, setting in options.items()} == {name.replace("_", "-"): False}
 
 
 @pytest.mark.parametrize("text", ['credentials = "p"', '[credentials]\nprofile = "p"'])

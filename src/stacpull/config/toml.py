@@ -125,18 +125,19 @@ def load(path: Path, names: Iterable[str] = ()) -> Config:
     query: dict[str, Setting] = {}
     known = {*BY_NAME, *ADDRESSES, *names}
     for entry in read_entries(path):
-        if entry.name in options:
+        name, value = entry.name, entry.value
+        pair = BY_NAME.get(name.removeprefix("no-"))
+        if value is True and pair is not None and pair.form == "pair" and name == f"no-{pair.name}":
+            name, value = pair.name, False
+        if name in options:
             raise entry.wrong("this option is set twice")
-        if entry.name not in known:
-            pair = BY_NAME.get(entry.name.removeprefix("no-"))
-            hint = next((f": {advice}" for advice in advice_on(entry.name)), "") or nearest(entry.name, known)
-            if isinstance(entry.value, dict):
+        if name not in known:
+            hint = next((f": {advice}" for advice in advice_on(name)), "") or nearest(name, known)
+            if isinstance(value, dict):
                 hint = "; options do not belong in a table, except [credentials]"
-            elif pair is not None and pair.form == "pair":
-                hint = f"; write {pair.name} = false"
             raise entry.wrong(f"there is no such option{hint}")
-        if entry.name != "credentials" or not isinstance(entry.value, dict):
-            options[entry.name] = Setting(entry.value, entry.where)
+        if name != "credentials" or not isinstance(value, dict):
+            options[name] = Setting(value, entry.where)
             continue
         for child in entry.children:
             if child.key == "profile":
