@@ -184,9 +184,9 @@ def test_status_says_how_far_the_source_was_read_and_what_to_do(changes: dict[st
     [
         ({}, "items    5 match and 5 source items; 400 seen"),
         ({"items_announced": 590_326}, "400 of 590,326 seen"),
-        ({"bytes_basis": "sampled", "bytes_sampled": 16}, "829.0 kB, estimated from 16 assets"),
+        ({"bytes_basis": "sampled", "bytes_sampled": 16}, "829.0 kB (sampled from 16 assets)"),
         ({"bytes_total": None, "bytes_basis": "unknown"}, "bytes    unknown: the source states no sizes"),
-        ({"unknown_keys": {"B10": 5}}, "as the source states; without 5 assets of unknown size (B10: 5)"),
+        ({"unknown_keys": {"B10": 5}}, "(known); without 5 assets of unknown size (B10: 5)"),
         ({"seconds_estimated": 90.0}, "requests 140\n"),  # nothing to fetch
         ({"seconds_estimated": 90.0, "assets_pending": 5}, "requests 140; about 1 min 30 s"),
         ({"seconds_estimated": 0.04, "assets_pending": 5}, "requests 140; about 1.0 s"),

@@ -78,13 +78,12 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
     if report.bytes_total is None:
         yield "bytes    unknown: the source states no sizes, and the servers gave none"
     else:
-        known = ", as the source states" if report.bytes_total else ""
-        if report.bytes_basis == "sampled":
-            known = f", estimated from {quantity(report.bytes_sampled, 'asset')}"
+        sampled = f" from {quantity(report.bytes_sampled, 'asset')}" if report.bytes_sampled else ""
+        basis = f" ({report.bytes_basis}{sampled})" if report.bytes_total else ""
         if report.unknown_keys:
             missing = quantity(sum(report.unknown_keys.values()), "asset")
-            known += f"; without {missing} of unknown size ({by_key(report.unknown_keys)})"
-        yield f"bytes    {size(report.bytes_total)}{known}"
+            basis += f"; without {missing} of unknown size ({by_key(report.unknown_keys)})"
+        yield f"bytes    {size(report.bytes_total)}{basis}"
     seconds = report.seconds_estimated if report.assets_pending else None
     more = "" if seconds is None else f"; about {duration(max(1, seconds))} plus download time"
     yield f"requests {report.requests:,}{more}"
