@@ -11,7 +11,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ from tests.documents.pages import blocks_of, differs, is_run, run_page, steps_of
 from tests.items import collection
 from tests.raster.tiff.clipping import raster
 from tests.servers.buckets import client
+from tests.servers.moto_server import moto
 from tests.servers.process import program_path
-from tests.servers.radosgw import OWNER, radosgw
 from tests.serving import free_ports
 
 from stacpull.cli.main import COMMANDS, cli
@@ -134,14 +134,13 @@ def bucket_service(
 ) -> Iterator[str]:
     """Return the URL of a service with the bucket `my-bucket` and the keys of the profile `archive`."""
     folder = tmp_path_factory.mktemp("service")
-    with radosgw(folder) as gateway:
-        client(gateway.url, OWNER).create_bucket(Bucket="my-bucket")
-        shared = folder / "credentials"
-        shared.write_text(
-            f"[archive]\naws_access_key_id={OWNER.access_key}\naws_secret_access_key={OWNER.secret_key}\n"
-        )
-        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(shared))
-        yield gateway.url
+    with moto(folder) as service:
+        with closing(client(service.url, service.keys)) as s3:
+            s3.create_bucket(Bucket="my-bucket")
+        keys = f"aws_access_key_id={service.keys.access_key}\naws_secret_access_key={service.keys.secret_key}"
+        (folder / "credentials").write_text(f"[archive]\n{keys}\n")
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(folder / "credentials"))
+        yield service.url
 
 
 @pytest.mark.parametrize(
