@@ -8,7 +8,6 @@ recover its log).
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import sqlite3
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.acceptance.command import STORE_SECONDS, wait_until
-from tests.acceptance.trees import digests_in, files_in, metadata_files
+from tests.acceptance.trees import digest, digests_in, files_in, metadata_files
 
 from stacpull.store.lock import is_held
 from stacpull_replicas import ExpectedFile
@@ -125,19 +124,15 @@ class InspectedMirror:
         self._seen[name] = stamp
 
     def _is_right(self, name: str, path: Path, row: Row | None) -> bool:
-        digest = _digest(path)
-        if self.before.may_lie_there(name, row, digest):
+        found = digest(path)
+        if self.before.may_lie_there(name, row, found):
             return True
-        return digest == self.expected[name].sha256 and (
-            row is None or row.sha256 is None or row.sha256 == digest
+        return found == self.expected[name].sha256 and (
+            row is None or row.sha256 is None or row.sha256 == found
         )
 
     def _is_old(self, name: str, path: Path) -> bool:
-        return self.before.digests.get(name) == _digest(path)
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+        return self.before.digests.get(name) == digest(path)
 
 
 def _is_document(path: Path) -> bool:

@@ -44,7 +44,7 @@ def assets_of(dest: Path) -> dict[str, bytes]:
 
 
 def digests_in(top: Path) -> dict[str, str]:
-    return {name: _digest(path) for name, path in files_in(top).items()}
+    return {name: digest(path) for name, path in files_in(top).items()}
 
 
 def expected_files(dataset: Dataset, indices: Iterable[int]) -> dict[str, ExpectedFile]:
@@ -68,7 +68,7 @@ def damage(dest: Path, assets: Mapping[str, ExpectedFile]) -> Damage:
     """Hold a finished mirror against what it should be, by digests."""
     metadata = metadata_files(assets)
     found = files_in(dest)
-    altered = [name for name, one in assets.items() if name in found and _digest(found[name]) != one.sha256]
+    altered = [name for name, one in assets.items() if name in found and digest(found[name]) != one.sha256]
     own = dest / ".stacpull"
     leftovers = [path for path in own.rglob("*") if path.is_file() and path.name not in _OWN]
     return Damage(
@@ -79,7 +79,7 @@ def damage(dest: Path, assets: Mapping[str, ExpectedFile]) -> Damage:
     )
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
