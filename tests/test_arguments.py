@@ -133,7 +133,8 @@ WRONG_OPTIONS = {
     "headers": ({"K": 5}, "K: V", {"Range": "bytes=0-1"}),
     "concurrency": (10_000, "many"), "retries": (-1, True), "per_host": (0,), "stall_timeout": (0, "nan"),
     "min_rate": (-1.0,), "limit_rate": (-5, "9e307G", "5T", True), "max_page_size": ("9e307G", 2.0**63),
-    "stop_after": (f"{'9' * 309}d", -1), "requests_per_second": (float("nan"),), "metadata": ("xml",),
+    "stop_after": (f"{'9' * 309}d", -1, "-5", "-5s", "3h50", "h", "", "1h 5m x"),
+    "requests_per_second": (float("nan"),), "metadata": ("xml",),
     "s3": ({"region": "us-west-2"},), "dashboard": ("65536", "::1:80", "name:80"),
     "dashboard_token": ("x" * 15,),
 }  # fmt: skip

@@ -142,9 +142,3 @@ def test_max_failures_applies_to_headers(tmp_path: Path) -> None:
         with pytest.raises(stacpull.StacpullError, match="max_failures 3") as caught:
             sync.headers(source, tmp_path / "t.csv", options=quick(max_failures=3))
     assert caught.value.exit_code == 1
-
-
-@pytest.mark.parametrize("text", ["-5", "-5s", "3h50", "h", "", "1h 5m x"])
-def test_an_invalid_stop_after_is_refused(tmp_path, text, capsys):
-    assert execute(["mirror", "x.json", str(tmp_path / "m"), "--stop-after", text]) == 2
-    assert "--stop-after must be a time" in capsys.readouterr().err
