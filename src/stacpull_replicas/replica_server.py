@@ -253,10 +253,7 @@ class ReplicaServer:
         self._injected: list[_Injection] = []
         self._injecting = threading.Lock()
         self._planned = faults
-        reachable = "127.0.0.1" if host in {"", "0.0.0.0"} else host  # noqa: S104
-        self._at = f"http://{reachable}"
-        names = self.server_names if port else ()
-        self._urls = {name: f"{self._at}:{port + offset}" for offset, name in enumerate(names)}
+        self._urls: dict[str, str] = {}
         self._open = AsyncExitStack()
 
     def responders(self) -> Mapping[str, Responder]:
@@ -341,7 +338,8 @@ class ReplicaServer:
                 listener = _bind(self._host, self._port + offset if self._port else 0)
                 opening.callback(listener.close)
                 listeners[server] = listener
-                self._urls[server] = f"{self._at}:{listener.getsockname()[1]}"
+                reachable = "127.0.0.1" if self._host in {"", "0.0.0.0"} else self._host  # noqa: S104
+                self._urls[server] = f"http://{reachable}:{listener.getsockname()[1]}"
             for server, respond in self.responders().items():
                 runner = web.ServerRunner(
                     web.Server(partial(self._handle, server, respond), access_log=None),
@@ -417,19 +415,14 @@ async def serve(replica: ReplicaServer) -> None:
         for number in signals:
             loop.add_signal_handler(number, stop.set)
         try:
-            sys.stdout.write(description(replica))
+            lines = [f"# {what}: {url}" for what, url in replica.places().items()]
+            lines += [f"export {name}={shlex.quote(value)}" for name, value in replica.exports().items()]
+            sys.stdout.write("\n".join(lines) + "\n")
             sys.stdout.flush()
             await stop.wait()
         finally:
             for number in signals:
                 loop.remove_signal_handler(number)
-
-
-def description(replica: ReplicaServer) -> str:
-    """Return the lines that `serve` prints."""
-    lines = [f"# {what}: {url}" for what, url in replica.places().items()]
-    lines += [f"export {name}={shlex.quote(value)}" for name, value in replica.exports().items()]
-    return "\n".join(lines) + "\n"
 
 
 def fast_loop() -> asyncio.AbstractEventLoop:

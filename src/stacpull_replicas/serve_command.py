@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,28 +21,8 @@ if TYPE_CHECKING:
     from stacpull_replicas.replica_server import ReplicaServer
 
 
-_RUNNING = "replica"
-
-
-def _running_already() -> int | None:
-    """Return the process that the same command line has started, perhaps in another shell."""
-    own = Path("/proc/self/cmdline").read_bytes()
-    if not own.endswith(b"\0".join([b"", *map(os.fsencode, sys.argv[1:]), b""])):
-        return None  # the command runs in another program
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        pid = int(path.parent.name)
-        with suppress(OSError):  # it has ended
-            if pid != os.getpid() and path.stat().st_uid == os.getuid() and path.read_bytes() == own:
-                found.append(pid)
-    return max(found, default=None)
-
-
 def _into_background(context: click.Context, _: click.Parameter, value: bool) -> None:
     if not value:
-        return
-    context.meta[_RUNNING] = _running_already()
-    if context.meta[_RUNNING] is not None:
         return
     receiving, sending = os.pipe()
     process = os.fork()
@@ -93,8 +72,7 @@ def _shared(port_help: str, *, port: int = 8801, items: bool = True) -> list[cli
             is_flag=True,
             expose_value=False,
             callback=_into_background,
-            help='Return when the replica serves; use as eval "$(stacpull serve ... --background)". '
-            "The same command again prints the same lines.",
+            help='Return when the replica serves; use as eval "$(stacpull serve ... --background)".',
         ),
         click.Option(
             ["--faults"],
@@ -117,13 +95,7 @@ def _planned(faults: Path | None) -> Faults | None:
 
 def _run(replica: ReplicaServer) -> None:
     from stacpull_replicas import serve
-    from stacpull_replicas.replica_server import description
 
-    pid = click.get_current_context().meta.get(_RUNNING)
-    if pid is not None:
-        sys.stdout.write(f"{description(replica)}export REPLICA_PID={pid}\n")
-        sys.stderr.write(f"The replica runs already. To stop it: kill {pid}\n")
-        return
     try:
         asyncio.run(serve(replica))
     except OSError as error:

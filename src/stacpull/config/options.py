@@ -240,7 +240,7 @@ class Output:
     Attributes:
         json: Print one JSON object as the last line.
         no_progress: Show no progress.
-        quiet: Print errors only; if the exit code is not 0, also warnings.
+        quiet: Print errors only; if the exit code is not 0, also warnings and the first line of the result.
         verbose: Print more, such as each failure; -vv adds tracebacks.
     """
 
