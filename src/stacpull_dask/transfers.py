@@ -132,13 +132,13 @@ class _Transfers:
         self._opening = asyncio.Lock()
         self._source: Source | None = None
         self._outcomes = OutcomeSender(
+            network.slots,
             staged,
             self._report,
             network.secrets,
             max_size=-1 if self._has_bucket else _MAX_SENT_SIZE,
             digest_algorithm=settings.options.digest_algorithm,
             on_error=inbox.put_nowait,
-            slots=network.slots,
         )
         self._queue: JobQueue[Job] = JobQueue()
         self._uploads = set[int]()  # assets, by row, that were received and are not in the bucket yet

@@ -32,7 +32,7 @@ async def test_slots_stay_taken_while_nothing_is_read_and_bodies_keep_their_orde
     store = await asyncio.to_thread(LocalStore, tmp_path)
     send, broken = channels[0].send, errors.append
     sender = OutcomeSender(
-        store.staged, send, Secrets(), max_size=10**6, digest_algorithm=None, on_error=broken, slots=64
+        64, store.staged, send, Secrets(), max_size=10**6, digest_algorithm=None, on_error=broken
     )
     assert await sender.take_slots(64) == 64
     for rowid in range(64):

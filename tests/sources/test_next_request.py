@@ -154,7 +154,16 @@ SEARCH = "https://h/search"
         (post(SEARCH, {"a": 1, "next": "s"}), {"body": {"next": "t"}}, {"a": 1, "next": "t"}),
         (post(SEARCH, {"a": 1}), {"body": {"a": 2, "token": "t"}}, {"a": 2, "token": "t"}),
         (post(SEARCH, {"a": 1}), {"body": "t"}, {"a": 1}),
-        (get(f"{SEARCH}?a=1"), {"body": {"token": "t"}}, {"token": "t"}),
+        (get(f"{SEARCH}?a=1&limit=9"), {"body": {"token": "t"}}, {"token": "t"}),
+        # parameters of a GET become members, if the link is to be merged
+        (
+            get(
+                f"{SEARCH}?a=1&ids=x,y&bbox=-1.5,2,3,4&sortby=-id,%2Bdatetime&filter=x%3D1&query=%7B%22b%22:1%7D"
+            ),
+            {"body": {"limit": 5}, "merge": True},
+            {"ids": ["x", "y"], "bbox": [-1.5, 2, 3, 4], "filter": "x=1", "query": {"b": 1}, "limit": 5}
+            | {"sortby": [{"field": "id", "direction": "desc"}, {"field": "datetime", "direction": "asc"}]},
+        ),
     ],
 )
 def test_a_next_link_by_post_is_followed(current, link, expected):

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from copy import copy
 from functools import partial
 from typing import cast
 
+import attrs
 import msgspec
 
 from stacpull.engine.messages import LENGTH, Outcomes, framed
@@ -100,33 +101,22 @@ class Channel(asyncio.Protocol):
             await self.lost
 
 
+@attrs.define(eq=False)
 class OutcomeSender(OutcomeSink[Job, Arrival | None]):
     """Sends outcomes in batches; writes bodies of more than `max_size` bytes itself."""
 
-    def __init__(
-        self,
-        staged: StagedParts,
-        send: Callable[[Outcomes, Callable[[], object]], None],
-        secrets: Secrets,
-        *,
-        max_size: int,
-        digest_algorithm: str | None,
-        on_error: Callable[[BaseException], None],
-        slots: int,
-    ) -> None:
-        super().__init__(slots)
-        self.send = send
-        self._staged = staged
-        self._secrets = secrets
-        self._max_size = max_size
-        self._digest_algorithm = digest_algorithm
-        self._on_error = on_error
-        self._loop = asyncio.get_running_loop()
-        self._batch = Outcomes()
-        self._batch_size = 0
-        self._long: list[Arrival] = []
-        self._writer = ThreadPoolExecutor(1, "stacpull-writer")
-        self._writing: set[asyncio.Future[list[Arrival]]] = set()
+    _staged: StagedParts
+    send: Callable[[Outcomes, Callable[[], object]], None]
+    _secrets: Secrets
+    _max_size: int
+    _digest_algorithm: str | None
+    _on_error: Callable[[BaseException], None]
+    _loop: asyncio.AbstractEventLoop = attrs.field(factory=asyncio.get_running_loop, init=False)
+    _batch: Outcomes = attrs.field(factory=Outcomes, init=False)
+    _batch_size: int = attrs.field(default=0, init=False)
+    _long: list[Arrival] = attrs.field(factory=list, init=False)
+    _writer: Executor = attrs.field(factory=lambda: ThreadPoolExecutor(1, "stacpull-writer"), init=False)
+    _writing: set[asyncio.Future[list[Arrival]]] = attrs.field(factory=set, init=False)
 
     def put(self, job: Job, arrival: Arrival | None) -> None:
         """Take an asset that was received. `arrival` is None if the asset has not changed."""

@@ -41,9 +41,9 @@ ResultT = TypeVar("ResultT")
 _EXPIRED = frozenset({404, 410})  # may mean an expired href, as REFUSED may: Planetary Computer sends 404
 
 
+@attrs.define(eq=False)
 class _Waitable:
-    def __init__(self) -> None:
-        self.changed = asyncio.Event()
+    changed: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
 
     async def wait_until(self, condition: Callable[[], object]) -> None:
         while not condition():
@@ -51,14 +51,13 @@ class _Waitable:
             await self.changed.wait()
 
 
+@attrs.define(eq=False)
 class JobQueue(_Waitable, Generic[JobT]):
     """The jobs that wait for a pool or for worker processes. While the queue is full, its producer waits."""
 
-    def __init__(self, room: int = sys.maxsize) -> None:
-        super().__init__()
-        self._room = room
-        self._jobs: deque[JobT] = deque()
-        self._has_ended = False
+    _room: int = sys.maxsize
+    _jobs: deque[JobT] = attrs.field(factory=deque, init=False)
+    _has_ended: bool = attrs.field(default=False, init=False)
 
     @property
     def waiting(self) -> int:
@@ -94,12 +93,12 @@ class JobQueue(_Waitable, Generic[JobT]):
         self.changed.set()
 
 
+@attrs.define(eq=False)
 class OutcomeSink(_Waitable, ABC, Generic[JobT, ResultT]):
     """Takes the outcomes of a pool, and limits how many jobs it begins: each takes a slot of the process."""
 
-    def __init__(self, slots: int) -> None:
-        super().__init__()
-        self._slots = self._free_slots = slots
+    _slots: int
+    _taken_slots: int = attrs.field(default=0, init=False)
 
     @abstractmethod
     def put(self, job: JobT, result: ResultT) -> None:
@@ -110,17 +109,17 @@ class OutcomeSink(_Waitable, ABC, Generic[JobT, ResultT]):
         """Take the failure of an asset after its last attempt. Its slot is already free."""
 
     async def take_slots(self, limit: int) -> int:
-        await self.wait_until(lambda: self._free_slots)
-        taken = min(limit, self._free_slots)
-        self._free_slots -= taken
+        await self.wait_until(lambda: self._taken_slots < self._slots)
+        taken = min(limit, self._slots - self._taken_slots)
+        self._taken_slots += taken
         return taken
 
     def release_slots(self, count: int = 1) -> None:
-        self._free_slots += count
+        self._taken_slots -= count
         self.changed.set()
 
     async def wait_for_all_slots(self) -> None:
-        await self.wait_until(lambda: self._free_slots >= self._slots)
+        await self.wait_until(lambda: self._taken_slots <= 0)
 
 
 class FastPath(Protocol[JobT, ResultT]):

@@ -48,13 +48,13 @@ class StoreProcess:
         self._channel = Channel(self._take_message, self.fail_with)
         self._channel.lost.add_done_callback(self._take_end)
         self.sender = OutcomeSender(
+            setup.network.slots,
             opened.store.staged,
             self._channel.send,
             setup.network.secrets,
             max_size=MAX_SENT_SIZE,
             digest_algorithm=self._digest_algorithm,
             on_error=self.fail_with,
-            slots=setup.network.slots,
         )
         self._process, self._socket = process
         self._opened = opened

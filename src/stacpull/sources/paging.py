@@ -16,10 +16,11 @@ import orjson
 from msgspec.structs import replace
 
 from stacpull import urls
+from stacpull.arguments import finite_number
 from stacpull.errors import ForgottenCursorError, SourceError
 from stacpull.events import Notice
 from stacpull.hosts import host_of, origin_text
-from stacpull.json_values import object_or_empty, objects_in
+from stacpull.json_values import object_or_empty, objects_in, parsed_object
 from stacpull.models import MAY_BE_OF_LINK, MAY_BE_OF_PAGE_SIZE, Failure, Json, Page, PageRequest
 from stacpull.net.fields import whole_number
 from stacpull.net.json_reader import Document, JsonReader
@@ -97,15 +98,16 @@ def next_request(page: Json, current: PageRequest, base: str) -> PageRequest | N
     if link.get("merge") is True:
         fields = {**(current.headers or {}), **fields}
     headers = allowed_headers(fields)
+    carried = [p for p in urls.parameters(current.url) if p.name in _CARRIED]
     if _method_of(link) == "POST":
         # merged, whatever `merge` states: without a member of the query, the filter would be lost
-        body = {**(current.body or {}), **object_or_empty(link.get("body"))}
+        sent = {p.name: _member(p.name, p.value) for p in carried} if link.get("merge") is True else {}
+        body = {**(current.body or sent), **object_or_empty(link.get("body"))}
         following = PageRequest(url, "POST", body, headers)
         return following if urls.same_site(base, url) else at_home(following, base)
     if current.method == "GET" and urls.parts_of(current.url).path == urls.parts_of(url).path:
         present = {p.name for p in urls.parameters(url)}
-        carried = [p for p in urls.parameters(current.url) if p.name in _CARRIED and p.name not in present]
-        url = urls.add_parameters(url, carried)
+        url = urls.add_parameters(url, [p for p in carried if p.name not in present])
     return PageRequest(url, headers=headers)
 
 
@@ -115,6 +117,16 @@ def next_or_why(page: Json, current: PageRequest, base: str) -> tuple[PageReques
         return next_request(page, current, base), ""
     except SourceError as error:
         return None, f", because its next page cannot be requested: {error}"
+
+
+def _member(name: str, text: str) -> object:
+    """Return a parameter of a GET as the member of a body (STAC API: item search, sort)."""
+    parts = text.split(",")
+    if name == "sortby":
+        return [{"field": p.lstrip("+-"), "direction": "desc" if p[:1] == "-" else "asc"} for p in parts]
+    if name == "bbox":
+        return [*map(finite_number, parts)]
+    return parts if name in {"collections", "ids"} else parsed_object(text.encode()) or text
 
 
 def _method_of(link: Json) -> str:
