@@ -144,7 +144,7 @@ MISTAKES = {
     ),
     "a --work that is a bucket": Mistake(
         ("mirror", "{api}", "s3://bucket/m", "--work", "s3://bucket/w"),
-        "add --work DIR, a directory on this machine",
+        "add --work DIR, a local directory",
     ),
     "a folder in which nothing can be made": Mistake(
         ("mirror", "{api}", "/proc/foo", "-C"), "/proc/foo cannot be written: no file can be created there", 5
