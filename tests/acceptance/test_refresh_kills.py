@@ -1,6 +1,6 @@
 """A refresh that is killed, while its source keeps changing: no old version is ever taken for a new one.
 
-`TESTS_REFRESH_KILLS=200 pytest tests/acceptance/test_refresh_kills.py` kills more often than the suite.
+`STACPULL_REFRESH_KILLS=200 pytest tests/acceptance/test_refresh_kills.py` kills more often than the suite.
 """
 
 from __future__ import annotations

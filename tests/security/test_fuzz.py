@@ -3,7 +3,7 @@
 A batch is one mirror, of a source in which one item is as it should be and each of the others has one member
 that is not. Texts that take the place of URLs are broken, or name the server of the batch.
 
-Fifty of each kind in the suite; `TESTS_FUZZ=10000` for that many of each, as `scripts/properties` does.
+Fifty of each kind in the suite; `STACPULL_FUZZ=10000` for that many of each, as `scripts/properties` does.
 """
 
 from __future__ import annotations
