@@ -101,6 +101,19 @@ def test_plan_counts_a_refused_signed_url_that_mirror_requests_again(host: Host,
     assert report(host, ["plan", *mirror[1:3], "--allow-private-hosts", "--json"])["assets_pending"] == 1
 
 
+@pytest.mark.parametrize("command", ["mirror", "resume"])
+def test_a_stopped_run_reads_signed_urls_again_that_only_source_has(host, mirror, command):
+    items = [feature(f"i{n}", {"data": host.url(f"/a/{n}?sig=SIGNATURE")}) for n in range(20)]
+    Path(mirror[1]).write_text("".join(json.dumps(item) + "\n" for item in items))
+    host.statuses = {"/a/1?sig=SIGNATURE": 500}
+    stopped = report(host, [*mirror, "--max-failures", "0", "--concurrency", "1"])
+    assert stopped["assets_pending"] > 0
+    host.statuses = {f"/a/{number}": 403 for number in range(20)}
+    ran = report(host, mirror if command == "mirror" else ["resume", *mirror[2:]])
+    assert (ran["assets_done"], ran["assets_failed"]) == (20, 0)
+    assert len(host.requested()) == 20 - stopped["assets_done"] == 20 - ran["assets_skipped"]
+
+
 def test_retry_ordered_requests_only_what_was_not_ready(host, mirror, tmp_path):
     host.statuses = {"/a/0": 202, "/a/1": 500, "/a/2": 404}
     assert report(host, mirror)["assets_failed"] == 3

@@ -126,9 +126,8 @@ def begin(db: Connection, spec: RunSpec, now: float, remembered: Mapping[str, An
     """Continue the last run if it has the same task and did not complete; otherwise start a new one."""
     import attrs  # noqa: PLC0415 -- seldom needed in the store process
 
-    default = type(spec.selection)()
     selected = attrs.asdict(  # without defaults, so that a later version may add fields
-        spec.selection, filter=lambda field, value: value != getattr(default, field.name)
+        spec.selection, filter=lambda field, value: value != field.default
     )
     task = (spec.kind, spec.source, as_json(selected), as_json(spec.fixed))
     replaced = (as_json(spec.credential_names), as_json(remembered))
@@ -136,7 +135,9 @@ def begin(db: Connection, spec: RunSpec, now: float, remembered: Mapping[str, An
         continued = db.execute(
             "UPDATE runs SET state = 'running', reason = NULL, credential_names = ?, kept = ? "
             "WHERE id = (SELECT max(id) FROM runs) AND state <> 'complete' "
-            "AND (kind, source, selection, fixed) = (?, ?, ?, ?) RETURNING id",
+            "AND (kind, source, selection, fixed) = (?, ?, ?, ?) AND NOT EXISTS ("  # only a walk has these:
+            "SELECT 1 FROM jobs j CROSS JOIN assets a ON a.id = j.asset JOIN items i ON i.id = a.item WHERE "
+            f"a.run = runs.id AND a.state < {State.DONE} AND j.stale AND i.href IS NULL) RETURNING id",
             (*replaced, *task),
         ).fetchone()
         if continued is not None:
