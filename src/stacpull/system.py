@@ -37,10 +37,6 @@ def boot_id() -> str:
         return ""
 
 
-def available_processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def require_posix() -> None:
     """Raise a clear error before another import fails."""
     if sys.platform == "win32":

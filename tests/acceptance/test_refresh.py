@@ -123,6 +123,27 @@ def test_a_resumed_run_with_revalidate_still_revalidates(tmp_path: Path) -> None
         assert 0 < first.assets_revalidated < then.assets_revalidated == 80
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_an_asset_that_failed_and_is_not_listed_any_more_is_no_failure(tmp_path, replica, lost):
+    """It stayed one, and `retry` said that its item no longer lists it."""
+    refreshed(replica, tmp_path)
+    file = tmp_path / "evolving/item-0001/mask.bin"
+    data = file.read_bytes()
+    replica.inject(lambda request: request.path.endswith("item-0001/mask.bin"), Status(404), times=1)
+    assert refreshed(replica, tmp_path, revalidate=True).assets_missing == 1
+    item = replica.items["item-0001"]
+    replica.items["item-0001"] = replace(
+        item, updated=item.updated + timedelta(1), files={"data": item.files["data"]}
+    )
+    if lost:
+        file.unlink()
+    refreshed(replica, tmp_path)
+    assert list(sync.failures(tmp_path)) == []
+    assert sync.retry(tmp_path).exit_code == 0
+    assert is_sound(tmp_path)
+    assert lost or file.read_bytes() == data
+
+
 # --- what is gone -------------------------------------------------------------------------------------------
 
 

@@ -416,24 +416,27 @@ class _BatchPlan:
         self._result.jobs.append(job)
 
     def _settle_unlisted(self, edit: _Edit, known: dict[str, KnownAsset]) -> None:
-        """Rename assets that the item now lists by another key, and delete failed ones, which have no href.
+        """Rename assets that have another key now. Failed ones are done if DEST has a version, or deleted.
 
-        These stay if another SOURCE may list them, or if an asset of the item cannot be planned.
+        They stay failed if another SOURCE may list them, or if an asset of the item cannot be planned.
         """
         item = edit.item
-        listed_keys = {asset.key for asset in item.assets}
-        listed_keys.update(item.excluded, item.web_pages, dict(item.problems))
-        unlisted = [old for key, old in known.items() if key not in listed_keys]
+        listed = {*(a.key for a in item.assets), *item.excluded, *item.web_pages, *dict(item.problems)}
+        unlisted = [old for key, old in known.items() if key not in listed]
         if not unlisted:
             return
         self._rename_assets(item.assets, unlisted, known)
-        if item.problems:
-            return
         for old in unlisted:
-            is_renamed = known.get(old.row.key) is not old
-            has_failed = old.row.state >= State.FAILED and old.digest_in_dest is None
-            if has_failed and not is_renamed and old.row.run not in self._writer.runs_of_other_sources:
+            has_failed = old.row.state >= State.FAILED and known.get(old.row.key) is old
+            if item.problems or not has_failed or old.row.run in self._writer.runs_of_other_sources:
+                continue
+            done = old._replace(row=old.row._replace(state=State.DONE, digest=old.digest_in_dest or None))
+            if old.digest_in_dest is None or done.is_lost(self._writer.is_there):
                 paths.delete_asset(self._db, known.pop(old.row.key).row.id)
+            else:
+                failures.delete_failures(self._db, json_array([old.row.id]))
+                self._db.execute("DELETE FROM jobs WHERE asset = ?", (old.row.id,))
+                self._rows.assets.append(done.row)
 
     def _rename_assets(
         self, assets: Iterable[Asset], unlisted: Iterable[KnownAsset], known: dict[str, KnownAsset]

@@ -8,6 +8,7 @@ the recorded size, or if that is unknown too, not be empty. A repair is a run: i
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from array import array
 from collections import Counter
@@ -50,11 +51,11 @@ from stacpull.store.inspection import FileState, StoredFiles, Watcher
 from stacpull.store.local_store import open_files
 from stacpull.store.lock import runs_excluded
 from stacpull.store.staging import OF_ONE_RUN, PARTS, UNFINISHED, is_worker
-from stacpull.system import available_processors
 from stacpull.threads import StoppableThread
 
 _UNIT = 256  # files per unit of work of a thread
-_THREADS = min(16, 2 * available_processors())
+_PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_THREADS = min(16, 2 * _PROCESSORS)
 """Two per core, because threads wait for the disk or network file system."""
 _TICK = 0.25
 
