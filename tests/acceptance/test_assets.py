@@ -257,29 +257,32 @@ def pages(world: World) -> dict[str, Any]:
         "data": {"href": world.server.url("/b.tif")},
         "index": {"href": world.server.url("/index"), "type": "text/html"},
         "rendered_preview": {"href": preview, "type": "image/png"},
+        "tilejson": {"href": world.server.url("/item/tiles.json"), "type": "application/json"},
     }
 
 
 def test_pages_are_left_out_and_counted(world: World) -> None:
     world.offer(pages(world))
     planned = world.plan()
-    assert (planned.assets, planned.assets_pages) == (1, 2)
-    assert planned.page_keys == {"index": 1, "rendered_preview": 1}
+    assert (planned.assets, planned.assets_pages) == (1, 3)
+    assert planned.page_keys == {"index": 1, "rendered_preview": 1, "tilejson": 1}
     report = world.mirror()
-    assert (report.assets_planned, report.assets_pages, report.assets_excluded) == (1, 2, 0)
+    assert (report.assets_planned, report.assets_pages, report.assets_excluded) == (1, 3, 0)
     assert world.stored()["assets"]["index"]["href"] == world.server.url("/index")
 
 
 def test_pages_are_fetched_with_include_pages(world: World) -> None:
     world.offer(pages(world))
     page = Answer(body=b"<!doctype html><html></html>", headers={"Content-Type": "text/html"})
-    world.routes |= {"/index": [page], "/item/preview.png": [Answer(body=b"png")]}
+    endpoints = {"/item/preview.png": [Answer(body=b"png")], "/item/tiles.json": [Answer(body=b"{}")]}
+    world.routes |= {"/index": [page]} | endpoints
     report = world.mirror(Selection(include_pages=True))
-    assert (report.assets_done, report.assets_failed, report.assets_pages) == (3, 0, 0)
+    assert (report.assets_done, report.assets_failed, report.assets_pages) == (4, 0, 0)
     assert world.files() == {
         f"{PLACE}/data.tif": b"from https",
         f"{PLACE}/index.html": b"<!doctype html><html></html>",
         f"{PLACE}/rendered_preview.png": b"png",
+        f"{PLACE}/tilejson.json": b"{}",
     }
 
 

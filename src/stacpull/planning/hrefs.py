@@ -36,6 +36,7 @@ _NAMED_AFTER_SUFFIX: Final = (
     "image/jp2 image/png image/gif image/webp application/json application/xml application/pdf "
     "application/zip text/csv text/html text/xml"
 )
+_PAGE_KEYS: Final = frozenset({"tilejson", "rendered_preview"})  # endpoints, at any host
 _SUFFIX_OF_TYPE: Final = {
     **{name: f".{name.partition('/')[2]}" for name in _NAMED_AFTER_SUFFIX.split()},
     "image/tiff": ".tif",
@@ -154,17 +155,16 @@ def _unusable(why: str, kind: FailureKind = FailureKind.SCHEME) -> Failure:
     return Failure(kind, f"The asset cannot be fetched: {why}.")
 
 
-def asset_kind(href: str, media_type: str | None) -> AssetKind:
+def asset_kind(href: str, media_type: str | None, key: str = "") -> AssetKind:
     """Return the kind of the asset at this absolute href.
 
-    A page is recognised by its media type, or by a URL with a computation: map tiles, a renderer
+    A page is recognised by its key or media type, or by a URL with a computation: map tiles, a renderer
     (`collection=…&item=…`, `url=…`), or an OGC service (`service=…&request=…`, OGC 06-121r9, 7.2).
     """
-    kind = _KIND_OF_TYPE.get(media_type_of(media_type))
+    kind = AssetKind.WEB_PAGE if key in _PAGE_KEYS else _KIND_OF_TYPE.get(media_type_of(media_type))
     if kind is not None:
         return kind
-    rules = rules_of(href)
-    if rules.is_object_store:
+    if rules_of(href).is_object_store:
         is_prefix = href.endswith("/") or "/" not in href.partition("://")[2]
         return AssetKind.PREFIX if is_prefix else AssetKind.FILE
     if "{" in href and _TILE.search(href) is not None:

@@ -132,7 +132,7 @@ class _ItemPlan(msgspec.Struct):
             href, *alternates = found
             stated_type = asset.get("type")
             media_type = stated_type if isinstance(stated_type, str) else None
-            kind = hrefs.asset_kind(href, media_type)
+            kind = hrefs.asset_kind(href, media_type, key)
             if kind is hrefs.AssetKind.PREFIX:
                 listing = self.listings.get(key)
                 if listing is None or isinstance(listing, Failure):
