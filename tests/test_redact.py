@@ -24,6 +24,12 @@ KEEP = [
     "https://h/@tilejson?x=1#frag",
     "https://h/x?url=https://other/a",
     "https://h/x.tif?x-oss-process=image/resize,w_300",
+    "https://h/x?next_token=t&continuationToken=t&secretary=1",
+    "https://h/x?",
+    "https://h/x#key",
+    "https://h/x#L1&a=b",
+    "file:///a@b/c",
+    "a//b@c",
 ]
 
 CUT = [
@@ -62,6 +68,11 @@ CUT = [
     ("https://b.oss/k?OSSAccessKeyId=A&Expires=1&Signature=S&security-token=T", "https://b.oss/k", True),
     ("https://b.oss/k?x-oss-signature=S&x-oss-credential=C&v=1", "https://b.oss/k?v=1", True),
     ("https://h/x?maxar_api_key=K&b=2", "https://h/x?b=2", False),
+    ("https://h/x?access_key=K&secret=K&jwt=K&pwd=K&auth=K&id_token=K&b=2", "https://h/x?b=2", False),
+    ("https://h/x?a=1#access_token=K&b=2", "https://h/x?a=1#b=2", True),
+    ("https://h/x#api_key=K", "https://h/x", False),
+    ("//user:pw@h/x", "//h/x", False),
+    ("s3://key:secret@bucket/x", "s3://bucket/x", False),
 ]
 
 

@@ -25,8 +25,10 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
-_KEYS = frozenset({"key", "password", "client_secret", "subscription-key"})
-_KEY_ENDINGS = ("api_key", "apikey", "api-key")  # of the user: `net.client` puts them back where they belong
+_KEY = re.compile(  # of the user: `net.client` puts them back where they belong
+    r"(^key|^auth|^jwt|^pwd|^id_token|subscription-key|(api|auth)_token|secret|secret_key|passw(or)?d|authkey"
+    r"|api[_-]?key|access_?key)$"
+)
 _SIGNATURES = frozenset(
     {"access_token", "token", "sig", "signature", "awsaccesskeyid", "googleaccessid", "policy", "key-pair-id"}
     | {"temp_url_sig", "temp_url_expires", "ossaccesskeyid", "security-token"}  # of Swift and Alibaba
@@ -198,14 +200,15 @@ def credentials_in(headers: Mapping[str, Secret]) -> list[Secret]:
 
 
 def public_url(url: str, *, keep_tokens: bool = False, keep_keys: bool = False) -> str:
-    if "?" not in url and "@" not in url:
+    if "?" not in url and "@" not in url and "#" not in url:
         return url  # nearly all URLs
-    head, mark, tail = url.partition("?")
-    scheme, separator, after = head.partition("://")
-    if separator and "@" in head and not scheme.startswith("abfs"):  # `container@account`
+    address, hash_mark, fragment = url.partition("#")
+    head, mark, query = address.partition("?")
+    scheme, separator, after = head.partition("//")
+    if scheme[-1:] in {"", ":"} and "@" in after and not scheme.startswith("abfs"):  # `container@account`
         server, slash, path = after.partition("/")
-        head = f"{scheme}://{server.rpartition('@')[2]}{slash}{path}"
-    pairs = tail.partition("#")[0].split("&")
+        head = f"{scheme}{separator}{server.rpartition('@')[2]}{slash}{path}"
+    pairs = [*query.split("&"), *fragment.split("&")]
     names = {unquote_plus(pair.partition("=")[0]).lower() for pair in pairs}
     signed = {n for n in names if n in _SIGNATURES or n.startswith(_SIGNATURE_PREFIXES)} - {"x-oss-process"}
     if "sig" in signed:
@@ -216,24 +219,24 @@ def public_url(url: str, *, keep_tokens: bool = False, keep_keys: bool = False) 
     def is_kept(name: str, value: str, _pair: str) -> bool:
         name = name.lower()
         is_paging = name == "token" and (keep_tokens or value.startswith(_PAGING_TOKENS))
-        is_key = name in _KEYS or name.endswith(_KEY_ENDINGS)
+        is_key = _KEY.search(name) is not None
         return is_paging or (name not in signed and (keep_keys or not is_key))
 
-    return _filtered(head + mark + tail, is_kept)
+    return _filtered(head + mark + query + hash_mark + fragment, is_kept)
 
 
 def _filtered(url: str, is_kept: Callable[[str, str, str], bool]) -> str:
-    """Return a URL with the query parameters that are kept, by name, value and both as written."""
-    head, mark, tail = url.partition("?")
-    if not mark:
-        return url
-    query, fragment_mark, fragment = tail.partition("#")
-    kept = []
-    for pair in query.split("&"):
-        name, _, value = map(unquote_plus, pair.partition("="))
-        if is_kept(name, value, pair):
-            kept.append(pair)
-    return head + ("?" + "&".join(kept) if kept else "") + fragment_mark + fragment
+    """Return a URL with the parameters that are kept, also of a fragment (RFC 6749, 4.2.2)."""
+    address, hash_mark, fragment = url.partition("#")
+    filtered, mark, query = address.partition("?")
+    for begin, pairs in ((mark, query), (hash_mark, fragment)):
+        kept = []
+        for pair in pairs.split("&"):
+            name, equals, value = map(unquote_plus, pair.partition("="))
+            if (begin == "#" and not equals) or is_kept(name, value, pair):
+                kept.append(pair)
+        filtered += begin + "&".join(kept) if kept else ""
+    return filtered
 
 
 def is_signed(url: str) -> bool:

@@ -139,3 +139,14 @@ def test_a_refused_s3_secret_is_not_shown(tmp_path):
         assert ran.code in {1, 3}, ran.err
         assert_kept_to_their_hosts(replica)
     assert_clean(dest, ran.out, ran.err, run(["failures", str(dest)], env).out)
+
+
+@pytest.mark.parametrize("command", ["mirror", "plan", "collections"])
+@pytest.mark.parametrize("scheme", ["s3", "az", "gs"])
+def test_a_secret_in_the_address_of_a_bucket_is_refused_and_not_shown(tmp_path, command, scheme):
+    dest = [tmp_path / "mirror"] if command == "mirror" else []
+    source = f"{scheme}://user:{SECRET}@bucket/items.json"
+    ran = run([command, source, *map(str, dest), "-vv"], environment())
+    assert (ran.code, "must not contain credentials" in ran.err) == (2, True)
+    assert not (tmp_path / "mirror").exists()
+    assert_clean(tmp_path, ran.out, ran.err)

@@ -100,7 +100,7 @@ def public_document(document: Json, secrets: Secrets) -> bytes:
     """Return the document as JSON for the ledger: no URL in it carries a credential or signature."""
     try:
         data = orjson.dumps(document)
-        if b"?" in data or b"@" in data:
+        if b"?" in data or b"@" in data or b"#" in data:
             data = orjson.dumps(_with_public_urls(document))
     except TypeError:  # nested too deeply
         flat = {key: value for key, value in document.items() if not isinstance(value, dict | list)}
@@ -110,7 +110,7 @@ def public_document(document: Json, secrets: Secrets) -> bytes:
 
 def _with_public_urls(value: Any) -> Any:
     if isinstance(value, str):
-        return public_url(value) if "://" in value else value
+        return public_url(value) if "://" in value or value.startswith("//") else value
     if isinstance(value, dict):
         return {key: _with_public_urls(member) for key, member in value.items()}
     if isinstance(value, list):

@@ -93,6 +93,8 @@ class SourceUrl(NamedTuple):
 def split_credentials(source: str) -> SourceUrl:
     """Split off credentials of http and https. `token` is one, except in an `…/items` URL, where it pages."""
     if not is_web(source):
+        if re.match(r"[\w+.-]+://[^/]*:.*@", source):  # a key of AWS may have slashes
+            raise UsageError("SOURCE must not contain credentials: set them as variables, or use a profile.")
         return SourceUrl(source, {})
     parts = parts_of(source)  # empty if it cannot be parsed
     if not (parts.netloc and host_of(source)):
