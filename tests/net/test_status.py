@@ -22,6 +22,7 @@ PLANETARY = b'{"statusCode": 429, "message": "Rate limit is exceeded. Try again 
 TABLE = [
     (404, {}, b"", GONE, None),
     (410, {}, b"", GONE, None),
+    (404, {}, b"<Error><Code>NoSuchBucket</Code></Error>", HTTP, None),
     (451, {}, b"", FailureKind.HTTP, None),
     (404, {"Retry-After": "5"}, b"", GONE, None),
     (400, {}, b"<Error><Code>ExpiredToken</Code></Error>", REFUSED, None),

@@ -2,7 +2,7 @@
 
 | status | kind | retried |
 |---|---|---|
-| 404, 410 | GONE | no |
+| 404, 410, unless the whole bucket does not exist: its endpoint may be wrong | GONE | no |
 | 202; 403 and 409 whose body states that the object is archived | ORDERED | no: later, by the user |
 | 400, 401, 403 | REFUSED | no; but the item may be read again first |
 | 429, 503; 400, 403, 5xx with a throttling body; others with Retry-After, not GONE | THROTTLED | yes, free |
@@ -39,7 +39,7 @@ _THROTTLED_BODY = re.compile(
     rb"SlowDown|Throttl|Rate exceeded|RequestLimitExceeded|TooManyRequests|ServerBusy|[Rr]ate limit"
 )
 _ARCHIVED_BODY = re.compile(rb"InvalidObjectState|BlobArchived|BlobBeingRehydrated")
-"""Error codes of S3 and of Azure."""
+_NO_BUCKET = re.compile(rb"<Code>(NoSuchBucket|ContainerNotFound)<")  # like the above, of S3 and Azure
 _WAIT_IN_BODY = re.compile(rb"[Tt]ry again in (\d{1,6}) ?s")
 _XML_REASONS = (re.compile(r"<Message>\s*([^<\r\n]{1,1000})"), re.compile(r"<Code>([^<]{1,100})"))
 _JSON_REASONS = ("detail", "message", "description", "error_description", "error", "title", "code")
@@ -79,7 +79,7 @@ def _kind_of(status: int, body_prefix: bytes, *, has_wait: bool) -> FailureKind:
     if status == 202 or (status in {403, 409} and _ARCHIVED_BODY.search(body_prefix)):  # noqa: PLR2004
         return FailureKind.ORDERED
     if status in {404, 410}:
-        return FailureKind.GONE
+        return FailureKind.HTTP if _NO_BUCKET.search(body_prefix) else FailureKind.GONE
     is_fault = status >= HTTPStatus.INTERNAL_SERVER_ERROR
     if status in {429, 503} or (has_wait and status >= HTTPStatus.BAD_REQUEST):
         return FailureKind.THROTTLED
