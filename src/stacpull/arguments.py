@@ -247,7 +247,7 @@ def _as_integer(raw: object) -> int | None:
 
 def finite_number(raw: object) -> float | None:
     try:
-        value = math.nan if isinstance(raw, bool) else float(raw)  # type: ignore[arg-type]
+        value = math.nan if isinstance(raw, bool) or "_" in str(raw) else float(raw)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         return None
     return value if math.isfinite(value) else None

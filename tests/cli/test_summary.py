@@ -192,11 +192,11 @@ def test_status_says_how_far_the_source_was_read_and_what_to_do(changes: dict[st
         ({"seconds_estimated": 0.04, "assets_pending": 5}, "requests 140; about 1.0 s"),
         ({"assets_refused": 2}, "refused  2 assets that cannot be fetched"),
         ({"hosts": (HostPlan("h", 65),)}, "  h: 65 assets"),
-        ({"assets_done": 60, "assets_pending": 5}, "to do    5; 60 are in out already"),
-        ({"bytes_pending": 5_000, "assets_pending": 5}, "to do    5 (5.0 kB); 0 are in out"),
+        ({"assets_done": 60, "assets_pending": 5}, "to do    5; 60 already in out"),
+        ({"bytes_pending": 5_000, "assets_pending": 5}, "to do    5 (5.0 kB); 0 already in out"),
         (
             {"assets_done": 60, "assets_pending": 1},
-            "already; 4 failed earlier: `stacpull retry DEST` fetches them",
+            "already in out; 4 failed earlier: `stacpull retry DEST` fetches them",
         ),
     ],
 )

@@ -93,7 +93,7 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
         failed = report.assets - report.assets_done - report.assets_pending
         failures = f"; {failed:,} failed earlier: `stacpull retry DEST` fetches them" if failed else ""
         pending = f" ({size(report.bytes_pending)})" if report.bytes_pending else ""
-        done = f"{report.assets_done:,} are in {dest} already"
+        done = f"{report.assets_done:,} already in {dest}"
         yield f"to do    {report.assets_pending:,}{pending}; {done}{failures}"
 
 
@@ -226,7 +226,7 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     speed = f" ({size(report.rate)}/s in the latest run)" if report.rate and report.bytes_done else ""
     yield f"  bytes  {size(report.bytes_done)} of files{speed}"
     for record in report.last_errors:
-        if record.kind != FailureKind.GONE:  # missing assets are counted above, and may be many
+        if record.kind not in {FailureKind.GONE, FailureKind.OUTSIDE}:  # counted above, and may be many
             yield f"  failed {failure_line(record)}"
     steps = {
         "resume": report.state == "interrupted" or (report.state == "failed" and not report.live),

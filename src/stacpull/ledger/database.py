@@ -82,7 +82,7 @@ def _remedy(work: Path, remove: str = "") -> str:
         first = f"Remove it (`{remove}`), then run" if remove else "Run"
         return f"{first} {adopt}."
     steps = " && ".join(step for step in (remove, f"cp {copy} {ledger}") if step)
-    return f"There is a copy from {made}: run `{steps}`; `status --json` then shows the options. Run {adopt}."
+    return f"There is a copy from {made}: run `{steps}`; `status --json` shows the options. Then run {adopt}."
 
 
 def is_disk_error(error: BaseException) -> bool:
@@ -149,10 +149,6 @@ def reject_irregular(path: Path) -> None:
 def empty_log(db: Connection) -> None:
     """Empty the log: a failed sync may leave a hole there, and a power loss would lose what follows it."""
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-
-def shrink_cache(db: Connection) -> None:
-    db.execute("PRAGMA shrink_memory")
 
 
 def copy_log(db: Connection) -> None:

@@ -198,7 +198,7 @@ class JsonReader(msgspec.Struct, eq=False):
                     raise
                 is_login = b"password" in error.page[:_SEARCHED].lower()
                 if is_login or plain != self.last_page:
-                    hint = "Use the URL of an API, such as https://host/v1, or log in."
+                    hint = "Use the URL of an API, such as https://host/v1, or of a catalog.json; or log in."
                     text = f"{error.failure.message} {hint} {self.advice}"
                     raise CredentialsError(text) from error
             hint = " SOURCE must be STAC. With an item per line, its name ends with .ndjson or .ndjson.gz."
