@@ -57,12 +57,6 @@ def handle_bus_errors() -> None:
     ctypes.CDLL(None).signal(signal.SIGBUS, _HANDLER)
 
 
-def trim() -> None:
-    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if malloc_trim is not None:
-        malloc_trim(0)
-
-
 def run_on_loop(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on uvloop, which needs less CPU time than the loop of asyncio."""
     import asyncio  # noqa: PLC0415 - not in the store process

@@ -18,11 +18,11 @@ from stacpull.errors import InterruptedRunError, UsageError
 from stacpull.events import AssetFailed, Notice
 from stacpull.ledger import jobs, meta, pruning, runs, views
 from stacpull.ledger.batch_writer import BatchWriter
+from stacpull.ledger.database import shrink_cache
 from stacpull.ledger.runs import EndState
 from stacpull.models import Arrival, FailureKind, ItemId, Placement, SavedBatch, WalkBatch
 from stacpull.planning.hrefs import self_href
 from stacpull.planning.names import LINES_FILE
-from stacpull.runtime import trim
 
 _CATALOG_SECONDS = 3.0
 """Seconds for which catalogs are written although the user stops the run: enough for all but huge mirrors."""
@@ -127,8 +127,7 @@ class StoreOperations:
 
     def write_catalogs(self) -> None:
         """Write the catalogs and `items.parquet`. After a stop, give up when `_CATALOG_SECONDS` is over."""
-        self._db.execute("PRAGMA shrink_memory")  # to make room for pystac and the documents
-        trim()
+        shrink_cache(self._db)  # to make room for pystac and the documents
         until = time.monotonic() + _CATALOG_SECONDS
 
         def is_stopped() -> bool:
