@@ -58,12 +58,13 @@ def demo_command(session: CommandSession, dest: str | None) -> int:
     code = session.finish(
         report, mirror_lines(report, session.display.failures), on_stderr=session.output.json
     )
+    lines = ["", *tree(top), "", *_next_commands(top)]
+    if report.state == "complete" and "report" in entry_points.names("stacpull.commands"):
+        page = top.with_name(f"{top.name}.html")
+        session.run(lambda stop: stacpull.report(top, page, stop=stop))
+        lines += ["", f"Open the report of this mirror in a browser: {page}"]
     if not (session.output.quiet or session.output.json):
-        printing.lines(["", *tree(top), "", *_next_commands(top)])
-        if report.state == "complete" and "report" in entry_points.names("stacpull.commands"):
-            page = top.with_name(f"{top.name}.html")
-            session.run(lambda stop: stacpull.report(top, page, stop=stop))
-            printing.lines(["", f"Open the report of this mirror in a browser: {page}"])
+        printing.lines(lines)
     return code
 
 

@@ -94,8 +94,10 @@ def test_demo_and_the_commands_it_suggests(tmp_path, forked_command):
     assert "complete: 65 of 65 files in demo" in demo.out
     assert demo.out.endswith("Open the report of this mirror in a browser: demo.html\n")
     assert "<html" in (tmp_path / "demo.html").read_text()[:200]
+    (tmp_path / "demo.html").unlink()
     again = run(["demo", "demo", "--json"], environment(), cwd=tmp_path)
     assert (again.code, again.report["assets_skipped"], again.report["assets_failed"]) == (0, 65, 0)
+    assert (tmp_path / "demo.html").exists()
     assert run(["demo", "demo", "-q"], environment(), cwd=tmp_path) == Ran(0, "", "")
     pasted = [line.strip() for line in demo.out.splitlines() if line.startswith("  ")]
     pasted = pasted[next(n for n, line in enumerate(pasted) if "stacpull status" in line) :]
