@@ -32,8 +32,7 @@ from stacpull.store.protocol import store_kind
 T = TypeVar("T")
 
 THREADS = 32  # simultaneous requests of a process
-_RETRY_SECONDS, _SHORT_RETRY_SECONDS = 120.0, 10.0
-"""Seconds for which requests are repeated; fewer before the first answer, and after a stop."""
+_RETRY_SECONDS, _SHORT_RETRY_SECONDS = 120.0, 10.0  # short before the first answer, and after a stop
 _FIRST_PAUSE, _MAX_PAUSE = 0.2, 10.0  # seconds, at most
 _SILENT_AFTER = 1.0  # seconds of an outage after which the user is warned
 _SINGLE_PUT = 8 << 20  # bytes: longer files are sent in parts, which are at least as long

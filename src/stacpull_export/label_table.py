@@ -42,7 +42,9 @@ def export_labels(
     except UnicodeEncodeError as error:
         raise UsageError("The path of DEST is not UTF-8: a label table cannot contain it.") from error
     samples = Samples(contents, options, on_progress)
-    classes = [Column(_class_column(name), "integer") for name in samples.classes]
+    taken = {column.name for column in _COLUMNS}  # readers may ignore case, and refuse equal names
+    names = (f"label:{name}" if name.casefold() in taken else name for name in samples.classes)
+    classes = [Column(name, "integer") for name in names]
     count = 0
 
     def rows() -> Iterator[tuple[Any, ...]]:
@@ -54,11 +56,6 @@ def export_labels(
 
     write_table(out, (*_COLUMNS, *classes), rows())
     return ExportReport(count, (out.name,), out.stat().st_size, samples.notes())
-
-
-def _class_column(name: str) -> str:
-    """Return the name of a class's column. Readers may ignore case, and refuse equal names."""
-    return f"label:{name}" if name.casefold() in {column.name for column in _COLUMNS} else name
 
 
 def _row(samples: Samples, sample: TrainingSample, prefix: str) -> tuple[Any, ...]:

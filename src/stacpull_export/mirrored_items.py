@@ -59,8 +59,10 @@ class MirrorContents:
         self.is_complete = views.current_run(db)["state"] == "complete"
         self._rows = sorted(views.collection_rows(db), key=lambda row: row.name)
         self.directories = {row.name: row.directory for row in self._rows}
-        given = collections or {}
-        self.collections = {row.name: given.get(row.name) or self._collection(row) for row in self._rows}
+        self.collections = {}
+        for name, directory in self.directories.items():
+            stored = (collections or {}).get(name) or self.document(f"{directory}/{COLLECTION_FILE}")
+            self.collections[name] = stored or {"type": "Collection", "id": name}
 
     def names(self, collections: Container[str] | None = None, *, linked: bool = True) -> Iterator[str]:
         chosen = [row.rowid for row in self._rows if collections is None or row.name in collections]
@@ -78,7 +80,7 @@ class MirrorContents:
             if collections is not None and row.name not in collections:
                 continue
             lines = f"{row.directory}/{LINES_FILE}"
-            has_lines = self._is_there(lines)
+            has_lines = self.files.state_of(lines, algorithm=None).size is not None
             in_lines = self._in_lines(row, lines, linked=linked) if has_lines else iter(())
             for name, path, text in chain(in_lines, self._in_files(row, linked=linked, written=has_lines)):
                 document = None if text is None else parsed_object(text)
@@ -130,9 +132,6 @@ class MirrorContents:
                 elif (name := str(document.get("id"))) not in left_out:
                     yield name, path, line
 
-    def _is_there(self, path: str) -> bool:
-        return self.files.state_of(path, algorithm=None).size is not None
-
     def document(self, path: str) -> Json | None:
         """Return the JSON object at `path`, relative to DEST; None if there is none."""
         data = self.read(path)
@@ -142,10 +141,6 @@ class MirrorContents:
         """Return what is in the file at `path`, relative to DEST; None if there is none."""
         with readable(self.files, path):
             return self.files.read(path)
-
-    def _collection(self, row: CollectionRow) -> Json:
-        stored = self.document(f"{row.directory}/{COLLECTION_FILE}")
-        return stored or {"type": "Collection", "id": row.name}
 
 
 @contextmanager

@@ -93,9 +93,7 @@ class Samples:
                 verb = "matches" if missing == 1 else "match"
                 notes.append(f"{quantity(missing, 'ID')} of the split {name} {verb} no item of the mirror.")
         if not self.count:
-            has_items = any(True for _ in self._contents.names())
-            why = "each item is only an image that others link to" if has_items else "the mirror has no item"
-            notes.append(f"There are no samples: {why}.")
+            notes.append("There are no samples: the mirror has only images that others link to, or no items.")
         elif self.count == self.without_label:
             notes.append("No sample has a label: --label-property names the property that holds labels.")
         return (*notes, *self._contents.notes())

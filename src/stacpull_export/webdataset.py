@@ -223,9 +223,8 @@ class _ShardWriter:
         key = self._key(sample)
         names = [f"{key}.json", *(f"{key}.{suffix}" for suffix in _suffixes(sample.files))]
         sizes = [len(self._described(sample)), *(file.size for file in sample.files)]
-        return sum(
-            _header_size(name) + size + len(_padding(size)) for name, size in zip(names, sizes, strict=True)
-        )
+        sizes = [size + len(_padding(size)) for size in sizes]
+        return sum(sizes) + sum(len(_header(name, 0)) for name in names)
 
     def _add(self, tar: _HashedFile, sample: TrainingSample, described: bytes) -> None:
         key = self._key(sample)
@@ -323,12 +322,6 @@ def _header(name: str, size: int) -> bytes:
     header = tarfile.TarInfo(name)
     header.size = size
     return header.tobuf(tarfile.GNU_FORMAT, errors="surrogateescape")
-
-
-def _header_size(name: str) -> int:
-    """Return the length of a header. It takes more than one block if the name is long."""
-    is_short = len(os.fsencode(name)) <= tarfile.LENGTH_NAME
-    return tarfile.BLOCKSIZE if is_short else len(_header(name, 0))
 
 
 def _padding(size: int) -> bytes:
