@@ -40,6 +40,7 @@ TABLE = [  # the wait if the draw is 0.5, and the attempts used up then
     ("throttled, with a time", RetryState(charged=5), throttle(7), 7, 5),
     ("throttled, at once again", RetryState(), throttle(0), 0, 0),
     ("throttled, without a time", RetryState(throttles=2), throttle(), 1.0, 0),
+    ("the longest wait", RetryState(throttles=12), throttle(), 30.0, 0),
     ("the 20th throttle", RetryState(throttles=19), throttle(7), 7, 0),
     ("the 21st throttle", RetryState(throttles=20), throttle(7), 7, 1),
     ("throttled out", RetryState(charged=5, throttles=20), throttle(7), None, 5),

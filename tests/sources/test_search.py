@@ -19,6 +19,7 @@ from stacpull.models import PageRequest
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
+from stacpull.sources.search import Capabilities, endpoint_at
 from stacpull.sources.source import PageSize, WalkStart
 
 AREA = orjson.dumps({"type": "Polygon", "coordinates": [[[2, 0], [8, 0], [8, 1], [2, 0]]]}).decode()
@@ -261,3 +262,19 @@ def test_a_search_url_starts_at_each_of_its_collections(url, selection, starts):
     assert [(start.collection, start.request, start.selected) for start in found.starts] == [
         (name, PageRequest(f"{API}/search{query}"), selected) for name, query in starts
     ]
+
+
+@pytest.mark.parametrize(
+    ("query", "left_out"),
+    [
+        ("", set[str]()),
+        ("?bbox=1,2,3,4", {"bbox", "intersects"}),
+        ("?intersects=x", {"bbox", "intersects"}),
+        ("?datetime=2020", {"datetime"}),
+    ],
+)
+def test_filters_in_the_query_of_source_are_not_sent_again(query: str, left_out: set[str]) -> None:
+    """Services accept only one of bbox and intersects (STAC API, item search)."""
+    api = Capabilities(("https://api.stacspec.org/v1.0.0/item-search",))
+    supported = endpoint_at(f"https://h/search{query}", api, is_search=True).supported
+    assert supported == {"bbox", "intersects", "datetime", "ids"} - left_out
