@@ -20,6 +20,7 @@ from stacpull_replicas import MlhubReplica, run_in_thread
 pytestmark = pytest.mark.behaviour
 
 TOKEN = "0123456789-abcdef"
+SLOWLY = ("--per-host", "16")  # so that the run has not ended when its first group is seen
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -45,7 +46,7 @@ def is_under_way(port: int, seen: list[dict[str, Any]]) -> bool:
 
 def test_it_shows_the_run_while_it_lasts(tmp_path: Path, hub: MlhubReplica) -> None:
     port, env, seen = free_ports(1), environment(hub), list[dict[str, Any]]()
-    arguments = mirror_of(hub.base_url, tmp_path / "m", "--dashboard", str(port), "--json")
+    arguments = mirror_of(hub.base_url, tmp_path / "m", "--dashboard", str(port), *SLOWLY, "--json")
     with Running(arguments, env) as process:
         assert wait_until(lambda: is_under_way(port, seen))
         assert f"stacpull: dashboard: http://127.0.0.1:{port}/\n" in process.error_output()
@@ -62,10 +63,12 @@ def test_it_shows_the_run_while_it_lasts(tmp_path: Path, hub: MlhubReplica) -> N
 
 def test_a_killed_run_frees_the_port_and_resumes_with_another_dashboard(tmp_path, hub):
     port, env = free_ports(1), environment(hub)
-    with Running(mirror_of(hub.base_url, tmp_path / "m", "--dashboard", str(port)), env) as process:
+    arguments = mirror_of(hub.base_url, tmp_path / "m", "--dashboard", str(port), *SLOWLY)
+    with Running(arguments, env) as process:
         assert wait_until(lambda: is_under_way(port, []))
         process.signal(signal.SIGKILL)
-    with Running(["resume", str(tmp_path / "m"), "--dashboard", str(port), "--json"], env) as process:
+    resume = ["resume", str(tmp_path / "m"), "--dashboard", str(port), *SLOWLY, "--json"]
+    with Running(resume, env) as process:
         assert wait_until(lambda: is_under_way(port, []))
         ran = process.ended()
     assert (ran.code, ran.report["assets_pending"]) == (0, 0)
