@@ -202,12 +202,12 @@ def credentials_in(headers: Mapping[str, Secret]) -> list[Secret]:
 def public_url(url: str, *, keep_tokens: bool = False, keep_keys: bool = False) -> str:
     if "?" not in url and "@" not in url and "#" not in url:
         return url  # nearly all URLs
-    address, hash_mark, fragment = url.partition("#")
-    head, mark, query = address.partition("?")
+    address, _, fragment = url.partition("#")
+    head, _, query = address.partition("?")
     scheme, separator, after = head.partition("//")
     if scheme[-1:] in {"", ":"} and "@" in after and not scheme.startswith("abfs"):  # `container@account`
         server, slash, path = after.partition("/")
-        head = f"{scheme}{separator}{server.rpartition('@')[2]}{slash}{path}"
+        url = f"{scheme}{separator}{server.rpartition('@')[2]}{slash}{path}{url[len(head) :]}"
     pairs = [*query.split("&"), *fragment.split("&")]
     names = {unquote_plus(pair.partition("=")[0]).lower() for pair in pairs}
     signed = {n for n in names if n in _SIGNATURES or n.startswith(_SIGNATURE_PREFIXES)} - {"x-oss-process"}
@@ -222,7 +222,7 @@ def public_url(url: str, *, keep_tokens: bool = False, keep_keys: bool = False) 
         is_key = _KEY.search(name) is not None
         return is_paging or (name not in signed and (keep_keys or not is_key))
 
-    return _filtered(head + mark + query + hash_mark + fragment, is_kept)
+    return _filtered(url, is_kept)
 
 
 def _filtered(url: str, is_kept: Callable[[str, str, str], bool]) -> str:

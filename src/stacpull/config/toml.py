@@ -127,7 +127,7 @@ def load(path: Path, names: Iterable[str] = ()) -> Config:
     for entry in read_entries(path):
         name, value = entry.name, entry.value
         pair = BY_NAME.get(name.removeprefix("no-"))
-        if value is True and pair is not None and pair.form == "pair" and name == f"no-{pair.name}":
+        if value is True and pair is not None and pair.is_negated_by(f"--{name}"):
             name, value = pair.name, False
         if name in options:
             raise entry.wrong("this option is set twice")

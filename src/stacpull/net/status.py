@@ -39,7 +39,8 @@ _THROTTLED_BODY = re.compile(
     rb"SlowDown|Throttl|Rate exceeded|RequestLimitExceeded|TooManyRequests|ServerBusy|[Rr]ate limit"
 )
 _ARCHIVED_BODY = re.compile(rb"InvalidObjectState|BlobArchived|BlobBeingRehydrated")
-_NO_BUCKET = re.compile(rb"<Code>(NoSuchBucket|ContainerNotFound)<")  # like the above, of S3 and Azure
+_NO_BUCKET = re.compile(rb"<Code>(NoSuchBucket|ContainerNotFound)<")
+"""Both are error codes of S3 and of Azure."""
 _WAIT_IN_BODY = re.compile(rb"[Tt]ry again in (\d{1,6}) ?s")
 _XML_REASONS = (re.compile(r"<Message>\s*([^<\r\n]{1,1000})"), re.compile(r"<Code>([^<]{1,100})"))
 _JSON_REASONS = ("detail", "message", "description", "error_description", "error", "title", "code")

@@ -57,7 +57,7 @@ class SearchEndpoint(NamedTuple):
     url: str
     supported: frozenset[str]
     body: Json | None = None  # the query of `url` as the body of a POST; None if only GET is supported
-    json_filter: bool = False  # true if a filter is sent as JSON in a body, False if as text
+    json_filter: bool = False  # True if a filter is sent as JSON in a body, False if as text
     collections: frozenset[str] = frozenset()  # the collections that are searched; empty for all
 
     def request(self, members: Json) -> PageRequest:

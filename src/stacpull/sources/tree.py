@@ -25,8 +25,8 @@ from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart
 from stacpull.threads import for_each
 from stacpull.urls import is_web
 
-AT_ONCE: Final = 64  # The most documents read at once. The client's gates limit the requests
-DEEPEST: Final = 32  # The most levels of catalogs. The deepest trees known have seven
+AT_ONCE: Final = 64  # documents read at once; the client's gates limit the requests
+DEEPEST: Final = 32  # levels of catalogs; the deepest trees known have seven
 _BATCH: Final = 2 * AT_ONCE  # documents in memory, of at most 256 KiB each; larger ones are read alone
 _HELD: Final = 64 * 1024 * 1024
 _SHOWN: Final = 300
