@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -66,4 +67,4 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'stacpull.sync' has no attribute {name!r}")
     function = getattr(stacpull, name)
-    return _blocking(function) if asyncio.iscoroutinefunction(function) else function
+    return _blocking(function) if inspect.iscoroutinefunction(function) else function

@@ -272,8 +272,8 @@ def archive_of(seed: int) -> Archive:
 
 def whole_area() -> tuple[float, float, float, float]:
     """Return west, south, east and north of the largest box within the tiles, in hundredths of a degree."""
-    east, south = WEST + (LAST_COLUMN + 1 - FIRST_COLUMN) * EXTENT, FIRST_ROW * EXTENT
-    x, y = to_lonlat([WEST, WEST, east, east], [south, NORTH, south, NORTH], EPSG)
+    right, bottom = WEST + (LAST_COLUMN + 1 - FIRST_COLUMN) * EXTENT, FIRST_ROW * EXTENT
+    x, y = to_lonlat([WEST, WEST, right, right], [bottom, NORTH, bottom, NORTH], EPSG)
     low, high = (x[:2].max(), y[[0, 2]].max()), (x[2:].min(), y[[1, 3]].min())
     west, south = (math.ceil(degrees * 100) / 100 for degrees in low)
     east, north = (math.floor(degrees * 100) / 100 for degrees in high)
