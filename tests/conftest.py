@@ -353,6 +353,7 @@ def blocking_calls() -> Iterator[None]:
         function.can_block_in("stacpull/entry_points.py", {"_own"})
         function.can_block_in("stacpull/aws.py", {"<lambda>"})  # botocore's loop in a thread
         function.can_block_in("logging/__init__.py", {"emit"})  # that of distributed
+        function.can_block_in("uuid.py", {"getnode"})  # called once, by distributed
     # a loop that is closed waits for the threads of its executor, which have nothing left to do
     detector.functions["threading.Lock.acquire"].can_block_in("asyncio/runners.py", {"close"})
     detector.activate()
