@@ -18,7 +18,6 @@ from stacpull.errors import InterruptedRunError, UsageError
 from stacpull.events import AssetFailed, Notice
 from stacpull.ledger import jobs, meta, pruning, runs, views
 from stacpull.ledger.batch_writer import BatchWriter
-from stacpull.ledger.database import shrink_cache
 from stacpull.ledger.runs import EndState
 from stacpull.models import Arrival, FailureKind, ItemId, Placement, SavedBatch, WalkBatch
 from stacpull.planning.hrefs import self_href
@@ -127,7 +126,6 @@ class StoreOperations:
 
     def write_catalogs(self) -> None:
         """Write the catalogs and `items.parquet`. After a stop, give up when `_CATALOG_SECONDS` is over."""
-        shrink_cache(self._db)  # to make room for pystac and the documents
         until = time.monotonic() + _CATALOG_SECONDS
 
         def is_stopped() -> bool:

@@ -151,10 +151,6 @@ def empty_log(db: Connection) -> None:
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def shrink_cache(db: Connection) -> None:
-    db.execute("PRAGMA shrink_memory")
-
-
 def copy_log(db: Connection) -> None:
     """Copy the part of the log that no reader needs into the ledger, since closing it reports no error."""
     try:
