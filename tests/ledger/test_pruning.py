@@ -86,7 +86,7 @@ def test_unlisted_items_are_counted_without_being_held_in_memory(tmp_path: Path)
         run = mirrored(db, "b")
         tracemalloc.start()
         try:
-            assert pruning.not_listed(db, run) == 2**14
+            assert pruning.count_not_listed(db, run) == 2**14
             assert tracemalloc.get_traced_memory()[1] < 1_000_000
         finally:
             tracemalloc.stop()

@@ -11,7 +11,7 @@ from tests.acceptance.static_tree import write_tree
 from stacpull import sync
 from stacpull.ledger.views import Expected
 from stacpull.store.inspection import DirectoryFiles, FileState
-from stacpull.upkeep.verify import judge
+from stacpull.upkeep.verify import damage_of
 
 ONE = b"1" * 32
 
@@ -32,7 +32,7 @@ def expected(kind: str = "asset", **known: Any) -> Expected:
     ],
 )
 def test_a_file_is_judged_by_what_the_ledger_has(wanted: Expected, look: FileState, what: str | None) -> None:
-    fault = judge(wanted, look)
+    fault = damage_of(wanted, look)
     assert (None if fault is None else fault[0]) == what
 
 

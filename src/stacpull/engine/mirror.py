@@ -460,7 +460,7 @@ class MirrorRun:
                 document = await unless_stopped(partial(self._setup.source.collection, name), self._stop)
                 await call("keep_collection", name, public_document(document, self._network.secrets))
         if not (self._stop.is_set() or self._setup.selection.item_limit or self._walk.summary.cut_short):
-            await call("set_counter", "items_not_listed", await call("not_listed", returns=int))
+            await call("set_counter", "items_not_listed", await call("count_not_listed", returns=int))
 
     async def _tick(self) -> None:
         for tick in count(1):

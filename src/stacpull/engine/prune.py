@@ -42,7 +42,7 @@ class Pruning:
         if obstacle is not None:
             self._warn(f"Nothing was pruned: {obstacle}.")
             return
-        kept_by_reason = Counter({_OTHER_WALK: await self._call("not_judged", returns=int)})
+        kept_by_reason = Counter({_OTHER_WALK: await self._call("count_of_other_walks", returns=int)})
         gone = last_rowid = 0
         while batch := await self._call(
             "items_not_found", last_rowid, _ITEMS_AT_ONCE, returns=list[NotFoundItem]

@@ -52,8 +52,8 @@ class StoreOperations:
         self.collections_to_read = partial(views.collections_to_read, db, run_id)
         self.count_unreadable = partial(pruning.count_unreadable, db, run_id)
         self.items_not_found = partial(pruning.items_not_found, db, run_id)
-        self.not_listed = partial(pruning.not_listed, db, run_id)
-        self.not_judged = partial(pruning.not_judged, db, run_id)
+        self.count_not_listed = partial(pruning.count_not_listed, db, run_id)
+        self.count_of_other_walks = partial(pruning.count_of_other_walks, db, run_id)
         self.seen_examples = partial(pruning.seen_examples, db, run_id)
 
     def _warn(self, text: str) -> None:

@@ -46,12 +46,12 @@ def items_not_found(db: Connection, run_id: int, after: int, limit: int) -> list
     return items
 
 
-def not_listed(db: Connection, run_id: int) -> int:
+def count_not_listed(db: Connection, run_id: int) -> int:
     """Count items of earlier walks of the same source and selection that `run` did not list."""
     return _count_unseen(db, f"listed_by IN ({_SAME_WALKS})", run_id)
 
 
-def not_judged(db: Connection, run_id: int) -> int:
+def count_of_other_walks(db: Connection, run_id: int) -> int:
     """Count items that `run` did not find, and that another kind of walk or several sources listed."""
     of_source = "SELECT o.id FROM runs r JOIN runs o USING (source) WHERE r.id = ? AND o.id <> r.id"
     condition = f"(listed_by IN ({of_source}) AND listed_by NOT IN ({_SAME_WALKS}))"

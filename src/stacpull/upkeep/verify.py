@@ -60,7 +60,7 @@ _THREADS = min(16, 2 * _PROCESSORS)
 _TICK = 0.25
 
 
-def judge(expected: Expected, state: FileState) -> tuple[DamageKind, str] | None:
+def damage_of(expected: Expected, state: FileState) -> tuple[DamageKind, str] | None:
     """Return what is wrong with a file. One of unknown size is short if empty, unless its digest matches."""
     size = expected.size
     has_digests = expected.digest is not None and state.digest is not None
@@ -122,7 +122,7 @@ class MirrorCheck:
                         self.files += state.size is not None
                         self.bytes += state.size or 0
                         self.without_digest += state.size is not None and state.digest is None
-                        self._judge(db, expected, state)
+                        self._report_damage(db, expected, state)
                     self._send_progress()
         self._find_unknown(files, db)
         self.complete = not self.thread.is_stopped()
@@ -156,9 +156,9 @@ class MirrorCheck:
             states.append((expected, state))
         return states
 
-    def _judge(self, db: Connection, expected: Expected, state: FileState) -> None:
-        fault = judge(expected, state)
-        if fault is None:
+    def _report_damage(self, db: Connection, expected: Expected, state: FileState) -> None:
+        damage = damage_of(expected, state)
+        if damage is None:
             return
         self.rowids[expected.kind].append(expected.rowid)
         names: tuple[str, ...] = ()
@@ -168,7 +168,7 @@ class MirrorCheck:
         elif expected.kind == "item":
             (record,) = views.item_records(db, [expected.rowid])
             names = *record.id, ""
-        kind, found = fault
+        kind, found = damage
         recorded = _described(expected.size, expected.digest)
         self._send(Damage(_as_text(expected.path), kind, recorded, found, *names))
 
@@ -251,7 +251,9 @@ async def verify(
         remaining = run.assets_failed + run.assets_pending + await on_ledger(opened, views.damaged_items)
         catalogs = (file for file in views.expected_files(opened.db) if file.kind == "catalog")
         states = await on_ledger(opened, lambda _: check.file_states(opened.store, catalogs))
-        remaining += sum(judge(*state) is not None for state in states)  # items.parquet, without the extra
+        remaining += sum(
+            damage_of(*state) is not None for state in states
+        )  # items.parquet without the extra
         report = await on_ledger(opened, report_of)
         state = report.state if run.state == "complete" else "interrupted"
         remaining += check.left_assets + report.remaining - check.damaged_files
