@@ -71,13 +71,12 @@ class Bench:
         self.db: sqlite3.Connection = open_writer(dest)
         weakref.finalize(self, self.db.close)  # a kill closes it as well
         self.run = runs.begin(self.db, spec, NOW, remembered or {})
-        stored = runs.stored(self.db, self.run.id)
-        self.writer = BatchWriter(self.db, stored, lambda _path: True, Secrets())
+        self.writer = BatchWriter(self.db, self.run, lambda _path: True, Secrets())
         self.failed: list[AssetFailed] = []
         self.notices: list[str] = []
         self.stopped = False
         self.publisher = Publisher(
-            self.db, self.store, stored, Secrets(), lambda: self.stopped, self._take_event
+            self.db, self.store, self.run, Secrets(), lambda: self.stopped, self._take_event
         )
         self.operations = StoreOperations(self.publisher, self.writer, "sha256")
 

@@ -39,7 +39,7 @@ async def opened(
     bench = await asyncio.to_thread(Bench, dest)
     lock = await asyncio.to_thread(MirrorLock, dest)
     start = run_process if process else served_on_thread
-    options, address = options_and_address(bench.run.spec.source, Options(concurrency=64))
+    options, address = options_and_address(bench.run.source, Options(concurrency=64))
     with nullcontext() if process else store_on_thread():
         async with (
             enter_in_thread(start("stacpull.engine.store_server")) as started,

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from stacpull.config.options import Options
 from stacpull.ledger.batch_writer import BatchWriter
 from stacpull.ledger.database import open_writer
-from stacpull.ledger.runs import Run, RunSpec, begin, stored
+from stacpull.ledger.runs import Run, RunSpec, begin
 from stacpull.models import (
     Arrival,
     Asset,
@@ -105,7 +105,7 @@ def ledger(dest: Path) -> Iterator[sqlite3.Connection]:
 
 def started(db: sqlite3.Connection, spec: RunSpec = SPEC) -> tuple[Run, BatchWriter]:
     run = begin(db, spec, NOW)
-    return run, BatchWriter(db, stored(db, run.id), lambda _path: True, Secrets())
+    return run, BatchWriter(db, run, lambda _path: True, Secrets())
 
 
 def commit(writer: BatchWriter, *items: PlannedItem, failed: Sequence[UnreadableItem] = ()) -> SavedBatch:

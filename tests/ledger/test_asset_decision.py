@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from tests.ledger.plans import asset
 
 from stacpull.ledger.asset_decision import Action, AssetRow, KnownAsset, decide
-from stacpull.ledger.runs import StoredRun
+from stacpull.ledger.runs import Run
 from stacpull.ledger.schema import State, encoded_checksum
 from stacpull.models import Asset, Checksum, Clip, VersionInDest
 from stacpull.redact import href_hash
@@ -94,7 +94,7 @@ def test_what_becomes_of_a_known_asset(known: KnownAsset, now: dict[str, Any], e
     """`expected` are the action, the generation after it, and the other fields of the decision."""
     stated = {name: value for name, value in now.items() if name in Asset.__struct_fields__}
     facts = (now.get(name, False) for name in ("is_updated", "is_undated", "is_lost"))
-    run = StoredRun(2, "mirror", "", "item", now, now.get("area"))
+    run = Run(2, "mirror", "", {}, now, now.get("area"))
     decision = decide(known, replace(ASSET, **stated), run, *facts)
     assert (decision.action, decision.row and decision.row.generation, *decision[2:]) == expected
     if (row := decision.row) is not None:

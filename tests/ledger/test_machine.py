@@ -97,9 +97,9 @@ class LedgerMachine(RuleBasedStateMachine):
             shutil.rmtree(self.dest)
 
     def _begin(self) -> None:
-        self.run = runs.begin(self.db, self.spec, NOW, {"revalidate": self.revalidate}).id
-        stored = runs.stored(self.db, self.run)
-        self.writer = BatchWriter(self.db, stored, lambda _path: True, Secrets())
+        run = runs.begin(self.db, self.spec, NOW, {"revalidate": self.revalidate})
+        self.run = run.id
+        self.writer = BatchWriter(self.db, run, lambda _path: True, Secrets())
 
     def _rows(self, *states: int) -> list[tuple[Any, ...]]:
         rows = self.db.execute(

@@ -30,8 +30,7 @@ def test_the_last_run_continues_if_the_task_is_the_same(tmp_path: Path, state: E
         later = runs.begin(db, replace(SPEC, credential_names=("token",)), NOW)
         assert (later.id, later.resumed, later.position) == (first.id, True, "next")
         assert (later.counters["items_seen"], later.counters["walk_ended"]) == (1, 0)
-        assert (last := runs.last(db)) is not None
-        assert last.spec == later.spec == replace(SPEC, credential_names=("token",))
+        assert runs.task_to_resume(db) == (replace(SPEC, credential_names=("token",)), {})
         assert views.current_run(db)["reason"] is None  # type: ignore[index] # there is one
 
 
@@ -81,11 +80,19 @@ def test_a_different_task_is_a_new_run_and_is_read_back(tmp_path: Path, other: R
     with ledger(tmp_path) as db:
         first, _ = started(db)
         assert not runs.begin(db, other, NOW).resumed
-        unfinished = runs.last_unfinished(db)
-        assert unfinished is not None
-        assert (unfinished.id, unfinished.spec) == (first.id + 1, other)
+        assert runs.task_to_resume(db) == (other, {})
         again = runs.begin(db, other, NOW)
-        assert (again.id, again.resumed, again.spec) == (first.id + 1, True, other)
+        assert (again.id, again.resumed) == (first.id + 1, True)
+
+
+def test_defaults_of_a_selection_are_not_stored(tmp_path: Path) -> None:
+    @attrs.frozen
+    class LaterSelection(Selection):
+        layers: list[str] = attrs.field(factory=list)
+
+    with ledger(tmp_path) as db:
+        first, _ = started(db)
+        assert runs.begin(db, replace(SPEC, selection=LaterSelection(collections=("c",))), NOW).id == first.id
 
 
 def test_what_is_newly_gone_does_not_depend_on_the_clock(tmp_path: Path) -> None:
@@ -111,16 +118,13 @@ def test_an_unfinished_run_that_is_taken_up_keeps_its_options_and_gets_others(tm
         writer.save_batch(WalkBatch(update=WalkUpdate(position="next")), NOW)
         if not is_newest:
             runs.end(db, runs.begin(db, OTHER, NOW).id, "complete", None, NOW)
-        unfinished = runs.last_unfinished(db)
-        assert unfinished is not None
-        taken_up = runs.begin(db, unfinished.spec, NOW, {**unfinished.remembered, "prune": True})
-        started_at = (first, "next") if is_newest else (first + 2, None)
-        assert (taken_up.id, taken_up.position, taken_up.spec) == (*started_at, SPEC)
+        assert runs.task_to_resume(db) == (SPEC, {"adopt": True})
+        taken_up = runs.begin(db, SPEC, NOW, {"adopt": True, "prune": True})
+        assert (taken_up.id, taken_up.position) == ((first, "next") if is_newest else (first + 2, None))
+        assert taken_up.remembered == runs.load(db, taken_up.id).remembered
         assert taken_up.remembered == {"adopt": True, "prune": True}
-        assert runs.stored(db, taken_up.id).remembered == taken_up.remembered
-        assert runs.load(db, taken_up.id).remembered == taken_up.remembered
         runs.end(db, taken_up.id, "complete", None, NOW)
-        assert runs.last_unfinished(db) is None
+        assert runs.task_to_resume(db) is None
         assert runs.begin(db, SPEC, NOW).id > taken_up.id
 
 

@@ -26,7 +26,7 @@ class JobProducer:
 
     async def run(self, walk: Walk) -> None:
         await self._queue_pending()
-        if self._run.spec.kind != "mirror":
+        if self._run.kind != "mirror":
             await self._read_again(walk)
             return
         if self._run.cut_short is not None:
@@ -79,13 +79,13 @@ class JobProducer:
         return saved.counted.get("items_seen", 0)
 
     async def _read_again(self, walk: Walk) -> None:
-        if self._run.spec.kind == "retry":
+        if self._run.kind == "retry":
             links = await self._call("unreadable_source_items", returns=list[SourceLink])
             for start in range(0, len(links), ITEMS_AT_ONCE):
                 batch = WalkBatch()
                 await walk.add_source_items(links[start : start + ITEMS_AT_ONCE], batch)
                 await self.add_batch(batch)
-        if self._run.spec.kind != "ordered":
+        if self._run.kind != "ordered":
             await self._restore_item_json(walk)
         await self.add_batch(WalkBatch(update=WalkUpdate(walk_ended=True)))
 

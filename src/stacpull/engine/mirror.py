@@ -140,9 +140,9 @@ async def resume(
         run_context(dest, options, on_event, stop, client, exists=True) as context,
         open_dest(context) as opened,
     ):
-        run = await on_ledger(opened, runs.last_unfinished)
-        if run is not None:
-            return await run_from_ledger(context, opened, run.spec, run.remembered)
+        task = await on_ledger(opened, runs.task_to_resume)
+        if task is not None:
+            return await run_from_ledger(context, opened, *task)
     mirror_status = await asyncio.to_thread(status, dest, context.options)  # DEST is no longer locked
     counts = {name: getattr(mirror_status, name) for name in Counts.__struct_fields__}
     counts |= {"bytes_fetched": 0, "seconds": 0.0, "requests": 0, "retries": 0, "reason": None}
@@ -180,8 +180,8 @@ async def retry(
         open_dest(context) as opened,
     ):
         kind: runs.RunKind = "ordered" if ordered else "retry"
-        spec, remembered = (await on_ledger(opened, partial(runs.last_failed, kind=kind))).again(kind)
-        return await run_from_ledger(context, opened, spec, remembered)
+        task = await on_ledger(opened, partial(runs.task_to_retry, kind=kind))
+        return await run_from_ledger(context, opened, *task)
 
 
 class RunContext(NamedTuple):
@@ -366,7 +366,7 @@ class MirrorRun:
     async def execute(self) -> MirrorReport:
         """Open the mirror in the store process and make the run. Its error has the report as `report`."""
         async with self._store_process.connect(self._stop):
-            self._network.emit(RunStarted(self._run.id, self._run.spec.source, self._run.resumed))
+            self._network.emit(RunStarted(self._run.id, self._run.source, self._run.resumed))
             self._network.emit(Stage("checking what is in DEST"))
             lease = self._opened.lease
             if lease is not None and lease.taken_from is not None:
@@ -453,7 +453,7 @@ class MirrorRun:
 
             pruning = Pruning(self._setup, self._run, self._store_process, self._stop)
             await pruning.run(self._walk.summary, remove=self._setup.options.prune == "remove")
-        if self._run.spec.kind != "mirror":
+        if self._run.kind != "mirror":
             return
         for name in await call("collections_to_read", returns=list[str]):
             with suppress(SourceError, CredentialsError, UsageError):
@@ -497,7 +497,7 @@ class MirrorRun:
     async def _conclude(self, error: BaseException | None) -> MirrorReport:
         progress = self._progress()
         self._network.emit(progress)
-        is_mirror = self._run.spec.kind == "mirror"
+        is_mirror = self._run.kind == "mirror"
         is_done = progress.walk_ended and progress.assets_pending == 0 and not self._is_unfinished
         state: EndState = "complete" if is_done and error is None else "interrupted"
         if error is not None and not isinstance(error, asyncio.CancelledError):
@@ -522,7 +522,7 @@ class MirrorRun:
             state=state,
             items_left_out=self._walk.filter.in_order(runs.left_out(counters)),
             run=self._run.id,
-            source=self._run.spec.source,
+            source=self._run.source,
             dest=store.name,
             work=None if store.is_local else str(store.staged.work),
             reason=reason,

@@ -30,9 +30,14 @@ _OTHER_WALK = "and that another SOURCE, filters or credentials found: to prune, 
 
 class Pruning:
     def __init__(self, setup: RunSetup, run: Run, store_process: StoreProcess, stop: asyncio.Event) -> None:
-        self._source, self._on_event, self._warn = setup.source, setup.network.emit, setup.network.warn
-        self._store_process, self._call = store_process, store_process.call
-        self._run, self._stop = run, stop
+        self._setup = setup
+        self._source = setup.source
+        self._on_event = setup.network.emit
+        self._warn = setup.network.warn
+        self._run = run
+        self._store_process = store_process
+        self._call = store_process.call
+        self._stop = stop
         self._reader = ItemReader(setup.source.item, setup.network.clock)  # no searches, which prove nothing
         self._serving: dict[tuple[str, str], bool] = {}
 
@@ -76,11 +81,11 @@ class Pruning:
 
     def _obstacle(self, summary: WalkSummary, count: int) -> str | None:
         counters = self._store_process.counters
-        if self._run.spec.kind != "mirror":
+        if self._run.kind != "mirror":
             return "only `mirror` looks for items that are gone"
         if not counters["walk_ended"] or counters["assets_pending"] or self._stop.is_set():
             return "the run is not complete"
-        if self._run.spec.selection.item_limit:
+        if self._setup.selection.item_limit:
             return "with --max-items or --sample, a run does not show which items are gone"
         if summary.cut_short:
             return "SOURCE was not read to its end"

@@ -28,7 +28,7 @@ from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.json_values import parsed_object
 from stacpull.ledger import meta, publication, runs, views
 from stacpull.ledger.database import Connection, is_disk_error, transaction
-from stacpull.ledger.runs import StoredRun
+from stacpull.ledger.runs import Run
 from stacpull.models import Arrival, AssetOutcome, Clip, Failure, FailureKind, Json, Placement
 from stacpull.planning.hrefs import item_id_in
 from stacpull.redact import Secrets
@@ -45,7 +45,7 @@ class Publisher(msgspec.Struct, eq=False):
 
     db: Connection
     store: Store
-    run: StoredRun
+    run: Run
     secrets: Secrets
     is_stopped: Callable[[], bool]
     on_event: Callable[[AssetFailed | Notice | Stage], None]

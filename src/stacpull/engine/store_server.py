@@ -87,7 +87,7 @@ class StoreServer(msgspec.Struct, eq=False):
         watcher = Watcher(lambda text: on_event(Notice("warning", text)), is_stopped, has_answered=True)
         work = Path(os.fsdecode(request.work))
         with closing(open_store(work, request.bucket, watcher)) as store, open_ledger(store) as db:
-            run = runs.stored(db, request.run_id)
+            run = runs.load(db, request.run_id)
             publisher = Publisher(db, store, run, secrets, is_stopped, on_event)
             batch_writer = BatchWriter(db, run, partial(may_exist, store), secrets)
             offered = StoreOperations(publisher, batch_writer, request.digest_algorithm)

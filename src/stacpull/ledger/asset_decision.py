@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from stacpull.digests import as_checksum
-from stacpull.ledger.runs import StoredRun
+from stacpull.ledger.runs import Run
 from stacpull.ledger.schema import UNKNOWN_DIGEST, State, encoded_checksum
 from stacpull.models import Asset, Checksum, Clip, VersionInDest, path_in_dest
 from stacpull.redact import href_hash
@@ -102,7 +102,7 @@ _KEEP: Final = Decision(Action.KEEP)
 
 
 def decide(
-    known: KnownAsset, asset: Asset, run: StoredRun, is_updated: bool, is_undated: bool, is_lost: bool
+    known: KnownAsset, asset: Asset, run: Run, is_updated: bool, is_undated: bool, is_lost: bool
 ) -> Decision:
     """Return what becomes of a known asset that is now stated as `asset`.
 
@@ -124,7 +124,7 @@ def decide(
     return _request(known, asset, run, is_same, has_file)
 
 
-def _keep(old: AssetRow, asset: Asset, run: StoredRun) -> Decision:
+def _keep(old: AssetRow, asset: Asset, run: Run) -> Decision:
     stated_checksum = encoded_checksum(asset.checksum) or old.stated_checksum
     if stated_checksum == old.stated_checksum and not old.must_revalidate:
         return _KEEP
@@ -132,9 +132,7 @@ def _keep(old: AssetRow, asset: Asset, run: StoredRun) -> Decision:
     return Decision(Action.KEEP, row, rewrites_json=bool(old.must_revalidate))
 
 
-def _request(
-    known: KnownAsset, asset: Asset, run: StoredRun, is_same: bool | None, has_file: bool
-) -> Decision:
+def _request(known: KnownAsset, asset: Asset, run: Run, is_same: bool | None, has_file: bool) -> Decision:
     old = known.row
     is_done = old.state == State.DONE
     planned_hash = href_hash(asset.href)

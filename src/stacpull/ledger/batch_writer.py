@@ -20,7 +20,7 @@ from stacpull.ledger import failures, paths, runs, views
 from stacpull.ledger.asset_decision import Action, AssetRow, Decision, KnownAsset, decide
 from stacpull.ledger.database import IN_LIST, Connection, exists, insert_rows, json_array, scalar, transaction
 from stacpull.ledger.failures import FailureKey
-from stacpull.ledger.runs import StoredRun
+from stacpull.ledger.runs import Run
 from stacpull.ledger.schema import (
     LISTED_BY_SEVERAL,
     JsonState,
@@ -109,7 +109,7 @@ _INTO_JOBS = (
 class BatchWriter:
     """Saves what the walk of a run plans; `is_there` says whether DEST has a file."""
 
-    def __init__(self, db: Connection, run: StoredRun, is_there: IsThere, secrets: Secrets) -> None:
+    def __init__(self, db: Connection, run: Run, is_there: IsThere, secrets: Secrets) -> None:
         self.db = db
         self.run = run
         self.is_there = is_there
@@ -582,7 +582,7 @@ def known_actions(
 ) -> Mapping[ItemId, Mapping[str, tuple[Action, str | None]]]:
     """Return what a new run (with `--clip area`) would do with known assets, and the paths they keep."""
     rows = _known_items(db, [item.id for item in items])
-    run = StoredRun(0, "mirror", "", "item", {}, text_digest(area) if area else None)
+    run = Run(0, "mirror", "", {}, {}, text_digest(area) if area else None)
     known = _known_assets(db, {row.id: row.directory_of(item) for item, row in rows.items()})
     actions: defaultdict[ItemId, dict[str, tuple[Action, str | None]]] = defaultdict(dict)
     for item in [item for item in items if item.id in rows]:

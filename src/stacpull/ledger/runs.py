@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import orjson
@@ -47,32 +47,26 @@ class RunSpec(msgspec.Struct, frozen=True):
     kind: RunKind = "mirror"
 
 
+Task = tuple[RunSpec, Mapping[str, Any]]  # with `Options.remembered`
+
+
 class Run(msgspec.Struct, frozen=True):
-    """A run in the ledger; `position` is the next page to read (JSON), None before the first."""
-
-    id: int
-    spec: RunSpec
-    resumed: bool
-    position: str | None
-    counters: Mapping[str, int]  # when the run was started or resumed
-    remembered: Mapping[str, Any] = {}  # `Options.remembered`
-    cut_short: str | None = None  # why its walk ended before the end of the source
-
-    def again(self, kind: RunKind) -> tuple[RunSpec, dict[str, Any]]:
-        """Return the task of a run that fetches assets of this one again, and its remembered options."""
-        names = self.remembered.keys() & {"checksum", "missing"}
-        return replace(self.spec, kind=kind), {name: self.remembered[name] for name in names}
-
-
-class StoredRun(NamedTuple):
-    """A run without its selection, which takes long to decode."""
+    """A run in the ledger, without its selection, which may take long to decode."""
 
     id: int
     kind: RunKind
     source: str
-    metadata: Literal["item", "ndjson", "none"]
-    remembered: Mapping[str, Any]
+    fixed: Mapping[str, Any]  # `Options.fixed`
+    remembered: Mapping[str, Any]  # `Options.remembered`
     area_digest: int | None  # of its `--clip`
+    cut_short: str | None = None  # why its walk ended before the end of the source
+    position: str | None = None  # the next page to read (JSON), None before the first
+    counters: Mapping[str, int] = {}  # when the run was started or resumed
+    resumed: bool = True
+
+    @property
+    def metadata(self) -> str:
+        return str(self.fixed.get("metadata", "item"))
 
 
 def decoded_options(text: str | bytes) -> dict[str, Any]:
@@ -124,10 +118,11 @@ def taken_over(db: Connection, run_id: int) -> list[int]:
 
 def begin(db: Connection, spec: RunSpec, now: float, remembered: Mapping[str, Any] = {}) -> Run:
     """Continue the last run if it has the same task and did not complete; otherwise start a new one."""
-    import attrs  # noqa: PLC0415 -- seldom needed in the store process
+    import attrs  # noqa: PLC0415 -- not needed in the store process
 
+    defaults = type(spec.selection)()
     selected = attrs.asdict(  # without defaults, so that a later version may add fields
-        spec.selection, filter=lambda field, value: value != field.default
+        spec.selection, filter=lambda field, value: value != getattr(defaults, field.name)
     )
     task = (spec.kind, spec.source, as_json(selected), as_json(spec.fixed))
     replaced = (as_json(spec.credential_names), as_json(remembered))
@@ -141,7 +136,7 @@ def begin(db: Connection, spec: RunSpec, now: float, remembered: Mapping[str, An
             (*replaced, *task),
         ).fetchone()
         if continued is not None:
-            return replace(load(db, continued[0]), spec=spec)
+            return load(db, continued[0])
         db.execute("DELETE FROM seen")
         db.execute(  # earlier unfinished runs with the same task end
             "UPDATE runs SET state = 'superseded' WHERE state NOT IN ('complete', 'superseded') "
@@ -166,9 +161,9 @@ def first_uses(db: Connection, spec: RunSpec) -> list[str]:
     return [text.format(known) for text, known in zip(texts, row, strict=True) if known is not None]
 
 
-def last_unfinished(db: Connection) -> Run | None:
+def task_to_resume(db: Connection) -> Task | None:
     last = scalar(db, LAST_UNFINISHED)
-    return load(db, last) if last else None
+    return _task(db, last) if last else None
 
 
 def end(db: Connection, run_id: int, state: EndState, reason: str | None, now: float) -> None:
@@ -181,22 +176,8 @@ def end(db: Connection, run_id: int, state: EndState, reason: str | None, now: f
     db.executescript("PRAGMA incremental_vacuum(25000)")  # `execute` would free only one page
 
 
-def stored(db: Connection, run_id: int) -> StoredRun:
-    query = "SELECT kind, source, fixed, kept FROM runs WHERE id = ?"
-    kind, source, fixed, remembered = db.execute(query, (run_id,)).fetchone()
-    metadata = decoded_options(fixed).get("metadata", "item")
-    return StoredRun(run_id, kind, source, metadata, decoded_options(remembered), area_digest(db, run_id))
-
-
-def last(db: Connection, run_id: int = 0) -> Run:
-    last_id = run_id or scalar(db, "SELECT max(id) FROM runs")
-    if last_id == 0:
-        raise NotAMirrorError(NO_RUN)
-    return load(db, last_id)
-
-
-def last_failed(db: Connection, kind: RunKind) -> Run:
-    """Return the last run with failures that a retry tries, or a stopped retry; otherwise the last run."""
+def task_to_retry(db: Connection, kind: RunKind) -> Task:
+    """Return the task for the last run with failures to retry, or a stopped retry, else for the last run."""
     query = f"""
         SELECT max(run) FROM (
             SELECT run FROM failures WHERE what IN ('item', 'json') AND :is_retry
@@ -207,23 +188,33 @@ def last_failed(db: Connection, kind: RunKind) -> Run:
                 WHERE a.state < {State.DONE} AND (r.kind = 'ordered' OR :is_retry AND r.kind <> 'mirror')
         )
     """
-    return last(db, scalar(db, query, {"is_retry": kind == "retry", "ordered": FailureKind.ORDERED}))
+    run_id = scalar(db, query, {"is_retry": kind == "retry", "ordered": FailureKind.ORDERED})
+    return _task_again(db, run_id, kind)
 
 
-def last_of(db: Connection, rowids: Mapping[str, Iterable[int]]) -> Run:
-    """Return the last run that planned one of these assets, else one of these items, else the last run."""
+def task_to_repair(db: Connection, rowids: Mapping[str, Iterable[int]]) -> Task:
+    """Return the task for the last run that planned one of these assets, else one of these items."""
     of_rows = f"(SELECT max(run) FROM {{}} WHERE id {IN_LIST})".format  # JSON may stay damaged, without a URL
     query = f"SELECT coalesce({of_rows('assets')}, {of_rows('items')})"
-    return last(db, scalar(db, query, (json_array(rowids["asset"]), json_array(rowids["item"]))))
+    run_id = scalar(db, query, (json_array(rowids["asset"]), json_array(rowids["item"])))
+    return _task_again(db, run_id, "repair")
 
 
-def load(db: Connection, run_id: int) -> Run:
-    import attrs  # noqa: PLC0415 -- seldom needed in the store process
+def _task_again(db: Connection, run_id: int, kind: RunKind) -> Task:
+    """Return the task of a run that fetches assets of `run_id` again, or of the last run if it is 0."""
+    spec, remembered = _task(db, run_id)
+    names = remembered.keys() & {"checksum", "missing"}
+    return replace(spec, kind=kind), {name: remembered[name] for name in names}
 
-    from stacpull.selection import Selection  # noqa: PLC0415 -- seldom needed in the store process
 
-    query = "SELECT kind, source, selection, fixed, credential_names, cut_short, kept FROM runs WHERE id = ?"
-    kind, source, selection, fixed, names, cut_short, remembered = db.execute(query, (run_id,)).fetchone()
+def _task(db: Connection, run_id: int) -> Task:
+    import attrs  # noqa: PLC0415 -- not needed in the store process
+
+    from stacpull.selection import Selection  # noqa: PLC0415 -- not needed in the store process
+
+    run = load(db, run_id)
+    query = "SELECT selection, credential_names FROM runs WHERE id = ?"
+    selection, names = db.execute(query, (run.id,)).fetchone()
     fields = decoded_options(selection)
     unknown = sorted(fields.keys() - {field.name for field in attrs.fields(Selection)})
     if unknown:
@@ -235,9 +226,20 @@ def load(db: Connection, run_id: int) -> Run:
         selected = Selection(**fields)
     except (ValueError, TypeError, UsageError) as error:
         raise sqlite3.DatabaseError(f"Could not decode the selection of a run: {error}") from error
-    spec = RunSpec(source, selected, decoded_options(fixed), tuple(orjson.loads(names)), kind)
+    return RunSpec(run.source, selected, run.fixed, tuple(orjson.loads(names)), run.kind), run.remembered
+
+
+def load(db: Connection, run_id: int = 0) -> Run:
+    """Return a run, by default the last one."""
+    run_id = run_id or scalar(db, "SELECT max(id) FROM runs")
+    if run_id == 0:
+        raise NotAMirrorError(NO_RUN)
+    query = "SELECT kind, source, fixed, kept, cut_short FROM runs WHERE id = ?"
+    kind, source, fixed, kept, cut_short = db.execute(query, (run_id,)).fetchone()
+    options = (decoded_options(fixed), decoded_options(kept))
     position = meta.get(db, f"{meta.POSITION}{run_id}")
-    return Run(run_id, spec, True, position, counters(db, run_id), decoded_options(remembered), cut_short)
+    area = area_digest(db, run_id)
+    return Run(run_id, kind, source, *options, area, cut_short, position, counters(db, run_id))
 
 
 def add_counts(db: Connection, run_id: int, numbers: Mapping[str, float]) -> None:

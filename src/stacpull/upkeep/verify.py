@@ -309,7 +309,7 @@ async def _repair(
     report_of: Callable[[Connection], VerifyReport],
 ) -> MirrorReport:
     context.event_log(Notice("info", f"repairing {quantity(check.damaged_files, 'damaged file')}"))
-    spec, kept = (await on_ledger(opened, partial(runs.last_of, rowids=check.rowids))).again("repair")
+    spec, kept = await on_ledger(opened, partial(runs.task_to_repair, rowids=check.rowids))
     try:
         return await run_from_ledger(context, opened, spec, kept, partial(_begin, check, opened.store))
     except StacpullError as error:
