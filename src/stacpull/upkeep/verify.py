@@ -251,9 +251,7 @@ async def verify(
         remaining = run.assets_failed + run.assets_pending + await on_ledger(opened, views.damaged_items)
         catalogs = (file for file in views.expected_files(opened.db) if file.kind == "catalog")
         states = await on_ledger(opened, lambda _: check.file_states(opened.store, catalogs))
-        remaining += sum(
-            damage_of(*state) is not None for state in states
-        )  # items.parquet without the extra
+        remaining += sum(damage_of(*state) is not None for state in states)  # items.parquet without the extra
         report = await on_ledger(opened, report_of)
         state = report.state if run.state == "complete" else "interrupted"
         remaining += check.left_assets + report.remaining - check.damaged_files
