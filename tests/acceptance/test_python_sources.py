@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,10 @@ def test_items_are_a_source(tree: str, tmp_path: Path, make, count: int) -> None
 
 def test_an_iterator_may_be_bound_to_its_thread(tree: str, tmp_path: Path) -> None:
     def items():
-        db = sqlite3.connect(":memory:")
-        for item in items_of(tree):
-            db.execute("SELECT 1")
-            yield item
+        with closing(sqlite3.connect(":memory:")) as db:
+            for item in items_of(tree):
+                db.execute("SELECT 1")
+                yield item
 
     async def mirror() -> stacpull.MirrorReport:
         await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.05) for _ in range(4)))  # starts threads

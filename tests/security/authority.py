@@ -37,7 +37,7 @@ class Authority:
         return self.folder / "authority.key"
 
     def server(self, name: str = "localhost", *, days: int = 2) -> ssl.SSLContext:
-        """What a server speaks that holds a certificate for `name`; of -1 days, one that has expired."""
+        """What a server speaks that holds a certificate for `name`; of 0 days, one that has expired."""
         stem = self.folder / f"{name}{days}"
         key, request, certificate, extensions = (
             stem.with_suffix(f".{end}") for end in ("key", "csr", "pem", "x")

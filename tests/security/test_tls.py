@@ -48,7 +48,7 @@ BAD: dict[str, Callable[[Authority, Authority], tuple[ssl.SSLContext, str]]] = {
     "of an authority nobody knows": lambda _known, unknown: (unknown.server(), "localhost"),
     "for another name": lambda known, _: (known.server("elsewhere.example"), "localhost"),
     "for a name, not the address": lambda known, _: (known.server(), "127.0.0.1"),
-    "expired": lambda known, _: (known.server(days=-1), "localhost"),
+    "expired": lambda known, _: (known.server(days=0), "localhost"),
 }
 
 
