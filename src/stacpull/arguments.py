@@ -13,7 +13,9 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
+from functools import partial
 from ipaddress import ip_address
+from operator import methodcaller
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -254,9 +256,9 @@ def finite_number(raw: object) -> float | None:
 
 
 def _bytes(raw: object) -> float | None:
-    plain = raw.strip() if isinstance(raw, str) else raw
-    factor = _MULTIPLES.get(plain[-1:].upper()) if isinstance(plain, str) else None
-    count = finite_number(plain[:-1] if factor and isinstance(plain, str) else plain)
+    text = str(raw).strip()
+    factor = _MULTIPLES.get(text[-1:].upper())
+    count = finite_number(raw if factor is None else text[:-1])
     return None if count is None else finite_number(count * (factor or 1.0))
 
 
@@ -437,25 +439,19 @@ def read_cluster(value: str | int | Path) -> str:
     return str(path)
 
 
-def load_file(raw: str) -> Path:
-    path = expanded(read_text(raw))
-    if not path.is_file():
-        raise ValueError(f"is not a file: {path}")
+def _load_path(is_valid: Callable[[Path], bool], problem: str, raw: str) -> Path:
+    path = read_path(raw)
+    if not is_valid(path):
+        raise ValueError(f"is {problem}: {path}")
     return path
 
 
-def load_log_path(raw: str) -> Path:
-    path = read_path(raw)
-    if path.is_dir():
-        raise ValueError(f"is a directory: {path}")
-    return path
+load_file = partial(_load_path, methodcaller("is_file"), "not a file")
+load_log_path = partial(_load_path, lambda path: not path.is_dir(), "a directory")
 
 
-def load_existing_directory(raw: str) -> str:
-    path = read_path(raw)
-    if not path.is_dir():
-        raise ValueError(f"is not a directory: {path}")
-    return str(path)
+def load_directory(raw: str) -> str:
+    return str(_load_path(methodcaller("is_dir"), "not a directory", raw))
 
 
 def load_content(raw: str) -> str:

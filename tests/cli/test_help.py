@@ -37,6 +37,24 @@ def test_the_options_in_examples_exist(name: str) -> None:
     assert used <= known
 
 
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("mirror", []),
+        ("resume", ["adopt", "checksum", "missing", "prune", "revalidate"]),
+        ("retry", ["checksum", "missing"]),
+    ],
+)
+def test_help_says_which_options_have_the_value_of_the_run(stacpull_command, name, kept):
+    options = re.split(r"^  (?:-\w, )?--", stacpull_command(name, "--help", "all").out, flags=re.MULTILINE)
+    shown = [
+        re.match(r"[a-z-]+", text)[0]
+        for text in options
+        if "[default: as in the run]" in " ".join(text.split())
+    ]
+    assert sorted(shown) == kept
+
+
 def test_the_module_can_be_run() -> None:
     ran = subprocess.run([sys.executable, "-m", "stacpull", "-V"], capture_output=True, text=True, check=True)
     assert ran.stdout == f"stacpull, version {main.__version__}\n"

@@ -77,10 +77,7 @@ class CommandSession:
         elif on_stderr:
             for line in lines:
                 self.display.write(line)
-        elif not self.output.json:
-            printing.lines(lines)
-        if self.output.json:
-            printing.json_line(report.to_json())
+        self.print(report.to_json(), () if self.output.quiet or on_stderr else lines)
         return code
 
     def print(self, document: Any, lines: Iterable[str]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import attrs
 from attrs.converters import optional
+from msgspec.structs import replace
 
 from stacpull import arguments
 from stacpull.option_fields import Option, about, declared, option, read_fields
@@ -180,7 +181,7 @@ class Options(Arguments):
     allow_local: tuple[str, ...] = attrs.field(
         default=(),
         converter=arguments.read_texts,
-        metadata=about("DIR", load=arguments.load_existing_directory, commands=f"{_IN_DEST} headers"),
+        metadata=about("DIR", load=arguments.load_directory, commands=f"{_IN_DEST} headers"),
     )
     log_file: Path | None = attrs.field(
         default=None,
@@ -264,5 +265,9 @@ GROUPS: tuple[str, ...] = tuple(dict.fromkeys(option.group for option in OPTIONS
 
 
 def options_of(command: str) -> Iterator[Option]:
-    """Yield the options of a command."""
-    return (option for option in OPTIONS if command in option.commands.split())
+    """Yield the options of a command. The default of some is the value of the run that it continues."""
+    of_runs = {"resume": dict(_declared_as("remembered")), "retry": {"checksum", "missing"}}
+    for known in OPTIONS:
+        if command in known.commands.split():
+            is_of_run = known.target in of_runs.get(command, ())
+            yield replace(known, default="as in the run") if is_of_run else known
