@@ -17,7 +17,7 @@ from tests.net.memory import Answer
 from tests.net.wire_server import ReceivedRequest, Scripted
 
 from stacpull import MirrorReport, Options, S3Options, Selection
-from stacpull.sync import mirror, verify
+from stacpull.sync import failures, mirror, status, verify
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
 
@@ -182,6 +182,26 @@ def test_assets_that_a_run_leaves_out_are_requested_by_the_next(api, narrower, b
     requested = len(api.conditional("/b.bin"))
     assert api.again().assets_skipped == 2
     assert len(api.conditional("/b.bin")) == requested
+
+
+def test_a_failed_asset_without_a_file_that_filters_leave_out_is_forgotten(api: Upstream) -> None:
+    api.add("a", version(1))
+    api.add("b", version(1))
+    del api.files["/b.bin"]
+    assert api.again().assets_missing == 1
+    api.again(ids="another")  # the item is read, but not selected
+    assert status(api.dest).assets_missing == 1
+    api.again(exclude_assets="b")
+    state = status(api.dest)
+    assert (state.items_done, state.assets_planned, state.assets_failed) == (1, 1, 0)
+    assert (list(failures(api.dest)), verify(api.dest).exit_code) == ([], 0)
+    api.files["/b.bin"] = version(1)
+    assert (api.again().assets_done, api.version_of("b.bin")) == (2, "v1")
+    del api.files["/b.bin"]
+    api.touch()
+    api.again()
+    api.again(exclude_assets="b")
+    assert [one.key for one in failures(api.dest)] == ["b"]  # DEST has an earlier version
 
 
 def test_an_unchanged_asset_that_was_left_out_gets_one_conditional_request(api: Upstream) -> None:

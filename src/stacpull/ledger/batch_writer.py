@@ -333,7 +333,7 @@ class _BatchPlan:
         rows = self._rows
         is_undated = edit.item.is_undated
         if known:
-            self._settle_unlisted(edit, known)
+            self._settle_unplanned(edit, known)
         if edit.was_planned:
             self._renumber_pending(edit, known)
         for asset in edit.item.assets:
@@ -415,25 +415,27 @@ class _BatchPlan:
         )
         self._result.jobs.append(job)
 
-    def _settle_unlisted(self, edit: _Edit, known: dict[str, KnownAsset]) -> None:
+    def _settle_unplanned(self, edit: _Edit, known: dict[str, KnownAsset]) -> None:
         """Rename assets that have another key now. Failed ones are done if DEST has a version, or deleted.
 
-        They stay failed if another SOURCE may list them, or if an asset of the item cannot be planned.
+        They stay failed if another SOURCE may list them, or if an asset of the item cannot be planned. Those
+        that a filter leaves out are deleted, unless DEST has a version.
         """
         item = edit.item
-        listed = {*(a.key for a in item.assets), *item.excluded, *item.web_pages, *dict(item.problems)}
-        unlisted = [old for key, old in known.items() if key not in listed]
-        if not unlisted:
+        planned = {*(a.key for a in item.assets), *dict(item.problems)}
+        unplanned = [old for key, old in known.items() if key not in planned]
+        if not unplanned:
             return
-        self._rename_assets(item.assets, unlisted, known)
-        for old in unlisted:
+        left_out = {*item.excluded, *item.web_pages}
+        self._rename_assets(item.assets, [old for old in unplanned if old.row.key not in left_out], known)
+        for old in unplanned:
             has_failed = old.row.state >= State.FAILED and known.get(old.row.key) is old
             if item.problems or not has_failed or old.row.run in self._writer.runs_of_other_sources:
                 continue
             done = old._replace(row=old.row._replace(state=State.DONE, digest=old.digest_in_dest or None))
             if old.digest_in_dest is None or done.is_lost(self._writer.is_there):
                 paths.delete_asset(self._db, known.pop(old.row.key).row.id)
-            else:
+            elif old.row.key not in left_out:
                 failures.delete_failures(self._db, json_array([old.row.id]))
                 self._db.execute("DELETE FROM jobs WHERE asset = ?", (old.row.id,))
                 self._rows.assets.append(done.row)
