@@ -33,7 +33,7 @@ from stacpull.spans import Spans
 from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.threads import for_each
 from stacpull.transfer.attempt import AssetFetcher, Downloader
-from stacpull.transfer.checks import change_headers, denies, host_failure, wrong_size
+from stacpull.transfer.checks import change_headers, host_failure, shows_change, wrong_size
 from stacpull.urls import filename_of
 from stacpull_raster.clip_area import ClipArea
 from stacpull_raster.clipped_file import ClippedFile, TileRead, clip, parse_tiles, pieces
@@ -134,7 +134,7 @@ class ClipFetcher:
         try:
             file = await open_clip(version, self._area)
         except NotModifiedError as error:
-            if known is None or denies(known.etag_or_date, error.headers):
+            if known is None or shows_change(known.etag_or_date, error.headers):
                 return await self._clipped(replace(job, version_in_dest=None), count_refusal=count_refusal)
             return None
         if job.size is not None and version.total is not None and job.size != version.total:

@@ -12,7 +12,14 @@ from multidict import CIMultiDict
 
 from stacpull.models import Checksum, Job, ResumePoint, Validator
 from stacpull.net.fields import ContentRange, content_range, validator_of
-from stacpull.transfer.checks import Check, denies, expected_checks, provable, verdict, web_page_instead
+from stacpull.transfer.checks import (
+    Check,
+    expected_checks,
+    resume_action,
+    shows_change,
+    web_page_instead,
+    without_weak_date,
+)
 
 BODY = b"a band of a patch"
 MD5 = hashlib.md5(BODY, usedforsecurity=False).digest()
@@ -153,15 +160,15 @@ TABLE = [
 
 @pytest.mark.parametrize(("point", "status", "headers", "expected"), TABLE)
 def test_a_response_decides_how_a_part_continues(point, status, headers, expected):
-    assert verdict(point, status, CIMultiDict(headers)) is expected
+    assert resume_action(point, status, CIMultiDict(headers)) is expected
 
 
 def test_a_coded_part_resumes_if_the_asset_is_stored_in_that_coding() -> None:
     coded = CIMultiDict({"Content-Range": "bytes 40-99/100", "Content-Encoding": "gzip"} | SAME)
-    assert verdict(POINT, 206, coded, stated_size=100) == "append"
-    assert verdict(POINT, 206, coded, stated_size=300) == "again"
+    assert resume_action(POINT, 206, coded, stated_size=100) == "append"
+    assert resume_action(POINT, 206, coded, stated_size=300) == "again"
     of_unknown_size = CIMultiDict({**coded, "Content-Range": "bytes 40-99/*"})
-    assert verdict(POINT, 206, of_unknown_size) == "again"
+    assert resume_action(POINT, 206, of_unknown_size) == "again"
 
 
 NEWEST = "Mon, 01 Jan 2024 00:00:10 GMT"
@@ -183,13 +190,13 @@ DATES = [
 @pytest.mark.parametrize("etag", [None, 'W/"v1"', '"v1"'])
 @pytest.mark.parametrize(("modified", "headers", "now", "strong"), DATES)
 def test_an_ambiguous_date_is_not_a_validator(etag, modified, headers, now, strong):
-    found = provable(Validator(etag, modified), CIMultiDict(headers), now)
+    found = without_weak_date(Validator(etag, modified), CIMultiDict(headers), now)
     assert found == Validator(etag, modified if strong else None)
     assert found.resumable is (strong or etag == '"v1"')
 
 
 @pytest.mark.parametrize(
-    ("etag_or_date", "headers", "denied"),
+    ("etag_or_date", "headers", "is_changed"),
     [
         ('"v1"', {}, False),
         ('"v1"', {"ETag": '"v1"'}, False),
@@ -205,8 +212,8 @@ def test_an_ambiguous_date_is_not_a_validator(etag, modified, headers, now, stro
         (V.last_modified, {"Last-Modified": "Sun, 31 Dec 2023 00:00:00 GMT"}, True),
     ],
 )
-def test_a_304_with_another_etag_is_rejected(etag_or_date: str, headers: dict[str, str], denied: bool):
-    assert denies(etag_or_date, CIMultiDict(headers)) is denied
+def test_a_304_with_another_etag_is_rejected(etag_or_date: str, headers: dict[str, str], is_changed: bool):
+    assert shows_change(etag_or_date, CIMultiDict(headers)) is is_changed
 
 
 # Header fields, and pages in place of assets.

@@ -99,7 +99,7 @@ class Downloader(msgspec.Struct, eq=False):
         else:  # nearly always: a date, which takes long to parse, is not needed
             validator = Validator(etag.decode().rstrip(" \t"))
         body = Body(url, validator, expected, content=content)
-        if checks.contradiction(job, body) or checks.web_page_instead(
+        if checks.mismatch(job, body) or checks.web_page_instead(
             job.media_type, job.href, url, headers, content
         ):
             return None
@@ -112,11 +112,11 @@ class Downloader(msgspec.Struct, eq=False):
         return arrival_of(job, body.size, name, etag_or_date, body=content, may_be_short=may_be_short)
 
     def validator(self, headers: Mapping[str, str]) -> Validator:
-        return checks.provable(self.without_secrets(validator_of(headers)), headers, self.client.clock.time())
+        validator = self.without_secrets(validator_of(headers))
+        return checks.without_weak_date(validator, headers, self.client.clock.time())
 
     def without_secrets(self, validator: Validator) -> Validator:
-        secrets = self.client.secrets
-        has_secret = any(secrets.masked(field) != field for field in validator if field)
+        has_secret = any(self.client.secrets.masked(field) != field for field in validator if field)
         return Validator() if has_secret else validator
 
 
@@ -173,8 +173,8 @@ class _Attempt(msgspec.Struct, eq=False):
         accept = frozenset({OK, PARTIAL, PRECONDITION_FAILED, UNSATISFIABLE})
         body = None
         async with self._open(range_headers(point.size, point.validator), accept) as response:
-            meaning = checks.verdict(point, response.status, response.headers, stated_size=self.job.size)
-            if meaning == "append":
+            action = checks.resume_action(point, response.status, response.headers, stated_size=self.job.size)
+            if action == "append":
                 expected = checks.expected_checks(self.job, PARTIAL, response.headers, url=response.url)
                 if any(check.checksum.algorithm not in part.hashers for check in expected):
                     # the part was started with a date, and this response has an ETag that looks like an MD5
@@ -187,9 +187,9 @@ class _Attempt(msgspec.Struct, eq=False):
             else:
                 self.part = None
                 await part.discard()
-                if meaning == "changed":
+                if action == "changed":
                     raise TransferError(checks.another_range(response.url))
-                if meaning == "replace":
+                if action == "replace":
                     body = await self._receive(response)
         return await self._start() if body is None else await self._confirm(body)
 
@@ -199,7 +199,7 @@ class _Attempt(msgspec.Struct, eq=False):
         async with self._open(checks.change_headers(version.etag_or_date), accept) as response:
             if response.status != NOT_MODIFIED:
                 body = await self._receive(response)
-            is_current = not checks.denies(version.etag_or_date, response.headers)
+            is_current = not checks.shows_change(version.etag_or_date, response.headers)
         if body is not None:
             return await self._confirm(body)
         if is_current and version.checksum_unverified:
@@ -213,7 +213,7 @@ class _Attempt(msgspec.Struct, eq=False):
         return await self._confirm(body)
 
     async def _confirm(self, body: Body) -> Arrival:
-        if (failure := checks.contradiction(self.job, body)) is not None:
+        if (failure := checks.mismatch(self.job, body)) is not None:
             raise TransferError(failure)
         is_stated = body.framed or self.job.size is not None or bool(body.checks)
         may_be_short = not (is_stated or await self._ends_here(body))

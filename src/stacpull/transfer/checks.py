@@ -125,7 +125,7 @@ class Body(NamedTuple):
         return digest_of(algorithm, self.content) if self.part is None else self.part.digest(algorithm)
 
 
-def contradiction(job: Job, body: Body) -> Failure | None:
+def mismatch(job: Job, body: Body) -> Failure | None:
     size = body.size
     if body.total is not None and size != body.total:
         kind = FailureKind.TRUNCATED if size < body.total else FailureKind.OVERLONG
@@ -142,7 +142,7 @@ def contradiction(job: Job, body: Body) -> Failure | None:
     return None
 
 
-def verdict(
+def resume_action(
     point: ResumePoint, status: int, headers: Mapping[str, str], *, stated_size: int | None = None
 ) -> Literal["append", "replace", "again", "changed"]:
     """Return what to do with the response to a request for the rest of a part.
@@ -162,7 +162,7 @@ def verdict(
     return "append" if is_proven else "again"
 
 
-def provable(validator: Validator, headers: Mapping[str, str], now: float) -> Validator:
+def without_weak_date(validator: Validator, headers: Mapping[str, str], now: float) -> Validator:
     """Return `validator` without its date if two versions may share that date (RFC 9110, 8.8.2.2).
 
     Without `Date`, a response counts as sent at `now` (RFC 9110, 6.6.1); the older rule of one minute (RFC
@@ -182,7 +182,7 @@ def change_headers(etag_or_date: str) -> dict[str, str]:
     return {"If-Modified-Since" if is_date else "If-None-Match": etag_or_date}
 
 
-def denies(etag_or_date: str, headers: Mapping[str, str]) -> bool:
+def shows_change(etag_or_date: str, headers: Mapping[str, str]) -> bool:
     """Return True if the fields of a 304 show that the object has changed after all.
 
     A 304 repeats the ETag of a 200 (RFC 9110, 15.4.5), compared without `W/` (8.8.3.2). Dates must be equal:

@@ -20,7 +20,7 @@ from stacpull.net.status import OK, PARTIAL, PRECONDITION_FAILED, UNSATISFIABLE
 from stacpull.net.transport import Request, TransferError
 from stacpull.spans import Span, missing
 from stacpull.store.partial_downloads import PartialDownload
-from stacpull.transfer.checks import another_range, host_failure, verdict
+from stacpull.transfer.checks import another_range, host_failure, resume_action
 
 SPLIT_ABOVE = 64 << 20  # bytes above which a file gets several connections
 BLOCK = 16 << 20
@@ -136,7 +136,7 @@ class LongBody:
             async with self._client.stream(request, accept=_ANSWERS, count_refusal=False) as response:
                 point = ResumePoint(offset, self._version.validator, self._version.total)
                 end = content_range(response.headers).end
-                is_same = verdict(point, response.status, response.headers) == "append"
+                is_same = resume_action(point, response.status, response.headers) == "append"
                 if not is_same or end is None or end >= span.end:  # of another version, or longer
                     self._max_connections = 1
                     if self._active_connections == 1:
