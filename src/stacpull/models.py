@@ -184,16 +184,16 @@ class FailureKind(enum.StrEnum):
 
 TEMPORARY = frozenset({FailureKind.SERVER, FailureKind.THROTTLED, FailureKind.NETWORK, FailureKind.STALLED})
 """`mirror` and `resume` try these again, once per run. Other failures wait for `retry`."""
-MAY_BE_OF_HOST = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKind.STALLED})
+MAYBE_HOST_FAULT = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKind.STALLED})
 """These are recorded once it is known that their host is not abandoned."""
 WRONG_CONTENT = frozenset({FailureKind.CHECKSUM, FailureKind.OVERLONG})
 """If the same one of these occurs twice, the item is read again, because it may now state other content."""
 NOT_RESUMED = WRONG_CONTENT | {FailureKind.CHANGED}  # the part that was received is removed
-MAY_BE_OF_PAGE_SIZE = frozenset(
+MAYBE_PAGE_TOO_LARGE = frozenset(
     {FailureKind.SERVER, FailureKind.STALLED, FailureKind.TRUNCATED, FailureKind.OVERLONG}
 )
 """A page with fewer items may avoid these."""
-MAY_BE_OF_LINK = MAY_BE_OF_HOST | {FailureKind.ADDRESS, FailureKind.GONE}
+MAYBE_LINK_FAULT = MAYBE_HOST_FAULT | {FailureKind.ADDRESS, FailureKind.GONE}
 """Failures of a next link that may name an internal host: the page is requested from SOURCE's own host."""
 NOTHING_TO_FETCH = (FailureKind.OUTSIDE,)  # these do not cause exit code 1
 NO_FAULT = (FailureKind.ORDERED, *NOTHING_TO_FETCH)

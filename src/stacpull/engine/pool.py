@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from stacpull.caches import BoundedCache
 from stacpull.errors import CredentialsError, SourceError, StacpullError, quantity
 from stacpull.hosts import MAX_HOSTS, host_of
-from stacpull.models import MAY_BE_OF_HOST, NO_FAULT, WRONG_CONTENT, Failure, FailureKind, Job, Json
+from stacpull.models import MAYBE_HOST_FAULT, NO_FAULT, WRONG_CONTENT, Failure, FailureKind, Job, Json
 from stacpull.net.gate import MAX_REFUSALS
 from stacpull.net.retry import Retries
 from stacpull.net.transport import TransferError
@@ -202,7 +202,7 @@ class Pool(Generic[JobT, ResultT]):
         if self._has_too_many_failures():
             self._stop_run()
             self._report_held_back()
-        if failure.kind not in MAY_BE_OF_HOST or self._has_too_many_failures():
+        if failure.kind not in MAYBE_HOST_FAULT or self._has_too_many_failures():
             self.sink.fail(job, failure, attempts)
             return
         if failure.host not in self._held_back and len(self._held_back) >= MAX_HOSTS:

@@ -21,7 +21,7 @@ from stacpull.errors import ForgottenCursorError, SourceError
 from stacpull.events import Notice
 from stacpull.hosts import host_of, origin_text
 from stacpull.json_values import object_or_empty, objects_in, parsed_object
-from stacpull.models import MAY_BE_OF_LINK, MAY_BE_OF_PAGE_SIZE, Failure, Json, Page, PageRequest
+from stacpull.models import MAYBE_LINK_FAULT, MAYBE_PAGE_TOO_LARGE, Failure, Json, Page, PageRequest
 from stacpull.net.fields import whole_number
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.transport import TransferError
@@ -239,7 +239,7 @@ class PageReader:
         except SourceError as error:
             failure = failure_of(error)
             home_request = at_home(request, self._last_url or self._source)
-            if home_request is None or failure is None or failure.kind not in MAY_BE_OF_LINK:
+            if home_request is None or failure is None or failure.kind not in MAYBE_LINK_FAULT:
                 raise
             try:
                 answer = await self._read_smaller(home_request)
@@ -264,7 +264,7 @@ class PageReader:
             except TransferError as error:
                 cause = cause or error
                 failure = error.failure
-                is_too_much = failure.status in _TOO_MUCH_STATUS or failure.kind in MAY_BE_OF_PAGE_SIZE
+                is_too_much = failure.status in _TOO_MUCH_STATUS or failure.kind in MAYBE_PAGE_TOO_LARGE
             except SourceError as error:
                 if not isinstance(error.__cause__, ValueError):
                     raise
