@@ -53,9 +53,9 @@ async def test_a_host_without_a_login_uses_the_transport_of_the_run() -> None:
         profile = profile_of(BearerToken(Secret("planted")), own.url(""))
         async with client_for(profile, VirtualClock()) as client:
             assert await get(client, own.url("/x")) == await get(client, other.url("/x")) == b"x"
-            assert type(client.host(own.url("/x")).transport) is LoginTransport
-            assert type(client.host(other.url("/x")).transport) is WebTransport
-            assert client.host(other.url("/y")) is client.host(other.url("/x"))  # looked up once
+            assert type(client.route(own.url("/x")).transport) is LoginTransport
+            assert type(client.route(other.url("/x")).transport) is WebTransport
+            assert client.route(other.url("/y")) is client.route(other.url("/x"))  # looked up once
         assert "authorization" in own.requests[0].headers
         assert "authorization" not in other.requests[0].headers
 

@@ -141,9 +141,9 @@ def test_a_cancelled_request_releases_its_permit() -> None:
 
 def test_each_port_of_a_host_has_one_gate() -> None:
     client = Setting({}).client
-    gate = client.host("https://h.example/a").gate
-    assert client.host("http://h.example:443/b").gate is gate
-    assert client.host("http://h.example/a").gate is not gate
+    gate = client.route("https://h.example/a").gate
+    assert client.route("http://h.example:443/b").gate is gate
+    assert client.route("http://h.example/a").gate is not gate
     assert list(client.gates) == ["h.example:443", "h.example:80"]
 
 
@@ -179,7 +179,7 @@ def test_a_success_or_a_redirect_to_another_host_ends_a_row_of_refusals(answer: 
 async def test_leaving_a_response_with_a_failure_informs_the_gate() -> None:
     setting = Setting({"https://h.example/x": [OK]})
     trouble = TransferError(Failure(FailureKind.REFUSED, "a page to log in at", 200, "h.example"))
-    gate = setting.client.host("https://h.example/x").gate
+    gate = setting.client.route("https://h.example/x").gate
     gate._health.refusals["asset"] = MAX_REFUSALS - 1
     async with setting.client.stream(Request("https://h.example/x")) as left:
         with pytest.raises(TransferError, match="refused 50 requests in a row with a web page"):

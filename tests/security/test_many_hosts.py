@@ -101,11 +101,11 @@ def test_memory_of_refusals_that_are_held_back_is_limited(monkeypatch: pytest.Mo
 
 async def test_a_gate_that_is_in_use_is_kept() -> None:
     client = Client({"http": AiohttpTransport(HttpSettings(AddressPolicy()))}, GateSettings(SystemClock(), 4))
-    held = client.host("http://held.example/").gate
+    held = client.route("http://held.example/").gate
     await held.acquire("asset")
     for number in range(3 * MAX_HOSTS):
-        gate = client.host(f"http://h{number}.example/").gate
+        gate = client.route(f"http://h{number}.example/").gate
         await gate.acquire("asset")
         gate.release()
-    assert client.host("http://held.example/").gate is held
+    assert client.route("http://held.example/").gate is held
     assert len(client.gates) <= MAX_HOSTS

@@ -18,7 +18,7 @@ from stacpull.http1.connection import WebConnection, streamed
 from stacpull.http1.web_transport import CallbackTransport, Prepared, WebTransport
 from stacpull.models import Arrival, Job
 from stacpull.net.bodies import DRAINED
-from stacpull.net.client import Client, ClientHost, ClientResponse, PermittedRequest
+from stacpull.net.client import Client, ClientResponse, PermittedRequest, Route
 from stacpull.net.transport import Receive, Request, TransferError
 from stacpull.transfer.attempt import ACCEPT_OK
 
@@ -31,7 +31,7 @@ class FastAttempt(msgspec.Struct, eq=False):
     job: Job
     download: Download
     request: Request
-    host: ClientHost
+    route: Route
     began_at: float  # when its first request was queued
     sent_at: float = 0.0
     prepared: Prepared | None = None
@@ -43,10 +43,10 @@ class FastAttempt(msgspec.Struct, eq=False):
         return self.fast_path.is_closed
 
     def on_permit(self) -> None:
-        host = self.host
-        transport = host.transport
-        request = self.fast_path.client.count_and_authorize(self.request, host)
-        self.sent_at = host.gate.now()
+        route = self.route
+        transport = route.transport
+        request = self.fast_path.client.count_and_authorize(self.request, route)
+        self.sent_at = route.gate.now()
         prepared = transport.prepared(request) if isinstance(transport, CallbackTransport) else None
         self.prepared = prepared
         if prepared is None:
@@ -78,14 +78,14 @@ class FastAttempt(msgspec.Struct, eq=False):
         fast_path.shared.complete(self.download, arrival)
         fast_path.client.counters.bytes_fetched += size
         connection.release()
-        self.host.gate.finish_request(self.sent_at, size)
+        self.route.gate.finish_request(self.sent_at, size)
         self.pool.sink.put(self.job, arrival)
         return True
 
     def stream(self, connection: WebConnection, /) -> None:
         receive: Receive = partial(streamed, connection, self.request.url)
-        if self.prepared is not None and self.prepared.translate is not None:
-            receive = partial(self.prepared.translate, self.request, receive)
+        if self.prepared is not None and self.prepared.receive_as is not None:
+            receive = partial(self.prepared.receive_as, self.request, receive)
         self._hand_over(receive)
 
     def send_again(self) -> None:
@@ -94,37 +94,37 @@ class FastAttempt(msgspec.Struct, eq=False):
             self.pool.spawn(self._connect(self.prepared))
 
     def on_close(self) -> None:
-        self.host.gate.release()
+        self.route.gate.release()
 
     def on_error(self, error: Exception, /) -> None:
         self.pool.spawn(_raise(error))
 
     def _follow(self, connection: WebConnection, fields: Mapping[bytes, bytes], size: int) -> bool:
         client = self.fast_path.client
-        gate = self.host.gate
-        if size > DRAINED or self.prepared is None or self.prepared.translate is not None:
+        gate = self.route.gate
+        if size > DRAINED or self.prepared is None or self.prepared.receive_as is not None:
             return False
         try:
             location = fields.get(b"location", b"").decode("utf-8", "surrogateescape")
             request = client.redirected_request(self.request, connection.message.status, location)
-            next_host = client.host(request.url)
+            next_route = client.route(request.url)
         except TransferError:
             return False
         client.counters.bytes_fetched += size
         connection.release()
-        is_same_host = next_host is self.host
+        is_same_route = next_route is self.route
         self.request = request
-        self.host = next_host
-        if gate.finish_request(self.sent_at, 0, continues=is_same_host):
+        self.route = next_route
+        if gate.finish_request(self.sent_at, 0, continues=is_same_route):
             self.on_permit()
         else:
-            next_host.gate.admit(self)
+            next_route.gate.admit(self)
         return True
 
     def _hand_over(self, receive: Receive | None = None) -> None:
         """Continue in a task. If the request was sent, with a permit, `receive` returns its response."""
         if receive is not None:
-            self.sent = PermittedRequest(self.host.gate, self.sent_at, receive)
+            self.sent = PermittedRequest(self.route.gate, self.sent_at, receive)
         self.pool.spawn(AssetTask(self.job, self.pool, self, self.began_at).run())
 
     async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
@@ -140,7 +140,7 @@ class FastAttempt(msgspec.Struct, eq=False):
         except TransferError as error:
             self._hand_over(partial(_raise, error))
         except BaseException:
-            self.host.gate.release()
+            self.route.gate.release()
             raise
         else:
             connection.begin(self, prepared.message)
@@ -161,13 +161,13 @@ class WebFastPath(msgspec.Struct, eq=False):
             return False
         url = self.client.with_source_scheme(job.href)
         try:
-            host = self.client.host(url)
+            route = self.client.route(url)
         except TransferError:
             return False
         download = self.shared.start(job)
         if download is None:
             return False
-        host.gate.admit(FastAttempt(self, pool, job, download, Request(url), host, host.gate.now()))
+        route.gate.admit(FastAttempt(self, pool, job, download, Request(url), route, route.gate.now()))
         return True
 
     def close(self) -> None:

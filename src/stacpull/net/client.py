@@ -50,7 +50,7 @@ class NetworkCounters(msgspec.Struct):
         self.retries += 1
 
 
-class ClientHost(msgspec.Struct, frozen=True):
+class Route(msgspec.Struct, frozen=True):
     transport: Transport
     gate: Gate
     gets_credentials: bool
@@ -77,7 +77,7 @@ class Client:
     log: RequestLog | None = None
     gates: WeakValueDictionary[str, Gate] = attrs.field(factory=WeakValueDictionary, init=False)
     """The gate of each host, kept as long as something refers to it."""
-    _hosts: dict[str, ClientHost] = attrs.field(factory=dict, init=False)  # by the start of its URLs
+    _routes: dict[str, Route] = attrs.field(factory=dict, init=False)  # by the start of its URLs
     _other_base: str = attrs.field(default="", init=False)  # with the host and port of SOURCE
     _source_scheme: str = attrs.field(default="", init=False)
     clock: Clock = attrs.field(init=False)
@@ -112,14 +112,14 @@ class Client:
             return url
         return self._source_scheme + url[url.index(":") :]
 
-    def host(self, url: str) -> ClientHost:
+    def route(self, url: str) -> Route:
         if len(url) > MAX_URL_LENGTH:
             text = f"{public_url(url[:200])}… is longer than {MAX_URL_LENGTH} characters, and is not fetched."
             raise TransferError(Failure(FailureKind.SCHEME, text).masked(self.secrets))
         base = url[: url.find("/", len("https://")) + 1]  # of a file or a short bucket, with a directory
-        host = self._hosts.get(base)
-        if host is not None:
-            return host
+        route = self._routes.get(base)
+        if route is not None:
+            return route
         scheme, name, port = origin_of(url)
         transport = self._login_transport(url) or self.transports.get(scheme)
         if transport is None and (transport := self._make_transport(scheme)) is not None:
@@ -130,16 +130,16 @@ class Client:
         gate_name = origin_text(url) if port is None else f"{name}:{port}"  # no port: bucket or disk
         gate = self.gates.get(gate_name) or Gate(gate_name, self._gate_settings)
         self.gates[gate_name] = gate
-        host = ClientHost(transport, gate, self._credentials.covers(url))
+        route = Route(transport, gate, self._credentials.covers(url))
         if 0 < len(base) <= MAX_KEY_LENGTH:
-            evict_hosts(self._hosts, lambda known_host: known_host.gate.is_needed)
-            self._hosts[base] = host
-        return host
+            evict_hosts(self._routes, lambda known_route: known_route.gate.is_needed)
+            self._routes[base] = route
+        return route
 
-    def count_and_authorize(self, request: Request, host: ClientHost) -> Request:
+    def count_and_authorize(self, request: Request, route: Route) -> Request:
         """Count a request, and return it as it is sent: only with the credentials of its host."""
         self.counters.requests += 1
-        if host.gets_credentials:
+        if route.gets_credentials:
             return self._credentials.attach(request)
         if not self._credentials.values:
             return request
@@ -194,10 +194,10 @@ class ClientResponse:
         while True:
             sent = self._sent
             if sent is None:
-                host = self._client.host(self._request.url)
-                await host.gate.acquire(self._request.purpose)
-                outgoing = self._client.count_and_authorize(self._request, host)
-                sent = PermittedRequest(host.gate, host.gate.now(), partial(host.transport.send, outgoing))
+                route = self._client.route(self._request.url)
+                await route.gate.acquire(self._request.purpose)
+                outgoing = self._client.count_and_authorize(self._request, route)
+                sent = PermittedRequest(route.gate, route.gate.now(), partial(route.transport.send, outgoing))
             self._sent = None
             await self._receive(sent)
             status = self.status
@@ -209,7 +209,7 @@ class ClientResponse:
                 await beginning(self)
                 location = self.headers.get("Location", "")
                 self._request = self._client.redirected_request(self._request, status, location)
-                if self._client.host(self._request.url).gate is not sent.gate:  # else it may lead to a login
+                if self._client.route(self._request.url).gate is not sent.gate:  # else it may lead to a login
                     sent.gate.reset_refusals(self._request.purpose)
             finally:
                 await self.close()
