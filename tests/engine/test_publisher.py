@@ -15,7 +15,7 @@ from tests.items import feature
 from stacpull import Options, sync
 from stacpull.engine.job_producer import JobProducer
 from stacpull.errors import DestinationError
-from stacpull.ledger import publication, views
+from stacpull.ledger import publication, runs, views
 from stacpull.ledger.schema import State
 from stacpull.models import Failure, FailureKind, WalkBatch
 from stacpull.store.local_store import LocalStore
@@ -155,6 +155,18 @@ def test_a_newer_version_is_fetched_although_the_earlier_one_was_being_recorded(
     newer = planned("i", "a", size=2)._replace(updated="2030-01-01")
     batch = WalkBatch(items=[newer], replaces_planned_items=True)
     assert [job.generation for job in bench.operations.save_batch(batch, NOW).jobs] == [1]
+
+
+def test_a_newer_version_of_a_file_of_the_mirror_is_stored_and_not_adopted(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, remembered={"adopt": True})
+    for body, year in ((b"x", 2020), (b"xy", 2030)):
+        newer = planned("i", "a", size=len(body))._replace(updated=f"{year}-01-01")
+        bench.publisher.add([bench.arrive(job, body) for job in bench.plan(newer).jobs], [])
+        bench.publisher.publish_all()
+    assert tree(tmp_path)["c/i/a.tif"] == b"xy"
+    counted = runs.counters(bench.db, bench.run.id)
+    assert (counted["assets_stored"], counted["assets_skipped"]) == (2, 0)
+    bench.close()
 
 
 @pytest.mark.usefixtures("threaded_store")

@@ -223,7 +223,8 @@ async def test_a_part_outside_or_a_body_of_another_size_is_refused(tmp_path, job
     body = None if "/" in part else memoryview(b"four")
     async with opened(tmp_path) as store_process:
         store_process._channel.send(Outcomes([Arrival(1, 1, 0, "c/i", "a.tif", size, part=part, body=body)]))
-        await until(store_process.fatal_error.done)
+        with pytest.raises(WorkerError):
+            await store_process.call("finish")
     assert (tree(tmp_path), parts(tmp_path)) == ({"mine": b"x"}, [])
 
 
