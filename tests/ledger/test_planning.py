@@ -218,3 +218,10 @@ def test_a_directory_keeps_its_path_when_a_file_of_this_path_comes(tmp_path: Pat
         more = [asset("a", directory="c/x", name="a"), inner, asset("a/c", directory="c/x/a", name="c")]
         saved = commit(again(db)[1], item("x", more, updated="2021-01-01T00:00:00Z"))
     assert {job.directory for job in saved.jobs if job.key != "a"} == {"c/x/a"}
+
+
+def test_credentials_behind_a_hash_sign_are_not_stored(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        _, writer = started(db)
+        commit(writer, item("i", [asset("a", href="https://blob.example/a#access_token=SECRET")]))
+        assert db.execute("SELECT href, stale FROM jobs").fetchall() == [("https://blob.example/a", 1)]

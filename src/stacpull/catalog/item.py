@@ -208,10 +208,10 @@ def provenance_links(links: object, base: str | None, stored: Iterable[Json]) ->
 
 
 def remote_href(href: str, base: str | None) -> str:
-    is_plain = href.isascii() and href.isprintable() and not (" " in href or "?" in href or "@" in href)
-    if is_plain and href.startswith(("http://", "https://")):
-        return href  # the common case: absolute, with nothing to remove
-    return public_url(join(base, href) or without_blanks(href))
+    is_plain = href.isascii() and href.isprintable() and " " not in href
+    if not (is_plain and href.startswith(("http://", "https://"))):  # few hrefs: `join` takes long
+        href = join(base, href) or without_blanks(href)
+    return public_url(href)
 
 
 def _local_asset(

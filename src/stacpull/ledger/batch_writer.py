@@ -383,20 +383,13 @@ class _BatchPlan:
     def _add_job(self, edit: _Edit, asset: Asset, row: AssetRow, directory: str, decision: Decision) -> None:
         name = row.name or asset.name
         template = None if name is not None else asset.name_template or "{filename}"
-        stored_href = asset.href
-        stale = 0
-        alternates = None
-        if "?" in asset.href or "@" in asset.href or asset.alternates or self._writer.secrets:
-            hrefs = [asset.href, *asset.alternates]
-            public_hrefs = [*map(self._writer.secrets.public_url, hrefs)]
-            stored_href = public_hrefs[0]
-            stale = int(public_hrefs != hrefs)
-            if asset.alternates:
-                alternates = orjson.dumps(public_hrefs[1:]).decode()
         name_or_template = None if row.name is not None else name or template
+        hrefs = [asset.href, *asset.alternates]
+        public_hrefs = [*map(self._writer.secrets.public_url, hrefs)]
+        alternates = orjson.dumps(public_hrefs[1:]).decode() if asset.alternates else None
         columns = (name_or_template, asset.size, asset.media_type, alternates, decision.digest_in_dest)
         self._rows.assets.append(row)
-        self._rows.jobs.append((row.id, stored_href, stale, *columns))
+        self._rows.jobs.append((row.id, public_hrefs[0], public_hrefs != hrefs, *columns))
         if decision.action is not Action.REQUEST:
             return
         edit.lacks_file |= decision.digest_in_dest is None
