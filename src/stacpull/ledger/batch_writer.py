@@ -120,6 +120,16 @@ class BatchWriter:
         self.folded_directories = set(map(fold, self.directories.values()))
         self.asset_rowids = count(scalar(db, "SELECT max(id) FROM assets") + 1)  # never used twice in a run
 
+    def add_collection(self, name: str) -> int:
+        """Give a collection a directory and a row, and return the row."""
+        if name not in self.directories:
+            directory = safe_segment(name)
+            if fold(directory) in self.folded_directories:
+                directory = with_salted_hash(directory, COLLECTION_FILE)
+            self.directories[name] = directory
+            self.folded_directories.add(fold(directory))
+        return scalar(self.db, _ADD("collections", "name"), (name,))
+
     def planned_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         """Return which `ids` this run has planned, as `engine/walk.py: WalkConsumer` documents it."""
         known = _known_items(self.db, ids)  # perhaps with other items of the same hash
@@ -171,6 +181,9 @@ class BatchWriter:
 class _Rows(msgspec.Struct):
     """What a batch writes. Rows are collected, because a statement for each of them takes longer."""
 
+    deleted: list[int] = []  # assets
+    moved: list[tuple[int, int, str]] = []  # assets with their new row and key
+    settled: list[int] = []  # failed assets that are done, because they are no longer listed
     items: list[_ItemRow] = []
     documents: list[tuple[int, bytes]] = []
     assets: list[AssetRow] = []
@@ -189,15 +202,15 @@ class _Edit(msgspec.Struct):
     row: _ItemRow
     directory: str  # of its JSON
     was_planned: bool  # True: this run planned an earlier version
-    is_new: bool  # True: it was never read before
     is_updated: bool  # True: the source has another version of it
-    rewrites_json: bool  # True: its JSON must be written again
+    known: dict[str, KnownAsset]  # its assets before the batch, by the keys that they have after it
+    rewrites_json: bool  # True: its JSON must be written, the first time or again
     has_changed: bool = False  # True: the source has another version of an asset
     lacks_file: bool = False  # True: DEST has no version of an asset, so its JSON may say that it is remote
 
 
 class _BatchPlan:
-    """The changes of a batch: first those of its items, then those of their assets."""
+    """The changes of a batch. The constructor reads what is known, `save` plans all rows and writes them."""
 
     def __init__(self, writer: BatchWriter, batch: WalkBatch, result: SavedBatch, now: float) -> None:
         self._writer = writer
@@ -210,16 +223,12 @@ class _BatchPlan:
         items: list[PlannedItem | UnreadableItem] = [*batch.items, *batch.unreadable_items]
         ids = {item.id for item in items}
         self._known = _known_items(db, ids | {item.parent for item in items if item.parent is not None})
+        known_items = {i.id: self._known[i.id] for i in batch.items if i.id in self._known}
+        self._known_assets = _known_assets(db, known_items)
         owned = db.execute(f"SELECT hash FROM paths WHERE hash {IN_LIST}", (json_array(map(item_hash, ids)),))
         self._taken_hashes = {row.hash for row in self._known.values()}.union(*owned)
-        collections = dict.fromkeys(item.id.collection for item in items if item.id not in self._known)
-        self._collections = {name: scalar(db, _ADD("collections", "name"), (name,)) for name in collections}
-        for name in [name for name in collections if name not in writer.directories]:
-            directory = safe_segment(name)
-            if fold(directory) in writer.folded_directories:
-                directory = with_salted_hash(directory, COLLECTION_FILE)
-            writer.directories[name] = directory
-            writer.folded_directories.add(fold(directory))
+        new_names = dict.fromkeys(item.id.collection for item in items if item.id not in self._known)
+        self._collections = {name: writer.add_collection(name) for name in new_names}
         self._directories: dict[str, tuple[int, str]] = {}
         self._first_rowid = scalar(db, "SELECT max(id) FROM items") + 1  # of a new item
         self._item_rowids = count(self._first_rowid)
@@ -228,50 +237,45 @@ class _BatchPlan:
     def save(self) -> None:
         edits = [edit for edit in map(self._edit_of, self._batch.items) if edit is not None]
         self._plan_unreadable_items()
-        known_assets = _known_assets(self._db, {edit.row.id: edit.directory for edit in edits if edit.before})
         for edit in edits:
-            known = known_assets[edit.row.id]
-            self._plan_assets(edit, known)
-            self._plan_row(edit, known)
-        self._write({self._known[item.id].id for item in self._batch.items})
-        changed = self._label_items.union(row.parent for row in self._rows.items)
-        changed |= {key.item for key, *_ in self._rows.failures}
-        changed |= {row.id for row in self._rows.items if row.id < self._first_rowid}  # those that were known
-        failures.update_item_states(self._db, (rowid for rowid in changed if rowid is not None))
+            self._plan_assets(edit)
+            self._plan_row(edit)
+        self._write()
 
     def _edit_of(self, item: PlannedItem) -> _Edit | None:
         """Return an item with its row; None if this run has planned it, unless this is a newer version."""
-        count = self._result.count
         before = self._known.get(item.id)
         was_planned = before is not None and before.run == self._writer.run.id and not before.is_unreadable
         if before is not None and was_planned:
             if item.parent is None and before.parent is not None:
-                count("items_matched", 1)  # it was only known by a link
+                self._result.count("items_matched", 1)  # it was only known by a link
                 row = before._replace(parent=None)
                 self._known[item.id] = row
                 self._rows.items.append(row)
                 return None
             if item.parent is not None or not is_newer(item.updated, before.version):
                 return None
-        else:
-            count("items_matched", item.parent is None and not item.of_collection)
-            count("assets_excluded", len(item.excluded))
-            count("assets_pages", len(item.web_pages))
         row = self._row_of(item.id, item.parent, item.href)._replace(version=_version(item), is_unreadable=0)
         if before is not None and before.parent not in (None, row.parent):
             self._relinked.add(row.parent)
-        # without a time, nothing is newer: so a batch plans each item only once
+        # a batch plans each item only once: nothing is newer than an item without a time
         self._known[item.id] = row._replace(version=None)
+        known_version = None if before is None else before.version
+        is_new = known_version is None  # it was never read before
+        is_updated = known_version not in (None, row.version)
+        if not was_planned:
+            self._result.count("items_matched", item.parent is None and not item.of_collection)
+            self._result.count("assets_excluded", len(item.excluded))
+            self._result.count("assets_pages", len(item.web_pages))
+        self._result.count("items_new", is_new and not item.of_collection)
         directory = row.directory_of(item.id)
         usual = item_directory(item.id)
         if directory != usual:  # that path was taken: assets beside the JSON, or the collection's, stay there
             moved = {usual: directory, usual.partition("/")[0]: directory.partition("/")[0]}
             assets = [replace(a, directory=moved.get(a.directory, a.directory)) for a in item.assets]
             item = item._replace(assets=tuple(assets))
-        is_new = before is None or (bool(before.is_unreadable) and before.version is None)
-        is_updated = before is not None and before.version != row.version
-        count("items_new", is_new and not item.of_collection)
-        return _Edit(item, before, row, directory, was_planned, is_new, is_updated, is_new)
+        known = self._known_assets[row.id]
+        return _Edit(item, before, row, directory, was_planned, is_updated, known, is_new)
 
     def _row_of(self, item: ItemId, parent: ItemId | None, href: str | None) -> _ItemRow:
         before = self._known.get(item)
@@ -309,12 +313,10 @@ class _BatchPlan:
         if path == edit.directory:
             return None, path
         if path not in self._directories:
-            stored_path = path
-            query = "SELECT max(id) FROM directories WHERE path = ?"
-            rowid = scalar(self._db, query, (path_in_dest(path, ""),))
-            if not rowid:
-                stored_path = self._free_directory(path, edit.item.assets)
-                rowid = scalar(self._db, _ADD("directories", "path"), (path_in_dest(stored_path, ""),))
+            query = "SELECT 1 FROM directories WHERE path = ?"
+            is_known = exists(self._db, query, (path_in_dest(path, ""),))
+            stored_path = path if is_known else self._free_directory(path, edit.item.assets)
+            rowid = scalar(self._db, _ADD("directories", "path"), (path_in_dest(stored_path, ""),))
             self._directories[path] = rowid, stored_path
         return self._directories[path]
 
@@ -323,43 +325,45 @@ class _BatchPlan:
         parent = ""
         for name in path.split("/") if path else ():
             directory = path_in_dest(parent, name)
-            is_file = exists(self._db, "SELECT 1 FROM paths WHERE hash = ?", (path_hash(directory),))
-            if is_file or directory in new_files:
+            owner = scalar(self._db, "SELECT max(asset) FROM paths WHERE hash = ?", (path_hash(directory),))
+            if directory in new_files or (owner and owner not in self._rows.deleted):
                 directory = path_in_dest(parent, with_salted_hash(name, parent))
             parent = directory
         return parent
 
-    def _plan_assets(self, edit: _Edit, known: dict[str, KnownAsset]) -> None:
-        rows = self._rows
-        is_undated = edit.item.is_undated
-        if known:
-            self._settle_unplanned(edit, known)
+    def _plan_assets(self, edit: _Edit) -> None:
+        if edit.known:
+            self._settle_unplanned(edit)
         if edit.was_planned:
-            self._renumber_pending(edit, known)
+            self._renumber_pending(edit)
         for asset in edit.item.assets:
-            old = known.get(asset.key)
+            old = edit.known.get(asset.key)
             if old is None:
                 self._plan_new_asset(edit, asset)
-                continue
-            is_lost = old.is_lost(self._writer.is_there)
-            decision = decide(old, asset, self._writer.run, edit.is_updated, is_undated, is_lost)
-            row = decision.row
-            if row is None:
-                is_fetched = decision.action is Action.WAIT
-                (rows.must_revalidate if is_fetched else rows.unchanged).append(old.row.id)
-                continue
-            self._result.count("files_lost", is_lost)
-            edit.rewrites_json |= decision.rewrites_json
-            edit.has_changed |= decision.has_changed
-            if decision.action is Action.KEEP:
-                rows.assets.append(row)
-                continue
-            directory = old.directory
-            if row.name is None:
-                directory_id, directory = self._directory(asset.directory, edit)
-                row = row._replace(other_directory=directory_id)
-            self._add_job(edit, asset, row, directory, decision)
-        self._plan_problems(edit, known)
+            else:
+                self._plan_known_asset(edit, asset, old)
+        self._plan_problems(edit)
+
+    def _plan_known_asset(self, edit: _Edit, asset: Asset, old: KnownAsset) -> None:
+        rows = self._rows
+        is_lost = old.is_lost(self._writer.is_there)
+        decision = decide(old, asset, self._writer.run, edit.is_updated, edit.item.is_undated, is_lost)
+        row = decision.row
+        if row is None:
+            is_fetched = decision.action is Action.WAIT
+            (rows.must_revalidate if is_fetched else rows.unchanged).append(old.row.id)
+            return
+        self._result.count("files_lost", is_lost)
+        edit.rewrites_json |= decision.rewrites_json
+        edit.has_changed |= decision.has_changed
+        if decision.action is Action.KEEP:
+            rows.assets.append(row)
+            return
+        directory = old.directory
+        if row.name is None:
+            directory_id, directory = self._directory(asset.directory, edit)
+            row = row._replace(other_directory=directory_id)
+        self._add_job(edit, asset, row, directory, decision)
 
     def _plan_new_asset(self, edit: _Edit, asset: Asset) -> None:
         edit.rewrites_json = True
@@ -408,7 +412,7 @@ class _BatchPlan:
         )
         self._result.jobs.append(job)
 
-    def _settle_unplanned(self, edit: _Edit, known: dict[str, KnownAsset]) -> None:
+    def _settle_unplanned(self, edit: _Edit) -> None:
         """Rename assets that have another key now. Failed ones are done if DEST has a version, or deleted.
 
         They stay failed if another SOURCE may list them, or if an asset of the item cannot be planned. Those
@@ -416,30 +420,27 @@ class _BatchPlan:
         """
         item = edit.item
         planned = {*(a.key for a in item.assets), *dict(item.problems)}
-        unplanned = [old for key, old in known.items() if key not in planned]
+        unplanned = [old for key, old in edit.known.items() if key not in planned]
         if not unplanned:
             return
         left_out = {*item.excluded, *item.web_pages}
-        self._rename_assets(item.assets, [old for old in unplanned if old.row.key not in left_out], known)
+        self._rename_assets(edit, [old for old in unplanned if old.row.key not in left_out])
         for old in unplanned:
-            has_failed = old.row.state >= State.FAILED and known.get(old.row.key) is old
+            has_failed = old.row.state >= State.FAILED and edit.known.get(old.row.key) is old
             if item.problems or not has_failed or old.row.run in self._writer.runs_of_other_sources:
                 continue
             done = old._replace(row=old.row._replace(state=State.DONE, digest=old.digest_in_dest or None))
             if old.digest_in_dest is None or done.is_lost(self._writer.is_there):
-                paths.delete_asset(self._db, known.pop(old.row.key).row.id)
+                self._rows.deleted.append(edit.known.pop(old.row.key).row.id)
             elif old.row.key not in left_out:
-                failures.delete_failures(self._db, json_array([old.row.id]))
-                self._db.execute("DELETE FROM jobs WHERE asset = ?", (old.row.id,))
+                self._rows.settled.append(old.row.id)
                 self._rows.assets.append(done.row)
 
-    def _rename_assets(
-        self, assets: Iterable[Asset], unlisted: Iterable[KnownAsset], known: dict[str, KnownAsset]
-    ) -> None:
+    def _rename_assets(self, edit: _Edit, unlisted: Iterable[KnownAsset]) -> None:
         """Let a key without a file take over the unlisted asset with its path."""
         unlisted_by_path = {(old.directory, old.row.name): old for old in unlisted}
-        for asset in assets:
-            replaced = known.get(asset.key)
+        for asset in edit.item.assets:
+            replaced = edit.known.get(asset.key)
             if replaced and (replaced.row.name is not None or replaced.row.state < State.FAILED):
                 continue
             name = final_name(asset.name, asset.name_template, filename_of(asset.href), asset.directory)
@@ -447,26 +448,26 @@ class _BatchPlan:
             if old is None:
                 continue
             if replaced:
-                paths.delete_asset(self._db, replaced.row.id)
-            paths.move_asset(self._db, old.row.id, old.row.id, asset.key)
+                self._rows.deleted.append(replaced.row.id)
+            self._rows.moved.append((old.row.id, old.row.id, asset.key))
             row = old.row._replace(key=asset.key, must_revalidate=1)  # its content may be another one
-            del known[old.row.key]
-            known[asset.key] = old._replace(row=row)
+            del edit.known[old.row.key]
+            edit.known[asset.key] = old._replace(row=row)
 
-    def _renumber_pending(self, edit: _Edit, known: dict[str, KnownAsset]) -> None:
+    def _renumber_pending(self, edit: _Edit) -> None:
         """Give pending assets other rows, so that bytes of the older version are dropped when they arrive."""
         for asset in edit.item.assets:
-            old = known.get(asset.key)
+            old = edit.known.get(asset.key)
             if old is not None and old.row.state == State.PENDING:
                 rowid = next(self._writer.asset_rowids)
-                paths.move_asset(self._db, old.row.id, rowid, asset.key)
-                known[asset.key] = old._replace(row=old.row._replace(id=rowid, run=0))
+                self._rows.moved.append((old.row.id, rowid, asset.key))
+                edit.known[asset.key] = old._replace(row=old.row._replace(id=rowid, run=0))
 
-    def _plan_problems(self, edit: _Edit, known: Mapping[str, KnownAsset]) -> None:
+    def _plan_problems(self, edit: _Edit) -> None:
         """Record the assets that cannot be fetched as failed. Those that are done stay done."""
         run_id = self._writer.run.id
         for key, failure in edit.item.problems:
-            old = known.get(key)
+            old = edit.known.get(key)
             if old is None:
                 rowid = next(self._writer.asset_rowids)
                 row = AssetRow(rowid, edit.row.id, key, State.PENDING, generation=0, run=run_id)
@@ -482,7 +483,7 @@ class _BatchPlan:
                 self._rows.failures.append((FailureKey("", row.item, key), failure, news))
             self._rows.assets.append(row)
 
-    def _plan_row(self, edit: _Edit, known: Mapping[str, KnownAsset]) -> None:
+    def _plan_row(self, edit: _Edit) -> None:
         """Plan the row of the item, and its JSON, which is written again if it may be outdated.
 
         That is so if the item or an asset changed, its JSON is lost or damaged, or it has new source items.
@@ -491,26 +492,25 @@ class _BatchPlan:
         rows = self._rows
         json_state = edit.row.json_state
         if edit.before is not None:
-            is_changed = (edit.is_updated or edit.has_changed) and not edit.was_planned
-            self._result.count("items_changed", is_changed and not (edit.is_new or item.of_collection))
+            is_changed = edit.is_updated or edit.has_changed
+            self._result.count("items_changed", is_changed and not (edit.was_planned or item.of_collection))
             path = f"{edit.directory}/{item_json_name(item.id.item)}"
             is_lost = json_state == JsonState.CURRENT and not self._writer.is_there(path)
             self._result.count("files_lost", is_lost)
             if is_lost:  # unlike one that is only `DUE`, it is not listed by the catalog
                 json_state = JsonState.DAMAGED
-            has_no_json = json_state == JsonState.DAMAGED
-            edit.rewrites_json |= edit.is_updated or has_no_json or edit.row.id in self._relinked
+            edit.rewrites_json |= edit.is_updated or edit.row.id in self._relinked
+            edit.rewrites_json |= json_state == JsonState.DAMAGED
             if edit.rewrites_json:
                 # later runs do not see the change: they must revalidate the assets that this one leaves out
-                planned_keys = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
-                rows.must_revalidate += [old.row.id for key, old in known.items() if key not in planned_keys]
+                planned = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
+                rows.must_revalidate += [old.row.id for key, old in edit.known.items() if key not in planned]
         if (edit.rewrites_json or edit.lacks_file) and not item.of_collection:
             rows.documents.append((edit.row.id, item.public_json))
             if json_state in {JsonState.CURRENT, JsonState.RESERVED}:  # that file is outdated
                 json_state = JsonState.DUE
-        listed_by = self._listed_by(edit)
-        pending = len(item.assets)
-        rows.items.append(edit.row._replace(listed_by=listed_by, json_state=json_state, pending=pending))
+        row = edit.row._replace(listed_by=self._listed_by(edit), json_state=json_state)
+        rows.items.append(row._replace(pending=len(item.assets)))
 
     def _listed_by(self, edit: _Edit) -> int | None:
         """Return the run that listed it last: `--prune` looks for items that only earlier runs listed."""
@@ -522,10 +522,16 @@ class _BatchPlan:
             return LISTED_BY_SEVERAL  # that one source no longer lists it proves nothing
         return self._writer.run.id
 
-    def _write(self, read: set[int]) -> None:
+    def _write(self) -> None:
         db = self._db
         rows = self._rows
         run_id = self._writer.run.id
+        for rowid in rows.deleted:
+            paths.delete_asset(db, rowid)
+        for move in rows.moved:
+            paths.move_asset(db, *move)
+        failures.delete_failures(db, json_array(rows.settled))
+        db.execute(f"DELETE FROM jobs WHERE asset {IN_LIST}", (json_array(rows.settled),))
         insert_rows(db, _INTO_ITEMS, [row[:-1] for row in rows.items], _KNOWN_ITEM)
         db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", rows.documents)
         insert_rows(db, _INTO_ASSETS, rows.assets, _KNOWN_ASSET)
@@ -535,12 +541,16 @@ class _BatchPlan:
         db.execute(revalidate, (json_array(rows.must_revalidate),))
         self._claim_paths()
         if exists(db, "SELECT 1 FROM failures WHERE what = 'item'"):
-            self._delete_failures(read)
+            self._delete_failures({self._known[item.id].id for item in self._batch.items})
         for key, failure, item in rows.failures:
             masked = failure.masked(self._writer.secrets)
             failures.put_failure(db, key._replace(run=run_id), masked, 1, self._now)
             if item is not None:
                 self._result.failures.append((item, key.key, failure))
+        known_rowids = {row.id for row in rows.items if row.id < self._first_rowid}
+        changed = self._label_items.union(known_rowids, (row.parent for row in rows.items))
+        changed.update(key.item for key, *_ in rows.failures)
+        failures.update_item_states(db, (rowid for rowid in changed if rowid is not None))
 
     def _claim_paths(self) -> None:
         """Give new assets their paths. Those whose path is taken get another name, or fail."""
@@ -578,7 +588,7 @@ def known_actions(
     """Return what a new run (with `--clip area`) would do with known assets, and the paths they keep."""
     rows = _known_items(db, [item.id for item in items])
     run = Run(0, "mirror", "", {}, {}, text_digest(area) if area else None)
-    known = _known_assets(db, {row.id: row.directory_of(item) for item, row in rows.items()})
+    known = _known_assets(db, rows)
     actions: defaultdict[ItemId, dict[str, tuple[Action, str | None]]] = defaultdict(dict)
     for item in [item for item in items if item.id in rows]:
         row = rows[item.id]
@@ -596,7 +606,8 @@ def _version(item: PlannedItem) -> str:
     return item.updated or document_digest(item.public_json)
 
 
-def _known_assets(db: Connection, directories: Mapping[int, str]) -> defaultdict[int, dict[str, KnownAsset]]:
+def _known_assets(db: Connection, items: Mapping[ItemId, _ItemRow]) -> Mapping[int, dict[str, KnownAsset]]:
+    directories = {row.id: row.directory_of(item) for item, row in items.items()}
     known: defaultdict[int, dict[str, KnownAsset]] = defaultdict(dict)
     width = len(AssetRow._fields)
     for values in db.execute(_SELECT_ASSETS, (json_array(directories),)):
