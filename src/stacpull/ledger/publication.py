@@ -87,7 +87,11 @@ _SET_CURRENT = (
     f"UPDATE items SET json_state = {JsonState.CURRENT}, sha256 = ? WHERE id = ? "
     f"AND json_state IN ({JsonState.DAMAGED}, {JsonState.RESERVED})"
 )
-_SET_DUE = (  # as far as this run will write it: see `views.unwritten_items`
+_DELETE_DOCUMENTS = (  # not of items that were planned again
+    "DELETE FROM documents WHERE item IN "
+    f"(SELECT id FROM items WHERE id {IN_LIST} AND json_state = {JsonState.CURRENT})"
+)
+_SET_DUE = (  # only items whose JSON this run will write (`views.unwritten_items`)
     f"UPDATE items SET json_state = {JsonState.DUE} WHERE id {IN_LIST} AND json_state = {JsonState.CURRENT} "
     "AND (pending = 0 OR run = (SELECT max(id) FROM runs))"
 )
@@ -108,55 +112,66 @@ def record(
 ) -> tuple[list[int], list[tuple[int, Failure]]]:
     """Record durable outcomes in one transaction. Return the items that are final now, and failures by asset.
 
-    Ignore an outcome if the asset has been planned again since: its generation or state is then another.
-    Versions are compared first, because the next step deletes the rows of `jobs`. The JSON of an item
-    (`written_items`: its SHA-256) is current if the item was not planned again. `area_digest` is of `--clip`.
+    Ignore assets and JSON (`written_items`: SHA-256) that have been planned again since: their generation or
+    state is then another. `area_digest` is of `--clip`.
+
+    The order counts. Rows of `jobs` have the digests with which new versions are compared. The state of an
+    item follows from those of its assets. JSON that was written before an asset was done does not list its
+    file: it is due again, even after a kill.
     """
     adopted = sum(arrival.identity is None for arrival in done)  # files that were there are skipped
     counted = Counter(assets_skipped=adopted, assets_stored=len(done) - adopted)
     failed: list[tuple[int, Failure]] = []
+    items = {arrival.item_rowid for arrival in done}
     with transaction(db):
-        generations = {arrival.rowid: arrival.generation for arrival in done}
-        # few columns, because `sqlite3` releases the interpreter's lock for each value that it fetches
-        reserved = f"SELECT id, generation FROM assets WHERE id {IN_LIST} AND state = {State.RESERVED}"
-        rows = db.execute(reserved, (json_array(generations),))
-        settled = [rowid for rowid, generation in rows if generation == generations[rowid]]
-        for (is_same,) in db.execute(_COMPARE_VERSIONS, (json_array(settled),)):
-            counted["assets_revalidated" if is_same else "assets_changed"] += 1
-        set_done = f"UPDATE assets SET state = {State.DONE}, identity = NULL WHERE id {IN_LIST}"
-        db.execute(set_done, (json_array(settled),))
+        settled = _set_done(db, done, counted)
         for outcome in outcomes:
-            failure = outcome.failure
-            if failure is None:
+            if outcome.failure is None:
                 if db.execute(_SET_CONFIRMED, (outcome.rowid, outcome.generation)).rowcount:
                     counted["assets_revalidated"] += 1
                     settled.append(outcome.rowid)
-                continue
-            values = (failures.failed_state(failure), outcome.rowid, outcome.generation)
-            for key, run in db.execute(_SET_FAILED, values).fetchall():
-                failed.append((outcome.rowid, failure))
-                failed_asset = FailureKey("", outcome.item_rowid, key, run)
-                failures.put_failure(db, failed_asset, failure, outcome.attempts, now)
-                if failure.kind is FailureKind.OUTSIDE:
-                    clip = encoded_clip((area_digest, 0, None))
-                    db.execute("UPDATE assets SET clip = ? WHERE id = ?", (clip, outcome.rowid))
-        settled_rowids = json_array(settled)
-        written_rowids = json_array(written_items)
+            elif _set_failed(db, outcome, outcome.failure, now, area_digest):
+                failed.append((outcome.rowid, outcome.failure))
         if exists(db, "SELECT 1 FROM failures"):
-            failures.delete_failures(db, settled_rowids)
-        db.execute(f"DELETE FROM jobs WHERE asset {IN_LIST}", (settled_rowids,))
+            failures.delete_failures(db, json_array(settled))
+        db.execute(f"DELETE FROM jobs WHERE asset {IN_LIST}", (json_array(settled),))
         delete = f"DELETE FROM failures WHERE what = 'json' AND item {IN_LIST} RETURNING item"
-        items = {item for (item,) in db.execute(delete, (written_rowids,)).fetchall()}
-        items |= {arrival.item_rowid for arrival in done} | {outcome.item_rowid for outcome in outcomes}
-        final = failures.update_item_states(db, items)
+        written = {item for (item,) in db.execute(delete, (json_array(written_items),)).fetchall()}
+        concerned = items.union(written, (outcome.item_rowid for outcome in outcomes))
+        final = failures.update_item_states(db, concerned)
         db.executemany(_SET_CURRENT, [(sha256, item) for item, sha256 in written_items.items()])
-        # not the documents of items that were planned again
-        current = f"SELECT id FROM items WHERE id {IN_LIST} AND json_state = {JsonState.CURRENT}"
-        db.execute(f"DELETE FROM documents WHERE item IN ({current})", (written_rowids,))
-        # earlier JSON does not list the files of assets that are done only now: after a kill, it is still due
-        db.execute(_SET_DUE, (json_array({*final, *(arrival.item_rowid for arrival in done)}),))
+        db.execute(_DELETE_DOCUMENTS, (json_array(written_items),))
+        db.execute(_SET_DUE, (json_array(items.union(final)),))
         runs.add_counts(db, run_id, counted)
     return final, failed
+
+
+def _set_done(db: Connection, done: Sequence[Arrival], counted: Counter[str]) -> list[int]:
+    """Return the assets that were reserved and are done now. Count those that replaced an earlier version."""
+    generations = {arrival.rowid: arrival.generation for arrival in done}
+    # few columns, because `sqlite3` releases the interpreter's lock for each value that it fetches
+    reserved = f"SELECT id, generation FROM assets WHERE id {IN_LIST} AND state = {State.RESERVED}"
+    rows = db.execute(reserved, (json_array(generations),))
+    settled = [rowid for rowid, generation in rows if generation == generations[rowid]]
+    for (is_same,) in db.execute(_COMPARE_VERSIONS, (json_array(settled),)):
+        counted["assets_revalidated" if is_same else "assets_changed"] += 1
+    set_done = f"UPDATE assets SET state = {State.DONE}, identity = NULL WHERE id {IN_LIST}"
+    db.execute(set_done, (json_array(settled),))
+    return settled
+
+
+def _set_failed(
+    db: Connection, outcome: AssetOutcome, failure: Failure, now: float, area_digest: int | None
+) -> bool:
+    values = (failures.failed_state(failure), outcome.rowid, outcome.generation)
+    changed = db.execute(_SET_FAILED, values).fetchall()
+    for key, run in changed:
+        failed_asset = FailureKey("", outcome.item_rowid, key, run)
+        failures.put_failure(db, failed_asset, failure, outcome.attempts, now)
+        if failure.kind is FailureKind.OUTSIDE:
+            clip = encoded_clip((area_digest, 0, None))
+            db.execute("UPDATE assets SET clip = ? WHERE id = ?", (clip, outcome.rowid))
+    return bool(changed)
 
 
 def fail_item_json(
