@@ -52,7 +52,7 @@ class Publisher(msgspec.Struct, eq=False):
     counters: Mapping[str, int] = {}
     _received: list[Arrival] = []
     _outcomes: list[AssetOutcome] = []
-    _final_items: list[int] = []  # their JSON is written with the next group
+    _final_items: list[int] = []  # their JSON is written in the next turn
     _placed: list[Arrival] = []
     _placed_json: dict[int, bytes | None] = {}  # by item, its digest
     _failed_json: set[int] = set()  # items
@@ -98,18 +98,18 @@ class Publisher(msgspec.Struct, eq=False):
         self._due_at = None
         received, self._received = self._received, []
         outcomes, self._outcomes = self._outcomes, []
-        item_json = self._write_item_json()
+        final_items, self._final_items = self._final_items, []
+        item_json = self._write_item_json(final_items)
         assets, failures = self.reserve(received, list(item_json))
         files: list[tuple[Arrival | int, Placement]] = [*assets, *item_json.items()]
         self._sync([placement.part for _, placement in files])
-        self._record([*outcomes, *failures])
+        self._final_items = self._record([*outcomes, *failures])
         self._place(files)
         self.publish_if_due()
 
-    def _write_item_json(self) -> dict[int, Placement]:
-        item_rowids, self._final_items = list(dict.fromkeys(self._final_items)), []
+    def _write_item_json(self, item_rowids: Sequence[int]) -> dict[int, Placement]:
         written: dict[int, Placement] = {}
-        for record in views.item_records(self.db, item_rowids):
+        for record in views.item_records(self.db, list(dict.fromkeys(item_rowids))):
             part = f"{record.item_rowid}.item.json"
             data = self.item_json(record, record.path)
             digest = None if data is None else hashlib.sha256(data).digest()
@@ -211,19 +211,20 @@ class Publisher(msgspec.Struct, eq=False):
             self._note_sync_error(error)
             raise
 
-    def _record(self, outcomes: list[AssetOutcome]) -> None:
+    def _record(self, outcomes: list[AssetOutcome]) -> list[int]:
+        """Record the previous group; return the items whose JSON can be written now."""
         assets, self._placed = self._placed, []
         item_json, self._placed_json = self._placed_json, {}
         if not (assets or item_json or outcomes):
-            return
+            return []
         final_items, failures = publication.record(
             self.db, assets, outcomes, item_json, time.time(), self.run.area_digest, self.run.id
         )
-        self._final_items = final_items if self.run.metadata == "item" else []
         self.refresh_counters()
         for rowid, failure in failures:
             _, item, key = views.asset_owner(self.db, rowid)
             self.on_event(AssetFailed(item, key, failure.kind, failure.message))
+        return final_items if self.run.metadata == "item" else []
 
     def _place(self, files: list[tuple[Arrival | int, Placement]]) -> None:
         failures = self.store.place([placement for _, placement in files])
