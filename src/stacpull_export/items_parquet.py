@@ -32,7 +32,7 @@ _FORM: Final = b"5"
 
 def update_items_parquet(publisher: Publisher, entries: list[CollectionEntry]) -> tuple[str, ...]:
     """Write the file if items have changed since it was written, or if the file was changed."""
-    if publisher.run.metadata == "none":
+    if publisher.run.fixed["metadata"] == "none":
         raise UsageError("--metadata none stores no items.")
     require_pyarrow(ITEMS_PARQUET)
     db, store, secrets = publisher.db, publisher.store, publisher.secrets

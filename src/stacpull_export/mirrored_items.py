@@ -100,7 +100,7 @@ class MirrorContents:
             lost = f"{self.unreadable:,}, such as {self.unreadable_path}"
             command = "verify --repair" if self.is_complete else "resume"
             remedy = f"`stacpull {command}` writes it"
-            if runs.load(self.db).metadata == "none":
+            if runs.load(self.db).fixed["metadata"] == "none":
                 remedy = "repeat the `stacpull mirror` command without --metadata none"
             missing = "missing" if self.is_complete else "missing, not yet written"
             notes.append(f"Items whose JSON is {missing} or unreadable: {lost}; {remedy}.")

@@ -31,9 +31,7 @@ _OTHER_WALK = "and that another SOURCE, filters or credentials found: to prune, 
 class Pruning:
     def __init__(self, setup: RunSetup, run: Run, store_process: StoreProcess, stop: asyncio.Event) -> None:
         self._setup = setup
-        self._source = setup.source
-        self._on_event = setup.network.emit
-        self._warn = setup.network.warn
+        self._network = setup.network
         self._run = run
         self._store_process = store_process
         self._call = store_process.call
@@ -45,7 +43,7 @@ class Pruning:
         """Report and remove items. A stop raises `InterruptedRunError`, and removed items stay removed."""
         obstacle = self._obstacle(summary, await self._call("count_unreadable", returns=int))
         if obstacle is not None:
-            self._warn(f"Nothing was pruned: {obstacle}.")
+            self._network.warn(f"Nothing was pruned: {obstacle}.")
             return
         kept_by_reason = Counter({_OTHER_WALK: await self._call("count_of_other_walks", returns=int)})
         gone = last_rowid = 0
@@ -53,7 +51,7 @@ class Pruning:
             "items_not_found", last_rowid, _ITEMS_AT_ONCE, returns=list[NotFoundItem]
         ):
             last_rowid = batch[-1].item_rowid
-            self._on_event(Stage("looking for items that the source no longer has"))
+            self._network.emit(Stage("looking for items that the source no longer has"))
             items = [item for item in batch if not item.was_on_page]
             answers = await self._read([item.href for item in items if item.href is not None])
             gone_items = list[NotFoundItem]()
@@ -70,14 +68,15 @@ class Pruning:
             kept_by_reason[_LINKED] += len(gone_items) - len(removable)
             for item in gone_items:
                 removed = remove and item.item_rowid in removable
-                self._on_event(ItemGone(item.id, item.assets, item.size, removed=removed))
+                self._network.emit(ItemGone(item.id, item.assets, item.size, removed=removed))
             if removable and remove:
                 await self._call("remove_items", removable)
         await self._call("set_counter", "items_gone", gone)
         if not gone and not +kept_by_reason:
-            self._on_event(Notice("info", "There is nothing to prune: the source still has every item."))
+            self._network.emit(Notice("info", "There is nothing to prune: the source still has every item."))
         for reason, number in (+kept_by_reason).items():  # numbers above 0
-            self._warn(f"Kept in DEST: {quantity(number, 'item')} that the source did not list {reason}.")
+            kept = quantity(number, "item")
+            self._network.warn(f"Kept in DEST: {kept} that the source did not list {reason}.")
 
     def _obstacle(self, summary: WalkSummary, count: int) -> str | None:
         counters = self._store_process.counters
@@ -110,9 +109,9 @@ class Pruning:
             answers = await self._read([href for _, href in examples])
             denied = any(map(_is_gone, answers.values()))
             shown = [_has_id(answers[href], name) for name, href in examples]
-            if not examples and host == host_of(self._source.url):
+            if not examples and host == host_of(self._setup.source.url):
                 with suppress(CredentialsError, SourceError, UsageError):
-                    shown = [_has_id(await self._source.collection(collection), collection)]
+                    shown = [_has_id(await self._setup.source.collection(collection), collection)]
             self._serving[server] = any(shown) and not denied
         return self._serving[server]
 

@@ -224,7 +224,7 @@ class Publisher(msgspec.Struct, eq=False):
         for rowid, failure in failures:
             _, item, key = views.asset_owner(self.db, rowid)
             self.on_event(AssetFailed(item, key, failure.kind, failure.message))
-        return final_items if self.run.metadata == "item" else []
+        return final_items if self.run.fixed["metadata"] == "item" else []
 
     def _place(self, files: list[tuple[Arrival | int, Placement]]) -> None:
         failures = self.store.place([placement for _, placement in files])

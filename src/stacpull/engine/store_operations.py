@@ -37,8 +37,10 @@ class StoreOperations:
         self._publisher = publisher
         self._batch_writer = batch_writer
         self._digest_algorithm = digest_algorithm
-        self._db, self._store, self._run = publisher.db, publisher.store, publisher.run
-        db, run_id = publisher.db, publisher.run.id
+        self._store = publisher.store
+        self._run = publisher.run
+        self._db = db = publisher.db
+        run_id = publisher.run.id
         self.finish = publisher.finish
         self.planned_this_run = batch_writer.planned_this_run
         self.restart_walk = partial(runs.restart_walk, db, run_id)
@@ -75,7 +77,6 @@ class StoreOperations:
         self.write_final_items()
 
     def save_batch(self, batch: WalkBatch, now: float) -> SavedBatch:
-        """Save what the walk has planned, at `now` (seconds since 1970)."""
         if batch.replaces_planned_items:  # what is reserved is recorded first, as the version that it is
             self._publisher.publish_all()
         return self._batch_writer.save_batch(batch, now)
@@ -92,11 +93,11 @@ class StoreOperations:
 
     def write_final_items(self) -> None:
         self._publisher.publish_all()
-        also_new = self._run.metadata == "item"
-        item_rowids = views.unwritten_items(self._db, 0, also_new)
-        while item_rowids:
+        also_new = self._run.fixed["metadata"] == "item"
+        last = 0
+        while item_rowids := views.unwritten_items(self._db, last, also_new):
             self._publisher.publish_all(item_rowids)
-            item_rowids = views.unwritten_items(self._db, item_rowids[-1], also_new)
+            last = item_rowids[-1]
 
     def end_transfers(self) -> None:
         """Write the JSON of final items, and remove parts of assets that are done.
@@ -135,9 +136,8 @@ class StoreOperations:
         entries = [self._entry(row) for row in views.collection_rows(self._db)]
         interrupted: InterruptedRunError | None = None
         if entries or meta.owns_file(self._db, "catalog.json"):
-            keeps_parquet = self._run.remembered.get(
-                "items_parquet", meta.owns_file(self._db, meta.ITEMS_PARQUET)
-            )
+            has_parquet = meta.owns_file(self._db, meta.ITEMS_PARQUET)
+            keeps_parquet = self._run.remembered.get("items_parquet", has_parquet)
             if keeps_parquet:
                 try:
                     update = entry_points.require("stacpull.outputs", "items-parquet", meta.ITEMS_PARQUET)
@@ -153,15 +153,16 @@ class StoreOperations:
             writer = CatalogWriter(self._store, self._publisher.write_file, self._publisher.secrets, recorded)
             source = self._run.source
             write_catalogs(writer, entries, source=source, remove=self._remove, is_stopped=is_stopped)
-            if not keeps_parquet and meta.owns_file(self._db, meta.ITEMS_PARQUET):
+            if has_parquet and not keeps_parquet:
                 self._remove(meta.ITEMS_PARQUET)  # no collection refers to it any more
         if interrupted is not None:
             raise interrupted
 
     def _write_lines(self, is_stopped: Callable[[], bool]) -> None:
         for collection in views.collection_rows(self._db):
-            path, digest = f"{collection.directory}/{LINES_FILE}", sha256()
-            if not (self._run.metadata == "ndjson" or meta.owns_file(self._db, path)):
+            path = f"{collection.directory}/{LINES_FILE}"
+            digest = sha256()
+            if not (self._run.fixed["metadata"] == "ndjson" or meta.owns_file(self._db, path)):
                 continue
             records = views.records_in(self._db, collection.rowid)
             encoded = (self._publisher.item_json(record, path) for record in records)
@@ -174,9 +175,8 @@ class StoreOperations:
 
     def _entry(self, row: views.CollectionRow) -> CollectionEntry:
         def items() -> Iterator[tuple[str, str]]:
-            for item in views.item_names(self._db, row.rowid, "i.id"):
-                if item.is_written:
-                    yield item.name, item.path
+            rows = views.item_names(self._db, row.rowid, "i.id")
+            return ((item.name, item.path) for item in rows if item.is_written)
 
         document = None if row.document is None else orjson.loads(row.document)
         base = None if document is None else self_href(document, local=True)

@@ -73,9 +73,7 @@ class StoreProcess:
         raised, unless the block has raised one. `stop` ends long operations early.
         """
         bucket = self._opened.bucket
-        variables = dict[str, str]()
-        if bucket is not None:
-            variables = {**variables_of(store_kind(bucket).variables), **proxy_variables()}
+        variables = {} if bucket is None else variables_of(store_kind(bucket).variables) | proxy_variables()
         stopping, stops = socket.socketpair()
 
         async def pass_on_stop() -> None:

@@ -42,7 +42,7 @@ def pending_jobs(db: Connection, run_id: int, after: int, limit: int, earlier: b
     if earlier:
         rowids = json_array(row["rowid"] for row in rows)
         db.execute(f"UPDATE assets SET run = ? WHERE id {IN_LIST}", (run_id, rowids))
-    has_area = runs.area_digest(db, run_id) is not None
+    has_area = runs.load(db, run_id).area_digest is not None
     return [_job(row, has_area=has_area) for row in rows]
 
 
@@ -131,7 +131,7 @@ def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None
     They are done, or left by an earlier repair. If the href is not whole, the item is read again first.
     """
     of_source = runs.of_same_source(db, run_id)
-    area_digest = runs.area_digest(db, run_id)
+    area_digest = runs.load(db, run_id).area_digest
     items: set[int] = set()
     others = 0
     with transaction(db):

@@ -39,11 +39,10 @@ def items_not_found(db: Connection, run_id: int, after: int, limit: int) -> list
         "GROUP BY i.id ORDER BY i.id LIMIT ?",
         (after, run_id, limit),
     ).fetchall()
-    items = []
-    for item_rowid, collection, name, *others in rows:
-        item = ItemId(collection, name)
-        items.append(NotFoundItem(item_rowid, item, runs.has_seen(db, item), *others))
-    return items
+    return [
+        NotFoundItem(item_rowid, item := ItemId(collection, name), runs.has_seen(db, item), *others)
+        for item_rowid, collection, name, *others in rows
+    ]
 
 
 def count_not_listed(db: Connection, run_id: int) -> int:

@@ -64,10 +64,6 @@ class Run(msgspec.Struct, frozen=True):
     counters: Mapping[str, int] = {}  # when the run was started or resumed
     resumed: bool = True
 
-    @property
-    def metadata(self) -> str:
-        return str(self.fixed.get("metadata", "item"))
-
 
 def decoded_options(text: str | bytes) -> dict[str, Any]:
     try:
@@ -79,12 +75,6 @@ def decoded_options(text: str | bytes) -> dict[str, Any]:
 def as_json(value: object) -> str:
     """Return a value as JSON. Equal values have equal JSON."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
-
-
-def area_digest(db: Connection, run_id: int) -> int | None:
-    """Return the digest of the area to which a run clips rasters (`--clip`), None if it has none."""
-    area = db.execute(f"SELECT {_AREA} FROM runs WHERE id = ?", (run_id,)).fetchone()[0]
-    return None if area is None else text_digest(area)
 
 
 def of_same_source(db: Connection, run_id: int) -> list[int]:
@@ -234,12 +224,12 @@ def load(db: Connection, run_id: int = 0) -> Run:
     run_id = run_id or scalar(db, "SELECT max(id) FROM runs")
     if run_id == 0:
         raise NotAMirrorError(NO_RUN)
-    query = "SELECT kind, source, fixed, kept, cut_short FROM runs WHERE id = ?"
-    kind, source, fixed, kept, cut_short = db.execute(query, (run_id,)).fetchone()
+    query = f"SELECT kind, source, fixed, kept, {_AREA}, cut_short FROM runs WHERE id = ?"
+    kind, source, fixed, kept, area, cut_short = db.execute(query, (run_id,)).fetchone()
     options = (decoded_options(fixed), decoded_options(kept))
+    area_digest = None if area is None else text_digest(area)
     position = meta.get(db, f"{meta.POSITION}{run_id}")
-    area = area_digest(db, run_id)
-    return Run(run_id, kind, source, *options, area, cut_short, position, counters(db, run_id))
+    return Run(run_id, kind, source, *options, area_digest, cut_short, position, counters(db, run_id))
 
 
 def add_counts(db: Connection, run_id: int, numbers: Mapping[str, float]) -> None:

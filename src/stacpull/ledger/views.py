@@ -97,11 +97,8 @@ def current_run(db: Connection) -> dict[str, Any]:
 
 def state_now(state: str, *, live: bool) -> RunState:
     """Return the state of the current run. If it is "running" but no process is `live`, it was killed."""
-    if live:
-        return "running"
-    if state == "complete":
-        return "complete"
-    return "failed" if state == "failed" else "interrupted"
+    ends: dict[str, RunState] = {"complete": "complete", "failed": "failed"}
+    return "running" if live else ends.get(state, "interrupted")
 
 
 def failures(db: Connection, *, newest: int | None = None) -> Iterator[FailureRecord]:

@@ -92,9 +92,8 @@ class PartialDownloads:
         return await self._open_in_thread(create)
 
     async def resume(self, rowid: int, generation: int) -> PartialDownload:
-        return await self._open_in_thread(
-            lambda: PartialDownload(self, rowid, generation, "rb+", resumable=True)
-        )
+        resume = partial(PartialDownload, self, rowid, generation, "rb+", resumable=True)
+        return await self._open_in_thread(resume)
 
     async def _open_in_thread(self, work: Callable[[], PartialDownload]) -> PartialDownload:
         """Open a file in a thread. Wait for it even if cancelled: the next attempt opens the same part."""
@@ -200,7 +199,6 @@ class PartialDownload(io.FileIO):
         await self._run(self._end, None)
 
     def write(self, pieces: Sequence[tuple[int, bytes]]) -> int:  # type: ignore[override] # pieces, not bytes
-        """Write each piece at its offset, then record them, and hash the pieces that are in order."""
         with self._lock:
             new_spans = merged(Span(offset, offset + len(data)) for offset, data in pieces)
             for offset, data in pieces:
