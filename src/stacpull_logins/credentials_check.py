@@ -15,7 +15,7 @@ from stacpull.engine.network import Network, SourceAddress, open_network
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.hosts import host_of, origin_of, scheme_of
 from stacpull.models import FailureKind
-from stacpull.net.bodies import beginning
+from stacpull.net.bodies import first_bytes
 from stacpull.net.retry import RetryPolicy
 from stacpull.net.status import is_web_page
 from stacpull.net.transport import Request, TransferError
@@ -74,7 +74,7 @@ async def _ask(network: Network, url: str, options: Options) -> None:
     request = Request(url, headers={"Range": "bytes=0-0"})
     try:
         async with network.client.stream(request, accept=_ANSWERS) as response:
-            page = is_web_page(response.headers, await beginning(response))
+            page = is_web_page(response.headers, await first_bytes(response))
     except TransferError as error:
         failure = error.failure
         if failure.status in _REFUSED and failure.host not in {"", host_of(url)}:

@@ -81,8 +81,8 @@ class Sink(OutcomeSink[Job, Arrival | None]):
 class CountingPath(WebFastPath):
     taken: int = 0
 
-    def begin(self, job: Job, pool: Pool[Job, Arrival | None]) -> bool:
-        is_taken = super().begin(job, pool)
+    def start_transfer(self, job: Job, pool: Pool[Job, Arrival | None]) -> bool:
+        is_taken = super().start_transfer(job, pool)
         self.taken += is_taken
         return is_taken
 

@@ -56,7 +56,7 @@ class FastAttempt(msgspec.Struct, eq=False):
         if connection is None:
             self.send_again()
         else:
-            connection.begin(self, prepared.message)
+            connection.send(self, prepared.message)
 
     def on_abandoned(self, _error: TransferError) -> None:
         """Let the general path wait, or report that the host is abandoned."""
@@ -143,7 +143,7 @@ class FastAttempt(msgspec.Struct, eq=False):
             self.route.gate.release()
             raise
         else:
-            connection.begin(self, prepared.message)
+            connection.send(self, prepared.message)
 
 
 async def _raise(error: Exception) -> NoReturn:
@@ -156,7 +156,7 @@ class WebFastPath(msgspec.Struct, eq=False):
     shared: SharedDownloads
     is_closed: bool = False
 
-    def begin(self, job: Job, pool: Pool[Job, Arrival | None]) -> bool:
+    def start_transfer(self, job: Job, pool: Pool[Job, Arrival | None]) -> bool:
         if job.stale or job.version_in_dest is not None or job.required_digest is not None:
             return False
         url = self.client.with_source_scheme(job.href)

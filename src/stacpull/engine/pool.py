@@ -125,8 +125,8 @@ class OutcomeSink(_Waitable, ABC, Generic[JobT, ResultT]):
 class FastPath(Protocol[JobT, ResultT]):
     """Transfers most assets without a task for each: `engine.fast_path.WebFastPath`."""
 
-    def begin(self, job: JobT, pool: Pool[JobT, ResultT]) -> bool:
-        """Begin a transfer; return False for an asset that needs a task."""
+    def start_transfer(self, job: JobT, pool: Pool[JobT, ResultT]) -> bool:
+        """Return False for an asset that needs a task."""
 
     def close(self) -> None: ...
 
@@ -170,7 +170,7 @@ class Pool(Generic[JobT, ResultT]):
                     jobs = self._queue.take(slots)  # none after a stop
                     self.sink.release_slots(slots - len(jobs))
                     for job in jobs:
-                        if self._fast_path is None or not self._fast_path.begin(job, self):
+                        if self._fast_path is None or not self._fast_path.start_transfer(job, self):
                             self.spawn(AssetTask(job, self).run())
                 await self.sink.wait_for_all_slots()
         finally:

@@ -1,6 +1,6 @@
 """One connection, whose callbacks send requests and read responses, and the response that a task reads.
 
-    NEW ─begin─▶ PARSED ──whole: release──▶ IDLE ─begin─▶ PARSED
+    NEW ──send─▶ PARSED ──whole: release──▶ IDLE ──send─▶ PARSED
                     └─stream─▶ STREAMED ──ended: release──▶ IDLE
 
 A NEW connection does not read yet, so bytes that the server sends early belong to its first response. An idle
@@ -233,7 +233,7 @@ class WebConnection(asyncio.Protocol):
         self._pace: Pace | None = None
         self._waiter: asyncio.Future[None] | None = None
 
-    def begin(self, handler: ResponseHandler, request: bytes) -> None:
+    def send(self, handler: ResponseHandler, request: bytes) -> None:
         self._is_reused = self._state is not _NEW
         self.handler = handler
         self._state = _PARSED

@@ -102,7 +102,7 @@ class WebTransport(CallbackTransport):
         for idle in (host.take_idle(), None):
             connection = idle or await self.connect(host)
             handler = _TaskHandler(host.name)
-            connection.begin(handler, prepared.message)
+            connection.send(handler, prepared.message)
             try:
                 if await handler:
                     break

@@ -48,7 +48,7 @@ async def read_whole(
     return body.getvalue()
 
 
-async def beginning(response: Response) -> bytes:
+async def first_bytes(response: Response) -> bytes:
     """Return the first `DRAINED` bytes of the body, or a little more; fewer if it ends or fails before."""
     start = b""
     with suppress(TransferError):  # the status matters more than a broken body
@@ -63,7 +63,7 @@ async def beginning(response: Response) -> bytes:
 async def buffered(url: str, response: Response) -> BufferedResponse:
     """Read a response and close it. Of a long or broken body, only the beginning is kept."""
     try:
-        body = await beginning(response)
+        body = await first_bytes(response)
     finally:
         await response.close()
     return BufferedResponse(url, response.status, response.headers, body)

@@ -25,7 +25,7 @@ from stacpull.clock import Clock, rfc3339
 from stacpull.errors import destination_errors
 from stacpull.hosts import default_port, evict_hosts, host_of, origin_of, origin_text, scheme_of
 from stacpull.models import Failure, FailureKind
-from stacpull.net.bodies import beginning, coding_to_undo, decoded, read_whole
+from stacpull.net.bodies import coding_to_undo, decoded, first_bytes, read_whole
 from stacpull.net.gate import REFUSALS, Gate, GateSettings, Rate
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
 from stacpull.net.transport import BufferedResponse, Receive, Request, Response, TransferError, Transport
@@ -206,7 +206,7 @@ class ClientResponse:
             try:
                 if status not in REDIRECTS:
                     raise TransferError(await self._failure(sent))
-                await beginning(self)
+                await first_bytes(self)
                 location = self.headers.get("Location", "")
                 self._request = self._client.redirected_request(self._request, status, location)
                 if self._client.route(self._request.url).gate is not sent.gate:  # else it may lead to a login
@@ -302,7 +302,7 @@ class ClientResponse:
         host = host_of(self._response.url)
         secrets = self._client.secrets
         signed = removed_parameters(self._url, public_url(self._url))  # the server may quote the URL
-        prefix = Secrets(Secret(p.value) for p in signed).masked_bytes(await beginning(self))[:PREFIX_BYTES]
+        prefix = Secrets(Secret(p.value) for p in signed).masked_bytes(await first_bytes(self))[:PREFIX_BYTES]
         now = self._client.clock.time()
         failure = classify(self.status, self.headers, prefix, host, now=now, secrets=secrets)
         if self.status in {502, 504} and failure.kind is FailureKind.SERVER:  # no answer to a gateway
