@@ -122,7 +122,7 @@ class BucketStore(BucketFiles):
                 identity, _ = self.find_unsynced(path) or (0, 0)
                 if not identity or self.state_of(path, algorithm=algorithm) != part_state:
                     return foreign_file(path)
-        self.staged.drop_part(file.part)
+        self.staged.remove_part(file.part)
         return None
 
     def find_unsynced(self, path: str) -> tuple[int, int] | None:

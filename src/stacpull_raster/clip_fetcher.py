@@ -171,10 +171,10 @@ class ClipFetcher:
             await _copy(version, file, part.put, received=part.received)
             await part.caught_up()
         except (ChangedError, OSError):
-            await part.discard()
+            await part.remove()
             raise
         except BaseException:
-            await part.park()
+            await part.keep()
             raise
         return await part.finish(arrival_of(job, file.size, name, etag_or_date), downloader.digest_algorithm)
 

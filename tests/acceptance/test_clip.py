@@ -144,14 +144,14 @@ def test_a_part_that_could_not_be_finished_is_not_ended_again(tmp_path, host, la
     parked: list[PartialDownload] = []
 
     async def finish(part: PartialDownload, *_: object, **__: object) -> str:
-        await part.discard()
+        await part.remove()
         raise DestinationError("The disk is full.")
 
     async def park(part: PartialDownload) -> None:
         parked.append(part)
 
     monkeypatch.setattr(PartialDownload, "finish", finish)
-    monkeypatch.setattr(PartialDownload, "park", park)
+    monkeypatch.setattr(PartialDownload, "keep", park)
     host.stated = {}
     with pytest.raises(DestinationError, match="The disk is full"):
         mirrored(listed(host), tmp_path / "m", BOX)

@@ -242,7 +242,7 @@ def test_a_foreign_file_at_a_reserved_path_is_kept(tmp_path: Path) -> None:
         publication.reserve(bench.db, [arrived])  # killed before the rename
         (tmp_path / "c" / "i").mkdir(parents=True)
         (tmp_path / "c" / "i" / "a.tif").write_bytes(b"mine")
-        bench.store.staged.drop_part(arrived.part)  # last: its inode must not become that of the user's file
+        bench.store.staged.remove_part(arrived.part)  # last: its inode must not be that of the user's file
     with started(tmp_path) as bench:
         assert (tree(tmp_path), len(bench.pending())) == ({"c/i/a.tif": b"mine"}, 1)
 

@@ -71,7 +71,7 @@ async def test_a_part_is_linked_unless_another_file_took_its_place(tmp_path, sto
         if now == "another file":  # the first asset failed: a file of the user has its name and size
             (tmp_path / "c/1").mkdir(parents=True)
             (tmp_path / "c/1/a.pdf").write_bytes(b"mine")  # it cannot get the inode of the part
-            store.staged.drop_part(store.staged.list_parts()[0])
+            store.staged.remove_part(store.staged.list_parts()[0])
 
     sharing = SharedDownloads(within, store)
     first = await sharing.fetch(job(1), count_refusal=True)

@@ -202,7 +202,7 @@ class StoreContract:
         with pytest.raises(OSError):
             store.staged.open("3")
         for _ in range(2):
-            store.staged.drop_part("2")
+            store.staged.remove_part("2")
         assert store.staged.list_parts() == ["1"]
         assert store.staged.name.endswith(".stacpull/parts")
 
@@ -213,7 +213,7 @@ class StoreContract:
         assert store.staged.link_part(wanted, store, "c/a") is wanted
         assert store.staged.list_parts() == [wanted.part] == ["1.0.3;;.whole"]
         assert store.staged.state_of(wanted.part).digest == hashlib.sha256(b"abc").digest()
-        store.staged.drop_part(wanted.part)
+        store.staged.remove_part(wanted.part)
         assert store.read("c/a") == b"abc"
         for path in ("c", "c/b"):
             with pytest.raises(OSError):

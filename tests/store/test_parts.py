@@ -41,7 +41,7 @@ def park(directory: Path, have: Spans = HAVE, rowid: int = 1) -> None:
     async def write() -> None:
         part = await (await opened_parts(directory)).create(rowid, 1, V1, len(DATA), None)
         await part.put([(start, DATA[start:end]) for start, end in have])
-        await part.park()
+        await part.keep()
 
     asyncio.run(write())
 
@@ -121,7 +121,7 @@ def test_parts_that_can_never_be_resumed_or_are_unwanted_are_removed(staged, par
     damage(parts)
     (parts / "4.1.5.whole").write_bytes(b"whole")
     assert point(parts) is None
-    staged.sweep_parts(lambda rowid, generation: (rowid, generation) != (3, 1))
+    staged.remove_leftovers(lambda rowid, generation: (rowid, generation) != (3, 1))
     assert listed(parts) == ["2.1.about", "2.1.part", "4.1.5.whole"]
 
 
@@ -139,7 +139,7 @@ def test_old_bytes_are_removed_before_the_new_description_is_written(parts: Path
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 @pytest.mark.parametrize("full_file", ["part", "description"])
-@pytest.mark.parametrize("end", [PartialDownload.discard, PartialDownload.park])
+@pytest.mark.parametrize("end", [PartialDownload.remove, PartialDownload.keep])
 async def test_a_part_on_a_full_disk_raises_and_can_be_closed(parts, full_file, end):
     part = await (await opened_parts(parts)).create(1, 1, V1, len(DATA), None)
     await part.put([(0, DATA[:10])])
@@ -150,7 +150,7 @@ async def test_a_part_on_a_full_disk_raises_and_can_be_closed(parts, full_file, 
         await part.put([(10, DATA[10:50])])
     assert part.received == (Span(0, 10),)
     await end(part)
-    assert listed(parts) == ([] if end is PartialDownload.discard else ["1.1.about", "1.1.part"])
+    assert listed(parts) == ([] if end is PartialDownload.remove else ["1.1.about", "1.1.part"])
 
 
 # --- entries of others: never followed, never waited for -------------------------------------------------
@@ -181,7 +181,7 @@ def test_an_odd_part_cannot_be_resumed_and_is_replaced_or_swept(staged, tmp_path
     assert (parts / "1.1.part").read_bytes() == DATA
     (parts / name).unlink()
     odd(parts / name, victim)
-    staged.sweep_parts(lambda _row, _generation: True)
+    staged.remove_leftovers(lambda _row, _generation: True)
     assert listed(parts) == []
     odd(parts / "1.0.8.whole", victim)
     assert staged.list_parts() == ["1.0.8.whole"]
@@ -213,7 +213,7 @@ async def test_a_resumable_part_has_its_position_validator_total_and_origin(reop
     for size in (2000, 1000):  # an attempt that cannot resume starts over
         part = await parts.create(3, 2, validator, total, -77)
         await part.put([(part.size, DATA[:size])])
-        await part.park()
+        await part.keep()
     expected = None if validator in {WEAK, NONE} else ResumePoint(1000, validator, total, -77)
     assert await parts.point(3, 2) == expected
     assert await (await reopen()).point(3, 2) == expected
@@ -239,7 +239,7 @@ def test_pieces_in_any_order_over_any_stops_give_the_whole(reopen, sizes, order,
             await part.put([(span.start, whole[span.start : span.end])])
             if stop:
                 before = part.received
-                await part.park()
+                await part.keep()
                 part = await (await reopen()).resume(1, 1)
                 assert part.received == before
                 await part.hash_with(["sha256", "md5"])

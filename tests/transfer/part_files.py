@@ -28,7 +28,7 @@ class PartFiles(PartialDownloads):
         """Put a part there as an earlier attempt left it."""
         part = await self.create(1, 1, validator, total, self.href_hash)
         await part.put(pieces)
-        await part.park()
+        await part.keep()
 
     @property
     def is_parked(self) -> bool:

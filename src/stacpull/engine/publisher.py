@@ -180,7 +180,7 @@ class Publisher(msgspec.Struct, eq=False):
                         clips[arrival.rowid] = clip
         reserved, failures = publication.reserve(self.db, arrivals, items, clips)
         for part in {arrival.part for arrival in arrivals} - {arrival.part for arrival in reserved}:
-            staged.drop_part(part)
+            staged.remove_part(part)
         placements = (
             Placement(a.part, a.directory, a.name, a.digest, a.generation > 0 or self._is_adopted(a))
             for a in reserved
@@ -230,7 +230,7 @@ class Publisher(msgspec.Struct, eq=False):
         failures = self.store.place([placement for _, placement in files])
         for (owner, placement), failure in zip(files, failures, strict=True):
             if failure is not None or self._is_adopting:  # a rename between links to one file does nothing
-                self.store.staged.drop_part(placement.part)
+                self.store.staged.remove_part(placement.part)
             if isinstance(owner, int):
                 if failure is None:
                     self._placed_json[owner] = placement.digest
@@ -265,13 +265,13 @@ class Publisher(msgspec.Struct, eq=False):
         """Place a file at `path` in DEST. Raise an error if a foreign file, with other content, is there."""
         file = self._own_file(part, path, sha256, is_ours=meta.owns_file(self.db, path))
         if isinstance(file, Failure):
-            self.store.staged.drop_part(part)
+            self.store.staged.remove_part(part)
             raise DestinationError(foreign_file(path, command="resume").message)
         meta.reserve_file(self.db, path)
         self._sync([part])
         (failure,) = self.store.place([file])
         if failure is not None:
-            self.store.staged.drop_part(part)
+            self.store.staged.remove_part(part)
             if not file.may_replace:
                 meta.disown_file(self.db, path)
             raise DestinationError(failure.message)

@@ -67,8 +67,8 @@ class Recovery:
         kept_parts = {arrival.part for arrival in proven.values()}
         for part in parts:
             if part.endswith(OF_ONE_RUN) and part not in kept_parts:
-                staged.drop_part(part)
-        staged.sweep_parts(
+                staged.remove_part(part)
+        staged.remove_leftovers(
             lambda rowid, generation: self.is_trusted and jobs.has_job(self.db, rowid, generation)
         )
         # from now on, files written under this boot can be trusted. The mark is written first: after a kill

@@ -102,10 +102,10 @@ class StoreOperations:
     def end_transfers(self) -> None:
         """Write the JSON of final items, and remove parts of assets that are done.
 
-        An asset may have been received as a whole after a part of it was parked.
+        An asset may have been received as a whole after a part of it was kept.
         """
         self.write_final_items()
-        self._store.staged.sweep_parts(partial(jobs.has_job, self._db))
+        self._store.staged.remove_leftovers(partial(jobs.has_job, self._db))
         unproven = views.special_assets(self._db)["assets_unproven"]
         if unproven:
             self._warn(f"Files that may be incomplete: {unproven:,}. The server sent no length for them.")

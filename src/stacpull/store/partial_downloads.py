@@ -117,7 +117,7 @@ async def _with_destination_errors(work: Awaitable[T], directory: Path) -> T:
 
 
 class PartialDownload(io.FileIO):
-    """One part, open for writing. Exactly one call of `finish`, `park` or `discard` ends it.
+    """One part, open for writing. Exactly one call of `finish`, `keep` or `remove` ends it.
 
     The write of a cancelled task continues in its thread. The lock makes `close` wait for it.
     """
@@ -186,15 +186,15 @@ class PartialDownload(io.FileIO):
         self._downloads.known.discard(self._pair)
         return arrival
 
-    async def park(self) -> None:
+    async def keep(self) -> None:
         """Close the part and keep it, to be resumed later. If it cannot be resumed, it is removed."""
         if not self._resumable:
-            await self.discard()
+            await self.remove()
             return
         self._downloads.known.add(self._pair)
         await self._run(self.close)
 
-    async def discard(self) -> None:
+    async def remove(self) -> None:
         self._downloads.known.discard(self._pair)
         await self._run(self._end, None)
 

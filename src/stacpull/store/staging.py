@@ -209,8 +209,8 @@ class StagedParts(DirectoryFiles):
         Return None if the file has another size, or another identity than `identity`.
         """
         name = f"{arrival.rowid}.{arrival.generation}.part"
-        self.drop_part(f"{arrival.rowid}.{arrival.generation}.about")  # what a killed download left
-        self.drop_part(name)
+        self.remove_part(f"{arrival.rowid}.{arrival.generation}.about")  # what a killed download left
+        self.remove_part(name)
         if isinstance(files, DirectoryFiles):
             with suppress(OSError):  # links are not supported, or not between these directories
                 os.link(path, name, src_dir_fd=files.fd, dst_dir_fd=self.fd, follow_symlinks=False)
@@ -221,14 +221,14 @@ class StagedParts(DirectoryFiles):
                 shutil.copyfileobj(source, part, _PIECE)
         linked_identity, size = self.part_identity_and_size(name) or (0, -1)
         if size != arrival.size or identity not in {None, linked_identity}:
-            self.drop_part(name)
+            self.remove_part(name)
             return None
         arrival.part = complete_part_name(arrival)
         with destination_errors(self.work):
             os.rename(name, arrival.part, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         return arrival
 
-    def drop_part(self, name: str) -> None:
+    def remove_part(self, name: str) -> None:
         with destination_errors(self.work), suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self.fd)
 
@@ -243,7 +243,7 @@ class StagedParts(DirectoryFiles):
             return None
         return (self._identity_of(part_stat), part_stat.st_size) if stat.S_ISREG(part_stat.st_mode) else None
 
-    def sweep_parts(self, keep: Callable[[int, int], bool]) -> None:
+    def remove_leftovers(self, keep: Callable[[int, int], bool]) -> None:
         """Remove files that cannot be resumed: parts or descriptions without the other, and those of workers.
 
         Complete parts stay. No transfer may run at the same time.

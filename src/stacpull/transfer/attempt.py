@@ -142,9 +142,9 @@ class _Attempt(msgspec.Struct, eq=False):
             # a part must not be resumed if its content is wrong, or (OSError) larger than DEST can store
             is_wrong = isinstance(error, OSError) or (failure is not None and failure.kind in NOT_RESUMED)
             if self.is_filling and (is_wrong or not self.is_resumable):
-                await part.discard()
+                await part.remove()
                 raise
-            await part.park()
+            await part.keep()
             if failure is None or not self.is_filling:
                 raise
             raise TransferError(replace(failure, resumable_bytes=part.size)) from error.__cause__
@@ -186,7 +186,7 @@ class _Attempt(msgspec.Struct, eq=False):
                 body = await self._fill(part, response, body, response.chunks(CHUNK))
             else:
                 self.part = None
-                await part.discard()
+                await part.remove()
                 if action == "changed":
                     raise TransferError(checks.another_range(response.url))
                 if action == "replace":
