@@ -14,26 +14,21 @@ import argparse
 import json
 import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any, NoReturn
 
 from scripts.benchmarks import report
-from scripts.benchmarks.figures import OURS
 from scripts.benchmarks.lacking import Unavailable
-from scripts.benchmarks.rounds import FOREVER, Plan, measure
+from scripts.benchmarks.report import OURS
+from scripts.benchmarks.rounds import Plan, measure
 from scripts.benchmarks.scenarios import SCENARIOS, Scenario
 from scripts.benchmarks.tools import TOOLS, version
-
-QUICK = 45.0, 54.0
-"""Seconds after the start: when --quick should be done, and when its last run is killed."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code."""
-    started = time.monotonic()
     signal.signal(signal.SIGTERM, _ended)
     options = _options(arguments)
     scenarios, names = chosen(options.only, quick=options.quick)
@@ -45,8 +40,9 @@ def main(arguments: Sequence[str]) -> int:
     if warning := report.warning(about["load"], about["cores"]):
         _say(warning)
     commands = {name: command for name, (command, _) in found.items()}
-    plan = Plan(commands, absent, options.rounds, options.quick, FOREVER, FOREVER, _say)
-    rows, skipped = _measure(scenarios, plan, started, _say if options.json else _print)
+    rounds = options.rounds or (1 if options.quick else 3)
+    plan = Plan(commands, absent, rounds, options.quick, options.dir and options.dir.absolute(), _say)
+    rows, skipped = _measure(scenarios, plan, _say if options.json else _print)
     if options.json:
         versions = {name: number for name, (_, number) in found.items()}
         result = {"machine": about, "quick": options.quick, "tools": versions}
@@ -55,29 +51,20 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _measure(
-    scenarios: list[Scenario], plan: Plan, started: float, out: Callable[[str], None]
+    scenarios: list[Scenario], plan: Plan, out: Callable[[str], None]
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Run the scenarios and print each result; return the results, and the reasons for skipped scenarios."""
     rows: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
-    for number, scenario in enumerate(scenarios):
-        if plan.quick:
-            due, latest = times(started, time.monotonic(), len(scenarios) - number)
-            plan = replace(plan, due=due, latest=latest)
+    for scenario in scenarios:
         try:
-            rows.append(report.as_dict(measure(scenario, plan)))
+            rows.append(measure(scenario, plan))
         except (Unavailable, AssertionError) as reason:  # AssertionError: a server does not start
             skipped[scenario.name] = str(reason)
             out(f"{scenario.name}: skipped: {reason}\n")
         else:
             out("\n".join(report.lines(rows[-1])) + "\n")
     return rows, skipped
-
-
-def times(started: float, now: float, scenarios: int) -> tuple[float, float]:
-    """Return when the next of `scenarios` is due with --quick, and when everything ends (time.monotonic)."""
-    due, latest = (started + seconds for seconds in QUICK)
-    return now + (due - now) / scenarios, latest
 
 
 def exit_code(rows: list[dict[str, Any]]) -> int:
@@ -144,12 +131,13 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--quick", action="store_true", help="the main scenarios with fewer files, within a minute"
+        "--quick", action="store_true", help="the main scenarios with fewer files, once, within a minute"
     )
     parser.add_argument(
         "--only", nargs="+", metavar="NAME", help="only these scenarios, or stacpull and these tools"
     )
-    parser.add_argument("--rounds", type=_count, default=3, help="runs of each tool, in turn (3)")
+    parser.add_argument("--rounds", type=_count, help="runs of each tool, in turn (3)")
+    parser.add_argument("--dir", type=Path, help="where to write the files (memory, if it has room)")
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object; tables go to standard error"
     )

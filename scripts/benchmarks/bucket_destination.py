@@ -1,11 +1,9 @@
-"""A bucket as the destination: in radosgw, in that of the origin if it is one, or in `light_bucket`."""
+"""A bucket of radosgw as the destination."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,7 +14,6 @@ from typing import Any
 from scripts.benchmarks.checking import WrongTreeError, wrong_tree
 from scripts.benchmarks.lacking import program
 from scripts.benchmarks.mixes import BUCKET, File
-from scripts.benchmarks.origins import Origin, radosgw_programs
 
 PREFIX = "m"
 """Every key starts with this folder."""
@@ -44,33 +41,9 @@ class BucketDestination:
 
 
 @contextlib.contextmanager
-def light_gateway() -> Iterator[Gateway]:
-    """Start `light_bucket`, which takes any keys."""
-    command = [sys.executable, str(Path(__file__).with_name("light_bucket.py"))]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield Gateway(f"http://127.0.0.1:{int(process.stdout.readline())}", ("access-key", "secret-key"))
-        finally:
-            process.terminate()
-
-
-@contextlib.contextmanager
-def gateway(served: Origin, work: Path, size: int) -> Iterator[Gateway]:
-    """Use the radosgw of the origin, or start one.
-
-    Args:
-        served: The origin.
-        work: A directory for a new radosgw.
-        size: Bytes that all runs store together.
-
-    Raises:
-        Unavailable: radosgw is not installed.
-    """
-    if served.endpoint is not None and served.keys is not None:
-        yield Gateway(served.endpoint, served.keys)
-        return
-    for name in radosgw_programs():
+def gateway(work: Path, size: int) -> Iterator[Gateway]:
+    """Start a radosgw in `work` for `size` bytes. Raises Unavailable."""
+    for name in ("radosgw", "radosgw-admin", "ceph-mon", "ceph-osd", "ceph", "monmaptool"):
         program(name)
     from tests.servers.radosgw import OWNER, radosgw  # noqa: PLC0415 - imports boto3
 

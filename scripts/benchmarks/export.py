@@ -14,7 +14,6 @@ import asyncio
 import os
 import resource
 import sqlite3
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from contextlib import closing
 from pathlib import Path
 
 import orjson
+from scripts.benchmarks.measuring import measured
 
 import stacpull
 from stacpull.ledger.database import ledger_path
@@ -91,23 +91,19 @@ def _copied(document: dict[str, object], copy: int) -> bytes:
 
 def measure(dest: Path, count: int) -> bool:
     """Export the mirror, print time and memory, and return whether both are within the limits."""
-    out, result = dest.parent / "items.parquet", dest.parent / "taken.json"
+    out = dest.parent / "items.parquet"
     command = [sys.executable, "-m", "stacpull", "export", str(dest), str(out), "--json"]
     load = os.getloadavg()[0]
-    yardstick = [sys.executable, "-I", "-S", str(Path(__file__).with_name("yardstick.py"))]
-    subprocess.run([*yardstick, str(result), "7200", *command], check=True)
-    taken = orjson.loads(result.read_bytes())
-    clock = taken["wall"] / count * 1e6
-    processor = (taken["user"] + taken["system"]) / count * 1e6
-    megabytes = taken["memory"] / (1 << 20)
+    figure = measured(command, dest.parent, 7200)
+    clock = figure.wall / count * 1e6
+    megabytes = figure.memory / (1 << 20)
     sys.stdout.write(
         f"{count:,} items: {clock:.1f} us per item (at most {_MICROSECONDS}), "
-        f"{processor:.1f} us of processor time, "
-        f"{taken['system'] / count * 1e6:.1f} of them in the kernel, {taken['wall']:.1f} s, "
+        f"{figure.cpu / count * 1e6:.1f} us of processor time, {figure.wall:.1f} s, "
         f"{megabytes:.0f} MiB in all processes (of {_MEGABYTES}), "
         f"{out.stat().st_size / 1e6:.1f} MB written, load {load:.1f} before\n"
     )
-    return taken["code"] == 0 and clock <= _MICROSECONDS and megabytes <= _MEGABYTES
+    return clock <= _MICROSECONDS and megabytes <= _MEGABYTES
 
 
 def main() -> int:
@@ -119,7 +115,7 @@ def main() -> int:
     given = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with tempfile.TemporaryDirectory() as folder:
-        dest = (given.keep or Path(folder)) / "mirror"
+        dest = (given.keep or Path(folder)).absolute() / "mirror"
         if not dest.exists():
             make_mirror(dest, given.collection, given.items)
         return 0 if measure(dest, given.items) else 1

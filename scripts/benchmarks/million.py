@@ -1,12 +1,11 @@
 """The command behind scripts/million: mirror a million small files from a local server, and measure it.
 
     scripts/million                    1,000,000 files, 10 per item, each behind a redirect
-    scripts/million --files 100000     fewer
+    scripts/million --files 20000 --rtt 50 --concurrency 32     each answer 50 ms later, 32 requests at once
 
 The server is another process. It computes what it sends: pages of items, a redirect for each asset, then
 500 bytes. The commands are `mirror`, `mirror` again, `status`, `plan` and `verify`.
-Memory is the largest sum of the proportional set sizes of all processes of a command. Exits with 1 if a
-command fails, if memory exceeds 125 MB, or if the ledger exceeds 200 bytes per asset.
+Exits with 1 if memory exceeds 125 MB, or if the ledger exceeds 200 bytes per asset.
 """
 
 from __future__ import annotations
@@ -15,18 +14,15 @@ import argparse
 import asyncio
 import json
 import multiprocessing
-import resource
-import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NamedTuple
+from typing import cast
 from urllib.parse import parse_qsl
+
+from scripts.benchmarks.measuring import measured
 
 ASSETS = 10
 PAGE = 100
@@ -35,32 +31,30 @@ MEMORY_MB = 125
 LEDGER_BYTES = 200
 
 
-class Cost(NamedTuple):
-    """What one command took: seconds, seconds of CPU, and megabytes."""
-
-    wall: float
-    cpu: float
-    memory: float
-
-
 class Server(asyncio.Protocol):
     """One connection: answers pipelined GETs of pages, redirects and files."""
 
     items = 0
     address = ""
+    delay = 0.0
+    """Seconds before each reply."""
 
     def __init__(self) -> None:
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the connection."""
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         """Answer each complete request."""
         *requests, self._received = (self._received + data).split(b"\r\n\r\n")
         for request in requests:
-            self._transport.write(self.reply(request.split(b" ", 2)[1].decode()))  # type: ignore[attr-defined]
+            reply = self.reply(request.split(b" ", 2)[1].decode())
+            if self.delay:
+                asyncio.get_running_loop().call_later(self.delay, self._transport.write, reply)
+            else:
+                self._transport.write(reply)
 
     def reply(self, target: str) -> bytes:
         """Return the whole reply to a GET."""
@@ -120,60 +114,19 @@ class Server(asyncio.Protocol):
         }  # fmt: skip
 
 
-def serve(items: int, ready: Connection) -> None:
+def serve(items: int, delay: float, ready: Connection) -> None:
     """Serve `items` items on a free port, which is sent through `ready`."""
 
     async def run() -> None:
         server = await asyncio.get_running_loop().create_server(Server, "127.0.0.1", 0, backlog=1024)
         port = server.sockets[0].getsockname()[1]
-        Server.items, Server.address = items, f"http://127.0.0.1:{port}"
+        Server.items, Server.address, Server.delay = items, f"http://127.0.0.1:{port}", delay
         ready.send(port)
         await server.serve_forever()
 
     import uvloop  # noqa: PLC0415 - in the server's process only
 
     uvloop.run(run())
-
-
-def memory_of(process: int) -> float:
-    """Return the proportional set sizes of a process and its descendants, in MB."""
-    total, waiting = 0, [process]
-    while waiting:
-        one = waiting.pop()
-        with suppress(OSError, ValueError):
-            lines = Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
-            total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-            for thread in Path(f"/proc/{one}/task").iterdir():
-                waiting += map(int, (thread / "children").read_text().split())
-    return total / 1000
-
-
-def measured(arguments: Sequence[str]) -> Cost:
-    """Run the command and return its cost.
-
-    Raises:
-        CalledProcessError: It failed.
-    """
-    command = [str(Path(sys.executable).parent / "stacpull"), "--quiet", *arguments]
-    before, start, peak = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter(), 0.0
-    with subprocess.Popen(command) as process:
-        done = threading.Event()
-
-        def sample() -> None:
-            nonlocal peak
-            while not done.wait(0.2):
-                peak = max(peak, memory_of(process.pid))
-
-        sampler = threading.Thread(target=sample)
-        sampler.start()
-        code = process.wait()
-        done.set()
-        sampler.join()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if code:
-        raise subprocess.CalledProcessError(code, command)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Cost(time.perf_counter() - start, cpu, peak)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -183,39 +136,45 @@ def main(arguments: Sequence[str]) -> int:
         description=first, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--files", type=int, default=1_000_000, help="files to mirror (1,000,000)")
+    parser.add_argument("--rtt", type=float, default=0, help="milliseconds before each answer (0)")
+    parser.add_argument("--concurrency", default="auto", help="as for stacpull (auto)")
     parser.add_argument("--dir", type=Path, help="where to write them (memory, if /dev/shm exists)")
     options = parser.parse_args(arguments)
     place = options.dir or next((path for path in (Path("/dev/shm"),) if path.is_dir()), None)  # noqa: S108
     context = multiprocessing.get_context("spawn")
     receiving, sending = context.Pipe(duplex=False)
-    server = context.Process(target=serve, args=(max(1, options.files // ASSETS), sending), daemon=True)
+    items = max(1, options.files // ASSETS)
+    server = context.Process(target=serve, args=(items, options.rtt / 1000, sending), daemon=True)
     server.start()
     source = f"http://127.0.0.1:{receiving.recv()}/collections/c"
     try:
         with tempfile.TemporaryDirectory(dir=place) as work:
-            return _run(source, Path(work) / "mirror", options.files // ASSETS * ASSETS)
+            return _run(source, Path(work).absolute(), items * ASSETS, options.concurrency)
     finally:
         server.terminate()
         server.join()
 
 
-def _run(source: str, dest: Path, files: int) -> int:
+def _run(source: str, work: Path, files: int, concurrency: str) -> int:
+    dest = work / "mirror"
+    mirror = ["mirror", source, str(dest), "--concurrency", concurrency]
     commands = {
-        "mirror": ["mirror", source, str(dest)],
-        "again": ["mirror", source, str(dest)],
+        "mirror": mirror,
+        "again": mirror,
         "status": ["status", str(dest)],
         "plan": ["plan", source, str(dest)],
         "verify": ["verify", str(dest)],
     }
-    costs = {}
+    figures = {}
     for step, command in commands.items():
-        costs[step] = cost = measured(command)
-        cpu = cost.cpu / files * 1e6
-        print(f"{step:8} {cost.wall:8.1f} s {cpu:8.1f} µs of CPU per file {cost.memory:6.0f} MB", flush=True)
+        stacpull = str(Path(sys.executable).with_name("stacpull"))
+        figures[step] = figure = measured([stacpull, "--quiet", *command], work, 7200)
+        cpu, memory = figure.cpu / files * 1e6, figure.memory / 1e6
+        print(f"{step:8} {figure.wall:8.1f} s {cpu:8.1f} µs of CPU per file {memory:6.0f} MB", flush=True)
     ledger = (dest / ".stacpull" / "ledger.sqlite").stat().st_size / files
-    print(f"ledger   {ledger:8.1f} bytes per asset; {files / costs['mirror'].wall:,.0f} files per second")
-    largest = max(cost.memory for cost in costs.values())
-    return int(largest > MEMORY_MB or ledger > LEDGER_BYTES)
+    print(f"ledger   {ledger:8.1f} bytes per asset; {files / figures['mirror'].wall:,.0f} files per second")
+    largest = max(figure.memory for figure in figures.values())
+    return int(largest > MEMORY_MB * 1e6 or ledger > LEDGER_BYTES)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ MIXES = {
         Mix("1mb", "files of 1 MB, ten an item", 30, 5, dict.fromkeys(_TEN, 1_000_000)),
         Mix("64mb", "files of 64 MiB", 16, 3, {"data.tif": 64 << 20}),
         Mix("1gb", "one file of 1 GiB", 1, 1, {"data.tif": 1 << 30}),
-        Mix("256mb", "files of 256 MiB", 1, 1, {"data.tif": 256 << 20}),
+        Mix("256mb", "files of 256 MiB", 8, 1, {"data.tif": 256 << 20}),
     )
 }
 

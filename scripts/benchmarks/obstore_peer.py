@@ -22,30 +22,20 @@ STREAMED = 8 << 20
 
 
 def open_store(task: dict[str, Any]) -> Any:
-    """Return the store of a task: an HTTP root, or a bucket with or without signatures."""
+    """Return the store of a task: an HTTP root, or a bucket."""
     client: dict[str, Any] = {"allow_http": True, "timeout": "600s"}
     if task["authority"]:
         client["root_certificate"] = Path(task["authority"]).read_text()
     if task["endpoint"] is None:
         return HTTPStore.from_url(task["base"], client_options=client)
-    signing = {"skip_signature": True}
-    if task["keys"]:
-        signing = {"access_key_id": task["keys"][0], "secret_access_key": task["keys"][1]}
-    return S3Store(
-        "bench",
-        endpoint=task["endpoint"],
-        region="us-east-1",
-        virtual_hosted_style_request=False,
-        client_options=client,
-        **signing,
-    )
+    return open_bucket("bench", "", task["endpoint"], *task["keys"])
 
 
 def open_bucket(name: str, prefix: str, endpoint: str, access_key: str, secret_key: str) -> Any:
-    """Return the store of a bucket as destination."""
+    """Return the store of a bucket."""
     return S3Store(
         name,
-        prefix=prefix,
+        prefix=prefix or None,
         endpoint=endpoint,
         region="us-east-1",
         virtual_hosted_style_request=False,

@@ -1,37 +1,27 @@
-"""The origin of a benchmark: nginx with one worker, radosgw, or the replica.
+"""The origin of a benchmark: nginx with one worker.
 
-nginx serves files and STAC pages over HTTP or HTTPS, with a redirect to each file, or as a public S3 bucket
-that ignores signatures. radosgw is an S3 that verifies signatures. If nginx is not installed, the replica
-takes its place; its speed proves nothing, and the report notes it.
+It serves files and STAC pages over HTTP or HTTPS, with a redirect to each file, or as an S3 bucket that
+ignores signatures.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from itertools import repeat
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.benchmarks.authority import certificate
-from scripts.benchmarks.lacking import Unavailable, program
-from scripts.benchmarks.links import Link
+from scripts.benchmarks.lacking import program
 from scripts.benchmarks.mixes import BUCKET, COLLECTION, File, write_pages
-from tests.servers.process import ROOT, running
+from tests.security.authority import Authority
+from tests.servers.process import is_listening, running
 from tests.serving import free_ports
 
-KINDS = ("http", "https", "s3-anonymous", "s3-signed", "s3-radosgw")
-CAPPED = 20 << 20
-"""Bytes per second and connection of a capped origin."""
-_AT_FULL_SPEED = 4 << 20  # nginx limits the rate of a connection after this many bytes
+_HOST = "127.0.0.1"
 KEYS = ("AKIABENCHBENCHBENCH0", "bench-secret-bench-secret-bench-secret-0")
 """Access key and secret, only for benchmarks."""
-_UPLOADS = 16
 _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 _NGINX = """
@@ -42,7 +32,7 @@ http {{
   default_type application/octet-stream;
   server {{
     listen {host}:{port}{tls}; root {root};
-    location /{bucket}/ {{ {rate} }}
+    location /{bucket}/ {{ }}
     location /r/ {{ rewrite ^/r/(.*)$ /{bucket}/$1 redirect; }}
     location = /collections/{collection} {{ default_type application/json;
       try_files /collections/{collection}/collection.json =404; }}
@@ -89,116 +79,40 @@ class Origin:
 
 
 @contextlib.contextmanager
-def origin(
-    kind: str, link: Link, root: Path, files: list[File], work: Path, *, capped: bool = False
-) -> Iterator[Origin]:
-    """Serve the `files` below `root` as one of `KINDS`. Raises Unavailable."""
-    with contextlib.ExitStack() as running_servers:
-        served = running_servers.enter_context(_server(kind, link, root, work, capped=capped))
-        if kind == "s3-radosgw":
-            served = running_servers.enter_context(_radosgw(served, files, work))
-        write_pages(root, served.base, files, served.href)
-        yield served
-
-
-def _server(
-    kind: str, link: Link, root: Path, work: Path, *, capped: bool
-) -> contextlib.AbstractContextManager[Origin]:
-    try:
-        command = program("nginx")
-    except Unavailable:
-        if kind == "https" or link.origin or capped:
-            raise
-        return _replica(kind, root, work)
-    return _nginx(command, kind, link, root, work, capped=capped)
-
-
-@contextlib.contextmanager
-def _nginx(command: str, kind: str, link: Link, root: Path, work: Path, *, capped: bool) -> Iterator[Origin]:
-    port = link.port()
-    secured = certificate(work, link.host) if kind == "https" else None
+def origin(kind: str, root: Path, files: list[File], work: Path) -> Iterator[Origin]:
+    """Serve the `files` below `root`: over "http" or "https", or as "s3-signed". Raises Unavailable."""
+    command, port = program("nginx"), free_ports(1)
+    tls, trusted = "", None
+    if kind == "https":
+        program("openssl")
+        authority = Authority(work / "tls")
+        certificate, key = authority.certificate(_HOST)
+        tls, trusted = f" ssl; ssl_certificate {certificate}; ssl_certificate_key {key}", authority.bundle
     text = _NGINX.format(
         work=work,
         root=root,
-        host=link.host,
+        host=_HOST,
         port=port,
         bucket=BUCKET,
         collection=COLLECTION,
         temporary=" ".join(f"{place}_temp_path {work}/{place};" for place in _TEMPORARY),
-        tls=f" ssl; ssl_certificate {secured.server}; ssl_certificate_key {secured.key}" if secured else "",
-        rate=f"limit_rate {CAPPED}; limit_rate_after {_AT_FULL_SPEED};" if capped else "",
+        tls=tls,
     )
     (work / "nginx.conf").write_text(text)
-    base = f"{'https' if secured else 'http'}://{link.host}:{port}"
-    start = [*link.origin, command, "-e", str(work / "error.log"), "-c", str(work / "nginx.conf")]
-    with running(start, work / "nginx.out", ready=lambda: link.is_up(port)):
-        about = f"nginx {_version([command, '-v'])}, one worker"
-        yield _as(kind, Origin(about, base, root, secured.authority if secured else None))
-
-
-@contextlib.contextmanager
-def _replica(kind: str, root: Path, work: Path) -> Iterator[Origin]:
-    """Serve with the replica (serving.py) on the loopback, without TLS."""
-    port = free_ports(1)
-    keys = KEYS if kind == "s3-signed" else ()
-    command = [sys.executable, "-m", "scripts.benchmarks.serving", str(root), str(port), *keys]
-    log = work / "replica.log"
-    with running(command, log, ready=lambda: b"ready" in log.read_bytes(), env=_importing()):
-        yield _as(kind, Origin("the replica, whose speed proves nothing", f"http://127.0.0.1:{port}", root))
-
-
-def _as(kind: str, served: Origin) -> Origin:
-    """Return the origin as a client of this kind sees it."""
-    if not kind.startswith("s3"):
-        return served
-    return replace(served, endpoint=served.base, keys=KEYS if kind == "s3-signed" else None)
-
-
-@contextlib.contextmanager
-def _radosgw(pages: Origin, files: list[File], work: Path) -> Iterator[Origin]:
-    """Put the files into radosgw; `pages` still serves the STAC pages."""
-    for name in radosgw_programs():
-        program(name)
-    from tests.servers.radosgw import OWNER, radosgw  # noqa: PLC0415 - imports boto3
-
-    place = work / "radosgw"
-    place.mkdir()
-    size = sum(file.size for file in files)
-    with radosgw(place, memory=max(2 << 30, 16 * size)) as gateway:  # runs may store copies there
-        keys = OWNER.access_key, OWNER.secret_key
-        _fill(gateway.url, keys, pages.root, files)
-        about = f"radosgw {_version(['radosgw', '--version'])}, signatures verified"
-        yield replace(pages, about=about, endpoint=gateway.url, keys=keys)
-
-
-def radosgw_programs() -> tuple[str, ...]:
-    """Return the programs that a radosgw needs."""
-    return "radosgw", "radosgw-admin", "ceph-mon", "ceph-osd", "ceph", "monmaptool"
-
-
-def _fill(endpoint: str, keys: tuple[str, str], root: Path, files: list[File]) -> None:
-    import boto3  # noqa: PLC0415 - takes long to import
-
-    s3 = boto3.client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name="us-east-1",
-        aws_access_key_id=keys[0],
-        aws_secret_access_key=keys[1],
+    base = f"{'https' if tls else 'http'}://{_HOST}:{port}"
+    is_bucket = kind == "s3-signed"
+    served = Origin(
+        f"nginx {_version([command, '-v'])}, one worker",
+        base,
+        root,
+        trusted,
+        base if is_bucket else None,
+        KEYS if is_bucket else None,
     )
-    s3.create_bucket(Bucket=BUCKET)
-    with ThreadPoolExecutor(_UPLOADS) as pool:
-        list(pool.map(_upload, repeat(s3.put_object), repeat(root / BUCKET), files))
-
-
-def _upload(put: Callable[..., object], folder: Path, file: File) -> None:
-    put(Bucket=BUCKET, Key=file.path, Body=(folder / file.path).read_bytes())
-
-
-def _importing() -> dict[str, str]:
-    """Return an environment in which Python finds this package from any directory."""
-    places = str(ROOT), os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
+    start = [command, "-e", str(work / "error.log"), "-c", str(work / "nginx.conf")]
+    with running(start, work / "nginx.out", ready=lambda: is_listening(port)):
+        write_pages(root, base, files, served.href)
+        yield served
 
 
 def _version(command: list[str]) -> str:

@@ -1,38 +1,52 @@
-"""The report of a benchmark: a table for people, a JSON object for programs."""
+"""The report of a benchmark: medians and ratios, as a table for people and a JSON object for programs."""
 
 from __future__ import annotations
 
 import os
 import platform
 import re
-from collections.abc import Iterator, Mapping
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from scripts.benchmarks.figures import summary
-from scripts.benchmarks.rounds import Measured
+from scripts.benchmarks.measuring import Figure
 
+OURS = "stacpull"
 _BUSY = 0.5
-_OTHERS = 0.2
-"""If other programs take more cores than this, wall times mean little."""
 
 
-def as_dict(measured: Measured) -> dict[str, Any]:
-    """Return the JSON object of a scenario."""
-    scenario = measured.scenario
+def summary(
+    runs: Mapping[str, Sequence[Figure]], skipped: Mapping[str, str], failed: Mapping[str, str], files: int
+) -> dict[str, dict[str, Any]]:
+    """Return the medians of each tool by name, and the largest memory.
+
+    A tool that failed once has no figures, even if its earlier rounds were correct.
+    """
+    right = {name: _median(found) for name, found in runs.items() if name not in failed}
+    ours = right.get(OURS)
+    rows = {name: _figures(middle, ours, files) for name, middle in right.items()}
     return {
-        "name": scenario.name,
-        "about": scenario.about,
-        "mix": scenario.mix.name,
-        "files": measured.files,
-        "bytes": measured.size,
-        "origin": measured.origin,
-        "link": measured.link,
-        "rtt_ms": measured.rtt_ms,
-        "destination": measured.destination,
-        "rounds": measured.rounds,
-        "tools": summary(measured.outcomes, measured.files),
+        **rows,
+        **{name: {"failed": reason} for name, reason in failed.items()},
+        **{name: {"skipped": reason} for name, reason in skipped.items()},
+    }
+
+
+def _median(runs: Sequence[Figure]) -> Figure:
+    middle = Figure._make(map(statistics.median, zip(*runs, strict=True)))
+    return middle._replace(memory=max(run.memory for run in runs))
+
+
+def _figures(middle: Figure, ours: Figure | None, files: int) -> dict[str, Any]:
+    return {
+        "wall_s": round(middle.wall, 3),
+        "wall_to_ours": round(middle.wall / ours.wall, 3) if ours else None,
+        "cpu_s": round(middle.cpu, 3),
+        "cpu_us_per_file": round(middle.cpu / files * 1e6, 1),
+        "cpu_to_ours": round(middle.cpu / ours.cpu, 3) if ours else None,
+        "memory_mb": round(middle.memory / 1e6, 1),
     }
 
 
@@ -41,45 +55,24 @@ def lines(row: Mapping[str, Any]) -> Iterator[str]:
     yield f"{row['name']}: {row['about']}"
     yield (
         f"  {row['files']:,} files, {row['bytes'] / 1e6:,.0f} MB, from {row['origin']}, "
-        f"{_way(row)}, to {row['destination']}; medians of {_rounds(row['rounds'])}"
+        f"to {row['destination']}; medians, rounds: {row['rounds']}"
     )
-    yield (
-        "  tool          wall s  to ours    CPU s   user s    sys s  µs a file  to ours      MB  switches  "
-        "origin's CPU s"
-    )
+    yield "  tool          wall s  to ours    CPU s  µs a file  to ours      MB"
     for tool, figures in row["tools"].items():
         yield f"  {tool:<12}{_row(figures)}"
-    others = max((figures.get("others_cores", 0) for figures in row["tools"].values()), default=0)
-    if others > _OTHERS:
-        yield (
-            f"  busy: other programs took up to {others:.1f} of {os.cpu_count()} cores during a run. "
-            "The wall times mean nothing; compare the CPU times of many rounds"
-        )
-
-
-def _way(row: Mapping[str, Any]) -> str:
-    """Return the description of the link and its measured round trip."""
-    return f"{row['link']}, measured {row['rtt_ms']} ms" if row["rtt_ms"] else str(row["link"])
-
-
-def _rounds(number: int) -> str:
-    return "1 round" if number == 1 else f"{number} rounds"
 
 
 def _row(figures: Mapping[str, Any]) -> str:
     for word in ("skipped", "failed"):
         if word in figures:
             return f"  {word}: {figures[word]}"
-    wall, cpu = _times(figures["wall_to_ours"]), _times(figures["cpu_to_ours"])
-    return (
-        f"{figures['wall_s']:8.2f} {wall:>8} {figures['cpu_s']:8.2f} {figures['user_s']:8.2f} "
-        f"{figures['system_s']:8.2f} {figures['cpu_us_per_file']:10,.0f} {cpu:>8} "
-        f"{figures['memory_mb']:7,.0f} {figures['switches']:9,} {figures['origin_cpu_s']:15.2f}"
+    wall, cpu = (
+        "" if times is None else f"{times:.2f}" for times in (figures["wall_to_ours"], figures["cpu_to_ours"])
     )
-
-
-def _times(figure: float | None) -> str:
-    return "" if figure is None else f"{figure:.2f}"
+    return (
+        f"{figures['wall_s']:8.2f} {wall:>8} {figures['cpu_s']:8.2f} {figures['cpu_us_per_file']:10,.0f} "
+        f"{cpu:>8} {figures['memory_mb']:7,.0f}"
+    )
 
 
 def machine() -> dict[str, Any]:

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts.benchmarks.bucket_destination import PREFIX, BucketDestination
-from scripts.benchmarks.figures import OURS
 from scripts.benchmarks.lacking import Unavailable
-from scripts.benchmarks.mixes import BUCKET, COLLECTION, File
+from scripts.benchmarks.mixes import COLLECTION, File
 from scripts.benchmarks.origins import Origin
+from scripts.benchmarks.report import OURS
 from tests.servers.process import TOOLS as VENVS
 
 CONNECTIONS = 64
@@ -114,20 +114,14 @@ def _of_venv(venv: str, program: str) -> Callable[[], list[str]]:
     return find
 
 
-def _aws(origin: Origin) -> dict[str, str]:
-    """Return the environment of an S3 client for the origin."""
-    endpoint = {"AWS_ENDPOINT_URL_S3": origin.endpoint, "AWS_REGION": _REGION, "AWS_DEFAULT_REGION": _REGION}
-    keys = origin.keys or ("", "")
-    signing = {"AWS_ACCESS_KEY_ID": keys[0], "AWS_SECRET_ACCESS_KEY": keys[1]} if origin.keys else {}
-    return {name: value for name, value in {**endpoint, **signing}.items() if value}
-
-
-def _signing(bucket: BucketDestination) -> dict[str, str]:
-    """Return the environment of a tool that writes to a bucket."""
-    access_key, secret_key = bucket.gateway.keys
+def _signing(endpoint: str | None, keys: tuple[str, str] | None) -> dict[str, str]:
+    """Return the environment of a client of a bucket service; empty if there is none."""
+    if endpoint is None or keys is None:
+        return {}
     return {
-        "AWS_ACCESS_KEY_ID": access_key,
-        "AWS_SECRET_ACCESS_KEY": secret_key,
+        "AWS_ENDPOINT_URL_S3": endpoint,
+        "AWS_ACCESS_KEY_ID": keys[0],
+        "AWS_SECRET_ACCESS_KEY": keys[1],
         "AWS_REGION": _REGION,
         "AWS_DEFAULT_REGION": _REGION,
     }
@@ -138,14 +132,9 @@ def _needs_directory(task: Task) -> None:
         raise Unavailable("does not copy into a bucket")
 
 
-def _trusted(origin: Origin) -> dict[str, str]:
-    """Return the environment of a tool that has no CA option but reads SSL_CERT_FILE."""
-    return {"SSL_CERT_FILE": str(origin.authority)} if origin.authority else {}
-
-
 def _needs_http(task: Task) -> None:
     if task.origin.keys:
-        raise Unavailable("cannot sign requests for S3")
+        raise Unavailable("does not read this bucket")
 
 
 def _find_stacpull() -> list[str]:
@@ -157,17 +146,17 @@ def _find_stacpull() -> list[str]:
 
 def _stacpull(start: list[str], task: Task) -> Invocation:
     origin = task.origin
-    command, environment = [*start, "mirror", origin.source, str(task.dest)], _aws(origin)
+    command = [*start, "mirror", origin.source, str(task.dest)]
+    environment = _signing(origin.endpoint, origin.keys)
     if task.bucket:
         endpoint = task.bucket.gateway.endpoint
         command[-1:] = [task.bucket.url, "--work", str(task.dest)]
         command += ["--dest-endpoint-url", endpoint, "--dest-region", _REGION]
-        environment |= _signing(task.bucket)
+        environment |= _signing(endpoint, task.bucket.gateway.keys)
     if origin.authority:
         command += ["--ca-bundle", str(origin.authority)]
     if origin.endpoint:
         command += ["--endpoint-url", origin.endpoint, "--region", _REGION]
-        command += [] if origin.keys else ["--no-sign-request"]
     return Invocation(command, environment)
 
 
@@ -231,67 +220,44 @@ def _aria2(start: list[str], task: Task) -> Invocation:
 
 
 def _stac_asset(start: list[str], task: Task) -> Invocation:
-    """stac-asset only signs requester-pays requests, which the origins accept."""
     _needs_directory(task)
+    _needs_http(task)
     command = [*start, "download", str(task.origin.documents), str(task.dest), "--quiet", "--fail-fast"]
     command += ["--max-concurrent-downloads", str(CONNECTIONS)]
-    command += ["--s3-requester-pays"] if task.origin.keys else []
-    return Invocation(command, _aws(task.origin) | _trusted(task.origin))
+    authority = task.origin.authority  # it has no option for that
+    return Invocation(command, {"SSL_CERT_FILE": str(authority)} if authority else {})
 
 
 def _s5cmd(start: list[str], task: Task) -> Invocation:
     origin = task.origin
     if origin.endpoint is None:
         raise Unavailable("speaks S3 only")
-    dest = task.bucket.url if task.bucket else task.dest
-    lines = [f"cp {origin.href(file)} {dest}/{file.path}" for file in task.files]
+    lines = [f"cp {origin.href(file)} {task.dest}/{file.path}" for file in task.files]
     command = [*start, "--log", "error", "--numworkers", str(CONNECTIONS), "--endpoint-url", origin.endpoint]
-    command += [] if origin.keys else ["--no-sign-request"]
-    return Invocation([*command, "run", task.listing("s5cmd.txt", lines)], _aws(origin))
+    environment = _signing(origin.endpoint, origin.keys)
+    return Invocation([*command, "run", task.listing("s5cmd.txt", lines)], environment)
 
 
-def _rclone(start: list[str], task: Task, *settings: str) -> Invocation:
+def _rclone(start: list[str], task: Task) -> Invocation:
     """Run `rclone copy` with its defaults, but as many connections as the other tools have.
 
     `--no-traverse`: a web server that lists no directories needs it.
     """
     if task.bucket is None:
         raise Unavailable("is only measured with a bucket as destination")
-    origin = task.origin
-    command = [*start, "--config", os.devnull, "copy", "--no-traverse", *settings]
+    command = [*start, "--config", os.devnull, "copy", "--no-traverse"]
     command += ["--transfers", str(CONNECTIONS), "--checkers", str(CONNECTIONS)]
     command += ["--files-from-raw", task.listing("rclone.txt", [file.path for file in task.files])]
-    environment = _rclone_remote("DEST", task.bucket.gateway.endpoint, task.bucket.gateway.keys)
-    if origin.endpoint is None:
-        command += ["--http-url", f"{origin.base}/r"]
-        source = ":http:"
-    elif origin.endpoint == task.bucket.gateway.endpoint:
-        source = f"dest:{BUCKET}"  # one remote, so that the service copies the objects
-    else:
-        environment |= _rclone_remote("SOURCE", origin.endpoint, origin.keys or ("", ""))
-        source = f"source:{BUCKET}"
-    if origin.authority:
-        command += ["--ca-cert", str(origin.authority)]
-    return Invocation([*command, source, f"dest:{task.bucket.name}/{PREFIX}"], environment)
-
-
-def _rclone_without_checks(start: list[str], task: Task) -> Invocation:
-    """Run rclone without any check of existing and of written files."""
-    none = ("--no-check-dest", "--s3-no-check-bucket", "--s3-no-head", "--s3-disable-checksum")
-    return _rclone(start, task, "--ignore-checksum", *none)
-
-
-def _rclone_remote(name: str, endpoint: str, keys: tuple[str, str]) -> dict[str, str]:
-    """Return the environment that defines an rclone remote."""
-    entries = {
-        "TYPE": "s3",
-        "PROVIDER": "Ceph",
-        "ENDPOINT": endpoint,
-        "REGION": _REGION,
-        "ACCESS_KEY_ID": keys[0],
-        "SECRET_ACCESS_KEY": keys[1],
+    command += ["--http-url", f"{task.origin.base}/r"]
+    environment = {
+        "RCLONE_CONFIG_DEST_TYPE": "s3",
+        "RCLONE_CONFIG_DEST_PROVIDER": "Ceph",
+        "RCLONE_CONFIG_DEST_ENDPOINT": task.bucket.gateway.endpoint,
+        "RCLONE_CONFIG_DEST_REGION": _REGION,
+        "RCLONE_CONFIG_DEST_ACCESS_KEY_ID": task.bucket.gateway.keys[0],
+        "RCLONE_CONFIG_DEST_SECRET_ACCESS_KEY": task.bucket.gateway.keys[1],
     }
-    return {f"RCLONE_CONFIG_{name}_{entry}": value for entry, value in entries.items()}
+    return Invocation([*command, ":http:", f"dest:{task.bucket.name}/{PREFIX}"], environment)
 
 
 def _find_obstore() -> list[str]:
@@ -335,8 +301,6 @@ TOOLS = (
          version=_of_package("stac-asset")),
     Tool("s5cmd", _of_venv("s5cmd", "s5cmd"), _s5cmd, version=lambda program: [program, "version"]),
     Tool("rclone", _of_venv("rclone", "rclone"), _rclone, version=lambda program: [program, "version"]),
-    Tool("rclone-unchecked", _of_venv("rclone", "rclone"), _rclone_without_checks,
-         version=lambda program: [program, "version"]),
     Tool("obstore", _find_obstore, _obstore, version=_of_package("obstore")),
 )  # fmt: skip
 

@@ -3,10 +3,10 @@
     python -I -S yardstick.py RESULT SECONDS PROGRAM ARGUMENT...
 
 Writes a JSON object to RESULT: `code` (exit code, negative for a signal; null if it was killed after
-SECONDS), `wall`, `user` and `system` in seconds, `switches` (context switches), `memory` in bytes. It is a
-separate process with few imports, for two reasons. getrusage counts all children that were waited for, and as
-a "subreaper" (prctl(2)) this process also inherits those whose parent did not wait. Linux also counts the
-memory of the parent before exec: a small parent keeps that small (about 10 MB, the least possible figure).
+SECONDS), `wall` and `cpu` in seconds, `memory` in bytes. It is a separate process with few imports, for two
+reasons. getrusage counts all children that were waited for, and as a "subreaper" (prctl(2)) this process also
+inherits those whose parent did not wait. Linux also counts the memory of the parent before exec: a small
+parent keeps that small (about 10 MB, the least possible figure).
 
 Memory is the largest resident set, or for a program with several processes the largest sum of their
 proportional set sizes (proc(5), smaps_rollup), sampled four times a second.
@@ -59,9 +59,7 @@ def _run(command: tuple[str, ...], seconds: float) -> dict[str, object]:
     return {
         "code": code,
         "wall": wall,
-        "user": usage.ru_utime,
-        "system": usage.ru_stime,
-        "switches": usage.ru_nvcsw + usage.ru_nivcsw,
+        "cpu": usage.ru_utime + usage.ru_stime,
         "memory": memory,
     }
 
