@@ -507,7 +507,7 @@ class _BatchPlan:
                 rows.must_revalidate += [old.row.id for key, old in edit.known.items() if key not in planned]
         if (edit.rewrites_json or edit.lacks_file) and not item.of_collection:
             rows.documents.append((edit.row.id, item.public_json))
-            if json_state in {JsonState.CURRENT, JsonState.RESERVED}:  # that file is outdated
+            if json_state in {JsonState.CURRENT, JsonState.WRITING}:  # that file is outdated
                 json_state = JsonState.DUE
         row = edit.row._replace(listed_by=self._listed_by(edit), json_state=json_state)
         rows.items.append(row._replace(pending=len(item.assets)))

@@ -56,7 +56,7 @@ def reserve(
                 for a in reserved
             ],
         )
-        state = f"iif(json_state = {JsonState.DAMAGED}, json_state, {JsonState.RESERVED})"
+        state = f"iif(json_state = {JsonState.DAMAGED}, json_state, {JsonState.WRITING})"
         set_reserved = f"UPDATE items SET sha256 = NULL, json_state = {state} WHERE id = ?"
         db.executemany(set_reserved, [(item,) for item in items])
     return reserved, refused
@@ -85,7 +85,7 @@ _SET_CONFIRMED = (
 )
 _SET_CURRENT = (
     f"UPDATE items SET json_state = {JsonState.CURRENT}, sha256 = ? WHERE id = ? "
-    f"AND json_state IN ({JsonState.DAMAGED}, {JsonState.RESERVED})"
+    f"AND json_state IN ({JsonState.DAMAGED}, {JsonState.WRITING})"
 )
 _DELETE_DOCUMENTS = (  # not of items that were planned again
     "DELETE FROM documents WHERE item IN "

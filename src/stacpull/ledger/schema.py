@@ -36,7 +36,7 @@ class JsonState:
     CURRENT: Final = 1  # it is on disk and up to date
     DUE: Final = 2  # it must be written, the first time or again
     DAMAGED: Final = 3  # it is lost or altered: the item is read and written again
-    RESERVED: Final = 4  # due, and being put in place, unless the run was killed
+    WRITING: Final = 4  # due, and being put in place, unless the run was killed
 
 
 LISTED_BY_SEVERAL = 0

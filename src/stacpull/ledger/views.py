@@ -27,7 +27,7 @@ _UNWRITTEN = f"""
 SELECT i.id FROM items i
 WHERE i.id > :after AND i.json_state <> {JsonState.CURRENT}
     AND (:also_new OR i.json_state <> {JsonState.ABSENT})
-    AND (i.json_state IN ({JsonState.DUE}, {JsonState.RESERVED}) OR i.id IN (SELECT item FROM documents))
+    AND (i.json_state IN ({JsonState.DUE}, {JsonState.WRITING}) OR i.id IN (SELECT item FROM documents))
     AND (i.pending = 0 OR i.run = :run AND NOT EXISTS (
         SELECT 1 FROM assets a WHERE a.state < {State.DONE} AND a.run = i.run
             AND a.item IN (SELECT i.id UNION ALL SELECT c.id FROM items c WHERE c.parent = i.id)
