@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
@@ -319,22 +319,20 @@ async def _repair(
 def _begin(
     check: MirrorCheck, files: StoredFiles, db: Connection, spec: RunSpec, now: float, kept: Mapping[str, Any]
 ) -> Run:
+    @lru_cache(1)  # the rows of an item are usually adjacent
+    def read_item(item: int) -> tuple[Json, str | None]:
+        (record,) = views.item_records(db, [item])
+        document, base = original_item(files, record) or ({}, None)
+        # if the item cannot be read again, paths in its JSON count
+        return document, spec.source if record.href is None else base
+
     run = runs.begin(db, spec, now, kept)
     publication.mark_item_json(db, check.rowids["item"])
     for start in range(0, len(check.rowids["asset"]), _UNIT):
-        rowids = check.rowids["asset"][start : start + _UNIT]
         hrefs: dict[int, str | None] = {}  # without credentials; None if the mirror does not state it
-        item = 0
-        document: Json = {}
-        base = None
-        for rowid in rowids:
-            item_of_asset, _, key = views.asset_owner(db, rowid)
-            if item_of_asset != item:  # the rows of an item are usually adjacent
-                item = item_of_asset
-                record = next(views.item_records(db, [item]))
-                document, base = original_item(files, record) or ({}, None)
-                if record.href is None:  # it cannot be read again, so paths in its JSON count
-                    base = spec.source
+        for rowid in check.rowids["asset"][start : start + _UNIT]:
+            item, _, key = views.asset_owner(db, rowid)
+            document, base = read_item(item)
             asset = object_or_empty(object_or_empty(document.get("assets")).get(key))
             href = asset_href(asset_origin(asset) or asset, base)
             hrefs[rowid] = href if isinstance(href, str) else None
