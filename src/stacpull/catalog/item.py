@@ -275,11 +275,10 @@ def is_own_json(files: StoredFiles, path: str) -> bool:
         return is_ours
     if not is_ours and files.has("catalog.json"):
         return False
+    data = None
     if not path.endswith(".ndjson"):
         data = files.read(path)  # the whole file: a user may have formatted it, or added to it
-    elif files.state_of(path, algorithm=None).size is None:
-        data = None
-    else:
+    elif files.state_of(path, algorithm=None).size is not None:
         with files.open(path) as file:
             data = next(lines_in(file), b"")
     links = objects_in((parsed_object(data or b"") or {}).get("links"))

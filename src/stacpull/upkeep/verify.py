@@ -89,7 +89,10 @@ class MirrorCheck:
 
     def __init__(self, listener: Listener | None, stop: asyncio.Event, *, quick: bool) -> None:
         self.thread = StoppableThread(stop)
-        self.files = self.bytes = self.without_digest = self.leftovers = 0
+        self.files = 0
+        self.bytes = 0
+        self.without_digest = 0
+        self.leftovers = 0
         self.left_assets = 0  # damaged assets of other sources, which a repair leaves to the next one
         self.damaged: Counter[DamageKind] = Counter()
         self.rowids = {kind: array("q") for kind in ("asset", "item", "catalog")}
