@@ -202,13 +202,13 @@ class Simulation:
             host, portion = self.host, min(left, _PORTION)
             left -= portion
             costs_no_retry += portion
-            arrival = self.now
+            asset = self.now
             if host.bandwidth:
-                arrival = self._line_free = max(self._line_free, self.now) + portion / host.bandwidth
+                asset = self._line_free = max(self._line_free, self.now) + portion / host.bandwidth
             if host.per_connection:
-                arrival = max(arrival, self.now + portion / host.per_connection)
-            if arrival > self.now:
-                yield arrival
+                asset = max(asset, self.now + portion / host.per_connection)
+            if asset > self.now:
+                yield asset
             self._count(portion / 65536)
             if costs_no_retry >= _PIECE or not left:
                 self.gate.note_bytes(costs_no_retry)

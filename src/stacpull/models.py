@@ -1,6 +1,6 @@
 """The values that flow through the pipeline, from page to disk.
 
-    Page ─filters─▶ item (dict) ─plan─▶ Asset ─ledger─▶ Job ─transfer─▶ Arrival | Failure ─store─▶ ledger
+    Page ─filters─▶ item (dict) ─plan─▶ Asset ─ledger─▶ Job ─transfer─▶ AssetFile | Failure ─store─▶ ledger
 
 Items stay raw dicts, because creating a `pystac.Item` takes far longer than decoding. Only hrefs of assets
 and pages may contain secrets (signatures), which stay in memory.
@@ -366,8 +366,8 @@ class BucketLocation(msgspec.Struct, frozen=True):
         return f"{self.scheme}://{self.bucket}{server}/{self.prefix}".rstrip("/")
 
 
-class Arrival(msgspec.Struct, array_like=True):
-    """A received asset, which changes on its way to its final name.
+class AssetFile(msgspec.Struct, array_like=True):
+    """The file of a received asset, which changes on its way to its final name.
 
     received   a small asset has its `body`; a longer one is already written
     sent       `part` names the part that will be written

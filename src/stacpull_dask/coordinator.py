@@ -24,7 +24,7 @@ from stacpull.engine.channel import Channel
 from stacpull.engine.messages import ErrorReport, EventMessage, Outcomes, ProcessEnded, error_of
 from stacpull.errors import DestinationError, MissingExtraError, StacpullError, UsageError, WorkerError
 from stacpull.events import Notice
-from stacpull.models import Arrival, AssetOutcome, Job, Placement
+from stacpull.models import AssetFile, AssetOutcome, Job, Placement
 from stacpull.store.staging import PARTS
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.cluster import DaskCluster
@@ -74,7 +74,7 @@ class DaskWorkers:
 
     def __init__(
         self,
-        pool: Pool[Job, Arrival | None],
+        pool: Pool[Job, AssetFile | None],
         setup: RunSetup,
         opened: OpenMirror,
         store_process: StoreProcess,
@@ -228,48 +228,48 @@ class DaskWorkers:
             waiting = [(worker, worker.received) for worker in self._workers]
             for worker in self._workers:
                 worker.received = []
-            arrivals = [arrival for _, received in waiting for arrival in received]
+            assets = [asset for _, received in waiting for asset in received]
             reserved = await self._store_process.call(
-                "reserve_uploads", arrivals, returns=list[tuple[Arrival, Placement]]
+                "reserve_uploads", assets, returns=list[tuple[AssetFile, Placement]]
             )
-            by_part = {placement.part: (arrival, placement) for arrival, placement in reserved}
+            by_part = {placement.part: (asset, placement) for asset, placement in reserved}
             for worker, received in waiting:
-                allowed = [by_part[arrival.part] for arrival in received if arrival.part in by_part]
-                refused = [arrival.rowid for arrival in received if arrival.part not in by_part]
+                allowed = [by_part[asset.part] for asset in received if asset.part in by_part]
+                refused = [asset.rowid for asset in received if asset.part not in by_part]
                 for rowid in refused:  # the store process records their failures
                     worker.open_jobs.pop(rowid, None)
-                worker.uploads.update((arrival.rowid, arrival) for arrival, _ in allowed)
+                worker.uploads.update((asset.rowid, asset) for asset, _ in allowed)
                 worker.send(messages.Upload(allowed, refused))
             self._queue.changed.set()
 
-    def _take_outcomes(self, worker: Worker, arrivals: list[Arrival], outcomes: list[AssetOutcome]) -> None:
-        for arrival in arrivals:
-            if arrival.body is None:
-                arrival.part = f"{worker.parts}/{arrival.part}"
-        if self._bucket is not None and arrivals:
-            worker.received += arrivals
+    def _take_outcomes(self, worker: Worker, assets: list[AssetFile], outcomes: list[AssetOutcome]) -> None:
+        for asset in assets:
+            if asset.body is None:
+                asset.part = f"{worker.parts}/{asset.part}"
+        if self._bucket is not None and assets:
+            worker.received += assets
             self._unreserved.set()
-            arrivals = []
+            assets = []
         unchanged = [outcome for outcome in outcomes if outcome.failure is None]
-        for rowid in [arrival.rowid for arrival in arrivals] + [outcome.rowid for outcome in unchanged]:
+        for rowid in [asset.rowid for asset in assets] + [outcome.rowid for outcome in unchanged]:
             del worker.open_jobs[rowid]
         for outcome in outcomes:
             if outcome.failure is not None:
                 self._pool.fail(worker.open_jobs.pop(outcome.rowid), outcome.failure, outcome.attempts)
-        if arrivals or unchanged:
-            self._store_process.sender.send(Outcomes(arrivals, unchanged), worker.channel.pause())
+        if assets or unchanged:
+            self._store_process.sender.send(Outcomes(assets, unchanged), worker.channel.pause())
 
     def _take_message(self, worker: Worker, message: messages.FromWorker) -> None:
         sender = self._store_process.sender
         match message:
-            case Outcomes(arrivals, outcomes):
-                self._take_outcomes(worker, arrivals, outcomes)
+            case Outcomes(assets, outcomes):
+                self._take_outcomes(worker, assets, outcomes)
             case messages.Uploaded(results):
                 for rowid, failure in results:
-                    job, arrival = worker.open_jobs.pop(rowid), worker.uploads.pop(rowid)
-                    arrival.part = ""
+                    job, asset = worker.open_jobs.pop(rowid), worker.uploads.pop(rowid)
+                    asset.part = ""
                     if failure is None:
-                        sender.send(Outcomes([arrival]), worker.channel.pause())
+                        sender.send(Outcomes([asset]), worker.channel.pause())
                     else:
                         sender.fail(job, failure, 1)
             case messages.Spent(requests, retries, bytes_fetched):
@@ -301,9 +301,9 @@ class Worker:
         self.ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         """Gets the number of simultaneous transfers once the worker has created its directory."""
         self.parts = secrets.token_hex(8)  # its directory among the parts
-        self.received: list[Arrival] = []
+        self.received: list[AssetFile] = []
         """Assets for the bucket, not reserved yet. `uploads`: those not uploaded yet, by row."""
-        self.uploads: dict[int, Arrival] = {}
+        self.uploads: dict[int, AssetFile] = {}
 
     def fail(self, error: BaseException) -> None:
         self._error = self._error or error

@@ -24,7 +24,7 @@ from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.run_control import background_task
 from stacpull.errors import CredentialsError, SourceError, as_destination_error, cause
 from stacpull.events import Event, Notice
-from stacpull.models import Arrival, Failure, FailureKind, Job, Json, Placement
+from stacpull.models import AssetFile, Failure, FailureKind, Job, Json, Placement
 from stacpull.net.transport import TransferError
 from stacpull.sources.documents import open_source
 from stacpull.sources.item_reader import ItemReader
@@ -199,8 +199,8 @@ class _Transfers:
                         if park:
                             self._working.cancel()
 
-    async def _upload(self, reserved: list[tuple[Arrival, Placement]]) -> None:
-        rowids = [arrival.rowid for arrival, _ in reserved]
+    async def _upload(self, reserved: list[tuple[AssetFile, Placement]]) -> None:
+        rowids = [asset.rowid for asset, _ in reserved]
         files = [placement for _, placement in reserved]
         for file in files:
             file.part = file.part.rpartition("/")[2]  # in this worker's directory
@@ -210,7 +210,7 @@ class _Transfers:
 
     def _report(self, outcomes: Outcomes, on_room: Callable[[], object]) -> None:
         if self._has_bucket:
-            self._uploads.update(arrival.rowid for arrival in outcomes.arrivals)
+            self._uploads.update(asset.rowid for asset in outcomes.assets)
         self._send(outcomes, on_room)
 
     def _forget(self, rowids: list[int]) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from stacpull.config.options import Options
 from stacpull.engine.messages import EventMessage, Outcomes, ProcessEnded
 from stacpull.engine.network import SourceAddress
-from stacpull.models import Arrival, BucketLocation, Failure, Job, Placement
+from stacpull.models import AssetFile, BucketLocation, Failure, Job, Placement
 from stacpull.net.addresses import AddressPolicy
 
 
@@ -56,7 +56,7 @@ class Stop(msgspec.Struct, tag=5, array_like=True):
 class Upload(msgspec.Struct, tag=6, array_like=True):
     """Upload these assets to the bucket, whose names are reserved. `refused` are rows with taken names."""
 
-    reserved: list[tuple[Arrival, Placement]]
+    reserved: list[tuple[AssetFile, Placement]]
     refused: list[int]
 
 

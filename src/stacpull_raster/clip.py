@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from stacpull.digests import text_digest
 from stacpull.errors import MissingExtraError
-from stacpull.models import Arrival, Clip, Job
+from stacpull.models import AssetFile, Clip, Job
 from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.transfer.attempt import AssetFetcher, Downloader
 from stacpull_raster.ranged import Sender
@@ -60,7 +60,7 @@ class Clipping:
     def fetcher(
         self,
         downloader: Downloader,
-        unclipped: AssetFetcher[Job, Arrival | None],
+        unclipped: AssetFetcher[Job, AssetFile | None],
         parts: PartialDownloads,
         warn: Callable[[str], None],
     ) -> ClipFetcher:

@@ -25,9 +25,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from msgspec.structs import replace
 
 from stacpull.hosts import host_of
-from stacpull.models import Arrival, Failure, FailureKind, Job, Validator
+from stacpull.models import AssetFile, Failure, FailureKind, Job, Validator
 from stacpull.net.transport import TransferError
-from stacpull.planning.layout import arrival_of
+from stacpull.planning.layout import asset_file
 from stacpull.redact import href_hash
 from stacpull.spans import Spans
 from stacpull.store.partial_downloads import PartialDownloads
@@ -94,7 +94,7 @@ class ClipFetcher:
     def __init__(
         self,
         downloader: Downloader,
-        unclipped: AssetFetcher[Job, Arrival | None],
+        unclipped: AssetFetcher[Job, AssetFile | None],
         area: ClipArea,
         *,
         parts: PartialDownloads,
@@ -106,7 +106,7 @@ class ClipFetcher:
         self._parts = parts
         self._on_whole = on_whole
 
-    async def fetch(self, job: Job, *, count_refusal: bool = True) -> Arrival | None:
+    async def fetch(self, job: Job, *, count_refusal: bool = True) -> AssetFile | None:
         if not job.clip:
             return await self._unclipped.fetch(job, count_refusal=count_refusal)
         if not may_be_tiff(job.media_type, job.href):
@@ -123,7 +123,7 @@ class ClipFetcher:
         what = "sent a file that may have changed between two reads of it"
         raise TransferError(host_failure(FailureKind.CHANGED, job.href, what, again=True))
 
-    async def _clipped(self, job: Job, *, count_refusal: bool) -> Arrival | None:
+    async def _clipped(self, job: Job, *, count_refusal: bool) -> AssetFile | None:
         known, downloader = job.version_in_dest, self._downloader
         if known is not None and not await downloader.has_file(job, None):
             known = None
@@ -149,12 +149,12 @@ class ClipFetcher:
                     body[at : at + len(data)] = data
 
             await _copy(version, file, put)
-            return arrival_of(job, file.size, name, etag_or_date, body=bytes(body))
+            return asset_file(job, file.size, name, etag_or_date, body=bytes(body))
         return await self._into_part(job, version, file, name, etag_or_date)
 
     async def _into_part(
         self, job: Job, version: FileVersion, file: ClippedFile, name: str, etag_or_date: str | None
-    ) -> Arrival:
+    ) -> AssetFile:
         downloader, described = self._downloader, Validator()
         if version.validator.strong_etag is not None:
             digest = hashlib.sha256(version.validator.strong_etag.encode("utf-8", "surrogateescape"))
@@ -176,7 +176,7 @@ class ClipFetcher:
         except BaseException:
             await part.keep()
             raise
-        return await part.finish(arrival_of(job, file.size, name, etag_or_date), downloader.digest_algorithm)
+        return await part.finish(asset_file(job, file.size, name, etag_or_date), downloader.digest_algorithm)
 
 
 async def _copy(

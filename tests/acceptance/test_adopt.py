@@ -20,7 +20,7 @@ from tests.store_in_thread import store_on_thread
 from stacpull import Options
 from stacpull.engine.fetchers import AdoptingFetcher
 from stacpull.errors import DestinationError
-from stacpull.models import Arrival, Job
+from stacpull.models import AssetFile, Job
 from stacpull.store.inspection import StoredFiles
 from stacpull.store.local_store import LocalStore
 from stacpull.store.staging import StagedParts
@@ -73,10 +73,10 @@ def test_a_file_that_vanishes_while_it_is_adopted_is_fetched(downloaded, monkeyp
     path = next(iter(downloaded.assets))
     link = StagedParts.link_part
 
-    def vanishing(parts: StagedParts, arrival: Arrival, files: StoredFiles, file: str) -> Arrival | None:
+    def vanishing(parts: StagedParts, asset: AssetFile, files: StoredFiles, file: str) -> AssetFile | None:
         if file == path:
             (downloaded.dest / path).unlink(missing_ok=True)
-        return link(parts, arrival, files, file)
+        return link(parts, asset, files, file)
 
     monkeypatch.setattr(StagedParts, "link_part", vanishing)
     report = downloaded.mirror()
@@ -195,7 +195,7 @@ def test_resume_uses_the_options_of_the_run(mirrored_once, downloaded, monkeypat
     stop = asyncio.Event()
     fetch, requested = AdoptingFetcher.fetch, []
 
-    async def stopping(self: AdoptingFetcher, job: Job, *, count_refusal: bool = True) -> Arrival | None:
+    async def stopping(self: AdoptingFetcher, job: Job, *, count_refusal: bool = True) -> AssetFile | None:
         requested.append(job.rowid)
         if len(requested) == 5:
             stop.set()

@@ -20,9 +20,9 @@ from stacpull.ledger import jobs, runs, views
 from stacpull.ledger.batch_writer import BatchWriter
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.runs import RunSpec
-from stacpull.models import Arrival, Asset, ItemId, Job, PlannedItem, SavedBatch, WalkBatch
+from stacpull.models import Asset, AssetFile, ItemId, Job, PlannedItem, SavedBatch, WalkBatch
 from stacpull.planning.item_plan import item_directory
-from stacpull.planning.layout import arrival_of
+from stacpull.planning.layout import asset_file
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.store.local_store import LocalStore
@@ -94,17 +94,19 @@ class Bench:
     def plan(self, *items: PlannedItem) -> SavedBatch:
         return self.operations.save_batch(WalkBatch(items=items), NOW)
 
-    def arrive(self, job: Job, body: bytes, *, etag: str | None = '"e"', filename: str = "f.tif") -> Arrival:
+    def arrive(
+        self, job: Job, body: bytes, *, etag: str | None = '"e"', filename: str = "f.tif"
+    ) -> AssetFile:
         """Write the complete part of `job`, as the writer thread does."""
         digest = hashlib.sha256(body).digest()
-        arrival = arrival_of(job, len(body), filename, etag, digest=digest)
-        arrival.part = complete_part_name(arrival)
-        arrival.identity = self.store.staged.write_part(arrival.part, body)
-        return arrival
+        asset = asset_file(job, len(body), filename, etag, digest=digest)
+        asset.part = complete_part_name(asset)
+        asset.identity = self.store.staged.write_part(asset.part, body)
+        return asset
 
     def recover(
         self, *, checksum: str | None = "sha256", is_stopped: Callable[[], bool] = lambda: False
-    ) -> list[Arrival]:
+    ) -> list[AssetFile]:
         return Recovery(self.db, self.store, checksum, is_stopped=is_stopped).run()
 
     def take_up(self, *, checksum: str | None = "sha256") -> None:

@@ -17,8 +17,8 @@ from stacpull.engine.network import RunSetup, open_network, options_and_address
 from stacpull.engine.open_mirror import OpenMirror
 from stacpull.engine.store_process import StoreProcess
 from stacpull.events import Event
-from stacpull.models import Arrival, Job
-from stacpull.planning.layout import arrival_of
+from stacpull.models import AssetFile, Job
+from stacpull.planning.layout import asset_file
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.sources.source import Source
@@ -56,5 +56,5 @@ async def opened(
     await asyncio.to_thread(bench.close)
 
 
-def received(job: Job, body: bytes, filename: str = "f.tif", etag: str = '"e"') -> Arrival:
-    return arrival_of(job, len(body), filename, etag, body=body)
+def received(job: Job, body: bytes, filename: str = "f.tif", etag: str = '"e"') -> AssetFile:
+    return asset_file(job, len(body), filename, etag, body=body)

@@ -9,12 +9,12 @@ from msgspec.structs import replace
 from tests.virtual_clock import VirtualClock
 
 from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
-from stacpull.models import Arrival, Failure, Job
+from stacpull.models import AssetFile, Failure, Job
 from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.sources.item_reader import ItemReader
 
 ITEM = "https://api.example/v1/collections/c/items/i"
-BODY = Arrival(1, 1, 0, "c/i", "f.tif", 1, body=memoryview(b"x"))
+BODY = AssetFile(1, 1, 0, "c/i", "f.tif", 1, body=memoryview(b"x"))
 
 
 def job(rowid: int = 1, key: str = "a", *, href: str | None = None, **changes: Any) -> Job:
@@ -23,13 +23,13 @@ def job(rowid: int = 1, key: str = "a", *, href: str | None = None, **changes: A
     return replace(made, **changes)
 
 
-class Outcomes(OutcomeSink[Job, Arrival]):
+class Outcomes(OutcomeSink[Job, AssetFile]):
     def __init__(self, slots: int = 64) -> None:
         super().__init__(slots)
         self.received: dict[int, Job] = {}
         self.failed: dict[int, tuple[Failure, int]] = {}
 
-    def put(self, job: Job, received: Arrival) -> None:
+    def put(self, job: Job, received: AssetFile) -> None:
         assert received is BODY
         self.received[job.rowid] = job
         self.release_slots()
@@ -39,10 +39,10 @@ class Outcomes(OutcomeSink[Job, Arrival]):
 
 
 def bare_pool(
-    workers: int, size: int, fetch: Callable[[Job], Awaitable[Arrival]], **limits: Any
-) -> tuple[Pool[Job, Arrival], JobQueue[Job], Outcomes]:
+    workers: int, size: int, fetch: Callable[[Job], Awaitable[AssetFile]], **limits: Any
+) -> tuple[Pool[Job, AssetFile], JobQueue[Job], Outcomes]:
     class Fetcher:
-        async def fetch(self, wanted: Job, *, count_refusal: bool) -> Arrival:
+        async def fetch(self, wanted: Job, *, count_refusal: bool) -> AssetFile:
             return await fetch(wanted)
 
     clock = VirtualClock()

@@ -11,7 +11,7 @@ from tests.engine.pools import job
 from stacpull.engine import channel
 from stacpull.engine.channel import Channel, OutcomeSender
 from stacpull.engine.messages import Outcomes, decode_to_store
-from stacpull.planning.layout import arrival_of
+from stacpull.planning.layout import asset_file
 from stacpull.redact import Secrets
 from stacpull.store.local_store import LocalStore
 
@@ -23,7 +23,7 @@ async def test_slots_stay_taken_while_nothing_is_read_and_bodies_keep_their_orde
     def on_message(data: bytes) -> None:
         message = decode_to_store(data)
         assert isinstance(message, Outcomes)
-        rowids.extend(one.rowid for one in message.arrivals)
+        rowids.extend(one.rowid for one in message.assets)
 
     channels = [Channel(on_message, errors.append) for _ in range(2)]
     for one, sock in zip(channels, socket.socketpair(), strict=True):
@@ -37,7 +37,7 @@ async def test_slots_stay_taken_while_nothing_is_read_and_bodies_keep_their_orde
     assert await sender.take_slots(64) == 64
     for rowid in range(64):
         made = job(rowid, name=f"{rowid}.tif")
-        sender.put(made, arrival_of(made, 100_000, "f", None, body=b"x" * 100_000))
+        sender.put(made, asset_file(made, 100_000, "f", None, body=b"x" * 100_000))
     await sender.flush()
     finished = asyncio.create_task(sender.wait_for_all_slots())
     await asyncio.sleep(0)

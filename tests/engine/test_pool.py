@@ -14,7 +14,7 @@ from tests.virtual_clock import VirtualClock
 
 from stacpull.engine.pool import JobQueue, Pool
 from stacpull.errors import StacpullError
-from stacpull.models import Arrival, Failure, FailureKind, Job, Json
+from stacpull.models import AssetFile, Failure, FailureKind, Job, Json
 from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ItemReader
@@ -34,7 +34,7 @@ def refused(status: int) -> Failure:
     return Failure(kind, f"{status}.", status=status)
 
 
-Answer = Callable[[Job, int], Arrival | Failure]
+Answer = Callable[[Job, int], AssetFile | Failure]
 """The origin's answer to an href, and the number of earlier requests for that asset."""
 
 
@@ -51,7 +51,7 @@ class Origin:
     requests: list[tuple[str, bool]] = field(default_factory=list)
     seconds: float = 0.0
 
-    async def fetch(self, wanted: Job, *, count_refusal: bool) -> Arrival:
+    async def fetch(self, wanted: Job, *, count_refusal: bool) -> AssetFile:
         before = sum(href.startswith(wanted.href.partition("?")[0]) for href, _ in self.requests)
         self.requests.append((wanted.href, count_refusal))
         await self.clock.sleep(self.seconds)
@@ -232,7 +232,7 @@ def test_a_signed_href_is_read_again_even_where_others_are_stable(monkeypatch: p
     first, second, *_ = apart(plain_jobs())
     signed = job(9, "a3", href="https://plain.example/a3.tif?sig=0")
 
-    def answer(wanted: Job, _before: int) -> Arrival | Failure:
+    def answer(wanted: Job, _before: int) -> AssetFile | Failure:
         return BODY if wanted.href.endswith("a3.tif") else refused(403)
 
     course = run_plain(answer, monkeypatch, first, second, signed)
@@ -285,7 +285,7 @@ def placed(**changes: object) -> Job:
     return job(href=S3, item_href=None, alternates=(HTTPS,), **changes)
 
 
-def by_scheme(s3: Arrival | Failure, https: Arrival | Failure) -> Answer:
+def by_scheme(s3: AssetFile | Failure, https: AssetFile | Failure) -> Answer:
     return lambda wanted, _before: s3 if wanted.href.startswith("s3:") else https
 
 
@@ -324,7 +324,7 @@ def test_an_item_read_again_restores_all_its_hrefs(monkeypatch: pytest.MonkeyPat
         asset = {"href": f"{HTTPS}?sig=new", "alternate": {"s3": {"href": S3}}}
         return {"id": "i", "assets": {"a": asset}}
 
-    def answer(wanted: Job, _before: int) -> Arrival | Failure:
+    def answer(wanted: Job, _before: int) -> AssetFile | Failure:
         return BODY if wanted.href.endswith("sig=new") else refused(403)
 
     monkeypatch.setattr(Origin, "item", item)

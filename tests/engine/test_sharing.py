@@ -13,9 +13,9 @@ import msgspec
 import pytest
 
 from stacpull.engine.sharing import SharedDownloads
-from stacpull.models import Arrival, Checksum, Failure, FailureKind, Job
+from stacpull.models import AssetFile, Checksum, Failure, FailureKind, Job
 from stacpull.net.transport import TransferError
-from stacpull.planning.layout import arrival_of
+from stacpull.planning.layout import asset_file
 from stacpull.store.local_store import LocalStore
 from stacpull.store.staging import complete_part_name
 from stacpull.transfer.attempt import Downloader
@@ -34,12 +34,12 @@ class Fetching(Downloader):
     body: bytes = BODY
     fetched: list[int] = msgspec.field(default_factory=list)
 
-    async def fetch(self, job: Job, **_: Any) -> Arrival:
+    async def fetch(self, job: Job, **_: Any) -> AssetFile:
         self.fetched.append(job.rowid)
         await asyncio.sleep(0)
         if len(self.fetched) <= self.failing:
             raise TransferError(Failure(FailureKind.NETWORK, "No.", retryable=True))
-        return arrival_of(job, len(self.body), "a.pdf", '"e"', body=self.body)
+        return asset_file(job, len(self.body), "a.pdf", '"e"', body=self.body)
 
 
 def job(rowid: int, href: str = "https://h.example/a.pdf", **more: object) -> Job:
@@ -55,12 +55,12 @@ def store(tmp_path: Path) -> Iterator[LocalStore]:
 class Long(Fetching):
     store: Any = None
 
-    async def fetch(self, job: Job, **_: Any) -> Arrival:
+    async def fetch(self, job: Job, **_: Any) -> AssetFile:
         await super().fetch(job)
-        arrival = arrival_of(job, len(BODY), "a.pdf", '"e"', digest=SHA)
-        arrival.part = complete_part_name(arrival)
-        arrival.identity = await asyncio.to_thread(self.store.staged.write_part, arrival.part, BODY)
-        return arrival
+        asset = asset_file(job, len(BODY), "a.pdf", '"e"', digest=SHA)
+        asset.part = complete_part_name(asset)
+        asset.identity = await asyncio.to_thread(self.store.staged.write_part, asset.part, BODY)
+        return asset
 
 
 @pytest.mark.parametrize("now", ["a part", "another file"])
@@ -110,7 +110,7 @@ async def test_assets_waiting_for_a_failed_one_share_one_fetch(store: LocalStore
     fetching = (sharing.fetch(job(rowid), count_refusal=True) for rowid in range(1, 9))
     failed, *others = await asyncio.gather(*fetching, return_exceptions=True)
     assert isinstance(failed, TransferError)
-    assert all(isinstance(one, Arrival) for one in others)
+    assert all(isinstance(one, AssetFile) for one in others)
     assert within.fetched == [1, 2]
 
 

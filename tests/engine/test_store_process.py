@@ -28,7 +28,7 @@ from stacpull.errors import DestinationError, MissingExtraError, StacpullError, 
 from stacpull.events import AssetFailed, Event
 from stacpull.ledger import views
 from stacpull.ledger.database import open_reader
-from stacpull.models import Arrival, Failure, FailureKind, Job, SavedBatch, UnreadableEntry, WalkBatch
+from stacpull.models import AssetFile, Failure, FailureKind, Job, SavedBatch, UnreadableEntry, WalkBatch
 from stacpull.redact import Secret, Secrets
 from stacpull.store.local_store import LocalStore
 from stacpull.store.lock import MirrorLock, is_held
@@ -222,7 +222,9 @@ async def test_a_part_outside_or_a_body_of_another_size_is_refused(tmp_path, job
     (tmp_path / "mine").write_bytes(b"x")
     body = None if "/" in part else memoryview(b"four")
     async with opened(tmp_path) as store_process:
-        store_process._channel.send(Outcomes([Arrival(1, 1, 0, "c/i", "a.tif", size, part=part, body=body)]))
+        store_process._channel.send(
+            Outcomes([AssetFile(1, 1, 0, "c/i", "a.tif", size, part=part, body=body)])
+        )
         with pytest.raises(WorkerError):
             await store_process.call("finish")
     assert (tree(tmp_path), parts(tmp_path)) == ({"mine": b"x"}, [])

@@ -32,7 +32,7 @@ from stacpull.config.options import S3Options
 from stacpull.engine.fast_path import WebFastPath
 from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.engine.sharing import SharedDownloads
-from stacpull.models import Arrival, Checksum, Failure, Job
+from stacpull.models import AssetFile, Checksum, Failure, Job
 from stacpull.net.client import Client
 from stacpull.net.gate import GateSettings
 from stacpull.net.retry import Retries, RetryPolicy
@@ -65,13 +65,13 @@ class Outcome(NamedTuple):
     fetched: int
 
 
-class Sink(OutcomeSink[Job, Arrival | None]):
+class Sink(OutcomeSink[Job, AssetFile | None]):
     def __init__(self, slots: int) -> None:
         super().__init__(slots)
         self.jobs: dict[int, Any] = {}
 
-    def put(self, job: Job, arrival: Arrival | None) -> None:
-        self.jobs[job.rowid] = (arrival, job.href)
+    def put(self, job: Job, asset: AssetFile | None) -> None:
+        self.jobs[job.rowid] = (asset, job.href)
         self.release_slots()
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
@@ -81,7 +81,7 @@ class Sink(OutcomeSink[Job, Arrival | None]):
 class CountingPath(WebFastPath):
     taken: int = 0
 
-    def start_transfer(self, job: Job, pool: Pool[Job, Arrival | None]) -> bool:
+    def start_transfer(self, job: Job, pool: Pool[Job, AssetFile | None]) -> bool:
         is_taken = super().start_transfer(job, pool)
         self.taken += is_taken
         return is_taken
@@ -265,7 +265,7 @@ def test_a_refusal_of_each_of_several_requests_at_once_is_no_failure(status: str
     scripts = {f"/{n}": [page, Reply((HELLO,))] for n in range(5)}
     jobs = [job(n, f"/{n}", media_type="image/tiff") for n in range(5)]
     general = alike(scripts, *jobs, is_listed=True, workers=5)
-    assert [arrival.size for arrival, _ in general.jobs.values()] == [5] * 5
+    assert [asset.size for asset, _ in general.jobs.values()] == [5] * 5
 
 
 def test_requests_that_begin_once_a_host_is_stable_cause_no_reading_of_items() -> None:

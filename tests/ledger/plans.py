@@ -14,8 +14,8 @@ from stacpull.ledger.batch_writer import BatchWriter
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.runs import Run, RunSpec, begin
 from stacpull.models import (
-    Arrival,
     Asset,
+    AssetFile,
     Checksum,
     Failure,
     FailureKind,
@@ -112,8 +112,8 @@ def commit(writer: BatchWriter, *items: PlannedItem, failed: Sequence[Unreadable
     return writer.save_batch(WalkBatch(items=items, unreadable_items=failed), NOW)
 
 
-def arrival(job: Job, *, size: int = 10, name: str | None = None, identity: int | None = None) -> Arrival:
-    return Arrival(
+def received(job: Job, *, size: int = 10, name: str | None = None, identity: int | None = None) -> AssetFile:
+    return AssetFile(
         rowid=job.rowid,
         item_rowid=job.item_rowid,
         generation=job.generation,

@@ -20,7 +20,7 @@ from tests.ledger.plans import BROKEN, GONE, NOW, SPEC, asset, counts, item, unr
 from stacpull.ledger import jobs, pruning, publication, runs, views
 from stacpull.ledger.batch_writer import BatchWriter, PlannedItem
 from stacpull.ledger.database import open_writer
-from stacpull.models import Arrival, Asset, AssetOutcome, WalkBatch
+from stacpull.models import Asset, AssetFile, AssetOutcome, WalkBatch
 from stacpull.planning.names import fold, path_hash
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
@@ -200,12 +200,14 @@ class LedgerMachine(RuleBasedStateMachine):
     def reserve(self, data: st.DataObject, size: int, etag: str | None) -> None:
         open_rows = self._rows(PENDING)
         chosen = data.draw(st.lists(st.sampled_from(open_rows), unique=True)) if open_rows else []
-        arrivals = [
-            Arrival(rowid, of, generation, path or "", name or "late.tif", size, 100 + rowid, bytes(32), etag)
+        received_assets = [
+            AssetFile(
+                rowid, of, generation, path or "", name or "late.tif", size, 100 + rowid, bytes(32), etag
+            )
             for rowid, of, generation, path, name, _, _ in chosen
         ]
-        reserved, failures = publication.reserve(self.db, arrivals)
-        assert len(reserved) + len(failures) == len(arrivals)
+        reserved, failures = publication.reserve(self.db, received_assets)
+        assert len(reserved) + len(failures) == len(received_assets)
         by_rowid = {row[0]: (row[5], row[6]) for row in chosen}
         for one in reserved:
             self.known[by_rowid[one.rowid]] = (RESERVED, one.generation)
@@ -218,7 +220,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def what_arrives_of_an_older_generation_is_no_more(self, arrived: int) -> None:
         renewed = [row for row in self._rows(PENDING) if row[2] > 0]
         old = [
-            Arrival(rowid, of, generation - 1, path, name, 10, 1)
+            AssetFile(rowid, of, generation - 1, path, name, 10, 1)
             for rowid, of, generation, path, name, _, _ in renewed
         ]
         assert publication.reserve(self.db, old[:arrived]) == ([], [])
@@ -229,7 +231,7 @@ class LedgerMachine(RuleBasedStateMachine):
         chosen = data.draw(st.lists(st.sampled_from(rows), unique=True)) if rows else []
         by_rowid = {row[0]: (row[5], row[6]) for row in chosen}
         done = [
-            Arrival(rowid, of, generation, path, name, self._size(rowid), 100 + rowid)
+            AssetFile(rowid, of, generation, path, name, self._size(rowid), 100 + rowid)
             for rowid, of, generation, path, name, _, _ in chosen
         ]
         self._record(done, [], by_rowid)
@@ -272,7 +274,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self._record([], failures, {row[0]: (row[5], row[6]) for row in chosen})
 
     def _record(
-        self, done: list[Arrival], failures: list[AssetOutcome], names: dict[int, tuple[str, str]]
+        self, done: list[AssetFile], failures: list[AssetOutcome], names: dict[int, tuple[str, str]]
     ) -> None:
         publication.record(self.db, done, failures, {}, NOW)
         for one in done:

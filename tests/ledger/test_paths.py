@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from tests.ledger.plans import NOW, SPEC, arrival, asset, commit, item, ledger, started
+from tests.ledger.plans import NOW, SPEC, asset, commit, item, ledger, received, started
 
 from stacpull.ledger import jobs, paths, publication
 from stacpull.planning.names import fold
@@ -45,11 +45,11 @@ def test_an_assigned_name_is_kept_over_stops_and_new_versions(db: sqlite3.Connec
     run, writer = started(db)
     commit(writer, item("i", [asset("a", directory="d", name="x.tif")]))
     job = commit(writer, item("j", [late])).jobs[0]
-    reserved, _ = publication.reserve(db, [arrival(job, name="X.tif")])
+    reserved, _ = publication.reserve(db, [received(job, name="X.tif")])
     for name in ("X.tif", "y.tif"):  # of the response after each stop
         publication.release(db, [job.rowid])
         assert jobs.pending_jobs(db, run.id, job.rowid - 1, 9)[0].name == reserved[0].name
-        again, _ = publication.reserve(db, [arrival(job, name=name)])
+        again, _ = publication.reserve(db, [received(job, name=name)])
     assert again == reserved
     publication.record(db, again, [], {}, NOW)
     newer = commit(

@@ -11,12 +11,12 @@ from tests.ledger.plans import (
     GONE,
     NOW,
     SPEC,
-    arrival,
     asset,
     commit,
     id_of,
     item,
     ledger,
+    received,
     standing,
     started,
     unreadable,
@@ -32,7 +32,7 @@ CLASH = ("bad", Failure(FailureKind.NAME, "Two assets would meet."))
 
 
 def publish(db: sqlite3.Connection, *planned: Job, size: int = 10) -> None:
-    done, failed = publication.reserve(db, [arrival(job, size=size) for job in planned])
+    done, failed = publication.reserve(db, [received(job, size=size) for job in planned])
     publication.record(db, done, failed, {}, NOW)
 
 

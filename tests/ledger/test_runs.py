@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 import pytest
 from msgspec.structs import replace
-from tests.ledger.plans import BROKEN, GONE, NOW, SPEC, arrival, asset, commit, id_of, item, ledger, started
+from tests.ledger.plans import BROKEN, GONE, NOW, SPEC, asset, commit, id_of, item, ledger, received, started
 
 from stacpull.ledger import jobs, publication, runs, views
 from stacpull.ledger.database import ledger_path
@@ -136,9 +136,9 @@ def written(tmp_path: Path) -> Iterator[tuple[sqlite3.Connection, list[Job]]]:
         planned = commit(
             writer, item("L", [asset(k) for k in "abc"]), item("S", [asset(k) for k in "abc"], parent="L")
         ).jobs
-        arrivals = [arrival(job) for job in planned]
-        publication.reserve(db, arrivals, [1, 2])
-        publication.record(db, arrivals, [], {1: b"1", 2: b"2"}, NOW)
+        received_assets = [received(job) for job in planned]
+        publication.reserve(db, received_assets, [1, 2])
+        publication.record(db, received_assets, [], {1: b"1", 2: b"2"}, NOW)
         publication.record(db, [], [], {1: b"1", 2: b"2"}, NOW)
         runs.end(db, run.id, "complete", None, NOW)
         yield db, planned
@@ -152,7 +152,7 @@ def test_a_repair_keeps_requiring_the_digest_after_another_version(written, how:
     jobs.requeue_damaged(db, run, {planned[0].rowid: None})
     (job,) = jobs.pending_jobs(db, run, 0, 9)
     if how != "failed before it was reserved":
-        publication.reserve(db, [replace(arrival(job), digest=b"o" * 32)])
+        publication.reserve(db, [replace(received(job), digest=b"o" * 32)])
     if how == "released":
         publication.release(db, [job.rowid])
     else:
@@ -160,6 +160,6 @@ def test_a_repair_keeps_requiring_the_digest_after_another_version(written, how:
         jobs.requeue_damaged(db, run, {job.rowid: None})
     (job,) = jobs.pending_jobs(db, run, 0, 9)
     assert job.required_digest == bytes(32)
-    publication.reserve(db, [arrival(job)])
-    publication.record(db, [arrival(job)], [], {}, NOW)
+    publication.reserve(db, [received(job)])
+    publication.record(db, [received(job)], [], {}, NOW)
     assert db.execute("SELECT count(*) FROM jobs WHERE asset = ?", (job.rowid,)).fetchone() == (0,)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from tests.ledger.plans import GONE, NOW, SPEC, arrival, asset, commit, item, ledger, started, unreadable
+from tests.ledger.plans import GONE, NOW, SPEC, asset, commit, item, ledger, received, started, unreadable
 
 from stacpull.ledger import jobs, publication, runs, views
 from stacpull.ledger.runs import RunSpec
@@ -74,7 +74,7 @@ def test_attempts_add_up_over_retries_until_the_asset_arrives(tmp_path: Path) ->
             run, _ = started(db, replace(SPEC, kind="retry"))
             assert jobs.requeue_failures(db, run.id, "retry") == 1
         assert db.execute("SELECT attempts FROM failures").fetchall() == [(5,)]
-        reserved, _ = publication.reserve(db, [arrival(job)])
+        reserved, _ = publication.reserve(db, [received(job)])
         publication.record(db, reserved, [], {}, NOW)
         assert db.execute("SELECT count(*) FROM failures").fetchone() == (0,)
 

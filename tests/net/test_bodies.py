@@ -47,7 +47,7 @@ def test_the_coding_of_a_response_is_recognised(field: str, value: str | None, c
 
 
 @pytest.mark.parametrize(
-    ("arrivals", "slow"),
+    ("assets", "slow"),
     [
         ([(1.0, 100)] * 30, False),
         ([(1.0, 99)] * 9, False),
@@ -58,6 +58,6 @@ def test_the_coding_of_a_response_is_recognised(field: str, value: str | None, c
         ([(10.0, 1000), (9.0, 0)], False),
     ],
 )
-def test_a_window_of_ten_seconds_at_a_hundred_bytes_a_second(arrivals, slow):
+def test_a_window_of_ten_seconds_at_a_hundred_bytes_a_second(assets, slow):
     pace = Pace(100, 10.0)
-    assert [pace.is_too_slow(*arrival) for arrival in arrivals][-1] is slow
+    assert [pace.is_too_slow(*asset) for asset in assets][-1] is slow

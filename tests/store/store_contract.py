@@ -16,7 +16,7 @@ from itertools import chain, repeat
 
 import pytest
 
-from stacpull.models import Arrival, Failure, FailureKind, Placement
+from stacpull.models import AssetFile, Failure, FailureKind, Placement
 from stacpull.store import inspection
 from stacpull.store.inspection import Entry, FileState
 from stacpull.store.protocol import Store
@@ -209,7 +209,7 @@ class StoreContract:
     def test_a_part_can_be_made_from_a_file(self, store: Store) -> None:
         put(store, "c/a", b"abc")
         store.staged.write_part("1.0.part", b"left by a kill")
-        wanted = Arrival(1, 1, 0, "c", "b", 3)
+        wanted = AssetFile(1, 1, 0, "c", "b", 3)
         assert store.staged.link_part(wanted, store, "c/a") is wanted
         assert store.staged.list_parts() == [wanted.part] == ["1.0.3;;.whole"]
         assert store.staged.state_of(wanted.part).digest == hashlib.sha256(b"abc").digest()
@@ -219,7 +219,7 @@ class StoreContract:
             with pytest.raises(OSError):
                 store.staged.link_part(wanted, store, path)
         assert store.staged.link_part(wanted, store, "c/a", identity=1) is None
-        assert store.staged.link_part(Arrival(1, 1, 0, "c", "b", 4), store, "c/a") is None
+        assert store.staged.link_part(AssetFile(1, 1, 0, "c", "b", 4), store, "c/a") is None
         assert store.staged.list_parts() == []
 
     # --- trust -------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from tests.examples import examples
 from tests.store.open_parts import opened_parts
 
 from stacpull.errors import DestinationError
-from stacpull.models import Arrival, ResumePoint, Validator
+from stacpull.models import AssetFile, ResumePoint, Validator
 from stacpull.spans import Span, Spans
 from stacpull.store.partial_downloads import PartialDownload, PartialDownloads
 from stacpull.store.staging import RECORD, StagedParts, about_path, read_about
@@ -54,8 +54,8 @@ def listed(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
-def arrival(size: int) -> Arrival:
-    return Arrival(1, 1, 1, "c", "a", size)
+def asset(size: int) -> AssetFile:
+    return AssetFile(1, 1, 1, "c", "a", size)
 
 
 # --- what a kill leaves ----------------------------------------------------------------------------------
@@ -69,9 +69,9 @@ async def test_every_piece_is_recorded_once_it_is_written(parts: Path) -> None:
         after_a_kill = await (await opened_parts(parts)).point(1, 1)
         assert after_a_kill == ResumePoint(min(end, 30), V1, len(DATA))
     with pytest.raises(RuntimeError, match="gaps"):
-        await part.finish(arrival(90))
+        await part.finish(asset(90))
     await part.put([(30, DATA[30:50])])
-    await part.finish(arrival(90))
+    await part.finish(asset(90))
     assert listed(parts) == ["1.1.90;;.whole"]
 
 
@@ -85,7 +85,7 @@ def test_a_torn_record_is_ignored_and_bytes_without_a_record_are_cut_off(parts: 
     async def complete() -> str:
         part = await (await opened_parts(parts)).resume(1, 1)
         await part.put([(10_000, DATA[10_000:40_000]), (60_000, DATA[60_000:])])
-        return (await part.finish(arrival(len(DATA)))).part
+        return (await part.finish(asset(len(DATA)))).part
 
     assert (parts / asyncio.run(complete())).read_bytes() == DATA
 
@@ -243,7 +243,7 @@ def test_pieces_in_any_order_over_any_stops_give_the_whole(reopen, sizes, order,
                 part = await (await reopen()).resume(1, 1)
                 assert part.received == before
                 await part.hash_with(["sha256", "md5"])
-        finished = await part.finish(arrival(len(whole)), "sha256")
+        finished = await part.finish(asset(len(whole)), "sha256")
         assert finished.part.startswith(f"1.1.{len(whole)}")
         assert finished.digest == hashlib.sha256(whole).digest()
         assert part.digest("md5") == hashlib.md5(whole, usedforsecurity=False).digest()

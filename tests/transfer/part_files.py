@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from stacpull.models import Arrival, Validator
+from stacpull.models import AssetFile, Validator
 from stacpull.store.partial_downloads import PartialDownloads
 
 PART = "1.1.part"
@@ -34,7 +34,7 @@ class PartFiles(PartialDownloads):
     def is_parked(self) -> bool:
         return (self.directory / PART).exists()
 
-    def content(self, received: Arrival) -> bytes:
+    def content(self, received: AssetFile) -> bytes:
         if received.body is not None:
             return bytes(received.body)
         return (self.directory / received.part).read_bytes()

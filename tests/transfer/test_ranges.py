@@ -19,7 +19,7 @@ from tests.net.wire_server import ReceivedRequest
 from tests.transfer.origin import Origin, Reply, Thing, client, origin
 from tests.transfer.part_files import PART, PartFiles, has_no_file, part_files
 
-from stacpull.models import Arrival, FailureKind, Job, Validator
+from stacpull.models import AssetFile, FailureKind, Job, Validator
 from stacpull.net.client import Client
 from stacpull.net.transport import TransferError
 from stacpull.redact import href_hash
@@ -73,7 +73,7 @@ def job(served: Origin) -> Job:
     return Job("k", f"{served.url}/k.tif?sig=x", "d", "k.tif", rowid=1, item_rowid=1, generation=1)
 
 
-def is_whole(received: Arrival, parts: PartFiles) -> bool:
+def is_whole(received: AssetFile, parts: PartFiles) -> bool:
     return received.digest == SHA256 and parts.content(received) == DATA
 
 

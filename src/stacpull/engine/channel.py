@@ -20,7 +20,7 @@ import msgspec
 
 from stacpull.engine.messages import LENGTH, Outcomes, framed
 from stacpull.engine.pool import OutcomeSink
-from stacpull.models import Arrival, AssetOutcome, Failure, FailureKind, Job
+from stacpull.models import AssetFile, AssetOutcome, Failure, FailureKind, Job
 from stacpull.redact import Secrets
 from stacpull.store.staging import StagedParts, complete_part_name
 from stacpull.threads import run_to_end
@@ -102,7 +102,7 @@ class Channel(asyncio.Protocol):
 
 
 @attrs.define(eq=False)
-class OutcomeSender(OutcomeSink[Job, Arrival | None]):
+class OutcomeSender(OutcomeSink[Job, AssetFile | None]):
     """Sends outcomes in batches; writes bodies of more than `max_size` bytes itself."""
 
     _staged: StagedParts
@@ -114,24 +114,24 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
     _loop: asyncio.AbstractEventLoop = attrs.field(factory=asyncio.get_running_loop, init=False)
     _batch: Outcomes = attrs.field(factory=Outcomes, init=False)
     _batch_size: int = attrs.field(default=0, init=False)
-    _long: list[Arrival] = attrs.field(factory=list, init=False)
+    _long: list[AssetFile] = attrs.field(factory=list, init=False)
     _writer: Executor = attrs.field(factory=lambda: ThreadPoolExecutor(1, "stacpull-writer"), init=False)
-    _writing: set[asyncio.Future[list[Arrival]]] = attrs.field(factory=set, init=False)
+    _writing: set[asyncio.Future[list[AssetFile]]] = attrs.field(factory=set, init=False)
 
-    def put(self, job: Job, arrival: Arrival | None) -> None:
-        """Take an asset that was received. `arrival` is None if the asset has not changed."""
-        if arrival is None:
+    def put(self, job: Job, asset: AssetFile | None) -> None:
+        """Take an asset that was received. `asset` is None if the asset has not changed."""
+        if asset is None:
             self._batch.outcomes.append(AssetOutcome(job.rowid, job.item_rowid, job.generation, None))
-        elif arrival.body is None or arrival.size > self._max_size:
+        elif asset.body is None or asset.size > self._max_size:
             # a copy, because `_write` drops the body, which `engine.sharing` may still use
-            self._long.append(arrival if arrival.body is None else copy(arrival))
+            self._long.append(asset if asset.body is None else copy(asset))
             if len(self._long) == 1:
                 self._loop.call_later(_GATHER, self._write_long)
             return
         else:
-            arrival.part = complete_part_name(arrival)
-            self._batch.arrivals.append(arrival)
-            self._batch_size += arrival.size
+            asset.part = complete_part_name(asset)
+            self._batch.assets.append(asset)
+            self._batch_size += asset.size
         self._send_if_due()
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
@@ -151,7 +151,7 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
         self._send_batch()
 
     def _send_if_due(self) -> None:
-        waiting = len(self._batch.arrivals) + len(self._batch.outcomes)
+        waiting = len(self._batch.assets) + len(self._batch.outcomes)
         if waiting >= _BATCH or self._batch_size >= _BATCH_SIZE:
             self._send_batch()
         elif waiting == 1:
@@ -160,9 +160,9 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
     def _send_batch(self) -> None:
         batch, self._batch = self._batch, Outcomes()
         self._batch_size = 0
-        if batch.arrivals or batch.outcomes:
+        if batch.assets or batch.outcomes:
             unchanged = sum(outcome.failure is None for outcome in batch.outcomes)  # a failure has no slot
-            self.send(batch, partial(self.release_slots, len(batch.arrivals) + unchanged))
+            self.send(batch, partial(self.release_slots, len(batch.assets) + unchanged))
 
     def _write_long(self) -> None:
         long, self._long = self._long, []
@@ -171,19 +171,19 @@ class OutcomeSender(OutcomeSink[Job, Arrival | None]):
             self._writing.add(writing)
             writing.add_done_callback(self._send_written)
 
-    def _write(self, arrivals: list[Arrival]) -> list[Arrival]:
-        for arrival in arrivals:
-            if arrival.body is not None:
-                arrival.part = complete_part_name(arrival)
-                self._staged.write_body(arrival, self._digest_algorithm)
+    def _write(self, assets: list[AssetFile]) -> list[AssetFile]:
+        for asset in assets:
+            if asset.body is not None:
+                asset.part = complete_part_name(asset)
+                self._staged.write_body(asset, self._digest_algorithm)
             else:
-                arrival.identity, _ = self._staged.part_identity_and_size(arrival.part) or (0, 0)
-        return arrivals
+                asset.identity, _ = self._staged.part_identity_and_size(asset.part) or (0, 0)
+        return assets
 
-    def _send_written(self, writing: asyncio.Future[list[Arrival]]) -> None:
+    def _send_written(self, writing: asyncio.Future[list[AssetFile]]) -> None:
         self._writing.discard(writing)
         if (error := writing.exception()) is not None:
             self._on_error(error)
             return
-        arrivals = writing.result()
-        self.send(Outcomes(arrivals), partial(self.release_slots, len(arrivals)))
+        assets = writing.result()
+        self.send(Outcomes(assets), partial(self.release_slots, len(assets)))

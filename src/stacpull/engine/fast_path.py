@@ -16,7 +16,7 @@ from stacpull.engine.pool import AssetTask, Pool
 from stacpull.engine.sharing import Download, SharedDownloads
 from stacpull.http1.connection import WebConnection, streamed
 from stacpull.http1.web_transport import CallbackTransport, Prepared, WebTransport
-from stacpull.models import Arrival, Job
+from stacpull.models import AssetFile, Job
 from stacpull.net.bodies import DRAINED
 from stacpull.net.client import Client, ClientResponse, PermittedRequest, Route
 from stacpull.net.transport import Receive, Request, TransferError
@@ -27,7 +27,7 @@ class FastAttempt(msgspec.Struct, eq=False):
     """The first attempt at an asset: what `ClientResponse` does, in callbacks of a gate and a connection."""
 
     fast_path: WebFastPath
-    pool: Pool[Job, Arrival | None]
+    pool: Pool[Job, AssetFile | None]
     job: Job
     download: Download
     request: Request
@@ -72,14 +72,14 @@ class FastAttempt(msgspec.Struct, eq=False):
         size = len(body)
         if not is_ok:
             return self._follow(connection, fields, size)
-        arrival = fast_path.shared.downloader.accept(self.job, self.request.url, fields, body)
-        if arrival is None:
+        asset = fast_path.shared.downloader.accept(self.job, self.request.url, fields, body)
+        if asset is None:
             return False
-        fast_path.shared.complete(self.download, arrival)
+        fast_path.shared.complete(self.download, asset)
         fast_path.client.counters.bytes_fetched += size
         connection.release()
         self.route.gate.finish_request(self.sent_at, size)
-        self.pool.sink.put(self.job, arrival)
+        self.pool.sink.put(self.job, asset)
         return True
 
     def stream(self, connection: WebConnection, /) -> None:
@@ -127,7 +127,7 @@ class FastAttempt(msgspec.Struct, eq=False):
             self.sent = PermittedRequest(self.route.gate, self.sent_at, receive)
         self.pool.spawn(AssetTask(self.job, self.pool, self, self.began_at).run())
 
-    async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
+    async def fetch(self, job: Job, *, count_refusal: bool) -> AssetFile | None:
         """Complete the attempt, as the first fetcher of its task."""
         shared = self.fast_path.shared
         response = ClientResponse(self.fast_path.client, self.request, ACCEPT_OK, count_refusal, self.sent)
@@ -156,7 +156,7 @@ class WebFastPath(msgspec.Struct, eq=False):
     shared: SharedDownloads
     is_closed: bool = False
 
-    def start_transfer(self, job: Job, pool: Pool[Job, Arrival | None]) -> bool:
+    def start_transfer(self, job: Job, pool: Pool[Job, AssetFile | None]) -> bool:
         if job.stale or job.version_in_dest is not None or job.required_digest is not None:
             return False
         url = self.client.with_source_scheme(job.href)

@@ -13,13 +13,13 @@ from stacpull.engine.sharing import SharedDownloads
 from stacpull.entry_points import require
 from stacpull.errors import destination_errors
 from stacpull.http1.web_transport import WebTransport
-from stacpull.models import Arrival, Checksum, Clip, Job, path_in_dest
+from stacpull.models import AssetFile, Checksum, Clip, Job, path_in_dest
 from stacpull.net.bodies import coding_of
 from stacpull.net.client import Client
 from stacpull.net.fields import content_length, validator_of
 from stacpull.net.status import OK, moment_of
 from stacpull.net.transport import Request, TransferError
-from stacpull.planning.layout import arrival_of, final_name
+from stacpull.planning.layout import asset_file, final_name
 from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.store.protocol import Store, foreign_file
 from stacpull.transfer.attempt import ACCEPT_OK, AssetFetcher, Downloader
@@ -38,10 +38,10 @@ class ClipFetching(Protocol):
     def fetcher(
         self,
         downloader: Downloader,
-        unclipped: AssetFetcher[Job, Arrival | None],
+        unclipped: AssetFetcher[Job, AssetFile | None],
         parts: PartialDownloads,
         warn: Callable[[str], None],
-    ) -> AssetFetcher[Job, Arrival | None]:
+    ) -> AssetFetcher[Job, AssetFile | None]:
         """Return the fetcher of parts; `unclipped` fetches the assets that it does not clip."""
 
     @staticmethod
@@ -58,7 +58,7 @@ def clipping(area: str | None) -> ClipFetching | None:
 
 def make_fetchers(
     network: Network, store: Store, parts: PartialDownloads, options: Options, clip: str | None
-) -> tuple[AssetFetcher[Job, Arrival | None], WebFastPath | None]:
+) -> tuple[AssetFetcher[Job, AssetFile | None], WebFastPath | None]:
     """Return the first fetcher of the general path, and the fast path if it can take assets."""
 
     async def has_file(job: Job, stated_checksum: Checksum | None) -> bool:
@@ -72,7 +72,7 @@ def make_fetchers(
     digest_algorithm = options.digest_algorithm
     downloader = Downloader(network.client, parts, has_file, digest_algorithm=digest_algorithm)
     shared = SharedDownloads(downloader, store)
-    fetcher: AssetFetcher[Job, Arrival | None] = shared
+    fetcher: AssetFetcher[Job, AssetFile | None] = shared
     if options.adopt:
         fetcher = AdoptingFetcher(shared, network.client, store, digest_algorithm)
     if (clips := clipping(clip)) is not None:
@@ -92,16 +92,16 @@ class AdoptingFetcher(NamedTuple):
     is stated, the asset is fetched, and the file adopted if its content is the same.
     """
 
-    fetcher: AssetFetcher[Job, Arrival | None]
+    fetcher: AssetFetcher[Job, AssetFile | None]
     client: Client
     store: Store
     digest_algorithm: str | None
 
-    async def fetch(self, job: Job, *, count_refusal: bool = True) -> Arrival | None:
+    async def fetch(self, job: Job, *, count_refusal: bool = True) -> AssetFile | None:
         existing = await self._existing(job) if job.generation == 0 else None
         return existing or await self.fetcher.fetch(job, count_refusal=count_refusal)
 
-    async def _existing(self, job: Job) -> Arrival | None:
+    async def _existing(self, job: Job) -> AssetFile | None:
         if job.name is not None:
             if not await asyncio.to_thread(self.store.has, path_in_dest(job.directory, job.name)):
                 return None
@@ -116,7 +116,7 @@ class AdoptingFetcher(NamedTuple):
             return None
         return await asyncio.to_thread(self._existing_file, job, url, headers)
 
-    def _existing_file(self, job: Job, url: str, headers: Mapping[str, str]) -> Arrival | None:
+    def _existing_file(self, job: Job, url: str, headers: Mapping[str, str]) -> AssetFile | None:
         """Return the existing file if it is the asset; None if nothing proves it. Blocks."""
         if coding_of(headers) is not None:
             return None
@@ -150,9 +150,9 @@ class AdoptingFetcher(NamedTuple):
         if not is_proven:
             return None
         digest = None if self.digest_algorithm is None else digests[self.digest_algorithm]
-        arrival = arrival_of(job, size, filename, validator_of(headers).etag_or_date, digest=digest)
+        asset = asset_file(job, size, filename, validator_of(headers).etag_or_date, digest=digest)
         with destination_errors(self.store.staged.work):
             try:
-                return self.store.staged.link_part(arrival, self.store, path)
+                return self.store.staged.link_part(asset, self.store, path)
             except FileNotFoundError:
                 return None

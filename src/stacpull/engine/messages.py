@@ -15,7 +15,7 @@ import msgspec
 from stacpull import errors
 from stacpull.errors import REPORT_BUG, StacpullError, WorkerError
 from stacpull.events import AssetFailed, Notice, Stage
-from stacpull.models import Arrival, AssetOutcome, BucketLocation
+from stacpull.models import AssetFile, AssetOutcome, BucketLocation
 
 LENGTH = struct.Struct("<I")
 RevealedSecrets = tuple[list[str], list[str]]
@@ -55,7 +55,7 @@ class Operation(msgspec.Struct, tag=1, array_like=True):
 class Outcomes(msgspec.Struct, tag=2, array_like=True):
     """Publish the received assets, and record those that failed or have not changed."""
 
-    arrivals: list[Arrival] = []
+    assets: list[AssetFile] = []
     outcomes: list[AssetOutcome] = []
 
 

@@ -29,7 +29,7 @@ from stacpull.json_values import parsed_object
 from stacpull.ledger import meta, publication, runs, views
 from stacpull.ledger.database import Connection, is_disk_error, transaction
 from stacpull.ledger.runs import Run
-from stacpull.models import Arrival, AssetOutcome, Clip, Failure, FailureKind, Json, Placement
+from stacpull.models import AssetFile, AssetOutcome, Clip, Failure, FailureKind, Json, Placement
 from stacpull.planning.hrefs import item_id_in
 from stacpull.redact import Secrets
 from stacpull.store.inspection import StoredFiles
@@ -50,10 +50,10 @@ class Publisher(msgspec.Struct, eq=False):
     is_stopped: Callable[[], bool]
     on_event: Callable[[AssetFailed | Notice | Stage], None]
     counters: Mapping[str, int] = {}
-    _received: list[Arrival] = []
+    _received: list[AssetFile] = []
     _outcomes: list[AssetOutcome] = []
     _final_items: list[int] = []  # their JSON is written in the next turn
-    _placed: list[Arrival] = []
+    _placed: list[AssetFile] = []
     _placed_json: dict[int, bytes | None] = {}  # by item, its digest
     _failed_json: set[int] = set()  # items
     _sync_error: DestinationError | None = None
@@ -64,10 +64,10 @@ class Publisher(msgspec.Struct, eq=False):
         self._is_adopting = self.run.remembered.get("adopt", False) or bool(meta.get(self.db, meta.ADOPTING))
         self.refresh_counters()
 
-    def add(self, arrivals: Sequence[Arrival], outcomes: Sequence[AssetOutcome]) -> None:
+    def add(self, assets: Sequence[AssetFile], outcomes: Sequence[AssetOutcome]) -> None:
         """Take complete parts, assets without a part (they have been placed), and other outcomes."""
-        for arrival in arrivals:
-            (self._received if arrival.part else self._placed).append(arrival)
+        for asset in assets:
+            (self._received if asset.part else self._placed).append(asset)
         self._outcomes.extend(outcomes)
 
     def _is_busy(self) -> bool:
@@ -101,7 +101,7 @@ class Publisher(msgspec.Struct, eq=False):
         final_items, self._final_items = self._final_items, []
         item_json = self._write_item_json(final_items)
         assets, failures = self.reserve(received, list(item_json))
-        files: list[tuple[Arrival | int, Placement]] = [*assets, *item_json.items()]
+        files: list[tuple[AssetFile | int, Placement]] = [*assets, *item_json.items()]
         self._sync([placement.part for _, placement in files])
         self._final_items = self._record([*outcomes, *failures])
         self._place(files)
@@ -163,23 +163,23 @@ class Publisher(msgspec.Struct, eq=False):
         return Placement(part, directory, name, sha256, may_replace)
 
     def reserve(
-        self, arrivals: list[Arrival], items: list[int]
-    ) -> tuple[list[tuple[Arrival, Placement]], list[AssetOutcome]]:
+        self, assets: list[AssetFile], items: list[int]
+    ) -> tuple[list[tuple[AssetFile, Placement]], list[AssetOutcome]]:
         """Reserve the names of assets and of the JSON of items; return what is reserved, and failures."""
-        if not (arrivals or items):
+        if not (assets or items):
             return [], []
         staged = self.store.staged
-        for arrival in arrivals:
-            if self._is_adopting and arrival.generation == 0 and self.store.has(arrival.path):
-                arrival.identity = None
+        for asset in assets:
+            if self._is_adopting and asset.generation == 0 and self.store.has(asset.path):
+                asset.identity = None
         clips: dict[int, Clip] = {}
         if self.run.area_digest is not None and (kind := load("stacpull.fetchers", "clip")) is not None:
-            for arrival in arrivals:
-                with suppress(OSError), staged.open(arrival.part) as file:
+            for asset in assets:
+                with suppress(OSError), staged.open(asset.part) as file:
                     if (clip := kind.clip_in(file)) is not None:
-                        clips[arrival.rowid] = clip
-        reserved, failures = publication.reserve(self.db, arrivals, items, clips)
-        for part in {arrival.part for arrival in arrivals} - {arrival.part for arrival in reserved}:
+                        clips[asset.rowid] = clip
+        reserved, failures = publication.reserve(self.db, assets, items, clips)
+        for part in {asset.part for asset in assets} - {asset.part for asset in reserved}:
             staged.remove_part(part)
         placements = (
             Placement(a.part, a.directory, a.name, a.digest, a.generation > 0 or self._is_adopted(a))
@@ -187,14 +187,14 @@ class Publisher(msgspec.Struct, eq=False):
         )
         return list(zip(reserved, placements, strict=True)), failures
 
-    def _is_adopted(self, arrival: Arrival) -> bool:
-        existing = self.store.find_unsynced(arrival.path) if arrival.identity is None else None
-        if existing is None or existing[1] != arrival.size:
+    def _is_adopted(self, asset: AssetFile) -> bool:
+        existing = self.store.find_unsynced(asset.path) if asset.identity is None else None
+        if existing is None or existing[1] != asset.size:
             return False
         staged = self.store.staged
-        if existing == staged.part_identity_and_size(arrival.part):  # a hard link
+        if existing == staged.part_identity_and_size(asset.part):  # a hard link
             return True
-        return self._has_content(arrival.path, arrival.digest or staged.state_of(arrival.part).digest)
+        return self._has_content(asset.path, asset.digest or staged.state_of(asset.part).digest)
 
     def _has_content(self, path: str, digest: bytes | None) -> bool:
         if digest is None:
@@ -226,7 +226,7 @@ class Publisher(msgspec.Struct, eq=False):
             self.on_event(AssetFailed(item, key, failure.kind, failure.message))
         return final_items if self.run.fixed["metadata"] == "item" else []
 
-    def _place(self, files: list[tuple[Arrival | int, Placement]]) -> None:
+    def _place(self, files: list[tuple[AssetFile | int, Placement]]) -> None:
         failures = self.store.place([placement for _, placement in files])
         for (owner, placement), failure in zip(files, failures, strict=True):
             if failure is not None or self._is_adopting:  # a rename between links to one file does nothing

@@ -21,8 +21,8 @@ from stacpull.errors import InterruptedRunError
 from stacpull.ledger import jobs, publication
 from stacpull.ledger.database import Connection, empty_log
 from stacpull.ledger.meta import BOOT, get, put
-from stacpull.models import Arrival
-from stacpull.planning.layout import arrival_of
+from stacpull.models import AssetFile
+from stacpull.planning.layout import asset_file
 from stacpull.store.inspection import FileState
 from stacpull.store.protocol import Store
 from stacpull.store.staging import OF_ONE_RUN, CompletePartName, parse_complete_part
@@ -44,7 +44,7 @@ class Recovery:
         self.is_trusted = is_same_boot and has_mark and self.boot != ""
         """True if this boot wrote the files and no sync failed. Otherwise a digest must prove each file."""
 
-    def run(self) -> list[Arrival]:
+    def run(self) -> list[AssetFile]:
         """Return the complete files that are not recorded as done. Those with final names have no `part`."""
         staged = self.store.staged
         if self.sync_failed:
@@ -52,11 +52,11 @@ class Recovery:
         parts = staged.list_parts()
         complete_parts = {part: name for part in parts if (name := parse_complete_part(part)) is not None}
         with_part = {(name.rowid, name.generation) for name in complete_parts.values()}
-        reserved = {arrival.rowid: arrival for arrival in publication.reservations(self.db)}
-        proven = dict[int, Arrival]()
-        for rowid, arrival in reserved.items():
-            if self._is_in_place(arrival, has_part=(rowid, arrival.generation) in with_part):
-                proven[rowid] = arrival
+        reserved = {asset.rowid: asset for asset in publication.reservations(self.db)}
+        proven = dict[int, AssetFile]()
+        for rowid, asset in reserved.items():
+            if self._is_in_place(asset, has_part=(rowid, asset.generation) in with_part):
+                proven[rowid] = asset
         not_in_place = reserved.keys() - proven.keys()
         for part, name in complete_parts.items():
             if name.rowid not in proven:
@@ -64,7 +64,7 @@ class Recovery:
                 if received is not None:
                     proven[name.rowid] = received
         publication.release(self.db, not_in_place)
-        kept_parts = {arrival.part for arrival in proven.values()}
+        kept_parts = {asset.part for asset in proven.values()}
         for part in parts:
             if part.endswith(OF_ONE_RUN) and part not in kept_parts:
                 staged.remove_part(part)
@@ -83,30 +83,30 @@ class Recovery:
             raise InterruptedRunError
         return state.digest
 
-    def _is_in_place(self, arrival: Arrival, *, has_part: bool) -> bool:
+    def _is_in_place(self, asset: AssetFile, *, has_part: bool) -> bool:
         """Return True if the file is in place and proven. If it is not, remove it if it is the mirror's.
 
         With `has_part`, the part was not renamed: a file with the same content is not the mirror's.
         """
         store = self.store
-        identity, size = store.find_unsynced(arrival.path) or (None, -1)
-        if size != arrival.size:
+        identity, size = store.find_unsynced(asset.path) or (None, -1)
+        if size != asset.size:
             return False
-        is_ours = identity == arrival.identity
+        is_ours = identity == asset.identity
         if is_ours and self.is_trusted:
             return True
-        if (is_ours or not has_part) and not self.sync_failed and arrival.digest is not None:
-            algorithm = as_checksum(arrival.digest).algorithm
-            if self._digest(store.state_of, arrival.path, algorithm) == arrival.digest:
-                with suppress(OSError), store.open(arrival.path) as file:
+        if (is_ours or not has_part) and not self.sync_failed and asset.digest is not None:
+            algorithm = as_checksum(asset.digest).algorithm
+            if self._digest(store.state_of, asset.path, algorithm) == asset.digest:
+                with suppress(OSError), store.open(asset.path) as file:
                     if store.is_local:
                         os.fsync(file.fileno())  # someone may have copied DEST
                     return True
         if is_ours:
-            store.remove(arrival.path)
+            store.remove(asset.path)
         return False
 
-    def _proven_part(self, part: str, name: CompletePartName, reserved: Arrival | None) -> Arrival | None:
+    def _proven_part(self, part: str, name: CompletePartName, reserved: AssetFile | None) -> AssetFile | None:
         staged = self.store.staged
         job = jobs.job_of(self.db, name.rowid, name.generation)
         identity, size = staged.part_identity_and_size(part) or (0, -1)
@@ -125,8 +125,8 @@ class Recovery:
         if expected is not None and digest != expected.digest:
             return None
         described = size, name.filename or "", name.etag_or_date, part
-        arrival = arrival_of(job, *described, digest=digest, may_be_short=name.may_be_short)
-        arrival.identity = identity
-        if self.store.is_local and self.store.find_unsynced(arrival.path) == (identity, size):
+        asset = asset_file(job, *described, digest=digest, may_be_short=name.may_be_short)
+        asset.identity = identity
+        if self.store.is_local and self.store.find_unsynced(asset.path) == (identity, size):
             return None  # a link of a file of the user, which a killed run was about to adopt
-        return arrival
+        return asset

@@ -9,8 +9,8 @@ from contextlib import suppress
 
 import msgspec
 
-from stacpull.models import Arrival, Job
-from stacpull.planning.layout import arrival_of
+from stacpull.models import AssetFile, Job
+from stacpull.planning.layout import asset_file
 from stacpull.store.protocol import Store
 from stacpull.store.staging import PARTS
 from stacpull.transfer.attempt import Downloader
@@ -20,14 +20,14 @@ _MAX_BYTES = 2 << 20  # bytes of bodies
 
 
 class Download(msgspec.Struct, eq=False):
-    """The download of an href for its first job. `arrival` is None before the end, or if it failed."""
+    """The download of an href for its first job. `asset` is None before the end, or if it failed."""
 
     job: Job
     key: tuple[str, float]
-    arrival: Arrival | None = None
+    asset: AssetFile | None = None
     ended: asyncio.Event | None = None
     """Created only if another job waits, because there are millions of these objects."""
-    kept_bytes: int = 0  # of the body of `arrival`
+    kept_bytes: int = 0  # of the body of `asset`
 
 
 class SharedDownloads(msgspec.Struct, eq=False):
@@ -42,17 +42,17 @@ class SharedDownloads(msgspec.Struct, eq=False):
     recent: OrderedDict[tuple[str, float], Download] = msgspec.field(default_factory=OrderedDict)
     body_bytes: int = 0
 
-    async def fetch(self, job: Job, *, count_refusal: bool) -> Arrival | None:
+    async def fetch(self, job: Job, *, count_refusal: bool) -> AssetFile | None:
         if "?" in job.href or job.version_in_dest is not None or job.required_digest is not None:
             return await self.downloader.fetch(job, count_refusal=count_refusal)
         key = (job.href, job.replanned_at)
         while (download := self.recent.get(key)) is not None and download.job.rowid != job.rowid:
             self.recent.move_to_end(key)
-            if download.arrival is None:
+            if download.asset is None:
                 download.ended = download.ended or asyncio.Event()
                 await download.ended.wait()
-            if (arrival := await self._reuse(job, download)) is not None:
-                return arrival
+            if (asset := await self._reuse(job, download)) is not None:
+                return asset
             if self.recent.get(key) is download:  # it succeeded, but its bytes cannot be used
                 break
         if download is not None:
@@ -71,44 +71,44 @@ class SharedDownloads(msgspec.Struct, eq=False):
             self.recent[key] = download
         return download
 
-    def complete(self, download: Download, arrival: Arrival | None) -> None:
+    def complete(self, download: Download, asset: AssetFile | None) -> None:
         """Keep what was received, or drop a failed job (None); wake the waiting jobs."""
-        download.arrival = arrival
+        download.asset = asset
         if download.ended is not None:
             download.ended.set()
         recent, key = self.recent, download.key
         if recent.get(key) is download:
-            if arrival is None:
+            if asset is None:
                 del recent[key]
-            elif arrival.body is not None:
-                download.kept_bytes = arrival.size
-                self.body_bytes += arrival.size
+            elif asset.body is not None:
+                download.kept_bytes = asset.size
+                self.body_bytes += asset.size
         while self.body_bytes > _MAX_BYTES or len(recent) > _REMEMBERED:
             self.body_bytes -= recent.popitem(last=False)[1].kept_bytes
 
-    async def complete_after(self, download: Download, fetching: Awaitable[Arrival | None]) -> Arrival | None:
-        arrival = None
+    async def complete_after(self, download: Download, work: Awaitable[AssetFile | None]) -> AssetFile | None:
+        asset = None
         try:
-            arrival = await fetching
+            asset = await work
         finally:
-            self.complete(download, arrival)
-        return arrival
+            self.complete(download, asset)
+        return asset
 
-    async def _reuse(self, job: Job, download: Download) -> Arrival | None:
-        first, arrival = download.job, download.arrival
-        if arrival is None or job.size not in {None, arrival.size}:
+    async def _reuse(self, job: Job, download: Download) -> AssetFile | None:
+        first, asset = download.job, download.asset
+        if asset is None or job.size not in {None, asset.size}:
             return None
         if job.checksum not in {None, first.checksum} or job.media_type != first.media_type:
             return None  # by the type, one may be a web page and the other may not
-        described = arrival.size, arrival.filename, arrival.etag_or_date
-        body = arrival.body
-        digest = arrival.digest
-        reused = arrival_of(job, *described, body=body, digest=digest, may_be_short=arrival.may_be_short)
+        described = asset.size, asset.filename, asset.etag_or_date
+        body = asset.body
+        digest = asset.digest
+        reused = asset_file(job, *described, body=body, digest=digest, may_be_short=asset.may_be_short)
         if reused.body is not None:
             return reused
-        return await asyncio.to_thread(self._linked, reused, arrival) if self.store.is_local else None
+        return await asyncio.to_thread(self._linked, reused, asset) if self.store.is_local else None
 
-    def _linked(self, reused: Arrival, first: Arrival) -> Arrival | None:
+    def _linked(self, reused: AssetFile, first: AssetFile) -> AssetFile | None:
         """Link the complete part, or the file that it became: another file may have its name."""
         for path, identity in ((f"{PARTS}/{first.part}", None), (first.path, first.identity)):
             with suppress(OSError):

@@ -19,7 +19,7 @@ from stacpull.events import AssetFailed, Notice
 from stacpull.ledger import jobs, meta, pruning, runs, views
 from stacpull.ledger.batch_writer import BatchWriter
 from stacpull.ledger.runs import EndState
-from stacpull.models import Arrival, FailureKind, ItemId, Placement, SavedBatch, WalkBatch
+from stacpull.models import AssetFile, FailureKind, ItemId, Placement, SavedBatch, WalkBatch
 from stacpull.planning.hrefs import self_href
 from stacpull.planning.names import LINES_FILE
 
@@ -81,9 +81,9 @@ class StoreOperations:
             self._publisher.publish_all()
         return self._batch_writer.save_batch(batch, now)
 
-    def reserve_uploads(self, arrivals: list[Arrival]) -> list[tuple[Arrival, Placement]]:
+    def reserve_uploads(self, assets: list[AssetFile]) -> list[tuple[AssetFile, Placement]]:
         """Reserve the names of assets that a worker uploads; return what it may upload."""
-        reserved, failures = self._publisher.reserve(arrivals, [])
+        reserved, failures = self._publisher.reserve(assets, [])
         self._publisher.add([], failures)
         return reserved
 

@@ -33,7 +33,7 @@ from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import runs
 from stacpull.ledger.batch_writer import BatchWriter
 from stacpull.ledger.database import bind_plainly, ledger_errors, ledger_path
-from stacpull.models import Arrival
+from stacpull.models import AssetFile
 from stacpull.redact import Secret, Secrets
 from stacpull.runtime import tune_memory
 from stacpull.store.inspection import Watcher, may_exist
@@ -108,20 +108,20 @@ class StoreServer(msgspec.Struct, eq=False):
         try:
             for message in received:
                 if isinstance(message, Outcomes):
-                    self._unless_failed(self._write, message.arrivals)
+                    self._unless_failed(self._write, message.assets)
                 self._queue.put(message)
         except Exception as error:  # noqa: BLE001 -- the network process raises it
             self._fail_with(error)
         self._queue.put(None)
 
-    def _write(self, arrivals: list[Arrival]) -> None:
-        for arrival in arrivals:
-            worker, slash, name = arrival.part.rpartition("/")
+    def _write(self, assets: list[AssetFile]) -> None:
+        for asset in assets:
+            worker, slash, name = asset.part.rpartition("/")
             if slash and not is_worker(worker):
-                raise ValueError(f"{arrival.part!r} is not the name of a part")
-            if arrival.body is not None and len(arrival.body) != arrival.size:  # changed on its way
-                raise ValueError(f"{name} has {arrival.size} bytes, but {len(arrival.body)} were sent")
-            self.publisher.store.staged.write_body(arrival, self.digest_algorithm)
+                raise ValueError(f"{asset.part!r} is not the name of a part")
+            if asset.body is not None and len(asset.body) != asset.size:  # changed on its way
+                raise ValueError(f"{name} has {asset.size} bytes, but {len(asset.body)} were sent")
+            self.publisher.store.staged.write_body(asset, self.digest_algorithm)
 
     # --- the working thread ------------------------------------------------------------------------------
 
@@ -134,8 +134,8 @@ class StoreServer(msgspec.Struct, eq=False):
                         break
                     case Operation() as operation:
                         self._answer(operation)
-                    case Outcomes(arrivals, outcomes):
-                        publisher.add(arrivals, outcomes)
+                    case Outcomes(assets, outcomes):
+                        publisher.add(assets, outcomes)
             self._unless_failed(publisher.publish_if_due)
             self._send_counters()
         self._unless_failed(publisher.finish)

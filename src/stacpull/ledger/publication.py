@@ -12,41 +12,41 @@ from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, tr
 from stacpull.ledger.failures import FailureKey
 from stacpull.ledger.paths import claim
 from stacpull.ledger.schema import JsonState, State, encoded_clip
-from stacpull.models import Arrival, AssetOutcome, Clip, Failure, FailureKind
+from stacpull.models import AssetFile, AssetOutcome, Clip, Failure, FailureKind
 
 
-def reservations(db: Connection) -> list[Arrival]:
+def reservations(db: Connection) -> list[AssetFile]:
     rows = db.execute(  # CROSS JOIN: starts with the jobs, because there may be many more assets
         "SELECT a.id, a.item, a.generation, rtrim(a.directory, '/'), a.name, a.size, a.identity, a.digest, "
         "a.etag_or_date, a.unproven FROM jobs j CROSS JOIN placed_assets a ON a.id = j.asset "
         f"WHERE a.state = {State.RESERVED}"
     )
-    return [Arrival(*row) for row in rows]
+    return [AssetFile(*row) for row in rows]
 
 
 def reserve(
-    db: Connection, arrivals: list[Arrival], items: Sequence[int] = (), clips: Mapping[int, Clip] = {}
-) -> tuple[list[Arrival], list[AssetOutcome]]:
+    db: Connection, assets: list[AssetFile], items: Sequence[int] = (), clips: Mapping[int, Clip] = {}
+) -> tuple[list[AssetFile], list[AssetOutcome]]:
     """Reserve names. Return the assets to place, perhaps by another name, and the failures of taken names.
 
-    Also reserve the JSON of `items`. Arrivals of an older generation are dropped.
+    Also reserve the JSON of `items`. Assets of an older generation are dropped.
     """
     query = f"SELECT id, generation, name FROM assets WHERE id {IN_LIST} AND state < {State.DONE}"
-    reserved: list[Arrival] = []
+    reserved: list[AssetFile] = []
     refused: list[AssetOutcome] = []
     with transaction(db):
-        rows = db.execute(query, (json_array(a.rowid for a in arrivals),))
+        rows = db.execute(query, (json_array(a.rowid for a in assets),))
         names = {(rowid, generation): name for rowid, generation, name in rows}
-        current = [a for a in arrivals if (a.rowid, a.generation) in names]
+        current = [a for a in assets if (a.rowid, a.generation) in names]
         unnamed = [a for a in current if names[a.rowid, a.generation] is None]
         db.executemany("UPDATE assets SET name = ? WHERE id = ?", [(a.name, a.rowid) for a in unnamed])
         other_names = claim(db, [(a.rowid, a.directory, a.name) for a in unnamed])
-        for arrival in current:
-            name = names[arrival.rowid, arrival.generation] or other_names.get(arrival.rowid, arrival.name)
+        for asset in current:
+            name = names[asset.rowid, asset.generation] or other_names.get(asset.rowid, asset.name)
             if isinstance(name, Failure):
-                refused.append(AssetOutcome(arrival.rowid, arrival.item_rowid, arrival.generation, name))
+                refused.append(AssetOutcome(asset.rowid, asset.item_rowid, asset.generation, name))
             else:  # the name in the ledger counts, which an earlier response may have given
-                reserved.append(arrival if name == arrival.name else replace(arrival, name=name))
+                reserved.append(asset if name == asset.name else replace(asset, name=name))
         clip_of = {rowid: encoded_clip(clip) for rowid, clip in clips.items()}.get
         db.executemany(
             f"UPDATE assets SET state = {State.RESERVED}, size = ?, digest = ?, etag_or_date = ?, "
@@ -103,7 +103,7 @@ _SET_FAILED = (
 
 def record(
     db: Connection,
-    done: Sequence[Arrival],
+    done: Sequence[AssetFile],
     outcomes: Sequence[AssetOutcome],
     written_items: Mapping[int, bytes | None],
     now: float,
@@ -119,10 +119,10 @@ def record(
     item follows from those of its assets. JSON that was written before an asset was done does not list its
     file: it is due again, even after a kill.
     """
-    adopted = sum(arrival.identity is None for arrival in done)  # files that were there are skipped
+    adopted = sum(asset.identity is None for asset in done)  # files that were there are skipped
     counted = Counter(assets_skipped=adopted, assets_stored=len(done) - adopted)
     failed: list[tuple[int, Failure]] = []
-    items = {arrival.item_rowid for arrival in done}
+    items = {asset.item_rowid for asset in done}
     with transaction(db):
         settled = _set_done(db, done, counted)
         for outcome in outcomes:
@@ -146,9 +146,9 @@ def record(
     return final, failed
 
 
-def _set_done(db: Connection, done: Sequence[Arrival], counted: Counter[str]) -> list[int]:
+def _set_done(db: Connection, done: Sequence[AssetFile], counted: Counter[str]) -> list[int]:
     """Return the assets that were reserved and are done now. Count those that replaced an earlier version."""
-    generations = {arrival.rowid: arrival.generation for arrival in done}
+    generations = {asset.rowid: asset.generation for asset in done}
     # few columns, because `sqlite3` releases the interpreter's lock for each value that it fetches
     reserved = f"SELECT id, generation FROM assets WHERE id {IN_LIST} AND state = {State.RESERVED}"
     rows = db.execute(reserved, (json_array(generations),))

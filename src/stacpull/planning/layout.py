@@ -16,7 +16,7 @@ import msgspec
 from stacpull.caches import cached_if_short
 from stacpull.errors import UsageError, similar
 from stacpull.json_values import object_or_empty
-from stacpull.models import Arrival, ItemId, Job, Json, path_in_dest
+from stacpull.models import AssetFile, ItemId, Job, Json, path_in_dest
 from stacpull.planning.names import fold, json_name, safe_segment, with_salted_hash
 
 FIELDS: Final = ("collection", "item", "key", "ext", "filename", "parent", "year", "month", "day")
@@ -216,7 +216,7 @@ def _error(template: str, what: str, index: int | None = None) -> UsageError:
     return UsageError(f"--layout {template!r}{where}: {what}.")
 
 
-def arrival_of(
+def asset_file(
     job: Job,
     size: int,
     filename: str,
@@ -226,14 +226,14 @@ def arrival_of(
     body: bytes | memoryview | None = None,
     digest: bytes | None = None,
     may_be_short: bool = False,
-) -> Arrival:
+) -> AssetFile:
     """Return the received asset of a job: its `body`, or a `part` (empty until the part is complete)."""
     if job.moved:  # otherwise, the next run would send this ETag to the planned URL, which is another one
         etag_or_date = None
     elif etag_or_date is not None and not etag_or_date.isascii():  # it may not be valid Unicode
         etag_or_date = etag_or_date.encode("utf-8", "backslashreplace").decode()
     name = final_name(job.name, job.name_template, filename, job.directory)
-    return Arrival(
+    return AssetFile(
         job.rowid,
         job.item_rowid,
         job.generation,

@@ -21,7 +21,7 @@ import orjson
 
 from stacpull.digests import Hasher, new_hasher
 from stacpull.errors import destination_error
-from stacpull.models import Arrival, ResumePoint, Validator
+from stacpull.models import AssetFile, ResumePoint, Validator
 from stacpull.spans import Span, Spans, leading_length, length, merged
 from stacpull.store.inspection import CREATE, open_regular
 from stacpull.store.staging import (
@@ -175,16 +175,16 @@ class PartialDownload(io.FileIO):
         file = wrap(self, loop=asyncio.get_running_loop())
         await _with_destination_errors(file.write(pieces), self._path.parent)
 
-    async def finish(self, arrival: Arrival, digest_algorithm: str | None = None) -> Arrival:
-        """Return `arrival`, whose bytes the part has, with the name of the complete part and its digest."""
+    async def finish(self, asset: AssetFile, digest_algorithm: str | None = None) -> AssetFile:
+        """Return `asset`, whose bytes the part has, with the name of the complete part and its digest."""
         if self.size != leading_length(self.received):
             raise RuntimeError(f"a part with gaps is not complete: {self._path.name}")
         await self.caught_up()
-        arrival.digest = None if digest_algorithm is None else self.digest(digest_algorithm)
-        arrival.part = complete_part_name(arrival)
-        await self._run(self._end, self._path.with_name(arrival.part))
+        asset.digest = None if digest_algorithm is None else self.digest(digest_algorithm)
+        asset.part = complete_part_name(asset)
+        await self._run(self._end, self._path.with_name(asset.part))
         self._downloads.known.discard(self._pair)
-        return arrival
+        return asset
 
     async def keep(self) -> None:
         """Close the part and keep it, to be resumed later. If it cannot be resumed, it is removed."""

@@ -28,7 +28,7 @@ import orjson
 
 from stacpull.digests import digest_of
 from stacpull.errors import DestinationError, destination_error, destination_errors
-from stacpull.models import OWN_DIRECTORY, Arrival, ResumePoint
+from stacpull.models import OWN_DIRECTORY, AssetFile, ResumePoint
 from stacpull.spans import Span, Spans, leading_length, merged
 from stacpull.store.inspection import (
     CREATE,
@@ -77,7 +77,7 @@ class CompletePartName(NamedTuple):
     may_be_short: bool = False
 
 
-def complete_part_name(part: CompletePartName | Arrival) -> str:
+def complete_part_name(part: CompletePartName | AssetFile) -> str:
     """Return the name of a complete part. Fields that do not fit into 255 bytes are left out."""
     stem = f"{part.rowid}.{part.generation}.{part.size}{'~' if part.may_be_short else ''}"
     if part.filename is None:
@@ -174,13 +174,13 @@ class StagedParts(DirectoryFiles):
         except OSError as error:  # faster than `destination_errors`
             raise destination_error(error, self.work) from error
 
-    def write_body(self, arrival: Arrival, digest_algorithm: str | None) -> None:
+    def write_body(self, asset: AssetFile, digest_algorithm: str | None) -> None:
         """Write the body of an asset, if it has one, as its part, which gets an identity and a digest."""
-        if arrival.body is not None:
-            if arrival.digest is None and digest_algorithm is not None:
-                arrival.digest = digest_of(digest_algorithm, arrival.body)
-            arrival.identity = self.write_part(arrival.part, arrival.body)
-            arrival.body = None
+        if asset.body is not None:
+            if asset.digest is None and digest_algorithm is not None:
+                asset.digest = digest_of(digest_algorithm, asset.body)
+            asset.identity = self.write_part(asset.part, asset.body)
+            asset.body = None
 
     def _create_part(self, name: str) -> int:
         try:
@@ -202,14 +202,14 @@ class StagedParts(DirectoryFiles):
                 raise
 
     def link_part(
-        self, arrival: Arrival, files: StoredFiles, path: str, identity: int | None = None
-    ) -> Arrival | None:
+        self, asset: AssetFile, files: StoredFiles, path: str, identity: int | None = None
+    ) -> AssetFile | None:
         """Make a file of a mirror the complete part of an asset, by a link or, if unsupported, as a copy.
 
         Return None if the file has another size, or another identity than `identity`.
         """
-        name = f"{arrival.rowid}.{arrival.generation}.part"
-        self.remove_part(f"{arrival.rowid}.{arrival.generation}.about")  # what a killed download left
+        name = f"{asset.rowid}.{asset.generation}.part"
+        self.remove_part(f"{asset.rowid}.{asset.generation}.about")  # what a killed download left
         self.remove_part(name)
         if isinstance(files, DirectoryFiles):
             with suppress(OSError):  # links are not supported, or not between these directories
@@ -220,13 +220,13 @@ class StagedParts(DirectoryFiles):
             with files.open(path) as source, self.new_part(name) as part:
                 shutil.copyfileobj(source, part, _PIECE)
         linked_identity, size = self.part_identity_and_size(name) or (0, -1)
-        if size != arrival.size or identity not in {None, linked_identity}:
+        if size != asset.size or identity not in {None, linked_identity}:
             self.remove_part(name)
             return None
-        arrival.part = complete_part_name(arrival)
+        asset.part = complete_part_name(asset)
         with destination_errors(self.work):
-            os.rename(name, arrival.part, src_dir_fd=self.fd, dst_dir_fd=self.fd)
-        return arrival
+            os.rename(name, asset.part, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        return asset
 
     def remove_part(self, name: str) -> None:
         with destination_errors(self.work), suppress(FileNotFoundError):

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from stacpull.models import (
     NOT_RESUMED,
-    Arrival,
+    AssetFile,
     Checksum,
     FailureKind,
     Job,
@@ -37,7 +37,7 @@ from stacpull.net.fields import (
 )
 from stacpull.net.status import NOT_MODIFIED, OK, PARTIAL, PRECONDITION_FAILED, UNSATISFIABLE
 from stacpull.net.transport import Request, TransferError, is_framed
-from stacpull.planning.layout import arrival_of
+from stacpull.planning.layout import asset_file
 from stacpull.redact import href_hash
 from stacpull.spans import Span, merged
 from stacpull.store.partial_downloads import PartialDownload, PartialDownloads
@@ -74,13 +74,13 @@ class Downloader(msgspec.Struct, eq=False):
 
     async def fetch(
         self, job: Job, *, count_refusal: bool = True, handed_over: ClientResponse | None = None
-    ) -> Arrival | None:
+    ) -> AssetFile | None:
         """Make one attempt, or complete one that was `handed_over`; None if the asset has not changed."""
         return await _Attempt(self, job, count_refusal, handed_over).run()
 
     def accept(
         self, job: Job, url: str, fields: Mapping[bytes, bytes], content: bytes | memoryview
-    ) -> Arrival | None:
+    ) -> AssetFile | None:
         """Return the asset in a complete 200 of known length; None if anything is unusual: then use `fetch`.
 
         `fields` have names in lower case.
@@ -103,13 +103,13 @@ class Downloader(msgspec.Struct, eq=False):
             job.media_type, job.href, url, headers, content
         ):
             return None
-        return self.arrival(job, body)
+        return self.asset(job, body)
 
-    def arrival(self, job: Job, body: Body, *, may_be_short: bool = False) -> Arrival:
+    def asset(self, job: Job, body: Body, *, may_be_short: bool = False) -> AssetFile:
         name = self.client.secrets.masked(filename_of(body.url))
         content = body.content if body.part is None else None
         etag_or_date = body.validator.etag_or_date
-        return arrival_of(job, body.size, name, etag_or_date, body=content, may_be_short=may_be_short)
+        return asset_file(job, body.size, name, etag_or_date, body=content, may_be_short=may_be_short)
 
     def validator(self, headers: Mapping[str, str]) -> Validator:
         validator = self.without_secrets(validator_of(headers))
@@ -129,7 +129,7 @@ class _Attempt(msgspec.Struct, eq=False):
     is_resumable: bool = True
     is_filling: bool = False  # true once a response is being received into the part
 
-    async def run(self) -> Arrival | None:
+    async def run(self) -> AssetFile | None:
         try:
             if self.handed_over is not None:
                 return await self._fetch_all()
@@ -149,7 +149,7 @@ class _Attempt(msgspec.Struct, eq=False):
                 raise
             raise TransferError(replace(failure, resumable_bytes=part.size)) from error.__cause__
 
-    async def _start(self) -> Arrival | None:
+    async def _start(self) -> AssetFile | None:
         point = await self.downloader.parts.point(self.job.rowid, self.job.generation)
         # a validator belongs to one URL (RFC 9110, 8.8): two URLs may both call their first version "1"
         is_proven = self.job.checksum is not None or self.job.required_digest is not None
@@ -159,7 +159,7 @@ class _Attempt(msgspec.Struct, eq=False):
             return await self._revalidate(self.job.version_in_dest)
         return await self._fetch_all()
 
-    async def _resume(self, point: ResumePoint) -> Arrival | None:
+    async def _resume(self, point: ResumePoint) -> AssetFile | None:
         """Hash the part, then request the rest: no server would keep a response open meanwhile.
 
         A redirect may lead to S3, whose ETags can be MD5 sums, so an MD5 is computed in advance.
@@ -193,7 +193,7 @@ class _Attempt(msgspec.Struct, eq=False):
                     body = await self._receive(response)
         return await self._start() if body is None else await self._confirm(body)
 
-    async def _revalidate(self, version: VersionInDest) -> Arrival | None:
+    async def _revalidate(self, version: VersionInDest) -> AssetFile | None:
         body = None
         accept = frozenset({OK, NOT_MODIFIED})
         async with self._open(checks.change_headers(version.etag_or_date), accept) as response:
@@ -207,19 +207,19 @@ class _Attempt(msgspec.Struct, eq=False):
             is_current = checksum is not None and await self.downloader.has_file(self.job, checksum)
         return None if is_current else await self._fetch_all()
 
-    async def _fetch_all(self) -> Arrival:
+    async def _fetch_all(self) -> AssetFile:
         async with self._open({}, ACCEPT_OK) as response:
             body = await self._receive(response)
         return await self._confirm(body)
 
-    async def _confirm(self, body: Body) -> Arrival:
+    async def _confirm(self, body: Body) -> AssetFile:
         if (failure := checks.mismatch(self.job, body)) is not None:
             raise TransferError(failure)
         is_stated = body.framed or self.job.size is not None or bool(body.checks)
         may_be_short = not (is_stated or await self._ends_here(body))
         part, self.part = self.part, None
-        arrival = self.downloader.arrival(self.job, body, may_be_short=may_be_short)
-        return arrival if part is None else await part.finish(arrival, self.downloader.digest_algorithm)
+        asset = self.downloader.asset(self.job, body, may_be_short=may_be_short)
+        return asset if part is None else await part.finish(asset, self.downloader.digest_algorithm)
 
     def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> ClientResponse:
         response, self.handed_over = self.handed_over, None
