@@ -95,19 +95,17 @@ class RunSetup(NamedTuple):
 def options_and_address(
     source: str, options: Options, input_file: Path | None = None, *, named: bool = True
 ) -> tuple[Options, SourceAddress]:
-    split = split_credentials(source_url(source))
+    url, query, headers = split_credentials(source_url(source))
     options = with_environment(options, source)
-    headers = dict(options.headers)
     names = list(options.credential_names) or [
         *(f"the header {name}" for name in options.headers),
         *(f"the query parameter {name}" for name in options.query),
     ]
-    if split.authorization is not None:
-        headers.setdefault("Authorization", split.authorization)
-        names.append("the user and password in SOURCE")
-    query = {**options.query, **split.query}
-    names += [f"the {name!r} parameter of SOURCE" for name in split.query if name not in options.query]
-    return options, SourceAddress(split.url, headers, query, tuple(dict.fromkeys(names)), input_file, named)
+    names += ["the user and password in SOURCE"] if headers else []
+    names += [f"the {name!r} parameter of SOURCE" for name in query if name not in options.query]
+    headers |= options.headers
+    query = {**options.query, **query}
+    return options, SourceAddress(url, headers, query, tuple(dict.fromkeys(names)), input_file, named)
 
 
 @asynccontextmanager

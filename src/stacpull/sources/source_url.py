@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlunsplit
@@ -82,20 +81,15 @@ def _root(parts: SplitResult, path: list[str]) -> str:
     return urlunsplit(parts._replace(path="/".join(path), query="", fragment=""))
 
 
-class SourceUrl(NamedTuple):
-    """SOURCE without its credentials; and the credentials: query parameters, a value for `Authorization`."""
+def split_credentials(source: str) -> tuple[str, dict[str, Secret], dict[str, Secret]]:
+    """Return SOURCE without its credentials, and these: query parameters and header fields.
 
-    url: str
-    query: Mapping[str, Secret]
-    authorization: Secret | None = None
-
-
-def split_credentials(source: str) -> SourceUrl:
-    """Split off credentials of http and https. `token` is one, except in an `…/items` URL, where it pages."""
+    `token` is a credential of http and https, except in an `…/items` URL, where it pages.
+    """
     if not is_web(source):
         if re.match(r"[\w+.-]+://[^/]*:.*@", source):  # a key of AWS may have slashes
             raise UsageError("SOURCE must not contain credentials: set them as variables, or use a profile.")
-        return SourceUrl(source, {})
+        return source, {}, {}
     parts = parts_of(source)  # empty if it cannot be parsed
     if not (parts.netloc and host_of(source)):
         raise UsageError("SOURCE is not a valid URL: check its host and port.")
@@ -103,7 +97,7 @@ def split_credentials(source: str) -> SourceUrl:
     clean_url = public_url(url, keep_tokens=parse_api_url(url).items)
     query = {p.name: Secret(p.value) for p in removed_parameters(url, clean_url) if p.value}
     if not (parts.username or parts.password):
-        return SourceUrl(clean_url, query)
+        return clean_url, query, {}
     user_and_password = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
     basic = base64.b64encode(user_and_password.encode()).decode()  # RFC 7617
-    return SourceUrl(clean_url, query, Secret(f"Basic {basic}"))
+    return clean_url, query, {"Authorization": Secret(f"Basic {basic}")}
