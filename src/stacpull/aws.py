@@ -14,7 +14,6 @@ import asyncio
 import hashlib
 import hmac
 import os
-import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from typing import Any, TypeVar
@@ -37,7 +36,6 @@ _UNREAD = object()
 
 _EMPTY_BODY = hashlib.sha256(b"").hexdigest()
 _ALGORITHM = "AWS4-HMAC-SHA256"
-_PLAIN_KEY = re.compile(r"[A-Za-z0-9/_.~-]*")
 
 
 @attrs.frozen
@@ -180,8 +178,6 @@ async def _in_thread(work: Callable[[], T]) -> T:
 
 
 def encode_key(key: str) -> str:
-    if _PLAIN_KEY.fullmatch(key):
-        return key  # nearly all keys
     return quote(key, safe="/-_.~")
 
 

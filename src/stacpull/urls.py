@@ -75,8 +75,6 @@ def parts_of(url: str) -> SplitResult:
 
 def without_blanks(href: str) -> str:
     """Return an href as the URL standard parses it: without surrounding blanks, tabs and newlines."""
-    if href.isprintable() and " " not in href:  # nearly all
-        return href
     return href.strip(_AROUND).translate(_WITHIN)
 
 
@@ -146,8 +144,6 @@ def removed_parameters(url: str, public: str) -> list[Parameter]:
 
 def set_parameter(url: str, name: str, value: str) -> str:
     new = f"{quote(name, safe='')}={quote(value, safe='')}"
-    if "?" not in url and "#" not in url:
-        return f"{url}?{new}"
     raws = [new if old.name == name else old.raw for old in (*parameters(url), Parameter(name, "", ""))]
     first = raws.index(new)
     return _with_query(url, [raw for at, raw in enumerate(raws) if raw != new or at == first])
