@@ -18,6 +18,8 @@ class Counts(Counters, frozen=True, kw_only=True):
     """What both `mirror` and `status` report."""
 
     state: RunState
+    source_items: int = 0
+    """Items that links of matched items lead to."""
     assets_ordered: int = 0
     """The part of `assets_failed` whose hosts are preparing them: `retry --ordered` requests them again."""
     assets_clipped: int = 0
@@ -26,8 +28,7 @@ class Counts(Counters, frozen=True, kw_only=True):
     """The part of `assets_failed` that has nothing in the area of `--clip`: no reason for exit code 1."""
     items_failed: int = 0
     """Items, links and entries that could not be read or planned, and items whose JSON could not be written
-    (another file has its name, or somebody changed it). A collection with own assets counts as an item.
-    `failures` lists them."""
+    (another file has its name, or somebody changed it). A collection with own assets counts as an item."""
     run: int = 0
     source: str = ""
     dest: str = ""
@@ -42,6 +43,8 @@ class MirrorReport(Counts, frozen=True):
 
     walk_ended: bool = False
     """True if the run has listed everything: no more files follow."""
+    assets_whole: int = 0
+    """With `--clip`: the part of `assets_done` that is whole (mirrored without it, or not clippable)."""
     items_unseen: int = 0
     """Items that the source announced but the walk did not find."""
     items_left_out: Mapping[str, int] = msgspec.field(default_factory=dict)
@@ -168,6 +171,8 @@ class PlanReport(PublicValue, frozen=True):
     assets_pages: int = 0
     """Web pages and endpoints, which are left out (`--include-pages` fetches them). `page_keys`: by key."""
     page_keys: Mapping[str, int] = msgspec.field(default_factory=dict)
+    assets_outside: int = 0
+    """With `--clip`: the part of `bytes_sampled` that has nothing in its area."""
     assets_refused: int = 0
     """Assets that would fail: an href that cannot be fetched, a prefix without `--expand-prefix`."""
     seconds: float = 0.0

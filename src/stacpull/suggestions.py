@@ -20,7 +20,6 @@ options, and for options (without dashes). The first option of an advice is the 
 
 
 def other_commands() -> dict[str, str]:
-    """Return commands by their names in other tools."""
     return {name: command for names, command in _NAMES["commands"].items() for name in names.split()}
 
 

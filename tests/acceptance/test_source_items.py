@@ -102,6 +102,8 @@ def test_items_on_pages_are_primary_items_whenever_a_link_leads_to_them(
     for report in reports:
         assert (report.items_matched, report.items_done, report.exit_code) == (matched, matched, 0)
     assert planned.assets == reports[0].assets_done
-    assert sync.status(tmp_path / "m").items_matched == matched
+    state = sync.status(tmp_path / "m")
+    assert state.items_matched == matched
+    assert {report.source_items for report in [*reports, state]} == {planned.source_items}
     if max_items is None:
         assert planned.source_items == 0

@@ -58,6 +58,10 @@ CHECKING = [Checked(1000 * n, 3_000_000 * n, 2, 2.0 * n, 9000, 30_000_000) for n
     ("events", "lines"),
     [
         ([RUNNING], ["7 items matched (1,200 of 590,326 read); 60 of 91 files; 3.0 MB; 2 failed"]),
+        (
+            [replace(HELD, hosts=(HELD.hosts[0], HostProgress("b:80", wait=9.0)), retries=0)],
+            [f"2 of 3 items matched (100 read); {WAITING}"],
+        ),
         ([HELD], [f"2 of 3 items matched (100 read); 4 retries; {WAITING}"]),
         (
             [Checked(10, 3000, 0, 0.5, 20, 2000)],
@@ -102,7 +106,11 @@ def test_a_line_from_time_to_time_and_none_at_the_end(monkeypatch: pytest.Monkey
     show(Progress(items_seen=4))
     show.close()  # the summary says it
     assert re.findall(r"(\d) read", stream.getvalue()) == ["1", "2", "3"]
-    assert printed(Progress(items_seen=4), output=Output(no_progress=True)) == []
+    silent = io.StringIO()
+    show = display_on(silent, Output(no_progress=True))
+    show(Progress(items_seen=4))
+    assert not wait_until(silent.getvalue, 0.1)
+    show.close()
 
 
 def test_lines_become_rarer_while_nothing_is_received(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,11 +36,31 @@ def test_a_mirror_with_failures_starts_with_them_and_is_not_called_complete() ->
     lines = list(mirror_lines(report, failures(gone=1)))  # the other one is of an earlier run
     assert lines[0] == "24 of 26 files in out dir; 2 failed"
     assert lines[4:] == [
-        "  items    400 read, 5 matched",
+        "  items    400 read, 5 matched, 0 complete",
         "  failed   2 gone at the source; --missing ok accepts them",
         "for details: stacpull failures 'out dir'",
     ]
-    assert "complete" not in "\n".join(lines)
+
+
+def test_a_key_that_all_gone_files_have_is_named() -> None:
+    all_have = "           all have the key B 10; --exclude-asset 'B 10' leaves them out"
+    report = mirror_report(assets_failed=3, assets_missing=3)
+    for keys, is_named in [(["B 10"] * 3, True), (["B 10"] * 2, False), (["B 10", "B 10", "B01"], False)]:
+        failed = FailureCounts()
+        for key in keys:
+            failed.note(FailureKind.GONE, key)
+        assert (all_have in mirror_lines(report, failed)) == is_named
+
+
+def test_source_items_are_counted_beside_the_items_that_match() -> None:
+    lines = "\n".join(
+        [
+            *mirror_lines(mirror_report(source_items=5), failures()),
+            *status_lines(status_report(source_items=1)),
+        ]
+    )
+    assert "  items    400 read, 5 matched and 5 source items, 10 complete\n" in lines
+    assert "  items  400 read, 5 matched and 1 source item, 10 complete\n" in lines
 
 
 @pytest.mark.parametrize(

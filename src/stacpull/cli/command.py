@@ -34,8 +34,6 @@ T = TypeVar("T")
 
 
 class CommandSession:
-    """What a command works with: its options, its display, and how it runs, ends and prints."""
-
     def __init__(self, resolved: Resolved) -> None:
         self.resolved = resolved
         self.selection = resolved.selection
@@ -88,8 +86,6 @@ class CommandSession:
 
 
 class Command(click.Command):
-    """A command whose help shows its options in groups."""
-
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more | {"add_help_option": False})
         text = "Show this message; `--help all` shows every option."

@@ -9,13 +9,11 @@ from typing import Any, TextIO, cast
 
 import click
 
-from stacpull.cli import parameters
+from stacpull.cli import parameters, summary
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration, size
-from stacpull.cli.summary import by_reason, failure_line, finished_state, next_steps, not_done, web_pages
 from stacpull.errors import UsageError, quantity
 from stacpull.json_values import object_or_empty
-from stacpull.models import FailureKind
 from stacpull.reports import PlanReport, StatusReport
 from stacpull.sources.source_url import parse_api_url
 
@@ -65,12 +63,13 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
     announced = f" of {report.items_announced:,}" if report.items_announced else ""
     yield f"items    {report.items_matched:,} match{sources}; {report.items_seen:,}{announced} seen"
     if report.items_left_out:
-        yield f"left out {by_reason(report.items_left_out)}"
+        yield f"left out {summary.by_reason(report.items_left_out)}"
     by_keys = by_key(report.excluded_keys)
     excluded = f"; {report.assets_excluded:,} left out ({by_keys})" if report.assets_excluded else ""
     yield f"assets   {report.assets:,}{excluded}"
     if report.assets_pages:
-        yield f"left out {web_pages(report)} ({by_key(report.page_keys)}); --include-pages fetches them"
+        pages = f"{summary.web_pages(report)} ({by_key(report.page_keys)})"
+        yield f"left out {pages}; --include-pages fetches them"
     if report.assets_refused:
         yield f"refused  {quantity(report.assets_refused, 'asset')} that cannot be fetched"
     if report.items_failed:
@@ -84,6 +83,9 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
             missing = quantity(sum(report.unknown_keys.values()), "asset")
             basis += f"; without {missing} of unknown size ({by_key(report.unknown_keys)})"
         yield f"bytes    {size(report.bytes_total)}{basis}"
+    if report.assets_outside:
+        measured = f"{report.assets_outside:,} of {quantity(report.bytes_sampled, 'measured asset')}"
+        yield f"outside  {measured}: nothing of these is in the area of --clip"
     seconds = report.seconds_estimated if report.assets_pending else None
     more = "" if seconds is None else f"; about {duration(max(1, seconds))} plus download time"
     yield f"requests {report.requests:,}{more}"
@@ -206,31 +208,30 @@ def failures(session: CommandSession, dest: str) -> None:
 
     record = None
     for record in read_failures(dest, session.options):
-        session.print(record.to_json(), [failure_line(record)])
+        session.print(record.to_json(), [summary.failure_line(record)])
     if record is None:
         session.display.say(f"no failures in {dest}")  # on standard error: scripts read standard output
 
 
 def status_lines(report: StatusReport) -> Iterator[str]:
-    state = finished_state(report)[0] if report.state == "complete" else str(report.state)
+    state = summary.finished_state(report)[0] if report.state == "complete" else str(report.state)
     working = " (a process is working on it)" if report.live else ""
     alive = working if report.pid is None else f" (pid {report.pid})"
     yield f"{report.dest}: {state}{alive}{f' ({report.reason})' if report.reason else ''}"
     read = "read in part" if report.reason and report.state == "complete" else "read completely"
     left = f"continues at {report.checkpoint}" if report.checkpoint else "not read completely"
     yield f"  source {report.source}, {read if report.walk_ended else left}"
-    complete = f"{report.items_done:,} complete"
-    yield f"  items  {report.items_seen:,} read, {report.items_matched:,} matched, {complete}"
+    yield f"  items  {summary.items_read(report)}"
     done = f"{report.assets_done:,} of {report.assets_planned:,} done"
-    yield f"  files  {', '.join([done, *not_done(report)])}"
+    to_do = [summary.still_to_do(report)] if report.assets_pending else []
+    yield f"  files  {', '.join([done, *summary.not_done(report, report.assets_missing), *to_do])}"
     speed = f" ({size(report.rate)}/s in the latest run)" if report.rate and report.bytes_done else ""
     yield f"  bytes  {size(report.bytes_done)} of files{speed}"
     for record in report.last_errors:
-        if record.kind not in {FailureKind.GONE, FailureKind.OUTSIDE}:  # counted above, and may be many
-            yield f"  failed {failure_line(record)}"
+        yield f"  failed {summary.failure_line(record)}"
     steps = {
         "resume": report.state == "interrupted" or (report.state == "failed" and not report.live),
         "failures": report.assets_failed or report.items_failed,
         "retry --ordered": not report.live and report.assets_ordered,
     }
-    yield from next_steps(report, steps)
+    yield from summary.next_steps(report, steps)

@@ -139,7 +139,9 @@ class Display:
         with suppress(OSError, ValueError):  # the stream is closed
             while not self._closed.wait(_DRAW_EVERY):
                 with self._lock:
-                    if self._is_live and not self._closed.is_set():
+                    if self._closed.is_set():
+                        return
+                    if self._is_live:
                         self._draw()
                     elif time.monotonic() >= next_line:
                         self._print_line()
@@ -149,16 +151,13 @@ class Display:
         return self._speed.silent() if isinstance(self._now, Progress) else time.monotonic() - self._since
 
     def _print_line(self) -> None:
-        with self._lock:
-            if self._is_live or self._is_silent or self._closed.is_set():
-                return
-            shown = self._shown()
-            text = "; ".join([*shown.head[1:], *shown.figures, *shown.troubles, *shown.waits])
-            if isinstance(self._now, Stage):
-                text = ": ".join([*shown.head, *shown.figures])
-            if text and text != self._printed:
-                self._printed = text
-                self.say(text)
+        shown = self._shown()
+        text = "; ".join([*shown.head[1:], *shown.figures, *shown.troubles, *shown.waits[:1]])
+        if isinstance(self._now, Stage):
+            text = ": ".join([*shown.head, *shown.figures])
+        if text and text != self._printed:
+            self._printed = text
+            self.say(text)
 
     def _draw(self) -> None:
         from tqdm.utils import disp_trim

@@ -33,12 +33,15 @@ class FailureCounts(Counter[FailureKind]):
         super().__init__()
         self.of_items = 0  # failures of items, which `retry` reads or writes again
         self.examples: dict[FailureKind, str] = {}
+        self.gone_by_key = Counter[str]()  # of two keys at most
 
     def note(self, kind: FailureKind, key: str, message: str = "") -> None:
         if kind is FailureKind.GONE and not key:
             kind = FailureKind.ITEM  # an item that is gone: --missing does not accept it
         self[kind] += 1
         self.of_items += not key
+        if kind is FailureKind.GONE and (key in self.gone_by_key or len(self.gone_by_key) <= 1):
+            self.gone_by_key[key] += 1
         self.examples.setdefault(kind, message)
 
     def lines(self, failed: int, accepted: int) -> Iterator[str]:
@@ -48,6 +51,10 @@ class FailureCounts(Counter[FailureKind]):
             yield f"  {label:<8} {number:,} {kind.meaning}; {kind.advice}"
             if kind not in {FailureKind.GONE, *NO_FAULT} and self.examples.get(kind):
                 yield f"           for example: {self.examples[kind]}"
+            for key, gone in self.gone_by_key.items():
+                if kind is FailureKind.GONE and 1 < number == gone:
+                    option = f"--exclude-asset {shlex.quote(key)}"
+                    yield f"           all have the key {key}; {option} leaves them out"
         noted = sum(number for kind, number in self.items() if kind not in NO_FAULT) - self.of_items
         if noted < failed:
             yield f"  failed   {failed - noted:,} in earlier runs"
@@ -66,14 +73,9 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
     # without accepted ones, but with those of earlier runs, which this run did not try again
     failures[FailureKind.GONE] = report.assets_missing - accepted
     failures += Counter()  # removes the kind if there are none
-    parts = [
-        failed and f"{failed:,} failed",
-        accepted and f"{accepted:,} gone at the source",
-        *_without_fault(report),
-        items and f"{quantity(items, 'item')} failed",
-        report.state != "complete" and still_to_do(report),
-    ]
-    said = [str(part) for part in parts if part]
+    failed_items = f"{quantity(items, 'item')} failed" if items else ""
+    to_do = "" if report.state == "complete" else still_to_do(report)
+    said = [part for part in (*not_done(report, accepted), failed_items, to_do) if part]
     state = "" if report.state == "complete" and said else f"{report.state}: "
     if report.reason:
         state = f"{report.state} ({report.reason.rstrip('.')}): "
@@ -90,8 +92,7 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
         checked = report.assets_revalidated and f", {report.assets_revalidated:,} checked and unchanged"
         yield f"  present  {quantity(present, 'file')} already here{checked or ''}"
     if report.items_seen:
-        complete = f", {report.items_done:,} complete" if report.items_done else ""
-        yield f"  items    {report.items_seen:,} read, {report.items_matched:,} matched{complete}"
+        yield f"  items    {items_read(report)}"
     yield from _changes(report)
     yield from failures.lines(failed, accepted)
     settled = report.assets_missing + failed_as(report, NOTHING_TO_FETCH) + failures[FailureKind.SCHEME]
@@ -106,16 +107,18 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
         yield "to read the failed items again: repeat the `stacpull mirror` command with the same filters"
 
 
-def not_done(report: StatusReport) -> list[str]:
-    failed = report.assets_failed - report.assets_missing - failed_as(report, NO_FAULT)
-    numbers = {"failed": failed, FailureKind.GONE.meaning: report.assets_missing}
-    parts = [f"{number:,} {what}" for what, number in numbers.items() if number] + _without_fault(report)
-    return [*parts, still_to_do(report)] if report.assets_pending else parts
+def not_done(report: MirrorReport | StatusReport, gone: int) -> list[str]:
+    """Return how many files are not done and why; `gone` ones are not called failures."""
+    failed = report.assets_failed - gone - failed_as(report, NO_FAULT)
+    numbers = {"failed": failed, FailureKind.GONE.meaning: gone}
+    numbers |= {kind.meaning: failed_as(report, [kind]) for kind in NO_FAULT}
+    return [f"{number:,} {what}" for what, number in numbers.items() if number]
 
 
-def _without_fault(report: MirrorReport | StatusReport) -> list[str]:
-    numbers = {kind: failed_as(report, [kind]) for kind in NO_FAULT}
-    return [f"{number:,} {kind.meaning}" for kind, number in numbers.items() if number]
+def items_read(report: MirrorReport | StatusReport) -> str:
+    sources = f" and {quantity(report.source_items, 'source item')}" if report.source_items else ""
+    matched = f"{report.items_matched:,} matched{sources}"
+    return f"{report.items_seen:,} read, {matched}, {report.items_done:,} complete"
 
 
 def still_to_do(report: MirrorReport | StatusReport | VerifyReport) -> str:
@@ -165,6 +168,8 @@ def _changes(report: MirrorReport) -> Iterator[str]:
         yield f"  unlisted {items} of earlier runs, kept in DEST; --prune checks if they are gone"
     if report.assets_clipped:
         yield f"  clipped  {quantity(report.assets_clipped, 'file')} to the area of --clip"
+    if report.assets_whole:
+        yield f"  whole    {quantity(report.assets_whole, 'file')}: mirrored without --clip, or not clippable"
     if report.assets_excluded:
         yield f"  left out {quantity(report.assets_excluded, 'asset')} (asset filters)"
     if report.assets_pages:

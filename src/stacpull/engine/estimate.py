@@ -296,8 +296,12 @@ class _Estimate:
         means = {key: sum(sizes) / len(sizes) for key, sizes in sizes_by_key.items()}
         all_sizes = [size for sizes in sizes_by_key.values() for size in sizes]
         self.counters["bytes_sampled"] = len(all_sizes)
-        if self._clipping is not None and all_sizes and not any(all_sizes):
-            self._network.warn("No measured file is in the area of --clip. Longitude comes before latitude.")
+        if self._clipping is not None:
+            self.counters["assets_outside"] = all_sizes.count(0)
+            if all_sizes and not any(all_sizes):
+                self._network.warn(
+                    "No measured file is in the area of --clip. Longitude comes before latitude."
+                )
         if all_sizes:
             unsampled = (key for key, assets in self._samples.items() if not assets)
             means |= dict.fromkeys(unsampled, sum(all_sizes) / len(all_sizes))

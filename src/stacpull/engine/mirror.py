@@ -545,6 +545,8 @@ class MirrorRun:
             if lost := self._store_process.counters.get("files_lost"):
                 files = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
                 self._network.warn(f"{files} missing in {self._opened.store.name}: fetched or written again.")
+            if findings.get("assets_outside") and not progress.assets_done:
+                self._network.warn("No file is in the area of --clip. Longitude comes before latitude.")
         finally:
             fields = set(MirrorReport.__struct_fields__)  # the ledger may have counters of another version
             numbers = {**self._store_process.counters, **asdict(progress), **findings}

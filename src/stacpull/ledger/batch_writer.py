@@ -249,6 +249,7 @@ class _BatchPlan:
         if before is not None and was_planned:
             if item.parent is None and before.parent is not None:
                 self._result.count("items_matched", 1)  # it was only known by a link
+                self._result.count("source_items", -1)
                 row = before._replace(parent=None)
                 self._known[item.id] = row
                 self._rows.items.append(row)
@@ -265,6 +266,7 @@ class _BatchPlan:
         is_updated = known_version not in (None, row.version)
         if not was_planned:
             self._result.count("items_matched", item.parent is None and not item.of_collection)
+            self._result.count("source_items", item.parent is not None)
             self._result.count("assets_excluded", len(item.excluded))
             self._result.count("assets_pages", len(item.web_pages))
         self._result.count("items_new", is_new and not item.of_collection)

@@ -63,6 +63,7 @@ def special_assets(
 def item_totals(db: Connection) -> dict[str, int]:
     return {
         "items_matched": scalar(db, "SELECT sum(items) FROM totals"),
+        "source_items": scalar(db, "SELECT count(version) FROM items WHERE parent IS NOT NULL"),
         "items_done": scalar(db, "SELECT sum(items_done) FROM totals"),
         "items_failed": scalar(db, "SELECT count(*) FROM failures WHERE what > ''"),
     }
@@ -104,7 +105,8 @@ def state_now(state: str, *, live: bool) -> RunState:
 def failures(db: Connection, *, newest: int | None = None) -> Iterator[FailureRecord]:
     """Yield the failures of items in order, then of links and entries; or the `newest` of the last 1,000."""
     order = "ORDER BY f.at DESC LIMIT ?" if newest is not None else "ORDER BY f.item = 0, f.item, f.key"
-    table = "failures" if newest is None else "(SELECT * FROM failures ORDER BY at DESC LIMIT 1000)"
+    counted = "SELECT * FROM failures WHERE kind NOT IN ('gone', 'outside') ORDER BY at DESC LIMIT 1000"
+    table = "failures" if newest is None else f"({counted})"  # these may be many, and status counts them
     rows = db.execute(
         "SELECT coalesce(c.name, f.collection), coalesce(i.name, f.key), iif(f.item = 0, '', f.key), f.kind, "
         "f.message, f.status, f.attempts, f.at, "
