@@ -220,6 +220,15 @@ def test_a_directory_keeps_its_path_when_a_file_of_this_path_comes(tmp_path: Pat
     assert {job.directory for job in saved.jobs if job.key != "a"} == {"c/x/a"}
 
 
+def test_a_directory_may_have_the_path_of_a_failed_asset_that_is_no_longer_listed(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        (lost,) = commit(started(db)[1], item("i", [asset("a", directory="c/x", name="a")])).jobs
+        failed = AssetOutcome(lost.rowid, lost.item_rowid, lost.generation, GONE)
+        publication.record(db, [], [failed], {}, NOW)
+        (job,) = commit(again(db)[1], item("i", [asset("a/b", directory="c/x/a", name="b")])).jobs
+    assert job.directory == "c/x/a"
+
+
 def test_credentials_behind_a_hash_sign_are_not_stored(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         _, writer = started(db)
