@@ -50,7 +50,6 @@ _MAX_NAME_LENGTH = 255
 _NUMBER = "([0-9]{1,18})"  # which SQLite can store
 _PAIR = re.compile(rf"{_NUMBER}\.{_NUMBER}\.about")
 _WORKER = re.compile(r"[0-9a-f]{16}")
-_PLAIN = re.compile(r'[A-Za-z0-9_.~"-]*;[A-Za-z0-9_.~"-]*')
 _COMPLETE = re.compile(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(~?)(?:;([^;]*);([^;]*))?\.whole", re.DOTALL)
 _TRUST = "../boot"  # relative to the parts directory, whose descriptor is open
 _MAX_BOOT_SIZE = 64
@@ -83,11 +82,7 @@ def complete_part_name(part: CompletePartName | AssetFile) -> str:
     if part.filename is None:
         return f"{stem}.whole"
     etag_or_date = part.etag_or_date or ""
-    fields = f"{etag_or_date};{part.filename}"
-    if _PLAIN.fullmatch(fields):  # nearly always; `quote` is slow
-        fields = fields.replace('"', "%22")
-    else:
-        fields = ";".join(quote(field, safe="", errors="replace") for field in (etag_or_date, part.filename))
+    fields = ";".join(quote(field, safe="", errors="replace") for field in (etag_or_date, part.filename))
     name = f"{stem};{fields}.whole"
     return name if len(name) <= _MAX_NAME_LENGTH else f"{stem}.whole"
 
@@ -159,7 +154,7 @@ class StagedParts(DirectoryFiles):
 
     def write_part(self, name: str, body: bytes | memoryview) -> int:
         """Write a part at once and return its identity. A part with the same name is replaced."""
-        try:
+        with destination_errors(self.work):
             fd = self._create_part(name)
             try:
                 written = os.write(fd, body)
@@ -171,8 +166,6 @@ class StagedParts(DirectoryFiles):
                 raise
             finally:
                 os.close(fd)
-        except OSError as error:  # faster than `destination_errors`
-            raise destination_error(error, self.work) from error
 
     def write_body(self, asset: AssetFile, digest_algorithm: str | None) -> None:
         """Write the body of an asset, if it has one, as its part, which gets an identity and a digest."""
