@@ -165,7 +165,7 @@ Listener = Callable[[Event], None]
 
 
 def masking_listener(listener: Listener | None, secrets: Secrets) -> Listener:
-    """Return a listener that passes on events without any of `secrets`. Without `listener`, log warnings."""
+    """Return a listener that passes on events without any of `secrets`. Without `listener`, log problems."""
 
     def pass_on(event: Event) -> None:
         if isinstance(event, Notice):
@@ -174,12 +174,15 @@ def masking_listener(listener: Listener | None, secrets: Secrets) -> Listener:
             item = ItemId(*map(secrets.masked, event.item))
             key = secrets.masked(event.key)
             event = replace(event, item=item, key=key, message=secrets.masked(event.message))
+        text = event.text if isinstance(event, Notice) and event.level == "warning" else ""
+        if isinstance(event, RunEnded) and (failed := event.counts.get("assets_failed")):
+            text = f"{failed:,} of {event.counts['assets_planned']:,} assets failed; see stacpull.failures."
         if listener is not None:
             listener(event)
-        elif isinstance(event, Notice) and event.level == "warning":
+        elif text:
             import logging  # noqa: PLC0415 -- the store process does not need it
 
-            logging.getLogger("stacpull").warning("%s", event.text.encode("utf-8", "replace").decode())
+            logging.getLogger("stacpull").warning("%s", text.encode("utf-8", "replace").decode())
 
     return pass_on
 

@@ -40,9 +40,9 @@ class Selection(Arguments):
         max_cloud_cover (float in percent, 20): Keep items whose eo:cloud_cover is known and at most this.
         where (str, list or dict): Keep items whose property has this value.
         filter (str or dict of CQL2, "gsd < 20"): Keep items that match this CQL2 filter, as text or JSON.
-        ids (str or list, "S2A_31TCJ_20180102"): Keep items with this id or id ending, or with those in @FILE.
+        ids (str or list, "S2A_31TCJ_20180102"): Keep items with this id or id ending.
         assets (str or list, "B0*"): Fetch only assets whose key matches.
-        exclude_assets (str or list): Skip assets whose key matches; '' removes the patterns of a config.
+        exclude_assets (str or list): Skip assets whose key matches.
         roles (str or list, "data"): Fetch only assets with this role.
         media_types (str or list, "image/tiff"): Fetch only assets of this media type.
         prefer (str, "s3,https"): Prefer hrefs with these schemes, in this order, `alternate` hrefs included.
