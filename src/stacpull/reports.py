@@ -97,6 +97,8 @@ class StatusReport(Counts, frozen=True):
     assets_unproven: int = 0
     """Assets whose length could not be proved, because the server stated none."""
     runs: int = 0
+    sources: int = 1
+    """How many sources these runs had; `source` is the one of the last run, or of the unfinished one."""
     started: float = 0.0
     """When the last run began, in seconds since 1970."""
     ended: float | None = None

@@ -316,6 +316,7 @@ def test_a_failure_is_forgotten_once_its_asset_is_no_longer_listed(command, tmp_
         return command("status").report["assets_failed"]
 
     assert (listed("ab"), listed("c", "other.json"), listed("", assets=[])) == (2, 3, 4)
+    assert command("status").report["sources"] == 2
     assert (listed("a", "item.json", "--exclude-asset", "a"), listed("", "other.json")) == (1, 0)
     assert command("failures").out == ""
 

@@ -141,6 +141,19 @@ def test_assets_that_are_not_ready_yet_do_not_count_as_failures_of_a_finished_mi
 
 
 @pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"sources": 3}, "http://s and 2 others, read completely"),
+        ({"sources": 2, "selection": {"max_items": 6}}, "http://s and 1 other, read completely"),
+        ({"selection": {"max_items": 5}}, "http://s, read to --max-items"),
+    ],
+)
+def test_status_says_how_far_which_sources_were_read(changes, line):
+    lines = list(status_lines(status_report(**changes, walk_ended=True)))
+    assert lines[1] == f"  source {line}"
+
+
+@pytest.mark.parametrize(
     ("counts", "first"),
     [
         ({"assets_failed": 2, "assets_missing": 2}, "out: finished; 2 files gone at the source"),

@@ -219,8 +219,11 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     alive = working if report.pid is None else f" (pid {report.pid})"
     yield f"{report.dest}: {state}{alive}{f' ({report.reason})' if report.reason else ''}"
     read = "read in part" if report.reason and report.state == "complete" else "read completely"
+    if 0 < report.selection.get("max_items", 0) <= report.items_matched:
+        read = "read to --max-items"
+    others = f" and {quantity(report.sources - 1, 'other')}" if report.sources > 1 else ""
     left = f"continues at {report.checkpoint}" if report.checkpoint else "not read completely"
-    yield f"  source {report.source}, {read if report.walk_ended else left}"
+    yield f"  source {report.source}{others}, {read if report.walk_ended else left}"
     yield f"  items  {summary.items_read(report)}"
     done = f"{report.assets_done:,} of {report.assets_planned:,} done"
     to_do = [summary.still_to_do(report)] if report.assets_pending else []

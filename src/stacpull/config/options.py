@@ -261,7 +261,6 @@ OPTIONS: tuple[Option, ...] = (
 BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
 
 GROUPS: tuple[str, ...] = tuple(dict.fromkeys(option.group for option in OPTIONS))
-"""Titles of the groups of options, in the order of help pages."""
 
 
 def options_of(command: str) -> Iterator[Option]:

@@ -78,7 +78,8 @@ def current_run(db: Connection) -> dict[str, Any]:
     walk_state, walk_ended = db.execute(last_walk).fetchone() or ("", 0)
     if walk_state != "complete" or exists(db, "SELECT 1 FROM totals WHERE pending > 0"):
         run_id = scalar(db, runs.LAST_UNFINISHED) or run_id
-    query = "SELECT *, (SELECT count(*) FROM runs) AS runs FROM runs WHERE id = ?"
+    of_all = "(SELECT count(*) FROM runs) AS runs, (SELECT count(DISTINCT source) FROM runs) AS sources"
+    query = f"SELECT *, {of_all} FROM runs WHERE id = ?"
     run = dict(named_rows(db, query, (run_id,))[0])
     run["has_listed"] = run["walk_ended"] if run["kind"] == "mirror" else walk_ended
     run["max_seen"] = scalar(  # walks before a removal of items have seen too many
