@@ -207,6 +207,15 @@ def test_the_announced_items_are_those_of_all_collections(tmp_path, silent, tota
     assert planned.items_announced == announced(tmp_path, mirrored) == totals[-1]
 
 
+def test_the_announced_items_are_known_before_a_page_was_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stacpull.engine.walk.ITEMS_AT_ONCE", 1)
+    events: list[object] = []
+    with Announcing({"a": list("123")}, {"a": 3}) as api:
+        sync.plan(api.url("/collections/a"), on_event=events.append)
+    seen = dict.fromkeys((one.items_seen, one.items_announced) for one in events if isinstance(one, Progress))
+    assert list(seen) == [(1, 3), (2, 3), (3, 3)]
+
+
 class Barren(SmallApi):
     """An API whose collections have these pages of ids. Those in `endless` never end."""
 

@@ -256,7 +256,6 @@ OPTIONS: tuple[Option, ...] = (
     *declared(Options, "Destination", commands=_EVERY, has_variables=True),
     *declared(Output, "Output", commands=_EVERY),
 )
-"""Every option of the core, in the order of the help pages."""
 
 BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
 

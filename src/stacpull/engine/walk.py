@@ -362,6 +362,7 @@ class Walk:
             documents = page.items[start : start + ITEMS_AT_ONCE]
             items = [ListedItem(id_of(item, collection), item, page.request.url) for item in documents]
             batch = await self._select_and_plan(items)
+            batch.update = WalkUpdate(announced=update.announced)  # for the display, before the page ends
             if start + ITEMS_AT_ONCE >= len(page.items):
                 batch.unreadable += page.unreadable
                 batch.update = update
