@@ -16,14 +16,13 @@ from stacpull.cli.printing import size
         ["-o", "--output", "out"],
         type=click.Path(),
         metavar="FILE",
-        default="report.html",
-        help="Write the page to this file; an existing one is replaced. [default: report.html]",
+        help="Write the page to this file; an existing one is replaced. [default: DEST-report.html]",
     ),
     *parameters.by_name(*parameters.READING_DEST, "json", "no-progress", "quiet", "verbose"),
     parameters.config(),
     examples=["report s2", "report s2 -o s2.html"],
 )
-def report_command(session: CommandSession, dest: str, out: str) -> int:
+def report_command(session: CommandSession, dest: str, out: str | None) -> int:
     """Write an HTML page about DEST: contents, sizes, runs, failures.
 
     The page is self-contained: it opens without a network connection and loads nothing. DEST is only read.
@@ -33,4 +32,4 @@ def report_command(session: CommandSession, dest: str, out: str) -> int:
     written = session.run(
         lambda stop: report(dest, out, options=session.options, on_event=session.display, stop=stop)
     )
-    return session.finish(written, [f"{out}: {size(written.bytes)}", *written.notes])
+    return session.finish(written, [f"{out or written.files[0]}: {size(written.bytes)}", *written.notes])
