@@ -47,7 +47,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
     copy.insert("models.py", LOCKED, before="    SERVER = ")
     copy.insert("net/status.py", LOCKED_STATUS, before="    if status in {404, 410}")
     copy.insert("reports.py", BARE_FIELD, before="    assets_excluded: int = 0")
-    copy.insert("ledger/batch_writer.py", BARE_COUNT, before='            count("assets_excluded"')
+    copy.insert("ledger/batch_writer.py", BARE_COUNT, before='_result.count("assets_excluded"')
     copy.insert("cli/summary.py", BARE_LINE, before="    if report.assets_excluded:")
     return copy
 
@@ -114,8 +114,8 @@ def test_a_config_file_sets_a_filter_on_items_and_plan_and_headers_apply_it(copy
 def test_a_filter_on_items_is_pushed_down(copy: ChangedCopy) -> None:
     printed = copy.evaluated(
         "from stacpull import Selection\n"
-        "from stacpull.filters.selection_filter import narrowing\n"
-        "print(narrowing(Selection(platforms='s1', max_cloud_cover=5)).condition)"
+        "from stacpull.filters.selection_filter import push_down\n"
+        "print(push_down(Selection(platforms='s1', max_cloud_cover=5)).condition)"
     )
     platform = {"op": "=", "args": [{"property": "platform"}, "s1"]}
     cloud = {"op": "<=", "args": [{"property": "eo:cloud_cover"}, 5.0]}
@@ -307,7 +307,7 @@ BARE_FIELD = '''\
     items_bare: int = 0
     """Items without assets."""
 '''
-BARE_COUNT = '            count("items_bare", not item.assets)\n'
+BARE_COUNT = '            self._result.count("items_bare", not item.assets)\n'
 BARE_LINE = """\
     if report.items_bare:
         yield f"  bare     {quantity(report.items_bare, 'item')} without assets"

@@ -23,7 +23,7 @@ from stacpull.boxes import split
 from stacpull.child_process import python_command, python_environment
 from stacpull.clock import parse_interval
 from stacpull.errors import SourceError, require_pyarrow, temporary_errors
-from stacpull.filters.selection_filter import narrowing
+from stacpull.filters.selection_filter import push_down
 from stacpull.json_values import object_or_empty
 from stacpull.models import Json, Page
 from stacpull.net.json_reader import Document, JsonReader, TooManyValuesError, decode
@@ -55,7 +55,7 @@ class ParquetSource(ItemsFile):
     async def starts(self, selection: Selection) -> list[WalkStart]:
         self._limits = {}
         if selection.push_down:
-            wanted = narrowing(selection)
+            wanted = push_down(selection)
             boxes = [] if wanted.bbox is None else [wanted.bbox]
             if not boxes and wanted.area is not None and selection.bbox is not None:
                 boxes = list(split(selection.bbox))  # across the antimeridian

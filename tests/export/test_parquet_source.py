@@ -254,7 +254,7 @@ SELECTIONS = [
 )
 def test_push_down_never_changes_the_result(writer: str, given: Json) -> None:
     selection = Selection(**given)
-    judge = SelectionFilter.from_selection(selection).judge
+    judge = SelectionFilter.from_selection(selection).reason_left_out
 
     def kept(items: list[Json]) -> list[str]:
         named = [
@@ -290,7 +290,7 @@ def test_boxes_of_single_precision_are_no_tighter_than_the_geometry(bbox):
     file = io.BytesIO()
     pq.write_table(table.set_column(place, "bbox", table["bbox"].cast(kind)), file)
     selection = Selection(bbox=bbox)
-    assert SelectionFilter.from_selection(selection).judge(one) is None
+    assert SelectionFilter.from_selection(selection).reason_left_out(one) is None
     assert len(items_of(FileServer(file.getvalue()), selection)) == 1
 
 

@@ -32,11 +32,11 @@ DIAGONAL = {"type": "LineString", "coordinates": [[0, 0], [10, 10]]}
 
 
 def by_box(item, bbox):
-    return SelectionFilter.from_selection(Selection(bbox=bbox)).judge(item)
+    return SelectionFilter.from_selection(Selection(bbox=bbox)).reason_left_out(item)
 
 
 def by_area(item, area):
-    return SelectionFilter.from_selection(Selection(intersects=json.dumps(area))).judge(item)
+    return SelectionFilter.from_selection(Selection(intersects=json.dumps(area))).reason_left_out(item)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ ITEM = {
 
 
 def judge(item: Any = ITEM, **selection: Any) -> str | None:
-    return SelectionFilter.from_selection(Selection(**selection)).judge(item)
+    return SelectionFilter.from_selection(Selection(**selection)).reason_left_out(item)
 
 
 def test_a_filter_is_compiled_unless_its_option_is_off() -> None:
@@ -91,7 +91,7 @@ def test_items_match_by_id_or_by_its_ending(item_id, wanted, matches):
 def test_unmatched_ids_are_reported_after_a_complete_walk(wanted, seen, note):
     selected = SelectionFilter.from_selection(Selection(ids=wanted, cloud_and_shadow=True))
     for name in seen:
-        selected.judge({"id": name})
+        selected.reason_left_out({"id": name})
     assert selected.notes({}, complete=True) == ([] if note is None else [note])
     assert selected.notes({}) == []
 
@@ -103,12 +103,13 @@ def shards(count):
 
 @given(item_id=st.text(max_size=20), count=st.integers(1, 9))
 def test_every_item_is_in_one_shard(item_id, count):
-    assert [shard.judge({"id": item_id}) for shard in shards(count)].count(None) == 1
+    assert [shard.reason_left_out({"id": item_id}) for shard in shards(count)].count(None) == 1
 
 
 def test_shards_and_ranks_never_change():
     found = [
-        [shard.judge({"id": name}) for shard in shards(4)].index(None) for name in ("a", "c", "S2A_0_45")
+        [shard.reason_left_out({"id": name}) for shard in shards(4)].index(None)
+        for name in ("a", "c", "S2A_0_45")
     ]
     assert found == [2, 1, 2]
     assert sorted("abcdef", key=lambda name: rank_of(0, name)) != sorted(
@@ -203,7 +204,7 @@ def test_notes_name_what_was_left_out():
         "gsd = '10'": "",
     }.items():
         selected = SelectionFilter.from_selection(Selection(filter=text))
-        assert selected.judge(ITEM) == "unknown to the filter"
+        assert selected.reason_left_out(ITEM) == "unknown to the filter"
         assert selected.notes({"unknown to the filter": 1})[0].endswith(f"or of another type.{names}")
 
 
@@ -347,4 +348,4 @@ GEOMETRY = st.fixed_dictionaries(
     ),
 )
 def test_no_malformed_item_raises(item, selection):
-    assert isinstance(SelectionFilter.from_selection(selection).judge(item), str | None)
+    assert isinstance(SelectionFilter.from_selection(selection).reason_left_out(item), str | None)

@@ -65,7 +65,7 @@ def test_labels_are_read_from_their_properties(properties, label_property, expec
 )
 def test_verdicts_by_labels(labels, selection, reason):
     item = {"id": "a", "properties": {"labels": labels}}
-    assert SelectionFilter.from_selection(Selection(**selection)).judge(item) == reason
+    assert SelectionFilter.from_selection(Selection(**selection)).reason_left_out(item) == reason
 
 
 def test_names_and_mapping_match_the_reference(shared_data: Path):

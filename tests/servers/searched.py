@@ -93,7 +93,7 @@ def walked(url: str, selection: Selection, *, push_down: bool = True, page_size:
                     on_notice=lambda notice: found.warnings.append(notice.text),
                 ):
                     found.items += page.items
-                    found.kept += [i["id"] for i in page.items if keep.judge(i) is None]
+                    found.kept += [i["id"] for i in page.items if keep.reason_left_out(i) is None]
             found.requests = network.counters.requests
         return found
 

@@ -113,7 +113,7 @@ class ModelApi:
             return there
         keep = SelectionFilter.from_selection(_selection(query))
         ids = query.get("ids")
-        return [one for one in there if keep.judge(one) is None and (not ids or one["id"] in ids)]
+        return [one for one in there if keep.reason_left_out(one) is None and (not ids or one["id"] in ids)]
 
 
 def _query(request: PageRequest) -> dict[str, Any]:

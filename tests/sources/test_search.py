@@ -19,7 +19,7 @@ from stacpull.models import PageRequest
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
-from stacpull.sources.search import Capabilities, endpoint_at
+from stacpull.sources.search import Conformance, endpoint_at
 from stacpull.sources.source import PageSize, WalkStart
 
 AREA = orjson.dumps({"type": "Polygon", "coordinates": [[[2, 0], [8, 0], [8, 1], [2, 0]]]}).decode()
@@ -44,14 +44,14 @@ class Walked:
             async for page in source.pages(
                 start, page_size=PageSize(size), on_notice=lambda n: self.warnings.append(n.text)
             ):
-                self.names += [i["id"] for i in page.items if keep.judge(i) is None]
+                self.names += [i["id"] for i in page.items if keep.reason_left_out(i) is None]
                 self.cursors.append((start.collection, page.next))
 
 
 def kept(selection: Selection, count: int = 25) -> list[str]:
     keep = SelectionFilter.from_selection(selection)
     there = [item(n, name) for name in selection.collections or ("a", "b") for n in range(count)]
-    return [one["id"] for one in there if keep.judge(one) is None]
+    return [one["id"] for one in there if keep.reason_left_out(one) is None]
 
 
 ONE = ("a",)
@@ -185,7 +185,7 @@ def _pages_from(api: ModelApi, cursor: PageRequest | None, selection: Selection)
         assert cursor is not None
         pages = source.pages(start._replace(cursor=cursor), page_size=PageSize(10), on_notice=lambda _: None)
         keep = SelectionFilter.from_selection(selection)
-        return [i["id"] async for page in pages for i in page.items if keep.judge(i) is None]
+        return [i["id"] async for page in pages for i in page.items if keep.reason_left_out(i) is None]
 
     return asyncio.run(walk())
 
@@ -275,6 +275,6 @@ def test_a_search_url_starts_at_each_of_its_collections(url, selection, starts):
 )
 def test_filters_in_the_query_of_source_are_not_sent_again(query: str, left_out: set[str]) -> None:
     """Services accept only one of bbox and intersects (STAC API, item search)."""
-    api = Capabilities(("https://api.stacspec.org/v1.0.0/item-search",))
+    api = Conformance(("https://api.stacspec.org/v1.0.0/item-search",))
     supported = endpoint_at(f"https://h/search{query}", api, is_search=True).supported
     assert supported == {"bbox", "intersects", "datetime", "ids"} - left_out

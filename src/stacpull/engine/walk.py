@@ -11,7 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import inf
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -20,7 +20,6 @@ from stacpull.caches import BoundedCache
 from stacpull.engine.lookups import ListedItem, LookedUp, Lookups, followed, page_warnings, walk_starts
 from stacpull.engine.network import RunSetup
 from stacpull.errors import DestinationError, ForgottenCursorError, SourceError, StacpullError, quantity
-from stacpull.events import Notice
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_filters import rank_of
 from stacpull.filters.selection_filter import SelectionFilter
@@ -180,6 +179,22 @@ class Sample(msgspec.Struct):
         return sorted(self._drawn.values())[: self.size]
 
 
+class _Repeats(msgspec.Struct):
+    """Counts pages in a row without new items, because broken links may never end."""
+
+    may_repeat: int  # items that may come again: of an earlier command, and of pages that became smaller
+    pages: int = 0
+
+    def note(self, page: Page, new_items: int) -> None:
+        self.may_repeat += page.may_repeat
+        if new_items or page.next == page.request:  # from a source without cursors
+            self.pages = 0
+        elif page.items and self.may_repeat > 0:
+            self.may_repeat -= len(page.items)
+        else:
+            self.pages += 1
+
+
 def _newest_versions(
     items: Iterable[ListedItem], planned: Mapping[ItemId, str | None]
 ) -> dict[ItemId, ListedItem]:
@@ -216,7 +231,6 @@ class Walk:
         self._lookups = Lookups(setup)
         self._collections = BoundedCache[ItemId, None](max_entries=256)
         self._has_checked_selection = False
-        self._may_repeat = 0  # items that pages may list again, and still be useful
         self.reader = ItemReader(setup.source.item, setup.network.clock, read_batch=setup.source.items)
         self.summary = WalkSummary()
 
@@ -229,7 +243,6 @@ class Walk:
         if not self._keeps_position and self._matches_left():
             position = Position()
             await self._consumer.restart()
-        level: Literal["warning", "info"] = "warning"
         from_start = position == Position()
         max_seen = -1
         while True:
@@ -246,16 +259,12 @@ class Walk:
                         f"{seen} items ({error}): {advice}."
                     ) from error.__cause__
                 text = f"The source no longer knows the saved position ({error})"
-                self._network.emit(Notice(level, f"{text}: reading again from the start."))
+                self._network.warn(f"{text}: reading again from the start.")
                 max_seen = seen if from_start else -1
                 from_start = True
-                level = "info"
                 position = Position()
                 await self._consumer.restart()
-                self.summary.left_out.clear()
-                self.summary.cut_short = None
-                self.summary.unreadable = 0
-                self.summary.first_unreadable = None
+                self.summary = WalkSummary(excluded=self.summary.excluded)
         await self._end(announced, from_start)
 
     async def _end(self, announced: int | None, from_start: bool) -> None:
@@ -292,7 +301,7 @@ class Walk:
 
     async def _read_pages(self, starts: Sequence[WalkStart], position: Position) -> int | None:
         """Walk the collections, which are always in the same order. Return how many items all announce."""
-        self._may_repeat = self._consumer.counters["items_seen"]  # before the run was stopped
+        repeats = _Repeats(self._consumer.counters["items_seen"])
         names = [start.collection for start in starts]
         if position.collection not in {None, *names}:
             raise ForgottenCursorError(f"the collection {position.collection} is no longer listed")
@@ -303,22 +312,21 @@ class Walk:
         for number in range(first, len(starts)):
             if not self._matches_left():
                 return None
-            announced = await self._read_collection(starts, number, position)
+            repeats.pages = 0
+            announced = await self._read_collection(starts, number, position, repeats)
             position = Position(announced=announced)
         return announced
 
     async def _read_collection(
-        self, starts: Sequence[WalkStart], number: int, position: Position
+        self, starts: Sequence[WalkStart], number: int, position: Position, repeats: _Repeats
     ) -> int | None:
         """Read a collection from `position` on. Return what it and the earlier ones announce, or None.
 
-        Each page is saved with the position after it, which after the last page is the start of the next
-        collection. Several pages in a row without new items end a collection: broken links may never end.
+        Each page is saved with the position after it: after the last page, the start of the next collection.
         """
         start = starts[number]._replace(cursor=position.request)
         next_name = starts[number + 1].collection if number + 1 < len(starts) else None
         announced = None
-        without_new_items = 0
         pages = self._source.pages(start, page_size=self._page_size, on_notice=self._network.emit)
         async with prefetch(pages) as read_ahead:
             async for page in read_ahead:
@@ -331,22 +339,14 @@ class Walk:
                 total = announced if next_name is None else None
                 self.summary.cut_short = page.cut_short or self.summary.cut_short
                 after_collection = Position(next_name, None, announced)
-                after_page = after_collection
-                if page.next is not None:
-                    after_page = Position(start.collection, page.next, position.announced)
-                update = self._update(after_page, total, page.cut_short)
+                after_page = Position(start.collection, page.next, position.announced)
+                update = self._update(after_page if page.next else after_collection, total, page.cut_short)
                 new_items = await self._take_page(start.collection, page, update)
                 if not self._matches_left():
                     break
-                self._may_repeat += page.may_repeat
-                if new_items or page.next == page.request:
-                    without_new_items = 0
-                elif page.items and self._may_repeat > 0:
-                    self._may_repeat -= len(page.items)
-                else:
-                    without_new_items += 1
-                if without_new_items > MOST_WITHOUT_NEW_ITEMS and page.next is not None:
-                    reason = f"{without_new_items} pages in a row had no new items."
+                repeats.note(page, new_items)
+                if repeats.pages > MOST_WITHOUT_NEW_ITEMS and page.next is not None:
+                    reason = f"{repeats.pages} pages in a row had no new items."
                     text = f"Reading ended at {page.request.url}: {reason}"
                     self.summary.cut_short = text
                     self._network.warn(text)
@@ -385,23 +385,24 @@ class Walk:
 
     async def _select_and_plan(self, items: Sequence[ListedItem]) -> WalkBatch:
         batch = WalkBatch()
-        judge, thread = self.filter.judge, self._thread
+        reason_of = self.filter.reason_left_out
+        thread = self._thread
         # in a thread, because shapely may need long for a large geometry
-        reasons = await thread.run(lambda: [judge(i.document) for i in items if not thread.is_stopped()])
-        judged = list(zip(items, reasons, strict=True))
+        reasons = await thread.run(lambda: [reason_of(i.document) for i in items if not thread.is_stopped()])
+        with_reasons = list(zip(items, reasons, strict=True))
         if self._sample is not None:
-            for item, reason in judged:
+            for item, reason in with_reasons:
                 if self._count(item, reason, batch):
                     self._sample.offer(item)
             return batch
-        matches = [item for item, reason in judged if reason is None]
+        matches = [item for item, reason in with_reasons if reason is None]
         planned_before = await self._consumer.planned_this_run([item.id for item in matches], False)
         to_plan = _newest_versions(matches, planned_before)
         remaining = self._matches_left()
         # a newer version of an item that was planned does not count towards `remaining`
         looked_up = await self._lookups.look_up(list(to_plan.values())[: remaining + len(planned_before)])
         links = dict[str, SourceLink]()  # by href: of several parents, the first counts
-        for item, reason in judged:
+        for item, reason in with_reasons:
             if remaining <= 0:
                 break
             if not self._count(item, reason, batch) or item.id not in to_plan:
@@ -435,9 +436,8 @@ class Walk:
 
     async def _add_unplanned(self, links: Collection[SourceLink], batch: WalkBatch) -> None:
         ids = [link.id for link in links if link.id is not None]
-        planned_ids = {item.id for item in batch.items}
-        planned_ids |= (await self._consumer.planned_this_run(ids, True)).keys()
-        await self.add_source_items([link for link in links if link.id not in planned_ids], batch)
+        known = {item.id for item in batch.items} | (await self._consumer.planned_this_run(ids, True)).keys()
+        await self.add_source_items([link for link in links if link.id not in known], batch)
 
     async def add_source_items(self, links: Sequence[SourceLink], batch: WalkBatch) -> None:
         documents = await self.reader.read_many([link.href for link in links])

@@ -57,7 +57,7 @@ class ItemFilter:
         return [f"{quantity(number, 'item')} left out: {self.explained}"] if number else []
 
     def pushed_down(self) -> Json:
-        """Return conditions that every kept item meets, as fields of `Narrowing`, for APIs."""
+        """Return conditions that every kept item meets, as fields of `PushedDown`, for APIs."""
         return {}
 
 

@@ -41,7 +41,7 @@ class SelectionFilter(msgspec.Struct, frozen=True):
         filters = (kind.from_selection(selection) for kind in FILTERS)
         return cls(tuple(one for one in filters if one is not None))
 
-    def judge(self, item: Json) -> str | None:
+    def reason_left_out(self, item: Json) -> str | None:
         """Return why the item is left out, or None if it matches. Never raises, even for an invalid item."""
         properties = object_or_empty(item.get("properties"))
         for item_filter in self.filters:
@@ -59,7 +59,7 @@ class SelectionFilter(msgspec.Struct, frozen=True):
         return [note for item_filter in self.filters for note in item_filter.notes(counts, complete=complete)]
 
 
-class Narrowing(NamedTuple):
+class PushedDown(NamedTuple):
     """The part of a selection to push down: a service may return too many items, never too few."""
 
     bbox: Box | None = None  # W not above E; the bounding box of `area` if there is one
@@ -70,7 +70,7 @@ class Narrowing(NamedTuple):
     order: Json | None = None  # `field` and `direction` of `--sortby` (STAC API, sort extension)
 
 
-def narrowing(selection: Selection) -> Narrowing:
+def push_down(selection: Selection) -> PushedDown:
     """Return the filters that can be pushed down, none with `--no-push-down`; and the order."""
     order = None
     if selection.sortby is not None:
@@ -82,4 +82,4 @@ def narrowing(selection: Selection) -> Narrowing:
     conditions = [part.pop("condition", None) for part in parts]
     condition = combined("and", [one for one in conditions if one is not None])
     members = {name: value for part in parts for name, value in part.items()}
-    return Narrowing(**members, condition=condition, order=order)
+    return PushedDown(**members, condition=condition, order=order)

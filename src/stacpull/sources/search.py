@@ -17,7 +17,7 @@ from stacpull.boxes import bounds_of, with_area
 from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.filters.cql2 import properties_in
-from stacpull.filters.selection_filter import Narrowing
+from stacpull.filters.selection_filter import PushedDown
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in
 from stacpull.models import Json, Page, PageRequest
 from stacpull.net.json_reader import JsonReader
@@ -35,24 +35,24 @@ _PLAIN: Final = "/:,.-_~'()*"
 """Characters of a value that are not encoded, because they are not separators in a query (RFC 3986, 3.4)."""
 
 
-class Capabilities(NamedTuple):
+class Conformance(NamedTuple):
     classes: tuple[str, ...] = ()
     post: bool = False
 
     @classmethod
-    def from_landing(cls, landing: Json) -> Capabilities:
+    def from_landing(cls, landing: Json) -> Conformance:
         uris = list_or_empty(landing.get("conformsTo"))
         links = objects_in(landing.get("links"))
         searches = [link for link in links if str(link.get("rel")).lower() == "search"]
         post = any(str(link.get("method")).upper() == "POST" for link in searches)
         return cls(tuple(uri.rstrip("/") for uri in uris if isinstance(uri, str)), post)
 
-    def have(self, *endings: str) -> bool:
+    def includes(self, *endings: str) -> bool:
         return any(uri.endswith(endings) for uri in self.classes)
 
 
 class SearchEndpoint(NamedTuple):
-    """A URL that answers queries, and the members of a query that it supports. Others are not sent."""
+    """A URL that answers queries, and the parameters that it supports. Others are not sent."""
 
     url: str
     supported: frozenset[str]
@@ -60,9 +60,9 @@ class SearchEndpoint(NamedTuple):
     json_filter: bool = False  # True if a filter is sent as JSON in a body, False if as text
     collections: frozenset[str] = frozenset()  # the collections that are searched; empty for all
 
-    def request(self, members: Json) -> PageRequest:
+    def request(self, query: Json) -> PageRequest:
         parameters = []
-        for name, value in members.items():
+        for name, value in query.items():
             if name == "sortby":
                 text = ",".join(("-" if key["direction"] == "desc" else "") + key["field"] for key in value)
             elif isinstance(value, list):
@@ -71,63 +71,63 @@ class SearchEndpoint(NamedTuple):
                 text = value if isinstance(value, str) else orjson.dumps(value).decode()
             parameters.append(Parameter(name, text, f"{quote(name, safe='-')}={quote(text, safe=_PLAIN)}"))
         url = add_parameters(self.url, parameters)
-        if self.body is None or not (len(url) > _LONG_URL or isinstance(members.get("filter"), dict)):
+        if self.body is None or not (len(url) > _LONG_URL or isinstance(query.get("filter"), dict)):
             return PageRequest(url)
-        return PageRequest(self.url.partition("?")[0], "POST", {**self.body, **members})
+        return PageRequest(self.url.partition("?")[0], "POST", {**self.body, **query})
 
-    def can_send(self, members: Json) -> bool:
-        return self.body is not None or len(self.request(members).url) <= _LONG_URL
+    def can_send(self, query: Json) -> bool:
+        return self.body is not None or len(self.request(query).url) <= _LONG_URL
 
 
-def search_endpoint(root: str, collections: tuple[str, ...], api: Capabilities) -> SearchEndpoint:
+def search_endpoint(root: str, collections: tuple[str, ...], api: Conformance) -> SearchEndpoint:
     """Return the item search of the API at `root`, in `collections`; in all if there are none."""
     names = ",".join(quote(collection, safe="") for collection in collections)
     url = f"{root}/search?collections={names}" if collections else f"{root}/search"
     body = {"collections": list(collections)} if collections else {}
     supported = {"bbox", "datetime", "intersects", "ids"}
-    filters = api.have("/item-search#filter", "/item-search/#filter")
-    as_json = filters and api.post and api.have("/conf/cql2-json")
-    if as_json or (filters and api.have("/conf/cql2-text")):
+    filters = api.includes("/item-search#filter", "/item-search/#filter")
+    as_json = filters and api.post and api.includes("/conf/cql2-json")
+    if as_json or (filters and api.includes("/conf/cql2-text")):
         supported.add("filter")
-    if api.have("/item-search#sort", "/item-search/#sort"):
+    if api.includes("/item-search#sort", "/item-search/#sort"):
         supported.add("sortby")
     posted = body if api.post else None
     return SearchEndpoint(url, frozenset(supported), posted, as_json, frozenset(collections))
 
 
-def endpoint_at(url: str, api: Capabilities, *, is_search: bool) -> SearchEndpoint:
+def endpoint_at(url: str, api: Conformance, *, is_search: bool) -> SearchEndpoint:
     """Return the endpoint of a `…/search` URL, or of a collection's items (OGC API Features, 7.15).
 
-    Members in its query are not sent again: services accept each only once.
+    Parameters in its query are not sent again: services accept each only once.
     """
     supported = set[str]()
-    if is_search and api.have("/item-search"):
+    if is_search and api.includes("/item-search"):
         supported |= search_endpoint("", (), api._replace(post=False)).supported
-    elif not is_search and api.have("/ogcapi-features-1/1.0/conf/core", "/ogcapi-features"):
+    elif not is_search and api.includes("/ogcapi-features-1/1.0/conf/core", "/ogcapi-features"):
         supported |= {"bbox", "datetime"}
-    if not is_search and api.have("/ogcapi-features#sort"):
+    if not is_search and api.includes("/ogcapi-features#sort"):
         supported.add("sortby")
     names = {p.name for p in parameters(url)}
     return SearchEndpoint(url, frozenset(supported - names - (_PLACES if names & _PLACES else set())))
 
 
-def members_of(narrowing: Narrowing, endpoint: SearchEndpoint) -> Json:
-    members: Json = {}
-    area = {"intersects": narrowing.area}
+def query_of(pushed: PushedDown, endpoint: SearchEndpoint) -> Json:
+    query: Json = {}
+    area = {"intersects": pushed.area}
     is_supported = "intersects" in endpoint.supported and len(orjson.dumps(area)) <= _LARGE_AREA
-    if narrowing.area is not None and is_supported and endpoint.can_send(area):
-        members |= area
-    elif narrowing.bbox is not None and "bbox" in endpoint.supported:
-        members["bbox"] = list(with_area(narrowing.bbox))
-    if narrowing.datetime is not None and "datetime" in endpoint.supported:
-        members["datetime"] = narrowing.datetime
-    if narrowing.condition is not None and "filter" in endpoint.supported:
-        filtered = {**members, **_filter_members(narrowing.condition, endpoint)}
-        members = filtered if endpoint.can_send(filtered) else members
-    return members
+    if pushed.area is not None and is_supported and endpoint.can_send(area):
+        query |= area
+    elif pushed.bbox is not None and "bbox" in endpoint.supported:
+        query["bbox"] = list(with_area(pushed.bbox))
+    if pushed.datetime is not None and "datetime" in endpoint.supported:
+        query["datetime"] = pushed.datetime
+    if pushed.condition is not None and "filter" in endpoint.supported:
+        filtered = {**query, **_filter_query(pushed.condition, endpoint)}
+        query = filtered if endpoint.can_send(filtered) else query
+    return query
 
 
-def _filter_members(condition: Json, endpoint: SearchEndpoint) -> Json:
+def _filter_query(condition: Json, endpoint: SearchEndpoint) -> Json:
     if endpoint.json_filter:
         return {"filter": condition, "filter-lang": "cql2-json"}
     import cql2  # noqa: PLC0415 -- not needed without a filter
@@ -144,15 +144,15 @@ def in_collections(items: list[Json], collections: frozenset[str]) -> list[Json]
 
 class FilteredQuery(NamedTuple):
     endpoint: SearchEndpoint
-    members: Json
+    query: Json
     condition: Json | None
-    """The condition on properties that `members` may have, as CQL2 JSON."""
+    """The condition on properties that `query` may have, as CQL2 JSON."""
     unfiltered: PageRequest
 
     async def pages(self, reader: JsonReader, size: PageSize, on_notice: OnNotice) -> Pages:
         """Yield the pages of the query, or of `unfiltered` if the service filters the first page wrongly."""
         filtered = PageReader(reader, size, on_notice, self.endpoint.url)
-        async with aclosing(filtered.pages(self.endpoint.request(self.members))) as pages:
+        async with aclosing(filtered.pages(self.endpoint.request(self.query))) as pages:
             try:
                 first_page = await anext(pages)
                 reason = await self._reason_to_distrust(first_page, reader)
@@ -175,7 +175,7 @@ class FilteredQuery(NamedTuple):
                 yield page
 
     async def _reason_to_distrust(self, first_page: Page, reader: JsonReader) -> str:
-        if not self.members.keys() - {"sortby"}:
+        if not self.query.keys() - {"sortby"}:
             return ""
         if first_page.items:
             is_other = not in_collections(first_page.items, self.endpoint.collections)
@@ -191,22 +191,22 @@ class FilteredQuery(NamedTuple):
         return ""
 
     def _query_for(self, item: Json) -> Json | None:
-        """Return a query with the kinds of filters in `members`, which `item` matches, or None."""
+        """Return a query with the kinds of filters in `self.query`, which `item` matches, or None."""
         properties = object_or_empty(item.get("properties"))
         bounds = bounds_of(object_or_empty(item.get("geometry")))
-        query: Json = {"ids": [item.get("id")]} if "ids" in self.members else {}
-        if "intersects" in self.members and bounds is not None:
+        query: Json = {"ids": [item.get("id")]} if "ids" in self.query else {}
+        if "intersects" in self.query and bounds is not None:
             query["intersects"] = item["geometry"]
-        if "bbox" in self.members and bounds is not None:
+        if "bbox" in self.query and bounds is not None:
             query["bbox"] = list(with_area(bounds))
-        if "datetime" in self.members:
+        if "datetime" in self.query:
             interval = f"{properties.get('start_datetime')}/{properties.get('end_datetime')}"
             query["datetime"] = str(properties.get("datetime") or interval).replace(" ", "T")
-        if "filter" in self.members:
+        if "filter" in self.query:
             names = properties_in(self.condition)
             name = next((key for key in names if isinstance(properties.get(key), int | float)), "id")
             equality = {"op": "=", "args": [{"property": name}, {**properties, "id": item.get("id")}[name]]}
-            query |= _filter_members(equality, self.endpoint)
+            query |= _filter_query(equality, self.endpoint)
         return query or None
 
 

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from stacpull.caches import MAX_KEY_LENGTH, BoundedCache
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.events import Notice
-from stacpull.filters.selection_filter import Narrowing, narrowing
+from stacpull.filters.selection_filter import PushedDown, push_down
 from stacpull.json_values import list_or_empty, objects_in
 from stacpull.models import FailureKind, Json, PageRequest
 from stacpull.net.json_reader import Document, JsonReader
@@ -51,7 +51,7 @@ class ApiSource(Source):
         self._reader = reader
         self._opened = document
         self._landing = {} if document is None or self._api.collection else document.members
-        self._capabilities: search.Capabilities | None = None
+        self._conformance: search.Conformance | None = None
         self._can_search_ids = True
         """False once a search for ids has found nothing that was requested."""
         self._recent_collections = BoundedCache[str, Json](_MAX_CACHED)
@@ -95,14 +95,14 @@ class ApiSource(Source):
         may be endings of ids, which no service can search for.
         """
         urls = await self._urls(selection)
-        pushed = narrowing(selection)
+        pushed = push_down(selection)
         if pushed.order is not None and len(urls) != 1:
             raise unsortable(self.url)
-        api = await self._known_capabilities() if any(pushed) else search.Capabilities()
+        api = await self._known_conformance() if any(pushed) else search.Conformance()
         chosen = () if selection.all_collections else tuple(urls)
         selected = frozenset(selection.collections if self._api.search else chosen)
         matching: set[str] | None = None
-        can_search = api.have("/item-search") and not (self._api.items or self._api.search)
+        can_search = api.includes("/item-search") and not (self._api.items or self._api.search)
         if can_search and pushed.ids:
             endpoint = search.search_endpoint(self._api.root, chosen, api)
             matching = await self._collections_of(pushed.ids, endpoint)
@@ -114,8 +114,8 @@ class ApiSource(Source):
             else:
                 endpoint = search.endpoint_at(url, api, is_search=self._api.search)
             if matching is None or name in matching:
-                members = search.members_of(pushed, endpoint) if matching is None else {"ids": [*pushed.ids]}
-                starts.append(self._with_query(start, endpoint, members, pushed))
+                query = search.query_of(pushed, endpoint) if matching is None else {"ids": [*pushed.ids]}
+                starts.append(self._with_query(start, endpoint, query, pushed))
         return starts
 
     async def _urls(self, selection: Selection) -> dict[str, str]:
@@ -146,7 +146,7 @@ class ApiSource(Source):
         return {name: f"{self._api.collection_url(name)}/items" for name in names}
 
     def _with_query(
-        self, start: WalkStart, endpoint: search.SearchEndpoint, members: Json, pushed: Narrowing
+        self, start: WalkStart, endpoint: search.SearchEndpoint, query: Json, pushed: PushedDown
     ) -> WalkStart:
         unfiltered = start.request
         if pushed.order is not None:
@@ -154,12 +154,12 @@ class ApiSource(Source):
                 raise unsortable(self.url)
             order: Json = {"sortby": [pushed.order]}
             unfiltered = endpoint.request(order)
-            members = {**members, **order}
-        if not members:
+            query = {**query, **order}
+        if not query:
             return start
-        query = search.FilteredQuery(endpoint, members, pushed.condition, unfiltered)
-        request = endpoint.request(members)
-        return start._replace(request=request, filtered_pages=partial(query.pages, self._reader))
+        filtered = search.FilteredQuery(endpoint, query, pushed.condition, unfiltered)
+        request = endpoint.request(query)
+        return start._replace(request=request, filtered_pages=partial(filtered.pages, self._reader))
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
         """Yield the pages of one collection. A `limit` in SOURCE's URL is the maximum page size."""
@@ -224,8 +224,8 @@ class ApiSource(Source):
                 by_collection[item_id.collection][item_id.item] = href
         items_by_href: dict[str, Json] = {}
         for collection, hrefs_by_id in by_collection.items():
-            api = await self._known_capabilities() if len(hrefs_by_id) > 1 else search.Capabilities()
-            if not (api.have("/item-search") and self._can_search_ids):
+            api = await self._known_conformance() if len(hrefs_by_id) > 1 else search.Conformance()
+            if not (api.includes("/item-search") and self._can_search_ids):
                 continue
             self._can_search_ids = False
             endpoint = search.search_endpoint(self._api.root, (collection,), api)
@@ -287,13 +287,13 @@ class ApiSource(Source):
             return f"{self._api.root} has no collection {name}: repeat -C for each, as in {repeated}."
         return no_collection(self._api.root, name, names)
 
-    async def _known_capabilities(self) -> search.Capabilities:
-        if self._capabilities is None:
+    async def _known_conformance(self) -> search.Conformance:
+        if self._conformance is None:
             landing = self._landing or await self._object(PageRequest(self._api.root))
             if "conformsTo" not in landing:
                 landing = {**await self._object(PageRequest(f"{self._api.root}/conformance")), **landing}
-            self._capabilities = search.Capabilities.from_landing(landing)
-        return self._capabilities
+            self._conformance = search.Conformance.from_landing(landing)
+        return self._conformance
 
     async def _object(self, request: PageRequest, *, one_of_many: bool = False) -> Json:
         try:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.boxes import Box, with_area
-from stacpull.filters.selection_filter import Narrowing, SelectionFilter, narrowing
+from stacpull.filters.selection_filter import PushedDown, SelectionFilter, push_down
 from stacpull.selection import Selection
 
 SQUARE = [[[0, 0], [2, 0], [2, 2], [0, 2], [0, 0]]]
@@ -24,18 +24,18 @@ def property_is(name: str, value: object, sign: str = "=") -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("selection", "expected"),
     [
-        (Selection(), Narrowing()),
-        (Selection(labels=("a",), where=("a=1",), shard=(1, 2), max_items=3), Narrowing()),
-        (Selection(bbox=(1, 2, 3, 4), push_down=False), Narrowing()),
-        (Selection(bbox=(1, 2, 3, 4)), Narrowing(bbox=(1, 2, 3, 4))),
-        (Selection(bbox=(1, 2, 0, 3, 4, 100)), Narrowing(bbox=(1, 2, 3, 4))),
-        (Selection(ids=("a ", "b", "a")), Narrowing(ids=("a", "b"))),
-        (Selection(max_cloud_cover=20.0), Narrowing(condition=property_is("eo:cloud_cover", 20.0, "<="))),
+        (Selection(), PushedDown()),
+        (Selection(labels=("a",), where=("a=1",), shard=(1, 2), max_items=3), PushedDown()),
+        (Selection(bbox=(1, 2, 3, 4), push_down=False), PushedDown()),
+        (Selection(bbox=(1, 2, 3, 4)), PushedDown(bbox=(1, 2, 3, 4))),
+        (Selection(bbox=(1, 2, 0, 3, 4, 100)), PushedDown(bbox=(1, 2, 3, 4))),
+        (Selection(ids=("a ", "b", "a")), PushedDown(ids=("a", "b"))),
+        (Selection(max_cloud_cover=20.0), PushedDown(condition=property_is("eo:cloud_cover", 20.0, "<="))),
     ],
 )
-def test_filters_that_are_pushed_down(selection: Selection, expected: Narrowing) -> None:
-    assert narrowing(selection) == expected
-    assert any(narrowing(selection)) == (expected != Narrowing())
+def test_filters_that_are_pushed_down(selection: Selection, expected: PushedDown) -> None:
+    assert push_down(selection) == expected
+    assert any(push_down(selection)) == (expected != PushedDown())
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_filters_that_are_pushed_down(selection: Selection, expected: Narrowing)
     ],
 )
 def test_times_are_rounded_outwards_to_whole_seconds(interval: str, expected: str) -> None:
-    assert narrowing(Selection(datetime=interval)).datetime == expected
+    assert push_down(Selection(datetime=interval)).datetime == expected
 
 
 def test_a_corner_of_the_globe_is_not_widened_beyond_it() -> None:
@@ -61,7 +61,7 @@ def test_a_corner_of_the_globe_is_not_widened_beyond_it() -> None:
 
 @pytest.mark.parametrize(("west", "sent"), [(170, 170), (180, 179.9999)])
 def test_a_box_across_the_antimeridian_becomes_an_area(west: float, sent: float) -> None:
-    found = narrowing(Selection(bbox=(west, -10, -170, 10)))
+    found = push_down(Selection(bbox=(west, -10, -170, 10)))
     assert found.bbox is None
     assert found.area == {
         "type": "MultiPolygon",
@@ -93,13 +93,13 @@ def test_a_box_across_the_antimeridian_becomes_an_area(west: float, sent: float)
     ],
 )
 def test_an_area_becomes_one_geometry_or_its_box(text, kind, bounds):
-    found = narrowing(Selection(intersects=text.decode(), bbox=(0, 0, 1, 1)))
+    found = push_down(Selection(intersects=text.decode(), bbox=(0, 0, 1, 1)))
     assert found.bbox == bounds
     assert (found.area or {}).get("type") == kind
 
 
 def test_an_area_beyond_180_degrees_is_not_pushed_down() -> None:
-    assert not any(narrowing(Selection(intersects='{"type": "Point", "coordinates": [185, 1]}')))
+    assert not any(push_down(Selection(intersects='{"type": "Point", "coordinates": [185, 1]}')))
 
 
 @pytest.mark.parametrize(
@@ -136,11 +136,11 @@ def test_an_area_beyond_180_degrees_is_not_pushed_down() -> None:
     ],
 )
 def test_parts_of_a_filter_that_are_pushed_down(text: str, expected: dict[str, Any] | None) -> None:
-    assert narrowing(Selection(filter=text)).condition == expected
+    assert push_down(Selection(filter=text)).condition == expected
 
 
 def test_cloud_cover_and_filter_are_combined() -> None:
-    found = narrowing(Selection(filter="a = 1", max_cloud_cover=5.0)).condition
+    found = push_down(Selection(filter="a = 1", max_cloud_cover=5.0)).condition
     assert found == {"op": "and", "args": [property_is("eo:cloud_cover", 5.0, "<="), property_is("a", 1)]}
 
 
@@ -218,12 +218,12 @@ def test_pushing_down_loses_no_item(selection: Selection, item: dict[str, Any]) 
     """
     if selection.max_cloud_cover is not None and isinstance(item["properties"].get("eo:cloud_cover"), str):
         item["properties"]["eo:cloud_cover"] = 1
-    expected = narrowing(selection)
+    expected = push_down(selection)
     question = Selection(
         bbox=expected.bbox if expected.area is None else None,
         intersects=orjson.dumps(expected.area).decode() if expected.area else None,
         datetime=expected.datetime,
         filter=orjson.dumps(expected.condition).decode() if expected.condition else None,
     )
-    if SelectionFilter.from_selection(selection).judge(item) is None:
-        assert SelectionFilter.from_selection(question).judge(item) is None
+    if SelectionFilter.from_selection(selection).reason_left_out(item) is None:
+        assert SelectionFilter.from_selection(question).reason_left_out(item) is None
