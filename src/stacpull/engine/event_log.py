@@ -1,4 +1,4 @@
-"""The event log of a mirror, `.stacpull/log.ndjson`: the events of all runs, without credentials."""
+"""The event log of a mirror, `.stacpull/log.ndjson`: one JSON object per event, without credentials."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from stacpull.store.inspection import open_regular
 
 
 class EventLog:
-    """Writes events as one JSON object per line, and passes them on."""
-
     def __init__(self, path: Path, secrets: Secrets, clock: Clock, on_event: Listener | None = None) -> None:
         self._path, self.secrets, self._clock = path, secrets, clock
         self._pass_on = masking_listener(on_event, secrets)

@@ -39,8 +39,7 @@ class OpeningRequest(msgspec.Struct, tag=0, array_like=True):
     run_id: int
     digest_algorithm: str | None
     secrets: RevealedSecrets
-    variables: dict[str, str]
-    """Environment variables with credentials of DEST and proxies. The process is started without them."""
+    variables: dict[str, str]  # with credentials of DEST and proxies: the process is started without them
 
 
 class Operation(msgspec.Struct, tag=1, array_like=True):
@@ -48,8 +47,7 @@ class Operation(msgspec.Struct, tag=1, array_like=True):
 
     name: str
     arguments: msgspec.Raw
-    secrets: RevealedSecrets | None
-    """All secrets, if there are new ones. They are removed from everything that is written."""
+    secrets: RevealedSecrets | None  # all that are removed from what is written, if there are new ones
 
 
 class Outcomes(msgspec.Struct, tag=2, array_like=True):
@@ -65,9 +63,7 @@ class OperationResult(msgspec.Struct, tag=10, array_like=True):
 
 
 class RunCounters(msgspec.Struct, frozen=True, tag=True):
-    """The counters of the run have changed (`ledger.runs.counters`)."""
-
-    counters: dict[str, int]
+    counters: dict[str, int]  # of `ledger.runs.counters`
 
 
 class EventMessage(msgspec.Struct, tag=13, array_like=True):

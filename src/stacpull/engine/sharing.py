@@ -25,8 +25,7 @@ class Download(msgspec.Struct, eq=False):
     job: Job
     key: tuple[str, float]
     asset: AssetFile | None = None
-    ended: asyncio.Event | None = None
-    """Created only if another job waits, because there are millions of these objects."""
+    ended: asyncio.Event | None = None  # created only if another job waits: there are millions of downloads
     kept_bytes: int = 0  # of the body of `asset`
 
 

@@ -29,8 +29,7 @@ from stacpull.system import variables_of
 
 T = TypeVar("T")
 
-MAX_SENT_SIZE = 32 << 10
-"""The most bytes of a body that is sent. It is faster to write a longer body here than to copy it."""
+MAX_SENT_SIZE = 32 << 10  # the most bytes of a body that is sent: it is faster to write a longer one here
 _ENDED = (
     "The process of stacpull that writes to the destination ended unexpectedly: it was killed, or crashed. "
     f"What it recorded is safe: {RUN_AGAIN} to resume."

@@ -15,8 +15,7 @@ from typing import Any
 
 from stacpull.hosts import literal_address, plain_address, refused_always, refused_outside
 
-AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
-"""One result of `getaddrinfo`: family, type, protocol, canonical name, socket address."""
+AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]  # one result of `getaddrinfo`
 
 
 class AddressRefusedError(OSError):
@@ -37,8 +36,7 @@ class AddressPolicy:
     def __init__(self, *, allow_private: bool = False, chosen: Iterable[str] = ()) -> None:
         self.allow_private = allow_private
         self._chosen = frozenset(map(_host_name, chosen))
-        self._pinned: dict[str, frozenset[str]] = {}
-        """The private addresses of the first lookup of each chosen host; empty if the host is public."""
+        self._pinned: dict[str, frozenset[str]] = {}  # by the first lookup; empty if public
         self._open_addresses: set[str] = set()
         for host in self._chosen:
             address = literal_address(host)

@@ -43,8 +43,7 @@ class AiohttpTransport:
 
     def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
-        self._sessions: dict[bool, aiohttp.ClientSession] = {}
-        """The sessions with a proxy (True), which may have a private address, and without one (False)."""
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}  # True: with a proxy, which may be private
         self._opening = asyncio.Lock()
 
     async def close(self) -> None:

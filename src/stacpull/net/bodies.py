@@ -24,8 +24,7 @@ _GZIP_OR_ZLIB = 47  # zlib: the largest window, and either header
 DECODABLE = frozenset({"gzip", "x-gzip", "deflate"})
 _NO_CODINGS = frozenset({"", "identity", "chunked", "aws-chunked"})
 """`aws-chunked` describes an upload and not the object, but some servers and SDKs store it."""
-_MAX_OVERHEAD = 1 << 20
-"""Bytes that an encoded body may have beyond twice its content: much more than gzip ever adds."""
+_MAX_OVERHEAD = 1 << 20  # bytes that an encoded body may have beyond twice its content; gzip adds far fewer
 _ENCODED_BYTES = 16 << 10  # decoded at once: zlib copies what follows each member, of which there may be many
 _DECODED_BYTES = 1 << 20
 

@@ -35,8 +35,7 @@ from stacpull.urls import is_local, join, removed_parameters, rules_of, same_sit
 SUCCESSFUL: frozenset[int] = frozenset({200, 203, 206})  # 203: a proxy has changed the representation
 MAX_HOPS = 10
 _REDIRECT_SCHEMES = frozenset({"http", "https", "s3"})
-MAX_URL_LENGTH = 16 * 1024
-"""The most characters of a URL that is fetched. Servers accept request lines of about 8,000."""
+MAX_URL_LENGTH = 16 * 1024  # characters; servers accept request lines of about 8,000
 
 _TRAVELLING = ("accept", "if-", "range", "user-agent")  # how the fields begin that also another host gets
 

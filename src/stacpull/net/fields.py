@@ -13,11 +13,9 @@ from typing import NamedTuple
 from stacpull.models import Validator
 from stacpull.net.status import OK, moment_of
 
-HEAD_LIMIT = 64 * 1024
-"""The most bytes of one header field; in `http1` also of all fields, interim responses and trailers."""
+HEAD_LIMIT = 64 * 1024  # bytes of a field; in `http1` also of all fields, interim responses and trailers
 
-_MAX_DIGITS = 18
-"""Digits of a size or offset that fit into integers of SQLite and Parquet. Longer ones count as absent."""
+_MAX_DIGITS = 18  # of a size or offset, as in integers of SQLite and Parquet; a longer one counts as absent
 
 
 class HeaderFields(Mapping[str, str]):

@@ -32,18 +32,14 @@ from stacpull.redact import public_url
 from stacpull.urls import same_site
 
 PAGE_LIMIT: Final = 64_000_000  # the maximum size of a document in bytes, after undoing the content coding
-SOURCE_LIMIT: Final = 256 * 1024 * 1024
-"""The maximum size in bytes of the document at SOURCE's URL: enough for 1.6 million links to items."""
-LENIENT_LIMIT: Final = 16 * 1024 * 1024
-"""The maximum size in bytes of a document that is decoded leniently, which takes about ten times as long."""
+SOURCE_LIMIT: Final = 256 * 1024 * 1024  # bytes of the document at SOURCE's URL: 1.6 million links to items
+LENIENT_LIMIT: Final = 16 * 1024 * 1024  # bytes decoded leniently, which takes ten times as long
 SMALL: Final = 256 * 1024  # the size in bytes up to which any number of documents are read at once
 
 _BYTES_PER_VALUE = 32  # a limit above the usual one allows one value per this many bytes
-_FEWEST_BYTES_PER_VALUE = 8
-"""A document with more values than this is not a collection of items: its features alone take much memory."""
+_FEWEST_BYTES_PER_VALUE = 8  # with more values, a document is not a collection of items
 _WEIGHT_OF_VALUE = 128
-_MAX_INTEGER_LENGTH = 20
-"""The most characters of an integer that fits into 64 bits: longer ones are never converted to `int`."""
+_MAX_INTEGER_LENGTH = 20  # the longest that fits into 64 bits: longer ones are never converted to `int`
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
 _CHARSETS = re.compile(r"(?i)(iso-?8859|windows|cp|utf-16|utf-32|koi8|big5|gb|shift_jis|euc)[-\w]*")
 """Charsets that Python decodes in linear time."""
@@ -135,8 +131,7 @@ def decode_members_only(data: bytes) -> Json | None:
 class Document(NamedTuple):
     body: object
     bytes: int  # the size of the document after undoing the content coding
-    url: str
-    """The URL of the last response, after redirects, without known secrets. It is not for messages."""
+    url: str  # of the last response, after redirects, without known secrets. It is not for messages
     values: int = 0  # an upper bound of the number of JSON values in `body`
 
     @property
@@ -172,8 +167,7 @@ class JsonReader(msgspec.Struct, eq=False):
     large: asyncio.Semaphore = msgspec.field(default_factory=lambda: asyncio.Semaphore(1))
     """Held while a document takes more than `SMALL` bytes of memory."""
     has_warned: bool = False
-    last_page: str = ""
-    """The URL, without its query, of the last page that was read: the credentials were valid there."""
+    last_page: str = ""  # without its query, of the last page that was read: credentials were valid there
 
     @property
     def advice(self) -> str:

@@ -21,8 +21,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import TransferError
 
 T = TypeVar("T")
-_PROGRESS_BYTES = 1 << 20
-"""The fewest bytes that count as progress, so that no server can prolong a transfer forever byte by byte."""
+_PROGRESS_BYTES = 1 << 20  # the fewest that count as progress: no server can prolong a transfer byte by byte
 
 
 class RetryPolicy(msgspec.Struct, frozen=True):
@@ -78,7 +77,6 @@ class Retries(msgspec.Struct, frozen=True):
     on_retry: Callable[[Failure], None] = lambda _: None
 
     async def run(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Return the result of the first attempt that succeeds."""
         state = RetryState()
 
         def prepare_retry(error: BaseException) -> bool:

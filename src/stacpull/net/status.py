@@ -39,14 +39,12 @@ _THROTTLED_BODY = re.compile(
     rb"SlowDown|Throttl|Rate exceeded|RequestLimitExceeded|TooManyRequests|ServerBusy|[Rr]ate limit"
 )
 _ARCHIVED_BODY = re.compile(rb"InvalidObjectState|BlobArchived|BlobBeingRehydrated")
-_NO_BUCKET = re.compile(rb"<Code>(NoSuchBucket|ContainerNotFound)<")
-"""Both are error codes of S3 and of Azure."""
+_NO_BUCKET = re.compile(rb"<Code>(NoSuchBucket|ContainerNotFound)<")  # of S3, of Azure
 _WAIT_IN_BODY = re.compile(rb"[Tt]ry again in (\d{1,6}) ?s")
 _XML_REASONS = (re.compile(r"<Message>\s*([^<\r\n]{1,1000})"), re.compile(r"<Code>([^<]{1,100})"))
 _JSON_REASONS = ("detail", "message", "description", "error_description", "error", "title", "code")
 _REASON_LENGTH = 200
-_IN_TEXTS = "\t\n\r\f\x1b"
-"""Control characters that occur in text; any other one shows that a body is binary."""
+_IN_TEXTS = "\t\n\r\f\x1b"  # control characters of texts; any other one shows that a body is binary
 _MARKUP = re.compile(rb"(?:\xef\xbb\xbf)?\s*<")
 _HTML = re.compile(rb"(?i)(?:\xef\xbb\xbf)?\s*+(?:<\?xml.{0,200}?>\s*+)?<(?:!doctype html|html)\b")
 _HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})

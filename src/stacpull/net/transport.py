@@ -22,8 +22,7 @@ from stacpull.models import Failure
 from stacpull.net.addresses import AddressPolicy
 
 KEEP_ALIVE = 15.0  # seconds that an idle connection is kept
-USER_AGENT = f"stacpull/{__version__} (+https://github.com/stacpull/stacpull)"
-"""Says who sends requests, and where to complain about them."""
+USER_AGENT = f"stacpull/{__version__} (+https://github.com/stacpull/stacpull)"  # and where to complain
 
 
 class TransferError(Exception):
@@ -46,24 +45,19 @@ class Request(msgspec.Struct, frozen=True):
     body: bytes | None = None
     purpose: Purpose = "asset"
     """A content coding is requested only for documents, and undone. Their refusals are counted apart."""
-    redirected_from: tuple[str, ...] = ()
-    """The URLs that led here. After a redirect, S3 requests are signed only for configured buckets."""
-    query: str = ""
-    """The percent-encoded query for an `s3://` URL, in which a `?` is a character of the key."""
+    redirected_from: tuple[str, ...] = ()  # then S3 requests are signed only for configured buckets
+    query: str = ""  # percent-encoded, for an `s3://` URL, in which a `?` is a character of the key
 
 
 class HttpSettings(msgspec.Struct, frozen=True, dict=True):
     """The settings of a transport for http and https, and of its connections. Durations are in seconds."""
 
     ip_policy: AddressPolicy
-    stall_timeout: float = 30.0
-    """Time without a byte after which an exchange fails; there is no total timeout."""
-    min_rate: float = 0.0
-    """The minimum rate of a body in bytes per second, over `stall_timeout`; 0 for none."""
+    stall_timeout: float = 30.0  # time without a byte after which an exchange fails; no total timeout
+    min_rate: float = 0.0  # the least bytes per second of a body, over `stall_timeout`; 0 for none
     connect_timeout: float = 30.0  # for name lookup, connection and TLS together
     ca_bundle: Path | None = None  # certificates to trust instead of the system's (PEM)
-    max_connections: int = 256
-    """The number of open connections at which an idle one is closed before another is opened."""
+    max_connections: int = 256  # open ones at which an idle one is closed before another is opened
 
     @cached_property  # takes 40 ms: first used in a thread
     def tls_context(self) -> ssl.SSLContext:
@@ -100,10 +94,9 @@ Receive = Callable[[], Awaitable[Response]]
 
 
 class Transport(Protocol):
-    """Sends one request and returns its response, without redirects, retries or credentials."""
+    """Sends a request and returns its response, without redirects or retries, or raises `TransferError`."""
 
-    async def send(self, request: Request) -> Response:
-        """Send `request`, and return its response, which the caller closes, or raise `TransferError`."""
+    async def send(self, request: Request) -> Response: ...
 
     async def close(self) -> None: ...
 

@@ -41,8 +41,7 @@ class LongBody:
         self._version = Version(Validator(version.validator.strong_etag), version.total)
         self._total = _ENDLESS if version.total is None else version.total
         self._max_connections = limit if SPLIT_ABOVE < self._total < _ENDLESS else 1
-        self._free = list(missing(part.received, self._total))
-        """What no connection has taken. It is divided when it is taken: a stated size may be false."""
+        self._free = list(missing(part.received, self._total))  # divided when taken: a size may be false
         self._active_connections = 1  # the open response
         self._gate: Gate | None = None
         self._failure: Failure | None = None

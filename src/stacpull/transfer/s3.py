@@ -39,12 +39,10 @@ _ADVICE_ANONYMOUS = (
     "redirect led there, name the bucket, its --endpoint-url or a profile"
 )
 _CORRECTABLE = frozenset({301, 307, 400})
-_REGION: Final = re.compile(r"[a-z0-9-]{1,64}")
-"""A valid region. A server may name it, and it becomes part of a host name."""
+_REGION: Final = re.compile(r"[a-z0-9-]{1,64}")  # a server may name it, and it becomes part of a host
 _HOST_LIKE = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _MAX_PAGES = 2000  # of one prefix: S3 may leave some empty
-_PAGE_LIMIT: Final = 8 << 20
-"""Bytes of one page: a thousand keys of 1,024 bytes, each byte encoded, and their other fields."""
+_PAGE_LIMIT: Final = 8 << 20  # bytes of one page: a thousand keys of 1,024 bytes, each byte encoded
 
 
 class Endpoint(NamedTuple):
