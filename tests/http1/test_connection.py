@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from tests.cancelling import until
-from tests.http1.fast_transport import LOOPS, fast, serving
+from tests.http1.fast_transport import LOOPS, fast, fetch, serving
 from tests.net.conformance import opened
 from tests.net.wire_server import Serving
 
+from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import Request
 
 MIB = 1 << 20
@@ -44,6 +46,21 @@ async def test_long_bodies_arrive_complete_in_chunks_of_the_requested_size(head,
         await http.close()
     assert b"".join(chunks) == PATTERN * 20
     assert all(MIB <= len(chunk) < 3 * MIB for chunk in chunks[:-1])
+
+
+async def test_a_stall_is_noticed_at_most_a_second_after_the_timeout() -> None:
+    async def silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter, _number: int) -> None:
+        await reader.read()
+
+    async with serving(silent) as origin:
+        http = fast(stall_timeout=2.0)
+        started = time.monotonic()
+        failure = await fetch(http, f"{origin}/")
+        seconds = time.monotonic() - started
+        await http.close()
+    assert isinstance(failure, Failure)
+    assert failure.kind is FailureKind.STALLED
+    assert 2.0 <= seconds < 3.5  # the half second is for a busy machine
 
 
 @pytest.mark.parametrize("loop", LOOPS)

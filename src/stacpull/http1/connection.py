@@ -58,8 +58,7 @@ class ResponseParser:
         self.fields: dict[bytes, bytes] = {}  # the fields by name in lower case; repeated ones are joined
         self.held_bytes = 0
         self.failure: Failure | None = None
-        self.is_short = False
-        """True if the announced body is so short that its reader gets it only when it is complete."""
+        self.is_short = False  # true if the announced body is so short that its reader gets it complete
         self._phase = _AWAITING
         self._pieces: list[bytes] = []
         self._is_framed = self._keeps_alive = False
