@@ -191,8 +191,7 @@ class Gate:
         self.now = settings.clock.monotonic
         self.window = CongestionWindow(max(1, settings.maximum), self.now(), is_fixed=settings.is_fixed)
         self.in_use = 0
-        self.closed_until = 0.0
-        """The time, on the clock `now`, when a closed gate opens; 0 for an open gate (see `closed_for`)."""
+        self.closed_until = 0.0  # by `now`, when a closed gate opens; 0 for an open gate (see `closed_for`)
         self._settings = settings
         self._health = HostHealth()
         self._request_rate = Rate(settings.clock, settings.request_rate)
@@ -359,7 +358,7 @@ class Gate:
         seconds_left = health.silent_since + limit - now
         if seconds_left <= 0:
             text = f"{self.host} has not answered for {limit:.0f} s. {failure.message}"
-            return self._abandon(replace(failure, message=text), 0.0 if is_closed else _MAX_PAUSE)
+            return self._abandon(replace(failure, message=text), _MAX_PAUSE)
         if not is_closed:
             if not health.pauses:
                 text = f"{self.host} does not answer: retrying for {limit:.0f} s. {failure.message}"
