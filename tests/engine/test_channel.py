@@ -34,7 +34,7 @@ async def test_slots_stay_taken_while_nothing_is_read_and_bodies_keep_their_orde
     sender = OutcomeSender(
         64, store.staged, send, Secrets(), max_size=10**6, digest_algorithm=None, on_error=broken
     )
-    assert await sender.take_slots(64) == 64
+    sender.take_slots(64)
     for rowid in range(64):
         made = job(rowid, name=f"{rowid}.tif")
         sender.put(made, asset_file(made, 100_000, "f", None, body=b"x" * 100_000))

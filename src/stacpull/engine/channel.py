@@ -161,8 +161,7 @@ class OutcomeSender(OutcomeSink[Job, AssetFile | None]):
         batch, self._batch = self._batch, Outcomes()
         self._batch_size = 0
         if batch.assets or batch.outcomes:
-            unchanged = sum(outcome.failure is None for outcome in batch.outcomes)  # a failure has no slot
-            self.send(batch, partial(self.release_slots, len(batch.assets) + unchanged))
+            self._send(batch)
 
     def _write_long(self) -> None:
         long, self._long = self._long, []
@@ -185,5 +184,8 @@ class OutcomeSender(OutcomeSink[Job, AssetFile | None]):
         if (error := writing.exception()) is not None:
             self._on_error(error)
             return
-        assets = writing.result()
-        self.send(Outcomes(assets), partial(self.release_slots, len(assets)))
+        self._send(Outcomes(writing.result()))
+
+    def _send(self, outcomes: Outcomes) -> None:
+        unchanged = sum(outcome.failure is None for outcome in outcomes.outcomes)  # a failure has no slot
+        self.send(outcomes, partial(self.release_slots, len(outcomes.assets) + unchanged))

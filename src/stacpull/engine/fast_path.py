@@ -10,20 +10,23 @@ from collections.abc import Mapping
 from functools import partial
 from typing import NoReturn
 
+import attrs
 import msgspec
 
-from stacpull.engine.pool import AssetTask, Pool
+from stacpull.engine.pool import AssetTask, Pool, RenewableJob
 from stacpull.engine.sharing import Download, SharedDownloads
-from stacpull.http1.connection import WebConnection, streamed
+from stacpull.http1.connection import ResponseHandler, WebConnection, streamed
 from stacpull.http1.web_transport import CallbackTransport, Prepared, WebTransport
 from stacpull.models import AssetFile, Job
 from stacpull.net.bodies import DRAINED
 from stacpull.net.client import Client, ClientResponse, PermittedRequest, Route
+from stacpull.net.gate import WaitingRequest
 from stacpull.net.transport import Receive, Request, TransferError
-from stacpull.transfer.attempt import ACCEPT_OK
+from stacpull.transfer.attempt import ACCEPT_OK, AssetFetcher
 
 
-class FastAttempt(msgspec.Struct, eq=False):
+@attrs.define(eq=False)
+class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, "AssetFile | None"]):
     """The first attempt at an asset: what `ClientResponse` does, in callbacks of a gate and a connection."""
 
     fast_path: WebFastPath
@@ -37,7 +40,7 @@ class FastAttempt(msgspec.Struct, eq=False):
     prepared: Prepared | None = None
     sent: PermittedRequest | None = None  # once a task has taken over
 
-    # Called by a gate.
+    # `WaitingRequest`: called by a gate.
 
     def is_cancelled(self) -> bool:
         return self.fast_path.is_closed
@@ -62,12 +65,11 @@ class FastAttempt(msgspec.Struct, eq=False):
         """Let the general path wait, or report that the host is abandoned."""
         self._hand_over()
 
-    # Called by a connection.
+    # `ResponseHandler`: called by a connection.
 
     def on_response(
         self, connection: WebConnection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
     ) -> bool:
-        """Take a complete 200 (`is_ok`) or redirect. Return False if anything about it is unusual."""
         fast_path = self.fast_path
         size = len(body)
         if not is_ok:
@@ -125,10 +127,12 @@ class FastAttempt(msgspec.Struct, eq=False):
         """Continue in a task. If the request was sent, with a permit, `receive` returns its response."""
         if receive is not None:
             self.sent = PermittedRequest(self.route.gate, self.sent_at, receive)
-        self.pool.spawn(AssetTask(self.job, self.pool, self, self.began_at).run())
+        renewable = RenewableJob(self.job, self.pool, self.began_at)
+        self.pool.spawn(AssetTask(renewable, self.pool, self).run())
+
+    # `AssetFetcher`: called by the task that takes over.
 
     async def fetch(self, job: Job, *, count_refusal: bool) -> AssetFile | None:
-        """Complete the attempt, as the first fetcher of its task."""
         shared = self.fast_path.shared
         response = ClientResponse(self.fast_path.client, self.request, ACCEPT_OK, count_refusal, self.sent)
         fetching = shared.downloader.fetch(job, count_refusal=count_refusal, handed_over=response)

@@ -2,8 +2,8 @@
 
     JobQueue ─▶ Pool ─▶ FastPath, or an AssetTask ─▶ OutcomeSink
 
-An AssetTask makes attempts and retries. If an href is refused, it reads the item again, because the href may
-have expired; and once if the content is not as stated, because search results can be out of date.
+An AssetTask makes attempts and retries. If an href is refused, it may have expired: the item is read again
+(`RenewableJob`). It is also read again, once, if the content is not as stated: a search result may be old.
 """
 
 from __future__ import annotations
@@ -95,24 +95,29 @@ class JobQueue(_Waitable, Generic[JobT]):
 
 @attrs.define(eq=False)
 class OutcomeSink(_Waitable, ABC, Generic[JobT, ResultT]):
-    """Takes the outcomes of a pool, and limits how many jobs it begins: each takes a slot of the process."""
+    """Takes the outcomes of a pool, and limits its jobs at once: each has a slot, from when it begins.
+
+    The task of an asset that fails releases its slot; the sink, that of a received asset.
+    """
 
     _slots: int
     _taken_slots: int = attrs.field(default=0, init=False)
 
     @abstractmethod
     def put(self, job: JobT, result: ResultT) -> None:
-        """Take a received asset, and release its slot when it is on the disk or was sent."""
+        """Take a received asset. Release its slot when it is on the disk or was sent."""
 
     @abstractmethod
     def fail(self, job: JobT, failure: Failure, attempts: int) -> None:
-        """Take the failure of an asset after its last attempt. Its slot is already free."""
+        """Take the failure of an asset, after its last attempt."""
 
-    async def take_slots(self, limit: int) -> int:
+    async def free_slots(self) -> int:
+        """Wait for a free slot, and return how many there are."""
         await self.wait_until(lambda: self._taken_slots < self._slots)
-        taken = min(limit, self._slots - self._taken_slots)
-        self._taken_slots += taken
-        return taken
+        return self._slots - self._taken_slots
+
+    def take_slots(self, count: int) -> None:
+        self._taken_slots += count
 
     def release_slots(self, count: int = 1) -> None:
         self._taken_slots -= count
@@ -152,8 +157,7 @@ class Pool(Generic[JobT, ResultT]):
     _fast_path: FastPath[JobT, ResultT] | None = None
     _failure_count: int = attrs.field(default=0, init=False)
     _held_back: dict[str, deque[tuple[JobT, Failure, int]]] = attrs.field(factory=dict, init=False)
-    abandoned_hosts: dict[str, Failure] = attrs.field(factory=dict, init=False)
-    """By host, why it was abandoned; its assets stay pending."""
+    abandoned_hosts: dict[str, Failure] = attrs.field(factory=dict, init=False)  # by host, why
     stable_since: BoundedCache[str, float] = attrs.field(factory=BoundedCache, init=False)
     """By host, when an item first had the same hrefs after a reread. Later refusals are not due to expiry."""
     _is_stopping: bool = attrs.field(default=False, init=False)
@@ -166,12 +170,11 @@ class Pool(Generic[JobT, ResultT]):
         try:
             async with self._group:
                 while await self._queue.wait_for_jobs():
-                    slots = await self.sink.take_slots(self._queue.waiting)
-                    jobs = self._queue.take(slots)  # none after a stop
-                    self.sink.release_slots(slots - len(jobs))
+                    jobs = self._queue.take(await self.sink.free_slots())  # none after a stop
+                    self.sink.take_slots(len(jobs))
                     for job in jobs:
                         if self._fast_path is None or not self._fast_path.start_transfer(job, self):
-                            self.spawn(AssetTask(job, self).run())
+                            self.spawn(AssetTask(RenewableJob(job, self), self).run())
                 await self.sink.wait_for_all_slots()
         finally:
             if self._fast_path is not None:
@@ -232,21 +235,17 @@ class Pool(Generic[JobT, ResultT]):
 
 @attrs.define(eq=False)
 class AssetTask(Generic[JobT, ResultT]):
-    """Makes attempts at one asset. A refusal is final if the href has just been read: it has not expired.
+    """Makes attempts at one asset, by each of its hrefs in turn.
 
-    `handed_over` completes the attempt that the fast path began at `began_at`.
+    `handed_over` completes the attempt that the fast path began.
     """
 
-    _job: JobT
+    _renewable: RenewableJob[JobT]
     _pool: Pool[JobT, ResultT]
     _handed_over: AssetFetcher[JobT, ResultT] | None = None
-    _began_at: float = 0.0
     _attempts: int = attrs.field(default=0, init=False)
-    _read_at: float = attrs.field(default=-inf, init=False)
-    _wrong_content: str = attrs.field(default="", init=False)
-    """The message of the last such failure, with the digest or the size."""
-    _was_reread_for_content: bool = attrs.field(default=False, init=False)
     _failures: list[Failure] = attrs.field(factory=list, init=False)  # of each href that cannot be fetched
+    _wrong_content: str = attrs.field(default="", init=False)  # message of the last such failure
 
     async def run(self) -> None:
         pool = self._pool
@@ -255,91 +254,120 @@ class AssetTask(Generic[JobT, ResultT]):
                 result = await pool.retries.run(self._attempt)
             except TransferError as error:
                 self._failures.append(error.failure)
-                if self._job.alternates:
-                    self._job = self._job.at(self._job.alternates)
+                if self._renewable.job.alternates:
+                    self._renewable.use_next_href()
                     self._wrong_content = ""
                     continue
                 # GONE only if all hrefs are gone; pending (DOWN) if the host of any is abandoned
                 ranks = {FailureKind.DOWN: 0, FailureKind.GONE: 2}
                 decisive = min(self._failures, key=lambda failure: ranks.get(failure.kind, 1))
                 message = " Then: ".join(failure.message for failure in self._failures)
+                failure = replace(decisive, message=message, retryable=False)
                 pool.sink.release_slots()
-                pool.fail(self._job, replace(decisive, message=message, retryable=False), self._attempts)
+                pool.fail(self._renewable.job, failure, self._attempts)
             else:
-                pool.sink.put(self._job, result)
+                pool.sink.put(self._renewable.job, result)
             return
 
     async def _attempt(self) -> ResultT:
+        """Request the asset; and again, if its item was then read again and states something else."""
+        renewable = self._renewable
         fetcher, self._handed_over = self._handed_over, None
         if fetcher is None:
             fetcher = self._pool.fetcher
-            self._began_at = self._pool.retries.clock.monotonic()
-        if self._job.stale:
-            await self._reread_item()
+            renewable.attempt_began_at = self._pool.retries.clock.monotonic()
+        if renewable.job.stale:
+            await renewable.renew()
         while True:
             self._attempts += 1
-            job = self._job
-            stable_since = self._pool.stable_since.get(host_of(job.href), inf)
-            may_reread = job.item_href is not None and self._read_at < self._began_at
-            may_have_expired = may_reread and (is_signed(job.href) or stable_since > self._began_at)
+            may_have_expired = renewable.may_have_expired()
+            # if there is another href, a refusal does not stop the run
+            count_refusal = not (may_have_expired or renewable.job.alternates)
             try:
-                # if there is another href, a refusal does not stop the run
-                return await fetcher.fetch(job, count_refusal=not (may_have_expired or job.alternates))
+                return await fetcher.fetch(renewable.job, count_refusal=count_refusal)
             except OSError as error:
                 if error.errno != errno.EFBIG:
                     raise
                 text = "It is larger than the largest file that the file system of DEST can store."
                 raise TransferError(Failure(FailureKind.OVERLONG, text)) from error
             except TransferError as error:
-                fetcher = self._pool.fetcher
                 failure = error.failure
-                is_refusal = failure.kind is FailureKind.REFUSED or failure.status in _EXPIRED
-                if is_refusal and may_have_expired and await self._reread_after_refusal(failure):
-                    continue
-                if failure.kind in WRONG_CONTENT:
-                    if failure.message == self._wrong_content:  # the same wrong content again
-                        failure = replace(failure, retryable=False)
+                is_renewed = False
+                if may_have_expired and (failure.kind is FailureKind.REFUSED or failure.status in _EXPIRED):
+                    is_renewed = await renewable.renew_after_refusal(failure)
+                elif failure.kind in WRONG_CONTENT:
+                    is_same = failure.message == self._wrong_content
                     self._wrong_content = failure.message
-                    if not failure.retryable and await self._is_restated():
-                        continue
-                raise TransferError(failure) from error
+                    failure = replace(failure, retryable=failure.retryable and not is_same)
+                    is_renewed = not failure.retryable and await renewable.renew_content()
+                if not is_renewed:
+                    raise TransferError(failure) from error
+            fetcher = self._pool.fetcher
 
-    async def _is_restated(self) -> bool:
-        """Read the item again, once. Return True if it states another size or checksum, which then count."""
-        before = self._job
-        if self._was_reread_for_content or before.item_href is None:
+
+@attrs.define(eq=False)
+class RenewableJob(Generic[JobT]):
+    """A job whose item may be read again, because its href has expired or its content has changed.
+
+    A refusal is final if the item was read after the attempt began, or if hrefs of the host do not expire.
+    """
+
+    job: JobT
+    _pool: Pool[JobT, Any]
+    attempt_began_at: float = 0.0
+    _read_at: float = attrs.field(default=-inf, init=False)
+    _used_hrefs: int = attrs.field(default=0, init=False)
+    _was_content_renewed: bool = attrs.field(default=False, init=False)
+
+    def use_next_href(self) -> None:
+        self.job = self.job.at(self.job.alternates)
+        self._used_hrefs += 1
+
+    def may_have_expired(self) -> bool:
+        if self.job.item_href is None or self._read_at >= self.attempt_began_at:
             return False
-        self._was_reread_for_content = True
-        with suppress(TransferError):  # then nothing shows that the item has changed
-            asset = (await self._reread_item(self._began_at))["assets"].get(before.key)
-            if asset is not None:  # the item does not describe objects of a prefix
-                size, checksum = size_and_checksum(asset)
-                self._job = replace(self._job, size=size, checksum=checksum)
-        return (self._job.size, self._job.checksum) != (before.size, before.checksum)
+        stable_since = self._pool.stable_since.get(host_of(self.job.href), inf)
+        return is_signed(self.job.href) or stable_since > self.attempt_began_at
 
-    async def _reread_after_refusal(self, refusal: Failure) -> bool:
-        href_before = self._job.href
+    async def renew_after_refusal(self, refusal: Failure) -> bool:
+        """Read the item again. Return True if the asset is to be requested again."""
+        href_before = self.job.href
+        clock = self._pool.retries.clock
         try:
-            await self._reread_item(self._read_at)
-            if self._job.href == href_before and self._read_at < self._began_at:
-                await self._reread_item(self._began_at)
+            await self.renew(self._read_at)
+            if self.job.href == href_before and self._read_at < self.attempt_began_at:
+                await self.renew(self.attempt_began_at)
         except TransferError as error:
             new_failure = error.failure
             if new_failure.retryable or new_failure.kind in {FailureKind.DOWN, FailureKind.GONE}:
                 raise
             if new_failure.kind is FailureKind.REFUSED:  # a login may have expired: count the next refusal
-                self._read_at = self._pool.retries.clock.monotonic()
+                self._read_at = clock.monotonic()
                 return True
             message = f"{refusal.message} Its item could not be read again: {new_failure.message}"
             raise TransferError(replace(refusal, message=message)) from error
-        if self._job.href == href_before:
-            self._pool.stable_since.setdefault(host_of(href_before), self._pool.retries.clock.monotonic())
-        is_counted = refusal.kind is FailureKind.REFUSED and not is_signed(href_before)  # by the next request
-        return self._job.href != href_before or is_counted
+        if self.job.href != href_before:
+            return True
+        self._pool.stable_since.setdefault(host_of(href_before), clock.monotonic())
+        # requested again only to count the refusal
+        return refusal.kind is FailureKind.REFUSED and not is_signed(href_before)
 
-    async def _reread_item(self, newer_than: float | None = None) -> Json:
+    async def renew_content(self) -> bool:
+        """Read the item again, once. Return True if it states another size or checksum, which then count."""
+        before = self.job
+        if self._was_content_renewed or before.item_href is None:
+            return False
+        self._was_content_renewed = True
+        with suppress(TransferError):  # then nothing shows that the item has changed
+            asset = (await self.renew(self.attempt_began_at))["assets"].get(before.key)
+            if asset is not None:  # the item does not describe objects of a prefix
+                size, checksum = size_and_checksum(asset)
+                self.job = replace(self.job, size=size, checksum=checksum)
+        return (self.job.size, self.job.checksum) != (before.size, before.checksum)
+
+    async def renew(self, newer_than: float | None = None) -> Json:
         """Read the item again, and use its hrefs of the asset. Raises GONE if the item has no such asset."""
-        job = self._job
+        job = self.job
         item_href = job.item_href
         if item_href is None:
             why = f"The key or signature in the URL of {job.key} is not stored, and its item has no URL"
@@ -358,8 +386,8 @@ class AssetTask(Generic[JobT, ResultT]):
         assets = item.document.get("assets")
         asset = object_asset(assets, job.key, job.href) if isinstance(assets, dict) else None
         hrefs = None if asset is None else asset_hrefs(asset, item_href, self._pool.prefer)
-        if not isinstance(hrefs, tuple) or len(hrefs) <= len(self._failures):
+        if not isinstance(hrefs, tuple) or len(hrefs) <= self._used_hrefs:
             text = f"Asset {job.key} cannot be fetched: its item no longer lists it."
             raise TransferError(Failure(FailureKind.GONE, text))
-        self._job = job.at(hrefs[len(self._failures) :])
+        self.job = job.at(hrefs[self._used_hrefs :])
         return item.document
