@@ -34,7 +34,7 @@ from stacpull.engine.item_input import SourceLike
 from stacpull.engine.job_producer import JobProducer
 from stacpull.engine.lookups import check_syntax, with_starts
 from stacpull.engine.mirror_status import status
-from stacpull.engine.network import Network, RunSetup, SourceAddress, open_network, options_and_address
+from stacpull.engine.network import RunSetup, SourceAddress, open_network, options_and_address
 from stacpull.engine.open_mirror import OpenMirror, check_local_source, open_mirror
 from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.run_control import StopEvent, timed_stop, unless_stopped, walk_and_transfer
@@ -53,7 +53,6 @@ from stacpull.redact import Secrets
 from stacpull.reports import Counts, MirrorReport
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
-from stacpull.sources.source import Source
 from stacpull.store.inspection import Watcher
 from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.threads import StoppableThread, enter_in_thread
@@ -185,7 +184,7 @@ async def retry(
 
 
 class RunContext(NamedTuple):
-    """What a public function that writes to DEST makes of its arguments."""
+    """The checked arguments of a public function that writes to DEST."""
 
     dest: DestAddress
     options: Options
@@ -251,17 +250,17 @@ def open_dest(context: RunContext) -> AbstractAsyncContextManager[OpenMirror]:
 
 
 @asynccontextmanager
-async def _open_source(
-    context: RunContext, address: SourceAddress, options: Options
-) -> AsyncIterator[tuple[ConnectedProcess, Source, Network]]:
-    """Start the store process, and open SOURCE while it imports."""
+async def _start_store_and_open_source(
+    context: RunContext, address: SourceAddress, selection: Selection, options: Options
+) -> AsyncIterator[tuple[ConnectedProcess, RunSetup]]:
+    """Start the store process, which imports its modules while SOURCE is opened."""
     event_log = context.event_log
     async with (
         enter_in_thread(run_process("stacpull.engine.store_server")) as process,
         open_network(address, options, secrets=event_log.secrets, on_event=event_log) as network,
     ):
         source = await unless_stopped(partial(open_source, address.url, network.reader), context.stop)
-        yield process, source, network
+        yield process, RunSetup(source, network, selection, options)
 
 
 async def run_from_source(context: RunContext, location: str, selection: Selection) -> MirrorReport:
@@ -273,14 +272,14 @@ async def run_from_source(context: RunContext, location: str, selection: Selecti
         await asyncio.to_thread(check_local_source, address.url, work)
     spec = RunSpec(address.url, selection, options.fixed, address.credential_names)
     try:
-        async with _open_source(context, address, options) as (process, source, network):
-            setup = RunSetup(source, network, selection, options)
-            setup = await unless_stopped(partial(with_starts, setup), context.stop)
-            if network.logins is not None and not await asyncio.to_thread(ledger_path(work).exists):
-                await unless_stopped(network.logins.log_in, context.stop)  # before DEST is created
+        async with _start_store_and_open_source(context, address, selection, options) as (process, unchecked):
+            setup = await unless_stopped(partial(with_starts, unchecked), context.stop)
+            logins = setup.network.logins
+            if logins is not None and not await asyncio.to_thread(ledger_path(work).exists):
+                await unless_stopped(logins.log_in, context.stop)  # before DEST is created
             async with open_dest(context) as opened:
                 for text in await on_ledger(opened, lambda db: runs.first_uses(db, spec)):
-                    network.emit(Notice("info", text))
+                    setup.network.emit(Notice("info", text))
                 now = SystemClock().time()
                 run = await on_ledger(opened, lambda db: runs.begin(db, spec, now, options.remembered))
                 if is_local(spec.source):
@@ -325,8 +324,7 @@ async def run_from_ledger(
     now = SystemClock().time()
     run = await on_ledger(opened, lambda db: begin(db, spec, now, options.remembered))
     options = options.of_run({**spec.fixed, **run.remembered})
-    async with _open_source(context, address, options) as (process, source, network):
-        setup = RunSetup(source, network, spec.selection, options)
+    async with _start_store_and_open_source(context, address, spec.selection, options) as (process, setup):
         report = await MirrorRun(context, opened, run, setup, process).execute()
     if input_file is not None and report.state == "complete":
         await asyncio.to_thread(item_input.unsign_input, work, spec.source)
@@ -356,8 +354,7 @@ class MirrorRun:
         self._store_process = StoreProcess(process, opened, run, setup)
         self._began = self._network.clock.monotonic()
         self._saved: dict[str, float] = {}  # the effort of this process that is already in the ledger
-        self._is_unfinished = False
-        """True if a stop left work that no counter shows, such as writing catalogs: `resume` does it."""
+        self._is_unfinished = False  # true if a stop left work that no counter shows, such as catalogs
         for_workers = 0 if context.workers is None else _QUEUED_FOR_WORKERS
         self._queue = JobQueue[Job](2 * self._network.slots + for_workers)
         self._producer = JobProducer(setup.network, run, self._store_process, self._queue)
@@ -366,27 +363,7 @@ class MirrorRun:
     async def execute(self) -> MirrorReport:
         """Open the mirror in the store process and make the run. Its error has the report as `report`."""
         async with self._store_process.connect(self._stop):
-            self._network.emit(RunStarted(self._run.id, self._run.source, self._run.resumed))
-            self._network.emit(Stage("checking what is in DEST"))
-            lease = self._opened.lease
-            if lease is not None and lease.taken_from is not None:
-                self._network.warn(
-                    f"This run takes over from {lease.taken_from}: do not resume the run there."
-                )
-            error: BaseException | None = None
-            try:
-                await self._mirror()
-            except InterruptedRunError:
-                self._is_unfinished = True
-            except BaseException as caught:  # noqa: BLE001 -- recorded, then raised again
-                error = errors.cause(caught)
-                if isinstance(error, Exception):
-                    work = self._opened.store.staged.work
-                    error = await asyncio.to_thread(errors.as_destination_error, error, work)
-            counters = self._store_process.counters
-            is_left = not counters["walk_ended"] or counters["assets_pending"]
-            if is_left and error is None and not (self._is_unfinished or self._stop.is_set()):
-                error = StacpullError(f"The run ended early for an unknown reason: {errors.REPORT_BUG}.")
+            error = await self._mirror()
             report = await self._conclude(error)
             if isinstance(error, StacpullError):
                 error.report = report
@@ -394,30 +371,56 @@ class MirrorRun:
                 raise error
             return report
 
-    async def _mirror(self) -> None:
-        store_process = self._store_process
-        call = store_process.call
+    async def _mirror(self) -> BaseException | None:
+        """Do all of the run but to record its end. Return the error that ended it."""
+        self._network.emit(RunStarted(self._run.id, self._run.source, self._run.resumed))
+        self._network.emit(Stage("checking what is in DEST"))
+        lease = self._opened.lease
+        if lease is not None and lease.taken_from is not None:
+            self._network.warn(f"This run takes over from {lease.taken_from}: do not resume the run there.")
         try:
-            await call("requeue_failures")
-            await call("recover")
-            try:
-                await self._transfer()
-                await self._look_for_changes()
-            finally:
-                await store_process.sender.flush()
-                if not store_process.fatal_error.done():
-                    await call("end_transfers")
-                    try:
-                        await call("write_catalogs")
-                    except InterruptedRunError:
-                        self._is_unfinished = True
+            await self._recover_and_transfer()
+        except InterruptedRunError:
+            self._is_unfinished = True
+        except BaseException as caught:  # noqa: BLE001 -- recorded, then raised again
+            error = errors.cause(caught)
+            if not isinstance(error, Exception):
+                return error
+            return await asyncio.to_thread(errors.as_destination_error, error, self._opened.store.staged.work)
+        counters = self._store_process.counters
+        is_left = not counters["walk_ended"] or counters["assets_pending"]
+        if is_left and not (self._is_unfinished or self._stop.is_set()):
+            return StacpullError(f"The run ended early for an unknown reason: {errors.REPORT_BUG}.")
+        return None
+
+    async def _recover_and_transfer(self) -> None:
+        """Everything received is published also after an error. The first error is raised."""
+        store_process = self._store_process
+        try:
+            await store_process.call("requeue_failures")
+            await store_process.call("recover")
+            await self._transfer_and_write_catalogs()
         finally:
             try:
-                await call("finish")
+                await store_process.call("finish")
             except Exception as error:  # noqa: BLE001 -- raised below
                 store_process.fail_with(error)
         if store_process.fatal_error.done():
             raise store_process.fatal_error.result()
+
+    async def _transfer_and_write_catalogs(self) -> None:
+        store_process = self._store_process
+        try:
+            await self._transfer()
+            await self._look_for_changes()
+        finally:
+            await store_process.sender.flush()
+            if not store_process.fatal_error.done():
+                await store_process.call("end_transfers")
+                try:
+                    await store_process.call("write_catalogs")
+                except InterruptedRunError:
+                    self._is_unfinished = True
 
     async def _transfer(self) -> None:
         store_process = self._store_process
