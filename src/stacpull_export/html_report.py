@@ -113,7 +113,7 @@ def _report(
 
 def page_data(contents: MirrorContents, on_progress: Callable[[int], None]) -> Json:
     """Return what the page shows: counts by collection, label, place, month, asset key, host and failure."""
-    tally, checksum = _Tally(), hashlib.sha256()
+    tally, checksum = Tally(), hashlib.sha256()
     for item in contents.items():
         checksum.update(tally.add(item))
         if tally.items % 500 == 0:
@@ -162,7 +162,7 @@ class _NameCounts(msgspec.Struct, Generic[_K]):
             self.is_complete = False
 
 
-class _Tally(msgspec.Struct):
+class Tally(msgspec.Struct):
     items: int = 0
     is_proven: bool = True
     collections: dict[str, list[int]] = {}

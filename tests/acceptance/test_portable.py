@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,31 +16,33 @@ from tests.acceptance.asset_host import AssetHost, Connection, local_items
 from tests.acceptance.command import Running, environment, run, wait_until
 
 import stacpull
-from stacpull import system
-from stacpull.store import local_store
-from stacpull.store.local_store import LocalStore, _renameat2, rename_new
+from stacpull.store.local_store import LocalStore
 from stacpull.system import boot_id
 
 COUNT = 100
 
 
-@pytest.fixture
-def portable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(local_store, "is_linux", lambda: False)
-    monkeypatch.setattr(system, "_BOOT_ID", Path("/nowhere"))
-    _renameat2.cache_clear()  # a process looks it up once
-    yield
-    _renameat2.cache_clear()
+PORTABLE = """from pathlib import Path
+from stacpull import system
+system.is_linux = bool
+system._BOOT_ID = Path("/nowhere")
+"""
+"""Takes away what Linux adds, before other modules are imported."""
 
 
-@pytest.mark.usefixtures("portable")
 def test_portable_mode_uses_no_linux_features(tmp_path: Path) -> None:
-    with closing(LocalStore(tmp_path)) as store:
-        (tmp_path / "old").write_bytes(b"x")
-        assert not store.sync_covers_ledger
-        assert rename_new("old", store.fd, "new", store.fd) is False
-        assert boot_id() == ""
-        assert {path.name for path in tmp_path.iterdir()} == {"old", ".stacpull"}
+    (tmp_path / "old").touch()
+    program = (
+        "from stacpull.store.local_store import LocalStore, rename_new\n"
+        "store = LocalStore(Path('.'))\n"
+        "is_renamed = rename_new('old', store.fd, 'new', store.fd)\n"
+        "print(store.sync_covers_ledger, is_renamed, repr(system.boot_id()))"
+    )
+    command = [sys.executable, "-c", PORTABLE + program]
+    how = {"env": environment(), "cwd": tmp_path, "text": True}
+    ran = subprocess.run(command, capture_output=True, check=False, **how)
+    assert ran.stdout == "False False ''\n", ran.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"old", ".stacpull"}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux has them")
@@ -55,8 +56,7 @@ def test_linux_provides_the_features_that_portable_disables() -> None:
 
 
 def test_a_portable_mirror_survives_kills(tmp_path: Path) -> None:
-    without = "from stacpull import system; system.is_linux = bool; system.boot_id = str"
-    (tmp_path / "sitecustomize.py").write_text(without)
+    (tmp_path / "sitecustomize.py").write_text(PORTABLE)
     env = environment()
     env["PYTHONPATH"] += f"{os.pathsep}{tmp_path}"  # of all processes of the run
     dest, released = tmp_path / "mirror", threading.Event()

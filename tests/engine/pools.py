@@ -48,10 +48,10 @@ def bare_pool(
     clock = VirtualClock()
     queue = JobQueue[Job](size)
     outcomes = Outcomes(workers)
-    reader = ItemReader(lambda _href: _never(), clock)
+    reader = ItemReader(lambda _href: unreachable(), clock)
     pool = Pool(queue, outcomes, Fetcher(), reader, Retries(RetryPolicy(), clock), **limits)
     return pool, queue, outcomes
 
 
-async def _never() -> Any:
+async def unreachable() -> Any:
     raise AssertionError("no item is read here")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.engine.pools import BODY, Outcomes, _never, bare_pool, job
+from tests.engine.pools import BODY, Outcomes, bare_pool, job, unreachable
 from tests.virtual_clock import VirtualClock
 
 from stacpull.engine.pool import JobQueue, Pool
@@ -163,7 +163,7 @@ def refused_at(host: str) -> Failure:
 
 def test_assets_of_a_host_that_is_abandoned_do_not_count_as_failures() -> None:
     stop = asyncio.Event()
-    pool, _, outcomes = bare_pool(1, 1, lambda _job: _never(), max_failures=3, stop_run=stop.set)
+    pool, _, outcomes = bare_pool(1, 1, lambda _job: unreachable(), max_failures=3, stop_run=stop.set)
     for rowid in range(3):
         pool.fail(job(rowid), refused_at("a"), 1)
     pool.fail(job(3), Failure(FailureKind.DOWN, "Down.", host="a"), 1)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.acceptance.command import environment, run
+from tests.export.conftest import item
 
 from stacpull import UsageError, sync
-from stacpull_export.export_command import _splits
 
 
-def test_the_lists_of_a_split_are_joined(tmp_path: Path) -> None:
+def test_the_lists_of_a_split_are_joined(mirrored: Any, tmp_path: Path) -> None:
+    dest = mirrored([item(name, properties={"labels": ["x"]}) for name in "abcd"])
     for name in "abc":
         (tmp_path / name).write_text(f"# ids\n{name},x\n")
-    lists = [f"{split}=@{tmp_path}/{name}" for split, name in (("train", "a"), ("test", "b"), ("train", "c"))]
-    assert _splits(lists) == {"train": ("a", "c"), "test": ("b",)}
+    lists = [f"--split={split}=@{tmp_path}/{name}" for split, name in ("ta", "tc", "ub")]
+    out = tmp_path / "labels.csv"
+    assert run(["export", str(dest), str(out), "-f", "csv", *lists], environment()).code == 0
+    with out.open(newline="") as file:
+        found = {row["id"]: row["split"] for row in csv.DictReader(file)}
+    assert found == {"a": "t", "b": "u", "c": "t"}
 
 
 @pytest.mark.parametrize(

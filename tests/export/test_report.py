@@ -21,7 +21,7 @@ from stacpull.cli.main import execute
 from stacpull.ledger.database import open_writer
 from stacpull.store.lock import MirrorLock
 from stacpull_export.html_page import PageTemplate
-from stacpull_export.html_report import _Tally
+from stacpull_export.html_report import Tally
 from stacpull_export.mirrored_items import MirroredItem
 
 HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
@@ -151,7 +151,7 @@ def test_a_browser_draws_the_report_and_runs_no_foreign_script(dest: Path, tmp_p
 def test_the_page_of_many_items_is_small_and_quickly_drawn(dest: Path, tmp_path: Path) -> None:
     """It depends on how many different places, keys, labels and hosts there are, and all are bounded."""
     page = data_of(written(dest, tmp_path / "report.html"))
-    tally = _Tally()
+    tally = Tally()
     for number in range(6_000):
         x, y = number % 355 - 179.5, number // 355 % 170 - 85
         labels = [f"label {number % 300}{'x' * 1000}", f"label {number % 7}", f"label {number % 11}"]
@@ -182,7 +182,7 @@ def test_the_page_of_many_items_is_small_and_quickly_drawn(dest: Path, tmp_path:
 
 def test_unbounded_names_take_bounded_memory() -> None:
     """An item with a thousand labels has half a million pairs of them."""
-    whole = _Tally()
+    whole = Tally()
     for number in range(12):
         names = [f"{number}-{n}" + "x" * 10_000 for n in range(1_000)]
         assets = {name: {"href": "./a", "file:size": 1, "alternate": {"origin": {"href": f"https://{name}/"}}}
