@@ -16,7 +16,7 @@ from stacpull.models import FailureKind
 from stacpull.net.client import Client
 from stacpull.net.transport import TransferError
 from stacpull.redact import Secret, Secrets
-from stacpull_logins.tokens import TokenGrant
+from stacpull_logins.tokens import PASSING, TokenGrant
 
 
 @dataclass
@@ -107,6 +107,17 @@ async def test_a_token_service_that_fails_stops_the_run(answer: Answer, error: t
         assert not w.downloads.requests
 
 
+@pytest.mark.parametrize(("status", "error", "requests"), [(401, CredentialsError, 1), (404, SourceError, 2)])
+async def test_a_failure_is_remembered_for_a_minute_and_a_refusal_for_good(status, error, requests):
+    async with world() as w:
+        w.identity.respond = lambda *_: Answer(status, b"")
+        for wait, asked in ((0, 1), (PASSING - 1, 1), (2, requests)):
+            w.clock.now += wait
+            with pytest.raises(error):
+                await get(w.client, w.url)
+            assert len(w.identity.requests) == asked
+
+
 async def test_issued_tokens_are_secrets() -> None:
     async with world() as w:
         await get(w.client, w.url)
@@ -118,12 +129,17 @@ async def test_issued_tokens_are_secrets() -> None:
 
 
 @pytest.mark.parametrize(
-    ("life", "grants"), [(600, 2), ("600", 2), ("600.5", 2), (None, 1), ("soon", 1), (True, 1), ("nan", 1)]
+    ("life", "used"),
+    [
+        *((600, 480), ("600", 480), ("600.5", 480.5), (240, 120), (100, 50), (15, 10), (0, 10), (-3600, 10)),
+        *((unknown, None) for unknown in (None, "soon", True, "nan")),
+    ],
 )
-async def test_expires_in_can_be_a_number_or_a_string(life: object, grants: int) -> None:
+async def test_a_token_is_used_until_shortly_before_it_expires(life: object, used: float | None) -> None:
     async with world() as w:
         w.identity.life = life  # type: ignore[assignment]
         await get(w.client, w.url)
-        w.clock.now = 490
-        await get(w.client, w.url)
-        assert len(w.identity.grants) == grants
+        for later, grants in ((-0.5, 1), (0.5, 2 if used else 1)):
+            w.clock.now = (used or 1e6) + later
+            await get(w.client, w.url)
+            assert len(w.identity.grants) == grants
