@@ -32,10 +32,8 @@ from stacpull.urls import is_web
 Held = TypeVar("Held")
 ReadArgument = Callable[[Any], Any]
 
-MAX_AT_ONCE = 4096
-"""More simultaneous transfers need more open files than systems allow."""
-LARGEST = 2**63 - 1
-"""The largest integer that a ledger stores."""
+MAX_AT_ONCE = 4096  # more transfers need more open files than systems allow
+LARGEST = 2**63 - 1  # the largest integer that a ledger stores
 
 Time = str | date | datetime
 """A time, as text in the forms that `--datetime` takes, or as Python's own types. Naive times are UTC."""

@@ -26,8 +26,7 @@ from stacpull.errors import CredentialsError
 from stacpull.system import usual_file
 
 T = TypeVar("T")
-Authorize = Callable[..., str]
-"""Returns the value of `Authorization` for a method, a path and perhaps a query."""
+Authorize = Callable[..., str]  # of a method, a path and perhaps a query, for `Authorization`
 
 _METADATA_PROVIDERS = ("iam-role", "container-role")
 _FILES = {"AWS_CONFIG_FILE": "~/.aws/config", "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials"}
@@ -50,8 +49,7 @@ class Credentials:
 class AwsSettings(msgspec.Struct, frozen=True):
     region: str | None = None
     endpoint_url: str | None = None
-    profile: str | None = None
-    """The profile named by an option or the environment; None for the default profile."""
+    profile: str | None = None  # named by an option or the environment; None for the default one
 
 
 class AwsCredentials:

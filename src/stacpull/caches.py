@@ -10,8 +10,7 @@ from typing import Final, TypeVar
 K = TypeVar("K")
 V = TypeVar("V")
 
-MAX_KEY_LENGTH: Final = 512
-"""The most characters of a text that is remembered: honest sources do not repeat longer ones."""
+MAX_KEY_LENGTH: Final = 512  # characters of a text that is remembered: honest sources repeat no longer one
 
 
 def cached_if_short(size: int) -> Callable[[Callable[[str], V]], Callable[[str], V]]:

@@ -20,13 +20,11 @@ from stacpull.system import GARBAGE_AFTER
 
 _CODE = f"import gc; gc.set_threshold({GARBAGE_AFTER}); from {{}} import main; main()"
 _END_SECONDS = 2.0  # seconds that a process has to end by itself once its socket is closed
-_KILL_SECONDS = 1.0
-"""Seconds to wait for the end of processes that were killed, which may be waiting for the disk."""
+_KILL_SECONDS = 1.0  # seconds until processes that were killed end: they may be waiting for the disk
 _HARMLESS = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "TZ", "GLIBC_TUNABLES"})
 _HARMLESS_PREFIXES = ("PYTHON", "LC_", "LD_", "DYLD_", "MALLOC_", "OPENSSL_", "SSL_CERT_")
 """Variables of the interpreter and of libraries, that never hold a credential."""
-_UTF8 = ("-X", "utf8") if sys.flags.utf8_mode else ()
-"""File names have the same encoding in all processes of a run."""
+_UTF8 = ("-X", "utf8") if sys.flags.utf8_mode else ()  # file names have the same encoding in all processes
 
 ChildProcess = subprocess.Popen[bytes]
 ConnectedProcess = tuple[ChildProcess, socket.socket]  # with our end of its socket

@@ -25,8 +25,7 @@ _BUCKET = "a bucket as DEST (such as s3://bucket/prefix)"
 
 
 class DestAddress(msgspec.Struct, frozen=True):
-    work: Path
-    """The directory of the ledger, and of the files unless they are in a bucket."""
+    work: Path  # the directory of the ledger, and of the files unless they are in a bucket
     bucket: BucketLocation | None = None
 
     @property
@@ -98,8 +97,7 @@ def _location(url: BucketLocation, options: Options) -> BucketLocation:
     return location
 
 
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
-"""One slash is enough, because `Path` turns `s3://bucket` into `s3:/bucket`."""
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # one slash: `Path` turns `s3://bucket` into `s3:/bucket`
 
 
 def bucket_url(dest: str | PathLike[str]) -> BucketLocation | None:

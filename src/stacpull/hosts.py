@@ -80,8 +80,7 @@ class Origin(NamedTuple):
 
     scheme: str
     host: str
-    port: int | None
-    """The port; None for s3, and if there is no host."""
+    port: int | None  # None for s3, and if there is no host
 
 
 def scheme_of(url: str) -> str:

@@ -57,12 +57,10 @@ class WalkUpdate(NamedTuple):
 
     position: str | None = None  # the next page (`engine.walk.Position`), set by the last batch of a page
     walk_ended: bool = False
-    announced: int | None = None
-    """The number of items that all collections announce; None if it is not, or not yet, known."""
+    announced: int | None = None  # items that all collections announce; None if it is not yet known
     cut_short: str | None = None
     """Why the walk of a collection ended before its last page; at the end, the last such reason."""
-    unseen: int = 0
-    """At the end of the walk, unless `--max-items` ended it: announced items that were on no page."""
+    unseen: int = 0  # at the end of the walk, unless `--max-items` ended it: announced items on no page
 
 
 class PageRequest(msgspec.Struct, frozen=True):
@@ -112,8 +110,7 @@ class Clip(NamedTuple):
 
     area_digest: int  # of the area's text (`digests.text_digest`)
     source_size: int  # bytes of the whole asset
-    fields: Json
-    """Fields of the part that replace those of the whole in the item's JSON; null removes a field."""
+    fields: Json  # of the part, replace those of the whole in the item's JSON; null removes a field
 
 
 class MirroredFile(msgspec.Struct, frozen=True):
@@ -208,8 +205,7 @@ class Failure(msgspec.Struct, frozen=True):
     status: int | None = None
     host: str = ""
     retry_after: float | None = None  # seconds that the host requested to wait, if it did
-    retryable: bool = False
-    """True if the same request may succeed later (the retry policy decides whether it is tried)."""
+    retryable: bool = False  # the same request may succeed later; the retry policy decides
     resumable_bytes: int = 0  # the size of the part that the next attempt resumes
 
     def masked(self, secrets: Secrets) -> Failure:
@@ -234,8 +230,7 @@ class PlannedItem(NamedTuple):
     """Keys of wanted assets that cannot be planned; the key `assets` if no asset of the item can."""
     excluded: tuple[str, ...] = ()  # keys of the assets that a filter left out
     web_pages: tuple[str, ...] = ()  # keys of assets that are web pages or endpoints, and therefore left out
-    expanded_prefixes: tuple[str, ...] = ()
-    """Keys of prefixes that `assets` replaces by the objects below them."""
+    expanded_prefixes: tuple[str, ...] = ()  # keys of prefixes that `assets` replaces by their objects
     public_json: bytes = b""  # the document without credentials, as the ledger keeps it
 
     @property
@@ -282,10 +277,8 @@ class Job(Asset, frozen=True, array_like=True, kw_only=True):
     item_rowid: int
     generation: int  # how many versions of the asset were done before this one
     item_href: str | None = None
-    stale: bool = False
-    """True if something was removed from the stored href: the item is read again before the first use."""
-    required_digest: bytes | None = None
-    """The digest of the earlier content, if only this content is accepted (`verify --repair`)."""
+    stale: bool = False  # something was removed from the stored href: the item is read again first
+    required_digest: bytes | None = None  # of the earlier content, if only this is accepted (`--repair`)
     version_in_dest: VersionInDest | None = None  # the version in DEST: the request is conditional
     moved: bool = False  # `href` is not the planned one: its response proves nothing about the planned one
     clip: bool = False  # true if the asset is clipped to the area of the run's `--clip`
@@ -311,8 +304,7 @@ class WalkBatch(msgspec.Struct):
     unreadable_items: list[UnreadableItem] = []
     seen: list[ItemId] = []
     left_out: dict[str, list[ItemId]] = {}
-    unreadable: list[UnreadableEntry] = []
-    """Unreadable links and entries, and items of the page that cannot be planned."""
+    unreadable: list[UnreadableEntry] = []  # links, entries, and items that cannot be planned
     update: WalkUpdate = WalkUpdate()
     replaces_planned_items: bool = False  # true if an earlier page had older versions of some items
 
@@ -356,8 +348,7 @@ class BucketLocation(msgspec.Struct, frozen=True):
     is_signed: bool = True  # False for requests without credentials to Google and Azure
     mirror: str = ""  # the id of the mirror that the objects below the prefix belong to
     run: str = ""  # the id of the last run, by which its processes recognise its lease
-    epoch: int = 0
-    """The number of the last run on the bucket that the ledger in the work directory knows; 0 for none."""
+    epoch: int = 0  # the last run on the bucket that the ledger in the work directory knows; 0 for none
     break_lock: bool = False
 
     @property
@@ -387,8 +378,7 @@ class AssetFile(msgspec.Struct, array_like=True):
     etag_or_date: str | None = None  # of its response (`Validator.etag_or_date`)
     may_be_short: bool = False  # no Content-Length, known size or checksum proved its length
     part: str = ""
-    body: memoryview | None = None
-    """The bytes until they are written: a view of the received message, to avoid a copy."""
+    body: memoryview | None = None  # until it is written: a view of the received message, to avoid a copy
     filename: str = ""
     """The last segment of the resolved URL, percent-decoded but unsafe. The name of the part states it."""
 

@@ -23,10 +23,8 @@ _BUS_ERROR = f"The disk of DEST failed (SIGBUS). What is recorded is safe: check
 _M_TRIM_THRESHOLD = -1  # these three: malloc.h of glibc
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
-_LARGE = 2 * 1024 * 1024
-"""Bytes of a large block. Bodies in memory (1 MiB) and pieces of long files are smaller."""
-_SLACK = 8 * 1024 * 1024
-"""Bytes that may be free at the end of a heap before it shrinks. The default is 128 KiB."""
+_LARGE = 2 * 1024 * 1024  # bytes: bodies in memory (1 MiB) and pieces of long files are smaller
+_SLACK = 8 * 1024 * 1024  # bytes that may be free at the end of a heap before it shrinks, not 128 KiB
 
 
 def tune_memory() -> None:

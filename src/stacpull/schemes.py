@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
 
 class TransportSetup(msgspec.Struct, frozen=True):
-    http: Transport
-    """Sends requests over http and https. It is shared, and closed by its owner."""
+    http: Transport  # for http and https; it is shared, and closed by its owner
     source: str
     options: Options
     clock: Clock
@@ -42,8 +41,7 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
     is_encrypted: bool = False
     """True if transfers are encrypted. A redirect from an encrypted URL to an unencrypted one is refused
     unless SOURCE itself is not encrypted."""
-    is_remote: bool = True
-    """False for local data: only SOURCE, and documents of the same scheme, may refer to it."""
+    is_remote: bool = True  # false for local data: only SOURCE and documents of the same scheme refer to it
     is_object_store: bool = False
     """True if the URL is a bucket and a key, in which `%`, `?` and `#` are ordinary characters."""
     has_md5_etags: bool = False

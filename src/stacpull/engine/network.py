@@ -33,10 +33,8 @@ from stacpull.sources.source_url import source_url, split_credentials
 from stacpull.system import variables_of
 from stacpull.threads import run_to_end
 
-SLOTS = 80
-"""Transfers at once by default: more than the 64 of a host, because some wait for the store process."""
-_OWN_DESCRIPTORS = 36
-"""For loop, ledger, lock, log, DEST and the current page: about 20. The rest is for lookups."""
+SLOTS = 80  # transfers at once by default: more than the 64 of a host, as some wait for the store process
+_OWN_DESCRIPTORS = 36  # loop, ledger, lock, log, DEST and the page need about 20; the rest is for lookups
 _CONNECTIONS = 4  # of a transfer, which may have connections to several hosts
 _MAX_CONNECTIONS = 2048  # if so many files may be open, so that connections to many hosts are reused
 _STALLS_UNTIL_DOWN = 4  # stall timeouts after which a silent host counts as down: two minutes by default
@@ -65,8 +63,7 @@ class Network(msgspec.Struct, frozen=True):
     emit: Listener  # takes events of the run, and removes secrets from them
     warn: Callable[[str], None]
     clock: Clock
-    logins: Any = None
-    """The logins of a credential profile (`stacpull_logins.logins.Logins`), None for most runs."""
+    logins: Any = None  # of a credential profile (`stacpull_logins.logins.Logins`); mostly None
 
     @property
     def counters(self) -> NetworkCounters:

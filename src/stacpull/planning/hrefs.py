@@ -22,8 +22,7 @@ from stacpull.urls import is_local, is_remote, join, may_lead, parts_of, rules_o
 class AssetKind(enum.Enum):
     FILE = "file"
     WEB_PAGE = "page"  # a web page, or an endpoint that computes its answer
-    PREFIX = "prefix"
-    """A directory; in an object store, the common prefix of the keys of many files."""
+    PREFIX = "prefix"  # a directory; in an object store, the common prefix of the keys of many files
 
 
 _KIND_OF_TYPE: Final = {
@@ -61,8 +60,7 @@ _SUFFIX_OF_TYPE: Final = {
     "text/plain": ".txt",
 }
 _RENDERERS: Final = re.compile(r"/(tilejson\.json|preview|map|viewer|wmts|WMTSCapabilities\.xml)(\.\w+)?\Z")
-_TILE: Final = re.compile(r"\{-?[xyz]\}", re.IGNORECASE)
-"""A placeholder for a number in the URL of a map tile."""
+_TILE: Final = re.compile(r"\{-?[xyz]\}", re.IGNORECASE)  # a number in the URL of a map tile
 _SUFFIX: Final = re.compile(r"(?:\.tar)?\.(?=[0-9]*[A-Za-z])[A-Za-z0-9]{1,10}\Z", re.IGNORECASE)
 """A suffix has at least one letter: the end of `…/v1.5` is not one."""
 

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from stacpull.selection import Selection
 
 AssetPredicate = Callable[[str, Json], bool]
-NO_COLLECTION: Final = "no-collection"
-"""The collection of items for which neither they nor their source state one."""
+NO_COLLECTION: Final = "no-collection"  # of items for which neither they nor SOURCE state one
 BESIDE_ITEMS: Final = Layout.parse("{collection}/{key}{ext}")  # of the assets of collections
 _DIGESTS: Final = {
     b"\x11\x14": "sha1",

@@ -50,10 +50,8 @@ Segment = Sequence[str | Field]
 
 class Layout(msgspec.Struct, frozen=True, eq=False):
     template: str
-    segments: tuple[Segment, ...]
-    """The last one is the file name."""
-    needs_filename: bool
-    """True if it contains `{filename}`: then names are known only after the transfer starts."""
+    segments: tuple[Segment, ...]  # the last one is the file name
+    needs_filename: bool  # it contains `{filename}`: names are known only after the transfer starts
 
     @classmethod
     def parse(cls, template: str) -> Layout:
@@ -122,8 +120,7 @@ class ItemLayout(msgspec.Struct, frozen=True):
     """A layout in which the fields of one item are filled in."""
 
     directories: list[str | Segment]
-    directory: str | None
-    """The safe path of all directories, or None if it contains fields of assets."""
+    directory: str | None  # the safe path of all directories; None if it contains fields of assets
     name: str | Segment
     needs_filename: bool
 
