@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import TextIO
 
 from msgspec.structs import asdict
 
@@ -23,7 +23,7 @@ from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine.fetchers import clipping
 from stacpull.engine.item_input import SourceLike, temporary_input
 from stacpull.engine.lookups import check_syntax, with_starts
-from stacpull.engine.network import RunSetup, open_network, options_and_address
+from stacpull.engine.network import Network, RunSetup, open_network, options_and_address
 from stacpull.engine.walk import Walk
 from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.events import Listener, Stage
@@ -111,74 +111,86 @@ class _Estimate:
         self._network = setup.network
         (self._seen, self._primary, self._linked), self._ledger, self._is_there = records
         self._urls = urls
-        self._clipping = clipping(setup.selection.clip)
-        self.counters = Counter(items_seen=0, items_matched=0, source_items=0, bytes_sampled=0)
-        """The counters of the report that have the same name there."""
-        self._counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        """Numbers by asset key or host: "host", "excluded", "page", "unstated" (size), and those pending."""
-        self._samples: defaultdict[str, list[Asset]] = defaultdict(list)
-        self._stated_bytes = self._pending_bytes = self._sampled = self._tile_requests = self._unsigned = 0
-        self._paths, self._shared_path, self._unmeasured, self._refused = set[str](), "", "", ""
+        self._samples = _SizeSamples(setup.network, setup.selection.clip)
+        self.counters = Counter(items_seen=0, items_matched=0, source_items=0, bytes_sampled=0)  # as reported
+        self._hosts: Counter[str] = Counter()
+        self._excluded: Counter[str] = Counter()  # by asset key, as the next three
+        self._web_pages: Counter[str] = Counter()
+        self._unstated: Counter[str] = Counter()  # assets without a stated size
+        self._unstated_pending: Counter[str] = Counter()
+        self._stated_bytes = 0
+        self._stated_bytes_pending = 0
+        self._unsigned_urls = 0
+        self._paths: set[str] = set()
+        self._shared_path = ""
+        self._refused = ""
         self._announced: int | None = None
         self._left_out: Counter[str] = Counter()
 
     async def report(self) -> PlanReport:
-        network, counters, requests_before = self._network, self.counters, self._network.counters.requests
-        started = network.clock.monotonic()
+        network, samples = self._network, self._samples
         walk = Walk(self._setup, self)
-        await walk.run()
+        walk_requests, walk_seconds = await self._effort_of(walk.run)
         network.emit(Stage("measuring file sizes"))
-        walk_seconds, walk_requests = network.clock.monotonic() - started, network.counters.requests
-        mean_sizes, requests_per_asset = await self._measure()
-        seconds, pending = network.clock.monotonic() - started, counters["assets_pending"]
-        excluded, web_pages, hosts = (self._counts[name] for name in ("excluded", "page", "host"))
-        unknown = {key: number for key, number in self._counts["unstated"].items() if key not in mean_sizes}
-        measured, measured_pending = (
-            sum(number * mean_sizes.get(key, 0) for key, number in self._counts[name].items())
-            for name in ("unstated", "pending")
-        )
-        total: int | None = round(self._stated_bytes + measured)
-        basis: Literal["known", "sampled", "unknown"] = "sampled" if measured else "known"
-        if unknown and not total:
-            total, basis = None, "unknown"
-        seconds_estimated = None
-        if walk_requests > requests_before and walk_seconds:
-            asset_seconds = requests_per_asset * walk_seconds / (walk_requests - requests_before)
-            if self._sampled:
-                asset_seconds = (seconds - walk_seconds) / max(1, self._sampled / _SIZED_AT_ONCE)
-            options = self._setup.options
-            at_once = max(1, min(options.concurrency or options.per_host, 16))
-            seconds_estimated = round(walk_seconds + pending * asset_seconds / at_once, 1)
-        if basis == "unknown" and self._unmeasured:
-            network.warn(f"No size could be read: {self._unmeasured}")
-        if self._refused:
-            network.warn(f"Some assets or items would fail; the first is {self._refused}")
-        if self._unsigned:
-            network.warn(f"URLs without their signature or key may be refused: {self._unsigned:,}.")
-        if self._shared_path:
-            network.warn(f"--layout gives several items the path {self._shared_path}: add {{item}} to it.")
+        sample_requests, sample_seconds = await self._effort_of(samples.measure)
+        self.counters["bytes_sampled"] = samples.measured
+        self.counters["assets_outside"] = samples.outside
+        unknown = {key: number for key, number in self._unstated.items() if key not in samples.mean_sizes}
+        sampled_bytes = samples.bytes_of(self._unstated)
+        bytes_total = round(self._stated_bytes + sampled_bytes)
+        bytes_pending = round(self._stated_bytes_pending + samples.bytes_of(self._unstated_pending))
+        is_unknown = bool(unknown) and not bytes_total
+        self._warn(is_unknown=is_unknown)
+        requests_per_asset = 1.0
+        asset_seconds = walk_seconds / max(1, walk_requests)
+        if samples.count:
+            requests_per_asset = (sample_requests + samples.tile_requests) / samples.count
+            asset_seconds = sample_seconds / max(1, samples.count / _SIZED_AT_ONCE)
+        pending = self.counters["assets_pending"]
+        options = self._setup.options
+        at_once = max(1, min(options.concurrency or options.per_host, 16))
+        seconds_estimated = round(walk_seconds + pending * asset_seconds / at_once, 1)
         report = PlanReport(
-            assets=hosts.total(),
-            assets_excluded=excluded.total(),
-            bytes_total=total,
-            bytes_pending=None if total is None else round(self._pending_bytes + measured_pending),
-            bytes_basis=basis,
+            assets=self._hosts.total(),
+            assets_excluded=self._excluded.total(),
+            bytes_total=None if is_unknown else bytes_total,
+            bytes_pending=None if is_unknown else bytes_pending,
+            bytes_basis="unknown" if is_unknown else "sampled" if sampled_bytes else "known",
             unknown_keys=unknown,
-            requests=walk_requests + round(pending * requests_per_asset),
-            hosts=tuple(HostPlan(host, number) for host, number in hosts.most_common()),
-            excluded_keys=dict(excluded),
-            assets_pages=web_pages.total(),
-            page_keys=dict(web_pages),
-            seconds_estimated=seconds_estimated,
+            requests=network.counters.requests - sample_requests + round(pending * requests_per_asset),
+            hosts=tuple(HostPlan(host, number) for host, number in self._hosts.most_common()),
+            excluded_keys=dict(self._excluded),
+            assets_pages=self._web_pages.total(),
+            page_keys=dict(self._web_pages),
+            seconds_estimated=seconds_estimated if walk_requests and walk_seconds else None,
             items_announced=self._announced,
             items_left_out=walk.filter.in_order(self._left_out),
-            seconds=round(seconds, 3),
+            seconds=round(walk_seconds + sample_seconds, 3),
             source=self._setup.source.url,
-            **counters,
+            **self.counters,
         )
         if warning := walk.summary.nothing_to_fetch(self._setup.selection, asdict(report)):
             network.warn(warning)
         return report
+
+    async def _effort_of(self, work: Callable[[], Awaitable[None]]) -> tuple[int, float]:
+        """Do `work`; return its requests, and its seconds."""
+        requests_before = self._network.counters.requests
+        started = self._network.clock.monotonic()
+        await work()
+        seconds = self._network.clock.monotonic() - started
+        return self._network.counters.requests - requests_before, seconds
+
+    def _warn(self, *, is_unknown: bool) -> None:
+        warn = self._network.warn
+        if is_unknown and self._samples.problem:
+            warn(f"No size could be read: {self._samples.problem}")
+        if self._refused:
+            warn(f"Some assets or items would fail; the first is {self._refused}")
+        if self._unsigned_urls:
+            warn(f"URLs without their signature or key may be refused: {self._unsigned_urls:,}.")
+        if self._shared_path:
+            warn(f"--layout gives several items the path {self._shared_path}: add {{item}} to it.")
 
     async def planned_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         sets = [self._primary, self._linked] if linked else [self._primary]
@@ -239,27 +251,12 @@ class _Estimate:
         self.counters["assets_refused"] += len(item.problems)
         self._refused = self._refused or next((f"{key}: {why.message}" for key, why in item.problems), "")
         for key in item.excluded:
-            self._add("excluded", key)
+            _add(self._excluded, key)
         for key in item.web_pages:
-            self._add("page", key)
-        max_samples = _SIZED_PER_KEY if self._clipping is None else _CLIPPED_PER_KEY
+            _add(self._web_pages, key)
         for asset in item.assets:
-            self._add("host", host_of(asset.href) or "this disk")
-            clips = self._clipping is not None and self._clipping.may_clip(asset.media_type, asset.href)
             action, known_path = actions.get(asset.key, (Action.REQUEST, None))
-            is_pending = action is Action.REQUEST
-            if asset.size is not None and not clips:
-                self._stated_bytes += asset.size
-                self._pending_bytes += asset.size * is_pending
-            else:
-                key = self._add("unstated", asset.key)
-                self._counts["pending"][key] += is_pending
-                sample = self._samples[key]
-                if len(sample) < max_samples and self._sampled < _MAX_SIZED:
-                    self._sampled += 1
-                    sample.append(asset)
-            self.counters["assets_pending"] += is_pending
-            self.counters["assets_done"] += action is Action.KEEP
+            self._count_asset(asset, action)
             if asset.name is None and self._urls is None:
                 continue  # redirects may change its path
             name = final_name(asset.name, asset.name_template, filename_of(asset.href), asset.directory)
@@ -268,58 +265,93 @@ class _Estimate:
                 self._shared_path = self._shared_path or path
             elif asset.name is not None and len(self._paths) < _MAX_PATHS:
                 self._paths.add(path)
-            if self._urls is not None and is_pending:
+            if self._urls is not None and action is Action.REQUEST:
                 href = self._network.secrets.public_url(asset.href)
                 is_key = rules_of(href).is_object_store and href.isprintable()
                 self._urls.write(f"{href if is_key else wire_url(href)}\t{known_path or path}\n")
-                self._unsigned += href != asset.href
+                self._unsigned_urls += href != asset.href
 
-    def _add(self, category: str, name: str) -> str:
-        counts = self._counts[category]
-        if name not in counts and (len(counts) >= _MAX_NAMED or len(name) > MAX_KEY_LENGTH):
-            name = "others"
-        counts[name] += 1
-        return name
+    def _count_asset(self, asset: Asset, action: Action) -> None:
+        is_pending = action is Action.REQUEST
+        self.counters["assets_pending"] += is_pending
+        self.counters["assets_done"] += action is Action.KEEP
+        _add(self._hosts, host_of(asset.href) or "this disk")
+        if asset.size is not None and not self._samples.may_clip(asset):
+            self._stated_bytes += asset.size
+            self._stated_bytes_pending += asset.size * is_pending
+        else:
+            key = _add(self._unstated, asset.key)
+            self._unstated_pending[key] += is_pending
+            self._samples.add(key, asset)
 
-    async def _measure(self) -> tuple[dict[str, float], float]:
-        """Return mean bytes per key (of all keys for one without a sample), and mean requests per asset."""
-        requests_before, sizes_by_key = self._network.counters.requests, defaultdict[str, list[int]](list)
 
-        async def measure(sample: tuple[str, Asset]) -> None:
-            key, asset = sample
-            if (size := await self._size_of(asset)) is not None:
-                sizes_by_key[key].append(size)
+def _add(counts: Counter[str], name: str) -> str:
+    """Count `name`, and return the name under which it counts."""
+    if name not in counts and (len(counts) >= _MAX_NAMED or len(name) > MAX_KEY_LENGTH):
+        name = "others"
+    counts[name] += 1
+    return name
 
-        samples = [(key, asset) for key, assets in self._samples.items() for asset in assets]
-        await for_each(samples, measure, limit=_SIZED_AT_ONCE)
-        requests = self._network.counters.requests - requests_before + self._tile_requests
-        means = {key: sum(sizes) / len(sizes) for key, sizes in sizes_by_key.items()}
-        all_sizes = [size for sizes in sizes_by_key.values() for size in sizes]
-        self.counters["bytes_sampled"] = len(all_sizes)
-        if self._clipping is not None:
-            self.counters["assets_outside"] = all_sizes.count(0)
-            if all_sizes and not any(all_sizes):
-                self._network.warn(
-                    "No measured file is in the area of --clip. Longitude comes before latitude."
-                )
+
+class _SizeSamples:
+    """The sizes of a few assets of each key whose size is not stated, or which may be clipped."""
+
+    def __init__(self, network: Network, clip: str | None) -> None:
+        self._network = network
+        self._clipping = clipping(clip)
+        self._assets: defaultdict[str, list[Asset]] = defaultdict(list)
+        self._sizes: defaultdict[str, list[int]] = defaultdict(list)
+        self.count = 0
+        self.measured = 0
+        self.outside = 0  # of those measured, with nothing in the area of `--clip`
+        self.tile_requests = 0
+        self.mean_sizes: dict[str, float] = {}  # by key; for a key without a sample, the mean of all
+        self.problem = ""  # why the first one could not be measured
+
+    def may_clip(self, asset: Asset) -> bool:
+        return self._clipping is not None and self._clipping.may_clip(asset.media_type, asset.href)
+
+    def add(self, key: str, asset: Asset) -> None:
+        limit = _SIZED_PER_KEY if self._clipping is None else _CLIPPED_PER_KEY
+        if len(self._assets[key]) < limit and self.count < _MAX_SIZED:
+            self.count += 1
+            self._assets[key].append(asset)
+
+    def bytes_of(self, counts: Counter[str]) -> float:
+        return sum(number * self.mean_sizes.get(key, 0) for key, number in counts.items())
+
+    async def measure(self) -> None:
+        samples = [(key, asset) for key, assets in self._assets.items() for asset in assets]
+        await for_each(samples, self._measure_one, limit=_SIZED_AT_ONCE)
+        all_sizes = [size for sizes in self._sizes.values() for size in sizes]
+        self.measured = len(all_sizes)
+        self.mean_sizes = {key: sum(sizes) / len(sizes) for key, sizes in self._sizes.items()}
         if all_sizes:
-            unsampled = (key for key, assets in self._samples.items() if not assets)
-            means |= dict.fromkeys(unsampled, sum(all_sizes) / len(all_sizes))
-        return means, requests / self._sampled if self._sampled else 1.0
+            unsampled = (key for key, assets in self._assets.items() if not assets)
+            self.mean_sizes |= dict.fromkeys(unsampled, sum(all_sizes) / len(all_sizes))
+        if self._clipping is not None:
+            self.outside = all_sizes.count(0)
+            if 0 < self.measured == self.outside:
+                text = "No measured file is in the area of --clip. Longitude comes before latitude."
+                self._network.warn(text)
 
-    async def _size_of(self, asset: Asset) -> int | None:
+    async def _measure_one(self, sample: tuple[str, Asset]) -> None:
+        key, asset = sample
+        size = asset.size  # set only if it may be clipped
         try:
+            part = None
             if self._clipping is not None:
                 part = await self._clipping.size(self._network.client, asset.href, asset.media_type)
-                if part is not None:
-                    size, requests = part
-                    self._tile_requests += requests
-                    return size
-                if asset.size is not None:
-                    return asset.size
-            request = Request(asset.href, headers={"Range": "bytes=0-0"})
-            async with self._network.client.stream(request, accept=_SIZED, count_refusal=False) as response:
-                return stated_version(response.status, response.headers).total
+            if part is not None:
+                size, requests = part
+                self.tile_requests += requests
+            elif size is None:
+                request = Request(asset.href, headers={"Range": "bytes=0-0"})
+                stream = self._network.client.stream(request, accept=_SIZED, count_refusal=False)
+                async with stream as response:
+                    size = stated_version(response.status, response.headers).total
         except TransferError as error:
-            self._unmeasured = self._unmeasured or str(error)
-            return None
+            self.problem = self.problem or str(error)
+            return
+        if size is not None:
+            self._sizes[key].append(size)
