@@ -17,7 +17,6 @@ from tests.store_in_thread import store_on_thread
 import stacpull
 from stacpull import sync
 from stacpull.engine import store_server
-from stacpull.engine.mirror import MirrorRun
 from stacpull.engine.run_control import timed_stop
 from stacpull.errors import DestinationError
 from stacpull.ledger import runs
@@ -129,12 +128,12 @@ def test_the_error_of_a_run_is_not_replaced_by_that_of_closing_its_store(tmp_pat
             yield db
         raise stacpull.DestinationError("while closing")
 
-    async def fail(*_: object) -> None:
-        raise stacpull.UsageError("first")
+    def fail(event: object) -> None:
+        if isinstance(event, stacpull.AssetFailed):
+            raise stacpull.UsageError("first")
 
     monkeypatch.setattr(store_server, "open_ledger", closed_with_an_error)
-    monkeypatch.setattr(MirrorRun, "_transfer", fail)
     with AssetHost() as host, store_on_thread():
-        source = local_items(tmp_path, [f"{host.url}/assets/1"])
+        source = local_items(tmp_path, [f"{host.url}/none"])
         with pytest.raises(stacpull.UsageError, match="first"):
-            sync.mirror(source, tmp_path / "mirror", options=quick())
+            sync.mirror(source, tmp_path / "mirror", options=quick(), on_event=fail)

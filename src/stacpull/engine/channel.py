@@ -57,13 +57,13 @@ class Channel(asyncio.Protocol):
         received = self._received
         head = LENGTH.size
         received += data
-        try:
-            while len(received) >= head and len(received) >= (end := head + LENGTH.unpack_from(received)[0]):
-                message = bytes(memoryview(received)[head:end])
-                del received[:end]
+        while len(received) >= head and len(received) >= (end := head + LENGTH.unpack_from(received)[0]):
+            message = bytes(memoryview(received)[head:end])
+            del received[:end]
+            try:
                 self._on_message(message)
-        except BaseException as error:  # noqa: BLE001 -- raised at the end of the run
-            self._on_error(error)
+            except BaseException as error:  # noqa: BLE001 -- raised at the end of the run
+                self._on_error(error)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 -- asyncio's signature
         self._transport = None
