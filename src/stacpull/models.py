@@ -97,12 +97,11 @@ class UnreadableItem(msgspec.Struct, frozen=True):
 class Page(msgspec.Struct, frozen=True):
     request: PageRequest
     items: list[Json]
-    next: PageRequest | None
+    next: PageRequest | None  # None after the last page, and in a source without cursors
     announced: int | None  # the total number of items that the service announces
     cut_short: str | None = None
     """Why the walk ends here although the source names a next page (a cycle): one plain sentence."""
     unreadable: tuple[UnreadableEntry, ...] = ()  # unreadable links and entries
-    may_repeat: int = 0  # items that may come again: pages became smaller, and their numbers begin at 0
 
 
 class Clip(NamedTuple):

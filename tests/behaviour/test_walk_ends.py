@@ -13,7 +13,7 @@ from tests.items import collection, feature
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer, json_answer
 
-from stacpull import Options, Selection, sync
+from stacpull import Options, Selection, SourceError, sync
 
 OPTIONS = Options(allow_private_hosts=True)
 
@@ -110,6 +110,66 @@ def test_pages_of_other_collections_do_not_end_a_search(tmp_path: Path) -> None:
         selection = Selection(collections="b")
         report = sync.mirror(server.url("/search"), tmp_path / "m", selection=selection, options=OPTIONS)
     assert report.items_seen == 3
+
+
+def endless(item: Any) -> Any:
+    def page(request: Any) -> Answer:
+        links = [{"rel": "next", "href": f"?token={request.url.partition('token=')[2].partition('&')[0]}1"}]
+        return json_answer({"type": "FeatureCollection", "features": [item], "links": links})
+
+    return page
+
+
+def test_a_search_that_repeats_an_item_of_another_collection_ends(tmp_path: Path) -> None:
+    routes = {"/search": endless({**feature("i"), "collection": "a"}), "/": [json_answer(collection("r"))]}
+    with WireServer(routes) as server:
+        selection = Selection(collections="b")
+        report = sync.mirror(server.url("/search"), tmp_path / "m", selection=selection, options=OPTIONS)
+    assert "4 pages in a row had nothing new" in (report.reason or "")
+
+
+def test_items_that_come_again_and_again_are_counted_once() -> None:
+    events = list[Any]()
+    item = {**feature("i"), "properties": {"labels": ["forest"]}}
+    with WireServer(
+        {"/collections/c": [json_answer(collection())], "/collections/c/items": endless(item)}
+    ) as server:
+        url = server.url("/collections/c")
+        (found,) = sync.classes(url, "c", count=True, options=OPTIONS, on_event=events.append)
+    assert found.counts == {"forest": 1}
+    assert any("4 pages in a row had nothing new" in text for text in warnings(events))
+
+
+def test_a_file_is_read_to_its_end_whatever_it_repeats(tmp_path: Path) -> None:
+    lines = [json.dumps(feature(name)) for name in ["a"] * 500 + ["b"]]
+    (tmp_path / "s.ndjson").write_text("\n".join(lines))
+    assert sync.plan(tmp_path / "s.ndjson").items_seen == 2
+
+
+@pytest.mark.parametrize("field", ["", "&sig=x"])
+def test_a_resume_continues_behind_items_of_before_the_stop(tmp_path: Path, field: str) -> None:
+    """The newest items are first, so that later pages list them again; without position, all pages do."""
+    names = [f"{n}" for n in range(90, 0, -1)]
+
+    def page(request: Any) -> Answer:
+        first = int(request.url.partition("offset=")[2].partition("&")[0] or 0)
+        if first == 70 and len(names) == 90:
+            return Answer(500)
+        links = (
+            [{"rel": "next", "href": f"?offset={first + 10}&limit=10{field}"}]
+            if first + 10 < len(names)
+            else []
+        )
+        features = [feature(name) for name in names[first : first + 10]]
+        return json_answer({"type": "FeatureCollection", "features": features, "links": links})
+
+    with WireServer({"/collections/c/items": page}) as server:
+        options = Options(allow_private_hosts=True, retries=0)
+        with pytest.raises(SourceError):
+            sync.mirror(server.url("/collections/c/items"), tmp_path / "m", options=options)
+        names[:0] = [f"{n}" for n in range(160, 90, -1)]
+        report = sync.resume(tmp_path / "m", options=OPTIONS)
+    assert (report.items_seen, report.reason) == (160 if field else 90, None)
 
 
 def test_an_item_that_has_another_id_now_leaves_the_earlier_one_complete(tmp_path: Path) -> None:

@@ -300,7 +300,6 @@ def test_pages_have_the_requested_size(ranges: bool) -> None:
     pages = read(server, size=7)
     assert [len(page.items) for page in pages[:9]] == [7] * 8 + [4]
     assert sum(len(page.items) for page in pages) == 250
-    assert [page.next for page in pages] == [page.request for page in pages[:-1]] + [None]
 
 
 def test_a_file_that_changes_while_it_is_read_begins_the_walk_again() -> None:

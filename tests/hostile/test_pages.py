@@ -91,7 +91,7 @@ CIRCLES = [
         LABEL_PAGE + 'nth = 3\nwhat = "page"\nnext = "items?limit=2"', 1, 6, "read before", id="to the first"
     ),
     pytest.param(
-        LABEL_PAGE + 'from = 3\nwhat = "page"\nnext = "{url}&again=1"', 1, 6, "no new item", id="repeats"
+        LABEL_PAGE + 'from = 3\nwhat = "page"\nnext = "{url}&again=1"', 1, 6, "nothing new", id="repeats"
     ),
     pytest.param(
         LABEL_PAGE + 'from = 6\nwhat = "page"\nnext = "{url}&again=1"', 0, 12, "", id="repeats at the end"

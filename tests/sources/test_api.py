@@ -45,7 +45,7 @@ def test_collections_are_listed_over_all_pages() -> None:
     }
     api, reader = source(table=table)
     assert [c["id"] for c in asyncio.run(api.collections())] == ["a", "b", "c"]
-    assert (len(reader.requests), len(reader.warnings)) == (2, 1)
+    assert (len(reader.requests), len(reader.warnings)) == (6, 1)
 
 
 def test_a_missing_collection_is_reported_with_a_similar_name() -> None:

@@ -62,23 +62,14 @@ def at(token: str | None = None, limit: int = 10) -> str:
     return f"{ITEMS}?token={token}&limit={limit}" if token else f"{ITEMS}?limit={limit}"
 
 
-def test_a_walk_of_empty_pages_ends() -> None:
-    table = {at(): page(["a"], at("1"))} | {at(str(n)): page([], at(str(n + 1))) for n in range(1, 99)}
-    table[at("2")]["features"] = None
-    found, _ = walked(table, max_pages=10)
-    assert found.names == ["a"]
-    assert found.pages[-1].next is None
-    (warning,) = found.warnings
-    assert "4 pages in a row" in warning
-    assert found.pages[-1].cut_short == warning
-
-
 def test_entries_that_are_not_items_are_reported_by_number() -> None:
     odd = page(["a", 7, None, "", True, {}], at("t"))
     odd["features"] += ["text", None, {"type": "Feature"}]
-    found, _ = walked({at(): odd, at("t"): page(["b", None])})
+    found, _ = walked(
+        {at(): odd, at("t"): {**page([], at("u")), "features": None}, at("u"): page(["b", None])}
+    )
     assert found.names == ["a", "7", "b"]
-    assert [one.name for one in found.pages[1].unreadable] == [f"feature 2 of {at('t')}"]
+    assert [one.name for one in found.pages[2].unreadable] == [f"feature 2 of {at('u')}"]
     assert len(found.pages[0].unreadable) == 7
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 
 from stacpull.arguments import instance
@@ -15,9 +15,10 @@ from stacpull.events import Listener, Stage
 from stacpull.filters.labels import class_list, fold_label, item_labels
 from stacpull.json_values import object_or_empty
 from stacpull.models import Json, PublicValue
+from stacpull.planning.item_plan import id_of
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
-from stacpull.sources.source import PageSize
+from stacpull.sources.source import LoopDetector, Pages, PageSize
 
 
 class ClassInfo(PublicValue, frozen=True):
@@ -59,12 +60,13 @@ async def classes(
         spelled = {fold_label(label): label for labels in lists.values() for label in labels}
         size = PageSize.requested(options.page_size)
         if count:
-            async with aclosing(opened.pages(start, page_size=size, on_notice=network.emit)) as pages:
-                async for page in pages:
-                    for item in page.items:
+            pages = opened.pages(start, page_size=size, on_notice=network.emit)
+            async with aclosing(_new_items(pages, collection, network.warn)) as new_items:
+                async for items in new_items:
+                    for item in items:
                         labels = item_labels(object_or_empty(item.get("properties")))
                         counts.update({spelled.setdefault(fold_label(name), name.strip()) for name in labels})
-                    items_read += len(page.items)
+                    items_read += len(items)
                     if on_event is not None:
                         on_event(Stage("counting items", items_read))
     if not lists and not counts:
@@ -80,3 +82,21 @@ async def classes(
     if unlisted := tuple(name for name in counts if not any(name in names for names in lists.values())):
         infos.append(ClassInfo("labels not in any list", unlisted, {key: counts[key] for key in unlisted}))
     return infos
+
+
+async def _new_items(
+    pages: Pages, collection: str, warn: Callable[[str], None]
+) -> AsyncGenerator[list[Json]]:
+    """Yield the items of each page that were on no earlier one."""
+    loops = LoopDetector()
+    seen = set[int]()  # hashes, because there may be millions
+    async with aclosing(pages):
+        async for page in pages:
+            items = {hash(id_of(item, collection)): item for item in page.items}
+            new_items = [item for key, item in items.items() if key not in seen]
+            seen |= items.keys()
+            yield new_items
+            reason = loops.reason_to_end(len(items), len(new_items))
+            if reason is not None and page.next is not None:
+                warn(f"Reading ended at {page.request.url}: {reason}.")
+                return

@@ -51,7 +51,7 @@ from stacpull.planning.layout import Layout
 from stacpull.redact import Secrets, public_url
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
-from stacpull.sources.source import MOST_WITHOUT_NEW_ITEMS, PageSize, WalkStart, allowed_headers
+from stacpull.sources.source import LoopDetector, PageSize, WalkStart, allowed_headers
 from stacpull.threads import StoppableThread, prefetch
 
 ITEMS_AT_ONCE = 100
@@ -179,22 +179,6 @@ class Sample(msgspec.Struct):
         return sorted(self._drawn.values())[: self.size]
 
 
-class _Repeats(msgspec.Struct):
-    """Counts pages in a row without new items, because broken links may never end."""
-
-    may_repeat: int  # items that may come again: of an earlier command, and of pages that became smaller
-    pages: int = 0
-
-    def note(self, page: Page, new_items: int) -> None:
-        self.may_repeat += page.may_repeat
-        if new_items or page.next == page.request:  # from a source without cursors
-            self.pages = 0
-        elif page.items and self.may_repeat > 0:
-            self.may_repeat -= len(page.items)
-        else:
-            self.pages += 1
-
-
 def _newest_versions(
     items: Iterable[ListedItem], planned: Mapping[ItemId, str | None]
 ) -> dict[ItemId, ListedItem]:
@@ -301,7 +285,6 @@ class Walk:
 
     async def _read_pages(self, starts: Sequence[WalkStart], position: Position) -> int | None:
         """Walk the collections, which are always in the same order. Return how many items all announce."""
-        repeats = _Repeats(self._consumer.counters["items_seen"])
         names = [start.collection for start in starts]
         if position.collection not in {None, *names}:
             raise ForgottenCursorError(f"the collection {position.collection} is no longer listed")
@@ -312,13 +295,12 @@ class Walk:
         for number in range(first, len(starts)):
             if not self._matches_left():
                 return None
-            repeats.pages = 0
-            announced = await self._read_collection(starts, number, position, repeats)
+            announced = await self._read_collection(starts, number, position)
             position = Position(announced=announced)
         return announced
 
     async def _read_collection(
-        self, starts: Sequence[WalkStart], number: int, position: Position, repeats: _Repeats
+        self, starts: Sequence[WalkStart], number: int, position: Position
     ) -> int | None:
         """Read a collection from `position` on. Return what it and the earlier ones announce, or None.
 
@@ -327,6 +309,7 @@ class Walk:
         start = starts[number]._replace(cursor=position.request)
         next_name = starts[number + 1].collection if number + 1 < len(starts) else None
         announced = None
+        loops = LoopDetector(0 if position.collection is None else self._consumer.counters["items_seen"])
         pages = self._source.pages(start, page_size=self._page_size, on_notice=self._network.emit)
         async with prefetch(pages) as read_ahead:
             async for page in read_ahead:
@@ -344,13 +327,14 @@ class Walk:
                 new_items = await self._take_page(start.collection, page, update)
                 if not self._matches_left():
                     break
-                repeats.note(page, new_items)
-                if repeats.pages > MOST_WITHOUT_NEW_ITEMS and page.next is not None:
-                    reason = f"{repeats.pages} pages in a row had no new items."
-                    text = f"Reading ended at {page.request.url}: {reason}"
-                    self.summary.cut_short = text
-                    self._network.warn(text)
-                    update = self._update(after_collection, total, text)
+                reason = loops.reason_to_end(len(page.items), new_items)
+                if reason is not None and page.next is not None:
+                    cut_short = None
+                    if announced is None or self._consumer.counters["items_seen"] < announced:
+                        cut_short = f"Reading ended at {page.request.url}: {reason}."
+                        self.summary.cut_short = cut_short
+                        self._network.warn(cut_short)
+                    update = self._update(after_collection, total, cut_short)
                     await self._consumer.add_batch(WalkBatch(update=update))
                     break
         return announced

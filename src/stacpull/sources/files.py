@@ -114,8 +114,7 @@ class ItemsFile(Source):
         if is_last and self._other_collections and not self._has_selected:
             text = documents.no_collection(self.url, min(start.selected), list(self._other_collections))
             self._reader.warn(text)
-        following = None if is_last else start.request
-        return Page(start.request, selected, following, None, unreadable=unreadable)
+        return Page(start.request, selected, None, None, unreadable=unreadable)
 
 
 def _with_absolute_hrefs(item: Json, base: str) -> Json:
@@ -174,7 +173,7 @@ class FeaturesSource(ItemsFile):
                 async for page in pages:
                     items = self._selected(start, page.items, page.request.url)
                     announced = page.announced if len(items) == len(page.items) else None
-                    yield replace(page, items=items, next=page.next and page.request, announced=announced)
+                    yield replace(page, items=items, announced=announced)
             return
         body = self._document.members
         if documents.kind_of(body) == "Feature":

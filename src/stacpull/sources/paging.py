@@ -1,7 +1,8 @@
 """Pages of an API: requests for the next ones, and the walk of the pages by their next links.
 
 A page that fails is requested with fewer items. If that fails too, the walk ends with a SourceError, and a
-later walk resumes there. Every walk ends: hashes of cursors and pages show when the links form a circle.
+later walk resumes there. If the next links form a circle, their hashes show it; if each is a new one, the
+user of the pages asks `LoopDetector`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from typing import Final
 from urllib.parse import urlunsplit
 
 import attrs
-import msgspec
 import orjson
 from msgspec.structs import replace
 
@@ -25,17 +25,9 @@ from stacpull.models import MAYBE_LINK_FAULT, MAYBE_PAGE_TOO_LARGE, Failure, Jso
 from stacpull.net.fields import whole_number
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.transport import TransferError
-from stacpull.planning.item_plan import updated_in
 from stacpull.redact import public_url
 from stacpull.sources.documents import valid_items
-from stacpull.sources.source import (
-    LEAST_ITEMS,
-    MOST_WITHOUT_NEW_ITEMS,
-    OnNotice,
-    Pages,
-    PageSize,
-    allowed_headers,
-)
+from stacpull.sources.source import LEAST_ITEMS, OnNotice, Pages, PageSize, allowed_headers
 
 PAGE_BYTES: Final = 8_000_000
 _CARRIED: Final = frozenset(
@@ -157,31 +149,6 @@ def announced_total(page: Json) -> int | None:
     return None
 
 
-class LoopDetector(msgspec.Struct):
-    _cursors: set[int] = set()
-    _pages: set[int] = set()
-    _pages_without_new_items: int = 0
-
-    def is_new_page(self, names: tuple[object, ...]) -> bool:
-        """Record a page by the ids and times of its items. Return True if it has items and is a new page."""
-        is_new = bool(names) and hash(names) not in self._pages
-        self._pages.add(hash(names))
-        self._pages_without_new_items = 0 if is_new else self._pages_without_new_items + 1
-        return is_new
-
-    def reason_to_end(self, current: PageRequest, following: PageRequest) -> str | None:
-        cursor = _signature(current)
-        next_cursor = _signature(following)
-        self._cursors.add(cursor)
-        if next_cursor == cursor:
-            return "the page links to itself as the next one"
-        if next_cursor in self._cursors:
-            return "its next page was read before"
-        if self._pages_without_new_items > MOST_WITHOUT_NEW_ITEMS:
-            return f"{self._pages_without_new_items} pages in a row had no new items"
-        return None
-
-
 def _signature(request: PageRequest) -> int:
     """Return a hash of a cursor, without the limit: that only falls, so page numbers only rise."""
     request = _with_member(request, "limit", 0)
@@ -205,14 +172,13 @@ class PageReader:
     _last_url: str = attrs.field(default="", init=False)
     _other_host: str = attrs.field(default="", init=False)
     _without_pages: set[str] = attrs.field(factory=set, init=False)  # origins
-    _loops: LoopDetector = attrs.field(factory=LoopDetector, init=False)
+    _cursors: set[int] = attrs.field(factory=set, init=False)  # hashes
     _items: int = attrs.field(default=0, init=False)
-    _may_repeat: int = attrs.field(default=0, init=False)  # by the next page: see `Page`
 
     async def pages(
         self, start: PageRequest, *, first: Document | None = None, resumed: bool = False
     ) -> Pages:
-        """Yield the pages from `start` on, each once, until there is no next link or the links form a circle.
+        """Yield the pages from `start` on, until there is no next link or the links form a circle.
 
         `first` is the page at `start`, if it was read. With `resumed`, `start` is the next link of an earlier
         walk, which the service may have forgotten.
@@ -277,7 +243,6 @@ class PageReader:
             text = f"A page of {requested} items failed; requesting {smaller} instead."
             self._on_notice(Notice("info", text))
             self._size = self._size._replace(items=smaller)
-            self._may_repeat += requested
 
     def _page_of(self, sent: PageRequest, document: Document) -> Page:
         shown = replace(sent, url=public_url(sent.url, keep_tokens=True))
@@ -289,20 +254,15 @@ class PageReader:
         items, unreadable = valid_items(zip(names, features, strict=False))
         if not self._size.fixed and document.bytes > PAGE_BYTES and features:
             fitting = max(LEAST_ITEMS, PAGE_BYTES * len(features) // document.bytes)
-            if fitting < self._size.items:
-                self._size = self._size._replace(items=fitting)
-                self._may_repeat += len(features)
-        versions = tuple((item.get("collection"), item["id"], updated_in(item)) for item in items)
-        is_new = self._loops.is_new_page(versions)
+            self._size = self._size._replace(items=min(fitting, self._size.items))
         self._last_url = sent.url
-        self._items += len(items) * is_new
+        self._items += len(items)
         total = announced_total(document.members)
         following, why = self._following(sent, document, len(features), total)
         cut_short = f"Reading ended at {shown.url}{why}" if why else None
         if cut_short is not None:
             self._on_notice(Notice("warning", cut_short))
-        may_repeat, self._may_repeat = self._may_repeat, 0
-        return Page(shown, items if is_new else [], following, total, cut_short, unreadable, may_repeat)
+        return Page(shown, items, following, total, cut_short, unreadable)
 
     def _following(
         self, sent: PageRequest, document: Document, item_count: int, total: int | None
@@ -325,9 +285,13 @@ class PageReader:
             text = f"The pages continue at {next_host}, which does not get the credentials of "
             self._on_notice(Notice("warning", f"{text}{host_of(self._source)}."))
             self._other_host = next_host
-        reason = self._loops.reason_to_end(sent, following)
-        if reason is None:
+        cursor = _signature(sent)
+        next_cursor = _signature(following)
+        self._cursors.add(cursor)
+        if next_cursor not in self._cursors:
             return following, ""
+        is_self = next_cursor == cursor
+        reason = "the page links to itself as the next one" if is_self else "its next page was read before"
         if total is not None and self._items >= total:
             text = f"Reading ended at {next_host}: {reason}; all announced items were seen."
             self._on_notice(Notice("info", text))

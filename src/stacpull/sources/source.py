@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
+import msgspec
+
 from stacpull.errors import SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.models import Json, Page, PageRequest
@@ -23,7 +25,7 @@ AUTO_ITEMS: Final = 1000
 LEAST_ITEMS: Final = 10
 FILE_ITEMS: Final = 100
 """Items per page of a file or a tree. Larger pages save no requests, and a kill repeats more of a page."""
-MOST_WITHOUT_NEW_ITEMS: Final = 3
+_MOST_WITHOUT_NEW_ITEMS: Final = 3  # pages
 _LINK_HEADERS: Final = frozenset({"accept", "accept-crs", "accept-language", "prefer", "search-after"})
 """The fields that a next link may set: content negotiation and the position (STAC API). Other fields might be
 credentials, or commands that the page cannot send itself."""
@@ -54,6 +56,31 @@ def allowed_headers(headers: Mapping[str, str] | None) -> Mapping[str, str] | No
     return allowed or None
 
 
+class LoopDetector(msgspec.Struct):
+    """Ends pages that list known items again and again, or none: broken links can go on forever.
+
+    As many known items may come again as were seen before a stop (`may_repeat`), or as the largest page had:
+    smaller pages may repeat it, if the service numbers its pages from 0.
+    """
+
+    may_repeat: int = 0
+    _pages: int = 0  # in a row without new items
+    _repeated: int = 0  # the items on them
+
+    def reason_to_end(self, items: int, new_items: int) -> str | None:
+        """Count a page of `items`. Return why it should be the last one, or None."""
+        if new_items:
+            self.may_repeat = max(self.may_repeat, items)
+            self._pages = 0
+            self._repeated = 0
+            return None
+        self._pages += 1
+        self._repeated += items or self.may_repeat + 1
+        if self._pages <= _MOST_WITHOUT_NEW_ITEMS or self._repeated <= self.may_repeat:
+            return None
+        return f"{self._pages} pages in a row had nothing new"
+
+
 class WalkStart(NamedTuple):
     """The start of the walk of one collection: its id, and the first page without a page size."""
 
@@ -76,8 +103,7 @@ class Source(Protocol):
     url: str
     api_root: str | None = None
     has_cursors: bool = True
-    """False if the source has no cursors: a stopped walk starts from the beginning. `next` of a page is then
-    its own request, which only says that there is another page."""
+    """False if a stopped walk starts from the beginning."""
     sorts: bool = False
     """True if the walk keeps to `Selection.sortby`; if it cannot, `starts` raises `unsortable`."""
 
@@ -91,7 +117,7 @@ class Source(Protocol):
         """Return one start per selected collection, or raise UsageError if one does not exist."""
 
     def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
-        """Yield the pages of one collection. The last has no `next`, and perhaps `cut_short`.
+        """Yield the pages of one collection, of which the last one may have `cut_short`.
 
         Raises ForgottenCursorError if the source no longer knows a page that it linked to, and SourceError if
         a page could not be read; its `__cause__` is the TransferError, if there was one.

@@ -27,8 +27,8 @@ from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.selection import Selection
 from stacpull.sources import search
 from stacpull.sources.documents import available_collections, no_collection, read_item, valid_item, with_self
-from stacpull.sources.paging import LoopDetector, PageReader, failure_of, next_or_why, number_in, with_limit
-from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart, unsortable
+from stacpull.sources.paging import PageReader, failure_of, next_or_why, number_in, with_limit
+from stacpull.sources.source import LoopDetector, OnNotice, Pages, PageSize, Source, WalkStart, unsortable
 from stacpull.sources.source_url import parse_api_url
 from stacpull.urls import parameter, set_parameter
 
@@ -172,6 +172,7 @@ class ApiSource(Source):
             walk = PageReader(self._reader, page_size, on_notice, self.url)
             walked = walk.pages(start.cursor or start.request, resumed=start.cursor is not None)
         has_warned = False
+        skipped = set[int]()  # hashes of pages that have only items of other collections
         async with aclosing(walked) as pages:
             async for page in pages:
                 selected = start.selected if parse_api_url(page.request.url).search else frozenset[str]()
@@ -183,8 +184,10 @@ class ApiSource(Source):
                     has_warned = True
                     text = f"{page.request.url} returns items of other collections, which are left out."
                     on_notice(Notice("warning", text))
-                if items or page.next is None:  # otherwise, the walk would end soon
+                ids = hash(tuple(item["id"] for item in page.items))
+                if items or page.next is None or ids in skipped:
                     yield replace(page, items=items, announced=None)
+                skipped.add(ids)  # not yielded the first time, because empty pages end a walk
 
     async def _collections_of(self, ids: tuple[str, ...], endpoint: search.SearchEndpoint) -> set[str] | None:
         if len(ids) > _MAX_IDS or not endpoint.can_send({"ids": list(ids)}):
@@ -243,6 +246,7 @@ class ApiSource(Source):
     async def _pages_of_collections(self) -> AsyncGenerator[dict[str, Json]]:
         """Yield the collections of each page of the list, by id. Ids that fit into no URL are left out."""
         loops = LoopDetector()
+        names = set[str]()
         weight = 0
         request = PageRequest(f"{self._api.root}/collections")
         while True:
@@ -255,14 +259,14 @@ class ApiSource(Source):
                 name = collection.get("id")
                 if isinstance(name, str) and len(name) <= MAX_KEY_LENGTH:
                     by_id[name] = collection
-            loops.is_new_page(tuple(by_id))
             weight += document.weight
             if weight > _HEAVIEST_LIST:
                 raise SourceError(f"{self._api.root} lists too many collections: use the URL of one.")
             yield by_id
             following, why = next_or_why(document.members, request, document.url)
-            reason = loops.reason_to_end(request, following) if following is not None else None
-            if reason is not None:
+            reason = loops.reason_to_end(len(by_id), len(by_id.keys() - names))
+            names |= by_id.keys()
+            if reason is not None and following is not None:
                 why = f": {reason}."
             if why:
                 self._reader.warn(f"The list of collections may be incomplete{why}")

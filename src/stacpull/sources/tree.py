@@ -221,7 +221,7 @@ class TreeSource(Source):
                     text = f"{unanswered} documents in a row could not be read, the last one {name}:"
                     raise SourceError(f"{text} {failures[0].message}") from TransferError(failures[0])
                 if len(items) + len(unreadable) >= page_size.for_file or weight >= _HELD:
-                    yield Page(request, items, request, None, unreadable=tuple(unreadable))
+                    yield Page(request, items, None, None, unreadable=tuple(unreadable))
                     items = []
                     unreadable = []
                     weight = 0
