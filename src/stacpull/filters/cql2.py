@@ -20,13 +20,16 @@ from itertools import accumulate
 from typing import Any, Final
 from unicodedata import combining, normalize
 
+import msgspec
+
 from stacpull.clock import TimeSpan, parse_instant, time_span
 from stacpull.errors import UsageError, similar
 from stacpull.filters.item_filters import ItemFilter, LeftOut, Reference
 from stacpull.models import Json
 
+Value = Any  # a boolean, number, text, list, `TimeSpan` or geometry of shapely; None if it is unknown
+Term = Callable[[Json, dict[str, Any]], Value]  # a compiled expression: a function of item and properties
 Truth = bool | None
-Evaluate = Callable[[Json, dict[str, Any]], Any]
 
 _CHAINED: Final = re.compile(r"[+*/^%]|\b(?:and|or|div)\b", re.IGNORECASE)
 _MAX_CHAINED: Final = 5_000
@@ -85,16 +88,13 @@ def _span_between(first: TimeSpan | None, last: TimeSpan | None) -> TimeSpan | N
     return (first[0], last[1]) if first and last and first[0] <= last[1] else None
 
 
-def _item_time(reference: Reference) -> Evaluate:
-    def value(item: Json, properties: dict[str, Any]) -> Any:
-        instant = reference.value(item, properties)
-        if instant is not None:
-            return instant
-        start = _span(properties.get("start_datetime"))
-        end = _span(properties.get("end_datetime"))
-        return None if start is None and end is None else _span_between(start or _ALWAYS, end or _ALWAYS)
-
-    return value
+def _item_time(_item: Json, properties: dict[str, Any]) -> Value:
+    instant = properties.get("datetime")
+    if instant is not None:
+        return instant
+    start = _span(properties.get("start_datetime"))
+    end = _span(properties.get("end_datetime"))
+    return None if start is None and end is None else _span_between(start or _ALWAYS, end or _ALWAYS)
 
 
 def _is_number(value: object) -> bool:
@@ -163,12 +163,12 @@ def _texts(change: Callable[[str], str]) -> Callable[[Any], Any]:
     return changed
 
 
-def _typed(read: Callable[[Any], Any], judge: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    def judged(left: Any, right: Any) -> Any:
+def _typed(read: Callable[[Value], Value], function: Callable[..., Value]) -> Callable[..., Value]:
+    def typed(left: Value, right: Value) -> Value:
         values = read(left), read(right)
-        return None if None in values else judge(*values)
+        return None if None in values else function(*values)
 
-    return judged
+    return typed
 
 
 def _calculation(calculate: Callable[[float, float], Any]) -> Callable[[Any, Any], Any]:
@@ -194,7 +194,6 @@ def _shapes() -> Any:
 
 _times = partial(_typed, _span)
 _sets = partial(_typed, lambda value: value if isinstance(value, list) else None)
-_LOGIC: Final = ("and", "or", "not")
 _CALCULATED: Final = ("casei", "accenti", "+", "-", "*", "/", "^", "%", "div")
 """The operators that are not predicates. `%` has the sign of the dividend, `div` rounds towards zero."""
 _SPATIAL: Final = ("contains", "crosses", "disjoint", "equals", "intersects", "overlaps", "touches", "within")
@@ -246,70 +245,77 @@ _OPERATORS: Final[dict[str, Callable[..., Any]]] = {
 _ARITY: Final = {"and": None, "or": None, "not": 1, "isnull": 1, "casei": 1, "accenti": 1, "between": 3}
 
 
-def _applied(function: Callable[..., Any], terms: list[Any]) -> Any:
-    """Return the term that applies a function to others: a constant if none of them depends on the item."""
-    if not any(map(callable, terms)):
-        return function(*terms)
-    return lambda item, properties: function(
-        *[term(item, properties) if callable(term) else term for term in terms]
-    )
+class _Constant(msgspec.Struct, frozen=True):
+    """A term that does not depend on the item."""
+
+    value: Value
+
+    def __call__(self, _item: Json, _properties: dict[str, Any]) -> Value:
+        return self.value
 
 
-def compile_expression(tree: Any) -> Evaluate:
+def _applied(function: Callable[..., Value], *terms: Term) -> Term:
+    """Return the term that applies a function to the values of `terms`."""
+    if all(isinstance(term, _Constant) for term in terms):
+        return _Constant(function(*[term({}, {}) for term in terms]))
+    if len(terms) == 2:  # noqa: PLR2004 -- nearly all, and faster
+        left, right = terms
+        return lambda item, properties: function(left(item, properties), right(item, properties))
+    return lambda item, properties: function(*[term(item, properties) for term in terms])
+
+
+def compile_expression(tree: Any) -> Term:
     try:
-        term = _predicate(tree)
+        return _predicate(tree)
     except RecursionError:
         raise UsageError("--filter is nested too deeply.") from None
-    return term if callable(term) else lambda _item, _properties: term
 
 
-def _predicate(node: Any) -> Any:
+def _predicate(node: Any) -> Term:
     term = _term(node)
     match node:
         case bool():
             return term
         case {"property": _}:
-            return _applied(lambda value: value if isinstance(value, bool) else None, [term])
+            return _applied(lambda value: value if isinstance(value, bool) else None, term)
         case {"op": str(name)} if name.lower() not in _CALCULATED:
             return term
     what = node.get("op", "this") if isinstance(node, dict) else node
     raise UsageError(f"--filter: a condition is expected (property = value, …), but {what!r} is a value.")
 
 
-def _term(node: Any) -> Any:
+def _term(node: Any) -> Term:
     match node:
         case None | bool() | int() | float() | str():
-            return node
+            return _Constant(node)
         case list():
-            return _applied(lambda *members: list(members), [_term(member) for member in node])
+            return _applied(lambda *members: list(members), *map(_term, node))
         case {"op": name}:
             return _operation(str(name), node.get("args", []))
         case {"property": str(name)}:
-            reference = Reference(name)
-            is_time = name.removeprefix("properties.") == "datetime"
-            return _item_time(reference) if is_time else reference.value
+            return _item_time if name.removeprefix("properties.") == "datetime" else Reference(name).value
         case {"date": value} | {"timestamp": value}:
             return _instant(value, "DATE" if "date" in node else "TIMESTAMP")
         case {"interval": [_, _] as ends}:
-            return _applied(_span_between, [_instant(end, "INTERVAL") for end in ends])
+            return _applied(_span_between, *(_instant(end, "INTERVAL") for end in ends))
         case {"bbox": _} | {"coordinates": _} | {"geometries": _}:
             geometry = _shapes().read_box(node["bbox"]) if "bbox" in node else _shapes().read_shape(node)
             if geometry is not None:
-                return geometry
+                return _Constant(geometry)
             raise UsageError(f"--filter: this {node.get('type', 'BBOX')} cannot be read.")
     raise UsageError(f"--filter: an object with {', '.join(node) or 'no members'} is not part of CQL2.")
 
 
-def _instant(value: Any, what: str) -> Any:
+def _instant(value: Any, what: str) -> Term:
     if not isinstance(value, str):
-        return _applied(_span, [_term(value)])
+        return _applied(_span, _term(value))
     span = _ALWAYS if what == "INTERVAL" and value in ("..", "") else _span(value)
     if span is None:
         raise UsageError(f"--filter: {value!r} is not a valid time for {what}('…').")
-    return span
+    return _Constant(span)
 
 
-def _operation(name: str, arguments: Any) -> Any:
+def _operation(name: str, arguments: Any) -> Term:
     operation = name.lower()
     function = _OPERATORS.get(operation)
     if function is None:
@@ -321,22 +327,33 @@ def _operation(name: str, arguments: Any) -> Any:
     arity = _ARITY.get(operation, 2)
     if not isinstance(arguments, list) or not arguments or len(arguments) != (arity or len(arguments)):
         raise UsageError(f"--filter: {name} takes {arity or 'conditions as'} arguments.")
-    if operation in _LOGIC:
-        return _applied(function, [_predicate(argument) for argument in arguments])
-    if operation.startswith("a_"):
-        arguments = [value if isinstance(value, list | dict) else [value] for value in arguments]
-    elif operation.startswith("t_"):
-        arguments = [{"timestamp": value} if isinstance(value, str) else value for value in arguments]
-    terms = [_term(argument) for argument in arguments]
-    if operation == "like" and not isinstance(terms[1], str):
+    match operation.partition("_")[0]:
+        case "and" | "or" | "not":
+            terms = [_predicate(argument) for argument in arguments]
+        case "a":
+            terms = [_term(value if isinstance(value, list | dict) else [value]) for value in arguments]
+        case "t":
+            terms = [_term({"timestamp": value} if isinstance(value, str) else value) for value in arguments]
+        case "s":
+            terms = _geometries(arguments)
+        case _:
+            terms = [_term(argument) for argument in arguments]
+    if operation == "like" and not (isinstance(terms[1], _Constant) and isinstance(terms[1].value, str)):
         raise UsageError("--filter: LIKE needs a pattern in single quotes.")
-    if operation.startswith("s_"):
-        for at, argument in enumerate(arguments):
-            if argument == {"property": "geometry"}:
-                terms[at] = lambda item, _properties: _shapes().geometry_of(item)
-            elif hasattr(terms[at], "bounds") and {"property": "geometry"} in arguments:
-                _shapes().in_degrees(terms[at], "--filter")
-    return _applied(function, terms)
+    return _applied(function, *terms)
+
+
+def _geometries(arguments: list[Any]) -> list[Term]:
+    own = {"property": "geometry"}
+    terms = [_item_geometry if argument == own else _term(argument) for argument in arguments]
+    for term in terms:
+        if own in arguments and isinstance(term, _Constant) and hasattr(term.value, "bounds"):
+            _shapes().in_degrees(term.value, "--filter")
+    return terms
+
+
+def _item_geometry(item: Json, _properties: dict[str, Any]) -> Value:
+    return _shapes().geometry_of(item)
 
 
 _NOT_PUSHED: Final = {"datetime", "geometry", "bbox", "properties.id", "properties.collection"}
