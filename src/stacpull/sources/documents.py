@@ -7,7 +7,7 @@ catalogs mix up `item` and `child` links, so only the linked document shows what
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, Literal, cast, get_args
+from typing import Any, Final, Literal, cast, get_args
 from urllib.parse import urlsplit
 
 import msgspec
@@ -58,25 +58,17 @@ def valid_item(feature: object) -> Json | None:
 
     A numeric id (GeoJSON) becomes a string. A `collection` that is not a string is removed.
     """
-    item = _item_with_id(feature)
-    return None if item is None else _with_text_id(item)
-
-
-def _with_text_id(item: Json) -> Json:
-    return item if isinstance(item["id"], str) else {**item, "id": str(item["id"])}
-
-
-def _item_with_id(feature: object) -> Json | None:
     if isinstance(feature, msgspec.Raw):  # of a large document (`net.json_reader.decode_members_only`)
         feature = parsed_object(bytes(feature))
     if not isinstance(feature, dict):
         return None
+    item_id = feature.get("id")
+    if not isinstance(item_id, str | int) or isinstance(item_id, bool) or item_id == "":
+        return None
     collection = feature.get("collection")
     if collection is not None and not isinstance(collection, str):
         feature = {key: value for key, value in feature.items() if key != "collection"}
-    item_id = feature.get("id")
-    is_valid = isinstance(item_id, str | int) and item_id != "" and not isinstance(item_id, bool)
-    return feature if is_valid else None
+    return feature if isinstance(item_id, str) else {**feature, "id": str(item_id)}
 
 
 def valid_items(features: Iterable[tuple[str, object]]) -> tuple[list[Json], tuple[UnreadableEntry, ...]]:
@@ -85,12 +77,12 @@ def valid_items(features: Iterable[tuple[str, object]]) -> tuple[list[Json], tup
     unreadable: list[UnreadableEntry] = []
     id_types: dict[tuple[str | None, str], type] = {}
     for name, feature in features:
-        item = _item_with_id(feature)
+        document: Any = parsed_object(bytes(feature)) if isinstance(feature, msgspec.Raw) else feature
+        item = valid_item(document)
         if item is None:
             reason = feature if isinstance(feature, Failure) else _NO_ITEM
         else:
-            id_type = type(item["id"])
-            item = _with_text_id(item)
+            id_type = type(document["id"])
             if id_types.setdefault((item.get("collection"), item["id"]), id_type) is id_type:
                 items.append(item)
                 continue

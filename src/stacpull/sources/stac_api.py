@@ -61,10 +61,7 @@ class ApiSource(Source):
     async def collections(self) -> list[Json]:
         if self._ids:
             return [await self.collection(name) for name in self._ids]
-        by_id: dict[str, Json] = {}
-        async for page in self._pages_of_collections():
-            by_id |= page
-        return list(by_id.values())
+        return [document async for page in self._pages_of_collections() for document in page.values()]
 
     async def collection(self, collection_id: str) -> Json:
         """Return the document of one collection, or an empty one for a search over several."""
@@ -241,10 +238,10 @@ class ApiSource(Source):
         return items_by_href
 
     async def _names(self) -> list[str]:
-        return list(dict.fromkeys([name async for page in self._pages_of_collections() for name in page]))
+        return [name async for page in self._pages_of_collections() for name in page]
 
     async def _pages_of_collections(self) -> AsyncGenerator[dict[str, Json]]:
-        """Yield the collections of each page of the list, by id. Ids that fit into no URL are left out."""
+        """Yield the new collections of each page of the list, by id. Overlong ids are left out."""
         loops = LoopDetector()
         names = set[str]()
         weight = 0
@@ -254,18 +251,18 @@ class ApiSource(Source):
             collections = document.members.get("collections")
             if not isinstance(collections, list):
                 raise SourceError(f"{self._api.root} lists no collections: use the URL of a collection.")
-            by_id = {}
+            new = dict[str, Json]()
             for collection in objects_in(collections):
                 name = collection.get("id")
-                if isinstance(name, str) and len(name) <= MAX_KEY_LENGTH:
-                    by_id[name] = collection
+                if isinstance(name, str) and len(name) <= MAX_KEY_LENGTH and name not in names:
+                    new[name] = collection
+            names |= new.keys()
             weight += document.weight
             if weight > _HEAVIEST_LIST:
                 raise SourceError(f"{self._api.root} lists too many collections: use the URL of one.")
-            yield by_id
+            yield new
             following, why = next_or_why(document.members, request, document.url)
-            reason = loops.reason_to_end(len(by_id), len(by_id.keys() - names))
-            names |= by_id.keys()
+            reason = loops.reason_to_end(len(collections), len(new))
             if reason is not None and following is not None:
                 why = f": {reason}."
             if why:
