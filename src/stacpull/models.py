@@ -233,14 +233,14 @@ class PlannedItem(NamedTuple):
     public_json: bytes = b""  # the document without credentials, as the ledger keeps it
 
     @property
-    def of_collection(self) -> bool:
+    def is_collection(self) -> bool:
         """True if these are the assets of a collection itself, and there is no item."""
         return self.id.item == OF_COLLECTION
 
     @property
     def is_undated(self) -> bool:
         """True if only a checksum can prove that an asset is current: a collection without `updated`."""
-        return self.of_collection and not self.updated
+        return self.is_collection and not self.updated
 
 
 class Validator(NamedTuple):

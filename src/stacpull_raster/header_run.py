@@ -224,7 +224,7 @@ class HeaderPlans:
         new = await run_to_end(partial(self._seen.add_all, read))
         tally, others, self._others = self.tally, self._others, 0
         tally.items_seen += len(new)
-        matched = (planned.parent is None and not planned.of_collection for planned in selected.items)
+        matched = (planned.parent is None and not planned.is_collection for planned in selected.items)
         tally.items_matched += sum(matched)
         tally.assets_excluded += sum(len(planned.excluded) for planned in selected.items) - others
         tally.assets_not_tiff += sum(len(planned.web_pages) for planned in selected.items) + others

@@ -243,7 +243,7 @@ class _Estimate:
             return is_new
         self._primary.add_all([item.id])
         was_linked = bool(self._linked.intersection([item.id]))
-        self.counters["items_matched"] += not item.of_collection
+        self.counters["items_matched"] += not item.is_collection
         self.counters["source_items"] -= was_linked
         return not was_linked
 

@@ -146,8 +146,8 @@ class WalkSummary(msgspec.Struct):
         elif counts.get("assets_excluded"):
             reason = "the asset filters dropped every asset"
         keys = ", ".join(sorted(self.excluded))[:400]
-        others = "--role is compared with the `roles` of an asset, --media-type with its `type`"
-        hint = others if selection.roles or selection.media_types else "one per --asset; case matters"
+        explanation = "--role is compared with the `roles` of an asset, --media-type with its `type`"
+        hint = explanation if selection.roles or selection.media_types else "one per --asset; case matters"
         listed_keys = f" Keys: {keys} ({hint})." if keys else ""
         return f"{quantity(matched, 'item')} matched, but {reason}.{listed_keys}"
 

@@ -265,11 +265,11 @@ class _BatchPlan:
         is_new = known_version is None  # it was never read before
         is_updated = known_version not in (None, row.version)
         if not was_planned:
-            self._result.count("items_matched", item.parent is None and not item.of_collection)
+            self._result.count("items_matched", item.parent is None and not item.is_collection)
             self._result.count("source_items", item.parent is not None)
             self._result.count("assets_excluded", len(item.excluded))
             self._result.count("assets_pages", len(item.web_pages))
-        self._result.count("items_new", is_new and not item.of_collection)
+        self._result.count("items_new", is_new and not item.is_collection)
         directory = row.directory_of(item.id)
         usual = item_directory(item.id)
         if directory != usual:  # that path was taken: assets beside the JSON, or the collection's, stay there
@@ -495,7 +495,7 @@ class _BatchPlan:
         json_state = edit.row.json_state
         if edit.before is not None:
             is_changed = edit.is_updated or edit.has_changed
-            self._result.count("items_changed", is_changed and not (edit.was_planned or item.of_collection))
+            self._result.count("items_changed", is_changed and not (edit.was_planned or item.is_collection))
             path = f"{edit.directory}/{item_json_name(item.id.item)}"
             is_lost = json_state == JsonState.CURRENT and not self._writer.is_there(path)
             self._result.count("files_lost", is_lost)
@@ -507,7 +507,7 @@ class _BatchPlan:
                 # later runs do not see the change: they must revalidate the assets that this one leaves out
                 planned = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
                 rows.must_revalidate += [old.row.id for key, old in edit.known.items() if key not in planned]
-        if (edit.rewrites_json or edit.lacks_file) and not item.of_collection:
+        if (edit.rewrites_json or edit.lacks_file) and not item.is_collection:
             rows.documents.append((edit.row.id, item.public_json))
             if json_state in {JsonState.CURRENT, JsonState.WRITING}:  # that file is outdated
                 json_state = JsonState.DUE

@@ -239,6 +239,6 @@ def no_collection(source: str, name: str, names: list[str]) -> str:
 
 
 def available_collections(names: list[str]) -> str:
-    others = len(names) - MAX_NAMED
+    rest = len(names) - MAX_NAMED
     shown = ", ".join(sorted(names)[:MAX_NAMED]) or "none"
-    return f"SOURCE has {shown}" + (f" and {others} more (see stacpull collections)." if others > 0 else ".")
+    return f"SOURCE has {shown}" + (f" and {rest} more (see stacpull collections)." if rest > 0 else ".")

@@ -103,7 +103,7 @@ def next_request(page: Json, current: PageRequest, base: str) -> PageRequest | N
     return PageRequest(url, headers=headers)
 
 
-def next_or_why(page: Json, current: PageRequest, base: str) -> tuple[PageRequest | None, str]:
+def next_or_problem(page: Json, current: PageRequest, base: str) -> tuple[PageRequest | None, str]:
     """Return `next_request`, or None and the end of a sentence that says why the page cannot be requested."""
     try:
         return next_request(page, current, base), ""
@@ -258,8 +258,8 @@ class PageReader:
         self._last_url = sent.url
         self._items += len(items)
         total = announced_total(document.members)
-        following, why = self._following(sent, document, len(features), total)
-        cut_short = f"Reading ended at {shown.url}{why}" if why else None
+        following, problem = self._following(sent, document, len(features), total)
+        cut_short = f"Reading ended at {shown.url}{problem}" if problem else None
         if cut_short is not None:
             self._on_notice(Notice("warning", cut_short))
         return Page(shown, items, following, total, cut_short, unreadable)
@@ -267,9 +267,9 @@ class PageReader:
     def _following(
         self, sent: PageRequest, document: Document, item_count: int, total: int | None
     ) -> tuple[PageRequest | None, str]:
-        following, why = next_or_why(document.members, sent, document.url)
+        following, problem = next_or_problem(document.members, sent, document.url)
         if following is None:
-            return None, why
+            return None, problem
         # without SOURCE's own keys, which a service may repeat in its links: the client adds them again
         following = replace(following, url=self._reader.client.secrets.masked_url(following.url))
         if origin_text(following.url) in self._without_pages:

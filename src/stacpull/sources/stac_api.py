@@ -27,7 +27,7 @@ from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.selection import Selection
 from stacpull.sources import search
 from stacpull.sources.documents import available_collections, no_collection, read_item, valid_item, with_self
-from stacpull.sources.paging import PageReader, failure_of, next_or_why, number_in, with_limit
+from stacpull.sources.paging import PageReader, failure_of, next_or_problem, number_in, with_limit
 from stacpull.sources.source import LoopDetector, OnNotice, Pages, PageSize, Source, WalkStart, unsortable
 from stacpull.sources.source_url import parse_api_url
 from stacpull.urls import parameter, set_parameter
@@ -261,13 +261,13 @@ class ApiSource(Source):
             if weight > _HEAVIEST_LIST:
                 raise SourceError(f"{self._api.root} lists too many collections: use the URL of one.")
             yield new
-            following, why = next_or_why(document.members, request, document.url)
+            following, problem = next_or_problem(document.members, request, document.url)
             reason = loops.reason_to_end(len(collections), len(new))
             if reason is not None and following is not None:
-                why = f": {reason}."
-            if why:
-                self._reader.warn(f"The list of collections may be incomplete{why}")
-            if why or following is None:
+                problem = f": {reason}."
+            if problem:
+                self._reader.warn(f"The list of collections may be incomplete{problem}")
+            if problem or following is None:
                 return
             request = following
 

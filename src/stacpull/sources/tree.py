@@ -70,16 +70,16 @@ _IsFound = Callable[[], bool] | None
 
 
 async def _walk(
-    reader: JsonReader, top: _Branch, collection: str, others: Iterable[str] = (), is_found: _IsFound = None
+    reader: JsonReader, top: _Branch, collection: str, roots: Iterable[str] = (), is_found: _IsFound = None
 ) -> AsyncGenerator[tuple[_Link, _Outcome]]:
-    """Walk the links below a catalog, then `others`, depth first.
+    """Walk the links below a catalog, then the catalogs at `roots`, depth first.
 
     Yields each link with its document, or with the failure of reading it. Links to catalogs that were already
     walked are left out. The order depends only on the documents: links are read in batches of a fixed size.
     With `is_found`, links to items are left out, and levels are walked one after the other until it is true.
     """
     items = is_found is None
-    links: list[Iterator[_Link]] = [(_Link(url, url, collection, 1) for url in others)]
+    links: list[Iterator[_Link]] = [(_Link(url, url, collection, 1) for url in roots)]
     links.append(top.links(collection))  # the last ones are next
     next_level: list[Iterator[_Link]] = []
     walked = {hash(top.url)}
