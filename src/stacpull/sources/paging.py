@@ -290,10 +290,8 @@ class PageReader:
         self._cursors.add(cursor)
         if next_cursor not in self._cursors:
             return following, ""
+        if total is not None and self._items >= total:
+            return None, ""  # nothing is missing
         is_self = next_cursor == cursor
         reason = "the page links to itself as the next one" if is_self else "its next page was read before"
-        if total is not None and self._items >= total:
-            text = f"Reading ended at {next_host}: {reason}; all announced items were seen."
-            self._on_notice(Notice("info", text))
-            return None, ""
         return None, f": {reason}; later items cannot be reached."
