@@ -78,37 +78,36 @@ async def report(
 
     Args:
         dest: The mirror: a directory, or a bucket.
-        out: The file; None writes NAME-report.html into the working directory (NAME: of `dest`).
+        out: The file; None writes report.html into the working directory.
         options: As for `status`.
         on_event: Called with `Stage`.
         stop: Set it to end gracefully, without a page.
     """
+    path = output_path("report.html" if out is None else out)
     thread = StoppableThread(stop)
     opened = instance("options", Options, options)
-    return await thread.run(lambda: _report(parse_dest(dest, opened), out, on_event, thread.is_stopped))
+    return await thread.run(lambda: _report(parse_dest(dest, opened), path, on_event, thread.is_stopped))
 
 
 def _report(
-    dest: DestAddress, out: str | Path | None, on_event: Listener | None, is_stopped: Callable[[], bool]
+    dest: DestAddress, out: Path, on_event: Listener | None, is_stopped: Callable[[], bool]
 ) -> ExportReport:
-    path = output_path(f"{Path(dest.shown).resolve().name}-report.html" if out is None else out)
-
     def on_progress(items: int) -> None:
         if is_stopped():
             raise InterruptedRunError
         if on_event is not None:
             on_event(Stage("reading items", items, total))
 
-    with destination_errors(path), open_contents(dest, on_event) as contents:
-        refuse_directory(path)
-        contents.refuse_inside(path)
-        make_with_parents(path.parent)
+    with destination_errors(out), open_contents(dest, on_event) as contents:
+        refuse_directory(out)
+        contents.refuse_inside(out)
+        make_with_parents(out.parent)
         total = contents.count()
         data = page_data(contents, on_progress)
         page = PageTemplate("html_report.js").page(data["title"], data).body
-        with atomic_file(path) as file:
+        with atomic_file(out) as file:
             file.write(page)
-    return ExportReport(data["items"], (path.name,), len(page), tuple(data["notes"]))
+    return ExportReport(data["items"], (out.name,), len(page), tuple(data["notes"]))
 
 
 def page_data(contents: MirrorContents, on_progress: Callable[[int], None]) -> Json:

@@ -16,13 +16,14 @@ from stacpull.cli.printing import size
         ["-o", "--output", "out"],
         type=click.Path(),
         metavar="FILE",
-        help="Write the page to this file; an existing one is replaced. [default: DEST-report.html]",
+        default="report.html",
+        help="Write the page to this file; an existing one is replaced. [default: report.html]",
     ),
     *parameters.by_name(*parameters.READING_DEST, "json", "no-progress", "quiet", "verbose"),
     parameters.config(),
     examples=["report s2", "report s2 -o s2.html"],
 )
-def report_command(session: CommandSession, dest: str, out: str | None) -> int:
+def report_command(session: CommandSession, dest: str, out: str) -> int:
     """Write an HTML page about DEST: contents, sizes, runs, failures.
 
     The page is self-contained: it opens without a network connection and loads nothing. DEST is only read.
@@ -32,4 +33,4 @@ def report_command(session: CommandSession, dest: str, out: str | None) -> int:
     written = session.run(
         lambda stop: report(dest, out, options=session.options, on_event=session.display, stop=stop)
     )
-    return session.finish(written, [f"{out or written.files[0]}: {size(written.bytes)}", *written.notes])
+    return session.finish(written, [f"{out}: {size(written.bytes)}", *written.notes])

@@ -17,7 +17,6 @@ from tests.export.browser import CHROMIUM, SCHEMES, WIDTHS, opened_page
 from tests.export.conftest import item
 
 import stacpull
-from stacpull.cli.main import execute
 from stacpull.ledger.database import open_writer
 from stacpull.store.lock import MirrorLock
 from stacpull_export.html_page import PageTemplate
@@ -75,16 +74,6 @@ def test_the_page_has_the_numbers_of_the_mirror(dest: Path, tmp_path: Path) -> N
     assert sum(cell[2] for cell in data["map"]["cells"]) == 3
     assert data["failures"][0]["what"] == "gone at the source"
     assert data["runs"][0]["files"] == 2
-
-
-def test_the_page_has_the_name_of_the_mirror_unless_another_is_given(dest, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    name = f"{dest.name}-report.html"
-    assert asyncio.run(stacpull.report(dest)).files == (name,)
-    (tmp_path / name).unlink()
-    assert execute(["report", str(dest), "--no-progress"]) == 0
-    assert capsys.readouterr().out.startswith(f"{name}: ")
-    assert (tmp_path / name).exists()
 
 
 def test_each_run_keeps_the_number_of_its_files_when_later_runs_find_them_unchanged(mirrored, tmp_path):
