@@ -215,8 +215,8 @@ def failures(session: CommandSession, dest: str) -> None:
 
 def status_lines(report: StatusReport) -> Iterator[str]:
     state = summary.finished_state(report)[0] if report.state == "complete" else str(report.state)
-    working = " (a process is working on it)" if report.live else ""
-    alive = working if report.pid is None else f" (pid {report.pid})"
+    alive = " (a process is working on it)" if report.live else ""
+    alive = f" (pid {report.pid})" if report.pid else alive
     yield f"{report.dest}: {state}{alive}{f' ({report.reason})' if report.reason else ''}"
     read = "read in part" if report.reason and report.state == "complete" else "read completely"
     if 0 < report.selection.get("max_items", 0) <= report.items_matched:
@@ -231,7 +231,8 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     speed = f" ({size(report.rate)}/s in the latest run)" if report.rate and report.bytes_done else ""
     yield f"  bytes  {size(report.bytes_done)} of files{speed}"
     for record in report.last_errors:
-        yield f"  failed {summary.failure_line(record)}"
+        if record.kind not in {"gone", "outside"}:  # counted above
+            yield f"  failed {summary.failure_line(record)}"
     steps = {
         "resume": report.state == "interrupted" or (report.state == "failed" and not report.live),
         "failures": report.assets_failed or report.items_failed,

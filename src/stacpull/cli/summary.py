@@ -116,9 +116,8 @@ def not_done(report: MirrorReport | StatusReport, gone: int) -> list[str]:
 
 
 def items_read(report: MirrorReport | StatusReport) -> str:
-    sources = f" and {quantity(report.source_items, 'source item')}" if report.source_items else ""
-    matched = f"{report.items_matched:,} matched{sources}"
-    return f"{report.items_seen:,} read, {matched}, {report.items_done:,} complete"
+    linked = f" and {quantity(report.source_items, 'source item')}" if report.source_items else ""
+    return f"{report.items_seen:,} read, {report.items_matched:,} matched{linked}, {report.items_done:,} complete"
 
 
 def still_to_do(report: MirrorReport | StatusReport | VerifyReport) -> str:

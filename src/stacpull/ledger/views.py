@@ -105,9 +105,9 @@ def state_now(state: str, *, live: bool) -> RunState:
 
 def failures(db: Connection, *, newest: int | None = None) -> Iterator[FailureRecord]:
     """Yield the failures of items in order, then of links and entries; or the `newest` of the last 1,000."""
-    order = "ORDER BY f.at DESC LIMIT ?" if newest is not None else "ORDER BY f.item = 0, f.item, f.key"
-    counted = "SELECT * FROM failures WHERE kind NOT IN ('gone', 'outside') ORDER BY at DESC LIMIT 1000"
-    table = "failures" if newest is None else f"({counted})"  # these may be many, and status counts them
+    order = "ORDER BY kind IN ('gone', 'outside'), at DESC LIMIT"  # these may be many
+    table = "failures" if newest is None else f"(SELECT * FROM failures {order} 1000)"
+    order = "ORDER BY f.item = 0, f.item, f.key" if newest is None else f"{order} ?"
     rows = db.execute(
         "SELECT coalesce(c.name, f.collection), coalesce(i.name, f.key), iif(f.item = 0, '', f.key), f.kind, "
         "f.message, f.status, f.attempts, f.at, "
