@@ -42,16 +42,6 @@ def test_a_mirror_with_failures_starts_with_them_and_is_not_called_complete() ->
     ]
 
 
-def test_a_key_that_all_gone_files_have_is_named() -> None:
-    all_have = "           all have the key B 10; --exclude-asset 'B 10' leaves them out"
-    report = mirror_report(assets_failed=3, assets_missing=3)
-    for keys, is_named in [(["B 10"] * 3, True), (["B 10"] * 2, False), (["B 10", "B 10", "B01"], False)]:
-        failed = FailureCounts()
-        for key in keys:
-            failed.note(FailureKind.GONE, key)
-        assert (all_have in mirror_lines(report, failed)) == is_named
-
-
 def test_source_items_are_counted_beside_the_items_that_match() -> None:
     lines = "\n".join(
         [

@@ -33,15 +33,12 @@ class FailureCounts(Counter[FailureKind]):
         super().__init__()
         self.of_items = 0  # failures of items, which `retry` reads or writes again
         self.examples: dict[FailureKind, str] = {}
-        self.gone_by_key = Counter[str]()  # of two keys at most
 
     def note(self, kind: FailureKind, key: str, message: str = "") -> None:
         if kind is FailureKind.GONE and not key:
             kind = FailureKind.ITEM  # an item that is gone: --missing does not accept it
         self[kind] += 1
         self.of_items += not key
-        if kind is FailureKind.GONE and (key in self.gone_by_key or len(self.gone_by_key) <= 1):
-            self.gone_by_key[key] += 1
         self.examples.setdefault(kind, message)
 
     def lines(self, failed: int, accepted: int) -> Iterator[str]:
@@ -51,10 +48,6 @@ class FailureCounts(Counter[FailureKind]):
             yield f"  {label:<8} {number:,} {kind.meaning}; {kind.advice}"
             if kind not in {FailureKind.GONE, *NO_FAULT} and self.examples.get(kind):
                 yield f"           for example: {self.examples[kind]}"
-            for key, gone in self.gone_by_key.items():
-                if kind is FailureKind.GONE and 1 < number == gone:
-                    option = f"--exclude-asset {shlex.quote(key)}"
-                    yield f"           all have the key {key}; {option} leaves them out"
         noted = sum(number for kind, number in self.items() if kind not in NO_FAULT) - self.of_items
         if noted < failed:
             yield f"  failed   {failed - noted:,} in earlier runs"
@@ -117,7 +110,8 @@ def not_done(report: MirrorReport | StatusReport, gone: int) -> list[str]:
 
 def items_read(report: MirrorReport | StatusReport) -> str:
     linked = f" and {quantity(report.source_items, 'source item')}" if report.source_items else ""
-    return f"{report.items_seen:,} read, {report.items_matched:,} matched{linked}, {report.items_done:,} complete"
+    matched = f"{report.items_matched:,} matched{linked}"
+    return f"{report.items_seen:,} read, {matched}, {report.items_done:,} complete"
 
 
 def still_to_do(report: MirrorReport | StatusReport | VerifyReport) -> str:

@@ -105,9 +105,9 @@ def state_now(state: str, *, live: bool) -> RunState:
 
 def failures(db: Connection, *, newest: int | None = None) -> Iterator[FailureRecord]:
     """Yield the failures of items in order, then of links and entries; or the `newest` of the last 1,000."""
-    order = "ORDER BY kind IN ('gone', 'outside'), at DESC LIMIT"  # these may be many
-    table = "failures" if newest is None else f"(SELECT * FROM failures {order} 1000)"
-    order = "ORDER BY f.item = 0, f.item, f.key" if newest is None else f"{order} ?"
+    order = "f.item = 0, f.item, f.key" if newest is None else "f.kind IN ('gone', 'outside'), f.at DESC"
+    limit = "" if newest is None else "LIMIT ?"
+    table = "failures" if newest is None else "(SELECT * FROM failures ORDER BY at DESC LIMIT 1000)"
     rows = db.execute(
         "SELECT coalesce(c.name, f.collection), coalesce(i.name, f.key), iif(f.item = 0, '', f.key), f.kind, "
         "f.message, f.status, f.attempts, f.at, "
@@ -116,7 +116,7 @@ def failures(db: Connection, *, newest: int | None = None) -> Iterator[FailureRe
         "LEFT JOIN items i ON i.id = f.item LEFT JOIN collections c ON c.id = i.collection "
         "LEFT JOIN assets a ON f.what = '' AND a.item = f.item AND a.key = f.key "
         "LEFT JOIN jobs j ON j.asset = a.id "
-        f"WHERE f.what > '' OR a.state >= {State.FAILED} {order}",
+        f"WHERE f.what > '' OR a.state >= {State.FAILED} ORDER BY {order} {limit}",
         () if newest is None else (newest,),
     )
     from stacpull.reports import FailureRecord  # noqa: PLC0415 -- not in the store process
