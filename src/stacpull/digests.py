@@ -46,6 +46,8 @@ class _CrcHasher:
 def new_hasher(algorithm: str) -> Hasher:
     if algorithm in _CRCS:
         return _CrcHasher(algorithm)
+    if algorithm == "sha256":  # the usual one, and faster than `hashlib.new`
+        return hashlib.sha256(usedforsecurity=False)
     if algorithm.startswith("blake2b_"):
         return hashlib.blake2b(digest_size=int(algorithm.removeprefix("blake2b_")) // 8)
     return hashlib.new(algorithm, usedforsecurity=False)

@@ -43,8 +43,6 @@ class MirrorReport(Counts, frozen=True):
 
     walk_ended: bool = False
     """True if the run has listed everything: no more files follow."""
-    assets_whole: int = 0
-    """With `--clip`: the part of `assets_done` that is whole (mirrored without it, or not clippable)."""
     items_unseen: int = 0
     """Items that the source announced but the walk did not find."""
     items_left_out: Mapping[str, int] = msgspec.field(default_factory=dict)

@@ -75,6 +75,8 @@ def parts_of(url: str) -> SplitResult:
 
 def without_blanks(href: str) -> str:
     """Return an href as the URL standard parses it: without surrounding blanks, tabs and newlines."""
+    if href.isprintable() and " " not in href:  # nearly all, and faster
+        return href
     return href.strip(_AROUND).translate(_WITHIN)
 
 

@@ -161,8 +161,6 @@ def _changes(report: MirrorReport) -> Iterator[str]:
         yield f"  unlisted {items} of earlier runs, kept in DEST; --prune checks if they are gone"
     if report.assets_clipped:
         yield f"  clipped  {quantity(report.assets_clipped, 'file')} to the area of --clip"
-    if report.assets_whole:
-        yield f"  whole    {quantity(report.assets_whole, 'file')}: mirrored without --clip, or not clippable"
     if report.assets_excluded:
         yield f"  left out {quantity(report.assets_excluded, 'asset')} (asset filters)"
     if report.assets_pages:

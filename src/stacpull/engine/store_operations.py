@@ -123,9 +123,7 @@ class StoreOperations:
         run = self._run.id
         missing_new = views.failed_by_kind(self._db, FailureKind.GONE, run, failed_in=run)
         counts = {"items_failed": runs.items_failed(self._db, run), "assets_missing_new": missing_new}
-        counts |= views.special_assets(self._db, run, None if self._run.kind == "retry" else run)
-        whole = runs.asset_totals(self._db, run)["assets_done"] - counts["assets_clipped"]
-        return counts | {"assets_whole": 0 if self._run.area_digest is None else whole}
+        return counts | views.special_assets(self._db, run, None if self._run.kind == "retry" else run)
 
     def write_catalogs(self) -> None:
         """Write the catalogs and `items.parquet`. After a stop, give up when `_CATALOG_SECONDS` is over."""

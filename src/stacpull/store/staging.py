@@ -50,6 +50,7 @@ _MAX_NAME_LENGTH = 255
 _NUMBER = "([0-9]{1,18})"  # which SQLite can store
 _PAIR = re.compile(rf"{_NUMBER}\.{_NUMBER}\.about")
 _WORKER = re.compile(r"[0-9a-f]{16}")
+_PLAIN = re.compile(r'[A-Za-z0-9_.~"-]*;[A-Za-z0-9_.~"-]*')
 _COMPLETE = re.compile(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(~?)(?:;([^;]*);([^;]*))?\.whole", re.DOTALL)
 _TRUST = "../boot"  # relative to the parts directory, whose descriptor is open
 _MAX_BOOT_SIZE = 64
@@ -82,7 +83,10 @@ def complete_part_name(part: CompletePartName | AssetFile) -> str:
     if part.filename is None:
         return f"{stem}.whole"
     etag_or_date = part.etag_or_date or ""
-    fields = ";".join(quote(field, safe="", errors="replace") for field in (etag_or_date, part.filename))
+    fields = f"{etag_or_date};{part.filename}"
+    if not _PLAIN.fullmatch(fields):  # few: `quote` is slow
+        fields = ";".join(quote(field, safe="", errors="replace") for field in (etag_or_date, part.filename))
+    fields = fields.replace('"', "%22")
     name = f"{stem};{fields}.whole"
     return name if len(name) <= _MAX_NAME_LENGTH else f"{stem}.whole"
 
@@ -154,7 +158,7 @@ class StagedParts(DirectoryFiles):
 
     def write_part(self, name: str, body: bytes | memoryview) -> int:
         """Write a part at once and return its identity. A part with the same name is replaced."""
-        with destination_errors(self.work):
+        try:
             fd = self._create_part(name)
             try:
                 written = os.write(fd, body)
@@ -166,6 +170,8 @@ class StagedParts(DirectoryFiles):
                 raise
             finally:
                 os.close(fd)
+        except OSError as error:  # faster than `destination_errors`
+            raise destination_error(error, self.work) from error
 
     def write_body(self, asset: AssetFile, digest_algorithm: str | None) -> None:
         """Write the body of an asset, if it has one, as its part, which gets an identity and a digest."""
