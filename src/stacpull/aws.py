@@ -173,7 +173,7 @@ async def _in_thread(work: Callable[[], T]) -> T:
     except Exception as error:
         raise CredentialsError(
             f"AWS credentials cannot be obtained ({str(error).rstrip('.')}); "
-            "check --credentials, --dest-profile or AWS_PROFILE. For a public SOURCE: --no-sign-request."
+            "check --credentials or --dest-profile. A public SOURCE needs none: --no-sign-request."
         ) from error
 
 
