@@ -102,8 +102,11 @@ def test_a_full_disk_is_reported_and_committed_rows_are_kept(small_disk, disk):
         assert commit(started(db)[1], item("more", [asset("a")])).jobs
 
 
-def steps_of_status(dest: Path, items: int) -> int:
-    """How many steps of SQLite's machine the views of `status` take on a ledger of so many items."""
+def steps_of_status(dest: Path, items: int, *, linked: bool = False) -> int:
+    """How many steps of SQLite's machine the views of `status` take on a ledger of so many items.
+
+    With `linked`, each of them has a source item.
+    """
     steps = 0
 
     def step() -> None:
@@ -116,6 +119,8 @@ def steps_of_status(dest: Path, items: int) -> int:
         for start in range(0, items, 100):
             names = [str(number) for number in range(start, min(start + 100, items))]
             commit(writer, *(item(name, [asset("b")], problems=[failing]) for name in names))
+            if linked:
+                commit(writer, *(item(f"{name}s", parent=name) for name in names))
     with closing(open_reader(dest)) as reader:
         reader.set_progress_handler(step, 1)
         views.current_run(reader)
@@ -123,10 +128,16 @@ def steps_of_status(dest: Path, items: int) -> int:
         found = views.item_totals(reader)
         reader.execute("SELECT count(*) FROM assets WHERE unproven").fetchone()  # of `special_assets`
         assert len(list(views.failures(reader, newest=5))) == 5
-    assert (found["items_matched"], found["items_done"]) == (items, 0)
+    assert (found["items_matched"], found["source_items"]) == (items, items * linked)
+    assert found["items_done"] == 0
     return steps
 
 
 def test_status_takes_as_long_for_many_items_as_for_few(tmp_path: Path) -> None:
     few, many = steps_of_status(tmp_path / "few", 1_500), steps_of_status(tmp_path / "many", 4_500)
     assert many < few * 1.01
+
+
+def test_status_only_counts_the_entries_of_an_index_for_source_items(tmp_path: Path) -> None:
+    alone = steps_of_status(tmp_path / "alone", 300)
+    assert steps_of_status(tmp_path / "linked", 300, linked=True) <= alone + 2 * 300 + 20
