@@ -28,7 +28,7 @@ class Counts(Counters, frozen=True, kw_only=True):
     """The part of `assets_failed` that has nothing in the area of `--clip`: no reason for exit code 1."""
     items_failed: int = 0
     """Items, links and entries that could not be read or planned, and items whose JSON could not be written
-    (another file has its name, or somebody changed it). A collection with own assets counts as an item."""
+    (another file has its name, or someone changed it). A collection with own assets counts as an item."""
     run: int = 0
     source: str = ""
     dest: str = ""

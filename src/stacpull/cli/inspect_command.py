@@ -215,8 +215,8 @@ def failures(session: CommandSession, dest: str) -> None:
 
 def status_lines(report: StatusReport) -> Iterator[str]:
     state = summary.finished_state(report)[0] if report.state == "complete" else str(report.state)
-    alive = " (a process is working on it)" if report.live else ""
-    alive = f" (pid {report.pid})" if report.pid else alive
+    process = f"pid {report.pid}" if report.pid else "a process is working on it"
+    alive = f" ({process})" if report.live else ""
     yield f"{report.dest}: {state}{alive}{f' ({report.reason})' if report.reason else ''}"
     read = "read in part" if report.reason and report.state == "complete" else "read completely"
     if 0 < report.selection.get("max_items", 0) <= report.items_matched:
