@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest import mock
 
-from stacpull.engine import mirror, store_process
+from stacpull.engine import mirror, store_client
 from stacpull.engine.store_server import serve
 
 
@@ -20,7 +20,7 @@ def store_on_thread() -> Iterator[None]:
     """Run the store on a thread where a run would start a process: the same code at the same socket."""
     with (
         mock.patch.object(mirror, "run_process", served_on_thread),
-        mock.patch.object(store_process, "reap", threading.Thread.join),
+        mock.patch.object(store_client, "reap", threading.Thread.join),
     ):
         yield
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from stacpull.engine.network import RunSetup
     from stacpull.engine.open_mirror import OpenMirror
     from stacpull.engine.pool import JobQueue, Pool
-    from stacpull.engine.store_process import StoreProcess
+    from stacpull.engine.store_client import StoreClient
 
 _MAX_LOST_IN_VAIN = 6  # workers lost in a row without an outcome in between, after which the run ends
 _GRACE, _GRACE_WITHOUT_JOBS = 3.0, 10.0  # seconds that a worker has to park its transfers, or to end
@@ -77,10 +77,10 @@ class DaskWorkers:
         pool: Pool[Job, AssetFile | None],
         setup: RunSetup,
         opened: OpenMirror,
-        store_process: StoreProcess,
+        store_client: StoreClient,
         queue: JobQueue[Job],
     ) -> None:
-        self._pool, self._store_process, self._queue = pool, store_process, queue
+        self._pool, self._store_client, self._queue = pool, store_client, queue
         self.abandoned_hosts = pool.abandoned_hosts
         self._network, self._options, self._selection = setup.network, setup.options, setup.selection
         self._work, self._bucket = opened.store.staged.work, opened.bucket
@@ -229,7 +229,7 @@ class DaskWorkers:
             for worker in self._workers:
                 worker.received = []
             assets = [asset for _, received in waiting for asset in received]
-            reserved = await self._store_process.call(
+            reserved = await self._store_client.call(
                 "reserve_uploads", assets, returns=list[tuple[AssetFile, Placement]]
             )
             by_part = {placement.part: (asset, placement) for asset, placement in reserved}
@@ -257,10 +257,10 @@ class DaskWorkers:
             if outcome.failure is not None:
                 self._pool.fail(worker.open_jobs.pop(outcome.rowid), outcome.failure, outcome.attempts)
         if assets or unchanged:
-            self._store_process.sender.send(Outcomes(assets, unchanged), worker.channel.pause())
+            self._store_client.sender.send(Outcomes(assets, unchanged), worker.channel.pause())
 
     def _take_message(self, worker: Worker, message: messages.FromWorker) -> None:
-        sender = self._store_process.sender
+        sender = self._store_client.sender
         match message:
             case Outcomes(assets, outcomes):
                 self._take_outcomes(worker, assets, outcomes)

@@ -15,7 +15,7 @@ from stacpull.child_process import run_process
 from stacpull.config.options import Options
 from stacpull.engine.network import RunSetup, open_network, options_and_address
 from stacpull.engine.open_mirror import OpenMirror
-from stacpull.engine.store_process import StoreProcess
+from stacpull.engine.store_client import StoreClient
 from stacpull.events import Event
 from stacpull.models import AssetFile, Job
 from stacpull.planning.layout import asset_file
@@ -34,7 +34,7 @@ async def opened(
     secrets: Secrets | None = None,
     on_event: Callable[[Event], None] = lambda _: None,
     stop: asyncio.Event | None = None,
-) -> AsyncIterator[StoreProcess]:
+) -> AsyncIterator[StoreClient]:
     """Open the store of the run in DEST, on a thread or in a process of its own."""
     bench = await asyncio.to_thread(Bench, dest)
     lock = await asyncio.to_thread(MirrorLock, dest)
@@ -47,11 +47,11 @@ async def opened(
         ):
             setup = RunSetup(cast("Source", None), network, Selection(), options)
             opened = OpenMirror(bench.store, bench.db, lock.fileno())
-            store_process = StoreProcess(started, opened, bench.run, setup)
-            async with store_process.connect(stop or asyncio.Event()):
-                await store_process.call("recover")
-                yield store_process
-                await store_process.sender.flush()
+            store_client = StoreClient(started, opened, bench.run, setup)
+            async with store_client.connect(stop or asyncio.Event()):
+                await store_client.call("recover")
+                yield store_client
+                await store_client.sender.flush()
     await asyncio.to_thread(lock.close)
     await asyncio.to_thread(bench.close)
 

@@ -103,15 +103,15 @@ def test_a_failed_sync_by_sqlite_withdraws_trust(tmp_path, monkeypatch, code, is
         assert (tmp_path / ".stacpull/boot").exists()
 
     async def broken_off() -> None:
-        async with asyncio.timeout(60), opened(tmp_path) as store_process:
+        async with asyncio.timeout(60), opened(tmp_path) as store_client:
             monkeypatch.setattr(publication, "record", fail)
-            store_process.sender.put(job, received(job, b"a"))
+            store_client.sender.put(job, received(job, b"a"))
             if is_called:
-                await store_process.sender.flush()
+                await store_client.sender.flush()
                 with pytest.raises(DestinationError):
-                    await store_process.call("write_final_items")
+                    await store_client.call("write_final_items")
             else:
-                await until(store_process.fatal_error.done)
+                await until(store_client.fatal_error.done)
 
     # a call raises its error to its caller only: the end of the run reports that nothing can be synced
     closing = pytest.raises(DestinationError) if is_called and not is_believed else nullcontext()

@@ -72,7 +72,7 @@ async def test_complete_bodies_are_stored(framing: str, body: bytes, parts: Part
         assert parts.content(received) == body
         assert (received.body is not None) == (len(body) <= LIMIT)
         assert received.size == len(body)
-        assert not received.may_be_short
+        assert not received.unproven
         assert not received.part or "~" not in received.part
         assert received.etag_or_date == V1.etag_or_date
         assert received.filename == "B 02.tif"
@@ -200,7 +200,7 @@ async def test_a_gzip_file_is_stored_as_it_is(path: str, known: dict[str, object
 async def test_an_empty_file_has_no_coding_to_undo(coding: str, parts: PartFiles) -> None:
     async with fetching(Thing(b"", headers={"Content-Encoding": coding}), parts) as (fetcher, served):
         received = await fetcher.fetch(job(served.url))
-        assert (parts.content(received), received.may_be_short) == (b"", False)
+        assert (parts.content(received), received.unproven) == (b"", False)
 
 
 @pytest.mark.parametrize(

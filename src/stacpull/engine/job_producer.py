@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from stacpull.catalog.item import public_document
 from stacpull.engine.network import Network
 from stacpull.engine.pool import JobQueue
-from stacpull.engine.store_process import StoreProcess
+from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import ITEMS_AT_ONCE, Position, Walk
 from stacpull.events import AssetFailed
 from stacpull.ledger.runs import Run
@@ -17,11 +17,11 @@ from stacpull.models import Failure, ItemId, Job, SavedBatch, SourceLink, WalkBa
 class JobProducer:
     """Queues the jobs of a run. It is the consumer of the walk, which waits while the queue is full."""
 
-    def __init__(self, network: Network, run: Run, store_process: StoreProcess, queue: JobQueue[Job]) -> None:
+    def __init__(self, network: Network, run: Run, store_client: StoreClient, queue: JobQueue[Job]) -> None:
         self._network = network
         self._run = run
-        self._store_process = store_process
-        self._call = store_process.call
+        self._store_client = store_client
+        self._call = store_client.call
         self._queue = queue
 
     async def run(self, walk: Walk) -> None:
@@ -46,7 +46,7 @@ class JobProducer:
 
     @property
     def counters(self) -> Mapping[str, int]:
-        return self._store_process.counters
+        return self._store_client.counters
 
     async def planned_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         return await self._call("planned_this_run", ids, linked, returns=dict[ItemId, str | None])

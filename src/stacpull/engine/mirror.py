@@ -38,7 +38,7 @@ from stacpull.engine.network import RunSetup, SourceAddress, open_network, optio
 from stacpull.engine.open_mirror import OpenMirror, check_local_source, open_mirror
 from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.run_control import StopEvent, timed_stop, unless_stopped, walk_and_transfer
-from stacpull.engine.store_process import StoreProcess
+from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import Walk
 from stacpull.entry_points import require
 from stacpull.errors import CredentialsError, InterruptedRunError, SourceError, StacpullError, UsageError
@@ -351,18 +351,18 @@ class MirrorRun:
         self._network = setup.network
         if opened.lease is not None:
             self._network.secrets.add(*opened.lease.secrets)
-        self._store_process = StoreProcess(process, opened, run, setup)
+        self._store_client = StoreClient(process, opened, run, setup)
         self._began = self._network.clock.monotonic()
         self._saved: dict[str, float] = {}  # the effort of this process that is already in the ledger
         self._is_unfinished = False  # true if a stop left work that no counter shows, such as catalogs
         for_workers = 0 if context.workers is None else _QUEUED_FOR_WORKERS
         self._queue = JobQueue[Job](2 * self._network.slots + for_workers)
-        self._producer = JobProducer(setup.network, run, self._store_process, self._queue)
+        self._producer = JobProducer(setup.network, run, self._store_client, self._queue)
         self._walk = Walk(setup, self._producer)
 
     async def execute(self) -> MirrorReport:
         """Open the mirror in the store process and make the run. Its error has the report as `report`."""
-        async with self._store_process.connect(self._stop):
+        async with self._store_client.connect(self._stop):
             error = await self._mirror()
             report = await self._conclude(error)
             if isinstance(error, StacpullError):
@@ -387,7 +387,7 @@ class MirrorRun:
             if not isinstance(error, Exception):
                 return error
             return await asyncio.to_thread(errors.as_destination_error, error, self._opened.store.staged.work)
-        counters = self._store_process.counters
+        counters = self._store_client.counters
         is_left = not counters["walk_ended"] or counters["assets_pending"]
         if is_left and not (self._is_unfinished or self._stop.is_set()):
             return StacpullError(f"The run ended early for an unknown reason: {errors.REPORT_BUG}.")
@@ -395,42 +395,42 @@ class MirrorRun:
 
     async def _recover_and_transfer(self) -> None:
         """Everything received is published also after an error. The first error is raised."""
-        store_process = self._store_process
+        store_client = self._store_client
         try:
-            await store_process.call("requeue_failures")
-            await store_process.call("recover")
+            await store_client.call("requeue_failures")
+            await store_client.call("recover")
             await self._transfer_and_write_catalogs()
         finally:
             try:
-                await store_process.call("finish")
+                await store_client.call("finish")
             except Exception as error:  # noqa: BLE001 -- raised below
-                store_process.fail_with(error)
-        if store_process.fatal_error.done():
-            raise store_process.fatal_error.result()
+                store_client.fail_with(error)
+        if store_client.fatal_error.done():
+            raise store_client.fatal_error.result()
 
     async def _transfer_and_write_catalogs(self) -> None:
-        store_process = self._store_process
+        store_client = self._store_client
         try:
             await self._transfer()
             await self._look_for_changes()
         finally:
-            await store_process.sender.flush()
-            if not store_process.fatal_error.done():
-                await store_process.call("end_transfers")
+            await store_client.sender.flush()
+            if not store_client.fatal_error.done():
+                await store_client.call("end_transfers")
                 try:
-                    await store_process.call("write_catalogs")
+                    await store_client.call("write_catalogs")
                 except InterruptedRunError:
                     self._is_unfinished = True
 
     async def _transfer(self) -> None:
-        store_process = self._store_process
+        store_client = self._store_client
         workers = self._context.workers
         options, selection = self._setup.options, self._setup.selection
         parts = await asyncio.to_thread(PartialDownloads, self._opened.store.staged.path)
         fetcher, fast_path = make_fetchers(self._network, self._opened.store, parts, options, selection.clip)
         pool = Pool(
             self._queue if workers is None else JobQueue[Job](),
-            store_process.sender,
+            store_client.sender,
             fetcher,
             self._walk.reader,
             self._network.retries,
@@ -442,19 +442,19 @@ class MirrorRun:
         )
         runner = pool
         if workers is not None:
-            runner = workers(pool, self._setup, self._opened, store_process, self._queue)
+            runner = workers(pool, self._setup, self._opened, store_client, self._queue)
         producing = partial(self._producer.run, self._walk)
-        await walk_and_transfer(producing, runner, self._tick, self._stop, store_process.fatal_error)
-        await store_process.sender.flush()
+        await walk_and_transfer(producing, runner, self._tick, self._stop, store_client.fatal_error)
+        await store_client.sender.flush()
         pool.raise_if_too_many_failed()
-        await store_process.call("write_final_items")
+        await store_client.call("write_final_items")
 
     async def _look_for_changes(self) -> None:
-        call = self._store_process.call
+        call = self._store_client.call
         if self._setup.options.prune:
             from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune
 
-            pruning = Pruning(self._setup, self._run, self._store_process, self._stop)
+            pruning = Pruning(self._setup, self._run, self._store_client, self._stop)
             await pruning.run(self._walk.summary, remove=self._setup.options.prune == "remove")
         if self._run.kind != "mirror":
             return
@@ -471,10 +471,10 @@ class MirrorRun:
             self._network.emit(self._progress())
             await asyncio.to_thread(self._context.event_log.flush)
             if tick % _SAVED_EVERY == 0:
-                await self._store_process.call("add_counts", self._spent())
+                await self._store_client.call("add_counts", self._spent())
 
     def _progress(self) -> Progress:
-        counters = self._store_process.counters
+        counters = self._store_client.counters
         at_start = self._run.counters
         counts = {name: counters[name] for name in counters.keys() & {*Counters.__struct_fields__}}
         counts["assets_planned"] = sum(counters[f"assets_{state}"] for state in ("done", "failed", "pending"))
@@ -505,7 +505,7 @@ class MirrorRun:
         state: EndState = "complete" if is_done and error is None else "interrupted"
         if error is not None and not isinstance(error, asyncio.CancelledError):
             state = "failed"
-        counters = self._store_process.counters
+        counters = self._store_client.counters
         warning = self._walk.summary.nothing_to_fetch(self._setup.selection, counters)
         if state == "complete" and is_mirror and warning is not None:
             self._network.warn(warning)
@@ -535,7 +535,7 @@ class MirrorRun:
     async def _record_end(
         self, progress: Progress, state: EndState, reason: str | None, *, has_failed: bool
     ) -> dict[str, Any]:
-        call = self._store_process.call
+        call = self._store_client.call
         recorded: EndState = "failed"
         findings = dict[str, int]()
         ignored = (Exception,) if has_failed else ()  # the first error counts
@@ -545,14 +545,14 @@ class MirrorRun:
                 recorded = state
             with suppress(*ignored):
                 findings = await call("findings", returns=dict[str, int])
-            if lost := self._store_process.counters.get("files_lost"):
+            if lost := self._store_client.counters.get("files_lost"):
                 files = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
                 self._network.warn(f"{files} missing in {self._opened.store.name}: fetched or written again.")
             if findings.get("assets_outside") and not progress.assets_done:
                 self._network.warn("No file is in the area of --clip. Longitude comes before latitude.")
         finally:
             fields = set(MirrorReport.__struct_fields__)  # the ledger may have counters of another version
-            numbers = {**self._store_process.counters, **asdict(progress), **findings}
+            numbers = {**self._store_client.counters, **asdict(progress), **findings}
             counts: dict[str, Any] = {name: numbers[name] for name in numbers if name in fields}
             self._network.emit(RunEnded(self._run.id, recorded, counts))
             await asyncio.to_thread(self._context.event_log.flush)

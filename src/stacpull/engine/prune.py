@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from stacpull.engine.network import RunSetup
 from stacpull.engine.run_control import unless_stopped
-from stacpull.engine.store_process import StoreProcess
+from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import WalkSummary
 from stacpull.errors import CredentialsError, SourceError, UsageError, quantity
 from stacpull.events import ItemGone, Notice, Stage
@@ -29,12 +29,12 @@ _OTHER_WALK = "and that another SOURCE, filters or credentials found: to prune, 
 
 
 class Pruning:
-    def __init__(self, setup: RunSetup, run: Run, store_process: StoreProcess, stop: asyncio.Event) -> None:
+    def __init__(self, setup: RunSetup, run: Run, store_client: StoreClient, stop: asyncio.Event) -> None:
         self._setup = setup
         self._network = setup.network
         self._run = run
-        self._store_process = store_process
-        self._call = store_process.call
+        self._store_client = store_client
+        self._call = store_client.call
         self._stop = stop
         self._reader = ItemReader(setup.source.item, setup.network.clock)  # no searches, which prove nothing
         self._serving: dict[tuple[str, str], bool] = {}
@@ -79,7 +79,7 @@ class Pruning:
             self._network.warn(f"Kept in DEST: {kept} that the source did not list {reason}.")
 
     def _obstacle(self, summary: WalkSummary, count: int) -> str | None:
-        counters = self._store_process.counters
+        counters = self._store_client.counters
         if self._run.kind != "mirror":
             return "only `mirror` looks for items that are gone"
         if not counters["walk_ended"] or counters["assets_pending"] or self._stop.is_set():

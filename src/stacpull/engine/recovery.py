@@ -125,7 +125,7 @@ class Recovery:
         if expected is not None and digest != expected.digest:
             return None
         described = size, name.filename or "", name.etag_or_date, part
-        asset = asset_file(job, *described, digest=digest, may_be_short=name.may_be_short)
+        asset = asset_file(job, *described, digest=digest, unproven=name.unproven)
         asset.identity = identity
         if self.store.is_local and self.store.find_unsynced(asset.path) == (identity, size):
             return None  # a link of a file of the user, which a killed run was about to adopt

@@ -102,7 +102,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
         described = asset.size, asset.filename, asset.etag_or_date
         body = asset.body
         digest = asset.digest
-        reused = asset_file(job, *described, body=body, digest=digest, may_be_short=asset.may_be_short)
+        reused = asset_file(job, *described, body=body, digest=digest, unproven=asset.unproven)
         if reused.body is not None:
             return reused
         return await asyncio.to_thread(self._linked, reused, asset) if self.store.is_local else None

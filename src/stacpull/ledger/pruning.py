@@ -47,17 +47,17 @@ def items_not_found(db: Connection, run_id: int, after: int, limit: int) -> list
 
 def count_not_listed(db: Connection, run_id: int) -> int:
     """Count items of earlier walks of the same source and selection that `run` did not list."""
-    return _count_unseen(db, f"listed_by IN ({_SAME_WALKS})", run_id)
+    return _count_not_listed(db, f"listed_by IN ({_SAME_WALKS})", run_id)
 
 
 def count_of_other_walks(db: Connection, run_id: int) -> int:
     """Count items that `run` did not find, and that another kind of walk or several sources listed."""
     of_source = "SELECT o.id FROM runs r JOIN runs o USING (source) WHERE r.id = ? AND o.id <> r.id"
     condition = f"(listed_by IN ({of_source}) AND listed_by NOT IN ({_SAME_WALKS}))"
-    return _count_unseen(db, f"{condition} OR listed_by = {schema.LISTED_BY_SEVERAL}", run_id, run_id)
+    return _count_not_listed(db, f"{condition} OR listed_by = {schema.LISTED_BY_SEVERAL}", run_id, run_id)
 
 
-def _count_unseen(db: Connection, condition: str, *values: int) -> int:
+def _count_not_listed(db: Connection, condition: str, *values: int) -> int:
     query = f"SELECT collection_name, name FROM named_items WHERE name <> '{OF_COLLECTION}' AND ({condition})"
     rows = db.execute(query, values)
     return sum(not runs.has_seen(db, ItemId(*names)) for names in rows)

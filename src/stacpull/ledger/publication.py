@@ -52,7 +52,7 @@ def reserve(
             f"UPDATE assets SET state = {State.RESERVED}, size = ?, digest = ?, etag_or_date = ?, "
             "unproven = ?, identity = ?, clip = ? WHERE id = ?",
             [
-                (a.size, a.digest, a.etag_or_date, a.may_be_short, a.identity, clip_of(a.rowid), a.rowid)
+                (a.size, a.digest, a.etag_or_date, a.unproven, a.identity, clip_of(a.rowid), a.rowid)
                 for a in reserved
             ],
         )

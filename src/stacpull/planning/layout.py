@@ -222,7 +222,7 @@ def asset_file(
     *,
     body: bytes | memoryview | None = None,
     digest: bytes | None = None,
-    may_be_short: bool = False,
+    unproven: bool = False,
 ) -> AssetFile:
     """Return the received asset of a job: its `body`, or a `part` (empty until the part is complete)."""
     if job.moved:  # otherwise, the next run would send this ETag to the planned URL, which is another one
@@ -239,7 +239,7 @@ def asset_file(
         size,
         digest=digest,
         etag_or_date=etag_or_date,
-        may_be_short=may_be_short,
+        unproven=unproven,
         part=part,
         body=None if body is None else memoryview(body),
         filename=filename,

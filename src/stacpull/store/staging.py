@@ -74,12 +74,12 @@ class CompletePartName(NamedTuple):
     size: int
     etag_or_date: str | None
     filename: str | None  # None if the name of the part had no room for it
-    may_be_short: bool = False
+    unproven: bool = False
 
 
 def complete_part_name(part: CompletePartName | AssetFile) -> str:
     """Return the name of a complete part. Fields that do not fit into 255 bytes are left out."""
-    stem = f"{part.rowid}.{part.generation}.{part.size}{'~' if part.may_be_short else ''}"
+    stem = f"{part.rowid}.{part.generation}.{part.size}{'~' if part.unproven else ''}"
     if part.filename is None:
         return f"{stem}.whole"
     etag_or_date = part.etag_or_date or ""

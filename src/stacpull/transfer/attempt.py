@@ -4,7 +4,7 @@ Each step of `_Attempt` sends at most one request. If an attempt fails, the rece
 they can be resumed.
 
 The length of an asset is proven by framing (Content-Length, chunks, Content-Range), by a stated size, by any
-checksum, or by a 416 for the byte after the end. Otherwise it `may_be_short`.
+checksum, or by a 416 for the byte after the end. Otherwise it is `unproven`.
 """
 
 from __future__ import annotations
@@ -105,11 +105,11 @@ class Downloader(msgspec.Struct, eq=False):
             return None
         return self.asset(job, body)
 
-    def asset(self, job: Job, body: Body, *, may_be_short: bool = False) -> AssetFile:
+    def asset(self, job: Job, body: Body, *, unproven: bool = False) -> AssetFile:
         name = self.client.secrets.masked(filename_of(body.url))
         content = body.content if body.part is None else None
         etag_or_date = body.validator.etag_or_date
-        return asset_file(job, body.size, name, etag_or_date, body=content, may_be_short=may_be_short)
+        return asset_file(job, body.size, name, etag_or_date, body=content, unproven=unproven)
 
     def validator(self, headers: Mapping[str, str]) -> Validator:
         validator = self.without_secrets(validator_of(headers))
@@ -216,9 +216,9 @@ class _Attempt(msgspec.Struct, eq=False):
         if (failure := checks.mismatch(self.job, body)) is not None:
             raise TransferError(failure)
         is_stated = body.framed or self.job.size is not None or bool(body.checks)
-        may_be_short = not (is_stated or await self._ends_here(body))
+        unproven = not (is_stated or await self._ends_here(body))
         part, self.part = self.part, None
-        asset = self.downloader.asset(self.job, body, may_be_short=may_be_short)
+        asset = self.downloader.asset(self.job, body, unproven=unproven)
         return asset if part is None else await part.finish(asset, self.downloader.digest_algorithm)
 
     def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> ClientResponse:

@@ -36,7 +36,7 @@ _ENDED = (
 )
 
 
-class StoreProcess:
+class StoreClient:
     """Within the block of `connect`, calls functions in the store process (`call`), and sends outcomes."""
 
     def __init__(self, process: ConnectedProcess, opened: OpenMirror, run: Run, setup: RunSetup) -> None:

@@ -47,16 +47,16 @@ def jobs(tmp_path: Path) -> list[Job]:
 @pytest.mark.parametrize("process", [False, True], ids=["thread", "process"])
 async def test_groups_are_published_in_time_without_a_request(tmp_path, jobs, process):
     """Small bodies go through the socket, long ones as parts that are written here."""
-    async with opened(tmp_path, process=process) as store_process:
-        store_process.sender.take_slots(3)
+    async with opened(tmp_path, process=process) as store_client:
+        store_client.sender.take_slots(3)
         for job, size in zip(jobs, (1, 16 << 10, 100_000), strict=True):
-            store_process.sender.put(job, received(job, job.key.encode() * size))
-        await until(lambda: store_process.counters["items_done"] == 1)
+            store_client.sender.put(job, received(job, job.key.encode() * size))
+        await until(lambda: store_client.counters["items_done"] == 1)
         await asyncio.sleep(2 * GROUP_SECONDS)
-        assert await store_process.sender.free_slots() == 64
+        assert await store_client.sender.free_slots() == 64
     sizes = {path: len(data) for path, data in tree(tmp_path).items()}
     assert sizes == {"c/i/a.tif": 1, "c/i/b.tif": 16 << 10, "c/i/c.tif": 100_000}
-    assert not store_process.fatal_error.done()
+    assert not store_client.fatal_error.done()
     assert documents(tmp_path) == ["c/i/i.json"]
     assert parts(tmp_path) == []
 
@@ -64,14 +64,14 @@ async def test_groups_are_published_in_time_without_a_request(tmp_path, jobs, pr
 async def test_a_failure_is_recorded_and_frees_exactly_one_slot(tmp_path: Path, jobs: list[Job]) -> None:
     events, secrets = list[Event](), Secrets([Secret("hunter2hunter2")])
     reset = Failure(FailureKind.NETWORK, "hunter2hunter2 \udcff was reset.")
-    async with opened(tmp_path, secrets=secrets, on_event=events.append) as store_process:
-        store_process.sender.take_slots(2)
-        store_process.sender.fail(jobs[1], reset, 1)
-        store_process.sender.put(jobs[0], received(jobs[0], b"x"))
-        await store_process.sender.flush()
-        assert await store_process.sender.free_slots() == 63
-        await store_process.call("write_final_items")
-        assert (store_process.counters["assets_done"], store_process.counters["assets_failed"]) == (1, 1)
+    async with opened(tmp_path, secrets=secrets, on_event=events.append) as store_client:
+        store_client.sender.take_slots(2)
+        store_client.sender.fail(jobs[1], reset, 1)
+        store_client.sender.put(jobs[0], received(jobs[0], b"x"))
+        await store_client.sender.flush()
+        assert await store_client.sender.free_slots() == 63
+        await store_client.call("write_final_items")
+        assert (store_client.counters["assets_done"], store_client.counters["assets_failed"]) == (1, 1)
     assert [one.message for one in events if isinstance(one, AssetFailed)] == ["*** \\udcff was reset."]
 
 
@@ -82,40 +82,40 @@ async def test_invalid_text_in_a_batch_is_accepted(tmp_path: Path) -> None:
         with closing(open_reader(tmp_path)) as db:
             return [(one.collection, one.item, one.message) for one in views.failures(db)]
 
-    async with opened(tmp_path) as store_process:
-        await store_process.call("save_batch", batch, 1.0, returns=SavedBatch)
+    async with opened(tmp_path) as store_client:
+        await store_client.call("save_batch", batch, 1.0, returns=SavedBatch)
     assert await asyncio.to_thread(recorded) == [("c\\udcff", "\\udcff", "\\udcff")]
 
 
 async def test_unknown_operations_and_invalid_arguments_are_refused(tmp_path: Path, jobs: list[Job]) -> None:
     """The network process parses responses of servers, so its requests are checked."""
-    async with opened(tmp_path) as store_process:
+    async with opened(tmp_path) as store_client:
         with pytest.raises(WorkerError, match="ValidationError"):
-            await store_process.call("pending_jobs", "0; DROP TABLE", 1)
+            await store_client.call("pending_jobs", "0; DROP TABLE", 1)
         for name in (name for name in dir(StoreOperations) if name.startswith("_")):
             with pytest.raises(WorkerError, match="KeyError"):
-                await store_process.call(name)
+                await store_client.call(name)
 
 
 async def test_a_result_follows_the_counters_that_its_call_has_changed(tmp_path, monkeypatch):
     """The walk ends by them, at `--max-items`."""
     sent = list[messages.ToNetwork]()
     monkeypatch.setattr(store_server, "framed", lambda message: sent.append(message) or framed(message))
-    async with opened(tmp_path) as store_process:
-        await store_process.call("set_counter", "items_matched", 7)
+    async with opened(tmp_path) as store_client:
+        await store_client.call("set_counter", "items_matched", 7)
         assert [type(message) for message in sent[-2:]] == [messages.EventMessage, messages.OperationResult]
         assert sent[-2].event.counters["items_matched"] == 7
 
 
 async def test_after_a_failed_sync_only_the_end_is_recorded(tmp_path, jobs, monkeypatch):
-    async with opened(tmp_path) as store_process:
+    async with opened(tmp_path) as store_client:
         monkeypatch.setattr(LocalStore, "sync", fails)
-        store_process.sender.put(jobs[0], received(jobs[0], b"x"))
-        await until(store_process.fatal_error.done)
+        store_client.sender.put(jobs[0], received(jobs[0], b"x"))
+        await until(store_client.fatal_error.done)
         with pytest.raises(DestinationError, match="failed to store"):
-            await store_process.call("set_counter", "files", 1)
-        await store_process.call("end_run", "failed", "The disk failed.", {})
-    assert isinstance(store_process.fatal_error.result(), DestinationError)
+            await store_client.call("set_counter", "files", 1)
+        await store_client.call("end_run", "failed", "The disk failed.", {})
+    assert isinstance(store_client.fatal_error.result(), DestinationError)
     assert tree(tmp_path) == {}
     bench = await asyncio.to_thread(Bench, tmp_path)
     assert (await asyncio.to_thread(bench.states))["a"] == 1
@@ -143,36 +143,36 @@ class SlowSync:
 
 
 async def test_parts_are_written_and_calls_wait_while_a_group_is_synced(tmp_path, jobs, monkeypatch):
-    async with opened(tmp_path) as store_process:
+    async with opened(tmp_path) as store_client:
         slow = SlowSync(monkeypatch)
-        store_process.sender.put(jobs[0], received(jobs[0], b"first"))
+        store_client.sender.put(jobs[0], received(jobs[0], b"first"))
         await until(slow.begun.is_set)
-        store_process.sender.put(jobs[1], received(jobs[1], b"second"))
+        store_client.sender.put(jobs[1], received(jobs[1], b"second"))
         await until(
             lambda: [name.split(".")[0] for name in parts(tmp_path)] == [str(j.rowid) for j in jobs[:2]]
         )
-        call = asyncio.create_task(store_process.call("write_final_items"))
-        store_process.sender.put(jobs[2], received(jobs[2], b"third"))
+        call = asyncio.create_task(store_client.call("write_final_items"))
+        store_client.sender.put(jobs[2], received(jobs[2], b"third"))
         await until(lambda: len(parts(tmp_path)) == 3)
         assert (call.done(), tree(tmp_path)) == (False, {})
         slow.may_end.set()
         await call
         assert {"c/i/a.tif", "c/i/b.tif"} <= set(tree(tmp_path))
     assert tree(tmp_path) == {"c/i/a.tif": b"first", "c/i/b.tif": b"second", "c/i/c.tif": b"third"}
-    assert (store_process.fatal_error.done(), parts(tmp_path)) == (False, [])
+    assert (store_client.fatal_error.done(), parts(tmp_path)) == (False, [])
 
 
 async def test_parts_that_wait_for_a_slow_sync_are_limited_and_a_stop_is_heard(tmp_path, jobs, monkeypatch):
     waiting, opening, stop = Queue[Any](2), Mock(wraps=store_server.open_store), asyncio.Event()
     monkeypatch.setattr(store_server, "open_store", opening)
     monkeypatch.setattr(store_server, "Queue", lambda _limit: waiting)
-    async with opened(tmp_path, stop=stop) as store_process:
+    async with opened(tmp_path, stop=stop) as store_client:
         slow = SlowSync(monkeypatch)
-        store_process.sender.put(jobs[0], received(jobs[0], b"first"))
+        store_client.sender.put(jobs[0], received(jobs[0], b"first"))
         await until(slow.begun.is_set)
         for rowid in range(100, 600):  # assets that nothing knows
             job = replace(jobs[1], rowid=rowid)
-            store_process.sender.put(job, received(job, bytes(16 << 10)))
+            store_client.sender.put(job, received(job, bytes(16 << 10)))
         await until(waiting.full)
         assert len(parts(tmp_path)) <= 1 + 4 * 64
         assert not opening.call_args.args[2].is_stopped()
@@ -180,14 +180,14 @@ async def test_parts_that_wait_for_a_slow_sync_are_limited_and_a_stop_is_heard(t
         await until(opening.call_args.args[2].is_stopped)
         slow.may_end.set()
     assert (tree(tmp_path), parts(tmp_path)) == ({"c/i/a.tif": b"first"}, [])
-    assert not store_process.fatal_error.done()
+    assert not store_client.fatal_error.done()
 
 
 async def test_a_last_group_that_cannot_be_published_is_an_error_of_closing(tmp_path, jobs, monkeypatch):
     async def course() -> None:
-        async with opened(tmp_path) as store_process:
+        async with opened(tmp_path) as store_client:
             monkeypatch.setattr(LocalStore, "sync", fails)
-            store_process.sender.put(jobs[0], received(jobs[0], b"x"))
+            store_client.sender.put(jobs[0], received(jobs[0], b"x"))
 
     with pytest.raises(DestinationError, match="failed to store"):
         await course()
@@ -202,15 +202,15 @@ async def test_a_part_unwritable_during_a_sync_breaks_the_run_and_its_group_is_f
     def full(*_: object) -> int:
         raise DestinationError("The disk is full.")
 
-    async with opened(tmp_path) as store_process:
+    async with opened(tmp_path) as store_client:
         slow = SlowSync(monkeypatch, DestinationError("The disk failed.") if sync_fails else None)
-        store_process.sender.put(jobs[0], received(jobs[0], b"first"))
+        store_client.sender.put(jobs[0], received(jobs[0], b"first"))
         await until(slow.begun.is_set)
         monkeypatch.setattr(StagedParts, "write_part", full)
-        store_process.sender.put(jobs[1], received(jobs[1], b"second"))
-        await until(store_process.fatal_error.done)
+        store_client.sender.put(jobs[1], received(jobs[1], b"second"))
+        await until(store_client.fatal_error.done)
         slow.may_end.set()
-    assert str(store_process.fatal_error.result()) == "The disk is full."
+    assert str(store_client.fatal_error.result()) == "The disk is full."
     assert tree(tmp_path) == ({} if sync_fails else {"c/i/a.tif": b"first"})
     assert [name.split(".")[0] for name in parts(tmp_path)] == ([str(jobs[0].rowid)] if sync_fails else [])
 
@@ -221,12 +221,10 @@ async def test_a_part_unwritable_during_a_sync_breaks_the_run_and_its_group_is_f
 async def test_a_part_outside_or_a_body_of_another_size_is_refused(tmp_path, jobs, size, part):
     (tmp_path / "mine").write_bytes(b"x")
     body = None if "/" in part else memoryview(b"four")
-    async with opened(tmp_path) as store_process:
-        store_process._channel.send(
-            Outcomes([AssetFile(1, 1, 0, "c/i", "a.tif", size, part=part, body=body)])
-        )
+    async with opened(tmp_path) as store_client:
+        store_client._channel.send(Outcomes([AssetFile(1, 1, 0, "c/i", "a.tif", size, part=part, body=body)]))
         with pytest.raises(WorkerError):
-            await store_process.call("finish")
+            await store_client.call("finish")
     assert (tree(tmp_path), parts(tmp_path)) == ({"mine": b"x"}, [])
 
 
