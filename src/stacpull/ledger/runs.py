@@ -118,7 +118,7 @@ def begin(db: Connection, spec: RunSpec, now: float, remembered: Mapping[str, An
     replaced = (as_json(spec.credential_names), as_json(remembered))
     with transaction(db):
         continued = db.execute(
-            "UPDATE runs SET state = 'running', reason = NULL, credential_names = ?, kept = ? "
+            "UPDATE runs SET state = 'running', reason = NULL, credential_names = ?, remembered = ? "
             "WHERE id = (SELECT max(id) FROM runs) AND state <> 'complete' "
             "AND (kind, source, selection, fixed) = (?, ?, ?, ?) AND NOT EXISTS ("  # only a walk has these:
             "SELECT 1 FROM jobs j CROSS JOIN assets a ON a.id = j.asset JOIN items i ON i.id = a.item WHERE "
@@ -134,7 +134,7 @@ def begin(db: Connection, spec: RunSpec, now: float, remembered: Mapping[str, An
             task[:3],
         )
         run_id = db.execute(
-            "INSERT INTO runs(kind, source, selection, fixed, credential_names, kept, state, started) "
+            "INSERT INTO runs(kind, source, selection, fixed, credential_names, remembered, state, started) "
             "VALUES (?, ?, ?, ?, ?, ?, 'running', ?) RETURNING id",
             (*task, *replaced, now),
         ).fetchone()[0]
@@ -224,9 +224,9 @@ def load(db: Connection, run_id: int = 0) -> Run:
     run_id = run_id or scalar(db, "SELECT max(id) FROM runs")
     if run_id == 0:
         raise NotAMirrorError(NO_RUN)
-    query = f"SELECT kind, source, fixed, kept, {_AREA}, cut_short FROM runs WHERE id = ?"
-    kind, source, fixed, kept, area, cut_short = db.execute(query, (run_id,)).fetchone()
-    options = (decoded_options(fixed), decoded_options(kept))
+    query = f"SELECT kind, source, fixed, remembered, {_AREA}, cut_short FROM runs WHERE id = ?"
+    kind, source, fixed, remembered, area, cut_short = db.execute(query, (run_id,)).fetchone()
+    options = (decoded_options(fixed), decoded_options(remembered))
     area_digest = None if area is None else text_digest(area)
     position = meta.get(db, f"{meta.POSITION}{run_id}")
     return Run(run_id, kind, source, *options, area_digest, cut_short, position, counters(db, run_id))

@@ -52,7 +52,7 @@ CREATE TABLE runs(                         -- one for each task: resuming contin
     source TEXT NOT NULL,                  -- its URL, credentials removed
     fixed TEXT NOT NULL,                   -- JSON object: the options that the run keeps, by name
     credential_names TEXT NOT NULL,        -- JSON list: what must be given again on resume
-    kept TEXT NOT NULL,                    -- JSON object: the options that `resume` uses again, by name
+    remembered TEXT NOT NULL,              -- JSON object: the options that `resume` uses again, by name
     state TEXT NOT NULL,                   -- running | complete | interrupted | failed | superseded (by a
                                            -- newer run with the same task); a killed run stays `running`
     reason TEXT,                           -- why it was interrupted or failed: a sentence
@@ -233,7 +233,7 @@ LEDGER: Final = Schema(
         more_items=_COUNT_ITEM.format("+", "new"),
         fewer_items=_COUNT_ITEM.format("-", "old"),
     ),
-    version=38,  # versions up to 37 were never released
+    version=39,  # versions up to 38 were never released
     name="This mirror's ledger",
     remedy=(
         "remove `.stacpull/ledger.sqlite*` from DEST and from --work, then run `stacpull mirror SOURCE DEST "
