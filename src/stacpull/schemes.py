@@ -10,9 +10,12 @@ from urllib.parse import unquote, urljoin, uses_relative
 
 import msgspec
 
+from stacpull.system import variables_of
+
 if TYPE_CHECKING:
     from stacpull.clock import Clock
     from stacpull.config.options import Options
+    from stacpull.net.addresses import AddressPolicy
     from stacpull.net.client import Client
     from stacpull.net.transport import Transport
     from stacpull.planning.prefixes import ListedObject
@@ -24,10 +27,11 @@ class TransportSetup(msgspec.Struct, frozen=True):
     source: str
     options: Options
     clock: Clock
-    variables: Mapping[str, str]
-    """The environment. A scheme that needs a key reads it from here and adds it to `secrets`."""
     secrets: Secrets
+    ip_policy: AddressPolicy  # judges each address before a transport connects to it
     input_file: Path | None = None  # the file with the lines of standard input, if that is SOURCE
+    variables: Mapping[str, str] = msgspec.field(default_factory=variables_of)
+    """The environment. A scheme that needs a key reads it from here and adds it to `secrets`."""
 
 
 class Scheme(msgspec.Struct, frozen=True, kw_only=True):

@@ -126,7 +126,7 @@ class DaskWorkers:
 
     async def _run_workers(self) -> None:
         options, network = self._options, self._network
-        count = min(await self._cluster.count(), network.per_host, options.concurrency or network.per_host)
+        count = min(await self._cluster.count(), network.per_host)
         share = attrs.evolve(
             options,
             dask=None,

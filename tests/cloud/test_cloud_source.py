@@ -22,6 +22,7 @@ from stacpull import Options, Selection, failures, sync
 from stacpull.clock import SystemClock
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.models import BucketLocation
+from stacpull.net.addresses import AddressPolicy
 from stacpull.net.transport import Request
 from stacpull.redact import Secrets
 from stacpull.schemes import TransportSetup
@@ -39,7 +40,9 @@ FILES = {
 }
 HOSTS_OF_OTHERS = ["evil.example", "a@b", "own1.blob.core.windows.net.evil.example", "own1"]
 US = "core.usgovcloudapi.net"
-SETUP = TransportSetup(cast("Any", None), "", Options(), SystemClock(), {}, Secrets())
+SETUP = TransportSetup(
+    cast("Any", None), "", Options(), SystemClock(), Secrets(), AddressPolicy(), variables={}
+)
 
 
 def catalog(*hrefs: str) -> dict[str, bytes]:

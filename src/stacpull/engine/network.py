@@ -30,7 +30,6 @@ from stacpull.schemes import SCHEMES, TransportSetup
 from stacpull.selection import Selection
 from stacpull.sources.source import Source, WalkStart
 from stacpull.sources.source_url import source_url, split_credentials
-from stacpull.system import variables_of
 from stacpull.threads import run_to_end
 
 SLOTS = 80  # transfers at once by default: more than the 64 of a host, as some wait for the store process
@@ -121,13 +120,13 @@ async def open_network(
     warn = partial(_warn, emit)
     emit(Stage(f"opening SOURCE at {host}" if host else "opening SOURCE"))
     secrets.add(*credentials_in(address.headers), *address.query.values(), *(options.s3.keys or ()))
-    room = _slots_here()
-    per_host = options.per_host if options.concurrency else min(options.per_host, room)
+    slots = options.concurrency or _slots_here()
+    per_host = min(options.per_host, slots)
     ip_policy = ip_policy or _ip_policy(address, options)
     http = http_transport(options, ip_policy)
     clock = SystemClock()
     counters = NetworkCounters()
-    setup = TransportSetup(http, address.url, options, clock, variables_of(), secrets, address.input_file)
+    setup = TransportSetup(http, address.url, options, clock, secrets, ip_policy, address.input_file)
     policy = policy or RetryPolicy(retries=options.retries)
     profile = options.filled_profile
     logins = None if profile is None else profile.open(http, policy, clock, secrets, counters, warn)
@@ -154,7 +153,6 @@ async def open_network(
         limit=options.max_page_size,
         warn=warn,
     )
-    slots = options.concurrency or room
     try:
         yield Network(
             client, reader, secrets, retries, address, ip_policy, slots, per_host, emit, warn, clock, logins
@@ -172,8 +170,7 @@ def _warn(emit: Listener, text: str) -> None:
     emit(Notice("warning", text))
 
 
-def _gate_settings(options: Options, per_host: int, clock: Clock, emit: Listener) -> GateSettings:
-    maximum = min(per_host, options.concurrency or per_host)
+def _gate_settings(options: Options, maximum: int, clock: Clock, emit: Listener) -> GateSettings:
     silence_limit = _STALLS_UNTIL_DOWN * options.stall_timeout
     rate = options.requests_per_second
     return GateSettings(clock, maximum, bool(options.concurrency), silence_limit, rate, notify=emit)

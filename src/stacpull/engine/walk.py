@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from typing import Annotated, Any, Protocol
 
@@ -402,7 +402,10 @@ class Walk:
                 for href in source_links(newest.document, planned.href or newest.url, self._followed):
                     links.setdefault(href, SourceLink(href, planned.id, item_id_in(href)))
         if links:
-            await self._add_unplanned(links.values(), batch)
+            ids = [link.id for link in links.values() if link.id is not None]
+            known = {item.id for item in batch.items}
+            known |= (await self._consumer.planned_this_run(ids, True)).keys()
+            await self.add_source_items([link for link in links.values() if link.id not in known], batch)
         if self._selection.collection_assets:
             await self._add_collections(batch)
         return batch
@@ -417,11 +420,6 @@ class Walk:
         if self._unlinked:
             self._unlinked -= {relation for relation, _ in links_of(item.document)}
         return True
-
-    async def _add_unplanned(self, links: Collection[SourceLink], batch: WalkBatch) -> None:
-        ids = [link.id for link in links if link.id is not None]
-        known = {item.id for item in batch.items} | (await self._consumer.planned_this_run(ids, True)).keys()
-        await self.add_source_items([link for link in links if link.id not in known], batch)
 
     async def add_source_items(self, links: Sequence[SourceLink], batch: WalkBatch) -> None:
         documents = await self.reader.read_many([link.href for link in links])
