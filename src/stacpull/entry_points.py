@@ -24,9 +24,11 @@ all installed distributions are read. An entry point whose package is not instal
 from __future__ import annotations
 
 import sys
+from configparser import ConfigParser
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -81,19 +83,10 @@ def _is_installed(target: str) -> bool:
 @cache
 def _own() -> dict[str, dict[str, str]]:
     """Return the entry points of our own distribution, without the slow import of `importlib.metadata`."""
-    groups: dict[str, dict[str, str]] = {}
     paths = (path for folder in sys.path for path in Path(folder).glob("stacpull-*.dist-info"))
-    folder = next(paths, None)
-    if folder is None:
-        return {}
-    group = groups.setdefault("", {})
-    for line in (folder / "entry_points.txt").read_text(encoding="utf-8").splitlines():
-        if line.startswith("["):
-            group = groups.setdefault(line.strip("[] "), {})
-        elif "=" in line:
-            name, _, target = line.partition("=")
-            group[name.strip()] = target.strip()
-    return groups
+    parser = ConfigParser(delimiters="=", interpolation=None)
+    parser.read([folder / "entry_points.txt" for folder in islice(paths, 1)], encoding="utf-8")
+    return {group: dict(parser[group]) for group in parser.sections()}
 
 
 @cache

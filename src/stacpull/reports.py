@@ -112,6 +112,8 @@ class StatusReport(Counts, frozen=True):
     """Bytes per second in the last run."""
     selection: Mapping[str, Any] = msgspec.field(default_factory=dict)
     last_errors: tuple[FailureRecord, ...] = ()
+    last_attempt: str | None = None
+    """When and why the last attempt failed, if it ended before its run began."""
 
 
 class FailureRecord(PublicValue, frozen=True):

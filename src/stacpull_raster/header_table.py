@@ -71,7 +71,7 @@ async def headers(
     options = instance("options", Options, options)
     table = None if out is None else output_path(out)
     async with (
-        timed_stop(stop, options.stop_after, on_event) as stopping,
+        timed_stop(stop, options.stop_after) as stopping,
         temporary_input(source, stopping) as (text, input_file),
     ):
         options, address = options_and_address(text, options, input_file)

@@ -87,7 +87,6 @@ def test_the_command_prints_it_also_if_the_file_cannot_be_fetched_again(tmp_path
         ran = run(arguments, environment())
         assert f"3 files of this mirror were missing in {tmp_path}: fetched or written again." in ran.err
         assert ran.code == 0
-        assert "3 files missing from DEST; fetched or written again" in ran.out
         (tmp_path / "evolving/item-0001/data.bin").unlink()
         replica.inject(lambda request: request.path.endswith("item-0001/data.bin"), Status(404), times=9)
         ran = run([*arguments, "--json"], environment())

@@ -57,8 +57,7 @@ def test_a_source_that_does_not_answer_can_be_stopped(tmp_path, silent, command,
         ran = process.ended()
     assert time.monotonic() - requested < SOON
     assert ran.code == 130, ran.err
-    rest = ran.sentences[-1].removeprefix("stacpull: Interrupted")
-    assert rest == "." if command == "headers" else rest.startswith(" before anything started.")
+    assert ran.sentences[-1] == "stacpull: Interrupted."
     assert not (tmp_path / "mirror" / ".stacpull").exists()
     assert "Traceback" not in ran.err
 
@@ -67,7 +66,7 @@ def test_a_time_limit_that_ends_before_the_source_answers_is_named(tmp_path: Pat
     arguments = ["mirror", silent.url, str(tmp_path / "m"), "-C", "x", "--stop-after", "1s", "-q"]
     ran = run(arguments, environment())
     assert ran.code == 130
-    assert "Stopped after 1 s by --stop-after before anything started. Run the same command again." in ran.err
+    assert "Stopped after 1 s by --stop-after." in ran.err
 
 
 _INTERRUPTED = """

@@ -27,17 +27,17 @@ from stacpull.store.protocol import Store
 
 async def test_the_event_of_the_caller_stops_the_run_and_is_never_set_by_it() -> None:
     stop = asyncio.Event()
-    async with timed_stop(stop, 0.001, None) as stopping:
+    async with timed_stop(stop, 0.001) as stopping:
         await stopping.wait()
     assert not stop.is_set()
-    async with timed_stop(stop, 0, None) as stopping:
+    async with timed_stop(stop, 0) as stopping:
         stopping.set()
     assert (stopping.is_set(), stop.is_set()) == (True, False)
-    async with asyncio.timeout(60), timed_stop(stop, 0, None) as stopping:
+    async with asyncio.timeout(60), timed_stop(stop, 0) as stopping:
         assert not stopping.is_set()
         stop.set()
         await stopping.wait()
-    async with timed_stop(stop, 0, None) as stopping:
+    async with timed_stop(stop, 0) as stopping:
         assert stopping.is_set()
     assert asyncio.all_tasks() == {asyncio.current_task()}
 

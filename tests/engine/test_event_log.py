@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,11 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.items import feature
 from tests.virtual_clock import VirtualClock
 
+from stacpull import SourceError, status, sync
+from stacpull.cli.inspect_command import status_lines
 from stacpull.engine.event_log import EventLog
 from stacpull.events import AssetFailed, Event, Notice, Progress, RunStarted
 from stacpull.models import FailureKind, ItemId
@@ -86,3 +91,27 @@ def test_no_event_is_lost_between_the_loop_and_the_flusher(tmp_path: Path) -> No
     event_log.flush()
     lines = (tmp_path / "log").read_bytes().splitlines()
     assert [orjson.loads(line)["text"] for line in lines] == [str(n) for n in range(3000)]
+
+
+def test_status_names_an_attempt_that_failed_before_its_run_began(tmp_path: Path) -> None:
+    source, dest = tmp_path / "item.json", tmp_path / "m"
+
+    def attempt() -> None:
+        with pytest.raises(SourceError):
+            sync.mirror(str(source), dest)
+
+    attempt()
+    assert not dest.exists()
+    (tmp_path / "a.tif").write_bytes(b"content")
+    content = json.dumps(feature("one", {"a": "a.tif"}))
+    source.write_text(content)
+    sync.mirror(str(source), dest)
+    assert status(dest).last_attempt is None
+    source.unlink()
+    attempt()
+    report = status(dest)
+    assert re.fullmatch(r"20\S{17}Z: exit 4: There is no file .*item.json.*", report.last_attempt or "")
+    assert f"  last attempt {report.last_attempt}" in status_lines(report)
+    source.write_text(content)
+    sync.mirror(str(source), dest)
+    assert status(dest).last_attempt is None

@@ -148,8 +148,6 @@ def _changes(report: MirrorReport) -> Iterator[str]:
     changes = ", ".join(quantity(number, noun) for number, noun in counts if number)
     if changes and report.run > 1:  # in the first run, resumed or not, everything is new
         yield f"  changes  {changes} (source items included)"
-    if report.files_lost:
-        yield f"  lost     {quantity(report.files_lost, 'file')} missing from DEST; fetched or written again"
     if report.items_pruned:
         files = quantity(report.assets_pruned, "file")
         yield f"  pruned   {quantity(report.items_pruned, 'item')} with {files}: gone at the source"

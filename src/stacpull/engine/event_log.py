@@ -18,6 +18,15 @@ from stacpull.redact import Secrets
 from stacpull.store.inspection import open_regular
 
 
+def failed_attempt(path: Path) -> str | None:
+    """Return when and why the last attempt failed, if it ended before its run began: it is the last event."""
+    with suppress(OSError, ValueError, LookupError), os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - 65536))
+        line = orjson.loads(file.readlines()[-1])
+        return f"{line['time'][:19]}Z: {line['text']}" if line["level"] == "debug" else None
+    return None
+
+
 class EventLog:
     def __init__(self, path: Path, secrets: Secrets, clock: Clock, on_event: Listener | None = None) -> None:
         self._path, self.secrets, self._clock = path, secrets, clock

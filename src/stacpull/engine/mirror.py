@@ -213,9 +213,15 @@ async def run_context(
             serve = await asyncio.to_thread(require, "stacpull.outputs", "dashboard", "--dashboard")
             serving = serve(options.dashboard, options.dashboard_token, address.shown, on_event)
             on_event = await stack.enter_async_context(serving)
-        stopping = await stack.enter_async_context(timed_stop(stop, options.stop_after, on_event))
+        stopping = await stack.enter_async_context(timed_stop(stop, options.stop_after))
         event_log = EventLog(address.work / OWN_DIRECTORY / "log.ndjson", Secrets(), SystemClock(), on_event)
-        yield RunContext(address, options, event_log, stopping, workers)
+        try:
+            yield RunContext(address, options, event_log, stopping, workers)
+        except StacpullError as error:
+            if error.report is None and await asyncio.to_thread(ledger_path(address.work).exists):
+                event_log(Notice("debug", f"exit {error.exit_code}: {error}"))  # no run began: see `status`
+                await asyncio.to_thread(event_log.flush)
+            raise
 
 
 def _checked(dest: str | Path, options: Options, *, exists: bool) -> tuple[DestAddress, Any]:
@@ -271,25 +277,19 @@ async def run_from_source(context: RunContext, location: str, selection: Selecti
     if is_local(address.url):
         await asyncio.to_thread(check_local_source, address.url, work)
     spec = RunSpec(address.url, selection, options.fixed, address.credential_names)
-    try:
-        async with _start_store_and_open_source(context, address, selection, options) as (process, unchecked):
-            setup = await unless_stopped(partial(with_starts, unchecked), context.stop)
-            logins = setup.network.logins
-            if logins is not None and not await asyncio.to_thread(ledger_path(work).exists):
-                await unless_stopped(logins.log_in, context.stop)  # before DEST is created
-            async with open_dest(context) as opened:
-                for text in await on_ledger(opened, lambda db: runs.first_uses(db, spec)):
-                    setup.network.emit(Notice("info", text))
-                now = SystemClock().time()
-                run = await on_ledger(opened, lambda db: runs.begin(db, spec, now, options.remembered))
-                if is_local(spec.source):
-                    await on_ledger(opened, lambda db: note_named_source(db, spec.source))
-                return await MirrorRun(context, opened, run, setup, process).execute()
-    except InterruptedRunError as error:
-        if await asyncio.to_thread(ledger_path(work).exists):
-            raise
-        text = f"{str(error).rstrip('.')} before anything started. {errors.RUN_AGAIN.capitalize()}."
-        raise InterruptedRunError(text) from error
+    async with _start_store_and_open_source(context, address, selection, options) as (process, unchecked):
+        setup = await unless_stopped(partial(with_starts, unchecked), context.stop)
+        logins = setup.network.logins
+        if logins is not None and not await asyncio.to_thread(ledger_path(work).exists):
+            await unless_stopped(logins.log_in, context.stop)  # before DEST is created
+        async with open_dest(context) as opened:
+            for text in await on_ledger(opened, lambda db: runs.first_uses(db, spec)):
+                setup.network.emit(Notice("info", text))
+            now = SystemClock().time()
+            run = await on_ledger(opened, lambda db: runs.begin(db, spec, now, options.remembered))
+            if is_local(spec.source):
+                await on_ledger(opened, lambda db: note_named_source(db, spec.source))
+            return await MirrorRun(context, opened, run, setup, process).execute()
 
 
 async def run_from_ledger(

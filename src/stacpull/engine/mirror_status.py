@@ -10,8 +10,10 @@ from typing import Any
 from stacpull.arguments import instance
 from stacpull.config.options import Options
 from stacpull.dest_address import parse_dest
+from stacpull.engine.event_log import failed_attempt
 from stacpull.ledger import runs, views
 from stacpull.ledger.database import ledger_errors, ledger_path, open_reader
+from stacpull.models import OWN_DIRECTORY
 from stacpull.reports import FailureRecord, StatusReport
 from stacpull.store.lock import holder, is_held
 
@@ -53,6 +55,7 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
             checkpoint=checkpoint,
             walk_ended=bool(run["has_listed"]),
             live=live,
+            last_attempt=None if live else failed_attempt(address.work / OWN_DIRECTORY / "log.ndjson"),
             pid=holder(address.work) if live else None,
             last_errors=tuple(views.failures(db, newest=5)),
         )

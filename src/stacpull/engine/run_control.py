@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from stacpull.arguments import instance
 from stacpull.errors import CredentialsError, InterruptedRunError, SourceError, StacpullError, ungrouped
-from stacpull.events import Listener, Notice
 from stacpull.net.gate import REFUSALS
 
 if TYPE_CHECKING:
@@ -77,9 +76,7 @@ class StopEvent(asyncio.Event):
 
 
 @asynccontextmanager
-async def timed_stop(
-    stop: asyncio.Event | None, seconds: float, on_event: Listener | None
-) -> AsyncIterator[StopEvent]:
+async def timed_stop(stop: asyncio.Event | None, seconds: float) -> AsyncIterator[StopEvent]:
     """Yield an event that is set with `stop` or after `seconds` (0: no limit); `stop` is never set here."""
     stopping = StopEvent()
     stop = instance("stop", asyncio.Event, stop)
@@ -92,8 +89,6 @@ async def timed_stop(
                 await stop.wait()
         except TimeoutError:
             stopping.reason = f"stopped after {seconds:,g} s by --stop-after"
-            if on_event is not None and not stopping.is_set():
-                on_event(Notice("info", f"Stopping after {seconds:,g} s (--stop-after)."))
         stopping.set()
 
     async with background_task(pass_on()):
