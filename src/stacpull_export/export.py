@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -76,11 +75,12 @@ async def export(
     if form.needs_pyarrow:
         require_pyarrow(format)
     chosen = Setting(collections, "collections").read(read_texts)
-    given = _read_given(
-        nomenclature=(nomenclature, choice(*NOMENCLATURES)),
-        shard_bytes=(shard_bytes, read_byte_count),
-        shard_samples=(shard_samples, integer(1)),
-    )
+    arguments: dict[str, tuple[object, ReadArgument]] = {
+        "nomenclature": (nomenclature, choice(*NOMENCLATURES)),
+        "shard_bytes": (shard_bytes, read_byte_count),
+        "shard_samples": (shard_samples, integer(1)),
+    }
+    given = {n: Setting(value, n).read(read) for n, (value, read) in arguments.items() if value is not None}
     samples = SampleOptions(chosen, _read_splits(splits), given.pop("nomenclature", None), label_property)
     if given and format != "webdataset":
         raise UsageError("--shard-size and --shard-samples are for the format webdataset.")
@@ -91,15 +91,6 @@ async def export(
         return _export(address, path, format, form, samples, given, on_event, thread.is_stopped)
 
     return await thread.run(write)
-
-
-def _read_given(**arguments: tuple[object, ReadArgument]) -> dict[str, Any]:
-    """Return the arguments that are not None, as their readers read them."""
-    given = {}
-    for name, (value, read) in arguments.items():
-        if value is not None:
-            given[name] = Setting(value, name).read(read)
-    return given
 
 
 def _read_splits(splits: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
@@ -129,9 +120,7 @@ def _export(
     is_stopped: Callable[[], bool],
 ) -> ExportReport:
     if form.needs_directory and dest.bucket is not None:
-        raise UsageError(
-            f"The files of this mirror are in {dest.shown}: it cannot be exported as {name} yet."
-        )
+        raise UsageError(f"{name} needs a mirror in a directory, and the files are in {dest.shown}.")
     with destination_errors(out), open_contents(dest, on_event) as contents:
         contents.refuse_inside(out)
         unknown = set(options.collections) - contents.collections.keys()
@@ -161,4 +150,5 @@ def _export(
         module, _, function = form.writer.partition(":")
         write: Callable[..., ExportReport] = getattr(import_module(module), function)
         report = write(contents, out, options, on_progress, **shards)
-        return replace(report, items_failed=contents.unreadable if contents.is_complete else 0)
+        left_out = "items_failed" if contents.is_complete else "items_missing"
+        return replace(report, **{left_out: contents.unreadable})

@@ -93,6 +93,7 @@ def export(
     is_tree = form.startswith("torchgeo")  # `files` has only its lists
     files = "" if is_tree else f" in {quantity(len(report.files), 'file')}"
     failed = f"; {quantity(report.items_failed, 'item')} failed" if report.items_failed else ""
+    failed += f"; {quantity(report.items_missing, 'item')} missing" if report.items_missing else ""
     lines = [f"{out}: {quantity(report.items, what)}{files}, {size(report.bytes)}{failed}", *report.notes]
     return session.finish(report, lines)
 

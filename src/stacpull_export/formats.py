@@ -27,6 +27,8 @@ class ExportReport(PublicValue, frozen=True):
     """Sentences about data that the format could not store unchanged, and about items left out."""
     items_failed: int = 0
     """Items that were left out, because a complete mirror lacks their JSON, or it cannot be read."""
+    items_missing: int = 0
+    """The same items of a mirror that is not complete."""
 
     @property
     def exit_code(self) -> int:

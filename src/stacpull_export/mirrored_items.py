@@ -23,6 +23,7 @@ from stacpull.models import Json
 from stacpull.planning.names import COLLECTION_FILE, LINES_FILE
 from stacpull.store.inspection import StoredFiles, Watcher, lines_in
 from stacpull.store.local_store import open_files
+from stacpull.store.lock import is_held
 
 _Text = tuple[str, str, bytes | None]
 """An item's id, the path of its document relative to DEST, and the document; None if it cannot be read."""
@@ -94,16 +95,17 @@ class MirrorContents:
     def notes(self) -> tuple[str, ...]:
         """Return sentences about what the mirror does not have."""
         notes = []
-        if not self.is_complete:
+        remedy = f"`stacpull {'verify --repair' if self.is_complete else 'resume'}` writes it"
+        if is_held(self.dest):
+            remedy = "the active run writes it"
+            notes.append("The mirror is not complete: wait until the run ends.")
+        elif not self.is_complete:
             notes.append("The mirror is not complete: `stacpull status` shows what is still to do.")
         if self.unreadable:
-            lost = f"{self.unreadable:,}, such as {self.unreadable_path}"
-            command = "verify --repair" if self.is_complete else "resume"
-            remedy = f"`stacpull {command}` writes it"
             if runs.load(self.db).fixed["metadata"] == "none":
                 remedy = "repeat the `stacpull mirror` command without --metadata none"
-            missing = "missing" if self.is_complete else "missing, not yet written"
-            notes.append(f"Items whose JSON is {missing} or unreadable: {lost}; {remedy}.")
+            name = self.unreadable_path.rpartition("/")[2]
+            notes.append(f"Items without readable JSON: {self.unreadable:,}, such as {name}; {remedy}.")
         return tuple(notes)
 
     def refuse_inside(self, out: Path) -> None:

@@ -124,10 +124,15 @@ def test_an_export_of_an_unfinished_mirror_says_so(tmp_path: Path) -> None:
     again = ["mirror", str(tmp_path / "items.ndjson"), str(dest), "--allow-private-hosts"]
     with Running(again, environment()) as process:
         assert wait_until(lambda: stacpull.status(dest).assets_pending)
+        ran = run(command, environment())
+        for text in ("wait until the run ends.", "b.json; the active run writes it.", "1 item missing"):
+            assert (ran.code, text in ran.out) == (0, True), ran.out
+        assert run([*command, "--json"], environment()).report["items_missing"] == 1
         assert process.signal(signal.SIGINT)
         assert process.ended().code == 130
     ran = run(command, environment())
     assert (ran.code, "The mirror is not complete: `stacpull status`" in ran.out) == (0, True), ran.err
+    assert "1, such as b.json; `stacpull resume` writes it." in ran.out
 
 
 def test_a_mirror_that_is_none_creates_no_directory(tmp_path: Path) -> None:
