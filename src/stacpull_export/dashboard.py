@@ -314,10 +314,10 @@ class _DashboardSite:
         return self._page({"login": text}, "form-action 'self'", status)
 
     def _page(self, data: Json, allowed: str, status: int = 200) -> web.Response:
-        page = self._template.page("stacpull", data, allowed)
-        headers = {**_HEADERS, "Content-Security-Policy": f"{page.policy}; frame-ancestors 'none'"}
+        body, policy = self._template.page("stacpull", data, allowed)
+        headers = {**_HEADERS, "Content-Security-Policy": f"{policy}; frame-ancestors 'none'"}
         return web.Response(
-            status=status, body=page.body, content_type="text/html", charset="utf-8", headers=headers
+            status=status, body=body, content_type="text/html", charset="utf-8", headers=headers
         )
 
 

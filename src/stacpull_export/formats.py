@@ -9,7 +9,6 @@ from stacpull.models import PublicValue
 
 GROUP: Final = "stacpull.formats"
 
-
 OnProgress = Callable[..., None]
 """Takes the number of items so far, and what is done with them. Raises to stop the export."""
 

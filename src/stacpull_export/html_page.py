@@ -9,20 +9,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from html import escape
 from importlib.resources import files
-from typing import NamedTuple
 
 import orjson
 
 _FILES = files("stacpull_export")
 _MAX_LENGTH = 300
 """Characters of a text that is shown."""
-
-
-class HtmlPage(NamedTuple):
-    body: bytes
-    policy: str
 
 
 class PageTemplate:
@@ -39,7 +34,8 @@ class PageTemplate:
             "img-src data:; base-uri 'none'"
         )
 
-    def page(self, title: str, data: object, allowed: str = "") -> HtmlPage:
+    def page(self, title: str, data: object, allowed: str = "") -> tuple[bytes, str]:
+        """Return the page and its content security policy."""
         policy = f"{self._policy}; {allowed}" if allowed else self._policy
         parts = {
             "policy": policy,
@@ -48,12 +44,8 @@ class PageTemplate:
             "data": orjson.dumps(data).decode().replace("<", "\\u003c"),
             "script": self._script,
         }
-        before, *rest = self._page.split("{{")
-        filled = [before]
-        for piece in rest:
-            name, _, text = piece.partition("}}")
-            filled += parts[name], text
-        return HtmlPage("".join(filled).encode(), policy)
+        filled = re.sub(r"\{\{(\w+)\}\}", lambda name: parts[name[1]], self._page)
+        return filled.encode(), policy
 
 
 def shown(text: object) -> str:

@@ -104,7 +104,7 @@ def _report(
         make_with_parents(out.parent)
         total = contents.count()
         data = page_data(contents, on_progress)
-        page = PageTemplate("html_report.js").page(data["title"], data).body
+        page, _ = PageTemplate("html_report.js").page(data["title"], data)
         with atomic_file(out) as file:
             file.write(page)
     return ExportReport(data["items"], (out.name,), len(page), tuple(data["notes"]))

@@ -236,9 +236,6 @@ def _is_text(kind: pa.DataType | None) -> bool:
     return kind in (pa.string(), pa.large_string())
 
 
-# --- rows -------------------------------------------------------------------------------------------------
-
-
 def _items(batch: pa.RecordBatch, url: str, json_text: frozenset[str]) -> list[Json]:
     columns = {
         field.name: _column(batch.column(index), field.name, is_json=field.name in json_text)

@@ -6,6 +6,7 @@ which its `source` links lead. So a BigEarthNet sample has its label file and it
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
@@ -63,11 +64,13 @@ class Samples:
         self._options = options
         self._splits = {name: IdsFilter(ids) for name, ids in options.splits.items()}
         self.left_out = self.without_label = self.count = 0
+        self._key_sets: Mapping[str, Counter[frozenset[str]]] = {}  # asset keys of samples, by collection
         self.classes = self._classes(on_progress)
         self._order = {fold_label(name): (rank, name) for rank, name in enumerate(self.classes)}
 
     def __iter__(self) -> Iterator[TrainingSample]:
         left_out = without_label = count = 0
+        key_sets: defaultdict[str, Counter[frozenset[str]]] = defaultdict(Counter)
         for item in self._contents.items(self._options.collections or None, linked=False):
             split = self._split(item)
             if split is None:
@@ -79,10 +82,14 @@ class Samples:
                 known = sorted({self._order[name] for name in folded if name in self._order})
                 count += 1
                 without_label += not known
-                yield TrainingSample(item, tuple(name for _, name in known), self._files(item), split)
+                files = self._files(item)
+                if len(key_sets[item.collection]) < MAX_CLASSES:  # a source can name any number of assets
+                    key_sets[item.collection][frozenset(file.key for file in files)] += 1
+                yield TrainingSample(item, tuple(name for _, name in known), files, split)
         self.left_out = left_out
         self.without_label = without_label
         self.count = count
+        self._key_sets = key_sets
 
     def notes(self) -> tuple[str, ...]:
         """Return sentences about what was left out; call it after all samples were read."""
@@ -96,6 +103,16 @@ class Samples:
             notes.append("There are no samples: the mirror has only images that others link to, or no items.")
         elif self.count == self.without_label:
             notes.append("No sample has a label: --label-property names the property that holds labels.")
+        lacking: Counter[str] = Counter()
+        samples = 0
+        for key_sets in self._key_sets.values():
+            every = frozenset[str]().union(*key_sets)
+            for keys, number in key_sets.items():
+                lacking.update(dict.fromkeys(every - keys, number))
+                samples += number if every - keys else 0
+        if samples:
+            names = ", ".join(f"{key}: {number:,}" for key, number in lacking.most_common(10))
+            notes.append(f"Samples that lack an asset: {samples:,} ({names}).")
         return (*notes, *self._contents.notes())
 
     def vector(self, sample: TrainingSample) -> list[int]:

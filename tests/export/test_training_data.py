@@ -123,6 +123,16 @@ def samples_of(out: Path) -> list[dict[str, Any]]:
         return list(tariterators.group_by_keys(tariterators.tar_file_expander(shards)))
 
 
+def test_samples_that_lack_an_asset_are_counted(mirrored: Any, tmp_path: Path) -> None:
+    has = {"a": "xyz", "b": "x", "c": "xz"}
+    items = [item(name, assets={key: {"href": "./x.tif"} for key in keys}) for name, keys in has.items()]
+    items.append(item("d", collection="other", assets={"w": {"href": "./x.tif"}}))
+    dest = mirrored(items, {"x.tif": b"raster"})
+    for form, out in (("webdataset", "out"), ("csv", "labels.csv")):
+        notes = export(dest, tmp_path / out, form).notes
+        assert "Samples that lack an asset: 2 (y: 2, z: 1)." in notes
+
+
 def test_splits_divide_the_samples(dest: Path, tmp_path: Path) -> None:
     splits = {"train": ["0", "1", "2"], "test": ["patch.3", "nowhere"]}
     report = export(dest, tmp_path / "out", "webdataset", splits=splits)
