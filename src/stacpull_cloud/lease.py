@@ -135,9 +135,8 @@ class Lease:
             where = f"{holder.work} on {holder.host}"
             if location.epoch and holder.mirror != location.mirror:
                 raise DestinationError(
-                    f"{location.url} belongs to the mirror whose ledger is in {where}, and the ledger here "
-                    "is that of another mirror: use an empty directory as --work, which continues from the "
-                    "copy in the bucket."
+                    f"{location.url} belongs to the mirror with its ledger in {where}, and the ledger here "
+                    "to another one: use an empty --work, which continues from the copy in the bucket."
                 )
             is_own = (holder.host, holder.boot, holder.work, holder.inode) == self._place
             if holder.held and not is_own and not location.break_lock:
@@ -147,8 +146,7 @@ class Lease:
                 if age < _EXPIRY:
                     raise DestinationError(
                         f"Another run is writing to {location.url}, with its ledger in {where}: wait for it, "
-                        "or stop it first. If it was killed, try again in "
-                        f"{_EXPIRY - age:.0f} seconds, or use --break-lock."
+                        f"or stop it. After a kill, wait {_EXPIRY - age:.0f} seconds, or use --break-lock."
                     )
             self.continues = holder.epoch != location.epoch
             if (holder.host, holder.work) != self._place[::2] and (self.continues or holder.held):
@@ -195,9 +193,8 @@ class Lease:
                 self._valid_until = now + _INTERVAL if is_ours else None
             if self._valid_until is None:
                 raise DestinationError(
-                    f"This run has lost its lease on {self._objects.location.url}: another run took it, "
-                    f"because it was not renewed for {_EXPIRY:.0f} seconds, or {FOLDER} was deleted. If "
-                    "another run is active, let it finish; otherwise, run the same command again."
+                    f"This run has lost its lease on {self._objects.location.url}: another run took it, or "
+                    f"{FOLDER} was deleted. If no other run is active, run the same command again."
                 )
 
     def _fetch(self, copy: ObjectInfo) -> None:
@@ -217,8 +214,14 @@ class Lease:
                 ) from error
             file.flush()
             os.fsync(file.fileno())
-            for suffix in ("-wal", "-shm", "-journal"):
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
+            if path.exists():
+                newer = f"the newer one of {self.taken_from or self._objects.location.url}"
+                self._objects.watcher.warn(f"{path} was replaced by {newer}, and is ledger.old now.")
+            for suffix in ("", "-wal", "-shm", "-journal"):
+                old = path.with_name(f"ledger.old{suffix}")
+                old.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    path.with_name(path.name + suffix).rename(old)
             (self._staged.path / "copy.tmp").replace(path)
             sync_path(path.parent)
 

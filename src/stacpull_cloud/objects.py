@@ -80,7 +80,7 @@ class Objects:
 
     def __init__(self, location: BucketLocation, watcher: Watcher = UNWATCHED) -> None:
         self.location = location
-        self._watcher = watcher
+        self.watcher = watcher
         self._prefix = f"{location.prefix}/" if location.prefix else ""
         self._has_warned = False
         self._outage: tuple[float, Exception] | None = None
@@ -202,7 +202,7 @@ class Objects:
         failed_at, max_pause, answer = float("inf"), _FIRST_PAUSE, None
         while True:
             try:
-                if (outage := self._outage) and self._watcher.is_stopped() and self._is_over():
+                if (outage := self._outage) and self.watcher.is_stopped() and self._is_over():
                     raise outage[1]  # without another attempt, which might take a minute
                 answer = call(self.service.store)
             except (exceptions.BaseError, OSError) as error:
@@ -222,7 +222,7 @@ class Objects:
 
     def _is_over(self, pause: float = 0.0) -> bool:
         """Return True if what has failed is not repeated after the pause: all requests give up together."""
-        outage, is_short = self._outage, self._watcher.is_stopped() or not self._has_answered
+        outage, is_short = self._outage, self.watcher.is_stopped() or not self._has_answered
         limit = _SHORT_RETRY_SECONDS if is_short else _RETRY_SECONDS
         return outage is not None and time.monotonic() + pause - outage[0] >= limit
 
@@ -233,7 +233,7 @@ class Objects:
         if time.monotonic() - since >= _SILENT_AFTER and not self._has_warned:
             self._has_warned = True
             why = unreachable(str(error)) or "does not answer"
-            self._watcher.warn(f"{self.location.url} {why}; still trying.")
+            self.watcher.warn(f"{self.location.url} {why}; still trying.")
 
 
 class _ObjectFile(io.RawIOBase):
@@ -264,9 +264,8 @@ def as_stacpull_error(location: BucketLocation, doing: str, path: str, error: Ex
     text = str(error)
     code, status = next(iter(_CODE.findall(text)), ""), STATUS.search(text)
     url, what = location.url, f"to {doing} {path or 'its objects'}"
-    variables = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-    named = [f" (from {name})" for name in variables if os.environ.get(name) == location.endpoint_url]
-    origin = named[0] if named and location.endpoint_url else ""
+    endpoint, variables = location.endpoint_url, ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    origin = next((f" (from {name})" for name in variables if endpoint == os.environ.get(name, "")), "")
     if _UNTRUSTED in text:
         return DestinationError(f"The TLS certificate of {url} is not trusted: --ca-bundle FILE trusts one.")
     if NO_KEYS in text:
@@ -278,16 +277,14 @@ def as_stacpull_error(location: BucketLocation, doing: str, path: str, error: Ex
         return CredentialsError(f"{refusal}: check the keys, and whether they may do this.")
     is_missing = isinstance(error, MISSING) and doing in {"list", "write"}
     if is_missing or code == "NoSuchBucket" or "ContainerNotFound" in text:
-        where = f" at {location.endpoint_url}{origin}" if location.endpoint_url else ""
+        where = f" at {endpoint}{origin}" if endpoint else ""
         return DestinationError(f"There is no bucket {location.bucket}{where}: create it first ({url}).")
     if "invalid path" in text:  # obstore lists no names with empty parts, `.` or `..`
         return DestinationError(f"{url} cannot be listed ({plain_reason(text)}): move that object away.")
     if reason := unreachable(text):
         return DestinationError(f"{url} {reason}. Check the address{origin} and the network.")
-    return DestinationError(
-        f"{url} failed {what} ({code or plain_reason(text)}): check the bucket and its endpoint, then run "
-        "the same command again."
-    )
+    why = code or plain_reason(text)
+    return DestinationError(f"{url} failed {what} ({why}): check the bucket and its endpoint.")
 
 
 def plain_reason(text: str) -> str:

@@ -414,7 +414,12 @@ def test_the_newer_ledger_wins(location, dest, source, tmp_path):
     (stale / ".stacpull/copy.sqlite").symlink_to(tmp_path / "elsewhere")
     run("mirror", source, *dest)
     before = in_bucket(location)
-    run("mirror", source, dest[0], "--work", str(stale), *dest[3:])
+    ledger = stale / ".stacpull/ledger.sqlite"
+    older = ledger.read_bytes()
+    ran = run("mirror", source, dest[0], "--work", str(stale), *dest[3:])
+    newer = f"the newer one of {tmp_path / 'work'} on {platform.node()}"
+    assert f"warning: {ledger} was replaced by {newer}, and is ledger.old now." in ran.err
+    assert ledger.with_name("ledger.old").read_bytes() == older
     assert not (tmp_path / "elsewhere").exists()
     assert in_bucket(location) == before
     status = run("status", dest[0], "--work", str(stale), *dest[3:], "--json").report
