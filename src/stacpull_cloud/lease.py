@@ -154,9 +154,7 @@ class Lease:
             self.epoch = max(holder.epoch, location.epoch)
             self.mirror, self._next = holder.mirror, number + 1
         elif not location.epoch and self._objects.find("catalog.json") is not None:
-            raise DestinationError(
-                f"{location.url} contains a catalog.json that stacpull did not write: choose another prefix."
-            )
+            raise DestinationError(f"{location.url} has a catalog.json of others: use another prefix.")
         copy = self._objects.find(COPY)  # the last run has stored it before it freed the lease
         copy_epoch = 0 if copy is None else whole_number(copy.attributes.get(_EPOCH, "")) or 0
         self.epoch = max(self.epoch, copy_epoch) + 1

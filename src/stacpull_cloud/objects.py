@@ -266,6 +266,7 @@ def as_stacpull_error(location: BucketLocation, doing: str, path: str, error: Ex
     url, what = location.url, f"to {doing} {path or 'its objects'}"
     endpoint, variables = location.endpoint_url, ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
     origin = next((f" (from {name})" for name in variables if endpoint == os.environ.get(name, "")), "")
+    where = f" at {endpoint}{origin}" if endpoint else ""
     if _UNTRUSTED in text:
         return DestinationError(f"The TLS certificate of {url} is not trusted: --ca-bundle FILE trusts one.")
     if NO_KEYS in text:
@@ -274,10 +275,11 @@ def as_stacpull_error(location: BucketLocation, doing: str, path: str, error: Ex
         return DestinationError(f"{url} is in another region: name it with --dest-region.")
     if (status is not None and status[1] in {"401", "403"}) or _REFUSED_KEYS.search(code):
         refusal = f"{url} refuses the credentials {what} ({code or 'access denied'})"
-        return CredentialsError(f"{refusal}: check the keys, and whether they may do this.")
+        others = " (--dest-profile names others than SOURCE's)" if location.scheme == "s3" else ""
+        place = f" DEST is{where}: --dest-endpoint-url names another." if endpoint else ""
+        return CredentialsError(f"{refusal}: check the keys{others}, and whether they may do this.{place}")
     is_missing = isinstance(error, MISSING) and doing in {"list", "write"}
     if is_missing or code == "NoSuchBucket" or "ContainerNotFound" in text:
-        where = f" at {endpoint}{origin}" if endpoint else ""
         return DestinationError(f"There is no bucket {location.bucket}{where}: create it first ({url}).")
     if "invalid path" in text:  # obstore lists no names with empty parts, `.` or `..`
         return DestinationError(f"{url} cannot be listed ({plain_reason(text)}): move that object away.")

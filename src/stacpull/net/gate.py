@@ -314,7 +314,8 @@ class Gate:
             return failure
         is_page = failure.status not in {401, 403}
         how = "with a web page or an error instead, perhaps a login" if is_page else f"({failure.status})"
-        text = f"{self.host} refused {MAX_REFUSALS} requests in a row {how}: check the credentials."
+        of_dest = "; --dest-profile gives DEST its own" if self.host.startswith("s3:") else ""
+        text = f"{self.host} refused {MAX_REFUSALS} requests in a row {how}: check the credentials{of_dest}."
         if purpose == "document":
             raise CredentialsError(text)
         return self._abandon(replace(failure, message=text), _MAX_PAUSE)
