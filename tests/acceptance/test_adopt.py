@@ -140,6 +140,27 @@ def test_the_control_files_of_a_tool_are_left_alone(downloaded: Mirrored) -> Non
     assert list(downloaded.damages.values()) == ["unknown"]
 
 
+@pytest.mark.parametrize("adopt", [True, False])
+@pytest.mark.parametrize("name", ["data", "1.json"])
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [(Path.mkdir, "it is a directory"), (lambda path: path.symlink_to("/etc/hostname"), "it is a link"),
+     (lambda path: path.write_bytes(b"mine"), "its content differs")],
+    ids=["directory", "link", "file"],
+)  # fmt: skip
+def test_adopt_is_advised_only_if_it_may_help(tmp_path, make, why, name, adopt):
+    path = tmp_path / "a/1" / name
+    path.parent.mkdir(parents=True)
+    make(path)
+    with SmallApi({"a": ["1"]}) as api:
+        mirror(api.url("/collections/a"), tmp_path, options=Options(adopt=adopt))
+        retry(tmp_path, options=Options(adopt=adopt))
+    (failed,) = failures(tmp_path)
+    may_help = why == "its content differs" and not adopt
+    said = f"({why})" in failed.message, "--adopt" in failed.message
+    assert (failed.kind, *said) == ("exists", not may_help, may_help), failed.message
+
+
 @pytest.mark.skipif(os.name != "posix", reason="hard links")
 def test_files_are_copied_where_hard_links_are_unsupported(mirrored_once, downloaded, monkeypatch):
     def refused(*_: object, **__: object) -> None:

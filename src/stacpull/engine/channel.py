@@ -181,10 +181,10 @@ class OutcomeSender(OutcomeSink[Job, AssetFile | None]):
 
     def _send_written(self, writing: asyncio.Future[list[AssetFile]]) -> None:
         self._writing.discard(writing)
-        if (error := writing.exception()) is not None:
+        if (error := writing.exception()) is None:
+            self._send(Outcomes(writing.result()))
+        else:
             self._on_error(error)
-            return
-        self._send(Outcomes(writing.result()))
 
     def _send(self, outcomes: Outcomes) -> None:
         unchanged = sum(outcome.failure is None for outcome in outcomes.outcomes)  # a failure has no slot

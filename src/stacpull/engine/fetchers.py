@@ -129,8 +129,7 @@ class AdoptingFetcher(NamedTuple):
         for algorithm in {self.digest_algorithm, *(check.checksum.algorithm for check in checks)}:
             state = self.store.state_of(path, algorithm=algorithm)
             if state.obstacle is not None:
-                obstacle = f"it is {state.obstacle}" if state.readable else state.obstacle
-                raise TransferError(foreign_file(path, obstacle))
+                raise TransferError(foreign_file(path, f"it is {state.obstacle}"))
             digests[algorithm], size = state.digest, state.size
         if size is None:
             return None

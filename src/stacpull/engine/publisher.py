@@ -29,7 +29,7 @@ from stacpull.json_values import parsed_object
 from stacpull.ledger import meta, publication, runs, views
 from stacpull.ledger.database import Connection, is_disk_error, transaction
 from stacpull.ledger.runs import Run
-from stacpull.models import AssetFile, AssetOutcome, Clip, Failure, FailureKind, Json, Placement
+from stacpull.models import AssetFile, AssetOutcome, Clip, Failure, FailureKind, Json, Placement, path_in_dest
 from stacpull.planning.hrefs import item_id_in
 from stacpull.redact import Secrets
 from stacpull.store.inspection import StoredFiles
@@ -153,14 +153,18 @@ class Publisher(msgspec.Struct, eq=False):
         return encode_item(adapted, self.secrets)
 
     def _own_file(self, part: str, path: str, sha256: bytes | None, *, is_ours: bool) -> Placement | Failure:
-        may_replace = is_ours
         if not is_ours and self.store.has(path):
             is_adopted = self._is_adopting and is_own_json(self.store, path)
-            may_replace = is_adopted or self._has_content(path, sha256)
-            if not may_replace:
-                return foreign_file(path)
+            is_ours = is_adopted or self._has_content(path, sha256)
+            if not is_ours:
+                return self._foreign_file(path)
         directory, _, name = path.rpartition("/")
-        return Placement(part, directory, name, sha256, may_replace)
+        return Placement(part, directory, name, sha256, may_replace=is_ours)
+
+    def _foreign_file(self, path: str, command: str = "retry") -> Failure:
+        obstacle = self.store.state_of(path, algorithm=None).obstacle
+        differs = "its content differs" if self._is_adopting else ""
+        return foreign_file(path, f"it is {obstacle}" if obstacle else differs, command)
 
     def reserve(
         self, assets: list[AssetFile], items: list[int]
@@ -228,7 +232,10 @@ class Publisher(msgspec.Struct, eq=False):
 
     def _place(self, files: list[tuple[AssetFile | int, Placement]]) -> None:
         failures = self.store.place([placement for _, placement in files])
-        for (owner, placement), failure in zip(files, failures, strict=True):
+        for (owner, placement), found in zip(files, failures, strict=True):
+            is_foreign = found is not None and found.kind is FailureKind.EXISTS
+            path = path_in_dest(placement.directory, placement.name)
+            failure = self._foreign_file(path) if is_foreign else found
             if failure is not None or self._is_adopting:  # a rename between links to one file does nothing
                 self.store.staged.remove_part(placement.part)
             if isinstance(owner, int):
@@ -266,7 +273,7 @@ class Publisher(msgspec.Struct, eq=False):
         file = self._own_file(part, path, sha256, is_ours=meta.owns_file(self.db, path))
         if isinstance(file, Failure):
             self.store.staged.remove_part(part)
-            raise DestinationError(foreign_file(path, command="resume").message)
+            raise DestinationError(self._foreign_file(path, "resume").message)
         meta.reserve_file(self.db, path)
         self._sync([part])
         (failure,) = self.store.place([file])

@@ -165,7 +165,7 @@ class DirectoryFiles:
         except (FileNotFoundError, NotADirectoryError):
             return FileState()
         except OSError as error:
-            return FileState(obstacle=f"it cannot be read ({error.strerror})", readable=False)
+            return FileState(obstacle=f"a file that cannot be read ({error.strerror})", readable=False)
 
     def has(self, path: str) -> bool:
         return os.access(path, os.F_OK, dir_fd=self.fd, follow_symlinks=False)  # faster than a stat

@@ -20,9 +20,8 @@ from stacpull.store.staging import StagedParts
 def foreign_file(path: str, why: str = "", command: str = "retry") -> Failure:
     """Return the failure of a file whose name is taken; `why` says why the file there was not adopted."""
     reason = f" ({why})" if why else ""
-    remedy = f"move it away, then run `stacpull {command}`."
-    if not why:
-        remedy += f" If it is the right file, `stacpull {command} DEST --adopt` accepts it."
+    adopt = f" If it is the right file, `stacpull {command} DEST --adopt` accepts it."
+    remedy = f"move it away, then run `stacpull {command}`.{'' if why else adopt}"
     return Failure(FailureKind.EXISTS, f"{path} exists and is not part of this mirror{reason}: {remedy}")
 
 
