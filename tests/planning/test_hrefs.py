@@ -45,7 +45,8 @@ def test_asset_hrefs_are_made_absolute(href, base, absolute):
     ("asset", "base", "why"),
     [
         ({}, BASE, "has no href"),
-        ({"href": " \t"}, BASE, "has no href"),
+        *(({"href": href}, BASE, "has no href") for href in (" \t", "//", "#", "?", "//?#x")),
+        ({"href": "#x"}, "file:///data/c/i.json", "has no href"),
         ({"href": ["https://o/a.tif"]}, BASE, "has no href"),
         ("https://o/a.tif", BASE, "has no href"),
         ({"href": "file:///data/MTDA/x.tif"}, BASE, "begins with file:"),

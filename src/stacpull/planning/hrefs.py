@@ -68,10 +68,12 @@ _SUFFIX: Final = re.compile(r"(?:\.tar)?\.(?=[0-9]*[A-Za-z])[A-Za-z0-9]{1,10}\Z"
 def asset_href(asset: Any, base: str | None) -> str | Failure:
     stated = asset.get("href") if isinstance(asset, dict) else None
     href = without_blanks(stated) if isinstance(stated, str) else ""
-    if not href:
-        return _unusable("it has no href", FailureKind.ITEM)
     if is_remote(href):
         return href
+    if not any(
+        parts_of(href)[:4]
+    ):  # all but the fragment: a reference to the document itself (RFC 3986, 4.4)
+        return _unusable("it has no href, or only that of its item", FailureKind.ITEM)
     if (base or "").startswith("stdin:") and (href.startswith("/") or scheme_of(href) == "file"):
         return _unusable(
             "its href is a local file, and items on standard input cannot name those: save the items to a "
