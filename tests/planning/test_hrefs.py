@@ -23,6 +23,7 @@ BASE = "https://h/stac/c/items/i.json?key=secret"
     [
         ("https://o/a.tif", BASE, "https://o/a.tif"),
         ("s3://EODATA/a/b.jp2", None, "s3://EODATA/a/b.jp2"),
+        ("s3://tenant:bucket/a", None, "s3://tenant:bucket/a"),
         ("HTTPS://O/a.tif", None, "https://O/a.tif"),
         ("./a.tif", BASE, "https://h/stac/c/items/a.tif"),
         ("/a.tif", BASE, "https://h/a.tif"),
@@ -52,6 +53,7 @@ def test_asset_hrefs_are_made_absolute(href, base, absolute):
         ({"href": "file:///data/MTDA/x.tif"}, BASE, "begins with file:"),
         ({"href": "ftp://h/x.tif"}, BASE, "begins with ftp:"),
         ({"href": "C:\\x.tif"}, BASE, "begins with c:"),
+        *(({"href": f"http://{rest}"}, BASE, "no valid host") for rest in ("", "/x", "[::1/x", "h:99999/x")),
         ({"href": "a.tif"}, None, "relative"),
         ({"href": "//h/x.tif"}, "file:///data/c/i.json", "begins with file:"),
         ({"href": "//[/a.tif"}, BASE, "relative"),

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote
 
-from stacpull.hosts import scheme_of
+from stacpull.hosts import host_of, scheme_of
 from stacpull.json_values import list_or_empty, media_type_of
 from stacpull.models import Failure, FailureKind, ItemId, Json
 from stacpull.schemes import remote_schemes
@@ -68,8 +68,9 @@ _SUFFIX: Final = re.compile(r"(?:\.tar)?\.(?=[0-9]*[A-Za-z])[A-Za-z0-9]{1,10}\Z"
 def asset_href(asset: Any, base: str | None) -> str | Failure:
     stated = asset.get("href") if isinstance(asset, dict) else None
     href = without_blanks(stated) if isinstance(stated, str) else ""
-    if is_remote(href):
-        return href
+    if (rules := rules_of(href)).is_remote:
+        is_valid = host_of(href) or rules.default_port is None
+        return href if is_valid else _unusable("its URL has no valid host and port")
     if not any(
         parts_of(href)[:4]
     ):  # all but the fragment: a reference to the document itself (RFC 3986, 4.4)
