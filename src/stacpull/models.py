@@ -157,7 +157,7 @@ class FailureKind(enum.StrEnum):
     GONE = "gone", "gone at the source", "--missing ok accepts them"
     REFUSED = "refused", "refused, or with an expired link", "check the credentials, then retry"
     THROTTLED = "throttled", "throttled", "retry later, perhaps with a lower --per-host"  # or overloaded
-    SERVER = "server", "answered with a server error", "retry later"  # 5xx, unless throttled
+    SERVER = "server", "answered with a server error or invalid HTTP", "retry later"  # 5xx, unless throttled
     HTTP = "http", "answered with an HTTP error", "see the details"  # any other status
     NETWORK = "network", "with a network error", "retry"  # refused, reset, DNS, TLS
     STALLED = "stalled", "stalled", "no data for --stall-timeout; retry"

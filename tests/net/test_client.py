@@ -189,7 +189,7 @@ async def test_leaving_a_response_with_a_failure_informs_the_gate() -> None:
 
 @pytest.mark.parametrize(
     ("body", "kind"),
-    [(b"hello", FailureKind.CHECKSUM), (gzip.compress(bytes(5_000_000)), FailureKind.OVERLONG)],
+    [(b"hello", FailureKind.FORMAT), (gzip.compress(bytes(5_000_000)), FailureKind.OVERLONG)],
 )
 def test_a_body_that_cannot_be_decoded_is_a_failure(body: bytes, kind: FailureKind) -> None:
     setting = Setting({"https://h.example/x": [Answer(body=body, headers={"Content-Encoding": "gzip"})]})

@@ -220,7 +220,7 @@ async def test_an_empty_file_has_no_coding_to_undo(coding: str, parts: PartFiles
     ("coding", "body", "kind", "retryable"),
     [
         ("gzip", CODED[:-20], FailureKind.TRUNCATED, True),
-        ("gzip", CODED[:50] + bytes(50) + CODED[100:], FailureKind.CHECKSUM, True),
+        ("gzip", CODED[:50] + bytes(50) + CODED[100:], FailureKind.FORMAT, True),
         ("br", CODED, FailureKind.HTTP, False),
     ],
 )

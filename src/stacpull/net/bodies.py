@@ -103,7 +103,7 @@ async def decoded(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[by
                     piece = inflater.decompress(encoded, _DECODED_BYTES)
                 except zlib.error as error:
                     message = f"The compressed stream is damaged ({error})."
-                    raise TransferError(Failure(FailureKind.CHECKSUM, message, retryable=True)) from error
+                    raise TransferError(Failure(FailureKind.FORMAT, message, retryable=True)) from error
                 produced += len(piece)
                 if piece:
                     yield piece

@@ -7,6 +7,7 @@ catalogs mix up `item` and `child` links, so only the linked document shows what
 from __future__ import annotations
 
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Any, Final, Literal, cast, get_args
 from urllib.parse import urlsplit
 
@@ -203,8 +204,12 @@ async def read_root(reader: JsonReader, url: str) -> Document:
             hint = " Check the bucket and the key; for S3, also --endpoint-url."
         elif kind is FailureKind.GONE:
             hint = _GONE_HINT if is_web(url) else " If SOURCE is a URL, start it with https://."
-        elif error.failure.retryable:
-            hint = " Check SOURCE, network and proxy." if kind is FailureKind.NETWORK else " Try again later."
+        elif error.failure.retryable and error.failure.status != HTTPStatus.NOT_IMPLEMENTED:
+            is_network = kind is FailureKind.NETWORK or (kind, error.failure.status) == (
+                FailureKind.SERVER,
+                None,
+            )
+            hint = " Check SOURCE, network and proxy." if is_network else " Try again later."
         raise SourceError(f"The source {url} could not be read: {error}{hint}") from error
     if not isinstance(document.body, dict):
         what = "is a JSON list without items" if isinstance(document.body, list) else "is not a JSON object"
