@@ -66,7 +66,7 @@ def ids_in(dest: Path) -> set[str]:
     [
         *((COLLECTION, code, "reading again from the start", [2, 99]) for code in (400, 410, 422)),
         (COLLECTION, 404, "reading again from the start", [1, 2, 3, 4, 99]),
-        (FOUND, 404, "no longer knows the saved position", [1, 2, 3, 4, 99]),
+        (FOUND, 404, "no longer knows the next page", [1, 2, 3, 4, 99]),
     ],
 )
 def test_a_walk_recovers_from_a_cursor_that_expires(tmp_path, place, code, text, lives):

@@ -242,7 +242,7 @@ class Walk:
                         "The source rejects its own next-page link again and again, the last time after "
                         f"{seen} items ({error}): {advice}."
                     ) from error.__cause__
-                text = f"The source no longer knows the saved position ({error})"
+                text = f"The source no longer knows the next page ({error})"
                 self._network.warn(f"{text}: reading again from the start.")
                 max_seen = seen if from_start else -1
                 from_start = True
