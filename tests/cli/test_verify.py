@@ -60,9 +60,9 @@ def report(**changes: Any) -> VerifyReport:
             0,
         ),
         (
-            {"assets_failed": 3, "assets_missing": 2},
+            {"assets_failed": 12, "assets_missing": 2, "items_failed": 1},
             [
-                "dir: 453 files verified; the mirror is incomplete: 1 failed, 2 gone at",
+                "is incomplete: 10 assets failed, 1 item failed, 2 assets gone at",
                 "stacpull failures 'out",
             ],
             0,

@@ -12,7 +12,7 @@ from stacpull.cli.printing import duration, rate, size
 from stacpull.cli.summary import next_steps, still_to_do
 from stacpull.errors import StacpullError, quantity
 from stacpull.events import Damage, Event
-from stacpull.models import NOTHING_TO_FETCH
+from stacpull.models import NOTHING_TO_FETCH, FailureKind
 from stacpull.reports import VerifyReport, failed_as
 
 
@@ -67,9 +67,10 @@ def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
     is_interrupted = report.state == "interrupted"
     is_repaired = report.repair is not None
     is_unfinished = not is_repaired and report.mirror_state != "complete"
-    failed = report.assets_failed + report.items_failed - failed_as(report, NOTHING_TO_FETCH)
-    absent = {"failed": failed - report.assets_missing, "gone at the source": report.assets_missing}
-    lacking = [] if is_repaired else [f"{number:,} {what}" for what, number in absent.items() if number]
+    failed = report.assets_failed - report.assets_missing - failed_as(report, NOTHING_TO_FETCH)
+    absent = [(failed, "asset", "failed"), (report.items_failed, "item", "failed")]
+    absent += [(report.assets_missing, "asset", FailureKind.GONE.meaning)]
+    lacking = [] if is_repaired else [f"{quantity(n, noun)} {what}" for n, noun, what in absent if n]
     is_incomplete = is_unfinished or bool(lacking)
     kinds = ("missing", "short", "altered", "obstructed", "unreadable")
     damage = ", ".join(f"{getattr(report, kind):,} {kind}" for kind in kinds if getattr(report, kind))
