@@ -64,10 +64,12 @@ class AwsCredentials:
         keys: Credentials | None = None,
         no_sign_request: bool = False,
         allow_instance_metadata: bool = False,
+        flag: str = "--credentials",
     ) -> None:
         self._explicit = explicit
         self._is_fixed = keys is not None or no_sign_request
         self._allow_instance_metadata = allow_instance_metadata
+        self._flag = flag  # the option that names a profile, for messages
         self._lock = asyncio.Lock()
         self._settings: AwsSettings | None = None
         self._session: Any = None
@@ -85,9 +87,9 @@ class AwsCredentials:
         await self.settings()
         async with self._lock:
             if self._source is _UNREAD:
-                self._source = await _in_thread(lambda: asyncio.run(self._session.get_credentials()))
+                self._source = await self._in_thread(lambda: asyncio.run(self._session.get_credentials()))
             if self._source is not None:
-                now = await _in_thread(lambda: asyncio.run(self._source.get_frozen_credentials()))
+                now = await self._in_thread(lambda: asyncio.run(self._source.get_frozen_credentials()))
                 renewed = Credentials(now.access_key, now.secret_key, now.token)
                 if renewed != self._last:  # so that equal credentials stay one object
                     self._last = renewed
@@ -120,7 +122,7 @@ class AwsCredentials:
             region = explicit.region or os.environ.get("AWS_DEFAULT_REGION")
             settings = AwsSettings(region, explicit.endpoint_url)
         elif not self._is_fixed or explicit.profile is not None:
-            self._session, settings = await _in_thread(self._read)
+            self._session, settings = await self._in_thread(self._read)
             if not self._is_fixed:
                 self._source = _UNREAD
                 self._last = None
@@ -153,6 +155,15 @@ class AwsCredentials:
         session = aioboto3.Session(botocore_session=core)
         return session, AwsSettings(region, explicit.endpoint_url or endpoint or None, profile_name)
 
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """Do botocore's `work` in a thread, and translate its errors, which name profiles and files only."""
+        try:
+            return await asyncio.to_thread(work)
+        except Exception as error:
+            text = f"AWS credentials cannot be obtained ({str(error).rstrip('.')}); check {self._flag}."
+            hint = "" if "dest" in self._flag else " A public SOURCE needs none: --no-sign-request."
+            raise CredentialsError(text + hint) from error
+
 
 def _only_in_environment(explicit: AwsSettings) -> Credentials | None:
     """Return the keys in the environment, if there is no profile and no AWS file. None: ask botocore."""
@@ -164,17 +175,6 @@ def _only_in_environment(explicit: AwsSettings) -> Credentials | None:
     secret = environ.get("AWS_SECRET_ACCESS_KEY")
     token = environ.get("AWS_SECURITY_TOKEN") or environ.get("AWS_SESSION_TOKEN") or None
     return Credentials(key, secret, token) if key and secret else None
-
-
-async def _in_thread(work: Callable[[], T]) -> T:
-    """Do botocore's `work` in a thread, and translate its errors, which name profiles and files only."""
-    try:
-        return await asyncio.to_thread(work)
-    except Exception as error:
-        raise CredentialsError(
-            f"AWS credentials cannot be obtained ({str(error).rstrip('.')}); "
-            "check --credentials or --dest-profile. A public SOURCE needs none: --no-sign-request."
-        ) from error
 
 
 def encode_key(key: str) -> str:

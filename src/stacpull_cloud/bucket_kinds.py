@@ -159,7 +159,7 @@ class AmazonS3(Service):
     def _aws(self) -> AwsCredentials:
         location = self._location
         settings = AwsSettings(location.region, location.endpoint_url, location.profile)
-        return AwsCredentials(settings, allow_instance_metadata=location.metadata)
+        return AwsCredentials(settings, allow_instance_metadata=location.metadata, flag="--dest-profile")
 
     def _settings(self) -> tuple[Any, str | None, dict[str, Any]]:
         region = self._location.region or "us-east-1"
@@ -212,7 +212,7 @@ class AmazonS3(Service):
         variables = with_active_endpoints(os.environ)
         endpoint_url = variables.get("AWS_ENDPOINT_URL_S3") or variables.get("AWS_ENDPOINT_URL")
         given = AwsSettings(location.region, location.endpoint_url or endpoint_url, location.profile)
-        settings = _AWS.submit(asyncio.run, AwsCredentials(given).settings()).result()
+        settings = _AWS.submit(asyncio.run, AwsCredentials(given, flag="--dest-profile").settings()).result()
         endpoint_url = (settings.endpoint_url or "").rstrip("/") or None
         bundle = location.ca_bundle or os.environ.get("AWS_CA_BUNDLE")
         return replace(location, region=settings.region, endpoint_url=endpoint_url, ca_bundle=bundle)
