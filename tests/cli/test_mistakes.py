@@ -55,6 +55,13 @@ MISTAKES = {
         "stacpull: No such option '--max-itmes'; did you mean --max-items?\nUsage: stacpull",
     ),
     "a label to leave out": Mistake(("plan", "{api}", "--no-label", "x"), "; did you mean --label?\n"),
+    "part of an option": Mistake(("plan", "{api}", "--snow", "true"), "; did you mean --seasonal-snow?\n"),
+    "an option unlike all others": Mistake(("plan", "{api}", "--format"), "option '--format'.\n"),
+    "a profile for DEST that does not exist": Mistake(
+        ("mirror", "{api}", "s3://bucket/p", "--work", "w", "-C", "--dest-profile", "nope"),
+        "(The config profile (nope) could not be found); check --dest-profile.\n",
+        3,
+    ),
     "a number as in Python": Mistake(("plan", "{api}", "-C", "--bbox", "1_0,2_0,3_0,4_0"), "--bbox"),
     "WKT as an area": Mistake(
         ("mirror", "{api}", "d", "-C", "--intersects", "POINT(7 46)"),

@@ -21,7 +21,7 @@ from stacpull.cli.printing import Verbosity
 from stacpull.config import toml
 from stacpull.config.options import GROUPS, OPTIONS, options_of
 from stacpull.config.resolve import Resolved, resolve, setting_of
-from stacpull.errors import StacpullError, UsageError
+from stacpull.errors import StacpullError, UsageError, similar
 from stacpull.option_fields import Option
 from stacpull.suggestions import advice_on, options_named
 
@@ -121,9 +121,13 @@ class Command(click.Command):
             extra = super().parse_args(ctx, [full.get(arg, arg) for arg in args])
         except click.NoSuchOption as problem:
             name = problem.option_name.partition("=")[0]
-            near = (f"; did you mean {flag}?" for flag in problem.possibilities or () if flag not in full)
-            hint = self._hint(name)
-            text = next(near, ".") if hint is None else f": {hint}."
+            flags = [flag for param in self.params for flag in (*param.opts, *param.secondary_opts)]
+            words = {flag.strip("-"): flag for flag in flags if flag.startswith("--") and flag not in full}
+            word = name.strip("-")
+            near = [known for known in words if word in known.split("-")] or similar(word, words)
+            text = f"; did you mean {words[near[0]]}?" if near else "."
+            if (hint := self._hint(name)) is not None:
+                text = f": {hint}."
             raise click.UsageError(f"No such option '{name}'{text}", ctx) from None
         if extra and not ctx.resilient_parsing:
             out = "; write to a file with -o FILE" if any("-o" in param.opts for param in self.params) else ""
