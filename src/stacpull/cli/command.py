@@ -22,8 +22,10 @@ from stacpull.config import toml
 from stacpull.config.options import GROUPS, OPTIONS, options_of
 from stacpull.config.resolve import Resolved, resolve, setting_of
 from stacpull.errors import StacpullError, UsageError, similar
+from stacpull.hosts import scheme_of
 from stacpull.option_fields import Option
 from stacpull.suggestions import advice_on, options_named
+from stacpull.system import expanded
 
 if TYPE_CHECKING:
     import asyncio
@@ -204,9 +206,13 @@ def command(
         def callback(context: click.Context, /, **raw: Any) -> int | None:
             values = {name: raw.pop(name) for name in arguments}
             flags = {name.replace("_", "-"): value for name, value in raw.items()}
-            if str(given := values.get("source")).endswith(".toml"):
-                raise UsageError(f"SOURCE {given} is a config file: use --config {given}.")
+            source = values.get("source") or ""
+            if source.endswith(".toml"):
+                raise UsageError(f"SOURCE {source} is a config file: use --config {source}.")
             config = toml.read_config(flags.get("config"), [option.name for option in options])
+            alone = values.get("dest", "") is None and "source" in config.addresses
+            if alone and not (source in {"", "-"} or scheme_of(source) or os.path.lexists(expanded(source))):
+                raise UsageError(f"There is no {source}: one argument is SOURCE; to replace DEST, give both.")
             for param in addresses:
                 key = str(param.name)
                 if values[key] is None:
