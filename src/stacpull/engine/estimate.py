@@ -20,7 +20,7 @@ from stacpull.caches import MAX_KEY_LENGTH
 from stacpull.catalog.item import public_document
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
-from stacpull.engine.fetchers import clipping
+from stacpull.engine.fetchers import NOTHING_CLIPPED, clipping
 from stacpull.engine.item_input import SourceLike, temporary_input
 from stacpull.engine.lookups import check_syntax, with_starts
 from stacpull.engine.network import Network, RunSetup, open_network, options_and_address
@@ -329,11 +329,8 @@ class _SizeSamples:
         if all_sizes:
             unsampled = (key for key, assets in self._assets.items() if not assets)
             self.mean_sizes |= dict.fromkeys(unsampled, sum(all_sizes) / len(all_sizes))
-        if self._clipping is not None:
-            self.outside = all_sizes.count(0)
-            if 0 < self.measured == self.outside:
-                text = "No measured file is in the area of --clip. Longitude comes before latitude."
-                self._network.warn(text)
+        if self.outside and not self.tile_requests:
+            self._network.warn(NOTHING_CLIPPED)
 
     async def _measure_one(self, sample: tuple[str, Asset]) -> None:
         key, asset = sample
@@ -345,6 +342,7 @@ class _SizeSamples:
             if part is not None:
                 size, requests = part
                 self.tile_requests += requests
+                self.outside += not size
             elif size is None:
                 request = Request(asset.href, headers={"Range": "bytes=0-0"})
                 stream = self._network.client.stream(request, accept=_SIZED, count_refusal=False)

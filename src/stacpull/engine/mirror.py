@@ -29,7 +29,7 @@ from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine import item_input
 from stacpull.engine.event_log import EventLog
-from stacpull.engine.fetchers import make_fetchers
+from stacpull.engine.fetchers import NOTHING_CLIPPED, make_fetchers
 from stacpull.engine.item_input import SourceLike
 from stacpull.engine.job_producer import JobProducer
 from stacpull.engine.lookups import check_syntax, with_starts
@@ -548,8 +548,8 @@ class MirrorRun:
             if lost := self._store_client.counters.get("files_lost"):
                 files = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
                 self._network.warn(f"{files} missing in {self._opened.store.name}: fetched or written again.")
-            if findings.get("assets_outside") and not progress.assets_done:
-                self._network.warn("No file is in the area of --clip. Longitude comes before latitude.")
+            if findings.get("assets_outside") and not findings["assets_clipped"]:
+                self._network.warn(NOTHING_CLIPPED)
         finally:
             fields = set(MirrorReport.__struct_fields__)  # the ledger may have counters of another version
             numbers = {**self._store_client.counters, **asdict(progress), **findings}
