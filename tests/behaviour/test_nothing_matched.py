@@ -34,6 +34,8 @@ def test_a_tree_without_a_match(tmp_path: Path, metadata: str) -> None:
     received, other = list[object](), write_tree(tmp_path / "other", 1, 1)
     sync.mirror(other, tmp_path / "m", options=Options(metadata=metadata), on_event=received.append)
     assert not any("also has items of" in str(event) for event in received)
+    sync.plan(source, selection=Selection(max_cloud_cover=0.2), on_event=received.append)
+    assert "none of 4 items. --max-cloud-cover is a percentage, from 0 to 100." in str(received)
 
 
 @pytest.mark.parametrize(
@@ -61,16 +63,21 @@ def test_a_relation_that_no_item_has_is_named(tmp_path: Path) -> None:
 
 def test_an_asset_key_that_no_item_has_is_named(tmp_path: Path) -> None:
     source, received = write_tree(tmp_path / "tree", 1, 2), list[object]()
-    selection = Selection(assets=["d*", "B4"])
+    selection = Selection(assets=["d*", "B4"], exclude_assets=["D*", "b4"])
     sync.plan(source, selection=selection, on_event=received.append)
     sync.mirror(source, tmp_path / "m", selection=selection, on_event=received.append)
-    assert warnings(received) == ["--asset B4: no item on the first page has such an asset."] * 2
+    assert warnings(received) == [
+        "--asset B4: no item on the first page has such an asset.",
+        "--exclude-asset D*, b4: no item has such an asset (case matters).",
+    ] * 2  # fmt: skip
 
 
 def test_an_asset_key_of_source_items_is_not_named(tmp_path: Path) -> None:
     with run_in_thread(MlhubReplica(items=2, seed=1)) as hub:
         received = list[object]()
-        selection = Selection(collections="bigearthnet_v1_labels", assets=["labels", "B02"], max_items=1)
+        selection = Selection(
+            collections="bigearthnet_v1_labels", assets=["labels", "B*"], exclude_assets="B10"
+        )
         options = Options(query={"key": hub.key})
         assert sync.plan(hub.base_url, selection=selection, options=options, on_event=received.append).assets
     assert warnings(received) == []

@@ -10,6 +10,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from math import inf
 from typing import Annotated, Any, Protocol
 
@@ -132,6 +133,8 @@ class WalkSummary(msgspec.Struct):
         areas = [name for name in ("bbox", "intersects") if getattr(selection, name)]
         is_area = areas and (seen == 0 or not self.left_out.keys().isdisjoint(areas))
         hint = " Longitude comes before latitude." if is_area else ""
+        if 0 < (selection.max_cloud_cover or 0) < 1:
+            hint += " --max-cloud-cover is a percentage, from 0 to 100."
         if matched == 0 and seen:
             return f"Nothing matched: the filters kept none of {quantity(seen, 'item')}.{hint}"
         of_plan = ("assets", "assets_refused")
@@ -209,6 +212,7 @@ class Walk:
         self.filter = SelectionFilter.from_selection(selection)
         self._thread = StoppableThread(None)
         self._unlinked = {*map(str.lower, selection.follow)}  # relations that no matched item has yet
+        self._unmatched = {*selection.exclude_assets}  # globs that no asset has matched yet
         self._followed = followed(selection)
         self._sample = None if selection.sample is None else Sample(selection.sample, selection.seed)
         self._keeps_position = setup.source.has_cursors and self._sample is None
@@ -274,8 +278,13 @@ class Walk:
         await self._consumer.add_batch(WalkBatch(update=end))
         for text in self.filter.notes(summary.left_out, complete=from_start and is_whole):
             self._network.warn(text)
-        if self._unlinked and from_start and self._consumer.counters["items_matched"]:
+        if not from_start or not self._consumer.counters["items_matched"]:
+            return
+        if self._unlinked:
             self._network.warn(f"No matched item has a --follow link: {', '.join(sorted(self._unlinked))}.")
+        if self._unmatched and not self._selection.expand_prefix:
+            keys = ", ".join(sorted(self._unmatched))
+            self._network.warn(f"--exclude-asset {keys}: no item has such an asset (case matters).")
 
     def note_unseen(self, seen: int, unseen: int) -> None:
         self.summary.items_unseen = unseen
@@ -381,6 +390,8 @@ class Walk:
             return batch
         matches = [item for item, reason in with_reasons if reason is None]
         planned_before = await self._consumer.planned_this_run([item.id for item in matches], False)
+        if planned_before:  # the keys of their assets are not known
+            self._unmatched.clear()
         to_plan = _newest_versions(matches, planned_before)
         remaining = self._matches_left()
         # a newer version of an item that was planned does not count towards `remaining`
@@ -468,4 +479,7 @@ class Walk:
         )
         if len(self.summary.excluded) < _MAX_KEYS:
             self.summary.excluded.update(planned.excluded)
+        if self._unmatched:
+            keys = planned.excluded
+            self._unmatched = {g for g in self._unmatched if not any(fnmatchcase(key, g) for key in keys)}
         return planned
