@@ -69,8 +69,8 @@ class Options(Arguments):
         layout (str, "{collection}/{item}/{key}{ext}"): Path of new assets in DEST.
         metadata ("item", "ndjson" or "none"): Write item documents as files, as NDJSON, or not at all.
         checksum ("sha256", "crc64nvme", "none" or None): Checksum to record for assets; crc64nvme is faster.
-        missing ("fail", "known", "ok" or None): Exit with 1 for assets that are gone at the source (fail),
-            only for newly gone ones (known), or for none (ok).
+        missing ("fail", "known", "ok" or None): Which assets that are gone at the source cause exit code 1:
+            all (fail), only newly gone ones (known), or none (ok).
         revalidate (bool): Check every file with the server, even if its item has not changed.
         items_parquet (bool or None): Keep an index of all items in DEST (items.parquet), also in later runs.
         prune (None, "list" or "remove"): List items in DEST that the source no longer has, or remove them.

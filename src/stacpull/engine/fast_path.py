@@ -1,7 +1,7 @@
 """The fast path: it sends requests and takes responses in callbacks, without a task for each asset.
 
-It uses the gates, redirects, credentials, address rules and checks of the general path, and hands everything
-unusual over to it: an asset whose request was not sent yet, or a response that has begun to arrive.
+It uses the gates, redirects, credentials, address rules and checks of the general path, and hands unusual
+assets over to it, either before their request is sent or with the open response.
 """
 
 from __future__ import annotations
