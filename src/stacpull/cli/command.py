@@ -21,7 +21,7 @@ from stacpull.cli.printing import Verbosity
 from stacpull.config import toml
 from stacpull.config.options import GROUPS, OPTIONS, options_of
 from stacpull.config.resolve import Resolved, resolve, setting_of
-from stacpull.errors import StacpullError, UsageError, similar
+from stacpull.errors import StacpullError, UsageError
 from stacpull.hosts import scheme_of
 from stacpull.option_fields import Option
 from stacpull.suggestions import advice_on, options_named
@@ -124,10 +124,8 @@ class Command(click.Command):
         except click.NoSuchOption as problem:
             name = problem.option_name.partition("=")[0]
             flags = [flag for param in self.params for flag in (*param.opts, *param.secondary_opts)]
-            words = {flag.strip("-"): flag for flag in flags if flag.startswith("--") and flag not in full}
-            word = name.strip("-")
-            near = [known for known in words if word in known.split("-")] or similar(word, words)
-            text = f"; did you mean {words[near[0]]}?" if near else "."
+            known = [flag[2:] for flag in flags if flag.startswith("--") and flag not in full]
+            text = toml.nearest(name.strip("-"), known).replace("mean ", "mean --") or "."
             if (hint := self._hint(name)) is not None:
                 text = f": {hint}."
             raise click.UsageError(f"No such option '{name}'{text}", ctx) from None

@@ -101,6 +101,7 @@ def shipped_config(name: str) -> Path:
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return the end of a question with the nearest known name, or an empty string if none is similar."""
     parts = [part for part in sorted(known, key=len)[::-1] if part in name.lower()]
+    parts += [whole for whole in known if name in whole.split("-")]
     close = similar(name, known, cutoff=0.8) or parts or similar(name, known)
     return f"; did you mean {close[0]}?" if close else ""
 
