@@ -387,10 +387,6 @@ class MirrorRun:
             if not isinstance(error, Exception):
                 return error
             return await asyncio.to_thread(errors.as_destination_error, error, self._opened.store.staged.work)
-        counters = self._store_client.counters
-        is_left = not counters["walk_ended"] or counters["assets_pending"]
-        if is_left and not (self._is_unfinished or self._stop.is_set()):
-            return StacpullError(f"The run ended early for an unknown reason: {errors.REPORT_BUG}.")
         return None
 
     async def _recover_and_transfer(self) -> None:
