@@ -237,7 +237,6 @@ def integer(minimum: int = -LARGEST, maximum: int = LARGEST, *, auto: bool = Fal
 
 
 def _as_integer(raw: object) -> int | None:
-    """Return a whole number that a ledger can store, also from text; None for anything else."""
     if isinstance(raw, str):
         whole = int(raw) if re.fullmatch(r"\s*-?[0-9]{1,100}\s*", raw) else None
     else:

@@ -217,10 +217,7 @@ def remote_href(href: str, base: str | None) -> str:
 def _local_asset(
     asset: Json, file: MirroredFile, directory: str, remote: str | None, base: str | None
 ) -> Json:
-    """Return the asset with size and checksum of its file; those of the source are in `alternate.origin`.
-
-    A relative `remote` is ignored, so storing twice changes nothing.
-    """
+    """A relative `remote` is ignored, so storing twice changes nothing."""
     stored: Json = {**asset, "href": relative_href(file.path, directory)}
     of_source: Json = {}
     if not _REPLACED.isdisjoint(asset):  # these members are added at the end, in a fixed order

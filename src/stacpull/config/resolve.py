@@ -172,10 +172,7 @@ def with_environment(options: Options, source: str) -> Options:
 def _credentials(
     header: Setting | None, config: Config, source: str | None, variables: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return the fields of `Options` for credentials. Those of a config are only for the source it names.
-
-    Parameters in SOURCE, and an Authorization from elsewhere, take precedence over the config file.
-    """
+    """Return fields of `Options`. Those in SOURCE, and an Authorization, take precedence over a config."""
     carried = parse_qs(parts_of(source or "").query, keep_blank_values=True)
     fields = [] if header is None else [Setting(value, header.where) for value in _elements(header.value)]
     headers = header_fields(fields, variables)

@@ -174,7 +174,6 @@ class _Estimate:
         return report
 
     async def _effort_of(self, work: Callable[[], Awaitable[None]]) -> tuple[int, float]:
-        """Do `work`; return its requests, and its seconds."""
         requests_before = self._network.counters.requests
         started = self._network.clock.monotonic()
         await work()
@@ -286,7 +285,6 @@ class _Estimate:
 
 
 def _add(counts: Counter[str], name: str) -> str:
-    """Count `name`, and return the name under which it counts."""
     if name not in counts and (len(counts) >= _MAX_NAMED or len(name) > MAX_KEY_LENGTH):
         name = "others"
     counts[name] += 1

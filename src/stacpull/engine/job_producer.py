@@ -38,7 +38,6 @@ class JobProducer:
             await walk.run(Position.from_json(self._run.position))
 
     async def _queue_pending(self, *, earlier: bool = False) -> None:
-        """Queue the pending jobs of the run; with `earlier`, those that earlier runs have left for it."""
         last = 0
         while jobs := await self._call("pending_jobs", last, 1000, earlier, returns=list[Job]):
             await self._queue.put(jobs)

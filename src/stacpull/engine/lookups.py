@@ -110,7 +110,6 @@ async def _layout_warnings(setup: RunSetup, items: Sequence[Json], url: str) -> 
 
 
 def _linked_href(selection: Selection, items: Sequence[Json], url: str) -> str | None:
-    """Return the first link to an item that is mirrored too. `url` is that of the page with the items."""
     relations = followed(selection)
     return next((href for item in items for href in source_links(item, url, relations)), None)
 
@@ -123,11 +122,7 @@ def followed(selection: Selection) -> set[str]:
 async def _label_warnings(
     source: Source, selection: Selection, items: Sequence[Json], starts: Sequence[WalkStart]
 ) -> list[str]:
-    """Check labels against the classes of the selected collections. `items` are of the first one.
-
-    The classes are those of items, or else of their collection. If no items of a collection are given, its
-    first ones are read. Return warnings; a label that no collection has raises `UsageError`.
-    """
+    """Return warnings about labels. One that no selected collection has raises `UsageError`."""
     if not (selection.labels or selection.exclude_labels):
         return []
     if any(item.get("collection") not in (None, starts[0].collection) for item in items):

@@ -270,7 +270,6 @@ class AssetTask(Generic[JobT, ResultT]):
             return
 
     async def _attempt(self) -> ResultT:
-        """Request the asset; and again, if its item was then read again and states something else."""
         renewable = self._renewable
         fetcher, self._handed_over = self._handed_over, None
         if fetcher is None:

@@ -98,10 +98,9 @@ class Pruning:
         return dict(zip(hrefs, answers, strict=True))
 
     async def _still_serves_items(self, collection: str, host: str) -> bool:
-        """Return True if a host that returns 404 for items of a collection still returns its other items.
+        """A proxy or a broken index may return 404 for everything, so other items must still be returned.
 
-        A proxy or a broken index may return 404 for everything. If the walk has found no other item at the
-        host, the source must still return the collection.
+        If the walk has found none at the host, the source must still return the collection.
         """
         server = collection, host
         if server not in self._serving:

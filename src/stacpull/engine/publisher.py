@@ -233,9 +233,8 @@ class Publisher(msgspec.Struct, eq=False):
     def _place(self, files: list[tuple[AssetFile | int, Placement]]) -> None:
         failures = self.store.place([placement for _, placement in files])
         for (owner, placement), found in zip(files, failures, strict=True):
-            is_foreign = found is not None and found.kind is FailureKind.EXISTS
             path = path_in_dest(placement.directory, placement.name)
-            failure = self._foreign_file(path) if is_foreign else found
+            failure = self._foreign_file(path) if found and found.kind is FailureKind.EXISTS else found
             if failure is not None or self._is_adopting:  # a rename between links to one file does nothing
                 self.store.staged.remove_part(placement.part)
             if isinstance(owner, int):

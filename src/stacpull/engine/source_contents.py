@@ -87,7 +87,6 @@ async def classes(
 async def _new_items(
     pages: Pages, collection: str, warn: Callable[[str], None]
 ) -> AsyncGenerator[list[Json]]:
-    """Yield the items of each page that were on no earlier one."""
     loops = LoopDetector()
     seen = set[int]()  # hashes, because there may be millions
     async with aclosing(pages):

@@ -185,7 +185,6 @@ class Sample(msgspec.Struct):
 def _newest_versions(
     items: Iterable[ListedItem], planned: Mapping[ItemId, str | None]
 ) -> dict[ItemId, ListedItem]:
-    """Return the newest version of each item, unless it is `planned` in this or a newer version."""
     newest = dict[ItemId, ListedItem]()
     versions = dict(planned)
     for item in items:
@@ -283,8 +282,7 @@ class Walk:
         if self._unlinked:
             self._network.warn(f"No matched item has a --follow link: {', '.join(sorted(self._unlinked))}.")
         if self._unmatched and not self._selection.expand_prefix:
-            keys = ", ".join(sorted(self._unmatched))
-            self._network.warn(f"--exclude-asset {keys}: no item has such an asset (case matters).")
+            self._network.warn(f"No asset matches --exclude-asset {', '.join(sorted(self._unmatched))}.")
 
     def note_unseen(self, seen: int, unseen: int) -> None:
         self.summary.items_unseen = unseen
@@ -311,10 +309,7 @@ class Walk:
     async def _read_collection(
         self, starts: Sequence[WalkStart], number: int, position: Position
     ) -> int | None:
-        """Read a collection from `position` on. Return what it and the earlier ones announce, or None.
-
-        Each page is saved with the position after it: after the last page, the start of the next collection.
-        """
+        """Return what it and the earlier ones announce, if known. Save each page with the next position."""
         start = starts[number]._replace(cursor=position.request)
         next_name = starts[number + 1].collection if number + 1 < len(starts) else None
         announced = None
@@ -422,7 +417,6 @@ class Walk:
         return batch
 
     def _count(self, item: ListedItem, reason: str | None, batch: WalkBatch) -> bool:
-        """Count an item: as left out for a reason, or as seen. Return True if it is a match."""
         if reason is not None:
             self.summary.left_out[reason] += 1
             batch.left_out.setdefault(reason, []).append(item.id)

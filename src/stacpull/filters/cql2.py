@@ -144,10 +144,7 @@ def _is_in(value: Any, members: Any) -> Truth:
 
 @lru_cache(maxsize=64)
 def _pattern(like: str) -> re.Pattern[str]:
-    r"""Compile a pattern of LIKE (7.9.2): `%` matches any text, `_` one character, `\x` matches `x`.
-
-    `fnmatch` compiles it to an expression that takes linear time.
-    """
+    r"""Compile a pattern of LIKE (7.9.2), in which `\x` matches `x`, to an expression of linear time."""
     wildcards = {"%": "*", "_": "?"}
     pieces = re.findall(r"\\(.)|(.)", like, re.DOTALL)
     parts = [wildcards.get(plain) or glob.escape(escaped or plain) for escaped, plain in pieces]
@@ -255,7 +252,6 @@ class _Constant(msgspec.Struct, frozen=True):
 
 
 def _applied(function: Callable[..., Value], *terms: Term) -> Term:
-    """Return the term that applies a function to the values of `terms`."""
     if all(isinstance(term, _Constant) for term in terms):
         return _Constant(function(*[term({}, {}) for term in terms]))
     if len(terms) == 2:  # noqa: PLR2004 -- nearly all, and faster

@@ -51,7 +51,6 @@ def item_labels(properties: dict[str, Any], label_property: str | None = None) -
 
 
 def _counted_labels(properties: dict[str, Any]) -> list[Any]:
-    """Return the labels of `label:overviews` (label extension 1.0) with a count above 0."""
     labels = []
     for overview in objects_in(properties.get("label:overviews")):
         for entry in objects_in(overview.get("counts")):

@@ -195,7 +195,8 @@ async def read_root(reader: JsonReader, url: str) -> Document:
     try:
         document = _with_items(await reader.read(PageRequest(url)))
     except TransferError as error:
-        kind = error.failure.kind
+        failure = error.failure
+        kind = failure.kind
         is_object = rules_of(url).is_object_store
         if is_object and kind is FailureKind.REFUSED:
             raise CredentialsError(f"{error} Check the credentials of the service.") from error
@@ -204,10 +205,9 @@ async def read_root(reader: JsonReader, url: str) -> Document:
             hint = " Check the bucket and the key; for S3, also --endpoint-url."
         elif kind is FailureKind.GONE:
             hint = _GONE_HINT if is_web(url) else " If SOURCE is a URL, start it with https://."
-        elif error.failure.retryable and error.failure.status != HTTPStatus.NOT_IMPLEMENTED:
-            is_network = kind is FailureKind.NETWORK or (kind, error.failure.status) == (
-                FailureKind.SERVER,
-                None,
+        elif failure.retryable and failure.status != HTTPStatus.NOT_IMPLEMENTED:
+            is_network = kind is FailureKind.NETWORK or (
+                kind is FailureKind.SERVER and failure.status is None
             )
             hint = " Check SOURCE, network and proxy." if is_network else " Try again later."
         raise SourceError(f"The source {url} could not be read: {error}{hint}") from error
