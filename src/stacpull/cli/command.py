@@ -125,9 +125,8 @@ class Command(click.Command):
             name = problem.option_name.partition("=")[0]
             flags = [flag for param in self.params for flag in (*param.opts, *param.secondary_opts)]
             known = [flag[2:] for flag in flags if flag.startswith("--") and flag not in full]
-            text = toml.nearest(name.strip("-"), known).replace("mean ", "mean --") or "."
-            if (hint := self._hint(name)) is not None:
-                text = f": {hint}."
+            near = toml.nearest(name.strip("-"), known).replace("mean ", "mean --") or "."
+            text = near if (hint := self._hint(name)) is None else f": {hint}."
             raise click.UsageError(f"No such option '{name}'{text}", ctx) from None
         if extra and not ctx.resilient_parsing:
             out = "; write to a file with -o FILE" if any("-o" in param.opts for param in self.params) else ""
@@ -184,13 +183,19 @@ def _options(name: str, params: Sequence[click.Parameter]) -> list[Option]:
     return options
 
 
+def _check_source(source: str, *, is_alone: bool) -> None:
+    if source.endswith(".toml"):
+        raise UsageError(f"SOURCE {source} is a config file: use --config {source}.")
+    if is_alone and source != "-" and not (scheme_of(source) or os.path.lexists(expanded(source))):
+        raise UsageError(f"There is no {source}: one argument is SOURCE; to replace DEST, give both.")
+
+
 def command(
     name: str, *params: click.Parameter, examples: Sequence[str] = ()
 ) -> Callable[[Callable[..., int | None]], Command]:
     """Make a command of a function, which gets a `CommandSession` and the values of its own parameters.
 
-    The function's docstring is the help text; `examples`, without `stacpull`, are its end. SOURCE and DEST
-    may also stand in the config file.
+    The function's docstring is the help text, and `examples`, without `stacpull`, are its end.
     """
     arguments = {str(param.name): param for param in params if not isinstance(param, OptionParameter)}
     options = _options(name, params)
@@ -204,13 +209,9 @@ def command(
         def callback(context: click.Context, /, **raw: Any) -> int | None:
             values = {name: raw.pop(name) for name in arguments}
             flags = {name.replace("_", "-"): value for name, value in raw.items()}
-            source = values.get("source") or ""
-            if source.endswith(".toml"):
-                raise UsageError(f"SOURCE {source} is a config file: use --config {source}.")
             config = toml.read_config(flags.get("config"), [option.name for option in options])
-            alone = values.get("dest", "") is None and "source" in config.addresses
-            if alone and not (source in {"", "-"} or scheme_of(source) or os.path.lexists(expanded(source))):
-                raise UsageError(f"There is no {source}: one argument is SOURCE; to replace DEST, give both.")
+            is_alone = values.get("dest", "") is None and "source" in config.addresses
+            _check_source(values.get("source") or "-", is_alone=is_alone)
             for param in addresses:
                 key = str(param.name)
                 if values[key] is None:
@@ -231,8 +232,7 @@ def command(
                 code = function(session, **values) or 0
             except UsageError as error:  # about a filter, or two options: say where they were given
                 for option in options:
-                    setting = setting_of(option, flags, os.environ, config)
-                    if setting:
+                    if (setting := setting_of(option, flags, os.environ, config)) is not None:
                         parts = re.split(rf"--{option.name}(?![\w-])", str(error), maxsplit=1)
                         error.args = (setting.where.join(parts),)
                 raise

@@ -235,7 +235,6 @@ class _Estimate:
         return new_items
 
     def _is_new(self, item: PlannedItem) -> bool:
-        """Return True if an item was not counted before. One on a page no longer counts as a source item."""
         if item.parent is not None:
             is_new = not self._primary.intersection([item.id]) and bool(self._linked.add_all([item.id]))
             self.counters["source_items"] += is_new

@@ -114,5 +114,4 @@ def check_local_source(source: str, dest: Path) -> None:
 
 
 def _is_for_reading(path: Path) -> bool:
-    """Return whether this can only be SOURCE: a file, or a catalog that is not of a mirror."""
     return path.is_file() or ((path / "catalog.json").exists() and not database.has_own_catalog(path))

@@ -216,7 +216,6 @@ class Publisher(msgspec.Struct, eq=False):
             raise
 
     def _record(self, outcomes: list[AssetOutcome]) -> list[int]:
-        """Record the previous group; return the items whose JSON can be written now."""
         assets, self._placed = self._placed, []
         item_json, self._placed_json = self._placed_json, {}
         if not (assets or item_json or outcomes):

@@ -344,7 +344,6 @@ class Walk:
         return announced
 
     async def _take_page(self, collection: str, page: Page, update: WalkUpdate) -> int:
-        """Plan a page; save the `update` of the walk with its last batch. Return how many items are new."""
         new_items = 0
         for start in range(0, max(1, len(page.items)), ITEMS_AT_ONCE):
             documents = page.items[start : start + ITEMS_AT_ONCE]

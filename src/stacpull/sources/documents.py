@@ -206,9 +206,7 @@ async def read_root(reader: JsonReader, url: str) -> Document:
         elif kind is FailureKind.GONE:
             hint = _GONE_HINT if is_web(url) else " If SOURCE is a URL, start it with https://."
         elif failure.retryable and failure.status != HTTPStatus.NOT_IMPLEMENTED:
-            is_network = kind is FailureKind.NETWORK or (
-                kind is FailureKind.SERVER and failure.status is None
-            )
+            is_network = kind is FailureKind.NETWORK or (kind, failure.status) == (FailureKind.SERVER, None)
             hint = " Check SOURCE, network and proxy." if is_network else " Try again later."
         raise SourceError(f"The source {url} could not be read: {error}{hint}") from error
     if not isinstance(document.body, dict):

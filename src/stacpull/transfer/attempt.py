@@ -252,9 +252,7 @@ class _Attempt(msgspec.Struct, eq=False):
         expected = checks.expected_checks(self.job, response.status, headers, url=response.url)
         body = Body(response.url, validator, expected, length, is_framed(headers))
         if coding is not None and not expected:
-            what = (
-                f"sent the file encoded as {coding[:50]!r}, which stacpull did not request and cannot decode"
-            )
+            what = f"sent it encoded as {coding[:50]!r}, which stacpull did not request and cannot decode"
             raise TransferError(checks.host_failure(FailureKind.HTTP, response.url, what))
         size = CHUNK if length is None or length > BLOCK else CHUNK // 2  # many of these may come at once
         is_small = length is not None and length <= self.downloader.small_limit
