@@ -215,15 +215,3 @@ def test_notices_if_there_is_nothing_to_fetch(tmp_path, assets, selection, messa
     sync.mirror(str(source), str(tmp_path / "m"), **how)
     assert sync.plan(str(source), **how).assets == 0
     assert len([one for one in warnings if one.endswith(message)]) == 2
-
-
-def test_plan_names_a_path_that_a_layout_gives_to_several_items(tmp_path: Path) -> None:
-    source = tmp_path / "items.ndjson"
-    source.write_text("\n".join(json.dumps(ITEM | {"id": i, "assets": {"a": {"href": "./a"}}}) for i in "ij"))
-    (tmp_path / "a").touch()
-    warnings: list[str] = []
-    for layout in ("{key}.bin", "{item}/{key}.bin", "{filename}"):
-        options = Options(layout=layout)
-        sync.plan(source, options=options, on_event=lambda one: warnings.append(getattr(one, "text", "")))
-    expected = "--layout gives several items the path a.bin: add {item} to it."
-    assert [text for text in warnings if text] == [expected]

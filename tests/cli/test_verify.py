@@ -121,6 +121,6 @@ def test_unknown_files_are_printed_on_request(stacpull_command, monkeypatch, fla
     monkeypatch.setattr("stacpull.upkeep.verify.verify", verified)
     printed = stacpull_command("verify", "d", *flags).out
     assert (printed.count(".txt"), printed.count(".tif")) == (unknown, 25)
-    assert ("(-v lists them)" in printed) is (not flags)
+    assert ("look at them with -v; `stacpull mirror SOURCE DEST --adopt` takes" in printed) is (not flags)
     if unknown and "--json" not in flags:
         assert "unknown: 0.txt: not part of the mirror\n" in printed

@@ -107,4 +107,5 @@ def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
     }
     yield from next_steps(report, steps)
     if report.unknown:
-        yield f"unknown files are kept{'' if are_listed else ' (-v lists them)'}: you can remove them"
+        listed = "" if are_listed else " look at them with -v;"
+        yield f"unknown files are kept:{listed} `stacpull mirror SOURCE DEST --adopt` takes those that match"

@@ -52,7 +52,6 @@ _CLIPPED_PER_KEY = 12  # with `--clip`: more, because different parts of rasters
 _SIZED_AT_ONCE = 64
 _MAX_SIZED = 1_000  # assets whose size is requested, in case every asset has its own key
 _MAX_NAMED = 10_000  # asset keys and hosts that are counted one by one
-_MAX_PATHS = 100_000  # that are remembered; if a layout gives several items one path, the first show it
 
 
 async def plan(
@@ -121,8 +120,6 @@ class _Estimate:
         self._stated_bytes = 0
         self._stated_bytes_pending = 0
         self._unsigned_urls = 0
-        self._paths: set[str] = set()
-        self._shared_path = ""
         self._refused = ""
         self._announced: int | None = None
         self._left_out: Counter[str] = Counter()
@@ -188,8 +185,6 @@ class _Estimate:
             warn(f"Some assets or items would fail; the first is {self._refused}")
         if self._unsigned_urls:
             warn(f"URLs without their signature or key may be refused: {self._unsigned_urls:,}.")
-        if self._shared_path:
-            warn(f"--layout gives several items the path {self._shared_path}: add {{item}} to it.")
 
     async def planned_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         sets = [self._primary, self._linked] if linked else [self._primary]
@@ -255,15 +250,9 @@ class _Estimate:
         for asset in item.assets:
             action, known_path = actions.get(asset.key, (Action.REQUEST, None))
             self._count_asset(asset, action)
-            if asset.name is None and self._urls is None:
-                continue  # redirects may change its path
-            name = final_name(asset.name, asset.name_template, filename_of(asset.href), asset.directory)
-            path = path_in_dest(asset.directory, name)
-            if path in self._paths:
-                self._shared_path = self._shared_path or path
-            elif asset.name is not None and len(self._paths) < _MAX_PATHS:
-                self._paths.add(path)
             if self._urls is not None and action is Action.REQUEST:
+                name = final_name(asset.name, asset.name_template, filename_of(asset.href), asset.directory)
+                path = path_in_dest(asset.directory, name)  # which redirects may change
                 href = self._network.secrets.public_url(asset.href)
                 is_key = rules_of(href).is_object_store and href.isprintable()
                 self._urls.write(f"{href if is_key else wire_url(href)}\t{known_path or path}\n")
