@@ -68,7 +68,7 @@ async def test_complete_bodies_are_stored(framing: str, body: bytes, parts: Part
         return replace(reply, framing=framing) if reply.status == 200 else reply
 
     async with fetching(answer, parts) as (fetcher, served):
-        received = await fetcher.fetch(job(served.url, media_type="text/csv"))
+        received = await fetcher.fetch(job(served.url))
         assert parts.content(received) == body
         assert (received.body is not None) == (len(body) <= LIMIT)
         assert received.size == len(body)
@@ -164,19 +164,6 @@ async def test_a_resumed_part_is_checked_against_the_digest_of_the_whole(right: 
         assert [request.start for request in served.requests] == [HALF]
 
 
-@pytest.mark.parametrize("headers", [{}, {"Content-MD5": "1B2M2Y8AsgTpgAmY7PhCfg=="}])
-@pytest.mark.parametrize("size", [None, 0])
-@pytest.mark.parametrize("media_type", [None, "image/tiff; profile=cog", "text/csv"])
-async def test_an_image_is_empty_only_if_that_is_stated(headers, size, media_type, parts):
-    known = {"size": size, "media_type": media_type}
-    async with fetching(Thing(b"", headers=headers), parts) as (fetcher, served):
-        wanted = job(served.url, href=served.url + "/a.tif", **known)
-        if headers or size == 0 or media_type == "text/csv":
-            assert (await fetcher.fetch(wanted)).size == 0
-        else:
-            assert "sent an empty file" in await refused(fetcher, wanted, FailureKind.FORMAT, retryable=True)
-
-
 # Content codings that were not requested.
 
 CODED = gzip.compress(LARGE)
@@ -212,7 +199,7 @@ async def test_a_gzip_file_is_stored_as_it_is(path: str, known: dict[str, object
 @pytest.mark.parametrize("coding", ["gzip", "br"])
 async def test_an_empty_file_has_no_coding_to_undo(coding: str, parts: PartFiles) -> None:
     async with fetching(Thing(b"", headers={"Content-Encoding": coding}), parts) as (fetcher, served):
-        received = await fetcher.fetch(job(served.url, media_type="text/csv"))
+        received = await fetcher.fetch(job(served.url))
         assert (parts.content(received), received.unproven) == (b"", False)
 
 

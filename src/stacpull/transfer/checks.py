@@ -139,11 +139,6 @@ def mismatch(job: Job, body: Body) -> Failure | None:
         if (actual := body.digest(checksum.algorithm)) != checksum.digest:
             what = f"sent content whose {checksum.algorithm} is {actual.hex()}, but {source} states "
             return host_failure(FailureKind.CHECKSUM, body.url, what + checksum.digest.hex(), again=True)
-    if not (size or job.size == 0 or body.checks):
-        wanted = job.media_type or suffix_of(job.href, None)
-        if _IMAGE.match(wanted.lower()):
-            what = f"sent an empty file instead of {wanted}"
-            return host_failure(FailureKind.FORMAT, body.url, what, again=True)
     return None
 
 
