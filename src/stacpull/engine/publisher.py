@@ -232,8 +232,9 @@ class Publisher(msgspec.Struct, eq=False):
     def _place(self, files: list[tuple[AssetFile | int, Placement]]) -> None:
         failures = self.store.place([placement for _, placement in files])
         for (owner, placement), found in zip(files, failures, strict=True):
-            path = path_in_dest(placement.directory, placement.name)
-            failure = self._foreign_file(path) if found and found.kind is FailureKind.EXISTS else found
+            failure = found
+            if found is not None and found.kind is FailureKind.EXISTS:
+                failure = self._foreign_file(path_in_dest(placement.directory, placement.name))
             if failure is not None or self._is_adopting:  # a rename between links to one file does nothing
                 self.store.staged.remove_part(placement.part)
             if isinstance(owner, int):

@@ -71,9 +71,7 @@ def asset_href(asset: Any, base: str | None) -> str | Failure:
     if (rules := rules_of(href)).is_remote:
         is_valid = host_of(href) or rules.default_port is None
         return href if is_valid else _unusable("its URL has no valid host and port")
-    if not any(
-        parts_of(href)[:4]
-    ):  # all but the fragment: a reference to the document itself (RFC 3986, 4.4)
+    if not any(parts_of(href)[:4]):  # at most a fragment: a reference to its document (RFC 3986, 4.4)
         return _unusable("it has no href, or only that of its item", FailureKind.ITEM)
     if (base or "").startswith("stdin:") and (href.startswith("/") or scheme_of(href) == "file"):
         return _unusable(
