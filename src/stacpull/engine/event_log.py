@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,13 +18,15 @@ from stacpull.events import Event, Listener, Progress, Stage, masking_listener
 from stacpull.redact import Secrets
 from stacpull.store.inspection import open_regular
 
+FAILED_ATTEMPT = "AttemptFailed"
+
 
 def failed_attempt(path: Path) -> str | None:
     """Return when and why the last attempt failed, if it ended before its run began: it is the last event."""
     with suppress(OSError, ValueError, LookupError), os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - 65536))
         line = orjson.loads(file.readlines()[-1])
-        return f"{line['time'][:19]}Z: {line['text']}" if line["level"] == "debug" else None
+        return f"{line['time'][:19]}Z: {line['text']}" if line["event"] == FAILED_ATTEMPT else None
     return None
 
 
@@ -36,11 +39,13 @@ class EventLog:
 
     def __call__(self, event: Event) -> None:
         if not isinstance(event, Progress | Stage):
-            time = rfc3339(datetime.fromtimestamp(self._clock.time(), UTC))
-            line: dict[str, object] = {"time": time, "event": type(event).__name__}
-            line |= {name: self._clean(value) for name, value in asdict(event).items()}
-            self._lines.append(orjson.dumps(line))
+            self.add(type(event).__name__, asdict(event))
         self._pass_on(event)
+
+    def add(self, event: str, fields: Mapping[str, object]) -> None:
+        time = rfc3339(datetime.fromtimestamp(self._clock.time(), UTC))
+        line = {"time": time, "event": event, **{name: self._clean(it) for name, it in fields.items()}}
+        self._lines.append(orjson.dumps(line))
 
     def _clean(self, value: object) -> object:
         """Return a value without secrets. They are removed before JSON escapes their characters."""

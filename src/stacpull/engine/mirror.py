@@ -28,7 +28,7 @@ from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine import item_input
-from stacpull.engine.event_log import EventLog
+from stacpull.engine.event_log import FAILED_ATTEMPT, EventLog
 from stacpull.engine.fetchers import NOTHING_CLIPPED, make_fetchers
 from stacpull.engine.item_input import SourceLike
 from stacpull.engine.job_producer import JobProducer
@@ -219,7 +219,7 @@ async def run_context(
             yield RunContext(address, options, event_log, stopping, workers)
         except StacpullError as error:
             if error.report is None and await asyncio.to_thread(ledger_path(address.work).exists):
-                event_log(Notice("debug", f"exit {error.exit_code}: {error}"))  # no run began: see `status`
+                event_log.add(FAILED_ATTEMPT, {"text": f"exit {error.exit_code}: {error}"})  # see `status`
                 await asyncio.to_thread(event_log.flush)
             raise
 
