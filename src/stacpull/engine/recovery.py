@@ -1,9 +1,10 @@
 """Recovery: restores a consistent state after a kill, before a run continues.
 
-Within one boot, files and parts of a killed run are trusted: the page cache has their bytes. After a reboot,
-a digest must prove them, because unsynced bytes may be missing although the size is right. If the boot mark
-is missing (`store.staging`), a sync failed. A digest then proves nothing, because lost pages may still be in
-the cache, marked clean, and the files are removed.
+| the last run | proof of its files and parts |
+|---|---|
+| in this boot | their size: the page cache has the bytes |
+| in this boot; a sync failed (no boot mark) | none: lost pages may be in the cache, marked clean |
+| before a reboot | a digest: unsynced bytes may be missing although the size is right |
 
 Reservations are released only after everything has been examined. A file that is being adopted belongs to
 the user until it is recorded, so it is never removed. Item JSON and catalogs are reserved without identity,
