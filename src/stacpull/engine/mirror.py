@@ -284,7 +284,7 @@ async def run_from_source(context: RunContext, location: str, selection: Selecti
             await unless_stopped(logins.log_in, context.stop)  # before DEST is created
         async with open_dest(context) as opened:
             for text in await on_ledger(opened, lambda db: runs.first_uses(db, spec)):
-                setup.network.emit(Notice("info", text))
+                setup.network.warn(text)
             now = SystemClock().time()
             run = await on_ledger(opened, lambda db: runs.begin(db, spec, now, options.remembered))
             if is_local(spec.source):

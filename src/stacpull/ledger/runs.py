@@ -143,12 +143,16 @@ def begin(db: Connection, spec: RunSpec, now: float, remembered: Mapping[str, An
 
 def first_uses(db: Connection, spec: RunSpec) -> list[str]:
     """Return what to tell about a source or layout that no run before had: it may be a mistake."""
-    layout = "json_extract(fixed, '$.layout')"
+    new = spec.fixed["layout"]
+    of_run = "json_extract(fixed, '$.layout')"
     before = "iif(sum({0} = ?), NULL, max({0}))".format
-    query = f"SELECT {before('source')}, {before(layout)} FROM runs WHERE EXISTS (SELECT 1 FROM items)"
-    row = db.execute(query, (spec.source, spec.fixed["layout"])).fetchone()
-    texts = ("DEST also has items of {}; they stay.", "Files of earlier runs keep the layout {}.")
-    return [text.format(known) for text, known in zip(texts, row, strict=True) if known is not None]
+    query = f"SELECT {before('source')}, {before(of_run)} FROM runs WHERE EXISTS (SELECT 1 FROM items)"
+    source, layout = db.execute(query, (spec.source, new)).fetchone()
+    texts = [] if source is None else [f"DEST also has items of {source}; they stay."]
+    if layout is not None:
+        one_tree = "To keep one tree, repeat with the earlier --layout or --config."
+        texts.append(f"New files get the layout {new}; files of earlier runs keep {layout}. {one_tree}")
+    return texts
 
 
 def task_to_resume(db: Connection) -> Task | None:
