@@ -532,8 +532,8 @@ class _BatchPlan:
             paths.delete_asset(db, rowid)
         for move in rows.moved:
             paths.move_asset(db, *move)
-        failures.delete_failures(db, json_array(rows.settled))
-        db.execute(f"DELETE FROM jobs WHERE asset {IN_LIST}", (json_array(rows.settled),))
+        if rows.settled:
+            failures.delete_jobs(db, rows.settled)
         insert_rows(db, _INTO_ITEMS, [row[:-1] for row in rows.items], _KNOWN_ITEM)
         db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", rows.documents)
         insert_rows(db, _INTO_ASSETS, rows.assets, _KNOWN_ASSET)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stacpull.ledger.database import IN_LIST, Connection, insert_rows, json_array
-from stacpull.ledger.failures import delete_failures
+from stacpull.ledger.failures import delete_jobs
 from stacpull.models import Failure, FailureKind, path_in_dest
 from stacpull.planning.names import hashes_in, path_hash, safe_segment, with_salted_hash
 
@@ -60,18 +60,16 @@ def _claim_first(db: Connection, rowid: int, directory: str, names: Sequence[str
 
 
 def move_asset(db: Connection, rowid: int, new_rowid: int, key: str) -> None:
-    """Give an asset another row or key, without its failure."""
+    """Give an asset another row or key, without its job and failure."""
     move = "UPDATE paths SET asset = ? WHERE hash = ? AND asset = ?"
     db.execute(move, (new_rowid, _hash_of_path(db, rowid), rowid))
-    delete_failures(db, json_array([rowid]))
-    db.execute("UPDATE jobs SET asset = ? WHERE asset = ?", (new_rowid, rowid))
+    delete_jobs(db, [rowid])
     db.execute("UPDATE assets SET id = ?, key = ? WHERE id = ?", (new_rowid, key, rowid))
 
 
 def delete_asset(db: Connection, rowid: int) -> None:
     db.execute("DELETE FROM paths WHERE hash = ? AND asset = ?", (_hash_of_path(db, rowid), rowid))
-    delete_failures(db, json_array([rowid]))
-    db.execute("DELETE FROM jobs WHERE asset = ?", (rowid,))
+    delete_jobs(db, [rowid])
     db.execute("DELETE FROM assets WHERE id = ?", (rowid,))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec.structs import replace
 
 from stacpull.ledger import failures, runs
-from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, transaction
+from stacpull.ledger.database import IN_LIST, Connection, json_array, transaction
 from stacpull.ledger.failures import FailureKey
 from stacpull.ledger.paths import claim
 from stacpull.ledger.schema import JsonState, State, encoded_clip
@@ -132,9 +132,7 @@ def record(
                     settled.append(outcome.rowid)
             elif _set_failed(db, outcome, outcome.failure, now, area_digest):
                 failed.append((outcome.rowid, outcome.failure))
-        if exists(db, "SELECT 1 FROM failures"):
-            failures.delete_failures(db, json_array(settled))
-        db.execute(f"DELETE FROM jobs WHERE asset {IN_LIST}", (json_array(settled),))
+        failures.delete_jobs(db, settled)
         delete = f"DELETE FROM failures WHERE what = 'json' AND item {IN_LIST} RETURNING item"
         written = {item for (item,) in db.execute(delete, (json_array(written_items),)).fetchall()}
         concerned = items.union(written, (outcome.item_rowid for outcome in outcomes))
