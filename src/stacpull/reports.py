@@ -26,6 +26,8 @@ class Counts(Counters, frozen=True, kw_only=True):
     """The part of `assets_done` of which only the tiles in the area of `--clip` were fetched."""
     assets_outside: int = 0
     """The part of `assets_failed` that has nothing in the area of `--clip`: no reason for exit code 1."""
+    assets_kept: int = 0
+    """The part of `assets_failed` of which DEST has an earlier version."""
     items_failed: int = 0
     """Items, links and entries that could not be read or planned, and items whose JSON could not be written
     (another file has its name, or someone changed it). A collection with own assets counts as an item."""

@@ -255,6 +255,18 @@ def test_a_raster_outside_the_area_is_reported_and_is_no_failure(tmp_path: Path,
     assert is_sound(tmp_path)
 
 
+@pytest.mark.parametrize("first", [BOX, None], ids=["clipped", "whole"])
+def test_a_file_outside_of_a_later_area_stays_as_it_is(tmp_path, host, first):
+    host.stated["data"]["proj:code"] = None
+    source = listed(host)
+    mirrored(source, tmp_path, first)
+    before, host.version = (asset(tmp_path), bytes_of(tmp_path)), 2
+    report = mirrored(source, tmp_path, OUTSIDE, revalidate=True)
+    assert (report.exit_code, report.assets_outside, report.assets_kept) == (0, 1, 1)
+    assert (asset(tmp_path), bytes_of(tmp_path)) == before
+    assert is_sound(tmp_path)
+
+
 # --- again ------------------------------------------------------------------------------------------------
 
 

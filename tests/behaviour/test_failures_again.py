@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from tests.acceptance.command import Running, environment, run
 from tests.items import feature
@@ -92,6 +94,48 @@ def test_plan_counts_the_assets_that_mirror_requests_again(host, mirror, tmp_pat
     assert set(host.requested()) == {"/a/1", "/a/2", "/a/3"}
     done = report(host, ["plan", *mirror[1:3], "--allow-private-hosts", "--json"])
     assert (done["assets_pending"], done["requests"]) == (0, plan["requests"] - 3)
+
+
+def asset(top: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((top / "m/c/i0/i0.json").read_text())["assets"]["data"]
+    return found
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_the_version_in_dest_stays_in_the_catalog_and_in_exports(host, mirror, tmp_path, status):
+    """It is described as it is: a new version, which failed, has another size and checksum."""
+    report(host, [*mirror, "--items-parquet"])
+    before, new = asset(tmp_path), {"file:size": 5, "file:checksum": f"1220{'0' * 64}"}
+    item = feature("i0", assets={"data": {"href": host.url("/a/0")} | (new if status == 500 else {})})
+    Path(mirror[1]).write_text(json.dumps(item))
+    host.statuses = {"/a/0": status}
+    ran = run([*mirror, "--revalidate"], environment())
+    assert (ran.code, ran.report["assets_failed"], ran.report["assets_kept"]) == (1, 1, 1)
+    assert "; 1 kept in an earlier version" in ran.err
+    assert asset(tmp_path) == before | {"alternate": {"origin": item["assets"]["data"]}}
+    rows = pq.read_table(tmp_path / "m/items.parquet").to_pylist()
+    assert "./c/i0/data" in [row["assets"]["data"]["href"] for row in rows]
+    assert run(["export", f"{tmp_path}/m", f"{tmp_path}/shards", "-f", "webdataset"], environment()).code == 0
+    with tarfile.open(next((tmp_path / "shards").glob("*.tar"))) as shard:
+        assert "i0.data.bin" in shard.getnames()
+    counts = run(["status", str(tmp_path / "m"), "--json"], environment()).report
+    assert (counts["assets_done"], counts["assets_failed"], counts["assets_kept"]) == (COUNT - 1, 1, 1)
+    assert run(["verify", str(tmp_path / "m")], environment()).code == 0
+    host.statuses = {}
+    assert report(host, ["retry", *mirror[2:]])["assets_kept"] == (status == 500)  # it is not that version
+
+
+def test_a_damaged_or_lost_file_that_cannot_be_fetched_is_not_listed(host, mirror, tmp_path):
+    report(host, mirror)
+    host.statuses = {"/a/0": 404}
+    (file := tmp_path / asset(tmp_path)["href"].replace("./", "m/c/i0/")).write_bytes(b"odd!")
+    for command in (["verify", "--repair"], ["retry"], ["mirror", mirror[1], "--revalidate"]):
+        ran = run([*command, *mirror[2:3], "--allow-private-hosts", "--json"], environment())
+        assert (ran.code, asset(tmp_path)["href"]) == (1, host.url("/a/0")), command
+        assert run(["verify", mirror[2]], environment()).code == 1
+    file.unlink()
+    assert [report(host, mirror)["files_lost"] for _ in range(2)] == [1, 0]
+    assert (asset(tmp_path)["href"], run(["verify", mirror[2]], environment()).code) == (host.url("/a/0"), 0)
 
 
 def test_plan_counts_a_refused_signed_url_that_mirror_requests_again(host: Host, mirror: list[str]) -> None:

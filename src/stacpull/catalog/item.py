@@ -223,7 +223,7 @@ def _local_asset(
     if not _REPLACED.isdisjoint(asset):  # these members are added at the end, in a fixed order
         of_source = {name: asset[name] for name in FILE_FIELDS if name in asset}
         stored = {name: value for name, value in stored.items() if name not in _REPLACED}
-    if file.clip is not None:
+    if file.clip is not None and file.clip.fields:
         described = {**stored, **file.clip.fields}
         stored = {name: value for name, value in described.items() if value is not None}
     if file.size is not None:

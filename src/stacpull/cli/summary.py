@@ -106,6 +106,7 @@ def not_done(report: MirrorReport | StatusReport, gone: int) -> list[str]:
     failed = report.assets_failed - gone - failed_as(report, NO_FAULT)
     numbers = {"failed": failed, FailureKind.GONE.meaning: gone}
     numbers |= {kind.meaning: failed_as(report, [kind]) for kind in NO_FAULT}
+    numbers["kept in an earlier version"] = report.assets_kept
     return [f"{number:,} {what}" for what, number in numbers.items() if number]
 
 

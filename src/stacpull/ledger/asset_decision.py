@@ -3,10 +3,10 @@
 | state of the asset | what SOURCE says | action |
 |---|---|---|
 | PENDING or RESERVED in this run | anything | WAIT |
-| DONE, its file in place | it is the same | KEEP |
+| DONE | it is the same | KEEP |
 | FAILED or MISSING | nothing new | LEAVE_FAILED |
-| DONE, its file in place; PENDING | it may be the same | REQUEST, conditional |
-| any other | | REQUEST |
+| DONE or PENDING | it may be the same | REQUEST, conditional |
+| any other, or its file is lost | | REQUEST |
 
 A conditional request has the ETag or date of the version in DEST. It is only sent to the URL that gave them
 (`assets.href_hash`), because an ETag belongs to one URL (RFC 9110, 8.8).
@@ -20,8 +20,8 @@ from typing import Final, NamedTuple
 
 from stacpull.digests import as_checksum
 from stacpull.ledger.runs import Run
-from stacpull.ledger.schema import UNKNOWN_DIGEST, State, encoded_checksum
-from stacpull.models import Asset, Checksum, Clip, VersionInDest, path_in_dest
+from stacpull.ledger.schema import State, encoded_checksum
+from stacpull.models import Asset, Clip, VersionInDest, path_in_dest
 from stacpull.redact import href_hash
 
 
@@ -50,12 +50,12 @@ class KnownAsset(NamedTuple):
     directory: str  # the directory of its file
     size: int | None = None
     clip: Clip | None = None
-    digest_in_dest: bytes | None = None  # of the version that is being replaced, or UNKNOWN_DIGEST
+    digest_in_dest: bytes | None = None  # of the version in place, or UNKNOWN_DIGEST
     is_tried_again: int = 0  # 1: it failed for a reason that may have passed, or only SOURCE states its href
 
     def is_lost(self, is_there: Callable[[str], bool]) -> bool:
         path = path_in_dest(self.directory, self.row.name or "")
-        return self.row.state == State.DONE and not is_there(path)
+        return self.digest_in_dest is not None and not is_there(path)
 
     def is_same_as(self, asset: Asset, *, is_dated: bool) -> bool | None:
         """Return True if SOURCE states the version in DEST, False if another one, None if that is unknown.
@@ -65,14 +65,10 @@ class KnownAsset(NamedTuple):
         source_size = self.size if self.clip is None else self.clip.source_size
         if asset.size not in (None, source_size):
             return False
-        if asset.checksum is None:
+        if (checksum := asset.checksum) is None:
             return True if is_dated else None
-        return self._has_checksum(asset.checksum)
-
-    def _has_checksum(self, checksum: Checksum) -> bool | None:
-        digest = self.row.digest if self.row.digest is not None else self.digest_in_dest or None
-        if digest is not None and self.clip is None:
-            recorded = as_checksum(digest)
+        if self.digest_in_dest and self.clip is None:
+            recorded = as_checksum(self.digest_in_dest)
             if recorded.algorithm == checksum.algorithm:
                 return recorded == checksum
         if self.row.stated_checksum is None:
@@ -107,7 +103,7 @@ def decide(
     """Return what becomes of a known asset that is now stated as `asset`.
 
     Its item `is_updated` if it has changed since the last plan, or `is_undated` (`PlannedItem.is_undated`).
-    The asset `is_lost` if it is done, and its file is gone.
+    The asset `is_lost` if a version was in place, and its file is gone.
     """
     old = known.row
     if old.run == run.id and old.state < State.DONE:
@@ -116,12 +112,12 @@ def decide(
     is_of_other_area = known.clip is not None and known.clip.area_digest != run.area_digest
     is_dated = not (may_have_changed or is_undated)
     is_same = False if is_of_other_area else known.is_same_as(asset, is_dated=is_dated)
-    has_file = old.state == State.DONE and not is_lost
-    if has_file and is_same and not run.remembered.get("revalidate"):
+    if old.state == State.DONE and is_same and not (is_lost or run.remembered.get("revalidate")):
         return _keep(old, asset, run)
-    if old.state >= State.FAILED and not (may_have_changed or is_of_other_area or known.is_tried_again):
+    is_requested = may_have_changed or is_of_other_area or is_lost or known.is_tried_again
+    if old.state >= State.FAILED and not is_requested:
         return Decision(Action.LEAVE_FAILED, old._replace(run=run.id), known.digest_in_dest)
-    return _request(known, asset, run, is_same, has_file)
+    return _request(known, asset, run, is_same, is_lost)
 
 
 def _keep(old: AssetRow, asset: Asset, run: Run) -> Decision:
@@ -132,18 +128,18 @@ def _keep(old: AssetRow, asset: Asset, run: Run) -> Decision:
     return Decision(Action.KEEP, row, rewrites_json=bool(old.must_revalidate))
 
 
-def _request(known: KnownAsset, asset: Asset, run: Run, is_same: bool | None, has_file: bool) -> Decision:
+def _request(known: KnownAsset, asset: Asset, run: Run, is_same: bool | None, is_lost: bool) -> Decision:
     old = known.row
     is_done = old.state == State.DONE
     planned_hash = href_hash(asset.href)
-    may_be_same = is_same is not False and (has_file or old.state == State.PENDING)
+    may_be_same = is_same is not False and not is_lost and old.state in (State.PENDING, State.DONE)
     etag_or_date = old.etag_or_date if may_be_same and old.href_hash == planned_hash else None
     version = None
     if etag_or_date is not None and known.size is not None:
         version = VersionInDest(etag_or_date, known.size, asset.checksum is not None and not is_same)
     row = old._replace(
         state=State.PENDING,
-        generation=0 if is_done and not has_file else old.generation + is_done,
+        generation=0 if is_lost else old.generation + is_done,
         run=run.id,
         must_revalidate=0,
         digest=None,
@@ -151,7 +147,7 @@ def _request(known: KnownAsset, asset: Asset, run: Run, is_same: bool | None, ha
         href_hash=planned_hash,
         stated_checksum=encoded_checksum(asset.checksum),
     )
-    digest_in_dest = (old.digest or UNKNOWN_DIGEST) if has_file else known.digest_in_dest
+    digest_in_dest = None if is_lost else known.digest_in_dest
     rewrites_json = bool(old.must_revalidate) or old.state >= State.DONE
     has_changed = is_done and is_same is False
     return Decision(Action.REQUEST, row, digest_in_dest, version, rewrites_json, has_changed)

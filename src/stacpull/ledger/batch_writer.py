@@ -73,9 +73,9 @@ class _ItemRow(NamedTuple):
         return self.other_directory or f"{item.collection}/{item.item}"
 
 
-def _on_known_id(columns: Sequence[str]) -> str:
+def _if_known(columns: Sequence[str]) -> str:
     values = ", ".join(f"{column} = excluded.{column}" for column in columns)
-    return f" ON CONFLICT (id) DO UPDATE SET {values}"
+    return f" ON CONFLICT DO UPDATE SET {values}"
 
 
 _ADD = "INSERT INTO {0}({1}) VALUES (?) ON CONFLICT DO UPDATE SET {1} = {1} RETURNING id".format
@@ -86,10 +86,11 @@ SELECT i.collection_name, {", ".join(f"i.{column}" for column in _ITEM_COLUMNS)}
 FROM named_items i WHERE i.hash {IN_LIST}
 """
 _INTO_ITEMS = f"INSERT INTO items({', '.join(_ITEM_COLUMNS)}) VALUES "
-_KNOWN_ITEM = _on_known_id(("parent", "run", "href", "version", "listed_by", "json_state"))
+_KNOWN_ITEM = _if_known(("parent", "run", "href", "version", "listed_by", "json_state"))
 _SELECT_ASSETS = f"""
 SELECT {", ".join(f"a.{column}" for column in AssetRow._fields)},
-    (SELECT path FROM directories WHERE id = a.other_directory), a.size, a.clip, j.digest_in_dest,
+    (SELECT path FROM directories WHERE id = a.other_directory), a.size, a.clip,
+    iif(a.state = {State.DONE}, coalesce(a.digest, x''), j.digest_in_dest),
     a.state = {State.FAILED} AND (
         j.stale AND (SELECT href FROM items WHERE id = a.item) IS NULL
         OR EXISTS (SELECT 1 FROM failed_assets WHERE id = a.id AND kind IN {tuple(map(str, TEMPORARY))})
@@ -98,12 +99,11 @@ FROM assets a LEFT JOIN jobs j ON j.asset = a.id AND a.state <> {State.DONE}
 WHERE a.item {IN_LIST}
 """
 _INTO_ASSETS = f"INSERT INTO assets({', '.join(AssetRow._fields)}) VALUES "
-_KNOWN_ASSET = _on_known_id(AssetRow._fields[3:])  # what follows its row, item and key
+_KNOWN_ASSET = _if_known(AssetRow._fields[3:])  # what follows its row, item and key
 _REQUEST_NEW = Decision(Action.REQUEST)
-_INTO_JOBS = (
-    "INSERT OR REPLACE INTO jobs(asset, href, stale, name_or_template, size, media_type, alternates, "
-    "digest_in_dest) VALUES "
-)
+_JOB = ("asset", "href", "stale", "name_or_template", "size", "media_type", "alternates", "digest_in_dest")
+_INTO_JOBS = f"INSERT INTO jobs({', '.join(_JOB)}) VALUES "
+_KNOWN_JOB = _if_known(_JOB)  # the file in place remains damaged
 
 
 class BatchWriter:
@@ -431,12 +431,12 @@ class _BatchPlan:
             has_failed = old.row.state >= State.FAILED and edit.known.get(old.row.key) is old
             if item.problems or not has_failed or old.row.run in self._writer.runs_of_other_sources:
                 continue
-            done = old._replace(row=old.row._replace(state=State.DONE, digest=old.digest_in_dest or None))
-            if old.digest_in_dest is None or done.is_lost(self._writer.is_there):
+            if old.digest_in_dest is None or old.is_lost(self._writer.is_there):
                 self._rows.deleted.append(edit.known.pop(old.row.key).row.id)
             elif old.row.key not in left_out:
                 self._rows.settled.append(old.row.id)
-                self._rows.assets.append(done.row)
+                done = old.row._replace(state=State.DONE, digest=old.digest_in_dest or None)
+                self._rows.assets.append(done)
 
     def _rename_assets(self, edit: _Edit, unlisted: Iterable[KnownAsset]) -> None:
         """Let a key without a file take over the unlisted asset with its path."""
@@ -537,7 +537,7 @@ class _BatchPlan:
         insert_rows(db, _INTO_ITEMS, [row[:-1] for row in rows.items], _KNOWN_ITEM)
         db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", rows.documents)
         insert_rows(db, _INTO_ASSETS, rows.assets, _KNOWN_ASSET)
-        insert_rows(db, _INTO_JOBS, rows.jobs)
+        insert_rows(db, _INTO_JOBS, rows.jobs, _KNOWN_JOB)
         db.execute(f"UPDATE assets SET run = ? WHERE id {IN_LIST}", (run_id, json_array(rows.unchanged)))
         revalidate = f"UPDATE assets SET must_revalidate = 1 WHERE id {IN_LIST}"
         db.execute(revalidate, (json_array(rows.must_revalidate),))

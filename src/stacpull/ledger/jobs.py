@@ -1,7 +1,7 @@
 """The assets that are still to fetch, as `models.Job`s, and those that are fetched again.
 
-A damaged asset becomes pending in a new generation, so that its file may be replaced, but only by bytes with
-its earlier digest (`Job.required_digest`).
+A damaged asset becomes pending in a new generation, so that its file may be replaced. A repair accepts only
+bytes with its earlier digest (`Job.required_digest`) or, if that is unknown, size.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from stacpull.digests import as_checksum
 from stacpull.ledger import runs
 from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, named_rows, transaction
 from stacpull.ledger.failures import update_item_states
-from stacpull.ledger.runs import RunKind
+from stacpull.ledger.runs import Run, RunKind
 from stacpull.ledger.schema import JsonState, State, stored_checksum, stored_clip
 from stacpull.models import TEMPORARY, FailureKind, Job, VersionInDest
 from stacpull.redact import href_hash
@@ -27,7 +27,7 @@ SELECT
     iif(a.name IS NULL AND j.name_or_template LIKE '%{{%', j.name_or_template, NULL) AS name_template,
     j.href, i.href AS item_href, j.size, j.media_type,
     a.stated_checksum, j.stale AS is_stale, j.alternates AS other_hrefs, a.clip AS stored_clip,
-    j.requires_digest, j.digest_in_dest, a.size AS size_in_dest,
+    j.is_damaged, j.digest_in_dest, a.size AS size_in_dest,
     iif(a.state = {State.PENDING}, a.etag_or_date, NULL) AS etag_or_date
 FROM jobs j JOIN placed_assets a ON a.id = j.asset JOIN items i ON i.id = a.item
 """
@@ -42,32 +42,39 @@ def pending_jobs(db: Connection, run_id: int, after: int, limit: int, earlier: b
     if earlier:
         rowids = json_array(row["rowid"] for row in rows)
         db.execute(f"UPDATE assets SET run = ? WHERE id {IN_LIST}", (run_id, rowids))
-    has_area = runs.load(db, run_id).area_digest is not None
-    return [_job(row, has_area=has_area) for row in rows]
+    run = runs.load(db, run_id)
+    return [_job(row, run) for row in rows]
 
 
 def job_of(db: Connection, rowid: int, generation: int) -> Job | None:
     condition = f"j.asset = ? AND a.generation = ? AND a.state < {State.DONE}"
     rows = named_rows(db, f"{_SELECT_JOB} WHERE {condition}", (rowid, generation))
-    return _job(rows[0], has_area=False) if rows else None
+    return _job(rows[0], None) if rows else None
 
 
-def _job(row: sqlite3.Row, *, has_area: bool) -> Job:
+def _job(row: sqlite3.Row, run: Run | None) -> Job:
     checksum = stored_checksum(row["stated_checksum"])
     digest_in_dest = row["digest_in_dest"] or None
+    area_digest = None if run is None else run.area_digest
+    requires_same = bool(row["is_damaged"]) and run is not None and run.kind == "repair"
+    if requires_same and (clip := stored_clip(row["stored_clip"])) is not None:
+        requires_same = clip.area_digest == area_digest  # one of another area cannot be fetched again
+    fields = {name: row[name] for name in set(row.keys()).intersection(Job.__struct_fields__)}
+    if requires_same and digest_in_dest is None:
+        fields["size"] = row["size_in_dest"] or 0
     version = None
     if row["etag_or_date"] is not None and row["size_in_dest"] is not None:
         is_verified = digest_in_dest is not None and checksum == as_checksum(digest_in_dest)
         is_unverified = checksum is not None and not is_verified
         version = VersionInDest(row["etag_or_date"], row["size_in_dest"], is_unverified)
     return Job(
-        **{name: row[name] for name in set(row.keys()).intersection(Job.__struct_fields__)},
+        **fields,
         checksum=checksum,
         stale=bool(row["is_stale"]),
-        required_digest=digest_in_dest if row["requires_digest"] else None,
+        required_digest=digest_in_dest if requires_same else None,
         alternates=() if row["other_hrefs"] is None else tuple(orjson.loads(row["other_hrefs"])),
         version_in_dest=version,
-        clip=has_area and (row["stored_clip"] is not None or not row["requires_digest"]),
+        clip=area_digest is not None and (row["stored_clip"] is not None or not requires_same),
     )
 
 
@@ -105,8 +112,6 @@ def requeue_failures(db: Connection, run_id: int, kind: RunKind) -> int:
             left = f"SELECT id FROM failed_assets WHERE run {IN_LIST}"
             db.execute(f"UPDATE assets SET run = ? WHERE id IN ({left})", (run_id, of_source))
         if is_retry:
-            accept_any = f"UPDATE jobs SET requires_digest = 0 WHERE requires_digest AND asset {IN_LIST}"
-            db.execute(accept_any, (rowids,))
             query = f"SELECT item FROM failures WHERE what = 'item' AND run {IN_LIST}"
             unreadable = {item for (item,) in db.execute(query, (of_source,))}
             query = "SELECT DISTINCT a.item FROM jobs j CROSS JOIN assets a ON a.id = j.asset WHERE a.run = ?"
@@ -131,33 +136,28 @@ def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None
     They are done, or left by an earlier repair. If the href is not whole, the item is read again first.
     """
     of_source = runs.of_same_source(db, run_id)
-    area_digest = runs.load(db, run_id).area_digest
     items: set[int] = set()
     others = 0
     with transaction(db):
         for rowid, href in assets.items():
-            item, asset_run, size, digest, clip, planned_hash = db.execute(
-                "SELECT a.item, a.run, coalesce(a.size, 0), coalesce(a.digest, j.digest_in_dest, x''), "
-                "a.clip, a.href_hash FROM assets a LEFT JOIN jobs j ON j.asset = a.id WHERE a.id = ?",
+            item, asset_run, digest, planned_hash = db.execute(
+                "SELECT a.item, a.run, coalesce(a.digest, j.digest_in_dest, x''), a.href_hash "
+                "FROM assets a LEFT JOIN jobs j ON j.asset = a.id WHERE a.id = ?",
                 (rowid,),
             ).fetchone()
             if asset_run not in of_source:
                 others += 1
                 continue
-            # a raster that was clipped to another area cannot be fetched with its earlier digest
-            old_clip = stored_clip(clip)
-            requires_same = old_clip is None or old_clip.area_digest == area_digest
             db.execute(
                 f"UPDATE assets SET state = {State.PENDING}, run = ?, generation = generation + 1, "
                 "digest = NULL, etag_or_date = NULL WHERE id = ?",
                 (run_id, rowid),
             )
-            required_size = None if digest or not requires_same else size
             is_stale = href is None or planned_hash not in (None, href_hash(href))  # cut, or outdated
             db.execute(
-                "INSERT OR REPLACE INTO jobs(asset, href, stale, size, digest_in_dest, requires_digest) "
-                "VALUES (?, ?, ?, ?, ?, ?)",
-                (rowid, href or "", is_stale, required_size, digest, requires_same),
+                "INSERT OR REPLACE INTO jobs(asset, href, stale, digest_in_dest, is_damaged) "
+                "VALUES (?, ?, ?, ?, 1)",
+                (rowid, href or "", is_stale, digest),
             )
             items.add(item)
         _take_over_items(db, run_id, items, linked=items)

@@ -34,7 +34,8 @@ def items_not_found(db: Connection, run_id: int, after: int, limit: int) -> list
     """Return items after rowid `after` that only earlier walks of the same source and selection listed."""
     rows = db.execute(
         "SELECT i.id, i.collection_name, i.name, i.parent, i.href, count(a.id), coalesce(sum(a.size), 0) "
-        f"FROM named_items i LEFT JOIN assets a ON a.item = i.id AND a.state = {State.DONE} "
+        "FROM named_items i LEFT JOIN assets a ON a.item = i.id "
+        f"AND (a.state = {State.DONE} OR a.generation > 0) "
         f"WHERE i.id > ? AND i.name <> '{OF_COLLECTION}' AND i.listed_by IN ({_SAME_WALKS}) "
         "GROUP BY i.id ORDER BY i.id LIMIT ?",
         (after, run_id, limit),

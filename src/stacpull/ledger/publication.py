@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+import orjson
 from msgspec.structs import replace
 
 from stacpull.ledger import failures, runs
 from stacpull.ledger.database import IN_LIST, Connection, json_array, transaction
 from stacpull.ledger.failures import FailureKey
 from stacpull.ledger.paths import claim
-from stacpull.ledger.schema import JsonState, State, encoded_clip
+from stacpull.ledger.schema import JsonState, State
 from stacpull.models import AssetFile, AssetOutcome, Clip, Failure, FailureKind
 
 
@@ -47,7 +48,7 @@ def reserve(
                 refused.append(AssetOutcome(asset.rowid, asset.item_rowid, asset.generation, name))
             else:  # the name in the ledger counts, which an earlier response may have given
                 reserved.append(asset if name == asset.name else replace(asset, name=name))
-        clip_of = {rowid: encoded_clip(clip) for rowid, clip in clips.items()}.get
+        clip_of = {rowid: orjson.dumps(tuple(clip)).decode() for rowid, clip in clips.items()}.get
         db.executemany(
             f"UPDATE assets SET state = {State.RESERVED}, size = ?, digest = ?, etag_or_date = ?, "
             "unproven = ?, identity = ?, clip = ? WHERE id = ?",
@@ -70,13 +71,14 @@ def release(db: Connection, rowids: Iterable[int]) -> None:
             f"WHERE id {IN_LIST} AND state = {State.RESERVED} RETURNING id",
             (json_array(rowids),),
         ).fetchall()
-        without_version = "UPDATE jobs SET digest_in_dest = NULL WHERE asset = ? AND NOT requires_digest"
+        without_version = "UPDATE jobs SET digest_in_dest = NULL WHERE asset = ? AND NOT is_damaged"
         db.executemany(without_version, released)  # the earlier versions may be gone too
 
 
 _COMPARE_VERSIONS = (
     "SELECT j.digest_in_dest IS a.digest FROM jobs j JOIN assets a ON a.id = j.asset "
-    f"WHERE j.asset {IN_LIST} AND j.digest_in_dest IS NOT NULL AND NOT j.requires_digest"
+    f"WHERE j.asset {IN_LIST} AND j.digest_in_dest IS NOT NULL "
+    "AND (NOT j.is_damaged OR j.digest_in_dest <> a.digest)"
 )
 _SET_CONFIRMED = (
     f"UPDATE assets SET state = {State.DONE}, "
@@ -167,8 +169,9 @@ def _set_failed(
         failed_asset = FailureKey("", outcome.item_rowid, key, run)
         failures.put_failure(db, failed_asset, failure, outcome.attempts, now)
         if failure.kind is FailureKind.OUTSIDE:
-            clip = encoded_clip((area_digest, 0, None))
-            db.execute("UPDATE assets SET clip = ? WHERE id = ?", (clip, outcome.rowid))
+            fields = "json(coalesce(json_extract(clip, '$[2]'), '{}'))"  # of the file in DEST
+            set_clip = f"UPDATE assets SET clip = json_array(?, 0, {fields}) WHERE id = ?"
+            db.execute(set_clip, (area_digest, outcome.rowid))
     return bool(changed)
 
 

@@ -128,7 +128,8 @@ CREATE TABLE assets(
                                            -- asset out. So the next run that plans it asks the source
     unproven INTEGER NOT NULL DEFAULT 0,   -- 1: nothing proved that all of its bytes were received
     clip TEXT,                             -- `models.Clip` as JSON, if it is a part of a raster (`--clip`);
-                                           -- its `source_size` is 0 if nothing of the raster is in the area
+                                           -- its `source_size` is 0 if nothing of the raster is in the area;
+                                           -- its fields are then those of the version in place
     identity INTEGER                       -- reserved: the identity of the part that is renamed (on a disk,
                                            -- its inode). NULL: a file of the user is adopted, never removed
 );
@@ -146,7 +147,7 @@ CREATE TABLE jobs(                         -- for `models.Job`: of assets that a
     alternates TEXT,                       -- JSON list: other hrefs to try, in order, signatures removed
     digest_in_dest BLOB,                   -- the digest of the version that is in place, or UNKNOWN_DIGEST.
                                            -- NULL: no version is in place
-    requires_digest INTEGER NOT NULL DEFAULT 0  -- 1: only bytes with this digest (or size) are accepted
+    is_damaged INTEGER NOT NULL DEFAULT 0  -- 1: that version is damaged or lost
 );
 CREATE TABLE directories(id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE);  -- with a slash at the end
 CREATE TABLE paths(                        -- who owns which path in DEST: two assets never have the same one
@@ -185,6 +186,11 @@ CREATE VIEW placed_assets AS               -- each asset with its directory, whi
         (SELECT path FROM directories WHERE id = a.other_directory),
         (SELECT directory || '/' FROM named_items WHERE id = a.item)
     ) AS directory FROM assets a);
+CREATE VIEW files_in_dest AS               -- each asset with a version in place, perhaps an earlier one; not
+    SELECT a.*, coalesce(j.is_damaged, 0) AS is_damaged,  -- if it is reserved: that may be either version
+        coalesce(a.digest, nullif(j.digest_in_dest, x'')) AS digest_in_dest
+    FROM placed_assets a LEFT JOIN jobs j ON j.asset = a.id
+    WHERE a.state = 2 OR a.state <> 1 AND j.digest_in_dest IS NOT NULL;
 CREATE VIEW failed_assets AS               -- each asset that failed, with its failure
     SELECT a.id, a.item, a.run, f.kind, f.run AS failed_in
     FROM failures f JOIN assets a ON a.item = f.item AND a.key = f.key
@@ -233,7 +239,7 @@ LEDGER: Final = Schema(
         more_items=_COUNT_ITEM.format("+", "new"),
         fewer_items=_COUNT_ITEM.format("-", "old"),
     ),
-    version=39,  # versions up to 38 were never released
+    version=40,  # versions up to 39 were never released
     name="This mirror's ledger",
     remedy=(
         "remove `.stacpull/ledger.sqlite*` from DEST and from --work, then run `stacpull mirror SOURCE DEST "
@@ -279,11 +285,6 @@ _hash = cached_if_short(4096)(path_hash)
 def item_hash(item: ItemId) -> int:
     """Return the hash of an item's folded directory, which it is looked up by. A few items share one."""
     return _hash(item_directory(item))
-
-
-def encoded_clip(clip: Clip | tuple[int | None, int, None]) -> str:
-    """Return the stored form of the clip of a raster; its fields are None if nothing is in the area."""
-    return orjson.dumps(tuple(clip)).decode()
 
 
 def stored_clip(text: str | None) -> Clip | None:

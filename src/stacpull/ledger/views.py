@@ -53,8 +53,10 @@ def special_assets(
 ) -> dict[str, int]:
     """Count the clipped assets, and those that failed without a fault, each perhaps of one run."""
     clips = f"SELECT count(*) FROM assets WHERE clip IS NOT NULL AND state = {State.DONE}"
+    kept = "SELECT count(*) FROM failed_assets f JOIN files_in_dest d USING (id) WHERE NOT d.is_damaged"
     return {
         **{f"assets_{kind}": failed_by_kind(db, kind, failures_of) for kind in NO_FAULT},
+        "assets_kept": scalar(db, f"{kept} AND f.run = coalesce(?, f.run)", (failures_of,)),
         "assets_clipped": scalar(db, f"{clips} AND run = coalesce(?, run)", (run_id,)),
         "assets_unproven": scalar(db, "SELECT count(*) FROM assets WHERE unproven"),
     }
@@ -108,7 +110,6 @@ def state_now(state: str, *, live: bool) -> RunState:
 def failures(db: Connection, *, newest: int | None = None) -> Iterator[FailureRecord]:
     """Yield the failures of items in order, then of links and entries; or the `newest` of the last 1,000."""
     order = "f.item = 0, f.item, f.key" if newest is None else "f.kind IN ('gone', 'outside'), f.at DESC"
-    limit = "" if newest is None else "LIMIT ?"
     table = "failures" if newest is None else "(SELECT * FROM failures ORDER BY at DESC LIMIT 1000)"
     rows = db.execute(
         "SELECT coalesce(c.name, f.collection), coalesce(i.name, f.key), iif(f.item = 0, '', f.key), f.kind, "
@@ -118,8 +119,8 @@ def failures(db: Connection, *, newest: int | None = None) -> Iterator[FailureRe
         "LEFT JOIN items i ON i.id = f.item LEFT JOIN collections c ON c.id = i.collection "
         "LEFT JOIN assets a ON f.what = '' AND a.item = f.item AND a.key = f.key "
         "LEFT JOIN jobs j ON j.asset = a.id "
-        f"WHERE f.what > '' OR a.state >= {State.FAILED} ORDER BY {order} {limit}",
-        () if newest is None else (newest,),
+        f"WHERE f.what > '' OR a.state >= {State.FAILED} ORDER BY {order} LIMIT ?",
+        (-1 if newest is None else newest,),
     )
     from stacpull.reports import FailureRecord  # noqa: PLC0415 -- not in the store process
 
@@ -162,9 +163,9 @@ def item_records(db: Connection, item_rowids: Sequence[int]) -> Iterator[ItemRec
 def _files(db: Connection, items: Sequence[int]) -> dict[int, dict[str, MirroredFile]]:
     files: dict[int, dict[str, MirroredFile]] = {item: {} for item in items}
     query = (  # with a CRC, the SHA-256 that the source states counts: the bytes were compared with it
-        "SELECT item, key, path, size, iif(length(digest) = 32, digest, iif("
-        f"clip IS NULL AND substr(stated_checksum, 1, 7) = x'{_SHA256}', substr(stated_checksum, 8), NULL)"
-        f"), clip FROM placed_assets WHERE item {IN_LIST} AND state = {State.DONE}"
+        "SELECT item, key, path, size, iif(length(digest_in_dest) = 32, digest_in_dest, iif("
+        f"state = {State.DONE} AND clip IS NULL AND substr(stated_checksum, 1, 7) = x'{_SHA256}', "
+        f"substr(stated_checksum, 8), NULL)), clip FROM files_in_dest WHERE item {IN_LIST} AND NOT is_damaged"
     )
     for item, key, path, size, sha256, clip in db.execute(query, (json_array(items),)):
         files[item][key] = MirroredFile(path, size, sha256, stored_clip(clip))
@@ -228,7 +229,7 @@ def collection_rows(db: Connection) -> list[CollectionRow]:
     rows = db.execute(
         "SELECT c.id, c.name, c.document FROM collections c WHERE EXISTS (SELECT 1 FROM items i "
         f"WHERE i.collection = c.id AND ({_IS_STORED} OR i.name = '{OF_COLLECTION}' AND EXISTS "
-        f"(SELECT 1 FROM assets a WHERE a.item = i.id AND a.state = {State.DONE}))) ORDER BY c.id"
+        "(SELECT 1 FROM files_in_dest a WHERE a.item = i.id))) ORDER BY c.id"
     )
     return [CollectionRow(rowid, name, directories[name], document) for rowid, name, document in rows]
 
@@ -328,13 +329,8 @@ def expected_files(db: Connection) -> Iterator[Expected]:
 
     A damaged asset is expected with its earlier digest until it is repaired.
     """
-    for rowid, path, size, digest in db.execute(
-        f"SELECT a.id, a.path, a.size, coalesce(iif(a.state = {State.DONE}, a.digest, NULL), "
-        "nullif(j.digest_in_dest, x'')) FROM placed_assets a LEFT JOIN jobs j ON j.asset = a.id "
-        f"WHERE a.state = {State.DONE} OR (a.state <> {State.RESERVED} AND j.digest_in_dest IS NOT NULL) "
-        "ORDER BY a.id"
-    ):
-        yield Expected("asset", rowid, path, size, digest)
+    for row in db.execute("SELECT id, path, size, digest_in_dest FROM files_in_dest ORDER BY id"):
+        yield Expected("asset", *row)
     for rowid, name, directory, sha256 in db.execute(
         "SELECT id, name, directory, sha256 FROM named_items "
         f"WHERE json_state IN ({JsonState.CURRENT}, {JsonState.DAMAGED}) ORDER BY id"
