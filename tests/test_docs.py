@@ -11,6 +11,7 @@ import pytest
 
 from stacpull import reports
 from stacpull.events import Damage
+from stacpull.filters.labels import BEN19
 from stacpull.models import FailureKind
 from stacpull_logins.credentials_check import CredentialsCheck
 from stacpull_logins.profiles import ProfileState
@@ -40,6 +41,10 @@ def missing(text: str) -> list[str]:
 @pytest.mark.parametrize("document", sorted(path.name for path in DOCS.glob("*.md")))
 def test_every_test_named_in_a_document_exists(document: str) -> None:
     assert missing((DOCS / document).read_text()) == []
+
+
+def test_the_filters_page_lists_the_classes_of_ben19() -> None:
+    assert f"`ben19` has {'; '.join(BEN19)}." in " ".join((DOCS / "howto/filters.md").read_text().split())
 
 
 def test_messages_that_the_docs_explain_are_printed() -> None:
