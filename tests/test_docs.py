@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import http
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,13 @@ def test_every_test_named_in_a_document_exists(document: str) -> None:
 
 def test_the_filters_page_lists_the_classes_of_ben19() -> None:
     assert f"`ben19` has {'; '.join(BEN19)}." in " ".join((DOCS / "howto/filters.md").read_text().split())
+
+
+def test_the_line_for_cron_reports_a_disk_that_is_not_mounted_as_5() -> None:
+    text = (DOCS / "howto/cron.md").read_text()
+    (line,) = re.findall(r"^15 2 \* \* \* (.*mountpoint.*)$", text, re.MULTILINE)
+    script = 'mountpoint() { return 32; }; curl() { echo "$@"; }; ' + line
+    assert subprocess.check_output(["sh", "-c", script], text=True).endswith("/ping/ID/5\n")
 
 
 def test_messages_that_the_docs_explain_are_printed() -> None:
