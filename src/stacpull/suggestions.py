@@ -126,6 +126,7 @@ def _refuse_unknown(
             use = uses.setdefault(argument, f"{kind.__name__}({argument}=...)")
             uses[_option_of(field).replace("-", "_")] = use
     uses["credentials"] = "stacpull.profile_options(options, name)"
+    uses["config"] = "Selection and Options, as only the command line reads a config"
     meant = [use for names, use in _NAMES["arguments"].items() if unknown in names.split()]
     for advice in advice_on(unknown.replace("_", "-")):
         meant += [option.strip("-").replace("-", "_") for option in options_named(advice)]

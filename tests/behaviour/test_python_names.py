@@ -26,6 +26,7 @@ pytestmark = pytest.mark.behaviour
         (stacpull.Selection, "colections", "collections"),
         (stacpull.Options, "jobs", "concurrency"),
         (stacpull.Options, "credentials", "stacpull.profile_options(options, name)"),
+        (stacpull.sync.mirror, "config", "Selection and Options, as only the command line reads a config"),
         (stacpull.sync.mirror, "limit_rate", "Options(limit_rate=...)"),
         (stacpull.sync.plan, "limit", "Selection(max_items=...)"),
         (stacpull.sync.plan, "collection", "Selection(collections=...)"),

@@ -84,9 +84,7 @@ def test_a_page_that_stays_broken_ends_the_walk_and_resume_loses_no_item(stage, 
 
 
 CIRCLES = [
-    pytest.param(
-        LABEL_PAGE + 'nth = 3\nwhat = "page"\nnext = "{url}"', 1, 6, "links to itself", id="to itself"
-    ),
+    pytest.param(LABEL_PAGE + 'nth = 3\nwhat = "page"\nnext = "{url}"', 1, 6, "read before", id="to itself"),
     pytest.param(
         LABEL_PAGE + 'nth = 3\nwhat = "page"\nnext = "items?limit=2"', 1, 6, "read before", id="to the first"
     ),

@@ -285,13 +285,9 @@ class PageReader:
             text = f"The pages continue at {next_host}, which does not get the credentials of "
             self._on_notice(Notice("warning", f"{text}{host_of(self._source)}."))
             self._other_host = next_host
-        cursor = _signature(sent)
-        next_cursor = _signature(following)
-        self._cursors.add(cursor)
-        if next_cursor not in self._cursors:
+        self._cursors.add(_signature(sent))
+        if _signature(following) not in self._cursors:
             return following, ""
         if total is not None and self._items >= total:
             return None, ""  # nothing is missing
-        is_self = next_cursor == cursor
-        reason = "the page links to itself as the next one" if is_self else "its next page was read before"
-        return None, f": {reason}; later items cannot be reached."
+        return None, ": its next page was read before; later items cannot be reached."
