@@ -8,6 +8,7 @@ is written, and the run is recorded, as far as the disk allows.
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
@@ -218,7 +219,7 @@ async def run_context(
         try:
             yield RunContext(address, options, event_log, stopping, workers)
         except StacpullError as error:
-            if error.report is None and await asyncio.to_thread(ledger_path(address.work).exists):
+            if error.report is None and await asyncio.to_thread(os.path.exists, ledger_path(address.work)):
                 event_log.add(FAILED_ATTEMPT, {"text": f"exit {error.exit_code}: {error}"})  # see `status`
                 await asyncio.to_thread(event_log.flush)
             raise
