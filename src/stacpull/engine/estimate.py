@@ -20,7 +20,7 @@ from stacpull.caches import MAX_KEY_LENGTH
 from stacpull.catalog.item import public_document
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
-from stacpull.engine.fetchers import NOTHING_CLIPPED, clipping
+from stacpull.engine.fetchers import clipping
 from stacpull.engine.item_input import SourceLike, temporary_input
 from stacpull.engine.lookups import check_syntax, with_starts
 from stacpull.engine.network import Network, RunSetup, open_network, options_and_address
@@ -316,7 +316,7 @@ class _SizeSamples:
             unsampled = (key for key, assets in self._assets.items() if not assets)
             self.mean_sizes |= dict.fromkeys(unsampled, sum(all_sizes) / len(all_sizes))
         if self.outside and not self.tile_requests:
-            self._network.warn(NOTHING_CLIPPED)
+            self._network.warn("No measured file is in the area of --clip: longitude comes first.")
 
     async def _measure_one(self, sample: tuple[str, Asset]) -> None:
         key, asset = sample

@@ -26,8 +26,6 @@ from stacpull.transfer.attempt import ACCEPT_OK, AssetFetcher, Downloader
 from stacpull.transfer.checks import expected_checks
 from stacpull.urls import filename_of
 
-NOTHING_CLIPPED = "No clippable file is in the area of --clip. Longitude comes before latitude."
-
 
 class ClipFetching(Protocol):
     """Fetches the part of an asset that is in an area (`clip` in the entry points `stacpull.fetchers`)."""

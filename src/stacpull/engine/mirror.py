@@ -30,7 +30,7 @@ from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine import item_input
 from stacpull.engine.event_log import FAILED_ATTEMPT, EventLog
-from stacpull.engine.fetchers import NOTHING_CLIPPED, make_fetchers
+from stacpull.engine.fetchers import make_fetchers
 from stacpull.engine.item_input import SourceLike
 from stacpull.engine.job_producer import JobProducer
 from stacpull.engine.lookups import check_syntax, with_starts
@@ -388,6 +388,10 @@ class MirrorRun:
             if not isinstance(error, Exception):
                 return error
             return await asyncio.to_thread(errors.as_destination_error, error, self._opened.store.staged.work)
+        counters = self._store_client.counters
+        is_left = not counters["walk_ended"] or counters["assets_pending"]
+        if is_left and not (self._is_unfinished or self._stop.is_set()):
+            return StacpullError(f"The run ended early for an unknown reason: {errors.REPORT_BUG}.")
         return None
 
     async def _recover_and_transfer(self) -> None:
@@ -546,7 +550,7 @@ class MirrorRun:
                 files = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
                 self._network.warn(f"{files} missing in {self._opened.store.name}: fetched or written again.")
             if findings.get("assets_outside") and not findings["assets_clipped"]:
-                self._network.warn(NOTHING_CLIPPED)
+                self._network.warn("No clippable file is in the area of --clip: longitude comes first.")
         finally:
             fields = set(MirrorReport.__struct_fields__)  # the ledger may have counters of another version
             numbers = {**self._store_client.counters, **asdict(progress), **findings}

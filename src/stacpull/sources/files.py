@@ -198,7 +198,6 @@ class FeaturesSource(ItemsFile):
             yield self._page_of(start, named_features, is_last=is_last)
 
     def _has_more(self) -> bool:
-        """Return True if the document is a page of a server, and its next page may be requested."""
         body = self._document.members
         is_page = documents.kind_of(body) == "FeatureCollection" and not is_local(self.url)
         return is_page and next_or_problem(body, PageRequest(self.url), self.url) != (None, "")
