@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -215,3 +216,14 @@ def test_notices_if_there_is_nothing_to_fetch(tmp_path, assets, selection, messa
     sync.mirror(str(source), str(tmp_path / "m"), **how)
     assert sync.plan(str(source), **how).assets == 0
     assert len([one for one in warnings if one.endswith(message)]) == 2
+
+
+def test_plan_says_that_dest_has_too_little_space(tmp_path: Path) -> None:
+    source = tmp_path / "items.ndjson"
+    for size, expected in ((10**17, r"100000000000\.0 MB are to do; DEST has \d+\.\d MB free\."), (9, "")):
+        source.write_text(json.dumps(ITEM | {"assets": {"a": {"href": "./a.bin", "file:size": size}}}))
+        said: list[str] = []
+        sync.plan(
+            source, tmp_path / "new/m", on_event=lambda one, to=said: to.append(getattr(one, "text", ""))
+        )
+        assert re.fullmatch(expected, "".join(said))

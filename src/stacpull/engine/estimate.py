@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from shutil import disk_usage
 from typing import TextIO
 
 from msgspec.structs import asdict
@@ -45,7 +46,7 @@ from stacpull.threads import enter_in_thread, for_each, run_to_end
 from stacpull.urls import filename_of, rules_of, wire_url
 
 _Actions = Mapping[str, tuple[Action, str | None]]
-_Records = tuple[list[ItemSet], Connection | None, IsThere]
+_Records = tuple[list[ItemSet], Connection | None, IsThere, float]  # the last one: bytes free in DEST
 _SIZED = frozenset({OK, PARTIAL, UNSATISFIABLE})  # an empty file has no byte 0
 _SIZED_PER_KEY = 3
 _CLIPPED_PER_KEY = 12  # with `--clip`: more, because different parts of rasters are in the area
@@ -80,8 +81,7 @@ async def plan(
             opened = await open_source(source_address.url, network.reader)
             setup = await with_starts(RunSetup(opened, network, selection, options))
             async with enter_in_thread(_opened_records(address)) as records:
-                _, ledger, _ = records
-                if address is not None and address.bucket is not None and ledger is None:
+                if address is not None and address.bucket is not None and records[1] is None:
                     network.warn(f"{address.work} has no ledger of {dest}: everything counts as still to do.")
                 return await _Estimate(setup, records, urls).report()
 
@@ -90,13 +90,17 @@ async def plan(
 def _opened_records(dest: DestAddress | None) -> Iterator[_Records]:
     with ExitStack() as opened:
         ledger, has_file = None, lambda _path: True  # in a bucket, only a run looks
+        free = float("inf")
         if dest is not None:
             opened.enter_context(ledger_errors(ledger_path(dest.work)))
             with suppress(NotAMirrorError):
                 ledger = opened.enter_context(closing(open_reader(dest.work)))
                 if dest.bucket is None:
                     has_file = partial(may_exist, opened.enter_context(closing(DirectoryFiles(dest.work))))
-        yield [opened.enter_context(closing(ItemSet())) for _ in range(3)], ledger, has_file
+            if dest.bucket is None:
+                place = next(filter(Path.exists, (dest.work.absolute(), *dest.work.absolute().parents)))
+                free = disk_usage(place).free
+        yield [opened.enter_context(closing(ItemSet())) for _ in range(3)], ledger, has_file, free
 
 
 class _Estimate:
@@ -108,7 +112,7 @@ class _Estimate:
     def __init__(self, setup: RunSetup, records: _Records, urls: TextIO | None) -> None:
         self._setup = setup
         self._network = setup.network
-        (self._seen, self._primary, self._linked), self._ledger, self._is_there = records
+        (self._seen, self._primary, self._linked), self._ledger, self._is_there, self._free = records
         self._urls = urls
         self._samples = _SizeSamples(setup.network, setup.selection.clip)
         self.counters = Counter(items_seen=0, items_matched=0, source_items=0, bytes_sampled=0)  # as reported
@@ -136,6 +140,8 @@ class _Estimate:
         sampled_bytes = samples.bytes_of(self._unstated)
         bytes_total = round(self._stated_bytes + sampled_bytes)
         bytes_pending = round(self._stated_bytes_pending + samples.bytes_of(self._unstated_pending))
+        if bytes_pending > self._free:
+            network.warn(f"{bytes_pending / 1e6:.1f} MB are to do; DEST has {self._free / 1e6:.1f} MB free.")
         is_unknown = bool(unknown) and not bytes_total
         self._warn(is_unknown=is_unknown)
         requests_per_asset = 1.0
@@ -144,8 +150,7 @@ class _Estimate:
             requests_per_asset = (sample_requests + samples.tile_requests) / samples.count
             asset_seconds = sample_seconds / max(1, samples.count / _SIZED_AT_ONCE)
         pending = self.counters["assets_pending"]
-        options = self._setup.options
-        at_once = max(1, min(options.concurrency or options.per_host, 16))
+        at_once = min(network.per_host, 16)
         seconds_estimated = round(walk_seconds + pending * asset_seconds / at_once, 1)
         report = PlanReport(
             assets=self._hosts.total(),

@@ -150,8 +150,7 @@ def first_uses(db: Connection, spec: RunSpec) -> list[str]:
     source, layout = db.execute(query, (spec.source, new)).fetchone()
     texts = [] if source is None else [f"DEST also has items of {source}; they stay."]
     if layout is not None:
-        one_tree = "To keep one tree, repeat with the earlier --layout or --config."
-        texts.append(f"New files get the layout {new}; files of earlier runs keep {layout}. {one_tree}")
+        texts.append(f"New files get the layout {new}; to keep one tree, repeat with the earlier {layout}.")
     return texts
 
 
