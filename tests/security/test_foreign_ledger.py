@@ -68,7 +68,10 @@ def test_a_ledger_that_contains_code_is_refused(dest: Path, code: str, command: 
 
 @pytest.mark.parametrize(
     ("column", "text"),
-    [*product(["selection", "fixed", "kept"], ["not JSON", "[1]", "1"]), ("selection", '{"labels": 5}')],
+    [
+        *product(["selection", "fixed", "remembered"], ["not JSON", "[1]", "1"]),
+        ("selection", '{"labels": 5}'),
+    ],
 )
 def test_a_task_that_cannot_be_read_is_a_damaged_ledger(dest: Path, column: str, text: str) -> None:
     change(dest, f"UPDATE runs SET {column} = '{text}', state = 'interrupted'")  # noqa: S608 - of this test
