@@ -21,7 +21,7 @@ from stacpull.models import AssetFile, Job
 from stacpull.net.bodies import DRAINED
 from stacpull.net.client import Client, ClientResponse, PermittedRequest, Route
 from stacpull.net.gate import WaitingRequest
-from stacpull.net.transport import Receive, Request, TransferError
+from stacpull.net.transport import Purpose, Receive, Request, TransferError
 from stacpull.transfer.attempt import ACCEPT_OK, AssetFetcher
 
 
@@ -39,6 +39,7 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, "AssetFile 
     sent_at: float = 0.0
     prepared: Prepared | None = None
     sent: PermittedRequest | None = None  # once a task has taken over
+    purpose: Purpose = "asset"
 
     # `WaitingRequest`: called by a gate.
 

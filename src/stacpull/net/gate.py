@@ -123,6 +123,7 @@ class HostHealth(msgspec.Struct, eq=False):
     silent_since: float = 0.0
     refusals: dict[Purpose, int] = msgspec.field(default_factory=lambda: {"asset": 0, "document": 0})
     """Refusals in a row."""
+    refuses_assets_until: float = 0.0  # after too many refusals: until then, only documents are requested
     pauses: int = 0  # in a row
     unanswered: int = 0  # in a row
     overload: int = 0
@@ -153,6 +154,8 @@ class HostHealth(msgspec.Struct, eq=False):
 class WaitingRequest(Protocol):
     """An entry in the queue of a gate: a request of the fast path, or of a task (`_WaitingTask`)."""
 
+    purpose: Purpose
+
     def is_cancelled(self) -> bool: ...
 
     def on_permit(self) -> None: ...
@@ -162,6 +165,10 @@ class WaitingRequest(Protocol):
 
 
 class _WaitingTask(asyncio.Future[None]):
+    def __init__(self, purpose: Purpose) -> None:
+        super().__init__()
+        self.purpose = purpose
+
     def is_cancelled(self) -> bool:
         return self.done()
 
@@ -225,22 +232,22 @@ class Gate:
 
     def admit(self, request: WaitingRequest) -> None:
         """Give a request a permit now or when one is free, or tell it that the host is abandoned."""
-        if self._health.abandoned_for is not None and self.closed_for():
-            request.on_abandoned(TransferError(self._health.abandoned_for))
+        down = self._health.abandoned_for
+        if down is not None and (self.closed_for() or self._refuses(request)):
+            request.on_abandoned(TransferError(down))
         else:
             self._queue.append(request)
             self._admit()
 
+    def _refuses(self, request: WaitingRequest) -> bool:
+        return request.purpose == "asset" and self.now() < self._health.refuses_assets_until
+
     async def acquire(self, purpose: Purpose) -> None:
-        request = _WaitingTask()
+        request = _WaitingTask(purpose)
         self.admit(request)
         try:
             await request
             await self._request_rate.spend()
-        except TransferError:
-            if purpose == "asset" or self._health.refusals["asset"] < MAX_REFUSALS:
-                raise
-            self.in_use += 1  # only assets are refused
         except BaseException:
             if request in self._queue:
                 self._queue.remove(request)
@@ -318,7 +325,8 @@ class Gate:
         text = f"{self.host} refused {MAX_REFUSALS} requests in a row {how}: check the credentials{of_dest}."
         if purpose == "document":
             raise CredentialsError(text)
-        return self._abandon(replace(failure, message=text), _MAX_PAUSE)
+        self._health.refuses_assets_until = self.now() + _MAX_PAUSE
+        return self._abandon(replace(failure, message=text))
 
     def note_throttling(self, failure: Failure, purpose: Purpose) -> Failure:
         """Close the gate after the host throttled, for as long as it asked or twice as long as before.
@@ -374,18 +382,19 @@ class Gate:
             self._health.abandoned_for = None
             self.closed_until = max(self.closed_until, now + pause)
 
-    def _abandon(self, failure: Failure, pause: float) -> Failure:
+    def _abandon(self, failure: Failure, pause: float = 0.0) -> Failure:
         """Close the gate for `pause` seconds. Return the failure as DOWN; waiting requests get the same."""
         down = replace(failure, kind=FailureKind.DOWN, retryable=False, retry_after=None)
         if self._health.abandoned_for is None:
             text = f"{failure.message} It is not asked again for now; other hosts continue."
             self._settings.notify(Notice("warning", text))
         self._health.abandoned_for = down
-        self.closed_until = max(self.closed_until, self.now() + pause)
-        while self._queue:
-            request = self._queue.popleft()
+        if pause:
+            self.closed_until = max(self.closed_until, self.now() + pause)
+        waiting, self._queue = self._queue, deque()
+        for request in waiting:
             if not request.is_cancelled():
-                request.on_abandoned(TransferError(down))
+                self.admit(request)
         return down
 
 
