@@ -58,7 +58,7 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, "AssetFile 
             return
         connection = prepared.host.take_idle()
         if connection is None:
-            self.send_again()
+            self.send_on_new_connection()
         else:
             connection.send(self, prepared.message)
 
@@ -85,13 +85,13 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, "AssetFile 
         self.pool.sink.put(self.job, asset)
         return True
 
-    def stream(self, connection: WebConnection, /) -> None:
+    def on_stream(self, connection: WebConnection, /) -> None:
         receive: Receive = partial(streamed, connection, self.request.url)
         if self.prepared is not None and self.prepared.receive_as is not None:
             receive = partial(self.prepared.receive_as, self.request, receive)
         self._hand_over(receive)
 
-    def send_again(self) -> None:
+    def send_on_new_connection(self) -> None:
         """Send the request on a new connection: there is no idle one, or the server has closed it."""
         if self.prepared is not None:
             self.pool.spawn(self._connect(self.prepared))

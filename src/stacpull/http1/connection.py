@@ -201,9 +201,9 @@ class ResponseHandler(Protocol):
     ) -> bool:
         """Take a complete response: 200 (`is_ok`) or a redirect. Return False to have it streamed instead."""
 
-    def stream(self, connection: WebConnection, /) -> None: ...  # the response has started or failed
+    def on_stream(self, connection: WebConnection, /) -> None: ...  # the response has started or failed
 
-    def send_again(self) -> None: ...  # on a new connection: the server had closed the idle one
+    def send_on_new_connection(self) -> None: ...  # the server had closed the idle one
 
     def on_close(self) -> None: ...  # the end of the run closes the connection
 
@@ -353,14 +353,14 @@ class WebConnection(asyncio.Protocol):
                 self.abort()
             self.handler = None
             self._state = _STREAMED
-            handler.stream(self)
+            handler.on_stream(self)
 
     def _conclude(self, error: Exception | None) -> None:
         if self._is_reused and self.message.is_untouched:  # the server had closed the idle connection
             handler = cast("ResponseHandler", self.handler)
             self.handler = None
             self._state = _IDLE
-            handler.send_again()
+            handler.send_on_new_connection()
         else:
             self.message.end(error)
             self._dispatch()

@@ -253,13 +253,13 @@ class _TaskHandler(asyncio.Future[bool]):
     ) -> bool:
         return False
 
-    def stream(self, connection: WebConnection, /) -> None:
+    def on_stream(self, connection: WebConnection, /) -> None:
         if self.done():
             connection.abort()
         else:
             self.set_result(True)
 
-    def send_again(self) -> None:
+    def send_on_new_connection(self) -> None:
         if not self.done():
             self.set_result(False)
 
