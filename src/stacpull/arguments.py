@@ -63,7 +63,7 @@ def instance(name: str, kind: type[Held], value: Held | None) -> Held:
 
 _FLAGS = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
 FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2: token
-CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5: never in a field value
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")  # never in a field value (RFC 9110, 5.5)
 _STEERING = frozenset(
     {"connection", "content-length", "expect", "host", "keep-alive", "proxy-authorization"}
     | {"proxy-connection", "range", "te", "trailer", "transfer-encoding", "upgrade"}
@@ -190,7 +190,7 @@ def read_header_fields(value: Mapping[str, str | Secret] | None) -> Mapping[str,
     fields = {read_field_name(name): field for name, field in read_secrets(value).items()}
     for name, field in fields.items():
         if CONTROL.search(field.reveal()):
-            raise ValueError(f"has a line break or control character in the value of {name}")
+            raise ValueError(f"has a line break, a control character or invalid UTF-8 in the value of {name}")
     return fields
 
 

@@ -61,6 +61,7 @@ def test_values_that_are_not_from_a_file_or_variable_are_marked_as_such(tmp_path
         ("X: ${MISSING}", CredentialsError, "The header X needs the environment variable MISSING"),
         ("X: ${EMPTY}", CredentialsError, "The header X needs the environment variable EMPTY"),
         ("X: ${ODD}", UsageError, r"line break.*\.$"),
+        ("X: \udcff", UsageError, "invalid UTF-8 in the value of X"),
     ],
 )
 def test_a_header_field_that_cannot_be_sent(text: str, error: type[Exception], message: str) -> None:
@@ -69,7 +70,7 @@ def test_a_header_field_that_cannot_be_sent(text: str, error: type[Exception], m
 
 
 def test_a_line_break_in_a_header_field_of_python_is_refused_before_anything_is_sent() -> None:
-    with pytest.raises(UsageError, match=r"headers has a line break .* in the value of X") as caught:
+    with pytest.raises(UsageError, match=r"headers has a line break.* in the value of X") as caught:
         Options(headers={"X": "planted\nHost: evil"})
     assert "planted" not in str(caught.value)
 
