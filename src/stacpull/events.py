@@ -174,6 +174,8 @@ def masking_listener(listener: Listener | None, secrets: Secrets) -> Listener:
             item = ItemId(*map(secrets.masked, event.item))
             key = secrets.masked(event.key)
             event = replace(event, item=item, key=key, message=secrets.masked(event.message))
+        elif isinstance(event, ItemGone):
+            event = replace(event, item=ItemId(*map(secrets.masked, event.item)))
         text = event.text if isinstance(event, Notice) and event.level == "warning" else ""
         if isinstance(event, RunEnded) and (failed := event.counts.get("assets_failed")):
             text = f"{failed:,} of {event.counts['assets_planned']:,} assets failed; see stacpull.failures."

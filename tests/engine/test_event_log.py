@@ -19,7 +19,7 @@ from tests.virtual_clock import VirtualClock
 from stacpull import SourceError, status, sync
 from stacpull.cli.inspect_command import status_lines
 from stacpull.engine.event_log import EventLog
-from stacpull.events import AssetFailed, Event, Notice, Progress, RunStarted
+from stacpull.events import AssetFailed, Event, ItemGone, Notice, Progress, RunStarted, masking_listener
 from stacpull.models import FailureKind, ItemId
 from stacpull.redact import Secret, Secrets
 
@@ -115,3 +115,10 @@ def test_status_names_an_attempt_that_failed_before_its_run_began(tmp_path: Path
     source.write_text(content)
     sync.mirror(str(source), dest)
     assert status(dest).last_attempt is None
+
+
+def test_a_listener_gets_no_secret() -> None:
+    heard: list[Event] = []
+    listen = masking_listener(heard.append, Secrets((Secret("planted-token"),)))
+    listen(ItemGone(ItemId("c", "planted-token"), 1, 2, removed=False))
+    assert heard == [ItemGone(ItemId("c", "***"), 1, 2, removed=False)]
