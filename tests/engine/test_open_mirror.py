@@ -21,8 +21,9 @@ from stacpull.store.local_store import LocalStore
 from stacpull.store.lock import is_held
 
 
-def test_a_directory_with_a_foreign_catalog_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "catalog.json").write_bytes(b"{}")
+@pytest.mark.parametrize("text", [b"{}", b'{"id": "mine", "description": "not of stacpull-mirror"}', b"["])
+def test_a_directory_with_a_foreign_catalog_is_refused(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "catalog.json").write_bytes(text)
     with pytest.raises(DestinationError, match="that stacpull did not write"), open_mirror(tmp_path):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["catalog.json"]

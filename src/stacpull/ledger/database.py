@@ -21,10 +21,11 @@ from typing import Literal
 import orjson
 
 from stacpull.errors import DestinationError, NotAMirrorError, StacpullError, destination_errors
+from stacpull.json_values import parsed_object
 from stacpull.ledger import meta
 from stacpull.ledger.schema import check_version, create_tables
 from stacpull.models import OWN_DIRECTORY, BucketLocation
-from stacpull.planning.names import CATALOG_ID
+from stacpull.planning.names import is_catalog_id
 
 Connection = sqlite3.Connection
 """An open ledger. Other packages pass it on; only this package runs SQL on it."""
@@ -108,9 +109,8 @@ def open_writer(
             db.execute("PRAGMA cache_size = -4096")
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new ledger; see `runs.end`
             mode = db.execute(f"PRAGMA journal_mode = {journal_mode}").fetchone()[0]
-            db.execute("PRAGMA synchronous = NORMAL")
-            if durable or mode != "wal":  # SQLite silently keeps another mode where WAL fails
-                db.execute("PRAGMA synchronous = FULL")
+            is_full = durable or mode != "wal"  # SQLite silently keeps another mode where WAL fails
+            db.execute(f"PRAGMA synchronous = {'FULL' if is_full else 'NORMAL'}")
             db.execute("PRAGMA journal_size_limit = 16777216")
             create_tables(db)
         except BaseException:
@@ -178,10 +178,9 @@ def refuse_lost(work: Path) -> None:
 
 
 def has_own_catalog(work: Path) -> bool:
-    if not (work / "catalog.json").is_file():
-        return False
-    with (work / "catalog.json").open("rb") as file:
-        return CATALOG_ID.encode() in file.read(4096)
+    path = work / "catalog.json"
+    catalog = parsed_object(path.read_bytes()) if path.is_file() else None
+    return catalog is not None and is_catalog_id(catalog.get("id"))
 
 
 def open_reader(work: Path, bucket: BucketLocation | None = None) -> Connection:
