@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from tests.acceptance.trees import files_in
 
 from stacpull import DestinationError, RunStarted, UsageError, failures, status, sync, verify
 from stacpull.store.inspection import DirectoryFiles, FileState
-from stacpull.store.lock import MirrorLock
+from stacpull.store.lock import mirror_lock
 from stacpull.upkeep.verify import MirrorCheck
 from stacpull_replicas import MlhubReplica, RequestInfo, Status, run_in_thread
 
@@ -403,7 +402,7 @@ def test_python_refuses_a_quick_check_that_reads_every_file(tmp_path: Path) -> N
 
 
 def test_verify_is_refused_while_a_run_is_active(mirrored: Mirrored) -> None:
-    with closing(MirrorLock(mirrored.dest)):
+    with mirror_lock(mirrored.dest):
         for more in ({}, {"repair": True}):
             with pytest.raises(DestinationError, match="is running on"):
                 mirrored.verify(**more)
@@ -416,7 +415,7 @@ def test_it_keeps_a_run_out_and_lets_readers_in(mirrored: Mirrored, monkeypatch:
     def watched(*arguments: Any) -> None:
         seen.append(status(mirrored.dest).live)
         with pytest.raises(DestinationError, match="verified"):
-            MirrorLock(mirrored.dest)
+            mirror_lock(mirrored.dest).__enter__()
         check(*arguments)
 
     monkeypatch.setattr(MirrorCheck, "check_files", watched)
@@ -448,7 +447,8 @@ async def test_cancelling_verify_leaves_no_thread_running(mirrored: Mirrored) ->
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    MirrorLock(mirrored.dest).close()
+    with mirror_lock(mirrored.dest):
+        pass
 
 
 def test_a_read_only_copy_can_be_verified(mirrored: Mirrored) -> None:

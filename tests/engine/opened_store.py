@@ -22,7 +22,7 @@ from stacpull.planning.layout import asset_file
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.sources.source import Source
-from stacpull.store.lock import MirrorLock
+from stacpull.store.lock import mirror_lock
 from stacpull.threads import enter_in_thread
 
 
@@ -37,22 +37,21 @@ async def opened(
 ) -> AsyncIterator[StoreClient]:
     """Open the store of the run in DEST, on a thread or in a process of its own."""
     bench = await asyncio.to_thread(Bench, dest)
-    lock = await asyncio.to_thread(MirrorLock, dest)
     start = run_process if process else served_on_thread
     options, address = options_and_address(bench.run.source, Options(concurrency=64))
     with nullcontext() if process else store_on_thread():
         async with (
+            enter_in_thread(mirror_lock(dest)) as lock,
             enter_in_thread(start("stacpull.engine.store_server")) as started,
             open_network(address, options, secrets=secrets, on_event=on_event) as network,
         ):
             setup = RunSetup(cast("Source", None), network, Selection(), options)
-            opened = OpenMirror(bench.store, bench.db, lock.fileno())
+            opened = OpenMirror(bench.store, bench.db, lock)
             store_client = StoreClient(started, opened, bench.run, setup)
             async with store_client.connect(stop or asyncio.Event()):
                 await store_client.call("recover")
                 yield store_client
                 await store_client.sender.flush()
-    await asyncio.to_thread(lock.close)
     await asyncio.to_thread(bench.close)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import socket
 import threading
@@ -31,7 +32,7 @@ from stacpull.ledger.database import open_reader
 from stacpull.models import AssetFile, Failure, FailureKind, Job, SavedBatch, UnreadableEntry, WalkBatch
 from stacpull.redact import Secret, Secrets
 from stacpull.store.local_store import LocalStore
-from stacpull.store.lock import MirrorLock, is_held
+from stacpull.store.lock import is_held
 from stacpull.store.staging import StagedParts, complete_part_name
 
 
@@ -230,15 +231,17 @@ async def test_a_part_outside_or_a_body_of_another_size_is_refused(tmp_path, job
 
 def test_bodies_sent_before_the_network_process_died_are_published(tmp_path: Path, jobs: list[Job]) -> None:
     """The lock is held until then, and no longer."""
-    lock = MirrorLock(tmp_path)
+    lock = os.open(tmp_path / ".stacpull/lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    os.write(lock, str(os.getpid()).encode())
     process, ours = spawn("stacpull.engine.store_server")
     one = jobs[0]
     part = received(one, b"x", "f")
     part.part = complete_part_name(part)
     opening = messages.OpeningRequest(os.fsencode(tmp_path), None, 1, "sha256", ([], []), {})
-    socket.send_fds(ours, [b"\0", framed(opening)], [lock.fileno()] * 2)
+    socket.send_fds(ours, [b"\0", framed(opening)], [lock] * 2)
     ours.sendall(framed(Outcomes([part])))
-    os.close(lock.fileno())  # as a kill does: the file still names the process
+    os.close(lock)  # as a kill does: the file still names the process
     ours.close()
     assert is_held(tmp_path)
     process.wait(30)

@@ -18,7 +18,7 @@ from tests.export.conftest import item
 
 import stacpull
 from stacpull.ledger.database import open_writer
-from stacpull.store.lock import MirrorLock
+from stacpull.store.lock import mirror_lock
 from stacpull_export.html_page import PageTemplate
 from stacpull_export.html_report import Tally
 from stacpull_export.mirrored_items import MirroredItem
@@ -92,7 +92,7 @@ def test_a_run_that_was_killed_is_not_shown_as_running(dest: Path, tmp_path: Pat
     assert "Items without readable JSON: 1" in page
     data = data_of(page)
     assert (data["state"], data["runs"][0]["state"]) == ("interrupted", "interrupted")
-    with closing(MirrorLock(dest)):
+    with mirror_lock(dest):
         data = data_of(written(dest, tmp_path / "report.html"))
     assert (data["state"], data["runs"][0]["state"]) == ("running", "running")
 

@@ -7,12 +7,11 @@ import fcntl
 import os
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from stacpull.store.lock import MirrorLock, holder, is_held
+from stacpull.store.lock import holder, is_held, mirror_lock
 
 
 @pytest.fixture
@@ -25,11 +24,12 @@ def test_a_file_system_without_locks_is_reported(dest: Path, monkeypatch: pytest
     def flock(_fd: int, _operation: int) -> None:
         raise OSError(errno.ENOSYS, "Function not implemented")
 
-    MirrorLock(dest).close()
+    with mirror_lock(dest):
+        pass
     monkeypatch.setattr(fcntl, "flock", flock)
     before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(OSError, match="Function not implemented"):
-        MirrorLock(dest)
+        mirror_lock(dest).__enter__()
     assert not is_held(dest)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
@@ -38,13 +38,13 @@ def test_a_linked_lock_is_not_followed(dest: Path, tmp_path_factory: pytest.Temp
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "file"
     (dest / ".stacpull" / "lock").symlink_to(elsewhere)
     with pytest.raises(OSError, match="symbolic links"):
-        MirrorLock(dest)
+        mirror_lock(dest).__enter__()
     assert not elsewhere.exists()
 
 
 def test_the_lock_names_its_holder_while_it_is_held(dest: Path) -> None:
     assert holder(dest) is None
-    with closing(MirrorLock(dest)):
+    with mirror_lock(dest):
         assert holder(dest) == os.getpid()
     assert holder(dest) is None
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
@@ -54,4 +54,5 @@ def test_the_lock_names_its_holder_while_it_is_held(dest: Path) -> None:
     (dest / ".stacpull" / "lock").write_bytes(b"\xff\xb2;rm")
     assert holder(dest) is None, "what is no number names nobody"
     (dest / ".stacpull" / "lock").write_text("1")  # of a process that lives, and is another program
-    MirrorLock(dest).close()
+    with mirror_lock(dest):
+        pass

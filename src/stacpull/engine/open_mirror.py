@@ -16,7 +16,7 @@ from stacpull.ledger import database, meta
 from stacpull.models import OWN_DIRECTORY, BucketLocation
 from stacpull.store.inspection import UNWATCHED, Watcher, sync_path
 from stacpull.store.local_store import is_on_network, open_files, open_store
-from stacpull.store.lock import MirrorLock
+from stacpull.store.lock import mirror_lock
 from stacpull.store.protocol import BucketLease, Store, store_kind
 
 
@@ -63,7 +63,7 @@ def open_mirror(
     with ExitStack() as opened:
         store = opened.enter_context(closing(open_store(work, location, watcher)))
         with destination_errors(work):
-            lock = opened.enter_context(closing(MirrorLock(work)))
+            lock = opened.enter_context(mirror_lock(work))
         lease = None if location is None else opened.enter_context(store_kind(location).lease(store))
         db = opened.enter_context(open_ledger(store))
         if location is not None and lease is not None:
@@ -72,7 +72,7 @@ def open_mirror(
                 if lease.continues:
                     meta.put(db, meta.ADOPTING, "1")
         with database.backed_up(db, work):
-            yield OpenMirror(store, db, lock.fileno(), lease, location)
+            yield OpenMirror(store, db, lock, lease, location)
 
 
 @contextmanager

@@ -21,28 +21,19 @@ _ATTEMPTS = 100  # to get the lock: `is_held` takes it for a moment
 _END_ATTEMPTS = 1000  # while the other processes of a killed run end: the store process still publishes
 
 
-class MirrorLock:
-    """The lock of a run. A lock file left by a killed process does no harm."""
-
-    def __init__(self, work: Path) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._fd = os.open(work / OWN_DIRECTORY / "lock", flags, 0o600)
+@contextmanager
+def mirror_lock(work: Path) -> Iterator[int]:
+    """Hold the lock of a run; a process that inherits the descriptor also holds it."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    with os.fdopen(os.open(work / OWN_DIRECTORY / "lock", flags, 0o600), "rb+", buffering=0) as file:
+        _take(file.fileno(), work, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(str(os.getpid()).encode())
         try:
-            _take(self._fd, work, fcntl.LOCK_EX)
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, str(os.getpid()).encode(), 0)
-        except BaseException:
-            os.close(self._fd)
-            raise
-
-    def fileno(self) -> int:
-        """A process that inherits this descriptor also holds the lock."""
-        return self._fd
-
-    def close(self) -> None:
-        with suppress(OSError):
-            os.ftruncate(self._fd, 0)
-        os.close(self._fd)
+            yield file.fileno()
+        finally:
+            with suppress(OSError):
+                file.truncate(0)
 
 
 @contextmanager
