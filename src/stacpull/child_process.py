@@ -43,13 +43,13 @@ def spawn(module: str) -> ConnectedProcess:
             stdout=subprocess.DEVNULL,
             pass_fds=(theirs.fileno(),),
         )
+        _running.add(process)  # while signals are blocked: a second one kills what is running
     except OSError as error:
         ours.close()
         raise WorkerError(f"A process of stacpull cannot be started: {error}.") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
-    _running.add(process)
     return process, ours
 
 
