@@ -279,7 +279,7 @@ class Publisher(msgspec.Struct, eq=False):
         if failure is not None:
             self.store.staged.remove_part(part)
             if not file.may_replace:
-                meta.disown_file(self.db, path)
+                meta.record_file(self.db, path, None)
             raise DestinationError(failure.message)
         meta.record_file(self.db, path, sha256)
 

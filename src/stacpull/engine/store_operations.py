@@ -185,4 +185,4 @@ class StoreOperations:
 
     def _remove(self, path: str) -> None:
         self._store.remove(path)
-        meta.disown_file(self._db, path)
+        meta.record_file(self._db, path, None)

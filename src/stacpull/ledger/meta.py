@@ -55,12 +55,9 @@ def reserve_file(db: Connection, path: str) -> None:
     put(db, _FILES + path, _NOT_YET if get(db, _FILES + path) in (None, _NOT_YET) else _UNKNOWN)
 
 
-def record_file(db: Connection, path: str, sha256: bytes) -> None:
-    put(db, _FILES + path, sha256.hex())
-
-
-def disown_file(db: Connection, path: str) -> None:
-    put(db, _FILES + path, None)
+def record_file(db: Connection, path: str, sha256: bytes | None) -> None:
+    """Record the digest of a catalog file, or with None that the mirror no longer owns it."""
+    put(db, _FILES + path, None if sha256 is None else sha256.hex())
 
 
 def file_digests(db: Connection) -> dict[str, bytes | None]:

@@ -110,6 +110,6 @@ def delete_items(db: Connection, run_id: int, items: Sequence[int]) -> None:
             catalogs = [path for path in meta.file_digests(db) if path.rpartition("/")[0] not in left]
             meta.add_names(db, meta.REMOVALS, catalogs)
             for path in catalogs:
-                meta.disown_file(db, path)
+                meta.record_file(db, path, None)
         update_item_states(db, parents - {None, *items})
         runs.add_counts(db, run_id, {"items_pruned": len(items), "assets_pruned": len(files)})

@@ -141,11 +141,9 @@ class _Attempt(msgspec.Struct, eq=False):
             failure = error.failure if isinstance(error, TransferError) else None
             # a part must not be resumed if its content is wrong, or (OSError) larger than DEST can store
             is_wrong = isinstance(error, OSError) or (failure is not None and failure.kind in NOT_RESUMED)
-            if self.is_filling and (is_wrong or not self.is_resumable):
-                await part.remove()
-                raise
-            await part.keep()
-            if failure is None or not self.is_filling:
+            is_kept = not self.is_filling or (self.is_resumable and not is_wrong)
+            await (part.keep() if is_kept else part.remove())
+            if failure is None or not (is_kept and self.is_filling):
                 raise
             raise TransferError(replace(failure, resumable_bytes=part.size)) from error.__cause__
 

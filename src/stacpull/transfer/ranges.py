@@ -41,7 +41,7 @@ class LongBody:
         self._version = Version(Validator(version.validator.strong_etag), version.total)
         self._total = _ENDLESS if version.total is None else version.total
         self._max_connections = limit if SPLIT_ABOVE < self._total < _ENDLESS else 1
-        self._free = list(missing(part.received, self._total))  # divided when taken: a size may be false
+        self._gaps = list(missing(part.received, self._total))  # divided when taken: a size may be false
         self._active_connections = 1  # the open response
         self._gate: Gate | None = None
         self._failure: Failure | None = None
@@ -55,20 +55,20 @@ class LongBody:
                 self._open_more()
                 await self._connection((response, chunks))
         failure = self._failure
-        if failure is not None and (self._free or failure.kind is FailureKind.OVERLONG):
+        if failure is not None and (self._gaps or failure.kind is FailureKind.OVERLONG):
             raise TransferError(failure)
 
     def _block_end(self, gap: Span) -> int:
         return gap.end if self._total == _ENDLESS else min(gap.end, (gap.start // BLOCK + 1) * BLOCK)
 
     def _take_block(self) -> Span:
-        gap = self._free.pop(0)
+        gap = self._gaps.pop(0)
         end = self._block_end(gap)
         self._give_back(end, gap.end)
         return Span(gap.start, end)
 
     def _open_more(self) -> None:
-        has_several = len(self._free) > 1 or any(self._block_end(gap) < gap.end for gap in self._free)
+        has_several = len(self._gaps) > 1 or any(self._block_end(gap) < gap.end for gap in self._gaps)
         while self._active_connections < self._max_connections and has_several:
             self._active_connections += 1
             self._group.create_task(self._connection())
@@ -77,7 +77,7 @@ class LongBody:
         try:
             if first is not None and not await self._read_open(*first):
                 return
-            while self._free and self._active_connections <= self._max_connections:
+            while self._gaps and self._active_connections <= self._max_connections:
                 if self._active_connections > 1 and self._gate is not None and self._gate.is_full():
                     return
                 await self._request_block()
@@ -91,18 +91,15 @@ class LongBody:
             self._active_connections -= 1
 
     async def _read_open(self, response: ClientResponse, chunks: AsyncIterator[bytes]) -> bool:
-        offset, end = self._take_block() if self._free else (self._total, self._total)
+        offset, end = self._take_block() if self._gaps else (self._total, self._total)
         try:
             async for chunk in chunks:
                 unwritten = chunk
                 while unwritten:
-                    if offset == end:
-                        end = self._following(offset)
-                        if end == offset:
-                            await response.close()
-                            return True
-                    piece = unwritten[: end - offset]
-                    unwritten = unwritten[end - offset :]
+                    if offset == end and (end := self._following(offset)) == offset:
+                        await response.close()
+                        return True
+                    piece, unwritten = unwritten[: end - offset], unwritten[end - offset :]
                     await self._put(offset, piece)
                     offset += len(piece)
         except TransferError as error:
@@ -118,7 +115,7 @@ class LongBody:
         if offset >= self._total:
             what = f"sent more than the {self._total} bytes that were announced"
             raise TransferError(host_failure(FailureKind.OVERLONG, self._href, what, again=True))
-        if not self._free or self._free[0].start != offset:
+        if not self._gaps or self._gaps[0].start != offset:
             return offset
         end = self._take_block().end
         self._open_more()
@@ -153,7 +150,7 @@ class LongBody:
 
     def _give_back(self, start: int, end: int) -> None:
         if start < end:
-            insort(self._free, Span(start, end))
+            insort(self._gaps, Span(start, end))
 
     async def _put(self, offset: int, piece: bytes) -> None:
         """Wait for the piece before, then begin to write this one: meanwhile the next one is received."""
