@@ -194,7 +194,7 @@ def test_fifty_refusals_in_a_row_exit_with_3_and_record_no_failure(stage: Stage,
     ran = scene.mirror()
     assert ran.code == 3, ran.err
     assert "50 requests in a row" in ran.sentences[-1]
-    assert ": check the credentials" in ran.sentences[-1]
+    assert ": check the credentials." in ran.sentences[-1]
     assert ran.sentences[-1].count("resume") <= 1
     assert not scene.failures()
     scene.let_strike("")

@@ -168,12 +168,6 @@ def test_counts_during_a_pause_are_discarded() -> None:
     assert max(limits) < 16
 
 
-def test_the_refusal_of_a_bucket_says_how_dest_gets_other_keys() -> None:
-    gate = Gate("s3://bucket", Bench().gate._settings)
-    refusals = [gate.note_refusal(REFUSED, "asset") for _ in range(MAX_REFUSALS)]
-    assert refusals[-1].message.endswith("check the credentials; --dest-profile gives DEST its own.")
-
-
 def test_a_host_that_refuses_fifty_assets_in_a_row_is_abandoned() -> None:
     bench = Bench(maximum=1)
     for _ in range(2):

@@ -321,8 +321,7 @@ class Gate:
             return failure
         is_page = failure.status not in {401, 403}
         how = "with a web page or an error instead, perhaps a login" if is_page else f"({failure.status})"
-        of_dest = "; --dest-profile gives DEST its own" if self.host.startswith("s3:") else ""
-        text = f"{self.host} refused {MAX_REFUSALS} requests in a row {how}: check the credentials{of_dest}."
+        text = f"{self.host} refused {MAX_REFUSALS} requests in a row {how}: check the credentials."
         if purpose == "document":
             raise CredentialsError(text)
         self._health.refuses_assets_until = self.now() + _MAX_PAUSE
