@@ -77,6 +77,8 @@ class Progress(Counters, frozen=True):
     items_wanted: int | None = None
     """The maximum number of items (`--max-items`, `--sample`); None for no maximum."""
     hosts: tuple[HostProgress, ...] = ()
+    files_in_flight: float = 0.0
+    """The sum of the received shares, from 0 to 1, of long files that are being received."""
     walk_ended: bool = False
 
     @property
@@ -191,7 +193,7 @@ def masking_listener(listener: Listener | None, secrets: Secrets) -> Listener:
 
 _EVENTS = 240  # of a minute, over which the remaining time is estimated
 _LEAST_SECONDS = 1.0  # for a rate
-_LEAST_FILES = 10  # for the remaining time
+_LEAST_FILES = 10  # for the remaining time; if long files are being received, one
 
 
 class Speed:
@@ -233,7 +235,7 @@ class Speed:
         """Return the received bytes per second of one host."""
         return max(0.0, self._rate(lambda now: sum(host.bytes for host in now.hosts if host.host == name)))
 
-    def left(self, finished: int, expected: int | None) -> float | None:
+    def left(self, finished: float, expected: int | None) -> float | None:
         """Return the remaining seconds, None until enough files were fetched for an estimate."""
         if expected is None or not self._seen or self.silent() >= self.MEASURED:
             return None
@@ -241,7 +243,8 @@ class Speed:
         first = next((event for event in reversed(self._seen) if not _fetched(event)), self._seen[0])
         files = _fetched(last) - _fetched(first)
         seconds = last.seconds - first.seconds
-        if files < _LEAST_FILES or seconds < self.MEASURED:
+        least = 1 if last.files_in_flight else _LEAST_FILES
+        if files < least or seconds < self.MEASURED:
             return None
         return (expected - finished) * seconds / files
 
@@ -250,5 +253,5 @@ class Speed:
         return time.monotonic() - self._moved
 
 
-def _fetched(now: Progress) -> int:
-    return now.assets_done + now.assets_failed - now.assets_skipped
+def _fetched(now: Progress) -> float:
+    return now.assets_done + now.assets_failed - now.assets_skipped + now.files_in_flight

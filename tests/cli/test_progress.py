@@ -50,6 +50,7 @@ RUNNING = Progress(items_seen=1200, items_announced=590_326, items_matched=7, as
                    assets_planned=91, walk_ended=True, bytes_fetched=3_000_000, seconds=60.0)  # fmt: skip
 PRESENT = Progress(assets_done=10**6, assets_skipped=10**6, assets_planned=10**6 + 2, assets_pending=2,
                    walk_ended=True)  # fmt: skip
+LONG = Progress(assets_done=4, assets_planned=12, walk_ended=True)
 WAITING = "waiting 8 s for h:80, which throttles or does not answer"
 CHECKING = [Checked(1000 * n, 3_000_000 * n, 2, 2.0 * n, 9000, 30_000_000) for n in range(7)]
 
@@ -70,6 +71,10 @@ CHECKING = [Checked(1000 * n, 3_000_000 * n, 2, 2.0 * n, 9000, 30_000_000) for n
         # files that are there already do not count towards speed
         ([PRESENT, replace(PRESENT, seconds=5.0)], ["1,000,000 of 1,000,002 files; 0 B"]),
         (CHECKING[:6], ["5,000 of 9,000 files checked; about 10 s left; 1.5 MB/s; 15.0 MB; 2 damaged"]),
+        (  # four of eight long files are received, or one half of each
+            [LONG, replace(LONG, seconds=20.0, files_in_flight=4.0, bytes_fetched=10**9)],
+            ["4 of 12 files; about 20 s left; 1.0 GB"],
+        ),
         (
             [Progress(items_seen=1, items_matched=1, seconds=5.0)],
             ["1 item matched (1 read)"],  # one item is not several

@@ -67,6 +67,7 @@ async def fetching(parts: PartFiles) -> AsyncIterator[tuple[Downloader, Origin, 
         parts.href_hash = href_hash(job(served).href)
         yield Downloader(opened, parts, has_no_file), served, opened
         assert {gate.in_use for gate in opened.gates.values()} == {0}
+        assert opened.counters.files_in_flight == pytest.approx(0)
 
 
 def job(served: Origin) -> Job:
@@ -75,6 +76,16 @@ def job(served: Origin) -> Job:
 
 def is_whole(received: AssetFile, parts: PartFiles) -> bool:
     return received.digest == SHA256 and parts.content(received) == DATA
+
+
+async def test_the_share_that_was_received_is_counted(parts: PartFiles) -> None:
+    async with fetching(parts) as (downloader, served, opened):
+        receiving = asyncio.create_task(downloader.fetch(job(served)))
+        shares = []
+        while not receiving.done():
+            await asyncio.sleep(0.001)
+            shares.append(opened.counters.files_in_flight)
+        assert 0.5 < max(shares) < 1.001
 
 
 async def test_a_false_size_does_not_fill_the_memory_with_blocks(parts: PartFiles) -> None:

@@ -239,7 +239,7 @@ class Display:
             matched = f"{now.items_matched:,} of " if now.items_wanted else ""
             items = quantity(now.items_wanted or now.items_matched, "item")
             head.append(f"{matched}{items} matched ({_of(now.items_seen, now.items_announced)} read)")
-        finished = now.assets_done + now.assets_failed
+        finished = now.assets_done + now.assets_failed + now.files_in_flight
         expected = now.assets_expected
         figures = []
         if now.assets_planned:
@@ -285,5 +285,5 @@ def _of(number: int, total: int | None) -> str:
     return f"{number:,} of {total:,}" if total else f"{number:,}"
 
 
-def _share(done: int, total: int | None) -> float | None:
+def _share(done: float, total: int | None) -> float | None:
     return done / total if total else None

@@ -74,6 +74,7 @@ class Network(msgspec.Struct, frozen=True):
             requests=self.counters.requests,
             retries=self.counters.retries,
             bytes_fetched=self.counters.bytes_fetched,
+            files_in_flight=self.counters.files_in_flight,
             **counts,
         )
 

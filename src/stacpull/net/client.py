@@ -44,6 +44,7 @@ class NetworkCounters(msgspec.Struct):
     requests: int = 0  # requests sent, including each hop of a redirect
     retries: int = 0
     bytes_fetched: int = 0  # bytes of response bodies, including those of failed attempts
+    files_in_flight: float = 0.0  # of the long files being received, the sum of the received shares
 
     def note_retry(self, _failure: Failure) -> None:
         self.retries += 1

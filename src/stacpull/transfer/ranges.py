@@ -47,13 +47,17 @@ class LongBody:
         self._failure: Failure | None = None
         self._group = asyncio.TaskGroup()
         self._write: asyncio.Task[None] | None = None
+        self._share = 0.0  # received here, of the whole file
 
     async def receive(self, response: ClientResponse, chunks: AsyncIterator[bytes]) -> None:
         self._gate = response.gate
-        with ungrouped():
-            async with self._group:
-                self._open_more()
-                await self._connection((response, chunks))
+        try:
+            with ungrouped():
+                async with self._group:
+                    self._open_more()
+                    await self._connection((response, chunks))
+        finally:
+            self._client.counters.files_in_flight -= self._share
         failure = self._failure
         if failure is not None and (self._gaps or failure.kind is FailureKind.OVERLONG):
             raise TransferError(failure)
@@ -155,6 +159,9 @@ class LongBody:
     async def _put(self, offset: int, piece: bytes) -> None:
         """Wait for the piece before, then begin to write this one: meanwhile the next one is received."""
         if piece:
+            share = len(piece) / self._total
+            self._share += share
+            self._client.counters.files_in_flight += share
             if self._write is not None:
                 await self._write
             self._write = self._group.create_task(self._part.put([(offset, piece)]))
