@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
 import select
 import signal
 import subprocess
@@ -218,12 +217,13 @@ def test_notices_if_there_is_nothing_to_fetch(tmp_path, assets, selection, messa
     assert len([one for one in warnings if one.endswith(message)]) == 2
 
 
-def test_plan_says_that_dest_has_too_little_space(tmp_path: Path) -> None:
+def test_plan_names_a_path_that_a_layout_gives_to_several_items(tmp_path: Path) -> None:
     source = tmp_path / "items.ndjson"
-    for size, expected in ((10**17, r"100000000000\.0 MB are to do; DEST has \d+\.\d MB free\."), (9, "")):
-        source.write_text(json.dumps(ITEM | {"assets": {"a": {"href": "./a.bin", "file:size": size}}}))
-        said: list[str] = []
-        sync.plan(
-            source, tmp_path / "new/m", on_event=lambda one, to=said: to.append(getattr(one, "text", ""))
-        )
-        assert re.fullmatch(expected, "".join(said))
+    source.write_text("\n".join(json.dumps(ITEM | {"id": i, "assets": {"a": {"href": "./a"}}}) for i in "ij"))
+    (tmp_path / "a").touch()
+    warnings: list[str] = []
+    for layout in ("{key}.bin", "{item}/{key}.bin", "{filename}"):
+        options = Options(layout=layout)
+        sync.plan(source, options=options, on_event=lambda one: warnings.append(getattr(one, "text", "")))
+    expected = "--layout gives several items the path a.bin: add {item} to it."
+    assert [text for text in warnings if text] == [expected]

@@ -123,6 +123,7 @@ def test_a_failing_page_is_requested_again_with_fewer_items(size, limit, error, 
     assert found.names == [str(n) for n in range(100)]
     assert [number_in(request, "limit") for request in reader.requests] == limits
     assert found.warnings == []
+    assert found.notices
 
 
 @pytest.mark.parametrize("start", [0, 1])

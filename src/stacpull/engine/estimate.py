@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from shutil import disk_usage
 from typing import TextIO
 
 from msgspec.structs import asdict
@@ -46,13 +45,14 @@ from stacpull.threads import enter_in_thread, for_each, run_to_end
 from stacpull.urls import filename_of, rules_of, wire_url
 
 _Actions = Mapping[str, tuple[Action, str | None]]
-_Records = tuple[list[ItemSet], Connection | None, IsThere, float]  # the last one: bytes free in DEST
+_Records = tuple[list[ItemSet], Connection | None, IsThere]
 _SIZED = frozenset({OK, PARTIAL, UNSATISFIABLE})  # an empty file has no byte 0
 _SIZED_PER_KEY = 3
 _CLIPPED_PER_KEY = 12  # with `--clip`: more, because different parts of rasters are in the area
 _SIZED_AT_ONCE = 64
 _MAX_SIZED = 1_000  # assets whose size is requested, in case every asset has its own key
 _MAX_NAMED = 10_000  # asset keys and hosts that are counted one by one
+_MAX_PATHS = 100_000  # that are remembered; if a layout gives several items one path, the first show it
 
 
 async def plan(
@@ -90,17 +90,13 @@ async def plan(
 def _opened_records(dest: DestAddress | None) -> Iterator[_Records]:
     with ExitStack() as opened:
         ledger, has_file = None, lambda _path: True  # in a bucket, only a run looks
-        free = float("inf")
         if dest is not None:
             opened.enter_context(ledger_errors(ledger_path(dest.work)))
             with suppress(NotAMirrorError):
                 ledger = opened.enter_context(closing(open_reader(dest.work)))
                 if dest.bucket is None:
                     has_file = partial(may_exist, opened.enter_context(closing(DirectoryFiles(dest.work))))
-            if dest.bucket is None:
-                place = next(filter(Path.exists, (dest.work.absolute(), *dest.work.absolute().parents)))
-                free = disk_usage(place).free
-        yield [opened.enter_context(closing(ItemSet())) for _ in range(3)], ledger, has_file, free
+        yield [opened.enter_context(closing(ItemSet())) for _ in range(3)], ledger, has_file
 
 
 class _Estimate:
@@ -112,7 +108,7 @@ class _Estimate:
     def __init__(self, setup: RunSetup, records: _Records, urls: TextIO | None) -> None:
         self._setup = setup
         self._network = setup.network
-        (self._seen, self._primary, self._linked), self._ledger, self._is_there, self._free = records
+        (self._seen, self._primary, self._linked), self._ledger, self._is_there = records
         self._urls = urls
         self._samples = _SizeSamples(setup.network, setup.selection.clip)
         self.counters = Counter(items_seen=0, items_matched=0, source_items=0, bytes_sampled=0)  # as reported
@@ -124,6 +120,8 @@ class _Estimate:
         self._stated_bytes = 0
         self._stated_bytes_pending = 0
         self._unsigned_urls = 0
+        self._paths: set[str] = set()
+        self._shared_path = ""
         self._refused = ""
         self._announced: int | None = None
         self._left_out: Counter[str] = Counter()
@@ -140,8 +138,6 @@ class _Estimate:
         sampled_bytes = samples.bytes_of(self._unstated)
         bytes_total = round(self._stated_bytes + sampled_bytes)
         bytes_pending = round(self._stated_bytes_pending + samples.bytes_of(self._unstated_pending))
-        if bytes_pending > self._free:
-            network.warn(f"{bytes_pending / 1e6:.1f} MB are to do; DEST has {self._free / 1e6:.1f} MB free.")
         is_unknown = bool(unknown) and not bytes_total
         self._warn(is_unknown=is_unknown)
         requests_per_asset = 1.0
@@ -190,6 +186,8 @@ class _Estimate:
             warn(f"Some assets or items would fail; the first is {self._refused}")
         if self._unsigned_urls:
             warn(f"URLs without their signature or key may be refused: {self._unsigned_urls:,}.")
+        if self._shared_path:
+            warn(f"--layout gives several items the path {self._shared_path}: add {{item}} to it.")
 
     async def planned_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         sets = [self._primary, self._linked] if linked else [self._primary]
@@ -255,9 +253,15 @@ class _Estimate:
         for asset in item.assets:
             action, known_path = actions.get(asset.key, (Action.REQUEST, None))
             self._count_asset(asset, action)
+            if asset.name is None and self._urls is None:
+                continue  # redirects may change its path
+            name = final_name(asset.name, asset.name_template, filename_of(asset.href), asset.directory)
+            path = path_in_dest(asset.directory, name)
+            if path in self._paths:
+                self._shared_path = self._shared_path or path
+            elif asset.name is not None and len(self._paths) < _MAX_PATHS:
+                self._paths.add(path)
             if self._urls is not None and action is Action.REQUEST:
-                name = final_name(asset.name, asset.name_template, filename_of(asset.href), asset.directory)
-                path = path_in_dest(asset.directory, name)  # which redirects may change
                 href = self._network.secrets.public_url(asset.href)
                 is_key = rules_of(href).is_object_store and href.isprintable()
                 self._urls.write(f"{href if is_key else wire_url(href)}\t{known_path or path}\n")

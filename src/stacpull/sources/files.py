@@ -184,7 +184,11 @@ class FeaturesSource(ItemsFile):
             if documents.has_next(body):
                 on_notice(Notice("warning", "The file is a page of an API. Its next page is not followed."))
             if self._order is not None:
-                features = _sorted(features, self._order)
+                features, is_mixed = _sorted(features, self._order)
+                if is_mixed:
+                    name = self._order.removeprefix("-")
+                    text = f"Some values of {name} are text: --sortby puts them above numbers."
+                    on_notice(Notice("warning", text))
         for page in self._pages_of(start, features, size, is_whole=True):
             yield page
 
@@ -203,8 +207,8 @@ class FeaturesSource(ItemsFile):
         return is_page and next_or_problem(body, PageRequest(self.url), self.url) != (None, "")
 
 
-def _sorted(features: list[object], order: str) -> list[object]:
-    """Sort by a property: numbers, times, other texts, none."""
+def _sorted(features: list[object], order: str) -> tuple[list[object], bool]:
+    """Sort by a property: numbers, times, other texts, none. Also return if numbers and texts are mixed."""
     reference = Reference(order.removeprefix("-"))
     keyed: list[tuple[tuple[bool, bool, Any], object]] = []
     without_value = []
@@ -217,7 +221,8 @@ def _sorted(features: list[object], order: str) -> list[object]:
         else:
             without_value.append(feature)
     keyed.sort(key=lambda pair: pair[0], reverse=order.startswith("-"))
-    return [feature for _, feature in keyed] + without_value
+    is_mixed = len({is_text for (is_text, _, _), _ in keyed}) > 1
+    return [feature for _, feature in keyed] + without_value, is_mixed
 
 
 class LinesSource(ItemsFile):

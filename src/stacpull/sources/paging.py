@@ -240,6 +240,8 @@ class PageReader:
             if not is_too_much or smaller >= requested:
                 page = f"The page {public_url(request.url)} could not be read: "
                 raise SourceError(f"{page if isinstance(cause, TransferError) else ''}{cause}") from cause
+            text = f"A page of {requested} items failed; requesting {smaller} instead."
+            self._on_notice(Notice("info", text))
             self._size = self._size._replace(items=smaller)
 
     def _page_of(self, sent: PageRequest, document: Document) -> Page:
