@@ -489,16 +489,6 @@ def test_the_placeholder_of_the_prefix_is_left_out_and_an_unlistable_name_report
 
 
 @pytest.mark.parametrize("location", ["moto"], indirect=True)
-def test_no_mirror_is_made_inside_another(location, dest, source, tmp_path):
-    run("mirror", source, *dest, "--max-items", "1")
-    work = ["--work", str(tmp_path / "other")]
-    refused = run("mirror", source, f"{dest[0]}/in/side", *work, *dest[3:], code=2)
-    assert f"{location.url}/in/side is inside the mirror {location.url}: choose another." in refused.err
-    assert not (tmp_path / "other").exists()
-    run("mirror", source, f"{dest[0]}-beside", *work, *dest[3:], "--max-items", "1")
-
-
-@pytest.mark.parametrize("location", ["moto"], indirect=True)
 def test_keys_that_may_not_remove_are_refused_by_the_first_run(location, dest, source, monkeypatch):
     refusal = b"<Error><Key>a/mirror/.stacpull/clock</Key><Code>AccessDenied</Code><Message/></Error>"
     reply = 200, b"<DeleteResult>%s</DeleteResult>" % refusal

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 from msgspec.structs import replace
 
-from stacpull.errors import CredentialsError, DestinationError, SourceError, UsageError, destination_errors
+from stacpull.errors import DestinationError, SourceError, UsageError, destination_errors
 from stacpull.ledger import database, meta
 from stacpull.models import OWN_DIRECTORY, BucketLocation
 from stacpull.store.inspection import UNWATCHED, Watcher, sync_path
@@ -52,14 +52,8 @@ def open_mirror(
     if bucket is not None:
         location = replace(bucket, mirror=bucket.mirror or os.urandom(16).hex(), run=os.urandom(16).hex())
         if not (work / OWN_DIRECTORY).exists():  # try the keys before anything is created
-            own = None
             with open_files(work, location, watcher) as files, suppress(FileNotFoundError):
-                own = next(iter(files.walk(frozenset(), f"{OWN_DIRECTORY}/")), None)
-            for outer in () if own else Path(location.prefix).parents:
-                above = replace(location, prefix=str(outer) if outer.name else "")
-                with open_files(work, above, watcher) as files, suppress(FileNotFoundError, CredentialsError):
-                    if next(iter(files.walk(frozenset(), f"{OWN_DIRECTORY}/")), None):
-                        raise UsageError(f"{location.url} is inside the mirror {above.url}: choose another.")
+                next(iter(files.walk(frozenset(), f"{OWN_DIRECTORY}/")), None)
     with ExitStack() as opened:
         store = opened.enter_context(closing(open_store(work, location, watcher)))
         with destination_errors(work):
