@@ -91,9 +91,11 @@ async def page_warnings(setup: RunSetup, page: Page, starts: Sequence[WalkStart]
     has_links = _linked_href(selection, items, page.request.url) is not None
     if not (selection.expand_prefix or has_links) and len({start.collection for start in starts}) == 1:
         keys = {key for item in items for key in object_or_empty(item.get("assets"))}
-        unmatched = [glob for glob in selection.assets if not any(fnmatchcase(key, glob) for key in keys)]
-        if 0 < len(unmatched) < len(selection.assets):  # if all are, another warning names the keys
-            warnings.append(f"--asset {unmatched[0]}: no item on the first page has such an asset.")
+        for option, globs in {"asset": selection.assets, "exclude-asset": selection.exclude_assets}.items():
+            unmatched = [glob for glob in globs if not any(fnmatchcase(key, glob) for key in keys)]
+            is_reported = option == "asset" and len(unmatched) == len(globs)  # by another warning
+            if keys and unmatched and not is_reported:
+                warnings.append(f"--{option} {unmatched[0]}: no item on the first page has such an asset.")
     return warnings
 
 

@@ -10,7 +10,6 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from math import inf
 from typing import Annotated, Any, Protocol
 
@@ -201,9 +200,7 @@ class Walk:
     def __init__(self, setup: RunSetup, consumer: WalkConsumer, keeps: AssetPredicate | None = None) -> None:
         selection = setup.selection
         self._setup = setup
-        self._source = setup.source
         self._network = setup.network
-        self._selection = selection
         self._consumer = consumer
         self._page_size = PageSize.requested(setup.options.page_size)
         layout = Layout.parse(setup.options.layout)
@@ -211,7 +208,6 @@ class Walk:
         self.filter = SelectionFilter.from_selection(selection)
         self._thread = StoppableThread(None)
         self._unlinked = {*map(str.lower, selection.follow)}  # relations that no matched item has yet
-        self._unmatched = {*selection.exclude_assets}  # globs that no asset has matched yet
         self._followed = followed(selection)
         self._sample = None if selection.sample is None else Sample(selection.sample, selection.seed)
         self._keeps_position = setup.source.has_cursors and self._sample is None
@@ -226,7 +222,7 @@ class Walk:
 
         If the source no longer knows a cursor, the walk starts again, as long as each walk gets further.
         """
-        starts = self._setup.starts or await walk_starts(self._source, self._selection)
+        starts = self._setup.starts or await walk_starts(self._setup.source, self._setup.selection)
         if not self._keeps_position and self._matches_left():
             position = Position()
             await self._consumer.restart()
@@ -240,7 +236,7 @@ class Walk:
                 seen = self._consumer.counters["items_seen"]
                 if seen <= max_seen:
                     narrower = "narrow the selection, for example with --datetime"
-                    advice = narrower if self._source.api_root else "use a SOURCE with fewer items"
+                    advice = narrower if self._setup.source.api_root else "use a SOURCE with fewer items"
                     raise SourceError(
                         "The source rejects its own next-page link again and again, the last time after "
                         f"{seen} items ({error}): {advice}."
@@ -277,12 +273,8 @@ class Walk:
         await self._consumer.add_batch(WalkBatch(update=end))
         for text in self.filter.notes(summary.left_out, complete=from_start and is_whole):
             self._network.warn(text)
-        if not from_start or not self._consumer.counters["items_matched"]:
-            return
-        if self._unlinked:
+        if self._unlinked and from_start and self._consumer.counters["items_matched"]:
             self._network.warn(f"No matched item has a --follow link: {', '.join(sorted(self._unlinked))}.")
-        if self._unmatched and not self._selection.expand_prefix:
-            self._network.warn(f"No asset matches --exclude-asset {', '.join(sorted(self._unmatched))}.")
 
     def note_unseen(self, seen: int, unseen: int) -> None:
         self.summary.items_unseen = unseen
@@ -314,7 +306,7 @@ class Walk:
         next_name = starts[number + 1].collection if number + 1 < len(starts) else None
         announced = None
         loops = LoopDetector(0 if position.collection is None else self._consumer.counters["items_seen"])
-        pages = self._source.pages(start, page_size=self._page_size, on_notice=self._network.emit)
+        pages = self._setup.source.pages(start, page_size=self._page_size, on_notice=self._network.emit)
         async with prefetch(pages) as read_ahead:
             async for page in read_ahead:
                 if not self._has_checked_selection:  # before anything is planned
@@ -367,7 +359,7 @@ class Walk:
         return WalkUpdate(text, announced=total, cut_short=cut_short)
 
     def _matches_left(self) -> int:
-        limit = self._selection.max_items
+        limit = self._setup.selection.max_items
         return sys.maxsize if limit is None else max(0, limit - self._consumer.counters["items_matched"])
 
     async def _select_and_plan(self, items: Sequence[ListedItem]) -> WalkBatch:
@@ -384,8 +376,6 @@ class Walk:
             return batch
         matches = [item for item, reason in with_reasons if reason is None]
         planned_before = await self._consumer.planned_this_run([item.id for item in matches], False)
-        if planned_before:  # the keys of their assets are not known
-            self._unmatched.clear()
         to_plan = _newest_versions(matches, planned_before)
         remaining = self._matches_left()
         # a newer version of an item that was planned does not count towards `remaining`
@@ -411,7 +401,7 @@ class Walk:
             known = {item.id for item in batch.items}
             known |= (await self._consumer.planned_this_run(ids, True)).keys()
             await self.add_source_items([link for link in links.values() if link.id not in known], batch)
-        if self._selection.collection_assets:
+        if self._setup.selection.collection_assets:
             await self._add_collections(batch)
         return batch
 
@@ -457,7 +447,7 @@ class Walk:
                 self._network.warn(f"{text}: {failure.message}")
                 continue
             base = self_href(document, local=True)
-            planned = AssetPlanner(BESIDE_ITEMS, self._selection).plan(document, item_id, base)
+            planned = AssetPlanner(BESIDE_ITEMS, self._setup.selection).plan(document, item_id, base)
             if planned.assets or planned.problems:
                 batch.items.append(planned)
 
@@ -472,7 +462,4 @@ class Walk:
         )
         if len(self.summary.excluded) < _MAX_KEYS:
             self.summary.excluded.update(planned.excluded)
-        if self._unmatched:
-            keys = planned.excluded
-            self._unmatched = {g for g in self._unmatched if not any(fnmatchcase(key, g) for key in keys)}
         return planned
