@@ -142,7 +142,7 @@ def begin(db: Connection, spec: RunSpec, now: float, remembered: Mapping[str, An
 
 
 def first_uses(db: Connection, spec: RunSpec) -> list[str]:
-    """Return what to tell about a source or layout that no run before had: it may be a mistake."""
+    """Return what to tell about a source, layout or area that no run before had: it may be a mistake."""
     new = spec.fixed["layout"]
     of_run = "json_extract(fixed, '$.layout')"
     before = "iif(sum({0} = ?), NULL, max({0}))".format
@@ -151,6 +151,10 @@ def first_uses(db: Connection, spec: RunSpec) -> list[str]:
     texts = [] if source is None else [f"DEST also has items of {source}; they stay."]
     if layout is not None:
         texts.append(f"New files get the layout {new}; to keep one tree, repeat with the earlier {layout}.")
+    area = spec.selection.clip and text_digest(spec.selection.clip)
+    query = "SELECT count(*) FROM assets WHERE clip IS NOT NULL AND json_extract(clip, '$[0]') <> ?"
+    if clipped := scalar(db, query, (area or 0,)):
+        texts.append(f"Assets of another --clip: {clipped:,}. Those that match are fetched again.")
     return texts
 
 
