@@ -58,9 +58,8 @@ class StoreClient:
         self._process, self._socket = process
         self._opened = opened
         self._run_id = run.id
-        self._on_event = setup.network.emit
-        self._secrets = setup.network.secrets
-        self._sent_secrets = self._secrets.values
+        self._network = setup.network
+        self._sent_secrets = self._network.secrets.values
         self._calls: deque[asyncio.Future[messages.OperationResult]] = deque()
         self._all_recorded = False
 
@@ -88,7 +87,7 @@ class StoreClient:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)  # if the system allows it
             await self._channel.open(self._socket)
             work = os.fsencode(self._opened.store.staged.work)
-            secrets = self._secrets.revealed()
+            secrets = self._network.secrets.revealed()
             algorithm = self._digest_algorithm
             opening = messages.OpeningRequest(work, bucket, self._run_id, algorithm, secrets, variables)
             self._channel.send(opening)
@@ -108,9 +107,9 @@ class StoreClient:
     async def call(self, operation: str, *arguments: object, returns: type[T] = NoneType) -> T:  # type: ignore[assignment]
         """Call an operation of `StoreOperations`; `returns` is the type of its result."""
         secrets = None
-        if self._secrets.values is not self._sent_secrets:
-            self._sent_secrets = self._secrets.values
-            secrets = self._secrets.revealed()
+        if self._network.secrets.values is not self._sent_secrets:
+            self._sent_secrets = self._network.secrets.values
+            secrets = self._network.secrets.revealed()
         message = messages.Operation(operation, msgspec.Raw(encoded(arguments)), secrets)
         future: asyncio.Future[messages.OperationResult] = asyncio.get_running_loop().create_future()
         if not self._channel.lost.done():
@@ -136,7 +135,7 @@ class StoreClient:
             case messages.EventMessage(messages.RunCounters(counters)):
                 self.counters = counters
             case messages.EventMessage(AssetFailed() | Notice() | Stage() as event):
-                self._on_event(event)
+                self._network.emit(event)
             case messages.ProcessEnded(messages.ErrorReport() as error):
                 self.fail_with(error_of(error, "store process"))
             case messages.ProcessEnded():

@@ -70,8 +70,7 @@ class LabelFilter(ItemFilter):
         self._excluded = frozenset(map(fold_label, selection.exclude_labels))
         needed = len(self._wanted) if selection.label_mode == "all" else 1
         self._needed = min(needed, len(self._wanted))  # how many of the wanted labels an item must have
-        self._property = selection.label_property
-        self._nomenclature = selection.nomenclature
+        self._selection = selection
 
     @classmethod
     def from_selection(cls, selection: Selection) -> Self | None:
@@ -79,8 +78,8 @@ class LabelFilter(ItemFilter):
         return cls(selection) if is_needed else None
 
     def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
-        labels = {fold_label(label) for label in item_labels(properties, self._property)}
-        if self._nomenclature == "ben19":
+        labels = {fold_label(label) for label in item_labels(properties, self._selection.label_property)}
+        if self._selection.nomenclature == "ben19":
             labels = {FOLDED_TO_BEN19[label] for label in labels if label in FOLDED_TO_BEN19}
             if not labels:
                 return NO_LABEL_IN_NOMENCLATURE

@@ -232,15 +232,14 @@ class Gate:
 
     def admit(self, request: WaitingRequest) -> None:
         """Give a request a permit now or when one is free, or tell it that the host is abandoned."""
-        down = self._health.abandoned_for
-        if down is not None and (self.closed_for() or self._refuses(request)):
-            request.on_abandoned(TransferError(down))
+        health = self._health
+        if health.abandoned_for is not None and (
+            self.closed_for() or (request.purpose == "asset" and self.now() < health.refuses_assets_until)
+        ):
+            request.on_abandoned(TransferError(health.abandoned_for))
         else:
             self._queue.append(request)
             self._admit()
-
-    def _refuses(self, request: WaitingRequest) -> bool:
-        return request.purpose == "asset" and self.now() < self._health.refuses_assets_until
 
     async def acquire(self, purpose: Purpose) -> None:
         request = _WaitingTask(purpose)
