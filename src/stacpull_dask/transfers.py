@@ -14,8 +14,6 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import cast
 
-from msgspec.structs import astuple
-
 from stacpull.engine.channel import Channel, OutcomeSender
 from stacpull.engine.fetchers import make_fetchers
 from stacpull.engine.messages import EventMessage, Outcomes, ProcessEnded, error_report
@@ -224,7 +222,8 @@ class _Transfers:
 
     def _report_spent(self) -> None:
         counters = self._network.counters
-        if any(spent := astuple(counters)):
+        spent = counters.requests, counters.retries, counters.bytes_fetched
+        if any(spent):
             self._send(messages.Spent(*spent))
             counters.requests = counters.retries = counters.bytes_fetched = 0
 

@@ -123,7 +123,7 @@ class HostHealth(msgspec.Struct, eq=False):
     silent_since: float = 0.0
     refusals: dict[Purpose, int] = msgspec.field(default_factory=lambda: {"asset": 0, "document": 0})
     """Refusals in a row."""
-    refuses_assets_until: float = 0.0  # after too many refusals: until then, only documents are requested
+    refused_until: float = 0.0  # after too many refusals: until then, only documents are requested
     pauses: int = 0  # in a row
     unanswered: int = 0  # in a row
     overload: int = 0
@@ -232,11 +232,10 @@ class Gate:
 
     def admit(self, request: WaitingRequest) -> None:
         """Give a request a permit now or when one is free, or tell it that the host is abandoned."""
-        health = self._health
-        if health.abandoned_for is not None and (
-            self.closed_for() or (request.purpose == "asset" and self.now() < health.refuses_assets_until)
+        if self._health.abandoned_for is not None and (
+            self.closed_for() or (request.purpose == "asset" and self.now() < self._health.refused_until)
         ):
-            request.on_abandoned(TransferError(health.abandoned_for))
+            request.on_abandoned(TransferError(self._health.abandoned_for))
         else:
             self._queue.append(request)
             self._admit()
@@ -323,7 +322,7 @@ class Gate:
         text = f"{self.host} refused {MAX_REFUSALS} requests in a row {how}: check the credentials."
         if purpose == "document":
             raise CredentialsError(text)
-        self._health.refuses_assets_until = self.now() + _MAX_PAUSE
+        self._health.refused_until = self.now() + _MAX_PAUSE
         return self._abandon(replace(failure, message=text))
 
     def note_throttling(self, failure: Failure, purpose: Purpose) -> Failure:
