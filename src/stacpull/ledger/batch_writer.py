@@ -139,7 +139,7 @@ class BatchWriter:
     def save_batch(self, batch: WalkBatch, now: float) -> SavedBatch:
         """Save a batch in one transaction, at `now` (seconds since 1970).
 
-        If it has newer versions of planned items, nothing may be reserved.
+        Nothing may be reserved if the batch has newer versions of planned items: publish everything first.
         """
         db = self.db
         run_id = self.run.id

@@ -114,8 +114,8 @@ def record(
 ) -> tuple[list[int], list[tuple[int, Failure]]]:
     """Record durable outcomes in one transaction. Return the items that are final now, and failures by asset.
 
-    Ignore assets and JSON (`written_items`: SHA-256) that have been planned again since: their generation or
-    state is then another. `area_digest` is of `--clip`.
+    Assets and JSON (`written_items`: SHA-256) that were planned again have another generation or state: they
+    are ignored. `area_digest` is of `--clip`.
 
     The order counts. Rows of `jobs` have the digests with which new versions are compared. The state of an
     item follows from those of its assets. JSON that was written before an asset was done does not list its

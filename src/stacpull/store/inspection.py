@@ -38,8 +38,8 @@ def never() -> bool:
 class Watcher(NamedTuple):
     """Who waits for DEST: gets warnings (`warn`, from any thread), and may stop (`is_stopped`).
 
-    Requests without an answer are repeated for minutes; only for seconds after a stop, or if DEST has never
-    answered in this run (`has_answered`).
+    Unanswered requests are repeated for minutes. They are repeated only for seconds after a stop, and until
+    DEST has answered once in this run (`has_answered`).
     """
 
     warn: Callable[[str], None] = lambda _: None

@@ -51,7 +51,7 @@ class Check(NamedTuple):
 
 
 def may_state(fields: Mapping[bytes, bytes]) -> bool:
-    """Return False if no field (names in lower case) describes the content or its coding: the usual case."""
+    """Return True if a field (names in lower case) describes the content or its coding: few responses do."""
     return len(fields.get(b"etag", b"").strip(b'" \t')) == _MD5_HEX or not _STATING.isdisjoint(fields)
 
 
