@@ -54,7 +54,7 @@ def test_too_few_descriptors_for_the_concurrency_are_exit_5_and_fewer_transfers_
 def test_a_destination_that_vanishes_is_exit_5_and_is_made_again(tmp_path, small_hub):
     dest, env = tmp_path / "mirror", environment(small_hub)
     small_hub.inject(lambda request: request.path.endswith("_B12.tif"), Stall(after=10, seconds=60), 10_000)
-    with Running(mirror_of(small_hub.base_url, dest), env) as process:
+    with Running(mirror_of(small_hub.base_url, dest, "--stall-timeout", "2"), env) as process:
         assert wait_until(lambda: len(list(dest.glob("bigearthnet/*/*"))) > 20)
         dest.rename(tmp_path / "gone")
         shutil.rmtree(tmp_path / "gone", ignore_errors=True)
