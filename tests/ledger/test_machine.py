@@ -114,19 +114,20 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(batch=batches())
     def plan(self, batch: WalkBatch) -> None:
-        owned = "SELECT 1 FROM paths WHERE hash = ?"
-        self.shared = self.db.execute(owned, (path_hash("shared/same.tif"),)).fetchone() is not None
+        named = "SELECT i.name, a.key FROM assets a JOIN items i ON i.id = a.item"
+        owned = f"{named} JOIN paths p ON p.asset = a.id WHERE p.hash = ?"
+        owner = self.db.execute(owned, (path_hash("shared/same.tif"),)).fetchone()
         before = "SELECT s.name, l.name FROM items s LEFT JOIN items l ON l.id = s.parent"
         led_to = dict(self.db.execute(before).fetchall())
-        being_fetched = (
-            "SELECT i.name, a.key FROM assets a JOIN items i ON i.id = a.item WHERE a.run = ? AND a.state < 2"
-        )
-        self.busy = set(self.db.execute(being_fetched, (self.run,)).fetchall())
+        self.busy = set(self.db.execute(f"{named} WHERE a.run = ? AND a.state < 2", (self.run,)).fetchall())
         never_arrived = (
-            "SELECT i.name, a.key FROM assets a JOIN items i ON i.id = a.item JOIN jobs j ON j.asset = a.id "
-            "WHERE a.state > 2 AND j.digest_in_dest IS NULL"
+            f"{named} JOIN jobs j ON j.asset = a.id WHERE a.state > 2 AND j.digest_in_dest IS NULL"
         )
         self.forgettable = set(self.db.execute(never_arrived).fetchall())
+        listed = {one.id.item: one.assets for one in batch.items[::-1] if one.id.item not in self.walked}
+        is_listed = owner and any(asset.key == owner[1] for asset in listed.get(owner[0], ()))
+        is_forgotten = owner in self.forgettable and owner[0] in listed and not is_listed  # its name is free
+        self.shared = owner is not None and not is_forgotten
         self.writer.save_batch(batch, NOW)
         sources = [(one.id.item, one.parent) for one in (*batch.items, *batch.unreadable_items) if one.parent]
         gained = {label.item for name, label in sources if name not in led_to}
