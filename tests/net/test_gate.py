@@ -196,6 +196,7 @@ def test_a_host_that_refuses_fifty_assets_in_a_row_is_abandoned() -> None:
         await reading
         bench.gate.release()
         await bench.hold("a try", 1)
+        assert (bench.gate.note_refusal(REFUSED, "asset"), bench.gate.is_needed) == (down, True)
 
     bench.run(main())
     assert bench.log == [("a try", 62.0)]

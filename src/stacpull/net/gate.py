@@ -210,7 +210,8 @@ class Gate:
     def is_needed(self) -> bool:
         """True if the gate is in use or closed, or the host has failed since its last answer."""
         is_used = self.in_use or self._queue or self._health.pauses or self._health.unanswered
-        return bool(is_used or self.closed_for() or self._request_rate.free_at > self.now())
+        free_at = max(self._request_rate.free_at, self._health.refused_until)
+        return bool(is_used or self.closed_for() or free_at > self.now())
 
     def progress(self) -> HostProgress:
         wait = 0.0 if self._health.abandoned_for else self.closed_for()
