@@ -16,7 +16,7 @@ import orjson
 from stacpull.boxes import bounds_of, is_bbox
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in, parsed_object
 from stacpull.models import OWN_DIRECTORY, Json, MirroredFile
-from stacpull.planning.names import COLLECTION_FILE, fold, is_catalog_id
+from stacpull.planning.names import COLLECTION_FILE, fold, is_own_catalog
 from stacpull.planning.prefixes import object_asset
 from stacpull.redact import Secrets, public_url
 from stacpull.store.inspection import StoredFiles, lines_in
@@ -266,8 +266,7 @@ def path_of_href(href: object, directory: str) -> str | None:
 
 
 def is_own_json(files: StoredFiles, path: str) -> bool:
-    catalog = parsed_object(files.read("catalog.json") or b"")
-    is_ours = catalog is not None and is_catalog_id(catalog.get("id"))
+    is_ours = is_own_catalog(files.read("catalog.json"))
     if path == "catalog.json":
         return is_ours
     if not is_ours and files.has("catalog.json"):

@@ -21,11 +21,10 @@ from typing import Literal
 import orjson
 
 from stacpull.errors import DestinationError, NotAMirrorError, StacpullError, destination_errors
-from stacpull.json_values import parsed_object
 from stacpull.ledger import meta
 from stacpull.ledger.schema import check_version, create_tables
 from stacpull.models import OWN_DIRECTORY, BucketLocation
-from stacpull.planning.names import is_catalog_id
+from stacpull.planning.names import is_own_catalog
 
 Connection = sqlite3.Connection
 """An open ledger. Other packages pass it on; only this package runs SQL on it."""
@@ -179,8 +178,7 @@ def refuse_lost(work: Path) -> None:
 
 def has_own_catalog(work: Path) -> bool:
     path = work / "catalog.json"
-    catalog = parsed_object(path.read_bytes()) if path.is_file() else None
-    return catalog is not None and is_catalog_id(catalog.get("id"))
+    return path.is_file() and is_own_catalog(path.read_bytes())
 
 
 def open_reader(work: Path, bucket: BucketLocation | None = None) -> Connection:

@@ -21,6 +21,7 @@ from typing import Final
 
 from stacpull.caches import cached_if_short
 from stacpull.digests import text_digest
+from stacpull.json_values import parsed_object
 
 CATALOG_ID: Final = "stacpull-mirror"  # the beginning of the id of a mirror's root catalog
 COLLECTION_FILE: Final = "collection.json"
@@ -46,7 +47,8 @@ def catalog_id(source: str) -> str:
     return f"{CATALOG_ID}-{name[:_MAX_SOURCE_LENGTH].rstrip('-.')}" if name else CATALOG_ID
 
 
-def is_catalog_id(identifier: object) -> bool:
+def is_own_catalog(data: bytes | None) -> bool:
+    identifier = (parsed_object(data or b"") or {}).get("id")
     return isinstance(identifier, str) and f"{identifier}-".startswith(f"{CATALOG_ID}-")
 
 
