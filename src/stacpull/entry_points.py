@@ -23,12 +23,11 @@ all installed distributions are read. An entry point whose package is not instal
 
 from __future__ import annotations
 
+import re
 import sys
-from configparser import ConfigParser
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -83,10 +82,11 @@ def _is_installed(target: str) -> bool:
 @cache
 def _own() -> dict[str, dict[str, str]]:
     """Return the entry points of our own distribution, without the slow import of `importlib.metadata`."""
-    paths = (path for folder in sys.path for path in Path(folder).glob("stacpull-*.dist-info"))
-    parser = ConfigParser(delimiters="=", interpolation=None)
-    parser.read([folder / "entry_points.txt" for folder in islice(paths, 1)], encoding="utf-8")
-    return {group: dict(parser[group]) for group in parser.sections()}
+    pattern = "stacpull-*.dist-info/entry_points.txt"
+    files = (file for folder in sys.path for file in Path(folder).glob(pattern))
+    text = next((file.read_text("utf-8") for file in files), "")
+    groups = re.findall(r"^\[(\S+)\]([^\[]*)", text, re.MULTILINE)
+    return {group: dict(re.findall(r"^(\S+) *= *(\S+)", lines, re.MULTILINE)) for group, lines in groups}
 
 
 @cache
