@@ -144,15 +144,16 @@ def test_a_user_without_a_home_directory_has_no_profiles_and_no_netrc_file(sourc
     assert "bug in stacpull" not in ran.err
 
 
-def test_a_mirror_that_cannot_be_listed_has_no_report_but_a_status(dest: Path, tmp_path: Path) -> None:
+def test_a_mirror_that_cannot_be_listed_has_no_report_and_no_plan_but_a_status(source, dest, tmp_path):
     dest.chmod(0o311)
     try:
-        ran = unprivileged("report", str(dest), "-o", str(tmp_path / "r.html"))
+        report = ["report", str(dest), "-o", str(tmp_path / "r.html")]
+        for arguments in (report, ["plan", source, str(dest), "--all-collections"]):
+            ran = unprivileged(*arguments)
+            assert (ran.code, f"No permission to read {dest}." in ran.err) == (5, True), ran.err
         assert unprivileged("status", str(dest)).code == 0
     finally:
         dest.chmod(0o755)
-    assert ran.code == 5, ran.err
-    assert f"No permission to read {dest}." in ran.err
 
 
 def test_what_is_made_in_a_directory_that_can_only_be_written_to_is_made(source, dest, tmp_path):

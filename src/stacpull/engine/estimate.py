@@ -40,7 +40,8 @@ from stacpull.planning.layout import final_name
 from stacpull.reports import HostPlan, PlanReport
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
-from stacpull.store.inspection import DirectoryFiles, may_exist
+from stacpull.store.inspection import may_exist
+from stacpull.store.local_store import open_files
 from stacpull.threads import enter_in_thread, for_each, run_to_end
 from stacpull.urls import filename_of, rules_of, wire_url
 
@@ -95,7 +96,7 @@ def _opened_records(dest: DestAddress | None) -> Iterator[_Records]:
             with suppress(NotAMirrorError):
                 ledger = opened.enter_context(closing(open_reader(dest.work)))
                 if dest.bucket is None:
-                    has_file = partial(may_exist, opened.enter_context(closing(DirectoryFiles(dest.work))))
+                    has_file = partial(may_exist, opened.enter_context(open_files(dest.work, None)))
         yield [opened.enter_context(closing(ItemSet())) for _ in range(3)], ledger, has_file
 
 
