@@ -15,7 +15,7 @@ from stacpull import entry_points
 from stacpull.config.options import Options
 from stacpull.errors import StacpullError, UsageError
 from stacpull.hosts import HOST_AND_PORT
-from stacpull.ledger import meta, views
+from stacpull.ledger import meta, runs
 from stacpull.ledger.database import ledger_errors, ledger_path, open_reader
 from stacpull.models import BucketLocation
 from stacpull.redact import public_url
@@ -74,7 +74,9 @@ def _recorded_bucket(work: Path) -> tuple[str, str, str, int] | tuple[()] | None
     """Return the bucket that a ledger records, () for none; None without a readable ledger or a run."""
     try:
         with closing(open_reader(work)) as db, ledger_errors(ledger_path(work)):
-            return meta.recorded_bucket(db) or (() if views.current_run(db) is not None else None)
+            if (bucket := meta.recorded_bucket(db)) is None:
+                runs.load(db)  # raises an error if no run has begun
+            return bucket or ()
     except StacpullError:
         return None
 

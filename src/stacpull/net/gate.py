@@ -21,7 +21,7 @@ from stacpull.clock import Clock
 from stacpull.errors import CredentialsError
 from stacpull.events import HostProgress, Notice
 from stacpull.models import Failure, FailureKind
-from stacpull.net.retry import RetryPolicy, asks_to_wait
+from stacpull.net.retry import MAX_WAIT, asks_to_wait
 from stacpull.net.transport import Purpose, TransferError
 
 REFUSALS = frozenset({200, 401, 403})  # statuses; 200 is a web page, perhaps a login
@@ -332,7 +332,7 @@ class Gate:
         Return the failure, or DOWN for an asset if the host asks to wait for too long.
         """
         retry_after = failure.retry_after
-        if retry_after is not None and retry_after > RetryPolicy().max_wait:
+        if retry_after is not None and retry_after > MAX_WAIT:
             text = asks_to_wait(self.host, retry_after, self._settings.clock)
             down = self._abandon(replace(failure, message=text), retry_after)
             return down if purpose == "asset" else failure

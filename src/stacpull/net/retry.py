@@ -21,6 +21,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import TransferError
 
 T = TypeVar("T")
+MAX_WAIT = 900.0
 _PROGRESS_BYTES = 1 << 20  # the fewest that count as progress: no server can prolong a transfer byte by byte
 
 
@@ -32,7 +33,7 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     cap: float = 60.0  # the longest wait
     max_free_throttles: int = 20  # that are not counted
     max_free_seconds: float = 3600.0  # of their waits
-    max_wait: float = 900.0  # the longest Retry-After that is obeyed
+    max_wait: float = MAX_WAIT  # the longest Retry-After that is obeyed
 
 
 class RetryState(msgspec.Struct):

@@ -31,10 +31,11 @@ _TOO_HEAVY: Final = Failure(FailureKind.OVERLONG, "The item and those read with 
 
 
 class ReadItem(NamedTuple):
-    """An item, and when its request was sent, in seconds on the clock's `monotonic`."""
+    """An item, its size in memory, and when its request was sent, in seconds on the clock's `monotonic`."""
 
     document: Json
     read_at: float
+    weight: int
 
 
 class _Reading(msgspec.Struct, eq=False, weakref=True):
@@ -69,8 +70,7 @@ class ItemReader:
             if reading.result is None:
                 sent_at = self._clock.monotonic()
                 try:
-                    reading.result = ReadItem(await self._read_one(href), sent_at)
-                    self._keep(href, reading.result)
+                    reading.result = self._kept(href, await self._read_one(href), sent_at)
                 except TransferError as error:
                     reading.result = error.failure
                 self._readings.pop(href, None)
@@ -84,29 +84,31 @@ class ItemReader:
         distinct = list(dict.fromkeys(hrefs))
         weight = 0
 
-        def take(href: str, item: Json) -> None:
+        def take(href: str, item: ReadItem) -> None:
             nonlocal weight
-            weight += weight_of_document(item)
-            results[href] = item if weight <= _MAX_WEIGHT else _TOO_HEAVY
+            weight += item.weight
+            results[href] = item.document if weight <= _MAX_WEIGHT else _TOO_HEAVY
 
         if self._read_batch is not None:
             unknown = [href for href in distinct if href not in self._recent and href not in self._readings]
             for start in range(0, len(unknown), _MAX_TOGETHER):
                 sent_at = self._clock.monotonic()
-                for href, item in (await self._read_batch(unknown[start : start + _MAX_TOGETHER])).items():
-                    self._keep(href, ReadItem(item, sent_at))
-                    take(href, item)
+                documents = await self._read_batch(unknown[start : start + _MAX_TOGETHER])
+                for href, document in documents.items():
+                    take(href, self._kept(href, document, sent_at))
 
         async def read(href: str) -> None:
             try:
-                take(href, (await self.read(href)).document)
+                take(href, await self.read(href))
             except TransferError as error:
                 results[href] = error.failure
 
         await for_each([href for href in distinct if href not in results], read, _MAX_TASKS)
         return [results[href] for href in hrefs]
 
-    def _keep(self, href: str, item: ReadItem) -> None:
+    def _kept(self, href: str, document: Json, sent_at: float) -> ReadItem:
+        item = ReadItem(document, sent_at, weight_of_document(document))
         self._recent.pop(href, None)
-        if len(href) + weight_of_document(item.document) <= _HEAVIEST_CACHED:
+        if len(href) + item.weight <= _HEAVIEST_CACHED:
             self._recent[href] = item
+        return item
