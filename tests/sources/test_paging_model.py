@@ -109,7 +109,7 @@ class Model:
                 return {"href": None}
             case "empty href":
                 return {"href": ""}
-            case "self":
+            case "self" if position:  # on the first page, it would be "first"
                 return self._link(position, turn, limit)
             case "first":
                 return self._link(0, 0, limit)
