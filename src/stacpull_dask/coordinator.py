@@ -228,48 +228,48 @@ class DaskWorkers:
             waiting = [(worker, worker.received) for worker in self._workers]
             for worker in self._workers:
                 worker.received = []
-            assets = [asset for _, received in waiting for asset in received]
+            files = [file for _, received in waiting for file in received]
             reserved = await self._store_client.call(
-                "reserve_uploads", assets, returns=list[tuple[AssetFile, Placement]]
+                "reserve_uploads", files, returns=list[tuple[AssetFile, Placement]]
             )
-            by_part = {placement.part: (asset, placement) for asset, placement in reserved}
+            by_part = {placement.part: (file, placement) for file, placement in reserved}
             for worker, received in waiting:
-                allowed = [by_part[asset.part] for asset in received if asset.part in by_part]
-                refused = [asset.rowid for asset in received if asset.part not in by_part]
+                allowed = [by_part[file.part] for file in received if file.part in by_part]
+                refused = [file.rowid for file in received if file.part not in by_part]
                 for rowid in refused:  # the store process records their failures
                     worker.open_jobs.pop(rowid, None)
-                worker.uploads.update((asset.rowid, asset) for asset, _ in allowed)
+                worker.uploads.update((file.rowid, file) for file, _ in allowed)
                 worker.send(messages.Upload(allowed, refused))
             self._queue.changed.set()
 
-    def _take_outcomes(self, worker: Worker, assets: list[AssetFile], outcomes: list[AssetOutcome]) -> None:
-        for asset in assets:
-            if asset.body is None:
-                asset.part = f"{worker.parts}/{asset.part}"
-        if self._bucket is not None and assets:
-            worker.received += assets
+    def _take_outcomes(self, worker: Worker, files: list[AssetFile], outcomes: list[AssetOutcome]) -> None:
+        for file in files:
+            if file.body is None:
+                file.part = f"{worker.parts}/{file.part}"
+        if self._bucket is not None and files:
+            worker.received += files
             self._unreserved.set()
-            assets = []
+            files = []
         unchanged = [outcome for outcome in outcomes if outcome.failure is None]
-        for rowid in [asset.rowid for asset in assets] + [outcome.rowid for outcome in unchanged]:
+        for rowid in [file.rowid for file in files] + [outcome.rowid for outcome in unchanged]:
             del worker.open_jobs[rowid]
         for outcome in outcomes:
             if outcome.failure is not None:
                 self._pool.fail(worker.open_jobs.pop(outcome.rowid), outcome.failure, outcome.attempts)
-        if assets or unchanged:
-            self._store_client.sender.send(Outcomes(assets, unchanged), worker.channel.pause())
+        if files or unchanged:
+            self._store_client.sender.send(Outcomes(files, unchanged), worker.channel.pause())
 
     def _take_message(self, worker: Worker, message: messages.FromWorker) -> None:
         sender = self._store_client.sender
         match message:
-            case Outcomes(assets, outcomes):
-                self._take_outcomes(worker, assets, outcomes)
+            case Outcomes(files, outcomes):
+                self._take_outcomes(worker, files, outcomes)
             case messages.Uploaded(results):
                 for rowid, failure in results:
-                    job, asset = worker.open_jobs.pop(rowid), worker.uploads.pop(rowid)
-                    asset.part = ""
+                    job, file = worker.open_jobs.pop(rowid), worker.uploads.pop(rowid)
+                    file.part = ""
                     if failure is None:
-                        sender.send(Outcomes([asset]), worker.channel.pause())
+                        sender.send(Outcomes([file]), worker.channel.pause())
                     else:
                         sender.fail(job, failure, 1)
             case messages.Spent(requests, retries, bytes_fetched):

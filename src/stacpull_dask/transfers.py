@@ -188,8 +188,8 @@ class _Transfers:
                         await self._queue.put(jobs)
                     case messages.Upload(reserved, refused):
                         self._forget(refused)
-                        batches = [[asset] for asset in reserved if asset[0].size >= _LONG]
-                        batches.append([asset for asset in reserved if asset[0].size < _LONG])
+                        batches = [[file] for file in reserved if file[0].size >= _LONG]
+                        batches.append([file for file in reserved if file[0].size < _LONG])
                         for batch in batches:
                             uploading.create_task(self._upload(batch))
                     case messages.Stop(park):
@@ -198,7 +198,7 @@ class _Transfers:
                             self._working.cancel()
 
     async def _upload(self, reserved: list[tuple[AssetFile, Placement]]) -> None:
-        rowids = [asset.rowid for asset, _ in reserved]
+        rowids = [file.rowid for file, _ in reserved]
         files = [placement for _, placement in reserved]
         for file in files:
             file.part = file.part.rpartition("/")[2]  # in this worker's directory
@@ -208,7 +208,7 @@ class _Transfers:
 
     def _report(self, outcomes: Outcomes, on_room: Callable[[], object]) -> None:
         if self._has_bucket:
-            self._uploads.update(asset.rowid for asset in outcomes.assets)
+            self._uploads.update(file.rowid for file in outcomes.files)
         self._send(outcomes, on_room)
 
     def _forget(self, rowids: list[int]) -> None:

@@ -23,7 +23,7 @@ async def test_slots_stay_taken_while_nothing_is_read_and_bodies_keep_their_orde
     def on_message(data: bytes) -> None:
         message = decode_to_store(data)
         assert isinstance(message, Outcomes)
-        rowids.extend(one.rowid for one in message.assets)
+        rowids.extend(one.rowid for one in message.files)
 
     channels = [Channel(on_message, errors.append) for _ in range(2)]
     for one, sock in zip(channels, socket.socketpair(), strict=True):

@@ -118,20 +118,20 @@ class OutcomeSender(OutcomeSink[Job, AssetFile | None]):
     _writer: Executor = attrs.field(factory=lambda: ThreadPoolExecutor(1, "stacpull-writer"), init=False)
     _writing: set[asyncio.Future[list[AssetFile]]] = attrs.field(factory=set, init=False)
 
-    def put(self, job: Job, asset: AssetFile | None) -> None:
-        """Take an asset that was received. `asset` is None if the asset has not changed."""
-        if asset is None:
+    def put(self, job: Job, file: AssetFile | None) -> None:
+        """Take the file of an asset that was received; None if the asset has not changed."""
+        if file is None:
             self._batch.outcomes.append(AssetOutcome(job.rowid, job.item_rowid, job.generation, None))
-        elif asset.body is None or asset.size > self._max_size:
+        elif file.body is None or file.size > self._max_size:
             # a copy, because `_write` drops the body, which `engine.sharing` may still use
-            self._long.append(asset if asset.body is None else copy(asset))
+            self._long.append(file if file.body is None else copy(file))
             if len(self._long) == 1:
                 self._loop.call_later(_GATHER, self._write_long)
             return
         else:
-            asset.part = complete_part_name(asset)
-            self._batch.assets.append(asset)
-            self._batch_size += asset.size
+            file.part = complete_part_name(file)
+            self._batch.files.append(file)
+            self._batch_size += file.size
         self._send_if_due()
 
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
@@ -151,7 +151,7 @@ class OutcomeSender(OutcomeSink[Job, AssetFile | None]):
         self._send_batch()
 
     def _send_if_due(self) -> None:
-        waiting = len(self._batch.assets) + len(self._batch.outcomes)
+        waiting = len(self._batch.files) + len(self._batch.outcomes)
         if waiting >= _BATCH or self._batch_size >= _BATCH_SIZE:
             self._send_batch()
         elif waiting == 1:
@@ -160,7 +160,7 @@ class OutcomeSender(OutcomeSink[Job, AssetFile | None]):
     def _send_batch(self) -> None:
         batch, self._batch = self._batch, Outcomes()
         self._batch_size = 0
-        if batch.assets or batch.outcomes:
+        if batch.files or batch.outcomes:
             self._send(batch)
 
     def _write_long(self) -> None:
@@ -170,14 +170,14 @@ class OutcomeSender(OutcomeSink[Job, AssetFile | None]):
             self._writing.add(writing)
             writing.add_done_callback(self._send_written)
 
-    def _write(self, assets: list[AssetFile]) -> list[AssetFile]:
-        for asset in assets:
-            if asset.body is not None:
-                asset.part = complete_part_name(asset)
-                self._staged.write_body(asset, self._digest_algorithm)
+    def _write(self, files: list[AssetFile]) -> list[AssetFile]:
+        for file in files:
+            if file.body is not None:
+                file.part = complete_part_name(file)
+                self._staged.write_body(file, self._digest_algorithm)
             else:
-                asset.identity, _ = self._staged.part_identity_and_size(asset.part) or (0, 0)
-        return assets
+                file.identity, _ = self._staged.part_identity_and_size(file.part) or (0, 0)
+        return files
 
     def _send_written(self, writing: asyncio.Future[list[AssetFile]]) -> None:
         self._writing.discard(writing)
@@ -188,4 +188,4 @@ class OutcomeSender(OutcomeSink[Job, AssetFile | None]):
 
     def _send(self, outcomes: Outcomes) -> None:
         unchanged = sum(outcome.failure is None for outcome in outcomes.outcomes)  # a failure has no slot
-        self.send(outcomes, partial(self.release_slots, len(outcomes.assets) + unchanged))
+        self.send(outcomes, partial(self.release_slots, len(outcomes.files) + unchanged))

@@ -75,14 +75,14 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, "AssetFile 
         size = len(body)
         if not is_ok:
             return self._follow(connection, fields, size)
-        asset = fast_path.shared.downloader.accept(self.job, self.request.url, fields, body)
-        if asset is None:
+        file = fast_path.shared.downloader.accept(self.job, self.request.url, fields, body)
+        if file is None:
             return False
-        fast_path.shared.complete(self.download, asset)
+        fast_path.shared.complete(self.download, file)
         fast_path.client.counters.bytes_fetched += size
         connection.release()
         self.route.gate.finish_request(self.sent_at, size)
-        self.pool.sink.put(self.job, asset)
+        self.pool.sink.put(self.job, file)
         return True
 
     def on_stream(self, connection: WebConnection, /) -> None:

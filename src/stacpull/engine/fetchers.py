@@ -149,9 +149,9 @@ class AdoptingFetcher(NamedTuple):
         if not is_proven:
             return None
         digest = None if self.digest_algorithm is None else digests[self.digest_algorithm]
-        asset = asset_file(job, size, filename, validator_of(headers).etag_or_date, digest=digest)
+        file = asset_file(job, size, filename, validator_of(headers).etag_or_date, digest=digest)
         with destination_errors(self.store.staged.work):
             try:
-                return self.store.staged.link_part(asset, self.store, path)
+                return self.store.staged.link_part(file, self.store, path)
             except FileNotFoundError:
                 return None

@@ -53,7 +53,7 @@ class Operation(msgspec.Struct, tag=1, array_like=True):
 class Outcomes(msgspec.Struct, tag=2, array_like=True):
     """Publish the received assets, and record those that failed or have not changed."""
 
-    assets: list[AssetFile] = []
+    files: list[AssetFile] = []
     outcomes: list[AssetOutcome] = []
 
 

@@ -64,10 +64,10 @@ class Publisher(msgspec.Struct, eq=False):
         self._is_adopting = self.run.remembered.get("adopt", False) or bool(meta.get(self.db, meta.ADOPTING))
         self.refresh_counters()
 
-    def add(self, assets: Sequence[AssetFile], outcomes: Sequence[AssetOutcome]) -> None:
+    def add(self, files: Sequence[AssetFile], outcomes: Sequence[AssetOutcome]) -> None:
         """Take complete parts, assets without a part (they have been placed), and other outcomes."""
-        for asset in assets:
-            (self._received if asset.part else self._placed).append(asset)
+        for file in files:
+            (self._received if file.part else self._placed).append(file)
         self._outcomes.extend(outcomes)
 
     def _is_busy(self) -> bool:
@@ -100,11 +100,11 @@ class Publisher(msgspec.Struct, eq=False):
         outcomes, self._outcomes = self._outcomes, []
         final_items, self._final_items = self._final_items, []
         item_json = self._write_item_json(final_items)
-        assets, failures = self.reserve(received, list(item_json))
-        files: list[tuple[AssetFile | int, Placement]] = [*assets, *item_json.items()]
-        self._sync([placement.part for _, placement in files])
+        reserved, failures = self.reserve(received, list(item_json))
+        placements: list[tuple[AssetFile | int, Placement]] = [*reserved, *item_json.items()]
+        self._sync([placement.part for _, placement in placements])
         self._final_items = self._record([*outcomes, *failures])
-        self._place(files)
+        self._place(placements)
         self.publish_if_due()
 
     def _write_item_json(self, item_rowids: Sequence[int]) -> dict[int, Placement]:
@@ -113,17 +113,17 @@ class Publisher(msgspec.Struct, eq=False):
             part = f"{record.item_rowid}.item.json"
             data = self.item_json(record, record.path)
             digest = None if data is None else hashlib.sha256(data).digest()
-            file = self._own_file(part, record.path, digest, is_ours=record.is_ours)
+            placement = self._own_file(part, record.path, digest, is_ours=record.is_ours)
             if data is None and record.is_ours:
                 publication.mark_item_json(self.db, [record.item_rowid])
                 why = "was changed or cannot be read, so it is outdated: repeat `mirror` to replace it."
                 failure = Failure(FailureKind.ITEM, f"{record.path} {why}")
                 self._fail_item_json(record.item_rowid, failure, is_ours=True)
-            elif isinstance(file, Failure):
-                self._fail_item_json(record.item_rowid, file, is_ours=False)
+            elif isinstance(placement, Failure):
+                self._fail_item_json(record.item_rowid, placement, is_ours=False)
             elif data is not None:
                 self.store.staged.write_part(part, data)
-                written[record.item_rowid] = file
+                written[record.item_rowid] = placement
         return written
 
     def _fail_item_json(self, item: int, failure: Failure, *, is_ours: bool) -> None:
@@ -167,23 +167,23 @@ class Publisher(msgspec.Struct, eq=False):
         return foreign_file(path, f"it is {obstacle}" if obstacle else differs, command)
 
     def reserve(
-        self, assets: list[AssetFile], items: list[int]
+        self, files: list[AssetFile], items: list[int]
     ) -> tuple[list[tuple[AssetFile, Placement]], list[AssetOutcome]]:
         """Reserve the names of assets and of the JSON of items; return what is reserved, and failures."""
-        if not (assets or items):
+        if not (files or items):
             return [], []
         staged = self.store.staged
-        for asset in assets:
-            if self._is_adopting and asset.generation == 0 and self.store.has(asset.path):
-                asset.identity = None
+        for file in files:
+            if self._is_adopting and file.generation == 0 and self.store.has(file.path):
+                file.identity = None
         clips: dict[int, Clip] = {}
         if self.run.area_digest is not None and (kind := load("stacpull.fetchers", "clip")) is not None:
-            for asset in assets:
-                with suppress(OSError), staged.open(asset.part) as file:
-                    if (clip := kind.clip_in(file)) is not None:
-                        clips[asset.rowid] = clip
-        reserved, failures = publication.reserve(self.db, assets, items, clips)
-        for part in {asset.part for asset in assets} - {asset.part for asset in reserved}:
+            for file in files:
+                with suppress(OSError), staged.open(file.part) as opened:
+                    if (clip := kind.clip_in(opened)) is not None:
+                        clips[file.rowid] = clip
+        reserved, failures = publication.reserve(self.db, files, items, clips)
+        for part in {file.part for file in files} - {file.part for file in reserved}:
             staged.remove_part(part)
         placements = (
             Placement(a.part, a.directory, a.name, a.digest, a.generation > 0 or self._is_adopted(a))
@@ -191,14 +191,14 @@ class Publisher(msgspec.Struct, eq=False):
         )
         return list(zip(reserved, placements, strict=True)), failures
 
-    def _is_adopted(self, asset: AssetFile) -> bool:
-        existing = self.store.find_unsynced(asset.path) if asset.identity is None else None
-        if existing is None or existing[1] != asset.size:
+    def _is_adopted(self, file: AssetFile) -> bool:
+        existing = self.store.find_unsynced(file.path) if file.identity is None else None
+        if existing is None or existing[1] != file.size:
             return False
         staged = self.store.staged
-        if existing == staged.part_identity_and_size(asset.part):  # a hard link
+        if existing == staged.part_identity_and_size(file.part):  # a hard link
             return True
-        return self._has_content(asset.path, asset.digest or staged.state_of(asset.part).digest)
+        return self._has_content(file.path, file.digest or staged.state_of(file.part).digest)
 
     def _has_content(self, path: str, digest: bytes | None) -> bool:
         if digest is None:
@@ -216,12 +216,12 @@ class Publisher(msgspec.Struct, eq=False):
             raise
 
     def _record(self, outcomes: list[AssetOutcome]) -> list[int]:
-        assets, self._placed = self._placed, []
+        files, self._placed = self._placed, []
         item_json, self._placed_json = self._placed_json, {}
-        if not (assets or item_json or outcomes):
+        if not (files or item_json or outcomes):
             return []
         final_items, failures = publication.record(
-            self.db, assets, outcomes, item_json, time.time(), self.run.area_digest, self.run.id
+            self.db, files, outcomes, item_json, time.time(), self.run.area_digest, self.run.id
         )
         self.refresh_counters()
         for rowid, failure in failures:
@@ -229,9 +229,9 @@ class Publisher(msgspec.Struct, eq=False):
             self.on_event(AssetFailed(item, key, failure.kind, failure.message))
         return final_items if self.run.fixed["metadata"] == "item" else []
 
-    def _place(self, files: list[tuple[AssetFile | int, Placement]]) -> None:
-        failures = self.store.place([placement for _, placement in files])
-        for (owner, placement), found in zip(files, failures, strict=True):
+    def _place(self, placements: list[tuple[AssetFile | int, Placement]]) -> None:
+        failures = self.store.place([placement for _, placement in placements])
+        for (owner, placement), found in zip(placements, failures, strict=True):
             failure = found
             if found is not None and found.kind is FailureKind.EXISTS:
                 failure = self._foreign_file(path_in_dest(placement.directory, placement.name))
@@ -269,16 +269,16 @@ class Publisher(msgspec.Struct, eq=False):
 
     def place_file(self, path: str, part: str, sha256: bytes) -> None:
         """Place a file at `path` in DEST. Raise an error if a foreign file, with other content, is there."""
-        file = self._own_file(part, path, sha256, is_ours=meta.owns_file(self.db, path))
-        if isinstance(file, Failure):
+        placement = self._own_file(part, path, sha256, is_ours=meta.owns_file(self.db, path))
+        if isinstance(placement, Failure):
             self.store.staged.remove_part(part)
             raise DestinationError(self._foreign_file(path, "resume").message)
         meta.reserve_file(self.db, path)
         self._sync([part])
-        (failure,) = self.store.place([file])
+        (failure,) = self.store.place([placement])
         if failure is not None:
             self.store.staged.remove_part(part)
-            if not file.may_replace:
+            if not placement.may_replace:
                 meta.record_file(self.db, path, None)
             raise DestinationError(failure.message)
         meta.record_file(self.db, path, sha256)

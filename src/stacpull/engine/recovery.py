@@ -53,11 +53,11 @@ class Recovery:
         parts = staged.list_parts()
         complete_parts = {part: name for part in parts if (name := parse_complete_part(part)) is not None}
         with_part = {(name.rowid, name.generation) for name in complete_parts.values()}
-        reserved = {asset.rowid: asset for asset in publication.reservations(self.db)}
+        reserved = {file.rowid: file for file in publication.reservations(self.db)}
         proven = dict[int, AssetFile]()
-        for rowid, asset in reserved.items():
-            if self._is_in_place(asset, has_part=(rowid, asset.generation) in with_part):
-                proven[rowid] = asset
+        for rowid, file in reserved.items():
+            if self._is_in_place(file, has_part=(rowid, file.generation) in with_part):
+                proven[rowid] = file
         not_in_place = reserved.keys() - proven.keys()
         for part, name in complete_parts.items():
             if name.rowid not in proven:
@@ -65,7 +65,7 @@ class Recovery:
                 if received is not None:
                     proven[name.rowid] = received
         publication.release(self.db, not_in_place)
-        kept_parts = {asset.part for asset in proven.values()}
+        kept_parts = {file.part for file in proven.values()}
         for part in parts:
             if part.endswith(OF_ONE_RUN) and part not in kept_parts:
                 staged.remove_part(part)
@@ -84,27 +84,27 @@ class Recovery:
             raise InterruptedRunError
         return state.digest
 
-    def _is_in_place(self, asset: AssetFile, *, has_part: bool) -> bool:
+    def _is_in_place(self, file: AssetFile, *, has_part: bool) -> bool:
         """Return True if the file is in place and proven. If it is not, remove it if it is the mirror's.
 
         With `has_part`, the part was not renamed: a file with the same content is not the mirror's.
         """
         store = self.store
-        identity, size = store.find_unsynced(asset.path) or (None, -1)
-        if size != asset.size:
+        identity, size = store.find_unsynced(file.path) or (None, -1)
+        if size != file.size:
             return False
-        is_ours = identity == asset.identity
+        is_ours = identity == file.identity
         if is_ours and self.is_trusted:
             return True
-        if (is_ours or not has_part) and not self.sync_failed and asset.digest is not None:
-            algorithm = as_checksum(asset.digest).algorithm
-            if self._digest(store.state_of, asset.path, algorithm) == asset.digest:
-                with suppress(OSError), store.open(asset.path) as file:
+        if (is_ours or not has_part) and not self.sync_failed and file.digest is not None:
+            algorithm = as_checksum(file.digest).algorithm
+            if self._digest(store.state_of, file.path, algorithm) == file.digest:
+                with suppress(OSError), store.open(file.path) as opened:
                     if store.is_local:
-                        os.fsync(file.fileno())  # someone may have copied DEST
+                        os.fsync(opened.fileno())  # someone may have copied DEST
                     return True
         if is_ours:
-            store.remove(asset.path)
+            store.remove(file.path)
         return False
 
     def _proven_part(self, part: str, name: CompletePartName, reserved: AssetFile | None) -> AssetFile | None:
@@ -126,8 +126,8 @@ class Recovery:
         if expected is not None and digest != expected.digest:
             return None
         described = size, name.filename or "", name.etag_or_date, part
-        asset = asset_file(job, *described, digest=digest, unproven=name.unproven)
-        asset.identity = identity
-        if self.store.is_local and self.store.find_unsynced(asset.path) == (identity, size):
+        file = asset_file(job, *described, digest=digest, unproven=name.unproven)
+        file.identity = identity
+        if self.store.is_local and self.store.find_unsynced(file.path) == (identity, size):
             return None  # a link of a file of the user, which a killed run was about to adopt
-        return asset
+        return file

@@ -20,13 +20,13 @@ _MAX_BYTES = 2 << 20  # bytes of bodies
 
 
 class Download(msgspec.Struct, eq=False):
-    """The download of an href for its first job. `asset` is None before the end, or if it failed."""
+    """The download of an href for its first job. `file` is None before the end, or if it failed."""
 
     job: Job
     key: tuple[str, float]
-    asset: AssetFile | None = None
+    file: AssetFile | None = None
     ended: asyncio.Event | None = None  # created only if another job waits: there are millions of downloads
-    kept_bytes: int = 0  # of the body of `asset`
+    kept_bytes: int = 0  # of the body of `file`
 
 
 class SharedDownloads(msgspec.Struct, eq=False):
@@ -47,11 +47,11 @@ class SharedDownloads(msgspec.Struct, eq=False):
         key = (job.href, job.replanned_at)
         while (download := self.recent.get(key)) is not None and download.job.rowid != job.rowid:
             self.recent.move_to_end(key)
-            if download.asset is None:
+            if download.file is None:
                 download.ended = download.ended or asyncio.Event()
                 await download.ended.wait()
-            if (asset := await self._reuse(job, download)) is not None:
-                return asset
+            if (file := await self._reuse(job, download)) is not None:
+                return file
             if self.recent.get(key) is download:  # it succeeded, but its bytes cannot be used
                 break
         if download is not None:
@@ -70,42 +70,42 @@ class SharedDownloads(msgspec.Struct, eq=False):
             self.recent[key] = download
         return download
 
-    def complete(self, download: Download, asset: AssetFile | None) -> None:
+    def complete(self, download: Download, file: AssetFile | None) -> None:
         """Keep what was received, or drop a failed job (None); wake the waiting jobs."""
-        download.asset = asset
+        download.file = file
         if download.ended is not None:
             download.ended.set()
         recent, key = self.recent, download.key
         if recent.get(key) is download:
-            if asset is None:
+            if file is None:
                 del recent[key]
-            elif asset.body is not None:
-                download.kept_bytes = asset.size
-                self.body_bytes += asset.size
+            elif file.body is not None:
+                download.kept_bytes = file.size
+                self.body_bytes += file.size
         while self.body_bytes > _MAX_BYTES or len(recent) > _REMEMBERED:
             self.body_bytes -= recent.popitem(last=False)[1].kept_bytes
 
     async def complete_after(self, download: Download, work: Awaitable[AssetFile | None]) -> AssetFile | None:
-        asset = None
+        file = None
         try:
-            asset = await work
+            file = await work
         finally:
-            self.complete(download, asset)
-        return asset
+            self.complete(download, file)
+        return file
 
     async def _reuse(self, job: Job, download: Download) -> AssetFile | None:
-        first, asset = download.job, download.asset
-        if asset is None or job.size not in {None, asset.size}:
+        first, file = download.job, download.file
+        if file is None or job.size not in {None, file.size}:
             return None
         if job.checksum not in {None, first.checksum} or job.media_type != first.media_type:
             return None  # by the type, one may be a web page and the other may not
-        described = asset.size, asset.filename, asset.etag_or_date
-        body = asset.body
-        digest = asset.digest
-        reused = asset_file(job, *described, body=body, digest=digest, unproven=asset.unproven)
+        described = file.size, file.filename, file.etag_or_date
+        body = file.body
+        digest = file.digest
+        reused = asset_file(job, *described, body=body, digest=digest, unproven=file.unproven)
         if reused.body is not None:
             return reused
-        return await asyncio.to_thread(self._linked, reused, asset) if self.store.is_local else None
+        return await asyncio.to_thread(self._linked, reused, file) if self.store.is_local else None
 
     def _linked(self, reused: AssetFile, first: AssetFile) -> AssetFile | None:
         """Link the complete part, or the file that it became: another file may have its name."""

@@ -81,9 +81,9 @@ class StoreOperations:
             self._publisher.publish_all()
         return self._batch_writer.save_batch(batch, now)
 
-    def reserve_uploads(self, assets: list[AssetFile]) -> list[tuple[AssetFile, Placement]]:
+    def reserve_uploads(self, files: list[AssetFile]) -> list[tuple[AssetFile, Placement]]:
         """Reserve the names of assets that a worker uploads; return what it may upload."""
-        reserved, failures = self._publisher.reserve(assets, [])
+        reserved, failures = self._publisher.reserve(files, [])
         self._publisher.add([], failures)
         return reserved
 

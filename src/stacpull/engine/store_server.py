@@ -108,20 +108,20 @@ class StoreServer(msgspec.Struct, eq=False):
         try:
             for message in received:
                 if isinstance(message, Outcomes):
-                    self._unless_failed(self._write, message.assets)
+                    self._unless_failed(self._write, message.files)
                 self._queue.put(message)
         except Exception as error:  # noqa: BLE001 -- the network process raises it
             self._fail_with(error)
         self._queue.put(None)
 
-    def _write(self, assets: list[AssetFile]) -> None:
-        for asset in assets:
-            worker, slash, name = asset.part.rpartition("/")
+    def _write(self, files: list[AssetFile]) -> None:
+        for file in files:
+            worker, slash, name = file.part.rpartition("/")
             if slash and not is_worker(worker):
-                raise ValueError(f"{asset.part!r} is not the name of a part")
-            if asset.body is not None and len(asset.body) != asset.size:  # changed on its way
-                raise ValueError(f"{name} has {asset.size} bytes, but {len(asset.body)} were sent")
-            self.publisher.store.staged.write_body(asset, self.digest_algorithm)
+                raise ValueError(f"{file.part!r} is not the name of a part")
+            if file.body is not None and len(file.body) != file.size:  # changed on its way
+                raise ValueError(f"{name} has {file.size} bytes, but {len(file.body)} were sent")
+            self.publisher.store.staged.write_body(file, self.digest_algorithm)
 
     # --- the working thread ------------------------------------------------------------------------------
 
@@ -134,8 +134,8 @@ class StoreServer(msgspec.Struct, eq=False):
                         break
                     case Operation() as operation:
                         self._answer(operation)
-                    case Outcomes(assets, outcomes):
-                        publisher.add(assets, outcomes)
+                    case Outcomes(files, outcomes):
+                        publisher.add(files, outcomes)
             self._unless_failed(publisher.publish_if_due)
             self._send_counters()
         self._unless_failed(publisher.finish)

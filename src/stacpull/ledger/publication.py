@@ -26,7 +26,7 @@ def reservations(db: Connection) -> list[AssetFile]:
 
 
 def reserve(
-    db: Connection, assets: list[AssetFile], items: Sequence[int] = (), clips: Mapping[int, Clip] = {}
+    db: Connection, files: list[AssetFile], items: Sequence[int] = (), clips: Mapping[int, Clip] = {}
 ) -> tuple[list[AssetFile], list[AssetOutcome]]:
     """Reserve names. Return the assets to place, perhaps by another name, and the failures of taken names.
 
@@ -36,18 +36,18 @@ def reserve(
     reserved: list[AssetFile] = []
     refused: list[AssetOutcome] = []
     with transaction(db):
-        rows = db.execute(query, (json_array(a.rowid for a in assets),))
+        rows = db.execute(query, (json_array(a.rowid for a in files),))
         names = {(rowid, generation): name for rowid, generation, name in rows}
-        current = [a for a in assets if (a.rowid, a.generation) in names]
+        current = [a for a in files if (a.rowid, a.generation) in names]
         unnamed = [a for a in current if names[a.rowid, a.generation] is None]
         db.executemany("UPDATE assets SET name = ? WHERE id = ?", [(a.name, a.rowid) for a in unnamed])
         other_names = claim(db, [(a.rowid, a.directory, a.name) for a in unnamed])
-        for asset in current:
-            name = names[asset.rowid, asset.generation] or other_names.get(asset.rowid, asset.name)
+        for file in current:
+            name = names[file.rowid, file.generation] or other_names.get(file.rowid, file.name)
             if isinstance(name, Failure):
-                refused.append(AssetOutcome(asset.rowid, asset.item_rowid, asset.generation, name))
+                refused.append(AssetOutcome(file.rowid, file.item_rowid, file.generation, name))
             else:  # the name in the ledger counts, which an earlier response may have given
-                reserved.append(asset if name == asset.name else replace(asset, name=name))
+                reserved.append(file if name == file.name else replace(file, name=name))
         clip_of = {rowid: orjson.dumps(tuple(clip)).decode() for rowid, clip in clips.items()}.get
         db.executemany(
             f"UPDATE assets SET state = {State.RESERVED}, size = ?, digest = ?, etag_or_date = ?, "
@@ -121,10 +121,10 @@ def record(
     item follows from those of its assets. JSON that was written before an asset was done does not list its
     file: it is due again, even after a kill.
     """
-    adopted = sum(asset.identity is None for asset in done)  # files that were there are skipped
+    adopted = sum(file.identity is None for file in done)  # files that were there are skipped
     counted = Counter(assets_skipped=adopted, assets_stored=len(done) - adopted)
     failed: list[tuple[int, Failure]] = []
-    items = {asset.item_rowid for asset in done}
+    items = {file.item_rowid for file in done}
     with transaction(db):
         settled = _set_done(db, done, counted)
         for outcome in outcomes:
@@ -148,7 +148,7 @@ def record(
 
 def _set_done(db: Connection, done: Sequence[AssetFile], counted: Counter[str]) -> list[int]:
     """Return the assets that were reserved and are done now. Count those that replaced an earlier version."""
-    generations = {asset.rowid: asset.generation for asset in done}
+    generations = {file.rowid: file.generation for file in done}
     # few columns, because `sqlite3` releases the interpreter's lock for each value that it fetches
     reserved = f"SELECT id, generation FROM assets WHERE id {IN_LIST} AND state = {State.RESERVED}"
     rows = db.execute(reserved, (json_array(generations),))

@@ -175,16 +175,16 @@ class PartialDownload(io.FileIO):
         file = wrap(self, loop=asyncio.get_running_loop())
         await _with_destination_errors(file.write(pieces), self._path.parent)
 
-    async def finish(self, asset: AssetFile, digest_algorithm: str | None = None) -> AssetFile:
-        """Return `asset`, whose bytes the part has, with the name of the complete part and its digest."""
+    async def finish(self, file: AssetFile, digest_algorithm: str | None = None) -> AssetFile:
+        """Return `file`, whose bytes the part has, with the name of the complete part and its digest."""
         if self.size != leading_length(self.received):
             raise RuntimeError(f"a part with gaps is not complete: {self._path.name}")
         await self.caught_up()
-        asset.digest = None if digest_algorithm is None else self.digest(digest_algorithm)
-        asset.part = complete_part_name(asset)
-        await self._run(self._end, self._path.with_name(asset.part))
+        file.digest = None if digest_algorithm is None else self.digest(digest_algorithm)
+        file.part = complete_part_name(file)
+        await self._run(self._end, self._path.with_name(file.part))
         self._downloads.known.discard(self._pair)
-        return asset
+        return file
 
     async def keep(self) -> None:
         """Close the part and keep it, to be resumed later. If it cannot be resumed, it is removed."""

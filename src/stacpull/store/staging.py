@@ -173,13 +173,13 @@ class StagedParts(DirectoryFiles):
         except OSError as error:  # faster than `destination_errors`
             raise destination_error(error, self.work) from error
 
-    def write_body(self, asset: AssetFile, digest_algorithm: str | None) -> None:
+    def write_body(self, file: AssetFile, digest_algorithm: str | None) -> None:
         """Write the body of an asset, if it has one, as its part, which gets an identity and a digest."""
-        if asset.body is not None:
-            if asset.digest is None and digest_algorithm is not None:
-                asset.digest = digest_of(digest_algorithm, asset.body)
-            asset.identity = self.write_part(asset.part, asset.body)
-            asset.body = None
+        if file.body is not None:
+            if file.digest is None and digest_algorithm is not None:
+                file.digest = digest_of(digest_algorithm, file.body)
+            file.identity = self.write_part(file.part, file.body)
+            file.body = None
 
     def _create_part(self, name: str) -> int:
         try:
@@ -201,14 +201,14 @@ class StagedParts(DirectoryFiles):
                 raise
 
     def link_part(
-        self, asset: AssetFile, files: StoredFiles, path: str, identity: int | None = None
+        self, file: AssetFile, files: StoredFiles, path: str, identity: int | None = None
     ) -> AssetFile | None:
         """Make a file of a mirror the complete part of an asset, by a link or, if unsupported, as a copy.
 
         Return None if the file has another size, or another identity than `identity`.
         """
-        name = f"{asset.rowid}.{asset.generation}.part"
-        self.remove_part(f"{asset.rowid}.{asset.generation}.about")  # what a killed download left
+        name = f"{file.rowid}.{file.generation}.part"
+        self.remove_part(f"{file.rowid}.{file.generation}.about")  # what a killed download left
         self.remove_part(name)
         if isinstance(files, DirectoryFiles):
             with suppress(OSError):  # links are not supported, or not between these directories
@@ -219,13 +219,13 @@ class StagedParts(DirectoryFiles):
             with files.open(path) as source, self.new_part(name) as part:
                 shutil.copyfileobj(source, part, _PIECE)
         linked_identity, size = self.part_identity_and_size(name) or (0, -1)
-        if size != asset.size or identity not in {None, linked_identity}:
+        if size != file.size or identity not in {None, linked_identity}:
             self.remove_part(name)
             return None
-        asset.part = complete_part_name(asset)
+        file.part = complete_part_name(file)
         with destination_errors(self.work):
-            os.rename(name, asset.part, src_dir_fd=self.fd, dst_dir_fd=self.fd)
-        return asset
+            os.rename(name, file.part, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        return file
 
     def remove_part(self, name: str) -> None:
         with destination_errors(self.work), suppress(FileNotFoundError):

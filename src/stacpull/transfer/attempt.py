@@ -103,9 +103,9 @@ class Downloader(msgspec.Struct, eq=False):
             job.media_type, job.href, url, headers, content
         ):
             return None
-        return self.asset(job, body)
+        return self.received_file(job, body)
 
-    def asset(self, job: Job, body: Body, *, unproven: bool = False) -> AssetFile:
+    def received_file(self, job: Job, body: Body, *, unproven: bool = False) -> AssetFile:
         name = self.client.secrets.masked(filename_of(body.url))
         content = body.content if body.part is None else None
         etag_or_date = body.validator.etag_or_date
@@ -216,8 +216,8 @@ class _Attempt(msgspec.Struct, eq=False):
         is_stated = body.framed or self.job.size is not None or bool(body.checks)
         unproven = not (is_stated or await self._ends_here(body))
         part, self.part = self.part, None
-        asset = self.downloader.asset(self.job, body, unproven=unproven)
-        return asset if part is None else await part.finish(asset, self.downloader.digest_algorithm)
+        file = self.downloader.received_file(self.job, body, unproven=unproven)
+        return file if part is None else await part.finish(file, self.downloader.digest_algorithm)
 
     def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> ClientResponse:
         response, self.handed_over = self.handed_over, None
