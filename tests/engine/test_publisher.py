@@ -47,7 +47,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         "reserve",
         lambda _db, done, docs=(), _clips=(): " ".join([a.name for a in done] + ["doc"] * len(docs)),
     )
-    watch(publication, "record", lambda _db, done, *_: " ".join(a.name for a in done))
+    watch(publication, "record", lambda _db, _run, done, *_: " ".join(a.name for a in done))
     watch(LocalStore, "_place", lambda _self, file: file.name)
     watch(RecordingStore, "sync", lambda _self, files: " ".join(f.partition(".")[0] for f in files))
     return found

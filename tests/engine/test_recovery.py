@@ -239,7 +239,7 @@ def test_a_copy_of_the_ledger_in_another_work_directory_is_no_sign_of_a_failed_s
 def test_a_foreign_file_at_a_reserved_path_is_kept(tmp_path: Path) -> None:
     with started(tmp_path) as bench:
         arrived = bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"ours")
-        publication.reserve(bench.db, [arrived])  # killed before the rename
+        publication.reserve(bench.db, [arrived], [], {})  # killed before the rename
         (tmp_path / "c" / "i").mkdir(parents=True)
         (tmp_path / "c" / "i" / "a.tif").write_bytes(b"mine")
         bench.store.staged.remove_part(arrived.part)  # last: its inode must not be that of the user's file
@@ -251,7 +251,7 @@ def test_a_file_of_the_user_with_the_same_content_is_not_taken_if_the_part_is_he
     """Without the kill, the asset fails: only `--adopt` makes a file of the user part of the mirror."""
     with started(tmp_path) as bench:
         arrived = bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"same")
-        publication.reserve(bench.db, [arrived])  # killed before the rename, which would have failed
+        publication.reserve(bench.db, [arrived], [], {})  # killed before the rename, which would have failed
         (tmp_path / "c" / "i").mkdir(parents=True)
         (tmp_path / "c" / "i" / "a.tif").write_bytes(b"same")
         inode = (tmp_path / "c" / "i" / "a.tif").stat().st_ino
@@ -289,7 +289,7 @@ def test_a_file_of_an_older_version_is_never_recorded_as_the_new_one(tmp_path: P
         assert job.generation == 1
         bench.arrive(replace(job, generation=0), b"oldest")  # a whole part of the version before
         arrived = bench.arrive(job, b"new!")
-        publication.reserve(bench.db, [arrived])  # killed before the rename
+        publication.reserve(bench.db, [arrived], [], {})  # killed before the rename
     with started(tmp_path) as bench:
         assert (tree(tmp_path), bench.pending(), parts(tmp_path)) == ({"c/i/a.tif": b"new!"}, [], [])
 

@@ -104,7 +104,7 @@ def ledger(dest: Path) -> Iterator[sqlite3.Connection]:
 
 
 def started(db: sqlite3.Connection, spec: RunSpec = SPEC) -> tuple[Run, BatchWriter]:
-    run = begin(db, spec, NOW)
+    run = begin(db, spec, NOW, {})
     return run, BatchWriter(db, run, lambda _path: True, Secrets())
 
 

@@ -94,9 +94,9 @@ CHANGED, REVALIDATE = requested(2, BYTES, None, has_changed=True), requested(2, 
 def test_what_becomes_of_a_known_asset(known: KnownAsset, now: dict[str, Any], expected: Any) -> None:
     """`expected` are the action, the generation after it, and the other fields of the decision."""
     stated = {name: value for name, value in now.items() if name in Asset.__struct_fields__}
-    facts = (now.get(name, False) for name in ("is_updated", "is_undated", "is_lost"))
+    facts = {name: now.get(name, False) for name in ("is_updated", "is_undated", "is_lost")}
     run = Run(2, "mirror", "", {}, now, now.get("area"))
-    decision = decide(known, replace(ASSET, **stated), run, *facts)
+    decision = decide(known, replace(ASSET, **stated), run, **facts)
     assert (decision.action, decision.row and decision.row.generation, *decision[2:]) == expected
     if (row := decision.row) is not None:
         assert (row[:3], row.run, row.name) == (known.row[:3], 2, known.row.name)

@@ -207,7 +207,7 @@ class LedgerMachine(RuleBasedStateMachine):
             )
             for rowid, of, generation, path, name, _, _ in chosen
         ]
-        reserved, failures = publication.reserve(self.db, received_assets)
+        reserved, failures = publication.reserve(self.db, received_assets, [], {})
         assert len(reserved) + len(failures) == len(received_assets)
         by_rowid = {row[0]: (row[5], row[6]) for row in chosen}
         for one in reserved:
@@ -224,7 +224,7 @@ class LedgerMachine(RuleBasedStateMachine):
             AssetFile(rowid, of, generation - 1, path, name, 10, 1)
             for rowid, of, generation, path, name, _, _ in renewed
         ]
-        assert publication.reserve(self.db, old[:arrived]) == ([], [])
+        assert publication.reserve(self.db, old[:arrived], [], {}) == ([], [])
 
     @rule(data=st.data())
     def record(self, data: st.DataObject) -> None:
@@ -244,7 +244,7 @@ class LedgerMachine(RuleBasedStateMachine):
         rows = self._rows(PENDING, RESERVED, DONE, FAILED)
         chosen = data.draw(st.lists(st.sampled_from(rows), unique=True)) if rows else []
         message = [AssetOutcome(row[0], row[1], row[2] - older, None) for row in chosen]
-        publication.record(self.db, [], message, {}, NOW)
+        publication.record(self.db, runs.load(self.db), [], message, {}, NOW)
         for row in chosen:
             which = (row[5], row[6])
             if which in self.revalidated and not older:
@@ -277,7 +277,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def _record(
         self, done: list[AssetFile], failures: list[AssetOutcome], names: dict[int, tuple[str, str]]
     ) -> None:
-        publication.record(self.db, done, failures, {}, NOW)
+        publication.record(self.db, runs.load(self.db), done, failures, {}, NOW)
         for one in done:
             self.known[names[one.rowid]] = (DONE, one.generation)
         for other in failures:

@@ -45,13 +45,13 @@ def test_an_assigned_name_is_kept_over_stops_and_new_versions(db: sqlite3.Connec
     run, writer = started(db)
     commit(writer, item("i", [asset("a", directory="d", name="x.tif")]))
     job = commit(writer, item("j", [late])).jobs[0]
-    reserved, _ = publication.reserve(db, [received(job, name="X.tif")])
+    reserved, _ = publication.reserve(db, [received(job, name="X.tif")], [], {})
     for name in ("X.tif", "y.tif"):  # of the response after each stop
         publication.release(db, [job.rowid])
         assert jobs.pending_jobs(db, run.id, job.rowid - 1, 9)[0].name == reserved[0].name
-        again, _ = publication.reserve(db, [received(job, name=name)])
+        again, _ = publication.reserve(db, [received(job, name=name)], [], {})
     assert again == reserved
-    publication.record(db, again, [], {}, NOW)
+    publication.record(db, run, again, [], {}, NOW)
     newer = commit(
         started(db, replace(SPEC, source="https://b.example"))[1], item("j", [replace(late, size=11)])
     ).jobs[0]

@@ -31,9 +31,9 @@ MD5 = Checksum("md5", b"1" * 16)
 CLASH = ("bad", Failure(FailureKind.NAME, "Two assets would meet."))
 
 
-def publish(db: sqlite3.Connection, *planned: Job, size: int = 10) -> None:
-    done, failed = publication.reserve(db, [received(job, size=size) for job in planned])
-    publication.record(db, done, failed, {}, NOW)
+def publish(db: sqlite3.Connection, *planned: Job, size: int = 10, items: tuple[int, ...] = ()) -> None:
+    done, failed = publication.reserve(db, [received(job, size=size) for job in planned], items, {})
+    publication.record(db, runs.load(db), done, failed, dict.fromkeys(items), NOW)
 
 
 def again(db: sqlite3.Connection) -> tuple[int, BatchWriter]:
@@ -54,8 +54,7 @@ def test_the_json_of_a_label_is_renewed_when_it_links_to_a_new_source_item(tmp_p
         others = item("o", updated="1"), item("of other", parent="o", updated="1")
         commit(started(db)[1], label, known, *others, failed=[unreadable("unreadable before", "l")])
         item_rowid = db.execute("SELECT id FROM items WHERE name = 'l'").fetchone()[0]
-        publication.reserve(db, [], [item_rowid])
-        publication.record(db, [], [], {item_rowid: None}, NOW)
+        publish(db, items=(item_rowid,))
         if linked.startswith("unreadable"):
             commit(again(db)[1], label, known, failed=[unreadable(linked, "l")])
         else:
@@ -95,15 +94,13 @@ def test_the_json_is_renewed_when_assets_were_changed_or_added(tmp_path, assets,
     with ledger(tmp_path) as db:
         job = commit(started(db)[1], item("i", [asset("a")])).jobs[0]
         publish(db, job)
-        publication.reserve(db, [], [job.item_rowid])
-        publication.record(db, [], [], {job.item_rowid: None}, NOW)
+        publish(db, items=(job.item_rowid,))
         for is_first in (True, False):
             opened = commit(again(db)[1], item("i", assets, problems=problems)).jobs
             found = db.execute("SELECT count(*), (SELECT json_state FROM items) FROM documents").fetchone()
             assert found == ((1, JsonState.DUE) if is_first and renewed else (0, JsonState.CURRENT))
             publish(db, *opened, size=max((one.size or 10 for one in assets), default=10))
-            publication.reserve(db, [], [job.item_rowid])
-            publication.record(db, [], [], {job.item_rowid: None}, NOW)
+            publish(db, items=(job.item_rowid,))
 
 
 def test_an_asset_that_can_no_longer_be_planned_stays_done(tmp_path: Path) -> None:
@@ -168,9 +165,8 @@ def test_the_failure_of_an_asset_with_an_empty_key_is_not_that_of_its_item(tmp_p
     nameless = item("i", [asset("", name="a.tif")], href="https://api.example/i")
     with ledger(tmp_path) as db:
         job = commit(started(db)[1], nameless).jobs[0]
-        publication.record(
-            db, [], [AssetOutcome(job.rowid, job.item_rowid, job.generation, GONE, 1)], {}, NOW
-        )
+        gone = AssetOutcome(job.rowid, job.item_rowid, job.generation, GONE, 1)
+        publication.record(db, runs.load(db), [], [gone], {}, NOW)
         _, writer = again(db)
         for _ in range(2):
             assert "items_failed" not in commit(writer, nameless).counted
@@ -224,7 +220,7 @@ def test_a_directory_may_have_the_path_of_a_failed_asset_that_is_no_longer_liste
     with ledger(tmp_path) as db:
         (lost,) = commit(started(db)[1], item("i", [asset("a", directory="c/x", name="a")])).jobs
         failed = AssetOutcome(lost.rowid, lost.item_rowid, lost.generation, GONE)
-        publication.record(db, [], [failed], {}, NOW)
+        publication.record(db, runs.load(db), [], [failed], {}, NOW)
         (job,) = commit(again(db)[1], item("i", [asset("a/b", directory="c/x/a", name="b")])).jobs
     assert job.directory == "c/x/a"
 

@@ -23,8 +23,8 @@ def mirrored(db: sqlite3.Connection, names: str, spec: RunSpec = SPEC) -> int:
     for name in names:
         planned = commit(writer, item(name, [asset("a"), asset("b")])).jobs
         item_rowids = {job.item_rowid for job in planned}
-        done, failed = publication.reserve(db, [received(job) for job in planned], [*item_rowids])
-        publication.record(db, done, failed, dict.fromkeys(item_rowids), NOW)
+        done, failed = publication.reserve(db, [received(job) for job in planned], [*item_rowids], {})
+        publication.record(db, runs.load(db), done, failed, dict.fromkeys(item_rowids), NOW)
     runs.end(db, run.id, "complete", None, NOW)
     return run.id
 

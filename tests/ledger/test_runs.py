@@ -27,7 +27,7 @@ def test_the_last_run_continues_if_the_task_is_the_same(tmp_path: Path, state: E
         writer.save_batch(WalkBatch(seen=[id_of("i")], update=WalkUpdate(position="next", announced=7)), NOW)
         if state is not None:
             runs.end(db, first.id, state, "why", NOW)
-        later = runs.begin(db, replace(SPEC, credential_names=("token",)), NOW)
+        later = runs.begin(db, replace(SPEC, credential_names=("token",)), NOW, {})
         assert (later.id, later.resumed, later.position) == (first.id, True, "next")
         assert (later.counters["items_seen"], later.counters["walk_ended"]) == (1, 0)
         assert runs.task_to_resume(db) == (replace(SPEC, credential_names=("token",)), {})
@@ -49,10 +49,10 @@ def test_a_run_with_options_that_json_changes_continues(tmp_path: Path) -> None:
     """JSON has lists only: an option with a tuple is the same when it is read again."""
     spec = replace(SPEC, fixed={**SPEC.fixed, "names": ("a", "b"), "none": ()})
     with ledger(tmp_path) as db:
-        first = runs.begin(db, spec, NOW)
-        assert runs.begin(db, spec, NOW).id == first.id
+        first = runs.begin(db, spec, NOW, {})
+        assert runs.begin(db, spec, NOW, {}).id == first.id
         other = replace(spec, fixed={**spec.fixed, "names": ("b", "a")})
-        assert runs.begin(db, other, NOW).id == first.id + 1
+        assert runs.begin(db, other, NOW, {}).id == first.id + 1
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,9 @@ def test_a_run_with_options_that_json_changes_continues(tmp_path: Path) -> None:
 def test_a_different_task_is_a_new_run_and_is_read_back(tmp_path: Path, other: RunSpec) -> None:
     with ledger(tmp_path) as db:
         first, _ = started(db)
-        assert not runs.begin(db, other, NOW).resumed
+        assert not runs.begin(db, other, NOW, {}).resumed
         assert runs.task_to_resume(db) == (other, {})
-        again = runs.begin(db, other, NOW)
+        again = runs.begin(db, other, NOW, {})
         assert (again.id, again.resumed) == (first.id + 1, True)
 
 
@@ -92,12 +92,14 @@ def test_defaults_of_a_selection_are_not_stored(tmp_path: Path) -> None:
 
     with ledger(tmp_path) as db:
         first, _ = started(db)
-        assert runs.begin(db, replace(SPEC, selection=LaterSelection(collections=("c",))), NOW).id == first.id
+        later = replace(SPEC, selection=LaterSelection(collections=("c",)))
+        assert runs.begin(db, later, NOW, {}).id == first.id
 
 
 def test_what_is_newly_gone_does_not_depend_on_the_clock(tmp_path: Path) -> None:
     def lose(job: Job, now: float) -> None:
-        publication.record(db, [], [AssetOutcome(job.rowid, job.item_rowid, job.generation, GONE)], {}, now)
+        gone = AssetOutcome(job.rowid, job.item_rowid, job.generation, GONE)
+        publication.record(db, runs.load(db), [], [gone], {}, now)
 
     with ledger(tmp_path) as db:
         run, writer = started(db)
@@ -117,7 +119,7 @@ def test_an_unfinished_run_that_is_taken_up_keeps_its_options_and_gets_others(tm
         first = runs.begin(db, SPEC, NOW, {"adopt": True}).id
         writer.save_batch(WalkBatch(update=WalkUpdate(position="next")), NOW)
         if not is_newest:
-            runs.end(db, runs.begin(db, OTHER, NOW).id, "complete", None, NOW)
+            runs.end(db, runs.begin(db, OTHER, NOW, {}).id, "complete", None, NOW)
         assert runs.task_to_resume(db) == (SPEC, {"adopt": True})
         taken_up = runs.begin(db, SPEC, NOW, {"adopt": True, "prune": True})
         assert (taken_up.id, taken_up.position) == ((first, "next") if is_newest else (first + 2, None))
@@ -125,7 +127,7 @@ def test_an_unfinished_run_that_is_taken_up_keeps_its_options_and_gets_others(tm
         assert taken_up.remembered == {"adopt": True, "prune": True}
         runs.end(db, taken_up.id, "complete", None, NOW)
         assert runs.task_to_resume(db) is None
-        assert runs.begin(db, SPEC, NOW).id > taken_up.id
+        assert runs.begin(db, SPEC, NOW, {}).id > taken_up.id
 
 
 @pytest.fixture
@@ -137,9 +139,9 @@ def written(tmp_path: Path) -> Iterator[tuple[sqlite3.Connection, list[Job]]]:
             writer, item("L", [asset(k) for k in "abc"]), item("S", [asset(k) for k in "abc"], parent="L")
         ).jobs
         received_assets = [received(job) for job in planned]
-        publication.reserve(db, received_assets, [1, 2])
-        publication.record(db, received_assets, [], {1: b"1", 2: b"2"}, NOW)
-        publication.record(db, [], [], {1: b"1", 2: b"2"}, NOW)
+        publication.reserve(db, received_assets, [1, 2], {})
+        publication.record(db, runs.load(db), received_assets, [], {1: b"1", 2: b"2"}, NOW)
+        publication.record(db, runs.load(db), [], [], {1: b"1", 2: b"2"}, NOW)
         runs.end(db, run.id, "complete", None, NOW)
         yield db, planned
 
@@ -148,18 +150,19 @@ def written(tmp_path: Path) -> Iterator[tuple[sqlite3.Connection, list[Job]]]:
 def test_a_repair_keeps_requiring_the_digest_after_another_version(written, how: str) -> None:
     """A failed sync, or a name in the way, must not make another version welcome."""
     db, planned = written
-    run = runs.begin(db, replace(SPEC, kind="repair"), NOW).id
+    run = runs.begin(db, replace(SPEC, kind="repair"), NOW, {}).id
     jobs.requeue_damaged(db, run, {planned[0].rowid: None})
     (job,) = jobs.pending_jobs(db, run, 0, 9)
     if how != "failed before it was reserved":
-        publication.reserve(db, [replace(received(job), digest=b"o" * 32)])
+        publication.reserve(db, [replace(received(job), digest=b"o" * 32)], [], {})
     if how == "released":
         publication.release(db, [job.rowid])
     else:
-        publication.record(db, [], [AssetOutcome(job.rowid, 1, job.generation, BROKEN)], {}, NOW)
+        broken = AssetOutcome(job.rowid, 1, job.generation, BROKEN)
+        publication.record(db, runs.load(db), [], [broken], {}, NOW)
         jobs.requeue_damaged(db, run, {job.rowid: None})
     (job,) = jobs.pending_jobs(db, run, 0, 9)
     assert job.required_digest == bytes(32)
-    publication.reserve(db, [received(job)])
-    publication.record(db, [received(job)], [], {}, NOW)
+    publication.reserve(db, [received(job)], [], {})
+    publication.record(db, runs.load(db), [received(job)], [], {}, NOW)
     assert db.execute("SELECT count(*) FROM jobs WHERE asset = ?", (job.rowid,)).fetchone() == (0,)

@@ -69,13 +69,13 @@ def test_attempts_add_up_over_retries_until_the_asset_arrives(tmp_path: Path) ->
         (job,) = commit(writer, item("i", [asset("a")])).jobs
         for attempts in (2, 3):
             failed = AssetOutcome(job.rowid, job.item_rowid, job.generation, GONE, attempts)
-            publication.record(db, [], [failed], {}, NOW)
+            publication.record(db, runs.load(db), [], [failed], {}, NOW)
             runs.end(db, run.id, "complete", None, NOW)
             run, _ = started(db, replace(SPEC, kind="retry"))
             assert jobs.requeue_failures(db, run.id, "retry") == 1
         assert db.execute("SELECT attempts FROM failures").fetchall() == [(5,)]
-        reserved, _ = publication.reserve(db, [received(job)])
-        publication.record(db, reserved, [], {}, NOW)
+        reserved, _ = publication.reserve(db, [received(job)], [], {})
+        publication.record(db, runs.load(db), reserved, [], {}, NOW)
         assert db.execute("SELECT count(*) FROM failures").fetchone() == (0,)
 
 

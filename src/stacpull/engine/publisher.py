@@ -100,7 +100,7 @@ class Publisher(msgspec.Struct, eq=False):
         outcomes, self._outcomes = self._outcomes, []
         final_items, self._final_items = self._final_items, []
         item_json = self._write_item_json(final_items)
-        reserved, failures = self.reserve(received, list(item_json))
+        reserved, failures = self.prepare_placements(received, list(item_json))
         placements: list[tuple[AssetFile | int, Placement]] = [*reserved, *item_json.items()]
         self._sync([placement.part for _, placement in placements])
         self._final_items = self._record([*outcomes, *failures])
@@ -166,10 +166,10 @@ class Publisher(msgspec.Struct, eq=False):
         differs = "its content differs" if self._is_adopting else ""
         return foreign_file(path, f"it is {obstacle}" if obstacle else differs, command)
 
-    def reserve(
+    def prepare_placements(
         self, files: list[AssetFile], items: list[int]
     ) -> tuple[list[tuple[AssetFile, Placement]], list[AssetOutcome]]:
-        """Reserve the names of assets and of the JSON of items; return what is reserved, and failures."""
+        """Reserve the names of assets and of item JSON. Return placements of these assets, and failures."""
         if not (files or items):
             return [], []
         staged = self.store.staged
@@ -220,9 +220,8 @@ class Publisher(msgspec.Struct, eq=False):
         item_json, self._placed_json = self._placed_json, {}
         if not (files or item_json or outcomes):
             return []
-        final_items, failures = publication.record(
-            self.db, files, outcomes, item_json, time.time(), self.run.area_digest, self.run.id
-        )
+        now = time.time()
+        final_items, failures = publication.record(self.db, self.run, files, outcomes, item_json, now)
         self.refresh_counters()
         for rowid, failure in failures:
             _, item, key = views.asset_owner(self.db, rowid)
@@ -273,7 +272,7 @@ class Publisher(msgspec.Struct, eq=False):
         if isinstance(placement, Failure):
             self.store.staged.remove_part(part)
             raise DestinationError(self._foreign_file(path, "resume").message)
-        meta.reserve_file(self.db, path)
+        meta.claim_file(self.db, path)
         self._sync([part])
         (failure,) = self.store.place([placement])
         if failure is not None:

@@ -83,7 +83,7 @@ class StoreOperations:
 
     def reserve_uploads(self, files: list[AssetFile]) -> list[tuple[AssetFile, Placement]]:
         """Reserve the names of assets that a worker uploads; return what it may upload."""
-        reserved, failures = self._publisher.reserve(files, [])
+        reserved, failures = self._publisher.prepare_placements(files, [])
         self._publisher.add([], failures)
         return reserved
 

@@ -98,7 +98,7 @@ _KEEP: Final = Decision(Action.KEEP)
 
 
 def decide(
-    known: KnownAsset, asset: Asset, run: Run, is_updated: bool, is_undated: bool, is_lost: bool
+    known: KnownAsset, asset: Asset, run: Run, *, is_updated: bool, is_undated: bool, is_lost: bool
 ) -> Decision:
     """Return what becomes of a known asset that is now stated as `asset`.
 

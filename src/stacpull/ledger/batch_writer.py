@@ -247,14 +247,14 @@ class _BatchPlan:
         before = self._known.get(item.id)
         was_planned = before is not None and before.run == self._writer.run.id and not before.is_unreadable
         if before is not None and was_planned:
-            if item.parent is None and before.parent is not None:
-                self._result.count("items_matched", 1)  # it was only known by a link
+            is_now_on_page = item.parent is None and before.parent is not None  # it was only known by a link
+            if is_now_on_page:
+                self._result.count("items_matched", 1)
                 self._result.count("source_items", -1)
                 row = before._replace(parent=None)
                 self._known[item.id] = row
                 self._rows.items.append(row)
-                return None
-            if item.parent is not None or not is_newer(item.updated, before.version):
+            if is_now_on_page or item.parent is not None or not is_newer(item.updated, before.version):
                 return None
         row = self._row_of(item.id, item.parent, item.href)._replace(version=_version(item), is_unreadable=0)
         if before is not None and before.parent not in (None, row.parent):
@@ -347,9 +347,11 @@ class _BatchPlan:
         self._plan_problems(edit)
 
     def _plan_known_asset(self, edit: _Edit, asset: Asset, old: KnownAsset) -> None:
-        rows = self._rows
+        rows, run = self._rows, self._writer.run
         is_lost = old.is_lost(self._writer.is_there)
-        decision = decide(old, asset, self._writer.run, edit.is_updated, edit.item.is_undated, is_lost)
+        decision = decide(
+            old, asset, run, is_updated=edit.is_updated, is_undated=edit.item.is_undated, is_lost=is_lost
+        )
         row = decision.row
         if row is None:
             is_fetched = decision.action is Action.WAIT
@@ -598,7 +600,10 @@ def known_actions(
         for asset in item.assets:
             old = known[row.id].get(asset.key)
             if old is not None:
-                decision = decide(old, asset, run, is_updated, item.is_undated, old.is_lost(is_there))
+                is_lost = old.is_lost(is_there)
+                decision = decide(
+                    old, asset, run, is_updated=is_updated, is_undated=item.is_undated, is_lost=is_lost
+                )
                 path = None if old.row.name is None else path_in_dest(old.directory, old.row.name)
                 actions[item.id][asset.key] = decision.action, path
     return actions

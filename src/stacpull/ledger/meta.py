@@ -50,7 +50,7 @@ def owns_file(db: Connection, path: str) -> bool:
     return get(db, _FILES + path) is not None
 
 
-def reserve_file(db: Connection, path: str) -> None:
+def claim_file(db: Connection, path: str) -> None:
     """Record that a catalog file belongs to this mirror, before it is put in place."""
     put(db, _FILES + path, _NOT_YET if get(db, _FILES + path) in (None, _NOT_YET) else _UNKNOWN)
 

@@ -12,6 +12,7 @@ from stacpull.ledger import failures, runs
 from stacpull.ledger.database import IN_LIST, Connection, json_array, transaction
 from stacpull.ledger.failures import FailureKey
 from stacpull.ledger.paths import claim
+from stacpull.ledger.runs import Run
 from stacpull.ledger.schema import JsonState, State
 from stacpull.models import AssetFile, AssetOutcome, Clip, Failure, FailureKind
 
@@ -26,7 +27,7 @@ def reservations(db: Connection) -> list[AssetFile]:
 
 
 def reserve(
-    db: Connection, files: list[AssetFile], items: Sequence[int] = (), clips: Mapping[int, Clip] = {}
+    db: Connection, files: list[AssetFile], items: Sequence[int], clips: Mapping[int, Clip]
 ) -> tuple[list[AssetFile], list[AssetOutcome]]:
     """Reserve names. Return the assets to place, perhaps by another name, and the failures of taken names.
 
@@ -105,17 +106,16 @@ _SET_FAILED = (
 
 def record(
     db: Connection,
+    run: Run,
     done: Sequence[AssetFile],
     outcomes: Sequence[AssetOutcome],
     written_items: Mapping[int, bytes | None],
     now: float,
-    area_digest: int | None = None,
-    run_id: int = 0,
 ) -> tuple[list[int], list[tuple[int, Failure]]]:
     """Record durable outcomes in one transaction. Return the items that are final now, and failures by asset.
 
     Assets and JSON (`written_items`: SHA-256) that were planned again have another generation or state: they
-    are ignored. `area_digest` is of `--clip`.
+    are ignored.
 
     The order counts. Rows of `jobs` have the digests with which new versions are compared. The state of an
     item follows from those of its assets. JSON that was written before an asset was done does not list its
@@ -132,7 +132,7 @@ def record(
                 if db.execute(_SET_CONFIRMED, (outcome.rowid, outcome.generation)).rowcount:
                     counted["assets_revalidated"] += 1
                     settled.append(outcome.rowid)
-            elif _set_failed(db, outcome, outcome.failure, now, area_digest):
+            elif _set_failed(db, outcome, outcome.failure, now, run.area_digest):
                 failed.append((outcome.rowid, outcome.failure))
         failures.delete_jobs(db, settled)
         delete = f"DELETE FROM failures WHERE what = 'json' AND item {IN_LIST} RETURNING item"
@@ -142,7 +142,7 @@ def record(
         db.executemany(_SET_CURRENT, [(sha256, item) for item, sha256 in written_items.items()])
         db.execute(_DELETE_DOCUMENTS, (json_array(written_items),))
         db.execute(_SET_DUE, (json_array(items.union(final)),))
-        runs.add_counts(db, run_id, counted)
+        runs.add_counts(db, run.id, counted)
     return final, failed
 
 

@@ -106,7 +106,7 @@ def taken_over(db: Connection, run_id: int) -> list[int]:
     return [rowid for (rowid,) in rows]
 
 
-def begin(db: Connection, spec: RunSpec, now: float, remembered: Mapping[str, Any] = {}) -> Run:
+def begin(db: Connection, spec: RunSpec, now: float, remembered: Mapping[str, Any]) -> Run:
     """Continue the last run if it has the same task and did not complete; otherwise start a new one."""
     import attrs  # noqa: PLC0415 -- not needed in the store process
 
