@@ -76,7 +76,7 @@ class Downloader(msgspec.Struct, eq=False):
         self, job: Job, *, count_refusal: bool = True, handed_over: ClientResponse | None = None
     ) -> AssetFile | None:
         """Make one attempt, or complete one that was `handed_over`; None if the asset has not changed."""
-        return await _Attempt(self, job, count_refusal, handed_over).run()
+        return await _Attempt(self, job, count_refusal).run(handed_over)
 
     def accept(
         self, job: Job, url: str, fields: Mapping[bytes, bytes], content: bytes | memoryview
@@ -124,16 +124,13 @@ class _Attempt(msgspec.Struct, eq=False):
     downloader: Downloader
     job: Job
     count_refusal: bool
-    handed_over: ClientResponse | None
     part: PartialDownload | None = None
     is_resumable: bool = True
     is_filling: bool = False  # true once a response is being received into the part
 
-    async def run(self) -> AssetFile | None:
+    async def run(self, handed_over: ClientResponse | None) -> AssetFile | None:
         try:
-            if self.handed_over is not None:
-                return await self._fetch_all()
-            return await self._start()
+            return await (self._start() if handed_over is None else self._fetch_all(handed_over))
         except BaseException as error:
             part, self.part = self.part, None
             if part is None:
@@ -155,7 +152,7 @@ class _Attempt(msgspec.Struct, eq=False):
             return await self._resume(point)
         if self.job.version_in_dest is not None and await self.downloader.has_file(self.job, None):
             return await self._revalidate(self.job.version_in_dest)
-        return await self._fetch_all()
+        return await self._fetch_all(self._open({}, ACCEPT_OK))
 
     async def _resume(self, point: ResumePoint) -> AssetFile | None:
         """Hash the part, then request the rest: no server would keep a response open meanwhile.
@@ -203,10 +200,10 @@ class _Attempt(msgspec.Struct, eq=False):
         if is_current and version.checksum_unverified:
             checksum = self.job.checksum
             is_current = checksum is not None and await self.downloader.has_file(self.job, checksum)
-        return None if is_current else await self._fetch_all()
+        return None if is_current else await self._fetch_all(self._open({}, ACCEPT_OK))
 
-    async def _fetch_all(self) -> AssetFile:
-        async with self._open({}, ACCEPT_OK) as response:
+    async def _fetch_all(self, opening: ClientResponse) -> AssetFile:
+        async with opening as response:
             body = await self._receive(response)
         return await self._confirm(body)
 
@@ -220,9 +217,6 @@ class _Attempt(msgspec.Struct, eq=False):
         return file if part is None else await part.finish(file, self.downloader.digest_algorithm)
 
     def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> ClientResponse:
-        response, self.handed_over = self.handed_over, None
-        if response is not None:
-            return response
         request = Request(self.job.href, headers=headers)
         return self.downloader.client.stream(request, accept=accept, count_refusal=self.count_refusal)
 
