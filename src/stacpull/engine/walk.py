@@ -304,7 +304,17 @@ class Walk:
         """Return what it and the earlier ones announce, if known. Save each page with the next position."""
         start = starts[number]._replace(cursor=position.request)
         next_name = starts[number + 1].collection if number + 1 < len(starts) else None
-        announced = None
+        announced: int | None = None
+
+        def update(following: PageRequest | None, cut_short: str | None) -> WalkUpdate:
+            after = Position(start.collection, following, position.announced)
+            if following is None:
+                after = Position(next_name, None, announced)
+            is_kept = self._keeps_position and after.collection is not None
+            text = after.to_json(self._network.secrets) if is_kept else None
+            total = announced if next_name is None else None
+            return WalkUpdate(text, announced=total, cut_short=cut_short)
+
         loops = LoopDetector(0 if position.collection is None else self._consumer.counters["items_seen"])
         pages = self._setup.source.pages(start, page_size=self._page_size, on_notice=self._network.emit)
         async with prefetch(pages) as read_ahead:
@@ -315,12 +325,8 @@ class Walk:
                         self._network.warn(text)
                 if page.announced is not None and position.announced is not None:
                     announced = position.announced + page.announced
-                total = announced if next_name is None else None
                 self.summary.cut_short = page.cut_short or self.summary.cut_short
-                after_collection = Position(next_name, None, announced)
-                after_page = Position(start.collection, page.next, position.announced)
-                update = self._update(after_page if page.next else after_collection, total, page.cut_short)
-                new_items = await self._take_page(start.collection, page, update)
+                new_items = await self._take_page(start.collection, page, update(page.next, page.cut_short))
                 if not self._matches_left():
                     break
                 reason = loops.reason_to_end(len(page.items), new_items)
@@ -330,8 +336,7 @@ class Walk:
                         cut_short = f"Reading ended at {page.request.url}: {reason}."
                         self.summary.cut_short = cut_short
                         self._network.warn(cut_short)
-                    update = self._update(after_collection, total, cut_short)
-                    await self._consumer.add_batch(WalkBatch(update=update))
+                    await self._consumer.add_batch(WalkBatch(update=update(None, cut_short)))
                     break
         return announced
 
@@ -352,11 +357,6 @@ class Walk:
             if not self._matches_left():
                 break
         return new_items
-
-    def _update(self, position: Position, total: int | None, cut_short: str | None) -> WalkUpdate:
-        is_kept = self._keeps_position and position.collection is not None
-        text = position.to_json(self._network.secrets) if is_kept else None
-        return WalkUpdate(text, announced=total, cut_short=cut_short)
 
     def _matches_left(self) -> int:
         limit = self._setup.selection.max_items
