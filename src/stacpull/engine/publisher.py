@@ -220,8 +220,7 @@ class Publisher(msgspec.Struct, eq=False):
         item_json, self._placed_json = self._placed_json, {}
         if not (files or item_json or outcomes):
             return []
-        now = time.time()
-        final_items, failures = publication.record(self.db, self.run, files, outcomes, item_json, now)
+        final_items, failures = publication.record(self.db, self.run, files, outcomes, item_json, time.time())
         self.refresh_counters()
         for rowid, failure in failures:
             _, item, key = views.asset_owner(self.db, rowid)

@@ -100,9 +100,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
         if job.checksum not in {None, first.checksum} or job.media_type != first.media_type:
             return None  # by the type, one may be a web page and the other may not
         described = file.size, file.filename, file.etag_or_date
-        body = file.body
-        digest = file.digest
-        reused = asset_file(job, *described, body=body, digest=digest, unproven=file.unproven)
+        reused = asset_file(job, *described, body=file.body, digest=file.digest, unproven=file.unproven)
         if reused.body is not None:
             return reused
         return await asyncio.to_thread(self._linked, reused, file) if self.store.is_local else None
