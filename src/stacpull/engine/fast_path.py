@@ -13,7 +13,7 @@ from typing import NoReturn
 import attrs
 import msgspec
 
-from stacpull.engine.pool import AssetTask, Pool, RenewableJob
+from stacpull.engine.pool import AssetTask, Pool
 from stacpull.engine.sharing import Download, SharedDownloads
 from stacpull.http1.connection import ResponseHandler, WebConnection, streamed
 from stacpull.http1.web_transport import CallbackTransport, Prepared, WebTransport
@@ -128,8 +128,7 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, "AssetFile 
         """Continue in a task. If the request was sent, with a permit, `receive` returns its response."""
         if receive is not None:
             self.sent = PermittedRequest(self.route.gate, self.sent_at, receive)
-        renewable = RenewableJob(self.job, self.pool, self.began_at)
-        self.pool.spawn(AssetTask(renewable, self.pool, self).run())
+        self.pool.spawn(AssetTask(self.job, self.pool, self.began_at, self).run())
 
     # `AssetFetcher`: called by the task that takes over.
 

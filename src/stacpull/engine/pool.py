@@ -3,7 +3,7 @@
     JobQueue ─▶ Pool ─▶ FastPath, or an AssetTask ─▶ OutcomeSink
 
 An AssetTask makes attempts and retries. If an href is refused, it may have expired: the item is read again
-(`RenewableJob`). It is also read again, once, if the content is not as stated: a search result may be old.
+(`_renew`). It is also read again, once, if the content is not as stated: a search result may be old.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ class Pool(Generic[JobT, ResultT]):
                     self.sink.take_slots(len(jobs))
                     for job in jobs:
                         if self._fast_path is None or not self._fast_path.start_transfer(job, self):
-                            self.spawn(AssetTask(RenewableJob(job, self), self).run())
+                            self.spawn(AssetTask(job, self).run())
                 await self.sink.wait_for_all_slots()
         finally:
             if self._fast_path is not None:
@@ -235,17 +235,21 @@ class Pool(Generic[JobT, ResultT]):
 
 @attrs.define(eq=False)
 class AssetTask(Generic[JobT, ResultT]):
-    """Makes attempts at one asset, by each of its hrefs in turn.
+    """Makes attempts at one asset, by each of its hrefs in turn. It may read the item of the asset again.
 
+    A refusal is final if the item was read after the attempt began, or if hrefs of the host do not expire.
     `handed_over` completes the attempt that the fast path began.
     """
 
-    _renewable: RenewableJob[JobT]
+    job: JobT
     _pool: Pool[JobT, ResultT]
+    _attempt_began_at: float = 0.0
     _handed_over: AssetFetcher[JobT, ResultT] | None = None
     _attempts: int = attrs.field(default=0, init=False)
-    _failures: list[Failure] = attrs.field(factory=list, init=False)  # of each href that cannot be fetched
+    _failures: list[Failure] = attrs.field(factory=list, init=False)  # of each href before the current one
     _wrong_content: str = attrs.field(default="", init=False)  # message of the last such failure
+    _read_at: float = attrs.field(default=-inf, init=False)  # when the item was read again
+    _was_content_renewed: bool = attrs.field(default=False, init=False)
 
     async def run(self) -> None:
         pool = self._pool
@@ -254,8 +258,8 @@ class AssetTask(Generic[JobT, ResultT]):
                 result = await pool.retries.run(self._attempt)
             except TransferError as error:
                 self._failures.append(error.failure)
-                if self._renewable.job.alternates:
-                    self._renewable.use_next_href()
+                if self.job.alternates:
+                    self.job = self.job.at(self.job.alternates)
                     self._wrong_content = ""
                     continue
                 # GONE only if all hrefs are gone; pending (DOWN) if the host of any is abandoned
@@ -264,26 +268,25 @@ class AssetTask(Generic[JobT, ResultT]):
                 message = " Then: ".join(failure.message for failure in self._failures)
                 failure = replace(decisive, message=message, retryable=False)
                 pool.sink.release_slots()
-                pool.fail(self._renewable.job, failure, self._attempts)
+                pool.fail(self.job, failure, self._attempts)
             else:
-                pool.sink.put(self._renewable.job, result)
+                pool.sink.put(self.job, result)
             return
 
     async def _attempt(self) -> ResultT:
-        renewable = self._renewable
         fetcher, self._handed_over = self._handed_over, None
         if fetcher is None:
             fetcher = self._pool.fetcher
-            renewable.attempt_began_at = self._pool.retries.clock.monotonic()
-        if renewable.job.stale:
-            await renewable.renew()
+            self._attempt_began_at = self._pool.retries.clock.monotonic()
+        if self.job.stale:
+            await self._renew()
         while True:
             self._attempts += 1
-            may_have_expired = renewable.may_have_expired()
+            may_have_expired = self._may_have_expired()
             # if there is another href, a refusal does not stop the run
-            count_refusal = not (may_have_expired or renewable.job.alternates)
+            count_refusal = not (may_have_expired or self.job.alternates)
             try:
-                return await fetcher.fetch(renewable.job, count_refusal=count_refusal)
+                return await fetcher.fetch(self.job, count_refusal=count_refusal)
             except OSError as error:
                 if error.errno != errno.EFBIG:
                     raise
@@ -293,49 +296,33 @@ class AssetTask(Generic[JobT, ResultT]):
                 failure = error.failure
                 is_renewed = False
                 if may_have_expired and (failure.kind is FailureKind.REFUSED or failure.status in _EXPIRED):
-                    is_renewed = await renewable.renew_after_refusal(failure)
+                    is_renewed = await self._renew_after_refusal(failure)
                 elif failure.kind in WRONG_CONTENT:
                     is_same = failure.message == self._wrong_content
                     self._wrong_content = failure.message
                     failure = replace(failure, retryable=failure.retryable and not is_same)
-                    is_renewed = not failure.retryable and await renewable.renew_content()
+                    is_renewed = not failure.retryable and await self._renew_content()
                 if not is_renewed:
                     raise TransferError(failure) from error
             fetcher = self._pool.fetcher
 
+    def _is_item_fresh(self) -> bool:
+        return self._read_at >= self._attempt_began_at
 
-@attrs.define(eq=False)
-class RenewableJob(Generic[JobT]):
-    """A job whose item may be read again, because its href has expired or its content has changed.
-
-    A refusal is final if the item was read after the attempt began, or if hrefs of the host do not expire.
-    """
-
-    job: JobT
-    _pool: Pool[JobT, Any]
-    attempt_began_at: float = 0.0
-    _read_at: float = attrs.field(default=-inf, init=False)
-    _used_hrefs: int = attrs.field(default=0, init=False)
-    _was_content_renewed: bool = attrs.field(default=False, init=False)
-
-    def use_next_href(self) -> None:
-        self.job = self.job.at(self.job.alternates)
-        self._used_hrefs += 1
-
-    def may_have_expired(self) -> bool:
-        if self.job.item_href is None or self._read_at >= self.attempt_began_at:
+    def _may_have_expired(self) -> bool:
+        if self.job.item_href is None or self._is_item_fresh():
             return False
         stable_since = self._pool.stable_since.get(host_of(self.job.href), inf)
-        return is_signed(self.job.href) or stable_since > self.attempt_began_at
+        return is_signed(self.job.href) or stable_since > self._attempt_began_at
 
-    async def renew_after_refusal(self, refusal: Failure) -> bool:
+    async def _renew_after_refusal(self, refusal: Failure) -> bool:
         """Read the item again. Return True if the asset is to be requested again."""
         href_before = self.job.href
         clock = self._pool.retries.clock
         try:
-            await self.renew(self._read_at)
-            if self.job.href == href_before and self._read_at < self.attempt_began_at:
-                await self.renew(self.attempt_began_at)
+            await self._renew(self._read_at)
+            if self.job.href == href_before and not self._is_item_fresh():
+                await self._renew(self._attempt_began_at)
         except TransferError as error:
             new_failure = error.failure
             if new_failure.retryable or new_failure.kind in {FailureKind.DOWN, FailureKind.GONE}:
@@ -351,20 +338,20 @@ class RenewableJob(Generic[JobT]):
         # requested again only to count the refusal
         return refusal.kind is FailureKind.REFUSED and not is_signed(href_before)
 
-    async def renew_content(self) -> bool:
+    async def _renew_content(self) -> bool:
         """Read the item again, once. Return True if it states another size or checksum, which then count."""
         before = self.job
         if self._was_content_renewed or before.item_href is None:
             return False
         self._was_content_renewed = True
         with suppress(TransferError):  # then nothing shows that the item has changed
-            asset = (await self.renew(self.attempt_began_at))["assets"].get(before.key)
+            asset = (await self._renew(self._attempt_began_at))["assets"].get(before.key)
             if asset is not None:  # the item does not describe objects of a prefix
                 size, checksum = size_and_checksum(asset)
                 self.job = replace(self.job, size=size, checksum=checksum)
         return (self.job.size, self.job.checksum) != (before.size, before.checksum)
 
-    async def renew(self, newer_than: float | None = None) -> Json:
+    async def _renew(self, newer_than: float | None = None) -> Json:
         """Read the item again, and use its hrefs of the asset. Raises GONE if the item has no such asset."""
         job = self.job
         item_href = job.item_href
@@ -385,8 +372,8 @@ class RenewableJob(Generic[JobT]):
         assets = item.document.get("assets")
         asset = object_asset(assets, job.key, job.href) if isinstance(assets, dict) else None
         hrefs = None if asset is None else asset_hrefs(asset, item_href, self._pool.prefer)
-        if not isinstance(hrefs, tuple) or len(hrefs) <= self._used_hrefs:
+        if not isinstance(hrefs, tuple) or len(hrefs) <= len(self._failures):
             text = f"Asset {job.key} cannot be fetched: its item no longer lists it."
             raise TransferError(Failure(FailureKind.GONE, text))
-        self.job = job.at(hrefs[self._used_hrefs :])
+        self.job = job.at(hrefs[len(self._failures) :])
         return item.document
