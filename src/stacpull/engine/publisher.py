@@ -80,7 +80,7 @@ class Publisher(msgspec.Struct, eq=False):
         is_due = self._due_at is not None and time.monotonic() >= self._due_at
         if is_due or len(self._received) + len(self._outcomes) >= GROUP_SIZE:
             self.publish()
-        elif self._due_at is None and self._is_busy():
+        if self._due_at is None and self._is_busy():  # also what this turn has placed
             self._due_at = time.monotonic() + (GROUP_SECONDS if self.store.is_local else _BUCKET_SECONDS)
 
     def publish_all(self, items: Sequence[int] = ()) -> None:
@@ -105,7 +105,6 @@ class Publisher(msgspec.Struct, eq=False):
         self._sync([placement.part for _, placement in placements])
         self._final_items = self._record([*outcomes, *failures])
         self._place(placements)
-        self.publish_if_due()
 
     def _write_item_json(self, item_rowids: Sequence[int]) -> dict[int, Placement]:
         written: dict[int, Placement] = {}

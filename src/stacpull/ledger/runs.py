@@ -144,9 +144,11 @@ def begin(db: Connection, spec: RunSpec, now: float, remembered: Mapping[str, An
 def first_uses(db: Connection, spec: RunSpec) -> list[str]:
     """Return what to tell about a source, layout or area that no run before had: it may be a mistake."""
     new = spec.fixed["layout"]
-    of_run = "json_extract(fixed, '$.layout')"
-    before = "iif(sum({0} = ?), NULL, max({0}))".format
-    query = f"SELECT {before('source')}, {before(of_run)} FROM runs WHERE EXISTS (SELECT 1 FROM items)"
+    query = (
+        "SELECT iif(sum(source = ?), NULL, max(source)), iif(sum(layout = ?), NULL, max(layout)) "
+        "FROM (SELECT source, json_extract(fixed, '$.layout') AS layout FROM runs) "
+        "WHERE EXISTS (SELECT 1 FROM items)"
+    )
     source, layout = db.execute(query, (spec.source, new)).fetchone()
     texts = [] if source is None else [f"DEST also has items of {source}; they stay."]
     if layout is not None:
@@ -191,8 +193,9 @@ def task_to_retry(db: Connection, kind: RunKind) -> Task:
 
 def task_to_repair(db: Connection, rowids: Mapping[str, Iterable[int]]) -> Task:
     """Return the task for the last run that planned one of these assets, else one of these items."""
-    of_rows = f"(SELECT max(run) FROM {{}} WHERE id {IN_LIST})".format  # JSON may stay damaged, without a URL
-    query = f"SELECT coalesce({of_rows('assets')}, {of_rows('items')})"
+    of_asset = f"(SELECT max(run) FROM assets WHERE id {IN_LIST})"
+    of_item = f"(SELECT max(run) FROM items WHERE id {IN_LIST})"  # JSON may stay damaged, without a URL
+    query = f"SELECT coalesce({of_asset}, {of_item})"
     run_id = scalar(db, query, (json_array(rowids["asset"]), json_array(rowids["item"])))
     return _task_again(db, run_id, "repair")
 
@@ -255,14 +258,16 @@ def counters(db: Connection, run_id: int) -> dict[str, int]:
     """Return what a run has counted, by name. `items_announced` is missing if it is not known."""
     counted = db.execute("SELECT name, number FROM counters WHERE run = ?", (run_id,))
     walk_ended, kind = db.execute("SELECT walk_ended, kind FROM runs WHERE id = ?", (run_id,)).fetchone()
-    of_all = asset_totals(db) if kind == "retry" else {}  # also of other sources, whose assets stay failed
+    totals = asset_totals(db, run_id)
+    if kind == "retry":
+        of_all = asset_totals(db)  # also of other sources, whose assets stay failed
+        totals |= {name: of_all[name] for name in ("assets_failed", "assets_missing")}
     return {
         **dict.fromkeys(("items_seen", "items_unseen", "items_matched", "assets_skipped"), 0),
         **{name: counter for name, counter in counted if name not in EFFORT},
         "walk_ended": walk_ended,
         "items_done": scalar(db, "SELECT items_done FROM totals WHERE run = ?", (run_id,)),
-        **asset_totals(db, run_id),
-        **{name: of_all[name] for name in ("assets_failed", "assets_missing") if of_all},
+        **totals,
     }
 
 
