@@ -116,10 +116,9 @@ class Publisher(msgspec.Struct, eq=False):
             if data is None and record.is_ours:
                 publication.mark_item_json(self.db, [record.item_rowid])
                 why = "was changed or cannot be read, so it is outdated: repeat `mirror` to replace it."
-                failure = Failure(FailureKind.ITEM, f"{record.path} {why}")
-                self._fail_item_json(record.item_rowid, failure, is_ours=True)
-            elif isinstance(placement, Failure):
-                self._fail_item_json(record.item_rowid, placement, is_ours=False)
+                placement = Failure(FailureKind.ITEM, f"{record.path} {why}")
+            if isinstance(placement, Failure):
+                self._fail_item_json(record.item_rowid, placement, is_ours=record.is_ours)
             elif data is not None:
                 self.store.staged.write_part(part, data)
                 written[record.item_rowid] = placement

@@ -199,7 +199,6 @@ class PageReader:
             resumed = True
 
     async def _read(self, request: PageRequest) -> tuple[PageRequest, Document]:
-        """Read one page, from SOURCE's own host if the host in the link does not have it."""
         try:
             return await self._read_smaller(request)
         except SourceError as error:

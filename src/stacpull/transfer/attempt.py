@@ -178,7 +178,7 @@ class _Attempt(msgspec.Struct, eq=False):
                 total = point.total if stated_total is None else stated_total
                 # a 206 may be shorter than requested, so only the total shows the end
                 body = Body(response.url, point.validator, expected, total, framed=total is not None)
-                body = await self._fill(part, response, body, response.chunks(CHUNK))
+                body = await self._into_part(part, response, body, response.chunks(CHUNK))
             else:
                 self.part = None
                 await part.remove()
@@ -220,13 +220,13 @@ class _Attempt(msgspec.Struct, eq=False):
         request = Request(self.job.href, headers=headers)
         return self.downloader.client.stream(request, accept=accept, count_refusal=self.count_refusal)
 
-    async def _receive(self, response: ClientResponse) -> Body:
-        """Receive a body: up to `small_limit` bytes into memory, a longer one into a part.
+    def _expected(self, response: ClientResponse) -> tuple[Body, AsyncIterator[bytes]]:
+        """Return what a response states about its body, and the body without a coding of the transfer.
 
-        A content coding belongs to the transfer and is undone, unless the asset itself is a compressed file.
-        The fields describe the encoded bytes, so they prove nothing about decoded ones, which cannot be
-        resumed either, because ranges count encoded bytes. A coding that cannot be undone is only accepted
-        if a checksum proves that the bytes are the asset.
+        Such a coding is undone, unless the asset itself is a compressed file. The fields describe the encoded
+        bytes, so they prove nothing about decoded ones, which cannot be resumed either, because ranges count
+        encoded bytes. A coding that cannot be undone is only accepted if a checksum proves that the bytes are
+        the asset.
         """
         headers = response.headers
         length = content_length(headers)
@@ -240,7 +240,7 @@ class _Attempt(msgspec.Struct, eq=False):
         if coding in DECODABLE:
             body = Body(response.url, validator, checks.expected_checks(self.job, OK, {}, url=response.url))
             self.is_resumable = False
-            return await self._stream(response, body, decoded(response.chunks(CHUNK), coding))
+            return body, decoded(response.chunks(CHUNK), coding)
         expected = checks.expected_checks(self.job, response.status, headers, url=response.url)
         body = Body(response.url, validator, expected, length, is_framed(headers))
         if coding is not None and not expected:
@@ -250,9 +250,11 @@ class _Attempt(msgspec.Struct, eq=False):
         is_small = length is not None and length <= self.downloader.small_limit
         chunks = response.chunks(self.downloader.small_limit if is_small else size)
         self.is_resumable = validator.resumable and coding is None
-        return await self._stream(response, body, chunks)
+        return body, chunks
 
-    async def _stream(self, response: ClientResponse, body: Body, chunks: AsyncIterator[bytes]) -> Body:
+    async def _receive(self, response: ClientResponse) -> Body:
+        """Receive a body: up to `small_limit` bytes into memory, a longer one into a part."""
+        body, chunks = self._expected(response)
         is_long = body.total is not None and body.total > self.downloader.small_limit
         max_in_memory = 0 if is_long else self.downloader.small_limit
         start = b""
@@ -274,9 +276,9 @@ class _Attempt(msgspec.Struct, eq=False):
             self.job.rowid, self.job.generation, validator, body.total, href_hash(self.job.href)
         )
         await self._hash_with(self.part, body.checks)
-        return await self._fill(self.part, response, body, chained(start, chunks))
+        return await self._into_part(self.part, response, body, chained(start, chunks))
 
-    async def _fill(
+    async def _into_part(
         self, part: PartialDownload, response: ClientResponse, body: Body, chunks: AsyncIterator[bytes]
     ) -> Body:
         total = body.total
