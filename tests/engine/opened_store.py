@@ -46,7 +46,7 @@ async def opened(
             open_network(address, options, secrets=secrets, on_event=on_event) as network,
         ):
             setup = RunSetup(cast("Source", None), network, Selection(), options)
-            opened = OpenMirror(bench.store, bench.db, lock)
+            opened = OpenMirror(bench.store, bench.db, lock, None, None)
             store_client = StoreClient(started, opened, bench.run, setup)
             async with store_client.connect(stop or asyncio.Event()):
                 await store_client.call("recover")

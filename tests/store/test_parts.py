@@ -69,9 +69,9 @@ async def test_every_piece_is_recorded_once_it_is_written(parts: Path) -> None:
         after_a_kill = await (await opened_parts(parts)).point(1, 1)
         assert after_a_kill == ResumePoint(min(end, 30), V1, len(DATA))
     with pytest.raises(RuntimeError, match="gaps"):
-        await part.finish(asset(90))
+        await part.finish(asset(90), None)
     await part.put([(30, DATA[30:50])])
-    await part.finish(asset(90))
+    await part.finish(asset(90), None)
     assert listed(parts) == ["1.1.90;;.whole"]
 
 
@@ -85,7 +85,7 @@ def test_a_torn_record_is_ignored_and_bytes_without_a_record_are_cut_off(parts: 
     async def complete() -> str:
         part = await (await opened_parts(parts)).resume(1, 1)
         await part.put([(10_000, DATA[10_000:40_000]), (60_000, DATA[60_000:])])
-        return (await part.finish(asset(len(DATA)))).part
+        return (await part.finish(asset(len(DATA)), None)).part
 
     assert (parts / asyncio.run(complete())).read_bytes() == DATA
 

@@ -23,9 +23,9 @@ from stacpull.store.protocol import BucketLease, Store, store_kind
 class OpenMirror(msgspec.Struct, frozen=True):
     store: Store
     db: database.Connection
-    lock: int = -1  # the descriptor of the lock, which the store process inherits
-    lease: BucketLease | None = None
-    bucket: BucketLocation | None = None
+    lock: int  # the descriptor of the lock, which the store process inherits
+    lease: BucketLease | None
+    bucket: BucketLocation | None
 
 
 @contextmanager

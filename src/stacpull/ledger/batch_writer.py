@@ -347,7 +347,8 @@ class _BatchPlan:
         self._plan_problems(edit)
 
     def _plan_known_asset(self, edit: _Edit, asset: Asset, old: KnownAsset) -> None:
-        rows, run = self._rows, self._writer.run
+        rows = self._rows
+        run = self._writer.run
         is_lost = old.is_lost(self._writer.is_there)
         decision = decide(
             old, asset, run, is_updated=edit.is_updated, is_undated=edit.item.is_undated, is_lost=is_lost

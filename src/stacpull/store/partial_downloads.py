@@ -175,7 +175,7 @@ class PartialDownload(io.FileIO):
         file = wrap(self, loop=asyncio.get_running_loop())
         await _with_destination_errors(file.write(pieces), self._path.parent)
 
-    async def finish(self, file: AssetFile, digest_algorithm: str | None = None) -> AssetFile:
+    async def finish(self, file: AssetFile, digest_algorithm: str | None) -> AssetFile:
         """Return `file`, whose bytes the part has, with the name of the complete part and its digest."""
         if self.size != leading_length(self.received):
             raise RuntimeError(f"a part with gaps is not complete: {self._path.name}")
