@@ -167,8 +167,8 @@ def test_assets_of_a_host_that_is_abandoned_do_not_count_as_failures() -> None:
     for rowid in range(3):
         pool.fail(job(rowid), refused_at("a"), 1)
     pool.fail(job(3), Failure(FailureKind.DOWN, "Down.", host="a"), 1)
-    for rowid in range(4, 7):
-        pool.fail(job(rowid), refused_at("b"), 1)
+    for rowid, host in ((8, "a"), (4, "b"), (5, "b"), (6, "b")):  # 8 was requested before `a` was down
+        pool.fail(job(rowid), refused_at(host), 1)
     assert not stop.is_set()
     pool.raise_if_too_many_failed()
     pool.fail(job(7), refused_at("b"), 1)

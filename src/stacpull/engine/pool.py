@@ -201,6 +201,8 @@ class Pool(Generic[JobT, ResultT]):
             if len(self.abandoned_hosts) < MAX_HOSTS:
                 self.abandoned_hosts[failure.host] = failure
             return
+        if failure.kind in MAYBE_HOST_FAULT and failure.host in self.abandoned_hosts:
+            return  # it was requested before; a worker process may not know yet
         self._failure_count += failure.kind not in NO_FAULT
         if self._has_too_many_failures():
             self._stop_run()
