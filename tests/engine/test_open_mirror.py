@@ -20,8 +20,10 @@ from stacpull.store.inspection import Watcher
 from stacpull.store.local_store import LocalStore
 from stacpull.store.lock import is_held
 
+TOO_LONG = b'{"id": "stacpull-mirror"}'.ljust(65 << 20)
 
-@pytest.mark.parametrize("text", [b"{}", b'{"id": "mine", "description": "not of stacpull-mirror"}', b"["])
+
+@pytest.mark.parametrize("text", [b'{"title": "stacpull-mirror"}', b"[", TOO_LONG], ids="abc")
 def test_a_directory_with_a_foreign_catalog_is_refused(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "catalog.json").write_bytes(text)
     with pytest.raises(DestinationError, match="that stacpull did not write"), open_mirror(tmp_path):
@@ -73,10 +75,7 @@ def test_the_ledger_is_as_durable_as_the_file_system_needs(
     ("code", "fails"), [(sqlite3.SQLITE_IOERR_FSYNC, True), (sqlite3.SQLITE_FULL, False)]
 )
 def test_a_disk_that_fails_at_the_end_is_reported_and_not_trusted(tmp_path, monkeypatch, code, fails):
-    """SQLite closes without an error: the log may then have a hole that only shows after a power loss.
-
-    That the last checkpoint finds the disk full is no error.
-    """
+    """SQLite does not report it: a power loss may leave a hole in the log. A full disk is no error."""
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = code
     log = Mock(execute=Mock(side_effect=error))
@@ -89,7 +88,7 @@ def test_a_disk_that_fails_at_the_end_is_reported_and_not_trusted(tmp_path, monk
         assert one.store.staged.read_boot_mark() == (None if fails else "this boot")
 
 
-def test_a_copy_that_cannot_be_made_is_told_from_the_run(tmp_path: Path, monkeypatch) -> None:
+def test_a_copy_that_cannot_be_made_is_reported_apart_from_the_run(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(database, "copy_ledger", Mock(side_effect=DestinationError("The disk is full.")))
     expected = "^The run is recorded, but its ledger cannot be copied: The disk is full.$"
     with pytest.raises(DestinationError, match=expected), open_mirror(tmp_path) as one:

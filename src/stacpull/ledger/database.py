@@ -178,7 +178,8 @@ def refuse_lost(work: Path) -> None:
 
 def has_own_catalog(work: Path) -> bool:
     path = work / "catalog.json"
-    return path.is_file() and is_own_catalog(path.read_bytes())
+    is_short = path.is_file() and path.stat().st_size < 64 << 20  # it has at most 10,000 links
+    return is_short and is_own_catalog(path.read_bytes())
 
 
 def open_reader(work: Path, bucket: BucketLocation | None = None) -> Connection:

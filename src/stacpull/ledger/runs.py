@@ -171,6 +171,7 @@ def end(db: Connection, run_id: int, state: EndState, reason: str | None, now: f
         db.execute(ended, (state, reason, now, run_id))
         if state == "complete":
             db.execute("DELETE FROM seen")
+            meta.put(db, f"{meta.POSITION}{run_id}", None)
     # return the space of item JSON that has been written to the disk, up to 100 MB
     db.executescript("PRAGMA incremental_vacuum(25000)")  # `execute` would free only one page
 

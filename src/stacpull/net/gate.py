@@ -119,7 +119,7 @@ class HostHealth(msgspec.Struct, eq=False):
     """
 
     answered_at: float = -math.inf
-    abandoned_for: Failure | None = None
+    why_abandoned: Failure | None = None
     silent_since: float = 0.0
     refusals: dict[Purpose, int] = msgspec.field(default_factory=lambda: {"asset": 0, "document": 0})
     """Refusals in a row."""
@@ -214,7 +214,7 @@ class Gate:
         return bool(is_used or self.closed_for() or free_at > self.now())
 
     def progress(self) -> HostProgress:
-        wait = 0.0 if self._health.abandoned_for else self.closed_for()
+        wait = 0.0 if self._health.why_abandoned else self.closed_for()
         return HostProgress(self.host, self._bytes, self.in_use, self.window.limit, len(self._queue), wait)
 
     def closed_for(self) -> float:
@@ -233,10 +233,10 @@ class Gate:
 
     def admit(self, request: WaitingRequest) -> None:
         """Give a request a permit now or when one is free, or tell it that the host is abandoned."""
-        if self._health.abandoned_for is not None and (
+        if self._health.why_abandoned is not None and (
             self.closed_for() or (request.purpose == "asset" and self.now() < self._health.refused_until)
         ):
-            request.on_abandoned(TransferError(self._health.abandoned_for))
+            request.on_abandoned(TransferError(self._health.why_abandoned))
         else:
             self._queue.append(request)
             self._admit()
@@ -278,12 +278,12 @@ class Gate:
         self._bytes += size
         health = self._health
         health.answered_at = now
-        if health.unanswered or health.pauses or health.overload or health.abandoned_for:
+        if health.unanswered or health.pauses or health.overload or health.why_abandoned:
             health.pauses = 0
             health.unanswered = 0
             health.overload = max(0, health.overload - 1)
             if health.refusals["asset"] < MAX_REFUSALS and self.closed_for() <= _MAX_PAUSE:
-                health.abandoned_for = None
+                health.why_abandoned = None
         if self.window.note_answer(sent_at, now, self.in_use):
             self._admit()
 
@@ -377,16 +377,16 @@ class Gate:
         now = self.now()
         self.window.halve(now, pause)
         if pause > 0:
-            self._health.abandoned_for = None
+            self._health.why_abandoned = None
             self.closed_until = max(self.closed_until, now + pause)
 
     def _abandon(self, failure: Failure, pause: float = 0.0) -> Failure:
         """Close the gate for `pause` seconds. Return the failure as DOWN; waiting requests get the same."""
         down = replace(failure, kind=FailureKind.DOWN, retryable=False, retry_after=None)
-        if self._health.abandoned_for is None:
+        if self._health.why_abandoned is None:
             text = f"{failure.message} It is not asked again for now; other hosts continue."
             self._settings.notify(Notice("warning", text))
-        self._health.abandoned_for = down
+        self._health.why_abandoned = down
         if pause:
             self.closed_until = max(self.closed_until, self.now() + pause)
         waiting, self._queue = self._queue, deque()
