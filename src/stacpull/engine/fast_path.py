@@ -75,7 +75,7 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, "AssetFile 
         size = len(body)
         if not is_ok:
             return self._follow(connection, fields, size)
-        file = fast_path.shared.downloader.accept(self.job, self.request.url, fields, body)
+        file = fast_path.shared.downloader.checked_file(self.job, self.request.url, fields, body)
         if file is None:
             return False
         fast_path.shared.complete(self.download, file)

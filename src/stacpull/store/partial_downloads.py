@@ -53,10 +53,11 @@ class PartialDownloads:
         self.directory = directory
         self._shared = shared
         self.durable = durable
-        self.known = described_parts(directory) | (described_parts(shared) if shared is not None else set())
+        directories = [directory] if shared is None else [directory, shared]
+        self.described = set[tuple[int, int]]().union(*map(described_parts, directories))
 
     def has_part(self, rowid: int, generation: int) -> bool:
-        return (rowid, generation) in self.known
+        return (rowid, generation) in self.described
 
     async def point(self, rowid: int, generation: int) -> ResumePoint | None:
         """Return where a part can be resumed. Without one, which is usual, the disk is not read."""
@@ -183,7 +184,7 @@ class PartialDownload(io.FileIO):
         file.digest = None if digest_algorithm is None else self.digest(digest_algorithm)
         file.part = complete_part_name(file)
         await self._run(self._end, self._path.with_name(file.part))
-        self._downloads.known.discard(self._pair)
+        self._downloads.described.discard(self._pair)
         return file
 
     async def keep(self) -> None:
@@ -191,11 +192,11 @@ class PartialDownload(io.FileIO):
         if not self._resumable:
             await self.remove()
             return
-        self._downloads.known.add(self._pair)
+        self._downloads.described.add(self._pair)
         await self._run(self.close)
 
     async def remove(self) -> None:
-        self._downloads.known.discard(self._pair)
+        self._downloads.described.discard(self._pair)
         await self._run(self._end, None)
 
     def write(self, pieces: Sequence[tuple[int, bytes]]) -> int:  # type: ignore[override] # pieces, not bytes

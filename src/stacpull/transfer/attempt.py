@@ -78,7 +78,7 @@ class Downloader(msgspec.Struct, eq=False):
         """Make one attempt, or complete one that was `handed_over`; None if the asset has not changed."""
         return await _Attempt(self, job, count_refusal).run(handed_over)
 
-    def accept(
+    def checked_file(
         self, job: Job, url: str, fields: Mapping[bytes, bytes], content: bytes | memoryview
     ) -> AssetFile | None:
         """Return the asset in a complete 200 of known length; None if anything is unusual: then use `fetch`.
