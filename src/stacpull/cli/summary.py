@@ -158,7 +158,7 @@ def _changes(report: MirrorReport) -> Iterator[str]:
         yield f"  gone     {gone} not in SOURCE any more; --prune=remove removes those that no item links to"
     elif report.items_not_listed:
         items = quantity(report.items_not_listed, "item")
-        yield f"  unlisted {items} of earlier runs, kept in DEST; --prune checks if they are gone"
+        yield f"  unlisted {items} of earlier runs, kept in DEST; --prune=remove removes only what is gone"
     if report.assets_clipped:
         yield f"  clipped  {quantity(report.assets_clipped, 'file')} to the area of --clip"
     if report.assets_excluded:

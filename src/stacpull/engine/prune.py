@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 
 from stacpull.engine.network import RunSetup
 from stacpull.engine.run_control import unless_stopped
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import WalkSummary
-from stacpull.errors import CredentialsError, SourceError, UsageError, quantity
+from stacpull.errors import quantity
 from stacpull.events import ItemGone, Notice, Stage
 from stacpull.hosts import host_of
 from stacpull.ledger.runs import Run
@@ -23,7 +22,7 @@ from stacpull.models import Failure, FailureKind, Json, NotFoundItem
 from stacpull.sources.item_reader import ItemReader
 
 _ITEMS_AT_ONCE = 500  # items that are requested, and removed, at once
-_UNTRUSTED = "and whose URL returns 404 or 410, but listed items cannot be read there either"
+_UNTRUSTED = "and whose URL returns 404 or 410, but listed items, if any, cannot be read there either"
 _LINKED = "and that is gone, but another item links to it"
 _OTHER_WALK = "and that another SOURCE, filters or credentials found: to prune, repeat the command with these"
 
@@ -98,19 +97,13 @@ class Pruning:
         return dict(zip(hrefs, answers, strict=True))
 
     async def _still_serves_items(self, collection: str, host: str) -> bool:
-        """A proxy or a broken index may return 404 for everything, so other items must still be returned.
-
-        If the walk has found none at the host, the source must still return the collection.
-        """
+        """A proxy or a broken index may return 404 for everything, so other items must still be returned."""
         server = collection, host
         if server not in self._serving:
             examples = await self._call("seen_examples", collection, host, 3, returns=list[tuple[str, str]])
             answers = await self._read([href for _, href in examples])
             denied = any(map(_is_gone, answers.values()))
             shown = [_has_id(answers[href], name) for name, href in examples]
-            if not examples and host == host_of(self._setup.source.url):
-                with suppress(CredentialsError, SourceError, UsageError):
-                    shown = [_has_id(await self._setup.source.collection(collection), collection)]
             self._serving[server] = any(shown) and not denied
         return self._serving[server]
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from stacpull.hosts import host_of
-from stacpull.ledger import meta, runs, schema, views
+from stacpull.ledger import meta, runs, schema
 from stacpull.ledger.database import IN_LIST, Connection, json_array, scalar, transaction
 from stacpull.ledger.failures import update_item_states
 from stacpull.ledger.paths import delete_asset
@@ -104,12 +104,5 @@ def delete_items(db: Connection, run_id: int, items: Sequence[int]) -> None:
         db.execute(f"DELETE FROM documents WHERE item {IN_LIST}", rowids)
         db.execute(f"UPDATE items SET parent = NULL WHERE parent {IN_LIST}", rowids)
         db.execute(f"DELETE FROM items WHERE id {IN_LIST}", rowids)
-        has_items = "SELECT 1 FROM items WHERE collection = collections.id"
-        if db.execute(f"DELETE FROM collections WHERE NOT EXISTS ({has_items})").rowcount:
-            left = {*views.collection_directories(db).values(), ""}
-            catalogs = [path for path in meta.file_digests(db) if path.rpartition("/")[0] not in left]
-            meta.add_names(db, meta.REMOVALS, catalogs)
-            for path in catalogs:
-                meta.record_file(db, path, None)
         update_item_states(db, parents - {None, *items})
         runs.add_counts(db, run_id, {"items_pruned": len(items), "assets_pruned": len(files)})
