@@ -178,8 +178,13 @@ class FailureKind(enum.StrEnum):
     DOWN = "down", "at hosts that were abandoned", "resume"  # not recorded: the asset stays pending
 
 
-TEMPORARY = frozenset({FailureKind.SERVER, FailureKind.THROTTLED, FailureKind.NETWORK, FailureKind.STALLED})
-"""`mirror` and `resume` try these again, once per run. Other failures wait for `retry`."""
+TRIED_AGAIN = frozenset(
+    {FailureKind.SERVER, FailureKind.THROTTLED, FailureKind.NETWORK, FailureKind.STALLED}
+    | {FailureKind.TRUNCATED, FailureKind.CHANGED, FailureKind.ADDRESS, FailureKind.SCHEME}
+)
+"""`mirror` and `resume` try these again, once per run: they may pass, or cost no request."""
+RETRY_OPTIONS = {FailureKind.EXISTS: "--adopt", FailureKind.ADDRESS: "--allow-private-hosts"}
+"""The options without which a retry fails again."""
 MAYBE_HOST_FAULT = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKind.STALLED})
 """These are recorded once it is known that their host is not abandoned."""
 WRONG_CONTENT = frozenset({FailureKind.CHECKSUM, FailureKind.OVERLONG})

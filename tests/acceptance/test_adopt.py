@@ -64,8 +64,8 @@ def test_without_adopt_existing_files_are_failures(downloaded: Mirrored) -> None
     assert (report.exit_code, report.assets_failed) == (1, len(before))
     assert {failure.kind for failure in failures(downloaded.dest)} == {"exists"}
     assert {name: (downloaded.dest / name).read_bytes() for name in before} == before
-    adopting = evolve(downloaded.options, adopt=True)
-    assert retry(downloaded.dest, options=adopting).exit_code == 0
+    downloaded.options = evolve(downloaded.options, adopt=True)
+    assert downloaded.mirror().exit_code == 0
     assert downloaded.verify().exit_code == 0
 
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from tests.acceptance.command import Running, environment, run
 from tests.items import feature
-from tests.net.memory import Answer
+from tests.net.memory import Answer, Fault
 from tests.net.wire_server import ReceivedRequest, WireServer, json_answer
 from tests.ran import Ran
 from tests.serving import serving_files
@@ -23,7 +23,7 @@ COUNT = 4
 
 
 class Host(WireServer):
-    """Answers each asset `/a/N` with its status, 200 by default."""
+    """Answers each asset `/a/N` with its status, 200 by default; 0: the body is cut off."""
 
     def __init__(self) -> None:
         super().__init__({})
@@ -35,7 +35,8 @@ class Host(WireServer):
     def _turn(self, request: ReceivedRequest) -> Answer:
         if request.target == "/a/error":
             return Answer(200, b'{"error": "over quota"}', {"Content-Type": "application/json"})
-        return Answer(self.statuses.get(request.target, 200), b"data")
+        status = self.statuses.get(request.target, 200)
+        return Answer(status or 200, b"data", fault=None if status else Fault.TRUNCATED)
 
 
 @pytest.fixture
@@ -57,8 +58,11 @@ def report(host: Host, command: list[str]) -> dict[str, Any]:
     return run(command, environment()).report
 
 
-def test_a_run_tries_again_once_what_failed_in_passing(host: Host, mirror: list[str]) -> None:
-    host.statuses = {"/a/0": 500, "/a/1": 404, "/a/2": 403}
+@pytest.mark.parametrize("status", [500, 0])
+def test_a_run_tries_again_once_what_failed_in_passing(host: Host, mirror: list[str], status: int) -> None:
+    host.statuses = {"/a/0": status, "/a/1": 404, "/a/2": 403}
+    refused = run(mirror[:3], environment())
+    assert f"to retry:    stacpull retry {mirror[2]} --allow-private-hosts\n" in refused.out
     assert report(host, mirror)["assets_failed"] == 3
     assert report(host, mirror)["assets_failed"] == 3
     assert host.requested() == ["/a/0"]

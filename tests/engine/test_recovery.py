@@ -114,7 +114,7 @@ def test_the_json_of_an_item_lists_an_asset_that_was_tried_again_before_a_kill(
         failed = AssetOutcome(second.rowid, second.item_rowid, second.generation, failure)
         bench.publisher.add([bench.arrive(first, b"x")], [failed])
         bench.publisher.publish_all()
-        jobs.requeue_failures(bench.db, bench.run.id, "mirror")
+        jobs.requeue_failures(bench.db, bench.run)
         (again,) = bench.pending()
         arrived = bench.arrive(again, b"y")
         with monkeypatch.context() as patch, suppress(KilledError):

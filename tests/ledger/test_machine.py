@@ -324,7 +324,7 @@ class LedgerMachine(RuleBasedStateMachine):
         before = self.run
         self.spec = replace(self.spec, kind="retry")
         self._begin()
-        claimed = jobs.requeue_failures(self.db, self.run, "retry")
+        claimed = jobs.requeue_failures(self.db, runs.load(self.db))
         failed = [name for name, (state, _) in self.known.items() if state == FAILED]
         assert claimed == len(failed)
         for name in failed:

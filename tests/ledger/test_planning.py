@@ -149,7 +149,7 @@ def test_an_asset_without_its_name_gets_the_one_of_the_new_layout(tmp_path: Path
         there = [asset("a", directory=f"c/{name}", name="a.tif") for name in "ij"]
         assert commit(writer, item("i", there[:1]), item("j", there[1:])).jobs == []
         retried, _ = started(db, replace(SPEC, kind="retry"))
-        assert jobs.requeue_failures(db, retried.id, "retry") == 1
+        assert jobs.requeue_failures(db, retried) == 1
         (job,) = jobs.pending_jobs(db, retried.id, 0, 9)
         assert (job.directory, job.name) == ("c/j", "a.tif")
         publish(db, job)

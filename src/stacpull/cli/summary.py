@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import click
@@ -13,7 +13,7 @@ from stacpull.cli.parameters import READING_DEST
 from stacpull.cli.printing import duration, rate, size
 from stacpull.clock import rfc3339
 from stacpull.errors import quantity
-from stacpull.models import NO_FAULT, NOTHING_TO_FETCH, FailureKind
+from stacpull.models import NO_FAULT, NOTHING_TO_FETCH, RETRY_OPTIONS, FailureKind
 from stacpull.reports import FailureRecord, MirrorReport, PlanReport, StatusReport, VerifyReport, failed_as
 
 _PURPOSES = {
@@ -96,7 +96,7 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
         "retry": report.assets_failed > settled + failures[FailureKind.NAME] or failures.of_items,
         "retry --ordered": report.assets_ordered,
     }
-    yield from next_steps(report, steps)
+    yield from next_steps(report, steps, [RETRY_OPTIONS[kind] for kind in failures if kind in RETRY_OPTIONS])
     if items:
         yield "to read the failed items again: repeat the `stacpull mirror` command with the same filters"
 
@@ -182,7 +182,9 @@ def by_reason(reasons: Mapping[str, int]) -> str:
 
 
 def next_steps(
-    report: MirrorReport | StatusReport | VerifyReport, steps: Mapping[str, object]
+    report: MirrorReport | StatusReport | VerifyReport,
+    steps: Mapping[str, object],
+    retry_options: Sequence[str] = (),
 ) -> Iterator[str]:
     """Yield the commands of `steps` whose value is true, with their purpose."""
     words = [report.dest]
@@ -195,7 +197,8 @@ def next_steps(
                 words += [f"--{name}", *([] if value is True else [str(value)])]
     for command, is_useful in steps.items():
         if is_useful:
-            yield f"{_PURPOSES[command]} stacpull {command} {shlex.join(words)}"
+            options = retry_options if command == "retry" else ()
+            yield f"{_PURPOSES[command]} stacpull {command} {shlex.join([*words, *options])}"
 
 
 def failure_line(record: FailureRecord) -> str:

@@ -63,7 +63,7 @@ class StoreOperations:
 
     def requeue_failures(self) -> None:
         """Make failed assets pending that the run tries again; a retry also reports those that it cannot."""
-        jobs.requeue_failures(self._db, self._run.id, self._run.kind)
+        jobs.requeue_failures(self._db, self._run)
         for record in views.failures(self._db) if self._run.kind == "retry" else ():
             if record.key:  # it has no href or no name: it failed when it was planned, and is not queued
                 item, kind = ItemId(record.collection, record.item), FailureKind(record.kind)

@@ -30,7 +30,6 @@ from stacpull.ledger.schema import (
     stored_clip,
 )
 from stacpull.models import (
-    TEMPORARY,
     Asset,
     Failure,
     FailureKind,
@@ -93,7 +92,7 @@ SELECT {", ".join(f"a.{column}" for column in AssetRow._fields)},
     iif(a.state = {State.DONE}, coalesce(a.digest, x''), j.digest_in_dest),
     a.state = {State.FAILED} AND (
         j.stale AND (SELECT href FROM items WHERE id = a.item) IS NULL
-        OR EXISTS (SELECT 1 FROM failed_assets WHERE id = a.id AND kind IN {tuple(map(str, TEMPORARY))})
+        OR EXISTS (SELECT 1 FROM failed_assets WHERE id = a.id AND kind {IN_LIST})
     )
 FROM assets a LEFT JOIN jobs j ON j.asset = a.id AND a.state <> {State.DONE}
 WHERE a.item {IN_LIST}
@@ -224,7 +223,7 @@ class _BatchPlan:
         ids = {item.id for item in items}
         self._known = _known_items(db, ids | {item.parent for item in items if item.parent is not None})
         known_items = {i.id: self._known[i.id] for i in batch.items if i.id in self._known}
-        self._known_assets = _known_assets(db, known_items)
+        self._known_assets = _known_assets(db, known_items, writer.run)
         owned = db.execute(f"SELECT hash FROM paths WHERE hash {IN_LIST}", (json_array(map(item_hash, ids)),))
         self._taken_hashes = {row.hash for row in self._known.values()}.union(*owned)
         new_names = dict.fromkeys(item.id.collection for item in items if item.id not in self._known)
@@ -593,7 +592,7 @@ def known_actions(
     """Return what a new run (with `--clip area`) would do with known assets, and the paths they keep."""
     rows = _known_items(db, [item.id for item in items])
     run = Run(0, "mirror", "", {}, {}, text_digest(area) if area else None)
-    known = _known_assets(db, rows)
+    known = _known_assets(db, rows, run)
     actions: defaultdict[ItemId, dict[str, tuple[Action, str | None]]] = defaultdict(dict)
     for item in [item for item in items if item.id in rows]:
         row = rows[item.id]
@@ -614,11 +613,13 @@ def _version(item: PlannedItem) -> str:
     return item.updated or document_digest(item.public_json)
 
 
-def _known_assets(db: Connection, items: Mapping[ItemId, _ItemRow]) -> Mapping[int, dict[str, KnownAsset]]:
+def _known_assets(
+    db: Connection, items: Mapping[ItemId, _ItemRow], run: Run
+) -> Mapping[int, dict[str, KnownAsset]]:
     directories = {row.id: row.directory_of(item) for item, row in items.items()}
     known: defaultdict[int, dict[str, KnownAsset]] = defaultdict(dict)
     width = len(AssetRow._fields)
-    for values in db.execute(_SELECT_ASSETS, (json_array(directories),)):
+    for values in db.execute(_SELECT_ASSETS, (json_array(run.tried_again), json_array(directories))):
         row = AssetRow._make(values[:width])
         other_directory, size, clip, *others = values[width:]
         directory = directories[row.item] if other_directory is None else other_directory.removesuffix("/")

@@ -15,9 +15,9 @@ from stacpull.digests import as_checksum
 from stacpull.ledger import runs
 from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, named_rows, transaction
 from stacpull.ledger.failures import update_item_states
-from stacpull.ledger.runs import Run, RunKind
+from stacpull.ledger.runs import Run
 from stacpull.ledger.schema import JsonState, State, stored_checksum, stored_clip
-from stacpull.models import TEMPORARY, FailureKind, Job, VersionInDest
+from stacpull.models import FailureKind, Job, VersionInDest
 from stacpull.redact import href_hash
 
 _SELECT_JOB = f"""
@@ -84,15 +84,16 @@ def has_job(db: Connection, rowid: int, generation: int) -> bool:
     return exists(db, query, (rowid, generation))
 
 
-def requeue_failures(db: Connection, run_id: int, kind: RunKind) -> int:
+def requeue_failures(db: Connection, run: Run) -> int:
     """Make failed assets that have an href pending in `run`; return their number.
 
     A retry takes all failed assets of its source. Those that could not be planned are not fetched, but count
-    as failed in it. A mirror or a repair takes its own assets that failed temporarily.
+    as failed in it. A mirror or a repair takes its own assets whose failures it tries again.
     """
+    run_id, kind = run.id, run.kind
     of_source = json_array(runs.of_same_source(db, run_id))
     of_retry = {"retry": frozenset(FailureKind), "ordered": frozenset({FailureKind.ORDERED})}
-    kinds = of_retry.get(kind, TEMPORARY)
+    kinds = of_retry.get(kind, run.tried_again)
     is_retry = kind in of_retry
     with transaction(db):
         failed = db.execute(

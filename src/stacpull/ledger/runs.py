@@ -21,7 +21,7 @@ from stacpull.hosts import host_of, origin_of
 from stacpull.ledger import meta
 from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, scalar, transaction
 from stacpull.ledger.schema import State
-from stacpull.models import FailureKind, ItemId, WalkUpdate
+from stacpull.models import TRIED_AGAIN, FailureKind, ItemId, WalkUpdate
 
 if TYPE_CHECKING:
     from stacpull.selection import Selection  # imports attrs, which the store process seldom needs
@@ -63,6 +63,11 @@ class Run(msgspec.Struct, frozen=True):
     position: str | None = None  # the next page to read (JSON), None before the first
     counters: Mapping[str, int] = {}  # when the run was started or resumed
     resumed: bool = True
+
+    @property
+    def tried_again(self) -> frozenset[FailureKind]:
+        """The failures that the run tries again, without those that wait for `retry`."""
+        return TRIED_AGAIN | {FailureKind.EXISTS} if self.remembered.get("adopt") else TRIED_AGAIN
 
 
 def decoded_options(text: str | bytes) -> dict[str, Any]:
