@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urljoin, uses_relative
+from urllib.parse import unquote, urljoin
 
 import msgspec
 
@@ -57,10 +57,8 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
 
     def join(self, base: str, href: str) -> str:
         """Join an `href` without scheme (RFC 3986, 5.2). Raises ValueError if the result is not valid."""
-        if self.name in uses_relative:
-            return urljoin(base, href)
-        after_name = base[len(self.name) :]  # `urljoin` supports only schemes that it knows
-        return self.name + urljoin(f"http{after_name}", href)[len("http") :]
+        # as http: `urljoin` supports only schemes that it knows
+        return self.name + urljoin(f"http{base[len(self.name) :]}", href)[len("http") :]
 
     def filename(self, url: str) -> str:
         """Return the last segment of the path; percent-decoded, unless the path is a key. Empty if none."""
