@@ -254,7 +254,8 @@ def drop(api: Labels, *names: str) -> None:
     ("page", "selection", "reason"),
     [
         ({"numberMatched": 9}, {}, "the source announced more items than its pages had"),
-        ({"links": [{"rel": "next", "href": "ftp://127.0.0.1/"}]}, {}, "SOURCE was not read to its end"),
+        ({"links": [{"rel": "next", "href": "ftp://127.0.0.1/"}]}, {}, "2 links or items of this run"),
+        ({"links": [{"rel": "next", "href": "?limit=1000"}]}, {}, "SOURCE was not read to its end"),
         ({}, {"max_items": 9}, "with --max-items or --sample, a run does not show"),
     ],
 )

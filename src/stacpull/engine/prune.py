@@ -17,6 +17,7 @@ from stacpull.engine.walk import WalkSummary
 from stacpull.errors import quantity
 from stacpull.events import ItemGone, Notice, Stage
 from stacpull.hosts import host_of
+from stacpull.json_values import object_or_empty
 from stacpull.ledger.runs import Run
 from stacpull.models import Failure, FailureKind, Json, NotFoundItem
 from stacpull.sources.item_reader import ItemReader
@@ -103,13 +104,9 @@ class Pruning:
             examples = await self._call("seen_examples", collection, host, 3, returns=list[tuple[str, str]])
             answers = await self._read([href for _, href in examples])
             denied = any(map(_is_gone, answers.values()))
-            shown = [_has_id(answers[href], name) for name, href in examples]
+            shown = [object_or_empty(answers[href]).get("id") == name for name, href in examples]
             self._serving[server] = any(shown) and not denied
         return self._serving[server]
-
-
-def _has_id(answer: Json | Failure, name: str) -> bool:
-    return isinstance(answer, dict) and answer.get("id") == name
 
 
 def _is_gone(answer: Json | Failure) -> bool:

@@ -90,35 +90,34 @@ def requeue_failures(db: Connection, run: Run) -> int:
     A retry takes all failed assets of its source. Those that could not be planned are not fetched, but count
     as failed in it. A mirror or a repair takes its own assets whose failures it tries again.
     """
-    run_id, kind = run.id, run.kind
-    of_source = json_array(runs.of_same_source(db, run_id))
+    of_source = json_array(runs.of_same_source(db, run.id))
     of_retry = {"retry": frozenset(FailureKind), "ordered": frozenset({FailureKind.ORDERED})}
-    kinds = of_retry.get(kind, run.tried_again)
-    is_retry = kind in of_retry
+    kinds = of_retry.get(run.kind, run.tried_again)
+    is_retry = run.kind in of_retry
     with transaction(db):
         failed = db.execute(
             "SELECT f.id, f.item FROM failed_assets f JOIN jobs j ON j.asset = f.id "
             f"WHERE f.run {IN_LIST} AND f.kind {IN_LIST}",
-            (of_source if is_retry else json_array([run_id]), json_array(kinds)),
+            (of_source if is_retry else json_array([run.id]), json_array(kinds)),
         ).fetchall()
         rowids = json_array(rowid for rowid, _ in failed)
-        db.execute(f"UPDATE assets SET state = {State.PENDING}, run = ? WHERE id {IN_LIST}", (run_id, rowids))
-        if kind != "mirror":  # the walk of a mirror may still list them
+        db.execute(f"UPDATE assets SET state = {State.PENDING}, run = ? WHERE id {IN_LIST}", (run.id, rowids))
+        if run.kind != "mirror":  # the walk of a mirror may still list them
             db.execute(
                 f"UPDATE assets SET run = ? WHERE state = {State.PENDING} AND run {IN_LIST} "
                 "AND id IN (SELECT asset FROM jobs)",
-                (run_id, json_array(runs.taken_over(db, run_id))),
+                (run.id, json_array(runs.taken_over(db, run.id))),
             )
-        if kind == "retry":  # those without an href
+        if run.kind == "retry":  # those without an href
             left = f"SELECT id FROM failed_assets WHERE run {IN_LIST}"
-            db.execute(f"UPDATE assets SET run = ? WHERE id IN ({left})", (run_id, of_source))
+            db.execute(f"UPDATE assets SET run = ? WHERE id IN ({left})", (run.id, of_source))
         if is_retry:
             query = f"SELECT item FROM failures WHERE what = 'item' AND run {IN_LIST}"
             unreadable = {item for (item,) in db.execute(query, (of_source,))}
             query = "SELECT DISTINCT a.item FROM jobs j CROSS JOIN assets a ON a.id = j.asset WHERE a.run = ?"
-            items = {item for (item,) in db.execute(query, (run_id,))}
+            items = {item for (item,) in db.execute(query, (run.id,))}
             # an unreadable source item stays with its run: it is planned once it has been read
-            _take_over_items(db, run_id, items - unreadable, items | unreadable)
+            _take_over_items(db, run.id, items - unreadable, items | unreadable)
         update_item_states(db, {item for _, item in failed})
     return len(failed)
 

@@ -44,7 +44,7 @@ from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import public_url
 from stacpull.selection import Selection
 from stacpull.sources import documents
-from stacpull.sources.paging import PAGE_BYTES, PageReader, next_or_problem
+from stacpull.sources.paging import PAGE_BYTES, PageReader, next_or_failure
 from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart, unsortable
 from stacpull.urls import is_local, is_remote, join, without_blanks
 
@@ -204,7 +204,7 @@ class FeaturesSource(ItemsFile):
     def _has_more(self) -> bool:
         body = self._document.members
         is_page = documents.kind_of(body) == "FeatureCollection" and not is_local(self.url)
-        return is_page and next_or_problem(body, PageRequest(self.url), self.url) != (None, "")
+        return is_page and next_or_failure(body, PageRequest(self.url), self.url) is not None
 
 
 def _sorted(features: list[object], order: str) -> tuple[list[object], bool]:

@@ -21,7 +21,15 @@ from stacpull.errors import ForgottenCursorError, SourceError
 from stacpull.events import Notice
 from stacpull.hosts import host_of, origin_text
 from stacpull.json_values import object_or_empty, objects_in, parsed_object
-from stacpull.models import MAYBE_LINK_FAULT, MAYBE_PAGE_TOO_LARGE, Failure, Json, Page, PageRequest
+from stacpull.models import (
+    MAYBE_LINK_FAULT,
+    MAYBE_PAGE_TOO_LARGE,
+    Failure,
+    FailureKind,
+    Json,
+    Page,
+    PageRequest,
+)
 from stacpull.net.fields import whole_number
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.transport import TransferError
@@ -103,12 +111,12 @@ def next_request(page: Json, current: PageRequest, base: str) -> PageRequest | N
     return PageRequest(url, headers=headers)
 
 
-def next_or_problem(page: Json, current: PageRequest, base: str) -> tuple[PageRequest | None, str]:
-    """Return `next_request`, or None and the end of a sentence that says why the page cannot be requested."""
+def next_or_failure(page: Json, current: PageRequest, base: str) -> PageRequest | Failure | None:
+    """Return `next_request`, or a failure that says why the page cannot be requested."""
     try:
-        return next_request(page, current, base), ""
+        return next_request(page, current, base)
     except SourceError as error:
-        return None, f", because its next page cannot be requested: {error}"
+        return Failure(FailureKind.SCHEME, str(error))
 
 
 def _member(name: str, text: str) -> object:
@@ -250,25 +258,31 @@ class PageReader:
             raise SourceError(f"{shown.url} is not a page of items: it has no list of features.")
         features = features or []  # null: an empty list of Go
         names = (f"feature {number} of {shown.url}" for number in itertools.count(1))
-        items, unreadable = valid_items(zip(names, features, strict=False))
+        entries: list[tuple[str, object]] = list(zip(names, features, strict=False))
+        following = next_or_failure(document.members, sent, document.url)
+        if isinstance(following, Failure):
+            entries.append((f"the next link of {shown.url}", following))
+            following = None
+        items, unreadable = valid_items(entries)
         if not self._size.fixed and document.bytes > PAGE_BYTES and features:
             fitting = max(LEAST_ITEMS, PAGE_BYTES * len(features) // document.bytes)
             self._size = self._size._replace(items=min(fitting, self._size.items))
         self._last_url = sent.url
+        self._cursors.add(_signature(sent))
         self._items += len(items)
         total = announced_total(document.members)
-        following, problem = self._following(sent, document, len(features), total)
-        cut_short = f"Reading ended at {shown.url}{problem}" if problem else None
-        if cut_short is not None:
-            self._on_notice(Notice("warning", cut_short))
+        cut_short = None
+        if following is not None:
+            following = self._adjusted(following, sent, len(features))
+            if _signature(following) in self._cursors:
+                following = None
+                if total is None or self._items < total:
+                    why = "its next page was read before; later items cannot be reached"
+                    cut_short = f"Reading ended at {shown.url}: {why}."
+                    self._on_notice(Notice("warning", cut_short))
         return Page(shown, items, following, total, cut_short, unreadable)
 
-    def _following(
-        self, sent: PageRequest, document: Document, item_count: int, total: int | None
-    ) -> tuple[PageRequest | None, str]:
-        following, problem = next_or_problem(document.members, sent, document.url)
-        if following is None:
-            return None, problem
+    def _adjusted(self, following: PageRequest, sent: PageRequest, item_count: int) -> PageRequest:
         # without SOURCE's own keys, which a service may repeat in its links: the client adds them again
         following = replace(following, url=self._reader.client.secrets.masked_url(following.url))
         if origin_text(following.url) in self._without_pages:
@@ -284,9 +298,4 @@ class PageReader:
             text = f"The pages continue at {next_host}, which does not get the credentials of "
             self._on_notice(Notice("warning", f"{text}{host_of(self._source)}."))
             self._other_host = next_host
-        self._cursors.add(_signature(sent))
-        if _signature(following) not in self._cursors:
-            return following, ""
-        if total is not None and self._items >= total:
-            return None, ""  # nothing is missing
-        return None, ": its next page was read before; later items cannot be reached."
+        return following

@@ -19,7 +19,7 @@ from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.filters.selection_filter import PushedDown, push_down
 from stacpull.json_values import list_or_empty, objects_in
-from stacpull.models import FailureKind, Json, PageRequest
+from stacpull.models import Failure, FailureKind, Json, PageRequest
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import item_id_in, self_href
@@ -27,7 +27,7 @@ from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.selection import Selection
 from stacpull.sources import search
 from stacpull.sources.documents import available_collections, no_collection, read_item, valid_item, with_self
-from stacpull.sources.paging import PageReader, failure_of, next_or_problem, number_in, with_limit
+from stacpull.sources.paging import PageReader, failure_of, next_or_failure, number_in, with_limit
 from stacpull.sources.source import LoopDetector, OnNotice, Pages, PageSize, Source, WalkStart, unsortable
 from stacpull.sources.source_url import parse_api_url
 from stacpull.urls import parameter, set_parameter
@@ -245,8 +245,8 @@ class ApiSource(Source):
         loops = LoopDetector()
         names = set[str]()
         weight = 0
-        request = PageRequest(f"{self._api.root}/collections")
-        while True:
+        request: PageRequest | Failure | None = PageRequest(f"{self._api.root}/collections")
+        while isinstance(request, PageRequest):
             document = await self._document(request, "The list of collections")
             collections = document.members.get("collections")
             if not isinstance(collections, list):
@@ -261,15 +261,12 @@ class ApiSource(Source):
             if weight > _HEAVIEST_LIST:
                 raise SourceError(f"{self._api.root} lists too many collections: use the URL of one.")
             yield new
-            following, problem = next_or_problem(document.members, request, document.url)
+            request = next_or_failure(document.members, request, document.url)
             reason = loops.reason_to_end(len(collections), len(new))
-            if reason is not None and following is not None:
-                problem = f": {reason}."
-            if problem:
-                self._reader.warn(f"The list of collections may be incomplete{problem}")
-            if problem or following is None:
-                return
-            request = following
+            if reason is not None and request is not None:
+                request = Failure(FailureKind.ITEM, f"{reason}.")
+        if request is not None:
+            self._reader.warn(f"The list of collections may be incomplete: {request.message}")
 
     async def _document(self, request: PageRequest, what: str) -> Document:
         try:
