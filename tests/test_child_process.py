@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from tests.acceptance.command import environment
 
-from stacpull import child_process
+from stacpull import DestinationError, child_process
+from stacpull.child_process import spawn
 
 _REPORTER = """
 import json, os, signal, socket, sys
@@ -82,6 +83,12 @@ def test_the_error_of_a_process_is_printed_once(tmp_path: Path) -> None:
     assert ran.stderr.count("ValueError: as it should") == 1
     assert ran.stderr.count("Traceback") == 1
     assert ran.stdout.split()[-1] == "1"
+
+
+def test_a_process_that_cannot_be_started_is_a_fault_of_this_machine(monkeypatch):
+    monkeypatch.setattr(sys, "executable", os.devnull)
+    with pytest.raises(DestinationError, match="cannot be started"):
+        spawn("reporter")
 
 
 @pytest.mark.parametrize(

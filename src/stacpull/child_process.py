@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from stacpull.errors import WorkerError
+from stacpull.errors import DestinationError
 from stacpull.system import GARBAGE_AFTER
 
 _CODE = f"import gc; gc.set_threshold({GARBAGE_AFTER}); from {{}} import main; main()"
@@ -46,7 +46,7 @@ def spawn(module: str) -> ConnectedProcess:
         _running.add(process)  # while signals are blocked: a second one kills what is running
     except OSError as error:
         ours.close()
-        raise WorkerError(f"A process of stacpull cannot be started: {error}.") from error
+        raise DestinationError(f"A process of stacpull cannot be started: {error}.") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()

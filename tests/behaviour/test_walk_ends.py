@@ -131,9 +131,8 @@ def test_a_search_that_repeats_an_item_of_another_collection_ends(tmp_path: Path
 def test_items_that_come_again_and_again_are_counted_once() -> None:
     events = list[Any]()
     item = {**feature("i"), "properties": {"labels": ["forest"]}}
-    with WireServer(
-        {"/collections/c": [json_answer(collection())], "/collections/c/items": endless(item)}
-    ) as server:
+    routes = {"/collections/c": [json_answer(collection())], "/collections/c/items": endless(item)}
+    with WireServer(routes) as server:
         url = server.url("/collections/c")
         (found,) = sync.classes(url, "c", count=True, options=OPTIONS, on_event=events.append)
     assert found.counts == {"forest": 1}
@@ -155,11 +154,8 @@ def test_a_resume_continues_behind_items_of_before_the_stop(tmp_path: Path, fiel
         first = int(request.url.partition("offset=")[2].partition("&")[0] or 0)
         if first == 70 and len(names) == 90:
             return Answer(500)
-        links = (
-            [{"rel": "next", "href": f"?offset={first + 10}&limit=10{field}"}]
-            if first + 10 < len(names)
-            else []
-        )
+        more = [{"rel": "next", "href": f"?offset={first + 10}&limit=10{field}"}]
+        links = more if first + 10 < len(names) else []
         features = [feature(name) for name in names[first : first + 10]]
         return json_answer({"type": "FeatureCollection", "features": features, "links": links})
 
