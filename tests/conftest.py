@@ -93,6 +93,15 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("tls") / "trusted")
 
 
+@pytest.fixture(scope="session")
+def hub() -> Iterator[Any]:
+    """The 400 patches of the issue; read only, counters are of whatever ran before."""
+    from stacpull_replicas import MlhubReplica, run_in_thread  # noqa: PLC0415
+
+    with run_in_thread(MlhubReplica(items=400, seed=7)) as replica:
+        yield replica
+
+
 @pytest.fixture(autouse=True)
 def forked_processes() -> Iterator[None]:
     """Fork the store and worker processes of runs within this process (`forked_command`).

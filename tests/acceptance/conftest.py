@@ -15,13 +15,6 @@ from stacpull_replicas import MlhubReplica, run_in_thread
 __all__ = ["every_replica", "watching"]
 
 
-@pytest.fixture(scope="session")
-def hub() -> Iterator[MlhubReplica]:
-    """The 400 patches of the issue; read only, counters are of whatever ran before."""
-    with run_in_thread(MlhubReplica(items=400, seed=7)) as replica:
-        yield replica
-
-
 @pytest.fixture
 def small_hub() -> Iterator[MlhubReplica]:
     """Twelve patches for one test alone: faults, counters and changes are its own."""

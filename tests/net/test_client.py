@@ -5,6 +5,7 @@ import gzip
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,10 @@ from tests.net.memory import Answer, Fault, MemoryTransport, Script
 from tests.virtual_clock import VirtualClock
 
 from stacpull.models import Failure, FailureKind
-from stacpull.net.client import Client, ClientResponse, NetworkCounters
+from stacpull.net.client import Client, ClientResponse, NetworkCounters, RequestLog
 from stacpull.net.gate import MAX_REFUSALS, MAX_UNANSWERED, GateSettings
 from stacpull.net.transport import Purpose, Request, TransferError
+from stacpull.redact import Secrets
 
 OK = Answer(body=b"payload")
 
@@ -210,3 +212,10 @@ def test_the_coding_of_a_document_is_undone_and_counts_with_its_size_on_the_wire
     fetched = setting.fetch(Request("https://h.example/x", purpose=purpose))[0]
     assert fetched == (page.body if purpose == "document" else page.sent)
     assert setting.counters.bytes_fetched == len(page.sent) < 100
+
+
+def test_each_line_of_the_log_is_written_at_once(tmp_path: Path) -> None:
+    log = RequestLog(tmp_path / "log", Secrets())
+    log.write("GET", "http://a.example/b", 200, 5, 0.1)
+    assert (tmp_path / "log").read_text().endswith(" GET 200 5 100 http://a.example/b\n")
+    log.close()

@@ -14,13 +14,6 @@ from stacpull_replicas import MlhubReplica, S3Access, run_in_thread
 
 
 @pytest.fixture(scope="session")
-def hub() -> Iterator[MlhubReplica]:
-    """A hub of 400 patches. Tests must not change it."""
-    with run_in_thread(MlhubReplica(items=400, seed=7)) as replica:
-        yield replica
-
-
-@pytest.fixture(scope="session")
 def hub_2021() -> Iterator[MlhubReplica]:
     with run_in_thread(MlhubReplica(items=75, seed=7, era="2021")) as replica:
         yield replica

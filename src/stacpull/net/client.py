@@ -396,7 +396,7 @@ class RequestLog:
         self._secrets = secrets
         with destination_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
+            self._file = path.open("a", 1, encoding="utf-8", errors="backslashreplace")  # 1: by lines
 
     def write(self, method: str, url: str, status: int | None, size: int, seconds: float) -> None:
         when = rfc3339(datetime.now(UTC).replace(microsecond=0))
