@@ -102,7 +102,7 @@ class MemoryTransport:
 
     async def stall(self, host: str) -> None:
         await self._clock.sleep(self._stall_timeout)
-        message = f"{host} sent nothing for too long."
+        message = f"{host} sent no data for too long."
         raise TransferError(Failure(FailureKind.STALLED, message, host=host, retryable=True))
 
 

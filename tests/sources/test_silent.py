@@ -19,7 +19,7 @@ async def test_a_next_link_to_a_host_that_never_answers(tmp_path: Path) -> None:
     async with silent, Source(others=lambda _: Answer(body=b"data")) as source:
         source.features = [feature("i", {"a": source.url("/a")})]
         source.links = [{"rel": "next", "href": silent.url("/next")}]
-        with pytest.raises(SourceError, match=r"/next could not be read: .* sent nothing for too long"):
+        with pytest.raises(SourceError, match=r"/next could not be read: .* sent no data for too long"):
             await mirror(
                 source.api, tmp_path, options=Options(stall_timeout=0.5, retries=5), on_event=events.append
             )

@@ -277,7 +277,7 @@ class WebConnection(asyncio.Protocol):
             self.abort()
         elif is_awaited and self.quiet_ticks > stall_ticks:
             fault = BadResponse.STALLED
-        elif is_awaited and (self._received or self._pace is not None):  # since the first byte
+        elif is_awaited and self.message.status:  # since the head
             if self._pace is None:
                 self._pace = self._owner.pace()
             received, self._received = self._received, 0
@@ -296,14 +296,15 @@ class WebConnection(asyncio.Protocol):
         self._owner.add(self)
 
     def data_received(self, data: bytes) -> None:
-        self.quiet_ticks = 0
-        self._received += len(data)
         handler, message, state = self.handler, self.message, self._state
         if state is _IDLE or state is _NEW or message.is_ended:
             self.abort()  # bytes without a request: a complete response is valid, but the connection is not
             return
         try:
             message.feed(data)
+            if message.status:  # before, header fields and interim responses are no progress
+                self.quiet_ticks = 0
+                self._received += len(data)
             if state is _PARSED:
                 self._dispatch()
                 return

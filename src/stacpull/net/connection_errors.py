@@ -18,7 +18,7 @@ class BadResponse(enum.Enum):
     OVERLONG = FailureKind.OVERLONG, "sent more bytes than its Content-Length states"
     MALFORMED = FailureKind.SERVER, "sent a malformed HTTP response"
     ENDLESS_FIELDS = FailureKind.SERVER, "sent too many header fields"
-    STALLED = FailureKind.STALLED, "sent nothing for too long"
+    STALLED = FailureKind.STALLED, "sent no data for too long"
     TOO_SLOW = FailureKind.STALLED, "sent too few bytes per second (--min-rate)"
 
     def failure(self, host: str) -> Failure:
