@@ -125,11 +125,14 @@ MISTAKES = {
         )
         for words in [("--bbox", "50,10,52,12"), ("--intersects", '{"type":"Point","coordinates":[50,10]}')]
     },
-    "east before west": Mistake(
-        ("plan", "{api}", "-C", "--bbox", "10,50,5,52"),
-        "warning: --bbox crosses the antimeridian, because W is greater than E",
-        0,
-    ),
+    **{
+        f"east before west in --{option}": Mistake(
+            ("plan", "{api}", "-C", f"--{option}", "10,50,5,52"),
+            f"warning: --{option} crosses the antimeridian, because W is greater than E",
+            0,
+        )
+        for option in ("bbox", "clip")
+    },
     "a directory to copy from that does not exist": Mistake(
         ("mirror", "{api}", "d", "--allow-local", "nowhere"), "--allow-local is not a directory: nowhere."
     ),
@@ -143,9 +146,6 @@ MISTAKES = {
     ),
     "an argument for a command that takes none": Mistake(
         ("credentials", "list", "n"), "stacpull: Unexpected 'n': the command takes options only.\n"
-    ),
-    "two mirrors for a command that takes one": Mistake(
-        ("status", "m", "n"), "stacpull: Unexpected 'n': the command takes DEST only.\n"
     ),
     "an order that the catalog cannot have": Mistake(
         ("mirror", "{api}", "d", "-C", "--sortby", "id"), "cannot be sorted"

@@ -10,6 +10,8 @@ from contextlib import aclosing, suppress
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
+from stacpull.arguments import read_bbox
+from stacpull.boxes import flat
 from stacpull.caches import BoundedCache
 from stacpull.config.options import Options
 from stacpull.config.toml import nearest
@@ -56,8 +58,14 @@ async def walk_starts(source: Source, selection: Selection) -> list[WalkStart]:
 
 
 async def with_starts(setup: RunSetup) -> RunSetup:
-    """Add the starts of the walk. If SOURCE is an API, check labels and the names in `--layout`."""
+    """Check boxes, and add the starts. If SOURCE is an API, check labels and the names in `--layout`."""
     source, selection = setup.source, setup.selection
+    for option, area in {"bbox": selection.bbox, "clip": selection.clip}.items():
+        with suppress(ValueError):  # no area, or GeoJSON
+            box = flat(read_bbox(area or ()))
+            if 0 < box.west - box.east < 180:  # noqa: PLR2004 - degrees: it covers most of the globe
+                text = "crosses the antimeridian, because W is greater than E. If it should not, swap them."
+                setup.network.warn(f"--{option} {text}")
     starts = await walk_starts(source, selection)
     has_names = selection.labels or selection.exclude_labels or Layout.parse(setup.options.layout).properties
     setup = setup._replace(starts=starts)
@@ -124,7 +132,6 @@ def followed(selection: Selection) -> set[str]:
 async def _label_warnings(
     source: Source, selection: Selection, items: Sequence[Json], starts: Sequence[WalkStart]
 ) -> list[str]:
-    """Return warnings about labels. One that no selected collection has raises `UsageError`."""
     if not (selection.labels or selection.exclude_labels):
         return []
     if any(item.get("collection") not in (None, starts[0].collection) for item in items):

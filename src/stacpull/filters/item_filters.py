@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any, ClassVar, Final, Self
 
 from stacpull.arguments import finite_number
-from stacpull.boxes import Box, flat, split, with_area
+from stacpull.boxes import Box, split, with_area
 from stacpull.clock import in_utc, parse_instant, parse_interval
 from stacpull.errors import quantity
 from stacpull.models import Json
@@ -118,7 +118,6 @@ def rank_of(seed: int, item_id: str) -> int:
 
 
 def _hash(text: str, purpose: bytes) -> int:
-    """Return a hash of 64 bits. Different purposes make shards and samples independent."""
     data = text.encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8, person=purpose).digest(), "big")
 
@@ -315,12 +314,6 @@ class BboxFilter(AreaFilter):
     def __init__(self, value: tuple[float, ...]) -> None:
         super().__init__(value)
         self._box = value
-        box = flat(value)
-        self._is_odd = 0 < box.west - box.east < 180  # noqa: PLR2004 - degrees: it covers most of the globe
-
-    def notes(self, counts: LeftOut, *, complete: bool) -> list[str]:
-        text = "--bbox crosses the antimeridian, because W is greater than E. If it should not, swap them."
-        return super().notes(counts, complete=complete) + ([text] if self._is_odd else [])
 
     def pushed_down(self) -> Json:
         boxes = split(self._box)
