@@ -294,11 +294,15 @@ read_rate = number("a number of at least 0 (0: no limit)", 0)
 read_duration = number("a time like 3h50m or 90m, or a number of seconds (0: no limit)", 0, convert=_seconds)
 read_byte_rate = number("a number of bytes per second, like 500K or 2M", 0, convert=_bytes)
 read_percentage = number(
-    "a number from 0 to 100",
-    0,
-    100,
-    lambda raw: finite_number(raw.strip().removesuffix("%") if isinstance(raw, str) else raw),
+    "a number from 0 to 100", 0, 100, lambda raw: finite_number(str(raw).strip().removesuffix("%"))
 )
+
+
+def read_limit(raw: object) -> float:
+    rate = read_byte_rate(raw)
+    if 0 < rate < _MULTIPLES["K"]:
+        raise ValueError(f"is {rate:g} bytes per second: for megabytes, write {rate:g}M")
+    return rate
 
 
 def read_byte_count(raw: object) -> int:

@@ -134,7 +134,7 @@ class DaskWorkers:
             dashboard_token=None,
             per_host=network.per_host // count,
             concurrency=options.concurrency and options.concurrency // count,
-            limit_rate=options.limit_rate / count,
+            limit_rate=options.limit_rate and max(options.limit_rate / count, 1000),
             requests_per_second=options.requests_per_second / count,
         )
         settings = WorkerSettings(
