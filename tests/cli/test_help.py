@@ -102,6 +102,7 @@ def test_a_command_that_does_not_exist_gets_the_nearest(stacpull_command, typed,
         (["--rebuild"], "`stacpull mirror SOURCE DEST --adopt` accepts"),
         (["--dashboard-token", "x"], "set STACPULL_DASHBOARD_TOKEN, or dashboard-token in a config file"),
         (["--sign-bucket", "b"], "use --credentials NAME: a profile lists `buckets`"),
+        (["--bbox", "-9,", "36,", "-8,", "40"], "write the four numbers without spaces: --bbox -9,36,-8,40."),
         (["--label", "Rice", "fields"], "'fields': the command takes SOURCE DEST only; quote values that"),
     ],
 )

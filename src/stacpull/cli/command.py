@@ -151,7 +151,6 @@ class Command(click.Command):
         return f"other commands have it, but `stacpull {self.name}` does not"
 
     def _fits(self, advice: str) -> bool:
-        """Return True if this command can follow the advice: it has the option, or a second argument."""
         if "argument" in advice:
             return self._positional[1:2] in (["dest"], ["out"]) and self.name != "plan"  # prints
         if f"`stacpull {self.name}`" in advice:
