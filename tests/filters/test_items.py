@@ -201,7 +201,7 @@ def test_notes_name_what_was_left_out():
     assert judge({"properties": {"gsd": 10}}, filter="gsd > 30") == "filter"
     for text, names in {
         'platform = "s2a" OR gsd > 30': " Absent: s2a. Text takes single quotes: 's2a'.",
-        "gsd = '10'": "",
+        "gsd = '10'": " A number takes no quotes, a list needs A_CONTAINS(name, ('value')).",
     }.items():
         selected = SelectionFilter.from_selection(Selection(filter=text))
         assert selected.reason_left_out(ITEM) == "unknown to the filter"

@@ -243,8 +243,6 @@ _ARITY: Final = {"and": None, "or": None, "not": 1, "isnull": 1, "casei": 1, "ac
 
 
 class _Constant(msgspec.Struct, frozen=True):
-    """A term that does not depend on the item."""
-
     value: Value
 
     def __call__(self, _item: Json, _properties: dict[str, Any]) -> Value:
@@ -426,7 +424,8 @@ class ExpressionFilter(ItemFilter):
 
     def notes(self, counts: LeftOut, *, complete: bool) -> list[str]:
         absent = sorted(self._absent)
-        names = f" Absent: {', '.join(absent)}." if absent else ""
+        other_type = " A number takes no quotes, a list needs A_CONTAINS(name, ('value'))."
+        names = f" Absent: {', '.join(absent)}." if absent else other_type
         quoted = [name for name in absent if f'= "{name}"' in self._text]
         names += f" Text takes single quotes: '{quoted[0]}'." if quoted else ""
         return [f"{note}{names}" for note in super().notes(counts, complete=complete)]
