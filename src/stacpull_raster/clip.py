@@ -71,7 +71,8 @@ class Clipping:
             kind = _DETAIL.sub("", why)
             if kind not in self._reported and len(self._reported) < _MAX_KINDS:
                 self._reported.add(kind)
-                warn(f"Some assets cannot be clipped and are fetched whole. The first is {job.key}: {why}.")
+                first = f"The first is {job.directory}/{job.key}"
+                warn(f"Some assets cannot be clipped and are fetched whole. {first}: {why}.")
 
         return ClipFetcher(downloader, unclipped, self._area, parts=parts, on_whole=on_whole)
 

@@ -191,9 +191,8 @@ def test_files_that_are_not_rasters_are_fetched_whole_and_reported(tmp_path: Pat
     report = mirrored(listed(host, data="/scene.tif", thumbnail="/thumb.png"), tmp_path, BOX, received)
     assert (report.assets_done, report.assets_clipped, report.exit_code) == (2, 1, 0)
     assert (tmp_path / "scenes/a/thumbnail.png").read_bytes() == PNG
-    assert warnings(received) == [
-        "Some assets cannot be clipped and are fetched whole. The first is thumbnail: it is not a TIFF."
-    ]
+    said = "Some assets cannot be clipped and are fetched whole. The first is scenes/a/thumbnail: it is not"
+    assert warnings(received) == [f"{said} a TIFF."]
 
 
 def strips(path: Path) -> bytes:
