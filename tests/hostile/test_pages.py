@@ -56,7 +56,7 @@ NEVER = [
     pytest.param('what = "status"\ncode = 200\nbody = "null"', 4, "no list of features", id="null"),
     pytest.param('what = "status"\ncode = 200', 4, "not JSON", id="empty"),
     pytest.param('what = "raw"\ndata = "SSH-2.0-OpenSSH"', 4, "malformed", id="no HTTP"),
-    pytest.param('what = "bomb"\nshape = "deep"\nsize = 1000000', 4, "not JSON", id="nested a million deep"),
+    pytest.param('what = "bomb"\nshape = "deep"\nsize = 1000000', 4, "too deep", id="nested a million deep"),
     pytest.param(
         'what = "bomb"\nshape = "long"\nsize = 1073741824', 4, "more than 64000000 bytes", id="1 GiB"
     ),

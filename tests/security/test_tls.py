@@ -64,6 +64,7 @@ def test_an_asset_behind_a_bad_certificate_is_a_final_failure_without_a_request(
     assert failed.kind == "network"
     assert "certificate" in failed.message
     assert "not trusted" in failed.message
+    assert ("--ca-bundle" in failed.message) == ("nobody" in bad)
 
 
 def test_many_assets_behind_a_bad_certificate_fail_at_once(tmp_path, authority, stranger):

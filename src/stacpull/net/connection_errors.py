@@ -39,7 +39,8 @@ def no_connection(error: BaseException | None, host: str) -> Failure:
         return Failure(FailureKind.STALLED, f"Connecting to {host} took too long.", host=host, retryable=True)
     if isinstance(error, ssl.SSLCertVerificationError):
         text = (error.verify_message or "it is not the one that was expected").rstrip(".")
-        text = f"The TLS certificate of {host} is not trusted: {text}. A private authority needs --ca-bundle."
+        hint = "" if "mismatch" in text or "expired" in text else " A private authority needs --ca-bundle."
+        text = f"The TLS certificate of {host} is not trusted: {text}.{hint}"
         return network_failure(text, host, retryable=False)
     if isinstance(error, ssl.SSLError):
         reason = (error.reason or "no reason").lower().replace("_", " ")

@@ -297,7 +297,8 @@ class JsonReader(msgspec.Struct, eq=False):
                 failure = Failure(FailureKind.TRUNCATED, message, status, host, retryable=True)
                 raise TransferError(failure) from error
             subject = f"The response of {host} to {url}" if host else url
-            failure = Failure(FailureKind.SERVER, f"{subject} is not JSON.", status, host, retryable=True)
+            problem = "nested too deeply" if "limit exceeded" in str(error) else "not JSON"
+            failure = Failure(FailureKind.SERVER, f"{subject} is {problem}.", status, host, retryable=True)
             raise _NotJsonError(failure) from error
         if not is_strict and not self.has_warned:
             self.has_warned = True
