@@ -60,7 +60,6 @@ aws_session_token = eodata-token
 
 @pytest.fixture
 def shared_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Shared files of an AWS user; no keys in the environment."""
     script = tmp_path / "process.py"
     (tmp_path / "config").write_text(CONFIG.format(python=sys.executable, script=script))
     (tmp_path / "credentials").write_text(CREDENTIALS)

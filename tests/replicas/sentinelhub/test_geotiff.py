@@ -58,7 +58,6 @@ def test_a_whole_file_by_rasterio_and_tifffile() -> None:
 
 
 def test_covers_contain_exactly_the_pixels_with_data() -> None:
-    """The cover has exactly the pixels with data, also along its edges."""
     from shapely import contains_xy  # noqa: PLC0415
 
     for capture in sample_of(9, 6):
