@@ -79,12 +79,11 @@ def parse_interval(text: str) -> tuple[datetime | None, datetime | None]:
     """Return the ends of a time or an interval, None for an open end. Raises ValueError if it is invalid."""
     first, slash, last = text.strip().partition("/")
     spans = []
-    for end in (first, last if slash else first):
-        span = None if end.strip() in ("", "..") else time_span(end)
-        if span is None and end.strip() not in ("", ".."):
+    for end in map(str.strip, (first, last if slash else first)):
+        spans.append(None if end in ("", "..") else time_span(end))
+        if spans[-1] is None and end not in ("", ".."):
             forms = "2017, 2017-06, 2017-06-13 or 2017-06-13T10:10:31Z, with / between two times"
-            raise ValueError(f"{end.strip()!r} is not a valid time; use {forms}")
-        spans.append(span)
+            raise ValueError(f"{end!r} is not a valid time; use {forms}")
     start, stop = spans
     if start is None and stop is None:
         raise ValueError(f"{text!r} is open at both ends: use an instant, a date, a/.., ../b or a/b")

@@ -163,9 +163,7 @@ def refused_always(address: str) -> str | None:
         return "not an IP address"
     if ip.is_loopback:
         return None
-    return next(
-        (why for why, networks in _REFUSED.items() if any(ip in network for network in networks)), None
-    )
+    return next((why for why, nets in _REFUSED.items() if any(ip in net for net in nets)), None)
 
 
 def refused_outside(address: str) -> str | None:

@@ -44,8 +44,6 @@ def client(url: str, keys: Keys, service: str = "s3") -> Any:
 
 
 class Bucket:
-    """A bucket of its own for one test."""
-
     def __init__(self, s3: Any) -> None:
         self.s3 = s3
         self.name = f"test-{uuid.uuid4().hex[:12]}"

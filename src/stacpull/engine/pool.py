@@ -318,7 +318,6 @@ class AssetTask(Generic[JobT, ResultT]):
         return is_signed(self.job.href) or stable_since > self._attempt_began_at
 
     async def _renew_after_refusal(self, refusal: Failure) -> bool:
-        """Read the item again. Return True if the asset is to be requested again."""
         href_before = self.job.href
         clock = self._pool.retries.clock
         try:
