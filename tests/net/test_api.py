@@ -76,7 +76,7 @@ def test_invalid_json_is_requested_again_once(body: bytes) -> None:
     assert desk.read().body == {}
     assert len(desk.transport.requests) == 2
     desk = Desk({URL: [Answer(200, body)]})
-    with pytest.raises(SourceError, match="is not JSON") as caught:
+    with pytest.raises(SourceError, match=r"is (not JSON|nested too deeply)") as caught:
         desk.read()
     assert isinstance(caught.value.__cause__, ValueError)
     assert len(desk.transport.requests) == 2
