@@ -21,7 +21,7 @@ OPTIONS = Options(allow_private_hosts=True)
 @pytest.mark.parametrize(
     ("path", "total", "unseen"), [("/items.json", {}, 0), ("/collections/c/items", {"numberMatched": 3}, 2)]
 )
-@pytest.mark.parametrize("href", ["http://[broken", "file:///etc/passwd", "ftp://127.0.0.1/x", 5, ""])
+@pytest.mark.parametrize("href", ["http://[broken", "file:///etc/passwd", "ftp://127.0.0.1/x", 5])
 def test_a_next_page_that_cannot_be_requested(tmp_path, path, href, total, unseen):
     links = [{"rel": "next", "href": href}]
     page = json_answer({"type": "FeatureCollection", "features": [feature("a")], "links": links, **total})
@@ -45,8 +45,8 @@ def test_a_field_of_a_next_link_replaces_the_usual_one(tmp_path, value, sent, sa
     assert [failure.message.partition(" or ")[0] for failure in sync.failures(tmp_path / "m")] == said
 
 
-@pytest.mark.parametrize("href", ["collections", "http://[broken", ""])
-def test_a_list_of_collections_that_links_to_no_other_page(tmp_path: Path, href: str) -> None:
+@pytest.mark.parametrize(("href", "count"), [("collections", 2), ("http://[broken", 2), ("", 0)])
+def test_a_list_of_collections_that_links_to_no_other_page(tmp_path: Path, href: str, count: int) -> None:
     events = list[Any]()
     root = {**collection("root"), "type": "Catalog", "conformsTo": []}
     listed = {"collections": [collection()], "links": [{"rel": "next", "href": href}]}
@@ -57,7 +57,7 @@ def test_a_list_of_collections_that_links_to_no_other_page(tmp_path: Path, href:
         sync.mirror(url, tmp_path / "m", selection=everything, options=OPTIONS, on_event=listen)
         sync.collections(url, options=OPTIONS, on_event=listen)
     said = [text for text in warnings(events) if text.startswith("The list of collections may be incomplete")]
-    assert len(said) == 2
+    assert len(said) == count
 
 
 def test_classes_are_counted_in_a_part_of_the_items() -> None:

@@ -82,13 +82,13 @@ def next_request(page: Json, current: PageRequest, base: str) -> PageRequest | N
     """
     links = [link for link in objects_in(page.get("links")) if str(link.get("rel")).lower() == "next"]
     links.append({"href": object_or_empty(page.get("_links")).get("_next")})  # Planet's Data API
-    links = [link for link in links if link.get("href") is not None]
+    links = [link for link in links if link.get("href") not in (None, "")]
     if not links:
         cursor = object_or_empty(page.get("context")).get("next")  # Sentinel Hub's catalog
         if isinstance(cursor, bool) or not isinstance(cursor, int | str) or cursor == "":
             return None
         return _with_member(current, "next", cursor)
-    usable = [link for link in links if isinstance(link["href"], str) and link["href"].strip()]
+    usable = [link for link in links if isinstance(link["href"], str)]
     if not usable:
         raise SourceError(f"The source names a link that is not a URL: {str(links[0]['href'])[:80]!r}.")
     same_method = [link for link in usable if _method_of(link) == current.method]
