@@ -285,7 +285,6 @@ def number(
 
 
 def above_zero(quantity: str) -> Callable[[object], float]:
-    """Return a reader of numbers above 0; `quantity` names them in the error, as in "number of metres"."""
     return number(f"a {quantity} above 0", math.nextafter(0, 1))
 
 
@@ -306,12 +305,10 @@ def read_limit(raw: object) -> float:
 
 
 def read_byte_count(raw: object) -> int:
-    """Read a size in bytes: a number from 1 on, or text with a suffix K (a thousand bytes), M or G."""
     return int(number("a number of bytes, like 500M or 2G", 1, LARGEST / 2, _bytes)(raw))
 
 
 def read_order(raw: object) -> str:
-    """Read a property to sort by, with `-` in front for the descending order."""
     written = raw.strip().removeprefix("+") if isinstance(raw, str) else ""
     name = written.removeprefix("-").strip()
     if not name or re.search(r"[\s,]|:(asc|desc)\Z", name):

@@ -65,8 +65,6 @@ def safe(name: str) -> str:
 
 
 class Writer:
-    """Writes files below a directory and records their paths."""
-
     def __init__(self, dest: Path) -> None:
         self.dest = dest
         self.written: list[str] = []

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from stacpull.config.options import OPTIONS, Options, Output, S3Options, options_of
 from stacpull.config.resolve import Resolved, resolve, with_environment
-from stacpull.errors import CredentialsError, UsageError
+from stacpull.errors import UsageError
 from stacpull.option_fields import Option
 from stacpull.redact import Secret
 from stacpull.selection import Selection
@@ -148,6 +148,7 @@ def test_the_table_sets_every_field() -> None:
         "dask_client",  # of a program
         "query",  # [credentials] and SOURCE
         "credential_names",  # derived
+        "unset_credential",  # the same
         "filled_profile",  # the profile of --credentials, if it is not an AWS profile
         "s3.keys",  # the same
         "s3.buckets",  # the same
@@ -387,8 +388,8 @@ def test_source_and_an_authorization_take_precedence_over_the_keys_of_a_config(t
     file = config(tmp_path, keys)
     assert resolve_with({"config": file}, f"{MLHUB}?key=other").options.query == {}
     assert resolve_with({"config": file, "header": ("Authorization: x",)}, MLHUB).options.query == {}
-    with pytest.raises(CredentialsError, match="UNSET"):
-        resolve_with({"config": file, "header": ("X-Other: x",)}, MLHUB)
+    unset = resolve_with({"config": file, "header": ("X-Other: x",)}, MLHUB).options.unset_credential
+    assert "UNSET" in str(unset)
     both = config(tmp_path, 'header = ["Authorization: x"]\n' + keys.replace("${UNSET}", "${K}"))
     assert resolve_with({"config": both}, MLHUB, K="k").options.query == {"key": Secret("k")}
 

@@ -51,8 +51,6 @@ def test_a_host_that_cannot_be_reached_is_tried_again_and_then_named(stage, loca
 
 @dataclass(frozen=True)
 class Done:
-    """A run that has ended."""
-
     report: MirrorReport
     notices: list[Notice]
     requests: list[ReceivedRequest]

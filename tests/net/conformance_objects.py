@@ -65,8 +65,6 @@ class Shelf:
 
 @dataclass(frozen=True)
 class Got:
-    """A response with its body."""
-
     status: int
     body: bytes
     headers: Mapping[str, str]
@@ -90,8 +88,6 @@ async def rest(shelf: Shelf, key: str, size: int, validator: Validator) -> Got:
 
 
 class ObjectContract:
-    """The suite."""
-
     keys = KEYS
     """Keys that the server supports."""
 

@@ -38,8 +38,6 @@ def paths(store: Store, *skipped: str) -> list[str]:
 
 
 class StoreContract:
-    """The suite."""
-
     has_directories = True
     """False where names with `/` are only names."""
 

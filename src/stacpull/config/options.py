@@ -15,6 +15,7 @@ from attrs.converters import optional
 from msgspec.structs import replace
 
 from stacpull import arguments
+from stacpull.errors import CredentialsError
 from stacpull.option_fields import Option, about, declared, option, read_fields
 from stacpull.redact import Secret
 from stacpull.selection import Selection
@@ -102,6 +103,7 @@ class Options(Arguments):
             @FILE; required if HOST is not a loopback address.
         query (dict of str): Query parameters (a key) that are sent only to the source's own host.
         credential_names (tuple of str): Where credentials came from (`MLHUB_API_KEY`), which `resume` names.
+        unset_credential (CredentialsError or None): An error to raise before SOURCE is opened.
         filled_profile (from `profile_options`): The logins of a credential profile.
         s3 (S3Options): How to access S3.
 
@@ -169,6 +171,7 @@ class Options(Arguments):
     )
     query: Mapping[str, Secret] = attrs.field(factory=dict, converter=arguments.read_secrets)
     credential_names: tuple[str, ...] = ()
+    unset_credential: CredentialsError | None = None
     filled_profile: Any = None
     """`stacpull_logins.logins.FilledProfile`: the profile with its name, its `endpoints` and its logins."""
     s3: S3Options = attrs.field(factory=S3Options)

@@ -74,7 +74,10 @@ def resolve(
         is_fixed = known[name].load is None or not isinstance(written.value, str | list)
         if is_fixed and written is not settings.get(name) and name != "header":
             _read(known[name], written)
-    credential_fields = _credentials(settings.get("header"), config, source, variables)
+    try:
+        credential_fields = _credentials(settings.get("header"), config, source, variables)
+    except CredentialsError as error:  # `verify` does without them
+        credential_fields = {"unset_credential": error}
     s3 = S3Options(**values.pop(S3Options))
     transfer = Options(**values.pop(Options), **credential_fields, s3=s3)
     profile = settings.get("credentials")

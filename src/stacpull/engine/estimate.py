@@ -290,8 +290,6 @@ def _add(counts: Counter[str], name: str) -> str:
 
 
 class _SizeSamples:
-    """The sizes of a few assets of each key whose size is not stated, or which may be clipped."""
-
     def __init__(self, network: Network, clip: str | None) -> None:
         self._network = network
         self._clipping = clipping(clip)

@@ -92,6 +92,8 @@ class RunSetup(NamedTuple):
 def options_and_address(
     source: str, options: Options, input_file: Path | None = None, *, named: bool = True
 ) -> tuple[Options, SourceAddress]:
+    if options.unset_credential is not None:
+        raise options.unset_credential
     url, query, headers = split_credentials(source_url(source))
     options = with_environment(options, source)
     names = list(options.credential_names) or [

@@ -194,8 +194,6 @@ class _Rows(msgspec.Struct):
 
 
 class _Edit(msgspec.Struct):
-    """An item of the batch, with its row before the batch (None if it had none) and after it."""
-
     item: PlannedItem
     before: _ItemRow | None
     row: _ItemRow

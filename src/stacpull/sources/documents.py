@@ -228,7 +228,6 @@ async def read_item(reader: JsonReader, href: str) -> tuple[Json, str]:
 
 
 def _with_items(document: Document) -> Document:
-    """Return a JSON list of items, which some tools write, as an ItemCollection; also an empty one."""
     body = document.body
     if isinstance(body, list) and (not body or any(kind_of(feature) == "Feature" for feature in body)):
         return document._replace(body={"type": "FeatureCollection", "features": body})
