@@ -180,7 +180,7 @@ def asset_kind(href: str, media_type: str | None, key: str = "") -> AssetKind:
 def suffix_of(href: str, media_type: str | None) -> str:
     """Return the suffix with its dot, from the path of the href, or else the media type; empty for none."""
     before_name, _, name = href.partition("#")[0].partition("?")[0].rpartition("/")
-    name = unquote(name)
+    name = unquote(name) if "%" in name else name
     dot = 0 if before_name.endswith(":/") else name.rfind(".")  # of a URL without path, `name` is the host
     suffix = _SUFFIX.search(name, max(1, dot - len(".tar"))) if dot > 0 else None
     if suffix is not None:

@@ -88,28 +88,25 @@ class Downloader(msgspec.Struct, eq=False):
         secrets = self.client.secrets
         headers = HeaderFields(fields)
         url = secrets.masked_url(url)
-        expected: tuple[Check, ...] = ()
+        if job.size is not None and job.size != len(content):
+            return None
         if job.checksum is not None or checks.may_state(fields):
             if coding_of(headers) is not None:
                 return None
             expected = checks.expected_checks(job, OK, headers, url=url)
+            if checks.mismatch(job, Body(url, Validator(), expected, content=content)):
+                return None
+        if checks.web_page_instead(job.media_type, job.href, url, headers, content):
+            return None
         etag = fields.get(b"etag")
         if not etag or secrets or not etag.isascii():
-            validator = self.validator(headers)
+            etag_or_date = self.validator(headers).etag_or_date
         else:  # nearly always: a date, which takes long to parse, is not needed
-            validator = Validator(etag.decode().rstrip(" \t"))
-        body = Body(url, validator, expected, content=content)
-        if checks.mismatch(job, body) or checks.web_page_instead(
-            job.media_type, job.href, url, headers, content
-        ):
-            return None
-        return self.received_file(job, body)
+            etag_or_date = etag.decode().rstrip(" \t")
+        return asset_file(job, len(content), self.filename(url), etag_or_date, body=content)
 
-    def received_file(self, job: Job, body: Body, *, unproven: bool = False) -> AssetFile:
-        name = self.client.secrets.masked(filename_of(body.url))
-        content = body.content if body.part is None else None
-        etag_or_date = body.validator.etag_or_date
-        return asset_file(job, body.size, name, etag_or_date, body=content, unproven=unproven)
+    def filename(self, url: str) -> str:
+        return self.client.secrets.masked(filename_of(url))
 
     def validator(self, headers: Mapping[str, str]) -> Validator:
         validator = self.without_secrets(validator_of(headers))
@@ -213,7 +210,10 @@ class _Attempt(msgspec.Struct, eq=False):
         is_stated = body.framed or self.job.size is not None or bool(body.checks)
         unproven = not (is_stated or await self._ends_here(body))
         part, self.part = self.part, None
-        file = self.downloader.received_file(self.job, body, unproven=unproven)
+        name = self.downloader.filename(body.url)
+        content = body.content if part is None else None
+        etag_or_date = body.validator.etag_or_date
+        file = asset_file(self.job, body.size, name, etag_or_date, body=content, unproven=unproven)
         return file if part is None else await part.finish(file, self.downloader.digest_algorithm)
 
     def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> ClientResponse:
