@@ -18,7 +18,7 @@ from msgspec.structs import astuple, replace
 from stacpull.digests import text_digest
 from stacpull.ledger import failures, paths, runs, views
 from stacpull.ledger.asset_decision import Action, AssetRow, Decision, KnownAsset, decide
-from stacpull.ledger.database import IN_LIST, Connection, exists, insert_rows, json_array, scalar, transaction
+from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, scalar, transaction, write_rows
 from stacpull.ledger.failures import FailureKey
 from stacpull.ledger.runs import Run
 from stacpull.ledger.schema import (
@@ -147,7 +147,7 @@ class BatchWriter:
             result = SavedBatch()
             for reason, ids in [("", batch.seen), *batch.left_out.items()]:
                 hashes = [(runs.seen_hash(item),) for item in ids]
-                newly_seen = insert_rows(db, "INSERT OR IGNORE INTO seen VALUES ", hashes)
+                newly_seen = write_rows(db, "INSERT OR IGNORE INTO seen VALUES ", hashes)
                 result.count("items_seen", newly_seen)
                 if reason:
                     result.count(runs.LEFT_OUT + reason, newly_seen)
@@ -534,10 +534,10 @@ class _BatchPlan:
             paths.move_asset(db, *move)
         if rows.settled:
             failures.delete_jobs(db, rows.settled)
-        insert_rows(db, _INTO_ITEMS, [row[:-1] for row in rows.items], _KNOWN_ITEM)
+        write_rows(db, _INTO_ITEMS, [row[:-1] for row in rows.items], _KNOWN_ITEM)
         db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", rows.documents)
-        insert_rows(db, _INTO_ASSETS, rows.assets, _KNOWN_ASSET)
-        insert_rows(db, _INTO_JOBS, rows.jobs, _KNOWN_JOB)
+        write_rows(db, _INTO_ASSETS, rows.assets, _KNOWN_ASSET)
+        write_rows(db, _INTO_JOBS, rows.jobs, _KNOWN_JOB)
         db.execute(f"UPDATE assets SET run = ? WHERE id {IN_LIST}", (run_id, json_array(rows.unchanged)))
         revalidate = f"UPDATE assets SET must_revalidate = 1 WHERE id {IN_LIST}"
         db.execute(revalidate, (json_array(rows.must_revalidate),))

@@ -29,7 +29,7 @@ from stacpull.planning.names import is_own_catalog
 Connection = sqlite3.Connection
 """An open ledger. Other packages pass it on; only this package runs SQL on it."""
 
-_ROWS_AT_ONCE = 64
+_ROWS_AT_ONCE = 64  # `executemany` takes two to three times as long for short rows
 _DAMAGES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
 _FOREIGN = ("no such table", "no such column", "Could not decode")
 """How errors of SQLite and its Python module start if a file has content that a ledger never has."""
@@ -311,18 +311,14 @@ def json_array(values: Iterable[int | str]) -> str:
     return orjson.dumps(list(values)).decode()
 
 
-def insert_rows(db: Connection, into: str, rows: Sequence[tuple[object, ...]], on_conflict: str = "") -> int:
-    """Insert rows of at most 15 values, and return how many were new. `into` ends with VALUES.
-
-    `executemany` takes two to three times as long for short rows.
-    """
-    inserted = 0
+def write_rows(db: Connection, before: str, rows: Sequence[tuple[object, ...]], after: str = "") -> int:
+    """Run a statement with rows of up to 15 values between `before` and `after`; return how many it wrote."""
+    written = 0
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         chunk = rows[start : start + _ROWS_AT_ONCE]
-        values = list(chain.from_iterable(chunk))
         marks = ", ".join([f"({', '.join('?' * len(chunk[0]))})"] * len(chunk))
-        inserted += db.execute(into + marks + on_conflict, values).rowcount
-    return inserted
+        written += db.execute(before + marks + after, list(chain.from_iterable(chunk))).rowcount
+    return written
 
 
 @contextmanager

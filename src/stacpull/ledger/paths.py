@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stacpull.ledger.database import IN_LIST, Connection, insert_rows, json_array
+from stacpull.ledger.database import IN_LIST, Connection, json_array, write_rows
 from stacpull.ledger.failures import delete_jobs
 from stacpull.models import Failure, FailureKind, path_in_dest
 from stacpull.planning.names import hashes_in, path_hash, safe_segment, with_salted_hash
@@ -29,7 +29,7 @@ def claim(db: Connection, assets: Sequence[tuple[int, str, str]]) -> dict[int, s
         directory_hashes.update(*items, (path_hash(safe_segment(name)) for (name,) in names))
     # in order, so that each page of the index is visited once: they do not all fit into the cache
     sorted_claims = sorted(pair for pair in claims if pair[0] not in directory_hashes)
-    if insert_rows(db, "INSERT OR IGNORE INTO paths(hash, asset) VALUES ", sorted_claims) == len(claims):
+    if write_rows(db, "INSERT OR IGNORE INTO paths(hash, asset) VALUES ", sorted_claims) == len(claims):
         return {}
     owners = dict(db.execute(f"SELECT hash, asset FROM paths WHERE hash {IN_LIST}", (json_array(hashes),)))
     other_names: dict[int, str | Failure] = {}

@@ -9,7 +9,7 @@ import orjson
 from msgspec.structs import replace
 
 from stacpull.ledger import failures, runs
-from stacpull.ledger.database import IN_LIST, Connection, json_array, transaction
+from stacpull.ledger.database import IN_LIST, Connection, json_array, transaction, write_rows
 from stacpull.ledger.failures import FailureKey
 from stacpull.ledger.paths import claim
 from stacpull.ledger.runs import Run
@@ -50,17 +50,19 @@ def reserve(
             else:  # the name in the ledger counts, which an earlier response may have given
                 reserved.append(file if name == file.name else replace(file, name=name))
         clip_of = {rowid: orjson.dumps(tuple(clip)).decode() for rowid, clip in clips.items()}.get
-        db.executemany(
-            f"UPDATE assets SET state = {State.RESERVED}, size = ?, digest = ?, etag_or_date = ?, "
-            "unproven = ?, identity = ?, clip = ? WHERE id = ?",
+        write_rows(
+            db,
+            f"UPDATE assets SET state = {State.RESERVED}, size = column1, digest = column2, "
+            "etag_or_date = column3, unproven = column4, identity = column5, clip = column6 FROM (VALUES ",
             [
                 (a.size, a.digest, a.etag_or_date, a.unproven, a.identity, clip_of(a.rowid), a.rowid)
                 for a in reserved
             ],
+            ") WHERE id = column7",
         )
         state = f"iif(json_state = {JsonState.DAMAGED}, json_state, {JsonState.WRITING})"
-        set_reserved = f"UPDATE items SET sha256 = NULL, json_state = {state} WHERE id = ?"
-        db.executemany(set_reserved, [(item,) for item in items])
+        set_writing = f"UPDATE items SET sha256 = NULL, json_state = {state} WHERE id {IN_LIST}"
+        db.execute(set_writing, (json_array(items),))
     return reserved, refused
 
 
