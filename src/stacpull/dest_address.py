@@ -43,8 +43,7 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
             if getattr(options, name) not in {None, False}:
                 flag = f"--{name.replace('_', '-')}"
                 raise UsageError(f"{flag} is for {_BUCKET}. {path} is a directory: leave it out.")
-        bucket = _recorded_bucket(path)
-        if bucket:
+        if bucket := _recorded_bucket(path):
             raise UsageError(
                 f"{path} is the work directory of {bucket[0]}: use {bucket[0]} as DEST, with --work {path}."
             )
@@ -91,6 +90,7 @@ def _location(url: BucketLocation, options: Options) -> BucketLocation:
             ca_bundle=str(options.ca_bundle.absolute()) if options.ca_bundle else None,
             metadata=options.s3.aws_metadata,
             break_lock=options.break_lock,
+            adopt=options.adopt,
         )
     )
     parts = urlsplit(location.endpoint_url or "")

@@ -354,6 +354,7 @@ class BucketLocation(msgspec.Struct, frozen=True):
     run: str = ""  # the id of the last run, by which its processes recognise its lease
     epoch: int = 0  # the last run on the bucket that the ledger in the work directory knows; 0 for none
     break_lock: bool = False
+    adopt: bool = False  # whether objects of a mirror whose ledger is lost may be adopted
 
     @property
     def url(self) -> str:

@@ -116,8 +116,7 @@ class BucketStore(BucketFiles):
             if file.digest is not None:
                 attributes[DIGEST + algorithm] = file.digest.hex()
             part, check = self.staged.path / file.part, self.lease.check
-            is_stored = self.objects.put(path, part, attributes, check, create=not file.may_replace)
-            if not is_stored:
+            if not self.objects.put(path, part, attributes, check, create=not file.may_replace):
                 part_state = self.staged.state_of(file.part, algorithm=algorithm)
                 identity, _ = self.find_unsynced(path) or (0, 0)
                 if not identity or self.state_of(path, algorithm=algorithm) != part_state:

@@ -28,8 +28,7 @@ from stacpull.net.client import Client
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError, Transport
 from stacpull.planning.prefixes import MAX_OBJECTS, ListedObject
 from stacpull.schemes import TransportSetup
-from stacpull_cloud import bucket_kinds
-from stacpull_cloud.bucket_kinds import Service
+from stacpull_cloud.bucket_kinds import AzureBlobs, GoogleStorage, Service
 from stacpull_cloud.objects import MISSING, STATUS, plain_reason, unreachable
 
 _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
@@ -52,7 +51,7 @@ class CloudScheme(NamedTuple):
         return tuple(ListedObject(name, size) for name, size in objects)
 
 
-GOOGLE, AZURE = CloudScheme(bucket_kinds.GOOGLE), CloudScheme(bucket_kinds.AZURE)
+GOOGLE, AZURE = CloudScheme(GoogleStorage), CloudScheme(AzureBlobs)
 
 
 class CloudTransport:

@@ -27,28 +27,26 @@ import msgspec
 
 from stacpull.errors import DestinationError, StacpullError, destination_errors
 from stacpull.ledger import views
-from stacpull.ledger.database import copy_ledger, ledger_path, open_reader
+from stacpull.ledger.database import copy_ledger, ledger_path, open_reader, remedy
 from stacpull.models import OWN_DIRECTORY
 from stacpull.net.fields import whole_number
+from stacpull.planning.names import is_own_catalog
 from stacpull.redact import Secret
-from stacpull.store.inspection import sync_path
+from stacpull.store.inspection import MAX_DOCUMENT_SIZE, sync_path
 from stacpull.store.staging import StagedParts
 from stacpull.system import boot_id
-from stacpull_cloud.objects import ObjectInfo, Objects
+from stacpull_cloud.objects import PIECE, ObjectInfo, Objects
 
 _EXPIRY = 60.0  # seconds without a renewal, after which a lease has expired
 FOLDER = f"{OWN_DIRECTORY}/lease"
 _CLOCK_OBJECT = f"{OWN_DIRECTORY}/clock"
 _INTERVAL = _EXPIRY / 4  # seconds between two renewals, and between two looks of `Lease.check`
-_MAX_SIZE = 1 << 16
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """A clock that also counts while the machine is suspended."""
 
 COPY = f"{OWN_DIRECTORY}/ledger.sqlite.gz"
 _COPY_INTERVAL = 300.0  # seconds between two copies
-_PIECE = 1 << 20
-_MAX_UNPACKED = 100
-"""A copy may unpack to this many times its size. Ledgers shrink to about a sixth."""
+_MAX_UNPACKED = 100  # a copy may unpack to this many times its size; ledgers shrink to about a sixth
 _EPOCH = "stacpullepoch"
 
 
@@ -122,14 +120,15 @@ class Lease:
 
             def is_own(key: str) -> bool:
                 path = key[len(prefix) :]
-                is_ours = path.startswith(f"{OWN_DIRECTORY}/")
-                return is_ours or path in views.known_paths(db, [path], planned=True)
+                return path == COPY or path in views.known_paths(db, [path], planned=True)
 
             self._objects.service.abort_uploads(prefix, is_own)
 
     def _take(self) -> tuple[bool, ObjectInfo | None]:
         """Return True if a killed run held the lease, and the copy of the ledger if it is newer than ours."""
         location, newest = self._objects.location, _newest(self._objects)
+        copy = self._objects.find(COPY)  # the last run has stored it before it freed the lease
+        copy_epoch = 0 if copy is None else whole_number(copy.attributes.get(_EPOCH, "")) or 0
         if newest is not None:
             info, holder, number = newest
             where = f"{holder.work} on {holder.host}"
@@ -153,10 +152,12 @@ class Lease:
                 self.taken_from = where
             self.epoch = max(holder.epoch, location.epoch)
             self.mirror, self._next = holder.mirror, number + 1
-        elif not location.epoch and self._objects.find("catalog.json") is not None:
-            raise DestinationError(f"{location.url} has a catalog.json of others: use another prefix.")
-        copy = self._objects.find(COPY)  # the last run has stored it before it freed the lease
-        copy_epoch = 0 if copy is None else whole_number(copy.attributes.get(_EPOCH, "")) or 0
+        elif not copy_epoch and not location.epoch:
+            catalog = self._objects.read("catalog.json", MAX_DOCUMENT_SIZE)
+            if catalog is not None and not is_own_catalog(catalog[1]):
+                raise DestinationError(f"{location.url} has a catalog.json of others: use another prefix.")
+            if catalog is not None and not location.adopt:
+                raise DestinationError(f"The ledger of {location.url} is missing. {remedy(self._work)}")
         self.epoch = max(self.epoch, copy_epoch) + 1
         self._objects.remove(_CLOCK_OBJECT)  # keys that may not remove objects fail now, not in the next run
         if not self._write():
@@ -169,7 +170,7 @@ class Lease:
         body = msgspec.json.encode(Holder(self.mirror, *self._place, run, self.epoch, is_held))
         path = f"{FOLDER}/{self._next:012}.json"
         if not self._objects.put(path, body, {}, create=True):
-            existing = self._objects.read(path, _MAX_SIZE)
+            existing = self._objects.read(path, PIECE)
             if existing is None or existing[1] != body:  # if it is ours, only the response was lost
                 return False
         self._next += 1
@@ -201,7 +202,7 @@ class Lease:
             os.fchmod(file.fileno(), 0o600)
             try:
                 with self._objects.open(copy) as packed, gzip.GzipFile(fileobj=packed) as unpacked:
-                    while bytes_left > 0 and (data := unpacked.read(_PIECE)):
+                    while bytes_left > 0 and (data := unpacked.read(PIECE)):
                         bytes_left -= file.write(data)
                 if bytes_left <= 0:
                     raise zlib.error("it unpacks to too many bytes")  # noqa: TRY301 - as damage is
@@ -233,7 +234,7 @@ class Lease:
             try:
                 copy_ledger(self._work, raw)
                 with raw.open("rb") as file, gzip.open(packed, "wb", compresslevel=1) as into:
-                    while data := file.read(_PIECE):  # `shutil` would import two more compressors
+                    while data := file.read(PIECE):  # `shutil` would import two more compressors
                         into.write(data)
                 self._objects.put(COPY, packed, {_EPOCH: str(self.epoch)}, self.check, create=False)
             finally:
@@ -245,7 +246,7 @@ def _newest(objects: Objects, unread: str | None = None) -> tuple[ObjectInfo, Ho
     """Return the newest object of the lease, and its content and number. `unread`: it could not be read."""
     if (path := max(chain.from_iterable(objects.pages(FOLDER)), default=None)) is None:
         return None
-    if (info_and_body := objects.read(path, _MAX_SIZE)) is None:
+    if (info_and_body := objects.read(path, PIECE)) is None:
         if path == unread:
             raise DestinationError(f"The lease in {objects.location.url} keeps changing: try again.")
         return _newest(objects, path)  # it was renewed twice since the listing

@@ -12,6 +12,7 @@ import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -461,6 +462,23 @@ def test_an_empty_work_directory_takes_over_and_says_so_unless_it_has_the_last_l
     assert (elsewhere.report["assets_skipped"], mode) == (ITEMS + 1, 0o600)
     shutil.rmtree(tmp_path / "other")
     assert "takes over" not in run("mirror", source, *other).err
+
+
+@pytest.mark.parametrize("location", ["moto"], indirect=True)
+def test_without_its_ledger_a_bucket_needs_adopt(location, dest, source, tmp_path):
+    run("mirror", source, *dest)
+    before, objects = in_bucket(location), Objects(location)
+    shutil.rmtree(tmp_path / "work")
+    for path in chain.from_iterable(objects.pages(".stacpull")):
+        objects.remove(path)
+    refused = run("mirror", source, *dest, code=5).err
+    assert f"The ledger of {location.url} is missing. Run `stacpull mirror SOURCE DEST --adopt`" in refused
+    run("mirror", source, *dest, "--adopt")
+    assert in_bucket(location) == before
+    run("verify", *dest, "--strict")
+    objects.put("x/catalog.json", b'{"id": "other"}', {}, create=True)
+    other = [f"{dest[0]}/x", "--work", str(tmp_path / "x"), *dest[3:]]
+    assert "has a catalog.json of others" in run("mirror", source, *other, "--adopt", code=5).err
 
 
 @REAL

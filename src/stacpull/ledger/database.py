@@ -70,10 +70,10 @@ def ledger_errors(path: Path, sentences: Mapping[int, str] = _SENTENCES) -> Iter
 
 def damaged_sentence(path: Path, what: object) -> str:
     remove = f"rm -f {shlex.quote(str(path))}*"
-    return f"The ledger {path} is damaged ({what}). {_remedy(path.parent.parent, remove)}"
+    return f"The ledger {path} is damaged ({what}). {remedy(path.parent.parent, remove)}"
 
 
-def _remedy(work: Path, remove: str = "") -> str:
+def remedy(work: Path, remove: str = "") -> str:
     copy, ledger = (shlex.quote(str(path)) for path in (backup_path(work), ledger_path(work)))
     adopt = "`stacpull mirror SOURCE DEST --adopt` with the same options as before: it keeps files that match"
     try:
@@ -172,8 +172,7 @@ def refuse_lost(work: Path) -> None:
         is_marked = (work / OWN_DIRECTORY / "log.ndjson").is_file() or has_own_catalog(work)
         has_files = is_marked and any(entry.name != OWN_DIRECTORY for entry in work.iterdir())
         if has_files and not _has_content(ledger_path(work)):
-            what = "is missing, but files that were mirrored with it still exist"
-            raise DestinationError(f"The ledger of {work} {what}. {_remedy(work)}")
+            raise DestinationError(f"The ledger of {work} is missing, but its files exist. {remedy(work)}")
 
 
 def has_own_catalog(work: Path) -> bool:
