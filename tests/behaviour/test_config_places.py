@@ -35,12 +35,15 @@ def test_source_and_dest_stand_in_a_config_file(tmp_path: Path) -> None:
     assert stacpull("mirror", "item.json", "--config", "nightly.toml", cwd=tmp_path).code == 0
     assert stacpull("mirror", "item.json", "other", "--config", "nightly.toml", cwd=tmp_path).code == 0
     assert (tmp_path / "other" / "catalog.json").is_file()
-    with (tmp_path / "nightly.toml").open("a") as file:
-        file.write('header = ["X: ${UNSET}"]\n')
-    assert stacpull("verify", "--config", "nightly.toml", cwd=tmp_path).code == 0
-    assert stacpull("mirror", "--config", "nightly.toml", cwd=tmp_path).code == 3
-    said = "exit 3: The header X needs the environment variable UNSET"
-    assert said in stacpull("status", "m", cwd=tmp_path).out
+    job = (tmp_path / "nightly.toml").read_text()
+    for line, problem in {
+        'header = ["X: ${UNSET}"]': "The header X needs the environment variable UNSET",
+        'credentials = "planet"': "The credentials planet are not complete: ",
+    }.items():
+        (tmp_path / "nightly.toml").write_text(f"{job}{line}\n")
+        assert stacpull("verify", "--config", "nightly.toml", cwd=tmp_path).code == 0
+        assert stacpull("mirror", "--config", "nightly.toml", cwd=tmp_path).code == 3
+        assert f"exit 3: {problem}" in stacpull("status", "m", cwd=tmp_path).out
 
 
 @pytest.mark.parametrize(

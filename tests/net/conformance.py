@@ -33,8 +33,6 @@ BODY = bytes(range(256)) * 400
 
 @dataclass
 class World:
-    """A transport and its server."""
-
     transport: Transport
     url: Callable[[str], str]
     received: Callable[[], list[Request]]

@@ -74,19 +74,20 @@ def resolve(
         is_fixed = known[name].load is None or not isinstance(written.value, str | list)
         if is_fixed and written is not settings.get(name) and name != "header":
             _read(known[name], written)
-    try:
-        credential_fields = _credentials(settings.get("header"), config, source, variables)
-    except CredentialsError as error:  # `verify` does without them
-        credential_fields = {"unset_credential": error}
     s3 = S3Options(**values.pop(S3Options))
-    transfer = Options(**values.pop(Options), **credential_fields, s3=s3)
+    transfer = Options(**values.pop(Options), s3=s3)
     profile = settings.get("credentials")
-    if profile is not None and profile.where != "AWS_PROFILE":  # this variable always names an AWS profile
-        read_profile = entry_points.load("stacpull.profiles", "options")
-        if read_profile is not None:
-            s3 = attrs.evolve(s3, profile=variables.get("AWS_PROFILE") or None)
-            without_profile = attrs.evolve(transfer, s3=s3)
-            transfer = read_profile(without_profile, str(profile.value), variables) or transfer
+    try:
+        fields = _credentials(settings.get("header"), config, source, variables)
+        transfer = attrs.evolve(transfer, **fields)
+        if profile is not None and profile.where != "AWS_PROFILE":  # this always names an AWS profile
+            read_profile = entry_points.load("stacpull.profiles", "options")
+            if read_profile is not None:
+                s3 = attrs.evolve(s3, profile=variables.get("AWS_PROFILE") or None)
+                without_profile = attrs.evolve(transfer, s3=s3)
+                transfer = read_profile(without_profile, str(profile.value), variables) or transfer
+    except CredentialsError as error:  # `verify` does without them
+        transfer = attrs.evolve(transfer, unset_credential=error)
     return Resolved(
         Selection(**values.pop(Selection)),
         transfer,
