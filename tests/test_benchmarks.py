@@ -14,7 +14,7 @@ HARM = {
     f"{ONE} is missing": lambda dest: (dest / ONE).unlink(),
     f"{EMPTY} is missing": lambda dest: (dest / EMPTY).unlink(),
     f"{ONE} is of 5 bytes, not 5000": lambda dest: (dest / ONE).write_bytes(b"short"),
-    f"{TWO} is altered": lambda dest: (dest / TWO).write_bytes((dest / TWO).read_bytes()[:-1] + b"?"),
+    f"{TWO} is altered": lambda dest: (dest / TWO).write_bytes(bytes(5000)),
     f"{ONE} is altered, {TWO} is altered": lambda dest: [(dest / a).rename(dest / b) for a, b in SWAPPED],
     f"{EMPTY} is of 1 bytes, not 0": lambda dest: (dest / EMPTY).write_bytes(b"x"),
     "a/x.part is not of the manifest": lambda dest: (dest / "a" / "x.part").write_bytes(b"x"),
