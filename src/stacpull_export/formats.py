@@ -28,6 +28,8 @@ class ExportReport(PublicValue, frozen=True):
     """Items that were left out, because a complete mirror lacks their JSON, or it cannot be read."""
     items_missing: int = 0
     """The same items of a mirror that is not complete."""
+    items_without_label: int = 0
+    """Samples without a label, which were written, too."""
 
     @property
     def exit_code(self) -> int:

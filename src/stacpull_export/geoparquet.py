@@ -136,7 +136,6 @@ class ItemIndex:
             "collection": pa.string(),
         }  # fmt: skip
         self._leaves = sum(map(leaves, self._types.values()))
-
         self._batches = TemporaryFile(dir=directory)  # noqa: SIM115 - closed at the end of the context
 
     def __enter__(self) -> Self:
@@ -184,9 +183,9 @@ class ItemIndex:
         if self.is_too_wide:
             notes.append(f"Properties are left out: there are more than {_MAX_PROPERTIES:,} different ones.")
         if self.bad_geometries:
-            notes.append(f"{self.bad_geometries:,} geometries are not valid GeoJSON: they are null.")
+            notes.append(f"Geometries that are not valid GeoJSON, and null here: {self.bad_geometries:,}.")
         if self.bad_times:
-            notes.append(f"{self.bad_times:,} times are not valid: they are null.")
+            notes.append(f"Times that are not valid, and null here: {self.bad_times:,}.")
         return (*notes, *(self._contents.notes() if missing else ()))
 
     def _merge(self, schema: pa.Schema) -> None:

@@ -50,7 +50,6 @@ def update_items_parquet(publisher: Publisher, entries: list[CollectionEntry]) -
     contents = MirrorContents(
         store.staged.work, store, db, {name: orjson.loads(text) for name, text in documents.items()}
     )
-
     total = contents.count()
 
     def on_progress(items: int, _stage: str = "") -> None:

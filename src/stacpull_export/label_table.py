@@ -45,17 +45,14 @@ def export_labels(
     taken = {column.name for column in _COLUMNS}  # readers may ignore case, and refuse equal names
     names = (f"label:{name}" if name.casefold() in taken else name for name in samples.classes)
     classes = [Column(name, "integer") for name in names]
-    count = 0
 
     def rows() -> Iterator[tuple[Any, ...]]:
-        nonlocal count
-        for sample in samples:
+        for number, sample in enumerate(samples, 1):
             yield _row(samples, sample, prefix)
-            count += 1
-            on_progress(count)
+            on_progress(number)
 
     write_table(out, (*_COLUMNS, *classes), rows())
-    return ExportReport(count, (out.name,), out.stat().st_size, samples.notes())
+    return samples.report((out.name,), out.stat().st_size)
 
 
 def _row(samples: Samples, sample: TrainingSample, prefix: str) -> tuple[Any, ...]:
@@ -65,7 +62,7 @@ def _row(samples: Samples, sample: TrainingSample, prefix: str) -> tuple[Any, ..
         sample.item.collection,
         sample.split or None,
         properties.get("datetime"),
-        *(read_boolean(properties.get(name)) for name in _FLAGS),
+        *(None if properties.get(name) is None else read_boolean(properties[name]) for name in _FLAGS),
         list(sample.labels),
         {file.key: _path(prefix, file.path) for file in sample.files},
         {file.key: file.sha256 for file in sample.files if file.sha256},

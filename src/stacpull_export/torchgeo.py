@@ -46,8 +46,6 @@ _S2_BANDS: Final = 12
 _BATCH: Final = 10_000
 """Rows of the metadata that are held in memory."""
 _SPLITS: Final = ("train", "val", "test")
-_SPLIT_NAMES: Final = {"val": "validation"}
-"""Splits that have another name in version 2."""
 
 
 class _NamedSample(NamedTuple):
@@ -61,12 +59,13 @@ def export_torchgeo_v1(
     contents: MirrorContents, out: Path, options: SampleOptions, on_progress: OnProgress
 ) -> ExportReport:
     """Write the tree of `torchgeo.datasets.BigEarthNet`; the arguments are those of `export_torchgeo_v2`."""
-    tree = _Tree(contents, out, options)
+    if options.nomenclature == "ben19":
+        raise UsageError("Version 1 has 43 classes, and num_classes=19 maps them: leave --nomenclature out.")
+    tree = _Tree(contents, out, options, on_progress, "torchgeo-v1")
     names = {split: f"bigearthnet-{split}.csv" for split in _SPLITS}
-    make_export_directory(out, "torchgeo-v1")
     with ExitStack() as opened:
         lists = {split: opened.enter_context(atomic_file(out / name)) for split, name in names.items()}
-        for sample, patch in tree.patches(Samples(contents, options, on_progress), on_progress):
+        for sample, patch in tree.patches():
             folder = f"BigEarthNet-v1.0/{patch.name}"
             tree.place(patch.files["s2"], folder, patch.name)
             tree.place_labels(sample, patch.files["labels"], folder, patch.name)
@@ -89,19 +88,17 @@ def export_torchgeo_v2(
     if options.nomenclature == "clc43":
         raise UsageError("Version 2 has the 19 classes: leave --nomenclature clc43 out.")
     options = options._replace(nomenclature="ben19")
-    tree = _Tree(contents, out, options)
+    tree = _Tree(contents, out, options, on_progress, "torchgeo-v2")
     schema = pa.schema(
         [("patch_id", pa.string()), ("labels", pa.list_(pa.string())), ("split", pa.string()),
          ("s1_name", pa.string()), ("contains_seasonal_snow", pa.bool_()),
          ("contains_cloud_or_shadow", pa.bool_())]
     )  # fmt: skip
-    make_export_directory(out, "torchgeo-v2")
     with (
         atomic_file(out / "metadata.parquet") as file,
         pq.ParquetWriter(file, schema, compression="zstd") as writer,
     ):
-        samples = Samples(contents, options, on_progress)
-        rows = (_placed_row(tree, sample, patch) for sample, patch in tree.patches(samples, on_progress))
+        rows = (_placed_row(tree, sample, patch) for sample, patch in tree.patches())
         while batch := list(islice(rows, _BATCH)):
             writer.write_table(pa.Table.from_pylist(batch, schema))
         tree.complete("BigEarthNet-S2", "BigEarthNet-S1", "Reference_Maps")
@@ -121,7 +118,7 @@ def _placed_row(tree: _Tree, sample: TrainingSample, patch: _NamedSample) -> dic
     return {
         "patch_id": patch.name,
         "labels": list(sample.labels),
-        "split": _SPLIT_NAMES.get(split, split),
+        "split": "validation" if split == "val" else split,
         "s1_name": patch.s1_name or None,
         "contains_seasonal_snow": read_boolean(properties.get("seasonal_snow")),
         "contains_cloud_or_shadow": read_boolean(properties.get("cloud_and_shadow")),
@@ -129,21 +126,23 @@ def _placed_row(tree: _Tree, sample: TrainingSample, patch: _NamedSample) -> dic
 
 
 class _Tree:
-    def __init__(self, contents: MirrorContents, out: Path, options: SampleOptions) -> None:
+    def __init__(
+        self, contents: MirrorContents, out: Path, options: SampleOptions, on_progress: OnProgress, form: str
+    ) -> None:
         if unknown := set(options.splits) - {*_SPLITS}:
             raise UsageError(f"TorchGeo has the splits train, val and test, not {min(unknown)}.")
         self.without_map = 0
         self._dest = contents.dest
         self._files = contents.files
         self._out = out
-        self._count = self._bytes = self._incomplete = 0
-        self._notes: tuple[str, ...] = ()
+        self._bytes = self._incomplete = 0
+        make_export_directory(out, form)
+        self._samples = Samples(contents, options, on_progress)
+        self._on_progress = on_progress
 
-    def patches(
-        self, samples: Samples, on_progress: OnProgress
-    ) -> Iterator[tuple[TrainingSample, _NamedSample]]:
+    def patches(self) -> Iterator[tuple[TrainingSample, _NamedSample]]:
         names = set[str]()
-        for sample in samples:
+        for sample in self._samples:
             patch = _patch_of(sample)
             if patch.name in names:
                 raise UsageError(
@@ -154,9 +153,7 @@ class _Tree:
             self._incomplete += len(patch.files["s2"]) < _S2_BANDS
             self.without_map += not patch.files["map"]
             yield sample, patch
-            self._count += 1
-            on_progress(self._count)
-        self._notes = samples.notes()
+            self._on_progress(len(names))
 
     def place(self, files: list[SampleFile], folder: str, name: str) -> None:
         """Link files into a folder under the names `<name>_<band><suffix>`."""
@@ -194,7 +191,7 @@ class _Tree:
     def report(self, lists: tuple[str, ...], more: Mapping[str, int] | None = None) -> ExportReport:
         counts = {"Samples with fewer than the 12 bands of Sentinel-2: ": self._incomplete, **(more or {})}
         notes = [f"{text}{number:,}." for text, number in counts.items() if number]
-        return ExportReport(self._count, lists, self._bytes, (*self._notes, *notes))
+        return self._samples.report(lists, self._bytes, notes)
 
     def _link(self, path: str, target: Path) -> None:
         """Make `target` a hard link to the file of the mirror at `path`, or a copy on another file system."""

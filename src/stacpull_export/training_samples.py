@@ -18,7 +18,7 @@ from stacpull.filters.labels import FOLDED_TO_BEN19, NOMENCLATURES, class_list, 
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.ledger import views
 from stacpull.models import Json
-from stacpull_export.formats import OnProgress
+from stacpull_export.formats import ExportReport, OnProgress
 from stacpull_export.mirrored_items import MirrorContents, MirroredItem
 
 MAX_CLASSES = 10_000
@@ -91,8 +91,8 @@ class Samples:
         self.count = count
         self._key_sets = key_sets
 
-    def notes(self) -> tuple[str, ...]:
-        """Return sentences about what was left out; call it after all samples were read."""
+    def report(self, files: tuple[str, ...], size: int, more: Sequence[str] = ()) -> ExportReport:
+        """Return the report on an export; call it after all samples were read."""
         what = quantity(self.left_out, "item is in no split and was", "items are in no split and were")
         notes = [f"{what} left out."] if self.left_out else []
         for name, check in self._splits.items():
@@ -103,6 +103,8 @@ class Samples:
             notes.append("There are no samples: the mirror has only images that others link to, or no items.")
         elif self.count == self.without_label:
             notes.append("No sample has a label: --label-property names the property that holds labels.")
+        elif self.without_label:
+            notes.append(f"Samples without a label: {self.without_label:,}.")
         lacking: Counter[str] = Counter()
         samples = 0
         for key_sets in self._key_sets.values():
@@ -113,7 +115,8 @@ class Samples:
         if samples:
             names = ", ".join(f"{key}: {number:,}" for key, number in lacking.most_common(10))
             notes.append(f"Samples that lack an asset: {samples:,} ({names}).")
-        return (*notes, *self._contents.notes())
+        notes += [*self._contents.notes(), *more]
+        return ExportReport(self.count, files, size, tuple(notes), items_without_label=self.without_label)
 
     def vector(self, sample: TrainingSample) -> list[int]:
         present = set(sample.labels)
@@ -125,11 +128,13 @@ class Samples:
         listed: dict[str, str] = {}
         for document in self._contents.collections.values():
             for names in class_list([], document).values():
-                listed.update({fold_label(name): name for name in names})
-        met: dict[str, str] = {}
+                for name in names:
+                    listed.setdefault(fold_label(name), name.strip())
+        met: defaultdict[str, Counter[str]] = defaultdict(Counter)
         chosen = self._options.collections or None
         for number, item in enumerate(self._contents.items(chosen, linked=False), 1):
-            met.update({fold_label(name): name for name in self._label_names(item.document)})
+            for name in self._label_names(item.document):
+                met[fold_label(name)][name.strip()] += 1
             if len(met) > MAX_CLASSES:
                 raise StacpullError(
                     f"The items have more than {MAX_CLASSES:,} different labels, and each is a class: "
@@ -137,7 +142,8 @@ class Samples:
                 )
             if number % 500 == 0:
                 on_progress(number, "reading labels")
-        others = sorted(name for folded, name in met.items() if folded not in listed)
+        # a class has its most frequent spelling
+        others = sorted(max(met[one], key=met[one].__getitem__) for one in met.keys() - listed.keys())
         return (*(name for folded, name in listed.items() if folded in met), *others)
 
     def _label_names(self, document: Json) -> list[str]:

@@ -86,7 +86,7 @@ def export_webdataset(
     }
     with atomic_file(out / _LIST) as file:
         file.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    return ExportReport(writer.count, names, sum(shard.bytes for shard in writer.done), samples.notes())
+    return samples.report(names, sum(shard.bytes for shard in writer.done))
 
 
 class _ShardWriter:

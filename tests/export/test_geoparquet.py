@@ -82,7 +82,7 @@ def test_every_value_of_unusual_items_is_in_the_file(mirrored: Mirror, tmp_path:
     assert rows["microseconds"]["datetime"].isoformat() == "2017-06-13T10:10:31.123456+00:00"
     assert rows["offset"]["datetime"].isoformat() == "2017-06-13T10:10:31+00:00"
     assert {rows[name]["datetime"] for name in ("interval", "invalid-time", "after-9999")} == {None}
-    assert "3 times are not valid: they are null." in report.notes
+    assert "Times that are not valid, and null here: 3." in report.notes
     assert rows["interval"]["start_datetime"].isoformat() == "2017-01-01T00:00:00+00:00"
     assert rows["empty-object"]["processing"] == "{}"
     assert rows["empty-list"]["instruments"] == []

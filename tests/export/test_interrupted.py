@@ -19,10 +19,8 @@ FORMS = {"geoparquet": "items.parquet", "csv": "labels.csv", "parquet": "labels.
 @pytest.fixture
 def dest(mirrored: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("stacpull_export.geoparquet._BATCH", 1)
-    items = [
-        item(f"i{n:02}", properties={"labels": [f"label {n % 5}"]}, assets={"a": {"href": "./a.tif"}})
-        for n in range(12)
-    ]
+    assets = {"a": {"href": "./a.tif"}}
+    items = [item(f"i{n:02}", properties={"labels": [f"label {n % 5}"]}, assets=assets) for n in range(12)]
     return Path(mirrored(items, {"a.tif": b"pixels"}))
 
 

@@ -95,8 +95,7 @@ def test_parquet_without_pyarrow_is_rejected_with_advice(tmp_path, monkeypatch):
 )
 def test_a_csv_contains_no_formulas_and_no_control_characters(text, written, tmp_path):
     path = tmp_path / "t.csv"
-    write_table(
-        path, [Column("name", "text"), Column("size", "integer"), Column(text, "integer")], [(text, -4, 1)]
-    )
+    columns = [Column("name"), Column("size", "integer"), Column(text, "integer")]
+    write_table(path, columns, [(text, -4, 1)])
     with path.open(newline="", encoding="utf-8") as file:
         assert list(csv.reader(file)) == [["name", "size", written], [written, "-4", "1"]]

@@ -76,9 +76,7 @@ def test_version_1_has_a_folder_per_patch_and_a_list_per_split(dest: Path, tmp_p
     folder = out / "BigEarthNet-v1.0" / PATCHES[0]
     names = {path.name for path in folder.iterdir()}
     assert names == {f"{PATCHES[0]}_{band}.tif" for band in BANDS} | {f"{PATCHES[0]}_labels_metadata.json"}
-    band = next(dest.rglob("B02.tif"))
     assert (folder / f"{PATCHES[0]}_B02.tif").stat().st_nlink > 1
-    assert band.stat().st_nlink > 1
 
 
 def test_version_2_has_metadata(dest: Path, tmp_path: Path) -> None:
@@ -138,23 +136,23 @@ def test_an_export_that_is_stopped_has_no_list_and_is_continued(dest: Path, tmp_
         export(dest, out, "torchgeo-v2", stop=stop)
     assert not (out / "metadata.parquet").exists()
     assert len(list(out.rglob("*.tif"))) == 13
-    assert export(dest, out, "torchgeo-v2").items == 3
-    again = export(dest, out, "torchgeo-v2")
-    assert again.items == 3
+    for _ in range(2):
+        assert export(dest, out, "torchgeo-v2").items == 3
     assert not list(out.rglob("*.part"))
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("form", "settings", "message"),
     [
-        ({"splits": {"valid": PATCHES}}, "the splits train, val and test, not valid"),
-        ({"nomenclature": "clc43"}, "19 classes"),
-        ({"shard_samples": 5}, "--shard-samples are for the format webdataset"),
+        ("torchgeo-v1", {"splits": {"valid": PATCHES}}, "the splits train, val and test, not valid"),
+        ("torchgeo-v1", {"nomenclature": "ben19"}, "Version 1 has 43 classes"),
+        ("torchgeo-v2", {"nomenclature": "clc43"}, "19 classes"),
+        ("torchgeo-v2", {"shard_samples": 5}, "--shard-samples are for the format webdataset"),
     ],
 )
-def test_options_that_torchgeo_does_not_know_are_refused(dest, tmp_path, settings, message):
+def test_options_that_torchgeo_does_not_know_are_refused(dest, tmp_path, form, settings, message):
     with pytest.raises(stacpull.UsageError, match=message):
-        export(dest, tmp_path / "out", "torchgeo-v2", **settings)
+        export(dest, tmp_path / "out", form, **settings)
 
 
 def test_radar_images_are_in_a_tree_of_their_own(mirrored: Any, tmp_path: Path) -> None:

@@ -42,12 +42,12 @@ def dest(mirrored: Any) -> Path:
 
 def test_a_table_of_labels_has_a_column_per_class(dest: Path, tmp_path: Path) -> None:
     report = export(dest, tmp_path / "labels.csv", "csv")
-    with (tmp_path / "labels.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(csv.DictReader((tmp_path / "labels.csv").read_text().splitlines()))
     assert (report.items, [row["id"] for row in rows]) == (6, [f"patch.{n}" for n in range(6)])
     assert [row["Pastures"] for row in rows] == ["0", "1", "0", "0", "1", "0"]
     assert json.loads(rows[5]["labels"]) == ["Mixed forest", "Rice fields"]
     assert [row["seasonal_snow"] for row in rows] == ["false", *["true"] * 5]
+    assert {row["cloud_and_shadow"] for row in rows} == {""}
     band = tmp_path / json.loads(rows[2]["paths"])["B01"]
     assert json.loads(rows[2]["sha256"])["B01"] == hashlib.sha256(band.read_bytes()).hexdigest()
 
@@ -72,12 +72,10 @@ def test_files_with_escaped_names_are_found(mirrored: Any, tmp_path: Path) -> No
     assets = {key: {"href": "./a.tif"} for key in ("a/b", "50%", "a#b")}
     dest = mirrored([item("i/j", assets=assets)], {"a.tif": b"raster"})
     export(dest, tmp_path / "labels.csv", "csv")
-    with (tmp_path / "labels.csv").open(newline="") as file:
-        (row,) = csv.DictReader(file)
+    (row,) = csv.DictReader((tmp_path / "labels.csv").read_text().splitlines())
     paths = json.loads(row["paths"])
-    assert {key: (tmp_path / path).read_bytes() for key, path in paths.items()} == dict.fromkeys(
-        assets, b"raster"
-    )
+    assert paths.keys() == assets.keys()
+    assert {(tmp_path / path).read_bytes() for path in paths.values()} == {b"raster"}
 
 
 def test_no_two_samples_and_no_two_files_of_a_sample_share_a_name(mirrored: Any, tmp_path: Path) -> None:
@@ -115,6 +113,14 @@ def test_samples_that_lack_an_asset_are_counted(mirrored: Any, tmp_path: Path) -
     for form, out in (("webdataset", "out"), ("csv", "labels.csv")):
         notes = export(dest, tmp_path / out, form).notes
         assert "Samples that lack an asset: 2 (y: 2, z: 1)." in notes
+
+
+def test_a_class_has_its_most_frequent_spelling_and_samples_without_a_label_are_counted(mirrored, tmp_path):
+    spellings = ("forest", "Forest", " Forest ", "Lake", "lake")
+    dest = mirrored([item(f"i{n}", properties={"labels": [name]}) for n, name in enumerate((*spellings, ""))])
+    report = export(dest, tmp_path / "out", "webdataset")
+    assert (report.items_without_label, report.notes) == (1, ("Samples without a label: 1.",))
+    assert json.loads((tmp_path / "out/shards.json").read_bytes())["classes"] == ["Forest", "Lake"]
 
 
 def test_splits_divide_the_samples(dest: Path, tmp_path: Path) -> None:
