@@ -141,7 +141,7 @@ MISTAKES = {
     ),
     "a misspelt --role": Mistake(
         ("mirror", "{api}", "d", "-C", "--role", "dta", "--max-items", "1"),
-        "(--role is compared with the `roles` of an asset, --media-type with its `type`).",
+        "dropped every asset. They have roles None, type image/tiff; roles ['data', 'labels'], type ",
         0,
     ),
     "an argument for a command that takes none": Mistake(

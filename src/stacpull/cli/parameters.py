@@ -23,7 +23,6 @@ def source() -> click.Argument:
 
 
 def dest(*, required: bool = True) -> click.Argument:
-    """Return the argument DEST: text, which the public functions read. It is completed as a directory."""
     return click.Argument(
         ["dest"],
         metavar="DEST" if required else "[DEST]",
@@ -64,7 +63,6 @@ def by_name(*names: str) -> list[click.Parameter]:
 
 
 def with_help(name: str, text: str, **changes: Any) -> click.Option:
-    """Return one option with a help text of its own, for a command where it means something different."""
     return parameter(replace(BY_NAME[name], help=text, **changes))
 
 

@@ -54,7 +54,6 @@ _LARGE = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 
 
 def size(amount: float) -> str:
-    """Write bytes in decimal units: 29.2 kB."""
     unit = 0
     while round(amount, 1 if unit else 0) >= 1000 and unit < len(_UNITS) - 1:  # noqa: PLR2004 - decimal units
         amount /= 1000
@@ -67,7 +66,6 @@ def rate(amount: float, seconds: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write a time by its two largest units: 2 h 5 min."""
     if seconds < 10:  # noqa: PLR2004 - below, tenths matter
         return f"{seconds:.1f} s"
     whole = round(seconds)

@@ -176,7 +176,6 @@ def web_pages(report: MirrorReport | PlanReport) -> str:
 
 
 def by_reason(reasons: Mapping[str, int]) -> str:
-    """Return how many items the filters left out: `12,345 items (label: 12,000, bbox: 345)`."""
     parts = ", ".join(f"{reason}: {number:,}" for reason, number in reasons.items())
     return f"{quantity(sum(reasons.values()), 'item')} ({parts})"
 
@@ -186,7 +185,6 @@ def next_steps(
     steps: Mapping[str, object],
     retry_options: Sequence[str] = (),
 ) -> Iterator[str]:
-    """Yield the commands of `steps` whose value is true, with their purpose."""
     words = [report.dest]
     if report.work is not None:  # a bucket
         context = click.get_current_context(silent=True)

@@ -23,6 +23,7 @@ from stacpull.errors import DestinationError, ForgottenCursorError, SourceError,
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_filters import rank_of
 from stacpull.filters.selection_filter import SelectionFilter
+from stacpull.json_values import object_or_empty
 from stacpull.models import (
     OF_COLLECTION,
     Failure,
@@ -121,7 +122,7 @@ class WalkSummary(msgspec.Struct):
     items_unseen: int = 0
     cut_short: str | None = None
     left_out: Counter[str] = msgspec.field(default_factory=Counter)  # items of this process, by reason
-    excluded: set[str] = set()  # keys of assets that the filters left out; only of the first items
+    excluded: set[str] = set()  # keys, or roles and types, of assets that the filters left out; of few items
     unreadable: int = 0  # links and entries of files that cannot be read
     first_unreadable: UnreadableEntry | None = None
 
@@ -147,11 +148,11 @@ class WalkSummary(msgspec.Struct):
             reason = f"every asset was left out: as a web page (--include-pages){filters}"
         elif counts.get("assets_excluded"):
             reason = "the asset filters dropped every asset"
-        keys = ", ".join(sorted(self.excluded))[:400]
-        explanation = "--role is compared with the `roles` of an asset, --media-type with its `type`"
-        hint = explanation if selection.roles or selection.media_types else "one per --asset; case matters"
-        listed_keys = f" Keys: {keys} ({hint})." if keys else ""
-        return f"{quantity(matched, 'item')} matched, but {reason}.{listed_keys}"
+        names = sorted(self.excluded)
+        listed = f" Keys: {', '.join(names)[:400]} (one per --asset; case matters)." if names else ""
+        if names and (selection.roles or selection.media_types):
+            listed = f" They have {'; '.join(names)[:400]}."
+        return f"{quantity(matched, 'item')} matched, but {reason}.{listed}"
 
 
 class Sample(msgspec.Struct):
@@ -461,5 +462,10 @@ class Walk:
             listings=looked_up.listings.get(item.id, {}),
         )
         if len(self.summary.excluded) < _MAX_KEYS:
-            self.summary.excluded.update(planned.excluded)
+            names = planned.excluded
+            if self._setup.selection.roles or self._setup.selection.media_types:
+                assets = object_or_empty(item.document.get("assets"))
+                left_out = [object_or_empty(assets.get(key)) for key in names]
+                names = tuple(f"roles {asset.get('roles')}, type {asset.get('type')}" for asset in left_out)
+            self.summary.excluded.update(names)
         return planned
