@@ -18,6 +18,10 @@ class Counts(Counters, frozen=True, kw_only=True):
     """What both `mirror` and `status` report."""
 
     state: RunState
+    walk_ended: bool = False
+    """True if the run (in `status`: the last walk) has listed everything: no more files follow."""
+    items_unseen: int = 0
+    """Items that the source announced but this walk did not find."""
     source_items: int = 0
     """Items that links of matched items lead to."""
     assets_ordered: int = 0
@@ -43,10 +47,6 @@ class Counts(Counters, frozen=True, kw_only=True):
 class MirrorReport(Counts, frozen=True):
     """The result of a run. The counters refer to this run's selection."""
 
-    walk_ended: bool = False
-    """True if the run has listed everything: no more files follow."""
-    items_unseen: int = 0
-    """Items that the source announced but the walk did not find."""
     items_left_out: Mapping[str, int] = msgspec.field(default_factory=dict)
     """How many items the filters left out, by the first that did not match, in the order of testing."""
     assets_excluded: int = 0
@@ -105,7 +105,6 @@ class StatusReport(Counts, frozen=True):
     """When it ended; None if it is running or was killed."""
     checkpoint: str | None = None
     """The next page to read, without credentials; None when the walk has ended."""
-    walk_ended: bool = False
     live: bool = False
     """True if a process is using the mirror now."""
     pid: int | None = None

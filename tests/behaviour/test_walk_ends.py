@@ -23,11 +23,11 @@ OPTIONS = Options(allow_private_hosts=True)
 )
 @pytest.mark.parametrize("href", ["http://[broken", "file:///etc/passwd", "ftp://127.0.0.1/x", 5])
 def test_a_next_page_that_cannot_be_requested(tmp_path, path, href, total, unseen):
-    links = [{"rel": "next", "href": href}]
-    page = json_answer({"type": "FeatureCollection", "features": [feature("a")], "links": links, **total})
-    with WireServer({path: [page]}) as server:
+    page = {"features": [feature("a")], "links": [{"rel": "next", "href": href}], **total}
+    with WireServer({path: [json_answer({"type": "FeatureCollection", **page})]}) as server:
         report = sync.mirror(server.url(path), tmp_path / "m", options=OPTIONS)
     assert (report.exit_code, report.items_failed, report.items_unseen) == (1, 1, unseen)
+    assert sync.status(tmp_path / "m").items_unseen == unseen
     (failure,) = sync.failures(tmp_path / "m")
     assert f"the next link of {server.url(path)}" in failure.item
 

@@ -45,7 +45,7 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
         run_fields = ("runs", "started", "ended", "source", "selection", "reason", "assets_skipped", "rate")
         return StatusReport(
             **counts,
-            **{name: run[name] for name in (*run_fields, "sources", *runs.EFFORT)},
+            **{name: run[name] for name in (*run_fields, "items_unseen", "sources", *runs.EFFORT)},
             state=views.state_now(run["state"], live=live),
             items_seen=max(run["max_seen"] or 0, items["items_matched"]),  # runs may see different items
             assets_planned=assets["assets_done"] + assets["assets_failed"] + assets["assets_pending"],

@@ -78,8 +78,8 @@ def current_run(db: Connection) -> dict[str, Any]:
     run_id = scalar(db, "SELECT max(id) FROM runs")
     if run_id == 0:
         raise NotAMirrorError(runs.NO_RUN)
-    last_walk = "SELECT state, walk_ended FROM runs WHERE kind = 'mirror' ORDER BY id DESC LIMIT 1"
-    walk_state, walk_ended = db.execute(last_walk).fetchone() or ("", 0)
+    last_walk = "SELECT id, state, walk_ended FROM runs WHERE kind = 'mirror' ORDER BY id DESC LIMIT 1"
+    walk, walk_state, walk_ended = db.execute(last_walk).fetchone() or (0, "", 0)
     if walk_state != "complete" or exists(db, "SELECT 1 FROM totals WHERE pending > 0"):
         run_id = scalar(db, runs.LAST_UNFINISHED) or run_id
     of_all = "(SELECT count(*) FROM runs) AS runs, (SELECT count(DISTINCT source) FROM runs) AS sources"
@@ -95,6 +95,7 @@ def current_run(db: Connection) -> dict[str, Any]:
     total = "SELECT sum(number) FROM counters WHERE name = ?"
     for name in ("assets_skipped", *runs.EFFORT):
         run[name] = scalar(db, f"{total} AND run = ?", (name, run["id"]))
+    run["items_unseen"] = scalar(db, f"{total} AND run = ?", ("items_unseen", walk))
     run["rate"] = run["bytes_fetched"] / run["seconds"] if run["seconds"] else None
     run |= {name: round(scalar(db, total, (name,)), 3) for name in runs.EFFORT}
     run["position"] = meta.get(db, f"{meta.POSITION}{run['id']}")
