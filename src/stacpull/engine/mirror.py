@@ -148,7 +148,6 @@ async def resume(
     counts |= {"bytes_fetched": 0, "seconds": 0.0, "requests": 0, "retries": 0, "reason": None}
     return MirrorReport(
         **{**counts, "assets_skipped": mirror_status.assets_done},
-        walk_ended=mirror_status.walk_ended,
         nothing_to_resume=True,
         assets_accepted=mirror_status.assets_missing if context.options.missing in {"known", "ok"} else 0,
     )
