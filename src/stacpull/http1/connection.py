@@ -297,7 +297,7 @@ class WebConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         handler, message, state = self.handler, self.message, self._state
-        if state is _IDLE or state is _NEW or message.is_ended:
+        if state is not _PARSED and (state is not _STREAMED or message.is_ended):
             self.abort()  # bytes without a request: a complete response is valid, but the connection is not
             return
         try:
