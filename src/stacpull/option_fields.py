@@ -53,7 +53,8 @@ def read_fields(kind: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.At
     for field in fields:
         read = _reader(field.converter, hints[field.name])
         metadata = {"read": read, **field.metadata}
-        changed.append(field.evolve(converter=partial(_convert, field.name, read), metadata=metadata))
+        converter = partial(_convert, field.name, read)
+        changed.append(field.evolve(converter=converter, metadata=metadata, type=hints[field.name]))
     return changed
 
 
@@ -125,9 +126,8 @@ def declared(
     entries = r"^    (\w+)(?: \(.+?\))?: (.+(?:\n {8}.+)*)"
     found = re.findall(entries, inspect.getdoc(holder) or "", re.MULTILINE)
     helps = {name: " ".join(text.split()) for name, text in found}
-    hints = get_type_hints(holder)
     for field in attrs.fields(holder):
-        hint = hints[field.name]
+        hint = field.type
         if attrs.has(hint):
             yield from declared(hint, group, commands=commands, has_variables=has_variables)
         if "option" not in field.metadata:
