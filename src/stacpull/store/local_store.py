@@ -136,21 +136,20 @@ class LocalStore(DirectoryFiles):
         return list(map(self._place, files))
 
     def _place(self, file: Placement) -> Failure | None:
-        path = path_in_dest(file.directory, file.name)
         try:
             _refuse_odd(file.name)
-            is_placed = self._rename(file, self.directory(file.directory))
+            if self._rename(file, self.directory(file.directory)):
+                self.changed.add(file.directory)
+                return None
+            return foreign_file(path_in_dest(file.directory, file.name))
         except OSError as error:
             if is_destination_failure(error):
                 raise destination_error(self._with_path(error, file.directory), self.path) from error
+            path = path_in_dest(file.directory, file.name)
             reason = error.strerror
             if error.errno in (errno.ENOTDIR, errno.ELOOP):
                 reason = f"there is {self._obstacle_above(path)}, which must be moved away"
             return Failure(FailureKind.NAME, f"{path!r} cannot be written: {reason}.")
-        if not is_placed:
-            return foreign_file(path)
-        self.changed.add(file.directory)
-        return None
 
     def _rename(self, file: Placement, directory: int) -> bool:
         try:
