@@ -130,7 +130,7 @@ class StoreOperations:
         until = time.monotonic() + _CATALOG_SECONDS
 
         def is_stopped() -> bool:
-            return self._publisher.is_stopped() and time.monotonic() >= until
+            return time.monotonic() >= until and self._publisher.is_stopped()
 
         self._write_lines(is_stopped)
         entries = [self._entry(row) for row in views.collection_rows(self._db)]
