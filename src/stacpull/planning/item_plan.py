@@ -175,8 +175,8 @@ def document_digest(public_json: bytes) -> str:
     """
     document = parsed_object(public_json) or {}
     for asset in objects_in([*object_or_empty(document.get("assets")).values()]):
-        name = unsigned_url(str(asset.get("href"))).partition("?")[0].rpartition("/")[2]
-        asset |= {"href": name, "alternate": None}
+        asset["href"] = unsigned_url(str(asset.get("href"))).partition("?")[0].rpartition("/")[2]
+        asset["alternate"] = None
     data = orjson.dumps({**document, "links": None}, option=orjson.OPT_SORT_KEYS)
     return f"#{hashlib.sha256(data, usedforsecurity=False).hexdigest()[:16]}"
 
