@@ -61,7 +61,8 @@ def read_fields(kind: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.At
 def _reader(read: Any, hint: Any) -> ReadArgument:
     kinds = get_args(hint)
     if type(None) in kinds:
-        return attrs.converters.optional(_reader(read, kinds[0]))
+        read_other = _reader(read, kinds[0])
+        return lambda value: None if value is None else read_other(value)
     if read is not None:
         return read  # type: ignore[no-any-return]
     if get_origin(hint) is Literal:
