@@ -45,7 +45,7 @@ def test_a_field_of_a_next_link_replaces_the_usual_one(tmp_path, value, sent, sa
     assert [failure.message.partition(" or ")[0] for failure in sync.failures(tmp_path / "m")] == said
 
 
-@pytest.mark.parametrize(("href", "count"), [("collections", 2), ("http://[broken", 2), ("", 0)])
+@pytest.mark.parametrize(("href", "count"), [("collections", 2), ("http://[broken", 2), (" ", 0)])
 def test_a_list_of_collections_that_links_to_no_other_page(tmp_path: Path, href: str, count: int) -> None:
     events = list[Any]()
     root = {**collection("root"), "type": "Catalog", "conformsTo": []}

@@ -133,7 +133,7 @@ def test_assets_that_are_not_ready_yet_do_not_count_as_failures_of_a_finished_mi
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"sources": 3}, "http://s and 2 others, read completely"),
+        ({"sources": 3, "items_unseen": 1}, "http://s and 2 others, read in part"),
         ({"sources": 2, "selection": {"max_items": 6}}, "http://s and 1 other, read completely"),
         ({"selection": {"max_items": 5}}, "http://s, read to --max-items"),
     ],

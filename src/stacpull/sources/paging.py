@@ -82,7 +82,7 @@ def next_request(page: Json, current: PageRequest, base: str) -> PageRequest | N
     """
     links = [link for link in objects_in(page.get("links")) if str(link.get("rel")).lower() == "next"]
     links.append({"href": object_or_empty(page.get("_links")).get("_next")})  # Planet's Data API
-    links = [link for link in links if link.get("href") not in (None, "")]
+    links = [link for link in links if str(link.get("href") or "").strip()]
     if not links:
         cursor = object_or_empty(page.get("context")).get("next")  # Sentinel Hub's catalog
         if isinstance(cursor, bool) or not isinstance(cursor, int | str) or cursor == "":
