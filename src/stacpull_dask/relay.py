@@ -52,7 +52,7 @@ async def relay(comm: Any, session: str = "") -> str:
 async def worker_process(variables: Mapping[bytes, bytes]) -> AsyncIterator[socket.socket]:
     """Start a worker process with the variables of this process and `variables`; yield its socket."""
     async with enter_in_thread(run_process("stacpull_dask.worker")) as (_, sock):
-        environment = framed(WholeEnvironment({**os.environb, **variables}))
+        environment = b"".join(framed(WholeEnvironment({**os.environb, **variables})))
         await asyncio.to_thread(sock.sendall, environment)
         yield sock
 

@@ -18,7 +18,7 @@ from typing import cast
 import attrs
 import msgspec
 
-from stacpull.engine.messages import LENGTH, Outcomes, encoded
+from stacpull.engine.messages import LENGTH, Outcomes, framed
 from stacpull.engine.pool import OutcomeSink
 from stacpull.models import AssetFile, AssetOutcome, Failure, FailureKind, Job
 from stacpull.redact import Secrets
@@ -83,8 +83,7 @@ class Channel(asyncio.Protocol):
     def send(self, message: msgspec.Struct, on_room: Callable[[], object] = lambda: None) -> None:
         """Send a message. `on_room` is called once the channel is not full: usually at once."""
         if self._transport is not None and not self._transport.is_closing():
-            data = encoded(message)
-            self._transport.writelines((LENGTH.pack(len(data)), data))  # not joined: that copies all bodies
+            self._transport.writelines(framed(message))
         if self._is_full:
             self._waiting.append(on_room)
         else:

@@ -193,7 +193,7 @@ def serve(sock: socket.socket) -> None:
 
     def send(message: messages.ToNetwork) -> None:
         with sending, suppress(OSError):
-            sock.sendall(framed(message))
+            sock.sendall(b"".join(framed(message)))
 
     try:
         with sock.makefile("rb") as file:
