@@ -461,7 +461,7 @@ class Walk:
             item_assets=looked_up.item_assets.get(item.id.collection, {}),
             listings=looked_up.listings.get(item.id, {}),
         )
-        if len(self.summary.excluded) < _MAX_KEYS:
+        if not planned.assets and len(self.summary.excluded) < _MAX_KEYS:  # only `nothing_to_fetch` reads it
             names = planned.excluded
             if self._setup.selection.roles or self._setup.selection.media_types:
                 assets = object_or_empty(item.document.get("assets"))
