@@ -41,6 +41,7 @@ _EXPIRY = 60.0  # seconds without a renewal, after which a lease has expired
 FOLDER = f"{OWN_DIRECTORY}/lease"
 _CLOCK_OBJECT = f"{OWN_DIRECTORY}/clock"
 _INTERVAL = _EXPIRY / 4  # seconds between two renewals, and between two looks of `Lease.check`
+_MAX_SIZE = 1 << 16
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """A clock that also counts while the machine is suspended."""
 
@@ -170,7 +171,7 @@ class Lease:
         body = msgspec.json.encode(Holder(self.mirror, *self._place, run, self.epoch, is_held))
         path = f"{FOLDER}/{self._next:012}.json"
         if not self._objects.put(path, body, {}, create=True):
-            existing = self._objects.read(path, PIECE)
+            existing = self._objects.read(path, _MAX_SIZE)
             if existing is None or existing[1] != body:  # if it is ours, only the response was lost
                 return False
         self._next += 1
@@ -246,7 +247,7 @@ def _newest(objects: Objects, unread: str | None = None) -> tuple[ObjectInfo, Ho
     """Return the newest object of the lease, and its content and number. `unread`: it could not be read."""
     if (path := max(chain.from_iterable(objects.pages(FOLDER)), default=None)) is None:
         return None
-    if (info_and_body := objects.read(path, PIECE)) is None:
+    if (info_and_body := objects.read(path, _MAX_SIZE)) is None:
         if path == unread:
             raise DestinationError(f"The lease in {objects.location.url} keeps changing: try again.")
         return _newest(objects, path)  # it was renewed twice since the listing
