@@ -132,11 +132,11 @@ def test_an_option_takes_the_forms_of_the_command_line(name: str, given: object,
 WRONG_OPTIONS = {
     "headers": ({"K": 5}, "K: V", {"Range": "bytes=0-1"}),
     "concurrency": (10_000, "many"), "retries": (-1, True), "per_host": (0,), "stall_timeout": (0, "nan"),
-    "min_rate": (-1.0,), "limit_rate": (-5, 5, "9e307G", "5T", True), "max_page_size": ("9e307G", 2.0**63),
+    "min_rate": (-1.0,), "limit_rate": (-5, "9e307G", "5T", True), "max_page_size": ("9e307G", 2.0**63),
     "stop_after": (f"{'9' * 309}d", -1, "-5", "-5s", "3h50", "h", "", "1h 5m x"),
     "requests_per_second": (float("nan"),), "metadata": ("xml",),
     "s3": ({"region": "us-west-2"},), "dashboard": ("65536", "::1:80", "name:80"),
-    "dashboard_token": ("x" * 15,),
+    "dashboard_token": ("x" * 15,), "allow_local": ("",),
 }  # fmt: skip
 
 
@@ -150,7 +150,7 @@ WRONG_OPTIONS = {
     ],
 )
 def test_an_argument_of_the_wrong_type_is_named(kind: type, name: str, given: object) -> None:
-    with pytest.raises(UsageError, match=f"^{name} (must |has |is |')"):
+    with pytest.raises(UsageError, match=f"^{name} (must |has |is not GeoJSON|')"):
         kind(**{name: given})
 
 

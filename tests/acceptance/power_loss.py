@@ -43,9 +43,6 @@ class Loss:
     bytes: str
     seed: int
 
-    def __str__(self) -> str:
-        return f"before event {self.at}, names {self.names}, bytes {self.bytes}, seed {self.seed}"
-
 
 @dataclass(frozen=True)
 class Aftermath:

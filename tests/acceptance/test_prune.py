@@ -167,7 +167,7 @@ def test_nothing_is_pruned_if_the_source_denies_items_it_lists(tmp_path, replica
     events: list[Event] = []
     assert counts(mirrored(replica.base_url, tmp_path, events)) == (0, 0)
     assert len(list(tmp_path.glob("evolving/*/data.bin"))) == 3
-    assert "cannot be read there either" in warned(events)
+    assert "listed items, if any, cannot be read there either." in warned(events)
 
 
 class Labels(WireServer):

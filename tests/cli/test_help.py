@@ -117,6 +117,7 @@ def test_an_option_of_another_tool_gets_the_one_to_use(stacpull_command, typed, 
     ("typed", "hint"),
     [
         (["report", "d", "r.html"], "'r.html': the command takes DEST only; write to a file with -o FILE."),
+        (["status", "m", "n"], "stacpull: Unexpected 'n': the command takes DEST only.\n"),
         (["export", "d", "x.parquet", "-o", "y"], "No such option '-o': give it as the second argument."),
         (["verify", "d", "-o", "y"], "No such option '-o'."),
         (["plan", "s", "--urls", "-o", "y"], "No such option '-o': write the list to a file with --urls >"),

@@ -20,10 +20,11 @@ from stacpull.store.inspection import Watcher
 from stacpull.store.local_store import LocalStore
 from stacpull.store.lock import is_held
 
+FOREIGN = [b"{}", b'{"id": "mine", "description": "not of stacpull-mirror"}', b"["]
 TOO_LONG = b'{"id": "stacpull-mirror"}'.ljust(65 << 20)
 
 
-@pytest.mark.parametrize("text", [b'{"title": "stacpull-mirror"}', b"[", TOO_LONG], ids="abc")
+@pytest.mark.parametrize("text", [*FOREIGN, TOO_LONG], ids="abcd")
 def test_a_directory_with_a_foreign_catalog_is_refused(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "catalog.json").write_bytes(text)
     with pytest.raises(DestinationError, match="that stacpull did not write"), open_mirror(tmp_path):

@@ -62,6 +62,9 @@ def test_shards_hold_whole_samples(dest: Path, tmp_path: Path) -> None:
     assert (described["labels"], described["label_vector"]) == (["Pastures"], [0, 1, 0])
     listed = json.loads((tmp_path / "out" / "shards.json").read_bytes())
     assert listed["classes"] == list(LABELS)
+    if find_spec("webdataset"):
+        samples = [(sample["__key__"], sample["b01.tif"]) for sample in samples_of(tmp_path / "out")]
+        assert samples == [(f"patch_{n}", f"{n}-B01.tif ".encode() * 300) for n in range(6)]
     for shard in listed["shards"]:
         data = (tmp_path / "out" / shard["name"]).read_bytes()
         assert (len(data), hashlib.sha256(data).hexdigest()) == (shard["bytes"], shard["sha256"])
@@ -98,10 +101,8 @@ def samples_of(out: Path) -> list[dict[str, Any]]:
     from webdataset import tariterators  # noqa: PLC0415 -- it may not be installed
 
     with contextlib.ExitStack() as stack:
-        shards = [
-            {"url": str(path), "stream": stack.enter_context(path.open("rb"))}
-            for path in sorted(out.glob("*.tar"))
-        ]
+        streams = [stack.enter_context(path.open("rb")) for path in sorted(out.glob("*.tar"))]
+        shards = [{"url": stream.name, "stream": stream} for stream in streams]
         return list(tariterators.group_by_keys(tariterators.tar_file_expander(shards)))
 
 

@@ -76,7 +76,8 @@ def test_invalid_json_is_requested_again_once(body: bytes) -> None:
     assert desk.read().body == {}
     assert len(desk.transport.requests) == 2
     desk = Desk({URL: [Answer(200, body)]})
-    with pytest.raises(SourceError, match=r"is (not JSON|nested too deeply)") as caught:
+    problem = "nested too deeply" if body[:1] == b"[" else "not JSON"
+    with pytest.raises(SourceError, match=f"is {problem}") as caught:
         desk.read()
     assert isinstance(caught.value.__cause__, ValueError)
     assert len(desk.transport.requests) == 2
