@@ -24,7 +24,7 @@ from stacpull.engine.channel import Channel
 from stacpull.engine.messages import ErrorReport, EventMessage, Outcomes, ProcessEnded, error_of
 from stacpull.errors import DestinationError, MissingExtraError, StacpullError, UsageError, WorkerError
 from stacpull.events import Notice
-from stacpull.models import AssetFile, AssetOutcome, Job, Placement
+from stacpull.models import AssetFile, Job, NoFile, Placement
 from stacpull.store.staging import PARTS
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.cluster import DaskCluster
@@ -242,7 +242,7 @@ class DaskWorkers:
                 worker.send(messages.Upload(allowed, refused))
             self._queue.changed.set()
 
-    def _take_outcomes(self, worker: Worker, files: list[AssetFile], outcomes: list[AssetOutcome]) -> None:
+    def _take_outcomes(self, worker: Worker, files: list[AssetFile], others: list[NoFile]) -> None:
         for file in files:
             if file.body is None:
                 file.part = f"{worker.parts}/{file.part}"
@@ -250,10 +250,10 @@ class DaskWorkers:
             worker.received += files
             self._unreserved.set()
             files = []
-        unchanged = [outcome for outcome in outcomes if outcome.failure is None]
+        unchanged = [outcome for outcome in others if outcome.failure is None]
         for rowid in [file.rowid for file in files] + [outcome.rowid for outcome in unchanged]:
             del worker.open_jobs[rowid]
-        for outcome in outcomes:
+        for outcome in others:
             if outcome.failure is not None:
                 self._pool.fail(worker.open_jobs.pop(outcome.rowid), outcome.failure, outcome.attempts)
         if files or unchanged:
@@ -262,8 +262,8 @@ class DaskWorkers:
     def _take_message(self, worker: Worker, message: messages.FromWorker) -> None:
         sender = self._store_client.sender
         match message:
-            case Outcomes(files, outcomes):
-                self._take_outcomes(worker, files, outcomes)
+            case Outcomes(files, others):
+                self._take_outcomes(worker, files, others)
             case messages.Uploaded(results):
                 for rowid, failure in results:
                     job, file = worker.open_jobs.pop(rowid), worker.uploads.pop(rowid)

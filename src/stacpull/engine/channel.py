@@ -20,7 +20,7 @@ import msgspec
 
 from stacpull.engine.messages import LENGTH, Outcomes, framed
 from stacpull.engine.pool import OutcomeSink
-from stacpull.models import AssetFile, AssetOutcome, Failure, FailureKind, Job
+from stacpull.models import AssetFile, Failure, FailureKind, Job, NoFile
 from stacpull.redact import Secrets
 from stacpull.store.staging import StagedParts, complete_part_name
 from stacpull.threads import run_to_end
@@ -121,7 +121,7 @@ class OutcomeSender(OutcomeSink[Job, AssetFile | None]):
     def put(self, job: Job, file: AssetFile | None) -> None:
         """Take the file of an asset that was received; None if the asset has not changed."""
         if file is None:
-            self._batch.outcomes.append(AssetOutcome(job.rowid, job.item_rowid, job.generation, None))
+            self._batch.others.append(NoFile(job.rowid, job.item_rowid, job.generation, None))
         elif file.body is None or file.size > self._max_size:
             # a copy, because `_write` drops the body, which `engine.sharing` may still use
             self._long.append(file if file.body is None else copy(file))
@@ -137,7 +137,7 @@ class OutcomeSender(OutcomeSink[Job, AssetFile | None]):
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         counted = 0 if failure.kind is FailureKind.ORDERED else attempts
         masked = failure.masked(self._secrets)
-        self._batch.outcomes.append(AssetOutcome(job.rowid, job.item_rowid, job.generation, masked, counted))
+        self._batch.others.append(NoFile(job.rowid, job.item_rowid, job.generation, masked, counted))
         self._send_if_due()
 
     async def flush(self) -> None:
@@ -151,7 +151,7 @@ class OutcomeSender(OutcomeSink[Job, AssetFile | None]):
         self._send_batch()
 
     def _send_if_due(self) -> None:
-        waiting = len(self._batch.files) + len(self._batch.outcomes)
+        waiting = len(self._batch.files) + len(self._batch.others)
         if waiting >= _BATCH or self._batch_size >= _BATCH_SIZE:
             self._send_batch()
         elif waiting == 1:
@@ -160,7 +160,7 @@ class OutcomeSender(OutcomeSink[Job, AssetFile | None]):
     def _send_batch(self) -> None:
         batch, self._batch = self._batch, Outcomes()
         self._batch_size = 0
-        if batch.files or batch.outcomes:
+        if batch.files or batch.others:
             self._send(batch)
 
     def _write_long(self) -> None:
@@ -187,5 +187,5 @@ class OutcomeSender(OutcomeSink[Job, AssetFile | None]):
             self._on_error(error)
 
     def _send(self, outcomes: Outcomes) -> None:
-        unchanged = sum(outcome.failure is None for outcome in outcomes.outcomes)  # a failure has no slot
+        unchanged = sum(outcome.failure is None for outcome in outcomes.others)  # a failure has no slot
         self.send(outcomes, partial(self.release_slots, len(outcomes.files) + unchanged))

@@ -29,7 +29,7 @@ from stacpull.json_values import parsed_object
 from stacpull.ledger import meta, publication, runs, views
 from stacpull.ledger.database import Connection, is_disk_error, transaction
 from stacpull.ledger.runs import Run
-from stacpull.models import AssetFile, AssetOutcome, Clip, Failure, FailureKind, Json, Placement, path_in_dest
+from stacpull.models import AssetFile, Clip, Failure, FailureKind, Json, NoFile, Placement, path_in_dest
 from stacpull.planning.hrefs import item_id_in
 from stacpull.redact import Secrets
 from stacpull.store.inspection import StoredFiles
@@ -51,7 +51,7 @@ class Publisher(msgspec.Struct, eq=False):
     on_event: Callable[[AssetFailed | Notice | Stage], None]
     counters: Mapping[str, int] = {}
     _received: list[AssetFile] = []
-    _outcomes: list[AssetOutcome] = []
+    _others: list[NoFile] = []
     _final_items: list[int] = []  # their JSON is written in the next turn
     _placed: list[AssetFile] = []
     _placed_json: dict[int, bytes | None] = {}  # by item, its digest
@@ -64,21 +64,21 @@ class Publisher(msgspec.Struct, eq=False):
         self._is_adopting = self.run.remembered.get("adopt", False) or bool(meta.get(self.db, meta.ADOPTING))
         self.refresh_counters()
 
-    def add(self, files: Sequence[AssetFile], outcomes: Sequence[AssetOutcome]) -> None:
+    def add(self, files: Sequence[AssetFile], others: Sequence[NoFile]) -> None:
         """Take complete parts, assets without a part (they have been placed), and other outcomes."""
         for file in files:
             (self._received if file.part else self._placed).append(file)
-        self._outcomes.extend(outcomes)
+        self._others.extend(others)
 
     def _is_busy(self) -> bool:
-        return any((self._received, self._outcomes, self._placed, self._placed_json, self._final_items))
+        return any((self._received, self._others, self._placed, self._placed_json, self._final_items))
 
     def seconds_until_due(self) -> float | None:
         return None if self._due_at is None else max(0.0, self._due_at - time.monotonic())
 
     def publish_if_due(self) -> None:
         is_due = self._due_at is not None and time.monotonic() >= self._due_at
-        if is_due or len(self._received) + len(self._outcomes) >= GROUP_SIZE:
+        if is_due or len(self._received) + len(self._others) >= GROUP_SIZE:
             self.publish()
         if self._due_at is None and self._is_busy():  # also what this turn has placed
             self._due_at = time.monotonic() + (GROUP_SECONDS if self.store.is_local else _BUCKET_SECONDS)
@@ -97,13 +97,13 @@ class Publisher(msgspec.Struct, eq=False):
         """Take one turn: reserve, sync and place a group, and record the previous one, now synced."""
         self._due_at = None
         received, self._received = self._received, []
-        outcomes, self._outcomes = self._outcomes, []
+        others, self._others = self._others, []
         final_items, self._final_items = self._final_items, []
         item_json = self._write_item_json(final_items)
         reserved, failures = self.prepare_placements(received, list(item_json))
         placements: list[tuple[AssetFile | int, Placement]] = [*reserved, *item_json.items()]
         self._sync([placement.part for _, placement in placements])
-        self._final_items = self._record([*outcomes, *failures])
+        self._final_items = self._record([*others, *failures])
         self._place(placements)
 
     def _write_item_json(self, item_rowids: Sequence[int]) -> dict[int, Placement]:
@@ -166,7 +166,7 @@ class Publisher(msgspec.Struct, eq=False):
 
     def prepare_placements(
         self, files: list[AssetFile], items: list[int]
-    ) -> tuple[list[tuple[AssetFile, Placement]], list[AssetOutcome]]:
+    ) -> tuple[list[tuple[AssetFile, Placement]], list[NoFile]]:
         """Reserve the names of assets and of item JSON. Return placements of these assets, and failures."""
         if not (files or items):
             return [], []
@@ -213,12 +213,12 @@ class Publisher(msgspec.Struct, eq=False):
             self._note_sync_error(error)
             raise
 
-    def _record(self, outcomes: list[AssetOutcome]) -> list[int]:
+    def _record(self, others: list[NoFile]) -> list[int]:
         files, self._placed = self._placed, []
         item_json, self._placed_json = self._placed_json, {}
-        if not (files or item_json or outcomes):
+        if not (files or item_json or others):
             return []
-        final_items, failures = publication.record(self.db, self.run, files, outcomes, item_json, time.time())
+        final_items, failures = publication.record(self.db, self.run, files, others, item_json, time.time())
         self.refresh_counters()
         for rowid, failure in failures:
             _, item, key = views.asset_owner(self.db, rowid)
@@ -241,8 +241,8 @@ class Publisher(msgspec.Struct, eq=False):
             elif failure is None:
                 self._placed.append(owner)
             else:
-                outcome = AssetOutcome(owner.rowid, owner.item_rowid, owner.generation, failure)
-                self._outcomes.append(outcome)
+                outcome = NoFile(owner.rowid, owner.item_rowid, owner.generation, failure)
+                self._others.append(outcome)
 
     def refresh_counters(self) -> None:
         self.counters = runs.counters(self.db, self.run.id)

@@ -134,8 +134,8 @@ class StoreServer(msgspec.Struct, eq=False):
                         break
                     case Operation() as operation:
                         self._answer(operation)
-                    case Outcomes(files, outcomes):
-                        publisher.add(files, outcomes)
+                    case Outcomes(files, others):
+                        publisher.add(files, others)
             self._unless_failed(publisher.publish_if_due)
             self._send_counters()
         self._unless_failed(publisher.finish)

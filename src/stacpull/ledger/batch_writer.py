@@ -214,6 +214,7 @@ class _BatchPlan:
         self._result = result
         self._now = now
         self._rows = _Rows()
+        self._edited = set[ItemId]()  # it plans one document of each item
         self._relinked = set[int | None]()  # label items with a new source item, or that of another one
         self._batch = batch
         self._db = db = writer.db
@@ -251,13 +252,14 @@ class _BatchPlan:
                 row = before._replace(parent=None)
                 self._known[item.id] = row
                 self._rows.items.append(row)
-            if is_now_on_page or item.parent is not None or not is_newer(item.updated, before.version):
+            is_later = item.id not in self._edited and is_newer(item.updated, before.version)
+            if is_now_on_page or item.parent is not None or not is_later:
                 return None
         row = self._row_of(item.id, item.parent, item.href)._replace(version=_version(item), is_unreadable=0)
         if before is not None and before.parent not in (None, row.parent):
             self._relinked.add(row.parent)
-        # a batch plans each item only once: nothing is newer than an item without a time
-        self._known[item.id] = row._replace(version=None)
+        self._known[item.id] = row
+        self._edited.add(item.id)
         known_version = None if before is None else before.version
         is_new = known_version is None  # it was never read before
         is_updated = known_version not in (None, row.version)

@@ -26,12 +26,12 @@ SELECT
     coalesce(a.name, iif(j.name_or_template LIKE '%{{%', NULL, j.name_or_template)) AS name,
     iif(a.name IS NULL AND j.name_or_template LIKE '%{{%', j.name_or_template, NULL) AS name_template,
     j.href, i.href AS item_href, j.size, j.media_type,
-    a.stated_checksum, j.stale AS is_stale, j.alternates AS other_hrefs, a.clip AS stored_clip,
-    j.is_damaged, j.digest_in_dest, a.size AS size_in_dest,
-    iif(a.state = {State.PENDING}, a.etag_or_date, NULL) AS etag_or_date
+    a.stated_checksum AS raw_checksum, j.stale AS raw_stale, j.alternates AS raw_alternates,
+    a.clip AS raw_clip, j.is_damaged AS raw_is_damaged, j.digest_in_dest AS raw_digest, a.size AS raw_size,
+    iif(a.state = {State.PENDING}, a.etag_or_date, NULL) AS raw_etag_or_date
 FROM jobs j JOIN placed_assets a ON a.id = j.asset JOIN items i ON i.id = a.item
 """
-"""Columns with the name of a field of `Job` have its value."""
+"""Each column has the name of a field of `Job` and its value, except those that begin with `raw_`."""
 
 
 def pending_jobs(db: Connection, run_id: int, after: int, limit: int, earlier: bool = False) -> list[Job]:
@@ -53,28 +53,28 @@ def job_of(db: Connection, rowid: int, generation: int) -> Job | None:
 
 
 def _job(row: sqlite3.Row, run: Run | None) -> Job:
-    checksum = stored_checksum(row["stated_checksum"])
-    digest_in_dest = row["digest_in_dest"] or None
+    checksum = stored_checksum(row["raw_checksum"])
+    digest_in_dest = row["raw_digest"] or None
     area_digest = None if run is None else run.area_digest
-    requires_same = bool(row["is_damaged"]) and run is not None and run.kind == "repair"
-    if requires_same and (clip := stored_clip(row["stored_clip"])) is not None:
+    requires_same = bool(row["raw_is_damaged"]) and run is not None and run.kind == "repair"
+    if requires_same and (clip := stored_clip(row["raw_clip"])) is not None:
         requires_same = clip.area_digest == area_digest  # one of another area cannot be fetched again
-    fields = {name: row[name] for name in set(row.keys()).intersection(Job.__struct_fields__)}
+    fields = {name: row[name] for name in row.keys() if not name.startswith("raw_")}  # noqa: SIM118 -- a row
     if requires_same and digest_in_dest is None:
-        fields["size"] = row["size_in_dest"] or 0
+        fields["size"] = row["raw_size"] or 0
     version = None
-    if row["etag_or_date"] is not None and row["size_in_dest"] is not None:
+    if row["raw_etag_or_date"] is not None and row["raw_size"] is not None:
         is_verified = digest_in_dest is not None and checksum == as_checksum(digest_in_dest)
         is_unverified = checksum is not None and not is_verified
-        version = VersionInDest(row["etag_or_date"], row["size_in_dest"], is_unverified)
+        version = VersionInDest(row["raw_etag_or_date"], row["raw_size"], is_unverified)
     return Job(
         **fields,
         checksum=checksum,
-        stale=bool(row["is_stale"]),
+        stale=bool(row["raw_stale"]),
         required_digest=digest_in_dest if requires_same else None,
-        alternates=() if row["other_hrefs"] is None else tuple(orjson.loads(row["other_hrefs"])),
+        alternates=() if row["raw_alternates"] is None else tuple(orjson.loads(row["raw_alternates"])),
         version_in_dest=version,
-        clip=area_digest is not None and (row["stored_clip"] is not None or not requires_same),
+        clip=area_digest is not None and (row["raw_clip"] is not None or not requires_same),
     )
 
 

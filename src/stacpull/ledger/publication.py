@@ -14,7 +14,7 @@ from stacpull.ledger.failures import FailureKey
 from stacpull.ledger.paths import claim
 from stacpull.ledger.runs import Run
 from stacpull.ledger.schema import JsonState, State
-from stacpull.models import AssetFile, AssetOutcome, Clip, Failure, FailureKind
+from stacpull.models import AssetFile, Clip, Failure, FailureKind, NoFile
 
 
 def reservations(db: Connection) -> list[AssetFile]:
@@ -28,14 +28,14 @@ def reservations(db: Connection) -> list[AssetFile]:
 
 def reserve(
     db: Connection, files: list[AssetFile], items: Sequence[int], clips: Mapping[int, Clip]
-) -> tuple[list[AssetFile], list[AssetOutcome]]:
+) -> tuple[list[AssetFile], list[NoFile]]:
     """Reserve names. Return the assets to place, perhaps by another name, and the failures of taken names.
 
     Also reserve the JSON of `items`. Assets of an older generation are dropped.
     """
     query = f"SELECT id, generation, name FROM assets WHERE id {IN_LIST} AND state < {State.DONE}"
     reserved: list[AssetFile] = []
-    refused: list[AssetOutcome] = []
+    refused: list[NoFile] = []
     with transaction(db):
         rows = db.execute(query, (json_array(a.rowid for a in files),))
         names = {(rowid, generation): name for rowid, generation, name in rows}
@@ -46,7 +46,7 @@ def reserve(
         for file in current:
             name = names[file.rowid, file.generation] or other_names.get(file.rowid, file.name)
             if isinstance(name, Failure):
-                refused.append(AssetOutcome(file.rowid, file.item_rowid, file.generation, name))
+                refused.append(NoFile(file.rowid, file.item_rowid, file.generation, name))
             else:  # the name in the ledger counts, which an earlier response may have given
                 reserved.append(file if name == file.name else replace(file, name=name))
         clip_of = {rowid: orjson.dumps(tuple(clip)).decode() for rowid, clip in clips.items()}.get
@@ -110,7 +110,7 @@ def record(
     db: Connection,
     run: Run,
     done: Sequence[AssetFile],
-    outcomes: Sequence[AssetOutcome],
+    others: Sequence[NoFile],
     written_items: Mapping[int, bytes | None],
     now: float,
 ) -> tuple[list[int], list[tuple[int, Failure]]]:
@@ -129,7 +129,7 @@ def record(
     items = {file.item_rowid for file in done}
     with transaction(db):
         settled = _set_done(db, done, counted)
-        for outcome in outcomes:
+        for outcome in others:
             if outcome.failure is None:
                 if db.execute(_SET_CONFIRMED, (outcome.rowid, outcome.generation)).rowcount:
                     counted["assets_revalidated"] += 1
@@ -139,7 +139,7 @@ def record(
         failures.delete_jobs(db, settled)
         delete = f"DELETE FROM failures WHERE what = 'json' AND item {IN_LIST} RETURNING item"
         written = {item for (item,) in db.execute(delete, (json_array(written_items),)).fetchall()}
-        concerned = items.union(written, (outcome.item_rowid for outcome in outcomes))
+        concerned = items.union(written, (outcome.item_rowid for outcome in others))
         final = failures.update_item_states(db, concerned)
         db.executemany(_SET_CURRENT, [(sha256, item) for item, sha256 in written_items.items()])
         db.execute(_DELETE_DOCUMENTS, (json_array(written_items),))
@@ -163,7 +163,7 @@ def _set_done(db: Connection, done: Sequence[AssetFile], counted: Counter[str]) 
 
 
 def _set_failed(
-    db: Connection, outcome: AssetOutcome, failure: Failure, now: float, area_digest: int | None
+    db: Connection, outcome: NoFile, failure: Failure, now: float, area_digest: int | None
 ) -> bool:
     values = (failures.failed_state(failure), outcome.rowid, outcome.generation)
     changed = db.execute(_SET_FAILED, values).fetchall()

@@ -360,13 +360,12 @@ class Gate:
         if health.unanswered < MAX_UNANSWERED:
             is_overloaded = health.note_overload(sent_at, now, self.window, self.in_use)
             return replace(failure, kind=FailureKind.THROTTLED) if is_overloaded else failure
-        is_closed = self.closed_for() > 0
         limit = self._settings.silence_limit
         seconds_left = health.silent_since + limit - now
         if seconds_left <= 0:
             text = f"{self.host} has not answered for {limit:.0f} s. {failure.message}"
             return self._abandon(replace(failure, message=text), _MAX_PAUSE)
-        if not is_closed:
+        if not self.closed_for():
             if not health.pauses:
                 text = f"{self.host} does not answer: retrying for {limit:.0f} s. {failure.message}"
                 self._settings.notify(Notice("warning", text))
