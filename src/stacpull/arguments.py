@@ -437,19 +437,16 @@ def read_cluster(value: str | int | Path) -> str:
     return str(path)
 
 
-def _load_path(is_valid: Callable[[Path], bool], problem: str, raw: str) -> Path:
+def _load_path(is_valid: Callable[[Path], bool], problem: str, raw: str) -> str:
     path = read_path(raw)
     if not is_valid(path):
         raise ValueError(f"is {problem}: {path}")
-    return path
+    return str(path)
 
 
 load_file = partial(_load_path, methodcaller("is_file"), "not a file")
+load_directory = partial(_load_path, methodcaller("is_dir"), "not a directory")
 load_log_path = partial(_load_path, lambda path: not path.is_dir(), "a directory")
-
-
-def load_directory(raw: str) -> str:
-    return str(_load_path(methodcaller("is_dir"), "not a directory", raw))
 
 
 def load_content(raw: str) -> str:

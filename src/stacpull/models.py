@@ -287,6 +287,7 @@ class Job(Asset, frozen=True, array_like=True, kw_only=True):
     moved: bool = False  # `href` is not the planned one: its response proves nothing about the planned one
     clip: bool = False  # true if the asset is clipped to the area of the run's `--clip`
     replanned_at: float = 0.0  # when the run planned a newer version; downloads are not shared across it
+    has_failed: bool = False  # in an earlier `mirror` or `resume`: `--max-failures` does not count it again
 
     def at(self, hrefs: tuple[str, ...]) -> Self:
         """Return the job with new hrefs, at least one, after its item was read again or an href failed.

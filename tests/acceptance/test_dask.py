@@ -107,9 +107,6 @@ def is_whole(dest: Path, replica: MlhubReplica, items: int) -> bool:
     return not damage(dest, expected_files(replica.dataset, range(items)))
 
 
-# --- the same mirror ----------------------------------------------------------------------------------------
-
-
 def test_a_cluster_makes_the_mirror_that_one_process_makes(tmp_path, served, cluster):
     """It is found by its scheduler file; nothing of the credentials reaches the scheduler, or a log."""
     replica, dest, plain = served(items=ITEMS, latency_ms=SLOW_MS), tmp_path / "m", tmp_path / "plain"
@@ -265,9 +262,6 @@ class AssetRequests:
         self._note(record)
 
 
-# --- limits -------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("limit", "fewest", "most"), [({"per_host": 4}, 2, 4), ({"concurrency": 1}, 1, 1)])
 def test_all_workers_together_keep_to_a_limit_of_requests(tmp_path, served, cluster, limit, fewest, most):
     replica = served(latency_ms=20)
@@ -276,9 +270,6 @@ def test_all_workers_together_keep_to_a_limit_of_requests(tmp_path, served, clus
     assert report.exit_code == 0
     assert requests.now == 0  # else they were counted wrongly
     assert fewest <= requests.max_running <= most
-
-
-# --- workers that are refused -------------------------------------------------------------------------------
 
 
 def test_a_worker_with_another_version_is_refused_by_name(tmp_path, served):
@@ -350,9 +341,6 @@ def test_credentials_are_not_sent_to_remote_workers_without_tls(tmp_path, served
         options = stacpull.Options(dask=processes.address)
         report = sync.mirror(replica.base_url, tmp_path / "e", selection=SELECTION, options=options)
     assert (report.exit_code, report.assets_done) == (0, 78)
-
-
-# --- whatever is lost ---------------------------------------------------------------------------------------
 
 
 MAX_JOBS = SLOTS + coordinator._AHEAD
@@ -489,9 +477,6 @@ def test_ctrl_c_leaves_a_mirror_that_can_be_resumed(tmp_path, served, cluster):
     # on a busy machine, a transfer in flight may not end within the seconds that Ctrl-C gives it
     assert len(bodies.again()[0]) <= 2 * 4  # of two hosts
     assert is_whole(dest, replica, ITEMS)
-
-
-# --- how it is given ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

@@ -129,6 +129,16 @@ def test_the_version_in_dest_stays_in_the_catalog_and_in_exports(host, mirror, t
     assert report(host, ["retry", *mirror[2:]])["assets_kept"] == (status == 500)  # it is not that version
 
 
+def test_what_failed_before_does_not_stop_a_mirror_before_it_reaches_new_items(host, mirror, tmp_path):
+    host.statuses = {"/a/0": 0, "/a/1": 500, "/a/9": 0}
+    limited = [*mirror, "--max-failures", "0", "--concurrency", "1"]
+    report(host, mirror)
+    for number, states in ((8, ["complete"]), (9, ["failed", "complete"])):
+        with (tmp_path / "items.ndjson").open("a") as items:
+            items.write(json.dumps(feature(f"i{number}", {"data": host.url(f"/a/{number}")})) + "\n")
+        assert [report(host, limited)["state"] for _ in states] == states
+
+
 def test_a_damaged_or_lost_file_that_cannot_be_fetched_is_not_listed(host, mirror, tmp_path):
     report(host, mirror)
     host.statuses = {"/a/0": 404}

@@ -165,7 +165,7 @@ def test_assets_of_a_host_that_is_abandoned_do_not_count_as_failures() -> None:
     stop = asyncio.Event()
     pool, _, outcomes = bare_pool(1, 1, lambda _job: unreachable(), max_failures=3, stop_run=stop.set)
     for rowid in range(3):
-        pool.fail(job(rowid), refused_at("a"), 1)
+        pool.fail(job(rowid, has_failed=rowid == 0), refused_at("a"), 1)
     pool.fail(job(3), Failure(FailureKind.DOWN, "Down.", host="a"), 1)
     for rowid, host in ((8, "a"), (4, "b"), (5, "b"), (6, "b")):  # 8 was requested before `a` was down
         pool.fail(job(rowid), refused_at(host), 1)

@@ -90,7 +90,7 @@ class Options(Arguments):
         limit_rate (float or str, "50M"): Fetch at most this many bytes per second, over all hosts.
         requests_per_second (float): Send each host at most this many requests per second.
         stop_after (float or str): Stop after this time (3h50m), as with Ctrl-C; the run can be resumed.
-        max_failures (int or None): Stop when more assets than this have failed; the rest stays pending.
+        max_failures (int or None): Stop when more assets have newly failed; the rest stays pending.
         page_size (int or None for auto): Items per page to request; auto asks for fewer after errors.
         max_page_size (int or str, "64M"): Bytes of the largest page or JSON document to read.
         headers (dict of str): Send this header to SOURCE's host only; ${NAME} is an environment variable.

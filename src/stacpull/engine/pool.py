@@ -197,13 +197,14 @@ class Pool(Generic[JobT, ResultT]):
     def fail(self, job: JobT, failure: Failure, attempts: int) -> None:
         """Take the failure of an asset after its last attempt. DOWN leaves the asset pending."""
         if failure.kind is FailureKind.DOWN and self._max_held_back:
-            self._failure_count -= len(self._held_back.pop(failure.host, ()))
+            held = self._held_back.pop(failure.host, ())
+            self._failure_count -= sum(not job.has_failed for job, *_ in held)
             if len(self.abandoned_hosts) < MAX_HOSTS:
                 self.abandoned_hosts[failure.host] = failure
             return
         if failure.kind in MAYBE_HOST_FAULT and failure.host in self.abandoned_hosts:
             return  # it was requested before; a worker process may not know yet
-        self._failure_count += failure.kind not in NO_FAULT
+        self._failure_count += failure.kind not in NO_FAULT and not job.has_failed
         if self._has_too_many_failures():
             self._stop_run()
             self._report_held_back()

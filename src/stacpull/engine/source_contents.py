@@ -46,10 +46,7 @@ async def classes(
     options: Options | None = None,
     on_event: Listener | None = None,
 ) -> list[ClassInfo]:
-    """Return the label classes of a collection; with `count`, also the number of items with each.
-
-    Counting reads all items of the collection.
-    """
+    """Return the label classes of a collection; `count` reads all items, and counts those of each."""
     options, address = options_and_address(source, instance("options", Options, options))
     counts, items_read = Counter[str](), 0
     async with open_network(address, options, on_event=on_event) as network:

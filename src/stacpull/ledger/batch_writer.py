@@ -404,6 +404,7 @@ class _BatchPlan:
         planned = asset
         if (directory, name, template) != (asset.directory, asset.name, asset.name_template):
             planned = replace(asset, directory=directory, name=name, name_template=template)
+        old = edit.known.get(asset.key)
         job = Job(
             *astuple(planned),
             rowid=row.id,
@@ -413,6 +414,7 @@ class _BatchPlan:
             version_in_dest=decision.version,
             clip=self._writer.run.area_digest is not None,
             replanned_at=self._now if edit.was_planned else 0.0,
+            has_failed=old is not None and old.row.state >= State.FAILED,
         )
         self._result.jobs.append(job)
 

@@ -28,7 +28,8 @@ SELECT
     j.href, i.href AS item_href, j.size, j.media_type,
     a.stated_checksum AS raw_checksum, j.stale AS raw_stale, j.alternates AS raw_alternates,
     a.clip AS raw_clip, j.is_damaged AS raw_is_damaged, j.digest_in_dest AS raw_digest, a.size AS raw_size,
-    iif(a.state = {State.PENDING}, a.etag_or_date, NULL) AS raw_etag_or_date
+    iif(a.state = {State.PENDING}, a.etag_or_date, NULL) AS raw_etag_or_date,
+    EXISTS (SELECT 1 FROM failures WHERE what = '' AND item = a.item AND key = a.key) AS raw_has_failed
 FROM jobs j JOIN placed_assets a ON a.id = j.asset JOIN items i ON i.id = a.item
 """
 """Each column has the name of a field of `Job` and its value, except those that begin with `raw_`."""
@@ -75,6 +76,7 @@ def _job(row: sqlite3.Row, run: Run | None) -> Job:
         alternates=() if row["raw_alternates"] is None else tuple(orjson.loads(row["raw_alternates"])),
         version_in_dest=version,
         clip=area_digest is not None and (row["raw_clip"] is not None or not requires_same),
+        has_failed=run is not None and run.kind == "mirror" and bool(row["raw_has_failed"]),
     )
 
 
