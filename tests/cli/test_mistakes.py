@@ -141,7 +141,7 @@ MISTAKES = {
     ),
     "a misspelt --role": Mistake(
         ("mirror", "{api}", "d", "-C", "--role", "dta", "--max-items", "1"),
-        "dropped every asset. They have roles None, type image/tiff; roles ['data', 'labels'], type ",
+        "dropped every asset. Their roles (types): data, labels (application/json); no role (image/tiff).",
         0,
     ),
     "an argument for a command that takes none": Mistake(

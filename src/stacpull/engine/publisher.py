@@ -241,8 +241,7 @@ class Publisher(msgspec.Struct, eq=False):
             elif failure is None:
                 self._placed.append(owner)
             else:
-                outcome = NoFile(owner.rowid, owner.item_rowid, owner.generation, failure)
-                self._others.append(outcome)
+                self._others.append(NoFile(owner.rowid, owner.item_rowid, owner.generation, failure))
 
     def refresh_counters(self) -> None:
         self.counters = runs.counters(self.db, self.run.id)

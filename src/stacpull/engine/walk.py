@@ -23,7 +23,7 @@ from stacpull.errors import DestinationError, ForgottenCursorError, SourceError,
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_filters import rank_of
 from stacpull.filters.selection_filter import SelectionFilter
-from stacpull.json_values import object_or_empty
+from stacpull.json_values import list_or_empty, object_or_empty
 from stacpull.models import (
     OF_COLLECTION,
     Failure,
@@ -151,7 +151,7 @@ class WalkSummary(msgspec.Struct):
         names = sorted(self.excluded)
         listed = f" Keys: {', '.join(names)[:400]} (one per --asset; case matters)." if names else ""
         if names and (selection.roles or selection.media_types):
-            listed = f" They have {'; '.join(names)[:400]}."
+            listed = f" Their roles (types): {'; '.join(names)[:400]}."
         return f"{quantity(matched, 'item')} matched, but {reason}.{listed}"
 
 
@@ -466,6 +466,10 @@ class Walk:
             if self._setup.selection.roles or self._setup.selection.media_types:
                 assets = object_or_empty(item.document.get("assets"))
                 left_out = [object_or_empty(assets.get(key)) for key in names]
-                names = tuple(f"roles {asset.get('roles')}, type {asset.get('type')}" for asset in left_out)
+                roles = [", ".join(map(str, list_or_empty(asset.get("roles")))) for asset in left_out]
+                types = [asset.get("type") or "no type" for asset in left_out]
+                names = tuple(
+                    f"{role or 'no role'} ({kind})" for role, kind in zip(roles, types, strict=True)
+                )
             self.summary.excluded.update(names)
         return planned
