@@ -170,7 +170,7 @@ class FailureKind(enum.StrEnum):
     SCHEME = "scheme", "with an href that is not followed", "see the details"
     PREFIX = "prefix", "a prefix of a bucket instead of a file", "--expand-prefix fetches what is under them"
     NAME = "name", "with a name that is taken or not allowed", "use another --layout, then retry"
-    EXISTS = "exists", "blocked by another file", "move it away, then retry"
+    EXISTS = "exists", "blocked by another file", "--adopt takes one that matches; move others away"
     FORMAT = "format", "not a valid file of its type", "see the details"
     ITEM = "item", "in an item that cannot be read or is not valid", "see the details"
     ORDERED = "ordered", "not ready yet at their host", "try again later with retry --ordered"
