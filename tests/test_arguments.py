@@ -163,7 +163,7 @@ def test_an_error_about_headers_shows_no_value() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: Options(limit_rate=5), "^limit_rate is 5 bytes per second: for megabytes, write 5M"),
+        (lambda: Options(limit_rate="0.5k"), "^limit_rate is 500 bytes per second, below the least, 1K"),
         (lambda: stacpull.plan(HERE, selection={"a": 1}), "^selection must be stacpull.Selection"),
         (lambda: stacpull.mirror(HERE, "d", options="x"), "^options must be stacpull.Options"),
         (lambda: stacpull.mirror(HERE, None), "^dest must be a path, not NoneType"),

@@ -300,7 +300,7 @@ read_percentage = number(
 def read_limit(raw: object) -> float:
     rate = read_byte_rate(raw)
     if 0 < rate < _MULTIPLES["K"]:
-        raise ValueError(f"is {rate:g} bytes per second: for megabytes, write {rate:g}M")
+        raise ValueError(f"is {rate:g} bytes per second, below the least, 1K; 50M stands for 50 megabytes")
     return rate
 
 
