@@ -269,4 +269,4 @@ class Dripping(SmallApi):
 def test_header_fields_sent_byte_by_byte_are_a_stall(tmp_path: Path) -> None:
     done = mirrored(tmp_path / "m", make=Dripping, retries=1, stall_timeout=2.0)
     assert [(f.kind, f.attempts) for f in done.failed] == [("stalled", 2)]
-    assert "no data for too long" in done.failed[0].message
+    assert "no complete head of a response in time" in done.failed[0].message

@@ -102,8 +102,6 @@ class StoreServer(msgspec.Struct, eq=False):
         finally:
             reader.join()
 
-    # --- the reading thread ------------------------------------------------------------------------------
-
     def _read(self, received: Iterator[messages.ToStore]) -> None:
         try:
             for message in received:
@@ -122,8 +120,6 @@ class StoreServer(msgspec.Struct, eq=False):
             if file.body is not None and len(file.body) != file.size:  # changed on its way
                 raise ValueError(f"{name} has {file.size} bytes, but {len(file.body)} were sent")
             self.publisher.store.staged.write_body(file, self.digest_algorithm)
-
-    # --- the working thread ------------------------------------------------------------------------------
 
     def _work(self) -> None:
         publisher = self.publisher

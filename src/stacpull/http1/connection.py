@@ -276,7 +276,8 @@ class WebConnection(asyncio.Protocol):
         if is_idle and self.quiet_ticks > idle_ticks:
             self.abort()
         elif is_awaited and self.quiet_ticks > stall_ticks:
-            fault = BadResponse.STALLED
+            is_in_head = not (self.message.status or self.message.is_untouched)
+            fault = BadResponse.NO_HEAD if is_in_head else BadResponse.STALLED
         elif is_awaited and self.message.status:  # since the head
             if self._pace is None:
                 self._pace = self._owner.pace()

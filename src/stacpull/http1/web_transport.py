@@ -148,8 +148,6 @@ class WebTransport(CallbackTransport):
         if self._aiohttp is not None:
             await self._aiohttp.close()
 
-    # Connections, also for the fast path.
-
     def host(self, origin: str) -> WebHost | None:
         """Return the host, None if its name has an unusual form, or if a proxy is used for it."""
         origin = origin.lower()

@@ -19,6 +19,7 @@ class BadResponse(enum.Enum):
     MALFORMED = FailureKind.SERVER, "sent a malformed HTTP response"
     ENDLESS_FIELDS = FailureKind.SERVER, "sent too many header fields"
     STALLED = FailureKind.STALLED, "sent no data for too long"
+    NO_HEAD = FailureKind.STALLED, "sent no complete head of a response in time"
     TOO_SLOW = FailureKind.STALLED, "sent too few bytes per second (--min-rate)"
 
     def failure(self, host: str) -> Failure:
