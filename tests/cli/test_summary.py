@@ -133,9 +133,9 @@ def test_assets_that_are_not_ready_yet_do_not_count_as_failures_of_a_finished_mi
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"sources": 3, "items_unseen": 1}, "http://s and 2 others, read in part"),
+        ({"items_unseen": 1}, "http://s, read in part: 1 announced item not listed"),
         ({"sources": 2, "selection": {"max_items": 6}}, "http://s and 1 other, read completely"),
-        ({"selection": {"max_items": 5}}, "http://s, read to --max-items"),
+        ({"sources": 3, "selection": {"max_items": 5}}, "http://s and 2 others, read to --max-items"),
     ],
 )
 def test_status_says_how_far_which_sources_were_read(changes, line):

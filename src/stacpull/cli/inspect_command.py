@@ -218,8 +218,9 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     process = f"pid {report.pid}" if report.pid else "a process is working on it"
     alive = f" ({process})" if report.live else ""
     yield f"{report.dest}: {state}{alive}{f' ({report.reason})' if report.reason else ''}"
-    is_cut = report.items_unseen or (report.reason and report.state == "complete")
-    read = "read in part" if is_cut else "read completely"
+    read = "read in part" if report.reason and report.state == "complete" else "read completely"
+    if report.items_unseen:
+        read = f"read in part: {quantity(report.items_unseen, 'announced item')} not listed"
     if 0 < report.selection.get("max_items", 0) <= report.items_matched:
         read = "read to --max-items"
     others = f" and {quantity(report.sources - 1, 'other')}" if report.sources > 1 else ""
