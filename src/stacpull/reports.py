@@ -22,6 +22,8 @@ class Counts(Counters, frozen=True, kw_only=True):
     """True if the run (in `status`: the last walk) has listed everything: no more files follow."""
     items_unseen: int = 0
     """Items that the source announced but this walk did not find."""
+    items_pruned: int = 0
+    """Items that `prune` removed (in `status`: in the last `mirror`)."""
     source_items: int = 0
     """Items that links of matched items lead to."""
     assets_ordered: int = 0
@@ -68,8 +70,6 @@ class MirrorReport(Counts, frozen=True):
     may be gone: `prune` finds out. 0 with `max_items` or `sample`."""
     items_gone: int = 0
     """With `prune`: items that the walk did not find, and whose own URL answered 404 or 410."""
-    items_pruned: int = 0
-    """The part of `items_gone` that was removed."""
     assets_pruned: int = 0
     """Asset files that were removed with these items."""
     assets_missing_new: int = 0

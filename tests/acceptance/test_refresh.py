@@ -158,6 +158,7 @@ def test_prune_lists_first_and_removes_with_yes_only(tmp_path: Path, replica: Ev
     reported = sync.mirror(replica.base_url, tmp_path, options=options, on_event=received.append)
     assert [one.item.item for one in received if isinstance(one, ItemGone) and one.removed] == step.gone
     assert (reported.items_pruned, reported.assets_pruned) == (len(step.gone), 2 * len(step.gone))
+    assert sync.status(tmp_path).items_pruned == len(step.gone)
     there = assets_of(tmp_path)
     dropped = [name for name in there if name not in replica.files()]
     assert len(dropped) == len(step.asset_removed)  # its item is there still

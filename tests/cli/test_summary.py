@@ -190,6 +190,7 @@ def test_the_summary_includes_remarks(changes: dict[str, Any], line: str) -> Non
     [
         ({"checkpoint": "http://s?2"}, "  source http://s, continues at http://s?2"),
         ({"walk_ended": True}, "  source http://s, read completely"),
+        ({"items_pruned": 2}, "  pruned 2 items in the last `mirror`: gone at the source"),
         ({"walk_ended": True, "state": "complete", "reason": "It ends."}, "  source http://s, read in part"),
         ({"state": "interrupted"}, "to resume:   stacpull resume out"),
         ({"rate": 2_000_000.0}, "829.0 kB of files (2.0 MB/s in the latest run)"),

@@ -227,6 +227,8 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     left = f"continues at {report.checkpoint}" if report.checkpoint else "not read completely"
     yield f"  source {report.source}{others}, {read if report.walk_ended else left}"
     yield f"  items  {summary.items_read(report)}"
+    if report.items_pruned:
+        yield f"  pruned {quantity(report.items_pruned, 'item')} in the last `mirror`: gone at the source"
     done = f"{report.assets_done:,} of {report.assets_planned:,} done"
     to_do = [summary.still_to_do(report)] if report.assets_pending else []
     yield f"  files  {', '.join([done, *summary.not_done(report, report.assets_missing), *to_do])}"

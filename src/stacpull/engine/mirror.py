@@ -147,7 +147,7 @@ async def resume(
     counts = {name: getattr(mirror_status, name) for name in Counts.__struct_fields__}
     counts |= {"bytes_fetched": 0, "seconds": 0.0, "requests": 0, "retries": 0, "reason": None}
     return MirrorReport(
-        **{**counts, "assets_skipped": mirror_status.assets_done},
+        **{**counts, "assets_skipped": mirror_status.assets_done, "items_pruned": 0},
         nothing_to_resume=True,
         assets_accepted=mirror_status.assets_missing if context.options.missing in {"known", "ok"} else 0,
     )

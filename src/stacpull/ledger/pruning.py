@@ -60,8 +60,7 @@ def count_of_other_walks(db: Connection, run_id: int) -> int:
 
 def _count_not_listed(db: Connection, condition: str, *values: int) -> int:
     query = f"SELECT collection_name, name FROM named_items WHERE name <> '{OF_COLLECTION}' AND ({condition})"
-    rows = db.execute(query, values)
-    return sum(not runs.has_seen(db, ItemId(*names)) for names in rows)
+    return sum(not runs.has_seen(db, ItemId(*names)) for names in db.execute(query, values))
 
 
 def seen_examples(

@@ -83,8 +83,7 @@ def current_run(db: Connection) -> dict[str, Any]:
     if walk_state != "complete" or exists(db, "SELECT 1 FROM totals WHERE pending > 0"):
         run_id = scalar(db, runs.LAST_UNFINISHED) or run_id
     of_all = "(SELECT count(*) FROM runs) AS runs, (SELECT count(DISTINCT source) FROM runs) AS sources"
-    query = f"SELECT *, {of_all} FROM runs WHERE id = ?"
-    run = dict(named_rows(db, query, (run_id,))[0])
+    run = dict(named_rows(db, f"SELECT *, {of_all} FROM runs WHERE id = ?", (run_id,))[0])
     run["has_listed"] = run["walk_ended"] if run["kind"] == "mirror" else walk_ended
     run["max_seen"] = scalar(  # walks before a removal of items have seen too many
         db,
@@ -95,7 +94,8 @@ def current_run(db: Connection) -> dict[str, Any]:
     total = "SELECT sum(number) FROM counters WHERE name = ?"
     for name in ("assets_skipped", *runs.EFFORT):
         run[name] = scalar(db, f"{total} AND run = ?", (name, run["id"]))
-    run["items_unseen"] = scalar(db, f"{total} AND run = ?", ("items_unseen", walk))
+    for name in ("items_unseen", "items_pruned"):
+        run[name] = scalar(db, f"{total} AND run = ?", (name, walk))
     run["rate"] = run["bytes_fetched"] / run["seconds"] if run["seconds"] else None
     run |= {name: round(scalar(db, total, (name,)), 3) for name in runs.EFFORT}
     run["position"] = meta.get(db, f"{meta.POSITION}{run['id']}")

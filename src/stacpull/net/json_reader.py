@@ -193,8 +193,7 @@ class JsonReader(msgspec.Struct, eq=False):
                 is_login = b"password" in error.page[:_SEARCHED].lower()
                 if is_login or plain != self.last_page:
                     hint = "Use the URL of an API, such as https://host/v1, or of a catalog.json; or log in."
-                    text = f"{error.failure.message} {hint} {self.advice}"
-                    raise CredentialsError(text) from error
+                    raise CredentialsError(f"{error.failure.message} {hint} {self.advice}") from error
             hint = " SOURCE must be STAC. With an item per line, its name ends with .ndjson or .ndjson.gz."
             raise SourceError(error.failure.message + hint * is_source) from error.__cause__
         except TransferError as error:
