@@ -102,9 +102,6 @@ def is_sound(dest: Path) -> bool:
     return sync.verify(dest).exit_code == 0
 
 
-# --- what is fetched --------------------------------------------------------------------------------------
-
-
 def test_only_the_tiles_of_the_area_are_fetched(tmp_path: Path, host: RasterHost, cog: bytes) -> None:
     source = listed(host)
     report = mirrored(source, tmp_path, BOX)
@@ -181,9 +178,6 @@ def test_rasters_in_a_bucket(tmp_path: Path, host: RasterHost, cog: bytes) -> No
     assert report.assets_clipped == 1
     assert same_tiles(bytes_of(tmp_path / "m"), cog)
     assert report.bytes_fetched < len(cog) * 0.8
-
-
-# --- what cannot be clipped -------------------------------------------------------------------------------
 
 
 def test_files_that_are_not_rasters_are_fetched_whole_and_reported(tmp_path: Path, host: RasterHost) -> None:
@@ -266,9 +260,6 @@ def test_a_file_outside_of_a_later_area_stays_as_it_is(tmp_path, host, first):
     assert is_sound(tmp_path)
 
 
-# --- again ------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("first", [BOX, None], ids=["clipped", "whole"])
 def test_a_raster_that_was_mirrored_is_neither_requested_nor_clipped_again(tmp_path, host, cog, first):
     source = listed(host)
@@ -327,9 +318,6 @@ def test_another_size_than_the_item_states_is_a_failure(tmp_path: Path, host: Ra
     report = mirrored(listed(host), tmp_path, BOX, retries=0)
     assert (report.assets_failed, report.exit_code) == (1, 1)
     assert [one.kind for one in stacpull.failures(tmp_path)] == [FailureKind.CHECKSUM]
-
-
-# --- faults, kills, repairs -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", ["small", "large"])
@@ -451,9 +439,6 @@ def test_repair_fetches_the_same_part_again(tmp_path: Path, host: RasterHost, co
     assert (report.damaged, report.exit_code) == (2, 0)
     assert bytes_of(tmp_path) == before
     assert is_sound(tmp_path)
-
-
-# --- plan, and messages -------------------------------------------------------------------------------------
 
 
 def test_plan_estimates_what_mirror_fetches(tmp_path: Path, host: RasterHost) -> None:

@@ -64,9 +64,6 @@ def repaired(dest: Path) -> None:
     sync.verify(dest, repair=True, options=Options(retries=0))
 
 
-# --- whose items they are -----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("again", [retried, repaired])
 def test_items_of_another_source_are_kept_after_retry_and_repair(tmp_path, again):
     with two_sources() as (one, other):
@@ -118,9 +115,6 @@ def test_items_that_another_source_has_listed_are_not_gone(tmp_path: Path) -> No
         assert lead in warned(events)
 
 
-# --- walks that are not whole -------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("lost", ["col1/collection.json", "col1/col1-2/col1-2.json"])
 def test_items_behind_an_unreadable_link_are_not_pruned(tmp_path: Path, lost: str) -> None:
     catalog, dest = write_tree(tmp_path / "tree", 2, 3), tmp_path / "m"
@@ -154,9 +148,6 @@ def test_retry_does_not_prune_and_says_so(tmp_path: Path, replica: EvolvingRepli
     mirrored(replica.base_url, tmp_path)
     sync.retry(tmp_path, options=PRUNE, on_event=events.append)
     assert "Nothing was pruned: only `mirror` looks for items that are gone." in warned(events)
-
-
-# --- whom to believe ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("denied", "status"), [(("item-0001", "item-0003"), 403), ("item-0001", 404)])
@@ -316,9 +307,6 @@ def test_an_item_that_is_gone_is_requested_once(tmp_path: Path) -> None:
     assert requested.count("/collections/images/items/T") == 1
 
 
-# --- source items -------------------------------------------------------------------------------------------
-
-
 def no_more_linked(api: Labels) -> None:
     drop(api, "T")
 
@@ -359,9 +347,6 @@ def test_nothing_is_pruned_if_a_source_item_could_not_be_read(tmp_path, refuse):
     )
     assert counts(reported) == (0, 0)
     assert "Nothing was pruned: 1 link or item" in warned(events)
-
-
-# --- what is left -------------------------------------------------------------------------------------------
 
 
 def test_a_collection_with_assets_of_its_own_stays_listed(tmp_path: Path) -> None:

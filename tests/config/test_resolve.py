@@ -371,7 +371,14 @@ def test_a_missing_config_is_reported(monkeypatch, tmp_path, name, expected):
         resolve_with({"config": name})
 
 
-def test_variables_without_effect_are_reported() -> None:
+def test_settings_without_effect_are_reported(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('label-mode = "all"')
+    given = {"config": f"{tmp_path}/c.toml", "seed": "1"}
+    assert resolve_with(given).warnings == (
+        "--seed has no effect without --sample.",
+        f"{tmp_path}/c.toml, line 1, label-mode has no effect without --label.",
+    )
+    assert resolve_with(given | {"sample": "2", "label": ("Rice",)}).warnings == ()
     hints = {
         "STACPULL_CONCURENCY": "; did you mean STACPULL_CONCURRENCY?",
         "STACPULL_MAX_ITEMS": ": use --max-items.",

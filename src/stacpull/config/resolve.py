@@ -93,7 +93,7 @@ def resolve(
         transfer,
         Output(**values.pop(Output)),
         {holder: holder(**fields) for holder, fields in values.items()},
-        tuple(_unknown_variables(variables)),
+        tuple(_without_effect(settings, variables)),
     )
 
 
@@ -138,7 +138,10 @@ def _elements(value: object) -> list[object]:
     return [element for element in (value if isinstance(value, list | tuple) else [value]) if element != ""]
 
 
-def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
+def _without_effect(settings: Mapping[str, Setting], variables: Mapping[str, str]) -> Iterator[str]:
+    for name, needed in (("seed", "sample"), ("label-mode", "label")):
+        if name in settings and needed not in settings:
+            yield f"{settings[name].where} has no effect without --{needed}."
     read = {name.removeprefix(_PREFIX) for option in OPTIONS for name in option.variables}
     for name in sorted(variables):
         word = name.removeprefix(_PREFIX)

@@ -28,10 +28,7 @@ _CATALOG_SECONDS = 3.0
 
 
 class StoreOperations:
-    """The network process may call each public method by its name, with plain values.
-
-    Errors of disk or ledger are `DestinationError`s.
-    """
+    """The network process may call each public method by its name. Errors of the disk: `DestinationError`."""
 
     def __init__(self, publisher: Publisher, batch_writer: BatchWriter, digest_algorithm: str | None) -> None:
         self._publisher = publisher
@@ -100,10 +97,7 @@ class StoreOperations:
             last = item_rowids[-1]
 
     def end_transfers(self) -> None:
-        """Write the JSON of final items, and remove parts of assets that are done.
-
-        An asset may have been received as a whole after a part of it was kept.
-        """
+        """Write the JSON of final items, and remove parts of assets that were then received as a whole."""
         self.write_final_items()
         self._store.staged.remove_leftovers(partial(jobs.has_job, self._db))
         unproven = views.special_assets(self._db)["assets_unproven"]
