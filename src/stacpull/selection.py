@@ -77,7 +77,7 @@ class Selection(Arguments):
     exclude_labels: tuple[str, ...] = attrs.field(
         default=(), converter=read_texts, metadata=about("NAME", name="exclude-label")
     )
-    label_property: str | None = option(None, "NAME")
+    label_property: str | None = option(None, "NAME", commands="mirror plan headers classes")
     nomenclature: Literal["clc43", "ben19"] | None = option(None)
     cloud_and_shadow: bool | None = option(None, shown="keep both", brief=True)
     seasonal_snow: bool | None = option(None, shown="keep both", brief=True)

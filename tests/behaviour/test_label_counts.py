@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from tests.acceptance.command import environment, run
 from tests.events import warnings
 from tests.items import collection, feature
 
@@ -21,6 +22,17 @@ def test_labels_are_counted_without_regard_to_case_and_space(tmp_path):
         (tmp_path / f"{number}.json").write_text(json.dumps(document))
     found = sync.classes(str(tmp_path / "c.json"), "c", count=True)
     assert [dict(one.counts or {}) for one in found] == [{"Pastures": 2, "Airports": 0}, {"Rice": 1}]
+
+
+@pytest.mark.parametrize(("count", "counted"), [((), None), (["--count"], {"Rice": 1, "Maize": 0})])
+def test_the_classes_of_a_property_are_listed_and_counted(tmp_path, count, counted):
+    classes = [{"name": "crop", "classes": ["Rice", "Maize"]}, {"name": "soil", "classes": ["Clay"]}]
+    properties = {"datetime": None, "label:classes": classes, "labels": ["Maize"], "crop": "rice"}
+    (tmp_path / "i.json").write_text(json.dumps(feature("i", properties=properties)))
+    (tmp_path / "c.json").write_text(json.dumps(collection(links=[{"rel": "item", "href": "i.json"}])))
+    options = ["-C", "c", "--label-property", "crop", "--json", *count]
+    ran = run(["classes", str(tmp_path / "c.json"), *options], environment())
+    assert ran.report["classes"] == [{"name": "crop", "classes": ["Rice", "Maize"], "counts": counted}]
 
 
 @pytest.mark.parametrize(("count", "hint"), [(False, "try count"), (True, "its items have no labels")])

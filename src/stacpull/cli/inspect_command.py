@@ -166,8 +166,9 @@ def classes(session: CommandSession, source: str, counts: bool) -> None:
     if len(names) != 1:
         raise UsageError("Classes are listed for one collection: name it with -C ID.")
     work = source_contents.classes(
-        source, names[0], count=counts, options=session.options, on_event=session.display
-    )
+        source, names[0], count=counts, label_property=session.selection.label_property,
+        options=session.options, on_event=session.display,
+    )  # fmt: skip
     lists = session.run_cancellable(work)
     lines = []
     for info in lists:

@@ -43,6 +43,7 @@ async def classes(
     collection: str,
     *,
     count: bool = False,
+    label_property: str | None = None,
     options: Options | None = None,
     on_event: Listener | None = None,
 ) -> list[ClassInfo]:
@@ -54,6 +55,7 @@ async def classes(
         (start,) = await opened.starts(Selection(collections=(collection,)))
         items = await first_items(opened, start)
         lists = class_list(items, await opened.collection(collection))
+        lists = {name: names for name, names in lists.items() if label_property in (None, name)}
         spelled = {fold_label(label): label for labels in lists.values() for label in labels}
         size = PageSize.requested(options.page_size)
         if count:
@@ -61,7 +63,7 @@ async def classes(
             async with aclosing(_new_items(pages, collection, network.warn)) as new_items:
                 async for items in new_items:
                     for item in items:
-                        labels = item_labels(object_or_empty(item.get("properties")))
+                        labels = item_labels(object_or_empty(item.get("properties")), label_property)
                         counts.update({spelled.setdefault(fold_label(name), name.strip()) for name in labels})
                     items_read += len(items)
                     if on_event is not None:
