@@ -99,8 +99,8 @@ class Page(msgspec.Struct, frozen=True):
     items: list[Json]
     next: PageRequest | None  # None after the last page, and in a source without cursors
     announced: int | None  # the total number of items that the service announces
-    cut_short: str | None = None
-    """Why the walk ends here although the source names a next page (a cycle): one plain sentence."""
+    circle: str | None = None
+    """Why this page is the last one although it has a `next`: half a sentence."""
     unreadable: tuple[UnreadableEntry, ...] = ()  # unreadable links and entries
 
 

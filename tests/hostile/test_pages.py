@@ -83,14 +83,15 @@ def test_a_page_that_stays_broken_ends_the_walk_and_resume_loses_no_item(stage, 
     scene.assert_whole()
 
 
+REPEATS = LABEL_PAGE + 'from = 3\nwhat = "page"\nnext = "{url}&again=1"\n'
+SIXTH_TO_ITSELF = LABEL_PAGE + 'nth = 6\nwhat = "page"\nnext = "{url}"\n'
 CIRCLES = [
     pytest.param(LABEL_PAGE + 'nth = 3\nwhat = "page"\nnext = "{url}"', 1, 6, "read before", id="to itself"),
     pytest.param(
         LABEL_PAGE + 'nth = 3\nwhat = "page"\nnext = "items?limit=2"', 1, 6, "read before", id="to the first"
     ),
-    pytest.param(
-        LABEL_PAGE + 'from = 3\nwhat = "page"\nnext = "{url}&again=1"', 1, 6, "nothing new", id="repeats"
-    ),
+    pytest.param(REPEATS, 1, 6, "nothing new", id="repeats"),
+    pytest.param(SIXTH_TO_ITSELF + REPEATS, 1, 6, "read before", id="to itself after repeats"),
     pytest.param(
         LABEL_PAGE + 'from = 6\nwhat = "page"\nnext = "{url}&again=1"', 0, 12, "", id="repeats at the end"
     ),

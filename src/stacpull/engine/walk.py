@@ -307,7 +307,7 @@ class Walk:
         next_name = starts[number + 1].collection if number + 1 < len(starts) else None
         announced: int | None = None
 
-        def update(following: PageRequest | None, cut_short: str | None) -> WalkUpdate:
+        def update(following: PageRequest | None, cut_short: str | None = None) -> WalkUpdate:
             after = Position(start.collection, following, position.announced)
             if following is None:
                 after = Position(next_name, None, announced)
@@ -326,11 +326,10 @@ class Walk:
                         self._network.warn(text)
                 if page.announced is not None and position.announced is not None:
                     announced = position.announced + page.announced
-                self.summary.cut_short = page.cut_short or self.summary.cut_short
-                new_items = await self._take_page(start.collection, page, update(page.next, page.cut_short))
+                new_items = await self._take_page(start.collection, page, update(page.next))
                 if not self._matches_left():
                     break
-                reason = loops.reason_to_end(len(page.items), new_items)
+                reason = page.circle or loops.reason_to_end(len(page.items), new_items)
                 if reason is not None and page.next is not None:
                     cut_short = None
                     if announced is None or self._consumer.counters["items_seen"] < announced:

@@ -181,7 +181,6 @@ class PageReader:
     _other_host: str = attrs.field(default="", init=False)
     _without_pages: set[str] = attrs.field(factory=set, init=False)  # origins
     _cursors: set[int] = attrs.field(factory=set, init=False)  # hashes
-    _items: int = attrs.field(default=0, init=False)
 
     async def pages(
         self, start: PageRequest, *, first: Document | None = None, resumed: bool = False
@@ -203,7 +202,7 @@ class PageReader:
             page = self._page_of(sent, document)
             first = None
             yield page
-            request = page.next
+            request = page.next if page.circle is None else None
             resumed = True
 
     async def _read(self, request: PageRequest) -> tuple[PageRequest, Document]:
@@ -269,18 +268,12 @@ class PageReader:
             self._size = self._size._replace(items=min(fitting, self._size.items))
         self._last_url = sent.url
         self._cursors.add(_signature(sent))
-        self._items += len(items)
-        total = announced_total(document.members)
-        cut_short = None
+        circle = None
         if following is not None:
             following = self._adjusted(following, sent, len(features))
             if _signature(following) in self._cursors:
-                following = None
-                if total is None or self._items < total:
-                    why = "its next page was read before; later items cannot be reached"
-                    cut_short = f"Reading ended at {shown.url}: {why}."
-                    self._on_notice(Notice("warning", cut_short))
-        return Page(shown, items, following, total, cut_short, unreadable)
+                circle = "its next page was read before; later items cannot be reached"
+        return Page(shown, items, following, announced_total(document.members), circle, unreadable)
 
     def _adjusted(self, following: PageRequest, sent: PageRequest, item_count: int) -> PageRequest:
         # without SOURCE's own keys, which a service may repeat in its links: the client adds them again

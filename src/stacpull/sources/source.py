@@ -117,7 +117,7 @@ class Source(Protocol):
         """Return one start per selected collection, or raise UsageError if one does not exist."""
 
     def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
-        """Yield the pages of one collection, of which the last one may have `cut_short`.
+        """Yield the pages of one collection, of which the last one may have a `circle`.
 
         Raises ForgottenCursorError if the source no longer knows a page that it linked to, and SourceError if
         a page could not be read; its `__cause__` is the TransferError, if there was one.
