@@ -48,6 +48,7 @@ def test_labels_are_read_from_their_properties(properties, label_property, expec
     [
         (["Rice fields"], {"labels": ("Coniferous forest", "Rice fields")}, None),
         (["  rice FIELDS "], {"labels": (" Rice fields",)}, None),
+        (["Pa\u0302turage"], {"labels": ("P\xc2TURAGE",)}, None),  # one letter, or a letter and its accent
         (["Rice"], {"labels": ("Rice fields",)}, "label"),
         ([], {"labels": ("Rice fields",)}, "label"),
         (["a", "b", "c"], {"labels": ("a", "b"), "label_mode": "all"}, None),

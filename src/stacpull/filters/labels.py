@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
+from unicodedata import normalize
 
 import orjson
 
@@ -32,7 +33,7 @@ NO_LABEL_IN_NOMENCLATURE: Final = "no label in nomenclature"
 
 @cached_if_short(4096)
 def fold_label(name: str) -> str:
-    return name.strip().casefold()
+    return normalize("NFC", normalize("NFD", name.strip()).casefold())
 
 
 FOLDED_TO_BEN19: Final = {
