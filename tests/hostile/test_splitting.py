@@ -53,7 +53,7 @@ INVALID = [
     pytest.param(altered('without = ["ETag", "Last-Modified"]'), id="no word of which object"),
 ]
 UNSTEADY = [
-    pytest.param(on_objects("truncate", "ranged = true", "keep = 500_000"), id="short ranges"),
+    pytest.param(on_objects("truncate", "ranged = true", "keep = 1_500_000"), id="short ranges"),
     pytest.param(on_objects("close", "ranged = true", "after = 1_500_000", "every = 2"), id="broken off"),
     pytest.param(on_objects("status", "ranged = true", "code = 503", "every = 2"), id="503, one in two"),
 ]

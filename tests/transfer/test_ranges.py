@@ -39,6 +39,7 @@ V1 = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")
 @pytest.fixture(autouse=True)
 def short_files_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranges, "SPLIT_ABOVE", MIB)
+    monkeypatch.setattr(ranges, "_FIRST_SECONDS", 0.0)
     monkeypatch.setattr(ranges, "BLOCK", 4 * MIB)
 
 
@@ -105,7 +106,7 @@ async def test_a_false_size_does_not_fill_the_memory_with_blocks(parts: PartFile
 
 async def test_a_connection_writes_in_order(parts, monkeypatch):
     """Else a kill between two writes leaves a gap, and all bytes after it are requested again."""
-    monkeypatch.setattr(attempt, "_CONNECTIONS", 1)
+    monkeypatch.setattr(ranges, "FAST", 1.0)  # this transfer is faster, so it has one connection
     put, writing = PartialDownload.put, asyncio.Lock()
 
     async def put_alone(part: PartialDownload, pieces: Sequence[tuple[int, bytes]]) -> None:
@@ -116,6 +117,7 @@ async def test_a_connection_writes_in_order(parts, monkeypatch):
     monkeypatch.setattr(PartialDownload, "put", put_alone)
     async with fetching(parts) as (fetcher, served, _):
         assert is_whole(await fetcher.fetch(job(served)), parts)
+        assert len(served.requests) == 1
 
 
 async def test_a_part_is_closed_although_its_end_is_cancelled(parts: PartFiles) -> None:

@@ -1,4 +1,4 @@
-"""Receive one long body into a part: from the open response, and over more connections if it is very long.
+"""Receive a long body into a part: from the open response, and over more connections if it is long and slow.
 
 Each connection takes the first free block. If a response does not have the strong ETag of the first one, no
 more ranges are requested. The attempt fails only if blocks are left when the last connection ends. While the
@@ -22,11 +22,13 @@ from stacpull.spans import Span, missing
 from stacpull.store.partial_downloads import PartialDownload
 from stacpull.transfer.checks import another_range, host_failure, resume_action
 
-SPLIT_ABOVE = 64 << 20  # bytes above which a file gets several connections
+SPLIT_ABOVE = 64 << 20  # bytes above which a file may get several connections
+FAST = 100e6  # bytes per second; several connections cost more, because bytes out of order are read again
 BLOCK = 16 << 20
 CHUNK = 500_000  # bytes that are written at once: two reads of uvloop, which reads up to 256,000 at once
 _ANSWERS = frozenset({OK, PARTIAL, PRECONDITION_FAILED, UNSATISFIABLE})
 _ENDLESS = 1 << 62
+_FIRST_SECONDS = 0.1  # which do not count for the rate
 
 
 class LongBody:
@@ -47,17 +49,17 @@ class LongBody:
         self._failure: Failure | None = None
         self._group = asyncio.TaskGroup()
         self._write: asyncio.Task[None] | None = None
-        self._share = 0.0  # received here, of the whole file
+        self._rated_from = client.clock.monotonic() + _FIRST_SECONDS
+        self._received = 0
 
     async def receive(self, response: ClientResponse, chunks: AsyncIterator[bytes]) -> None:
         self._gate = response.gate
         try:
             with ungrouped():
                 async with self._group:
-                    self._open_more()
                     await self._connection((response, chunks))
         finally:
-            self._client.counters.files_in_flight -= self._share
+            self._client.counters.files_in_flight -= self._received / self._total
         failure = self._failure
         if failure is not None and (self._gaps or failure.kind is FailureKind.OVERLONG):
             raise TransferError(failure)
@@ -71,7 +73,9 @@ class LongBody:
         self._give_back(end, gap.end)
         return Span(gap.start, end)
 
-    def _open_more(self) -> None:
+    def _open_more_if_slow(self) -> None:
+        if self._received > FAST * (self._client.clock.monotonic() - self._rated_from):
+            return
         has_several = len(self._gaps) > 1 or any(self._block_end(gap) < gap.end for gap in self._gaps)
         while self._active_connections < self._max_connections and has_several:
             self._active_connections += 1
@@ -85,7 +89,6 @@ class LongBody:
                 if self._active_connections > 1 and self._gate is not None and self._gate.is_full():
                     return
                 await self._request_block()
-                self._open_more()
         except TransferError as error:
             self._max_connections = max(1, self._active_connections - 1)
             is_overlong = error.failure.kind is FailureKind.OVERLONG
@@ -121,9 +124,7 @@ class LongBody:
             raise TransferError(host_failure(FailureKind.OVERLONG, self._href, what, again=True))
         if not self._gaps or self._gaps[0].start != offset:
             return offset
-        end = self._take_block().end
-        self._open_more()
-        return end
+        return self._take_block().end
 
     async def _request_block(self) -> None:
         span = self._take_block()
@@ -159,9 +160,9 @@ class LongBody:
     async def _put(self, offset: int, piece: bytes) -> None:
         """Wait for the piece before, then begin to write this one: meanwhile the next one is received."""
         if piece:
-            share = len(piece) / self._total
-            self._share += share
-            self._client.counters.files_in_flight += share
+            self._received += len(piece)
+            self._client.counters.files_in_flight += len(piece) / self._total
+            self._open_more_if_slow()
             if self._write is not None:
                 await self._write
             self._write = self._group.create_task(self._part.put([(offset, piece)]))
