@@ -35,6 +35,9 @@ def test_source_and_dest_stand_in_a_config_file(tmp_path: Path) -> None:
     assert stacpull("mirror", "item.json", "--config", "nightly.toml", cwd=tmp_path).code == 0
     assert stacpull("mirror", "item.json", "other", "--config", "nightly.toml", cwd=tmp_path).code == 0
     assert (tmp_path / "other" / "catalog.json").is_file()
+    (tmp_path / "report.toml").write_text('dest = "m"\noutput = "m/catalog.json"\n')
+    report = ("report", "--config", "report.toml")
+    assert (stacpull(*report, cwd=tmp_path).code, stacpull(*report, "-o", "r", cwd=tmp_path).code) == (2, 0)
     job = (tmp_path / "nightly.toml").read_text()
     for line, problem in {
         'header = ["X: ${UNSET}"]': "The header X needs the environment variable UNSET",
@@ -80,7 +83,7 @@ def test_limits_that_verify_has_no_option_for_apply_to_a_repair(tmp_path: Path) 
         sent.append(time.monotonic())
         return Answer(body=b"data")
 
-    (tmp_path / "c.toml").write_text('dest = "m"\nrequests-per-second = 5\nallow-private-hosts = true\n')
+    (tmp_path / "c.toml").write_text("requests-per-second = 5\nallow-private-hosts = true\nrepair = true\n")
     with WireServer({f"/{name}": answer for name in "abcde"}) as server:
         hrefs = {name: server.url(f"/{name}") for name in "abcde"}
         (tmp_path / "items.ndjson").write_text(json.dumps(feature("i", hrefs)))
@@ -88,6 +91,6 @@ def test_limits_that_verify_has_no_option_for_apply_to_a_repair(tmp_path: Path) 
         for name in "abcde":
             (tmp_path / f"m/c/i/{name}").unlink()
         sent.clear()
-        assert stacpull("verify", "--repair", "--config", "c.toml", cwd=tmp_path).code == 0
+        assert stacpull("verify", "m", "--config", "c.toml", cwd=tmp_path).code == 0
     assert len(sent) == 5
     assert sent[-1] - sent[0] > 0.7

@@ -115,9 +115,8 @@ def test_pages_of_other_collections_do_not_end_a_search(tmp_path: Path) -> None:
 def endless(item: Any, total: int | None = None) -> Any:
     def page(request: Any) -> Answer:
         links = [{"rel": "next", "href": f"?token={request.url.partition('token=')[2].partition('&')[0]}1"}]
-        return json_answer(
-            {"type": "FeatureCollection", "features": [item], "links": links, "numberMatched": total}
-        )
+        members = {"features": [item], "links": links, "numberMatched": total}
+        return json_answer({"type": "FeatureCollection", **members})
 
     return page
 

@@ -92,9 +92,7 @@ CIRCLES = [
     ),
     pytest.param(REPEATS, 1, 6, "nothing new", id="repeats"),
     pytest.param(SIXTH_TO_ITSELF + REPEATS, 1, 6, "read before", id="to itself after repeats"),
-    pytest.param(
-        LABEL_PAGE + 'from = 6\nwhat = "page"\nnext = "{url}&again=1"', 0, 12, "", id="repeats at the end"
-    ),
+    pytest.param(REPEATS.replace("from = 3", "from = 6"), 0, 12, "", id="repeats at the end"),
     pytest.param(LABEL_PAGE + 'nth = 3\nwhat = "page"\nnext = "null"', 0, 6, "", id="a null next"),
     pytest.param(LABEL_PAGE + 'nth = 3\nwhat = "page"\nnext = "none"', 0, 6, "", id="no next"),
 ]

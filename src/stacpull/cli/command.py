@@ -9,12 +9,13 @@ import inspect
 import itertools
 import os
 import re
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from stacpull.arguments import read_switch, read_text
 from stacpull.cli import entry, printing
 from stacpull.cli.parameters import OptionParameter, declared_in
 from stacpull.cli.printing import Verbosity
@@ -177,8 +178,7 @@ def _options(name: str, params: Sequence[click.Parameter]) -> list[Option]:
     options = [*declared_in(params), *(option for option in options_of(name) if option.form == "absent")]
     if any(option.group == "Transfer" for option in options):  # limits of a config apply to every transfer
         names = {option.name for option in options}
-        limits = (option for option in OPTIONS if option.group == "Transfer" and option.load is None)
-        options += [option for option in limits if option.name not in names]
+        options += [o for o in OPTIONS if o.group == "Transfer" and o.load is None and o.name not in names]
     return options
 
 
@@ -189,18 +189,25 @@ def _check_source(source: str, *, is_alone: bool) -> None:
         raise UsageError(f"There is no {source}: one argument is SOURCE; to replace DEST, give both.")
 
 
+def _own_values(context: click.Context, own: dict[str, click.Option], config: toml.Config) -> Iterator[Any]:
+    """Yield what the config file sets of a command's own options, unless the command line does."""
+    for key, option in own.items():
+        setting = config.options.pop(key, None)
+        origin = context.get_parameter_source(str(option.name))
+        if setting is not None and origin is not click.core.ParameterSource.COMMANDLINE:
+            yield str(option.name), setting.read(read_switch if option.is_flag else read_text)
+
+
 def command(
     name: str, *params: click.Parameter, examples: Sequence[str] = ()
 ) -> Callable[[Callable[..., int | None]], Command]:
-    """Make a command of a function, which gets a `CommandSession` and the values of its own parameters.
-
-    The function's docstring is the help text, and `examples`, without `stacpull`, are its end.
-    """
+    """Make a command of a function with a `CommandSession`; its docstring and `examples` are the help."""
     arguments = {str(param.name): param for param in params if not isinstance(param, OptionParameter)}
     options = _options(name, params)
-    addresses = [arguments[name] for name in toml.ADDRESSES if name in arguments]
+    own = {max(param.opts, key=len)[2:]: param for param in params if type(param) is click.Option}
+    addresses = {name: arguments[name] for name in toml.ADDRESSES if name in arguments}
     if any(param.name == "config" for param in params):
-        for param in addresses:
+        for param in addresses.values():
             param.required = False
 
     def decorate(function: Callable[..., int | None]) -> Command:
@@ -208,11 +215,11 @@ def command(
         def callback(context: click.Context, /, **raw: Any) -> int | None:
             values = {name: raw.pop(name) for name in arguments}
             flags = {name.replace("_", "-"): value for name, value in raw.items()}
-            config = toml.read_config(flags.get("config"), [option.name for option in options])
+            config = toml.read_config(flags.get("config"), [*own, *(option.name for option in options)])
+            values.update(_own_values(context, own, config))
             is_alone = values.get("dest", "") is None and "source" in config.addresses
             _check_source(values.get("source") or "-", is_alone=is_alone)
-            for param in addresses:
-                key = str(param.name)
+            for key, param in addresses.items():
                 if values[key] is None:
                     values[key] = config.addresses.get(key)
                 if values[key] is None and not str(param.metavar).startswith("["):
