@@ -44,8 +44,7 @@ class PageTemplate:
             "data": orjson.dumps(data).decode().replace("<", "\\u003c"),
             "script": self._script,
         }
-        filled = re.sub(r"\{\{(\w+)\}\}", lambda name: parts[name[1]], self._page)
-        return filled.encode(), policy
+        return re.sub(r"\{\{(\w+)\}\}", lambda name: parts[name[1]], self._page).encode(), policy
 
 
 def shown(text: object) -> str:

@@ -23,7 +23,7 @@ from stacpull.boxes import flat, is_bbox
 from stacpull.catalog.item import ANY_TIME, asset_origin
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, output_path, parse_dest
-from stacpull.errors import InterruptedRunError, destination_errors
+from stacpull.errors import InterruptedRunError, UsageError, destination_errors
 from stacpull.events import Listener, Stage
 from stacpull.filters.labels import fold_label, item_labels
 from stacpull.json_values import object_or_empty
@@ -84,6 +84,8 @@ async def report(
         stop: Set it to end gracefully, without a page.
     """
     path = output_path("report.html" if out is None else out)
+    if path.suffix.lower() in {".pdf", ".csv", ".json", ".parquet"}:
+        raise UsageError(f"A report is HTML: use a name such as {path.stem}.html.")
     thread = StoppableThread(stop)
     opened = instance("options", Options, options)
     return await thread.run(lambda: _report(parse_dest(dest, opened), path, on_event, thread.is_stopped))

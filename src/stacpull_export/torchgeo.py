@@ -87,8 +87,7 @@ def export_torchgeo_v2(
 
     if options.nomenclature == "clc43":
         raise UsageError("Version 2 has the 19 classes: leave --nomenclature clc43 out.")
-    options = options._replace(nomenclature="ben19")
-    tree = _Tree(contents, out, options, on_progress, "torchgeo-v2")
+    tree = _Tree(contents, out, options._replace(nomenclature="ben19"), on_progress, "torchgeo-v2")
     schema = pa.schema(
         [("patch_id", pa.string()), ("labels", pa.list_(pa.string())), ("split", pa.string()),
          ("s1_name", pa.string()), ("contains_seasonal_snow", pa.bool_()),

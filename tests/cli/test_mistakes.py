@@ -107,6 +107,9 @@ MISTAKES = {
             ("headers", "{api}", "-C", "-o", ""),
         ]
     },
+    "a report as a PDF": Mistake(
+        ("report", "m", "-o", "lab.pdf"), "A report is HTML: use a name such as lab.html."
+    ),
     "an output that is a bucket": Mistake(
         ("export", "m", "s3://b/shards", "-f", "webdataset"),
         "The output is a URL (s3://b/shards): use a path on this machine.",

@@ -43,7 +43,7 @@ def test_a_stopped_export_leaves_nothing_behind(form: str, dest: Path, tmp_path:
 @pytest.mark.parametrize("make", [stacpull.export, stacpull.report])
 async def test_a_cancelled_export_or_report_has_ended(make: Any, dest: Path, tmp_path: Path) -> None:
     steps: list[Any] = []
-    options = {"format": "csv"} if make is stacpull.export else {}
+    options, name = ({"format": "csv"}, "out.csv") if make is stacpull.export else ({}, "out.html")
     loop, begun = asyncio.get_running_loop(), asyncio.Event()
 
     def note(event: Any) -> None:
@@ -51,7 +51,7 @@ async def test_a_cancelled_export_or_report_has_ended(make: Any, dest: Path, tmp
         loop.call_soon_threadsafe(begun.set)
         time.sleep(0.02)
 
-    task = asyncio.ensure_future(make(dest, tmp_path / "out.csv", on_event=note, **options))
+    task = asyncio.ensure_future(make(dest, tmp_path / name, on_event=note, **options))
     await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -151,9 +151,6 @@ def many(count: int) -> list[Json]:
     return items
 
 
-# --- contents ---------------------------------------------------------------------------------------------
-
-
 def plain(value: Any) -> Any:
     """Return JSON without null members, with times as seconds."""
     if isinstance(value, dict):
@@ -215,9 +212,6 @@ def test_relative_hrefs_are_relative_to_the_file() -> None:
         {"rel": "self", "href": "https://files.test/data/a.json"},
     ]
     assert found["properties"] == {"datetime": None}
-
-
-# --- reading ----------------------------------------------------------------------------------------------
 
 
 def test_only_the_footer_and_the_row_groups_that_may_match_are_read() -> None:
@@ -317,9 +311,6 @@ def test_collections_are_those_of_the_metadata() -> None:
     source = ParquetSource(URL, FileServer(written(many(3))))  # type: ignore[arg-type]
     assert [one["id"] for one in asyncio.run(source.collections())] == ["c0", "c1"]
     assert asyncio.run(source.collection("c1"))["type"] == "Collection"
-
-
-# --- hostile files ----------------------------------------------------------------------------------------
 
 
 def table_of(rows: int, **columns: Any) -> pa.Table:

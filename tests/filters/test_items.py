@@ -56,9 +56,6 @@ def test_a_filter_is_compiled_unless_its_option_is_off() -> None:
     assert CloudCoverFilter.from_selection(Selection(max_cloud_cover=0)) is not None
 
 
-# --- ids and shards ---------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("item_id", "wanted", "matches"),
     [
@@ -115,9 +112,6 @@ def test_shards_and_ranks_never_change():
     assert sorted("abcdef", key=lambda name: rank_of(0, name)) != sorted(
         "abcdef", key=lambda n: rank_of(1, n)
     )
-
-
-# --- properties -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -238,9 +232,6 @@ def test_values_of_flags(value, meaning):
 )
 def test_verdicts_by_flags(properties, cloud, snow, reason):
     assert judge({"properties": properties}, cloud_and_shadow=cloud, seasonal_snow=snow) == reason
-
-
-# --- times ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
