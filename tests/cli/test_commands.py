@@ -80,6 +80,13 @@ def test_continuing_a_run_ignores_the_selection_of_the_config_file(stacpull_comm
     assert library.only_call("resume")[1]["options"] == Options()
 
 
+@pytest.mark.parametrize("value", [[], ["requester"]])
+def test_request_payer_is_written_as_in_the_aws_cli(stacpull_command, library, value):
+    library.answers["retry"] = mirror_report()
+    assert stacpull_command("retry", "--request-payer", *value, "out").code == 0
+    assert library.only_call("retry")[1]["options"].s3.request_payer
+
+
 def test_failures_prints_a_line_or_a_json_object_each(stacpull_command: Command, library: Library) -> None:
     records = [
         FailureRecord("c", "i", "B10", "gone", "HTTP 404", 404, 1, 1.5),

@@ -8,6 +8,7 @@ import attrs
 import pytest
 from msgspec.structs import replace
 
+from stacpull.config import toml
 from stacpull.config.options import OPTIONS, Options, Output, S3Options, options_of
 from stacpull.config.resolve import Resolved, resolve, with_environment
 from stacpull.errors import UsageError
@@ -32,7 +33,8 @@ def resolve_with(
     variables = {"AWS_SHARED_CREDENTIALS_FILE": str(Path(__file__).with_name("aws_profiles.ini")), **environ}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.environ", variables)
-        return resolve(_flags or {}, source=source)
+        flags = _flags or {}
+        return resolve(flags, source=source, config=toml.read_config(flags.get("config")))
 
 
 POINT = '{"type":"Point","coordinates":[1,2]}'
@@ -302,7 +304,7 @@ def test_a_value_in_a_file_is_checked_even_if_a_flag_replaces_it(tmp_path, name,
     with pytest.raises(UsageError, match=message):
         resolve_with({"config": file, name: given})
     with pytest.raises(UsageError, match=message):
-        resolve({"config": file}, options=())  # a command without it
+        resolve({}, options=(), config=toml.read_config(file))  # a command without it
 
 
 def test_a_path_that_may_not_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,7 +325,7 @@ def test_a_flag_replaces_a_value_that_is_only_valid_on_another_machine(tmp_path:
 
 def test_a_command_uses_only_its_scopes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STACPULL_LAYOUT", "{key}")
-    resolved = resolve({"config": str(BIGEARTHNET)}, options=list(options_of("resume")))
+    resolved = resolve({}, options=list(options_of("resume")), config=toml.load(BIGEARTHNET))
     assert resolved.selection == Selection()
     assert resolved.options.layout == Options().layout
 

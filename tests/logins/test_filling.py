@@ -7,6 +7,7 @@ from tests.logins.services import basic
 
 from stacpull.config.options import Options, S3Options
 from stacpull.config.resolve import resolve
+from stacpull.config.toml import read_config
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.redact import Secret
 from stacpull_logins.activation import Activation
@@ -22,7 +23,7 @@ ALONE = {"XDG_CONFIG_HOME": "/nowhere", "NETRC": "/nowhere"}
 def options_in(environ: dict[str, str], **flags: str) -> Options:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.environ", environ)
-        return resolve(flags).options
+        return resolve(flags, config=read_config(flags.get("config"))).options
 
 
 def provider_of(name: str, **environ: str) -> FilledProfile:

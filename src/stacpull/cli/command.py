@@ -110,6 +110,8 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse `args`, with a hint for an option that does not exist, and for a value without quotes."""
         ctx.allow_extra_args = True  # this method raises the error
+        payer = ("--request-payer", "requester")  # as the AWS CLI documents it
+        args = [arg for before, arg in itertools.pairwise(["", *args]) if (before, arg) != payer]
         full = {f"--{o.name}": f"--{o.name}={o.alone}" for o in declared_in(self.params) if o.alone}
         if "--yes" in args and full.keys() & args:  # how version 0.1 confirms --prune
             args = [arg for arg in args if arg != "--yes"]
@@ -138,9 +140,8 @@ class Command(click.Command):
         return extra
 
     def _hint(self, name: str) -> str | None:
-        for advice in advice_on(name.lstrip("-")):
-            if self._fits(advice):
-                return advice
+        if advice := next(filter(self._fits, advice_on(name.lstrip("-"))), None):
+            return advice
         options = (o for o in OPTIONS if name in {f"--{o.name}", f"-{o.short}"} or o.is_negated_by(name))
         option = next(options, None)
         if option is None:

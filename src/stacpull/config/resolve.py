@@ -21,7 +21,6 @@ import msgspec
 
 from stacpull import entry_points
 from stacpull.arguments import FIELD_NAME, load_content, read_header_fields, read_text
-from stacpull.config import toml
 from stacpull.config.options import BY_NAME, OPTIONS, Options, Output, S3Options
 from stacpull.config.toml import Config, Setting
 from stacpull.errors import CredentialsError, UsageError, similar
@@ -55,10 +54,9 @@ def resolve(
     *,
     source: str | None = None,
     options: Sequence[Option] = OPTIONS,
-    config: Config | None = None,
+    config: Config = Config(),  # noqa: B008 - nothing changes it
 ) -> Resolved:
     variables = with_active_endpoints(os.environ)
-    config = toml.read_config(flags.get("config")) if config is None else config
     settings = {}
     values: dict[type, dict[str, Any]] = {Selection: {}, Options: {}, S3Options: {}, Output: {}}
     for option in options:
