@@ -17,7 +17,7 @@ from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.summary import mirror_lines
 from stacpull.config.resolve import resolve
-from stacpull.config.toml import shipped_config
+from stacpull.config.toml import load, shipped_config
 from stacpull.dest_address import parse_dest
 from stacpull.reports import MirrorReport
 
@@ -47,7 +47,6 @@ def demo_command(session: CommandSession, dest: str | None) -> int:
     """
     top = parse_dest("stacpull-demo" if dest is None else dest, session.options).work
     flags: dict[str, object] = {
-        "config": shipped_config("bigearthnet.toml"),
         "collection": (_COLLECTION,),
         "label": _LABELS,
         "cloud-and-shadow": False,
@@ -77,7 +76,8 @@ async def _mirror_replica(
     async with MlhubReplica(items=_ITEMS, seed=_SEED) as replica:
         os.environ.update(replica.exports())
         url = replica.base_url
-        given = await asyncio.to_thread(partial(resolve, flags, source=url))
+        config = load(shipped_config("bigearthnet.toml"))
+        given = await asyncio.to_thread(partial(resolve, flags, source=url, config=config))
         return await mirror(
             url, dest, selection=given.selection, options=given.options, on_event=session.display, stop=stop
         )
