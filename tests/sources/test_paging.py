@@ -13,6 +13,7 @@ from stacpull.errors import CredentialsError, SourceError
 from stacpull.events import Notice
 from stacpull.models import FailureKind, Page, PageRequest
 from stacpull.net.json_reader import Document
+from stacpull.redact import public_url
 from stacpull.sources.paging import PAGE_BYTES, PageReader, number_in
 from stacpull.sources.source import PageSize
 from stacpull.urls import parameter
@@ -62,15 +63,18 @@ def at(token: str | None = None, limit: int = 10) -> str:
     return f"{ITEMS}?token={token}&limit={limit}" if token else f"{ITEMS}?limit={limit}"
 
 
-def test_entries_that_are_not_items_are_reported_by_number() -> None:
+def test_entries_that_are_not_items_are_reported_by_number_and_page() -> None:
+    """Without `token`, which may be a credential, and without the body, all pages have the same URL."""
+    posts = [{"href": ITEMS, "method": "POST", "body": {"token": one}} for one in "uv"]
     odd = page(["a", 7, None, "", True, {}], at("t"))
     odd["features"] += ["text", None, {"type": "Feature"}]
-    found, _ = walked(
-        {at(): odd, at("t"): {**page([], at("u")), "features": None}, at("u"): page(["b", None])}
-    )
-    assert found.names == ["a", "7", "b"]
-    assert [one.name for one in found.pages[2].unreadable] == [f"feature 2 of {at('u')}"]
-    assert len(found.pages[0].unreadable) == 7
+    table = {"": odd, "t": page(["b", "c", None], at("n")), "n": {**page([], posts[0]), "features": None}}
+    table |= {"u": page([1, 2, None], posts[1]), "v": page([3, 4, None])}
+    found, _ = walked(lambda one: table[(one.body or {"token": parameter(one.url, "token") or ""})["token"]])
+    assert found.names == ["a", "7", "b", "c", "1", "2", "3", "4"]
+    names = [public_url(entry.name) for page in found.pages for entry in page.unreadable]
+    assert (len(names), len(set(names))) == (10, 10)
+    assert [name[:18] for name in names[-3:]] == ["feature 3 of page "] * 3
 
 
 def test_pages_on_another_host_are_read_and_reported_once() -> None:

@@ -7,7 +7,6 @@ user of the pages asks `LoopDetector`.
 
 from __future__ import annotations
 
-import itertools
 from typing import Final
 from urllib.parse import urlunsplit
 
@@ -17,6 +16,7 @@ from msgspec.structs import replace
 
 from stacpull import urls
 from stacpull.arguments import finite_number
+from stacpull.digests import text_digest
 from stacpull.errors import ForgottenCursorError, SourceError
 from stacpull.events import Notice
 from stacpull.hosts import host_of, origin_text
@@ -158,10 +158,10 @@ def announced_total(page: Json) -> int | None:
 
 
 def _signature(request: PageRequest) -> int:
-    """Return a hash of a cursor, without the limit: that only falls, so page numbers only rise."""
+    """Return a digest of a cursor, without the limit: that only falls, so page numbers only rise."""
     request = _with_member(request, "limit", 0)
     body = orjson.dumps(request.body, option=orjson.OPT_SORT_KEYS)
-    return hash((request.method, request.url, body, frozenset((request.headers or {}).items())))
+    return text_digest(f"{request.method} {request.url} {body!r} {sorted((request.headers or {}).items())}")
 
 
 def failure_of(error: BaseException) -> Failure | None:
@@ -256,8 +256,9 @@ class PageReader:
         if not isinstance(features, list | None):
             raise SourceError(f"{shown.url} is not a page of items: it has no list of features.")
         features = features or []  # null: an empty list of Go
-        names = (f"feature {number} of {shown.url}" for number in itertools.count(1))
-        entries: list[tuple[str, object]] = list(zip(names, features, strict=False))
+        cursor = _signature(sent)
+        page = f"page {cursor & 0xFFFFFFFF:08x} of {shown.url}"  # that URL may lack its cursor
+        entries = [(f"feature {n} of {page}", one) for n, one in enumerate(features, 1)]
         following = next_or_failure(document.members, sent, document.url)
         if isinstance(following, Failure):
             entries.append((f"the next link of {shown.url}", following))
@@ -267,7 +268,7 @@ class PageReader:
             fitting = max(LEAST_ITEMS, PAGE_BYTES * len(features) // document.bytes)
             self._size = self._size._replace(items=min(fitting, self._size.items))
         self._last_url = sent.url
-        self._cursors.add(_signature(sent))
+        self._cursors.add(cursor)
         circle = None
         if following is not None:
             following = self._adjusted(following, sent, len(features))
