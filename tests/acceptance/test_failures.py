@@ -24,9 +24,6 @@ CONTRACT = {
 }  # fmt: skip
 
 
-# --- the destination ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("small", "large"),
     [
@@ -67,17 +64,11 @@ def test_a_file_in_the_way_of_dest_is_exit_5(tmp_path: Path, small_hub: MlhubRep
     assert (tmp_path / "file").read_text() == "mine"
 
 
-# --- options ------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("command", ["status", "failures", "resume", "retry", "verify", "verify --repair"])
 def test_a_dest_that_is_not_a_mirror_is_exit_2(tmp_path: Path, command: str) -> None:
     ran = run([*command.split(), str(tmp_path)], environment())
     assert ran.code == 2
     assert str(tmp_path) in ran.sentences[-1]
-
-
-# --- what is printed ----------------------------------------------------------------------------------------
 
 
 def test_quiet_prints_nothing_and_json_is_the_last_line(tmp_path: Path, hub: MlhubReplica) -> None:

@@ -143,9 +143,6 @@ def test_an_asset_that_failed_and_is_not_listed_any_more_is_no_failure(tmp_path,
     assert lost or file.read_bytes() == data
 
 
-# --- what is gone -------------------------------------------------------------------------------------------
-
-
 def test_prune_lists_first_and_removes_with_yes_only(tmp_path: Path, replica: EvolvingReplica) -> None:
     refreshed(replica, tmp_path)
     step = replica.evolve()
@@ -240,9 +237,6 @@ def test_a_narrower_selection_prunes_nothing(tmp_path, replica, narrower):
     reported = sync.mirror(replica.base_url, tmp_path, selection=selection, options=options)
     assert (reported.items_gone, len(assets_of(tmp_path))) == (0, 80)
     assert refreshed(replica, tmp_path, prune="remove").items_pruned == 1
-
-
-# --- other places that assets come from ---------------------------------------------------------------------
 
 
 def test_s3_and_azure_answer_that_nothing_changed(mirrored):

@@ -144,9 +144,6 @@ def version(number: int, **more: Any) -> Kept:
     return Kept(f"v{number}".encode() * 50, **more)
 
 
-# --- what a run leaves out ----------------------------------------------------------------------------------
-
-
 def without_href(api: Upstream) -> None:
     api.item.assets["b"].pop("href", None)
     api.item.assets["b"]["href"] = "ftp://h.example/b"
@@ -247,9 +244,6 @@ def test_a_prefix_not_listed_by_a_run_is_listed_by_the_next(api, listed, changed
     assert (now == whole) is not changed
 
 
-# --- whose validator it is ----------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("before", "now"),
     [
@@ -298,9 +292,6 @@ def test_a_304_with_another_version_fetches_the_asset_again(api, before, names):
     api.files["/a.bin"] = version(2, names=names)
     assert api.again().assets_changed == 1
     assert api.version_of("a.bin") == "v2"
-
-
-# --- checksums ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("claims_unchanged", [True, False], ids=["304", "200"])

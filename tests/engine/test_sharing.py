@@ -25,18 +25,19 @@ SHA = hashlib.sha256(BODY).digest()
 
 
 class Fetching(Downloader):
-    """Gives the same body each time; the first `failing` times nothing."""
+    """Gives the same body each time; the first `failing` times nothing. Jobs with a size wait for others."""
 
     client: Any = None
     parts: Any = None
     has_file: Any = None
     failing: int = 0
     body: bytes = BODY
+    barrier: Any = None
     fetched: list[int] = msgspec.field(default_factory=list)
 
     async def fetch(self, job: Job, **_: Any) -> AssetFile:
         self.fetched.append(job.rowid)
-        await asyncio.sleep(0)
+        await (self.barrier.wait() if self.barrier and job.size else asyncio.sleep(0))
         if len(self.fetched) <= self.failing:
             raise TransferError(Failure(FailureKind.NETWORK, "No.", retryable=True))
         return asset_file(job, len(self.body), "a.pdf", '"e"', body=self.body)
@@ -112,6 +113,15 @@ async def test_assets_waiting_for_a_failed_one_share_one_fetch(store: LocalStore
     assert isinstance(failed, TransferError)
     assert all(isinstance(one, AssetFile) for one in others)
     assert within.fetched == [1, 2]
+
+
+async def test_assets_that_cannot_use_the_first_are_fetched_at_once(store: LocalStore) -> None:
+    within = Fetching(barrier=asyncio.Barrier(3))
+    sharing = SharedDownloads(within, store)
+    jobs = [job(1), *(job(rowid, size=5) for rowid in (2, 3, 4))]
+    async with asyncio.timeout(9):
+        await asyncio.gather(*(sharing.fetch(one, count_refusal=True) for one in jobs))
+    assert sorted(within.fetched) == [1, 2, 3, 4]
 
 
 async def test_the_bytes_that_are_kept_for_others_are_limited(store: LocalStore) -> None:

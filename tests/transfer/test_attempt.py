@@ -126,8 +126,8 @@ async def test_a_request_for_its_last_byte_proves_the_version_of_a_complete_part
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
-@pytest.mark.parametrize("coded", [False, True])
-async def test_a_wrong_size_is_detected_before_the_end_of_the_body(framing: str, coded: bool, parts):
+@pytest.mark.parametrize(("coded", "size"), [(False, 5000), (True, 5000), (False, 0)])
+async def test_a_wrong_size_is_detected_before_the_end_of_the_body(framing: str, coded: bool, size, parts):
     thing = Thing(LARGE * 400)
     if coded:
         packed = gzip.compress(random.Random(3).randbytes(3 << 20), 1)
@@ -136,8 +136,8 @@ async def test_a_wrong_size_is_detected_before_the_end_of_the_body(framing: str,
         served.cut(2 << 20, "stall")
         is_announced = framing == "length" and not coded
         kind = FailureKind.CHECKSUM if is_announced else FailureKind.OVERLONG
-        message = await refused(fetcher, job(served.url, size=5000), kind, retryable=True)
-        assert "5000" in message.replace(",", "")
+        message = await refused(fetcher, job(served.url, size=size), kind, retryable=True)
+        assert str(size) in message.replace(",", "")
         assert not parts.is_parked
 
 

@@ -13,7 +13,6 @@ import shlex
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -28,7 +27,7 @@ from stacpull.child_process import ConnectedProcess, run_process
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
-from stacpull.engine import item_input
+from stacpull.engine import item_input, run_control
 from stacpull.engine.event_log import FAILED_ATTEMPT, EventLog
 from stacpull.engine.fetchers import make_fetchers
 from stacpull.engine.item_input import SourceLike
@@ -62,7 +61,7 @@ from stacpull.urls import is_local
 T = TypeVar("T")
 
 _TICK = 0.25  # seconds between two progress events
-_SAVED_EVERY = 20  # ticks after which the effort is saved
+_SAVED_EVERY = 5.0  # seconds after which the effort is saved
 _QUEUED_FOR_WORKERS = 4096  # jobs that wait in addition with `--dask`: several messages to each worker
 
 
@@ -466,12 +465,16 @@ class MirrorRun:
             await call("set_counter", "items_not_listed", await call("count_not_listed", returns=int))
 
     async def _tick(self) -> None:
-        for tick in count(1):
-            await self._network.clock.sleep(_TICK)
-            self._network.emit(self._progress())
-            await asyncio.to_thread(self._context.event_log.flush)
-            if tick % _SAVED_EVERY == 0:
-                await self._store_client.call("add_counts", self._spent())
+        async with run_control.background_task(self._save_effort()):  # which waits for a slow disk
+            while True:
+                await self._network.clock.sleep(_TICK)
+                self._network.emit(self._progress())
+                await asyncio.to_thread(self._context.event_log.flush)
+
+    async def _save_effort(self) -> None:
+        while True:
+            await self._network.clock.sleep(_SAVED_EVERY)
+            await self._store_client.call("add_counts", self._spent())
 
     def _progress(self) -> Progress:
         counters = self._store_client.counters

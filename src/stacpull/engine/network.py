@@ -123,7 +123,7 @@ async def open_network(
     warn = partial(_warn, emit)
     emit(Stage(f"opening SOURCE at {host}" if host else "opening SOURCE"))
     secrets.add(*credentials_in(address.headers), *address.query.values(), *(options.s3.keys or ()))
-    slots = options.concurrency or _slots_here()
+    slots = options.concurrency or _slots_here(options.per_host)
     per_host = min(options.per_host, slots)
     ip_policy = ip_policy or _ip_policy(address, options)
     http = http_transport(options, ip_policy)
@@ -184,13 +184,14 @@ def _max_open_files() -> int:
     return 1 << 20 if files == resource.RLIM_INFINITY else files  # more than is used
 
 
-def _slots_here() -> int:  # as many as the limit of file descriptors allows
-    return min(SLOTS, max(1, (_max_open_files() - _OWN_DESCRIPTORS) // (_CONNECTIONS + 1)))  # 1: its part
+def _slots_here(per_host: int) -> int:
+    allowed = (_max_open_files() - _OWN_DESCRIPTORS) // (_CONNECTIONS + 1)  # 1: its part
+    return max(1, min(max(SLOTS, per_host), allowed))
 
 
 def http_transport(options: Options, policy: AddressPolicy) -> Transport:
     pace = options.stall_timeout, options.min_rate
-    limit = max(_CONNECTIONS * _slots_here(), min(_max_open_files() // 2, _MAX_CONNECTIONS))
+    limit = max(_CONNECTIONS * _slots_here(options.per_host), min(_max_open_files() // 2, _MAX_CONNECTIONS))
     return WebTransport(HttpSettings(policy, *pace, ca_bundle=options.ca_bundle, max_connections=limit))
 
 

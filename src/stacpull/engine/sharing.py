@@ -52,8 +52,8 @@ class SharedDownloads(msgspec.Struct, eq=False):
                 await download.ended.wait()
             if (file := await self._reuse(job, download)) is not None:
                 return file
-            if self.recent.get(key) is download:  # it succeeded, but its bytes cannot be used
-                break
+            if download.file is not None:  # it succeeded, but its bytes cannot be used
+                return await self.downloader.fetch(job, count_refusal=count_refusal)
         if download is not None:
             self.body_bytes -= download.kept_bytes
             del self.recent[key]

@@ -343,12 +343,11 @@ class WebConnection(asyncio.Protocol):
         handler = self.handler
         if handler is None:
             return
-        if message.failure is None and message.held_bytes <= MAX_BODY_IN_MEMORY:
-            status, is_ok = message.status, message.status == OK
-            if not message.is_ended:
-                if is_ok and message.is_gathering:
-                    return  # there may be only a few chunks
-            elif status in _TAKEN and handler.on_response(self, is_ok, message.fields, message.body()):
+        status, is_ok = message.status, message.status == OK
+        if message.failure is None and message.held_bytes <= MAX_BODY_IN_MEMORY and status in _TAKEN:
+            if is_ok and message.is_gathering:
+                return  # there may be only a few chunks
+            if message.is_ended and handler.on_response(self, is_ok, message.fields, message.body()):
                 return
         if message.has_enough(0):  # the response has started, failed or was not accepted
             if message.failure is not None:

@@ -184,7 +184,7 @@ class GateSettings(NamedTuple):
 
     clock: Clock
     maximum: int  # requests at once to a host
-    is_fixed: bool = False  # True if the user set the maximum
+    is_fixed: bool = False  # True if the number is always the maximum
     silence_limit: float = 120.0  # seconds without an answer after which a host is abandoned
     request_rate: float = 0.0  # requests that tasks send per second; 0 means no rate
     notify: Callable[[Notice], None] = lambda _: None
@@ -260,12 +260,10 @@ class Gate:
             self._admit()
 
     def _admit(self) -> None:
-        if self.closed_until:
-            seconds = self.closed_for()
-            if seconds:
-                if self._queue:
-                    self._settings.clock.call_later(seconds, self._admit)
-                return
+        if seconds := self.closed_for():
+            if self._queue:
+                self._settings.clock.call_later(seconds, self._admit)
+            return
         while self._queue and self.in_use < self.window.limit:
             request = self._queue.popleft()
             if not request.is_cancelled():

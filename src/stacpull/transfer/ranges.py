@@ -59,7 +59,7 @@ class LongBody:
                 async with self._group:
                     await self._connection((response, chunks))
         finally:
-            self._client.counters.files_in_flight -= self._received / self._total
+            self._client.counters.files_in_flight -= self._received / max(1, self._total)
         failure = self._failure
         if failure is not None and (self._gaps or failure.kind is FailureKind.OVERLONG):
             raise TransferError(failure)
@@ -103,9 +103,15 @@ class LongBody:
             async for chunk in chunks:
                 unwritten = chunk
                 while unwritten:
-                    if offset == end and (end := self._following(offset)) == offset:
-                        await response.close()
-                        return True
+                    if offset == self._total:
+                        what = f"sent more than the {self._total} bytes that were announced"
+                        failure = host_failure(FailureKind.OVERLONG, self._href, what, again=True)
+                        raise TransferError(failure)  # noqa: TRY301 -- it closes the response, too
+                    if offset == end:
+                        if not self._gaps or self._gaps[0].start != offset:  # another connection has the rest
+                            await response.close()
+                            return True
+                        end = self._take_block().end
                     piece, unwritten = unwritten[: end - offset], unwritten[end - offset :]
                     await self._put(offset, piece)
                     offset += len(piece)
@@ -116,15 +122,6 @@ class LongBody:
             self._give_back(offset, end)
         await response.close()
         return False
-
-    def _following(self, offset: int) -> int:
-        """Take the block at `offset`, and return its end; `offset` if the open response must end there."""
-        if offset >= self._total:
-            what = f"sent more than the {self._total} bytes that were announced"
-            raise TransferError(host_failure(FailureKind.OVERLONG, self._href, what, again=True))
-        if not self._gaps or self._gaps[0].start != offset:
-            return offset
-        return self._take_block().end
 
     async def _request_block(self) -> None:
         span = self._take_block()
