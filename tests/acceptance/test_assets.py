@@ -144,9 +144,6 @@ PREFIX = {"type": "inode/directory", "href": "s3://EODATA/tiles/39", "title": "t
 PLACE = "c/URN~3Aodd~3Aitem"
 
 
-# --- alternates -------------------------------------------------------------------------------------------
-
-
 def alternate(world: World, s3: str = "s3://data/one.tif", https: str = "/b.tif") -> dict[str, Any]:
     places = {"s3": {"href": s3}, "local": {"href": "file:///etc/passwd"}}
     return {"data": {"href": world.server.url(https), "alternate": places}}
@@ -246,9 +243,6 @@ def test_bodies_are_checked_against_size_and_checksum_of_the_item(world: World) 
     expected = {key for key, (_, words) in STATED.items() if words not in {"fetched", "unverifiable"}}
     assert (failed.keys(), fetched) == (expected, STATED.keys() - expected)
     assert all(STATED[key][1] in message for key, message in failed.items())
-
-
-# --- pages and endpoints ----------------------------------------------------------------------------------
 
 
 def pages(world: World) -> dict[str, Any]:
@@ -448,9 +442,6 @@ def test_an_empty_prefix_is_a_failure_that_names_it(world: World) -> None:
     assert "nothing is there" in failure.message
 
 
-# --- collections ------------------------------------------------------------------------------------------
-
-
 def test_a_collections_own_assets_are_mirrored_once(world: World) -> None:
     world.routes["/thumb.png"] = [Answer(body=b"png")]
     own = {
@@ -591,9 +582,6 @@ def test_a_note_names_a_collection_without_whose_item_assets_assets_are_left_out
     assert "Assets of c without type or roles of their own are left out" in world.notices()
 
 
-# --- odd hrefs, keys and ids ------------------------------------------------------------------------------
-
-
 def test_unusual_hrefs_keys_and_ids_are_mirrored_or_reported(world: World) -> None:
     printed = "/odata/v1/Products(('f6b6584e', 'n/a', -1, 'Sinergise Solutions'))/Nodes(B02.tif)/$value"
 
@@ -619,9 +607,6 @@ def test_unusual_hrefs_keys_and_ids_are_mirrored_or_reported(world: World) -> No
         f"{PLACE}/relative.tif": b"percent",
     }
     assert {one.key for one in world.failures()} == {"array", "missing", "none"}
-
-
-# --- storage ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("world", [{"requester_pays": True}], indirect=True)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stacpull.net.bodies import Pace, coding_of, decoded
+from stacpull.net.transport import TransferError
 
 
 async def pieces(data: bytes, size: int) -> AsyncIterator[bytes]:
@@ -31,6 +32,11 @@ def undo(data: bytes, size: int, coding: str) -> list[bytes]:
 def test_members_in_any_pieces(coding: str, code: Callable[[bytes], bytes], members: list[bytes], size: int):
     data = b"".join(map(code, members)) + bytes(size - 1)  # padding, as on tapes
     assert b"".join(undo(data, size, coding)) == b"".join(members)
+
+
+def test_endless_members_without_content_are_refused() -> None:
+    with pytest.raises(TransferError, match="bytes for 0 bytes of content"):
+        undo(gzip.compress(b"") * 60_000, 1 << 16, "gzip")
 
 
 @pytest.mark.parametrize("field", ["Content-Encoding", "Transfer-Encoding"])

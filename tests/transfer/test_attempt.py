@@ -102,6 +102,14 @@ async def test_a_part_of_another_url_is_only_continued_under_a_checksum(href, kn
         assert not parts.is_parked
 
 
+async def test_a_part_that_was_started_with_a_date_is_hashed_again_for_an_md5(parts: PartFiles) -> None:
+    etag = f'"{hashlib.md5(LARGE, usedforsecurity=False).hexdigest()}"'
+    async with fetching(Thing(LARGE, etag, headers={"Server": "AmazonS3"}), parts) as (fetcher, served):
+        await parts.park((0, LARGE[:HALF]), validator=Validator(None, V1.last_modified), total=len(LARGE))
+        assert parts.content(await fetcher.fetch(job(served.url))) == LARGE
+        assert [request.start for request in served.requests] == [HALF]
+
+
 NEW = Thing(LARGE[::-1], etag='"v2"', modified="Tue, 02 Jan 2024 00:00:00 GMT")
 
 
