@@ -227,8 +227,6 @@ def asset_file(
     """Return the received asset of a job: its `body`, or a `part` (empty until the part is complete)."""
     if job.moved:  # otherwise, the next run would send this ETag to the planned URL, which is another one
         etag_or_date = None
-    elif etag_or_date is not None and not etag_or_date.isascii():  # it may not be valid Unicode
-        etag_or_date = etag_or_date.encode("utf-8", "backslashreplace").decode()
     name = final_name(job.name, job.name_template, filename, job.directory)
     return AssetFile(
         job.rowid,
