@@ -127,6 +127,6 @@ async def test_assets_that_cannot_use_the_first_are_fetched_at_once(store: Local
 async def test_the_bytes_that_are_kept_for_others_are_limited(store: LocalStore) -> None:
     within = Fetching(body=bytes(1 << 20))
     sharing = SharedDownloads(within, store)
-    for rowid, name in enumerate("abcba"):
+    for rowid, name in enumerate("abcbab"):
         await sharing.fetch(job(rowid, f"https://h.example/{name}"), count_refusal=True)
-    assert within.fetched == [0, 1, 2, 4]  # c has taken the place of a
+    assert within.fetched == [0, 1, 2, 4]  # c has taken the place of a, then a that of c: b was used last
