@@ -20,7 +20,7 @@ from tests.ledger.plans import BROKEN, GONE, NOW, SPEC, asset, counts, item, unr
 from stacpull.ledger import jobs, pruning, publication, runs, views
 from stacpull.ledger.batch_writer import BatchWriter, PlannedItem
 from stacpull.ledger.database import open_writer
-from stacpull.models import Asset, AssetFile, NoFile, WalkBatch
+from stacpull.models import Asset, AssetFile, OtherOutcome, WalkBatch
 from stacpull.planning.names import fold, path_hash
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
@@ -243,7 +243,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """The source reports some assets as unchanged, but only those with a conditional request."""
         rows = self._rows(PENDING, RESERVED, DONE, FAILED)
         chosen = data.draw(st.lists(st.sampled_from(rows), unique=True)) if rows else []
-        message = [NoFile(row[0], row[1], row[2] - older, None) for row in chosen]
+        message = [OtherOutcome(row[0], row[1], row[2] - older, None) for row in chosen]
         publication.record(self.db, runs.load(self.db), [], message, {}, NOW)
         for row in chosen:
             which = (row[5], row[6])
@@ -271,11 +271,11 @@ class LedgerMachine(RuleBasedStateMachine):
     def fail(self, data: st.DataObject, failure: Any) -> None:
         rows = self._rows(PENDING, RESERVED)
         chosen = data.draw(st.lists(st.sampled_from(rows), unique=True)) if rows else []
-        failures = [NoFile(row[0], row[1], row[2], failure) for row in chosen]
+        failures = [OtherOutcome(row[0], row[1], row[2], failure) for row in chosen]
         self._record([], failures, {row[0]: (row[5], row[6]) for row in chosen})
 
     def _record(
-        self, done: list[AssetFile], failures: list[NoFile], names: dict[int, tuple[str, str]]
+        self, done: list[AssetFile], failures: list[OtherOutcome], names: dict[int, tuple[str, str]]
     ) -> None:
         publication.record(self.db, runs.load(self.db), done, failures, {}, NOW)
         for one in done:

@@ -20,7 +20,7 @@ import msgspec
 
 from stacpull.engine.messages import LENGTH, Outcomes, framed
 from stacpull.engine.pool import OutcomeSink
-from stacpull.models import AssetFile, Failure, FailureKind, Job, NoFile
+from stacpull.models import AssetFile, Failure, FailureKind, Job, OtherOutcome
 from stacpull.redact import Secrets
 from stacpull.store.staging import StagedParts, complete_part_name
 from stacpull.threads import run_to_end
@@ -121,7 +121,7 @@ class OutcomeSender(OutcomeSink[Job, AssetFile | None]):
     def put(self, job: Job, file: AssetFile | None) -> None:
         """Take the file of an asset that was received; None if the asset has not changed."""
         if file is None:
-            self._batch.others.append(NoFile(job.rowid, job.item_rowid, job.generation, None))
+            self._batch.others.append(OtherOutcome(job.rowid, job.item_rowid, job.generation, None))
         elif file.body is None or file.size > self._max_size:
             # a copy, because `_write` drops the body, which `engine.sharing` may still use
             self._long.append(file if file.body is None else copy(file))
@@ -137,7 +137,7 @@ class OutcomeSender(OutcomeSink[Job, AssetFile | None]):
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         counted = 0 if failure.kind is FailureKind.ORDERED else attempts
         masked = failure.masked(self._secrets)
-        self._batch.others.append(NoFile(job.rowid, job.item_rowid, job.generation, masked, counted))
+        self._batch.others.append(OtherOutcome(job.rowid, job.item_rowid, job.generation, masked, counted))
         self._send_if_due()
 
     async def flush(self) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from stacpull import errors
 from stacpull.errors import REPORT_BUG, StacpullError, WorkerError
 from stacpull.events import AssetFailed, Notice, Stage
-from stacpull.models import AssetFile, BucketLocation, NoFile
+from stacpull.models import AssetFile, BucketLocation, OtherOutcome
 
 LENGTH = struct.Struct("<I")
 RevealedSecrets = tuple[list[str], list[str]]
@@ -54,7 +54,7 @@ class Outcomes(msgspec.Struct, tag=2, array_like=True):
     """Publish the received assets, and record those that failed or have not changed."""
 
     files: list[AssetFile] = []
-    others: list[NoFile] = []
+    others: list[OtherOutcome] = []
 
 
 class OperationResult(msgspec.Struct, tag=10, array_like=True):

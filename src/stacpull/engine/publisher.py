@@ -29,7 +29,7 @@ from stacpull.json_values import parsed_object
 from stacpull.ledger import meta, publication, runs, views
 from stacpull.ledger.database import Connection, is_disk_error, transaction
 from stacpull.ledger.runs import Run
-from stacpull.models import AssetFile, Clip, Failure, FailureKind, Json, NoFile, Placement, path_in_dest
+from stacpull.models import AssetFile, Clip, Failure, FailureKind, Json, OtherOutcome, Placement, path_in_dest
 from stacpull.planning.hrefs import item_id_in
 from stacpull.redact import Secrets
 from stacpull.store.inspection import StoredFiles
@@ -51,7 +51,7 @@ class Publisher(msgspec.Struct, eq=False):
     on_event: Callable[[AssetFailed | Notice | Stage], None]
     counters: Mapping[str, int] = {}
     _received: list[AssetFile] = []
-    _others: list[NoFile] = []
+    _others: list[OtherOutcome] = []
     _final_items: list[int] = []  # their JSON is written in the next turn
     _placed: list[AssetFile] = []
     _placed_json: dict[int, bytes | None] = {}  # by item, its digest
@@ -64,7 +64,7 @@ class Publisher(msgspec.Struct, eq=False):
         self._is_adopting = self.run.remembered.get("adopt", False) or bool(meta.get(self.db, meta.ADOPTING))
         self.refresh_counters()
 
-    def add(self, files: Sequence[AssetFile], others: Sequence[NoFile]) -> None:
+    def add(self, files: Sequence[AssetFile], others: Sequence[OtherOutcome]) -> None:
         """Take complete parts, assets without a part (they have been placed), and other outcomes."""
         for file in files:
             (self._received if file.part else self._placed).append(file)
@@ -166,7 +166,7 @@ class Publisher(msgspec.Struct, eq=False):
 
     def prepare_placements(
         self, files: list[AssetFile], items: list[int]
-    ) -> tuple[list[tuple[AssetFile, Placement]], list[NoFile]]:
+    ) -> tuple[list[tuple[AssetFile, Placement]], list[OtherOutcome]]:
         """Reserve the names of assets and of item JSON. Return placements of these assets, and failures."""
         if not (files or items):
             return [], []
@@ -213,7 +213,7 @@ class Publisher(msgspec.Struct, eq=False):
             self._note_sync_error(error)
             raise
 
-    def _record(self, others: list[NoFile]) -> list[int]:
+    def _record(self, others: list[OtherOutcome]) -> list[int]:
         files, self._placed = self._placed, []
         item_json, self._placed_json = self._placed_json, {}
         if not (files or item_json or others):
@@ -241,7 +241,7 @@ class Publisher(msgspec.Struct, eq=False):
             elif failure is None:
                 self._placed.append(owner)
             else:
-                self._others.append(NoFile(owner.rowid, owner.item_rowid, owner.generation, failure))
+                self._others.append(OtherOutcome(owner.rowid, owner.item_rowid, owner.generation, failure))
 
     def refresh_counters(self) -> None:
         self.counters = runs.counters(self.db, self.run.id)
