@@ -27,7 +27,7 @@ from msgspec.structs import replace
 from stacpull.hosts import host_of
 from stacpull.models import AssetFile, Failure, FailureKind, Job, Validator
 from stacpull.net.transport import TransferError
-from stacpull.planning.layout import asset_file
+from stacpull.planning.layout import received_file
 from stacpull.redact import href_hash
 from stacpull.spans import Spans
 from stacpull.store.partial_downloads import PartialDownloads
@@ -149,7 +149,7 @@ class ClipFetcher:
                     body[at : at + len(data)] = data
 
             await _copy(version, file, put)
-            return asset_file(job, file.size, name, etag_or_date, body=bytes(body))
+            return received_file(job, file.size, name, etag_or_date, body=bytes(body))
         return await self._into_part(job, version, file, name, etag_or_date)
 
     async def _into_part(
@@ -176,7 +176,9 @@ class ClipFetcher:
         except BaseException:
             await part.keep()
             raise
-        return await part.finish(asset_file(job, file.size, name, etag_or_date), downloader.digest_algorithm)
+        return await part.finish(
+            received_file(job, file.size, name, etag_or_date), downloader.digest_algorithm
+        )
 
 
 async def _copy(

@@ -22,7 +22,7 @@ from stacpull.ledger.database import open_writer
 from stacpull.ledger.runs import RunSpec
 from stacpull.models import Asset, AssetFile, ItemId, Job, PlannedItem, SavedBatch, WalkBatch
 from stacpull.planning.item_plan import item_directory
-from stacpull.planning.layout import asset_file
+from stacpull.planning.layout import received_file
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.store.local_store import LocalStore
@@ -99,7 +99,7 @@ class Bench:
     ) -> AssetFile:
         """Write the complete part of `job`, as the writer thread does."""
         digest = hashlib.sha256(body).digest()
-        asset = asset_file(job, len(body), filename, etag, digest=digest)
+        asset = received_file(job, len(body), filename, etag, digest=digest)
         asset.part = complete_part_name(asset)
         asset.identity = self.store.staged.write_part(asset.part, body)
         return asset

@@ -18,7 +18,7 @@ from stacpull.engine.open_mirror import OpenMirror
 from stacpull.engine.store_client import StoreClient
 from stacpull.events import Event
 from stacpull.models import AssetFile, Job
-from stacpull.planning.layout import asset_file
+from stacpull.planning.layout import received_file
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.sources.source import Source
@@ -56,4 +56,4 @@ async def opened(
 
 
 def received(job: Job, body: bytes, filename: str = "f.tif", etag: str = '"e"') -> AssetFile:
-    return asset_file(job, len(body), filename, etag, body=body)
+    return received_file(job, len(body), filename, etag, body=body)

@@ -11,7 +11,7 @@ from tests.engine.pools import job
 from stacpull.engine import channel
 from stacpull.engine.channel import Channel, OutcomeSender
 from stacpull.engine.messages import Outcomes, decode_to_store
-from stacpull.planning.layout import asset_file
+from stacpull.planning.layout import received_file
 from stacpull.redact import Secrets
 from stacpull.store.local_store import LocalStore
 
@@ -37,7 +37,7 @@ async def test_slots_stay_taken_while_nothing_is_read_and_bodies_keep_their_orde
     sender.take_slots(64)
     for rowid in range(64):
         made = job(rowid, name=f"{rowid}.tif")
-        sender.put(made, asset_file(made, 100_000, "f", None, body=b"x" * 100_000))
+        sender.put(made, received_file(made, 100_000, "f", None, body=b"x" * 100_000))
     await sender.flush()
     finished = asyncio.create_task(sender.wait_for_all_slots())
     await asyncio.sleep(0)

@@ -21,7 +21,7 @@ from stacpull.ledger import jobs, publication, runs, views
 from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.ledger.runs import asset_totals
 from stacpull.models import Failure, FailureKind, OtherOutcome
-from stacpull.planning.layout import asset_file
+from stacpull.planning.layout import received_file
 from stacpull.store.local_store import LocalStore
 from stacpull.store.staging import RECORD, StagedParts
 
@@ -268,7 +268,7 @@ def test_a_file_of_the_user_that_was_about_to_be_adopted_stays(tmp_path: Path) -
     theirs.write_bytes(b"same")
     with started(tmp_path) as bench:
         job = bench.plan(planned("i", ["a"])).jobs[0]
-        assert bench.store.staged.link_part(asset_file(job, 4, "a.tif", None), bench.store, "c/i/a.tif")
+        assert bench.store.staged.link_part(received_file(job, 4, "a.tif", None), bench.store, "c/i/a.tif")
     assert theirs.stat().st_nlink == 2
     bench = Bench(tmp_path, RecordingStore(tmp_path, fails=True))
     with suppress(DestinationError):

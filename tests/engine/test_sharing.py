@@ -15,7 +15,7 @@ import pytest
 from stacpull.engine.sharing import SharedDownloads
 from stacpull.models import AssetFile, Checksum, Failure, FailureKind, Job
 from stacpull.net.transport import TransferError
-from stacpull.planning.layout import asset_file
+from stacpull.planning.layout import received_file
 from stacpull.store.local_store import LocalStore
 from stacpull.store.staging import complete_part_name
 from stacpull.transfer.attempt import Downloader
@@ -40,7 +40,7 @@ class Fetching(Downloader):
         await (self.barrier.wait() if self.barrier and job.size else asyncio.sleep(0))
         if len(self.fetched) <= self.failing:
             raise TransferError(Failure(FailureKind.NETWORK, "No.", retryable=True))
-        return asset_file(job, len(self.body), "a.pdf", '"e"', body=self.body)
+        return received_file(job, len(self.body), "a.pdf", '"e"', body=self.body)
 
 
 def job(rowid: int, href: str = "https://h.example/a.pdf", **more: object) -> Job:
@@ -58,7 +58,7 @@ class Long(Fetching):
 
     async def fetch(self, job: Job, **_: Any) -> AssetFile:
         await super().fetch(job)
-        asset = asset_file(job, len(BODY), "a.pdf", '"e"', digest=SHA)
+        asset = received_file(job, len(BODY), "a.pdf", '"e"', digest=SHA)
         asset.part = complete_part_name(asset)
         asset.identity = await asyncio.to_thread(self.store.staged.write_part, asset.part, BODY)
         return asset

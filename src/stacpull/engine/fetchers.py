@@ -19,7 +19,7 @@ from stacpull.net.client import Client
 from stacpull.net.fields import content_length, validator_of
 from stacpull.net.status import OK, moment_of
 from stacpull.net.transport import Request, TransferError
-from stacpull.planning.layout import asset_file, final_name
+from stacpull.planning.layout import final_name, received_file
 from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.store.protocol import Store, foreign_file
 from stacpull.transfer.attempt import ACCEPT_OK, AssetFetcher, Downloader
@@ -149,7 +149,7 @@ class AdoptingFetcher(NamedTuple):
         if not is_proven:
             return None
         digest = None if self.digest_algorithm is None else digests[self.digest_algorithm]
-        file = asset_file(job, size, filename, validator_of(headers).etag_or_date, digest=digest)
+        file = received_file(job, size, filename, validator_of(headers).etag_or_date, digest=digest)
         with destination_errors(self.store.staged.work):
             try:
                 return self.store.staged.link_part(file, self.store, path)

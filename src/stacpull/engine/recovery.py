@@ -23,7 +23,7 @@ from stacpull.ledger import jobs, publication
 from stacpull.ledger.database import Connection, empty_log
 from stacpull.ledger.meta import BOOT, get, put
 from stacpull.models import AssetFile
-from stacpull.planning.layout import asset_file
+from stacpull.planning.layout import received_file
 from stacpull.store.inspection import FileState
 from stacpull.store.protocol import Store
 from stacpull.store.staging import OF_ONE_RUN, CompletePartName, parse_complete_part
@@ -126,7 +126,7 @@ class Recovery:
         if expected is not None and digest != expected.digest:
             return None
         described = size, name.filename or "", name.etag_or_date, part
-        file = asset_file(job, *described, digest=digest, unproven=name.unproven)
+        file = received_file(job, *described, digest=digest, unproven=name.unproven)
         file.identity = identity
         if self.store.is_local and self.store.find_unsynced(file.path) == (identity, size):
             return None  # a link of a file of the user, which a killed run was about to adopt

@@ -10,7 +10,7 @@ from contextlib import suppress
 import msgspec
 
 from stacpull.models import AssetFile, Job
-from stacpull.planning.layout import asset_file
+from stacpull.planning.layout import received_file
 from stacpull.store.protocol import Store
 from stacpull.store.staging import PARTS
 from stacpull.transfer.attempt import Downloader
@@ -100,7 +100,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
         if job.checksum not in {None, first.checksum} or job.media_type != first.media_type:
             return None  # by the type, one may be a web page and the other may not
         described = file.size, file.filename, file.etag_or_date
-        reused = asset_file(job, *described, body=file.body, digest=file.digest, unproven=file.unproven)
+        reused = received_file(job, *described, body=file.body, digest=file.digest, unproven=file.unproven)
         if reused.body is not None:
             return reused
         return await asyncio.to_thread(self._linked, reused, file) if self.store.is_local else None

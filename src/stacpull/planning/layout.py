@@ -213,7 +213,7 @@ def _error(template: str, what: str, index: int | None = None) -> UsageError:
     return UsageError(f"--layout {template!r}{where}: {what}.")
 
 
-def asset_file(
+def received_file(
     job: Job,
     size: int,
     filename: str,

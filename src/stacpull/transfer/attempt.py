@@ -37,7 +37,7 @@ from stacpull.net.fields import (
 )
 from stacpull.net.status import NOT_MODIFIED, OK, PARTIAL, PRECONDITION_FAILED, UNSATISFIABLE
 from stacpull.net.transport import Request, TransferError, is_framed
-from stacpull.planning.layout import asset_file
+from stacpull.planning.layout import received_file
 from stacpull.redact import href_hash
 from stacpull.spans import Span, merged
 from stacpull.store.partial_downloads import PartialDownload, PartialDownloads
@@ -103,7 +103,7 @@ class Downloader(msgspec.Struct, eq=False):
             etag_or_date = self.validator(headers).etag_or_date
         else:  # nearly always: a date, which takes long to parse, is not needed
             etag_or_date = etag.decode().rstrip(" \t")
-        return asset_file(job, len(content), self.filename(url), etag_or_date, body=content)
+        return received_file(job, len(content), self.filename(url), etag_or_date, body=content)
 
     def filename(self, url: str) -> str:
         return self.client.secrets.masked(filename_of(url))
@@ -213,7 +213,7 @@ class _Attempt(msgspec.Struct, eq=False):
         name = self.downloader.filename(body.url)
         content = body.content if part is None else None
         etag_or_date = body.validator.etag_or_date
-        file = asset_file(self.job, body.size, name, etag_or_date, body=content, unproven=unproven)
+        file = received_file(self.job, body.size, name, etag_or_date, body=content, unproven=unproven)
         return file if part is None else await part.finish(file, self.downloader.digest_algorithm)
 
     def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> ClientResponse:
