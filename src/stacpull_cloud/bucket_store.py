@@ -118,13 +118,13 @@ class BucketStore(BucketFiles):
             part, check = self.staged.path / file.part, self.lease.check
             if not self.objects.put(path, part, attributes, check, create=not file.may_replace):
                 part_state = self.staged.state_of(file.part, algorithm=algorithm)
-                identity, _ = self.find_unsynced(path) or (0, 0)
+                identity, _ = self.find_and_sync_later(path) or (0, 0)
                 if not identity or self.state_of(path, algorithm=algorithm) != part_state:
                     return foreign_file(path)
         self.staged.remove_part(file.part)
         return None
 
-    def find_unsynced(self, path: str) -> tuple[int, int] | None:
+    def find_and_sync_later(self, path: str) -> tuple[int, int] | None:
         if (info := self.objects.find(path)) is None:
             return None
         with suppress(KeyError, ValueError):

@@ -90,7 +90,7 @@ class Recovery:
         With `has_part`, the part was not renamed: a file with the same content is not the mirror's.
         """
         store = self.store
-        identity, size = store.find_unsynced(file.path) or (None, -1)
+        identity, size = store.find_and_sync_later(file.path) or (None, -1)
         if size != file.size:
             return False
         is_ours = identity == file.identity
@@ -128,6 +128,6 @@ class Recovery:
         described = size, name.filename or "", name.etag_or_date, part
         file = received_file(job, *described, digest=digest, unproven=name.unproven)
         file.identity = identity
-        if self.store.is_local and self.store.find_unsynced(file.path) == (identity, size):
+        if self.store.is_local and self.store.find_and_sync_later(file.path) == (identity, size):
             return None  # a link of a file of the user, which a killed run was about to adopt
         return file
