@@ -60,7 +60,7 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, "AssetFile 
         if connection is None:
             self.send_on_new_connection()
         else:
-            connection.send(self, prepared.message)
+            connection.send(self, prepared.request_bytes)
 
     def on_abandoned(self, _error: TransferError) -> None:
         """Let the general path wait, or report that the host is abandoned."""
@@ -147,7 +147,7 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, "AssetFile 
             self.route.gate.release()
             raise
         else:
-            connection.send(self, prepared.message)
+            connection.send(self, prepared.request_bytes)
 
 
 async def _raise(error: Exception) -> NoReturn:

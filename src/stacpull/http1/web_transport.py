@@ -53,12 +53,12 @@ class Prepared(msgspec.Struct, frozen=True):
     """A GET that can be sent on a connection to `host` without a task."""
 
     host: WebHost
-    message: bytes
+    request_bytes: bytes
     receive_as: Callable[[Request, Receive], Awaitable[Response]] | None = None
     """If set, it receives the http response, and returns the one that `Transport.send` would return."""
 
     def __repr__(self) -> str:
-        return f"<Prepared for {self.host.name}>"  # the message may hold credentials
+        return f"<Prepared for {self.host.name}>"  # the request may hold credentials
 
 
 class CallbackTransport:
@@ -101,7 +101,7 @@ class WebTransport(CallbackTransport):
         for idle in (host.take_idle(), None):
             connection = idle or await self.connect(host)
             handler = _TaskHandler(host.name)
-            connection.send(handler, prepared.message)
+            connection.send(handler, prepared.request_bytes)
             try:
                 if await handler:
                     break

@@ -150,7 +150,7 @@ class S3Transport(CallbackTransport):
         prepared = http.prepared(Request(endpoint.origin + path, headers=fields), authorize("GET", path))
         if prepared is None:
             return None
-        return Prepared(prepared.host, prepared.message, partial(self._send, context))
+        return Prepared(prepared.host, prepared.request_bytes, partial(self._send, context))
 
     async def send(self, request: Request) -> Response:
         return await self._send(None, request, None)
