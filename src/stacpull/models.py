@@ -284,7 +284,7 @@ class Job(Asset, frozen=True, array_like=True, kw_only=True):
     stale: bool = False  # something was removed from the stored href: the item is read again first
     required_digest: bytes | None = None  # of the earlier content, if only this is accepted (`--repair`)
     version_in_dest: VersionInDest | None = None  # the version in DEST: the request is conditional
-    moved: bool = False  # `href` is not the planned one: its response proves nothing about the planned one
+    has_other_href: bool = False  # than planned: a response proves nothing about the planned one
     clip: bool = False  # true if the asset is clipped to the area of the run's `--clip`
     replanned_at: float = 0.0  # when the run planned a newer version; downloads are not shared across it
     has_failed: bool = False  # in an earlier `mirror` or `resume`: `--max-failures` does not count it again
@@ -295,11 +295,10 @@ class Job(Asset, frozen=True, array_like=True, kw_only=True):
         If more of the URL changes than its signature, the request has no condition, because a validator
         belongs to one URL (RFC 9110, 8.8).
         """
-        moved = self.moved or unsigned_url(hrefs[0]) != unsigned_url(self.href)
-        version = None if moved else self.version_in_dest
-        return replace(
-            self, href=hrefs[0], alternates=hrefs[1:], stale=False, version_in_dest=version, moved=moved
-        )
+        job = replace(self, href=hrefs[0], alternates=hrefs[1:], stale=False)
+        if unsigned_url(hrefs[0]) == unsigned_url(self.href):
+            return job
+        return replace(job, version_in_dest=None, has_other_href=True)
 
 
 class WalkBatch(msgspec.Struct):
