@@ -97,12 +97,12 @@ class CachedToken(Generic[T]):
                     self._held, self._requested_at, self._usable_until = token.value, now, now + seconds
         return cast("T", self._held)
 
-    async def instead_of(self, refused: T, settled: float = 0.0) -> T:
+    async def instead_of(self, refused: T, min_age: float = 0.0) -> T:
         """Return a token other than `refused`, renewed unless another task has already done so.
 
-        A token of fewer than `settled` seconds is kept: it was refused for another reason.
+        A token of fewer than `min_age` seconds is kept: it was refused for another reason.
         """
-        if self._held == refused and self._clock.monotonic() >= self._requested_at + settled:
+        if self._held == refused and self._clock.monotonic() >= self._requested_at + min_age:
             self._usable_until = -math.inf
         return await self.current()
 

@@ -89,11 +89,11 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
         yield f"  items    {items_read(report)}"
     yield from _changes(report)
     yield from failures.lines(failed, accepted)
-    settled = report.assets_missing + failed_as(report, NOTHING_TO_FETCH) + failures[FailureKind.SCHEME]
+    lasting = report.assets_missing + failed_as(report, NOTHING_TO_FETCH) + failures[FailureKind.SCHEME]
     steps = {
         "resume": report.state != "complete",
         "failures": report.assets_failed or items,
-        "retry": report.assets_failed > settled + failures[FailureKind.NAME] or failures.of_items,
+        "retry": report.assets_failed > lasting + failures[FailureKind.NAME] or failures.of_items,
         "retry --ordered": report.assets_ordered,
     }
     yield from next_steps(report, steps, [RETRY_OPTIONS[kind] for kind in failures if kind in RETRY_OPTIONS])

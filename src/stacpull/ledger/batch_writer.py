@@ -182,7 +182,7 @@ class _Rows(msgspec.Struct):
 
     deleted: list[int] = []  # assets
     moved: list[tuple[int, int, str]] = []  # assets with their new row and key
-    settled: list[int] = []  # failed assets that are done, because they are no longer listed
+    done_again: list[int] = []  # failed assets that are no longer listed: the file in DEST stays
     items: list[_ItemRow] = []
     documents: list[tuple[int, bytes]] = []
     assets: list[AssetRow] = []
@@ -438,7 +438,7 @@ class _BatchPlan:
             if old.digest_in_dest is None or old.is_lost(self._writer.is_there):
                 self._rows.deleted.append(edit.known.pop(old.row.key).row.id)
             elif old.row.key not in left_out:
-                self._rows.settled.append(old.row.id)
+                self._rows.done_again.append(old.row.id)
                 done = old.row._replace(state=State.DONE, digest=old.digest_in_dest or None)
                 self._rows.assets.append(done)
 
@@ -536,8 +536,8 @@ class _BatchPlan:
             paths.delete_asset(db, rowid)
         for move in rows.moved:
             paths.move_asset(db, *move)
-        if rows.settled:
-            failures.delete_jobs(db, rows.settled)
+        if rows.done_again:
+            failures.delete_jobs(db, rows.done_again)
         write_rows(db, _INTO_ITEMS, [row[:-1] for row in rows.items], _KNOWN_ITEM)
         db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", rows.documents)
         write_rows(db, _INTO_ASSETS, rows.assets, _KNOWN_ASSET)

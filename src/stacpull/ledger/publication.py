@@ -128,15 +128,15 @@ def record(
     failed: list[tuple[int, Failure]] = []
     items = {file.item_rowid for file in done}
     with transaction(db):
-        settled = _set_done(db, done, counted)
+        newly_done = _set_done(db, done, counted)
         for outcome in others:
             if outcome.failure is None:
                 if db.execute(_SET_CONFIRMED, (outcome.rowid, outcome.generation)).rowcount:
                     counted["assets_revalidated"] += 1
-                    settled.append(outcome.rowid)
+                    newly_done.append(outcome.rowid)
             elif _set_failed(db, outcome, outcome.failure, now, run.area_digest):
                 failed.append((outcome.rowid, outcome.failure))
-        failures.delete_jobs(db, settled)
+        failures.delete_jobs(db, newly_done)
         delete = f"DELETE FROM failures WHERE what = 'json' AND item {IN_LIST} RETURNING item"
         written = {item for (item,) in db.execute(delete, (json_array(written_items),)).fetchall()}
         concerned = items.union(written, (outcome.item_rowid for outcome in others))
@@ -154,12 +154,12 @@ def _set_done(db: Connection, done: Sequence[AssetFile], counted: Counter[str]) 
     # few columns, because `sqlite3` releases the interpreter's lock for each value that it fetches
     reserved = f"SELECT id, generation FROM assets WHERE id {IN_LIST} AND state = {State.RESERVED}"
     rows = db.execute(reserved, (json_array(generations),))
-    settled = [rowid for rowid, generation in rows if generation == generations[rowid]]
-    for (is_same,) in db.execute(_COMPARE_VERSIONS, (json_array(settled),)):
+    newly_done = [rowid for rowid, generation in rows if generation == generations[rowid]]
+    for (is_same,) in db.execute(_COMPARE_VERSIONS, (json_array(newly_done),)):
         counted["assets_revalidated" if is_same else "assets_changed"] += 1
     set_done = f"UPDATE assets SET state = {State.DONE}, identity = NULL WHERE id {IN_LIST}"
-    db.execute(set_done, (json_array(settled),))
-    return settled
+    db.execute(set_done, (json_array(newly_done),))
+    return newly_done
 
 
 def _set_failed(
