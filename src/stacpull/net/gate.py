@@ -239,7 +239,7 @@ class Gate:
             request.on_abandoned(TransferError(self._health.why_abandoned))
         else:
             self._queue.append(request)
-            self._admit()
+            self._drain_queue()
 
     async def acquire(self, purpose: Purpose) -> None:
         request = _WaitingTask(purpose)
@@ -257,12 +257,12 @@ class Gate:
     def release(self) -> None:
         self.in_use -= 1
         if self._queue:
-            self._admit()
+            self._drain_queue()
 
-    def _admit(self) -> None:
+    def _drain_queue(self) -> None:
         if seconds := self.closed_for():
             if self._queue:
-                self._settings.clock.call_later(seconds, self._admit)
+                self._settings.clock.call_later(seconds, self._drain_queue)
             return
         while self._queue and self.in_use < self.window.limit:
             request = self._queue.popleft()
@@ -283,7 +283,7 @@ class Gate:
             if health.refusals["asset"] < MAX_REFUSALS and self.closed_for() <= _MAX_PAUSE:
                 health.why_abandoned = None
         if self.window.note_answer(sent_at, now, self.in_use):
-            self._admit()
+            self._drain_queue()
 
     def finish_request(self, sent_at: float, size: int, *, continues: bool = False) -> bool:
         """Record a complete response, and release its permit.
@@ -302,7 +302,7 @@ class Gate:
     def note_bytes(self, size: int) -> None:
         self._bytes += size
         if size >= _BYTES_PER_ANSWER and self.window.note_piece(self.now(), self.in_use):
-            self._admit()
+            self._drain_queue()
 
     def reset_refusals(self, purpose: Purpose = "asset") -> None:
         self._health.refusals[purpose] = 0
