@@ -60,12 +60,12 @@ ITEMS_AT_ONCE = 100
 _MAX_KEYS = 20
 
 
-class Position(msgspec.Struct, frozen=True, omit_defaults=True):
+class Position(msgspec.Struct, frozen=True, omit_defaults=True, rename={"announced_before": "announced"}):
     """The next page of a walk. At its start, all fields are None; where a collection starts, `request` is."""
 
     collection: str | None = None
     request: PageRequest | None = None
-    announced: Annotated[int, msgspec.Meta(ge=0, lt=1 << 60)] | None = None
+    announced_before: Annotated[int, msgspec.Meta(ge=0, lt=1 << 60)] | None = None
     """The number of items that the earlier collections announced; None if it is not known."""
 
     def to_json(self, secrets: Secrets) -> str | None:
@@ -290,13 +290,13 @@ class Walk:
             raise ForgottenCursorError(f"the collection {position.collection} is no longer listed")
         first = 0 if position.collection is None else names.index(position.collection)
         if position.collection is None:
-            position = Position(announced=0)
+            position = Position(announced_before=0)
         announced = None
         for number in range(first, len(starts)):
             if not self._matches_left():
                 return None
             announced = await self._read_collection(starts, number, position)
-            position = Position(announced=announced)
+            position = Position(announced_before=announced)
         return announced
 
     async def _read_collection(
@@ -308,7 +308,7 @@ class Walk:
         announced: int | None = None
 
         def update(following: PageRequest | None, cut_short: str | None = None) -> WalkUpdate:
-            after = Position(start.collection, following, position.announced)
+            after = Position(start.collection, following, position.announced_before)
             if following is None:
                 after = Position(next_name, None, announced)
             is_kept = self._keeps_position and after.collection is not None
@@ -324,8 +324,8 @@ class Walk:
                     self._has_checked_selection = True
                     for text in await page_warnings(self._setup, page, [start, *starts]):
                         self._network.warn(text)
-                if page.announced is not None and position.announced is not None:
-                    announced = position.announced + page.announced
+                if page.announced is not None and position.announced_before is not None:
+                    announced = position.announced_before + page.announced
                 new_items = await self._take_page(start.collection, page, update(page.next))
                 if not self._matches_left():
                     break
