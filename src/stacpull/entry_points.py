@@ -17,8 +17,8 @@ A package registers what it adds in its `pyproject.toml`, as the neighbours do:
 `stacpull.outputs`, `profiles`, `fetchers` and `workers` only connect the neighbours. The core calls each of
 their names with different arguments.
 
-Looking up a name of our own distribution reads one small file. Only for a name that this file does not have,
-all installed distributions are read. An entry point whose package is not installed counts as absent.
+Looking up a name of our own distribution reads one small file. For any other name, all installed
+distributions are read. An entry point whose package is not installed counts as absent.
 """
 
 from __future__ import annotations

@@ -158,23 +158,23 @@ class FailureKind(enum.StrEnum):
     REFUSED = "refused", "refused, or with an expired link", "check the credentials, then retry"
     THROTTLED = "throttled", "throttled", "retry later, perhaps with a lower --per-host"  # or overloaded
     SERVER = "server", "answered with a server error or invalid HTTP", "retry later"  # 5xx, unless throttled
-    HTTP = "http", "answered with an HTTP error", "see the details"  # any other status
+    HTTP = "http", "answered with an HTTP error", "the message says why"  # any other status
     NETWORK = "network", "with a network error", "retry"  # refused, reset, DNS, TLS
     STALLED = "stalled", "stalled", "no data for --stall-timeout; retry"
     TRUNCATED = "truncated", "shorter than announced", "retry"
-    OVERLONG = "overlong", "longer than announced, or than DEST can store", "see the details"
+    OVERLONG = "overlong", "longer than announced, or too long for DEST", "the message says why"
     CHANGED = "changed", "changed during the download", "retry"  # 412, or another Content-Range
-    CHECKSUM = "checksum", "wrong checksum or size", "the content is not what the source states"
-    REDIRECT = "redirect", "with a redirect that is not allowed", "see the details"  # or is a loop
+    CHECKSUM = "checksum", "with a wrong checksum or size", "the file differs from what its item states"
+    REDIRECT = "redirect", "with a redirect that is not allowed", "the message says why"  # or is a loop
     ADDRESS = "address", "at private addresses", "retry with --allow-private-hosts"  # or link-local
-    SCHEME = "scheme", "with an href that is not followed", "see the details"
-    PREFIX = "prefix", "a prefix of a bucket instead of a file", "--expand-prefix fetches what is under them"
+    SCHEME = "scheme", "with a URL that is not supported or not allowed", "the message says why"
+    PREFIX = "prefix", "a prefix of a bucket instead of a file", "use --expand-prefix to fetch its files"
     NAME = "name", "with a name that is taken or not allowed", "use another --layout, then retry"
-    EXISTS = "exists", "blocked by another file", "--adopt takes one that matches; move others away"
-    FORMAT = "format", "not a valid file of its type", "see the details"
-    ITEM = "item", "in an item that cannot be read or is not valid", "see the details"
+    EXISTS = "exists", "blocked by another file", "use --adopt if it matches; otherwise, move it away"
+    FORMAT = "format", "not a valid file of its type", "the message says why"
+    ITEM = "item", "in an item that cannot be read or is not valid", "the message says why"
     ORDERED = "ordered", "not ready yet at their host", "try again later with retry --ordered"
-    OUTSIDE = "outside", "with nothing in the area of --clip", "not an error; --bbox leaves such items out"
+    OUTSIDE = "outside", "with nothing in the area of --clip", "not an error; --bbox leaves out their items"
     DOWN = "down", "at hosts that were abandoned", "resume"  # not recorded: the asset stays pending
 
 
@@ -284,7 +284,7 @@ class Job(Asset, frozen=True, array_like=True, kw_only=True):
     stale: bool = False  # something was removed from the stored href: the item is read again first
     required_digest: bytes | None = None  # of the earlier content, if only this is accepted (`--repair`)
     version_in_dest: VersionInDest | None = None  # the version in DEST: the request is conditional
-    has_other_href: bool = False  # than planned: a response proves nothing about the planned one
+    has_other_href: bool = False  # than planned, so the ETag of its response is not stored
     clip: bool = False  # true if the asset is clipped to the area of the run's `--clip`
     replanned_at: float = 0.0  # when the run planned a newer version; downloads are not shared across it
     has_failed: bool = False  # in an earlier `mirror` or `resume`: `--max-failures` does not count it again

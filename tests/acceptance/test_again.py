@@ -207,8 +207,8 @@ def test_another_layout_on_a_finished_mirror_is_for_new_files(tmp_path: Path) ->
         for source in ("/collections/c", "/collections/c", "/collections/c/items"):
             sync.mirror(api.url(source), tmp_path, options=options, on_event=events.append)
         layouts, sources = warnings(events)
-        earlier = "to keep one tree, repeat with the earlier {collection}/{item}/{key}{ext}."
-        assert layouts == "New files get the layout flat/{item}_{key}{ext}; " + earlier
+        earlier = "For one tree, use the earlier layout: {collection}/{item}/{key}{ext}."
+        assert layouts == "New files get the layout flat/{item}_{key}{ext}. " + earlier
         assert sources == f"DEST also has items of {api.url('/collections/c')}; they stay."
     assert sync.verify(tmp_path).exit_code == 0
     assert sorted(name for name in files_in(tmp_path) if not name.endswith(".json")) == [

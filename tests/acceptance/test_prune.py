@@ -98,7 +98,7 @@ def test_items_that_only_other_filters_have_found_are_kept_with_a_warning(tmp_pa
     assert "nothing to prune" in str(events)
     del replica.items["item-0002"]
     assert counts(mirrored(replica.base_url, tmp_path, events := [], exclude_assets=("mask",))) == (0, 0)
-    lead = "Kept in DEST: 1 item that the source did not list and that another SOURCE, filters or credentials"
+    lead = "Kept in DEST: 1 item that the source did not list and that another SOURCE, filter or login found"
     assert lead in warned(events)
     assert counts(mirrored(replica.base_url, tmp_path, events := [])) == (1, 1)
     assert warned(events) == ""
@@ -111,7 +111,7 @@ def test_items_that_another_source_has_listed_are_not_gone(tmp_path: Path) -> No
         del other.items["item-0002"]
         events = list[Event]()
         assert counts(mirrored(other.base_url, tmp_path, events)) == (0, 0)
-        lead = "Kept in DEST: 1 item that the source did not list and that another SOURCE, filters"
+        lead = "Kept in DEST: 1 item that the source did not list and that another SOURCE, filter or login"
         assert lead in warned(events)
 
 
@@ -158,7 +158,7 @@ def test_nothing_is_pruned_if_the_source_denies_items_it_lists(tmp_path, replica
     events: list[Event] = []
     assert counts(mirrored(replica.base_url, tmp_path, events)) == (0, 0)
     assert len(list(tmp_path.glob("evolving/*/data.bin"))) == 3
-    assert "listed items, if any, cannot be read there either." in warned(events)
+    assert "the same host returned no listed item, or 404 for one." in warned(events)
 
 
 class Labels(WireServer):
@@ -280,7 +280,7 @@ def test_a_host_is_believed_for_a_collection_that_it_shows(tmp_path, monkeypatch
     monkeypatch.setattr(Labels, "elsewhere", "M")
     reported, events = pruned(tmp_path, change)
     assert counts(reported) == (0, 0)
-    assert "cannot be read there either" in warned(events)
+    assert "the same host returned no listed item" in warned(events)
     assert (tmp_path / "images/T/T.json").exists()
     assert (tmp_path / "labels/M/M.json").exists()
 

@@ -81,7 +81,7 @@ MISTAKES = {
     ),
     "https on an http port": Mistake(
         ("plan", "{https}/mlhub/v1", "-C", "--retries", "0"),
-        "(wrong version number): a plain HTTP server has http:// URLs.",
+        "(wrong version number). If the server has no TLS, use http://.",
         4,
     ),
     "a filter of an export": Mistake(

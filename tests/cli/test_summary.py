@@ -118,7 +118,7 @@ def test_an_item_that_is_gone_is_not_counted_with_accepted_assets_that_are_gone(
     first, *rest = mirror_lines(report, failed)
     assert first.endswith("; 2 gone at the source; 1 item failed")
     assert "  missing  2 gone at the source; accepted (--missing)" in rest
-    assert "  failed   1 in an item that cannot be read or is not valid; see the details" in rest
+    assert "  failed   1 in an item that cannot be read or is not valid; the message says why" in rest
     assert "           for example: The source item http://h/i could not be read." in rest
 
 

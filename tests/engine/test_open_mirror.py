@@ -41,7 +41,7 @@ def test_files_of_others_in_a_new_dest_are_named_once(tmp_path: Path, adopt: boo
     for dest in ("m", "m", "new"):
         with open_mirror(tmp_path / dest, watcher=Watcher(said.append), adopt=adopt):
             pass
-    named = [] if adopt else [f"{tmp_path}/m has other files, such as notes.txt"]
+    named = [] if adopt else [f"{tmp_path}/m has files, such as notes.txt"]
     assert [text.rpartition(", which")[0] for text in said] == named
 
 

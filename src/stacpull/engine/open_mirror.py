@@ -47,7 +47,7 @@ def open_mirror(
             )
         other = None if is_own or adopt or bucket else next(work.glob("[!.]*"), None)
         if other is not None:
-            watcher.warn(f"{work} has other files, such as {other.name}, which stay: is it the right DEST?")
+            watcher.warn(f"{work} has files, such as {other.name}, which stay. Is this the right DEST?")
     location = None
     if bucket is not None:
         location = replace(bucket, mirror=bucket.mirror or os.urandom(16).hex(), run=os.urandom(16).hex())

@@ -23,9 +23,9 @@ from stacpull.models import Failure, FailureKind, Json, NotFoundItem
 from stacpull.sources.item_reader import ItemReader
 
 _ITEMS_AT_ONCE = 500  # items that are requested, and removed, at once
-_UNTRUSTED = "and whose URL returns 404 or 410, but listed items, if any, cannot be read there either"
+_UNTRUSTED = "and whose URL returns 404 or 410, but the same host returned no listed item, or 404 for one"
 _LINKED = "and that is gone, but another item links to it"
-_OTHER_WALK = "and that another SOURCE, filters or credentials found: to prune, repeat the command with these"
+_OTHER_WALK = "and that another SOURCE, filter or login found. To prune them, repeat that command"
 
 
 class Pruning:

@@ -157,11 +157,11 @@ def first_uses(db: Connection, spec: RunSpec) -> list[str]:
     source, layout = db.execute(query, (spec.source, new)).fetchone()
     texts = [] if source is None else [f"DEST also has items of {source}; they stay."]
     if layout is not None:
-        texts.append(f"New files get the layout {new}; to keep one tree, repeat with the earlier {layout}.")
+        texts.append(f"New files get the layout {new}. For one tree, use the earlier layout: {layout}.")
     area = spec.selection.clip and text_digest(spec.selection.clip)
     query = "SELECT count(*) FROM assets WHERE clip IS NOT NULL AND json_extract(clip, '$[0]') <> ?"
     if clipped := scalar(db, query, (area or 0,)):
-        texts.append(f"Assets of another --clip: {clipped:,}. Those that match are fetched again.")
+        texts.append(f"Assets of another --clip: {clipped:,}. If selected, they are fetched again.")
     return texts
 
 

@@ -45,7 +45,7 @@ def no_connection(error: BaseException | None, host: str) -> Failure:
         return network_failure(text, host, retryable=False)
     if isinstance(error, ssl.SSLError):
         reason = (error.reason or "no reason").lower().replace("_", " ")
-        text = f"No TLS connection to {host} ({reason}): a plain HTTP server has http:// URLs."
+        text = f"No TLS connection to {host} ({reason}). If the server has no TLS, use http://."
         return network_failure(text, host)
     number = getattr(error, "errno", None) or 0
     # asyncio's own `strerror` contains the address

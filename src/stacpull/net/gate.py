@@ -317,7 +317,7 @@ class Gate:
         if self._health.refusals[purpose] < MAX_REFUSALS:
             return failure
         is_page = failure.status not in {401, 403}
-        how = "with a web page or an error instead, perhaps a login" if is_page else f"({failure.status})"
+        how = "with an error or a web page, perhaps a login page" if is_page else f"({failure.status})"
         text = f"{self.host} refused {MAX_REFUSALS} requests in a row {how}: check the credentials."
         if purpose == "document":
             raise CredentialsError(text)
