@@ -13,6 +13,8 @@ from tests.http1.fast_transport import LOOPS, fast, fetch, serving
 from tests.net.conformance import opened
 from tests.net.wire_server import Serving
 
+from stacpull.http1.connection import WebConnection
+from stacpull.http1.web_transport import WebHost
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import Request
 
@@ -82,3 +84,20 @@ async def test_a_connection_pauses_if_its_bytes_are_not_taken(loop: Callable[[],
     assert MIB // 4 < held < MIB
     assert len(first) >= MIB
     assert body == PATTERN * 40
+
+
+async def test_a_request_fails_if_its_connection_is_lost_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(sending(b"Content-Length: 1048576\r\n", times=1)) as origin:
+        http = fast()
+        connect = http.connect
+
+        async def connect_and_lose(host: WebHost) -> WebConnection:
+            connection = await connect(host)
+            connection.abort()
+            await until(lambda: connection.transport is None)
+            return connection
+
+        monkeypatch.setattr(http, "connect", connect_and_lose)
+        failure = await fetch(http, f"{origin}/")
+        await http.close()
+    assert (type(failure), getattr(failure, "kind", None)) == (Failure, FailureKind.NETWORK)

@@ -79,9 +79,6 @@ def test_hostile_names_never_leave_dest(tmp_path_factory, path, name):
     assert (failure is None) == (not found.startswith("dest/.stacpull/parts/1.whole"))
 
 
-# --- directories -----------------------------------------------------------------------------------------
-
-
 def test_placed_files_are_synced_with_the_next_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fsync(fd: int) -> None:
         synced[-1].add(Path(f"/proc/self/fd/{fd}").readlink().relative_to(tmp_path).name)
@@ -118,9 +115,6 @@ def test_the_number_of_open_directories_is_limited(opened: LocalStore) -> None:
     assert len(tree(opened.path)) == 200
 
 
-# --- disks that fail -------------------------------------------------------------------------------------
-
-
 def test_a_full_disk_is_an_error_and_leaves_no_partial_file(small_disk) -> None:
     with closing(LocalStore(small_disk("size=1m"))) as dest:
         dest.staged.write_part("1.whole", b"x" * 600_000)
@@ -129,9 +123,6 @@ def test_a_full_disk_is_an_error_and_leaves_no_partial_file(small_disk) -> None:
         assert caught.value.exit_code == 5
         assert list(tree(dest.staged.path)) == ["1.whole"]
         assert dest.place([Placement("1.whole", "c", "a", None, may_replace=False)])[0] is None
-
-
-# --- a rename that never replaces, and where the system has none -----------------------------------------
 
 
 def test_a_file_created_just_before_the_rename_is_kept(opened, monkeypatch):

@@ -58,9 +58,6 @@ def asset(size: int) -> AssetFile:
     return AssetFile(1, 1, 1, "c", "a", size)
 
 
-# --- what a kill leaves ----------------------------------------------------------------------------------
-
-
 async def test_every_piece_is_recorded_once_it_is_written(parts: Path) -> None:
     part = await (await opened_parts(parts)).create(1, 1, V1, len(DATA), None)
     for start, end in ((0, 10), (10, 30), (50, 90)):
@@ -134,9 +131,6 @@ def test_old_bytes_are_removed_before_the_new_description_is_written(parts: Path
     assert not (parts / "1.1.part").exists()
 
 
-# --- disks that fail -------------------------------------------------------------------------------------
-
-
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 @pytest.mark.parametrize("full_file", ["part", "description"])
 @pytest.mark.parametrize("end", [PartialDownload.remove, PartialDownload.keep])
@@ -151,9 +145,6 @@ async def test_a_part_on_a_full_disk_raises_and_can_be_closed(parts, full_file, 
     assert part.received == (Span(0, 10),)
     await end(part)
     assert listed(parts) == ([] if end is PartialDownload.remove else ["1.1.about", "1.1.part"])
-
-
-# --- entries of others: never followed, never waited for -------------------------------------------------
 
 
 @pytest.mark.parametrize(
