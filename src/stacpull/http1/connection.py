@@ -240,7 +240,7 @@ class WebConnection(asyncio.Protocol):
         self._pace = None
         transport = self.transport
         if transport is None:  # closed before it could be used
-            self._conclude(self._lost_error)
+            self._conclude(handler, self._lost_error)
             return
         transport.resume_reading()
         transport.write(request)
@@ -306,8 +306,8 @@ class WebConnection(asyncio.Protocol):
             if message.status:  # before, header fields and interim responses are no progress
                 self.quiet_ticks = 0
                 self._received += len(data)
-            if state is _PARSED:
-                self._dispatch()
+            if handler is not None:
+                self._dispatch(handler)
                 return
             if message.failure is not None:
                 self.abort()
@@ -330,19 +330,16 @@ class WebConnection(asyncio.Protocol):
                 self.message.end(exc)
                 self._wake()
             elif handler is not None:
-                self._conclude(exc)
+                self._conclude(handler, exc)
             self._owner.discard(self)
         except Exception as error:
             if handler is None:
                 raise
             handler.on_error(error)
 
-    def _dispatch(self) -> None:
+    def _dispatch(self, handler: ResponseHandler) -> None:
         """Give a complete and correct response to the handler. Any other is streamed as soon as possible."""
         message = self.message
-        handler = self.handler
-        if handler is None:
-            return
         status, is_ok = message.status, message.status == OK
         if message.failure is None and message.held_bytes <= MAX_BODY_IN_MEMORY and status in _TAKEN:
             if is_ok and message.is_gathering:
@@ -356,15 +353,14 @@ class WebConnection(asyncio.Protocol):
             self._state = _STREAMED
             handler.on_stream(self)
 
-    def _conclude(self, error: Exception | None) -> None:
+    def _conclude(self, handler: ResponseHandler, error: Exception | None) -> None:
         if self._is_reused and self.message.is_untouched:  # the server had closed the idle connection
-            handler = cast("ResponseHandler", self.handler)
             self.handler = None
             self._state = _IDLE
             handler.send_on_new_connection()
         else:
             self.message.end(error)
-            self._dispatch()
+            self._dispatch(handler)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
