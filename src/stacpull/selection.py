@@ -18,8 +18,8 @@ from stacpull.suggestions import Arguments
 class Selection(Arguments):
     """The items and assets to mirror: every filter that is set must match.
 
-    A run continues the one before it if that did not complete, and source, selection, layout and metadata are
-    equal. Lists also accept one string. Times without a time zone are UTC; None in a pair is an open end.
+    A run continues the previous run if that is unfinished and has the same source, selection, layout and
+    metadata. Lists also accept one string. Times without a time zone are UTC; None in a pair is an open end.
     Several values of a property are alternatives: `where={"gsd": [10, 20]}`. Only the command line reads
     files (@FILE). `attrs.evolve(selection, max_items=5)` returns a changed copy.
 
@@ -31,13 +31,13 @@ class Selection(Arguments):
         exclude_labels (str or list, "Airports"): Drop items with this label class.
         label_property (str, "classes"): Read labels from this item property.
         nomenclature ("clc43" or "ben19"): Read labels as the 43 classes of CORINE, or the 19 of BigEarthNet.
-        cloud_and_shadow (bool or None, False): Keep only items with cloud and shadow, or without.
-        seasonal_snow (bool or None, False): Keep only items with seasonal snow, or without.
-        bbox (four numbers, [7.4, 46.9, 7.5, 47]): Keep items whose geometry intersects this box, in degrees.
-        intersects (str, dict or shapely geometry; in degrees): Keep items whose geometry intersects this one.
-        datetime (str, date, datetime or a pair of these): Keep items of this time or interval:
+        cloud_and_shadow (bool or None, False): Keep only items with cloud and shadow, or only items without.
+        seasonal_snow (bool or None, False): Keep only items with seasonal snow, or only items without it.
+        bbox (four numbers, [7.4, 46.9, 7.5, 47]): Keep items that intersect this box, in degrees.
+        intersects (str, dict or shapely geometry; in degrees): Keep items that intersect this geometry.
+        datetime (str, date, datetime or a pair of these): Keep items from this time or interval:
             2018-01-01/2018-03-31, 2018-07 (all of July), ../2018.
-        max_cloud_cover (float in percent, 20): Keep items whose eo:cloud_cover is known and at most this.
+        max_cloud_cover (float in percent, 20): Keep items with an eo:cloud_cover of at most this.
         where (str, list or dict): Keep items whose property has this value.
         filter (str or dict of CQL2, "gsd < 20"): Keep items that match this CQL2 filter, as text or JSON.
         ids (str or list, "S2A_31TCJ_20180102"): Keep items with this id or id ending.
@@ -45,11 +45,11 @@ class Selection(Arguments):
         exclude_assets (str or list): Skip assets whose key matches.
         roles (str or list, "data"): Fetch only assets with this role.
         media_types (str or list, "image/tiff"): Fetch only assets of this media type.
-        prefer (str, "s3,https"): Prefer hrefs with these schemes, in this order, `alternate` hrefs included.
+        prefer (str, "s3,https"): Prefer hrefs, also `alternate` hrefs, with these schemes in this order.
         include_pages (bool): Also fetch assets that are web pages or endpoints.
-        expand_prefix (bool): Fetch every object under assets that are prefixes of a bucket.
-        clip (four numbers, str, dict or shapely geometry; in degrees): Fetch only the tiles of GeoTIFFs that
-            are in this area, in degrees: a box, or GeoJSON.
+        expand_prefix (bool): If an asset is a bucket prefix, fetch every object below it.
+        clip (four numbers, str, dict or shapely geometry; in degrees): From GeoTIFFs, fetch only the tiles
+            that intersect this area: a box in degrees, or GeoJSON.
         collection_assets (bool): Also fetch the assets of collections (thumbnails, documents).
         source_links (bool): Also fetch the source imagery that label items link to.
         follow (str or list, "derived_from"): Also fetch the items that links of this relation lead to.
@@ -57,7 +57,7 @@ class Selection(Arguments):
         sortby (str, "-datetime"): Read items in the order of this property, if the API can sort:
             -datetime begins with the newest.
         max_items (int, 100): Stop after this many matching items.
-        sample (int, 100): Take a random sample of this many matching items, the same one in every run.
+        sample (int, 100): Take a random sample of this many matching items, the same sample in every run.
         seed (int): Random seed of the sample.
         shard (str or (I, N), "1/4"): Process only shard I of N (split by item id); in a job array, use auto.
 

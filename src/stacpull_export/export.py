@@ -56,12 +56,12 @@ async def export(
         out: A file; for "webdataset" and the formats of TorchGeo, a directory.
         format: "geoparquet" (an index of the items), "webdataset", "torchgeo-v1", "torchgeo-v2", or "csv" or
             "parquet" (a table of labels).
-        collections: Only items of these.
-        splits: The ids of each split, or their endings: `{"train": ["55_24"]}`. Others are left out.
+        collections: Export only items of these collections.
+        splits: The ids of each split, or their endings: `{"train": ["55_24"]}`. Other items are left out.
         nomenclature: As in `Selection`.
         label_property: As in `Selection`.
         shard_bytes: Bytes per shard at most, unless one sample is larger. The default is 10**9.
-        shard_samples: Samples per shard, at most.
+        shard_samples: Put at most this many samples in a shard.
         options: As for `status`.
         on_event: Called with `Stage` and `Notice`.
         stop: Set it to end gracefully.

@@ -33,21 +33,21 @@ _FORMATS: Mapping[str, Format] = {
     *parameters.by_name("collection", "label-property"),
     parameters.with_help(
         "nomenclature",
-        "Use the 43 classes of CORINE (clc43) or the 19 of BigEarthNet (ben19) instead of those in DEST.",
+        "Use the 43 classes of CORINE (clc43) or 19 of BigEarthNet (ben19), not the classes in DEST.",
         brief=True,
     ),
     click.Option(
         ["--split", "split"],
         metavar="NAME=@FILE",
         multiple=True,
-        help="The items of a split: an id or its ending per line. Others are left out. May be repeated.",
+        help="The items of a split: an id or its ending per line. Other items are skipped. May be repeated.",
     ),
     click.Option(
         ["--shard-size"],
         metavar="SIZE",
-        help="At most so many bytes per shard; a larger sample has its own. For example 500M. [default: 1G]",
+        help="Write shards of at most this size, such as 500M, unless one sample is larger. [default: 1G]",
     ),
-    click.Option(["--shard-samples"], metavar="N", help="Samples per shard, at most."),
+    click.Option(["--shard-samples"], metavar="N", help="Put at most this many samples in a shard."),
     *parameters.by_name(*parameters.READING_DEST, "json", "no-progress", "quiet", "verbose"),
     examples=[
         "export s2 s2.parquet",
@@ -65,8 +65,8 @@ def export(
 ) -> int:
     """Turn DEST into an index, training shards, a TorchGeo tree or a table of labels.
 
-    OUT is a file; for webdataset and torchgeo, it is a directory, which only one format can use. Each file
-    appears when it is complete, and replaces one of that name. DEST is only read.
+    OUT is a file; for webdataset and torchgeo, it is a directory for one format only. Each file appears
+    when it is complete, and replaces a file of the same name. DEST is only read.
     """
     from stacpull_export import export as exporting
 

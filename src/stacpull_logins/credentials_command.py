@@ -40,7 +40,7 @@ def _lines(one: ProfileState) -> list[str]:
 @command(
     "check",
     click.Argument(["name"], metavar="NAME"),
-    click.Option(["--url"], metavar="URL", help="Request this URL instead of those in the profile."),
+    click.Option(["--url"], metavar="URL", help="Request this URL instead of the URLs in the profile."),
     *parameters.by_name("ca-bundle", "allow-private-hosts", "json", "quiet", "verbose"),
 )
 def check(session: CommandSession, name: str, url: str | None) -> None:

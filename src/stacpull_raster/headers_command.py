@@ -71,8 +71,8 @@ class TextTable:
 def headers_command(session: CommandSession, source: str, output: str | None, refresh: bool) -> int:
     """Read only the headers of COG and TIFF assets, as a table.
 
-    Uses range requests of a few kB per asset. SOURCE and the selection are the same as for mirror. Rows are
-    kept in OUT.stacpull: run an interrupted command again to resume it, or a finished one to retry failures.
+    The command requests a few kB per asset. SOURCE and the selection are as for mirror. Rows are kept in
+    OUT.stacpull: run an interrupted command again to resume it, or a finished command to retry failures.
     """
     from stacpull_raster.header_table import headers
 

@@ -107,8 +107,8 @@ def _run(replica: ReplicaServer) -> None:
 def command() -> None:
     """Run a replica of a service on this machine, for trials and tests.
 
-    Prints `export` lines with the environment variables that clients need, and serves until it is stopped
-    (Ctrl-C).
+    The command prints `export` lines with the environment variables that clients need. It serves until it is
+    stopped (Ctrl-C).
     """
 
 

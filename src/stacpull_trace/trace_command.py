@@ -36,7 +36,7 @@ _TRANSFER = ("stall-timeout", "ca-bundle", "allow-private-hosts")
     parameters.with_help("datetime", "Trace these UTC days, both ends included: 2024-06-01/2024-06-30."),
     *map(parameters.parameter, declared(TraceOptions, "Selection")),
     click.Option(["dry_run", "--dry-run"], is_flag=True, help="Only estimate requests and processing units."),
-    parameters.with_help("concurrency", "Simultaneous requests.", default="8"),
+    parameters.with_help("concurrency", "Send this many requests at once.", default="8"),
     parameters.with_help("retries", "Retries of each request before it fails."),
     *parameters.by_name(*_TRANSFER, "json", "no-progress", "quiet", "verbose"),
     parameters.config("options"),
@@ -52,7 +52,7 @@ def trace_command(session: CommandSession, collection: str, out: str | None, dry
 
     COLLECTION is the id of your Analysis-Ready PlanetScope collection in Sentinel Hub. For each day, the
     command reports the index over the area, the scenes of its pixels, and their acquisition times.
-    Credentials are those of sentinelhub-py: SH_CLIENT_ID and SH_CLIENT_SECRET, or its config file. An
+    Credentials come from SH_CLIENT_ID and SH_CLIENT_SECRET, or from the config file of sentinelhub-py. An
     interrupted command resumes when it is run again.
     """
     from stacpull_trace import trace as tracing

@@ -26,7 +26,7 @@ from stacpull.sources.source_url import parse_api_url
     click.Option(
         ["--urls", "urls"],
         is_flag=True,
-        help="List what a mirror would fetch: on each line a URL, a tab, its path in DEST before redirects.",
+        help="List what a mirror would fetch, one per line: URL, tab, path in DEST (before redirects).",
     ),
     examples=[
         (
@@ -39,8 +39,8 @@ from stacpull.sources.source_url import parse_api_url
 def plan(session: CommandSession, source: str, dest: str | None, urls: bool) -> int:
     """Show what a mirror would do, without downloading.
 
-    Estimates items, assets, bytes, requests and time for the same options as mirror. With DEST, also shows
-    the part that is still missing.
+    The command takes the options of mirror, and estimates items, assets, bytes, requests and time. With DEST,
+    it also shows what is still missing.
     """
     from stacpull.engine import estimate
 
@@ -108,7 +108,7 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
 def collections(session: CommandSession, source: str) -> None:
     """List the collections of SOURCE.
 
-    Prints id, title, licence, citation, extent and, where the API reports it, the number of items.
+    The command prints id, title, licence, citation and extent, and the number of items if the API reports it.
     """
     from stacpull.engine import source_contents
 
@@ -190,7 +190,7 @@ _OF_DEST = (
 def status(session: CommandSession, dest: str) -> int:
     """Show the state of DEST; safe while a mirror is running.
 
-    Prints items, files and bytes over all runs, how far the source was read, and the last errors.
+    The command prints items, files and bytes of all runs, how far the source was read, and the last errors.
     """
     from stacpull.engine.mirror_status import status as read_status
 
@@ -202,8 +202,8 @@ def status(session: CommandSession, dest: str) -> int:
 def failures(session: CommandSession, dest: str) -> None:
     """List every asset of DEST that failed, and why.
 
-    One line each: the asset, the reason, the number of attempts and the time of the last one. With --json,
-    one JSON object per line.
+    Each line shows the asset, the reason, the number of attempts and the time of the last attempt. With
+    --json, each line is a JSON object.
     """
     from stacpull.engine.mirror_status import failures as read_failures
 

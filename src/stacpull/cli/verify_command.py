@@ -28,10 +28,10 @@ from stacpull.reports import VerifyReport, failed_as
 def verify(session: CommandSession, dest: str, quick: bool, **how: bool) -> int:
     """Check the files in DEST; --repair replaces damaged ones.
 
-    Prints a line for each file that is missing, truncated or altered, and exits with 1 if there is damage.
-    Files that do not belong to the mirror (unknown) are damage only with --strict. Without it, -v lists them.
-    Nothing is changed without --repair, and files that do not belong to the mirror are never
-    touched. With --json, each line is a JSON object, and the last one is a summary.
+    The command prints a line for each file that is missing, truncated or altered. It exits with 1 if there is
+    damage. Files that do not belong to the mirror (unknown) are damage only with --strict. Without --strict,
+    -v lists them. Without --repair, nothing is changed. Files that do not belong to the mirror are never
+    touched. With --json, each line is a JSON object, and the last line is a summary.
     """
     from stacpull.upkeep import verify as verification
 

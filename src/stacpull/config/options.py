@@ -40,10 +40,10 @@ class S3Options(Arguments):
         no_sign_request: Send S3 requests without credentials.
         request_payer: Agree to pay for requests to requester-pays buckets.
         endpoint_url: Use this S3 endpoint instead of Amazon's.
-        region: S3 region.
-        profile: Log in with this profile (see `stacpull credentials list`), or for S3 with this AWS profile.
+        region: Use this S3 region.
+        profile: Log in with this profile (see `stacpull credentials list`); for S3, it can be an AWS profile.
         buckets: Requests for these buckets are signed, also after a redirect.
-        keys: Access key and secret key; None for those that the AWS tools find.
+        keys: Access key and secret key; None for the keys that the AWS tools find.
         aws_metadata: Use the credentials of this machine's role (EC2, ECS, EKS) or identity (Google, Azure).
     """
 
@@ -70,29 +70,29 @@ class Options(Arguments):
         layout (str, "{collection}/{item}/{key}{ext}"): Path of new assets in DEST.
         metadata ("item", "ndjson" or "none"): Write item documents as files, as NDJSON, or not at all.
         checksum ("sha256", "crc64nvme", "none" or None): Checksum to record for assets; crc64nvme is faster.
-        missing ("fail", "known", "ok" or None): Which assets that are gone at the source cause exit code 1:
-            all (fail), only newly gone ones (known), or none (ok).
+        missing ("fail", "known", "ok" or None): Exit with 1 if assets are gone at the source: always (fail),
+            only if an asset is newly gone (known), or never (ok).
         revalidate (bool): Check every file with the server, even if its item has not changed.
         items_parquet (bool or None): Keep an index of all items in DEST (items.parquet), also in later runs.
         prune (None, "list" or "remove"): List items in DEST that the source no longer has, or remove them.
-        adopt (bool): Keep files that are already in DEST, if size and checksum (or date) match.
-        work (path, "ledger"): Directory of the ledger and of unfinished files, if DEST is a bucket.
-        dest_endpoint_url (str): The endpoint, if DEST is a bucket.
-        dest_profile (str): The AWS profile with the credentials, if DEST is a bucket.
-        dest_region (str): The region, if DEST is a bucket.
+        adopt (bool): Keep files already in DEST whose size and checksum (or date) match.
+        work (path, "ledger"): Keep the ledger and unfinished files in this directory, if DEST is a bucket.
+        dest_endpoint_url (str): Use this endpoint, if DEST is a bucket.
+        dest_profile (str): Use this AWS profile, if DEST is a bucket.
+        dest_region (str): Use this region, if DEST is a bucket.
         break_lock (bool): Take over a bucket from a killed run. Make sure that no other run is active.
-        concurrency (int or None for auto): Simultaneous transfers.
-        per_host (int): Simultaneous requests per host.
+        concurrency (int or None for auto): Transfer this many assets at once.
+        per_host (int): Send each host at most this many requests at once.
         dask (str or int, "scheduler.json"): Transfer on the workers of a Dask scheduler; N starts N workers.
-        retries (int): How often an asset or a document is tried again before it fails.
+        retries (int): Retry an asset or a document up to N times after temporary errors.
         stall_timeout (float in seconds): Abort an attempt after this many seconds without data.
-        min_rate (float or str, "10K"): Abort an attempt that is slower than this for the stall timeout.
+        min_rate (float or str, "10K"): Abort an attempt that is slower than this over the stall timeout.
         limit_rate (float or str, "50M"): Fetch at most this many bytes per second, over all hosts.
         requests_per_second (float): Send each host at most this many requests per second.
         stop_after (float or str): Stop after this time (3h50m), as with Ctrl-C; the run can be resumed.
-        max_failures (int or None): Stop when more assets have newly failed; the rest stays pending.
-        page_size (int or None for auto): Items per page to request; auto asks for fewer after errors.
-        max_page_size (int or str, "64M"): Bytes of the largest page or JSON document to read.
+        max_failures (int or None): Stop if more than N assets fail; a mirror counts only new failures.
+        page_size (int or None for auto): Request this many items per page; auto requests fewer after errors.
+        max_page_size (int or str, "64M"): Read pages and JSON documents of at most this many bytes.
         headers (dict of str): Send this header to SOURCE's host only; ${NAME} is an environment variable.
         ca_bundle (path): Trust the certificate authorities in this PEM file.
         allow_private_hosts (bool): Follow links and redirects to private and loopback addresses.
@@ -243,7 +243,7 @@ class Output:
 
     Attributes:
         json: Print one JSON object as the last line.
-        no_progress: Show no progress.
+        no_progress: Do not show progress.
         quiet: Print errors only; if the exit code is not 0, also warnings and the first line of the result.
         verbose: Print more, such as each failure; -vv adds tracebacks.
     """
@@ -266,7 +266,7 @@ GROUPS: tuple[str, ...] = tuple(dict.fromkeys(option.group for option in OPTIONS
 
 
 def options_of(command: str) -> Iterator[Option]:
-    """Yield the options of a command. The default of some is the value of the run that it continues."""
+    """Yield the options of a command. Some defaults are the values of the run that it continues."""
     of_runs = {"resume": dict(_declared_as("remembered")), "retry": {"checksum", "missing"}}
     for known in OPTIONS:
         if command in known.commands.split():
