@@ -139,7 +139,7 @@ CREATE INDEX assets_clipped ON assets(id) WHERE clip IS NOT NULL;
 CREATE TABLE jobs(                         -- for `models.Job`: of assets that are not done and have an href
     asset INTEGER PRIMARY KEY,
     href TEXT NOT NULL,                    -- absolute, credentials and signature removed
-    stale INTEGER NOT NULL,                -- 1: something was removed, so the item is read again first
+    stale INTEGER NOT NULL,                -- 1: href lacks something or is outdated: the item is read again
     name_or_template TEXT,                 -- the name to claim, or the template of a name with {filename},
                                            -- which the response decides; NULL: the asset owns its path
     size INTEGER,                          -- the bytes that the source states
