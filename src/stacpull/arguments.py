@@ -131,7 +131,7 @@ def read_where(value: str | Iterable[str] | Mapping[str, object] | None) -> tupl
             raise _wrong("properties and their values, with names without =, and no empty lists", value)
         for element in several:
             if not isinstance(element, str | bool) and finite_number(element) is None:
-                raise _wrong("a text, a number or a boolean for each property, or a list of these", element)
+                raise _wrong("a text, a number or a boolean for each property, or a list of values", element)
             conditions.append(f"{name}={str(element).lower() if isinstance(element, bool) else element}")
     for condition in conditions:
         name, sign, wanted = (part.strip() for part in condition.partition("="))
@@ -375,7 +375,7 @@ def read_interval(value: TimeOrInterval) -> str:
     ends = value if isinstance(value, tuple | list) else [value]
     times = [".." if end is None else _time(end) for end in ends]
     if None in times or len(times) != 1 + (ends is value):
-        raise _wrong("a date, a datetime, text, or (start, end) of those", value)
+        raise _wrong("a date, a datetime, text, or a (start, end) pair", value)
     written = "/".join(map(str, times))
     parse_interval(written)
     return written

@@ -156,7 +156,7 @@ class Lease:
         elif not copy_epoch and not location.epoch:
             catalog = self._objects.read("catalog.json", MAX_DOCUMENT_SIZE)
             if catalog is not None and not is_own_catalog(catalog[1]):
-                raise DestinationError(f"{location.url} has a catalog.json of others: use another prefix.")
+                raise DestinationError(f"{location.url} has a foreign catalog.json: use another prefix.")
             if catalog is not None and not location.adopt:
                 raise DestinationError(f"The ledger of {location.url} is missing. {remedy(self._work)}")
         self.epoch = max(self.epoch, copy_epoch) + 1

@@ -275,9 +275,9 @@ def as_stacpull_error(location: BucketLocation, doing: str, path: str, error: Ex
         return DestinationError(f"{url} is in another region: name it with --dest-region.")
     if (status is not None and status[1] in {"401", "403"}) or _REFUSED_KEYS.search(code):
         refusal = f"{url} refuses the credentials {what} ({code or 'access denied'})"
-        others = " (--dest-profile names others than SOURCE's)" if location.scheme == "s3" else ""
+        others = " (--dest-profile sets keys for DEST only)" if location.scheme == "s3" else ""
         place = f" DEST is{where}: --dest-endpoint-url names another." if endpoint else ""
-        return CredentialsError(f"{refusal}: check the keys{others}, and whether they may do this.{place}")
+        return CredentialsError(f"{refusal}: check the keys{others}, and whether they allow this.{place}")
     is_missing = isinstance(error, MISSING) and doing in {"list", "write"}
     if is_missing or code == "NoSuchBucket" or "ContainerNotFound" in text:
         return DestinationError(f"There is no bucket {location.bucket}{where}: create it first ({url}).")

@@ -100,7 +100,7 @@ class Samples:
                 verb = "matches" if missing == 1 else "match"
                 notes.append(f"{quantity(missing, 'ID')} of the split {name} {verb} no item of the mirror.")
         if not self.count:
-            notes.append("There are no samples: the mirror has only images that others link to, or no items.")
+            notes.append("There are no samples: the mirror has only images that items link to, or no items.")
         elif self.count == self.without_label:
             notes.append("No sample has a label: --label-property names the property that holds labels.")
         elif self.without_label:

@@ -125,7 +125,7 @@ def _login(
     name = str(entries["kind"].value)
     if (cls := entry_points.load(KINDS, name)) is None:
         known = ", ".join(entry_points.names(KINDS))
-        raise entries["kind"].wrong(f"must be one of {known}; others need a package that is not installed")
+        raise entries["kind"].wrong(f"must be one of {known}; other kinds need an additional package")
     keys = keys_of(cls)
     values, texts = _values(table, keys, "kind", "hosts")
     user, password = texts.get("user"), texts.get("password")

@@ -190,7 +190,7 @@ class Results:
             how = "remove the output and this file" if start_over is None else "add --refresh"
             raise UsageError(
                 f"{self.path} has results of another {of}: "
-                f"repeat that one, choose another output, or {how} to start over."
+                f"repeat the earlier command, choose another output, or {how} to start over."
             )
 
     def _meta(self, key: str) -> bytes | None:

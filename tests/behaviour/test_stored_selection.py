@@ -36,7 +36,7 @@ def test_an_unknown_member_of_a_stored_selection_is_an_error(tmp_path: Path, aga
     if again == "mirror":
         assert sync.mirror(source, dest, selection=Selection(max_items=1)).state == "complete"
         return
-    with pytest.raises(UsageError, match="max_snow, which this one does not know"):
+    with pytest.raises(UsageError, match="max_snow, which this version does not know"):
         getattr(sync, again)(dest, options=Options())
     assert sync.status(dest).assets_done == 0
 

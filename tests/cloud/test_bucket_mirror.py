@@ -478,7 +478,7 @@ def test_without_its_ledger_a_bucket_needs_adopt(location, dest, source, tmp_pat
     run("verify", *dest, "--strict")
     objects.put("x/catalog.json", b'{"id": "other"}', {}, create=True)
     other = [f"{dest[0]}/x", "--work", str(tmp_path / "x"), *dest[3:]]
-    assert "has a catalog.json of others" in run("mirror", source, *other, "--adopt", code=5).err
+    assert "has a foreign catalog.json" in run("mirror", source, *other, "--adopt", code=5).err
 
 
 @REAL

@@ -202,7 +202,7 @@ def test_no_keys_of_one_account_are_sent_to_another_one_in_dest(recorder, monkey
         (301, "<Code>PermanentRedirect</Code>", DestinationError, "another region: name it with --dest"),
         (400, MALFORMED + ELSEWHERE, DestinationError, "another region: name it with --dest-region"),
         (400, MALFORMED, CredentialsError, "refuses the credentials to list its objects"),
-        (403, "<Code>InvalidAccessKeyId</Code>", CredentialsError, "--dest-profile names others than SOURCE"),
+        (403, "<Code>InvalidAccessKeyId</Code>", CredentialsError, "--dest-profile sets keys for DEST only"),
         (403, "", CredentialsError, r"DEST is at \S+ \(from AWS_ENDPOINT_URL\): --dest-endpoint-url"),
     ],
 )

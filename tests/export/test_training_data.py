@@ -144,7 +144,7 @@ def test_notes_say_that_no_sample_has_a_label_and_that_there_is_none(mirrored: A
     notes = export(dest, tmp_path / "a.csv", "csv", label_property="classes").notes
     assert notes == ("No sample has a label: --label-property names the property that holds labels.",)
     notes = export(dest, tmp_path / "shards", "webdataset", collections="images").notes
-    assert notes == ("There are no samples: the mirror has only images that others link to, or no items.",)
+    assert notes == ("There are no samples: the mirror has only images that items link to, or no items.",)
     assert export(dest, tmp_path / "b.csv", "csv").notes == ()
 
 

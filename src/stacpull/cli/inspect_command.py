@@ -85,7 +85,7 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
         yield f"bytes    {size(report.bytes_total)}{basis}"
     if report.assets_outside:
         measured = f"{report.assets_outside:,} of {quantity(report.bytes_sampled, 'measured asset')}"
-        yield f"outside  {measured}: nothing of these is in the area of --clip"
+        yield f"outside  {measured}: not in the area of --clip"
     seconds = report.seconds_estimated if report.assets_pending else None
     more = "" if seconds is None else f"; about {duration(max(1, seconds))} plus download time"
     yield f"requests {report.requests:,}{more}"

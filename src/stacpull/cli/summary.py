@@ -155,7 +155,7 @@ def _changes(report: MirrorReport) -> Iterator[str]:
         yield f"  pruned   {quantity(report.items_pruned, 'item')} with {files}: gone at the source"
     elif report.items_gone:
         gone = quantity(report.items_gone, "item")
-        yield f"  gone     {gone} not in SOURCE any more; --prune=remove removes those that no item links to"
+        yield f"  gone     {gone} not in SOURCE any more; --prune=remove removes them, unless they are linked"
     elif report.items_not_listed:
         items = quantity(report.items_not_listed, "item")
         yield f"  unlisted {items} of earlier runs, kept in DEST; --prune=remove removes only what is gone"

@@ -108,4 +108,4 @@ def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
     yield from next_steps(report, steps)
     if report.unknown:
         listed = "" if are_listed else " look at them with -v;"
-        yield f"unknown files are kept:{listed} `stacpull mirror SOURCE DEST --adopt` takes those that match"
+        yield f"unknown files are kept:{listed} `stacpull mirror SOURCE DEST --adopt` takes matching files"

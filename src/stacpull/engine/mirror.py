@@ -318,7 +318,7 @@ async def run_from_ledger(
     if missing and not (address.headers or address.query or options.filled_profile):
         raise CredentialsError(
             f"The run of {spec.source} was started with {' and '.join(missing)}. Keys are not stored: give "
-            "them again, or others with --header or --credentials."
+            "the keys again, or use --header or --credentials."
         )
     now = SystemClock().time()
     run = await on_ledger(opened, lambda db: begin(db, spec, now, options.remembered))

@@ -225,8 +225,8 @@ def _task(db: Connection, run_id: int) -> Task:
     unknown = sorted(fields.keys() - {field.name for field in attrs.fields(Selection)})
     if unknown:
         raise UsageError(
-            f"The run was started by another version of stacpull, with {', '.join(unknown)}, which this one "
-            "does not know: use that version, or run `stacpull mirror` with the selection that you want."
+            f"Another version of stacpull started the run with {', '.join(unknown)}, which this version "
+            "does not know: use the other version, or run `stacpull mirror` with the selection that you want."
         )
     try:
         selected = Selection(**fields)

@@ -75,8 +75,8 @@ def asset_href(asset: Any, base: str | None) -> str | Failure:
         return _unusable("it has no href, or only that of its item", FailureKind.ITEM)
     if (base or "").startswith("stdin:") and (href.startswith("/") or scheme_of(href) == "file"):
         return _unusable(
-            "its href is a local file, and items on standard input cannot name those: save the items to a "
-            "file, and name that as SOURCE"
+            "its href is a local file, which items on standard input cannot name: save the items to a file, "
+            "and use the file as SOURCE"
         )
     absolute = join(base, href)
     if absolute is None:

@@ -27,7 +27,7 @@ _MAX_WEIGHT: Final = 256 * 1024 * 1024
 _MAX_TOGETHER: Final = 100
 """The most items that are read with one request. Most services allow at least this limit."""
 _MAX_TASKS: Final = 64  # tasks of one `read_many`; the client's gates limit the requests
-_TOO_HEAVY: Final = Failure(FailureKind.OVERLONG, "The item and those read with it need too much memory.")
+_TOO_HEAVY: Final = Failure(FailureKind.OVERLONG, "The item and the items read with it need too much memory.")
 
 
 class ReadItem(NamedTuple):

@@ -104,7 +104,7 @@ class LongBody:
                 unwritten = chunk
                 while unwritten:
                     if offset == self._total:
-                        what = f"sent more than the {self._total} bytes that were announced"
+                        what = f"sent more than the expected {self._total} bytes"
                         failure = host_failure(FailureKind.OVERLONG, self._href, what, again=True)
                         raise TransferError(failure)  # noqa: TRY301 -- it closes the response, too
                     if offset == end:
