@@ -116,7 +116,7 @@ def test_a_local_file_on_standard_input_is_named(given: Given, tmp_path: Path, s
     report = sync.mirror("-", tmp_path / "m", options=Options(allow_local=str(tmp_path)))
     assert report.assets_failed == 1
     (failure,) = sync.failures(tmp_path / "m")
-    assert "save the items to a file, and name that as SOURCE" in failure.message
+    assert "save the items to a file, and use the file as SOURCE" in failure.message
 
 
 def test_a_line_that_is_not_an_item_is_reported_with_its_number(given: Given, tmp_path: Path) -> None:
