@@ -193,7 +193,7 @@ def _check_source(source: str, *, is_alone: bool) -> None:
 def _own_values(context: click.Context, own: dict[str, click.Option], config: toml.Config) -> Iterator[Any]:
     """Yield what the config file sets of a command's own options, unless the command line does."""
     for key, option in own.items():
-        setting = config.options.pop(key, None)
+        setting = config.options.get(key)
         origin = context.get_parameter_source(str(option.name))
         if setting is not None and origin is not click.core.ParameterSource.COMMANDLINE:
             yield str(option.name), setting.read(read_switch if option.is_flag else read_text)
@@ -202,7 +202,10 @@ def _own_values(context: click.Context, own: dict[str, click.Option], config: to
 def command(
     name: str, *params: click.Parameter, examples: Sequence[str] = ()
 ) -> Callable[[Callable[..., int | None]], Command]:
-    """Make a command of a function with a `CommandSession`; its docstring and `examples` are the help."""
+    """Make a command of a function, which gets a `CommandSession` and the values of its own parameters.
+
+    The function's docstring is the help text, and `examples`, without `stacpull`, are its end.
+    """
     arguments = {str(param.name): param for param in params if not isinstance(param, OptionParameter)}
     options = _options(name, params)
     own = {max(param.opts, key=len)[2:]: param for param in params if type(param) is click.Option}

@@ -68,9 +68,10 @@ def resolve(
                 group[option.target] = _read(option, setting)
     known = {**BY_NAME, **{option.name: option for option in options}}
     for name, written in config.options.items():
-        # the text of others may mean something else on another machine
-        is_fixed = known[name].load is None or not isinstance(written.value, str | list)
-        if is_fixed and written is not settings.get(name) and name != "header":
+        # a command reads its own options; the text of others may mean something else on another machine
+        if name not in known or (known[name].load is not None and isinstance(written.value, str | list)):
+            continue
+        if written is not settings.get(name) and name != "header":
             _read(known[name], written)
     s3 = S3Options(**values.pop(S3Options))
     transfer = Options(**values.pop(Options), s3=s3)

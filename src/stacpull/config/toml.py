@@ -49,7 +49,7 @@ class Config(msgspec.Struct, frozen=True):
     """The content of a config file: `options` by kebab name, `query` the parameters of `[credentials]`."""
 
     addresses: Mapping[str, str] = msgspec.field(default_factory=dict)
-    options: dict[str, Setting] = msgspec.field(default_factory=dict)
+    options: Mapping[str, Setting] = msgspec.field(default_factory=dict)
     query: Mapping[str, Setting] = msgspec.field(default_factory=dict)
 
 
