@@ -79,6 +79,7 @@ class WebTransport(CallbackTransport):
 
     def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
+        self._tls: ssl.SSLContext | None = None
         self._tick = min(_TICK, settings.stall_timeout / _TICKS_A_TIMEOUT)
         self._stall_ticks = math.ceil(settings.stall_timeout / self._tick)
         self._idle_ticks = math.ceil(KEEP_ALIVE / self._tick)
@@ -183,9 +184,9 @@ class WebTransport(CallbackTransport):
         settings = self._settings
         tls: dict[str, Any] = {}
         if host.is_tls:
-            context = await asyncio.to_thread(lambda: settings.tls_context)
+            self._tls = self._tls or await asyncio.to_thread(lambda: settings.tls_context)
             seconds = min(_HANDSHAKE, settings.stall_timeout)
-            tls = {"ssl": context, "server_hostname": host.hostname, "ssl_handshake_timeout": seconds}
+            tls = {"ssl": self._tls, "server_hostname": host.hostname, "ssl_handshake_timeout": seconds}
         addresses = await host.addresses()
         reasons = settings.ip_policy.note_lookup(host.hostname, [str(info[4][0]) for info in addresses])
         seconds_per_address = min(_ADDRESS_SECONDS, settings.connect_timeout / max(len(addresses), 1))
