@@ -42,10 +42,10 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
         live = is_held(address.work)
         assets, items = runs.asset_totals(db), views.item_totals(db)
         counts: dict[str, Any] = {**assets, **items, **views.special_assets(db)}
-        of_run = run.keys() & {*StatusReport.__struct_fields__} - {"state", "walk_ended"}
+        run_fields = ("runs", "started", "ended", "source", "selection", "reason", "assets_skipped", "rate")
         return StatusReport(
             **counts,
-            **{name: run[name] for name in of_run},
+            **{name: run[name] for name in (*run_fields, "sources", *views.OF_WALK, *runs.EFFORT)},
             state=views.state_now(run["state"], live=live),
             items_seen=max(run["max_seen"] or 0, items["items_matched"]),  # runs may see different items
             assets_planned=assets["assets_done"] + assets["assets_failed"] + assets["assets_pending"],

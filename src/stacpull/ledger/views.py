@@ -18,6 +18,7 @@ from stacpull.planning.names import path_hash
 if TYPE_CHECKING:
     from stacpull.reports import FailureRecord, RunState  # not in the store process, which has no use for it
 
+OF_WALK = ("items_unseen", "items_pruned")  # counters of the last walk, which `status` shows
 _SHA256 = b"sha256\0".hex()  # how a stated SHA-256 begins (`schema.encoded_checksum`)
 _ITEMS_AT_ONCE = 32  # items per query: an item may have thousands of assets
 _IS_STORED = f"(i.json_state <> {JsonState.ABSENT} OR i.id IN (SELECT item FROM documents))"
@@ -94,7 +95,7 @@ def current_run(db: Connection) -> dict[str, Any]:
     total = "SELECT sum(number) FROM counters WHERE name = ?"
     for name in ("assets_skipped", *runs.EFFORT):
         run[name] = scalar(db, f"{total} AND run = ?", (name, run["id"]))
-    for name in ("items_unseen", "items_pruned"):
+    for name in OF_WALK:
         run[name] = scalar(db, f"{total} AND run = ?", (name, walk))
     run["rate"] = run["bytes_fetched"] / run["seconds"] if run["seconds"] else None
     run |= {name: round(scalar(db, total, (name,)), 3) for name in runs.EFFORT}
