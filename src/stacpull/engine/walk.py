@@ -29,6 +29,7 @@ from stacpull.models import (
     Failure,
     FailureKind,
     ItemId,
+    Json,
     Page,
     PageRequest,
     PlannedItem,
@@ -60,7 +61,7 @@ ITEMS_AT_ONCE = 100
 _MAX_KEYS = 20
 
 
-class Position(msgspec.Struct, frozen=True, omit_defaults=True, rename={"announced_before": "announced"}):
+class Position(msgspec.Struct, frozen=True, omit_defaults=True):
     """The next page of a walk. At its start, all fields are None; where a collection starts, `request` is."""
 
     collection: str | None = None
@@ -464,11 +465,11 @@ class Walk:
             names = planned.excluded
             if self._setup.selection.roles or self._setup.selection.media_types:
                 assets = object_or_empty(item.document.get("assets"))
-                left_out = [object_or_empty(assets.get(key)) for key in names]
-                roles = [", ".join(map(str, list_or_empty(asset.get("roles")))) for asset in left_out]
-                types = [asset.get("type") or "no type" for asset in left_out]
-                names = tuple(
-                    f"{role or 'no role'} ({kind})" for role, kind in zip(roles, types, strict=True)
-                )
+                names = tuple(_role_and_type(object_or_empty(assets.get(key))) for key in names)
             self.summary.excluded.update(names)
         return planned
+
+
+def _role_and_type(asset: Json) -> str:
+    roles = ", ".join(map(str, list_or_empty(asset.get("roles"))))
+    return f"{roles or 'no role'} ({asset.get('type') or 'no type'})"
