@@ -47,7 +47,10 @@ async def classes(
     options: Options | None = None,
     on_event: Listener | None = None,
 ) -> list[ClassInfo]:
-    """Return the label classes of a collection; `count` reads all items, and counts those of each."""
+    """Return the label classes of a collection, all lists or that of `label_property`.
+
+    With `count`, which reads all items, also return the number of items with each class.
+    """
     options, address = options_and_address(source, instance("options", Options, options))
     counts, items_read = Counter[str](), 0
     async with open_network(address, options, on_event=on_event) as network:

@@ -28,7 +28,7 @@ _CATALOG_SECONDS = 3.0
 
 
 class StoreOperations:
-    """The network process may call each public method by its name. Errors of the disk: `DestinationError`."""
+    """What the network process may call by name. Errors of the disk or ledger are `DestinationError`s."""
 
     def __init__(self, publisher: Publisher, batch_writer: BatchWriter, digest_algorithm: str | None) -> None:
         self._publisher = publisher
@@ -97,7 +97,7 @@ class StoreOperations:
             last = item_rowids[-1]
 
     def end_transfers(self) -> None:
-        """Write the JSON of final items, and remove parts of assets that were then received as a whole."""
+        """Write the JSON of final items. Remove parts of assets that were later received as a whole."""
         self.write_final_items()
         self._store.staged.remove_leftovers(partial(jobs.has_job, self._db))
         unproven = views.special_assets(self._db)["assets_unproven"]
