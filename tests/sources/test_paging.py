@@ -74,7 +74,8 @@ def test_entries_that_are_not_items_are_reported_by_number_and_page() -> None:
     assert found.names == ["a", "7", "b", "c", "1", "2", "3", "4"]
     names = [public_url(entry.name) for page in found.pages for entry in page.unreadable]
     assert (len(names), len(set(names))) == (10, 10)
-    assert [name[:18] for name in names[-3:]] == ["feature 3 of page "] * 3
+    urls = [f"{ITEMS}?limit=10", ITEMS, ITEMS]
+    assert [name[:18] + name[26:] for name in names[-3:]] == [f"feature 3 of page  of {url}" for url in urls]
 
 
 def test_pages_on_another_host_are_read_and_reported_once() -> None:
