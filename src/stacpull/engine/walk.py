@@ -61,7 +61,7 @@ ITEMS_AT_ONCE = 100
 _MAX_KEYS = 20
 
 
-class Position(msgspec.Struct, frozen=True, omit_defaults=True):
+class Position(msgspec.Struct, frozen=True, omit_defaults=True, rename={"announced_before": "announced"}):
     """The next page of a walk. At its start, all fields are None; where a collection starts, `request` is."""
 
     collection: str | None = None
