@@ -135,7 +135,7 @@ def form_request(url: str, form: Mapping[str, str]) -> Request:
 
 
 async def reply_to(client: Client, request: Request, accept: frozenset[int], secrets: Secrets) -> Reply:
-    async with client.stream(request, accept=accept, count_refusal=False) as response:
+    async with client.stream(request, accept=accept) as response:
         body = await response.read(_MAX_REPLY_SIZE)
         return Reply(response.status, body, reason_in(body, secrets))
 

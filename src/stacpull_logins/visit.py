@@ -227,7 +227,7 @@ class VisitLogin(LoginTransport):
             password = {name: value.reveal() for name, value in self._visit.headers.items()}
             request = replace(request, headers={**request.headers, **password})
         try:
-            async with logins.client.stream(request, accept=_ANSWERS, count_refusal=False) as response:
+            async with logins.client.stream(request, accept=_ANSWERS) as response:
                 self._cookies.note(url, response.headers)
                 if response.status in REDIRECTS:
                     return response.headers.get("Location") or ""

@@ -76,7 +76,7 @@ async def clip_size(
     """Return the size of the clipped file of an asset (0 if no pixel is in the area), and its requests."""
     if not may_be_tiff(media_type, href):
         return None
-    version = FileVersion(client, href, _MAX_HEADER, media_type, count_refusal=False)
+    version = FileVersion(client, href, _MAX_HEADER, media_type)
     try:
         file = await open_clip(version, area)
     except (NotClippableError, ChangedError):
@@ -106,36 +106,34 @@ class ClipFetcher:
         self._parts = parts
         self._on_whole = on_whole
 
-    async def fetch(self, job: Job, *, count_refusal: bool = True) -> AssetFile | None:
+    async def fetch(self, job: Job) -> AssetFile | None:
         if not job.clip:
-            return await self._unclipped.fetch(job, count_refusal=count_refusal)
+            return await self._unclipped.fetch(job)
         if not may_be_tiff(job.media_type, job.href):
             self._on_whole(job, "it is not a TIFF")
-            return await self._unclipped.fetch(job, count_refusal=count_refusal)
+            return await self._unclipped.fetch(job)
         for _ in range(2):
             try:
-                return await self._clipped(job, count_refusal=count_refusal)
+                return await self._clipped(job)
             except ChangedError:
                 continue
             except NotClippableError as error:
                 self._on_whole(job, str(error))
-                return await self._unclipped.fetch(job, count_refusal=count_refusal)
+                return await self._unclipped.fetch(job)
         what = "sent a file that may have changed between two reads of it"
         raise TransferError(host_failure(FailureKind.CHANGED, job.href, what, again=True))
 
-    async def _clipped(self, job: Job, *, count_refusal: bool) -> AssetFile | None:
+    async def _clipped(self, job: Job) -> AssetFile | None:
         known, downloader = job.version_in_dest, self._downloader
         if known is not None and not await downloader.has_file(job, None):
             known = None
         condition = {} if known is None else change_headers(known.etag_or_date)
-        version = FileVersion(
-            downloader.client, job.href, _MAX_HEADER, job.media_type, count_refusal, condition
-        )
+        version = FileVersion(downloader.client, job.href, _MAX_HEADER, job.media_type, condition)
         try:
             file = await open_clip(version, self._area)
         except NotModifiedError as error:
             if known is None or shows_change(known.etag_or_date, error.headers):
-                return await self._clipped(replace(job, version_in_dest=None), count_refusal=count_refusal)
+                return await self._clipped(replace(job, version_in_dest=None))
             return None
         if job.size is not None and version.total is not None and job.size != version.total:
             raise TransferError(wrong_size(version.url, version.total, job.size))

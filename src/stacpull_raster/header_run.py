@@ -383,11 +383,10 @@ class _HeaderFetcher(NamedTuple):
 
     client: Sender
 
-    async def fetch(self, job: HeaderJob, *, count_refusal: bool) -> HeaderRead:
+    async def fetch(self, job: HeaderJob) -> HeaderRead:
         return await read_header(
             self.client,
             job.href,
             header_size=job.header_size,
             media_type=job.media_type,
-            count_refusal=count_refusal,
         )

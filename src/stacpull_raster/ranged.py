@@ -41,7 +41,7 @@ class Sender(Protocol):
     """Sends requests and follows redirects: the client of a run, or a session of `stacpull_trace`."""
 
     def stream(
-        self, request: Request, *, accept: frozenset[int] = ..., count_refusal: bool = ...
+        self, request: Request, *, accept: frozenset[int] = ...
     ) -> AbstractAsyncContextManager[ClientResponse]:
         """Send `request`; a final status outside `accept` raises `TransferError`."""
         ...
@@ -68,14 +68,12 @@ class FileVersion:
         href: str,
         max_bytes: int,
         media_type: str | None,
-        count_refusal: bool,
         condition: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._client = client
         self._href = href
         self._max_bytes = max_bytes
         self._media_type = media_type
-        self._count_refusal = count_refusal
         self._segments = Segments()
         self._validator: Validator | None = None
         self._condition = condition
@@ -119,9 +117,7 @@ class FileVersion:
         """Request the bytes `start` to `stop` (half-open) and yield exactly these bytes as they arrive."""
         request = Request(self._href, headers=self._fields(Needs(start, stop)))
         self.reads += 1
-        async with self._client.stream(
-            request, accept=_ACCEPTED, count_refusal=self._count_refusal
-        ) as response:
+        async with self._client.stream(request, accept=_ACCEPTED) as response:
             if response.status != _PARTIAL:
                 raise ChangedError
             self._compare(response)
@@ -144,7 +140,7 @@ class FileVersion:
         request = Request(self._href, headers=self._fields(wanted))
         self.reads += 1
         accept = _ACCEPTED | {_NOT_MODIFIED} if self._is_conditional else _ACCEPTED
-        async with self._client.stream(request, accept=accept, count_refusal=self._count_refusal) as response:
+        async with self._client.stream(request, accept=accept) as response:
             self.url = response.url
             if response.status == _NOT_MODIFIED:
                 raise NotModifiedError(response.headers)
@@ -278,14 +274,13 @@ async def read_header(
     *,
     header_size: int | None = None,
     media_type: str | None = None,
-    count_refusal: bool = True,
     max_bytes: int = MAX_BYTES,
 ) -> HeaderRead:
     """Make one attempt at the header of the file at `href`."""
     stated = header_size if header_size is not None and header_size > 0 else FIRST_READ
     reads = received = 0
     for _ in range(2):
-        version = FileVersion(client, href, max_bytes, media_type, count_refusal)
+        version = FileVersion(client, href, max_bytes, media_type)
         try:
             header = await version.parsed(min(stated, max_bytes), partial(parse, max_bytes=max_bytes))
         except ChangedError:

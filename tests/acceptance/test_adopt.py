@@ -216,11 +216,11 @@ def test_resume_uses_the_options_of_the_run(mirrored_once, downloaded, monkeypat
     stop = asyncio.Event()
     fetch, requested = AdoptingFetcher.fetch, []
 
-    async def stopping(self: AdoptingFetcher, job: Job, *, count_refusal: bool = True) -> AssetFile | None:
+    async def stopping(self: AdoptingFetcher, job: Job) -> AssetFile | None:
         requested.append(job.rowid)
         if len(requested) == 5:
             stop.set()
-        return await fetch(self, job, count_refusal=count_refusal)
+        return await fetch(self, job)
 
     plain, downloaded.options = downloaded.options, evolve(downloaded.options, concurrency=1)
     with monkeypatch.context() as patch:

@@ -42,7 +42,7 @@ def bare_pool(
     workers: int, size: int, fetch: Callable[[Job], Awaitable[AssetFile]], **limits: Any
 ) -> tuple[Pool[Job, AssetFile], JobQueue[Job], Outcomes]:
     class Fetcher:
-        async def fetch(self, wanted: Job, *, count_refusal: bool) -> AssetFile:
+        async def fetch(self, wanted: Job) -> AssetFile:
             return await fetch(wanted)
 
     clock = VirtualClock()

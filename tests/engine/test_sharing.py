@@ -75,9 +75,9 @@ async def test_a_part_is_linked_unless_another_file_took_its_place(tmp_path, sto
             store.staged.remove_part(store.staged.list_parts()[0])
 
     sharing = SharedDownloads(within, store)
-    first = await sharing.fetch(job(1), count_refusal=True)
+    first = await sharing.fetch(job(1))
     await asyncio.to_thread(place)
-    second = await sharing.fetch(job(2), count_refusal=True)
+    second = await sharing.fetch(job(2))
     assert first is not None
     assert second is not None
     assert (second.part, second.digest) == (complete_part_name(second), SHA)
@@ -101,14 +101,14 @@ async def test_an_asset_that_may_differ_is_fetched(store: LocalStore, first: Job
     within = Fetching()
     sharing = SharedDownloads(within, store)
     for one in (first, other):
-        await sharing.fetch(one, count_refusal=True)
+        await sharing.fetch(one)
     assert within.fetched == [1, 2]
 
 
 async def test_assets_waiting_for_a_failed_one_share_one_fetch(store: LocalStore) -> None:
     within = Fetching(failing=1)
     sharing = SharedDownloads(within, store)
-    fetching = (sharing.fetch(job(rowid), count_refusal=True) for rowid in range(1, 9))
+    fetching = (sharing.fetch(job(rowid)) for rowid in range(1, 9))
     failed, *others = await asyncio.gather(*fetching, return_exceptions=True)
     assert isinstance(failed, TransferError)
     assert all(isinstance(one, AssetFile) for one in others)
@@ -120,7 +120,7 @@ async def test_assets_that_cannot_use_the_first_are_fetched_at_once(store: Local
     sharing = SharedDownloads(within, store)
     jobs = [job(1), *(job(rowid, size=5) for rowid in (2, 3, 4))]
     async with asyncio.timeout(9):
-        await asyncio.gather(*(sharing.fetch(one, count_refusal=True) for one in jobs))
+        await asyncio.gather(*(sharing.fetch(one) for one in jobs))
     assert sorted(within.fetched) == [1, 2, 3, 4]
 
 
@@ -128,5 +128,5 @@ async def test_the_bytes_that_are_kept_for_others_are_limited(store: LocalStore)
     within = Fetching(body=bytes(1 << 20))
     sharing = SharedDownloads(within, store)
     for rowid, name in enumerate("abcbab"):
-        await sharing.fetch(job(rowid, f"https://h.example/{name}"), count_refusal=True)
+        await sharing.fetch(job(rowid, f"https://h.example/{name}"))
     assert within.fetched == [0, 1, 2, 4]  # c has taken the place of a, then a that of c: b was used last

@@ -45,7 +45,7 @@ async def growth(act: Callable[[int], Awaitable[None]]) -> float:
 
 async def requested(client: Client, url: str) -> None:
     with pytest.raises(TransferError):
-        async with client.stream(Request(url), count_refusal=False):
+        async with client.stream(Request(url)):
             pass
 
 

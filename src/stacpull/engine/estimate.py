@@ -339,7 +339,7 @@ class _SizeSamples:
                 self.outside += not size
             elif size is None:
                 request = Request(asset.href, headers={"Range": "bytes=0-0"})
-                stream = self._network.client.stream(request, accept=_SIZED, count_refusal=False)
+                stream = self._network.client.stream(request, accept=_SIZED)
                 async with stream as response:
                     size = stated_version(response.status, response.headers).total
         except TransferError as error:

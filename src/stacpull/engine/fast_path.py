@@ -132,10 +132,10 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, "AssetFile 
 
     # `AssetFetcher`: called by the task that takes over.
 
-    async def fetch(self, job: Job, *, count_refusal: bool) -> AssetFile | None:
+    async def fetch(self, job: Job) -> AssetFile | None:
         shared = self.fast_path.shared
-        response = ClientResponse(self.fast_path.client, self.request, ACCEPT_OK, count_refusal, self.sent)
-        fetching = shared.downloader.fetch(job, count_refusal=count_refusal, handed_over=response)
+        response = ClientResponse(self.fast_path.client, self.request, ACCEPT_OK, self.sent)
+        fetching = shared.downloader.fetch(job, handed_over=response)
         return await shared.complete_after(self.download, fetching)
 
     async def _connect(self, prepared: Prepared) -> None:

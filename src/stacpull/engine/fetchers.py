@@ -97,9 +97,9 @@ class AdoptingFetcher(NamedTuple):
     store: Store
     digest_algorithm: str | None
 
-    async def fetch(self, job: Job, *, count_refusal: bool = True) -> AssetFile | None:
+    async def fetch(self, job: Job) -> AssetFile | None:
         existing = await self._existing(job) if job.generation == 0 else None
-        return existing or await self.fetcher.fetch(job, count_refusal=count_refusal)
+        return existing or await self.fetcher.fetch(job)
 
     async def _existing(self, job: Job) -> AssetFile | None:
         if job.name is not None:
@@ -108,9 +108,7 @@ class AdoptingFetcher(NamedTuple):
             if job.checksum is not None:
                 return await asyncio.to_thread(self._existing_file, job, "", {})
         try:
-            async with self.client.stream(
-                Request(job.href, method="HEAD"), accept=ACCEPT_OK, count_refusal=False
-            ) as response:
+            async with self.client.stream(Request(job.href, method="HEAD"), accept=ACCEPT_OK) as response:
                 url, headers = response.url, response.headers
         except TransferError:  # many servers reject HEAD; the fetch will report any other error
             return None

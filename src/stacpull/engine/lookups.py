@@ -203,7 +203,7 @@ class Lookups:
                 objects = await network.retries.run(lambda: list_prefix(network.client, as_prefix(href)))
                 listed[href] = Listing(objects)
             except TransferError as error:
-                listed[href] = error.failure
+                listed[href] = error.final_failure()
 
         await for_each(dict.fromkeys(href for _, _, href in prefixes), list_at, limit=16)
         for item_id, key, href in prefixes:

@@ -3,7 +3,7 @@
     JobQueue ─▶ Pool ─▶ FastPath, or an AssetTask ─▶ OutcomeSink
 
 An AssetTask makes attempts and retries. If an href is refused, it may have expired: the item is read again
-(`_renew`). It is also read again, once, if the content is not as stated: a search result may be old.
+(`_read_item`). It is also read again if the content is not as stated: a search result may be old.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from msgspec.structs import replace
 from stacpull.caches import BoundedCache
 from stacpull.errors import CredentialsError, SourceError, StacpullError, quantity
 from stacpull.hosts import MAX_HOSTS, host_of
-from stacpull.models import MAYBE_HOST_FAULT, NO_FAULT, WRONG_CONTENT, Failure, FailureKind, Job, Json
+from stacpull.json_values import object_or_empty
+from stacpull.models import MAYBE_HOST_FAULT, NO_FAULT, WRONG_CONTENT, Failure, FailureKind, Job
 from stacpull.net.gate import MAX_REFUSALS
 from stacpull.net.retry import Retries
 from stacpull.net.transport import TransferError
@@ -158,8 +159,8 @@ class Pool(Generic[JobT, ResultT]):
     _failure_count: int = attrs.field(default=0, init=False)
     _held_back: dict[str, deque[tuple[JobT, Failure, int]]] = attrs.field(factory=dict, init=False)
     abandoned_hosts: dict[str, Failure] = attrs.field(factory=dict, init=False)  # by host, why
-    stable_since: BoundedCache[str, float] = attrs.field(factory=BoundedCache, init=False)
-    """By host, when an item first had the same hrefs after a reread. Later refusals are not due to expiry."""
+    unchanged_since: BoundedCache[str, float] = attrs.field(factory=BoundedCache, init=False)
+    """By host, when an item that was read again first had the same href: the host's hrefs do not expire."""
     _is_stopping: bool = attrs.field(default=False, init=False)
     _group: asyncio.TaskGroup = attrs.field(factory=asyncio.TaskGroup, init=False)
 
@@ -240,7 +241,11 @@ class Pool(Generic[JobT, ResultT]):
 class AssetTask(Generic[JobT, ResultT]):
     """Makes attempts at one asset, by each of its hrefs in turn. It may read the item of the asset again.
 
-    A refusal is final if the item was read after the attempt began, or if hrefs of the host do not expire.
+        before the attempt, if the job is stale   its href is outdated, or lacks its signature
+        refused, or gone (404, 410)               the href may have expired: use the one that the item has now
+        the same wrong content twice              use another size or checksum, if the item now states one
+
+    The failure is final if the item states nothing else, or was already read since the attempt began.
     `handed_over` completes the attempt that the fast path began.
     """
 
@@ -251,8 +256,7 @@ class AssetTask(Generic[JobT, ResultT]):
     _attempts: int = attrs.field(default=0, init=False)
     _failures: list[Failure] = attrs.field(factory=list, init=False)  # of each href before the current one
     _wrong_content: str = attrs.field(default="", init=False)  # message of the last such failure
-    _read_at: float = attrs.field(default=-inf, init=False)  # when the item was read again
-    _was_content_renewed: bool = attrs.field(default=False, init=False)
+    _item_read_at: float = attrs.field(default=-inf, init=False)
 
     async def run(self) -> None:
         pool = self._pool
@@ -260,12 +264,13 @@ class AssetTask(Generic[JobT, ResultT]):
             try:
                 result = await pool.retries.run(self._attempt)
             except TransferError as error:
-                self._failures.append(error.failure)
                 if self.job.alternates:
+                    self._failures.append(error.failure)
                     self.job = self.job.at(self.job.alternates)
                     self._wrong_content = ""
                     continue
-                # GONE only if all hrefs are gone; pending (DOWN) if the host of any is abandoned
+                self._failures.append(error.final_failure())
+                # GONE only if all hrefs are gone; pending (DOWN) if the host of any is down
                 ranks = {FailureKind.DOWN: 0, FailureKind.GONE: 2}
                 decisive = min(self._failures, key=lambda failure: ranks.get(failure.kind, 1))
                 message = " Then: ".join(failure.message for failure in self._failures)
@@ -282,14 +287,11 @@ class AssetTask(Generic[JobT, ResultT]):
             fetcher = self._pool.fetcher
             self._attempt_began_at = self._pool.retries.clock.monotonic()
         if self.job.stale:
-            await self._renew()
+            await self._read_item()
         while True:
             self._attempts += 1
-            may_have_expired = self._may_have_expired()
-            # if there is another href, a refusal does not stop the run
-            count_refusal = not (may_have_expired or self.job.alternates)
             try:
-                return await fetcher.fetch(self.job, count_refusal=count_refusal)
+                return await fetcher.fetch(self.job)
             except OSError as error:
                 if error.errno != errno.EFBIG:
                     raise
@@ -297,64 +299,57 @@ class AssetTask(Generic[JobT, ResultT]):
                 raise TransferError(Failure(FailureKind.OVERLONG, text)) from error
             except TransferError as error:
                 failure = error.failure
-                is_renewed = False
-                if may_have_expired and (failure.kind is FailureKind.REFUSED or failure.status in _EXPIRED):
-                    is_renewed = await self._renew_after_refusal(failure)
-                elif failure.kind in WRONG_CONTENT:
-                    is_same = failure.message == self._wrong_content
-                    self._wrong_content = failure.message
-                    failure = replace(failure, retryable=failure.retryable and not is_same)
-                    is_renewed = not failure.retryable and await self._renew_content()
-                if not is_renewed:
-                    raise TransferError(failure) from error
+                if failure.kind in WRONG_CONTENT:
+                    if failure.retryable and failure.message != self._wrong_content:
+                        self._wrong_content = failure.message
+                        raise
+                    if not await self._has_other_content():
+                        raise TransferError(replace(failure, retryable=False)) from error
+                elif not await self._may_have_expired(failure):
+                    raise
             fetcher = self._pool.fetcher
 
-    def _is_item_fresh(self) -> bool:
-        return self._read_at >= self._attempt_began_at
-
-    def _may_have_expired(self) -> bool:
-        if self.job.item_href is None or self._is_item_fresh():
+    async def _may_have_expired(self, refusal: Failure) -> bool:
+        """Read the item again, if the href may have expired. Return True if the asset is requested again."""
+        href, unchanged_since = self.job.href, self._pool.unchanged_since
+        is_refusal = refusal.kind is FailureKind.REFUSED or refusal.status in _EXPIRED
+        if not is_refusal or self.job.item_href is None or self._is_item_new():
             return False
-        stable_since = self._pool.stable_since.get(host_of(self.job.href), inf)
-        return is_signed(self.job.href) or stable_since > self._attempt_began_at
-
-    async def _renew_after_refusal(self, refusal: Failure) -> bool:
-        href_before = self.job.href
-        clock = self._pool.retries.clock
+        if not is_signed(href) and unchanged_since.get(host_of(href), inf) <= self._attempt_began_at:
+            return False
         try:
-            await self._renew(self._read_at)
-            if self.job.href == href_before and not self._is_item_fresh():
-                await self._renew(self._attempt_began_at)
+            is_other = await self._is_restated(lambda job: job.href)
         except TransferError as error:
-            new_failure = error.failure
-            if new_failure.retryable or new_failure.kind in {FailureKind.DOWN, FailureKind.GONE}:
+            failure = error.failure
+            if failure.retryable or failure.kind in {FailureKind.DOWN, FailureKind.GONE}:
                 raise
-            if new_failure.kind is FailureKind.REFUSED:  # a login may have expired: count the next refusal
-                self._read_at = clock.monotonic()
+            if failure.kind is FailureKind.REFUSED:  # a login may have expired
+                self._item_read_at = self._pool.retries.clock.monotonic()
                 return True
-            message = f"{refusal.message} Its item could not be read again: {new_failure.message}"
+            message = f"{refusal.message} Its item could not be read again: {failure.message}"
             raise TransferError(replace(refusal, message=message)) from error
-        if self.job.href != href_before:
+        if is_other:
             return True
-        self._pool.stable_since.setdefault(host_of(href_before), clock.monotonic())
-        # requested again only to count the refusal
-        return refusal.kind is FailureKind.REFUSED and not is_signed(href_before)
+        unchanged_since.setdefault(host_of(href), self._pool.retries.clock.monotonic())
+        return refusal.kind is FailureKind.REFUSED and not is_signed(href)  # it may have been temporary
 
-    async def _renew_content(self) -> bool:
-        """Read the item again, once. Return True if it states another size or checksum, which then count."""
-        before = self.job
-        if self._was_content_renewed or before.item_href is None:
-            return False
-        self._was_content_renewed = True
+    async def _has_other_content(self) -> bool:
         with suppress(TransferError):  # then nothing shows that the item has changed
-            asset = (await self._renew(self._attempt_began_at))["assets"].get(before.key)
-            if asset is not None:  # the item does not describe objects of a prefix
-                size, checksum = size_and_checksum(asset)
-                self.job = replace(self.job, size=size, checksum=checksum)
-        return (self.job.size, self.job.checksum) != (before.size, before.checksum)
+            return await self._is_restated(lambda job: (job.size, job.checksum))
+        return False
 
-    async def _renew(self, newer_than: float | None = None) -> Json:
-        """Read the item again, and use its hrefs of the asset. Raises GONE if the item has no such asset."""
+    async def _is_restated(self, stated: Callable[[JobT], object]) -> bool:
+        """Return True if the item now states something else: as another asset has read it, or read again."""
+        before = stated(self.job)
+        while stated(self.job) == before and not self._is_item_new():
+            await self._read_item()
+        return stated(self.job) != before
+
+    def _is_item_new(self) -> bool:
+        return self._item_read_at >= self._attempt_began_at
+
+    async def _read_item(self) -> None:
+        """Read a newer item, and use what it states. Raises GONE if it does not list the asset."""
         job = self.job
         item_href = job.item_href
         if item_href is None:
@@ -362,7 +357,7 @@ class AssetTask(Generic[JobT, ResultT]):
             text = f"{why}: run `stacpull mirror` again with a SOURCE that has valid URLs."
             raise TransferError(Failure(FailureKind.REFUSED, text))
         try:
-            item = await self._pool.item_reader.read(item_href, newer_than=newer_than)
+            item = await self._pool.item_reader.read(item_href, newer_than=self._item_read_at)
         except TransferError as error:
             if error.failure.kind is FailureKind.GONE:  # the item is gone; the asset may not be
                 raise TransferError(replace(error.failure, kind=FailureKind.ITEM)) from error
@@ -370,12 +365,14 @@ class AssetTask(Generic[JobT, ResultT]):
         except (CredentialsError, SourceError) as error:  # the host of the item refuses, or asks to wait
             status = 401 if isinstance(error, CredentialsError) else None
             raise TransferError(Failure(FailureKind.DOWN, str(error), status, host_of(item_href))) from error
-        self._read_at = item.read_at
-        assets = item.document.get("assets")
-        asset = object_asset(assets, job.key, job.href) if isinstance(assets, dict) else None
-        hrefs = None if asset is None else asset_hrefs(asset, item_href, self._pool.prefer)
+        self._item_read_at = item.read_at
+        assets = object_or_empty(item.document.get("assets"))
+        asset = object_asset(assets, job.key, job.href) or {}
+        hrefs = asset_hrefs(asset, item_href, self._pool.prefer)
         if not isinstance(hrefs, tuple) or len(hrefs) <= len(self._failures):
             text = f"Asset {job.key} cannot be fetched: its item no longer lists it."
             raise TransferError(Failure(FailureKind.GONE, text))
         self.job = job.at(hrefs[len(self._failures) :])
-        return item.document
+        if job.key in assets:  # the item does not describe objects of a prefix
+            size, checksum = size_and_checksum(asset)
+            self.job = replace(self.job, size=size, checksum=checksum)

@@ -41,9 +41,9 @@ class SharedDownloads(msgspec.Struct, eq=False):
     recent: OrderedDict[tuple[str, float], Download] = msgspec.field(default_factory=OrderedDict)
     body_bytes: int = 0
 
-    async def fetch(self, job: Job, *, count_refusal: bool) -> AssetFile | None:
+    async def fetch(self, job: Job) -> AssetFile | None:
         if "?" in job.href or job.version_in_dest is not None or job.required_digest is not None:
-            return await self.downloader.fetch(job, count_refusal=count_refusal)
+            return await self.downloader.fetch(job)
         key = (job.href, job.replanned_at)
         while (download := self.recent.get(key)) is not None and download.job.rowid != job.rowid:
             self.recent.move_to_end(key)
@@ -53,12 +53,12 @@ class SharedDownloads(msgspec.Struct, eq=False):
             if (file := await self._reuse(job, download)) is not None:
                 return file
             if download.file is not None:  # it succeeded, but its bytes cannot be used
-                return await self.downloader.fetch(job, count_refusal=count_refusal)
+                return await self.downloader.fetch(job)
         if download is not None:
             self.body_bytes -= download.kept_bytes
             del self.recent[key]
         download = self.recent[key] = Download(job, key)
-        return await self.complete_after(download, self.downloader.fetch(job, count_refusal=count_refusal))
+        return await self.complete_after(download, self.downloader.fetch(job))
 
     def start(self, job: Job) -> Download | None:
         """Note that the fast path begins an asset. Return None if only `fetch` can: a part, a shared href."""

@@ -92,15 +92,13 @@ class Client:
         if host and other_scheme:
             self._other_base = f"{other_scheme}://{host}:{port}/"
 
-    def stream(
-        self, request: Request, *, accept: frozenset[int] = SUCCESSFUL, count_refusal: bool = True
-    ) -> ClientResponse:
+    def stream(self, request: Request, *, accept: frozenset[int] = SUCCESSFUL) -> ClientResponse:
         """Send `request` (without credentials) and follow redirects when the context is entered.
 
-        Statuses not in `accept` are failures. `count_refusal` is False if the href may be stale (401, 403).
+        Statuses not in `accept` are failures.
         """
         request = replace(request, url=self.with_source_scheme(request.url))
-        return ClientResponse(self, request, accept, count_refusal)
+        return ClientResponse(self, request, accept)
 
     async def close(self) -> None:
         for transport in set(self.transports.values()):
@@ -182,7 +180,6 @@ class ClientResponse:
     _client: Client
     _request: Request
     _accept: frozenset[int]
-    _count_refusal: bool
     _sent: PermittedRequest | None = None
     gate: Gate | None = attrs.field(default=None, init=False)  # while the response is open
     _sent_at: float = attrs.field(default=0.0, init=False)
@@ -205,7 +202,7 @@ class ClientResponse:
                 return self
             try:
                 if status not in REDIRECTS:
-                    raise TransferError(await self._failure(sent))
+                    raise self._noted(sent.gate, TransferError(await self._failure(sent)))
                 await first_bytes(self)
                 location = self.headers.get("Location", "")
                 self._request = self._client.redirected_request(self._request, status, location)
@@ -231,9 +228,9 @@ class ClientResponse:
             gate.release()
             self._log(self.status)
             if isinstance(error, TransferError):  # of a response whose status was accepted
-                failure = self._note_failure(gate, error.failure)
-                if failure is not error.failure:
-                    raise TransferError(failure) from error
+                noted = self._noted(gate, error)
+                if noted is not error:
+                    raise noted from error
 
     @property
     def url(self) -> str:
@@ -282,7 +279,7 @@ class ClientResponse:
             if failure.kind in {FailureKind.NETWORK, FailureKind.STALLED} and failure.retryable:
                 failure = gate.note_no_answer(sent.sent_at, failure)
             elif failure.kind is FailureKind.THROTTLED:
-                failure = self._note_failure(gate, failure)
+                failure = gate.note_throttling(failure, self._request.purpose)
             elif failure.kind is FailureKind.ADDRESS and (hops := self._request.redirected_from):
                 failure = replace(failure, message=f"Redirected by {host_of(hops[-1])}: {failure.message}")
             gate.release()
@@ -310,14 +307,17 @@ class ClientResponse:
         if failure.kind not in {FailureKind.THROTTLED, FailureKind.SERVER}:
             # it has answered, but the time of an error says nothing about its load
             sent.gate.note_response(-math.inf)
-        return self._note_failure(sent.gate, failure).masked(secrets)
+        return failure.masked(secrets)
 
-    def _note_failure(self, gate: Gate, failure: Failure) -> Failure:
+    def _noted(self, gate: Gate, error: TransferError) -> TransferError:
+        """Pause a host that throttles. Prepare that a refusal is counted, if it is final."""
+        failure = error.failure
         if failure.kind is FailureKind.THROTTLED:
-            return gate.note_throttling(failure, self._request.purpose)
-        if failure.kind is FailureKind.REFUSED and failure.status in REFUSALS and self._count_refusal:
-            return gate.note_refusal(failure, self._request.purpose)
-        return failure
+            noted = gate.note_throttling(failure, self._request.purpose)
+            return error if noted is failure else TransferError(noted)
+        if failure.kind is FailureKind.REFUSED and failure.status in REFUSALS:
+            error.count_refusal = partial(gate.note_refusal, failure, self._request.purpose)
+        return error
 
     def _log(self, status: int | None) -> None:
         if self._client.log is not None:

@@ -250,7 +250,11 @@ class JsonReader(msgspec.Struct, eq=False):
                     error.failure = replace(error.failure, retryable=False)
                 raise
 
-        return await self.retries.run(attempt)
+        try:
+            return await self.retries.run(attempt)
+        except TransferError as error:
+            error.final_failure()
+            raise
 
     async def _attempt(self, outgoing: Request, limit: int) -> Document:
         async with self.client.stream(outgoing) as response, AsyncExitStack() as locks:

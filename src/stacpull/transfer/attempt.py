@@ -56,7 +56,7 @@ ResultT_co = TypeVar("ResultT_co", covariant=True)
 class AssetFetcher(Protocol[JobT_contra, ResultT_co]):
     """Makes one attempt at an asset. A pool has a chain of fetchers; the last one is a `Downloader`."""
 
-    async def fetch(self, job: JobT_contra, *, count_refusal: bool) -> ResultT_co: ...
+    async def fetch(self, job: JobT_contra) -> ResultT_co: ...
 
 
 class Downloader(msgspec.Struct, eq=False):
@@ -72,11 +72,9 @@ class Downloader(msgspec.Struct, eq=False):
     small_limit: int = 1 << 20
     digest_algorithm: str | None = "sha256"
 
-    async def fetch(
-        self, job: Job, *, count_refusal: bool = True, handed_over: ClientResponse | None = None
-    ) -> AssetFile | None:
+    async def fetch(self, job: Job, *, handed_over: ClientResponse | None = None) -> AssetFile | None:
         """Make one attempt, or complete one that was `handed_over`; None if the asset has not changed."""
-        return await _Attempt(self, job, count_refusal).run(handed_over)
+        return await _Attempt(self, job).run(handed_over)
 
     def checked_file(
         self, job: Job, url: str, fields: Mapping[bytes, bytes], content: bytes | memoryview
@@ -120,7 +118,6 @@ class Downloader(msgspec.Struct, eq=False):
 class _Attempt(msgspec.Struct, eq=False):
     downloader: Downloader
     job: Job
-    count_refusal: bool
     part: PartialDownload | None = None
     is_resumable: bool = True
     is_filling: bool = False  # true once a response is being received into the part
@@ -218,7 +215,7 @@ class _Attempt(msgspec.Struct, eq=False):
 
     def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> ClientResponse:
         request = Request(self.job.href, headers=headers)
-        return self.downloader.client.stream(request, accept=accept, count_refusal=self.count_refusal)
+        return self.downloader.client.stream(request, accept=accept)
 
     def _expected(self, response: ClientResponse) -> tuple[Body, AsyncIterator[bytes]]:
         """Return what a response states about its body, and the body without a coding of the transfer.
@@ -307,7 +304,7 @@ class _Attempt(msgspec.Struct, eq=False):
         accept = frozenset({OK, PARTIAL, UNSATISFIABLE})
         client = self.downloader.client
         try:
-            async with client.stream(request, accept=accept, count_refusal=False) as response:
+            async with client.stream(request, accept=accept) as response:
                 sent_range = content_range(response.headers)
         except TransferError as error:
             if error.failure.retryable:

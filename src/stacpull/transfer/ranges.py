@@ -131,7 +131,7 @@ class LongBody:
             headers["If-Match"] = self._version.validator.etag
         request = Request(self._href, headers=headers)
         try:
-            async with self._client.stream(request, accept=_ANSWERS, count_refusal=False) as response:
+            async with self._client.stream(request, accept=_ANSWERS) as response:
                 point = ResumePoint(offset, self._version.validator, self._version.total)
                 end = content_range(response.headers).end
                 is_same = resume_action(point, response.status, response.headers) == "append"

@@ -96,25 +96,21 @@ class Session:
 
     @asynccontextmanager
     async def stream(
-        self, request: Request, *, accept: frozenset[int] = SUCCESSFUL, count_refusal: bool = False
+        self, request: Request, *, accept: frozenset[int] = SUCCESSFUL
     ) -> AsyncIterator[ClientResponse]:
         if not same_site(self._base_url, request.url):
-            async with self._client.stream(request, accept=accept, count_refusal=count_refusal) as response:
+            async with self._client.stream(request, accept=accept) as response:
                 yield response
             return
         accept |= {HTTPStatus.UNAUTHORIZED}
         async with AsyncExitStack() as stack:
             token = await self._tokens.current()
-            exchange = self._client.stream(
-                _signed(request, token), accept=accept, count_refusal=count_refusal
-            )
+            exchange = self._client.stream(_signed(request, token), accept=accept)
             response = await stack.enter_async_context(exchange)
             if response.status == HTTPStatus.UNAUTHORIZED:
                 await stack.aclose()  # its permit is released before the token request needs one
                 token = await self._tokens.instead_of(token)
-                exchange = self._client.stream(
-                    _signed(request, token), accept=accept, count_refusal=count_refusal
-                )
+                exchange = self._client.stream(_signed(request, token), accept=accept)
                 response = await stack.enter_async_context(exchange)
             if response.status == HTTPStatus.UNAUTHORIZED:
                 raise CredentialsError(
