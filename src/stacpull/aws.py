@@ -32,7 +32,6 @@ Authorize = Callable[..., str]  # of a method, a path and perhaps a query, for `
 _METADATA_PROVIDERS = ("iam-role", "container-role")
 _FILES = {"AWS_CONFIG_FILE": "~/.aws/config", "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials"}
 _PROFILES = frozenset({"AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CREDENTIAL_EXPIRATION"})
-_UNREAD = object()
 
 _EMPTY_BODY = hashlib.sha256(b"").hexdigest()
 _ALGORITHM = "AWS4-HMAC-SHA256"
@@ -72,28 +71,21 @@ class AwsCredentials:
         self._flag = flag  # the option that names a profile, for messages
         self._lock = asyncio.Lock()
         self._settings: AwsSettings | None = None
-        self._session: Any = None
-        self._source: Any = None
-        """botocore's credentials, `_UNREAD` before they are looked up; None if `_last` never changes."""
-        self._last = None if no_sign_request else keys
+        self._session: Any = None  # reads credentials with botocore; None if `_credentials` does not change
+        self._source: Any = None  # botocore's credentials, once they were read
+        self._credentials = None if no_sign_request else keys
 
     async def settings(self) -> AwsSettings:
         async with self._lock:
             return self._settings or await self._resolve()
 
     async def frozen(self) -> Credentials | None:
-        if self.known(signing=True) is not None:
-            return self._last
-        await self.settings()
-        async with self._lock:
-            if self._source is _UNREAD:
-                self._source = await self._in_thread(lambda: asyncio.run(self._session.get_credentials()))
-            if self._source is not None:
-                now = await self._in_thread(lambda: asyncio.run(self._source.get_frozen_credentials()))
-                renewed = Credentials(now.access_key, now.secret_key, now.token)
-                if renewed != self._last:  # so that equal credentials stay one object
-                    self._last = renewed
-            return self._last
+        if self.known(signing=True) is None:
+            await self.settings()
+            async with self._lock:
+                if self._session is not None:
+                    self._credentials = await self._in_thread(lambda: asyncio.run(self._read_credentials()))
+        return self._credentials
 
     def known(self, *, signing: bool) -> tuple[AwsSettings, Credentials | None] | None:
         """Return settings and credentials like `settings` and `frozen`; None if those would have to wait."""
@@ -101,35 +93,35 @@ class AwsCredentials:
             return None
         if not signing:
             return self._settings, None
-        if self._source is not None:
+        if self._session is not None:
             is_due = getattr(self._source, "refresh_needed", bool)  # fixed credentials are never due
-            if self._source is _UNREAD or self._last is None or is_due():
+            if self._credentials is None or is_due():
                 return None
-        return self._settings, self._last
+        return self._settings, self._credentials
 
     async def renew(self, expired: Credentials) -> Credentials | None:
         async with self._lock:
-            if self._last is expired and not self._is_fixed:
+            if self._credentials is expired and not self._is_fixed:
                 await self._resolve()
         return await self.frozen()
 
     async def _resolve(self) -> AwsSettings:
         explicit = self._explicit
-        settings = AwsSettings(explicit.region, explicit.endpoint_url)
         keys = None if self._is_fixed else await asyncio.to_thread(_only_in_environment, explicit)
         if keys is not None:
-            self._last = keys
             region = explicit.region or os.environ.get("AWS_DEFAULT_REGION")
             settings = AwsSettings(region, explicit.endpoint_url)
-        elif not self._is_fixed or explicit.profile is not None:
-            self._session, settings = await self._in_thread(self._read)
+            self._session, self._credentials = None, keys
+        elif self._is_fixed and explicit.profile is None:
+            settings = AwsSettings(explicit.region, explicit.endpoint_url)
+        else:
+            session, settings = await self._in_thread(self._open_session)
             if not self._is_fixed:
-                self._source = _UNREAD
-                self._last = None
+                self._session, self._source, self._credentials = session, None, None
         self._settings = settings
         return settings
 
-    def _read(self) -> tuple[Any, AwsSettings]:
+    def _open_session(self) -> tuple[Any, AwsSettings]:
         import aioboto3  # noqa: PLC0415 - slow to import, and only needed for S3
         from aiobotocore.session import AioSession  # noqa: PLC0415 - see above
 
@@ -154,6 +146,17 @@ class AwsCredentials:
         profile_name = explicit.profile or core.profile
         session = aioboto3.Session(botocore_session=core)
         return session, AwsSettings(region, explicit.endpoint_url or endpoint or None, profile_name)
+
+    async def _read_credentials(self) -> Credentials | None:
+        self._source = self._source or await self._session.get_credentials()
+        if self._source is None:
+            self._session = None  # there are none: do not search again
+            return None
+        keys = await self._source.get_frozen_credentials()
+        current = Credentials(keys.access_key, keys.secret_key, keys.token)
+        return (
+            self._credentials if current == self._credentials else current
+        )  # equal credentials stay one object
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         """Do botocore's `work` in a thread, and translate its errors, which name profiles and files only."""
