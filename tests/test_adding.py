@@ -40,7 +40,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
     copy.insert("config/options.py", BUDGET_FIELD, before="    retries: int")
     copy.insert("engine/network.py", BUDGET_SETTING, before="    return GateSettings(")
     copy.insert("net/gate.py", "    budget: int = 0\n", before="class Gate:")
-    copy.insert("net/gate.py", BUDGET, before="        if self._health.why_abandoned is not None")
+    copy.insert("net/gate.py", BUDGET, before="        if self._health.why_down is not None")
     copy.insert("selection.py", "    daily: bool = option(False, help='?')\n", before="    seed: int")
     copy.insert("engine/walk.py", DAILY, before="class Walk:")
     copy.insert("engine/walk.py", DAILY_EFFECT, before="        self._keeps_position =")
@@ -332,7 +332,7 @@ BUDGET_SETTING = "    return GateSettings(clock, maximum, False, silence_limit, 
 BUDGET = """\
         self._sent = getattr(self, "_sent", 0) + 1
         if self._sent == self._settings.budget + 1 > 1:
-            self._abandon(Failure(FailureKind.DOWN, "Its budget is spent.", host=self.host), 3600.0)
+            self._mark_down(Failure(FailureKind.DOWN, "Its budget is spent.", host=self.host), 3600.0)
 """
 DAILY = """\
 class Daily(Sample):

@@ -186,7 +186,7 @@ TRIED_AGAIN = frozenset(
 RETRY_OPTIONS = {FailureKind.EXISTS: "--adopt", FailureKind.ADDRESS: "--allow-private-hosts"}
 """The options without which a retry fails again."""
 MAYBE_HOST_FAULT = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKind.STALLED})
-"""These are recorded once it is known that their host is not abandoned."""
+"""These are recorded once it is known that their host is not down."""
 WRONG_CONTENT = frozenset({FailureKind.CHECKSUM, FailureKind.OVERLONG})
 """If the same one of these occurs twice, the item is read again, because it may now state other content."""
 NOT_RESUMED = WRONG_CONTENT | {FailureKind.CHANGED}  # the part that was received is removed

@@ -81,7 +81,7 @@ class DaskWorkers:
         queue: JobQueue[Job],
     ) -> None:
         self._pool, self._store_client, self._queue = pool, store_client, queue
-        self.abandoned_hosts = pool.abandoned_hosts
+        self.down_hosts = pool.down_hosts
         self._network, self._options, self._selection = setup.network, setup.options, setup.selection
         self._work, self._bucket = opened.store.staged.work, opened.bucket
         workers = setup.options.dask or ""  # a number, or the scheduler of a cluster

@@ -42,7 +42,7 @@ class Pool:
     """A pool whose jobs take some seconds once the queue has ended."""
 
     def __init__(self, clock: VirtualClock, seconds: float) -> None:
-        self.abandoned_hosts: dict[str, str] = {}
+        self.down_hosts: dict[str, str] = {}
         self.events: list[tuple[str, float]] = []
         self._clock, self._seconds, self._end = clock, seconds, asyncio.Event()
 

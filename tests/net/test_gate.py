@@ -269,8 +269,8 @@ class RecordedRequest:
     def on_permit(self) -> None:
         self.outcomes.append("permit")
 
-    def on_abandoned(self, error: TransferError) -> None:
-        self.outcomes.append(error.failure.kind.name)
+    def on_down(self, failure: Failure) -> None:
+        self.outcomes.append(failure.kind.name)
 
 
 def test_queued_turns_are_served_in_order_and_wait_for_a_closed_gate() -> None:

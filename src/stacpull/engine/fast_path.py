@@ -17,7 +17,7 @@ from stacpull.engine.pool import AssetTask, Pool
 from stacpull.engine.sharing import Download, SharedDownloads
 from stacpull.http1.connection import ResponseHandler, WebConnection, streamed
 from stacpull.http1.web_transport import CallbackTransport, Prepared, WebTransport
-from stacpull.models import AssetFile, Job
+from stacpull.models import AssetFile, Failure, Job
 from stacpull.net.bodies import DRAINED
 from stacpull.net.client import Client, ClientResponse, PermittedRequest, Route
 from stacpull.net.gate import WaitingRequest
@@ -62,8 +62,8 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, "AssetFile 
         else:
             connection.send(self, prepared.request_bytes)
 
-    def on_abandoned(self, _error: TransferError) -> None:
-        """Let the general path wait, or report that the host is abandoned."""
+    def on_down(self, _failure: Failure) -> None:
+        """Let the general path wait, or report that the host is down."""
         self._hand_over()
 
     # `ResponseHandler`: called by a connection.

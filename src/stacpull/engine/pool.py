@@ -141,7 +141,7 @@ class FastPath(Protocol[JobT, ResultT]):
 class Pool(Generic[JobT, ResultT]):
     """Fetches the jobs of `queue`, and gives their outcomes to `sink`.
 
-    Up to `max_held_back` failures that a host may have caused are held back. If the host is then abandoned,
+    Up to `max_held_back` failures that a host may have caused are held back. If the host is down then,
     the assets stay pending, because the host, not the asset, caused the failures. If more than `max_failures`
     assets fail, the run stops, and no failure is held back.
     """
@@ -158,7 +158,7 @@ class Pool(Generic[JobT, ResultT]):
     _fast_path: FastPath[JobT, ResultT] | None = None
     _failure_count: int = attrs.field(default=0, init=False)
     _held_back: dict[str, deque[tuple[JobT, Failure, int]]] = attrs.field(factory=dict, init=False)
-    abandoned_hosts: dict[str, Failure] = attrs.field(factory=dict, init=False)  # by host, why
+    down_hosts: dict[str, Failure] = attrs.field(factory=dict, init=False)  # by host, why
     unchanged_since: BoundedCache[str, float] = attrs.field(factory=BoundedCache, init=False)
     """By host, when an item that was read again first had the same href: the host's hrefs do not expire."""
     _is_stopping: bool = attrs.field(default=False, init=False)
@@ -200,10 +200,10 @@ class Pool(Generic[JobT, ResultT]):
         if failure.kind is FailureKind.DOWN and self._max_held_back:
             held = self._held_back.pop(failure.host, ())
             self._failure_count -= sum(not job.has_failed for job, *_ in held)
-            if len(self.abandoned_hosts) < MAX_HOSTS:
-                self.abandoned_hosts[failure.host] = failure
+            if len(self.down_hosts) < MAX_HOSTS:
+                self.down_hosts[failure.host] = failure
             return
-        if failure.kind in MAYBE_HOST_FAULT and failure.host in self.abandoned_hosts:
+        if failure.kind in MAYBE_HOST_FAULT and failure.host in self.down_hosts:
             return  # it was requested before; a worker process may not know yet
         self._failure_count += failure.kind not in NO_FAULT and not job.has_failed
         if self._has_too_many_failures():
@@ -216,7 +216,7 @@ class Pool(Generic[JobT, ResultT]):
             self._report_held_back()
         held_back = self._held_back.setdefault(failure.host, deque())
         held_back.append((job, failure, attempts))
-        if len(held_back) > self._max_held_back:  # the host is not abandoned: a request succeeded in between
+        if len(held_back) > self._max_held_back:  # the host is not down: a request succeeded in between
             self.sink.fail(*held_back.popleft())
 
     def _has_too_many_failures(self) -> bool:

@@ -1,6 +1,6 @@
 """Runs walk and pool side by side, until everything is done, a stop is requested, or DEST is lost.
 
-If the source cannot be read, or a host is abandoned, the other transfers are completed first.
+If the source cannot be read, or a host is down, the other transfers are completed first.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ async def walk_and_transfer(
             task.cancel()
     if unreadable is not None:
         raise unreadable
-    if pool.abandoned_hosts and not stop.is_set():
-        reasons = pool.abandoned_hosts.values()
+    if pool.down_hosts and not stop.is_set():
+        reasons = pool.down_hosts.values()
         text = " ".join(reason.message for reason in reasons)
-        text += f" The assets of {' and '.join(pool.abandoned_hosts)} stay pending for `resume`."
+        text += f" The assets of {' and '.join(pool.down_hosts)} stay pending for `resume`."
         is_refused = any(reason.status in REFUSALS for reason in reasons)
         raise CredentialsError(text) if is_refused else SourceError(text)
 

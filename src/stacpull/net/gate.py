@@ -25,7 +25,7 @@ from stacpull.net.retry import MAX_WAIT, asks_to_wait
 from stacpull.net.transport import Purpose, TransferError
 
 REFUSALS = frozenset({200, 401, 403})  # statuses; 200 is a web page, perhaps a login
-MAX_REFUSALS = 50  # in a row: the host is abandoned
+MAX_REFUSALS = 50  # in a row: the host counts as down
 MAX_UNANSWERED = 20  # requests in a row: the host counts as silent
 
 _FIRST_LIMIT = 16
@@ -112,14 +112,14 @@ class HostHealth(msgspec.Struct, eq=False):
                 then 2 s, 4 s and so on, up to 60 s. An answer ends this series.
     overloaded  Its last answer is less than 30 s old, but 3 more requests failed than were answered.
     silent      It did not answer 20 requests in a row. The gate is closed as for a host that throttles.
-    abandoned   It was silent for too long (`silence_limit`), refused 50 assets in a row, or asked to wait
+    down        It was silent for too long (`silence_limit`), refused 50 assets in a row, or asked to wait
                 for over 15 minutes. Requests fail as DOWN, except one a minute, until one is not refused.
 
     The first three halve the number of requests at once, and their failures do not count as retries.
     """
 
     answered_at: float = -math.inf
-    why_abandoned: Failure | None = None
+    why_down: Failure | None = None
     silent_since: float = 0.0
     refusals: dict[Purpose, int] = msgspec.field(default_factory=lambda: {"asset": 0, "document": 0})
     """Refusals in a row."""
@@ -160,8 +160,8 @@ class WaitingRequest(Protocol):
 
     def on_permit(self) -> None: ...
 
-    def on_abandoned(self, error: TransferError) -> None:
-        """Called instead of `on_permit` when the host is abandoned."""
+    def on_down(self, failure: Failure) -> None:
+        """Called instead of `on_permit` if the host is down."""
 
 
 class _WaitingTask(asyncio.Future[None]):
@@ -175,8 +175,8 @@ class _WaitingTask(asyncio.Future[None]):
     def on_permit(self) -> None:
         self.set_result(None)
 
-    def on_abandoned(self, error: TransferError) -> None:
-        self.set_exception(error)
+    def on_down(self, failure: Failure) -> None:
+        self.set_exception(TransferError(failure))
 
 
 class GateSettings(NamedTuple):
@@ -185,7 +185,7 @@ class GateSettings(NamedTuple):
     clock: Clock
     maximum: int  # requests at once to a host
     is_fixed: bool = False  # True if the number is always the maximum
-    silence_limit: float = 120.0  # seconds without an answer after which a host is abandoned
+    silence_limit: float = 120.0  # seconds without an answer after which a host is down
     request_rate: float = 0.0  # requests that tasks send per second; 0 means no rate
     notify: Callable[[Notice], None] = lambda _: None
 
@@ -198,7 +198,7 @@ class Gate:
         self.now = settings.clock.monotonic
         self.window = CongestionWindow(max(1, settings.maximum), self.now(), is_fixed=settings.is_fixed)
         self.in_use = 0
-        self.closed_until = 0.0  # by `now`, when a closed gate opens; 0 for an open gate (see `closed_for`)
+        self.closed_until = 0.0  # by `now`; 0 for a gate that was never closed
         self._settings = settings
         self._health = HostHealth()
         self._request_rate = Rate(settings.clock, settings.request_rate)
@@ -214,29 +214,22 @@ class Gate:
         return bool(is_used or self.closed_for() or free_at > self.now())
 
     def progress(self) -> HostProgress:
-        wait = 0.0 if self._health.why_abandoned else self.closed_for()
+        wait = 0.0 if self._health.why_down else self.closed_for()
         return HostProgress(self.host, self._bytes, self.in_use, self.window.limit, len(self._queue), wait)
 
     def closed_for(self) -> float:
-        if not self.closed_until:
-            return 0.0
-        now = self.now()
-        if now < self.closed_until:
-            return self.closed_until - now
-        self.closed_until = 0.0
-        self.window.start_round(now)
-        return 0.0
+        return max(0.0, self.closed_until - self.now()) if self.closed_until else 0.0
 
     def is_full(self) -> bool:
         """Return True if a request has to wait: no permit is free, the gate is closed, or others wait."""
         return bool(self._queue) or self.in_use >= self.window.limit or self.closed_for() > 0
 
     def admit(self, request: WaitingRequest) -> None:
-        """Give a request a permit now or when one is free, or tell it that the host is abandoned."""
-        if self._health.why_abandoned is not None and (
+        """Give a request a permit now or when one is free, or tell it that the host is down."""
+        if self._health.why_down is not None and (
             self.closed_for() or (request.purpose == "asset" and self.now() < self._health.refused_until)
         ):
-            request.on_abandoned(TransferError(self._health.why_abandoned))
+            request.on_down(self._health.why_down)
         else:
             self._queue.append(request)
             self._drain_queue()
@@ -276,12 +269,12 @@ class Gate:
         self._bytes += size
         health = self._health
         health.answered_at = now
-        if health.unanswered or health.pauses or health.overload or health.why_abandoned:
+        if health.unanswered or health.pauses or health.overload or health.why_down:
             health.pauses = 0
             health.unanswered = 0
             health.overload = max(0, health.overload - 1)
             if health.refusals["asset"] < MAX_REFUSALS and self.closed_for() <= _MAX_PAUSE:
-                health.why_abandoned = None
+                health.why_down = None
         if self.window.note_answer(sent_at, now, self.in_use):
             self._drain_queue()
 
@@ -294,7 +287,7 @@ class Gate:
         self.note_response(sent_at, size)
         if not continues:
             self._health.refusals["asset"] = 0
-        elif not self.closed_until and self.in_use <= self.window.limit:
+        elif not self.closed_for() and self.in_use <= self.window.limit:
             return True
         self.release()
         return False
@@ -308,7 +301,7 @@ class Gate:
         self._health.refusals[purpose] = 0
 
     def note_refusal(self, failure: Failure, purpose: Purpose) -> Failure:
-        """Count a refusal; return its failure, or DOWN if the host is abandoned because it refuses assets.
+        """Count a refusal; return its failure, or DOWN if the host has refused too many assets.
 
         Refused documents count apart, because access to an item says nothing about access to its assets. If
         too many are refused, the walk ends with a `CredentialsError`.
@@ -322,7 +315,7 @@ class Gate:
         if purpose == "document":
             raise CredentialsError(text)
         self._health.refused_until = self.now() + _MAX_PAUSE
-        return self._abandon(replace(failure, message=text))
+        return self._mark_down(replace(failure, message=text))
 
     def note_throttling(self, failure: Failure, purpose: Purpose) -> Failure:
         """Close the gate after the host throttled, for as long as it asked or twice as long as before.
@@ -332,7 +325,7 @@ class Gate:
         retry_after = failure.retry_after
         if retry_after is not None and retry_after > MAX_WAIT:
             text = asks_to_wait(self.host, retry_after, self._settings.clock)
-            down = self._abandon(replace(failure, message=text), retry_after)
+            down = self._mark_down(replace(failure, message=text), retry_after)
             return down if purpose == "asset" else failure
         if self.closed_for():  # the request was sent before the pause began
             self.closed_until = max(self.closed_until, self.now() + (retry_after or 0.0))
@@ -348,7 +341,7 @@ class Gate:
     def note_no_answer(self, sent_at: float, failure: Failure) -> Failure:
         """Record that a request, which still holds its permit, got no answer.
 
-        Return its failure: DOWN if the host is abandoned, THROTTLED if it caused the failure.
+        Return its failure: DOWN if the host now is down, THROTTLED if it caused the failure.
         """
         now = self.now()
         health = self._health
@@ -362,7 +355,7 @@ class Gate:
         seconds_left = health.silent_since + limit - now
         if seconds_left <= 0:
             text = f"{self.host} has not answered for {limit:.0f} s. {failure.message}"
-            return self._abandon(replace(failure, message=text), _MAX_PAUSE)
+            return self._mark_down(replace(failure, message=text), _MAX_PAUSE)
         if not self.closed_for():
             if not health.pauses:
                 text = f"{self.host} does not answer: retrying for {limit:.0f} s. {failure.message}"
@@ -374,16 +367,16 @@ class Gate:
         now = self.now()
         self.window.halve(now, pause)
         if pause > 0:
-            self._health.why_abandoned = None
+            self._health.why_down = None
             self.closed_until = max(self.closed_until, now + pause)
 
-    def _abandon(self, failure: Failure, pause: float = 0.0) -> Failure:
+    def _mark_down(self, failure: Failure, pause: float = 0.0) -> Failure:
         """Close the gate for `pause` seconds. Return the failure as DOWN; waiting requests get the same."""
         down = replace(failure, kind=FailureKind.DOWN, retryable=False, retry_after=None)
-        if self._health.why_abandoned is None:
+        if self._health.why_down is None:
             text = f"{failure.message} It is not asked again for now; other hosts continue."
             self._settings.notify(Notice("warning", text))
-        self._health.why_abandoned = down
+        self._health.why_down = down
         if pause:
             self.closed_until = max(self.closed_until, self.now() + pause)
         waiting, self._queue = self._queue, deque()
