@@ -30,7 +30,6 @@ from stacpull.schemes import SCHEMES, TransportSetup
 from stacpull.selection import Selection
 from stacpull.sources.source import Source, WalkStart
 from stacpull.sources.source_url import source_url, split_credentials
-from stacpull.threads import run_to_end
 
 SLOTS = 80  # transfers at once by default: more than the 64 of a host, as some wait for the store process
 _OWN_DESCRIPTORS = 36  # loop, ledger, lock, log, DEST and the page need about 20; the rest is for lookups
@@ -129,6 +128,8 @@ async def open_network(
     http = http_transport(options, ip_policy)
     clock = SystemClock()
     counters = NetworkCounters()
+    silence_limit = _STALLS_UNTIL_DOWN * options.stall_timeout
+    request_rate = options.requests_per_second
     setup = TransportSetup(http, address.url, options, clock, secrets, ip_policy, address.input_file)
     policy = policy or RetryPolicy(retries=options.retries)
     profile = options.filled_profile
@@ -137,7 +138,7 @@ async def open_network(
     log = None if options.log_file is None else await asyncio.to_thread(RequestLog, options.log_file, secrets)
     client = Client(
         {name: http for name, scheme in SCHEMES.items() if scheme.is_web},
-        _gate_settings(options, per_host, clock, emit),
+        GateSettings(clock, per_host, bool(options.concurrency), silence_limit, request_rate, emit),
         credentials=HostCredentials(address.url, address.headers, address.query),
         secrets=secrets,
         counters=counters,
@@ -165,18 +166,10 @@ async def open_network(
         raise
     finally:
         await client.close()
-        if log is not None:
-            await run_to_end(log.close)
 
 
 def _warn(emit: Listener, text: str) -> None:
     emit(Notice("warning", text))
-
-
-def _gate_settings(options: Options, maximum: int, clock: Clock, emit: Listener) -> GateSettings:
-    silence_limit = _STALLS_UNTIL_DOWN * options.stall_timeout
-    rate = options.requests_per_second
-    return GateSettings(clock, maximum, bool(options.concurrency), silence_limit, rate, notify=emit)
 
 
 def _max_open_files() -> int:

@@ -30,6 +30,7 @@ from stacpull.net.gate import REFUSALS, Gate, GateSettings, Rate
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
 from stacpull.net.transport import BufferedResponse, Receive, Request, Response, TransferError, Transport
 from stacpull.redact import Secret, Secrets, credentials_in, public_url, unsigned_url
+from stacpull.threads import run_to_end
 from stacpull.urls import is_local, join, removed_parameters, rules_of, same_site, set_parameter
 
 SUCCESSFUL: frozenset[int] = frozenset({200, 203, 206})  # 203: a proxy has changed the representation
@@ -103,6 +104,8 @@ class Client:
     async def close(self) -> None:
         for transport in set(self.transports.values()):
             await transport.close()
+        if self.log is not None:
+            await run_to_end(self.log.close)
 
     def with_source_scheme(self, url: str) -> str:
         """Return `url` with the scheme of SOURCE if it names the host and port of SOURCE."""
