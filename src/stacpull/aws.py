@@ -200,7 +200,9 @@ def signed_fields(
     key = _signing_key(date[:8], region, credentials.secret_key)
     listed = ";".join(names)
     prefix = f"{_ALGORITHM} Credential={credentials.access_key}/{scope}, SignedHeaders={listed}, Signature="
-    after_query = f"\n{lines}\n\n{listed}\n{_EMPTY_BODY}".encode()  # of the canonical request
+    after_query = f"\n{lines}\n\n{listed}\n{_EMPTY_BODY}".encode(
+        "utf-8", "surrogateescape"
+    )  # of the canonical request
     begun = hmac.new(key, f"{_ALGORITHM}\n{date}\n{scope}\n".encode(), "sha256")
 
     def authorize(method: str, path: str, query: str = "") -> str:

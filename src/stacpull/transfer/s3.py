@@ -86,14 +86,10 @@ def may_sign(bucket: str, settings: AwsSettings, options: S3Options, *, redirect
     return not redirected or configured or bucket in options.buckets
 
 
-def correction_of(status: int, headers: Mapping[str, str], body: bytes, region: str) -> str | None:
-    if status not in _CORRECTABLE:
-        return None
-    answer = read_xml(body)
-    region_in_answer = headers.get("x-amz-bucket-region") or text_in(answer, "Region")
-    if region_in_answer != region and _REGION.fullmatch(region_in_answer):
-        return region_in_answer
-    return "expired" if text_in(answer, "Code") == "ExpiredToken" else None
+def other_region(headers: Mapping[str, str], error: Element | None, region: str) -> str:
+    """Return the region that an error names instead of `region`; empty if there is none."""
+    named = headers.get("x-amz-bucket-region") or text_in(error, "Region")
+    return named if named != region and _REGION.fullmatch(named) else ""
 
 
 def read_xml(data: bytes) -> Element | None:
@@ -125,7 +121,7 @@ class S3Transport(CallbackTransport):
         self._clock = clock
         self._endpoints = BoundedCache[str, Endpoint]()
         self._signed_gets = BoundedCache[tuple[SigningContext, int], tuple[dict[str, str], Authorize]](64)
-        """The fields of GETs sent within a second, and the function to sign them."""
+        """The fields of plain GETs sent within a second, and the function to sign them."""
 
     def prepared(self, request: Request, _authorization: str = "") -> Prepared | None:
         http = self._http
@@ -145,7 +141,7 @@ class S3Transport(CallbackTransport):
         key_in_cache = context, int(self._clock.time())
         signed_get = self._signed_gets.get(key_in_cache)
         if signed_get is None:
-            signed_get = self._signed_gets[key_in_cache] = self._fields({}, endpoint, credentials)[1:]
+            signed_get = self._signed_gets[key_in_cache] = self._fields({}, endpoint, credentials)
         fields, authorize = signed_get
         prepared = http.prepared(Request(endpoint.origin + path, headers=fields), authorize("GET", path))
         if prepared is None:
@@ -173,14 +169,17 @@ class S3Transport(CallbackTransport):
             if response.status not in _CORRECTABLE and response.status != FORBIDDEN:
                 return RenamedResponse(request.url, response)
             refusal, receive = await buffered(request.url, response), None
-            correction = correction_of(refusal.status, refusal.headers, refusal.body, endpoint.region)
-            if correction is None or attempt == 3:  # noqa: PLR2004 - one correction of each kind
+            error = read_xml(refusal.body)
+            code = text_in(error, "Code")
+            if attempt == 3 or refusal.status not in _CORRECTABLE:  # noqa: PLR2004 - one correction of each kind
                 break
-            if correction != "expired":
-                endpoint = self._endpoint_of(bucket, settings, correction)
-            elif credentials is not None:
+            if region := other_region(refusal.headers, error, endpoint.region):
+                endpoint = self._endpoint_of(bucket, settings, region)
+            elif code == "ExpiredToken" and credentials is not None:
                 credentials = await self._credentials.renew(credentials)
-        is_denial = not refusal.body or text_in(read_xml(refusal.body), "Code") == "AccessDenied"
+            else:
+                break
+        is_denial = not refusal.body or code == "AccessDenied"
         if refusal.status != FORBIDDEN or not is_denial or (credentials and self._options.request_payer):
             return refusal
         return replace(refusal, body=(_ADVICE_SIGNED if credentials else _ADVICE_ANONYMOUS).encode())
@@ -200,36 +199,28 @@ class S3Transport(CallbackTransport):
         self, request: Request, endpoint: Endpoint, key: str, credentials: Credentials | None
     ) -> Request:
         path = endpoint.path + encode_key(key)
-        other_fields, fields, authorize = self._fields(request.headers, endpoint, credentials)
-        authorization = authorize(request.method, path, request.query)
-        if authorization:
-            fields = {**fields, "Authorization": authorization}
+        fields, authorize = self._fields(request.headers, endpoint, credentials)
+        if authorization := authorize(request.method, path, request.query):
+            fields["Authorization"] = authorization
         url = f"{endpoint.origin}{path}?{request.query}" if request.query else endpoint.origin + path
-        return replace(request, url=url, headers={**other_fields, **fields})
+        return replace(request, url=url, headers=fields)
 
     def _fields(
         self, headers: Mapping[str, str], endpoint: Endpoint, credentials: Credentials | None
-    ) -> tuple[dict[str, str], dict[str, str], Authorize]:
-        """Translate header fields for S3. Return the others, those to sign, and the function that signs."""
-        other_fields: dict[str, str] = {}
-        fields: dict[str, str] = {"host": endpoint.host}
-        for name, value in headers.items():
-            lower_name = name.lower()
-            if lower_name == "if-range":
-                # a date has a space, an entity tag does not (RFC 9110, 13.1.5)
-                fields["if-unmodified-since" if " " in value else "if-match"] = value
-            elif lower_name == "range" or lower_name.startswith(("if-", "x-amz-")):
-                fields[lower_name] = value
-            elif lower_name != "host":
-                other_fields[name] = value
+    ) -> tuple[dict[str, str], Authorize]:
+        """Return the header fields for S3 (`headers` and others), and the function that signs them."""
+        fields = {name.lower(): value for name, value in headers.items()} | {"host": endpoint.host}
+        if condition := fields.pop("if-range", ""):
+            # a date has a space, an entity tag does not (RFC 9110, 13.1.5)
+            fields["if-unmodified-since" if " " in condition else "if-match"] = condition
         if "range" not in fields:
             fields["x-amz-checksum-mode"] = "ENABLED"
         if credentials is None:
-            return other_fields, fields, lambda _method, _path, _query="": ""
+            return fields, lambda _method, _path, _query="": ""
         if self._options.request_payer:
             fields["x-amz-request-payer"] = "requester"
         now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self._clock.time()))
-        return other_fields, *signed_fields(fields, credentials, endpoint.region, now)
+        return signed_fields(fields, credentials, endpoint.region, now)
 
 
 def transport(setup: TransportSetup) -> S3Transport:
