@@ -147,8 +147,10 @@ def test_a_file_is_read_to_its_end_whatever_it_repeats(tmp_path: Path) -> None:
     assert sync.plan(tmp_path / "s.ndjson").items_seen == 2
 
 
-@pytest.mark.parametrize("field", ["", "&sig=x"])
-def test_a_resume_continues_behind_items_of_before_the_stop(tmp_path: Path, field: str) -> None:
+@pytest.mark.parametrize(
+    ("field", "headers"), [("", {}), ("&sig=x", {}), ("", {"search-after": "KEY-of-mine"})]
+)
+def test_a_resume_continues_behind_items_of_before_the_stop(tmp_path, field, headers):
     """The newest items are first, so that later pages list them again; without position, all pages do."""
     names = [f"{n}" for n in range(90, 0, -1)]
 
@@ -156,18 +158,18 @@ def test_a_resume_continues_behind_items_of_before_the_stop(tmp_path: Path, fiel
         first = int(request.url.partition("offset=")[2].partition("&")[0] or 0)
         if first == 70 and len(names) == 90:
             return Answer(500)
-        more = [{"rel": "next", "href": f"?offset={first + 10}&limit=10{field}"}]
+        more = [{"rel": "next", "href": f"?offset={first + 10}&limit=10{field}", "headers": headers}]
         links = more if first + 10 < len(names) else []
         features = [feature(name) for name in names[first : first + 10]]
         return json_answer({"type": "FeatureCollection", "features": features, "links": links})
 
     with WireServer({"/collections/c/items": page}) as server:
-        options = Options(allow_private_hosts=True, retries=0)
+        options = Options(allow_private_hosts=True, retries=0, headers={"X-Key": "KEY-of-mine"})
         with pytest.raises(SourceError):
             sync.mirror(server.url("/collections/c/items"), tmp_path / "m", options=options)
         names[:0] = [f"{n}" for n in range(160, 90, -1)]
-        report = sync.resume(tmp_path / "m", options=OPTIONS)
-    assert (report.items_seen, report.reason) == (160 if field else 90, None)
+        report = sync.resume(tmp_path / "m", options=options)
+    assert (report.items_seen, report.reason) == (160 if field or headers else 90, None)
 
 
 def test_an_item_that_has_another_id_now_leaves_the_earlier_one_complete(tmp_path: Path) -> None:

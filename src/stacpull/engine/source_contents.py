@@ -99,8 +99,7 @@ async def _new_items(
             yield new_items
             for entry in page.unreadable[-1:]:
                 warn(f"An entry of SOURCE cannot be read: {entry.name}: {entry.failure.message}")
-            reason = page.circle or loops.reason_to_end(len(items), len(new_items))
-            if reason is not None and page.next is not None:
+            if (reason := loops.reason_to_end_at(page, len(new_items))) is not None:
                 if page.announced is None or len(seen) < page.announced:
-                    warn(f"Reading ended at {page.request.url}: {reason}.")
+                    warn(reason)
                 return

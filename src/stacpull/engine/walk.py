@@ -10,6 +10,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from math import inf
 from typing import Annotated, Any, Protocol
 
@@ -215,6 +216,7 @@ class Walk:
         self._keeps_position = setup.source.has_cursors and self._sample is None
         self._lookups = Lookups(setup)
         self._collections = BoundedCache[ItemId, None](max_entries=256)
+        self._starts = setup.starts
         self._has_checked_selection = False
         self.reader = ItemReader(setup.source.item, setup.network.clock, read_batch=setup.source.items)
         self.summary = WalkSummary()
@@ -224,7 +226,8 @@ class Walk:
 
         If the source no longer knows a cursor, the walk starts again, as long as each walk gets further.
         """
-        starts = self._setup.starts or await walk_starts(self._setup.source, self._setup.selection)
+        if not self._starts:
+            self._starts = await walk_starts(self._setup.source, self._setup.selection)
         if not self._keeps_position and self._matches_left():
             position = Position()
             await self._consumer.restart()
@@ -232,7 +235,7 @@ class Walk:
         max_seen = -1
         while True:
             try:
-                announced = await self._read_pages(starts, position)
+                announced = await self._read_pages(position)
                 break
             except ForgottenCursorError as error:
                 seen = self._consumer.counters["items_seen"]
@@ -284,62 +287,64 @@ class Walk:
             announced = quantity(seen + unseen, "item")
             self._network.warn(f"The source announced {announced}, but did not list {unseen} of them.")
 
-    async def _read_pages(self, starts: Sequence[WalkStart], position: Position) -> int | None:
+    async def _read_pages(self, position: Position) -> int | None:
         """Walk the collections, which are always in the same order. Return how many items all announce."""
-        names = [start.collection for start in starts]
+        names = [start.collection for start in self._starts]
         if position.collection not in {None, *names}:
             raise ForgottenCursorError(f"the collection {position.collection} is no longer listed")
-        first = 0 if position.collection is None else names.index(position.collection)
         if position.collection is None:
             position = Position(announced_before=0)
+        seen_before = self._consumer.counters["items_seen"]
+        starts = self._starts[names.index(position.collection) if position.collection in names else 0 :]
         announced = None
-        for number in range(first, len(starts)):
+        for start, following in zip_longest(starts, starts[1:]):
             if not self._matches_left():
                 return None
-            announced = await self._read_collection(starts, number, position)
+            next_name = None if following is None else following.collection
+            announced = await self._read_collection(start, next_name, position, LoopDetector(seen_before))
             position = Position(announced_before=announced)
         return announced
 
     async def _read_collection(
-        self, starts: Sequence[WalkStart], number: int, position: Position
+        self, start: WalkStart, next_name: str | None, position: Position, loops: LoopDetector
     ) -> int | None:
         """Return what it and the earlier ones announce, if known. Save each page with the next position."""
-        start = starts[number]._replace(cursor=position.request)
-        next_name = starts[number + 1].collection if number + 1 < len(starts) else None
+        before = position.announced_before
         announced: int | None = None
-
-        def update(following: PageRequest | None, cut_short: str | None = None) -> WalkUpdate:
-            after = Position(start.collection, following, position.announced_before)
-            if following is None:
-                after = Position(next_name, None, announced)
-            is_kept = self._keeps_position and after.collection is not None
-            text = after.to_json(self._network.secrets) if is_kept else None
-            total = announced if next_name is None else None
-            return WalkUpdate(text, announced=total, cut_short=cut_short)
-
-        loops = LoopDetector(0 if position.collection is None else self._consumer.counters["items_seen"])
-        pages = self._setup.source.pages(start, page_size=self._page_size, on_notice=self._network.emit)
+        pages = self._setup.source.pages(
+            start._replace(cursor=position.request),
+            page_size=self._page_size,
+            on_notice=self._network.emit,
+        )
         async with prefetch(pages) as read_ahead:
             async for page in read_ahead:
                 if not self._has_checked_selection:  # before anything is planned
                     self._has_checked_selection = True
-                    for text in await page_warnings(self._setup, page, [start, *starts]):
+                    for text in await page_warnings(self._setup, page, [start, *self._starts]):
                         self._network.warn(text)
-                if page.announced is not None and position.announced_before is not None:
-                    announced = position.announced_before + page.announced
-                new_items = await self._take_page(start.collection, page, update(page.next))
+                if page.announced is not None and before is not None:
+                    announced = before + page.announced
+                total = announced if next_name is None else None
+                at_end = WalkUpdate(self._stored(Position(next_name, None, announced)), announced=total)
+                update = at_end
+                if page.next is not None:
+                    following = Position(start.collection, page.next, before)
+                    update = at_end._replace(position=self._stored(following))
+                new_items = await self._take_page(start.collection, page, update)
                 if not self._matches_left():
                     break
-                reason = page.circle or loops.reason_to_end(len(page.items), new_items)
-                if reason is not None and page.next is not None:
-                    cut_short = None
+                if (reason := loops.reason_to_end_at(page, new_items)) is not None:
                     if announced is None or self._consumer.counters["items_seen"] < announced:
-                        cut_short = f"Reading ended at {page.request.url}: {reason}."
-                        self.summary.cut_short = cut_short
-                        self._network.warn(cut_short)
-                    await self._consumer.add_batch(WalkBatch(update=update(None, cut_short)))
+                        at_end = at_end._replace(cut_short=reason)
+                        self.summary.cut_short = reason
+                        self._network.warn(reason)
+                    await self._consumer.add_batch(WalkBatch(update=at_end))
                     break
         return announced
+
+    def _stored(self, position: Position) -> str | None:
+        is_kept = self._keeps_position and position.collection is not None
+        return position.to_json(self._network.secrets) if is_kept else None
 
     async def _take_page(self, collection: str, page: Page, update: WalkUpdate) -> int:
         new_items = 0

@@ -80,6 +80,13 @@ class LoopDetector(msgspec.Struct):
             return None
         return f"{self._pages} pages in a row had nothing new"
 
+    def reason_to_end_at(self, page: Page, new_items: int) -> str | None:
+        """Count a page. Return a sentence if a walk should end there although it has a next page, or None."""
+        if page.next is None:
+            return None
+        reason = page.circle or self.reason_to_end(len(page.items), new_items)
+        return None if reason is None else f"Reading ended at {page.request.url}: {reason}."
+
 
 class WalkStart(NamedTuple):
     """The start of the walk of one collection: its id, and the first page without a page size."""
