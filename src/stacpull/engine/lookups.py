@@ -5,7 +5,7 @@ Names in a selection are checked against an API before anything is created, othe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing, suppress
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
@@ -180,7 +180,7 @@ class Lookups:
         self._chosen = AssetFilter(setup.selection)
         self._collections = BoundedCache[str, Json | StacpullError](max_entries=16)
 
-    async def look_up(self, items: Sequence[ListedItem]) -> LookedUp:
+    async def look_up(self, items: Collection[ListedItem]) -> LookedUp:
         network, item_assets = self._setup.network, dict[str, Json]()
         for name in {item_id.collection for item_id, _, _ in items} if self._chosen.reads_members else ():
             is_new = name not in self._collections

@@ -257,18 +257,17 @@ class Walk:
 
     async def _end(self, announced: int | None, from_start: bool) -> None:
         summary = self.summary
-        is_whole = self._matches_left() > 0 and summary.cut_short is None
-        was_limited = not is_whole and summary.cut_short is None  # `--max-items` ended it
+        was_limited = not self._matches_left()
         seen = self._consumer.counters["items_seen"]
         unseen = 0 if announced is None or was_limited else max(0, announced - seen)
         self.note_unseen(seen, unseen)
-        if self._sample is not None:
-            drawn = self._sample.lowest()
-            self._sample = None
-            for start in range(0, len(drawn), ITEMS_AT_ONCE):
-                part = drawn[start : start + ITEMS_AT_ONCE]
-                items = [ListedItem(item_id, json.loads(text), url) for _, item_id, _, url, text in part]
-                await self._consumer.add_batch(await self._select_and_plan(items))
+        drawn = [] if self._sample is None else self._sample.lowest()
+        for start in range(0, len(drawn), ITEMS_AT_ONCE):
+            part = drawn[start : start + ITEMS_AT_ONCE]
+            items = [ListedItem(item_id, json.loads(text), url) for _, item_id, _, url, text in part]
+            batch = WalkBatch()
+            await self._plan_items(items, batch, await self._planned_before(items))
+            await self._consumer.add_batch(batch)
         if (first := summary.first_unreadable) is not None:
             entries = quantity(summary.unreadable, "entry", "entries")
             which = "; the first" if summary.unreadable > 1 else ""
@@ -276,7 +275,8 @@ class Walk:
             self._network.warn(f"{entries} of SOURCE cannot be read{which}: {name}{first.failure.message}")
         end = WalkUpdate(None, True, announced, summary.cut_short, unseen)
         await self._consumer.add_batch(WalkBatch(update=end))
-        for text in self.filter.notes(summary.left_out, complete=from_start and is_whole):
+        is_complete = from_start and not was_limited and summary.cut_short is None
+        for text in self.filter.notes(summary.left_out, complete=is_complete):
             self._network.warn(text)
         if self._unlinked and from_start and self._consumer.counters["items_matched"]:
             self._network.warn(f"No matched item has a --follow link: {', '.join(sorted(self._unlinked))}.")
@@ -368,58 +368,63 @@ class Walk:
         limit = self._setup.selection.max_items
         return sys.maxsize if limit is None else max(0, limit - self._consumer.counters["items_matched"])
 
+    async def _planned_before(self, items: Sequence[ListedItem]) -> dict[ItemId, str | None]:
+        return await self._consumer.planned_this_run([item.id for item in items], False)
+
     async def _select_and_plan(self, items: Sequence[ListedItem]) -> WalkBatch:
+        """Count items, up to the limit of `--max-items`, and plan those that match, or offer them."""
         batch = WalkBatch()
         reason_of = self.filter.reason_left_out
         thread = self._thread
         # in a thread, because shapely may need long for a large geometry
         reasons = await thread.run(lambda: [reason_of(i.document) for i in items if not thread.is_stopped()])
         with_reasons = list(zip(items, reasons, strict=True))
-        if self._sample is not None:
-            for item, reason in with_reasons:
-                if self._count(item, reason, batch):
-                    self._sample.offer(item)
-            return batch
-        matches = [item for item, reason in with_reasons if reason is None]
-        planned_before = await self._consumer.planned_this_run([item.id for item in matches], False)
-        to_plan = _newest_versions(matches, planned_before)
-        remaining = self._matches_left()
-        # a newer version of an item that was planned does not count towards `remaining`
-        looked_up = await self._lookups.look_up(list(to_plan.values())[: remaining + len(planned_before)])
-        links = dict[str, SourceLink]()  # by href: of several parents, the first counts
+        planned_before: Mapping[ItemId, str | None] = {}
+        if self._sample is None:
+            planned_before = await self._planned_before([i for i, reason in with_reasons if reason is None])
+        matches_left = self._matches_left()
+        matches = list[ListedItem]()
+        new_ids = set[ItemId]()
         for item, reason in with_reasons:
-            if remaining <= 0:
+            if len(new_ids) >= matches_left:
                 break
-            if not self._count(item, reason, batch) or item.id not in to_plan:
+            if reason is not None:
+                self.summary.left_out[reason] += 1
+                batch.left_out.setdefault(reason, []).append(item.id)
                 continue
-            newest = to_plan.pop(item.id)  # once, because a page may list an item twice
-            planned = self._plan(newest, looked_up)
+            batch.seen.append(item.id)
+            matches.append(item)
+            if item.id not in planned_before:
+                new_ids.add(item.id)
+            if self._unlinked:
+                self._unlinked -= {relation for relation, _ in links_of(item.document)}
+        if self._sample is None:
+            await self._plan_items(matches, batch, planned_before)
+        else:
+            for item in matches:
+                self._sample.offer(item)
+        return batch
+
+    async def _plan_items(
+        self, items: Sequence[ListedItem], batch: WalkBatch, planned_before: Mapping[ItemId, str | None]
+    ) -> None:
+        """Plan the newest version of each item, unless it is `planned_before`, and what its links lead to."""
+        newest = _newest_versions(items, planned_before)
+        batch.replaces_planned_items = not newest.keys().isdisjoint(planned_before)
+        looked_up = await self._lookups.look_up(newest.values())
+        links = dict[str, SourceLink]()  # by href: of several parents, the first counts
+        for item in newest.values():
+            planned = self._plan(item, looked_up)
             batch.items.append(planned)
-            if item.id in planned_before:
-                batch.replaces_planned_items = True
-            else:
-                remaining -= 1
             if self._followed:
-                for href in source_links(newest.document, planned.href or newest.url, self._followed):
+                for href in source_links(item.document, planned.href or item.url, self._followed):
                     links.setdefault(href, SourceLink(href, planned.id, item_id_in(href)))
         if links:
             ids = [link.id for link in links.values() if link.id is not None]
-            known = {item.id for item in batch.items}
-            known |= (await self._consumer.planned_this_run(ids, True)).keys()
+            known = newest.keys() | await self._consumer.planned_this_run(ids, True)
             await self.add_source_items([link for link in links.values() if link.id not in known], batch)
         if self._setup.selection.collection_assets:
             await self._add_collections(batch)
-        return batch
-
-    def _count(self, item: ListedItem, reason: str | None, batch: WalkBatch) -> bool:
-        if reason is not None:
-            self.summary.left_out[reason] += 1
-            batch.left_out.setdefault(reason, []).append(item.id)
-            return False
-        batch.seen.append(item.id)
-        if self._unlinked:
-            self._unlinked -= {relation for relation, _ in links_of(item.document)}
-        return True
 
     async def add_source_items(self, links: Sequence[SourceLink], batch: WalkBatch) -> None:
         documents = await self.reader.read_many([link.href for link in links])
