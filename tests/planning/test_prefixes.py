@@ -40,7 +40,7 @@ def plan(
     ],
 )
 def test_objects_are_below_the_path_of_their_asset(layout: str, first: str, second: str) -> None:
-    assets = plan(LISTING, layout).assets[:2]
+    assets = plan(LISTING, layout).assets[1:]
     assert [f"{asset.directory}/{asset.name}" for asset in assets] == [first, second]
     assert [(asset.key, asset.href, asset.size) for asset in assets] == [
         ("data/B02.jp2", "s3://b/tiles/39/B02.jp2", 4),
@@ -126,7 +126,7 @@ NAMES = st.lists(st.text("aA./\\%:\u00e9e\u0301 ~", min_size=1, max_size=8), max
 @given(NAMES)
 def test_no_object_leaves_its_directory_or_collides(names: list[str]) -> None:
     planned = plan(Listing(tuple(ListedObject(name, 1) for name in names)))
-    places = [f"{asset.directory}/{asset.name}" for asset in planned.assets[:-1]]
+    places = [f"{asset.directory}/{asset.name}" for asset in planned.assets[1:]]
     assert len(places) + len(planned.problems) == len(names)
     assert all(PurePosixPath(place).parts[:3] == ("c", "i", "data") for place in places)
     assert not any(part in {"", ".", ".."} for place in places for part in place.split("/"))

@@ -19,7 +19,7 @@ from stacpull.models import Asset, Checksum, Failure, FailureKind, ItemId, Json,
 from stacpull.planning import hrefs
 from stacpull.planning.layout import ItemLayout, Layout
 from stacpull.planning.names import json_name, safe_segment
-from stacpull.planning.prefixes import Listing, assets_in, object_keys, prefix_failure, with_objects
+from stacpull.planning.prefixes import Listing, assets_in, prefix_failure, with_objects
 from stacpull.redact import unsigned_url
 from stacpull.urls import is_local
 
@@ -70,7 +70,7 @@ class AssetPlanner(NamedTuple):
         plan.add(item)
         return PlannedItem(
             item_id,
-            with_objects(item, listings, plan.keys) if plan.prefixes else item,
+            with_objects(item, listings, plan.objects) if plan.prefixes else item,
             href or (None if item_id.collection == NO_COLLECTION else hrefs.api_href(item_id, url)),
             tuple(plan.assets),
             parent,
@@ -91,16 +91,20 @@ class _ItemPlan(msgspec.Struct):
     assets: list[Asset] = []
     excluded: list[str] = []
     web_pages: list[str] = []
-    prefixes: list[str] = []
     problems: list[tuple[str, Failure]] = []
-    keys: dict[str, list[str]] = {}
+    prefixes: dict[str, tuple[str, Listing]] = {}  # with the href of each
+    objects: dict[str, list[Asset]] = {}  # of each prefix
 
     def add(self, document: Json) -> None:
         """Plan the `assets` of an item or a collection. If several have one path, the first gets it."""
         assets = document.get("assets")
         if isinstance(assets, dict):
-            self.keys = object_keys(assets.keys(), self.listings)
             self._add_each(assets)
+            taken_keys = set(assets)
+            # the longest first: a key that fits two prefixes is of the longer one (`prefixes.object_asset`)
+            for key, (href, listing) in sorted(self.prefixes.items(), key=lambda pair: -len(pair[0])):
+                self.objects[key] = assets_in(key, href, listing, self.layout, taken_keys)
+                self.assets += self.objects[key]
         elif assets is not None:
             text = "The item's `assets` is not an object."
             self.problems.append(("assets", Failure(FailureKind.ITEM, text)))
@@ -137,9 +141,8 @@ class _ItemPlan(msgspec.Struct):
                 if listing is None or isinstance(listing, Failure):
                     self.problems.append((key, listing or prefix_failure(href)))
                     continue
-                self.prefixes.append(key)
+                self.prefixes[key] = href, listing
                 self.excluded += [f"{key}/{name}" for name in listing.left_out]
-                self.assets += assets_in(key, href, listing, self.layout, self.keys.get(key, ()))
                 continue
             if kind is hrefs.AssetKind.WEB_PAGE and not selection.include_pages:
                 self.web_pages.append(key)

@@ -8,7 +8,7 @@ If another asset has the key of an object, the object's key gets a hash.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from stacpull.models import Asset, Failure, FailureKind, Json, path_in_dest
@@ -46,49 +46,42 @@ def prefix_failure(href: str) -> Failure:
     return Failure(FailureKind.PREFIX, f"The asset cannot be fetched: {why}.")
 
 
-def object_keys(assets: Collection[str], listings: Mapping[str, Listing | Failure]) -> dict[str, list[str]]:
-    taken = set(assets)
-    keys: dict[str, list[str]] = {}
-    for prefix, listing in sorted(listings.items(), key=lambda pair: -len(pair[0])):
-        for listed in listing.objects if isinstance(listing, Listing) else ():
-            key = f"{prefix}/{listed.name}"
-            while key in taken:
-                parent, slash, name = key.rpartition("/")
-                key = parent + slash + with_salted_hash(name, parent)
-            taken.add(key)
-            keys.setdefault(prefix, []).append(key)
-    return keys
-
-
-def assets_in(key: str, href: str, listing: Listing, layout: ItemLayout, keys: Sequence[str]) -> list[Asset]:
+def assets_in(
+    prefix_key: str, href: str, listing: Listing, layout: ItemLayout, taken_keys: set[str]
+) -> list[Asset]:
+    """Return the objects below a prefix as assets. Their keys are added to `taken_keys`."""
     prefix = as_prefix(href)
-    parent, root_name, template = layout.path(key, "")
+    parent, root_name, template = layout.path(prefix_key, "")
     root = path_in_dest(parent, final_name(root_name, template, prefix[:-1].rpartition("/")[2], parent))
     paths = [listed.name.split("/") for listed in listing.objects]
     directories = {fold("/".join(path[: count + 1])) for path in paths for count in range(len(path) - 1)}
     assets = []
-    for object_key, listed, path in zip(keys, listing.objects, paths, strict=True):
+    for listed, path in zip(listing.objects, paths, strict=True):
+        key = f"{prefix_key}/{listed.name}"
         directory = below(root, path[:-1])
         name = name_in(directory, path[-1])
         if fold(listed.name) in directories:  # an object may be named like one, but a file may not
-            name = with_salted_hash(name, f"{key}/{listed.name}")
-        assets.append(Asset(object_key, prefix + listed.name, directory, name, size=listed.size))
+            name = with_salted_hash(name, key)
+        while key in taken_keys:
+            above, slash, last = key.rpartition("/")
+            key = above + slash + with_salted_hash(last, above)
+        taken_keys.add(key)
+        assets.append(Asset(key, prefix + listed.name, directory, name, size=listed.size))
     return assets
 
 
 def with_objects(
-    item: Json, listings: Mapping[str, Listing | Failure], keys: Mapping[str, Sequence[str]]
+    item: Json, listings: Mapping[str, Listing | Failure], objects: Mapping[str, Sequence[Asset]]
 ) -> Json:
+    """Return an item that has `objects`, the assets by prefix, instead of the prefixes that are complete."""
     spread: Json = {}
     for key, asset in item["assets"].items():
         listing = listings.get(key)
         if not isinstance(listing, Listing) or listing.left_out:
             spread[key] = asset
-        if isinstance(listing, Listing):
+        if key in objects:
             kept = {name: member for name, member in asset.items() if name not in _OWN_MEMBERS}
-            prefix = as_prefix(asset["href"])
-            for object_key, listed in zip(keys.get(key, ()), listing.objects, strict=True):
-                spread[object_key] = {**kept, "href": prefix + listed.name, "file:size": listed.size}
+            spread |= {one.key: {**kept, "href": one.href, "file:size": one.size} for one in objects[key]}
     return {**item, "assets": spread}
 
 
