@@ -386,40 +386,42 @@ class MirrorRun:
             if not isinstance(error, Exception):
                 return error
             return await asyncio.to_thread(errors.as_destination_error, error, self._opened.store.staged.work)
-        counters = self._store_client.counters
-        is_left = not counters["walk_ended"] or counters["assets_pending"]
-        if is_left and not (self._is_unfinished or self._stop.is_set()):
+        if not (self._is_complete() or self._is_unfinished or self._stop.is_set()):
             return StacpullError(f"The run ended early for an unknown reason: {errors.REPORT_BUG}.")
         return None
 
-    async def _recover_and_transfer(self) -> None:
-        """Everything received is published also after an error. The first error is raised."""
-        store_client = self._store_client
-        try:
-            await store_client.call("requeue_failures")
-            await store_client.call("recover")
-            await self._transfer_and_write_catalogs()
-        finally:
-            try:
-                await store_client.call("finish")
-            except Exception as error:  # noqa: BLE001 -- raised below
-                store_client.fail_with(error)
-        if store_client.fatal_error.done():
-            raise store_client.fatal_error.result()
+    def _is_complete(self) -> bool:
+        counters = self._store_client.counters
+        return bool(counters["walk_ended"] and not counters["assets_pending"] and not self._is_unfinished)
 
-    async def _transfer_and_write_catalogs(self) -> None:
-        store_client = self._store_client
-        try:
+    async def _recover_and_transfer(self) -> None:
+        """Do all but the record of the end. After an error, what was received is published nevertheless."""
+        call = self._store_client.call
+        async with AsyncExitStack() as at_end:
+            at_end.push_async_callback(self._finish)
+            await call("requeue_failures")
+            await call("recover")
+            at_end.push_async_callback(self._write_catalogs)
             await self._transfer()
             await self._look_for_changes()
-        finally:
-            await store_client.sender.flush()
-            if not store_client.fatal_error.done():
-                await store_client.call("end_transfers")
-                try:
-                    await store_client.call("write_catalogs")
-                except InterruptedRunError:
-                    self._is_unfinished = True
+        if self._store_client.fatal_error.done():
+            raise self._store_client.fatal_error.result()
+
+    async def _write_catalogs(self) -> None:
+        store_client = self._store_client
+        await store_client.sender.flush()
+        if not store_client.fatal_error.done():
+            await store_client.call("end_transfers")
+            try:
+                await store_client.call("write_catalogs")
+            except InterruptedRunError:
+                self._is_unfinished = True
+
+    async def _finish(self) -> None:
+        try:
+            await self._store_client.call("finish")
+        except Exception as error:  # noqa: BLE001 -- raised after the error of the run, if there is one
+            self._store_client.fail_with(error)
 
     async def _transfer(self) -> None:
         store_client = self._store_client
@@ -504,21 +506,13 @@ class MirrorRun:
         progress = self._progress()
         self._network.emit(progress)
         is_mirror = self._run.kind == "mirror"
-        is_done = progress.walk_ended and progress.assets_pending == 0 and not self._is_unfinished
-        state: EndState = "complete" if is_done and error is None else "interrupted"
-        if error is not None and not isinstance(error, asyncio.CancelledError):
-            state = "failed"
+        state, text = self._ending(error)
         counters = self._store_client.counters
         warning = self._walk.summary.nothing_to_fetch(self._setup.selection, counters)
         if state == "complete" and is_mirror and warning is not None:
             self._network.warn(warning)
-        text = self._walk.summary.cut_short
-        if error is not None:
-            text = str(error)
-        elif state == "interrupted" and self._stop.reason is not None:
-            text = self._stop.reason
         reason = self._network.secrets.masked(text or "") or None
-        counts = await self._record_end(progress, state, reason, has_failed=error is not None)
+        counts = await self._record_end(progress, state, reason, error)
         store = self._opened.store
         missing = progress.assets_missing
         newly_missing = counts.get("assets_missing_new", 0) if is_mirror else 0
@@ -535,13 +529,21 @@ class MirrorRun:
             assets_accepted=accepted[self._setup.options.missing or "fail"],
         )
 
+    def _ending(self, error: BaseException | None) -> tuple[EndState, str | None]:
+        if error is not None:
+            return "interrupted" if isinstance(error, asyncio.CancelledError) else "failed", str(error)
+        cut_short = self._walk.summary.cut_short
+        if self._is_complete():
+            return "complete", cut_short
+        return "interrupted", self._stop.reason or cut_short
+
     async def _record_end(
-        self, progress: Progress, state: EndState, reason: str | None, *, has_failed: bool
+        self, progress: Progress, state: EndState, reason: str | None, error: BaseException | None
     ) -> dict[str, Any]:
         call = self._store_client.call
         recorded: EndState = "failed"
         findings = dict[str, int]()
-        ignored = (Exception,) if has_failed else ()  # the first error counts
+        ignored = () if error is None else (Exception,)  # the first error counts
         try:
             with suppress(*ignored):
                 await call("end_run", state, reason, self._spent())
