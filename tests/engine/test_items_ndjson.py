@@ -13,6 +13,7 @@ from tests.engine.bench import SPEC, Bench, RecordingStore, parts, planned
 
 from stacpull.engine.publisher import Publisher
 from stacpull.errors import DestinationError, InterruptedRunError
+from stacpull.ledger import views
 
 PATH = "c/items.ndjson"
 LINES = replace(SPEC, fixed={**SPEC.fixed, "metadata": "ndjson"})
@@ -27,7 +28,8 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 def write(bench: Bench, *, stopped: bool = False) -> None:
-    bench.operations._write_lines(lambda: stopped)
+    for row in views.collection_rows(bench.db):
+        bench.operations._write_lines(row, lambda: stopped)
 
 
 def ids(dest: Path) -> list[str]:

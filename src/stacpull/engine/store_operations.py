@@ -14,7 +14,7 @@ from stacpull import entry_points
 from stacpull.catalog.catalog_tree import CatalogWriter, CollectionEntry, until_stopped, write_catalogs
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.recovery import Recovery
-from stacpull.errors import InterruptedRunError, UsageError
+from stacpull.errors import UsageError
 from stacpull.events import AssetFailed, Notice
 from stacpull.ledger import jobs, meta, pruning, runs, views
 from stacpull.ledger.batch_writer import BatchWriter
@@ -120,52 +120,54 @@ class StoreOperations:
         return counts | views.special_assets(self._db, run, None if self._run.kind == "retry" else run)
 
     def write_catalogs(self) -> None:
-        """Write the catalogs and `items.parquet`. After a stop, give up when `_CATALOG_SECONDS` is over."""
+        """Write the files of items, then the catalogs. After a stop, give up after `_CATALOG_SECONDS`."""
         until = time.monotonic() + _CATALOG_SECONDS
 
         def is_stopped() -> bool:
             return time.monotonic() >= until and self._publisher.is_stopped()
 
-        self._write_lines(is_stopped)
-        entries = [self._entry(row) for row in views.collection_rows(self._db)]
-        interrupted: InterruptedRunError | None = None
-        if entries or meta.owns_file(self._db, "catalog.json"):
-            has_parquet = meta.owns_file(self._db, meta.ITEMS_PARQUET)
-            keeps_parquet = self._run.remembered.get("items_parquet", has_parquet)
+        rows = views.collection_rows(self._db)
+        for row in rows:
+            self._write_lines(row, is_stopped)
+        if not (rows or meta.owns_file(self._db, "catalog.json")):
+            return
+        entries = list(map(self._entry, rows))
+        has_parquet = meta.owns_file(self._db, meta.ITEMS_PARQUET)
+        keeps_parquet = self._run.remembered.get("items_parquet", has_parquet)
+        try:
             if keeps_parquet:
-                try:
-                    update = entry_points.require("stacpull.outputs", "items-parquet", meta.ITEMS_PARQUET)
-                    for note in update(self._publisher, entries):
-                        self._warn(note)
-                except UsageError as missing:
-                    self._warn(f"{meta.ITEMS_PARQUET} was not updated. {missing}")
-                except InterruptedRunError as error:
-                    interrupted = error
-                if meta.owns_file(self._db, meta.ITEMS_PARQUET):
-                    entries = [replace(entry, items_parquet=meta.ITEMS_PARQUET) for entry in entries]
+                self._update_parquet(entries)
+        finally:  # a stop ends it at once, and the catalogs take less time
+            if keeps_parquet and meta.owns_file(self._db, meta.ITEMS_PARQUET):
+                entries = [replace(entry, items_parquet=meta.ITEMS_PARQUET) for entry in entries]
             recorded = meta.file_digests(self._db)
             writer = CatalogWriter(self._store, self._publisher.write_file, self._publisher.secrets, recorded)
             source = self._run.source
             write_catalogs(writer, entries, source=source, remove=self._remove, is_stopped=is_stopped)
-            if has_parquet and not keeps_parquet:
-                self._remove(meta.ITEMS_PARQUET)  # no collection refers to it any more
-        if interrupted is not None:
-            raise interrupted
+        if has_parquet and not keeps_parquet:
+            self._remove(meta.ITEMS_PARQUET)  # no collection refers to it any more
 
-    def _write_lines(self, is_stopped: Callable[[], bool]) -> None:
-        for collection in views.collection_rows(self._db):
-            path = f"{collection.directory}/{LINES_FILE}"
-            digest = sha256()
-            if not (self._run.fixed["metadata"] == "ndjson" or meta.owns_file(self._db, path)):
-                continue
-            records = views.records_in(self._db, collection.rowid)
-            encoded = (self._publisher.item_json(record, path) for record in records)
-            with self._store.staged.new_part(LINES_FILE) as file:
-                for item_json in until_stopped(is_stopped, encoded):
-                    if item_json is not None:
-                        digest.update(item_json + b"\n")
-                        file.write(item_json + b"\n")
-            self._publisher.place_file(path, LINES_FILE, digest.digest())
+    def _update_parquet(self, entries: list[CollectionEntry]) -> None:
+        try:
+            update = entry_points.require("stacpull.outputs", "items-parquet", meta.ITEMS_PARQUET)
+            for note in update(self._publisher, entries):
+                self._warn(note)
+        except UsageError as missing:
+            self._warn(f"{meta.ITEMS_PARQUET} was not updated. {missing}")
+
+    def _write_lines(self, row: views.CollectionRow, is_stopped: Callable[[], bool]) -> None:
+        path = f"{row.directory}/{LINES_FILE}"
+        if not (self._run.fixed["metadata"] == "ndjson" or meta.owns_file(self._db, path)):
+            return
+        digest = sha256()
+        records = views.records_in(self._db, row.rowid)
+        encoded = (self._publisher.item_json(record, path) for record in records)
+        with self._store.staged.new_part(LINES_FILE) as file:
+            for item_json in until_stopped(is_stopped, encoded):
+                if item_json is not None:
+                    digest.update(item_json + b"\n")
+                    file.write(item_json + b"\n")
+        self._publisher.place_file(path, LINES_FILE, digest.digest())
 
     def _entry(self, row: views.CollectionRow) -> CollectionEntry:
         def items() -> Iterator[tuple[str, str]]:
