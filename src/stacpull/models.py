@@ -126,6 +126,11 @@ class Checksum(NamedTuple):
     digest: bytes
 
 
+def digest_algorithm(checksum: str | None) -> str | None:
+    """Return the algorithm of the digests that the ledger records (`--checksum`), or None for none."""
+    return None if checksum == "none" else checksum or "sha256"
+
+
 class Asset(msgspec.Struct, frozen=True, array_like=True):
     """One planned asset. `name` is None while it depends on the resolved URL: see `name_template`."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ class Bench:
         self.publisher = Publisher(
             self.db, self.store, self.run, Secrets(), lambda: self.stopped, self._take_event
         )
-        self.operations = StoreOperations(self.publisher, self.writer, "sha256")
+        self.operations = StoreOperations(self.publisher, self.writer)
 
     def _take_event(self, event: Event) -> None:
         match event:
@@ -104,14 +104,12 @@ class Bench:
         asset.identity = self.store.staged.write_part(asset.part, body)
         return asset
 
-    def recover(
-        self, *, checksum: str | None = "sha256", is_stopped: Callable[[], bool] = lambda: False
-    ) -> list[AssetFile]:
-        return Recovery(self.db, self.store, checksum, is_stopped=is_stopped).run()
+    def recover(self) -> list[AssetFile]:
+        return Recovery(self.publisher).run()
 
-    def take_up(self, *, checksum: str | None = "sha256") -> None:
+    def take_up(self) -> None:
         """Put in order what the last process left, as a run does at its start."""
-        self.publisher.add(self.recover(checksum=checksum), [])
+        self.publisher.add(self.recover(), [])
         self.publisher.publish_all()
         self.publisher.publish_all(views.unwritten_items(self.db, 0, True))
 
@@ -123,12 +121,10 @@ class Bench:
 
 
 @contextmanager
-def started(
-    dest: Path, store: RecordingStore | None = None, *, checksum: str | None = "sha256", **how: Any
-) -> Iterator[Bench]:
+def started(dest: Path, store: RecordingStore | None = None, **how: Any) -> Iterator[Bench]:
     """A process that has put in order what the last one left, until the end of the block."""
     bench = Bench(dest, store, **how)
-    bench.take_up(checksum=checksum)
+    bench.take_up()
     yield bench
     bench.close()
 

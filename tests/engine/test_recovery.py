@@ -189,7 +189,7 @@ def test_nothing_is_trusted_without_a_boot_id(tmp_path: Path, monkeypatch: pytes
 
 def test_without_checksums_unrecorded_files_are_dropped_after_a_reboot(tmp_path, monkeypatch):
     for body in (b"x", b"new"):
-        with started(tmp_path, checksum=None) as bench:
+        with started(tmp_path, remembered={"checksum": "none"}) as bench:
             job = bench.plan(planned("i", ["a"], size=len(body))).jobs[0]
             bench.publisher.add([replace(bench.arrive(job, body), digest=None)], [])
             bench.publisher.publish()  # renamed, not recorded
@@ -197,7 +197,7 @@ def test_without_checksums_unrecorded_files_are_dropped_after_a_reboot(tmp_path,
         assert tree(tmp_path) == {"c/i/a.tif": body}
     monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
     monkeypatch.setattr(recovery.Recovery, "_digest", lambda *_: None)  # cannot be read either
-    with started(tmp_path, checksum=None) as bench:
+    with started(tmp_path, remembered={"checksum": "none"}) as bench:
         assert bench.states() == {"a": jobs.State.PENDING}
         assert (tree(tmp_path), [*views.expected_files(bench.db)]) == ({}, [])  # nor the earlier version
 
@@ -345,7 +345,7 @@ def test_parts_that_can_be_resumed_stay_unless_the_machine_was_restarted(tmp_pat
         assert parts(tmp_path) == []
 
 
-def adopted_and_killed(dest: Path, *, checksum: str | None, is_link: bool) -> None:
+def adopted_and_killed(dest: Path, *, checksum: str, is_link: bool) -> None:
     """Leave a file of the user's reserved, with a hard link of it (or an equal file) among the parts."""
     with started(dest, remembered={"adopt": True}) as bench:
         arrived = bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"mine")
@@ -356,7 +356,7 @@ def adopted_and_killed(dest: Path, *, checksum: str | None, is_link: bool) -> No
             (bench.store.staged.path / arrived.part).unlink()
             (bench.store.staged.path / arrived.part).hardlink_to(mine)
             arrived = replace(arrived, identity=mine.stat().st_ino)
-        if not checksum:
+        if checksum == "none":
             arrived = replace(arrived, digest=None)
         bench.publisher.add([arrived], [])
         bench.publisher.publish()  # renamed, not recorded
@@ -364,18 +364,18 @@ def adopted_and_killed(dest: Path, *, checksum: str | None, is_link: bool) -> No
 
 
 @pytest.mark.parametrize("is_link", [True, False])
-@pytest.mark.parametrize("checksum", ["sha256", None])
+@pytest.mark.parametrize("checksum", ["sha256", "none"])
 @pytest.mark.parametrize("left_by", ["a kill", "a reboot", "a failed sync"])
 def test_a_file_that_was_adopted_is_never_removed(tmp_path, monkeypatch, left_by, checksum, is_link):
     adopted_and_killed(tmp_path, checksum=checksum, is_link=is_link)
-    bench = Bench(tmp_path)
+    bench = Bench(tmp_path, remembered={"checksum": checksum})
     if left_by == "a reboot":
         monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
     elif left_by == "a failed sync":
         bench.store.staged.remove_boot_mark()
-    bench.take_up(checksum=checksum)
+    bench.take_up()
     assert tree(tmp_path) == {"c/i/a.tif": b"mine"}
-    is_proven = bool(checksum) and left_by != "a failed sync"
+    is_proven = checksum == "sha256" and left_by != "a failed sync"
     assert bench.states() == {"a": jobs.State.DONE if is_proven else jobs.State.PENDING}
     assert runs.counters(bench.db, bench.run.id).get("assets_stored", 0) == 0
     assert parts(tmp_path) == []

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from stacpull import arguments
 from stacpull.errors import CredentialsError
+from stacpull.models import digest_algorithm
 from stacpull.option_fields import Option, about, declared, option, read_fields
 from stacpull.redact import Secret
 from stacpull.selection import Selection
@@ -228,7 +229,7 @@ class Options(Arguments):
     @property
     def digest_algorithm(self) -> str | None:
         """The algorithm of the digests that are recorded, or None for none."""
-        return None if self.checksum == "none" else self.checksum or "sha256"
+        return digest_algorithm(self.checksum)
 
 
 def _declared_as(what: str) -> Iterator[tuple[str, Any]]:

@@ -37,7 +37,6 @@ class OpeningRequest(msgspec.Struct, tag=0, array_like=True):
     work: bytes  # the work directory; it is DEST, unless DEST is a bucket
     bucket: BucketLocation | None
     run_id: int
-    digest_algorithm: str | None
     secrets: RevealedSecrets
     variables: dict[str, str]  # with credentials of DEST and proxies: the process is started without them
 

@@ -18,29 +18,27 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from stacpull.digests import as_checksum
+from stacpull.engine.publisher import Publisher
 from stacpull.errors import InterruptedRunError
 from stacpull.ledger import jobs, publication
-from stacpull.ledger.database import Connection, empty_log
+from stacpull.ledger.database import empty_log
 from stacpull.ledger.meta import BOOT, get, put
 from stacpull.models import AssetFile
 from stacpull.planning.layout import received_file
 from stacpull.store.inspection import FileState
-from stacpull.store.protocol import Store
 from stacpull.store.staging import OF_ONE_RUN, CompletePartName, parse_complete_part
 from stacpull.system import boot_id
 
 
 class Recovery:
-    def __init__(
-        self, db: Connection, store: Store, digest_algorithm: str | None, is_stopped: Callable[[], bool]
-    ) -> None:
-        self.db = db
-        self.store = store
-        self.is_stopped = is_stopped
-        self.digest_algorithm = digest_algorithm  # for complete parts
+    def __init__(self, publisher: Publisher) -> None:
+        self.db = publisher.db
+        self.store = publisher.store
+        self.is_stopped = publisher.is_stopped
+        self.digest_algorithm = publisher.run.digest_algorithm  # for complete parts
         self.boot = boot_id()
-        is_same_boot = get(db, BOOT) == self.boot
-        has_mark = store.staged.read_boot_mark() == self.boot
+        is_same_boot = get(self.db, BOOT) == self.boot
+        has_mark = self.store.staged.read_boot_mark() == self.boot
         self.sync_failed = is_same_boot and not has_mark  # then a digest proves nothing
         self.is_trusted = is_same_boot and has_mark and self.boot != ""
         """True if this boot wrote the files and no sync failed. Otherwise a digest must prove each file."""

@@ -43,7 +43,6 @@ class StoreClient:
         self.counters: Mapping[str, int] = run.counters
         self.fatal_error: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         """Gets the first error after which nothing more can be written."""
-        self._digest_algorithm = setup.options.digest_algorithm
         self._channel = Channel(self._take_message, self.fail_with)
         self._channel.lost.add_done_callback(self._take_end)
         self.sender = OutcomeSender(
@@ -52,7 +51,7 @@ class StoreClient:
             self._channel.send,
             setup.network.secrets,
             max_size=MAX_SENT_SIZE,
-            digest_algorithm=self._digest_algorithm,
+            digest_algorithm=run.digest_algorithm,
             on_error=self.fail_with,
         )
         self._process, self._socket = process
@@ -88,8 +87,7 @@ class StoreClient:
             await self._channel.open(self._socket)
             work = os.fsencode(self._opened.store.staged.work)
             secrets = self._network.secrets.revealed()
-            algorithm = self._digest_algorithm
-            opening = messages.OpeningRequest(work, bucket, self._run_id, algorithm, secrets, variables)
+            opening = messages.OpeningRequest(work, bucket, self._run_id, secrets, variables)
             self._channel.send(opening)
             async with background_task(pass_on_stop()):
                 try:

@@ -30,10 +30,9 @@ _CATALOG_SECONDS = 3.0
 class StoreOperations:
     """What the network process may call by name. Errors of the disk or ledger are `DestinationError`s."""
 
-    def __init__(self, publisher: Publisher, batch_writer: BatchWriter, digest_algorithm: str | None) -> None:
+    def __init__(self, publisher: Publisher, batch_writer: BatchWriter) -> None:
         self._publisher = publisher
         self._batch_writer = batch_writer
-        self._digest_algorithm = digest_algorithm
         self._store = publisher.store
         self._run = publisher.run
         self._db = db = publisher.db
@@ -69,8 +68,7 @@ class StoreOperations:
     def recover(self) -> None:
         """Complete what a killed run has begun: removals, and files that were received."""
         self._publisher.remove_listed()
-        recovery = Recovery(self._db, self._store, self._digest_algorithm, self._publisher.is_stopped)
-        self._publisher.add(recovery.run(), [])
+        self._publisher.add(Recovery(self._publisher).run(), [])
         self.write_final_items()
 
     def save_batch(self, batch: WalkBatch, now: float) -> SavedBatch:

@@ -61,7 +61,6 @@ class StoreServer(msgspec.Struct, eq=False):
 
     publisher: Publisher
     operations: Mapping[str, Callable[..., Any]]  # by name
-    digest_algorithm: str | None
     send: Callable[[messages.ToNetwork], None]
     _queue: Queue[messages.ToStore | None] = msgspec.field(default_factory=lambda: Queue(_MAX_WAITING))
     """The messages to work on; None is the end."""
@@ -90,9 +89,9 @@ class StoreServer(msgspec.Struct, eq=False):
             run = runs.load(db, request.run_id)
             publisher = Publisher(db, store, run, secrets, is_stopped, on_event)
             batch_writer = BatchWriter(db, run, partial(may_exist, store), secrets)
-            offered = StoreOperations(publisher, batch_writer, request.digest_algorithm)
+            offered = StoreOperations(publisher, batch_writer)
             operations = {name: getattr(offered, name) for name in dir(offered) if not name.startswith("_")}
-            yield cls(publisher, operations, request.digest_algorithm, send)
+            yield cls(publisher, operations, send)
 
     def run(self, received: Iterator[messages.ToStore]) -> None:
         reader = threading.Thread(target=self._read, args=(received,), name="stacpull-reader")
@@ -113,13 +112,14 @@ class StoreServer(msgspec.Struct, eq=False):
         self._queue.put(None)
 
     def _write(self, files: list[AssetFile]) -> None:
+        algorithm = self.publisher.run.digest_algorithm
         for file in files:
             worker, slash, name = file.part.rpartition("/")
             if slash and not is_worker(worker):
                 raise ValueError(f"{file.part!r} is not the name of a part")
             if file.body is not None and len(file.body) != file.size:  # changed on its way
                 raise ValueError(f"{name} has {file.size} bytes, but {len(file.body)} were sent")
-            self.publisher.store.staged.write_body(file, self.digest_algorithm)
+            self.publisher.store.staged.write_body(file, algorithm)
 
     def _work(self) -> None:
         publisher = self.publisher

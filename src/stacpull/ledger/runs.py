@@ -21,7 +21,7 @@ from stacpull.hosts import host_of, origin_of
 from stacpull.ledger import meta
 from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, scalar, transaction
 from stacpull.ledger.schema import State
-from stacpull.models import TRIED_AGAIN, FailureKind, ItemId, WalkUpdate
+from stacpull.models import TRIED_AGAIN, FailureKind, ItemId, WalkUpdate, digest_algorithm
 
 if TYPE_CHECKING:
     from stacpull.selection import Selection  # imports attrs, which the store process seldom needs
@@ -63,6 +63,10 @@ class Run(msgspec.Struct, frozen=True):
     position: str | None = None  # the next page to read (JSON), None before the first
     counters: Mapping[str, int] = {}  # when the run was started or resumed
     resumed: bool = True
+
+    @property
+    def digest_algorithm(self) -> str | None:
+        return digest_algorithm(self.remembered.get("checksum"))
 
     @property
     def tried_again(self) -> frozenset[FailureKind]:
