@@ -353,7 +353,6 @@ class MirrorRun:
         self._store_client = StoreClient(process, opened, run, setup)
         self._began = self._network.clock.monotonic()
         self._saved: dict[str, float] = {}  # the effort of this process that is already in the ledger
-        self._is_unfinished = False  # true if a stop left work that no counter shows, such as catalogs
         for_workers = 0 if context.workers is None else _QUEUED_FOR_WORKERS
         self._queue = JobQueue[Job](2 * self._network.slots + for_workers)
         self._producer = JobProducer(setup.network, run, self._store_client, self._queue)
@@ -362,16 +361,16 @@ class MirrorRun:
     async def execute(self) -> MirrorReport:
         """Open the mirror in the store process and make the run. Its error has the report as `report`."""
         async with self._store_client.connect(self._stop):
-            error = await self._mirror()
-            report = await self._conclude(error)
+            state, error = await self._mirror()
+            report = await self._conclude(state, error)
             if isinstance(error, StacpullError):
                 error.report = report
             if error is not None:
                 raise error
             return report
 
-    async def _mirror(self) -> BaseException | None:
-        """Do all of the run but to record its end. Return the error that ended it."""
+    async def _mirror(self) -> tuple[EndState, BaseException | None]:
+        """Do all of the run but to record its end. Return how it ended, and the error to raise."""
         self._network.emit(RunStarted(self._run.id, self._run.source, self._run.resumed))
         self._network.emit(Stage("checking what is in DEST"))
         lease = self._opened.lease
@@ -380,19 +379,21 @@ class MirrorRun:
         try:
             await self._recover_and_transfer()
         except InterruptedRunError:
-            self._is_unfinished = True
+            return "interrupted", None
         except BaseException as caught:  # noqa: BLE001 -- recorded, then raised again
             error = errors.cause(caught)
-            if not isinstance(error, Exception):
-                return error
-            return await asyncio.to_thread(errors.as_destination_error, error, self._opened.store.staged.work)
-        if not (self._is_complete() or self._is_unfinished or self._stop.is_set()):
-            return StacpullError(f"The run ended early for an unknown reason: {errors.REPORT_BUG}.")
-        return None
-
-    def _is_complete(self) -> bool:
+            if isinstance(error, asyncio.CancelledError):
+                return "interrupted", error
+            work = self._opened.store.staged.work
+            if isinstance(error, Exception):
+                error = await asyncio.to_thread(errors.as_destination_error, error, work)
+            return "failed", error
         counters = self._store_client.counters
-        return bool(counters["walk_ended"] and not counters["assets_pending"] and not self._is_unfinished)
+        if counters["walk_ended"] and not counters["assets_pending"]:
+            return "complete", None
+        if self._stop.is_set():
+            return "interrupted", None
+        return "failed", StacpullError(f"The run ended early for an unknown reason: {errors.REPORT_BUG}.")
 
     async def _recover_and_transfer(self) -> None:
         """Do all but the record of the end. After an error, what was received is published nevertheless."""
@@ -401,13 +402,13 @@ class MirrorRun:
             at_end.push_async_callback(self._finish)
             await call("requeue_failures")
             await call("recover")
-            at_end.push_async_callback(self._write_catalogs)
+            at_end.push_async_exit(self._write_catalogs)
             await self._transfer()
             await self._look_for_changes()
         if self._store_client.fatal_error.done():
             raise self._store_client.fatal_error.result()
 
-    async def _write_catalogs(self) -> None:
+    async def _write_catalogs(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         store_client = self._store_client
         await store_client.sender.flush()
         if not store_client.fatal_error.done():
@@ -415,7 +416,8 @@ class MirrorRun:
             try:
                 await store_client.call("write_catalogs")
             except InterruptedRunError:
-                self._is_unfinished = True
+                if error is None:
+                    raise
 
     async def _finish(self) -> None:
         try:
@@ -502,15 +504,17 @@ class MirrorRun:
         }
         return {name: value - already_saved.get(name, 0) for name, value in self._saved.items()}
 
-    async def _conclude(self, error: BaseException | None) -> MirrorReport:
+    async def _conclude(self, state: EndState, error: BaseException | None) -> MirrorReport:
         progress = self._progress()
         self._network.emit(progress)
         is_mirror = self._run.kind == "mirror"
-        state, text = self._ending(error)
         counters = self._store_client.counters
         warning = self._walk.summary.nothing_to_fetch(self._setup.selection, counters)
         if state == "complete" and is_mirror and warning is not None:
             self._network.warn(warning)
+        text = str(error) if state == "failed" else self._walk.summary.cut_short
+        if state == "interrupted" and self._stop.reason is not None:
+            text = self._stop.reason
         reason = self._network.secrets.masked(text or "") or None
         counts = await self._record_end(progress, state, reason, error)
         store = self._opened.store
@@ -528,14 +532,6 @@ class MirrorRun:
             reason=reason,
             assets_accepted=accepted[self._setup.options.missing or "fail"],
         )
-
-    def _ending(self, error: BaseException | None) -> tuple[EndState, str | None]:
-        if error is not None:
-            return "interrupted" if isinstance(error, asyncio.CancelledError) else "failed", str(error)
-        cut_short = self._walk.summary.cut_short
-        if self._is_complete():
-            return "complete", cut_short
-        return "interrupted", self._stop.reason or cut_short
 
     async def _record_end(
         self, progress: Progress, state: EndState, reason: str | None, error: BaseException | None
