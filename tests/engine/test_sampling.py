@@ -14,9 +14,9 @@ from tests.net.memory import Answer
 
 from stacpull import MirrorReport, Options, Selection, headers, mirror, plan, sync
 from stacpull.engine import estimate, walk
-from stacpull.engine.lookups import ListedItem
 from stacpull.filters.item_filters import rank_of
 from stacpull.models import ItemId
+from stacpull.planning.item_plan import ListedItem
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
 

@@ -11,6 +11,7 @@ from stacpull.models import Asset, Checksum, FailureKind, ItemId, PlannedItem
 from stacpull.planning.item_plan import (
     NO_COLLECTION,
     AssetPlanner,
+    ListedItem,
     id_of,
     item_directory,
     item_json_name,
@@ -27,7 +28,7 @@ def planner(layout: str, selection: Selection) -> AssetPlanner:
 
 
 def plan(item, *, layout=DEFAULT_LAYOUT, url=PAGE, parent=None, **selection):
-    return planner(layout, Selection(**selection)).plan(item, id_of(item, "c"), url, parent)
+    return planner(layout, Selection(**selection)).plan(ListedItem(id_of(item, "c"), item, url, parent))
 
 
 def test_a_complete_item_is_planned_with_all_its_statements() -> None:
@@ -197,7 +198,9 @@ def plan_of(data: Path, file: str, *prefer: str) -> PlannedItem:
     document = json.loads((data / file).read_text())
     found = document.get("features", [document]) if isinstance(document, dict) else document
     item, page_url = found[0], "https://api.test/v1/search"
-    return planner(DEFAULT_LAYOUT, Selection(prefer=prefer)).plan(item, id_of(item, "c"), page_url)
+    return planner(DEFAULT_LAYOUT, Selection(prefer=prefer)).plan(
+        ListedItem(id_of(item, "c"), item, page_url)
+    )
 
 
 def test_urls_with_spaces_quotes_and_values_are_alternates(shared_data: Path) -> None:

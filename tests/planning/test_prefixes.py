@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.models import Failure, FailureKind, ItemId, Json, PlannedItem
-from stacpull.planning.item_plan import AssetPlanner
+from stacpull.planning.item_plan import AssetPlanner, ListedItem
 from stacpull.planning.layout import Layout
 from stacpull.planning.prefixes import ListedObject, Listing, object_asset
 from stacpull.selection import Selection
@@ -28,7 +28,7 @@ def plan(
     listing: Listing | Failure, layout: str = "{collection}/{item}/{key}{ext}", item: Json = ITEM
 ) -> PlannedItem:
     planner = AssetPlanner(Layout.parse(layout), Selection(), AssetFilter(Selection()).keeps)
-    return planner.plan(item, ItemId("c", "i"), None, listings={"data": listing})
+    return planner.plan(ListedItem(ItemId("c", "i"), item, None, listings={"data": listing}))
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,9 @@ Names in a selection are checked against an API before anything is created, othe
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import aclosing, suppress
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
 
 from stacpull.arguments import read_bbox
 from stacpull.boxes import flat
@@ -24,10 +23,10 @@ from stacpull.filters.labels import check_labels, class_list
 from stacpull.filters.selection_filter import SelectionFilter
 from stacpull.hosts import scheme_of
 from stacpull.json_values import object_or_empty
-from stacpull.models import Failure, ItemId, Json, Page
+from stacpull.models import Failure, Json, Page
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import AssetKind, asset_hrefs, asset_kind, self_href, source_links
-from stacpull.planning.item_plan import NO_COLLECTION, with_template
+from stacpull.planning.item_plan import NO_COLLECTION, ListedItem, with_template
 from stacpull.planning.layout import Layout
 from stacpull.planning.prefixes import Listing, as_prefix
 from stacpull.schemes import SCHEMES
@@ -35,12 +34,6 @@ from stacpull.selection import Selection
 from stacpull.sources.source import LEAST_ITEMS, PageSize, Source, WalkStart, unsortable
 from stacpull.threads import for_each
 from stacpull.urls import is_local, rules_of
-
-
-class ListedItem(NamedTuple):
-    id: ItemId
-    document: Json
-    url: str  # of the page with the item, or of the item itself if a link led to it
 
 
 def check_syntax(selection: Selection, options: Options) -> None:
@@ -167,11 +160,6 @@ async def first_items(source: Source, start: WalkStart) -> list[Json]:
     return [] if page is None else page.items
 
 
-class LookedUp(NamedTuple):
-    item_assets: Mapping[str, Json]  # by collection
-    listings: Mapping[ItemId, Mapping[str, Listing | Failure]]  # the objects of its prefixes, by key
-
-
 class Lookups:
     """Requests what plans need besides their items."""
 
@@ -180,21 +168,33 @@ class Lookups:
         self._chosen = AssetFilter(setup.selection)
         self._collections = BoundedCache[str, Json | StacpullError](max_entries=16)
 
-    async def look_up(self, items: Collection[ListedItem]) -> LookedUp:
-        network, item_assets = self._setup.network, dict[str, Json]()
-        for name in {item_id.collection for item_id, _, _ in items} if self._chosen.reads_members else ():
-            is_new = name not in self._collections
-            document = await self.collection(name)
-            if not isinstance(document, StacpullError):
-                item_assets[name] = object_or_empty(document.get("item_assets"))
-            elif is_new and not isinstance(document, UsageError):
-                network.warn(f"Assets of {name} without type or roles of their own are left out. {document}")
-        listings: dict[ItemId, dict[str, Listing | Failure]] = {}
-        prefixes = [
-            (item_id, key, href)
-            for item_id, document, url in (items if self._setup.selection.expand_prefix else ())
-            for key, href in self._prefixes(document, url, item_assets.get(item_id.collection, {}))
-        ]
+    async def look_up(self, items: Collection[ListedItem]) -> Collection[ListedItem]:
+        """Return the items with `item_assets` and `listings`, if the selection needs these."""
+        if self._chosen.reads_members:
+            names = {item.id.collection for item in items}
+            item_assets = {name: await self._item_assets(name) for name in names}
+            items = [item._replace(item_assets=item_assets[item.id.collection]) for item in items]
+        if self._setup.selection.expand_prefix:
+            prefixes = list(map(self._prefixes, items))
+            listed = await self._listed({href for of_item in prefixes for href in of_item.values()})
+            items = [
+                item._replace(listings={key: self._selected(key, listed[of_item[key]]) for key in of_item})
+                for item, of_item in zip(items, prefixes, strict=True)
+            ]
+        return items
+
+    async def _item_assets(self, collection: str) -> Json:
+        is_new = collection not in self._collections
+        document = await self.collection(collection)
+        if not isinstance(document, StacpullError):
+            return object_or_empty(document.get("item_assets"))
+        if is_new and not isinstance(document, UsageError):
+            text = f"Assets of {collection} without type or roles of their own are left out. {document}"
+            self._setup.network.warn(text)
+        return {}
+
+    async def _listed(self, hrefs: Collection[str]) -> dict[str, Listing | Failure]:
+        network = self._setup.network
         listed: dict[str, Listing | Failure] = {}
 
         async def list_at(href: str) -> None:
@@ -205,16 +205,17 @@ class Lookups:
             except TransferError as error:
                 listed[href] = error.final_failure()
 
-        await for_each(dict.fromkeys(href for _, _, href in prefixes), list_at, limit=16)
-        for item_id, key, href in prefixes:
-            listing = listed[href]
-            if isinstance(listing, Listing):
-                keeps, names = self._chosen.keeps_object, [entry.name for entry in listing.objects]
-                left_out = dict.fromkeys(name for name in names if not keeps(key, f"{key}/{name}"))
-                kept = (entry for entry in listing.objects if entry.name not in left_out)
-                listing = Listing(tuple(kept), tuple(left_out))
-            listings.setdefault(item_id, {})[key] = listing
-        return LookedUp(item_assets, listings)
+        await for_each(hrefs, list_at, limit=16)
+        return listed
+
+    def _selected(self, key: str, listing: Listing | Failure) -> Listing | Failure:
+        if isinstance(listing, Failure):
+            return listing
+        keeps = self._chosen.keeps_object
+        names = [listed.name for listed in listing.objects]
+        left_out = dict.fromkeys(name for name in names if not keeps(key, f"{key}/{name}"))
+        kept = tuple(listed for listed in listing.objects if listed.name not in left_out)
+        return Listing(kept, tuple(left_out))
 
     async def collection(self, name: str) -> Json | StacpullError:
         """Return the document of a collection, or the error of reading it. Recent ones are cached."""
@@ -225,16 +226,18 @@ class Lookups:
                 self._collections[name] = error
         return self._collections[name]
 
-    def _prefixes(self, document: Json, url: str, item_assets: Json) -> list[tuple[str, str]]:
-        base, prefixes = self_href(document, local=is_local(url)) or url, []
-        for key, asset in object_or_empty(document.get("assets")).items():
+    def _prefixes(self, item: ListedItem) -> dict[str, str]:
+        """Return the hrefs of prefixes with objects that may be selected, by asset key."""
+        base = self_href(item.document, local=is_local(item.url)) or item.url
+        prefixes = {}
+        for key, asset in object_or_empty(item.document.get("assets")).items():
             if not isinstance(asset, dict) or not self._chosen.may_hold(
-                key, with_template(asset, item_assets.get(key))
+                key, with_template(asset, item.item_assets.get(key))
             ):
                 continue
-            hrefs: Any = asset_hrefs(asset, base, self._setup.selection.prefer)
+            hrefs = asset_hrefs(asset, base, self._setup.selection.prefer)
             if isinstance(hrefs, Failure) or not rules_of(hrefs[0]).is_object_store:
                 continue
             if asset_kind(hrefs[0], asset.get("type")) is AssetKind.PREFIX:
-                prefixes.append((key, hrefs[0]))
+                prefixes[key] = hrefs[0]
         return prefixes

@@ -18,7 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.caches import BoundedCache
-from stacpull.engine.lookups import ListedItem, LookedUp, Lookups, followed, page_warnings, walk_starts
+from stacpull.engine.lookups import Lookups, followed, page_warnings, walk_starts
 from stacpull.engine.network import RunSetup
 from stacpull.errors import DestinationError, ForgottenCursorError, SourceError, StacpullError, quantity
 from stacpull.filters.asset_filter import AssetFilter
@@ -46,6 +46,7 @@ from stacpull.planning.item_plan import (
     NO_COLLECTION,
     AssetPlanner,
     AssetPredicate,
+    ListedItem,
     id_of,
     is_newer,
     updated_in,
@@ -162,7 +163,7 @@ class Sample(msgspec.Struct):
 
     size: int
     seed: int
-    _drawn: dict[ItemId, tuple[int, ItemId, str | None, str, str]] = {}
+    _drawn: dict[ItemId, tuple[int, ItemId, str | None, str | None, str]] = {}
     """Rank, ID, `updated`, URL and document of each; as JSON, because decoded items take more memory."""
     _highest: float = inf
     """The highest rank that may still be in the sample, so that few items of a long walk are encoded."""
@@ -180,7 +181,7 @@ class Sample(msgspec.Struct):
             self._drawn = {entry[1]: entry for entry in lowest}
             self._highest = lowest[-1][0]
 
-    def lowest(self) -> list[tuple[int, ItemId, str | None, str, str]]:
+    def lowest(self) -> list[tuple[int, ItemId, str | None, str | None, str]]:
         return sorted(self._drawn.values())[: self.size]
 
 
@@ -411,10 +412,9 @@ class Walk:
         """Plan the newest version of each item, unless it is `planned_before`, and what its links lead to."""
         newest = _newest_versions(items, planned_before)
         batch.replaces_planned_items = not newest.keys().isdisjoint(planned_before)
-        looked_up = await self._lookups.look_up(newest.values())
         links = dict[str, SourceLink]()  # by href: of several parents, the first counts
-        for item in newest.values():
-            planned = self._plan(item, looked_up)
+        for item in await self._lookups.look_up(newest.values()):
+            planned = self._plan(item)
             batch.items.append(planned)
             if self._followed:
                 for href in source_links(item.document, planned.href or item.url, self._followed):
@@ -428,20 +428,19 @@ class Walk:
 
     async def add_source_items(self, links: Sequence[SourceLink], batch: WalkBatch) -> None:
         documents = await self.reader.read_many([link.href for link in links])
-        read_items: list[tuple[ListedItem, ItemId]] = []
+        items = list[ListedItem]()
         for link, document in zip(links, documents, strict=True):
             item_id = link.id or ItemId(link.parent.collection, link.href)  # until its own ID is known
             if not isinstance(document, Failure):
-                item = ListedItem(id_of(document, item_id.collection), document, link.href)
-                read_items.append((item, link.parent))
+                own_id = id_of(document, item_id.collection)
+                items.append(ListedItem(own_id, document, link.href, link.parent))
                 continue
             if link.id is None:  # its URL serves as its ID
                 item_id = ItemId(item_id.collection, self._network.secrets.public_url(link.href))
             message = f"The source item {item_id.item} could not be read: {document.message}"
             failure = replace(document, message=message)
             batch.unreadable_items.append(UnreadableItem(item_id, link.href, link.parent, failure))
-        looked_up = await self._lookups.look_up([item for item, _ in read_items])
-        batch.items += [self._plan(item, looked_up, parent) for item, parent in read_items]
+        batch.items += map(self._plan, await self._lookups.look_up(items))
 
     async def _add_collections(self, batch: WalkBatch) -> None:
         collection_ids = dict.fromkeys(ItemId(item.id.collection, OF_COLLECTION) for item in batch.items)
@@ -457,20 +456,13 @@ class Walk:
                 text = f"The collection {item_id.collection} is mirrored without its own assets"
                 self._network.warn(f"{text}: {failure.message}")
                 continue
-            base = self_href(document, local=True)
-            planned = AssetPlanner(BESIDE_ITEMS, self._setup.selection).plan(document, item_id, base)
+            collection = ListedItem(item_id, document, self_href(document, local=True))
+            planned = AssetPlanner(BESIDE_ITEMS, self._setup.selection).plan(collection)
             if planned.assets or planned.problems:
                 batch.items.append(planned)
 
-    def _plan(self, item: ListedItem, looked_up: LookedUp, parent: ItemId | None = None) -> PlannedItem:
-        planned = self._planner.plan(
-            item.document,
-            item.id,
-            item.url,
-            parent,
-            item_assets=looked_up.item_assets.get(item.id.collection, {}),
-            listings=looked_up.listings.get(item.id, {}),
-        )
+    def _plan(self, item: ListedItem) -> PlannedItem:
+        planned = self._planner.plan(item)
         if not planned.assets and len(self.summary.excluded) < _MAX_KEYS:  # only `nothing_to_fetch` reads it
             names = planned.excluded
             if self._setup.selection.roles or self._setup.selection.media_types:

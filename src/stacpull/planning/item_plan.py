@@ -44,37 +44,39 @@ _DIGESTS: Final = {
 """By the code and length of a multihash, the algorithm (see `digests`)."""
 
 
+class ListedItem(NamedTuple):
+    """An item as SOURCE lists it, and what its plan needs besides.
+
+    `url` is the URL of its page, or of the item itself if a link of a label item, its `parent`, led to it.
+    `item_assets` are those of its collection (STAC 1.1), which describe assets to the filter. `listings` are
+    the objects of prefixes, by asset key.
+    """
+
+    id: ItemId
+    document: Json
+    url: str | None
+    parent: ItemId | None = None
+    item_assets: Mapping[str, Any] = {}
+    listings: Mapping[str, Listing | Failure] = {}
+
+
 class AssetPlanner(NamedTuple):
     layout: Layout
     selection: Selection
     keeps: AssetPredicate | None = None  # returns True if an asset is selected; None to select all
 
-    def plan(
-        self,
-        item: Json,
-        item_id: ItemId,
-        url: str | None,
-        parent: ItemId | None = None,
-        item_assets: Mapping[str, Any] = {},
-        listings: Mapping[str, Listing | Failure] = {},
-    ) -> PlannedItem:
-        """Return an item with its planned assets.
-
-        `url` is the URL of the item's page, or of the item itself if a label item, its `parent`, links to it.
-        `item_assets` are those of the collection (STAC 1.1), which describe assets to the filter. `listings`
-        are the objects of prefixes, by key.
-        """
-        href = hrefs.self_href(item, local=is_local(url)) or (None if parent is None else url)
-        item_layout = self.layout.for_item(item_id, item, parent)
-        plan = _ItemPlan(self, item_layout, href or url, item_assets, listings)
-        plan.add(item)
+    def plan(self, item: ListedItem) -> PlannedItem:
+        document, url = item.document, item.url
+        href = hrefs.self_href(document, local=is_local(url)) or (None if item.parent is None else url)
+        plan = _ItemPlan(self, item, self.layout.for_item(item.id, document, item.parent), href or url)
+        plan.add_assets(document.get("assets"))
         return PlannedItem(
-            item_id,
-            with_objects(item, listings, plan.objects) if plan.prefixes else item,
-            href or (None if item_id.collection == NO_COLLECTION else hrefs.api_href(item_id, url)),
+            item.id,
+            with_objects(document, item.listings, plan.objects) if plan.prefixes else document,
+            href or (None if item.id.collection == NO_COLLECTION else hrefs.api_href(item.id, url)),
             tuple(plan.assets),
-            parent,
-            updated_in(item),
+            item.parent,
+            updated_in(document),
             tuple(plan.problems),
             tuple(plan.excluded),
             tuple(plan.web_pages),
@@ -84,10 +86,9 @@ class AssetPlanner(NamedTuple):
 
 class _ItemPlan(msgspec.Struct):
     planner: AssetPlanner
+    item: ListedItem
     layout: ItemLayout
     base: str | None
-    item_assets: Mapping[str, Any]
-    listings: Mapping[str, Listing | Failure]
     assets: list[Asset] = []
     excluded: list[str] = []
     web_pages: list[str] = []
@@ -95,9 +96,8 @@ class _ItemPlan(msgspec.Struct):
     prefixes: dict[str, tuple[str, Listing]] = {}  # with the href of each
     objects: dict[str, list[Asset]] = {}  # of each prefix
 
-    def add(self, document: Json) -> None:
+    def add_assets(self, assets: Any) -> None:
         """Plan the `assets` of an item or a collection. If several have one path, the first gets it."""
-        assets = document.get("assets")
         if isinstance(assets, dict):
             self._add_each(assets)
             taken_keys = set(assets)
@@ -122,10 +122,11 @@ class _ItemPlan(msgspec.Struct):
     def _add_each(self, assets: Json) -> None:
         keeps = self.planner.keeps
         selection = self.planner.selection
-        templates = self.item_assets
+        templates = self.item.item_assets
+        listings = self.item.listings
         for key, asset in assets.items():
             merged = with_template(asset, templates.get(key)) if templates else asset
-            if keeps is not None and key not in self.listings and not keeps(key, merged):
+            if keeps is not None and key not in listings and not keeps(key, merged):
                 self.excluded.append(key)
                 continue
             found = hrefs.asset_hrefs(asset, self.base, selection.prefer)
@@ -137,7 +138,7 @@ class _ItemPlan(msgspec.Struct):
             media_type = stated_type if isinstance(stated_type, str) else None
             kind = hrefs.asset_kind(href, media_type, key)
             if kind is hrefs.AssetKind.PREFIX:
-                listing = self.listings.get(key)
+                listing = listings.get(key)
                 if listing is None or isinstance(listing, Failure):
                     self.problems.append((key, listing or prefix_failure(href)))
                     continue
