@@ -88,8 +88,7 @@ async def test_a_name_opens_the_address_that_was_connected_to(answer: list[str])
     async with server:
         port = server.sockets[0].getsockname()[1]
         Names(src_lan=[answer])
-        given = Options(retries=0)  # type: ignore[arg-type]
-        given, address = options_and_address(f"http://src.lan:{port}/", given)
+        given, address = options_and_address(f"http://src.lan:{port}/", Options(retries=0))
         found: set[str] = set()
         async with open_network(address, given) as network:
             for url in (address.url, f"http://{INSIDE}:1/", f"http://{OTHER}:1/"):
@@ -109,9 +108,8 @@ async def test_a_public_source_that_turns_private(tmp_path: Path, answers: list[
         elsewhere = f"http://far.example:{source.port + 1}/x"  # another place: it is looked up again
         hrefs = {"near": source.url("/x"), "rebound": elsewhere, "literal": f"http://{INSIDE}:1/x"}
         source.features = [feature("i", hrefs)]
-        given = Options(retries=0)  # type: ignore[arg-type]
         with watched_connections() as connections:
-            await mirror(source.api, tmp_path / "m", options=given)
+            await mirror(source.api, tmp_path / "m", options=Options(retries=0))
         assert tried(connections) == {FAR}
     failed = await asyncio.to_thread(lambda: [*failures(tmp_path / "m")])
     assert {one.key for one in failed} >= {"literal", "rebound"}  # the fast path looks `near` up once more
@@ -124,9 +122,8 @@ async def test_a_source_first_at_a_private_address_is_never_requested_at_a_publi
     async with Source(others=lambda _: Answer(body=b"data"), name="far.example") as source:
         Names(far_example=[[INSIDE], [FAR]])
         source.features = [feature("i", {"literal": f"http://{INSIDE}:1/x"})]
-        given = Options(retries=1)  # type: ignore[arg-type]
         with watched_connections() as connections, pytest.raises(StacpullError):
-            await mirror(source.api, tmp_path / "m", options=given)
+            await mirror(source.api, tmp_path / "m", options=Options(retries=1))
         connected, requests = tried(connections), len(source.requests)
     assert connected <= {INSIDE}
     assert requests == 0
