@@ -37,7 +37,7 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, "AssetFile 
     route: Route
     began_at: float  # when its first request was queued
     sent_at: float = 0.0
-    prepared: Prepared | None = None
+    prepared: Prepared = attrs.field(init=False)  # what a connection sends
     sent: PermittedRequest | None = None  # once a task has taken over
     purpose: Purpose = "asset"
 
@@ -52,10 +52,10 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, "AssetFile 
         request = self.fast_path.client.count_and_authorize(self.request, route)
         self.sent_at = route.gate.now()
         prepared = transport.prepared(request) if isinstance(transport, CallbackTransport) else None
-        self.prepared = prepared
         if prepared is None:
             self._hand_over(partial(transport.send, request))
             return
+        self.prepared = prepared
         connection = prepared.host.take_idle()
         if connection is None:
             self.send_on_new_connection()
@@ -87,14 +87,13 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, "AssetFile 
 
     def on_stream(self, connection: WebConnection, /) -> None:
         receive: Receive = partial(streamed, connection, self.request.url)
-        if self.prepared is not None and self.prepared.receive_as is not None:
+        if self.prepared.receive_as is not None:
             receive = partial(self.prepared.receive_as, self.request, receive)
         self._hand_over(receive)
 
     def send_on_new_connection(self) -> None:
         """Send the request on a new connection: there is no idle one, or the server has closed it."""
-        if self.prepared is not None:
-            self.pool.spawn(self._connect(self.prepared))
+        self.pool.spawn(self._connect())
 
     def on_close(self) -> None:
         self.route.gate.release()
@@ -105,7 +104,7 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, "AssetFile 
     def _follow(self, connection: WebConnection, fields: Mapping[bytes, bytes], size: int) -> bool:
         client = self.fast_path.client
         gate = self.route.gate
-        if size > DRAINED or self.prepared is None or self.prepared.receive_as is not None:
+        if size > DRAINED or self.prepared.receive_as is not None:
             return False
         try:
             location = fields.get(b"location", b"").decode("utf-8", "surrogateescape")
@@ -138,16 +137,16 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, "AssetFile 
         fetching = shared.downloader.fetch(job, handed_over=response)
         return await shared.complete_after(self.download, fetching)
 
-    async def _connect(self, prepared: Prepared) -> None:
+    async def _connect(self) -> None:
         try:
-            connection = await self.fast_path.web.connect(prepared.host)
+            connection = await self.fast_path.web.connect(self.prepared.host)
         except TransferError as error:
             self._hand_over(partial(_raise, error))
         except BaseException:
             self.route.gate.release()
             raise
         else:
-            connection.send(self, prepared.request_bytes)
+            connection.send(self, self.prepared.request_bytes)
 
 
 async def _raise(error: Exception) -> NoReturn:

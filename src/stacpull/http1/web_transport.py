@@ -20,7 +20,7 @@ import msgspec
 
 from stacpull.hosts import default_port, evict_hosts, literal_address, origin_of
 from stacpull.http1.connection import WebConnection, streamed
-from stacpull.net.addresses import AddressInfo, AddressRefusedError
+from stacpull.net.addresses import AddressRefusedError
 from stacpull.net.bodies import Pace
 from stacpull.net.connection_errors import closed, no_connection
 from stacpull.net.transport import (
@@ -188,28 +188,27 @@ class WebTransport(CallbackTransport):
             seconds = min(_HANDSHAKE, settings.stall_timeout)
             tls = {"ssl": self._tls, "server_hostname": host.hostname, "ssl_handshake_timeout": seconds}
         addresses = await host.addresses()
-        reasons = settings.ip_policy.note_lookup(host.hostname, [str(info[4][0]) for info in addresses])
+        reasons = settings.ip_policy.note_lookup(host.hostname, addresses)
         seconds_per_address = min(_ADDRESS_SECONDS, settings.connect_timeout / max(len(addresses), 1))
         problem: OSError | None = None
-        for remaining, info in zip(reversed(range(len(addresses))), addresses, strict=True):
-            address = str(info[4][0])
-            connection = WebConnection(self, host.name, host.idle)
+        for address in addresses:
             if (reason := reasons[address]) is not None:
                 problem = problem or AddressRefusedError(address, reason)
                 continue
+            connection = WebConnection(self, host.name, host.idle)
             create_connection = asyncio.get_running_loop().create_connection
             try:
-                async with asyncio.timeout(seconds_per_address if remaining else None):
-                    await create_connection(lambda: connection, address, int(info[4][1]), **tls)  # noqa: B023 -- called now
+                async with asyncio.timeout(None if address == addresses[-1] else seconds_per_address):
+                    await create_connection(lambda: connection, address, host.port, **tls)  # noqa: B023 -- called now
             except BaseException as error:
                 connection.abort()  # it may have been connected, and uvloop never reports the end
                 self.discard(connection)
                 if not isinstance(error, OSError) or isinstance(error, ssl.SSLError):
                     raise
-                host.unreachable.add(info)
+                host.unreachable.add(address)
                 problem = error
             else:
-                host.unreachable.discard(info)
+                host.unreachable.discard(address)
                 settings.ip_policy.connected(host.hostname, address)
                 return connection
         raise problem or OSError(f"{host.name} has no address")
@@ -278,11 +277,11 @@ class WebHost:
         self.port = port
         self.name = name
         self.idle: list[WebConnection] = []  # the most recently used one is the last
-        self.unreachable: set[AddressInfo] = set()  # the addresses at which the last attempt failed
+        self.unreachable: set[str] = set()  # the addresses at which the last attempt failed
         self.headers: Mapping[str, str] | None = None
         self.purpose: Purpose = "asset"
         self.tail = b""  # what follows the target in a request with `headers`
-        self._addresses: list[AddressInfo] | OSError = []
+        self._addresses: list[str] | OSError = []
         self._addresses_until = 0.0
         self._lookup = asyncio.Lock()
         self._rotation = -1
@@ -307,24 +306,24 @@ class WebHost:
                 return connection
         return None
 
-    async def addresses(self) -> list[AddressInfo]:
+    async def addresses(self) -> list[str]:
         """Return the addresses of the host in the order to try them: each time another one first."""
         loop = asyncio.get_running_loop()
         async with self._lookup:
             if loop.time() >= self._addresses_until:
                 try:
                     infos = await loop.getaddrinfo(self.hostname, self.port, type=socket.SOCK_STREAM)
-                    self._addresses = list(infos)
+                    self._addresses = list(dict.fromkeys(str(info[4][0]) for info in infos))
                     self._addresses_until = loop.time() + _REMEMBERED
                 except OSError as error:
                     self._addresses = error
                     self._addresses_until = loop.time() + _FAILURE_REMEMBERED
         if isinstance(self._addresses, OSError):
             raise type(self._addresses)(*self._addresses.args)
-        working = [info for info in self._addresses if info not in self.unreachable]
+        working = [address for address in self._addresses if address not in self.unreachable]
         self._rotation += 1
         start = self._rotation % len(working) if working else 0
-        unreachable = (info for info in self._addresses if info in self.unreachable)
+        unreachable = (address for address in self._addresses if address in self.unreachable)
         return [*working[start:], *working[:start], *unreachable]
 
 

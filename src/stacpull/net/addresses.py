@@ -11,11 +11,8 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable
-from typing import Any
 
 from stacpull.hosts import literal_address, plain_address, refused_always, refused_outside
-
-AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]  # one result of `getaddrinfo`
 
 
 class AddressRefusedError(OSError):
