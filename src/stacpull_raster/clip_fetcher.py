@@ -124,9 +124,8 @@ class ClipFetcher:
         raise TransferError(host_failure(FailureKind.CHANGED, job.href, what, again=True))
 
     async def _clipped(self, job: Job) -> AssetFile | None:
-        known, downloader = job.version_in_dest, self._downloader
-        if known is not None and not await downloader.has_file(job, None):
-            known = None
+        downloader = self._downloader
+        known = await downloader.known_version(job)
         condition = {} if known is None else change_headers(known.etag_or_date)
         version = FileVersion(downloader.client, job.href, _MAX_HEADER, job.media_type, condition)
         try:

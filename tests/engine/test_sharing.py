@@ -29,7 +29,7 @@ class Fetching(Downloader):
 
     client: Any = None
     parts: Any = None
-    has_file: Any = None
+    file_in_dest: Any = None
     failing: int = 0
     body: bytes = BODY
     barrier: Any = None

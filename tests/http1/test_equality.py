@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from tests.http1.fast_transport import HELLO, fast, serving
 from tests.http1.responses import BROKEN, COOKIES, OK, SOUND
 from tests.store.open_parts import opened_parts
-from tests.transfer.part_files import has_no_file
+from tests.transfer.part_files import no_file_in_dest
 from tests.virtual_clock import VirtualClock
 
 from stacpull.aws import AwsCredentials, AwsSettings, Credentials
@@ -132,7 +132,7 @@ async def outcome_of(
     s3 = S3Transport(http, aws, S3Options(endpoint_url=origin, region="us-east-1"), clock=SystemClock())
     client = Client({"http": http, "https": http, "s3": s3}, GateSettings(clock, 64), source=origin)
     no_store = cast("Any", SimpleNamespace(staged=SimpleNamespace(part_identity_and_size=lambda _: None)))
-    shared = SharedDownloads(Downloader(client, await opened_parts(directory), has_no_file), no_store)
+    shared = SharedDownloads(Downloader(client, await opened_parts(directory), no_file_in_dest), no_store)
     retried: list[Failure] = []
     sink, queue = Sink(workers), JobQueue[Job]()
     path = CountingPath(client, http, shared) if is_fast else None

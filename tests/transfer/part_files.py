@@ -8,13 +8,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from stacpull.models import AssetFile, Validator
+from stacpull.store.inspection import FileState
 from stacpull.store.partial_downloads import PartialDownloads
 
 PART = "1.1.part"
 
 
-async def has_no_file(*_: object) -> bool:
-    return False
+async def no_file_in_dest(*_: object) -> FileState:
+    return FileState()
 
 
 class PartFiles(PartialDownloads):

@@ -14,7 +14,7 @@ import pytest
 from msgspec import structs
 from tests.net.wire_server import ReceivedRequest
 from tests.transfer.origin import Answer, Origin, Reply, Thing, client, origin
-from tests.transfer.part_files import PartFiles, has_no_file, part_files
+from tests.transfer.part_files import PartFiles, no_file_in_dest, part_files
 
 from stacpull.models import Checksum, Failure, FailureKind, Job, Validator
 from stacpull.net.gate import MAX_REFUSALS
@@ -44,7 +44,7 @@ def parts() -> Iterator[PartFiles]:
 async def fetching(answer: Answer, parts: PartFiles) -> AsyncIterator[tuple[Downloader, Origin]]:
     async with origin(answer) as served, client(stall_timeout=20.0) as opened:
         parts.href_hash = href_hash(job(served.url).href)
-        yield Downloader(opened, parts, has_no_file, small_limit=LIMIT, digest_algorithm="sha256"), served
+        yield Downloader(opened, parts, no_file_in_dest, small_limit=LIMIT, digest_algorithm="sha256"), served
 
 
 async def refused(by: Downloader, wanted: Job, kind: FailureKind, *, retryable: bool, **how: bool) -> str:

@@ -17,7 +17,7 @@ import pytest
 from tests.cancelling import cancelled_before_its_thread
 from tests.net.wire_server import ReceivedRequest
 from tests.transfer.origin import Origin, Reply, Thing, client, origin
-from tests.transfer.part_files import PART, PartFiles, has_no_file, part_files
+from tests.transfer.part_files import PART, PartFiles, no_file_in_dest, part_files
 
 from stacpull.models import AssetFile, FailureKind, Job, Validator
 from stacpull.net.client import Client
@@ -66,7 +66,7 @@ async def fetching(parts: PartFiles) -> AsyncIterator[tuple[Downloader, Origin, 
         client(stall_timeout=20.0) as opened,
     ):
         parts.href_hash = href_hash(job(served).href)
-        yield Downloader(opened, parts, has_no_file), served, opened
+        yield Downloader(opened, parts, no_file_in_dest), served, opened
         assert {gate.in_use for gate in opened.gates.values()} == {0}
         assert opened.counters.files_in_flight == pytest.approx(0)
 

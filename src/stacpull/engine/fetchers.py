@@ -13,13 +13,14 @@ from stacpull.engine.sharing import SharedDownloads
 from stacpull.entry_points import require
 from stacpull.errors import destination_errors
 from stacpull.http1.web_transport import WebTransport
-from stacpull.models import AssetFile, Checksum, Clip, Job, path_in_dest
+from stacpull.models import AssetFile, Clip, Job, path_in_dest
 from stacpull.net.bodies import coding_of
 from stacpull.net.client import Client
 from stacpull.net.fields import content_length, validator_of
 from stacpull.net.status import OK, moment_of
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import final_name, received_file
+from stacpull.store.inspection import FileState
 from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.store.protocol import Store, foreign_file
 from stacpull.transfer.attempt import ACCEPT_OK, AssetFetcher, Downloader
@@ -61,16 +62,12 @@ def make_fetchers(
 ) -> tuple[AssetFetcher[Job, AssetFile | None], WebFastPath | None]:
     """Return the first fetcher of the general path, and the fast path if it can take assets."""
 
-    async def has_file(job: Job, stated_checksum: Checksum | None) -> bool:
+    async def file_in_dest(job: Job, algorithm: str | None) -> FileState:
         path = path_in_dest(job.directory, job.name or "")
-        algorithm = None if stated_checksum is None else stated_checksum.algorithm
-        state = await asyncio.to_thread(store.state_of, path, algorithm=algorithm)
-        if stated_checksum is not None:
-            return state.digest == stated_checksum.digest
-        return job.version_in_dest is not None and state.size == job.version_in_dest.size
+        return await asyncio.to_thread(store.state_of, path, algorithm=algorithm)
 
     digest_algorithm = options.digest_algorithm
-    downloader = Downloader(network.client, parts, has_file, digest_algorithm=digest_algorithm)
+    downloader = Downloader(network.client, parts, file_in_dest, digest_algorithm=digest_algorithm)
     shared = SharedDownloads(downloader, store)
     fetcher: AssetFetcher[Job, AssetFile | None] = shared
     if options.adopt:

@@ -70,10 +70,7 @@ class Network(msgspec.Struct, frozen=True):
     def progress(self, **counts: Any) -> Progress:
         return Progress(
             hosts=tuple(gate.progress() for gate in self.client.gates.values()),
-            requests=self.counters.requests,
-            retries=self.counters.retries,
-            bytes_fetched=self.counters.bytes_fetched,
-            files_in_flight=self.counters.files_in_flight,
+            **msgspec.structs.asdict(self.counters),
             **counts,
         )
 

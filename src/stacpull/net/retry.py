@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -41,7 +41,6 @@ class RetryState(msgspec.Struct):
     throttles: int = 0
     throttled_seconds: float = 0.0
     resumable_bytes: int = 0  # the most bytes that an attempt has left for the next one
-    wait: float = 0.0  # seconds until the next attempt
 
 
 def next_wait(policy: RetryPolicy, state: RetryState, failure: Failure, draw: float) -> float | None:
@@ -80,33 +79,33 @@ class Retries(msgspec.Struct, frozen=True):
     async def run(self, attempt: Callable[[], Awaitable[T]]) -> T:
         state = RetryState()
 
-        def prepare_retry(error: BaseException) -> bool:
-            if not isinstance(error, TransferError):
-                return False
+        def wait_after(error: TransferError) -> float:
+            """Return the seconds to the next attempt, or raise `error` if it is final."""
             failure = error.failure
             requested = failure.retry_after or 0.0
             if failure.retryable and requested > self.policy.max_wait:
                 raise SourceError(asks_to_wait(failure.host, requested, self.clock)) from error
             wait = next_wait(self.policy, state, failure, random.random())  # noqa: S311 - no cryptography
             if wait is None:
-                return False
-            state.wait = wait
+                raise error
             self.on_retry(failure)
-            return True
+            return wait
 
         try:
             return await attempt()
         except TransferError as error:
-            if not prepare_retry(error):
-                raise
-        from tenacity import AsyncRetrying, retry_if_exception  # noqa: PLC0415 -- most runs retry nothing
+            first_wait = wait_after(error)
+        from tenacity import AsyncRetrying, retry_if_exception_type  # noqa: PLC0415 -- most runs retry nothing
 
         async def next_attempt() -> T:
             return await attempt()  # which may be no async function: tenacity would not await its result
 
-        retried, sleep = retry_if_exception(prepare_retry), self.clock.sleep
-        await sleep(state.wait)
-        return await AsyncRetrying(retry=retried, wait=lambda _: state.wait, sleep=sleep)(next_attempt)
+        await self.clock.sleep(first_wait)
+        return await AsyncRetrying(
+            retry=retry_if_exception_type(TransferError),
+            wait=lambda call: wait_after(cast("Any", call.outcome).exception()),
+            sleep=self.clock.sleep,
+        )(next_attempt)
 
 
 def asks_to_wait(host: str, seconds: float, clock: Clock) -> str:

@@ -18,7 +18,6 @@ from msgspec.structs import replace
 from stacpull.models import (
     NOT_RESUMED,
     AssetFile,
-    Checksum,
     FailureKind,
     Job,
     ResumePoint,
@@ -40,6 +39,7 @@ from stacpull.net.transport import Request, TransferError, is_framed
 from stacpull.planning.layout import received_file
 from stacpull.redact import href_hash
 from stacpull.spans import Span, merged
+from stacpull.store.inspection import FileState
 from stacpull.store.partial_downloads import PartialDownload, PartialDownloads
 from stacpull.transfer import checks
 from stacpull.transfer.checks import Body, Check
@@ -62,19 +62,25 @@ class AssetFetcher(Protocol[JobT_contra, ResultT_co]):
 class Downloader(msgspec.Struct, eq=False):
     """Downloads assets into memory (at most `small_limit` bytes) or into part files. It keeps no state.
 
-    `has_file(job, checksum)` returns True if the file in DEST has this checksum; with None, if it has the
-    size that `Job.version_in_dest` states. The digest of a part is computed by `digest_algorithm`.
+    `file_in_dest(job, algorithm)` returns the size of the file in DEST, and its digest if there is an
+    algorithm. The digest of a part is computed by `digest_algorithm`.
     """
 
     client: Client
     parts: PartialDownloads
-    has_file: Callable[[Job, Checksum | None], Awaitable[bool]]
+    file_in_dest: Callable[[Job, str | None], Awaitable[FileState]]
     small_limit: int = 1 << 20
     digest_algorithm: str | None = "sha256"
 
     async def fetch(self, job: Job, *, handed_over: ClientResponse | None = None) -> AssetFile | None:
         """Make one attempt, or complete one that was `handed_over`; None if the asset has not changed."""
         return await _Attempt(self, job).run(handed_over)
+
+    async def known_version(self, job: Job) -> VersionInDest | None:
+        """Return the version in DEST, unless its file has another size."""
+        known = job.version_in_dest
+        is_there = known is not None and (await self.file_in_dest(job, None)).size == known.size
+        return known if is_there else None
 
     def checked_file(
         self, job: Job, url: str, fields: Mapping[bytes, bytes], content: bytes | memoryview
@@ -144,8 +150,8 @@ class _Attempt(msgspec.Struct, eq=False):
         is_proven = self.job.checksum is not None or self.job.required_digest is not None
         if point is not None and (is_proven or point.href_hash == href_hash(self.job.href)):
             return await self._resume(point)
-        if self.job.version_in_dest is not None and await self.downloader.has_file(self.job, None):
-            return await self._revalidate(self.job.version_in_dest)
+        if (known := await self.downloader.known_version(self.job)) is not None:
+            return await self._revalidate(known)
         return await self._fetch_all(self._open({}, ACCEPT_OK))
 
     async def _resume(self, point: ResumePoint) -> AssetFile | None:
@@ -192,8 +198,8 @@ class _Attempt(msgspec.Struct, eq=False):
         if body is not None:
             return await self._confirm(body)
         if is_current and version.checksum_unverified:
-            checksum = self.job.checksum
-            is_current = checksum is not None and await self.downloader.has_file(self.job, checksum)
+            algorithm, digest = self.job.checksum or (None, b"")  # without one, nothing is verified
+            is_current = (await self.downloader.file_in_dest(self.job, algorithm)).digest == digest
         return None if is_current else await self._fetch_all(self._open({}, ACCEPT_OK))
 
     async def _fetch_all(self, opening: ClientResponse) -> AssetFile:
