@@ -313,9 +313,8 @@ class AssetTask(Generic[JobT, ResultT]):
         """Read the item again, if the href may have expired. Return True if the asset is requested again."""
         href, unchanged_since = self.job.href, self._pool.unchanged_since
         is_refusal = refusal.kind is FailureKind.REFUSED or refusal.status in _EXPIRED
-        if not is_refusal or self.job.item_href is None or self._is_item_new():
-            return False
-        if not is_signed(href) and unchanged_since.get(host_of(href), inf) <= self._attempt_began_at:
+        may_expire = is_signed(href) or unchanged_since.get(host_of(href), inf) > self._attempt_began_at
+        if not (is_refusal and may_expire and self.job.item_href) or self._is_item_new():
             return False
         try:
             is_other = await self._is_restated(lambda job: job.href)

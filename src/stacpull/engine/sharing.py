@@ -45,7 +45,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
         if "?" in job.href or job.version_in_dest is not None or job.required_digest is not None:
             return await self.downloader.fetch(job)
         key = (job.href, job.replanned_at)
-        while (download := self.recent.get(key)) is not None and download.job.rowid != job.rowid:
+        while (download := self.recent.get(key)) is not None:
             self.recent.move_to_end(key)
             if download.file is None:
                 download.ended = download.ended or asyncio.Event()
@@ -54,9 +54,6 @@ class SharedDownloads(msgspec.Struct, eq=False):
                 return file
             if download.file is not None:  # it succeeded, but its bytes cannot be used
                 return await self.downloader.fetch(job)
-        if download is not None:
-            self.body_bytes -= download.kept_bytes
-            del self.recent[key]
         download = self.recent[key] = Download(job, key)
         return await self.complete_after(download, self.downloader.fetch(job))
 
