@@ -156,7 +156,7 @@ async def outcome_of(
         {file.name: file.read_bytes() for file in directory.glob("*.part")},  # noqa: ASYNC240 - all has ended
         [(str(one.kind), one.message) for one in retried],
         {
-            (gate.in_use, len(gate._queue), gate._health.refusals["asset"], gate.window.limit)
+            (gate.in_use, len(gate._queue), gate._refusals["asset"], gate.window.limit)
             for gate in client.gates.values()
         },
         client.counters.requests,

@@ -183,7 +183,7 @@ async def test_leaving_a_response_with_a_failure_informs_the_gate() -> None:
     setting = Setting({"https://h.example/x": [OK]})
     trouble = TransferError(Failure(FailureKind.REFUSED, "a page to log in at", 200, "h.example"))
     gate = setting.client.route("https://h.example/x").gate
-    gate._health.refusals["asset"] = MAX_REFUSALS - 1
+    gate._refusals["asset"] = MAX_REFUSALS - 1
     async with setting.client.stream(Request("https://h.example/x")) as left:
         await left.close(trouble)
     assert "refused 50 requests in a row with an error or a web page" in trouble.final_failure().message

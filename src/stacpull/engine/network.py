@@ -125,8 +125,8 @@ async def open_network(
     http = http_transport(options, ip_policy)
     clock = SystemClock()
     counters = NetworkCounters()
-    silence_limit = _STALLS_UNTIL_DOWN * options.stall_timeout
-    request_rate = options.requests_per_second
+    silence_limit, rate = _STALLS_UNTIL_DOWN * options.stall_timeout, options.requests_per_second
+    gate_settings = GateSettings(clock, per_host, bool(options.concurrency), silence_limit, rate, emit)
     setup = TransportSetup(http, address.url, options, clock, secrets, ip_policy, address.input_file)
     policy = policy or RetryPolicy(retries=options.retries)
     profile = options.filled_profile
@@ -135,7 +135,7 @@ async def open_network(
     log = None if options.log_file is None else await asyncio.to_thread(RequestLog, options.log_file, secrets)
     client = Client(
         {name: http for name, scheme in SCHEMES.items() if scheme.is_web},
-        GateSettings(clock, per_host, bool(options.concurrency), silence_limit, request_rate, emit),
+        gate_settings,
         credentials=HostCredentials(address.url, address.headers, address.query),
         secrets=secrets,
         counters=counters,

@@ -1,6 +1,6 @@
 """Limits on the requests at once per host, pauses for hosts that throttle or do not answer, and rates.
 
-`Gate` has the permits and the pauses, `CongestionWindow` the limit, and `HostHealth` the state of the host.
+`CongestionWindow` has the limit, `Gate` the permits, the pauses and the state of the host.
 
 Waiting can be cancelled at any point without losing a permit. No task may hold a permit while it waits for
 another: with a limit of 4, four such workers would deadlock.
@@ -47,7 +47,8 @@ class CongestionWindow:
 
     It starts at 16 and doubles after each round, then grows by an eighth, only while all permits are in use.
     It falls by a quarter if first bytes come twice as late as in the best round: the host has a queue. It
-    falls by half if the host throttles or breaks connections. A user's limit is only halved (`is_fixed`).
+    falls by half if the host throttles, or is overloaded: its last answer is less than 30 s old, but 3 more
+    requests failed than were answered. A user's limit is only halved (`is_fixed`).
     """
 
     def __init__(self, maximum: int, now: float, *, is_fixed: bool) -> None:
@@ -58,6 +59,9 @@ class CongestionWindow:
         self._quickest = math.inf  # the lowest mean wait for the first byte of a round
         self._ceiling = 0
         self._ceiling_until = 0.0
+        self._answered_at = -math.inf
+        self._overload = 0
+        self._overloaded_at = -math.inf
         self.start_round(now)
 
     def start_round(self, now: float) -> None:
@@ -68,6 +72,9 @@ class CongestionWindow:
 
     def note_answer(self, sent_at: float, now: float, in_use: int) -> bool:
         """Count an answer, and return True if it made the limit grow."""
+        self._answered_at = now
+        if self._overload:
+            self._overload -= 1
         if sent_at < self._round_began:  # an earlier request says nothing about the current limit
             return False
         self._answers += 1
@@ -78,6 +85,21 @@ class CongestionWindow:
         """Count a piece of a long body, and return True if it made the limit grow."""
         self._pieces += 1
         return self._answers + self._pieces >= self.limit and self._end_round(now, in_use)
+
+    def note_no_answer(self, sent_at: float, now: float, in_use: int) -> bool:
+        """Return True if overload explains a request without an answer. If it is new, halve the limit."""
+        if now - self._answered_at > _RECENT_SECONDS:
+            return False
+        if sent_at < self._overloaded_at:  # an earlier request says nothing against the lower limit
+            return True
+        if in_use <= 1:
+            return False
+        self._overload += 1
+        if self._overload >= _OVERLOAD:
+            self._overload = 0
+            self._overloaded_at = now
+            self.halve(now)
+        return now - self._overloaded_at <= _RECENT_SECONDS
 
     def _end_round(self, now: float, in_use: int) -> bool:
         limit_before = self.limit
@@ -103,52 +125,6 @@ class CongestionWindow:
         self._doubles = False
         self.limit = max(1, self.limit // 2)
         self.start_round(now)
-
-
-class HostHealth(msgspec.Struct, eq=False):
-    """What the failures of a host say about it.
-
-    throttled   It asked for fewer requests. The gate is closed for the time that it stated, or else for 1 s,
-                then 2 s, 4 s and so on, up to 60 s. An answer ends this series.
-    overloaded  Its last answer is less than 30 s old, but 3 more requests failed than were answered.
-    silent      It did not answer 20 requests in a row. The gate is closed as for a host that throttles.
-    down        It was silent for too long (`silence_limit`), refused 50 assets in a row, or asked to wait
-                for over 15 minutes. Requests fail as DOWN, except one a minute, until one is not refused.
-
-    The first three halve the number of requests at once, and their failures do not count as retries.
-    """
-
-    answered_at: float = -math.inf
-    why_down: Failure | None = None
-    silent_since: float = 0.0
-    refusals: dict[Purpose, int] = msgspec.field(default_factory=lambda: {"asset": 0, "document": 0})
-    """Refusals in a row."""
-    refused_until: float = 0.0  # after too many refusals: until then, only documents are requested
-    pauses: int = 0  # in a row
-    unanswered: int = 0  # in a row
-    overload: int = 0
-    overloaded_at: float = -math.inf
-
-    def note_overload(self, sent_at: float, now: float, window: CongestionWindow, in_use: int) -> bool:
-        """Return True if overload explains a request without an answer. If it is new, halve `window`."""
-        if now - self.answered_at > _RECENT_SECONDS:
-            return False
-        if sent_at < self.overloaded_at:  # an earlier request says nothing against the lower limit
-            return True
-        if in_use <= 1:
-            return False
-        self.overload += 1
-        if self.overload >= _OVERLOAD:
-            self.overload = 0
-            self.overloaded_at = now
-            window.halve(now)
-        return now - self.overloaded_at <= _RECENT_SECONDS
-
-    def next_pause(self) -> float:
-        """Return the seconds of a pause: twice as many as those of the last one, until an answer."""
-        pause = min(_MAX_PAUSE, _FIRST_PAUSE * 2.0 ** min(self.pauses, 16))
-        self.pauses += 1
-        return pause
 
 
 class WaitingRequest(Protocol):
@@ -191,7 +167,16 @@ class GateSettings(NamedTuple):
 
 
 class Gate:
-    """Gives permits for requests to one host, for one event loop. Requests without one wait in a queue."""
+    """Gives permits for requests to one host, for one event loop. Requests without one wait in a queue.
+
+    throttles   The host asked for fewer requests. The gate is closed for the time that it stated, or else
+                for 1 s, then 2 s, 4 s and so on, up to 60 s. An answer ends this series.
+    silent      It did not answer 20 requests in a row. The gate is closed as for a host that throttles.
+    down        It was silent for too long (`silence_limit`), refused 50 assets in a row, or asked to wait
+                for over 15 minutes. Requests fail as DOWN, except one a minute, until one is not refused.
+
+    If a host throttles, is silent or overloaded, the limit is halved, and failures do not count as retries.
+    """
 
     def __init__(self, host: str, settings: GateSettings) -> None:
         self.host = host
@@ -200,7 +185,12 @@ class Gate:
         self.in_use = 0
         self.closed_until = 0.0  # by `now`; 0 for a gate that was never closed
         self._settings = settings
-        self._health = HostHealth()
+        self._why_down: Failure | None = None
+        self._silent_since = 0.0
+        self._unanswered = 0  # in a row
+        self._pauses = 0  # in a row
+        self._refusals: dict[Purpose, int] = {"asset": 0, "document": 0}  # in a row
+        self._refused_until = 0.0  # after too many refusals: until then, only documents are requested
         self._request_rate = Rate(settings.clock, settings.request_rate)
         self._queue: deque[WaitingRequest] = deque()
         self._bytes = 0
@@ -209,12 +199,12 @@ class Gate:
     @property
     def is_needed(self) -> bool:
         """True if the gate is in use or closed, or the host has failed since its last answer."""
-        is_used = self.in_use or self._queue or self._health.pauses or self._health.unanswered
-        free_at = max(self._request_rate.free_at, self._health.refused_until)
+        is_used = self.in_use or self._queue or self._pauses or self._unanswered
+        free_at = max(self._request_rate.free_at, self._refused_until)
         return bool(is_used or self.closed_for() or free_at > self.now())
 
     def progress(self) -> HostProgress:
-        wait = 0.0 if self._health.why_down else self.closed_for()
+        wait = 0.0 if self._why_down else self.closed_for()
         return HostProgress(self.host, self._bytes, self.in_use, self.window.limit, len(self._queue), wait)
 
     def closed_for(self) -> float:
@@ -226,10 +216,10 @@ class Gate:
 
     def admit(self, request: WaitingRequest) -> None:
         """Give a request a permit now or when one is free, or tell it that the host is down."""
-        if self._health.why_down is not None and (
-            self.closed_for() or (request.purpose == "asset" and self.now() < self._health.refused_until)
+        if self._why_down is not None and (
+            self.closed_for() or (request.purpose == "asset" and self.now() < self._refused_until)
         ):
-            request.on_down(self._health.why_down)
+            request.on_down(self._why_down)
         else:
             self._queue.append(request)
             self._drain_queue()
@@ -267,14 +257,10 @@ class Gate:
         """Record a response to the request of `sent_at` with `size` bytes so far. Its body may still fail."""
         now = self.now()
         self._bytes += size
-        health = self._health
-        health.answered_at = now
-        if health.unanswered or health.pauses or health.overload or health.why_down:
-            health.pauses = 0
-            health.unanswered = 0
-            health.overload = max(0, health.overload - 1)
-            if health.refusals["asset"] < MAX_REFUSALS and self.closed_for() <= _MAX_PAUSE:
-                health.why_down = None
+        self._pauses = 0
+        self._unanswered = 0
+        if self._why_down and self._refusals["asset"] < MAX_REFUSALS and self.closed_for() <= _MAX_PAUSE:
+            self._why_down = None
         if self.window.note_answer(sent_at, now, self.in_use):
             self._drain_queue()
 
@@ -286,7 +272,7 @@ class Gate:
         """
         self.note_response(sent_at, size)
         if not continues:
-            self._health.refusals["asset"] = 0
+            self._refusals["asset"] = 0
         elif not self.closed_for() and self.in_use <= self.window.limit:
             return True
         self.release()
@@ -298,7 +284,7 @@ class Gate:
             self._drain_queue()
 
     def reset_refusals(self, purpose: Purpose = "asset") -> None:
-        self._health.refusals[purpose] = 0
+        self._refusals[purpose] = 0
 
     def note_refusal(self, failure: Failure, purpose: Purpose) -> Failure:
         """Count a refusal; return its failure, or DOWN if the host has refused too many assets.
@@ -306,15 +292,15 @@ class Gate:
         Refused documents count apart, because access to an item says nothing about access to its assets. If
         too many are refused, the walk ends with a `CredentialsError`.
         """
-        self._health.refusals[purpose] += 1
-        if self._health.refusals[purpose] < MAX_REFUSALS:
+        self._refusals[purpose] += 1
+        if self._refusals[purpose] < MAX_REFUSALS:
             return failure
         is_page = failure.status not in {401, 403}
         how = "with an error or a web page, perhaps a login page" if is_page else f"({failure.status})"
         text = f"{self.host} refused {MAX_REFUSALS} requests in a row {how}: check the credentials."
         if purpose == "document":
             raise CredentialsError(text)
-        self._health.refused_until = self.now() + _MAX_PAUSE
+        self._refused_until = self.now() + _MAX_PAUSE
         return self._mark_down(replace(failure, message=text))
 
     def note_throttling(self, failure: Failure, purpose: Purpose) -> Failure:
@@ -330,7 +316,7 @@ class Gate:
         if self.closed_for():  # the request was sent before the pause began
             self.closed_until = max(self.closed_until, self.now() + (retry_after or 0.0))
             return failure
-        pause = self._health.next_pause() if retry_after is None else retry_after
+        pause = self._next_pause() if retry_after is None else retry_after
         self._slow_down(pause)
         text = f"{self.host} throttles: at most {self.window.limit} at once, after a pause of {pause:.0f} s."
         is_first_long = pause >= _LONG_PAUSE and not self._is_long_wait_reported
@@ -344,39 +330,43 @@ class Gate:
         Return its failure: DOWN if the host now is down, THROTTLED if it caused the failure.
         """
         now = self.now()
-        health = self._health
-        if not health.unanswered:
-            health.silent_since = now
-        health.unanswered += 1
-        if health.unanswered < MAX_UNANSWERED:
-            is_overloaded = health.note_overload(sent_at, now, self.window, self.in_use)
+        if not self._unanswered:
+            self._silent_since = now
+        self._unanswered += 1
+        if self._unanswered < MAX_UNANSWERED:
+            is_overloaded = self.window.note_no_answer(sent_at, now, self.in_use)
             return replace(failure, kind=FailureKind.THROTTLED) if is_overloaded else failure
         limit = self._settings.silence_limit
-        seconds_left = health.silent_since + limit - now
+        seconds_left = self._silent_since + limit - now
         if seconds_left <= 0:
             text = f"{self.host} has not answered for {limit:.0f} s. {failure.message}"
             return self._mark_down(replace(failure, message=text), _MAX_PAUSE)
         if not self.closed_for():
-            if not health.pauses:
+            if not self._pauses:
                 text = f"{self.host} does not answer: retrying for {limit:.0f} s. {failure.message}"
                 self._settings.notify(Notice("warning", text))
-            self._slow_down(min(health.next_pause(), seconds_left))
+            self._slow_down(min(self._next_pause(), seconds_left))
         return replace(failure, kind=FailureKind.THROTTLED, retry_after=0.0)
+
+    def _next_pause(self) -> float:
+        pause = min(_MAX_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._pauses, 16))
+        self._pauses += 1
+        return pause
 
     def _slow_down(self, pause: float) -> None:
         now = self.now()
         self.window.halve(now, pause)
         if pause > 0:
-            self._health.why_down = None
+            self._why_down = None
             self.closed_until = max(self.closed_until, now + pause)
 
     def _mark_down(self, failure: Failure, pause: float = 0.0) -> Failure:
         """Close the gate for `pause` seconds. Return the failure as DOWN; waiting requests get the same."""
         down = replace(failure, kind=FailureKind.DOWN, retryable=False, retry_after=None)
-        if self._health.why_down is None:
+        if self._why_down is None:
             text = f"{failure.message} It is not asked again for now; other hosts continue."
             self._settings.notify(Notice("warning", text))
-        self._health.why_down = down
+        self._why_down = down
         if pause:
             self.closed_until = max(self.closed_until, self.now() + pause)
         waiting, self._queue = self._queue, deque()
