@@ -359,7 +359,7 @@ class HeadersRun:
             self._results.put((), position={"ended": True, **asdict(tally)})
             if not report.items_matched:
                 counts = {"items_seen": tally.items_seen}
-                text = self._summary.nothing_to_fetch(self._selection, counts)
+                text = self._summary.why_nothing_to_fetch(self._selection, counts)
             else:
                 why = (
                     "the asset filters dropped every asset"

@@ -57,7 +57,7 @@ def test_an_end_that_cannot_be_recorded_does_not_replace_the_error_of_the_run(tm
             sync.mirror(source, tmp_path / "m", options=options, on_event=events.append)
     report = raised.value.report
     assert isinstance(report, stacpull.MirrorReport)
-    assert report.items_new == report.items_matched > 0  # the findings are read nevertheless
+    assert report.items_new == report.items_matched > 0  # the last counts are read nevertheless
     assert (events[-1].run, events[-1].state) == (1, "failed")
     assert '"failed"' in (tmp_path / "m" / ".stacpull" / "log.ndjson").read_text().splitlines()[-1]
 

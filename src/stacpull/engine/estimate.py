@@ -168,7 +168,7 @@ class _Estimate:
             source=self._setup.source.url,
             **self.counters,
         )
-        if warning := walk.summary.nothing_to_fetch(self._setup.selection, asdict(report)):
+        if warning := walk.summary.why_nothing_to_fetch(self._setup.selection, asdict(report)):
             network.warn(warning)
         return report
 

@@ -165,12 +165,12 @@ class Lookups:
 
     def __init__(self, setup: RunSetup) -> None:
         self._setup = setup
-        self._chosen = AssetFilter(setup.selection)
+        self._filter = AssetFilter(setup.selection)
         self._collections = BoundedCache[str, Json | StacpullError](max_entries=16)
 
     async def look_up(self, items: Collection[ListedItem]) -> Collection[ListedItem]:
         """Return the items with `item_assets` and `listings`, if the selection needs these."""
-        if self._chosen.reads_members:
+        if self._filter.reads_members:
             names = {item.id.collection for item in items}
             item_assets = {name: await self._item_assets(name) for name in names}
             items = [item._replace(item_assets=item_assets[item.id.collection]) for item in items]
@@ -211,7 +211,7 @@ class Lookups:
     def _selected(self, key: str, listing: Listing | Failure) -> Listing | Failure:
         if isinstance(listing, Failure):
             return listing
-        keeps = self._chosen.keeps_object
+        keeps = self._filter.keeps_object
         names = [listed.name for listed in listing.objects]
         left_out = dict.fromkeys(name for name in names if not keeps(key, f"{key}/{name}"))
         kept = tuple(listed for listed in listing.objects if listed.name not in left_out)
@@ -231,7 +231,7 @@ class Lookups:
         base = self_href(item.document, local=is_local(item.url)) or item.url
         prefixes = {}
         for key, asset in object_or_empty(item.document.get("assets")).items():
-            if not isinstance(asset, dict) or not self._chosen.may_hold(
+            if not isinstance(asset, dict) or not self._filter.may_hold(
                 key, with_template(asset, item.item_assets.get(key))
             ):
                 continue

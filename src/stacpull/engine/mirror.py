@@ -362,7 +362,7 @@ class MirrorRun:
         """Open the mirror in the store process and make the run. Its error has the report as `report`."""
         async with self._store_client.connect(self._stop):
             state, error = await self._mirror()
-            report = await self._conclude(state, error)
+            report = await self._record_and_report(state, error)
             if isinstance(error, StacpullError):
                 error.report = report
             if error is not None:
@@ -370,7 +370,7 @@ class MirrorRun:
             return report
 
     async def _mirror(self) -> tuple[EndState, BaseException | None]:
-        """Do all of the run but to record its end. Return how it ended, and the error to raise."""
+        """Run to the end, but do not record it. Return how the run ended, and the error to raise."""
         self._network.emit(RunStarted(self._run.id, self._run.source, self._run.resumed))
         self._network.emit(Stage("checking what is in DEST"))
         lease = self._opened.lease
@@ -396,7 +396,7 @@ class MirrorRun:
         return "failed", StacpullError(f"The run ended early for an unknown reason: {errors.REPORT_BUG}.")
 
     async def _recover_and_transfer(self) -> None:
-        """Do all but the record of the end. After an error, what was received is published nevertheless."""
+        """Do the work of the run. After an error, publish what was received, and write the catalogs."""
         call = self._store_client.call
         async with AsyncExitStack() as at_end:
             at_end.push_async_callback(self._finish)
@@ -478,7 +478,7 @@ class MirrorRun:
     async def _save_effort(self) -> None:
         while True:
             await self._network.clock.sleep(_SAVED_EVERY)
-            await self._store_client.call("add_counts", self._spent())
+            await self._store_client.call("add_counts", self._unsaved_effort())
 
     def _progress(self) -> Progress:
         counters = self._store_client.counters
@@ -494,7 +494,7 @@ class MirrorRun:
             seconds=round(self._network.clock.monotonic() - self._began, 3),
         )
 
-    def _spent(self) -> dict[str, float]:
+    def _unsaved_effort(self) -> dict[str, float]:
         already_saved = self._saved
         self._saved = {
             "bytes_fetched": self._network.counters.bytes_fetched,
@@ -504,12 +504,12 @@ class MirrorRun:
         }
         return {name: value - already_saved.get(name, 0) for name, value in self._saved.items()}
 
-    async def _conclude(self, state: EndState, error: BaseException | None) -> MirrorReport:
+    async def _record_and_report(self, state: EndState, error: BaseException | None) -> MirrorReport:
         progress = self._progress()
         self._network.emit(progress)
         is_mirror = self._run.kind == "mirror"
         counters = self._store_client.counters
-        warning = self._walk.summary.nothing_to_fetch(self._setup.selection, counters)
+        warning = self._walk.summary.why_nothing_to_fetch(self._setup.selection, counters)
         if state == "complete" and is_mirror and warning is not None:
             self._network.warn(warning)
         text = str(error) if state == "failed" else self._walk.summary.cut_short
@@ -538,22 +538,22 @@ class MirrorRun:
     ) -> dict[str, Any]:
         call = self._store_client.call
         recorded: EndState = "failed"
-        findings = dict[str, int]()
+        final_counts = dict[str, int]()
         ignored = () if error is None else (Exception,)  # the first error counts
         try:
             with suppress(*ignored):
-                await call("end_run", state, reason, self._spent())
+                await call("end_run", state, reason, self._unsaved_effort())
                 recorded = state
             with suppress(*ignored):
-                findings = await call("findings", returns=dict[str, int])
+                final_counts = await call("final_counts", returns=dict[str, int])
             if lost := self._store_client.counters.get("files_lost"):
                 files = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
                 self._network.warn(f"{files} missing in {self._opened.store.name}: fetched or written again.")
-            if findings.get("assets_outside") and not findings["assets_clipped"]:
+            if final_counts.get("assets_outside") and not final_counts["assets_clipped"]:
                 self._network.warn("No clippable file is in the area of --clip. Does longitude come first?")
         finally:
             fields = set(MirrorReport.__struct_fields__)  # the ledger may have counters of another version
-            numbers = {**self._store_client.counters, **asdict(progress), **findings}
+            numbers = {**self._store_client.counters, **asdict(progress), **final_counts}
             counts: dict[str, Any] = {name: numbers[name] for name in numbers if name in fields}
             self._network.emit(RunEnded(self._run.id, recorded, counts))
             await asyncio.to_thread(self._context.event_log.flush)

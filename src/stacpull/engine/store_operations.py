@@ -110,7 +110,7 @@ class StoreOperations:
         if state == "complete" and views.current_run(self._db)["state"] != "complete":
             self._warn("An earlier run is not complete: `stacpull resume DEST` continues it.")
 
-    def findings(self) -> dict[str, int]:
+    def final_counts(self) -> dict[str, int]:
         """Return the numbers of the report that are only counted at the end."""
         run = self._run.id
         missing_new = views.failed_by_kind(self._db, FailureKind.GONE, run, failed_in=run)

@@ -46,7 +46,7 @@ _MAX_WAITING = 64
 """The most messages, with up to 64 parts each, that wait for the working thread. Then no more are read, and
 all processes wait, so that the number of unpublished parts is limited."""
 
-_AFTER_FAILURE = frozenset({"findings", "end_run"})
+_AFTER_FAILURE = frozenset({"final_counts", "end_run"})
 """Operations that are still called after publishing has failed."""
 
 

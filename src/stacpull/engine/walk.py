@@ -129,7 +129,7 @@ class WalkSummary(msgspec.Struct):
     unreadable: int = 0  # links and entries of files that cannot be read
     first_unreadable: UnreadableEntry | None = None
 
-    def nothing_to_fetch(self, selection: Selection, counts: Mapping[str, Any]) -> str | None:
+    def why_nothing_to_fetch(self, selection: Selection, counts: Mapping[str, Any]) -> str | None:
         """Return why a run or a plan has no assets; None if it has some. `counts` are from its report."""
         seen = counts.get("items_seen", 0)
         matched = counts.get("items_matched", 0)
@@ -463,7 +463,7 @@ class Walk:
 
     def _plan(self, item: ListedItem) -> PlannedItem:
         planned = self._planner.plan(item)
-        if not planned.assets and len(self.summary.excluded) < _MAX_KEYS:  # only `nothing_to_fetch` reads it
+        if not planned.assets and len(self.summary.excluded) < _MAX_KEYS:
             names = planned.excluded
             if self._setup.selection.roles or self._setup.selection.media_types:
                 assets = object_or_empty(item.document.get("assets"))
