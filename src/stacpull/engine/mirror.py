@@ -145,8 +145,9 @@ async def resume(
     mirror_status = await asyncio.to_thread(status, dest, context.options)  # DEST is no longer locked
     counts = {name: getattr(mirror_status, name) for name in Counts.__struct_fields__}
     counts |= {"bytes_fetched": 0, "seconds": 0.0, "requests": 0, "retries": 0, "reason": None}
+    counts |= {"assets_skipped": mirror_status.assets_done, "items_pruned": 0}
     return MirrorReport(
-        **{**counts, "assets_skipped": mirror_status.assets_done, "items_pruned": 0},
+        **counts,
         nothing_to_resume=True,
         assets_accepted=mirror_status.assets_missing if context.options.missing in {"known", "ok"} else 0,
     )
@@ -399,7 +400,7 @@ class MirrorRun:
         """Do the work of the run. After an error, publish what was received, and write the catalogs."""
         call = self._store_client.call
         async with AsyncExitStack() as at_end:
-            at_end.push_async_callback(self._finish)
+            at_end.push_async_exit(self._finish)
             await call("requeue_failures")
             await call("recover")
             at_end.push_async_exit(self._write_catalogs)
@@ -419,11 +420,9 @@ class MirrorRun:
                 if error is None:
                     raise
 
-    async def _finish(self) -> None:
-        try:
+    async def _finish(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        with suppress(*(() if error is None else (Exception,))):  # the first error counts
             await self._store_client.call("finish")
-        except Exception as error:  # noqa: BLE001 -- raised after the error of the run, if there is one
-            self._store_client.fail_with(error)
 
     async def _transfer(self) -> None:
         store_client = self._store_client

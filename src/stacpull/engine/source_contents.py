@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import aclosing
 
 from stacpull.arguments import instance
 from stacpull.config.options import Options
 from stacpull.engine.lookups import first_items
-from stacpull.engine.network import open_network, options_and_address
+from stacpull.engine.network import Network, open_network, options_and_address
 from stacpull.errors import UsageError
 from stacpull.events import Listener, Stage
 from stacpull.filters.labels import class_list, fold_label, item_labels
@@ -52,7 +52,7 @@ async def classes(
     With `count`, which reads all items, also return the number of items with each class.
     """
     options, address = options_and_address(source, instance("options", Options, options))
-    counts, items_read = Counter[str](), 0
+    counts = Counter[str]()
     async with open_network(address, options, on_event=on_event) as network:
         opened = await open_source(address.url, network.reader)
         (start,) = await opened.starts(Selection(collections=(collection,)))
@@ -60,17 +60,10 @@ async def classes(
         lists = class_list(items, await opened.collection(collection))
         lists = {name: names for name, names in lists.items() if label_property in (None, name)}
         spelled = {fold_label(label): label for labels in lists.values() for label in labels}
-        size = PageSize.requested(options.page_size)
         if count:
+            size = PageSize.requested(options.page_size)
             pages = opened.pages(start, page_size=size, on_notice=network.emit)
-            async with aclosing(_new_items(pages, collection, network.warn)) as new_items:
-                async for items in new_items:
-                    for item in items:
-                        labels = item_labels(object_or_empty(item.get("properties")), label_property)
-                        counts.update({spelled.setdefault(fold_label(name), name.strip()) for name in labels})
-                    items_read += len(items)
-                    if on_event is not None:
-                        on_event(Stage("counting items", items_read))
+            counts = await _label_counts(network, pages, collection, label_property, spelled)
     if not lists and not counts:
         hint = "its items have no labels" if count else "try --count"
         raise UsageError(f"{collection} has no label classes: {hint}.")
@@ -86,20 +79,25 @@ async def classes(
     return infos
 
 
-async def _new_items(
-    pages: Pages, collection: str, warn: Callable[[str], None]
-) -> AsyncGenerator[list[Json]]:
-    loops = LoopDetector()
+async def _label_counts(
+    network: Network, pages: Pages, collection: str, label_property: str | None, spelled: dict[str, str]
+) -> Counter[str]:
+    """Count the items with each label. A label that is not in `spelled` is spelled as in the first item."""
+    counts, loops = Counter[str](), LoopDetector()
     seen = set[int]()  # hashes, because there may be millions
     async with aclosing(pages):
         async for page in pages:
             items = {hash(id_of(item, collection)): item for item in page.items}
             new_items = [item for key, item in items.items() if key not in seen]
             seen |= items.keys()
-            yield new_items
+            for item in new_items:
+                labels = item_labels(object_or_empty(item.get("properties")), label_property)
+                counts.update({spelled.setdefault(fold_label(name), name.strip()) for name in labels})
+            network.emit(Stage("counting items", len(seen)))
             for entry in page.unreadable[-1:]:
-                warn(f"An entry of SOURCE cannot be read: {entry.name}: {entry.failure.message}")
+                network.warn(f"An entry of SOURCE cannot be read: {entry.name}: {entry.failure.message}")
             if (reason := loops.reason_to_end_at(page, len(new_items))) is not None:
                 if page.announced is None or len(seen) < page.announced:
-                    warn(reason)
-                return
+                    network.warn(reason)
+                break
+    return counts
