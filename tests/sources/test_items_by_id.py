@@ -60,7 +60,8 @@ class Service:
     def read(self, *hrefs: str) -> list[Json | Failure]:
         source = ApiSource(API, self.reader)
         items = ItemReader(source.item, SystemClock(), read_batch=source.items)
-        return asyncio.run(items.read_many(hrefs))
+        found = asyncio.run(items.read_many(hrefs))
+        return [found[href] for href in hrefs]
 
 
 def names(items: list[Json | Failure]) -> list[Any]:

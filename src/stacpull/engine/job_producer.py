@@ -95,7 +95,7 @@ class JobProducer:
             "damaged_item_json", last, ITEMS_AT_ONCE, returns=list[tuple[int, ItemId, str | None]]
         ):
             hrefs = [href for _, _, href in items if href is not None]
-            documents = dict(zip(hrefs, await walk.reader.read_many(hrefs), strict=True))
+            documents = await walk.reader.read_many(hrefs)
             for item_rowid, item, href in items:
                 document = documents.get(href or "")
                 if isinstance(document, dict) and document.get("id") == item.item:

@@ -429,7 +429,8 @@ class Walk:
     async def add_source_items(self, links: Sequence[SourceLink], batch: WalkBatch) -> None:
         documents = await self.reader.read_many([link.href for link in links])
         items = list[ListedItem]()
-        for link, document in zip(links, documents, strict=True):
+        for link in links:
+            document = documents[link.href]
             item_id = link.id or ItemId(link.parent.collection, link.href)  # until its own ID is known
             if not isinstance(document, Failure):
                 own_id = id_of(document, item_id.collection)

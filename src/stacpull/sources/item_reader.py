@@ -7,7 +7,7 @@ recent documents are cached.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -78,8 +78,8 @@ class ItemReader:
             raise TransferError(reading.result)
         return reading.result
 
-    async def read_many(self, hrefs: Sequence[str]) -> list[Json | Failure]:
-        """Return the items or failures for `hrefs`. If they are too large together, the last ones fail."""
+    async def read_many(self, hrefs: Collection[str]) -> dict[str, Json | Failure]:
+        """Return the item or failure for each href. If they are too large together, the last ones fail."""
         results: dict[str, Json | Failure] = {}
         distinct = list(dict.fromkeys(hrefs))
         weight = 0
@@ -104,7 +104,7 @@ class ItemReader:
                 results[href] = error.failure
 
         await for_each([href for href in distinct if href not in results], read, _MAX_TASKS)
-        return [results[href] for href in hrefs]
+        return results
 
     def _kept(self, href: str, document: Json, sent_at: float) -> ReadItem:
         item = ReadItem(document, sent_at, weight_of_document(document))
