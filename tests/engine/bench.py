@@ -16,7 +16,7 @@ from stacpull.engine.recovery import Recovery
 from stacpull.engine.store_operations import StoreOperations
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Event, Notice
-from stacpull.ledger import jobs, runs, views
+from stacpull.ledger import jobs, runs
 from stacpull.ledger.batch_writer import BatchWriter
 from stacpull.ledger.database import open_writer
 from stacpull.ledger.runs import RunSpec
@@ -107,12 +107,6 @@ class Bench:
     def recover(self) -> list[AssetFile]:
         return Recovery(self.publisher).run()
 
-    def take_up(self) -> None:
-        """Put in order what the last process left, as a run does at its start."""
-        self.publisher.add(self.recover(), [])
-        self.publisher.publish_all()
-        self.publisher.publish_all(views.unwritten_items(self.db, 0, True))
-
     def states(self) -> dict[str, int]:
         return dict(self.db.execute("SELECT key, state FROM assets"))
 
@@ -124,7 +118,7 @@ class Bench:
 def started(dest: Path, store: RecordingStore | None = None, **how: Any) -> Iterator[Bench]:
     """A process that has put in order what the last one left, until the end of the block."""
     bench = Bench(dest, store, **how)
-    bench.take_up()
+    bench.operations.recover()
     yield bench
     bench.close()
 
