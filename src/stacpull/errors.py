@@ -115,6 +115,7 @@ def temporary_errors() -> Iterator[None]:
 
 REPORT_BUG = "this is a bug in stacpull, please report it"
 RUN_AGAIN = "run the same command again"
+_SHORTEST_PART = 3
 _DISK_ERRORS = {
     errno.ENOSPC: f"The disk of {{dest}} is full (bytes or inodes): free some space, then {RUN_AGAIN}.",
     errno.EDQUOT: f"Your quota on {{dest}} is used up: free some space, then {RUN_AGAIN}.",
@@ -209,6 +210,18 @@ def similar(word: str, known: Iterable[str], *, limit: int = 1, cutoff: float = 
     import difflib  # noqa: PLC0415 - needed for mistakes only
 
     return difflib.get_close_matches(word, list(known), n=limit, cutoff=cutoff)
+
+
+def did_you_mean(name: str, known: Iterable[str], *, written: str = "{}", otherwise: str = ".") -> str:
+    """Return the end of a sentence: a question with the nearest known name, or `otherwise` without one.
+
+    A name that is part of the other one is near, too: `snow` and `seasonal-snow`, `AWS-Region` and `region`.
+    """
+    names = sorted(known, key=len)
+    parts = [part for part in names[::-1] if len(part) >= _SHORTEST_PART and part.lower() in name.lower()]
+    parts += [whole for whole in names if name in whole.split("-")]
+    near = similar(name, names, cutoff=0.8) or parts or similar(name, names)
+    return f"; did you mean {written.format(near[0])}?" if near else otherwise
 
 
 def quantity(number: int, singular: str, plural: str | None = None) -> str:

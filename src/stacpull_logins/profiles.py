@@ -25,8 +25,8 @@ from stacpull import arguments, entry_points
 from stacpull.arguments import CONTROL, ReadArgument
 from stacpull.config.options import BY_NAME, Options, S3Options
 from stacpull.config.resolve import VARIABLE, replaced, variables_in
-from stacpull.config.toml import Setting, TomlEntry, nearest, read_entries, shipped_config
-from stacpull.errors import CredentialsError, UsageError
+from stacpull.config.toml import Setting, TomlEntry, read_entries, shipped_config
+from stacpull.errors import CredentialsError, UsageError, did_you_mean
 from stacpull.hosts import host_of
 from stacpull.redact import Secret
 from stacpull.system import expanded, usual_file
@@ -198,7 +198,7 @@ def _known(entries: Iterable[TomlEntry], names: Collection[str]) -> dict[str, To
     found: dict[str, TomlEntry] = {}
     for entry in entries:
         if entry.name not in names:
-            raise entry.wrong(f"there is no such key{nearest(entry.name, names)}")
+            raise entry.unknown(names)
         if entry.name in found:
             raise entry.wrong("is set twice")
         found[entry.name] = entry
@@ -264,7 +264,7 @@ def profile_options(options: Options, name: str, environ: Mapping[str, str] | No
     if profile is None:
         known, aws = profile_names(variables), list(dict.fromkeys(_aws_profiles(variables)))
         raise UsageError(
-            f"There is no credential profile {name}{nearest(name, known + aws) or '.'} Profiles: "
+            f"There is no credential profile {name}{did_you_mean(name, known + aws)} Profiles: "
             f"{', '.join(known)}. Profiles of the AWS tools: {', '.join(aws) or 'none'}."
         )
     (state, filled), unset = profile, (None, False, ())

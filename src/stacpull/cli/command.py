@@ -22,7 +22,7 @@ from stacpull.cli.printing import Verbosity
 from stacpull.config import toml
 from stacpull.config.options import GROUPS, OPTIONS, options_of
 from stacpull.config.resolve import Resolved, resolve, setting_of
-from stacpull.errors import StacpullError, UsageError
+from stacpull.errors import StacpullError, UsageError, did_you_mean
 from stacpull.hosts import scheme_of
 from stacpull.option_fields import Option
 from stacpull.suggestions import advice_on, options_named
@@ -128,7 +128,7 @@ class Command(click.Command):
             name = problem.option_name.partition("=")[0]
             flags = [flag for param in self.params for flag in (*param.opts, *param.secondary_opts)]
             known = [flag[2:] for flag in flags if flag.startswith("--") and flag not in full]
-            near = toml.nearest(name.strip("-"), known).replace("mean ", "mean --") or "."
+            near = did_you_mean(name.strip("-"), known, written="--{}")
             text = near if (hint := self._hint(name)) is None else f": {hint}."
             raise click.UsageError(f"No such option '{name}'{text}", ctx) from None
         if extra and not ctx.resilient_parsing:

@@ -23,7 +23,7 @@ from stacpull import entry_points
 from stacpull.arguments import FIELD_NAME, load_content, read_header_fields, read_text
 from stacpull.config.options import BY_NAME, OPTIONS, Options, Output, S3Options
 from stacpull.config.toml import Config, Setting
-from stacpull.errors import CredentialsError, UsageError, similar
+from stacpull.errors import CredentialsError, UsageError, did_you_mean
 from stacpull.hosts import host_of, literal_address, refused_always, refused_outside
 from stacpull.option_fields import Option
 from stacpull.redact import Secret
@@ -145,9 +145,8 @@ def _without_effect(settings: Mapping[str, Setting], variables: Mapping[str, str
     for name in sorted(variables):
         word = name.removeprefix(_PREFIX)
         if name.startswith(_PREFIX) and word not in read:
-            near = similar(word, read)
             flag = word.lower().replace("_", "-")
-            hint = f"; did you mean {_PREFIX}{near[0]}?" if near else "."
+            hint = did_you_mean(word, read, written=f"{_PREFIX}{{}}")
             hint = f": use --{flag}." if flag in BY_NAME else hint
             yield f"The environment variable {name} sets no option{hint}"
 

@@ -17,7 +17,7 @@ import msgspec
 
 from stacpull import arguments
 from stacpull.config.options import BY_NAME
-from stacpull.errors import UsageError, similar, why_unreadable
+from stacpull.errors import UsageError, did_you_mean, why_unreadable
 from stacpull.suggestions import advice_on
 from stacpull.system import expanded
 
@@ -89,21 +89,16 @@ class TomlEntry(NamedTuple):
 
     def wrong(self, problem: str) -> UsageError:
         """Return an error with the file and line; `problem` has no period at its end."""
-        return UsageError(f"{self.where}: {problem}{'' if problem.endswith('?') else '.'}")
+        return UsageError(f"{self.where}: {problem}.")
+
+    def unknown(self, known: Iterable[str]) -> UsageError:
+        return UsageError(f"{self.where}: there is no such key{did_you_mean(self.name, known)}")
 
 
 def shipped_config(name: str) -> Path:
     """Return the path of `configs/NAME` in a checkout, or else in the installed package."""
     checkout = _PACKAGE.parents[1] / "configs" / name
     return checkout if checkout.exists() else _PACKAGE / "configs" / name
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the end of a question with the nearest known name, or an empty string if none is similar."""
-    parts = [part for part in sorted(known, key=len)[::-1] if part in name.lower()]
-    parts += [whole for whole in known if name in whole.split("-")]
-    close = similar(name, known, cutoff=0.8) or parts or similar(name, known)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def read_config(name: object, options: Iterable[str] = ()) -> Config:
@@ -115,7 +110,7 @@ def read_config(name: object, options: Iterable[str] = ()) -> Config:
         path = shipped_config(f"{path.stem}.toml")
         if not path.exists():
             shipped = sorted(file.stem for file in shipped_config("").glob("*.toml"))
-            hint = nearest(str(name), shipped) or f"; there are {', '.join(shipped)}."
+            hint = did_you_mean(str(name), shipped, otherwise=f"; there are {', '.join(shipped)}.")
             raise UsageError(f"--config {name}: there is no such file, and no config of that name{hint}")
     return load(path, options)
 
@@ -133,10 +128,10 @@ def load(path: Path, names: Iterable[str] = ()) -> Config:
         if name in options:
             raise entry.wrong("this option is set twice")
         if name not in known:
-            hint = next((f": {advice}" for advice in advice_on(name)), "") or nearest(name, known)
+            hint = next((f": {advice}." for advice in advice_on(name)), "") or did_you_mean(name, known)
             if isinstance(value, dict):
-                hint = "; options do not belong in a table, except [credentials]"
-            raise entry.wrong(f"there is no such option{hint}")
+                hint = "; options do not belong in a table, except [credentials]."
+            raise UsageError(f"{entry.where}: there is no such option{hint}")
         if name != "credentials" or not isinstance(value, dict):
             options[name] = Setting(value, entry.where)
             continue
@@ -144,7 +139,7 @@ def load(path: Path, names: Iterable[str] = ()) -> Config:
             if child.key == "profile":
                 options["credentials"] = Setting(child.value, child.where)
             elif child.key != "query":
-                raise child.wrong(f"there is no such key{nearest(child.key, ('profile', 'query'))}")
+                raise child.unknown(("profile", "query"))
             elif not isinstance(child.value, dict):
                 raise child.wrong('must be a table: query = { key = "${NAME}" }')
             else:

@@ -13,10 +13,9 @@ from stacpull.arguments import read_bbox
 from stacpull.boxes import flat
 from stacpull.caches import BoundedCache
 from stacpull.config.options import Options
-from stacpull.config.toml import nearest
 from stacpull.engine.fetchers import clipping
 from stacpull.engine.network import RunSetup
-from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
+from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError, did_you_mean
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_filters import Reference
 from stacpull.filters.labels import check_labels, class_list
@@ -87,7 +86,7 @@ async def page_warnings(setup: RunSetup, page: Page, starts: Sequence[WalkStart]
         value = Reference(name).value
         if all(value(item, object_or_empty(item.get("properties"))) is None for item in items):
             names = {known for item in items for known in object_or_empty(item.get("properties"))}
-            hint = nearest(name, names) or "."
+            hint = did_you_mean(name, names)
             warnings.append(f"--sortby {name}: no item on the first page has this property{hint}")
     has_links = _linked_href(selection, items, page.request.url) is not None
     if not (selection.expand_prefix or has_links) and len({start.collection for start in starts}) == 1:

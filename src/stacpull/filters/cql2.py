@@ -23,7 +23,7 @@ from unicodedata import combining, normalize
 import msgspec
 
 from stacpull.clock import TimeSpan, parse_instant, time_span
-from stacpull.errors import UsageError, similar
+from stacpull.errors import UsageError, did_you_mean
 from stacpull.filters.item_filters import ItemFilter, LeftOut, Reference
 from stacpull.models import Json
 
@@ -313,8 +313,7 @@ def _operation(name: str, arguments: Any) -> Term:
     operation = name.lower()
     function = _OPERATORS.get(operation)
     if function is None:
-        near = similar(operation, _OPERATORS)
-        hint = f"; did you mean {near[0].upper()}?" if near else "."
+        hint = did_you_mean(name.upper(), map(str.upper, _OPERATORS))
         raise UsageError(f"--filter: there is no operator or function {name}{hint}")
     if operation == "-" and isinstance(arguments, list) and len(arguments) == 1:
         arguments = [0, *arguments]

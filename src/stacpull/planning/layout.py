@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from stacpull.caches import cached_if_short
-from stacpull.errors import UsageError, similar
+from stacpull.errors import UsageError, did_you_mean
 from stacpull.json_values import object_or_empty
 from stacpull.models import AssetFile, ItemId, Job, Json, path_in_dest
 from stacpull.planning.names import fold, json_name, safe_segment, with_salted_hash
@@ -76,10 +76,10 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
         known = {name for document in documents for name in object_or_empty(document.get("properties"))}
         for name in self.properties:
             if known and name not in known:
-                near = similar(name, [*FIELDS, *known])
-                hint = f"did you mean {{{near[0]}}}?" if near else f"fields are {_KNOWN}."
+                fields = f"; fields are {_KNOWN}."
+                hint = did_you_mean(name, [*FIELDS, *known], written="{{{}}}", otherwise=fields)
                 text = f"{{{name}}} is neither a field nor a property of the first items"
-                yield f"--layout {self.template!r}: {text}; {hint}"
+                yield f"--layout {self.template!r}: {text}{hint}"
 
     def for_item(self, item_id: ItemId, document: Json, parent: ItemId | None = None) -> ItemLayout:
         properties = object_or_empty(document.get("properties"))
