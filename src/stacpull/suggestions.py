@@ -15,22 +15,21 @@ import orjson
 from stacpull.errors import StacpullError, UsageError, similar
 
 _NAMES = orjson.loads(Path(__file__).with_name("other_names.json").read_bytes())
-"""Names in similar tools and earlier versions, and what to use here: for commands, for arguments that are not
-options, and for options (without dashes). The first option of an advice is the argument to use in Python."""
+"""Names in similar tools and earlier versions, and what to use here: a command; an argument of Python that is
+no option; or an option (`dest` for the second argument, empty for other advice) and a sentence about it."""
 
 
 def other_commands() -> dict[str, str]:
     return {name: command for names, command in _NAMES["commands"].items() for name in names.split()}
 
 
-def advice_on(name: str) -> Iterator[str]:
-    """Yield what to use instead of the option `name` of another tool: the first that fits a command."""
-    return (advice for names, advice in _NAMES["options"].items() if name in names.split())
+def _options_for(name: str) -> Iterator[tuple[str, str]]:
+    return (use for names, use in _NAMES["options"].items() if name in names.split())
 
 
-def options_named(advice: str) -> list[str]:
-    """Return the options that a sentence names outside of examples."""
-    return re.findall(r"(?<!\w)--?[\w-]+", re.sub("`.*?`", "", advice))
+def advice_on(name: str, options: Collection[str]) -> str | None:
+    """Return what to use instead of the option `name` of another tool, where there are these `options`."""
+    return next((advice for option, advice in _options_for(name) if option in {"", *options}), None)
 
 
 class Arguments:
@@ -128,8 +127,7 @@ def _refuse_unknown(
     uses["credentials"] = "stacpull.profile_options(options, name)"
     uses["config"] = "Selection and Options, as only the command line reads a config"
     meant = [use for names, use in _NAMES["arguments"].items() if unknown in names.split()]
-    for advice in advice_on(unknown.replace("_", "-")):
-        meant += [option.strip("-").replace("-", "_") for option in options_named(advice)]
+    meant += [option.replace("-", "_") for option, _ in _options_for(unknown.replace("_", "-"))]
     near = [word for word in (*meant, unknown) if word in uses] or similar(unknown, uses, cutoff=0.7)
     hint = f": use {uses[near[0]]}" if near else ""
     raise TypeError(f"{owner}() has no argument {unknown!r}{hint}.")

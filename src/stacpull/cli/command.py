@@ -1,4 +1,4 @@
-"""The skeleton that commands share: parse, resolve the options, show progress, run until stopped, print.
+"""What commands share: parse, read the config, resolve the options, show progress, run until stopped, print.
 
 A command is a function, declared by `command`. It gets a `CommandSession` with the given options.
 """
@@ -9,14 +9,15 @@ import inspect
 import itertools
 import os
 import re
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from stacpull.arguments import read_switch, read_text
-from stacpull.cli import entry, printing
+from stacpull.cli import entry, parameters, printing
 from stacpull.cli.parameters import OptionParameter, declared_in
 from stacpull.cli.printing import Verbosity
 from stacpull.config import toml
@@ -25,7 +26,7 @@ from stacpull.config.resolve import Resolved, resolve, setting_of
 from stacpull.errors import StacpullError, UsageError, did_you_mean
 from stacpull.hosts import scheme_of
 from stacpull.option_fields import Option
-from stacpull.suggestions import advice_on, options_named
+from stacpull.suggestions import advice_on
 from stacpull.system import expanded
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from stacpull.cli.progress import Display
 
 T = TypeVar("T")
+
+_COMMAND_LINE = click.core.ParameterSource.COMMANDLINE
 
 
 class CommandSession:
@@ -89,17 +92,38 @@ class CommandSession:
 
 
 class Command(click.Command):
-    def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more | {"add_help_option": False})
-        text = "Show this message; `--help all` shows every option."
-        self.params.append(
-            click.Option(
-                ["-h", "--help"], is_flag=False, flag_value="", metavar="[all]", is_eager=True,
-                expose_value=False, callback=self._show_help, help=text,
-            )
+    """Calls a function with a `CommandSession` and the values of its own parameters.
+
+    The function's docstring is the help text, and `examples`, without `stacpull`, are its end.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., int | None],
+        params: Sequence[click.Parameter],
+        examples: Sequence[str],
+    ) -> None:
+        shown = "\n".join(f"  stacpull {example}" for example in examples)
+        help_option = click.Option(
+            ["-h", "--help"], is_flag=False, flag_value="", metavar="[all]", is_eager=True,
+            expose_value=False, callback=self._show_help,
+            help="Show this message; `--help all` shows every option.",
         )  # fmt: skip
+        super().__init__(
+            name,
+            params=[*params, help_option],
+            help=inspect.getdoc(function),
+            epilog=shown and f"\b\nExamples:\n{shown}",
+            add_help_option=False,
+        )
         self.shows_all = False  # every option, not only those that most users need
-        self._positional = [param.name for param in self.params if isinstance(param, click.Argument)]
+        self._function = function
+        self._arguments = {str(param.name): param for param in params if isinstance(param, click.Argument)}
+        flags = [param for param in params if type(param) is click.Option]
+        self._own_options = {max(flag.opts, key=len)[2:]: flag for flag in flags}
+        self._options = _options(name, params)
+        self._by_flag = {f"--{option.name}": option for option in declared_in(params)}
 
     def _show_help(self, context: click.Context, _: click.Parameter, value: str | None) -> None:
         if value is not None and not context.resilient_parsing:
@@ -108,29 +132,14 @@ class Command(click.Command):
             context.exit()
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse `args`, with a hint for an option that does not exist, and for a value without quotes."""
-        ctx.allow_extra_args = True  # this method raises the error
-        payer = ("--request-payer", "requester")  # as the AWS CLI documents it
-        args = [arg for before, arg in itertools.pairwise(["", *args]) if (before, arg) != payer]
-        full = {f"--{o.name}": f"--{o.name}={o.alone}" for o in declared_in(self.params) if o.alone}
-        if "--yes" in args and full.keys() & args:  # how version 0.1 confirms --prune
-            args = [arg for arg in args if arg != "--yes"]
-            full = {"--prune": "--prune=remove"}
-        uses = {f"--{o.name}": f"--no-{o.name}" for o in declared_in(self.params) if o.form == "pair"}
-        for flag, value in itertools.pairwise(() if ctx.resilient_parsing else args):
-            use = f"{flag}=remove" if flag in full else uses.get(flag)
-            words = {"true", "false"} | ({"list", "remove"} if flag in full else set())
-            if use is not None and value in words:  # it would become SOURCE or DEST
-                raise click.UsageError(f"Unexpected {value!r} after {flag}: use {flag} or {use}.", ctx)
+        ctx.allow_extra_args = True  # the error for them is raised here
+        if not ctx.resilient_parsing:
+            self._refuse_values_of_switches(ctx, args)
         try:
-            extra = super().parse_args(ctx, [full.get(arg, arg) for arg in args])
+            extra = super().parse_args(ctx, self._in_full(args))
         except click.NoSuchOption as problem:
             name = problem.option_name.partition("=")[0]
-            flags = [flag for param in self.params for flag in (*param.opts, *param.secondary_opts)]
-            known = [flag[2:] for flag in flags if flag.startswith("--") and flag not in full]
-            near = did_you_mean(name.strip("-"), known, written="--{}")
-            text = near if (hint := self._hint(name)) is None else f": {hint}."
-            raise click.UsageError(f"No such option '{name}'{text}", ctx) from None
+            raise click.UsageError(f"No such option '{name}'{self._hint(name)}", ctx) from None
         if extra and not ctx.resilient_parsing:
             out = "; write to a file with -o FILE" if any("-o" in param.opts for param in self.params) else ""
             names = " ".join(self.collect_usage_pieces(ctx)[1:]) or "options"
@@ -139,26 +148,97 @@ class Command(click.Command):
             raise click.UsageError(f"Unexpected {', '.join(map(repr, extra))}: the command {hint}.", ctx)
         return extra
 
-    def _hint(self, name: str) -> str | None:
-        if advice := next(filter(self._fits, advice_on(name.lstrip("-"))), None):
-            return advice
+    def _refuse_values_of_switches(self, ctx: click.Context, args: list[str]) -> None:
+        """Refuse `--seasonal-snow true` and `--prune remove`: the value would become SOURCE or DEST."""
+        for flag, value in itertools.pairwise(args):
+            option = self._by_flag.get(flag)
+            if option is None or not (option.form == "pair" or option.alone):
+                continue
+            if value in {"true", "false", *option.choices}:
+                other = f"--no-{option.name}" if option.form == "pair" else f"{flag}=remove"
+                raise click.UsageError(f"Unexpected {value!r} after {flag}: use {flag} or {other}.", ctx)
+
+    def _in_full(self, args: list[str]) -> list[str]:
+        """Return `args` as click parses them, also if written as for the AWS CLI or version 0.1 (`--yes`)."""
+        payer = ("--request-payer", "requester")
+        args = [arg for before, arg in itertools.pairwise(["", *args]) if (before, arg) != payer]
+        full = {flag: f"{flag}={option.alone}" for flag, option in self._by_flag.items() if option.alone}
+        if "--yes" in args and full.keys() & args:
+            args = [arg for arg in args if arg != "--yes"]
+            full = {"--prune": "--prune=remove"}
+        return [full.get(arg, arg) for arg in args]
+
+    def _hint(self, name: str) -> str:
+        """Return what to use instead of the option `name`, as the end of a sentence."""
+        flags = [flag for param in self.params for flag in (*param.opts, *param.secondary_opts)]
+        second_argument = {"dest"} if len(self._arguments) > 1 else set[str]()
+        takes = second_argument.union(flag.lstrip("-") for flag in flags if flag.startswith("-"))
+        advice = advice_on(name.lstrip("-"), takes)
+        if advice is not None and f"`stacpull {self.name}`" not in advice:
+            return f": {advice}."
         options = (o for o in OPTIONS if name in {f"--{o.name}", f"-{o.short}"} or o.is_negated_by(name))
         option = next(options, None)
-        if option is None:
-            return None
+        if option is None:  # an option that removes files is never suggested
+            safe = [flag[2:] for flag in flags if flag.startswith("--") and flag != "--prune"]
+            return did_you_mean(name.strip("-"), safe, written="--{}")
         if option.form == "absent":
-            return f"set {option.variables[0]}, or {option.name} in a config file"
-        if self._positional[:1] == ["dest"] and "resume" not in option.commands:
-            return f"the mirror keeps what it was made with; use `stacpull mirror SOURCE DEST {name} ...`"
-        return f"other commands have it, but `stacpull {self.name}` does not"
+            return f": set {option.variables[0]}, or {option.name} in a config file."
+        if next(iter(self._arguments), None) == "dest" and "resume" not in option.commands:
+            command = f"`stacpull mirror SOURCE DEST {name} ...`"
+            return f": the mirror keeps what it was made with; use {command}."
+        return f": other commands have it, but `stacpull {self.name}` does not."
 
-    def _fits(self, advice: str) -> bool:
-        if "argument" in advice:
-            return self._positional[1:2] in (["dest"], ["out"]) and self.name != "plan"  # prints
-        if f"`stacpull {self.name}`" in advice:
-            return False
-        named = options_named(advice)
-        return not named or any(named[0] in param.opts for param in self.params)
+    def invoke(self, ctx: click.Context) -> int:
+        names = [str(param.name) for param in self.params if isinstance(param, OptionParameter)]
+        flags = {name.replace("_", "-"): ctx.params[name] for name in names}
+        known = [*self._own_options, *(option.name for option in self._options)]
+        config = toml.read_config(flags.get("config"), known)
+        values = self._own_values(ctx, config)
+        verbosity = ctx.ensure_object(Verbosity)
+        verbosity.verbose = max(verbosity.verbose, int(flags.get("verbose") or 0))
+        flags["verbose"] = verbosity.verbose or None
+        flags["quiet"] = verbosity.quiet or flags.get("quiet")
+        with self._naming_origins(flags, config):
+            resolved = resolve(flags, source=values.get("source"), options=self._options, config=config)
+            verbosity.verbose = resolved.output.verbose
+            session = CommandSession(resolved)
+            code = StacpullError.exit_code
+            try:
+                code = self._function(session, **values) or 0
+            finally:
+                session.close(code)
+        return code
+
+    def _own_values(self, ctx: click.Context, config: toml.Config) -> dict[str, Any]:
+        """Return the values of the function's own parameters. A config file sets what is not given."""
+        own = (*self._arguments.values(), *self._own_options.values())
+        values = {str(param.name): ctx.params[str(param.name)] for param in own}
+        for key, option in self._own_options.items():
+            name = str(option.name)
+            setting = config.options.get(key)
+            if setting is not None and ctx.get_parameter_source(name) is not _COMMAND_LINE:
+                values[name] = setting.read(read_switch if option.is_flag else read_text)
+        is_alone = values.get("dest", "") is None and "source" in config.addresses
+        _check_source(values.get("source") or "-", is_alone=is_alone)
+        for name, argument in self._arguments.items():
+            if isinstance(argument, parameters.Address) and values[name] is None:
+                values[name] = config.addresses.get(name)
+                if values[name] is None and not argument.is_optional:
+                    hint = ctx.params.get("config") and f"Give it here, or as `{name}` in a config file."
+                    raise click.MissingParameter(hint, ctx, param=argument)
+        return values
+
+    @contextmanager
+    def _naming_origins(self, flags: Mapping[str, object], config: toml.Config) -> Iterator[None]:
+        """Name an option that an error is about as it was given: by its flag, variable or line of a file."""
+        try:
+            yield
+        except UsageError as error:
+            for option in self._options:
+                if (setting := setting_of(option, flags, os.environ, config)) is not None:
+                    parts = re.split(rf"--{option.name}(?![\w-])", str(error), maxsplit=1)
+                    error.args = (setting.where.join(parts),)
+            raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         grouped: dict[str, list[tuple[str, str]]] = {title: [] for title in ("Options", *GROUPS)}
@@ -190,70 +270,7 @@ def _check_source(source: str, *, is_alone: bool) -> None:
         raise UsageError(f"There is no {source}: one argument is SOURCE; to replace DEST, give both.")
 
 
-def _own_values(context: click.Context, own: dict[str, click.Option], config: toml.Config) -> Iterator[Any]:
-    """Yield what the config file sets of a command's own options, unless the command line does."""
-    for key, option in own.items():
-        setting = config.options.get(key)
-        origin = context.get_parameter_source(str(option.name))
-        if setting is not None and origin is not click.core.ParameterSource.COMMANDLINE:
-            yield str(option.name), setting.read(read_switch if option.is_flag else read_text)
-
-
 def command(
     name: str, *params: click.Parameter, examples: Sequence[str] = ()
 ) -> Callable[[Callable[..., int | None]], Command]:
-    """Make a command of a function, which gets a `CommandSession` and the values of its own parameters.
-
-    The function's docstring is the help text, and `examples`, without `stacpull`, are its end.
-    """
-    arguments = {str(param.name): param for param in params if not isinstance(param, OptionParameter)}
-    options = _options(name, params)
-    own = {max(param.opts, key=len)[2:]: param for param in params if type(param) is click.Option}
-    addresses = {name: arguments[name] for name in toml.ADDRESSES if name in arguments}
-    if any(param.name == "config" for param in params):
-        for param in addresses.values():
-            param.required = False
-
-    def decorate(function: Callable[..., int | None]) -> Command:
-        @click.pass_context
-        def callback(context: click.Context, /, **raw: Any) -> int | None:
-            values = {name: raw.pop(name) for name in arguments}
-            flags = {name.replace("_", "-"): value for name, value in raw.items()}
-            config = toml.read_config(flags.get("config"), [*own, *(option.name for option in options)])
-            values.update(_own_values(context, own, config))
-            is_alone = values.get("dest", "") is None and "source" in config.addresses
-            _check_source(values.get("source") or "-", is_alone=is_alone)
-            for key, param in addresses.items():
-                if values[key] is None:
-                    values[key] = config.addresses.get(key)
-                if values[key] is None and not str(param.metavar).startswith("["):
-                    hint = flags.get("config") and f"Give it here, or as `{key}` in a config file."
-                    raise click.MissingParameter(hint, context, param=param)
-            verbosity = context.ensure_object(Verbosity)
-            verbosity.verbose = max(verbosity.verbose, int(flags.get("verbose") or 0))
-            flags["verbose"] = verbosity.verbose or None
-            flags["quiet"] = verbosity.quiet or flags.get("quiet")
-            session = None
-            code = StacpullError.exit_code
-            try:
-                resolved = resolve(flags, source=values.get("source"), options=options, config=config)
-                verbosity.verbose = resolved.output.verbose
-                session = CommandSession(resolved)
-                code = function(session, **values) or 0
-            except UsageError as error:  # about a filter, or two options: say where they were given
-                for option in options:
-                    if (setting := setting_of(option, flags, os.environ, config)) is not None:
-                        parts = re.split(rf"--{option.name}(?![\w-])", str(error), maxsplit=1)
-                        error.args = (setting.where.join(parts),)
-                raise
-            finally:
-                if session is not None:
-                    session.close(code)
-            return code
-
-        help_ = inspect.getdoc(function)
-        shown = "\n".join(f"  stacpull {example}" for example in examples)
-        epilog = shown and f"\b\nExamples:\n{shown}"
-        return Command(name, callback=callback, params=list(params), help=help_, epilog=epilog)
-
-    return decorate
+    return lambda function: Command(name, function, params, examples)

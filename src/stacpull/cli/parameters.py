@@ -18,17 +18,24 @@ READING_DEST = ("work", "dest-endpoint-url", "dest-profile", "dest-region", "aws
 """The options of a command that only reads DEST. The commands that a summary names get them, too."""
 
 
-def source() -> click.Argument:
-    return click.Argument(["source"], metavar="SOURCE")
+class Address(click.Argument):
+    """SOURCE or DEST. Click lets both be absent, because a config file can set them."""
+
+    def __init__(self, name: str, *, is_optional: bool = False, **more: Any) -> None:
+        metavar = f"[{name.upper()}]" if is_optional else name.upper()
+        super().__init__([name], metavar=metavar, required=False, **more)
+        self.is_optional = is_optional
 
 
-def dest(*, required: bool = True) -> click.Argument:
-    return click.Argument(
-        ["dest"],
-        metavar="DEST" if required else "[DEST]",
-        required=required,
-        shell_complete=lambda _context, _parameter, typed: [CompletionItem(typed, type="dir")],
-    )
+def source() -> Address:
+    return Address("source")
+
+
+def dest(*, required: bool = True) -> Address:
+    def complete(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+        return [CompletionItem(typed, type="dir")]
+
+    return Address("dest", is_optional=not required, shell_complete=complete)
 
 
 class OptionParameter(click.Option):

@@ -128,7 +128,8 @@ def load(path: Path, names: Iterable[str] = ()) -> Config:
         if name in options:
             raise entry.wrong("this option is set twice")
         if name not in known:
-            hint = next((f": {advice}." for advice in advice_on(name)), "") or did_you_mean(name, known)
+            advice = advice_on(name, known - {*ADDRESSES})
+            hint = f": {advice}." if advice else did_you_mean(name, known)
             if isinstance(value, dict):
                 hint = "; options do not belong in a table, except [credentials]."
             raise UsageError(f"{entry.where}: there is no such option{hint}")
