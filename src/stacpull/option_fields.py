@@ -51,11 +51,28 @@ def read_fields(kind: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.At
     hints = get_type_hints(kind)
     changed = []
     for field in fields:
-        read = _reader(field.converter, hints[field.name])
+        hint = hints[field.name]
+        read = _reader(field.converter, hint)
         metadata = {"read": read, **field.metadata}
+        if "option" in metadata:
+            metadata["option"] = _derived(field.name, hint, field.default) | metadata["option"]
         converter = partial(_convert, field.name, read)
-        changed.append(field.evolve(converter=converter, metadata=metadata, type=hints[field.name]))
+        changed.append(field.evolve(converter=converter, metadata=metadata, type=hint))
     return changed
+
+
+def _derived(name: str, hint: Any, default: object) -> dict[str, Any]:
+    """Return what follows from the type of a field. A repeated option is named in the singular."""
+    kind = next((kind for kind in get_args(hint) if NoneType in get_args(hint)), hint)
+    form: Form = "repeated" if get_origin(hint) in (tuple, Mapping) else "value"
+    if kind is bool:
+        form = "switch" if default is False else "pair"
+    kebab = name.replace("_", "-")
+    return {
+        "name": kebab.removesuffix("s") if form == "repeated" else kebab,
+        "form": form,
+        "choices": get_args(kind) if get_origin(kind) is Literal else (),
+    }
 
 
 def _reader(read: Any, hint: Any) -> ReadArgument:
@@ -128,37 +145,24 @@ def declared(
     found = re.findall(entries, inspect.getdoc(holder) or "", re.MULTILINE)
     helps = {name: " ".join(text.split()) for name, text in found}
     for field in attrs.fields(holder):
-        hint = field.type
-        if attrs.has(hint):
-            yield from declared(hint, group, commands=commands, has_variables=has_variables)
+        if attrs.has(field.type):
+            yield from declared(field.type, group, commands=commands, has_variables=has_variables)
         if "option" not in field.metadata:
             continue
-        members = {"commands": commands, **field.metadata["option"]}
-        plain = next((member for member in get_args(hint) if NoneType in get_args(hint)), hint)
-        form = members.pop("form", None) or _form(plain, field.default, is_optional=plain is not hint)
-        name = members.pop("name", field.name.replace("_", "-"))
-        group = members.pop("group", group)
-        default = members.pop("shown", None) or _shown(field.default, name, form, members["metavar"])
-        repeats = " May be repeated." if form == "repeated" else ""
-        yield Option(
-            holder=holder,
-            name=name,
-            target=field.name,
-            read=field.metadata["read"],
-            help=(members.pop("help", "") or helps[field.name]) + repeats,
-            group=group,
-            default=default,
-            form=form,
-            has_variable=has_variables,
-            choices=get_args(plain) if get_origin(plain) is Literal else (),
-            **members,
-        )
-
-
-def _form(kind: object, default: object, *, is_optional: bool) -> Form:
-    if kind is bool:
-        return "switch" if default is False else "pair"
-    return "repeated" if get_origin(kind) in (tuple, Mapping) and not is_optional else "value"
+        members = {
+            "holder": holder,
+            "target": field.name,
+            "read": field.metadata["read"],
+            "help": helps.get(field.name),
+            "group": group,
+            "commands": commands,
+            "has_variable": has_variables,
+            **field.metadata["option"],
+        }
+        group = members["group"]
+        members["help"] += " May be repeated." if members["form"] == "repeated" else ""
+        shown = _shown(field.default, members["name"], members["form"], members["metavar"])
+        yield Option(default=members.pop("shown", shown), **members)
 
 
 def _shown(default: object, name: str, form: Form, metavar: str) -> str:

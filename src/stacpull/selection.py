@@ -67,16 +67,14 @@ class Selection(Arguments):
     """
 
     collections: tuple[str, ...] = attrs.field(
-        default=(), converter=read_texts, metadata=about("ID", name="collection", short="C", brief=True)
+        default=(), converter=read_texts, metadata=about("ID", short="C", brief=True)
     )
     all_collections: bool = option(False)
     labels: tuple[str, ...] = attrs.field(
-        default=(), converter=read_texts, metadata=about("NAME", name="label", brief=True)
+        default=(), converter=read_texts, metadata=about("NAME", brief=True)
     )
     label_mode: Literal["any", "all"] = option("any")
-    exclude_labels: tuple[str, ...] = attrs.field(
-        default=(), converter=read_texts, metadata=about("NAME", name="exclude-label")
-    )
+    exclude_labels: tuple[str, ...] = attrs.field(default=(), converter=read_texts, metadata=about("NAME"))
     label_property: str | None = option(None, "NAME", commands="mirror plan headers classes")
     nomenclature: Literal["clc43", "ben19"] | None = option(None)
     cloud_and_shadow: bool | None = option(None, shown="keep both", brief=True)
@@ -102,20 +100,18 @@ class Selection(Arguments):
         metadata=about("CQL2|@FILE", load=arguments.load_expression, brief=True),
     )
     ids: tuple[str, ...] = attrs.field(
-        default=(), converter=read_ids, metadata=about("ID|@FILE", load=arguments.load_ids, brief=True)
+        default=(),
+        converter=read_ids,
+        metadata=about("ID|@FILE", name="ids", load=arguments.load_ids, brief=True),
     )
     assets: tuple[str, ...] = attrs.field(
-        default=(), converter=read_texts, metadata=about("GLOB", name="asset", brief=True)
+        default=(), converter=read_texts, metadata=about("GLOB", brief=True)
     )
     exclude_assets: tuple[str, ...] = attrs.field(
-        default=(), converter=read_texts, metadata=about("GLOB", name="exclude-asset", brief=True)
+        default=(), converter=read_texts, metadata=about("GLOB", brief=True)
     )
-    roles: tuple[str, ...] = attrs.field(
-        default=(), converter=read_texts, metadata=about("ROLE", name="role")
-    )
-    media_types: tuple[str, ...] = attrs.field(
-        default=(), converter=read_texts, metadata=about("TYPE", name="media-type")
-    )
+    roles: tuple[str, ...] = attrs.field(default=(), converter=read_texts, metadata=about("ROLE"))
+    media_types: tuple[str, ...] = attrs.field(default=(), converter=read_texts, metadata=about("TYPE"))
     prefer: tuple[str, ...] = attrs.field(
         default=(), converter=arguments.read_schemes, metadata=about("SCHEME[,SCHEME]", form="value")
     )

@@ -168,7 +168,7 @@ class Options(Arguments):
     headers: Mapping[str, Secret] = attrs.field(
         factory=dict,
         converter=arguments.read_header_fields,
-        metadata=about("'K: V'|@FILE", name="header", group="Credentials and network", brief=True),
+        metadata=about("'K: V'|@FILE", group="Credentials and network", brief=True),
     )
     query: Mapping[str, Secret] = attrs.field(factory=dict, converter=arguments.read_secrets)
     credential_names: tuple[str, ...] = ()
