@@ -35,49 +35,57 @@ class DestAddress(msgspec.Struct, frozen=True):
 
 def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
     """Parse DEST. The bucket that a ledger names is not used: it only serves to refuse another bucket."""
-    url = bucket_url(dest)
-    if url is None:
-        order = " In `stacpull mirror`, it comes after SOURCE."
-        path = _path("DEST", dest, "the directory of the mirror, or a bucket (s3://, gs://, az://)", order)
-        for name in ("work", "dest_endpoint_url", "dest_profile", "dest_region", "break_lock"):
-            if getattr(options, name) not in {None, False}:
-                flag = f"--{name.replace('_', '-')}"
-                raise UsageError(f"{flag} is for {_BUCKET}. {path} is a directory: leave it out.")
-        if bucket := _recorded_bucket(path):
-            raise UsageError(
-                f"{path} is the work directory of {bucket[0]}: use {bucket[0]} as DEST, with --work {path}."
-            )
-        return DestAddress(path)
-    if options.work is None or bucket_url(options.work) is not None:
-        raise UsageError(f"DEST is the bucket {url.url}: add --work DIR, a local directory for the ledger.")
-    location = _location(url, options)
-    bucket = _recorded_bucket(options.work)
-    if bucket is not None and not bucket:
+    bucket = bucket_url(dest)
+    if bucket is None:
+        return _parse_directory(dest, options)
+    work = options.work
+    if work is None or bucket_url(work) is not None:
         raise UsageError(
-            f"{options.work} contains a mirror of its own: name another directory with --work for {url.url}."
+            f"DEST is the bucket {bucket.url}: add --work DIR, a local directory for the ledger."
         )
-    if bucket:
-        its_url, endpoint, mirror, epoch = bucket
-        other = bucket_url(its_url) or BucketLocation("")
+    location = _location(bucket, options)
+    has_mirror, recorded = _recorded_bucket(work)
+    if recorded is not None:
+        url, endpoint, mirror, epoch = recorded
+        other = bucket_url(url) or BucketLocation("")
         is_same = store_kind(other) is store_kind(location) and other.bucket == location.bucket
         if not is_same or (other.prefix, endpoint) != (location.prefix, location.endpoint_url or ""):
             raise UsageError(
-                f"{options.work} is the work directory of {its_url} ({endpoint or 'without an endpoint'}): "
+                f"{work} is the work directory of {url} ({endpoint or 'without an endpoint'}): "
                 "use this DEST and endpoint, or another --work."
             )
         location = replace(location, mirror=mirror, epoch=epoch)
-    return DestAddress(options.work, location)
+    elif has_mirror:
+        raise UsageError(
+            f"{work} contains a mirror of its own: name another directory with --work for {bucket.url}."
+        )
+    return DestAddress(work, location)
 
 
-def _recorded_bucket(work: Path) -> tuple[str, str, str, int] | tuple[()] | None:
-    """Return the bucket that a ledger records, () for none; None without a readable ledger or a run."""
+def _parse_directory(dest: str | PathLike[str], options: Options) -> DestAddress:
+    order = " In `stacpull mirror`, it comes after SOURCE."
+    path = _path("DEST", dest, "the directory of the mirror, or a bucket (s3://, gs://, az://)", order)
+    for name in ("work", "dest_endpoint_url", "dest_profile", "dest_region", "break_lock"):
+        if getattr(options, name) not in {None, False}:
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{flag} is for {_BUCKET}. {path} is a directory: leave it out.")
+    _, recorded = _recorded_bucket(path)
+    if recorded is not None:
+        url = recorded[0]
+        raise UsageError(f"{path} is the work directory of {url}: use {url} as DEST, with --work {path}.")
+    return DestAddress(path)
+
+
+def _recorded_bucket(work: Path) -> tuple[bool, tuple[str, str, str, int] | None]:
+    """Return whether `work` has a readable ledger with a run, and the bucket that its ledger records."""
     try:
         with closing(open_reader(work)) as db, ledger_errors(ledger_path(work)):
-            if (bucket := meta.recorded_bucket(db)) is None:
+            bucket = meta.recorded_bucket(db)
+            if bucket is None:
                 runs.load(db)  # raises an error if no run has begun
-            return bucket or ()
+            return True, bucket
     except StacpullError:
-        return None
+        return False, None
 
 
 def _location(url: BucketLocation, options: Options) -> BucketLocation:
