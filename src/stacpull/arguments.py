@@ -413,12 +413,12 @@ def read_listen_address(value: str | int | tuple[str, int]) -> tuple[str, int]:
     raw = f"[{value[0]}]:{value[1]}" if isinstance(value, tuple) else str(value)
     host, _, port = raw.rpartition(":")
     name = host.strip("[]")
-    port_number = _as_integer(port)
     try:
         address = str(ip_address("127.0.0.1" if name in ("", "localhost") else name))
+        port_number = integer(0, HIGHEST_PORT)(port)
     except ValueError:
         port_number = None
-    if port_number is None or not 0 <= port_number <= HIGHEST_PORT or (":" in name and host == name):
+    if port_number is None or (":" in name and host == name):
         raise _wrong("a port, or an IP address and a port, like 127.0.0.1:8080", value)
     return address, port_number
 

@@ -50,10 +50,9 @@ _MAX_LEARNED = 256
 _IN_PAIR = re.compile(
     r'="?(?=[^\s;,":]*?(?=[A-Za-z]{0,11}\d)[A-Za-z0-9]{12})([^\s;,":/][^\s;,":]{15,})'
 )  # not names, such as sentinel-2-l2a-cogs, nor URLs: they may be in any text
-_ORDINARY_FIELDS = frozenset({"from", "host", "origin", "range", "referer", "user-agent"})
-_ORDINARY_PREFIXES = ("accept", "content-", "if-")
+_ORDINARY_FIELD = re.compile(r"(from|host|origin|range|referer|user-agent)$|accept|content-|if-")
 """Fields of RFC 9110 that are never credentials, wherever their value comes from."""
-_CREDENTIAL_WORDS = ("auth", "cookie", "credential", "key", "pass", "secret", "session", "sign", "token")
+_CREDENTIAL_FIELD = re.compile(r"auth|cookie|credential|key|pass|secret|session|sign|token")
 
 
 class Secret:
@@ -191,12 +190,9 @@ class Secrets:
 
 def credentials_in(headers: Mapping[str, Secret]) -> list[Secret]:
     """Return the values of header fields that are credentials: not spelled out, or named like one."""
-    return [
-        value
-        for name, value in headers.items()
-        if not (name.lower() in _ORDINARY_FIELDS or name.lower().startswith(_ORDINARY_PREFIXES))
-        and (not value.spelled_out or any(word in name.lower() for word in _CREDENTIAL_WORDS))
-    ]
+    fields = [(name.lower(), value) for name, value in headers.items()]
+    credentials = [(name, value) for name, value in fields if not _ORDINARY_FIELD.match(name)]
+    return [value for name, value in credentials if not value.spelled_out or _CREDENTIAL_FIELD.search(name)]
 
 
 def public_url(url: str, *, keep_tokens: bool = False, keep_keys: bool = False) -> str:

@@ -16,18 +16,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from stacpull.arguments import read_switch, read_text
-from stacpull.cli import entry, parameters, printing
-from stacpull.cli.parameters import OptionParameter, declared_in
+from stacpull.arguments import read_switch, read_text, read_texts
+from stacpull.cli import entry, printing
+from stacpull.cli.parameters import COMMAND_LINE, OptionParameter, declared_in
 from stacpull.cli.printing import Verbosity
 from stacpull.config import toml
 from stacpull.config.options import GROUPS, OPTIONS, options_of
 from stacpull.config.resolve import Resolved, resolve, setting_of
 from stacpull.errors import StacpullError, UsageError, did_you_mean
-from stacpull.hosts import scheme_of
 from stacpull.option_fields import Option
 from stacpull.suggestions import advice_on
-from stacpull.system import expanded
 
 if TYPE_CHECKING:
     import asyncio
@@ -35,8 +33,7 @@ if TYPE_CHECKING:
     from stacpull.cli.progress import Display
 
 T = TypeVar("T")
-
-_COMMAND_LINE = click.core.ParameterSource.COMMANDLINE
+Function = Callable[..., int | None]
 
 
 class CommandSession:
@@ -98,11 +95,7 @@ class Command(click.Command):
     """
 
     def __init__(
-        self,
-        name: str,
-        function: Callable[..., int | None],
-        params: Sequence[click.Parameter],
-        examples: Sequence[str],
+        self, name: str, function: Function, params: Sequence[click.Parameter], examples: Sequence[str]
     ) -> None:
         shown = "\n".join(f"  stacpull {example}" for example in examples)
         help_option = click.Option(
@@ -119,7 +112,7 @@ class Command(click.Command):
         )
         self.shows_all = False  # every option, not only those that most users need
         self._function = function
-        self._arguments = {str(param.name): param for param in params if isinstance(param, click.Argument)}
+        self._arguments = [param.name for param in params if isinstance(param, click.Argument)]
         flags = [param for param in params if type(param) is click.Option]
         self._own_options = {max(flag.opts, key=len)[2:]: flag for flag in flags}
         self._options = _options(name, params)
@@ -140,6 +133,12 @@ class Command(click.Command):
         except click.NoSuchOption as problem:
             name = problem.option_name.partition("=")[0]
             raise click.UsageError(f"No such option '{name}'{self._hint(name)}", ctx) from None
+        except click.MissingParameter as problem:
+            missing = None if problem.param is None else problem.param.name
+            if missing in toml.ADDRESSES and ctx.get_parameter_source("config") is COMMAND_LINE:
+                hint = f"Give it here, or as `{missing}` in a config file."
+                raise click.MissingParameter(hint, ctx, param=problem.param) from None
+            raise
         if extra and not ctx.resilient_parsing:
             out = "; write to a file with -o FILE" if any("-o" in param.opts for param in self.params) else ""
             names = " ".join(self.collect_usage_pieces(ctx)[1:]) or "options"
@@ -170,10 +169,10 @@ class Command(click.Command):
 
     def _hint(self, name: str) -> str:
         """Return what to use instead of the option `name`, as the end of a sentence."""
-        flags = [flag for param in self.params for flag in (*param.opts, *param.secondary_opts)]
-        second_argument = {"dest"} if len(self._arguments) > 1 else set[str]()
-        takes = second_argument.union(flag.lstrip("-") for flag in flags if flag.startswith("-"))
-        advice = advice_on(name.lstrip("-"), takes)
+        own = [param for param in self.params if isinstance(param, click.Option)]
+        flags = [flag for param in own for flag in (*param.opts, *param.secondary_opts)]
+        second = ["dest"] if len(self._arguments) > 1 else []
+        advice = advice_on(name.lstrip("-"), [*second, *(flag.lstrip("-") for flag in flags)])
         if advice is not None and f"`stacpull {self.name}`" not in advice:
             return f": {advice}."
         options = (o for o in OPTIONS if name in {f"--{o.name}", f"-{o.short}"} or o.is_negated_by(name))
@@ -183,17 +182,26 @@ class Command(click.Command):
             return did_you_mean(name.strip("-"), safe, written="--{}")
         if option.form == "absent":
             return f": set {option.variables[0]}, or {option.name} in a config file."
-        if next(iter(self._arguments), None) == "dest" and "resume" not in option.commands:
+        if self._arguments[:1] == ["dest"] and "resume" not in option.commands:
             command = f"`stacpull mirror SOURCE DEST {name} ...`"
             return f": the mirror keeps what it was made with; use {command}."
         return f": other commands have it, but `stacpull {self.name}` does not."
 
+    def read_config(self, ctx: click.Context, name: str | None) -> toml.Config:
+        """Read the config file `name`: its values are the defaults of SOURCE, DEST and the own options."""
+        config = toml.read_config(name, [*self._own_options, *(option.name for option in self._options)])
+        ctx.default_map = dict(config.addresses)
+        for key, option in self._own_options.items():
+            if key in config.options:
+                read = read_switch if option.is_flag else read_texts if option.multiple else read_text
+                ctx.default_map[str(option.name)] = config.options[key].read(read)
+        return config
+
     def invoke(self, ctx: click.Context) -> int:
-        names = [str(param.name) for param in self.params if isinstance(param, OptionParameter)]
-        flags = {name.replace("_", "-"): ctx.params[name] for name in names}
-        known = [*self._own_options, *(option.name for option in self._options)]
-        config = toml.read_config(flags.get("config"), known)
-        values = self._own_values(ctx, config)
+        declared = [str(param.name) for param in self.params if isinstance(param, OptionParameter)]
+        flags = {name.replace("_", "-"): ctx.params[name] for name in declared}
+        values = {name: value for name, value in ctx.params.items() if name not in declared}
+        config = flags.pop("config", toml.Config())
         verbosity = ctx.ensure_object(Verbosity)
         verbosity.verbose = max(verbosity.verbose, int(flags.get("verbose") or 0))
         flags["verbose"] = verbosity.verbose or None
@@ -208,25 +216,6 @@ class Command(click.Command):
             finally:
                 session.close(code)
         return code
-
-    def _own_values(self, ctx: click.Context, config: toml.Config) -> dict[str, Any]:
-        """Return the values of the function's own parameters. A config file sets what is not given."""
-        own = (*self._arguments.values(), *self._own_options.values())
-        values = {str(param.name): ctx.params[str(param.name)] for param in own}
-        for key, option in self._own_options.items():
-            name = str(option.name)
-            setting = config.options.get(key)
-            if setting is not None and ctx.get_parameter_source(name) is not _COMMAND_LINE:
-                values[name] = setting.read(read_switch if option.is_flag else read_text)
-        is_alone = values.get("dest", "") is None and "source" in config.addresses
-        _check_source(values.get("source") or "-", is_alone=is_alone)
-        for name, argument in self._arguments.items():
-            if isinstance(argument, parameters.Address) and values[name] is None:
-                values[name] = config.addresses.get(name)
-                if values[name] is None and not argument.is_optional:
-                    hint = ctx.params.get("config") and f"Give it here, or as `{name}` in a config file."
-                    raise click.MissingParameter(hint, ctx, param=argument)
-        return values
 
     @contextmanager
     def _naming_origins(self, flags: Mapping[str, object], config: toml.Config) -> Iterator[None]:
@@ -263,14 +252,7 @@ def _options(name: str, params: Sequence[click.Parameter]) -> list[Option]:
     return options
 
 
-def _check_source(source: str, *, is_alone: bool) -> None:
-    if source.endswith(".toml"):
-        raise UsageError(f"SOURCE {source} is a config file: use --config {source}.")
-    if is_alone and source != "-" and not (scheme_of(source) or os.path.lexists(expanded(source))):
-        raise UsageError(f"There is no {source}: one argument is SOURCE; to replace DEST, give both.")
-
-
 def command(
     name: str, *params: click.Parameter, examples: Sequence[str] = ()
-) -> Callable[[Callable[..., int | None]], Command]:
+) -> Callable[[Function], Command]:
     return lambda function: Command(name, function, params, examples)

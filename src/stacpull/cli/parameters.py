@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 from click.shell_completion import CompletionItem
@@ -12,30 +12,45 @@ from msgspec.structs import replace
 
 from stacpull import entry_points
 from stacpull.config.options import BY_NAME, options_of
+from stacpull.config.toml import Config
+from stacpull.errors import UsageError
+from stacpull.hosts import scheme_of
 from stacpull.option_fields import Option
+from stacpull.system import expanded
 
+if TYPE_CHECKING:
+    from stacpull.cli.command import Command
+
+COMMAND_LINE = click.core.ParameterSource.COMMANDLINE
 READING_DEST = ("work", "dest-endpoint-url", "dest-profile", "dest-region", "aws-metadata", "ca-bundle")
 """The options of a command that only reads DEST. The commands that a summary names get them, too."""
 
 
-class Address(click.Argument):
-    """SOURCE or DEST. Click lets both be absent, because a config file can set them."""
+def source() -> click.Argument:
+    def check(_context: click.Context, _parameter: click.Parameter, source: str | None) -> str | None:
+        if source is not None and source.endswith(".toml"):
+            raise UsageError(f"SOURCE {source} is a config file: use --config {source}.")
+        return source
 
-    def __init__(self, name: str, *, is_optional: bool = False, **more: Any) -> None:
-        metavar = f"[{name.upper()}]" if is_optional else name.upper()
-        super().__init__([name], metavar=metavar, required=False, **more)
-        self.is_optional = is_optional
-
-
-def source() -> Address:
-    return Address("source")
+    return click.Argument(["source"], metavar="SOURCE", callback=check)
 
 
-def dest(*, required: bool = True) -> Address:
-    def complete(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
-        return [CompletionItem(typed, type="dir")]
+def dest(*, required: bool = True) -> click.Argument:
+    def check(context: click.Context, _parameter: click.Parameter, dest: str | None) -> str | None:
+        source = context.params.get("source") or "-"
+        origins = [context.get_parameter_source(name) for name in ("source", "dest")]
+        is_alone = origins[0] is COMMAND_LINE is not origins[1] and "source" in (context.default_map or {})
+        if is_alone and source != "-" and not (scheme_of(source) or os.path.lexists(expanded(source))):
+            raise UsageError(f"There is no {source}: one argument is SOURCE; to replace DEST, give both.")
+        return dest
 
-    return Address("dest", is_optional=not required, shell_complete=complete)
+    return click.Argument(
+        ["dest"],
+        metavar="DEST" if required else "[DEST]",
+        required=required,
+        callback=check,
+        shell_complete=lambda _context, _parameter, typed: [CompletionItem(typed, type="dir")],
+    )
 
 
 class OptionParameter(click.Option):
@@ -53,14 +68,14 @@ def for_command(command: str) -> list[click.Parameter]:
 def config(read: str = "options, and SOURCE and DEST,") -> click.Option:
     """Return the option --config: the only one that no config file can set."""
 
-    def the_only_one(context: click.Context, _: click.Parameter, values: tuple[str, ...]) -> str | None:
-        if len(values) > 1:  # the filters in the others would be ignored
+    def load(context: click.Context, _: click.Parameter, names: tuple[str, ...]) -> Config:
+        if len(names) > 1:  # the filters in the others would be ignored
             raise click.UsageError("--config can be given only once.", context)
-        return next(iter(values), None)
+        return cast("Command", context.command).read_config(context, next(iter(names), None))
 
     shipped = "a shipped config: bigearthnet, full-mirror, torchgeo."
     return OptionParameter(
-        ["--config"], metavar="FILE|NAME", multiple=True, callback=the_only_one,
+        ["--config"], metavar="FILE|NAME", multiple=True, is_eager=True, callback=load,
         help=f"Read {read} from a TOML file or {shipped}",
     )  # fmt: skip
 
