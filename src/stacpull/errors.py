@@ -213,11 +213,8 @@ def similar(word: str, known: Iterable[str], *, limit: int = 1, cutoff: float = 
 
 
 def did_you_mean(name: str, known: Iterable[str], *, written: str = "{}", otherwise: str = ".") -> str:
-    """Return the end of a sentence: a question with the nearest known name, or `otherwise` without one.
-
-    A name that is part of the other one is near, too: `snow` and `seasonal-snow`, `AWS-Region` and `region`.
-    """
-    names = sorted(known, key=len)
+    """Return the end of a sentence: a question with the nearest known name, or `otherwise` without one."""
+    names = sorted(known, key=len)  # a part of a name is near, too: `snow`, and `region` of `AWS-Region`
     parts = [part for part in names[::-1] if len(part) >= _SHORTEST_PART and part.lower() in name.lower()]
     parts += [whole for whole in names if name in whole.split("-")]
     near = similar(name, names, cutoff=0.8) or parts or similar(name, names)

@@ -15,7 +15,7 @@ ENVIRONMENT = {"TOKEN": "planted-token", "EMPTY": "", "ODD": "a\r\nX-Injected: 1
 
 
 def fields(*texts: str) -> list[tuple[str, str, tuple[str, ...]]]:
-    found = header_fields([Setting(text, "--header") for text in texts], ENVIRONMENT)
+    found = header_fields(Setting(texts, "--header"), ENVIRONMENT)
     return [(field.name, field.value.reveal(), field.sources) for field in found]
 
 
@@ -41,7 +41,7 @@ def test_a_field_that_is_given_twice_is_refused() -> None:
 def test_values_that_are_not_from_a_file_or_variable_are_marked_as_such(tmp_path: Path) -> None:
     file = tmp_path / "headers"
     file.write_text("# mine\n\nX-A: 1\nAuthorization: ${TOKEN}\n")
-    given = [Setting(text, "--header") for text in (f"@{file}", "X-B: 2", "X-C: ${TOKEN}")]
+    given = Setting((f"@{file}", "X-B: 2", "X-C: ${TOKEN}"), "--header")
     found = [(field.name, field.value.spelled_out) for field in header_fields(given, ENVIRONMENT)]
     assert found == [("X-A", False), ("Authorization", False), ("X-B", True), ("X-C", False)]
 

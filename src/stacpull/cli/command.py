@@ -18,14 +18,15 @@ import click
 
 from stacpull.arguments import read_switch, read_text, read_texts
 from stacpull.cli import entry, printing
-from stacpull.cli.parameters import COMMAND_LINE, OptionParameter, declared_in
+from stacpull.cli.parameters import OptionParameter, declared_in
 from stacpull.cli.printing import Verbosity
 from stacpull.config import toml
 from stacpull.config.options import GROUPS, OPTIONS, options_of
 from stacpull.config.resolve import Resolved, resolve, setting_of
 from stacpull.errors import StacpullError, UsageError, did_you_mean
-from stacpull.option_fields import Option
+from stacpull.hosts import scheme_of
 from stacpull.suggestions import advice_on
+from stacpull.system import expanded
 
 if TYPE_CHECKING:
     import asyncio
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Function = Callable[..., int | None]
+_COMMAND_LINE = click.core.ParameterSource.COMMANDLINE
 
 
 class CommandSession:
@@ -112,11 +114,16 @@ class Command(click.Command):
         )
         self.shows_all = False  # every option, not only those that most users need
         self._function = function
-        self._arguments = [param.name for param in params if isinstance(param, click.Argument)]
+        self._arguments = [str(param.name) for param in params if isinstance(param, click.Argument)]
         flags = [param for param in params if type(param) is click.Option]
         self._own_options = {max(flag.opts, key=len)[2:]: flag for flag in flags}
-        self._options = _options(name, params)
-        self._by_flag = {f"--{option.name}": option for option in declared_in(params)}
+        declared = declared_in(params)
+        self._by_flag = {f"--{option.name}": option for option in declared}
+        self._options = [*declared, *(option for option in options_of(name) if option.form == "absent")]
+        if any(option.group == "Transfer" for option in self._options):
+            # limits of a config apply to every transfer
+            others = (o for o in OPTIONS if o.group == "Transfer" and o.load is None)
+            self._options += [o for o in others if o.name not in {option.name for option in self._options}]
 
     def _show_help(self, context: click.Context, _: click.Parameter, value: str | None) -> None:
         if value is not None and not context.resilient_parsing:
@@ -134,8 +141,9 @@ class Command(click.Command):
             name = problem.option_name.partition("=")[0]
             raise click.UsageError(f"No such option '{name}'{self._hint(name)}", ctx) from None
         except click.MissingParameter as problem:
+            self._check_source(ctx)
             missing = None if problem.param is None else problem.param.name
-            if missing in toml.ADDRESSES and ctx.get_parameter_source("config") is COMMAND_LINE:
+            if missing in toml.ADDRESSES and ctx.get_parameter_source("config") is _COMMAND_LINE:
                 hint = f"Give it here, or as `{missing}` in a config file."
                 raise click.MissingParameter(hint, ctx, param=problem.param) from None
             raise
@@ -145,7 +153,19 @@ class Command(click.Command):
             quote = "; quote values that contain spaces, and separate numbers with commas"
             hint = f"takes {names} only{out}{quote if any(arg.startswith('-') for arg in args) else ''}"
             raise click.UsageError(f"Unexpected {', '.join(map(repr, extra))}: the command {hint}.", ctx)
+        if not ctx.resilient_parsing:
+            self._check_source(ctx)
         return extra
+
+    def _check_source(self, ctx: click.Context) -> None:
+        """Refuse a config file as SOURCE, and one argument that was probably meant to replace DEST."""
+        source = ctx.params.get("source") or "-"
+        if source.endswith(".toml"):
+            raise UsageError(f"SOURCE {source} is a config file: use --config {source}.")
+        given = [name for name in self._arguments if ctx.get_parameter_source(name) is _COMMAND_LINE]
+        is_alone = given == ["source"] != self._arguments and "source" in (ctx.default_map or {})
+        if is_alone and source != "-" and not (scheme_of(source) or os.path.lexists(expanded(source))):
+            raise UsageError(f"There is no {source}: one argument is SOURCE; to replace DEST, give both.")
 
     def _refuse_values_of_switches(self, ctx: click.Context, args: list[str]) -> None:
         """Refuse `--seasonal-snow true` and `--prune remove`: the value would become SOURCE or DEST."""
@@ -242,14 +262,6 @@ class Command(click.Command):
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
-
-
-def _options(name: str, params: Sequence[click.Parameter]) -> list[Option]:
-    options = [*declared_in(params), *(option for option in options_of(name) if option.form == "absent")]
-    if any(option.group == "Transfer" for option in options):  # limits of a config apply to every transfer
-        names = {option.name for option in options}
-        options += [o for o in OPTIONS if o.group == "Transfer" and o.load is None and o.name not in names]
-    return options
 
 
 def command(

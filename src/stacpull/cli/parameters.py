@@ -13,42 +13,24 @@ from msgspec.structs import replace
 from stacpull import entry_points
 from stacpull.config.options import BY_NAME, options_of
 from stacpull.config.toml import Config
-from stacpull.errors import UsageError
-from stacpull.hosts import scheme_of
 from stacpull.option_fields import Option
-from stacpull.system import expanded
 
 if TYPE_CHECKING:
     from stacpull.cli.command import Command
 
-COMMAND_LINE = click.core.ParameterSource.COMMANDLINE
 READING_DEST = ("work", "dest-endpoint-url", "dest-profile", "dest-region", "aws-metadata", "ca-bundle")
 """The options of a command that only reads DEST. The commands that a summary names get them, too."""
 
 
 def source() -> click.Argument:
-    def check(_context: click.Context, _parameter: click.Parameter, source: str | None) -> str | None:
-        if source is not None and source.endswith(".toml"):
-            raise UsageError(f"SOURCE {source} is a config file: use --config {source}.")
-        return source
-
-    return click.Argument(["source"], metavar="SOURCE", callback=check)
+    return click.Argument(["source"], metavar="SOURCE")
 
 
 def dest(*, required: bool = True) -> click.Argument:
-    def check(context: click.Context, _parameter: click.Parameter, dest: str | None) -> str | None:
-        source = context.params.get("source") or "-"
-        origins = [context.get_parameter_source(name) for name in ("source", "dest")]
-        is_alone = origins[0] is COMMAND_LINE is not origins[1] and "source" in (context.default_map or {})
-        if is_alone and source != "-" and not (scheme_of(source) or os.path.lexists(expanded(source))):
-            raise UsageError(f"There is no {source}: one argument is SOURCE; to replace DEST, give both.")
-        return dest
-
     return click.Argument(
         ["dest"],
         metavar="DEST" if required else "[DEST]",
         required=required,
-        callback=check,
         shell_complete=lambda _context, _parameter, typed: [CompletionItem(typed, type="dir")],
     )
 

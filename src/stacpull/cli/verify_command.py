@@ -63,7 +63,6 @@ def verify(session: CommandSession, dest: str, quick: bool, **how: bool) -> int:
 def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
     unknown = report.unknown if report.strict else 0  # these fail the check, but are not damaged
     damaged = report.damaged - unknown
-    remaining = report.remaining - unknown
     is_interrupted = report.state == "interrupted"
     is_repaired = report.repair is not None
     is_unfinished = not is_repaired and report.mirror_state != "complete"
@@ -76,7 +75,7 @@ def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
     damage = ", ".join(f"{getattr(report, kind):,} {kind}" for kind in kinds if getattr(report, kind))
     verdict = ["interrupted"] if is_interrupted else []
     if is_repaired:
-        repaired = max(0, damaged - remaining)
+        repaired = max(0, report.damaged - report.remaining)
         verdict.append(f"repaired {repaired:,} of {quantity(damaged, 'damaged file')} ({damage})")
     elif damaged:
         verdict.append(f"{quantity(damaged, 'file')} damaged ({damage})")

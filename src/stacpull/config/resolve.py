@@ -178,21 +178,22 @@ def _credentials(
     header: Setting | None, config: Config, source: str | None, variables: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return fields of `Options`. Those in SOURCE, and an Authorization, take precedence over a config."""
-    carried = parse_qs(parts_of(source or "").query, keep_blank_values=True)
-    fields = [] if header is None else [Setting(value, header.where) for value in _elements(header.value)]
-    headers = header_fields(fields, variables)
+    url = parts_of(source or "")
     is_of_config = header is config.options.get("header")
-    is_replaced = not is_of_config and any(field.name.lower() == "authorization" for field in headers)
-    parameters = {} if is_replaced else config.query
-    query = query_parameters({n: p for n, p in parameters.items() if n not in carried}, variables)
-    stated = config.addresses.get("source", "")
-    has_own = query or (is_of_config and headers)
-    if has_own and stated and parts_of(source or "").hostname and not same_site(stated, source or ""):
-        raise UsageError(f"The credentials in the config are for {host_of(stated)}: leave SOURCE out.")
+    headers = [] if header is None else header_fields(header, variables)
+    has_login = any(field.name.lower() == "authorization" for field in headers)
+    others = {} if has_login and not is_of_config else config.query
+    in_source = parse_qs(url.query, keep_blank_values=True)
+    query = query_parameters({n: p for n, p in others.items() if n not in in_source}, variables)
+    stated = config.addresses.get("source")
+    is_elsewhere = bool(stated and url.hostname) and not same_site(stated or "", source or "")
+    if is_elsewhere and (query or (is_of_config and headers)):
+        raise UsageError(f"The credentials in the config are for {host_of(stated or '')}: leave SOURCE out.")
+    credentials = [*headers, *query]
     return {
         "headers": {credential.name: credential.value for credential in headers},
         "query": {credential.name: credential.value for credential in query},
-        "credential_names": tuple(dict.fromkeys(n for c in (*headers, *query) for n in c.sources)),
+        "credential_names": tuple(dict.fromkeys(name for one in credentials for name in one.sources)),
     }
 
 
@@ -220,11 +221,12 @@ def _substitute(text: str, where: str, environ: Mapping[str, str]) -> tuple[str,
     return replaced(text, environ), names
 
 
-def header_fields(settings: Iterable[Setting], environ: Mapping[str, str]) -> list[Credential]:
+def header_fields(header: Setting, environ: Mapping[str, str]) -> list[Credential]:
     """Read `K: V` and `@FILE` (one field per line; empty lines and comments with # are skipped)."""
     credentials: list[Credential] = []
-    for setting in settings:
-        whole = str(setting.value)
+    for element in _elements(header.value):
+        setting = header._replace(value=element)
+        whole = str(element)
         lines = [setting]
         if whole.startswith("@"):
             written = setting.read(load_content).splitlines()
