@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -14,9 +14,6 @@ from stacpull import entry_points
 from stacpull.config.options import BY_NAME, options_of
 from stacpull.config.toml import Config
 from stacpull.option_fields import Option
-
-if TYPE_CHECKING:
-    from stacpull.cli.command import Command
 
 READING_DEST = ("work", "dest-endpoint-url", "dest-profile", "dest-region", "aws-metadata", "ca-bundle")
 """The options of a command that only reads DEST. The commands that a summary names get them, too."""
@@ -47,18 +44,20 @@ def for_command(command: str) -> list[click.Parameter]:
     return [*(parameter(option) for option in options_of(command) if option.form != "absent"), config()]
 
 
-def config(read: str = "options, and SOURCE and DEST,") -> click.Option:
+def config(contents: str = "options, and SOURCE and DEST,") -> click.Option:
     """Return the option --config: the only one that no config file can set."""
 
     def load(context: click.Context, _: click.Parameter, names: tuple[str, ...]) -> Config:
         if len(names) > 1:  # the filters in the others would be ignored
             raise click.UsageError("--config can be given only once.", context)
-        return cast("Command", context.command).read_config(context, next(iter(names), None))
+        command: Any = context.command  # a `cli.command.Command`, which imports this module
+        read: Config = command.read_config(context, next(iter(names), None))
+        return read
 
     shipped = "a shipped config: bigearthnet, full-mirror, torchgeo."
     return OptionParameter(
         ["--config"], metavar="FILE|NAME", multiple=True, is_eager=True, callback=load,
-        help=f"Read {read} from a TOML file or {shipped}",
+        help=f"Read {contents} from a TOML file or {shipped}",
     )  # fmt: skip
 
 
