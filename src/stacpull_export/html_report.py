@@ -30,7 +30,6 @@ from stacpull.json_values import object_or_empty
 from stacpull.ledger import views
 from stacpull.ledger.runs import asset_totals
 from stacpull.models import FailureKind, Json
-from stacpull.store.lock import is_held
 from stacpull.store.staging import make_with_parents
 from stacpull.threads import StoppableThread
 from stacpull.urls import parts_of
@@ -123,16 +122,15 @@ def page_data(contents: MirrorContents, on_progress: Callable[[int], None]) -> J
     totals, runs = asset_totals(contents.db), run_summaries(contents.db)
     for number, run in enumerate(runs, 1):
         run["started"] = _moment(run["started"])
-        is_live = run["state"] == "running" and number == len(runs) and is_held(contents.dest)
+        is_live = run["state"] == contents.state == "running" and number == len(runs)
         run["state"] = views.state_now(run["state"], live=is_live)  # one that was killed is still "running"
-    latest: Mapping[str, Any] = runs[-1] if runs else {}
     named, more = [*map(shown, contents.collections)], len(contents.collections) - _MAX_NAMED
     title = f"Mirror of {', '.join(named[:_MAX_NAMED]) or 'nothing yet'}"
     title += f" and {more} more" if more > 0 else ""
     return {
         "title": title,
-        "source": latest.get("source", ""),
-        "state": latest.get("state", ""),
+        "source": runs[-1]["source"],
+        "state": contents.state,
         "written": _moment(datetime.now(UTC).timestamp()),
         "items": tally.items,
         "files": totals["assets_done"],

@@ -57,7 +57,9 @@ class MirrorContents:
         self.unreadable = 0  # counted by the last complete pass over the items
         self.unreadable_path = ""
         self.db = db
-        self.is_complete = views.current_run(db)["state"] == "complete"
+        state = views.current_run(db)["state"]
+        self.is_complete = state == "complete"
+        self.state = views.state_now(state, live=is_held(dest))  # as `status` shows it
         self._rows = sorted(views.collection_rows(db), key=lambda row: row.name)
         self.directories = {row.name: row.directory for row in self._rows}
         self.collections = {}
@@ -96,7 +98,7 @@ class MirrorContents:
         """Return sentences about what the mirror does not have."""
         notes = []
         remedy = f"`stacpull {'verify --repair' if self.is_complete else 'resume'}` writes it"
-        if is_held(self.dest):
+        if self.state == "running":
             remedy = "the active run writes it"
             notes.append("The mirror is not complete: wait until the run ends.")
         elif not self.is_complete:

@@ -72,7 +72,7 @@ def test_the_page_has_the_numbers_of_the_mirror(dest: Path, tmp_path: Path) -> N
     assert [(names[a], names[b], n) for a, b, n in data["pairs"]] == [("Pastures", "Water bodies", 1)]
     assert data["months"] == [["2017-06", 1], ["2018-01", 1]]
     assert sum(cell[2] for cell in data["map"]["cells"]) == 3
-    assert data["failures"][0]["what"] == "gone at the source"
+    assert data["failures"][0]["what"] == "missing from the source"
     assert data["runs"][0]["files"] == 2
 
 
@@ -80,8 +80,11 @@ def test_each_run_keeps_the_number_of_its_files_when_later_runs_find_them_unchan
     items = [item(name, assets={"data": {"href": f"./{name}.bin"}}) for name in ("one", "two")]
     for known in (items[:1], items, items):
         dest = mirrored(known, {"one.bin": b"1", "two.bin": b"22"})
-    runs = data_of(written(dest, tmp_path / "report.html"))["runs"]
-    assert [run["files"] for run in runs] == [1, 1, 0]
+    with closing(open_writer(dest)) as db:  # the first run was stopped, and has files left
+        db.executescript("UPDATE runs SET state = 'failed' WHERE id = 1; UPDATE totals SET pending = 1")
+    data = data_of(written(dest, tmp_path / "report.html"))
+    assert [run["files"] for run in data["runs"]] == [1, 1, 0]
+    assert data["state"] == stacpull.sync.status(dest).state == "failed"
 
 
 def test_a_run_that_was_killed_is_not_shown_as_running(dest: Path, tmp_path: Path) -> None:
