@@ -71,9 +71,6 @@ async def export(
         known = ", ".join(entry_points.names(GROUP))
         raise UsageError(f"{format!r} is not a format of export: use {known}.")
     path = output_path(out)
-    _check_suffix(path, format, form)
-    if form.needs_pyarrow:
-        require_pyarrow(format)
     chosen = Setting(collections, "collections").read(read_texts)
     arguments: dict[str, tuple[object, ReadArgument]] = {
         "nomenclature": (nomenclature, choice(*NOMENCLATURES)),
@@ -102,9 +99,9 @@ def _read_splits(splits: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[
 def _check_suffix(path: Path, name: str, form: Format) -> None:
     suffix = path.suffix.lower()
     if form.suffixes and suffix not in form.suffixes:
-        names = entry_points.names(GROUP)
-        fits = suffix and [n for n in names if suffix in entry_points.require(GROUP, n, "export").suffixes]
-        others = f"other formats are {', '.join(names)}"
+        forms = {other: entry_points.require(GROUP, other, "export") for other in entry_points.names(GROUP)}
+        fits = suffix and [n for n, other in forms.items() if suffix in other.suffixes]
+        others = f"other formats are {', '.join(f'{n} ({other.help})' for n, other in forms.items())}"
         use = f"use --format {' or '.join(fits)} for {suffix}" if fits else others
         raise UsageError(f"For {name}, {path} must end with {form.suffixes[0]}; {use}.")
 
@@ -122,6 +119,9 @@ def _export(
     if form.needs_directory and dest.bucket is not None:
         raise UsageError(f"{name} needs a mirror in a directory, and the files are in {dest.shown}.")
     with destination_errors(out), open_contents(dest, on_event) as contents:
+        _check_suffix(out, name, form)
+        if form.needs_pyarrow:
+            require_pyarrow(name)
         contents.refuse_inside(out)
         unknown = set(options.collections) - contents.collections.keys()
         if unknown:
