@@ -449,7 +449,7 @@ load_directory = partial(_load_path, methodcaller("is_dir"), "not a directory")
 load_log_path = partial(_load_path, lambda path: not path.is_dir(), "a directory")
 
 
-def load_content(raw: str) -> str:
+def load_content(raw: str, *, hint: str = "") -> str:
     name = raw.strip().removeprefix("@")
     if name == raw.strip():
         return raw
@@ -458,7 +458,7 @@ def load_content(raw: str) -> str:
     try:
         written = expanded(name).read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as problem:
-        raise ValueError(f"cannot read {name}: {why_unreadable(problem)}") from problem
+        raise ValueError(f"cannot read {name}: {why_unreadable(problem)}{hint}") from problem
     if not written.strip():
         raise ValueError(f"cannot use {name}: the file is empty")
     return written
@@ -466,7 +466,7 @@ def load_content(raw: str) -> str:
 
 def _not_a_file(raw: str) -> str:
     if os.path.isfile(expanded(raw.strip())):  # noqa: PTH113 - never an error, also for a long text
-        raise ValueError(f"is the name of a file: to read it, use @{raw.strip()}")
+        raise ValueError(f"names a file: to read it, use @{raw.strip()}")
     return raw
 
 
@@ -477,8 +477,9 @@ def load_expression(raw: str) -> str:
 def load_area(raw: str) -> str:
     """Return the content of a file for @FILE or its path alone; other text is GeoJSON, a box or WKT."""
     written = raw.strip()
-    is_area = written.startswith(("{", "[")) or _BOX.match(written) or _WKT.match(written)
-    return written if is_area or not written else load_content(f"@{written.removeprefix('@')}")
+    if not written or written.startswith(("{", "[")) or _BOX.match(written) or _WKT.match(written):
+        return written
+    return load_content(f"@{written.removeprefix('@')}", hint="; give GeoJSON, or a file with it")
 
 
 def load_ids(raw: str) -> tuple[str, ...]:

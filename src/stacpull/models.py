@@ -159,7 +159,7 @@ class FailureKind(enum.StrEnum):
         return kind
 
     # the ledger stores the values: never rename one
-    GONE = "gone", "gone at the source", "--missing ok accepts them"
+    GONE = "gone", "missing from the source", "use --missing ok if this is expected"
     REFUSED = "refused", "refused, or with an expired link", "check the credentials, then retry"
     THROTTLED = "throttled", "throttled", "retry later, perhaps with a lower --per-host"  # or overloaded
     SERVER = "server", "answered with a server error or invalid HTTP", "retry later"  # 5xx, unless throttled

@@ -40,7 +40,7 @@ class Selection(Arguments):
         max_cloud_cover (float in percent, 20): Keep items with an eo:cloud_cover of at most this.
         where (str, list or dict): Keep items whose property has this value.
         filter (str or dict of CQL2, "gsd < 20"): Keep items that match this CQL2 filter, as text or JSON.
-        ids (str or list, "S2A_31TCJ_20180102"): Keep items with this id or id ending.
+        ids (str or list, "S2A_31TCJ_20180102"): Keep items whose id is, or ends with, this text.
         assets (str or list, "B0*"): Fetch only assets whose key matches.
         exclude_assets (str or list): Skip assets whose key matches.
         roles (str or list, "data"): Fetch only assets with this role.

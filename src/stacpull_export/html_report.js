@@ -58,7 +58,7 @@ function collections() {
 function map() {
   const grid = data.map;
   if (!grid.cells.length) return;
-  const part = section("Where", `Items by the middle of their bounding box, in cells of ${grid.degrees}°.`);
+  const part = section("Where", `Items per cell of ${grid.degrees}°, by the centre of their bounding box.`);
   const [west, south, east, north] = grid.box;
   const width = Math.min(960, part.clientWidth), scale = width / (east - west), height = Math.max(120, Math.min(720, (north - south) * scale));
   const y = (latitude) => ((north - latitude) * height) / (north - south);
@@ -104,7 +104,7 @@ function labels() {
 }
 function months() {
   if (data.months.length < 2) return;
-  bars(section("When", "Items per month of their time."), data.months, whole);
+  bars(section("When", "Items per month."), data.months, whole);
 }
 function files() {
   const part = section("Files by asset key");

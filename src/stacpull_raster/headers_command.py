@@ -60,7 +60,9 @@ class TextTable:
     ),
     click.Option(["--refresh"], is_flag=True, help="Read all headers again and replace OUT."),
     *(param for param in parameters.for_command("headers") if param.name != "missing"),
-    parameters.with_help("missing", "Exit with 1 if files are gone at the source.", choices=("fail", "ok")),
+    parameters.with_help(
+        "missing", "Exit with 1 if files are missing from the source.", choices=("fail", "ok")
+    ),
     examples=[
         (
             "headers https://earth-search.aws.element84.com/v1 \\\n"

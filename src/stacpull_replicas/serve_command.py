@@ -72,7 +72,7 @@ def _shared(port_help: str, *, port: int = 8801, items: bool = True) -> list[cli
             is_flag=True,
             expose_value=False,
             callback=_into_background,
-            help='Return when the replica serves; use as eval "$(stacpull serve ... --background)".',
+            help='Return as soon as the replica is ready; use as eval "$(stacpull serve ... --background)".',
         ),
         click.Option(
             ["--faults"],
@@ -99,16 +99,17 @@ def _run(replica: ReplicaServer) -> None:
     try:
         asyncio.run(serve(replica))
     except OSError as error:
-        why = f"{error.strerror or error}: use another --port or --host"
-        raise UsageError(f"{why}; `serve mlhub` listens on three ports, from --port on.") from error
+        why = error.strerror or error
+        hint = "use another --port or --host (`serve mlhub` also needs the two ports after --port)"
+        raise UsageError(f"{why}: {hint}.") from error
 
 
 @click.group("serve")
 def command() -> None:
     """Run a replica of a service on this machine, for trials and tests.
 
-    The command prints `export` lines with the environment variables that clients need. It serves until it is
-    stopped (Ctrl-C).
+    The command prints `export` lines with the environment variables that clients need. It runs until you
+    stop it with Ctrl-C.
     """
 
 
@@ -162,13 +163,13 @@ def s3(faults: Path | None, seed: int, anonymous: bool, requester_pays: bool, **
             "--rate-limit",
             arguments.above_zero("number of requests per second"),
             None,
-            "Requests per second to answer; the others get a 429. Default: all.",
+            "Answer at most this many requests per second, and others with 429. Default: no limit.",
         ),
         _number(
             "--quota",
             _not_negative,
             None,
-            "Processing units of the account; then requests get a 403. Default: unlimited.",
+            "The account's processing units. Once they are used up, requests get a 403. Default: no limit.",
         ),
     ],
 )

@@ -167,7 +167,7 @@ def test_a_second_process_on_the_same_dest_is_refused(tmp_path, held_hub, comman
         refused = run(second, env)
         assert refused.code == 5, refused.err
         assert str(dest) in refused.sentences[-1]
-        assert f"(process {first.pid}, or one that it started)" in refused.sentences[-1]
+        assert f"Process {first.pid}, or one that it started, is using" in refused.sentences[-1]
         assert first.signal(signal.SIGKILL)
     held_hub.clear_faults()
     done = run(mirror_of(held_hub.base_url, dest), env)  # a dead process holds nothing
@@ -207,9 +207,9 @@ def test_another_layout_on_a_finished_mirror_is_for_new_files(tmp_path: Path) ->
         for source in ("/collections/c", "/collections/c", "/collections/c/items"):
             sync.mirror(api.url(source), tmp_path, options=options, on_event=events.append)
         layouts, sources = warnings(events)
-        earlier = "For one tree, use the earlier layout: {collection}/{item}/{key}{ext}."
+        earlier = "For the earlier layout, use --layout {collection}/{item}/{key}{ext}."
         assert layouts == "New files get the layout flat/{item}_{key}{ext}. " + earlier
-        assert sources == f"DEST also has items of {api.url('/collections/c')}; they stay."
+        assert sources == f"DEST also contains items from {api.url('/collections/c')}; they are kept."
     assert sync.verify(tmp_path).exit_code == 0
     assert sorted(name for name in files_in(tmp_path) if not name.endswith(".json")) == [
         "c/1/data",

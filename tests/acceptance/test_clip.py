@@ -280,7 +280,7 @@ def test_another_area_or_no_area_fetches_the_raster_again(tmp_path, host, cog):
         mirrored(source, tmp_path, BOX, received)
     assert "another --clip" not in str(received)
     report = mirrored(source, tmp_path, OTHER.bounds, received)
-    assert "Assets of another --clip: 1. If selected, they are fetched again." in str(received)
+    assert "Assets of another --clip: 1. Those that you select are fetched again." in str(received)
     assert (report.assets_clipped, report.assets_changed) == (1, 1)
     assert same_tiles(bytes_of(tmp_path), cog, OTHER)
     assert is_sound(tmp_path)
@@ -449,7 +449,7 @@ def test_plan_estimates_what_mirror_fetches(tmp_path: Path, host: RasterHost) ->
     assert plan.bytes_total == report.bytes_done
     outside = Selection(clip=OUTSIDE, assets="data")
     nothing = sync.plan(source, selection=outside, on_event=(seen := []).append)
-    assert (nothing.bytes_total, "longitude come" in str(seen)) == (0, True)
+    assert (nothing.bytes_total, "longitude first" in str(seen)) == (0, True)
 
 
 def test_the_command_prints_what_it_did(tmp_path: Path, host: RasterHost) -> None:
@@ -460,7 +460,7 @@ def test_the_command_prints_what_it_did(tmp_path: Path, host: RasterHost) -> Non
     assert ran.code == 0, ran.err
     assert "clipped  1 file to the area of --clip" in ran.out + ran.err
     outside = ["--clip", "0,0,1,1"]
-    swapped = "file is in the area of --clip. Does longitude come first?"
+    swapped = "is in the area of --clip. Check its order (longitude first)."
     ran = run(["plan", source, *outside, "--no-progress"], environment())
     assert "outside  1 of 2 measured assets: not in the area of --clip" in ran.out
     assert swapped in ran.err

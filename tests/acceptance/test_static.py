@@ -149,7 +149,7 @@ def test_broken_documents_are_reported_and_the_rest_is_mirrored(tmp_path: Path) 
         ("nowhere.json", 4, "There is no file"),
         ("nowhere.ndjson", 4, "There is no file"),
         (".", 4, "does not contain catalog.json"),
-        ("broken.json", 4, "is not JSON. SOURCE must be STAC. With an item per line, its name ends with ."),
+        ("broken.json", 4, "is not JSON. SOURCE must be a STAC document, or a .ndjson or .ndjson.gz file"),
         ("zipped.json.gz", 4, "zipped.json.gz is not JSON."),
         ("empty.json", 4, "empty.json is not JSON"),
         ("page.json", 4, "page.json is not JSON"),

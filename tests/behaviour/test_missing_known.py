@@ -74,5 +74,5 @@ def test_headers_keep_no_list_of_what_is_gone(tmp_path):
     with serving_files(tmp_path) as url:
         ran = [stacpull("headers", f"{url}/item.json", *one, cwd=tmp_path) for one in choices]
     assert [one.code for one in ran] == [1, 0, 2, 1]  # for headers, everything is newly gone
-    assert "gone at the source; --missing ok accepts them\n" in ran[0].err
-    assert "gone at the source; accepted (--missing)" in ran[1].err
+    assert "missing from the source; use --missing ok if this is expected\n" in ran[0].err
+    assert "missing from the source (--missing)" in ran[1].err

@@ -31,7 +31,7 @@ def test_a_tree_without_a_match(tmp_path: Path, metadata: str) -> None:
     assert exported.notes[0].startswith("There are no samples: the mirror has only images that items link to")
     received, other = list[object](), write_tree(tmp_path / "other", 1, 1)
     sync.mirror(other, tmp_path / "m", options=Options(metadata=metadata), on_event=received.append)
-    assert not any("also has items of" in str(event) for event in received)
+    assert not any("also contains items from" in str(event) for event in received)
     sync.plan(source, selection=Selection(max_cloud_cover=0.2), on_event=received.append)
     assert "none of 4 items. --max-cloud-cover is a percentage, from 0 to 100." in str(received)
 

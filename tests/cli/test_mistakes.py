@@ -56,7 +56,7 @@ MISTAKES = {
     ),
     "a label to leave out": Mistake(("plan", "{api}", "--no-label", "x"), "; did you mean --label?\n"),
     "part of an option": Mistake(("plan", "{api}", "--snow", "true"), "; did you mean --seasonal-snow?\n"),
-    "an option unlike all others": Mistake(("plan", "{api}", "--format"), "option '--format'.\n"),
+    "an option unlike all others": Mistake(("plan", "{api}", "--zzz"), "option '--zzz'.\n"),
     "a profile for DEST that does not exist": Mistake(
         ("mirror", "{api}", "s3://bucket/p", "--work", "w", "-C", "--dest-profile", "nope"),
         "(The config profile (nope) could not be found); check --dest-profile.\n",
@@ -89,7 +89,7 @@ MISTAKES = {
         "use `stacpull mirror SOURCE DEST --label ...`.",
     ),
     "a file without @": Mistake(
-        ("plan", "{api}", "-C", "--filter", __file__), "is the name of a file: to read it, use @/"
+        ("plan", "{api}", "-C", "--filter", __file__), "names a file: to read it, use @/"
     ),
     "a comma between two times": Mistake(
         ("plan", "{api}", "-C", "--datetime", "2018-01,2018-02"),
@@ -124,7 +124,7 @@ MISTAKES = {
     ),
     **{
         f"latitude before longitude in {words[0]}": Mistake(
-            ("plan", "{api}", "-C", *words), " Longitude comes before latitude.", 0
+            ("plan", "{api}", "-C", *words), f" Check the order in {words[0]}: ", 0
         )
         for words in [("--bbox", "50,10,52,12"), ("--intersects", '{"type":"Point","coordinates":[50,10]}')]
     },

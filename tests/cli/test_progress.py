@@ -89,7 +89,7 @@ CHECKING = [Checked(1000 * n, 3_000_000 * n, 2, 2.0 * n, 9000, 30_000_000) for n
                 AssetFailed(ItemId("c", "i"), "b", FailureKind.GONE, "gone"),
                 Progress(assets_planned=3, assets_failed=2, walk_ended=True),
             ],
-            ["0 of 3 files; 0 B; 1 gone at the source"],
+            ["0 of 3 files; 0 B; 1 missing from the source"],
         ),
         ([Stage("headers", 0, None), *(Stage("tiles", done, 2) for done in range(3))], ["tiles: 2 of 2"]),
         ([], []),

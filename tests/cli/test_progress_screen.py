@@ -80,7 +80,7 @@ def test_the_screen_at_80_columns() -> None:
         assert second[2:] == "listing and fetching · 2 of 3 items matched (100 of 400 read)"
         assert third.endswith("759 of 1,560+ files · about 5 min 24 s left · 850.0 kB/s · 15.0 MB")
         assert "█" in third
-        assert fourth == "  1 failed (1 network) · 2 gone at the source · 12 retries"
+        assert fourth == "  1 failed (1 network) · 2 missing from the source · 12 retries"
         assert fifth == "  waiting 8 s for blob.example.org, which throttles or does not answer"
 
 

@@ -37,7 +37,7 @@ def test_a_mirror_with_failures_starts_with_them_and_is_not_called_complete() ->
     assert lines[0] == "24 of 26 files in out dir; 2 failed"
     assert lines[4:] == [
         "  items    400 read, 5 matched, 0 complete",
-        "  failed   2 gone at the source; --missing ok accepts them",
+        "  failed   2 missing from the source; use --missing ok if this is expected",
         "for details: stacpull failures 'out dir'",
     ]
 
@@ -61,7 +61,7 @@ def test_source_items_are_counted_beside_the_items_that_match() -> None:
         (
             {"assets_failed": 9, "assets_missing": 6, "assets_accepted": 6},
             {"checksum": 3, "gone": 1},
-            "3 failed; 6 gone at the source",
+            "3 failed; 6 missing from the source",
             [3],
         ),
         (
@@ -101,13 +101,13 @@ def test_failures_that_are_accepted_are_not_called_failed() -> None:
         assets_planned=26, assets_done=24, assets_failed=2, assets_missing=2, assets_accepted=2
     )
     first, *rest = mirror_lines(report, failures(gone=2))
-    assert first == "24 of 26 files in out dir; 2 gone at the source"
-    assert "  missing  2 gone at the source; accepted (--missing)" in rest
+    assert first == "24 of 26 files in out dir; 2 missing from the source"
+    assert "  accepted 2 missing from the source (--missing)" in rest
     assert not [
         line for line in rest if "failed" in line.replace("stacpull failures", "") or "retry:" in line
     ]
     assert next(iter(resumed_nothing(report))) == (
-        "out dir: finished; 2 files gone at the source; nothing to resume"
+        "out dir: finished; 2 files missing from the source; nothing to resume"
     )
 
 
@@ -116,8 +116,8 @@ def test_an_item_that_is_gone_is_not_counted_with_accepted_assets_that_are_gone(
     failed.note(FailureKind.GONE, "", "The source item http://h/i could not be read.")
     report = mirror_report(assets_failed=2, assets_missing=2, assets_accepted=2, items_failed=1)
     first, *rest = mirror_lines(report, failed)
-    assert first.endswith("; 2 gone at the source; 1 item failed")
-    assert "  missing  2 gone at the source; accepted (--missing)" in rest
+    assert first.endswith("; 2 missing from the source; 1 item failed")
+    assert "  accepted 2 missing from the source (--missing)" in rest
     assert "  failed   1 in an item that cannot be read or is not valid; the message says why" in rest
     assert "           for example: The source item http://h/i could not be read." in rest
 
@@ -135,7 +135,7 @@ def test_assets_that_are_not_ready_yet_do_not_count_as_failures_of_a_finished_mi
     [
         ({"items_unseen": 1}, "http://s, read in part: 1 announced item not listed"),
         ({"sources": 2, "selection": {"max_items": 6}}, "http://s and 1 other, read completely"),
-        ({"sources": 3, "selection": {"max_items": 5}}, "http://s and 2 others, read to --max-items"),
+        ({"sources": 3, "selection": {"max_items": 5}}, "http://s and 2 others, read up to --max-items"),
     ],
 )
 def test_status_says_how_far_which_sources_were_read(changes, line):
@@ -146,12 +146,12 @@ def test_status_says_how_far_which_sources_were_read(changes, line):
 @pytest.mark.parametrize(
     ("counts", "first"),
     [
-        ({"assets_failed": 2, "assets_missing": 2}, "out: finished; 2 files gone at the source"),
+        ({"assets_failed": 2, "assets_missing": 2}, "out: finished; 2 files missing from the source"),
         ({"assets_failed": 3, "assets_missing": 2}, "out: finished with 1 failure"),
         ({"assets_failed": 2, "assets_ordered": 2}, "out: finished; 2 files not ready yet at their host"),
         (
             {"assets_failed": 3, "assets_missing": 1, "assets_ordered": 2},
-            "out: finished; 1 file gone at the source; 2 files not ready yet at their host",
+            "out: finished; 1 file missing from the source; 2 files not ready yet at their host",
         ),
     ],
 )
@@ -190,7 +190,7 @@ def test_the_summary_includes_remarks(changes: dict[str, Any], line: str) -> Non
     [
         ({"checkpoint": "http://s?2"}, "  source http://s, continues at http://s?2"),
         ({"walk_ended": True}, "  source http://s, read completely"),
-        ({"items_pruned": 2}, "  pruned 2 items in the last `mirror`: gone at the source"),
+        ({"items_pruned": 2}, "  pruned 2 items no longer in SOURCE, in the last `mirror`"),
         ({"walk_ended": True, "state": "complete", "reason": "It ends."}, "  source http://s, read in part"),
         ({"state": "interrupted"}, "to resume:   stacpull resume out"),
         ({"rate": 2_000_000.0}, "829.0 kB of files (2.0 MB/s in the latest run)"),

@@ -62,7 +62,7 @@ def report(**changes: Any) -> VerifyReport:
         (
             {"assets_failed": 12, "assets_missing": 2, "items_failed": 1},
             [
-                "is incomplete: 10 assets failed, 1 item failed, 2 assets gone at",
+                "is incomplete: 10 files failed, 1 item failed, 2 files missing f",
                 "stacpull failures 'out",
             ],
             0,
@@ -72,10 +72,10 @@ def report(**changes: Any) -> VerifyReport:
             ["3 files damaged (1 missing, 2 short)", "stacpull verify --repair 'out dir'"],
             1,
         ),
-        ({"obstructed": 1, "remaining": 1}, ["first move away", "stacpull verify --repair 'out dir'"], 1),
+        ({"obstructed": 1, "remaining": 1}, ["first move the", "stacpull verify --repair 'out dir'"], 1),
         (
             {"obstructed": 1, "remaining": 1, "repair": mirror_report(assets_failed=1)},
-            ["repaired 0 of 1", "first move away", "stacpull verify --repair 'out dir'"],
+            ["repaired 0 of 1", "first move the", "stacpull verify --repair 'out dir'"],
             1,
         ),
         ({"unknown": 1}, ["OK, 453 files verified; 1 file that does not belong", "files are kept"], 0),
@@ -121,6 +121,6 @@ def test_unknown_files_are_printed_on_request(stacpull_command, monkeypatch, fla
     monkeypatch.setattr("stacpull.upkeep.verify.verify", verified)
     printed = stacpull_command("verify", "d", *flags).out
     assert (printed.count(".txt"), printed.count(".tif")) == (unknown, 25)
-    assert ("look at them with -v; `stacpull mirror SOURCE DEST --adopt` takes" in printed) is (not flags)
+    assert ("kept; -v lists them. `stacpull mirror SOURCE DEST --adopt` accepts" in printed) is (not flags)
     if unknown and "--json" not in flags:
         assert "unknown: 0.txt: not part of the mirror\n" in printed

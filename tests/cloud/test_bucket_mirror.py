@@ -449,8 +449,8 @@ def test_an_empty_work_directory_takes_over_and_says_so_unless_it_has_the_last_l
     other = [dest[0], "--work", str(tmp_path / "other"), *dest[3:]]
     for name in ("status", "failures", "verify", "resume", "retry", "report"):
         refused = run(name, *other, code=2)
-        hint = f"other is not a mirror: it does not exist. If {location.url} is one, `stacpull mirror` with"
-        assert f"{hint} this --work fetches its ledger." in refused.err
+        hint = f"is not a mirror: it does not exist. If {location.url} is one, `stacpull mirror` fetches its"
+        assert f"{hint} ledger into {other[2]}." in refused.err
     planned = run("plan", source, *other, "--json")
     assert f"has no ledger of {location.url}: everything counts as still to do" in planned.err
     assert planned.report["assets_done"] == 0

@@ -105,7 +105,7 @@ async def test_events_are_shown_and_passed_on() -> None:
     ]
     assert data["rates"]["hosts"][0] == "a.example.org:443"
     assert [one[1:] for one in data["rates"]["intervals"]] == [[2.0, [2_000_000, 0]]] * 5
-    assert [[*failure[:2]] for failure in data["failures"]] == [["gone at the source", 30]]
+    assert [[*failure[:2]] for failure in data["failures"]] == [["missing from the source", 30]]
     assert [one[0][-2:] for one in data["failed"][:2]] == ["29", "28"]
     assert len(data["failed"]) == len(data["warnings"]) == 10
     assert max(len(text) for one in data["failed"] for text in one) == 300
@@ -275,7 +275,7 @@ async def test_a_browser_shows_the_run_and_runs_no_foreign_script() -> None:
                 assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
                 text = await page.run("document.body.innerText")
                 for part in ("Mirror in /data/rice", "fetching", "1.0 MB/s", "waits 30 s", HOSTILE[:60],
-                             "gone at the source", "Warnings"):  # fmt: skip
+                             "missing from the source", "Warnings"):  # fmt: skip
                     assert part in text
             assert await page.run("document.querySelectorAll('svg path.c0').length") == 1
             dashboard(progress(20.0, assets_done=1000, assets_pending=0))

@@ -195,7 +195,7 @@ def test_notes_name_what_was_left_out():
     assert judge({"properties": {"gsd": 10}}, filter="gsd > 30") == "filter"
     for text, names in {
         'platform = "s2a" OR gsd > 30': " Absent: s2a. Text takes single quotes: 's2a'.",
-        "gsd = '10'": " A number takes no quotes, a list needs A_CONTAINS(name, ('value')).",
+        "gsd = '10'": " Write numbers without quotes, and test lists with A_CONTAINS(name, ('value')).",
     }.items():
         selected = SelectionFilter.from_selection(Selection(filter=text))
         assert selected.reason_left_out(ITEM) == "unknown to the filter"

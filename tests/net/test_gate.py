@@ -253,7 +253,7 @@ async def test_a_long_wait_for_a_host_is_reported_once(answers, reported_after):
             gate.note_throttling(busy(answer), "asset")
             await clock.sleep(gate.closed_for())
     assert [when for when, _ in reports] == ([] if reported_after is None else [reported_after])
-    assert all(text.startswith("h throttles: ") for _, text in reports)
+    assert all(text.startswith("h is throttling: ") for _, text in reports)
     assert levels <= {"warning", "debug"}
 
 

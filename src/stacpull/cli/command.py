@@ -204,7 +204,7 @@ class Command(click.Command):
             return f": set {option.variables[0]}, or {option.name} in a config file."
         if self._arguments[:1] == ["dest"] and "resume" not in option.commands:
             command = f"`stacpull mirror SOURCE DEST {name} ...`"
-            return f": the mirror keeps what it was made with; use {command}."
+            return f": a mirror keeps its selection and layout; use {command}."
         return f": other commands have it, but `stacpull {self.name}` does not."
 
     def read_config(self, ctx: click.Context, name: str | None) -> toml.Config:

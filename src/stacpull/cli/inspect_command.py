@@ -223,13 +223,13 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     if report.items_unseen:
         read = f"read in part: {quantity(report.items_unseen, 'announced item')} not listed"
     if 0 < report.selection.get("max_items", 0) <= report.items_matched:
-        read = "read to --max-items"
+        read = "read up to --max-items"
     others = f" and {quantity(report.sources - 1, 'other')}" if report.sources > 1 else ""
     left = f"continues at {report.checkpoint}" if report.checkpoint else "not read completely"
     yield f"  source {report.source}{others}, {read if report.walk_ended else left}"
     yield f"  items  {summary.items_read(report)}"
     if report.items_pruned:
-        yield f"  pruned {quantity(report.items_pruned, 'item')} in the last `mirror`: gone at the source"
+        yield f"  pruned {quantity(report.items_pruned, 'item')} no longer in SOURCE, in the last `mirror`"
     done = f"{report.assets_done:,} of {report.assets_planned:,} done"
     to_do = [summary.still_to_do(report)] if report.assets_pending else []
     yield f"  files  {', '.join([done, *summary.not_done(report, report.assets_missing), *to_do])}"

@@ -273,7 +273,7 @@ class Display:
         counts = [f"{number:,} {kind}" for kind, number in self.failures.most_common() if kind in faults]
         kinds = f" ({', '.join(counts)})" if counts else ""
         troubles = [f"{failed:,} failed{kinds}"] if failed > 0 else []
-        troubles += [f"{gone:,} gone at the source"] if gone else []
+        troubles += [f"{gone:,} missing from the source"] if gone else []
         return troubles + ([quantity(now.retries, "retry", "retries")] if now.retries else [])
 
 

@@ -52,7 +52,7 @@ class FailureCounts(Counter[FailureKind]):
         if noted < failed:
             yield f"  failed   {failed - noted:,} in earlier runs"
         if accepted:
-            yield f"  missing  {accepted:,} {FailureKind.GONE.meaning}; accepted (--missing)"
+            yield f"  accepted {accepted:,} {FailureKind.GONE.meaning} (--missing)"
 
 
 def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "file") -> Iterator[str]:
@@ -152,13 +152,13 @@ def _changes(report: MirrorReport) -> Iterator[str]:
         yield f"  changes  {changes} (source items included)"
     if report.items_pruned:
         files = quantity(report.assets_pruned, "file")
-        yield f"  pruned   {quantity(report.items_pruned, 'item')} with {files}: gone at the source"
+        yield f"  pruned   {quantity(report.items_pruned, 'item')} with {files}: no longer in SOURCE"
     elif report.items_gone:
         gone = quantity(report.items_gone, "item")
-        yield f"  gone     {gone} not in SOURCE any more; --prune=remove removes them, unless they are linked"
+        yield f"  gone     {gone} no longer in SOURCE; --prune=remove removes what no other item links to"
     elif report.items_not_listed:
         items = quantity(report.items_not_listed, "item")
-        yield f"  unlisted {items} of earlier runs, kept in DEST; --prune=remove removes only what is gone"
+        yield f"  unlisted {items} of earlier runs, kept; --prune=remove removes those that no longer exist"
     if report.assets_clipped:
         yield f"  clipped  {quantity(report.assets_clipped, 'file')} to the area of --clip"
     if report.assets_excluded:

@@ -28,10 +28,10 @@ from stacpull.reports import VerifyReport, failed_as
 def verify(session: CommandSession, dest: str, quick: bool, **how: bool) -> int:
     """Check the files in DEST; --repair replaces damaged ones.
 
-    The command prints a line for each file that is missing, truncated or altered. It exits with 1 if there is
-    damage. Files that do not belong to the mirror (unknown) are damage only with --strict. Without --strict,
-    -v lists them. Without --repair, nothing is changed. Files that do not belong to the mirror are never
-    touched. With --json, each line is a JSON object, and the last line is a summary.
+    The command prints a line for each file that is missing, truncated or altered, and exits with 1 if there
+    is damage. Without --repair, nothing is changed. Other files are reported as unknown and never touched.
+    With --strict they count as damage; otherwise only -v lists them. With --json, each line is a JSON object,
+    and the last line is a summary.
     """
     from stacpull.upkeep import verify as verification
 
@@ -44,7 +44,7 @@ def verify(session: CommandSession, dest: str, quick: bool, **how: bool) -> int:
             printing.json_line(event.to_json())
         elif not session.output.quiet and (event.what != "unknown" or are_listed):
             details = {"missing": "", "unknown": ": not part of the mirror"}
-            difference = f": expected {event.expected}, found {event.found}"
+            difference = f": expected {event.expected}; found {event.found}"
             session.display.aside(f"{event.what}: {event.path}{details.get(event.what, difference)}")
 
     try:
@@ -67,8 +67,8 @@ def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
     is_repaired = report.repair is not None
     is_unfinished = not is_repaired and report.mirror_state != "complete"
     failed = report.assets_failed - report.assets_missing - failed_as(report, NOTHING_TO_FETCH)
-    absent = [(failed, "asset", "failed"), (report.items_failed, "item", "failed")]
-    absent += [(report.assets_missing, "asset", FailureKind.GONE.meaning)]
+    absent = [(failed, "file", "failed"), (report.items_failed, "item", "failed")]
+    absent += [(report.assets_missing, "file", FailureKind.GONE.meaning)]
     lacking = [] if is_repaired else [f"{quantity(n, noun)} {what}" for n, noun, what in absent if n]
     is_incomplete = is_unfinished or bool(lacking)
     kinds = ("missing", "short", "altered", "obstructed", "unreadable")
@@ -97,7 +97,7 @@ def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
     if report.leftovers:
         yield f"  {quantity(report.leftovers, 'partial download')} (the next run will finish or remove them)"
     if report.obstructed:
-        yield "to repair obstructed files, first move away the directory or link in their place"
+        yield "to repair obstructed files, first move the directory or link that has their name"
     steps = {
         "verify": is_interrupted and not is_repaired,
         "resume": is_unfinished and not is_interrupted,
@@ -106,5 +106,5 @@ def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
     }
     yield from next_steps(report, steps)
     if report.unknown:
-        listed = "" if are_listed else " look at them with -v;"
-        yield f"unknown files are kept:{listed} `stacpull mirror SOURCE DEST --adopt` takes matching files"
+        listed = "" if are_listed else "; -v lists them"
+        yield f"unknown files are kept{listed}. `stacpull mirror SOURCE DEST --adopt` accepts matching files"

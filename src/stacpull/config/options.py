@@ -71,8 +71,8 @@ class Options(Arguments):
         layout (str, "{collection}/{item}/{key}{ext}"): Path of new assets in DEST.
         metadata ("item", "ndjson" or "none"): Write item documents as files, as NDJSON, or not at all.
         checksum ("sha256", "crc64nvme", "none" or None): Checksum to record for assets; crc64nvme is faster.
-        missing ("fail", "known", "ok" or None): Exit with 1 if assets are gone at the source: always (fail),
-            only if an asset is newly gone (known), or never (ok).
+        missing ("fail", "known", "ok" or None): Exit with 1 if assets are missing from the source: always
+            (fail), only if one is newly missing (known), or never (ok).
         revalidate (bool): Check every file with the server, even if its item has not changed.
         items_parquet (bool or None): Keep an index of all items in DEST (items.parquet), also in later runs.
         prune (None, "list" or "remove"): List items in DEST that the source no longer has, or remove them.

@@ -324,7 +324,7 @@ class _SizeSamples:
             unsampled = (key for key, assets in self._assets.items() if not assets)
             self.mean_sizes |= dict.fromkeys(unsampled, sum(all_sizes) / len(all_sizes))
         if self.outside and not self.tile_requests:
-            self._network.warn("No measured file is in the area of --clip. Does longitude come first?")
+            self._network.warn("No sampled file is in the area of --clip. Check its order (longitude first).")
 
     async def _measure_one(self, sample: tuple[str, Asset]) -> None:
         key, asset = sample

@@ -549,7 +549,7 @@ class MirrorRun:
                 files = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
                 self._network.warn(f"{files} missing in {self._opened.store.name}: fetched or written again.")
             if final_counts.get("assets_outside") and not final_counts["assets_clipped"]:
-                self._network.warn("No clippable file is in the area of --clip. Does longitude come first?")
+                self._network.warn("No GeoTIFF is in the area of --clip. Check its order (longitude first).")
         finally:
             fields = set(MirrorReport.__struct_fields__)  # the ledger may have counters of another version
             numbers = {**self._store_client.counters, **asdict(progress), **final_counts}

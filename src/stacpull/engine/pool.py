@@ -226,8 +226,8 @@ class Pool(Generic[JobT, ResultT]):
         if self._has_too_many_failures():
             failures = quantity(self._failure_count, "failure")
             raise StacpullError(
-                f"Stopped after {failures} (--max-failures {self._max_failures}). "
-                "The rest is pending: `stacpull failures DEST` says why, `stacpull resume DEST` continues."
+                f"Stopped after {failures} (--max-failures {self._max_failures}). Other assets are pending. "
+                "`stacpull failures DEST` lists the failures, `stacpull resume DEST` continues."
             )
 
     def _report_held_back(self) -> None:

@@ -133,9 +133,10 @@ class WalkSummary(msgspec.Struct):
         """Return why a run or a plan has no assets; None if it has some. `counts` are from its report."""
         seen = counts.get("items_seen", 0)
         matched = counts.get("items_matched", 0)
-        areas = [name for name in ("bbox", "intersects") if getattr(selection, name)]
+        orders = {"bbox": "west, south, east, north", "intersects": "longitude, latitude"}
+        areas = [name for name in orders if getattr(selection, name)]
         is_area = areas and (seen == 0 or not self.left_out.keys().isdisjoint(areas))
-        hint = " Longitude comes before latitude." if is_area else ""
+        hint = f" Check the order in --{areas[0]}: {orders[areas[0]]}." if is_area else ""
         if 0 < (selection.max_cloud_cover or 0) < 1:
             hint += " --max-cloud-cover is a percentage, from 0 to 100."
         if matched == 0 and seen:

@@ -423,7 +423,7 @@ class ExpressionFilter(ItemFilter):
 
     def notes(self, counts: LeftOut, *, complete: bool) -> list[str]:
         absent = sorted(self._absent)
-        other_type = " A number takes no quotes, a list needs A_CONTAINS(name, ('value'))."
+        other_type = " Write numbers without quotes, and test lists with A_CONTAINS(name, ('value'))."
         names = f" Absent: {', '.join(absent)}." if absent else other_type
         quoted = [name for name in absent if f'= "{name}"' in self._text]
         names += f" Text takes single quotes: '{quoted[0]}'." if quoted else ""

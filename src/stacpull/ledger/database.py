@@ -194,7 +194,7 @@ def open_reader(work: Path, bucket: BucketLocation | None = None) -> Connection:
     if size is None:
         what = "use the directory that has .stacpull/ledger.sqlite" if work.exists() else "it does not exist"
         if bucket is not None:
-            what += f". If {bucket.url} is one, `stacpull mirror` with this --work fetches its ledger"
+            what += f". If {bucket.url} is one, `stacpull mirror` fetches its ledger into {work}"
         raise NotAMirrorError(f"{work} is not a mirror: {what}.")
     with ledger_errors(path):
         try:

@@ -159,13 +159,13 @@ def first_uses(db: Connection, spec: RunSpec) -> list[str]:
         "WHERE EXISTS (SELECT 1 FROM items)"
     )
     source, layout = db.execute(query, (spec.source, new)).fetchone()
-    texts = [] if source is None else [f"DEST also has items of {source}; they stay."]
+    texts = [] if source is None else [f"DEST also contains items from {source}; they are kept."]
     if layout is not None:
-        texts.append(f"New files get the layout {new}. For one tree, use the earlier layout: {layout}.")
+        texts.append(f"New files get the layout {new}. For the earlier layout, use --layout {layout}.")
     area = spec.selection.clip and text_digest(spec.selection.clip)
     query = "SELECT count(*) FROM assets WHERE clip IS NOT NULL AND json_extract(clip, '$[0]') <> ?"
     if clipped := scalar(db, query, (area or 0,)):
-        texts.append(f"Assets of another --clip: {clipped:,}. If selected, they are fetched again.")
+        texts.append(f"Assets of another --clip: {clipped:,}. Those that you select are fetched again.")
     return texts
 
 

@@ -26,7 +26,7 @@ class State:
     RESERVED: Final = 1  # received completely; the rename is next, or has just been done
     DONE: Final = 2  # complete, checked, on stable storage, under its final name
     FAILED: Final = 3  # failed for good until `retry`
-    MISSING: Final = 4  # failed because it is gone at the source
+    MISSING: Final = 4  # failed because it is missing from the source
 
 
 class JsonState:

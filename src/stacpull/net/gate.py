@@ -18,7 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.clock import Clock
-from stacpull.errors import CredentialsError
+from stacpull.errors import CredentialsError, quantity
 from stacpull.events import HostProgress, Notice
 from stacpull.models import Failure, FailureKind
 from stacpull.net.retry import MAX_WAIT, asks_to_wait
@@ -318,7 +318,8 @@ class Gate:
             return failure
         pause = self._next_pause() if retry_after is None else retry_after
         self._slow_down(pause)
-        text = f"{self.host} throttles: at most {self.window.limit} at once, after a pause of {pause:.0f} s."
+        at_once = quantity(self.window.limit, "request")
+        text = f"{self.host} is throttling: stacpull pauses for {pause:.0f} s, then sends {at_once} at once."
         is_first_long = pause >= _LONG_PAUSE and not self._is_long_wait_reported
         self._is_long_wait_reported |= is_first_long
         self._settings.notify(Notice("warning" if is_first_long else "debug", text))

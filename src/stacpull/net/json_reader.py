@@ -194,7 +194,7 @@ class JsonReader(msgspec.Struct, eq=False):
                 if is_login or plain != self.last_page:
                     hint = "Use the URL of an API, such as https://host/v1, or of a catalog.json; or log in."
                     raise CredentialsError(f"{error.failure.message} {hint} {self.advice}") from error
-            hint = " SOURCE must be STAC. With an item per line, its name ends with .ndjson or .ndjson.gz."
+            hint = " SOURCE must be a STAC document, or a .ndjson or .ndjson.gz file with an item per line."
             raise SourceError(error.failure.message + hint * is_source) from error.__cause__
         except TransferError as error:
             failure = error.failure

@@ -77,10 +77,8 @@ def _take(fd: int, work: Path, kind: int) -> None:
         if attempt >= _ATTEMPTS and (process is None or is_alive):
             break
         time.sleep(_PAUSE)
-    named = "" if process is None else f" (process {process}, or one that it started)"
-    raise DestinationError(
-        f"Another mirror is running on {work}{named}, or it is being verified: wait for it, or stop it first."
-    )
+    user = "Another process" if process is None else f"Process {process}, or one that it started,"
+    raise DestinationError(f"{user} is using {work}: wait until it ends, or stop it.")
 
 
 def _read_holder(fd: int) -> tuple[int | None, bool]:

@@ -51,8 +51,8 @@ class SentinelHubReplica(ReplicaServer):
     Args:
         seed: The seed of the data; with the default, they match the notebook.
         token_ttl: Seconds until a token expires.
-        rate_limit: Requests per second to answer; the others get a 429. None for no limit.
-        quota: Processing units of the account; when they are spent, requests get a 403. None for no limit.
+        rate_limit: Answer at most this many requests per second, others with 429. None for no limit.
+        quota: The account's processing units. Once used up, requests get a 403. None for no limit.
         failing_days: Days (`2023-11-07`) whose interval of statistics is an error.
     """
 
