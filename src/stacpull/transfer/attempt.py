@@ -126,7 +126,6 @@ class _Attempt(msgspec.Struct, eq=False):
     job: Job
     part: PartialDownload | None = None
     is_resumable: bool = True
-    is_filling: bool = False  # true once a response is being received into the part
 
     async def run(self, handed_over: ClientResponse | None) -> AssetFile | None:
         try:
@@ -138,11 +137,13 @@ class _Attempt(msgspec.Struct, eq=False):
             failure = error.failure if isinstance(error, TransferError) else None
             # a part must not be resumed if its content is wrong, or (OSError) larger than DEST can store
             is_wrong = isinstance(error, OSError) or (failure is not None and failure.kind in NOT_RESUMED)
-            is_kept = not self.is_filling or (self.is_resumable and not is_wrong)
-            await (part.keep() if is_kept else part.remove())
-            if failure is None or not (is_kept and self.is_filling):
-                raise
-            raise TransferError(replace(failure, resumable_bytes=part.size)) from error.__cause__
+            if is_wrong or not self.is_resumable:
+                await part.remove()
+            else:
+                await part.keep()
+                if isinstance(error, TransferError):
+                    error.failure = replace(error.failure, resumable_bytes=part.size)
+            raise
 
     async def _start(self) -> AssetFile | None:
         point = await self.downloader.parts.point(self.job.rowid, self.job.generation)
@@ -285,7 +286,6 @@ class _Attempt(msgspec.Struct, eq=False):
         self, part: PartialDownload, response: ClientResponse, body: Body, chunks: AsyncIterator[bytes]
     ) -> Body:
         total = body.total
-        self.is_filling = True
         if response.gate is not None:  # the response is not a login page, but it may take hours to its end
             response.gate.reset_refusals()
         if self.job.size is not None and total not in {None, self.job.size}:
