@@ -28,7 +28,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import coding_to_undo, decoded, first_bytes, read_whole
 from stacpull.net.gate import REFUSALS, Gate, GateSettings, Rate
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
-from stacpull.net.transport import BufferedResponse, Receive, Request, Response, TransferError, Transport
+from stacpull.net.transport import Receive, Request, Response, TransferError, Transport
 from stacpull.redact import Secret, Secrets, credentials_in, public_url, unsigned_url
 from stacpull.threads import run_to_end
 from stacpull.urls import is_local, join, removed_parameters, rules_of, same_site, set_parameter
@@ -185,9 +185,9 @@ class ClientResponse:
     _accept: frozenset[int]
     _sent: PermittedRequest | None = None
     gate: Gate | None = attrs.field(default=None, init=False)  # while the response is open
-    _sent_at: float = attrs.field(default=0.0, init=False)
-    _response: Response = attrs.field(default=BufferedResponse("", 0, {}, b""), init=False)
-    _url: str = attrs.field(default="", init=False)  # with its secrets, which `url` leaves out
+    _sent_at: float = attrs.field(init=False)
+    _response: Response = attrs.field(init=False)
+    _url: str = attrs.field(init=False)  # with its secrets, which `url` leaves out
     _body_bytes: int = attrs.field(default=0, init=False)  # received, before a content coding is undone
 
     async def __aenter__(self) -> Self:
