@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import pytest
 from tests.net.conformance import opened, transport
-from tests.transfer.origin import Given
+from tests.transfer.origin import given
 
 from stacpull.aws import Credentials
 from stacpull.clock import SystemClock
@@ -179,7 +179,7 @@ async def opened_s3(url: str, keys: Any) -> AsyncIterator[S3Transport]:
     """An S3 transport for one endpoint, signing with `keys` (`access_key`, `secret_key`)."""
     async with opened_http() as http:
         yield S3Transport(
-            http, Given(Credentials(keys.access_key, keys.secret_key), url), S3Options(), clock=SystemClock()
+            http, given(url, Credentials(keys.access_key, keys.secret_key)), S3Options(), clock=SystemClock()
         )
 
 

@@ -122,25 +122,10 @@ async def origin(answer: Answer) -> AsyncIterator[Origin]:
 KEYS = Credentials("AKIDEXAMPLE", "a-secret-of-the-tests")
 
 
-@dataclass
-class Given:
-    """Credentials and settings as a test gives them; counts how often they are renewed."""
-
-    credentials: Credentials | None = KEYS
-    endpoint_url: str | None = None
-    region: str | None = None
-    renewed: list[Credentials] = field(default_factory=list)
-
-    async def settings(self) -> AwsSettings:
-        return AwsSettings(self.region, self.endpoint_url)
-
-    async def frozen(self) -> Credentials | None:
-        return self.credentials
-
-    async def renew(self, expired: Credentials) -> Credentials | None:
-        self.renewed.append(expired)
-        self.credentials = KEYS
-        return KEYS
+def given(
+    endpoint_url: str | None = None, keys: Credentials = KEYS, region: str | None = None
+) -> AwsCredentials:
+    return AwsCredentials(AwsSettings(region, endpoint_url), keys=keys)
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from tests.net.wire_server import ReceivedRequest
-from tests.transfer.origin import Given, Reply, access, client, origin
+from tests.transfer.origin import Reply, access, client, given, origin
 
 from stacpull.config.options import S3Options
 from stacpull.models import FailureKind
@@ -39,7 +39,7 @@ STORE = {
 async def on_replica(*, anonymous: bool = False) -> AsyncIterator[tuple[Client, S3Replica]]:
     async with (
         S3Replica(store=MemoryStore(STORE), access=access(anonymous=anonymous), record=True) as replica,
-        client(Given(endpoint_url=replica.s3_url), S3Options(no_sign_request=anonymous)) as opened,
+        client(given(replica.s3_url), S3Options(no_sign_request=anonymous)) as opened,
     ):
         yield opened, replica
 
@@ -84,7 +84,7 @@ async def test_invalid_listings_are_failures(bodies, words, monkeypatch):
     def answer(_request: ReceivedRequest) -> Reply:
         return Reply(body=next(replies))
 
-    async with origin(answer) as server, client(Given(endpoint_url=server.url)) as opened:
+    async with origin(answer) as server, client(given(server.url)) as opened:
         with pytest.raises(TransferError, match=words) as caught:
             await list_prefix(opened, "s3://data/p/")
         assert caught.value.failure.kind is FailureKind.PREFIX

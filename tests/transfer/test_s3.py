@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from msgspec.structs import replace
-from tests.transfer.origin import Given, Reply, Thing, access, client, origin
+from tests.transfer.origin import KEYS, Reply, Thing, access, client, given, origin
 
 from stacpull.aws import AwsSettings, Credentials
 from stacpull.clock import SystemClock
@@ -102,7 +102,7 @@ async def read(opened: Client, url: str, *, final: str | None = None) -> bytes:
 async def test_a_region_is_learnt_once_for_a_bucket(redirect: bool) -> None:
     rules = access(region="eu-central-1", region_redirect=redirect)
     async with S3Replica(store=MemoryStore({"data": {"k": b"x"}}), access=rules, record=True) as replica:
-        async with client(Given(endpoint_url=replica.s3_url)) as opened:
+        async with client(given(replica.s3_url)) as opened:
             for _ in range(3):
                 assert await read(opened, "s3://data/k") == b"x"
         assert [record.status for record in replica.requests] == [301 if redirect else 400, 200, 200, 200]
@@ -112,13 +112,20 @@ EXPIRED = Reply(400, {}, b"<Error><Code>ExpiredToken</Code></Error>")
 OLD = Credentials("AKIDOLD", "old", "old-token")
 
 
-async def test_expired_credentials_are_renewed_once() -> None:
+async def test_expired_credentials_are_renewed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    renewed = []
+
+    async def renew(expired: Credentials) -> Credentials:
+        renewed.append(expired)
+        return KEYS
+
     thing = Thing(b"x")
     async with origin(lambda a: EXPIRED if "AKIDOLD" in a.headers["authorization"] else thing(a)) as served:
-        given = Given(OLD, served.url)
-        async with client(given) as opened:
+        credentials = given(served.url, OLD)
+        monkeypatch.setattr(credentials, "renew", renew)
+        async with client(credentials) as opened:
             assert await read(opened, "s3://data/k") == b"x"
-        assert given.renewed == [OLD]
+    assert renewed == [OLD]
 
 
 @dataclass
@@ -145,7 +152,7 @@ async def test_a_bucket_reached_by_redirect(options: S3Options, signed: bool) ->
     async with origin(Thing(b"x")) as served:
         http = AiohttpTransport(HttpSettings(ip_policy=AddressPolicy(allow_private=True)))
         aws = AwsStandIn(http, served.url)
-        transports = {"http": http, "s3": S3Transport(aws, Given(), options, clock=clock)}
+        transports = {"http": http, "s3": S3Transport(aws, given(), options, clock=clock)}
         opened = Client(transports, GateSettings(clock, 8))
         served.once(lambda _: Reply(303, {"Location": "s3://data/k"}))
         assert await read(opened, served.url + "/download", final="s3://data/k") == b"x"

@@ -14,7 +14,7 @@ import pytest
 import tifffile
 from tests.net.wire_server import ReceivedRequest
 from tests.raster.tiff.made import moved_to_the_end
-from tests.transfer.origin import Answer, Given, Reply, Thing, client, origin
+from tests.transfer.origin import Answer, Reply, Thing, client, given, origin
 
 from stacpull.aws import Credentials
 from stacpull.config.options import S3Options
@@ -216,7 +216,7 @@ def s3_file(data: bytes) -> Answer:
 @pytest.mark.parametrize("redirected", [False, True])
 async def test_s3_is_read_with_if_match(redirected: bool) -> None:
     async with origin(s3_file(LATE)) as served:
-        credentials = Given(Credentials("AKID", "secret"), served.url, "us-east-1")
+        credentials = given(served.url, Credentials("AKID", "secret"), "us-east-1")
         options = S3Options(endpoint_url=served.url, region="us-east-1")
         async with (
             client(credentials, options) as opened,
