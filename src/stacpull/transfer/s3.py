@@ -146,39 +146,37 @@ class S3Transport(CallbackTransport):
         prepared = http.prepared(Request(endpoint.origin + path, headers=fields), authorize("GET", path))
         if prepared is None:
             return None
-        return Prepared(prepared.host, prepared.request_bytes, partial(self._send, context))
+        return Prepared(prepared.host, prepared.request_bytes, partial(self._corrected, context))
 
     async def send(self, request: Request) -> Response:
-        return await self._send(None, request, None)
-
-    async def _send(
-        self, context: SigningContext | None, request: Request, receive: Receive | None
-    ) -> Response:
-        """Send `request`, unless the fast path has sent it (by `context`), and again after a correction."""
-        bucket, key = split_s3_url(request.url, bare=bool(request.query))
+        bucket, _ = split_s3_url(request.url, bare=bool(request.query))
         settings = await self._credentials.settings()
-        signing = may_sign(bucket, settings, self._options, redirected=bool(request.redirected_from))
-        if context is None:
-            credentials = await self._credentials.frozen() if signing else None
-            context = self._endpoint_of(bucket, settings), credentials
+        is_signed = may_sign(bucket, settings, self._options, redirected=bool(request.redirected_from))
+        credentials = await self._credentials.frozen() if is_signed else None
+        context = self._endpoint_of(bucket, settings), credentials
+        receive = partial(self._http.send, self._request(request, *context))
+        return await self._corrected(context, request, receive)
+
+    async def _corrected(self, context: SigningContext, request: Request, receive: Receive) -> Response:
+        """Receive the response. If the request can be corrected, send it again."""
         endpoint, credentials = context
         for attempt in (1, 2, 3):
-            if receive is None:
-                receive = partial(self._http.send, self._request(request, endpoint, key, credentials))
             response = await receive()
             if response.status not in _CORRECTABLE and response.status != FORBIDDEN:
                 return RenamedResponse(request.url, response)
-            refusal, receive = await buffered(request.url, response), None
+            refusal = await buffered(request.url, response)
             error = read_xml(refusal.body)
             code = text_in(error, "Code")
             if attempt == 3 or refusal.status not in _CORRECTABLE:  # noqa: PLR2004 - one correction of each kind
                 break
             if region := other_region(refusal.headers, error, endpoint.region):
-                endpoint = self._endpoint_of(bucket, settings, region)
+                bucket, _ = split_s3_url(request.url, bare=True)
+                endpoint = self._endpoint_of(bucket, await self._credentials.settings(), region)
             elif code == "ExpiredToken" and credentials is not None:
                 credentials = await self._credentials.renew(credentials)
             else:
                 break
+            receive = partial(self._http.send, self._request(request, endpoint, credentials))
         is_denial = not refusal.body or code == "AccessDenied"
         if refusal.status != FORBIDDEN or not is_denial or (credentials and self._options.request_payer):
             return refusal
@@ -195,9 +193,8 @@ class S3Transport(CallbackTransport):
             self._endpoints[bucket] = endpoint
         return endpoint
 
-    def _request(
-        self, request: Request, endpoint: Endpoint, key: str, credentials: Credentials | None
-    ) -> Request:
+    def _request(self, request: Request, endpoint: Endpoint, credentials: Credentials | None) -> Request:
+        _, key = split_s3_url(request.url, bare=True)
         path = endpoint.path + encode_key(key)
         fields, authorize = self._fields(request.headers, endpoint, credentials)
         if authorization := authorize(request.method, path, request.query):
