@@ -305,19 +305,20 @@ class AssetTask(Generic[JobT, ResultT]):
                         raise
                     if not await self._has_other_content():
                         raise TransferError(replace(failure, retryable=False)) from error
-                elif not await self._may_have_expired(failure):
+                elif not await self._should_repeat(failure):
                     raise
             fetcher = self._pool.fetcher
 
-    async def _may_have_expired(self, refusal: Failure) -> bool:
-        """Read the item again, if the href may have expired. Return True if the asset is requested again."""
+    async def _should_repeat(self, refusal: Failure) -> bool:
+        """Read the item again, if the href may have expired. Return True to request the asset again."""
         href, unchanged_since = self.job.href, self._pool.unchanged_since
         is_refusal = refusal.kind is FailureKind.REFUSED or refusal.status in _EXPIRED
         may_expire = is_signed(href) or unchanged_since.get(host_of(href), inf) > self._attempt_began_at
-        if not (is_refusal and may_expire and self.job.item_href) or self._is_item_new():
+        is_item_current = self._item_read_at >= self._attempt_began_at
+        if is_item_current or not (is_refusal and may_expire and self.job.item_href):
             return False
         try:
-            is_other = await self._is_restated(lambda job: job.href)
+            is_other = await self._has_item_changed(lambda job: job.href)
         except TransferError as error:
             failure = error.failure
             if failure.retryable or failure.kind in {FailureKind.DOWN, FailureKind.GONE}:
@@ -334,18 +335,15 @@ class AssetTask(Generic[JobT, ResultT]):
 
     async def _has_other_content(self) -> bool:
         with suppress(TransferError):  # then nothing shows that the item has changed
-            return await self._is_restated(lambda job: (job.size, job.checksum))
+            return await self._has_item_changed(lambda job: (job.size, job.checksum))
         return False
 
-    async def _is_restated(self, stated: Callable[[JobT], object]) -> bool:
-        """Return True if the item now states something else: as another asset has read it, or read again."""
+    async def _has_item_changed(self, stated: Callable[[JobT], object]) -> bool:
+        """Read the item: first as another task has read it, then as it is now. Return True once it differs."""
         before = stated(self.job)
-        while stated(self.job) == before and not self._is_item_new():
+        while stated(self.job) == before and self._item_read_at < self._attempt_began_at:
             await self._read_item()
         return stated(self.job) != before
-
-    def _is_item_new(self) -> bool:
-        return self._item_read_at >= self._attempt_began_at
 
     async def _read_item(self) -> None:
         """Read a newer item, and use what it states. Raises GONE if it does not list the asset."""
