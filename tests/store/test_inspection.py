@@ -93,6 +93,19 @@ def test_a_walk_lists_everything_once_and_follows_no_link(tmp_path, monkeypatch)
     assert set(met) == expected
 
 
+def test_a_walk_lists_what_is_nested_deeply(tmp_path):
+    nested = [tmp_path / ("d/" * depth) for depth in range(1, 1501)]
+    for directory in nested:
+        directory.mkdir()
+    (file := nested[-1] / "file").write_bytes(b"")
+    with closing(DirectoryFiles(tmp_path)) as opened:
+        met = [entry for batch in opened.walk(frozenset()) for entry in batch]
+    assert met == [Entry(str(file.relative_to(tmp_path)), True)]
+    file.unlink()
+    for directory in reversed(nested):  # pytest cannot remove so many levels
+        directory.rmdir()
+
+
 def test_the_error_of_a_disk_names_the_document() -> None:
     with closing(DirectoryFiles(Path(f"/proc/{os.getpid()}"))) as files, pytest.raises(OSError) as caught:
         files.read("mem")  # a regular file, without a first byte

@@ -7,7 +7,6 @@ import itertools
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
@@ -198,6 +197,23 @@ class DirectoryFiles:
             return None
 
     def walk(self, skipped: frozenset[str], prefix: str = "") -> Iterator[Sequence[Entry]]:
+        levels = [self._listing(prefix, skipped)]  # no recursion: anybody can nest thousands of directories
+        while levels:
+            try:
+                listed = next(levels[-1], None)
+            except OSError:  # an unreadable directory: `state_of` reports its files
+                if len(levels) == 1:
+                    raise
+                listed = None
+            if listed is None:
+                levels.pop()
+            elif isinstance(listed, str):
+                levels.append(self._listing(listed, frozenset()))
+            else:
+                yield listed
+
+    def _listing(self, prefix: str, skipped: frozenset[str]) -> Iterator[list[Entry] | str]:
+        """Yield batches of the entries of one directory, each followed by the directories among them."""
         with os.scandir(f"{self.path}/{prefix}") as entries:
             while batch := list(itertools.islice(entries, _BATCH)):
                 files: list[Entry] = []
@@ -211,9 +227,7 @@ class DirectoryFiles:
                         files.append(Entry(prefix + entry.name, entry.is_file(follow_symlinks=False)))
                 if files:
                     yield files
-                for directory in directories:
-                    with suppress(OSError):  # an unreadable directory: `state_of` reports its files
-                        yield from self.walk(frozenset(), directory)
+                yield from directories
 
 
 def _kind(mode: int) -> str:
