@@ -6,9 +6,9 @@ once, and 32 levels at most. Unreadable documents are skipped; ten temporary fai
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
-from itertools import islice
+from itertools import chain, islice
 from typing import Final, NamedTuple
 
 from stacpull.caches import MAX_KEY_LENGTH
@@ -66,22 +66,17 @@ class _Branch(NamedTuple):
 
 
 _Outcome = _Branch | Document | Failure
-_IsFound = Callable[[], bool] | None
 
 
 async def _walk(
-    reader: JsonReader, top: _Branch, collection: str, roots: Iterable[str] = (), is_found: _IsFound = None
+    reader: JsonReader, top: _Branch, collection: str, other_roots: Iterable[str]
 ) -> AsyncGenerator[tuple[_Link, _Outcome]]:
-    """Walk the links below a catalog, then the catalogs at `roots`, depth first.
+    """Yield each link below a catalog with its outcome, then those below `other_roots`, depth first.
 
-    Yields each link with its document, or with the failure of reading it. Links to catalogs that were already
-    walked are left out. The order depends only on the documents: links are read in batches of a fixed size.
-    With `is_found`, links to items are left out, and levels are walked one after the other until it is true.
+    The order depends only on the documents, since links are read in batches of a fixed size.
     """
-    items = is_found is None
-    links: list[Iterator[_Link]] = [(_Link(url, url, collection, 1) for url in roots)]
+    links: list[Iterator[_Link]] = [(_Link(url, url, collection, 1) for url in other_roots)]
     links.append(top.links(collection))  # the last ones are next
-    next_level: list[Iterator[_Link]] = []
     walked = {hash(top.url)}
     while links:
         batch = list[_Link]()
@@ -89,34 +84,41 @@ async def _walk(
             batch += islice(links[-1], _BATCH - len(batch))
             if len(batch) < _BATCH:
                 links.pop()
-        outcomes: dict[str, _Outcome] = {}
+        below = list[Iterator[_Link]]()
+        async with aclosing(_outcomes(reader, batch, walked)) as outcomes:
+            async for link, outcome in outcomes:
+                if isinstance(outcome, _Branch):
+                    below.append(outcome.links(link.collection, link.depth + 1))
+                yield link, outcome
+        links += reversed(below)
 
-        async def read_one(url: str, outcomes: dict[str, _Outcome] = outcomes) -> None:
-            outcomes[url] = await _read(reader, url, SMALL, items=items)
 
-        urls = dict.fromkeys(link.url for link in batch if isinstance(link.url, str))
-        await for_each([url for url in urls if hash(url) not in walked], read_one, AT_ONCE)
-        new_links = list[Iterator[_Link]]()
-        for link in batch:
-            outcome = outcomes.get(link.url) if isinstance(link.url, str) else link.url
-            if outcome is _LARGE and isinstance(link.url, str):  # alone, because of its size
-                outcome = await _read(reader, link.url, None, items=items)
-            if outcome is None or (isinstance(outcome, _Branch) and hash(outcome.url) in walked):
-                continue
-            if isinstance(outcome, _Branch):
-                if link.depth < DEEPEST:
-                    walked.add(hash(outcome.url))
-                    new_links.insert(0, outcome.links(link.collection, link.depth + 1))
-                else:
-                    text = f"{public_url(outcome.url)} is more than {DEEPEST} catalogs deep."
-                    outcome = Failure(FailureKind.ITEM, text)
-            yield link, outcome
-        if is_found is None:
-            links += new_links
-        else:
-            next_level = [*new_links, *next_level]
-            if not links and not is_found():
-                links, next_level = next_level, []
+async def _outcomes(
+    reader: JsonReader, batch: list[_Link], walked: set[int], *, items: bool = True
+) -> AsyncGenerator[tuple[_Link, _Outcome]]:
+    """Yield links in order, each with its document or with the failure of reading it.
+
+    Links to catalogs that were already `walked` (hashes of URLs) are left out; the other catalogs are added.
+    """
+    read: dict[str, _Outcome] = {}
+
+    async def read_one(url: str) -> None:
+        read[url] = await _read(reader, url, SMALL, items=items)
+
+    urls = dict.fromkeys(link.url for link in batch if isinstance(link.url, str))
+    await for_each([url for url in urls if hash(url) not in walked], read_one, AT_ONCE)
+    for link in batch:
+        outcome = read.get(link.url) if isinstance(link.url, str) else link.url
+        if outcome is _LARGE and isinstance(link.url, str):  # alone, because of its size
+            outcome = await _read(reader, link.url, None, items=items)
+        if outcome is None or (isinstance(outcome, _Branch) and hash(outcome.url) in walked):
+            continue
+        if isinstance(outcome, _Branch) and link.depth >= DEEPEST:
+            text = f"{public_url(outcome.url)} is more than {DEEPEST} catalogs deep."
+            outcome = Failure(FailureKind.ITEM, text)
+        elif isinstance(outcome, _Branch):
+            walked.add(hash(outcome.url))
+        yield link, outcome
 
 
 async def _read(reader: JsonReader, url: str, limit: int | None, *, items: bool) -> _Outcome:
@@ -255,13 +257,21 @@ class TreeSource(Source):
         del root  # it may have many links
         found = {} if top.name is None or top.document is None else {top.name: top.document}
         first_failure: Failure | None = None
-        async with aclosing(_walk(self._reader, top, self._id, is_found=is_found)) as walked:
-            async for _, outcome in walked:
-                if isinstance(outcome, Failure) and _is_temporary(outcome):
-                    first_failure = first_failure or outcome
-                if isinstance(outcome, _Branch) and outcome.name is not None and outcome.document is not None:
-                    self._add(outcome)
-                    found.setdefault(outcome.name, outcome.document)
+        walked = {hash(top.url)}
+        level = [top.links(self._id)]
+        while level and not is_found():
+            links = chain.from_iterable(level)
+            level = []
+            while batch := list(islice(links, _BATCH)):
+                async with aclosing(_outcomes(self._reader, batch, walked, items=False)) as outcomes:
+                    async for link, outcome in outcomes:
+                        if isinstance(outcome, _Branch):
+                            level.append(outcome.links(link.collection, link.depth + 1))
+                            if outcome.name is not None and outcome.document is not None:
+                                self._add(outcome)
+                                found.setdefault(outcome.name, outcome.document)
+                        elif isinstance(outcome, Failure) and _is_temporary(outcome):
+                            first_failure = first_failure or outcome
         if first_failure is not None:
             text = f"Not all collections of {self.url} can be read: {first_failure.message}"
             if not is_found():
