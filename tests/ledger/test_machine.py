@@ -18,9 +18,9 @@ from tests.examples import examples
 from tests.ledger.plans import BROKEN, GONE, NOW, SPEC, asset, counts, item, unreadable
 
 from stacpull.ledger import jobs, pruning, publication, runs, views
-from stacpull.ledger.batch_writer import BatchWriter, PlannedItem
+from stacpull.ledger.batch_writer import BatchWriter
 from stacpull.ledger.database import open_writer
-from stacpull.models import Asset, AssetFile, OtherOutcome, WalkBatch
+from stacpull.models import Asset, AssetFile, OtherOutcome, PlannedItem, WalkBatch
 from stacpull.planning.names import fold, path_hash
 from stacpull.redact import Secrets
 from stacpull.selection import Selection

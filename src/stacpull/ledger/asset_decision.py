@@ -24,6 +24,9 @@ from stacpull.ledger.schema import State, encoded_checksum
 from stacpull.models import Asset, Clip, VersionInDest, path_in_dest
 from stacpull.redact import href_hash
 
+IsThere = Callable[[str], bool]
+"""Returns True if DEST has a file at this path."""
+
 
 class AssetRow(NamedTuple):
     """The columns of `assets` that a plan sets."""
@@ -53,7 +56,7 @@ class KnownAsset(NamedTuple):
     digest_in_dest: bytes | None = None  # of the version in place, or UNKNOWN_DIGEST
     is_tried_again: int = 0  # 1: it failed for a reason that may have passed, or only SOURCE states its href
 
-    def is_lost(self, is_there: Callable[[str], bool]) -> bool:
+    def is_lost(self, is_there: IsThere) -> bool:
         path = path_in_dest(self.directory, self.row.name or "")
         return self.digest_in_dest is not None and not is_there(path)
 

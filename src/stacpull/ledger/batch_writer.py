@@ -6,29 +6,21 @@ twice. `_BatchPlan.save` shows the steps; `asset_decision.decide` says what beco
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import count
-from typing import NamedTuple
 
 import msgspec
 import orjson
 from msgspec.structs import astuple, replace
 
-from stacpull.digests import text_digest
 from stacpull.ledger import failures, paths, runs, views
-from stacpull.ledger.asset_decision import Action, AssetRow, Decision, KnownAsset, decide
+from stacpull.ledger.asset_decision import Action, AssetRow, Decision, IsThere, KnownAsset, decide
+from stacpull.ledger.batch_rows import BatchRows
 from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, scalar, transaction, write_rows
 from stacpull.ledger.failures import FailureKey
+from stacpull.ledger.known_items import ItemRow, known_assets, known_items, version_of
 from stacpull.ledger.runs import Run
-from stacpull.ledger.schema import (
-    LISTED_BY_SEVERAL,
-    JsonState,
-    State,
-    encoded_checksum,
-    item_hash,
-    stored_clip,
-)
+from stacpull.ledger.schema import LISTED_BY_SEVERAL, JsonState, State, encoded_checksum, item_hash
 from stacpull.models import (
     Asset,
     Failure,
@@ -41,68 +33,14 @@ from stacpull.models import (
     WalkBatch,
     path_in_dest,
 )
-from stacpull.planning.item_plan import document_digest, is_newer, item_directory, item_json_name
+from stacpull.planning.item_plan import is_newer, item_directory, item_json_name
 from stacpull.planning.layout import final_name
 from stacpull.planning.names import COLLECTION_FILE, fold, path_hash, safe_segment, with_salted_hash
 from stacpull.redact import Secrets, href_hash
 from stacpull.urls import filename_of
 
-IsThere = Callable[[str], bool]
-
-
-class _ItemRow(NamedTuple):
-    """The columns of `items` that a batch sets, and, at the end, `is_unreadable`."""
-
-    id: int
-    hash: int
-    collection: int
-    name: str
-    parent: int | None
-    run: int
-    other_directory: str | None
-    href: str | None = None
-    version: str | None = None  # `updated`, or if it states none, a digest of its document
-    listed_by: int | None = None
-    json_state: int = JsonState.ABSENT
-    pending: int = 1  # of a new item
-    is_unreadable: int = 0  # 1: it is a source item that could not be read
-
-    def directory_of(self, item: ItemId) -> str:
-        """Return the directory of its JSON; `item` is its ID."""
-        return self.other_directory or f"{item.collection}/{item.item}"
-
-
-def _if_known(columns: Sequence[str]) -> str:
-    values = ", ".join(f"{column} = excluded.{column}" for column in columns)
-    return f" ON CONFLICT DO UPDATE SET {values}"
-
-
 _ADD = "INSERT INTO {0}({1}) VALUES (?) ON CONFLICT DO UPDATE SET {1} = {1} RETURNING id".format
-_ITEM_COLUMNS = _ItemRow._fields[:-1]
-_SELECT_ITEMS = f"""
-SELECT i.collection_name, {", ".join(f"i.{column}" for column in _ITEM_COLUMNS)},
-    EXISTS (SELECT 1 FROM failures WHERE what = 'item' AND item = i.id)
-FROM named_items i WHERE i.hash {IN_LIST}
-"""
-_INTO_ITEMS = f"INSERT INTO items({', '.join(_ITEM_COLUMNS)}) VALUES "
-_KNOWN_ITEM = _if_known(("parent", "run", "href", "version", "listed_by", "json_state"))
-_SELECT_ASSETS = f"""
-SELECT {", ".join(f"a.{column}" for column in AssetRow._fields)},
-    (SELECT path FROM directories WHERE id = a.other_directory), a.size, a.clip,
-    iif(a.state = {State.DONE}, coalesce(a.digest, x''), j.digest_in_dest),
-    a.state = {State.FAILED} AND (
-        j.stale AND (SELECT href FROM items WHERE id = a.item) IS NULL
-        OR EXISTS (SELECT 1 FROM failed_assets WHERE id = a.id AND kind {IN_LIST})
-    )
-FROM assets a LEFT JOIN jobs j ON j.asset = a.id AND a.state <> {State.DONE}
-WHERE a.item {IN_LIST}
-"""
-_INTO_ASSETS = f"INSERT INTO assets({', '.join(AssetRow._fields)}) VALUES "
-_KNOWN_ASSET = _if_known(AssetRow._fields[3:])  # what follows its row, item and key
 _REQUEST_NEW = Decision(Action.REQUEST)
-_JOB = ("asset", "href", "stale", "name_or_template", "size", "media_type", "alternates", "digest_in_dest")
-_INTO_JOBS = f"INSERT INTO jobs({', '.join(_JOB)}) VALUES "
-_KNOWN_JOB = _if_known(_JOB)  # the file in place remains damaged
 
 
 class BatchWriter:
@@ -131,7 +69,7 @@ class BatchWriter:
 
     def planned_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
         """Return which `ids` this run has planned, as `engine/walk.py: WalkConsumer` documents it."""
-        known = _known_items(self.db, ids)  # perhaps with other items of the same hash
+        known = known_items(self.db, ids)  # perhaps with other items of the same hash
         rows = [(item, known[item]) for item in ids if item in known and known[item].run == self.run.id]
         return {item: row.version for item, row in rows if linked or not (row.parent or row.is_unreadable)}
 
@@ -177,26 +115,12 @@ class BatchWriter:
         self.db.execute(f"DELETE FROM items WHERE id {IN_LIST} AND version IS NULL", (json_array(items),))
 
 
-class _Rows(msgspec.Struct):
-    """What a batch writes. Rows are collected, because a statement for each of them takes longer."""
+class _ItemChange(msgspec.Struct):
+    """An item that a batch adds or plans again, and what its assets require of its JSON."""
 
-    deleted: list[int] = []  # assets
-    moved: list[tuple[int, int, str]] = []  # assets with their new row and key
-    done_again: list[int] = []  # failed assets that are no longer listed: the file in DEST stays
-    items: list[_ItemRow] = []
-    documents: list[tuple[int, bytes]] = []
-    assets: list[AssetRow] = []
-    jobs: list[tuple[object, ...]] = []
-    claims: list[tuple[int, str, str]] = []  # new assets with the directory and name that they need
-    unchanged: list[int] = []  # assets of which only the run changes
-    must_revalidate: list[int] = []  # assets
-    failures: list[tuple[FailureKey, Failure, ItemId | None]] = []  # with the item if it is news
-
-
-class _Edit(msgspec.Struct):
     item: PlannedItem
-    before: _ItemRow | None
-    row: _ItemRow
+    before: ItemRow | None
+    row: ItemRow
     directory: str  # of its JSON
     was_planned: bool  # True: this run planned an earlier version
     is_updated: bool  # True: the source has another version of it
@@ -213,16 +137,16 @@ class _BatchPlan:
         self._writer = writer
         self._result = result
         self._now = now
-        self._rows = _Rows()
-        self._edited = set[ItemId]()  # it plans one document of each item
+        self._rows = BatchRows()
+        self._planned = set[ItemId]()  # by this batch, which plans one document of each item
         self._relinked = set[int | None]()  # label items with a new source item, or that of another one
         self._batch = batch
         self._db = db = writer.db
         items: list[PlannedItem | UnreadableItem] = [*batch.items, *batch.unreadable_items]
         ids = {item.id for item in items}
-        self._known = _known_items(db, ids | {item.parent for item in items if item.parent is not None})
-        known_items = {i.id: self._known[i.id] for i in batch.items if i.id in self._known}
-        self._known_assets = _known_assets(db, known_items, writer.run)
+        self._known = known_items(db, ids | {item.parent for item in items if item.parent is not None})
+        of_batch = {item.id: self._known[item.id] for item in batch.items if item.id in self._known}
+        self._known_assets = known_assets(db, of_batch, writer.run)
         owned = db.execute(f"SELECT hash FROM paths WHERE hash {IN_LIST}", (json_array(map(item_hash, ids)),))
         self._taken_hashes = {row.hash for row in self._known.values()}.union(*owned)
         new_names = dict.fromkeys(item.id.collection for item in items if item.id not in self._known)
@@ -233,90 +157,102 @@ class _BatchPlan:
         self._label_items = {row.parent for row in self._known.values()}  # that had source items
 
     def save(self) -> None:
-        edits = [edit for edit in map(self._edit_of, self._batch.items) if edit is not None]
+        changes = [self._change_of(item) for item in self._batch.items if self._is_to_plan(item)]
         self._plan_unreadable_items()
-        for edit in edits:
-            self._plan_assets(edit)
-            self._plan_row(edit)
+        for change in changes:
+            self._plan_assets(change)
+            self._plan_row(change)
         self._write()
 
-    def _edit_of(self, item: PlannedItem) -> _Edit | None:
-        """Return an item with its row; None if this run has planned it, unless this is a newer version."""
+    def _is_to_plan(self, item: PlannedItem) -> bool:
+        """Return False if this run has planned the item, unless a page has a newer version of it."""
+        known = self._known.get(item.id)
+        if known is None or not known.was_planned_in(self._writer.run):
+            return True
+        if item.parent is not None:
+            return False
+        if known.parent is not None:  # it was only known by a link, and is now on a page
+            self._result.count("items_matched", 1)
+            self._result.count("source_items", -1)
+            self._known[item.id] = known._replace(parent=None)
+            self._rows.items.append(self._known[item.id])
+            return False
+        return item.id not in self._planned and is_newer(item.updated, known.version)
+
+    def _change_of(self, item: PlannedItem) -> _ItemChange:
         before = self._known.get(item.id)
-        was_planned = before is not None and before.run == self._writer.run.id and not before.is_unreadable
-        if before is not None and was_planned:
-            is_now_on_page = item.parent is None and before.parent is not None  # it was only known by a link
-            if is_now_on_page:
-                self._result.count("items_matched", 1)
-                self._result.count("source_items", -1)
-                row = before._replace(parent=None)
-                self._known[item.id] = row
-                self._rows.items.append(row)
-            is_later = item.id not in self._edited and is_newer(item.updated, before.version)
-            if is_now_on_page or item.parent is not None or not is_later:
-                return None
-        row = self._row_of(item.id, item.parent, item.href)._replace(version=_version(item), is_unreadable=0)
+        was_planned = before is not None and before.was_planned_in(self._writer.run)
+        known_version = None if before is None else before.version  # None: it was never read
+        row = self._row_of(item)._replace(version=version_of(item), is_unreadable=0)
         if before is not None and before.parent not in (None, row.parent):
             self._relinked.add(row.parent)
         self._known[item.id] = row
-        self._edited.add(item.id)
-        known_version = None if before is None else before.version
-        is_new = known_version is None  # it was never read before
-        is_updated = known_version not in (None, row.version)
+        self._planned.add(item.id)
         if not was_planned:
             self._result.count("items_matched", item.parent is None and not item.is_collection)
             self._result.count("source_items", item.parent is not None)
             self._result.count("assets_excluded", len(item.excluded))
             self._result.count("assets_pages", len(item.web_pages))
-        self._result.count("items_new", is_new and not item.is_collection)
+        self._result.count("items_new", known_version is None and not item.is_collection)
         directory = row.directory_of(item.id)
         usual = item_directory(item.id)
         if directory != usual:  # that path was taken: assets beside the JSON, or the collection's, stay there
             moved = {usual: directory, usual.partition("/")[0]: directory.partition("/")[0]}
             assets = [replace(a, directory=moved.get(a.directory, a.directory)) for a in item.assets]
             item = item._replace(assets=tuple(assets))
-        known = self._known_assets[row.id]
-        return _Edit(item, before, row, directory, was_planned, is_updated, known, is_new)
+        return _ItemChange(
+            item,
+            before,
+            row,
+            directory,
+            was_planned,
+            is_updated=known_version not in (None, row.version),
+            known=self._known_assets[row.id],
+            rewrites_json=known_version is None,
+        )
 
-    def _row_of(self, item: ItemId, parent: ItemId | None, href: str | None) -> _ItemRow:
-        before = self._known.get(item)
-        parent_row = None if parent is None else self._known.get(parent)
-        parent_id = None if parent_row is None else parent_row.id
+    def _row_of(self, item: PlannedItem | UnreadableItem) -> ItemRow:
+        before = self._known.get(item.id)
+        parent = None if item.parent is None else self._known.get(item.parent)
+        parent_id = None if parent is None else parent.id
         run_id = self._writer.run.id
-        stored_href = None if href is None else self._writer.secrets.repeatable_url(href)
+        href = None if item.href is None else self._writer.secrets.repeatable_url(item.href)
         if before is not None:
-            return before._replace(run=run_id, parent=parent_id, href=stored_href)
-        directory = self._writer.directories[item.collection]
-        name = safe_segment(item.item)
-        hashed = item_hash(item)
+            return before._replace(run=run_id, parent=parent_id, href=href)
+        collection, name = item.id
+        directory = self._writer.directories[collection]
+        segment = safe_segment(name)
+        hashed = item_hash(item.id)
         if hashed in self._taken_hashes:
-            name = with_salted_hash(name, directory)
-        path = f"{directory}/{name}"
+            segment = with_salted_hash(segment, directory)
+        path = f"{directory}/{segment}"
         self._taken_hashes.add(hashed)
         self._relinked.add(parent_id)
-        other_directory = None if path == f"{item.collection}/{item.item}" else path
-        collection = self._collections[item.collection]
+        other_directory = None if path == f"{collection}/{name}" else path
         rowid = next(self._item_rowids)
-        return _ItemRow(rowid, hashed, collection, item.item, parent_id, run_id, other_directory, stored_href)
+        return ItemRow(
+            rowid, hashed, self._collections[collection], name, parent_id, run_id, other_directory, href
+        )
 
     def _plan_unreadable_items(self) -> None:
         for unreadable in self._batch.unreadable_items:
             before = self._known.get(unreadable.id)
             if before is None or before.run != self._writer.run.id:
-                href = unreadable.href if before is None else before.href
-                row = self._row_of(unreadable.id, unreadable.parent, href)._replace(is_unreadable=1)
+                row = self._row_of(unreadable)._replace(is_unreadable=1)
+                if before is not None:
+                    row = row._replace(href=before.href)
                 self._known[unreadable.id] = row
                 self._rows.items.append(row)
                 self._rows.failures.append((FailureKey("item", row.id), unreadable.failure, unreadable.id))
 
-    def _directory(self, path: str, edit: _Edit) -> tuple[int | None, str]:
+    def _directory(self, path: str, change: _ItemChange) -> tuple[int | None, str]:
         """Return the row of a directory, and its path, which gets a hash if a file has this path."""
-        if path == edit.directory:
+        if path == change.directory:
             return None, path
         if path not in self._directories:
             query = "SELECT 1 FROM directories WHERE path = ?"
             is_known = exists(self._db, query, (path_in_dest(path, ""),))
-            stored_path = path if is_known else self._free_directory(path, edit.item.assets)
+            stored_path = path if is_known else self._free_directory(path, change.item.assets)
             rowid = scalar(self._db, _ADD("directories", "path"), (path_in_dest(stored_path, ""),))
             self._directories[path] = rowid, stored_path
         return self._directories[path]
@@ -332,49 +268,48 @@ class _BatchPlan:
             parent = directory
         return parent
 
-    def _plan_assets(self, edit: _Edit) -> None:
-        if edit.known:
-            self._settle_unplanned(edit)
-        if edit.was_planned:
-            self._renumber_pending(edit)
-        for asset in edit.item.assets:
-            old = edit.known.get(asset.key)
-            if old is None:
-                self._plan_new_asset(edit, asset)
+    def _plan_assets(self, change: _ItemChange) -> None:
+        if change.known:
+            self._settle_unplanned(change)
+        if change.was_planned:
+            self._renumber_pending(change)
+        for asset in change.item.assets:
+            known = change.known.get(asset.key)
+            if known is None:
+                self._plan_new_asset(change, asset)
             else:
-                self._plan_known_asset(edit, asset, old)
-        self._plan_problems(edit)
+                self._plan_known_asset(change, asset, known)
+        self._plan_problems(change)
 
-    def _plan_known_asset(self, edit: _Edit, asset: Asset, old: KnownAsset) -> None:
+    def _plan_known_asset(self, change: _ItemChange, asset: Asset, known: KnownAsset) -> None:
         rows = self._rows
         run = self._writer.run
-        is_lost = old.is_lost(self._writer.is_there)
-        decision = decide(
-            old, asset, run, is_updated=edit.is_updated, is_undated=edit.item.is_undated, is_lost=is_lost
-        )
+        is_lost = known.is_lost(self._writer.is_there)
+        is_updated, is_undated = change.is_updated, change.item.is_undated
+        decision = decide(known, asset, run, is_updated=is_updated, is_undated=is_undated, is_lost=is_lost)
         row = decision.row
         if row is None:
             is_fetched = decision.action is Action.WAIT
-            (rows.must_revalidate if is_fetched else rows.unchanged).append(old.row.id)
+            (rows.must_revalidate if is_fetched else rows.unchanged).append(known.row.id)
             return
         self._result.count("files_lost", is_lost)
-        edit.rewrites_json |= decision.rewrites_json
-        edit.has_changed |= decision.has_changed
+        change.rewrites_json |= decision.rewrites_json
+        change.has_changed |= decision.has_changed
         if decision.action is Action.KEEP:
             rows.assets.append(row)
             return
-        directory = old.directory
+        directory = known.directory
         if row.name is None:
-            directory_id, directory = self._directory(asset.directory, edit)
+            directory_id, directory = self._directory(asset.directory, change)
             row = row._replace(other_directory=directory_id)
-        self._add_job(edit, asset, row, directory, decision)
+        self._add_job(change, asset, row, directory, decision)
 
-    def _plan_new_asset(self, edit: _Edit, asset: Asset) -> None:
-        edit.rewrites_json = True
-        directory_id, directory = self._directory(asset.directory, edit)
+    def _plan_new_asset(self, change: _ItemChange, asset: Asset) -> None:
+        change.rewrites_json = True
+        directory_id, directory = self._directory(asset.directory, change)
         row = AssetRow(
             id=next(self._writer.asset_rowids),
-            item=edit.row.id,
+            item=change.row.id,
             key=asset.key,
             state=State.PENDING,
             generation=0,
@@ -386,9 +321,11 @@ class _BatchPlan:
         )
         if asset.name is not None:
             self._rows.claims.append((row.id, directory, asset.name))
-        self._add_job(edit, asset, row, directory, _REQUEST_NEW)
+        self._add_job(change, asset, row, directory, _REQUEST_NEW)
 
-    def _add_job(self, edit: _Edit, asset: Asset, row: AssetRow, directory: str, decision: Decision) -> None:
+    def _add_job(
+        self, change: _ItemChange, asset: Asset, row: AssetRow, directory: str, decision: Decision
+    ) -> None:
         name = row.name or asset.name
         template = None if name is not None else asset.name_template or "{filename}"
         name_or_template = None if row.name is not None else name or template
@@ -400,131 +337,134 @@ class _BatchPlan:
         self._rows.jobs.append((row.id, public_hrefs[0], public_hrefs != hrefs, *columns))
         if decision.action is not Action.REQUEST:
             return
-        edit.lacks_file |= decision.digest_in_dest is None
+        change.lacks_file |= decision.digest_in_dest is None
         planned = asset
         if (directory, name, template) != (asset.directory, asset.name, asset.name_template):
             planned = replace(asset, directory=directory, name=name, name_template=template)
-        old = edit.known.get(asset.key)
+        known = change.known.get(asset.key)
         job = Job(
             *astuple(planned),
             rowid=row.id,
             item_rowid=row.item,
             generation=row.generation,
-            item_href=edit.item.href,
+            item_href=change.item.href,
             version_in_dest=decision.version,
             clip=self._writer.run.area_digest is not None,
-            replanned_at=self._now if edit.was_planned else 0.0,
-            has_failed=old is not None and old.row.state >= State.FAILED,
+            replanned_at=self._now if change.was_planned else 0.0,
+            has_failed=known is not None and known.row.state >= State.FAILED,
         )
         self._result.jobs.append(job)
 
-    def _settle_unplanned(self, edit: _Edit) -> None:
+    def _settle_unplanned(self, change: _ItemChange) -> None:
         """Rename assets that have another key now. Failed ones are done if DEST has a version, or deleted.
 
         They stay failed if another SOURCE may list them, or if an asset of the item cannot be planned. Those
         that a filter leaves out are deleted, unless DEST has a version.
         """
-        item = edit.item
-        planned = {*(a.key for a in item.assets), *dict(item.problems)}
-        unplanned = [old for key, old in edit.known.items() if key not in planned]
+        item = change.item
+        planned = {*(asset.key for asset in item.assets), *dict(item.problems)}
+        unplanned = [known for key, known in change.known.items() if key not in planned]
         if not unplanned:
             return
         left_out = {*item.excluded, *item.web_pages}
-        self._rename_assets(edit, [old for old in unplanned if old.row.key not in left_out])
-        for old in unplanned:
-            has_failed = old.row.state >= State.FAILED and edit.known.get(old.row.key) is old
-            if item.problems or not has_failed or old.row.run in self._writer.runs_of_other_sources:
+        self._rename_assets(change, [known for known in unplanned if known.row.key not in left_out])
+        for known in unplanned:
+            row = known.row
+            has_failed = row.state >= State.FAILED and change.known.get(row.key) is known
+            if item.problems or not has_failed or row.run in self._writer.runs_of_other_sources:
                 continue
-            if old.digest_in_dest is None or old.is_lost(self._writer.is_there):
-                self._rows.deleted.append(edit.known.pop(old.row.key).row.id)
-            elif old.row.key not in left_out:
-                self._rows.done_again.append(old.row.id)
-                done = old.row._replace(state=State.DONE, digest=old.digest_in_dest or None)
-                self._rows.assets.append(done)
+            if known.digest_in_dest is None or known.is_lost(self._writer.is_there):
+                self._rows.deleted.append(row.id)
+                del change.known[row.key]
+            elif row.key not in left_out:
+                self._rows.done_again.append(row.id)
+                self._rows.assets.append(row._replace(state=State.DONE, digest=known.digest_in_dest or None))
 
-    def _rename_assets(self, edit: _Edit, unlisted: Iterable[KnownAsset]) -> None:
+    def _rename_assets(self, change: _ItemChange, unlisted: Iterable[KnownAsset]) -> None:
         """Let a key without a file take over the unlisted asset with its path."""
-        unlisted_by_path = {(old.directory, old.row.name): old for old in unlisted}
-        for asset in edit.item.assets:
-            replaced = edit.known.get(asset.key)
+        unlisted_by_path = {(known.directory, known.row.name): known for known in unlisted}
+        for asset in change.item.assets:
+            replaced = change.known.get(asset.key)
             if replaced and (replaced.row.name is not None or replaced.row.state < State.FAILED):
                 continue
             name = final_name(asset.name, asset.name_template, filename_of(asset.href), asset.directory)
-            old = unlisted_by_path.pop((asset.directory, name), None)
-            if old is None:
+            known = unlisted_by_path.pop((asset.directory, name), None)
+            if known is None:
                 continue
             if replaced:
                 self._rows.deleted.append(replaced.row.id)
-            self._rows.moved.append((old.row.id, old.row.id, asset.key))
-            row = old.row._replace(key=asset.key, must_revalidate=1)  # its content may be another one
-            del edit.known[old.row.key]
-            edit.known[asset.key] = old._replace(row=row)
+            self._rows.moved.append((known.row.id, known.row.id, asset.key))
+            row = known.row._replace(key=asset.key, must_revalidate=1)  # its content may be another one
+            del change.known[known.row.key]
+            change.known[asset.key] = known._replace(row=row)
 
-    def _renumber_pending(self, edit: _Edit) -> None:
+    def _renumber_pending(self, change: _ItemChange) -> None:
         """Give pending assets other rows, so that bytes of the older version are dropped when they arrive."""
-        for asset in edit.item.assets:
-            old = edit.known.get(asset.key)
-            if old is not None and old.row.state == State.PENDING:
+        for asset in change.item.assets:
+            known = change.known.get(asset.key)
+            if known is not None and known.row.state == State.PENDING:
                 rowid = next(self._writer.asset_rowids)
-                self._rows.moved.append((old.row.id, rowid, asset.key))
-                edit.known[asset.key] = old._replace(row=old.row._replace(id=rowid, run=0))
+                self._rows.moved.append((known.row.id, rowid, asset.key))
+                change.known[asset.key] = known._replace(row=known.row._replace(id=rowid, run=0))
 
-    def _plan_problems(self, edit: _Edit) -> None:
+    def _plan_problems(self, change: _ItemChange) -> None:
         """Record the assets that cannot be fetched as failed. Those that are done stay done."""
         run_id = self._writer.run.id
-        for key, failure in edit.item.problems:
-            old = edit.known.get(key)
-            if old is None:
+        for key, failure in change.item.problems:
+            known = change.known.get(key)
+            if known is None:
                 rowid = next(self._writer.asset_rowids)
-                row = AssetRow(rowid, edit.row.id, key, State.PENDING, generation=0, run=run_id)
+                row = AssetRow(rowid, change.row.id, key, State.PENDING, generation=0, run=run_id)
                 # FailureKind.ITEM: the document lists no asset, so the JSON in DEST stays
-                edit.rewrites_json |= failure.kind is not FailureKind.ITEM
-            elif old.row.run == run_id and old.row.state < State.DONE:
+                change.rewrites_json |= failure.kind is not FailureKind.ITEM
+            elif known.row.run == run_id and known.row.state < State.DONE:
                 continue  # the asset is being fetched
             else:
-                row = old.row._replace(run=run_id)
+                row = known.row._replace(run=run_id)
             if row.state != State.DONE:
-                news = edit.item.id if row.state < State.FAILED else None
+                news = change.item.id if row.state < State.FAILED else None
                 row = row._replace(state=failures.failed_state(failure))
                 self._rows.failures.append((FailureKey("", row.item, key), failure, news))
             self._rows.assets.append(row)
 
-    def _plan_row(self, edit: _Edit) -> None:
+    def _plan_row(self, change: _ItemChange) -> None:
         """Plan the row of the item, and its JSON, which is written again if it may be outdated.
 
         That is so if the item or an asset changed, its JSON is lost or damaged, or it has new source items.
         """
-        item = edit.item
+        item = change.item
         rows = self._rows
-        json_state = edit.row.json_state
-        if edit.before is not None:
-            is_changed = edit.is_updated or edit.has_changed
-            self._result.count("items_changed", is_changed and not (edit.was_planned or item.is_collection))
-            path = f"{edit.directory}/{item_json_name(item.id.item)}"
+        row = change.row
+        json_state = row.json_state
+        if change.before is not None:
+            is_changed = change.is_updated or change.has_changed
+            self._result.count("items_changed", is_changed and not (change.was_planned or item.is_collection))
+            path = f"{change.directory}/{item_json_name(item.id.item)}"
             is_lost = json_state == JsonState.CURRENT and not self._writer.is_there(path)
             self._result.count("files_lost", is_lost)
             if is_lost:  # unlike one that is only `DUE`, it is not listed by the catalog
                 json_state = JsonState.DAMAGED
-            edit.rewrites_json |= edit.is_updated or edit.row.id in self._relinked
-            edit.rewrites_json |= json_state == JsonState.DAMAGED
-            if edit.rewrites_json:
+            change.rewrites_json |= change.is_updated or row.id in self._relinked
+            change.rewrites_json |= json_state == JsonState.DAMAGED
+            if change.rewrites_json:
                 # later runs do not see the change: they must revalidate the assets that this one leaves out
                 planned = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
-                rows.must_revalidate += [old.row.id for key, old in edit.known.items() if key not in planned]
-        if (edit.rewrites_json or edit.lacks_file) and not item.is_collection:
-            rows.documents.append((edit.row.id, item.public_json))
+                rows.must_revalidate += [
+                    old.row.id for key, old in change.known.items() if key not in planned
+                ]
+        if (change.rewrites_json or change.lacks_file) and not item.is_collection:
+            rows.documents.append((row.id, item.public_json))
             if json_state in {JsonState.CURRENT, JsonState.WRITING}:  # that file is outdated
                 json_state = JsonState.DUE
-        row = edit.row._replace(listed_by=self._listed_by(edit), json_state=json_state)
-        rows.items.append(row._replace(pending=len(item.assets)))
+        listed_by = self._listed_by(row, change.before)
+        rows.items.append(row._replace(listed_by=listed_by, json_state=json_state, pending=len(item.assets)))
 
-    def _listed_by(self, edit: _Edit) -> int | None:
+    def _listed_by(self, row: ItemRow, before: ItemRow | None) -> int | None:
         """Return the run that listed it last: `--prune` looks for items that only earlier runs listed."""
-        listed_by = edit.row.listed_by
-        if self._writer.run.kind != "mirror" or listed_by == LISTED_BY_SEVERAL:
-            return listed_by
-        is_moved = edit.before is not None and edit.before.href != edit.row.href
-        if is_moved and listed_by in self._writer.runs_of_other_sources:
+        if self._writer.run.kind != "mirror" or row.listed_by == LISTED_BY_SEVERAL:
+            return row.listed_by
+        is_moved = before is not None and before.href != row.href
+        if is_moved and row.listed_by in self._writer.runs_of_other_sources:
             return LISTED_BY_SEVERAL  # that one source no longer lists it proves nothing
         return self._writer.run.id
 
@@ -532,19 +472,7 @@ class _BatchPlan:
         db = self._db
         rows = self._rows
         run_id = self._writer.run.id
-        for rowid in rows.deleted:
-            paths.delete_asset(db, rowid)
-        for move in rows.moved:
-            paths.move_asset(db, *move)
-        if rows.done_again:
-            failures.delete_jobs(db, rows.done_again)
-        write_rows(db, _INTO_ITEMS, [row[:-1] for row in rows.items], _KNOWN_ITEM)
-        db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", rows.documents)
-        write_rows(db, _INTO_ASSETS, rows.assets, _KNOWN_ASSET)
-        write_rows(db, _INTO_JOBS, rows.jobs, _KNOWN_JOB)
-        db.execute(f"UPDATE assets SET run = ? WHERE id {IN_LIST}", (run_id, json_array(rows.unchanged)))
-        revalidate = f"UPDATE assets SET must_revalidate = 1 WHERE id {IN_LIST}"
-        db.execute(revalidate, (json_array(rows.must_revalidate),))
+        rows.write(db, run_id)
         self._claim_paths()
         if exists(db, "SELECT 1 FROM failures WHERE what = 'item'"):
             self._delete_failures({self._known[item.id].id for item in self._batch.items})
@@ -586,49 +514,3 @@ class _BatchPlan:
         replaced = of_items - read - {key.item for key, *_ in self._rows.failures}
         delete = f"DELETE FROM items WHERE id {IN_LIST} RETURNING parent"
         self._label_items.update(*self._db.execute(delete, (json_array(replaced),)))
-
-
-def known_actions(
-    db: Connection, items: Sequence[PlannedItem], area: str | None, is_there: IsThere
-) -> Mapping[ItemId, Mapping[str, tuple[Action, str | None]]]:
-    """Return what a new run (with `--clip area`) would do with known assets, and the paths they keep."""
-    rows = _known_items(db, [item.id for item in items])
-    run = Run(0, "mirror", "", {}, {}, text_digest(area) if area else None)
-    known = _known_assets(db, rows, run)
-    actions: defaultdict[ItemId, dict[str, tuple[Action, str | None]]] = defaultdict(dict)
-    for item in [item for item in items if item.id in rows]:
-        row = rows[item.id]
-        is_updated = row.version != _version(item)
-        for asset in item.assets:
-            old = known[row.id].get(asset.key)
-            if old is not None:
-                is_lost = old.is_lost(is_there)
-                decision = decide(
-                    old, asset, run, is_updated=is_updated, is_undated=item.is_undated, is_lost=is_lost
-                )
-                path = None if old.row.name is None else path_in_dest(old.directory, old.row.name)
-                actions[item.id][asset.key] = decision.action, path
-    return actions
-
-
-def _version(item: PlannedItem) -> str:
-    return item.updated or document_digest(item.public_json)
-
-
-def _known_assets(
-    db: Connection, items: Mapping[ItemId, _ItemRow], run: Run
-) -> Mapping[int, dict[str, KnownAsset]]:
-    directories = {row.id: row.directory_of(item) for item, row in items.items()}
-    known: defaultdict[int, dict[str, KnownAsset]] = defaultdict(dict)
-    width = len(AssetRow._fields)
-    for values in db.execute(_SELECT_ASSETS, (json_array(run.tried_again), json_array(directories))):
-        row = AssetRow._make(values[:width])
-        other_directory, size, clip, *others = values[width:]
-        directory = directories[row.item] if other_directory is None else other_directory.removesuffix("/")
-        known[row.item][row.key] = KnownAsset(row, directory, size, stored_clip(clip), *others)
-    return known
-
-
-def _known_items(db: Connection, ids: Iterable[ItemId]) -> dict[ItemId, _ItemRow]:
-    rows = db.execute(_SELECT_ITEMS, (json_array(map(item_hash, set(ids))),))
-    return {ItemId(collection, row[3]): _ItemRow._make(row) for collection, *row in rows}
