@@ -73,7 +73,7 @@ def item(
     title: str = "",
 ) -> PlannedItem:
     where = item_directory(id_of(name))
-    placed = tuple(_placed(one, where) for one in assets)
+    placed = tuple(replace(one, directory=where) if one.directory == "\0" else one for one in assets)
     return PlannedItem(
         id_of(name),
         {},
@@ -84,12 +84,6 @@ def item(
         problems=tuple(problems),
         public_json=f'{{"id":"{name}","title":"{title}"}}'.encode(),
     )
-
-
-def _placed(one: Asset, where: str) -> Asset:
-    if one.directory != "\0":
-        return one
-    return replace(one, directory=where)
 
 
 def unreadable(name: str, parent: str, *, href: str | None = None) -> UnreadableItem:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
 from stacpull.redact import Secret, Secrets
 from stacpull.selection import Selection
+from stacpull.sources.paging import PageReader
 from stacpull.sources.source import PageSize, Source
 
 API = "https://api.test/v1"
@@ -149,6 +151,44 @@ def pages_of(source: Source, size: int = 1000, selection: Selection = EVERYTHING
         ]
 
     return asyncio.run(walk())
+
+
+@dataclass
+class Walked:
+    pages: list[Page] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+    error: Exception | None = None
+
+    @property
+    def names(self) -> list[str]:
+        return ids(self.pages)
+
+    @property
+    def warnings(self) -> list[str]:
+        return [notice.text for notice in self.notices if notice.level == "warning"]
+
+
+def walked(
+    source: str,
+    answer: Callable[[PageRequest], object] | Mapping[str, object],
+    *,
+    start: PageRequest | None = None,
+    size: PageSize = PageSize(10),  # noqa: B008 - a frozen value
+) -> tuple[Walked, MemoryReader]:
+    """Walk the pages of `source` to the end; fail after more than 2,000 pages."""
+    reader, found = MemoryReader(answer), Walked()
+
+    async def run() -> None:
+        walk = PageReader(reader, size, found.notices.append, source)
+        async for one in walk.pages(start or PageRequest(source)):
+            found.pages.append(one)
+            assert len(found.pages) <= 2000, "the walk does not end"
+
+    try:
+        asyncio.run(run())
+    except SourceError as error:
+        found.error = error
+    return found, reader
 
 
 def ids(pages: list[Page]) -> list[str]:

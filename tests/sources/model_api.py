@@ -45,15 +45,13 @@ class ModelApi:
     """Collections `a` and `b` of `count` items; `fault` is its behaviour for a filter.
 
     `ignores`: returns everything · `mixes`: searches all collections · `others`: searches b ·
-    `empty`: returns nothing · `empty in one`: for one collection · `fails`: 500 · `refuses`: 400 ·
-    `fails later`: 500 for the second page.
+    `empty`: returns nothing · `empty in one`: for one collection · `fails`: 500 · `refuses`: 400.
     """
 
     count: int = 25
     classes: tuple[str, ...] = (*SEARCHES, *FEATURES)
     post: bool = True
     fault: str = ""
-    landing_fails: bool = False
     requests: list[PageRequest] = field(default_factory=list)
 
     @property
@@ -64,7 +62,7 @@ class ModelApi:
         self.requests.append(request)
         match urlsplit(request.url).path.split("/")[2:]:
             case []:
-                return failed(FailureKind.SERVER, 500) if self.landing_fails else self._landing()
+                return self._landing()
             case ["conformance"]:
                 return {"conformsTo": list(self.classes)}
             case ["collections"]:
@@ -87,7 +85,7 @@ class ModelApi:
     def _page(self, request: PageRequest, query: Mapping[str, Any]) -> object:
         filters = FILTERS & query.keys()
         position, limit = int(query.get("token", 0)), int(query.get("limit", 10))
-        if filters and (self.fault == "fails" or (self.fault == "fails later" and position)):
+        if filters and self.fault == "fails":
             return failed(FailureKind.SERVER, 500)
         if filters and self.fault == "refuses":
             return failed(FailureKind.REFUSED, 400)

@@ -35,9 +35,6 @@ from stacpull.sources.source import PageSize, Source
 
 OLD = lines("old0", "old1", "old2", "old3")
 LONGER = lines("new0", "new1", "new2", "new3", "new4", "new5")
-SHORTER = lines("new0")
-SAME_SIZE = lines("new0", "new1", "new2", "new3")
-NEW = {"longer": LONGER, "shorter": SHORTER, "same size": SAME_SIZE}
 DATES = ("Mon, 01 Jan 2024 00:00:00 GMT", "Tue, 02 Jan 2024 00:00:00 GMT")
 TAGS = ('"v1"', '"v2"')
 WEAK_TAGS = ('W/"v1"', 'W/"v2"')

@@ -2,61 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 import pytest
-from tests.sources.memory import MemoryReader, broken_json, failed, page
+from tests.sources.memory import broken_json, failed, page, walked
 
-from stacpull.errors import CredentialsError, SourceError
-from stacpull.events import Notice
-from stacpull.models import FailureKind, Page, PageRequest
+from stacpull.errors import SourceError
+from stacpull.models import FailureKind, PageRequest
 from stacpull.net.json_reader import Document
 from stacpull.redact import public_url
-from stacpull.sources.paging import PAGE_BYTES, PageReader, number_in
+from stacpull.sources.paging import PAGE_BYTES, number_in
 from stacpull.sources.source import PageSize
 from stacpull.urls import parameter
 
 ITEMS = "https://api.test/v1/collections/x/items"
-
-
-@dataclass
-class Walked:
-    pages: list[Page] = field(default_factory=list)
-    notices: list[Notice] = field(default_factory=list)
-    error: Exception | None = None
-
-    @property
-    def names(self) -> list[str]:
-        return [item["id"] for page in self.pages for item in page.items]
-
-    @property
-    def warnings(self) -> list[str]:
-        return [notice.text for notice in self.notices if notice.level == "warning"]
-
-
-def walked(
-    answer: Callable[[PageRequest], object] | Mapping[str, object],
-    *,
-    start: str = ITEMS,
-    size: PageSize = PageSize(10),  # noqa: B008 - a frozen value
-    max_pages: int = 1000,
-) -> tuple[Walked, MemoryReader]:
-    """Walk to the end; fail after more than `max_pages` pages."""
-    reader, found = MemoryReader(answer), Walked()
-
-    async def run() -> None:
-        walk = PageReader(reader, size, found.notices.append, start)
-        async for one in walk.pages(PageRequest(start)):
-            found.pages.append(one)
-            assert len(found.pages) <= max_pages, "the walk does not end"
-
-    try:
-        asyncio.run(run())
-    except (SourceError, CredentialsError) as error:
-        found.error = error
-    return found, reader
 
 
 def at(token: str | None = None, limit: int = 10) -> str:
@@ -70,7 +29,9 @@ def test_entries_that_are_not_items_are_reported_by_number_and_page() -> None:
     odd["features"] += ["text", None, {"type": "Feature"}]
     table = {"": odd, "t": page(["b", "c", None], at("n")), "n": {**page([], posts[0]), "features": None}}
     table |= {"u": page([1, 2, None], posts[1]), "v": page([3, 4, None])}
-    found, _ = walked(lambda one: table[(one.body or {"token": parameter(one.url, "token") or ""})["token"]])
+    found, _ = walked(
+        ITEMS, lambda one: table[(one.body or {"token": parameter(one.url, "token") or ""})["token"]]
+    )
     assert found.names == ["a", "7", "b", "c", "1", "2", "3", "4"]
     names = [public_url(entry.name) for page in found.pages for entry in page.unreadable]
     assert (len(names), len(set(names))) == (10, 10)
@@ -85,7 +46,7 @@ def test_pages_on_another_host_are_read_and_reported_once() -> None:
         f"{other}1&limit=10": page(["b"], f"{other}2"),
         f"{other}2&limit=10": page(["c"]),
     }
-    found, _ = walked(table)
+    found, _ = walked(ITEMS, table)
     assert found.names == ["a", "b", "c"]
     assert found.warnings == [
         "The pages continue at other.test, which does not get the credentials of api.test."
@@ -94,7 +55,7 @@ def test_pages_on_another_host_are_read_and_reported_once() -> None:
 
 @pytest.mark.parametrize("body", [[], "text", None, {}, {"features": "text"}, {"features": {}}])
 def test_documents_that_are_not_pages_are_reported(body: object) -> None:
-    found, _ = walked({at(): body})
+    found, _ = walked(ITEMS, {at(): body})
     assert isinstance(found.error, SourceError)
     assert "is not a page of items" in str(found.error)
 
@@ -124,7 +85,7 @@ def breaking_above(limit: int, error: Exception) -> Callable[[PageRequest], obje
     ],
 )
 def test_a_failing_page_is_requested_again_with_fewer_items(size, limit, error, limits):
-    found, reader = walked(breaking_above(limit, error), size=size)
+    found, reader = walked(ITEMS, breaking_above(limit, error), size=size)
     assert found.names == [str(n) for n in range(100)]
     assert [number_in(request, "limit") for request in reader.requests] == limits
     assert found.warnings == []
@@ -153,14 +114,14 @@ def test_services_that_filter_after_paging_by_offset_lose_nothing(places, name, 
         following = f"{url}?{name}={first + limit}&limit={limit}" if first + limit < 100 + start else None
         return page(names, following)
 
-    found, reader = walked(answer, start=url, size=PageSize(10))
+    found, reader = walked(url, answer)
     assert list(dict.fromkeys(found.names)) == [f"i{place}" for place in places]
     assert len(reader.requests) == 10
     assert found.warnings == []
 
 
 def test_a_page_that_is_never_json_is_tried_with_three_sizes() -> None:
-    found, reader = walked(lambda _: broken_json(), size=PageSize(1000))
+    found, reader = walked(ITEMS, lambda _: broken_json(), size=PageSize(1000))
     assert str(found.error) == "The response of api.test is not JSON."
     assert [number_in(request, "limit") for request in reader.requests] == [1000, 100, 10]
 
@@ -170,6 +131,6 @@ def test_pages_shrink_to_fit_eight_megabytes() -> None:
         body = breaking_above(1000, ValueError())(request)
         return Document(body, (number_in(request, "limit") or 0) * PAGE_BYTES // 20, request.url)
 
-    found, reader = walked(answer, size=PageSize(50))
+    found, reader = walked(ITEMS, answer, size=PageSize(50))
     assert set(found.names) == {str(n) for n in range(100)}
     assert [number_in(request, "limit") for request in reader.requests][:3] == [50, 20, 20]

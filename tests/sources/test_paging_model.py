@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,14 +11,12 @@ import orjson
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.sources.memory import MemoryReader, failed, page
+from tests.sources.memory import Walked, failed, ids, page, walked
 
 from stacpull.engine.walk import Position
-from stacpull.events import Notice
 from stacpull.hosts import host_of
-from stacpull.models import FailureKind, Page, PageRequest
+from stacpull.models import FailureKind, PageRequest
 from stacpull.redact import Secrets
-from stacpull.sources.paging import PageReader
 from stacpull.sources.source import PageSize
 from stacpull.urls import parameters
 
@@ -171,25 +168,10 @@ class Model:
 INNER = "http://inner:8080"
 
 
-def pages_of(
-    model: Model, start: PageRequest | None = None, size: int = 10, *, max_pages: int = 2000
-) -> tuple[list[Page], list[Notice]]:
-    """Walk to the end; fail after more than `max_pages` pages."""
-    notices: list[Notice] = []
-
-    async def run() -> list[Page]:
-        found: list[Page] = []
-        reader = PageReader(MemoryReader(model.answer), PageSize(size), notices.append, SEARCH)
-        async for one in reader.pages(start or model.start):
-            found.append(one)
-            assert len(found) <= max_pages, "the walk does not end"
-        return found
-
-    return asyncio.run(run()), notices
-
-
-def names_of(pages: list[Page]) -> list[str]:
-    return [item["id"] for one in pages for item in one.items]
+def walk(model: Model, start: PageRequest | None = None, size: int = 10) -> Walked:
+    found, _ = walked(SEARCH, model.answer, start=start or model.start, size=PageSize(size))
+    assert found.error is None
+    return found
 
 
 def stored(request: PageRequest) -> PageRequest:
@@ -215,32 +197,31 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_yields_every_item_in_order_and_ends(form: str) -> None:
     model = FORMS[form]
-    pages, _ = pages_of(model)
-    assert list(dict.fromkeys(names_of(pages))) == model.names
-    assert pages[-1].next is None or pages[-1].circle
+    found = walk(model)
+    assert list(dict.fromkeys(found.names)) == model.names
+    assert found.pages[-1].next is None or found.pages[-1].circle
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_resumes_at_each_of_its_cursors(form: str) -> None:
     model = FORMS[form]
-    pages, _ = pages_of(model)
+    pages = walk(model).pages
     for number, one in enumerate(pages):
         if one.next is not None:
-            rest, _ = pages_of(model, stored(one.next))
-            before = names_of(pages[: number + 1])
-            assert list(dict.fromkeys(before + names_of(rest))) == model.names
+            rest = walk(model, stored(one.next)).names
+            assert list(dict.fromkeys(ids(pages[: number + 1]) + rest)) == model.names
             assert "SECRET" not in repr(one.next)
 
 
 def test_an_internal_host_is_reported_once_and_requested_once() -> None:
     model = replace(FORMS["an inner host"], total=60, requests=[])
-    pages, notices = pages_of(model)
-    assert names_of(pages) == model.names
-    assert [n.text for n in notices if "does not have the page" in n.text] == [
+    found = walk(model)
+    assert found.names == model.names
+    assert [n.text for n in found.notices if "does not have the page" in n.text] == [
         "The next link points to http://inner:8080, which does not have the page: using https://api.test."
     ]
     assert sum(request.url.startswith(INNER) for request in model.requests) == 1
-    assert all(request.url.startswith(SEARCH) for one in pages[1:] if (request := one.next))
+    assert all(request.url.startswith(SEARCH) for one in found.pages[1:] if (request := one.next))
 
 
 models = st.builds(
@@ -265,12 +246,11 @@ def test_walks_of_random_services_are_complete_and_end(model: Model, size: int, 
     Where positions are counted, or pages shrink (`fragile`), a part of a page may be repeated. The engine
     plans repeated items once. Nothing else is repeated, unless the service sends a page twice.
     """
-    pages, _ = pages_of(model, size=size)
-    found = names_of(pages)
-    assert list(dict.fromkeys(found)) == model.names
+    found = walk(model, size=size)
+    assert list(dict.fromkeys(found.names)) == model.names
     if not (model.fragile or model.repeats or model.last == "first" or model.style in COUNTED):
-        assert found == model.names
-    kept = pages[: cut % len(pages) + 1]
+        assert found.names == model.names
+    kept = found.pages[: cut % len(found.pages) + 1]
     if kept[-1].next is not None:
-        rest, _ = pages_of(model, stored(kept[-1].next), size)
-        assert list(dict.fromkeys(names_of(kept) + names_of(rest))) == model.names
+        rest = walk(model, stored(kept[-1].next), size).names
+        assert list(dict.fromkeys(ids(kept) + rest)) == model.names

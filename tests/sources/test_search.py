@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ from tests.sources.memory import MemoryReader
 from tests.sources.model_api import API, FEATURES, SEARCHES, ModelApi, item
 
 from stacpull.engine.walk import Position
+from stacpull.events import Notice
 from stacpull.filters.selection_filter import SelectionFilter
 from stacpull.models import PageRequest
 from stacpull.redact import Secrets
@@ -26,26 +28,36 @@ AREA = orjson.dumps({"type": "Polygon", "coordinates": [[[2, 0], [8, 0], [8, 1],
 WIDE = {"type": "MultiPoint", "coordinates": [[n / 100, 0.5] for n in range(600)]}
 
 
+@dataclass
 class Walked:
     """The items of a source that a selection keeps, and the messages of the walk."""
 
-    def __init__(self, api: ModelApi, selection: Selection, url: str = API, size: int = 10) -> None:
-        self.names: list[str] = []
-        self.cursors: list[tuple[str, PageRequest | None]] = []
-        self.warnings: list[str] = []
-        self.starts: list[WalkStart] = []
-        asyncio.run(self._walk(api, selection, url, size))
+    api: ModelApi
+    selection: Selection
+    url: str = API
+    size: int = 10
+    cursor: PageRequest | None = None
+    names: list[str] = field(default_factory=list)
+    cursors: list[tuple[str, PageRequest | None]] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
+    starts: list[WalkStart] = field(default_factory=list)
 
-    async def _walk(self, api: ModelApi, selection: Selection, url: str, size: int) -> None:
-        source = await open_source(url, MemoryReader(api.answer))
-        keep = SelectionFilter.from_selection(selection)
-        self.starts = await source.starts(selection)
+    def __post_init__(self) -> None:
+        asyncio.run(self._walk())
+
+    async def _walk(self) -> None:
+        source = await open_source(self.url, MemoryReader(self.api.answer))
+        keep = SelectionFilter.from_selection(self.selection)
+        self.starts = [start._replace(cursor=self.cursor) for start in await source.starts(self.selection)]
+        size = PageSize(self.size)
         for start in self.starts:
-            async for page in source.pages(
-                start, page_size=PageSize(size), on_notice=lambda n: self.warnings.append(n.text)
-            ):
+            async for page in source.pages(start, page_size=size, on_notice=self.notices.append):
                 self.names += [i["id"] for i in page.items if keep.reason_left_out(i) is None]
                 self.cursors.append((start.collection, page.next))
+
+    @property
+    def warnings(self) -> list[str]:
+        return [notice.text for notice in self.notices]
 
 
 def kept(selection: Selection, count: int = 25) -> list[str]:
@@ -55,9 +67,6 @@ def kept(selection: Selection, count: int = 25) -> list[str]:
 
 
 ONE = ("a",)
-ITEMS = f"{API}/collections/a/items"
-
-
 PLAIN = "collections/a/items"
 CLOUD = {"op": "=", "args": [{"property": "eo:cloud_cover"}, 3]}
 QUERIES: list[tuple[ModelApi, dict[str, Any], str | dict[str, Any]]] = [
@@ -174,20 +183,9 @@ def test_a_pushed_down_walk_resumes_at_any_cursor(api: ModelApi, selection: Sele
     for _, cursor in whole.cursors:
         if cursor is not None:
             again = Position.from_json(Position("a", cursor).to_json(Secrets())).request
-            rest = _pages_from(api, again, selection)
+            assert again is not None
+            rest = Walked(api, selection, cursor=again).names
             assert rest == whole.names[len(whole.names) - len(rest) :]
-
-
-def _pages_from(api: ModelApi, cursor: PageRequest | None, selection: Selection) -> list[str]:
-    async def walk() -> list[str]:
-        source = await open_source(API, MemoryReader(api.answer))
-        (start,) = await source.starts(selection)
-        assert cursor is not None
-        pages = source.pages(start._replace(cursor=cursor), page_size=PageSize(10), on_notice=lambda _: None)
-        keep = SelectionFilter.from_selection(selection)
-        return [i["id"] async for page in pages for i in page.items if keep.reason_left_out(i) is None]
-
-    return asyncio.run(walk())
 
 
 NOWHERE = Selection(collections=ONE, bbox=(100, 0, 110, 1))

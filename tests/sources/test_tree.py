@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.sources.memory import MemoryReader, failed, ids, pages_of
+from tests.sources.memory import MemoryReader, failed, ids, item, pages_of
 
 from stacpull.errors import SourceError, UsageError
 from stacpull.models import Failure, FailureKind, Page, PageRequest
@@ -43,14 +43,10 @@ def documents(tree: Tree, url: str = ROOT) -> dict[str, Any]:
             links.append({"rel": "child", "href": href})
         else:
             href = f"{number}-{entry}/item.json"
-            found[f"{base}/{href}"] = item_document(f"{base}/{href}")
+            found[f"{base}/{href}"] = item(f"{base}/{href}")
             links.append({"rel": "item", "href": href})
     found[url] = {"type": "Catalog", "id": base, "links": links}
     return found
-
-
-def item_document(url: str) -> dict[str, Any]:
-    return {"type": "Feature", "id": url, "properties": {}, "links": [], "assets": {}}
 
 
 def in_order(tree: Tree, url: str = ROOT) -> list[str]:
@@ -137,7 +133,7 @@ A, B = "https://static.test/root/a.json", "https://static.test/root/b.json"
     ids=["itself", "its parent", "two ways and a circle", "itself, written otherwise"],
 )
 def test_circles_end_and_each_catalog_is_walked_once(pages: dict[str, Any], expected: list[str]) -> None:
-    found = walked(UnevenReader(pages | {"https://static.test/root/i.json": item_document("i")}))
+    found = walked(UnevenReader(pages | {"https://static.test/root/i.json": item("i")}))
     assert ids(found) == expected
     assert not [one for page in found for one in page.unreadable]
 
@@ -197,7 +193,7 @@ def test_an_error_that_stops_the_run_is_raised_unchanged() -> None:
 def test_items_get_the_nearest_collection_and_their_url() -> None:
     pages = {
         ROOT: {"type": "Catalog", "id": "cat", "links": [link("item", "i.json"), link("child", "a/c.json")]},
-        "https://static.test/root/i.json": item_document("loose"),
+        "https://static.test/root/i.json": item("loose"),
         "https://static.test/root/a/c.json": {
             "id": "col",
             "license": "CC0-1.0",
@@ -205,12 +201,12 @@ def test_items_get_the_nearest_collection_and_their_url() -> None:
             "links": [link("child", "b/catalog.json")],
         },
         "https://static.test/root/a/b/catalog.json": catalog(link("item", "i.json"), link("item", "j.json")),
-        "https://static.test/root/a/b/i.json": item_document("i")
+        "https://static.test/root/a/b/i.json": item("i")
         | {"links": [link("self", "./i.json"), link("next", "j.json")]},
-        "https://static.test/root/a/b/j.json": item_document("j") | {"collection": "own"},
+        "https://static.test/root/a/b/j.json": item("j") | {"collection": "own"},
     }
     (page, *_) = walked(MemoryReader(pages))
-    assert [(item["id"], item["collection"]) for item in page.items] == [
+    assert [(one["id"], one["collection"]) for one in page.items] == [
         ("loose", "cat"),
         ("i", "col"),
         ("j", "own"),
@@ -223,7 +219,7 @@ def test_items_get_the_nearest_collection_and_their_url() -> None:
 
 
 def test_a_feature_collection_behind_a_link_is_its_items() -> None:
-    features = {"type": "FeatureCollection", "features": [item_document("a"), item_document("b"), None]}
+    features = {"type": "FeatureCollection", "features": [item("a"), item("b"), None]}
     pages = {ROOT: catalog(link("item", "all.json")), "https://static.test/root/all.json": features}
     for behind in (features, features["features"]):
         page, *_ = walked(MemoryReader(pages | {"https://static.test/root/all.json": behind}))
@@ -243,7 +239,7 @@ def test_links_to_files_and_unknown_schemes_are_refused() -> None:
 def test_a_scheme_in_capitals_and_a_hash_in_a_key() -> None:
     """A scheme has no case (RFC 3986, 3.1), and a key has no fragment."""
     found = {"x#1/i.json": "s3://b/x#1/i.json", "HTTPS://h.test/i.json#a": "https://h.test/i.json"}
-    pages = {url: item_document(url) for url in found.values()}
+    pages = {url: item(url) for url in found.values()}
     pages["s3://b/catalog.json"] = catalog(*(link("item", href) for href in found))
     source = tree_of(MemoryReader(pages), "s3://b/catalog.json")
     assert ids(pages_of(source, 10)) == list(found.values())
@@ -255,7 +251,7 @@ ROOT_OF_API = {"id": "api", "conformsTo": ["https://api.stacspec.org/v1.0.0/core
 @pytest.mark.parametrize("answer", [ROOT_OF_API, {"id": "x", "links": [link("search", "search")]}])
 def test_a_link_to_an_api_is_reported(answer: object) -> None:
     pages = {ROOT: catalog(link("child", "api"), link("item", "i.json"))}
-    pages["https://static.test/root/i.json"] = item_document("i")
+    pages["https://static.test/root/i.json"] = item("i")
     (page,) = walked(MemoryReader(pages | {"https://static.test/root/api": answer}))
     assert ids([page]) == ["i"]
     (unreadable,) = page.unreadable
@@ -279,21 +275,21 @@ TREE: dict[str, Any] = {
         "links": [link("child", "a/c.json"), link("child", "lost.json"), link("child", "sub/catalog.json")],
     },
     f"{BASE}/a/c.json": collection("a", link("item", "i.json"), link("license", "./LICENSE"), ODD),
-    f"{BASE}/a/i.json": item_document("a-i"),
+    f"{BASE}/a/i.json": item("a-i"),
     f"{BASE}/sub/catalog.json": {
         "id": "sub",
         "links": [link("child", "b.json"), link("child", "../catalog.json")],
     },
     f"{BASE}/sub/b.json": collection("b", link("item", "i.json"), link("child", "inner.json")),
     f"{BASE}/sub/inner.json": collection("inner", link("item", "j.json")),
-    f"{BASE}/sub/i.json": item_document("b-i"),
-    f"{BASE}/sub/j.json": item_document("b-j"),
+    f"{BASE}/sub/i.json": item("b-i"),
+    f"{BASE}/sub/j.json": item("b-j"),
 }
 
 
 def of_collections(source: TreeSource, *names: str) -> list[tuple[str, str]]:
     pages = pages_of(source, selection=Selection(collections=names))
-    return [(item["id"], item["collection"]) for page in pages for item in page.items]
+    return [(one["id"], one["collection"]) for page in pages for one in page.items]
 
 
 def test_a_whole_tree_is_one_walk() -> None:
@@ -345,7 +341,7 @@ def test_all_collections_with_an_id_are_read() -> None:
     for year in years:
         pages[f"{BASE}/{year}/catalog.json"] = catalog(link("child", "c/collection.json"))
         pages[f"{BASE}/{year}/c/collection.json"] = collection("c", link("item", "i.json"))
-        pages[f"{BASE}/{year}/c/i.json"] = item_document(year)
+        pages[f"{BASE}/{year}/c/i.json"] = item(year)
     for selected in ((), ("c",)):
         found = of_collections(tree_of(MemoryReader(pages)), *selected)
         assert found == [(year, "c") for year in years]
