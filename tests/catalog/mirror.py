@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -64,38 +64,38 @@ def safe(name: str) -> str:
     return quote(name, safe=" +&=,()[]@!$'~äöüéß:")
 
 
-class Writer:
-    def __init__(self, dest: Path) -> None:
-        self.dest = dest
-        self.written: list[str] = []
-
-    def __call__(self, path: Path, data: bytes) -> None:
-        target = self.dest / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(".new")
-        part.write_bytes(data)
-        os.replace(part, target)  # noqa: PTH105  # what atomic_write does
-        self.written.append(path.as_posix())
+def put(target: Path, data: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(".new")
+    part.write_bytes(data)
+    os.replace(part, target)  # noqa: PTH105  # what atomic_write does
 
 
-def written(dest: Path, entries: Sequence[CollectionEntry], **options: Any) -> int:
-    """Write the catalogs of a mirror in a directory, which is created. Return the number of written files."""
+def written(
+    dest: Path,
+    *entries: CollectionEntry,
+    unrecorded: str = "",
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> list[str]:
+    """Write the catalogs of a mirror in a directory, which is created. Return the paths of written files."""
     dest.mkdir(exist_ok=True)
-    defaults = {"remove": lambda path: (dest / path).unlink(), "is_stopped": lambda: False}
-    write = options.pop("write", None) or Writer(dest)
-    paths: list[Path] = []
+    paths: list[str] = []
 
-    def counted(path: Path, data: bytes) -> None:
-        write(path, data)
-        paths.append(path)
+    def write(path: Path, data: bytes) -> None:
+        put(dest / path, data)
+        paths.append(path.as_posix())
+
+    def remove(path: str) -> None:
+        (dest / path).unlink()
 
     with closing(DirectoryFiles(dest)) as files:
         found = {path.relative_to(dest).as_posix(): path for path in dest.rglob("*.json")}
         recorded = {name: sha256(path.read_bytes()).digest() for name, path in found.items()}
-        recorded.pop(options.pop("unrecorded", ""), None)
-        writer = CatalogWriter(files, counted, options.pop("secrets", Secrets()), recorded)
-        write_catalogs(writer, entries, source="https://api.test/stac", **{**defaults, **options})
-    return len(paths)
+        recorded.pop(unrecorded, None)
+        writer = CatalogWriter(files, write, Secrets(), recorded)
+        source = "https://api.test/stac"
+        write_catalogs(writer, entries, source=source, remove=remove, is_stopped=is_stopped)
+    return paths
 
 
 class Mirror:
@@ -103,50 +103,35 @@ class Mirror:
 
     def __init__(self, dest: Path) -> None:
         self.dest = dest
-        self.write = Writer(dest)
         self.items: dict[str, list[tuple[str, str]]] = {}
         self.documents: dict[str, Json | None] = {}
 
-    def add(
-        self,
-        item: Json,
-        collection: str,
-        *,
-        keys: Callable[[str], bool] = lambda _: True,
-        names: Callable[[str], str] = safe,
-        local_items: Mapping[str, str] | None = None,
-    ) -> Json:
+    def add(self, item: Json, collection: str, *, keys: Callable[[str], bool] = lambda _: True) -> None:
         """Store an item. Its assets with `keys` are mirrored, each as a file of one byte."""
-        name = names(item["id"])
-        directory = f"{names(collection)}/{name}"
+        name = safe(item["id"])
+        directory = f"{safe(collection)}/{name}"
         assets = item.get("assets")
         mirrored = {
-            key: MirroredFile(f"{directory}/{names(key)}.bin", 1, hashlib.sha256(b"x").digest())
+            key: MirroredFile(f"{directory}/{safe(key)}.bin", 1, sha256(b"x").digest())
             for key in (assets or {})
             if keys(key)
         }
         for file in mirrored.values():
-            self.write(Path(file.path), b"x")
+            put(self.dest / file.path, b"x")
         stored = adapted_item(
             item,
             collection=collection,
             mirrored=mirrored,
             item_path=f"{directory}/{name}.json",
-            local_items=(local_items or {}).get,
+            local_items=lambda _: None,
             base=BASE,
         )
-        self.write(Path(f"{directory}/{name}.json"), encode_item(stored, Secrets()))
+        put(self.dest / f"{directory}/{name}.json", encode_item(stored, Secrets()))
         self.items.setdefault(collection, []).append((item["id"], f"{directory}/{name}.json"))
-        return stored
 
-    def catalogs(self, names: Callable[[str], str] = safe) -> int:
+    def catalogs(self) -> list[str]:
         entries = [
-            CollectionEntry(
-                id=collection,
-                directory=names(collection),
-                document=self.documents.get(collection),
-                items=lambda items=items: iter(items),  # type: ignore[misc]
-            )
-            for collection, items in self.items.items()
+            CollectionEntry(name, safe(name), self.documents.get(name), partial(iter, items))
+            for name, items in self.items.items()
         ]
-        return written(self.dest, entries, write=self.write)
+        return written(self.dest, *entries)

@@ -9,12 +9,11 @@ import orjson
 import pystac
 import pytest
 from pystac.stac_object import STACObjectType
-from tests.catalog.mirror import Mirror, Writer, core_valid, written
+from tests.catalog.mirror import Mirror, core_valid, written
 
 from stacpull.catalog.catalog_tree import CollectionEntry
 from stacpull.errors import InterruptedRunError
 from stacpull.models import Json
-from stacpull.redact import Secrets
 
 
 def entry(count: int, *, name: str = "c", **options: Any) -> CollectionEntry:
@@ -22,12 +21,6 @@ def entry(count: int, *, name: str = "c", **options: Any) -> CollectionEntry:
         return ((f"i{n}", f"{name}/i{n}/i{n}.json") for n in range(count))
 
     return CollectionEntry(**{"id": name, "directory": name, "document": None, "items": items, **options})
-
-
-def write(
-    dest: Path, *entries: CollectionEntry, secrets: Secrets | None = None, writer: Any = None, **more: Any
-) -> int:
-    return written(dest, entries, write=writer or Writer(dest), secrets=secrets or Secrets(), **more)
 
 
 def links(path: Path, rel: str) -> list[str]:
@@ -52,7 +45,7 @@ def head(path: Path) -> Json:
     ("count", "sizes"), [(0, []), (10_000, []), (10_001, [10_000, 1]), (25_000, [10_000, 10_000, 5_000])]
 )
 def test_more_than_10_000_items_need_sub_catalogs(tmp_path: Path, count: int, sizes: list[int]) -> None:
-    assert write(tmp_path, entry(count)) == 2 + len(sizes)
+    assert len(written(tmp_path, entry(count))) == 2 + len(sizes)
     names = [f"items-{number:06d}.json" for number in range(1, len(sizes) + 1)]
     assert names_in(tmp_path / "c") == ["collection.json", *names]
     collection = tmp_path / "c" / "collection.json"
@@ -70,7 +63,7 @@ def test_pystac_walks_through_sub_catalogs_up_and_down(tmp_path, monkeypatch):
     mirror = Mirror(tmp_path)
     for number in range(5):
         mirror.add({"id": f"i{number}", "properties": {"datetime": "2020-01-01T00:00:00Z"}}, "c")
-    assert mirror.catalogs() == 5
+    assert len(mirror.catalogs()) == 5
     catalog = pystac.Catalog.from_file(str(tmp_path / "catalog.json"))
     (collection,) = catalog.get_children()
     assert [child.id for child in collection.get_children()] == [f"c-items-00000{n}" for n in (1, 2, 3)]
@@ -79,29 +72,23 @@ def test_pystac_walks_through_sub_catalogs_up_and_down(tmp_path, monkeypatch):
 
 
 def test_only_changed_files_are_written(tmp_path: Path) -> None:
-    write(tmp_path, entry(25_000), entry(2, name="d"))
+    written(tmp_path, entry(25_000), entry(2, name="d"))
     before = tree(tmp_path)
-    assert write(tmp_path, entry(25_000), entry(2, name="d")) == 0
+    assert written(tmp_path, entry(25_000), entry(2, name="d")) == []
     assert tree(tmp_path) == before
-
-    writer = Writer(tmp_path)
-    assert write(tmp_path, entry(25_001), entry(2, name="d"), writer=writer) == 1
-    assert writer.written == ["c/items-000003.json"]
-
-    writer = Writer(tmp_path)
+    assert written(tmp_path, entry(25_001), entry(2, name="d")) == ["c/items-000003.json"]
     name = "d/collection.json"
-    assert write(tmp_path, entry(25_001), entry(2, name="d"), writer=writer, unrecorded=name) == 1
-    assert writer.written == [name]
+    assert written(tmp_path, entry(25_001), entry(2, name="d"), unrecorded=name) == [name]
 
 
 @pytest.mark.parametrize(
     "content", [b'{"type":"FeatureCollection","id":"c-items-000004"}', b'{"type":"Catalog","id":"mine"}']
 )
 def test_a_smaller_mirror_removes_only_its_own_sub_catalogs(tmp_path: Path, content: bytes) -> None:
-    write(tmp_path, entry(35_000))
+    written(tmp_path, entry(35_000))
     strange = tmp_path / "c" / "items-000004.json"
     strange.write_bytes(content)
-    write(tmp_path, entry(5))
+    written(tmp_path, entry(5))
     assert names_in(tmp_path / "c") == ["collection.json", "items-000004.json"]
     assert strange.read_bytes() == content
 
@@ -111,7 +98,7 @@ def test_memory_is_bounded_by_one_sub_catalog(tmp_path: Path) -> None:
         dest = tmp_path / str(count)
         dest.mkdir()
         tracemalloc.start()
-        write(dest, entry(count))
+        written(dest, entry(count))
         highest = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return highest
@@ -124,16 +111,16 @@ def test_memory_is_bounded_by_one_sub_catalog(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("looks", [0, 1, 2, 3, 5])
 def test_a_stop_leaves_each_file_old_or_new(tmp_path: Path, looks: int) -> None:
-    write(tmp_path / "whole", entry(2, name="c"), entry(2, name="d"))
+    written(tmp_path / "whole", entry(2, name="c"), entry(2, name="d"))
     dest = tmp_path / "stopped"
-    write(dest, entry(1, name="c"))
+    written(dest, entry(1, name="c"))
     old, left = tree(dest), iter(range(looks))
     with pytest.raises(InterruptedRunError):
-        write(dest, entry(2, name="c"), entry(2, name="d"), is_stopped=lambda: next(left, None) is None)
+        written(dest, entry(2, name="c"), entry(2, name="d"), is_stopped=lambda: next(left, None) is None)
     new = tree(tmp_path / "whole")
     assert all(data in (old.get(name), new[name]) for name, data in tree(dest).items())
     assert tree(dest)["catalog.json"] == old["catalog.json"]
-    write(dest, entry(2, name="c"), entry(2, name="d"))
+    written(dest, entry(2, name="c"), entry(2, name="d"))
     assert tree(dest) == new
 
 
