@@ -119,11 +119,11 @@ class _ItemChange(msgspec.Struct):
     """An item that a batch adds or plans again, and what its assets require of its JSON."""
 
     item: PlannedItem
-    before: ItemRow | None
     row: ItemRow
     directory: str  # of its JSON
     was_planned: bool  # True: this run planned an earlier version
     is_updated: bool  # True: the source has another version of it
+    is_moved: bool  # True: it has another URL than before
     known: dict[str, KnownAsset]  # its assets before the batch, by the keys that they have after it
     rewrites_json: bool  # True: its JSON must be written, the first time or again
     has_changed: bool = False  # True: the source has another version of an asset
@@ -202,11 +202,11 @@ class _BatchPlan:
             item = item._replace(assets=tuple(assets))
         return _ItemChange(
             item,
-            before,
             row,
             directory,
             was_planned,
             is_updated=known_version not in (None, row.version),
+            is_moved=before is not None and before.href != row.href,
             known=self._known_assets[row.id],
             rewrites_json=known_version is None,
         )
@@ -271,8 +271,6 @@ class _BatchPlan:
     def _plan_assets(self, change: _ItemChange) -> None:
         if change.known:
             self._settle_unplanned(change)
-        if change.was_planned:
-            self._renumber_pending(change)
         for asset in change.item.assets:
             known = change.known.get(asset.key)
             if known is None:
@@ -284,6 +282,11 @@ class _BatchPlan:
     def _plan_known_asset(self, change: _ItemChange, asset: Asset, known: KnownAsset) -> None:
         rows = self._rows
         run = self._writer.run
+        if change.was_planned and known.row.state == State.PENDING:
+            # bytes of the older version are dropped when they arrive, because they are of another row
+            rowid = next(self._writer.asset_rowids)
+            rows.moved.append((known.row.id, rowid, asset.key))
+            known = known._replace(row=known.row._replace(id=rowid, run=0))
         is_lost = known.is_lost(self._writer.is_there)
         is_updated, is_undated = change.is_updated, change.item.is_undated
         decision = decide(known, asset, run, is_updated=is_updated, is_undated=is_undated, is_lost=is_lost)
@@ -398,15 +401,6 @@ class _BatchPlan:
             del change.known[known.row.key]
             change.known[asset.key] = known._replace(row=row)
 
-    def _renumber_pending(self, change: _ItemChange) -> None:
-        """Give pending assets other rows, so that bytes of the older version are dropped when they arrive."""
-        for asset in change.item.assets:
-            known = change.known.get(asset.key)
-            if known is not None and known.row.state == State.PENDING:
-                rowid = next(self._writer.asset_rowids)
-                self._rows.moved.append((known.row.id, rowid, asset.key))
-                change.known[asset.key] = known._replace(row=known.row._replace(id=rowid, run=0))
-
     def _plan_problems(self, change: _ItemChange) -> None:
         """Record the assets that cannot be fetched as failed. Those that are done stay done."""
         run_id = self._writer.run.id
@@ -436,35 +430,34 @@ class _BatchPlan:
         rows = self._rows
         row = change.row
         json_state = row.json_state
-        if change.before is not None:
-            is_changed = change.is_updated or change.has_changed
-            self._result.count("items_changed", is_changed and not (change.was_planned or item.is_collection))
+        is_changed = change.is_updated or change.has_changed
+        self._result.count("items_changed", is_changed and not (change.was_planned or item.is_collection))
+        if json_state == JsonState.CURRENT:
             path = f"{change.directory}/{item_json_name(item.id.item)}"
-            is_lost = json_state == JsonState.CURRENT and not self._writer.is_there(path)
-            self._result.count("files_lost", is_lost)
-            if is_lost:  # unlike one that is only `DUE`, it is not listed by the catalog
+            if not self._writer.is_there(
+                path
+            ):  # unlike one that is only `DUE`, it is not listed by the catalog
+                self._result.count("files_lost", 1)
                 json_state = JsonState.DAMAGED
-            change.rewrites_json |= change.is_updated or row.id in self._relinked
-            change.rewrites_json |= json_state == JsonState.DAMAGED
-            if change.rewrites_json:
-                # later runs do not see the change: they must revalidate the assets that this one leaves out
-                planned = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
-                rows.must_revalidate += [
-                    old.row.id for key, old in change.known.items() if key not in planned
-                ]
+        change.rewrites_json |= change.is_updated or row.id in self._relinked
+        change.rewrites_json |= json_state == JsonState.DAMAGED
+        if change.rewrites_json and change.known:
+            # later runs do not see the change: they must revalidate the assets that this one leaves out
+            planned = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
+            rows.must_revalidate += [a.row.id for key, a in change.known.items() if key not in planned]
         if (change.rewrites_json or change.lacks_file) and not item.is_collection:
             rows.documents.append((row.id, item.public_json))
             if json_state in {JsonState.CURRENT, JsonState.WRITING}:  # that file is outdated
                 json_state = JsonState.DUE
-        listed_by = self._listed_by(row, change.before)
+        listed_by = self._listed_by(change)
         rows.items.append(row._replace(listed_by=listed_by, json_state=json_state, pending=len(item.assets)))
 
-    def _listed_by(self, row: ItemRow, before: ItemRow | None) -> int | None:
+    def _listed_by(self, change: _ItemChange) -> int | None:
         """Return the run that listed it last: `--prune` looks for items that only earlier runs listed."""
-        if self._writer.run.kind != "mirror" or row.listed_by == LISTED_BY_SEVERAL:
-            return row.listed_by
-        is_moved = before is not None and before.href != row.href
-        if is_moved and row.listed_by in self._writer.runs_of_other_sources:
+        listed_by = change.row.listed_by
+        if self._writer.run.kind != "mirror" or listed_by == LISTED_BY_SEVERAL:
+            return listed_by
+        if change.is_moved and listed_by in self._writer.runs_of_other_sources:
             return LISTED_BY_SEVERAL  # that one source no longer lists it proves nothing
         return self._writer.run.id
 
