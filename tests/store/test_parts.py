@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -188,41 +188,33 @@ UNQUOTED = Validator("0x8D9", "Mon, 01 Jan 2024 00:00:00 GMT")
 WEAK = Validator('W/"v1"')
 NONE = Validator()
 
-Reopen = Callable[[], Awaitable[PartialDownloads]]
-
-
-@pytest.fixture
-def reopen(tmp_path: Path) -> Reopen:
-    """Opens the same parts, as a next start does."""
-    return lambda: opened_parts(tmp_path / "parts")
-
 
 @pytest.mark.parametrize("validator", [STRONG, DATED, UNQUOTED, WEAK, NONE])
 @pytest.mark.parametrize("total", [None, len(DATA)])
-async def test_a_resumable_part_has_its_position_validator_total_and_origin(reopen, validator, total):
-    parts = await reopen()
+async def test_a_resumable_part_has_its_position_validator_total_and_origin(parts, validator, total):
+    downloads = await opened_parts(parts)
     for size in (2000, 1000):  # an attempt that cannot resume starts over
-        part = await parts.create(3, 2, validator, total, -77)
+        part = await downloads.create(3, 2, validator, total, -77)
         await part.put([(part.size, DATA[:size])])
         await part.keep()
     expected = None if validator in {WEAK, NONE} else ResumePoint(1000, validator, total, -77)
-    assert await parts.point(3, 2) == expected
-    assert await (await reopen()).point(3, 2) == expected
+    assert await downloads.point(3, 2) == expected
+    assert await (await opened_parts(parts)).point(3, 2) == expected
 
 
 @settings(max_examples=examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(), st.lists(st.booleans(), min_size=12)
 )
-def test_pieces_in_any_order_over_any_stops_give_the_whole(reopen, sizes, order, stops):
+def test_pieces_in_any_order_over_any_stops_give_the_whole(parts, sizes, order, stops):
     """Pieces in any order, the first one first; parked in between; the bytes and the hashes are right."""
     edges = [0, *accumulate(size * 500 for size in sizes)]
     spans = [Span(*pair) for pair in pairwise(edges)]
     whole = DATA[: edges[-1]]
 
     async def scenario() -> None:
-        parts = await reopen()
-        part = await parts.create(1, 1, STRONG, len(whole), None)
+        downloads = await opened_parts(parts)
+        part = await downloads.create(1, 1, STRONG, len(whole), None)
         await part.hash_with(["sha256", "md5"])
         rest = spans[1:]
         random.Random(order).shuffle(rest)
@@ -231,13 +223,13 @@ def test_pieces_in_any_order_over_any_stops_give_the_whole(reopen, sizes, order,
             if stop:
                 before = part.received
                 await part.keep()
-                part = await (await reopen()).resume(1, 1)
+                part = await (await opened_parts(parts)).resume(1, 1)
                 assert part.received == before
                 await part.hash_with(["sha256", "md5"])
         finished = await part.finish(asset(len(whole)), "sha256")
         assert finished.part.startswith(f"1.1.{len(whole)}")
         assert finished.digest == hashlib.sha256(whole).digest()
         assert part.digest("md5") == hashlib.md5(whole, usedforsecurity=False).digest()
-        assert await parts.point(1, 1) is None
+        assert await downloads.point(1, 1) is None
 
     asyncio.run(scenario())

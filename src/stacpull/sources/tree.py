@@ -31,7 +31,6 @@ _BATCH: Final = 2 * AT_ONCE  # documents in memory, of at most 256 KiB each; lar
 _HELD: Final = 64 * 1024 * 1024
 _SHOWN: Final = 300
 _UNANSWERED: Final = 10  # documents in a row with temporary failures after which the walk stops
-_LARGE: Final = Failure(FailureKind.OVERLONG, "It is not read ahead.")
 
 
 class _Link(NamedTuple):
@@ -109,7 +108,8 @@ async def _outcomes(
     await for_each([url for url in urls if hash(url) not in walked], read_one, AT_ONCE)
     for link in batch:
         outcome = read.get(link.url) if isinstance(link.url, str) else link.url
-        if outcome is _LARGE and isinstance(link.url, str):  # alone, because of its size
+        is_large = isinstance(outcome, Failure) and outcome.kind is FailureKind.OVERLONG
+        if is_large and isinstance(link.url, str):  # alone, because of its size
             outcome = await _read(reader, link.url, None, items=items)
         if outcome is None or (isinstance(outcome, _Branch) and hash(outcome.url) in walked):
             continue
@@ -124,7 +124,7 @@ async def _outcomes(
 async def _read(reader: JsonReader, url: str, limit: int | None, *, items: bool) -> _Outcome:
     document = await documents.outcome_of(reader, url, limit=limit)
     if isinstance(document, Failure):
-        return _LARGE if limit and document.kind is FailureKind.OVERLONG else document
+        return document
     kind = documents.kind_of(document.body)
     body = document.members
     if kind in {"Feature", "FeatureCollection"}:
