@@ -28,9 +28,9 @@ from stacpull.engine.walk import Walk
 from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.events import Listener, Stage
 from stacpull.hosts import host_of
-from stacpull.ledger.asset_decision import Action, IsThere
+from stacpull.ledger.asset_decision import Action, known_actions
+from stacpull.ledger.batch_rows import IsThere
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
-from stacpull.ledger.known_items import known_actions
 from stacpull.ledger.runs import ItemSet
 from stacpull.models import Asset, ItemId, PlannedItem, WalkBatch, path_in_dest
 from stacpull.net.fields import stated_version

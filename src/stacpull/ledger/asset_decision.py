@@ -15,70 +15,18 @@ A conditional request has the ETag or date of the version in DEST. It is only se
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from stacpull.digests import as_checksum
+from stacpull.digests import text_digest
+from stacpull.ledger.batch_rows import AssetRow, IsThere, KnownAsset, known_assets, known_items
+from stacpull.ledger.database import Connection
 from stacpull.ledger.runs import Run
 from stacpull.ledger.schema import State, encoded_checksum
-from stacpull.models import Asset, Clip, VersionInDest, path_in_dest
+from stacpull.models import Asset, ItemId, PlannedItem, VersionInDest, path_in_dest
+from stacpull.planning.item_plan import document_digest
 from stacpull.redact import href_hash
-
-IsThere = Callable[[str], bool]
-"""Returns True if DEST has a file at this path."""
-
-
-class AssetRow(NamedTuple):
-    """The columns of `assets` that a plan sets."""
-
-    id: int
-    item: int
-    key: str
-    state: int
-    generation: int  # 0: a file at its path belongs to others, unless the asset is reserved or done
-    run: int
-    other_directory: int | None = None
-    name: str | None = None
-    digest: bytes | None = None
-    etag_or_date: str | None = None
-    href_hash: int | None = None
-    stated_checksum: bytes | None = None
-    must_revalidate: int = 0
-
-
-class KnownAsset(NamedTuple):
-    """An asset before the batch: its row, and what else a plan needs."""
-
-    row: AssetRow
-    directory: str  # the directory of its file
-    size: int | None = None
-    clip: Clip | None = None
-    digest_in_dest: bytes | None = None  # of the version in place, or UNKNOWN_DIGEST
-    is_tried_again: int = 0  # 1: it failed for a reason that may have passed, or only SOURCE states its href
-
-    def is_lost(self, is_there: IsThere) -> bool:
-        path = path_in_dest(self.directory, self.row.name or "")
-        return self.digest_in_dest is not None and not is_there(path)
-
-    def is_same_as(self, asset: Asset, *, is_dated: bool) -> bool | None:
-        """Return True if SOURCE states the version in DEST, False if another one, None if that is unknown.
-
-        Without a checksum, the version is the same if the item `is_dated`, and has not changed since.
-        """
-        source_size = self.size if self.clip is None else self.clip.source_size
-        if asset.size not in (None, source_size):
-            return False
-        if (checksum := asset.checksum) is None:
-            return True if is_dated else None
-        if self.digest_in_dest and self.clip is None:
-            recorded = as_checksum(self.digest_in_dest)
-            if recorded.algorithm == checksum.algorithm:
-                return recorded == checksum
-        if self.row.stated_checksum is None:
-            return None
-        if encoded_checksum(checksum) != self.row.stated_checksum:
-            return False
-        return True if self.row.state == State.DONE else None  # only a done asset was compared with it
 
 
 class Action(enum.Enum):
@@ -154,3 +102,30 @@ def _request(known: KnownAsset, asset: Asset, run: Run, is_same: bool | None, is
     rewrites_json = bool(old.must_revalidate) or old.state >= State.DONE
     has_changed = is_done and is_same is False
     return Decision(Action.REQUEST, row, digest_in_dest, version, rewrites_json, has_changed)
+
+
+def known_actions(
+    db: Connection, items: Sequence[PlannedItem], area: str | None, is_there: IsThere
+) -> Mapping[ItemId, Mapping[str, tuple[Action, str | None]]]:
+    """Return what a new run (with `--clip area`) would do with known assets, and the paths they keep."""
+    rows = known_items(db, [item.id for item in items])
+    run = Run(0, "mirror", "", {}, {}, text_digest(area) if area else None)
+    known = known_assets(db, rows, run)
+    actions: defaultdict[ItemId, dict[str, tuple[Action, str | None]]] = defaultdict(dict)
+    for item in [item for item in items if item.id in rows]:
+        row = rows[item.id]
+        is_updated = row.version != version_of(item)
+        for asset in item.assets:
+            old = known[row.id].get(asset.key)
+            if old is not None:
+                is_lost = old.is_lost(is_there)
+                decision = decide(
+                    old, asset, run, is_updated=is_updated, is_undated=item.is_undated, is_lost=is_lost
+                )
+                path = None if old.row.name is None else path_in_dest(old.directory, old.row.name)
+                actions[item.id][asset.key] = decision.action, path
+    return actions
+
+
+def version_of(item: PlannedItem) -> str:
+    return item.updated or document_digest(item.public_json)

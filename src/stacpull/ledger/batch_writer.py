@@ -14,11 +14,18 @@ import orjson
 from msgspec.structs import astuple, replace
 
 from stacpull.ledger import failures, paths, runs, views
-from stacpull.ledger.asset_decision import Action, AssetRow, Decision, IsThere, KnownAsset, decide
-from stacpull.ledger.batch_rows import BatchRows
+from stacpull.ledger.asset_decision import Action, Decision, decide, version_of
+from stacpull.ledger.batch_rows import (
+    AssetRow,
+    BatchRows,
+    IsThere,
+    ItemRow,
+    KnownAsset,
+    known_assets,
+    known_items,
+)
 from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, scalar, transaction, write_rows
 from stacpull.ledger.failures import FailureKey
-from stacpull.ledger.known_items import ItemRow, known_assets, known_items, version_of
 from stacpull.ledger.runs import Run
 from stacpull.ledger.schema import LISTED_BY_SEVERAL, JsonState, State, encoded_checksum, item_hash
 from stacpull.models import (
@@ -85,7 +92,7 @@ class BatchWriter:
             result = SavedBatch()
             for reason, ids in [("", batch.seen), *batch.left_out.items()]:
                 hashes = [(runs.seen_hash(item),) for item in ids]
-                newly_seen = write_rows(db, "INSERT OR IGNORE INTO seen VALUES ", hashes)
+                newly_seen = write_rows(db, "INSERT OR IGNORE INTO seen VALUES ?", hashes)
                 result.count("items_seen", newly_seen)
                 if reason:
                     result.count(runs.LEFT_OUT + reason, newly_seen)

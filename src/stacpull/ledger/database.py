@@ -310,13 +310,14 @@ def json_array(values: Iterable[int | str]) -> str:
     return orjson.dumps(list(values)).decode()
 
 
-def write_rows(db: Connection, before: str, rows: Sequence[tuple[object, ...]], after: str = "") -> int:
-    """Run a statement with rows of up to 15 values between `before` and `after`; return how many it wrote."""
+def write_rows(db: Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> int:
+    """Run a statement with rows of up to 15 values instead of `?` in `VALUES ?`; return how many it wrote."""
     written = 0
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         chunk = rows[start : start + _ROWS_AT_ONCE]
         marks = ", ".join([f"({', '.join('?' * len(chunk[0]))})"] * len(chunk))
-        written += db.execute(before + marks + after, list(chain.from_iterable(chunk))).rowcount
+        values = list(chain.from_iterable(chunk))
+        written += db.execute(statement.replace("VALUES ?", f"VALUES {marks}"), values).rowcount
     return written
 
 

@@ -53,12 +53,12 @@ def reserve(
         write_rows(
             db,
             f"UPDATE assets SET state = {State.RESERVED}, size = column1, digest = column2, "
-            "etag_or_date = column3, unproven = column4, identity = column5, clip = column6 FROM (VALUES ",
+            "etag_or_date = column3, unproven = column4, identity = column5, clip = column6 "
+            "FROM (VALUES ?) WHERE id = column7",
             [
                 (a.size, a.digest, a.etag_or_date, a.unproven, a.identity, clip_of(a.rowid), a.rowid)
                 for a in reserved
             ],
-            ") WHERE id = column7",
         )
         state = f"iif(json_state = {JsonState.DAMAGED}, json_state, {JsonState.WRITING})"
         set_writing = f"UPDATE items SET sha256 = NULL, json_state = {state} WHERE id {IN_LIST}"
