@@ -197,23 +197,23 @@ class DirectoryFiles:
             return None
 
     def walk(self, skipped: frozenset[str], prefix: str = "") -> Iterator[Sequence[Entry]]:
-        levels = [self._listing(prefix, skipped)]  # no recursion: anybody can nest thousands of directories
-        while levels:
+        unread = [self._listing(prefix, skipped)]  # no recursion: anybody can nest thousands of directories
+        while unread:
             try:
-                listed = next(levels[-1], None)
+                batch = next(unread[-1], None)
             except OSError:  # an unreadable directory: `state_of` reports its files
-                if len(levels) == 1:
+                if len(unread) == 1:
                     raise
-                listed = None
-            if listed is None:
-                levels.pop()
-            elif isinstance(listed, str):
-                levels.append(self._listing(listed, frozenset()))
-            else:
-                yield listed
+                batch = None
+            if batch is None:
+                unread.pop()
+                continue
+            files, directories = batch
+            unread += [self._listing(directory, frozenset()) for directory in directories]
+            if files:
+                yield files
 
-    def _listing(self, prefix: str, skipped: frozenset[str]) -> Iterator[list[Entry] | str]:
-        """Yield batches of the entries of one directory, each followed by the directories among them."""
+    def _listing(self, prefix: str, skipped: frozenset[str]) -> Iterator[tuple[list[Entry], list[str]]]:
         with os.scandir(f"{self.path}/{prefix}") as entries:
             while batch := list(itertools.islice(entries, _BATCH)):
                 files: list[Entry] = []
@@ -225,9 +225,7 @@ class DirectoryFiles:
                         directories.append(f"{prefix}{entry.name}/")
                     else:
                         files.append(Entry(prefix + entry.name, entry.is_file(follow_symlinks=False)))
-                if files:
-                    yield files
-                yield from directories
+                yield files, directories
 
 
 def _kind(mode: int) -> str:
