@@ -27,14 +27,14 @@ class ItemRow(NamedTuple):
     hash: int
     collection: int
     name: str
-    parent: int | None
-    run: int
     other_directory: str | None
+    parent: int | None = None
+    run: int = 0  # of a new item
     href: str | None = None
-    version: str | None = None  # `updated`, or if it states none, a digest of its document
+    version: str | None = None  # `updated`, or if it states none, a digest of its document; None: never read
     listed_by: int | None = None
     json_state: int = JsonState.ABSENT
-    pending: int = 1  # of a new item
+    pending: int = 0
     is_unreadable: int = 0  # 1: it is a source item that could not be read
 
     def directory_of(self, item: ItemId) -> str:

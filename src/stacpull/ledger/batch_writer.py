@@ -126,15 +126,18 @@ class _ItemChange(msgspec.Struct):
     """An item that a batch adds or plans again, and what its assets require of its JSON."""
 
     item: PlannedItem
+    before: ItemRow
     row: ItemRow
     directory: str  # of its JSON
     was_planned: bool  # True: this run planned an earlier version
-    is_updated: bool  # True: the source has another version of it
-    is_moved: bool  # True: it has another URL than before
     known: dict[str, KnownAsset]  # its assets before the batch, by the keys that they have after it
-    rewrites_json: bool  # True: its JSON must be written, the first time or again
+    rewrites_json: bool = False  # True: its JSON must be written, the first time or again
     has_changed: bool = False  # True: the source has another version of an asset
     lacks_file: bool = False  # True: DEST has no version of an asset, so its JSON may say that it is remote
+
+    @property
+    def is_updated(self) -> bool:
+        return self.before.version not in (None, self.row.version)
 
 
 class _BatchPlan:
@@ -187,12 +190,9 @@ class _BatchPlan:
         return item.id not in self._planned and is_newer(item.updated, known.version)
 
     def _change_of(self, item: PlannedItem) -> _ItemChange:
-        before = self._known.get(item.id)
-        was_planned = before is not None and before.was_planned_in(self._writer.run)
-        known_version = None if before is None else before.version  # None: it was never read
-        row = self._row_of(item)._replace(version=version_of(item), is_unreadable=0)
-        if before is not None and before.parent not in (None, row.parent):
-            self._relinked.add(row.parent)
+        before = self._known.get(item.id) or self._new_row(item.id)
+        was_planned = before.was_planned_in(self._writer.run)
+        row = self._planned_row(before, item)._replace(version=version_of(item), is_unreadable=0)
         self._known[item.id] = row
         self._planned.add(item.id)
         if not was_planned:
@@ -200,54 +200,41 @@ class _BatchPlan:
             self._result.count("source_items", item.parent is not None)
             self._result.count("assets_excluded", len(item.excluded))
             self._result.count("assets_pages", len(item.web_pages))
-        self._result.count("items_new", known_version is None and not item.is_collection)
+        self._result.count("items_new", before.version is None and not item.is_collection)
         directory = row.directory_of(item.id)
         usual = item_directory(item.id)
         if directory != usual:  # that path was taken: assets beside the JSON, or the collection's, stay there
             moved = {usual: directory, usual.partition("/")[0]: directory.partition("/")[0]}
             assets = [replace(a, directory=moved.get(a.directory, a.directory)) for a in item.assets]
             item = item._replace(assets=tuple(assets))
-        return _ItemChange(
-            item,
-            row,
-            directory,
-            was_planned,
-            is_updated=known_version not in (None, row.version),
-            is_moved=before is not None and before.href != row.href,
-            known=self._known_assets[row.id],
-            rewrites_json=known_version is None,
-        )
+        return _ItemChange(item, before, row, directory, was_planned, self._known_assets[row.id])
 
-    def _row_of(self, item: PlannedItem | UnreadableItem) -> ItemRow:
-        before = self._known.get(item.id)
+    def _new_row(self, item: ItemId) -> ItemRow:
+        directory = self._writer.directories[item.collection]
+        name = safe_segment(item.item)
+        hashed = item_hash(item)
+        if hashed in self._taken_hashes:
+            name = with_salted_hash(name, directory)
+        self._taken_hashes.add(hashed)
+        path = f"{directory}/{name}"
+        other_directory = None if path == f"{item.collection}/{item.item}" else path
+        collection = self._collections[item.collection]
+        return ItemRow(next(self._item_rowids), hashed, collection, item.item, other_directory)
+
+    def _planned_row(self, before: ItemRow, item: PlannedItem | UnreadableItem) -> ItemRow:
         parent = None if item.parent is None else self._known.get(item.parent)
         parent_id = None if parent is None else parent.id
-        run_id = self._writer.run.id
+        if before.run == 0 or before.parent not in (None, parent_id):
+            self._relinked.add(parent_id)
         href = None if item.href is None else self._writer.secrets.repeatable_url(item.href)
-        if before is not None:
-            return before._replace(run=run_id, parent=parent_id, href=href)
-        collection, name = item.id
-        directory = self._writer.directories[collection]
-        segment = safe_segment(name)
-        hashed = item_hash(item.id)
-        if hashed in self._taken_hashes:
-            segment = with_salted_hash(segment, directory)
-        path = f"{directory}/{segment}"
-        self._taken_hashes.add(hashed)
-        self._relinked.add(parent_id)
-        other_directory = None if path == f"{collection}/{name}" else path
-        rowid = next(self._item_rowids)
-        return ItemRow(
-            rowid, hashed, self._collections[collection], name, parent_id, run_id, other_directory, href
-        )
+        return before._replace(run=self._writer.run.id, parent=parent_id, href=href)
 
     def _plan_unreadable_items(self) -> None:
         for unreadable in self._batch.unreadable_items:
-            before = self._known.get(unreadable.id)
-            if before is None or before.run != self._writer.run.id:
-                row = self._row_of(unreadable)._replace(is_unreadable=1)
-                if before is not None:
-                    row = row._replace(href=before.href)
+            before = self._known.get(unreadable.id) or self._new_row(unreadable.id)
+            if before.run != self._writer.run.id:
+                row = self._planned_row(before, unreadable)
+                row = row._replace(href=before.href or row.href, is_unreadable=1)
                 self._known[unreadable.id] = row
                 self._rows.items.append(row)
                 self._rows.failures.append((FailureKey("item", row.id), unreadable.failure, unreadable.id))
@@ -446,8 +433,8 @@ class _BatchPlan:
             ):  # unlike one that is only `DUE`, it is not listed by the catalog
                 self._result.count("files_lost", 1)
                 json_state = JsonState.DAMAGED
-        change.rewrites_json |= change.is_updated or row.id in self._relinked
-        change.rewrites_json |= json_state == JsonState.DAMAGED
+        is_outdated = change.before.version != row.version or row.id in self._relinked
+        change.rewrites_json |= is_outdated or json_state == JsonState.DAMAGED
         if change.rewrites_json and change.known:
             # later runs do not see the change: they must revalidate the assets that this one leaves out
             planned = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
@@ -464,7 +451,8 @@ class _BatchPlan:
         listed_by = change.row.listed_by
         if self._writer.run.kind != "mirror" or listed_by == LISTED_BY_SEVERAL:
             return listed_by
-        if change.is_moved and listed_by in self._writer.runs_of_other_sources:
+        is_moved = change.before.href != change.row.href
+        if is_moved and listed_by in self._writer.runs_of_other_sources:
             return LISTED_BY_SEVERAL  # that one source no longer lists it proves nothing
         return self._writer.run.id
 
