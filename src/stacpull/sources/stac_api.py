@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from stacpull.caches import MAX_KEY_LENGTH, BoundedCache
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.events import Notice
-from stacpull.filters.selection_filter import PushedDown, push_down
+from stacpull.filters.selection_filter import push_down
 from stacpull.json_values import list_or_empty, objects_in
 from stacpull.models import Failure, FailureKind, Json, PageRequest
 from stacpull.net.json_reader import Document, JsonReader
@@ -103,16 +103,25 @@ class ApiSource(Source):
         if can_search and pushed.ids:
             endpoint = search.search_endpoint(self._api.root, chosen, api)
             matching = await self._collections_of(pushed.ids, endpoint)
+        order: Json = {} if pushed.order is None else {"sortby": [pushed.order]}
         starts = []
         for name, url in urls.items():
-            start = WalkStart(name, PageRequest(url), selected)
+            if matching is not None and name not in matching:
+                continue
             if can_search:
                 endpoint = search.search_endpoint(self._api.root, (name,), api)
             else:
                 endpoint = search.endpoint_at(url, api, is_search=self._api.search)
-            if matching is None or name in matching:
-                query = search.query_of(pushed, endpoint) if matching is None else {"ids": [*pushed.ids]}
-                starts.append(self._with_query(start, endpoint, query, pushed))
+            if order and "sortby" not in endpoint.supported:
+                raise unsortable(self.url)
+            query = search.query_of(pushed, endpoint) if matching is None else {"ids": [*pushed.ids]}
+            start = WalkStart(name, PageRequest(url), selected)
+            if query := query | order:
+                unfiltered = endpoint.request(order) if order else start.request
+                filtered = search.FilteredQuery(endpoint, query, pushed.condition, unfiltered)
+                pages = partial(filtered.pages, self._reader)
+                start = start._replace(request=endpoint.request(query), filtered_pages=pages)
+            starts.append(start)
         return starts
 
     async def _urls(self, selection: Selection) -> dict[str, str]:
@@ -141,22 +150,6 @@ class ApiSource(Source):
                 text = "Name a collection with --collection, or use --all-collections;"
                 raise UsageError(f"{text} {available_collections(names)}")
         return {name: f"{self._api.collection_url(name)}/items" for name in names}
-
-    def _with_query(
-        self, start: WalkStart, endpoint: search.SearchEndpoint, query: Json, pushed: PushedDown
-    ) -> WalkStart:
-        unfiltered = start.request
-        if pushed.order is not None:
-            if "sortby" not in endpoint.supported:
-                raise unsortable(self.url)
-            order: Json = {"sortby": [pushed.order]}
-            unfiltered = endpoint.request(order)
-            query = {**query, **order}
-        if not query:
-            return start
-        filtered = search.FilteredQuery(endpoint, query, pushed.condition, unfiltered)
-        request = endpoint.request(query)
-        return start._replace(request=request, filtered_pages=partial(filtered.pages, self._reader))
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
         """Yield the pages of one collection. A `limit` in SOURCE's URL is the maximum page size."""
