@@ -64,19 +64,15 @@ def decide(
     is_dated = not (may_have_changed or is_undated)
     is_same = False if is_of_other_area else known.is_same_as(asset, is_dated=is_dated)
     if old.state == State.DONE and is_same and not (is_lost or run.remembered.get("revalidate")):
-        return _keep(old, asset, run)
+        stated_checksum = encoded_checksum(asset.checksum) or old.stated_checksum
+        if stated_checksum == old.stated_checksum and not old.must_revalidate:
+            return _KEEP
+        row = old._replace(run=run.id, stated_checksum=stated_checksum, must_revalidate=0)
+        return Decision(Action.KEEP, row, rewrites_json=bool(old.must_revalidate))
     is_requested = may_have_changed or is_of_other_area or is_lost or known.is_tried_again
     if old.state >= State.FAILED and not is_requested:
         return Decision(Action.LEAVE_FAILED, old._replace(run=run.id), known.digest_in_dest)
     return _request(known, asset, run, is_same, is_lost)
-
-
-def _keep(old: AssetRow, asset: Asset, run: Run) -> Decision:
-    stated_checksum = encoded_checksum(asset.checksum) or old.stated_checksum
-    if stated_checksum == old.stated_checksum and not old.must_revalidate:
-        return _KEEP
-    row = old._replace(run=run.id, stated_checksum=stated_checksum, must_revalidate=0)
-    return Decision(Action.KEEP, row, rewrites_json=bool(old.must_revalidate))
 
 
 def _request(known: KnownAsset, asset: Asset, run: Run, is_same: bool | None, is_lost: bool) -> Decision:

@@ -170,7 +170,15 @@ class _BatchPlan:
         changes = [self._change_of(item) for item in self._batch.items if self._is_to_plan(item)]
         self._plan_unreadable_items()
         for change in changes:
-            self._plan_assets(change)
+            if change.known:
+                self._settle_unplanned(change)
+            for asset in change.item.assets:
+                known = change.known.get(asset.key)
+                if known is None:
+                    self._plan_new_asset(change, asset)
+                else:
+                    self._plan_known_asset(change, asset, known)
+            self._plan_problems(change)
             self._plan_row(change)
         self._write()
 
@@ -261,17 +269,6 @@ class _BatchPlan:
                 directory = path_in_dest(parent, with_salted_hash(name, parent))
             parent = directory
         return parent
-
-    def _plan_assets(self, change: _ItemChange) -> None:
-        if change.known:
-            self._settle_unplanned(change)
-        for asset in change.item.assets:
-            known = change.known.get(asset.key)
-            if known is None:
-                self._plan_new_asset(change, asset)
-            else:
-                self._plan_known_asset(change, asset, known)
-        self._plan_problems(change)
 
     def _plan_known_asset(self, change: _ItemChange, asset: Asset, known: KnownAsset) -> None:
         rows = self._rows

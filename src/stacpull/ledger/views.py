@@ -149,17 +149,16 @@ class ItemRecord(NamedTuple):
 
 def item_records(db: Connection, item_rowids: Sequence[int]) -> Iterator[ItemRecord]:
     query = (
-        "SELECT i.id, i.collection_name, i.name, i.directory, i.href, d.document, i.json_state, i.sha256 "
+        "SELECT i.id, i.collection_name, i.name, i.directory, i.href, d.document, "
+        f"i.json_state <> {JsonState.ABSENT}, iif(i.json_state = {JsonState.DAMAGED}, x'', i.sha256) "
         f"FROM named_items i LEFT JOIN documents d ON d.item = i.id WHERE i.id {IN_LIST} ORDER BY i.id"
     )
     for start in range(0, len(item_rowids), _ITEMS_AT_ONCE):
         rows = db.execute(query, (json_array(item_rowids[start : start + _ITEMS_AT_ONCE]),)).fetchall()
         files = _files(db, [row[0] for row in rows])
-        for rowid, collection, name, directory, href, document, json_state, sha256 in rows:
+        for rowid, collection, name, directory, href, document, is_ours, sha256 in rows:
             item = ItemId(collection, name)
-            is_ours = json_state != JsonState.ABSENT
-            digest = b"" if json_state == JsonState.DAMAGED else sha256
-            yield ItemRecord(rowid, item, directory, href, document, files[rowid], is_ours, digest)
+            yield ItemRecord(rowid, item, directory, href, document, files[rowid], bool(is_ours), sha256)
 
 
 def _files(db: Connection, items: Sequence[int]) -> dict[int, dict[str, MirroredFile]]:

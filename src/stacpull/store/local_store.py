@@ -249,12 +249,7 @@ def rename_new(old: str, old_directory: int, new: str, new_directory: int) -> bo
 
 @cache
 def _renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
-    if not is_linux():
-        return None
-    call = getattr(_libc(), "renameat2", None)
-    if call is not None:
-        call.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
-    return call
+    return getattr(_libc(), "renameat2", None) if is_linux() else None
 
 
 def is_on_network(fd: int) -> bool:
