@@ -110,6 +110,10 @@ class LedgerMachine(RuleBasedStateMachine):
         )
         return [row[:-1] for row in rows if min(row[-1], FAILED) in states]
 
+    def _chosen(self, data: st.DataObject, *states: int) -> list[tuple[Any, ...]]:
+        rows = self._rows(*states)
+        return data.draw(st.lists(st.sampled_from(rows), unique=True)) if rows else []
+
     # --- what happens ------------------------------------------------------------------------------------
 
     @rule(batch=batches())
@@ -199,8 +203,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), size=st.sampled_from([10, 20]), etag=st.sampled_from([None, '"e"']))
     def reserve(self, data: st.DataObject, size: int, etag: str | None) -> None:
-        open_rows = self._rows(PENDING)
-        chosen = data.draw(st.lists(st.sampled_from(open_rows), unique=True)) if open_rows else []
+        chosen = self._chosen(data, PENDING)
         received_assets = [
             AssetFile(
                 rowid, of, generation, path or "", name or "late.tif", size, 100 + rowid, bytes(32), etag
@@ -228,8 +231,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def record(self, data: st.DataObject) -> None:
-        rows = self._rows(RESERVED)
-        chosen = data.draw(st.lists(st.sampled_from(rows), unique=True)) if rows else []
+        chosen = self._chosen(data, RESERVED)
         by_rowid = {row[0]: (row[5], row[6]) for row in chosen}
         done = [
             AssetFile(rowid, of, generation, path, name, self._size(rowid), 100 + rowid)
@@ -241,8 +243,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data(), older=st.booleans())
     def confirm(self, data: st.DataObject, older: bool) -> None:
         """The source reports some assets as unchanged, but only those with a conditional request."""
-        rows = self._rows(PENDING, RESERVED, DONE, FAILED)
-        chosen = data.draw(st.lists(st.sampled_from(rows), unique=True)) if rows else []
+        chosen = self._chosen(data, PENDING, RESERVED, DONE, FAILED)
         message = [OtherOutcome(row[0], row[1], row[2] - older, None) for row in chosen]
         publication.record(self.db, runs.load(self.db), [], message, {}, NOW)
         for row in chosen:
@@ -269,8 +270,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), failure=st.sampled_from([BROKEN, GONE]))
     def fail(self, data: st.DataObject, failure: Any) -> None:
-        rows = self._rows(PENDING, RESERVED)
-        chosen = data.draw(st.lists(st.sampled_from(rows), unique=True)) if rows else []
+        chosen = self._chosen(data, PENDING, RESERVED)
         failures = [OtherOutcome(row[0], row[1], row[2], failure) for row in chosen]
         self._record([], failures, {row[0]: (row[5], row[6]) for row in chosen})
 
@@ -290,8 +290,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
-        rows = self._rows(RESERVED)
-        chosen = data.draw(st.lists(st.sampled_from(rows), unique=True)) if rows else []
+        chosen = self._chosen(data, RESERVED)
         publication.release(self.db, [row[0] for row in chosen])
         for row in chosen:
             self.known[row[5], row[6]] = (PENDING, row[2])

@@ -88,12 +88,15 @@ def test_unsupported_sources_are_refused(url, body, error, message):
         ("file:///data/items.json", page(["a"])["features"], FeaturesSource),
         ("s3://bucket/catalog.json", {"type": "Catalog", "id": "x", "links": []}, TreeSource),
         ("file:///data/catalog.json", {"type": "Catalog", "id": "x", "links": []}, TreeSource),
+        (f"{API}/collections/x/items?bbox=1,2,3,4", None, ApiSource),
+        *((f"{API}/{name}", None, LinesSource) for name in ("x.ndjson", "x.JSONL.gz", "x.geojsons.gz")),
+        *((f"{API}/{name}", None, ParquetSource) for name in ("x.parquet?key=1", "x.geoparquet")),
     ],
 )
-def test_the_document_determines_the_kind_of_source(url: str, body: object, kind: type) -> None:
-    source = asyncio.run(open_source(url, MemoryReader({url: body})))
+def test_the_url_or_else_the_document_determines_the_kind_of_source(url, body, kind):
+    source = asyncio.run(open_source(url, reader := MemoryReader({url: body})))
     assert isinstance(source, kind)
-    assert source.url == url
+    assert (source.url, reader.urls) == (url, [] if body is None else [url])
 
 
 def test_a_collection_with_items_at_an_api_is_an_api() -> None:
@@ -115,18 +118,3 @@ def test_a_package_adds_a_kind_by_the_ending_of_its_files(monkeypatch: pytest.Mo
     )
     source = asyncio.run(open_source(f"{API}/items.FGB", MemoryReader({})))
     assert type(source).__name__ == "FlatSource"
-
-
-@pytest.mark.parametrize(
-    ("url", "kind"),
-    [
-        (f"{API}/collections/x/items?bbox=1,2,3,4", ApiSource),
-        *((f"{API}/{name}", LinesSource) for name in ("x.ndjson", "x.JSONL.gz", "x.geojsons.gz")),
-        *((f"{API}/{name}", ParquetSource) for name in ("x.parquet?key=1", "x.geoparquet")),
-    ],
-)
-def test_some_urls_determine_the_kind_without_a_request(url: str, kind: type) -> None:
-    reader = MemoryReader({})
-    source = asyncio.run(open_source(url, reader))
-    assert isinstance(source, kind)
-    assert (source.url, reader.requests) == (url, [])
