@@ -130,14 +130,11 @@ class _ItemChange(msgspec.Struct):
     row: ItemRow
     directory: str  # of its JSON
     was_planned: bool  # True: this run planned an earlier version
+    is_updated: bool  # True: the source has another version than before
     known: dict[str, KnownAsset]  # its assets before the batch, by the keys that they have after it
     rewrites_json: bool = False  # True: its JSON must be written, the first time or again
     has_changed: bool = False  # True: the source has another version of an asset
     lacks_file: bool = False  # True: DEST has no version of an asset, so its JSON may say that it is remote
-
-    @property
-    def is_updated(self) -> bool:
-        return self.before.version not in (None, self.row.version)
 
 
 class _BatchPlan:
@@ -215,7 +212,9 @@ class _BatchPlan:
             moved = {usual: directory, usual.partition("/")[0]: directory.partition("/")[0]}
             assets = [replace(a, directory=moved.get(a.directory, a.directory)) for a in item.assets]
             item = item._replace(assets=tuple(assets))
-        return _ItemChange(item, before, row, directory, was_planned, self._known_assets[row.id])
+        is_updated = before.version not in (None, row.version)
+        known = self._known_assets[row.id]
+        return _ItemChange(item, before, row, directory, was_planned, is_updated, known)
 
     def _new_row(self, item: ItemId) -> ItemRow:
         directory = self._writer.directories[item.collection]
@@ -440,18 +439,12 @@ class _BatchPlan:
             rows.documents.append((row.id, item.public_json))
             if json_state in {JsonState.CURRENT, JsonState.WRITING}:  # that file is outdated
                 json_state = JsonState.DUE
-        listed_by = self._listed_by(change)
+        listed_by = row.listed_by
+        if self._writer.run.kind == "mirror" and listed_by != LISTED_BY_SEVERAL:
+            # that one source no longer lists it under its URL proves nothing if others have another URL
+            is_moved = change.before.href != row.href and listed_by in self._writer.runs_of_other_sources
+            listed_by = LISTED_BY_SEVERAL if is_moved else self._writer.run.id
         rows.items.append(row._replace(listed_by=listed_by, json_state=json_state, pending=len(item.assets)))
-
-    def _listed_by(self, change: _ItemChange) -> int | None:
-        """Return the run that listed it last: `--prune` looks for items that only earlier runs listed."""
-        listed_by = change.row.listed_by
-        if self._writer.run.kind != "mirror" or listed_by == LISTED_BY_SEVERAL:
-            return listed_by
-        is_moved = change.before.href != change.row.href
-        if is_moved and listed_by in self._writer.runs_of_other_sources:
-            return LISTED_BY_SEVERAL  # that one source no longer lists it proves nothing
-        return self._writer.run.id
 
     def _write(self) -> None:
         db = self._db
@@ -469,7 +462,7 @@ class _BatchPlan:
         known_rowids = {row.id for row in rows.items if row.id < self._first_rowid}
         changed = self._label_items.union(known_rowids, (row.parent for row in rows.items))
         changed.update(key.item for key, *_ in rows.failures)
-        failures.update_item_states(db, (rowid for rowid in changed if rowid is not None))
+        failures.update_item_states(db, changed)
 
     def _claim_paths(self) -> None:
         """Give new assets their paths. Those whose path is taken get another name, or fail."""

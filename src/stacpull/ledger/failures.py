@@ -60,12 +60,12 @@ UPDATE items SET (pending, failed) = (
 """
 
 
-def update_item_states(db: Connection, items: Iterable[int]) -> list[int]:
+def update_item_states(db: Connection, items: Iterable[int | None]) -> list[int]:
     """Update `pending` and `failed` of items and of their label items; return those that became final."""
     final: list[int] = []
-    level = sorted(set(items))
-    while level:
-        parents: set[int] = set()
+    changed = set(items)
+    while level := sorted(item for item in changed if item is not None):
+        changed = set()
         query = f"SELECT id, pending, failed, parent FROM items WHERE id {IN_LIST}"
         before = {row[0]: row[1:] for row in db.execute(query, (json_array(level),))}
         for item, pending, failed in db.execute(_DERIVE_STATES, (json_array(level),)).fetchall():
@@ -73,7 +73,6 @@ def update_item_states(db: Connection, items: Iterable[int]) -> list[int]:
             if pending_before > 0 and pending == 0:
                 final.append(item)
             is_same = (pending_before == 0, failed_before > 0) == (pending == 0, failed > 0)
-            if parent is not None and not is_same:
-                parents.add(parent)
-        level = sorted(parents)
+            if not is_same:
+                changed.add(parent)
     return final

@@ -103,5 +103,5 @@ def delete_items(db: Connection, run_id: int, items: Sequence[int]) -> None:
         db.execute(f"DELETE FROM documents WHERE item {IN_LIST}", rowids)
         db.execute(f"UPDATE items SET parent = NULL WHERE parent {IN_LIST}", rowids)
         db.execute(f"DELETE FROM items WHERE id {IN_LIST}", rowids)
-        update_item_states(db, parents - {None, *items})
+        update_item_states(db, parents - {*items})
         runs.add_counts(db, run_id, {"items_pruned": len(items), "assets_pruned": len(files)})

@@ -105,8 +105,7 @@ class ItemsFile(Source):
     def _page_of(self, start: WalkStart, features: Iterable[tuple[str, object]], *, is_last: bool) -> Page:
         items, unreadable = documents.valid_items(features)
         self._has_items = self._has_items or bool(items)
-        first = self._first_unreadable or next(iter(unreadable), None)
-        self._first_unreadable = first
+        first = self._first_unreadable = self._first_unreadable or next(iter(unreadable), None)
         if is_last and first is not None and not self._has_items:
             raise SourceError(f"SOURCE has no valid item: {first.name}: {first.failure.message}")
         selected = self._selected(start, items, start.request.url)
