@@ -63,13 +63,11 @@ class CollectionEntry(msgspec.Struct, frozen=True):
 
     id: str
     directory: str
-    document: Json | None
-    """The source's collection document; None if it could not be read."""
+    document: Json | None  # of the source; None if it could not be read
     items: Callable[[], Iterator[tuple[str, str]]]
     base: str | None = None  # the URL of the source's document, the base of its relative hrefs
     mirrored: Mapping[str, MirroredFile] = msgspec.field(default_factory=dict)
-    items_parquet: str | None = None
-    """The path, relative to DEST, of the file with all items of the mirror, if there is one."""
+    items_parquet: str | None = None  # the path in DEST of the file with all items, if there is one
 
     def stored_document(self) -> Json:
         """Return the document without links into the mirror, which `write_catalogs` adds.
@@ -104,8 +102,7 @@ class CatalogWriter(msgspec.Struct):
     files: StoredFiles
     write: Write
     secrets: Secrets
-    recorded: Mapping[str, bytes | None]
-    """The digests that the ledger has, by path. A file with another digest is written again."""
+    recorded: Mapping[str, bytes | None]  # digests in the ledger, by path; a file with another is rewritten
 
     def update(self, path: str, document: Json, links: bytes | bytearray = b"") -> None:
         """Write a document, with `links`, which are already encoded, after its own links."""

@@ -45,7 +45,7 @@ from stacpull.store.local_store import open_files
 from stacpull.threads import enter_in_thread, for_each, run_to_end
 from stacpull.urls import filename_of, rules_of, wire_url
 
-_Actions = Mapping[str, tuple[Action, str | None]]
+_Actions = Mapping[tuple[ItemId, str], tuple[Action, str | None]]
 _Records = tuple[list[ItemSet], Connection | None, IsThere]
 _SIZED = frozenset({OK, PARTIAL, UNSATISFIABLE})  # an empty file has no byte 0
 _SIZED_PER_KEY = 3
@@ -221,7 +221,7 @@ class _Estimate:
         self._refused = self._refused or next((one.failure.message for one in batch.unreadable_items), "")
         self.counters["items_failed"] += len(batch.unreadable_items) + len(batch.unreadable)
         items = [item for item in batch.items if self._is_new(item)]
-        actions: Mapping[ItemId, _Actions] = {}
+        actions: _Actions = {}
         if self._ledger is not None:
             secrets = self._network.secrets
             versioned_items = [
@@ -230,7 +230,7 @@ class _Estimate:
             ]
             actions = known_actions(self._ledger, versioned_items, self._setup.selection.clip, self._is_there)
         for item in items:
-            self._count(item, actions.get(item.id, {}))
+            self._count(item, actions)
         return new_items
 
     def _is_new(self, item: PlannedItem) -> bool:
@@ -252,7 +252,7 @@ class _Estimate:
         for key in item.web_pages:
             _add(self._web_pages, key)
         for asset in item.assets:
-            action, known_path = actions.get(asset.key, (Action.REQUEST, None))
+            action, known_path = actions.get((item.id, asset.key), (Action.REQUEST, None))
             self._count_asset(asset, action)
             if asset.name is None and self._urls is None:
                 continue  # redirects may change its path

@@ -15,8 +15,7 @@ A conditional request has the ETag or date of the version in DEST. It is only se
 from __future__ import annotations
 
 import enum
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from stacpull.digests import text_digest
@@ -102,24 +101,20 @@ def _request(known: KnownAsset, asset: Asset, run: Run, is_same: bool | None, is
 
 def known_actions(
     db: Connection, items: Sequence[PlannedItem], area: str | None, is_there: IsThere
-) -> Mapping[ItemId, Mapping[str, tuple[Action, str | None]]]:
+) -> dict[tuple[ItemId, str], tuple[Action, str | None]]:
     """Return what a new run (with `--clip area`) would do with known assets, and the paths they keep."""
     rows = known_items(db, [item.id for item in items])
     run = Run(0, "mirror", "", {}, {}, text_digest(area) if area else None)
     known = known_assets(db, rows, run)
-    actions: defaultdict[ItemId, dict[str, tuple[Action, str | None]]] = defaultdict(dict)
+    actions: dict[tuple[ItemId, str], tuple[Action, str | None]] = {}
     for item in [item for item in items if item.id in rows]:
         row = rows[item.id]
-        is_updated = row.version != version_of(item)
+        facts = {"is_updated": row.version != version_of(item), "is_undated": item.is_undated}
         for asset in item.assets:
-            old = known[row.id].get(asset.key)
-            if old is not None:
-                is_lost = old.is_lost(is_there)
-                decision = decide(
-                    old, asset, run, is_updated=is_updated, is_undated=item.is_undated, is_lost=is_lost
-                )
+            if (old := known[row.id].get(asset.key)) is not None:
+                decision = decide(old, asset, run, **facts, is_lost=old.is_lost(is_there))
                 path = None if old.row.name is None else path_in_dest(old.directory, old.row.name)
-                actions[item.id][asset.key] = decision.action, path
+                actions[item.id, asset.key] = decision.action, path
     return actions
 
 

@@ -145,8 +145,7 @@ def in_collections(items: list[Json], collections: frozenset[str]) -> list[Json]
 class FilteredQuery(NamedTuple):
     endpoint: SearchEndpoint
     query: Json
-    condition: Json | None
-    """The condition on properties that `query` may have, as CQL2 JSON."""
+    condition: Json | None  # on properties, as CQL2 JSON; `query` may have it
     unfiltered: PageRequest
 
     async def pages(self, reader: JsonReader, size: PageSize, on_notice: OnNotice) -> Pages:

@@ -52,8 +52,7 @@ class ApiSource(Source):
         self._opened = document
         self._landing = {} if document is None or self._api.collection else document.members
         self._conformance: search.Conformance | None = None
-        self._can_search_ids = True
-        """False once a search for ids has found nothing that was requested."""
+        self._can_search_ids = True  # False once a search for ids has found nothing that was requested
         self._recent_collections = BoundedCache[str, Json](_MAX_CACHED)
         ids = (parameter(url, "collections") or "").split(",") if self._api.search else [self._api.collection]
         self._ids = tuple(collection_id for collection_id in ids if collection_id)

@@ -36,8 +36,7 @@ _UNANSWERED: Final = 10  # documents in a row with temporary failures after whic
 class _Link(NamedTuple):
     href: str
     url: str | Failure
-    collection: str
-    """The nearest collection above it."""
+    collection: str  # the nearest one above it
     depth: int
 
 
@@ -161,8 +160,7 @@ class TreeSource(Source):
     def __init__(self, url: str, reader: JsonReader, root: Document) -> None:
         name = root.members.get("id")
         self.url = url
-        self._root: Document | None = root
-        """The root document, which may have many links, until the walk begins; then None."""
+        self._root: Document | None = root  # until the walk begins: it may have many links
         self._id = name if isinstance(name, str) and name else NO_COLLECTION
         self._reader = reader
         self._urls = {url: self._id} if documents.kind_of(root.body) == "Collection" else {}

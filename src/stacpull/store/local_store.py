@@ -65,10 +65,9 @@ def open_files(
     work: Path, location: BucketLocation | None, watcher: Watcher = UNWATCHED
 ) -> Iterator[StoredFiles]:
     try:
-        if location is None:
-            files: StoredFiles = DirectoryFiles(work)
-        else:
-            files = store_kind(location).open_files(location, watcher)
+        files: StoredFiles = (
+            DirectoryFiles(work) if location is None else store_kind(location).open_files(location, watcher)
+        )
     except PermissionError as error:
         raise DestinationError(f"No permission to read {work}.") from error
     with closing(files):

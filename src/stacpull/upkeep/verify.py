@@ -54,9 +54,7 @@ from stacpull.store.staging import OF_ONE_RUN, PARTS, UNFINISHED, is_worker
 from stacpull.threads import StoppableThread
 
 _UNIT = 256  # files per unit of work of a thread
-_PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-_THREADS = min(16, 2 * _PROCESSORS)
-"""Two per core, because threads wait for the disk or network file system."""
+_THREADS = min(16, 2 * (os.cpu_count() or 1))  # two per core, because they wait for the disk
 _TICK = 0.25
 
 
