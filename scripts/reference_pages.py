@@ -16,7 +16,7 @@ import stacpull
 from stacpull.cli.command import Command
 from stacpull.cli.main import COMMANDS, cli
 from stacpull.config.options import Options, Output, S3Options
-from stacpull.option_fields import Option, declared
+from stacpull.option_fields import Option, declared_options
 from stacpull.selection import Selection
 from stacpull_trace.trace_options import TraceOptions
 
@@ -80,7 +80,7 @@ def options_page() -> str:
         "file, and the file overrides the default. Lists replace each other; they are never joined.\n",
     ]
     for holder, title in TITLES.items():
-        options = declared(holder, title, has_variables=holder is Options)
+        options = declared_options(holder, title, has_variables=holder is Options)
         columns = ["option", "config key", "variable", "default", "effect"]
         rows = [_cells(option) for option in options]
         used = [number for number in range(len(columns)) if any(row[number] for row in rows)]
@@ -145,8 +145,8 @@ def _fields(holder: type) -> list[str]:
     if holder not in {*TITLES, S3Options}:
         return []
     rows = [
-        f"| `{option.target}` | {_flag_of(option)} | {_escaped(option.help)} |"
-        for option in declared(holder, "")
+        f"| `{option.field}` | {_flag_of(option)} | {_escaped(option.help)} |"
+        for option in declared_options(holder, "")
         if option.holder is holder
     ]
     return ["| field | option | effect |", "|---|---|---|", *rows, ""]

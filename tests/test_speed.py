@@ -17,9 +17,9 @@ def at(seconds: float, files: int, **hosts: int) -> Progress:
 
 def test_one_sample_gives_no_speed() -> None:
     speed = Speed()
-    assert (speed.bytes(), speed.files(), speed.of_host("a"), speed.left(0, 5)) == (0, 0, 0, None)
+    assert (speed.bytes(), speed.files(), speed.of_host("a"), speed.remaining(0, 5)) == (0, 0, 0, None)
     speed.update(at(1.0, 5, a=3))
-    assert (speed.bytes(), speed.files(), speed.of_host("a"), speed.left(0, 5)) == (0, 0, 0, None)
+    assert (speed.bytes(), speed.files(), speed.of_host("a"), speed.remaining(0, 5)) == (0, 0, 0, None)
 
 
 def test_rates_are_those_of_the_last_ten_seconds() -> None:
@@ -29,7 +29,7 @@ def test_rates_are_those_of_the_last_ten_seconds() -> None:
     assert speed.files() == pytest.approx(2)
     assert (speed.of_host("a"), speed.of_host("b")) == (pytest.approx(10), 0)
     assert speed.bytes() == pytest.approx(10)
-    assert speed.left(100, 120) == pytest.approx(10)
+    assert speed.remaining(100, 120) == pytest.approx(10)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_the_remaining_time_needs_ten_files_and_ten_seconds(files, known_from: i
     speed = Speed()
     for second in range(31):
         speed.update(at(second, files(second)))
-        assert (speed.left(0, 10) is None) is (second < known_from)
+        assert (speed.remaining(0, 10) is None) is (second < known_from)
 
 
 def test_an_item_that_was_read_ends_the_silence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +52,7 @@ def test_an_item_that_was_read_ends_the_silence(monkeypatch: pytest.MonkeyPatch)
     for now in (1, 9):
         monkeypatch.setattr("time.monotonic", lambda now=now: now)
         speed.update(Progress(items_seen=now, seconds=now))
-        assert speed.silent() == 0
+        assert speed.silence() == 0
 
 
 def test_a_host_that_was_forgotten_has_no_negative_rate() -> None:

@@ -30,7 +30,7 @@ from stacpull.system import expanded, job_array_task
 from stacpull.urls import is_web
 
 Held = TypeVar("Held")
-ReadArgument = Callable[[Any], Any]
+ValueReader = Callable[[Any], Any]
 
 MAX_AT_ONCE = 4096  # more transfers need more open files than systems allow
 LARGEST = 2**63 - 1  # the largest integer that a ledger stores
@@ -94,7 +94,7 @@ def read_switch(raw: Any) -> bool:
     return value
 
 
-def choice(*allowed: str) -> ReadArgument:
+def choice(*allowed: str) -> ValueReader:
     def read(raw: object) -> str:
         if raw not in allowed:
             raise _wrong(f"one of {', '.join(allowed)}", raw)
@@ -220,7 +220,7 @@ _DURATION = re.compile("".join(rf"(?:(\d+(?:\.\d+)?){unit})?" for unit in "dhms"
 _UNIT_SECONDS = (86400.0, 3600.0, 60.0, 1.0)
 
 
-def integer(minimum: int = -LARGEST, maximum: int = LARGEST, *, auto: bool = False) -> ReadArgument:
+def integer(minimum: int = -LARGEST, maximum: int = LARGEST, *, auto: bool = False) -> ValueReader:
     """Return a reader of whole numbers within bounds; with `auto`, that word is read as None."""
     bounds = f" of {minimum} or more" if maximum == LARGEST else f" from {minimum} to {maximum}"
     bounds = " between -2**63 and 2**63" if minimum == -LARGEST else bounds

@@ -197,7 +197,7 @@ _LEAST_FILES = 10  # for the remaining time; if long files are being received, o
 
 
 class Speed:
-    """Received bytes and files per second over the last seconds, without existing files."""
+    """Received bytes and finished files per second, over the last seconds and without existing files."""
 
     MEASURED = 10.0
     """Seconds over which rates are measured, and before which no remaining time is known."""
@@ -216,7 +216,8 @@ class Speed:
             self._seen.append(now)
 
     def _rate(self, value: Callable[[Progress], float]) -> float:
-        if not self._seen or self.silent() >= self.MEASURED:  # no event may come while a stopped run is saved
+        # while a stopped run is saved, no event may come
+        if not self._seen or self.silence() >= self.MEASURED:
             return 0.0
         last = self._seen[-1]
         first = next(event for event in self._seen if event.seconds >= last.seconds - self.MEASURED)
@@ -235,9 +236,9 @@ class Speed:
         """Return the received bytes per second of one host."""
         return max(0.0, self._rate(lambda now: sum(host.bytes for host in now.hosts if host.host == name)))
 
-    def left(self, finished: float, expected: int | None) -> float | None:
+    def remaining(self, finished: float, expected: int | None) -> float | None:
         """Return the remaining seconds, None until enough files were fetched for an estimate."""
-        if expected is None or not self._seen or self.silent() >= self.MEASURED:
+        if expected is None or not self._seen or self.silence() >= self.MEASURED:
             return None
         last = self._seen[-1]
         first = next((event for event in reversed(self._seen) if not _fetched(event)), self._seen[0])
@@ -248,7 +249,7 @@ class Speed:
             return None
         return (expected - finished) * seconds / files
 
-    def silent(self) -> float:
+    def silence(self) -> float:
         """Return the seconds since the last received byte, or item of a document."""
         return time.monotonic() - self._moved
 

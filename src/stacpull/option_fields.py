@@ -1,7 +1,7 @@
 """Declares options as fields of classes (attrs): a field has its reader, its option, and its help.
 
 The command line, the readers of TOML and the environment, and the reference pages are generated from the
-options of a class (`declared`). The docstring of the class has their help.
+options of a class (`declared_options`). The docstring of the class has their help.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import attrs
 import msgspec
 
-from stacpull.arguments import ReadArgument, choice, instance_of, integer, read_secret, read_switch, read_text
+from stacpull.arguments import ValueReader, choice, instance_of, integer, read_secret, read_switch, read_text
 from stacpull.errors import UsageError
 from stacpull.redact import Secret
 
@@ -38,7 +38,7 @@ def about(
     return {"option": {"metavar": metavar, **members}, "fixed": fixed, "remembered": remembered}
 
 
-def option(default: Any, metavar: str = "", *, read: ReadArgument | None = None, **members: Any) -> Any:
+def option(default: Any, metavar: str = "", *, read: ValueReader | None = None, **members: Any) -> Any:
     """Return a field with its option. `read` is its reader; None for the usual reader of its type.
 
     Fields of more complex types are an `attrs.field` with `about(...)`, which type checkers understand.
@@ -75,7 +75,7 @@ def _derived(name: str, hint: Any, default: object) -> dict[str, Any]:
     }
 
 
-def _reader(read: Any, hint: Any) -> ReadArgument:
+def _reader(read: Any, hint: Any) -> ValueReader:
     kinds = get_args(hint)
     if type(None) in kinds:
         read_other = _reader(read, kinds[0])
@@ -90,7 +90,7 @@ def _reader(read: Any, hint: Any) -> ReadArgument:
     return usual.get(hint, lambda value: value)
 
 
-def _convert(name: str, read: ReadArgument, value: object) -> object:
+def _convert(name: str, read: ValueReader, value: object) -> object:
     try:
         return read(value)
     except ValueError as problem:
@@ -106,8 +106,8 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     help: str
     holder: type  # the class with its field
     name: str  # in kebab case
-    target: str  # the field that declares it
-    read: ReadArgument
+    field: str  # the field that declares it
+    read: ValueReader
     group: str  # the heading on help pages; by default, that of the field before it
     default: str  # as help pages show it
     commands: str  # the commands whose command line has it, separated by spaces
@@ -134,7 +134,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
         return (f"STACPULL_{self.name.replace('-', '_').upper()}", *self.environment)
 
 
-def declared(
+def declared_options(
     holder: type, group: str, *, commands: str = "", has_variables: bool = False
 ) -> Iterator[Option]:
     """Yield the options that the fields of a class declare, and those of the classes that they hold.
@@ -146,12 +146,12 @@ def declared(
     helps = {name: " ".join(text.split()) for name, text in found}
     for field in attrs.fields(holder):
         if attrs.has(field.type):
-            yield from declared(field.type, group, commands=commands, has_variables=has_variables)
+            yield from declared_options(field.type, group, commands=commands, has_variables=has_variables)
         if "option" not in field.metadata:
             continue
         members = {
             "holder": holder,
-            "target": field.name,
+            "field": field.name,
             "read": field.metadata["read"],
             "help": helps.get(field.name),
             "group": group,

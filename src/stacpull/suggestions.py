@@ -58,7 +58,7 @@ def _option_of(field: attrs.Attribute[Any]) -> str:
 
 
 @functools.cache
-def checked(function: Callable[..., Any]) -> Callable[..., Any]:
+def with_checked_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a public function that says what is wrong with its arguments."""
 
     @functools.wraps(function)

@@ -62,7 +62,7 @@ async def prefetch(upstream: AsyncGenerator[T]) -> AsyncIterator[AsyncGenerator[
 async def enter_in_thread(context: AbstractContextManager[T]) -> AsyncIterator[T]:
     """Enter and exit a blocking context manager in a thread; it is also exited after a cancellation."""
 
-    async def leave(*error: Any) -> bool | None:
+    async def exit_in_thread(*error: Any) -> bool | None:
         return await run_to_end(lambda: context.__exit__(*error))
 
     entered: list[T] = []
@@ -71,7 +71,7 @@ async def enter_in_thread(context: AbstractContextManager[T]) -> AsyncIterator[T
             await run_to_end(lambda: entered.append(context.__enter__()))
         finally:
             if entered:
-                stack.push_async_exit(leave)
+                stack.push_async_exit(exit_in_thread)
         yield entered[0]
 
 

@@ -197,17 +197,15 @@ class Dashboard:
     def _state(self) -> Json:
         now, is_live = self._progress, not self.ended.is_set()
         expected = now.assets_expected
-        left = self._speed.left(now.assets_done + now.assets_failed, expected)
+        left = self._speed.remaining(now.assets_done + now.assets_failed, expected)
         waits = max((host.wait for host in now.hosts), default=0.0)
         busiest = sorted(now.hosts, key=lambda one: (-one.active, -one.queued, -one.bytes))[:_MAX_HOSTS]
         hosts = sorted(busiest, key=lambda one: -one.bytes)
-        counters = asdict(now)
-        del counters["hosts"]
         return {
             **self._run,
             "written": _moment(),
             "is_live": is_live,
-            "progress": counters,
+            "progress": {name: value for name, value in asdict(now).items() if name != "hosts"},
             "stage": None if self._stage is None else asdict(self._stage),
             "expected": expected,
             "rate": self._speed.bytes(),

@@ -11,7 +11,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from stacpull import entry_points
-from stacpull.arguments import ReadArgument, choice, instance, integer, read_byte_count, read_ids, read_texts
+from stacpull.arguments import ValueReader, choice, instance, integer, read_byte_count, read_ids, read_texts
 from stacpull.config.options import Options
 from stacpull.config.toml import Setting
 from stacpull.dest_address import DestAddress, output_path, parse_dest
@@ -72,7 +72,7 @@ async def export(
         raise UsageError(f"{format!r} is not a format of export: use {known}.")
     path = output_path(out)
     chosen = Setting(collections, "collections").read(read_texts)
-    arguments: dict[str, tuple[object, ReadArgument]] = {
+    arguments: dict[str, tuple[object, ValueReader]] = {
         "nomenclature": (nomenclature, choice(*NOMENCLATURES)),
         "shard_bytes": (shard_bytes, read_byte_count),
         "shard_samples": (shard_samples, integer(1)),

@@ -19,7 +19,7 @@ import attrs
 import msgspec
 from multidict import CIMultiDict
 
-from stacpull.arguments import ReadArgument, read_field_name, read_text
+from stacpull.arguments import ValueReader, read_field_name, read_text
 from stacpull.clock import Clock
 from stacpull.config.options import S3Options
 from stacpull.hosts import host_of, origin_of, origin_text
@@ -124,7 +124,7 @@ class Netrc:
 
 
 class Key(msgspec.Struct, frozen=True):
-    read: ReadArgument | None
+    read: ValueReader | None
     """None if the value may contain variables: the field is a `Secret`."""
     required: bool = False
     secret: bool = False
@@ -133,7 +133,7 @@ class Key(msgspec.Struct, frozen=True):
     """True if a label may precede the variables of a secret (`Token ${T}`)."""
 
 
-def login_key(*, default: Any = attrs.NOTHING, read: ReadArgument | None = None, **given: bool) -> Any:
+def login_key(*, default: Any = attrs.NOTHING, read: ValueReader | None = None, **given: bool) -> Any:
     return attrs.field(default=default, converter=read, metadata={"key": given})
 
 

@@ -22,7 +22,7 @@ import attrs
 import msgspec
 
 from stacpull import arguments, entry_points
-from stacpull.arguments import CONTROL, ReadArgument
+from stacpull.arguments import CONTROL, ValueReader
 from stacpull.config.options import BY_NAME, Options, S3Options
 from stacpull.config.resolve import VARIABLE, replaced, variables_in
 from stacpull.config.toml import Setting, TomlEntry, read_entries, shipped_config
@@ -221,7 +221,7 @@ def _checks(raw: object) -> tuple[str, ...]:
     return tuple(_texts(raw))
 
 
-_PLAIN: Mapping[str, ReadArgument] = {
+_PLAIN: Mapping[str, ValueReader] = {
     "about": arguments.read_text,
     "per-host": arguments.integer(1),
     "check": _checks,

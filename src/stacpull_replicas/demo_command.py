@@ -17,7 +17,7 @@ from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.summary import mirror_lines
 from stacpull.config.resolve import resolve
-from stacpull.config.toml import load, shipped_config
+from stacpull.config.toml import read_config_file, shipped_config
 from stacpull.dest_address import parse_dest
 from stacpull.reports import MirrorReport
 
@@ -76,7 +76,7 @@ async def _mirror_replica(
     async with MlhubReplica(items=_ITEMS, seed=_SEED) as replica:
         os.environ.update(replica.exports())
         url = replica.base_url
-        config = load(shipped_config("bigearthnet.toml"))
+        config = read_config_file(shipped_config("bigearthnet.toml"))
         given = await asyncio.to_thread(partial(resolve, flags, source=url, config=config))
         return await mirror(
             url, dest, selection=given.selection, options=given.options, on_event=session.display, stop=stop

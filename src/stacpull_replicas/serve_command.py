@@ -16,7 +16,7 @@ from stacpull.config.toml import Setting
 from stacpull.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
-    from stacpull.arguments import ReadArgument
+    from stacpull.arguments import ValueReader
     from stacpull_replicas import Faults
     from stacpull_replicas.replica_server import ReplicaServer
 
@@ -45,7 +45,7 @@ def _into_background(context: click.Context, _: click.Parameter, value: bool) ->
     context.exit(0)
 
 
-def _number(name: str, read: ReadArgument, default: float | None, text: str) -> click.Option:
+def _number(name: str, read: ValueReader, default: float | None, text: str) -> click.Option:
     """Return an option whose value is read like those of other commands."""
     return click.Option(
         [name],

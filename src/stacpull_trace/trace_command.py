@@ -12,7 +12,7 @@ from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration
 from stacpull.errors import UsageError, quantity
-from stacpull.option_fields import declared
+from stacpull.option_fields import declared_options
 from stacpull_trace.trace_options import TraceOptions
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _TRANSFER = ("stall-timeout", "ca-bundle", "allow-private-hosts")
     ),
     parameters.with_help("bbox", "Trace this box, in degrees."),
     parameters.with_help("datetime", "Trace these UTC days, both ends included: 2024-06-01/2024-06-30."),
-    *map(parameters.parameter, declared(TraceOptions, "Selection")),
+    *map(parameters.parameter, declared_options(TraceOptions, "Selection")),
     click.Option(["dry_run", "--dry-run"], is_flag=True, help="Only estimate requests and processing units."),
     parameters.with_help("concurrency", "Send this many requests at once.", default="8"),
     parameters.with_help("retries", "Retries of each request before it fails."),

@@ -149,7 +149,7 @@ def test_a_plan_refuses_what_it_cannot_use(stacpull_command: Command, name: str)
 def test_a_command_has_each_option_that_its_arguments_need() -> None:
     read = set(re.findall(r"\boptions\.(?:s3\.)?(\w+)", Path(dest_address.__file__).read_text()))
     needed = {
-        "dest": (read & {option.target for option in OPTIONS}) - {"break_lock", "adopt"},
+        "dest": (read & {option.field for option in OPTIONS}) - {"break_lock", "adopt"},
         "source": {"header", "credentials", "retries", "stall_timeout", "ca_bundle", "config"},
     }
     assert len(needed["dest"]) == 6

@@ -138,7 +138,7 @@ def test_lines_become_rarer_while_nothing_is_received(monkeypatch: pytest.Monkey
 
 
 def test_no_speed_is_shown_while_nothing_is_received(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress.Speed, "silent", lambda _: 12.0)
+    monkeypatch.setattr(progress.Speed, "silence", lambda _: 12.0)
     events = [Progress(assets_planned=9, assets_pending=9, bytes_fetched=n, seconds=n) for n in (1, 2)]
     assert printed(*events) == ["stacpull: 0 of 9+ files; 2 B; no data received for 12 s"]
 
@@ -148,7 +148,7 @@ def test_progress_of_a_repair_replaces_the_check_and_keeps_printed_lines(capsys,
     live = display_on(stream)
     live(Checked(10, 1000, 1, 0.5, 20, 2000))
     live.write("one")
-    live.aside("short: a.tif")
+    live.print_result("short: a.tif")
     live(Progress(assets_done=1, assets_planned=1, walk_ended=True))
     live.write("two")
     live.close()

@@ -122,7 +122,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
 def held(resolved: Resolved, option: Option) -> object:
     values = {Selection: resolved.selection, Options: resolved.options, Output: resolved.output}
     value: object = resolved.options.s3 if option.holder is S3Options else values[option.holder]
-    return getattr(value, option.target)
+    return getattr(value, option.field)
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
@@ -140,7 +140,7 @@ def test_every_option_has_the_same_value_as_a_flag_and_in_a_file(option: Option,
 
 
 def test_the_table_sets_every_field() -> None:
-    targets = {f"{'s3.' * (o.holder is S3Options)}{o.target}" for o in OPTIONS}
+    targets = {f"{'s3.' * (o.holder is S3Options)}{o.field}" for o in OPTIONS}
     holders = (Selection, Output, Options)
     fields = {field.name for holder in holders for field in attrs.fields(holder)}
     fields |= {f"s3.{field.name}" for field in attrs.fields(S3Options)}
@@ -325,7 +325,7 @@ def test_a_flag_replaces_a_value_that_is_only_valid_on_another_machine(tmp_path:
 
 def test_a_command_uses_only_its_scopes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STACPULL_LAYOUT", "{key}")
-    resolved = resolve({}, options=list(options_of("resume")), config=toml.load(BIGEARTHNET))
+    resolved = resolve({}, options=list(options_of("resume")), config=toml.read_config_file(BIGEARTHNET))
     assert resolved.selection == Selection()
     assert resolved.options.layout == Options().layout
 

@@ -26,7 +26,7 @@ def write(folder: Path, text: str) -> Path:
     ],
 )
 def test_a_date_without_quotes_is_the_same_as_its_text(tmp_path: Path, written: str, interval: str) -> None:
-    config = toml.load(write(tmp_path, f"datetime = {written}\n"))
+    config = toml.read_config_file(write(tmp_path, f"datetime = {written}\n"))
     assert BY_NAME["datetime"].read(config.options["datetime"].value) == BY_NAME["datetime"].read(interval)
 
 
@@ -63,17 +63,17 @@ def test_a_date_without_quotes_is_the_same_as_its_text(tmp_path: Path, written: 
 )
 def test_mistakes_are_reported_with_their_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        toml.load(write(tmp_path, text))
+        toml.read_config_file(write(tmp_path, text))
     assert str(caught.value).startswith(f"{tmp_path}/{message}")
     assert str(caught.value)[-1] in ".?"
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read: No such file"):
-        toml.load(tmp_path / "none.toml")
+        toml.read_config_file(tmp_path / "none.toml")
     (tmp_path / "x.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError, match="not UTF-8"):
-        toml.load(tmp_path / "x.toml")
+        toml.read_config_file(tmp_path / "x.toml")
 
 
 @pytest.mark.parametrize(
@@ -88,19 +88,19 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 )
 def test_notations_of_query_parameters(tmp_path: Path, text: str, line: int) -> None:
     file = write(tmp_path, text)
-    assert toml.load(file).query == {"key": ("k", f"{file}, line {line}, key")}
+    assert toml.read_config_file(file).query == {"key": ("k", f"{file}, line {line}, key")}
 
 
 @pytest.mark.parametrize("name", ["push-down", "source-links", "seasonal_snow"])
 def test_an_option_may_have_the_name_of_its_negative_flag(tmp_path: Path, name: str) -> None:
     written = f"no_{name}" if "_" in name else f"no-{name}"
-    options = toml.load(write(tmp_path, f"{written} = true")).options
+    options = toml.read_config_file(write(tmp_path, f"{written} = true")).options
     assert {kebab: setting.value for kebab, setting in options.items()} == {name.replace("_", "-"): False}
 
 
 @pytest.mark.parametrize("text", ['credentials = "p"', '[credentials]\nprofile = "p"'])
 def test_the_profile_is_the_option_credentials(tmp_path: Path, text: str) -> None:
-    assert toml.load(write(tmp_path, text)).options["credentials"].value == "p"
+    assert toml.read_config_file(write(tmp_path, text)).options["credentials"].value == "p"
 
 
 NOISE = st.sampled_from(["", "# a comment = 1", "   ", "\t# [table]"])
@@ -116,7 +116,7 @@ def test_lines_are_those_of_the_file(tmp_path_factory, parts) -> None:
         lines[name] = text.count("\n") + 1
         text += f"{name} = {value}\n"
     file = write(tmp_path_factory.getbasetemp(), text)
-    found = toml.load(file).options
+    found = toml.read_config_file(file).options
     assert {name: setting.where for name, setting in found.items()} == {
         name: f"{file}, line {line}, {name}" for name, line in lines.items()
     }

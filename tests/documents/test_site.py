@@ -56,7 +56,7 @@ def test_the_reference_has_a_row_for_each_argument(kind: type) -> None:
     sections = griffe.Docstring(inspect.getdoc(kind) or "").parse("google")
     [rows] = [section.value for section in sections if section.kind.value == "attributes"]
     shown = {row.name: " ".join(row.description.split()) for row in rows}
-    declared = {option.target: option.help for option in OPTIONS if option.holder is kind}
+    declared = {option.field: option.help for option in OPTIONS if option.holder is kind}
     declared = {name: words.removesuffix(" May be repeated.") for name, words in declared.items()}
     assert declared.items() <= shown.items()
 

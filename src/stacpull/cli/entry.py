@@ -43,7 +43,7 @@ def main() -> NoReturn:
         sys.stderr.write(f"stacpull: {problem}\n")
         sys.exit(2)  # as UsageError
     for number in SIGNALS:
-        signal.signal(number, leave)
+        signal.signal(number, exit_at_once)
     for descriptor in (0, 1, 2):  # in this order, because open() takes the lowest free descriptor
         try:
             os.fstat(descriptor)
@@ -97,7 +97,7 @@ def _safe_stream(descriptor: int, stream: TextIO | None) -> tuple[_StandardStrea
     )
 
 
-def leave(_number: int, _frame: FrameType | None) -> NoReturn:
+def exit_at_once(_number: int, _frame: FrameType | None) -> NoReturn:
     """End the process; KeyboardInterrupt would become a RuntimeError while a class is being made."""
     _say("Interrupted.")
     os._exit(_INTERRUPTED)

@@ -106,7 +106,7 @@ class Display:
             if self._is_live and not self._closed.is_set():
                 self._draw()
 
-    def aside(self, line: str) -> None:
+    def print_result(self, line: str) -> None:
         with self._lock:
             self._erase()
             printing.lines([line])
@@ -148,7 +148,7 @@ class Display:
                         next_line = time.monotonic() + max(_LINE_EVERY, min(self._silent(), _RAREST_LINE))
 
     def _silent(self) -> float:
-        return self._speed.silent() if isinstance(self._now, Progress) else time.monotonic() - self._since
+        return self._speed.silence() if isinstance(self._now, Progress) else time.monotonic() - self._since
 
     def _print_line(self) -> None:
         shown = self._shown()
@@ -244,7 +244,7 @@ class Display:
         figures = []
         if now.assets_planned:
             figures.append(f"{now.assets_done:,} of {_planned(now)}")
-            seconds = self._speed.left(finished, expected)
+            seconds = self._speed.remaining(finished, expected)
             if seconds is not None and finished < (expected or 0):
                 pause = max((host.wait for host in now.hosts), default=0.0)
                 figures.append(f"about {duration(seconds + pause)} left")

@@ -68,12 +68,12 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
     failures += Counter()  # removes the kind if there are none
     failed_items = f"{quantity(items, 'item')} failed" if items else ""
     to_do = "" if report.state == "complete" else still_to_do(report)
-    said = [part for part in (*not_done(report, accepted), failed_items, to_do) if part]
-    state = "" if report.state == "complete" and said else f"{report.state}: "
+    parts = [part for part in (*not_done(report, accepted), failed_items, to_do) if part]
+    state = "" if report.state == "complete" and parts else f"{report.state}: "
     if report.reason:
         state = f"{report.state} ({report.reason.rstrip('.')}): "
     files = f"{report.assets_done:,} of {quantity(report.assets_planned, noun)} in {report.dest}"
-    yield "; ".join([f"{state}{files}", *said])
+    yield "; ".join([f"{state}{files}", *parts])
     added = max(0, report.assets_done - report.assets_skipped - report.assets_revalidated)
     present = report.assets_skipped + report.assets_revalidated
     total = f", {size(report.bytes_done)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import click
 
@@ -25,7 +26,7 @@ from stacpull.reports import VerifyReport, failed_as
     *parameters.for_command("verify"),
     examples=["verify s2", "verify s2 --repair"],
 )
-def verify(session: CommandSession, dest: str, quick: bool, **how: bool) -> int:
+def verify(session: CommandSession, dest: str, quick: bool, repair: bool, strict: bool) -> int:
     """Check the files in DEST; --repair replaces damaged ones.
 
     The command prints a line for each file that is missing, truncated or altered, and exits with 1 if there
@@ -35,7 +36,7 @@ def verify(session: CommandSession, dest: str, quick: bool, **how: bool) -> int:
     """
     from stacpull.upkeep import verify as verification
 
-    are_listed = how["strict"] or session.output.verbose > 0
+    are_listed = strict or session.output.verbose > 0
 
     def listen(event: Event) -> None:
         if not isinstance(event, Damage):
@@ -45,14 +46,11 @@ def verify(session: CommandSession, dest: str, quick: bool, **how: bool) -> int:
         elif not session.output.quiet and (event.what != "unknown" or are_listed):
             details = {"missing": "", "unknown": ": not part of the mirror"}
             difference = f": expected {event.expected}; found {event.found}"
-            session.display.aside(f"{event.what}: {event.path}{details.get(event.what, difference)}")
+            session.display.print_result(f"{event.what}: {event.path}{details.get(event.what, difference)}")
 
+    check = partial(verification.verify, dest, quick=quick, repair=repair, strict=strict)
     try:
-        report = session.run(
-            lambda stop: verification.verify(
-                dest, quick=quick, options=session.options, on_event=listen, stop=stop, **how
-            )
-        )
+        report = session.run(lambda stop: check(options=session.options, on_event=listen, stop=stop))
     except StacpullError as error:
         if isinstance(error.report, VerifyReport):
             session.finish(error.report, verify_lines(error.report, are_listed=are_listed))

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from stacpull import arguments
 from stacpull.errors import CredentialsError
 from stacpull.models import digest_algorithm
-from stacpull.option_fields import Option, about, declared, option, read_fields
+from stacpull.option_fields import Option, about, declared_options, option, read_fields
 from stacpull.redact import Secret
 from stacpull.selection import Selection
 from stacpull.suggestions import Arguments
@@ -256,9 +256,9 @@ class Output:
 
 
 OPTIONS: tuple[Option, ...] = (
-    *declared(Selection, "Selection", commands="mirror plan headers"),
-    *declared(Options, "Destination", commands=_EVERY, has_variables=True),
-    *declared(Output, "Output", commands=_EVERY),
+    *declared_options(Selection, "Selection", commands="mirror plan headers"),
+    *declared_options(Options, "Destination", commands=_EVERY, has_variables=True),
+    *declared_options(Output, "Output", commands=_EVERY),
 )
 
 BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
@@ -271,5 +271,5 @@ def options_of(command: str) -> Iterator[Option]:
     of_runs = {"resume": dict(_declared_as("remembered")), "retry": {"checksum", "missing"}}
     for known in OPTIONS:
         if command in known.commands.split():
-            is_of_run = known.target in of_runs.get(command, ())
+            is_of_run = known.field in of_runs.get(command, ())
             yield replace(known, default="as in the run") if is_of_run else known

@@ -65,7 +65,7 @@ def resolve(
         if setting is not None:
             settings[option.name] = setting
             if option.name != "header":  # `_credentials` reads it
-                group[option.target] = _read(option, setting)
+                group[option.field] = _read(option, setting)
     known = {**BY_NAME, **{option.name: option for option in options}}
     for name, written in config.options.items():
         # a command reads its own options; the text of others may mean something else on another machine
@@ -161,8 +161,8 @@ def with_environment(options: Options, source: str) -> Options:
     unset: dict[str, Any] = {}
     for option in OPTIONS:
         setting = _of_environment(option.environment, variables)
-        if option.holder is S3Options and setting and getattr(options.s3, option.target) is None:
-            unset[option.target] = setting.read(option.read)
+        if option.holder is S3Options and setting and getattr(options.s3, option.field) is None:
+            unset[option.field] = setting.read(option.read)
     options = attrs.evolve(options, s3=attrs.evolve(options.s3, **unset))
     parts = parts_of(source)
     wanted = wanted_variable(parts)

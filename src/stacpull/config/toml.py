@@ -102,7 +102,7 @@ def shipped_config(name: str) -> Path:
 
 
 def read_config(name: object, options: Iterable[str] = ()) -> Config:
-    """Read what `--config` names, if it is given: a file, or else a shipped config; see `load`."""
+    """Read what `--config` names, if it is given: a file, or else a shipped config."""
     if name is None:
         return Config()
     path = expanded(Setting(str(name), "--config").read(arguments.read_text))
@@ -112,10 +112,10 @@ def read_config(name: object, options: Iterable[str] = ()) -> Config:
             shipped = sorted(file.stem for file in shipped_config("").glob("*.toml"))
             hint = did_you_mean(str(name), shipped, otherwise=f"; there are {', '.join(shipped)}.")
             raise UsageError(f"--config {name}: there is no such file, and no config of that name{hint}")
-    return load(path, options)
+    return read_config_file(path, options)
 
 
-def load(path: Path, names: Iterable[str] = ()) -> Config:
+def read_config_file(path: Path, names: Iterable[str] = ()) -> Config:
     """Read the config file at `path`. The options of the core, and `names`, are known."""
     options: dict[str, Setting] = {}
     query: dict[str, Setting] = {}
