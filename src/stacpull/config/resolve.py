@@ -60,31 +60,17 @@ def resolve(
     settings = {}
     values: dict[type, dict[str, Any]] = {Selection: {}, Options: {}, S3Options: {}, Output: {}}
     for option in options:
-        group = values.setdefault(option.holder, {})
+        given = values.setdefault(option.holder, {})
         setting = setting_of(option, flags, variables, config)
         if setting is not None:
             settings[option.name] = setting
             if option.name != "header":  # `_credentials` reads it
-                group[option.field] = _read(option, setting)
-    known = {**BY_NAME, **{option.name: option for option in options}}
-    for name, written in config.options.items():
-        # a command reads its own options; the text of others may mean something else on another machine
-        if name not in known or (known[name].load is not None and isinstance(written.value, str | list)):
-            continue
-        if written is not settings.get(name) and name != "header":
-            _read(known[name], written)
-    s3 = S3Options(**values.pop(S3Options))
-    transfer = Options(**values.pop(Options), s3=s3)
-    profile = settings.get("credentials")
+                given[option.field] = _read(option, setting)
+    _check_unused({**BY_NAME, **{option.name: option for option in options}}, config, settings)
+    transfer = Options(**values.pop(Options), s3=S3Options(**values.pop(S3Options)))
     try:
-        fields = _credentials(settings.get("header"), config, source, variables)
-        transfer = attrs.evolve(transfer, **fields)
-        if profile is not None and profile.where != "AWS_PROFILE":  # this always names an AWS profile
-            read_profile = entry_points.load("stacpull.profiles", "options")
-            if read_profile is not None:
-                s3 = attrs.evolve(s3, profile=variables.get("AWS_PROFILE") or None)
-                without_profile = attrs.evolve(transfer, s3=s3)
-                transfer = read_profile(without_profile, str(profile.value), variables) or transfer
+        transfer = attrs.evolve(transfer, **_credentials(settings.get("header"), config, source, variables))
+        transfer = _with_profile(transfer, settings.get("credentials"), variables)
     except CredentialsError as error:  # `verify` does without them
         transfer = attrs.evolve(transfer, unset_credential=error)
     return Resolved(
@@ -94,6 +80,25 @@ def resolve(
         {holder: holder(**fields) for holder, fields in values.items()},
         tuple(_without_effect(settings, variables)),
     )
+
+
+def _check_unused(known: Mapping[str, Option], config: Config, settings: Mapping[str, Setting]) -> None:
+    """Check the values in a config file that are not used, unless they refer to files of a machine."""
+    for name, written in config.options.items():
+        option = known.get(name)  # a command reads its own options
+        if option is None or name == "header" or written is settings.get(name):
+            continue
+        if option.load is None or not isinstance(written.value, str | list):
+            _read(option, written)
+
+
+def _with_profile(options: Options, profile: Setting | None, variables: Mapping[str, str]) -> Options:
+    if profile is None or profile.where == "AWS_PROFILE":  # this always names a profile of the AWS tools
+        return options
+    read_profile = entry_points.load("stacpull.profiles", "options")
+    s3 = attrs.evolve(options.s3, profile=variables.get("AWS_PROFILE") or None)
+    filled = read_profile and read_profile(attrs.evolve(options, s3=s3), str(profile.value), variables)
+    return filled or options
 
 
 def setting_of(
