@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from stacpull.config.options import Options
-from stacpull.config.resolve import header_fields, query_parameters, wanted_variable
+from stacpull.config.resolve import header_fields, query_parameters, key_variable
 from stacpull.config.toml import Setting
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.redact import Secret
@@ -117,4 +117,4 @@ def test_query_parameters_are_filled_in_from_variables() -> None:
     ],
 )  # fmt: skip
 def test_the_services_that_get_the_key_of_mlhub(source: str, is_hub: bool) -> None:
-    assert wanted_variable(urlsplit(source)) == ("MLHUB_API_KEY" if is_hub else None)
+    assert key_variable(urlsplit(source)) == ("MLHUB_API_KEY" if is_hub else None)

@@ -34,7 +34,7 @@ from stacpull.urls import parts_of, same_site
 _PREFIX = "STACPULL_"
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
-MLHUB_KEY = "MLHUB_API_KEY"
+_MLHUB_KEY = "MLHUB_API_KEY"
 _MLHUB_HOST = "api.radiant.earth"
 _MLHUB_PATH = "/mlhub/v1"
 
@@ -169,14 +169,14 @@ def with_environment(options: Options, source: str) -> Options:
         if option.holder is S3Options and setting and getattr(options.s3, option.field) is None:
             unset[option.field] = setting.read(option.read)
     options = attrs.evolve(options, s3=attrs.evolve(options.s3, **unset))
-    parts = parts_of(source)
-    wanted = wanted_variable(parts)
-    carried = parse_qs(parts.query, keep_blank_values=True)
+    url = parts_of(source)
+    variable = key_variable(url)
     has_login = any(name.lower() == "authorization" for name in options.headers)
-    if has_login or options.query or "key" in carried or wanted is None or not variables.get(wanted):
+    has_key = options.query or "key" in parse_qs(url.query, keep_blank_values=True)
+    if has_login or has_key or variable is None or not variables.get(variable):
         return options
-    names = (*options.credential_names, wanted)
-    return attrs.evolve(options, query={"key": Secret(variables[wanted])}, credential_names=names)
+    names = (*options.credential_names, variable)
+    return attrs.evolve(options, query={"key": Secret(variables[variable])}, credential_names=names)
 
 
 def _credentials(
@@ -259,13 +259,13 @@ def query_parameters(settings: Mapping[str, Setting], environ: Mapping[str, str]
     return credentials
 
 
-def wanted_variable(source: SplitResult) -> str | None:
-    """Return the variable for the credentials of the service at `source`, or None if none is known.
+def key_variable(source: SplitResult) -> str | None:
+    """Return the variable with the key of the service at `source`; None for a service that is not known.
 
-    The path of a replica of MLHub alone proves nothing: any host can serve /mlhub/v1, and a mirror made by
-    another person may have such a source. So the host must be a private address or `localhost`.
+    A replica of MLHub is known by its path, but only on a private address or `localhost`: any host can serve
+    /mlhub/v1, and a mirror that another person made may have such a source.
     """
     host = source.hostname or ""
     address = literal_address(host) if host and _MLHUB_PATH in source.path else None
     is_near = address is not None and refused_always(address) is None and refused_outside(address) is not None
-    return MLHUB_KEY if host == _MLHUB_HOST or is_near else None
+    return _MLHUB_KEY if host == _MLHUB_HOST or is_near else None

@@ -15,7 +15,7 @@ import msgspec
 
 from stacpull.clock import Clock, SystemClock
 from stacpull.config.options import Options
-from stacpull.config.resolve import wanted_variable, with_environment
+from stacpull.config.resolve import key_variable, with_environment
 from stacpull.events import Listener, Notice, Progress, Stage, masking_listener
 from stacpull.hosts import host_of, literal_address, origin_of
 from stacpull.http1.web_transport import WebTransport
@@ -150,7 +150,7 @@ async def open_network(
         retries,
         source=address.url,
         credential_names=address.credential_names,
-        wanted_variable=wanted_variable(urlsplit(address.url)),
+        key_variable=key_variable(urlsplit(address.url)),
         limit=options.max_page_size,
         warn=warn,
     )

@@ -154,14 +154,14 @@ class _NotJsonError(TransferError):
 class JsonReader(msgspec.Struct, eq=False):
     """Reads documents. If the host of `source` refuses, messages name the credentials that were used.
 
-    Without any, they name the `wanted_variable`. `warn` reports repeated requests, and lenient JSON once.
+    Without any, they name the `key_variable`. `warn` reports repeated requests, and lenient JSON once.
     """
 
     client: Client
     retries: Retries
     source: str
     credential_names: tuple[str, ...] = ()
-    wanted_variable: str | None = None
+    key_variable: str | None = None
     limit: int = PAGE_LIMIT
     warn: Callable[[str], None] = lambda _: None
     large: asyncio.Semaphore = msgspec.field(default_factory=lambda: asyncio.Semaphore(1))
@@ -173,8 +173,8 @@ class JsonReader(msgspec.Struct, eq=False):
     def advice(self) -> str:
         if self.credential_names:
             return f"Check {' and '.join(self.credential_names)}."
-        if self.wanted_variable:
-            return f"{self.wanted_variable} is not set: export {self.wanted_variable}=..."
+        if self.key_variable:
+            return f"{self.key_variable} is not set: export {self.key_variable}=..."
         return "Pass credentials with --credentials, --header or in the environment."
 
     async def read(
