@@ -55,6 +55,35 @@ def test_help_says_which_options_have_the_value_of_the_run(stacpull_command, nam
     assert sorted(shown) == kept
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("failures", "--json Print one JSON object as the last line; of failures and verify, one per line."),
+        (
+            "mirror",
+            "--config FILE|NAME Read options, and SOURCE and DEST, from a TOML file or a shipped config",
+        ),
+        ("resume", "--config FILE Read options, and DEST, from a TOML file."),
+        ("report", "--config FILE Read options, and DEST, from a TOML file."),
+        ("trace", "--config FILE Read options from a TOML file."),
+    ],
+)
+def test_help_says_what_an_option_means_for_the_command(stacpull_command, name, text):
+    assert text in " ".join(stacpull_command(name, "--help", "all").out.split())
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        (["verify", "m", "--deep"], "leave it out: without --quick, every file is read."),
+        (["failures", "m", "--format", "csv"], "use --json; `stacpull export` and"),
+        (["export", "m", "out.parquet", "--config", "x"], "give DEST and its options here, such as --work."),
+    ],
+)
+def test_an_option_that_a_command_does_not_need_gets_the_reason(stacpull_command, typed, hint):
+    assert hint in stacpull_command(*typed).err
+
+
 def test_the_module_can_be_run() -> None:
     ran = subprocess.run([sys.executable, "-m", "stacpull", "-V"], capture_output=True, text=True, check=True)
     assert ran.stdout == f"stacpull, version {main.__version__}\n"

@@ -56,7 +56,7 @@ def resume(session: CommandSession, dest: str) -> int:
     """Resume the unfinished run in DEST.
 
     The selection and the layout are those that the run was started with. Transfer options and
-    credentials can be given again; only these are read from a config file.
+    credentials can be given again. A config file sets only these, and DEST.
     """
     from stacpull.engine import mirror as engine
 
@@ -75,7 +75,7 @@ def retry(session: CommandSession, dest: str, ordered: bool) -> int:
 
     Source items that could not be read are also read again.
 
-    Transfer options and credentials can be given again; only these are read from a config file.
+    Transfer options and credentials can be given again. A config file sets only these, and DEST.
     """
     from stacpull.engine import mirror as engine
 

@@ -41,10 +41,12 @@ def declared_in(params: Iterable[click.Parameter]) -> list[Option]:
 
 
 def for_command(command: str) -> list[click.Parameter]:
-    return [*(parameter(option) for option in options_of(command) if option.form != "absent"), config()]
+    of_dest = command in {"resume", "retry", "verify"}
+    options = [parameter(option) for option in options_of(command) if option.form != "absent"]
+    return [*options, config() if of_dest else config("options, and SOURCE and DEST,")]
 
 
-def config(contents: str = "options, and SOURCE and DEST,") -> click.Option:
+def config(contents: str = "options, and DEST,") -> click.Option:
     """Return the option --config: the only one that no config file can set."""
 
     def load(context: click.Context, _: click.Parameter, names: tuple[str, ...]) -> Config:
@@ -54,10 +56,10 @@ def config(contents: str = "options, and SOURCE and DEST,") -> click.Option:
         read: Config = command.read_config(context, next(iter(names), None))
         return read
 
-    shipped = "a shipped config: bigearthnet, full-mirror, torchgeo."
+    shipped = " or a shipped config: bigearthnet, full-mirror, torchgeo" if "SOURCE" in contents else ""
     return OptionParameter(
-        ["--config"], metavar="FILE|NAME", multiple=True, is_eager=True, callback=load,
-        help=f"Read {contents} from a TOML file or {shipped}",
+        ["--config"], metavar="FILE|NAME" if shipped else "FILE", multiple=True, is_eager=True, callback=load,
+        help=f"Read {contents} from a TOML file{shipped}.",
     )  # fmt: skip
 
 

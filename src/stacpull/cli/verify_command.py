@@ -31,8 +31,7 @@ def verify(session: CommandSession, dest: str, quick: bool, repair: bool, strict
 
     The command prints a line for each file that is missing, truncated or altered, and exits with 1 if there
     is damage. Without --repair, nothing is changed. Other files are reported as unknown and never touched.
-    With --strict they count as damage; otherwise only -v lists them. With --json, each line is a JSON object,
-    and the last line is a summary.
+    With --strict they count as damage; otherwise only -v lists them. With --json, each line is a JSON object.
     """
     from stacpull.upkeep import verify as verification
 

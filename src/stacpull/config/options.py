@@ -77,12 +77,12 @@ class Options(Arguments):
         items_parquet (bool or None): Keep an index of all items in DEST (items.parquet), also in later runs.
         prune (None, "list" or "remove"): List items in DEST that the source no longer has, or remove them.
         adopt (bool): Keep files already in DEST whose size and checksum (or date) match.
-        work (path, "ledger"): Keep the ledger and unfinished files in this directory, if DEST is a bucket.
+        work (path, "ledger"): Directory of the ledger and unfinished files, if DEST is a bucket.
         dest_endpoint_url (str): Use this endpoint, if DEST is a bucket.
         dest_profile (str): Use this AWS profile, if DEST is a bucket.
         dest_region (str): Use this region, if DEST is a bucket.
         break_lock (bool): Take over a bucket from a killed run. Make sure that no other run is active.
-        concurrency (int or None for auto): Transfer this many assets at once.
+        concurrency (int or None for auto): Send this many requests at once.
         per_host (int): Send each host at most this many requests at once.
         dask (str or int, "scheduler.json"): Transfer on the workers of a Dask scheduler; N starts N workers.
         retries (int): Retry an asset or a document up to N times after temporary errors.
@@ -124,7 +124,7 @@ class Options(Arguments):
     items_parquet: bool | None = option(None, remembered=True, commands="mirror")
     prune: Literal["list", "remove"] | None = option(
         None,
-        "[=remove]",
+        "[=list|remove]",
         read=arguments.read_prune,
         alone="list",
         remembered=True,
@@ -243,7 +243,7 @@ class Output:
     """What a command prints.
 
     Attributes:
-        json: Print one JSON object as the last line.
+        json: Print one JSON object as the last line; of failures and verify, one per line.
         no_progress: Do not show progress.
         quiet: Print errors only; if the exit code is not 0, also warnings and the first line of the result.
         verbose: Print more, such as each failure; -vv adds tracebacks.
