@@ -339,7 +339,7 @@ class AssetTask(Generic[JobT, ResultT]):
         return False
 
     async def _has_item_changed(self, stated: Callable[[JobT], object]) -> bool:
-        """Read the item: first as another task has read it, then as it is now. Return True once it differs."""
+        """Read the item as another task has read it, then as it is now. Return True if it differs."""
         before = stated(self.job)
         while stated(self.job) == before and self._item_read_at < self._attempt_began_at:
             await self._read_item()
