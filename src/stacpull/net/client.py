@@ -330,11 +330,14 @@ class ClientResponse:
 
 def next_hop(current_url: str, field: str, earlier: Sequence[str], *, allow_downgrade: bool) -> str | Failure:
     """Return the next URL or a failure. A Location stays as sent, because a signature covers it."""
+
+    def refused(what: str, kind: FailureKind = FailureKind.REDIRECT) -> Failure:
+        return Failure(kind, f"{public_url(current_url)} {what}.", host=host_of(current_url))
+
     location = field.strip()
     end = current_url.find("/", len("https://")) + 1
     if not earlier and end and location.startswith(current_url[:end]) and location != current_url:
         return location  # the common case: a first hop to another path on the same host
-    kind, reason = FailureKind.REDIRECT, ""
     scheme = scheme_of(location)
     target = scheme + location[len(scheme) :]
     # An object store's Location is relative to its server, which an `s3://` URL does not contain.
@@ -342,22 +345,19 @@ def next_hop(current_url: str, field: str, earlier: Sequence[str], *, allow_down
         target = join(current_url, location) or location
     rules = rules_of(target)
     if not location:
-        reason = "answered with a redirect that has no Location"
-    elif len(earlier) >= MAX_HOPS:
-        reason = f"was reached after more than {MAX_HOPS} redirects"
-    elif rules.name not in _REDIRECT_SCHEMES:
-        kind = FailureKind.SCHEME
+        return refused("answered with a redirect that has no Location")
+    if len(earlier) >= MAX_HOPS:
+        return refused(f"was reached after more than {MAX_HOPS} redirects")
+    if rules.name not in _REDIRECT_SCHEMES:
         what = f"a URL with {scheme_of(target)}:" if scheme_of(target) else "a URL without a host"
-        reason = f"redirects to {what}, which is not followed"
-    elif not host_of(target):
-        reason = "redirects to a URL without a host"
-    elif not (rules.is_encrypted or allow_downgrade) and rules_of(current_url).is_encrypted:
-        reason = "redirects from an encrypted connection to plain http, which is not followed"
-    elif target == current_url or target in earlier:
-        reason = "redirects in a loop"
-    if not reason:
-        return target
-    return Failure(kind, f"{public_url(current_url)} {reason}.", host=host_of(current_url))
+        return refused(f"redirects to {what}, which is not followed", FailureKind.SCHEME)
+    if not host_of(target):
+        return refused("redirects to a URL without a host")
+    if not (rules.is_encrypted or allow_downgrade) and rules_of(current_url).is_encrypted:
+        return refused("redirects from an encrypted connection to plain http, which is not followed")
+    if target == current_url or target in earlier:
+        return refused("redirects in a loop")
+    return target
 
 
 class HostCredentials:

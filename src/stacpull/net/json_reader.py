@@ -144,9 +144,9 @@ class Document(NamedTuple):
 
 
 class _NotJsonError(TransferError):
-    """A completely received document is not JSON; `page` is the body if it is a web page."""
+    """A completely received document is not JSON; `page` is the body if it is a web page, otherwise empty."""
 
-    def __init__(self, failure: Failure, page: bytes | None = None) -> None:
+    def __init__(self, failure: Failure, page: bytes = b"") -> None:
         super().__init__(failure)
         self.page = page
 
@@ -187,13 +187,12 @@ class JsonReader(msgspec.Struct, eq=False):
         try:
             document = await self._read(request, limit or usual_limit, one_of_many=one_of_many)
         except _NotJsonError as error:
-            if error.page is not None:
-                if one_of_many:
-                    raise
-                is_login = b"password" in error.page[:_SEARCHED].lower()
-                if is_login or plain != self.last_page:
-                    hint = "Use the URL of an API, such as https://host/v1, or of a catalog.json; or log in."
-                    raise CredentialsError(f"{error.failure.message} {hint} {self.advice}") from error
+            if error.page and one_of_many:
+                raise
+            is_login = b"password" in error.page[:_SEARCHED].lower()
+            if is_login or (error.page and plain != self.last_page):
+                hint = "Use the URL of an API, such as https://host/v1, or of a catalog.json; or log in."
+                raise CredentialsError(f"{error.failure.message} {hint} {self.advice}") from error
             hint = " SOURCE must be a STAC document, or a .ndjson or .ndjson.gz file with an item per line."
             raise SourceError(error.failure.message + hint * is_source) from error.__cause__
         except TransferError as error:
