@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,16 @@ def test_a_gateway_that_gets_no_answer_is_a_host_that_gives_none(status: int, ki
     setting = Setting({"https://h.example/x": [Answer(status)]})
     found = [setting.failure("https://h.example/x").kind for _ in range(4 * MAX_UNANSWERED)]
     assert found[-1] is kind
+
+
+def test_an_overloaded_gateway_gets_fewer_requests_at_once_but_no_pause() -> None:
+    setting = Setting({"https://h.example/x": [OK, Answer(502)]})
+    gate = setting.client.route("https://h.example/x").gate
+    gate.in_use = 1  # another request: only several at once can be too many
+    for _ in range(4):
+        with suppress(TransferError):
+            setting.fetch("https://h.example/x")
+    assert (gate.window.limit, gate.closed_for()) == (2, 0.0)
 
 
 def test_the_beginning_of_a_long_error_gives_its_reason() -> None:

@@ -205,7 +205,7 @@ class ClientResponse:
                 return self
             try:
                 if status not in REDIRECTS:
-                    raise self._noted(sent.gate, TransferError(await self._failure(sent)))
+                    raise self._countable(sent.gate, TransferError(await self._failure(sent)))
                 await first_bytes(self)
                 location = self.headers.get("Location", "")
                 self._request = self._client.redirected_request(self._request, status, location)
@@ -231,9 +231,7 @@ class ClientResponse:
             gate.release()
             self._log(self.status)
             if isinstance(error, TransferError):  # of a response whose status was accepted
-                noted = self._noted(gate, error)
-                if noted is not error:
-                    raise noted from error
+                self._countable(gate, error)
 
     @property
     def url(self) -> str:
@@ -307,17 +305,16 @@ class ClientResponse:
         failure = classify(self.status, self.headers, prefix, host, now=now, secrets=secrets)
         if self.status in {502, 504} and failure.kind is FailureKind.SERVER:  # no answer to a gateway
             return sent.gate.note_no_answer(sent.sent_at, failure).masked(secrets)
-        if failure.kind not in {FailureKind.THROTTLED, FailureKind.SERVER}:
+        if failure.kind is FailureKind.THROTTLED:
+            failure = sent.gate.note_throttling(failure, self._request.purpose)
+        elif failure.kind is not FailureKind.SERVER:
             # it has answered, but the time of an error says nothing about its load
             sent.gate.note_response(-math.inf)
         return failure.masked(secrets)
 
-    def _noted(self, gate: Gate, error: TransferError) -> TransferError:
-        """Pause a host that throttles. Prepare that a refusal is counted, if it is final."""
+    def _countable(self, gate: Gate, error: TransferError) -> TransferError:
+        """Return `error`, which counts a refusal against its host if it is final."""
         failure = error.failure
-        if failure.kind is FailureKind.THROTTLED:
-            noted = gate.note_throttling(failure, self._request.purpose)
-            return error if noted is failure else TransferError(noted)
         if failure.kind is FailureKind.REFUSED and failure.status in REFUSALS:
             error.count_refusal = partial(gate.note_refusal, failure, self._request.purpose)
         return error
