@@ -67,6 +67,12 @@ def batches(draw: st.DrawFn) -> WalkBatch:
     return WalkBatch(items=rows, unreadable_items=failed)
 
 
+def file_of(row: tuple[Any, ...], size: int, *digest_and_etag: Any) -> AssetFile:
+    rowid, of, generation, path, name, _, _ = row
+    place = path or "", name or "late.tif"
+    return AssetFile(rowid, of, generation, *place, size, 100 + rowid, *digest_and_etag)
+
+
 class LedgerMachine(RuleBasedStateMachine):
     """Beside the ledger, a naive model: the state and generation that each asset ought to have.
 
@@ -204,12 +210,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data(), size=st.sampled_from([10, 20]), etag=st.sampled_from([None, '"e"']))
     def reserve(self, data: st.DataObject, size: int, etag: str | None) -> None:
         chosen = self._chosen(data, PENDING)
-        received_assets = [
-            AssetFile(
-                rowid, of, generation, path or "", name or "late.tif", size, 100 + rowid, bytes(32), etag
-            )
-            for rowid, of, generation, path, name, _, _ in chosen
-        ]
+        received_assets = [file_of(row, size, bytes(32), etag) for row in chosen]
         reserved, failures = publication.reserve(self.db, received_assets, [], {})
         assert len(reserved) + len(failures) == len(received_assets)
         by_rowid = {row[0]: (row[5], row[6]) for row in chosen}
@@ -223,20 +224,15 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(arrived=st.integers(0, 3))
     def what_arrives_of_an_older_generation_is_no_more(self, arrived: int) -> None:
         renewed = [row for row in self._rows(PENDING) if row[2] > 0]
-        old = [
-            AssetFile(rowid, of, generation - 1, path, name, 10, 1)
-            for rowid, of, generation, path, name, _, _ in renewed
-        ]
+        old = [replace(file_of(row, 10), generation=row[2] - 1) for row in renewed]
         assert publication.reserve(self.db, old[:arrived], [], {}) == ([], [])
 
     @rule(data=st.data())
     def record(self, data: st.DataObject) -> None:
         chosen = self._chosen(data, RESERVED)
         by_rowid = {row[0]: (row[5], row[6]) for row in chosen}
-        done = [
-            AssetFile(rowid, of, generation, path, name, self._size(rowid), 100 + rowid)
-            for rowid, of, generation, path, name, _, _ in chosen
-        ]
+        sizes = dict(self.db.execute("SELECT id, size FROM assets"))
+        done = [file_of(row, sizes[row[0]]) for row in chosen]
         self._record(done, [], by_rowid)
         self._record(done, [], by_rowid)  # a repeated report changes nothing
 
@@ -263,10 +259,6 @@ class LedgerMachine(RuleBasedStateMachine):
         self.revalidated = {which for which in self.revalidated if which[0] not in names}
         self.versions = {name: one for name, one in self.versions.items() if name not in names}
         self.must_revalidate = {which for which in self.must_revalidate if which[0] not in names}
-
-    def _size(self, rowid: int) -> int:
-        size: int = self.db.execute("SELECT size FROM assets WHERE id = ?", (rowid,)).fetchone()[0]
-        return size
 
     @rule(data=st.data(), failure=st.sampled_from([BROKEN, GONE]))
     def fail(self, data: st.DataObject, failure: Any) -> None:
