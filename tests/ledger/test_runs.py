@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -130,39 +128,28 @@ def test_an_unfinished_run_that_is_taken_up_keeps_its_options_and_gets_others(tm
         assert runs.begin(db, SPEC, NOW, {}).id > taken_up.id
 
 
-@pytest.fixture
-def written(tmp_path: Path) -> Iterator[tuple[sqlite3.Connection, list[Job]]]:
-    """A label item with its source item, three assets each, all done and written."""
-    with ledger(tmp_path) as db:
-        run, writer = started(db)
-        planned = commit(
-            writer, item("L", [asset(k) for k in "abc"]), item("S", [asset(k) for k in "abc"], parent="L")
-        ).jobs
-        received_assets = [received(job) for job in planned]
-        publication.reserve(db, received_assets, [1, 2], {})
-        publication.record(db, runs.load(db), received_assets, [], {1: b"1", 2: b"2"}, NOW)
-        publication.record(db, runs.load(db), [], [], {1: b"1", 2: b"2"}, NOW)
-        runs.end(db, run.id, "complete", None, NOW)
-        yield db, planned
-
-
 @pytest.mark.parametrize("how", ["released", "failed", "failed before it was reserved"])
-def test_a_repair_keeps_requiring_the_digest_after_another_version(written, how: str) -> None:
+def test_a_repair_keeps_requiring_the_digest_after_another_version(tmp_path: Path, how: str) -> None:
     """A failed sync, or a name in the way, must not make another version welcome."""
-    db, planned = written
-    run = runs.begin(db, replace(SPEC, kind="repair"), NOW, {}).id
-    jobs.requeue_damaged(db, run, {planned[0].rowid: None})
-    (job,) = jobs.pending_jobs(db, run, 0, 9)
-    if how != "failed before it was reserved":
-        publication.reserve(db, [replace(received(job), digest=b"o" * 32)], [], {})
-    if how == "released":
-        publication.release(db, [job.rowid])
-    else:
-        broken = OtherOutcome(job.rowid, 1, job.generation, BROKEN)
-        publication.record(db, runs.load(db), [], [broken], {}, NOW)
-        jobs.requeue_damaged(db, run, {job.rowid: None})
-    (job,) = jobs.pending_jobs(db, run, 0, 9)
-    assert job.required_digest == bytes(32)
-    publication.reserve(db, [received(job)], [], {})
-    publication.record(db, runs.load(db), [received(job)], [], {}, NOW)
-    assert db.execute("SELECT count(*) FROM jobs WHERE asset = ?", (job.rowid,)).fetchone() == (0,)
+    with ledger(tmp_path) as db:
+        first, writer = started(db)
+        (planned,) = commit(writer, item("i", [asset("a")])).jobs
+        publication.reserve(db, [received(planned)], [], {})
+        publication.record(db, runs.load(db), [received(planned)], [], {}, NOW)
+        runs.end(db, first.id, "complete", None, NOW)
+        run = runs.begin(db, replace(SPEC, kind="repair"), NOW, {}).id
+        jobs.requeue_damaged(db, run, {planned.rowid: None})
+        (job,) = jobs.pending_jobs(db, run, 0, 9)
+        if how != "failed before it was reserved":
+            publication.reserve(db, [replace(received(job), digest=b"o" * 32)], [], {})
+        if how == "released":
+            publication.release(db, [job.rowid])
+        else:
+            broken = OtherOutcome(job.rowid, 1, job.generation, BROKEN)
+            publication.record(db, runs.load(db), [], [broken], {}, NOW)
+            jobs.requeue_damaged(db, run, {job.rowid: None})
+        (job,) = jobs.pending_jobs(db, run, 0, 9)
+        assert job.required_digest == bytes(32)
+        publication.reserve(db, [received(job)], [], {})
+        publication.record(db, runs.load(db), [received(job)], [], {}, NOW)
+        assert db.execute("SELECT count(*) FROM jobs WHERE asset = ?", (job.rowid,)).fetchone() == (0,)

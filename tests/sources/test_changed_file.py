@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.net.transport import HttpSettings
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
-from stacpull.sources.source import PageSize, Source
+from stacpull.sources.source import PageSize
 
 OLD = lines("old0", "old1", "old2", "old3")
 LONGER = lines("new0", "new1", "new2", "new3", "new4", "new5")
@@ -100,28 +100,20 @@ UNVERSIONED = {
 }
 
 
-@asynccontextmanager
-async def opened(url: str) -> AsyncIterator[Source]:
-    """Open the source at `url` like a run, with retries without long waits."""
-    clock = SystemClock()
-    client = Client(
-        {"http": AiohttpTransport(HttpSettings(AddressPolicy(allow_private=True), 5.0))},
-        GateSettings(clock, 64),
-        source=url,
-    )
-    policy = RetryPolicy(retries=1, base=0.001, cap=0.001)
-    reader = JsonReader(client, Retries(policy, clock), source=url)
-    try:
-        yield await open_source(url, reader)
-    finally:
-        await client.close()
-
-
 async def walked(server: Origin) -> list[Page]:
-    async with opened(f"{server.url}/items.ndjson") as source:
+    """Walk the file of a server like a run, with retries without long waits."""
+    clock = SystemClock()
+    url = f"{server.url}/items.ndjson"
+    transport = AiohttpTransport(HttpSettings(AddressPolicy(allow_private=True), 5.0))
+    client = Client({"http": transport}, GateSettings(clock, 64), source=url)
+    policy = RetryPolicy(retries=1, base=0.001, cap=0.001)
+    try:
+        source = await open_source(url, JsonReader(client, Retries(policy, clock), source=url))
         (begin,) = await source.starts(Selection())
         size = PageSize(2, fixed=True)
         return [page async for page in source.pages(begin, page_size=size, on_notice=print)]
+    finally:
+        await client.close()
 
 
 @pytest.mark.parametrize("is_changed", [False, True])
