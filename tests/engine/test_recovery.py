@@ -302,7 +302,7 @@ def test_files_placed_before_a_kill_are_synced_before_they_are_recorded(tmp_path
         bench.publisher.publish()
     bench = Bench(tmp_path)
     bench.publisher.add(bench.recover(), [])
-    assert sorted(bench.store.changed) == ["", "c", "c/i"]
+    assert sorted(bench.store.unsynced) == ["", "c", "c/i"]
     assert bench.states() == {"a": 1}
     bench.publisher.publish_all()
     assert bench.states() == {"a": 2}

@@ -91,9 +91,9 @@ def test_credentials_are_separated_from_the_source_url(given: str, expected: obj
         ("https://h/collections", ApiUrl("https://h")),
         ("https://h/v1/collections/x", ApiUrl("https://h/v1", "x")),
         ("https://h/v1/collections/x/?limit=1", ApiUrl("https://h/v1", "x")),
-        ("https://h/v1/collections/a%2Fb/items?limit=1", ApiUrl("https://h/v1", "a/b", items=True)),
+        ("https://h/v1/collections/a%2Fb/items?limit=1", ApiUrl("https://h/v1", "a/b", page="items")),
         ("https://h/collections/items", ApiUrl("https://h", "items")),
-        ("https://h/collections/items/items", ApiUrl("https://h", "items", items=True)),
+        ("https://h/collections/items/items", ApiUrl("https://h", "items", page="items")),
         ("https://h/collections/x/items/y", ApiUrl("https://h/collections/x/items/y")),
     ],
 )

@@ -152,7 +152,7 @@ async def open_source(url: str, reader: JsonReader) -> Source:
     if url.startswith("stdin:"):
         ending = ".ndjson"
     api = parse_api_url(url) if is_web(url) else None
-    if api is not None and (api.items or api.search):
+    if api is not None and api.page is not None:
         return open_as("api")
     if ending not in _DOCUMENTS and target_of(_GROUP, ending):
         return open_as(ending)
@@ -166,11 +166,12 @@ async def open_source(url: str, reader: JsonReader) -> Source:
     if kind in {"Catalog", "Collection"}:
         links = {href: rel for rel, href in links_of(body) if rel in {"items", "item", "child"}}
         is_named = api is not None and body.get("id") == api.collection and kind == "Collection"
-        if is_named and ("items" in links.values() or all(parse_api_url(href).items for href in links)):
+        has_pages = "items" in links.values() or all(parse_api_url(href).page == "items" for href in links)
+        if is_named and has_pages:
             return open_as("api", document)
         # Planetary Computer's collections link to the pages of their items with `item`
         urls = [absolute(document.url, href) for href in links]
-        if len(urls) == 1 and isinstance(urls[0], str) and parse_api_url(urls[0]).items:
+        if len(urls) == 1 and isinstance(urls[0], str) and parse_api_url(urls[0]).page == "items":
             return open_as("api", at=urls[0])
         return open_as("tree", document)
     if kind in {"Feature", "FeatureCollection"}:

@@ -9,7 +9,7 @@ import base64
 import os
 import re
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlunsplit
 
 from stacpull.errors import UsageError
@@ -56,8 +56,7 @@ def _file_url(path: str) -> str:
 class ApiUrl(NamedTuple):
     root: str
     collection: str | None = None
-    items: bool = False
-    search: bool = False
+    page: Literal["items", "search"] | None = None  # whose first page it is
 
     def collection_url(self, name: str) -> str:
         return f"{self.root}/collections/{quote(name, safe='')}"
@@ -68,11 +67,11 @@ def parse_api_url(url: str) -> ApiUrl:
     parts = parts_of(url)
     match parts.path.rstrip("/").split("/"):
         case [*root_segments, "collections", name, "items"]:
-            return ApiUrl(_root(parts, root_segments), unquote(name), items=True)
+            return ApiUrl(_root(parts, root_segments), unquote(name), page="items")
         case [*root_segments, "collections", name]:
             return ApiUrl(_root(parts, root_segments), unquote(name))
         case [*root_segments, "search"]:
-            return ApiUrl(_root(parts, root_segments), search=True)
+            return ApiUrl(_root(parts, root_segments), page="search")
         case [*root_segments, "collections"] | root_segments:
             return ApiUrl(_root(parts, root_segments))
 
@@ -94,7 +93,7 @@ def split_credentials(source: str) -> tuple[str, dict[str, Secret], dict[str, Se
     if not (parts.netloc and host_of(source)):
         raise UsageError("SOURCE is not a valid URL: check its host and port.")
     url = source.partition("#")[0]
-    clean_url = public_url(url, keep_tokens=parse_api_url(url).items)
+    clean_url = public_url(url, keep_tokens=parse_api_url(url).page == "items")
     query = {p.name: Secret(p.value) for p in removed_parameters(url, clean_url) if p.value}
     if not (parts.username or parts.password):
         return clean_url, query, {}

@@ -54,7 +54,8 @@ class ApiSource(Source):
         self._conformance: search.Conformance | None = None
         self._can_search_ids = True  # False once a search for ids has found nothing that was requested
         self._recent_collections = BoundedCache[str, Json](_MAX_CACHED)
-        ids = (parameter(url, "collections") or "").split(",") if self._api.search else [self._api.collection]
+        self._is_search = self._api.page == "search"
+        ids = (parameter(url, "collections") or "").split(",") if self._is_search else [self._api.collection]
         self._ids = tuple(collection_id for collection_id in ids if collection_id)
 
     async def collections(self) -> list[Json]:
@@ -64,7 +65,7 @@ class ApiSource(Source):
 
     async def collection(self, collection_id: str) -> Json:
         """Return the document of one collection, or an empty one for a search over several."""
-        if self._api.search and collection_id == NO_COLLECTION:
+        if self._is_search and collection_id == NO_COLLECTION:
             return {}
         if collection_id in self._recent_collections:
             return self._recent_collections[collection_id]
@@ -96,9 +97,9 @@ class ApiSource(Source):
             raise unsortable(self.url)
         api = await self._known_conformance() if any(pushed) else search.Conformance()
         chosen = () if selection.all_collections else tuple(urls)
-        selected = frozenset(selection.collections if self._api.search else chosen)
+        selected = frozenset(selection.collections if self._is_search else chosen)
         matching: set[str] | None = None
-        can_search = api.includes("/item-search") and not (self._api.items or self._api.search)
+        can_search = api.includes("/item-search") and self._api.page is None
         if can_search and pushed.ids:
             endpoint = search.search_endpoint(self._api.root, chosen, api)
             matching = await self._collections_of(pushed.ids, endpoint)
@@ -110,7 +111,7 @@ class ApiSource(Source):
             if can_search:
                 endpoint = search.search_endpoint(self._api.root, (name,), api)
             else:
-                endpoint = search.endpoint_at(url, api, is_search=self._api.search)
+                endpoint = search.endpoint_at(url, api, is_search=self._is_search)
             if order and "sortby" not in endpoint.supported:
                 raise unsortable(self.url)
             query = search.query_of(pushed, endpoint) if matching is None else {"ids": [*pushed.ids]}
@@ -124,7 +125,7 @@ class ApiSource(Source):
         return starts
 
     async def _urls(self, selection: Selection) -> dict[str, str]:
-        if self._api.search:
+        if self._is_search:
             for name in selection.collections:
                 if self._ids and name not in self._ids:
                     raise UsageError(f"The search is over {', '.join(self._ids)}: leave -C {name} out.")
@@ -137,7 +138,7 @@ class ApiSource(Source):
                 option = f"-C {other_ids[0]}" if other_ids else "--all-collections"
                 text = f"The source is the collection {own_id} itself: leave {option} out, or use"
                 raise UsageError(f"{text} {self._api.root}.")
-            return {own_id: self.url if self._api.items else f"{self._api.collection_url(own_id)}/items"}
+            return {own_id: self.url if self._api.page else f"{self._api.collection_url(own_id)}/items"}
         names = list(dict.fromkeys(selection.collections))
         for name in names:
             await self.collection(name)
@@ -152,7 +153,7 @@ class ApiSource(Source):
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
         """Yield the pages of one collection. A `limit` in SOURCE's URL is the maximum page size."""
-        limit = number_in(PageRequest(self.url), "limit") if self._api.items or self._api.search else None
+        limit = None if self._api.page is None else number_in(PageRequest(self.url), "limit")
         if limit is not None and not page_size.fixed:
             page_size = page_size._replace(items=max(1, min(limit, page_size.items)))
         if start.filtered_pages is not None and start.cursor is None:
@@ -164,8 +165,8 @@ class ApiSource(Source):
         skipped = set[int]()  # hashes of pages that have only items of other collections
         async with aclosing(walked) as pages:
             async for page in pages:
-                selected = start.selected if parse_api_url(page.request.url).search else frozenset[str]()
-                items = search.in_collections(page.items, selected)
+                is_search = parse_api_url(page.request.url).page == "search"
+                items = search.in_collections(page.items, start.selected) if is_search else page.items
                 if len(items) == len(page.items):
                     yield page
                     continue
@@ -185,17 +186,18 @@ class ApiSource(Source):
         items: list[Json] = []
         for start in range(0, len(unique), _IDS_AT_ONCE):
             end = start + _IDS_AT_ONCE
-            items += await self._search(endpoint, unique[start:end])
+            items += await self._items_by_id(endpoint, unique[start:end])
             if sorted(item["id"] for item in items) != unique[:end]:  # each in one collection
                 return None
         is_filtered = search.in_collections(items, endpoint.collections) == items
         collections = {item.get("collection") or "" for item in items}
         return collections if is_filtered and "" not in collections else None
 
-    async def _search(self, endpoint: search.SearchEndpoint, ids: list[str]) -> list[Json]:
+    async def _items_by_id(self, endpoint: search.SearchEndpoint, ids: list[str]) -> list[Json]:
         if len(ids) > 1 and not endpoint.can_send({"ids": ids}):
             half = len(ids) // 2
-            return [*await self._search(endpoint, ids[:half]), *await self._search(endpoint, ids[half:])]
+            first_half = await self._items_by_id(endpoint, ids[:half])
+            return first_half + await self._items_by_id(endpoint, ids[half:])
         may_repeat = len(endpoint.collections) != 1
         request = with_limit(endpoint.request({"ids": ids}), len(ids) + may_repeat)
         features = (await self._object(request, one_of_many=True)).get("features")
@@ -221,7 +223,7 @@ class ApiSource(Source):
                 continue
             self._can_search_ids = False
             endpoint = search.search_endpoint(self._api.root, (collection,), api)
-            for item in await self._search(endpoint, list(hrefs_by_id)):
+            for item in await self._items_by_id(endpoint, list(hrefs_by_id)):
                 own_href = hrefs_by_id.get(item["id"])
                 # without a `self` link, it is not known what its relative hrefs refer to
                 if own_href and item.get("collection") == collection and self_href(item) is not None:

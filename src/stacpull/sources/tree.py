@@ -168,12 +168,12 @@ class TreeSource(Source):
         self._searched_all = False
 
     async def collections(self) -> list[Json]:
-        return await self._search()
+        return await self._find_collections()
 
     async def collection(self, collection_id: str) -> Json:
         """Return the document of a collection. Items without a collection above them belong to the root."""
         if collection_id != self._id:
-            await self._search({collection_id})
+            await self._find_collections({collection_id})
         urls = self._urls_of(collection_id)
         if not urls and collection_id != self._id:
             raise UsageError(f"{self.url} has no collection {collection_id}.")
@@ -184,7 +184,7 @@ class TreeSource(Source):
         wanted_ids = list(dict.fromkeys(selection.collections))
         if not wanted_ids:
             return [WalkStart(self._id, PageRequest(self.url))]
-        await self._search(set(wanted_ids))
+        await self._find_collections(set(wanted_ids))
         missing_ids = set(wanted_ids).difference(self._urls.values())
         if missing_ids:
             known_ids = sorted(set(self._urls.values()))
@@ -238,7 +238,7 @@ class TreeSource(Source):
         if name is not None and len(name) <= MAX_KEY_LENGTH and len(self._urls) < documents.MAX_COLLECTIONS:
             self._urls.setdefault(branch.url, name)
 
-    async def _search(self, wanted_ids: set[str] | None = None) -> list[Json]:
+    async def _find_collections(self, wanted_ids: set[str] | None = None) -> list[Json]:
         """Read all catalogs, and return a collection of each id; or find `wanted_ids`, up to a whole level.
 
         Trees by year may have the same id in each year. Raises `SourceError` if ids are missing, and a

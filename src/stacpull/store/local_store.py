@@ -86,7 +86,7 @@ class LocalStore(DirectoryFiles):
         self.staged = StagedParts(dest, worker_parts)
         DirectoryFiles.__init__(self, dest)
         self._held: OrderedDict[str, int] = OrderedDict()
-        self.changed = {""}
+        self.unsynced = {""}  # directories
 
     def close(self) -> None:
         for fd in self._held.values():
@@ -117,13 +117,13 @@ class LocalStore(DirectoryFiles):
         return ThreadPoolExecutor(_SYNCED_AT_ONCE, "stacpull-fsync")
 
     def sync(self, parts: Sequence[str]) -> None:
-        changed, self.changed = self.changed, set()
+        unsynced, self.unsynced = self.unsynced, set()
         try:
             if self.sync_covers_ledger:
                 syncfs(self.fd)
                 return
             list(self._threads.map(partial(sync_path, flags=os.O_NOFOLLOW, dir_fd=self.staged.fd), parts))
-            list(self._threads.map(self._sync_directory, changed))
+            list(self._threads.map(self._sync_directory, unsynced))
         except OSError as error:
             raise _sync_error(error) from error
 
@@ -138,7 +138,7 @@ class LocalStore(DirectoryFiles):
         try:
             _refuse_odd(file.name)
             if self._rename(file, self.directory(file.directory)):
-                self.changed.add(file.directory)
+                self.unsynced.add(file.directory)
                 return None
             return foreign_file(path_in_dest(file.directory, file.name))
         except OSError as error:
@@ -172,7 +172,7 @@ class LocalStore(DirectoryFiles):
             if is_destination_failure(error) and error.errno != errno.ENOENT:
                 raise destination_error(error, self.path) from error
             return None
-        self.changed.add(directory)
+        self.unsynced.add(directory)
         return (file_stat.st_ino, file_stat.st_size) if stat.S_ISREG(file_stat.st_mode) else None
 
     def remove(self, path: str) -> None:
@@ -193,13 +193,13 @@ class LocalStore(DirectoryFiles):
             except FileNotFoundError:
                 pass
             except OSError as error:
-                self.changed.add(directory)
+                self.unsynced.add(directory)
                 if is_destination_failure(error):  # other errors: the directory is not empty
                     raise destination_error(error, self.path) from error
                 return
-            self.changed.discard(directory)
+            self.unsynced.discard(directory)
             directory = parent
-        self.changed.add("")
+        self.unsynced.add("")
 
     def directory(self, path: str, *, make: bool = True) -> int:
         """Return a descriptor of a directory in DEST, valid until the next call."""
@@ -216,7 +216,7 @@ class LocalStore(DirectoryFiles):
             fd = open_or_make(parent_fd, name) if make else os.open(name, OPEN_DIRECTORY, dir_fd=parent_fd)
         except OSError as error:
             raise self._with_path(error, path) from error
-        self.changed.add(parent)  # even if it existed: a killed run may have made it without a sync
+        self.unsynced.add(parent)  # even if it existed: a killed run may have made it without a sync
         self._held[path] = fd
         if len(self._held) > HELD_DIRECTORIES:
             os.close(self._held.popitem(last=False)[1])

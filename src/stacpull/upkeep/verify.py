@@ -53,7 +53,7 @@ from stacpull.store.lock import runs_excluded
 from stacpull.store.staging import OF_ONE_RUN, PARTS, UNFINISHED, is_worker
 from stacpull.threads import StoppableThread
 
-_UNIT = 256  # files per unit of work of a thread
+_AT_ONCE = 256  # files that a thread checks, or assets that are requeued
 _THREADS = min(16, 2 * (os.cpu_count() or 1))  # two per core, because they wait for the disk
 _TICK = 0.25
 
@@ -115,7 +115,7 @@ class MirrorCheck:
         """Check all files. `complete` remains False if it was stopped."""
         self._expected = views.expected_totals(db)
         wanted = views.expected_files(db)
-        units = iter(lambda: list(islice(wanted, _UNIT)), [])
+        units = iter(lambda: list(islice(wanted, _AT_ONCE)), [])
         with ThreadPoolExecutor(_THREADS, "stacpull-files") as threads:
             while not self.thread.is_stopped() and (batch := list(islice(units, 2 * _THREADS))):
                 for states in threads.map(partial(self.file_states, files), batch):
@@ -329,9 +329,9 @@ def _begin(
 
     run = runs.begin(db, spec, now, kept)
     publication.mark_item_json(db, check.rowids["item"])
-    for start in range(0, len(check.rowids["asset"]), _UNIT):
+    for start in range(0, len(check.rowids["asset"]), _AT_ONCE):
         hrefs: dict[int, str | None] = {}  # without credentials; None if the mirror does not state it
-        for rowid in check.rowids["asset"][start : start + _UNIT]:
+        for rowid in check.rowids["asset"][start : start + _AT_ONCE]:
             item, _, key = views.asset_owner(db, rowid)
             document, base = read_item(item)
             asset = object_or_empty(object_or_empty(document.get("assets")).get(key))
