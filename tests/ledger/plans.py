@@ -106,7 +106,7 @@ def commit(writer: BatchWriter, *items: PlannedItem, failed: Sequence[Unreadable
     return writer.save_batch(WalkBatch(items=items, unreadable_items=failed), NOW)
 
 
-def received(job: Job, *, size: int = 10, name: str | None = None, identity: int | None = None) -> AssetFile:
+def received(job: Job, *, size: int = 10, name: str | None = None) -> AssetFile:
     return AssetFile(
         rowid=job.rowid,
         item_rowid=job.item_rowid,
@@ -114,7 +114,7 @@ def received(job: Job, *, size: int = 10, name: str | None = None, identity: int
         directory=job.directory,
         name=name or job.name or "late.tif",
         size=size,
-        identity=identity if identity is not None else 1000 + job.rowid,
+        identity=1000 + job.rowid,
         digest=bytes(32),
         etag_or_date='"e"',
     )

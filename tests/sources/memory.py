@@ -139,15 +139,13 @@ EVERYTHING = Selection()
 
 
 def pages_of(source: Source, size: int = 1000, selection: Selection = EVERYTHING) -> list[Page]:
-    received = list[Notice]()
+    fixed = PageSize(size, fixed=True)
 
     async def walk() -> list[Page]:
         return [
             page
             for start in await source.starts(selection)
-            async for page in source.pages(
-                start, page_size=PageSize(size, fixed=True), on_notice=received.append
-            )
+            async for page in source.pages(start, page_size=fixed, on_notice=lambda _: None)
         ]
 
     return asyncio.run(walk())
