@@ -104,6 +104,15 @@ class Bench:
         asset.identity = self.store.staged.write_part(asset.part, body)
         return asset
 
+    def place(self, files: Sequence[AssetFile]) -> None:
+        """Give received files their names. They are recorded with the next group."""
+        self.publisher.add(files, [])
+        self.publisher.publish()
+
+    def publish(self, files: Sequence[AssetFile]) -> None:
+        self.publisher.add(files, [])
+        self.publisher.publish_all()
+
     def recover(self) -> list[AssetFile]:
         return Recovery(self.publisher).run()
 

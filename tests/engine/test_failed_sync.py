@@ -25,8 +25,7 @@ def left_by_a_failed_sync(dest: Path) -> None:
     with started(dest) as bench:
         jobs = bench.plan(planned("i", ["a", "b", "c"])).jobs
         first, second = (bench.arrive(job, job.key.encode() * 9) for job in jobs[:2])
-        bench.publisher.add([first], [])
-        bench.publisher.publish()  # renamed: the record waits for the next sync
+        bench.place([first])
         (bench.store.staged.path / "3.0.part").write_bytes(b"half")
         (bench.store.staged.path / "3.0.about").write_bytes(
             b'{"etag":"\\"e\\"","last_modified":null,"total":9}'

@@ -14,8 +14,7 @@ from stacpull.models import Failure, FailureKind, PlannedItem
 def test_the_json_is_written_again_from_the_files_of_the_mirror(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     assets = bench.plan(planned("i", "ab")).jobs
-    bench.publisher.add([bench.arrive(job, b"x") for job in assets], [])
-    bench.publisher.publish_all()
+    bench.publish([bench.arrive(job, b"x") for job in assets])
     first = (tmp_path / "c/i/i.json").read_bytes()
     assert bench.db.execute("SELECT count(*) FROM documents").fetchone() == (0,)
     edited = first.replace(b'"id":"i"', b'"id":"j"')

@@ -55,10 +55,8 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_files_are_synced_before_the_rename_and_recorded_after_the_next_sync(bench, steps):
     arrived = [bench.arrive(job, b"x") for job in bench.plan(planned("i", "ab")).jobs]
-    bench.publisher.add(arrived[:1], [])
-    bench.publisher.publish()
-    bench.publisher.add(arrived[1:], [])
-    bench.publisher.publish_all()
+    bench.place(arrived[:1])
+    bench.publish(arrived[1:])
     assert steps == [
         "reserve a.tif", "sync 1", "_place a.tif",
         "reserve b.tif", "sync 2", "record a.tif", "_place b.tif",
@@ -85,8 +83,7 @@ def test_an_unknown_item_json_that_appears_meanwhile_is_never_overwritten(bench,
     mine = tmp_path / "c/i/i.json"
     sync = bench.store.sync
     monkeypatch.setattr(bench.store, "sync", lambda *a: (mine.write_bytes(b"mine"), sync(*a)))
-    bench.publisher.add([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs], [])
-    bench.publisher.publish_all()
+    bench.publish([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
     (failed,) = views.failures(bench.db)
     assert failed.message.startswith("c/i/i.json exists and is not part of this mirror: move it away, then ")
     monkeypatch.undo()
@@ -138,8 +135,7 @@ def test_a_catalog_file_is_synced_and_belongs_to_the_mirror_before_it_is_renamed
 
 def test_a_file_stays_known_if_a_newer_item_has_no_usable_href_for_it(bench: Bench, tmp_path: Path) -> None:
     (asset,) = bench.plan(planned("i", "a")._replace(updated="2020-01-01")).jobs
-    bench.publisher.add([bench.arrive(asset, b"x")], [])
-    bench.publisher.publish()  # renamed, not yet recorded
+    bench.place([bench.arrive(asset, b"x")])
     clash = Failure(FailureKind.NAME, "Two assets would meet.")
     bench.plan(planned("i", "")._replace(updated="2030-01-01", problems=(("a", clash),)))
     bench.publisher.publish_all()
@@ -150,8 +146,7 @@ def test_a_file_stays_known_if_a_newer_item_has_no_usable_href_for_it(bench: Ben
 
 def test_a_newer_version_is_fetched_although_the_earlier_one_was_being_recorded(bench: Bench) -> None:
     (asset,) = bench.plan(planned("i", "a", size=1)._replace(updated="2020-01-01")).jobs
-    bench.publisher.add([bench.arrive(asset, b"x")], [])
-    bench.publisher.publish()  # renamed, not yet recorded
+    bench.place([bench.arrive(asset, b"x")])
     newer = planned("i", "a", size=2)._replace(updated="2030-01-01")
     batch = WalkBatch(items=[newer], replaces_planned_items=True)
     assert [job.generation for job in bench.operations.save_batch(batch, NOW).jobs] == [1]
@@ -161,8 +156,7 @@ def test_a_newer_version_of_a_file_of_the_mirror_is_stored_and_not_adopted(tmp_p
     bench = Bench(tmp_path, remembered={"adopt": True})
     for body, year in ((b"x", 2020), (b"xy", 2030)):
         newer = planned("i", "a", size=len(body))._replace(updated=f"{year}-01-01")
-        bench.publisher.add([bench.arrive(job, body) for job in bench.plan(newer).jobs], [])
-        bench.publisher.publish_all()
+        bench.publish([bench.arrive(job, body) for job in bench.plan(newer).jobs])
     assert tree(tmp_path)["c/i/a.tif"] == b"xy"
     counted = runs.counters(bench.db, bench.run.id)
     assert (counted["assets_stored"], counted["assets_skipped"]) == (2, 0)
@@ -181,7 +175,6 @@ def test_a_walk_says_which_page_has_newer_versions_of_planned_items(tmp_path, mo
 def test_an_asset_whose_late_name_is_taken_leaves_no_part(bench: Bench, tmp_path: Path) -> None:
     assets = [replace(one, name=None, name_template="{filename}") for one in planned("i", "ab").assets]
     opened = bench.plan(planned("i", "")._replace(assets=tuple(assets))).jobs
-    bench.publisher.add([bench.arrive(job, b"x") for job in opened], [])
-    bench.publisher.publish_all()
+    bench.publish([bench.arrive(job, b"x") for job in opened])
     assert (tree(tmp_path), parts(tmp_path)) == ({"c/i/f.tif": b"x"}, [])
     assert [one.kind for one in bench.failed] == [FailureKind.NAME]

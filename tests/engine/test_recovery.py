@@ -78,8 +78,7 @@ def publish_all(dest: Path, monkeypatch: pytest.MonkeyPatch, at: int, *, after: 
         arrived = [bench.arrive(job, BODIES[job.key]) for job in committed.jobs]
         with monkeypatch.context() as patch, suppress(KilledError):
             killer = Killer(patch, at, after=after)
-            bench.publisher.add(arrived, [])
-            bench.publisher.publish_all()
+            bench.publish(arrived)
     return killer.landed
 
 
@@ -119,8 +118,7 @@ def test_the_json_of_an_item_lists_an_asset_that_was_tried_again_before_a_kill(
         arrived = bench.arrive(again, b"y")
         with monkeypatch.context() as patch, suppress(KilledError):
             Killer(patch, at, after=after)
-            bench.publisher.add([arrived], [])
-            bench.publisher.publish_all()
+            bench.publish([arrived])
     with started(tmp_path):
         stored = json.loads((tmp_path / "c/i/i.json").read_text())
     assert {key: asset["href"] for key, asset in stored["assets"].items()} == {"a": "./a.tif", "b": "./b.tif"}
@@ -191,8 +189,7 @@ def test_without_checksums_unrecorded_files_are_dropped_after_a_reboot(tmp_path,
     for body in (b"x", b"new"):
         with started(tmp_path, remembered={"checksum": "none"}) as bench:
             job = bench.plan(planned("i", ["a"], size=len(body))).jobs[0]
-            bench.publisher.add([replace(bench.arrive(job, body), digest=None)], [])
-            bench.publisher.publish()  # renamed, not recorded
+            bench.place([replace(bench.arrive(job, body), digest=None)])
             runs.end(bench.db, bench.run.id, "complete", None, 0)
         assert tree(tmp_path) == {"c/i/a.tif": body}
     monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
@@ -206,8 +203,7 @@ def test_a_mirror_copied_after_a_kill_can_be_resumed(tmp_path: Path, monkeypatch
     """A copy has other inodes and is not synced: what its sha256 proves is the same file still."""
     with started(tmp_path / "first") as bench:
         committed = bench.plan(planned("i", KEYS)).jobs
-        bench.publisher.add([bench.arrive(job, BODIES[job.key]) for job in committed[:2]], [])
-        bench.publisher.publish()  # renamed, not recorded
+        bench.place([bench.arrive(job, BODIES[job.key]) for job in committed[:2]])
         bench.arrive(committed[2], BODIES["c"])
     copied = tmp_path / "second"
     shutil.copytree(tmp_path / "first", copied)
@@ -223,8 +219,7 @@ def test_a_copy_of_the_ledger_in_another_work_directory_is_no_sign_of_a_failed_s
     dest = tmp_path / "m"
     with started(dest) as bench:
         committed = bench.plan(planned("i", KEYS)).jobs
-        bench.publisher.add([bench.arrive(job, BODIES[job.key]) for job in committed], [])
-        bench.publisher.publish()  # renamed, not recorded
+        bench.place([bench.arrive(job, BODIES[job.key]) for job in committed])
         copy_ledger(dest, tmp_path / "copy")
         bench.store.staged.remove_boot_mark()
     for left in (dest / ".stacpull").glob("ledger.sqlite*"):
@@ -281,8 +276,7 @@ def test_a_file_of_the_user_that_was_about_to_be_adopted_stays(tmp_path: Path) -
 def test_a_file_of_an_older_version_is_never_recorded_as_the_new_one(tmp_path: Path) -> None:
     with started(tmp_path) as bench:
         (job,) = bench.plan(planned("i", ["a"], size=3)).jobs
-        bench.publisher.add([bench.arrive(job, b"old")], [])
-        bench.publisher.publish_all()
+        bench.publish([bench.arrive(job, b"old")])
         runs.end(bench.db, bench.run.id, "complete", None, 0)
     with started(tmp_path) as bench:
         job = bench.plan(planned("i", ["a"], size=4)).jobs[0]
@@ -298,8 +292,7 @@ def test_files_placed_before_a_kill_are_synced_before_they_are_recorded(tmp_path
     """Where files are synced one by one: the rename of the killed run may not be on disk yet."""
     with started(tmp_path) as bench:
         (job,) = bench.plan(planned("i", ["a"])).jobs
-        bench.publisher.add([bench.arrive(job, b"x")], [])
-        bench.publisher.publish()
+        bench.place([bench.arrive(job, b"x")])
     bench = Bench(tmp_path)
     bench.publisher.add(bench.recover(), [])
     assert sorted(bench.store.unsynced) == ["", "c", "c/i"]
@@ -358,8 +351,7 @@ def adopted_and_killed(dest: Path, *, checksum: str, is_link: bool) -> None:
             arrived = replace(arrived, identity=mine.stat().st_ino)
         if checksum == "none":
             arrived = replace(arrived, digest=None)
-        bench.publisher.add([arrived], [])
-        bench.publisher.publish()  # renamed, not recorded
+        bench.place([arrived])
         assert bench.states() == {"a": 1}
 
 

@@ -17,8 +17,7 @@ def forgotten(tmp_path: Path) -> Bench:
     """A mirror of `i` and `j` that has forgotten `i`, and was killed; its files still exist."""
     bench = Bench(tmp_path)
     for name in ("i", "j"):
-        bench.publisher.add([bench.arrive(job, b"x") for job in bench.plan(planned(name, "ab")).jobs], [])
-    bench.publisher.publish_all()
+        bench.publish([bench.arrive(job, b"x") for job in bench.plan(planned(name, "ab")).jobs])
     pruning.delete_items(bench.db, bench.run.id, [1])
     assert list(meta.names(bench.db, meta.REMOVALS)) == ["c/i/a.tif", "c/i/b.tif", "c/i/i.json"]
     return bench
