@@ -101,6 +101,9 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True, rename={"announc
         return replace(position, request=replace(position.request, headers=allowed))
 
 
+_AT_START = Position()
+
+
 class WalkConsumer(Protocol):
     """Takes what a walk has planned: for `mirror` the `JobProducer`; `plan` and `headers` have others."""
 
@@ -223,7 +226,7 @@ class Walk:
         self.reader = ItemReader(setup.source.item, setup.network.clock, read_batch=setup.source.items)
         self.summary = WalkSummary()
 
-    async def run(self, position: Position = Position()) -> None:  # noqa: B008 - immutable
+    async def run(self, position: Position = _AT_START) -> None:
         """Walk to the end of the source, or to `--max-items`; then plan the sample.
 
         If the source no longer knows a cursor, the walk starts again, as long as each walk gets further.
@@ -231,9 +234,9 @@ class Walk:
         if not self._starts:
             self._starts = await walk_starts(self._setup.source, self._setup.selection)
         if not self._keeps_position and self._matches_left():
-            position = Position()
+            position = _AT_START
             await self._consumer.restart()
-        from_start = position == Position()
+        from_start = position == _AT_START
         max_seen = -1
         while True:
             try:
@@ -252,7 +255,7 @@ class Walk:
                 self._network.warn(f"{text}: reading again from the start.")
                 max_seen = seen if from_start else -1
                 from_start = True
-                position = Position()
+                position = _AT_START
                 await self._consumer.restart()
                 self.summary = WalkSummary(excluded=self.summary.excluded)
         await self._end(announced, from_start)
@@ -268,7 +271,7 @@ class Walk:
             part = drawn[start : start + ITEMS_AT_ONCE]
             items = [ListedItem(item_id, json.loads(text), url) for _, item_id, _, url, text in part]
             batch = WalkBatch()
-            await self._plan_items(items, batch, await self._planned_before(items))
+            await self._plan_items(items, batch)
             await self._consumer.add_batch(batch)
         if (first := summary.first_unreadable) is not None:
             entries = quantity(summary.unreadable, "entry", "entries")
@@ -370,47 +373,50 @@ class Walk:
         limit = self._setup.selection.max_items
         return sys.maxsize if limit is None else max(0, limit - self._consumer.counters["items_matched"])
 
-    async def _planned_before(self, items: Sequence[ListedItem]) -> dict[ItemId, str | None]:
+    async def _planned_before(self, items: Iterable[ListedItem]) -> dict[ItemId, str | None]:
         return await self._consumer.planned_this_run([item.id for item in items], False)
 
     async def _select_and_plan(self, items: Sequence[ListedItem]) -> WalkBatch:
-        """Count items, up to the limit of `--max-items`, and plan those that match, or offer them."""
+        """Count items, and plan those that match; with `--sample`, only remember them."""
         batch = WalkBatch()
         reason_of = self.filter.reason_left_out
         thread = self._thread
         # in a thread, because shapely may need long for a large geometry
         reasons = await thread.run(lambda: [reason_of(i.document) for i in items if not thread.is_stopped()])
-        with_reasons = list(zip(items, reasons, strict=True))
-        planned_before: Mapping[ItemId, str | None] = {}
-        if self._sample is None:
-            planned_before = await self._planned_before([i for i, reason in with_reasons if reason is None])
-        matches_left = self._matches_left()
+        if (limit := self._matches_left()) < len(items):
+            items = items[: await self._count_to_limit(items, reasons, limit)]
         matches = list[ListedItem]()
-        new_ids = set[ItemId]()
-        for item, reason in with_reasons:
-            if len(new_ids) >= matches_left:
-                break
+        for item, reason in zip(items, reasons, strict=False):
             if reason is not None:
                 self.summary.left_out[reason] += 1
                 batch.left_out.setdefault(reason, []).append(item.id)
                 continue
             batch.seen.append(item.id)
             matches.append(item)
-            if item.id not in planned_before:
-                new_ids.add(item.id)
             if self._unlinked:
                 self._unlinked -= {relation for relation, _ in links_of(item.document)}
-        if self._sample is None:
-            await self._plan_items(matches, batch, planned_before)
-        else:
-            for item in matches:
+            if self._sample is not None:
                 self._sample.offer(item)
+        if self._sample is None:
+            await self._plan_items(matches, batch)
         return batch
 
-    async def _plan_items(
-        self, items: Sequence[ListedItem], batch: WalkBatch, planned_before: Mapping[ItemId, str | None]
-    ) -> None:
-        """Plan the newest version of each item, unless it is `planned_before`, and what its links lead to."""
+    async def _count_to_limit(
+        self, items: Sequence[ListedItem], reasons: Sequence[str | None], limit: int
+    ) -> int:
+        """Return how many items have `limit` matches among them. Items planned before do not count."""
+        planned_before = await self._planned_before(items)
+        new_ids = set[ItemId]()
+        for count, (item, reason) in enumerate(zip(items, reasons, strict=True), 1):
+            if reason is None and item.id not in planned_before:
+                new_ids.add(item.id)
+            if len(new_ids) == limit:
+                return count
+        return len(items)
+
+    async def _plan_items(self, items: Sequence[ListedItem], batch: WalkBatch) -> None:
+        """Plan the newest version of each item, unless it was planned before, and what its links lead to."""
+        planned_before = await self._planned_before(items)
         newest = _newest_versions(items, planned_before)
         batch.replaces_planned_items = not newest.keys().isdisjoint(planned_before)
         links = dict[str, SourceLink]()  # by href: of several parents, the first counts
