@@ -121,9 +121,10 @@ class Secrets:
             del self._learned[next(iter(self._learned))]
         self.add()
 
-    def revealed(self) -> tuple[list[str], list[str]]:
-        """Return the secrets that were added, and those that were learned."""
-        return [secret.reveal() for secret in self._known], [secret.reveal() for secret in self._learned]
+    def replace(self, values: Iterable[str]) -> None:
+        """Know only these: the `values` of another process."""
+        self._known = set(map(Secret, values))
+        self.add()
 
     def masked(self, text: str) -> str:
         """Return `text` with every known secret replaced by `***`, the longest first."""

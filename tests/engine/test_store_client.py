@@ -238,7 +238,7 @@ def test_bodies_sent_before_the_network_process_died_are_published(tmp_path: Pat
     one = jobs[0]
     part = received(one, b"x", "f")
     part.part = complete_part_name(part)
-    opening = messages.OpeningRequest(os.fsencode(tmp_path), None, 1, ([], []), {})
+    opening = messages.OpeningRequest(os.fsencode(tmp_path), None, 1, frozenset(), {})
     socket.send_fds(ours, [b"\0", *framed(opening), *framed(Outcomes([part]))], [lock] * 2)
     os.close(lock)  # as a kill does: the file still names the process
     ours.close()

@@ -18,7 +18,6 @@ from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.models import AssetFile, BucketLocation, OtherOutcome
 
 LENGTH = struct.Struct("<I")
-RevealedSecrets = tuple[list[str], list[str]]
 _ENCODER = msgspec.msgpack.Encoder()
 
 
@@ -37,7 +36,7 @@ class OpeningRequest(msgspec.Struct, tag=0, array_like=True):
     work: bytes  # the work directory; it is DEST, unless DEST is a bucket
     bucket: BucketLocation | None
     run_id: int
-    secrets: RevealedSecrets
+    secrets: frozenset[str]
     variables: dict[str, str]  # with credentials of DEST and proxies: the process is started without them
 
 
@@ -46,7 +45,7 @@ class Operation(msgspec.Struct, tag=1, array_like=True):
 
     name: str
     arguments: msgspec.Raw
-    secrets: RevealedSecrets | None  # all that are removed from what is written, if there are new ones
+    secrets: frozenset[str] | None  # all that are removed from what is written, if there are new ones
 
 
 class Outcomes(msgspec.Struct, tag=2, array_like=True):

@@ -86,8 +86,7 @@ class StoreClient:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)  # if the system allows it
             await self._channel.open(self._socket)
             work = os.fsencode(self._opened.store.staged.work)
-            secrets = self._network.secrets.revealed()
-            opening = messages.OpeningRequest(work, bucket, self._run_id, secrets, variables)
+            opening = messages.OpeningRequest(work, bucket, self._run_id, self._sent_secrets, variables)
             self._channel.send(opening)
             async with background_task(pass_on_stop()):
                 try:
@@ -104,11 +103,10 @@ class StoreClient:
 
     async def call(self, operation: str, *arguments: object, returns: type[T] = NoneType) -> T:  # type: ignore[assignment]
         """Call an operation of `StoreOperations`; `returns` is the type of its result."""
-        secrets = None
-        if self._network.secrets.values is not self._sent_secrets:
-            self._sent_secrets = self._network.secrets.values
-            secrets = self._network.secrets.revealed()
-        message = messages.Operation(operation, msgspec.Raw(encoded(arguments)), secrets)
+        secrets = self._network.secrets.values
+        new_secrets = None if secrets is self._sent_secrets else secrets
+        self._sent_secrets = secrets
+        message = messages.Operation(operation, msgspec.Raw(encoded(arguments)), new_secrets)
         future: asyncio.Future[messages.OperationResult] = asyncio.get_running_loop().create_future()
         if not self._channel.lost.done():
             self._calls.append(future)

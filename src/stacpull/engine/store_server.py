@@ -74,8 +74,7 @@ class StoreServer(msgspec.Struct, eq=False):
     ) -> Iterator[Self]:
         """Open DEST and the ledger. Long operations end early once the other end of `stops` is closed."""
         add_variables(request.variables)
-        secrets = Secrets()
-        _learn(secrets, request.secrets)
+        secrets = Secrets(map(Secret, request.secrets))
 
         def on_event(event: AssetFailed | Notice | Stage) -> None:
             send(EventMessage(event))
@@ -154,7 +153,7 @@ class StoreServer(msgspec.Struct, eq=False):
     def _answer(self, message: Operation) -> None:
         packed, failure = _NOTHING, None
         if message.secrets is not None:
-            _learn(self.publisher.secrets, message.secrets)
+            self.publisher.secrets.replace(message.secrets)
         if self._error is not None and message.name not in _AFTER_FAILURE:
             failure = error_report(self._error)
         else:
@@ -175,11 +174,6 @@ class StoreServer(msgspec.Struct, eq=False):
         if self._error is None:
             self._error = as_destination_error(error, self.publisher.store.staged.work)
             self.send(messages.ProcessEnded(error_report(self._error)))
-
-
-def _learn(secrets: Secrets, revealed: messages.RevealedSecrets) -> None:
-    secrets.add(*map(Secret, revealed[0]))
-    secrets.learn(*map(Secret, revealed[1]), least=0)
 
 
 def serve(sock: socket.socket) -> None:
