@@ -61,14 +61,6 @@ class JobProducer:
             item._replace(document={}, public_json=public_document(item.document, secrets))
             for item in batch.items
         ]
-        batch.unreadable = [
-            unreadable._replace(
-                name="" if unreadable.href else secrets.public_url(unreadable.name),
-                failure=unreadable.failure.masked(secrets),
-                href=secrets.public_url(unreadable.href),
-            )
-            for unreadable in batch.unreadable
-        ]
         if batch.update.cut_short is not None:
             batch.update = batch.update._replace(cut_short=secrets.masked(batch.update.cut_short))
         saved = await self._call("save_batch", batch, self._network.clock.time(), returns=SavedBatch)

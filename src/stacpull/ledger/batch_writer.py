@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import count
+from typing import Literal
 
 import msgspec
 import orjson
@@ -98,10 +99,10 @@ class BatchWriter:
                     result.count(runs.LEFT_OUT + reason, newly_seen)
             _BatchPlan(self, batch, result, now).save()
             for unreadable in batch.unreadable:
-                row = FailureKey("entry", 0, unreadable.name, run_id, self.run.source, unreadable.collection)
-                if unreadable.href:
-                    row = row._replace(what="link", key=unreadable.href)
-                failures.put_failure(db, row, unreadable.failure, 1, now)
+                what: Literal["link", "entry"] = "link" if unreadable.href else "entry"
+                place = self.secrets.public_url(unreadable.href or unreadable.name)
+                row = FailureKey(what, 0, place, run_id, self.run.source, unreadable.collection)
+                failures.put_failure(db, row, unreadable.failure.masked(self.secrets), 1, now)
             done_now = runs.asset_totals(db, run_id)["assets_done"]
             result.count("assets_skipped", max(0, done_now - done_before))
             runs.add_counts(db, run_id, result.counted)
