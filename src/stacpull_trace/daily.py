@@ -146,8 +146,6 @@ class DayCounts:
         created: Mapping[str, str],
         stopped: Callable[[], bool],
     ) -> None:
-        self.requests = 0
-        """Requests sent."""
         self._service = service
         self._question = question
         self._answers = answers
@@ -199,7 +197,6 @@ class DayCounts:
         return counts
 
     async def _once(self, request: PlannedRequest) -> dict[date, Count] | _FailedRequest:
-        self.requests += 1
         try:
             reply = await self._service.statistics(self._question.request(request))
         except TransferError as error:

@@ -139,7 +139,7 @@ class TraceReport(PublicValue, frozen=True):
     days_failed: int
     tiles: int
     requests_statistics: int
-    """Statistics requests of this command; stored responses need none."""
+    """Those of `requests` that were for statistics, retries included; stored responses need none."""
     requests: int
     retries: int
     processing_units: float

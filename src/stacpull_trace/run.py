@@ -37,8 +37,6 @@ class TraceResult(msgspec.Struct):
     days: dict[date, list[TileDay]] = {}
     tiles: int = 0
     notes: list[str] = []
-    requests: int = 0
-    """Statistics requests of this run."""
 
 
 class TraceRun:
@@ -157,10 +155,7 @@ class TraceRun:
         days = DayCounts(self._service, self._question, self._answers, created, lambda: self.stopped)
 
         async def fetch(place: int) -> None:
-            try:
-                counts[place] = await days.of(planned[place])
-            finally:
-                self.result.requests = days.requests
+            counts[place] = await days.of(planned[place])
 
         await self._each("computing statistics", range(len(planned)), fetch)
         return counts

@@ -61,7 +61,7 @@ def trace_report(
         days_mismatched=states.count(DayState.MISMATCH),
         days_failed=states.count(DayState.FAILED),
         tiles=result.tiles,
-        requests_statistics=result.requests,
+        requests_statistics=hub.statistics_requests,
         requests=counters.requests,
         retries=counters.retries,
         processing_units=round(hub.processing_units, 6),

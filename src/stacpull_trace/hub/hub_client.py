@@ -83,13 +83,13 @@ async def open_hub(
 ) -> AsyncIterator[Hub]:
     """Open a client that uses `transport` and closes it at the end."""
     secrets = Secrets((settings.client_secret,))
-    transport = _InSeconds(transport, settings)
+    transport = _HubTransport(transport, settings)
     gate_settings = GateSettings(clock, per_host, is_fixed=True)
     client = Client({"http": transport, "https": transport}, gate_settings, secrets=secrets)
     retries = Retries(policy or RetryPolicy(), clock, client.counters.note_retry)
     tokens = CachedToken(ClientGrant(settings, client, retries, secrets).request, clock)
     try:
-        yield Hub(settings, Session(client, tokens, settings.base_url), retries, secrets)
+        yield Hub(settings, Session(client, tokens, settings.base_url), retries, secrets, transport)
     except BaseException as error:
         secrets.mask_error(error)
         raise
@@ -97,15 +97,22 @@ async def open_hub(
         await client.close()
 
 
-class _InSeconds:
-    """States the Retry-After of a 429 in seconds. Sentinel Hub states milliseconds, against RFC 9110."""
+class _HubTransport:
+    """Counts requests for statistics, and states the Retry-After of a 429 in seconds.
+
+    Sentinel Hub states milliseconds, against RFC 9110.
+    """
 
     def __init__(self, transport: Transport, settings: HubSettings) -> None:
+        self.statistics_requests = 0
+        paths, service = Paths(settings.base_url), HubService.STATISTICS
+        self._statistics = tuple(paths.url(service, family) for family in paths.candidates(service))
         self._transport = transport
         hosts = {host_of(settings.base_url), host_of(settings.token_url)}
         self._hosts = {host for host in hosts if host.endswith(_OPERATED)} | {host_of(settings.base_url)}
 
     async def send(self, request: Request) -> Response:
+        self.statistics_requests += request.url.startswith(self._statistics)
         response = await self._transport.send(request)
         wait = response.headers.get("Retry-After")
         if response.status == HTTPStatus.TOO_MANY_REQUESTS and wait and host_of(request.url) in self._hosts:
@@ -122,13 +129,26 @@ class _InSeconds:
 class Hub:
     """A client of one deployment, created by `open_hub`. Many tasks may share it."""
 
-    def __init__(self, settings: HubSettings, session: Session, retries: Retries, secrets: Secrets) -> None:
+    def __init__(
+        self,
+        settings: HubSettings,
+        session: Session,
+        retries: Retries,
+        secrets: Secrets,
+        transport: _HubTransport,
+    ) -> None:
         self.session = session
         """The session, for code that needs a client."""
         self._host = host_of(settings.base_url)
         self._paths = Paths(settings.base_url)
         self._retries = retries
         self._secrets = secrets
+        self._transport = transport
+
+    @property
+    def statistics_requests(self) -> int:
+        """The requests for statistics that were sent, retries included."""
+        return self._transport.statistics_requests
 
     @property
     def processing_units(self) -> float:
