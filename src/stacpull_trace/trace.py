@@ -124,6 +124,10 @@ async def _trace(
 
         async def traced() -> None:
             catalog = await run.tiles()
+            if output is None and catalog and on_event is not None:
+                estimate = await asyncio.to_thread(estimate_of, question_, catalog)
+                units = f"about {estimate.processing_units:,.2f} processing units"
+                on_event(Notice("warning", f"Without -o OUT, nothing is stored: each run costs {units}."))
             await (run.by_median if question_.method == "median" else run.by_mode)(catalog)
 
         try:
