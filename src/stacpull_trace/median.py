@@ -26,7 +26,8 @@ def median_table(series: Iterable[TraceDay]) -> tuple[tuple[MedianRow, ...], tup
         if day.acquired is not None and day.mean is not None:
             rows.append(MedianRow(day.acquired.replace(microsecond=0), day.mean))
         else:
-            dropped.append(f"{day.date} is not in the table: {day.problem or day.mode or 'no valid pixel'}")
+            why = "it failed" if day.problem else day.mode or "no valid pixel"
+            dropped.append(f"{day.date} is not in the table: {why}")
     return tuple(rows), tuple(dropped)
 
 

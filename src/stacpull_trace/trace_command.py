@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -87,7 +88,7 @@ def trace_lines(report: TraceReport, *, is_stored: bool = True) -> Iterator[str]
         yield f"{'date':<10}  {report.index:>9}  {'valid px':>10}  acquired (UTC)  {'share':>6}  {scene}"
         yield from map(_day_line, report.days)
     yield _counts(report)
-    yield from (f"  problem {day.date}: {day.problem}" for day in report.days if day.problem)
+    yield from _problems(report.days)
     yield from (f"  wrote {path}" for path in report.files)
     yield (
         f"  {report.processing_units:.2f} processing units, {quantity(report.requests, 'request')} "
@@ -105,11 +106,23 @@ def trace_lines(report: TraceReport, *, is_stored: bool = True) -> Iterator[str]
 def _day_line(day: TraceDay) -> str:
     mean = "-" if day.mean is None else f"{day.mean:.4f}"
     share = "" if day.mode_share is None else f"{day.mode_share:.1%}"
-    main = day.mode or ("failed" if day.problem else "no valid pixel")
+    mode = None if day.state == "failed" and day.acquired is None else day.mode  # else it is the problem
+    main = mode or ("failed" if day.problem else "no valid pixel")
     acquired = "-" if day.acquired is None else f"{day.acquired:%H:%M:%S}"
     if day.acquired is not None and day.precision is not None and day.precision <= _HUNDREDTH_SECOND:
         acquired += f".{day.acquired.microsecond // 10_000:02d}"
     return f"{day.date}  {mean:>9}  {day.valid:>10,}  {acquired:<14}  {share:>6}  {main}"
+
+
+def _problems(days: Iterable[TraceDay]) -> Iterator[str]:
+    """Yield a line for each problem, with its days."""
+    dates: dict[str, list[date]] = {}
+    for day in days:
+        if day.problem:
+            dates.setdefault(day.problem, []).append(day.date)
+    for problem, (first, *others) in dates.items():
+        more = f" and {quantity(len(others), 'other day')}" if others else ""
+        yield f"  problem {first}{more}: {problem}"
 
 
 def _counts(report: TraceReport) -> str:

@@ -62,6 +62,13 @@ def test_each_day_has_a_line_and_the_cost_is_printed() -> None:
     assert "use -o OUT" in list(trace_lines(REPORT, is_stored=False))[-1]
 
 
+def test_a_problem_of_several_days_is_printed_once() -> None:
+    failed = replace(FAILED, date=date(2023, 11, 7), mode="index 10: the host is down")
+    lines = list(trace_lines(replace(REPORT, days=(FAILED, failed))))
+    assert "  problem 2023-11-06 and 1 other day: the service answers TIMEOUT" in lines
+    assert lines[2].endswith("failed")
+
+
 def test_the_page_names_every_column_index_and_kind() -> None:
     page = (DOCS / "trace.md").read_text()
     words = set(re.findall(r"`([\w-]+)`", page))
