@@ -58,8 +58,10 @@ def verify(session: CommandSession, dest: str, quick: bool, repair: bool, strict
 
 
 def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
-    unknown = report.unknown if report.strict else 0  # these fail the check, but are not damaged
-    damaged = report.damaged - unknown
+    kinds = ("missing", "short", "altered", "obstructed", "unreadable")
+    numbers = {kind: getattr(report, kind) for kind in kinds if getattr(report, kind)}
+    damaged = sum(numbers.values())  # without unknown files, which only fail the check
+    damage = ", ".join(f"{number:,} {kind}" for kind, number in numbers.items())
     is_interrupted = report.state == "interrupted"
     is_repaired = report.repair is not None
     is_unfinished = not is_repaired and report.mirror_state != "complete"
@@ -68,8 +70,6 @@ def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
     absent += [(report.assets_missing, "file", FailureKind.GONE.meaning)]
     lacking = [] if is_repaired else [f"{quantity(n, noun)} {what}" for n, noun, what in absent if n]
     is_incomplete = is_unfinished or bool(lacking)
-    kinds = ("missing", "short", "altered", "obstructed", "unreadable")
-    damage = ", ".join(f"{getattr(report, kind):,} {kind}" for kind in kinds if getattr(report, kind))
     verdict = ["interrupted"] if is_interrupted else []
     if is_repaired:
         repaired = max(0, report.damaged - report.remaining)
@@ -77,7 +77,7 @@ def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
     elif damaged:
         verdict.append(f"{quantity(damaged, 'file')} damaged ({damage})")
     elif not is_interrupted:
-        ok = "" if unknown or is_incomplete else "OK, "
+        ok = "" if report.damaged or is_incomplete else "OK, "
         verdict.append(f"{ok}{quantity(report.files, 'file')} verified")
     if report.unknown:
         files = quantity(report.unknown, "file that does not belong", "files that do not belong")
