@@ -29,11 +29,11 @@ _KEY = re.compile(  # of the user: `net.client` puts them back where they belong
     r"(^key|^auth|^jwt|^pwd|^id_token|subscription-key|(api|auth)_token|secret|secret_key|passw(or)?d|authkey"
     r"|api[_-]?key|access_?key)$"
 )
-_SIGNATURES = frozenset(
-    {"access_token", "token", "sig", "signature", "awsaccesskeyid", "googleaccessid", "policy", "key-pair-id"}
-    | {"temp_url_sig", "temp_url_expires", "ossaccesskeyid", "security-token"}  # of Swift and Alibaba
-)  # made by a server for this one URL: without it, the URL is of no use
-_SIGNATURE_PREFIXES = ("x-amz-", "x-goog-", "x-oss-")  # x-oss-process is none: it scales images
+_SIGNATURES = re.compile(  # made by a server for this one URL: without them, the URL is of no use
+    r"(access_token|token|sig|signature|awsaccesskeyid|googleaccessid|policy|key-pair-id"
+    r"|temp_url_sig|temp_url_expires|ossaccesskeyid|security-token)\Z"  # of Swift and Alibaba
+    r"|x-amz-|x-goog-|x-oss-(?!process\Z)"  # `x-oss-process` scales images
+)
 _SAS_FIELDS = frozenset(
     {"se", "sp", "sv", "sr", "ss", "srt", "st", "si", "spr", "sip", "skoid", "sktid", "skt", "ske", "sks"}
     | {"skv", "saoid", "suoid", "scid", "sdd"}
@@ -207,7 +207,7 @@ def public_url(url: str, *, keep_tokens: bool = False, keep_keys: bool = False) 
         url = f"{scheme}{separator}{server.rpartition('@')[2]}{slash}{path}{url[len(head) :]}"
     pairs = [*query.split("&"), *fragment.split("&")]
     names = {unquote_plus(pair.partition("=")[0]).lower() for pair in pairs}
-    signed = {n for n in names if n in _SIGNATURES or n.startswith(_SIGNATURE_PREFIXES)} - {"x-oss-process"}
+    signed = set(filter(_SIGNATURES.match, names))
     if "sig" in signed:
         signed |= _SAS_FIELDS
     if signed & _SIGNED_BY:

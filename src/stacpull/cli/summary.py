@@ -43,7 +43,7 @@ class FailureCounts(Counter[FailureKind]):
 
     def lines(self, failed: int, accepted: int) -> Iterator[str]:
         """Yield a line per kind, most frequent first, and the rest of the assets that `failed` earlier."""
-        for kind, number in self.most_common():
+        for kind, number in (+self).most_common():
             label = kind if kind in NO_FAULT else "failed"
             yield f"  {label:<8} {number:,} {kind.meaning}; {kind.advice}"
             if kind not in {FailureKind.GONE, *NO_FAULT} and self.examples.get(kind):
@@ -65,7 +65,6 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
     items = report.items_failed
     # without accepted ones, but with those of earlier runs, which this run did not try again
     failures[FailureKind.GONE] = report.assets_missing - accepted
-    failures += Counter()  # removes the kind if there are none
     failed_items = f"{quantity(items, 'item')} failed" if items else ""
     to_do = "" if report.state == "complete" else still_to_do(report)
     parts = [part for part in (*not_done(report, accepted), failed_items, to_do) if part]
