@@ -58,7 +58,7 @@ PLATFORM_FIELD = """\
     platforms: tuple[str, ...] = attrs.field(
         default=(),
         converter=arguments.read_texts,
-        metadata=about("NAME", name="platform", help="Keep items of this platform."),
+        metadata=as_option("NAME", help="Keep items of this platform."),
     )
 """
 PLATFORM = '''
@@ -128,7 +128,7 @@ TITLE_FIELD = """\
     titles: tuple[str, ...] = attrs.field(
         default=(),
         converter=arguments.read_texts,
-        metadata=about("TEXT", name="title", help="Fetch only assets with this title."),
+        metadata=as_option("TEXT", help="Fetch only assets with this title."),
     )
 """
 READ_TITLES = "        self.titles = selection.titles\n        self.reads_members |= bool(self.titles)\n\n"

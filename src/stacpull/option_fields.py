@@ -25,7 +25,7 @@ Form = Literal["value", "repeated", "switch", "pair", "count", "absent"]
 `--name` or `--no-name`; `-nn`; or not at all."""
 
 
-def about(
+def as_option(
     metavar: str = "", *, fixed: bool = False, remembered: bool = False, **members: Any
 ) -> dict[str, Any]:
     """Return the metadata of an option field. Its help is `help`, or else in the docstring of the class.
@@ -41,9 +41,9 @@ def about(
 def option(default: Any, metavar: str = "", *, read: ValueReader | None = None, **members: Any) -> Any:
     """Return a field with its option. `read` is its reader; None for the usual reader of its type.
 
-    Fields of more complex types are an `attrs.field` with `about(...)`, which type checkers understand.
+    Fields of more complex types are an `attrs.field` with `as_option(...)`, which type checkers understand.
     """
-    return attrs.field(default=default, converter=read, metadata=about(metavar, **members))
+    return attrs.field(default=default, converter=read, metadata=as_option(metavar, **members))
 
 
 def read_fields(kind: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
@@ -101,7 +101,7 @@ _convert.__annotations__.clear()  # or `help` shows that each argument is an `ob
 
 
 class Option(msgspec.Struct, frozen=True, kw_only=True):
-    """One option, as its field declares it (`about`), with what follows from the field."""
+    """One option, as its field declares it (`as_option`), with what follows from the field."""
 
     help: str
     holder: type  # the class with its field

@@ -10,7 +10,7 @@ from attrs.converters import optional
 from stacpull import arguments
 from stacpull.arguments import read_ids, read_texts
 from stacpull.errors import UsageError
-from stacpull.option_fields import about, option, read_fields
+from stacpull.option_fields import as_option, option, read_fields
 from stacpull.suggestions import Arguments
 
 
@@ -67,64 +67,66 @@ class Selection(Arguments):
     """
 
     collections: tuple[str, ...] = attrs.field(
-        default=(), converter=read_texts, metadata=about("ID", short="C", brief=True)
+        default=(), converter=read_texts, metadata=as_option("ID", short="C", brief=True)
     )
     all_collections: bool = option(False)
     labels: tuple[str, ...] = attrs.field(
-        default=(), converter=read_texts, metadata=about("NAME", brief=True)
+        default=(), converter=read_texts, metadata=as_option("NAME", brief=True)
     )
     label_mode: Literal["any", "all"] = option("any")
-    exclude_labels: tuple[str, ...] = attrs.field(default=(), converter=read_texts, metadata=about("NAME"))
+    exclude_labels: tuple[str, ...] = attrs.field(
+        default=(), converter=read_texts, metadata=as_option("NAME")
+    )
     label_property: str | None = option(None, "NAME", commands="mirror plan headers classes")
     nomenclature: Literal["clc43", "ben19"] | None = option(None)
     cloud_and_shadow: bool | None = option(None, shown="keep both", brief=True)
     seasonal_snow: bool | None = option(None, shown="keep both", brief=True)
     bbox: tuple[float, ...] | None = attrs.field(
-        default=None, converter=optional(arguments.read_bbox), metadata=about("W,S,E,N", brief=True)
+        default=None, converter=optional(arguments.read_bbox), metadata=as_option("W,S,E,N", brief=True)
     )
     intersects: str | None = attrs.field(
         default=None,
         converter=optional(arguments.read_geometry),
-        metadata=about("GEOJSON|@FILE", load=arguments.load_area, brief=True),
+        metadata=as_option("GEOJSON|@FILE", load=arguments.load_area, brief=True),
     )
     datetime: str | None = attrs.field(
-        default=None, converter=optional(arguments.read_interval), metadata=about("INTERVAL", brief=True)
+        default=None, converter=optional(arguments.read_interval), metadata=as_option("INTERVAL", brief=True)
     )
     max_cloud_cover: float | None = option(None, "PERCENT", read=arguments.read_percentage, brief=True)
     where: tuple[str, ...] = attrs.field(
-        default=(), converter=arguments.read_where, metadata=about("PROPERTY=VALUE", brief=True)
+        default=(), converter=arguments.read_where, metadata=as_option("PROPERTY=VALUE", brief=True)
     )
     filter: str | None = attrs.field(
         default=None,
         converter=optional(arguments.read_expression),
-        metadata=about("CQL2|@FILE", load=arguments.load_expression, brief=True),
+        metadata=as_option("CQL2|@FILE", load=arguments.load_expression, brief=True),
     )
     ids: tuple[str, ...] = attrs.field(
         default=(),
         converter=read_ids,
-        metadata=about("ID|@FILE", name="ids", load=arguments.load_ids, brief=True),
+        metadata=as_option("ID|@FILE", name="ids", load=arguments.load_ids, brief=True),
     )
     assets: tuple[str, ...] = attrs.field(
-        default=(), converter=read_texts, metadata=about("GLOB", brief=True)
+        default=(), converter=read_texts, metadata=as_option("GLOB", brief=True)
     )
     exclude_assets: tuple[str, ...] = attrs.field(
-        default=(), converter=read_texts, metadata=about("GLOB", brief=True)
+        default=(), converter=read_texts, metadata=as_option("GLOB", brief=True)
     )
-    roles: tuple[str, ...] = attrs.field(default=(), converter=read_texts, metadata=about("ROLE"))
-    media_types: tuple[str, ...] = attrs.field(default=(), converter=read_texts, metadata=about("TYPE"))
+    roles: tuple[str, ...] = attrs.field(default=(), converter=read_texts, metadata=as_option("ROLE"))
+    media_types: tuple[str, ...] = attrs.field(default=(), converter=read_texts, metadata=as_option("TYPE"))
     prefer: tuple[str, ...] = attrs.field(
-        default=(), converter=arguments.read_schemes, metadata=about("SCHEME[,SCHEME]", form="value")
+        default=(), converter=arguments.read_schemes, metadata=as_option("SCHEME[,SCHEME]", form="value")
     )
     include_pages: bool = option(False)
     expand_prefix: bool = option(False)
     clip: str | None = attrs.field(
         default=None,
         converter=optional(arguments.read_clip),
-        metadata=about("W,S,E,N|@GEOJSON", load=arguments.load_area, brief=True),
+        metadata=as_option("W,S,E,N|@GEOJSON", load=arguments.load_area, brief=True),
     )
     collection_assets: bool = option(False)
     source_links: bool = option(True, brief=True)
-    follow: tuple[str, ...] = attrs.field(default=(), converter=read_texts, metadata=about("REL"))
+    follow: tuple[str, ...] = attrs.field(default=(), converter=read_texts, metadata=as_option("REL"))
     push_down: bool = option(True)
     sortby: str | None = option(None, "[-]PROPERTY", read=arguments.read_order, brief=True)
     max_items: int | None = option(None, "N", read=arguments.integer(1), brief=True)
@@ -133,7 +135,7 @@ class Selection(Arguments):
     shard: tuple[int, ...] | None = attrs.field(
         default=None,
         converter=optional(arguments.read_shard),
-        metadata=about("I/N|auto[/N]", load=arguments.read_shard),
+        metadata=as_option("I/N|auto[/N]", load=arguments.read_shard),
     )
 
     def __attrs_post_init__(self) -> None:

@@ -160,7 +160,7 @@ def test_progress_of_a_repair_replaces_the_check_and_keeps_printed_lines(capsys,
 
 
 @pytest.mark.parametrize(
-    "work", [Display.close, lambda live: live.write("a line"), lambda live: live.stopping("stopping")]
+    "work", [Display.close, lambda live: live.write("a line"), lambda live: live.announce_stop("stopping")]
 )
 def test_a_signal_can_abandon_the_display_at_any_point_of_its_work(work):
     """A second Ctrl-C during `close` waited for itself: a lock that is not reentrant was taken twice."""

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from stacpull.config.options import Options
-from stacpull.config.resolve import header_fields, query_parameters, key_variable
+from stacpull.config.resolve import header_fields, key_variable, query_parameters
 from stacpull.config.toml import Setting
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.redact import Secret

@@ -121,7 +121,7 @@ class _Handler:
             _say(f"Quit{done}. Run the same command again to resume.")
             os._exit(_INTERRUPTED)
         self.is_stopping = True
-        if self._show is None or not self._show.stopping(STOPPING):
+        if self._show is None or not self._show.announce_stop(STOPPING):
             _say(STOPPING)
         if self.stop is not None:
             with suppress(RuntimeError):  # the loop is closed: the work has ended

@@ -57,7 +57,7 @@ class Display:
         self._speed = Speed()
         self._frame = 0
         self._is_drawn = False
-        self._stopping = ""
+        self._stop_text = ""
         self._lock = threading.RLock()  # reentrant: a signal handler may take it at any point
         self._closed = threading.Event()
         self._is_silent = output.quiet or output.no_progress
@@ -111,9 +111,9 @@ class Display:
             self._erase()
             printing.lines([line])
 
-    def stopping(self, text: str) -> bool:
+    def announce_stop(self, text: str) -> bool:
         """Show from the next drawing on that a stop was requested; return False if nothing is drawn."""
-        self._stopping = text
+        self._stop_text = text
         return self._is_live
 
     def abandon(self) -> str:
@@ -212,7 +212,7 @@ class Display:
         if shown.troubles:
             red = [paint(text, "red", self._stream) for text in shown.troubles[:1]]
             yield f"  {dot.join([*red, *shown.troubles[1:]])}"
-        for text in [*shown.waits, *([self._stopping] if self._stopping else [])]:
+        for text in [*shown.waits, *([self._stop_text] if self._stop_text else [])]:
             yield f"  {paint(plain(text), 'yellow', self._stream)}"
 
     def _shown(self) -> _Shown:

@@ -1,6 +1,6 @@
 """The options of transfers and output, and the table of all options.
 
-Each field declares its flag, config key, variable and commands (`option_fields.about`). The class
+Each field declares its flag, config key, variable and commands (`option_fields.as_option`). The class
 `stacpull.selection.Selection` declares which assets to transfer.
 """
 
@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from stacpull import arguments
 from stacpull.errors import CredentialsError
 from stacpull.models import digest_algorithm
-from stacpull.option_fields import Option, about, declared_options, option, read_fields
+from stacpull.option_fields import Option, as_option, declared_options, option, read_fields
 from stacpull.redact import Secret
 from stacpull.selection import Selection
 from stacpull.suggestions import Arguments
@@ -135,7 +135,7 @@ class Options(Arguments):
     work: Path | None = attrs.field(
         default=None,
         converter=optional(arguments.read_path),
-        metadata=about("DIR", commands=_IN_DEST, brief=True),
+        metadata=as_option("DIR", commands=_IN_DEST, brief=True),
     )
     dest_endpoint_url: str | None = option(None, "URL", read=arguments.read_web_address, commands=_IN_DEST)
     dest_profile: str | None = option(None, "NAME", commands=_IN_DEST)
@@ -148,7 +148,7 @@ class Options(Arguments):
     dask: str | None = attrs.field(
         default=None,
         converter=optional(arguments.read_cluster),
-        metadata=about("ADDRESS|FILE|N", load=arguments.read_cluster, commands=_RUNS),
+        metadata=as_option("ADDRESS|FILE|N", load=arguments.read_cluster, commands=_RUNS),
     )
     retries: int = option(5, "N", read=arguments.integer(0), commands=_OF_SOURCE)
     stall_timeout: float = option(30.0, "SECONDS", read=arguments.read_seconds, commands=_OF_SOURCE)
@@ -168,7 +168,7 @@ class Options(Arguments):
     headers: Mapping[str, Secret] = attrs.field(
         factory=dict,
         converter=arguments.read_header_fields,
-        metadata=about("'K: V'|@FILE", group="Credentials and network", brief=True),
+        metadata=as_option("'K: V'|@FILE", group="Credentials and network", brief=True),
     )
     query: Mapping[str, Secret] = attrs.field(factory=dict, converter=arguments.read_secrets)
     credential_names: tuple[str, ...] = ()
@@ -179,28 +179,28 @@ class Options(Arguments):
     ca_bundle: Path | None = attrs.field(
         default=None,
         converter=optional(arguments.read_path),
-        metadata=about("FILE", load=arguments.load_file),
+        metadata=as_option("FILE", load=arguments.load_file),
     )
     allow_private_hosts: bool = option(False)
     allow_local: tuple[str, ...] = attrs.field(
         default=(),
         converter=arguments.read_texts,
-        metadata=about("DIR", load=arguments.load_directory, commands=f"{_IN_DEST} headers"),
+        metadata=as_option("DIR", load=arguments.load_directory, commands=f"{_IN_DEST} headers"),
     )
     log_file: Path | None = attrs.field(
         default=None,
         converter=optional(arguments.read_path),
-        metadata=about("FILE", load=arguments.load_log_path, group="Output"),
+        metadata=as_option("FILE", load=arguments.load_log_path, group="Output"),
     )
     dashboard: tuple[str, int] | None = attrs.field(
         default=None,
         converter=optional(arguments.read_listen_address),
-        metadata=about("[HOST:]PORT", commands=_RUNS),
+        metadata=as_option("[HOST:]PORT", commands=_RUNS),
     )
     dashboard_token: Secret | None = attrs.field(
         default=None,
         converter=optional(arguments.read_token),
-        metadata=about(load=arguments.load_content, commands=_RUNS, form="absent"),
+        metadata=as_option(load=arguments.load_content, commands=_RUNS, form="absent"),
     )
     dask_client: Any = attrs.field(default=None, eq=False, repr=False)
     """The `client` of `stacpull.mirror`: a `distributed.Client` whose workers transfer."""
