@@ -1,4 +1,4 @@
-"""Suggests what to use instead of an option or a keyword argument that does not exist."""
+"""Checks the arguments of Python calls, and suggests what to use instead of a name that does not exist."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Arguments:
     __attrs_attrs__: ClassVar[Any]
 
     def __new__(cls, *_positional: object, **named: object) -> Self:
-        _refuse_unknown(cls.__name__, named, attrs.fields_dict(cls), _kinds())
+        _refuse_unknown(cls.__name__, named, attrs.fields_dict(cls), _argument_classes())
         return super().__new__(cls)
 
     def __repr__(self) -> str:
@@ -49,7 +49,7 @@ class Arguments:
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in given)})"
 
 
-def _kinds() -> list[type[Any]]:  # attrs leaves the class without slots that it made each of them from
+def _argument_classes() -> list[type[Any]]:  # attrs leaves the class without slots that each is made from
     return [kind for kind in Arguments.__subclasses__() if attrs.has(kind)]
 
 
@@ -82,7 +82,7 @@ def with_checked_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
 def _in_python(message: str, parameters: Iterable[str]) -> str:
     """Replace the options, SOURCE and DEST by names of arguments, except in commands (in backticks)."""
     names = {"DEST": "dest", "SOURCE": "source"} | {f"--{name}": name for name in parameters}
-    for kind in _kinds():
+    for kind in _argument_classes():
         names |= {f"--{_option_of(field)}": argument for argument, field in attrs.fields_dict(kind).items()}
     names["--credentials"] = "stacpull.profile_options"
     words = r"`[^`]*`|--[a-z][a-z-]*(?![\w=-])|\b[A-Z]+\b"
@@ -92,7 +92,7 @@ def _in_python(message: str, parameters: Iterable[str]) -> str:
 def _check(function: Callable[..., Any], positional: Sequence[Any], named: Mapping[str, Any]) -> None:
     parameters = inspect.signature(function).parameters
     holders = {"Selection": "selection", "Options": "options", "S3Options": "options"}
-    kinds = [kind for kind in _kinds() if holders[kind.__name__] in parameters]
+    kinds = [kind for kind in _argument_classes() if holders[kind.__name__] in parameters]
     _refuse_unknown(function.__name__, named, parameters, kinds)
     for value, (name, parameter) in zip(positional, parameters.items(), strict=False):
         use = holders[type(value).__name__] if isinstance(value, Arguments) else name

@@ -178,7 +178,7 @@ class Command(click.Command):
                 raise click.UsageError(f"Unexpected {value!r} after {flag}: use {flag} or {other}.", ctx)
 
     def _in_full(self, args: list[str]) -> list[str]:
-        """Return `args` as click parses them, also if written as for the AWS CLI or version 0.1 (`--yes`)."""
+        """Return `args` in the forms that click parses, also from those of the AWS CLI and of version 0.1."""
         payer = ("--request-payer", "requester")
         args = [arg for before, arg in itertools.pairwise(["", *args]) if (before, arg) != payer]
         full = {flag: f"{flag}={option.alone}" for flag, option in self._by_flag.items() if option.alone}
@@ -208,7 +208,7 @@ class Command(click.Command):
         return f": other commands have it, but `stacpull {self.name}` does not."
 
     def read_config(self, ctx: click.Context, name: str | None) -> toml.Config:
-        """Read the config file `name`: its values are the defaults of SOURCE, DEST and the own options."""
+        """Read a config file: what it sets is the default of SOURCE, DEST and the command's own options."""
         config = toml.read_config(name, [*self._own_options, *(option.name for option in self._options)])
         ctx.default_map = dict(config.addresses)
         for key, option in self._own_options.items():
@@ -239,7 +239,7 @@ class Command(click.Command):
 
     @contextmanager
     def _naming_origins(self, flags: Mapping[str, object], config: toml.Config) -> Iterator[None]:
-        """Name an option that an error is about as it was given: by its flag, variable or line of a file."""
+        """In an error, name each option by where it was given: a flag, a variable or a line of a file."""
         try:
             yield
         except UsageError as error:
