@@ -195,6 +195,7 @@ def test_notes_name_what_was_left_out():
     assert judge({"properties": {"gsd": 10}}, filter="gsd > 30") == "filter"
     for text, names in {
         'platform = "s2a" OR gsd > 30': " Absent: s2a. Text takes single quotes: 's2a'.",
+        "gs <> 10": " Absent: gs; did you mean gsd?",
         "gsd = '10'": " Write numbers without quotes, and test lists with A_CONTAINS(name, ('value')).",
     }.items():
         selected = SelectionFilter.from_selection(Selection(filter=text))

@@ -413,18 +413,21 @@ class ExpressionFilter(ItemFilter):
         self._evaluate = compile_expression(self._tree)
         self._references = {name: Reference(name) for name in properties_in(self._tree)}
         self._absent = set[str]()  # properties of items that cannot be judged
+        self._present: Iterable[str] = ()  # properties of the last of these items
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
         truth = self._evaluate(item, properties)
         if truth is None:
             absent = (name for name, ref in self._references.items() if ref.value(item, properties) is None)
             self._absent.update(absent)
+            self._present = properties.keys()
         return {True: None, False: "filter"}.get(truth, _UNKNOWN)
 
     def notes(self, counts: LeftOut, *, complete: bool) -> list[str]:
         absent = sorted(self._absent)
         other_type = " Write numbers without quotes, and test lists with A_CONTAINS(name, ('value'))."
-        names = f" Absent: {', '.join(absent)}." if absent else other_type
+        present = self._present if len(absent) == 1 else ()
+        names = f" Absent: {', '.join(absent)}{did_you_mean(absent[0], present)}" if absent else other_type
         quoted = [name for name in absent if f'= "{name}"' in self._text]
         names += f" Text takes single quotes: '{quoted[0]}'." if quoted else ""
         return [f"{note}{names}" for note in super().notes(counts, complete=complete)]
