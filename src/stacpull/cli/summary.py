@@ -76,14 +76,17 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
     added = max(0, report.assets_done - report.assets_skipped - report.assets_revalidated)
     present = report.assets_skipped + report.assets_revalidated
     total = f", {size(report.bytes_done)}"
-    yield f"  added    {quantity(added, 'file')}{'' if present or not added else total}"
+    changed = min(added, report.assets_changed)
+    replaced = f", {changed:,} replaced" if changed else ""
+    yield f"  added    {quantity(added - changed, 'file')}{replaced}{'' if present or not added else total}"
     fetched = f"{size(report.bytes_fetched)} of files and documents in {duration(report.seconds)}"
     yield f"  fetched  {fetched} ({rate(report.bytes_fetched, report.seconds)})"
     retries = f", {quantity(report.retries, 'retry', 'retries')}" if report.retries else ""
     yield f"  requests {report.requests:,}{retries}"
     if present:
         checked = report.assets_revalidated and f", {report.assets_revalidated:,} checked and unchanged"
-        yield f"  present  {quantity(present, 'file')} already here{checked or ''}{total} in all"
+        now = f"now {quantity(report.assets_done, 'file')}{total}"
+        yield f"  present  {quantity(present, 'file')} already here{checked or ''}; {now}"
     if report.items_seen:
         yield f"  items    {items_read(report)}"
     yield from _changes(report)
