@@ -5,24 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 import orjson
-from tests.engine.bench import NOW, Bench, documents, parts, planned
+from tests.engine.bench import NOW, documents, parts, planned, started
 
 from stacpull.ledger import publication, views
 from stacpull.models import Failure, FailureKind, PlannedItem
 
 
 def test_the_json_is_written_again_from_the_files_of_the_mirror(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    assets = bench.plan(planned("i", "ab")).jobs
-    bench.publish([bench.arrive(job, b"x") for job in assets])
-    first = (tmp_path / "c/i/i.json").read_bytes()
-    assert bench.db.execute("SELECT count(*) FROM documents").fetchone() == (0,)
-    edited = first.replace(b'"id":"i"', b'"id":"j"')
-    for found in (first, edited):  # what a user has changed is neither used nor overwritten
-        (tmp_path / "c/i/i.json").write_bytes(found)
-        bench.publisher.publish_all([assets[0].item_rowid])
-        assert (tmp_path / "c/i/i.json").read_bytes() == found
-    bench.close()
+    with started(tmp_path) as bench:
+        assets = bench.plan(planned("i", "ab")).jobs
+        bench.publish([bench.arrive(job, b"x") for job in assets])
+        first = (tmp_path / "c/i/i.json").read_bytes()
+        assert bench.db.execute("SELECT count(*) FROM documents").fetchone() == (0,)
+        edited = first.replace(b'"id":"i"', b'"id":"j"')
+        for found in (first, edited):  # what a user has changed is neither used nor overwritten
+            (tmp_path / "c/i/i.json").write_bytes(found)
+            bench.publisher.publish_all([assets[0].item_rowid])
+            assert (tmp_path / "c/i/i.json").read_bytes() == found
 
 
 def version(year: int, keys: str) -> PlannedItem:
@@ -32,39 +31,36 @@ def version(year: int, keys: str) -> PlannedItem:
 
 
 def test_a_file_that_could_not_be_replaced_is_replaced_later(tmp_path, monkeypatch):
-    bench = Bench(tmp_path)
-    failure = Failure(FailureKind.EXISTS, "A directory is in the way.")
-    for year in (2020, 2030):
-        bench.plan(version(year, ""))
-        with monkeypatch.context() as patch:
-            if year == 2030:
-                patch.setattr(bench.store, "place", lambda files: [failure] * len(files))
-            bench.operations.write_final_items()
-    assert parts(tmp_path) == []
-    bench.publisher.publish_all(views.unwritten_items(bench.db, 0, True))
-    assert orjson.loads((tmp_path / "c/i/i.json").read_bytes())["properties"]["year"] == 2030
-    bench.close()
+    with started(tmp_path) as bench:
+        failure = Failure(FailureKind.EXISTS, "A directory is in the way.")
+        for year in (2020, 2030):
+            bench.plan(version(year, ""))
+            with monkeypatch.context() as patch:
+                if year == 2030:
+                    patch.setattr(bench.store, "place", lambda files: [failure] * len(files))
+                bench.operations.write_final_items()
+        assert parts(tmp_path) == []
+        bench.publisher.publish_all(views.unwritten_items(bench.db, 0, True))
+        assert orjson.loads((tmp_path / "c/i/i.json").read_bytes())["properties"]["year"] == 2030
 
 
 def test_a_newer_document_is_written_although_an_earlier_one_was_being_recorded(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    (asset,) = bench.plan(version(2020, "a")).jobs
-    bench.publisher.add([bench.arrive(asset, b"x")], [])
-    while not (tmp_path / "c/i/i.json").exists():
-        bench.publisher.publish()
-    bench.plan(version(2030, ""))  # a later page lists it again
-    bench.operations.write_final_items()
-    assert orjson.loads((tmp_path / "c/i/i.json").read_bytes())["properties"]["year"] == 2030
-    assert bench.db.execute("SELECT count(*) FROM documents").fetchone() == (0,)
-    bench.close()
+    with started(tmp_path) as bench:
+        (asset,) = bench.plan(version(2020, "a")).jobs
+        bench.publisher.add([bench.arrive(asset, b"x")], [])
+        while not (tmp_path / "c/i/i.json").exists():
+            bench.publisher.publish()
+        bench.plan(version(2030, ""))  # a later page lists it again
+        bench.operations.write_final_items()
+        assert orjson.loads((tmp_path / "c/i/i.json").read_bytes())["properties"]["year"] == 2030
+        assert bench.db.execute("SELECT count(*) FROM documents").fetchone() == (0,)
 
 
 def test_an_item_without_a_stored_document_is_not_written(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    bench.plan(planned("i", ""))
-    publication.reserve(bench.db, [], [1], {})
-    publication.record(bench.db, bench.run, [], [], {1: None}, NOW)
-    bench.publisher.publish_all([1])
-    assert documents(tmp_path) == []
-    assert next(views.item_records(bench.db, [1])).document is None
-    bench.close()
+    with started(tmp_path) as bench:
+        bench.plan(planned("i", ""))
+        publication.reserve(bench.db, [], [1], {})
+        publication.record(bench.db, bench.run, [], [], {1: None}, NOW)
+        bench.publisher.publish_all([1])
+        assert documents(tmp_path) == []
+        assert next(views.item_records(bench.db, [1])).document is None

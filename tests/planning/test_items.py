@@ -23,12 +23,10 @@ from stacpull.selection import Selection
 PAGE = "https://h/v1/collections/c/items?limit=10"
 
 
-def planner(layout: str, selection: Selection) -> AssetPlanner:
-    return AssetPlanner(Layout.parse(layout), selection, AssetFilter(selection).keeps)
-
-
-def plan(item, *, layout=DEFAULT_LAYOUT, url=PAGE, parent=None, **selection):
-    return planner(layout, Selection(**selection)).plan(ListedItem(id_of(item, "c"), item, url, parent))
+def plan(item, *, layout=DEFAULT_LAYOUT, url=PAGE, parent=None, **options):
+    selection = Selection(**options)
+    planner = AssetPlanner(Layout.parse(layout), selection, AssetFilter(selection).keeps)
+    return planner.plan(ListedItem(id_of(item, "c"), item, url, parent))
 
 
 def test_a_complete_item_is_planned_with_all_its_statements() -> None:
@@ -197,10 +195,7 @@ def test_the_assets_own_members_take_precedence(selection, key, asset, kept):
 def plan_of(data: Path, file: str, *prefer: str) -> PlannedItem:
     document = json.loads((data / file).read_text())
     found = document.get("features", [document]) if isinstance(document, dict) else document
-    item, page_url = found[0], "https://api.test/v1/search"
-    return planner(DEFAULT_LAYOUT, Selection(prefer=prefer)).plan(
-        ListedItem(id_of(item, "c"), item, page_url)
-    )
+    return plan(found[0], url="https://api.test/v1/search", prefer=prefer)
 
 
 def test_urls_with_spaces_quotes_and_values_are_alternates(shared_data: Path) -> None:

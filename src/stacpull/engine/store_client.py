@@ -76,10 +76,9 @@ class StoreClient:
             await stop.wait()
             stopping.close()
 
-        with stopping:
+        with stopping, stops:
             try:
-                with stops:
-                    socket.send_fds(self._socket, [b"\0"], [self._opened.lock, stops.fileno()])
+                socket.send_fds(self._socket, [b"\0"], [self._opened.lock, stops.fileno()])
             except OSError as error:
                 raise DestinationError(_ENDED) from error
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)  # if the system allows it
