@@ -122,7 +122,7 @@ class Secrets:
         self.add()
 
     def replace(self, values: Iterable[str]) -> None:
-        """Know only these: the `values` of another process."""
+        """Replace all secrets by the `values` of another process."""
         self._known = set(map(Secret, values))
         self.add()
 

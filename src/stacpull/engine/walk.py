@@ -404,7 +404,7 @@ class Walk:
     async def _count_to_limit(
         self, items: Sequence[ListedItem], reasons: Sequence[str | None], limit: int
     ) -> int:
-        """Return how many items have `limit` matches among them. Items planned before do not count."""
+        """Return how many items to take, so that `limit` of them match and were not planned before."""
         planned_before = await self._planned_before(items)
         new_ids = set[ItemId]()
         for count, (item, reason) in enumerate(zip(items, reasons, strict=True), 1):
