@@ -80,9 +80,8 @@ def valid_items(features: Iterable[tuple[str, object]]) -> tuple[list[Json], tup
     for name, feature in features:
         document: Any = parsed_object(bytes(feature)) if isinstance(feature, msgspec.Raw) else feature
         item = valid_item(document)
-        if item is None:
-            reason = feature if isinstance(feature, Failure) else _NO_ITEM
-        else:
+        reason = feature if isinstance(feature, Failure) else _NO_ITEM
+        if item is not None:
             id_type = type(document["id"])
             if id_types.setdefault((item.get("collection"), item["id"]), id_type) is id_type:
                 items.append(item)

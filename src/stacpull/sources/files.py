@@ -159,37 +159,39 @@ class FeaturesSource(ItemsFile):
             self._document = document
         self._was_walked = True
         size = page_size.for_file
-        if self._has_more():
-            first = self._document
-            features = list_or_empty(first.members.get("features"))
-            if first.bytes > LENIENT_LIMIT and len(features) > size:  # not decoded yet
-                for page in self._pages_of(start, features[:-size], size, is_whole=False):
-                    yield page
-                share = first.bytes * size // len(features)
-                first = first._replace(body={**first.members, "features": features[-size:]}, bytes=share)
-            reader = PageReader(self._reader, page_size, on_notice, self.url)
-            async with aclosing(reader.pages(PageRequest(self.url), first=first)) as pages:
-                async for page in pages:
-                    items = self._selected(start, page.items, page.request.url)
-                    announced = page.announced if len(items) == len(page.items) else None
-                    yield replace(page, items=items, announced=announced)
+        if not self._has_more():
+            for page in self._pages_of(start, self._features(on_notice), size, is_whole=True):
+                yield page
             return
+        first = self._document
+        features = list_or_empty(first.members.get("features"))
+        if first.bytes > LENIENT_LIMIT and len(features) > size:  # not decoded yet
+            for page in self._pages_of(start, features[:-size], size, is_whole=False):
+                yield page
+            share = first.bytes * size // len(features)
+            first = first._replace(body={**first.members, "features": features[-size:]}, bytes=share)
+        reader = PageReader(self._reader, page_size, on_notice, self.url)
+        async with aclosing(reader.pages(PageRequest(self.url), first=first)) as pages:
+            async for page in pages:
+                items = self._selected(start, page.items, page.request.url)
+                announced = page.announced if len(items) == len(page.items) else None
+                yield replace(page, items=items, announced=announced)
+
+    def _features(self, on_notice: OnNotice) -> list[Any]:
         body = self._document.members
         if documents.kind_of(body) == "Feature":
             self_link = self_href(body, local=is_local(self.url))
-            features = [body if self_link is not None else documents.with_self(body, self.url)]
-        else:
-            features = list_or_empty(body.get("features"))
-            if documents.has_next(body):
-                on_notice(Notice("warning", "The file is a page of an API. Its next page is not followed."))
-            if self._order is not None:
-                features, is_mixed = _sorted(features, self._order)
-                if is_mixed:
-                    name = self._order.removeprefix("-")
-                    text = f"Some values of {name} are text: --sortby puts them above numbers."
-                    on_notice(Notice("warning", text))
-        for page in self._pages_of(start, features, size, is_whole=True):
-            yield page
+            return [body if self_link is not None else documents.with_self(body, self.url)]
+        features = list_or_empty(body.get("features"))
+        if documents.has_next(body):
+            on_notice(Notice("warning", "The file is a page of an API. Its next page is not followed."))
+        if self._order is not None:
+            features, is_mixed = _sorted(features, self._order)
+            if is_mixed:
+                name = self._order.removeprefix("-")
+                text = f"Some values of {name} are text: --sortby puts them above numbers."
+                on_notice(Notice("warning", text))
+        return features
 
     def _pages_of(
         self, start: WalkStart, features: list[Any], size: int, *, is_whole: bool
