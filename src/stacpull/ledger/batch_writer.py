@@ -181,13 +181,16 @@ class _BatchPlan:
         self._write()
 
     def _is_to_plan(self, item: PlannedItem) -> bool:
-        """Return False if this run has planned the item, unless a page has a newer version of it."""
+        """Return False if this run has planned the item, unless a page has a newer version of it.
+
+        An item that was only known by a link, and is on a page now, is counted there.
+        """
         known = self._known.get(item.id)
         if known is None or not known.was_planned_in(self._writer.run):
             return True
         if item.parent is not None:
             return False
-        if known.parent is not None:  # it was only known by a link, and is now on a page
+        if known.parent is not None:
             self._result.count("items_matched", 1)
             self._result.count("source_items", -1)
             self._known[item.id] = known._replace(parent=None)
@@ -425,11 +428,9 @@ class _BatchPlan:
         self._result.count("items_changed", is_changed and not (change.was_planned or item.is_collection))
         if json_state == JsonState.CURRENT:
             path = f"{change.directory}/{item_json_name(item.id.item)}"
-            if not self._writer.is_there(
-                path
-            ):  # unlike one that is only `DUE`, it is not listed by the catalog
+            if not self._writer.is_there(path):
                 self._result.count("files_lost", 1)
-                json_state = JsonState.DAMAGED
+                json_state = JsonState.DAMAGED  # unlike one that is only `DUE`, the catalog does not list it
         is_outdated = change.before.version != row.version or row.id in self._relinked
         change.rewrites_json |= is_outdated or json_state == JsonState.DAMAGED
         if change.rewrites_json and change.known:
