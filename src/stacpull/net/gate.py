@@ -183,8 +183,8 @@ class Gate:
         self.now = settings.clock.monotonic
         self.window = CongestionWindow(max(1, settings.maximum), self.now(), is_fixed=settings.is_fixed)
         self.in_use = 0
-        self.closed_until = 0.0  # by `now`; 0 for a gate that was never closed
         self._settings = settings
+        self._closed_until = 0.0  # by `now`; 0 for a gate that was never closed
         self._why_down: Failure | None = None
         self._silent_since = 0.0
         self._unanswered = 0  # in a row
@@ -208,7 +208,7 @@ class Gate:
         return HostProgress(self.host, self._bytes, self.in_use, self.window.limit, len(self._queue), wait)
 
     def closed_for(self) -> float:
-        return max(0.0, self.closed_until - self.now()) if self.closed_until else 0.0
+        return max(0.0, self._closed_until - self.now()) if self._closed_until else 0.0
 
     def is_full(self) -> bool:
         """Return True if a request has to wait: no permit is free, the gate is closed, or others wait."""
@@ -314,7 +314,7 @@ class Gate:
             down = self._mark_down(replace(failure, message=text), retry_after)
             return down if purpose == "asset" else failure
         if self.closed_for():  # the request was sent before the pause began
-            self.closed_until = max(self.closed_until, self.now() + (retry_after or 0.0))
+            self._close(retry_after or 0.0)
             return failure
         pause = self._next_pause() if retry_after is None else retry_after
         self._slow_down(pause)
@@ -355,11 +355,12 @@ class Gate:
         return pause
 
     def _slow_down(self, pause: float) -> None:
-        now = self.now()
-        self.window.halve(now, pause)
-        if pause > 0:
-            self._why_down = None
-            self.closed_until = max(self.closed_until, now + pause)
+        self._why_down = None
+        self.window.halve(self.now(), pause)
+        self._close(pause)
+
+    def _close(self, seconds: float) -> None:
+        self._closed_until = max(self._closed_until, self.now() + seconds)
 
     def _mark_down(self, failure: Failure, pause: float = 0.0) -> Failure:
         """Close the gate for `pause` seconds. Return the failure as DOWN; waiting requests get the same."""
@@ -368,8 +369,7 @@ class Gate:
             text = f"{failure.message} It is not asked again for now; other hosts continue."
             self._settings.notify(Notice("warning", text))
         self._why_down = down
-        if pause:
-            self.closed_until = max(self.closed_until, self.now() + pause)
+        self._close(pause)
         waiting, self._queue = self._queue, deque()
         for request in waiting:
             if not request.is_cancelled():
