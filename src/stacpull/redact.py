@@ -56,16 +56,13 @@ _CREDENTIAL_FIELD = re.compile(r"auth|cookie|credential|key|pass|secret|session|
 
 
 class Secret:
-    """A string that is never shown: `repr`, `str` and `format` give `***`; `reveal()` returns the value.
-
-    It is `spelled_out` if it was written literally on a command line or in a config file: it counts as a
-    credential only in a header field with the name of a credential (`credentials_in`).
-    """
+    """A string that is never shown: `repr`, `str` and `format` give `***`; `reveal()` returns the value."""
 
     __slots__ = ("_value", "spelled_out")
 
     def __init__(self, value: str, *, spelled_out: bool = False) -> None:
         self._value = value
+        # True if it was written literally on a command line or in a config file: see `credentials_in`
         self.spelled_out = spelled_out
 
     def __repr__(self) -> str:
