@@ -53,7 +53,7 @@ _SENTENCES = {
     sqlite3.SQLITE_CORRUPT: "{path} is damaged ({text}): remove it and start again.",
     sqlite3.SQLITE_NOTADB: "{path} is not a results file ({text}): remove it, or choose another output.",
     sqlite3.SQLITE_READONLY: "No permission to write {path}.",
-    sqlite3.SQLITE_CANTOPEN: "{path} cannot be opened: check permissions and free space.",
+    sqlite3.SQLITE_CANTOPEN: "{path} cannot be opened: check permissions; the disk may be full or read-only.",
     sqlite3.SQLITE_IOERR: "{path} cannot be used ({text}): check the disk, space and `ulimit`.",
 }
 _RESULTS = "SELECT key, value, ok, place FROM results"

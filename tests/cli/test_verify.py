@@ -79,7 +79,12 @@ def report(**changes: Any) -> VerifyReport:
             1,
         ),
         ({"unknown": 1}, ["OK, 453 files verified; 1 file that does not belong", "files are kept"], 0),
-        ({"unknown": 2}, ["2 files that do not belong to the mirror"], 0),
+        ({"unknown": 2}, ["2 files that do not belong to the mirror\n"], 0),
+        (
+            {"unknown": 2, "strict": True, "remaining": 2},
+            ["do not belong to the mirror (damage with --str"],
+            1,
+        ),
         (
             {"unknown": 1, "remaining": 1, "strict": True},
             ["dir: 453 files verified; 1 file that does", "files are kept"],

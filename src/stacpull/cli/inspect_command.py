@@ -226,7 +226,8 @@ def status_lines(report: StatusReport) -> Iterator[str]:
         read = "read up to --max-items"
     others = f" and {quantity(report.sources - 1, 'other')}" if report.sources > 1 else ""
     left = f"continues at {report.checkpoint}" if report.checkpoint else "not read completely"
-    yield f"  source {report.source}{others}, {read if report.walk_ended else left}"
+    source = "standard input, or items in Python" if report.source.startswith("stdin:") else report.source
+    yield f"  source {source}{others}, {read if report.walk_ended else left}"
     yield f"  items  {summary.items_read(report)}"
     if report.items_pruned:
         yield f"  pruned {quantity(report.items_pruned, 'item')} no longer in SOURCE, in the last `mirror`"

@@ -81,7 +81,7 @@ def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
         verdict.append(f"{ok}{quantity(report.files, 'file')} verified")
     if report.unknown:
         files = quantity(report.unknown, "file that does not belong", "files that do not belong")
-        verdict.append(f"{files} to the mirror")
+        verdict.append(f"{files} to the mirror{' (damage with --strict)' if report.strict else ''}")
     if is_incomplete:
         pending = still_to_do(report) if is_unfinished else ""
         counts = ", ".join(filter(None, [pending, *lacking]))

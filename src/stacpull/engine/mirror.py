@@ -317,9 +317,10 @@ async def run_from_ledger(
         )
     missing = [name for name in spec.credential_names if name not in address.credential_names]
     if missing and not (address.headers or address.query or options.filled_profile):
+        keys = " and ".join(missing)
         raise CredentialsError(
-            f"The run of {spec.source} was started with {' and '.join(missing)}. Keys are not stored: give "
-            "the keys again, or use --header or --credentials."
+            f"The run of {spec.source} was started with {keys}. Keys are not stored: set {keys} again, "
+            "or use --header or --credentials."
         )
     now = SystemClock().time()
     run = await on_ledger(opened, lambda db: begin(db, spec, now, options.remembered))
