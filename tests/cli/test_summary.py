@@ -135,7 +135,7 @@ def test_assets_that_are_not_ready_yet_do_not_count_as_failures_of_a_finished_mi
     [
         ({"items_unseen": 1}, "http://s, read in part: 1 announced item not listed"),
         ({"sources": 2, "selection": {"max_items": 6}}, "http://s and 1 other, read completely"),
-        ({"source": "stdin:0"}, "  source standard input, or items in Python, read completely"),
+        ({"source": "stdin:0"}, "standard input, or items in Python, read completely"),
         ({"sources": 3, "selection": {"max_items": 5}}, "http://s and 2 others, read up to --max-items"),
     ],
 )
