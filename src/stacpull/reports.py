@@ -47,7 +47,7 @@ class Counts(Counters, frozen=True, kw_only=True):
 
 
 class MirrorReport(Counts, frozen=True):
-    """The result of a run. The counters refer to this run's selection."""
+    """The result of a run. The counters refer to this run's selection (docs/json.md)."""
 
     items_left_out: Mapping[str, int] = msgspec.field(default_factory=dict)
     """How many items the filters left out, by the first that did not match, in the order of testing."""

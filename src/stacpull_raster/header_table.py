@@ -66,6 +66,9 @@ async def headers(
         on_row: Called with each row, a dict.
         on_event: Called with progress and notices.
         stop: Set it to end gracefully; the same call resumes.
+
+    Returns:
+        The counters of the job, and how it ended. Errors are those of `mirror`.
     """
     selection = instance("selection", Selection, selection)
     options = instance("options", Options, options)

@@ -95,7 +95,8 @@ async def mirror(
         The counters of the run, and how it ended.
 
     Raises:
-        UsageError: The selection or layout is wrong, or a label or collection does not exist.
+        UsageError: The selection or layout is wrong, or a label or collection does not exist. Its kind
+            `MissingExtraError` names an extra that is not installed.
         CredentialsError: Credentials are missing or refused.
         SourceError: The source cannot be read.
         DestinationError: The destination cannot be written, or another process is using it.

@@ -32,7 +32,7 @@ class ClassInfo(PublicValue, frozen=True):
 async def collections(
     source: str, *, options: Options | None = None, on_event: Listener | None = None
 ) -> list[Json]:
-    """Return the documents of the collections of `source`."""
+    """Return the documents of the collections of `source`. Arguments and errors are those of `mirror`."""
     options, address = options_and_address(source, instance("options", Options, options))
     async with open_network(address, options, on_event=on_event) as network:
         return await (await open_source(address.url, network.reader)).collections()
@@ -49,7 +49,8 @@ async def classes(
 ) -> list[ClassInfo]:
     """Return the label classes of a collection, all lists or that of `label_property`.
 
-    With `count`, which reads all items, also return the number of items with each class.
+    With `count`, which reads all items, also return the number of items with each class. Other arguments and
+    errors are those of `mirror`.
     """
     options, address = options_and_address(source, instance("options", Options, options))
     counts = Counter[str]()
