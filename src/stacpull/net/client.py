@@ -187,6 +187,8 @@ class ClientResponse:
     gate: Gate | None = attrs.field(default=None, init=False)  # while the response is open
     _sent_at: float = attrs.field(init=False)
     _response: Response = attrs.field(init=False)
+    status: int = attrs.field(init=False)  # once the block is entered, one of those accepted
+    headers: Mapping[str, str] = attrs.field(init=False)
     _url: str = attrs.field(init=False)  # with its secrets, which `url` leaves out
     _body_bytes: int = attrs.field(default=0, init=False)  # received, before a content coding is undone
 
@@ -237,15 +239,6 @@ class ClientResponse:
     def url(self) -> str:
         return self._client.secrets.masked_url(self._url)
 
-    @property
-    def status(self) -> int:
-        """HTTP status code. Once the block is entered, it is one of those accepted."""
-        return self._response.status
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return self._response.headers
-
     async def read(self, limit: int, on_growth: Callable[[int], Awaitable[None]] | None = None) -> bytes:
         return await read_whole(self, limit, on_growth)
 
@@ -292,8 +285,9 @@ class ClientResponse:
         if is_local(response.url):  # perhaps a document in place of its directory
             self._url = response.url
         self._response = response
+        self.status, self.headers = response.status, response.headers
         self.gate = gate
-        if response.status in self._accept or response.status in REDIRECTS:
+        if self.status in self._accept or self.status in REDIRECTS:
             gate.note_response(sent.sent_at)
 
     async def _failure(self, sent: PermittedRequest) -> Failure:
