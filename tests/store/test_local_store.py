@@ -49,11 +49,9 @@ def tree(path: Path) -> dict[str, bytes]:
     return {str(p.relative_to(path)): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
 
 
-def place(store: LocalStore, directory: str, name: str, data: bytes = b"new", **how: bool) -> Failure | None:
-    store.staged.write_part("1.whole", data)
-    return store.place([Placement("1.whole", directory, name, None, may_replace=how.get("replace", False))])[
-        0
-    ]
+def place(store: LocalStore, directory: str, name: str, *, replace: bool = False) -> Failure | None:
+    store.staged.write_part("1.whole", b"new")
+    return store.place([Placement("1.whole", directory, name, None, may_replace=replace)])[0]
 
 
 def test_a_directory_replaced_by_a_link_is_not_followed(opened: LocalStore, tmp_path: Path) -> None:
