@@ -138,15 +138,8 @@ def test_circles_end_and_each_catalog_is_walked_once(pages: dict[str, Any], expe
     assert not [one for page in found for one in page.unreadable]
 
 
-class Endless(MemoryReader):
-    """A server that generates a child for each catalog."""
-
-    def __init__(self) -> None:
-        super().__init__(lambda request: catalog(link("child", f"{len(request.url)}/c.json")))
-
-
 def test_an_endless_tree_is_cut_and_reported() -> None:
-    reader = Endless()
+    reader = MemoryReader(lambda request: catalog(link("child", f"{len(request.url)}/c.json")))
     (page,) = walked(reader)
     assert "more than 32 catalogs deep" in page.unreadable[0].failure.message
     assert len(reader.requests) <= DEEPEST + 2
