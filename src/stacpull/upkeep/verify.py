@@ -270,9 +270,10 @@ def _check_mirror(check: MirrorCheck, address: DestAddress, db: Connection) -> N
             with open_files(address.work, address.bucket, watcher) as files:
                 check.check_files(files, db)
             with suppress(FileNotFoundError):
-                endings = (*UNFINISHED, *OF_ONE_RUN)
-                names = (part.name for part in (address.work / PARTS).iterdir())
-                check.leftovers += sum(name.endswith(endings) or is_worker(name) for name in names)
+                endings = UNFINISHED.union(OF_ONE_RUN)
+                parts = (address.work / PARTS).iterdir()  # a part and its description count as one
+                left = {part.stem for part in parts if part.suffix in endings or is_worker(part.name)}
+                check.leftovers += len(left)
         except OSError as error:
             raise DestinationError(f"{address.shown} cannot be read: {error.strerror}.") from error
 
