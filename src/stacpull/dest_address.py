@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from contextlib import closing
-from os import PathLike, fspath
+from os import F_OK, PathLike, access, fspath
+from os.path import realpath
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -65,6 +66,8 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
 def _parse_directory(dest: str | PathLike[str], options: Options) -> DestAddress:
     order = " In `stacpull mirror`, it comes after SOURCE."
     path = _path("DEST", dest, "the directory of the mirror, or a bucket (s3://, gs://, az://)", order)
+    if ".." in path.parts and not access(path.parent, F_OK):  # `new/../m` is `m` once `new` is created
+        path = Path(realpath(path))
     for name in ("work", "dest_endpoint_url", "dest_profile", "dest_region", "break_lock"):
         if getattr(options, name) not in {None, False}:
             flag = f"--{name.replace('_', '-')}"

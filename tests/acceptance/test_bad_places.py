@@ -271,10 +271,12 @@ def test_an_event_of_threads_is_refused(dest: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "catalog.json", "../m/catalog.json"])
-def test_a_mirror_cannot_be_its_own_source(source: str, dest: Path, name: str) -> None:
-    refused = run(["mirror", str(dest / name), str(dest)], environment())
+@pytest.mark.parametrize("again", ["", "new/.."])
+def test_a_mirror_cannot_be_its_own_source(source: str, dest: Path, name: str, again: str) -> None:
+    refused = run(["mirror", str(dest / name), str(dest / again)], environment())
     assert (refused.code, refused.out) == (2, "")
     assert "SOURCE is the catalog of the mirror in" in refused.err
+    assert not (dest / "new").exists()
     assert stacpull.status(dest).source == Path(source).as_uri()
     copied = run(["mirror", str(dest / name), str(dest.parent / "copy")], environment())
     assert copied.code == 0
