@@ -16,6 +16,8 @@ from tests.acceptance.command import LABELS, environment, run
 
 from stacpull_replicas import MlhubReplica, run_in_thread
 
+LAYOUT = "bigearthnet/{parent}/{filename}"
+
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[MlhubReplica]:
@@ -26,6 +28,7 @@ def hub() -> Iterator[MlhubReplica]:
 @pytest.fixture
 def mirror(hub: MlhubReplica, tmp_path: Path) -> list[str]:
     command = ["mirror", hub.base_url, str(tmp_path / "m"), "-C", LABELS, "--exclude-asset", "B10", "--json"]
+    command += ["--layout", LAYOUT, "--checksum", "crc64nvme"]
     assert run(command, environment(hub)).code == 0
     return command
 
@@ -47,6 +50,8 @@ def test_the_copy_that_the_message_names_continues_the_mirror(hub, mirror, tmp_p
     steps = re.search(r"run `(.*?)`; `status --json`", refused.err)
     assert steps is not None
     subprocess.run(["sh", "-c", steps[1]], check=True)
+    shown = run(["status", str(dest), "--json"], env).report
+    assert shown["options"] == {"layout": LAYOUT, "metadata": "item", "checksum": "crc64nvme"}
     report = run([*mirror, "--adopt"], env).report
     assert (report["state"], report["assets_done"]) == ("complete", report["assets_skipped"])
     assert run(["verify", str(dest), "--strict"], env).code == 0

@@ -100,7 +100,8 @@ def current_run(db: Connection) -> dict[str, Any]:
     run["rate"] = run["bytes_fetched"] / run["seconds"] if run["seconds"] else None
     run |= {name: round(scalar(db, total, (name,)), 3) for name in runs.EFFORT}
     run["position"] = meta.get(db, f"{meta.POSITION}{run['id']}")
-    return {**run, "selection": runs.decoded_options(run["selection"])}
+    selection, fixed, remembered = (runs.decoded_options(run[n]) for n in ("selection", "fixed", "remembered"))
+    return {**run, "selection": selection, "options": {**fixed, **remembered}}
 
 
 def state_now(state: str, *, live: bool) -> RunState:
