@@ -116,7 +116,7 @@ class StatusReport(Counts, frozen=True):
     """The options that the mirror keeps, such as `layout`: `--adopt` needs them, and `selection`, again."""
     last_errors: tuple[FailureRecord, ...] = ()
     last_attempt: str | None = None
-    """When and why the last attempt failed, if it ended before its run began."""
+    """When and why the last attempt failed, if its run had not begun or DEST could not be written."""
 
 
 class FailureRecord(PublicValue, frozen=True):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.items import feature
 from tests.virtual_clock import VirtualClock
 
-from stacpull import SourceError, status, sync
+from stacpull import DestinationError, Options, SourceError, UsageError, status, sync
 from stacpull.cli.inspect_command import status_lines
 from stacpull.engine.event_log import EventLog
 from stacpull.events import AssetFailed, Event, ItemGone, Notice, Progress, RunStarted, masking_listener
@@ -112,9 +112,23 @@ def test_status_names_an_attempt_that_failed_before_its_run_began(tmp_path: Path
     report = status(dest)
     assert re.fullmatch(r"20\S{17}Z: exit 4: There is no file .*item.json.*", report.last_attempt or "")
     assert f"  last attempt {report.last_attempt}" in status_lines(report)
+    with pytest.raises(SourceError):
+        sync.retry(dest)
+    assert (status(dest).state, status(dest).runs) == ("complete", 1)
     source.write_text(content)
     sync.mirror(str(source), dest)
+    with pytest.raises(UsageError):
+        sync.mirror(str(source), dest, options=Options(layout="{nothing"))
     assert status(dest).last_attempt is None
+
+
+def test_status_says_that_the_disk_was_full(small_disk, tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(bytes(3 << 20))
+    (tmp_path / "item.json").write_text(json.dumps(feature("one", {"a": "a.tif"})))
+    dest = small_disk("size=2m") / "m"
+    with pytest.raises(DestinationError):
+        sync.mirror(tmp_path / "item.json", dest)
+    assert "exit 5: The disk of" in (status(dest).last_attempt or "")
 
 
 def test_a_listener_gets_no_secret() -> None:

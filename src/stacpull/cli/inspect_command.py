@@ -239,7 +239,7 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     for record in report.last_errors:
         if record.kind not in {"gone", "outside"}:  # counted above
             yield f"  failed {summary.failure_line(record)}"
-    if report.last_attempt:
+    if report.last_attempt and str(report.reason) not in report.last_attempt:
         yield f"  last attempt {report.last_attempt}"
     steps = {
         "resume": report.state == "interrupted" or (report.state == "failed" and not report.live),

@@ -22,7 +22,7 @@ FAILED_ATTEMPT = "AttemptFailed"
 
 
 def failed_attempt(path: Path) -> str | None:
-    """Return when and why the last attempt failed, if it ended before its run began: it is the last event."""
+    """Return when and why the last attempt failed, if the ledger may not say it: it is the last event."""
     with suppress(OSError, ValueError, LookupError), os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - 65536))
         line = orjson.loads(file.readlines()[-1])

@@ -219,7 +219,9 @@ async def run_context(
         try:
             yield RunContext(address, options, event_log, stopping, workers)
         except StacpullError as error:
-            if error.report is None and await asyncio.to_thread(os.path.exists, ledger_path(address.work)):
+            is_mirror = await asyncio.to_thread(os.path.exists, ledger_path(address.work))
+            is_recorded = error.report is not None and not isinstance(error, errors.DestinationError)
+            if is_mirror and not (is_recorded or isinstance(error, UsageError)):
                 event_log.add(FAILED_ATTEMPT, {"text": f"exit {error.exit_code}: {error}"})  # see `status`
                 await asyncio.to_thread(event_log.flush)
             raise
@@ -303,10 +305,10 @@ async def run_from_ledger(
     """Make a run whose SOURCE is in DEST: a resumed run, a retry, or a run on stored items.
 
     `remembered` options apply unless the command sets them; `fixed` ones always apply.
-    `begin` starts the run in the ledger. Because it writes, it is called after all checks.
+    `begin` starts the run in the ledger. It writes, so it is called once SOURCE was opened.
     """
     work = context.dest.work
-    options = context.options.of_run({**remembered, **context.options.remembered})
+    options = context.options.of_run({**remembered, **context.options.remembered, **spec.fixed})
     input_file = await asyncio.to_thread(item_input.input_path, work, spec.source)
     options, address = options_and_address(spec.source, options, input_file, named=False)
     is_file = input_file is None and is_local(address.url)
@@ -323,10 +325,9 @@ async def run_from_ledger(
             f"The run of {spec.source} was started with {keys}. Keys are not stored: set {keys} again, "
             "or use --header or --credentials."
         )
-    now = SystemClock().time()
-    run = await on_ledger(opened, lambda db: begin(db, spec, now, options.remembered))
-    options = options.of_run({**spec.fixed, **run.remembered})
     async with _start_store_and_open_source(context, address, spec.selection, options) as (process, setup):
+        now = SystemClock().time()
+        run = await on_ledger(opened, lambda db: begin(db, spec, now, options.remembered))
         report = await MirrorRun(context, opened, run, setup, process).execute()
     if input_file is not None and report.state == "complete":
         await asyncio.to_thread(item_input.unsign_input, work, spec.source)

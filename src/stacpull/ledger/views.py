@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
-from stacpull.errors import NotAMirrorError
 from stacpull.ledger import meta, runs
 from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, named_rows, scalar
 from stacpull.ledger.schema import JsonState, State, item_hash, stored_clip
@@ -75,16 +74,19 @@ def item_totals(db: Connection) -> dict[str, int]:
 
 
 def current_run(db: Connection) -> dict[str, Any]:
-    """Return the run to resume, or else the last run, with its rate and the effort of all runs."""
-    run_id = scalar(db, "SELECT max(id) FROM runs")
-    if run_id == 0:
-        raise NotAMirrorError(runs.NO_RUN)
+    """Return the run to resume, or else the last run; always `id`, times and rate of the last run."""
+    last = scalar(db, "SELECT max(id) FROM runs") or runs.load(db).id  # which raises an error
     last_walk = "SELECT id, state, walk_ended FROM runs WHERE kind = 'mirror' ORDER BY id DESC LIMIT 1"
     walk, walk_state, walk_ended = db.execute(last_walk).fetchone() or (0, "", 0)
+    current = last
     if walk_state != "complete" or exists(db, "SELECT 1 FROM totals WHERE pending > 0"):
-        run_id = scalar(db, runs.LAST_UNFINISHED) or run_id
+        current = scalar(db, runs.LAST_UNFINISHED) or last
     of_all = "(SELECT count(*) FROM runs) AS runs, (SELECT count(DISTINCT source) FROM runs) AS sources"
-    run = dict(named_rows(db, f"SELECT *, {of_all} FROM runs WHERE id = ?", (run_id,))[0])
+    run = dict(named_rows(db, f"SELECT *, {of_all} FROM runs WHERE id = ?", (current,))[0])
+    times = db.execute("SELECT started, ended FROM runs WHERE id = ?", (last,))
+    run |= zip(("id", "started", "ended"), (last, *times.fetchone()), strict=True)
+    if current != last:
+        run["reason"] = ": ".join(filter(None, [f"run {current} is unfinished", run["reason"]]))
     run["has_listed"] = run["walk_ended"] if run["kind"] == "mirror" else walk_ended
     run["max_seen"] = scalar(  # walks before a removal of items have seen too many
         db,
@@ -93,14 +95,15 @@ def current_run(db: Connection) -> dict[str, Any]:
         "AND c.run >= (SELECT coalesce(max(run), 0) FROM counters WHERE name = 'items_pruned')",
     )
     total = "SELECT sum(number) FROM counters WHERE name = ?"
-    for name in ("assets_skipped", *runs.EFFORT):
-        run[name] = scalar(db, f"{total} AND run = ?", (name, run["id"]))
-    for name in OF_WALK:
-        run[name] = scalar(db, f"{total} AND run = ?", (name, walk))
-    run["rate"] = run["bytes_fetched"] / run["seconds"] if run["seconds"] else None
     run |= {name: round(scalar(db, total, (name,)), 3) for name in runs.EFFORT}
-    run["position"] = meta.get(db, f"{meta.POSITION}{run['id']}")
-    selection, fixed, remembered = (runs.decoded_options(run[n]) for n in ("selection", "fixed", "remembered"))
+    run |= {name: scalar(db, f"{total} AND run = ?", (name, walk)) for name in OF_WALK}
+    of_last = {name: scalar(db, f"{total} AND run = ?", (name, last)) for name in runs.EFFORT}
+    run["rate"] = of_last["bytes_fetched"] / of_last["seconds"] if of_last["seconds"] else None
+    run["assets_skipped"] = scalar(db, f"{total} AND run = ?", ("assets_skipped", last))
+    run["position"] = meta.get(db, f"{meta.POSITION}{current}")
+    selection, fixed, remembered = (
+        runs.decoded_options(run[n]) for n in ("selection", "fixed", "remembered")
+    )
     return {**run, "selection": selection, "options": {**fixed, **remembered}}
 
 
