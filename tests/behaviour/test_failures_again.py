@@ -209,6 +209,22 @@ def test_retries_and_repairs_take_only_assets_of_their_source(tmp_path: Path) ->
     assert keys == {("/a.bin", None), ("/b.json", "k"), ("/b.bin", "k")}
 
 
+def test_a_finished_run_counts_its_own_selection_and_status_names_the_unfinished_one(host, mirror, tmp_path):
+    items = [feature(f"i{n}", {"a": host.url(f"/a/{n}"), "b": host.url(f"/b/{n}")}) for n in range(COUNT)]
+    (tmp_path / "items.ndjson").write_text("".join(json.dumps(item) + "\n" for item in items))
+    host.statuses = {f"/b/{n}": 500 for n in range(COUNT)}
+    assert run([*mirror, "--max-failures", "0", "--concurrency", "1"], environment()).code == 1
+    narrower = report(host, [*mirror, "--exclude-asset", "b"])
+    assert (narrower["state"], narrower["items_done"]) == ("complete", COUNT)
+    shown = run(["status", mirror[2], "--json"], environment()).report
+    assert (shown["state"], shown["run"], shown["assets_pending"] > 0) == ("failed", 2, True)
+    assert shown["reason"].startswith("run 1 is unfinished: Stopped after")
+    assert shown["rate"] * narrower["seconds"] == pytest.approx(narrower["bytes_fetched"], rel=0.01)
+    host.statuses = {}
+    assert report(host, ["resume", *mirror[2:]])["items_done"] == COUNT
+    assert run(["status", mirror[2], "--json"], environment()).report["reason"] is None
+
+
 def test_plan_and_verify_of_a_mirror_whose_files_are_all_gone(host, mirror, tmp_path):
     host.statuses = {f"/a/{number}": 404 for number in range(COUNT)}
     report(host, mirror)

@@ -115,6 +115,8 @@ class StoreOperations:
         run = self._run.id
         missing_new = views.failed_by_kind(self._db, FailureKind.GONE, run, failed_in=run)
         counts = {"items_failed": runs.items_failed(self._db, run), "assets_missing_new": missing_new}
+        if self._run.kind == "mirror":
+            counts["items_done"] = views.items_done(self._db, run)
         return counts | views.special_assets(self._db, run, None if self._run.kind == "retry" else run)
 
     def write_catalogs(self) -> None:

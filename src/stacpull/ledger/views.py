@@ -23,15 +23,14 @@ _ITEMS_AT_ONCE = 32  # items per query: an item may have thousands of assets
 _IS_STORED = f"(i.json_state <> {JsonState.ABSENT} OR i.id IN (SELECT item FROM documents))"
 """SQL: the JSON of item `i` is in the mirror, or will be."""
 
+_WITH_LINKED = "(SELECT i.id UNION ALL SELECT c.id FROM items c WHERE c.parent = i.id)"
+_LEFT_IN_RUN = f"SELECT 1 FROM assets a WHERE a.run = i.run AND a.item IN {_WITH_LINKED} AND a.state"
 _UNWRITTEN = f"""
 SELECT i.id FROM items i
 WHERE i.id > :after AND i.json_state <> {JsonState.CURRENT}
     AND (:also_new OR i.json_state <> {JsonState.ABSENT})
     AND (i.json_state IN ({JsonState.DUE}, {JsonState.WRITING}) OR i.id IN (SELECT item FROM documents))
-    AND (i.pending = 0 OR i.run = :run AND NOT EXISTS (
-        SELECT 1 FROM assets a WHERE a.state < {State.DONE} AND a.run = i.run
-            AND a.item IN (SELECT i.id UNION ALL SELECT c.id FROM items c WHERE c.parent = i.id)
-    ))
+    AND (i.pending = 0 OR i.run = :run AND NOT EXISTS ({_LEFT_IN_RUN} < {State.DONE}))
 ORDER BY i.id LIMIT 1000
 """
 
@@ -71,6 +70,16 @@ def item_totals(db: Connection) -> dict[str, int]:
         "items_done": scalar(db, "SELECT sum(items_done) FROM totals"),
         "items_failed": scalar(db, "SELECT count(*) FROM failures WHERE what > ''"),
     }
+
+
+def items_done(db: Connection, run_id: int) -> int:
+    """Count the items of a run that are done, without regard to assets that the run leaves out."""
+    failures_of_items = "SELECT 1 FROM failures WHERE what IN ('item', 'json') AND run = i.run AND item IN"
+    left = f"{_LEFT_IN_RUN} <> {State.DONE} UNION ALL {failures_of_items} {_WITH_LINKED}"
+    is_counted = "i.run = t.run AND i.name <> '' AND i.parent IS NULL AND i.pending + i.failed > 0"
+    others = f"SELECT count(*) FROM items i WHERE {is_counted} AND NOT EXISTS ({left})"
+    query = f"SELECT items_done + iif(items_done = items, 0, ({others})) FROM totals t WHERE run = ?"
+    return scalar(db, query, (run_id,))
 
 
 def current_run(db: Connection) -> dict[str, Any]:
