@@ -179,8 +179,11 @@ def masking_listener(listener: Listener | None, secrets: Secrets) -> Listener:
         elif isinstance(event, ItemGone):
             event = replace(event, item=ItemId(*map(secrets.masked, event.item)))
         text = event.text if isinstance(event, Notice) and event.level == "warning" else ""
-        if isinstance(event, RunEnded) and (failed := event.counts.get("assets_failed")):
-            text = f"{failed:,} of {event.counts['assets_planned']:,} assets failed; see stacpull.failures."
+        if isinstance(event, RunEnded):
+            assets, items = (int(event.counts.get(name, 0)) for name in ("assets_failed", "items_failed"))
+            failed = [f"{assets:,} of {event.counts['assets_planned']:,} assets"] if assets else []
+            failed += [f"{items:,} {'item' if items == 1 else 'items'}"] if items else []
+            text = f"{' and '.join(failed)} failed; see stacpull.failures." if failed else ""
         if listener is not None:
             listener(event)
         elif text:

@@ -76,8 +76,9 @@ def test_a_warning_without_a_listener_is_logged(tmp_path: Path, caplog: pytest.L
     nothing = ("stacpull", logging.WARNING, "Nothing matched: the filters kept none of 1 item.")
     assert caplog.record_tuples == [nothing, nothing]
     caplog.clear()
-    stacpull.sync.mirror([feature("i", {"data": "/i.tif"})], tmp_path / "m")
-    assert caplog.messages == ["1 of 1 assets failed; see stacpull.failures."]
+    linked = {**feature("i", {"data": "/i.tif"}), "links": [{"rel": "source", "href": "/gone.json"}]}
+    stacpull.sync.mirror([linked], tmp_path / "m")
+    assert caplog.messages == ["1 of 1 assets and 1 item failed; see stacpull.failures."]
 
 
 def test_a_notebook_shows_the_fields_of_a_result_that_are_not_zero() -> None:

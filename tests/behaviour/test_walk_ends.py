@@ -75,10 +75,12 @@ def test_classes_are_counted_in_a_part_of_the_items() -> None:
 @pytest.mark.parametrize(("pages", "said"), [(1, 1), (2, 0)])
 def test_lines_that_end_with_a_page_that_has_a_next_one(tmp_path: Path, pages: int, said: int) -> None:
     more = [{"rel": "next", "href": "https://h.test/items?page=2"}]
-    lines = [{"type": "FeatureCollection", "features": [feature("a")], "links": more}, {"features": []}]
+    page = {"type": "FeatureCollection", "features": [feature("a")]}
+    lines = [{**page, "links": more}, page | {"features": []}]
     (tmp_path / "s.ndjson").write_text("".join(json.dumps(line) + "\n" for line in lines[:pages]))
-    sync.plan(tmp_path / "s.ndjson", on_event=(events := list[Any]()).append)
-    assert sum("Its next page is not followed" in text for text in warnings(events)) == said
+    for source in (tmp_path / "s.ndjson", {**lines[pages - 1], **page}):
+        sync.plan(source, on_event=(events := list[Any]()).append)
+        assert sum("Its next page is not followed" in text for text in warnings(events)) == said
 
 
 @pytest.mark.parametrize("first", [0, 1])
