@@ -19,16 +19,20 @@ Command = Callable[..., Ran]
 BIGEARTHNET = str(Path(__file__).parents[2] / "configs" / "bigearthnet.toml")
 
 
-def test_quiet_prints_errors_and_the_headline_of_a_failure_only(stacpull_command, library):
+def test_quiet_prints_errors_and_the_headline_of_a_failure_and_its_cause_only(stacpull_command, library):
     def answer(on_event: Callable[[object], None], **_: object) -> object:
+        on_event(AssetFailed(ItemId("c", "i"), "B10", FailureKind.SERVER, "500"))
         on_event(Notice("warning", "something odd"))
         on_event(Progress(seconds=9))
         return mirror_report(assets_failed=1)
 
     library.answers["mirror"] = answer
-    headline = "stacpull: 65 of 65 files in out dir; 1 failed\nstacpull: warning: something odd\n"
-    assert stacpull_command("mirror", "s", "d", "-q") == Ran(1, "", headline)
-    assert stacpull_command("-q", "mirror", "s", "d") == Ran(1, "", headline)
+    headline = "stacpull: 65 of 65 files in out dir; 1 failed\n"
+    cause = f"stacpull: failed   1 {FailureKind.SERVER.meaning}; {FailureKind.SERVER.advice}\n"
+    said = Ran(1, "", f"{headline}{cause}stacpull: warning: something odd\n")
+    assert [stacpull_command(*one) for one in (("mirror", "s", "d", "-q"), ("-q", "mirror", "s", "d"))] == [
+        said
+    ] * 2
     library.answers["mirror"] = mirror_report()
     assert stacpull_command("mirror", "s", "d", "-q") == Ran(0, "", "")
 

@@ -71,12 +71,13 @@ class CommandSession:
     def finish(self, report: Any, lines: Iterable[str], *, on_stderr: bool = False) -> int:
         """Print a report as JSON, or as `lines`; with `on_stderr`, both. Return the exit code.
 
-        With --quiet, only the first line is printed, on standard error, and only if the exit code is not 0.
+        With --quiet, only the first line and failures are printed, on standard error, if the code is not 0.
         """
         code: int = getattr(report, "exit_code", 0)
         if self.output.quiet:
-            for line in itertools.islice(lines, 1 if code else 0):
-                click.echo(f"stacpull: {printing.plain(line)}", err=True)
+            for number, line in enumerate(lines if code else ()):
+                if number == 0 or line.startswith("  failed "):
+                    click.echo(f"stacpull: {printing.plain(line.lstrip())}", err=True)
         elif on_stderr:
             for line in lines:
                 self.display.write(line)

@@ -245,7 +245,7 @@ class Output:
     Attributes:
         json: Print one JSON object as the last line; of failures and verify, one per line.
         no_progress: Do not show progress.
-        quiet: Print errors only; if the exit code is not 0, also warnings and the first line of the result.
+        quiet: Print errors only; if the exit code is not 0, also warnings, the result and its failures.
         verbose: Print more, such as each failure; -vv adds tracebacks.
     """
 
