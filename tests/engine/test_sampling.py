@@ -73,6 +73,7 @@ def test_the_sample_is_the_same_whatever_the_order(tmp_path, collections, chosen
     report = mirrored(SmallApi(collections), tmp_path, chosen)
     assert items_in(tmp_path) == expected
     assert (report.state, report.items_seen, report.items_matched) == ("complete", 23, len(expected))
+    assert sum(report.items_left_out.values()) == 23 - len(expected)
 
 
 async def test_a_sample_whose_planning_was_stopped_is_planned_to_its_end(tmp_path, monkeypatch):
@@ -105,7 +106,7 @@ async def test_plan_and_headers_draw_the_same_sample(tmp_path: Path) -> None:
             options=Options(retries=0),
             on_row=lambda row: rows.append(row["item"]),
         )
-    assert (planned.items_seen, planned.items_matched, planned.assets) == (23, 5, 5)
+    assert (planned.items_matched, planned.assets, planned.items_left_out) == (5, 5, {"sample": 18})
     assert set(rows) == smallest(IDS, 5)
 
 
