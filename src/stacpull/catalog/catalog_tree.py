@@ -229,8 +229,8 @@ def _migrated(document: Json) -> Json:
             collection = pystac.Collection.from_dict(document)
             return collection.to_dict(include_self_link=False, transform_hrefs=False)
     except Exception:  # noqa: BLE001  # the migration of an extension can raise any error
-        kept = {**document, "type": "Collection"}
-        return {**_in_order(kept), "stac_extensions": kept["stac_extensions"]}
+        kept = _in_order({**document, "type": "Collection"})
+        return {**kept, "stac_extensions": document["stac_extensions"]}
 
 
 def _core_members(identifier: str, document: Json) -> Json:

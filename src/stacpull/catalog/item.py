@@ -141,8 +141,10 @@ def stored_assets(
     """
     if not isinstance(assets, dict):
         return {}
+    # the item, read again, has prefixes instead of objects
+    objects = {key: object_asset(assets, key) for key in mirrored.keys() - assets.keys()}
     stored: Json = {}
-    for key, asset in assets.items():
+    for key, asset in {**assets, **objects}.items():
         if not isinstance(asset, dict):
             continue
         file = mirrored.get(key)
@@ -154,11 +156,6 @@ def stored_assets(
             stored[key] = {**asset, "href": remote}
             if "alternate" in asset:
                 stored[key]["alternate"] = _alternates(asset["alternate"], base)
-    for key in mirrored.keys() - assets.keys():  # the item, read again, has prefixes instead of objects
-        listed = object_asset(assets, key)
-        if listed is not None:
-            remote = remote_href(listed["href"], base)
-            stored[key] = _local_asset(listed, mirrored[key], directory, remote, base)
     return stored
 
 

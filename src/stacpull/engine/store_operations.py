@@ -112,12 +112,10 @@ class StoreOperations:
 
     def final_counts(self) -> dict[str, int]:
         """Return the numbers of the report that are only counted at the end."""
-        run = self._run.id
-        missing_new = views.failed_by_kind(self._db, FailureKind.GONE, run, failed_in=run)
-        counts = {"items_failed": runs.items_failed(self._db, run), "assets_missing_new": missing_new}
-        if self._run.kind == "mirror":
-            counts["items_done"] = views.items_done(self._db, run)
-        return counts | views.special_assets(self._db, run, None if self._run.kind == "retry" else run)
+        db, run = self._db, self._run.id
+        counts = {"items_done": views.items_done(db, run), "items_failed": runs.items_failed(db, run)}
+        counts["assets_missing_new"] = views.failed_by_kind(db, FailureKind.GONE, run, failed_in=run)
+        return counts | views.special_assets(db, run, None if self._run.kind == "retry" else run)
 
     def write_catalogs(self) -> None:
         """Write the files of items, then the catalogs. After a stop, give up after `_CATALOG_SECONDS`."""

@@ -283,6 +283,7 @@ class AreaFilter(ItemFilter):
     def __init__(self, value: Any) -> None:
         from stacpull.filters import shapes  # noqa: PLC0415 -- shapely is heavy
 
+        super().__init__(value)
         self._shapes = shapes
         is_geojson = isinstance(value, str)
         self._area = shapes.read_area(value, "--intersects") if is_geojson else shapes.box_shape(value)
@@ -311,12 +312,8 @@ class BboxFilter(AreaFilter):
     fields = ("bbox",)
     reasons = ("no location", "bbox")
 
-    def __init__(self, value: tuple[float, ...]) -> None:
-        super().__init__(value)
-        self._box = value
-
     def pushed_down(self) -> Json:
-        boxes = split(self._box)
+        boxes = split(self._value)
         if len(boxes) == 1:
             return {"bbox": boxes[0]}
         rings = [[[w, s], [e, s], [e, n], [w, n], [w, s]] for w, s, e, n in map(with_area, boxes)]

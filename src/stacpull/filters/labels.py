@@ -46,19 +46,13 @@ FOLDED_TO_BEN19: Final = {
 def item_labels(properties: dict[str, Any], label_property: str | None = None) -> list[str]:
     value = properties.get(label_property or "labels")
     if value is None and label_property is None:
-        value = _counted_labels(properties)
+        overviews = objects_in(properties.get("label:overviews"))
+        counts = [entry for overview in overviews for entry in objects_in(overview.get("counts"))]
+        value = [
+            it.get("name") for it in counts if isinstance(it.get("count"), int | float) and it["count"] > 0
+        ]
     names = value if isinstance(value, list) else [value]
     return [str(name) for name in names if name is not None and str(name).strip()]
-
-
-def _counted_labels(properties: dict[str, Any]) -> list[Any]:
-    labels = []
-    for overview in objects_in(properties.get("label:overviews")):
-        for entry in objects_in(overview.get("counts")):
-            count = entry.get("count")
-            if isinstance(count, int | float) and count > 0:
-                labels.append(entry.get("name"))
-    return labels
 
 
 class LabelFilter(ItemFilter):
