@@ -154,9 +154,8 @@ class AwsCredentials:
             return None
         keys = await self._source.get_frozen_credentials()
         current = Credentials(keys.access_key, keys.secret_key, keys.token)
-        return (
-            self._credentials if current == self._credentials else current
-        )  # equal credentials stay one object
+        # equal credentials stay one object
+        return self._credentials if current == self._credentials else current
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         """Do botocore's `work` in a thread, and translate its errors, which name profiles and files only."""
@@ -200,9 +199,8 @@ def signed_fields(
     key = _signing_key(date[:8], region, credentials.secret_key)
     listed = ";".join(names)
     prefix = f"{_ALGORITHM} Credential={credentials.access_key}/{scope}, SignedHeaders={listed}, Signature="
-    after_query = f"\n{lines}\n\n{listed}\n{_EMPTY_BODY}".encode(
-        "utf-8", "surrogateescape"
-    )  # of the canonical request
+    # the end of the canonical request
+    after_query = f"\n{lines}\n\n{listed}\n{_EMPTY_BODY}".encode("utf-8", "surrogateescape")
     begun = hmac.new(key, f"{_ALGORITHM}\n{date}\n{scope}\n".encode(), "sha256")
 
     def authorize(method: str, path: str, query: str = "") -> str:

@@ -196,12 +196,10 @@ def provenance_links(links: object, base: str | None, stored: Iterable[Json]) ->
     remote_hrefs = (remote_href(href, None) for href in hrefs if isinstance(href, str) and is_remote(href))
     self_href = next(remote_hrefs, None)
     read_href = remote_href(base, None) if base is not None and is_remote(base) else self_href
-    origin: dict[str, str | None] = {}
-    if not any(link["rel"] == "via" and link["href"] == read_href for link in stored):
-        origin["via"] = read_href
-    if not any(link["rel"] == "canonical" for link in stored):
-        origin["canonical"] = self_href or read_href
-    return [{"rel": rel, "href": href, "type": "application/json"} for rel, href in origin.items() if href]
+    known = {link["rel"] for link in stored if link["rel"] == "canonical" or link["href"] == read_href}
+    hrefs_by_rel = {"via": read_href, "canonical": self_href or read_href}
+    new = {rel: href for rel, href in hrefs_by_rel.items() if href and rel not in known}
+    return [{"rel": rel, "href": href, "type": "application/json"} for rel, href in new.items()]
 
 
 def remote_href(href: str, base: str | None) -> str:

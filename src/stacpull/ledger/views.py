@@ -92,8 +92,7 @@ def current_run(db: Connection) -> dict[str, Any]:
         current = scalar(db, runs.LAST_UNFINISHED) or last
     of_all = "(SELECT count(*) FROM runs) AS runs, (SELECT count(DISTINCT source) FROM runs) AS sources"
     run = dict(named_rows(db, f"SELECT *, {of_all} FROM runs WHERE id = ?", (current,))[0])
-    times = db.execute("SELECT started, ended FROM runs WHERE id = ?", (last,))
-    run |= zip(("id", "started", "ended"), (last, *times.fetchone()), strict=True)
+    run |= dict(named_rows(db, "SELECT id, started, ended FROM runs WHERE id = ?", (last,))[0])
     if current != last:
         run["reason"] = ": ".join(filter(None, [f"run {current} is unfinished", run["reason"]]))
     run["has_listed"] = run["walk_ended"] if run["kind"] == "mirror" else walk_ended
