@@ -113,7 +113,6 @@ class StatusReport(Counts, frozen=True):
     """Bytes per second in the last run."""
     selection: Mapping[str, Any] = msgspec.field(default_factory=dict)
     options: Mapping[str, Any] = msgspec.field(default_factory=dict)
-    """The options that the mirror keeps, such as `layout`: `--adopt` needs them, and `selection`, again."""
     last_errors: tuple[FailureRecord, ...] = ()
     last_attempt: str | None = None
     """When and why the last attempt failed, if its run had not begun or DEST could not be written."""

@@ -263,11 +263,9 @@ def _extent(document: Json) -> Json:
     boxes = [*filter(is_bbox, list_or_empty(object_or_empty(document.get("spatial")).get("bbox")))]
     if len(boxes) in (0, 2):  # the first box is around the others, so two boxes are not valid
         boxes.insert(0, [-180.0, -90.0, 180.0, 90.0])
-    intervals = []
-    for interval in list_or_empty(object_or_empty(document.get("temporal")).get("interval")):
-        if isinstance(interval, list) and len(interval) == 2:  # noqa: PLR2004
-            ends = map(parse_instant, interval)
-            intervals.append([None if end is None else rfc3339(in_utc(end)) for end in ends])
+    intervals = list_or_empty(object_or_empty(document.get("temporal")).get("interval"))
+    pairs = [map(parse_instant, ends) for ends in intervals if isinstance(ends, list) and len(ends) == 2]  # noqa: PLR2004
+    intervals = [[end and rfc3339(in_utc(end)) for end in pair] for pair in pairs]
     return {"spatial": {"bbox": boxes}, "temporal": {"interval": intervals or [[None, None]]}}
 
 

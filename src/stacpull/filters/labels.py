@@ -63,8 +63,7 @@ class LabelFilter(ItemFilter):
     def __init__(self, selection: Selection) -> None:
         self._wanted = frozenset(map(fold_label, selection.labels))
         self._excluded = frozenset(map(fold_label, selection.exclude_labels))
-        needed = len(self._wanted) if selection.label_mode == "all" else 1
-        self._needed = min(needed, len(self._wanted))  # how many of the wanted labels an item must have
+        self._labels_needed = len(self._wanted) if selection.label_mode == "all" else bool(self._wanted)
         self._selection = selection
 
     @classmethod
@@ -78,7 +77,7 @@ class LabelFilter(ItemFilter):
             labels = {FOLDED_TO_BEN19[label] for label in labels if label in FOLDED_TO_BEN19}
             if not labels:
                 return NO_LABEL_IN_NOMENCLATURE
-        if len(self._wanted & labels) < self._needed:
+        if len(self._wanted & labels) < self._labels_needed:
             return "label"
         return None if labels.isdisjoint(self._excluded) else "excluded label"
 
@@ -120,10 +119,8 @@ def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -
     wanted = (*selection.labels, *selection.exclude_labels)
     if selection.nomenclature is not None:
         known = NOMENCLATURES[selection.nomenclature]
-    elif selection.label_property is not None:
-        known = classes.get(selection.label_property, ())
-    elif _UNNAMED in classes:
-        known = classes[_UNNAMED]
+    elif selection.label_property is not None or _UNNAMED in classes:
+        known = classes.get(selection.label_property or _UNNAMED, ())
     else:  # the labels are in `label:overviews`
         known = tuple(name for title, names in classes.items() if title not in _FLAGS for name in names)
     if wanted and not known:
