@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import closing
-from os import F_OK, PathLike, access, fspath
-from os.path import realpath
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -34,7 +33,7 @@ class DestAddress(msgspec.Struct, frozen=True):
         return str(self.work) if self.bucket is None else self.bucket.url
 
 
-def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
+def parse_dest(dest: str | os.PathLike[str], options: Options) -> DestAddress:
     """Parse DEST. The bucket that a ledger names is not used: it only serves to refuse another bucket."""
     bucket = bucket_url(dest)
     if bucket is None:
@@ -63,11 +62,11 @@ def parse_dest(dest: str | PathLike[str], options: Options) -> DestAddress:
     return DestAddress(work, location)
 
 
-def _parse_directory(dest: str | PathLike[str], options: Options) -> DestAddress:
+def _parse_directory(dest: str | os.PathLike[str], options: Options) -> DestAddress:
     order = " In `stacpull mirror`, it comes after SOURCE."
     path = _path("DEST", dest, "the directory of the mirror, or a bucket (s3://, gs://, az://)", order)
-    if ".." in path.parts and not access(path.parent, F_OK):  # `new/../m` is `m` once `new` is created
-        path = Path(realpath(path))
+    if ".." in path.parts and not os.access(path.parent, os.F_OK):  # `new/../m` is `m` once `new` is created
+        path = Path(os.path.realpath(path))
     for name in ("work", "dest_endpoint_url", "dest_profile", "dest_region", "break_lock"):
         if getattr(options, name) not in {None, False}:
             flag = f"--{name.replace('_', '-')}"
@@ -113,7 +112,7 @@ def _location(url: BucketLocation, options: Options) -> BucketLocation:
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # one slash: `Path` turns `s3://bucket` into `s3:/bucket`
 
 
-def bucket_url(dest: str | PathLike[str]) -> BucketLocation | None:
+def bucket_url(dest: str | os.PathLike[str]) -> BucketLocation | None:
     text = str(dest).strip()
     name = _URL.match(text)
     kind: StoreKind | None = entry_points.load("stacpull.stores", name[1].lower()) if name else None
@@ -123,12 +122,12 @@ def bucket_url(dest: str | PathLike[str]) -> BucketLocation | None:
         raise UsageError(f"{error} You gave {public_url(text)[:200]}.") from error
 
 
-def output_path(out: str | PathLike[str]) -> Path:
+def output_path(out: str | os.PathLike[str]) -> Path:
     return _path("The output", out, "a path on this machine")
 
 
 def _path(what: str, path: object, use: str, more: str = "") -> Path:
-    text = fspath(path) if isinstance(path, str | PathLike) else None
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
     if not isinstance(text, str):
         raise UsageError(f"{what} must be a path, not {type(path).__name__}.")
     if "\0" in text:

@@ -194,9 +194,8 @@ def _items_in(db: Connection, directory: str) -> list[tuple[int, str, int]]:
 
 
 def files_of_item_in(db: Connection, directory: str) -> tuple[str, dict[str, MirroredFile]] | None:
-    for item_rowid, name, _ in _items_in(db, directory):
-        return name, _files(db, [item_rowid])[item_rowid]
-    return None
+    items = ((name, _files(db, [rowid])[rowid]) for rowid, name, _ in _items_in(db, directory))
+    return next(items, None)
 
 
 def asset_owner(db: Connection, asset: int) -> tuple[int, ItemId, str]:

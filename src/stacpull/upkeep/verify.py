@@ -135,9 +135,7 @@ class MirrorCheck:
             if self.thread.is_stopped():
                 return
             known = views.known_paths(db, [entry.path for entry in batch])
-            for entry in batch:
-                if entry.path in known:
-                    continue
+            for entry in (entry for entry in batch if entry.path not in known):
                 if entry.is_file and entry.path in leaving:
                     self.leftovers += 1
                 else:
