@@ -177,7 +177,7 @@ def test_only_a_known_cloud_cover_up_to_the_limit_is_kept(cover, reason):
 def test_counts_are_in_the_order_of_the_tests():
     selected = SelectionFilter.from_selection(Selection(labels=("a",), seasonal_snow=False, where=("b=1",)))
     counts = {"label": 366, "without b": 40, "seasonal snow": 32}
-    assert [*selected.in_order(counts)] == ["seasonal snow", "without b", "label"]
+    assert [*selected.left_out(counts, 0)] == ["seasonal snow", "without b", "label"]
 
 
 def test_notes_name_what_was_left_out():

@@ -161,8 +161,7 @@ def _write_collection(writer: CatalogWriter, entry: CollectionEntry, items: Iter
     up = [_link(rel, "catalog.json", entry.directory) for rel in ("root", "parent")]
     children: list[Json] = []
     count, links = _links(writer, items, entry.directory)
-    following = next(items, None)
-    if following is not None:  # too many for one document
+    if (following := next(items, None)) is not None:  # too many for one document
         items = itertools.chain([following], items)
         while count:
             path, name = _sub_catalog(entry, len(children) + 1)

@@ -526,7 +526,7 @@ class MirrorRun:
         return MirrorReport(
             **counts,
             state=state,
-            items_left_out=self._walk.left_out(runs.left_out(counters), progress.items_seen),
+            items_left_out=self._walk.filter.left_out(runs.left_out(counters), progress.items_seen),
             run=self._run.id,
             source=self._run.source,
             dest=store.name,

@@ -22,7 +22,7 @@ from stacpull.engine.lookups import Lookups, followed, page_warnings, walk_start
 from stacpull.engine.network import RunSetup
 from stacpull.errors import DestinationError, ForgottenCursorError, SourceError, StacpullError, quantity
 from stacpull.filters.asset_filter import AssetFilter
-from stacpull.filters.item_filters import LeftOut, rank_of
+from stacpull.filters.item_filters import rank_of
 from stacpull.filters.selection_filter import SelectionFilter
 from stacpull.json_values import list_or_empty, object_or_empty
 from stacpull.models import (
@@ -285,12 +285,6 @@ class Walk:
             self._network.warn(text)
         if self._unlinked and from_start and self._consumer.counters["items_matched"]:
             self._network.warn(f"No matched item has a --follow link: {', '.join(sorted(self._unlinked))}.")
-
-    def left_out(self, counts: LeftOut, seen: int) -> dict[str, int]:
-        """Return how many of the `seen` items were left out: by each filter, and by `--sample`."""
-        sample = self._setup.selection.sample
-        undrawn = 0 if sample is None else max(0, seen - sum(counts.values()) - sample)
-        return self.filter.in_order(counts) | ({"sample": undrawn} if undrawn else {})
 
     def note_unseen(self, seen: int, unseen: int) -> None:
         self.summary.items_unseen = unseen

@@ -35,11 +35,12 @@ FILTERS = (
 
 class SelectionFilter(msgspec.Struct, frozen=True):
     filters: tuple[ItemFilter, ...]
+    sample: int | None = None
 
     @classmethod
     def from_selection(cls, selection: Selection) -> Self:
         filters = (kind.from_selection(selection) for kind in FILTERS)
-        return cls(tuple(one for one in filters if one is not None))
+        return cls(tuple(one for one in filters if one is not None), selection.sample)
 
     def reason_left_out(self, item: Json) -> str | None:
         """Return why the item is left out, or None if it matches. Never raises, even for an invalid item."""
@@ -50,10 +51,12 @@ class SelectionFilter(msgspec.Struct, frozen=True):
                 return reason
         return None
 
-    def in_order(self, counts: LeftOut) -> dict[str, int]:
-        """Return the counts in the order of the tests: an item counts for the first that it does not pass."""
+    def left_out(self, counts: LeftOut, seen: int) -> dict[str, int]:
+        """Return the counts in the order of the tests, and how many of the `seen` items are in no sample."""
         order = (reason for one in self.filters for reason in one.reasons or one.fields)
-        return {reason: counts[reason] for reason in order if reason in counts} | dict(counts)
+        undrawn = 0 if self.sample is None else seen - sum(counts.values()) - self.sample
+        sampled = {"sample": undrawn} if undrawn > 0 else {}
+        return {reason: counts[reason] for reason in order if reason in counts} | dict(counts) | sampled
 
     def notes(self, counts: LeftOut, *, complete: bool = False) -> list[str]:
         return [note for item_filter in self.filters for note in item_filter.notes(counts, complete=complete)]
