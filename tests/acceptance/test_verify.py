@@ -357,7 +357,7 @@ def test_a_stopped_repair_is_finished_by_resume(mirrored: Mirrored, monkeypatch:
     for name in mirrored.assets:
         rewritten(flipped)(mirrored.dest / name)
     stop = asyncio.Event()
-    monkeypatch.setattr("stacpull.upkeep.verify._UNIT", 5)
+    monkeypatch.setattr("stacpull.upkeep.verify._AT_ONCE", 5)
 
     def listen(event: object) -> None:
         if isinstance(event, RunStarted):
