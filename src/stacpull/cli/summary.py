@@ -190,7 +190,8 @@ def next_steps(
     words = [report.dest]
     if report.work is not None:  # a bucket
         context = click.get_current_context(silent=True)
-        given = {**(context.params if context else {}), "work": report.work}
+        params = context.params if context else {}
+        given = {**params, "config": getattr(params.get("config"), "name", None), "work": report.work}
         for name in ("config", *READING_DEST):
             value = given.get(name.replace("-", "_"))
             if value:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from stacpull import arguments
 from stacpull.config.options import BY_NAME
@@ -48,6 +49,7 @@ class Setting(NamedTuple):
 class Config(msgspec.Struct, frozen=True):
     """The content of a config file: `options` by kebab name, `query` the parameters of `[credentials]`."""
 
+    name: str = ""  # as --config names the file
     addresses: Mapping[str, str] = msgspec.field(default_factory=dict)
     options: Mapping[str, Setting] = msgspec.field(default_factory=dict)
     query: Mapping[str, Setting] = msgspec.field(default_factory=dict)
@@ -112,7 +114,7 @@ def read_config(name: object, options: Iterable[str] = ()) -> Config:
             shipped = sorted(file.stem for file in shipped_config("").glob("*.toml"))
             hint = did_you_mean(str(name), shipped, otherwise=f"; there are {', '.join(shipped)}.")
             raise UsageError(f"--config {name}: there is no such file, and no config of that name{hint}")
-    return read_config_file(path, options)
+    return replace(read_config_file(path, options), name=str(name))
 
 
 def read_config_file(path: Path, names: Iterable[str] = ()) -> Config:
@@ -146,7 +148,7 @@ def read_config_file(path: Path, names: Iterable[str] = ()) -> Config:
             else:
                 query = {field.key: Setting(field.value, field.where) for field in child.children}
     addresses = {name: options.pop(name).read(arguments.read_text) for name in ADDRESSES if name in options}
-    return Config(addresses, options, query)
+    return Config(addresses=addresses, options=options, query=query)
 
 
 def read_entries(path: Path) -> list[TomlEntry]:
