@@ -97,7 +97,7 @@ class MirrorCheck:
         """The rows of damaged files, which take 8 bytes each."""
         self.complete = False
         self.quick = quick
-        self._listener = listener
+        self._listener: Listener = listener or (lambda _event: None)
         self._loop = asyncio.get_running_loop()
         self._expected = (0, 0)
         self._started = time.monotonic()
@@ -178,11 +178,10 @@ class MirrorCheck:
         if isinstance(event, Damage):
             self.damaged[event.what] += 1
 
-        async def deliver(listener: Listener) -> None:
-            listener(event)
+        async def deliver() -> None:
+            self._listener(event)
 
-        if self._listener is not None:
-            asyncio.run_coroutine_threadsafe(deliver(self._listener), self._loop).result()
+        asyncio.run_coroutine_threadsafe(deliver(), self._loop).result()
 
     def _send_progress(self, *, now: bool = False) -> None:
         seconds = self.seconds
