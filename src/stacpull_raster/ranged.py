@@ -128,7 +128,7 @@ class FileVersion:
         left = size
         async for chunk in response.chunks(_DATA_CHUNK):
             self.bytes_read += len(chunk)
-            taken = chunk[:left]
+            taken = bytes(chunk[:left])
             left -= len(taken)
             yield taken
             if not left:
@@ -224,7 +224,7 @@ class FileVersion:
             chunks = decoded(chunks, coding)
         size = 0
         async for chunk in chunks:
-            self._add(size, chunk, response)
+            self._add(size, bytes(chunk), response)
             size += len(chunk)
             self.bytes_read += len(chunk)
             if size < wanted.stop:

@@ -16,7 +16,7 @@ from tests.net.wire_server import Serving
 from stacpull.http1.connection import WebConnection
 from stacpull.http1.web_transport import WebHost
 from stacpull.models import Failure, FailureKind
-from stacpull.net.transport import Request
+from stacpull.net.transport import Request, TransferError
 
 MIB = 1 << 20
 PATTERN = bytes(range(256)) * 4096
@@ -48,6 +48,56 @@ async def test_long_bodies_arrive_complete_in_chunks_of_the_requested_size(head,
         await http.close()
     assert b"".join(chunks) == PATTERN * 20
     assert all(MIB <= len(chunk) < 3 * MIB for chunk in chunks[:-1])
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize(
+    ("sent", "kind"), [(5 * MIB + 7, FailureKind.TRUNCATED), (20 * MIB + 9, FailureKind.OVERLONG)]
+)
+async def test_all_bytes_before_a_fault_are_yielded(sent, kind, loop):
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 20971520\r\n\r\n" + bytes(sent))
+        await writer.drain()
+
+    size = 0
+    async with serving(answer) as origin:
+        http = fast()
+        with pytest.raises(TransferError) as caught:  # noqa: PT012 - the bytes before count
+            async with opened(http, Request(f"{origin}/")) as response:
+                async for chunk in response.chunks(MIB):
+                    size += len(chunk)
+        await http.close()
+    assert (size, caught.value.failure.kind) == (min(sent, 20 * MIB), kind)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+async def test_a_slow_long_body_arrives_in_smaller_chunks_and_its_connection_is_used_again(loop):
+    may_continue = asyncio.Event()
+    numbers = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        for _ in range(2):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 20971520\r\n\r\n" + PATTERN[:1000])
+            await may_continue.wait()
+            writer.write((PATTERN * 20)[1000:])
+            numbers.append(number)
+
+    async with serving(answer) as origin:
+        http = fast()
+        for _ in range(2):
+            may_continue.clear()
+            async with opened(http, Request(f"{origin}/")) as response:
+                chunks = response.chunks(MIB)
+                first = bytes(await anext(chunks))
+                may_continue.set()
+                assert (first, b"".join([first, *[chunk async for chunk in chunks]])) == (
+                    PATTERN[:1000],
+                    PATTERN * 20,
+                )
+        await http.close()
+    assert numbers == [1, 1]
 
 
 async def test_a_stall_is_noticed_at_most_a_second_after_the_timeout() -> None:

@@ -29,7 +29,7 @@ def received(pieces: list[bytes], message: ResponseParser | None = None, error=N
     kind = None if message.failure is None else message.failure.kind
     keep = message.is_reusable
     status = message.status if kind is None else 0  # whether it was known depends on the pieces
-    return status, dict(message.fields), b"".join(message.take()), kind, keep
+    return status, dict(message.fields), bytes(message.take()), kind, keep
 
 
 @pytest.mark.parametrize("raw", SHORT, ids=lambda raw: repr(raw[:40]))

@@ -23,7 +23,7 @@ from stacpull.net.bodies import Pace
 from stacpull.net.connection_errors import BadResponse, closed
 from stacpull.net.fields import HEAD_LIMIT, HeaderFields, add_field
 from stacpull.net.status import NOT_MODIFIED, OK, REDIRECTS
-from stacpull.net.transport import Response, TransferError
+from stacpull.net.transport import Chunk, Response, TransferError
 
 MAX_BODY_IN_MEMORY = 1 << 20  # the most bytes of a body that is read into memory
 
@@ -32,7 +32,7 @@ _WITHOUT_BODY = frozenset({204, NOT_MODIFIED})
 _LOWEST_STATUS, _LOWEST_FINAL_STATUS = 100, 200
 _AWAITING, _RECEIVING, _WHOLE = range(3)
 
-_MAX_HELD = 250_000  # bytes that are not taken, with which reading pauses; no reader waits for more
+_MAX_HELD = 250_000  # bytes with which reading pauses until the reader states the size of its chunks
 _TAKEN = frozenset({OK}) | REDIRECTS
 
 _ConnectionState = enum.Enum("_ConnectionState", ["NEW", "IDLE", "PARSED", "STREAMED"])
@@ -60,9 +60,9 @@ class ResponseParser:
         self.failure: Failure | None = None
         self.is_short = False  # true if the announced body is so short that its reader gets it complete
         self._phase = _AWAITING
-        self._pieces: list[bytes] = []
+        self._pieces: list[Chunk] = []
         self._is_framed = self._keeps_alive = False
-        self._remaining = 0  # bytes of a long body, which bypasses the parser
+        self.remaining = 0  # bytes of a long body, which bypasses the parser
         self._overhead = 0  # bytes since the last one of the body
         self._head.clear()
 
@@ -76,7 +76,7 @@ class ResponseParser:
 
     @property
     def is_gathering(self) -> bool:
-        is_chunked = self._is_framed and not self.is_short and not self._remaining
+        is_chunked = self._is_framed and not self.is_short and not self.remaining
         return is_chunked and self._phase is _RECEIVING and self.failure is None
 
     @property
@@ -90,21 +90,21 @@ class ResponseParser:
     def body(self) -> bytes:
         return b"".join(self._pieces)  # a single one is not copied
 
-    def take(self) -> list[bytes]:
+    def take(self) -> Chunk:
         pieces, self._pieces = self._pieces, []
         self.held_bytes = 0
-        return pieces
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def feed(self, data: bytes) -> None:
-        if self._remaining:
+    def feed(self, data: Chunk) -> None:
+        if self.remaining:
             self._parser = None
-            excess = len(data) - self._remaining
-            self._pieces.append(data if excess <= 0 else data[: self._remaining])
+            excess = len(data) - self.remaining
+            self._pieces.append(data if excess <= 0 else data[: self.remaining])
             self.held_bytes += len(data)
-            self._remaining = max(-excess, 0)
+            self.remaining = max(-excess, 0)
             if excess > 0:
                 self._bad(BadResponse.OVERLONG)
-            if not self._remaining:
+            if not self.remaining:
                 self._phase = _WHOLE
             return
         held_before = self.held_bytes
@@ -177,7 +177,7 @@ class ResponseParser:
             self._is_framed = True
             length = int(fields[b"content-length"])
             self.is_short = length <= MAX_BODY_IN_MEMORY
-            self._remaining = 0 if length <= _MAX_PARSED else length
+            self.remaining = 0 if length <= _MAX_PARSED else length
         else:
             self._is_framed = fields.get(b"transfer-encoding", b"").lower().rstrip().endswith(b"chunked")
 
@@ -185,8 +185,8 @@ class ResponseParser:
         if self._phase is _RECEIVING:
             self._pieces.append(data)
             self.held_bytes += len(data)
-            if self._remaining:
-                self._remaining -= len(data)
+            if self.remaining:
+                self.remaining -= len(data)
         else:  # an interim response has no body
             self._bad(BadResponse.OVERLONG if self._phase is _WHOLE else BadResponse.MALFORMED)
 
@@ -228,15 +228,17 @@ class WebConnection(asyncio.Protocol):
         self._lost_error: Exception | None = None
         self._state = _NEW
         self._is_reused = False
-        self.quiet_ticks = self._received = self._wanted_bytes = 0
+        self.quiet_ticks = self._received = 0
         self._pace: Pace | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._blocks: _BlockReceiver | None = None
 
     def send(self, handler: ResponseHandler, request: bytes) -> None:
         self._is_reused = self._state is not _NEW
         self.handler = handler
         self._state = _PARSED
         self.quiet_ticks = self._received = 0
+        self.chunk_size = _MAX_HELD
         self._pace = None
         transport = self.transport
         if transport is None:  # closed before it could be used
@@ -268,6 +270,8 @@ class WebConnection(asyncio.Protocol):
 
     def tick(self, seconds: float, stall_ticks: int, idle_ticks: int) -> None:
         """Count a tick of the transport's timer. After too many ticks without data, close the connection."""
+        if self._blocks is not None:
+            self._blocks.flush()
         is_awaited = self.handler is not None or (self._waiter is not None and not self._waiter.done())
         is_idle = self._state is _NEW or self._state is _IDLE
         fault = None
@@ -284,6 +288,8 @@ class WebConnection(asyncio.Protocol):
             received, self._received = self._received, 0
             if self._pace.is_too_slow(seconds, received):
                 fault = BadResponse.TOO_SLOW
+        if is_awaited and self.message.held_bytes:
+            self._wake()  # less than the reader waits for: a slow body should still progress
         if fault is not None:
             self.message.fail(fault.failure(self.message.name))
             self.abort()  # `connection_lost` passes the end on
@@ -296,7 +302,7 @@ class WebConnection(asyncio.Protocol):
         self.transport.pause_reading()
         self._owner.add(self)
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: Chunk) -> None:
         handler, message, state = self.handler, self.message, self._state
         if state is not _PARSED and (state is not _STREAMED or message.is_ended):
             self.abort()  # bytes without a request: a complete response is valid, but the connection is not
@@ -311,9 +317,9 @@ class WebConnection(asyncio.Protocol):
                 return
             if message.failure is not None:
                 self.abort()
-            if message.has_enough(self._wanted_bytes):
+            if message.has_enough(self.chunk_size):
                 self._wake()
-            is_full = message.held_bytes > _MAX_HELD and not message.is_short and not message.is_ended
+            is_full = message.held_bytes >= self.chunk_size and not message.is_short and not message.is_ended
             if is_full and self.transport is not None:
                 self.transport.pause_reading()
         except Exception as error:
@@ -366,32 +372,55 @@ class WebConnection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def chunks(self, size: int) -> AsyncIterator[bytes]:
+    async def chunks(self, size: int) -> AsyncIterator[Chunk]:
         """Yield the body. Before a failure, yield all received bytes, so that the part can be resumed."""
         message = self.message
-        pieces: list[bytes] = []
-        gathered_bytes = 0
-        while True:
-            is_last = message.is_ended
-            if self.transport is not None and not self.transport.is_closing():
-                self.transport.resume_reading()  # reading may be paused
-            new_pieces = message.take()
-            for piece in new_pieces:
-                pieces.append(piece)
-                gathered_bytes += len(piece)
-                if gathered_bytes >= size:
-                    yield b"".join(pieces)
-                    pieces, gathered_bytes = [], 0
-            if is_last:
-                break
-            if not new_pieces:  # otherwise, take what has come meanwhile: reading may have paused
-                self._wanted_bytes = min(size - gathered_bytes, _MAX_HELD)
+        self.chunk_size = size
+        if self._blocks is None and message.remaining > size and self.transport is not None:
+            self._blocks = _BlockReceiver(self)
+            self.transport.pause_reading()  # uvloop asks the protocol how to read when reading starts
+            self.transport.set_protocol(self._blocks)
+        is_last = False
+        while not is_last:
+            if not message.has_enough(size):
+                if self.transport is not None and not self.transport.is_closing():
+                    self.transport.resume_reading()
                 self._waiter = asyncio.get_running_loop().create_future()
                 await self._waiter
-        if pieces:
-            yield b"".join(pieces)
+            is_last = message.is_ended
+            if message.held_bytes:
+                yield message.take()
         if message.failure is not None:
             raise TransferError(message.failure)
+
+
+class _BlockReceiver(asyncio.BufferedProtocol):
+    """Receives long bodies into blocks, which are not copied again on their way to the disk."""
+
+    def __init__(self, connection: WebConnection) -> None:
+        self._connection = connection
+        self._block = memoryview(b"")
+        self._filled = 0
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        if not self._block:
+            self._block = memoryview(bytearray(self._connection.chunk_size))
+        return self._block[self._filled :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._filled += nbytes
+        if self._filled >= min(len(self._block), self._connection.message.remaining):
+            self.flush()
+
+    def flush(self) -> None:
+        received, self._block = self._block[: self._filled], memoryview(b"")
+        self._filled = 0
+        if received:
+            self._connection.data_received(received)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.flush()
+        self._connection.connection_lost(exc)
 
 
 class StreamedResponse:

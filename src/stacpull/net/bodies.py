@@ -15,7 +15,7 @@ from typing import cast
 
 from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
-from stacpull.net.transport import BufferedResponse, Response, TransferError
+from stacpull.net.transport import BufferedResponse, Chunk, Response, TransferError
 from stacpull.redact import public_url
 
 DRAINED = 1 << 16  # bytes of an error's or redirect's body that are read, for the reason and the connection
@@ -68,7 +68,7 @@ async def buffered(url: str, response: Response) -> BufferedResponse:
     return BufferedResponse(url, response.status, response.headers, body)
 
 
-async def chained(start: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def chained(start: bytes, chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
     if start:
         yield start
     async for chunk in chunks:
@@ -87,14 +87,14 @@ def coding_to_undo(headers: Mapping[str, str]) -> str | None:
     return coding if coding in DECODABLE else None
 
 
-async def decoded(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterator[bytes]:
+async def decoded(chunks: AsyncIterator[Chunk], coding: str) -> AsyncIterator[bytes]:
     """Yield the decoded content of a body whose coding is supported, in pieces of at most 1 MiB."""
     inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
     received = 0
     produced = 0
     async for chunk in chunks:
         for start in range(0, len(chunk), _ENCODED_BYTES):
-            encoded = chunk[start : start + _ENCODED_BYTES]
+            encoded = bytes(chunk[start : start + _ENCODED_BYTES])
             received += len(encoded)
             while encoded := encoded.lstrip(b"\0") if inflater.eof else encoded:
                 if inflater.eof:  # another member (RFC 1952, 2.2), perhaps after padding

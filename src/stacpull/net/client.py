@@ -242,12 +242,12 @@ class ClientResponse:
     async def read(self, limit: int, on_growth: Callable[[int], Awaitable[None]] | None = None) -> bytes:
         return await read_whole(self, limit, on_growth)
 
-    def chunks(self, size: int) -> AsyncIterator[bytes]:
+    def chunks(self, size: int) -> AsyncIterator[bytes | memoryview]:
         chunks = self._counted(size)
         coding = coding_to_undo(self.headers) if self._request.purpose == "document" else None
         return chunks if coding is None else decoded(chunks, coding)
 
-    async def _counted(self, limit: int) -> AsyncIterator[bytes]:
+    async def _counted(self, limit: int) -> AsyncIterator[bytes | memoryview]:
         gate = self.gate
         byte_rate = self._client.byte_rate
         if byte_rate.limit:  # larger pieces would turn a slow rate into bursts and long waits

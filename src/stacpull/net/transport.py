@@ -75,6 +75,9 @@ class HttpSettings(msgspec.Struct, frozen=True, dict=True):
         return context
 
 
+Chunk = bytes | memoryview  # of a body
+
+
 class Response(Protocol):
     """A response whose head has arrived. Whoever gets it must close it."""
 
@@ -89,7 +92,7 @@ class Response(Protocol):
     def headers(self) -> Mapping[str, str]:
         """Header fields, case-insensitive."""
 
-    def chunks(self, size: int) -> AsyncIterator[bytes]:
+    def chunks(self, size: int) -> AsyncIterator[Chunk]:
         """Yield the body in pieces of about `size` bytes, or as they arrive, or raise `TransferError`."""
 
     async def close(self) -> None:

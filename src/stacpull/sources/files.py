@@ -283,7 +283,7 @@ async def _unzipped(ranges: FileRanges) -> AsyncGenerator[bytes]:
         all_chunks = chained(head, chunks)
         try:
             async for piece in decoded(all_chunks, "gzip") if head.startswith(_GZIP) else all_chunks:
-                yield piece
+                yield bytes(piece)
         except TransferError as error:
             raise SourceError(f"SOURCE cannot be read. {error}") from error
 
@@ -337,7 +337,7 @@ class FileRanges:
                     end = self.size if stop is None else stop  # a 206 may end before the end of the file
                     async for chunk in response.chunks(_CHUNK):
                         end_in_chunk = None if end is None else end - offset
-                        piece = chunk[position - offset : end_in_chunk]
+                        piece = bytes(chunk[position - offset : end_in_chunk])
                         offset += len(chunk)
                         if piece:
                             yield piece

@@ -167,7 +167,7 @@ class PartialDownload(io.FileIO):
         while self.hashers and self.hashed < leading_length(self.received):
             await self._run(self._catch_up)
 
-    async def put(self, pieces: Sequence[tuple[int, bytes]]) -> None:
+    async def put(self, pieces: Sequence[tuple[int, bytes | memoryview]]) -> None:
         """Write each piece at its offset. A piece after the end leaves a gap."""
         from aiofiles.threadpool import wrap  # noqa: PLC0415 -- small files do without
 
@@ -197,7 +197,7 @@ class PartialDownload(io.FileIO):
         self._downloads.described.discard(self._pair)
         await self._run(self._end, None)
 
-    def write(self, pieces: Sequence[tuple[int, bytes]]) -> int:  # type: ignore[override] # pieces, not bytes
+    def write(self, pieces: Sequence[tuple[int, bytes | memoryview]]) -> int:  # type: ignore[override] # pieces, not bytes
         with self._lock:
             new_spans = merged(Span(offset, offset + len(data)) for offset, data in pieces)
             for offset, data in pieces:
@@ -216,7 +216,7 @@ class PartialDownload(io.FileIO):
             self._catch_up()
         return length(new_spans)
 
-    def _hash(self, data: bytes) -> None:
+    def _hash(self, data: bytes | memoryview) -> None:
         for hasher in self.hashers.values():
             hasher.update(data)
         self.hashed += len(data)

@@ -35,7 +35,7 @@ from stacpull.net.fields import (
     validator_of,
 )
 from stacpull.net.status import NOT_MODIFIED, OK, PARTIAL, PRECONDITION_FAILED, UNSATISFIABLE
-from stacpull.net.transport import Request, TransferError, is_framed
+from stacpull.net.transport import Chunk, Request, TransferError, is_framed
 from stacpull.planning.layout import received_file
 from stacpull.redact import href_hash
 from stacpull.spans import Span, merged
@@ -43,7 +43,7 @@ from stacpull.store.inspection import FileState
 from stacpull.store.partial_downloads import PartialDownload, PartialDownloads
 from stacpull.transfer import checks
 from stacpull.transfer.checks import Body, Check
-from stacpull.transfer.ranges import BLOCK, CHUNK, LongBody
+from stacpull.transfer.ranges import CHUNK, SPLIT_ABOVE, LongBody
 from stacpull.urls import filename_of
 
 _CONNECTIONS = 4
@@ -224,7 +224,7 @@ class _Attempt(msgspec.Struct, eq=False):
         request = Request(self.job.href, headers=headers)
         return self.downloader.client.stream(request, accept=accept)
 
-    def _expected(self, response: ClientResponse) -> tuple[Body, AsyncIterator[bytes]]:
+    def _expected(self, response: ClientResponse) -> tuple[Body, AsyncIterator[Chunk]]:
         """Return what a response states about its body, and the body without a coding of the transfer.
 
         Such a coding is undone, unless the asset itself is a compressed file. The fields describe the encoded
@@ -250,7 +250,7 @@ class _Attempt(msgspec.Struct, eq=False):
         if coding is not None and not expected:
             what = f"sent it encoded as {coding[:50]!r}, which stacpull did not request and cannot decode"
             raise TransferError(checks.host_failure(FailureKind.HTTP, response.url, what))
-        size = CHUNK if length is None or length > BLOCK else CHUNK // 2  # many of these may come at once
+        size = CHUNK if length is None or length > SPLIT_ABOVE else CHUNK // 2  # many may come at once
         is_small = length is not None and length <= self.downloader.small_limit
         chunks = response.chunks(self.downloader.small_limit if is_small else size)
         self.is_resumable = validator.resumable and coding is None
@@ -264,7 +264,7 @@ class _Attempt(msgspec.Struct, eq=False):
         start = b""
         is_whole = True
         async for chunk in chunks:
-            start = start + chunk if start else chunk
+            start += chunk
             if len(start) > max_in_memory:
                 is_whole = False
                 break
@@ -283,7 +283,7 @@ class _Attempt(msgspec.Struct, eq=False):
         return await self._into_part(self.part, response, body, chained(start, chunks))
 
     async def _into_part(
-        self, part: PartialDownload, response: ClientResponse, body: Body, chunks: AsyncIterator[bytes]
+        self, part: PartialDownload, response: ClientResponse, body: Body, chunks: AsyncIterator[Chunk]
     ) -> Body:
         total = body.total
         if response.gate is not None:  # the response is not a login page, but it may take hours to its end

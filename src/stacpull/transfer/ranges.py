@@ -17,7 +17,7 @@ from stacpull.net.client import Client, ClientResponse
 from stacpull.net.fields import Version, content_range, range_headers
 from stacpull.net.gate import Gate
 from stacpull.net.status import OK, PARTIAL, PRECONDITION_FAILED, UNSATISFIABLE
-from stacpull.net.transport import Request, TransferError
+from stacpull.net.transport import Chunk, Request, TransferError
 from stacpull.spans import Span, missing
 from stacpull.store.partial_downloads import PartialDownload
 from stacpull.transfer.checks import another_range, host_failure, resume_action
@@ -25,7 +25,7 @@ from stacpull.transfer.checks import another_range, host_failure, resume_action
 SPLIT_ABOVE = 64 << 20  # bytes above which a file may get several connections
 FAST = 100e6  # bytes per second; several connections cost more, because bytes out of order are read again
 BLOCK = 16 << 20
-CHUNK = 500_000  # bytes that are written at once: two reads of uvloop, which reads up to 256,000 at once
+CHUNK = 1_000_000  # bytes that are received and written at once; up to three of them are in memory
 _ANSWERS = frozenset({OK, PARTIAL, PRECONDITION_FAILED, UNSATISFIABLE})
 _ENDLESS = 1 << 62
 _FIRST_SECONDS = 0.1  # which do not count for the rate
@@ -52,7 +52,7 @@ class LongBody:
         self._rated_from = client.clock.monotonic() + _FIRST_SECONDS
         self._received = 0
 
-    async def receive(self, response: ClientResponse, chunks: AsyncIterator[bytes]) -> None:
+    async def receive(self, response: ClientResponse, chunks: AsyncIterator[Chunk]) -> None:
         self._gate = response.gate
         try:
             with ungrouped():
@@ -81,7 +81,7 @@ class LongBody:
             self._active_connections += 1
             self._group.create_task(self._connection())
 
-    async def _connection(self, first: tuple[ClientResponse, AsyncIterator[bytes]] | None = None) -> None:
+    async def _connection(self, first: tuple[ClientResponse, AsyncIterator[Chunk]] | None = None) -> None:
         try:
             if first is not None and not await self._read_open(*first):
                 return
@@ -97,7 +97,7 @@ class LongBody:
         finally:
             self._active_connections -= 1
 
-    async def _read_open(self, response: ClientResponse, chunks: AsyncIterator[bytes]) -> bool:
+    async def _read_open(self, response: ClientResponse, chunks: AsyncIterator[Chunk]) -> bool:
         offset, end = self._take_block() if self._gaps else (self._total, self._total)
         try:
             async for chunk in chunks:
@@ -140,7 +140,7 @@ class LongBody:
                     if self._active_connections == 1:
                         raise TransferError(another_range(response.url))
                     return
-                async for chunk in response.chunks(CHUNK):
+                async for chunk in response.chunks(CHUNK // 2):
                     piece = chunk[: span.end - offset] if offset < span.end else b""
                     await self._put(offset, piece)
                     offset += len(piece)
@@ -154,7 +154,7 @@ class LongBody:
         if start < end:
             insort(self._gaps, Span(start, end))
 
-    async def _put(self, offset: int, piece: bytes) -> None:
+    async def _put(self, offset: int, piece: Chunk) -> None:
         """Wait for the piece before, then begin to write this one: meanwhile the next one is received."""
         if piece:
             self._received += len(piece)
@@ -163,3 +163,4 @@ class LongBody:
             if self._write is not None:
                 await self._write
             self._write = self._group.create_task(self._part.put([(offset, piece)]))
+            await asyncio.sleep(0)  # so that its thread starts before more bytes are received
