@@ -98,9 +98,6 @@ class InterruptedRunError(StacpullError):
 
     exit_code = 130
 
-    def __init__(self, message: str = "Interrupted.") -> None:
-        super().__init__(message)
-
 
 @contextmanager
 def temporary_errors() -> Iterator[None]:

@@ -18,7 +18,7 @@ import click
 
 from stacpull.arguments import read_switch, read_text, read_texts
 from stacpull.cli import entry, printing
-from stacpull.cli.parameters import OptionParameter, declared_in
+from stacpull.cli.parameters import OptionParameter
 from stacpull.cli.printing import Verbosity
 from stacpull.config import toml
 from stacpull.config.options import GROUPS, OPTIONS, options_of
@@ -118,7 +118,7 @@ class Command(click.Command):
         self._arguments = [str(param.name) for param in params if isinstance(param, click.Argument)]
         flags = [param for param in params if type(param) is click.Option]
         self._own_options = {max(flag.opts, key=len)[2:]: flag for flag in flags}
-        declared = declared_in(params)
+        declared = [param.option for param in params if isinstance(param, OptionParameter) and param.option]
         self._by_flag = {f"--{option.name}": option for option in declared}
         self._options = [*declared, *(option for option in options_of(name) if option.form == "absent")]
         if any(option.group == "Transfer" for option in self._options):
@@ -159,7 +159,6 @@ class Command(click.Command):
         return extra
 
     def _check_source(self, ctx: click.Context) -> None:
-        """Refuse a config file as SOURCE, and one argument that was probably meant to replace DEST."""
         source = ctx.params.get("source") or "-"
         if source.endswith(".toml"):
             raise UsageError(f"SOURCE {source} is a config file: use --config {source}.")
@@ -189,7 +188,6 @@ class Command(click.Command):
         return [full.get(arg, arg) for arg in args]
 
     def _hint(self, name: str) -> str:
-        """Return what to use instead of the option `name`, as the end of a sentence."""
         own = [param for param in self.params if isinstance(param, click.Option)]
         flags = [flag for param in own for flag in (*param.opts, *param.secondary_opts)]
         second = ["dest"] if len(self._arguments) > 1 else []

@@ -116,7 +116,7 @@ def execute(arguments: Sequence[str] | None = None) -> int:
     try:
         code = cli.main(arguments, prog_name="stacpull", standalone_mode=False, obj=verbosity)
     except (KeyboardInterrupt, click.Abort):
-        return _report(InterruptedRunError(), verbosity)
+        return _report(InterruptedRunError("Interrupted."), verbosity)
     except click.exceptions.NoArgsIsHelpError as problem:
         problem.show()
         return problem.exit_code

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -34,10 +33,6 @@ def dest(*, required: bool = True) -> click.Argument:
 
 class OptionParameter(click.Option):
     option: Option | None = None
-
-
-def declared_in(params: Iterable[click.Parameter]) -> list[Option]:
-    return [param.option for param in params if isinstance(param, OptionParameter) and param.option]
 
 
 def for_command(command: str) -> list[click.Parameter]:

@@ -396,7 +396,6 @@ class _BatchPlan:
             change.known[asset.key] = known._replace(row=row)
 
     def _plan_problems(self, change: _ItemChange) -> None:
-        """Record the assets that cannot be fetched as failed. Those that are done stay done."""
         run_id = self._writer.run.id
         for key, failure in change.item.problems:
             known = change.known.get(key)
@@ -467,7 +466,6 @@ class _BatchPlan:
         failures.update_item_states(db, changed)
 
     def _claim_paths(self) -> None:
-        """Give new assets their paths. Those whose path is taken get another name, or fail."""
         other_names = paths.claim(self._db, self._rows.claims)
         if not other_names:
             return

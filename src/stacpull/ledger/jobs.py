@@ -125,7 +125,6 @@ def requeue_failures(db: Connection, run: Run) -> int:
 
 
 def _take_over_items(db: Connection, run_id: int, items: set[int], linked: set[int]) -> None:
-    """Assign items, and the label items of `linked`, to a run; their JSON is written again once final."""
     state = f"iif(json_state = {JsonState.CURRENT}, {JsonState.DUE}, json_state)"
     label_items = f"SELECT parent FROM items WHERE id {IN_LIST}"
     query = f"UPDATE items SET run = ?, json_state = {state} WHERE id {IN_LIST} OR id IN ({label_items})"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
 from sqlite3 import Connection
 from typing import cast
 
@@ -40,10 +39,6 @@ def names(db: Connection, prefix: str) -> dict[str, str]:
     """Return the names with this prefix, in order and without the prefix, and their values."""
     query = "SELECT substr(key, ?), value FROM meta WHERE substr(key, 1, ?) = ? ORDER BY key"
     return dict(db.execute(query, (len(prefix) + 1, len(prefix), prefix)).fetchall())
-
-
-def add_names(db: Connection, prefix: str, added: Iterable[str]) -> None:
-    db.executemany("INSERT OR IGNORE INTO meta VALUES (?, '')", ((prefix + name,) for name in added))
 
 
 def owns_file(db: Connection, path: str) -> bool:

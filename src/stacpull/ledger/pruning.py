@@ -96,7 +96,8 @@ def delete_items(db: Connection, run_id: int, items: Sequence[int]) -> None:
         query = f"SELECT directory, name FROM named_items WHERE json_state <> {JsonState.ABSENT}"
         owners = db.execute(f"{query} AND id {IN_LIST}", rowids)
         json_files = [f"{directory}/{item_json_name(name)}" for directory, name in owners]
-        meta.add_names(db, meta.REMOVALS, [*files, *json_files])
+        names = ((meta.REMOVALS + path,) for path in (*files, *json_files))
+        db.executemany("INSERT OR IGNORE INTO meta VALUES (?, '')", names)
         for asset, _, _ in assets:
             delete_asset(db, asset)
         db.execute(f"DELETE FROM failures WHERE what IN ('item', 'json') AND item {IN_LIST}", rowids)

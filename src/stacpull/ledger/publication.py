@@ -149,7 +149,6 @@ def record(
 
 
 def _set_done(db: Connection, done: Sequence[AssetFile], counted: Counter[str]) -> list[int]:
-    """Return the assets that were reserved and are done now. Count those that replaced an earlier version."""
     generations = {file.rowid: file.generation for file in done}
     # few columns, because `sqlite3` releases the interpreter's lock for each value that it fetches
     reserved = f"SELECT id, generation FROM assets WHERE id {IN_LIST} AND state = {State.RESERVED}"

@@ -211,7 +211,6 @@ def task_to_repair(db: Connection, rowids: Mapping[str, Iterable[int]]) -> Task:
 
 
 def _task_again(db: Connection, run_id: int, kind: RunKind) -> Task:
-    """Return the task of a run that fetches assets of `run_id` again, or of the last run if it is 0."""
     spec, remembered = _task(db, run_id)
     names = remembered.keys() & {"checksum", "missing"}
     return replace(spec, kind=kind), {name: remembered[name] for name in names}

@@ -100,11 +100,7 @@ def hashes_in(directory: str) -> Callable[[str], int]:
     folded = fold(directory)  # as part of `fold(path)`: no character is composed with a slash
     first_bits = text_digest(folded) & ~_OF_PATH
     prefix = f"{folded}/" if folded else ""
-
-    def hash_of(name: str) -> int:
-        return first_bits | text_digest(prefix + fold(name)) & _OF_PATH
-
-    return hash_of
+    return lambda name: first_bits | text_digest(prefix + fold(name)) & _OF_PATH
 
 
 _OF_PATH: Final = (1 << 50) - 1

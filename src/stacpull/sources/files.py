@@ -356,7 +356,6 @@ class FileRanges:
                 raise SourceError(f"{self._url} could not be read{where}: {why}") from cause
 
     def _offset_of(self, response: Response, requested: int) -> int:
-        """Return the offset of the first byte of a response, which must be of the same version."""
         version = stated_version(response.status, response.headers)
         offset = 0
         changed = ForgottenCursorError(f"{self._url} may have changed while it was read")

@@ -158,7 +158,6 @@ class S3Transport(CallbackTransport):
         return await self._corrected(context, request, receive)
 
     async def _corrected(self, context: SigningContext, request: Request, receive: Receive) -> Response:
-        """Receive the response. If the request can be corrected, send it again."""
         endpoint, credentials = context
         for attempt in (1, 2, 3):
             response = await receive()
@@ -205,7 +204,6 @@ class S3Transport(CallbackTransport):
     def _fields(
         self, headers: Mapping[str, str], endpoint: Endpoint, credentials: Credentials | None
     ) -> tuple[dict[str, str], Authorize]:
-        """Return the header fields for S3 (`headers` and others), and the function that signs them."""
         fields = {name.lower(): value for name, value in headers.items()} | {"host": endpoint.host}
         if condition := fields.pop("if-range", ""):
             # a date has a space, an entity tag does not (RFC 9110, 13.1.5)
