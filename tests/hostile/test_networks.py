@@ -20,9 +20,6 @@ from stacpull.sync import failures, mirror, status
 pytestmark = pytest.mark.usefixtures("clock")
 
 
-# --- hosts --------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("location", "message"),
     [
@@ -44,9 +41,6 @@ def test_a_host_that_cannot_be_reached_is_tried_again_and_then_named(stage, loca
     scene.let_strike("")
     assert scene.again("retry").code == 0
     scene.assert_whole()
-
-
-# --- a small source, over which a scenario has every word ---------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,6 @@ def status(code: int, *more: str, kind: str = "object") -> str:
     return "\n".join([*lines, *more])
 
 
-# --- throttling ---------------------------------------------------------------------------------------------
-
-
 def once(code: int, *more: str) -> str:
     return status(code, 'per = "path"', "nth = 1", *more)
 
@@ -107,9 +104,6 @@ def test_longer_than_a_quarter_of_an_hour_ends_the_run_with_4(stage: Stage, kind
     scene.assert_whole()
 
 
-# --- for good -----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("code", [404, 410])
 def test_missing_assets_fail_and_the_run_continues(stage: Stage, code: int) -> None:
     scene = stage(status(code, 'server = "blob"', 'path = "*_B01.tif"'), Cast.PATCHES)
@@ -141,9 +135,6 @@ def test_temporary_errors_are_retried_as_often_as_set(stage: Stage, code: int) -
     scene.let_strike("")
     assert scene.again("retry").code == 0
     scene.assert_whole()
-
-
-# --- hrefs that expire, and credentials ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 410])
