@@ -146,9 +146,8 @@ async def resume(
     mirror_status = await asyncio.to_thread(status, dest, context.options)  # DEST is no longer locked
     counts = {name: getattr(mirror_status, name) for name in Counts.__struct_fields__}
     counts |= {"bytes_fetched": 0, "seconds": 0.0, "requests": 0, "retries": 0, "reason": None}
-    counts |= {"assets_skipped": mirror_status.assets_done, "items_pruned": 0}
     return MirrorReport(
-        **counts,
+        **{**counts, "assets_skipped": mirror_status.assets_done, "items_pruned": 0},
         nothing_to_resume=True,
         assets_accepted=mirror_status.assets_missing if context.options.missing in {"known", "ok"} else 0,
     )
@@ -305,10 +304,10 @@ async def run_from_ledger(
     """Make a run whose SOURCE is in DEST: a resumed run, a retry, or a run on stored items.
 
     `remembered` options apply unless the command sets them; `fixed` ones always apply.
-    `begin` starts the run in the ledger. It writes, so it is called once SOURCE was opened.
+    `begin` starts the run in the ledger. Because it writes, it is called after all checks.
     """
     work = context.dest.work
-    options = context.options.of_run({**remembered, **context.options.remembered, **spec.fixed})
+    options = context.options.of_run({**remembered, **context.options.remembered})
     input_file = await asyncio.to_thread(item_input.input_path, work, spec.source)
     options, address = options_and_address(spec.source, options, input_file, named=False)
     is_file = input_file is None and is_local(address.url)
@@ -325,9 +324,10 @@ async def run_from_ledger(
             f"The run of {spec.source} was started with {keys}. Keys are not stored: set {keys} again, "
             "or use --header or --credentials."
         )
+    now = SystemClock().time()
+    run = await on_ledger(opened, lambda db: begin(db, spec, now, options.remembered))
+    options = options.of_run({**spec.fixed, **run.remembered})
     async with _start_store_and_open_source(context, address, spec.selection, options) as (process, setup):
-        now = SystemClock().time()
-        run = await on_ledger(opened, lambda db: begin(db, spec, now, options.remembered))
         report = await MirrorRun(context, opened, run, setup, process).execute()
     if input_file is not None and report.state == "complete":
         await asyncio.to_thread(item_input.unsign_input, work, spec.source)
