@@ -317,9 +317,7 @@ class Walk:
         before = position.announced_before
         announced: int | None = None
         pages = self._setup.source.pages(
-            start._replace(cursor=position.request),
-            page_size=self._page_size,
-            on_notice=self._network.emit,
+            start._replace(cursor=position.request), page_size=self._page_size, on_notice=self._network.emit
         )
         async with prefetch(pages) as read_ahead:
             async for page in read_ahead:
@@ -330,20 +328,19 @@ class Walk:
                 if page.announced is not None and before is not None:
                     announced = before + page.announced
                 total = announced if next_name is None else None
-                at_end = WalkUpdate(self._stored(Position(next_name, None, announced)), announced=total)
-                update = at_end
-                if page.next is not None:
-                    following = Position(start.collection, page.next, before)
-                    update = at_end._replace(position=self._stored(following))
+                end = Position(next_name, None, announced)
+                after = end if page.next is None else Position(start.collection, page.next, before)
+                update = WalkUpdate(self._stored(after), announced=total)
                 new_items = await self._take_page(start.collection, page, update)
                 if not self._matches_left():
                     break
                 if (reason := loops.reason_to_end_at(page, new_items)) is not None:
+                    update = WalkUpdate(self._stored(end), announced=total)
                     if announced is None or self._consumer.counters["items_seen"] < announced:
-                        at_end = at_end._replace(cut_short=reason)
+                        update = update._replace(cut_short=reason)
                         self.summary.cut_short = reason
                         self._network.warn(reason)
-                    await self._consumer.add_batch(WalkBatch(update=at_end))
+                    await self._consumer.add_batch(WalkBatch(update=update))
                     break
         return announced
 
