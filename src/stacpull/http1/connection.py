@@ -404,7 +404,7 @@ class _BlockReceiver(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
         if not self._block:
-            self._block = memoryview(bytearray(self._connection.chunk_size))
+            self._block = memoryview(bytearray(min(self._connection.chunk_size, MAX_BODY_IN_MEMORY)))
         return self._block[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:

@@ -321,14 +321,14 @@ class ClientResponse:
 
 def next_hop(current_url: str, field: str, earlier: Sequence[str], *, allow_downgrade: bool) -> str | Failure:
     """Return the next URL or a failure. A Location stays as sent, because a signature covers it."""
-
-    def refused(what: str, kind: FailureKind = FailureKind.REDIRECT) -> Failure:
-        return Failure(kind, f"{public_url(current_url)} {what}.", host=host_of(current_url))
-
     location = field.strip()
     end = current_url.find("/", len("https://")) + 1
     if not earlier and end and location.startswith(current_url[:end]) and location != current_url:
         return location  # the common case: a first hop to another path on the same host
+
+    def refused(what: str, kind: FailureKind = FailureKind.REDIRECT) -> Failure:
+        return Failure(kind, f"{public_url(current_url)} {what}.", host=host_of(current_url))
+
     scheme = scheme_of(location)
     target = scheme + location[len(scheme) :]
     # An object store's Location is relative to its server, which an `s3://` URL does not contain.
