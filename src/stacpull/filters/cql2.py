@@ -337,9 +337,11 @@ def _operation(name: str, arguments: Any) -> Term:
 
 
 def _geometries(arguments: list[Any]) -> list[Term]:
+    def geometry_of_item(item: Json, _properties: dict[str, Any]) -> Value:
+        return _shapes().geometry_of(item)
+
     own = {"property": "geometry"}
-    geometry: Term = lambda item, _properties: _shapes().geometry_of(item)  # noqa: E731
-    terms = [geometry if argument == own else _term(argument) for argument in arguments]
+    terms = [geometry_of_item if argument == own else _term(argument) for argument in arguments]
     for term in terms:
         if own in arguments and isinstance(term, _Constant) and hasattr(term.value, "bounds"):
             _shapes().in_degrees(term.value, "--filter")

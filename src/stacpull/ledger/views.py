@@ -109,9 +109,8 @@ def current_run(db: Connection) -> dict[str, Any]:
     run["rate"] = of_last["bytes_fetched"] / of_last["seconds"] if of_last["seconds"] else None
     run["assets_skipped"] = scalar(db, f"{total} AND run = ?", ("assets_skipped", last))
     run["position"] = meta.get(db, f"{meta.POSITION}{current}")
-    selection, fixed, remembered = (
-        runs.decoded_options(run[n]) for n in ("selection", "fixed", "remembered")
-    )
+    names = ("selection", "fixed", "remembered")
+    selection, fixed, remembered = (runs.decoded_options(run[name]) for name in names)
     return {**run, "selection": selection, "options": {**fixed, **remembered}}
 
 
