@@ -104,8 +104,8 @@ async def test_a_result_follows_the_counters_that_its_call_has_changed(tmp_path,
     monkeypatch.setattr(store_server, "framed", lambda message: sent.append(message) or framed(message))
     async with opened(tmp_path) as store_client:
         await store_client.call("set_counter", "items_matched", 7)
-        assert [type(message) for message in sent[-2:]] == [messages.RunCounters, messages.OperationResult]
-        assert sent[-2].counters["items_matched"] == 7
+        assert [type(message) for message in sent[-2:]] == [messages.EventMessage, messages.OperationResult]
+        assert sent[-2].event.counters["items_matched"] == 7
 
 
 async def test_after_a_failed_sync_only_the_end_is_recorded(tmp_path, jobs, monkeypatch):

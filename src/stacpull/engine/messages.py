@@ -1,4 +1,4 @@
-"""The seven messages between the two processes of a run: MessagePack, each preceded by its length.
+"""The six messages between the two processes of a run: MessagePack, each preceded by its length.
 
 A process that parses responses of servers might be compromised. Unlike pickle, decoding by type runs no code.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -60,12 +60,12 @@ class OperationResult(msgspec.Struct, tag=10, array_like=True):
     error: ErrorReport | None
 
 
-class RunCounters(msgspec.Struct, tag=11, array_like=True):
-    counters: Mapping[str, int]  # of `ledger.runs.counters`
+class RunCounters(msgspec.Struct, frozen=True, tag=True):
+    counters: dict[str, int]  # of `ledger.runs.counters`
 
 
 class EventMessage(msgspec.Struct, tag=13, array_like=True):
-    event: AssetFailed | Notice | Stage
+    event: RunCounters | AssetFailed | Notice | Stage
 
 
 class ProcessEnded(msgspec.Struct, tag=15, array_like=True):
@@ -75,7 +75,7 @@ class ProcessEnded(msgspec.Struct, tag=15, array_like=True):
 
 
 ToStore = OpeningRequest | Operation | Outcomes
-ToNetwork = OperationResult | RunCounters | EventMessage | ProcessEnded
+ToNetwork = OperationResult | EventMessage | ProcessEnded
 decode_to_store: Callable[[bytes], ToStore] = msgspec.msgpack.Decoder(ToStore).decode
 decode_to_network: Callable[[bytes], ToNetwork] = msgspec.msgpack.Decoder(ToNetwork).decode
 

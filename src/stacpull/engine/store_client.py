@@ -21,6 +21,7 @@ from stacpull.engine.network import RunSetup
 from stacpull.engine.open_mirror import OpenMirror
 from stacpull.engine.run_control import background_task, raise_fatal_error
 from stacpull.errors import RUN_AGAIN, DestinationError
+from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger.runs import Run
 from stacpull.proxies import proxy_variables
 from stacpull.store.protocol import store_kind
@@ -126,9 +127,9 @@ class StoreClient:
         match messages.decode_to_network(data):
             case messages.OperationResult() as result:
                 self._calls.popleft().set_result(result)
-            case messages.RunCounters(counters):
+            case messages.EventMessage(messages.RunCounters(counters)):
                 self.counters = counters
-            case messages.EventMessage(event):
+            case messages.EventMessage(AssetFailed() | Notice() | Stage() as event):
                 self._network.emit(event)
             case messages.ProcessEnded(messages.ErrorReport() as error):
                 self.fail_with(error_of(error, "store process"))

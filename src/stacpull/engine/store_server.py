@@ -148,7 +148,7 @@ class StoreServer(msgspec.Struct, eq=False):
     def _send_counters(self) -> None:
         if self._counters != self.publisher.counters:
             self._counters = self.publisher.counters
-            self.send(messages.RunCounters(self._counters))
+            self.send(EventMessage(messages.RunCounters(dict(self._counters))))
 
     def _answer(self, message: Operation) -> None:
         packed, failure = _NOTHING, None
