@@ -154,7 +154,7 @@ class _Transfers:
             ItemReader(self._read_item, network.clock),
             network.retries,
             settings.prefer,
-            max_held_back=0,  # the coordinator holds failures back, and counts them
+            gates=0,  # the coordinator holds failures back, and counts them
             fast_path=fast_path,
         )
 

@@ -19,18 +19,22 @@ PAGE = b"<!doctype html><title>Log in</title>"
 
 class Host(WireServer):
     refuses = True
+    has_items = True
 
     def _turn(self, request: ReceivedRequest) -> Answer:
         if request.target.startswith("/items/"):
+            if not self.has_items:
+                return Answer(404)
             name = request.target.rpartition("/")[2]
             item = feature(name, {"data": self.url(f"/a/{name}")})
             return Answer(200, json.dumps(item).encode())
         return Answer(403 if self.refuses else 200, b"data")
 
 
-@pytest.mark.parametrize("concurrency", ["auto", "4"])
-def test_items_that_can_be_read_again_do_not_hide_that_all_assets_are_refused(tmp_path, concurrency):
+@pytest.mark.parametrize(("concurrency", "has_items"), [("auto", True), ("4", True), ("4", False)])
+def test_reading_items_again_does_not_hide_that_all_assets_are_refused(tmp_path, concurrency, has_items):
     with Host({}) as host:
+        host.has_items = has_items
         items = []
         for number in range(70):
             link = {"rel": "self", "href": host.url(f"/items/i{number}")}

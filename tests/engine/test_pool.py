@@ -60,9 +60,9 @@ class Origin:
         if isinstance(found, Failure):
             error = TransferError(found)
 
-            def count_refusal() -> Failure:
+            def count_refusal(failure: Failure) -> Failure:
                 self.counted.append(wanted.href)
-                return found
+                return failure
 
             error.count_refusal = count_refusal if found.kind is FailureKind.REFUSED else None
             raise error
@@ -170,13 +170,15 @@ def refused_at(host: str) -> Failure:
 
 
 def test_assets_of_a_host_that_is_abandoned_do_not_count_as_failures() -> None:
-    stop = asyncio.Event()
+    stop, down = asyncio.Event(), Failure(FailureKind.DOWN, "Down.", host="a")
     pool, _, outcomes = bare_pool(1, 1, lambda _job: unreachable(), max_failures=3, stop_run=stop.set)
     for rowid in range(3):
         pool.fail(job(rowid, has_failed=rowid == 0), refused_at("a"), 1)
-    pool.fail(job(3), Failure(FailureKind.DOWN, "Down.", host="a"), 1)
-    for rowid, host in ((8, "a"), (4, "b"), (5, "b"), (6, "b")):  # 8 was requested before `a` was down
-        pool.fail(job(rowid), refused_at(host), 1)
+    pool.fail(job(3), down, 1)
+    pool.fail(job(8), refused_at("a"), 1)  # of a worker process that did not know yet
+    pool.fail(job(9), down, 1)
+    for rowid in (4, 5, 6):
+        pool.fail(job(rowid), refused_at("b"), 1)
     assert not stop.is_set()
     pool.raise_if_too_many_failed()
     pool.fail(job(7), refused_at("b"), 1)
@@ -184,6 +186,18 @@ def test_assets_of_a_host_that_is_abandoned_do_not_count_as_failures() -> None:
     assert list(outcomes.failed) == [4, 5, 6, 7]
     with pytest.raises(StacpullError, match="after 4 failures"):
         pool.raise_if_too_many_failed()
+
+
+@pytest.mark.parametrize("gates", [1, 2])
+async def test_failures_of_a_host_that_was_down_are_recorded(gates: int) -> None:
+    """With worker processes, the last ones stay pending: in some of them, the host may be down now."""
+    pool, _, outcomes = bare_pool(1, 1, lambda _job: unreachable(), gates=gates, max_failures=200)
+    pool.fail(job(0), Failure(FailureKind.DOWN, "Down.", host="a"), 1)
+    for rowid in range(1, 121):
+        pool.fail(job(rowid), refused_at("a"), 1)
+    pool.no_more()
+    await pool.run()
+    assert list(outcomes.failed) == list(range(1, 121 if gates == 1 else 23))
 
 
 # --- an item that is read again ---------------------------------------------------------------------------
@@ -266,7 +280,7 @@ def test_a_refusal_is_final_if_the_item_cannot_be_read_again(unread: Failure) ->
     failure, attempts = course.outcomes.failed[1]
     assert (failure.kind, failure.status, attempts) == (FailureKind.REFUSED, 403, 1)
     assert failure.message == "403. Its item could not be read again: The item is gone."
-    assert len(course.origin.requests) == 1
+    assert course.origin.requests == course.origin.counted == ["https://blob.example/a?sig=0"]
 
 
 def test_reading_the_item_again_is_retried() -> None:
@@ -313,9 +327,12 @@ def test_the_next_href_is_tried_only_after_all_retries() -> None:
     ],
 )
 def test_an_asset_is_gone_only_if_all_its_hrefs_are_gone(first, second, kind):
-    failure, attempts = run(placed(), answer=by_scheme(first, second)).outcomes.failed[1]
+    course = run(placed(), answer=by_scheme(first, second))
+    failure, attempts = course.outcomes.failed[1]
     assert (failure.kind, attempts) == (kind, 2)
     assert failure.message == f"{first.message} Then: {second.message}"
+    refusals = [href for href, found in ((S3, first), (HTTPS, second)) if found == refused(403)]
+    assert list(dict.fromkeys(course.origin.counted)) == refusals
 
 
 @pytest.mark.parametrize(("first", "second"), [(refused(403), DOWN), (DOWN, refused(403)), (GONE, DOWN)])
@@ -340,7 +357,7 @@ def test_an_item_read_again_restores_all_its_hrefs(monkeypatch: pytest.MonkeyPat
     old = job(href=S3, alternates=(f"{HTTPS}?sig=old",))
     course = run(old, answer=answer, prefer=("s3", "https"))
     assert course.outcomes.received[1].href == f"{HTTPS}?sig=new"
-    assert course.origin.counted == []
+    assert course.origin.counted == [S3]
 
 
 def test_jobs_that_are_given_back_keep_their_order() -> None:

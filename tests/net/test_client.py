@@ -59,7 +59,7 @@ class Setting:
         with pytest.raises(TransferError) as caught:
             self.fetch(request, **options)
         assert all(gate.in_use == 0 for gate in self.gates.values())
-        return caught.value.final_failure()
+        return caught.value.give_up()
 
 
 class TestRedirects:
@@ -186,7 +186,7 @@ def test_a_success_or_a_redirect_to_another_host_ends_a_row_of_refusals(answer: 
         try:
             setting.fetch("https://h.example/x")
         except TransferError as error:
-            error.final_failure()
+            error.give_up()
     assert setting.failure("https://h.example/x").kind is kind
 
 
@@ -197,7 +197,7 @@ async def test_leaving_a_response_with_a_failure_informs_the_gate() -> None:
     gate._refusals["asset"] = MAX_REFUSALS - 1
     async with setting.client.stream(Request("https://h.example/x")) as left:
         await left.close(trouble)
-    assert "refused 50 requests in a row with an error or a web page" in trouble.final_failure().message
+    assert "refused 50 requests in a row with an error or a web page" in trouble.give_up().message
     assert all(gate.in_use == 0 for gate in setting.gates.values())
 
 

@@ -202,7 +202,7 @@ class Lookups:
                 objects = await network.retries.run(lambda: list_prefix(network.client, as_prefix(href)))
                 listed[href] = Listing(objects)
             except TransferError as error:
-                listed[href] = error.final_failure()
+                listed[href] = error.give_up()
 
         await for_each(hrefs, list_at, limit=16)
         return listed

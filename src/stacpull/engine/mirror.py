@@ -48,7 +48,6 @@ from stacpull.ledger.database import Connection, ledger_errors, ledger_path, ope
 from stacpull.ledger.meta import is_named_source, note_named_source
 from stacpull.ledger.runs import EndState, Run, RunSpec
 from stacpull.models import OWN_DIRECTORY, Job
-from stacpull.net.gate import MAX_REFUSALS
 from stacpull.redact import Secrets
 from stacpull.reports import Counts, MirrorReport
 from stacpull.selection import Selection
@@ -440,7 +439,7 @@ class MirrorRun:
             self._walk.reader,
             self._network.retries,
             selection.prefer,
-            max_held_back=(MAX_REFUSALS - 1) * (1 if workers is None else self._network.per_host),
+            gates=1 if workers is None else self._network.per_host,
             max_failures=options.max_failures,
             stop_run=self._stop.set,
             fast_path=fast_path,

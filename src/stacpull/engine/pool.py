@@ -141,9 +141,9 @@ class FastPath(Protocol[JobT, ResultT]):
 class Pool(Generic[JobT, ResultT]):
     """Fetches the jobs of `queue`, and gives their outcomes to `sink`.
 
-    Up to `max_held_back` failures that a host may have caused are held back. If the host is down then,
-    the assets stay pending, because the host, not the asset, caused the failures. If more than `max_failures`
-    assets fail, the run stops, and no failure is held back.
+    Up to 49 failures in a row that a host may have caused are held back for each of its `gates`. If the host
+    turns out to be down, the assets stay pending, because the host, not the asset, caused the failures. If
+    more than `max_failures` assets fail, the run stops, and no failure is held back.
     """
 
     _queue: JobQueue[JobT]
@@ -152,7 +152,7 @@ class Pool(Generic[JobT, ResultT]):
     item_reader: ItemReader
     retries: Retries
     prefer: tuple[str, ...] = ()
-    _max_held_back: int = MAX_REFUSALS - 1
+    _gates: int = 1  # of each host: one in each worker process, whose own pools have 0 and hold nothing back
     _max_failures: int | None = None
     _stop_run: Callable[[], None] = lambda: None
     _fast_path: FastPath[JobT, ResultT] | None = None
@@ -197,14 +197,12 @@ class Pool(Generic[JobT, ResultT]):
 
     def fail(self, job: JobT, failure: Failure, attempts: int) -> None:
         """Take the failure of an asset after its last attempt. DOWN leaves the asset pending."""
-        if failure.kind is FailureKind.DOWN and self._max_held_back:
+        if failure.kind is FailureKind.DOWN and self._gates:
             held = self._held_back.pop(failure.host, ())
             self._failure_count -= sum(not job.has_failed for job, *_ in held)
             if len(self.down_hosts) < MAX_HOSTS:
                 self.down_hosts[failure.host] = failure
             return
-        if failure.kind in MAYBE_HOST_FAULT and failure.host in self.down_hosts:
-            return  # it was requested before; a worker process may not know yet
         self._failure_count += failure.kind not in NO_FAULT and not job.has_failed
         if self._has_too_many_failures():
             self._stop_run()
@@ -216,7 +214,9 @@ class Pool(Generic[JobT, ResultT]):
             self._report_held_back()
         held_back = self._held_back.setdefault(failure.host, deque())
         held_back.append((job, failure, attempts))
-        if len(held_back) > self._max_held_back:  # the host is not down: a request succeeded in between
+        if (
+            len(held_back) > (MAX_REFUSALS - 1) * self._gates
+        ):  # the host is not down: a request succeeded in between
             self.sink.fail(*held_back.popleft())
 
     def _has_too_many_failures(self) -> bool:
@@ -231,7 +231,9 @@ class Pool(Generic[JobT, ResultT]):
             )
 
     def _report_held_back(self) -> None:
-        for held_back in self._held_back.values():
+        for host, held_back in self._held_back.items():
+            if self._gates > 1 and host in self.down_hosts:
+                continue  # pending: another worker process may not know yet that the host is down
             for failure in held_back:
                 self.sink.fail(*failure)
         self._held_back.clear()
@@ -264,12 +266,11 @@ class AssetTask(Generic[JobT, ResultT]):
             try:
                 result = await pool.retries.run(self._attempt)
             except TransferError as error:
+                self._failures.append(error.give_up())
                 if self.job.alternates:
-                    self._failures.append(error.failure)
                     self.job = self.job.at(self.job.alternates)
                     self._wrong_content = ""
                     continue
-                self._failures.append(error.final_failure())
                 # GONE only if all hrefs are gone; pending (DOWN) if the host of any is down
                 ranks = {FailureKind.DOWN: 0, FailureKind.GONE: 2}
                 decisive = min(self._failures, key=lambda failure: ranks.get(failure.kind, 1))
@@ -303,14 +304,15 @@ class AssetTask(Generic[JobT, ResultT]):
                     if failure.retryable and failure.message != self._wrong_content:
                         self._wrong_content = failure.message
                         raise
-                    if not await self._has_other_content():
+                    if not await self._read_newer_content():
                         raise TransferError(replace(failure, retryable=False)) from error
-                elif not await self._should_repeat(failure):
+                elif not await self._read_newer_href(error):
                     raise
             fetcher = self._pool.fetcher
 
-    async def _should_repeat(self, refusal: Failure) -> bool:
+    async def _read_newer_href(self, refused: TransferError) -> bool:
         """Read the item again, if the href may have expired. Return True to request the asset again."""
+        refusal = refused.failure
         href, unchanged_since = self.job.href, self._pool.unchanged_since
         is_refusal = refusal.kind is FailureKind.REFUSED or refusal.status in _EXPIRED
         may_expire = is_signed(href) or unchanged_since.get(host_of(href), inf) > self._attempt_began_at
@@ -318,7 +320,7 @@ class AssetTask(Generic[JobT, ResultT]):
         if is_item_current or not (is_refusal and may_expire and self.job.item_href):
             return False
         try:
-            is_other = await self._has_item_changed(lambda job: job.href)
+            is_other = await self._read_until_changed(lambda job: job.href)
         except TransferError as error:
             failure = error.failure
             if failure.retryable or failure.kind in {FailureKind.DOWN, FailureKind.GONE}:
@@ -327,19 +329,20 @@ class AssetTask(Generic[JobT, ResultT]):
                 self._item_read_at = self._pool.retries.clock.monotonic()
                 return True
             message = f"{refusal.message} Its item could not be read again: {failure.message}"
-            raise TransferError(replace(refusal, message=message)) from error
+            refused.failure = replace(refusal, message=message)
+            return False
         if is_other:
             return True
         unchanged_since.setdefault(host_of(href), self._pool.retries.clock.monotonic())
         return refusal.kind is FailureKind.REFUSED and not is_signed(href)  # it may have been temporary
 
-    async def _has_other_content(self) -> bool:
+    async def _read_newer_content(self) -> bool:
         with suppress(TransferError):  # then nothing shows that the item has changed
-            return await self._has_item_changed(lambda job: (job.size, job.checksum))
+            return await self._read_until_changed(lambda job: (job.size, job.checksum))
         return False
 
-    async def _has_item_changed(self, stated: Callable[[JobT], object]) -> bool:
-        """Read the item as another task has read it, then as it is now. Return True if it differs."""
+    async def _read_until_changed(self, stated: Callable[[JobT], object]) -> bool:
+        """Read the cached item, then the current one. Return True if what is `stated` differs."""
         before = stated(self.job)
         while stated(self.job) == before and self._item_read_at < self._attempt_began_at:
             await self._read_item()

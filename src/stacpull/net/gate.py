@@ -286,7 +286,7 @@ class Gate:
     def reset_refusals(self, purpose: Purpose = "asset") -> None:
         self._refusals[purpose] = 0
 
-    def note_refusal(self, failure: Failure, purpose: Purpose) -> Failure:
+    def judge_refusal(self, failure: Failure, purpose: Purpose) -> Failure:
         """Count a refusal; return its failure, or DOWN if the host has refused too many assets.
 
         Refused documents count apart, because access to an item says nothing about access to its assets. If
@@ -303,7 +303,7 @@ class Gate:
         self._refused_until = self.now() + _MAX_PAUSE
         return self._mark_down(replace(failure, message=text))
 
-    def note_throttling(self, failure: Failure, purpose: Purpose) -> Failure:
+    def judge_throttling(self, failure: Failure, purpose: Purpose) -> Failure:
         """Close the gate after the host throttled, for as long as it asked or twice as long as before.
 
         Return the failure, or DOWN for an asset if the host asks to wait for too long.
@@ -325,7 +325,7 @@ class Gate:
         self._settings.notify(Notice("warning" if is_first_long else "debug", text))
         return failure
 
-    def note_no_answer(self, sent_at: float, failure: Failure) -> Failure:
+    def judge_silence(self, sent_at: float, failure: Failure) -> Failure:
         """Record that a request, which still holds its permit, got no answer.
 
         Return its failure: DOWN if the host now is down, THROTTLED if it caused the failure.

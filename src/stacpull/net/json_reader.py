@@ -252,7 +252,7 @@ class JsonReader(msgspec.Struct, eq=False):
         try:
             return await self.retries.run(attempt)
         except TransferError as error:
-            error.final_failure()
+            error.give_up()
             raise
 
     async def _attempt(self, outgoing: Request, limit: int) -> Document:

@@ -28,15 +28,15 @@ USER_AGENT = f"stacpull/{__version__} (+https://github.com/stacpull/stacpull)"  
 class TransferError(Exception):
     """An expected failure of one attempt. `failure` describes it; it becomes an outcome, not a traceback."""
 
-    count_refusal: Callable[[], Failure] | None = None  # set if a host refused the request
+    count_refusal: Callable[[Failure], Failure] | None = None  # set if a host refused the request
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
         self.failure = failure
 
-    def final_failure(self) -> Failure:
-        """Return the failure of a request that is given up. Only now, a refusal counts against its host."""
-        return self.failure if self.count_refusal is None else self.count_refusal()
+    def give_up(self) -> Failure:
+        """Return the failure of a request that is not repeated. Now, a refusal counts against its host."""
+        return self.failure if self.count_refusal is None else self.count_refusal(self.failure)
 
 
 Purpose = Literal["asset", "document"]
