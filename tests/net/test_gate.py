@@ -294,21 +294,6 @@ def test_queued_turns_are_served_in_order_and_wait_for_a_closed_gate() -> None:
     bench.run(work())
 
 
-async def test_a_redirected_request_keeps_its_permit_while_the_gate_is_open() -> None:
-    bench, request = Bench(maximum=2), RecordedRequest()
-    gate = bench.gate
-    await gate.acquire("asset")
-    await gate.acquire("asset")
-    gate.admit(request)
-    assert gate.finish_request(0.0, 0, continues=True)
-    assert (request.outcomes, gate.in_use) == ([], 2)
-    assert not gate.finish_request(0.0, 0)
-    assert (request.outcomes, gate.in_use) == (["permit"], 2)
-    gate.judge_throttling(busy(5.0), "asset")
-    assert not gate.finish_request(0.0, 0, continues=True)
-    assert gate.in_use == 1
-
-
 REFUSED = Failure(FailureKind.REFUSED, "refused.", 403, "h")
 _RESET = Failure(FailureKind.NETWORK, "reset", retryable=True)
 

@@ -114,13 +114,14 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, "AssetFile 
             return False
         client.counters.bytes_fetched += size
         connection.release()
-        is_same_route = next_route is self.route
         self.request = request
         self.route = next_route
-        if gate.finish_request(self.sent_at, 0, continues=is_same_route):
-            self.on_permit()
+        if next_route.gate is gate:  # perhaps to a login: it does not end a row of refusals
+            gate.note_response(self.sent_at)
+            gate.release()
         else:
-            next_route.gate.admit(self)
+            gate.finish_request(self.sent_at, 0)
+        next_route.gate.admit(self)
         return True
 
     def _hand_over(self, receive: Receive | None = None) -> None:

@@ -264,19 +264,11 @@ class Gate:
         if self.window.note_answer(sent_at, now, self.in_use):
             self._drain_queue()
 
-    def finish_request(self, sent_at: float, size: int, *, continues: bool = False) -> bool:
-        """Record a complete response, and release its permit.
-
-        If it is a redirect that `continues` to this host, perhaps to a login, it does not reset the number of
-        refusals, and the next request may keep the permit: return True.
-        """
+    def finish_request(self, sent_at: float, size: int) -> None:
+        """Record an asset, or a redirect to another host, and release its permit."""
         self.note_response(sent_at, size)
-        if not continues:
-            self._refusals["asset"] = 0
-        elif not self.closed_for() and self.in_use <= self.window.limit:
-            return True
+        self._refusals["asset"] = 0
         self.release()
-        return False
 
     def note_bytes(self, size: int) -> None:
         self._bytes += size
