@@ -1,8 +1,8 @@
 """Read the values of options, wherever they are written: command line, environment, TOML or Python.
 
-A *reader* turns such a value into the one that `Selection` or `Options` holds; it also accepts what it has
-returned. If a value is not valid, it raises ValueError with half a sentence ("must be ..."). It reads no
-file, because a selection may come from a ledger: only loaders (`Option.load`) read files.
+A *reader* converts such a value for `Selection` or `Options`, and accepts its own results. For an invalid
+value, it raises ValueError; the message has no subject ("must be ..."). It reads no file, because a selection
+may come from a ledger: only loaders (`Option.load`) read files.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def read_texts(value: str | Iterable[str] | None) -> tuple[str, ...]:
 
 def _as_tuple(value: object) -> tuple[Any, ...] | None:
     if isinstance(value, set | frozenset):
-        return tuple(sorted(value, key=repr))  # in each process the same, so that runs can resume
+        return tuple(sorted(value, key=repr))  # the same order in every process, so that runs can resume
     is_other = isinstance(value, Mapping | bytes | str) or hasattr(value, "columns")  # a DataFrame
     return tuple(value) if isinstance(value, Iterable) and not is_other else None
 
@@ -131,7 +131,7 @@ def read_where(value: str | Iterable[str] | Mapping[str, object] | None) -> tupl
             raise _wrong("properties and their values, with names without =, and no empty lists", value)
         for element in several:
             if not isinstance(element, str | bool) and finite_number(element) is None:
-                raise _wrong("a text, a number or a boolean for each property, or a list of values", element)
+                raise _wrong("a string, number or boolean for each property, or a list of values", element)
             conditions.append(f"{name}={str(element).lower() if isinstance(element, bool) else element}")
     for condition in conditions:
         name, sign, wanted = (part.strip() for part in condition.partition("="))
@@ -155,7 +155,7 @@ def read_schemes(value: str | Iterable[str] | None) -> tuple[str, ...]:
     names = [str(part).strip().lower() for part in parts or ()]
     allowed = sorted(remote_schemes())
     if parts is None or not set(names).issubset(allowed):
-        raise ValueError(f"must be some of {', '.join(allowed)}, separated by commas, not {value!r}")
+        raise ValueError(f"must be one or more of {', '.join(allowed)}, separated by commas, not {value!r}")
     return tuple(dict.fromkeys(names))
 
 
@@ -475,7 +475,7 @@ def load_expression(raw: str) -> str:
 
 
 def load_area(raw: str) -> str:
-    """Return the content of a file for @FILE or its path alone; other text is GeoJSON, a box or WKT."""
+    """Return the content of @FILE or of a bare path; other text is GeoJSON, a box or WKT."""
     written = raw.strip()
     if not written or written.startswith(("{", "[")) or _BOX.match(written) or _WKT.match(written):
         return written

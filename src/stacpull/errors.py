@@ -1,4 +1,4 @@
-"""The exceptions that stop a run, and words of messages. Each class has its exit code.
+"""The exceptions that stop a run, and functions for messages. Each class has its exit code.
 
 ```
 StacpullError                 a defect of stacpull, or another failure
@@ -211,7 +211,7 @@ def similar(word: str, known: Iterable[str], *, limit: int = 1, cutoff: float = 
 
 def did_you_mean(name: str, known: Iterable[str], *, written: str = "{}", otherwise: str = ".") -> str:
     """Return the end of a sentence: a question with the nearest known name, or `otherwise` without one."""
-    names = sorted(known, key=len)  # a part of a name is near, too: `snow`, and `region` of `AWS-Region`
+    names = sorted(known, key=len)  # a part of a name is a match, too: `snow`, and `region` of `AWS-Region`
     parts = [part for part in names[::-1] if len(part) >= _SHORTEST_PART and part.lower() in name.lower()]
     parts += [whole for whole in names if name in whole.split("-")]
     near = similar(name, names, cutoff=0.8) or parts or similar(name, names)

@@ -194,7 +194,7 @@ def masking_listener(listener: Listener | None, secrets: Secrets) -> Listener:
     return pass_on
 
 
-_EVENTS = 240  # of a minute, over which the remaining time is estimated
+_EVENTS = 240  # about a minute of events, from which the remaining time is estimated
 _LEAST_SECONDS = 1.0  # for a rate
 _LEAST_FILES = 10  # for the remaining time; if long files are being received, one
 
@@ -203,7 +203,7 @@ class Speed:
     """Received bytes and finished files per second, over the last seconds and without existing files."""
 
     MEASURED = 10.0
-    """Seconds over which rates are measured, and before which no remaining time is known."""
+    """Seconds over which rates are measured. Before that, the remaining time is unknown."""
 
     def __init__(self) -> None:
         self._seen = deque[Progress](maxlen=_EVENTS)

@@ -30,7 +30,7 @@ def as_option(
 ) -> dict[str, Any]:
     """Return the metadata of an option field. Its help is `help`, or else in the docstring of the class.
 
-    The commands that continue a run, or fetch its assets again, use its `fixed` values and refuse others.
+    Commands that continue a run, or fetch its assets again, use its `fixed` values and refuse others.
     `resume` uses `remembered` values again, unless others are given. JSON can hold both.
     """
     if fixed:
@@ -117,8 +117,8 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     metavar: str = ""
     choices: tuple[str, ...] = ()
     load: Callable[[str], object] | None = None
-    """Returns what text means on this machine: the content of a file, or the task of a job array. `read` gets
-    the result. Values of Python are not loaded."""
+    """Resolves text on this machine, to the content of a file or the task of a job array, for `read`. Values
+    given in Python are not loaded."""
     environment: tuple[str, ...] = ()  # variables of other programs, used if its own is not set
     alone: str = ""  # the value of `--NAME` alone; another one is given as `--NAME=VALUE`
     has_variable: bool = False  # STACPULL_NAME sets it

@@ -95,7 +95,7 @@ class StatusReport(Counts, frozen=True):
     """The contents of DEST, over all runs. Readable while a mirror is running and after it was killed."""
 
     assets_unproven: int = 0
-    """Assets whose length could not be proved, because the server stated none."""
+    """Assets whose length could not be verified, because the server stated none."""
     runs: int = 0
     sources: int = 1
     """How many sources these runs had; `source` is the one of the last run, or of the unfinished one."""

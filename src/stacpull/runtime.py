@@ -47,7 +47,7 @@ _HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_int)(_end_of_bus_error)
 
 
 def handle_bus_errors() -> None:
-    """Make a SIGBUS end this process with a sentence.
+    """Make a SIGBUS end this process with a message.
 
     SQLite maps the index of its log into memory, so a full file system causes a SIGBUS. A handler in Python
     would never be called, because the access is repeated before it.

@@ -37,15 +37,15 @@ class Selection(Arguments):
         intersects (str, dict or shapely geometry; in degrees): Keep items that intersect this geometry.
         datetime (str, date, datetime or a pair of these): Keep items from this time or interval:
             2018-01-01/2018-03-31, 2018-07 (all of July), ../2018.
-        max_cloud_cover (float in percent, 20): Keep items with an eo:cloud_cover of at most this.
+        max_cloud_cover (float in percent, 20): Keep items whose eo:cloud_cover is at most this.
         where (str, list or dict): Keep items whose property has this value.
         filter (str or dict of CQL2, "gsd < 20"): Keep items that match this CQL2 filter, as text or JSON.
-        ids (str or list, "S2A_31TCJ_20180102"): Keep items whose id is, or ends with, this text.
+        ids (str or list, "S2A_31TCJ_20180102"): Keep items whose id is or ends with this text.
         assets (str or list, "B0*"): Fetch only assets whose key matches.
         exclude_assets (str or list): Skip assets whose key matches.
         roles (str or list, "data"): Fetch only assets with this role.
         media_types (str or list, "image/tiff"): Fetch only assets of this media type.
-        prefer (str, "s3,https"): Prefer hrefs, also `alternate` hrefs, with these schemes in this order.
+        prefer (str, "s3,https"): Prefer hrefs (also `alternate`) with these schemes, in this order.
         include_pages (bool): Also fetch assets that are web pages or endpoints.
         expand_prefix (bool): If an asset is a bucket prefix, fetch every object below it.
         clip (four numbers, str, dict or shapely geometry; in degrees): From GeoTIFFs, fetch only the tiles

@@ -52,7 +52,7 @@ _JOB_ARRAYS = {
     "PBS_ARRAY_INDEX": ("", 1, ""),
 }
 """Variables with the number of a task in Slurm, AWS Batch, Kubernetes and PBS. For each: the variable with
-the number of tasks, the first number, and the variable with the first number of the user."""
+the number of tasks, the default first index, and the variable with the actual first index."""
 
 
 def job_array_task(count: int | None = None) -> tuple[int, int]:

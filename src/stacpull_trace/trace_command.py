@@ -38,15 +38,10 @@ _TRANSFER = ("stall-timeout", "ca-bundle", "allow-private-hosts")
     *map(parameters.parameter, declared_options(TraceOptions, "Selection")),
     click.Option(["dry_run", "--dry-run"], is_flag=True, help="Only estimate requests and processing units."),
     parameters.with_help("concurrency", "Send this many requests at once.", default="8"),
-    parameters.with_help("retries", "Retries of each request before it fails."),
+    parameters.with_help("retries", "Retry each request up to N times before it fails."),
     *parameters.by_name(*_TRANSFER, "json", "no-progress", "quiet", "verbose"),
     parameters.config("options"),
-    examples=[
-        (
-            "trace COLLECTION -o trace --bbox 7.4,46.9,7.5,47 \\\n"
-            "      --datetime 2024-06-01/2024-06-30 --dry-run"
-        )
-    ],
+    examples=["trace COLLECTION --bbox 7.4,46.9,7.5,47 --datetime 2024-06-01/2024-06-30 --dry-run"],
 )
 def trace_command(session: CommandSession, collection: str, out: str | None, dry_run: bool) -> int:
     """Trace the scenes behind the pixels of an area, day by day.

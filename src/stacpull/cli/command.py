@@ -178,7 +178,7 @@ class Command(click.Command):
                 raise click.UsageError(f"Unexpected {value!r} after {flag}: use {flag} or {other}.", ctx)
 
     def _in_full(self, args: list[str]) -> list[str]:
-        """Return `args` in the forms that click parses, also from those of the AWS CLI and of version 0.1."""
+        """Return `args` as click parses them; accept forms of the AWS CLI and of version 0.1."""
         payer = ("--request-payer", "requester")
         args = [arg for before, arg in itertools.pairwise(["", *args]) if (before, arg) != payer]
         full = {flag: f"{flag}={option.alone}" for flag, option in self._by_flag.items() if option.alone}

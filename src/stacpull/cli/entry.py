@@ -59,7 +59,7 @@ def main() -> NoReturn:
     try:
         code = execute()
         sys.stdout.flush()
-    finally:  # the exit code stands: a signal that comes now does not change it
+    finally:  # the exit code is final: a signal that comes now does not change it
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
     if output.problem is not None and output.problem.errno != errno.EPIPE:

@@ -157,7 +157,7 @@ def collections(session: CommandSession, source: str) -> None:
 def classes(session: CommandSession, source: str, counts: bool) -> None:
     """List the label classes of a collection.
 
-    They are read from `label:classes` of its items, or from its summaries.
+    They come from `label:classes` in its items, or from its summaries.
     """
     from stacpull.engine import source_contents
 

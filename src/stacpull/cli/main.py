@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str | None, str]] = {
     "credentials": (None, "List the credential profiles, or check one."),
     "serve": (None, "Run a replica of a service on this machine, for trials and tests."),
     "demo": (None, "Try stacpull on a replica of a real service, without an account."),
-    "completion": (f"{_CLI}main:completion", "Print the completion script of a shell."),
+    "completion": (f"{_CLI}main:completion", "Print the completion script for a shell."),
 }
 """Location and help, in the order of `--help`. Entry points have the locations of the others."""
 _GROUP = "stacpull.commands"
@@ -101,7 +101,7 @@ def cli(context: click.Context, quiet: bool, verbose: int) -> None:
 @click.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the completion script of a shell.
+    """Print the completion script for a shell.
 
     For bash, in ~/.bashrc: eval "$(stacpull completion bash)"
     """

@@ -42,7 +42,7 @@ class FailureCounts(Counter[FailureKind]):
         self.examples.setdefault(kind, message)
 
     def lines(self, failed: int, accepted: int) -> Iterator[str]:
-        """Yield a line per kind, most frequent first, and the rest of the assets that `failed` earlier."""
+        """Yield a line per kind, most frequent first, then how many assets `failed` in earlier runs."""
         for kind, number in (+self).most_common():
             label = kind if kind in NO_FAULT else "failed"
             yield f"  {label:<8} {number:,} {kind.meaning}; {kind.advice}"
@@ -56,7 +56,7 @@ class FailureCounts(Counter[FailureKind]):
 
 
 def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "file") -> Iterator[str]:
-    """Yield the lines; the first one says `complete` only if nothing failed. Its files are called `noun`."""
+    """Yield the lines; the first one says `complete` only if nothing failed. `noun` is the word for files."""
     if report.state == "complete" and not (report.items_seen or report.assets_planned or report.items_failed):
         yield f"{report.dest}: nothing to fetch"
         return
@@ -157,7 +157,7 @@ def _changes(report: MirrorReport) -> Iterator[str]:
         yield f"  pruned   {quantity(report.items_pruned, 'item')} with {files}: no longer in SOURCE"
     elif report.items_gone:
         gone = quantity(report.items_gone, "item")
-        yield f"  gone     {gone} no longer in SOURCE; --prune=remove removes what no other item links to"
+        yield f"  gone     {gone} no longer in SOURCE; --prune=remove removes those that no item links to"
     elif report.items_not_listed:
         items = quantity(report.items_not_listed, "item")
         yield f"  unlisted {items} of earlier runs, kept; --prune=remove removes those that no longer exist"

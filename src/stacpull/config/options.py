@@ -81,7 +81,7 @@ class Options(Arguments):
         dest_endpoint_url (str): Use this endpoint, if DEST is a bucket.
         dest_profile (str): Use this AWS profile, if DEST is a bucket.
         dest_region (str): Use this region, if DEST is a bucket.
-        break_lock (bool): Take over a bucket from a killed run. Make sure that no other run is active.
+        break_lock (bool): Take over a bucket from a killed run. First make sure that no other run is active.
         concurrency (int or None for auto): Send this many requests at once.
         per_host (int): Send each host at most this many requests at once.
         dask (str or int, "scheduler.json"): Transfer on the workers of a Dask scheduler; N starts N workers.
@@ -91,7 +91,7 @@ class Options(Arguments):
         limit_rate (float or str, "50M"): Fetch at most this many bytes per second, over all hosts.
         requests_per_second (float): Send each host at most this many requests per second.
         stop_after (float or str): Stop after this time (3h50m), as with Ctrl-C; the run can be resumed.
-        max_failures (int or None): Stop if more than N assets fail; a mirror counts only new failures.
+        max_failures (int or None): Stop if more than N assets fail; `mirror` counts only new failures.
         page_size (int or None for auto): Request this many items per page; auto requests fewer after errors.
         max_page_size (int or str, "64M"): Read pages and JSON documents of at most this many bytes.
         headers (dict of str): Send this header to SOURCE's host only; ${NAME} is an environment variable.
@@ -212,7 +212,7 @@ class Options(Arguments):
 
     @property
     def remembered(self) -> dict[str, Any]:
-        """The given values that `resume` uses again. A switch that is False counts as not given."""
+        """The given values that `resume` uses again. A switch that is False is treated as not given."""
         unset = dict(_declared_as("remembered"))
         return {name: getattr(self, name) for name in unset if getattr(self, name) != unset[name]}
 

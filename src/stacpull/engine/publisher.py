@@ -115,7 +115,7 @@ class Publisher(msgspec.Struct, eq=False):
             placement = self._own_file(part, record.path, digest, is_ours=record.is_ours)
             if data is None and record.is_ours:
                 publication.mark_item_json(self.db, [record.item_rowid])
-                why = "was changed or cannot be read, so it is outdated: repeat `mirror` to replace it."
+                why = "was changed or cannot be read: run `stacpull mirror` again to replace it."
                 placement = Failure(FailureKind.ITEM, f"{record.path} {why}")
             if isinstance(placement, Failure):
                 self._fail_item_json(record.item_rowid, placement, is_ours=record.is_ours)

@@ -55,7 +55,7 @@ def _claim_first(db: Connection, rowid: int, directory: str, names: Sequence[str
             return name
         if owner[0] == path:
             break
-    remedy = "choose a --layout that keeps them apart for `mirror`, then `retry`"
+    remedy = "run `mirror` with a --layout that keeps them apart, then `retry`"
     return Failure(kind=FailureKind.NAME, message=f"Another asset is stored as {path}: {remedy}.")
 
 

@@ -358,7 +358,7 @@ class Gate:
         """Close the gate for `pause` seconds. Return the failure as DOWN; waiting requests get the same."""
         down = replace(failure, kind=FailureKind.DOWN, retryable=False, retry_after=None)
         if self._why_down is None:
-            text = f"{failure.message} It is not asked again for now; other hosts continue."
+            text = f"{failure.message} Requests to it are suspended; other hosts continue."
             self._settings.notify(Notice("warning", text))
         self._why_down = down
         self._close(pause)
