@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
 
 import click
@@ -70,22 +71,23 @@ def parameter(option: Option) -> OptionParameter:
     """Return click's option. It does not convert values: `config` does, wherever they come from."""
     flag = f"--{option.name}/--no-{option.name}" if option.form == "pair" else f"--{option.name}"
     names = [option.name.replace("-", "_"), flag, *([f"-{option.short}"] if option.short else [])]
-    how: dict[str, Any] = {"multiple": option.form == "repeated", "metavar": option.metavar or "TEXT"}
-    if option.choices:
-        how = {"type": click.Choice(option.choices), "metavar": option.metavar or None}
-    elif option.form in ("switch", "pair"):
+    metavar = option.metavar or (f"[{'|'.join(option.choices)}]" if option.choices else "TEXT")
+    how: dict[str, Any] = {"multiple": option.form == "repeated", "metavar": metavar}
+    if option.form in ("switch", "pair"):
         how = {"is_flag": True, "default": None}
     elif option.form == "count":
         how = {"count": True}
-    if option.name == "credentials":
-        how["shell_complete"] = _profiles
+    else:
+        how["shell_complete"] = partial(_complete, option)
     default = f" [default: {option.default}]" if option.default else ""
     made = OptionParameter(names, help=option.help + default, **how)
     made.option = option
     return made
 
 
-def _profiles(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
-    profile_names = entry_points.load("stacpull.profiles", "names")
-    names = profile_names(os.environ) if profile_names else []
+def _complete(
+    option: Option, _context: click.Context, _parameter: click.Parameter, typed: str
+) -> list[CompletionItem]:
+    profile_names = entry_points.load("stacpull.profiles", "names") if option.name == "credentials" else None
+    names = profile_names(os.environ) if profile_names else option.choices
     return [CompletionItem(name) for name in names if name.startswith(typed)]
