@@ -145,9 +145,10 @@ def headers_lines(report: HeadersReport, failures: FailureCounts) -> Iterator[st
         yield f"  left out {quantity(report.assets_excluded, 'asset')} (asset filters)"
     if report.items_unseen:
         yield f"  unseen   {quantity(report.items_unseen, 'item')} that the source announced but did not list"
-    accepted = failures.pop(FailureKind.GONE, 0) if report.missing_ok else 0
+    gone = failures[FailureKind.GONE]
+    accepted = gone if report.missing_ok else 0
     of_assets = report.headers_failed - failures.of_items  # items have rows, too
-    yield from failures.lines(of_assets - accepted, accepted)
+    yield from failures.lines(of_assets - accepted, gone - accepted, accepted)
     if report.out and report.state != "complete":
         yield "to resume: run the same command again"
     elif report.out and report.headers_failed and report.exit_code:

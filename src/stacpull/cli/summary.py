@@ -41,14 +41,18 @@ class FailureCounts(Counter[FailureKind]):
         self.of_items += not key
         self.examples.setdefault(kind, message)
 
-    def lines(self, failed: int, accepted: int) -> Iterator[str]:
-        """Yield a line per kind, most frequent first, then how many assets `failed` in earlier runs."""
-        for kind, number in (+self).most_common():
+    def lines(self, failed: int, gone: int, accepted: int) -> Iterator[str]:
+        """Yield a line per kind, most frequent first, then how many assets `failed` in earlier runs.
+
+        `gone` assets include those of earlier runs, which this run did not try again.
+        """
+        numbers = Counter({**self, FailureKind.GONE: gone})
+        for kind, number in (+numbers).most_common():
             label = kind if kind in NO_FAULT else "failed"
             yield f"  {label:<8} {number:,} {kind.meaning}; {kind.advice}"
             if kind not in {FailureKind.GONE, *NO_FAULT} and self.examples.get(kind):
                 yield f"           for example: {self.examples[kind]}"
-        noted = sum(number for kind, number in self.items() if kind not in NO_FAULT) - self.of_items
+        noted = sum(number for kind, number in numbers.items() if kind not in NO_FAULT) - self.of_items
         if noted < failed:
             yield f"  failed   {failed - noted:,} in earlier runs"
         if accepted:
@@ -63,8 +67,6 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
     accepted = report.assets_accepted
     failed = report.assets_failed - failed_as(report, NO_FAULT) - accepted
     items = report.items_failed
-    # without accepted ones, but with those of earlier runs, which this run did not try again
-    failures[FailureKind.GONE] = report.assets_missing - accepted
     failed_items = f"{quantity(items, 'item')} failed" if items else ""
     to_do = "" if report.state == "complete" else still_to_do(report)
     parts = [part for part in (*not_done(report, accepted), failed_items, to_do) if part]
@@ -90,7 +92,7 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
     if report.items_seen:
         yield f"  items    {items_read(report)}"
     yield from _changes(report)
-    yield from failures.lines(failed, accepted)
+    yield from failures.lines(failed, report.assets_missing - accepted, accepted)
     lasting = report.assets_missing + failed_as(report, NOTHING_TO_FETCH) + failures[FailureKind.SCHEME]
     steps = {
         "resume": report.state != "complete",
