@@ -55,10 +55,18 @@ def instance_of(kind: type[Held], value: object) -> Held:
 
 def instance(name: str, kind: type[Held], value: Held | None) -> Held:
     """Return an argument of a public function, or the default of its type for None."""
+    return kind() if value is None else read_as(name, partial(instance_of, kind), value)
+
+
+def read_as(name: str, read: Callable[[Any], Held], value: Any) -> Held:
+    """Return what a reader makes of a value; its error names the argument, option or line."""
     try:
-        return kind() if value is None else instance_of(kind, value)
+        return read(value)
     except ValueError as problem:
         raise UsageError(f"{name} {problem}.") from problem
+
+
+read_as.__annotations__.clear()  # or `help` shows that each argument of a class is `Any`
 
 
 _FLAGS = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)

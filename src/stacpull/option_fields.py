@@ -16,8 +16,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import attrs
 import msgspec
 
-from stacpull.arguments import ValueReader, choice, instance_of, integer, read_secret, read_switch, read_text
-from stacpull.errors import UsageError
+from stacpull import arguments
+from stacpull.arguments import ValueReader
 from stacpull.redact import Secret
 
 Form = Literal["value", "repeated", "switch", "pair", "count", "absent"]
@@ -56,7 +56,7 @@ def read_fields(kind: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.At
         metadata = {"read": read, **field.metadata}
         if "option" in metadata:
             metadata["option"] = _derived(field.name, hint, field.default) | metadata["option"]
-        converter = partial(_convert, field.name, read)
+        converter = partial(arguments.read_as, field.name, read)
         changed.append(field.evolve(converter=converter, metadata=metadata, type=hint))
     return changed
 
@@ -83,21 +83,16 @@ def _reader(read: Any, hint: Any) -> ValueReader:
     if read is not None:
         return read  # type: ignore[no-any-return]
     if get_origin(hint) is Literal:
-        return choice(*kinds)
+        return arguments.choice(*kinds)
     if attrs.has(hint):
-        return partial(instance_of, hint)
-    usual = {bool: read_switch, int: integer(), str: read_text, Secret: read_secret}
+        return partial(arguments.instance_of, hint)
+    usual = {
+        bool: arguments.read_switch,
+        int: arguments.integer(),
+        str: arguments.read_text,
+        Secret: arguments.read_secret,
+    }
     return usual.get(hint, lambda value: value)
-
-
-def _convert(name: str, read: ValueReader, value: object) -> object:
-    try:
-        return read(value)
-    except ValueError as problem:
-        raise UsageError(f"{name} {problem}.") from problem
-
-
-_convert.__annotations__.clear()  # or `help` shows that each argument is an `object`
 
 
 class Option(msgspec.Struct, frozen=True, kw_only=True):

@@ -248,10 +248,8 @@ def area_of_bbox(bbox: tuple[float, ...], resolution: float) -> TracedArea:
 
 def area_of_geometry(given: str | Mapping[str, Any] | Geometry, resolution: float) -> TracedArea:
     """Return the area of a GeoJSON geometry, feature or feature collection, in longitude and latitude."""
-    try:
-        text = arguments.read_geometry(arguments.load_area(given) if isinstance(given, str) else given)
-    except ValueError as problem:
-        raise UsageError(f"--geometry {problem}.") from problem
+    loaded = arguments.read_as("--geometry", arguments.load_area, given) if isinstance(given, str) else given
+    text = arguments.read_as("--geometry", arguments.read_geometry, loaded)
     outline = shapely.union_all([read_area(text, "--geometry")])
     if outline.geom_type not in _AREAL or outline.is_empty or outline.area <= 0:
         raise UsageError(f"--geometry must be a polygon or several; this is a {outline.geom_type}.")

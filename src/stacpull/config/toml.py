@@ -39,11 +39,9 @@ class Setting(NamedTuple):
 
     def read(self, reader: Callable[[Any], T]) -> T:
         try:
-            return reader(self.value)
+            return arguments.read_as(self.where, reader, self.value)
         except OSError as problem:
             raise UsageError(f"{self.where} cannot read {problem.filename}: {problem.strerror}.") from problem
-        except ValueError as problem:
-            raise UsageError(f"{self.where} {problem}.") from problem
 
 
 class Config(msgspec.Struct, frozen=True):
