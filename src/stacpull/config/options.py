@@ -16,7 +16,6 @@ from msgspec.structs import replace
 
 from stacpull import arguments
 from stacpull.errors import CredentialsError
-from stacpull.models import digest_algorithm
 from stacpull.option_fields import Option, as_option, declared_options, option, read_fields
 from stacpull.redact import Secret
 from stacpull.selection import Selection
@@ -225,11 +224,6 @@ class Options(Arguments):
         """Return these options without the fields whose types hold secrets."""
         s3 = attrs.evolve(self.s3, keys=None)
         return attrs.evolve(self, headers={}, query={}, filled_profile=None, dashboard_token=None, s3=s3)
-
-    @property
-    def digest_algorithm(self) -> str | None:
-        """The algorithm of the digests that are recorded, or None for none."""
-        return digest_algorithm(self.checksum)
 
 
 def _declared_as(what: str) -> Iterator[tuple[str, Any]]:

@@ -13,7 +13,7 @@ from stacpull.engine.sharing import SharedDownloads
 from stacpull.entry_points import require
 from stacpull.errors import destination_errors
 from stacpull.http1.web_transport import WebTransport
-from stacpull.models import AssetFile, Clip, Job, path_in_dest
+from stacpull.models import AssetFile, Clip, Job, digest_algorithm, path_in_dest
 from stacpull.net.bodies import coding_of
 from stacpull.net.client import Client
 from stacpull.net.fields import content_length, validator_of
@@ -66,12 +66,12 @@ def make_fetchers(
         path = path_in_dest(job.directory, job.name or "")
         return await asyncio.to_thread(store.state_of, path, algorithm=algorithm)
 
-    digest_algorithm = options.digest_algorithm
-    downloader = Downloader(network.client, parts, file_in_dest, digest_algorithm=digest_algorithm)
+    algorithm = digest_algorithm(options.checksum)
+    downloader = Downloader(network.client, parts, file_in_dest, digest_algorithm=algorithm)
     shared = SharedDownloads(downloader, store)
     fetcher: AssetFetcher[Job, AssetFile | None] = shared
     if options.adopt:
-        fetcher = AdoptingFetcher(shared, network.client, store, digest_algorithm)
+        fetcher = AdoptingFetcher(shared, network.client, store, algorithm)
     if (clips := clipping(clip)) is not None:
         fetcher = clips.fetcher(downloader, fetcher, parts, network.warn)
     client, web = network.client, network.client.transports["https"]
