@@ -32,8 +32,8 @@ from stacpull.urls import is_web
 Held = TypeVar("Held")
 ValueReader = Callable[[Any], Any]
 
-MAX_AT_ONCE = 4096  # more transfers need more open files than systems allow
-LARGEST = 2**63 - 1  # the largest integer that a ledger stores
+MAX_CONCURRENCY = 4096  # more transfers need more open files than systems allow
+MAX_INTEGER = 2**63 - 1  # the largest integer that a ledger stores
 
 Time = str | date | datetime
 """A time, as text in the forms that `--datetime` takes, or as Python's own types. Naive times are UTC."""
@@ -72,25 +72,25 @@ read_as.__annotations__.clear()  # or `help` shows that each argument of a class
 _FLAGS = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
 FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2: token
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")  # never in a field value (RFC 9110, 5.5)
-_STEERING = frozenset(
+_CONTROL_FIELDS = frozenset(
     {"connection", "content-length", "expect", "host", "keep-alive", "proxy-authorization"}
     | {"proxy-connection", "range", "te", "trailer", "transfer-encoding", "upgrade"}
 )
 """Fields that control the destination or framing of a request, or the requested part of an asset."""
-_SHORTEST_TOKEN = 16
+_MIN_TOKEN_LENGTH = 16
 
 
-def _wrong(expected: str, value: object) -> ValueError:
+def _invalid(expected: str, value: object) -> ValueError:
     return ValueError(f"must be {expected}, not {value!r}")
 
 
 def read_text(raw: object) -> str:
     if not isinstance(raw, str):
-        raise _wrong("text in quotes", raw)
+        raise _invalid("text in quotes", raw)
     if not raw.strip():
         raise ValueError("must not be empty")
     if not raw.isascii() and any("\ud800" <= letter <= "\udfff" for letter in raw):
-        raise _wrong("text in UTF-8", raw)
+        raise _invalid("text in UTF-8", raw)
     return raw
 
 
@@ -98,14 +98,14 @@ def read_switch(raw: Any) -> bool:
     value = raw.item() if hasattr(raw, "item") else raw  # NumPy's
     value = _FLAGS.get(value.strip().lower()) if isinstance(value, str) else value
     if not isinstance(value, bool):
-        raise _wrong("true or false", raw)
+        raise _invalid("true or false", raw)
     return value
 
 
 def choice(*allowed: str) -> ValueReader:
     def read(raw: object) -> str:
         if raw not in allowed:
-            raise _wrong(f"one of {', '.join(allowed)}", raw)
+            raise _invalid(f"one of {', '.join(allowed)}", raw)
         return str(raw)
 
     return read
@@ -118,7 +118,7 @@ def read_prune(raw: object) -> str | None:
 def read_texts(value: str | Iterable[str] | None) -> tuple[str, ...]:
     several = (value,) if isinstance(value, str) else _as_tuple(() if value is None else value)
     if several is None or not all(isinstance(element, str) and element for element in several):
-        raise _wrong("text or a list of texts, none of them empty", value)
+        raise _invalid("text or a list of texts, none of them empty", value)
     return tuple(map(read_text, several))
 
 
@@ -136,10 +136,10 @@ def read_where(value: str | Iterable[str] | Mapping[str, object] | None) -> tupl
         listed = _as_tuple(wanted)
         several = (wanted,) if listed is None else listed
         if not isinstance(name, str) or "=" in name or not several:
-            raise _wrong("properties and their values, with names without =, and no empty lists", value)
+            raise _invalid("properties and their values, with names without =, and no empty lists", value)
         for element in several:
             if not isinstance(element, str | bool) and finite_number(element) is None:
-                raise _wrong("a string, number or boolean for each property, or a list of values", element)
+                raise _invalid("a string, number or boolean for each property, or a list of values", element)
             conditions.append(f"{name}={str(element).lower() if isinstance(element, bool) else element}")
     for condition in conditions:
         name, sign, wanted = (part.strip() for part in condition.partition("="))
@@ -170,8 +170,8 @@ def read_schemes(value: str | Iterable[str] | None) -> tuple[str, ...]:
 def read_field_name(raw: object) -> str:
     name = read_text(raw)
     if not FIELD_NAME.fullmatch(name):
-        raise _wrong("the name of a header field", name)
-    if name.lower() in _STEERING:
+        raise _invalid("the name of a header field", name)
+    if name.lower() in _CONTROL_FIELDS:
         raise ValueError(f"must not be the header field {name}, which controls the connection")
     return name
 
@@ -213,13 +213,13 @@ def _as_json(document: Mapping[str, Any]) -> str:
     try:
         return json.dumps(document, separators=(",", ":"), default=plain)
     except (TypeError, ValueError, RecursionError) as problem:
-        raise _wrong("serializable as JSON", document) from problem
+        raise _invalid("serializable as JSON", document) from problem
 
 
 def read_token(value: str | Secret) -> Secret:
     token = value if isinstance(value, Secret) else Secret(str(value).strip())
-    if len(token.reveal()) < _SHORTEST_TOKEN:
-        raise ValueError(f"must have at least {_SHORTEST_TOKEN} characters")
+    if len(token.reveal()) < _MIN_TOKEN_LENGTH:
+        raise ValueError(f"must have at least {_MIN_TOKEN_LENGTH} characters")
     return token
 
 
@@ -228,17 +228,17 @@ _DURATION = re.compile("".join(rf"(?:(\d+(?:\.\d+)?){unit})?" for unit in "dhms"
 _UNIT_SECONDS = (86400.0, 3600.0, 60.0, 1.0)
 
 
-def integer(minimum: int = -LARGEST, maximum: int = LARGEST, *, auto: bool = False) -> ValueReader:
+def integer(minimum: int = -MAX_INTEGER, maximum: int = MAX_INTEGER, *, auto: bool = False) -> ValueReader:
     """Return a reader of whole numbers within bounds; with `auto`, that word is read as None."""
-    bounds = f" of {minimum} or more" if maximum == LARGEST else f" from {minimum} to {maximum}"
-    bounds = " between -2**63 and 2**63" if minimum == -LARGEST else bounds
+    bounds = f" of {minimum} or more" if maximum == MAX_INTEGER else f" from {minimum} to {maximum}"
+    bounds = " between -2**63 and 2**63" if minimum == -MAX_INTEGER else bounds
 
     def read(raw: object) -> int | None:
         if auto and isinstance(raw, str) and raw == "auto":
             return None
         number = _as_integer(raw)
         if number is None or not minimum <= number <= maximum:
-            raise _wrong(f"{'auto or ' if auto else ''}a whole number{bounds}", raw)
+            raise _invalid(f"{'auto or ' if auto else ''}a whole number{bounds}", raw)
         return number
 
     return read
@@ -249,7 +249,7 @@ def _as_integer(raw: object) -> int | None:
         whole = int(raw) if re.fullmatch(r"\s*-?[0-9]{1,100}\s*", raw) else None
     else:
         whole = raw.__index__() if hasattr(raw, "__index__") and not isinstance(raw, bool) else None
-    return None if whole is None or abs(whole) > LARGEST else whole
+    return None if whole is None or abs(whole) > MAX_INTEGER else whole
 
 
 def finite_number(raw: object) -> float | None:
@@ -286,7 +286,7 @@ def number(
     def read(raw: object) -> float:
         value = convert(raw)
         if value is None or not minimum <= value <= maximum:
-            raise _wrong(expected, raw)
+            raise _invalid(expected, raw)
         return value
 
     return read
@@ -313,14 +313,14 @@ def read_limit(raw: object) -> float:
 
 
 def read_byte_count(raw: object) -> int:
-    return int(number("a number of bytes, like 500M or 2G", 1, LARGEST / 2, _bytes)(raw))
+    return int(number("a number of bytes, like 500M or 2G", 1, MAX_INTEGER / 2, _bytes)(raw))
 
 
 def read_order(raw: object) -> str:
     written = raw.strip().removeprefix("+") if isinstance(raw, str) else ""
     name = written.removeprefix("-").strip()
     if not name or re.search(r"[\s,]|:(asc|desc)\Z", name):
-        raise _wrong("a property such as datetime, or -datetime for the newest items first", raw)
+        raise _invalid("a property such as datetime, or -datetime for the newest items first", raw)
     return ("-" if written.startswith("-") else "") + name.removeprefix("properties.")
 
 
@@ -333,7 +333,7 @@ def read_shard(value: str | Sequence[int]) -> tuple[int, int]:
         return job_array_task(count)
     number = _as_integer(part)
     if number is None or count is None or not 1 <= number <= count:
-        raise _wrong("I/N with I from 1 to N", value)
+        raise _invalid("I/N with I from 1 to N", value)
     return number, count
 
 
@@ -346,7 +346,7 @@ def read_bbox(value: str | Iterable[float]) -> tuple[float, ...]:
     parts = value.split(",") if isinstance(value, str) else _as_tuple(value) or ()
     sides = tuple(side for side in map(finite_number, parts) if side is not None)
     if len(parts) not in (4, 6) or len(sides) < len(parts):
-        raise _wrong("four numbers W,S,E,N (or six, with heights)", value)
+        raise _invalid("four numbers W,S,E,N (or six, with heights)", value)
     west, south, east, north = flat(sides)
     if not (abs(west) <= 180 and abs(east) <= 180):  # noqa: PLR2004 - degrees
         raise ValueError("has a longitude outside -180 to 180: use degrees, not metres")
@@ -368,7 +368,7 @@ def read_geometry(value: str | Mapping[str, Any] | Geometry) -> str:
             raise ValueError(f"is not GeoJSON: {problem}") from problem
     if isinstance(document, Mapping):
         return _as_json(document)
-    raise _wrong("GeoJSON (text or a dict) or a shapely geometry", value)
+    raise _invalid("GeoJSON (text or a dict) or a shapely geometry", value)
 
 
 def read_clip(value: str | Iterable[float] | Mapping[str, Any] | Geometry) -> str:
@@ -383,7 +383,7 @@ def read_interval(value: TimeOrInterval) -> str:
     ends = value if isinstance(value, tuple | list) else [value]
     times = [".." if end is None else _time(end) for end in ends]
     if None in times or len(times) != 1 + (ends is value):
-        raise _wrong("a date, a datetime, text, or a (start, end) pair", value)
+        raise _invalid("a date, a datetime, text, or a (start, end) pair", value)
     written = "/".join(map(str, times))
     parse_interval(written)
     return written
@@ -412,7 +412,7 @@ def read_web_address(raw: object) -> str:
     if not is_web(address):
         raise ValueError(f"must begin with http:// or https://, not {raw!r}")
     if not origin_of(address).host:
-        raise _wrong("a URL with a valid host", raw)
+        raise _invalid("a URL with a valid host", raw)
     return address
 
 
@@ -427,7 +427,7 @@ def read_listen_address(value: str | int | tuple[str, int]) -> tuple[str, int]:
     except ValueError:
         port_number = None
     if port_number is None or (":" in name and host == name):
-        raise _wrong("a port, or an IP address and a port, like 127.0.0.1:8080", value)
+        raise _invalid("a port, or an IP address and a port, like 127.0.0.1:8080", value)
     return address, port_number
 
 
@@ -436,12 +436,12 @@ def read_cluster(value: str | int | Path) -> str:
     is_plain = isinstance(value, int | Path) and not isinstance(value, bool)
     address = str(value) if is_plain else read_text(value)
     if address.isascii() and address.isdecimal():
-        return str(integer(1, MAX_AT_ONCE)(address))
+        return str(integer(1, MAX_CONCURRENCY)(address))
     if _SCHEDULER.fullmatch(address):
         return address
     path = expanded(address)
     if not path.is_file():
-        raise _wrong("an address such as tcp://host:8786, a scheduler file, or a number of workers", value)
+        raise _invalid("an address such as tcp://host:8786, a scheduler file, or a number of workers", value)
     return str(path)
 
 

@@ -112,7 +112,7 @@ def temporary_errors() -> Iterator[None]:
 
 REPORT_BUG = "this is a bug in stacpull, please report it"
 RUN_AGAIN = "run the same command again"
-_SHORTEST_PART = 3
+_MIN_PART_LENGTH = 3
 _DISK_ERRORS = {
     errno.ENOSPC: f"The disk of {{dest}} is full (bytes or inodes): free some space, then {RUN_AGAIN}.",
     errno.EDQUOT: f"Your quota on {{dest}} is used up: free some space, then {RUN_AGAIN}.",
@@ -159,7 +159,7 @@ def destination_error(error: OSError, dest: Path) -> DestinationError:
     return DestinationError(sentence.format(dest=dest, path=where))
 
 
-def as_destination_error(error: Exception, dest: Path) -> Exception:
+def translated_error(error: Exception, dest: Path) -> Exception:
     """Return an error that concerns DEST as a whole as a `DestinationError`, others unchanged."""
     if isinstance(error, OSError) and is_destination_failure(error):
         return destination_error(error, dest)
@@ -212,7 +212,7 @@ def similar(word: str, known: Iterable[str], *, limit: int = 1, cutoff: float = 
 def did_you_mean(name: str, known: Iterable[str], *, written: str = "{}", otherwise: str = ".") -> str:
     """Return the end of a sentence: a question with the nearest known name, or `otherwise` without one."""
     names = sorted(known, key=len)  # a part of a name is a match, too: `snow`, and `region` of `AWS-Region`
-    parts = [part for part in names[::-1] if len(part) >= _SHORTEST_PART and part.lower() in name.lower()]
+    parts = [part for part in names[::-1] if len(part) >= _MIN_PART_LENGTH and part.lower() in name.lower()]
     parts += [whole for whole in names if name in whole.split("-")]
     near = similar(name, names, cutoff=0.8) or parts or similar(name, names)
     return f"; did you mean {written.format(near[0])}?" if near else otherwise

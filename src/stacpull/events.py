@@ -195,8 +195,8 @@ def masking_listener(listener: Listener | None, secrets: Secrets) -> Listener:
 
 
 _EVENTS = 240  # about a minute of events, from which the remaining time is estimated
-_LEAST_SECONDS = 1.0  # for a rate
-_LEAST_FILES = 10  # for the remaining time; if long files are being received, one
+_MIN_SECONDS = 1.0  # for a rate
+_MIN_FILES = 10  # for the remaining time; if long files are being received, one
 
 
 class Speed:
@@ -207,14 +207,14 @@ class Speed:
 
     def __init__(self) -> None:
         self._seen = deque[Progress](maxlen=_EVENTS)
-        self._moved = time.monotonic()
+        self._progressed_at = time.monotonic()
 
     def update(self, now: Progress) -> None:
         """Add an event; the events of a run come in order."""
         last = self._seen[-1] if self._seen else None
         received, before = ((p.bytes_fetched, p.items_seen, _fetched(p)) for p in (now, last or now))
         if last is None or received != before:
-            self._moved = time.monotonic()
+            self._progressed_at = time.monotonic()
         if last is None or now.seconds > last.seconds:
             self._seen.append(now)
 
@@ -225,7 +225,7 @@ class Speed:
         last = self._seen[-1]
         first = next(event for event in self._seen if event.seconds >= last.seconds - self.MEASURED)
         span = last.seconds - first.seconds
-        return (value(last) - value(first)) / span if span >= _LEAST_SECONDS else 0.0
+        return (value(last) - value(first)) / span if span >= _MIN_SECONDS else 0.0
 
     def bytes(self) -> float:
         """Return the received bytes per second."""
@@ -247,14 +247,14 @@ class Speed:
         first = next((event for event in reversed(self._seen) if not _fetched(event)), self._seen[0])
         files = _fetched(last) - _fetched(first)
         seconds = last.seconds - first.seconds
-        least = 1 if last.files_in_flight else _LEAST_FILES
-        if files < least or seconds < self.MEASURED:
+        minimum = 1 if last.files_in_flight else _MIN_FILES
+        if files < minimum or seconds < self.MEASURED:
             return None
         return (expected - finished) * seconds / files
 
     def silence(self) -> float:
         """Return the seconds since the last received byte, or item of a document."""
-        return time.monotonic() - self._moved
+        return time.monotonic() - self._progressed_at
 
 
 def _fetched(now: Progress) -> float:

@@ -115,7 +115,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     """Resolves text on this machine, to the content of a file or the task of a job array, for `read`. Values
     given in Python are not loaded."""
     environment: tuple[str, ...] = ()  # variables of other programs, used if its own is not set
-    alone: str = ""  # the value of `--NAME` alone; another one is given as `--NAME=VALUE`
+    bare_value: str = ""  # the value of `--NAME` without a value; another one is given as `--NAME=VALUE`
     has_variable: bool = False  # STACPULL_NAME sets it
 
     def is_negated_by(self, flag: str) -> bool:

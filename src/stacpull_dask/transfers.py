@@ -20,9 +20,9 @@ from stacpull.engine.messages import EventMessage, Outcomes, ProcessEnded, error
 from stacpull.engine.network import Network, open_network, options_and_address
 from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.run_control import background_task
-from stacpull.errors import CredentialsError, SourceError, as_destination_error, cause
+from stacpull.errors import CredentialsError, SourceError, cause, translated_error
 from stacpull.events import Event, Notice
-from stacpull.models import AssetFile, Failure, FailureKind, Job, Json, Placement
+from stacpull.models import AssetFile, Failure, FailureKind, Job, Json, Placement, digest_algorithm
 from stacpull.net.transport import TransferError
 from stacpull.sources.documents import open_source
 from stacpull.sources.item_reader import ItemReader
@@ -105,7 +105,7 @@ async def _transfer(settings: WorkerSettings, channel: Channel, inbox: Inbox) ->
                     await asyncio.to_thread(_leave_parts, store.staged, suffixes)
                 await run_to_end(store.close)
     except OSError as error:
-        if (failure := await asyncio.to_thread(as_destination_error, error, work)) is not error:
+        if (failure := await asyncio.to_thread(translated_error, error, work)) is not error:
             raise failure from error
         raise
 
@@ -135,7 +135,7 @@ class _Transfers:
             self._report,
             network.secrets,
             max_size=-1 if self._has_bucket else _MAX_SENT_SIZE,
-            digest_algorithm=settings.options.digest_algorithm,
+            digest_algorithm=digest_algorithm(settings.options.checksum),
             on_error=inbox.put_nowait,
         )
         self._queue: JobQueue[Job] = JobQueue()

@@ -171,7 +171,7 @@ def test_a_signal_can_abandon_the_display_at_any_point_of_its_work(work):
 
 
 def _abandoned_at(step: int, work: Callable[[Display], object]) -> bool:
-    """Call `abandon` before line `step` of `work`; return False if `work` has fewer lines."""
+    """Call `close_at_once` before line `step` of `work`; return False if `work` has fewer lines."""
     live = display_on(Terminal(io.BytesIO()))
     left = step
 
@@ -180,7 +180,7 @@ def _abandoned_at(step: int, work: Callable[[Display], object]) -> bool:
         left -= event == "line"
         if left == 0 and event == "line":
             sys.settrace(None)
-            live.abandon()
+            live.close_at_once()
         return trace
 
     def traced() -> None:
@@ -193,5 +193,5 @@ def _abandoned_at(step: int, work: Callable[[Display], object]) -> bool:
     thread = threading.Thread(target=traced, daemon=True)
     thread.start()
     thread.join(60)
-    assert not thread.is_alive(), f"abandon waits for ever at step {step}"
+    assert not thread.is_alive(), f"close_at_once waits for ever at step {step}"
     return left <= 0

@@ -171,7 +171,7 @@ class Command(click.Command):
         """Refuse `--seasonal-snow true` and `--prune remove`: the value would become SOURCE or DEST."""
         for flag, value in itertools.pairwise(args):
             option = self._by_flag.get(flag)
-            if option is None or not (option.form == "pair" or option.alone):
+            if option is None or not (option.form == "pair" or option.bare_value):
                 continue
             if value in {"true", "false", *option.choices}:
                 other = f"--no-{option.name}" if option.form == "pair" else f"{flag}=remove"
@@ -181,7 +181,7 @@ class Command(click.Command):
         """Return `args` as click parses them; accept forms of the AWS CLI and of version 0.1."""
         payer = ("--request-payer", "requester")
         args = [arg for before, arg in itertools.pairwise(["", *args]) if (before, arg) != payer]
-        full = {flag: f"{flag}={option.alone}" for flag, option in self._by_flag.items() if option.alone}
+        full = {flag: f"{flag}={o.bare_value}" for flag, o in self._by_flag.items() if o.bare_value}
         if "--yes" in args and full.keys() & args:
             args = [arg for arg in args if arg != "--yes"]
             full = {"--prune": "--prune=remove"}

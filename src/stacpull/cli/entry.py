@@ -116,7 +116,7 @@ class _Handler:
     def __call__(self, _number: int, _frame: FrameType | None) -> None:
         """Handle one signal; an exception here would surface anywhere in the program."""
         if self.is_stopping:
-            done = self._show.abandon() if self._show is not None else ""
+            done = self._show.close_at_once() if self._show is not None else ""
             self._kill_all()
             _say(f"Quit{done}. Run the same command again to resume.")
             os._exit(_INTERRUPTED)

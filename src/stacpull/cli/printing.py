@@ -10,11 +10,11 @@ from typing import Any, TextIO
 import click
 
 _C1 = range(0x7F, 0xA0)  # DEL, and characters that some terminals treat like escape sequences
-_TURNS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))  # change the direction of text (UAX 9, 2)
-_CONTROLS = dict.fromkeys((*range(0x20), *_C1, 0x2028, 0x2029, *_TURNS), "\N{REPLACEMENT CHARACTER}")
-_HALVES = dict.fromkeys(range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}")
+_BIDI_CONTROLS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))  # change the direction of text (UAX 9, 2)
+_CONTROLS = dict.fromkeys((*range(0x20), *_C1, 0x2028, 0x2029, *_BIDI_CONTROLS), "\N{REPLACEMENT CHARACTER}")
+_SURROGATES = dict.fromkeys(range(0xD800, 0xE000), "\N{REPLACEMENT CHARACTER}")
 """Surrogates, which stand for bytes of a path that are not UTF-8: many parsers of JSON refuse them."""
-_ESCAPED = _HALVES | {code: f"\\u{code:04x}" for code in (*_C1, 0x2028, 0x2029, *_TURNS)}
+_ESCAPED = _SURROGATES | {code: f"\\u{code:04x}" for code in (*_C1, 0x2028, 0x2029, *_BIDI_CONTROLS)}
 
 
 def plain(text: str) -> str:

@@ -34,7 +34,7 @@ class _Shown(NamedTuple):
     head: Sequence[str]
     figures: Sequence[str]
     share: float | None = None  # the finished part, from 0 to 1, if it is known
-    troubles: Sequence[str] = ()
+    problems: Sequence[str] = ()
     waits: Sequence[str] = ()
 
 
@@ -116,7 +116,7 @@ class Display:
         self._stop_text = text
         return self._is_live
 
-    def abandon(self) -> str:
+    def close_at_once(self) -> str:
         """Clean up the terminal, because the process ends now. Return what is done, for the last message.
 
         A signal handler calls this at any point. It waits at most a second for the thread to finish drawing.
@@ -152,7 +152,7 @@ class Display:
 
     def _print_line(self) -> None:
         shown = self._shown()
-        text = "; ".join([*shown.head[1:], *shown.figures, *shown.troubles, *shown.waits[:1]])
+        text = "; ".join([*shown.head[1:], *shown.figures, *shown.problems, *shown.waits[:1]])
         if isinstance(self._now, Stage):
             text = ": ".join([*shown.head, *shown.figures])
         if text and text != self._printed:
@@ -209,9 +209,9 @@ class Display:
             )  # fmt: skip
         elif figures:
             yield f"  {figures}"
-        if shown.troubles:
-            red = [paint(text, "red", self._stream) for text in shown.troubles[:1]]
-            yield f"  {dot.join([*red, *shown.troubles[1:]])}"
+        if shown.problems:
+            red = [paint(text, "red", self._stream) for text in shown.problems[:1]]
+            yield f"  {dot.join([*red, *shown.problems[1:]])}"
         for text in [*shown.waits, *([self._stop_text] if self._stop_text else [])]:
             yield f"  {paint(plain(text), 'yellow', self._stream)}"
 
@@ -262,9 +262,9 @@ class Display:
             is_over = now.walk_ended and not now.assets_pending
             what = "saving documents, catalogs and the ledger" if is_over else "no data received"
             waits = [f"{what} for {duration(silent)}"]
-        return _Shown(head, figures, _share(finished, expected), self._troubles(now), waits)
+        return _Shown(head, figures, _share(finished, expected), self._problems(now), waits)
 
-    def _troubles(self, now: Progress) -> list[str]:
+    def _problems(self, now: Progress) -> list[str]:
         gone = max(now.assets_missing, self.failures[FailureKind.GONE])  # --missing may accept these
         # failures are events, which come before the counters
         failed = max(now.assets_failed, self.failures.total()) - gone
@@ -272,9 +272,9 @@ class Display:
         faults = self.failures.keys() - {FailureKind.GONE, *NO_FAULT}
         counts = [f"{number:,} {kind}" for kind, number in self.failures.most_common() if kind in faults]
         kinds = f" ({', '.join(counts)})" if counts else ""
-        troubles = [f"{failed:,} failed{kinds}"] if failed > 0 else []
-        troubles += [f"{gone:,} missing from the source"] if gone else []
-        return troubles + ([quantity(now.retries, "retry", "retries")] if now.retries else [])
+        problems = [f"{failed:,} failed{kinds}"] if failed > 0 else []
+        problems += [f"{gone:,} missing from the source"] if gone else []
+        return problems + ([quantity(now.retries, "retry", "retries")] if now.retries else [])
 
 
 def _planned(now: Progress) -> str:

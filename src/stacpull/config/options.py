@@ -29,7 +29,7 @@ _RUNS = "mirror resume retry"
 _TRANSFERS = f"{_RUNS} headers"
 _WALKS = "mirror resume"
 _IN_DEST = "mirror plan resume retry verify"
-_AT_ONCE = arguments.integer(1, arguments.MAX_AT_ONCE, auto=True)
+_read_concurrency = arguments.integer(1, arguments.MAX_CONCURRENCY, auto=True)
 
 
 @attrs.frozen(repr=False, field_transformer=read_fields)
@@ -125,7 +125,7 @@ class Options(Arguments):
         None,
         "[=list|remove]",
         read=arguments.read_prune,
-        alone="list",
+        bare_value="list",
         remembered=True,
         commands=_WALKS,
         brief=True,
@@ -141,7 +141,7 @@ class Options(Arguments):
     dest_region: str | None = option(None, "NAME", commands=_IN_DEST)
     break_lock: bool = option(False, commands=_WALKS)
     concurrency: int | None = option(
-        None, "N|auto", read=_AT_ONCE, group="Transfer", commands=f"{_RUNS} plan headers", brief=True
+        None, "N|auto", read=_read_concurrency, group="Transfer", commands=f"{_RUNS} plan headers", brief=True
     )
     per_host: int = option(64, "N", read=arguments.integer(1), commands=_TRANSFERS)
     dask: str | None = attrs.field(

@@ -389,7 +389,7 @@ class MirrorRun:
                 return "interrupted", error
             work = self._opened.store.staged.work
             if isinstance(error, Exception):
-                error = await asyncio.to_thread(errors.as_destination_error, error, work)
+                error = await asyncio.to_thread(errors.translated_error, error, work)
             return "failed", error
         counters = self._store_client.counters
         if counters["walk_ended"] and not counters["assets_pending"]:

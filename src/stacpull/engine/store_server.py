@@ -28,7 +28,7 @@ from stacpull.engine.messages import LENGTH, EventMessage, Operation, Outcomes, 
 from stacpull.engine.open_mirror import open_ledger
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.store_operations import StoreOperations
-from stacpull.errors import as_destination_error
+from stacpull.errors import translated_error
 from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import runs
 from stacpull.ledger.batch_writer import BatchWriter
@@ -166,13 +166,13 @@ class StoreServer(msgspec.Struct, eq=False):
                 self._send_counters()  # before the result, because the walk counts on them (`--max-items`)
             except Exception as error:  # noqa: BLE001 -- the caller raises it
                 self.publisher.note_error(error)
-                failure = error_report(as_destination_error(error, self.publisher.store.staged.work))
+                failure = error_report(translated_error(error, self.publisher.store.staged.work))
         self.send(messages.OperationResult(packed, failure))
 
     def _fail_with(self, error: Exception) -> None:
         self.publisher.note_error(error)
         if self._error is None:
-            self._error = as_destination_error(error, self.publisher.store.staged.work)
+            self._error = translated_error(error, self.publisher.store.staged.work)
             self.send(messages.ProcessEnded(error_report(self._error)))
 
 
@@ -195,7 +195,7 @@ def serve(sock: socket.socket) -> None:
                 with ledger_errors(ledger_path(directory)), opened as server:
                     server.run(received)
     except Exception as error:  # noqa: BLE001 -- the network process raises it
-        failure = error_report(as_destination_error(error, directory))
+        failure = error_report(translated_error(error, directory))
     send(messages.ProcessEnded(failure))
     for descriptor in descriptors:
         os.close(descriptor)
