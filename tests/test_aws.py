@@ -73,7 +73,7 @@ def shared_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 async def resolved(options: S3Options) -> tuple[AwsSettings, Credentials | None]:
     given = AwsSettings(options.region, options.endpoint_url, options.profile)
     aws = AwsCredentials(given, no_sign_request=options.no_sign_request)
-    return await aws.settings(), await aws.frozen()
+    return await aws.settings(), await aws.current()
 
 
 EODATA = Credentials("AKIDEODATA", "eodata-secret", "eodata-token")
@@ -119,16 +119,18 @@ print(json.dumps(dict(Version=1, AccessKeyId=f"AKID{{number}}", SecretAccessKey=
 """
     )
     aws = AwsCredentials(AwsSettings(profile="process"))
-    found = [await aws.frozen() for _ in range(3)]
+    found = [await aws.current() for _ in range(3)]
     keys = [credentials.access_key for credentials in found if credentials]
     assert len(set(keys)) == 3, keys
 
 
-async def test_renewing_reads_everything_again_once(shared_files: Path) -> None:
-    aws = AwsCredentials(AwsSettings())
-    old = await aws.frozen()
-    assert old == DEFAULT
-    assert await aws.frozen() is old, "unchanged credentials are one object"
+async def test_credentials_are_read_and_renewed_once_for_all_tasks(shared_files: Path, monkeypatch) -> None:
+    aws, reads = AwsCredentials(AwsSettings()), list[object]()
+    read = AwsCredentials._read_credentials
+    monkeypatch.setattr(AwsCredentials, "_read_credentials", lambda self: reads.append(self) or read(self))
+    old, second, _ = await asyncio.gather(*[aws.current() for _ in range(3)])
+    assert (old, second is old, len(reads)) == (DEFAULT, True, 1)
+    assert await aws.current() is old, "unchanged credentials are one object"
     (shared_files / "credentials").write_text(CREDENTIALS.replace("default-secret", "new-secret"))
     first, second = await asyncio.gather(aws.renew(old), aws.renew(old))
     assert first == second == Credentials("AKIDDEFAULT", "new-secret")
@@ -159,7 +161,7 @@ async def outcome(profile, allowed):
     aws = AwsCredentials(AwsSettings(profile=profile), allow_instance_metadata=allowed)
     assert found or "botocore" not in sys.modules, "imported before it was needed"
     try:
-        return "none" if await aws.frozen() is None else "credentials"
+        return "none" if await aws.current() is None else "credentials"
     except CredentialsError as error:
         return f"refused: {error}"
 

@@ -70,40 +70,36 @@ class AwsCredentials:
         self._allow_instance_metadata = allow_instance_metadata
         self._flag = flag  # the option that names a profile, for messages
         self._lock = asyncio.Lock()
-        self._settings: AwsSettings | None = None
-        self._session: Any = None  # reads credentials with botocore; None if `_credentials` does not change
+        self.known_settings: AwsSettings | None = None  # once they were resolved
+        self._session: Any = None  # reads credentials with botocore; None if `credentials` does not change
         self._source: Any = None  # botocore's credentials, once they were read
-        self._credentials = None if no_sign_request else keys
+        self.credentials = None if no_sign_request else keys  # the last ones, which may be outdated
 
     async def settings(self) -> AwsSettings:
         async with self._lock:
-            return self._settings or await self._resolve()
+            return self.known_settings or await self._resolve()
 
-    async def frozen(self) -> Credentials | None:
-        if self.known(signing=True) is None:
+    async def current(self) -> Credentials | None:
+        if not self.are_current:
             await self.settings()
             async with self._lock:
-                if self._session is not None:
-                    self._credentials = await self._in_thread(lambda: asyncio.run(self._read_credentials()))
-        return self._credentials
+                if not self.are_current:  # no other task has read them meanwhile
+                    self.credentials = await self._in_thread(lambda: asyncio.run(self._read_credentials()))
+        return self.credentials
 
-    def known(self, *, signing: bool) -> tuple[AwsSettings, Credentials | None] | None:
-        """Return settings and credentials like `settings` and `frozen`; None if those would have to wait."""
-        if self._settings is None:
-            return None
-        if not signing:
-            return self._settings, None
-        if self._session is not None:
-            is_due = getattr(self._source, "refresh_needed", bool)  # fixed credentials are never due
-            if self._credentials is None or is_due():
-                return None
-        return self._settings, self._credentials
+    @property
+    def are_current(self) -> bool:
+        """True if `credentials` need not be read again, which may take a request to a service."""
+        if self._session is None:
+            return self.known_settings is not None
+        is_due = getattr(self._source, "refresh_needed", bool)  # fixed credentials are never due
+        return self.credentials is not None and not is_due()
 
     async def renew(self, expired: Credentials) -> Credentials | None:
         async with self._lock:
-            if self._credentials is expired and not self._is_fixed:
+            if self.credentials is expired and not self._is_fixed:
                 await self._resolve()
-        return await self.frozen()
+        return await self.current()
 
     async def _resolve(self) -> AwsSettings:
         explicit = self._explicit
@@ -111,14 +107,14 @@ class AwsCredentials:
         if keys is not None:
             region = explicit.region or os.environ.get("AWS_DEFAULT_REGION")
             settings = AwsSettings(region, explicit.endpoint_url)
-            self._session, self._credentials = None, keys
+            self._session, self.credentials = None, keys
         elif self._is_fixed and explicit.profile is None:
             settings = AwsSettings(explicit.region, explicit.endpoint_url)
         else:
             session, settings = await self._in_thread(self._open_session)
             if not self._is_fixed:
-                self._session, self._source, self._credentials = session, None, None
-        self._settings = settings
+                self._session, self._source, self.credentials = session, None, None
+        self.known_settings = settings
         return settings
 
     def _open_session(self) -> tuple[Any, AwsSettings]:
@@ -155,7 +151,7 @@ class AwsCredentials:
         keys = await self._source.get_frozen_credentials()
         current = Credentials(keys.access_key, keys.secret_key, keys.token)
         # equal credentials stay one object
-        return self._credentials if current == self._credentials else current
+        return self.credentials if current == self.credentials else current
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         """Do botocore's `work` in a thread, and translate its errors, which name profiles and files only."""
@@ -186,7 +182,7 @@ def encode_key(key: str) -> str:
 def signed_fields(
     headers: Mapping[str, str], credentials: Credentials, region: str, date: str
 ) -> tuple[dict[str, str], Authorize]:
-    """Return the fields of requests without body, and what signs these requests.
+    """Return the header fields of requests without a body, and a function that signs them.
 
     Names are in lower case, `date` is `YYYYMMDDTHHMMSSZ`. Methods and URLs of the requests may differ.
     """

@@ -178,7 +178,7 @@ class AmazonS3(Service):
         return S3Store, self._location.endpoint_url, arguments
 
     def _keys(self) -> dict[str, str | None]:
-        keys = _AWS.submit(asyncio.run, self._aws.frozen()).result()
+        keys = _AWS.submit(asyncio.run, self._aws.current()).result()
         if keys is None:
             raise CredentialsError(
                 f"{self._location.url} needs credentials, and there are none: set AWS_ACCESS_KEY_ID and "

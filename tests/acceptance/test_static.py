@@ -27,8 +27,6 @@ COLLECTIONS = 10
 ITEMS = int(os.environ.get("STATIC_ITEMS", "300"))
 """The acceptance run has 5,000 (STATIC_ITEMS=5000)."""
 EACH = ITEMS // COLLECTIONS
-_READ_AGAIN = 400
-"""Documents that a kill may cost: two pages of items, and 128 documents before the first link not read."""
 
 
 @pytest.fixture(scope="module")

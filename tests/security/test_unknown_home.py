@@ -60,7 +60,7 @@ async def test_no_aws_keys_are_read_for_source(variable: str, monkeypatch: pytes
     """botocore reads the configuration if a variable is not known."""
     monkeypatch.setenv(variable, "standard")
     aws = AwsCredentials(AwsSettings())
-    assert ((await aws.settings()).region, await aws.frozen()) == (None, None)
+    assert ((await aws.settings()).region, await aws.current()) == (None, None)
 
 
 @pytest.mark.parametrize("variable", ["AWS_RETRY_MODE", "AWS_UNKNOWN_SETTING"])

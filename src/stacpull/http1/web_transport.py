@@ -66,10 +66,10 @@ class CallbackTransport:
 
     __slots__ = ()
 
-    def prepared(self, request: Request, authorization: str = "") -> Prepared | None:
+    def prepared(self, request: Request) -> Prepared | None:
         """Return what `send` would send for a GET, or None if only `send` can send it.
 
-        Equal `headers` should be one object, and must not change. `authorization` is one more field.
+        Equal `headers` should be one object, and must not change.
         """
         raise NotImplementedError
 
@@ -112,6 +112,7 @@ class WebTransport(CallbackTransport):
         return await streamed(connection, request.url)
 
     def prepared(self, request: Request, authorization: str = "") -> Prepared | None:
+        """Return the request, with the field `authorization` if it is not empty."""
         url = request.url
         headers = request.headers
         end = url.find("/", len("https://"))

@@ -23,7 +23,7 @@ from stacpull.caches import BoundedCache
 from stacpull.clock import Clock
 from stacpull.config.options import S3Options
 from stacpull.hosts import default_port
-from stacpull.http1.web_transport import CallbackTransport, Prepared
+from stacpull.http1.web_transport import CallbackTransport, Prepared, WebTransport
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
 from stacpull.net.client import Client
@@ -123,19 +123,19 @@ class S3Transport(CallbackTransport):
         self._signed_gets = BoundedCache[tuple[SigningContext, int], tuple[dict[str, str], Authorize]](64)
         """The fields of plain GETs sent within a second, and the function to sign them."""
 
-    def prepared(self, request: Request, _authorization: str = "") -> Prepared | None:
+    def prepared(self, request: Request) -> Prepared | None:
         http = self._http
         bucket, _, key = request.url[len("s3://") :].partition("/")
-        signer = self._credentials.known(signing=False)
-        if not isinstance(http, CallbackTransport) or signer is None or request.headers or request.query:
+        aws, settings = self._credentials, self._credentials.known_settings
+        if not isinstance(http, WebTransport) or settings is None or request.headers or request.query:
             return None
         if not bucket or not key or not is_unicode(request.url):
             return None
-        if may_sign(bucket, signer[0], self._options, redirected=bool(request.redirected_from)):
-            signer = self._credentials.known(signing=True)
-            if signer is None:
+        credentials = None
+        if may_sign(bucket, settings, self._options, redirected=bool(request.redirected_from)):
+            if not aws.are_current:
                 return None
-        settings, credentials = signer
+            credentials = aws.credentials
         endpoint = self._endpoint_of(bucket, settings)
         context, path = (endpoint, credentials), endpoint.path + encode_key(key)
         key_in_cache = context, int(self._clock.time())
@@ -152,7 +152,7 @@ class S3Transport(CallbackTransport):
         bucket, _ = split_s3_url(request.url, bare=bool(request.query))
         settings = await self._credentials.settings()
         is_signed = may_sign(bucket, settings, self._options, redirected=bool(request.redirected_from))
-        credentials = await self._credentials.frozen() if is_signed else None
+        credentials = await self._credentials.current() if is_signed else None
         context = self._endpoint_of(bucket, settings), credentials
         receive = partial(self._http.send, self._request(request, *context))
         return await self._corrected(context, request, receive)
