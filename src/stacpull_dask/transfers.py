@@ -17,7 +17,7 @@ from typing import cast
 from stacpull.engine.channel import Channel, OutcomeSender
 from stacpull.engine.fetchers import make_fetchers
 from stacpull.engine.messages import EventMessage, Outcomes, ProcessEnded, error_report
-from stacpull.engine.network import Network, open_network, options_and_address
+from stacpull.engine.network import Network, open_network, resolve_source
 from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.run_control import background_task
 from stacpull.errors import CredentialsError, SourceError, cause, translated_error
@@ -68,7 +68,7 @@ def with_own_credentials(settings: WorkerSettings) -> WorkerSettings:
         from stacpull import profile_options  # noqa: PLC0415 - another package, which may be absent
 
         options = profile_options(options, settings.profile)
-    options, own_address = options_and_address(address.url, options, address.input_file, named=address.named)
+    options, own_address = resolve_source(address.url, options, address.input_file, named=address.named)
     missing = [name for name in settings.wanted if name not in own_address.credential_names]
     if missing:
         raise CredentialsError(

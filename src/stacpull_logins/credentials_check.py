@@ -49,7 +49,7 @@ async def check_credentials(options: Options, url: str | None = None) -> Credent
             raise UsageError(f"The profile {profile.name} has no login {where}: the check would use none.")
         urls = (plain,)
     address = SourceAddress(next(iter(urls), ""), {}, {}, ())
-    async with open_network(address, options, policy=_POLICY) as network:
+    async with open_network(address, options, retry_policy=_POLICY) as network:
         tokens = await network.logins.log_in()
         for tried in urls:
             await _ask(network, tried, options)

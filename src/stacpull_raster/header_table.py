@@ -25,7 +25,7 @@ from stacpull.config.options import DEFAULT_LAYOUT, Options
 from stacpull.dest_address import output_path
 from stacpull.engine.item_input import SourceLike, temporary_directory, temporary_input
 from stacpull.engine.lookups import with_starts
-from stacpull.engine.network import RunSetup, open_network, options_and_address
+from stacpull.engine.network import RunSetup, open_network, resolve_source
 from stacpull.engine.run_control import timed_stop, unless_stopped
 from stacpull.errors import UsageError, destination_errors
 from stacpull.events import Listener
@@ -77,7 +77,7 @@ async def headers(
         timed_stop(stop, options.stop_after) as stopping,
         temporary_input(source, stopping) as (text, input_file),
     ):
-        options, address = options_and_address(text, options, input_file)
+        options, address = resolve_source(text, options, input_file)
         SelectionFilter.from_selection(selection)
         default = attrs.asdict(Selection())
         question = {

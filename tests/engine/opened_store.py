@@ -13,7 +13,7 @@ from tests.store_in_thread import served_on_thread, store_on_thread
 
 from stacpull.child_process import run_process
 from stacpull.config.options import Options
-from stacpull.engine.network import RunSetup, open_network, options_and_address
+from stacpull.engine.network import RunSetup, open_network, resolve_source
 from stacpull.engine.open_mirror import OpenMirror
 from stacpull.engine.store_client import StoreClient
 from stacpull.events import Event
@@ -38,7 +38,7 @@ async def opened(
     """Open the store of the run in DEST, on a thread or in a process of its own."""
     bench = await asyncio.to_thread(Bench, dest)
     start = run_process if process else served_on_thread
-    options, address = options_and_address(bench.run.source, Options(concurrency=64))
+    options, address = resolve_source(bench.run.source, Options(concurrency=64))
     with nullcontext() if process else store_on_thread():
         async with (
             enter_in_thread(mirror_lock(dest)) as lock,

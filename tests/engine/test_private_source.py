@@ -21,7 +21,7 @@ from tests.security.sources import Source, feature, json_answer
 
 from stacpull import StacpullError, failures, mirror, resume
 from stacpull.config.options import Options, S3Options
-from stacpull.engine.network import open_network, options_and_address
+from stacpull.engine.network import open_network, resolve_source
 from stacpull.events import RunStarted
 from stacpull.models import FailureKind
 from stacpull.net import addresses
@@ -54,7 +54,7 @@ async def addresses_tried(
 ) -> list[str]:
     """Return the addresses that a run on `source` tries for `target`, after one request to SOURCE."""
     Names(**names)
-    given, address = options_and_address(source, Options(retries=0, **options))
+    given, address = resolve_source(source, Options(retries=0, **options))
     async with open_network(address, given) as network:
         for url in (source, target):
             with watched_connections() as found, suppress(TransferError):
@@ -88,7 +88,7 @@ async def test_a_name_opens_the_address_that_was_connected_to(answer: list[str])
     async with server:
         port = server.sockets[0].getsockname()[1]
         Names(src_lan=[answer])
-        given, address = options_and_address(f"http://src.lan:{port}/", Options(retries=0))
+        given, address = resolve_source(f"http://src.lan:{port}/", Options(retries=0))
         found: set[str] = set()
         async with open_network(address, given) as network:
             for url in (address.url, f"http://{INSIDE}:1/", f"http://{OTHER}:1/"):

@@ -8,7 +8,7 @@ import pytest
 from tests.virtual_clock import VirtualClock
 
 from stacpull.config.options import Options
-from stacpull.engine.network import open_network, options_and_address
+from stacpull.engine.network import open_network, resolve_source
 from stacpull.engine.run_control import GRACE, unless_stopped, walk_and_transfer
 from stacpull.errors import DestinationError, InterruptedRunError, SourceError, cause
 
@@ -110,6 +110,6 @@ def test_walk_and_pool_run_until_the_end_a_stop_or_an_error(
 
 
 async def test_more_requests_to_a_host_than_usual_are_allowed() -> None:
-    options, address = options_and_address("https://h.example/", Options(per_host=100))
+    options, address = resolve_source("https://h.example/", Options(per_host=100))
     async with open_network(address, options) as network:
         assert (network.per_host, network.slots) == (100, 100)

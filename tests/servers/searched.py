@@ -12,7 +12,7 @@ import attrs
 from tests.items import collection, feature
 
 from stacpull.config.options import Options
-from stacpull.engine.network import open_network, options_and_address
+from stacpull.engine.network import open_network, resolve_source
 from stacpull.filters.selection_filter import SelectionFilter
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
@@ -83,7 +83,7 @@ def walked(url: str, selection: Selection, *, push_down: bool = True, page_size:
         found = Walked()
         chosen = attrs.evolve(selection, push_down=push_down)
         keep = SelectionFilter.from_selection(chosen)
-        options, address = options_and_address(url, Options(retries=1))
+        options, address = resolve_source(url, Options(retries=1))
         async with open_network(address, options) as network:
             source = await open_source(address.url, network.reader)
             for start in await source.starts(chosen):

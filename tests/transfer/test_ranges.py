@@ -131,7 +131,7 @@ async def test_a_part_is_closed_although_its_end_is_cancelled(parts: PartFiles) 
 
 @pytest.mark.parametrize("connections", [1, 4])
 async def test_only_the_gaps_are_requested(connections, parts, monkeypatch):
-    monkeypatch.setattr(attempt, "_CONNECTIONS", connections)
+    monkeypatch.setattr(attempt, "MAX_CONNECTIONS", connections)
     async with fetching(parts) as (fetcher, served, opened):
         have = (0, 3 * MIB), (8 * MIB, 10 * MIB), (10 * MIB + 5, 20 * MIB)
         await parts.park(*((at, DATA[at:end]) for at, end in have), validator=V1, total=len(DATA))

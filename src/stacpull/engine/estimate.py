@@ -23,7 +23,7 @@ from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine.fetchers import clipping
 from stacpull.engine.item_input import SourceLike, temporary_input
 from stacpull.engine.lookups import check_syntax, with_starts
-from stacpull.engine.network import Network, RunSetup, open_network, options_and_address
+from stacpull.engine.network import Network, RunSetup, open_network, resolve_source
 from stacpull.engine.walk import Walk
 from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.events import Listener, Stage
@@ -77,7 +77,7 @@ async def plan(
     address = None if dest is None else await asyncio.to_thread(parse_dest, dest, options)
     check_syntax(selection, options)
     async with temporary_input(source) as (text, input_file):
-        options, source_address = options_and_address(text, options, input_file)
+        options, source_address = resolve_source(text, options, input_file)
         async with open_network(source_address, options, on_event=on_event) as network:
             opened = await open_source(source_address.url, network.reader)
             setup = await with_starts(RunSetup(opened, network, selection, options))

@@ -34,7 +34,7 @@ from stacpull.engine.item_input import SourceLike
 from stacpull.engine.job_producer import JobProducer
 from stacpull.engine.lookups import check_syntax, with_starts
 from stacpull.engine.mirror_status import status
-from stacpull.engine.network import RunSetup, SourceAddress, open_network, options_and_address
+from stacpull.engine.network import RunSetup, SourceAddress, open_network, resolve_source
 from stacpull.engine.open_mirror import OpenMirror, check_local_source, open_mirror
 from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.run_control import StopEvent, timed_stop, unless_stopped, walk_and_transfer
@@ -274,7 +274,7 @@ async def run_from_source(context: RunContext, location: str, selection: Selecti
     """Open SOURCE, then DEST: a source that cannot be read changes nothing."""
     check_syntax(selection, context.options)
     work = context.dest.work
-    options, address = options_and_address(location, context.options)
+    options, address = resolve_source(location, context.options)
     if is_local(address.url):
         await asyncio.to_thread(check_local_source, address.url, work)
     spec = RunSpec(address.url, selection, options.fixed, address.credential_names)
@@ -308,7 +308,7 @@ async def run_from_ledger(
     work = context.dest.work
     options = context.options.of_run({**remembered, **context.options.remembered})
     input_file = await asyncio.to_thread(item_input.input_path, work, spec.source)
-    options, address = options_and_address(spec.source, options, input_file, named=False)
+    options, address = resolve_source(spec.source, options, input_file, named=False)
     is_file = input_file is None and is_local(address.url)
     if is_file and not await on_ledger(opened, lambda db: is_named_source(db, spec.source)):
         path = unquote(urlsplit(address.url).path)

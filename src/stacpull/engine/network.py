@@ -30,11 +30,11 @@ from stacpull.schemes import SCHEMES, TransportSetup
 from stacpull.selection import Selection
 from stacpull.sources.source import Source, WalkStart
 from stacpull.sources.source_url import source_url, split_credentials
+from stacpull.transfer.ranges import MAX_CONNECTIONS
 
-SLOTS = 80  # transfers at once by default: more than the 64 of a host, as some wait for the store process
-_OWN_DESCRIPTORS = 36  # loop, ledger, lock, log, DEST and the page need about 20; the rest is for lookups
-_CONNECTIONS = 4  # of a transfer, which may have connections to several hosts
-_MAX_CONNECTIONS = 2048  # if so many files may be open, so that connections to many hosts are reused
+SLOTS = 80  # default of concurrent transfers: over 64 (one host), as some wait for the store process
+_OWN_DESCRIPTORS = 36  # about 20 for loop, ledger, lock, log, DEST and a page; the rest for lookups
+_MAX_IDLE = 2048  # if the limit of open files allows it, so that connections to many hosts are reused
 _STALLS_UNTIL_DOWN = 4  # stall timeouts after which a silent host counts as down: two minutes by default
 
 
@@ -85,9 +85,10 @@ class RunSetup(NamedTuple):
     starts: Sequence[WalkStart] = ()  # of the walk, if they are known
 
 
-def options_and_address(
+def resolve_source(
     source: str, options: Options, input_file: Path | None = None, *, named: bool = True
 ) -> tuple[Options, SourceAddress]:
+    """Return the options with the credentials of the environment, and SOURCE without those in its URL."""
     if options.unset_credential is not None:
         raise options.unset_credential
     url, query, headers = split_credentials(source_url(source))
@@ -109,11 +110,11 @@ async def open_network(
     options: Options,
     *,
     ip_policy: AddressPolicy | None = None,
-    policy: RetryPolicy | None = None,
+    retry_policy: RetryPolicy | None = None,
     secrets: Secrets | None = None,
     on_event: Listener | None = None,
 ) -> AsyncIterator[Network]:
-    """Open the network. `ip_policy` and `policy` override the options; `secrets` gets all credentials."""
+    """Open the network. The policies override the options; `secrets` gets all credentials."""
     secrets = Secrets() if secrets is None else secrets
     emit, host = masking_listener(on_event, secrets), host_of(address.url)
     warn = partial(_warn, emit)
@@ -128,10 +129,10 @@ async def open_network(
     silence_limit, rate = _STALLS_UNTIL_DOWN * options.stall_timeout, options.requests_per_second
     gate_settings = GateSettings(clock, per_host, bool(options.concurrency), silence_limit, rate, emit)
     setup = TransportSetup(http, address.url, options, clock, secrets, ip_policy, address.input_file)
-    policy = policy or RetryPolicy(retries=options.retries)
+    retry_policy = retry_policy or RetryPolicy(retries=options.retries)
     profile = options.filled_profile
-    logins = None if profile is None else profile.open(http, policy, clock, secrets, counters, warn)
-    retries = Retries(policy, clock, counters.note_retry)
+    logins = None if profile is None else profile.open(http, retry_policy, clock, secrets, counters, warn)
+    retries = Retries(retry_policy, clock, counters.note_retry)
     log = None if options.log_file is None else await asyncio.to_thread(RequestLog, options.log_file, secrets)
     client = Client(
         {name: http for name, scheme in SCHEMES.items() if scheme.is_web},
@@ -175,14 +176,14 @@ def _max_open_files() -> int:
 
 
 def _slots_here(per_host: int) -> int:
-    allowed = (_max_open_files() - _OWN_DESCRIPTORS) // (_CONNECTIONS + 1)  # 1: its part
+    allowed = (_max_open_files() - _OWN_DESCRIPTORS) // (MAX_CONNECTIONS + 1)  # 1: its part
     return max(1, min(max(SLOTS, per_host), allowed))
 
 
-def http_transport(options: Options, policy: AddressPolicy) -> Transport:
+def http_transport(options: Options, ip_policy: AddressPolicy) -> Transport:
     pace = options.stall_timeout, options.min_rate
-    limit = max(_CONNECTIONS * _slots_here(options.per_host), min(_max_open_files() // 2, _MAX_CONNECTIONS))
-    return WebTransport(HttpSettings(policy, *pace, ca_bundle=options.ca_bundle, max_connections=limit))
+    limit = max(MAX_CONNECTIONS * _slots_here(options.per_host), min(_max_open_files() // 2, _MAX_IDLE))
+    return WebTransport(HttpSettings(ip_policy, *pace, ca_bundle=options.ca_bundle, max_connections=limit))
 
 
 def _ip_policy(address: SourceAddress, options: Options) -> AddressPolicy:

@@ -43,10 +43,9 @@ from stacpull.store.inspection import FileState
 from stacpull.store.partial_downloads import PartialDownload, PartialDownloads
 from stacpull.transfer import checks
 from stacpull.transfer.checks import Body, Check
-from stacpull.transfer.ranges import CHUNK, SPLIT_ABOVE, LongBody
+from stacpull.transfer.ranges import CHUNK, MAX_CONNECTIONS, SPLIT_ABOVE, LongBody
 from stacpull.urls import filename_of
 
-_CONNECTIONS = 4
 ACCEPT_OK = frozenset({OK})
 
 JobT_contra = TypeVar("JobT_contra", bound=Job, contravariant=True)
@@ -295,7 +294,7 @@ class _Attempt(msgspec.Struct, eq=False):
         has_ranges = response.status == PARTIAL or "bytes" in ranges
         is_split = has_ranges and self.is_resumable and total is not None and body.validator.strong_etag
         version = Version(body.validator, self.job.size if total is None else total)
-        limit = _CONNECTIONS if is_split else 1
+        limit = MAX_CONNECTIONS if is_split else 1
         await LongBody(self.downloader.client, part, self.job.href, version, limit).receive(response, chunks)
         await part.caught_up()
         return body._replace(part=part)

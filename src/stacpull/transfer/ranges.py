@@ -22,6 +22,7 @@ from stacpull.spans import Span, missing
 from stacpull.store.partial_downloads import PartialDownload
 from stacpull.transfer.checks import another_range, host_failure, resume_action
 
+MAX_CONNECTIONS = 4  # of a file; they may be to several hosts
 SPLIT_ABOVE = 64 << 20  # bytes above which a file may get several connections
 FAST = 100e6  # bytes per second; several connections cost more, because bytes out of order are read again
 BLOCK = 16 << 20
