@@ -185,13 +185,14 @@ class PartialDownload(io.FileIO):
         self._downloads.described.discard(self._pair)
         return file
 
-    async def keep(self) -> None:
-        """Close the part and keep it, to be resumed later. If it cannot be resumed, it is removed."""
+    async def keep(self) -> int:
+        """Close the part and return the bytes to resume. If it cannot be resumed, it is removed: 0."""
         if not self._resumable:
             await self.remove()
-            return
+            return 0
         self._downloads.described.add(self._pair)
         await self._run(self.close)
+        return self.size
 
     async def remove(self) -> None:
         self._downloads.described.discard(self._pair)

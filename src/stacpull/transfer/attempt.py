@@ -124,7 +124,6 @@ class _Attempt(msgspec.Struct, eq=False):
     downloader: Downloader
     job: Job
     part: PartialDownload | None = None
-    is_resumable: bool = True
 
     async def run(self, handed_over: ClientResponse | None) -> AssetFile | None:
         try:
@@ -136,12 +135,12 @@ class _Attempt(msgspec.Struct, eq=False):
             failure = error.failure if isinstance(error, TransferError) else None
             # a part must not be resumed if its content is wrong, or (OSError) larger than DEST can store
             is_wrong = isinstance(error, OSError) or (failure is not None and failure.kind in NOT_RESUMED)
-            if is_wrong or not self.is_resumable:
+            if is_wrong:
                 await part.remove()
             else:
-                await part.keep()
+                kept_bytes = await part.keep()
                 if isinstance(error, TransferError):
-                    error.failure = replace(error.failure, resumable_bytes=part.size)
+                    error.failure = replace(error.failure, resumable_bytes=kept_bytes)
             raise
 
     async def _start(self) -> AssetFile | None:
@@ -177,7 +176,7 @@ class _Attempt(msgspec.Struct, eq=False):
                 stated_total = content_range(response.headers).total
                 total = point.total if stated_total is None else stated_total
                 # a 206 may be shorter than requested, so only the total shows the end
-                body = Body(response.url, point.validator, expected, total, framed=total is not None)
+                body = Body(response.url, point.validator, expected, total, total is not None, resumable=True)
                 body = await self._into_part(part, response, body, response.chunks(CHUNK))
             else:
                 self.part = None
@@ -242,18 +241,16 @@ class _Attempt(msgspec.Struct, eq=False):
             coding = None
         if coding in DECODABLE:
             body = Body(response.url, validator, checks.expected_checks(self.job, OK, {}, url=response.url))
-            self.is_resumable = False
             return body, decoded(response.chunks(CHUNK), coding)
         expected = checks.expected_checks(self.job, response.status, headers, url=response.url)
-        body = Body(response.url, validator, expected, length, is_framed(headers))
+        resumable = validator.resumable and coding is None
+        body = Body(response.url, validator, expected, length, is_framed(headers), resumable)
         if coding is not None and not expected:
             what = f"sent it encoded as {coding[:50]!r}, which stacpull did not request and cannot decode"
             raise TransferError(checks.host_failure(FailureKind.HTTP, response.url, what))
         size = CHUNK if length is None or length > SPLIT_ABOVE else CHUNK // 2  # many may come at once
         is_small = length is not None and length <= self.downloader.small_limit
-        chunks = response.chunks(self.downloader.small_limit if is_small else size)
-        self.is_resumable = validator.resumable and coding is None
-        return body, chunks
+        return body, response.chunks(self.downloader.small_limit if is_small else size)
 
     async def _receive(self, response: ClientResponse) -> Body:
         """Receive a body: up to `small_limit` bytes into memory, a longer one into a part."""
@@ -274,7 +271,7 @@ class _Attempt(msgspec.Struct, eq=False):
             raise TransferError(web_page)
         if is_whole:
             return body._replace(content=start)
-        validator = body.validator if self.is_resumable else Validator()
+        validator = body.validator if body.resumable else Validator()
         self.part = await self.downloader.parts.create(
             self.job.rowid, self.job.generation, validator, body.total, href_hash(self.job.href)
         )
@@ -292,7 +289,7 @@ class _Attempt(msgspec.Struct, eq=False):
         # the server must offer ranges, and a validator that proves them to be of one version
         ranges = response.headers.get("Accept-Ranges", "").lower()
         has_ranges = response.status == PARTIAL or "bytes" in ranges
-        is_split = has_ranges and self.is_resumable and total is not None and body.validator.strong_etag
+        is_split = has_ranges and body.resumable and total is not None and body.validator.strong_etag
         version = Version(body.validator, self.job.size if total is None else total)
         limit = MAX_CONNECTIONS if is_split else 1
         await LongBody(self.downloader.client, part, self.job.href, version, limit).receive(response, chunks)

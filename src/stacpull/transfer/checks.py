@@ -114,6 +114,7 @@ class Body(NamedTuple):
     checks: tuple[Check, ...]
     total: int | None = None
     framed: bool = True  # whether a length or chunks mark the end of the body
+    resumable: bool = False  # whether a part of it can be resumed
     content: bytes | memoryview = b""
     part: PartialDownload | None = None
 
