@@ -138,7 +138,7 @@ class ClipFetcher:
             raise TransferError(wrong_size(version.url, version.total, job.size))
         name = downloader.client.secrets.masked(filename_of(version.url))
         etag_or_date = downloader.without_secrets(version.validator).etag_or_date
-        if file.size <= downloader.small_limit:
+        if file.size <= downloader.memory_limit:
             body = bytearray(file.head.ljust(file.size, b"\0"))
 
             async def put(pieces: Sequence[tuple[int, bytes]]) -> None:

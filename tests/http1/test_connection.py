@@ -126,7 +126,7 @@ async def test_a_connection_pauses_if_its_bytes_are_not_taken(loop: Callable[[],
             assert transport is not None
             await until(lambda: not transport.is_reading())
             await asyncio.sleep(0.5)  # a slow writer is no stall
-            held = connection.message.held_bytes
+            held = connection.response.held_bytes
             chunks = response.chunks(MIB)
             first = await anext(chunks)
             await until(lambda: not transport.is_reading())

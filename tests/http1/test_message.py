@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.http1.responses import BROKEN, CHUNKED, HOSTILE, OK, SOUND
 
-from stacpull.http1.connection import ResponseParser
+from stacpull.http1.connection import ParsedResponse
 from stacpull.models import FailureKind
 
 Seen = tuple[int, dict[bytes, bytes], bytes, FailureKind | None, bool]
@@ -17,19 +17,19 @@ Seen = tuple[int, dict[bytes, bytes], bytes, FailureKind | None, bool]
 SHORT = [raw for raw in (*SOUND, *BROKEN) if len(raw) < 1500]
 
 
-def received(pieces: list[bytes], message: ResponseParser | None = None, error=None) -> Seen:
+def received(pieces: list[bytes], response: ParsedResponse | None = None, error=None) -> Seen:
     """Return what is seen of a response that comes in `pieces`, after which the server closes."""
-    message = message or ResponseParser("h")
-    message.reset()
+    response = response or ParsedResponse("h")
+    response.reset()
     for piece in pieces:
-        if not message.is_ended:
-            message.feed(piece)
-    message.end(error)
-    assert message.is_ended
-    kind = None if message.failure is None else message.failure.kind
-    keep = message.is_reusable
-    status = message.status if kind is None else 0  # whether it was known depends on the pieces
-    return status, dict(message.fields), bytes(message.take()), kind, keep
+        if not response.is_ended:
+            response.feed(piece)
+    response.end(error)
+    assert response.is_ended
+    kind = None if response.failure is None else response.failure.kind
+    keep = response.is_reusable
+    status = response.status if kind is None else 0  # whether it was known depends on the pieces
+    return status, dict(response.fields), bytes(response.take()), kind, keep
 
 
 @pytest.mark.parametrize("raw", SHORT, ids=lambda raw: repr(raw[:40]))
@@ -86,11 +86,11 @@ def test_any_bytes_end_in_a_response_or_a_failure(pieces: list[bytes]) -> None:
     ],
 )
 def test_endless_bytes_without_a_body_are_a_failure(start: bytes, again: bytes) -> None:
-    message = ResponseParser("h")
-    message.feed(start)
+    response = ParsedResponse("h")
+    response.feed(start)
     for _ in range(300_000 // len(again) + 2):
-        if message.is_ended:
+        if response.is_ended:
             break
-        message.feed(again)
-    assert message.failure is not None
-    assert message.failure.kind is FailureKind.SERVER
+        response.feed(again)
+    assert response.failure is not None
+    assert response.failure.kind is FailureKind.SERVER

@@ -44,7 +44,7 @@ def parts() -> Iterator[PartFiles]:
 async def fetching(answer: Answer, parts: PartFiles) -> AsyncIterator[tuple[Downloader, Origin]]:
     async with origin(answer) as served, client(stall_timeout=20.0) as opened:
         parts.href_hash = href_hash(job(served.url).href)
-        yield Downloader(opened, parts, no_file_in_dest, small_limit=LIMIT, digest_algorithm="sha256"), served
+        yield Downloader(opened, parts, no_file_in_dest, memory_limit=LIMIT), served
 
 
 async def refused(by: Downloader, wanted: Job, kind: FailureKind, *, retryable: bool, **how: bool) -> str:

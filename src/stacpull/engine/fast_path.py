@@ -87,8 +87,8 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, "AssetFile 
 
     def on_stream(self, connection: WebConnection, /) -> None:
         receive: Receive = partial(streamed, connection, self.request.url)
-        if self.prepared.receive_as is not None:
-            receive = partial(self.prepared.receive_as, self.request, receive)
+        if self.prepared.to_response is not None:
+            receive = partial(self.prepared.to_response, self.request, receive)
         self._hand_over(receive)
 
     def send_on_new_connection(self) -> None:
@@ -104,11 +104,11 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, "AssetFile 
     def _follow(self, connection: WebConnection, fields: Mapping[bytes, bytes], size: int) -> bool:
         client = self.fast_path.client
         gate = self.route.gate
-        if size > DRAINED or self.prepared.receive_as is not None:
+        if size > DRAINED or self.prepared.to_response is not None:
             return False
         try:
             location = fields.get(b"location", b"").decode("utf-8", "surrogateescape")
-            request = client.redirected_request(self.request, connection.message.status, location)
+            request = client.redirected_request(self.request, connection.response.status, location)
             next_route = client.route(request.url)
         except TransferError:
             return False

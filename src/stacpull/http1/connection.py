@@ -11,7 +11,6 @@ waiting for the server is limited, not the time that the reader of a response ta
 from __future__ import annotations
 
 import asyncio
-import enum
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
 from typing import Any, Protocol, cast
@@ -25,21 +24,19 @@ from stacpull.net.fields import HEAD_LIMIT, HeaderFields, add_field
 from stacpull.net.status import NOT_MODIFIED, OK, REDIRECTS
 from stacpull.net.transport import Chunk, Response, TransferError
 
-MAX_BODY_IN_MEMORY = 1 << 20  # the most bytes of a body that is read into memory
+MAX_BODY_IN_MEMORY = 1 << 20  # maximum size of a body that is read into memory
 
-_MAX_PARSED = 1 << 16  # the most bytes of a body of known length that the parser reads
+_MAX_PARSED = 1 << 16  # maximum size of a body of known length that the parser reads
 _WITHOUT_BODY = frozenset({204, NOT_MODIFIED})
 _LOWEST_STATUS, _LOWEST_FINAL_STATUS = 100, 200
-_AWAITING, _RECEIVING, _WHOLE = range(3)
+_AWAITING, _RECEIVING, _WHOLE = range(3)  # the phases of a response
+_NEW, _IDLE, _PARSED, _STREAMED = range(4)  # the states of a connection
 
 _MAX_HELD = 250_000  # bytes with which reading pauses until the reader states the size of its chunks
 _TAKEN = frozenset({OK}) | REDIRECTS
 
-_ConnectionState = enum.Enum("_ConnectionState", ["NEW", "IDLE", "PARSED", "STREAMED"])
-_NEW, _IDLE, _PARSED, _STREAMED = _ConnectionState
 
-
-class ResponseParser:
+class ParsedResponse:
     """A response, parsed from bytes. One object parses all responses of a connection in turn (`reset`).
 
     llhttp (through httptools) parses as leniently as in aiohttp. This class handles limits, bytes after the
@@ -58,7 +55,7 @@ class ResponseParser:
         self.fields: dict[bytes, bytes] = {}  # the fields by name in lower case; repeated ones are joined
         self.held_bytes = 0
         self.failure: Failure | None = None
-        self.is_short = False  # true if the announced body is so short that its reader gets it complete
+        self.is_short = False  # true if the announced body is short enough to be given to its reader at once
         self._phase = _AWAITING
         self._pieces: list[Chunk] = []
         self._is_framed = self._keeps_alive = False
@@ -222,7 +219,7 @@ class WebConnection(asyncio.Protocol):
     def __init__(self, owner: ConnectionOwner, name: str, idle: list[WebConnection]) -> None:
         self._owner = owner
         self.idle = idle
-        self.message = ResponseParser(name)
+        self.response = ParsedResponse(name)
         self.handler: ResponseHandler | None = None
         self.transport: asyncio.Transport | None = None
         self._lost_error: Exception | None = None
@@ -251,8 +248,8 @@ class WebConnection(asyncio.Protocol):
         self.handler = self._waiter = None
         self._state = _IDLE
         self.quiet_ticks = 0
-        if self.message.is_reusable and self.transport is not None and not self.transport.is_closing():
-            self.message.reset()
+        if self.response.is_reusable and self.transport is not None and not self.transport.is_closing():
+            self.response.reset()
             self.idle.append(self)
         else:
             self.abort()
@@ -280,18 +277,18 @@ class WebConnection(asyncio.Protocol):
         if is_idle and self.quiet_ticks > idle_ticks:
             self.abort()
         elif is_awaited and self.quiet_ticks > stall_ticks:
-            is_in_head = not (self.message.status or self.message.is_untouched)
+            is_in_head = not (self.response.status or self.response.is_untouched)
             fault = BadResponse.NO_HEAD if is_in_head else BadResponse.STALLED
-        elif is_awaited and self.message.status:  # since the head
+        elif is_awaited and self.response.status:  # since the head
             if self._pace is None:
                 self._pace = self._owner.pace()
             received, self._received = self._received, 0
             if self._pace.is_too_slow(seconds, received):
                 fault = BadResponse.TOO_SLOW
-        if is_awaited and self.message.held_bytes:
+        if is_awaited and self.response.held_bytes:
             self._wake()  # less than the reader waits for: a slow body should still progress
         if fault is not None:
-            self.message.fail(fault.failure(self.message.name))
+            self.response.fail(fault.failure(self.response.name))
             self.abort()  # `connection_lost` passes the end on
 
     # Called by the event loop. A bug there would only be logged, so it is passed to the run.
@@ -303,23 +300,23 @@ class WebConnection(asyncio.Protocol):
         self._owner.add(self)
 
     def data_received(self, data: Chunk) -> None:
-        handler, message, state = self.handler, self.message, self._state
-        if state is not _PARSED and (state is not _STREAMED or message.is_ended):
+        handler, response, state = self.handler, self.response, self._state
+        if state is not _PARSED and (state is not _STREAMED or response.is_ended):
             self.abort()  # bytes without a request: a complete response is valid, but the connection is not
             return
         try:
-            message.feed(data)
-            if message.status:  # before, header fields and interim responses are no progress
+            response.feed(data)
+            if response.status:  # before, header fields and interim responses are no progress
                 self.quiet_ticks = 0
                 self._received += len(data)
             if handler is not None:
                 self._dispatch(handler)
                 return
-            if message.failure is not None:
+            if response.failure is not None:
                 self.abort()
-            if message.has_enough(self.chunk_size):
+            if response.has_enough(self.chunk_size):
                 self._wake()
-            is_full = message.held_bytes >= self.chunk_size and not message.is_short and not message.is_ended
+            is_full = response.held_bytes >= self.chunk_size and not (response.is_short or response.is_ended)
             if is_full and self.transport is not None:
                 self.transport.pause_reading()
         except Exception as error:
@@ -333,7 +330,7 @@ class WebConnection(asyncio.Protocol):
         handler = self.handler
         try:
             if self._state is _STREAMED:
-                self.message.end(exc)
+                self.response.end(exc)
                 self._wake()
             elif handler is not None:
                 self._conclude(handler, exc)
@@ -345,27 +342,27 @@ class WebConnection(asyncio.Protocol):
 
     def _dispatch(self, handler: ResponseHandler) -> None:
         """Give a complete and correct response to the handler. Any other is streamed as soon as possible."""
-        message = self.message
-        status, is_ok = message.status, message.status == OK
-        if message.failure is None and message.held_bytes <= MAX_BODY_IN_MEMORY and status in _TAKEN:
-            if is_ok and message.is_gathering:
+        response = self.response
+        status, is_ok = response.status, response.status == OK
+        if response.failure is None and response.held_bytes <= MAX_BODY_IN_MEMORY and status in _TAKEN:
+            if is_ok and response.is_gathering:
                 return  # there may be only a few chunks
-            if message.is_ended and handler.on_response(self, is_ok, message.fields, message.body()):
+            if response.is_ended and handler.on_response(self, is_ok, response.fields, response.body()):
                 return
-        if message.has_enough(0):  # the response has started, failed or was not accepted
-            if message.failure is not None:
+        if response.has_enough(0):  # the response has started, failed or was not accepted
+            if response.failure is not None:
                 self.abort()
             self.handler = None
             self._state = _STREAMED
             handler.on_stream(self)
 
     def _conclude(self, handler: ResponseHandler, error: Exception | None) -> None:
-        if self._is_reused and self.message.is_untouched:  # the server had closed the idle connection
+        if self._is_reused and self.response.is_untouched:  # the server had closed the idle connection
             self.handler = None
             self._state = _IDLE
             handler.send_on_new_connection()
         else:
-            self.message.end(error)
+            self.response.end(error)
             self._dispatch(handler)
 
     def _wake(self) -> None:
@@ -374,24 +371,24 @@ class WebConnection(asyncio.Protocol):
 
     async def chunks(self, size: int) -> AsyncIterator[Chunk]:
         """Yield the body. Before a failure, yield all received bytes, so that the part can be resumed."""
-        message = self.message
+        response = self.response
         self.chunk_size = size
-        if self._blocks is None and message.remaining > size and self.transport is not None:
+        if self._blocks is None and response.remaining > size and self.transport is not None:
             self._blocks = _BlockReceiver(self)
             self.transport.pause_reading()  # uvloop asks the protocol how to read when reading starts
             self.transport.set_protocol(self._blocks)
         is_last = False
         while not is_last:
-            if not message.has_enough(size):
+            if not response.has_enough(size):
                 if self.transport is not None and not self.transport.is_closing():
                     self.transport.resume_reading()
                 self._waiter = asyncio.get_running_loop().create_future()
                 await self._waiter
-            is_last = message.is_ended
-            if message.held_bytes:
-                yield message.take()
-        if message.failure is not None:
-            raise TransferError(message.failure)
+            is_last = response.is_ended
+            if response.held_bytes:
+                yield response.take()
+        if response.failure is not None:
+            raise TransferError(response.failure)
 
 
 class _BlockReceiver(asyncio.BufferedProtocol):
@@ -409,7 +406,7 @@ class _BlockReceiver(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self._filled += nbytes
-        if self._filled >= min(len(self._block), self._connection.message.remaining):
+        if self._filled >= min(len(self._block), self._connection.response.remaining):
             self.flush()
 
     def flush(self) -> None:
@@ -427,8 +424,8 @@ class StreamedResponse:
     def __init__(self, connection: WebConnection, url: str) -> None:
         self._connection = connection
         self.url = url
-        self.status = connection.message.status
-        self.headers: Mapping[str, str] = HeaderFields(connection.message.fields)
+        self.status = connection.response.status
+        self.headers: Mapping[str, str] = HeaderFields(connection.response.fields)
         self.chunks = connection.chunks
         self._is_closed = False
 
@@ -439,8 +436,8 @@ class StreamedResponse:
 
 
 async def streamed(connection: WebConnection, url: str) -> Response:
-    message = connection.message
-    if message.failure is not None and not message.status:
+    response = connection.response
+    if response.failure is not None and not response.status:
         connection.release()
-        raise TransferError(message.failure)
+        raise TransferError(response.failure)
     return StreamedResponse(connection, url)

@@ -54,7 +54,7 @@ class Prepared(msgspec.Struct, frozen=True):
 
     host: WebHost
     request_bytes: bytes
-    receive_as: Callable[[Request, Receive], Awaitable[Response]] | None = None
+    to_response: Callable[[Request, Receive], Awaitable[Response]] | None = None
     """If set, it receives the http response, and returns the one that `Transport.send` would return."""
 
     def __repr__(self) -> str:

@@ -201,7 +201,7 @@ class ClientResponse:
                 outgoing = self._client.count_and_authorize(self._request, route)
                 sent = PermittedRequest(route.gate, route.gate.now(), partial(route.transport.send, outgoing))
             self._sent = None
-            await self._receive(sent)
+            await self._take_response(sent)
             status = self.status
             if status in self._accept:
                 return self
@@ -261,7 +261,7 @@ class ClientResponse:
             await byte_rate.spend(size)
             yield chunk
 
-    async def _receive(self, sent: PermittedRequest) -> None:
+    async def _take_response(self, sent: PermittedRequest) -> None:
         gate = sent.gate
         self._sent_at = sent.sent_at
         self._url = self._request.url

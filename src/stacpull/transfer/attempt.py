@@ -1,7 +1,7 @@
 """One attempt at one asset: from its href to complete, checked bytes in memory or in a part file.
 
-Each step of `_Attempt` sends at most one request. If an attempt fails, the received bytes stay as a part if
-they can be resumed.
+Each step of `_Attempt` but `_into_part` sends at most one request. If an attempt fails, the received bytes
+stay as a part if they can be resumed.
 
 The length of an asset is proven by framing (Content-Length, chunks, Content-Range), by a stated size, by any
 checksum, or by a 416 for the byte after the end. Otherwise it is `unproven`.
@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from stacpull.http1.connection import MAX_BODY_IN_MEMORY
 from stacpull.models import (
     NOT_RESUMED,
     AssetFile,
@@ -59,16 +60,16 @@ class AssetFetcher(Protocol[JobT_contra, ResultT_co]):
 
 
 class Downloader(msgspec.Struct, eq=False):
-    """Downloads assets into memory (at most `small_limit` bytes) or into part files. It keeps no state.
+    """Downloads assets into memory (at most `memory_limit` bytes) or into part files. It keeps no state.
 
     `file_in_dest(job, algorithm)` returns the size of the file in DEST, and its digest if there is an
-    algorithm. The digest of a part is computed by `digest_algorithm`.
+    algorithm. The digest of a part is computed with `digest_algorithm`.
     """
 
     client: Client
     parts: PartialDownloads
     file_in_dest: Callable[[Job, str | None], Awaitable[FileState]]
-    small_limit: int = 1 << 20
+    memory_limit: int = MAX_BODY_IN_MEMORY
     digest_algorithm: str | None = "sha256"
 
     async def fetch(self, job: Job, *, handed_over: ClientResponse | None = None) -> AssetFile | None:
@@ -159,7 +160,7 @@ class _Attempt(msgspec.Struct, eq=False):
         A redirect may lead to S3, whose ETags can be MD5 sums, so an MD5 is computed in advance.
         """
         self.part = part = await self.downloader.parts.resume(self.job.rowid, self.job.generation)
-        if point.total in {None, point.size}:  # a 206 for the last byte proves the version; a 416 has no ETag
+        if point.total in {None, point.size}:  # its last byte again: a 206 has an ETag, a 416 has none
             point = point._replace(size=point.size - 1)
             part.received = merged([Span(0, point.size)])
         stated_fields = {} if point.validator.etag is None else {"ETag": point.validator.etag}
@@ -184,7 +185,7 @@ class _Attempt(msgspec.Struct, eq=False):
                 if action == "changed":
                     raise TransferError(checks.another_range(response.url))
                 if action == "replace":
-                    body = await self._receive(response)
+                    body = await self._read_body(response)
         return await self._start() if body is None else await self._confirm(body)
 
     async def _revalidate(self, version: VersionInDest) -> AssetFile | None:
@@ -192,7 +193,7 @@ class _Attempt(msgspec.Struct, eq=False):
         accept = frozenset({OK, NOT_MODIFIED})
         async with self._open(checks.change_headers(version.etag_or_date), accept) as response:
             if response.status != NOT_MODIFIED:
-                body = await self._receive(response)
+                body = await self._read_body(response)
             is_current = not checks.shows_change(version.etag_or_date, response.headers)
         if body is not None:
             return await self._confirm(body)
@@ -203,7 +204,7 @@ class _Attempt(msgspec.Struct, eq=False):
 
     async def _fetch_all(self, opening: ClientResponse) -> AssetFile:
         async with opening as response:
-            body = await self._receive(response)
+            body = await self._read_body(response)
         return await self._confirm(body)
 
     async def _confirm(self, body: Body) -> AssetFile:
@@ -226,9 +227,9 @@ class _Attempt(msgspec.Struct, eq=False):
         """Return what a response states about its body, and the body without a coding of the transfer.
 
         Such a coding is undone, unless the asset itself is a compressed file. The fields describe the encoded
-        bytes, so they prove nothing about decoded ones, which cannot be resumed either, because ranges count
-        encoded bytes. A coding that cannot be undone is only accepted if a checksum proves that the bytes are
-        the asset.
+        bytes, so they prove nothing about decoded ones. These cannot be resumed either: ranges count encoded
+        bytes. A coding that cannot be undone is only accepted if a checksum proves that the bytes are the
+        asset.
         """
         headers = response.headers
         length = content_length(headers)
@@ -249,19 +250,17 @@ class _Attempt(msgspec.Struct, eq=False):
             what = f"sent it encoded as {coding[:50]!r}, which stacpull did not request and cannot decode"
             raise TransferError(checks.host_failure(FailureKind.HTTP, response.url, what))
         size = CHUNK if length is None or length > SPLIT_ABOVE else CHUNK // 2  # many may come at once
-        is_small = length is not None and length <= self.downloader.small_limit
-        return body, response.chunks(self.downloader.small_limit if is_small else size)
+        is_small = length is not None and length <= self.downloader.memory_limit
+        return body, response.chunks(self.downloader.memory_limit if is_small else size)
 
-    async def _receive(self, response: ClientResponse) -> Body:
-        """Receive a body: up to `small_limit` bytes into memory, a longer one into a part."""
+    async def _read_body(self, response: ClientResponse) -> Body:
+        """Read a body: up to `memory_limit` bytes into memory, a longer one into a part."""
         body, chunks = self._expected(response)
-        is_long = body.total is not None and body.total > self.downloader.small_limit
-        max_in_memory = 0 if is_long else self.downloader.small_limit
-        start = b""
-        is_whole = True
+        is_long = body.total is not None and body.total > self.downloader.memory_limit
+        start, is_whole = b"", True
         async for chunk in chunks:
             start += chunk
-            if len(start) > max_in_memory:
+            if is_long or len(start) > self.downloader.memory_limit:
                 is_whole = False
                 break
         web_page = checks.web_page_instead(
@@ -292,7 +291,7 @@ class _Attempt(msgspec.Struct, eq=False):
         is_split = has_ranges and body.resumable and total is not None and body.validator.strong_etag
         version = Version(body.validator, self.job.size if total is None else total)
         limit = MAX_CONNECTIONS if is_split else 1
-        await LongBody(self.downloader.client, part, self.job.href, version, limit).receive(response, chunks)
+        await LongBody(self.downloader.client, part, self.job.href, version, limit).run(response, chunks)
         await part.caught_up()
         return body._replace(part=part)
 

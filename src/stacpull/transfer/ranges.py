@@ -53,7 +53,7 @@ class LongBody:
         self._rated_from = client.clock.monotonic() + _FIRST_SECONDS
         self._received = 0
 
-    async def receive(self, response: ClientResponse, chunks: AsyncIterator[Chunk]) -> None:
+    async def run(self, response: ClientResponse, chunks: AsyncIterator[Chunk]) -> None:
         self._gate = response.gate
         try:
             with ungrouped():
