@@ -25,7 +25,7 @@ from stacpull.config.options import DEFAULT_LAYOUT, Options
 from stacpull.engine.network import Network, RunSetup
 from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.engine.run_control import walk_and_transfer
-from stacpull.engine.walk import Walk, WalkSummary
+from stacpull.engine.walk import Walk
 from stacpull.errors import DestinationError, cause, quantity
 from stacpull.events import AssetFailed, Notice, Progress, RunEnded, RunStarted
 from stacpull.filters.asset_filter import AssetFilter
@@ -241,7 +241,7 @@ class HeadersRun:
     _starts: Sequence[WalkStart]
     _stop: asyncio.Event
     _fatal_error: asyncio.Future[BaseException] = attrs.field(init=False)
-    _summary: WalkSummary = attrs.field(init=False, factory=WalkSummary)
+    _walk: Walk = attrs.field(init=False)
     _started: float = attrs.field(init=False)
     _slots: int = attrs.field(init=False)
     _book: HeaderBook = attrs.field(init=False)
@@ -295,8 +295,7 @@ class HeadersRun:
         self._plans = plans = HeaderPlans(self._book, queue, selection, seen, planned, network.clock)
         options = attrs.evolve(self._options, layout=DEFAULT_LAYOUT)
         setup = RunSetup(self._source, network, selection, options, self._starts)
-        walk = Walk(setup, plans, keeps=plans.keeps)
-        self._summary = walk.summary
+        self._walk = walk = Walk(setup, plans, keeps=plans.keeps)
         pool = Pool(
             queue,
             self._book,
@@ -332,7 +331,7 @@ class HeadersRun:
         )
 
     def _conclude(self, skipped: int) -> HeadersReport:
-        progress, tally = self._progress(), self._plans.tally
+        progress, tally, summary = self._progress(), self._plans.tally, self._walk.summary
         is_complete = self._plans.ended and not progress.assets_pending
         state: Literal["complete", "interrupted"] = "complete" if is_complete else "interrupted"
         self._network.emit(progress)
@@ -340,7 +339,7 @@ class HeadersRun:
         report = HeadersReport(
             state=state,
             **asdict(tally),
-            items_unseen=self._summary.items_unseen,
+            items_unseen=summary.items_unseen,
             headers_done=self._book.done,
             headers_skipped=skipped,
             headers_failed=self._book.failed,
@@ -352,14 +351,14 @@ class HeadersRun:
             requests=progress.requests,
             retries=progress.retries,
             source=self._source.url,
-            reason=self._network.secrets.masked(self._summary.cut_short or "") or None,
+            reason=summary.cut_short,
             missing_ok=self._options.missing == "ok",
         )
         if is_complete:
             self._results.put((), position={"ended": True, **asdict(tally)})
             if not report.items_matched:
                 counts = {"items_seen": tally.items_seen}
-                text = self._summary.why_nothing_to_fetch(self._selection, counts)
+                text = summary.why_nothing_to_fetch(self._selection, counts)
             else:
                 why = (
                     "the asset filters dropped every asset"

@@ -135,13 +135,6 @@ def test_plan_restarts_a_walk_as_mirror_does(place, chosen):
     assert (report.items_seen, report.items_matched, report.assets) == (10, matched, matched)
 
 
-def test_a_plan_without_progress_ends() -> None:
-    with Forgetful([2, 2]) as api:
-        with pytest.raises(SourceError, match="could not be read"):
-            sync.plan(api.url(COLLECTION), options=HASTY)
-        assert api.walks == 2
-
-
 def test_a_source_that_no_longer_contains_items_was_not_read_completely(tmp_path: Path) -> None:
     with Forgetful([1]) as api:
         first = api._routes["/found"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.acceptance.small_api import SmallApi
 from tests.events import warnings
 from tests.items import collection, feature
 from tests.net.memory import Answer
@@ -141,6 +142,21 @@ def test_items_that_come_again_and_again_are_counted_once(total: int, said: bool
         (found,) = sync.classes(url, "c", count=True, options=OPTIONS, on_event=events.append)
     assert found.counts == {"forest": 1}
     assert any("4 pages in a row had nothing new" in text for text in warnings(events)) is said
+
+
+def test_a_walk_from_the_start_forgets_why_the_last_one_ended(tmp_path: Path) -> None:
+    """With a sample, no position is kept. The first walk ends in `b`, and `a` cannot be read."""
+    routes = {"/collections/b/items": endless(feature("i", collection="b"), 2)}
+    options = Options(allow_private_hosts=True, retries=0, metadata="none")
+    with SmallApi({"a": ["1"], "b": ["1"]}) as api:
+        whole = dict(api._routes)
+        api._routes = whole | routes | {"/collections/a/items": lambda _: Answer(500)}
+        chosen = Selection(all_collections=True, sample=2)
+        with pytest.raises(SourceError):
+            sync.mirror(api.url("/"), tmp_path / "m", selection=chosen, options=options)
+        api._routes = whole
+        report = sync.resume(tmp_path / "m", options=options)
+    assert (report.state, report.items_done, report.reason) == ("complete", 2, None)
 
 
 def test_a_file_is_read_to_its_end_whatever_it_repeats(tmp_path: Path) -> None:

@@ -29,13 +29,12 @@ class JobProducer:
         if self._run.kind != "mirror":
             await self._read_again(walk)
             return
-        if self._run.cut_short is not None:
-            walk.summary.cut_short = self._run.cut_short
-            self._network.warn(self._run.cut_short)
         if self._run.counters["walk_ended"]:
+            if self._run.cut_short is not None:
+                walk.note_cut_short(self._run.cut_short)
             walk.note_unseen(self._run.counters["items_seen"], self._run.counters["items_unseen"])
         else:
-            await walk.run(Position.from_json(self._run.position))
+            await walk.run(Position.from_json(self._run.position), self._run.cut_short)
 
     async def _queue_pending(self, *, earlier: bool = False) -> None:
         last = 0
@@ -61,8 +60,6 @@ class JobProducer:
             item._replace(document={}, public_json=public_document(item.document, secrets))
             for item in batch.items
         ]
-        if batch.update.cut_short is not None:
-            batch.update = batch.update._replace(cut_short=secrets.masked(batch.update.cut_short))
         saved = await self._call("save_batch", batch, self._network.clock.time(), returns=SavedBatch)
         for item, key, failure in saved.failures:
             self._network.emit(AssetFailed(item, key, failure.kind, failure.message))

@@ -226,16 +226,18 @@ class Walk:
         self.reader = ItemReader(setup.source.item, setup.network.clock, read_batch=setup.source.items)
         self.summary = WalkSummary()
 
-    async def run(self, position: Position = _AT_START) -> None:
+    async def run(self, position: Position = _AT_START, cut_short: str | None = None) -> None:
         """Walk to the end of the source, or to `--max-items`; then plan the sample.
 
-        If the source no longer knows a cursor, the walk starts again, as long as each walk gets further.
+        `cut_short` is what ended the walk of a collection before `position`. If the source no longer knows a
+        cursor, the walk starts again, as long as each walk gets further.
         """
         if not self._starts:
             self._starts = await walk_starts(self._setup.source, self._setup.selection)
         if not self._keeps_position and self._matches_left():
-            position = _AT_START
-            await self._consumer.restart()
+            position = await self._restart()
+        elif cut_short is not None:
+            self.note_cut_short(cut_short)
         from_start = position == _AT_START
         max_seen = -1
         while True:
@@ -255,10 +257,13 @@ class Walk:
                 self._network.warn(f"{text}: reading again from the start.")
                 max_seen = seen if from_start else -1
                 from_start = True
-                position = _AT_START
-                await self._consumer.restart()
-                self.summary = WalkSummary(excluded=self.summary.excluded)
+                position = await self._restart()
         await self._end(announced, from_start)
+
+    async def _restart(self) -> Position:
+        self.summary = WalkSummary(excluded=self.summary.excluded)
+        await self._consumer.restart()
+        return _AT_START
 
     async def _end(self, announced: int | None, from_start: bool) -> None:
         summary = self.summary
@@ -285,6 +290,10 @@ class Walk:
             self._network.warn(text)
         if self._unlinked and from_start and self._consumer.counters["items_matched"]:
             self._network.warn(f"No matched item has a --follow link: {', '.join(sorted(self._unlinked))}.")
+
+    def note_cut_short(self, reason: str) -> None:
+        self.summary.cut_short = self._network.secrets.masked(reason)
+        self._network.warn(reason)
 
     def note_unseen(self, seen: int, unseen: int) -> None:
         self.summary.items_unseen = unseen
@@ -337,9 +346,8 @@ class Walk:
                 if (reason := loops.reason_to_end_at(page, new_items)) is not None:
                     update = WalkUpdate(self._stored(end), announced=total)
                     if announced is None or self._consumer.counters["items_seen"] < announced:
-                        update = update._replace(cut_short=reason)
-                        self.summary.cut_short = reason
-                        self._network.warn(reason)
+                        self.note_cut_short(reason)
+                        update = update._replace(cut_short=self.summary.cut_short)
                     await self._consumer.add_batch(WalkBatch(update=update))
                     break
         return announced
