@@ -50,6 +50,9 @@ def test_updated_is_trusted(tmp_path: Path) -> None:
         offer(tmp_path / "items.json", item, updated="2024-01-01T00:00:00Z", cover=cover)
         assert changes(sync.mirror(tmp_path / "items.json", tmp_path / "m")) == ("complete", 0, 0, 0)
     assert properties_in(tmp_path / "m")["cover"] == 55
+    for options in (Options(), Options(revalidate=True)):
+        plan = sync.plan(tmp_path / "items.json", tmp_path / "m", options=options)
+        assert (plan.assets_done, plan.assets_pending) == (not options.revalidate, options.revalidate)
 
 
 def test_an_item_that_is_served_elsewhere_is_the_same(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from stacpull.caches import MAX_KEY_LENGTH
 from stacpull.catalog.item import public_document
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
+from stacpull.digests import text_digest
 from stacpull.engine.fetchers import clipping
 from stacpull.engine.item_input import SourceLike, temporary_input
 from stacpull.engine.lookups import check_syntax, with_starts
@@ -31,7 +32,7 @@ from stacpull.hosts import host_of
 from stacpull.ledger.asset_decision import Action, known_actions
 from stacpull.ledger.batch_rows import IsThere
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
-from stacpull.ledger.runs import ItemSet
+from stacpull.ledger.runs import ItemSet, Run
 from stacpull.models import Asset, ItemId, PlannedItem, WalkBatch, path_in_dest
 from stacpull.net.fields import stated_version
 from stacpull.net.status import OK, PARTIAL, UNSATISFIABLE
@@ -111,7 +112,9 @@ class _Estimate:
         self._network = setup.network
         (self._seen, self._primary, self._linked), self._ledger, self._is_there = records
         self._urls = urls
-        self._samples = _SizeSamples(setup.network, setup.selection.clip)
+        clip = setup.selection.clip
+        self._run = Run(0, "mirror", "", {}, setup.options.remembered, text_digest(clip) if clip else None)
+        self._samples = _SizeSamples(setup.network, clip)
         self.counters = Counter(items_seen=0, items_matched=0, source_items=0, bytes_sampled=0)  # as reported
         self._hosts: Counter[str] = Counter()
         self._excluded: Counter[str] = Counter()  # by asset key, as the next three
@@ -228,7 +231,7 @@ class _Estimate:
                 item if item.updated else item._replace(public_json=public_document(item.document, secrets))
                 for item in items
             ]
-            actions = known_actions(self._ledger, versioned_items, self._setup.selection.clip, self._is_there)
+            actions = known_actions(self._ledger, versioned_items, self._run, self._is_there)
         for item in items:
             self._count(item, actions)
         return new_items

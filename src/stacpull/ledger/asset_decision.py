@@ -18,7 +18,6 @@ import enum
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from stacpull.digests import text_digest
 from stacpull.ledger.batch_rows import AssetRow, IsThere, KnownAsset, known_assets, known_items
 from stacpull.ledger.database import Connection
 from stacpull.ledger.runs import Run
@@ -100,11 +99,10 @@ def _request(known: KnownAsset, asset: Asset, run: Run, is_same: bool | None, is
 
 
 def known_actions(
-    db: Connection, items: Sequence[PlannedItem], area: str | None, is_there: IsThere
+    db: Connection, items: Sequence[PlannedItem], run: Run, is_there: IsThere
 ) -> dict[tuple[ItemId, str], tuple[Action, str | None]]:
-    """Return what a new run (with `--clip area`) would do with known assets, and the paths they keep."""
+    """Return what `run`, which is not in the ledger, would do with known assets, and the paths they keep."""
     rows = known_items(db, [item.id for item in items])
-    run = Run(0, "mirror", "", {}, {}, text_digest(area) if area else None)
     known = known_assets(db, rows, run)
     actions: dict[tuple[ItemId, str], tuple[Action, str | None]] = {}
     for item in [item for item in items if item.id in rows]:
