@@ -63,6 +63,13 @@ class WalkUpdate(NamedTuple):
     unseen: int = 0  # at the end of the walk, unless `--max-items` ended it: announced items on no page
 
 
+class PlannedVersion(NamedTuple):
+    """The version of an item that a run has planned. `is_linked` if only a link, and no page, led to it."""
+
+    updated: str | None = None
+    is_linked: bool = False
+
+
 class PageRequest(msgspec.Struct, frozen=True):
     """The cursor that the ledger stores, without credentials. `headers`, of a `next` link, are not secret."""
 

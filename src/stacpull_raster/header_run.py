@@ -30,7 +30,7 @@ from stacpull.errors import DestinationError, cause, quantity
 from stacpull.events import AssetFailed, Notice, Progress, RunEnded, RunStarted
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.ledger.runs import ItemSet
-from stacpull.models import Failure, FailureKind, ItemId, Json, WalkBatch
+from stacpull.models import Failure, FailureKind, ItemId, Json, PlannedVersion, WalkBatch
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
@@ -165,8 +165,9 @@ class HeaderPlans:
         self._others += is_other
         return is_chosen and not is_other
 
-    async def planned_this_run(self, ids: Sequence[ItemId], _linked: bool) -> dict[ItemId, str | None]:
-        return dict.fromkeys(await run_to_end(partial(self._planned.intersection, ids)))
+    async def planned_this_run(self, ids: Sequence[ItemId]) -> dict[ItemId, PlannedVersion]:
+        planned = await run_to_end(partial(self._planned.intersection, ids))
+        return dict.fromkeys(planned, PlannedVersion())
 
     async def add_batch(self, planned: WalkBatch) -> int:
         """Plan a batch and queue the assets without a row. Waits while the queue is full."""

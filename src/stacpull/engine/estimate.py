@@ -33,7 +33,7 @@ from stacpull.ledger.asset_decision import Action, known_actions
 from stacpull.ledger.batch_rows import IsThere
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
 from stacpull.ledger.runs import ItemSet, Run
-from stacpull.models import Asset, ItemId, PlannedItem, WalkBatch, path_in_dest
+from stacpull.models import Asset, ItemId, PlannedItem, PlannedVersion, WalkBatch, path_in_dest
 from stacpull.net.fields import stated_version
 from stacpull.net.status import OK, PARTIAL, UNSATISFIABLE
 from stacpull.net.transport import Request, TransferError
@@ -193,11 +193,11 @@ class _Estimate:
         if self._shared_path:
             warn(f"--layout gives several items the path {self._shared_path}: add {{item}} to it.")
 
-    async def planned_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
-        sets = [self._primary, self._linked] if linked else [self._primary]
-        return dict.fromkeys(
-            await run_to_end(lambda: set().union(*(items.intersection(ids) for items in sets)))
-        )
+    async def planned_this_run(self, ids: Sequence[ItemId]) -> dict[ItemId, PlannedVersion]:
+        sets = self._linked, self._primary
+        linked, on_pages = await run_to_end(lambda: [items.intersection(ids) for items in sets])
+        planned = dict.fromkeys(linked, PlannedVersion(is_linked=True))
+        return planned | dict.fromkeys(on_pages, PlannedVersion())
 
     async def restart(self) -> None:
         self.counters["items_seen"] = 0

@@ -11,7 +11,16 @@ from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import ITEMS_AT_ONCE, Position, Walk
 from stacpull.events import AssetFailed
 from stacpull.ledger.runs import Run
-from stacpull.models import Failure, ItemId, Job, SavedBatch, SourceLink, WalkBatch, WalkUpdate
+from stacpull.models import (
+    Failure,
+    ItemId,
+    Job,
+    PlannedVersion,
+    SavedBatch,
+    SourceLink,
+    WalkBatch,
+    WalkUpdate,
+)
 
 
 class JobProducer:
@@ -46,8 +55,8 @@ class JobProducer:
     def counters(self) -> Mapping[str, int]:
         return self._store_client.counters
 
-    async def planned_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
-        return await self._call("planned_this_run", ids, linked, returns=dict[ItemId, str | None])
+    async def planned_this_run(self, ids: Sequence[ItemId]) -> dict[ItemId, PlannedVersion]:
+        return await self._call("planned_this_run", ids, returns=dict[ItemId, PlannedVersion])
 
     async def restart(self) -> None:
         await self._call("restart_walk")

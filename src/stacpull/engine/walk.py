@@ -34,6 +34,7 @@ from stacpull.models import (
     Page,
     PageRequest,
     PlannedItem,
+    PlannedVersion,
     SourceLink,
     UnreadableEntry,
     UnreadableItem,
@@ -111,11 +112,8 @@ class WalkConsumer(Protocol):
     def counters(self) -> Mapping[str, int]:
         """The numbers of items so far, `items_seen` and `items_matched`."""
 
-    async def planned_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
-        """Return which `ids` this run has planned, each with its version: only a newer one is planned again.
-
-        With `linked`, source items count, even those that could not be read; otherwise, only items on pages.
-        """
+    async def planned_this_run(self, ids: Sequence[ItemId]) -> dict[ItemId, PlannedVersion]:
+        """Return the `ids` that this run has planned or could not read. Only newer versions count as new."""
 
     async def add_batch(self, batch: WalkBatch) -> int:
         """Add a batch; return the number of its items that were not seen before."""
@@ -276,7 +274,7 @@ class Walk:
             part = drawn[start : start + ITEMS_AT_ONCE]
             items = [ListedItem(item_id, json.loads(text), url) for _, item_id, _, url, text in part]
             batch = WalkBatch()
-            await self._plan_items(items, batch)
+            await self._plan_items(items, await self._planned_before(items), batch)
             await self._consumer.add_batch(batch)
         if (first := summary.first_unreadable) is not None:
             entries = quantity(summary.unreadable, "entry", "entries")
@@ -379,7 +377,9 @@ class Walk:
         return sys.maxsize if limit is None else max(0, limit - self._consumer.counters["items_matched"])
 
     async def _planned_before(self, items: Iterable[ListedItem]) -> dict[ItemId, str | None]:
-        return await self._consumer.planned_this_run([item.id for item in items], False)
+        """Return the versions of the items that an earlier page listed, too."""
+        planned = await self._consumer.planned_this_run([item.id for item in items])
+        return {item: version.updated for item, version in planned.items() if not version.is_linked}
 
     async def _select_and_plan(self, items: Sequence[ListedItem]) -> WalkBatch:
         """Count items, and plan those that match; with `--sample`, only remember them."""
@@ -388,40 +388,36 @@ class Walk:
         thread = self._thread
         # in a thread, because shapely may need long for a large geometry
         reasons = await thread.run(lambda: [reason_of(i.document) for i in items if not thread.is_stopped()])
-        if (limit := self._matches_left()) < len(items):
-            items = items[: await self._count_to_limit(items, reasons, limit)]
+        planned_before = dict[ItemId, str | None]()
+        if self._sample is None:
+            selected = [item for item, reason in zip(items, reasons, strict=True) if reason is None]
+            planned_before = await self._planned_before(selected)
+        new_ids = set[ItemId]()
+        limit = self._matches_left()
         matches = list[ListedItem]()
-        for item, reason in zip(items, reasons, strict=False):
+        for item, reason in zip(items, reasons, strict=True):
+            if len(new_ids) == limit:
+                break
             if reason is not None:
                 self.summary.left_out[reason] += 1
                 batch.left_out.setdefault(reason, []).append(item.id)
                 continue
             batch.seen.append(item.id)
             matches.append(item)
+            if item.id not in planned_before:
+                new_ids.add(item.id)
             if self._unlinked:
                 self._unlinked -= {relation for relation, _ in links_of(item.document)}
             if self._sample is not None:
                 self._sample.offer(item)
         if self._sample is None:
-            await self._plan_items(matches, batch)
+            await self._plan_items(matches, planned_before, batch)
         return batch
 
-    async def _count_to_limit(
-        self, items: Sequence[ListedItem], reasons: Sequence[str | None], limit: int
-    ) -> int:
-        """Return how many items to take, so that `limit` of them match and were not planned before."""
-        planned_before = await self._planned_before(items)
-        new_ids = set[ItemId]()
-        for count, (item, reason) in enumerate(zip(items, reasons, strict=True), 1):
-            if reason is None and item.id not in planned_before:
-                new_ids.add(item.id)
-            if len(new_ids) == limit:
-                return count
-        return len(items)
-
-    async def _plan_items(self, items: Sequence[ListedItem], batch: WalkBatch) -> None:
+    async def _plan_items(
+        self, items: Sequence[ListedItem], planned_before: Mapping[ItemId, str | None], batch: WalkBatch
+    ) -> None:
         """Plan the newest version of each item, unless it was planned before, and what its links lead to."""
-        planned_before = await self._planned_before(items)
         newest = _newest_versions(items, planned_before)
         batch.replaces_planned_items = not newest.keys().isdisjoint(planned_before)
         links = dict[str, SourceLink]()  # by href: of several parents, the first counts
@@ -433,7 +429,7 @@ class Walk:
                     links.setdefault(href, SourceLink(href, planned.id, item_id_in(href)))
         if links:
             ids = [link.id for link in links.values() if link.id is not None]
-            known = newest.keys() | await self._consumer.planned_this_run(ids, True)
+            known = newest.keys() | await self._consumer.planned_this_run(ids)
             await self.add_source_items([link for link in links.values() if link.id not in known], batch)
         if self._setup.selection.collection_assets:
             await self._add_collections(batch)
@@ -460,7 +456,7 @@ class Walk:
         collection_ids.pop(ItemId(NO_COLLECTION, OF_COLLECTION), None)
         new_ids = [item_id for item_id in collection_ids if item_id not in self._collections]
         self._collections.update(dict.fromkeys(new_ids))
-        planned_before = await self._consumer.planned_this_run(new_ids, False)
+        planned_before = await self._consumer.planned_this_run(new_ids)
         for item_id in (item_id for item_id in new_ids if item_id not in planned_before):
             document = await self._lookups.collection(item_id.collection)
             if isinstance(document, StacpullError):

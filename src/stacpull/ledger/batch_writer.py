@@ -36,6 +36,7 @@ from stacpull.models import (
     ItemId,
     Job,
     PlannedItem,
+    PlannedVersion,
     SavedBatch,
     UnreadableItem,
     WalkBatch,
@@ -75,11 +76,13 @@ class BatchWriter:
             self.folded_directories.add(fold(directory))
         return scalar(self.db, _ADD("collections", "name"), (name,))
 
-    def planned_this_run(self, ids: Sequence[ItemId], linked: bool) -> dict[ItemId, str | None]:
+    def planned_this_run(self, ids: Sequence[ItemId]) -> dict[ItemId, PlannedVersion]:
         """Return which `ids` this run has planned, as `engine/walk.py: WalkConsumer` documents it."""
         known = known_items(self.db, ids)  # perhaps with other items of the same hash
         rows = [(item, known[item]) for item in ids if item in known and known[item].run == self.run.id]
-        return {item: row.version for item, row in rows if linked or not (row.parent or row.is_unreadable)}
+        return {
+            item: PlannedVersion(row.version, bool(row.parent or row.is_unreadable)) for item, row in rows
+        }
 
     def save_batch(self, batch: WalkBatch, now: float) -> SavedBatch:
         """Save a batch in one transaction, at `now` (seconds since 1970).
