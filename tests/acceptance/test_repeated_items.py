@@ -122,6 +122,24 @@ def test_a_newer_version_does_not_get_the_bytes_of_another_item_with_its_href(tm
     assert (tmp_path / "c/a/data").read_bytes() != (tmp_path / "c/b/data").read_bytes()
 
 
+async def test_documents_of_collections_are_requested_together(tmp_path: Path) -> None:
+    class Waiting(SmallApi):
+        async def _answer_one(self, reader, writer, number):
+            request = await read_request(reader, number)
+            if request.target in documents:
+                await together.wait()
+            writer.write(wire_of(self._turn(request)))
+            return True
+
+    together, documents = asyncio.Barrier(3), {f"/collections/{name}" for name in "abc"}
+    async with Waiting({name: ["1"] for name in "abc"}) as api:
+        options = stacpull.Options(retries=0, stall_timeout=1)
+        selection = Selection(all_collections=True)
+        await stacpull.mirror(api.url("/"), tmp_path, selection=selection, options=options)
+    written = [json.loads((tmp_path / name / "collection.json").read_bytes()) for name in "abc"]
+    assert [one["license"] for one in written] == ["CC0-1.0"] * 3
+
+
 @pytest.mark.parametrize("command", [plan, mirror, headers])
 def test_a_source_that_repeats_its_items_for_ever_is_left(tmp_path, command):
     """Each page lists the same five items in another order, and under a new cursor."""

@@ -11,10 +11,10 @@ from types import ModuleType, NoneType
 import pytest
 from tests.engine.bench import Bench
 
-from stacpull.engine import job_producer, mirror, prune
+from stacpull.engine import batch_saver, mirror, prune
 from stacpull_dask import coordinator
 
-CALLERS = (mirror, prune, job_producer, coordinator)
+CALLERS = (mirror, prune, batch_saver, coordinator)
 
 
 def calls(module: ModuleType) -> Iterator[ast.Call]:

@@ -13,7 +13,7 @@ from tests.engine.bench import NOW, Bench, RecordingStore, parts, planned, tree
 from tests.items import feature
 
 from stacpull import Options, sync
-from stacpull.engine.job_producer import JobProducer
+from stacpull.engine.batch_saver import BatchSaver
 from stacpull.errors import DestinationError
 from stacpull.ledger import publication, runs, views
 from stacpull.ledger.schema import State
@@ -165,8 +165,8 @@ def test_a_newer_version_of_a_file_of_the_mirror_is_stored_and_not_adopted(tmp_p
 
 @pytest.mark.usefixtures("threaded_store")
 def test_a_walk_says_which_page_has_newer_versions_of_planned_items(tmp_path, monkeypatch):
-    saved = create_autospec(JobProducer.add_batch, side_effect=JobProducer.add_batch)
-    monkeypatch.setattr(JobProducer, "add_batch", saved)
+    saved = create_autospec(BatchSaver.add_batch, side_effect=BatchSaver.add_batch)
+    monkeypatch.setattr(BatchSaver, "add_batch", saved)
     versions = [feature("i", properties={"updated": f"{year}-01-01T00:00:00Z"}) for year in (2020, 2030)]
     sync.mirror(versions, tmp_path, options=Options(page_size=1))
     assert [call.args[1].replaces_planned_items for call in saved.mock_calls] == [False, True, False]

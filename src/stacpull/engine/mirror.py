@@ -28,16 +28,16 @@ from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.engine import item_input, run_control
+from stacpull.engine.batch_saver import BatchSaver, restore_item_json
 from stacpull.engine.event_log import FAILED_ATTEMPT, EventLog
 from stacpull.engine.fetchers import make_fetchers
 from stacpull.engine.item_input import SourceLike
-from stacpull.engine.job_producer import JobProducer
 from stacpull.engine.lookups import check_syntax, with_starts
 from stacpull.engine.mirror_status import status
 from stacpull.engine.network import RunSetup, SourceAddress, open_network, resolve_source
 from stacpull.engine.open_mirror import OpenMirror, check_local_source, open_mirror
 from stacpull.engine.pool import JobQueue, Pool
-from stacpull.engine.run_control import StopEvent, timed_stop, unless_stopped, walk_and_transfer
+from stacpull.engine.run_control import StopEvent, at_end, timed_stop, unless_stopped, walk_and_transfer
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import Walk
 from stacpull.entry_points import require
@@ -47,19 +47,20 @@ from stacpull.ledger import runs
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
 from stacpull.ledger.meta import is_named_source, note_named_source
 from stacpull.ledger.runs import EndState, Run, RunSpec
-from stacpull.models import OWN_DIRECTORY, Job
+from stacpull.models import OWN_DIRECTORY, Job, SourceLink, WalkBatch, WalkUpdate
 from stacpull.redact import Secrets
 from stacpull.reports import Counts, MirrorReport
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
 from stacpull.store.inspection import Watcher
 from stacpull.store.partial_downloads import PartialDownloads
-from stacpull.threads import StoppableThread, enter_in_thread
+from stacpull.threads import StoppableThread, enter_in_thread, for_each
 from stacpull.urls import is_local
 
 T = TypeVar("T")
 
 _TICK = 0.25  # seconds between two progress events
+_MAX_COLLECTION_REQUESTS = 16  # concurrent requests for documents of collections
 _SAVED_EVERY = 5.0  # seconds after which the effort is saved
 _QUEUED_FOR_WORKERS = 4096  # jobs that wait in addition with `--dask`: several messages to each worker
 
@@ -358,8 +359,8 @@ class MirrorRun:
         self._saved: dict[str, float] = {}  # the effort of this process that is already in the ledger
         for_workers = 0 if context.workers is None else _QUEUED_FOR_WORKERS
         self._queue = JobQueue[Job](2 * self._network.slots + for_workers)
-        self._producer = JobProducer(setup.network, run, self._store_client, self._queue)
-        self._walk = Walk(setup, self._producer)
+        self._saver = BatchSaver(setup.network, self._store_client, self._queue)
+        self._walk = Walk(setup, self._saver)
 
     async def execute(self) -> MirrorReport:
         """Open the mirror in the store process and make the run. Its error has the report as `report`."""
@@ -401,30 +402,25 @@ class MirrorRun:
     async def _recover_and_transfer(self) -> None:
         """Do the work of the run. After an error, publish what was received, and write the catalogs."""
         call = self._store_client.call
-        async with AsyncExitStack() as at_end:
-            at_end.push_async_exit(self._finish)
+        async with at_end(lambda: call("finish"), Exception):
             await call("requeue_failures")
             await call("recover")
-            at_end.push_async_exit(self._write_catalogs)
-            await self._transfer()
-            await self._look_for_changes()
+            async with at_end(self._write_catalogs, InterruptedRunError):
+                await self._transfer()
+                if self._setup.options.prune:
+                    await self._prune()
+                if self._run.kind == "mirror":
+                    await self._keep_collections()
+                    await self._count_not_listed()
         if self._store_client.fatal_error.done():
             raise self._store_client.fatal_error.result()
 
-    async def _write_catalogs(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+    async def _write_catalogs(self) -> None:
         store_client = self._store_client
         await store_client.sender.flush()
         if not store_client.fatal_error.done():
             await store_client.call("end_transfers")
-            try:
-                await store_client.call("write_catalogs")
-            except InterruptedRunError:
-                if error is None:
-                    raise
-
-    async def _finish(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        with suppress(*(() if error is None else (Exception,))):  # the first error counts
-            await self._store_client.call("finish")
+            await store_client.call("write_catalogs")
 
     async def _transfer(self) -> None:
         store_client = self._store_client
@@ -447,25 +443,42 @@ class MirrorRun:
         runner = pool
         if workers is not None:
             runner = workers(pool, self._setup, self._opened, store_client, self._queue)
-        producing = partial(self._producer.run, self._walk)
-        await walk_and_transfer(producing, runner, self._tick, self._stop, store_client.fatal_error)
+        await walk_and_transfer(self._find_jobs, runner, self._tick, self._stop, store_client.fatal_error)
         await store_client.sender.flush()
         pool.raise_if_too_many_failed()
         await store_client.call("write_final_items")
 
-    async def _look_for_changes(self) -> None:
+    async def _find_jobs(self) -> None:
+        """Queue what earlier commands left pending, then what the walk or a retry plans."""
         call = self._store_client.call
-        if self._setup.options.prune:
-            from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune
-
-            pruning = Pruning(self._setup, self._run, self._store_client, self._stop)
-            await pruning.run(self._walk.summary, remove=self._setup.options.prune == "remove")
-        if self._run.kind != "mirror":
+        await self._saver.queue_pending()
+        if self._run.kind == "mirror":
+            await self._walk.resume(self._run)
             return
-        for name in await call("collections_to_read", returns=list[str]):
+        if self._run.kind == "retry":
+            await self._walk.read_links(await call("unreadable_source_items", returns=list[SourceLink]))
+        if self._run.kind != "ordered":
+            await restore_item_json(self._walk.reader, self._network, self._store_client)
+        await self._saver.add_batch(WalkBatch(update=WalkUpdate(walk_ended=True)))
+
+    async def _prune(self) -> None:
+        from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune
+
+        pruning = Pruning(self._setup, self._run, self._store_client, self._stop)
+        await pruning.run(self._walk.summary, remove=self._setup.options.prune == "remove")
+
+    async def _keep_collections(self) -> None:
+        async def keep(name: str) -> None:
             with suppress(SourceError, CredentialsError, UsageError):
                 document = await unless_stopped(partial(self._setup.source.collection, name), self._stop)
-                await call("keep_collection", name, public_document(document, self._network.secrets))
+                public_json = public_document(document, self._network.secrets)
+                await self._store_client.call("keep_collection", name, public_json)
+
+        names = await self._store_client.call("collections_to_read", returns=list[str])
+        await for_each(names, keep, limit=_MAX_COLLECTION_REQUESTS)
+
+    async def _count_not_listed(self) -> None:
+        call = self._store_client.call
         if not (self._stop.is_set() or self._setup.selection.item_limit or self._walk.summary.cut_short):
             await call("set_counter", "items_not_listed", await call("count_not_listed", returns=int))
 
@@ -479,7 +492,7 @@ class MirrorRun:
     async def _save_effort(self) -> None:
         while True:
             await self._network.clock.sleep(_SAVED_EVERY)
-            await self._store_client.call("add_counts", self._unsaved_effort())
+            await self._store_client.call("add_counts", self._take_effort())
 
     def _progress(self) -> Progress:
         counters = self._store_client.counters
@@ -495,7 +508,8 @@ class MirrorRun:
             seconds=round(self._network.clock.monotonic() - self._began, 3),
         )
 
-    def _unsaved_effort(self) -> dict[str, float]:
+    def _take_effort(self) -> dict[str, float]:
+        """Return the effort since the last call. It is lost if it is then not saved."""
         already_saved = self._saved
         self._saved = {
             "bytes_fetched": self._network.counters.bytes_fetched,
@@ -543,7 +557,7 @@ class MirrorRun:
         ignored = () if error is None else (Exception,)  # the first error counts
         try:
             with suppress(*ignored):
-                await call("end_run", state, reason, self._unsaved_effort())
+                await call("end_run", state, reason, self._take_effort())
                 recorded = state
             with suppress(*ignored):
                 final_counts = await call("final_counts", returns=dict[str, int])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from stacpull.arguments import instance
@@ -93,6 +93,18 @@ async def timed_stop(stop: asyncio.Event | None, seconds: float) -> AsyncIterato
 
     async with background_task(pass_on()):
         yield stopping
+
+
+@asynccontextmanager
+async def at_end(work: Callable[[], Awaitable[None]], minor: type[Exception]) -> AsyncIterator[None]:
+    """Do `work` after the block. If the block raises an error, `minor` errors of `work` are ignored."""
+    try:
+        yield
+    except BaseException:
+        with suppress(minor):
+            await work()
+        raise
+    await work()
 
 
 @asynccontextmanager

@@ -25,6 +25,7 @@ from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_filters import rank_of
 from stacpull.filters.selection_filter import SelectionFilter
 from stacpull.json_values import list_or_empty, object_or_empty
+from stacpull.ledger.runs import Run
 from stacpull.models import (
     OF_COLLECTION,
     Failure,
@@ -106,7 +107,7 @@ _AT_START = Position()
 
 
 class WalkConsumer(Protocol):
-    """Takes what a walk has planned: for `mirror` the `JobProducer`; `plan` and `headers` have others."""
+    """Takes what a walk has planned: for `mirror` the `BatchSaver`; `plan` and `headers` have others."""
 
     @property
     def counters(self) -> Mapping[str, int]:
@@ -235,7 +236,7 @@ class Walk:
         if not self._keeps_position and self._matches_left():
             position = await self._restart()
         elif cut_short is not None:
-            self.note_cut_short(cut_short)
+            self._note_cut_short(cut_short)
         from_start = position == _AT_START
         max_seen = -1
         while True:
@@ -258,6 +259,22 @@ class Walk:
                 position = await self._restart()
         await self._end(announced, from_start)
 
+    async def resume(self, run: Run) -> None:
+        """Continue the walk of a run. If it has ended, only repeat its warnings."""
+        if not run.counters["walk_ended"]:
+            await self.run(Position.from_json(run.position), run.cut_short)
+            return
+        if run.cut_short is not None:
+            self._note_cut_short(run.cut_short)
+        self._note_unseen(run.counters["items_seen"], run.counters["items_unseen"])
+
+    async def read_links(self, links: Sequence[SourceLink]) -> None:
+        """Plan the items that links lead to, which an earlier walk could not read."""
+        for start in range(0, len(links), ITEMS_AT_ONCE):
+            batch = WalkBatch()
+            await self._add_linked_items(links[start : start + ITEMS_AT_ONCE], batch)
+            await self._consumer.add_batch(batch)
+
     async def _restart(self) -> Position:
         self.summary = WalkSummary(excluded=self.summary.excluded)
         await self._consumer.restart()
@@ -268,7 +285,7 @@ class Walk:
         was_limited = not self._matches_left()
         seen = self._consumer.counters["items_seen"]
         unseen = 0 if announced is None or was_limited else max(0, announced - seen)
-        self.note_unseen(seen, unseen)
+        self._note_unseen(seen, unseen)
         drawn = [] if self._sample is None else self._sample.lowest()
         for start in range(0, len(drawn), ITEMS_AT_ONCE):
             part = drawn[start : start + ITEMS_AT_ONCE]
@@ -289,11 +306,11 @@ class Walk:
         if self._unlinked and from_start and self._consumer.counters["items_matched"]:
             self._network.warn(f"No matched item has a --follow link: {', '.join(sorted(self._unlinked))}.")
 
-    def note_cut_short(self, reason: str) -> None:
+    def _note_cut_short(self, reason: str) -> None:
         self.summary.cut_short = self._network.secrets.masked(reason)
         self._network.warn(reason)
 
-    def note_unseen(self, seen: int, unseen: int) -> None:
+    def _note_unseen(self, seen: int, unseen: int) -> None:
         self.summary.items_unseen = unseen
         if unseen:
             announced = quantity(seen + unseen, "item")
@@ -344,7 +361,7 @@ class Walk:
                 if (reason := loops.reason_to_end_at(page, new_items)) is not None:
                     update = WalkUpdate(self._stored(end), announced=total)
                     if announced is None or self._consumer.counters["items_seen"] < announced:
-                        self.note_cut_short(reason)
+                        self._note_cut_short(reason)
                         update = update._replace(cut_short=self.summary.cut_short)
                     await self._consumer.add_batch(WalkBatch(update=update))
                     break
@@ -430,11 +447,11 @@ class Walk:
         if links:
             ids = [link.id for link in links.values() if link.id is not None]
             known = newest.keys() | await self._consumer.planned_this_run(ids)
-            await self.add_source_items([link for link in links.values() if link.id not in known], batch)
+            await self._add_linked_items([link for link in links.values() if link.id not in known], batch)
         if self._setup.selection.collection_assets:
             await self._add_collections(batch)
 
-    async def add_source_items(self, links: Sequence[SourceLink], batch: WalkBatch) -> None:
+    async def _add_linked_items(self, links: Sequence[SourceLink], batch: WalkBatch) -> None:
         documents = await self.reader.read_many([link.href for link in links])
         items = list[ListedItem]()
         for link in links:

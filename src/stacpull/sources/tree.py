@@ -6,6 +6,7 @@ once, and 32 levels at most. Unreadable documents are skipped; ten temporary fai
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
 from itertools import chain, islice
@@ -166,6 +167,7 @@ class TreeSource(Source):
         self._urls = {url: self._id} if documents.kind_of(root.body) == "Collection" else {}
         """The ids of the collections found so far, by URL."""
         self._searched_all = False
+        self._search_lock = asyncio.Lock()
 
     async def collections(self) -> list[Json]:
         return await self._find_collections()
@@ -173,7 +175,8 @@ class TreeSource(Source):
     async def collection(self, collection_id: str) -> Json:
         """Return the document of a collection. Items without a collection above them belong to the root."""
         if collection_id != self._id:
-            await self._find_collections({collection_id})
+            async with self._search_lock:  # a concurrent search would read the same catalogs
+                await self._find_collections({collection_id})
         urls = self._urls_of(collection_id)
         if not urls and collection_id != self._id:
             raise UsageError(f"{self.url} has no collection {collection_id}.")

@@ -1,0 +1,74 @@
+"""Saves what a run reads: plans of items, whose jobs are queued, and the documents of damaged JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from stacpull.catalog.item import public_document
+from stacpull.engine.network import Network
+from stacpull.engine.pool import JobQueue
+from stacpull.engine.store_client import StoreClient
+from stacpull.engine.walk import ITEMS_AT_ONCE
+from stacpull.events import AssetFailed
+from stacpull.models import Failure, ItemId, Job, PlannedVersion, SavedBatch, WalkBatch
+from stacpull.sources.item_reader import ItemReader
+
+
+class BatchSaver:
+    """The consumer of the walk of a run. While the queue is full, the walk waits."""
+
+    def __init__(self, network: Network, store_client: StoreClient, queue: JobQueue[Job]) -> None:
+        self._network = network
+        self._store_client = store_client
+        self._call = store_client.call
+        self._queue = queue
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        return self._store_client.counters
+
+    async def queue_pending(self, *, earlier: bool = False) -> None:
+        """Queue the pending jobs of the run. With `earlier`, those of other runs become its own first."""
+        last = 0
+        while jobs := await self._call("pending_jobs", last, 1000, earlier, returns=list[Job]):
+            await self._queue.put(jobs)
+            last = jobs[-1].rowid
+
+    async def planned_this_run(self, ids: Sequence[ItemId]) -> dict[ItemId, PlannedVersion]:
+        return await self._call("planned_this_run", ids, returns=dict[ItemId, PlannedVersion])
+
+    async def restart(self) -> None:
+        await self._call("restart_walk")
+
+    async def add_batch(self, batch: WalkBatch) -> int:
+        if batch.update.walk_ended:  # the walk can no longer list the pending assets of earlier runs
+            await self.queue_pending(earlier=True)
+        secrets = self._network.secrets
+        batch.items = [
+            item._replace(document={}, public_json=public_document(item.document, secrets))
+            for item in batch.items
+        ]
+        saved = await self._call("save_batch", batch, self._network.clock.time(), returns=SavedBatch)
+        for item, key, failure in saved.failures:
+            self._network.emit(AssetFailed(item, key, failure.kind, failure.message))
+        await self._queue.put(saved.jobs)
+        return saved.counted.get("items_seen", 0)
+
+
+async def restore_item_json(reader: ItemReader, network: Network, store_client: StoreClient) -> None:
+    """Read the items whose JSON is damaged. One that cannot be read stays marked for the next walk."""
+    call = store_client.call
+    last = 0
+    while items := await call(
+        "damaged_item_json", last, ITEMS_AT_ONCE, returns=list[tuple[int, ItemId, str | None]]
+    ):
+        documents = await reader.read_many([href for _, _, href in items if href is not None])
+        for item_rowid, item, href in items:
+            document = documents.get(href or "")
+            if isinstance(document, dict) and document.get("id") == item.item:
+                await call("keep_document", item_rowid, public_document(document, network.secrets))
+                continue
+            unknown = "It has no URL, or another item is there: run `stacpull mirror SOURCE` again."
+            reason = document.message if isinstance(document, Failure) else unknown
+            network.warn(f"The JSON of {item.collection}/{item.item} cannot be restored. {reason}")
+        last = items[-1][0]
