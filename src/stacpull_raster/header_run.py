@@ -239,7 +239,7 @@ class HeadersRun:
     _network: Network
     _selection: Selection
     _options: Options
-    _starts: Sequence[WalkStart]
+    _starts: Sequence[WalkStart] | None
     _stop: asyncio.Event
     _fatal_error: asyncio.Future[BaseException] = attrs.field(init=False)
     _walk: Walk = attrs.field(init=False)

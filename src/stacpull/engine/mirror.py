@@ -307,7 +307,7 @@ async def run_from_ledger(
     `begin` starts the run in the ledger. Because it writes, it is called after all checks.
     """
     work = context.dest.work
-    options = context.options.of_run({**remembered, **context.options.remembered})
+    options = context.options.of_run({**remembered, **context.options.remembered, **spec.fixed})
     input_file = await asyncio.to_thread(item_input.input_path, work, spec.source)
     options, address = resolve_source(spec.source, options, input_file, named=False)
     is_file = input_file is None and is_local(address.url)
@@ -326,7 +326,6 @@ async def run_from_ledger(
         )
     now = SystemClock().time()
     run = await on_ledger(opened, lambda db: begin(db, spec, now, options.remembered))
-    options = options.of_run({**spec.fixed, **run.remembered})
     async with _start_store_and_open_source(context, address, spec.selection, options) as (process, setup):
         report = await MirrorRun(context, opened, run, setup, process).execute()
     if input_file is not None and report.state == "complete":

@@ -82,7 +82,7 @@ class RunSetup(NamedTuple):
     network: Network
     selection: Selection
     options: Options
-    starts: Sequence[WalkStart] = ()  # of the walk, if they are known
+    starts: Sequence[WalkStart] | None = None  # of the walk, if they are known
 
 
 def resolve_source(

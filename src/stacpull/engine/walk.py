@@ -220,7 +220,7 @@ class Walk:
         self._keeps_position = setup.source.has_cursors and self._sample is None
         self._lookups = Lookups(setup)
         self._collections = BoundedCache[ItemId, None](max_entries=256)
-        self._starts = setup.starts
+        self._starts = setup.starts or ()
         self._has_checked_selection = False
         self.reader = ItemReader(setup.source.item, setup.network.clock, read_batch=setup.source.items)
         self.summary = WalkSummary()
@@ -231,7 +231,7 @@ class Walk:
         `cut_short` is what ended the walk of a collection before `position`. If the source no longer knows a
         cursor, the walk starts again, as long as each walk gets further.
         """
-        if not self._starts:
+        if self._setup.starts is None:
             self._starts = await walk_starts(self._setup.source, self._setup.selection)
         if not self._keeps_position and self._matches_left():
             position = await self._restart()

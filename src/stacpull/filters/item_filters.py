@@ -26,11 +26,11 @@ _DECIMAL: Final = re.compile(r"[+-]?(?:\d{1,300}(?:\.\d{0,300})?|\.\d{1,300})", 
 
 
 class ItemFilter:
-    """A filter on items: a function of the item alone. `fields` are those of `Selection` that it reads."""
+    """A filter on items: a function of the item alone. `fields` of `Selection` turn it on."""
 
     fields: ClassVar[tuple[str, ...]]
     reasons: tuple[str, ...] = ()
-    """Its reasons in the order in which it tests them, if they are not its `fields`."""
+    """Its reasons in the order in which it tests them."""
     explained = ""
     """The message after a walk about items that were left out for the first of `reasons`."""
 
@@ -68,7 +68,7 @@ class IdsFilter(ItemFilter):
     takes one look-up per distinct length of the selected ids.
     """
 
-    fields = ("ids",)
+    fields = reasons = ("ids",)
 
     def __init__(self, ids: Sequence[str]) -> None:
         self._ids = tuple(dict.fromkeys(text.strip() for text in ids))
@@ -105,7 +105,7 @@ class IdsFilter(ItemFilter):
 class ShardFilter(ItemFilter):
     """`--shard I/N`: part I of N of a collection, from 1 to N."""
 
-    fields = ("shard",)
+    fields = reasons = ("shard",)
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> str | None:
         number, count = self._value
@@ -294,7 +294,7 @@ class AreaFilter(ItemFilter):
         shape = self._shapes.geometry_of(item)
         if shape is None:
             return "no location"
-        return None if self._shapes.intersects(self._area, shape, exceeds=self._exceeds) else self.fields[0]
+        return None if self._shapes.intersects(self._area, shape, exceeds=self._exceeds) else self.reasons[1]
 
     def pushed_down(self) -> Json:
         """Return the box and the geometry, which is more precise: services accept one of them.

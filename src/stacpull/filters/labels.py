@@ -56,7 +56,7 @@ def item_labels(properties: dict[str, Any], label_property: str | None = None) -
 
 
 class LabelFilter(ItemFilter):
-    fields = ("labels", "label_mode", "exclude_labels", "label_property", "nomenclature")
+    fields = ("labels", "exclude_labels", "nomenclature")
     reasons = (NO_LABEL_IN_NOMENCLATURE, "label", "excluded label")
     explained = "they have no label in ben19."
 

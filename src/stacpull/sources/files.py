@@ -139,17 +139,15 @@ class FeaturesSource(ItemsFile):
 
     def __init__(self, url: str, reader: JsonReader, document: Document) -> None:
         super().__init__(public_url(document.url, keep_tokens=True), reader)
-        self._order: str | None = None
         self._requested_url = url
         self._was_walked = False
         self._document = document
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return the only start. `--sortby` sorts the document; it cannot have further pages then."""
-        self._order = selection.sortby
-        if self._order is not None and self._has_more():
+        if selection.sortby is not None and self._has_more():
             raise unsortable(self.url)
-        return await super().starts(selection)
+        return [start._replace(order=selection.sortby) for start in await super().starts(selection)]
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
         if self._was_walked and not is_local(self.url):  # the link to its next page may have expired
@@ -160,7 +158,7 @@ class FeaturesSource(ItemsFile):
         self._was_walked = True
         size = page_size.for_file
         if not self._has_more():
-            for page in self._pages_of(start, self._features(on_notice), size, is_whole=True):
+            for page in self._pages_of(start, self._features(start.order, on_notice), size, is_whole=True):
                 yield page
             return
         first = self._document
@@ -177,7 +175,7 @@ class FeaturesSource(ItemsFile):
                 announced = page.announced if len(items) == len(page.items) else None
                 yield replace(page, items=items, announced=announced)
 
-    def _features(self, on_notice: OnNotice) -> list[Any]:
+    def _features(self, order: str | None, on_notice: OnNotice) -> list[Any]:
         body = self._document.members
         if documents.kind_of(body) == "Feature":
             self_link = self_href(body, local=is_local(self.url))
@@ -185,10 +183,10 @@ class FeaturesSource(ItemsFile):
         features = list_or_empty(body.get("features"))
         if documents.has_next(body):
             on_notice(Notice("warning", "The file is a page of an API. Its next page is not followed."))
-        if self._order is not None:
-            features, is_mixed = _sorted(features, self._order)
+        if order is not None:
+            features, is_mixed = _sorted(features, order)
             if is_mixed:
-                name = self._order.removeprefix("-")
+                name = order.removeprefix("-")
                 text = f"Some values of {name} are text: --sortby puts them above numbers."
                 on_notice(Notice("warning", text))
         return features

@@ -99,6 +99,7 @@ class WalkStart(NamedTuple):
     """The `next` of a page of an earlier walk, to resume there; None to begin at the start."""
     filtered_pages: Callable[[PageSize, OnNotice], Pages] | None = None
     """Yields the pages of a query with filters from the start; None if the next links are followed."""
+    order: str | None = None  # `Selection.sortby`, for a source that sorts by itself
 
 
 class Source(Protocol):
