@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any, TypeVar
@@ -49,13 +49,19 @@ async def prefetch(upstream: AsyncGenerator[T]) -> AsyncIterator[AsyncGenerator[
                 raise element
             yield element
 
+    async with background_task(fill()):
+        yield elements()
+
+
+@asynccontextmanager
+async def background_task(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     with ungrouped():
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(fill())
+            running = group.create_task(coroutine)
             try:
-                yield elements()
+                yield
             finally:
-                task.cancel()
+                running.cancel()
 
 
 @asynccontextmanager

@@ -19,7 +19,6 @@ from stacpull.engine.fetchers import make_fetchers
 from stacpull.engine.messages import EventMessage, Outcomes, ProcessEnded, error_report
 from stacpull.engine.network import Network, open_network, resolve_source
 from stacpull.engine.pool import JobQueue, Pool
-from stacpull.engine.run_control import background_task
 from stacpull.errors import CredentialsError, SourceError, cause, translated_error
 from stacpull.events import Event, Notice
 from stacpull.models import AssetFile, Failure, FailureKind, Job, Json, Placement, digest_algorithm
@@ -33,7 +32,7 @@ from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.store.protocol import Store
 from stacpull.store.staging import PARTS, UNFINISHED, StagedParts, is_worker
 from stacpull.system import add_variables
-from stacpull.threads import run_to_end
+from stacpull.threads import background_task, run_to_end
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.worker_messages import WholeEnvironment, WorkerSettings
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 from tests.net.memory import Answer, MemoryTransport
 from tests.virtual_clock import VirtualClock
 
-from stacpull import sync
 from stacpull.models import FailureKind
 from stacpull.net.client import Client
 from stacpull.net.gate import GateSettings
@@ -46,19 +42,3 @@ def test_a_link_to_invalid_json_is_one_failure(href: str, answer: Answer) -> Non
     assert (failure.kind, failure.retryable) == (FailureKind.ITEM, False)
     assert failure.host in href
     assert failure.host in failure.message
-
-
-def test_a_link_with_an_unusable_href_is_named_as_a_link(tmp_path: Path) -> None:
-    links = [{"rel": "item", "href": "ftp://x.test/y.json"}]
-    catalog = {"type": "Catalog", "id": "c", "stac_version": "1.0.0", "description": "", "links": links}
-    (tmp_path / "catalog.json").write_text(json.dumps(catalog))
-    notices: list[str] = []
-    report = sync.mirror(
-        str(tmp_path / "catalog.json"),
-        tmp_path / "m",
-        on_event=lambda one: notices.append(getattr(one, "text", "")),
-    )
-    assert report.items_failed == 1
-    warned = [text for text in notices if "ftp:" in text]
-    assert len(warned) == 1
-    assert warned[0].startswith("1 entry of SOURCE cannot be read: The link 'ftp://x.test/y.json' ")

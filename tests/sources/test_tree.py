@@ -225,6 +225,7 @@ def test_links_to_files_and_unknown_schemes_are_refused() -> None:
     pages = {ROOT: catalog(*(link("item", href) for href in hrefs))}
     page, *_ = walked(reader := MemoryReader(pages))
     assert [one.name for one in page.unreadable] == hrefs
+    assert page.unreadable[1].failure.message.startswith(f"The link '{hrefs[1]}' ")
     assert all(one.failure.kind is FailureKind.SCHEME for one in page.unreadable)
     assert set(reader.urls) == {ROOT}
 

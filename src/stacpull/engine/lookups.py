@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from contextlib import aclosing, suppress
 from fnmatch import fnmatchcase
+from functools import partial
 
 from stacpull.arguments import read_bbox
 from stacpull.boxes import flat
@@ -20,7 +21,6 @@ from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_filters import Reference
 from stacpull.filters.labels import check_labels, class_list
 from stacpull.filters.selection_filter import SelectionFilter
-from stacpull.hosts import scheme_of
 from stacpull.json_values import object_or_empty
 from stacpull.models import Failure, Json, Page
 from stacpull.net.transport import TransferError
@@ -28,7 +28,6 @@ from stacpull.planning.hrefs import AssetKind, asset_hrefs, asset_kind, self_hre
 from stacpull.planning.item_plan import NO_COLLECTION, ListedItem, with_template
 from stacpull.planning.layout import Layout
 from stacpull.planning.prefixes import Listing, as_prefix
-from stacpull.schemes import SCHEMES
 from stacpull.selection import Selection
 from stacpull.sources.source import LEAST_ITEMS, PageSize, Source, WalkStart, unsortable
 from stacpull.threads import for_each
@@ -198,8 +197,8 @@ class Lookups:
 
         async def list_at(href: str) -> None:
             try:
-                list_prefix = SCHEMES[scheme_of(href)].list_prefix
-                objects = await network.retries.run(lambda: list_prefix(network.client, as_prefix(href)))
+                list_prefix = rules_of(href).list_prefix
+                objects = await network.retries.run(partial(list_prefix, network.client, as_prefix(href)))
                 listed[href] = Listing(objects)
             except TransferError as error:
                 listed[href] = error.give_up()

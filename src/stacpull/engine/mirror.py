@@ -27,7 +27,7 @@ from stacpull.child_process import ConnectedProcess, run_process
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, parse_dest
-from stacpull.engine import item_input, run_control
+from stacpull.engine import item_input
 from stacpull.engine.batch_saver import BatchSaver, restore_item_json
 from stacpull.engine.event_log import FAILED_ATTEMPT, EventLog
 from stacpull.engine.fetchers import make_fetchers
@@ -54,7 +54,7 @@ from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
 from stacpull.store.inspection import Watcher
 from stacpull.store.partial_downloads import PartialDownloads
-from stacpull.threads import StoppableThread, enter_in_thread, for_each
+from stacpull.threads import StoppableThread, background_task, enter_in_thread, for_each
 from stacpull.urls import is_local
 
 T = TypeVar("T")
@@ -482,7 +482,7 @@ class MirrorRun:
             await call("set_counter", "items_not_listed", await call("count_not_listed", returns=int))
 
     async def _tick(self) -> None:
-        async with run_control.background_task(self._save_effort()):  # which waits for a slow disk
+        async with background_task(self._save_effort()):  # which waits for a slow disk
             while True:
                 await self._network.clock.sleep(_TICK)
                 self._network.emit(self._progress())
@@ -509,14 +509,10 @@ class MirrorRun:
 
     def _take_effort(self) -> dict[str, float]:
         """Return the effort since the last call. It is lost if it is then not saved."""
-        already_saved = self._saved
-        self._saved = {
-            "bytes_fetched": self._network.counters.bytes_fetched,
-            "requests": self._network.counters.requests,
-            "retries": self._network.counters.retries,
-            "seconds": self._network.clock.monotonic() - self._began,
-        }
-        return {name: value - already_saved.get(name, 0) for name, value in self._saved.items()}
+        before = self._saved
+        self._saved = asdict(self._network.counters)
+        self._saved["seconds"] = self._network.clock.monotonic() - self._began
+        return {name: self._saved[name] - before.get(name, 0) for name in runs.EFFORT}
 
     async def _record_and_report(self, state: EndState, error: BaseException | None) -> MirrorReport:
         progress = self._progress()

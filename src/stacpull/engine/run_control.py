@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from stacpull.arguments import instance
 from stacpull.errors import CredentialsError, InterruptedRunError, SourceError, StacpullError, ungrouped
 from stacpull.net.gate import REFUSALS
+from stacpull.threads import background_task
 
 if TYPE_CHECKING:
     from stacpull.engine.pool import Pool
@@ -105,17 +106,6 @@ async def at_end(work: Callable[[], Awaitable[None]], minor: type[Exception]) ->
             await work()
         raise
     await work()
-
-
-@asynccontextmanager
-async def background_task(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    with ungrouped():
-        async with asyncio.TaskGroup() as group:
-            running = group.create_task(coroutine)
-            try:
-                yield
-            finally:
-                running.cancel()
 
 
 async def unless_stopped(

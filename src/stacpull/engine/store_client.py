@@ -19,13 +19,14 @@ from stacpull.engine.channel import Channel, OutcomeSender
 from stacpull.engine.messages import encoded, error_of
 from stacpull.engine.network import RunSetup
 from stacpull.engine.open_mirror import OpenMirror
-from stacpull.engine.run_control import background_task, raise_fatal_error
+from stacpull.engine.run_control import raise_fatal_error
 from stacpull.errors import RUN_AGAIN, DestinationError
 from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger.runs import Run
 from stacpull.proxies import proxy_variables
 from stacpull.store.protocol import store_kind
 from stacpull.system import variables_of
+from stacpull.threads import background_task
 
 T = TypeVar("T")
 

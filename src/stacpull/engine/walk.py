@@ -188,19 +188,6 @@ class Sample(msgspec.Struct):
         return sorted(self._drawn.values())[: self.size]
 
 
-def _newest_versions(
-    items: Iterable[ListedItem], planned: Mapping[ItemId, str | None]
-) -> dict[ItemId, ListedItem]:
-    newest = dict[ItemId, ListedItem]()
-    versions = dict(planned)
-    for item in items:
-        updated = updated_in(item.document)
-        if item.id not in versions or is_newer(updated, versions[item.id]):
-            newest[item.id] = item
-            versions[item.id] = updated
-    return newest
-
-
 class Walk:
     """Reads pages, selects and plans items for its consumer. `keeps` replaces the asset filter."""
 
@@ -435,7 +422,13 @@ class Walk:
         self, items: Sequence[ListedItem], planned_before: Mapping[ItemId, str | None], batch: WalkBatch
     ) -> None:
         """Plan the newest version of each item, unless it was planned before, and what its links lead to."""
-        newest = _newest_versions(items, planned_before)
+        newest = dict[ItemId, ListedItem]()
+        versions = dict(planned_before)
+        for item in items:
+            updated = updated_in(item.document)
+            if item.id not in versions or is_newer(updated, versions[item.id]):
+                newest[item.id] = item
+                versions[item.id] = updated
         batch.replaces_planned_items = not newest.keys().isdisjoint(planned_before)
         links = dict[str, SourceLink]()  # by href: of several parents, the first counts
         for item in await self._lookups.look_up(newest.values()):

@@ -252,9 +252,6 @@ class _Constant(msgspec.Struct, frozen=True):
 def _applied(function: Callable[..., Value], *terms: Term) -> Term:
     if all(isinstance(term, _Constant) for term in terms):
         return _Constant(function(*[term({}, {}) for term in terms]))
-    if len(terms) == 2:  # noqa: PLR2004 -- nearly all, and faster
-        left, right = terms
-        return lambda item, properties: function(left(item, properties), right(item, properties))
     return lambda item, properties: function(*[term(item, properties) for term in terms])
 
 

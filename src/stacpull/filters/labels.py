@@ -14,7 +14,6 @@ from unicodedata import normalize
 
 import orjson
 
-from stacpull.caches import cached_if_short
 from stacpull.errors import UsageError, similar
 from stacpull.filters.item_filters import ItemFilter
 from stacpull.json_values import object_or_empty, objects_in
@@ -31,7 +30,6 @@ NOMENCLATURES: Final[dict[str, tuple[str, ...]]] = {"clc43": CLC43, "ben19": BEN
 NO_LABEL_IN_NOMENCLATURE: Final = "no label in nomenclature"
 
 
-@cached_if_short(4096)
 def fold_label(name: str) -> str:
     return normalize("NFC", normalize("NFD", name.strip()).casefold())
 
