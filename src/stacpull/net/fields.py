@@ -6,6 +6,7 @@ they are of one version of it. Some servers ignore `If-Range` (all of S3), so re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from stacpull.net.status import OK, moment_of
 HEAD_LIMIT = 64 * 1024  # bytes of a field; in `http1` also of all fields, interim responses and trailers
 
 _MAX_DIGITS = 18  # of a size or offset, as in integers of SQLite and Parquet; a longer one counts as absent
+_CONTENT_RANGE = re.compile(r"(?ai)bytes \s*(?:(\d{1,18})-(\d{1,18})|\*)/(?:(\d{1,18})|.*)")
 
 
 class HeaderFields(Mapping[str, str]):
@@ -68,9 +70,9 @@ def add_field(fields: dict[bytes, bytes], name: bytes, value: bytes) -> None:
 class ContentRange(NamedTuple):
     """`Content-Range: bytes start-end/total`, where `end` is inclusive; None for `*`."""
 
-    start: int | None
-    end: int | None
-    total: int | None
+    start: int | None = None
+    end: int | None = None
+    total: int | None = None
 
 
 def content_length(headers: Mapping[str, str]) -> int | None:
@@ -79,13 +81,8 @@ def content_length(headers: Mapping[str, str]) -> int | None:
 
 def content_range(headers: Mapping[str, str]) -> ContentRange:
     """Return `Content-Range` (RFC 9110, 14.4): without values if it is absent, invalid or not in bytes."""
-    unit, _, range_and_total = headers.get("Content-Range", "").strip().partition(" ")
-    span, slash, total_text = range_and_total.strip().partition("/")
-    start_text, _, end_text = span.partition("-")
-    start, end, total = whole_number(start_text), whole_number(end_text), whole_number(total_text)
-    if unit.lower() != "bytes" or not slash or (span != "*" and (start is None or end is None)):
-        return ContentRange(None, None, None)
-    return ContentRange(start, end, total)
+    match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
+    return ContentRange(*(None if n is None else int(n) for n in match.groups())) if match else ContentRange()
 
 
 def whole_number(text: str) -> int | None:

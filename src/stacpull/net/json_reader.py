@@ -26,7 +26,7 @@ from stacpull.json_values import MAX_VALUES, count_values
 from stacpull.models import Failure, FailureKind, Json, PageRequest
 from stacpull.net.client import Client, ClientResponse
 from stacpull.net.retry import Retries
-from stacpull.net.status import OK, PARTIAL, UNSATISFIABLE, is_web_page
+from stacpull.net.status import RANGES, is_web_page
 from stacpull.net.transport import Request, Response, TransferError, is_framed
 from stacpull.redact import public_url
 from stacpull.urls import same_site
@@ -50,7 +50,6 @@ _MAX_GARBLED = 2  # requests for one document after which it fails, because its 
 _MAX_STALLED = 3  # requests for one document after which it fails, because they stall
 _ACCEPT = "application/geo+json, application/json"
 _IN_THREAD = 1_000_000  # bytes: decoding more would hold the loop for several milliseconds
-_STREAMED = frozenset({OK, PARTIAL, UNSATISFIABLE})
 _SEARCHED = 64 * 1024  # bytes of a web page
 
 
@@ -214,7 +213,7 @@ class JsonReader(msgspec.Struct, eq=False):
 
             async def attempt() -> Response:
                 request = Request(url, headers=headers)
-                return await stack.enter_async_context(self.client.stream(request, accept=_STREAMED))
+                return await stack.enter_async_context(self.client.stream(request, accept=RANGES))
 
             try:
                 response = await self.retries.run(attempt)

@@ -31,6 +31,7 @@ from stacpull.redact import Secrets, public_url
 
 OK, PARTIAL, NOT_MODIFIED, FORBIDDEN, PRECONDITION_FAILED, UNSATISFIABLE = 200, 206, 304, 403, 412, 416
 """Statuses as plain numbers, which are compared faster than members of `HTTPStatus`."""
+RANGES = frozenset({OK, PARTIAL, UNSATISFIABLE})  # responses to a request for a range
 REDIRECTS = frozenset({301, 302, 303, 307, 308})  # statuses that redirect to another URL (RFC 9110, 15.4)
 PREFIX_BYTES = 16 * 1024  # of an error's body, in which the reason is searched
 

@@ -35,7 +35,7 @@ from stacpull.net.fields import (
     range_headers,
     validator_of,
 )
-from stacpull.net.status import NOT_MODIFIED, OK, PARTIAL, PRECONDITION_FAILED, UNSATISFIABLE
+from stacpull.net.status import NOT_MODIFIED, OK, PARTIAL, RANGES, UNSATISFIABLE
 from stacpull.net.transport import Chunk, Request, TransferError, is_framed
 from stacpull.planning.layout import received_file
 from stacpull.redact import href_hash
@@ -44,7 +44,7 @@ from stacpull.store.inspection import FileState
 from stacpull.store.partial_downloads import PartialDownload, PartialDownloads
 from stacpull.transfer import checks
 from stacpull.transfer.checks import Body, Check
-from stacpull.transfer.ranges import CHUNK, MAX_CONNECTIONS, SPLIT_ABOVE, LongBody
+from stacpull.transfer.ranges import CHUNK, CONDITIONAL_RANGES, MAX_CONNECTIONS, SPLIT_ABOVE, LongBody
 from stacpull.urls import filename_of
 
 ACCEPT_OK = frozenset({OK})
@@ -165,9 +165,8 @@ class _Attempt(msgspec.Struct, eq=False):
             part.received = merged([Span(0, point.size)])
         stated_fields = {} if point.validator.etag is None else {"ETag": point.validator.etag}
         await self._hash_with(part, checks.expected_checks(self.job, PARTIAL, stated_fields))
-        accept = frozenset({OK, PARTIAL, PRECONDITION_FAILED, UNSATISFIABLE})
         body = None
-        async with self._open(range_headers(point.size, point.validator), accept) as response:
+        async with self._open(range_headers(point.size, point.validator), CONDITIONAL_RANGES) as response:
             action = checks.resume_action(point, response.status, response.headers, stated_size=self.job.size)
             if action == "append":
                 expected = checks.expected_checks(self.job, PARTIAL, response.headers, url=response.url)
@@ -302,10 +301,8 @@ class _Attempt(msgspec.Struct, eq=False):
     async def _ends_here(self, body: Body) -> bool:
         """Request the byte after the last: 416 proves that there is none (RFC 9110, 15.5.17)."""
         request = Request(self.job.href, headers=range_headers(body.size, body.validator))
-        accept = frozenset({OK, PARTIAL, UNSATISFIABLE})
-        client = self.downloader.client
         try:
-            async with client.stream(request, accept=accept) as response:
+            async with self.downloader.client.stream(request, accept=RANGES) as response:
                 sent_range = content_range(response.headers)
         except TransferError as error:
             if error.failure.retryable:

@@ -16,7 +16,7 @@ from stacpull.models import Failure, FailureKind, ResumePoint, Validator
 from stacpull.net.client import Client, ClientResponse
 from stacpull.net.fields import Version, content_range, range_headers
 from stacpull.net.gate import Gate
-from stacpull.net.status import OK, PARTIAL, PRECONDITION_FAILED, UNSATISFIABLE
+from stacpull.net.status import PRECONDITION_FAILED, RANGES
 from stacpull.net.transport import Chunk, Request, TransferError
 from stacpull.spans import Span, missing
 from stacpull.store.partial_downloads import PartialDownload
@@ -24,12 +24,12 @@ from stacpull.transfer.checks import another_range, host_failure, resume_action
 
 MAX_CONNECTIONS = 4  # of a file; they may be to several hosts
 SPLIT_ABOVE = 64 << 20  # bytes above which a file may get several connections
-FAST = 100e6  # bytes per second; several connections cost more, because bytes out of order are read again
+FAST = 100e6  # bytes per second; more connections cost CPU, because bytes out of order are read again
 BLOCK = 16 << 20
 CHUNK = 1_000_000  # bytes that are received and written at once; up to three of them are in memory
-_ANSWERS = frozenset({OK, PARTIAL, PRECONDITION_FAILED, UNSATISFIABLE})
+CONDITIONAL_RANGES = RANGES | {PRECONDITION_FAILED}
 _ENDLESS = 1 << 62
-_FIRST_SECONDS = 0.1  # which do not count for the rate
+_FIRST_SECONDS = 0.1  # which the rate leaves out
 
 
 class LongBody:
@@ -132,7 +132,7 @@ class LongBody:
             headers["If-Match"] = self._version.validator.etag
         request = Request(self._href, headers=headers)
         try:
-            async with self._client.stream(request, accept=_ANSWERS) as response:
+            async with self._client.stream(request, accept=CONDITIONAL_RANGES) as response:
                 point = ResumePoint(offset, self._version.validator, self._version.total)
                 end = content_range(response.headers).end
                 is_same = resume_action(point, response.status, response.headers) == "append"
@@ -156,7 +156,7 @@ class LongBody:
             insort(self._gaps, Span(start, end))
 
     async def _put(self, offset: int, piece: Chunk) -> None:
-        """Wait for the piece before, then begin to write this one: meanwhile the next one is received."""
+        """Wait for the previous write, then start this one, while the next piece is received."""
         if piece:
             self._received += len(piece)
             self._client.counters.files_in_flight += len(piece) / self._total
