@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 K = TypeVar("K")
 V = TypeVar("V")
 
-MAX_KEY_LENGTH: Final = 512  # characters of a text that is remembered: honest sources repeat no longer one
+MAX_KEY_LENGTH: Final = 512  # longer strings are not cached: honest sources do not repeat them
 
 
 def cached_if_short(size: int) -> Callable[[Callable[[str], V]], Callable[[str], V]]:

@@ -1,7 +1,7 @@
 """Hosts, ports and addresses of URLs, parsed in the same way for every decision.
 
 If two checks parsed one URL differently, an attacker could bypass one of them. A URL with an invalid port has
-no host. Names with other letters than ASCII are used as they are looked up (UTS 46). An IPv6 address that
+no host. Names with non-ASCII letters are used in their lookup form (UTS 46). An IPv6 address that
 contains an IPv4 address is judged as the latter if it is mapped (RFC 4291, 2.5.5.2) or NAT64 (RFC 6052, 2.1);
 other such addresses are refused.
 """
@@ -56,7 +56,7 @@ _REFUSED = {
         ),
     }.items()
 }
-"""What is never connected to; the first reason counts. (`::1` is loopback, and no tunnel.)"""
+"""What is never connected to; the first reason is used. (`::1` is loopback, and no tunnel.)"""
 _NAT64 = ip_network("64:ff9b::/96")
 _NOT_PUBLIC = (
     ip_network("192.0.0.0/24"),  # RFC 6890; older versions of Python call most of it public

@@ -10,7 +10,7 @@ value. A paging token (`token=next:…`) is not a credential; in URLs of pages, 
 | `Secrets.masked`, `masked_bytes`, `mask_error` | by value: known secrets in any text become `***` |
 | `Secrets.masked_url` | by value: also whole query parameters with a known secret |
 | `Secrets.public_url` | what `masked_url` and `public_url` remove |
-| `Secrets.repeatable_url` | the same; None if removing a key could make it the URL of another document |
+| `Secrets.requestable_url` | the same; None if removing a key could make it the URL of another document |
 
 `catalog.item.public_document` does this for a document, `events.masking_listener` for events.
 """
@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
-_KEY = re.compile(  # of the user: `net.client` puts them back where they belong
+_KEY = re.compile(  # keys of the user, which `net.client` adds again for their host
     r"(^key|^auth|^jwt|^pwd|^id_token|subscription-key|(api|auth)_token|secret|secret_key|passw(or)?d|authkey"
     r"|api[_-]?key|access_?key)$"
 )
@@ -119,7 +119,7 @@ class Secrets:
         self.add()
 
     def replace(self, values: Iterable[str]) -> None:
-        """Replace all secrets by the `values` of another process."""
+        """Replace all secrets with the `values` of another process."""
         self._known = set(map(Secret, values))
         self.add()
 
@@ -163,8 +163,8 @@ class Secrets:
     def public_url(self, url: str) -> str:
         return self.masked_url(public_url(url))
 
-    def repeatable_url(self, url: str) -> str | None:
-        """Return the public URL; None if it lost a key, too, because this may name the document."""
+    def requestable_url(self, url: str) -> str | None:
+        """Return the public URL; None if that lacks a key, because the key may name the document."""
         masked = self.masked_url(url)
         public = public_url(masked)
         return public if unsigned_url(public) == unsigned_url(masked) else None

@@ -52,8 +52,8 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
     key_variables: tuple[str, ...] = ()
     """Environment variables with keys. They are sent to Dask workers, over private connections only."""
     maker: str = ""
-    """`module:function` of what makes its transport; the module of an object store also has `list_prefix`. If
-    it is empty, a package registers an object with both (`stacpull.schemes`)."""
+    """`module:function`, a factory of its transport; the module of an object store also has `list_prefix`. If
+    empty, a package registers an object with both (`stacpull.schemes`)."""
 
     def join(self, base: str, href: str) -> str:
         """Join an `href` without scheme (RFC 3986, 5.2). Raises ValueError if the result is not valid."""

@@ -22,18 +22,18 @@ _FILE: Final = re.compile("^file:(//localhost)?/(?!/)")  # other forms of `file:
 _NONE: Final = Scheme(name="", is_remote=False)
 
 
-def rules_of(url: str) -> Scheme:
+def known_scheme(url: str) -> Scheme:
     """Return the scheme of a URL in the form of `join`, in lower case; a scheme without a name if unknown."""
     name, mark, _ = url.partition("://")
     return SCHEMES.get(name, _NONE) if mark else _NONE
 
 
 def is_remote(url: str) -> bool:
-    return rules_of(url).is_remote
+    return known_scheme(url).is_remote
 
 
 def is_web(url: str) -> bool:
-    return rules_of(url).is_web
+    return known_scheme(url).is_web
 
 
 def is_local(url: str | None) -> bool:
@@ -46,7 +46,7 @@ def may_lead(base: str | None, url: str) -> bool:
 
 
 def filename_of(url: str) -> str:
-    return rules_of(url).filename(url)
+    return known_scheme(url).filename(url)
 
 
 def same_site(url: str, other: str) -> bool:
@@ -87,7 +87,7 @@ def join(base: str | None, href: str) -> str | None:
     if scheme:
         url = scheme + href[len(scheme) :]
         return _FILE.sub("file:///", url) if scheme == "file" else url
-    rules = rules_of(base or "")
+    rules = known_scheme(base or "")
     if base is None or not rules.name:
         return None
     try:

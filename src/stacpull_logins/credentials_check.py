@@ -20,13 +20,13 @@ from stacpull.net.retry import RetryPolicy
 from stacpull.net.status import is_web_page
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import public_url
-from stacpull.urls import is_web, rules_of
+from stacpull.urls import is_web, known_scheme
 from stacpull_logins.logins import FilledProfile, is_address
 
 _ANSWERS = frozenset({200, 206, 204, 416})
 _REFUSED = frozenset({401, 403})
 _NOT_FOUND = 404
-_POLICY = RetryPolicy(retries=1, max_free_throttles=0, max_wait=5.0)
+_POLICY = RetryPolicy(retries=1, max_uncounted_throttles=0, max_wait=5.0)
 
 
 class CredentialsCheck(msgspec.Struct, frozen=True):
@@ -62,7 +62,7 @@ async def check_credentials(options: Options, url: str | None = None) -> Credent
 def _is_covered(url: str, options: Options) -> bool:
     """Return True if a complete login covers the URL, or if its scheme has its own credentials."""
     profile: FilledProfile = options.filled_profile
-    rules = rules_of(url)
+    rules = known_scheme(url)
     if rules.name and not rules.is_web:
         s3 = options.s3
         has_own = rules.name == "s3" and (s3.keys or s3.endpoint_url or s3.request_payer or s3.buckets)
@@ -81,7 +81,7 @@ async def _ask(network: Network, url: str, options: Options) -> None:
             _require_login(url, f"{scheme_of(url)}://{failure.host}/", options)
         if failure.status in _REFUSED or failure.kind is FailureKind.REFUSED:
             raise CredentialsError(f"The credentials are not accepted: {failure.message}") from error
-        if failure.status == _NOT_FOUND and rules_of(url).is_object_store:
+        if failure.status == _NOT_FOUND and known_scheme(url).is_object_store:
             return  # without permission the response is 403, whether the object exists or not
         text = f"It is unknown whether the credentials are accepted: {failure.message}"
         raise SourceError(text) from error

@@ -33,7 +33,7 @@ from stacpull.spans import Spans
 from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.threads import for_each
 from stacpull.transfer.attempt import AssetFetcher, Downloader
-from stacpull.transfer.checks import change_headers, host_failure, shows_change, wrong_size
+from stacpull.transfer.checks import conditional_headers, host_failure, shows_change, wrong_size
 from stacpull.urls import filename_of
 from stacpull_raster.clip_area import ClipArea
 from stacpull_raster.clipped_file import ClippedFile, TileRead, clip, parse_tiles, pieces
@@ -126,7 +126,7 @@ class ClipFetcher:
     async def _clipped(self, job: Job) -> AssetFile | None:
         downloader = self._downloader
         known = await downloader.known_version(job)
-        condition = {} if known is None else change_headers(known.etag_or_date)
+        condition = {} if known is None else conditional_headers(known.etag_or_date)
         version = FileVersion(downloader.client, job.href, _MAX_HEADER, job.media_type, condition)
         try:
             file = await open_clip(version, self._area)

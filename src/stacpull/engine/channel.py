@@ -1,8 +1,8 @@
 """The channel between two processes, and `OutcomeSender`, which sends the outcome of each asset through it.
 
 Each asset in flight has a slot. The slot becomes free when the asset has failed, or when its bytes are on the
-disk or were sent. If too much waits to be published, the store process reads no more, and no slots become
-free. So memory and unpublished files are bounded, and a slow disk or bucket slows both processes.
+disk or were sent. If too many parts wait to be published, the store process stops reading, and no slots
+become free. So memory and unpublished files are bounded, and a slow disk or bucket slows both processes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from stacpull.threads import run_to_end
 _MAX_UNSENT = 4 << 20  # bytes that wait for the socket: with more, a channel is full
 _BATCH = 64
 _BATCH_SIZE = 1 << 20  # bytes
-_GATHER = 0.002  # seconds that an outcome waits for others, because each message takes system calls
+_BATCH_DELAY = 0.002  # seconds that an outcome waits for others: each message takes system calls
 
 
 class Channel(asyncio.Protocol):
@@ -77,17 +77,17 @@ class Channel(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._is_full = False
         waiting, self._waiting = self._waiting, []
-        for on_room in waiting:
-            on_room()
+        for on_writable in waiting:
+            on_writable()
 
-    def send(self, message: msgspec.Struct, on_room: Callable[[], object] = lambda: None) -> None:
-        """Send a message. `on_room` is called once the channel is not full: usually at once."""
+    def send(self, message: msgspec.Struct, on_writable: Callable[[], object] = lambda: None) -> None:
+        """Send a message. `on_writable` is called once the channel is not full: usually at once."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.writelines(framed(message))
         if self._is_full:
-            self._waiting.append(on_room)
+            self._waiting.append(on_writable)
         else:
-            on_room()
+            on_writable()
 
     def pause(self) -> Callable[[], object]:
         """Read nothing until the returned function is called, so that the other end becomes full."""
@@ -126,7 +126,7 @@ class OutcomeSender(OutcomeSink[Job, AssetFile | None]):
             # a copy, because `_write` drops the body, which `engine.sharing` may still use
             self._long.append(file if file.body is None else copy(file))
             if len(self._long) == 1:
-                self._loop.call_later(_GATHER, self._write_long)
+                self._loop.call_later(_BATCH_DELAY, self._write_long)
             return
         else:
             file.part = complete_part_name(file)
@@ -155,7 +155,7 @@ class OutcomeSender(OutcomeSink[Job, AssetFile | None]):
         if waiting >= _BATCH or self._batch_size >= _BATCH_SIZE:
             self._send_batch()
         elif waiting == 1:
-            self._loop.call_later(_GATHER, self._send_batch)
+            self._loop.call_later(_BATCH_DELAY, self._send_batch)
 
     def _send_batch(self) -> None:
         batch, self._batch = self._batch, Outcomes()

@@ -18,7 +18,7 @@ from stacpull.engine.sharing import Download, SharedDownloads
 from stacpull.http1.connection import ResponseHandler, WebConnection, streamed
 from stacpull.http1.web_transport import CallbackTransport, Prepared, WebTransport
 from stacpull.models import AssetFile, Failure, Job
-from stacpull.net.bodies import DRAINED
+from stacpull.net.bodies import MAX_DRAINED
 from stacpull.net.client import Client, ClientResponse, PermittedRequest, Route
 from stacpull.net.gate import WaitingRequest
 from stacpull.net.transport import Purpose, Receive, Request, TransferError
@@ -104,7 +104,7 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, "AssetFile 
     def _follow(self, connection: WebConnection, fields: Mapping[bytes, bytes], size: int) -> bool:
         client = self.fast_path.client
         gate = self.route.gate
-        if size > DRAINED or self.prepared.to_response is not None:
+        if size > MAX_DRAINED or self.prepared.to_response is not None:
             return False
         try:
             location = fields.get(b"location", b"").decode("utf-8", "surrogateescape")

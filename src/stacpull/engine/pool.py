@@ -56,7 +56,7 @@ class _Waitable:
 class JobQueue(_Waitable, Generic[JobT]):
     """The jobs that wait for a pool or for worker processes. While the queue is full, its producer waits."""
 
-    _room: int = sys.maxsize
+    _capacity: int = sys.maxsize
     _jobs: deque[JobT] = attrs.field(factory=deque, init=False)
     _has_ended: bool = attrs.field(default=False, init=False)
 
@@ -67,10 +67,10 @@ class JobQueue(_Waitable, Generic[JobT]):
     async def put(self, jobs: Sequence[JobT]) -> None:
         start = 0
         while start < len(jobs):
-            await self.wait_until(lambda: len(self._jobs) < self._room or self._has_ended)
+            await self.wait_until(lambda: len(self._jobs) < self._capacity or self._has_ended)
             if self._has_ended:
                 return
-            stop = start + self._room - len(self._jobs)
+            stop = start + self._capacity - len(self._jobs)
             self._jobs.extend(jobs[start:stop])
             start = stop
             self.changed.set()
@@ -96,9 +96,9 @@ class JobQueue(_Waitable, Generic[JobT]):
 
 @attrs.define(eq=False)
 class OutcomeSink(_Waitable, ABC, Generic[JobT, ResultT]):
-    """Takes the outcomes of a pool, and limits its jobs at once: each has a slot, from when it begins.
+    """Takes the outcomes of a pool, and limits its concurrent jobs: each takes a slot when it begins.
 
-    The task of an asset that fails releases its slot; the sink, that of a received asset.
+    If an asset fails, its task releases the slot; if it is received, the sink does.
     """
 
     _slots: int

@@ -30,10 +30,10 @@ class Download(msgspec.Struct, eq=False):
 
 
 class SharedDownloads(msgspec.Struct, eq=False):
-    """Makes one attempt at an asset by `downloader`, unless another asset has the same href.
+    """Makes one attempt at an asset with `downloader`, unless another asset has the same href.
 
     Only the transfer is shared: a job waits for the first job with its href, then gets its bytes or a link.
-    If that job fails, the next one is the first. Hrefs with a query are not shared: most are signed.
+    If that job fails, the next one takes its place. Hrefs with a query are not shared: most are signed.
     """
 
     downloader: Downloader
@@ -58,7 +58,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
         return await self.complete_after(download, self.downloader.fetch(job))
 
     def start(self, job: Job) -> Download | None:
-        """Note that the fast path begins an asset. Return None if only `fetch` can: a part, a shared href."""
+        """Note the begin of a fast transfer. Return None if it needs `fetch` (a part, a shared href)."""
         key = (job.href, job.replanned_at)
         if key in self.recent or self.downloader.parts.has_part(job.rowid, job.generation):
             return None

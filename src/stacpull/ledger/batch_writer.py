@@ -240,7 +240,7 @@ class _BatchPlan:
         parent_id = None if parent is None else parent.id
         if before.run == 0 or before.parent not in (None, parent_id):
             self._relinked.add(parent_id)
-        href = None if item.href is None else self._writer.secrets.repeatable_url(item.href)
+        href = None if item.href is None else self._writer.secrets.requestable_url(item.href)
         return before._replace(run=self._writer.run.id, parent=parent_id, href=href)
 
     def _plan_unreadable_items(self) -> None:

@@ -68,7 +68,7 @@ class AiohttpTransport:
             _refuse_literal(url.raw_host or "", settings.ip_policy)
             session = await self._session(is_proxied=proxy is not None)
             coding = {"Accept-Encoding": "gzip"} if request.purpose == "document" else {}
-            # single bytes of the head reset the timer of `sock_read`
+            # headers that arrive byte by byte would reset the timer of `sock_read`
             async with asyncio.timeout(settings.connect_timeout + settings.stall_timeout):
                 response = await session.request(
                     request.method,

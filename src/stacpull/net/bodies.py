@@ -18,7 +18,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import BufferedResponse, Chunk, Response, TransferError
 from stacpull.redact import public_url
 
-DRAINED = 1 << 16  # bytes of an error's or redirect's body that are read, for the reason and the connection
+MAX_DRAINED = 1 << 16  # bytes read of an error's or redirect's body, for its reason and for keep-alive
 _GROWTH_BYTES = 128 * 1024
 _GZIP_OR_ZLIB = 47  # zlib: the largest window, and either header
 DECODABLE = frozenset({"gzip", "x-gzip", "deflate"})
@@ -48,19 +48,19 @@ async def read_whole(
 
 
 async def first_bytes(response: Response) -> bytes:
-    """Return the first `DRAINED` bytes of the body, or a little more; fewer if it ends or fails before."""
+    """Return the first `MAX_DRAINED` bytes of the body, or a little more; fewer if it ends or fails."""
     start = b""
     with suppress(TransferError):  # the status matters more than a broken body
-        async with aclosing(cast("AsyncGenerator[bytes]", response.chunks(DRAINED))) as chunks:
+        async with aclosing(cast("AsyncGenerator[bytes]", response.chunks(MAX_DRAINED))) as chunks:
             async for piece in chunks:
                 start += piece
-                if len(start) >= DRAINED:
+                if len(start) >= MAX_DRAINED:
                     break
     return start
 
 
 async def buffered(url: str, response: Response) -> BufferedResponse:
-    """Read a response and close it. Of a long or broken body, only the beginning is kept."""
+    """Read a response and close it. Only the beginning of a long or broken body is kept."""
     try:
         body = await first_bytes(response)
     finally:
@@ -117,22 +117,22 @@ async def decoded(chunks: AsyncIterator[Chunk], coding: str) -> AsyncIterator[by
 
 
 class Pace:
-    """Detects bodies of fewer than `least` bytes per second over `window` seconds of waiting for the network.
+    """Detects bodies of fewer than `minimum` bytes per second over `window` seconds of waiting for bytes.
 
     A server that sends a byte now and then never stalls, and would occupy a worker for days.
     """
 
-    def __init__(self, least: float, window: float) -> None:
-        self._least = least * window
+    def __init__(self, minimum: float, window: float) -> None:
+        self._minimum = minimum * window
         self._window = window
         self._bytes = 0
         self._seconds = 0.0
 
     def is_too_slow(self, seconds: float, size: int) -> bool:
-        """Count `size` bytes received after `seconds` of waiting. Return True if a window ended too slow."""
+        """Count `size` bytes received after `seconds` of waiting. Return True if a window was too slow."""
         self._bytes += size
         self._seconds += seconds
         if self._seconds < self._window:
             return False
         received, self._bytes, self._seconds = self._bytes, 0, 0.0
-        return received < self._least
+        return received < self._minimum

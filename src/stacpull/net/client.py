@@ -31,21 +31,21 @@ from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
 from stacpull.net.transport import Receive, Request, Response, TransferError, Transport
 from stacpull.redact import Secret, Secrets, credentials_in, public_url, unsigned_url
 from stacpull.threads import run_to_end
-from stacpull.urls import is_local, join, removed_parameters, rules_of, same_site, set_parameter
+from stacpull.urls import is_local, join, known_scheme, removed_parameters, same_site, set_parameter
 
 SUCCESSFUL: frozenset[int] = frozenset({200, 203, 206})  # 203: a proxy has changed the representation
 MAX_HOPS = 10
 _REDIRECT_SCHEMES = frozenset({"http", "https", "s3"})
 MAX_URL_LENGTH = 16 * 1024  # characters; servers accept request lines of about 8,000
 
-_TRAVELLING = ("accept", "if-", "range", "user-agent")  # how the fields begin that also another host gets
+_FORWARDED = ("accept", "if-", "range", "user-agent")  # prefixes of fields that other hosts also get
 
 
 class NetworkCounters(msgspec.Struct):
     requests: int = 0  # requests sent, including each hop of a redirect
     retries: int = 0
     bytes_fetched: int = 0  # bytes of response bodies, including those of failed attempts
-    files_in_flight: float = 0.0  # of the long files being received, the sum of the received shares
+    files_in_flight: float = 0.0  # the sum of the received fractions of long files in flight
 
     def note_retry(self, _failure: Failure) -> None:
         self.retries += 1
@@ -161,7 +161,7 @@ class Client:
                 host = host_of(request.url)
                 message = f"{host} redirects a request with a body to another host, which is not followed."
                 raise TransferError(Failure(FailureKind.REDIRECT, message, status, host))
-            headers = {name: value for name, value in headers.items() if name.lower().startswith(_TRAVELLING)}
+            headers = {name: value for name, value in headers.items() if name.lower().startswith(_FORWARDED)}
         return Request(target, method, headers, body, request.purpose, (*earlier, request.url))
 
 
@@ -334,7 +334,7 @@ def next_hop(current_url: str, field: str, earlier: Sequence[str], *, allow_down
     # An object store's Location is relative to its server, which an `s3://` URL does not contain.
     if not scheme and origin_of(current_url).port:
         target = join(current_url, location) or location
-    rules = rules_of(target)
+    rules = known_scheme(target)
     if not location:
         return refused("answered with a redirect that has no Location")
     if len(earlier) >= MAX_HOPS:
@@ -344,7 +344,7 @@ def next_hop(current_url: str, field: str, earlier: Sequence[str], *, allow_down
         return refused(f"redirects to {what}, which is not followed", FailureKind.SCHEME)
     if not host_of(target):
         return refused("redirects to a URL without a host")
-    if not (rules.is_encrypted or allow_downgrade) and rules_of(current_url).is_encrypted:
+    if not (rules.is_encrypted or allow_downgrade) and known_scheme(current_url).is_encrypted:
         return refused("redirects from an encrypted connection to plain http, which is not followed")
     if target == current_url or target in earlier:
         return refused("redirects in a loop")
@@ -352,7 +352,7 @@ def next_hop(current_url: str, field: str, earlier: Sequence[str], *, allow_down
 
 
 class HostCredentials:
-    """Header fields and query parameters for the site of `url` only; if it is encrypted, only encrypted.
+    """Header fields and query parameters for the site of `url` only; if it is https, only over https.
 
     MLHub's API of 2021 added the caller's key to `next` links and redirects once more with every page.
     Therefore, a key in a URL is replaced by ours, and removed from a URL of another host.

@@ -1,4 +1,4 @@
-"""Limits on the requests at once per host, pauses for hosts that throttle or do not answer, and rates.
+"""Limits on concurrent requests per host, pauses for hosts that throttle or do not answer, and rates.
 
 `CongestionWindow` has the limit, `Gate` the permits, the pauses and the state of the host.
 
@@ -30,11 +30,11 @@ MAX_UNANSWERED = 20  # requests in a row: the host counts as silent
 
 _FIRST_LIMIT = 16
 _SMALL_LIMIT = 4  # a queue at the host does not lower the limit further
-_ALL_IN_USE = 0.9
+_MOSTLY_IN_USE = 0.9
 _OWN_DELAY_SECONDS = 0.025  # that this process may add to the time to the first byte
 _CEILING_SECONDS = 60.0
 _CEILING_PAUSES = 40.0
-_BYTES_PER_ANSWER = 128 * 1024  # a long body counts as one more answer per this many bytes
+_BYTES_PER_RESPONSE = 128 * 1024  # a long body counts as one more answer per this many bytes
 _FIRST_PAUSE = 1.0
 _MAX_PAUSE = 60.0
 _RECENT_SECONDS = 30.0  # after an answer, in which an unanswered request counts as overload
@@ -43,12 +43,12 @@ _LONG_PAUSE = 30.0  # seconds of a pause from which a warning says that the run 
 
 
 class CongestionWindow:
-    """The most requests at once to a host (`limit`), adapted in rounds to how soon the host answers.
+    """The maximum of concurrent requests to a host (`limit`), adapted in rounds to its response times.
 
-    It starts at 16 and doubles after each round, then grows by an eighth, only while all permits are in use.
-    It falls by a quarter if first bytes come twice as late as in the best round: the host has a queue. It
-    falls by half if the host throttles, or is overloaded: its last answer is less than 30 s old, but 3 more
-    requests failed than were answered. A user's limit is only halved (`is_fixed`).
+    It starts at 16 and doubles after each round, then grows by an eighth, only while nine tenths of the
+    permits are in use. It falls by a quarter if the time to first byte doubles (compared with the best
+    round): the host has a queue. It is halved if the host throttles or is overloaded: it responded less than
+    30 s ago, but 3 more requests failed than succeeded. A user's limit is only halved (`is_fixed`).
     """
 
     def __init__(self, maximum: int, now: float, *, is_fixed: bool) -> None:
@@ -56,39 +56,39 @@ class CongestionWindow:
         self._maximum = maximum
         self._is_fixed = is_fixed
         self._doubles = not is_fixed
-        self._quickest = math.inf  # the lowest mean wait for the first byte of a round
+        self._best_wait = math.inf  # the lowest mean wait for the first byte of a round
         self._ceiling = 0
         self._ceiling_until = 0.0
-        self._answered_at = -math.inf
+        self._responded_at = -math.inf
         self._overload = 0
         self._overloaded_at = -math.inf
         self.start_round(now)
 
     def start_round(self, now: float) -> None:
         self._round_began = now
-        self._answers = 0
+        self._responses = 0
         self._pieces = 0
         self._waited = 0.0
 
-    def note_answer(self, sent_at: float, now: float, in_use: int) -> bool:
+    def note_response(self, sent_at: float, now: float, in_use: int) -> bool:
         """Count an answer, and return True if it made the limit grow."""
-        self._answered_at = now
+        self._responded_at = now
         if self._overload:
             self._overload -= 1
         if sent_at < self._round_began:  # an earlier request says nothing about the current limit
             return False
-        self._answers += 1
+        self._responses += 1
         self._waited += now - sent_at
-        return self._answers + self._pieces >= self.limit and self._end_round(now, in_use)
+        return self._responses + self._pieces >= self.limit and self._end_round(now, in_use)
 
     def note_piece(self, now: float, in_use: int) -> bool:
         """Count a piece of a long body, and return True if it made the limit grow."""
         self._pieces += 1
-        return self._answers + self._pieces >= self.limit and self._end_round(now, in_use)
+        return self._responses + self._pieces >= self.limit and self._end_round(now, in_use)
 
-    def note_no_answer(self, sent_at: float, now: float, in_use: int) -> bool:
+    def note_no_response(self, sent_at: float, now: float, in_use: int) -> bool:
         """Return True if overload explains a request without an answer. If it is new, halve the limit."""
-        if now - self._answered_at > _RECENT_SECONDS:
+        if now - self._responded_at > _RECENT_SECONDS:
             return False
         if sent_at < self._overloaded_at:  # an earlier request says nothing against the lower limit
             return True
@@ -104,13 +104,13 @@ class CongestionWindow:
     def _end_round(self, now: float, in_use: int) -> bool:
         limit_before = self.limit
         mean_wait = 0.0
-        if self._answers:
-            mean_wait = self._waited / self._answers
-            self._quickest = min(self._quickest, mean_wait)
-        if in_use >= _ALL_IN_USE * limit_before:
-            if mean_wait > 2 * self._quickest + _OWN_DELAY_SECONDS and not self._is_fixed:
+        if self._responses:
+            mean_wait = self._waited / self._responses
+            self._best_wait = min(self._best_wait, mean_wait)
+        if in_use >= _MOSTLY_IN_USE * limit_before:
+            if mean_wait > 2 * self._best_wait + _OWN_DELAY_SECONDS and not self._is_fixed:
                 self._doubles = False
-                self._quickest *= 1.02  # the route may have become longer
+                self._best_wait *= 1.02  # the route may have become longer
                 self.limit = max(min(limit_before, _SMALL_LIMIT), limit_before * 3 // 4)
             else:
                 growth = limit_before if self._doubles else max(1, limit_before // 8)
@@ -173,7 +173,8 @@ class Gate:
                 for 1 s, then 2 s, 4 s and so on, up to 60 s. An answer ends this series.
     silent      It did not answer 20 requests in a row. The gate is closed as for a host that throttles.
     down        It was silent for too long (`silence_limit`), refused 50 assets in a row, or asked to wait
-                for over 15 minutes. Requests fail as DOWN, except one a minute, until one is not refused.
+                for over 15 minutes. Requests fail as DOWN for a minute, or for the time that it asked for;
+                then they are sent again, and the first failure closes the gate again.
 
     If a host throttles, is silent or overloaded, the limit is halved, and failures do not count as retries.
     """
@@ -261,7 +262,7 @@ class Gate:
         self._unanswered = 0
         if self._why_down and self._refusals["asset"] < MAX_REFUSALS and self.closed_for() <= _MAX_PAUSE:
             self._why_down = None
-        if self.window.note_answer(sent_at, now, self.in_use):
+        if self.window.note_response(sent_at, now, self.in_use):
             self._drain_queue()
 
     def finish_request(self, sent_at: float, size: int) -> None:
@@ -272,7 +273,7 @@ class Gate:
 
     def note_bytes(self, size: int) -> None:
         self._bytes += size
-        if size >= _BYTES_PER_ANSWER and self.window.note_piece(self.now(), self.in_use):
+        if size >= _BYTES_PER_RESPONSE and self.window.note_piece(self.now(), self.in_use):
             self._drain_queue()
 
     def reset_refusals(self, purpose: Purpose = "asset") -> None:
@@ -281,8 +282,8 @@ class Gate:
     def judge_refusal(self, failure: Failure, purpose: Purpose) -> Failure:
         """Count a refusal; return its failure, or DOWN if the host has refused too many assets.
 
-        Refused documents count apart, because access to an item says nothing about access to its assets. If
-        too many are refused, the walk ends with a `CredentialsError`.
+        Refused documents are counted separately, because access to an item says nothing about access to its
+        assets. If too many are refused, the walk ends with a `CredentialsError`.
         """
         self._refusals[purpose] += 1
         if self._refusals[purpose] < MAX_REFUSALS:
@@ -327,7 +328,7 @@ class Gate:
             self._silent_since = now
         self._unanswered += 1
         if self._unanswered < MAX_UNANSWERED:
-            is_overloaded = self.window.note_no_answer(sent_at, now, self.in_use)
+            is_overloaded = self.window.note_no_response(sent_at, now, self.in_use)
             return replace(failure, kind=FailureKind.THROTTLED) if is_overloaded else failure
         limit = self._settings.silence_limit
         seconds_left = self._silent_since + limit - now
@@ -370,7 +371,7 @@ class Gate:
 
 
 class Rate(msgspec.Struct, eq=False):
-    """At most `limit` bytes or requests per second; 0 for no limit. They wait for those before them.
+    """At most `limit` bytes or requests per second; 0 for no limit. Callers wait for their turn.
 
     What was not used in the last `saved_seconds` may be used later, so that late wake-ups do not add up.
     """

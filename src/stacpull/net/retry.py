@@ -31,9 +31,9 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     retries: int = 5
     base: float = 0.5  # the longest first wait
     cap: float = 60.0  # the longest wait
-    max_free_throttles: int = 20  # that are not counted
-    max_free_seconds: float = 3600.0  # of their waits
-    max_wait: float = MAX_WAIT  # the longest Retry-After that is obeyed
+    max_uncounted_throttles: int = 20
+    max_uncounted_seconds: float = 3600.0  # of their waits
+    max_wait: float = MAX_WAIT  # the longest Retry-After that is honoured
 
 
 class RetryState(msgspec.Struct):
@@ -52,8 +52,8 @@ def next_wait(policy: RetryPolicy, state: RetryState, failure: Failure, draw: fl
     state.resumable_bytes = max(state.resumable_bytes, failure.resumable_bytes)
     requested = failure.retry_after
     is_throttled = failure.kind is FailureKind.THROTTLED
-    is_within_time = state.throttled_seconds + (requested or 0.0) <= policy.max_free_seconds
-    if is_throttled and is_within_time and state.throttles < policy.max_free_throttles:
+    is_within_time = state.throttled_seconds + (requested or 0.0) <= policy.max_uncounted_seconds
+    if is_throttled and is_within_time and state.throttles < policy.max_uncounted_throttles:
         repeats = state.throttles
     elif state.charged < policy.retries:
         repeats = state.charged

@@ -5,7 +5,7 @@
 | 404, 410, unless the whole bucket does not exist: its endpoint may be wrong | GONE | no |
 | 202; 403 and 409 whose body states that the object is archived | ORDERED | no: later, by the user |
 | 400, 401, 403 | REFUSED | no; but the item may be read again first |
-| 429, 503; 400, 403, 5xx with a throttling body; others with Retry-After, not GONE | THROTTLED | yes, free |
+| 429, 503; 400, 403, 5xx with a throttling body; others with Retry-After, not GONE | THROTTLED | uncounted |
 | 408, 421, 425, other 5xx | SERVER | yes |
 | 412 | CHANGED | yes, from the start |
 | everything else | HTTP | no |
@@ -56,7 +56,7 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 def classify(
     status: int, headers: Mapping[str, str], body_prefix: bytes, host: str, *, now: float, secrets: Secrets
 ) -> Failure:
-    """Return the failure, without `secrets`. `now` (seconds since 1970) counts if there is no Date field."""
+    """Return the failure, without `secrets`. `now` (seconds since 1970) is used if there is no Date field."""
     server_time = moment_of(headers.get("Date", ""))  # Retry-After may be a date by the server's clock
     wait = parse_retry_after(headers.get("Retry-After"), now if server_time is None else server_time)
     kind = _kind_of(status, body_prefix, has_wait=wait is not None)

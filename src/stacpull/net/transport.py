@@ -22,7 +22,7 @@ from stacpull.models import Failure
 from stacpull.net.addresses import AddressPolicy
 
 KEEP_ALIVE = 15.0  # seconds that an idle connection is kept
-USER_AGENT = f"stacpull/{__version__} (+https://github.com/stacpull/stacpull)"  # and where to complain
+USER_AGENT = f"stacpull/{__version__} (+https://github.com/stacpull/stacpull)"  # with a contact URL
 
 
 class TransferError(Exception):
@@ -50,7 +50,7 @@ class Request(msgspec.Struct, frozen=True):
     headers: Mapping[str, str] = MappingProxyType({})
     body: bytes | None = None
     purpose: Purpose = "asset"
-    """A content coding is requested only for documents, and undone. Their refusals are counted apart."""
+    """A content coding is requested only for documents, and undone. Their refusals are counted separately."""
     redirected_from: tuple[str, ...] = ()  # then S3 requests are signed only for configured buckets
     query: str = ""  # percent-encoded, for an `s3://` URL, in which a `?` is a character of the key
 
@@ -60,10 +60,10 @@ class HttpSettings(msgspec.Struct, frozen=True, dict=True):
 
     ip_policy: AddressPolicy
     stall_timeout: float = 30.0  # time without a byte after which an exchange fails; no total timeout
-    min_rate: float = 0.0  # the least bytes per second of a body, over `stall_timeout`; 0 for none
+    min_rate: float = 0.0  # minimum bytes per second of a body, over `stall_timeout`; 0 for none
     connect_timeout: float = 30.0  # for name lookup, connection and TLS together
     ca_bundle: Path | None = None  # certificates to trust instead of the system's (PEM)
-    max_connections: int = 256  # open ones at which an idle one is closed before another is opened
+    max_connections: int = 256  # with so many open, an idle one is closed before another is opened
 
     @cached_property  # takes 40 ms: first used in a thread
     def tls_context(self) -> ssl.SSLContext:

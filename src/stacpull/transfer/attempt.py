@@ -190,7 +190,7 @@ class _Attempt(msgspec.Struct, eq=False):
     async def _revalidate(self, version: VersionInDest) -> AssetFile | None:
         body = None
         accept = frozenset({OK, NOT_MODIFIED})
-        async with self._open(checks.change_headers(version.etag_or_date), accept) as response:
+        async with self._open(checks.conditional_headers(version.etag_or_date), accept) as response:
             if response.status != NOT_MODIFIED:
                 body = await self._read_body(response)
             is_current = not checks.shows_change(version.etag_or_date, response.headers)

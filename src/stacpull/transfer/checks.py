@@ -22,7 +22,7 @@ from stacpull.net.fields import Version, content_range, stated_version, validato
 from stacpull.net.status import OK, PARTIAL, is_web_page, moment_of
 from stacpull.planning.hrefs import suffix_of
 from stacpull.store.partial_downloads import PartialDownload
-from stacpull.urls import rules_of
+from stacpull.urls import known_scheme
 
 _DIGEST_BYTES = {
     "sha512": 64, "sha256": 32, "sha1": 20, "md5": 16, "crc64nvme": 8, "crc32c": 4, "crc32": 4,
@@ -62,7 +62,7 @@ def expected_checks(
     checks = [] if job.required_digest is None else [Check(as_checksum(job.required_digest), "the ledger")]
     checks += [] if job.checksum is None else [Check(job.checksum, "file:checksum")]
     checks += _checks_of_fields(headers) if status == OK else []
-    is_s3 = url is None or rules_of(url).has_md5_etags or headers.get("Server") == "AmazonS3"
+    is_s3 = url is None or known_scheme(url).has_md5_etags or headers.get("Server") == "AmazonS3"
     if is_s3 and (md5 := _md5_of(headers)):
         checks.append(Check(Checksum("md5", md5), "ETag"))
     return tuple({check.checksum: check for check in reversed(checks)}.values())[::-1]
@@ -178,7 +178,7 @@ def without_weak_date(validator: Validator, headers: Mapping[str, str], now: flo
     return validator if is_strong else validator._replace(last_modified=None)
 
 
-def change_headers(etag_or_date: str) -> dict[str, str]:
+def conditional_headers(etag_or_date: str) -> dict[str, str]:
     is_date = validator_from(etag_or_date).etag is None
     return {"If-Modified-Since" if is_date else "If-None-Match": etag_or_date}
 
@@ -219,7 +219,7 @@ def web_page_instead(
 ) -> Failure | None:
     """Return the failure if the response is a web page that cannot be the asset, or a document for an image.
 
-        a web page                            is refused, unless text, HTML or (if it is none) XML is wanted
+        a web page                            is refused, unless text, HTML or (if not HTML) XML is wanted
         JSON or XML, by type and first byte   is refused for an image, unless its suffix is of this kind
         plain text, by type and first bytes   is refused for an image whose formats are all binary
 
