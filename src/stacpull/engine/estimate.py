@@ -54,7 +54,7 @@ _CLIPPED_PER_KEY = 12  # with `--clip`: more, because different parts of rasters
 _SIZED_AT_ONCE = 64
 _MAX_SIZED = 1_000  # assets whose size is requested, in case every asset has its own key
 _MAX_NAMED = 10_000  # asset keys and hosts that are counted one by one
-_MAX_PATHS = 100_000  # that are remembered; if a layout gives several items one path, the first show it
+_MAX_PATHS = 100_000  # remembered paths, enough to notice a layout that gives several items one path
 
 
 async def plan(

@@ -44,7 +44,7 @@ _CHUNK = 1 << 20
 _PART = "input.ndjson"
 """The name of the file while it is written, among the parts. After a kill, `engine.recovery` removes it."""
 _HREF = re.compile(rb'"[A-Za-z][A-Za-z0-9+.-]{0,20}:[^"\s]*[?@][^"\s]*')
-"""The beginning quote and the text of an href that may have credentials."""
+"""The opening quote and the text of an href that may have credentials."""
 _INPUT_NAME = re.compile(r"stdin:[0-9a-f]{32}")
 
 
@@ -193,7 +193,7 @@ def _chunks(source: SourceLike, is_stopped: IsStopped) -> Iterator[bytes]:
         while chunk != b"":
             if is_stopped():
                 raise InterruptedRunError(
-                    "Stopped while reading standard input. Nothing was stored: start again."
+                    "Stopped while reading standard input. Nothing was stored: run the same command again."
                 )
             try:
                 if not select.select([descriptor], [], [], 0.25)[0]:

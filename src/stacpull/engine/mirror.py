@@ -61,8 +61,8 @@ T = TypeVar("T")
 
 _TICK = 0.25  # seconds between two progress events
 _MAX_COLLECTION_REQUESTS = 16  # concurrent requests for documents of collections
-_SAVED_EVERY = 5.0  # seconds after which the effort is saved
-_QUEUED_FOR_WORKERS = 4096  # jobs that wait in addition with `--dask`: several messages to each worker
+_SAVED_EVERY = 5.0  # seconds between two saves of requests, retries, bytes and time
+_QUEUED_FOR_WORKERS = 4096  # more queued jobs with `--dask`: enough for several messages to each worker
 
 
 async def mirror(
@@ -95,7 +95,7 @@ async def mirror(
         The counters of the run, and how it ended.
 
     Raises:
-        UsageError: The selection or layout is wrong, or a label or collection does not exist. Its kind
+        UsageError: The selection or layout is wrong, or a label or collection does not exist. Its subclass
             `MissingExtraError` names an extra that is not installed.
         CredentialsError: Credentials are missing or refused.
         SourceError: The source cannot be read.
@@ -165,7 +165,7 @@ async def retry(
     """Try the failed assets of `dest` again, and read source items that could not be read.
 
     The arguments are those of `resume`. With `ordered`, only assets that were not ready yet are requested
-    (`FailureRecord.kind` "ordered"). Of several sources, one is tried: `assets_failed` counts all.
+    (`FailureRecord.kind` "ordered"). If DEST has several sources, one is tried; `assets_failed` counts all.
 
     Returns:
         The counters of the run, and how it ended.
@@ -549,7 +549,7 @@ class MirrorRun:
         call = self._store_client.call
         recorded: EndState = "failed"
         final_counts = dict[str, int]()
-        ignored = () if error is None else (Exception,)  # the first error counts
+        ignored = () if error is None else (Exception,)  # the first error is raised
         try:
             with suppress(*ignored):
                 await call("end_run", state, reason, self._take_effort())

@@ -71,9 +71,9 @@ def open_mirror(
 
 @contextmanager
 def open_ledger(store: Store) -> Iterator[database.Connection]:
-    """Open the ledger for writing. At the end, copy its log into it, so that all of it is on the disk.
+    """Open the ledger for writing. At the end, checkpoint the WAL, so that everything is on the disk.
 
-    If the copy fails, the next start does not trust files that are not recorded. SQLite cannot see that its
+    If this fails, the next start does not trust files that are not recorded. SQLite cannot see that its
     log lost a page, and a loss of power would lose everything after that page.
     """
     staged, covered = store.staged, store.sync_covers_ledger
@@ -95,7 +95,7 @@ def open_ledger(store: Store) -> Iterator[database.Connection]:
                     database.copy_log(db)
             except DestinationError:
                 staged.remove_boot_mark()
-                if has_succeeded:  # otherwise, the first error counts
+                if has_succeeded:  # otherwise, the first error is raised
                     raise
 
 

@@ -66,7 +66,7 @@ _MAX_KEYS = 20
 
 
 class Position(msgspec.Struct, frozen=True, omit_defaults=True, rename={"announced_before": "announced"}):
-    """The next page of a walk. At its start, all fields are None; where a collection starts, `request` is."""
+    """The next page of a walk. All fields are None at its start, `request` at that of a collection."""
 
     collection: str | None = None
     request: PageRequest | None = None
@@ -74,7 +74,7 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True, rename={"announc
     """The number of items that the earlier collections announced; None if it is not known."""
 
     def to_json(self, secrets: Secrets) -> str | None:
-        """Return the position without credentials, and without `request` if its URL may need what it loses.
+        """Return the position without credentials. Drop `request` if its URL may not work without them.
 
         None if it still has one of `secrets`, because a service may repeat a key in any field.
         """
@@ -304,7 +304,7 @@ class Walk:
             self._network.warn(f"The source announced {announced}, but did not list {unseen} of them.")
 
     async def _read_pages(self, position: Position) -> int | None:
-        """Walk the collections, which are always in the same order. Return how many items all announce."""
+        """Walk the collections, always in the same order. Return how many items they announce in total."""
         names = [start.collection for start in self._starts]
         if position.collection not in {None, *names}:
             raise ForgottenCursorError(f"the collection {position.collection} is no longer listed")
@@ -324,7 +324,7 @@ class Walk:
     async def _read_collection(
         self, start: WalkStart, next_name: str | None, position: Position, loops: LoopDetector
     ) -> int | None:
-        """Return what it and the earlier ones announce, if known. Save each page with the next position."""
+        """Return how many items all collections so far announce, if known. Save each page and position."""
         before = position.announced_before
         announced: int | None = None
         pages = self._setup.source.pages(
@@ -430,7 +430,7 @@ class Walk:
                 newest[item.id] = item
                 versions[item.id] = updated
         batch.replaces_planned_items = not newest.keys().isdisjoint(planned_before)
-        links = dict[str, SourceLink]()  # by href: of several parents, the first counts
+        links = dict[str, SourceLink]()  # by href: of several parents, the first is kept
         for item in await self._lookups.look_up(newest.values()):
             planned = self._plan(item)
             batch.items.append(planned)

@@ -64,8 +64,8 @@ class ItemFilter:
 class IdsFilter(ItemFilter):
     """`--ids`: whole ids, or endings of ids after a separator: `5_45` is not an ending of `..._15_45`.
 
-    Split lists have patch names (`S2A_MSIL2A_..._0_45`), the service `bigearthnet_v1_labels_S2A_...`. An item
-    takes one look-up per distinct length of the selected ids.
+    Split lists have patch names (`S2A_MSIL2A_..._0_45`), the service `bigearthnet_v1_labels_S2A_...`. Each
+    item costs one lookup per distinct length of the selected ids.
     """
 
     fields = reasons = ("ids",)

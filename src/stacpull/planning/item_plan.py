@@ -175,7 +175,7 @@ def is_newer(updated: str | None, before: str | None) -> bool:
 def document_digest(public_json: bytes) -> str:
     """Return the version of an item without `updated`. It is never a time.
 
-    Links do not count, and of hrefs only the file name, because the same item may be served elsewhere.
+    Links are ignored, and hrefs except their file names, because the same item may be served elsewhere.
     """
     document = parsed_object(public_json) or {}
     for asset in objects_in([*object_or_empty(document.get("assets")).values()]):

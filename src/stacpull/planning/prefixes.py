@@ -89,7 +89,7 @@ def object_asset(assets: Mapping[str, Any], key: str, href: str = "") -> Json | 
     """Return the asset `key` from the assets of an item that was read again, or None.
 
     It may be an object below a prefix. If `href`, its last URL, is below a prefix, it is still there. If not,
-    the prefix with the longest key counts.
+    the prefix with the longest key is used.
     """
     asset = assets.get(key)
     if asset is not None:

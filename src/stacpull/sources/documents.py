@@ -26,7 +26,7 @@ from stacpull.sources.source import Source
 from stacpull.sources.source_url import parse_api_url
 from stacpull.urls import is_web, join, known_scheme, may_lead
 
-MAX_COLLECTIONS: Final = 16_384  # the most collections of a file or a tree whose URLs are kept
+MAX_COLLECTIONS: Final = 16_384  # maximum collections of a file or a tree whose URLs are kept
 MAX_NAMED: Final = 40
 _API_LINKS: Final = frozenset({"data", "search", "conformance"})
 """Relations of links that the landing page of an API has and a static catalog does not (STAC API core)."""

@@ -1,7 +1,7 @@
 """Files of items as sources: a GeoJSON document (an item or a FeatureCollection), or NDJSON.
 
-A saved document is a copy, so relative hrefs refer to its `self` link, or without one to the file. Of a file,
-`FileRanges` reads one version:
+A saved document is a copy, so relative hrefs refer to its `self` link, or without one to the file.
+`FileRanges` reads one version of a file:
 
     offset ─▶ Range ─▶ 206 at this offset, same version   its body
                        200, same version                  its body from the offset on
@@ -51,7 +51,7 @@ from stacpull.urls import is_local, is_remote, join, without_blanks
 _GZIP: Final = b"\x1f\x8b"  # RFC 1952, 2.3.1
 _ACCEPT: Final = "application/x-ndjson, application/geo+json-seq, */*"
 _CHUNK: Final = 1 << 18
-_BREAKS: Final = 5  # the most interruptions in a row without a received byte
+_BREAKS: Final = 5  # maximum interruptions in a row without a received byte
 
 
 class ItemsFile(Source):

@@ -54,7 +54,7 @@ class ItemReader:
     _read_batch: Callable[[Sequence[str]], Awaitable[Mapping[str, Json]]] | None = None
     _recent: BoundedCache[str, ReadItem] = attrs.field(factory=lambda: BoundedCache(_RECENT), init=False)
     _readings: WeakValueDictionary[str, _Reading] = attrs.field(factory=WeakValueDictionary, init=False)
-    """Requests by href. One ends with the caller that made it: if it is cancelled, the next one reads."""
+    """Requests by href. A request ends with its caller: if that is cancelled, the next caller sends one."""
 
     async def read(self, href: str, *, newer_than: float | None = None) -> ReadItem:
         """Return the item at `href`, requested after `newer_than`, or raise TransferError.

@@ -1,8 +1,8 @@
 """Pages of an API: requests for the next ones, and the walk of the pages by their next links.
 
 A page that fails is requested with fewer items. If that fails too, the walk ends with a SourceError, and a
-later walk resumes there. If the next links form a circle, their hashes show it; if each is a new one, the
-user of the pages asks `LoopDetector`.
+later walk resumes there. If the next links form a loop, their hashes show it; if each link is new, the
+consumer of the pages asks `LoopDetector`.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def _method_of(link: Json) -> str:
 def at_home(following: PageRequest, home: str) -> PageRequest | None:
     """Return `following` at the origin of `home`, whose page linked to it; None if it is already there.
 
-    If the paths end equally, the one of `home` is used: it may have a proxy's prefix.
+    If both paths have the same last segment, that of `home` is used: it may have a proxy's prefix.
     """
     if origin_text(home) == origin_text(following.url):
         return None
@@ -185,7 +185,7 @@ class PageReader:
     async def pages(
         self, start: PageRequest, *, first: Document | None = None, resumed: bool = False
     ) -> Pages:
-        """Yield the pages from `start` on, until there is no next link or the links form a circle.
+        """Yield the pages from `start` on, until there is no next link or the links form a loop.
 
         `first` is the page at `start`, if it was read. With `resumed`, `start` is the next link of an earlier
         walk, which the service may have forgotten.
@@ -225,7 +225,7 @@ class PageReader:
         return answer
 
     async def _read_smaller(self, request: PageRequest) -> tuple[PageRequest, Document]:
-        """Read one page; while the service fails, with a tenth of the items."""
+        """Read one page; after each failure, request a tenth of the items."""
         cause: TransferError | SourceError | None = None
         while True:
             sent = with_limit(request, self._size.items)

@@ -27,7 +27,7 @@ from stacpull.sources.source import LEAST_ITEMS, OnNotice, Pages, PageSize
 from stacpull.urls import Parameter, add_parameters, parameters
 
 _LONG_URL: Final = 2000
-"""The most characters of a query with GET: many servers and proxies accept only some thousands."""
+"""Maximum characters of a query with GET: many servers and proxies accept only a few thousand."""
 _LARGE_AREA: Final = 100_000
 """The most bytes of GeoJSON of an area; for a larger one its bounding box is sent."""
 _PLACES: Final = frozenset({"bbox", "intersects"})

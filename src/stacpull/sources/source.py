@@ -57,7 +57,7 @@ def allowed_headers(headers: Mapping[str, str] | None) -> Mapping[str, str] | No
 
 
 class LoopDetector(msgspec.Struct):
-    """Ends pages that list known items again and again, or none: broken links can go on forever.
+    """Ends the reading of pages that keep listing known items, or none: broken links can go on forever.
 
     As many known items may come again as were seen before a stop (`may_repeat`), or as the largest page had:
     smaller pages may repeat it, if the service numbers its pages from 0.
@@ -103,7 +103,7 @@ class WalkStart(NamedTuple):
 
 
 class Source(Protocol):
-    """A source of items. It is made of a URL, a `JsonReader`, and the document at the URL, if it was read.
+    """A source of items, constructed from a URL, a `JsonReader`, and the document at the URL, if it was read.
 
     Every method may raise SourceError and CredentialsError.
     """

@@ -33,10 +33,10 @@ from stacpull.sources.source_url import parse_api_url
 from stacpull.urls import parameter, set_parameter
 
 _HEAVIEST_LIST: Final = 4 << 30
-"""The most bytes of memory, as estimated, for the documents of all collections. NASA's CMR has 50,000."""
+"""The maximum bytes of memory, as estimated, for the documents of all collections. NASA's CMR has 50,000."""
 _MAX_CACHED: Final = 256
 _HEAVIEST_CACHED: Final = 1 << 20  # bytes of memory, as estimated, of a document that is kept
-_MAX_IDS: Final = 500  # the most ids that are searched; for more, all items are walked
+_MAX_IDS: Final = 500  # maximum ids that are searched; for more, all items are walked
 _IDS_AT_ONCE: Final = 99
 """Many services give at most 100 items, and one more shows that an id is in several collections."""
 
@@ -209,7 +209,7 @@ class ApiSource(Source):
         return item if self_href(item) is not None else with_self(item, url)
 
     async def items(self, hrefs: Sequence[str]) -> Mapping[str, Json]:
-        """Return, by href, the items of this API that searches find. Others may exist all the same."""
+        """Return, by href, the items of this API that searches find. Others may still exist."""
         by_collection: defaultdict[str, dict[str, str]] = defaultdict(dict)
         for href in hrefs:
             item_id = item_id_in(href) if "?" not in href and "#" not in href else None
