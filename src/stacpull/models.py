@@ -88,7 +88,7 @@ class UnreadableEntry(NamedTuple):
     href: str = ""  # the URL to read a link again; empty for an entry or an item
 
 
-class SourceLink(NamedTuple):
+class ItemLink(NamedTuple):
     href: str
     parent: ItemId
     id: ItemId | None = None
@@ -106,7 +106,7 @@ class Page(msgspec.Struct, frozen=True):
     items: list[Json]
     next: PageRequest | None  # None after the last page, and in a source without cursors
     announced: int | None  # the total number of items that the service announces
-    circle: str | None = None
+    loop_reason: str | None = None
     """Why this page is the last one although it has a `next`: half a sentence."""
     unreadable: tuple[UnreadableEntry, ...] = ()  # unreadable links and entries
 
@@ -232,8 +232,8 @@ class Failure(msgspec.Struct, frozen=True):
 class PlannedItem(NamedTuple):
     """A selected item, with its planned assets and those that were not planned.
 
-    `href` is its own URL, to read it again when asset hrefs have expired. `parent` is the label item whose
-    link led to a source item. In a message to the ledger, `document` is empty and `public_json` is set.
+    `href` is its own URL, to read it again when asset hrefs have expired. `parent` is the item whose
+    link led to a linked item. In a message to the ledger, `document` is empty and `public_json` is set.
     """
 
     id: ItemId
@@ -314,7 +314,7 @@ class Job(Asset, frozen=True, array_like=True, kw_only=True):
 
 
 class WalkBatch(msgspec.Struct):
-    """What a walk selected from up to 100 items: label items come before the source items they link to."""
+    """What a walk selected from up to 100 items: linking items come before linked ones."""
 
     items: list[PlannedItem] = []
     unreadable_items: list[UnreadableItem] = []

@@ -10,8 +10,8 @@ from stacpull.planning.hrefs import (
     asset_hrefs,
     asset_kind,
     item_id_in,
+    linked_hrefs,
     self_href,
-    source_links,
     suffix_of,
 )
 
@@ -132,7 +132,7 @@ def test_self_links_count_if_absolute(links, href):
 )
 def test_source_links_are_distinct_and_in_order(links, base, sources):
     item = {"links": [{"rel": rel, "href": href} for rel, href in links]}
-    assert source_links(item, base, ["source"]) == sources
+    assert linked_hrefs(item, base, ["source"]) == sources
 
 
 OWN, S3, OTHER = "https://h.test/a.tif", "s3://b/a.tif", "https://other.test/a.tif"

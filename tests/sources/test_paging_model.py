@@ -199,7 +199,7 @@ def test_every_form_yields_every_item_in_order_and_ends(form: str) -> None:
     model = FORMS[form]
     found = walk(model)
     assert list(dict.fromkeys(found.names)) == model.names
-    assert found.pages[-1].next is None or found.pages[-1].circle
+    assert found.pages[-1].next is None or found.pages[-1].loop_reason
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -23,7 +23,7 @@ from stacpull.dest_address import DestAddress, parse_dest
 from stacpull.digests import text_digest
 from stacpull.engine.fetchers import clipping
 from stacpull.engine.item_input import SourceLike, temporary_input
-from stacpull.engine.lookups import check_syntax, with_starts
+from stacpull.engine.lookups import check_values, checked_setup
 from stacpull.engine.network import Network, RunSetup, open_network, resolve_source
 from stacpull.engine.walk import Walk
 from stacpull.errors import NotAMirrorError, UsageError
@@ -53,7 +53,7 @@ _SIZED_PER_KEY = 3
 _CLIPPED_PER_KEY = 12  # with `--clip`: more, because different parts of rasters are in the area
 _SIZED_AT_ONCE = 64
 _MAX_SIZED = 1_000  # assets whose size is requested, in case every asset has its own key
-_MAX_NAMED = 10_000  # asset keys and hosts that are counted one by one
+_MAX_COUNTED_KEYS = 10_000  # asset keys and hosts that are counted one by one
 _MAX_PATHS = 100_000  # remembered paths, enough to notice a layout that gives several items one path
 
 
@@ -76,12 +76,12 @@ async def plan(
     if urls is not None and not hasattr(urls, "write"):
         raise UsageError(f"urls must be an open text file, not {type(urls).__name__}.")
     address = None if dest is None else await asyncio.to_thread(parse_dest, dest, options)
-    check_syntax(selection, options)
+    check_values(selection, options)
     async with temporary_input(source) as (text, input_file):
         options, source_address = resolve_source(text, options, input_file)
         async with open_network(source_address, options, on_event=on_event) as network:
             opened = await open_source(source_address.url, network.reader)
-            setup = await with_starts(RunSetup(opened, network, selection, options))
+            setup = await checked_setup(RunSetup(opened, network, selection, options))
             async with enter_in_thread(_opened_records(address)) as records:
                 if address is not None and address.bucket is not None and records[1] is None:
                     network.warn(f"{address.work} has no ledger of {dest}: everything counts as still to do.")
@@ -286,7 +286,7 @@ class _Estimate:
 
 
 def _add(counts: Counter[str], name: str) -> str:
-    if name not in counts and (len(counts) >= _MAX_NAMED or len(name) > MAX_KEY_LENGTH):
+    if name not in counts and (len(counts) >= _MAX_COUNTED_KEYS or len(name) > MAX_KEY_LENGTH):
         name = "others"
     counts[name] += 1
     return name

@@ -24,7 +24,7 @@ from stacpull.filters.selection_filter import SelectionFilter
 from stacpull.json_values import object_or_empty
 from stacpull.models import Failure, Json, Page
 from stacpull.net.transport import TransferError
-from stacpull.planning.hrefs import AssetKind, asset_hrefs, asset_kind, self_href, source_links
+from stacpull.planning.hrefs import AssetKind, asset_hrefs, asset_kind, linked_hrefs, self_href
 from stacpull.planning.item_plan import NO_COLLECTION, ListedItem, with_template
 from stacpull.planning.layout import Layout
 from stacpull.planning.prefixes import Listing, as_prefix
@@ -34,7 +34,7 @@ from stacpull.threads import for_each
 from stacpull.urls import is_local, known_scheme
 
 
-def check_syntax(selection: Selection, options: Options) -> None:
+def check_values(selection: Selection, options: Options) -> None:
     """Raise `UsageError` if the layout, a filter or the area of `--clip` is not valid."""
     SelectionFilter.from_selection(selection)
     clipping(selection.clip)
@@ -48,7 +48,7 @@ async def walk_starts(source: Source, selection: Selection) -> list[WalkStart]:
     return await source.starts(selection)
 
 
-async def with_starts(setup: RunSetup) -> RunSetup:
+async def checked_setup(setup: RunSetup) -> RunSetup:
     """Check boxes, and add the starts. If SOURCE is an API, check labels and the names in `--layout`."""
     source, selection = setup.source, setup.selection
     for option, area in {"bbox": selection.bbox, "clip": selection.clip}.items():
@@ -68,17 +68,17 @@ async def with_starts(setup: RunSetup) -> RunSetup:
     for text in await _label_warnings(source, selection, items, starts):
         setup.network.warn(text)
     if len(starts) == 1:
-        for text in await _layout_warnings(setup, items, starts[0].request.url):
+        for text in await _unknown_names(setup, items, starts[0].request.url):
             raise UsageError(text)
     return setup
 
 
 async def page_warnings(setup: RunSetup, page: Page, starts: Sequence[WalkStart]) -> list[str]:
-    """Check `sortby` and `assets` against the first page, and what `with_starts` checks of an API."""
+    """Check `sortby` and `assets` against the first page, and what `checked_setup` checks of an API."""
     selection, items = setup.selection, page.items
     warnings = list[str]()
     if setup.source.api_root is None:
-        warnings += await _layout_warnings(setup, items, page.request.url)
+        warnings += await _unknown_names(setup, items, page.request.url)
         warnings += await _label_warnings(setup.source, selection, items, starts)
     name = (selection.sortby or "").removeprefix("-")
     if name and items:
@@ -98,7 +98,7 @@ async def page_warnings(setup: RunSetup, page: Page, starts: Sequence[WalkStart]
     return warnings
 
 
-async def _layout_warnings(setup: RunSetup, items: Sequence[Json], url: str) -> list[str]:
+async def _unknown_names(setup: RunSetup, items: Sequence[Json], url: str) -> list[str]:
     layout = Layout.parse(setup.options.layout)
     warnings = list(layout.unknown_properties(items))
     linked = _linked_href(setup.selection, items, url)
@@ -107,12 +107,12 @@ async def _layout_warnings(setup: RunSetup, items: Sequence[Json], url: str) -> 
     try:
         return list(layout.unknown_properties([*items, await setup.source.item(linked)]))
     except (SourceError, CredentialsError, TransferError):
-        return []  # the properties of source items are unknown
+        return []  # the properties of linked items are unknown
 
 
 def _linked_href(selection: Selection, items: Sequence[Json], url: str) -> str | None:
     relations = followed(selection)
-    return next((href for item in items for href in source_links(item, url, relations)), None)
+    return next((href for item in items for href in linked_hrefs(item, url, relations)), None)
 
 
 def followed(selection: Selection) -> set[str]:

@@ -32,7 +32,7 @@ from stacpull.engine.batch_saver import BatchSaver, restore_item_json
 from stacpull.engine.event_log import FAILED_ATTEMPT, EventLog
 from stacpull.engine.fetchers import make_fetchers
 from stacpull.engine.item_input import SourceLike
-from stacpull.engine.lookups import check_syntax, with_starts
+from stacpull.engine.lookups import check_values, checked_setup
 from stacpull.engine.mirror_status import status
 from stacpull.engine.network import RunSetup, SourceAddress, open_network, resolve_source
 from stacpull.engine.open_mirror import OpenMirror, check_local_source, open_mirror
@@ -47,7 +47,7 @@ from stacpull.ledger import runs
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
 from stacpull.ledger.meta import is_named_source, note_named_source
 from stacpull.ledger.runs import EndState, Run, RunSpec
-from stacpull.models import OWN_DIRECTORY, Job, SourceLink, WalkBatch, WalkUpdate
+from stacpull.models import OWN_DIRECTORY, ItemLink, Job, WalkBatch, WalkUpdate
 from stacpull.redact import Secrets
 from stacpull.reports import Counts, MirrorReport
 from stacpull.selection import Selection
@@ -103,10 +103,10 @@ async def mirror(
         InterruptedRunError: `stop` was set before the source was opened.
     """
     selection = instance("selection", Selection, selection)
-    async with run_context(dest, options, on_event, stop, client, exists=False) as context:
+    async with run_context(dest, options, on_event, stop, client, must_exist=False) as context:
         if (text := item_input.source_text(source)) is not None:
             return await run_from_source(context, text, selection)
-        check_syntax(selection, context.options)
+        check_values(selection, context.options)
         thread = StoppableThread(context.stop)
         chunks = await thread.run(partial(item_input.read_input, source, thread.is_stopped))
         async with open_dest(context) as opened:
@@ -137,7 +137,7 @@ async def resume(
         SourceError, DestinationError, InterruptedRunError: As for `mirror`.
     """
     async with (
-        run_context(dest, options, on_event, stop, client, exists=True) as context,
+        run_context(dest, options, on_event, stop, client, must_exist=True) as context,
         open_dest(context) as opened,
     ):
         task = await on_ledger(opened, runs.task_to_resume)
@@ -175,7 +175,7 @@ async def retry(
         CredentialsError, SourceError, DestinationError, InterruptedRunError: As for `resume`.
     """
     async with (
-        run_context(dest, options, on_event, stop, client, exists=True) as context,
+        run_context(dest, options, on_event, stop, client, must_exist=True) as context,
         open_dest(context) as opened,
     ):
         kind: runs.RunKind = "ordered" if ordered else "retry"
@@ -201,13 +201,13 @@ async def run_context(
     stop: asyncio.Event | None,
     client: Any = None,
     *,
-    exists: bool,
+    must_exist: bool,
 ) -> AsyncIterator[RunContext]:
-    """Check the arguments, serve the dashboard, and limit the time. With `exists`, DEST must be a mirror."""
+    """Check the arguments, serve the dashboard, limit the time. With `must_exist`, DEST must be a mirror."""
     options = instance("options", Options, options)
     if client is not None:
         options = attrs.evolve(options, dask_client=client)
-    address, workers = await asyncio.to_thread(_checked, dest, options, exists=exists)
+    address, workers = await asyncio.to_thread(_checked, dest, options, must_exist=must_exist)
     async with AsyncExitStack() as stack:
         if options.dashboard is not None:
             serve = await asyncio.to_thread(require, "stacpull.outputs", "dashboard", "--dashboard")
@@ -226,7 +226,7 @@ async def run_context(
             raise
 
 
-def _checked(dest: str | Path, options: Options, *, exists: bool) -> tuple[DestAddress, Any]:
+def _checked(dest: str | Path, options: Options, *, must_exist: bool) -> tuple[DestAddress, Any]:
     """Check DEST and what the options need, and load the Dask coordinator if they name a cluster. Blocks."""
     workers = None
     if options.dask is not None or options.dask_client is not None:
@@ -238,7 +238,7 @@ def _checked(dest: str | Path, options: Options, *, exists: bool) -> tuple[DestA
             raise UsageError("--items-parquet needs the documents of items: remove --metadata none.")
         errors.require_pyarrow("--items-parquet")
         require("stacpull.outputs", "items-parquet", "--items-parquet")
-    if exists:
+    if must_exist:
         open_reader(address.work, address.bucket).close()
     return address, workers
 
@@ -273,14 +273,14 @@ async def _start_store_and_open_source(
 
 async def run_from_source(context: RunContext, location: str, selection: Selection) -> MirrorReport:
     """Open SOURCE, then DEST: a source that cannot be read changes nothing."""
-    check_syntax(selection, context.options)
+    check_values(selection, context.options)
     work = context.dest.work
     options, address = resolve_source(location, context.options)
     if is_local(address.url):
         await asyncio.to_thread(check_local_source, address.url, work)
     spec = RunSpec(address.url, selection, options.fixed, address.credential_names)
     async with _start_store_and_open_source(context, address, selection, options) as (process, unchecked):
-        setup = await unless_stopped(partial(with_starts, unchecked), context.stop)
+        setup = await unless_stopped(partial(checked_setup, unchecked), context.stop)
         logins = setup.network.logins
         if logins is not None and not await asyncio.to_thread(ledger_path(work).exists):
             await unless_stopped(logins.log_in, context.stop)  # before DEST is created
@@ -455,7 +455,7 @@ class MirrorRun:
             await self._walk.resume(self._run)
             return
         if self._run.kind == "retry":
-            await self._walk.read_links(await call("unreadable_source_items", returns=list[SourceLink]))
+            await self._walk.read_links(await call("unreadable_links", returns=list[ItemLink]))
         if self._run.kind != "ordered":
             await restore_item_json(self._walk.reader, self._network, self._store_client)
         await self._saver.add_batch(WalkBatch(update=WalkUpdate(walk_ended=True)))

@@ -45,7 +45,7 @@ class StoreOperations:
         self.pending_jobs = partial(jobs.pending_jobs, db, run_id)
         self.keep_document = partial(jobs.keep_document, db)
         self.keep_collection = partial(jobs.keep_collection, db)
-        self.unreadable_source_items = partial(views.unreadable_source_items, db, run_id)
+        self.unreadable_links = partial(views.unreadable_links, db, run_id)
         self.damaged_item_json = partial(views.damaged_item_json, db)
         self.collections_to_read = partial(views.collections_to_read, db, run_id)
         self.count_unreadable = partial(pruning.count_unreadable, db, run_id)

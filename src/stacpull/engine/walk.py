@@ -31,18 +31,18 @@ from stacpull.models import (
     Failure,
     FailureKind,
     ItemId,
+    ItemLink,
     Json,
     Page,
     PageRequest,
     PlannedItem,
     PlannedVersion,
-    SourceLink,
     UnreadableEntry,
     UnreadableItem,
     WalkBatch,
     WalkUpdate,
 )
-from stacpull.planning.hrefs import item_id_in, links_of, self_href, source_links
+from stacpull.planning.hrefs import item_id_in, linked_hrefs, links_of, self_href
 from stacpull.planning.item_plan import (
     BESIDE_ITEMS,
     NO_COLLECTION,
@@ -61,7 +61,7 @@ from stacpull.sources.source import LoopDetector, PageSize, WalkStart, allowed_h
 from stacpull.threads import StoppableThread, prefetch
 
 ITEMS_AT_ONCE = 100
-"""Items that are planned at once, so that transfers need not wait for all source items of a page."""
+"""Items that are planned at once, so that transfers need not wait for all linked items of a page."""
 _MAX_KEYS = 20
 
 
@@ -255,7 +255,7 @@ class Walk:
             self._note_cut_short(run.cut_short)
         self._note_unseen(run.counters["items_seen"], run.counters["items_unseen"])
 
-    async def read_links(self, links: Sequence[SourceLink]) -> None:
+    async def read_links(self, links: Sequence[ItemLink]) -> None:
         """Plan the items that links lead to, which an earlier walk could not read."""
         for start in range(0, len(links), ITEMS_AT_ONCE):
             batch = WalkBatch()
@@ -430,13 +430,13 @@ class Walk:
                 newest[item.id] = item
                 versions[item.id] = updated
         batch.replaces_planned_items = not newest.keys().isdisjoint(planned_before)
-        links = dict[str, SourceLink]()  # by href: of several parents, the first is kept
+        links = dict[str, ItemLink]()  # by href: of several parents, the first is kept
         for item in await self._lookups.look_up(newest.values()):
             planned = self._plan(item)
             batch.items.append(planned)
             if self._followed:
-                for href in source_links(item.document, planned.href or item.url, self._followed):
-                    links.setdefault(href, SourceLink(href, planned.id, item_id_in(href)))
+                for href in linked_hrefs(item.document, planned.href or item.url, self._followed):
+                    links.setdefault(href, ItemLink(href, planned.id, item_id_in(href)))
         if links:
             ids = [link.id for link in links.values() if link.id is not None]
             known = newest.keys() | await self._consumer.planned_this_run(ids)
@@ -444,7 +444,7 @@ class Walk:
         if self._setup.selection.collection_assets:
             await self._add_collections(batch)
 
-    async def _add_linked_items(self, links: Sequence[SourceLink], batch: WalkBatch) -> None:
+    async def _add_linked_items(self, links: Sequence[ItemLink], batch: WalkBatch) -> None:
         documents = await self.reader.read_many([link.href for link in links])
         items = list[ListedItem]()
         for link in links:

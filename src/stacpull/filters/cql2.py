@@ -346,7 +346,7 @@ def _geometries(arguments: list[Any]) -> list[Term]:
 
 
 _NOT_PUSHED: Final = {"datetime", "geometry", "bbox", "properties.id", "properties.collection"}
-_MIRRORED: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "<>": "<>"}
+_CONVERSE: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "<>": "<>"}
 
 
 def _pushable(node: Any, *, negated: bool = False) -> Json | None:
@@ -372,7 +372,7 @@ def _pushable(node: Any, *, negated: bool = False) -> Json | None:
             name = "or"
             parts = [_pushable_test("=", arguments[0], member) for member in arguments[1]]
         case _:
-            return _pushable_test(name, *arguments) if name in _MIRRORED else None
+            return _pushable_test(name, *arguments) if name in _CONVERSE else None
     usable = [part for part in parts if part is not None]
     if len(usable) < len(parts) and (negated or name != "and"):
         return None
@@ -381,7 +381,7 @@ def _pushable(node: Any, *, negated: bool = False) -> Json | None:
 
 def _pushable_test(sign: str, left: Any, right: Any) -> Json | None:
     if isinstance(right, dict) and not isinstance(left, dict):
-        return _pushable_test(_MIRRORED[sign], right, left)
+        return _pushable_test(_CONVERSE[sign], right, left)
     reference = left.get("property") if isinstance(left, dict) else None
     if not isinstance(reference, str):
         return None

@@ -54,8 +54,8 @@ class SelectionFilter(msgspec.Struct, frozen=True):
     def left_out(self, counts: LeftOut, seen: int) -> dict[str, int]:
         """Return the counts in the order of the tests, and how many of the `seen` items are in no sample."""
         order = (reason for one in self.filters for reason in one.reasons)
-        undrawn = 0 if self.sample is None else seen - sum(counts.values()) - self.sample
-        sampled = {"sample": undrawn} if undrawn > 0 else {}
+        not_sampled = 0 if self.sample is None else seen - sum(counts.values()) - self.sample
+        sampled = {"sample": not_sampled} if not_sampled > 0 else {}
         return {reason: counts[reason] for reason in order if reason in counts} | dict(counts) | sampled
 
     def notes(self, counts: LeftOut, *, complete: bool = False) -> list[str]:

@@ -133,7 +133,7 @@ def intersects(area: shapely.Geometry, geometry: shapely.Geometry, *, exceeds: b
     return area.intersects(geometry) or any(area.intersects(translate(geometry, turn)) for turn in turns)
 
 
-_SWAPPED: Final = {"contains": "within", "within": "contains"}
+_CONVERSE: Final = {"contains": "within", "within": "contains"}
 """Predicates for swapped arguments: the second argument comes first, because it is usually constant."""
 
 
@@ -144,6 +144,6 @@ def related(name: str, left: Any, right: Any) -> bool | None:
         return None
     prepare(shapes[0])
     try:
-        return bool(getattr(shapely, _SWAPPED.get(name, name))(*shapes))
+        return bool(getattr(shapely, _CONVERSE.get(name, name))(*shapes))
     except shapely.errors.ShapelyError:  # the operator does not support geometry collections
         return None

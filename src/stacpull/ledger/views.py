@@ -10,7 +10,7 @@ import msgspec
 from stacpull.ledger import meta, runs
 from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, named_rows, scalar
 from stacpull.ledger.schema import JsonState, State, item_hash, stored_clip
-from stacpull.models import NO_FAULT, OF_COLLECTION, FailureKind, ItemId, MirroredFile, SourceLink
+from stacpull.models import NO_FAULT, OF_COLLECTION, FailureKind, ItemId, ItemLink, MirroredFile
 from stacpull.planning.item_plan import item_json_name
 from stacpull.planning.names import path_hash
 
@@ -285,14 +285,14 @@ def records_in(db: Connection, collection: int) -> Iterator[ItemRecord]:
         yield from item_records(db, [item_rowid for (item_rowid,) in items])
 
 
-def unreadable_source_items(db: Connection, run_id: int) -> list[SourceLink]:
+def unreadable_links(db: Connection, run_id: int) -> list[ItemLink]:
     rows = db.execute(
         "SELECT i.href, p.collection_name, p.name, i.collection_name, i.name FROM failures f "
         "JOIN named_items i ON i.id = f.item JOIN named_items p ON p.id = i.parent "
         f"WHERE f.what = 'item' AND f.run {IN_LIST} AND i.href IS NOT NULL",
         (json_array(runs.of_same_source(db, run_id)),),
     )
-    return [SourceLink(row[0], ItemId(*row[1:3]), ItemId(*row[3:])) for row in rows]
+    return [ItemLink(row[0], ItemId(*row[1:3]), ItemId(*row[3:])) for row in rows]
 
 
 def damaged_items(db: Connection) -> int:

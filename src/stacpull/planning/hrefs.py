@@ -143,7 +143,7 @@ def item_id_in(href: str) -> ItemId | None:
     return None
 
 
-def source_links(item: Json, base_url: str | None, relations: Collection[str]) -> tuple[str, ...]:
+def linked_hrefs(item: Json, base_url: str | None, relations: Collection[str]) -> tuple[str, ...]:
     """Return the hrefs of an item's links with these relations (lower case). An invalid href fails later."""
     base = self_href(item, local=is_local(base_url)) or base_url
     hrefs = [href for rel, href in links_of(item) if rel in relations]

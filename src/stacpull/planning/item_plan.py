@@ -47,7 +47,7 @@ _DIGESTS: Final = {
 class ListedItem(NamedTuple):
     """An item as SOURCE lists it, and what its plan needs besides.
 
-    `url` is the URL of its page, or of the item itself if a link of a label item, its `parent`, led to it.
+    `url` is the URL of its page, or of the item itself if a link of its `parent` led to it.
     `item_assets` are those of its collection (STAC 1.1), which describe assets to the filter. `listings` are
     the objects of prefixes, by asset key.
     """

@@ -27,7 +27,7 @@ from stacpull.sources.source_url import parse_api_url
 from stacpull.urls import is_web, join, known_scheme, may_lead
 
 MAX_COLLECTIONS: Final = 16_384  # maximum collections of a file or a tree whose URLs are kept
-MAX_NAMED: Final = 40
+MAX_LISTED_COLLECTIONS: Final = 40
 _API_LINKS: Final = frozenset({"data", "search", "conformance"})
 """Relations of links that the landing page of an API has and a static catalog does not (STAC API core)."""
 _GROUP: Final = "stacpull.sources"
@@ -178,7 +178,7 @@ async def open_source(url: str, reader: JsonReader) -> Source:
     raise SourceError(f"{url} is not STAC: SOURCE must be an API, a catalog, a collection or items.")
 
 
-async def outcome_of(reader: JsonReader, url: str, *, limit: int | None = None) -> Document | Failure:
+async def read_or_failure(reader: JsonReader, url: str, *, limit: int | None = None) -> Document | Failure:
     try:
         return _with_items(await reader.read(PageRequest(url), one_of_many=True, limit=limit))
     except TransferError as error:
@@ -217,7 +217,7 @@ async def read_root(reader: JsonReader, url: str) -> Document:
 
 async def read_item(reader: JsonReader, href: str) -> tuple[Json, str]:
     """Return the unchanged item at `href`, and the URL it was read from."""
-    document = await outcome_of(reader, href)
+    document = await read_or_failure(reader, href)
     if isinstance(document, Failure):
         raise TransferError(document)
     item = None if kind_of(document.body) == "FeatureCollection" else valid_item(document.body)
@@ -241,6 +241,6 @@ def no_collection(source: str, name: str, names: list[str]) -> str:
 
 
 def available_collections(names: list[str]) -> str:
-    rest = len(names) - MAX_NAMED
-    shown = ", ".join(sorted(names)[:MAX_NAMED]) or "none"
+    rest = len(names) - MAX_LISTED_COLLECTIONS
+    shown = ", ".join(sorted(names)[:MAX_LISTED_COLLECTIONS]) or "none"
     return f"SOURCE has {shown}" + (f" and {rest} more (see stacpull collections)." if rest > 0 else ".")

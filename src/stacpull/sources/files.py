@@ -90,7 +90,7 @@ class ItemsFile(Source):
         for item in items:
             name = item.get("collection")
             if start.selected and name not in start.selected:
-                if isinstance(name, str) and len(self._other_collections) < documents.MAX_NAMED:
+                if isinstance(name, str) and len(self._other_collections) < documents.MAX_LISTED_COLLECTIONS:
                     self._other_collections.add(name)
                 continue
             base = self_href(item, local=is_local(self.url))

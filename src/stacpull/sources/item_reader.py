@@ -1,4 +1,4 @@
-"""Reading single items by their href: source items, and items whose asset hrefs have expired.
+"""Reading single items by their href: linked items, and items whose asset hrefs have expired.
 
 The hrefs of all assets of an item expire together. So callers that read the same item share a request, and
 recent documents are cached.
@@ -38,7 +38,7 @@ class ReadItem(NamedTuple):
     weight: int
 
 
-class _Reading(msgspec.Struct, eq=False, weakref=True):
+class _PendingRead(msgspec.Struct, eq=False, weakref=True):
     """A request for an item. Callers that wait for `lock` share its result; None if it was cancelled."""
 
     lock: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
@@ -53,7 +53,7 @@ class ItemReader:
     _clock: Clock
     _read_batch: Callable[[Sequence[str]], Awaitable[Mapping[str, Json]]] | None = None
     _recent: BoundedCache[str, ReadItem] = attrs.field(factory=lambda: BoundedCache(_RECENT), init=False)
-    _readings: WeakValueDictionary[str, _Reading] = attrs.field(factory=WeakValueDictionary, init=False)
+    _pending: WeakValueDictionary[str, _PendingRead] = attrs.field(factory=WeakValueDictionary, init=False)
     """Requests by href. A request ends with its caller: if that is cancelled, the next caller sends one."""
 
     async def read(self, href: str, *, newer_than: float | None = None) -> ReadItem:
@@ -65,18 +65,18 @@ class ItemReader:
         if recent_item is not None and (newer_than is None or recent_item.read_at > newer_than):
             self._recent.move_to_end(href)
             return recent_item
-        reading = self._readings.setdefault(href, _Reading())
-        async with reading.lock:
-            if reading.result is None:
+        pending = self._pending.setdefault(href, _PendingRead())
+        async with pending.lock:
+            if pending.result is None:
                 sent_at = self._clock.monotonic()
                 try:
-                    reading.result = self._kept(href, await self._read_one(href), sent_at)
+                    pending.result = self._cached(href, await self._read_one(href), sent_at)
                 except TransferError as error:
-                    reading.result = error.failure
-                self._readings.pop(href, None)
-        if isinstance(reading.result, Failure):
-            raise TransferError(reading.result)
-        return reading.result
+                    pending.result = error.failure
+                self._pending.pop(href, None)
+        if isinstance(pending.result, Failure):
+            raise TransferError(pending.result)
+        return pending.result
 
     async def read_many(self, hrefs: Collection[str]) -> dict[str, Json | Failure]:
         """Return the item or failure for each href. If they are too large together, the last ones fail."""
@@ -90,12 +90,12 @@ class ItemReader:
             results[href] = item.document if weight <= _MAX_WEIGHT else _TOO_HEAVY
 
         if self._read_batch is not None:
-            unknown = [href for href in distinct if href not in self._recent and href not in self._readings]
+            unknown = [href for href in distinct if href not in self._recent and href not in self._pending]
             for start in range(0, len(unknown), _MAX_TOGETHER):
                 sent_at = self._clock.monotonic()
                 documents = await self._read_batch(unknown[start : start + _MAX_TOGETHER])
                 for href, document in documents.items():
-                    take(href, self._kept(href, document, sent_at))
+                    take(href, self._cached(href, document, sent_at))
 
         async def read(href: str) -> None:
             try:
@@ -106,7 +106,7 @@ class ItemReader:
         await for_each([href for href in distinct if href not in results], read, _MAX_TASKS)
         return results
 
-    def _kept(self, href: str, document: Json, sent_at: float) -> ReadItem:
+    def _cached(self, href: str, document: Json, sent_at: float) -> ReadItem:
         item = ReadItem(document, sent_at, weight_of_document(document))
         self._recent.pop(href, None)
         if len(href) + item.weight <= _HEAVIEST_CACHED:

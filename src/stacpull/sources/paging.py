@@ -104,7 +104,7 @@ def next_request(page: Json, current: PageRequest, base: str) -> PageRequest | N
         sent = {p.name: _member(p.name, p.value) for p in carried} if link.get("merge") is True else {}
         body = {**(current.body or sent), **object_or_empty(link.get("body"))}
         following = PageRequest(url, "POST", body, headers)
-        return following if urls.same_site(base, url) else at_home(following, base)
+        return following if urls.same_site(base, url) else on_origin_of(following, base)
     if current.method == "GET" and urls.parts_of(current.url).path == urls.parts_of(url).path:
         present = {p.name for p in urls.parameters(url)}
         url = urls.add_parameters(url, [p for p in carried if p.name not in present])
@@ -133,7 +133,7 @@ def _method_of(link: Json) -> str:
     return "POST" if str(link.get("method")).upper() == "POST" else "GET"
 
 
-def at_home(following: PageRequest, home: str) -> PageRequest | None:
+def on_origin_of(following: PageRequest, home: str) -> PageRequest | None:
     """Return `following` at the origin of `home`, whose page linked to it; None if it is already there.
 
     If both paths have the same last segment, that of `home` is used: it may have a proxy's prefix.
@@ -157,7 +157,7 @@ def announced_total(page: Json) -> int | None:
     return None
 
 
-def _signature(request: PageRequest) -> int:
+def _cursor_digest(request: PageRequest) -> int:
     """Return a digest of a cursor, without the limit: that only falls, so page numbers only rise."""
     request = _with_member(request, "limit", 0)
     body = orjson.dumps(request.body, option=orjson.OPT_SORT_KEYS)
@@ -202,7 +202,7 @@ class PageReader:
             page = self._page_of(sent, document)
             first = None
             yield page
-            request = page.next if page.circle is None else None
+            request = page.next if page.loop_reason is None else None
             resumed = True
 
     async def _read(self, request: PageRequest) -> tuple[PageRequest, Document]:
@@ -210,7 +210,7 @@ class PageReader:
             return await self._read_smaller(request)
         except SourceError as error:
             failure = failure_of(error)
-            home_request = at_home(request, self._last_url or self._source)
+            home_request = on_origin_of(request, self._last_url or self._source)
             if home_request is None or failure is None or failure.kind not in MAYBE_LINK_FAULT:
                 raise
             try:
@@ -256,7 +256,7 @@ class PageReader:
         if not isinstance(features, list | None):
             raise SourceError(f"{shown.url} is not a page of items: it has no list of features.")
         features = features or []  # null: an empty list of Go
-        cursor = _signature(sent)
+        cursor = _cursor_digest(sent)
         page = f"page {cursor & 0xFFFFFFFF:08x} of {shown.url}"  # that URL may lack its cursor
         entries = [(f"feature {n} of {page}", one) for n, one in enumerate(features, 1)]
         following = next_or_failure(document.members, sent, document.url)
@@ -269,18 +269,18 @@ class PageReader:
             self._size = self._size._replace(items=min(fitting, self._size.items))
         self._last_url = sent.url
         self._cursors.add(cursor)
-        circle = None
+        loop_reason = None
         if following is not None:
             following = self._adjusted(following, sent, len(features))
-            if _signature(following) in self._cursors:
-                circle = "its next page was read before; later items cannot be reached"
-        return Page(shown, items, following, announced_total(document.members), circle, unreadable)
+            if _cursor_digest(following) in self._cursors:
+                loop_reason = "its next page was read before; later items cannot be reached"
+        return Page(shown, items, following, announced_total(document.members), loop_reason, unreadable)
 
     def _adjusted(self, following: PageRequest, sent: PageRequest, item_count: int) -> PageRequest:
         # without SOURCE's own keys, which a service may repeat in its links: the client adds them again
         following = replace(following, url=self._reader.client.secrets.masked_url(following.url))
         if origin_text(following.url) in self._without_pages:
-            following = at_home(following, sent.url) or following
+            following = on_origin_of(following, sent.url) or following
         limit = number_in(following, "limit")
         if limit is None and number_in(sent, "limit") is None:  # a page that was given as SOURCE
             limit = self._size.items

@@ -30,7 +30,7 @@ _LONG_URL: Final = 2000
 """Maximum characters of a query with GET: many servers and proxies accept only a few thousand."""
 _LARGE_AREA: Final = 100_000
 """The most bytes of GeoJSON of an area; for a larger one its bounding box is sent."""
-_PLACES: Final = frozenset({"bbox", "intersects"})
+_AREAS: Final = frozenset({"bbox", "intersects"})
 _PLAIN: Final = "/:,.-_~'()*"
 """Characters of a value that are not encoded, because they are not separators in a query (RFC 3986, 3.4)."""
 
@@ -108,7 +108,7 @@ def endpoint_at(url: str, api: Conformance, *, is_search: bool) -> SearchEndpoin
     if not is_search and api.includes("/ogcapi-features#sort"):
         supported.add("sortby")
     names = {p.name for p in parameters(url)}
-    return SearchEndpoint(url, frozenset(supported - names - (_PLACES if names & _PLACES else set())))
+    return SearchEndpoint(url, frozenset(supported - names - (_AREAS if names & _AREAS else set())))
 
 
 def query_of(pushed: PushedDown, endpoint: SearchEndpoint) -> Json:

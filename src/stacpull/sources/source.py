@@ -84,7 +84,7 @@ class LoopDetector(msgspec.Struct):
         """Count a page. Return a sentence if a walk should end there although it has a next page, or None."""
         if page.next is None:
             return None
-        reason = page.circle or self.reason_to_end(len(page.items), new_items)
+        reason = page.loop_reason or self.reason_to_end(len(page.items), new_items)
         return None if reason is None else f"Reading ended at {page.request.url}: {reason}."
 
 
@@ -125,7 +125,7 @@ class Source(Protocol):
         """Return one start per selected collection, or raise UsageError if one does not exist."""
 
     def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
-        """Yield the pages of one collection, of which the last one may have a `circle`.
+        """Yield the pages of one collection, of which the last one may have a `loop_reason`.
 
         Raises ForgottenCursorError if the source no longer knows a page that it linked to, and SourceError if
         a page could not be read; its `__cause__` is the TransferError, if there was one.

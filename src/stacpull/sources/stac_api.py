@@ -175,7 +175,7 @@ class ApiSource(Source):
                     text = f"{page.request.url} returns items of other collections, which are left out."
                     on_notice(Notice("warning", text))
                 ids = hash(tuple(item["id"] for item in page.items))
-                if items or page.next is None or page.circle or ids in skipped:
+                if items or page.next is None or page.loop_reason or ids in skipped:
                     yield replace(page, items=items, announced=None)
                 skipped.add(ids)  # not yielded the first time, because empty pages end a walk
 

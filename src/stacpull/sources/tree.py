@@ -29,9 +29,9 @@ from stacpull.urls import is_web
 AT_ONCE: Final = 64  # documents read at once; the client's gates limit the requests
 DEEPEST: Final = 32  # levels of catalogs; the deepest trees known have seven
 _BATCH: Final = 2 * AT_ONCE  # documents in memory, of at most 256 KiB each; larger ones are read alone
-_HELD: Final = 64 * 1024 * 1024
-_SHOWN: Final = 300
-_UNANSWERED: Final = 10  # documents in a row with temporary failures after which the walk stops
+_MAX_PAGE_MEMORY: Final = 64 * 1024 * 1024
+_MAX_NAME_LENGTH: Final = 300
+_MAX_FAILURES_IN_A_ROW: Final = 10  # documents in a row with temporary failures after which the walk stops
 
 
 class _Link(NamedTuple):
@@ -64,13 +64,13 @@ class _Branch(NamedTuple):
         return (_Link(href, documents.absolute(self.url, href), name, depth) for href in self.hrefs)
 
 
-_Outcome = _Branch | Document | Failure
+_LinkResult = _Branch | Document | Failure
 
 
 async def _walk(
     reader: JsonReader, top: _Branch, collection: str, other_roots: Iterable[str]
-) -> AsyncGenerator[tuple[_Link, _Outcome]]:
-    """Yield each link below a catalog with its outcome, then those below `other_roots`, depth first.
+) -> AsyncGenerator[tuple[_Link, _LinkResult]]:
+    """Yield each link below a catalog with its result, then those below `other_roots`, depth first.
 
     The order depends only on the documents, since links are read in batches of a fixed size.
     """
@@ -84,22 +84,22 @@ async def _walk(
             if len(batch) < _BATCH:
                 links.pop()
         below = list[Iterator[_Link]]()
-        async with aclosing(_outcomes(reader, batch, walked)) as outcomes:
-            async for link, outcome in outcomes:
-                if isinstance(outcome, _Branch):
-                    below.append(outcome.links(link.collection, link.depth + 1))
-                yield link, outcome
+        async with aclosing(_link_results(reader, batch, walked)) as results:
+            async for link, result in results:
+                if isinstance(result, _Branch):
+                    below.append(result.links(link.collection, link.depth + 1))
+                yield link, result
         links += reversed(below)
 
 
-async def _outcomes(
+async def _link_results(
     reader: JsonReader, batch: list[_Link], walked: set[int], *, items: bool = True
-) -> AsyncGenerator[tuple[_Link, _Outcome]]:
+) -> AsyncGenerator[tuple[_Link, _LinkResult]]:
     """Yield links in order, each with its document or with the failure of reading it.
 
     Links to catalogs that were already `walked` (hashes of URLs) are left out; the other catalogs are added.
     """
-    read: dict[str, _Outcome] = {}
+    read: dict[str, _LinkResult] = {}
 
     async def read_one(url: str) -> None:
         read[url] = await _read(reader, url, SMALL, items=items)
@@ -107,22 +107,22 @@ async def _outcomes(
     urls = dict.fromkeys(link.url for link in batch if isinstance(link.url, str))
     await for_each([url for url in urls if hash(url) not in walked], read_one, AT_ONCE)
     for link in batch:
-        outcome = read.get(link.url) if isinstance(link.url, str) else link.url
-        is_large = isinstance(outcome, Failure) and outcome.kind is FailureKind.OVERLONG
+        result = read.get(link.url) if isinstance(link.url, str) else link.url
+        is_large = isinstance(result, Failure) and result.kind is FailureKind.OVERLONG
         if is_large and isinstance(link.url, str):  # alone, because of its size
-            outcome = await _read(reader, link.url, None, items=items)
-        if outcome is None or (isinstance(outcome, _Branch) and hash(outcome.url) in walked):
+            result = await _read(reader, link.url, None, items=items)
+        if result is None or (isinstance(result, _Branch) and hash(result.url) in walked):
             continue
-        if isinstance(outcome, _Branch) and link.depth >= DEEPEST:
-            text = f"{public_url(outcome.url)} is more than {DEEPEST} catalogs deep."
-            outcome = Failure(FailureKind.ITEM, text)
-        elif isinstance(outcome, _Branch):
-            walked.add(hash(outcome.url))
-        yield link, outcome
+        if isinstance(result, _Branch) and link.depth >= DEEPEST:
+            text = f"{public_url(result.url)} is more than {DEEPEST} catalogs deep."
+            result = Failure(FailureKind.ITEM, text)
+        elif isinstance(result, _Branch):
+            walked.add(hash(result.url))
+        yield link, result
 
 
-async def _read(reader: JsonReader, url: str, limit: int | None, *, items: bool) -> _Outcome:
-    document = await documents.outcome_of(reader, url, limit=limit)
+async def _read(reader: JsonReader, url: str, limit: int | None, *, items: bool) -> _LinkResult:
+    document = await documents.read_or_failure(reader, url, limit=limit)
     if isinstance(document, Failure):
         return document
     kind = documents.kind_of(document.body)
@@ -206,24 +206,24 @@ class TreeSource(Source):
         items: list[Json] = []
         unreadable: list[UnreadableEntry] = []
         weight = 0
-        unanswered = 0
-        async with aclosing(walk) as outcomes:
-            async for link, outcome in outcomes:
-                failures = [outcome] if isinstance(outcome, Failure) else []
-                if isinstance(outcome, _Branch):
-                    self._add(outcome)
-                elif isinstance(outcome, Document):
-                    new_items, failures = _items_in(outcome, link.collection)
+        failures_in_a_row = 0
+        async with aclosing(walk) as results:
+            async for link, result in results:
+                failures = [result] if isinstance(result, Failure) else []
+                if isinstance(result, _Branch):
+                    self._add(result)
+                elif isinstance(result, Document):
+                    new_items, failures = _items_in(result, link.collection)
                     items += new_items
-                    weight += outcome.weight
+                    weight += result.weight
                 href = link.url if isinstance(link.url, str) else ""
-                name = public_url(href or link.href)[:_SHOWN]
+                name = public_url(href or link.href)[:_MAX_NAME_LENGTH]
                 unreadable += [UnreadableEntry(link.collection, name, failure, href) for failure in failures]
-                unanswered = unanswered + 1 if failures and _is_temporary(failures[0]) else 0
-                if unanswered >= _UNANSWERED:
-                    text = f"{unanswered} documents in a row could not be read, the last one {name}:"
+                failures_in_a_row = failures_in_a_row + 1 if failures and _is_temporary(failures[0]) else 0
+                if failures_in_a_row >= _MAX_FAILURES_IN_A_ROW:
+                    text = f"{failures_in_a_row} documents in a row could not be read, the last one {name}:"
                     raise SourceError(f"{text} {failures[0].message}") from TransferError(failures[0])
-                if len(items) + len(unreadable) >= page_size.for_file or weight >= _HELD:
+                if len(items) + len(unreadable) >= page_size.for_file or weight >= _MAX_PAGE_MEMORY:
                     yield Page(request, items, None, None, unreadable=tuple(unreadable))
                     items = []
                     unreadable = []
@@ -264,15 +264,15 @@ class TreeSource(Source):
             links = chain.from_iterable(level)
             level = []
             while batch := list(islice(links, _BATCH)):
-                async with aclosing(_outcomes(self._reader, batch, walked, items=False)) as outcomes:
-                    async for link, outcome in outcomes:
-                        if isinstance(outcome, _Branch):
-                            level.append(outcome.links(link.collection, link.depth + 1))
-                            if outcome.name is not None and outcome.document is not None:
-                                self._add(outcome)
-                                found.setdefault(outcome.name, outcome.document)
-                        elif isinstance(outcome, Failure) and _is_temporary(outcome):
-                            first_failure = first_failure or outcome
+                async with aclosing(_link_results(self._reader, batch, walked, items=False)) as results:
+                    async for link, result in results:
+                        if isinstance(result, _Branch):
+                            level.append(result.links(link.collection, link.depth + 1))
+                            if result.name is not None and result.document is not None:
+                                self._add(result)
+                                found.setdefault(result.name, result.document)
+                        elif isinstance(result, Failure) and _is_temporary(result):
+                            first_failure = first_failure or result
         if first_failure is not None:
             text = f"Not all collections of {self.url} can be read: {first_failure.message}"
             if not is_found():

@@ -239,7 +239,7 @@ async def verify(
     if not repair:
         return await check.thread.run(check_alone)
     async with (
-        run_context(dest, options, on_event, stop, exists=True) as context,
+        run_context(dest, options, on_event, stop, must_exist=True) as context,
         open_dest(context) as opened,
     ):
         await check.thread.run(lambda: _check_mirror(check, address, opened.db))
