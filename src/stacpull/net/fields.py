@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
 from typing import NamedTuple
 
 from stacpull.models import Validator
@@ -29,31 +28,14 @@ class HeaderFields(Mapping[str, str]):
         self._fields = fields
 
     def __getitem__(self, name: str) -> str:
-        value = self.get(name)
-        if value is None:
-            raise KeyError(name)
-        return value
-
-    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
-        """Return the value of `name`, or `default`, without the exception that `Mapping.get` would catch."""
-        value = self._fields.get(_key(name))
-        if value is None:
-            return default
+        value = self._fields[name.lower().encode("utf-8", "surrogateescape")]
         return value.decode("utf-8", "surrogateescape").rstrip(" \t")  # the parser leaves spaces at the end
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and _key(name) in self._fields
 
     def __iter__(self) -> Iterator[str]:
         return (name.decode("latin-1") for name in self._fields)
 
     def __len__(self) -> int:
         return len(self._fields)
-
-
-@cache
-def _key(name: str) -> bytes:  # only names used in this program are looked up
-    return name.lower().encode("utf-8", "surrogateescape")
 
 
 def add_field(fields: dict[bytes, bytes], name: bytes, value: bytes) -> None:
