@@ -119,7 +119,6 @@ class Secrets:
         self.add()
 
     def replace(self, values: Iterable[str]) -> None:
-        """Replace all secrets with the `values` of another process."""
         self._known = set(map(Secret, values))
         self.add()
 

@@ -92,7 +92,6 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, "AssetFile 
         self._hand_over(receive)
 
     def send_on_new_connection(self) -> None:
-        """Send the request on a new connection: there is no idle one, or the server has closed it."""
         self.pool.spawn(self._connect())
 
     def on_close(self) -> None:

@@ -113,7 +113,6 @@ class OutcomeSink(_Waitable, ABC, Generic[JobT, ResultT]):
         """Take the failure of an asset, after its last attempt."""
 
     async def free_slots(self) -> int:
-        """Wait for a free slot, and return how many there are."""
         await self.wait_until(lambda: self._taken_slots < self._slots)
         return self._slots - self._taken_slots
 
@@ -304,7 +303,10 @@ class AssetTask(Generic[JobT, ResultT]):
                     if failure.retryable and failure.message != self._wrong_content:
                         self._wrong_content = failure.message
                         raise
-                    if not await self._read_newer_content():
+                    is_other = False
+                    with suppress(TransferError):  # then nothing shows that the item has changed
+                        is_other = await self._read_until_changed(lambda job: (job.size, job.checksum))
+                    if not is_other:
                         raise TransferError(replace(failure, retryable=False)) from error
                 elif not await self._read_newer_href(error):
                     raise
@@ -335,11 +337,6 @@ class AssetTask(Generic[JobT, ResultT]):
             return True
         unchanged_since.setdefault(host_of(href), self._pool.retries.clock.monotonic())
         return refusal.kind is FailureKind.REFUSED and not is_signed(href)  # it may have been temporary
-
-    async def _read_newer_content(self) -> bool:
-        with suppress(TransferError):  # then nothing shows that the item has changed
-            return await self._read_until_changed(lambda job: (job.size, job.checksum))
-        return False
 
     async def _read_until_changed(self, stated: Callable[[JobT], object]) -> bool:
         """Read the cached item, then the current one. Return True if what is `stated` differs."""

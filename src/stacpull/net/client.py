@@ -108,7 +108,6 @@ class Client:
             await run_to_end(self.log.close)
 
     def with_source_scheme(self, url: str) -> str:
-        """Return `url` with the scheme of SOURCE if it names the host and port of SOURCE."""
         if not self._other_base or not url.startswith(self._other_base):
             return url
         return self._source_scheme + url[url.index(":") :]
@@ -147,7 +146,6 @@ class Client:
         return replace(request, url=self._credentials.secrets.masked_url(request.url))
 
     def redirected_request(self, request: Request, status: int, location: str) -> Request:
-        """Return the request to which a response redirects, or raise `TransferError`."""
         earlier = request.redirected_from
         location = self.with_source_scheme(location)
         target = next_hop(request.url, location, earlier, allow_downgrade=self._source_scheme == "http")

@@ -80,7 +80,6 @@ class Retries(msgspec.Struct, frozen=True):
         state = RetryState()
 
         def wait_after(error: TransferError) -> float:
-            """Return the seconds to the next attempt, or raise `error` if it is final."""
             failure = error.failure
             requested = failure.retry_after or 0.0
             if failure.retryable and requested > self.policy.max_wait:
