@@ -208,8 +208,7 @@ MAYBE_PAGE_TOO_LARGE = frozenset(
 """A page with fewer items may avoid these."""
 MAYBE_LINK_FAULT = MAYBE_HOST_FAULT | {FailureKind.ADDRESS, FailureKind.GONE}
 """Failures of a next link that may name an internal host: the page is requested from SOURCE's own host."""
-NOTHING_TO_FETCH = (FailureKind.OUTSIDE,)  # these do not cause exit code 1
-NO_FAULT = (FailureKind.ORDERED, *NOTHING_TO_FETCH)
+NO_FAULT = (FailureKind.ORDERED, FailureKind.OUTSIDE)
 """These are not called failures, and `--max-failures` does not count them. Reports count each by its name."""
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
 
 from stacpull.events import Counters
-from stacpull.models import NOTHING_TO_FETCH, FailureKind, PublicValue
+from stacpull.models import PublicValue
 
 RunState = Literal["running", "complete", "interrupted", "failed"]
 """`complete`: the walk ended and nothing is pending; assets may have failed."""
@@ -86,7 +86,7 @@ class MirrorReport(Counts, frozen=True):
             return 0
         if self.state == "interrupted":
             return 130
-        failed = self.assets_failed - failed_as(self, NOTHING_TO_FETCH) - self.assets_accepted
+        failed = self.assets_failed - self.assets_outside - self.assets_accepted
         unreached = self.items_unseen and self.reason is not None
         return 1 if failed or self.items_failed or unreached or self.state == "failed" else 0
 
@@ -248,8 +248,3 @@ class VerifyReport(PublicValue, frozen=True):
     def to_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints last."""
         return {**super().to_json(), "damaged": self.damaged}
-
-
-def failed_as(report: Counts | VerifyReport, kinds: Iterable[FailureKind]) -> int:
-    """Return how many assets failed for these reasons. Each has a counter such as `assets_ordered`."""
-    return sum(getattr(report, f"assets_{kind}") for kind in kinds)

@@ -65,7 +65,6 @@ class _LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that `args` begin with; name the nearest one if it does not exist."""
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             from stacpull.suggestions import other_commands
 

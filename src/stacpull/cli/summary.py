@@ -13,8 +13,8 @@ from stacpull.cli.parameters import READING_DEST
 from stacpull.cli.printing import duration, rate, size
 from stacpull.clock import rfc3339
 from stacpull.errors import quantity
-from stacpull.models import NO_FAULT, NOTHING_TO_FETCH, RETRY_OPTIONS, FailureKind
-from stacpull.reports import FailureRecord, MirrorReport, PlanReport, StatusReport, VerifyReport, failed_as
+from stacpull.models import NO_FAULT, RETRY_OPTIONS, FailureKind
+from stacpull.reports import FailureRecord, MirrorReport, PlanReport, StatusReport, VerifyReport
 
 _PURPOSES = {
     "verify": "to continue:",
@@ -65,7 +65,7 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
         yield f"{report.dest}: nothing to fetch"
         return
     accepted = report.assets_accepted
-    failed = report.assets_failed - failed_as(report, NO_FAULT) - accepted
+    failed = report.assets_failed - report.assets_ordered - report.assets_outside - accepted
     items = report.items_failed
     failed_items = f"{quantity(items, 'item')} failed" if items else ""
     to_do = "" if report.state == "complete" else still_to_do(report)
@@ -93,7 +93,7 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
         yield f"  items    {items_read(report)}"
     yield from _changes(report)
     yield from failures.lines(failed, report.assets_missing - accepted, accepted)
-    lasting = report.assets_missing + failed_as(report, NOTHING_TO_FETCH) + failures[FailureKind.SCHEME]
+    lasting = report.assets_missing + report.assets_outside + failures[FailureKind.SCHEME]
     steps = {
         "resume": report.state != "complete",
         "failures": report.assets_failed or items,
@@ -107,9 +107,9 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
 
 def not_done(report: MirrorReport | StatusReport, gone: int) -> list[str]:
     """Return how many files are not done and why; `gone` ones are not called failures."""
-    failed = report.assets_failed - gone - failed_as(report, NO_FAULT)
-    numbers = {"failed": failed, FailureKind.GONE.meaning: gone}
-    numbers |= {kind.meaning: failed_as(report, [kind]) for kind in NO_FAULT}
+    ordered, outside = report.assets_ordered, report.assets_outside
+    numbers = {"failed": report.assets_failed - gone - ordered - outside, FailureKind.GONE.meaning: gone}
+    numbers |= {FailureKind.ORDERED.meaning: ordered, FailureKind.OUTSIDE.meaning: outside}
     numbers["kept in an earlier version"] = report.assets_kept
     return [f"{number:,} {what}" for what, number in numbers.items() if number]
 
@@ -128,12 +128,11 @@ def still_to_do(report: MirrorReport | StatusReport | VerifyReport) -> str:
 
 def finished_state(report: MirrorReport | StatusReport) -> tuple[str, int]:
     """Return the state of a finished mirror, and its failures, without files that are gone or not ready."""
-    failures = report.assets_failed + report.items_failed - failed_as(report, NO_FAULT)
-    failures -= report.assets_missing
+    failures = report.assets_failed + report.items_failed - report.assets_missing
+    failures -= report.assets_ordered + report.assets_outside
     if failures:
         return f"finished with {quantity(failures, 'failure')}", failures
-    absent = {FailureKind.GONE: report.assets_missing}
-    absent |= {kind: failed_as(report, [kind]) for kind in NO_FAULT if kind not in NOTHING_TO_FETCH}
+    absent = {FailureKind.GONE: report.assets_missing, FailureKind.ORDERED: report.assets_ordered}
     parts = [f"{quantity(number, 'file')} {kind.meaning}" for kind, number in absent.items() if number]
     return "; ".join(["finished", *parts]) if parts else "complete", 0
 

@@ -13,8 +13,8 @@ from stacpull.cli.printing import duration, rate, size
 from stacpull.cli.summary import next_steps, still_to_do
 from stacpull.errors import StacpullError, quantity
 from stacpull.events import Damage, Event
-from stacpull.models import NOTHING_TO_FETCH, FailureKind
-from stacpull.reports import VerifyReport, failed_as
+from stacpull.models import FailureKind
+from stacpull.reports import VerifyReport
 
 
 @command(
@@ -65,7 +65,7 @@ def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
     is_interrupted = report.state == "interrupted"
     is_repaired = report.repair is not None
     is_unfinished = not is_repaired and report.mirror_state != "complete"
-    failed = report.assets_failed - report.assets_missing - failed_as(report, NOTHING_TO_FETCH)
+    failed = report.assets_failed - report.assets_missing - report.assets_outside
     absent = [(failed, "file", "failed"), (report.items_failed, "item", "failed")]
     absent += [(report.assets_missing, "file", FailureKind.GONE.meaning)]
     lacking = [] if is_repaired else [f"{quantity(n, noun)} {what}" for n, noun, what in absent if n]

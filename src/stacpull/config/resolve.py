@@ -104,7 +104,6 @@ def _with_profile(options: Options, profile: Setting | None, variables: Mapping[
 def setting_of(
     option: Option, flags: Mapping[str, object], variables: Mapping[str, str], config: Config
 ) -> Setting | None:
-    """Return the raw value of an option with the highest precedence; None if it is not set."""
     candidates = (
         Setting(flags.get(option.name), f"--{option.name}"),
         _of_environment(option.variables, variables),

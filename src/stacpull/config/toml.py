@@ -150,7 +150,6 @@ def read_config_file(path: Path, names: Iterable[str] = ()) -> Config:
 
 
 def read_entries(path: Path) -> list[TomlEntry]:
-    """Return the top-level keys of the TOML file at `path`."""
     import tomllib  # noqa: PLC0415 - only needed where there is a TOML file
 
     try:
