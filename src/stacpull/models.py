@@ -321,7 +321,6 @@ class WalkBatch(msgspec.Struct):
     left_out: dict[str, list[ItemId]] = {}
     unreadable: list[UnreadableEntry] = []  # links, entries, and items that cannot be planned
     update: WalkUpdate = WalkUpdate()
-    replaces_planned_items: bool = False  # true if an earlier page had older versions of some items
 
 
 class SavedBatch(msgspec.Struct):

@@ -71,14 +71,15 @@ class Bench:
         self.db: sqlite3.Connection = open_writer(dest)
         weakref.finalize(self, self.db.close)  # a kill closes it as well
         self.run = runs.begin(self.db, spec, NOW, remembered or {})
-        self.writer = BatchWriter(self.db, self.run, lambda _path: True, Secrets())
         self.failed: list[AssetFailed] = []
         self.notices: list[str] = []
         self.stopped = False
         self.publisher = Publisher(
             self.db, self.store, self.run, Secrets(), lambda: self.stopped, self._take_event
         )
-        self.operations = StoreOperations(self.publisher, self.writer)
+        publish_all = self.publisher.publish_all
+        writer = BatchWriter(self.db, self.run, lambda _path: True, Secrets(), publish_all)
+        self.operations = StoreOperations(self.publisher, writer)
 
     def _take_event(self, event: Event) -> None:
         match event:

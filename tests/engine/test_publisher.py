@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from unittest.mock import create_autospec
 
 import pytest
 from msgspec.structs import replace
-from tests.engine.bench import NOW, Bench, RecordingStore, parts, planned, tree
-from tests.items import feature
+from tests.engine.bench import Bench, RecordingStore, parts, planned, tree
 
-from stacpull import Options, sync
-from stacpull.engine.batch_saver import BatchSaver
 from stacpull.errors import DestinationError
 from stacpull.ledger import publication, runs, views
 from stacpull.ledger.schema import State
-from stacpull.models import Failure, FailureKind, WalkBatch
+from stacpull.models import Failure, FailureKind
 from stacpull.store.local_store import LocalStore
 
 
@@ -148,8 +144,7 @@ def test_a_newer_version_is_fetched_although_the_earlier_one_was_being_recorded(
     (asset,) = bench.plan(planned("i", "a", size=1)._replace(updated="2020-01-01")).jobs
     bench.place([bench.arrive(asset, b"x")])
     newer = planned("i", "a", size=2)._replace(updated="2030-01-01")
-    batch = WalkBatch(items=[newer], replaces_planned_items=True)
-    assert [job.generation for job in bench.operations.save_batch(batch, NOW).jobs] == [1]
+    assert [job.generation for job in bench.plan(newer).jobs] == [1]
 
 
 def test_a_newer_version_of_a_file_of_the_mirror_is_stored_and_not_adopted(tmp_path: Path) -> None:
@@ -161,15 +156,6 @@ def test_a_newer_version_of_a_file_of_the_mirror_is_stored_and_not_adopted(tmp_p
     counted = runs.counters(bench.db, bench.run.id)
     assert (counted["assets_stored"], counted["assets_skipped"]) == (2, 0)
     bench.close()
-
-
-@pytest.mark.usefixtures("threaded_store")
-def test_a_walk_says_which_page_has_newer_versions_of_planned_items(tmp_path, monkeypatch):
-    saved = create_autospec(BatchSaver.add_batch, side_effect=BatchSaver.add_batch)
-    monkeypatch.setattr(BatchSaver, "add_batch", saved)
-    versions = [feature("i", properties={"updated": f"{year}-01-01T00:00:00Z"}) for year in (2020, 2030)]
-    sync.mirror(versions, tmp_path, options=Options(page_size=1))
-    assert [call.args[1].replaces_planned_items for call in saved.mock_calls] == [False, True, False]
 
 
 def test_an_asset_whose_late_name_is_taken_leaves_no_part(bench: Bench, tmp_path: Path) -> None:

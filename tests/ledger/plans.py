@@ -99,7 +99,7 @@ def ledger(dest: Path) -> Iterator[sqlite3.Connection]:
 
 def started(db: sqlite3.Connection, spec: RunSpec = SPEC) -> tuple[Run, BatchWriter]:
     run = begin(db, spec, NOW, {})
-    return run, BatchWriter(db, run, lambda _path: True, Secrets())
+    return run, BatchWriter(db, run, lambda _path: True, Secrets(), lambda: None)
 
 
 def commit(writer: BatchWriter, *items: PlannedItem, failed: Sequence[UnreadableItem] = ()) -> SavedBatch:

@@ -105,7 +105,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def _begin(self) -> None:
         run = runs.begin(self.db, self.spec, NOW, {"revalidate": self.revalidate})
         self.run = run.id
-        self.writer = BatchWriter(self.db, run, lambda _path: True, Secrets())
+        self.writer = BatchWriter(self.db, run, lambda _path: True, Secrets(), lambda: None)
 
     def _rows(self, *states: int) -> list[tuple[Any, ...]]:
         rows = self.db.execute(

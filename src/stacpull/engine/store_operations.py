@@ -19,7 +19,7 @@ from stacpull.events import AssetFailed, Notice
 from stacpull.ledger import jobs, meta, pruning, runs, views
 from stacpull.ledger.batch_writer import BatchWriter
 from stacpull.ledger.runs import EndState
-from stacpull.models import AssetFile, FailureKind, ItemId, Placement, SavedBatch, WalkBatch
+from stacpull.models import AssetFile, FailureKind, ItemId, Placement
 from stacpull.planning.hrefs import self_href
 from stacpull.planning.names import LINES_FILE
 
@@ -32,13 +32,13 @@ class StoreOperations:
 
     def __init__(self, publisher: Publisher, batch_writer: BatchWriter) -> None:
         self._publisher = publisher
-        self._batch_writer = batch_writer
         self._store = publisher.store
         self._run = publisher.run
         self._db = db = publisher.db
         run_id = publisher.run.id
         self.finish = publisher.finish
         self.planned_this_run = batch_writer.planned_this_run
+        self.save_batch = batch_writer.save_batch
         self.restart_walk = partial(runs.restart_walk, db, run_id)
         self.add_counts = partial(runs.add_counts, db, run_id)
         self.set_counter = partial(runs.set_counter, db, run_id)
@@ -70,11 +70,6 @@ class StoreOperations:
         self._publisher.remove_listed()
         self._publisher.add(Recovery(self._publisher).run(), [])
         self.write_final_items()
-
-    def save_batch(self, batch: WalkBatch, now: float) -> SavedBatch:
-        if batch.replaces_planned_items:  # what is reserved is recorded first, as the version that it is
-            self._publisher.publish_all()
-        return self._batch_writer.save_batch(batch, now)
 
     def reserve_uploads(self, files: list[AssetFile]) -> list[tuple[AssetFile, Placement]]:
         """Reserve the names of assets that a worker uploads; return what it may upload."""

@@ -87,7 +87,7 @@ class StoreServer(msgspec.Struct, eq=False):
         with closing(open_store(work, request.bucket, watcher)) as store, open_ledger(store) as db:
             run = runs.load(db, request.run_id)
             publisher = Publisher(db, store, run, secrets, is_stopped, on_event)
-            batch_writer = BatchWriter(db, run, partial(may_exist, store), secrets)
+            batch_writer = BatchWriter(db, run, partial(may_exist, store), secrets, publisher.publish_all)
             offered = StoreOperations(publisher, batch_writer)
             operations = {name: getattr(offered, name) for name in dir(offered) if not name.startswith("_")}
             yield cls(publisher, operations, send)

@@ -429,7 +429,6 @@ class Walk:
             if item.id not in versions or is_newer(updated, versions[item.id]):
                 newest[item.id] = item
                 versions[item.id] = updated
-        batch.replaces_planned_items = not newest.keys().isdisjoint(planned_before)
         links = dict[str, ItemLink]()  # by href: of several parents, the first is kept
         for item in await self._lookups.look_up(newest.values()):
             planned = self._plan(item)

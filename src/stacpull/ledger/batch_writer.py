@@ -6,7 +6,7 @@ twice. `_BatchPlan.save` shows the steps; `asset_decision.decide` says what beco
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Literal
 
@@ -53,18 +53,31 @@ _REQUEST_NEW = Decision(Action.REQUEST)
 
 
 class BatchWriter:
-    """Saves what the walk of a run plans; `is_there` says whether DEST has a file."""
+    """Saves what the walk of a run plans; `is_there` says whether DEST has a file.
 
-    def __init__(self, db: Connection, run: Run, is_there: IsThere, secrets: Secrets) -> None:
+    `publish_all` records all reserved assets, as the versions that they are, before newer ones are planned.
+    """
+
+    def __init__(
+        self,
+        db: Connection,
+        run: Run,
+        is_there: IsThere,
+        secrets: Secrets,
+        publish_all: Callable[[], None],
+    ) -> None:
         self.db = db
         self.run = run
         self.is_there = is_there
         self.secrets = secrets
+        self._publish_all = publish_all
         other_runs = db.execute("SELECT id FROM runs WHERE source <> ?", (run.source,))
         self.runs_of_other_sources = {run_id for (run_id,) in other_runs}
         self.directories = views.collection_directories(db)
         self.folded_directories = set(map(fold, self.directories.values()))
-        self.asset_rowids = count(scalar(db, "SELECT max(id) FROM assets") + 1)  # never used twice in a run
+        # of new rows; never used twice in a run
+        self.item_rowids = count(scalar(db, "SELECT max(id) FROM items") + 1)
+        self.asset_rowids = count(scalar(db, "SELECT max(id) FROM assets") + 1)
 
     def add_collection(self, name: str) -> int:
         """Give a collection a directory and a row, and return the row."""
@@ -85,22 +98,23 @@ class BatchWriter:
         }
 
     def save_batch(self, batch: WalkBatch, now: float) -> SavedBatch:
-        """Save a batch in one transaction, at `now` (seconds since 1970).
-
-        Nothing may be reserved if the batch has newer versions of planned items: publish everything first.
-        """
+        """Save a batch in one transaction, at `now` (seconds since 1970)."""
         db = self.db
         run_id = self.run.id
+        result = SavedBatch()
+        plan = _BatchPlan(self, batch, result, now)
+        if plan.replaces_versions():
+            self._publish_all()
+            plan = _BatchPlan(self, batch, result, now)
         with transaction(db):
             done_before = runs.asset_totals(db, run_id)["assets_done"]
-            result = SavedBatch()
             for reason, ids in [("", batch.seen), *batch.left_out.items()]:
                 hashes = [(runs.seen_hash(item),) for item in ids]
                 newly_seen = write_rows(db, "INSERT OR IGNORE INTO seen VALUES ?", hashes)
                 result.count("items_seen", newly_seen)
                 if reason:
                     result.count(runs.LEFT_OUT + reason, newly_seen)
-            _BatchPlan(self, batch, result, now).save()
+            plan.save()
             for unreadable in batch.unreadable:
                 what: Literal["link", "entry"] = "link" if unreadable.href else "entry"
                 place = self.secrets.public_url(unreadable.href or unreadable.name)
@@ -142,7 +156,7 @@ class _ItemChange(msgspec.Struct):
 
 
 class _BatchPlan:
-    """The changes of a batch. The constructor reads what is known, `save` plans all rows and writes them."""
+    """The changes of a batch. The constructor reads what is known, `save` plans and writes all rows."""
 
     def __init__(self, writer: BatchWriter, batch: WalkBatch, result: SavedBatch, now: float) -> None:
         self._writer = writer
@@ -160,15 +174,21 @@ class _BatchPlan:
         self._known_assets = known_assets(db, of_batch, writer.run)
         owned = db.execute(f"SELECT hash FROM paths WHERE hash {IN_LIST}", (json_array(map(item_hash, ids)),))
         self._taken_hashes = {row.hash for row in self._known.values()}.union(*owned)
-        new_names = dict.fromkeys(item.id.collection for item in items if item.id not in self._known)
-        self._collections = {name: writer.add_collection(name) for name in new_names}
+        self._collections: dict[str, int] = {}
         self._directories: dict[str, tuple[int, str]] = {}
-        self._first_rowid = scalar(db, "SELECT max(id) FROM items") + 1  # of a new item
-        self._item_rowids = count(self._first_rowid)
-        self._label_items = {row.parent for row in self._known.values()}  # that had source items
+        # items whose states may change: known ones, and those that linked to them
+        self._changed = {rowid for row in self._known.values() for rowid in (row.id, row.parent)}
+
+    def replaces_versions(self) -> bool:
+        """Return True if the batch has newer versions of items that this run has planned."""
+        return any(self._was_planned(item) and self._is_to_plan(item) for item in self._batch.items)
 
     def save(self) -> None:
-        changes = [self._change_of(item) for item in self._batch.items if self._is_to_plan(item)]
+        changes: list[_ItemChange] = []
+        for item in self._batch.items:
+            self._note_on_page(item)
+            if self._is_to_plan(item):
+                changes.append(self._change_of(item))
         self._plan_unreadable_items()
         for change in changes:
             if change.known:
@@ -183,23 +203,25 @@ class _BatchPlan:
             self._plan_row(change)
         self._write()
 
-    def _is_to_plan(self, item: PlannedItem) -> bool:
-        """Return False if this run has planned the item, unless a page has a newer version of it.
-
-        An item that was only known by a link, and is on a page now, is counted there.
-        """
+    def _was_planned(self, item: PlannedItem) -> bool:
         known = self._known.get(item.id)
-        if known is None or not known.was_planned_in(self._writer.run):
+        return known is not None and known.was_planned_in(self._writer.run)
+
+    def _is_to_plan(self, item: PlannedItem) -> bool:
+        """Return False if this run has planned the item, unless a page has a newer version of it."""
+        if not self._was_planned(item):
             return True
-        if item.parent is not None:
+        if item.parent is not None or item.id in self._planned:
             return False
-        if known.parent is not None:
+        return is_newer(item.updated, self._known[item.id].version)
+
+    def _note_on_page(self, item: PlannedItem) -> None:
+        """Count an item as one of the page if it was only known by a link."""
+        if item.parent is None and self._was_planned(item) and self._known[item.id].parent is not None:
             self._result.count("items_matched", 1)
             self._result.count("source_items", -1)
-            self._known[item.id] = known._replace(parent=None)
+            self._known[item.id] = self._known[item.id]._replace(parent=None)
             self._rows.items.append(self._known[item.id])
-            return False
-        return item.id not in self._planned and is_newer(item.updated, known.version)
 
     def _change_of(self, item: PlannedItem) -> _ItemChange:
         before = self._known.get(item.id) or self._new_row(item.id)
@@ -224,6 +246,8 @@ class _BatchPlan:
         return _ItemChange(item, before, row, directory, was_planned, is_updated, known)
 
     def _new_row(self, item: ItemId) -> ItemRow:
+        if item.collection not in self._collections:
+            self._collections[item.collection] = self._writer.add_collection(item.collection)
         directory = self._writer.directories[item.collection]
         name = safe_segment(item.item)
         hashed = item_hash(item)
@@ -233,7 +257,7 @@ class _BatchPlan:
         path = f"{directory}/{name}"
         other_directory = None if path == f"{item.collection}/{item.item}" else path
         collection = self._collections[item.collection]
-        return ItemRow(next(self._item_rowids), hashed, collection, item.item, other_directory)
+        return ItemRow(next(self._writer.item_rowids), hashed, collection, item.item, other_directory)
 
     def _planned_row(self, before: ItemRow, item: PlannedItem | UnreadableItem) -> ItemRow:
         parent = None if item.parent is None else self._known.get(item.parent)
@@ -463,8 +487,7 @@ class _BatchPlan:
             failures.put_failure(db, key._replace(run=run_id), masked, 1, self._now)
             if item is not None:
                 self._result.failures.append((item, key.key, failure))
-        known_rowids = {row.id for row in rows.items if row.id < self._first_rowid}
-        changed = self._label_items.union(known_rowids, (row.parent for row in rows.items))
+        changed = self._changed.union(row.parent for row in rows.items)
         changed.update(key.item for key, *_ in rows.failures)
         failures.update_item_states(db, changed)
 
@@ -494,4 +517,4 @@ class _BatchPlan:
         of_items = {item for (item,) in self._db.execute(f"{delete} RETURNING item", (rowids, rowids))}
         replaced = of_items - read - {key.item for key, *_ in self._rows.failures}
         delete = f"DELETE FROM items WHERE id {IN_LIST} RETURNING parent"
-        self._label_items.update(*self._db.execute(delete, (json_array(replaced),)))
+        self._changed.update(*self._db.execute(delete, (json_array(replaced),)))
