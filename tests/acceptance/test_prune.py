@@ -316,6 +316,24 @@ def still_linked(api: Labels) -> None:
     api.links = ["S", "T"]
 
 
+def all_still_linked(api: Labels) -> None:
+    drop(api, "S", "T")
+    api.links = ["S", "T"]
+    api.has["images"].append("U")  # the source of M
+
+
+def test_a_list_of_several_batches_agrees_with_what_would_be_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr("stacpull.engine.prune._ITEMS_AT_ONCE", 1)
+    monkeypatch.setattr(f"{__name__}.PRUNE", Options(prune="list", retries=0))
+    reported, events = pruned(
+        tmp_path,
+        lambda api: (drop(api, "L", "S", "T"), api.has["images"].append("U")),
+        "/collections/labels",
+        source_links=True,
+    )
+    assert (counts(reported), warned(events)) == ((3, 0), "")
+
+
 @pytest.mark.parametrize(("gone", "kept"), [("LST", {"M", "U"}), ("L", {"M", "S", "T", "U"})])
 def test_source_items_are_removed_with_the_item_that_links_to_them(tmp_path, gone, kept):
     reported, _ = pruned(
@@ -330,12 +348,20 @@ def test_source_items_are_removed_with_the_item_that_links_to_them(tmp_path, gon
     assert (sync.verify(tmp_path).damaged, sync.verify(tmp_path).unknown) == (0, 0)
 
 
-@pytest.mark.parametrize(("change", "failed"), [(still_linked, ["T"]), (no_more_linked, [])])
-def test_a_source_item_of_a_kept_item_is_reported_as_gone_and_kept(tmp_path, change, failed):
+@pytest.mark.parametrize(
+    ("change", "gone", "failed", "reason"),
+    [
+        (still_linked, ["T"], ["T"], "1 item that the source did not list and that is gone, but another"),
+        (no_more_linked, ["T"], [], "and that is gone, but another item links to it"),
+        (all_still_linked, ["S", "T"], ["S", "T"], "and that are gone, but other items link to them"),
+    ],
+)
+def test_a_source_item_of_a_kept_item_is_reported_as_gone_and_kept(tmp_path, change, gone, failed, reason):
     reported, events = pruned(tmp_path, change, "/collections/labels", source_links=True)
-    assert (reported.items_gone, reported.items_pruned, reported.exit_code) == (1, 0, len(failed))
-    assert [(one.item.item, one.removed) for one in events if isinstance(one, ItemGone)] == [("T", False)]
-    assert "another item links to it" in warned(events)
+    assert (reported.items_gone, reported.items_pruned, reported.exit_code) == (len(gone), 0, bool(failed))
+    reports = [(one.item.item, one.removed) for one in events if isinstance(one, ItemGone)]
+    assert reports == [(name, False) for name in gone]
+    assert reason in warned(events)
     assert [one.item for one in sync.failures(tmp_path)] == failed
     assert sync.verify(tmp_path).damaged == 0
 

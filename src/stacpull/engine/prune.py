@@ -25,6 +25,7 @@ from stacpull.sources.item_reader import ItemReader
 _ITEMS_AT_ONCE = 500  # items that are requested, and removed, at once
 _UNTRUSTED = "and whose URL returns 404 or 410, but the same host returned no listed item, or 404 for one"
 _LINKED = "and that is gone, but another item links to it"
+_SEVERAL_LINKED = "and that are gone, but other items link to them"
 _OTHER_WALK = "and that another SOURCE, filter or login found. To prune them, repeat that command"
 
 
@@ -46,7 +47,10 @@ class Pruning:
             self._network.warn(f"Nothing was pruned: {obstacle}.")
             return
         kept_by_reason = Counter({_OTHER_WALK: await self._call("count_of_other_walks", returns=int)})
-        gone = last_rowid = 0
+        gone = linked = last_rowid = 0
+        gone_rowids: set[int | None] = {
+            None
+        }  # of all batches: only with `remove` do later ones lose a parent
         while batch := await self._call(
             "items_not_found", last_rowid, _ITEMS_AT_ONCE, returns=list[NotFoundItem]
         ):
@@ -63,15 +67,16 @@ class Pruning:
                 else:
                     kept_by_reason[_UNTRUSTED] += 1
             gone += len(gone_items)
-            rowids = {None, *(item.item_rowid for item in gone_items)}
-            removable = [item.item_rowid for item in gone_items if item.parent in rowids]  # others may return
-            kept_by_reason[_LINKED] += len(gone_items) - len(removable)
+            gone_rowids.update(item.item_rowid for item in gone_items)
+            removable = [item.item_rowid for item in gone_items if item.parent in gone_rowids]
+            linked += len(gone_items) - len(removable)  # these may return
             for item in gone_items:
                 removed = remove and item.item_rowid in removable
                 self._network.emit(ItemGone(item.id, item.assets, item.size, removed=removed))
             if removable and remove:
                 await self._call("remove_items", removable)
         await self._call("set_counter", "items_gone", gone)
+        kept_by_reason[_LINKED if linked == 1 else _SEVERAL_LINKED] = linked
         if not gone and not +kept_by_reason:
             self._network.emit(Notice("info", "There is nothing to prune: the source still has every item."))
         for reason, number in (+kept_by_reason).items():  # numbers above 0
