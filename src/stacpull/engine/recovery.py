@@ -54,8 +54,16 @@ class Recovery:
         reserved = {file.rowid: file for file in publication.reservations(self.db)}
         proven = dict[int, AssetFile]()
         for rowid, file in reserved.items():
-            if self._is_in_place(file, has_part=(rowid, file.generation) in with_part):
+            identity, size = self.store.find_and_sync_later(file.path) or (None, -1)
+            if size != file.size:
+                continue
+            is_ours = identity == file.identity
+            # a part that is still there was not renamed: a file with the same content is not the mirror's
+            may_be_ours = is_ours or (rowid, file.generation) not in with_part
+            if (is_ours and self.is_trusted) or (may_be_ours and self._has_recorded_content(file)):
                 proven[rowid] = file
+            elif is_ours:
+                self.store.remove(file.path)
         not_in_place = reserved.keys() - proven.keys()
         for part, name in complete_parts.items():
             if name.rowid not in proven:
@@ -82,27 +90,17 @@ class Recovery:
             raise InterruptedRunError
         return state.digest
 
-    def _is_in_place(self, file: AssetFile, *, has_part: bool) -> bool:
-        """Return True if the file is in place and proven. If it is not, remove it if it is the mirror's.
-
-        With `has_part`, the part was not renamed: a file with the same content is not the mirror's.
-        """
-        store = self.store
-        identity, size = store.find_and_sync_later(file.path) or (None, -1)
-        if size != file.size:
+    def _has_recorded_content(self, file: AssetFile) -> bool:
+        """Return True if the file in place has the digest of its reservation, and is durable."""
+        if self.sync_failed or file.digest is None:
             return False
-        is_ours = identity == file.identity
-        if is_ours and self.is_trusted:
+        algorithm = as_checksum(file.digest).algorithm
+        if self._digest(self.store.state_of, file.path, algorithm) != file.digest:
+            return False
+        with suppress(OSError), self.store.open(file.path) as opened:
+            if self.store.is_local:
+                os.fsync(opened.fileno())  # someone may have copied DEST
             return True
-        if (is_ours or not has_part) and not self.sync_failed and file.digest is not None:
-            algorithm = as_checksum(file.digest).algorithm
-            if self._digest(store.state_of, file.path, algorithm) == file.digest:
-                with suppress(OSError), store.open(file.path) as opened:
-                    if store.is_local:
-                        os.fsync(opened.fileno())  # someone may have copied DEST
-                    return True
-        if is_ours:
-            store.remove(file.path)
         return False
 
     def _proven_part(self, part: str, name: CompletePartName, reserved: AssetFile | None) -> AssetFile | None:
