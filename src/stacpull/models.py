@@ -376,8 +376,7 @@ class AssetFile(msgspec.Struct, array_like=True):
     """The file of a received asset, which changes on its way to its final name.
 
     received   a small asset has its `body`; a longer one is already written
-    sent       `part` names the part that will be written
-    written    the part has `identity` and perhaps `digest`; `body` is None
+    written    `part` is complete, and has `identity` and perhaps `digest`; `body` is None
     reserved   `name` may be another one; `identity` is None for a file that may be adopted
     placed     `part` is empty if a worker has placed it, or an earlier process
     """
@@ -388,11 +387,11 @@ class AssetFile(msgspec.Struct, array_like=True):
     directory: str
     name: str  # its final name in `directory`
     size: int
-    identity: int | None = 0  # of its part, to which a file that may be adopted can be a hard link
+    identity: int | None = 0  # of its part
     digest: bytes | None = None
     etag_or_date: str | None = None  # of its response (`Validator.etag_or_date`)
     unproven: bool = False  # no Content-Length, known size or checksum proved its length
-    part: str = ""
+    part: str = ""  # once it is written
     body: memoryview | None = None  # until it is written: a view of the received message, to avoid a copy
     filename: str = ""
     """The last segment of the resolved URL, percent-decoded but unsafe. The name of the part states it."""

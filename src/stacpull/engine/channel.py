@@ -22,7 +22,7 @@ from stacpull.engine.messages import LENGTH, Outcomes, framed
 from stacpull.engine.pool import OutcomeSink
 from stacpull.models import AssetFile, Failure, FailureKind, Job, OtherOutcome
 from stacpull.redact import Secrets
-from stacpull.store.staging import StagedParts, complete_part_name
+from stacpull.store.staging import StagedParts
 from stacpull.threads import run_to_end
 
 _MAX_UNSENT = 4 << 20  # bytes that wait for the socket: with more, a channel is full
@@ -129,7 +129,6 @@ class OutcomeSender(OutcomeSink[Job, AssetFile | None]):
                 self._loop.call_later(_BATCH_DELAY, self._write_long)
             return
         else:
-            file.part = complete_part_name(file)
             self._batch.files.append(file)
             self._batch_size += file.size
         self._send_if_due()
@@ -172,11 +171,10 @@ class OutcomeSender(OutcomeSink[Job, AssetFile | None]):
 
     def _write(self, files: list[AssetFile]) -> list[AssetFile]:
         for file in files:
-            if file.body is not None:
-                file.part = complete_part_name(file)
-                self._staged.write_body(file, self._digest_algorithm)
-            else:
+            if file.body is None:
                 file.identity, _ = self._staged.part_identity_and_size(file.part) or (0, 0)
+            else:
+                self._staged.write_body(file, self._digest_algorithm)
         return files
 
     def _send_written(self, writing: asyncio.Future[list[AssetFile]]) -> None:

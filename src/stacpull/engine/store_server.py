@@ -113,11 +113,11 @@ class StoreServer(msgspec.Struct, eq=False):
     def _write(self, files: list[AssetFile]) -> None:
         algorithm = self.publisher.run.digest_algorithm
         for file in files:
-            worker, slash, name = file.part.rpartition("/")
+            worker, slash, _ = file.part.rpartition("/")
             if slash and not is_worker(worker):
                 raise ValueError(f"{file.part!r} is not the name of a part")
             if file.body is not None and len(file.body) != file.size:  # changed on its way
-                raise ValueError(f"{name} has {file.size} bytes, but {len(file.body)} were sent")
+                raise ValueError(f"asset {file.rowid} has {file.size} bytes, not {len(file.body)}")
             self.publisher.store.staged.write_body(file, algorithm)
 
     def _work(self) -> None:
