@@ -149,7 +149,7 @@ def test_an_asset_without_its_name_gets_the_one_of_the_new_layout(tmp_path: Path
         there = [asset("a", directory=f"c/{name}", name="a.tif") for name in "ij"]
         assert commit(writer, item("i", there[:1]), item("j", there[1:])).jobs == []
         retried, _ = started(db, replace(SPEC, kind="retry"))
-        assert jobs.requeue_failures(db, retried) == 1
+        jobs.requeue_failures(db, retried)
         (job,) = jobs.pending_jobs(db, retried.id, 0, 9)
         assert (job.directory, job.name) == ("c/j", "a.tif")
         publish(db, job)
@@ -184,8 +184,8 @@ def test_pending_jobs_equal_the_planned_ones(tmp_path: Path) -> None:
         assert jobs.job_of(db, live[1].rowid, 1) is None
         later, writer = again(db)  # which does not list the item
         for job in live:  # not all at once, because there may be millions
-            assert jobs.pending_jobs(db, later, job.rowid - 1, 1, earlier=True) == [job]
-        assert jobs.pending_jobs(db, later, 0, 9, earlier=True) == []
+            assert jobs.take_over_jobs(db, later, job.rowid - 1, 1) == [job]
+        assert jobs.take_over_jobs(db, later, 0, 9) == []
         assert jobs.pending_jobs(db, later, 0, 9) == live
         assert commit(writer, item("i", planned)).jobs == []  # they are being fetched
 

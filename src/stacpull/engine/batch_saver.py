@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from stacpull.catalog.item import public_document
 from stacpull.engine.network import Network
@@ -27,10 +27,12 @@ class BatchSaver:
     def counters(self) -> Mapping[str, int]:
         return self._store_client.counters
 
-    async def queue_pending(self, *, earlier: bool = False) -> None:
-        """Queue the pending jobs of the run. With `earlier`, those of other runs become its own first."""
+    async def queue_pending(self) -> None:
+        await self._queue_all(lambda last: self._call("pending_jobs", last, 1000, returns=list[Job]))
+
+    async def _queue_all(self, jobs_after: Callable[[int], Awaitable[list[Job]]]) -> None:
         last = 0
-        while jobs := await self._call("pending_jobs", last, 1000, earlier, returns=list[Job]):
+        while jobs := await jobs_after(last):
             await self._queue.put(jobs)
             last = jobs[-1].rowid
 
@@ -42,7 +44,7 @@ class BatchSaver:
 
     async def add_batch(self, batch: WalkBatch) -> int:
         if batch.update.walk_ended:  # the walk can no longer list the pending assets of earlier runs
-            await self.queue_pending(earlier=True)
+            await self._queue_all(lambda last: self._call("take_over_jobs", last, 1000, returns=list[Job]))
         secrets = self._network.secrets
         batch.items = [
             item._replace(document={}, public_json=public_document(item.document, secrets))

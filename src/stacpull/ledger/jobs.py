@@ -7,7 +7,7 @@ bytes with its earlier digest (`Job.required_digest`) or, if that is unknown, si
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import orjson
 
@@ -35,14 +35,22 @@ FROM jobs j JOIN placed_assets a ON a.id = j.asset JOIN items i ON i.id = a.item
 """Each column has the name of a field of `Job` and its value, except those that begin with `raw_`."""
 
 
-def pending_jobs(db: Connection, run_id: int, after: int, limit: int, earlier: bool = False) -> list[Job]:
-    """Return the jobs of a run after rowid `after`, in order; with `earlier`, jobs that it takes over."""
-    run_ids = runs.taken_over(db, run_id) if earlier else [run_id]
+def pending_jobs(db: Connection, run_id: int, after: int, limit: int) -> list[Job]:
+    """Return the jobs of a run after rowid `after`, in order."""
+    return _jobs_in(db, run_id, [run_id], after, limit)
+
+
+def take_over_jobs(db: Connection, run_id: int, after: int, limit: int) -> list[Job]:
+    """Let a run take over jobs of earlier runs after rowid `after`, in order, and return them."""
+    jobs = _jobs_in(db, run_id, runs.taken_over(db, run_id), after, limit)
+    taken = json_array(job.rowid for job in jobs)
+    db.execute(f"UPDATE assets SET run = ? WHERE id {IN_LIST}", (run_id, taken))
+    return jobs
+
+
+def _jobs_in(db: Connection, run_id: int, run_ids: Iterable[int], after: int, limit: int) -> list[Job]:
     query = f"{_SELECT_JOB} WHERE j.asset > ? AND a.state = {State.PENDING} AND a.run {IN_LIST} "
     rows = named_rows(db, f"{query} ORDER BY j.asset LIMIT ?", (after, json_array(run_ids), limit))
-    if earlier:
-        rowids = json_array(row["rowid"] for row in rows)
-        db.execute(f"UPDATE assets SET run = ? WHERE id {IN_LIST}", (run_id, rowids))
     run = runs.load(db, run_id)
     return [_job(row, run) for row in rows]
 
@@ -86,8 +94,8 @@ def has_job(db: Connection, rowid: int, generation: int) -> bool:
     return exists(db, query, (rowid, generation))
 
 
-def requeue_failures(db: Connection, run: Run) -> int:
-    """Make failed assets that have an href pending in `run`; return their number.
+def requeue_failures(db: Connection, run: Run) -> None:
+    """Make failed assets that have an href pending in `run`.
 
     A retry takes all failed assets of its source. Those that could not be planned are not fetched, but count
     as failed in it. A mirror or a repair takes its own assets whose failures it tries again.
@@ -97,13 +105,14 @@ def requeue_failures(db: Connection, run: Run) -> int:
     kinds = of_retry.get(run.kind, run.tried_again)
     is_retry = run.kind in of_retry
     with transaction(db):
-        failed = db.execute(
-            "SELECT f.id, f.item FROM failed_assets f JOIN jobs j ON j.asset = f.id "
-            f"WHERE f.run {IN_LIST} AND f.kind {IN_LIST}",
-            (of_source if is_retry else json_array([run.id]), json_array(kinds)),
+        failed = (
+            "SELECT f.id FROM failed_assets f JOIN jobs j ON j.asset = f.id "
+            f"WHERE f.run {IN_LIST} AND f.kind {IN_LIST}"
+        )
+        requeued = db.execute(
+            f"UPDATE assets SET state = {State.PENDING}, run = ? WHERE id IN ({failed}) RETURNING item",
+            (run.id, of_source if is_retry else json_array([run.id]), json_array(kinds)),
         ).fetchall()
-        rowids = json_array(rowid for rowid, _ in failed)
-        db.execute(f"UPDATE assets SET state = {State.PENDING}, run = ? WHERE id {IN_LIST}", (run.id, rowids))
         if run.kind != "mirror":  # the walk of a mirror may still list them
             db.execute(
                 f"UPDATE assets SET run = ? WHERE state = {State.PENDING} AND run {IN_LIST} "
@@ -120,8 +129,7 @@ def requeue_failures(db: Connection, run: Run) -> int:
             items = {item for (item,) in db.execute(query, (run.id,))}
             # an unreadable source item stays with its run: it is planned once it has been read
             _take_over_items(db, run.id, items - unreadable, items | unreadable)
-        update_item_states(db, {item for _, item in failed})
-    return len(failed)
+        update_item_states(db, {item for (item,) in requeued})
 
 
 def _take_over_items(db: Connection, run_id: int, items: set[int], linked: set[int]) -> None:
