@@ -12,7 +12,7 @@ import os
 import time
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from functools import lru_cache, partial
@@ -85,18 +85,22 @@ def _described(size: int | None, digest: bytes | None) -> str:
 class MirrorCheck:
     """Checks a mirror in a thread. Create it on the event loop: `listener` is called there meanwhile."""
 
-    def __init__(self, listener: Listener | None, stop: asyncio.Event, *, quick: bool) -> None:
+    def __init__(
+        self, address: DestAddress, listener: Listener | None, stop: asyncio.Event, quick: bool, strict: bool
+    ) -> None:
+        self._address = address
         self.thread = StoppableThread(stop)
         self.files = 0
         self.bytes = 0
         self.without_digest = 0
         self.leftovers = 0
-        self.left_assets = 0  # damaged assets of other sources, which a repair leaves to the next one
+        self.assets_of_other_sources = 0  # damaged ones, which a repair leaves to the next one
         self.damaged: Counter[DamageKind] = Counter()
         self.rowids = {kind: array("q") for kind in ("asset", "item", "catalog")}
         """The rows of damaged files, which take 8 bytes each."""
         self.complete = False
-        self.quick = quick
+        self._quick = quick
+        self._strict = strict
         self._listener: Listener = listener or (lambda _event: None)
         self._loop = asyncio.get_running_loop()
         self._expected = (0, 0)
@@ -108,8 +112,32 @@ class MirrorCheck:
         return self.damaged.total() - self.damaged["unknown"]
 
     @property
+    def rejected_files(self) -> int:
+        """The number of files that do not belong to the mirror, if these count as damage."""
+        return self.damaged["unknown"] if self._strict else 0
+
+    @property
     def seconds(self) -> float:
         return round(time.monotonic() - self._started, 3)
+
+    def check_mirror(self, db: Connection) -> None:
+        address = self._address
+        path = ledger_path(address.work)
+        with ledger_errors(path):
+            problem = integrity(db, quick=self._quick)
+            if problem is not None:
+                raise DestinationError(damaged_sentence(path, problem))
+            try:
+                watcher = Watcher(self._warn, self.thread.is_stopped)
+                with open_files(address.work, address.bucket, watcher) as files:
+                    self.check_files(files, db)
+                with suppress(FileNotFoundError):
+                    endings = UNFINISHED.union(OF_ONE_RUN)
+                    parts = (address.work / PARTS).iterdir()  # a part and its description count as one
+                    left = {part.stem for part in parts if part.suffix in endings or is_worker(part.name)}
+                    self.leftovers += len(left)
+            except OSError as error:
+                raise DestinationError(f"{address.shown} cannot be read: {error.strerror}.") from error
 
     def check_files(self, files: StoredFiles, db: Connection) -> None:
         """Check all files. `complete` remains False if it was stopped."""
@@ -123,31 +151,31 @@ class MirrorCheck:
                         self.files += state.size is not None
                         self.bytes += state.size or 0
                         self.without_digest += state.size is not None and state.digest is None
-                        self._report_damage(db, expected, state)
+                        self._compare(db, expected, state)
                     self._send_progress()
         self._find_unknown(files, db)
         self.complete = not self.thread.is_stopped()
         self._send_progress(now=True)
 
     def _find_unknown(self, files: StoredFiles, db: Connection) -> None:
-        leaving = meta.names(db, meta.REMOVALS)
+        pending_removals = meta.names(db, meta.REMOVALS)
         for batch in files.walk(frozenset({OWN_DIRECTORY})):
             if self.thread.is_stopped():
                 return
             known = views.known_paths(db, [entry.path for entry in batch])
             for entry in (entry for entry in batch if entry.path not in known):
-                if entry.is_file and entry.path in leaving:
+                if entry.is_file and entry.path in pending_removals:
                     self.leftovers += 1
                 else:
                     obstacle = None if entry.is_file else files.state_of(entry.path, algorithm=None).obstacle
-                    self._send(Damage(_as_text(entry.path), "unknown", "nothing", obstacle or "a file"))
+                    self._report_damage(entry.path, "unknown", "nothing", obstacle or "a file")
             self._send_progress()
 
     def file_states(self, files: StoredFiles, unit: Iterable[Expected]) -> list[tuple[Expected, FileState]]:
         states: list[tuple[Expected, FileState]] = []
         for expected in unit:
             algorithm = None
-            if expected.digest is not None and not self.quick:
+            if expected.digest is not None and not self._quick:
                 algorithm = as_checksum(expected.digest).algorithm
             state = files.state_of(expected.path, algorithm=algorithm, is_stopped=self.thread.is_stopped)
             if self.thread.is_stopped():  # a long file may have been read in part
@@ -155,7 +183,7 @@ class MirrorCheck:
             states.append((expected, state))
         return states
 
-    def _report_damage(self, db: Connection, expected: Expected, state: FileState) -> None:
+    def _compare(self, db: Connection, expected: Expected, state: FileState) -> None:
         damage = damage_of(expected, state)
         if damage is None:
             return
@@ -168,16 +196,38 @@ class MirrorCheck:
             (record,) = views.item_records(db, [expected.rowid])
             names = *record.id, ""
         kind, found = damage
-        recorded = _described(expected.size, expected.digest)
-        self._send(Damage(_as_text(expected.path), kind, recorded, found, *names))
+        self._report_damage(expected.path, kind, _described(expected.size, expected.digest), found, *names)
 
-    def warn(self, text: str) -> None:
+    def report(self, db: Connection) -> VerifyReport:
+        run = views.current_run(db)
+        totals = runs.asset_totals(db) | views.special_assets(db) | views.item_totals(db)
+        counts: dict[str, Any] = {what: self.damaged[what] for what in get_args(DamageKind)}
+        counts |= {name: totals[name] for name in totals.keys() & set(VerifyReport.__struct_fields__)}
+        return VerifyReport(
+            dest=self._address.shown,
+            work=None if self._address.bucket is None else str(self._address.work),
+            state="complete" if self.complete else "interrupted",
+            files=self.files,
+            bytes=self.bytes,
+            unproven=self.without_digest,
+            leftovers=self.leftovers,
+            quick=self._quick,
+            seconds=self.seconds,
+            remaining=self.damaged_files + self.rejected_files,
+            strict=self._strict,
+            mirror_state=views.state_now(run["state"], live=False),
+            walk_ended=bool(run["has_listed"]),
+            **counts,
+        )
+
+    def _warn(self, text: str) -> None:
         self._send(Notice("warning", text))
 
-    def _send(self, event: Damage | Checked | Notice) -> None:
-        if isinstance(event, Damage):
-            self.damaged[event.what] += 1
+    def _report_damage(self, path: str, kind: DamageKind, recorded: str, found: str, *names: str) -> None:
+        self.damaged[kind] += 1
+        self._send(Damage(_as_text(path), kind, recorded, found, *names))
 
+    def _send(self, event: Damage | Checked | Notice) -> None:
         async def deliver() -> None:
             self._listener(event)
 
@@ -228,13 +278,12 @@ async def verify(
         raise UsageError("--quick cannot be combined with --repair, which reads every file.")
     stop = instance("stop", asyncio.Event, stop)
     address = await asyncio.to_thread(parse_dest, dest, instance("options", Options, options))
-    check = MirrorCheck(on_event, stop, quick=quick)
-    report_of = partial(_report_of, check, address, strict)
+    check = MirrorCheck(address, on_event, stop, quick, strict)
 
     def check_alone() -> VerifyReport:
         with closing(open_reader(address.work, address.bucket)) as db, runs_excluded(address.work):
-            _check_mirror(check, address, db)
-            return report_of(db)
+            check.check_mirror(db)
+            return check.report(db)
 
     if not repair:
         return await check.thread.run(check_alone)
@@ -242,76 +291,28 @@ async def verify(
         run_context(dest, options, on_event, stop, must_exist=True) as context,
         open_dest(context) as opened,
     ):
-        await check.thread.run(lambda: _check_mirror(check, address, opened.db))
+        await check.thread.run(lambda: check.check_mirror(opened.db))
         if not (check.complete and any(check.rowids.values())):
-            return await on_ledger(opened, report_of)
-        run = await _repair(check, context, opened, report_of)
+            return await on_ledger(opened, check.report)
+        run = await _repair(check, context, opened)
         remaining = run.assets_failed + run.assets_pending + await on_ledger(opened, views.damaged_items)
         catalogs = (file for file in views.expected_files(opened.db) if file.kind == "catalog")
         states = await on_ledger(opened, lambda _: check.file_states(opened.store, catalogs))
         remaining += sum(damage_of(*state) is not None for state in states)  # items.parquet without the extra
-        report = await on_ledger(opened, report_of)
+        remaining += check.assets_of_other_sources + check.rejected_files
+        report = await on_ledger(opened, check.report)
         state = report.state if run.state == "complete" else "interrupted"
-        remaining += check.left_assets + report.remaining - check.damaged_files
         return replace(report, state=state, remaining=remaining, repair=run)
 
 
-def _check_mirror(check: MirrorCheck, address: DestAddress, db: Connection) -> None:
-    path = ledger_path(address.work)
-    with ledger_errors(path):
-        complaint = integrity(db, quick=check.quick)
-        if complaint is not None:
-            raise DestinationError(damaged_sentence(path, complaint))
-        try:
-            watcher = Watcher(check.warn, check.thread.is_stopped)
-            with open_files(address.work, address.bucket, watcher) as files:
-                check.check_files(files, db)
-            with suppress(FileNotFoundError):
-                endings = UNFINISHED.union(OF_ONE_RUN)
-                parts = (address.work / PARTS).iterdir()  # a part and its description count as one
-                left = {part.stem for part in parts if part.suffix in endings or is_worker(part.name)}
-                check.leftovers += len(left)
-        except OSError as error:
-            raise DestinationError(f"{address.shown} cannot be read: {error.strerror}.") from error
-
-
-def _report_of(check: MirrorCheck, address: DestAddress, strict: bool, db: Connection) -> VerifyReport:
-    damaged = check.damaged
-    run = views.current_run(db)
-    totals = runs.asset_totals(db) | views.special_assets(db) | views.item_totals(db)
-    counts: dict[str, Any] = {what: damaged[what] for what in get_args(DamageKind)}
-    counts |= {name: totals[name] for name in totals.keys() & set(VerifyReport.__struct_fields__)}
-    return VerifyReport(
-        dest=address.shown,
-        work=None if address.bucket is None else str(address.work),
-        state="complete" if check.complete else "interrupted",
-        files=check.files,
-        bytes=check.bytes,
-        unproven=check.without_digest,
-        leftovers=check.leftovers,
-        quick=check.quick,
-        seconds=check.seconds,
-        remaining=check.damaged_files + (damaged["unknown"] if strict else 0),
-        strict=strict,
-        mirror_state=views.state_now(run["state"], live=False),
-        walk_ended=bool(run["has_listed"]),
-        **counts,
-    )
-
-
-async def _repair(
-    check: MirrorCheck,
-    context: RunContext,
-    opened: OpenMirror,
-    report_of: Callable[[Connection], VerifyReport],
-) -> MirrorReport:
+async def _repair(check: MirrorCheck, context: RunContext, opened: OpenMirror) -> MirrorReport:
     context.event_log(Notice("info", f"repairing {quantity(check.damaged_files, 'damaged file')}"))
     spec, kept = await on_ledger(opened, partial(runs.task_to_repair, rowids=check.rowids))
     try:
         return await run_from_ledger(context, opened, spec, kept, partial(_begin, check, opened.store))
     except StacpullError as error:
         with suppress(StacpullError):
-            error.report = await on_ledger(opened, report_of)
+            error.report = await on_ledger(opened, check.report)
         raise
 
 
@@ -322,7 +323,7 @@ def _begin(
     def read_item(item: int) -> tuple[Json, str | None]:
         (record,) = views.item_records(db, [item])
         document, base = original_item(files, record) or ({}, None)
-        # if the item cannot be read again, paths in its JSON count
+        # if the item cannot be read again, paths in its JSON are used
         return document, spec.source if record.href is None else base
 
     run = runs.begin(db, spec, now, kept)
@@ -335,5 +336,5 @@ def _begin(
             asset = object_or_empty(object_or_empty(document.get("assets")).get(key))
             href = asset_href(asset_origin(asset) or asset, base)
             hrefs[rowid] = href if isinstance(href, str) else None
-        check.left_assets += jobs.requeue_damaged(db, run.id, hrefs)
+        check.assets_of_other_sources += jobs.requeue_damaged(db, run.id, hrefs)
     return run
