@@ -48,7 +48,7 @@ def test_the_sync_is_chosen_by_file_system_and_kernel(dest, monkeypatch, magic, 
         def syncfs(self, _fd: int) -> int:
             return 0
 
-    monkeypatch.setattr(local_store, "_libc", Libc)
+    monkeypatch.setattr(local_store, "_LIBC", Libc())
     monkeypatch.setattr(sys, "byteorder", "little")
     monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "h", kernel, "v", "m")))
     assert dest.sync_covers_ledger == is_group

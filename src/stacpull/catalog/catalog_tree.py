@@ -1,7 +1,7 @@
 """The catalog of a mirror: `catalog.json`, one `collection.json` each, sub-catalogs past 10,000 items.
 
 The same mirror gives the same bytes, and an unchanged file is not written. Only one sub-catalog is in memory,
-because hundreds of thousands of links in one document would take much. New items are last, so only the last
+because hundreds of thousands of links would take too much memory. New items are last, so only the last
 sub-catalog changes. Files are written from the leaves up, so after a kill every link leads to an existing
 file. Documents that pystac cannot migrate are kept unchanged.
 """
@@ -54,8 +54,6 @@ _NAVIGATION = frozenset({
 })  # fmt: skip
 
 T = TypeVar("T")
-Write = Callable[[Path, bytes], None]
-"""Writes a file at a path relative to DEST, atomically and durably. Creates parents, follows no symlinks."""
 
 
 class CollectionEntry(msgspec.Struct, frozen=True):
@@ -100,7 +98,7 @@ class CatalogWriter(msgspec.Struct):
     """Writes the documents that differ from the files of the mirror."""
 
     files: StoredFiles
-    write: Write
+    write: Callable[[Path, bytes], None]  # at a path relative to DEST, atomically and durably
     secrets: Secrets
     recorded: Mapping[str, bytes | None]  # digests in the ledger, by path; a file with another is rewritten
 

@@ -17,9 +17,9 @@ import re
 import stat
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 HELD_DIRECTORIES = 32
 """Directories of DEST that are held open, because opening one again takes longer than renaming a file."""
-_SYNCED_AT_ONCE = 8  # files or directories, by as many threads
+_SYNCED_AT_ONCE = 8  # files or directories, in as many threads
 _NOREPLACE = 1  # linux/fs.h
 _FILE_NAMES = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 _NO_RENAMEAT2 = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
@@ -45,6 +45,7 @@ GROUP_SYNC = {0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x2FC12FC1, 0x01021994
 """ext, xfs, btrfs, f2fs, zfs and tmpfs, by f_type (`statfs(2)`): `syncfs` syncs them and reports errors."""
 _NETWORK = frozenset({0x6969, 0x517B, 0xFF534D42, 0xFE534D42, 0x0BD00BD0, 0x47504653, 0x00C36400, 0x01021997})
 """nfs, smb, cifs, smb2, lustre, gpfs, ceph and 9p."""
+_LIBC = ctypes.CDLL(None, use_errno=True)
 _SYNCFS_HONEST = (5, 8)
 _NO_SYNCFS = frozenset({errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP})
 """Errors of `syncfs` if a sandbox or the kernel does not offer it. No data is lost then."""
@@ -234,7 +235,7 @@ def rename_new(old: str, old_directory: int, new: str, new_directory: int) -> bo
     `renameat2(2)` (Linux 3.15, glibc 2.28) checks and renames in one step, so that no file that appears in
     between is overwritten. NFS and macOS do not have it: the caller checks first and then renames.
     """
-    call = _renameat2()
+    call = getattr(_LIBC, "renameat2", None) if is_linux() else None
     if call is None:
         return False
     names = old.encode(*_FILE_NAMES), new.encode(*_FILE_NAMES)  # faster than os.fsencode
@@ -246,11 +247,6 @@ def rename_new(old: str, old_directory: int, new: str, new_directory: int) -> bo
     raise OSError(code, os.strerror(code), new)
 
 
-@cache
-def _renameat2() -> Callable[[int, bytes, int, bytes, int], int] | None:
-    return getattr(_libc(), "renameat2", None) if is_linux() else None
-
-
 def is_on_network(fd: int) -> bool:
     """Return True on a network file system: SQLite's write-ahead log does not work there."""
     return _file_system(fd) in _NETWORK
@@ -258,13 +254,13 @@ def is_on_network(fd: int) -> bool:
 
 def _file_system(fd: int) -> int:
     buffer = ctypes.create_string_buffer(256)
-    if not is_linux() or _libc().fstatfs(fd, buffer) != 0:
+    if not is_linux() or _LIBC.fstatfs(fd, buffer) != 0:
         return 0
     return int.from_bytes(buffer.raw[: ctypes.sizeof(ctypes.c_long)], sys.byteorder) & 0xFFFFFFFF
 
 
 def syncfs(fd: int) -> None:
-    if _libc().syncfs(fd) != 0:
+    if _LIBC.syncfs(fd) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
@@ -272,8 +268,3 @@ def _sync_error(error: OSError) -> DestinationError:
     return DestinationError(
         f"The disk of DEST failed to store data ({error.strerror}): check it, then `stacpull resume DEST`."
     )
-
-
-@cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)

@@ -80,12 +80,10 @@ class CompletePartName(NamedTuple):
 def complete_part_name(part: CompletePartName | AssetFile) -> str:
     """Return the name of a complete part. Fields that do not fit into 255 bytes are left out."""
     stem = f"{part.rowid}.{part.generation}.{part.size}{'~' if part.unproven else ''}"
-    if part.filename is None:
-        return f"{stem}.whole"
-    etag_or_date = part.etag_or_date or ""
-    fields = f"{etag_or_date};{part.filename}"
+    values = part.etag_or_date or "", part.filename or ""
+    fields = ";".join(values)
     if not _PLAIN.fullmatch(fields):  # few: `quote` is slow
-        fields = ";".join(quote(field, safe="", errors="replace") for field in (etag_or_date, part.filename))
+        fields = ";".join(quote(value, safe="", errors="replace") for value in values)
     fields = fields.replace('"', "%22")
     name = f"{stem};{fields}.whole"
     return name if len(name) <= _MAX_NAME_LENGTH else f"{stem}.whole"
