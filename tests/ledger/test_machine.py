@@ -348,7 +348,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def what_is_asked_is_what_may_be_confirmed(self) -> None:
         query = "SELECT i.name, a.key, a.id, a.generation FROM assets a JOIN items i ON i.id = a.item"
         jobs_by_name = {
-            (name, key): jobs.job_of(self.db, rowid, generation)
+            (name, key): jobs.job_of(self.db, runs.load(self.db), rowid, generation)
             for name, key, rowid, generation in self.db.execute(query).fetchall()
         }
         reported = {name for name, job in jobs_by_name.items() if job and job.version_in_dest is not None}

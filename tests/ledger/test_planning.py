@@ -180,8 +180,8 @@ def test_pending_jobs_equal_the_planned_ones(tmp_path: Path) -> None:
         live = commit(writer, item("i", planned)).jobs
         assert jobs.pending_jobs(db, run.id, 0, 9) == live
         assert jobs.pending_jobs(db, run.id, live[0].rowid, 9) == live[1:]
-        assert jobs.job_of(db, live[1].rowid, 0) == live[1]
-        assert jobs.job_of(db, live[1].rowid, 1) is None
+        assert jobs.job_of(db, run, live[1].rowid, 0) == live[1]
+        assert jobs.job_of(db, run, live[1].rowid, 1) is None
         later, writer = again(db)  # which does not list the item
         for job in live:  # not all at once, because there may be millions
             assert jobs.take_over_jobs(db, later, job.rowid - 1, 1) == [job]

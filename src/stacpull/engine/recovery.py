@@ -35,7 +35,7 @@ class Recovery:
         self.db = publisher.db
         self.store = publisher.store
         self.is_stopped = publisher.is_stopped
-        self.digest_algorithm = publisher.run.digest_algorithm  # for complete parts
+        self._run = publisher.run
         self.boot = boot_id()
         is_same_boot = get(self.db, BOOT) == self.boot
         has_mark = self.store.staged.read_boot_mark() == self.boot
@@ -105,7 +105,7 @@ class Recovery:
 
     def _proven_part(self, part: str, name: CompletePartName, reserved: AssetFile | None) -> AssetFile | None:
         staged = self.store.staged
-        job = jobs.job_of(self.db, name.rowid, name.generation)
+        job = jobs.job_of(self.db, self._run, name.rowid, name.generation)
         identity, size = staged.part_identity_and_size(part) or (0, -1)
         if self.sync_failed or job is None or size != name.size or (job.name or name.filename) is None:
             return None
@@ -117,7 +117,7 @@ class Recovery:
                 expected = job.checksum
             else:
                 return None
-        algorithm = self.digest_algorithm if expected is None else expected.algorithm
+        algorithm = self._run.digest_algorithm if expected is None else expected.algorithm
         digest = None if algorithm is None else self._digest(staged.state_of, part, algorithm)
         if expected is not None and digest != expected.digest:
             return None

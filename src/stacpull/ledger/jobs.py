@@ -55,19 +55,18 @@ def _jobs_in(db: Connection, run_id: int, run_ids: Iterable[int], after: int, li
     return [_job(row, run) for row in rows]
 
 
-def job_of(db: Connection, rowid: int, generation: int) -> Job | None:
+def job_of(db: Connection, run: Run, rowid: int, generation: int) -> Job | None:
     condition = f"j.asset = ? AND a.generation = ? AND a.state < {State.DONE}"
     rows = named_rows(db, f"{_SELECT_JOB} WHERE {condition}", (rowid, generation))
-    return _job(rows[0], None) if rows else None
+    return _job(rows[0], run) if rows else None
 
 
-def _job(row: sqlite3.Row, run: Run | None) -> Job:
+def _job(row: sqlite3.Row, run: Run) -> Job:
     checksum = stored_checksum(row["raw_checksum"])
     digest_in_dest = row["raw_digest"] or None
-    area_digest = None if run is None else run.area_digest
-    requires_same = bool(row["raw_is_damaged"]) and run is not None and run.kind == "repair"
+    requires_same = bool(row["raw_is_damaged"]) and run.kind == "repair"
     if requires_same and (clip := stored_clip(row["raw_clip"])) is not None:
-        requires_same = clip.area_digest == area_digest  # one of another area cannot be fetched again
+        requires_same = clip.area_digest == run.area_digest  # one of another area cannot be fetched again
     fields = {name: row[name] for name in row.keys() if not name.startswith("raw_")}  # noqa: SIM118 -- a row
     if requires_same and digest_in_dest is None:
         fields["size"] = row["raw_size"] or 0
@@ -83,8 +82,8 @@ def _job(row: sqlite3.Row, run: Run | None) -> Job:
         required_digest=digest_in_dest if requires_same else None,
         alternates=() if row["raw_alternates"] is None else tuple(orjson.loads(row["raw_alternates"])),
         version_in_dest=version,
-        clip=area_digest is not None and (row["raw_clip"] is not None or not requires_same),
-        has_failed=run is not None and run.kind == "mirror" and bool(row["raw_has_failed"]),
+        clip=run.area_digest is not None and (row["raw_clip"] is not None or not requires_same),
+        has_failed=run.kind == "mirror" and bool(row["raw_has_failed"]),
     )
 
 
