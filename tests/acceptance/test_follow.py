@@ -113,13 +113,11 @@ def test_the_command_takes_several_relations_and_plan_counts_them(tmp_path, caps
 
 def test_a_newer_version_on_a_page_replaces_the_linked_one_in_the_same_run(tmp_path):
     with LinkedHost() as host:
-        others = [feature(f"other-{number}") for number in range(100)]  # so that `label` is in another batch
-        newer = feature(
-            "src-0", {"new": f"{host.url}/assets/new"}, properties={"updated": "2030-01-01T00:00:00Z"}
-        )
-        path = tmp_path / "items.json"
-        features = [host.item("label"), *others, newer]
-        path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
-        report = sync.mirror(str(path), tmp_path / "m", options=quick(metadata="item"))
+        others = [feature(f"other-{number}") for number in range(100)]  # `label` is in an earlier batch
+        newer = {**host.item("src-0"), "properties": {"updated": "2030-01-01T00:00:00Z"}}
+        newer["assets"] = {"new": {"href": f"{host.url}/assets/new"}}
+        collection = {"type": "FeatureCollection", "features": [host.item("label"), *others, newer]}
+        (path := tmp_path / "items.json").write_text(json.dumps(collection))
+        report = sync.mirror(path, tmp_path / "m", options=quick(metadata="item"))
     assert (report.items_matched, report.source_items) == (102, 0)
-    assert [one.name for one in sorted((tmp_path / "m/c/src-0").iterdir())] == ["data", "new", "src-0.json"]
+    assert (tmp_path / "m/c/src-0/new").exists()

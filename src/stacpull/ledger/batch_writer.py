@@ -7,6 +7,7 @@ twice. `_BatchPlan.save` shows the steps; `asset_decision.decide` says what beco
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from itertools import count
 from typing import Literal
 
@@ -59,12 +60,7 @@ class BatchWriter:
     """
 
     def __init__(
-        self,
-        db: Connection,
-        run: Run,
-        is_there: IsThere,
-        secrets: Secrets,
-        publish_all: Callable[[], None],
+        self, db: Connection, run: Run, is_there: IsThere, secrets: Secrets, publish_all: Callable[[], None]
     ) -> None:
         self.db = db
         self.run = run
@@ -163,7 +159,6 @@ class _BatchPlan:
         self._result = result
         self._now = now
         self._rows = BatchRows()
-        self._planned = set[ItemId]()  # by this batch, which plans one document of each item
         self._relinked = set[int | None]()  # label items with a new source item, or that of another one
         self._batch = batch
         self._db = db = writer.db
@@ -174,7 +169,7 @@ class _BatchPlan:
         self._known_assets = known_assets(db, of_batch, writer.run)
         owned = db.execute(f"SELECT hash FROM paths WHERE hash {IN_LIST}", (json_array(map(item_hash, ids)),))
         self._taken_hashes = {row.hash for row in self._known.values()}.union(*owned)
-        self._collections: dict[str, int] = {}
+        self._add_collection = cache(writer.add_collection)
         self._directories: dict[str, tuple[int, str]] = {}
         # items whose states may change: known ones, and those that linked to them
         self._changed = {rowid for row in self._known.values() for rowid in (row.id, row.parent)}
@@ -211,9 +206,7 @@ class _BatchPlan:
         """Return False if this run has planned the item, unless a page has a newer version of it."""
         if not self._was_planned(item):
             return True
-        if item.parent is not None or item.id in self._planned:
-            return False
-        return is_newer(item.updated, self._known[item.id].version)
+        return item.parent is None and is_newer(item.updated, self._known[item.id].version)
 
     def _note_on_page(self, item: PlannedItem) -> None:
         """Count an item as one of the page if it was only known by a link."""
@@ -225,10 +218,9 @@ class _BatchPlan:
 
     def _change_of(self, item: PlannedItem) -> _ItemChange:
         before = self._known.get(item.id) or self._new_row(item.id)
-        was_planned = before.was_planned_in(self._writer.run)
+        was_planned = self._was_planned(item)
         row = self._planned_row(before, item)._replace(version=version_of(item), is_unreadable=0)
         self._known[item.id] = row
-        self._planned.add(item.id)
         if not was_planned:
             self._result.count("items_matched", item.parent is None and not item.is_collection)
             self._result.count("source_items", item.parent is not None)
@@ -246,8 +238,7 @@ class _BatchPlan:
         return _ItemChange(item, before, row, directory, was_planned, is_updated, known)
 
     def _new_row(self, item: ItemId) -> ItemRow:
-        if item.collection not in self._collections:
-            self._collections[item.collection] = self._writer.add_collection(item.collection)
+        collection = self._add_collection(item.collection)
         directory = self._writer.directories[item.collection]
         name = safe_segment(item.item)
         hashed = item_hash(item)
@@ -256,7 +247,6 @@ class _BatchPlan:
         self._taken_hashes.add(hashed)
         path = f"{directory}/{name}"
         other_directory = None if path == f"{item.collection}/{item.item}" else path
-        collection = self._collections[item.collection]
         return ItemRow(next(self._writer.item_rowids), hashed, collection, item.item, other_directory)
 
     def _planned_row(self, before: ItemRow, item: PlannedItem | UnreadableItem) -> ItemRow:
