@@ -65,7 +65,6 @@ class CollectionEntry(msgspec.Struct, frozen=True):
     items: Callable[[], Iterator[tuple[str, str]]]
     base: str | None = None  # the URL of the source's document, the base of its relative hrefs
     mirrored: Mapping[str, MirroredFile] = msgspec.field(default_factory=dict)
-    items_parquet: str | None = None  # the path in DEST of the file with all items, if there is one
 
     def stored_document(self) -> Json:
         """Return the document without links into the mirror, which `write_catalogs` adds.
@@ -101,6 +100,7 @@ class CatalogWriter(msgspec.Struct):
     write: Callable[[Path, bytes], None]  # at a path relative to DEST, atomically and durably
     secrets: Secrets
     recorded: Mapping[str, bytes | None]  # digests in the ledger, by path; a file with another is rewritten
+    items_parquet: str | None = None  # the path in DEST of the file with all items, if there is one
 
     def update(self, path: str, document: Json, links: bytes | bytearray = b"") -> None:
         """Write a document, with `links`, which are already encoded, after its own links."""
@@ -177,9 +177,9 @@ def _write_collection(writer: CatalogWriter, entry: CollectionEntry, items: Iter
             links.clear()
             count, links = _links(writer, items, entry.directory)
     stored = entry.stored_document()
-    if entry.items_parquet is not None:  # stac-geoparquet, "Referencing"
+    if writer.items_parquet is not None:  # stac-geoparquet, "Referencing"
         asset = {
-            "href": relative_href(entry.items_parquet, entry.directory),
+            "href": relative_href(writer.items_parquet, entry.directory),
             "type": "application/vnd.apache.parquet",
             "title": "Items as stac-geoparquet",
             "roles": [COLLECTION_MIRROR],

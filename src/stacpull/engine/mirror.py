@@ -419,7 +419,7 @@ class MirrorRun:
         await store_client.sender.flush()
         if not store_client.fatal_error.done():
             await store_client.call("end_transfers")
-            await store_client.call("write_catalogs")
+            await store_client.call("write_derived_files")
 
     async def _transfer(self) -> None:
         store_client = self._store_client

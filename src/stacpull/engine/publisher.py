@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -52,10 +52,10 @@ class Publisher(msgspec.Struct, eq=False):
     counters: Mapping[str, int] = {}
     _received: list[AssetFile] = []
     _others: list[OtherOutcome] = []
-    _final_items: list[int] = []  # their JSON is written in the next turn
+    _final_items: list[int] = []  # rowids; their JSON is written in the next turn
     _placed: list[AssetFile] = []
-    _placed_json: dict[int, bytes | None] = {}  # by item, its digest
-    _failed_json: set[int] = set()  # items
+    _placed_json: dict[int, bytes | None] = {}  # digests, by rowid of the item
+    _failed_json: set[int] = set()  # rowids of items
     _sync_error: DestinationError | None = None
     _due_at: float | None = None
     _is_adopting: bool = False
@@ -100,11 +100,21 @@ class Publisher(msgspec.Struct, eq=False):
         others, self._others = self._others, []
         final_items, self._final_items = self._final_items, []
         item_json = self._write_item_json(final_items)
-        reserved, failures = self.prepare_placements(received, list(item_json))
-        placements: list[tuple[AssetFile | int, Placement]] = [*reserved, *item_json.items()]
-        self._sync([placement.part for _, placement in placements])
+        assets, failures = self.prepare_placements(received, list(item_json))
+        placements = [*(placement for _, placement in assets), *item_json.values()]
+        self._sync([placement.part for placement in placements])
         self._final_items = self._record([*others, *failures])
-        self._place(placements)
+        place_failures = self._place(placements)
+        for file, _ in assets:
+            if (failure := next(place_failures)) is None:
+                self._placed.append(file)
+            else:
+                self._others.append(OtherOutcome(file.rowid, file.item_rowid, file.generation, failure))
+        for item_rowid, placement in item_json.items():
+            if (failure := next(place_failures)) is None:
+                self._placed_json[item_rowid] = placement.digest
+            else:
+                self._fail_item_json(item_rowid, failure, is_ours=placement.may_replace)
 
     def _write_item_json(self, item_rowids: Sequence[int]) -> dict[int, Placement]:
         written: dict[int, Placement] = {}
@@ -124,12 +134,12 @@ class Publisher(msgspec.Struct, eq=False):
                 written[record.item_rowid] = placement
         return written
 
-    def _fail_item_json(self, item: int, failure: Failure, *, is_ours: bool) -> None:
+    def _fail_item_json(self, item_rowid: int, failure: Failure, *, is_ours: bool) -> None:
         """Record the failure, and report it once, because the same JSON is tried several times in a run."""
-        publication.fail_item_json(self.db, self.run.id, item, failure, time.time(), is_ours=is_ours)
-        if item not in self._failed_json:
-            self._failed_json.add(item)
-            (record,) = views.item_records(self.db, [item])
+        publication.fail_item_json(self.db, self.run.id, item_rowid, failure, time.time(), is_ours=is_ours)
+        if item_rowid not in self._failed_json:
+            self._failed_json.add(item_rowid)
+            (record,) = views.item_records(self.db, [item_rowid])
             self.on_event(AssetFailed(record.id, "", failure.kind, failure.message))
 
     def item_json(self, record: views.ItemRecord, path: str) -> bytes | None:
@@ -150,12 +160,14 @@ class Publisher(msgspec.Struct, eq=False):
         )
         return encode_item(adapted, self.secrets)
 
-    def _own_file(self, part: str, path: str, sha256: bytes | None, *, is_ours: bool) -> Placement | Failure:
+    def _own_file(
+        self, part: str, path: str, sha256: bytes | None, *, is_ours: bool, command: str = "retry"
+    ) -> Placement | Failure:
         if not is_ours and self.store.has(path):
             is_adopted = self._is_adopting and is_own_json(self.store, path)
             is_ours = is_adopted or self._has_content(path, sha256)
             if not is_ours:
-                return self._foreign_file(path)
+                return self._foreign_file(path, command)
         directory, _, name = path.rpartition("/")
         return Placement(part, directory, name, sha256, may_replace=is_ours)
 
@@ -225,23 +237,14 @@ class Publisher(msgspec.Struct, eq=False):
             self.on_event(AssetFailed(item, key, failure.kind, failure.message))
         return final_items if self.run.fixed["metadata"] == "item" else []
 
-    def _place(self, placements: list[tuple[AssetFile | int, Placement]]) -> None:
-        failures = self.store.place([placement for _, placement in placements])
-        for (owner, placement), found in zip(placements, failures, strict=True):
+    def _place(self, placements: Sequence[Placement]) -> Iterator[Failure | None]:
+        for placement, found in zip(placements, self.store.place(placements), strict=True):
             failure = found
             if found is not None and found.kind is FailureKind.EXISTS:
                 failure = self._foreign_file(path_in_dest(placement.directory, placement.name))
             if failure is not None or self._is_adopting:  # a rename between links to one file does nothing
                 self.store.staged.remove_part(placement.part)
-            if isinstance(owner, int):
-                if failure is None:
-                    self._placed_json[owner] = placement.digest
-                else:
-                    self._fail_item_json(owner, failure, is_ours=placement.may_replace)
-            elif failure is None:
-                self._placed.append(owner)
-            else:
-                self._others.append(OtherOutcome(owner.rowid, owner.item_rowid, owner.generation, failure))
+            yield failure
 
     def refresh_counters(self) -> None:
         self.counters = runs.counters(self.db, self.run.id)
@@ -264,10 +267,11 @@ class Publisher(msgspec.Struct, eq=False):
 
     def place_file(self, path: str, part: str, sha256: bytes) -> None:
         """Place a file at `path` in DEST. Raise an error if a foreign file, with other content, is there."""
-        placement = self._own_file(part, path, sha256, is_ours=meta.owns_file(self.db, path))
+        is_ours = meta.owns_file(self.db, path)
+        placement = self._own_file(part, path, sha256, is_ours=is_ours, command="resume")
         if isinstance(placement, Failure):
             self.store.staged.remove_part(part)
-            raise DestinationError(self._foreign_file(path, "resume").message)
+            raise DestinationError(placement.message)
         meta.claim_file(self.db, path)
         self._sync([part])
         (failure,) = self.store.place([placement])

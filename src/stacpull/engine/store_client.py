@@ -30,7 +30,7 @@ from stacpull.threads import background_task
 
 T = TypeVar("T")
 
-MAX_SENT_SIZE = 32 << 10  # the most bytes of a body that is sent: it is faster to write a longer one here
+MAX_SENT_SIZE = 32 << 10  # maximum bytes of a body that is sent: it is faster to write a longer one here
 _ENDED = (
     "The process of stacpull that writes to the destination ended unexpectedly: it was killed, or crashed. "
     f"What it recorded is safe: {RUN_AGAIN} to resume."
@@ -120,7 +120,6 @@ class StoreClient:
         return msgspec.msgpack.decode(future.result().result, type=returns)
 
     def fail_with(self, error: BaseException) -> None:
-        """Note the error after which nothing more can be written. Only the first one counts."""
         if not self.fatal_error.done():
             self.fatal_error.set_result(error)
 

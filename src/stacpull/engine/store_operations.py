@@ -8,7 +8,6 @@ from functools import partial
 from hashlib import sha256
 
 import orjson
-from msgspec.structs import replace
 
 from stacpull import entry_points
 from stacpull.catalog.catalog_tree import CatalogWriter, CollectionEntry, until_stopped, write_catalogs
@@ -107,13 +106,12 @@ class StoreOperations:
             self._warn("An earlier run is not complete: `stacpull resume DEST` continues it.")
 
     def final_counts(self) -> dict[str, int]:
-        """Return the numbers of the report that are only counted at the end."""
         db, run = self._db, self._run.id
         counts = {"items_done": views.items_done(db, run), "items_failed": runs.items_failed(db, run)}
         counts["assets_missing_new"] = views.failed_by_kind(db, FailureKind.GONE, run, failed_in=run)
         return counts | views.special_assets(db, run, None if self._run.kind == "retry" else run)
 
-    def write_catalogs(self) -> None:
+    def write_derived_files(self) -> None:
         """Write the files of items, then the catalogs. After a stop, give up after `_CATALOG_SECONDS`."""
         until = time.monotonic() + _CATALOG_SECONDS
 
@@ -132,10 +130,10 @@ class StoreOperations:
             if keeps_parquet:
                 self._update_parquet(entries)
         finally:  # a stop ends it at once, and the catalogs take less time
-            if keeps_parquet and meta.owns_file(self._db, meta.ITEMS_PARQUET):
-                entries = [replace(entry, items_parquet=meta.ITEMS_PARQUET) for entry in entries]
-            recorded = meta.file_digests(self._db)
-            writer = CatalogWriter(self._store, self._publisher.write_file, self._publisher.secrets, recorded)
+            is_written = keeps_parquet and meta.owns_file(self._db, meta.ITEMS_PARQUET)
+            parquet = meta.ITEMS_PARQUET if is_written else None
+            recorded, write = meta.file_digests(self._db), self._publisher.write_file
+            writer = CatalogWriter(self._store, write, self._publisher.secrets, recorded, parquet)
             source = self._run.source
             write_catalogs(writer, entries, source=source, remove=self._remove, is_stopped=is_stopped)
         if has_parquet and not keeps_parquet:
