@@ -44,7 +44,6 @@ _ALWAYS: Final = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=
 
 
 def parse_filter(text: str) -> Any:
-    """Parse CQL2 text, or CQL2 JSON if it begins with `{`. Return the JSON tree."""
     if text.lstrip().startswith("{"):
         try:
             return json.loads(text)

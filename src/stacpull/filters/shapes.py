@@ -65,7 +65,6 @@ def read_box(bbox: Any) -> shapely.Geometry | None:
 
 
 def geometry_of(item: Json) -> shapely.Geometry | None:
-    """Return the geometry of an item, or its bbox if that is not readable."""
     return read_shape(item.get("geometry")) or read_box(item.get("bbox"))
 
 

@@ -65,13 +65,6 @@ def weight_of_document(document: object) -> int:
     return len(data) + _WEIGHT_OF_VALUE * count_values(data)
 
 
-def lenient_warning(name: str) -> str:
-    return (
-        f"{name} is not strict JSON, so it is read leniently: NaN and Infinity as null, numbers out of range "
-        "as text, invalid Unicode as \\xXX or \\uXXXX. Only the first such document is named."
-    )
-
-
 def decode(data: bytes, limit: int = PAGE_LIMIT, charset: str | None = None) -> tuple[object, bool]:
     r"""Decode a JSON document, and return whether it is strict JSON.
 
@@ -301,7 +294,14 @@ class JsonReader(msgspec.Struct, eq=False):
             problem = "nested too deeply" if "limit exceeded" in str(error) else "not JSON"
             failure = Failure(FailureKind.SERVER, f"{subject} is {problem}.", status, host, retryable=True)
             raise _NotJsonError(failure) from error
-        if not is_strict and not self.has_warned:
-            self.has_warned = True
-            self.warn(lenient_warning(url))
+        if not is_strict:
+            self.note_lenient(url)
         return value
+
+    def note_lenient(self, name: str) -> None:
+        if not self.has_warned:
+            self.has_warned = True
+            self.warn(
+                f"{name} is not strict JSON, so it is read leniently: NaN and Infinity as null, numbers out "
+                "of range as text, invalid Unicode as \\xXX or \\uXXXX. Only the first such document is named."
+            )

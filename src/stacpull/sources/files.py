@@ -35,7 +35,6 @@ from stacpull.net.json_reader import (
     JsonReader,
     TooManyValuesError,
     decode,
-    lenient_warning,
 )
 from stacpull.net.status import OK, UNSATISFIABLE
 from stacpull.net.transport import Response, TransferError
@@ -229,7 +228,6 @@ class LinesSource(ItemsFile):
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
         size = 0
-        is_strict = True
         where = "the input" if self.url.startswith("stdin:") else self.url
         features: list[tuple[str, object]] = []
         last: Json = {}
@@ -247,7 +245,7 @@ class LinesSource(ItemsFile):
                 if not text:
                     continue
                 try:
-                    value, is_strict_line = decode(text)
+                    value, is_strict = decode(text)
                 except ValueError as error:
                     if number == 1 and text in {b"{", b"["}:
                         problem = f"{self.url} is not NDJSON, which has one item per line."
@@ -256,9 +254,8 @@ class LinesSource(ItemsFile):
                     why = f"{error}." if isinstance(error, TooManyValuesError) else "not valid JSON."
                     features.append((name, Failure(FailureKind.ITEM, why)))
                     continue
-                if is_strict and not is_strict_line:
-                    is_strict = False
-                    on_notice(Notice("warning", lenient_warning(name)))
+                if not is_strict:
+                    self._reader.note_lenient(name)
                 last = object_or_empty(value)
                 entries = last.get("features") if isinstance(value, dict) else value
                 line_items = entries if isinstance(entries, list) else [value]  # a search result on one line

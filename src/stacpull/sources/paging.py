@@ -112,7 +112,6 @@ def next_request(page: Json, current: PageRequest, base: str) -> PageRequest | N
 
 
 def next_or_failure(page: Json, current: PageRequest, base: str) -> PageRequest | Failure | None:
-    """Return `next_request`, or a failure that says why the page cannot be requested."""
     try:
         return next_request(page, current, base)
     except SourceError as error:
@@ -149,7 +148,6 @@ def on_origin_of(following: PageRequest, home: str) -> PageRequest | None:
 
 
 def announced_total(page: Json) -> int | None:
-    """Return the total number of items that the service announces, in any of three forms, or None."""
     context, metadata = (object_or_empty(page.get(name)) for name in ("context", "search:metadata"))
     for total in (page.get("numberMatched"), context.get("matched"), metadata.get("matched")):
         if isinstance(total, int) and not isinstance(total, bool) and 0 <= total < _MAX_ITEMS:
