@@ -340,7 +340,7 @@ async def on_ledger(opened: OpenMirror, function: Callable[[Connection], T]) -> 
 
 
 class MirrorRun:
-    """One run. With `--dask`, an entry point (`stacpull.workers`) replaces its pool."""
+    """One run. With `--dask`, a coordinator (`stacpull.workers`) takes the jobs in place of the pool."""
 
     def __init__(
         self, context: RunContext, opened: OpenMirror, run: Run, setup: RunSetup, process: ConnectedProcess

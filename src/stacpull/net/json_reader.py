@@ -302,6 +302,7 @@ class JsonReader(msgspec.Struct, eq=False):
         if not self.has_warned:
             self.has_warned = True
             self.warn(
-                f"{name} is not strict JSON, so it is read leniently: NaN and Infinity as null, numbers out "
-                "of range as text, invalid Unicode as \\xXX or \\uXXXX. Only the first such document is named."
+                f"{name} is not strict JSON, so it is read leniently: NaN and Infinity as null, "
+                "numbers out of range as text, invalid Unicode as \\xXX or \\uXXXX. "
+                "Only the first such document is named."
             )
