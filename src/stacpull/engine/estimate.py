@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
+import msgspec
 from msgspec.structs import asdict
 
 from stacpull.arguments import instance
@@ -114,15 +115,11 @@ class _Estimate:
         self._urls = urls
         clip = setup.selection.clip
         self._run = Run(0, "mirror", "", {}, setup.options.remembered, text_digest(clip) if clip else None)
-        self._samples = _SizeSamples(setup.network, clip)
+        self._sizes = _Sizes(setup.network, clip)
         self.counters = Counter(items_seen=0, items_matched=0, source_items=0, bytes_sampled=0)  # as reported
         self._hosts: Counter[str] = Counter()
-        self._excluded: Counter[str] = Counter()  # by asset key, as the next three
-        self._web_pages: Counter[str] = Counter()
-        self._unstated: Counter[str] = Counter()  # assets without a stated size
-        self._unstated_pending: Counter[str] = Counter()
-        self._stated_bytes = 0
-        self._stated_bytes_pending = 0
+        self._excluded: Counter[str] = Counter()  # by asset key
+        self._web_pages: Counter[str] = Counter()  # by asset key
         self._unsigned_urls = 0
         self._paths: set[str] = set()
         self._shared_path = ""
@@ -131,24 +128,24 @@ class _Estimate:
         self._left_out: Counter[str] = Counter()
 
     async def report(self) -> PlanReport:
-        network, samples = self._network, self._samples
+        network, sizes = self._network, self._sizes
         walk = Walk(self._setup, self)
         walk_requests, walk_seconds = await self._effort_of(walk.run)
         network.emit(Stage("measuring file sizes"))
-        sample_requests, sample_seconds = await self._effort_of(samples.measure)
-        self.counters["bytes_sampled"] = samples.measured
-        self.counters["assets_outside"] = samples.outside
-        unknown = {key: number for key, number in self._unstated.items() if key not in samples.mean_sizes}
-        sampled_bytes = samples.bytes_of(self._unstated)
-        bytes_total = round(self._stated_bytes + sampled_bytes)
-        bytes_pending = round(self._stated_bytes_pending + samples.bytes_of(self._unstated_pending))
+        sample_requests, sample_seconds = await self._effort_of(sizes.measure)
+        self.counters["bytes_sampled"] = sizes.measured
+        self.counters["assets_outside"] = sizes.outside
+        unknown = {key: number for key, number in sizes.all.unstated.items() if key not in sizes.mean_sizes}
+        sampled_bytes = sizes.sampled_bytes(sizes.all)
+        bytes_total = round(sizes.all.stated_bytes + sampled_bytes)
+        bytes_pending = round(sizes.pending.stated_bytes + sizes.sampled_bytes(sizes.pending))
         is_unknown = bool(unknown) and not bytes_total
         self._warn(is_unknown=is_unknown)
         requests_per_asset = 1.0
         asset_seconds = walk_seconds / max(1, walk_requests)
-        if samples.count:
-            requests_per_asset = (sample_requests + samples.tile_requests) / samples.count
-            asset_seconds = sample_seconds / max(1, samples.count / _SIZED_AT_ONCE)
+        if sizes.count:
+            requests_per_asset = (sample_requests + sizes.tile_requests) / sizes.count
+            asset_seconds = sample_seconds / max(1, sizes.count / _SIZED_AT_ONCE)
         pending = self.counters["assets_pending"]
         at_once = min(network.per_host, 16)
         seconds_estimated = round(walk_seconds + pending * asset_seconds / at_once, 1)
@@ -184,8 +181,8 @@ class _Estimate:
 
     def _warn(self, *, is_unknown: bool) -> None:
         warn = self._network.warn
-        if is_unknown and self._samples.problem:
-            warn(f"No size could be read: {self._samples.problem}")
+        if is_unknown and self._sizes.problem:
+            warn(f"No size could be read: {self._sizes.problem}")
         if self._refused:
             warn(f"Some assets or items would fail; the first is {self._refused}")
         if self._unsigned_urls:
@@ -223,7 +220,7 @@ class _Estimate:
         self.counters["items_seen"] += new_items
         self._refused = self._refused or next((one.failure.message for one in batch.unreadable_items), "")
         self.counters["items_failed"] += len(batch.unreadable_items) + len(batch.unreadable)
-        items = [item for item in batch.items if self._is_new(item)]
+        items = [item for item in batch.items if self._count_item(item)]
         actions: _Actions = {}
         if self._ledger is not None:
             secrets = self._network.secrets
@@ -233,10 +230,11 @@ class _Estimate:
             ]
             actions = known_actions(self._ledger, versioned_items, self._run, self._is_there)
         for item in items:
-            self._count(item, actions)
+            self._count_assets(item, actions)
         return new_items
 
-    def _is_new(self, item: PlannedItem) -> bool:
+    def _count_item(self, item: PlannedItem) -> bool:
+        """Count an item. Return False if its assets are already counted."""
         if item.parent is not None:
             is_new = not self._primary.intersection([item.id]) and bool(self._linked.add_all([item.id]))
             self.counters["source_items"] += is_new
@@ -247,7 +245,7 @@ class _Estimate:
         self.counters["source_items"] -= was_linked
         return not was_linked
 
-    def _count(self, item: PlannedItem, actions: _Actions) -> None:
+    def _count_assets(self, item: PlannedItem, actions: _Actions) -> None:
         self.counters["assets_refused"] += len(item.problems)
         self._refused = self._refused or next((f"{key}: {why.message}" for key, why in item.problems), "")
         for key in item.excluded:
@@ -256,7 +254,10 @@ class _Estimate:
             _add(self._web_pages, key)
         for asset in item.assets:
             action, known_path = actions.get((item.id, asset.key), (Action.REQUEST, None))
-            self._count_asset(asset, action)
+            self.counters["assets_pending"] += action is Action.REQUEST
+            self.counters["assets_done"] += action is Action.KEEP
+            _add(self._hosts, host_of(asset.href) or "this disk")
+            self._sizes.add(asset, is_pending=action is Action.REQUEST)
             if asset.name is None and self._urls is None:
                 continue  # redirects may change its path
             name = final_name(asset.name, asset.name_template, filename_of(asset.href), asset.directory)
@@ -271,19 +272,6 @@ class _Estimate:
                 self._urls.write(f"{href if is_key else wire_url(href)}\t{known_path or path}\n")
                 self._unsigned_urls += href != asset.href
 
-    def _count_asset(self, asset: Asset, action: Action) -> None:
-        is_pending = action is Action.REQUEST
-        self.counters["assets_pending"] += is_pending
-        self.counters["assets_done"] += action is Action.KEEP
-        _add(self._hosts, host_of(asset.href) or "this disk")
-        if asset.size is not None and not self._samples.may_clip(asset):
-            self._stated_bytes += asset.size
-            self._stated_bytes_pending += asset.size * is_pending
-        else:
-            key = _add(self._unstated, asset.key)
-            self._unstated_pending[key] += is_pending
-            self._samples.add(key, asset)
-
 
 def _add(counts: Counter[str], name: str) -> str:
     if name not in counts and (len(counts) >= _MAX_COUNTED_KEYS or len(name) > MAX_KEY_LENGTH):
@@ -292,12 +280,21 @@ def _add(counts: Counter[str], name: str) -> str:
     return name
 
 
-class _SizeSamples:
+class _Bytes(msgspec.Struct):
+    stated_bytes: int = 0
+    unstated: Counter[str] = msgspec.field(default_factory=Counter)  # assets without a stated size, by key
+
+
+class _Sizes:
+    """The sizes of assets. Where the source does not state them, they are estimated from samples of a key."""
+
     def __init__(self, network: Network, clip: str | None) -> None:
         self._network = network
         self._clipping = clipping(clip)
         self._assets: defaultdict[str, list[Asset]] = defaultdict(list)
         self._sizes: defaultdict[str, list[int]] = defaultdict(list)
+        self.all = _Bytes()
+        self.pending = _Bytes()
         self.count = 0
         self.measured = 0
         self.outside = 0  # of those measured, with nothing in the area of `--clip`
@@ -305,17 +302,21 @@ class _SizeSamples:
         self.mean_sizes: dict[str, float] = {}  # by key; for a key without a sample, the mean of all
         self.problem = ""  # why the first one could not be measured
 
-    def may_clip(self, asset: Asset) -> bool:
-        return self._clipping is not None and self._clipping.may_clip(asset.media_type, asset.href)
-
-    def add(self, key: str, asset: Asset) -> None:
+    def add(self, asset: Asset, *, is_pending: bool) -> None:
+        clips = self._clipping is not None and self._clipping.may_clip(asset.media_type, asset.href)
+        if asset.size is not None and not clips:
+            self.all.stated_bytes += asset.size
+            self.pending.stated_bytes += asset.size * is_pending
+            return
+        key = _add(self.all.unstated, asset.key)
+        self.pending.unstated[key] += is_pending
         limit = _SIZED_PER_KEY if self._clipping is None else _CLIPPED_PER_KEY
         if len(self._assets[key]) < limit and self.count < _MAX_SIZED:
             self.count += 1
             self._assets[key].append(asset)
 
-    def bytes_of(self, counts: Counter[str]) -> float:
-        return sum(number * self.mean_sizes.get(key, 0) for key, number in counts.items())
+    def sampled_bytes(self, part: _Bytes) -> float:
+        return sum(number * self.mean_sizes.get(key, 0) for key, number in part.unstated.items())
 
     async def measure(self) -> None:
         samples = [(key, asset) for key, assets in self._assets.items() for asset in assets]

@@ -36,18 +36,11 @@ def open_mirror(
     with destination_errors(work):
         if not adopt:
             database.refuse_lost(work)
-        is_own = database.ledger_path(work).exists() or (adopt and database.has_own_catalog(work))
-        for outer in () if is_own else Path(os.path.realpath(work)).parents:
-            if os.path.exists(database.ledger_path(outer)):  # noqa: PTH110 -- never raises
-                raise UsageError(f"{work} is inside the mirror {outer}: choose another directory.")
-        if (work / "catalog.json").exists() and not is_own:
-            raise DestinationError(
-                f"{work} contains a catalog.json that stacpull did not write: choose another DEST, "
-                "or move it away."
-            )
-        other = None if is_own or adopt or bucket else next(work.glob("[!.]*"), None)
-        if other is not None:
-            watcher.warn(f"{work} has files, such as {other.name}, which stay. Is this the right DEST?")
+        if not (database.ledger_path(work).exists() or (adopt and database.has_own_catalog(work))):
+            _refuse_other_uses(work)
+            other = None if adopt or bucket else next(work.glob("[!.]*"), None)
+            if other is not None:
+                watcher.warn(f"{work} has files, such as {other.name}, which stay. Is this the right DEST?")
     location = None
     if bucket is not None:
         location = replace(bucket, mirror=bucket.mirror or os.urandom(16).hex(), run=os.urandom(16).hex())
@@ -67,6 +60,17 @@ def open_mirror(
                     meta.put(db, meta.ADOPTING, "1")
         with database.backed_up(db, work):
             yield OpenMirror(store, db, lock, lease, location)
+
+
+def _refuse_other_uses(work: Path) -> None:
+    for outer in Path(os.path.realpath(work)).parents:
+        if os.path.exists(database.ledger_path(outer)):  # noqa: PTH110 -- never raises
+            raise UsageError(f"{work} is inside the mirror {outer}: choose another directory.")
+    if (work / "catalog.json").exists():
+        raise DestinationError(
+            f"{work} contains a catalog.json that stacpull did not write: choose another DEST, "
+            "or move it away."
+        )
 
 
 @contextmanager
