@@ -123,10 +123,9 @@ class _ItemPlan(msgspec.Struct):
         keeps = self.planner.keeps
         selection = self.planner.selection
         templates = self.item.item_assets
-        listings = self.item.listings
         for key, asset in assets.items():
             merged = with_template(asset, templates.get(key)) if templates else asset
-            if keeps is not None and key not in listings and not keeps(key, merged):
+            if keeps is not None and key not in self.item.listings and not keeps(key, merged):
                 self.excluded.append(key)
                 continue
             found = hrefs.asset_hrefs(asset, self.base, selection.prefer)
@@ -138,22 +137,24 @@ class _ItemPlan(msgspec.Struct):
             media_type = stated_type if isinstance(stated_type, str) else None
             kind = hrefs.asset_kind(href, media_type, key)
             if kind is hrefs.AssetKind.PREFIX:
-                listing = listings.get(key)
-                if listing is None or isinstance(listing, Failure):
-                    self.problems.append((key, listing or prefix_failure(href)))
-                    continue
-                self.prefixes[key] = href, listing
-                self.excluded += [f"{key}/{name}" for name in listing.left_out]
-                continue
-            if kind is hrefs.AssetKind.WEB_PAGE and not selection.include_pages:
+                self._add_prefix(key, href)
+            elif kind is hrefs.AssetKind.WEB_PAGE and not selection.include_pages:
                 self.web_pages.append(key)
-                continue
-            # --prefer does not change names
-            own_href = hrefs.asset_href(asset, self.base) if selection.prefer else href
-            suffix = hrefs.suffix_of(own_href if isinstance(own_href, str) else href, media_type)
-            path = self.layout.path(key, suffix)
-            stated = size_and_checksum(asset)
-            self.assets.append(Asset(key, href, *path, *stated, media_type, tuple(alternates)))
+            else:
+                # --prefer does not change names
+                own_href = hrefs.asset_href(asset, self.base) if selection.prefer else href
+                suffix = hrefs.suffix_of(own_href if isinstance(own_href, str) else href, media_type)
+                path = self.layout.path(key, suffix)
+                stated = size_and_checksum(asset)
+                self.assets.append(Asset(key, href, *path, *stated, media_type, tuple(alternates)))
+
+    def _add_prefix(self, key: str, href: str) -> None:
+        listing = self.item.listings.get(key)
+        if listing is None or isinstance(listing, Failure):
+            self.problems.append((key, listing or prefix_failure(href)))
+        else:
+            self.prefixes[key] = href, listing
+            self.excluded += [f"{key}/{name}" for name in listing.left_out]
 
 
 def id_of(item: Json, collection: str) -> ItemId:
