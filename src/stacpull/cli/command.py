@@ -69,9 +69,10 @@ class CommandSession:
         return self.run(lambda stop: unless_stopped(lambda: work, stop))
 
     def finish(self, report: Any, lines: Iterable[str], *, on_stderr: bool = False) -> int:
-        """Print a report as JSON, or as `lines`; with `on_stderr`, both. Return the exit code.
+        """Print a report as JSON or as `lines`; with `on_stderr`, these go to standard error in any case.
 
-        With --quiet, only the first line and failures are printed, on standard error, if the code is not 0.
+        With --quiet, only the first line and failures are printed, on standard error, if the exit code is not
+        0. Return this code.
         """
         code: int = getattr(report, "exit_code", 0)
         if self.output.quiet:

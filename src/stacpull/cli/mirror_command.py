@@ -36,7 +36,7 @@ def mirror(session: CommandSession, source: str, dest: str) -> int:
 
     DEST is a directory, or a bucket (s3://, gs://, az://) with --work DIR.
 
-    SOURCE is a URL (https://, s3://) or a path. It names one of these:
+    SOURCE is a URL (https://, s3://, gs://, az://) or a path. It names one of these:
 
     \b
       a STAC API (its root, with -C ID), or one of its collections

@@ -176,14 +176,14 @@ class Display:
         # next one when the window grows.
         rows = "\n".join(f"\x1b[2K{line}" for line in lines)
         self._is_drawn = True
-        self._emit(f"\r\x1b[?7l{rows}\x1b[J\x1b[?7h\r{up}")
+        self._write_now(f"\r\x1b[?7l{rows}\x1b[J\x1b[?7h\r{up}")
 
     def _erase(self) -> None:
         if self._is_drawn:
             self._is_drawn = False
-            self._emit("\r\x1b[J")
+            self._write_now("\r\x1b[J")
 
-    def _emit(self, text: str) -> None:
+    def _write_now(self, text: str) -> None:
         """Write `text` in one go, past the stream's buffer: a signal handler may call this at any point."""
         with suppress(OSError):
             os.write(self._stream.fileno(), text.encode(self._stream.encoding, "replace"))
