@@ -17,7 +17,7 @@ from stacpull.models import Failure, FailureKind, Page, PageRequest
 from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
 from stacpull.selection import Selection
-from stacpull.sources.tree import AT_ONCE, DEEPEST, TreeSource
+from stacpull.sources.tree import MAX_CONCURRENT_READS, MAX_DEPTH, TreeSource
 
 ROOT = "https://static.test/root/catalog.json"
 
@@ -101,7 +101,7 @@ def test_reads_ahead_across_catalogs_within_a_limit() -> None:
     tree = [[1] for _ in range(400)]
     reader = UnevenReader(documents(tree))
     assert ids(walked(reader, 100)) == in_order(tree)
-    assert AT_ONCE / 2 < reader.max_under_way <= AT_ONCE
+    assert MAX_CONCURRENT_READS / 2 < reader.max_under_way <= MAX_CONCURRENT_READS
 
 
 def link(rel: str, href: str) -> dict[str, str]:
@@ -142,7 +142,7 @@ def test_an_endless_tree_is_cut_and_reported() -> None:
     reader = MemoryReader(lambda request: catalog(link("child", f"{len(request.url)}/c.json")))
     (page,) = walked(reader)
     assert "more than 32 catalogs deep" in page.unreadable[0].failure.message
-    assert len(reader.requests) <= DEEPEST + 2
+    assert len(reader.requests) <= MAX_DEPTH + 2
 
 
 @pytest.mark.parametrize(

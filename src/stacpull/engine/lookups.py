@@ -29,7 +29,7 @@ from stacpull.planning.item_plan import NO_COLLECTION, ListedItem, with_template
 from stacpull.planning.layout import Layout
 from stacpull.planning.prefixes import Listing, as_prefix
 from stacpull.selection import Selection
-from stacpull.sources.source import LEAST_ITEMS, PageSize, Source, WalkStart, unsortable
+from stacpull.sources.source import MIN_ITEMS, PageSize, Source, WalkStart, unsortable
 from stacpull.threads import for_each
 from stacpull.urls import is_local, known_scheme
 
@@ -152,7 +152,7 @@ async def first_items(source: Source, start: WalkStart) -> list[Json]:
     start = start._replace(filtered_pages=None)  # without the requests that compare it with another walk
     if start.collection != NO_COLLECTION:
         (start,) = await source.starts(Selection(collections=(start.collection,)))  # without its filters
-    walk = source.pages(start, page_size=PageSize(LEAST_ITEMS), on_notice=lambda _: None)
+    walk = source.pages(start, page_size=PageSize(MIN_ITEMS), on_notice=lambda _: None)
     async with aclosing(walk) as pages:
         page = await anext(pages, None)
     return [] if page is None else page.items

@@ -35,7 +35,7 @@ from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.transport import TransferError
 from stacpull.redact import public_url
 from stacpull.sources.documents import valid_items
-from stacpull.sources.source import LEAST_ITEMS, OnNotice, Pages, PageSize, allowed_headers
+from stacpull.sources.source import MIN_ITEMS, OnNotice, Pages, PageSize, allowed_headers
 
 PAGE_BYTES: Final = 8_000_000
 _CARRIED: Final = frozenset(
@@ -132,18 +132,18 @@ def _method_of(link: Json) -> str:
     return "POST" if str(link.get("method")).upper() == "POST" else "GET"
 
 
-def on_origin_of(following: PageRequest, home: str) -> PageRequest | None:
-    """Return `following` at the origin of `home`, whose page linked to it; None if it is already there.
+def on_origin_of(following: PageRequest, base: str) -> PageRequest | None:
+    """Return `following` at the origin of `base`, whose page linked to it; None if it is already there.
 
-    If both paths have the same last segment, that of `home` is used: it may have a proxy's prefix.
+    If both paths have the same last segment, that of `base` is used: it may have a proxy's prefix.
     """
-    if origin_text(home) == origin_text(following.url):
+    if origin_text(base) == origin_text(following.url):
         return None
-    home_parts = urls.parts_of(home)
+    base_parts = urls.parts_of(base)
     parts = urls.parts_of(following.url)
-    is_same_name = home_parts.path.rpartition("/")[2] == parts.path.rpartition("/")[2]
-    path = home_parts.path if is_same_name else parts.path
-    moved_parts = parts._replace(scheme=home_parts.scheme, netloc=home_parts.netloc, path=path)
+    is_same_name = base_parts.path.rpartition("/")[2] == parts.path.rpartition("/")[2]
+    path = base_parts.path if is_same_name else parts.path
+    moved_parts = parts._replace(scheme=base_parts.scheme, netloc=base_parts.netloc, path=path)
     return replace(following, url=urlunsplit(moved_parts))
 
 
@@ -208,17 +208,17 @@ class PageReader:
             return await self._read_smaller(request)
         except SourceError as error:
             failure = failure_of(error)
-            home_request = on_origin_of(request, self._last_url or self._source)
-            if home_request is None or failure is None or failure.kind not in MAYBE_LINK_FAULT:
+            own_request = on_origin_of(request, self._last_url or self._source)
+            if own_request is None or failure is None or failure.kind not in MAYBE_LINK_FAULT:
                 raise
             try:
-                answer = await self._read_smaller(home_request)
+                answer = await self._read_smaller(own_request)
             except SourceError:
                 raise error from error.__cause__
         origin = origin_text(request.url)
         self._without_pages.add(origin)
-        home_origin = origin_text(home_request.url)
-        text = f"The next link points to {origin}, which does not have the page: using {home_origin}."
+        own_origin = origin_text(own_request.url)
+        text = f"The next link points to {origin}, which does not have the page: using {own_origin}."
         self._on_notice(Notice("info", text))
         return answer
 
@@ -240,7 +240,7 @@ class PageReader:
                     raise
                 cause = cause or error
                 is_too_much = True  # the service may have cut off the JSON
-            smaller = max(LEAST_ITEMS, requested // 10)
+            smaller = max(MIN_ITEMS, requested // 10)
             if not is_too_much or smaller >= requested:
                 page = f"The page {public_url(request.url)} could not be read: "
                 raise SourceError(f"{page if isinstance(cause, TransferError) else ''}{cause}") from cause
@@ -263,7 +263,7 @@ class PageReader:
             following = None
         items, unreadable = valid_items(entries)
         if not self._size.fixed and document.bytes > PAGE_BYTES and features:
-            fitting = max(LEAST_ITEMS, PAGE_BYTES * len(features) // document.bytes)
+            fitting = max(MIN_ITEMS, PAGE_BYTES * len(features) // document.bytes)
             self._size = self._size._replace(items=min(fitting, self._size.items))
         self._last_url = sent.url
         self._cursors.add(cursor)

@@ -23,7 +23,7 @@ from stacpull.models import Json, Page, PageRequest
 from stacpull.net.json_reader import JsonReader
 from stacpull.net.transport import TransferError
 from stacpull.sources.paging import PageReader, failure_of, with_limit
-from stacpull.sources.source import LEAST_ITEMS, OnNotice, Pages, PageSize
+from stacpull.sources.source import MIN_ITEMS, OnNotice, Pages, PageSize
 from stacpull.urls import Parameter, add_parameters, parameters
 
 _LONG_URL: Final = 2000
@@ -211,7 +211,7 @@ class FilteredQuery(NamedTuple):
 
 async def _first_items(request: PageRequest, reader: JsonReader) -> list[Json]:
     try:
-        page = await reader.read(with_limit(request, LEAST_ITEMS))
+        page = await reader.read(with_limit(request, MIN_ITEMS))
     except (SourceError, TransferError):
         return []  # a walk without filters would fail as well
     return objects_in(page.members.get("features"))

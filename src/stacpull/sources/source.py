@@ -22,10 +22,10 @@ OnNotice = Callable[[Notice], None]
 """Called with a message for the user. Must return immediately and never raise."""
 
 AUTO_ITEMS: Final = 1000
-LEAST_ITEMS: Final = 10
+MIN_ITEMS: Final = 10
 FILE_ITEMS: Final = 100
 """Items per page of a file or a tree. Larger pages save no requests, and a kill repeats more of a page."""
-_MOST_WITHOUT_NEW_ITEMS: Final = 3  # pages
+_MAX_PAGES_WITHOUT_NEW_ITEMS: Final = 3  # pages
 _LINK_HEADERS: Final = frozenset({"accept", "accept-crs", "accept-language", "prefer", "search-after"})
 """The fields that a next link may set: content negotiation and the position (STAC API). Other fields might be
 credentials, or commands that the page cannot send itself."""
@@ -76,7 +76,7 @@ class LoopDetector(msgspec.Struct):
             return None
         self._pages += 1
         self._repeated += items or self.may_repeat + 1
-        if self._pages <= _MOST_WITHOUT_NEW_ITEMS or self._repeated <= self.may_repeat:
+        if self._pages <= _MAX_PAGES_WITHOUT_NEW_ITEMS or self._repeated <= self.may_repeat:
             return None
         return f"{self._pages} pages in a row had nothing new"
 

@@ -26,9 +26,9 @@ from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart
 from stacpull.threads import for_each
 from stacpull.urls import is_web
 
-AT_ONCE: Final = 64  # documents read at once; the client's gates limit the requests
-DEEPEST: Final = 32  # levels of catalogs; the deepest trees known have seven
-_BATCH: Final = 2 * AT_ONCE  # documents in memory, of at most 256 KiB each; larger ones are read alone
+MAX_CONCURRENT_READS: Final = 64  # of documents; the client's gates limit the requests
+MAX_DEPTH: Final = 32  # levels of catalogs; the deepest trees known have seven
+_BATCH: Final = 2 * MAX_CONCURRENT_READS  # documents in memory of up to 256 KiB; larger ones are read alone
 _MAX_PAGE_MEMORY: Final = 64 * 1024 * 1024
 _MAX_NAME_LENGTH: Final = 300
 _MAX_FAILURES_IN_A_ROW: Final = 10  # documents in a row with temporary failures after which the walk stops
@@ -105,7 +105,7 @@ async def _link_results(
         read[url] = await _read(reader, url, SMALL, items=items)
 
     urls = dict.fromkeys(link.url for link in batch if isinstance(link.url, str))
-    await for_each([url for url in urls if hash(url) not in walked], read_one, AT_ONCE)
+    await for_each([url for url in urls if hash(url) not in walked], read_one, MAX_CONCURRENT_READS)
     for link in batch:
         result = read.get(link.url) if isinstance(link.url, str) else link.url
         is_large = isinstance(result, Failure) and result.kind is FailureKind.OVERLONG
@@ -113,8 +113,8 @@ async def _link_results(
             result = await _read(reader, link.url, None, items=items)
         if result is None or (isinstance(result, _Branch) and hash(result.url) in walked):
             continue
-        if isinstance(result, _Branch) and link.depth >= DEEPEST:
-            text = f"{public_url(result.url)} is more than {DEEPEST} catalogs deep."
+        if isinstance(result, _Branch) and link.depth >= MAX_DEPTH:
+            text = f"{public_url(result.url)} is more than {MAX_DEPTH} catalogs deep."
             result = Failure(FailureKind.ITEM, text)
         elif isinstance(result, _Branch):
             walked.add(hash(result.url))
