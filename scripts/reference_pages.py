@@ -99,7 +99,7 @@ def _cells(option: Option) -> list[str]:
         flag = f"-{option.short}`, `{flag}"
     has_value = option.form in ("value", "repeated")
     value = f" {option.metavar or 'TEXT'}" if has_value else ""
-    if option.alone:
+    if option.bare_value:
         value = option.metavar
     elif option.choices:
         value = " " + "|".join(option.choices)
