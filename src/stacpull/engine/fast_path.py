@@ -17,20 +17,20 @@ from stacpull.engine.pool import AssetTask, Pool
 from stacpull.engine.sharing import Download, SharedDownloads
 from stacpull.http1.connection import ResponseHandler, WebConnection, streamed
 from stacpull.http1.web_transport import CallbackTransport, Prepared, WebTransport
-from stacpull.models import AssetFile, Failure, Job
+from stacpull.models import Failure, Job
 from stacpull.net.bodies import MAX_DRAINED
 from stacpull.net.client import Client, ClientResponse, PermittedRequest, Route
 from stacpull.net.gate import WaitingRequest
 from stacpull.net.transport import Purpose, Receive, Request, TransferError
-from stacpull.transfer.attempt import ACCEPT_OK, AssetFetcher
+from stacpull.transfer.attempt import ACCEPT_OK, AssetFetcher, Received
 
 
 @attrs.define(eq=False)
-class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, "AssetFile | None"]):
+class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, Received]):
     """The first attempt at an asset: what `ClientResponse` does, in callbacks of a gate and a connection."""
 
     fast_path: WebFastPath
-    pool: Pool[Job, AssetFile | None]
+    pool: Pool[Job, Received]
     job: Job
     download: Download
     request: Request
@@ -131,7 +131,7 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, "AssetFile 
 
     # `AssetFetcher`: called by the task that takes over.
 
-    async def fetch(self, job: Job) -> AssetFile | None:
+    async def fetch(self, job: Job) -> Received:
         shared = self.fast_path.shared
         response = ClientResponse(self.fast_path.client, self.request, ACCEPT_OK, self.sent)
         fetching = shared.downloader.fetch(job, handed_over=response)
@@ -159,7 +159,7 @@ class WebFastPath(msgspec.Struct, eq=False):
     shared: SharedDownloads
     is_closed: bool = False
 
-    def start_transfer(self, job: Job, pool: Pool[Job, AssetFile | None]) -> bool:
+    def start_transfer(self, job: Job, pool: Pool[Job, Received]) -> bool:
         if job.stale or job.version_in_dest is not None or job.required_digest is not None:
             return False
         url = self.client.with_source_scheme(job.href)
