@@ -121,7 +121,7 @@ class ClipFetcher:
                 self._on_whole(job, str(error))
                 return await self._unclipped.fetch(job)
         what = "sent a file that may have changed between two reads of it"
-        raise TransferError(host_failure(FailureKind.CHANGED, job.href, what, again=True))
+        raise TransferError(host_failure(FailureKind.CHANGED, job.href, what, retryable=True))
 
     async def _clipped(self, job: Job) -> AssetFile | None:
         downloader = self._downloader

@@ -107,7 +107,7 @@ class FileVersion:
                 return result
             if result == wanted:
                 what = f"does not send bytes {wanted.start} to {wanted.stop - 1}, where the header continues"
-                raise TransferError(host_failure(FailureKind.TRUNCATED, self._href, what, again=True))
+                raise TransferError(host_failure(FailureKind.TRUNCATED, self._href, what, retryable=True))
             wanted = result
         what = f"sent a file whose header is in more than {_MAX_READS} places"
         raise TransferError(host_failure(FailureKind.FORMAT, self._href, what))
@@ -134,7 +134,7 @@ class FileVersion:
             if not left:
                 return
         what = f"sent {size - left} of {size} bytes"
-        raise TransferError(host_failure(FailureKind.TRUNCATED, response.url, what, again=True))
+        raise TransferError(host_failure(FailureKind.TRUNCATED, response.url, what, retryable=True))
 
     async def _ask(self, wanted: Needs, parse: Parse[T]) -> T | Needs:
         request = Request(self._href, headers=self._fields(wanted))
@@ -154,7 +154,8 @@ class FileVersion:
                 body = await self._body(response, size, whole=end < wanted.stop)
                 if len(body) < size:
                     what = f"sent {len(body)} of {size} bytes"
-                    raise TransferError(host_failure(FailureKind.TRUNCATED, response.url, what, again=True))
+                    failure = host_failure(FailureKind.TRUNCATED, response.url, what, retryable=True)
+                    raise TransferError(failure)
                 self._add(wanted.start, body, response)
             elif response.status == _OK:
                 return await self._take_prefix(response, wanted, parse)
@@ -237,7 +238,7 @@ class FileVersion:
                 raise self._too_large()
         if not is_framed(response.headers) and isinstance(parse(self._segments), Needs):
             what = f"ended at byte {size:,}, before the end of the header, and did not state a length"
-            raise TransferError(host_failure(FailureKind.TRUNCATED, response.url, what, again=True))
+            raise TransferError(host_failure(FailureKind.TRUNCATED, response.url, what, retryable=True))
         self._segments.total = size
         return parse(self._segments)
 
@@ -251,7 +252,8 @@ class FileVersion:
             self._segments.add(start, data)
         except ValueError as error:
             what = "sent bytes past the end of the file"
-            raise TransferError(host_failure(FailureKind.OVERLONG, response.url, what, again=True)) from error
+            failure = host_failure(FailureKind.OVERLONG, response.url, what, retryable=True)
+            raise TransferError(failure) from error
 
     def _too_large(self) -> TransferError:
         what = f"sent a file whose header continues past the {self._max_bytes:,} bytes that are read"

@@ -312,5 +312,5 @@ class _Attempt(msgspec.Struct, eq=False):
             return False
         if response.status == PARTIAL and sent_range.start == body.size:
             what = f"broke off at byte {body.size:,}"
-            raise TransferError(checks.host_failure(FailureKind.TRUNCATED, body.url, what, again=True))
+            raise TransferError(checks.host_failure(FailureKind.TRUNCATED, body.url, what, retryable=True))
         return response.status == UNSATISFIABLE and sent_range.total in {None, body.size}

@@ -130,16 +130,16 @@ def mismatch(job: Job, body: Body) -> Failure | None:
     size = body.size
     if body.total is not None and size != body.total:
         kind = FailureKind.TRUNCATED if size < body.total else FailureKind.OVERLONG
-        return host_failure(kind, body.url, f"sent {size} of {body.total} bytes", again=True)
+        return host_failure(kind, body.url, f"sent {size} of {body.total} bytes", retryable=True)
     if job.size is not None and size != job.size:
         if size < job.size and not body.framed:
             what = f"sent {size} of {job.size} bytes"
-            return host_failure(FailureKind.TRUNCATED, body.url, what, again=True)
+            return host_failure(FailureKind.TRUNCATED, body.url, what, retryable=True)
         return wrong_size(body.url, size, job.size)
     for checksum, source in body.checks:
         if (actual := body.digest(checksum.algorithm)) != checksum.digest:
             what = f"sent content whose {checksum.algorithm} is {actual.hex()}, but {source} states "
-            return host_failure(FailureKind.CHECKSUM, body.url, what + checksum.digest.hex(), again=True)
+            return host_failure(FailureKind.CHECKSUM, body.url, what + checksum.digest.hex(), retryable=True)
     return None
 
 
@@ -197,21 +197,21 @@ def shows_change(etag_or_date: str, headers: Mapping[str, str]) -> bool:
 
 
 def host_failure(
-    kind: FailureKind, url: str, what: str, *, again: bool = False, status: int | None = None
+    kind: FailureKind, url: str, what: str, *, retryable: bool = False, status: int | None = None
 ) -> Failure:
     """Return a failure whose message names the host of `url`, never the URL."""
     host, status = (host_of(url), status) if host_of(url) else ("this disk", None)
-    return Failure(kind, f"{host} {what}.", status=status, host=host, retryable=again)
+    return Failure(kind, f"{host} {what}.", status=status, host=host, retryable=retryable)
 
 
 def wrong_size(url: str, size: int, stated: int) -> Failure:
     what = f"sent {quantity(size, 'byte')}, but the item states {stated:,} (file:size)"
-    return host_failure(FailureKind.CHECKSUM, url, what, again=True)
+    return host_failure(FailureKind.CHECKSUM, url, what, retryable=True)
 
 
 def another_range(url: str) -> Failure:
     what = "sent another range than requested, or a range of another object"
-    return host_failure(FailureKind.CHANGED, url, what, again=True)
+    return host_failure(FailureKind.CHANGED, url, what, retryable=True)
 
 
 def web_page_instead(

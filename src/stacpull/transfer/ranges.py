@@ -106,7 +106,7 @@ class LongBody:
                 while unwritten:
                     if offset == self._total:
                         what = f"sent more than the expected {self._total} bytes"
-                        failure = host_failure(FailureKind.OVERLONG, self._href, what, again=True)
+                        failure = host_failure(FailureKind.OVERLONG, self._href, what, retryable=True)
                         raise TransferError(failure)  # noqa: TRY301 -- it closes the response, too
                     if offset == end:
                         if not self._gaps or self._gaps[0].start != offset:  # another connection has the rest
@@ -147,7 +147,7 @@ class LongBody:
                     offset += len(piece)
             if offset < span.end:
                 what = f"sent {offset - span.start} of {span.end - span.start} bytes of a range"
-                raise TransferError(host_failure(FailureKind.TRUNCATED, response.url, what, again=True))
+                raise TransferError(host_failure(FailureKind.TRUNCATED, response.url, what, retryable=True))
         finally:
             self._give_back(offset, span.end)
 
