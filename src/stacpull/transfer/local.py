@@ -32,20 +32,14 @@ _DIRECTORY: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_N
 
 
 class LocalTransport:
-    """Opens files below the directory of SOURCE, and of other `allowed` directories (`--allow-local`).
+    """Opens files below the directory of SOURCE, and of other `allowed` directories (`--allow-local`)."""
 
-    With `only_source`, every request opens SOURCE, `DEST/.stacpull/input/NAME`, and hrefs open no file.
-    """
-
-    def __init__(self, source: str, *, allowed: Sequence[str] = (), only_source: bool = False) -> None:
+    def __init__(self, source: str, *, allowed: Sequence[str] = ()) -> None:
         self._url = source
-        self._only_source = only_source
         self._source = _path_of(source)
         self._allowed = allowed
 
     async def send(self, request: Request) -> LocalResponse:
-        if self._only_source:
-            request = replace(request, url=self._url)
         with ExitStack() as opened:  # closes the file of a request that is cancelled
             path, stream, state = await run_to_end(lambda: self._open(request.url, opened))
             opened.pop_all()
@@ -74,8 +68,6 @@ class LocalTransport:
 
     def _open_allowed(self, url: str) -> tuple[Path, int]:
         source = self._source
-        if self._only_source:  # it is in DEST, which someone else may have prepared
-            return source, _open_below(source.parents[2], source)
         is_directory = source.is_dir()
         directory = source if is_directory else source.parent
         directory_url = self._url.rstrip("/") if is_directory else self._url.rpartition("/")[0]
@@ -102,6 +94,16 @@ class LocalTransport:
             )
             raise _disk_error(FailureKind.SCHEME, message)
         return path, _open_below(root, real_path)
+
+
+class InputTransport(LocalTransport):
+    """Opens SOURCE, `DEST/.stacpull/input/NAME`, for every request: hrefs open no file."""
+
+    async def send(self, request: Request) -> LocalResponse:
+        return await super().send(replace(request, url=self._url))
+
+    def _open_allowed(self, _url: str) -> tuple[Path, int]:  # DEST may have been prepared by someone else
+        return self._source, _open_below(self._source.parents[2], self._source)
 
 
 def _open_below(root: Path, real_path: Path) -> int:
@@ -177,4 +179,4 @@ def transport(setup: TransportSetup) -> LocalTransport | None:
 
 def input_transport(setup: TransportSetup) -> LocalTransport | None:
     file = setup.input_file
-    return None if file is None else LocalTransport(file.as_uri(), only_source=True)
+    return None if file is None else InputTransport(file.as_uri())
