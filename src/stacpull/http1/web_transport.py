@@ -160,7 +160,7 @@ class WebTransport(CallbackTransport):
             hostname = hostname.strip("[]")
             if hostname.replace(".", "").isdigit() and literal_address(hostname) != hostname:  # a short form
                 return None
-            evict_hosts(self._hosts, lambda known_host: known_host.is_needed)
+            evict_hosts(self._hosts, lambda known_host: known_host.idle)
             host = self._hosts[origin] = WebHost(scheme, hostname, port, origin.partition("://")[2])
         return host
 
@@ -188,7 +188,7 @@ class WebTransport(CallbackTransport):
             self._tls = self._tls or await asyncio.to_thread(lambda: settings.tls_context)
             seconds = min(_HANDSHAKE, settings.stall_timeout)
             tls = {"ssl": self._tls, "server_hostname": host.hostname, "ssl_handshake_timeout": seconds}
-        addresses = await host.addresses()
+        addresses = await host.addresses.in_order()
         reasons = settings.ip_policy.note_lookup(host.hostname, addresses)
         seconds_per_address = min(_ADDRESS_SECONDS, settings.connect_timeout / max(len(addresses), 1))
         problem: OSError | None = None
@@ -206,10 +206,10 @@ class WebTransport(CallbackTransport):
                 self.discard(connection)
                 if not isinstance(error, OSError) or isinstance(error, ssl.SSLError):
                     raise
-                host.unreachable.add(address)
+                host.addresses.unreachable.add(address)
                 problem = error
             else:
-                host.unreachable.discard(address)
+                host.addresses.unreachable.discard(address)
                 settings.ip_policy.connected(host.hostname, address)
                 return connection
         raise problem or OSError(f"{host.name} has no address")
@@ -269,6 +269,39 @@ class _TaskHandler(asyncio.Future[bool]):
             self.set_exception(error)
 
 
+class Addresses:
+    """The addresses of a host. They are looked up again after 10 s, or a second after a failure."""
+
+    def __init__(self, hostname: str, port: int) -> None:
+        self._hostname = hostname
+        self._port = port
+        self.unreachable: set[str] = set()  # those at which the last attempt failed
+        self._found: list[str] | OSError = []
+        self._valid_until = 0.0
+        self._lookup = asyncio.Lock()
+        self._rotation = -1
+
+    async def in_order(self) -> list[str]:
+        """Return the addresses in the order to try them: each time another one first."""
+        loop = asyncio.get_running_loop()
+        async with self._lookup:
+            if loop.time() >= self._valid_until:
+                try:
+                    infos = await loop.getaddrinfo(self._hostname, self._port, type=socket.SOCK_STREAM)
+                    self._found = list(dict.fromkeys(str(info[4][0]) for info in infos))
+                    self._valid_until = loop.time() + _REMEMBERED
+                except OSError as error:
+                    self._found = error
+                    self._valid_until = loop.time() + _FAILURE_REMEMBERED
+        if isinstance(self._found, OSError):
+            raise type(self._found)(*self._found.args)
+        working = [address for address in self._found if address not in self.unreachable]
+        self._rotation += 1
+        start = self._rotation % len(working) if working else 0
+        unreachable = (address for address in self._found if address in self.unreachable)
+        return [*working[start:], *working[:start], *unreachable]
+
+
 class WebHost:
     """A host and its idle connections. `hostname` has no brackets (IPv6); `name` is as in the URL."""
 
@@ -277,15 +310,11 @@ class WebHost:
         self.hostname = hostname
         self.port = port
         self.name = name
+        self.addresses = Addresses(hostname, port)
         self.idle: list[WebConnection] = []  # the most recently used one is the last
-        self.unreachable: set[str] = set()  # the addresses at which the last attempt failed
         self.headers: Mapping[str, str] | None = None
         self.purpose: Purpose = "asset"
         self.tail = b""  # what follows the target in a request with `headers`
-        self._addresses: list[str] | OSError = []
-        self._addresses_until = 0.0
-        self._lookup = asyncio.Lock()
-        self._rotation = -1
         host = f"[{hostname}]" if ":" in hostname else hostname
         self.default_fields = {
             "host": host if port == default_port(scheme) else f"{host}:{port}",  # RFC 9110, 7.2
@@ -293,10 +322,6 @@ class WebHost:
             "accept": "*/*",
             "accept-encoding": "identity",
         }
-
-    @property
-    def is_needed(self) -> bool:
-        return bool(self.idle) or self._lookup.locked()
 
     def take_idle(self) -> WebConnection | None:
         idle = self.idle
@@ -306,26 +331,6 @@ class WebHost:
             if transport is not None and not transport.is_closing():
                 return connection
         return None
-
-    async def addresses(self) -> list[str]:
-        """Return the addresses of the host in the order to try them: each time another one first."""
-        loop = asyncio.get_running_loop()
-        async with self._lookup:
-            if loop.time() >= self._addresses_until:
-                try:
-                    infos = await loop.getaddrinfo(self.hostname, self.port, type=socket.SOCK_STREAM)
-                    self._addresses = list(dict.fromkeys(str(info[4][0]) for info in infos))
-                    self._addresses_until = loop.time() + _REMEMBERED
-                except OSError as error:
-                    self._addresses = error
-                    self._addresses_until = loop.time() + _FAILURE_REMEMBERED
-        if isinstance(self._addresses, OSError):
-            raise type(self._addresses)(*self._addresses.args)
-        working = [address for address in self._addresses if address not in self.unreachable]
-        self._rotation += 1
-        start = self._rotation % len(working) if working else 0
-        unreachable = (address for address in self._addresses if address in self.unreachable)
-        return [*working[start:], *working[:start], *unreachable]
 
 
 def split_url(url: str) -> tuple[str, str]:
