@@ -13,7 +13,7 @@ import errno
 import sys
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Coroutine, Reversible, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Reversible
 from contextlib import suppress
 from math import inf
 from typing import Any, Generic, Protocol, TypeVar
@@ -54,7 +54,7 @@ class _Waitable:
 
 @attrs.define(eq=False)
 class JobQueue(_Waitable, Generic[JobT]):
-    """The jobs that wait for a pool or for worker processes. While the queue is full, its producer waits."""
+    """The jobs that wait for a pool or for worker processes."""
 
     _capacity: int = sys.maxsize
     _jobs: deque[JobT] = attrs.field(factory=deque, init=False)
@@ -64,16 +64,12 @@ class JobQueue(_Waitable, Generic[JobT]):
     def waiting(self) -> int:
         return len(self._jobs)
 
-    async def put(self, jobs: Sequence[JobT]) -> None:
-        start = 0
-        while start < len(jobs):
-            await self.wait_until(lambda: len(self._jobs) < self._capacity or self._has_ended)
-            if self._has_ended:
-                return
-            stop = start + self._capacity - len(self._jobs)
-            self._jobs.extend(jobs[start:stop])
-            start = stop
+    async def put(self, jobs: Iterable[JobT]) -> None:
+        """Add jobs, then wait while the queue has more than its capacity."""
+        if not self._has_ended:
+            self._jobs.extend(jobs)
             self.changed.set()
+            await self.wait_until(lambda: len(self._jobs) <= self._capacity or self._has_ended)
 
     async def wait_for_jobs(self) -> bool:
         await self.wait_until(lambda: self._jobs or self._has_ended)
