@@ -30,7 +30,7 @@ HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}(/|$)
 _LOOKED_UP = re.compile(r"[a-z0-9._-]+")
 _MAX_NAME_LENGTH = 253  # RFC 1035, 2.3.4
 HIGHEST_PORT = 65535
-MAX_HOSTS = 256  # the most idle hosts whose state is kept (`evict_hosts`)
+MAX_HOSTS = 256  # the most idle hosts whose state is kept (`evict_idle`)
 
 _REFUSED = {
     reason: tuple(map(ip_network, networks))
@@ -65,7 +65,7 @@ _NOT_PUBLIC = (
 _NUMBERS = frozenset("0123456789abcdefx.")
 
 
-def evict_hosts(known: MutableMapping[K, V], is_needed: Callable[[V], object]) -> None:
+def evict_idle(known: MutableMapping[K, V], is_needed: Callable[[V], object]) -> None:
     """Halve `known` before it exceeds `MAX_HOSTS`: a source can name millions. Keep what `is_needed`."""
     if len(known) < MAX_HOSTS:
         return
@@ -156,7 +156,7 @@ def plain_address(address: str) -> str:
     return str(_effective_ip(address))
 
 
-def refused_always(address: str) -> str | None:
+def never_allowed_reason(address: str) -> str | None:
     try:
         ip = _effective_ip(address)
     except ValueError:
@@ -166,7 +166,7 @@ def refused_always(address: str) -> str | None:
     return next((why for why, nets in _REFUSED.items() if any(ip in net for net in nets)), None)
 
 
-def refused_outside(address: str) -> str | None:
+def not_public_reason(address: str) -> str | None:
     """Return why a literal address belongs to this machine or a private network; None if it is public."""
     ip = _effective_ip(address)
     if ip.is_loopback:

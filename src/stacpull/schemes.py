@@ -51,7 +51,7 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
     has_md5_etags: bool = False
     key_variables: tuple[str, ...] = ()
     """Environment variables with keys. They are sent to Dask workers, over private connections only."""
-    maker: str = ""
+    factory: str = ""
     """`module:function`, a factory of its transport; the module of an object store also has `list_prefix`. If
     empty, a package registers an object with both (`stacpull.schemes`)."""
 
@@ -70,7 +70,7 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
 
     def transport(self, setup: TransportSetup) -> Transport | None:
         implementation = self._implementation()
-        function = self.maker.partition(":")[2] or "transport"
+        function = self.factory.partition(":")[2] or "transport"
         transport: Transport | None = implementation and getattr(implementation, function)(setup)
         return transport
 
@@ -85,8 +85,8 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
         return objects
 
     def _implementation(self) -> Any:
-        if self.maker:
-            return import_module(self.maker.partition(":")[0])
+        if self.factory:
+            return import_module(self.factory.partition(":")[0])
         from stacpull.entry_points import load  # noqa: PLC0415 - only where such URLs are used
 
         return load("stacpull.schemes", self.name)
@@ -108,15 +108,15 @@ SCHEMES: dict[str, Scheme] = {
             is_object_store=True,
             has_md5_etags=True,
             key_variables=_AWS_KEYS,
-            maker="stacpull.transfer.s3:transport",
+            factory="stacpull.transfer.s3:transport",
         ),
         Scheme(name="gs", is_encrypted=True, is_object_store=True),
         *(
             Scheme(name=name, is_encrypted=True, is_object_store=True, key_variables=_AZURE_KEYS)
             for name in ("az", "abfs", "abfss")
         ),
-        Scheme(name="file", is_remote=False, maker="stacpull.transfer.local:transport"),
-        Scheme(name="stdin", is_remote=False, maker="stacpull.transfer.local:input_transport"),
+        Scheme(name="file", is_remote=False, factory="stacpull.transfer.local:transport"),
+        Scheme(name="stdin", is_remote=False, factory="stacpull.transfer.local:input_transport"),
     )
 }
 

@@ -15,8 +15,8 @@ from stacpull.errors import SourceError
 from stacpull.hosts import host_of, origin_of, scheme_of
 from stacpull.schemes import SCHEMES, Scheme
 
-_AROUND: Final = "".join(map(chr, range(0x21)))
-_WITHIN: Final = str.maketrans("", "", "\t\n\r")
+_STRIPPED: Final = "".join(map(chr, range(0x21)))
+_REMOVED: Final = str.maketrans("", "", "\t\n\r")
 _UNSAFE: Final = re.compile(rb"[^\x21-\x7e]")
 _FILE: Final = re.compile("^file:(//localhost)?/(?!/)")  # other forms of `file:///` (RFC 8089, 2)
 _NONE: Final = Scheme(name="", is_remote=False)
@@ -77,7 +77,7 @@ def without_blanks(href: str) -> str:
     """Return an href as the URL standard parses it: without surrounding blanks, tabs and newlines."""
     if href.isprintable() and " " not in href:  # nearly all, and faster
         return href
-    return href.strip(_AROUND).translate(_WITHIN)
+    return href.strip(_STRIPPED).translate(_REMOVED)
 
 
 def join(base: str | None, href: str) -> str | None:

@@ -26,7 +26,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 
 from stacpull.aws import AwsCredentials, AwsSettings
 from stacpull.errors import CredentialsError, UsageError
-from stacpull.hosts import refused_always
+from stacpull.hosts import never_allowed_reason
 from stacpull.models import BucketLocation
 from stacpull.proxies import proxy_of
 from stacpull.redact import Secret
@@ -126,7 +126,7 @@ class Service:
         host = urlsplit(endpoint or "").hostname
         with suppress(OSError):  # the request says so
             for *_, address in socket.getaddrinfo(host, None) if host else ():
-                if (reason := refused_always(str(address[0]))) is not None:
+                if (reason := never_allowed_reason(str(address[0]))) is not None:
                     raise UsageError(f"stacpull does not connect to {host}: this endpoint is {reason}.")
         url = arguments.get("endpoint") or arguments["base_url"]
         options: dict[str, Any] = {

@@ -37,12 +37,12 @@ INSIDE, OTHER = "127.0.0.2", "127.0.0.3"
 @pytest.fixture
 def far(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have 127.0.0.1 count as a public address."""
-    judged = addresses.refused_outside
+    judged = addresses.not_public_reason
 
-    def refused_outside(address: str) -> str | None:
+    def not_public_reason(address: str) -> str | None:
         return None if address == FAR else judged(address)
 
-    monkeypatch.setattr(addresses, "refused_outside", refused_outside)
+    monkeypatch.setattr(addresses, "not_public_reason", not_public_reason)
 
 
 def tried(connections: list[Any]) -> set[str]:

@@ -30,31 +30,31 @@ def gone() -> Failure:
 TABLE = [  # the wait if the draw is 0.5, and the attempts used up then
     ("a final failure", RetryState(), gone(), None, 0),
     ("the first reset", RetryState(), reset(), 0.25, 1),
-    ("the third reset", RetryState(charged=2), reset(), 1.0, 3),
-    ("the last retry", RetryState(charged=4), reset(), 4.0, 5),
-    ("no retry left", RetryState(charged=5), reset(), None, 5),
-    ("after some progress", RetryState(charged=5), broke_off(), 0.25, 1),
-    ("further than before", RetryState(charged=5, resumable_bytes=4 << 20), broke_off(), 0.25, 1),
-    ("but hardly", RetryState(charged=5, resumable_bytes=(4 << 20) + 1), broke_off(), None, 5),
-    ("as far as before", RetryState(charged=5, resumable_bytes=5 << 20), broke_off(), None, 5),
-    ("throttled, with a time", RetryState(charged=5), throttle(7), 7, 5),
+    ("the third reset", RetryState(counted=2), reset(), 1.0, 3),
+    ("the last retry", RetryState(counted=4), reset(), 4.0, 5),
+    ("no retry left", RetryState(counted=5), reset(), None, 5),
+    ("after some progress", RetryState(counted=5), broke_off(), 0.25, 1),
+    ("further than before", RetryState(counted=5, resumable_bytes=4 << 20), broke_off(), 0.25, 1),
+    ("but hardly", RetryState(counted=5, resumable_bytes=(4 << 20) + 1), broke_off(), None, 5),
+    ("as far as before", RetryState(counted=5, resumable_bytes=5 << 20), broke_off(), None, 5),
+    ("throttled, with a time", RetryState(counted=5), throttle(7), 7, 5),
     ("throttled, at once again", RetryState(), throttle(0), 0, 0),
     ("throttled, without a time", RetryState(throttles=2), throttle(), 1.0, 0),
     ("the longest wait", RetryState(throttles=12), throttle(), 30.0, 0),
     ("the 20th throttle", RetryState(throttles=19), throttle(7), 7, 0),
     ("the 21st throttle", RetryState(throttles=20), throttle(7), 7, 1),
-    ("throttled out", RetryState(charged=5, throttles=20), throttle(7), None, 5),
+    ("throttled out", RetryState(counted=5, throttles=20), throttle(7), None, 5),
     ("after an hour of it", RetryState(throttled_seconds=3599), throttle(7), 7, 1),
     ("15 minutes are waited", RetryState(), throttle(900), 900, 0),
 ]
 
 
 @pytest.mark.parametrize(
-    ("state", "failure", "wait", "charged"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE]
+    ("state", "failure", "wait", "counted"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE]
 )
-def test_a_failure_is_retried_or_final(state, failure, wait, charged):
+def test_a_failure_is_retried_or_final(state, failure, wait, counted):
     assert next_wait(POLICY, state, failure, draw=0.5) == wait
-    assert state.charged == charged
+    assert state.counted == counted
 
 
 class Attempts:

@@ -15,7 +15,7 @@ from stacpull.redact import Secret
 from stacpull.schemes import Scheme, TransportSetup
 
 MEM = Scheme(
-    name="mem", is_object_store=True, key_variables=("MEM_KEY",), maker="tests.schemes.mem:transport"
+    name="mem", is_object_store=True, key_variables=("MEM_KEY",), factory="tests.schemes.mem:transport"
 )
 OBJECTS: dict[str, bytes] = {}
 """The objects by URL."""

@@ -11,7 +11,7 @@ from stacpull.net.transport import BufferedResponse, Request, Response, Transfer
 from stacpull.schemes import Scheme, TransportSetup
 
 FILES: dict[str, bytes] = {}
-TCP = Scheme(name="tcp", maker="tests.schemes.tcp:transport")
+TCP = Scheme(name="tcp", factory="tests.schemes.tcp:transport")
 
 
 def transport(setup: TransportSetup) -> Transport:

@@ -24,7 +24,7 @@ from stacpull.arguments import FIELD_NAME, load_content, read_header_fields, rea
 from stacpull.config.options import BY_NAME, OPTIONS, Options, Output, S3Options
 from stacpull.config.toml import Config, Setting
 from stacpull.errors import CredentialsError, UsageError, did_you_mean
-from stacpull.hosts import host_of, literal_address, refused_always, refused_outside
+from stacpull.hosts import host_of, literal_address, never_allowed_reason, not_public_reason
 from stacpull.option_fields import Option
 from stacpull.redact import Secret
 from stacpull.selection import Selection
@@ -266,5 +266,5 @@ def key_variable(source: SplitResult) -> str | None:
     """
     host = source.hostname or ""
     address = literal_address(host) if host and _MLHUB_PATH in source.path else None
-    is_near = address is not None and refused_always(address) is None and refused_outside(address) is not None
+    is_near = address is not None and not never_allowed_reason(address) and not_public_reason(address)
     return _MLHUB_KEY if host == _MLHUB_HOST or is_near else None

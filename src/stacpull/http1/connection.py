@@ -20,7 +20,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from stacpull.models import Failure
 from stacpull.net.bodies import Pace
 from stacpull.net.connection_errors import BadResponse, closed
-from stacpull.net.fields import HEAD_LIMIT, HeaderFields, add_field
+from stacpull.net.fields import HEADER_LIMIT, HeaderFields, add_field
 from stacpull.net.status import NOT_MODIFIED, OK, REDIRECTS
 from stacpull.net.transport import Chunk, Response, TransferError
 
@@ -120,7 +120,7 @@ class ParsedResponse:
             self._overhead = 0
         elif self._phase is not _WHOLE:
             self._overhead += len(data)
-            if self._overhead > HEAD_LIMIT:
+            if self._overhead > HEADER_LIMIT:
                 self._bad(BadResponse.ENDLESS_FIELDS)
         if self.failure is not None and not status_before:
             self.status = 0  # the response is wrong from its first byte, so its head means nothing
@@ -155,7 +155,7 @@ class ParsedResponse:
         fields = self._head.copy()
         self._head.clear()
         text = b"".join([*fields, *fields.values()])
-        if len(text) > HEAD_LIMIT:
+        if len(text) > HEADER_LIMIT:
             self._bad(BadResponse.ENDLESS_FIELDS)
             return
         has_space = b"content-length" not in fields and any(name.endswith(b" ") for name in fields)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from stacpull.hosts import default_port, evict_hosts, literal_address, origin_of
+from stacpull.hosts import default_port, evict_idle, literal_address, origin_of
 from stacpull.http1.connection import WebConnection, streamed
 from stacpull.net.addresses import AddressRefusedError
 from stacpull.net.bodies import Pace
@@ -160,7 +160,7 @@ class WebTransport(CallbackTransport):
             hostname = hostname.strip("[]")
             if hostname.replace(".", "").isdigit() and literal_address(hostname) != hostname:  # a short form
                 return None
-            evict_hosts(self._hosts, lambda known_host: known_host.idle)
+            evict_idle(self._hosts, lambda known_host: known_host.idle)
             host = self._hosts[origin] = WebHost(scheme, hostname, port, origin.partition("://")[2])
         return host
 

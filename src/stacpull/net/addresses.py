@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable
 
-from stacpull.hosts import literal_address, plain_address, refused_always, refused_outside
+from stacpull.hosts import literal_address, never_allowed_reason, not_public_reason, plain_address
 
 
 class AddressRefusedError(OSError):
@@ -37,21 +37,21 @@ class AddressPolicy:
         self._open_addresses: set[str] = set()
         for host in self._chosen:
             address = literal_address(host)
-            if address is not None and refused_always(address) is None and refused_outside(address):
+            if address is not None and never_allowed_reason(address) is None and not_public_reason(address):
                 self._open_addresses.add(plain_address(address))
                 self._open_addresses |= {"127.0.0.1", "::1"} if host.endswith("localhost") else set()
 
     def note_lookup(self, host: str, addresses: Iterable[str]) -> dict[str, str | None]:
         """Record a lookup of `host`. Return why each address is refused; None for an allowed one."""
-        reasons = {address: refused_always(address) for address in addresses}
+        reasons = {address: never_allowed_reason(address) for address in addresses}
         usable = [address for address, reason in reasons.items() if reason is None]
         name = _host_name(host)
         if name in self._chosen and name not in self._pinned and usable:
-            is_private = all(refused_outside(address) for address in usable)
+            is_private = all(not_public_reason(address) for address in usable)
             self._pinned[name] = frozenset(map(plain_address, usable if is_private else ()))
         pinned = self._pinned.get(name, ())
         for address in usable:
-            plain, reason = plain_address(address), refused_outside(address)
+            plain, reason = plain_address(address), not_public_reason(address)
             if self.allow_private or plain in pinned:
                 continue
             if reason is None and pinned:

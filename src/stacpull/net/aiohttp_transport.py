@@ -27,7 +27,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError
 from stacpull.net.bodies import Pace
 from stacpull.net.connection_errors import BadResponse, closed, network_failure, no_connection
-from stacpull.net.fields import HEAD_LIMIT, HeaderFields, add_field
+from stacpull.net.fields import HEADER_LIMIT, HeaderFields, add_field
 from stacpull.net.transport import KEEP_ALIVE, USER_AGENT, HttpSettings, Request, Response, TransferError
 from stacpull.proxies import Proxy, proxy_of
 from stacpull.urls import wire_url
@@ -103,7 +103,7 @@ class AiohttpTransport:
                     cookie_jar=aiohttp.DummyCookieJar(),
                     requote_redirect_url=False,
                     auto_decompress=False,
-                    max_field_size=HEAD_LIMIT,
+                    max_field_size=HEADER_LIMIT,
                     read_bufsize=_READ_BUFFER,
                 )
             return self._sessions[is_proxied]

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from stacpull.caches import MAX_KEY_LENGTH
 from stacpull.clock import Clock, rfc3339
 from stacpull.errors import destination_errors
-from stacpull.hosts import default_port, evict_hosts, host_of, origin_of, origin_text, scheme_of
+from stacpull.hosts import default_port, evict_idle, host_of, origin_of, origin_text, scheme_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import coding_to_undo, decoded, first_bytes, read_whole
 from stacpull.net.gate import REFUSALS, Gate, GateSettings, Rate
@@ -79,7 +79,7 @@ class Client:
     gates: WeakValueDictionary[str, Gate] = attrs.field(factory=WeakValueDictionary, init=False)
     """The gate of each host, kept as long as something refers to it."""
     _routes: dict[str, Route] = attrs.field(factory=dict, init=False)  # by the start of its URLs
-    _other_base: str = attrs.field(default="", init=False)  # with the host and port of SOURCE
+    _swapped_scheme_base: str = attrs.field(default="", init=False)  # with the host and port of SOURCE
     _source_scheme: str = attrs.field(default="", init=False)
     clock: Clock = attrs.field(init=False)
     byte_rate: Rate = attrs.field(init=False)
@@ -91,7 +91,7 @@ class Client:
         self._source_scheme, host, port = origin_of(self._source)
         other_scheme = {"http": "https", "https": "http"}.get(self._source_scheme)
         if host and other_scheme:
-            self._other_base = f"{other_scheme}://{host}:{port}/"
+            self._swapped_scheme_base = f"{other_scheme}://{host}:{port}/"
 
     def stream(self, request: Request, *, accept: frozenset[int] = SUCCESSFUL) -> ClientResponse:
         """Send `request` (without credentials) and follow redirects when the context is entered.
@@ -108,7 +108,7 @@ class Client:
             await run_to_end(self.log.close)
 
     def with_source_scheme(self, url: str) -> str:
-        if not self._other_base or not url.startswith(self._other_base):
+        if not self._swapped_scheme_base or not url.startswith(self._swapped_scheme_base):
             return url
         return self._source_scheme + url[url.index(":") :]
 
@@ -132,7 +132,7 @@ class Client:
         self.gates[gate_name] = gate
         route = Route(transport, gate, self._credentials.covers(url))
         if 0 < len(base) <= MAX_KEY_LENGTH:
-            evict_hosts(self._routes, lambda known_route: known_route.gate.is_needed)
+            evict_idle(self._routes, lambda known_route: known_route.gate.is_needed)
             self._routes[base] = route
         return route
 

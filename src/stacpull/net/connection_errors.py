@@ -8,7 +8,7 @@ import os
 import socket
 import ssl
 
-from stacpull.hosts import refused_always
+from stacpull.hosts import never_allowed_reason
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressRefusedError
 
@@ -31,7 +31,7 @@ def no_connection(error: BaseException | None, host: str) -> Failure:
     if isinstance(error, AddressRefusedError):
         which = "this address" if error.address in host else f"its address {error.address}"
         message = f"No connection to {host}: {which} is {error.reason}."
-        if refused_always(error.address) is None:
+        if never_allowed_reason(error.address) is None:
             message += " If that is intended, use --allow-private-hosts."
         return Failure(FailureKind.ADDRESS, message, host=host)
     if isinstance(error, socket.gaierror | UnicodeError):  # or a label that is too long for the encoding

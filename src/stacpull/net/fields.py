@@ -13,7 +13,7 @@ from typing import NamedTuple
 from stacpull.models import Validator
 from stacpull.net.status import OK, moment_of
 
-HEAD_LIMIT = 64 * 1024  # bytes of a field; in `http1` also of all fields, interim responses and trailers
+HEADER_LIMIT = 64 * 1024  # bytes of a field; in `http1` also of all fields, interim responses and trailers
 
 _MAX_DIGITS = 18  # of a size or offset, as in integers of SQLite and Parquet; a longer one counts as absent
 _CONTENT_RANGE = re.compile(r"(?ai)bytes \s*(?:(\d{1,18})-(\d{1,18})|\*)/(?:(\d{1,18})|.*)")
@@ -43,7 +43,7 @@ def add_field(fields: dict[bytes, bytes], name: bytes, value: bytes) -> None:
     name = name.lower()
     if name in fields:
         before, value = fields[name].strip(), value.strip()
-        if value == before or len(before) > HEAD_LIMIT:  # some proxies repeat fields; or it is refused later
+        if value == before or len(before) > HEADER_LIMIT:  # some proxies repeat fields; or refused later
             return
         value = b"%b, %b" % (before, value)
     fields[name] = value

@@ -21,7 +21,7 @@ from stacpull.clock import Clock
 from stacpull.errors import CredentialsError, quantity
 from stacpull.events import HostProgress, Notice
 from stacpull.models import Failure, FailureKind
-from stacpull.net.retry import MAX_WAIT, asks_to_wait
+from stacpull.net.retry import MAX_WAIT, wait_message
 from stacpull.net.transport import Purpose, TransferError
 
 REFUSALS = frozenset({200, 401, 403})  # statuses; 200 is a web page, perhaps a login
@@ -303,7 +303,7 @@ class Gate:
         """
         retry_after = failure.retry_after
         if retry_after is not None and retry_after > MAX_WAIT:
-            text = asks_to_wait(self.host, retry_after, self._settings.clock)
+            text = wait_message(self.host, retry_after, self._settings.clock)
             down = self._mark_down(replace(failure, message=text), retry_after)
             return down if purpose == "asset" else failure
         if self.closed_for():  # the request was sent before the pause began

@@ -37,7 +37,7 @@ LENIENT_LIMIT: Final = 16 * 1024 * 1024  # bytes decoded leniently, which takes 
 SMALL: Final = 256 * 1024  # the size in bytes up to which any number of documents are read at once
 
 _BYTES_PER_VALUE = 32  # a limit above the usual one allows one value per this many bytes
-_FEWEST_BYTES_PER_VALUE = 8  # with more values, a document is not a collection of items
+_MIN_BYTES_PER_VALUE = 8  # with more values, a document is not a collection of items
 _WEIGHT_OF_VALUE = 128
 _MAX_INTEGER_LENGTH = 20  # the longest that fits into 64 bits: longer ones are never converted to `int`
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
@@ -259,7 +259,7 @@ class JsonReader(msgspec.Struct, eq=False):
             document = Document(None, len(body), response.url, count_values(body))
             await on_growth(document.weight)
             value: object = None
-            is_dense = document.values > len(body) // _FEWEST_BYTES_PER_VALUE
+            is_dense = document.values > len(body) // _MIN_BYTES_PER_VALUE
             if len(body) > LENIENT_LIMIT and outgoing.url == self.source and not is_dense:
                 value = await asyncio.to_thread(decode_members_only, body)
             if value is None:

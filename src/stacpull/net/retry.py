@@ -37,32 +37,32 @@ class RetryPolicy(msgspec.Struct, frozen=True):
 
 
 class RetryState(msgspec.Struct):
-    charged: int = 0
+    counted: int = 0
     throttles: int = 0
     throttled_seconds: float = 0.0
     resumable_bytes: int = 0  # the most bytes that an attempt has left for the next one
 
 
-def next_wait(policy: RetryPolicy, state: RetryState, failure: Failure, draw: float) -> float | None:
-    """Count `failure`; return the seconds to the next attempt, None for no more. `draw` is from 0 to 1."""
+def next_wait(policy: RetryPolicy, state: RetryState, failure: Failure, jitter: float) -> float | None:
+    """Count `failure`; return the seconds to the next attempt, None for no more. `jitter` is from 0 to 1."""
     if not failure.retryable:
         return None
     if failure.resumable_bytes - state.resumable_bytes >= _PROGRESS_BYTES:
-        state.charged = 0  # an object that changes makes no progress: each attempt starts again
+        state.counted = 0  # an object that changes makes no progress: each attempt starts again
     state.resumable_bytes = max(state.resumable_bytes, failure.resumable_bytes)
     requested = failure.retry_after
     is_throttled = failure.kind is FailureKind.THROTTLED
     is_within_time = state.throttled_seconds + (requested or 0.0) <= policy.max_uncounted_seconds
     if is_throttled and is_within_time and state.throttles < policy.max_uncounted_throttles:
         repeats = state.throttles
-    elif state.charged < policy.retries:
-        repeats = state.charged
-        state.charged += 1
+    elif state.counted < policy.retries:
+        repeats = state.counted
+        state.counted += 1
     else:
         return None
     wait = requested
     if wait is None:
-        wait = draw * min(policy.cap, policy.base * 2.0 ** min(repeats, 60))
+        wait = jitter * min(policy.cap, policy.base * 2.0 ** min(repeats, 60))
     if is_throttled:
         state.throttles += 1
         state.throttled_seconds += wait
@@ -83,7 +83,7 @@ class Retries(msgspec.Struct, frozen=True):
             failure = error.failure
             requested = failure.retry_after or 0.0
             if failure.retryable and requested > self.policy.max_wait:
-                raise SourceError(asks_to_wait(failure.host, requested, self.clock)) from error
+                raise SourceError(wait_message(failure.host, requested, self.clock)) from error
             wait = next_wait(self.policy, state, failure, random.random())  # noqa: S311 - no cryptography
             if wait is None:
                 raise error
@@ -107,7 +107,7 @@ class Retries(msgspec.Struct, frozen=True):
         )(next_attempt)
 
 
-def asks_to_wait(host: str, seconds: float, clock: Clock) -> str:
+def wait_message(host: str, seconds: float, clock: Clock) -> str:
     when = datetime.fromtimestamp(clock.time() + seconds, UTC)
     wait = f"{host or 'The host'} asks to wait for {seconds / 60:.0f} minutes"
     return f"{wait}: run the command again after {when:%Y-%m-%d %H:%M} UTC."
