@@ -27,7 +27,7 @@ def gone() -> Failure:
     return Failure(FailureKind.GONE, "gone.", 404, "h")
 
 
-TABLE = [  # the wait if the draw is 0.5, and the attempts used up then
+TABLE = [  # the wait if the jitter is 0.5, and the attempts used up then
     ("a final failure", RetryState(), gone(), None, 0),
     ("the first reset", RetryState(), reset(), 0.25, 1),
     ("the third reset", RetryState(counted=2), reset(), 1.0, 3),
@@ -53,7 +53,7 @@ TABLE = [  # the wait if the draw is 0.5, and the attempts used up then
     ("state", "failure", "wait", "counted"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE]
 )
 def test_a_failure_is_retried_or_final(state, failure, wait, counted):
-    assert next_wait(POLICY, state, failure, draw=0.5) == wait
+    assert next_wait(POLICY, state, failure, jitter=0.5) == wait
     assert state.counted == counted
 
 
