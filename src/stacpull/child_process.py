@@ -23,7 +23,7 @@ _END_SECONDS = 2.0  # seconds that a process has to end by itself once its socke
 _KILL_SECONDS = 1.0  # seconds until processes that were killed end: they may be waiting for the disk
 _HARMLESS = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "TZ", "GLIBC_TUNABLES"})
 _HARMLESS_PREFIXES = ("PYTHON", "LC_", "LD_", "DYLD_", "MALLOC_", "OPENSSL_", "SSL_CERT_")
-"""Variables of the interpreter and of libraries, that never hold a credential."""
+"""Variables of the interpreter and of libraries that never hold a credential."""
 _UTF8 = ("-X", "utf8") if sys.flags.utf8_mode else ()  # file names have the same encoding in all processes
 
 ChildProcess = subprocess.Popen[bytes]
@@ -43,7 +43,7 @@ def spawn(module: str) -> ConnectedProcess:
             stdout=subprocess.DEVNULL,
             pass_fds=(theirs.fileno(),),
         )
-        _running.add(process)  # while signals are blocked: a second one kills what is running
+        _running.add(process)  # while signals are blocked, because a second signal kills all of `_running`
     except OSError as error:
         ours.close()
         raise DestinationError(f"A process of stacpull cannot be started: {error}.") from error

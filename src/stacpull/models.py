@@ -107,7 +107,7 @@ class Page(msgspec.Struct, frozen=True):
     next: PageRequest | None  # None after the last page, and in a source without cursors
     announced: int | None  # the total number of items that the service announces
     loop_reason: str | None = None
-    """Why this page is the last one although it has a `next`: half a sentence."""
+    """Why this page is the last one although it has a `next`; without a subject."""
     unreadable: tuple[UnreadableEntry, ...] = ()  # unreadable links and entries
 
 
@@ -198,7 +198,7 @@ TRIED_AGAIN = frozenset(
 RETRY_OPTIONS = {FailureKind.EXISTS: "--adopt", FailureKind.ADDRESS: "--allow-private-hosts"}
 """The options without which a retry fails again."""
 MAYBE_HOST_FAULT = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKind.STALLED})
-"""These are recorded once it is known that their host is not down."""
+"""Recorded only after their host has proved not to be down."""
 WRONG_CONTENT = frozenset({FailureKind.CHECKSUM, FailureKind.OVERLONG})
 """If the same one of these occurs twice, the item is read again, because it may now state other content."""
 NOT_RESUMED = WRONG_CONTENT | {FailureKind.CHANGED}  # the part that was received is removed
@@ -245,7 +245,7 @@ class PlannedItem(NamedTuple):
     """Keys of wanted assets that cannot be planned; the key `assets` if no asset of the item can."""
     excluded: tuple[str, ...] = ()  # keys of the assets that a filter left out
     web_pages: tuple[str, ...] = ()  # keys of assets that are web pages or endpoints, and therefore left out
-    expanded_prefixes: tuple[str, ...] = ()  # keys of prefixes that `assets` replaces by their objects
+    expanded_prefixes: tuple[str, ...] = ()  # keys of prefixes that `assets` replaces with their objects
     public_json: bytes = b""  # the document without credentials, as the ledger keeps it
 
     @property

@@ -166,7 +166,7 @@ class ClipFetcher:
             await part.hash_with([downloader.digest_algorithm])
             await part.put([(0, file.head)])
             await _copy(version, file, part.put, received=part.received)
-            await part.caught_up()
+            await part.hash_received()
         except (ChangedError, OSError):
             await part.remove()
             raise

@@ -16,7 +16,7 @@ from tests.engine.opened_store import opened, received
 from stacpull.engine import recovery
 from stacpull.errors import DestinationError
 from stacpull.ledger import publication
-from stacpull.ledger.database import Connection, empty_log
+from stacpull.ledger.database import Connection, truncate_wal
 from stacpull.store.staging import StagedParts
 
 
@@ -73,10 +73,10 @@ def test_the_ledger_log_is_restarted_after_a_failed_sync(tmp_path, monkeypatch):
     checkpointed: list[int] = []
 
     def watched(db: Connection) -> None:
-        empty_log(db)
+        truncate_wal(db)
         checkpointed.append(log.stat().st_size)
 
-    monkeypatch.setattr(recovery, "empty_log", watched)
+    monkeypatch.setattr(recovery, "truncate_wal", watched)
     bench.db.execute("UPDATE runs SET reason = 'in the log'")
     assert log.stat().st_size > 0
     bench.recover()

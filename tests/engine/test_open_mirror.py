@@ -15,7 +15,7 @@ from stacpull.engine import open_mirror as module
 from stacpull.engine.open_mirror import open_mirror
 from stacpull.errors import DestinationError
 from stacpull.ledger import database, meta
-from stacpull.ledger.database import copy_log, ledger_path, open_reader
+from stacpull.ledger.database import checkpoint_wal, ledger_path, open_reader
 from stacpull.store.inspection import Watcher
 from stacpull.store.local_store import LocalStore
 from stacpull.store.lock import is_held
@@ -82,7 +82,7 @@ def test_a_disk_that_fails_at_the_end_is_reported_and_not_trusted(tmp_path, monk
     log = Mock(execute=Mock(side_effect=error))
     reported = pytest.raises(DestinationError, match="check the disk, space and") if fails else nullcontext()
     with monkeypatch.context() as patch:
-        patch.setattr(database, "copy_log", lambda _db: copy_log(log))
+        patch.setattr(database, "checkpoint_wal", lambda _db: checkpoint_wal(log))
         with reported, open_mirror(tmp_path) as one:
             one.store.staged.write_boot_mark("this boot")
     with open_mirror(tmp_path) as one:

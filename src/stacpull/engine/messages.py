@@ -108,10 +108,10 @@ def error_report(error: BaseException) -> ErrorReport:
 
 
 def error_of(report: ErrorReport, process: str) -> StacpullError:
-    """Return the exception of a report. Any but a `StacpullError` is a bug, and becomes a `WorkerError`."""
+    """Return the exception of a report: a `WorkerError` for all but `StacpullError`s, because it is a bug."""
     kind = getattr(errors, report.kind, None)
     if isinstance(kind, type) and issubclass(kind, StacpullError):
-        return kind.__new__(kind, report.message)  # the message is made: `__init__` may take other arguments
+        return kind.__new__(kind, report.message)  # without `__init__`, which may take other arguments
     error = WorkerError(f"A {process} failed: {REPORT_BUG} ({report.kind}).")
     if report.trace:
         error.add_note(report.trace)

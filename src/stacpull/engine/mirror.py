@@ -285,7 +285,7 @@ async def run_from_source(context: RunContext, location: str, selection: Selecti
         if logins is not None and not await asyncio.to_thread(ledger_path(work).exists):
             await unless_stopped(logins.log_in, context.stop)  # before DEST is created
         async with open_dest(context) as opened:
-            for text in await on_ledger(opened, lambda db: runs.first_uses(db, spec)):
+            for text in await on_ledger(opened, lambda db: runs.first_use_warnings(db, spec)):
                 setup.network.warn(text)
             now = SystemClock().time()
             run = await on_ledger(opened, lambda db: runs.begin(db, spec, now, options.remembered))

@@ -41,7 +41,7 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
             checkpoint = None if request is None else request.url
         live = is_held(address.work)
         assets, items = runs.asset_totals(db), views.item_totals(db)
-        counts: dict[str, Any] = {**assets, **items, **views.special_assets(db)}
+        counts: dict[str, Any] = {**assets, **items, **views.extra_asset_counts(db)}
         run_fields = ("runs", "started", "ended", "source", "selection", "reason", "assets_skipped", "rate")
         return StatusReport(
             **counts,

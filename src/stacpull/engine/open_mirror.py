@@ -35,7 +35,7 @@ def open_mirror(
     """Open DEST for writing, and lock out other runs. If the ledger has changed, copy it at the end."""
     with destination_errors(work):
         if not adopt:
-            database.refuse_lost(work)
+            database.reject_missing_ledger(work)
         if not (database.ledger_path(work).exists() or (adopt and database.has_own_catalog(work))):
             _refuse_other_uses(work)
             other = None if adopt or bucket else next(work.glob("[!.]*"), None)
@@ -96,7 +96,7 @@ def open_ledger(store: Store) -> Iterator[database.Connection]:
         finally:
             try:
                 with database.ledger_errors(database.ledger_path(staged.work)):
-                    database.copy_log(db)
+                    database.checkpoint_wal(db)
             except DestinationError:
                 staged.remove_boot_mark()
                 if has_succeeded:  # otherwise, the first error is raised

@@ -21,7 +21,7 @@ from stacpull.digests import as_checksum
 from stacpull.engine.publisher import Publisher
 from stacpull.errors import InterruptedRunError
 from stacpull.ledger import jobs, publication
-from stacpull.ledger.database import empty_log
+from stacpull.ledger.database import truncate_wal
 from stacpull.ledger.meta import BOOT, get, put
 from stacpull.models import AssetFile
 from stacpull.planning.layout import received_file
@@ -47,7 +47,7 @@ class Recovery:
         """Return the complete files that are not recorded as done. Those with final names have no `part`."""
         staged = self.store.staged
         if self.sync_failed:
-            empty_log(self.db)  # the log may have holes on the disk that the page cache hides
+            truncate_wal(self.db)  # the log may have holes on the disk that the page cache hides
         parts = staged.list_parts()
         complete_parts = {part: name for part in parts if (name := parse_complete_part(part)) is not None}
         with_part = {(name.rowid, name.generation) for name in complete_parts.values()}

@@ -58,7 +58,7 @@ class StoreOperations:
         self._publisher.on_event(Notice("warning", text))
 
     def requeue_failures(self) -> None:
-        """Make failed assets pending that the run tries again; a retry also reports those that it cannot."""
+        """Requeue the failed assets that the run tries again; a retry also reports those that it cannot."""
         jobs.requeue_failures(self._db, self._run)
         for record in views.failures(self._db) if self._run.kind == "retry" else ():
             if record.key:  # it has no href or no name: it failed when it was planned, and is not queued
@@ -90,10 +90,10 @@ class StoreOperations:
             last = item_rowids[-1]
 
     def end_transfers(self) -> None:
-        """Write the JSON of final items. Remove parts of assets that were later received as a whole."""
+        """Write the JSON of final items. Remove parts of assets that were later received in one piece."""
         self.write_final_items()
         self._store.staged.remove_leftovers(partial(jobs.has_job, self._db))
-        unproven = views.special_assets(self._db)["assets_unproven"]
+        unproven = views.extra_asset_counts(self._db)["assets_unproven"]
         if unproven:
             self._warn(f"Files that may be incomplete: {unproven:,}. The server sent no length for them.")
 
@@ -109,7 +109,7 @@ class StoreOperations:
         db, run = self._db, self._run.id
         counts = {"items_done": views.items_done(db, run), "items_failed": runs.items_failed(db, run)}
         counts["assets_missing_new"] = views.failed_by_kind(db, FailureKind.GONE, run, failed_in=run)
-        return counts | views.special_assets(db, run, None if self._run.kind == "retry" else run)
+        return counts | views.extra_asset_counts(db, run, None if self._run.kind == "retry" else run)
 
     def write_derived_files(self) -> None:
         """Write the files of items, then the catalogs. After a stop, give up after `_CATALOG_SECONDS`."""

@@ -32,7 +32,7 @@ from stacpull.errors import translated_error
 from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger import runs
 from stacpull.ledger.batch_writer import BatchWriter
-from stacpull.ledger.database import bind_plainly, ledger_errors, ledger_path
+from stacpull.ledger.database import ledger_errors, ledger_path, skip_adapter_search
 from stacpull.models import AssetFile
 from stacpull.redact import Secret, Secrets
 from stacpull.runtime import tune_memory
@@ -43,8 +43,8 @@ from stacpull.system import add_variables
 
 _NOTHING = msgspec.Raw(encoded(None))
 _MAX_WAITING = 64
-"""The most messages, with up to 64 parts each, that wait for the working thread. Then no more are read, and
-all processes wait, so that the number of unpublished parts is limited."""
+"""The maximum number of messages, with up to 64 parts each, that wait to be handled. With more, nothing is
+read, and all processes wait, so that the number of unpublished parts is limited."""
 
 _AFTER_FAILURE = frozenset({"final_counts", "end_run"})
 """Operations that are still called after publishing has failed."""
@@ -163,7 +163,7 @@ class StoreServer(msgspec.Struct, eq=False):
                     arguments = _decoder(operation).decode(message.arguments)
                     packed = msgspec.Raw(encoded(operation(*arguments)))
                     self.publisher.refresh_counters()
-                self._send_counters()  # before the result, because the walk counts on them (`--max-items`)
+                self._send_counters()  # before the result, because the walk relies on them (`--max-items`)
             except Exception as error:  # noqa: BLE001 -- the caller raises it
                 self.publisher.note_error(error)
                 failure = error_report(translated_error(error, self.publisher.store.staged.work))
@@ -216,7 +216,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     tune_memory()
-    bind_plainly()
+    skip_adapter_search()
     with socket.socket(fileno=int(sys.argv[1])) as sock:
         serve(sock)
     os._exit(0)  # everything is closed, and the objects need not be freed one by one

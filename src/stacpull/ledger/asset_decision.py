@@ -49,7 +49,7 @@ _KEEP: Final = Decision(Action.KEEP)
 def decide(
     known: KnownAsset, asset: Asset, run: Run, *, is_updated: bool, is_undated: bool, is_lost: bool
 ) -> Decision:
-    """Return what becomes of a known asset that is now stated as `asset`.
+    """Return the action for a known asset that SOURCE now states as `asset`.
 
     Its item `is_updated` if it has changed since the last plan, or `is_undated` (`PlannedItem.is_undated`).
     The asset `is_lost` if a version was in place, and its file is gone.
@@ -107,10 +107,10 @@ def known_actions(
     actions: dict[tuple[ItemId, str], tuple[Action, str | None]] = {}
     for item in [item for item in items if item.id in rows]:
         row = rows[item.id]
-        facts = {"is_updated": row.version != version_of(item), "is_undated": item.is_undated}
+        flags = {"is_updated": row.version != version_of(item), "is_undated": item.is_undated}
         for asset in item.assets:
             if (old := known[row.id].get(asset.key)) is not None:
-                decision = decide(old, asset, run, **facts, is_lost=old.is_lost(is_there))
+                decision = decide(old, asset, run, **flags, is_lost=old.is_lost(is_there))
                 path = None if old.row.name is None else path_in_dest(old.directory, old.row.name)
                 actions[item.id, asset.key] = decision.action, path
     return actions

@@ -144,7 +144,7 @@ def _upsert(table: str, columns: Sequence[str], updated: Sequence[str]) -> str:
 _PUT_ITEMS = _upsert("items", ITEM_COLUMNS, ("parent", "run", "href", "version", "listed_by", "json_state"))
 _PUT_ASSETS = _upsert("assets", AssetRow._fields, AssetRow._fields[3:])  # what follows its row, item and key
 _JOB = ("asset", "href", "stale", "name_or_template", "size", "media_type", "alternates", "digest_in_dest")
-_PUT_JOBS = _upsert("jobs", _JOB, _JOB)  # the file in place remains damaged
+_PUT_JOBS = _upsert("jobs", _JOB, _JOB)  # `is_damaged` is not updated: the file in place is still damaged
 
 
 class BatchRows(msgspec.Struct):
@@ -158,10 +158,10 @@ class BatchRows(msgspec.Struct):
     unchanged: list[int] = []  # assets of which only the run changes
     must_revalidate: list[int] = []  # assets
     claims: list[tuple[int, str, str]] = []  # new assets with the directory and name that they need
-    failures: list[tuple[FailureKey, Failure, ItemId | None]] = []  # with the item if it is news
+    failures: list[tuple[FailureKey, Failure, ItemId | None]] = []  # with the item if the failure is new
 
     def write(self, db: Connection, run_id: int) -> None:
-        """Write all rows but `claims` and `failures`. Rows and paths are given up before others need them."""
+        """Write all rows but `claims` and `failures`. Rows and paths are freed before others claim them."""
         for rowid in self.deleted:
             paths.delete_asset(db, rowid)
         for move in self.moved:

@@ -159,7 +159,7 @@ class _BatchPlan:
         self._result = result
         self._now = now
         self._rows = BatchRows()
-        self._relinked = set[int | None]()  # label items with a new source item, or that of another one
+        self._relinked = set[int | None]()  # label items that gained a source item, perhaps from another one
         self._batch = batch
         self._db = db = writer.db
         items: list[PlannedItem | UnreadableItem] = [*batch.items, *batch.unreadable_items]
@@ -187,7 +187,7 @@ class _BatchPlan:
         self._plan_unreadable_items()
         for change in changes:
             if change.known:
-                self._settle_unplanned(change)
+                self._resolve_unplanned(change)
             for asset in change.item.assets:
                 known = change.known.get(asset.key)
                 if known is None:
@@ -294,7 +294,7 @@ class _BatchPlan:
         rows = self._rows
         run = self._writer.run
         if change.was_planned and known.row.state == State.PENDING:
-            # bytes of the older version are dropped when they arrive, because they are of another row
+            # bytes of the older version are dropped on arrival, because they belong to another row
             rowid = next(self._writer.asset_rowids)
             rows.moved.append((known.row.id, rowid, asset.key))
             known = known._replace(row=known.row._replace(id=rowid, run=0))
@@ -369,8 +369,8 @@ class _BatchPlan:
         )
         self._result.jobs.append(job)
 
-    def _settle_unplanned(self, change: _ItemChange) -> None:
-        """Rename assets that have another key now. Failed ones are done if DEST has a version, or deleted.
+    def _resolve_unplanned(self, change: _ItemChange) -> None:
+        """Rename assets whose key has changed. Failed ones are done if DEST has a version, else deleted.
 
         They stay failed if another SOURCE may list them, or if an asset of the item cannot be planned. Those
         that a filter leaves out are deleted, unless DEST has a version.
@@ -394,15 +394,15 @@ class _BatchPlan:
                 self._rows.done_again.append(row.id)
                 self._rows.assets.append(row._replace(state=State.DONE, digest=known.digest_in_dest or None))
 
-    def _rename_assets(self, change: _ItemChange, unlisted: Iterable[KnownAsset]) -> None:
-        """Let a key without a file take over the unlisted asset with its path."""
-        unlisted_by_path = {(known.directory, known.row.name): known for known in unlisted}
+    def _rename_assets(self, change: _ItemChange, unplanned: Iterable[KnownAsset]) -> None:
+        """Let a key without a file take over the unplanned asset with its path."""
+        unplanned_by_path = {(known.directory, known.row.name): known for known in unplanned}
         for asset in change.item.assets:
             replaced = change.known.get(asset.key)
             if replaced and (replaced.row.name is not None or replaced.row.state < State.FAILED):
                 continue
             name = final_name(asset.name, asset.name_template, filename_of(asset.href), asset.directory)
-            known = unlisted_by_path.pop((asset.directory, name), None)
+            known = unplanned_by_path.pop((asset.directory, name), None)
             if known is None:
                 continue
             if replaced:
@@ -426,9 +426,9 @@ class _BatchPlan:
             else:
                 row = known.row._replace(run=run_id)
             if row.state != State.DONE:
-                news = change.item.id if row.state < State.FAILED else None
+                reported_item = change.item.id if row.state < State.FAILED else None
                 row = row._replace(state=failures.failed_state(failure))
-                self._rows.failures.append((FailureKey("", row.item, key), failure, news))
+                self._rows.failures.append((FailureKey("", row.item, key), failure, reported_item))
             self._rows.assets.append(row)
 
     def _plan_row(self, change: _ItemChange) -> None:
@@ -459,7 +459,7 @@ class _BatchPlan:
                 json_state = JsonState.DUE
         listed_by = row.listed_by
         if self._writer.run.kind == "mirror" and listed_by != LISTED_BY_SEVERAL:
-            # that one source no longer lists it under its URL proves nothing if others have another URL
+            # a 404 for this URL proves nothing if another source lists the item under another URL
             is_moved = change.before.href != row.href and listed_by in self._writer.runs_of_other_sources
             listed_by = LISTED_BY_SEVERAL if is_moved else self._writer.run.id
         rows.items.append(row._replace(listed_by=listed_by, json_state=json_state, pending=len(item.assets)))
@@ -499,10 +499,10 @@ class _BatchPlan:
                 self._result.jobs.append(replace(job, name=name))
 
     def _delete_failures(self, read: set[int]) -> None:
-        """Delete the failures of these items, and the rows for them from when only their URL was known."""
+        """Delete the failures of these items, and their placeholder rows (only the URL was known)."""
         same_href = f"SELECT o.id FROM items i JOIN items o USING (parent, href) WHERE i.id {IN_LIST}"
-        stand_ins = f"{same_href} AND o.version IS NULL"
-        delete = f"DELETE FROM failures WHERE what = 'item' AND (item {IN_LIST} OR item IN ({stand_ins}))"
+        placeholders = f"{same_href} AND o.version IS NULL"
+        delete = f"DELETE FROM failures WHERE what = 'item' AND (item {IN_LIST} OR item IN ({placeholders}))"
         rowids = json_array(read)
         of_items = {item for (item,) in self._db.execute(f"{delete} RETURNING item", (rowids, rowids))}
         replaced = of_items - read - {key.item for key, *_ in self._rows.failures}

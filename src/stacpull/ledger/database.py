@@ -32,11 +32,11 @@ Connection = sqlite3.Connection
 _ROWS_AT_ONCE = 64  # `executemany` takes two to three times as long for short rows
 _DAMAGES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
 _FOREIGN = ("no such table", "no such column", "Could not decode")
-"""How errors of SQLite and its Python module start if a file has content that a ledger never has."""
+"""How errors of SQLite and its Python module start if a file is not a ledger."""
 _WITHOUT_SHARED_MEMORY = frozenset(
     {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL}
 )
-"""The disk is too read-only or full for it. While a process writes to the ledger, it exists."""
+"""The disk is read-only or full. The shared memory exists while a process writes to the ledger."""
 _SENTENCES = {
     sqlite3.SQLITE_FULL: "The disk is full: the ledger {path} cannot grow. Free some space, then try again.",
     sqlite3.SQLITE_READONLY: "No permission to write the ledger {path}.",
@@ -63,12 +63,12 @@ def ledger_errors(path: Path, sentences: Mapping[int, str] = _SENTENCES) -> Iter
         code = _code(error)
         is_foreign = code in {0, sqlite3.SQLITE_ERROR} and str(error).startswith(_FOREIGN)
         if sentences is _SENTENCES and (code in _DAMAGES or is_foreign):
-            raise DestinationError(damaged_sentence(path, error)) from error
+            raise DestinationError(damage_message(path, error)) from error
         sentence = sentences.get(code, "The file {path} cannot be used: {text}.")
         raise DestinationError(sentence.format(path=path, text=error)) from error
 
 
-def damaged_sentence(path: Path, what: object) -> str:
+def damage_message(path: Path, what: object) -> str:
     remove = f"rm -f {shlex.quote(str(path))}*"
     return f"The ledger {path} is damaged ({what}). {remedy(path.parent.parent, remove)}"
 
@@ -125,7 +125,7 @@ def make_private(path: Path) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
-def bind_plainly() -> None:
+def skip_adapter_search() -> None:
     """Let all connections of this interpreter bind None and bytes without a search for adapters."""
     nothing: dict[None, None] = {}
     sqlite3.register_adapter(type(None), nothing.get)
@@ -145,17 +145,17 @@ def reject_irregular(path: Path) -> None:
             raise DestinationError(f"{file} is {what}: it is not read or written. Move it away.")
 
 
-def empty_log(db: Connection) -> None:
-    """Empty the log: a failed sync may leave a hole there, and a power loss would lose what follows it."""
+def truncate_wal(db: Connection) -> None:
+    """Truncate the WAL: a failed sync may leave a hole in it, and a power loss would lose the rest."""
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def copy_log(db: Connection) -> None:
-    """Copy the part of the log that no reader needs into the ledger, since closing it reports no error."""
+def checkpoint_wal(db: Connection) -> None:
+    """Checkpoint the WAL as far as no reader needs it, because closing the ledger reports no error."""
     try:
         db.execute("PRAGMA wal_checkpoint(PASSIVE)")
     except sqlite3.OperationalError as error:
-        if is_disk_error(error):  # if the disk is only full, the next start continues from the log
+        if is_disk_error(error):  # if the disk is only full, the next start continues from the WAL
             raise
 
 
@@ -165,7 +165,7 @@ def integrity(db: Connection, *, quick: bool) -> str | None:
     return None if problem == "ok" else " ".join(problem.replace("*** in database main ***", "").split())
 
 
-def refuse_lost(work: Path) -> None:
+def reject_missing_ledger(work: Path) -> None:
     """Reject a directory with mirrored files and a missing or empty ledger: the files would be unknown."""
     with suppress(OSError):  # missing, or opening it will report the error
         # an empty ledger alone does not make a mirror: a run may have been killed right at its start
@@ -190,7 +190,7 @@ def open_reader(work: Path, bucket: BucketLocation | None = None) -> Connection:
     except OSError as error:
         raise DestinationError(f"The ledger {path} cannot be read: {error.strerror}.") from error
     if not size:
-        refuse_lost(work)
+        reject_missing_ledger(work)
     if size is None:
         what = "use the directory that has .stacpull/ledger.sqlite" if work.exists() else "it does not exist"
         if bucket is not None:
@@ -261,7 +261,7 @@ def _back_up(work: Path) -> None:
         with ledger_errors(ledger_path(work)), closing(sqlite3.connect(part)) as copy:
             problem = integrity(copy, quick=True)
         if problem is not None:
-            raise DestinationError(damaged_sentence(ledger_path(work), problem))  # noqa: TRY301 -- joins the others
+            raise DestinationError(damage_message(ledger_path(work), problem))  # noqa: TRY301 -- joins the others
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(backup_path(work))

@@ -29,7 +29,7 @@ def reservations(db: Connection) -> list[AssetFile]:
 def reserve(
     db: Connection, files: list[AssetFile], items: Sequence[int], clips: Mapping[int, Clip]
 ) -> tuple[list[AssetFile], list[OtherOutcome]]:
-    """Reserve names. Return the assets to place, perhaps by another name, and the failures of taken names.
+    """Reserve names. Return the assets to place, perhaps under another name, and failures for taken names.
 
     Also reserve the JSON of `items`. Assets of an older generation are dropped.
     """
@@ -47,7 +47,7 @@ def reserve(
             name = names[file.rowid, file.generation] or other_names.get(file.rowid, file.name)
             if isinstance(name, Failure):
                 refused.append(OtherOutcome(file.rowid, file.item_rowid, file.generation, name))
-            else:  # the name in the ledger counts, which an earlier response may have given
+            else:  # the name in the ledger is used, which an earlier response may have given
                 reserved.append(file if name == file.name else replace(file, name=name))
         clip_of = {rowid: orjson.dumps(tuple(clip)).decode() for rowid, clip in clips.items()}.get
         write_rows(
@@ -119,7 +119,7 @@ def record(
     Assets and JSON (`written_items`: SHA-256) that were planned again have another generation or state: they
     are ignored.
 
-    The order counts. Rows of `jobs` have the digests with which new versions are compared. The state of an
+    The order matters. Rows of `jobs` have the digests with which new versions are compared. The state of an
     item follows from those of its assets. JSON that was written before an asset was done does not list its
     file: it is due again, even after a kill.
     """

@@ -150,8 +150,8 @@ def begin(db: Connection, spec: RunSpec, now: float, remembered: Mapping[str, An
     return replace(load(db, run_id), resumed=False)
 
 
-def first_uses(db: Connection, spec: RunSpec) -> list[str]:
-    """Return what to tell about a source, layout or area that no run before had: it may be a mistake."""
+def first_use_warnings(db: Connection, spec: RunSpec) -> list[str]:
+    """Return warnings about a source, layout or area that no earlier run had: it may be a mistake."""
     new = spec.fixed["layout"]
     query = (
         "SELECT iif(sum(source = ?), NULL, max(source)), iif(sum(layout = ?), NULL, max(layout)) "

@@ -283,7 +283,7 @@ _hash = cached_if_short(4096)(path_hash)
 
 
 def item_hash(item: ItemId) -> int:
-    """Return the hash of an item's folded directory, which it is looked up by. A few items share one."""
+    """Return the hash of an item's folded directory, by which items are found. A few items share one."""
     return _hash(item_directory(item))
 
 

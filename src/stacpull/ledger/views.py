@@ -38,7 +38,7 @@ ORDER BY i.id LIMIT 1000
 def failed_by_kind(
     db: Connection, kind: FailureKind, run_id: int | None, failed_in: int | None = None
 ) -> int:
-    """Return the number of assets, perhaps of one run, that failed for this reason, perhaps in one run."""
+    """Return how many assets (of one run, if given) failed for this reason (in one run, if given)."""
     return scalar(
         db,
         "SELECT count(*) FROM failed_assets "
@@ -47,10 +47,10 @@ def failed_by_kind(
     )
 
 
-def special_assets(
+def extra_asset_counts(
     db: Connection, run_id: int | None = None, failures_of: int | None = None
 ) -> dict[str, int]:
-    """Count the clipped assets, and those that failed without a fault, each perhaps of one run."""
+    """Count the clipped assets, and those that failed without a fault, of all runs or of one."""
     clips = f"SELECT count(*) FROM assets WHERE clip IS NOT NULL AND state = {State.DONE}"
     kept = "SELECT count(*) FROM failed_assets f JOIN files_in_dest d USING (id) WHERE NOT d.is_damaged"
     return {
@@ -83,7 +83,7 @@ def items_done(db: Connection, run_id: int) -> int:
 
 
 def current_run(db: Connection) -> dict[str, Any]:
-    """Return the run to resume, or else the last run; always `id`, times and rate of the last run."""
+    """Return the run to resume, else the last run; but `id`, times and rate are those of the last run."""
     last = scalar(db, "SELECT max(id) FROM runs") or runs.load(db).id  # which raises an error
     last_walk = "SELECT id, state, walk_ended FROM runs WHERE kind = 'mirror' ORDER BY id DESC LIMIT 1"
     walk, walk_state, walk_ended = db.execute(last_walk).fetchone() or (0, "", 0)
@@ -174,7 +174,7 @@ def item_records(db: Connection, item_rowids: Sequence[int]) -> Iterator[ItemRec
 
 def _files(db: Connection, items: Sequence[int]) -> dict[int, dict[str, MirroredFile]]:
     files: dict[int, dict[str, MirroredFile]] = {item: {} for item in items}
-    query = (  # with a CRC, the SHA-256 that the source states counts: the bytes were compared with it
+    query = (  # with a CRC, the SHA-256 that the source states is used: the bytes were compared with it
         "SELECT item, key, path, size, iif(length(digest_in_dest) = 32, digest_in_dest, iif("
         f"state = {State.DONE} AND clip IS NULL AND substr(stated_checksum, 1, 7) = x'{_SHA256}', "
         f"substr(stated_checksum, 8), NULL)), clip FROM files_in_dest WHERE item {IN_LIST} AND NOT is_damaged"

@@ -18,7 +18,7 @@ CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ALWAYS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _BATCH = 1024  # entries of a directory that are sorted together: by inode, the order on many disks
 _READ = 1 << 20
-_NO_DOCUMENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO}  # no file, or another
+_NOT_A_DOCUMENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO}  # or no regular file
 _KINDS = {
     stat.S_IFREG: "a file",
     stat.S_IFDIR: "a directory",
@@ -35,7 +35,7 @@ def never() -> bool:
 
 
 class Watcher(NamedTuple):
-    """Who waits for DEST: gets warnings (`warn`, from any thread), and may stop (`is_stopped`).
+    """Callbacks while waiting for DEST: `warn` (from any thread), and `is_stopped` to give up.
 
     Unanswered requests are repeated for minutes. They are repeated only for seconds after a stop, and until
     DEST has answered once in this run (`has_answered`).
@@ -174,7 +174,7 @@ class DirectoryFiles:
             with self.open(path) as file:
                 return file.read() if os.fstat(file.fileno()).st_size <= MAX_DOCUMENT_SIZE else None
         except OSError as error:
-            if error.errno in _NO_DOCUMENT:
+            if error.errno in _NOT_A_DOCUMENT:
                 return None
             raise self._with_path(error, path) from error
 

@@ -46,7 +46,7 @@ GROUP_SYNC = {0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x2FC12FC1, 0x01021994
 _NETWORK = frozenset({0x6969, 0x517B, 0xFF534D42, 0xFE534D42, 0x0BD00BD0, 0x47504653, 0x00C36400, 0x01021997})
 """nfs, smb, cifs, smb2, lustre, gpfs, ceph and 9p."""
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_SYNCFS_HONEST = (5, 8)
+_SYNCFS_REPORTS_ERRORS = (5, 8)
 _NO_SYNCFS = frozenset({errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP})
 """Errors of `syncfs` if a sandbox or the kernel does not offer it. No data is lost then."""
 
@@ -100,8 +100,8 @@ class LocalStore(DirectoryFiles):
     def sync_covers_ledger(self) -> bool:
         """True if one `syncfs` makes everything durable that was written since DEST was opened."""
         kernel = re.match(r"(\d+)\.(\d+)", os.uname().release)
-        is_honest = kernel is not None and (int(kernel[1]), int(kernel[2])) >= _SYNCFS_HONEST
-        if not is_honest or _file_system(self.fd) not in GROUP_SYNC:
+        reports_errors = kernel is not None and (int(kernel[1]), int(kernel[2])) >= _SYNCFS_REPORTS_ERRORS
+        if not reports_errors or _file_system(self.fd) not in GROUP_SYNC:
             return False
         try:
             syncfs(self.fd)

@@ -38,7 +38,7 @@ from stacpull.threads import run_to_end
 T = TypeVar("T")
 
 _READ = 1 << 20
-_CAUGHT_UP = 8 << 20  # bytes that one call of a thread reads and hashes: other parts and a stop wait for it
+_HASH_STEP = 8 << 20  # bytes that one call in a thread reads and hashes; other parts and a stop wait for it
 
 
 class PartialDownloads:
@@ -157,15 +157,15 @@ class PartialDownload(io.FileIO):
         """Hash the bytes of the part, and from now on all written bytes, in order."""
         self.hashers = {name: new_hasher(name) for name in algorithms if name is not None}
         self.hashed = 0
-        await self.caught_up()
+        await self.hash_received()
 
     def digest(self, algorithm: str) -> bytes:
         return self.hashers[algorithm].digest()
 
-    async def caught_up(self) -> None:
+    async def hash_received(self) -> None:
         """Hash all bytes before the first gap, in steps, so that closing the part waits for only one step."""
         while self.hashers and self.hashed < leading_length(self.received):
-            await self._run(self._catch_up)
+            await self._run(self._hash_step)
 
     async def put(self, pieces: Sequence[tuple[int, bytes | memoryview]]) -> None:
         """Write each piece at its offset. A piece after the end leaves a gap."""
@@ -178,7 +178,7 @@ class PartialDownload(io.FileIO):
         """Return `file`, whose bytes the part has, with the name of the complete part and its digest."""
         if self.size != leading_length(self.received):
             raise RuntimeError(f"a part with gaps is not complete: {self._path.name}")
-        await self.caught_up()
+        await self.hash_received()
         file.digest = None if digest_algorithm is None else self.digest(digest_algorithm)
         file.part = complete_part_name(file)
         await self._run(self._end, self._path.with_name(file.part))
@@ -214,7 +214,7 @@ class PartialDownload(io.FileIO):
             for offset, data in pieces:
                 if self.hashers and offset == self.hashed:
                     self._hash(data)
-            self._catch_up()
+            self._hash_step()
         return length(new_spans)
 
     def _hash(self, data: bytes | memoryview) -> None:
@@ -222,10 +222,10 @@ class PartialDownload(io.FileIO):
             hasher.update(data)
         self.hashed += len(data)
 
-    def _catch_up(self) -> None:
+    def _hash_step(self) -> None:
         """Read and hash one step of the file, from the last hashed byte on, but not past the first gap."""
         with self._lock:
-            until = min(leading_length(self.received), self.hashed + _CAUGHT_UP)
+            until = min(leading_length(self.received), self.hashed + _HASH_STEP)
             if not self.hashers or self.hashed >= until:
                 return
             with os.fdopen(open_regular(self._path, os.O_RDONLY), "rb", buffering=0) as file:

@@ -44,7 +44,7 @@ OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 RECORD = struct.Struct("<QQ")
 _PIECE = 1 << 20
 UNFINISHED = frozenset({".part", ".about"})
-OF_ONE_RUN = (".json", ".whole", ".tmp", ".ndjson")  # parts that a run publishes, or the next one removes
+OF_ONE_RUN = (".json", ".whole", ".tmp", ".ndjson")  # endings of parts that must not outlive the next start
 _MAX_ABOUT_SIZE = 1 << 28  # bytes of a description with its records: 16 million, of 250 KB or more each
 _MAX_NAME_LENGTH = 255
 _NUMBER = "([0-9]{1,18})"  # which SQLite can store
@@ -52,7 +52,7 @@ _PAIR = re.compile(rf"{_NUMBER}\.{_NUMBER}\.about")
 _WORKER = re.compile(r"[0-9a-f]{16}")
 _PLAIN = re.compile(r'[A-Za-z0-9_.~"-]*;[A-Za-z0-9_.~"-]*')
 _COMPLETE = re.compile(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(~?)(?:;([^;]*);([^;]*))?\.whole", re.DOTALL)
-_TRUST = "../boot"  # relative to the parts directory, whose descriptor is open
+_BOOT_MARK = "../boot"  # relative to the parts directory, whose descriptor is open
 _MAX_BOOT_SIZE = 64
 
 
@@ -267,7 +267,7 @@ class StagedParts(DirectoryFiles):
 
     def read_boot_mark(self) -> str | None:
         try:
-            return read_regular(_TRUST, _MAX_BOOT_SIZE, dir_fd=self.fd).decode("ascii", "replace")
+            return read_regular(_BOOT_MARK, _MAX_BOOT_SIZE, dir_fd=self.fd).decode("ascii", "replace")
         except OSError:
             return None
 
@@ -275,11 +275,11 @@ class StagedParts(DirectoryFiles):
         self.write_part("boot.tmp", boot.encode("ascii"))
         with destination_errors(self.work / OWN_DIRECTORY / "boot"):
             os.chmod("boot.tmp", 0o600, dir_fd=self.fd)
-            os.rename("boot.tmp", _TRUST, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+            os.rename("boot.tmp", _BOOT_MARK, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
     def remove_boot_mark(self) -> None:
         with suppress(OSError):
-            os.unlink(_TRUST, dir_fd=self.fd)
+            os.unlink(_BOOT_MARK, dir_fd=self.fd)
 
 
 def open_or_make(parent_fd: int, name: str) -> int:

@@ -293,7 +293,7 @@ class _Attempt(msgspec.Struct, eq=False):
         version = Version(body.validator, self.job.size if total is None else total)
         limit = MAX_CONNECTIONS if is_split else 1
         await LongBody(self.downloader.client, part, self.job.href, version, limit).run(response, chunks)
-        await part.caught_up()
+        await part.hash_received()
         return body._replace(part=part)
 
     async def _hash_with(self, part: PartialDownload, expected: tuple[Check, ...]) -> None:

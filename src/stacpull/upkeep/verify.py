@@ -36,7 +36,7 @@ from stacpull.json_values import object_or_empty
 from stacpull.ledger import jobs, meta, publication, runs, views
 from stacpull.ledger.database import (
     Connection,
-    damaged_sentence,
+    damage_message,
     integrity,
     ledger_errors,
     ledger_path,
@@ -126,7 +126,7 @@ class MirrorCheck:
         with ledger_errors(path):
             problem = integrity(db, quick=self._quick)
             if problem is not None:
-                raise DestinationError(damaged_sentence(path, problem))
+                raise DestinationError(damage_message(path, problem))
             try:
                 watcher = Watcher(self._warn, self.thread.is_stopped)
                 with open_files(address.work, address.bucket, watcher) as files:
@@ -200,7 +200,7 @@ class MirrorCheck:
 
     def report(self, db: Connection) -> VerifyReport:
         run = views.current_run(db)
-        totals = runs.asset_totals(db) | views.special_assets(db) | views.item_totals(db)
+        totals = runs.asset_totals(db) | views.extra_asset_counts(db) | views.item_totals(db)
         counts: dict[str, Any] = {what: self.damaged[what] for what in get_args(DamageKind)}
         counts |= {name: totals[name] for name in totals.keys() & set(VerifyReport.__struct_fields__)}
         return VerifyReport(
