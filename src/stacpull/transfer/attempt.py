@@ -251,8 +251,7 @@ class _Attempt(msgspec.Struct, eq=False):
             what = f"sent it encoded as {coding[:50]!r}, which stacpull did not request and cannot decode"
             raise TransferError(checks.host_failure(FailureKind.HTTP, response.url, what))
         size = CHUNK if length is None or length > SPLIT_ABOVE else CHUNK // 2  # many may come at once
-        is_small = length is not None and length <= self.downloader.memory_limit
-        return body, response.chunks(self.downloader.memory_limit if is_small else size)
+        return body, response.chunks(size)
 
     async def _read_body(self, response: ClientResponse) -> Body:
         """Read a body: up to `memory_limit` bytes into memory, a longer one into a part."""
