@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from stacpull import Options, Selection, UsageError
-from stacpull.dest_address import DestAddress, bucket_url, parse_dest
+from stacpull.dest_address import DestAddress, bucket_location, resolve_dest
 from stacpull.ledger import runs
 from stacpull.ledger.database import ledger_path, open_writer
 from stacpull.ledger.meta import set_bucket
@@ -53,7 +53,7 @@ def work(tmp_path: Path) -> Path:
     ],
 )
 def test_the_url_of_a_bucket_is_recognised(text: str, found: tuple[str, str] | None) -> None:
-    url = bucket_url(text)
+    url = bucket_location(text)
     assert (url and (url.bucket, url.prefix)) == found
 
 
@@ -70,20 +70,20 @@ def test_the_url_of_a_bucket_is_recognised(text: str, found: tuple[str, str] | N
 )
 def test_an_invalid_bucket_url_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"DEST is (not|in)") as caught:
-        bucket_url(text)
+        bucket_location(text)
     assert "secret" not in str(caught.value)
 
 
 def test_a_new_mirror_in_a_bucket_is_found_without_writing(tmp_path: Path) -> None:
     options = Options(work=tmp_path / "w", dest_region="r", dest_endpoint_url="http://one:1/")
-    dest_address = parse_dest(URL, options)
+    dest_address = resolve_dest(URL, options)
     assert dest_address == DestAddress(tmp_path / "w", BucketLocation("bucket", "a/b", "http://one:1", "r"))
     assert dest_address.shown == URL
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_bucket_is_named_by_its_url(work: Path) -> None:
-    found = parse_dest(URL, Options(work=work, dest_endpoint_url="http://one:1/", dest_profile=None)).bucket
+    found = resolve_dest(URL, Options(work=work, dest_endpoint_url="http://one:1/", dest_profile=None)).bucket
     assert found is not None
     assert (found.url, found.endpoint_url, found.mirror) == (URL, "http://one:1", "the id")
 
@@ -114,7 +114,7 @@ def test_contradictory_options_are_refused(work, dest, options, message):
     places = {"WORK": str(work), "MIRROR": str(mirror)}
     given = {name: places.get(value, value) for name, value in options.items()}
     with pytest.raises(UsageError) as caught:
-        parse_dest(places.get(dest, dest), Options(**given))  # type: ignore[arg-type] # text for all
+        resolve_dest(places.get(dest, dest), Options(**given))  # type: ignore[arg-type] # text for all
     assert message in str(caught.value)
     assert "planted" not in str(caught.value)
 
@@ -124,15 +124,15 @@ def test_the_account_of_azure_and_its_endpoint_are_a_part_of_dest(tmp_path, monk
     settings = "AccountName={};AccountKey=QQ==;EndpointSuffix=core.{}"
     options = Options(work=tmp_path / "work")
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", settings.format("own1", "chinacloudapi.cn"))
-    found = parse_dest("az://cont/p", options).bucket
+    found = resolve_dest("az://cont/p", options).bucket
     assert found is not None
     assert found.endpoint_url == "https://own1.blob.core.chinacloudapi.cn"
     with closing(open_writer(new_ledger(tmp_path / "work"))) as db:
         set_bucket(db, found.url, found.endpoint_url, "the id", 1)
-    assert parse_dest("az://cont/p", options).bucket == replace(found, mirror="the id", epoch=1)
+    assert resolve_dest("az://cont/p", options).bucket == replace(found, mirror="the id", epoch=1)
     named = "abfs://cont@own1.dfs.core.chinacloudapi.cn/p"
     for form in (named, "https://OWN1.blob.core.chinacloudapi.cn/cont/p"):
-        same = parse_dest(form, options).bucket
+        same = resolve_dest(form, options).bucket
         assert same is not None
         assert (same.url, same.mirror) == (named, "the id")
         monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "own1")  # it does not state a cloud, but DEST does
@@ -140,11 +140,11 @@ def test_the_account_of_azure_and_its_endpoint_are_a_part_of_dest(tmp_path, monk
     for other in (("own2", "chinacloudapi.cn"), ("own1", "windows.net")):
         monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", settings.format(*other))
         with pytest.raises(UsageError, match=r"of az://cont/p \(https://own1\.blob\.core\.chinacloudapi\.cn"):
-            parse_dest("az://cont/p", options)
+            resolve_dest("az://cont/p", options)
 
 
 def test_an_endpoint_of_the_environment_has_no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://key:planted@host")
     with pytest.raises(UsageError, match="endpoint of DEST must be a scheme") as caught:
-        parse_dest(URL, Options(work=tmp_path / "w"))
+        resolve_dest(URL, Options(work=tmp_path / "w"))
     assert "planted" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Parses DEST: a directory, or a bucket with a work directory for the ledger. Nothing is created."""
+"""Resolves DEST: a directory, or a bucket with a work directory, whose ledger it reads. Creates nothing."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ class DestAddress(msgspec.Struct, frozen=True):
         return str(self.work) if self.bucket is None else self.bucket.url
 
 
-def parse_dest(dest: str | os.PathLike[str], options: Options) -> DestAddress:
-    """Parse DEST. The bucket that a ledger names is not used: it only serves to refuse another bucket."""
-    bucket = bucket_url(dest)
+def resolve_dest(dest: str | os.PathLike[str], options: Options) -> DestAddress:
+    """Return what DEST is. The bucket that a ledger names only serves to reject another bucket."""
+    bucket = bucket_location(dest)
     if bucket is None:
         return _parse_directory(dest, options)
     work = options.work
-    if work is None or bucket_url(work) is not None:
+    if work is None or bucket_location(work) is not None:
         raise UsageError(
             f"DEST is the bucket {bucket.url}: add --work DIR, a local directory for the ledger."
         )
-    location = _location(bucket, options)
+    location = _with_options(bucket, options)
     has_mirror, recorded = _recorded_bucket(work)
     if recorded is not None:
         url, endpoint, mirror, epoch = recorded
-        other = bucket_url(url) or BucketLocation("")
+        other = bucket_location(url) or BucketLocation("")
         is_same = store_kind(other) is store_kind(location) and other.bucket == location.bucket
         if not is_same or (other.prefix, endpoint) != (location.prefix, location.endpoint_url or ""):
             raise UsageError(
@@ -90,10 +90,10 @@ def _recorded_bucket(work: Path) -> tuple[bool, tuple[str, str, str, int] | None
         return False, None
 
 
-def _location(url: BucketLocation, options: Options) -> BucketLocation:
-    location = store_kind(url).resolved(
+def _with_options(location: BucketLocation, options: Options) -> BucketLocation:
+    location = store_kind(location).resolved(
         replace(
-            url,
+            location,
             endpoint_url=options.dest_endpoint_url and options.dest_endpoint_url.rstrip("/"),
             region=options.dest_region,
             profile=options.dest_profile,
@@ -112,7 +112,7 @@ def _location(url: BucketLocation, options: Options) -> BucketLocation:
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # one slash: `Path` turns `s3://bucket` into `s3:/bucket`
 
 
-def bucket_url(dest: str | os.PathLike[str]) -> BucketLocation | None:
+def bucket_location(dest: str | os.PathLike[str]) -> BucketLocation | None:
     text = str(dest).strip()
     name = _URL.match(text)
     kind: StoreKind | None = entry_points.load("stacpull.stores", name[1].lower()) if name else None

@@ -14,7 +14,7 @@ from stacpull import entry_points
 from stacpull.arguments import ValueReader, choice, instance, integer, read_byte_count, read_ids, read_texts
 from stacpull.config.options import Options
 from stacpull.config.toml import Setting
-from stacpull.dest_address import DestAddress, output_path, parse_dest
+from stacpull.dest_address import DestAddress, output_path, resolve_dest
 from stacpull.errors import (
     InterruptedRunError,
     StacpullError,
@@ -84,7 +84,7 @@ async def export(
     thread = StoppableThread(stop)
 
     def write() -> ExportReport:
-        address = parse_dest(dest, instance("options", Options, options))
+        address = resolve_dest(dest, instance("options", Options, options))
         return _export(address, path, format, form, samples, given, on_event, thread.is_stopped)
 
     return await thread.run(write)

@@ -22,7 +22,7 @@ from stacpull.arguments import instance
 from stacpull.boxes import flat, is_bbox
 from stacpull.catalog.item import ANY_TIME, asset_origin
 from stacpull.config.options import Options
-from stacpull.dest_address import DestAddress, output_path, parse_dest
+from stacpull.dest_address import DestAddress, output_path, resolve_dest
 from stacpull.errors import InterruptedRunError, UsageError, destination_errors
 from stacpull.events import Listener, Stage
 from stacpull.filters.labels import fold_label, item_labels
@@ -87,7 +87,7 @@ async def report(
         raise UsageError(f"A report is HTML: use a name such as {path.stem}.html.")
     thread = StoppableThread(stop)
     opened = instance("options", Options, options)
-    return await thread.run(lambda: _report(parse_dest(dest, opened), path, on_event, thread.is_stopped))
+    return await thread.run(lambda: _report(resolve_dest(dest, opened), path, on_event, thread.is_stopped))
 
 
 def _report(

@@ -18,7 +18,7 @@ from stacpull.cli.command import CommandSession, command
 from stacpull.cli.summary import mirror_lines
 from stacpull.config.resolve import resolve
 from stacpull.config.toml import read_config_file, shipped_config
-from stacpull.dest_address import parse_dest
+from stacpull.dest_address import resolve_dest
 from stacpull.reports import MirrorReport
 
 _SEED = 7
@@ -45,7 +45,7 @@ def demo_command(session: CommandSession, dest: str | None) -> int:
     the BigEarthNet notebook into DEST (default: stacpull-demo), prints commands to try next, and writes a
     report of the mirror to DEST.html.
     """
-    top = parse_dest("stacpull-demo" if dest is None else dest, session.options).work
+    top = resolve_dest("stacpull-demo" if dest is None else dest, session.options).work
     flags: dict[str, object] = {
         "collection": (_COLLECTION,),
         "label": _LABELS,

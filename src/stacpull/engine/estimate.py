@@ -20,7 +20,7 @@ from stacpull.arguments import instance
 from stacpull.caches import MAX_KEY_LENGTH
 from stacpull.catalog.item import public_document
 from stacpull.config.options import Options
-from stacpull.dest_address import DestAddress, parse_dest
+from stacpull.dest_address import DestAddress, resolve_dest
 from stacpull.digests import text_digest
 from stacpull.engine.fetchers import clipping
 from stacpull.engine.item_input import SourceLike, temporary_input
@@ -76,7 +76,7 @@ async def plan(
     options = instance("options", Options, options)
     if urls is not None and not hasattr(urls, "write"):
         raise UsageError(f"urls must be an open text file, not {type(urls).__name__}.")
-    address = None if dest is None else await asyncio.to_thread(parse_dest, dest, options)
+    address = None if dest is None else await asyncio.to_thread(resolve_dest, dest, options)
     check_values(selection, options)
     async with temporary_input(source) as (text, input_file):
         options, source_address = resolve_source(text, options, input_file)

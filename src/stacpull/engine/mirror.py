@@ -26,7 +26,7 @@ from stacpull.catalog.item import public_document
 from stacpull.child_process import ConnectedProcess, run_process
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
-from stacpull.dest_address import DestAddress, parse_dest
+from stacpull.dest_address import DestAddress, resolve_dest
 from stacpull.engine import item_input
 from stacpull.engine.batch_saver import BatchSaver, restore_item_json
 from stacpull.engine.event_log import FAILED_ATTEMPT, EventLog
@@ -232,7 +232,7 @@ def _checked(dest: str | Path, options: Options, *, must_exist: bool) -> tuple[D
     if options.dask is not None or options.dask_client is not None:
         workers = require("stacpull.workers", "dask", "--dask")
         workers.check(options)
-    address = parse_dest(dest, options)
+    address = resolve_dest(dest, options)
     if options.items_parquet:
         if options.metadata == "none":
             raise UsageError("--items-parquet needs the documents of items: remove --metadata none.")

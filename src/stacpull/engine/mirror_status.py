@@ -9,7 +9,7 @@ from typing import Any
 
 from stacpull.arguments import instance
 from stacpull.config.options import Options
-from stacpull.dest_address import parse_dest
+from stacpull.dest_address import resolve_dest
 from stacpull.engine.event_log import failed_attempt
 from stacpull.ledger import runs, views
 from stacpull.ledger.database import ledger_errors, ledger_path, open_reader
@@ -30,7 +30,7 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
         UsageError: `dest` contradicts the options or the ledger.
         DestinationError: The ledger cannot be read.
     """
-    address = parse_dest(dest, instance("options", Options, options))
+    address = resolve_dest(dest, instance("options", Options, options))
     with closing(open_reader(address.work, address.bucket)) as db, ledger_errors(ledger_path(address.work)):
         run = views.current_run(db)
         checkpoint = None
@@ -66,6 +66,6 @@ def failures(dest: str | Path, options: Options | None = None) -> Iterator[Failu
 
     The arguments and errors are those of `status`.
     """
-    address = parse_dest(dest, instance("options", Options, options))
+    address = resolve_dest(dest, instance("options", Options, options))
     with closing(open_reader(address.work, address.bucket)) as db, ledger_errors(ledger_path(address.work)):
         yield from views.failures(db)

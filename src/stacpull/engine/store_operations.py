@@ -15,7 +15,7 @@ from stacpull.engine.publisher import Publisher
 from stacpull.engine.recovery import Recovery
 from stacpull.errors import UsageError
 from stacpull.events import AssetFailed, Notice
-from stacpull.ledger import jobs, meta, pruning, runs, views
+from stacpull.ledger import jobs, meta, pruning, publication, runs, views
 from stacpull.ledger.batch_writer import BatchWriter
 from stacpull.ledger.runs import EndState
 from stacpull.models import AssetFile, FailureKind, ItemId, Placement
@@ -43,8 +43,8 @@ class StoreOperations:
         self.set_counter = partial(runs.set_counter, db, run_id)
         self.pending_jobs = partial(jobs.pending_jobs, db, run_id)
         self.take_over_jobs = partial(jobs.take_over_jobs, db, run_id)
-        self.keep_document = partial(jobs.keep_document, db)
-        self.keep_collection = partial(jobs.keep_collection, db)
+        self.keep_document = partial(publication.keep_document, db)
+        self.keep_collection = partial(publication.keep_collection, db)
         self.unreadable_links = partial(views.unreadable_links, db, run_id)
         self.damaged_item_json = partial(views.damaged_item_json, db)
         self.collections_to_read = partial(views.collections_to_read, db, run_id)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from stacpull.digests import as_checksum
-from stacpull.ledger import failures, paths
+from stacpull.ledger import jobs, paths
 from stacpull.ledger.database import IN_LIST, Connection, json_array, write_rows
 from stacpull.ledger.failures import FailureKey
 from stacpull.ledger.runs import Run
@@ -119,7 +119,8 @@ WHERE a.item {IN_LIST}
 
 def known_items(db: Connection, ids: Iterable[ItemId]) -> dict[ItemId, ItemRow]:
     rows = db.execute(_SELECT_ITEMS, (json_array(map(item_hash, set(ids))),))
-    return {ItemId(collection, row[3]): ItemRow._make(row) for collection, *row in rows}
+    known = ((collection, ItemRow._make(values)) for collection, *values in rows)
+    return {ItemId(collection, row.name): row for collection, row in known}
 
 
 def known_assets(
@@ -136,15 +137,17 @@ def known_assets(
     return known
 
 
-def _upsert(table: str, columns: Sequence[str], updated: Sequence[str]) -> str:
-    values = ", ".join(f"{column} = excluded.{column}" for column in updated)
+def _upsert(table: str, columns: Sequence[str], kept: Sequence[str] = ()) -> str:
+    values = ", ".join(f"{column} = excluded.{column}" for column in columns if column not in kept)
     return f"INSERT INTO {table}({', '.join(columns)}) VALUES ? ON CONFLICT DO UPDATE SET {values}"
 
 
-_PUT_ITEMS = _upsert("items", ITEM_COLUMNS, ("parent", "run", "href", "version", "listed_by", "json_state"))
-_PUT_ASSETS = _upsert("assets", AssetRow._fields, AssetRow._fields[3:])  # what follows its row, item and key
+_PUT_ITEMS = _upsert(
+    "items", ITEM_COLUMNS, ("id", "hash", "collection", "name", "other_directory", "pending")
+)
+_PUT_ASSETS = _upsert("assets", AssetRow._fields, ("id", "item", "key"))
 _JOB = ("asset", "href", "stale", "name_or_template", "size", "media_type", "alternates", "digest_in_dest")
-_PUT_JOBS = _upsert("jobs", _JOB, _JOB)  # `is_damaged` is not updated: the file in place is still damaged
+_PUT_JOBS = _upsert("jobs", _JOB)  # `is_damaged` is not updated: the file in place is still damaged
 
 
 class BatchRows(msgspec.Struct):
@@ -167,7 +170,7 @@ class BatchRows(msgspec.Struct):
         for move in self.moved:
             paths.move_asset(db, *move)
         if self.done_again:
-            failures.delete_jobs(db, self.done_again)
+            jobs.delete_jobs(db, self.done_again)
         write_rows(db, _PUT_ITEMS, [row[:-1] for row in self.items])
         db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", self.documents)
         write_rows(db, _PUT_ASSETS, self.assets)

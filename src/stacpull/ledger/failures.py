@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from stacpull.ledger.database import IN_LIST, Connection, exists, json_array
+from stacpull.ledger.database import IN_LIST, Connection, json_array
 from stacpull.ledger.schema import State
 from stacpull.models import Failure, FailureKind
 
@@ -36,15 +36,6 @@ def put_failure(db: Connection, key: FailureKey, failure: Failure, attempts: int
 
 def failed_state(failure: Failure) -> int:
     return State.MISSING if failure.kind is FailureKind.GONE else State.FAILED
-
-
-def delete_jobs(db: Connection, assets: Iterable[int]) -> None:
-    """Delete the jobs of assets, and their failures."""
-    rowids = (json_array(assets),)
-    if exists(db, "SELECT 1 FROM failures"):
-        names = f"SELECT item, key FROM assets WHERE id {IN_LIST}"
-        db.execute(f"DELETE FROM failures WHERE what = '' AND (item, key) IN ({names})", rowids)
-    db.execute(f"DELETE FROM jobs WHERE asset {IN_LIST}", rowids)
 
 
 _DERIVE_STATES = f"""

@@ -93,6 +93,15 @@ def has_job(db: Connection, rowid: int, generation: int) -> bool:
     return exists(db, query, (rowid, generation))
 
 
+def delete_jobs(db: Connection, assets: Iterable[int]) -> None:
+    """Delete the jobs of assets, and their failures."""
+    rowids = (json_array(assets),)
+    if exists(db, "SELECT 1 FROM failures"):
+        names = f"SELECT item, key FROM assets WHERE id {IN_LIST}"
+        db.execute(f"DELETE FROM failures WHERE what = '' AND (item, key) IN ({names})", rowids)
+    db.execute(f"DELETE FROM jobs WHERE asset {IN_LIST}", rowids)
+
+
 def requeue_failures(db: Connection, run: Run) -> None:
     """Make failed assets that have an href pending in `run`.
 
@@ -171,11 +180,3 @@ def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None
         _take_over_items(db, run_id, items, linked=items)
         update_item_states(db, items)
     return others
-
-
-def keep_document(db: Connection, item: int, document: bytes) -> None:
-    db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (item, document))
-
-
-def keep_collection(db: Connection, name: str, document: bytes) -> None:
-    db.execute("UPDATE collections SET document = ? WHERE name = ?", (document, name))

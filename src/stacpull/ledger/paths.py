@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stacpull.ledger.database import IN_LIST, Connection, json_array, write_rows
-from stacpull.ledger.failures import delete_jobs
+from stacpull.ledger.jobs import delete_jobs
 from stacpull.models import Failure, FailureKind, path_in_dest
 from stacpull.planning.names import hashes_in, path_hash, safe_segment, with_salted_hash
 

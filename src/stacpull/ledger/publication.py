@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import orjson
 from msgspec.structs import replace
 
-from stacpull.ledger import failures, runs
-from stacpull.ledger.database import IN_LIST, Connection, json_array, transaction, write_rows
+from stacpull.ledger import failures, jobs, runs
+from stacpull.ledger.database import IN_LIST, Connection, json_array, named_rows, transaction, write_rows
 from stacpull.ledger.failures import FailureKey
 from stacpull.ledger.paths import claim
 from stacpull.ledger.runs import Run
@@ -18,12 +18,13 @@ from stacpull.models import AssetFile, Clip, Failure, FailureKind, OtherOutcome
 
 
 def reservations(db: Connection) -> list[AssetFile]:
-    rows = db.execute(  # CROSS JOIN: starts with the jobs, because there may be many more assets
-        "SELECT a.id, a.item, a.generation, rtrim(a.directory, '/'), a.name, a.size, a.identity, a.digest, "
-        "a.etag_or_date, a.unproven FROM jobs j CROSS JOIN placed_assets a ON a.id = j.asset "
-        f"WHERE a.state = {State.RESERVED}"
+    rows = named_rows(  # CROSS JOIN: starts with the jobs, because there may be many more assets
+        db,
+        "SELECT a.id AS rowid, a.item AS item_rowid, a.generation, rtrim(a.directory, '/') AS directory, "
+        "a.name, a.size, a.identity, a.digest, a.etag_or_date, a.unproven "
+        f"FROM jobs j CROSS JOIN placed_assets a ON a.id = j.asset WHERE a.state = {State.RESERVED}",
     )
-    return [AssetFile(*row) for row in rows]
+    return [AssetFile(**dict(row)) for row in rows]
 
 
 def reserve(
@@ -136,7 +137,7 @@ def record(
                     newly_done.append(outcome.rowid)
             elif _set_failed(db, outcome, outcome.failure, now, run.area_digest):
                 failed.append((outcome.rowid, outcome.failure))
-        failures.delete_jobs(db, newly_done)
+        jobs.delete_jobs(db, newly_done)
         delete = f"DELETE FROM failures WHERE what = 'json' AND item {IN_LIST} RETURNING item"
         written = {item for (item,) in db.execute(delete, (json_array(written_items),)).fetchall()}
         concerned = items.union(written, (outcome.item_rowid for outcome in others))
@@ -177,17 +178,25 @@ def _set_failed(
 
 
 def fail_item_json(
-    db: Connection, run_id: int, item: int, failure: Failure, now: float, *, is_ours: bool
+    db: Connection, run_id: int, item_rowid: int, failure: Failure, now: float, *, is_ours: bool
 ) -> None:
     """Record that the JSON of an item could not be written. Unless a file there is ours, release its name."""
     with transaction(db):
-        failures.put_failure(db, FailureKey("json", item, run=run_id), failure, 1, now)
+        failures.put_failure(db, FailureKey("json", item_rowid, run=run_id), failure, 1, now)
         if not is_ours:
-            db.execute(f"UPDATE items SET json_state = {JsonState.ABSENT} WHERE id = ?", (item,))
-        failures.update_item_states(db, [item])
+            db.execute(f"UPDATE items SET json_state = {JsonState.ABSENT} WHERE id = ?", (item_rowid,))
+        failures.update_item_states(db, [item_rowid])
 
 
 def mark_item_json(db: Connection, items: Sequence[int]) -> None:
     """Record that the JSON of these items is damaged: it is no longer read, and is written again."""
     mark = f"UPDATE items SET json_state = {JsonState.DAMAGED} WHERE json_state <> {JsonState.ABSENT}"
     db.execute(f"{mark} AND id {IN_LIST}", (json_array(items),))
+
+
+def keep_document(db: Connection, item_rowid: int, document: bytes) -> None:
+    db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (item_rowid, document))
+
+
+def keep_collection(db: Connection, name: str, document: bytes) -> None:
+    db.execute("UPDATE collections SET document = ? WHERE name = ?", (document, name))

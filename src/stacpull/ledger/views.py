@@ -197,12 +197,12 @@ def files_of_item_in(db: Connection, directory: str) -> tuple[str, dict[str, Mir
     return next(items, None)
 
 
-def asset_owner(db: Connection, asset: int) -> tuple[int, ItemId, str]:
+def asset_owner(db: Connection, rowid: int) -> tuple[int, ItemId, str]:
     query = (
         "SELECT i.id, i.collection_name, i.name, a.key "
         "FROM assets a JOIN named_items i ON i.id = a.item WHERE a.id = ?"
     )
-    item_rowid, collection, name, key = db.execute(query, (asset,)).fetchone()
+    item_rowid, collection, name, key = db.execute(query, (rowid,)).fetchone()
     return item_rowid, ItemId(collection, name), key
 
 

@@ -83,8 +83,7 @@ def read_regular(path: str | os.PathLike[str], limit: int, *, dir_fd: int | None
 class StoredFiles(Protocol):
     """The files of a mirror, for reading. Any thread may call any method. `name` is the name of DEST."""
 
-    @property
-    def name(self) -> str: ...
+    name: str
 
     def state_of(
         self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never

@@ -37,7 +37,6 @@ HELD_DIRECTORIES = 32
 """Directories of DEST that are held open, because opening one again takes longer than renaming a file."""
 _SYNCED_AT_ONCE = 8  # files or directories, in as many threads
 _NOREPLACE = 1  # linux/fs.h
-_FILE_NAMES = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 _NO_RENAMEAT2 = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
 """Errors of `renameat2` if the file system, the kernel or a sandbox does not support it."""
 
@@ -238,8 +237,7 @@ def rename_new(old: str, old_directory: int, new: str, new_directory: int) -> bo
     call = getattr(_LIBC, "renameat2", None) if is_linux() else None
     if call is None:
         return False
-    names = old.encode(*_FILE_NAMES), new.encode(*_FILE_NAMES)  # faster than os.fsencode
-    if call(old_directory, names[0], new_directory, names[1], _NOREPLACE) == 0:
+    if call(old_directory, os.fsencode(old), new_directory, os.fsencode(new), _NOREPLACE) == 0:
         return True
     code = ctypes.get_errno()
     if code in _NO_RENAMEAT2:

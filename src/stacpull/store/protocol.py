@@ -33,10 +33,9 @@ class Store(StoredFiles, Protocol):
     write raise `DestinationError` if DEST as a whole fails, because it is full or read-only.
     """
 
-    @property
-    def staged(self) -> StagedParts: ...
-    @property
-    def is_local(self) -> bool: ...
+    staged: StagedParts
+    is_local: bool
+
     @property
     def sync_covers_ledger(self) -> bool: ...
 

@@ -25,7 +25,7 @@ from msgspec.structs import replace
 from stacpull.arguments import instance
 from stacpull.catalog.item import asset_origin
 from stacpull.config.options import Options
-from stacpull.dest_address import DestAddress, parse_dest
+from stacpull.dest_address import DestAddress, resolve_dest
 from stacpull.digests import as_checksum
 from stacpull.engine.mirror import RunContext, on_ledger, open_dest, run_context, run_from_ledger
 from stacpull.engine.open_mirror import OpenMirror
@@ -277,7 +277,7 @@ async def verify(
     if quick and repair:
         raise UsageError("--quick cannot be combined with --repair, which reads every file.")
     stop = instance("stop", asyncio.Event, stop)
-    address = await asyncio.to_thread(parse_dest, dest, instance("options", Options, options))
+    address = await asyncio.to_thread(resolve_dest, dest, instance("options", Options, options))
     check = MirrorCheck(address, on_event, stop, quick, strict)
 
     def check_alone() -> VerifyReport:
