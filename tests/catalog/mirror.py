@@ -81,9 +81,9 @@ def written(
     dest.mkdir(exist_ok=True)
     paths: list[str] = []
 
-    def write(path: Path, data: bytes) -> None:
+    def write(path: str, data: bytes) -> None:
         put(dest / path, data)
-        paths.append(path.as_posix())
+        paths.append(path)
 
     def remove(path: str) -> None:
         (dest / path).unlink()

@@ -91,13 +91,13 @@ def test_an_unknown_item_json_that_appears_meanwhile_is_never_overwritten(bench,
 
 
 def test_catalog_files_belong_to_the_mirror_only_once_written(bench: Bench, tmp_path: Path) -> None:
-    bench.publisher.write_file(Path("c/collection.json"), b"1")
-    bench.publisher.write_file(Path("c/collection.json"), b"2")
+    bench.publisher.write_file("c/collection.json", b"1")
+    bench.publisher.write_file("c/collection.json", b"2")
     assert (tmp_path / "c/collection.json").read_bytes() == b"2"
     (tmp_path / "d").mkdir()
     (tmp_path / "d/collection.json").write_bytes(b"mine")
     with pytest.raises(DestinationError, match=r"d/collection.json exists and .* run `stacpull resume`"):
-        bench.publisher.write_file(Path("d/collection.json"), b"3")
+        bench.publisher.write_file("d/collection.json", b"3")
     assert (tmp_path / "d/collection.json").read_bytes() == b"mine"
     assert parts(tmp_path) == []
 
@@ -109,7 +109,7 @@ def test_an_unknown_catalog_that_appears_meanwhile_is_never_overwritten(bench, t
     )
     for _ in range(2):  # not even the next time
         with pytest.raises(DestinationError, match=r"catalog.json exists and is not part of this mirror"):
-            bench.publisher.write_file(Path("catalog.json"), b"1")
+            bench.publisher.write_file("catalog.json", b"1")
         assert (tmp_path / "catalog.json").read_bytes() == b"mine"
     assert parts(tmp_path) == []
 
@@ -124,9 +124,9 @@ def test_a_catalog_file_is_synced_and_belongs_to_the_mirror_before_it_is_renamed
     with monkeypatch.context() as patched:
         patched.setattr(bench.store, "place", killed_after)
         with pytest.raises(KeyboardInterrupt):
-            bench.publisher.write_file(Path("c/collection.json"), b"1")
+            bench.publisher.write_file("c/collection.json", b"1")
     assert steps == ["sync collection", "_place collection.json"]
-    bench.publisher.write_file(Path("c/collection.json"), b"2")  # that one is not foreign
+    bench.publisher.write_file("c/collection.json", b"2")  # that one is not foreign
 
 
 def test_a_file_stays_known_if_a_newer_item_has_no_usable_href_for_it(bench: Bench, tmp_path: Path) -> None:

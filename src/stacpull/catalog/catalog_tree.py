@@ -29,7 +29,7 @@ from stacpull.catalog.item import (
     with_extensions,
 )
 from stacpull.clock import in_utc, parse_instant, rfc3339
-from stacpull.errors import InterruptedRunError, destination_error
+from stacpull.errors import InterruptedRunError, destination_errors
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in, parsed_object
 from stacpull.models import Json, MirroredFile
 from stacpull.planning.names import COLLECTION_FILE, catalog_id
@@ -97,7 +97,7 @@ class CatalogWriter(msgspec.Struct):
     """Writes the documents that differ from the files of the mirror."""
 
     files: StoredFiles
-    write: Callable[[Path, bytes], None]  # at a path relative to DEST, atomically and durably
+    write: Callable[[str, bytes], None]  # at a path relative to DEST, atomically and durably
     secrets: Secrets
     recorded: Mapping[str, bytes | None]  # digests in the ledger, by path; a file with another is rewritten
     items_parquet: str | None = None  # the path in DEST of the file with all items, if there is one
@@ -109,7 +109,7 @@ class CatalogWriter(msgspec.Struct):
         own_links = encode_item(document["links"], self.secrets)  # every document has a link to the root
         data = b"".join((members[:-1], b',"links":', own_links[:-1], b"," if links else b"", links, b"]}\n"))
         if self.files.read(path) != data or self.recorded.get(path) != sha256(data).digest():
-            self.write(Path(path), data)
+            self.write(path, data)
 
 
 def write_catalogs(
@@ -121,7 +121,7 @@ def write_catalogs(
     is_stopped: Callable[[], bool],
 ) -> None:
     """Update the catalog files of a mirror. `is_stopped` is called before each item and each file."""
-    try:
+    with destination_errors(Path(writer.files.name)):
         links = [_link("root", "catalog.json", "")]
         for entry in until_stopped(is_stopped, entries):
             count = _write_collection(writer, entry, until_stopped(is_stopped, entry.items()))
@@ -144,8 +144,6 @@ def write_catalogs(
             "title": f"Mirror of {few or f'{len(names)} collections'} from {source}",
         }
         writer.update("catalog.json", catalog)
-    except OSError as error:
-        raise destination_error(error, Path(writer.files.name)) from error
 
 
 def until_stopped(is_stopped: Callable[[], bool], values: Iterable[T]) -> Iterator[T]:

@@ -15,7 +15,6 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 import msgspec
 import orjson
@@ -259,11 +258,11 @@ class Publisher(msgspec.Struct, eq=False):
         self._sync_error = error
         self.store.staged.remove_boot_mark()
 
-    def write_file(self, path: Path, data: bytes) -> None:
+    def write_file(self, path: str, data: bytes) -> None:
         """Write a file of the mirror, such as a catalog. It is durable after the next sync."""
-        part = f"{path.name}.tmp"
+        part = f"{path.rpartition('/')[2]}.tmp"
         self.store.staged.write_part(part, data)
-        self.place_file(path.as_posix(), part, hashlib.sha256(data).digest())
+        self.place_file(path, part, hashlib.sha256(data).digest())
 
     def place_file(self, path: str, part: str, sha256: bytes) -> None:
         """Place a file at `path` in DEST. Raise an error if a foreign file, with other content, is there."""
