@@ -36,7 +36,7 @@ class Action(enum.Enum):
 
 class Decision(NamedTuple):
     action: Action
-    row: AssetRow | None = None  # None: only its run and `must_revalidate` change
+    row: AssetRow | None = None  # the new one; None for WAIT, or if only the run of a kept asset changes
     digest_in_dest: bytes | None = None  # of the file that the new version replaces, or UNKNOWN_DIGEST
     version: VersionInDest | None = None  # the request asks whether this version is still current
     rewrites_json: bool = False  # the JSON of its item is written again

@@ -301,10 +301,11 @@ class _BatchPlan:
         is_lost = known.is_lost(self._writer.is_there)
         is_updated, is_undated = change.is_updated, change.item.is_undated
         decision = decide(known, asset, run, is_updated=is_updated, is_undated=is_undated, is_lost=is_lost)
-        row = decision.row
-        if row is None:
-            is_fetched = decision.action is Action.WAIT
-            (rows.must_revalidate if is_fetched else rows.unchanged).append(known.row.id)
+        if decision.action is Action.WAIT:
+            rows.must_revalidate.append(known.row.id)
+            return
+        if (row := decision.row) is None:
+            rows.unchanged.append(known.row.id)
             return
         self._result.count("files_lost", is_lost)
         change.rewrites_json |= decision.rewrites_json
@@ -315,7 +316,7 @@ class _BatchPlan:
         directory = known.directory
         if row.name is None:
             directory_id, directory = self._directory(asset.directory, change)
-            row = row._replace(other_directory=directory_id)
+            row = row._replace(directory_id=directory_id)
         self._add_job(change, asset, row, directory, decision)
 
     def _plan_new_asset(self, change: _ItemChange, asset: Asset) -> None:
@@ -328,7 +329,7 @@ class _BatchPlan:
             state=State.PENDING,
             generation=0,
             run=self._writer.run.id,
-            other_directory=directory_id,
+            directory_id=directory_id,
             name=asset.name,
             href_hash=href_hash(asset.href),
             stated_checksum=encoded_checksum(asset.checksum),
