@@ -11,6 +11,7 @@ from click.shell_completion import CompletionItem
 from msgspec.structs import replace
 
 from stacpull import entry_points
+from stacpull.arguments import choice, read_as
 from stacpull.config.options import BY_NAME, options_of
 from stacpull.config.toml import Config
 from stacpull.option_fields import Option
@@ -79,10 +80,19 @@ def parameter(option: Option) -> OptionParameter:
         how = {"count": True}
     else:
         how["shell_complete"] = partial(_complete, option)
+    if option.choices:
+        how["callback"] = partial(_check_choice, option)
     default = f" [default: {option.default}]" if option.default else ""
     made = OptionParameter(names, help=option.help + default, **how)
     made.option = option
     return made
+
+
+def _check_choice(
+    option: Option, _context: click.Context, _: click.Parameter, value: str | None
+) -> str | None:
+    """Refuse what a command lacks: a config that several commands use may have other choices."""
+    return None if value is None else read_as(f"--{option.name}", choice(*option.choices), value)
 
 
 def _complete(
