@@ -40,7 +40,7 @@ def is_local(url: str | None) -> bool:
     return url is not None and url.startswith("file:///")
 
 
-def may_lead(base: str | None, url: str) -> bool:
+def may_link_to(base: str | None, url: str) -> bool:
     """Return True if a document at `base` may link to `url`: from a file also to other files."""
     return is_remote(url) or (is_local(base) and is_local(url))
 

@@ -115,7 +115,7 @@ class OutcomeSender(OutcomeSink[Job, Received]):
     _loop: asyncio.AbstractEventLoop = attrs.field(factory=asyncio.get_running_loop, init=False)
     _batch: Outcomes = attrs.field(factory=Outcomes, init=False)
     _batch_size: int = attrs.field(default=0, init=False)
-    _long: list[AssetFile] = attrs.field(factory=list, init=False)
+    _unwritten: list[AssetFile] = attrs.field(factory=list, init=False)
     _writer: Executor = attrs.field(factory=lambda: ThreadPoolExecutor(1, "stacpull-writer"), init=False)
     _writing: set[asyncio.Future[list[AssetFile]]] = attrs.field(factory=set, init=False)
 
@@ -125,9 +125,9 @@ class OutcomeSender(OutcomeSink[Job, Received]):
             self._batch.others.append(OtherOutcome(job.rowid, job.item_rowid, job.generation, None))
         elif file.body is None or file.size > self._max_size:
             # a copy, because `_write` drops the body, which `engine.sharing` may still use
-            self._long.append(file if file.body is None else copy(file))
-            if len(self._long) == 1:
-                self._loop.call_later(_BATCH_DELAY, self._write_long)
+            self._unwritten.append(file if file.body is None else copy(file))
+            if len(self._unwritten) == 1:
+                self._loop.call_later(_BATCH_DELAY, self._write_all)
             return
         else:
             self._batch.files.append(file)
@@ -142,7 +142,7 @@ class OutcomeSender(OutcomeSink[Job, Received]):
 
     async def flush(self) -> None:
         """Write and send everything that was put. Nothing may be put after that."""
-        self._write_long()
+        self._write_all()
         try:
             while self._writing:
                 await asyncio.wait(self._writing)
@@ -163,10 +163,10 @@ class OutcomeSender(OutcomeSink[Job, Received]):
         if batch.files or batch.others:
             self._send(batch)
 
-    def _write_long(self) -> None:
-        long, self._long = self._long, []
-        if long:
-            writing = self._loop.run_in_executor(self._writer, self._write, long)
+    def _write_all(self) -> None:
+        files, self._unwritten = self._unwritten, []
+        if files:
+            writing = self._loop.run_in_executor(self._writer, self._write, files)
             self._writing.add(writing)
             writing.add_done_callback(self._send_written)
 

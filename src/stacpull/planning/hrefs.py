@@ -17,7 +17,7 @@ from stacpull.hosts import host_of, scheme_of
 from stacpull.json_values import list_or_empty, media_type_of
 from stacpull.models import Failure, FailureKind, ItemId, Json
 from stacpull.schemes import remote_schemes
-from stacpull.urls import is_local, is_remote, join, known_scheme, may_lead, parts_of, without_blanks
+from stacpull.urls import is_local, is_remote, join, known_scheme, may_link_to, parts_of, without_blanks
 
 
 class AssetKind(enum.Enum):
@@ -82,7 +82,7 @@ def asset_href(asset: Any, base: str | None) -> str | Failure:
     absolute = join(base, href)
     if absolute is None:
         return _unusable("its href is relative, and the URL of the item is unknown")
-    if not may_lead(base, absolute):
+    if not may_link_to(base, absolute):
         name = scheme_of(absolute)
         return _unusable(f"its href begins with {name}:, and only {', '.join(remote_schemes())} are fetched")
     return absolute

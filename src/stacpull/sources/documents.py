@@ -24,7 +24,7 @@ from stacpull.planning.hrefs import links_of
 from stacpull.redact import public_url
 from stacpull.sources.source import Source
 from stacpull.sources.source_url import parse_api_url
-from stacpull.urls import is_web, join, known_scheme, may_lead
+from stacpull.urls import is_web, join, known_scheme, may_link_to
 
 MAX_COLLECTIONS: Final = 16_384  # maximum collections of a file or a tree whose URLs are kept
 MAX_LISTED_COLLECTIONS: Final = 40
@@ -105,7 +105,7 @@ def tree_hrefs(document: Json, *, items: bool = True) -> list[str]:
 
 def absolute(base: str, href: str) -> str | Failure:
     url = join(base, href)
-    if url is not None and may_lead(base, url):
+    if url is not None and may_link_to(base, url):
         return url.partition("#")[0] if is_web(url) else url
     return Failure(FailureKind.SCHEME, f"The link {href[:200]!r} cannot be followed.")
 
