@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from typing import Any
 
 import click
@@ -35,6 +34,11 @@ def dest(*, required: bool = True) -> click.Argument:
 
 class OptionParameter(click.Option):
     option: Option | None = None
+
+
+class _Choice(click.Choice[str]):
+    def convert(self, value: Any, *where: Any) -> Any:
+        return read_as(where[0].opts[0], choice(*self.choices), value)
 
 
 def for_command(command: str) -> list[click.Parameter]:
@@ -72,32 +76,22 @@ def parameter(option: Option) -> OptionParameter:
     """Return click's option. It does not convert values: `config` does, wherever they come from."""
     flag = f"--{option.name}/--no-{option.name}" if option.form == "pair" else f"--{option.name}"
     names = [option.name.replace("-", "_"), flag, *([f"-{option.short}"] if option.short else [])]
-    metavar = option.metavar or (f"[{'|'.join(option.choices)}]" if option.choices else "TEXT")
-    how: dict[str, Any] = {"multiple": option.form == "repeated", "metavar": metavar}
-    if option.form in ("switch", "pair"):
+    how: dict[str, Any] = {"multiple": option.form == "repeated", "metavar": option.metavar or "TEXT"}
+    if option.choices:
+        how = {"type": _Choice(option.choices), "metavar": option.metavar or None}
+    elif option.form in ("switch", "pair"):
         how = {"is_flag": True, "default": None}
     elif option.form == "count":
         how = {"count": True}
-    else:
-        how["shell_complete"] = partial(_complete, option)
-    if option.choices:
-        how["callback"] = partial(_check_choice, option)
+    if option.name == "credentials":
+        how["shell_complete"] = _profiles
     default = f" [default: {option.default}]" if option.default else ""
     made = OptionParameter(names, help=option.help + default, **how)
     made.option = option
     return made
 
 
-def _check_choice(
-    option: Option, _context: click.Context, _: click.Parameter, value: str | None
-) -> str | None:
-    """Refuse what a command lacks: a config that several commands use may have other choices."""
-    return None if value is None else read_as(f"--{option.name}", choice(*option.choices), value)
-
-
-def _complete(
-    option: Option, _context: click.Context, _parameter: click.Parameter, typed: str
-) -> list[CompletionItem]:
-    profile_names = entry_points.load("stacpull.profiles", "names") if option.name == "credentials" else None
-    names = profile_names(os.environ) if profile_names else option.choices
+def _profiles(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    profile_names = entry_points.load("stacpull.profiles", "names")
+    names = profile_names(os.environ) if profile_names else []
     return [CompletionItem(name) for name in names if name.startswith(typed)]
