@@ -64,8 +64,11 @@ class RunCounters(msgspec.Struct, frozen=True, tag=True):
     counters: dict[str, int]  # of `ledger.runs.counters`
 
 
+StoreEvent = RunCounters | AssetFailed | Notice | Stage
+
+
 class EventMessage(msgspec.Struct, tag=13, array_like=True):
-    event: RunCounters | AssetFailed | Notice | Stage
+    event: StoreEvent
 
 
 class ProcessEnded(msgspec.Struct, tag=15, array_like=True):

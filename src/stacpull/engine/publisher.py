@@ -21,9 +21,10 @@ import orjson
 
 from stacpull.catalog.item import adapted_item, encode_item, is_own_json, path_of_href, restore_original
 from stacpull.digests import as_checksum
+from stacpull.engine.messages import RunCounters, StoreEvent
 from stacpull.entry_points import load
 from stacpull.errors import DestinationError
-from stacpull.events import AssetFailed, Notice, Stage
+from stacpull.events import AssetFailed
 from stacpull.json_values import parsed_object
 from stacpull.ledger import meta, publication, runs, views
 from stacpull.ledger.database import Connection, is_disk_error, transaction
@@ -47,8 +48,8 @@ class Publisher(msgspec.Struct, eq=False):
     run: Run
     secrets: Secrets
     is_stopped: Callable[[], bool]
-    on_event: Callable[[AssetFailed | Notice | Stage], None]
-    counters: Mapping[str, int] = {}
+    on_event: Callable[[StoreEvent], None]
+    _counters: Mapping[str, int] = {}  # as they were sent last
     _received: list[AssetFile] = []
     _others: list[OtherOutcome] = []
     _final_items: list[int] = []  # rowids; their JSON is written in the next turn
@@ -61,7 +62,7 @@ class Publisher(msgspec.Struct, eq=False):
 
     def __post_init__(self) -> None:
         self._is_adopting = self.run.remembered.get("adopt", False) or bool(meta.get(self.db, meta.ADOPTING))
-        self.refresh_counters()
+        self.send_counters()
 
     def add(self, files: Sequence[AssetFile], others: Sequence[OtherOutcome]) -> None:
         """Take complete parts, assets without a part (they have been placed), and other outcomes."""
@@ -230,7 +231,7 @@ class Publisher(msgspec.Struct, eq=False):
         if not (files or item_json or others):
             return []
         final_items, failures = publication.record(self.db, self.run, files, others, item_json, time.time())
-        self.refresh_counters()
+        self.send_counters()
         for rowid, failure in failures:
             _, item, key = views.asset_owner(self.db, rowid)
             self.on_event(AssetFailed(item, key, failure.kind, failure.message))
@@ -245,8 +246,11 @@ class Publisher(msgspec.Struct, eq=False):
                 self.store.staged.remove_part(placement.part)
             yield failure
 
-    def refresh_counters(self) -> None:
-        self.counters = runs.counters(self.db, self.run.id)
+    def send_counters(self) -> None:
+        counters = runs.counters(self.db, self.run.id)
+        if counters != self._counters:
+            self._counters = counters
+            self.on_event(RunCounters(counters))
 
     def note_error(self, error: BaseException) -> None:
         """Treat a disk error of SQLite, which also syncs, as a failed sync."""

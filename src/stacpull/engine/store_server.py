@@ -29,7 +29,7 @@ from stacpull.engine.open_mirror import open_ledger
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.store_operations import StoreOperations
 from stacpull.errors import translated_error
-from stacpull.events import AssetFailed, Notice, Stage
+from stacpull.events import Notice
 from stacpull.ledger import runs
 from stacpull.ledger.batch_writer import BatchWriter
 from stacpull.ledger.database import ledger_errors, ledger_path, skip_adapter_search
@@ -65,7 +65,6 @@ class StoreServer(msgspec.Struct, eq=False):
     _queue: Queue[messages.ToStore | None] = msgspec.field(default_factory=lambda: Queue(_MAX_WAITING))
     """The messages to work on; None is the end."""
     _error: Exception | None = None
-    _counters: Mapping[str, int] = {}  # as they were sent last
 
     @classmethod
     @contextmanager
@@ -76,7 +75,7 @@ class StoreServer(msgspec.Struct, eq=False):
         add_variables(request.variables)
         secrets = Secrets(map(Secret, request.secrets))
 
-        def on_event(event: AssetFailed | Notice | Stage) -> None:
+        def on_event(event: messages.StoreEvent) -> None:
             send(EventMessage(event))
 
         def is_stopped() -> bool:
@@ -132,9 +131,7 @@ class StoreServer(msgspec.Struct, eq=False):
                     case Outcomes(files, others):
                         publisher.add(files, others)
             self._unless_failed(publisher.publish_if_due)
-            self._send_counters()
         self._unless_failed(publisher.finish)
-        self._send_counters()
 
     def _unless_failed(self, function: Callable[..., None], *arguments: object) -> None:
         """Call a function, unless an earlier one has failed: after that, nothing more is published."""
@@ -144,11 +141,6 @@ class StoreServer(msgspec.Struct, eq=False):
                     function(*arguments)
             except Exception as error:  # noqa: BLE001 -- the network process raises it
                 self._fail_with(error)
-
-    def _send_counters(self) -> None:
-        if self._counters != self.publisher.counters:
-            self._counters = self.publisher.counters
-            self.send(EventMessage(messages.RunCounters(dict(self._counters))))
 
     def _answer(self, message: Operation) -> None:
         packed, failure = _NOTHING, None
@@ -162,8 +154,8 @@ class StoreServer(msgspec.Struct, eq=False):
                 with ledger_errors(ledger_path(self.publisher.store.staged.work)):
                     arguments = _decoder(operation).decode(message.arguments)
                     packed = msgspec.Raw(encoded(operation(*arguments)))
-                    self.publisher.refresh_counters()
-                self._send_counters()  # before the result, because the walk relies on them (`--max-items`)
+                    # before the result is sent, because the walk relies on them (`--max-items`)
+                    self.publisher.send_counters()
             except Exception as error:  # noqa: BLE001 -- the caller raises it
                 self.publisher.note_error(error)
                 failure = error_report(translated_error(error, self.publisher.store.staged.work))
