@@ -19,7 +19,7 @@ from inspect import signature
 from pathlib import Path
 from queue import Empty, Queue
 from select import select
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -65,31 +65,6 @@ class StoreServer(msgspec.Struct, eq=False):
     _queue: Queue[messages.ToStore | None] = msgspec.field(default_factory=lambda: Queue(_MAX_WAITING))
     """The messages to work on; None is the end."""
     _error: Exception | None = None
-
-    @classmethod
-    @contextmanager
-    def from_request(
-        cls, request: messages.OpeningRequest, stops: int, send: Callable[[messages.ToNetwork], None]
-    ) -> Iterator[Self]:
-        """Open DEST and the ledger. Long operations end early once the other end of `stops` is closed."""
-        add_variables(request.variables)
-        secrets = Secrets(map(Secret, request.secrets))
-
-        def on_event(event: messages.StoreEvent) -> None:
-            send(EventMessage(event))
-
-        def is_stopped() -> bool:
-            return bool(select([stops], [], [], 0)[0])
-
-        watcher = Watcher(lambda text: on_event(Notice("warning", text)), is_stopped, has_answered=True)
-        work = Path(os.fsdecode(request.work))
-        with closing(open_store(work, request.bucket, watcher)) as store, open_ledger(store) as db:
-            run = runs.load(db, request.run_id)
-            publisher = Publisher(db, store, run, secrets, is_stopped, on_event)
-            batch_writer = BatchWriter(db, run, partial(may_exist, store), secrets, publisher.publish_all)
-            offered = StoreOperations(publisher, batch_writer)
-            operations = {name: getattr(offered, name) for name in dir(offered) if not name.startswith("_")}
-            yield cls(publisher, operations, send)
 
     def run(self, received: Iterator[messages.ToStore]) -> None:
         reader = threading.Thread(target=self._read, args=(received,), name="stacpull-reader")
@@ -168,6 +143,30 @@ class StoreServer(msgspec.Struct, eq=False):
             self.send(messages.ProcessEnded(error_report(self._error)))
 
 
+@contextmanager
+def _opened(
+    work: Path, request: messages.OpeningRequest, stops: int, send: Callable[[messages.ToNetwork], None]
+) -> Iterator[StoreServer]:
+    """Open DEST and the ledger. Long operations end early once the other end of `stops` is closed."""
+    add_variables(request.variables)
+    secrets = Secrets(map(Secret, request.secrets))
+
+    def on_event(event: messages.StoreEvent) -> None:
+        send(EventMessage(event))
+
+    def is_stopped() -> bool:
+        return bool(select([stops], [], [], 0)[0])
+
+    watcher = Watcher(lambda text: on_event(Notice("warning", text)), is_stopped, has_answered=True)
+    with closing(open_store(work, request.bucket, watcher)) as store, open_ledger(store) as db:
+        run = runs.load(db, request.run_id)
+        publisher = Publisher(db, store, run, secrets, is_stopped, on_event)
+        batch_writer = BatchWriter(db, run, partial(may_exist, store), secrets, publisher.publish_all)
+        offered = StoreOperations(publisher, batch_writer)
+        operations = {name: getattr(offered, name) for name in dir(offered) if not name.startswith("_")}
+        yield StoreServer(publisher, operations, send)
+
+
 def serve(sock: socket.socket) -> None:
     """Serve the other end of `sock`. The first message opens the mirror, and the others make its run."""
     _, descriptors, _, _ = socket.recv_fds(sock, 1, 2)
@@ -183,7 +182,7 @@ def serve(sock: socket.socket) -> None:
             request = next(received, None)
             if isinstance(request, messages.OpeningRequest):
                 directory = Path(os.fsdecode(request.work))
-                opened = StoreServer.from_request(request, descriptors[1], send)
+                opened = _opened(directory, request, descriptors[1], send)
                 with ledger_errors(ledger_path(directory)), opened as server:
                     server.run(received)
     except Exception as error:  # noqa: BLE001 -- the network process raises it

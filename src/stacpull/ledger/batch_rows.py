@@ -11,10 +11,9 @@ import msgspec
 from stacpull.digests import as_checksum
 from stacpull.ledger import jobs, paths
 from stacpull.ledger.database import IN_LIST, Connection, json_array, write_rows
-from stacpull.ledger.failures import FailureKey
 from stacpull.ledger.runs import Run
 from stacpull.ledger.schema import JsonState, State, encoded_checksum, item_hash, stored_clip
-from stacpull.models import Asset, Clip, Failure, ItemId, path_in_dest
+from stacpull.models import Asset, Clip, ItemId, path_in_dest
 
 IsThere = Callable[[str], bool]
 """Returns True if DEST has a file at this path."""
@@ -161,11 +160,9 @@ class BatchRows(msgspec.Struct):
     jobs: list[tuple[object, ...]] = []
     unchanged: list[int] = []  # assets of which only the run changes
     must_revalidate: list[int] = []  # assets
-    claims: list[tuple[int, str, str]] = []  # new assets with the directory and name that they need
-    failures: list[tuple[FailureKey, Failure, ItemId | None]] = []  # with the item if the failure is new
 
     def write(self, db: Connection, run_id: int) -> None:
-        """Write all rows but `claims` and `failures`. Rows and paths are freed before others claim them."""
+        """Write all rows. Rows and paths are freed before others claim them."""
         for rowid in self.deleted:
             paths.delete_asset(db, rowid)
         for move in self.moved:

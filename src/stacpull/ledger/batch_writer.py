@@ -159,6 +159,9 @@ class _BatchPlan:
         self._result = result
         self._now = now
         self._rows = BatchRows()
+        self._claims: list[tuple[int, str, str]] = []  # new assets with the directory and name that they need
+        # of items and assets, each with its item if it is reported
+        self._failures: list[tuple[FailureKey, Failure, ItemId | None]] = []
         self._relinked = set[int | None]()  # label items that gained a source item, perhaps from another one
         self._batch = batch
         self._db = db = writer.db
@@ -265,7 +268,7 @@ class _BatchPlan:
                 row = row._replace(href=before.href or row.href, is_unreadable=1)
                 self._known[unreadable.id] = row
                 self._rows.items.append(row)
-                self._rows.failures.append((FailureKey("item", row.id), unreadable.failure, unreadable.id))
+                self._failures.append((FailureKey("item", row.id), unreadable.failure, unreadable.id))
 
     def _directory(self, path: str, change: _ItemChange) -> tuple[int | None, str]:
         """Return the row of a directory, and its path, which gets a hash if a file has this path."""
@@ -335,7 +338,7 @@ class _BatchPlan:
             stated_checksum=encoded_checksum(asset.checksum),
         )
         if asset.name is not None:
-            self._rows.claims.append((row.id, directory, asset.name))
+            self._claims.append((row.id, directory, asset.name))
         self._add_job(change, asset, row, directory, _REQUEST_NEW)
 
     def _add_job(
@@ -429,7 +432,7 @@ class _BatchPlan:
             if row.state != State.DONE:
                 reported_item = change.item.id if row.state < State.FAILED else None
                 row = row._replace(state=failures.failed_state(failure))
-                self._rows.failures.append((FailureKey("", row.item, key), failure, reported_item))
+                self._failures.append((FailureKey("", row.item, key), failure, reported_item))
             self._rows.assets.append(row)
 
     def _plan_row(self, change: _ItemChange) -> None:
@@ -473,17 +476,17 @@ class _BatchPlan:
         self._claim_paths()
         if exists(db, "SELECT 1 FROM failures WHERE what = 'item'"):
             self._delete_failures({self._known[item.id].id for item in self._batch.items})
-        for key, failure, item in rows.failures:
+        for key, failure, item in self._failures:
             masked = failure.masked(self._writer.secrets)
             failures.put_failure(db, key._replace(run=run_id), masked, 1, self._now)
             if item is not None:
                 self._result.failures.append((item, key.key, failure))
         changed = self._changed.union(row.parent for row in rows.items)
-        changed.update(key.item for key, *_ in rows.failures)
+        changed.update(key.item for key, *_ in self._failures)
         failures.update_item_states(db, changed)
 
     def _claim_paths(self) -> None:
-        other_names = paths.claim(self._db, self._rows.claims)
+        other_names = paths.claim(self._db, self._claims)
         if not other_names:
             return
         items = {row.id: item for item, row in self._known.items()}
@@ -495,7 +498,7 @@ class _BatchPlan:
                 self._db.execute(set_name, (job.name, job.rowid))
                 self._db.execute(f"UPDATE assets SET state = {State.FAILED} WHERE id = ?", (job.rowid,))
                 key = FailureKey("", job.item_rowid, job.key)
-                self._rows.failures.append((key, name, items[job.item_rowid]))
+                self._failures.append((key, name, items[job.item_rowid]))
             else:
                 self._result.jobs.append(replace(job, name=name))
 
@@ -506,6 +509,6 @@ class _BatchPlan:
         delete = f"DELETE FROM failures WHERE what = 'item' AND (item {IN_LIST} OR item IN ({placeholders}))"
         rowids = json_array(read)
         of_items = {item for (item,) in self._db.execute(f"{delete} RETURNING item", (rowids, rowids))}
-        replaced = of_items - read - {key.item for key, *_ in self._rows.failures}
+        replaced = of_items - read - {key.item for key, *_ in self._failures}
         delete = f"DELETE FROM items WHERE id {IN_LIST} RETURNING parent"
         self._changed.update(*self._db.execute(delete, (json_array(replaced),)))
