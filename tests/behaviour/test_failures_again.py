@@ -219,7 +219,7 @@ def test_a_finished_run_counts_its_own_selection_and_status_names_the_unfinished
     shown = run(["status", mirror[2], "--json"], environment()).report
     assert (shown["state"], shown["run"], shown["assets_pending"] > 0) == ("failed", 2, True)
     assert shown["reason"].startswith("run 1 is unfinished: Stopped after")
-    assert shown["rate"] * narrower["seconds"] == pytest.approx(narrower["bytes_fetched"], rel=0.01)
+    assert shown["rate"] * narrower["seconds"] == pytest.approx(narrower["bytes_fetched"], rel=0.1)
     host.statuses = {}
     assert report(host, ["resume", *mirror[2:]])["items_done"] == COUNT
     assert run(["status", mirror[2], "--json"], environment()).report["reason"] is None
