@@ -110,11 +110,10 @@ def _transformer(epsg: int) -> Transformer:
 
 
 def _surroundings(epsg: int, bounds: Bounds) -> shapely.Geometry:
-    left, bottom, right, top = min(bounds[::2]), min(bounds[1::2]), max(bounds[::2]), max(bounds[1::2])
-    west, south, east, north = left, bottom, right, top
+    west, south, east, north = min(bounds[::2]), min(bounds[1::2]), max(bounds[::2]), max(bounds[1::2])
     if epsg != _WGS84:
         spanned = _transformer(epsg).transform_bounds(
-            left, bottom, right, top, densify_pts=_BORDER_POINTS, direction="INVERSE"
+            west, south, east, north, densify_pts=_BORDER_POINTS, direction="INVERSE"
         )
         if not np.isfinite(spanned).all():
             raise TiffError(f"the raster is outside of what EPSG:{epsg} is made for")

@@ -265,14 +265,21 @@ def _fit(
             break
         unit = math.lcm(unit[0], level.unit[0]), math.lcm(unit[1], level.unit[1])
         wider = _aligned(main.width, main.height, (left, top, right, bottom), unit)
-        size = -(-wider.width // level.scale[0]), -(-wider.height // level.scale[1])
-        if max(wider.width / least.width, wider.height / least.height) > _MAX_GROWTH or (
-            _looks_striped(*size, level.images[0].image.block_width)
-        ):
+        image = level.images[0].image
+        _, _, width, height = _part_of(image, level.scale, wider)
+        grows = max(wider.width / least.width, wider.height / least.height) > _MAX_GROWTH
+        if grows or width < 1 or height < 1 or _looks_striped(width, height, image.block_width):
             break
         kept.append(level)
         window = wider
     return kept, window
+
+
+def _part_of(image: Image, scale: tuple[int, int], window: ClipWindow) -> ClipWindow:
+    x, y = window.x // scale[0], window.y // scale[1]
+    # at the right and lower edge an image may end a pixel before or after what division gives
+    width = min(image.width - x, -(-window.width // scale[0]))
+    return ClipWindow(x, y, width, min(image.height - y, -(-window.height // scale[1])))
 
 
 def _looks_striped(width: int, height: int, block_width: int) -> bool:
@@ -304,10 +311,7 @@ class _Cut(NamedTuple):
 
 def _cut(tiles: TileImage, scale: tuple[int, int], window: ClipWindow, area: Any) -> _Cut:
     image = tiles.image
-    x, y = window.x // scale[0], window.y // scale[1]
-    # at the right and lower edge an image may end a pixel before or after what division gives
-    width = min(image.width - x, -(-window.width // scale[0]))
-    height = min(image.height - y, -(-window.height // scale[1]))
+    x, y, width, height = _part_of(image, scale, window)
     columns = range(x // image.block_width, -(-(x + width) // image.block_width))
     rows = range(y // image.block_height, -(-(y + height) // image.block_height))
     tile = float(image.block_width * scale[0]), float(image.block_height * scale[1])
@@ -331,8 +335,7 @@ def _assemble(file: TiledFile, cuts: Sequence[_Cut], window: ClipWindow, note: C
     tiles, goes_to, size = _place(offsets, counts)
     if size > file.total:
         raise TiffError("its tiles overlap, and are more than the file")
-    ordered = sorted(cuts, key=lambda cut: cut.source.image.offset != file.header.images[0].offset)
-    ordered = [cut for image in file.images for cut in ordered if cut.source is image]
+    ordered = [cut for image in file.images for cut in cuts if cut.source is image]
     start = len(_head(file.layout, ordered, {}, note))
     placed = np.where(counts > 0, goes_to + np.uint64(start), np.uint64(0))
     ends = np.cumsum([len(cut.offsets) for cut in cuts])

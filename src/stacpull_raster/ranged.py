@@ -1,9 +1,8 @@
 """Read the header of one TIFF with range requests: only the bytes that the parser needs, all of one version.
 
 The first read has the size that the item states (`file:header_size`; BYOC calls it `headerSize`), otherwise
-16 KiB, which is the whole header of most COGs. If the object
-changes in between, the header is read again from the start, once. At most 1 MiB is read,
-regardless of the file's content.
+16 KiB, which is the whole header of most COGs. If the object changes in between, the header is read again
+from the start, once. At most 1 MiB is read, regardless of the file's content.
 
 A `FileVersion` is the version of its first response: later reads send the validator (`If-Range`, on S3
 `If-Match`), and compare the version that each response states. Of a server without ranges, the body is read

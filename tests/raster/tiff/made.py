@@ -39,10 +39,8 @@ def image(**changes: Value | None) -> dict[int, Value]:
     return {tag: value for tag, value in {**IMAGE, **numbered}.items() if value is not None}
 
 
-def tiff(
-    *directories: Fields, order: str = "<", bigtiff: bool = False, gap: int = 0, loop_to: int | None = None
-) -> bytes:
-    """Write directories one after the other, each followed by its values after `gap` bytes.
+def tiff(*directories: Fields, order: str = "<", bigtiff: bool = False, loop_to: int | None = None) -> bytes:
+    """Write directories one after the other, each followed by its values.
 
     `loop_to` is what the last directory names as the next.
     """
@@ -54,17 +52,15 @@ def tiff(
     out = mark + head
     for number, fields in enumerate(directories):
         last = number == len(directories) - 1
-        out += _directory(
-            fields, len(out), order, bigtiff=bigtiff, gap=gap, end=(loop_to or 0) if last else None
-        )
+        out += _directory(fields, len(out), order, bigtiff=bigtiff, end=(loop_to or 0) if last else None)
     return out
 
 
-def _directory(fields: Fields, at: int, order: str, *, bigtiff: bool, gap: int, end: int | None) -> bytes:
+def _directory(fields: Fields, at: int, order: str, *, bigtiff: bool, end: int | None) -> bytes:
     width, wide, few = (8, "Q", "Q") if bigtiff else (4, "I", "H")
     entry = 20 if bigtiff else 12
     after = at + struct.calcsize("<" + few) + entry * len(fields) + width
-    values = bytes(gap)
+    values = b""
     entries = struct.pack(order + few, len(fields))
     for tag, value in sorted(fields.items()):
         raw, count = _raw(value, order)

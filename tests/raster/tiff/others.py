@@ -21,9 +21,8 @@ PHOTOMETRICS = {"black": "minisblack", "white": "miniswhite"}
 def against_rasterio(header: Header, data: bytes) -> Differences:
     with warnings.catch_warnings(), MemoryFile(data) as file:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        warnings.simplefilter(
-            "ignore", PendingDeprecationWarning
-        )  # rasterio multiplies with affine's old sign
+        # rasterio multiplies with affine's old sign
+        warnings.simplefilter("ignore", PendingDeprecationWarning)
         with file.open() as dataset:
             theirs = _of_rasterio(dataset)
     ours = {name: getattr(header, name) for name in theirs if hasattr(header, name)} | {

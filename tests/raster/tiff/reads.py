@@ -19,10 +19,9 @@ class Read(NamedTuple):
     asks: list[Needs]
 
 
-def read(data: bytes, *, known: int = 0) -> Read:
-    """Parse `data`, of which the first `known` bytes are there, and fetch exactly the requested bytes."""
+def read(data: bytes) -> Read:
+    """Parse `data`, and fetch exactly the requested bytes."""
     segments = Segments(len(data))
-    segments.add(0, data[:known])
     asks: list[Needs] = []
     while isinstance(found := parse(segments, max_bytes=MAX_BYTES), Needs):
         assert 0 <= found.start < found.stop <= len(data), "asks for bytes of the file"

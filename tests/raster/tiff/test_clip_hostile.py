@@ -16,7 +16,7 @@ from tests.raster.tiff.clipping import INSIDE, UTM, degrees, pieces, raster, til
 from tests.raster.tiff.made import Value, doubles, shorts, tiff
 
 from stacpull_raster.clip_area import ClipArea
-from stacpull_raster.clipped_file import clip, parse_tiles
+from stacpull_raster.clipped_file import Sides, clip, parse_tiles
 from stacpull_raster.tiff import Needs, Segments, TiffError
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
@@ -42,13 +42,20 @@ def tiled(**changes: Value | None) -> dict[int, Value]:
     return made.image(**{**fields, **changes})  # type: ignore[arg-type] # None leaves out
 
 
-def clip_bytes(data: bytes, *, size: int = 4096) -> Any:
+def clip_bytes(data: bytes, *, size: int = 4096, sides: Sides = (-180, -90, 180, 90)) -> Any:
     padded = data.ljust(size, b"\7")
-    return clip(tiles_of(padded)[0], ClipArea(box(-180, -90, 180, 90), 1))
+    return clip(tiles_of(padded)[0], ClipArea(box(*sides), 1))
 
 
 def test_a_valid_raster_is_clipped() -> None:
     assert clip_bytes(tiff(tiled())).window == (0, 0, 32, 32)
+
+
+def test_an_overview_that_ends_before_the_area_is_left_out() -> None:
+    """The size of an overview may be rounded down."""
+    main = tiled(t256=shorts(33), t257=shorts(64), t324=shorts(*[600] * 12), t325=shorts(*[256] * 12))
+    half = tiled(t254=Value(4, [1]), t256=shorts(16))
+    assert clip_bytes(tiff(main, half), sides=(42.2, -10, 42.8, 48)).window == (32, 0, 1, 64)
 
 
 HOSTILE: dict[str, tuple[bytes, str]] = {
