@@ -9,7 +9,7 @@ batches, these rules decide:
     lists                 become a list of what their elements become
     anything else         becomes text that holds the JSON of each value
 
-A type with more than 5,000 leaf columns, at all levels together, becomes JSON text, too.
+A type with more than 5,000 leaf columns, at all levels together, or of 50 levels becomes JSON text, too.
 An object that has no member in any document cannot be a struct, and becomes JSON text as well.
 """
 
@@ -30,8 +30,11 @@ MAX_MEMBERS = 1_000
 """Members of a struct. A source can name any number, and each takes space in every row."""
 MAX_LEAVES = 5_000
 """Leaf columns of a file in which values with several of them, such as objects, are stored."""
+_MAX_LEVELS = 50
+"""Objects and lists within each other. Arrow reads and writes no more than 64."""
 _MANY = f"objects with more than {MAX_MEMBERS:,} different members"
 _MANY_LEAVES = f"objects that would need more than {MAX_LEAVES:,} columns"
+_DEEP = f"objects or lists of {_MAX_LEVELS} levels or more"
 _REFUSED = (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError)
 
 Mixed = dict[str, set[str]]
@@ -42,8 +45,8 @@ def json_array(values: Sequence[Any], path: str, mixed: Mixed, max_leaves: int =
     try:
         if not _has_many_members(values):
             kind = pa.infer_type(values)
-            is_narrow = leaves(kind) <= max(1, max_leaves) and not _has_wide_struct(kind)
-            if is_narrow and not _has_flag_as_float(values, kind):
+            is_small = leaves(kind) <= max(1, max_leaves) and not _is_wide_or_deep(kind)
+            if is_small and not _has_flag_as_float(values, kind):
                 return pa.array(values, kind)
     except _REFUSED:
         pass
@@ -62,12 +65,9 @@ def _has_many_members(values: Sequence[Any]) -> bool:
     return False
 
 
-def _has_wide_struct(kind: pa.DataType) -> bool:
-    if pa.types.is_list(kind):
-        return _has_wide_struct(kind.value_type)
-    if not pa.types.is_struct(kind):
-        return False
-    return kind.num_fields > MAX_MEMBERS or any(_has_wide_struct(field.type) for field in kind)
+def _is_wide_or_deep(kind: pa.DataType, levels: int = _MAX_LEVELS) -> bool:
+    is_wide = kind.num_fields > MAX_MEMBERS
+    return is_wide or not levels or any(_is_wide_or_deep(one, levels - 1) for one in _within(kind))
 
 
 def _has_flag_as_float(values: Sequence[Any], kind: pa.DataType) -> bool:
@@ -85,19 +85,16 @@ def _has_flag_as_float(values: Sequence[Any], kind: pa.DataType) -> bool:
 
 
 def _has_float(kind: pa.DataType) -> bool:
-    if pa.types.is_list(kind):
-        return _has_float(kind.value_type)
-    if pa.types.is_struct(kind):
-        return any(_has_float(field.type) for field in kind)
-    return bool(pa.types.is_floating(kind))
+    return pa.types.is_floating(kind) or any(map(_has_float, _within(kind)))
 
 
 def leaves(kind: pa.DataType) -> int:
-    if pa.types.is_list(kind):
-        return leaves(kind.value_type)
-    if not pa.types.is_struct(kind):
-        return 1
-    return sum(leaves(field.type) for field in kind) or 1
+    return sum(map(leaves, _within(kind))) or 1
+
+
+def _within(kind: pa.DataType) -> list[pa.DataType]:
+    """Return the types of the members of a struct, or of the elements of a list; none for another type."""
+    return [kind.field(number).type for number in range(kind.num_fields)]
 
 
 def merged_type(
@@ -105,9 +102,10 @@ def merged_type(
 ) -> pa.DataType:
     """Return the type that holds the values of both types; the arguments are those of `json_array`."""
     kind = _merged_type(one, other, path, mixed)
-    if leaves(kind) <= max(1, max_leaves):
+    is_narrow = leaves(kind) <= max(1, max_leaves)
+    if is_narrow and not _is_wide_or_deep(kind):
         return kind
-    mixed.setdefault(path, set()).add(_MANY_LEAVES)
+    mixed.setdefault(path, set()).add(_DEEP if is_narrow else _MANY_LEAVES)
     return JSON_TEXT
 
 
@@ -122,12 +120,8 @@ def _merged_type(one: pa.DataType, other: pa.DataType, path: str, mixed: Mixed) 
     if pa.types.is_struct(one) and pa.types.is_struct(other):
         fields = {field.name: field.type for field in one}
         for field in other:
-            known = fields.get(field.name)
-            fields[field.name] = (
-                field.type
-                if known is None
-                else _merged_type(known, field.type, f"{path}.{field.name}", mixed)
-            )
+            known = fields.get(field.name, pa.null())
+            fields[field.name] = _merged_type(known, field.type, f"{path}.{field.name}", mixed)
         if len(fields) <= MAX_MEMBERS:
             return pa.struct(list(fields.items()))
         mixed.setdefault(path, set()).add(_MANY)

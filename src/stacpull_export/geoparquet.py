@@ -73,10 +73,6 @@ _MAX_PROPERTIES = 1_000
 """Properties that have a column. A source can name any number, and each takes space in every row group."""
 _MAX_LEFT_OUT = 100
 _KNOWN = frozenset({*_MEMBERS, "type", "properties"})
-_GEOMETRY_NAMES = ("Point", "LineString", "LineString", "Polygon", "MultiPoint", "MultiLineString",
-                   "MultiPolygon",
-                   "GeometryCollection")  # fmt: skip
-"""By shapely's type ids; id 2 is a linear ring."""
 _ROW_GROUP = 10_000
 """Items per row group, at most: what a reader with a filter reads or skips at once."""
 _ROW_GROUP_BYTES = 16 << 20
@@ -237,11 +233,11 @@ class ItemIndex:
         properties = [object_or_empty(item.document.get("properties")) for item in items]
         names = dict.fromkeys(chain.from_iterable(properties))
         self.is_too_wide = self.is_too_wide or len(names) > _MAX_PROPERTIES
-        self.renamed.update(names.keys() & {*_MEMBERS})
+        self.renamed.update(names.keys() & _KNOWN)
         others = sorted(set(chain.from_iterable(item.document for item in items)) - _KNOWN - self.left_out)
         self.left_out.update(others[: _MAX_LEFT_OUT - len(self.left_out)])
         for name in list(names)[:_MAX_PROPERTIES]:
-            column = f"properties:{name}" if name in _MEMBERS else name
+            column = f"properties:{name}" if name in _KNOWN else name
             found = [one.get(name) for one in properties]
             is_time = name in _TIMES
             array = self._times(found) if is_time else json_array(found, column, self.mixed, left)
@@ -258,16 +254,13 @@ class ItemIndex:
         found = ~shapely.is_missing(shapes)
         self.bad_geometries += int(is_there.sum() - found.sum())
         present = shapes[found]
-        for type_id, has_height in set(
-            zip(shapely.get_type_id(present), shapely.has_z(present), strict=True)
-        ):
-            self.geometry_types.add(_GEOMETRY_NAMES[type_id] + (" Z" if has_height else ""))
+        self.geometry_types.update(f"{one.geom_type} Z" if one.has_z else one.geom_type for one in present)
         filled = present[~shapely.is_empty(present)]
         if len(filled):
             west, south, east, north = shapely.total_bounds(filled).tolist()
             known = self.bounds or [west, south, east, north]
             self.bounds = [*map(min, known[:2], (west, south)), *map(max, known[2:], (east, north))]
-        return pa.array(shapely.to_wkb(shapes, include_srid=False), pa.binary())
+        return pa.array(shapely.to_wkb(shapes, flavor="iso"), pa.binary())
 
     def _times(self, values: Sequence[Any]) -> pa.Array:
         """Return times in UTC, null if a value is not a time of RFC 3339 in the years 1 to 9999."""
@@ -295,7 +288,7 @@ class ItemIndex:
         documents (`catalog.item`), and are not percent-encoded.
         """
         directory = path.rpartition("/")[0]
-        document["links"] = [link for link in document.get("links") or () if isinstance(link, dict)]
+        document["links"] = objects_in(document.get("links"))
         holders: Iterable[Json] = document["links"]
         if isinstance(assets := document.get("assets"), dict):
             document["assets"] = {key: asset for key, asset in assets.items() if isinstance(asset, dict)}

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from stacpull.catalog.catalog_tree import CollectionEntry
 
 _PART: Final = f"{ITEMS_PARQUET}.tmp"
-_FORM: Final = b"5"
+_FORM: Final = b"6"
 """The version of the file format. It changes if the same items would give another file."""
 
 

@@ -49,7 +49,9 @@ UNUSUAL: dict[str, dict[str, Any]] = {
     "empty-list": {"properties": {"instruments": []}},
     "mixed-list": {"properties": {"mixed": [1, "a", {"b": None}]}},
     "flag-after-float": {"properties": {"flags": [{"f": 0.5}, {"f": True}]}},
-    "reserved-name": {"properties": {"id": "not the id"}},
+    "reserved-name": {"properties": {"id": "not the id", "type": "not the type"}},
+    "deep": {"properties": {"deep": json.loads("[" * 80 + "]" * 80)}},
+    "list-of-objects": {"properties": {"same": [{"a": ["x", "y"]}, {"a": [], "b": [[1, 2], [3]]}]}},
     "late-asset": {
         "assets": {"quicklook": {"href": "https://example.com/q.png", "roles": ["thumbnail"], "gsd": 2}}
     },
@@ -89,6 +91,10 @@ def test_every_value_of_unusual_items_is_in_the_file(mirrored: Mirror, tmp_path:
     assert [json.loads(one) for one in rows["mixed-list"]["mixed"]] == [1, "a", {}]
     assert rows["flag-after-float"]["flags"] == [{"f": "0.5"}, {"f": "true"}]
     assert rows["reserved-name"]["properties:id"] == "not the id"
+    assert rows["reserved-name"]["properties:type"] == "not the type"
+    assert rows["deep"]["deep"] == "[" * 80 + "]" * 80
+    assert rows["list-of-objects"]["same"] == [{"a": ["x", "y"], "b": None}, {"a": [], "b": [[1, 2], [3]]}]
+    assert rows["height"]["geometry"][1:5] == (1001).to_bytes(4, "little")  # a point with Z in ISO's WKB
     assert rows["late-asset"]["assets"]["quicklook"]["gsd"] == 2
     assert "platform" not in rows["null-property"]
     assert any("seasonal_snow" in note and "boolean, text" in note for note in report.notes)
@@ -146,23 +152,6 @@ def test_hrefs_have_the_names_of_the_files_as_they_are(mirrored: Mirror, tmp_pat
     dest = dest.rename(tmp_path / os.fsdecode(b"\xff"))
     with pytest.raises(stacpull.UsageError, match="not UTF-8, which hrefs cannot have"):
         export(dest, tmp_path / "items.parquet")
-
-
-def test_values_that_repeat_are_those_of_the_items(mirrored: Mirror, tmp_path: Path) -> None:
-    """Texts that repeat are decoded once: one for all, few for many, all different, absent ones."""
-    values = {"same": [{"a": ["x", "y"]}], "few": ["a", None, {"b": 1.5}], "list": [[1, 2], [], [3]]}
-    items = [
-        item(f"i{n:02}", properties={name: some[n % len(some)] for name, some in values.items()} | {"all": n})
-        for n in range(40)
-    ]
-    out = tmp_path / "items.parquet"
-    export(mirrored([*items, item("without")]), out)
-    rows = rows_of(out)
-    for n in range(40):
-        row = rows[f"i{n:02}"]
-        assert (row["same"], row["list"], row["all"]) == ({"a": ["x", "y"]}, values["list"][n % 3], n)
-        assert row["few"] == ['"a"', None, '{"b":1.5}'][n % 3]
-    assert [rows["without"][name] for name in ("same", "few", "list", "all")] == [None] * 4
 
 
 @pytest.mark.usefixtures("forked_decoder")
