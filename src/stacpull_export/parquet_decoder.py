@@ -44,6 +44,8 @@ _RENAMED: Final = "properties:"
 _EDGE: Final = 180.0
 _SINGLE: Final = 2.0**-23
 """The largest error of a number that was rounded or cut to single precision, as a share of it."""
+_NANOSECOND_YEARS: Final = range(1678, 2262)
+"""The whole years that a column of nanoseconds can have."""
 _SENDING: Final = threading.Lock()
 """pyarrow reads the file in threads of its own."""
 
@@ -203,7 +205,7 @@ def _condition(limits: Json, kinds: dict[str, pa.DataType]) -> ds.Expression | N
 
         def after(name: str, *, text: str | None, is_start: bool) -> ds.Expression:
             """Return whether a time is not before the start, or not after the end; or unknown."""
-            if text is None:
+            if text is None or (kinds[name].unit == "ns" and int(text[:4]) not in _NANOSECOND_YEARS):
                 return ds.scalar(True)
             limit = pa.scalar(datetime.fromisoformat(text), pa.timestamp("us", "UTC"))
             limit, field = limit.cast(pa.timestamp("us", kinds[name].tz)), ds.field(name)
@@ -245,7 +247,7 @@ def _items(batch: pa.RecordBatch, url: str, json_text: frozenset[str]) -> list[J
     for row in range(batch.num_rows):
         members = {name: values[row] for name, values in columns.items() if values[row] is not None}
         properties = dict(object_or_empty(members.pop("properties", None)))
-        for name in members.keys() - _MEMBERS:
+        for name in [name for name in members if name not in _MEMBERS]:
             is_renamed = name.removeprefix(_RENAMED) in _MEMBERS
             properties[name.removeprefix(_RENAMED) if is_renamed else name] = members.pop(name)
         properties.setdefault("datetime", None)

@@ -45,7 +45,6 @@ class Contents:
         self.url: str | None = None
         self.collections = dict(collections)
         self.directories = {name: name for name in collections}
-        self.files = None
         self._items = items
 
     def items(self, *_: object) -> Iterator[MirroredItem]:
@@ -182,7 +181,7 @@ def test_json_text_columns_of_export_are_read_back_unchanged() -> None:
     ]
     found = {one["id"]: one for one in items_of(FileServer(written(items)))}
     assert [found[name]["properties"]["flag"] for name in "ab"] == [True, "true"]
-    assert found["a"]["properties"]["empty"] == {}
+    assert [*found["a"]["properties"].items()][1:3] == [("flag", True), ("empty", {})]
     assert found["c"]["geometry"] is None
     assert found["c"]["properties"]["id"] == "of the properties"
     assert found["d"]["bbox"] == [1, 2, 3, 1, 2, 3]
@@ -288,6 +287,14 @@ def test_boxes_of_single_precision_are_no_tighter_than_the_geometry(bbox):
     assert len(items_of(FileServer(file.getvalue()), selection)) == 1
 
 
+@pytest.mark.parametrize("interval", ["2017-01-02/9999-12-31", "0001-01-01/2017-01-02"])
+def test_times_in_nanoseconds_are_compared_with_any_year(interval: str) -> None:
+    table = pq.read_table(io.BytesIO(written(many(3))))
+    times = table["datetime"].cast(pa.timestamp("ns", "UTC"))
+    data = parquet(table.set_column(table.schema.get_field_index("datetime"), "datetime", times))
+    assert len(items_of(FileServer(data), Selection(datetime=interval))) == 3
+
+
 @pytest.mark.parametrize("ranges", [True, False])
 def test_pages_have_the_requested_size(ranges: bool) -> None:
     server = FileServer(written(many(250), rows=60), ranges=ranges)
@@ -327,9 +334,7 @@ def parquet(table: pa.Table, **options: Any) -> bytes:
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (b"", "it is empty"),
         (b"PAR1", "its footer has"),
-        (b"{}" * 100, "not a Parquet file"),
         (b"PAR1" + struct.pack("<I", 10) + b"PARE", "not a Parquet file"),
         (b"PAR1" + struct.pack("<I", 2**31) + b"PAR1", "its footer has 2,147,483,656 bytes"),
         (b"PAR1" + struct.pack("<I", 500) + b"PAR1", "it cannot be decoded"),
