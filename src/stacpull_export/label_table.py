@@ -57,11 +57,12 @@ def export_labels(
 
 def _row(samples: Samples, sample: TrainingSample, prefix: str) -> tuple[Any, ...]:
     properties = sample.item.document.get("properties") or {}
+    time = properties.get("datetime")
     return (
         sample.item.id,
         sample.item.collection,
         sample.split or None,
-        properties.get("datetime"),
+        time if isinstance(time, str) else None,
         *(None if properties.get(name) is None else read_boolean(properties[name]) for name in _FLAGS),
         list(sample.labels),
         {file.key: _path(prefix, file.path) for file in sample.files},

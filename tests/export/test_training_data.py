@@ -109,9 +109,10 @@ def samples_of(out: Path) -> list[dict[str, Any]]:
 def test_samples_that_lack_an_asset_are_counted(mirrored: Any, tmp_path: Path) -> None:
     has = {"a": "xyz", "b": "x", "c": "xz"}
     items = [item(name, assets={key: {"href": "./x.tif"} for key in keys}) for name, keys in has.items()]
-    items.append(item("d", collection="other", assets={"w": {"href": "./x.tif"}}))
+    wrong = {"datetime": 5}
+    items.append(item("d", collection="other", properties=wrong, assets={"w": {"href": "./x.tif"}}))
     dest = mirrored(items, {"x.tif": b"raster"})
-    for form, out in (("webdataset", "out"), ("csv", "labels.csv")):
+    for form, out in (("webdataset", "out"), ("csv", "labels.csv"), ("parquet", "labels.parquet")):
         notes = export(dest, tmp_path / out, form).notes
         assert "Samples that lack an asset: 2 (y: 2, z: 1)." in notes
 
