@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -61,6 +60,8 @@ _FINEST = 0.01
 """The edge of a cell of the finest grid, in degrees."""
 _SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 """Edges of a map cell in cells of the finest grid."""
+_MAX_CELLS = (5 * _CELLS_ACROSS) ** 2
+"""More do not fit into a map with an edge of 5: the next ones are multiples of 10."""
 
 
 async def report(
@@ -169,7 +170,9 @@ class Tally(msgspec.Struct):
     spelled: dict[str, str] = {}
     """Labels as an item spells them, by what is counted."""
     pairs: _NameCounts[tuple[str, str]] = msgspec.field(default_factory=lambda: _NameCounts(_MAX_PAIRS))
-    cells: _NameCounts[tuple[int, int]] = msgspec.field(default_factory=lambda: _NameCounts(sys.maxsize))
+    cells: Counter[tuple[int, int]] = msgspec.field(default_factory=Counter)
+    cell_edge: int = 1
+    """Of the cells that are counted, in cells of the finest grid."""
     months: _NameCounts[str] = msgspec.field(default_factory=_NameCounts)
     files: _NameCounts[str] = msgspec.field(default_factory=_NameCounts)
     sizes: _NameCounts[str] = msgspec.field(default_factory=_NameCounts)
@@ -192,8 +195,11 @@ class Tally(msgspec.Struct):
         time = properties.get("datetime") or properties.get("start_datetime")
         if isinstance(time, str) and time != ANY_TIME["start_datetime"]:
             self.months.add(time[:7])
-        if (cell := _cell(item.document.get("bbox"))) is not None:
-            self.cells.add(cell)
+        if (cell := _cell(item.document.get("bbox"), self.cell_edge)) is not None:
+            self.cells[cell] += 1
+            if len(self.cells) > _MAX_CELLS:
+                self.cell_edge *= 10
+                self.cells = _coarser(self.cells, self.cell_edge)
         collection = self.collections.setdefault(item.collection, [0, 0, 0])
         collection[0] += 1
         assets = item.document.get("assets") or {}
@@ -245,11 +251,11 @@ class Tally(msgspec.Struct):
             "months": sorted(self.months.numbers.items())[-_MAX_ROWS:],
             "keys": [[shown(key), self.files.numbers[key], size] for key, size in sizes],
             "hosts": [(shown(host), count) for host, count in hosts],
-            "map": _map(self.cells.numbers),
+            "map": _map(self.cells),
         }
 
 
-def _cell(box: object) -> tuple[int, int] | None:
+def _cell(box: object, edge: int) -> tuple[int, int] | None:
     if not is_bbox(box):
         return None
     west, south, east, north = flat(box)
@@ -258,7 +264,15 @@ def _cell(box: object) -> tuple[int, int] | None:
     longitude, latitude = ((west + east) / 2 + 180) % 360 - 180, (south + north) / 2
     if not (math.isfinite(longitude) and -90 <= latitude <= 90):  # noqa: PLR2004 - degrees
         return None
-    return math.floor(longitude / _FINEST), math.floor(latitude / _FINEST)
+    x, y = math.floor(longitude / _FINEST), math.floor(latitude / _FINEST)
+    return x // edge * edge, y // edge * edge
+
+
+def _coarser(cells: Mapping[tuple[int, int], int], edge: int) -> Counter[tuple[int, int]]:
+    counts: Counter[tuple[int, int]] = Counter()
+    for (x, y), count in cells.items():
+        counts[x // edge * edge, y // edge * edge] += count
+    return counts
 
 
 def _map(finest: Mapping[tuple[int, int], int]) -> Json:
@@ -267,17 +281,14 @@ def _map(finest: Mapping[tuple[int, int], int]) -> Json:
     xs, ys = [x for x, _ in finest], [y for _, y in finest]
     extent = max(max(xs) - min(xs), max(ys) - min(ys)) + 1
     per = next((size for size in _SIZES if extent <= size * _CELLS_ACROSS), _SIZES[-1])
-    cells: Counter[tuple[int, int]] = Counter()
-    for (x, y), count in finest.items():
-        cells[x // per, y // per] += count
-    degrees = per * _FINEST
     west, south = ((min(edges) - 2 * per) * _FINEST for edges in (xs, ys))
     east, north = ((max(edges) + 3 * per) * _FINEST for edges in (xs, ys))
     box = [max(-180, west), max(-90, south), min(180, east), min(90, north)]
     listed = [
-        [round(x * degrees, 2), round(y * degrees, 2), count] for (x, y), count in sorted(cells.items())
+        [round(x * _FINEST, 2), round(y * _FINEST, 2), count]
+        for (x, y), count in sorted(_coarser(finest, per).items())
     ]
-    return {"degrees": round(degrees, 2), "box": [round(edge, 2) for edge in box], "cells": listed}
+    return {"degrees": round(per * _FINEST, 2), "box": [round(edge, 2) for edge in box], "cells": listed}
 
 
 def _failures(contents: MirrorContents) -> list[Json]:

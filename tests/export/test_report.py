@@ -191,6 +191,19 @@ def test_unbounded_names_take_bounded_memory() -> None:
     assert whole.notes() == [f"Too many to count all: {kinds}. Only the first ones are counted."]
 
 
+def test_many_places_take_bounded_memory_and_give_the_same_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stacpull_export.html_report._CELLS_ACROSS", 4)
+    maps = []
+    for limit in (10_000, 400):
+        monkeypatch.setattr("stacpull_export.html_report._MAX_CELLS", limit)
+        tally = Tally()
+        for x, y in ((number * 7 % 301 / 10, number * 11 % 307 / 10) for number in range(3_000)):
+            tally.add(MirroredItem("c", "i", "c/i/i.json", {"bbox": [x, y, x, y]}, 0))
+        maps.append(tally.charts({})["map"]["cells"])
+        assert len(tally.cells) <= limit
+    assert maps[0] == maps[1]
+
+
 def test_the_checksum_covers_every_file(dest: Path, tmp_path: Path) -> None:
     before = data_of(written(dest, tmp_path / "report.html"))["checksum"]
     lines = []
