@@ -84,13 +84,14 @@ async def served_dashboard(
     """Serve a dashboard in the block. It ends with the block; browsers then show the last state."""
     host, port = address
     name = f"[{host}]" if ":" in host else host
-    if token is None and not ip_address(host).is_loopback:
+    names = _NAMES | {name} if ip_address(host).is_loopback else None
+    if token is None and names is None:
         raise UsageError(
             f"--dashboard {name}:{port} can be reached from other machines, so it needs a token: set "
             "STACPULL_DASHBOARD_TOKEN, or leave the address out."
         )
     dashboard = Dashboard(dest, on_event)
-    site = _DashboardSite(dashboard, await asyncio.to_thread(PageTemplate, "dashboard.js"), host, token)
+    site = _DashboardSite(dashboard, await asyncio.to_thread(PageTemplate, "dashboard.js"), names, token)
     server = web.Server(site.handle, access_log=None, logger=_SILENT)
 
     def accept() -> asyncio.Protocol:
@@ -230,16 +231,16 @@ class Dashboard:
 
 
 class _DashboardSite:
-    def __init__(self, dashboard: Dashboard, template: PageTemplate, host: str, token: Secret | None) -> None:
+    def __init__(
+        self, dashboard: Dashboard, template: PageTemplate, names: frozenset[str] | None, token: Secret | None
+    ) -> None:
         self.cookie = ""
         """The name of the cookie: other runs on this machine have their own."""
         self._dashboard = dashboard
         self._template = template
         self._token = token
         self._session = secrets.token_urlsafe(32)
-        self._names = (
-            _NAMES | {f"[{host}]" if ":" in host else host} if ip_address(host).is_loopback else None
-        )
+        self._names = names
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         await asyncio.sleep(_PAUSE)

@@ -128,14 +128,12 @@ def _export(
             known = ", ".join(contents.collections)
             raise UsageError(f"The mirror has no collection {min(unknown)}; there are: {known}.")
 
-        total = None  # unknown with splits
         chosen = options.collections or None
-        if not options.splits:
-            total = contents.count(chosen, linked=name == "geoparquet")
-        else:
+        total = None if options.splits else contents.count(chosen, linked=name == "geoparquet")
+        if options.splits:
             reason = IdsFilter([*chain.from_iterable(options.splits.values())])
-            has_items = any(True for _ in contents.names(chosen, linked=False))
-            if has_items and all(reason({"id": item}, {}) for item in contents.names(chosen, linked=False)):
+            names = contents.names(chosen, linked=False)
+            if contents.count(chosen, linked=False) and all(reason({"id": item}, {}) for item in names):
                 raise UsageError("The mirror has none of the items in the splits: check their ids.")
         if next(contents.items(chosen), None) is None and contents.unreadable:
             raise StacpullError(f"Nothing was exported. {contents.notes()[-1]}")

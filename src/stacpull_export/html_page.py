@@ -15,7 +15,6 @@ from importlib.resources import files
 
 import orjson
 
-_FILES = files("stacpull_export")
 _MAX_LENGTH = 300
 """Characters of a text that is shown."""
 
@@ -25,7 +24,7 @@ class PageTemplate:
 
     def __init__(self, script_name: str) -> None:
         style, common, own, self._page = (
-            _FILES.joinpath(name).read_text("utf-8")
+            files("stacpull_export").joinpath(name).read_text("utf-8")
             for name in ("page.css", "page.js", script_name, "page.html")
         )
         self._style, self._script = style, common + own

@@ -126,7 +126,7 @@ class MirrorContents:
 
         The file remains if a later run stores items in files of their own.
         """
-        names = list(views.item_names(self.db, row.rowid))
+        names = views.item_names(self.db, row.rowid)
         left_out = {item.name for item in names if item.is_written or (item.is_linked and not linked)}
         with readable(self.files, path), self.files.open(path) as file:
             for number, line in enumerate(lines_in(file), 1):

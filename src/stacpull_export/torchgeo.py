@@ -177,7 +177,6 @@ class _Tree:
         with destination_errors(target):
             if target.is_file() and not target.is_symlink() and target.read_bytes() == data:
                 return
-            target.parent.mkdir(parents=True, exist_ok=True)
             with atomic_file(target) as file:
                 file.write(data)
 
