@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from email.utils import format_datetime
 from functools import lru_cache
-from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import obstore
@@ -63,11 +62,11 @@ class CloudTransport:
     async def send(self, request: Request) -> Response:
         location, key = self._split(request)
         try:
+            store = await asyncio.to_thread(self._store, location)
             if request.query:
-                listing = await asyncio.to_thread(lambda: _list_files(self._store(location), key))
-                return BufferedResponse(request.url, 200, {}, listing)
+                return BufferedResponse(request.url, 200, {}, await _list_files(store, key))
             options: Any = _options(request)
-            reply = await asyncio.to_thread(lambda: obstore.get(self._store(location), key, options=options))
+            reply = await obstore.get_async(store, key, options=options)
         except (OSError, exceptions.BaseError) as error:
             if (status := STATUS.search(str(error))) is not None:
                 return BufferedResponse(request.url, int(status[1]), {}, b"")
@@ -112,22 +111,26 @@ def _options(request: Request) -> dict[str, Any]:
     return options
 
 
-def _list_files(store: Any, prefix: str) -> bytes:
+async def _list_files(store: Any, prefix: str) -> bytes:
     """Return the objects below a prefix, without placeholders of directories (`sub/`).
 
     obstore lists placeholders as empty objects without the slash: only a request tells them from empty files.
     """
 
-    def is_file(path: str) -> bool:
+    async def is_file(path: str) -> bool:
         with suppress(*MISSING):
-            return bool(obstore.head(store, path))
+            return bool(await obstore.head_async(store, path))
         return False
 
-    entries = chain.from_iterable(obstore.list(store, prefix or None, chunk_size=1000))
-    below = (entry for entry in entries if len(entry["path"]) > len(prefix))
-    files = (entry for entry in below if entry["size"] or is_file(entry["path"]))
-    names_and_sizes = ((entry["path"].removeprefix(prefix), entry["size"]) for entry in files)
-    return orjson.dumps(list(islice(names_and_sizes, MAX_OBJECTS + 1)))
+    files: list[tuple[str, int]] = []
+    async for entries in obstore.list(store, prefix or None, chunk_size=1000):
+        for entry in entries:
+            path, size = entry["path"], entry["size"]
+            if len(path) > len(prefix) and (size or await is_file(path)):
+                files.append((path.removeprefix(prefix), size))
+        if len(files) > MAX_OBJECTS:
+            break
+    return orjson.dumps(files)
 
 
 class _CloudResponse:
@@ -148,17 +151,12 @@ class _CloudResponse:
         self.headers: Mapping[str, str] = CIMultiDict({k: v for k, v in fields.items() if v})
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
-        pieces = iter(self._reply.stream(min_chunk_size=size))
-        while True:
-            try:
-                piece = await asyncio.to_thread(next, pieces, None)
-            except (OSError, exceptions.BaseError) as error:
-                message = f"{self.url.split('/')[2]} broke off: {plain_reason(str(error))}."
-                failure = Failure(FailureKind.TRUNCATED, message, retryable=True)
-                raise TransferError(failure) from error
-            if piece is None:
-                return
-            yield bytes(piece)
+        try:
+            async for piece in self._reply.stream(min_chunk_size=size):
+                yield bytes(piece)
+        except (OSError, exceptions.BaseError) as error:
+            message = f"{self.url.split('/')[2]} broke off: {plain_reason(str(error))}."
+            raise TransferError(Failure(FailureKind.TRUNCATED, message, retryable=True)) from error
 
     async def close(self) -> None:
         """Obstore closes its connections itself."""

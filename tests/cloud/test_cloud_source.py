@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
+import socket
 import uuid
 from collections.abc import Callable
 from contextlib import closing
@@ -13,6 +15,7 @@ from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
+from tests.acceptance.command import Running, environment, mirror_of
 from tests.cloud.azurite import ACCOUNT, KEY, create_container
 from tests.cloud.between import Google, between
 from tests.items import feature
@@ -168,3 +171,12 @@ def test_a_catalog_at_google(location, moto_service, tmp_path, monkeypatch):
         objects.put("files/large.tif", b"other", {}, create=False)  # an unchanged item
         assert mirrored(f"{at}/stac/catalog.json", tmp_path / "m") == EXPECTED
         assert not any("large" in path for path in google.paths)  # nothing is fetched again
+
+
+def test_a_stop_does_not_wait_for_a_silent_service(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        variables = environment(STORAGE_EMULATOR_HOST=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        command = mirror_of("gs://bucket/catalog.json", tmp_path / "m")
+        with Running(command, variables) as running, silent.accept()[0]:
+            running.signal(signal.SIGINT)
+            assert running.ended(20).code == 130
