@@ -36,8 +36,7 @@ from stacpull.urls import is_remote, is_web
 
 _NAME = re.compile(r"(?:[\w-]+\.)*[\w-]+|\[[0-9a-f:.]+\]")
 """A host name as in URLs, or an IPv6 address in brackets."""
-_AT_ONCE = 4
-"""Requests at once to a token service."""
+_AT_ONCE = 4  # requests to a token service
 
 
 # --- hosts ------------------------------------------------------------------------------------------------
@@ -111,9 +110,8 @@ class Netrc:
     @cached_property
     def hosts(self) -> Mapping[str, tuple[str, str, str]]:
         try:
-            found = {} if usual_file(str(self.path)) is None else netrc.netrc(str(self.path)).hosts
-        except FileNotFoundError:
-            return {}
+            is_there = usual_file(str(self.path)) is not None and self.path.exists()
+            found = netrc.netrc(str(self.path)).hosts if is_there else {}
         except (netrc.NetrcParseError, OSError, UnicodeDecodeError):  # which may quote a password
             self.problem = f"a valid netrc file, which {self.path} is not"
             return {}

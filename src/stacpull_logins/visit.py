@@ -22,7 +22,7 @@ import asyncio
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from http import HTTPStatus
 from typing import NoReturn
 
@@ -47,8 +47,8 @@ from stacpull_logins.tokens import FailureMemory
 _SEPARATE = re.compile(r",\s*(?=[^;,=\s]+=)")
 """Separates cookies that were joined to one field. The comma in a date is not followed by `name=`."""
 _DOMAIN = re.compile(r";\s*domain=([^;]*)", re.IGNORECASE)
-_MAX_COOKIES, _MAX_LENGTH = 100, 4096
-"""The most cookies of a jar, which is emptied before it gets more, and characters of a `Set-Cookie` field."""
+_COOKIE = re.compile(r"[\w!#$%&'*+.:^`|~-]+ *=[ -~]{0,4096}", re.ASCII)  # aiohttp would log other names
+_MAX_COOKIES = 100  # of a jar, which is emptied before it gets more
 _WRONG = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _ANSWERS = REDIRECTS | {HTTPStatus.OK}
 
@@ -88,15 +88,17 @@ class Cookies:
         )
 
     def field(self, url: str) -> str:
-        found = self._jar(url).filter_cookies(URL(url)).values()
-        return "; ".join(f"{one.key}={one.coded_value}" for one in found)
+        with suppress(ValueError):  # the URL is not valid: the request says so
+            found = self._jar(url).filter_cookies(URL(url)).values()
+            return "; ".join(f"{one.key}={one.coded_value}" for one in found)
+        return ""
 
     def note(self, url: str, headers: Mapping[str, str]) -> None:
         """Store the cookies set by the response at `url`. New values are secrets."""
         fields = [value for name, value in headers.items() if name.lower() == "set-cookie"]
         each = [_DOMAIN.sub(_narrow, one) for field in fields for one in _SEPARATE.split(field)]
         jar = self._jar(url)
-        usable = [one for one in each if len(one) <= _MAX_LENGTH and one.isascii() and one.isprintable()]
+        usable = list(filter(_COOKIE.fullmatch, each))
         if len(jar) + len(usable) > _MAX_COOKIES:
             jar.clear()
         before = {cookie.value for cookie in jar}
