@@ -72,7 +72,7 @@ class ActivationLogin(LoginTransport):
         while True:
             try:
                 asset = msgspec.json.decode(body, type=_AssetStatus)
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, RecursionError) as error:
                 raise TransferError(unreadable) from error
             if asset.status == "active":
                 if asset.location is None:

@@ -64,7 +64,7 @@ INACTIVE = {"status": "inactive", "_links": {"activate": "https://evil.example/a
         (json_answer({"status": "inactive", "_links": []}), FailureKind.HTTP),
         (json_answer({"status": "active"}), FailureKind.HTTP),
         (json_answer({"status": "melted"}), FailureKind.HTTP),
-        (json_answer([]), FailureKind.HTTP),
+        (Answer(200, b'{"x":' + b"[" * 9_000 + b"]" * 9_000 + b"}"), FailureKind.HTTP),
         (Answer(200, b"<html>"), FailureKind.HTTP),
         (Answer(404), FailureKind.GONE),
         (Answer(429, headers={"Retry-After": "1"}), FailureKind.THROTTLED),
