@@ -158,15 +158,13 @@ def test_an_invalid_netrc_file_is_reported_without_its_content(tmp_path: Path) -
     assert caught.value.__context__ is None
 
 
-@pytest.mark.parametrize(
-    "broken", ["machine h.example\nlogin u planted-password\n", "directory", b"\xff\xfe"]
-)
-def test_an_invalid_netrc_file_does_not_affect_other_logins(tmp_path: Path, broken: str | bytes) -> None:
+@pytest.mark.parametrize("broken", [b"machine h.example\nlogin u planted-password\n", None, b"\xff\xfe"])
+def test_an_invalid_netrc_file_does_not_affect_other_logins(tmp_path: Path, broken: bytes | None) -> None:
     netrc = tmp_path / "netrc"
-    if broken == "directory":
+    if broken is None:
         netrc.mkdir()
     else:
-        netrc.write_bytes(broken if isinstance(broken, bytes) else broken.encode())
+        netrc.write_bytes(broken)
     environ = {"NETRC": str(netrc)}
     logins = provider_of("earthdata", EARTHDATA_TOKEN="t", **environ).logins
     assert [type(login.kind) for login in logins] == [BearerToken]
