@@ -20,10 +20,10 @@ DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Err
 PLANETARY = b'{"statusCode": 429, "message": "Rate limit is exceeded. Try again in 42 seconds."}'
 
 TABLE = [
-    (404, {}, b"", GONE, None),
-    (410, {}, b"", GONE, None),
+    *((status, {}, b"", GONE, None) for status in (404, 410)),
+    *((status, {}, b"", SERVER, None) for status in (408, 421, 425, 500, 502, 504, 599, 799)),
+    *((status, {}, b"", HTTP, None) for status in (204, 300, 405, 416, 418, 451)),
     (404, {}, b"<Error><Code>NoSuchBucket</Code></Error>", HTTP, None),
-    (451, {}, b"", FailureKind.HTTP, None),
     (404, {"Retry-After": "5"}, b"", GONE, None),
     (400, {}, b"<Error><Code>ExpiredToken</Code></Error>", REFUSED, None),
     (401, {}, b"", REFUSED, None),
@@ -39,22 +39,9 @@ TABLE = [
     (503, {"Retry-After": "120"}, SLOW_DOWN, THROTTLED, 120.0),
     (503, {"Retry-After": "-5"}, b"", THROTTLED, None),
     (503, {"Retry-After": "0"}, b"", THROTTLED, 0.2),
-    (500, {}, b"", SERVER, None),
     (500, {}, SLOW_DOWN, THROTTLED, None),
     (500, {"retry-after": "2"}, b"", THROTTLED, 2.0),
-    (502, {}, b"", SERVER, None),
-    (504, {}, b"", SERVER, None),
-    (599, {}, b"", SERVER, None),
-    (408, {}, b"", SERVER, None),
-    (421, {}, b"", SERVER, None),
-    (425, {}, b"", SERVER, None),
     (412, {}, b"", CHANGED, None),
-    (405, {}, b"", HTTP, None),
-    (416, {}, b"", HTTP, None),
-    (418, {}, b"", HTTP, None),
-    (204, {}, b"", HTTP, None),
-    (300, {}, b"", HTTP, None),
-    (799, {}, b"", SERVER, None),
 ]  # fmt: skip
 
 
