@@ -43,8 +43,7 @@ def export_labels(
         raise UsageError("The path of DEST is not UTF-8: a label table cannot contain it.") from error
     samples = Samples(contents, options, on_progress)
     taken = {column.name for column in _COLUMNS}  # readers may ignore case, and refuse equal names
-    names = (f"label:{name}" if name.casefold() in taken else name for name in samples.classes)
-    classes = [Column(name, "integer") for name in names]
+    classes = [_class_column(name, taken) for name in samples.classes]
 
     def rows() -> Iterator[tuple[Any, ...]]:
         for number, sample in enumerate(samples, 1):
@@ -53,6 +52,13 @@ def export_labels(
 
     write_table(out, (*_COLUMNS, *classes), rows())
     return samples.report((out.name,), out.stat().st_size)
+
+
+def _class_column(name: str, taken: set[str]) -> Column:
+    while name.casefold() in taken:
+        name = f"label:{name}"
+    taken.add(name.casefold())
+    return Column(name, "integer")
 
 
 def _row(samples: Samples, sample: TrainingSample, prefix: str) -> tuple[Any, ...]:

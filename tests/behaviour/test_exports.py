@@ -140,8 +140,8 @@ def test_a_mirror_that_is_none_creates_no_directory(tmp_path: Path) -> None:
     assert (ran.code, (tmp_path / "new").exists()) == (2, False)
 
 
-def test_no_control_characters_reach_a_table(tmp_path: Path) -> None:
-    labels = ["a\x7fb", "c\x9bd", "e\x1bf"]
+def test_no_control_characters_and_no_equal_columns_reach_a_table(tmp_path: Path) -> None:
+    labels = ["a\x7fb", "c\x9bd", "e\x1bf", "id", "label:id"]
     one = item("a", properties={"datetime": "2024-01-01T00:00:00Z", "labels": labels})
     dest = mirrored(tmp_path, [one])
     assert run(["export", str(dest), str(tmp_path / "l.csv"), "-f", "csv"], environment()).code == 0
@@ -149,6 +149,7 @@ def test_no_control_characters_reach_a_table(tmp_path: Path) -> None:
     assert {mark for mark in text if not mark.isprintable()} == {"\n"}
     (row,) = csv.DictReader(text.splitlines())
     assert sorted(json.loads(row["labels"])) == sorted(labels)
+    assert len(row) == 9 + len(labels)
 
 
 def test_every_sample_of_a_shard_is_readable_whatever_its_id(tmp_path: Path) -> None:
