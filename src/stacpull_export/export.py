@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from itertools import chain
 from pathlib import Path
+from pkgutil import resolve_name
 
 from msgspec.structs import replace
 
@@ -145,8 +145,7 @@ def _export(
             if on_event is not None:
                 on_event(Stage(stage, items, total))
 
-        module, _, function = form.writer.partition(":")
-        write: Callable[..., ExportReport] = getattr(import_module(module), function)
+        write: Callable[..., ExportReport] = resolve_name(form.writer)
         report = write(contents, out, options, on_progress, **shards)
         left_out = "items_failed" if contents.is_complete else "items_missing"
         return replace(report, **{left_out: contents.unreadable})

@@ -22,6 +22,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -45,6 +46,7 @@ _PREFIX: Final = re.compile(r"bigearthnet_v\d_(?:labels|source|s1|s2)_")
 _S2_BANDS: Final = 12
 _BATCH: Final = 10_000
 """Rows of the metadata that are held in memory."""
+_size_and_time = attrgetter("st_size", "st_mtime_ns")
 _SPLITS: Final = ("train", "val", "test")
 
 
@@ -209,10 +211,7 @@ class _Tree:
             except OSError as error:
                 if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
                     raise
-                if there is not None and (there.st_size, there.st_mtime_ns) == (
-                    here.st_size,
-                    here.st_mtime_ns,
-                ):
+                if there is not None and _size_and_time(there) == _size_and_time(here):
                     return
                 shutil.copy2(source, part, follow_symlinks=False)
             part.replace(target)
