@@ -287,12 +287,11 @@ def test_boxes_of_single_precision_are_no_tighter_than_the_geometry(bbox):
     assert len(items_of(FileServer(file.getvalue()), selection)) == 1
 
 
-@pytest.mark.parametrize("interval", ["2017-01-02/9999-12-31", "0001-01-01/2017-01-02"])
-def test_times_in_nanoseconds_are_compared_with_any_year(interval: str) -> None:
+def test_times_in_nanoseconds_are_compared_with_any_year() -> None:
     table = pq.read_table(io.BytesIO(written(many(3))))
     times = table["datetime"].cast(pa.timestamp("ns", "UTC"))
     data = parquet(table.set_column(table.schema.get_field_index("datetime"), "datetime", times))
-    assert len(items_of(FileServer(data), Selection(datetime=interval))) == 3
+    assert len(items_of(FileServer(data), Selection(datetime="0001-01-01/9999-12-31"))) == 3
 
 
 @pytest.mark.parametrize("ranges", [True, False])
