@@ -215,7 +215,7 @@ class DaskCluster:
                 connecting.result().abort()
             raise
 
-    def allowed(self, address: str, settings: WorkerSettings) -> WorkerSettings:
+    def settings_for(self, address: str, settings: WorkerSettings) -> WorkerSettings:
         if is_private(address):
             kinds = () if settings.bucket is None else store_kind(settings.bucket).variables
             return settings._replace(variables={**key_variables(variables_of()), **variables_of(kinds)})

@@ -65,7 +65,7 @@ class LocalWorkers(msgspec.Struct, frozen=True):
     def connected(self, _address: str) -> AbstractAsyncContextManager[socket.socket]:
         return worker_process({})
 
-    def allowed(self, _address: str, settings: WorkerSettings) -> WorkerSettings:
+    def settings_for(self, _address: str, settings: WorkerSettings) -> WorkerSettings:
         return settings
 
 
@@ -149,7 +149,7 @@ class DaskWorkers:
         async with asyncio.TaskGroup() as group:
             keeping = [group.create_task(self._keep(settings)) for _ in range(count)]
             keeping.append(group.create_task(self._reserve()))
-            await self._queue.wait_until(lambda: self._has_given_all(count))
+            await self._queue.wait_until(lambda: self._give_jobs(count))
             self._stopping = True
             for worker in self._workers:
                 worker.send(messages.Stop(park=False))
@@ -183,7 +183,7 @@ class DaskWorkers:
 
     async def _serve(self, worker: Worker, address: str, settings: WorkerSettings) -> StacpullError | None:
         """Run a worker until it ends. Return why it cannot be used, if it does not see DEST."""
-        settings = self._cluster.allowed(address, settings._replace(worker_parts=worker.parts))
+        settings = self._cluster.settings_for(address, settings._replace(worker_parts=worker.parts))
         async with self._cluster.connected(address) as sock:
             await worker.channel.open(sock)
             worker.send(messages.Start(pickle.dumps(settings)))
@@ -209,7 +209,7 @@ class DaskWorkers:
                 self._queue.give_back(worker.open_jobs.values())  # at once, or the run may end without them
         return None
 
-    def _has_given_all(self, count: int) -> bool:
+    def _give_jobs(self, count: int) -> bool:
         """Send jobs to the workers with the most room; return True after a stop, or once all are done."""
         while not self._stopping and (waiting := self._queue.waiting):
             worker = max(self._workers, key=Worker.room, default=None)

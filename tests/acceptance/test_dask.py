@@ -290,11 +290,11 @@ def test_a_worker_with_another_version_is_refused_by_name(tmp_path, served):
 
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
-    allowed = dask_cluster.DaskCluster.allowed
+    settings_for = dask_cluster.DaskCluster.settings_for
 
     def move(work: Path) -> None:
-        moved = lambda *it: allowed(*it)._replace(work=str(work))  # noqa: E731
-        monkeypatch.setattr(dask_cluster.DaskCluster, "allowed", moved)
+        moved = lambda *it: settings_for(*it)._replace(work=str(work))  # noqa: E731
+        monkeypatch.setattr(dask_cluster.DaskCluster, "settings_for", moved)
 
     return move
 
