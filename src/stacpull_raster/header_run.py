@@ -29,6 +29,7 @@ from stacpull.engine.walk import Walk
 from stacpull.errors import DestinationError, cause, quantity
 from stacpull.events import AssetFailed, Notice, Progress, RunEnded, RunStarted
 from stacpull.filters.asset_filter import AssetFilter
+from stacpull.json_values import object_or_empty
 from stacpull.ledger.runs import ItemSet
 from stacpull.models import Failure, FailureKind, ItemId, Json, PlannedVersion, WalkBatch
 from stacpull.planning.item_plan import NO_COLLECTION
@@ -71,8 +72,8 @@ class HeaderBook(OutcomeSink[HeaderJob, HeaderRead]):
         super().__init__(slots)
         self.results = results
         self.done, self.failed = counts
-        self.open_rows = 0
-        """Number of rows that are planned but not saved."""
+        self.open_rows = set[str]()
+        """The keys of rows that are planned but not saved."""
         self._secrets = secrets
         self._clock = clock
         self._on_failed = on_failed
@@ -107,7 +108,7 @@ class HeaderBook(OutcomeSink[HeaderJob, HeaderRead]):
             self._rows, self._held = [], 0
             if rows:
                 await asyncio.to_thread(self.results.put, rows)
-            self.open_rows -= len(rows)
+            self.open_rows -= {row.key for row in rows}
             self.release_slots(held)
 
     def close(self) -> None:
@@ -129,8 +130,8 @@ class HeaderPlans:
     """Turns the selected items of a walk into jobs for the pool (an `engine.walk.WalkConsumer`).
 
     It also keeps the assets of the selection that are TIFFs, by media type or suffix; with --asset or
-    --media-type, all matching ones. Both sets are empty: `seen` gets the items that the walk reads, `planned`
-    those of which headers are read.
+    --media-type, all matching ones. The `sets` are empty: they get the items that the walk reads, those of
+    them that match, and those of which headers are read, also by links. Each item counts once.
     """
 
     def __init__(
@@ -138,8 +139,7 @@ class HeaderPlans:
         book: HeaderBook,
         queue: JobQueue[HeaderJob],
         selection: Selection,
-        seen: ItemSet,
-        planned: ItemSet,
+        sets: Sequence[ItemSet],
         clock: Clock,
     ) -> None:
         self._clock = clock
@@ -148,26 +148,24 @@ class HeaderPlans:
         self.ended = False
         self._book = book
         self._queue = queue
-        self._seen, self._planned = seen, planned
+        self._sets = self._seen, self._matched, self._planned = sets
         self._places = itertools.count()
         self._chosen = AssetFilter(selection)
         self._guesses = not (selection.assets or selection.media_types)
-        self._others = 0
-        """Assets of the batch that are selected and are not TIFFs."""
 
     @property
     def counters(self) -> Mapping[str, int]:
         return asdict(self.tally)
 
     def keeps(self, key: str, asset: Json) -> bool:
-        is_chosen = self._chosen.keeps(key, asset)
-        is_other = is_chosen and self._guesses and not is_tiff(asset.get("type"), asset.get("href"))
-        self._others += is_other
-        return is_chosen and not is_other
+        members = object_or_empty(asset)
+        is_other = self._guesses and not is_tiff(members.get("type"), members.get("href"))
+        return self._chosen.keeps(key, asset) and not is_other
 
     async def planned_this_run(self, ids: Sequence[ItemId]) -> dict[ItemId, PlannedVersion]:
-        planned = await run_to_end(partial(self._planned.intersection, ids))
-        return dict.fromkeys(planned, PlannedVersion())
+        sets = self._planned, self._matched
+        planned, matched = await run_to_end(lambda: [items.intersection(ids) for items in sets])
+        return {item: PlannedVersion(is_linked=item not in matched) for item in planned}
 
     async def add_batch(self, planned: WalkBatch) -> int:
         """Plan a batch and queue the assets without a row. Waits while the queue is full."""
@@ -175,24 +173,24 @@ class HeaderPlans:
         if update.announced is not None:
             self.announced = update.announced
         self.ended = self.ended or update.walk_ended
-        jobs = {key_of(job.item, job.key): (job, why) for job, why in self._jobs_of(planned)}
-        known = await asyncio.to_thread(self._book.results.known, list(jobs))
-        missing = [pair for key, pair in jobs.items() if key not in known]
         new = await self._count(planned)
-        self._book.open_rows += len(missing)
-        for job, why in missing:
+        jobs = {key_of(job.item, job.key): (job, why) for job, why in self._jobs_of(planned)}
+        known = {*self._book.open_rows, *await asyncio.to_thread(self._book.results.known, list(jobs))}
+        missing = {key: pair for key, pair in jobs.items() if key not in known}
+        self._book.open_rows |= missing.keys()
+        for job, why in missing.values():
             if why is not None:
                 self._book.fail(job, why)
-        await self._queue.put([job for job, why in missing if why is None])
+        await self._queue.put([job for job, why in missing.values() if why is None])
         return new
 
     async def restart(self) -> None:
         """Count again from the start, when open rows are saved, so that no header is read twice."""
         while self._book.open_rows:
             await self._clock.sleep(_PACE)
-        await run_to_end(self._seen.clear)
-        await run_to_end(self._planned.clear)
-        self.tally, self._places, self._others = HeaderCounts(), itertools.count(), 0
+        for items in self._sets:
+            await run_to_end(items.clear)
+        self.tally, self._places = HeaderCounts(), itertools.count()
 
     def _jobs_of(self, selected: WalkBatch) -> Iterator[tuple[HeaderJob, Failure | None]]:
         """Yield jobs, each with the reason why it cannot be read, if there is one."""
@@ -219,16 +217,20 @@ class HeaderPlans:
             yield failing(ItemId(odd.collection or NO_COLLECTION, odd.name), ""), odd.failure
 
     async def _count(self, selected: WalkBatch) -> int:
-        """Count a batch of the walk; return the number of its items that were not read before."""
-        await run_to_end(partial(self._planned.add_all, [planned.id for planned in selected.items]))
+        """Count a batch, and drop items that were planned before; return how many were not read before."""
+        on_pages = [one.id for one in selected.items if one.parent is None and not one.is_collection]
+        matched = await run_to_end(partial(self._matched.add_all, on_pages))
+        is_new = self._planned.add_all
+        selected.items = await run_to_end(lambda: [one for one in selected.items if is_new([one.id])])
         read = [*selected.seen, *itertools.chain.from_iterable(selected.left_out.values())]
         new = await run_to_end(partial(self._seen.add_all, read))
-        tally, others, self._others = self.tally, self._others, 0
-        tally.items_seen += len(new)
-        matched = (planned.parent is None and not planned.is_collection for planned in selected.items)
-        tally.items_matched += sum(matched)
-        tally.assets_excluded += sum(len(planned.excluded) for planned in selected.items) - others
-        tally.assets_not_tiff += sum(len(planned.web_pages) for planned in selected.items) + others
+        self.tally.items_seen += len(new)
+        self.tally.items_matched += len(matched)
+        for planned in selected.items:
+            chosen = (self._chosen.keeps(k, planned.document["assets"].get(k)) for k in planned.excluded)
+            others = sum(chosen)  # these are not TIFFs
+            self.tally.assets_excluded += len(planned.excluded) - others
+            self.tally.assets_not_tiff += len(planned.web_pages) + others
         return len(new)
 
 
@@ -271,10 +273,10 @@ class HeadersRun:
             try:
                 with ExitStack() as stack:
                     sets = []
-                    for _ in range(2):
+                    for _ in range(3):
                         sets.append(await asyncio.to_thread(ItemSet))
                         stack.callback(sets[-1].close)
-                    await self._read(*sets)
+                    await self._read(sets)
             except BaseException as caught:  # noqa: BLE001 -- raised again after the rows are saved
                 error = cause(caught)
             self._book.close()
@@ -290,10 +292,10 @@ class HeadersRun:
         except DestinationError as error:
             self._fatal_error.set_result(error)
 
-    async def _read(self, seen: ItemSet, planned: ItemSet) -> None:
+    async def _read(self, sets: Sequence[ItemSet]) -> None:
         network, selection = self._network, self._selection
         queue = JobQueue[HeaderJob](2 * self._slots)
-        self._plans = plans = HeaderPlans(self._book, queue, selection, seen, planned, network.clock)
+        self._plans = plans = HeaderPlans(self._book, queue, selection, sets, network.clock)
         options = attrs.evolve(self._options, layout=DEFAULT_LAYOUT)
         setup = RunSetup(self._source, network, selection, options, self._starts)
         self._walk = walk = Walk(setup, plans, keeps=plans.keeps)
@@ -316,7 +318,7 @@ class HeadersRun:
             self._network.emit(self._progress())
 
     def _progress(self) -> Progress:
-        book, tally, pending = self._book, self._plans.tally, self._book.open_rows
+        book, tally, pending = self._book, self._plans.tally, len(self._book.open_rows)
         return self._network.progress(
             items_seen=tally.items_seen,
             items_matched=tally.items_matched,
@@ -361,11 +363,9 @@ class HeadersRun:
                 counts = {"items_seen": tally.items_seen}
                 text = summary.why_nothing_to_fetch(self._selection, counts)
             else:
-                why = (
-                    "the asset filters dropped every asset"
-                    if tally.assets_excluded
-                    else "there are no assets"
-                )
+                why = "there are no assets"
+                if tally.assets_excluded:
+                    why = "the asset filters dropped every asset"
                 if tally.assets_not_tiff:
                     why = (
                         f"there is no header to read: {tally.assets_not_tiff:,} of their assets are not "

@@ -206,22 +206,26 @@ def test_an_invalid_href_is_a_failed_row_without_a_request() -> None:
     assert report.exit_code == 1
 
 
-def test_each_source_item_is_read_once() -> None:
-    """Of three label items two share a source item, and the source item of the third is missing."""
+@pytest.mark.parametrize("listed", [["l1", "l2", "l3"], ["s", "l1", "l2", "l3"], ["l1", "l2", "l3", "s"]])
+def test_each_source_item_is_read_and_counted_once(listed: list[str]) -> None:
+    """Of three label items two share a source item, and two link to a missing one."""
     tiff = {"href": "/a", "type": "image/tiff"}
-    api = AssetApi({"l1": {}, "l2": {}, "l3": {}, "s": {"data": tiff}}, {"/a": ranged(TIFF)})
-    api.items = {"c": ["l1", "l2", "l3"]}
+    shared = {"data": tiff, "other": tiff, "text": {"href": "/text"}}
+    api = AssetApi({"l1": {}, "l2": {}, "l3": {}, "s": shared}, {"/a": ranged(TIFF)})
+    api.items = {"c": listed}
+    api._routes["/s"] = api._one("s")
     api.links = {
-        "l1": ["/collections/c/items/s"],
-        "l2": ["/collections/c/items/s"],
+        "l1": ["/collections/c/items/s", "/collections/c/items/gone"],
+        "l2": ["/s"],
         "l3": ["/collections/c/items/gone"],
     }
-    report, rows, _ = read(api)
+    report, rows, _ = read(api, exclude_assets="other")
     assert [(row["item"], row["asset"], row["failure"]) for row in rows] == [
         ("s", "data", None),
         ("gone", None, "gone"),
     ]
-    assert (report.items_matched, report.headers_done, report.headers_failed) == (3, 1, 1)
+    assert (report.items_matched, report.headers_done, report.headers_failed) == (len(listed), 1, 1)
+    assert (report.assets_excluded, report.assets_not_tiff) == (1, 1)
     assert len(api.requests_to("/a")) == 1
     assert report.headers_missing == 0  # the item is missing, not the header
 

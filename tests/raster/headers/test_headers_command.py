@@ -29,8 +29,8 @@ def test_the_table_of_the_terminal(stacpull_command: Callable[..., Ran], tmp_pat
     }
     for key, kind in kinds.items():
         tifffile.imwrite(tmp_path / f"{key}.tif", np.zeros((30, 20), np.uint16), metadata=None, **kind)
-    hrefs = {key: f"./{key}.tif" for key in (*kinds, "B10")}
-    (tmp_path / "item.json").write_text(json.dumps(feature("i\x1b[2J", hrefs)))
+    assets = {key: {"href": f"./{key}.tif"} for key in (*kinds, "B10")} | {"odd": None}
+    (tmp_path / "item.json").write_text(json.dumps(feature("i\x1b[2J", assets=assets)))
     ran = stacpull_command("headers", str(tmp_path / "item.json"), "--no-progress")
     assert ran.code == 1
     lines = [re.split(r"\s{2,}", line) for line in ran.out.splitlines()]
