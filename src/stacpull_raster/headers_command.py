@@ -128,7 +128,9 @@ def headers_lines(report: HeadersReport, failures: FailureCounts) -> Iterator[st
     where = f" in {report.out}" if report.out else ""
     if report.state == "interrupted":  # OUT is not written yet, and their number is not known
         done, where = f"{quantity(report.headers_done, 'header')} read", ""
-    failed = f"; {report.headers_failed:,} failed" if report.headers_failed else ""
+    accepted = report.headers_missing if report.missing_ok else 0
+    counts = {"failed": report.headers_failed - accepted, FailureKind.GONE.meaning: accepted}
+    failed = "".join(f"; {number:,} {what}" for what, number in counts.items() if number)
     state = "" if report.state == "complete" and failed else f"{report.state}: "
     if report.reason:
         state = f"{report.state} ({report.reason.rstrip('.')}): "
@@ -145,10 +147,8 @@ def headers_lines(report: HeadersReport, failures: FailureCounts) -> Iterator[st
         yield f"  left out {quantity(report.assets_excluded, 'asset')} (asset filters)"
     if report.items_unseen:
         yield f"  unseen   {quantity(report.items_unseen, 'item')} that the source announced but did not list"
-    gone = failures[FailureKind.GONE]
-    accepted = gone if report.missing_ok else 0
     of_assets = report.headers_failed - failures.of_items  # items have rows, too
-    yield from failures.lines(of_assets - accepted, gone - accepted, accepted)
+    yield from failures.lines(of_assets - accepted, report.headers_missing - accepted, accepted)
     if report.out and report.state != "complete":
         yield "to resume: run the same command again"
     elif report.out and report.headers_failed and report.exit_code:

@@ -47,6 +47,7 @@ def test_the_table_of_the_terminal(stacpull_command: Callable[..., Ran], tmp_pat
     ("changes", "message"),
     [
         ({"headers_failed": 1}, "24 of 25 headers in t.csv; 1 failed"),
+        ({"headers_failed": 3, "headers_missing": 2, "missing_ok": True}, "; 1 failed; 2 missing from"),
         ({"headers_failed": 1}, "to retry failed headers: run the same command again"),
         ({"headers_failed": 2}, "failed   2 in earlier runs"),
         ({"state": "interrupted"}, "interrupted: 24 headers read\n"),
