@@ -6,6 +6,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -59,29 +60,36 @@ def _option_of(field: attrs.Attribute[Any]) -> str:
 
 @functools.cache
 def with_checked_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a public function that says what is wrong with its arguments."""
+    """Return a public function that says what is wrong with its arguments, in the words of Python."""
 
-    @functools.wraps(function)
-    def call(*positional: Any, **named: Any) -> Any:
-        _check(function, positional, named)
-        return function(*positional, **named)
-
-    @functools.wraps(function)
-    async def call_async(*positional: Any, **named: Any) -> Any:
+    @contextmanager
+    def errors_in_python() -> Iterator[None]:
         try:
-            return await call(*positional, **named)
+            yield
         except StacpullError as error:
             error.args = (_in_python(str(error), inspect.signature(function).parameters),)
             if error.__suppress_context__:
                 error.__context__ = None  # with a group in it, IPython prints the error as plain text
             raise
 
+    @functools.wraps(function)
+    def call(*positional: Any, **named: Any) -> Any:
+        with errors_in_python():
+            _check(function, positional, named)
+            return function(*positional, **named)
+
+    @functools.wraps(function)
+    async def call_async(*positional: Any, **named: Any) -> Any:
+        with errors_in_python():
+            return await call(*positional, **named)
+
     return call_async if inspect.iscoroutinefunction(function) else call
 
 
 def _in_python(message: str, parameters: Iterable[str]) -> str:
     """Replace the options, SOURCE and DEST by names of arguments, except in commands (in backticks)."""
-    names = {"DEST": "dest", "SOURCE": "source"} | {f"--{name}": name for name in parameters}
+    names = {f"--{name.replace('_', '-')}": name for name in parameters}
+    names |= {"DEST": "dest", "SOURCE": "source"}
     for kind in _argument_classes():
         names |= {f"--{_option_of(field)}": argument for argument, field in attrs.fields_dict(kind).items()}
     names["--credentials"] = "stacpull.profile_options"

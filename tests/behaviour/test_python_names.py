@@ -97,11 +97,14 @@ def test_a_notebook_shows_the_fields_of_a_result_that_are_not_zero() -> None:
         ("index", 3, "index must be text"),
         ("evalscript", 3, "evalscript must be text"),
         ("stop", True, "stop must be asyncio.Event"),
+        ("base_url", "http://127.0.0.1:1", "If this persists, check base_url"),
     ],
 )
-def test_a_wrong_argument_of_trace_is_refused_by_name(name: str, value: Any, words: str) -> None:
-    with pytest.raises(stacpull.UsageError, match=words):
-        stacpull.sync.trace("mine", **{"datetime": "2024", "bbox": (1, 2, 3, 4), name: value})
+def test_a_wrong_argument_of_trace_is_refused_by_name(monkeypatch, name: str, value: Any, words: str) -> None:
+    monkeypatch.setenv("SH_CLIENT_ID", "a")
+    monkeypatch.setenv("SH_CLIENT_SECRET", "b")
+    with pytest.raises(stacpull.StacpullError, match=words):
+        stacpull.sync.trace("mine", **{"datetime": "2024", "bbox": (7, 46, 7.01, 46.01), name: value})
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from stacpull.arguments import instance
 from stacpull.config.options import Options
-from stacpull.dest_address import resolve_dest
+from stacpull.dest_address import DestAddress, resolve_dest
 from stacpull.engine.event_log import failed_attempt
 from stacpull.ledger import runs, views
 from stacpull.ledger.database import ledger_errors, ledger_path, open_reader
@@ -62,10 +63,14 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
 
 
 def failures(dest: str | Path, options: Options | None = None) -> Iterator[FailureRecord]:
-    """Yield every asset of `dest` that failed, and every item that could not be read.
+    """Return every asset of `dest` that failed, and every item that could not be read.
 
     The arguments and errors are those of `status`.
     """
-    address = resolve_dest(dest, instance("options", Options, options))
+    records = _failures(resolve_dest(dest, instance("options", Options, options)))
+    return chain([*islice(records, 1)], records)  # so that this call raises errors, not the iteration
+
+
+def _failures(address: DestAddress) -> Iterator[FailureRecord]:
     with closing(open_reader(address.work, address.bucket)) as db, ledger_errors(ledger_path(address.work)):
         yield from views.failures(db)
