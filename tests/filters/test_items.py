@@ -78,10 +78,10 @@ def test_items_match_by_id_or_by_its_ending(item_id, wanted, matches):
     ("wanted", "seen", "note"),
     [
         (("a", "b"), ("a", "x_b"), None),
-        (("a", "b"), ("a",), "The source listed no item for 1 of the 2 ids in --ids: b."),
-        (("a",), ("b",), "The source listed no item for the id in --ids: a."),
-        (tuple("abcde"), (), "The source listed no item for 5 of the 5 ids in --ids: a, b, c, …."),
-        (("x.txt",), (), "The source listed no item for the id in --ids: x.txt."),
+        (("a", "b"), ("a",), "The source listed no item for 1 of the 2 ids: b."),
+        (("a",), ("b",), "The source listed no item for the id: a."),
+        (tuple("abcde"), (), "The source listed no item for 5 of the 5 ids: a, b, c, …."),
+        (("x.txt",), (), "The source listed no item for the id: x.txt."),
         (("b", "a_b"), ("a_b",), None),
     ],
 )

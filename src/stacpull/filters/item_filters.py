@@ -96,7 +96,7 @@ class IdsFilter(ItemFilter):
         missing = self.missing() if complete else []
         shown = ", ".join([*missing[:3], *(["…"] if len(missing) > 3 else [])])  # noqa: PLR2004
         ids = f"{len(missing):,} of the {len(self._wanted):,} ids" if len(self._wanted) > 1 else "the id"
-        return [f"The source listed no item for {ids} in --ids: {shown}."] if missing else []
+        return [f"The source listed no item for {ids}: {shown}."] if missing else []
 
     def pushed_down(self) -> Json:
         return {"ids": self._ids}
