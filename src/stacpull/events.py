@@ -180,7 +180,9 @@ def masking_listener(listener: Listener | None, secrets: Secrets) -> Listener:
             event = replace(event, item=ItemId(*map(secrets.masked, event.item)))
         text = event.text if isinstance(event, Notice) and event.level == "warning" else ""
         if isinstance(event, RunEnded):
-            assets, items = (int(event.counts.get(name, 0)) for name in ("assets_failed", "items_failed"))
+            names = ("assets_failed", "assets_accepted", "assets_outside", "items_failed")
+            assets, accepted, outside, items = (int(event.counts.get(name, 0)) for name in names)
+            assets -= accepted + outside
             failed = [f"{assets:,} of {event.counts['assets_planned']:,} assets"] if assets else []
             failed += [f"{items:,} {'item' if items == 1 else 'items'}"] if items else []
             text = f"{' and '.join(failed)} failed; see stacpull.failures." if failed else ""

@@ -528,9 +528,6 @@ class MirrorRun:
         reason = self._network.secrets.masked(text or "") or None
         counts = await self._record_end(progress, state, reason, error)
         store = self._opened.store
-        missing = progress.assets_missing
-        newly_missing = counts.get("assets_missing_new", 0) if is_mirror else 0
-        accepted = {"fail": 0, "known": missing - newly_missing, "ok": missing}
         return MirrorReport(
             **counts,
             state=state,
@@ -540,7 +537,6 @@ class MirrorRun:
             dest=store.name,
             work=None if store.is_local else str(store.staged.work),
             reason=reason,
-            assets_accepted=accepted[self._setup.options.missing or "fail"],
         )
 
     async def _record_end(
@@ -565,6 +561,10 @@ class MirrorRun:
             fields = set(MirrorReport.__struct_fields__)  # the ledger may have counters of another version
             numbers = {**self._store_client.counters, **asdict(progress), **final_counts}
             counts: dict[str, Any] = {name: numbers[name] for name in numbers if name in fields}
+            missing = progress.assets_missing
+            newly_missing = counts.get("assets_missing_new", 0) if self._run.kind == "mirror" else 0
+            accepted = {"fail": 0, "known": missing - newly_missing, "ok": missing}
+            counts["assets_accepted"] = accepted[self._setup.options.missing or "fail"]
             self._network.emit(RunEnded(self._run.id, recorded, counts))
             await asyncio.to_thread(self._context.event_log.flush)
         return counts
