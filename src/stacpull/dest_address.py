@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from stacpull import entry_points
 from stacpull.config.options import Options
-from stacpull.errors import StacpullError, UsageError
+from stacpull.errors import StacpullError, UsageError, reject_variable
 from stacpull.hosts import HOST_AND_PORT
 from stacpull.ledger import meta, runs
 from stacpull.ledger.database import ledger_errors, ledger_path, open_reader
@@ -135,8 +135,7 @@ def _path(what: str, path: object, use: str, more: str = "") -> Path:
     if text.strip() in {"", "-"}:
         raise UsageError(f"{what} is {text.strip() or 'empty'}: use {use}.")
     shown = public_url(text)[:200]
-    if re.match(r"\$\{?\w", text):  # in a config file, it would become a directory of this name
-        raise UsageError(f"{what} is {shown}: write the value of the variable, or ./{shown} for this name.")
+    reject_variable(what, shown)
     if _URL.match(text) or (more and HOST_AND_PORT.match(text)):
         raise UsageError(f"{what} is a URL ({shown}): use {use}.{more}")
     try:

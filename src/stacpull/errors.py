@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -61,6 +62,12 @@ def require_pyarrow(what: str, *, otherwise: str = "") -> None:
     """Raise an error if pyarrow is not installed."""
     if find_spec("pyarrow") is None:
         raise MissingExtraError(what, "pyarrow", "geoparquet", otherwise)
+
+
+def reject_variable(what: str, path: str) -> None:
+    """Raise an error for a path like `$HOME/m`: no config file or program replaces the variable."""
+    if re.match(r"\$\{?\w", path):
+        raise UsageError(f"{what} is {path}: write the value of the variable, or ./{path} for this name.")
 
 
 class NotAMirrorError(UsageError):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlunsplit
 
-from stacpull.errors import UsageError
+from stacpull.errors import UsageError, reject_variable
 from stacpull.hosts import HOST_AND_PORT, host_of, scheme_of
 from stacpull.redact import Secret, public_url
 from stacpull.schemes import SCHEMES, remote_schemes
@@ -40,6 +40,7 @@ def source_url(source: str) -> str:
     path = os.path.expanduser(source)  # noqa: PTH111 -- does not change the path otherwise
     if HOST_AND_PORT.match(source) and not os.path.lexists(path):
         raise UsageError(f"SOURCE is {public_url(source)[:200]}: start a URL with https:// or http://.")
+    reject_variable("SOURCE", public_url(source)[:200])
     return _file_url(path)
 
 
