@@ -152,8 +152,9 @@ def read_ids(value: str | Iterable[str] | None) -> tuple[str, ...]:
     ids = read_texts(value)
     if not ids and value is not None and not isinstance(value, tuple):
         raise ValueError("must not be an empty list")
+    is_file = isinstance(value, str) and value.endswith((".csv", ".tsv", ".txt"))
     for written in ids:
-        if written.startswith("@"):
+        if is_file or written.startswith("@"):
             raise ValueError(f"must be ids, not {written}: only the command line reads files")
     return ids
 
@@ -292,10 +293,6 @@ def number(
     return read
 
 
-def above_zero(quantity: str) -> Callable[[object], float]:
-    return number(f"a {quantity} above 0", math.nextafter(0, 1))
-
-
 read_seconds = number("a number of seconds above 0, like 30 or 5m", math.nextafter(0, 1), convert=_seconds)
 read_rate = number("a number of at least 0 (0: no limit)", 0)
 read_duration = number("a time like 3h50m or 90m, or a number of seconds (0: no limit)", 0, convert=_seconds)
@@ -350,8 +347,10 @@ def read_bbox(value: str | Iterable[float]) -> tuple[float, ...]:
     west, south, east, north = flat(sides)
     if not (abs(west) <= 180 and abs(east) <= 180):  # noqa: PLR2004 - degrees
         raise ValueError("has a longitude outside -180 to 180: use degrees, not metres")
-    if not -90 <= south <= north <= 90:  # noqa: PLR2004 - degrees
+    if not (abs(south) <= 90 and abs(north) <= 90):  # noqa: PLR2004 - degrees
         raise ValueError("must be W,S,E,N, with S below N and both from -90 to 90: longitude comes first")
+    if south > north:
+        raise ValueError(f"must be W,S,E,N, and S ({south:.10g}) is above N ({north:.10g})")
     return sides
 
 

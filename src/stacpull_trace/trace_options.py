@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import nextafter
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +27,10 @@ class TraceOptions:
 
     geometry: str | None = option(None, metavar="GEOJSON|FILE", brief=True)
     resolution: float = option(
-        3.0, metavar="METRES", read=arguments.above_zero("number of metres"), brief=True
+        3.0,
+        metavar="METRES",
+        read=arguments.number("a number of metres above 0", nextafter(0, 1)),
+        brief=True,
     )
     index: str | None = option(None, metavar="NAME", shown="ndwi", brief=True)
     evalscript: str | Path | None = option(
