@@ -91,19 +91,18 @@ def test_a_bucket_is_named_by_its_url(work: Path) -> None:
 @pytest.mark.parametrize(
     ("dest", "options", "message"),
     [
-        (URL, {}, "add --work DIR"),
         ("plain", {"work": "w"}, "--work is for a bucket as DEST"),
         ("plain", {"dest_endpoint_url": "http://h"}, "--dest-endpoint-url is for a bucket as DEST"),
         ("plain", {"break_lock": True}, "--break-lock is for a bucket as DEST"),
         ("$HOME/m", {}, "DEST is $HOME/m: write the value of the variable, or ./$HOME/m for this name."),
         ("WORK", {}, "is the work directory of s3://bucket/a/b: use s3://bucket/a/b as DEST, with --work"),
         ("s3://bucket/other", {"work": "WORK"}, "is the work directory of s3://bucket/a/b (http://one:1)"),
+        (URL, {"work": "WORK", "dest_endpoint_url": "http://two:2"}, "(http://one:1): use this DEST"),
         (
             URL,
-            {"work": "WORK", "dest_endpoint_url": "http://two:2"},
-            "s3://bucket/a/b (http://one:1): use this",
+            {"work": "WORK"},
+            "s3://bucket/a/b (http://one:1): use this DEST and --dest-endpoint-url http://one:1,",
         ),
-        (URL, {"work": "WORK"}, "is the work directory of s3://bucket/a/b (http://one:1): use this DEST"),
         (URL, {"work": "MIRROR"}, "contains a mirror of its own"),
         (URL, {"work": "w", "dest_endpoint_url": "http://key:planted@h"}, "endpoint of DEST must be"),
         (URL, {"work": "w", "dest_endpoint_url": "http://h/?key=planted"}, "must be a scheme"),

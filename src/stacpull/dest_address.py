@@ -50,9 +50,10 @@ def resolve_dest(dest: str | os.PathLike[str], options: Options) -> DestAddress:
         other = bucket_location(url) or BucketLocation("")
         is_same = store_kind(other) is store_kind(location) and other.bucket == location.bucket
         if not is_same or (other.prefix, endpoint) != (location.prefix, location.endpoint_url or ""):
+            option = f"--dest-endpoint-url {endpoint}" if endpoint else "no endpoint"
             raise UsageError(
                 f"{work} is the work directory of {url} ({endpoint or 'without an endpoint'}): "
-                "use this DEST and endpoint, or another --work."
+                f"use this DEST and {option}, or another --work."
             )
         location = replace(location, mirror=mirror, epoch=epoch)
     elif has_mirror:

@@ -76,7 +76,8 @@ class Options(Arguments):
         items_parquet (bool or None): Keep an index of all items in DEST (items.parquet), also in later runs.
         prune (None, "list" or "remove"): List items in DEST that the source no longer has, or remove them.
         adopt (bool): Keep files already in DEST whose size and checksum (or date) match.
-        work (path, "ledger"): Directory of the ledger and unfinished files, if DEST is a bucket.
+        work (path, "ledger"): Directory of the ledger and unfinished files, if DEST is a bucket. If it has
+            its own endpoint, add --dest-endpoint-url.
         dest_endpoint_url (str): Use this endpoint, if DEST is a bucket.
         dest_profile (str): Use this AWS profile, if DEST is a bucket.
         dest_region (str): Use this region, if DEST is a bucket.
