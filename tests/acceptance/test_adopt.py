@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -28,8 +28,6 @@ from stacpull.sync import failures, mirror, resume, retry
 from stacpull_replicas import RequestInfo, Status
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
-
-Change = Callable[[Path], None]
 
 
 @pytest.fixture

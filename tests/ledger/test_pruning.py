@@ -12,9 +12,6 @@ from tests.ledger.plans import GONE, NOW, SPEC, asset, commit, item, ledger, rec
 
 from stacpull.ledger import pruning, publication, runs
 from stacpull.ledger.runs import RunSpec
-from stacpull.selection import Selection
-
-OTHER = replace(SPEC, selection=Selection(collections=("c",), labels=("x",)))
 
 
 def mirrored(db: sqlite3.Connection, names: str, spec: RunSpec = SPEC) -> int:

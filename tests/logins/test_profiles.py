@@ -13,8 +13,6 @@ from stacpull_logins.logins import HostPattern, keys_of
 from stacpull_logins.profiles import KINDS, find_profile, listed, profile_names
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = ROOT / "configs" / "providers"
-EXAMPLES = sorted((SHIPPED / "examples").glob("*.toml"))
 
 TOKEN = '[login.t]\nkind = "bearer"\nhosts = ["h.example"]\ntoken = "${T}"\n'
 

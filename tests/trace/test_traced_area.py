@@ -16,7 +16,6 @@ from stacpull.errors import UsageError
 from stacpull_trace.traced_area import PixelGrid, area_of_bbox, area_of_geometry, bbox_size, utm_zone
 
 BOX = (-122.44, 37.75, -122.42293, 37.76989)
-SQUARE = {"type": "Polygon", "coordinates": [[[10, 50], [10.02, 50], [10.02, 50.01], [10, 50.01], [10, 50]]]}
 TRIANGLE = {"type": "Polygon", "coordinates": [[[10, 50], [10.02, 50], [10, 50.01], [10, 50]]]}
 
 
