@@ -113,9 +113,7 @@ class Tape:
             self.closed = True
 
 
-async def consumed(
-    tape: Tape, seen: list[int], stop: int | None = None, failure: Exception | None = None
-) -> None:
+async def consumed(tape: Tape, seen: list[int], stop: int | None = None) -> None:
     async with prefetch(tape.run()) as ahead:
         await settle()
         assert tape.read == min(1, tape.length)
@@ -125,8 +123,6 @@ async def consumed(
             assert tape.read == min(n + 2, tape.length)
             if n == stop:
                 break
-            if failure is not None:
-                raise failure
 
 
 @pytest.mark.parametrize(("length", "stop", "expected"), [(8, None, 8), (0, None, 0), (100, 4, 5)])

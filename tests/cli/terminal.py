@@ -18,6 +18,7 @@ from typing import Self
 
 import pyte
 
+_ROWS = 24
 _TAKE_TERMINAL = """import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 settings = termios.tcgetattr(0)
@@ -33,19 +34,15 @@ class Terminal:
     """`with Terminal([...]) as terminal`: a command under a shell on a terminal of its own."""
 
     def __init__(
-        self,
-        command: Sequence[str],
-        *,
-        columns: int = 80,
-        rows: int = 24,
-        env: Mapping[str, str] | None = None,
+        self, command: Sequence[str], *, columns: int = 80, env: Mapping[str, str] | None = None
     ) -> None:
-        self.screen = pyte.Screen(columns, rows)
+        self.screen = pyte.Screen(columns, _ROWS)
         self._stream = pyte.ByteStream(self.screen)
         self.raw = b""
         """All that was written to the terminal."""
         self._master, slave = pty.openpty()
-        self._set_size(columns, rows)
+        size = struct.pack("HHHH", _ROWS, columns, 0, 0)
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
         environment = {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **os.environ, **(env or {})}
         shell = ["/bin/bash", "-c", _SHELL, "sh", *command]
         self._process = subprocess.Popen(
@@ -95,9 +92,6 @@ class Terminal:
 
     def press_ctrl_c(self) -> None:
         os.write(self._master, b"\x03")
-
-    def _set_size(self, columns: int, rows: int) -> None:
-        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def _read(self, seconds: float) -> None:
         while select.select([self._master], [], [], seconds)[0]:

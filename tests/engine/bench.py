@@ -46,15 +46,12 @@ class RecordingStore(LocalStore):
             raise DestinationError("The destination's disk failed to store data.")
 
 
-def planned(
-    name: str, keys: Sequence[str], *, parent: str | None = None, size: int | None = None
-) -> PlannedItem:
+def planned(name: str, keys: Sequence[str], *, size: int | None = None) -> PlannedItem:
     where = item_directory(ItemId("c", name))
     assets = tuple(Asset(key, f"https://b.example/{key}", where, f"{key}.tif", size=size) for key in keys)
     href = f"https://api.example/v1/collections/c/items/{name}"
-    above = ItemId("c", parent) if parent is not None else None
     document = b'{"type":"Feature","id":"%s","properties":{},"links":[],"assets":{}}' % name.encode()
-    return PlannedItem(ItemId("c", name), {}, href, assets, parent=above, public_json=document)
+    return PlannedItem(ItemId("c", name), {}, href, assets, public_json=document)
 
 
 class Bench:
@@ -95,12 +92,10 @@ class Bench:
     def plan(self, *items: PlannedItem) -> SavedBatch:
         return self.operations.save_batch(WalkBatch(items=items), NOW)
 
-    def arrive(
-        self, job: Job, body: bytes, *, etag: str | None = '"e"', filename: str = "f.tif"
-    ) -> AssetFile:
+    def arrive(self, job: Job, body: bytes, *, etag: str = '"e"') -> AssetFile:
         """Write the complete part of `job`, as the writer thread does."""
         digest = hashlib.sha256(body).digest()
-        asset = received_file(job, len(body), filename, etag, digest=digest)
+        asset = received_file(job, len(body), "f.tif", etag, digest=digest)
         asset.part = complete_part_name(asset)
         asset.identity = self.store.staged.write_part(asset.part, body)
         return asset

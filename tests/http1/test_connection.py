@@ -22,15 +22,13 @@ MIB = 1 << 20
 PATTERN = bytes(range(256)) * 4096
 
 
-def sending(head: bytes, *, times: int, pause: float = 0.0) -> Serving:
-    """Return what answers with `head` and `times` MiB, at rest for `pause` seconds in the middle."""
+def sending(head: bytes, *, times: int) -> Serving:
+    """Return what answers with `head` and `times` MiB."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n")
-        for turn in range(times):
-            if turn == times // 2:
-                await asyncio.sleep(pause)
+        for _ in range(times):
             writer.write(b"100000\r\n%b\r\n" % PATTERN if b"chunked" in head else PATTERN)
             await writer.drain()
         writer.write(b"0\r\n\r\n" if b"chunked" in head else b"")

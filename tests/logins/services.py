@@ -38,11 +38,9 @@ class Service(WireServer):
 class Signing(Service):
     """Planetary Computer's signing service (data/stac/planetarycomputer/sas_token.json)."""
 
-    def __init__(self, clock: Clock | None = None, *, life: float = 2700.0, key: str | None = None) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
         super().__init__()
         self.clock = clock or SystemClock()
-        self.life = life
-        self.key = key
         self.known = {"data"}
         """Containers that it issues signatures for."""
         self.valid: set[str] = set()
@@ -56,8 +54,6 @@ class Signing(Service):
             return json_answer(
                 {"statusCode": 429, "message": "Rate limit is exceeded. Try again in 1 seconds."}, 429
             )
-        if self.key is not None and request.headers.get("ocp-apim-subscription-key") != self.key:
-            return json_answer({"statusCode": 401, "message": "Access denied due to invalid key."}, 401)
         _, _, rest = path.partition("/api/sas/v1/token/")
         account, _, container = rest.partition("/")
         if account != "127" or container not in self.known:
@@ -66,7 +62,7 @@ class Signing(Service):
         signature = f"planted+signature/{self.given}=="
         self.secrets.append(signature)
         self.valid.add(signature)
-        expiry = datetime.fromtimestamp(self.clock.time(), UTC) + timedelta(seconds=self.life)
+        expiry = datetime.fromtimestamp(self.clock.time(), UTC) + timedelta(minutes=45)
         end = expiry.strftime("%Y-%m-%dT%H:%M:%SZ")
         token = f"se={quote(end, safe='')}&sp=rl&sv=2021-06-08&sr=c&sig={quote(signature, safe='')}"
         return json_answer({"msft:expiry": end, "token": token})

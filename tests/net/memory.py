@@ -72,13 +72,12 @@ def answer_of(routes: Mapping[str, Any], turns: dict[str, int], request: Request
 class MemoryTransport:
     """A transport with a table of answers by URL, without query unless the route has one."""
 
-    def __init__(self, routes: Mapping[str, Script], clock: Clock, *, stall_timeout: float = 30.0) -> None:
+    def __init__(self, routes: Mapping[str, Script], clock: Clock) -> None:
         self.requests: list[Request] = []
         self.closed = False
         self._routes = dict(routes)
         self._requests: dict[str, int] = {}
         self._clock = clock
-        self._stall_timeout = stall_timeout
 
     async def send(self, request: Request) -> MemoryResponse:
         return MemoryResponse(self, request, await self.answer(request))
@@ -101,7 +100,7 @@ class MemoryTransport:
         return answer
 
     async def stall(self, host: str) -> None:
-        await self._clock.sleep(self._stall_timeout)
+        await self._clock.sleep(30)
         message = f"{host} sent no data for too long."
         raise TransferError(Failure(FailureKind.STALLED, message, host=host, retryable=True))
 

@@ -10,12 +10,11 @@ from tests.virtual_clock import VirtualClock
 
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.models import FailureKind, PageRequest
-from stacpull.net.client import Client, HostCredentials
+from stacpull.net.client import Client
 from stacpull.net.gate import GateSettings
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.net.transport import TransferError, is_framed
-from stacpull.redact import Secret
 
 SOURCE = "https://api.example/stac"
 URL = f"{SOURCE}/items"
@@ -25,16 +24,10 @@ PAGE = Answer(body=b'{"features": []}')
 class Desk:
     """A `JsonReader` on a server in memory."""
 
-    def __init__(
-        self, routes: Mapping[str, Script], query: Mapping[str, Secret] | None = None, **options: Any
-    ) -> None:
+    def __init__(self, routes: Mapping[str, Script], **options: Any) -> None:
         self.clock = VirtualClock()
         self.transport = MemoryTransport(routes, self.clock)
-        self.client = Client(
-            {"https": self.transport},
-            GateSettings(self.clock, 4),
-            credentials=HostCredentials(SOURCE, {}, query or {}),
-        )
+        self.client = Client({"https": self.transport}, GateSettings(self.clock, 4))
         defaults: dict[str, Any] = {"source": SOURCE}
         self.reader = JsonReader(self.client, Retries(RetryPolicy(), self.clock), **(defaults | options))
 

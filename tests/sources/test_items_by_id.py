@@ -36,18 +36,15 @@ def requested(request: PageRequest) -> tuple[str, list[str]]:
 class Service:
     """An API with any item. `found` changes the response of a search for ids."""
 
-    def __init__(
-        self, found: Callable[[str, list[str]], object] | None = None, landing: Json | None = None
-    ) -> None:
+    def __init__(self, found: Callable[[str, list[str]], object] | None = None) -> None:
         self._found = found or (lambda collection, ids: [stored(name, collection) for name in ids])
-        self._landing = SEARCHES if landing is None else landing
         self.searches: list[tuple[str, list[str]]] = []
         self.single: list[str] = []
         self.reader = MemoryReader(self._answer)
 
     def _answer(self, request: PageRequest) -> object:
         if request.url == API:
-            return self._landing
+            return SEARCHES
         if "/search" in request.url:
             collection, ids = requested(request)
             self.searches.append((collection, ids))
