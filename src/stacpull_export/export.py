@@ -70,7 +70,6 @@ async def export(
     if form is None:
         known = ", ".join(entry_points.names(GROUP))
         raise UsageError(f"{format!r} is not a format of export: use {known}.")
-    path = output_path(out)
     chosen = Setting(collections, "collections").read(read_texts)
     arguments: dict[str, tuple[object, ValueReader]] = {
         "nomenclature": (nomenclature, choice(*NOMENCLATURES)),
@@ -85,7 +84,7 @@ async def export(
 
     def write() -> ExportReport:
         address = resolve_dest(dest, instance("options", Options, options))
-        return _export(address, path, format, form, samples, given, on_event, thread.is_stopped)
+        return _export(address, output_path(out), format, form, samples, given, on_event, thread.is_stopped)
 
     return await thread.run(write)
 
@@ -100,10 +99,10 @@ def _check_suffix(path: Path, name: str, form: Format) -> None:
     suffix = path.suffix.lower()
     if form.suffixes and suffix not in form.suffixes:
         forms = {other: entry_points.require(GROUP, other, "export") for other in entry_points.names(GROUP)}
-        fits = suffix and [n for n, other in forms.items() if suffix in other.suffixes]
-        others = f"other formats are {', '.join(f'{n} ({other.help})' for n, other in forms.items())}"
-        use = f"use --format {' or '.join(fits)} for {suffix}" if fits else others
-        raise UsageError(f"For {name}, {path} must end with {form.suffixes[0]}; {use}.")
+        if suffix and (fits := [n for n, other in forms.items() if suffix in other.suffixes]):
+            raise UsageError(f"{path} needs --format {' or '.join(fits)}: {name} writes {form.suffixes[0]}.")
+        others = ", ".join(f"{n} ({other.help})" for n, other in forms.items())
+        raise UsageError(f"For {name}, {path} must end with {form.suffixes[0]}; other formats are {others}.")
 
 
 def _export(

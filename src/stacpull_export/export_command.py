@@ -90,8 +90,7 @@ def export(
         )
     )
     what = _FORMATS[form].counted
-    is_tree = form.startswith("torchgeo")  # `files` has only its lists
-    files = "" if is_tree else f" in {quantity(len(report.files), 'file')}"
+    files = "" if form.startswith("torchgeo") else f" in {quantity(len(report.files), 'file')}"  # only lists
     failed = f"; {quantity(report.items_failed, 'item')} failed" if report.items_failed else ""
     failed += f"; {quantity(report.items_missing, 'item')} missing" if report.items_missing else ""
     lines = [f"{out}: {quantity(report.items, what)}{files}, {size(report.bytes)}{failed}", *report.notes]

@@ -25,14 +25,18 @@ def test_the_lists_of_a_split_are_joined(mirrored: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "name", "use"),
+    ("form", "name", "message"),
     [
-        ("geoparquet", "x.csv", "use format csv for .csv"),
-        ("geoparquet", "x.geojson", "other formats are csv "),
-        ("csv", "x.parquet", "use format geoparquet or parquet for .parquet"),
-        ("csv", "shards", "other formats are csv .*webdataset .tar shards."),
+        ("geoparquet", "x.csv", ".*x.csv needs format csv: geoparquet writes .parquet."),
+        (
+            "geoparquet",
+            "x.geojson",
+            "For geoparquet, .*x.geojson must end with .parquet; other formats are csv",
+        ),
+        ("csv", "x.parquet", ".*x.parquet needs format geoparquet or parquet: csv writes .csv."),
+        ("csv", "shards", "For csv, .*shards must end with .csv; other formats are .*webdataset .tar shards"),
     ],
 )
-def test_a_table_is_not_written_under_the_name_of_another_format(mirrored, tmp_path, form, name, use):
-    with pytest.raises(UsageError, match=f"For {form}, .*{name} must end with .*; {use}"):
+def test_a_table_is_not_written_under_the_name_of_another_format(mirrored, tmp_path, form, name, message):
+    with pytest.raises(UsageError, match=f"^{message}"):
         sync.export(mirrored([item("a")]), tmp_path / name, form)
