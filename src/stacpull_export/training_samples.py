@@ -96,9 +96,10 @@ class Samples:
         what = quantity(self.left_out, "item is in no split and was", "items are in no split and were")
         notes = [f"{what} left out."] if self.left_out else []
         for name, check in self._splits.items():
-            if missing := len(check.missing()):
-                verb = "matches" if missing == 1 else "match"
-                notes.append(f"{quantity(missing, 'ID')} of the split {name} {verb} no item of the mirror.")
+            missing, shown = check.missing()
+            if missing:
+                verb = "matches no item of the mirror" if missing == 1 else "match no item of the mirror"
+                notes.append(f"{quantity(missing, 'ID')} of the split {name} {verb}: {shown}.")
         if not self.count:
             notes.append("There are no samples: the mirror has only images that items link to, or no items.")
         elif self.count == self.without_label:
@@ -113,7 +114,8 @@ class Samples:
                 lacking.update(dict.fromkeys(every - keys, number))
                 samples += number if every - keys else 0
         if samples:
-            names = ", ".join(f"{key}: {number:,}" for key, number in lacking.most_common(10))
+            by_number = sorted(lacking.items(), key=lambda pair: (-pair[1], pair[0]))
+            names = ", ".join(f"{key}: {number:,}" for key, number in by_number[:10])
             notes.append(f"Samples that lack an asset: {samples:,} ({names}).")
         notes += [*self._contents.notes(), *more]
         return ExportReport(self.count, files, size, tuple(notes), items_without_label=self.without_label)

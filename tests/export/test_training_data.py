@@ -107,14 +107,14 @@ def samples_of(out: Path) -> list[dict[str, Any]]:
 
 
 def test_samples_that_lack_an_asset_are_counted(mirrored: Any, tmp_path: Path) -> None:
-    has = {"a": "xyz", "b": "x", "c": "xz"}
+    has = {"a": "uvwxyz", "b": "x", "c": "xz"}
     items = [item(name, assets={key: {"href": "./x.tif"} for key in keys}) for name, keys in has.items()]
     wrong = {"datetime": 5}
     items.append(item("d", collection="other", properties=wrong, assets={"w": {"href": "./x.tif"}}))
     dest = mirrored(items, {"x.tif": b"raster"})
     for form, out in (("webdataset", "out"), ("csv", "labels.csv"), ("parquet", "labels.parquet")):
         notes = export(dest, tmp_path / out, form).notes
-        assert "Samples that lack an asset: 2 (y: 2, z: 1)." in notes
+        assert "Samples that lack an asset: 2 (u: 2, v: 2, w: 2, y: 2, z: 1)." in notes
 
 
 def test_a_class_has_its_most_frequent_spelling_and_samples_without_a_label_are_counted(mirrored, tmp_path):
@@ -126,13 +126,15 @@ def test_a_class_has_its_most_frequent_spelling_and_samples_without_a_label_are_
 
 
 def test_splits_divide_the_samples(dest: Path, tmp_path: Path) -> None:
-    splits = {"train": ["0", "1", "2"], "test": ["patch.3", "nowhere"]}
+    splits = {"train": ["0", "1", "2", "b"], "test": ["patch.3", *"dabc"]}
     report = export(dest, tmp_path / "out", "webdataset", splits=splits)
     assert report.files == ("train-000000.tar", "test-000000.tar")
     assert report.items == 4
     assert report.notes == (
-        "2 items are in no split and were left out.", "1 ID of the split test matches no item of the mirror.",
-    )  # fmt: skip
+        "2 items are in no split and were left out.",
+        "1 ID of the split train matches no item of the mirror: b.",
+        "4 IDs of the split test match no item of the mirror: a, b, c, ….",
+    )
     with pytest.raises(stacpull.UsageError, match=r"patch\.0 is in the splits"):
         export(dest, tmp_path / "twice", "webdataset", splits={"a": ["0"], "b": ["patch.0"]})
     with pytest.raises(stacpull.UsageError, match=r"The split '\.\./a' cannot begin the names of files"):

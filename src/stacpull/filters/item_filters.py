@@ -89,13 +89,14 @@ class IdsFilter(ItemFilter):
         self._found |= matches
         return None if matches else "ids"
 
-    def missing(self) -> list[str]:
-        return sorted(self._wanted - self._found)
+    def missing(self) -> tuple[int, str]:
+        """Return how many of the ids no item had so far, and the first of them."""
+        names = sorted(self._wanted - self._found)
+        return len(names), ", ".join([*names[:3], *(["…"] if names[3:] else [])])
 
     def notes(self, counts: LeftOut, *, complete: bool) -> list[str]:  # noqa: ARG002 - as in ItemFilter
-        missing = self.missing() if complete else []
-        shown = ", ".join([*missing[:3], *(["…"] if len(missing) > 3 else [])])  # noqa: PLR2004
-        ids = f"{len(missing):,} of the {len(self._wanted):,} ids" if len(self._wanted) > 1 else "the id"
+        missing, shown = self.missing() if complete else (0, "")
+        ids = f"{missing:,} of the {len(self._wanted):,} ids" if len(self._wanted) > 1 else "the id"
         return [f"The source listed no item for {ids}: {shown}."] if missing else []
 
     def pushed_down(self) -> Json:
