@@ -14,7 +14,7 @@ from tests.items import collection, feature
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer, json_answer
 
-from stacpull import Options, Selection, SourceError, sync
+from stacpull import CredentialsError, Options, Selection, SourceError, sync
 
 OPTIONS = Options(allow_private_hosts=True)
 
@@ -44,6 +44,22 @@ def test_a_field_of_a_next_link_replaces_the_usual_one(tmp_path, value, sent, sa
         sync.mirror(server.url("/collections/c/items"), tmp_path / "m", options=OPTIONS)
     assert [one.headers["accept"] for one in server.requests if "page=2" in one.target] == sent
     assert [failure.message.partition(" or ")[0] for failure in sync.failures(tmp_path / "m")] == said
+
+
+def test_a_run_that_read_no_item_is_replaced_by_the_next_one(tmp_path: Path) -> None:
+    page = json_answer({"type": "FeatureCollection", "features": [feature("a"), feature("b")], "links": []})
+    routes = {"/collections/c": [json_answer(collection())], "/collections/c/items": [Answer(401), page]}
+    with WireServer(routes) as server:
+        mirror = partial(sync.mirror, server.url("/collections/c"), tmp_path / "m", options=OPTIONS)
+        with pytest.raises(CredentialsError):
+            mirror()
+        mirror(selection=Selection(max_items=1))
+        resumed = sync.resume(tmp_path / "m", options=OPTIONS)
+    assert (sync.status(tmp_path / "m").state, resumed.state, resumed.items_done) == (
+        "complete",
+        "complete",
+        1,
+    )
 
 
 @pytest.mark.parametrize(("href", "count"), [("collections", 2), ("http://[broken", 2), (" ", 0)])

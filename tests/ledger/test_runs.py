@@ -115,7 +115,7 @@ def test_an_unfinished_run_that_is_taken_up_keeps_its_options_and_gets_others(tm
     with ledger(tmp_path) as db:
         _, writer = started(db)
         first = runs.begin(db, SPEC, NOW, {"adopt": True}).id
-        writer.save_batch(WalkBatch(update=WalkUpdate(position="next")), NOW)
+        writer.save_batch(WalkBatch(seen=[id_of("i")], update=WalkUpdate(position="next")), NOW)
         if not is_newest:
             runs.end(db, runs.begin(db, OTHER, NOW, {}).id, "complete", None, NOW)
         assert runs.task_to_resume(db) == (SPEC, {"adopt": True})

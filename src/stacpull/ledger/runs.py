@@ -137,9 +137,11 @@ def begin(db: Connection, spec: RunSpec, now: float, remembered: Mapping[str, An
         if continued is not None:
             return load(db, continued[0])
         db.execute("DELETE FROM seen")
-        db.execute(  # earlier unfinished runs with the same task end
+        db.execute(  # unfinished runs with the same task end, and walks that have not read an item
             "UPDATE runs SET state = 'superseded' WHERE state NOT IN ('complete', 'superseded') "
-            "AND (kind, source, selection) = (?, ?, ?)",
+            "AND kind = ?1 AND ((source, selection) = (?2, ?3) OR kind = 'mirror' AND id NOT IN (SELECT run "
+            "FROM totals WHERE items + pending UNION SELECT run FROM counters WHERE name = 'items_seen' "
+            "AND number))",
             task[:3],
         )
         run_id = db.execute(
