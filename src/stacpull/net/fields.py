@@ -31,6 +31,10 @@ class HeaderFields(Mapping[str, str]):
         value = self._fields[name.lower().encode("utf-8", "surrogateescape")]
         return value.decode("utf-8", "surrogateescape").rstrip(" \t")  # the parser leaves spaces at the end
 
+    def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
+        """Return the value of `name`, or `default`, without the exception that `Mapping.get` would catch."""
+        return self[name] if name.lower().encode("utf-8", "surrogateescape") in self._fields else default
+
     def __iter__(self) -> Iterator[str]:
         return (name.decode("latin-1") for name in self._fields)
 
