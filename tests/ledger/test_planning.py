@@ -223,3 +223,10 @@ def test_a_directory_may_have_the_path_of_a_failed_asset_that_is_no_longer_liste
         publication.record(db, runs.load(db), [], [failed], {}, NOW)
         (job,) = commit(again(db)[1], item("i", [asset("a/b", directory="c/x/a", name="b")])).jobs
     assert job.directory == "c/x/a"
+
+
+def test_credentials_behind_a_hash_sign_are_not_stored(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        _, writer = started(db)
+        commit(writer, item("i", [asset("a", href="https://blob.example/a#access_token=SECRET")]))
+        assert db.execute("SELECT href, stale FROM jobs").fetchall() == [("https://blob.example/a", 1)]
