@@ -19,7 +19,7 @@ Command = Callable[..., Ran]
 BIGEARTHNET = str(Path(__file__).parents[2] / "configs" / "bigearthnet.toml")
 
 
-def test_quiet_prints_errors_and_the_headline_of_a_failure_and_its_cause_only(stacpull_command, library):
+def test_quiet_prints_errors_and_the_headline_causes_and_place_of_failures_only(stacpull_command, library):
     def answer(on_event: Callable[[object], None], **_: object) -> object:
         on_event(AssetFailed(ItemId("c", "i"), "B10", FailureKind.SERVER, "500"))
         on_event(Notice("warning", "something odd"))
@@ -29,7 +29,8 @@ def test_quiet_prints_errors_and_the_headline_of_a_failure_and_its_cause_only(st
     library.answers["mirror"] = answer
     headline = "stacpull: 65 of 65 files in out dir; 1 failed\n"
     cause = f"stacpull: failed   1 {FailureKind.SERVER.meaning}; {FailureKind.SERVER.advice}\n"
-    said = Ran(1, "", f"{headline}{cause}stacpull: warning: something odd\n")
+    details = "stacpull: for details: stacpull failures 'out dir'\n"
+    said = Ran(1, "", f"{headline}{cause}{details}stacpull: warning: something odd\n")
     assert [stacpull_command(*one) for one in (("mirror", "s", "d", "-q"), ("-q", "mirror", "s", "d"))] == [
         said
     ] * 2

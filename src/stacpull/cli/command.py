@@ -56,8 +56,8 @@ class CommandSession:
     def close(self, code: int = 0) -> None:
         if "display" in self.__dict__:
             self.display.close()
-            for warning in self.display.hidden_warnings if code else ():
-                self.display.write(f"stacpull: {warning}")
+            for line in self.display.hidden if code else ():
+                self.display.write(f"stacpull: {line}")
 
     def run(self, start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
         return entry.run(start, self.display)
@@ -71,13 +71,13 @@ class CommandSession:
     def finish(self, report: Any, lines: Iterable[str], *, on_stderr: bool = False) -> int:
         """Print a report as JSON or as `lines`; with `on_stderr`, these go to standard error in any case.
 
-        With --quiet, only the first line and failures are printed, on standard error, if the exit code is not
-        0. Return this code.
+        With --quiet, only the first line, failures and where to find them are printed, on standard error, if
+        the exit code is not 0. Return this code.
         """
         code: int = getattr(report, "exit_code", 0)
         if self.output.quiet:
             for number, line in enumerate(lines if code else ()):
-                if number == 0 or line.startswith("  failed "):
+                if number == 0 or line.startswith(("  failed ", "for details: ")):
                     click.echo(f"stacpull: {printing.plain(line.lstrip())}", err=True)
         elif on_stderr:
             for line in lines:

@@ -47,8 +47,8 @@ class Display:
 
     def __init__(self, output: Output) -> None:
         self.failures = FailureCounts()
-        self.hidden_warnings = deque[str](maxlen=100)
-        """Warnings that --quiet hides. They are printed if the command fails."""
+        self.hidden = deque[str](maxlen=100)
+        """Warnings and damage that --quiet hides. They are printed if the command fails."""
         self._output = output
         self._stream = sys.stderr
         self._now: Progress | Checked | Stage = Stage("starting")
@@ -92,7 +92,7 @@ class Display:
         if not self._output.quiet:
             self.write(f"stacpull: {text}")
         elif text.startswith("warning: "):
-            self.hidden_warnings.append(text)
+            self.hidden.append(text)
 
     def write(self, line: str) -> None:
         """Print a line above the block, without control characters, which may come from a source."""

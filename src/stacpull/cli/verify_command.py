@@ -42,10 +42,11 @@ def verify(session: CommandSession, dest: str, quick: bool, repair: bool, strict
             session.display(event)
         elif session.output.json:
             printing.json_line(event.to_json())
-        elif not session.output.quiet and (event.what != "unknown" or are_listed):
+        elif event.what != "unknown" or are_listed:
             details = {"missing": "", "unknown": ": not part of the mirror"}
             difference = f": expected {event.expected}; found {event.found}"
-            session.display.print_result(f"{event.what}: {event.path}{details.get(event.what, difference)}")
+            show = session.display.hidden.append if session.output.quiet else session.display.print_result
+            show(f"{event.what}: {event.path}{details.get(event.what, difference)}")
 
     check = partial(verification.verify, dest, quick=quick, repair=repair, strict=strict)
     try:
