@@ -350,7 +350,7 @@ def read_bbox(value: str | Iterable[float]) -> tuple[float, ...]:
     if not (abs(south) <= 90 and abs(north) <= 90):  # noqa: PLR2004 - degrees
         raise ValueError("must be W,S,E,N, with S below N and both from -90 to 90: longitude comes first")
     if south > north:
-        raise ValueError(f"must be W,S,E,N, and S ({south:.10g}) is above N ({north:.10g})")
+        raise ValueError(f"must be W,S,E,N, with S below N: S ({south:.10g}) is above N ({north:.10g})")
     return sides
 
 

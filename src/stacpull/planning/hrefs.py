@@ -76,8 +76,8 @@ def asset_href(asset: Any, base: str | None) -> str | Failure:
         return _unusable("it has no href, or only that of its item", FailureKind.ITEM)
     if (base or "").startswith("stdin:") and (href.startswith("/") or scheme_of(href) == "file"):
         return _unusable(
-            "its href is a local file, which only items from a file can name: save these items to a file, "
-            "and mirror that file"
+            "its href is a local file, which only items from a file can name: save the items to a file, "
+            "and use the file as SOURCE"
         )
     absolute = join(base, href)
     if absolute is None:
