@@ -152,9 +152,8 @@ def read_ids(value: str | Iterable[str] | None) -> tuple[str, ...]:
     ids = read_texts(value)
     if not ids and value is not None and not isinstance(value, tuple):
         raise ValueError("must not be an empty list")
-    is_file = isinstance(value, str) and value.endswith((".csv", ".tsv", ".txt"))
     for written in ids:
-        if is_file or written.startswith("@"):
+        if written.startswith("@") or (isinstance(value, str) and written.endswith((".csv", ".tsv", ".txt"))):
             raise ValueError(f"must be ids, not {written}: only the command line reads files")
     return ids
 

@@ -517,10 +517,9 @@ class MirrorRun:
     async def _record_and_report(self, state: EndState, error: BaseException | None) -> MirrorReport:
         progress = self._progress()
         self._network.emit(progress)
-        is_mirror = self._run.kind == "mirror"
         counters = self._store_client.counters
         warning = self._walk.summary.why_nothing_to_fetch(self._setup.selection, counters)
-        if state == "complete" and is_mirror and warning is not None:
+        if state == "complete" and self._run.kind == "mirror" and warning is not None:
             self._network.warn(warning)
         text = str(error) if state == "failed" else self._walk.summary.cut_short
         if state == "interrupted" and self._stop.reason is not None:
