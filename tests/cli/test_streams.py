@@ -15,6 +15,7 @@ from stacpull import sync
 pytestmark = pytest.mark.behaviour
 
 COMMAND = Path(sys.executable).with_name("stacpull")
+INTO_A_READER_THAT_LEAVES = '| true; echo "${PIPESTATUS[0]}"'
 
 
 @pytest.fixture
@@ -62,8 +63,7 @@ def test_help_that_cannot_be_written_is_named() -> None:
 
 @pytest.mark.parametrize("command", ["mirror --help", "credentials list"])
 def test_a_reader_that_leaves_is_not_an_error(command: str) -> None:
-    line = f'"$0" {command} | true; echo "${{PIPESTATUS[0]}}"'
-    ran = subprocess.run(["/bin/bash", "-c", line, str(COMMAND)], capture_output=True, text=True, check=False)
+    ran = in_shell(command, INTO_A_READER_THAT_LEAVES)
     assert ran.stdout == "0\n"
     assert ran.stderr == ""
 
@@ -73,10 +73,7 @@ def test_verify_continues_if_its_output_is_not_read(source: Path, tmp_path: Path
     assert sync.mirror(str(source), dest).exit_code == 0
     for path in dest.rglob("*.bin"):
         path.write_bytes(b"changed")
-    line = '"$0" verify "$1" --repair | true; echo "${PIPESTATUS[0]}"'
-    ran = subprocess.run(
-        ["/bin/bash", "-c", line, str(COMMAND), str(dest)], capture_output=True, text=True, check=False
-    )
+    ran = in_shell("verify --repair", INTO_A_READER_THAT_LEAVES, str(dest))
     assert ran.stdout == "0\n"
     assert "bug in stacpull" not in ran.stderr
     assert (next(dest.rglob("a.bin"))).read_bytes() == b"a" * 100
