@@ -47,6 +47,7 @@ def mirrored_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirrored
 
 
 @pytest.fixture
-def mirrored(mirrored_once: Mirrored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mirrored:
+def mirrored(mirrored_once: Mirrored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirrored]:
     export_here(mirrored_once.replica, monkeypatch.setenv)
-    return mirrored_once.copy_to(tmp_path / "m")
+    yield mirrored_once.copy_to(tmp_path / "m")
+    mirrored_once.replica.clear_faults()

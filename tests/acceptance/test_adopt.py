@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -25,18 +25,21 @@ from stacpull.store.inspection import StoredFiles
 from stacpull.store.local_store import LocalStore
 from stacpull.store.staging import StagedParts
 from stacpull.sync import failures, mirror, resume, retry
-from stacpull_replicas import RequestInfo, Status
+from stacpull_replicas import Status
 
 pytestmark = pytest.mark.usefixtures("threaded_store")
 
 
 @pytest.fixture
-def downloaded(mirrored_once: Mirrored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mirrored:
+def downloaded(
+    mirrored_once: Mirrored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Mirrored]:
     """What a notebook with a download tool leaves: the files, their own times, and nothing else."""
     export_here(mirrored_once.replica, monkeypatch.setenv)
     dest = tmp_path / "m"
     shutil.copytree(mirrored_once.dest / "bigearthnet", dest / "bigearthnet", copy_function=shutil.copyfile)
-    return Mirrored(mirrored_once.replica, dest, evolve(mirrored_once.options, adopt=True))
+    yield Mirrored(mirrored_once.replica, dest, evolve(mirrored_once.options, adopt=True))
+    mirrored_once.replica.clear_faults()
 
 
 def inodes(mirrored: Mirrored) -> dict[str, int]:
@@ -114,16 +117,8 @@ def test_a_file_that_differs_from_its_asset_is_kept_and_reported(mirrored_once, 
 def test_files_are_adopted_if_head_requests_are_refused(mirrored_once, downloaded):
     altered = next(name for name in downloaded.assets if name.endswith("_B03.tif"))
     rewritten(flipped)(downloaded.dest / altered)
-    replica = downloaded.replica
-
-    def is_head(request: RequestInfo) -> bool:
-        return request.method == "HEAD"
-
-    replica.inject(is_head, Status(405), times=10_000)
-    try:
-        report = downloaded.mirror()
-    finally:
-        replica.clear_faults()
+    downloaded.replica.inject(lambda request: request.method == "HEAD", Status(405), times=10_000)
+    report = downloaded.mirror()
     assert (report.exit_code, report.assets_failed) == (1, 1)
     assert [failure.kind for failure in failures(downloaded.dest)] == ["exists"]
     assert is_same(mirrored_once.files, downloaded.files)[:1] == [altered]
@@ -201,10 +196,8 @@ def test_a_failed_sync_removes_no_existing_file(downloaded, monkeypatch):
             downloaded.mirror()
     downloaded.options = evolve(downloaded.options, retries=0)
     downloaded.replica.inject(lambda request: request.server != "api", Status(404), times=10_000)
-    try:
-        downloaded.mirror()
-    finally:
-        downloaded.replica.clear_faults()
+    downloaded.mirror()
+    downloaded.replica.clear_faults()
     assert {name: data for name, data in downloaded.files.items() if name in before} == before
     assert retry(downloaded.dest, options=downloaded.options).exit_code == 0
     assert downloaded.verify().exit_code == 0

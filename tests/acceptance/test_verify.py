@@ -270,11 +270,9 @@ def test_a_repair_refuses_bytes_that_differ_from_those_mirrored(mirrored: Mirror
         return request.server != "api" and request.path.endswith(name.rpartition("/")[2])
 
     mirrored.replica.inject(is_for_asset, Status(200, body=b"II*\0 another version"), times=20)
-    try:
-        mirrored.options = evolve(mirrored.options, retries=0)
-        refused = mirrored.verify(repair=True)
-    finally:
-        mirrored.replica.clear_faults()
+    mirrored.options = evolve(mirrored.options, retries=0)
+    refused = mirrored.verify(repair=True)
+    mirrored.replica.clear_faults()
     assert (refused.exit_code, refused.remaining) == (1, 1)
     assert (mirrored.dest / name).read_bytes() == damaged
     (failed,) = failures(mirrored.dest)
@@ -293,10 +291,8 @@ def test_a_file_that_no_longer_exists_at_the_source_is_a_named_failure(mirrored:
         Status(404),
         times=50,
     )
-    try:
-        report = mirrored.verify(repair=True)
-    finally:
-        mirrored.replica.clear_faults()
+    report = mirrored.verify(repair=True)
+    mirrored.replica.clear_faults()
     assert (report.exit_code, report.remaining, report.assets_failed) == (1, 1, 1)
     assert [failure.kind for failure in failures(mirrored.dest)] == ["gone"]
     assert sync.retry(mirrored.dest, options=mirrored.options).exit_code == 0
@@ -309,10 +305,8 @@ def test_an_item_that_cannot_be_read_again_stays_damaged_until_the_next_walk(mir
     damaged = (mirrored.dest / name).read_bytes()
     item = name.split("/")[1]
     mirrored.replica.inject(lambda request: request.path.endswith(f"/items/{item}"), Status(404), times=50)
-    try:
-        report = mirrored.verify(repair=True)
-    finally:
-        mirrored.replica.clear_faults()
+    report = mirrored.verify(repair=True)
+    mirrored.replica.clear_faults()
     assert (report.exit_code, report.remaining) == (1, 1)
     assert (mirrored.dest / name).read_bytes() == damaged
     assert mirrored.mirror().exit_code == 0
@@ -337,13 +331,11 @@ def test_a_repair_that_is_killed_can_be_repeated(mirrored: Mirrored) -> None:
     (mirrored.dest / document_of(mirrored)).unlink()
     env = environment(mirrored.replica)
     mirrored.replica.inject(lambda request: request.path.endswith("_B12.tif"), Status(503), times=10_000)
-    try:
-        with Running(["verify", "--repair", str(mirrored.dest)], env) as process:
-            assert wait_until(lambda: status(mirrored.dest).assets_done > 10)
-            assert process.signal(signal.SIGKILL)
-            process.ended()
-    finally:
-        mirrored.replica.clear_faults()
+    with Running(["verify", "--repair", str(mirrored.dest)], env) as process:
+        assert wait_until(lambda: status(mirrored.dest).assets_done > 10)
+        assert process.signal(signal.SIGKILL)
+        process.ended()
+    mirrored.replica.clear_faults()
     whole = [name for name, data in mirrored.files.items() if data == before[name]]
     assert 7 < len(whole) < len(before)
     again = run(["verify", "--repair", str(mirrored.dest)], env)
