@@ -150,27 +150,21 @@ def alternate(world: World, s3: str = "s3://data/one.tif", https: str = "/b.tif"
 
 
 @pytest.mark.parametrize(
-    ("prefer", "expected"),
+    ("prefer", "s3", "expected"),
     [
-        ((), b"from https"),
-        (("s3", "http"), b"from s3"),
-        (("http",), b"from https"),
-        (("https", "s3"), b"from s3"),
+        ((), "one.tif", b"from https"),
+        (("s3", "http"), "one.tif", b"from s3"),
+        (("http",), "one.tif", b"from https"),
+        (("https", "s3"), "one.tif", b"from s3"),
+        (("s3", "http"), "gone.tif", b"from https"),
     ],
 )
-def test_the_first_scheme_preferred_that_exists_is_fetched(world, prefer, expected):
-    world.offer(alternate(world))
+def test_the_first_scheme_preferred_that_has_the_asset_is_fetched(world, prefer, s3, expected):
+    world.offer(alternate(world, s3=f"s3://data/{s3}"))
     report = world.mirror(Selection(prefer=prefer))
-    assert report.state == "complete"
-    assert report.assets_failed == 0
+    assert (report.state, report.exit_code) == ("complete", 0)
+    assert (report.assets_done, report.assets_failed) == (1, 0)
     assert world.files() == {f"{PLACE}/data.tif": expected}
-
-
-def test_an_asset_that_fails_at_one_href_is_fetched_from_the_next(world: World) -> None:
-    world.offer({"a": alternate(world, s3="s3://data/gone.tif")["data"]})
-    report = world.mirror(Selection(prefer=("s3", "http")))
-    assert (report.assets_done, report.assets_failed, report.exit_code) == (1, 0, 0)
-    assert set(world.files().values()) == {b"from https"}
 
 
 def test_an_asset_gone_at_each_address_states_both_reasons_and_retry_begins_anew(world: World) -> None:
@@ -245,28 +239,21 @@ def test_bodies_are_checked_against_size_and_checksum_of_the_item(world: World) 
     assert all(STATED[key][1] in message for key, message in failed.items())
 
 
-def pages(world: World) -> dict[str, Any]:
+def test_pages_are_left_out_and_counted_and_fetched_with_include_pages(world: World) -> None:
     preview = world.server.url("/item/preview.png?collection=c&item=i")
-    return {
+    pages = {
         "data": {"href": world.server.url("/b.tif")},
         "index": {"href": world.server.url("/index"), "type": "text/html"},
         "rendered_preview": {"href": preview, "type": "image/png"},
         "tilejson": {"href": world.server.url("/item/tiles.json"), "type": "application/json"},
     }
-
-
-def test_pages_are_left_out_and_counted(world: World) -> None:
-    world.offer(pages(world))
+    world.offer(pages)
     planned = world.plan()
     assert (planned.assets, planned.assets_pages) == (1, 3)
     assert planned.page_keys == {"index": 1, "rendered_preview": 1, "tilejson": 1}
     report = world.mirror()
     assert (report.assets_planned, report.assets_pages, report.assets_excluded) == (1, 3, 0)
     assert world.stored()["assets"]["index"]["href"] == world.server.url("/index")
-
-
-def test_pages_are_fetched_with_include_pages(world: World) -> None:
-    world.offer(pages(world))
     page = Answer(body=b"<!doctype html><html></html>", headers={"Content-Type": "text/html"})
     endpoints = {"/item/preview.png": [Answer(body=b"png")], "/item/tiles.json": [Answer(body=b"{}")]}
     world.routes |= {"/index": [page]} | endpoints
