@@ -126,13 +126,17 @@ password = "${{USER_WORD}}"
 ACCOUNT = {"USER_NAME": "planted-user", "USER_WORD": "planted+pass/word"}
 
 
-def test_a_user_of_copernicus_gets_one_token_for_all_assets(world):
+def copernicus(world: World) -> tuple[Identity, Downloads, str]:
     identity = Identity()
     downloads = Downloads(identity, world.other.url("/zipper"))
     world.open(identity, downloads)
+    return identity, downloads, GRANT.format(downloads=downloads.url(""), identity=identity.url(""))
+
+
+def test_a_user_of_copernicus_gets_one_token_for_all_assets(world):
+    identity, downloads, profile = copernicus(world)
     hrefs = {f"b{n}": downloads.url(f"/odata/v1/Products({n})/$value") for n in range(12)}
     hrefs["m"] = downloads.url("/moved")
-    profile = GRANT.format(downloads=downloads.url(""), identity=identity.url(""))
     report = world.mirror(hrefs, profile, **ACCOUNT)
     assert (report.assets_done, identity.grants) == (13, ["password"])
     again = world.mirror(hrefs, profile, **ACCOUNT)  # nothing to fetch: no token
@@ -140,10 +144,7 @@ def test_a_user_of_copernicus_gets_one_token_for_all_assets(world):
 
 
 def test_a_wrong_password_ends_the_run_with_3_before_anything_is_downloaded(world):
-    identity = Identity()
-    downloads = Downloads(identity)
-    world.open(identity, downloads)
-    profile = GRANT.format(downloads=downloads.url(""), identity=identity.url(""))
+    identity, downloads, profile = copernicus(world)
     identity.secrets.append("planted-wrong-word")
     environ = {**ACCOUNT, "USER_WORD": "planted-wrong-word"}
     with pytest.raises(CredentialsError, match=r"Invalid user credentials.*USER_NAME and USER_WORD"):
@@ -314,10 +315,7 @@ def test_requests_to_a_custom_s3_endpoint_are_signed_and_paid_as_in_the_profile(
 
 
 def test_a_run_that_was_started_with_a_profile_names_it_when_it_is_resumed_without(world):
-    identity = Identity()
-    downloads = Downloads(identity)
-    world.open(identity, downloads)
-    profile = GRANT.format(downloads=downloads.url(""), identity=identity.url(""))
+    _, downloads, profile = copernicus(world)
     world.source.features = [feature("item", {"a": downloads.url("/a")})]
     stop = asyncio.Event()
 
