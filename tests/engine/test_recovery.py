@@ -338,11 +338,14 @@ def test_parts_that_can_be_resumed_stay_unless_the_machine_was_restarted(tmp_pat
         assert parts(tmp_path) == []
 
 
-def adopted_and_killed(dest: Path, *, checksum: str, is_link: bool) -> None:
-    """Leave a file of the user's reserved, with a hard link of it (or an equal file) among the parts."""
-    with started(dest, remembered={"adopt": True}) as bench:
+@pytest.mark.parametrize("is_link", [True, False])
+@pytest.mark.parametrize("checksum", ["sha256", "none"])
+@pytest.mark.parametrize("left_by", ["a kill", "a reboot", "a failed sync"])
+def test_a_file_that_was_adopted_is_never_removed(tmp_path, monkeypatch, left_by, checksum, is_link):
+    """A file of the user's is left reserved, with a hard link of it (or an equal file) among the parts."""
+    with started(tmp_path, remembered={"adopt": True}) as bench:
         arrived = bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"mine")
-        mine = dest / "c" / "i" / "a.tif"
+        mine = tmp_path / "c" / "i" / "a.tif"
         mine.parent.mkdir(parents=True)
         mine.write_bytes(b"mine")
         if is_link:
@@ -353,13 +356,6 @@ def adopted_and_killed(dest: Path, *, checksum: str, is_link: bool) -> None:
             arrived = replace(arrived, digest=None)
         bench.place([arrived])
         assert bench.states() == {"a": 1}
-
-
-@pytest.mark.parametrize("is_link", [True, False])
-@pytest.mark.parametrize("checksum", ["sha256", "none"])
-@pytest.mark.parametrize("left_by", ["a kill", "a reboot", "a failed sync"])
-def test_a_file_that_was_adopted_is_never_removed(tmp_path, monkeypatch, left_by, checksum, is_link):
-    adopted_and_killed(tmp_path, checksum=checksum, is_link=is_link)
     bench = Bench(tmp_path, remembered={"checksum": checksum})
     if left_by == "a reboot":
         monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")

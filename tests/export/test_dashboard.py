@@ -80,14 +80,6 @@ async def data_of(session: aiohttp.ClientSession) -> dict[str, Any]:
         return dict(await answer.json())
 
 
-async def states_of(session: aiohttp.ClientSession) -> AsyncIterator[dict[str, Any]]:
-    async with session.get("/events") as answer:
-        assert answer.content_type == "text/event-stream"
-        async for line in answer.content:
-            if line.startswith(b"data: "):
-                yield json.loads(line[6:])
-
-
 async def test_events_are_shown_and_passed_on() -> None:
     received: list[object] = []
     async with served_dashboard(ANY, None, "/data/rice", received.append) as dashboard:
@@ -117,9 +109,11 @@ async def test_browsers_get_a_state_every_second_and_the_last_one() -> None:
     got: list[dict[str, Any]] = []
 
     async def look(url: str) -> None:
-        async with aiohttp.ClientSession(url) as session:
-            async for state in states_of(session):
-                got.append(state)  # noqa: PERF401 - it is looked at meanwhile
+        async with aiohttp.ClientSession(url) as session, session.get("/events") as answer:
+            assert answer.content_type == "text/event-stream"
+            async for line in answer.content:
+                if line.startswith(b"data: "):
+                    got.append(json.loads(line[6:]))  # noqa: PERF401 - it is looked at meanwhile
 
     async with asyncio.TaskGroup() as group, served_dashboard(ANY, None, "d", None) as dashboard:
         group.create_task(look(dashboard.url))

@@ -201,21 +201,16 @@ def test_a_shortened_range_is_requested_to_its_end() -> None:
 # S3, retries, real files.
 
 
-def s3_file(data: bytes) -> Answer:
-    """Serve an object like S3, which ignores If-Range and answers a failed If-Match with 412."""
-    file = Thing(data)
-
-    def answer(request: ReceivedRequest) -> Reply:
-        if request.headers.get("if-match") not in {None, file.etag}:
-            return Reply(412)
-        return ignoring_if_range(file)(request)
-
-    return answer
-
-
 @pytest.mark.parametrize("redirected", [False, True])
 async def test_s3_is_read_with_if_match(redirected: bool) -> None:
-    async with origin(s3_file(LATE)) as served:
+    """It ignores If-Range, and answers a failed If-Match with 412."""
+    file = Thing(LATE)
+
+    def answer(request: ReceivedRequest) -> Reply:
+        is_failed = request.headers.get("if-match") not in {None, file.etag}
+        return Reply(412) if is_failed else ignoring_if_range(file)(request)
+
+    async with origin(answer) as served:
         credentials = given(served.url, Credentials("AKID", "secret"), "us-east-1")
         options = S3Options(endpoint_url=served.url, region="us-east-1")
         async with (
