@@ -79,7 +79,7 @@ async def export(
     given = {n: Setting(value, n).read(read) for n, (value, read) in arguments.items() if value is not None}
     samples = SampleOptions(chosen, _read_splits(splits), given.pop("nomenclature", None), label_property)
     if given and format != "webdataset":
-        raise UsageError("--shard-size and --shard-samples are for the format webdataset.")
+        raise UsageError("Sizes of shards and --shard-samples are for the format webdataset.")
     thread = StoppableThread(stop)
 
     def write() -> ExportReport:
