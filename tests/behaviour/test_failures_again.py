@@ -172,6 +172,16 @@ def test_a_stopped_run_reads_signed_urls_again_that_only_source_has(host, mirror
     assert len(host.requested()) == 20 - stopped["assets_done"] == 20 - ran["assets_skipped"]
 
 
+def test_plan_counts_an_item_that_cannot_be_read_once(host: Host, mirror: list[str]) -> None:
+    items = [feature(f"i{number}", {}) for number in range(150)]  # more than are planned at once
+    for item in items:
+        item["links"] = [{"rel": "source", "href": host.url("/collections/c/items/lost")}]
+    host.statuses = {"/collections/c/items/lost": 404}
+    Path(mirror[1]).write_text("".join(json.dumps(item) + "\n" for item in items))
+    planned = report(host, ["plan", mirror[1], "--allow-private-hosts", "--json"])
+    assert (planned["items_failed"], len(host.requests)) == (1, 1)
+
+
 def test_retry_ordered_requests_only_what_was_not_ready(host, mirror, tmp_path):
     host.statuses = {"/a/0": 202, "/a/1": 500, "/a/2": 404}
     assert report(host, mirror)["assets_failed"] == 3

@@ -99,7 +99,7 @@ def _opened_records(dest: DestAddress | None) -> Iterator[_Records]:
                 ledger = opened.enter_context(closing(open_reader(dest.work)))
                 if dest.bucket is None:
                     has_file = partial(may_exist, opened.enter_context(open_files(dest.work, None)))
-        yield [opened.enter_context(closing(ItemSet())) for _ in range(3)], ledger, has_file
+        yield [opened.enter_context(closing(ItemSet())) for _ in range(4)], ledger, has_file
 
 
 class _Estimate:
@@ -111,7 +111,7 @@ class _Estimate:
     def __init__(self, setup: RunSetup, records: _Records, urls: TextIO | None) -> None:
         self._setup = setup
         self._network = setup.network
-        (self._seen, self._primary, self._linked), self._ledger, self._is_there = records
+        (self._seen, self._primary, self._linked, self._unreadable), self._ledger, self._is_there = records
         self._urls = urls
         clip = setup.selection.clip
         self._run = Run(0, "mirror", "", {}, setup.options.remembered, text_digest(clip) if clip else None)
@@ -191,9 +191,9 @@ class _Estimate:
             warn(f"--layout gives several items the path {self._shared_path}: add {{item}} to it.")
 
     async def planned_this_run(self, ids: Sequence[ItemId]) -> dict[ItemId, PlannedVersion]:
-        sets = self._linked, self._primary
-        linked, on_pages = await run_to_end(lambda: [items.intersection(ids) for items in sets])
-        planned = dict.fromkeys(linked, PlannedVersion(is_linked=True))
+        sets = self._unreadable, self._linked, self._primary
+        unread, linked, on_pages = await run_to_end(lambda: [items.intersection(ids) for items in sets])
+        planned = dict.fromkeys(unread | linked, PlannedVersion(is_linked=True))
         return planned | dict.fromkeys(on_pages, PlannedVersion())
 
     async def restart(self) -> None:
@@ -219,7 +219,9 @@ class _Estimate:
             new_items += left_out
         self.counters["items_seen"] += new_items
         self._refused = self._refused or next((one.failure.message for one in batch.unreadable_items), "")
-        self.counters["items_failed"] += len(batch.unreadable_items) + len(batch.unreadable)
+        unreadable = [item.id for item in batch.unreadable_items]
+        unreadable += [ItemId(entry.collection, entry.name) for entry in batch.unreadable]
+        self.counters["items_failed"] += len(self._unreadable.add_all(unreadable))
         items = [item for item in batch.items if self._count_item(item)]
         actions: _Actions = {}
         if self._ledger is not None:
