@@ -68,11 +68,11 @@ class Pruning:
             gone_rowids.update(item.item_rowid for item in gone_items)
             removable = [item.item_rowid for item in gone_items if item.parent in gone_rowids]
             linked += len(gone_items) - len(removable)  # these may return
+            if removable and remove:
+                await self._call("remove_items", removable)
             for item in gone_items:
                 removed = remove and item.item_rowid in removable
                 self._network.emit(ItemGone(item.id, item.assets, item.size, removed=removed))
-            if removable and remove:
-                await self._call("remove_items", removable)
         await self._call("set_counter", "items_gone", gone)
         kept_by_reason[_LINKED if linked == 1 else _SEVERAL_LINKED] = linked
         if not gone and not +kept_by_reason:

@@ -26,7 +26,7 @@ _DECIMAL: Final = re.compile(r"[+-]?(?:\d{1,300}(?:\.\d{0,300})?|\.\d{1,300})", 
 
 
 class ItemFilter:
-    """A filter on items: a function of the item alone. `fields` of `Selection` turn it on."""
+    """A filter on items, which judges each item alone. `fields` of `Selection` turn it on."""
 
     fields: ClassVar[tuple[str, ...]]
     reasons: tuple[str, ...] = ()

@@ -56,7 +56,7 @@ _REQUEST_NEW = Decision(Action.REQUEST)
 class BatchWriter:
     """Saves what the walk of a run plans; `is_there` says whether DEST has a file.
 
-    `publish_all` records all reserved assets, as the versions that they are, before newer ones are planned.
+    `publish_all` publishes the reserved assets, before newer versions of them are planned.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Runs: source, selection and options, the position of the walk, what was counted, and how the run ended.
 
-If the last run did not complete, the next one with the same `RunSpec` continues it; credentials may differ. A
-position is only valid until another run starts, because that run may take over assets: then the walk
-restarts. A complete walk deletes the failures of earlier walks, except those that it met again.
+If the last run did not complete, the next one with the same `RunSpec` continues it; credentials may differ.
+If another run was started in between, which may have taken over assets, the walk starts again instead. A
+complete walk deletes the failures of earlier walks, except those that it met again.
 """
 
 from __future__ import annotations

@@ -199,7 +199,7 @@ class _Attempt(msgspec.Struct, eq=False):
         if body is not None:
             return await self._confirm(body)
         if is_current and version.checksum_unverified:
-            algorithm, digest = self.job.checksum or (None, b"")  # without one, nothing is verified
+            algorithm, digest = self.job.checksum or (None, b"")  # without a checksum, it is fetched
             is_current = (await self.downloader.file_in_dest(self.job, algorithm)).digest == digest
         return None if is_current else await self._fetch_all(self._open({}, ACCEPT_OK))
 

@@ -65,7 +65,7 @@ def expected_checks(
     is_s3 = url is None or known_scheme(url).has_md5_etags or headers.get("Server") == "AmazonS3"
     if is_s3 and (md5 := _md5_of(headers)):
         checks.append(Check(Checksum("md5", md5), "ETag"))
-    return tuple({check.checksum: check for check in reversed(checks)}.values())[::-1]
+    return tuple({check.checksum: check for check in [*checks, *reversed(checks)]}.values())
 
 
 def _checks_of_fields(headers: Mapping[str, str]) -> list[Check]:
