@@ -54,7 +54,7 @@ async def test_groups_are_published_in_time_without_a_request(tmp_path, jobs, pr
             store_client.sender.put(job, received(job, job.key.encode() * size))
         await until(lambda: store_client.counters["items_done"] == 1)
         await asyncio.sleep(2 * GROUP_SECONDS)
-        assert await store_client.sender.free_slots() == 64
+        assert await store_client.sender.wait_for_free_slots() == 64
     sizes = {path: len(data) for path, data in tree(tmp_path).items()}
     assert sizes == {"c/i/a.tif": 1, "c/i/b.tif": 16 << 10, "c/i/c.tif": 100_000}
     assert not store_client.fatal_error.done()
@@ -70,7 +70,7 @@ async def test_a_failure_is_recorded_and_frees_exactly_one_slot(tmp_path: Path, 
         store_client.sender.fail(jobs[1], reset, 1)
         store_client.sender.put(jobs[0], received(jobs[0], b"x"))
         await store_client.sender.flush()
-        assert await store_client.sender.free_slots() == 63
+        assert await store_client.sender.wait_for_free_slots() == 63
         await store_client.call("write_final_items")
         assert (store_client.counters["assets_done"], store_client.counters["assets_failed"]) == (1, 1)
     assert [one.message for one in events if isinstance(one, AssetFailed)] == ["*** \\udcff was reset."]

@@ -108,7 +108,7 @@ class OutcomeSink(_Waitable, ABC, Generic[JobT, ResultT]):
     def fail(self, job: JobT, failure: Failure, attempts: int) -> None:
         """Take the failure of an asset, after its last attempt."""
 
-    async def free_slots(self) -> int:
+    async def wait_for_free_slots(self) -> int:
         await self.wait_until(lambda: self._taken_slots < self._slots)
         return self._slots - self._taken_slots
 
@@ -166,7 +166,7 @@ class Pool(Generic[JobT, ResultT]):
         try:
             async with self._group:
                 while await self._queue.wait_for_jobs():
-                    jobs = self._queue.take(await self.sink.free_slots())  # none after a stop
+                    jobs = self._queue.take(await self.sink.wait_for_free_slots())  # none after a stop
                     self.sink.take_slots(len(jobs))
                     for job in jobs:
                         if self._fast_path is None or not self._fast_path.start_transfer(job, self):

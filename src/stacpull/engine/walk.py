@@ -345,7 +345,7 @@ class Walk:
                 new_items = await self._take_page(start.collection, page, update)
                 if not self._matches_left():
                     break
-                if (reason := loops.reason_to_end_at(page, new_items)) is not None:
+                if (reason := loops.note_page(page, new_items)) is not None:
                     update = WalkUpdate(self._stored(end), announced=total)
                     if announced is None or self._consumer.counters["items_seen"] < announced:
                         self._note_cut_short(reason)

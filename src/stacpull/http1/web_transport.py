@@ -188,7 +188,7 @@ class WebTransport(CallbackTransport):
             self._tls = self._tls or await asyncio.to_thread(lambda: settings.tls_context)
             seconds = min(_HANDSHAKE, settings.stall_timeout)
             tls = {"ssl": self._tls, "server_hostname": host.hostname, "ssl_handshake_timeout": seconds}
-        addresses = await host.addresses.in_order()
+        addresses = await host.addresses.look_up()
         reasons = settings.ip_policy.note_lookup(host.hostname, addresses)
         seconds_per_address = min(_ADDRESS_SECONDS, settings.connect_timeout / max(len(addresses), 1))
         problem: OSError | None = None
@@ -281,7 +281,7 @@ class Addresses:
         self._lookup = asyncio.Lock()
         self._rotation = -1
 
-    async def in_order(self) -> list[str]:
+    async def look_up(self) -> list[str]:
         """Return the addresses in the order to try them: each time another one first."""
         loop = asyncio.get_running_loop()
         async with self._lookup:

@@ -52,7 +52,7 @@ class ApiSource(Source):
         self._opened = document
         self._landing = {} if document is None or self._api.collection else document.members
         self._conformance: search.Conformance | None = None
-        self._can_search_ids = True  # False once a search for ids has found nothing that was requested
+        self._can_search_ids = True  # False once a search for ids has failed or found nothing
         self._recent_collections = BoundedCache[str, Json](_MAX_CACHED)
         self._is_search = self._api.page == "search"
         ids = (parameter(url, "collections") or "").split(",") if self._is_search else [self._api.collection]
@@ -256,7 +256,7 @@ class ApiSource(Source):
                 raise SourceError(f"{self._api.root} lists too many collections: use the URL of one.")
             yield new
             request = next_or_failure(document.members, request, document.url)
-            reason = loops.reason_to_end(len(collections), len(new))
+            reason = loops.note_entries(len(collections), len(new))
             if reason is not None and request is not None:
                 request = Failure(FailureKind.ITEM, f"{reason}.")
         if request is not None:
