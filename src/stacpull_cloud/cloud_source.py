@@ -2,6 +2,7 @@
 
 Keys are not decoded. Credentials are sent only where `Service.split` says. Redirects to these URLs are not
 followed (`net.client`). Without `--aws-metadata`, no metadata service is asked.
+Requests use obstore's async calls, because a stop can end them at once: it would wait for a thread.
 """
 
 from __future__ import annotations
