@@ -36,7 +36,7 @@ from stacpull.ledger.database import Connection, ledger_errors, ledger_path, ope
 from stacpull.ledger.runs import ItemSet, Run
 from stacpull.models import Asset, ItemId, PlannedItem, PlannedVersion, WalkBatch, path_in_dest
 from stacpull.net.fields import stated_version
-from stacpull.net.status import OK, PARTIAL, UNSATISFIABLE
+from stacpull.net.status import RANGES
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import final_name
 from stacpull.reports import HostPlan, PlanReport
@@ -49,7 +49,6 @@ from stacpull.urls import filename_of, known_scheme, wire_url
 
 _Actions = Mapping[tuple[ItemId, str], tuple[Action, str | None]]
 _Records = tuple[list[ItemSet], Connection | None, IsThere]
-_SIZED = frozenset({OK, PARTIAL, UNSATISFIABLE})  # an empty file has no byte 0
 _SIZED_PER_KEY = 3
 _CLIPPED_PER_KEY = 12  # with `--clip`: more, because different parts of rasters are in the area
 _SIZED_AT_ONCE = 64
@@ -344,9 +343,8 @@ class _Sizes:
                 self.tile_requests += requests
                 self.outside += not size
             elif size is None:
-                request = Request(asset.href, headers={"Range": "bytes=0-0"})
-                stream = self._network.client.stream(request, accept=_SIZED)
-                async with stream as response:
+                request = Request(asset.href, headers={"Range": "bytes=0-0"})  # 416 if it is empty
+                async with self._network.client.stream(request, accept=RANGES) as response:
                     size = stated_version(response.status, response.headers).total
         except TransferError as error:
             self.problem = self.problem or str(error)

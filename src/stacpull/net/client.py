@@ -28,7 +28,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import coding_to_undo, decoded, first_bytes, read_whole
 from stacpull.net.gate import REFUSALS, Gate, GateSettings, Rate
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
-from stacpull.net.transport import Receive, Request, Response, TransferError, Transport
+from stacpull.net.transport import Chunk, Receive, Request, Response, TransferError, Transport
 from stacpull.redact import Secret, Secrets, credentials_in, public_url, unsigned_url
 from stacpull.threads import run_to_end
 from stacpull.urls import is_local, join, known_scheme, removed_parameters, same_site, set_parameter
@@ -240,12 +240,12 @@ class ClientResponse:
     async def read(self, limit: int, on_growth: Callable[[int], Awaitable[None]] | None = None) -> bytes:
         return await read_whole(self, limit, on_growth)
 
-    def chunks(self, size: int) -> AsyncIterator[bytes | memoryview]:
+    def chunks(self, size: int) -> AsyncIterator[Chunk]:
         chunks = self._counted(size)
         coding = coding_to_undo(self.headers) if self._request.purpose == "document" else None
         return chunks if coding is None else decoded(chunks, coding)
 
-    async def _counted(self, limit: int) -> AsyncIterator[bytes | memoryview]:
+    async def _counted(self, limit: int) -> AsyncIterator[Chunk]:
         gate = self.gate
         byte_rate = self._client.byte_rate
         if byte_rate.limit:  # larger pieces would turn a slow rate into bursts and long waits
