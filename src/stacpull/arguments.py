@@ -34,6 +34,7 @@ ValueReader = Callable[[Any], Any]
 
 MAX_CONCURRENCY = 4096  # more transfers need more open files than systems allow
 MAX_INTEGER = 2**63 - 1  # the largest integer that a ledger stores
+ABOVE_ZERO = math.nextafter(0, 1)
 
 Time = str | date | datetime
 """A time, as text in the forms that `--datetime` takes, or as Python's own types. Naive times are UTC."""
@@ -292,7 +293,7 @@ def number(
     return read
 
 
-read_seconds = number("a number of seconds above 0, like 30 or 5m", math.nextafter(0, 1), convert=_seconds)
+read_seconds = number("a number of seconds above 0, like 30 or 5m", ABOVE_ZERO, convert=_seconds)
 read_rate = number("a number of at least 0 (0: no limit)", 0)
 read_duration = number("a time like 3h50m or 90m, or a number of seconds (0: no limit)", 0, convert=_seconds)
 read_byte_rate = number("a number of bytes per second, like 500K or 2M", 0, convert=_bytes)

@@ -6,7 +6,6 @@ import asyncio
 import os
 import sys
 from importlib.util import find_spec
-from math import nextafter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,7 +161,7 @@ def s3(faults: Path | None, seed: int, anonymous: bool, requester_pays: bool, **
         _number("--token-ttl", arguments.read_seconds, 3600, "Seconds until an access token expires."),
         _number(
             "--rate-limit",
-            arguments.number("a number of requests per second above 0", nextafter(0, 1)),
+            arguments.number("a number of requests per second above 0", arguments.ABOVE_ZERO),
             None,
             "Answer at most this many requests per second, and others with 429. Default: no limit.",
         ),

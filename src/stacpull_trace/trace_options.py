@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import nextafter
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +28,7 @@ class TraceOptions:
     resolution: float = option(
         3.0,
         metavar="METRES",
-        read=arguments.number("a number of metres above 0", nextafter(0, 1)),
+        read=arguments.number("a number of metres above 0", arguments.ABOVE_ZERO),
         brief=True,
     )
     index: str | None = option(None, metavar="NAME", shown="ndwi", brief=True)
