@@ -146,8 +146,9 @@ async def resume(
     mirror_status = await asyncio.to_thread(status, dest, context.options)  # DEST is no longer locked
     counts = {name: getattr(mirror_status, name) for name in Counts.__struct_fields__}
     counts |= {"bytes_fetched": 0, "seconds": 0.0, "requests": 0, "retries": 0, "reason": None}
+    counts |= {"assets_skipped": mirror_status.assets_done, "items_pruned": 0}
     return MirrorReport(
-        **{**counts, "assets_skipped": mirror_status.assets_done, "items_pruned": 0},
+        **counts,
         nothing_to_resume=True,
         assets_accepted=mirror_status.assets_missing if context.options.missing in {"known", "ok"} else 0,
     )
