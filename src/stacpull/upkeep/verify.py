@@ -278,7 +278,7 @@ async def verify(
         raise UsageError("--quick cannot be combined with --repair, which reads every file.")
     stop = instance("stop", asyncio.Event, stop)
     address = await asyncio.to_thread(resolve_dest, dest, instance("options", Options, options))
-    check = MirrorCheck(address, on_event, stop, quick, strict)
+    check = MirrorCheck(address, on_event, stop, quick=quick, strict=strict)
 
     def check_alone() -> VerifyReport:
         with closing(open_reader(address.work, address.bucket)) as db, runs_excluded(address.work):
