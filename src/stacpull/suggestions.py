@@ -81,7 +81,8 @@ def with_checked_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     async def call_async(*positional: Any, **named: Any) -> Any:
         with errors_in_python():
-            return await call(*positional, **named)
+            _check(function, positional, named)
+            return await function(*positional, **named)
 
     return call_async if inspect.iscoroutinefunction(function) else call
 
