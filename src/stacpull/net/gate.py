@@ -34,10 +34,10 @@ _MOSTLY_IN_USE = 0.9
 _OWN_DELAY_SECONDS = 0.025  # that this process may add to the time to the first byte
 _CEILING_SECONDS = 60.0
 _CEILING_PAUSES = 40.0
-_BYTES_PER_RESPONSE = 128 * 1024  # a long body counts as one more answer per this many bytes
+_BYTES_PER_RESPONSE = 128 * 1024  # a long body counts as one more response per this many bytes
 _FIRST_PAUSE = 1.0
 _MAX_PAUSE = 60.0
-_RECENT_SECONDS = 30.0  # after an answer, in which an unanswered request counts as overload
+_RECENT_SECONDS = 30.0  # after a response, in which an unanswered request counts as overload
 _OVERLOAD = 3  # unanswered minus answered requests from which the limit is lowered
 _LONG_PAUSE = 30.0  # seconds of a pause from which a warning says that the run waits for a host
 
@@ -71,7 +71,7 @@ class CongestionWindow:
         self._waited = 0.0
 
     def note_response(self, sent_at: float, now: float, in_use: int) -> bool:
-        """Count an answer, and return True if it made the limit grow."""
+        """Count a response, and return True if it made the limit grow."""
         self._responded_at = now
         if self._overload:
             self._overload -= 1
@@ -87,7 +87,7 @@ class CongestionWindow:
         return self._responses + self._pieces >= self.limit and self._end_round(now, in_use)
 
     def note_no_response(self, sent_at: float, now: float, in_use: int) -> bool:
-        """Return True if overload explains a request without an answer. If it is new, halve the limit."""
+        """Return True if overload explains a request without a response. If it is new, halve the limit."""
         if now - self._responded_at > _RECENT_SECONDS:
             return False
         if sent_at < self._overloaded_at:  # an earlier request says nothing against the lower limit
@@ -170,7 +170,7 @@ class Gate:
     """Gives permits for requests to one host, for one event loop. Requests without one wait in a queue.
 
     throttles   The host asked for fewer requests. The gate is closed for the time that it stated, or else
-                for 1 s, then 2 s, 4 s and so on, up to 60 s. An answer ends this series.
+                for 1 s, then 2 s, 4 s and so on, up to 60 s. A response ends this series.
     silent      It did not answer 20 requests in a row. The gate is closed as for a host that throttles.
     down        It was silent for too long (`silence_limit`), refused 50 assets in a row, or asked to wait
                 for over 15 minutes. Requests fail as DOWN for a minute, or for the time that it asked for;
@@ -199,7 +199,7 @@ class Gate:
 
     @property
     def is_needed(self) -> bool:
-        """True if the gate is in use or closed, or the host has failed since its last answer."""
+        """True if the gate is in use or closed, or the host has failed since its last response."""
         is_used = self.in_use or self._queue or self._pauses or self._unanswered
         free_at = max(self._request_rate.free_at, self._refused_until)
         return bool(is_used or self.closed_for() or free_at > self.now())
@@ -319,7 +319,7 @@ class Gate:
         return failure
 
     def judge_silence(self, sent_at: float, failure: Failure) -> Failure:
-        """Record that a request, which still holds its permit, got no answer.
+        """Record that a request, which still holds its permit, got no response.
 
         Return its failure: DOWN if the host now is down, THROTTLED if it caused the failure.
         """
