@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from stacpull.digests import text_digest
 from stacpull.errors import MissingExtraError
-from stacpull.models import AssetFile, Clip, Job
+from stacpull.models import Clip, Job
 from stacpull.store.partial_downloads import PartialDownloads
-from stacpull.transfer.attempt import AssetFetcher, Downloader
+from stacpull.transfer.attempt import AssetFetcher, Downloader, Received
 from stacpull_raster.ranged import Sender
 from stacpull_raster.tiff import TiffError, may_be_tiff, parse_file
 
@@ -60,7 +60,7 @@ class Clipping:
     def fetcher(
         self,
         downloader: Downloader,
-        unclipped: AssetFetcher[Job, AssetFile | None],
+        unclipped: AssetFetcher[Job, Received],
         parts: PartialDownloads,
         warn: Callable[[str], None],
     ) -> ClipFetcher:

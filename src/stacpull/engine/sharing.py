@@ -82,7 +82,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
         while self.body_bytes > _MAX_BYTES or len(recent) > _REMEMBERED:
             self.body_bytes -= recent.popitem(last=False)[1].kept_bytes
 
-    async def complete_after(self, download: Download, work: Awaitable[AssetFile | None]) -> AssetFile | None:
+    async def complete_after(self, download: Download, work: Awaitable[Received]) -> Received:
         file = None
         try:
             file = await work
