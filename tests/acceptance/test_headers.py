@@ -121,7 +121,7 @@ def test_every_field_of_every_band_equals_that_of_tifffile(tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("aws")
-def test_the_formats_have_the_same_contents(tmp_path, small_hub):
+def test_the_formats_have_the_same_contents_in_the_order_of_the_walk(tmp_path, small_hub):
     pq = pytest.importorskip("pyarrow.parquet")
     tables = {}
     for kind in ("ndjson", "csv", "parquet"):
@@ -129,6 +129,9 @@ def test_the_formats_have_the_same_contents(tmp_path, small_hub):
         assert read(small_hub, out, Options(page_size=4), max_items=9).exit_code == 0
         tables[kind] = out
     lines = rows_of(tables["ndjson"])
+    items = list(dict.fromkeys(row["item"] for row in lines))
+    assert len(items) == 9
+    assert [row["item"] for row in lines] == [item for item in items for _ in range(12)]
     assert [row["asset"] for row in lines] == [row["asset"] for row in lines[:12]] * 9
 
     with tables["csv"].open(newline="") as file:

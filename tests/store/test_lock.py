@@ -33,6 +33,14 @@ def test_a_file_system_without_locks_is_reported(dest: Path, monkeypatch: pytest
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
+def test_a_linked_lock_is_not_followed(dest: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "file"
+    (dest / ".stacpull" / "lock").symlink_to(elsewhere)
+    with pytest.raises(OSError, match="symbolic links"):
+        mirror_lock(dest).__enter__()
+    assert not elsewhere.exists()
+
+
 def test_the_lock_names_its_holder_while_it_is_held(dest: Path) -> None:
     assert holder(dest) is None
     with mirror_lock(dest):
