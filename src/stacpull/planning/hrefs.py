@@ -1,8 +1,8 @@
 """The hrefs of links and assets: their absolute URLs, what is behind them, and the suffix of a file.
 
-Only remote schemes are fetched: a `file:` URL of a service is a path on its disk. Web pages,
-computed previews (`tilejson` at Planetary Computer, `index` at USGS) and directories (`data` at Sentinel Hub)
-are no files.
+Only remote schemes are fetched: a `file:` URL of a service is a path on its disk. Web pages, computed
+previews (`tilejson` at Planetary Computer, `index` at USGS) and directories (`data` at Sentinel Hub) are not
+files.
 """
 
 from __future__ import annotations
