@@ -217,11 +217,12 @@ class Lease:
             if path.exists():
                 newer = f"the newer one of {self.taken_from or self._objects.location.url}"
                 self._objects.watcher.warn(f"{path} was replaced by {newer}, and is ledger.old now.")
-            for suffix in ("", "-wal", "-shm", "-journal"):
-                old = path.with_name(f"ledger.old{suffix}")
-                old.unlink(missing_ok=True)
-                with suppress(FileNotFoundError):
-                    path.with_name(path.name + suffix).rename(old)
+                # the ledger last: after a kill, it or `ledger.old` is complete
+                for suffix in ("-wal", "-shm", "-journal", ""):
+                    old = path.with_name(f"ledger.old{suffix}")
+                    old.unlink(missing_ok=True)
+                    with suppress(FileNotFoundError):
+                        path.with_name(path.name + suffix).rename(old)
             (self._staged.path / "copy.tmp").replace(path)
             sync_path(path.parent)
 

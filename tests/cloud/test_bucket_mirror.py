@@ -425,6 +425,9 @@ def test_the_newer_ledger_wins(location, dest, source, tmp_path):
     assert in_bucket(location) == before
     status = run("status", dest[0], "--work", str(stale), *dest[3:], "--json").report
     assert (status["assets_done"], status["assets_failed"]) == (ITEMS + 1, 0)
+    ledger.unlink()  # as a kill leaves it before the newer ledger is in its place
+    run("mirror", source, dest[0], "--work", str(stale), *dest[3:])
+    assert ledger.with_name("ledger.old").read_bytes() == older
 
 
 @pytest.mark.parametrize("location", ["radosgw"], indirect=True)
