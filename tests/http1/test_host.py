@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from tests.http1.fast_transport import HELLO, fast, fetch, serving
 from tests.net.names import Names, watched_connections
 
 from stacpull.hosts import host_of
+from stacpull.http1 import web_transport
 from stacpull.http1.web_transport import split_url
+from stacpull.net.addresses import AddressPolicy
 
 
 @pytest.mark.parametrize(
@@ -82,6 +85,25 @@ async def test_each_new_connection_begins_with_another_address() -> None:
                 assert await fetch(http, f"http://name.example:{port}/") == b"hello"
         await http.close()
         assert [address[0] for address in tried] == ["127.0.0.1", "127.0.0.2", "127.0.0.3"] * 2
+
+
+async def test_a_refused_address_leaves_its_time_to_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    connect = loop.create_connection
+
+    async def connect_slowly(*address: Any, **options: Any) -> Any:
+        await asyncio.sleep(0.2)
+        return await connect(*address, **options)
+
+    monkeypatch.setattr(loop, "create_connection", connect_slowly)
+    monkeypatch.setattr(web_transport, "_ADDRESS_SECONDS", 0.05)
+    reasons = {"127.0.0.1": None, "127.0.0.2": "private"}
+    monkeypatch.setattr(AddressPolicy, "note_lookup", lambda *_: reasons)
+    async with serving(answer) as origin:
+        Names(name_example=[list(reasons)])
+        http = fast()
+        assert await fetch(http, origin.replace("127.0.0.1", "name.example")) == b"hello"
+        await http.close()
 
 
 @pytest.mark.parametrize("user", ["", "us\u00e9r@"], ids=["http1", "aiohttp"])

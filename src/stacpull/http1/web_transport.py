@@ -190,16 +190,15 @@ class WebTransport(CallbackTransport):
             tls = {"ssl": self._tls, "server_hostname": host.hostname, "ssl_handshake_timeout": seconds}
         addresses = await host.addresses.look_up()
         reasons = settings.ip_policy.note_lookup(host.hostname, addresses)
-        seconds_per_address = min(_ADDRESS_SECONDS, settings.connect_timeout / max(len(addresses), 1))
-        problem: OSError | None = None
-        for address in addresses:
-            if (reason := reasons[address]) is not None:
-                problem = problem or AddressRefusedError(address, reason)
-                continue
+        allowed = [address for address in addresses if reasons[address] is None]
+        seconds_per_address = min(_ADDRESS_SECONDS, settings.connect_timeout / max(len(allowed), 1))
+        refused = [AddressRefusedError(address, reason) for address, reason in reasons.items() if reason]
+        problem: OSError | None = refused[0] if refused else None
+        for address in allowed:
             connection = WebConnection(self, host.name, host.idle)
             create_connection = asyncio.get_running_loop().create_connection
             try:
-                async with asyncio.timeout(None if address == addresses[-1] else seconds_per_address):
+                async with asyncio.timeout(None if address == allowed[-1] else seconds_per_address):
                     await create_connection(lambda: connection, address, host.port, **tls)  # noqa: B023 -- called now
             except BaseException as error:
                 connection.abort()  # it may have been connected, and uvloop never reports the end
