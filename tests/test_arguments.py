@@ -247,3 +247,14 @@ def test_a_list_of_ids_is_read(tmp_path, text, ids):
 def test_help_names_the_type_of_each_field(kind):
     names = [field.name for field in attrs.fields(kind) if field.name != "dask_client"]
     assert [name for name in names if f"\n    {name} (" not in (inspect.getdoc(kind) or "")] == []
+
+
+@pytest.mark.parametrize(
+    ("first", "written", "expected"),
+    [(0, "auto", (6, 10)), (0, "auto/10", (6, 10)), (1, "auto/10", (5, 10)), (3, "auto/10", (5, 10))],
+)
+def test_the_part_of_a_slurm_task(monkeypatch, first, written, expected):
+    """An array from 0 has the same parts with and without the number of tasks."""
+    for name, number in {"ID": 5, "MIN": first, "COUNT": 10}.items():
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", str(number))
+    assert Selection(shard=written).shard == expected

@@ -67,6 +67,7 @@ def job_array_task(count: int | None = None) -> tuple[int, int]:
             raise ValueError("auto needs the number of tasks, which the scheduler does not say: use auto/N")
         count = _number(tasks)
         first = _number(lowest, first)
+    first = min(first, _number(lowest, first))  # auto/N in an array from 0
     number = index - first
     if not 0 <= number < count:
         raise ValueError(f"{task}={index} is not one of {count} tasks numbered from {first}: use I/N")
