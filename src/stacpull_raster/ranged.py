@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from stacpull.models import FailureKind, Validator
 from stacpull.net.bodies import coding_to_undo, decoded
 from stacpull.net.client import ClientResponse
-from stacpull.net.fields import Version, content_length, content_range, range_headers, stated_version
+from stacpull.net.fields import ObjectVersion, content_length, content_range, range_headers, stated_version
 from stacpull.net.transport import Request, TransferError, is_framed
 from stacpull.transfer.checks import host_failure, web_page_instead
 from stacpull_raster.tiff import FIRST_READ, MAX_BYTES, Header, Needs, Segments, TiffError, parse
@@ -178,7 +178,7 @@ class FileVersion:
         only the size can be compared.
         """
         status, headers = response.status, response.headers
-        known, stated = Version(self.validator, self.total), stated_version(status, headers)
+        known, stated = ObjectVersion(self.validator, self.total), stated_version(status, headers)
         if status == _OK and coding_to_undo(headers) is not None:
             stated = stated._replace(total=None)
         if self._validator is None:

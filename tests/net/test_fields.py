@@ -5,7 +5,7 @@ import pytest
 from stacpull.models import Validator
 from stacpull.net.fields import (
     HeaderFields,
-    Version,
+    ObjectVersion,
     add_field,
     range_headers,
     stated_version,
@@ -59,23 +59,23 @@ WEAK = Validator('W/"v1"', MONDAY)
 @pytest.mark.parametrize(
     ("known", "found", "is_same"),
     [
-        (Version(V), Version(Validator('"v1"')), True),
-        (Version(V), Version(Validator('"v1"', TUESDAY)), True),
-        (Version(V), Version(Validator('"v2"', MONDAY)), False),
-        (Version(V), Version(Validator(None, MONDAY)), None),
-        (Version(V), Version(Validator(None, TUESDAY)), False),
-        (Version(WEAK), Version(WEAK), True),
-        (Version(WEAK), Version(Validator('W/"v1"', TUESDAY)), False),
-        (Version(WEAK), Version(Validator('W/"v1"')), True),
-        (Version(V), Version(), None),
-        (Version(), Version(V), None),
-        (Version(V, 5), Version(V, 6), False),
-        (Version(V, 5), Version(V), True),
-        (Version(Validator(), 5), Version(Validator(), 5), None),
-        (Version(Validator(), 5), Version(Validator(), 6), False),
+        (ObjectVersion(V), ObjectVersion(Validator('"v1"')), True),
+        (ObjectVersion(V), ObjectVersion(Validator('"v1"', TUESDAY)), True),
+        (ObjectVersion(V), ObjectVersion(Validator('"v2"', MONDAY)), False),
+        (ObjectVersion(V), ObjectVersion(Validator(None, MONDAY)), None),
+        (ObjectVersion(V), ObjectVersion(Validator(None, TUESDAY)), False),
+        (ObjectVersion(WEAK), ObjectVersion(WEAK), True),
+        (ObjectVersion(WEAK), ObjectVersion(Validator('W/"v1"', TUESDAY)), False),
+        (ObjectVersion(WEAK), ObjectVersion(Validator('W/"v1"')), True),
+        (ObjectVersion(V), ObjectVersion(), None),
+        (ObjectVersion(), ObjectVersion(V), None),
+        (ObjectVersion(V, 5), ObjectVersion(V, 6), False),
+        (ObjectVersion(V, 5), ObjectVersion(V), True),
+        (ObjectVersion(Validator(), 5), ObjectVersion(Validator(), 5), None),
+        (ObjectVersion(Validator(), 5), ObjectVersion(Validator(), 6), False),
     ],
 )
-def test_two_versions_are_compared(known: Version, found: Version, is_same: bool | None) -> None:
+def test_two_versions_are_compared(known: ObjectVersion, found: ObjectVersion, is_same: bool | None) -> None:
     assert known.compared(found) is is_same
     assert known.is_same_as(found) is (
         is_same is True or (is_same is None and known.validator == Validator())
@@ -85,13 +85,17 @@ def test_two_versions_are_compared(known: Version, found: Version, is_same: bool
 @pytest.mark.parametrize(
     ("status", "headers", "expected"),
     [
-        (200, {"ETag": '"v1"', "Content-Length": "7"}, Version(Validator('"v1"'), 7)),
-        (206, {"Last-Modified": MONDAY, "Content-Range": "bytes 1-2/7"}, Version(Validator(None, MONDAY), 7)),
-        (206, {"Content-Length": "2", "ETag": "", "Last-Modified": ""}, Version()),
-        (416, {"Content-Range": "bytes */7"}, Version(Validator(), 7)),
+        (200, {"ETag": '"v1"', "Content-Length": "7"}, ObjectVersion(Validator('"v1"'), 7)),
+        (
+            206,
+            {"Last-Modified": MONDAY, "Content-Range": "bytes 1-2/7"},
+            ObjectVersion(Validator(None, MONDAY), 7),
+        ),
+        (206, {"Content-Length": "2", "ETag": "", "Last-Modified": ""}, ObjectVersion()),
+        (416, {"Content-Range": "bytes */7"}, ObjectVersion(Validator(), 7)),
     ],
 )
-def test_a_response_states_a_version(status: int, headers: dict[str, str], expected: Version) -> None:
+def test_a_response_states_a_version(status: int, headers: dict[str, str], expected: ObjectVersion) -> None:
     assert stated_version(status, headers) == expected
 
 

@@ -75,11 +75,11 @@ def whole_number(text: str) -> int | None:
     return int(text) if len(text) <= _MAX_DIGITS and text.isascii() and text.isdigit() else None
 
 
-class Version(NamedTuple):
+class ObjectVersion(NamedTuple):
     validator: Validator = Validator()
     total: int | None = None
 
-    def compared(self, other: Version) -> bool | None:
+    def compared(self, other: ObjectVersion) -> bool | None:
         """Return True if both are the same version; None if neither a validator nor a size decides it.
 
         Another size or ETag denies it, an equal strong ETag proves it. Then dates decide, but an equal date
@@ -97,15 +97,15 @@ class Version(NamedTuple):
             return is_same_etag or (False if is_same_date is False else None)
         return is_same_etag if is_same_date is None else is_same_date
 
-    def is_same_as(self, other: Version) -> bool:
+    def is_same_as(self, other: ObjectVersion) -> bool:
         """Return True if both are the same version. Without a validator, only another size shows a change."""
         is_same = self.compared(other)
         return is_same is True or (is_same is None and not any(self.validator))
 
 
-def stated_version(status: int, headers: Mapping[str, str]) -> Version:
+def stated_version(status: int, headers: Mapping[str, str]) -> ObjectVersion:
     total = content_length(headers) if status == OK else content_range(headers).total
-    return Version(validator_of(headers), total)
+    return ObjectVersion(validator_of(headers), total)
 
 
 def validator_of(headers: Mapping[str, str]) -> Validator:

@@ -27,7 +27,7 @@ from stacpull.filters.item_filters import Reference
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, UnreadableEntry
 from stacpull.net.bodies import chained, decoded
-from stacpull.net.fields import Version, content_range, stated_version
+from stacpull.net.fields import ObjectVersion, content_range, stated_version
 from stacpull.net.json_reader import (
     LENIENT_LIMIT,
     PAGE_LIMIT,
@@ -306,7 +306,7 @@ class FileRanges:
         self.size: int | None = None
         self._url = url
         self._reader = reader
-        self._version: Version | None = None
+        self._version: ObjectVersion | None = None
 
     async def chunks(self, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes]:
         """Yield the bytes from `start` to `stop`, or to the end, with as many requests as needed.

@@ -29,7 +29,7 @@ from stacpull.net.bodies import DECODABLE, chained, coding_of, decoded
 from stacpull.net.client import Client, ClientResponse
 from stacpull.net.fields import (
     HeaderFields,
-    Version,
+    ObjectVersion,
     content_length,
     content_range,
     range_headers,
@@ -289,7 +289,7 @@ class _Attempt(msgspec.Struct, eq=False):
         ranges = response.headers.get("Accept-Ranges", "").lower()
         has_ranges = response.status == PARTIAL or "bytes" in ranges
         is_split = has_ranges and body.resumable and total is not None and body.validator.strong_etag
-        version = Version(body.validator, self.job.size if total is None else total)
+        version = ObjectVersion(body.validator, self.job.size if total is None else total)
         limit = MAX_CONNECTIONS if is_split else 1
         await LongBody(self.downloader.client, part, self.job.href, version, limit).run(response, chunks)
         await part.hash_received()

@@ -18,7 +18,7 @@ from stacpull.errors import quantity
 from stacpull.hosts import host_of
 from stacpull.models import Checksum, Failure, FailureKind, Job, ResumePoint, Validator
 from stacpull.net.bodies import coding_of
-from stacpull.net.fields import Version, content_range, stated_version, validator_from, validator_of
+from stacpull.net.fields import ObjectVersion, content_range, stated_version, validator_from, validator_of
 from stacpull.net.status import OK, PARTIAL, is_web_page, moment_of
 from stacpull.planning.hrefs import suffix_of
 from stacpull.store.partial_downloads import PartialDownload
@@ -153,7 +153,7 @@ def resume_action(
     if status == OK:
         return "replace"
     stated = stated_version(status, headers)
-    is_same = Version(point.validator, point.total).compared(stated)
+    is_same = ObjectVersion(point.validator, point.total).compared(stated)
     is_file = coding_of(headers) is None or (stated_size is not None and stated.total == stated_size)
     if status != PARTIAL or not is_file:
         return "again"

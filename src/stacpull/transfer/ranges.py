@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from stacpull.errors import ungrouped
 from stacpull.models import Failure, FailureKind, ResumePoint, Validator
 from stacpull.net.client import Client, ClientResponse
-from stacpull.net.fields import Version, content_range, range_headers
+from stacpull.net.fields import ObjectVersion, content_range, range_headers
 from stacpull.net.gate import Gate
 from stacpull.net.status import PRECONDITION_FAILED, RANGES
 from stacpull.net.transport import Chunk, Request, TransferError
@@ -36,12 +36,12 @@ class LongBody:
     """Receives a long body into `part`, whose existing bytes are not requested again. Use it once."""
 
     def __init__(
-        self, client: Client, part: PartialDownload, href: str, version: Version, limit: int
+        self, client: Client, part: PartialDownload, href: str, version: ObjectVersion, limit: int
     ) -> None:
         self._client = client
         self._part = part
         self._href = href
-        self._version = Version(Validator(version.validator.strong_etag), version.total)
+        self._version = ObjectVersion(Validator(version.validator.strong_etag), version.total)
         self._total = _ENDLESS if version.total is None else version.total
         self._max_connections = limit if SPLIT_ABOVE < self._total < _ENDLESS else 1
         self._gaps = list(missing(part.received, self._total))  # divided when taken: a size may be false
