@@ -14,8 +14,8 @@ _CRCS = {"crc32": ("CRC32", 4), "crc32c": ("CRC32C", 4), "crc64nvme": ("CRC64-NV
 """The name in anycrc of each CRC, and its number of bytes."""
 
 
-def text_digest(text: str) -> int:
-    """Return 64 bits of a digest of `text`, signed as in SQLite."""
+def text_hash(text: str) -> int:
+    """Return a hash of `text`: 64 bits, signed as in SQLite."""
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 

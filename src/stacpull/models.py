@@ -114,7 +114,7 @@ class Page(msgspec.Struct, frozen=True):
 class Clip(NamedTuple):
     """The part of an asset that is in the mirror (`--clip`)."""
 
-    area_digest: int  # of the area's text (`digests.text_digest`)
+    area_hash: int  # of the area's text (`digests.text_hash`)
     source_size: int  # bytes of the whole asset
     fields: Json  # of the part, replace those of the whole in the item's JSON; null removes a field
 

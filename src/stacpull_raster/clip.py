@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, BinaryIO
 
-from stacpull.digests import text_digest
+from stacpull.digests import text_hash
 from stacpull.errors import MissingExtraError
 from stacpull.models import Clip, Job
 from stacpull.store.partial_downloads import PartialDownloads
@@ -44,7 +44,7 @@ class Clipping:
             raise MissingExtraError("--clip", "pyproj", "clip")
         from stacpull_raster.clip_area import ClipArea, clip_geometry  # noqa: PLC0415
 
-        self._area = ClipArea(clip_geometry(area), text_digest(area))
+        self._area = ClipArea(clip_geometry(area), text_hash(area))
         self._reported: set[str] = set()
 
     def may_clip(self, media_type: str | None, href: str) -> bool:
@@ -96,4 +96,4 @@ class Clipping:
             "proj:transform": list(header.transform),
             "proj:bbox": [*map(min, bounds[:2], bounds[2:]), *map(max, bounds[:2], bounds[2:])],
         }
-        return Clip(note.area_digest, note.source_size, {**_NOT_OF_THE_PART, **extent})
+        return Clip(note.area_hash, note.source_size, {**_NOT_OF_THE_PART, **extent})

@@ -52,8 +52,8 @@ def clip_geometry(text: str) -> shapely.Geometry:
 
 
 class ClipArea:
-    def __init__(self, geometry: shapely.Geometry, digest: int) -> None:
-        self.digest = digest
+    def __init__(self, geometry: shapely.Geometry, area_hash: int) -> None:
+        self.hash = area_hash
         self._geometry = geometry
 
     def pixels(self, header: Header) -> shapely.Geometry | None:

@@ -159,8 +159,8 @@ class ClippedFile(NamedTuple):
 
 
 class ClipNote(NamedTuple):
-    area_digest: int
-    """`ClipArea.digest`."""
+    area_hash: int
+    """`ClipArea.hash`."""
     source_size: int
     """Size of the whole file in bytes."""
 
@@ -203,7 +203,7 @@ def clip(file: TiledFile, area: ClipArea) -> ClippedFile | None:
         for level in sorted(levels, key=lambda level: -level.scale[0])
         for image in level.images
     ]
-    return _assemble(file, cuts, window, ClipNote(area.digest, file.total))
+    return _assemble(file, cuts, window, ClipNote(area.hash, file.total))
 
 
 def read_note(head: bytes) -> ClipNote | None:
@@ -386,7 +386,7 @@ def _head(
     order = "little" if layout.order == "<" else "big"
     text = (
         "LAYOUT=IFDS_BEFORE_DATA\nKNOWN_INCOMPATIBLE_EDITION=NO\n "
-        f"STACPULL_CLIP={note.area_digest & (1 << 64) - 1:016x},{note.source_size}\n"
+        f"STACPULL_CLIP={note.area_hash & (1 << 64) - 1:016x},{note.source_size}\n"
     ).encode()
     ghost = GHOST + b"%06d bytes\n" % len(text) + text
     at = (16 if layout.bigtiff else 8) + len(ghost)

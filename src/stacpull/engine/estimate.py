@@ -21,7 +21,7 @@ from stacpull.caches import MAX_KEY_LENGTH
 from stacpull.catalog.item import public_document
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, resolve_dest
-from stacpull.digests import text_digest
+from stacpull.digests import text_hash
 from stacpull.engine.fetchers import clipping
 from stacpull.engine.item_input import SourceLike, temporary_input
 from stacpull.engine.lookups import check_values, checked_setup
@@ -113,7 +113,7 @@ class _Estimate:
         (self._seen, self._primary, self._linked, self._unreadable), self._ledger, self._is_there = records
         self._urls = urls
         clip = setup.selection.clip
-        self._run = Run(0, "mirror", "", {}, setup.options.remembered, text_digest(clip) if clip else None)
+        self._run = Run(0, "mirror", "", {}, setup.options.remembered, text_hash(clip) if clip else None)
         self._sizes = _Sizes(setup.network, clip)
         self.counters = Counter(items_seen=0, items_matched=0, source_items=0, bytes_sampled=0)  # as reported
         self._hosts: Counter[str] = Counter()

@@ -187,7 +187,7 @@ class Publisher(msgspec.Struct, eq=False):
             if self._is_adopting and file.generation == 0 and self.store.has(file.path):
                 file.identity = None
         clips: dict[int, Clip] = {}
-        if self.run.area_digest is not None and (kind := load("stacpull.fetchers", "clip")) is not None:
+        if self.run.area_hash is not None and (kind := load("stacpull.fetchers", "clip")) is not None:
             for file in files:
                 with suppress(OSError), staged.open(file.part) as opened:
                     if (clip := kind.clip_in(opened)) is not None:

@@ -23,7 +23,7 @@ from stacpull.ledger.database import Connection
 from stacpull.ledger.runs import Run
 from stacpull.ledger.schema import State, encoded_checksum
 from stacpull.models import Asset, ItemId, PlannedItem, VersionInDest, path_in_dest
-from stacpull.planning.item_plan import document_digest
+from stacpull.planning.item_plan import document_version
 from stacpull.redact import href_hash
 
 
@@ -58,7 +58,7 @@ def decide(
     if old.run == run.id and old.state < State.DONE:
         return Decision(Action.WAIT)
     may_have_changed = is_updated or bool(old.must_revalidate)
-    is_of_other_area = known.clip is not None and known.clip.area_digest != run.area_digest
+    is_of_other_area = known.clip is not None and known.clip.area_hash != run.area_hash
     is_dated = not (may_have_changed or is_undated)
     is_same = False if is_of_other_area else known.is_same_as(asset, is_dated=is_dated)
     if old.state == State.DONE and is_same and not (is_lost or run.remembered.get("revalidate")):
@@ -117,4 +117,4 @@ def known_actions(
 
 
 def version_of(item: PlannedItem) -> str:
-    return item.updated or document_digest(item.public_json)
+    return item.updated or document_version(item.public_json)

@@ -367,7 +367,7 @@ class _BatchPlan:
             generation=row.generation,
             item_href=change.item.href,
             version_in_dest=decision.version,
-            clip=self._writer.run.area_digest is not None,
+            clip=self._writer.run.area_hash is not None,
             replanned_at=self._now if change.was_planned else 0.0,
             has_failed=known is not None and known.row.state >= State.FAILED,
         )

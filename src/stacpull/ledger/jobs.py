@@ -66,7 +66,7 @@ def _job(row: sqlite3.Row, run: Run) -> Job:
     digest_in_dest = row["raw_digest"] or None
     requires_same = bool(row["raw_is_damaged"]) and run.kind == "repair"
     if requires_same and (clip := stored_clip(row["raw_clip"])) is not None:
-        requires_same = clip.area_digest == run.area_digest  # one of another area cannot be fetched again
+        requires_same = clip.area_hash == run.area_hash  # one of another area cannot be fetched again
     fields = {name: row[name] for name in row.keys() if not name.startswith("raw_")}  # noqa: SIM118 -- a row
     if requires_same and digest_in_dest is None:
         fields["size"] = row["raw_size"] or 0
@@ -82,7 +82,7 @@ def _job(row: sqlite3.Row, run: Run) -> Job:
         required_digest=digest_in_dest if requires_same else None,
         alternates=() if row["raw_alternates"] is None else tuple(orjson.loads(row["raw_alternates"])),
         version_in_dest=version,
-        clip=run.area_digest is not None and (row["raw_clip"] is not None or not requires_same),
+        clip=run.area_hash is not None and (row["raw_clip"] is not None or not requires_same),
         has_failed=run.kind == "mirror" and bool(row["raw_has_failed"]),
     )
 

@@ -135,7 +135,7 @@ def record(
                 if db.execute(_SET_CONFIRMED, (outcome.rowid, outcome.generation)).rowcount:
                     counted["assets_revalidated"] += 1
                     newly_done.append(outcome.rowid)
-            elif _set_failed(db, outcome, outcome.failure, now, run.area_digest):
+            elif _set_failed(db, outcome, outcome.failure, now, run.area_hash):
                 failed.append((outcome.rowid, outcome.failure))
         jobs.delete_jobs(db, newly_done)
         delete = f"DELETE FROM failures WHERE what = 'json' AND item {IN_LIST} RETURNING item"
@@ -163,7 +163,7 @@ def _set_done(db: Connection, done: Sequence[AssetFile], counted: Counter[str]) 
 
 
 def _set_failed(
-    db: Connection, outcome: OtherOutcome, failure: Failure, now: float, area_digest: int | None
+    db: Connection, outcome: OtherOutcome, failure: Failure, now: float, area_hash: int | None
 ) -> bool:
     values = (failures.failed_state(failure), outcome.rowid, outcome.generation)
     changed = db.execute(_SET_FAILED, values).fetchall()
@@ -173,7 +173,7 @@ def _set_failed(
         if failure.kind is FailureKind.OUTSIDE:
             fields = "json(coalesce(json_extract(clip, '$[2]'), '{}'))"  # of the file in DEST
             set_clip = f"UPDATE assets SET clip = json_array(?, 0, {fields}) WHERE id = ?"
-            db.execute(set_clip, (area_digest, outcome.rowid))
+            db.execute(set_clip, (area_hash, outcome.rowid))
     return bool(changed)
 
 

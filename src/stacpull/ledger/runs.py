@@ -15,7 +15,7 @@ import msgspec
 import orjson
 from msgspec.structs import replace
 
-from stacpull.digests import text_digest
+from stacpull.digests import text_hash
 from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.hosts import host_of, origin_of
 from stacpull.ledger import meta
@@ -58,7 +58,7 @@ class Run(msgspec.Struct, frozen=True):
     source: str
     fixed: Mapping[str, Any]  # `Options.fixed`
     remembered: Mapping[str, Any]  # `Options.remembered`
-    area_digest: int | None  # of its `--clip`
+    area_hash: int | None  # of its `--clip`
     cut_short: str | None = None  # why its walk ended before the end of the source
     position: str | None = None  # the next page to read (JSON), None before the first
     counters: Mapping[str, int] = {}  # when the run was started or resumed
@@ -164,7 +164,7 @@ def first_use_warnings(db: Connection, spec: RunSpec) -> list[str]:
     texts = [] if source is None else [f"DEST also contains items from {source}; they are kept."]
     if layout is not None:
         texts.append(f"New files get the layout {new}. For the earlier layout, use --layout {layout}.")
-    area = spec.selection.clip and text_digest(spec.selection.clip)
+    area = spec.selection.clip and text_hash(spec.selection.clip)
     query = "SELECT count(*) FROM assets WHERE clip IS NOT NULL AND json_extract(clip, '$[0]') <> ?"
     if clipped := scalar(db, query, (area or 0,)):
         texts.append(f"Assets of another --clip: {clipped:,}. Those that you select are fetched again.")
@@ -248,9 +248,9 @@ def load(db: Connection, run_id: int = 0) -> Run:
     query = f"SELECT kind, source, fixed, remembered, {_AREA}, cut_short FROM runs WHERE id = ?"
     kind, source, fixed, remembered, area, cut_short = db.execute(query, (run_id,)).fetchone()
     options = (decoded_options(fixed), decoded_options(remembered))
-    area_digest = None if area is None else text_digest(area)
+    area_hash = None if area is None else text_hash(area)
     position = meta.get(db, f"{meta.POSITION}{run_id}")
-    return Run(run_id, kind, source, *options, area_digest, cut_short, position, counters(db, run_id))
+    return Run(run_id, kind, source, *options, area_hash, cut_short, position, counters(db, run_id))
 
 
 def add_counts(db: Connection, run_id: int, numbers: Mapping[str, float]) -> None:
@@ -333,7 +333,7 @@ def restart_walk(db: Connection, run_id: int) -> None:
 
 def seen_hash(item: ItemId) -> int:
     """Return the key of an item in the table of all items that the current walk has seen."""
-    return text_digest(f"{item.collection}\0{item.item}")
+    return text_hash(f"{item.collection}\0{item.item}")
 
 
 def has_seen(db: Connection, item: ItemId) -> bool:

@@ -173,7 +173,7 @@ def is_newer(updated: str | None, before: str | None) -> bool:
     return later is not None and earlier is not None and later > earlier
 
 
-def document_digest(public_json: bytes) -> str:
+def document_version(public_json: bytes) -> str:
     """Return the version of an item without `updated`. It is never a time.
 
     Links are ignored, and hrefs except their file names, because the same item may be served elsewhere.

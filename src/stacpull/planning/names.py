@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Final
 
 from stacpull.caches import cached_if_short
-from stacpull.digests import text_digest
+from stacpull.digests import text_hash
 from stacpull.json_values import parsed_object
 
 CATALOG_ID: Final = "stacpull-mirror"  # the beginning of the id of a mirror's root catalog
@@ -98,9 +98,9 @@ def path_hash(path: str) -> int:
 def hashes_in(directory: str) -> Callable[[str], int]:
     """Return a hash function of names. Its first 14 bits depend only on the directory, to keep rows close."""
     folded = fold(directory)  # as part of `fold(path)`: no character is composed with a slash
-    first_bits = text_digest(folded) & ~_OF_PATH
+    first_bits = text_hash(folded) & ~_OF_PATH
     prefix = f"{folded}/" if folded else ""
-    return lambda name: first_bits | text_digest(prefix + fold(name)) & _OF_PATH
+    return lambda name: first_bits | text_hash(prefix + fold(name)) & _OF_PATH
 
 
 _OF_PATH: Final = (1 << 50) - 1

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from stacpull import urls
 from stacpull.arguments import finite_number
-from stacpull.digests import text_digest
+from stacpull.digests import text_hash
 from stacpull.errors import ForgottenCursorError, SourceError
 from stacpull.events import Notice
 from stacpull.hosts import host_of, origin_text
@@ -155,11 +155,11 @@ def announced_total(page: Json) -> int | None:
     return None
 
 
-def _cursor_digest(request: PageRequest) -> int:
+def _cursor_hash(request: PageRequest) -> int:
     """Return a digest of a cursor, without the limit: that only falls, so page numbers only rise."""
     request = _with_member(request, "limit", 0)
     body = orjson.dumps(request.body, option=orjson.OPT_SORT_KEYS)
-    return text_digest(f"{request.method} {request.url} {body!r} {sorted((request.headers or {}).items())}")
+    return text_hash(f"{request.method} {request.url} {body!r} {sorted((request.headers or {}).items())}")
 
 
 def failure_of(error: BaseException) -> Failure | None:
@@ -254,7 +254,7 @@ class PageReader:
         if not isinstance(features, list | None):
             raise SourceError(f"{shown.url} is not a page of items: it has no list of features.")
         features = features or []  # null: an empty list of Go
-        cursor = _cursor_digest(sent)
+        cursor = _cursor_hash(sent)
         page = f"page {cursor & 0xFFFFFFFF:08x} of {shown.url}"  # that URL may lack its cursor
         entries = [(f"feature {n} of {page}", one) for n, one in enumerate(features, 1)]
         following = next_or_failure(document.members, sent, document.url)
@@ -270,7 +270,7 @@ class PageReader:
         loop_reason = None
         if following is not None:
             following = self._adjusted(following, sent, len(features))
-            if _cursor_digest(following) in self._cursors:
+            if _cursor_hash(following) in self._cursors:
                 loop_reason = "its next page was read before; later items cannot be reached"
         return Page(shown, items, following, announced_total(document.members), loop_reason, unreadable)
 

@@ -126,7 +126,7 @@ def clipped(data: bytes, area: Any) -> Part | None:
     assert bytes(seen) == b"x" * plan.size  # every byte came from somewhere
     note = read_note(bytes(out[:300]))
     assert note is not None
-    assert (note.area_digest, note.source_size) == (AREA, len(data))
+    assert (note.area_hash, note.source_size) == (AREA, len(data))
     return Part(bytes(out), plan, whole, fetched)
 
 
