@@ -234,13 +234,13 @@ def _with_items(document: Document) -> Document:
     return document
 
 
-def no_collection(source: str, name: str, names: list[str]) -> str:
+def no_collection_text(source: str, name: str, names: list[str]) -> str:
     near = similar(name, names, limit=3) or [known for known in names if name.casefold() in known.casefold()]
-    hint = f"did you mean {' or '.join(near[:3])}?" if near else available_collections(names)
+    hint = f"did you mean {' or '.join(near[:3])}?" if near else collections_text(names)
     return f"{source} has no collection {name}: {hint}"
 
 
-def available_collections(names: list[str]) -> str:
+def collections_text(names: list[str]) -> str:
     rest = len(names) - MAX_LISTED_COLLECTIONS
     shown = ", ".join(sorted(names)[:MAX_LISTED_COLLECTIONS]) or "none"
     return f"SOURCE has {shown}" + (f" and {rest} more (see stacpull collections)." if rest > 0 else ".")

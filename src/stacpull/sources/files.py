@@ -44,7 +44,7 @@ from stacpull.redact import public_url
 from stacpull.selection import Selection
 from stacpull.sources import documents
 from stacpull.sources.paging import PAGE_BYTES, PageReader, next_or_failure
-from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart, unsortable
+from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart, sort_error
 from stacpull.urls import is_local, is_remote, join, without_blanks
 
 _GZIP: Final = b"\x1f\x8b"  # RFC 1952, 2.3.1
@@ -110,7 +110,7 @@ class ItemsFile(Source):
         selected = self._selected(start, items, start.request.url)
         self._has_selected = self._has_selected or bool(selected)
         if is_last and self._other_collections and not self._has_selected:
-            text = documents.no_collection(self.url, min(start.selected), list(self._other_collections))
+            text = documents.no_collection_text(self.url, min(start.selected), list(self._other_collections))
             self._reader.warn(text)
         return Page(start.request, selected, None, None, unreadable=unreadable)
 
@@ -145,7 +145,7 @@ class FeaturesSource(ItemsFile):
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return the only start. `--sortby` sorts the document; it cannot have further pages then."""
         if selection.sortby is not None and self._has_more():
-            raise unsortable(self.url)
+            raise sort_error(self.url)
         return [start._replace(order=selection.sortby) for start in await super().starts(selection)]
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:

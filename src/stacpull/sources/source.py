@@ -113,7 +113,7 @@ class Source(Protocol):
     has_cursors: bool = True
     """False if a stopped walk starts from the beginning."""
     sorts: bool = False
-    """True if the walk keeps to `Selection.sortby`; if it cannot, `starts` raises `unsortable`."""
+    """True if the walk keeps to `Selection.sortby`; if it cannot, `starts` raises `sort_error`."""
 
     async def collections(self) -> list[Json]:
         """Return the collection documents of the source, or raise SourceError if it does not list them."""
@@ -139,6 +139,6 @@ class Source(Protocol):
         return {}
 
 
-def unsortable(url: str) -> UsageError:
+def sort_error(url: str) -> UsageError:
     needed = "one collection of an API with the sort extension, or an ItemCollection"
     return UsageError(f"{url} cannot be sorted: --sortby needs {needed}.")

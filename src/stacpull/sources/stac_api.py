@@ -26,9 +26,9 @@ from stacpull.planning.hrefs import item_id_in, self_href
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.selection import Selection
 from stacpull.sources import search
-from stacpull.sources.documents import available_collections, no_collection, read_item, valid_item, with_self
+from stacpull.sources.documents import collections_text, no_collection_text, read_item, valid_item, with_self
 from stacpull.sources.paging import PageReader, failure_of, next_or_failure, number_in, with_limit
-from stacpull.sources.source import LoopDetector, OnNotice, Pages, PageSize, Source, WalkStart, unsortable
+from stacpull.sources.source import LoopDetector, OnNotice, Pages, PageSize, Source, WalkStart, sort_error
 from stacpull.sources.source_url import parse_api_url
 from stacpull.urls import parameter, set_parameter
 
@@ -94,7 +94,7 @@ class ApiSource(Source):
         urls = await self._urls(selection)
         pushed = push_down(selection)
         if pushed.order is not None and len(urls) != 1:
-            raise unsortable(self.url)
+            raise sort_error(self.url)
         api = await self._known_conformance() if any(pushed) else search.Conformance()
         chosen = () if selection.all_collections else tuple(urls)
         selected = frozenset(selection.collections if self._is_search else chosen)
@@ -113,7 +113,7 @@ class ApiSource(Source):
             else:
                 endpoint = search.endpoint_at(url, api, is_search=self._is_search)
             if order and "sortby" not in endpoint.supported:
-                raise unsortable(self.url)
+                raise sort_error(self.url)
             query = search.query_of(pushed, endpoint) if matching is None else {"ids": [*pushed.ids]}
             start = WalkStart(name, PageRequest(url), selected)
             if query := query | order:
@@ -148,7 +148,7 @@ class ApiSource(Source):
             names = sorted(await self._names(), reverse=True)
             if not selection.all_collections:
                 text = "Name a collection with --collection, or use --all-collections;"
-                raise UsageError(f"{text} {available_collections(names)}")
+                raise UsageError(f"{text} {collections_text(names)}")
         return {name: f"{self._api.collection_url(name)}/items" for name in names}
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
@@ -277,7 +277,7 @@ class ApiSource(Source):
         if len(parts) > 1 and set(parts) <= set(names):
             repeated = " ".join(f"-C {part}" for part in parts)
             return f"{self._api.root} has no collection {name}: repeat -C for each, as in {repeated}."
-        return no_collection(self._api.root, name, names)
+        return no_collection_text(self._api.root, name, names)
 
     async def _known_conformance(self) -> search.Conformance:
         if self._conformance is None:

@@ -191,7 +191,7 @@ class TreeSource(Source):
         missing_ids = set(wanted_ids).difference(self._urls.values())
         if missing_ids:
             known_ids = sorted(set(self._urls.values()))
-            raise UsageError(documents.no_collection(self.url, min(missing_ids), known_ids))
+            raise UsageError(documents.no_collection_text(self.url, min(missing_ids), known_ids))
         return [WalkStart(name, PageRequest(self._urls_of(name)[0])) for name in wanted_ids]
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:  # noqa: ARG002 -- as in Source
