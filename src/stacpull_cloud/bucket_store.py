@@ -27,7 +27,7 @@ from stacpull.store.inspection import (
     never,
     state_by,
 )
-from stacpull.store.protocol import foreign_file
+from stacpull.store.protocol import exists_failure
 from stacpull.store.staging import StagedParts
 from stacpull_cloud.lease import Lease
 from stacpull_cloud.objects import PIECE, THREADS, Objects
@@ -120,7 +120,7 @@ class BucketStore(BucketFiles):
                 part_state = self.staged.state_of(file.part, algorithm=algorithm)
                 identity, _ = self.find_and_sync_later(path) or (0, 0)
                 if not identity or self.state_of(path, algorithm=algorithm) != part_state:
-                    return foreign_file(path)
+                    return exists_failure(path)
         self.staged.remove_part(file.part)
         return None
 

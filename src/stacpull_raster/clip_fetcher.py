@@ -33,7 +33,7 @@ from stacpull.spans import Spans
 from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.threads import for_each
 from stacpull.transfer.attempt import AssetFetcher, Downloader, Received
-from stacpull.transfer.checks import conditional_headers, host_failure, shows_change, wrong_size
+from stacpull.transfer.checks import conditional_headers, host_failure, shows_change, size_failure
 from stacpull.urls import filename_of
 from stacpull_raster.clip_area import ClipArea
 from stacpull_raster.clipped_file import ClippedFile, TileRead, clip, parse_tiles, pieces
@@ -135,7 +135,7 @@ class ClipFetcher:
                 return await self._clipped(replace(job, version_in_dest=None))
             return None
         if job.size is not None and version.total is not None and job.size != version.total:
-            raise TransferError(wrong_size(version.url, version.total, job.size))
+            raise TransferError(size_failure(version.url, version.total, job.size))
         name = downloader.client.secrets.masked(filename_of(version.url))
         etag_or_date = downloader.without_secrets(version.validator).etag_or_date
         if file.size <= downloader.memory_limit:

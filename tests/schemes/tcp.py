@@ -6,7 +6,7 @@ import asyncio
 
 from stacpull.hosts import host_of, origin_of
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError
-from stacpull.net.connection_errors import no_connection
+from stacpull.net.connection_errors import connection_failure
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError, Transport
 from stacpull.schemes import Scheme, TransportSetup
 
@@ -28,7 +28,9 @@ class TcpTransport:
         reasons = self._ip_policy.note_lookup(host, [str(info[4][0]) for info in found])
         address, reason = next(iter(reasons.items()))
         if reason is not None:
-            raise TransferError(no_connection(AddressRefusedError(address, reason), host_of(request.url)))
+            raise TransferError(
+                connection_failure(AddressRefusedError(address, reason), host_of(request.url))
+            )
         self._ip_policy.connected(host, address)
         body = FILES[request.url]
         return BufferedResponse(request.url, 200, {"Content-Length": str(len(body))}, body)

@@ -22,7 +22,7 @@ from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import final_name, received_file
 from stacpull.store.inspection import FileState
 from stacpull.store.partial_downloads import PartialDownloads
-from stacpull.store.protocol import Store, foreign_file
+from stacpull.store.protocol import Store, exists_failure
 from stacpull.transfer.attempt import ACCEPT_OK, AssetFetcher, Downloader, Received
 from stacpull.transfer.checks import expected_checks
 from stacpull.urls import filename_of
@@ -124,12 +124,12 @@ class AdoptingFetcher(NamedTuple):
         for algorithm in {self.digest_algorithm, *(check.checksum.algorithm for check in checks)}:
             state = self.store.state_of(path, algorithm=algorithm)
             if state.obstacle is not None:
-                raise TransferError(foreign_file(path, f"it is {state.obstacle}"))
+                raise TransferError(exists_failure(path, f"it is {state.obstacle}"))
             digests[algorithm], size = state.digest, state.size
         if size is None:
             return None
         if stated_size not in (None, size):
-            raise TransferError(foreign_file(path, f"it has {size} bytes, but should have {stated_size}"))
+            raise TransferError(exists_failure(path, f"it has {size} bytes, but should have {stated_size}"))
         is_proven = (
             stated_size == size
             and last_modified is not None
@@ -140,7 +140,7 @@ class AdoptingFetcher(NamedTuple):
                 is_proven = True
             elif check.source != "ETag":  # an ETag need not be an MD5 here
                 reason = f"its {check.checksum.algorithm} is not what {check.source} states"
-                raise TransferError(foreign_file(path, reason))
+                raise TransferError(exists_failure(path, reason))
         if not is_proven:
             return None
         digest = None if self.digest_algorithm is None else digests[self.digest_algorithm]

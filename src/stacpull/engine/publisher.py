@@ -33,7 +33,7 @@ from stacpull.models import AssetFile, Clip, Failure, FailureKind, Json, OtherOu
 from stacpull.planning.hrefs import item_id_in
 from stacpull.redact import Secrets
 from stacpull.store.inspection import StoredFiles
-from stacpull.store.protocol import Store, foreign_file
+from stacpull.store.protocol import Store, exists_failure
 
 GROUP_SIZE = 512  # waiting files with which a group is started; it takes all waiting files
 GROUP_SECONDS = 0.25  # after which a smaller group is started
@@ -167,14 +167,14 @@ class Publisher(msgspec.Struct, eq=False):
             is_adopted = self._is_adopting and is_own_json(self.store, path)
             is_ours = is_adopted or self._has_content(path, sha256)
             if not is_ours:
-                return self._foreign_file(path, command)
+                return self._exists_failure(path, command)
         directory, _, name = path.rpartition("/")
         return Placement(part, directory, name, sha256, may_replace=is_ours)
 
-    def _foreign_file(self, path: str, command: str = "retry") -> Failure:
+    def _exists_failure(self, path: str, command: str = "retry") -> Failure:
         obstacle = self.store.state_of(path, algorithm=None).obstacle
         differs = "its content differs" if self._is_adopting else ""
-        return foreign_file(path, f"it is {obstacle}" if obstacle else differs, command)
+        return exists_failure(path, f"it is {obstacle}" if obstacle else differs, command)
 
     def prepare_placements(
         self, files: list[AssetFile], items: list[int]
@@ -241,7 +241,7 @@ class Publisher(msgspec.Struct, eq=False):
         for placement, found in zip(placements, self.store.place(placements), strict=True):
             failure = found
             if found is not None and found.kind is FailureKind.EXISTS:
-                failure = self._foreign_file(path_in_dest(placement.directory, placement.name))
+                failure = self._exists_failure(path_in_dest(placement.directory, placement.name))
             if failure is not None or self._is_adopting:  # a rename between links to one file does nothing
                 self.store.staged.remove_part(placement.part)
             yield failure

@@ -19,7 +19,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from stacpull.models import Failure
 from stacpull.net.bodies import Pace
-from stacpull.net.connection_errors import BadResponse, closed
+from stacpull.net.connection_errors import BadResponse, closed_failure
 from stacpull.net.fields import HEADER_LIMIT, HeaderFields, add_field
 from stacpull.net.status import NOT_MODIFIED, OK, REDIRECTS
 from stacpull.net.transport import Chunk, Response, TransferError
@@ -128,7 +128,7 @@ class ParsedResponse:
     def end(self, error: Exception | None) -> None:
         self._parser = None  # its callbacks are our methods: the cycle would keep up to 1 MiB alive
         if self._phase is _AWAITING:
-            self.fail(closed(self.name, error))
+            self.fail(closed_failure(self.name, error))
         elif self._phase is _RECEIVING:
             if self._is_framed or error is not None:
                 self._bad(BadResponse.TRUNCATED)

@@ -22,7 +22,7 @@ from stacpull.hosts import default_port, evict_idle, literal_address, origin_of
 from stacpull.http1.connection import WebConnection, streamed
 from stacpull.net.addresses import AddressRefusedError
 from stacpull.net.bodies import Pace
-from stacpull.net.connection_errors import closed, no_connection
+from stacpull.net.connection_errors import closed_failure, connection_failure
 from stacpull.net.transport import (
     KEEP_ALIVE,
     USER_AGENT,
@@ -174,7 +174,7 @@ class WebTransport(CallbackTransport):
             async with asyncio.timeout(self._settings.connect_timeout):
                 return await self._try_addresses(host)
         except (OSError, UnicodeError) as error:
-            raise TransferError(no_connection(error, host.name)) from error
+            raise TransferError(connection_failure(error, host.name)) from error
 
     async def _try_addresses(self, host: WebHost) -> WebConnection:
         """Connect to the first address that can be reached. An untrusted certificate ends the search.
@@ -261,7 +261,7 @@ class _TaskHandler(asyncio.Future[bool]):
             self.set_result(False)
 
     def on_close(self) -> None:
-        self.on_error(TransferError(closed(self._name, None)))
+        self.on_error(TransferError(closed_failure(self._name, None)))
 
     def on_error(self, error: Exception, /) -> None:
         if not self.done():

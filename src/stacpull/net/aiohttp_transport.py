@@ -26,7 +26,7 @@ from stacpull.hosts import host_of, literal_address, origin_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError
 from stacpull.net.bodies import Pace
-from stacpull.net.connection_errors import BadResponse, closed, network_failure, no_connection
+from stacpull.net.connection_errors import BadResponse, closed_failure, connection_failure, network_failure
 from stacpull.net.fields import HEADER_LIMIT, HeaderFields, add_field
 from stacpull.net.transport import KEEP_ALIVE, USER_AGENT, HttpSettings, Request, Response, TransferError
 from stacpull.proxies import Proxy, proxy_of
@@ -199,9 +199,9 @@ def _failure_of(error: BaseException, host: str, proxy: Proxy | None = None) -> 
         return replace(failure, host=host, message=text)
     match error:
         case aiohttp.ClientConnectorError() | aiohttp.ClientConnectorCertificateError():
-            return no_connection(error.__cause__, host)
+            return connection_failure(error.__cause__, host)
         case aiohttp.ConnectionTimeoutError() | AddressRefusedError() | ssl.SSLError():
-            return no_connection(error, host)
+            return connection_failure(error, host)
         case aiohttp.ServerTimeoutError() | TimeoutError():
             return BadResponse.STALLED.failure(host)
         case aiohttp.ClientPayloadError():
@@ -212,7 +212,7 @@ def _failure_of(error: BaseException, host: str, proxy: Proxy | None = None) -> 
             message = f"The URL with host {host or '(none)'} is not a valid http URL."
             return Failure(FailureKind.SCHEME, message, host=host)
         case _:
-            return closed(host, None)
+            return closed_failure(host, None)
 
 
 def _refused_by_proxy(proxy: Proxy, host: str, status: int) -> Failure:

@@ -27,7 +27,7 @@ class BadResponse(enum.Enum):
         return Failure(kind, f"{host} {what}.", host=host, retryable=True)
 
 
-def no_connection(error: BaseException | None, host: str) -> Failure:
+def connection_failure(error: BaseException | None, host: str) -> Failure:
     if isinstance(error, AddressRefusedError):
         which = "this address" if error.address in host else f"its address {error.address}"
         message = f"No connection to {host}: {which} is {error.reason}."
@@ -53,9 +53,9 @@ def no_connection(error: BaseException | None, host: str) -> Failure:
     return network_failure(f"No connection to {host}: {reason}.", host)
 
 
-def closed(host: str, error: Exception | None) -> Failure:
+def closed_failure(host: str, error: Exception | None) -> Failure:
     if isinstance(error, ssl.SSLError):
-        return no_connection(error, host)
+        return connection_failure(error, host)
     return network_failure(f"{host} closed the connection.", host)
 
 

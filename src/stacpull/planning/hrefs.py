@@ -71,20 +71,20 @@ def asset_href(asset: Any, base: str | None) -> str | Failure:
     href = without_blanks(stated) if isinstance(stated, str) else ""
     if (rules := known_scheme(href)).is_remote:
         is_valid = host_of(href) or rules.default_port is None
-        return href if is_valid else _unusable("its URL has no valid host and port")
+        return href if is_valid else _failure("its URL has no valid host and port")
     if not any(parts_of(href)[:4]):  # at most a fragment: a reference to its document (RFC 3986, 4.4)
-        return _unusable("it has no href, or only that of its item", FailureKind.ITEM)
+        return _failure("it has no href, or only that of its item", FailureKind.ITEM)
     if (base or "").startswith("stdin:") and (href.startswith("/") or scheme_of(href) == "file"):
-        return _unusable(
+        return _failure(
             "its href is a local file, which only items from a file can name: save the items to a file, "
             "and use the file as SOURCE"
         )
     absolute = join(base, href)
     if absolute is None:
-        return _unusable("its href is relative, and the URL of the item is unknown")
+        return _failure("its href is relative, and the URL of the item is unknown")
     if not may_link_to(base, absolute):
         name = scheme_of(absolute)
-        return _unusable(f"its href begins with {name}:, and only {', '.join(remote_schemes())} are fetched")
+        return _failure(f"its href begins with {name}:, and only {', '.join(remote_schemes())} are fetched")
     return absolute
 
 
@@ -151,7 +151,7 @@ def linked_hrefs(item: Json, base_url: str | None, relations: Collection[str]) -
     return tuple(dict.fromkeys(href for href in absolute if href is not None))
 
 
-def _unusable(why: str, kind: FailureKind = FailureKind.SCHEME) -> Failure:
+def _failure(why: str, kind: FailureKind = FailureKind.SCHEME) -> Failure:
     return Failure(kind, f"The asset cannot be fetched: {why}.")
 
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from stacpull.errors import DestinationError, destination_error, destination_errors, is_destination_failure
 from stacpull.models import BucketLocation, Failure, FailureKind, Placement, path_in_dest
 from stacpull.store.inspection import NO_NAMES, UNWATCHED, DirectoryFiles, StoredFiles, Watcher, sync_path
-from stacpull.store.protocol import Store, foreign_file, store_kind
+from stacpull.store.protocol import Store, exists_failure, store_kind
 from stacpull.store.staging import OPEN_DIRECTORY, StagedParts, open_or_make
 from stacpull.system import is_linux
 
@@ -140,7 +140,7 @@ class LocalStore(DirectoryFiles):
             if self._rename(file, self.directory(file.directory)):
                 self.unsynced.add(file.directory)
                 return None
-            return foreign_file(path_in_dest(file.directory, file.name))
+            return exists_failure(path_in_dest(file.directory, file.name))
         except OSError as error:
             if is_destination_failure(error):
                 raise destination_error(self._with_path(error, file.directory), self.path) from error

@@ -17,7 +17,7 @@ from stacpull.store.inspection import StoredFiles, Watcher
 from stacpull.store.staging import StagedParts
 
 
-def foreign_file(path: str, why: str = "", command: str = "retry") -> Failure:
+def exists_failure(path: str, why: str = "", command: str = "retry") -> Failure:
     """Return the failure of a file whose name is taken; `why` says why the file there was not adopted."""
     reason = f" ({why})" if why else ""
     adopt = f" If it is the right file, `stacpull {command} DEST --adopt` accepts it."

@@ -100,7 +100,7 @@ class Downloader(msgspec.Struct, eq=False):
             if coding_of(headers) is not None:
                 return None
             expected = checks.expected_checks(job, OK, headers, url=url)
-            if checks.mismatch(job, Body(url, Validator(), expected, content=content)):
+            if checks.content_failure(job, Body(url, Validator(), expected, content=content)):
                 return None
         if checks.web_page_instead(job.media_type, job.href, url, headers, content):
             return None
@@ -184,7 +184,7 @@ class _Attempt(msgspec.Struct, eq=False):
                 self.part = None
                 await part.remove()
                 if action == "changed":
-                    raise TransferError(checks.another_range(response.url))
+                    raise TransferError(checks.range_failure(response.url))
                 if action == "replace":
                     body = await self._read_body(response)
         return await self._start() if body is None else await self._confirm(body)
@@ -209,7 +209,7 @@ class _Attempt(msgspec.Struct, eq=False):
         return await self._confirm(body)
 
     async def _confirm(self, body: Body) -> AssetFile:
-        if (failure := checks.mismatch(self.job, body)) is not None:
+        if (failure := checks.content_failure(self.job, body)) is not None:
             raise TransferError(failure)
         is_stated = body.framed or self.job.size is not None or bool(body.checks)
         unproven = not (is_stated or await self._ends_here(body))
@@ -284,7 +284,7 @@ class _Attempt(msgspec.Struct, eq=False):
         if response.gate is not None:  # the response is not a login page, but it may take hours to its end
             response.gate.reset_refusals()
         if self.job.size is not None and total not in {None, self.job.size}:
-            raise TransferError(checks.wrong_size(body.url, total or 0, self.job.size))
+            raise TransferError(checks.size_failure(body.url, total or 0, self.job.size))
         # the server must offer ranges, and a validator that proves them to be of one version
         ranges = response.headers.get("Accept-Ranges", "").lower()
         has_ranges = response.status == PARTIAL or "bytes" in ranges

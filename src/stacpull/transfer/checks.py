@@ -126,7 +126,7 @@ class Body(NamedTuple):
         return digest_of(algorithm, self.content) if self.part is None else self.part.digest(algorithm)
 
 
-def mismatch(job: Job, body: Body) -> Failure | None:
+def content_failure(job: Job, body: Body) -> Failure | None:
     size = body.size
     if body.total is not None and size != body.total:
         kind = FailureKind.TRUNCATED if size < body.total else FailureKind.OVERLONG
@@ -135,7 +135,7 @@ def mismatch(job: Job, body: Body) -> Failure | None:
         if size < job.size and not body.framed:
             what = f"sent {size} of {job.size} bytes"
             return host_failure(FailureKind.TRUNCATED, body.url, what, retryable=True)
-        return wrong_size(body.url, size, job.size)
+        return size_failure(body.url, size, job.size)
     for checksum, source in body.checks:
         if (actual := body.digest(checksum.algorithm)) != checksum.digest:
             what = f"sent content whose {checksum.algorithm} is {actual.hex()}, but {source} states "
@@ -204,12 +204,12 @@ def host_failure(
     return Failure(kind, f"{host} {what}.", status=status, host=host, retryable=retryable)
 
 
-def wrong_size(url: str, size: int, stated: int) -> Failure:
+def size_failure(url: str, size: int, stated: int) -> Failure:
     what = f"sent {quantity(size, 'byte')}, but the item states {stated:,} (file:size)"
     return host_failure(FailureKind.CHECKSUM, url, what, retryable=True)
 
 
-def another_range(url: str) -> Failure:
+def range_failure(url: str) -> Failure:
     what = "sent another range than requested, or a range of another object"
     return host_failure(FailureKind.CHANGED, url, what, retryable=True)
 

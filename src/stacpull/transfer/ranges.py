@@ -20,7 +20,7 @@ from stacpull.net.status import PRECONDITION_FAILED, RANGES
 from stacpull.net.transport import Chunk, Request, TransferError
 from stacpull.spans import Span, missing
 from stacpull.store.partial_downloads import PartialDownload
-from stacpull.transfer.checks import another_range, host_failure, resume_action
+from stacpull.transfer.checks import host_failure, range_failure, resume_action
 
 MAX_CONNECTIONS = 4  # of a file; they may be to several hosts
 SPLIT_ABOVE = 64 << 20  # bytes above which a file may get several connections
@@ -139,7 +139,7 @@ class LongBody:
                 if not is_same or end is None or end >= span.end:  # of another version, or longer
                     self._max_connections = 1
                     if self._active_connections == 1:
-                        raise TransferError(another_range(response.url))
+                        raise TransferError(range_failure(response.url))
                     return
                 async for chunk in response.chunks(CHUNK // 2):
                     piece = chunk[: span.end - offset] if offset < span.end else b""
