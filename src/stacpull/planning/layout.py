@@ -95,7 +95,7 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
             bound.append("".join(texts) if len(texts) == len(pieces) else pieces)
         name = bound.pop()
         fixed = [segment for segment in bound if isinstance(segment, str)]
-        directory = below("", fixed) if len(fixed) == len(bound) else None
+        directory = safe_subdirectory("", fixed) if len(fixed) == len(bound) else None
         return ItemLayout(bound, directory, name, self.needs_filename)
 
 
@@ -128,7 +128,7 @@ class ItemLayout(msgspec.Struct, frozen=True):
         """Return the directory of an asset, and its name, or the template of a name that is not known yet."""
         directory = self.directory
         if directory is None:
-            directory = below("", [_fill(segment, key, ext) for segment in self.directories])
+            directory = safe_subdirectory("", [_fill(segment, key, ext) for segment in self.directories])
         if self.needs_filename:
             template = ""
             for piece in self.name:
@@ -162,7 +162,7 @@ def final_name(name: str | None, name_template: str | None, filename: str, direc
     return name_in(directory, raw)
 
 
-def below(directory: str, names: Iterable[str]) -> str:
+def safe_subdirectory(directory: str, names: Iterable[str]) -> str:
     for name in names:
         directory = path_in_dest(directory, name_in(directory, name))
     return directory

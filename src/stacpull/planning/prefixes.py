@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from stacpull.models import Asset, Failure, FailureKind, Json, path_in_dest
-from stacpull.planning.layout import ItemLayout, below, final_name, name_in
+from stacpull.planning.layout import ItemLayout, final_name, name_in, safe_subdirectory
 from stacpull.planning.names import fold, with_salted_hash
 from stacpull.urls import known_scheme
 
@@ -58,7 +58,7 @@ def assets_in(
     assets = []
     for listed, path in zip(listing.objects, paths, strict=True):
         key = f"{prefix_key}/{listed.name}"
-        directory = below(root, path[:-1])
+        directory = safe_subdirectory(root, path[:-1])
         name = name_in(directory, path[-1])
         if fold(listed.name) in directories:  # an object may be named like one, but a file may not
             name = with_salted_hash(name, key)
