@@ -38,7 +38,7 @@ class PublicValue(msgspec.Struct, frozen=True, repr_omit_defaults=True):
 
 OWN_DIRECTORY = ".stacpull"
 """The directory of a mirror for everything but its files: ledger, event log, lock and parts."""
-OF_COLLECTION = ""  # the item ID of a collection's own assets: no item has an empty ID
+OWN_ASSETS_ID = ""  # the item ID of a collection's own assets: no item has an empty ID
 
 
 def path_in_dest(directory: str, name: str) -> str:
@@ -251,7 +251,7 @@ class PlannedItem(NamedTuple):
     @property
     def is_collection(self) -> bool:
         """True if these are the assets of a collection itself, and there is no item."""
-        return self.id.item == OF_COLLECTION
+        return self.id.item == OWN_ASSETS_ID
 
     @property
     def is_undated(self) -> bool:

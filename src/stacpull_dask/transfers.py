@@ -39,7 +39,7 @@ from stacpull_dask.worker_messages import WholeEnvironment, WorkerSettings
 Inbox = asyncio.Queue[messages.ToWorker | BaseException]  # what a worker has to do; an error ends it
 _MAX_SENT_SIZE = 8 << 20  # the most bytes of a body that is sent to the coordinator
 _LONG = 8 << 20  # bytes from which an asset is uploaded by itself, so that others need not wait
-_TICK = 0.25  # seconds between two reports of the effort
+_TICK = 0.25  # seconds between two reports of the usage
 
 
 async def work(sock: socket.socket) -> None:

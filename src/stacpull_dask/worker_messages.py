@@ -69,7 +69,7 @@ class Ready(msgspec.Struct, tag=10, array_like=True):
 
 
 class Spent(msgspec.Struct, tag=16, array_like=True):
-    """The effort since the last message of this kind."""
+    """The usage since the last message of this kind."""
 
     requests: int
     retries: int

@@ -48,19 +48,19 @@ class HeaderJob(Job, frozen=True, kw_only=True):
 def header_row(job: HeaderJob, read: HeaderRead, secrets: Secrets) -> bytes:
     """Return the row of a header as JSON: a list of values in the order of the columns."""
     size = read.size if read.size is not None else job.size
-    effort = (read.reads, read.bytes_read, None, None)
+    outcome = (read.reads, read.bytes_read, None, None)
     header = read.header
     by_name: dict[str, Any] = msgspec.structs.asdict(header)
     by_name |= zip(_EDGES, header.bounds or (None,) * len(_EDGES), strict=True)
     by_name["transform"] = header.transform and tuple(header.transform)
     values = [by_name[column.name] for column in _HEADER]
-    return _encoded((*_asset(job, size, secrets), *values, *effort))
+    return _encoded((*_asset(job, size, secrets), *values, *outcome))
 
 
 def failed_row(job: HeaderJob, failure: Failure, secrets: Secrets) -> bytes:
     """Return the row of a failed asset, or of a failed item (its `key` is empty)."""
-    effort = (None, None, failure.kind.value, secrets.masked(failure.message))
-    return _encoded((*_asset(job, job.size, secrets), *[None] * len(_HEADER), *effort))
+    outcome = (None, None, failure.kind.value, secrets.masked(failure.message))
+    return _encoded((*_asset(job, job.size, secrets), *[None] * len(_HEADER), *outcome))
 
 
 def as_mapping(row: bytes) -> Mapping[str, Any]:

@@ -129,9 +129,9 @@ class _Estimate:
     async def report(self) -> PlanReport:
         network, sizes = self._network, self._sizes
         walk = Walk(self._setup, self)
-        walk_requests, walk_seconds = await self._effort_of(walk.run)
+        walk_requests, walk_seconds = await self._usage_of(walk.run)
         network.emit(Stage("measuring file sizes"))
-        sample_requests, sample_seconds = await self._effort_of(sizes.measure)
+        sample_requests, sample_seconds = await self._usage_of(sizes.measure)
         self.counters["bytes_sampled"] = sizes.measured
         self.counters["assets_outside"] = sizes.outside
         unknown = {key: number for key, number in sizes.all.unstated.items() if key not in sizes.mean_sizes}
@@ -171,7 +171,7 @@ class _Estimate:
             network.warn(warning)
         return report
 
-    async def _effort_of(self, work: Callable[[], Awaitable[None]]) -> tuple[int, float]:
+    async def _usage_of(self, work: Callable[[], Awaitable[None]]) -> tuple[int, float]:
         requests_before = self._network.counters.requests
         started = self._network.clock.monotonic()
         await work()

@@ -356,7 +356,7 @@ class MirrorRun:
             self._network.secrets.add(*opened.lease.secrets)
         self._store_client = StoreClient(process, opened, run, setup)
         self._began = self._network.clock.monotonic()
-        self._saved: dict[str, float] = {}  # the effort of this process that is already in the ledger
+        self._saved: dict[str, float] = {}  # the usage of this process that is already in the ledger
         for_workers = 0 if context.workers is None else _QUEUED_FOR_WORKERS
         self._queue = JobQueue[Job](2 * self._network.slots + for_workers)
         self._saver = BatchSaver(setup.network, self._store_client, self._queue)
@@ -483,16 +483,16 @@ class MirrorRun:
             await call("set_counter", "items_not_listed", await call("count_not_listed", returns=int))
 
     async def _tick(self) -> None:
-        async with background_task(self._save_effort()):  # which waits for a slow disk
+        async with background_task(self._save_usage()):  # which waits for a slow disk
             while True:
                 await self._network.clock.sleep(_TICK)
                 self._network.emit(self._progress())
                 await asyncio.to_thread(self._context.event_log.flush)
 
-    async def _save_effort(self) -> None:
+    async def _save_usage(self) -> None:
         while True:
             await self._network.clock.sleep(_SAVED_EVERY)
-            await self._store_client.call("add_counts", self._take_effort())
+            await self._store_client.call("add_counts", self._take_usage())
 
     def _progress(self) -> Progress:
         counters = self._store_client.counters
@@ -508,12 +508,12 @@ class MirrorRun:
             seconds=round(self._network.clock.monotonic() - self._began, 3),
         )
 
-    def _take_effort(self) -> dict[str, float]:
-        """Return the effort since the last call. It is lost if it is then not saved."""
+    def _take_usage(self) -> dict[str, float]:
+        """Return the usage since the last call. It is lost if it is then not saved."""
         before = self._saved
         self._saved = asdict(self._network.counters)
         self._saved["seconds"] = self._network.clock.monotonic() - self._began
-        return {name: self._saved[name] - before.get(name, 0) for name in runs.EFFORT}
+        return {name: self._saved[name] - before.get(name, 0) for name in runs.USAGE}
 
     async def _record_and_report(self, state: EndState, error: BaseException | None) -> MirrorReport:
         progress = self._progress()
@@ -548,7 +548,7 @@ class MirrorRun:
         ignored = () if error is None else (Exception,)  # the first error is raised
         try:
             with suppress(*ignored):
-                await call("end_run", state, reason, self._take_effort())
+                await call("end_run", state, reason, self._take_usage())
                 recorded = state
             with suppress(*ignored):
                 final_counts = await call("final_counts", returns=dict[str, int])

@@ -43,10 +43,10 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
         live = is_held(address.work)
         assets, items = runs.asset_totals(db), views.item_totals(db)
         counts: dict[str, Any] = {**assets, **items, **views.extra_asset_counts(db)}
-        run_fields = ("runs", "started", "ended", "source", "selection", "reason", "assets_skipped", "rate")
+        fields = ("runs", "started", "ended", "source", "selection", "reason", "assets_skipped", "rate")
         return StatusReport(
             **counts,
-            **{name: run[name] for name in (*run_fields, "sources", "options", *views.OF_WALK, *runs.EFFORT)},
+            **{name: run[name] for name in (*fields, "sources", "options", *views.WALK_COUNTS, *runs.USAGE)},
             state=views.state_now(run["state"], live=live),
             items_seen=max(run["max_seen"] or 0, items["items_matched"]),  # runs may see different items
             assets_planned=assets["assets_done"] + assets["assets_failed"] + assets["assets_pending"],

@@ -26,7 +26,7 @@ from stacpull.ledger.meta import BOOT, get, put
 from stacpull.models import AssetFile
 from stacpull.planning.layout import received_file
 from stacpull.store.inspection import FileState
-from stacpull.store.staging import OF_ONE_RUN, CompletePartName, parse_complete_part
+from stacpull.store.staging import TEMPORARY_ENDINGS, CompletePartName, parse_complete_part
 from stacpull.system import boot_id
 
 
@@ -73,7 +73,7 @@ class Recovery:
         publication.release(self.db, not_in_place)
         kept_parts = {file.part for file in proven.values()}
         for part in parts:
-            if part.endswith(OF_ONE_RUN) and part not in kept_parts:
+            if part.endswith(TEMPORARY_ENDINGS) and part not in kept_parts:
                 staged.remove_part(part)
         staged.remove_leftovers(
             lambda rowid, generation: self.is_trusted and jobs.has_job(self.db, rowid, generation)

@@ -27,7 +27,7 @@ from stacpull.filters.selection_filter import SelectionFilter
 from stacpull.json_values import list_or_empty, object_or_empty
 from stacpull.ledger.runs import Run
 from stacpull.models import (
-    OF_COLLECTION,
+    OWN_ASSETS_ID,
     Failure,
     FailureKind,
     ItemId,
@@ -44,7 +44,7 @@ from stacpull.models import (
 )
 from stacpull.planning.hrefs import item_id_in, linked_hrefs, links_of, self_href
 from stacpull.planning.item_plan import (
-    BESIDE_ITEMS,
+    COLLECTION_LAYOUT,
     NO_COLLECTION,
     AssetPlanner,
     AssetPredicate,
@@ -461,8 +461,8 @@ class Walk:
         batch.items += map(self._plan, await self._lookups.look_up(items))
 
     async def _add_collections(self, batch: WalkBatch) -> None:
-        collection_ids = dict.fromkeys(ItemId(item.id.collection, OF_COLLECTION) for item in batch.items)
-        collection_ids.pop(ItemId(NO_COLLECTION, OF_COLLECTION), None)
+        collection_ids = dict.fromkeys(ItemId(item.id.collection, OWN_ASSETS_ID) for item in batch.items)
+        collection_ids.pop(ItemId(NO_COLLECTION, OWN_ASSETS_ID), None)
         new_ids = [item_id for item_id in collection_ids if item_id not in self._collections]
         self._collections.update(dict.fromkeys(new_ids))
         planned_before = await self._consumer.planned_this_run(new_ids)
@@ -475,7 +475,7 @@ class Walk:
                 self._network.warn(f"{text}: {failure.message}")
                 continue
             collection = ListedItem(item_id, document, self_href(document, local=True))
-            planned = AssetPlanner(BESIDE_ITEMS, self._setup.selection).plan(collection)
+            planned = AssetPlanner(COLLECTION_LAYOUT, self._setup.selection).plan(collection)
             if planned.assets or planned.problems:
                 batch.items.append(planned)
 

@@ -40,7 +40,7 @@ _QUOTED: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
 _BARE_DATE: Final = re.compile(r"(?<![\w.])\d{4}-\d\d-\d\d(?![\d.])")
 _BARE_YEAR: Final = re.compile(r"(?<![\w:])datetime\s*(?:[<>=]+|between)\s*(\d{4})", re.IGNORECASE)
 _UNKNOWN: Final = "unknown to the filter"
-_ALWAYS: Final = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+_ALL_TIME: Final = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 
 def parse_filter(text: str) -> Any:
@@ -93,7 +93,7 @@ def _item_time(_item: Json, properties: dict[str, Any]) -> Value:
         return instant
     start = _span(properties.get("start_datetime"))
     end = _span(properties.get("end_datetime"))
-    return None if start is None and end is None else _span_between(start or _ALWAYS, end or _ALWAYS)
+    return None if start is None and end is None else _span_between(start or _ALL_TIME, end or _ALL_TIME)
 
 
 def _is_number(value: object) -> bool:
@@ -299,7 +299,7 @@ def _term(node: Any) -> Term:
 def _instant(value: Any, what: str) -> Term:
     if not isinstance(value, str):
         return _applied(_span, _term(value))
-    span = _ALWAYS if what == "INTERVAL" and value in ("..", "") else _span(value)
+    span = _ALL_TIME if what == "INTERVAL" and value in ("..", "") else _span(value)
     if span is None:
         raise UsageError(f"--filter: {value!r} is not a valid time for {what}('…').")
     return _Constant(span)

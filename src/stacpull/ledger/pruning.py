@@ -15,7 +15,7 @@ from stacpull.ledger.database import IN_LIST, Connection, json_array, scalar, tr
 from stacpull.ledger.failures import update_item_states
 from stacpull.ledger.paths import delete_asset
 from stacpull.ledger.schema import JsonState, State
-from stacpull.models import OF_COLLECTION, ItemId, NotFoundItem
+from stacpull.models import OWN_ASSETS_ID, ItemId, NotFoundItem
 from stacpull.planning.item_plan import item_json_name
 
 _SAME_WALKS = (
@@ -36,7 +36,7 @@ def items_not_found(db: Connection, run_id: int, after: int, limit: int) -> list
         "SELECT i.id, i.collection_name, i.name, i.parent, i.href, count(a.id), coalesce(sum(a.size), 0) "
         "FROM named_items i LEFT JOIN assets a ON a.item = i.id "
         f"AND (a.state = {State.DONE} OR a.generation > 0) "
-        f"WHERE i.id > ? AND i.name <> '{OF_COLLECTION}' AND i.listed_by IN ({_SAME_WALKS}) "
+        f"WHERE i.id > ? AND i.name <> '{OWN_ASSETS_ID}' AND i.listed_by IN ({_SAME_WALKS}) "
         "GROUP BY i.id ORDER BY i.id LIMIT ?",
         (after, run_id, limit),
     ).fetchall()
@@ -59,7 +59,7 @@ def count_of_other_walks(db: Connection, run_id: int) -> int:
 
 
 def _count_not_listed(db: Connection, condition: str, *values: int) -> int:
-    query = f"SELECT collection_name, name FROM named_items WHERE name <> '{OF_COLLECTION}' AND ({condition})"
+    query = f"SELECT collection_name, name FROM named_items WHERE name <> '{OWN_ASSETS_ID}' AND ({condition})"
     return sum(not runs.has_seen(db, ItemId(*names)) for names in db.execute(query, values))
 
 

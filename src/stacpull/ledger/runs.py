@@ -31,7 +31,7 @@ RunKind = Literal["mirror", "retry", "ordered", "repair"]
 EndState = Literal["complete", "interrupted", "failed"]
 NO_RUN = "DEST has no mirror yet: the first run was stopped before it began. Run `stacpull mirror` again."
 LEFT_OUT = "left out: "  # starts the name of a counter: how many items a filter left out, by reason
-EFFORT = ("bytes_fetched", "requests", "retries", "seconds")
+USAGE = ("bytes_fetched", "requests", "retries", "seconds")
 LAST_UNFINISHED = "SELECT max(id) FROM runs WHERE state NOT IN ('complete', 'superseded')"
 # a selection may have a million IDs, so it is decoded only if it seems to have an area
 _AREA = "iif(instr(selection, '\"clip\":'), json_extract(selection, '$.clip'), NULL)"
@@ -275,7 +275,7 @@ def counters(db: Connection, run_id: int) -> dict[str, int]:
         totals |= {name: of_all[name] for name in ("assets_failed", "assets_missing")}
     return {
         **dict.fromkeys(("items_seen", "items_unseen", "items_matched", "assets_skipped"), 0),
-        **{name: counter for name, counter in counted if name not in EFFORT},
+        **{name: counter for name, counter in counted if name not in USAGE},
         "walk_ended": walk_ended,
         "items_done": scalar(db, "SELECT items_done FROM totals WHERE run = ?", (run_id,)),
         **totals,

@@ -10,14 +10,14 @@ import msgspec
 from stacpull.ledger import meta, runs
 from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, named_rows, scalar
 from stacpull.ledger.schema import JsonState, State, item_hash, stored_clip
-from stacpull.models import NO_FAULT, OF_COLLECTION, FailureKind, ItemId, ItemLink, MirroredFile
+from stacpull.models import NO_FAULT, OWN_ASSETS_ID, FailureKind, ItemId, ItemLink, MirroredFile
 from stacpull.planning.item_plan import item_json_name
 from stacpull.planning.names import path_hash
 
 if TYPE_CHECKING:
     from stacpull.reports import FailureRecord, RunState  # not in the store process, which has no use for it
 
-OF_WALK = ("items_unseen", "items_pruned")  # counters of the last walk, which `status` shows
+WALK_COUNTS = ("items_unseen", "items_pruned")  # counters of the last walk, which `status` shows
 _SHA256 = b"sha256\0".hex()  # how a stated SHA-256 begins (`schema.encoded_checksum`)
 _ITEMS_AT_ONCE = 32  # items per query: an item may have thousands of assets
 _IS_STORED = f"(i.json_state <> {JsonState.ABSENT} OR i.id IN (SELECT item FROM documents))"
@@ -103,9 +103,9 @@ def current_run(db: Connection) -> dict[str, Any]:
         "AND c.run >= (SELECT coalesce(max(run), 0) FROM counters WHERE name = 'items_pruned')",
     )
     total = "SELECT sum(number) FROM counters WHERE name = ?"
-    run |= {name: round(scalar(db, total, (name,)), 3) for name in runs.EFFORT}
-    run |= {name: scalar(db, f"{total} AND run = ?", (name, walk)) for name in OF_WALK}
-    of_last = {name: scalar(db, f"{total} AND run = ?", (name, last)) for name in runs.EFFORT}
+    run |= {name: round(scalar(db, total, (name,)), 3) for name in runs.USAGE}
+    run |= {name: scalar(db, f"{total} AND run = ?", (name, walk)) for name in WALK_COUNTS}
+    of_last = {name: scalar(db, f"{total} AND run = ?", (name, last)) for name in runs.USAGE}
     run["rate"] = of_last["bytes_fetched"] / of_last["seconds"] if of_last["seconds"] else None
     run["assets_skipped"] = scalar(db, f"{total} AND run = ?", ("assets_skipped", last))
     run["position"] = meta.get(db, f"{meta.POSITION}{current}")
@@ -239,7 +239,7 @@ def collection_rows(db: Connection) -> list[CollectionRow]:
     directories = collection_directories(db)
     rows = db.execute(
         "SELECT c.id, c.name, c.document FROM collections c WHERE EXISTS (SELECT 1 FROM items i "
-        f"WHERE i.collection = c.id AND ({_IS_STORED} OR i.name = '{OF_COLLECTION}' AND EXISTS "
+        f"WHERE i.collection = c.id AND ({_IS_STORED} OR i.name = '{OWN_ASSETS_ID}' AND EXISTS "
         "(SELECT 1 FROM files_in_dest a WHERE a.item = i.id))) ORDER BY c.id"
     )
     return [CollectionRow(rowid, name, directories[name], document) for rowid, name, document in rows]
@@ -247,7 +247,7 @@ def collection_rows(db: Connection) -> list[CollectionRow]:
 
 def assets_of_collection(db: Connection, collection: int) -> dict[str, MirroredFile]:
     query = "SELECT max(id) FROM items WHERE collection = ? AND name = ?"
-    item_rowid = scalar(db, query, (collection, OF_COLLECTION))
+    item_rowid = scalar(db, query, (collection, OWN_ASSETS_ID))
     return _files(db, [item_rowid])[item_rowid]
 
 
@@ -269,7 +269,7 @@ def item_names(db: Connection, collection: int, order: str = "i.name") -> Iterat
     rows = db.execute(
         "SELECT i.name, i.directory, i.parent IS NOT NULL, "
         f"i.json_state = {JsonState.CURRENT} OR i.json_state = {JsonState.DUE} AND i.sha256 IS NOT NULL "
-        f"FROM named_items i WHERE i.collection = ? AND i.name <> '{OF_COLLECTION}' "
+        f"FROM named_items i WHERE i.collection = ? AND i.name <> '{OWN_ASSETS_ID}' "
         f"AND i.version IS NOT NULL ORDER BY {order}",
         (collection,),
     )

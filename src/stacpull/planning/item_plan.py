@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 AssetPredicate = Callable[[str, Json], bool]
 NO_COLLECTION: Final = "no-collection"  # of items for which neither they nor SOURCE state one
-BESIDE_ITEMS: Final = Layout.parse("{collection}/{key}{ext}")  # of the assets of collections
+COLLECTION_LAYOUT: Final = Layout.parse("{collection}/{key}{ext}")  # of the assets of collections
 _DIGESTS: Final = {
     b"\x11\x14": "sha1",
     b"\x12\x20": "sha256",

@@ -98,12 +98,12 @@ def path_hash(path: str) -> int:
 def hashes_in(directory: str) -> Callable[[str], int]:
     """Return a hash function of names. Its first 14 bits depend only on the directory, to keep rows close."""
     folded = fold(directory)  # as part of `fold(path)`: no character is composed with a slash
-    first_bits = text_hash(folded) & ~_OF_PATH
+    first_bits = text_hash(folded) & ~_PATH_BITS
     prefix = f"{folded}/" if folded else ""
-    return lambda name: first_bits | text_hash(prefix + fold(name)) & _OF_PATH
+    return lambda name: first_bits | text_hash(prefix + fold(name)) & _PATH_BITS
 
 
-_OF_PATH: Final = (1 << 50) - 1
+_PATH_BITS: Final = (1 << 50) - 1
 """The bits that depend on the whole path. The others form 16,384 groups of a few index pages each."""
 
 

@@ -15,7 +15,7 @@ from stacpull.digests import new_hasher
 MAX_DOCUMENT_SIZE = 64 << 20  # bytes of a document, or of a line, in DEST; no page of a source is longer
 NO_NAMES = frozenset({"", ".", ".."})
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_ALWAYS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_SAFE_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _BATCH = 1024  # entries of a directory that are sorted together: by inode, the order on many disks
 _READ = 1 << 20
 _NOT_A_DOCUMENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO}  # or no regular file
@@ -66,7 +66,7 @@ class FileState(NamedTuple):
 def open_regular(
     path: str | os.PathLike[str], flags: int, *, dir_fd: int | None = None, mode: int = 0o644
 ) -> int:
-    fd = os.open(path, flags | _ALWAYS, mode, dir_fd=dir_fd)
+    fd = os.open(path, flags | _SAFE_FLAGS, mode, dir_fd=dir_fd)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise OSError(errno.EINVAL, "it is not a regular file", path)

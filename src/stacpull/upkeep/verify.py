@@ -50,7 +50,7 @@ from stacpull.reports import MirrorReport, VerifyReport
 from stacpull.store.inspection import FileState, StoredFiles, Watcher
 from stacpull.store.local_store import open_files
 from stacpull.store.lock import runs_excluded
-from stacpull.store.staging import OF_ONE_RUN, PARTS, UNFINISHED, is_worker
+from stacpull.store.staging import PARTS, TEMPORARY_ENDINGS, UNFINISHED, is_worker
 from stacpull.threads import StoppableThread
 
 _AT_ONCE = 256  # files that a thread checks, or assets that are requeued
@@ -132,7 +132,7 @@ class MirrorCheck:
                 with open_files(address.work, address.bucket, watcher) as files:
                     self.check_files(files, db)
                 with suppress(FileNotFoundError):
-                    endings = UNFINISHED.union(OF_ONE_RUN)
+                    endings = UNFINISHED.union(TEMPORARY_ENDINGS)
                     parts = (address.work / PARTS).iterdir()  # a part and its description count as one
                     left = {part.stem for part in parts if part.suffix in endings or is_worker(part.name)}
                     self.leftovers += len(left)
