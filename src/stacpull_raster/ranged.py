@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from stacpull.models import FailureKind, Validator
 from stacpull.net.bodies import coding_to_undo, decoded
-from stacpull.net.client import ClientResponse
+from stacpull.net.client import Exchange
 from stacpull.net.fields import ObjectVersion, content_length, content_range, range_headers, stated_version
 from stacpull.net.transport import Request, TransferError, is_framed
 from stacpull.transfer.checks import host_failure, web_page_instead
@@ -41,7 +41,7 @@ class Sender(Protocol):
 
     def stream(
         self, request: Request, *, accept: frozenset[int] = ...
-    ) -> AbstractAsyncContextManager[ClientResponse]:
+    ) -> AbstractAsyncContextManager[Exchange]:
         """Send `request`; a final status outside `accept` raises `TransferError`."""
         ...
 
@@ -123,7 +123,7 @@ class FileVersion:
             self._check_range(response, start)
             yield self._exactly(response, stop - start)
 
-    async def _exactly(self, response: ClientResponse, size: int) -> AsyncIterator[bytes]:
+    async def _exactly(self, response: Exchange, size: int) -> AsyncIterator[bytes]:
         left = size
         async for chunk in response.chunks(_DATA_CHUNK):
             self.bytes_read += len(chunk)
@@ -171,7 +171,7 @@ class FileVersion:
         fields = range_headers(wanted.start, self.validator, wanted.stop)
         return {**fields, **self._condition} if self._is_conditional else fields
 
-    def _compare(self, response: ClientResponse) -> None:
+    def _compare(self, response: Exchange) -> None:
         """Compare the version with that of the first response, and record the size of the file.
 
         A 206 must state all of the version again (RFC 9110, 15.3.7). If the first response had no validator,
@@ -188,7 +188,7 @@ class FileVersion:
         if stated.total is not None:
             self._segments.total = stated.total
 
-    def _check_range(self, response: ClientResponse, wanted: int) -> int:
+    def _check_range(self, response: Exchange, wanted: int) -> int:
         """Return the last byte of a 206, which must begin at `wanted`."""
         start, end, _ = content_range(response.headers)
         if start != wanted or end is None:
@@ -201,7 +201,7 @@ class FileVersion:
             raise TransferError(host_failure(FailureKind.HTTP, response.url, what))
         return end
 
-    async def _body(self, response: ClientResponse, size: int, *, whole: bool) -> bytes:
+    async def _body(self, response: Exchange, size: int, *, whole: bool) -> bytes:
         """Return the first `size` bytes of the body, which may be longer than requested."""
         if whole and content_length(response.headers) in {None, size}:
             body = await response.read(self._max_bytes)
@@ -215,7 +215,7 @@ class FileVersion:
                 break
         return taken[:size]
 
-    async def _take_prefix(self, response: ClientResponse, wanted: Needs, parse: Parse[T]) -> T | Needs:
+    async def _take_prefix(self, response: Exchange, wanted: Needs, parse: Parse[T]) -> T | Needs:
         if wanted.start:
             raise ChangedError
         coding = coding_to_undo(response.headers)
@@ -241,7 +241,7 @@ class FileVersion:
         self._segments.total = size
         return parse(self._segments)
 
-    def _add(self, start: int, data: bytes, response: ClientResponse) -> None:
+    def _add(self, start: int, data: bytes, response: Exchange) -> None:
         page = None
         if start == 0:
             page = web_page_instead(self._media_type, self._href, response.url, response.headers, data)

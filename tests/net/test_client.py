@@ -13,7 +13,7 @@ from tests.net.memory import Answer, Fault, MemoryTransport, Script
 from tests.virtual_clock import VirtualClock
 
 from stacpull.models import Failure, FailureKind
-from stacpull.net.client import Client, ClientResponse, NetworkCounters, RequestLog
+from stacpull.net.client import Client, Exchange, NetworkCounters, RequestLog
 from stacpull.net.gate import MAX_REFUSALS, MAX_UNANSWERED, GateSettings
 from stacpull.net.transport import Purpose, Request, TransferError
 from stacpull.redact import Secrets
@@ -47,8 +47,8 @@ class Setting:
     def requests(self) -> list[Request]:
         return self.transport.requests
 
-    def fetch(self, request: Request | str, **options: Any) -> tuple[bytes, ClientResponse]:
-        async def main() -> tuple[bytes, ClientResponse]:
+    def fetch(self, request: Request | str, **options: Any) -> tuple[bytes, Exchange]:
+        async def main() -> tuple[bytes, Exchange]:
             wanted = Request(request) if isinstance(request, str) else request
             async with self.client.stream(wanted, **options) as response:
                 return await response.read(1000), response

@@ -19,7 +19,7 @@ from stacpull.http1.connection import ResponseHandler, WebConnection, streamed
 from stacpull.http1.web_transport import CallbackTransport, Prepared, WebTransport
 from stacpull.models import Failure, Job
 from stacpull.net.bodies import MAX_DRAINED
-from stacpull.net.client import Client, ClientResponse, PermittedRequest, Route
+from stacpull.net.client import Client, Exchange, PermittedRequest, Route
 from stacpull.net.gate import WaitingRequest
 from stacpull.net.transport import Purpose, Receive, Request, TransferError
 from stacpull.transfer.attempt import ACCEPT_OK, AssetFetcher, Received
@@ -27,7 +27,7 @@ from stacpull.transfer.attempt import ACCEPT_OK, AssetFetcher, Received
 
 @attrs.define(eq=False)
 class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, Received]):
-    """The first attempt at an asset: what `ClientResponse` does, in callbacks of a gate and a connection."""
+    """The first attempt at an asset: what `Exchange` does, in callbacks of a gate and a connection."""
 
     fast_path: WebFastPath
     pool: Pool[Job, Received]
@@ -133,8 +133,8 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, Received]):
 
     async def fetch(self, job: Job) -> Received:
         shared = self.fast_path.shared
-        response = ClientResponse(self.fast_path.client, self.request, ACCEPT_OK, self.sent)
-        fetching = shared.downloader.fetch(job, handed_over=response)
+        exchange = Exchange(self.fast_path.client, self.request, ACCEPT_OK, self.sent)
+        fetching = shared.downloader.fetch(job, handed_over=exchange)
         return await shared.complete_after(self.download, fetching)
 
     async def _connect(self) -> None:

@@ -93,13 +93,13 @@ class Client:
         if host and other_scheme:
             self._swapped_scheme_base = f"{other_scheme}://{host}:{port}/"
 
-    def stream(self, request: Request, *, accept: frozenset[int] = SUCCESSFUL) -> ClientResponse:
+    def stream(self, request: Request, *, accept: frozenset[int] = SUCCESSFUL) -> Exchange:
         """Send `request` (without credentials) and follow redirects when the context is entered.
 
         Statuses not in `accept` are failures.
         """
         request = replace(request, url=self.with_source_scheme(request.url))
-        return ClientResponse(self, request, accept)
+        return Exchange(self, request, accept)
 
     async def close(self) -> None:
         for transport in set(self.transports.values()):
@@ -172,10 +172,10 @@ class PermittedRequest(NamedTuple):
 
 
 @attrs.define(eq=False)
-class ClientResponse:
-    """The response to a request, after redirects. Entering it sends the request, and follows redirects.
+class Exchange:
+    """Sends a request and follows redirects when entered. From then on it has `status`, `headers` and `url`.
 
-    It has a permit until it is closed. If `request` was already sent, `sent` receives its response.
+    It has a permit until it is closed. If `request` was already sent, `sent` receives the response.
     """
 
     _client: Client
@@ -218,10 +218,10 @@ class ClientResponse:
         await self.close(error)
 
     async def close(self, error: BaseException | None = None) -> None:
-        """End the response, perhaps with an error, before the block ends. Drop the rest of the body."""
+        """End the exchange, perhaps with an error, before the block ends. Drop the rest of the body."""
         gate = self.gate
         if gate is None:
-            return  # the response is already closed
+            return  # it is already closed
         self.gate = None
         try:
             if error is None and self.status in self._accept:

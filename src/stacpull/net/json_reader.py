@@ -24,7 +24,7 @@ from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
 from stacpull.json_values import MAX_VALUES, count_values
 from stacpull.models import Failure, FailureKind, Json, PageRequest
-from stacpull.net.client import Client, ClientResponse
+from stacpull.net.client import Client, Exchange
 from stacpull.net.retry import Retries
 from stacpull.net.status import RANGES, is_web_page
 from stacpull.net.transport import Request, Response, TransferError, is_framed
@@ -266,7 +266,7 @@ class JsonReader(msgspec.Struct, eq=False):
                 value = await self._decoded(body, limit, response)
             return document._replace(body=value)
 
-    async def _decoded(self, body: bytes, limit: int, response: ClientResponse) -> object:
+    async def _decoded(self, body: bytes, limit: int, response: Exchange) -> object:
         status = response.status
         charset_field = _CHARSET.search(response.headers.get("Content-Type", ""))
         charset = charset_field[1] if charset_field else None

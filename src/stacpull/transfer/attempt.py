@@ -26,7 +26,7 @@ from stacpull.models import (
     VersionInDest,
 )
 from stacpull.net.bodies import DECODABLE, chained, coding_of, decoded
-from stacpull.net.client import Client, ClientResponse
+from stacpull.net.client import Client, Exchange
 from stacpull.net.fields import (
     HeaderFields,
     ObjectVersion,
@@ -74,7 +74,7 @@ class Downloader(msgspec.Struct, eq=False):
     memory_limit: int = MAX_BODY_IN_MEMORY
     digest_algorithm: str | None = "sha256"
 
-    async def fetch(self, job: Job, *, handed_over: ClientResponse | None = None) -> Received:
+    async def fetch(self, job: Job, *, handed_over: Exchange | None = None) -> Received:
         """Make one attempt, or complete one that was `handed_over`; None if the asset has not changed."""
         return await _Attempt(self, job).run(handed_over)
 
@@ -128,7 +128,7 @@ class _Attempt(msgspec.Struct, eq=False):
     job: Job
     part: PartialDownload | None = None
 
-    async def run(self, handed_over: ClientResponse | None) -> Received:
+    async def run(self, handed_over: Exchange | None) -> Received:
         try:
             return await (self._start() if handed_over is None else self._fetch_all(handed_over))
         except BaseException as error:
@@ -203,8 +203,8 @@ class _Attempt(msgspec.Struct, eq=False):
             is_current = (await self.downloader.file_in_dest(self.job, algorithm)).digest == digest
         return None if is_current else await self._fetch_all(self._open({}, ACCEPT_OK))
 
-    async def _fetch_all(self, opening: ClientResponse) -> AssetFile:
-        async with opening as response:
+    async def _fetch_all(self, exchange: Exchange) -> AssetFile:
+        async with exchange as response:
             body = await self._read_body(response)
         return await self._confirm(body)
 
@@ -220,11 +220,11 @@ class _Attempt(msgspec.Struct, eq=False):
         file = received_file(self.job, body.size, name, etag_or_date, body=content, unproven=unproven)
         return file if part is None else await part.finish(file, self.downloader.digest_algorithm)
 
-    def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> ClientResponse:
+    def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> Exchange:
         request = Request(self.job.href, headers=headers)
         return self.downloader.client.stream(request, accept=accept)
 
-    def _expected(self, response: ClientResponse) -> tuple[Body, AsyncIterator[Chunk]]:
+    def _expected(self, response: Exchange) -> tuple[Body, AsyncIterator[Chunk]]:
         """Return what a response states about its body, and the body without a coding of the transfer.
 
         Such a coding is undone, unless the asset itself is a compressed file. The fields describe the encoded
@@ -253,7 +253,7 @@ class _Attempt(msgspec.Struct, eq=False):
         size = CHUNK if length is None or length > SPLIT_ABOVE else CHUNK // 2  # many may come at once
         return body, response.chunks(size)
 
-    async def _read_body(self, response: ClientResponse) -> Body:
+    async def _read_body(self, response: Exchange) -> Body:
         """Read a body: up to `memory_limit` bytes into memory, a longer one into a part."""
         body, chunks = self._expected(response)
         is_long = body.total is not None and body.total > self.downloader.memory_limit
@@ -278,7 +278,7 @@ class _Attempt(msgspec.Struct, eq=False):
         return await self._into_part(self.part, response, body, chained(start, chunks))
 
     async def _into_part(
-        self, part: PartialDownload, response: ClientResponse, body: Body, chunks: AsyncIterator[Chunk]
+        self, part: PartialDownload, response: Exchange, body: Body, chunks: AsyncIterator[Chunk]
     ) -> Body:
         total = body.total
         if response.gate is not None:  # the response is not a login page, but it may take hours to its end

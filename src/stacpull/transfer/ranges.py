@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 
 from stacpull.errors import ungrouped
 from stacpull.models import Failure, FailureKind, ResumePoint, Validator
-from stacpull.net.client import Client, ClientResponse
+from stacpull.net.client import Client, Exchange
 from stacpull.net.fields import ObjectVersion, content_range, range_headers
 from stacpull.net.gate import Gate
 from stacpull.net.status import PRECONDITION_FAILED, RANGES
@@ -53,7 +53,7 @@ class LongBody:
         self._rated_from = client.clock.monotonic() + _FIRST_SECONDS
         self._received = 0
 
-    async def run(self, response: ClientResponse, chunks: AsyncIterator[Chunk]) -> None:
+    async def run(self, response: Exchange, chunks: AsyncIterator[Chunk]) -> None:
         self._gate = response.gate
         try:
             with ungrouped():
@@ -82,7 +82,7 @@ class LongBody:
             self._active_connections += 1
             self._group.create_task(self._connection())
 
-    async def _connection(self, first: tuple[ClientResponse, AsyncIterator[Chunk]] | None = None) -> None:
+    async def _connection(self, first: tuple[Exchange, AsyncIterator[Chunk]] | None = None) -> None:
         try:
             if first is not None and not await self._read_open(*first):
                 return
@@ -98,7 +98,7 @@ class LongBody:
         finally:
             self._active_connections -= 1
 
-    async def _read_open(self, response: ClientResponse, chunks: AsyncIterator[Chunk]) -> bool:
+    async def _read_open(self, response: Exchange, chunks: AsyncIterator[Chunk]) -> bool:
         offset, end = self._take_block() if self._gaps else (self._total, self._total)
         try:
             async for chunk in chunks:

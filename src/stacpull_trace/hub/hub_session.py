@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
-from stacpull.net.client import SUCCESSFUL, Client, ClientResponse, NetworkCounters
+from stacpull.net.client import SUCCESSFUL, Client, Exchange, NetworkCounters
 from stacpull.net.retry import Retries
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import Secret, Secrets
@@ -97,7 +97,7 @@ class Session:
     @asynccontextmanager
     async def stream(
         self, request: Request, *, accept: frozenset[int] = SUCCESSFUL
-    ) -> AsyncIterator[ClientResponse]:
+    ) -> AsyncIterator[Exchange]:
         if not same_site(self._base_url, request.url):
             async with self._client.stream(request, accept=accept) as response:
                 yield response
