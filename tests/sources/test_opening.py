@@ -10,7 +10,7 @@ from tests.sources.memory import API, MemoryReader, failed, page
 from stacpull import entry_points
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.models import FailureKind
-from stacpull.net.connection_errors import BadResponse
+from stacpull.net.connection_errors import ResponseFault
 from stacpull.net.transport import TransferError
 from stacpull.sources.documents import open_source
 from stacpull.sources.files import FeaturesSource, LinesSource
@@ -61,7 +61,7 @@ def test_recorded_apis_are_opened_with_one_request(shared_data: Path, file: str,
         (API, failed(FailureKind.GONE, 404), SourceError, "could not be read: api.test answered 404"),
         ("s3://b/c.json", failed(FailureKind.GONE, 404), SourceError, "Check the bucket and the key"),
         ("s3://b/c.json", failed(FailureKind.REFUSED, 403), CredentialsError, "403. Check the credentials"),
-        (API, TransferError(BadResponse.MALFORMED.failure("h")), SourceError, "Check SOURCE, network"),
+        (API, TransferError(ResponseFault.MALFORMED.failure("h")), SourceError, "Check SOURCE, network"),
         (API, SourceError("The response of api.test is not JSON."), SourceError, "is not JSON"),
     ],
 )

@@ -19,7 +19,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from stacpull.models import Failure
 from stacpull.net.bodies import Pace
-from stacpull.net.connection_errors import BadResponse, closed_failure
+from stacpull.net.connection_errors import ResponseFault, closed_failure
 from stacpull.net.fields import HEADER_LIMIT, HeaderFields, add_field
 from stacpull.net.status import NOT_MODIFIED, OK, REDIRECTS
 from stacpull.net.transport import Chunk, Response, TransferError
@@ -100,7 +100,7 @@ class ParsedResponse:
             self.held_bytes += len(data)
             self.remaining = max(-excess, 0)
             if excess > 0:
-                self._bad(BadResponse.OVERLONG)
+                self._bad(ResponseFault.OVERLONG)
             if not self.remaining:
                 self._phase = _WHOLE
             return
@@ -115,13 +115,13 @@ class ParsedResponse:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
             self._parser = None
-            self._bad(BadResponse.OVERLONG if self._phase is _WHOLE else BadResponse.MALFORMED)
+            self._bad(ResponseFault.OVERLONG if self._phase is _WHOLE else ResponseFault.MALFORMED)
         if self.held_bytes > held_before:
             self._overhead = 0
         elif self._phase is not _WHOLE:
             self._overhead += len(data)
             if self._overhead > HEADER_LIMIT:
-                self._bad(BadResponse.ENDLESS_FIELDS)
+                self._bad(ResponseFault.ENDLESS_FIELDS)
         if self.failure is not None and not status_before:
             self.status = 0  # the response is wrong from its first byte, so its head means nothing
 
@@ -131,7 +131,7 @@ class ParsedResponse:
             self.fail(closed_failure(self.name, error))
         elif self._phase is _RECEIVING:
             if self._is_framed or error is not None:
-                self._bad(BadResponse.TRUNCATED)
+                self._bad(ResponseFault.TRUNCATED)
             else:
                 self._phase = _WHOLE
 
@@ -139,7 +139,7 @@ class ParsedResponse:
         if self.failure is None:
             self.failure = failure
 
-    def _bad(self, fault: BadResponse) -> None:
+    def _bad(self, fault: ResponseFault) -> None:
         self.fail(fault.failure(self.name))
 
     # Called by the parser.
@@ -147,7 +147,7 @@ class ParsedResponse:
     def on_message_begin(self) -> None:
         """Reject a second response to one request."""
         if self._phase is _WHOLE:
-            self._bad(BadResponse.OVERLONG)
+            self._bad(ResponseFault.OVERLONG)
 
     def on_headers_complete(self) -> None:
         parser: Any = self._parser  # the parser calls this method
@@ -156,11 +156,11 @@ class ParsedResponse:
         self._head.clear()
         text = b"".join([*fields, *fields.values()])
         if len(text) > HEADER_LIMIT:
-            self._bad(BadResponse.ENDLESS_FIELDS)
+            self._bad(ResponseFault.ENDLESS_FIELDS)
             return
         has_space = b"content-length" not in fields and any(name.endswith(b" ") for name in fields)
         if status < _LOWEST_STATUS or b"\0" in text or has_space:  # the parser obeys `Content-Length : 5`
-            self._bad(BadResponse.MALFORMED)
+            self._bad(ResponseFault.MALFORMED)
             return
         if status < _LOWEST_FINAL_STATUS:
             return  # interim (RFC 9110, 15.2): ignored, and there may be any number of them
@@ -185,7 +185,7 @@ class ParsedResponse:
             if self.remaining:
                 self.remaining -= len(data)
         else:  # an interim response has no body
-            self._bad(BadResponse.OVERLONG if self._phase is _WHOLE else BadResponse.MALFORMED)
+            self._bad(ResponseFault.OVERLONG if self._phase is _WHOLE else ResponseFault.MALFORMED)
 
     def on_message_complete(self) -> None:
         if self._phase is _RECEIVING:
@@ -278,13 +278,13 @@ class WebConnection(asyncio.Protocol):
             self.abort()
         elif is_awaited and self.quiet_ticks > stall_ticks:
             is_in_head = not (self.response.status or self.response.is_untouched)
-            fault = BadResponse.NO_HEAD if is_in_head else BadResponse.STALLED
+            fault = ResponseFault.NO_HEAD if is_in_head else ResponseFault.STALLED
         elif is_awaited and self.response.status:  # since the head
             if self._pace is None:
                 self._pace = self._owner.pace()
             received, self._received = self._received, 0
             if self._pace.is_too_slow(seconds, received):
-                fault = BadResponse.TOO_SLOW
+                fault = ResponseFault.TOO_SLOW
         if is_awaited and self.response.held_bytes:
             self._wake()  # less than the reader waits for: a slow body should still progress
         if fault is not None:

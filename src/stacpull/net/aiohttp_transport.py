@@ -26,7 +26,7 @@ from stacpull.hosts import host_of, literal_address, origin_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError
 from stacpull.net.bodies import Pace
-from stacpull.net.connection_errors import BadResponse, closed_failure, connection_failure, network_failure
+from stacpull.net.connection_errors import ResponseFault, closed_failure, connection_failure, network_failure
 from stacpull.net.fields import HEADER_LIMIT, HeaderFields, add_field
 from stacpull.net.transport import KEEP_ALIVE, USER_AGENT, HttpSettings, Request, Response, TransferError
 from stacpull.proxies import Proxy, proxy_of
@@ -137,7 +137,7 @@ class _AiohttpResponse:
             if not piece:
                 return
             if pace.is_too_slow(time.monotonic() - started, len(piece)):
-                raise TransferError(BadResponse.TOO_SLOW.failure(host))
+                raise TransferError(ResponseFault.TOO_SLOW.failure(host))
             yield piece
 
 
@@ -203,11 +203,11 @@ def _failure_of(error: BaseException, host: str, proxy: Proxy | None = None) -> 
         case aiohttp.ConnectionTimeoutError() | AddressRefusedError() | ssl.SSLError():
             return connection_failure(error, host)
         case aiohttp.ServerTimeoutError() | TimeoutError():
-            return BadResponse.STALLED.failure(host)
+            return ResponseFault.STALLED.failure(host)
         case aiohttp.ClientPayloadError():
-            return BadResponse.TRUNCATED.failure(host)
+            return ResponseFault.TRUNCATED.failure(host)
         case aiohttp.ClientResponseError() | HttpProcessingError():
-            return BadResponse.MALFORMED.failure(host)
+            return ResponseFault.MALFORMED.failure(host)
         case aiohttp.NonHttpUrlClientError() | ValueError():  # also aiohttp.InvalidURL
             message = f"The URL with host {host or '(none)'} is not a valid http URL."
             return Failure(FailureKind.SCHEME, message, host=host)

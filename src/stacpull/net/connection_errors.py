@@ -13,7 +13,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressRefusedError
 
 
-class BadResponse(enum.Enum):
+class ResponseFault(enum.Enum):
     TRUNCATED = FailureKind.TRUNCATED, "closed the connection before the end of the body"
     OVERLONG = FailureKind.OVERLONG, "sent more bytes than its Content-Length states"
     MALFORMED = FailureKind.SERVER, "sent a malformed HTTP response"
