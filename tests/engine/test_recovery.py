@@ -20,7 +20,7 @@ from stacpull.errors import DestinationError
 from stacpull.ledger import jobs, publication, runs, views
 from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.ledger.runs import asset_totals
-from stacpull.models import Failure, FailureKind, OtherOutcome
+from stacpull.models import Failure, FailureKind, NoNewFile
 from stacpull.planning.layout import received_file
 from stacpull.store.local_store import LocalStore
 from stacpull.store.staging import RECORD, StagedParts
@@ -110,7 +110,7 @@ def test_the_json_of_an_item_lists_an_asset_that_was_tried_again_before_a_kill(
     with started(tmp_path) as bench:
         first, second = bench.plan(item).jobs
         failure = Failure(FailureKind.SERVER, "It answered 503.")
-        failed = OtherOutcome(second.rowid, second.item_rowid, second.generation, failure)
+        failed = NoNewFile(second.rowid, second.item_rowid, second.generation, failure)
         bench.publisher.add([bench.arrive(first, b"x")], [failed])
         bench.publisher.publish_all()
         jobs.requeue_failures(bench.db, bench.run)

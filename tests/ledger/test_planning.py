@@ -25,7 +25,7 @@ from tests.ledger.plans import (
 from stacpull.ledger import jobs, publication, runs, views
 from stacpull.ledger.batch_writer import BatchWriter
 from stacpull.ledger.schema import JsonState, State
-from stacpull.models import Asset, Checksum, Failure, FailureKind, Job, OtherOutcome, WalkBatch, WalkUpdate
+from stacpull.models import Asset, Checksum, Failure, FailureKind, Job, NoNewFile, WalkBatch, WalkUpdate
 
 MD5 = Checksum("md5", b"1" * 16)
 CLASH = ("bad", Failure(FailureKind.NAME, "Two assets would meet."))
@@ -165,7 +165,7 @@ def test_the_failure_of_an_asset_with_an_empty_key_is_not_that_of_its_item(tmp_p
     nameless = item("i", [asset("", name="a.tif")], href="https://api.example/i")
     with ledger(tmp_path) as db:
         job = commit(started(db)[1], nameless).jobs[0]
-        gone = OtherOutcome(job.rowid, job.item_rowid, job.generation, GONE, 1)
+        gone = NoNewFile(job.rowid, job.item_rowid, job.generation, GONE, 1)
         publication.record(db, runs.load(db), [], [gone], {}, NOW)
         _, writer = again(db)
         for _ in range(2):
@@ -219,7 +219,7 @@ def test_a_directory_keeps_its_path_when_a_file_of_this_path_comes(tmp_path: Pat
 def test_a_directory_may_have_the_path_of_a_failed_asset_that_is_no_longer_listed(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         (lost,) = commit(started(db)[1], item("i", [asset("a", directory="c/x", name="a")])).jobs
-        failed = OtherOutcome(lost.rowid, lost.item_rowid, lost.generation, GONE)
+        failed = NoNewFile(lost.rowid, lost.item_rowid, lost.generation, GONE)
         publication.record(db, runs.load(db), [], [failed], {}, NOW)
         (job,) = commit(again(db)[1], item("i", [asset("a/b", directory="c/x/a", name="b")])).jobs
     assert job.directory == "c/x/a"

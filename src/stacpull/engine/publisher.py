@@ -29,7 +29,7 @@ from stacpull.json_values import parsed_object
 from stacpull.ledger import meta, publication, runs, views
 from stacpull.ledger.database import Connection, is_disk_error, transaction
 from stacpull.ledger.runs import Run
-from stacpull.models import AssetFile, Clip, Failure, FailureKind, Json, OtherOutcome, Placement, path_in_dest
+from stacpull.models import AssetFile, Clip, Failure, FailureKind, Json, NoNewFile, Placement, path_in_dest
 from stacpull.planning.hrefs import item_id_in
 from stacpull.redact import Secrets
 from stacpull.store.inspection import StoredFiles
@@ -51,7 +51,7 @@ class Publisher(msgspec.Struct, eq=False):
     on_event: Callable[[StoreEvent], None]
     _counters: Mapping[str, int] = {}  # as they were sent last
     _received: list[AssetFile] = []
-    _others: list[OtherOutcome] = []
+    _others: list[NoNewFile] = []
     _final_items: list[int] = []  # rowids; their JSON is written in the next turn
     _placed: list[AssetFile] = []
     _placed_json: dict[int, bytes | None] = {}  # digests, by rowid of the item
@@ -64,8 +64,8 @@ class Publisher(msgspec.Struct, eq=False):
         self._is_adopting = self.run.remembered.get("adopt", False) or bool(meta.get(self.db, meta.ADOPTING))
         self.send_counters()
 
-    def add(self, files: Sequence[AssetFile], others: Sequence[OtherOutcome]) -> None:
-        """Take complete parts, assets without a part (they have been placed), and other outcomes."""
+    def add(self, files: Sequence[AssetFile], others: Sequence[NoNewFile]) -> None:
+        """Take complete parts, assets without a part (they have been placed), and outcomes without a file."""
         for file in files:
             (self._received if file.part else self._placed).append(file)
         self._others.extend(others)
@@ -109,7 +109,7 @@ class Publisher(msgspec.Struct, eq=False):
             if (failure := next(place_failures)) is None:
                 self._placed.append(file)
             else:
-                self._others.append(OtherOutcome(file.rowid, file.item_rowid, file.generation, failure))
+                self._others.append(NoNewFile(file.rowid, file.item_rowid, file.generation, failure))
         for item_rowid, placement in item_json.items():
             if (failure := next(place_failures)) is None:
                 self._placed_json[item_rowid] = placement.digest
@@ -178,7 +178,7 @@ class Publisher(msgspec.Struct, eq=False):
 
     def prepare_placements(
         self, files: list[AssetFile], items: list[int]
-    ) -> tuple[list[tuple[AssetFile, Placement]], list[OtherOutcome]]:
+    ) -> tuple[list[tuple[AssetFile, Placement]], list[NoNewFile]]:
         """Reserve the names of assets and of item JSON. Return placements of these assets, and failures."""
         if not (files or items):
             return [], []
@@ -225,7 +225,7 @@ class Publisher(msgspec.Struct, eq=False):
             self._note_sync_error(error)
             raise
 
-    def _record(self, others: list[OtherOutcome]) -> list[int]:
+    def _record(self, others: list[NoNewFile]) -> list[int]:
         files, self._placed = self._placed, []
         item_json, self._placed_json = self._placed_json, {}
         if not (files or item_json or others):

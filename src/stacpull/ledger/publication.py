@@ -14,7 +14,7 @@ from stacpull.ledger.failures import FailureKey
 from stacpull.ledger.paths import claim
 from stacpull.ledger.runs import Run
 from stacpull.ledger.schema import JsonState, State
-from stacpull.models import AssetFile, Clip, Failure, FailureKind, OtherOutcome
+from stacpull.models import AssetFile, Clip, Failure, FailureKind, NoNewFile
 
 
 def reservations(db: Connection) -> list[AssetFile]:
@@ -29,14 +29,14 @@ def reservations(db: Connection) -> list[AssetFile]:
 
 def reserve(
     db: Connection, files: list[AssetFile], items: Sequence[int], clips: Mapping[int, Clip]
-) -> tuple[list[AssetFile], list[OtherOutcome]]:
+) -> tuple[list[AssetFile], list[NoNewFile]]:
     """Reserve names. Return the assets to place, perhaps under another name, and failures for taken names.
 
     Also reserve the JSON of `items`. Assets of an older generation are dropped.
     """
     query = f"SELECT id, generation, name FROM assets WHERE id {IN_LIST} AND state < {State.DONE}"
     reserved: list[AssetFile] = []
-    refused: list[OtherOutcome] = []
+    refused: list[NoNewFile] = []
     with transaction(db):
         rows = db.execute(query, (json_array(a.rowid for a in files),))
         names = {(rowid, generation): name for rowid, generation, name in rows}
@@ -47,7 +47,7 @@ def reserve(
         for file in current:
             name = names[file.rowid, file.generation] or other_names.get(file.rowid, file.name)
             if isinstance(name, Failure):
-                refused.append(OtherOutcome(file.rowid, file.item_rowid, file.generation, name))
+                refused.append(NoNewFile(file.rowid, file.item_rowid, file.generation, name))
             else:  # the name in the ledger is used, which an earlier response may have given
                 reserved.append(file if name == file.name else replace(file, name=name))
         clip_of = {rowid: orjson.dumps(tuple(clip)).decode() for rowid, clip in clips.items()}.get
@@ -111,7 +111,7 @@ def record(
     db: Connection,
     run: Run,
     done: Sequence[AssetFile],
-    others: Sequence[OtherOutcome],
+    others: Sequence[NoNewFile],
     written_items: Mapping[int, bytes | None],
     now: float,
 ) -> tuple[list[int], list[tuple[int, Failure]]]:
@@ -163,7 +163,7 @@ def _set_done(db: Connection, done: Sequence[AssetFile], counted: Counter[str]) 
 
 
 def _set_failed(
-    db: Connection, outcome: OtherOutcome, failure: Failure, now: float, area_hash: int | None
+    db: Connection, outcome: NoNewFile, failure: Failure, now: float, area_hash: int | None
 ) -> bool:
     values = (failures.failed_state(failure), outcome.rowid, outcome.generation)
     changed = db.execute(_SET_FAILED, values).fetchall()
