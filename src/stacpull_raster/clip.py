@@ -14,7 +14,7 @@ from stacpull.digests import text_hash
 from stacpull.errors import MissingExtraError
 from stacpull.models import Clip, Job
 from stacpull.store.partial_downloads import PartialDownloads
-from stacpull.transfer.attempt import AssetFetcher, Downloader, Received
+from stacpull.transfer.attempt import AssetFetcher, Downloader, FetchResult
 from stacpull_raster.ranged import Sender
 from stacpull_raster.tiff import TiffError, may_be_tiff, parse_file
 
@@ -60,7 +60,7 @@ class Clipping:
     def fetcher(
         self,
         downloader: Downloader,
-        unclipped: AssetFetcher[Job, Received],
+        unclipped: AssetFetcher[Job, FetchResult],
         parts: PartialDownloads,
         warn: Callable[[str], None],
     ) -> ClipFetcher:

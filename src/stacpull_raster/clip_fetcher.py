@@ -32,7 +32,7 @@ from stacpull.redact import href_hash
 from stacpull.spans import Spans
 from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.threads import for_each
-from stacpull.transfer.attempt import AssetFetcher, Downloader, Received
+from stacpull.transfer.attempt import AssetFetcher, Downloader, FetchResult
 from stacpull.transfer.checks import conditional_headers, host_failure, shows_change, size_failure
 from stacpull.urls import filename_of
 from stacpull_raster.clip_area import ClipArea
@@ -94,7 +94,7 @@ class ClipFetcher:
     def __init__(
         self,
         downloader: Downloader,
-        unclipped: AssetFetcher[Job, Received],
+        unclipped: AssetFetcher[Job, FetchResult],
         area: ClipArea,
         *,
         parts: PartialDownloads,
@@ -106,7 +106,7 @@ class ClipFetcher:
         self._parts = parts
         self._on_whole = on_whole
 
-    async def fetch(self, job: Job) -> Received:
+    async def fetch(self, job: Job) -> FetchResult:
         if not job.clip:
             return await self._unclipped.fetch(job)
         if not may_be_tiff(job.media_type, job.href):
@@ -123,7 +123,7 @@ class ClipFetcher:
         what = "sent a file that may have changed between two reads of it"
         raise TransferError(host_failure(FailureKind.CHANGED, job.href, what, retryable=True))
 
-    async def _clipped(self, job: Job) -> Received:
+    async def _clipped(self, job: Job) -> FetchResult:
         downloader = self._downloader
         known = await downloader.known_version(job)
         condition = {} if known is None else conditional_headers(known.etag_or_date)

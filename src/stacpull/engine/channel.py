@@ -24,7 +24,7 @@ from stacpull.models import AssetFile, Failure, FailureKind, Job, NoNewFile
 from stacpull.redact import Secrets
 from stacpull.store.staging import StagedParts
 from stacpull.threads import run_to_end
-from stacpull.transfer.attempt import Received
+from stacpull.transfer.attempt import FetchResult
 
 _MAX_UNSENT = 4 << 20  # bytes that wait for the socket: with more, a channel is full
 _BATCH = 64
@@ -103,7 +103,7 @@ class Channel(asyncio.Protocol):
 
 
 @attrs.define(eq=False)
-class OutcomeSender(OutcomeSink[Job, Received]):
+class OutcomeSender(OutcomeSink[Job, FetchResult]):
     """Sends outcomes in batches; writes bodies of more than `max_size` bytes itself."""
 
     _staged: StagedParts
@@ -119,7 +119,7 @@ class OutcomeSender(OutcomeSink[Job, Received]):
     _writer: Executor = attrs.field(factory=lambda: ThreadPoolExecutor(1, "stacpull-writer"), init=False)
     _writing: set[asyncio.Future[list[AssetFile]]] = attrs.field(factory=set, init=False)
 
-    def put(self, job: Job, file: Received) -> None:
+    def put(self, job: Job, file: FetchResult) -> None:
         """Take the file of an asset that was received; None if the asset has not changed."""
         if file is None:
             self._batch.others.append(NoNewFile(job.rowid, job.item_rowid, job.generation, None))

@@ -22,15 +22,15 @@ from stacpull.net.bodies import MAX_DRAINED
 from stacpull.net.client import Client, Exchange, PermittedRequest, Route
 from stacpull.net.gate import WaitingRequest
 from stacpull.net.transport import Purpose, Receive, Request, TransferError
-from stacpull.transfer.attempt import ACCEPT_OK, AssetFetcher, Received
+from stacpull.transfer.attempt import ACCEPT_OK, AssetFetcher, FetchResult
 
 
 @attrs.define(eq=False)
-class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, Received]):
+class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, FetchResult]):
     """The first attempt at an asset: what `Exchange` does, in callbacks of a gate and a connection."""
 
     fast_path: WebFastPath
-    pool: Pool[Job, Received]
+    pool: Pool[Job, FetchResult]
     job: Job
     download: Download
     request: Request
@@ -131,7 +131,7 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, Received]):
 
     # `AssetFetcher`: called by the task that takes over.
 
-    async def fetch(self, job: Job) -> Received:
+    async def fetch(self, job: Job) -> FetchResult:
         shared = self.fast_path.shared
         exchange = Exchange(self.fast_path.client, self.request, ACCEPT_OK, self.sent)
         fetching = shared.downloader.fetch(job, handed_over=exchange)
@@ -159,7 +159,7 @@ class WebFastPath(msgspec.Struct, eq=False):
     shared: SharedDownloads
     is_closed: bool = False
 
-    def start_transfer(self, job: Job, pool: Pool[Job, Received]) -> bool:
+    def start_transfer(self, job: Job, pool: Pool[Job, FetchResult]) -> bool:
         if job.stale or job.version_in_dest is not None or job.required_digest is not None:
             return False
         url = self.client.with_source_scheme(job.href)

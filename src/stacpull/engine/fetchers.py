@@ -23,7 +23,7 @@ from stacpull.planning.layout import final_name, received_file
 from stacpull.store.inspection import FileState
 from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.store.protocol import Store, exists_failure
-from stacpull.transfer.attempt import ACCEPT_OK, AssetFetcher, Downloader, Received
+from stacpull.transfer.attempt import ACCEPT_OK, AssetFetcher, Downloader, FetchResult
 from stacpull.transfer.checks import expected_checks
 from stacpull.urls import filename_of
 
@@ -39,10 +39,10 @@ class ClipFetching(Protocol):
     def fetcher(
         self,
         downloader: Downloader,
-        unclipped: AssetFetcher[Job, Received],
+        unclipped: AssetFetcher[Job, FetchResult],
         parts: PartialDownloads,
         warn: Callable[[str], None],
-    ) -> AssetFetcher[Job, Received]:
+    ) -> AssetFetcher[Job, FetchResult]:
         """Return the fetcher of parts; `unclipped` fetches the assets that it does not clip."""
 
     @staticmethod
@@ -59,7 +59,7 @@ def clipping(area: str | None) -> ClipFetching | None:
 
 def make_fetchers(
     network: Network, store: Store, parts: PartialDownloads, options: Options, clip: str | None
-) -> tuple[AssetFetcher[Job, Received], WebFastPath | None]:
+) -> tuple[AssetFetcher[Job, FetchResult], WebFastPath | None]:
     """Return the first fetcher of the general path, and the fast path if it can take assets."""
 
     async def file_in_dest(job: Job, algorithm: str | None) -> FileState:
@@ -69,7 +69,7 @@ def make_fetchers(
     algorithm = digest_algorithm(options.checksum)
     downloader = Downloader(network.client, parts, file_in_dest, digest_algorithm=algorithm)
     shared = SharedDownloads(downloader, store)
-    fetcher: AssetFetcher[Job, Received] = shared
+    fetcher: AssetFetcher[Job, FetchResult] = shared
     if options.adopt:
         fetcher = AdoptingFetcher(shared, network.client, store, algorithm)
     if (clips := clipping(clip)) is not None:
@@ -89,12 +89,12 @@ class AdoptingFetcher(NamedTuple):
     is stated, the asset is fetched, and the file adopted if its content is the same.
     """
 
-    fetcher: AssetFetcher[Job, Received]
+    fetcher: AssetFetcher[Job, FetchResult]
     client: Client
     store: Store
     digest_algorithm: str | None
 
-    async def fetch(self, job: Job) -> Received:
+    async def fetch(self, job: Job) -> FetchResult:
         existing = await self._existing(job) if job.generation == 0 else None
         return existing or await self.fetcher.fetch(job)
 

@@ -13,7 +13,7 @@ from stacpull.models import AssetFile, Job
 from stacpull.planning.layout import received_file
 from stacpull.store.protocol import Store
 from stacpull.store.staging import PARTS
-from stacpull.transfer.attempt import Downloader, Received
+from stacpull.transfer.attempt import Downloader, FetchResult
 
 _REMEMBERED = 512  # hrefs
 _MAX_BYTES = 2 << 20  # bytes of bodies
@@ -41,7 +41,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
     recent: OrderedDict[tuple[str, float], Download] = msgspec.field(default_factory=OrderedDict)
     body_bytes: int = 0
 
-    async def fetch(self, job: Job) -> Received:
+    async def fetch(self, job: Job) -> FetchResult:
         if "?" in job.href or job.version_in_dest is not None or job.required_digest is not None:
             return await self.downloader.fetch(job)
         key = (job.href, job.replanned_at)
@@ -82,7 +82,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
         while self.body_bytes > _MAX_BYTES or len(recent) > _REMEMBERED:
             self.body_bytes -= recent.popitem(last=False)[1].kept_bytes
 
-    async def complete_after(self, download: Download, work: Awaitable[Received]) -> Received:
+    async def complete_after(self, download: Download, work: Awaitable[FetchResult]) -> FetchResult:
         file = None
         try:
             file = await work

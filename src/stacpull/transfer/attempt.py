@@ -49,7 +49,7 @@ from stacpull.urls import filename_of
 
 ACCEPT_OK = frozenset({OK})
 
-Received = AssetFile | None  # None: the file in DEST is current
+FetchResult = AssetFile | None  # None: the file in DEST is current
 
 JobT_contra = TypeVar("JobT_contra", bound=Job, contravariant=True)
 ResultT_co = TypeVar("ResultT_co", covariant=True)
@@ -74,7 +74,7 @@ class Downloader(msgspec.Struct, eq=False):
     memory_limit: int = MAX_BODY_IN_MEMORY
     digest_algorithm: str | None = "sha256"
 
-    async def fetch(self, job: Job, *, handed_over: Exchange | None = None) -> Received:
+    async def fetch(self, job: Job, *, handed_over: Exchange | None = None) -> FetchResult:
         """Make one attempt, or complete one that was `handed_over`; None if the asset has not changed."""
         return await _Attempt(self, job).run(handed_over)
 
@@ -128,7 +128,7 @@ class _Attempt(msgspec.Struct, eq=False):
     job: Job
     part: PartialDownload | None = None
 
-    async def run(self, handed_over: Exchange | None) -> Received:
+    async def run(self, handed_over: Exchange | None) -> FetchResult:
         try:
             return await (self._start() if handed_over is None else self._fetch_all(handed_over))
         except BaseException as error:
@@ -146,7 +146,7 @@ class _Attempt(msgspec.Struct, eq=False):
                     error.failure = replace(error.failure, resumable_bytes=kept_bytes)
             raise
 
-    async def _start(self) -> Received:
+    async def _start(self) -> FetchResult:
         point = await self.downloader.parts.point(self.job.rowid, self.job.generation)
         # a validator belongs to one URL (RFC 9110, 8.8): two URLs may both call their first version "1"
         is_proven = self.job.checksum is not None or self.job.required_digest is not None
@@ -156,7 +156,7 @@ class _Attempt(msgspec.Struct, eq=False):
             return await self._revalidate(known)
         return await self._fetch_all(self._open({}, ACCEPT_OK))
 
-    async def _resume(self, point: ResumePoint) -> Received:
+    async def _resume(self, point: ResumePoint) -> FetchResult:
         """Hash the part, then request the rest: no server would keep a response open meanwhile.
 
         A redirect may lead to S3, whose ETags can be MD5 sums, so an MD5 is computed in advance.
@@ -189,7 +189,7 @@ class _Attempt(msgspec.Struct, eq=False):
                     body = await self._read_body(response)
         return await self._start() if body is None else await self._confirm(body)
 
-    async def _revalidate(self, version: VersionInDest) -> Received:
+    async def _revalidate(self, version: VersionInDest) -> FetchResult:
         body = None
         accept = frozenset({OK, NOT_MODIFIED})
         async with self._open(checks.conditional_headers(version.etag_or_date), accept) as response:
