@@ -115,19 +115,19 @@ class OutcomeSender(OutcomeSink[Job, FetchResult]):
     _loop: asyncio.AbstractEventLoop = attrs.field(factory=asyncio.get_running_loop, init=False)
     _batch: Outcomes = attrs.field(factory=Outcomes, init=False)
     _batch_size: int = attrs.field(default=0, init=False)
-    _unwritten: list[AssetFile] = attrs.field(factory=list, init=False)
+    _unsent_parts: list[AssetFile] = attrs.field(factory=list, init=False)
     _writer: Executor = attrs.field(factory=lambda: ThreadPoolExecutor(1, "stacpull-writer"), init=False)
-    _writing: set[asyncio.Future[list[AssetFile]]] = attrs.field(factory=set, init=False)
+    _finishing: set[asyncio.Future[list[AssetFile]]] = attrs.field(factory=set, init=False)
 
     def put(self, job: Job, file: FetchResult) -> None:
         """Take the file of an asset that was received; None if the asset has not changed."""
         if file is None:
             self._batch.others.append(NoNewFile(job.rowid, job.item_rowid, job.generation, None))
         elif file.body is None or file.size > self._max_size:
-            # a copy, because `_write` drops the body, which `engine.sharing` may still use
-            self._unwritten.append(file if file.body is None else copy(file))
-            if len(self._unwritten) == 1:
-                self._loop.call_later(_BATCH_DELAY, self._write_all)
+            # a copy, because `_finish` drops the body, which `engine.sharing` may still use
+            self._unsent_parts.append(file if file.body is None else copy(file))
+            if len(self._unsent_parts) == 1:
+                self._loop.call_later(_BATCH_DELAY, self._finish_parts)
             return
         else:
             self._batch.files.append(file)
@@ -142,10 +142,10 @@ class OutcomeSender(OutcomeSink[Job, FetchResult]):
 
     async def flush(self) -> None:
         """Write and send everything that was put. Nothing may be put after that."""
-        self._write_all()
+        self._finish_parts()
         try:
-            while self._writing:
-                await asyncio.wait(self._writing)
+            while self._finishing:
+                await asyncio.wait(self._finishing)
         finally:
             await run_to_end(self._writer.shutdown)  # the descriptors of DEST are closed next
         self._send_batch()
@@ -163,14 +163,14 @@ class OutcomeSender(OutcomeSink[Job, FetchResult]):
         if batch.files or batch.others:
             self._send(batch)
 
-    def _write_all(self) -> None:
-        files, self._unwritten = self._unwritten, []
+    def _finish_parts(self) -> None:
+        files, self._unsent_parts = self._unsent_parts, []
         if files:
-            writing = self._loop.run_in_executor(self._writer, self._write, files)
-            self._writing.add(writing)
-            writing.add_done_callback(self._send_written)
+            finishing = self._loop.run_in_executor(self._writer, self._finish, files)
+            self._finishing.add(finishing)
+            finishing.add_done_callback(self._send_finished)
 
-    def _write(self, files: list[AssetFile]) -> list[AssetFile]:
+    def _finish(self, files: list[AssetFile]) -> list[AssetFile]:
         for file in files:
             if file.body is None:
                 file.identity, _ = self._staged.part_identity_and_size(file.part) or (0, 0)
@@ -178,10 +178,10 @@ class OutcomeSender(OutcomeSink[Job, FetchResult]):
                 self._staged.write_body(file, self._digest_algorithm)
         return files
 
-    def _send_written(self, writing: asyncio.Future[list[AssetFile]]) -> None:
-        self._writing.discard(writing)
-        if (error := writing.exception()) is None:
-            self._send(Outcomes(writing.result()))
+    def _send_finished(self, finishing: asyncio.Future[list[AssetFile]]) -> None:
+        self._finishing.discard(finishing)
+        if (error := finishing.exception()) is None:
+            self._send(Outcomes(finishing.result()))
         else:
             self._on_error(error)
 
