@@ -43,8 +43,8 @@ from stacpull.spans import Span, merged
 from stacpull.store.inspection import FileState
 from stacpull.store.partial_downloads import PartialDownload, PartialDownloads
 from stacpull.transfer import checks
-from stacpull.transfer.checks import Body, Check
-from stacpull.transfer.ranges import CHUNK, CONDITIONAL_RANGES, MAX_CONNECTIONS, SPLIT_ABOVE, LongBody
+from stacpull.transfer.checks import Check, ReceivedBody
+from stacpull.transfer.ranges import CHUNK, CONDITIONAL_RANGES, MAX_CONNECTIONS, SPLIT_ABOVE, BodyReceiver
 from stacpull.urls import filename_of
 
 ACCEPT_OK = frozenset({OK})
@@ -100,7 +100,7 @@ class Downloader(msgspec.Struct, eq=False):
             if coding_of(headers) is not None:
                 return None
             expected = checks.expected_checks(job, OK, headers, url=url)
-            if checks.content_failure(job, Body(url, Validator(), expected, content=content)):
+            if checks.content_failure(job, ReceivedBody(url, Validator(), expected, content=content)):
                 return None
         if checks.web_page_instead(job.media_type, job.href, url, headers, content):
             return None
@@ -169,22 +169,23 @@ class _Attempt(msgspec.Struct, eq=False):
         await self._hash_with(part, checks.expected_checks(self.job, PARTIAL, stated_fields))
         body = None
         async with self._open(range_headers(point.size, point.validator), CONDITIONAL_RANGES) as response:
-            action = checks.resume_action(point, response.status, response.headers, stated_size=self.job.size)
+            url, headers = response.url, response.headers
+            action = checks.resume_action(point, response.status, headers, stated_size=self.job.size)
             if action == "append":
-                expected = checks.expected_checks(self.job, PARTIAL, response.headers, url=response.url)
+                expected = checks.expected_checks(self.job, PARTIAL, headers, url=url)
                 if any(check.checksum.algorithm not in part.hashers for check in expected):
                     # the part was started with a date, and this response has an ETag that looks like an MD5
                     await self._hash_with(part, expected)
-                stated_total = content_range(response.headers).total
+                stated_total = content_range(headers).total
                 total = point.total if stated_total is None else stated_total
                 # a 206 may be shorter than requested, so only the total shows the end
-                body = Body(response.url, point.validator, expected, total, total is not None, resumable=True)
+                body = ReceivedBody(url, point.validator, expected, total, total is not None, resumable=True)
                 body = await self._into_part(part, response, body, response.chunks(CHUNK))
             else:
                 self.part = None
                 await part.remove()
                 if action == "changed":
-                    raise TransferError(checks.range_failure(response.url))
+                    raise TransferError(checks.range_failure(url))
                 if action == "replace":
                     body = await self._read_body(response)
         return await self._start() if body is None else await self._confirm(body)
@@ -208,7 +209,7 @@ class _Attempt(msgspec.Struct, eq=False):
             body = await self._read_body(response)
         return await self._confirm(body)
 
-    async def _confirm(self, body: Body) -> AssetFile:
+    async def _confirm(self, body: ReceivedBody) -> AssetFile:
         if (failure := checks.content_failure(self.job, body)) is not None:
             raise TransferError(failure)
         is_stated = body.framed or self.job.size is not None or bool(body.checks)
@@ -224,36 +225,35 @@ class _Attempt(msgspec.Struct, eq=False):
         request = Request(self.job.href, headers=headers)
         return self.downloader.client.stream(request, accept=accept)
 
-    def _expected(self, response: Exchange) -> tuple[Body, AsyncIterator[Chunk]]:
+    def _expected(self, response: Exchange) -> tuple[ReceivedBody, AsyncIterator[Chunk]]:
         """Return what a response states about its body, and the body without a coding of the transfer.
 
         Such a coding is undone, unless the asset itself is a compressed file. The fields describe the encoded
         bytes, so they prove nothing about decoded ones. These cannot be resumed either: ranges count encoded
-        bytes. A coding that cannot be undone is only accepted if a checksum proves that the bytes are the
-        asset.
+        bytes. A coding that cannot be undone is accepted only if a checksum proves the content.
         """
-        headers = response.headers
+        url, headers = response.url, response.headers
         length = content_length(headers)
         validator = self.downloader.validator(headers)
         coding = coding_of(headers)
         is_file = length == self.job.size
         if self.job.size is None:
-            is_file = checks.is_gzip_file(self.job, response.url, headers)
+            is_file = checks.is_gzip_file(self.job, url, headers)
         if length == 0 or is_file:
             coding = None
         if coding in DECODABLE:
-            body = Body(response.url, validator, checks.expected_checks(self.job, OK, {}, url=response.url))
+            body = ReceivedBody(url, validator, checks.expected_checks(self.job, OK, {}, url=url))
             return body, decoded(response.chunks(CHUNK), coding)
-        expected = checks.expected_checks(self.job, response.status, headers, url=response.url)
+        expected = checks.expected_checks(self.job, response.status, headers, url=url)
         resumable = validator.resumable and coding is None
-        body = Body(response.url, validator, expected, length, is_framed(headers), resumable)
+        body = ReceivedBody(url, validator, expected, length, is_framed(headers), resumable)
         if coding is not None and not expected:
             what = f"sent it encoded as {coding[:50]!r}, which stacpull did not request and cannot decode"
-            raise TransferError(checks.host_failure(FailureKind.HTTP, response.url, what))
+            raise TransferError(checks.host_failure(FailureKind.HTTP, url, what))
         size = CHUNK if length is None or length > SPLIT_ABOVE else CHUNK // 2  # many may come at once
         return body, response.chunks(size)
 
-    async def _read_body(self, response: Exchange) -> Body:
+    async def _read_body(self, response: Exchange) -> ReceivedBody:
         """Read a body: up to `memory_limit` bytes into memory, a longer one into a part."""
         body, chunks = self._expected(response)
         is_long = body.total is not None and body.total > self.downloader.memory_limit
@@ -278,8 +278,8 @@ class _Attempt(msgspec.Struct, eq=False):
         return await self._into_part(self.part, response, body, chained(start, chunks))
 
     async def _into_part(
-        self, part: PartialDownload, response: Exchange, body: Body, chunks: AsyncIterator[Chunk]
-    ) -> Body:
+        self, part: PartialDownload, response: Exchange, body: ReceivedBody, chunks: AsyncIterator[Chunk]
+    ) -> ReceivedBody:
         total = body.total
         if response.gate is not None:  # the response is not a login page, but it may take hours to its end
             response.gate.reset_refusals()
@@ -291,7 +291,7 @@ class _Attempt(msgspec.Struct, eq=False):
         is_split = has_ranges and body.resumable and total is not None and body.validator.strong_etag
         version = ObjectVersion(body.validator, self.job.size if total is None else total)
         limit = MAX_CONNECTIONS if is_split else 1
-        await LongBody(self.downloader.client, part, self.job.href, version, limit).run(response, chunks)
+        await BodyReceiver(self.downloader.client, part, self.job.href, version, limit).run(response, chunks)
         await part.hash_received()
         return body._replace(part=part)
 
@@ -299,7 +299,7 @@ class _Attempt(msgspec.Struct, eq=False):
         stated = {check.checksum.algorithm for check in expected}
         await part.hash_with({self.downloader.digest_algorithm, *stated})
 
-    async def _ends_here(self, body: Body) -> bool:
+    async def _ends_here(self, body: ReceivedBody) -> bool:
         """Request the byte after the last: 416 proves that there is none (RFC 9110, 15.5.17)."""
         request = Request(self.job.href, headers=range_headers(body.size, body.validator))
         try:

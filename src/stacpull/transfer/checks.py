@@ -106,7 +106,7 @@ def is_gzip_file(job: Job, url: str, headers: Mapping[str, str]) -> bool:
     return is_coded and suffix.lower().endswith("gz")  # also .tgz and .svgz
 
 
-class Body(NamedTuple):
+class ReceivedBody(NamedTuple):
     """All bytes of an asset, in memory (`content`) or in a part, and what the response states about them."""
 
     url: str
@@ -126,7 +126,7 @@ class Body(NamedTuple):
         return digest_of(algorithm, self.content) if self.part is None else self.part.digest(algorithm)
 
 
-def content_failure(job: Job, body: Body) -> Failure | None:
+def content_failure(job: Job, body: ReceivedBody) -> Failure | None:
     size = body.size
     if body.total is not None and size != body.total:
         kind = FailureKind.TRUNCATED if size < body.total else FailureKind.OVERLONG

@@ -32,7 +32,7 @@ _ENDLESS = 1 << 62
 _FIRST_SECONDS = 0.1  # which the rate leaves out
 
 
-class LongBody:
+class BodyReceiver:
     """Receives a long body into `part`, whose existing bytes are not requested again. Use it once."""
 
     def __init__(
