@@ -13,10 +13,10 @@ from multidict import CIMultiDict
 from stacpull.models import Checksum, Job, ResumePoint, Validator
 from stacpull.net.fields import ContentRange, content_range, validator_of
 from stacpull.transfer.checks import (
-    Check,
-    expected_checks,
+    StatedChecksum,
     resume_action,
     shows_change,
+    stated_checksums,
     web_page_instead,
     without_weak_date,
 )
@@ -36,11 +36,11 @@ def b64(digest: bytes) -> str:
 
 
 ETAG = {"ETag": f'"{MD5.hex()}"'}
-BY_ETAG = Check(Checksum("md5", MD5), "ETag")
-BY_MD5 = Check(Checksum("md5", MD5), "Content-MD5")
-BY_GOOGLE = Check(Checksum("crc32c", CRC32C), "x-goog-hash")
-BY_GOOGLE_MD5 = Check(Checksum("md5", MD5), "x-goog-hash")
-BY_ITEM = Check(Checksum("sha256", SHA256), "file:checksum")
+BY_ETAG = StatedChecksum(Checksum("md5", MD5), "ETag")
+BY_MD5 = StatedChecksum(Checksum("md5", MD5), "Content-MD5")
+BY_GOOGLE = StatedChecksum(Checksum("crc32c", CRC32C), "x-goog-hash")
+BY_GOOGLE_MD5 = StatedChecksum(Checksum("md5", MD5), "x-goog-hash")
+BY_ITEM = StatedChecksum(Checksum("sha256", SHA256), "file:checksum")
 JOB = Job("a", "https://h.example/a", "c/i", "a.tif", rowid=1, item_rowid=1, generation=0)
 
 ON_S3 = [
@@ -63,7 +63,7 @@ ON_S3 = [
         (
             {f"x-amz-checksum-{name}": b64(digest)},
             200,
-            [Check(Checksum(name, digest), f"x-amz-checksum-{name}")],
+            [StatedChecksum(Checksum(name, digest), f"x-amz-checksum-{name}")],
         )
         for name, digest in {
             "sha256": SHA256,
@@ -89,8 +89,10 @@ ON_S3 = [
 
 
 @pytest.mark.parametrize(("headers", "status", "expected"), ON_S3)
-def test_checks_of_s3_responses(headers: dict[str, str], status: int, expected: list[Check]) -> None:
-    assert list(expected_checks(JOB, status, CIMultiDict(headers))) == expected
+def test_what_s3_responses_state(
+    headers: dict[str, str], status: int, expected: list[StatedChecksum]
+) -> None:
+    assert list(stated_checksums(JOB, status, CIMultiDict(headers))) == expected
 
 
 GOOGLE = {"x-goog-hash": f"crc32c={b64(CRC32C)}"}
@@ -108,12 +110,12 @@ ELSEWHERE = [
 ]
 
 
-@pytest.mark.parametrize(("headers", "stated", "expected"), ELSEWHERE)
-def test_checks_of_http_responses(headers: dict[str, str], stated: Checksum | None, expected: list[Check]):
-    found = expected_checks(
-        replace(JOB, checksum=stated), 200, CIMultiDict(headers), url="https://h.example/a"
-    )
-    assert list(found) == expected
+@pytest.mark.parametrize(("headers", "in_item", "expected"), ELSEWHERE)
+def test_what_http_responses_state(
+    headers: dict[str, str], in_item: Checksum | None, expected: list[StatedChecksum]
+):
+    job = replace(JOB, checksum=in_item)
+    assert list(stated_checksums(job, 200, CIMultiDict(headers), url="https://h.example/a")) == expected
 
 
 # Parts, and unchanged objects.

@@ -24,7 +24,7 @@ from stacpull.store.inspection import FileState
 from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.store.protocol import Store, exists_failure
 from stacpull.transfer.attempt import ACCEPT_OK, AssetFetcher, Downloader, FetchResult
-from stacpull.transfer.checks import expected_checks
+from stacpull.transfer.checks import stated_checksums
 from stacpull.urls import filename_of
 
 
@@ -119,9 +119,9 @@ class AdoptingFetcher(NamedTuple):
         path = path_in_dest(job.directory, final_name(job.name, job.name_template, filename, job.directory))
         stated_size = job.size if job.size is not None else content_length(headers)
         last_modified = moment_of(headers.get("Last-Modified", ""))
-        checks = expected_checks(job, OK, headers)
+        stated = stated_checksums(job, OK, headers)
         digests, size = dict[str | None, bytes | None](), None
-        for algorithm in {self.digest_algorithm, *(check.checksum.algorithm for check in checks)}:
+        for algorithm in {self.digest_algorithm, *(one.checksum.algorithm for one in stated)}:
             state = self.store.state_of(path, algorithm=algorithm)
             if state.obstacle is not None:
                 raise TransferError(exists_failure(path, f"it is {state.obstacle}"))
@@ -135,11 +135,11 @@ class AdoptingFetcher(NamedTuple):
             and last_modified is not None
             and int(self.store.modified(path) or 0) == int(last_modified)
         )
-        for check in checks:
-            if digests[check.checksum.algorithm] == check.checksum.digest:
+        for checksum, source in stated:
+            if digests[checksum.algorithm] == checksum.digest:
                 is_proven = True
-            elif check.source != "ETag":  # an ETag need not be an MD5 here
-                reason = f"its {check.checksum.algorithm} is not what {check.source} states"
+            elif source != "ETag":  # an ETag need not be an MD5 here
+                reason = f"its {checksum.algorithm} is not what {source} states"
                 raise TransferError(exists_failure(path, reason))
         if not is_proven:
             return None

@@ -43,7 +43,7 @@ from stacpull.spans import Span, merged
 from stacpull.store.inspection import FileState
 from stacpull.store.partial_downloads import PartialDownload, PartialDownloads
 from stacpull.transfer import checks
-from stacpull.transfer.checks import Check, ReceivedBody
+from stacpull.transfer.checks import ReceivedBody, StatedChecksum
 from stacpull.transfer.ranges import CHUNK, CONDITIONAL_RANGES, MAX_CONNECTIONS, SPLIT_ABOVE, BodyReceiver
 from stacpull.urls import filename_of
 
@@ -96,11 +96,11 @@ class Downloader(msgspec.Struct, eq=False):
         url = secrets.masked_url(url)
         if job.size is not None and job.size != len(content):
             return None
-        if job.checksum is not None or checks.may_state(fields):
+        if job.checksum is not None or checks.may_describe_content(fields):
             if coding_of(headers) is not None:
                 return None
-            expected = checks.expected_checks(job, OK, headers, url=url)
-            if checks.content_failure(job, ReceivedBody(url, Validator(), expected, content=content)):
+            stated = checks.stated_checksums(job, OK, headers, url=url)
+            if checks.content_failure(job, ReceivedBody(url, Validator(), stated, content=content)):
                 return None
         if checks.web_page_instead(job.media_type, job.href, url, headers, content):
             return None
@@ -166,20 +166,20 @@ class _Attempt(msgspec.Struct, eq=False):
             point = point._replace(size=point.size - 1)
             part.received = merged([Span(0, point.size)])
         stated_fields = {} if point.validator.etag is None else {"ETag": point.validator.etag}
-        await self._hash_with(part, checks.expected_checks(self.job, PARTIAL, stated_fields))
+        await self._hash_with(part, checks.stated_checksums(self.job, PARTIAL, stated_fields))
         body = None
         async with self._open(range_headers(point.size, point.validator), CONDITIONAL_RANGES) as response:
             url, headers = response.url, response.headers
             action = checks.resume_action(point, response.status, headers, stated_size=self.job.size)
             if action == "append":
-                expected = checks.expected_checks(self.job, PARTIAL, headers, url=url)
-                if any(check.checksum.algorithm not in part.hashers for check in expected):
+                stated = checks.stated_checksums(self.job, PARTIAL, headers, url=url)
+                if any(one.checksum.algorithm not in part.hashers for one in stated):
                     # the part was started with a date, and this response has an ETag that looks like an MD5
-                    await self._hash_with(part, expected)
+                    await self._hash_with(part, stated)
                 stated_total = content_range(headers).total
                 total = point.total if stated_total is None else stated_total
                 # a 206 may be shorter than requested, so only the total shows the end
-                body = ReceivedBody(url, point.validator, expected, total, total is not None, resumable=True)
+                body = ReceivedBody(url, point.validator, stated, total, total is not None, resumable=True)
                 body = await self._into_part(part, response, body, response.chunks(CHUNK))
             else:
                 self.part = None
@@ -212,7 +212,7 @@ class _Attempt(msgspec.Struct, eq=False):
     async def _confirm(self, body: ReceivedBody) -> AssetFile:
         if (failure := checks.content_failure(self.job, body)) is not None:
             raise TransferError(failure)
-        is_stated = body.framed or self.job.size is not None or bool(body.checks)
+        is_stated = body.framed or self.job.size is not None or bool(body.stated)
         unproven = not (is_stated or await self._ends_here(body))
         part, self.part = self.part, None
         name = self.downloader.filename(body.url)
@@ -242,12 +242,12 @@ class _Attempt(msgspec.Struct, eq=False):
         if length == 0 or is_file:
             coding = None
         if coding in DECODABLE:
-            body = ReceivedBody(url, validator, checks.expected_checks(self.job, OK, {}, url=url))
+            body = ReceivedBody(url, validator, checks.stated_checksums(self.job, OK, {}, url=url))
             return body, decoded(response.chunks(CHUNK), coding)
-        expected = checks.expected_checks(self.job, response.status, headers, url=url)
+        stated = checks.stated_checksums(self.job, response.status, headers, url=url)
         resumable = validator.resumable and coding is None
-        body = ReceivedBody(url, validator, expected, length, is_framed(headers), resumable)
-        if coding is not None and not expected:
+        body = ReceivedBody(url, validator, stated, length, is_framed(headers), resumable)
+        if coding is not None and not stated:
             what = f"sent it encoded as {coding[:50]!r}, which stacpull did not request and cannot decode"
             raise TransferError(checks.host_failure(FailureKind.HTTP, url, what))
         size = CHUNK if length is None or length > SPLIT_ABOVE else CHUNK // 2  # many may come at once
@@ -274,7 +274,7 @@ class _Attempt(msgspec.Struct, eq=False):
         self.part = await self.downloader.parts.create(
             self.job.rowid, self.job.generation, validator, body.total, href_hash(self.job.href)
         )
-        await self._hash_with(self.part, body.checks)
+        await self._hash_with(self.part, body.stated)
         return await self._into_part(self.part, response, body, chained(start, chunks))
 
     async def _into_part(
@@ -295,9 +295,8 @@ class _Attempt(msgspec.Struct, eq=False):
         await part.hash_received()
         return body._replace(part=part)
 
-    async def _hash_with(self, part: PartialDownload, expected: tuple[Check, ...]) -> None:
-        stated = {check.checksum.algorithm for check in expected}
-        await part.hash_with({self.downloader.digest_algorithm, *stated})
+    async def _hash_with(self, part: PartialDownload, stated: tuple[StatedChecksum, ...]) -> None:
+        await part.hash_with({self.downloader.digest_algorithm, *(one.checksum.algorithm for one in stated)})
 
     async def _ends_here(self, body: ReceivedBody) -> bool:
         """Request the byte after the last: 416 proves that there is none (RFC 9110, 15.5.17)."""

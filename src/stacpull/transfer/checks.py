@@ -45,31 +45,32 @@ _SERVER_CLOCK_MARGIN = 1.0  # seconds that Last-Modified must be in the past, by
 _LOCAL_CLOCK_MARGIN = 60.0  # the same, by the local clock
 
 
-class Check(NamedTuple):
+class StatedChecksum(NamedTuple):
     checksum: Checksum
     source: str
 
 
-def may_state(fields: Mapping[bytes, bytes]) -> bool:
+def may_describe_content(fields: Mapping[bytes, bytes]) -> bool:
     """Return True if a field (names in lower case) describes the content or its coding: few responses do."""
     return len(fields.get(b"etag", b"").strip(b'" \t')) == _MD5_HEX or not _STATING.isdisjoint(fields)
 
 
-def expected_checks(
+def stated_checksums(
     job: Job, status: int, headers: Mapping[str, str], *, url: str | None = None
-) -> tuple[Check, ...]:
-    """Return the checks for the content of a response, the most certain first, one for each digest."""
-    checks = [] if job.required_digest is None else [Check(as_checksum(job.required_digest), "the ledger")]
-    checks += [] if job.checksum is None else [Check(job.checksum, "file:checksum")]
-    checks += _checks_of_fields(headers) if status == OK else []
+) -> tuple[StatedChecksum, ...]:
+    """Return what is stated about the content of a response, the most certain first, each digest once."""
+    required = job.required_digest
+    stated = [] if required is None else [StatedChecksum(as_checksum(required), "the ledger")]
+    stated += [] if job.checksum is None else [StatedChecksum(job.checksum, "file:checksum")]
+    stated += _checksums_in_fields(headers) if status == OK else []
     is_s3 = url is None or known_scheme(url).has_md5_etags or headers.get("Server") == "AmazonS3"
     if is_s3 and (md5 := _md5_of(headers)):
-        checks.append(Check(Checksum("md5", md5), "ETag"))
-    return tuple({check.checksum: check for check in [*checks, *reversed(checks)]}.values())
+        stated.append(StatedChecksum(Checksum("md5", md5), "ETag"))
+    return tuple({one.checksum: one for one in [*stated, *reversed(stated)]}.values())
 
 
-def _checks_of_fields(headers: Mapping[str, str]) -> list[Check]:
-    checks = []
+def _checksums_in_fields(headers: Mapping[str, str]) -> list[StatedChecksum]:
+    stated = []
     values = [(name, algorithm, headers.get(name)) for name, algorithm in _FIELDS.items()]
     stored_coding = headers.get("x-goog-stored-content-encoding", "identity").strip().lower()
     if stored_coding in {"", "identity", headers.get("Content-Encoding", "").strip().lower()}:
@@ -81,8 +82,8 @@ def _checks_of_fields(headers: Mapping[str, str]) -> list[Check]:
             with suppress(ValueError):
                 digest = base64.b64decode(value, validate=True)
                 if len(digest) == _DIGEST_BYTES[algorithm]:  # a composite of three parts ends in -3
-                    checks.append(Check(Checksum(algorithm, digest), name))
-    return checks
+                    stated.append(StatedChecksum(Checksum(algorithm, digest), name))
+    return stated
 
 
 def _md5_of(headers: Mapping[str, str]) -> bytes:
@@ -111,7 +112,7 @@ class ReceivedBody(NamedTuple):
 
     url: str
     validator: Validator
-    checks: tuple[Check, ...]
+    stated: tuple[StatedChecksum, ...]
     total: int | None = None
     framed: bool = True  # whether a length or chunks mark the end of the body
     resumable: bool = False  # whether a part of it can be resumed
@@ -136,7 +137,7 @@ def content_failure(job: Job, body: ReceivedBody) -> Failure | None:
             what = f"sent {size} of {job.size} bytes"
             return host_failure(FailureKind.TRUNCATED, body.url, what, retryable=True)
         return size_failure(body.url, size, job.size)
-    for checksum, source in body.checks:
+    for checksum, source in body.stated:
         if (actual := body.digest(checksum.algorithm)) != checksum.digest:
             what = f"sent content whose {checksum.algorithm} is {actual.hex()}, but {source} states "
             return host_failure(FailureKind.CHECKSUM, body.url, what + checksum.digest.hex(), retryable=True)
