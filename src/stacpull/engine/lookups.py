@@ -34,7 +34,7 @@ from stacpull.threads import for_each
 from stacpull.urls import is_local, known_scheme
 
 
-def check_values(selection: Selection, options: Options) -> None:
+def check_selection(selection: Selection, options: Options) -> None:
     """Raise `UsageError` if the layout, a filter or the area of `--clip` is not valid."""
     SelectionFilter.from_selection(selection)
     clipping(selection.clip)
@@ -48,7 +48,7 @@ async def walk_starts(source: Source, selection: Selection) -> list[WalkStart]:
     return await source.starts(selection)
 
 
-async def checked_setup(setup: RunSetup) -> RunSetup:
+async def checked_with_source(setup: RunSetup) -> RunSetup:
     """Check boxes, and add the starts. If SOURCE is an API, check labels and the names in `--layout`."""
     source, selection = setup.source, setup.selection
     for option, area in {"bbox": selection.bbox, "clip": selection.clip}.items():
@@ -74,7 +74,7 @@ async def checked_setup(setup: RunSetup) -> RunSetup:
 
 
 async def page_warnings(setup: RunSetup, page: Page, starts: Sequence[WalkStart]) -> list[str]:
-    """Check `sortby` and `assets` against the first page, and what `checked_setup` checks of an API."""
+    """Check `sortby` and `assets` against the first page, and what `checked_with_source` checks of an API."""
     selection, items = setup.selection, page.items
     warnings = list[str]()
     if setup.source.api_root is None:

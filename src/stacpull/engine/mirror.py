@@ -32,7 +32,7 @@ from stacpull.engine.batch_saver import BatchSaver, restore_item_json
 from stacpull.engine.event_log import FAILED_ATTEMPT, EventLog
 from stacpull.engine.fetchers import make_fetchers
 from stacpull.engine.item_input import SourceLike
-from stacpull.engine.lookups import check_values, checked_setup
+from stacpull.engine.lookups import check_selection, checked_with_source
 from stacpull.engine.mirror_status import status
 from stacpull.engine.network import RunSetup, SourceAddress, open_network, resolve_source
 from stacpull.engine.open_mirror import OpenMirror, check_local_source, open_mirror
@@ -106,7 +106,7 @@ async def mirror(
     async with run_context(dest, options, on_event, stop, client, must_exist=False) as context:
         if (text := item_input.source_text(source)) is not None:
             return await run_from_source(context, text, selection)
-        check_values(selection, context.options)
+        check_selection(selection, context.options)
         thread = StoppableThread(context.stop)
         chunks = await thread.run(partial(item_input.read_input, source, thread.is_stopped))
         async with open_dest(context) as opened:
@@ -274,14 +274,14 @@ async def _start_store_and_open_source(
 
 async def run_from_source(context: RunContext, location: str, selection: Selection) -> MirrorReport:
     """Open SOURCE, then DEST: a source that cannot be read changes nothing."""
-    check_values(selection, context.options)
+    check_selection(selection, context.options)
     work = context.dest.work
     options, address = resolve_source(location, context.options)
     if is_local(address.url):
         await asyncio.to_thread(check_local_source, address.url, work)
     spec = RunSpec(address.url, selection, options.fixed, address.credential_names)
     async with _start_store_and_open_source(context, address, selection, options) as (process, unchecked):
-        setup = await unless_stopped(partial(checked_setup, unchecked), context.stop)
+        setup = await unless_stopped(partial(checked_with_source, unchecked), context.stop)
         logins = setup.network.logins
         if logins is not None and not await asyncio.to_thread(ledger_path(work).exists):
             await unless_stopped(logins.log_in, context.stop)  # before DEST is created
