@@ -11,10 +11,10 @@ from types import ModuleType, NoneType
 import pytest
 from tests.engine.bench import Bench
 
-from stacpull.engine import batch_saver, mirror, prune
+from stacpull.engine import batch_sender, mirror, prune
 from stacpull_dask import coordinator
 
-CALLERS = (mirror, prune, batch_saver, coordinator)
+CALLERS = (mirror, prune, batch_sender, coordinator)
 
 
 def calls(module: ModuleType) -> Iterator[ast.Call]:

@@ -28,7 +28,7 @@ from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, resolve_dest
 from stacpull.engine import item_input
-from stacpull.engine.batch_saver import BatchSaver, restore_item_json
+from stacpull.engine.batch_sender import BatchSender, restore_item_json
 from stacpull.engine.event_log import FAILED_ATTEMPT, EventLog
 from stacpull.engine.fetchers import make_fetchers
 from stacpull.engine.item_input import SourceLike
@@ -359,8 +359,8 @@ class MirrorRun:
         self._saved: dict[str, float] = {}  # the usage of this process that is already in the ledger
         for_workers = 0 if context.workers is None else _QUEUED_FOR_WORKERS
         self._queue = JobQueue[Job](2 * self._network.slots + for_workers)
-        self._saver = BatchSaver(setup.network, self._store_client, self._queue)
-        self._walk = Walk(setup, self._saver)
+        self._batch_sender = BatchSender(setup.network, self._store_client, self._queue)
+        self._walk = Walk(setup, self._batch_sender)
 
     async def execute(self) -> MirrorReport:
         """Open the mirror in the store process and make the run. Its error has the report as `report`."""
@@ -451,7 +451,7 @@ class MirrorRun:
     async def _find_jobs(self) -> None:
         """Queue what earlier commands left pending, then what the walk or a retry plans."""
         call = self._store_client.call
-        await self._saver.queue_pending()
+        await self._batch_sender.queue_pending()
         if self._run.kind == "mirror":
             await self._walk.resume(self._run)
             return
@@ -459,7 +459,7 @@ class MirrorRun:
             await self._walk.read_links(await call("unreadable_links", returns=list[ItemLink]))
         if self._run.kind != "ordered":
             await restore_item_json(self._walk.reader, self._network, self._store_client)
-        await self._saver.add_batch(WalkBatch(update=WalkUpdate(walk_ended=True)))
+        await self._batch_sender.add_batch(WalkBatch(update=WalkUpdate(walk_ended=True)))
 
     async def _prune(self) -> None:
         from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune

@@ -107,7 +107,7 @@ _AT_START = Position()
 
 
 class WalkConsumer(Protocol):
-    """Takes what a walk has planned: for `mirror` the `BatchSaver`; `plan` and `headers` have others."""
+    """Takes what a walk has planned: for `mirror` the `BatchSender`; `plan` and `headers` have others."""
 
     @property
     def counters(self) -> Mapping[str, int]:

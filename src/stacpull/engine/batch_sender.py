@@ -1,4 +1,4 @@
-"""Saves what a run reads: plans of items, whose jobs are queued, and the documents of damaged JSON."""
+"""Sends the store process what a run reads: plans of items, whose jobs are queued, and restored documents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stacpull.models import Failure, ItemId, Job, PlannedVersion, SavedBatch, Wa
 from stacpull.sources.item_reader import ItemReader
 
 
-class BatchSaver:
+class BatchSender:
     """The consumer of the walk of a run. While the queue is full, the walk waits."""
 
     def __init__(self, network: Network, store_client: StoreClient, queue: JobQueue[Job]) -> None:
