@@ -110,7 +110,7 @@ _PARSER = json.JSONDecoder(
 )
 
 
-def decode_members_only(data: bytes) -> Json | None:
+def decode_without_features(data: bytes) -> Json | None:
     """Return a FeatureCollection with undecoded features, which take less memory, or None."""
     try:
         members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
@@ -156,10 +156,10 @@ class JsonReader(msgspec.Struct, eq=False):
     key_variable: str | None = None
     limit: int = PAGE_LIMIT
     warn: Callable[[str], None] = lambda _: None
-    large: asyncio.Semaphore = msgspec.field(default_factory=lambda: asyncio.Semaphore(1))
+    large_document_lock: asyncio.Semaphore = msgspec.field(default_factory=lambda: asyncio.Semaphore(1))
     """Held while a document takes more than `SMALL` bytes of memory."""
     has_warned: bool = False
-    last_page: str = ""  # without its query, of the last page that was read: credentials were valid there
+    last_read_url: str = ""  # of the last page, without its query: credentials were valid there
 
     @property
     def advice(self) -> str:
@@ -182,7 +182,7 @@ class JsonReader(msgspec.Struct, eq=False):
             if error.page and one_of_many:
                 raise
             is_login = b"password" in error.page[:_SEARCHED].lower()
-            if is_login or (error.page and plain != self.last_page):
+            if is_login or (error.page and plain != self.last_read_url):
                 hint = "Use the URL of an API, such as https://host/v1, or of a catalog.json; or log in."
                 raise CredentialsError(f"{error.failure.message} {hint} {self.advice}") from error
             hint = " SOURCE must be a STAC document, or a .ndjson or .ndjson.gz file with an item per line."
@@ -196,7 +196,7 @@ class JsonReader(msgspec.Struct, eq=False):
                 raise TransferError(replace(failure, message=text)) from error
             raise
         if not one_of_many:
-            self.last_page = plain
+            self.last_read_url = plain
         return document
 
     @asynccontextmanager
@@ -249,7 +249,7 @@ class JsonReader(msgspec.Struct, eq=False):
 
     async def _attempt(self, outgoing: Request, limit: int) -> Document:
         async with self.client.stream(outgoing) as response, AsyncExitStack() as locks:
-            locks_to_take = [self.large]
+            locks_to_take = [self.large_document_lock]
 
             async def on_growth(size: int) -> None:
                 while locks_to_take and size > SMALL:
@@ -261,7 +261,7 @@ class JsonReader(msgspec.Struct, eq=False):
             value: object = None
             is_dense = document.values > len(body) // _MIN_BYTES_PER_VALUE
             if len(body) > LENIENT_LIMIT and outgoing.url == self.source and not is_dense:
-                value = await asyncio.to_thread(decode_members_only, body)
+                value = await asyncio.to_thread(decode_without_features, body)
             if value is None:
                 value = await self._decoded(body, limit, response)
             return document._replace(body=value)

@@ -59,7 +59,7 @@ def valid_item(feature: object) -> Json | None:
 
     A numeric id (GeoJSON) becomes a string. A `collection` that is not a string is removed.
     """
-    if isinstance(feature, msgspec.Raw):  # of a large document (`net.json_reader.decode_members_only`)
+    if isinstance(feature, msgspec.Raw):  # of a large document (`net.json_reader.decode_without_features`)
         feature = parsed_object(bytes(feature))
     if not isinstance(feature, dict):
         return None
