@@ -22,18 +22,18 @@ _FILE: Final = re.compile("^file:(//localhost)?/(?!/)")  # other forms of `file:
 _NONE: Final = Scheme(name="", is_remote=False)
 
 
-def known_scheme(url: str) -> Scheme:
+def scheme_rules(url: str) -> Scheme:
     """Return the scheme of a URL in the form of `join`, in lower case; a scheme without a name if unknown."""
     name, mark, _ = url.partition("://")
     return SCHEMES.get(name, _NONE) if mark else _NONE
 
 
 def is_remote(url: str) -> bool:
-    return known_scheme(url).is_remote
+    return scheme_rules(url).is_remote
 
 
 def is_web(url: str) -> bool:
-    return known_scheme(url).is_web
+    return scheme_rules(url).is_web
 
 
 def is_local(url: str | None) -> bool:
@@ -46,7 +46,7 @@ def may_link_to(base: str | None, url: str) -> bool:
 
 
 def filename_of(url: str) -> str:
-    return known_scheme(url).filename(url)
+    return scheme_rules(url).filename(url)
 
 
 def same_site(url: str, other: str) -> bool:
@@ -87,7 +87,7 @@ def join(base: str | None, href: str) -> str | None:
     if scheme:
         url = scheme + href[len(scheme) :]
         return _FILE.sub("file:///", url) if scheme == "file" else url
-    rules = known_scheme(base or "")
+    rules = scheme_rules(base or "")
     if base is None or not rules.name:
         return None
     try:

@@ -20,7 +20,7 @@ from stacpull.net.retry import RetryPolicy
 from stacpull.net.status import is_web_page
 from stacpull.net.transport import Request, TransferError
 from stacpull.redact import public_url
-from stacpull.urls import is_web, known_scheme
+from stacpull.urls import is_web, scheme_rules
 from stacpull_logins.logins import FilledProfile, is_address
 
 _ANSWERS = frozenset({200, 206, 204, 416})
@@ -62,7 +62,7 @@ async def check_credentials(options: Options, url: str | None = None) -> Credent
 def _is_covered(url: str, options: Options) -> bool:
     """Return True if a complete login covers the URL, or if its scheme has its own credentials."""
     profile: FilledProfile = options.filled_profile
-    rules = known_scheme(url)
+    rules = scheme_rules(url)
     if rules.name and not rules.is_web:
         s3 = options.s3
         has_own = rules.name == "s3" and (s3.keys or s3.endpoint_url or s3.request_payer or s3.buckets)
@@ -81,7 +81,7 @@ async def _ask(network: Network, url: str, options: Options) -> None:
             _require_login(url, f"{scheme_of(url)}://{failure.host}/", options)
         if failure.status in _REFUSED or failure.kind is FailureKind.REFUSED:
             raise CredentialsError(f"The credentials are not accepted: {failure.message}") from error
-        if failure.status == _NOT_FOUND and known_scheme(url).is_object_store:
+        if failure.status == _NOT_FOUND and scheme_rules(url).is_object_store:
             return  # without permission the response is 403, whether the object exists or not
         text = f"It is unknown whether the credentials are accepted: {failure.message}"
         raise SourceError(text) from error

@@ -45,7 +45,7 @@ from stacpull.sources.documents import open_source
 from stacpull.store.inspection import may_exist
 from stacpull.store.local_store import open_files
 from stacpull.threads import enter_in_thread, for_each, run_to_end
-from stacpull.urls import filename_of, known_scheme, wire_url
+from stacpull.urls import filename_of, scheme_rules, wire_url
 
 _Actions = Mapping[tuple[ItemId, str], tuple[Action, str | None]]
 _Records = tuple[list[ItemSet], Connection | None, IsThere]
@@ -269,7 +269,7 @@ class _Estimate:
                 self._paths.add(path)
             if self._urls is not None and action is Action.REQUEST:
                 href = self._network.secrets.public_url(asset.href)
-                is_key = known_scheme(href).is_object_store and href.isprintable()
+                is_key = scheme_rules(href).is_object_store and href.isprintable()
                 self._urls.write(f"{href if is_key else wire_url(href)}\t{known_path or path}\n")
                 self._unsigned_urls += href != asset.href
 

@@ -31,7 +31,7 @@ from stacpull.planning.prefixes import Listing, as_prefix
 from stacpull.selection import Selection
 from stacpull.sources.source import MIN_ITEMS, PageSize, Source, WalkStart, sort_error
 from stacpull.threads import for_each
-from stacpull.urls import is_local, known_scheme
+from stacpull.urls import is_local, scheme_rules
 
 
 def check_selection(selection: Selection, options: Options) -> None:
@@ -197,7 +197,7 @@ class Lookups:
 
         async def list_at(href: str) -> None:
             try:
-                list_prefix = known_scheme(href).list_prefix
+                list_prefix = scheme_rules(href).list_prefix
                 objects = await network.retries.run(partial(list_prefix, network.client, as_prefix(href)))
                 listed[href] = Listing(objects)
             except TransferError as error:
@@ -234,7 +234,7 @@ class Lookups:
             ):
                 continue
             hrefs = asset_hrefs(asset, base, self._setup.selection.prefer)
-            if isinstance(hrefs, Failure) or not known_scheme(hrefs[0]).is_object_store:
+            if isinstance(hrefs, Failure) or not scheme_rules(hrefs[0]).is_object_store:
                 continue
             if asset_kind(hrefs[0], asset.get("type")) is AssetKind.PREFIX:
                 prefixes[key] = hrefs[0]

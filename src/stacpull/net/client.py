@@ -31,7 +31,7 @@ from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
 from stacpull.net.transport import Chunk, Receive, Request, Response, TransferError, Transport
 from stacpull.redact import Secret, Secrets, credentials_in, public_url, unsigned_url
 from stacpull.threads import run_to_end
-from stacpull.urls import is_local, join, known_scheme, removed_parameters, same_site, set_parameter
+from stacpull.urls import is_local, join, removed_parameters, same_site, scheme_rules, set_parameter
 
 SUCCESSFUL: frozenset[int] = frozenset({200, 203, 206})  # 203: a proxy has changed the representation
 MAX_HOPS = 10
@@ -332,7 +332,7 @@ def next_hop(current_url: str, field: str, earlier: Sequence[str], *, allow_down
     # An object store's Location is relative to its server, which an `s3://` URL does not contain.
     if not scheme and origin_of(current_url).port:
         target = join(current_url, location) or location
-    rules = known_scheme(target)
+    rules = scheme_rules(target)
     if not location:
         return refused("answered with a redirect that has no Location")
     if len(earlier) >= MAX_HOPS:
@@ -342,7 +342,7 @@ def next_hop(current_url: str, field: str, earlier: Sequence[str], *, allow_down
         return refused(f"redirects to {what}, which is not followed", FailureKind.SCHEME)
     if not host_of(target):
         return refused("redirects to a URL without a host")
-    if not (rules.is_encrypted or allow_downgrade) and known_scheme(current_url).is_encrypted:
+    if not (rules.is_encrypted or allow_downgrade) and scheme_rules(current_url).is_encrypted:
         return refused("redirects from an encrypted connection to plain http, which is not followed")
     if target == current_url or target in earlier:
         return refused("redirects in a loop")

@@ -17,7 +17,7 @@ from stacpull.hosts import host_of, scheme_of
 from stacpull.json_values import list_or_empty, media_type_of
 from stacpull.models import Failure, FailureKind, ItemId, Json
 from stacpull.schemes import remote_schemes
-from stacpull.urls import is_local, is_remote, join, known_scheme, may_link_to, parts_of, without_blanks
+from stacpull.urls import is_local, is_remote, join, may_link_to, parts_of, scheme_rules, without_blanks
 
 
 class AssetKind(enum.Enum):
@@ -69,7 +69,7 @@ _SUFFIX: Final = re.compile(r"(?:\.tar)?\.(?=[0-9]*[A-Za-z])[A-Za-z0-9]{1,10}\Z"
 def asset_href(asset: Any, base: str | None) -> str | Failure:
     stated = asset.get("href") if isinstance(asset, dict) else None
     href = without_blanks(stated) if isinstance(stated, str) else ""
-    if (rules := known_scheme(href)).is_remote:
+    if (rules := scheme_rules(href)).is_remote:
         is_valid = host_of(href) or rules.default_port is None
         return href if is_valid else _failure("its URL has no valid host and port")
     if not any(parts_of(href)[:4]):  # at most a fragment: a reference to its document (RFC 3986, 4.4)
@@ -164,7 +164,7 @@ def asset_kind(href: str, media_type: str | None, key: str = "") -> AssetKind:
     kind = AssetKind.WEB_PAGE if key in _PAGE_KEYS else _KIND_OF_TYPE.get(media_type_of(media_type))
     if kind is not None:
         return kind
-    if known_scheme(href).is_object_store:
+    if scheme_rules(href).is_object_store:
         is_prefix = href.endswith("/") or "/" not in href.partition("://")[2]
         return AssetKind.PREFIX if is_prefix else AssetKind.FILE
     if "{" in href and _TILE.search(href) is not None:

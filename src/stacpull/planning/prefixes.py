@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from stacpull.models import Asset, Failure, FailureKind, Json, path_in_dest
 from stacpull.planning.layout import ItemLayout, final_name, name_in, safe_subdirectory
 from stacpull.planning.names import fold, with_salted_hash
-from stacpull.urls import known_scheme
+from stacpull.urls import scheme_rules
 
 _OWN_MEMBERS: Final = frozenset({"href", "type", "file:size", "file:checksum", "alternate"})
 """Members of an asset that describe the directory and not the objects in it."""
@@ -39,7 +39,7 @@ def as_prefix(href: str) -> str:
 
 
 def prefix_failure(href: str) -> Failure:
-    if known_scheme(href).is_object_store:
+    if scheme_rules(href).is_object_store:
         why = "it is a prefix, not a file; --expand-prefix mirrors the objects below it"
     else:
         why = "it is a directory, and stacpull lists only the directories of object stores"

@@ -24,7 +24,7 @@ from stacpull.planning.hrefs import links_of
 from stacpull.redact import public_url
 from stacpull.sources.source import Source
 from stacpull.sources.source_url import parse_api_url
-from stacpull.urls import is_web, join, known_scheme, may_link_to
+from stacpull.urls import is_web, join, may_link_to, scheme_rules
 
 MAX_COLLECTIONS: Final = 16_384  # maximum collections of a file or a tree whose URLs are kept
 MAX_LISTED_COLLECTIONS: Final = 40
@@ -197,7 +197,7 @@ async def read_root(reader: JsonReader, url: str) -> Document:
     except TransferError as error:
         failure = error.failure
         kind = failure.kind
-        is_object = known_scheme(url).is_object_store
+        is_object = scheme_rules(url).is_object_store
         if is_object and kind is FailureKind.REFUSED:
             raise CredentialsError(f"{error} Check the credentials of the service.") from error
         hint = ""

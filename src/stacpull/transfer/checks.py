@@ -22,7 +22,7 @@ from stacpull.net.fields import ObjectVersion, content_range, stated_version, va
 from stacpull.net.status import OK, PARTIAL, is_web_page, moment_of
 from stacpull.planning.hrefs import suffix_of
 from stacpull.store.partial_downloads import PartialDownload
-from stacpull.urls import known_scheme
+from stacpull.urls import scheme_rules
 
 _DIGEST_BYTES = {
     "sha512": 64, "sha256": 32, "sha1": 20, "md5": 16, "crc64nvme": 8, "crc32c": 4, "crc32": 4,
@@ -63,7 +63,7 @@ def stated_checksums(
     stated = [] if required is None else [StatedChecksum(as_checksum(required), "the ledger")]
     stated += [] if job.checksum is None else [StatedChecksum(job.checksum, "file:checksum")]
     stated += _checksums_in_fields(headers) if status == OK else []
-    is_s3 = url is None or known_scheme(url).has_md5_etags or headers.get("Server") == "AmazonS3"
+    is_s3 = url is None or scheme_rules(url).has_md5_etags or headers.get("Server") == "AmazonS3"
     if is_s3 and (md5 := _md5_of(headers)):
         stated.append(StatedChecksum(Checksum("md5", md5), "ETag"))
     return tuple({one.checksum: one for one in [*stated, *reversed(stated)]}.values())
