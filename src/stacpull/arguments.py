@@ -54,7 +54,7 @@ def instance_of(kind: type[Held], value: object) -> Held:
     raise ValueError(f"must be {kind.__module__.partition('.')[0]}.{kind.__name__}(...), not {actual}")
 
 
-def instance(name: str, kind: type[Held], value: Held | None) -> Held:
+def or_default(name: str, kind: type[Held], value: Held | None) -> Held:
     """Return an argument of a public function, or the default of its type for None."""
     return kind() if value is None else read_as(name, partial(instance_of, kind), value)
 

@@ -11,7 +11,7 @@ from pkgutil import resolve_name
 from msgspec.structs import replace
 
 from stacpull import entry_points
-from stacpull.arguments import ValueReader, choice, instance, integer, read_byte_count, read_ids, read_texts
+from stacpull.arguments import ValueReader, choice, integer, or_default, read_byte_count, read_ids, read_texts
 from stacpull.config.options import Options
 from stacpull.config.toml import Setting
 from stacpull.dest_address import DestAddress, output_path, resolve_dest
@@ -83,7 +83,7 @@ async def export(
     thread = StoppableThread(stop)
 
     def write() -> ExportReport:
-        address = resolve_dest(dest, instance("options", Options, options))
+        address = resolve_dest(dest, or_default("options", Options, options))
         return _export(address, output_path(out), format, form, samples, given, on_event, thread.is_stopped)
 
     return await thread.run(write)

@@ -17,7 +17,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from stacpull.arguments import instance
+from stacpull.arguments import or_default
 from stacpull.boxes import flat, is_bbox
 from stacpull.catalog.item import ANY_TIME, asset_origin
 from stacpull.config.options import Options
@@ -87,7 +87,7 @@ async def report(
     if path.suffix.lower() in {".pdf", ".csv", ".json", ".parquet"}:
         raise UsageError(f"A report is HTML: use a name such as {path.stem}.html.")
     thread = StoppableThread(stop)
-    opened = instance("options", Options, options)
+    opened = or_default("options", Options, options)
     return await thread.run(lambda: _report(resolve_dest(dest, opened), path, on_event, thread.is_stopped))
 
 

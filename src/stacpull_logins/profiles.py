@@ -258,7 +258,7 @@ def profile_options(options: Options, name: str, environ: Mapping[str, str] | No
         UsageError: There is no such profile, or it is not valid.
         CredentialsError: Variables that it needs are not set.
     """
-    options = arguments.instance("options", Options, options)
+    options = arguments.or_default("options", Options, options)
     variables = os.environ if environ is None else environ
     profile = find_profile(Setting(name, "name").read(arguments.read_text), variables)
     if profile is None:

@@ -20,7 +20,7 @@ import attrs
 import orjson
 from msgspec.structs import replace
 
-from stacpull.arguments import instance
+from stacpull.arguments import or_default
 from stacpull.config.options import DEFAULT_LAYOUT, Options
 from stacpull.dest_address import output_path
 from stacpull.engine.item_input import SourceLike, temporary_directory, temporary_input
@@ -70,8 +70,8 @@ async def headers(
     Returns:
         The counters of the job, and how it ended. Errors are those of `mirror`.
     """
-    selection = instance("selection", Selection, selection)
-    options = instance("options", Options, options)
+    selection = or_default("selection", Selection, selection)
+    options = or_default("options", Options, options)
     table = None if out is None else output_path(out)
     async with (
         timed_stop(stop, options.stop_after) as stopping,

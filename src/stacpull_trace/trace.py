@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from stacpull.arguments import Geometry, TimeOrInterval, instance
+from stacpull.arguments import Geometry, TimeOrInterval, or_default
 from stacpull.clock import SystemClock, parse_interval
 from stacpull.config.options import Options
 from stacpull.dest_address import output_path
@@ -94,7 +94,7 @@ async def trace(
         DestinationError: `out` cannot be written.
     """
     given = TraceOptions(None, resolution, index, evalscript, method, base_url)
-    options, stop = instance("options", Options, options), instance("stop", asyncio.Event, stop)
+    options, stop = or_default("options", Options, options), or_default("stop", asyncio.Event, stop)
     output = None if out is None else await asyncio.to_thread(output_at, output_path(out), given.method)
     target = await asyncio.to_thread(_trace_target, collection, datetime, bbox, geometry, given)
     with ungrouped():
@@ -158,7 +158,7 @@ async def trace_estimate(
     Arguments and exceptions are those of `trace`.
     """
     given = TraceOptions(None, resolution, index, evalscript, method, base_url)
-    options = instance("options", Options, options)
+    options = or_default("options", Options, options)
     question_, settings = await asyncio.to_thread(_trace_target, collection, datetime, bbox, geometry, given)
     async with _hub(settings, options) as hub:
         run = TraceRun(hub, question_, AnswerStore(), on_event=on_event)

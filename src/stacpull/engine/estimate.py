@@ -16,7 +16,7 @@ from typing import TextIO
 import msgspec
 from msgspec.structs import asdict
 
-from stacpull.arguments import instance
+from stacpull.arguments import or_default
 from stacpull.caches import MAX_KEY_LENGTH
 from stacpull.catalog.item import public_document
 from stacpull.config.options import Options
@@ -71,8 +71,8 @@ async def plan(
     `urls` gets a line for each asset to fetch: its URL without credentials, a tab, and its path in DEST
     (before redirects, which may change `{filename}`). Other arguments and errors are those of `mirror`.
     """
-    selection = instance("selection", Selection, selection)
-    options = instance("options", Options, options)
+    selection = or_default("selection", Selection, selection)
+    options = or_default("options", Options, options)
     if urls is not None and not hasattr(urls, "write"):
         raise UsageError(f"urls must be an open text file, not {type(urls).__name__}.")
     address = None if dest is None else await asyncio.to_thread(resolve_dest, dest, options)

@@ -21,7 +21,7 @@ import attrs
 from msgspec.structs import asdict
 
 from stacpull import errors
-from stacpull.arguments import instance
+from stacpull.arguments import or_default
 from stacpull.catalog.item import public_document
 from stacpull.child_process import ConnectedProcess, run_process
 from stacpull.clock import SystemClock
@@ -102,7 +102,7 @@ async def mirror(
         DestinationError: The destination cannot be written, or another process is using it.
         InterruptedRunError: `stop` was set before the source was opened.
     """
-    selection = instance("selection", Selection, selection)
+    selection = or_default("selection", Selection, selection)
     async with run_context(dest, options, on_event, stop, client, must_exist=False) as context:
         if (text := item_input.source_text(source)) is not None:
             return await run_from_source(context, text, selection)
@@ -205,7 +205,7 @@ async def run_context(
     must_exist: bool,
 ) -> AsyncIterator[RunContext]:
     """Check the arguments, serve the dashboard, limit the time. With `must_exist`, DEST must be a mirror."""
-    options = instance("options", Options, options)
+    options = or_default("options", Options, options)
     if client is not None:
         options = attrs.evolve(options, dask_client=client)
     address, workers = await asyncio.to_thread(_checked, dest, options, must_exist=must_exist)

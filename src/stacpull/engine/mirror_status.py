@@ -8,7 +8,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from stacpull.arguments import instance
+from stacpull.arguments import or_default
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, resolve_dest
 from stacpull.engine.event_log import failed_attempt
@@ -31,7 +31,7 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
         UsageError: `dest` contradicts the options or the ledger.
         DestinationError: The ledger cannot be read.
     """
-    address = resolve_dest(dest, instance("options", Options, options))
+    address = resolve_dest(dest, or_default("options", Options, options))
     with closing(open_reader(address.work, address.bucket)) as db, ledger_errors(ledger_path(address.work)):
         run = views.current_run(db)
         checkpoint = None
@@ -67,7 +67,7 @@ def failures(dest: str | Path, options: Options | None = None) -> Iterator[Failu
 
     The arguments and errors are those of `status`.
     """
-    records = _failures(resolve_dest(dest, instance("options", Options, options)))
+    records = _failures(resolve_dest(dest, or_default("options", Options, options)))
     return chain([*islice(records, 1)], records)  # so that this call raises errors, not the iteration
 
 

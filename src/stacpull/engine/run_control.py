@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from stacpull.arguments import instance
+from stacpull.arguments import or_default
 from stacpull.errors import CredentialsError, InterruptedRunError, SourceError, StacpullError, ungrouped
 from stacpull.models import Failure
 from stacpull.net.gate import REFUSALS
@@ -85,7 +85,7 @@ class StopEvent(asyncio.Event):
 async def timed_stop(stop: asyncio.Event | None, seconds: float) -> AsyncIterator[StopEvent]:
     """Yield an event that is set with `stop` or after `seconds` (0: no limit); `stop` is never set here."""
     stopping = StopEvent()
-    stop = instance("stop", asyncio.Event, stop)
+    stop = or_default("stop", asyncio.Event, stop)
     if stop.is_set():
         stopping.set()
 

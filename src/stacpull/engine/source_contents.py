@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import aclosing
 
-from stacpull.arguments import instance
+from stacpull.arguments import or_default
 from stacpull.config.options import Options
 from stacpull.engine.lookups import first_items
 from stacpull.engine.network import Network, open_network, resolve_source
@@ -33,7 +33,7 @@ async def collections(
     source: str, *, options: Options | None = None, on_event: Listener | None = None
 ) -> list[Json]:
     """Return the documents of the collections of `source`. Arguments and errors are those of `mirror`."""
-    options, address = resolve_source(source, instance("options", Options, options))
+    options, address = resolve_source(source, or_default("options", Options, options))
     async with open_network(address, options, on_event=on_event) as network:
         return await (await open_source(address.url, network.reader)).collections()
 
@@ -52,7 +52,7 @@ async def classes(
     With `count`, which reads all items, also return the number of items with each class. Other arguments and
     errors are those of `mirror`.
     """
-    options, address = resolve_source(source, instance("options", Options, options))
+    options, address = resolve_source(source, or_default("options", Options, options))
     counts = Counter[str]()
     async with open_network(address, options, on_event=on_event) as network:
         opened = await open_source(address.url, network.reader)

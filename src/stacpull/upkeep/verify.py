@@ -22,7 +22,7 @@ from typing import Any, get_args
 
 from msgspec.structs import replace
 
-from stacpull.arguments import instance
+from stacpull.arguments import or_default
 from stacpull.catalog.item import asset_origin
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, resolve_dest
@@ -276,8 +276,8 @@ async def verify(
     """
     if quick and repair:
         raise UsageError("--quick cannot be combined with --repair, which reads every file.")
-    stop = instance("stop", asyncio.Event, stop)
-    address = await asyncio.to_thread(resolve_dest, dest, instance("options", Options, options))
+    stop = or_default("stop", asyncio.Event, stop)
+    address = await asyncio.to_thread(resolve_dest, dest, or_default("options", Options, options))
     check = MirrorCheck(address, on_event, stop, quick=quick, strict=strict)
 
     def check_alone() -> VerifyReport:
