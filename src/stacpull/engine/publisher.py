@@ -101,20 +101,20 @@ class Publisher(msgspec.Struct, eq=False):
         final_items, self._final_items = self._final_items, []
         item_json = self._write_item_json(final_items)
         assets, failures = self.prepare_placements(received, list(item_json))
-        placements = [*(placement for _, placement in assets), *item_json.values()]
-        self._sync([placement.part for placement in placements])
+        entries: list[tuple[AssetFile | int, Placement]] = [*assets, *item_json.items()]
+        self._sync([placement.part for _, placement in entries])
         self._final_items = self._record([*others, *failures])
-        place_failures = self._place(placements)
-        for file, _ in assets:
-            if (failure := next(place_failures)) is None:
-                self._placed.append(file)
+        failures_to_place = self._place([placement for _, placement in entries])
+        for (owner, placement), failure in zip(entries, failures_to_place, strict=True):
+            if isinstance(owner, AssetFile):
+                if failure is None:
+                    self._placed.append(owner)
+                else:
+                    self._others.append(NoNewFile(owner.rowid, owner.item_rowid, owner.generation, failure))
+            elif failure is None:
+                self._placed_json[owner] = placement.digest
             else:
-                self._others.append(NoNewFile(file.rowid, file.item_rowid, file.generation, failure))
-        for item_rowid, placement in item_json.items():
-            if (failure := next(place_failures)) is None:
-                self._placed_json[item_rowid] = placement.digest
-            else:
-                self._fail_item_json(item_rowid, failure, is_ours=placement.may_replace)
+                self._fail_item_json(owner, failure, is_ours=placement.may_replace)
 
     def _write_item_json(self, item_rowids: Sequence[int]) -> dict[int, Placement]:
         written: dict[int, Placement] = {}
