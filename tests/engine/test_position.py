@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from stacpull.engine.walk import Position
 from stacpull.models import PageRequest
 from stacpull.redact import Secret, Secrets
+from stacpull.sources.source import Position
 
 SEARCH = "https://api.example/v1/search"
 

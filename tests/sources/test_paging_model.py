@@ -13,11 +13,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.sources.memory import Walked, failed, ids, page, walked
 
-from stacpull.engine.walk import Position
 from stacpull.hosts import host_of
 from stacpull.models import FailureKind, PageRequest
 from stacpull.redact import Secrets
-from stacpull.sources.source import PageSize
+from stacpull.sources.source import PageSize, Position
 from stacpull.urls import parameters
 
 HOST = "https://api.test"

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from tests.sources.memory import MemoryReader
 from tests.sources.model_api import API, FEATURES, SEARCHES, ModelApi, item
 
-from stacpull.engine.walk import Position
 from stacpull.events import Notice
 from stacpull.filters.selection_filter import SelectionFilter
 from stacpull.models import PageRequest
@@ -22,7 +21,7 @@ from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
 from stacpull.sources.search import Conformance, endpoint_at
-from stacpull.sources.source import PageSize, WalkStart
+from stacpull.sources.source import PageSize, Position, WalkStart
 
 AREA = orjson.dumps({"type": "Polygon", "coordinates": [[[2, 0], [8, 0], [8, 1], [2, 0]]]}).decode()
 WIDE = {"type": "MultiPoint", "coordinates": [[n / 100, 0.5] for n in range(600)]}

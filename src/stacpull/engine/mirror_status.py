@@ -16,6 +16,7 @@ from stacpull.ledger import runs, views
 from stacpull.ledger.database import ledger_errors, ledger_path, open_reader
 from stacpull.models import OWN_DIRECTORY
 from stacpull.reports import FailureRecord, StatusReport
+from stacpull.sources.source import Position
 from stacpull.store.lock import holder, is_held
 
 
@@ -36,8 +37,6 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
         run = views.current_run(db)
         checkpoint = None
         if not run["has_listed"]:
-            from stacpull.engine.walk import Position  # noqa: PLC0415 - it imports the sources
-
             request = Position.from_json(run["position"]).request
             checkpoint = None if request is None else request.url
         live = is_held(address.work)

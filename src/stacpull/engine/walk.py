@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from math import inf
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from stacpull.caches import BoundedCache
 from stacpull.engine.lookups import Lookups, followed, page_warnings, walk_starts
 from stacpull.engine.network import RunSetup
-from stacpull.errors import DestinationError, ForgottenCursorError, SourceError, StacpullError, quantity
+from stacpull.errors import ForgottenCursorError, SourceError, StacpullError, quantity
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_filters import rank_of
 from stacpull.filters.selection_filter import SelectionFilter
@@ -34,7 +34,6 @@ from stacpull.models import (
     ItemLink,
     Json,
     Page,
-    PageRequest,
     PlannedItem,
     PlannedVersion,
     UnreadableEntry,
@@ -54,53 +53,14 @@ from stacpull.planning.item_plan import (
     updated_in,
 )
 from stacpull.planning.layout import Layout
-from stacpull.redact import Secrets, public_url
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
-from stacpull.sources.source import LoopDetector, PageSize, WalkStart, allowed_headers
+from stacpull.sources.source import LoopDetector, PageSize, Position, WalkStart
 from stacpull.threads import StoppableThread, prefetch
 
 ITEMS_AT_ONCE = 100
 """Items that are planned at once, so that transfers need not wait for all linked items of a page."""
 _MAX_KEYS = 20
-
-
-class Position(msgspec.Struct, frozen=True, omit_defaults=True, rename={"announced_before": "announced"}):
-    """The next page of a walk. All fields are None at its start, `request` at that of a collection."""
-
-    collection: str | None = None
-    request: PageRequest | None = None
-    announced_before: Annotated[int, msgspec.Meta(ge=0, lt=1 << 60)] | None = None
-    """The number of items that the earlier collections announced; None if it is not known."""
-
-    def to_json(self, secrets: Secrets) -> str | None:
-        """Return the position without credentials. Drop `request` if its URL may not work without them.
-
-        None if it still has one of `secrets`, because a service may repeat a key in any field.
-        """
-        request = self.request
-        if request is not None:
-            masked = secrets.masked_url(request.url)
-            public = public_url(masked, keep_tokens=True)
-            is_whole = public.partition("?")[2] == masked.partition("?")[2]
-            request = replace(request, url=public) if is_whole else None
-        text = msgspec.json.encode(replace(self, request=request)).decode()
-        return text if secrets.masked(text) == text else None
-
-    @classmethod
-    def from_json(cls, text: str | None) -> Position:
-        if text is None:
-            return cls()
-        try:
-            position = msgspec.json.decode(text, type=cls)
-        except msgspec.DecodeError as error:
-            raise DestinationError(
-                f"The saved position in SOURCE is damaged ({error}): run `stacpull mirror` again."
-            ) from error
-        if position.request is None:
-            return position
-        allowed = allowed_headers(position.request.headers)  # someone else may have written the ledger
-        return replace(position, request=replace(position.request, headers=allowed))
 
 
 _AT_START = Position()

@@ -8,13 +8,15 @@ A source decides which requests to send, and a `JsonReader` sends them.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Annotated, Final, NamedTuple, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
-from stacpull.errors import SourceError, UsageError
+from stacpull.errors import DestinationError, SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.models import Json, Page, PageRequest
+from stacpull.redact import Secrets, public_url
 from stacpull.selection import Selection
 
 Pages = AsyncGenerator[Page]
@@ -54,6 +56,44 @@ def allowed_headers(headers: Mapping[str, str] | None) -> Mapping[str, str] | No
         if any(character in value for character in "\r\n\0"):
             raise SourceError(f"The header {name} of the link has a line break or a null character.")
     return allowed or None
+
+
+class Position(msgspec.Struct, frozen=True, omit_defaults=True, rename={"announced_before": "announced"}):
+    """The next page of a walk. All fields are None at its start, `request` at that of a collection."""
+
+    collection: str | None = None
+    request: PageRequest | None = None
+    announced_before: Annotated[int, msgspec.Meta(ge=0, lt=1 << 60)] | None = None
+    """The number of items that the earlier collections announced; None if it is not known."""
+
+    def to_json(self, secrets: Secrets) -> str | None:
+        """Return the position without credentials. Drop `request` if its URL may not work without them.
+
+        None if it still has one of `secrets`, because a service may repeat a key in any field.
+        """
+        request = self.request
+        if request is not None:
+            masked = secrets.masked_url(request.url)
+            public = public_url(masked, keep_tokens=True)
+            is_whole = public.partition("?")[2] == masked.partition("?")[2]
+            request = replace(request, url=public) if is_whole else None
+        text = msgspec.json.encode(replace(self, request=request)).decode()
+        return text if secrets.masked(text) == text else None
+
+    @classmethod
+    def from_json(cls, text: str | None) -> Position:
+        if text is None:
+            return cls()
+        try:
+            position = msgspec.json.decode(text, type=cls)
+        except msgspec.DecodeError as error:
+            raise DestinationError(
+                f"The saved position in SOURCE is damaged ({error}): run `stacpull mirror` again."
+            ) from error
+        if position.request is None:
+            return position
+        allowed = allowed_headers(position.request.headers)  # someone else may have written the ledger
+        return replace(position, request=replace(position.request, headers=allowed))
 
 
 class LoopDetector(msgspec.Struct):
