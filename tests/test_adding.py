@@ -363,12 +363,12 @@ from collections.abc import Mapping
 import attrs
 
 from stacpull.arguments import integer
-from stacpull.option_fields import read_fields
+from stacpull.option_fields import with_readers
 from stacpull_logins.logins import LoginKind, login_key
 from stacpull.redact import Secret
 
 
-@attrs.frozen(field_transformer=read_fields)
+@attrs.frozen(field_transformer=with_readers)
 class Badge(LoginKind):
     """A badge."""
 

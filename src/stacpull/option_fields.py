@@ -46,7 +46,7 @@ def option(default: Any, metavar: str = "", *, read: ValueReader | None = None, 
     return attrs.field(default=default, converter=read, metadata=as_option(metavar, **members))
 
 
-def read_fields(kind: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+def with_readers(kind: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
     """Make a class read its arguments, and name the one that it refuses (a `field_transformer` of attrs)."""
     hints = get_type_hints(kind)
     changed = []

@@ -10,11 +10,11 @@ from attrs.converters import optional
 from stacpull import arguments
 from stacpull.arguments import read_ids, read_texts
 from stacpull.errors import UsageError
-from stacpull.option_fields import as_option, option, read_fields
+from stacpull.option_fields import as_option, option, with_readers
 from stacpull.suggestions import Arguments
 
 
-@attrs.frozen(repr=False, field_transformer=read_fields)
+@attrs.frozen(repr=False, field_transformer=with_readers)
 class Selection(Arguments):
     """The items and assets to mirror: every filter that is set must match.
 

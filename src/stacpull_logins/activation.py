@@ -22,7 +22,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
 from stacpull.net.client import HostCredentials
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
-from stacpull.option_fields import read_fields
+from stacpull.option_fields import with_readers
 from stacpull.urls import same_site
 from stacpull_logins.logins import Logins, LoginTransport, UserPassword, login_key
 from stacpull_logins.tokens import reply_to
@@ -31,7 +31,7 @@ _OK, _FOUND = 200, 302
 _SUCCESS = frozenset({200, 202, 204})
 
 
-@attrs.frozen(field_transformer=read_fields, kw_only=True)
+@attrs.frozen(field_transformer=with_readers, kw_only=True)
 class Activation(UserPassword):
     """`kind = "activation"`: assets below `path` are documents of files that must be activated."""
 

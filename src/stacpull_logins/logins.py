@@ -29,7 +29,7 @@ from stacpull.net.gate import GateSettings
 from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.net.status import REDIRECTS
 from stacpull.net.transport import BufferedResponse, RenamedResponse, Request, Response, Transport
-from stacpull.option_fields import read_fields
+from stacpull.option_fields import with_readers
 from stacpull.redact import Secret, Secrets
 from stacpull.system import expanded, usual_file
 from stacpull.urls import is_remote, is_web
@@ -197,7 +197,7 @@ class LoginKind:
 # --- kinds that send the same credentials with every request ----------------------------------------------
 
 
-@attrs.frozen(field_transformer=read_fields)
+@attrs.frozen(field_transformer=with_readers)
 class HeaderField(LoginKind):
     """`kind = "header"`: a header field."""
 
@@ -209,7 +209,7 @@ class HeaderField(LoginKind):
         return {self.name: self.value}
 
 
-@attrs.frozen(field_transformer=read_fields)
+@attrs.frozen(field_transformer=with_readers)
 class QueryParameter(LoginKind):
     """`kind = "query"`: a query parameter."""
 
@@ -221,7 +221,7 @@ class QueryParameter(LoginKind):
         return {self.name: self.value}
 
 
-@attrs.frozen(field_transformer=read_fields)
+@attrs.frozen(field_transformer=with_readers)
 class BearerToken(LoginKind):
     """`kind = "bearer"`: a bearer token (RFC 6750, 2.1)."""
 
@@ -232,7 +232,7 @@ class BearerToken(LoginKind):
         return {"Authorization": Secret(f"Bearer {self.token.reveal()}")}
 
 
-@attrs.frozen(field_transformer=read_fields)
+@attrs.frozen(field_transformer=with_readers)
 class UserPassword(LoginKind):
     """`kind = "basic"`: user and password (RFC 7617), by default those of each host in the netrc file."""
 

@@ -33,7 +33,7 @@ from stacpull.net.bodies import buffered
 from stacpull.net.client import Client
 from stacpull.net.status import reason_in
 from stacpull.net.transport import Request, Response, TransferError
-from stacpull.option_fields import read_fields
+from stacpull.option_fields import with_readers
 from stacpull.redact import Secret, Secrets, public_url
 from stacpull_logins.logins import LoginKind, Logins, LoginTransport, login_key, service_address
 
@@ -224,7 +224,7 @@ class TokenLogin(LoginTransport):
 # --- the kinds --------------------------------------------------------------------------------------------
 
 
-@attrs.frozen(field_transformer=read_fields)
+@attrs.frozen(field_transformer=with_readers)
 class TokenGrant(TokenKind):
     """`kind = "token"`: a client or a user that gets bearer tokens of an OAuth service at `token_url`.
 
@@ -269,7 +269,7 @@ class TokenGrant(TokenKind):
         return TimedToken(token.value, token.seconds)
 
 
-@attrs.frozen(field_transformer=read_fields)
+@attrs.frozen(field_transformer=with_readers)
 class SasTokens(TokenKind):
     """`kind = "sas"`: a shared access signature of Azure for each account and container.
 

@@ -39,7 +39,7 @@ from stacpull.net.bodies import buffered
 from stacpull.net.client import next_hop
 from stacpull.net.status import REDIRECTS
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError
-from stacpull.option_fields import read_fields
+from stacpull.option_fields import with_readers
 from stacpull.redact import Secret, Secrets
 from stacpull_logins.logins import HostPattern, HostPatterns, Logins, LoginTransport, UserPassword, login_key
 from stacpull_logins.tokens import FailureMemory
@@ -53,7 +53,7 @@ _WRONG = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _ANSWERS = REDIRECTS | {HTTPStatus.OK}
 
 
-@attrs.frozen(field_transformer=read_fields, kw_only=True)
+@attrs.frozen(field_transformer=with_readers, kw_only=True)
 class Visit(UserPassword):
     """`kind = "visit"`: a login at another host, which redirects back with a cookie."""
 

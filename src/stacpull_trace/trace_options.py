@@ -8,10 +8,10 @@ from typing import Literal
 import attrs
 
 from stacpull import arguments
-from stacpull.option_fields import option, read_fields
+from stacpull.option_fields import option, with_readers
 
 
-@attrs.frozen(field_transformer=read_fields)
+@attrs.frozen(field_transformer=with_readers)
 class TraceOptions:
     """Options of `stacpull.trace`, except for its period.
 

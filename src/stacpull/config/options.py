@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from stacpull import arguments
 from stacpull.errors import CredentialsError
-from stacpull.option_fields import Option, as_option, declared_options, option, read_fields
+from stacpull.option_fields import Option, as_option, declared_options, option, with_readers
 from stacpull.redact import Secret
 from stacpull.selection import Selection
 from stacpull.suggestions import Arguments
@@ -32,7 +32,7 @@ _IN_DEST = "mirror plan resume retry verify"
 _read_concurrency = arguments.integer(1, arguments.MAX_CONCURRENCY, auto=True)
 
 
-@attrs.frozen(repr=False, field_transformer=read_fields)
+@attrs.frozen(repr=False, field_transformer=with_readers)
 class S3Options(Arguments):
     """How to access S3; names as in the AWS CLI. Unset fields come from the AWS environment or profile.
 
@@ -59,7 +59,7 @@ class S3Options(Arguments):
     aws_metadata: bool = option(False)
 
 
-@attrs.frozen(repr=False, field_transformer=read_fields)
+@attrs.frozen(repr=False, field_transformer=with_readers)
 class Options(Arguments):
     """How to transfer.
 
@@ -233,7 +233,7 @@ def _declared_as(what: str) -> Iterator[tuple[str, Any]]:
             yield field.name, field.default
 
 
-@attrs.frozen(field_transformer=read_fields)
+@attrs.frozen(field_transformer=with_readers)
 class Output:
     """What a command prints.
 
