@@ -69,19 +69,19 @@ async def enter_in_thread(context: AbstractContextManager[T]) -> AsyncIterator[T
     """Enter and exit a blocking context manager in a thread; it is also exited after a cancellation."""
 
     async def exit_in_thread(*error: Any) -> bool | None:
-        return await run_to_end(lambda: context.__exit__(*error))
+        return await shielded_to_thread(lambda: context.__exit__(*error))
 
     entered: list[T] = []
     async with AsyncExitStack() as stack:
         try:
-            await run_to_end(lambda: entered.append(context.__enter__()))
+            await shielded_to_thread(lambda: entered.append(context.__enter__()))
         finally:
             if entered:
                 stack.push_async_exit(exit_in_thread)
         yield entered[0]
 
 
-async def run_to_end(
+async def shielded_to_thread(
     function: Callable[[], T],
     on_cancelled: Callable[[], object] = lambda: None,
     threads: ThreadPoolExecutor | None = None,
@@ -109,7 +109,7 @@ class StoppableThread:
         self._thread = ThreadPoolExecutor(1)
 
     async def run(self, function: Callable[[], T]) -> T:
-        return await run_to_end(function, self._given_up.set, self._thread)
+        return await shielded_to_thread(function, self._given_up.set, self._thread)
 
     def is_stopped(self) -> bool:
         return self._given_up.is_set() or (self._stop is not None and self._stop.is_set())

@@ -32,7 +32,7 @@ from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.store.protocol import Store
 from stacpull.store.staging import PARTS, UNFINISHED, StagedParts, is_worker
 from stacpull.system import add_variables
-from stacpull.threads import background_task, run_to_end
+from stacpull.threads import background_task, shielded_to_thread
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.worker_messages import WholeEnvironment, WorkerSettings
 
@@ -102,7 +102,7 @@ async def _transfer(settings: WorkerSettings, channel: Channel, inbox: Inbox) ->
                 if worker_parts:
                     suffixes = UNFINISHED if bucket is None else UNFINISHED | {".whole"}  # not uploaded
                     await asyncio.to_thread(_leave_parts, store.staged, suffixes)
-                await run_to_end(store.close)
+                await shielded_to_thread(store.close)
     except OSError as error:
         if (failure := await asyncio.to_thread(translated_error, error, work)) is not error:
             raise failure from error

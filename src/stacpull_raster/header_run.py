@@ -36,7 +36,7 @@ from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.sources.source import Source, WalkStart
-from stacpull.threads import run_to_end
+from stacpull.threads import shielded_to_thread
 from stacpull_raster.header_rows import HeaderJob, as_mapping, failed_row, header_row
 from stacpull_raster.headers_report import HeadersReport
 from stacpull_raster.ranged import HeaderRead, Sender, read_header
@@ -164,7 +164,7 @@ class HeaderPlans:
 
     async def planned_this_run(self, ids: Sequence[ItemId]) -> dict[ItemId, PlannedVersion]:
         sets = self._planned, self._matched
-        planned, matched = await run_to_end(lambda: [items.intersection(ids) for items in sets])
+        planned, matched = await shielded_to_thread(lambda: [items.intersection(ids) for items in sets])
         return {item: PlannedVersion(is_linked=item not in matched) for item in planned}
 
     async def add_batch(self, planned: WalkBatch) -> int:
@@ -189,7 +189,7 @@ class HeaderPlans:
         while self._book.open_rows:
             await self._clock.sleep(_PACE)
         for items in self._sets:
-            await run_to_end(items.clear)
+            await shielded_to_thread(items.clear)
         self.tally, self._places = HeaderCounts(), itertools.count()
 
     def _jobs_of(self, selected: WalkBatch) -> Iterator[tuple[HeaderJob, Failure | None]]:
@@ -219,11 +219,11 @@ class HeaderPlans:
     async def _count(self, selected: WalkBatch) -> int:
         """Count a batch, and drop items that were planned before; return how many were not read before."""
         on_pages = [one.id for one in selected.items if one.parent is None and not one.is_collection]
-        matched = await run_to_end(partial(self._matched.add_all, on_pages))
+        matched = await shielded_to_thread(partial(self._matched.add_all, on_pages))
         is_new = self._planned.add_all
-        selected.items = await run_to_end(lambda: [one for one in selected.items if is_new([one.id])])
+        selected.items = await shielded_to_thread(lambda: [one for one in selected.items if is_new([one.id])])
         read = [*selected.seen, *itertools.chain.from_iterable(selected.left_out.values())]
-        new = await run_to_end(partial(self._seen.add_all, read))
+        new = await shielded_to_thread(partial(self._seen.add_all, read))
         self.tally.items_seen += len(new)
         self.tally.items_matched += len(matched)
         for planned in selected.items:

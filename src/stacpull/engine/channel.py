@@ -23,7 +23,7 @@ from stacpull.engine.pool import OutcomeSink
 from stacpull.models import AssetFile, Failure, FailureKind, Job, NoNewFile
 from stacpull.redact import Secrets
 from stacpull.store.staging import StagedParts
-from stacpull.threads import run_to_end
+from stacpull.threads import shielded_to_thread
 from stacpull.transfer.attempt import FetchResult
 
 _MAX_UNSENT = 4 << 20  # bytes that wait for the socket: with more, a channel is full
@@ -147,7 +147,7 @@ class OutcomeSender(OutcomeSink[Job, FetchResult]):
             while self._finishing:
                 await asyncio.wait(self._finishing)
         finally:
-            await run_to_end(self._writer.shutdown)  # the descriptors of DEST are closed next
+            await shielded_to_thread(self._writer.shutdown)  # the descriptors of DEST are closed next
         self._send_batch()
 
     def _send_if_due(self) -> None:

@@ -44,7 +44,7 @@ from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
 from stacpull.store.inspection import may_exist
 from stacpull.store.local_store import open_files
-from stacpull.threads import enter_in_thread, for_each, run_to_end
+from stacpull.threads import enter_in_thread, for_each, shielded_to_thread
 from stacpull.urls import filename_of, scheme_rules, wire_url
 
 _Actions = Mapping[tuple[ItemId, str], tuple[Action, str | None]]
@@ -191,17 +191,17 @@ class _Estimate:
 
     async def planned_this_run(self, ids: Sequence[ItemId]) -> dict[ItemId, PlannedVersion]:
         sets = self._unreadable, self._linked, self._primary
-        unread, linked, on_pages = await run_to_end(lambda: [items.intersection(ids) for items in sets])
+        unread, linked, on_pages = await shielded_to_thread(lambda: [one.intersection(ids) for one in sets])
         planned = dict.fromkeys(unread | linked, PlannedVersion(is_linked=True))
         return planned | dict.fromkeys(on_pages, PlannedVersion())
 
     async def restart(self) -> None:
         self.counters["items_seen"] = 0
-        await run_to_end(self._seen.clear)
+        await shielded_to_thread(self._seen.clear)
         self._left_out.clear()
 
     async def add_batch(self, batch: WalkBatch) -> int:
-        new_items = await run_to_end(partial(self._add_batch, batch))
+        new_items = await shielded_to_thread(partial(self._add_batch, batch))
         counts = {name: self.counters[name] for name in ("items_seen", "items_matched")}
         limit = self._setup.selection.item_limit
         progress = self._network.progress(**counts, items_wanted=limit, items_announced=self._announced)

@@ -30,7 +30,7 @@ from stacpull.net.gate import REFUSALS, Gate, GateSettings, Rate
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
 from stacpull.net.transport import Chunk, Receive, Request, Response, TransferError, Transport
 from stacpull.redact import Secret, Secrets, credentials_in, public_url, unsigned_url
-from stacpull.threads import run_to_end
+from stacpull.threads import shielded_to_thread
 from stacpull.urls import is_local, join, removed_parameters, same_site, scheme_rules, set_parameter
 
 SUCCESSFUL: frozenset[int] = frozenset({200, 203, 206})  # 203: a proxy has changed the representation
@@ -105,7 +105,7 @@ class Client:
         for transport in set(self.transports.values()):
             await transport.close()
         if self.log is not None:
-            await run_to_end(self.log.close)
+            await shielded_to_thread(self.log.close)
 
     def with_source_scheme(self, url: str) -> str:
         if not self._swapped_scheme_base or not url.startswith(self._swapped_scheme_base):

@@ -33,7 +33,7 @@ from stacpull.store.staging import (
     read_about,
     read_point,
 )
-from stacpull.threads import run_to_end
+from stacpull.threads import shielded_to_thread
 
 T = TypeVar("T")
 
@@ -100,7 +100,7 @@ class PartialDownloads:
         """Open a file in a thread. Wait for it even if cancelled: the next attempt opens the same part."""
         opened: list[PartialDownload] = []
         try:
-            await _with_destination_errors(run_to_end(lambda: opened.append(work())), self.directory)
+            await _with_destination_errors(shielded_to_thread(lambda: opened.append(work())), self.directory)
         except asyncio.CancelledError:
             for part in opened:
                 part.close()
@@ -151,7 +151,7 @@ class PartialDownload(io.FileIO):
         return length(self.received)
 
     async def _run(self, function: Callable[..., object], *arguments: object) -> None:
-        await _with_destination_errors(run_to_end(partial(function, *arguments)), self._path.parent)
+        await _with_destination_errors(shielded_to_thread(partial(function, *arguments)), self._path.parent)
 
     async def hash_with(self, algorithms: Collection[str | None]) -> None:
         """Hash the bytes of the part, and from now on all written bytes, in order."""

@@ -23,7 +23,7 @@ from stacpull.net.fields import HeaderFields
 from stacpull.net.transport import Request, TransferError
 from stacpull.schemes import TransportSetup
 from stacpull.system import expanded
-from stacpull.threads import run_to_end
+from stacpull.threads import shielded_to_thread
 
 _INDEX_NAMES: Final = ("catalog.json", "collection.json")
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
@@ -41,7 +41,7 @@ class LocalTransport:
 
     async def send(self, request: Request) -> LocalResponse:
         with ExitStack() as opened:  # closes the file of a request that is cancelled
-            path, stream, state = await run_to_end(lambda: self._open(request.url, opened))
+            path, stream, state = await shielded_to_thread(lambda: self._open(request.url, opened))
             opened.pop_all()
         return LocalResponse(request, path, stream, state)
 
@@ -149,7 +149,7 @@ class LocalResponse:
         remaining = self._length
         while remaining:
             try:
-                chunk = await run_to_end(partial(self._stream.read, min(size, remaining)))
+                chunk = await shielded_to_thread(partial(self._stream.read, min(size, remaining)))
             except OSError as error:
                 message = f"{_path_of(self.url)} cannot be read: {error.strerror}."
                 raise _disk_error(FailureKind.HTTP, message) from error
@@ -160,7 +160,7 @@ class LocalResponse:
             yield chunk
 
     async def close(self) -> None:
-        await run_to_end(self._stream.close)
+        await shielded_to_thread(self._stream.close)
 
 
 def _path_of(url: str) -> Path:
