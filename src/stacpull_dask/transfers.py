@@ -67,7 +67,7 @@ def with_own_credentials(settings: WorkerSettings) -> WorkerSettings:
         from stacpull import profile_options  # noqa: PLC0415 - another package, which may be absent
 
         options = profile_options(options, settings.profile)
-    options, own_address = resolve_source(address.url, options, address.input_file, named=address.named)
+    options, own_address = resolve_source(address.url, options, address.input_file, is_given=address.is_given)
     missing = [name for name in settings.wanted if name not in own_address.credential_names]
     if missing:
         raise CredentialsError(

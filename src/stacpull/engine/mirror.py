@@ -310,7 +310,7 @@ async def run_from_ledger(
     work = context.dest.work
     options = context.options.of_run({**remembered, **context.options.remembered, **spec.fixed})
     input_file = await asyncio.to_thread(item_input.input_path, work, spec.source)
-    options, address = resolve_source(spec.source, options, input_file, named=False)
+    options, address = resolve_source(spec.source, options, input_file, is_given=False)
     is_file = input_file is None and is_local(address.url)
     if is_file and not await on_ledger(opened, lambda db: is_named_source(db, spec.source)):
         path = unquote(urlsplit(address.url).path)

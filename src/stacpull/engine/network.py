@@ -46,7 +46,7 @@ class SourceAddress(msgspec.Struct, frozen=True):
     query: dict[str, Secret]
     credential_names: tuple[str, ...]
     input_file: Path | None = None
-    named: bool = True  # by the user, in this command; False if it comes from a ledger
+    is_given: bool = True  # by the user, with this command; False if it comes from a ledger
 
 
 class Network(msgspec.Struct, frozen=True):
@@ -86,7 +86,7 @@ class RunSetup(NamedTuple):
 
 
 def resolve_source(
-    source: str, options: Options, input_file: Path | None = None, *, named: bool = True
+    source: str, options: Options, input_file: Path | None = None, *, is_given: bool = True
 ) -> tuple[Options, SourceAddress]:
     """Return the options with the credentials of the environment, and SOURCE without those in its URL."""
     if options.unset_credential is not None:
@@ -101,7 +101,7 @@ def resolve_source(
     names += [f"the {name!r} parameter of SOURCE" for name in query if name not in options.query]
     headers |= options.headers
     query = {**options.query, **query}
-    return options, SourceAddress(url, headers, query, tuple(dict.fromkeys(names)), input_file, named)
+    return options, SourceAddress(url, headers, query, tuple(dict.fromkeys(names)), input_file, is_given)
 
 
 @asynccontextmanager
@@ -189,7 +189,7 @@ def http_transport(options: Options, ip_policy: AddressPolicy) -> Transport:
 def _ip_policy(address: SourceAddress, options: Options) -> AddressPolicy:
     """Return the rules. SOURCE from a ledger may be private only as an address or `localhost`."""
     host = origin_of(address.url).host
-    is_chosen = address.named or literal_address(host) is not None
+    is_chosen = address.is_given or literal_address(host) is not None
     endpoints = () if options.filled_profile is None else options.filled_profile.endpoints
     urls = [url for url in (options.s3.endpoint_url, *endpoints) if url]
     chosen = [*([host] if is_chosen else []), *(origin_of(url).host for url in urls)]
