@@ -139,7 +139,7 @@ EVERYTHING = Selection()
 
 
 def pages_of(source: Source, size: int = 1000, selection: Selection = EVERYTHING) -> list[Page]:
-    fixed = PageSize(size, fixed=True)
+    fixed = PageSize(size, is_user_set=True)
 
     async def walk() -> list[Page]:
         return [

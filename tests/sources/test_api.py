@@ -162,7 +162,7 @@ def test_an_unreadable_item_raises_with_the_kind_of_failure(body: object, kind: 
     [
         (f"{LABELS}/items?limit=5&bbox=1,2", PageSize(), f"{LABELS}/items?limit=5&bbox=1,2"),
         (f"{LABELS}/items?limit=5000", PageSize(), f"{LABELS}/items?limit=1000"),
-        (f"{LABELS}/items?limit=5", PageSize(30, fixed=True), f"{LABELS}/items?limit=30"),
+        (f"{LABELS}/items?limit=5", PageSize(30, is_user_set=True), f"{LABELS}/items?limit=30"),
         (f"{LABELS}?limit=5", PageSize(), f"{LABELS}/items?limit=1000"),
     ],
 )

@@ -110,7 +110,7 @@ async def walked(server: Origin) -> list[Page]:
     try:
         source = await open_source(url, JsonReader(client, Retries(policy, clock), source=url))
         (begin,) = await source.starts(Selection())
-        size = PageSize(2, fixed=True)
+        size = PageSize(2, is_user_set=True)
         return [page async for page in source.pages(begin, page_size=size, on_notice=print)]
     finally:
         await client.close()

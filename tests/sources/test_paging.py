@@ -81,7 +81,7 @@ def breaking_above(limit: int, error: Exception) -> Callable[[PageRequest], obje
         (PageSize(500), 50, failed(FailureKind.STALLED), [500, 50, 50]),
         (PageSize(500), 50, broken_json(), [500, 50, 50]),
         (PageSize(500), 50, failed(FailureKind.REFUSED, 400), [500, 50, 50]),
-        (PageSize(40, fixed=True), 20, failed(FailureKind.HTTP, 413), [40, *[10] * 10]),
+        (PageSize(40, is_user_set=True), 20, failed(FailureKind.HTTP, 413), [40, *[10] * 10]),
     ],
 )
 def test_a_failing_page_is_requested_again_with_fewer_items(size, limit, error, limits):

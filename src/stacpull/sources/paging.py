@@ -262,7 +262,7 @@ class PageReader:
             entries.append((f"the next link of {shown.url}", following))
             following = None
         items, unreadable = valid_items(entries)
-        if not self._size.fixed and document.bytes > PAGE_BYTES and features:
+        if not self._size.is_user_set and document.bytes > PAGE_BYTES and features:
             fitting = max(MIN_ITEMS, PAGE_BYTES * len(features) // document.bytes)
             self._size = self._size._replace(items=min(fitting, self._size.items))
         self._last_url = sent.url

@@ -34,18 +34,18 @@ credentials, or commands that the page cannot send itself."""
 
 
 class PageSize(NamedTuple):
-    """The number of items per page to request. `fixed` is True if the user set it."""
+    """The number of items per page to request, and whether the user set it."""
 
     items: int = AUTO_ITEMS
-    fixed: bool = False
+    is_user_set: bool = False
 
     @classmethod
     def requested(cls, option: int | None) -> PageSize:
-        return cls() if option is None else cls(option, fixed=True)
+        return cls() if option is None else cls(option, is_user_set=True)
 
     @property
     def for_file(self) -> int:
-        return self.items if self.fixed else min(FILE_ITEMS, self.items)
+        return self.items if self.is_user_set else min(FILE_ITEMS, self.items)
 
 
 def allowed_headers(headers: Mapping[str, str] | None) -> Mapping[str, str] | None:

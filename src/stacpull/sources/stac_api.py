@@ -154,7 +154,7 @@ class ApiSource(Source):
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
         """Yield the pages of one collection. A `limit` in SOURCE's URL is the maximum page size."""
         limit = None if self._api.page is None else number_in(PageRequest(self.url), "limit")
-        if limit is not None and not page_size.fixed:
+        if limit is not None and not page_size.is_user_set:
             page_size = page_size._replace(items=max(1, min(limit, page_size.items)))
         if start.filtered_pages is not None and start.cursor is None:
             walked = start.filtered_pages(page_size, on_notice)
