@@ -91,7 +91,7 @@ class DaskWorkers:
             self._cluster = DaskCluster(setup.options, setup.network.clock, setup.network.emit)
         self._workers: set[Worker] = set()
         self._unreserved = asyncio.Event()
-        self._no_more = self._stopping = False
+        self._queue_ended = self._stopping = False
         self._lost_in_vain = 0  # workers that were lost since the last outcome
         self._shown: set[str] = set()
 
@@ -109,14 +109,14 @@ class DaskWorkers:
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._pool.run())
-            await self._queue.wait_until(lambda: self._no_more or self._stopping or self._queue.waiting)
+            await self._queue.wait_until(lambda: self._queue_ended or self._stopping or self._queue.waiting)
             if not self._stopping and self._queue.waiting:
                 async with self._cluster.opened():
                     await self._run_workers()
-            self._pool.no_more()
+            self._pool.end_queue()
 
-    def no_more(self) -> None:
-        self._no_more = True
+    def end_queue(self) -> None:
+        self._queue_ended = True
         self._queue.changed.set()
 
     def stop(self) -> None:
@@ -218,7 +218,7 @@ class DaskWorkers:
             jobs = self._queue.take(min(worker.room(), _MAX_JOBS_SENT, -(-waiting // count)))
             worker.open_jobs.update((job.rowid, job) for job in jobs)
             worker.send(messages.Jobs(jobs))
-        return self._stopping or (self._no_more and not any(worker.open_jobs for worker in self._workers))
+        return self._stopping or (self._queue_ended and not any(worker.open_jobs for worker in self._workers))
 
     async def _reserve(self) -> None:
         """Reserve the names of what the workers have received for the bucket, all that wait at once."""

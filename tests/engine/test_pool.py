@@ -110,7 +110,7 @@ def run(
         async with asyncio.timeout(1e6), asyncio.TaskGroup() as group:
             group.create_task(pool.run())
             await queue.put(jobs)
-            pool.no_more()
+            pool.end_queue()
 
     clock.run(work())
     return course
@@ -195,7 +195,7 @@ async def test_failures_of_a_host_that_was_down_are_recorded(gates: int) -> None
     pool.fail(job(0), Failure(FailureKind.DOWN, "Down.", host="a"), 1)
     for rowid in range(1, 121):
         pool.fail(job(rowid), refused_at("a"), 1)
-    pool.no_more()
+    pool.end_queue()
     await pool.run()
     assert list(outcomes.failed) == list(range(1, 121 if gates == 1 else 23))
 

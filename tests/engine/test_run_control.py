@@ -57,8 +57,8 @@ class Pool:
         finally:
             self._note("ended")
 
-    def no_more(self) -> None:
-        self._note("no more")
+    def end_queue(self) -> None:
+        self._note("end queue")
 
     def stop(self) -> None:
         self._note("stop")
@@ -67,11 +67,11 @@ class Pool:
 @pytest.mark.parametrize(
     ("walk", "seconds", "stop_at", "broken_at", "expected", "error"),
     [
-        pytest.param(2.0, 3.0, None, None, [("no more", 2), ("ended", 5)], None, id="to the end"),
+        pytest.param(2.0, 3.0, None, None, [("end queue", 2), ("ended", 5)], None, id="to the end"),
         pytest.param(9.0, 3.0, 1.0, None, [("stop", 1), ("ended", 4)], None, id="a stop during the walk"),
-        pytest.param(2.0, 9.0, 3.0, None, [("no more", 2), ("stop", 3), ("ended", 8)], None, id="after it"),
-        pytest.param(-2.0, 3.0, None, None, [("no more", 2), ("ended", 5)], SourceError, id="unreadable"),
-        pytest.param(2.0, 9.0, None, 4.0, [("no more", 2), ("ended", 4)], DestinationError, id="broken"),
+        pytest.param(2.0, 9.0, 3.0, None, [("end queue", 2), ("stop", 3), ("ended", 8)], None, id="after it"),
+        pytest.param(-2.0, 3.0, None, None, [("end queue", 2), ("ended", 5)], SourceError, id="unreadable"),
+        pytest.param(2.0, 9.0, None, 4.0, [("end queue", 2), ("ended", 4)], DestinationError, id="broken"),
         pytest.param(9.0, 9.0, 1.0, 2.0, [("stop", 1), ("ended", 2)], DestinationError, id="both"),
     ],
 )

@@ -144,7 +144,7 @@ async def outcome_of(
     items, retries = ItemReader(read_item, clock), Retries(RetryPolicy(1, base=0.0), clock, retried.append)
     pool = Pool(queue, sink, shared, items, retries, gates=0, fast_path=path)
     await queue.put(jobs)
-    pool.no_more()
+    pool.end_queue()
     try:
         async with asyncio.timeout(60):
             await pool.run()

@@ -159,7 +159,7 @@ class Pool(Generic[JobT, ResultT]):
     _is_stopping: bool = attrs.field(default=False, init=False)
     _group: asyncio.TaskGroup = attrs.field(factory=asyncio.TaskGroup, init=False)
 
-    def no_more(self) -> None:
+    def end_queue(self) -> None:
         self._queue.end()
 
     async def run(self) -> None:

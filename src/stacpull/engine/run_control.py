@@ -49,7 +49,7 @@ async def walk_and_transfer(
         await asyncio.wait([walking, stopped], return_when=asyncio.FIRST_COMPLETED)
         walking.cancel()
         if not stop.is_set():
-            pool.no_more()
+            pool.end_queue()
             await asyncio.wait([running, stopped], return_when=asyncio.FIRST_COMPLETED)
         if not running.done():
             pool.stop()
