@@ -35,7 +35,7 @@ import stacpull
 from stacpull.ledger.database import ledger_path
 from stacpull.spans import Spans, length
 from stacpull.store.lock import is_held
-from stacpull.store.staging import read_about
+from stacpull.store.staging import read_description
 from stacpull_replicas import MlhubReplica, RequestInfo, Stall, run_in_thread
 from stacpull_replicas.faults import Drip
 
@@ -280,7 +280,7 @@ def noted(dest: Path) -> Spans:
     """The ranges in the log of the part with gaps; empty if there is none."""
     for part in (dest / ".stacpull" / "parts").glob("*.part"):
         with suppress(OSError):
-            return read_about(part)[1] or ()
+            return read_description(part)[1] or ()
     return ()
 
 

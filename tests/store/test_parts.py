@@ -20,7 +20,7 @@ from stacpull.errors import DestinationError
 from stacpull.models import AssetFile, ResumePoint, Validator
 from stacpull.spans import Span, Spans
 from stacpull.store.partial_downloads import PartialDownload, PartialDownloads
-from stacpull.store.staging import RECORD, StagedParts, about_path, read_about
+from stacpull.store.staging import RECORD, StagedParts, description_path, read_description
 
 V1 = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")
 DATA = random.Random(7).randbytes(90_000)
@@ -62,7 +62,7 @@ async def test_every_piece_is_recorded_once_it_is_written(parts: Path) -> None:
     part = await (await opened_parts(parts)).create(1, 1, V1, len(DATA), None)
     for start, end in ((0, 10), (10, 30), (50, 90)):
         await part.put([(start, DATA[start:end])])
-        assert (await asyncio.to_thread(read_about, parts / "1.1.part"))[1] == part.received
+        assert (await asyncio.to_thread(read_description, parts / "1.1.part"))[1] == part.received
         after_a_kill = await (await opened_parts(parts)).point(1, 1)
         assert after_a_kill == ResumePoint(min(end, 30), V1, len(DATA))
     with pytest.raises(RuntimeError, match="gaps"):
@@ -77,7 +77,7 @@ def test_a_torn_record_is_ignored_and_bytes_without_a_record_are_cut_off(parts: 
     with (parts / "1.1.about").open("ab") as log, (parts / "1.1.part").open("ab") as part:
         log.write(b"\x01" * 15)
         part.write(b"x" * 100_000)
-    assert read_about(parts / "1.1.part")[1] == HAVE
+    assert read_description(parts / "1.1.part")[1] == HAVE
 
     async def complete() -> str:
         part = await (await opened_parts(parts)).resume(1, 1)
@@ -88,7 +88,7 @@ def test_a_torn_record_is_ignored_and_bytes_without_a_record_are_cut_off(parts: 
 
 
 def without_beginning(directory: Path) -> None:
-    path = about_path(directory / "1.1.part")
+    path = description_path(directory / "1.1.part")
     line = path.read_bytes().partition(b"\n")[0] + b"\n"
     path.write_bytes(line + RECORD.pack(*HAVE[1]))
 

@@ -25,7 +25,7 @@ from stacpull.net.transport import TransferError
 from stacpull.redact import href_hash
 from stacpull.spans import Span
 from stacpull.store.partial_downloads import PartialDownload
-from stacpull.store.staging import read_about
+from stacpull.store.staging import read_description
 from stacpull.transfer import attempt, ranges
 from stacpull.transfer.attempt import Downloader
 from stacpull.transfer.ranges import CHUNK
@@ -154,6 +154,6 @@ async def test_a_part_cancelled_at_any_moment_is_correct(delay: float, parts: Pa
             pass
         if parts.is_parked:
             data = (parts.directory / PART).read_bytes()
-            have = read_about(parts.directory / PART)[1]
+            have = read_description(parts.directory / PART)[1]
             assert all(data[start:end] == DATA[start:end] for start, end in have)
         assert is_whole(await fetcher.fetch(job(served)), parts)

@@ -26,11 +26,11 @@ from stacpull.spans import Span, Spans, leading_length, length, merged
 from stacpull.store.inspection import CREATE, open_regular
 from stacpull.store.staging import (
     RECORD,
-    about_path,
     complete_part_name,
     described_parts,
+    description_path,
     part_path,
-    read_about,
+    read_description,
     read_point,
 )
 from stacpull.threads import shielded_to_thread
@@ -69,7 +69,7 @@ class PartialDownloads:
             if self._shared is not None:
                 earlier_part = part_path(self._shared, rowid, generation)
                 with suppress(FileNotFoundError):
-                    about_path(earlier_part).rename(about_path(path))
+                    description_path(earlier_part).rename(description_path(path))
                     earlier_part.rename(path)
             return read_point(path)
 
@@ -83,10 +83,10 @@ class PartialDownloads:
         def create() -> PartialDownload:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)  # first: the new description must never describe old bytes
-            about_path(path).unlink(missing_ok=True)
+            description_path(path).unlink(missing_ok=True)
             if validator.resumable:
                 text = {**validator._asdict(), "total": total, "origin": href_hash}
-                with os.fdopen(open_regular(about_path(path), CREATE, mode=0o600), "wb") as file:
+                with os.fdopen(open_regular(description_path(path), CREATE, mode=0o600), "wb") as file:
                     file.write(orjson.dumps(text, option=orjson.OPT_APPEND_NEWLINE))
             return PartialDownload(self, rowid, generation, "wb", resumable=validator.resumable)
 
@@ -136,8 +136,8 @@ class PartialDownload(io.FileIO):
         self._lock = threading.RLock()
         self._log: io.FileIO | None = None
         if resumable:
-            _, self.received, self._log_end = read_about(self._path)
-            self._log = io.FileIO(about_path(self._path), "rb+", opener=open_regular)
+            _, self.received, self._log_end = read_description(self._path)
+            self._log = io.FileIO(description_path(self._path), "rb+", opener=open_regular)
         try:
             super().__init__(self._path, mode, opener=open_regular)
             if self.received:
@@ -253,4 +253,4 @@ class PartialDownload(io.FileIO):
             self._path.unlink(missing_ok=True)
         else:
             self._path.replace(complete_path)
-        about_path(self._path).unlink(missing_ok=True)
+        description_path(self._path).unlink(missing_ok=True)

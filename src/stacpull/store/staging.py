@@ -45,7 +45,7 @@ RECORD = struct.Struct("<QQ")
 _PIECE = 1 << 20
 UNFINISHED = frozenset({".part", ".about"})
 TEMPORARY_ENDINGS = (".json", ".whole", ".tmp", ".ndjson")  # of parts that must not outlive the next start
-_MAX_ABOUT_SIZE = 1 << 28  # bytes of a description with its records: 16 million, of 250 KB or more each
+_MAX_DESCRIPTION_SIZE = 1 << 28  # bytes of a description with its records: 16 million, of 250 KB or more each
 _MAX_NAME_LENGTH = 255
 _NUMBER = "([0-9]{1,18})"  # which SQLite can store
 _PAIR = re.compile(rf"{_NUMBER}\.{_NUMBER}\.about")
@@ -60,7 +60,7 @@ def part_path(directory: Path, rowid: int, generation: int) -> Path:
     return directory / f"{rowid}.{generation}.part"
 
 
-def about_path(part: Path) -> Path:
+def description_path(part: Path) -> Path:
     return part.with_suffix(".about")
 
 
@@ -103,8 +103,8 @@ def described_parts(directory: Path) -> set[tuple[int, int]]:
     return {(int(match[1]), int(match[2])) for match in matches if match}
 
 
-def read_about(part: Path) -> tuple[dict[str, Any], Spans, int]:
-    line, _, records = read_regular(about_path(part), _MAX_ABOUT_SIZE).partition(b"\n")
+def read_description(part: Path) -> tuple[dict[str, Any], Spans, int]:
+    line, _, records = read_regular(description_path(part), _MAX_DESCRIPTION_SIZE).partition(b"\n")
     description: dict[str, Any] = orjson.loads(line)
     complete_bytes = len(records) - len(records) % RECORD.size
     received = merged(Span(*record) for record in RECORD.iter_unpack(records[:complete_bytes]))
@@ -114,7 +114,7 @@ def read_about(part: Path) -> tuple[dict[str, Any], Spans, int]:
 def read_point(part: Path) -> ResumePoint | None:
     """Return where a part can be resumed; None without its first bytes, or with a damaged description."""
     try:
-        description, received, _ = read_about(part)
+        description, received, _ = read_description(part)
         validator = (description["etag"], description["last_modified"])
         with os.fdopen(open_regular(part, os.O_RDONLY), "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -250,7 +250,7 @@ class StagedParts(DirectoryFiles):
         for pair in described_parts(self.path):
             part = part_path(self.path, *pair)
             if read_point(part) and keep(*pair):
-                resumable |= {part, about_path(part)}
+                resumable |= {part, description_path(part)}
         with destination_errors(self.path):
             for path in list(self.path.iterdir()):
                 if path.suffix in UNFINISHED and path not in resumable:
