@@ -352,7 +352,7 @@ class MirrorRun:
         self._run = run
         self._setup = setup
         self._network = setup.network
-        if opened.lease is not None:
+        if opened.lease is not None:  # before `StoreClient` copies the secrets
             self._network.secrets.add(*opened.lease.secrets)
         self._store_client = StoreClient(process, opened, run, setup)
         self._began = self._network.clock.monotonic()

@@ -92,10 +92,7 @@ class JobQueue(_Waitable, Generic[JobT]):
 
 @attrs.define(eq=False)
 class OutcomeSink(_Waitable, ABC, Generic[JobT, ResultT]):
-    """Takes the outcomes of a pool, and limits its concurrent jobs: each takes a slot when it begins.
-
-    If an asset fails, its task releases the slot; if it is received, the sink does.
-    """
+    """Takes the outcomes of a pool, and limits its concurrent jobs: each takes a slot when it begins."""
 
     _slots: int
     _taken_slots: int = attrs.field(default=0, init=False)
@@ -113,6 +110,7 @@ class OutcomeSink(_Waitable, ABC, Generic[JobT, ResultT]):
         return self._slots - self._taken_slots
 
     def take_slots(self, count: int) -> None:
+        """Take slots. If an asset fails, its task releases the slot; otherwise the sink does."""
         self._taken_slots += count
 
     def release_slots(self, count: int = 1) -> None:

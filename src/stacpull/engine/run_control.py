@@ -128,5 +128,6 @@ async def unless_stopped(
             working.cancel()
             stopped.cancel()
     if working.cancelled():
-        raise InterruptedRunError(f"{(getattr(stop, 'reason', None) or 'interrupted').capitalize()}.")
+        reason = stop.reason if isinstance(stop, StopEvent) else None
+        raise InterruptedRunError(f"{(reason or 'interrupted').capitalize()}.")
     return working.result()

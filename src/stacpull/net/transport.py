@@ -26,7 +26,7 @@ USER_AGENT = f"stacpull/{__version__} (+https://github.com/stacpull/stacpull)"  
 
 
 class TransferError(Exception):
-    """An expected failure of one attempt. `failure` describes it; it becomes an outcome, not a traceback."""
+    """An expected failure of one attempt. Whoever does not raise it again calls `give_up`."""
 
     count_refusal: Callable[[Failure], Failure] | None = None  # set if a host refused the request
 
