@@ -59,8 +59,8 @@ def decide(
         return Decision(Action.WAIT)
     may_have_changed = is_updated or bool(old.must_revalidate)
     is_of_other_area = known.clip is not None and known.clip.area_hash != run.area_hash
-    is_dated = not (may_have_changed or is_undated)
-    is_same = False if is_of_other_area else known.is_same_as(asset, is_dated=is_dated)
+    is_unchanged = not (may_have_changed or is_undated)
+    is_same = False if is_of_other_area else known.is_same_as(asset, is_unchanged=is_unchanged)
     if old.state == State.DONE and is_same and not (is_lost or run.remembered.get("revalidate")):
         stated_checksum = encoded_checksum(asset.checksum) or old.stated_checksum
         if stated_checksum == old.stated_checksum and not old.must_revalidate:

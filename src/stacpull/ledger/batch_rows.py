@@ -76,16 +76,16 @@ class KnownAsset(NamedTuple):
         path = path_in_dest(self.directory, self.row.name or "")
         return self.digest_in_dest is not None and not is_there(path)
 
-    def is_same_as(self, asset: Asset, *, is_dated: bool) -> bool | None:
+    def is_same_as(self, asset: Asset, *, is_unchanged: bool) -> bool | None:
         """Return True if SOURCE states the version in DEST, False if another one, None if that is unknown.
 
-        Without a checksum, the version is the same if the item `is_dated`, and has not changed since.
+        Without a checksum, it is the same if its item `is_unchanged` since then.
         """
         source_size = self.size if self.clip is None else self.clip.source_size
         if asset.size not in (None, source_size):
             return False
         if (checksum := asset.checksum) is None:
-            return True if is_dated else None
+            return True if is_unchanged else None
         if self.digest_in_dest and self.clip is None:
             recorded = as_checksum(self.digest_in_dest)
             if recorded.algorithm == checksum.algorithm:
