@@ -53,7 +53,7 @@ class AssetRow(NamedTuple):
     state: int
     generation: int  # 0: a file at its path belongs to others, unless the asset is reserved or done
     run: int
-    directory_id: int | None = None  # in the column `other_directory`
+    other_directory: int | None = None  # its row in `directories`; None: it is that of its item's JSON
     name: str | None = None
     digest: bytes | None = None
     etag_or_date: str | None = None
@@ -98,14 +98,13 @@ class KnownAsset(NamedTuple):
 
 
 ITEM_COLUMNS = ItemRow._fields[:-1]
-_ASSET_COLUMNS = ["other_directory" if name == "directory_id" else name for name in AssetRow._fields]
 _SELECT_ITEMS = f"""
 SELECT i.collection_name, {", ".join(f"i.{column}" for column in ITEM_COLUMNS)},
     EXISTS (SELECT 1 FROM failures WHERE what = 'item' AND item = i.id)
 FROM named_items i WHERE i.hash {IN_LIST}
 """
 _SELECT_ASSETS = f"""
-SELECT {", ".join(f"a.{column}" for column in _ASSET_COLUMNS)},
+SELECT {", ".join(f"a.{column}" for column in AssetRow._fields)},
     (SELECT path FROM directories WHERE id = a.other_directory), a.size, a.clip,
     iif(a.state = {State.DONE}, coalesce(a.digest, x''), j.digest_in_dest),
     a.state = {State.FAILED} AND (
@@ -131,8 +130,8 @@ def known_assets(
     width = len(AssetRow._fields)
     for values in db.execute(_SELECT_ASSETS, (json_array(run.tried_again), json_array(directories))):
         row = AssetRow._make(values[:width])
-        other_directory, size, clip, *others = values[width:]
-        directory = directories[row.item] if other_directory is None else other_directory.removesuffix("/")
+        path, size, clip, *others = values[width:]
+        directory = directories[row.item] if path is None else path.removesuffix("/")
         known[row.item][row.key] = KnownAsset(row, directory, size, stored_clip(clip), *others)
     return known
 
@@ -145,7 +144,7 @@ def _upsert(table: str, columns: Sequence[str], kept: Sequence[str] = ()) -> str
 _PUT_ITEMS = _upsert(
     "items", ITEM_COLUMNS, ("id", "hash", "collection", "name", "other_directory", "pending")
 )
-_PUT_ASSETS = _upsert("assets", _ASSET_COLUMNS, ("id", "item", "key"))
+_PUT_ASSETS = _upsert("assets", AssetRow._fields, ("id", "item", "key"))
 _JOB = ("asset", "href", "stale", "name_or_template", "size", "media_type", "alternates", "digest_in_dest")
 _PUT_JOBS = _upsert("jobs", _JOB)  # `is_damaged` is not updated: the file in place is still damaged
 

@@ -318,13 +318,13 @@ class _BatchPlan:
             return
         directory = known.directory
         if row.name is None:
-            directory_id, directory = self._directory(asset.directory, change)
-            row = row._replace(directory_id=directory_id)
+            other_directory, directory = self._directory(asset.directory, change)
+            row = row._replace(other_directory=other_directory)
         self._add_job(change, asset, row, directory, decision)
 
     def _plan_new_asset(self, change: _ItemChange, asset: Asset) -> None:
         change.rewrites_json = True
-        directory_id, directory = self._directory(asset.directory, change)
+        other_directory, directory = self._directory(asset.directory, change)
         row = AssetRow(
             id=next(self._writer.asset_rowids),
             item=change.row.id,
@@ -332,7 +332,7 @@ class _BatchPlan:
             state=State.PENDING,
             generation=0,
             run=self._writer.run.id,
-            directory_id=directory_id,
+            other_directory=other_directory,
             name=asset.name,
             href_hash=href_hash(asset.href),
             stated_checksum=encoded_checksum(asset.checksum),
