@@ -179,14 +179,17 @@ class _BatchPlan:
 
     def replaces_versions(self) -> bool:
         """Return True if the batch has newer versions of items that this run has planned."""
-        return any(self._was_planned(item) and self._is_to_plan(item) for item in self._batch.items)
+        rows = ((item, self._row_planned_before(item)) for item in self._batch.items)
+        return any(row is not None and _is_newer_on_page(item, row) for item, row in rows)
 
     def save(self) -> None:
         changes: list[_ItemChange] = []
         for item in self._batch.items:
-            self._note_on_page(item)
-            if self._is_to_plan(item):
-                changes.append(self._change_of(item))
+            row = self._row_planned_before(item)
+            if row is not None and row.parent is not None and item.parent is None:
+                self._note_on_page(item.id, row)
+            if row is None or _is_newer_on_page(item, row):
+                changes.append(self._change_of(item, was_planned=row is not None))
         self._plan_unreadable_items()
         for change in changes:
             if change.known:
@@ -201,27 +204,20 @@ class _BatchPlan:
             self._plan_row(change)
         self._write()
 
-    def _was_planned(self, item: PlannedItem) -> bool:
-        known = self._known.get(item.id)
-        return known is not None and known.was_planned_in(self._writer.run)
+    def _row_planned_before(self, item: PlannedItem) -> ItemRow | None:
+        """Return the row of an item that this run has planned, perhaps earlier in this batch."""
+        row = self._known.get(item.id)
+        return row if row is not None and row.was_planned_in(self._writer.run) else None
 
-    def _is_to_plan(self, item: PlannedItem) -> bool:
-        """Return False if this run has planned the item, unless a page has a newer version of it."""
-        if not self._was_planned(item):
-            return True
-        return item.parent is None and is_newer(item.updated, self._known[item.id].version)
+    def _note_on_page(self, item: ItemId, row: ItemRow) -> None:
+        """Count an item that was only known by a link as one of a page."""
+        self._result.count("items_matched", 1)
+        self._result.count("source_items", -1)
+        self._known[item] = row._replace(parent=None)
+        self._rows.items.append(self._known[item])
 
-    def _note_on_page(self, item: PlannedItem) -> None:
-        """Count an item as one of the page if it was only known by a link."""
-        if item.parent is None and self._was_planned(item) and self._known[item.id].parent is not None:
-            self._result.count("items_matched", 1)
-            self._result.count("source_items", -1)
-            self._known[item.id] = self._known[item.id]._replace(parent=None)
-            self._rows.items.append(self._known[item.id])
-
-    def _change_of(self, item: PlannedItem) -> _ItemChange:
+    def _change_of(self, item: PlannedItem, *, was_planned: bool) -> _ItemChange:
         before = self._known.get(item.id) or self._new_row(item.id)
-        was_planned = self._was_planned(item)
         row = self._planned_row(before, item)._replace(version=version_of(item), is_unreadable=0)
         self._known[item.id] = row
         if not was_planned:
@@ -512,3 +508,7 @@ class _BatchPlan:
         replaced = of_items - read - {key.item for key, *_ in self._failures}
         delete = f"DELETE FROM items WHERE id {IN_LIST} RETURNING parent"
         self._changed.update(*self._db.execute(delete, (json_array(replaced),)))
+
+
+def _is_newer_on_page(item: PlannedItem, row: ItemRow) -> bool:
+    return item.parent is None and is_newer(item.updated, row.version)
