@@ -432,37 +432,41 @@ class _BatchPlan:
             self._rows.assets.append(row)
 
     def _plan_row(self, change: _ItemChange) -> None:
-        """Plan the row of the item, and its JSON, which is written again if it may be outdated.
-
-        That is so if the item or an asset changed, its JSON is lost or damaged, or it has new source items.
-        """
         item = change.item
-        rows = self._rows
         row = change.row
-        json_state = row.json_state
         is_changed = change.is_updated or change.has_changed
         self._result.count("items_changed", is_changed and not (change.was_planned or item.is_collection))
-        if json_state == JsonState.CURRENT:
-            path = f"{change.directory}/{item_json_name(item.id.item)}"
-            if not self._writer.is_there(path):
-                self._result.count("files_lost", 1)
-                json_state = JsonState.DAMAGED  # unlike one that is only `DUE`, the catalog does not list it
-        is_outdated = change.before.version != row.version or row.id in self._relinked
-        change.rewrites_json |= is_outdated or json_state == JsonState.DAMAGED
+        json_state = self._plan_json(change)
         if change.rewrites_json and change.known:
             # later runs do not see the change: they must revalidate the assets that this one leaves out
             planned = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
-            rows.must_revalidate += [a.row.id for key, a in change.known.items() if key not in planned]
-        if (change.rewrites_json or change.lacks_file) and not item.is_collection:
-            rows.documents.append((row.id, item.public_json))
-            if json_state in {JsonState.CURRENT, JsonState.WRITING}:  # that file is outdated
-                json_state = JsonState.DUE
+            left_out = [known.row.id for key, known in change.known.items() if key not in planned]
+            self._rows.must_revalidate += left_out
         listed_by = row.listed_by
         if self._writer.run.kind == "mirror" and listed_by != LISTED_BY_SEVERAL:
             # a 404 for this URL proves nothing if another source lists the item under another URL
             is_moved = change.before.href != row.href and listed_by in self._writer.runs_of_other_sources
             listed_by = LISTED_BY_SEVERAL if is_moved else self._writer.run.id
-        rows.items.append(row._replace(listed_by=listed_by, json_state=json_state, pending=len(item.assets)))
+        row = row._replace(listed_by=listed_by, json_state=json_state, pending=len(item.assets))
+        self._rows.items.append(row)
+
+    def _plan_json(self, change: _ItemChange) -> int:
+        """Plan to write the JSON of the item if it may be outdated, and return its state.
+
+        That is so if the item or an asset changed, its JSON is lost or damaged, or it has new source items.
+        """
+        item = change.item
+        state = change.row.json_state
+        path = f"{change.directory}/{item_json_name(item.id.item)}"
+        if state == JsonState.CURRENT and not self._writer.is_there(path):
+            self._result.count("files_lost", 1)
+            state = JsonState.DAMAGED  # unlike one that is only `DUE`, the catalog does not list it
+        is_outdated = change.before.version != change.row.version or change.row.id in self._relinked
+        change.rewrites_json |= is_outdated or state == JsonState.DAMAGED
+        if item.is_collection or not (change.rewrites_json or change.lacks_file):
+            return state
+        self._rows.documents.append((change.row.id, item.public_json))
+        return JsonState.DUE if state in {JsonState.CURRENT, JsonState.WRITING} else state
 
     def _write(self) -> None:
         db = self._db
