@@ -13,8 +13,8 @@ from tests.http1.fast_transport import LOOPS, fast, fetch, serving
 from tests.net.conformance import opened
 from tests.net.wire_server import Serving
 
-from stacpull.http1.connection import WebConnection
-from stacpull.http1.web_transport import WebHost
+from stacpull.http1.connection import Http1Connection
+from stacpull.http1.http1_transport import Http1Host
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import Request, TransferError
 
@@ -140,7 +140,7 @@ async def test_a_request_fails_if_its_connection_is_lost_before(monkeypatch: pyt
         http = fast()
         connect = http.connect
 
-        async def connect_and_lose(host: WebHost) -> WebConnection:
+        async def connect_and_lose(host: Http1Host) -> Http1Connection:
             connection = await connect(host)
             connection.abort()
             await until(lambda: connection.transport is None)

@@ -29,7 +29,7 @@ from tests.virtual_clock import VirtualClock
 from stacpull.aws import AwsCredentials, AwsSettings, Credentials
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
-from stacpull.engine.fast_path import WebFastPath
+from stacpull.engine.fast_path import HttpFastPath
 from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.engine.sharing import SharedDownloads
 from stacpull.models import AssetFile, Checksum, Failure, Job
@@ -78,7 +78,7 @@ class Sink(OutcomeSink[Job, AssetFile | None]):
         self.jobs[job.rowid] = (failure, attempts, job.href)
 
 
-class CountingPath(WebFastPath):
+class CountingPath(HttpFastPath):
     taken: int = 0
 
     def start_transfer(self, job: Job, pool: Pool[Job, AssetFile | None]) -> bool:

@@ -12,8 +12,8 @@ from tests.http1.fast_transport import HELLO, fast, fetch, serving
 from tests.net.names import Names, watched_connections
 
 from stacpull.hosts import host_of
-from stacpull.http1 import web_transport
-from stacpull.http1.web_transport import split_url
+from stacpull.http1 import http1_transport
+from stacpull.http1.http1_transport import split_url
 from stacpull.net.addresses import AddressPolicy
 
 
@@ -96,7 +96,7 @@ async def test_a_refused_address_leaves_its_time_to_the_others(monkeypatch: pyte
         return await connect(*address, **options)
 
     monkeypatch.setattr(loop, "create_connection", connect_slowly)
-    monkeypatch.setattr(web_transport, "_ADDRESS_SECONDS", 0.05)
+    monkeypatch.setattr(http1_transport, "_ADDRESS_SECONDS", 0.05)
     reasons = {"127.0.0.1": None, "127.0.0.2": "private"}
     monkeypatch.setattr(AddressPolicy, "note_lookup", lambda *_: reasons)
     async with serving(answer) as origin:

@@ -10,7 +10,7 @@ from tests.logins.services import DataCentre, Urs
 from tests.virtual_clock import VirtualClock
 
 from stacpull.clock import Clock
-from stacpull.http1.web_transport import WebTransport
+from stacpull.http1.http1_transport import Http1Transport
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client, NetworkCounters
 from stacpull.net.gate import GateSettings
@@ -33,7 +33,7 @@ async def client_for(
     secrets: Secrets | None = None,
     on_wait: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Client]:
-    http = WebTransport(HttpSettings(ip_policy=AddressPolicy(allow_private=True)))
+    http = Http1Transport(HttpSettings(ip_policy=AddressPolicy(allow_private=True)))
     counters, secrets = NetworkCounters(), Secrets() if secrets is None else secrets
     logins = Logins(profile, http, RetryPolicy(), clock, secrets, counters, on_wait)
     client = Client(

@@ -13,7 +13,7 @@ from tests.net.wire_server import WireServer
 from tests.virtual_clock import VirtualClock
 
 from stacpull.clock import SystemClock
-from stacpull.http1.web_transport import WebTransport
+from stacpull.http1.http1_transport import Http1Transport
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import HostCredentials, NetworkCounters
 from stacpull.net.retry import RetryPolicy
@@ -33,7 +33,7 @@ FIELDS = {"Authorization": Secret("Bearer planted")}
 
 class TestLoginTransport(TransportContract):
     def transport(self, base: str, stall_timeout: float) -> Transport:
-        http = WebTransport(HttpSettings(AddressPolicy(allow_private=True), stall_timeout=stall_timeout))
+        http = Http1Transport(HttpSettings(AddressPolicy(allow_private=True), stall_timeout=stall_timeout))
         logins = Logins(FilledProfile("p"), http, RetryPolicy(), SystemClock(), Secrets(), NetworkCounters())
         return LoginTransport(logins, HostCredentials(base, FIELDS, {}))
 
@@ -54,7 +54,7 @@ async def test_a_host_without_a_login_uses_the_transport_of_the_run() -> None:
         async with client_for(profile, VirtualClock()) as client:
             assert await get(client, own.url("/x")) == await get(client, other.url("/x")) == b"x"
             assert type(client.route(own.url("/x")).transport) is LoginTransport
-            assert type(client.route(other.url("/x")).transport) is WebTransport
+            assert type(client.route(other.url("/x")).transport) is Http1Transport
             assert client.route(other.url("/y")) is client.route(other.url("/x"))  # looked up once
         assert "authorization" in own.requests[0].headers
         assert "authorization" not in other.requests[0].headers

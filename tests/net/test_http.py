@@ -15,7 +15,7 @@ from tests.net.conformance import TransportContract, opened, transport
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 
-from stacpull.http1.web_transport import WebTransport
+from stacpull.http1.http1_transport import Http1Transport
 from stacpull.models import Failure, FailureKind
 from stacpull.net.aiohttp_transport import AiohttpTransport
 from stacpull.net.bodies import read_whole
@@ -32,11 +32,11 @@ class TestAiohttpTransport(TransportContract):
         return transport(self.kind, stall_timeout=stall_timeout)
 
 
-class TestWebTransport(TestAiohttpTransport):
-    kind = WebTransport
+class TestHttp1Transport(TestAiohttpTransport):
+    kind = Http1Transport
 
 
-@pytest.fixture(params=[AiohttpTransport, WebTransport])
+@pytest.fixture(params=[AiohttpTransport, Http1Transport])
 def served(request: pytest.FixtureRequest) -> Serve:
     """Starts a server with these answers, and gives a transport to it."""
 
@@ -154,13 +154,13 @@ async def test_the_fields_and_the_body_of_requests_on_one_connection(served: Ser
     assert {asset.connection, page.connection, again.connection} == {1}
 
 
-@pytest.mark.parametrize("kind", [AiohttpTransport, WebTransport])
+@pytest.mark.parametrize("kind", [AiohttpTransport, Http1Transport])
 async def test_at_the_most_connections_the_longest_idle_one_is_closed_for_another(kind):
     async with WireServer({"/": [Answer()]}, address="0.0.0.0") as server:  # noqa: S104 -- it needs four hosts
         http = transport(kind, max_connections=3)
         for n in (1, 2, 3, 1, 4, 1, 4):
             await fetched(http, Request(f"http://127.0.0.{n}:{server.port}/"))
-            if kind is WebTransport and n == 3:
+            if kind is Http1Transport and n == 3:
                 await until(lambda: all(connection.quiet_ticks for connection in http.connections))
         await http.close()
     assert server.connections == 4

@@ -23,7 +23,7 @@ from tests.security.proxy import Proxy
 from tests.security.sources import Source, feature
 
 from stacpull import Options, failures, sync
-from stacpull.http1.web_transport import WebTransport
+from stacpull.http1.http1_transport import Http1Transport
 from stacpull.models import FailureKind
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.aiohttp_transport import AiohttpTransport
@@ -37,7 +37,7 @@ INSIDE = ["127.0.0.1", "::1", "::ffff:127.0.0.1", "10.1.2.3", "fc00::1", "240.0.
 
 def made(transport: str, *, allow_private: bool) -> Transport:
     settings = HttpSettings(AddressPolicy(allow_private=allow_private))
-    return AiohttpTransport(settings) if transport == "aiohttp" else WebTransport(settings)
+    return AiohttpTransport(settings) if transport == "aiohttp" else Http1Transport(settings)
 
 
 async def outcome(transport: str, host: str, addresses: Sequence[str], *, allow_private: bool = False) -> Any:

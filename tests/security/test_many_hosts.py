@@ -15,7 +15,7 @@ from tests.net.memory import Answer, MemoryTransport
 
 from stacpull.clock import SystemClock
 from stacpull.hosts import MAX_HOSTS
-from stacpull.http1.web_transport import WebTransport
+from stacpull.http1.http1_transport import Http1Transport
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.aiohttp_transport import AiohttpTransport
@@ -74,7 +74,7 @@ async def test_memory_of_lookups_and_connections_is_limited(kind: str) -> None:
 
     asyncio.get_running_loop().getaddrinfo = look_up  # type: ignore[method-assign, assignment]
     settings = HttpSettings(AddressPolicy())
-    client = client_of(AiohttpTransport(settings) if kind == "aiohttp" else WebTransport(settings))
+    client = client_of(AiohttpTransport(settings) if kind == "aiohttp" else Http1Transport(settings))
     try:
         found = await growth(lambda number: requested(client, f"http://h{number}.example/x"))
     finally:

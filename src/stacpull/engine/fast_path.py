@@ -15,8 +15,8 @@ import msgspec
 
 from stacpull.engine.pool import AssetTask, Pool
 from stacpull.engine.sharing import Download, SharedDownloads
-from stacpull.http1.connection import ResponseHandler, WebConnection, streamed
-from stacpull.http1.web_transport import CallbackTransport, Prepared, WebTransport
+from stacpull.http1.connection import Http1Connection, ResponseHandler, streamed
+from stacpull.http1.http1_transport import CallbackTransport, Http1Transport, Prepared
 from stacpull.models import Failure, Job
 from stacpull.net.bodies import MAX_DRAINED
 from stacpull.net.client import Client, Exchange, PermittedRequest, Route
@@ -29,7 +29,7 @@ from stacpull.transfer.attempt import ACCEPT_OK, AssetFetcher, FetchResult
 class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, FetchResult]):
     """The first attempt at an asset: what `Exchange` does, in callbacks of a gate and a connection."""
 
-    fast_path: WebFastPath
+    fast_path: HttpFastPath
     pool: Pool[Job, FetchResult]
     job: Job
     download: Download
@@ -69,7 +69,7 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, FetchResult
     # `ResponseHandler`: called by a connection.
 
     def on_response(
-        self, connection: WebConnection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
+        self, connection: Http1Connection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
     ) -> bool:
         fast_path = self.fast_path
         size = len(body)
@@ -85,7 +85,7 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, FetchResult
         self.pool.sink.put(self.job, file)
         return True
 
-    def on_stream(self, connection: WebConnection, /) -> None:
+    def on_stream(self, connection: Http1Connection, /) -> None:
         receive: Receive = partial(streamed, connection, self.request.url)
         if self.prepared.to_response is not None:
             receive = partial(self.prepared.to_response, self.request, receive)
@@ -100,7 +100,7 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, FetchResult
     def on_error(self, error: Exception, /) -> None:
         self.pool.spawn(_raise(error))
 
-    def _follow(self, connection: WebConnection, fields: Mapping[bytes, bytes], size: int) -> bool:
+    def _follow(self, connection: Http1Connection, fields: Mapping[bytes, bytes], size: int) -> bool:
         client = self.fast_path.client
         gate = self.route.gate
         if size > MAX_DRAINED or self.prepared.to_response is not None:
@@ -139,7 +139,7 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, FetchResult
 
     async def _connect(self) -> None:
         try:
-            connection = await self.fast_path.web.connect(self.prepared.host)
+            connection = await self.fast_path.http.connect(self.prepared.host)
         except TransferError as error:
             self._hand_over(partial(_raise, error))
         except BaseException:
@@ -153,9 +153,9 @@ async def _raise(error: Exception) -> NoReturn:
     raise error
 
 
-class WebFastPath(msgspec.Struct, eq=False):
+class HttpFastPath(msgspec.Struct, eq=False):
     client: Client
-    web: WebTransport
+    http: Http1Transport
     shared: SharedDownloads
     is_closed: bool = False
 
@@ -175,6 +175,6 @@ class WebFastPath(msgspec.Struct, eq=False):
 
     def close(self) -> None:
         self.is_closed = True
-        for connection in list(self.web.connections):
+        for connection in list(self.http.connections):
             if isinstance(connection.handler, FastAttempt):
                 connection.close()

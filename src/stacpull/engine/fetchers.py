@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import BinaryIO, NamedTuple, Protocol
 
 from stacpull.config.options import Options
-from stacpull.engine.fast_path import WebFastPath
+from stacpull.engine.fast_path import HttpFastPath
 from stacpull.engine.network import Network
 from stacpull.engine.sharing import SharedDownloads
 from stacpull.entry_points import require
 from stacpull.errors import destination_errors
-from stacpull.http1.web_transport import WebTransport
+from stacpull.http1.http1_transport import Http1Transport
 from stacpull.models import AssetFile, Clip, Job, digest_algorithm, path_in_dest
 from stacpull.net.bodies import coding_of
 from stacpull.net.client import Client
@@ -59,7 +59,7 @@ def clipping(area: str | None) -> ClipFetching | None:
 
 def make_fetchers(
     network: Network, store: Store, parts: PartialDownloads, options: Options, clip: str | None
-) -> tuple[AssetFetcher[Job, FetchResult], WebFastPath | None]:
+) -> tuple[AssetFetcher[Job, FetchResult], HttpFastPath | None]:
     """Return the first fetcher of the general path, and the fast path if it can take assets."""
 
     async def file_in_dest(job: Job, algorithm: str | None) -> FileState:
@@ -74,10 +74,10 @@ def make_fetchers(
         fetcher = AdoptingFetcher(shared, network.client, store, algorithm)
     if (clips := clipping(clip)) is not None:
         fetcher = clips.fetcher(downloader, fetcher, parts, network.warn)
-    client, web = network.client, network.client.transports["https"]
+    client, http = network.client, network.client.transports["https"]
     is_plain = not (client.byte_rate.limit or options.requests_per_second or client.log)
-    if fetcher is shared and isinstance(web, WebTransport) and is_plain:
-        return fetcher, WebFastPath(client, web, shared)
+    if fetcher is shared and isinstance(http, Http1Transport) and is_plain:
+        return fetcher, HttpFastPath(client, http, shared)
     return fetcher, None
 
 

@@ -18,7 +18,7 @@ from stacpull.config.options import Options
 from stacpull.config.resolve import key_variable, with_environment
 from stacpull.events import Listener, Notice, Progress, Stage, masking_listener
 from stacpull.hosts import host_of, literal_address, origin_of
-from stacpull.http1.web_transport import WebTransport
+from stacpull.http1.http1_transport import Http1Transport
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client, HostCredentials, NetworkCounters, RequestLog
 from stacpull.net.gate import GateSettings
@@ -183,7 +183,7 @@ def _slots_here(per_host: int) -> int:
 def http_transport(options: Options, ip_policy: AddressPolicy) -> Transport:
     pace = options.stall_timeout, options.min_rate
     limit = max(MAX_CONNECTIONS * _slots_here(options.per_host), min(_max_open_files() // 2, _MAX_IDLE))
-    return WebTransport(HttpSettings(ip_policy, *pace, ca_bundle=options.ca_bundle, max_connections=limit))
+    return Http1Transport(HttpSettings(ip_policy, *pace, ca_bundle=options.ca_bundle, max_connections=limit))
 
 
 def _ip_policy(address: SourceAddress, options: Options) -> AddressPolicy:

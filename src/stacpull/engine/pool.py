@@ -122,7 +122,7 @@ class OutcomeSink(_Waitable, ABC, Generic[JobT, ResultT]):
 
 
 class FastPath(Protocol[JobT, ResultT]):
-    """Transfers most assets without a task for each: `engine.fast_path.WebFastPath`."""
+    """Transfers most assets without a task for each: `engine.fast_path.HttpFastPath`."""
 
     def start_transfer(self, job: JobT, pool: Pool[JobT, ResultT]) -> bool:
         """Return False for an asset that needs a task."""

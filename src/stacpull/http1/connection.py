@@ -194,11 +194,11 @@ class ParsedResponse:
 
 class ResponseHandler(Protocol):
     def on_response(
-        self, connection: WebConnection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
+        self, connection: Http1Connection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
     ) -> bool:
         """Take a complete response: 200 (`is_ok`) or a redirect. Return False to have it streamed instead."""
 
-    def on_stream(self, connection: WebConnection, /) -> None: ...  # the response has started or failed
+    def on_stream(self, connection: Http1Connection, /) -> None: ...  # the response has started or failed
 
     def send_on_new_connection(self) -> None: ...  # the server had closed the idle one
 
@@ -208,15 +208,15 @@ class ResponseHandler(Protocol):
 
 
 class ConnectionOwner(Protocol):
-    def add(self, connection: WebConnection) -> None: ...
-    def discard(self, connection: WebConnection) -> None: ...
+    def add(self, connection: Http1Connection) -> None: ...
+    def discard(self, connection: Http1Connection) -> None: ...
     def pace(self) -> Pace: ...
 
 
-class WebConnection(asyncio.Protocol):
+class Http1Connection(asyncio.Protocol):
     """A connection to the host `name`. It adds itself to `idle` when it can be used again."""
 
-    def __init__(self, owner: ConnectionOwner, name: str, idle: list[WebConnection]) -> None:
+    def __init__(self, owner: ConnectionOwner, name: str, idle: list[Http1Connection]) -> None:
         self._owner = owner
         self.idle = idle
         self.response = ParsedResponse(name)
@@ -394,7 +394,7 @@ class WebConnection(asyncio.Protocol):
 class _BlockReceiver(asyncio.BufferedProtocol):
     """Receives long bodies into blocks, which are not copied again on their way to the disk."""
 
-    def __init__(self, connection: WebConnection) -> None:
+    def __init__(self, connection: Http1Connection) -> None:
         self._connection = connection
         self._block = memoryview(b"")
         self._filled = 0
@@ -421,7 +421,7 @@ class _BlockReceiver(asyncio.BufferedProtocol):
 
 
 class StreamedResponse:
-    def __init__(self, connection: WebConnection, url: str) -> None:
+    def __init__(self, connection: Http1Connection, url: str) -> None:
         self._connection = connection
         self.url = url
         self.status = connection.response.status
@@ -435,7 +435,7 @@ class StreamedResponse:
             self._connection.release()
 
 
-async def streamed(connection: WebConnection, url: str) -> Response:
+async def streamed(connection: Http1Connection, url: str) -> Response:
     response = connection.response
     if response.failure is not None and not response.status:
         connection.release()

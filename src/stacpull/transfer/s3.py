@@ -23,7 +23,7 @@ from stacpull.caches import BoundedCache
 from stacpull.clock import Clock
 from stacpull.config.options import S3Options
 from stacpull.hosts import default_port
-from stacpull.http1.web_transport import CallbackTransport, Prepared, WebTransport
+from stacpull.http1.http1_transport import CallbackTransport, Http1Transport, Prepared
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
 from stacpull.net.client import Client
@@ -121,7 +121,7 @@ class S3Transport(CallbackTransport):
         http = self._http
         bucket, _, key = request.url[len("s3://") :].partition("/")
         aws, settings = self._credentials, self._credentials.known_settings
-        if not isinstance(http, WebTransport) or settings is None or request.headers or request.query:
+        if not isinstance(http, Http1Transport) or settings is None or request.headers or request.query:
             return None
         if not bucket or not key or not is_unicode(request.url):
             return None

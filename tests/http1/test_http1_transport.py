@@ -15,8 +15,8 @@ from tests.net.wire_server import WireServer
 
 from stacpull.config.options import Options
 from stacpull.engine.network import http_transport
-from stacpull.http1.connection import WebConnection
-from stacpull.http1.web_transport import WebTransport
+from stacpull.http1.connection import Http1Connection
+from stacpull.http1.http1_transport import Http1Transport
 from stacpull.models import Failure
 from stacpull.net.addresses import AddressPolicy
 from stacpull.net.transport import Request, TransferError
@@ -89,13 +89,13 @@ async def test_a_request_with_a_field_that_cannot_be_encoded_is_never_sent_witho
 async def test_a_connection_cancelled_as_it_opens_is_not_awaited(loop, monkeypatch):
     """uvloop then closes the transport without notifying the protocol."""
     http = fast()
-    add = WebTransport.add
+    add = Http1Transport.add
 
-    def add_and_give_up(pool: WebTransport, connection: WebConnection) -> None:
+    def add_and_give_up(pool: Http1Transport, connection: Http1Connection) -> None:
         add(pool, connection)
         fetching.cancel()
 
-    monkeypatch.setattr(WebTransport, "add", add_and_give_up)
+    monkeypatch.setattr(Http1Transport, "add", add_and_give_up)
     async with WireServer({"/": [HELLO]}) as server:
         fetching = asyncio.ensure_future(fetch(http, server.url("/")))
         with pytest.raises(asyncio.CancelledError):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from stacpull.hosts import default_port, evict_idle, literal_address, origin_of
-from stacpull.http1.connection import WebConnection, streamed
+from stacpull.http1.connection import Http1Connection, streamed
 from stacpull.net.addresses import AddressRefusedError
 from stacpull.net.bodies import Pace
 from stacpull.net.connection_errors import closed_failure, connection_failure
@@ -52,7 +52,7 @@ _FAILURE_REMEMBERED = 1.0  # the same after a failure
 class Prepared(msgspec.Struct, frozen=True):
     """A GET that can be sent on a connection to `host` without a task."""
 
-    host: WebHost
+    host: Http1Host
     request_bytes: bytes
     to_response: Callable[[Request, Receive], Awaitable[Response]] | None = None
     """If set, it receives the http response, and returns the one that `Transport.send` would return."""
@@ -74,7 +74,7 @@ class CallbackTransport:
         raise NotImplementedError
 
 
-class WebTransport(CallbackTransport):
+class Http1Transport(CallbackTransport):
     """Sends GETs, in one event loop. A stalled exchange fails at most a second after `stall_timeout`."""
 
     def __init__(self, settings: HttpSettings) -> None:
@@ -83,8 +83,8 @@ class WebTransport(CallbackTransport):
         self._tick = min(_TICK, settings.stall_timeout / _TICKS_A_TIMEOUT)
         self._stall_ticks = math.ceil(settings.stall_timeout / self._tick)
         self._idle_ticks = math.ceil(KEEP_ALIVE / self._tick)
-        self._hosts: dict[str, WebHost] = {}  # by origin (`http://host:port`) in lower case
-        self.connections: set[WebConnection] = set()
+        self._hosts: dict[str, Http1Host] = {}  # by origin (`http://host:port`) in lower case
+        self.connections: set[Http1Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Event | None = None
         self._aiohttp: AiohttpTransport | None = None
@@ -149,7 +149,7 @@ class WebTransport(CallbackTransport):
         if self._aiohttp is not None:
             await self._aiohttp.close()
 
-    def host(self, origin: str) -> WebHost | None:
+    def host(self, origin: str) -> Http1Host | None:
         """Return the host, None if its name has an unusual form, or if a proxy is used for it."""
         origin = origin.lower()
         host = self._hosts.get(origin)
@@ -161,10 +161,10 @@ class WebTransport(CallbackTransport):
             if hostname.replace(".", "").isdigit() and literal_address(hostname) != hostname:  # a short form
                 return None
             evict_idle(self._hosts, lambda known_host: known_host.idle)
-            host = self._hosts[origin] = WebHost(scheme, hostname, port, origin.partition("://")[2])
+            host = self._hosts[origin] = Http1Host(scheme, hostname, port, origin.partition("://")[2])
         return host
 
-    async def connect(self, host: WebHost) -> WebConnection:
+    async def connect(self, host: Http1Host) -> Http1Connection:
         if len(self.connections) >= self._settings.max_connections:
             idle = (connection for connection in self.connections if connection in connection.idle)
             if (longest_idle := max(idle, key=lambda one: one.quiet_ticks, default=None)) is not None:
@@ -176,7 +176,7 @@ class WebTransport(CallbackTransport):
         except (OSError, UnicodeError) as error:
             raise TransferError(connection_failure(error, host.name)) from error
 
-    async def _try_addresses(self, host: WebHost) -> WebConnection:
+    async def _try_addresses(self, host: Http1Host) -> Http1Connection:
         """Connect to the first address that can be reached. An untrusted certificate ends the search.
 
         The loop gets the address, not a socket: uvloop takes over a socket only after `connection_made`, and
@@ -195,7 +195,7 @@ class WebTransport(CallbackTransport):
         refused = [AddressRefusedError(address, reason) for address, reason in reasons.items() if reason]
         problem: OSError | None = refused[0] if refused else None
         for address in allowed:
-            connection = WebConnection(self, host.name, host.idle)
+            connection = Http1Connection(self, host.name, host.idle)
             create_connection = asyncio.get_running_loop().create_connection
             try:
                 async with asyncio.timeout(None if address == allowed[-1] else seconds_per_address):
@@ -213,14 +213,14 @@ class WebTransport(CallbackTransport):
                 return connection
         raise problem or OSError(f"{host.name} has no address")
 
-    def add(self, connection: WebConnection) -> None:
+    def add(self, connection: Http1Connection) -> None:
         self.connections.add(connection)
         if self._emptied is not None:
             connection.abort()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._tick, self._on_tick)
 
-    def discard(self, connection: WebConnection) -> None:
+    def discard(self, connection: Http1Connection) -> None:
         self.connections.discard(connection)
         if connection in connection.idle:
             connection.idle.remove(connection)
@@ -246,11 +246,11 @@ class _TaskHandler(asyncio.Future[bool]):
         self._name = name
 
     def on_response(
-        self, _connection: WebConnection, _is_ok: bool, _fields: Mapping[bytes, bytes], _body: bytes, /
+        self, _connection: Http1Connection, _is_ok: bool, _fields: Mapping[bytes, bytes], _body: bytes, /
     ) -> bool:
         return False
 
-    def on_stream(self, connection: WebConnection, /) -> None:
+    def on_stream(self, connection: Http1Connection, /) -> None:
         if self.done():
             connection.abort()
         else:
@@ -301,7 +301,7 @@ class Addresses:
         return [*working[start:], *working[:start], *unreachable]
 
 
-class WebHost:
+class Http1Host:
     """A host and its idle connections. `hostname` has no brackets (IPv6); `name` is as in the URL."""
 
     def __init__(self, scheme: str, hostname: str, port: int, name: str) -> None:
@@ -310,7 +310,7 @@ class WebHost:
         self.port = port
         self.name = name
         self.addresses = Addresses(hostname, port)
-        self.idle: list[WebConnection] = []  # the most recently used one is the last
+        self.idle: list[Http1Connection] = []  # the most recently used one is the last
         self.headers: Mapping[str, str] | None = None
         self.purpose: Purpose = "asset"
         self.tail = b""  # what follows the target in a request with `headers`
@@ -322,7 +322,7 @@ class WebHost:
             "accept-encoding": "identity",
         }
 
-    def take_idle(self) -> WebConnection | None:
+    def take_idle(self) -> Http1Connection | None:
         idle = self.idle
         while idle:
             connection = idle.pop()
