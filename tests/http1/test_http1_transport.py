@@ -82,7 +82,7 @@ async def test_a_request_with_a_field_that_cannot_be_encoded_is_never_sent_witho
     http, unsendable = fast(), Request("http://127.0.0.1:1/a", headers={"X-Key": "\ud800"})
     for _ in range(2):
         with pytest.raises(UnicodeEncodeError):
-            http.prepared(unsendable)
+            http.prepare(unsendable)
 
 
 @pytest.mark.parametrize("loop", LOOPS, ids=["asyncio", "uvloop"])

@@ -16,7 +16,7 @@ import msgspec
 from stacpull.engine.pool import AssetTask, Pool
 from stacpull.engine.sharing import Download, SharedDownloads
 from stacpull.http1.connection import Http1Connection, ResponseHandler, streamed
-from stacpull.http1.http1_transport import CallbackTransport, Http1Transport, Prepared
+from stacpull.http1.http1_transport import CallbackTransport, Http1Transport, PreparedRequest
 from stacpull.models import Failure, Job
 from stacpull.net.bodies import MAX_DRAINED
 from stacpull.net.client import Client, Exchange, PermittedRequest, Route
@@ -37,7 +37,7 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, FetchResult
     route: Route
     began_at: float  # when its first request was queued
     sent_at: float = 0.0
-    prepared: Prepared = attrs.field(init=False)  # what a connection sends
+    prepared: PreparedRequest = attrs.field(init=False)  # what a connection sends
     sent: PermittedRequest | None = None  # once a task has taken over
     purpose: Purpose = "asset"
 
@@ -51,7 +51,7 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, FetchResult
         transport = route.transport
         request = self.fast_path.client.count_and_authorize(self.request, route)
         self.sent_at = route.gate.now()
-        prepared = transport.prepared(request) if isinstance(transport, CallbackTransport) else None
+        prepared = transport.prepare(request) if isinstance(transport, CallbackTransport) else None
         if prepared is None:
             self._hand_over(partial(transport.send, request))
             return

@@ -49,7 +49,7 @@ _REMEMBERED = 10.0  # seconds after which the addresses of a host are looked up 
 _FAILURE_REMEMBERED = 1.0  # the same after a failure
 
 
-class Prepared(msgspec.Struct, frozen=True):
+class PreparedRequest(msgspec.Struct, frozen=True):
     """A GET that can be sent on a connection to `host` without a task."""
 
     host: Http1Host
@@ -58,7 +58,7 @@ class Prepared(msgspec.Struct, frozen=True):
     """If set, it receives the http response, and returns the one that `Transport.send` would return."""
 
     def __repr__(self) -> str:
-        return f"<Prepared for {self.host.name}>"  # the request may hold credentials
+        return f"<PreparedRequest for {self.host.name}>"  # the request may hold credentials
 
 
 class CallbackTransport:
@@ -66,7 +66,7 @@ class CallbackTransport:
 
     __slots__ = ()
 
-    def prepared(self, request: Request) -> Prepared | None:
+    def prepare(self, request: Request) -> PreparedRequest | None:
         """Return what `send` would send for a GET, or None if only `send` can send it.
 
         Equal `headers` should be one object, and must not change.
@@ -91,7 +91,7 @@ class Http1Transport(CallbackTransport):
 
     async def send(self, request: Request) -> Response:
         is_get = request.method == "GET" and request.body is None
-        prepared = self.prepared(request) if is_get else None
+        prepared = self.prepare(request) if is_get else None
         if prepared is None:
             if self._aiohttp is None:
                 from stacpull.net.aiohttp_transport import AiohttpTransport  # noqa: PLC0415 -- heavy: aiohttp
@@ -111,7 +111,7 @@ class Http1Transport(CallbackTransport):
                 raise
         return await streamed(connection, request.url)
 
-    def prepared(self, request: Request, authorization: str = "") -> Prepared | None:
+    def prepare(self, request: Request, authorization: str = "") -> PreparedRequest | None:
         """Return the request, with the field `authorization` if it is not empty."""
         url = request.url
         headers = request.headers
@@ -136,7 +136,7 @@ class Http1Transport(CallbackTransport):
                 return None
             authorization_bytes = authorization.encode("utf-8", "surrogateescape")
             tail = b"%bAuthorization: %b\r\n\r\n" % (tail[:-2], authorization_bytes)
-        return Prepared(host, b"GET " + target.encode("ascii") + tail)
+        return PreparedRequest(host, b"GET " + target.encode("ascii") + tail)
 
     async def close(self) -> None:
         if self._timer is not None:

@@ -23,7 +23,7 @@ from stacpull.caches import BoundedCache
 from stacpull.clock import Clock
 from stacpull.config.options import S3Options
 from stacpull.hosts import default_port
-from stacpull.http1.http1_transport import CallbackTransport, Http1Transport, Prepared
+from stacpull.http1.http1_transport import CallbackTransport, Http1Transport, PreparedRequest
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
 from stacpull.net.client import Client
@@ -117,7 +117,7 @@ class S3Transport(CallbackTransport):
         self._signed_gets = BoundedCache[tuple[SigningContext, int], tuple[dict[str, str], Authorize]](64)
         """The fields of plain GETs sent within a second, and the function to sign them."""
 
-    def prepared(self, request: Request) -> Prepared | None:
+    def prepare(self, request: Request) -> PreparedRequest | None:
         http = self._http
         bucket, _, key = request.url[len("s3://") :].partition("/")
         aws, settings = self._credentials, self._credentials.known_settings
@@ -137,10 +137,10 @@ class S3Transport(CallbackTransport):
         if signed_get is None:
             signed_get = self._signed_gets[key_in_cache] = self._fields({}, endpoint, credentials)
         fields, authorize = signed_get
-        prepared = http.prepared(Request(endpoint.origin + path, headers=fields), authorize("GET", path))
+        prepared = http.prepare(Request(endpoint.origin + path, headers=fields), authorize("GET", path))
         if prepared is None:
             return None
-        return Prepared(prepared.host, prepared.request_bytes, partial(self._corrected, context))
+        return PreparedRequest(prepared.host, prepared.request_bytes, partial(self._corrected, context))
 
     async def send(self, request: Request) -> Response:
         bucket, _ = split_s3_url(request.url, bare=bool(request.query))
