@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.net.bodies import Pace, coding_of, decoded
+from stacpull.net.bodies import MinimumRate, coding_of, decoded
 from stacpull.net.transport import TransferError
 
 
@@ -65,5 +65,5 @@ def test_the_coding_of_a_response_is_recognised(field: str, value: str | None, c
     ],
 )
 def test_a_window_of_ten_seconds_at_a_hundred_bytes_a_second(assets, slow):
-    pace = Pace(100, 10.0)
-    assert [pace.is_too_slow(*asset) for asset in assets][-1] is slow
+    minimum_rate = MinimumRate(100, 10.0)
+    assert [minimum_rate.is_too_slow(*asset) for asset in assets][-1] is slow

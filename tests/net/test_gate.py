@@ -11,7 +11,7 @@ from tests.virtual_clock import VirtualClock
 
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind
-from stacpull.net.gate import MAX_REFUSALS, MAX_UNANSWERED, Gate, GateSettings, Rate
+from stacpull.net.gate import MAX_REFUSALS, MAX_UNANSWERED, Gate, GateSettings, RateLimiter
 from stacpull.net.transport import Purpose, TransferError
 
 
@@ -369,9 +369,9 @@ def test_a_silent_host_pauses_longer_each_time_and_is_abandoned() -> None:
 async def test_requests_keep_to_the_rates(byte_rate: float, request_rate: float, seconds: float) -> None:
     """Ten requests of 1000 bytes. Requests and bytes wait for those before them."""
     clock = VirtualClock()
-    rate = Rate(clock, byte_rate, saved_seconds=0.25)
+    limiter = RateLimiter(clock, byte_rate, saved_seconds=0.25)
     gate = Gate("h", GateSettings(clock, 64, request_rate=request_rate))
     for _ in range(10):
         await gate.acquire("asset")
-        await rate.spend(1000)
+        await limiter.spend(1000)
     assert clock.now == pytest.approx(seconds, abs=0.3)

@@ -75,7 +75,7 @@ def make_fetchers(
     if (clips := clipping(clip)) is not None:
         fetcher = clips.fetcher(downloader, fetcher, parts, network.warn)
     client, http = network.client, network.client.transports["https"]
-    is_plain = not (client.byte_rate.limit or options.requests_per_second or client.log)
+    is_plain = not (client.byte_limiter.limit or options.requests_per_second or client.log)
     if fetcher is shared and isinstance(http, Http1Transport) and is_plain:
         return fetcher, HttpFastPath(client, http, shared)
     return fetcher, None

@@ -18,7 +18,7 @@ from typing import Any, Protocol, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from stacpull.models import Failure
-from stacpull.net.bodies import Pace
+from stacpull.net.bodies import MinimumRate
 from stacpull.net.connection_errors import ResponseFault, closed_failure
 from stacpull.net.fields import HEADER_LIMIT, HeaderFields, add_field
 from stacpull.net.status import NOT_MODIFIED, OK, REDIRECTS
@@ -210,7 +210,7 @@ class ResponseHandler(Protocol):
 class ConnectionOwner(Protocol):
     def add(self, connection: Http1Connection) -> None: ...
     def discard(self, connection: Http1Connection) -> None: ...
-    def pace(self) -> Pace: ...
+    def minimum_rate(self) -> MinimumRate: ...
 
 
 class Http1Connection(asyncio.Protocol):
@@ -226,7 +226,7 @@ class Http1Connection(asyncio.Protocol):
         self._state = _NEW
         self._is_reused = False
         self.quiet_ticks = self._received = 0
-        self._pace: Pace | None = None
+        self._minimum_rate: MinimumRate | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._blocks: _BlockReceiver | None = None
 
@@ -236,7 +236,7 @@ class Http1Connection(asyncio.Protocol):
         self._state = _PARSED
         self.quiet_ticks = self._received = 0
         self.chunk_size = _MAX_HELD
-        self._pace = None
+        self._minimum_rate = None
         transport = self.transport
         if transport is None:  # closed before it could be used
             self._conclude(handler, self._lost_error)
@@ -280,10 +280,10 @@ class Http1Connection(asyncio.Protocol):
             is_in_head = not (self.response.status or self.response.is_untouched)
             fault = ResponseFault.NO_HEAD if is_in_head else ResponseFault.STALLED
         elif is_awaited and self.response.status:  # since the head
-            if self._pace is None:
-                self._pace = self._owner.pace()
+            if self._minimum_rate is None:
+                self._minimum_rate = self._owner.minimum_rate()
             received, self._received = self._received, 0
-            if self._pace.is_too_slow(seconds, received):
+            if self._minimum_rate.is_too_slow(seconds, received):
                 fault = ResponseFault.TOO_SLOW
         if is_awaited and self.response.held_bytes:
             self._wake()  # less than the reader waits for: a slow body should still progress

@@ -21,7 +21,7 @@ import msgspec
 from stacpull.hosts import default_port, evict_idle, literal_address, origin_of
 from stacpull.http1.connection import Http1Connection, streamed
 from stacpull.net.addresses import AddressRefusedError
-from stacpull.net.bodies import Pace
+from stacpull.net.bodies import MinimumRate
 from stacpull.net.connection_errors import closed_failure, connection_failure
 from stacpull.net.transport import (
     KEEP_ALIVE,
@@ -227,8 +227,8 @@ class Http1Transport(CallbackTransport):
         if not self.connections and self._emptied is not None:
             self._emptied.set()
 
-    def pace(self) -> Pace:
-        return Pace(self._settings.min_rate, self._settings.stall_timeout)
+    def minimum_rate(self) -> MinimumRate:
+        return MinimumRate(self._settings.min_rate, self._settings.stall_timeout)
 
     def _on_tick(self) -> None:
         self._timer = None

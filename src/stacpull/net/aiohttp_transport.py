@@ -25,7 +25,7 @@ from yarl import URL
 from stacpull.hosts import host_of, literal_address, origin_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError
-from stacpull.net.bodies import Pace
+from stacpull.net.bodies import MinimumRate
 from stacpull.net.connection_errors import ResponseFault, closed_failure, connection_failure, network_failure
 from stacpull.net.fields import HEADER_LIMIT, HeaderFields, add_field
 from stacpull.net.transport import KEEP_ALIVE, USER_AGENT, HttpSettings, Request, Response, TransferError
@@ -127,7 +127,7 @@ class _AiohttpResponse:
     async def chunks(self, size: int) -> AsyncIterator[bytes]:  # noqa: ARG002 - as they arrive
         """Yield the body in pieces. Before a failure, all but the 256 KiB in aiohttp's buffer are yielded."""
         host = host_of(self.url)
-        pace = Pace(self._settings.min_rate, self._settings.stall_timeout)
+        minimum_rate = MinimumRate(self._settings.min_rate, self._settings.stall_timeout)
         while not self._response.content.at_eof():
             started = time.monotonic()
             try:
@@ -136,7 +136,7 @@ class _AiohttpResponse:
                 raise TransferError(_failure_of(error, host)) from error
             if not piece:
                 return
-            if pace.is_too_slow(time.monotonic() - started, len(piece)):
+            if minimum_rate.is_too_slow(time.monotonic() - started, len(piece)):
                 raise TransferError(ResponseFault.TOO_SLOW.failure(host))
             yield piece
 

@@ -116,7 +116,7 @@ async def decoded(chunks: AsyncIterator[Chunk], coding: str) -> AsyncIterator[by
         raise TransferError(Failure(FailureKind.TRUNCATED, message, retryable=True))
 
 
-class Pace:
+class MinimumRate:
     """Detects bodies of fewer than `minimum` bytes per second over `window` seconds of waiting for bytes.
 
     A server that sends a byte now and then never stalls, and would occupy a worker for days.

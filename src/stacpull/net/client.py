@@ -26,7 +26,7 @@ from stacpull.errors import destination_errors
 from stacpull.hosts import default_port, evict_idle, host_of, origin_of, origin_text, scheme_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import coding_to_undo, decoded, first_bytes, read_whole
-from stacpull.net.gate import REFUSALS, Gate, GateSettings, Rate
+from stacpull.net.gate import REFUSALS, Gate, GateSettings, RateLimiter
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
 from stacpull.net.transport import Chunk, Receive, Request, Response, TransferError, Transport
 from stacpull.redact import Secret, Secrets, credentials_in, public_url, unsigned_url
@@ -82,11 +82,11 @@ class Client:
     _swapped_scheme_base: str = attrs.field(default="", init=False)  # with the host and port of SOURCE
     _source_scheme: str = attrs.field(default="", init=False)
     clock: Clock = attrs.field(init=False)
-    byte_rate: Rate = attrs.field(init=False)
+    byte_limiter: RateLimiter = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.clock = self._gate_settings.clock
-        self.byte_rate = Rate(self.clock, self._limit_rate, saved_seconds=0.25)
+        self.byte_limiter = RateLimiter(self.clock, self._limit_rate, saved_seconds=0.25)
         self.secrets.add(*self._credentials.values)
         self._source_scheme, host, port = origin_of(self._source)
         other_scheme = {"http": "https", "https": "http"}.get(self._source_scheme)
@@ -247,16 +247,16 @@ class Exchange:
 
     async def _counted(self, limit: int) -> AsyncIterator[Chunk]:
         gate = self.gate
-        byte_rate = self._client.byte_rate
-        if byte_rate.limit:  # larger pieces would turn a slow rate into bursts and long waits
-            limit = int(min(limit, max(byte_rate.limit / 8, 16 * 1024), 1 << 20))
+        byte_limiter = self._client.byte_limiter
+        if byte_limiter.limit:  # larger pieces would turn a slow rate into bursts and long waits
+            limit = int(min(limit, max(byte_limiter.limit / 8, 16 * 1024), 1 << 20))
         async for chunk in self._response.chunks(limit):
             size = len(chunk)
             self._client.counters.bytes_fetched += size
             self._body_bytes += size
             if gate is not None:
                 gate.note_bytes(size)
-            await byte_rate.spend(size)
+            await byte_limiter.spend(size)
             yield chunk
 
     async def _take_response(self, sent: PermittedRequest) -> None:

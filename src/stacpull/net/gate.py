@@ -192,7 +192,7 @@ class Gate:
         self._pauses = 0  # in a row
         self._refusals: dict[Purpose, int] = {"asset": 0, "document": 0}  # in a row
         self._refused_until = 0.0  # after too many refusals: until then, only documents are requested
-        self._request_rate = Rate(settings.clock, settings.request_rate)
+        self._request_limiter = RateLimiter(settings.clock, settings.request_rate)
         self._queue: deque[WaitingRequest] = deque()
         self._bytes = 0
         self._is_long_wait_reported = False
@@ -201,7 +201,7 @@ class Gate:
     def is_needed(self) -> bool:
         """True if the gate is in use or closed, or the host has failed since its last response."""
         is_used = self.in_use or self._queue or self._pauses or self._unanswered
-        free_at = max(self._request_rate.free_at, self._refused_until)
+        free_at = max(self._request_limiter.free_at, self._refused_until)
         return bool(is_used or self.closed_for() or free_at > self.now())
 
     def progress(self) -> HostProgress:
@@ -230,7 +230,7 @@ class Gate:
         self.admit(request)
         try:
             await request
-            await self._request_rate.spend()
+            await self._request_limiter.spend()
         except BaseException:
             if request in self._queue:
                 self._queue.remove(request)
@@ -370,7 +370,7 @@ class Gate:
         return down
 
 
-class Rate(msgspec.Struct, eq=False):
+class RateLimiter(msgspec.Struct, eq=False):
     """At most `limit` bytes or requests per second; 0 for no limit. Callers wait for their turn.
 
     What was not used in the last `saved_seconds` may be used later, so that late wake-ups do not add up.
