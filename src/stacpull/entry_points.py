@@ -33,13 +33,13 @@ from typing import Any, Final
 
 from stacpull.errors import UsageError
 
-_LINES: Final = "stacpull.sources.files:LinesSource"
+_NDJSON: Final = "stacpull.sources.files:NdjsonSource"
 _CORE: Final = {
     "stacpull.sources": {
         "api": "stacpull.sources.stac_api:ApiSource",
         "tree": "stacpull.sources.tree:TreeSource",
-        "items": "stacpull.sources.files:FeaturesSource",
-        **dict.fromkeys((".ndjson", ".jsonl", ".ldjson", ".ndgeojson", ".geojsonl", ".geojsons"), _LINES),
+        "items": "stacpull.sources.files:GeoJsonSource",
+        **dict.fromkeys((".ndjson", ".jsonl", ".ldjson", ".ndgeojson", ".geojsonl", ".geojsons"), _NDJSON),
     }
 }
 """What the core itself loads only when it is used."""

@@ -20,7 +20,7 @@ from stacpull.ledger import runs, views
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
 from stacpull.ledger.views import CollectionRow
 from stacpull.models import Json
-from stacpull.planning.names import COLLECTION_FILE, LINES_FILE
+from stacpull.planning.names import COLLECTION_FILE, NDJSON_FILE
 from stacpull.store.inspection import StoredFiles, Watcher, lines_in
 from stacpull.store.local_store import open_files
 from stacpull.store.lock import is_held
@@ -82,10 +82,10 @@ class MirrorContents:
         for row in self._rows:
             if collections is not None and row.name not in collections:
                 continue
-            lines = f"{row.directory}/{LINES_FILE}"
-            has_lines = self.files.state_of(lines, algorithm=None).size is not None
-            in_lines = self._in_lines(row, lines, linked=linked) if has_lines else iter(())
-            for name, path, text in chain(in_lines, self._in_files(row, linked=linked, written=has_lines)):
+            ndjson = f"{row.directory}/{NDJSON_FILE}"
+            has_ndjson = self.files.state_of(ndjson, algorithm=None).size is not None
+            in_ndjson = self._in_ndjson(row, ndjson, linked=linked) if has_ndjson else iter(())
+            for name, path, text in chain(in_ndjson, self._in_files(row, linked=linked, written=has_ndjson)):
                 document = None if text is None else parsed_object(text)
                 if text is None or document is None:
                     unreadable += 1
@@ -121,7 +121,7 @@ class MirrorContents:
             if (listed.is_written or not written) and (linked or not listed.is_linked):
                 yield listed.name, listed.path, self.read(listed.path)
 
-    def _in_lines(self, row: CollectionRow, path: str, *, linked: bool) -> Iterator[_Text]:
+    def _in_ndjson(self, row: CollectionRow, path: str, *, linked: bool) -> Iterator[_Text]:
         """Yield the items of a file of `--metadata ndjson`, without those that have JSON of their own.
 
         The file remains if a later run stores items in files of their own.

@@ -21,7 +21,7 @@ from stacpull.engine.run_control import timed_stop
 from stacpull.errors import DestinationError
 from stacpull.ledger import runs
 from stacpull.models import Page
-from stacpull.sources.files import FeaturesSource, LinesSource
+from stacpull.sources.files import GeoJsonSource, NdjsonSource
 from stacpull.store.protocol import Store
 
 
@@ -74,7 +74,7 @@ def test_the_place_of_a_broken_line_has_no_signature(tmp_path: Path) -> None:
 def test_a_file_of_items_that_changed_after_a_stop_is_mirrored_completely(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, is_served: bool
 ) -> None:
-    source_of_kind = FeaturesSource if kind == "json" else LinesSource
+    source_of_kind = GeoJsonSource if kind == "json" else NdjsonSource
     pages = source_of_kind.pages
 
     async def only_first(self: Any, *arguments: Any, **more: Any) -> AsyncGenerator[Page]:

@@ -29,7 +29,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 def write(bench: Bench, *, stopped: bool = False) -> None:
     for row in views.collection_rows(bench.db):
-        bench.operations._write_lines(row, lambda: stopped)
+        bench.operations._write_ndjson(row, lambda: stopped)
 
 
 def ids(dest: Path) -> list[str]:

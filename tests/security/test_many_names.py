@@ -15,7 +15,7 @@ from stacpull import Selection, UsageError, plan
 from stacpull.caches import MAX_KEY_LENGTH
 from stacpull.models import PageRequest
 from stacpull.sources import documents, tree
-from stacpull.sources.files import FeaturesSource
+from stacpull.sources.files import GeoJsonSource
 from stacpull.sources.source import PageSize
 
 HREF = "https://h.example/x.tif"
@@ -43,7 +43,7 @@ async def test_of_collections_that_items_link_to_few_are_kept() -> None:
     body = {"type": "FeatureCollection", "features": [linked(n) for n in range(MANY)]}
     url = "https://h.example/items.json"
     document = await MemoryReader({url: body}).read(PageRequest(url))
-    source = FeaturesSource(url, reader, document)
+    source = GeoJsonSource(url, reader, document)
     (start,) = await source.starts(Selection())
     async for _ in source.pages(start, page_size=PageSize(), on_notice=lambda _: None):
         pass

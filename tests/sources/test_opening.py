@@ -13,7 +13,7 @@ from stacpull.models import FailureKind
 from stacpull.net.connection_errors import ResponseFault
 from stacpull.net.transport import TransferError
 from stacpull.sources.documents import open_source
-from stacpull.sources.files import FeaturesSource, LinesSource
+from stacpull.sources.files import GeoJsonSource, NdjsonSource
 from stacpull.sources.stac_api import ApiSource
 from stacpull.sources.tree import TreeSource
 from stacpull_export.parquet_source import ParquetSource
@@ -79,17 +79,17 @@ def test_unsupported_sources_are_refused(url, body, error, message):
         (f"{API}/collections/y", COLLECTION | {"type": "Collection"}, TreeSource),
         (f"{API}/collections/x", COLLECTION | {"links": [{"rel": "item", "href": "./i.json"}]}, TreeSource),
         ("file:///data/collections/x", COLLECTION, TreeSource),
-        ("file:///data/collections/x/items", page(["a"]), FeaturesSource),
-        (f"{API}/found.json", [], FeaturesSource),
-        (f"{API}/item.json", {"type": "Feature", "id": "x"}, FeaturesSource),
-        (f"{API}/collections/x/items/one", {"type": "Feature", "id": "one"}, FeaturesSource),
-        (f"{API}/items.json", page(["a"]), FeaturesSource),
-        (f"{API}/items.json", page(["a", "b"])["features"], FeaturesSource),
-        ("file:///data/items.json", page(["a"])["features"], FeaturesSource),
+        ("file:///data/collections/x/items", page(["a"]), GeoJsonSource),
+        (f"{API}/found.json", [], GeoJsonSource),
+        (f"{API}/item.json", {"type": "Feature", "id": "x"}, GeoJsonSource),
+        (f"{API}/collections/x/items/one", {"type": "Feature", "id": "one"}, GeoJsonSource),
+        (f"{API}/items.json", page(["a"]), GeoJsonSource),
+        (f"{API}/items.json", page(["a", "b"])["features"], GeoJsonSource),
+        ("file:///data/items.json", page(["a"])["features"], GeoJsonSource),
         ("s3://bucket/catalog.json", {"type": "Catalog", "id": "x", "links": []}, TreeSource),
         ("file:///data/catalog.json", {"type": "Catalog", "id": "x", "links": []}, TreeSource),
         (f"{API}/collections/x/items?bbox=1,2,3,4", None, ApiSource),
-        *((f"{API}/{name}", None, LinesSource) for name in ("x.ndjson", "x.JSONL.gz", "x.geojsons.gz")),
+        *((f"{API}/{name}", None, NdjsonSource) for name in ("x.ndjson", "x.JSONL.gz", "x.geojsons.gz")),
         *((f"{API}/{name}", None, ParquetSource) for name in ("x.parquet?key=1", "x.geoparquet")),
     ],
 )
@@ -107,7 +107,7 @@ def test_a_collection_with_items_at_an_api_is_an_api() -> None:
     assert source.url == items
 
 
-class FlatSource(LinesSource):
+class FlatSource(NdjsonSource):
     """A kind of source of another package."""
 
 

@@ -20,7 +20,7 @@ from stacpull.ledger.batch_writer import BatchWriter
 from stacpull.ledger.runs import EndState
 from stacpull.models import AssetFile, FailureKind, ItemId, Placement
 from stacpull.planning.hrefs import self_href
-from stacpull.planning.names import LINES_FILE
+from stacpull.planning.names import NDJSON_FILE
 
 _CATALOG_SECONDS = 3.0
 """Seconds for which catalogs are written although the user stops the run: enough for all but huge mirrors."""
@@ -120,7 +120,7 @@ class StoreOperations:
 
         rows = views.collection_rows(self._db)
         for row in rows:
-            self._write_lines(row, is_stopped)
+            self._write_ndjson(row, is_stopped)
         if not (rows or meta.owns_file(self._db, "catalog.json")):
             return
         entries = list(map(self._entry, rows))
@@ -147,19 +147,19 @@ class StoreOperations:
         except UsageError as missing:
             self._warn(f"{meta.ITEMS_PARQUET} was not updated. {missing}")
 
-    def _write_lines(self, row: views.CollectionRow, is_stopped: Callable[[], bool]) -> None:
-        path = f"{row.directory}/{LINES_FILE}"
+    def _write_ndjson(self, row: views.CollectionRow, is_stopped: Callable[[], bool]) -> None:
+        path = f"{row.directory}/{NDJSON_FILE}"
         if not (self._run.fixed["metadata"] == "ndjson" or meta.owns_file(self._db, path)):
             return
         digest = sha256()
         records = views.records_in(self._db, row.rowid)
         encoded = (self._publisher.item_json(record, path) for record in records)
-        with self._store.staged.new_part(LINES_FILE) as file:
+        with self._store.staged.new_part(NDJSON_FILE) as file:
             for item_json in until_stopped(is_stopped, encoded):
                 if item_json is not None:
                     digest.update(item_json + b"\n")
                     file.write(item_json + b"\n")
-        self._publisher.place_file(path, LINES_FILE, digest.digest())
+        self._publisher.place_file(path, NDJSON_FILE, digest.digest())
 
     def _entry(self, row: views.CollectionRow) -> CollectionEntry:
         def items() -> Iterator[tuple[str, str]]:

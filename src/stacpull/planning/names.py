@@ -25,7 +25,7 @@ from stacpull.json_values import parsed_object
 
 CATALOG_ID: Final = "stacpull-mirror"  # the beginning of the id of a mirror's root catalog
 COLLECTION_FILE: Final = "collection.json"
-LINES_FILE: Final = "items.ndjson"
+NDJSON_FILE: Final = "items.ndjson"
 MAX_BYTES: Final = 255
 _OWN_NAMES: Final = re.compile(r"(catalog|collection|items-[0-9]{6,})\.json|items\.(ndjson|parquet)")
 _UNSAFE: Final = re.compile(

@@ -1,4 +1,4 @@
-"""Files of items as sources: a GeoJSON document (an item or a FeatureCollection), or NDJSON.
+"""Files of items as sources: GeoJSON (an item or a FeatureCollection), or NDJSON.
 
 A saved document is a copy, so relative hrefs refer to its `self` link, or without one to the file.
 `FileRanges` reads one version of a file:
@@ -131,7 +131,7 @@ def _with_absolute_hrefs(item: Json, base: str) -> Json:
     return item
 
 
-class FeaturesSource(ItemsFile):
+class GeoJsonSource(ItemsFile):
     """The items of one document. If a server sent it, its next page is followed like those of an API."""
 
     sorts = True
@@ -223,7 +223,7 @@ def _sorted(features: list[object], order: str) -> tuple[list[object], bool]:
     return [feature for _, feature in keyed] + without_value, is_mixed
 
 
-class LinesSource(ItemsFile):
+class NdjsonSource(ItemsFile):
     """NDJSON, read as it arrives, without a limit on its size. A line may contain several items."""
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:

@@ -1,4 +1,4 @@
-"""One item, or the items of one document, as a source."""
+"""GeoJSON as a source: one item, or the items of one document."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stacpull.errors import SourceError, UsageError
 from stacpull.models import PageRequest
 from stacpull.net.json_reader import Document
 from stacpull.selection import Selection
-from stacpull.sources.files import FeaturesSource
+from stacpull.sources.files import GeoJsonSource
 
 URL = "https://static.test/data/items.json"
 
@@ -27,10 +27,10 @@ def features(*items: Any, **more: Any) -> dict[str, Any]:
     return {"type": "FeatureCollection", "features": list(items), **more}
 
 
-def source_of(body: Any, url: str = URL, more: dict[str, Any] | None = None) -> FeaturesSource:
+def source_of(body: Any, url: str = URL, more: dict[str, Any] | None = None) -> GeoJsonSource:
     document = Document(body, len(orjson.dumps(body)), url)
     reader = MemoryReader({url: document, **(more or {})})
-    return FeaturesSource(url, reader, asyncio.run(reader.read(PageRequest(url))))
+    return GeoJsonSource(url, reader, asyncio.run(reader.read(PageRequest(url))))
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 12])

@@ -14,13 +14,13 @@ from tests.sources.memory import FileServer, ids, lines, pages_of
 
 from stacpull.errors import ForgottenCursorError, SourceError
 from stacpull.models import Page
-from stacpull.sources.files import LinesSource
+from stacpull.sources.files import NdjsonSource
 
 URL = "https://files.test/items.ndjson"
 
 
 def read(reader: FileServer, size: int = 3) -> list[Page]:
-    return pages_of(LinesSource(URL, reader), size)
+    return pages_of(NdjsonSource(URL, reader), size)
 
 
 @given(
