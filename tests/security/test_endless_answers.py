@@ -43,7 +43,7 @@ def api_of(collections: Callable[[int], list[Json]]) -> tuple[ApiSource, MemoryR
 
 
 def test_an_endless_list_of_collections_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stac_api, "_HEAVIEST_LIST", 1000 * MIB)
+    monkeypatch.setattr(stac_api, "_MAX_LIST_MEMORY", 1000 * MIB)
     api, reader = api_of(lambda number: [{"id": f"c{number}-{n}"} for n in range(1000)])
     with pytest.raises(UsageError, match=r"has no collection x\.$"):
         asyncio.run(api.starts(Selection(collections=("x",))))

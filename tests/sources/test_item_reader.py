@@ -11,7 +11,7 @@ from tests.sources.memory import failed, item
 from tests.virtual_clock import VirtualClock
 
 from stacpull.models import FailureKind, Json
-from stacpull.net.json_reader import weight_of_document
+from stacpull.net.json_reader import estimated_memory
 from stacpull.net.transport import TransferError
 from stacpull.sources import item_reader
 from stacpull.sources.item_reader import ItemReader
@@ -110,6 +110,6 @@ async def test_many_are_read_at_once_and_each_once() -> None:
 
 
 async def test_items_that_are_too_large_together_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(item_reader, "_MAX_WEIGHT", weight_of_document(item("a", reading=1)))
+    monkeypatch.setattr(item_reader, "_MAX_MEMORY", estimated_memory(item("a", reading=1)))
     items = await ItemReader(Shelf(is_open=True).read, VirtualClock()).read_many(["a", "b"])
     assert (items["a"], getattr(items["b"], "kind", None)) == (item("a", reading=1), FailureKind.OVERLONG)

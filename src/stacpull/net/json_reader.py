@@ -38,7 +38,7 @@ SMALL: Final = 256 * 1024  # the size in bytes up to which any number of documen
 
 _BYTES_PER_VALUE = 32  # a limit above the usual one allows one value per this many bytes
 _MIN_BYTES_PER_VALUE = 8  # with more values, a document is not a collection of items
-_WEIGHT_OF_VALUE = 128
+_MEMORY_PER_VALUE = 128
 _MAX_INTEGER_LENGTH = 20  # the longest that fits into 64 bits: longer ones are never converted to `int`
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
 _CHARSETS = re.compile(r"(?i)(iso-?8859|windows|cp|utf-16|utf-32|koi8|big5|gb|shift_jis|euc)[-\w]*")
@@ -57,12 +57,12 @@ class TooManyValuesError(ValueError):
     """A document has too many values to be decoded: 64 MB of `[],` would take 1.4 GB."""
 
 
-def weight_of_document(document: object) -> int:
+def estimated_memory(document: object) -> int:
     try:
         data = orjson.dumps(document)
     except TypeError:  # nested too deeply
         return LENIENT_LIMIT
-    return len(data) + _WEIGHT_OF_VALUE * count_values(data)
+    return len(data) + _MEMORY_PER_VALUE * count_values(data)
 
 
 def decode(data: bytes, limit: int = PAGE_LIMIT, charset: str | None = None) -> tuple[object, bool]:
@@ -131,8 +131,8 @@ class Document(NamedTuple):
         return self.body if isinstance(self.body, dict) else {}
 
     @property
-    def weight(self) -> int:
-        return self.bytes + _WEIGHT_OF_VALUE * self.values
+    def estimated_memory(self) -> int:
+        return self.bytes + _MEMORY_PER_VALUE * self.values
 
 
 class _NotJsonError(TransferError):
@@ -257,7 +257,7 @@ class JsonReader(msgspec.Struct, eq=False):
 
             body = await response.read(limit, on_growth)
             document = Document(None, len(body), response.url, count_values(body))
-            await on_growth(document.weight)
+            await on_growth(document.estimated_memory)
             value: object = None
             is_dense = document.values > len(body) // _MIN_BYTES_PER_VALUE
             if len(body) > LENIENT_LIMIT and outgoing.url == self.source and not is_dense:

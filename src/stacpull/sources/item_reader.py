@@ -17,17 +17,17 @@ import msgspec
 from stacpull.caches import BoundedCache
 from stacpull.clock import Clock
 from stacpull.models import Failure, FailureKind, Json
-from stacpull.net.json_reader import weight_of_document
+from stacpull.net.json_reader import estimated_memory
 from stacpull.net.transport import TransferError
 from stacpull.threads import for_each
 
 _RECENT: Final = 256  # cached documents: with 2.4 KB of JSON per item, about 5 MB of memory
-_HEAVIEST_CACHED: Final = 256 * 1024
-_MAX_WEIGHT: Final = 256 * 1024 * 1024
+_MAX_CACHED_MEMORY: Final = 256 * 1024
+_MAX_MEMORY: Final = 256 * 1024 * 1024
 _MAX_TOGETHER: Final = 100
 """The most items that are read with one request. Most services allow at least this limit."""
 _MAX_TASKS: Final = 64  # tasks of one `read_many`; the client's gates limit the requests
-_TOO_HEAVY: Final = Failure(FailureKind.OVERLONG, "The item and the items read with it need too much memory.")
+_TOO_LARGE: Final = Failure(FailureKind.OVERLONG, "The item and the items read with it need too much memory.")
 
 
 class ReadItem(NamedTuple):
@@ -35,7 +35,7 @@ class ReadItem(NamedTuple):
 
     document: Json
     read_at: float
-    weight: int
+    memory: int
 
 
 class _PendingRead(msgspec.Struct, eq=False, weakref=True):
@@ -82,12 +82,12 @@ class ItemReader:
         """Return the item or failure for each href. If they are too large together, the last ones fail."""
         results: dict[str, Json | Failure] = {}
         distinct = list(dict.fromkeys(hrefs))
-        weight = 0
+        memory = 0
 
         def take(href: str, item: ReadItem) -> None:
-            nonlocal weight
-            weight += item.weight
-            results[href] = item.document if weight <= _MAX_WEIGHT else _TOO_HEAVY
+            nonlocal memory
+            memory += item.memory
+            results[href] = item.document if memory <= _MAX_MEMORY else _TOO_LARGE
 
         if self._read_batch is not None:
             unknown = [href for href in distinct if href not in self._recent and href not in self._pending]
@@ -107,8 +107,8 @@ class ItemReader:
         return results
 
     def _cached(self, href: str, document: Json, sent_at: float) -> ReadItem:
-        item = ReadItem(document, sent_at, weight_of_document(document))
+        item = ReadItem(document, sent_at, estimated_memory(document))
         self._recent.pop(href, None)
-        if len(href) + item.weight <= _HEAVIEST_CACHED:
+        if len(href) + item.memory <= _MAX_CACHED_MEMORY:
             self._recent[href] = item
         return item

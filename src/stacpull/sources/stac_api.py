@@ -32,10 +32,10 @@ from stacpull.sources.source import LoopDetector, OnNotice, Pages, PageSize, Sou
 from stacpull.sources.source_url import parse_api_url
 from stacpull.urls import parameter, set_parameter
 
-_HEAVIEST_LIST: Final = 4 << 30
+_MAX_LIST_MEMORY: Final = 4 << 30
 """The maximum bytes of memory, as estimated, for the documents of all collections. NASA's CMR has 50,000."""
 _MAX_CACHED: Final = 256
-_HEAVIEST_CACHED: Final = 1 << 20  # bytes of memory, as estimated, of a document that is kept
+_MAX_CACHED_MEMORY: Final = 1 << 20  # bytes of memory, as estimated, of a document that is kept
 _MAX_IDS: Final = 500  # maximum ids that are searched; for more, all items are walked
 _IDS_AT_ONCE: Final = 99
 """Many services give at most 100 items, and one more shows that an id is in several collections."""
@@ -81,7 +81,7 @@ class ApiSource(Source):
         if not isinstance(document.body, dict):
             raise SourceError(f"The collection {collection_id} is not a JSON object.")
         body = with_self(document.body, document.url) if self_href(document.body) is None else document.body
-        if document.weight <= _HEAVIEST_CACHED:
+        if document.estimated_memory <= _MAX_CACHED_MEMORY:
             self._recent_collections[collection_id] = body
         return body
 
@@ -238,7 +238,7 @@ class ApiSource(Source):
         """Yield the new collections of each page of the list, by id. Overlong ids are left out."""
         loops = LoopDetector()
         names = set[str]()
-        weight = 0
+        memory = 0
         request: PageRequest | Failure | None = PageRequest(f"{self._api.root}/collections")
         while isinstance(request, PageRequest):
             document = await self._document(request, "The list of collections")
@@ -251,8 +251,8 @@ class ApiSource(Source):
                 if isinstance(name, str) and len(name) <= MAX_KEY_LENGTH and name not in names:
                     new[name] = collection
             names |= new.keys()
-            weight += document.weight
-            if weight > _HEAVIEST_LIST:
+            memory += document.estimated_memory
+            if memory > _MAX_LIST_MEMORY:
                 raise SourceError(f"{self._api.root} lists too many collections: use the URL of one.")
             yield new
             request = next_or_failure(document.members, request, document.url)

@@ -205,7 +205,7 @@ class TreeSource(Source):
         del root, top
         items: list[Json] = []
         unreadable: list[UnreadableEntry] = []
-        weight = 0
+        memory = 0
         failures_in_a_row = 0
         async with aclosing(walk) as results:
             async for link, result in results:
@@ -215,7 +215,7 @@ class TreeSource(Source):
                 elif isinstance(result, Document):
                     new_items, failures = _items_in(result, link.collection)
                     items += new_items
-                    weight += result.weight
+                    memory += result.estimated_memory
                 href = link.url if isinstance(link.url, str) else ""
                 name = public_url(href or link.href)[:_MAX_NAME_LENGTH]
                 unreadable += [UnreadableEntry(link.collection, name, failure, href) for failure in failures]
@@ -223,11 +223,11 @@ class TreeSource(Source):
                 if failures_in_a_row >= _MAX_FAILURES_IN_A_ROW:
                     text = f"{failures_in_a_row} documents in a row could not be read, the last one {name}:"
                     raise SourceError(f"{text} {failures[0].message}") from TransferError(failures[0])
-                if len(items) + len(unreadable) >= page_size.for_file or weight >= _MAX_PAGE_MEMORY:
+                if len(items) + len(unreadable) >= page_size.for_file or memory >= _MAX_PAGE_MEMORY:
                     yield Page(request, items, None, None, unreadable=tuple(unreadable))
                     items = []
                     unreadable = []
-                    weight = 0
+                    memory = 0
         yield Page(request, items, None, None, unreadable=tuple(unreadable))
 
     async def item(self, href: str) -> Json:
