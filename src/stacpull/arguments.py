@@ -20,13 +20,13 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from stacpull.boxes import flat
+from stacpull.boxes import to_2d
 from stacpull.clock import in_utc, parse_interval, rfc3339
 from stacpull.errors import UsageError, why_unreadable
 from stacpull.hosts import HIGHEST_PORT, origin_of
 from stacpull.redact import Secret
 from stacpull.schemes import remote_schemes
-from stacpull.system import expanded, job_array_task
+from stacpull.system import expand_user, job_array_task
 from stacpull.urls import is_web
 
 Held = TypeVar("Held")
@@ -344,7 +344,7 @@ def read_bbox(value: str | Iterable[float]) -> tuple[float, ...]:
     sides = tuple(side for side in map(finite_number, parts) if side is not None)
     if len(parts) not in (4, 6) or len(sides) < len(parts):
         raise _invalid("four numbers W,S,E,N (or six, with heights)", value)
-    west, south, east, north = flat(sides)
+    west, south, east, north = to_2d(sides)
     if not (abs(west) <= 180 and abs(east) <= 180):  # noqa: PLR2004 - degrees
         raise ValueError("has a longitude outside -180 to 180: use degrees, not metres")
     if not (abs(south) <= 90 and abs(north) <= 90):  # noqa: PLR2004 - degrees
@@ -373,7 +373,7 @@ def read_geometry(value: str | Mapping[str, Any] | Geometry) -> str:
 def read_clip(value: str | Iterable[float] | Mapping[str, Any] | Geometry) -> str:
     is_box = _BOX.match(value) if isinstance(value, str) else _as_tuple(value) is not None
     if is_box and not hasattr(value, "__geo_interface__"):
-        return ",".join(map(repr, flat(read_bbox(value))))  # type: ignore[arg-type] # narrowed
+        return ",".join(map(repr, to_2d(read_bbox(value))))  # type: ignore[arg-type] # narrowed
     return read_geometry(value)  # type: ignore[arg-type] # narrowed
 
 
@@ -400,7 +400,7 @@ _SCHEDULER = re.compile(r"(?:[a-z]+://)?[^/\s]+:[0-9]{1,5}")
 
 
 def read_path(value: str | PathLike[str]) -> Path:
-    path = expanded(read_text(fspath(value) if isinstance(value, PathLike) else value))
+    path = expand_user(read_text(fspath(value) if isinstance(value, PathLike) else value))
     if str(path).startswith("~"):
         raise ValueError(f"is {path}, and there is no such home directory")
     return path
@@ -438,7 +438,7 @@ def read_cluster(value: str | int | Path) -> str:
         return str(integer(1, MAX_CONCURRENCY)(address))
     if _SCHEDULER.fullmatch(address):
         return address
-    path = expanded(address)
+    path = expand_user(address)
     if not path.is_file():
         raise _invalid("an address such as tcp://host:8786, a scheduler file, or a number of workers", value)
     return str(path)
@@ -463,7 +463,7 @@ def load_content(raw: str, *, hint: str = "") -> str:
     if not name.strip():
         raise ValueError("needs the name of a file after @")
     try:
-        written = expanded(name).read_text(encoding="utf-8-sig")
+        written = expand_user(name).read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as problem:
         raise ValueError(f"cannot read {name}: {why_unreadable(problem)}{hint}") from problem
     if not written.strip():
@@ -472,7 +472,7 @@ def load_content(raw: str, *, hint: str = "") -> str:
 
 
 def _not_a_file(raw: str) -> str:
-    if os.path.isfile(expanded(raw.strip())):  # noqa: PTH113 - never an error, also for a long text
+    if os.path.isfile(expand_user(raw.strip())):  # noqa: PTH113 - never an error, also for a long text
         raise ValueError(f"names a file: to read it, use @{raw.strip()}")
     return raw
 

@@ -24,7 +24,7 @@ import attrs
 import msgspec
 
 from stacpull.errors import CredentialsError
-from stacpull.system import usual_file
+from stacpull.system import expanded_or_none
 
 T = TypeVar("T")
 Authorize = Callable[..., str]  # of a method, a path and perhaps a query, for `Authorization`
@@ -121,7 +121,7 @@ class AwsCredentials:
         import aioboto3  # noqa: PLC0415 - slow to import, and only needed for S3
         from aiobotocore.session import AioSession  # noqa: PLC0415 - see above
 
-        if usual_file("~") is None:
+        if expanded_or_none("~") is None:
             os.environ["HOME"] = os.devnull  # without it, botocore would read a directory named `~`
         explicit = self._explicit
         core = AioSession(profile=explicit.profile)
@@ -166,7 +166,7 @@ class AwsCredentials:
 def _only_in_environment(explicit: AwsSettings) -> Credentials | None:
     """Return the keys in the environment, if there is no profile and no AWS file. None: ask botocore."""
     environ = os.environ
-    files = (usual_file(environ.get(variable, usual)) for variable, usual in _FILES.items())
+    files = (expanded_or_none(environ.get(variable, usual)) for variable, usual in _FILES.items())
     if explicit.profile or _PROFILES & environ.keys() or any(file and file.exists() for file in files):
         return None
     key = environ.get("AWS_ACCESS_KEY_ID")

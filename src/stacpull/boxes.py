@@ -28,14 +28,14 @@ def is_bbox(value: object) -> TypeGuard[list[float]]:
     )
 
 
-def flat(bbox: Sequence[float]) -> Box:
+def to_2d(bbox: Sequence[float]) -> Box:
     half = len(bbox) // 2
     return Box(bbox[0], bbox[1], bbox[half], bbox[half + 1])
 
 
-def split(bbox: Sequence[float]) -> tuple[Box, ...]:
+def split_at_antimeridian(bbox: Sequence[float]) -> tuple[Box, ...]:
     """Return a bbox as one box, or two if it crosses the antimeridian (RFC 7946, 5.2)."""
-    box = flat(bbox)
+    box = to_2d(bbox)
     if box.west <= box.east:
         return (box,)
     return box._replace(east=_EDGE), box._replace(west=-_EDGE)

@@ -16,13 +16,13 @@ GARBAGE_AFTER = 100_000
 """New objects between runs of the cycle collector: more than by default, to make imports and runs faster."""
 
 
-def expanded(path: str) -> Path:
+def expand_user(path: str) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111 - `Path.expanduser` raises RuntimeError
 
 
-def usual_file(path: str) -> Path | None:
+def expanded_or_none(path: str) -> Path | None:
     """Return the path of a settings file that is used if it exists; None if `~` is not known."""
-    file = expanded(path)
+    file = expand_user(path)
     return None if str(file).startswith("~") else file
 
 

@@ -33,7 +33,7 @@ from stacpull.redact import Secret
 from stacpull.store.inspection import NO_NAMES, StoredFiles, Watcher
 from stacpull.store.protocol import BucketLease, Store
 from stacpull.store.staging import StagedParts
-from stacpull.system import usual_file, with_active_endpoints
+from stacpull.system import expanded_or_none, with_active_endpoints
 from stacpull_cloud.bucket_store import BucketFiles, BucketStore
 from stacpull_cloud.objects import NO_KEYS, Objects, plain_reason
 
@@ -225,7 +225,7 @@ class GoogleStorage(Service):
         get = os.environ.get
         endpoint = self._location.endpoint_url or get("STORAGE_EMULATOR_HOST")
         key_file = get("GOOGLE_APPLICATION_CREDENTIALS") or get("GOOGLE_SERVICE_ACCOUNT")
-        gcloud_file = usual_file("~/.config/gcloud/application_default_credentials.json")
+        gcloud_file = expanded_or_none("~/.config/gcloud/application_default_credentials.json")
         arguments: dict[str, Any] = {"base_url": endpoint or "https://storage.googleapis.com"}
         if key_file or (gcloud_file and gcloud_file.is_file()):  # obstore would also use an empty variable
             arguments["application_credentials"] = key_file or str(gcloud_file)

@@ -18,7 +18,7 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 from stacpull.arguments import or_default
-from stacpull.boxes import flat, is_bbox
+from stacpull.boxes import is_bbox, to_2d
 from stacpull.catalog.item import ANY_TIME, asset_origin
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, output_path, resolve_dest
@@ -258,7 +258,7 @@ class Tally(msgspec.Struct):
 def _cell(box: object, edge: int) -> tuple[int, int] | None:
     if not is_bbox(box):
         return None
-    west, south, east, north = flat(box)
+    west, south, east, north = to_2d(box)
     if west > east:  # across the antimeridian (RFC 7946, 5.2)
         east += 360
     longitude, latitude = ((west + east) / 2 + 180) % 360 - 180, (south + north) / 2

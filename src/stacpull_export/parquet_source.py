@@ -19,7 +19,7 @@ from typing import Final
 
 import orjson
 
-from stacpull.boxes import split
+from stacpull.boxes import split_at_antimeridian
 from stacpull.child_process import python_command, python_environment
 from stacpull.clock import parse_interval
 from stacpull.errors import SourceError, require_pyarrow, temporary_errors
@@ -58,7 +58,7 @@ class ParquetSource(ItemsFile):
             wanted = push_down(selection)
             boxes = [] if wanted.bbox is None else [wanted.bbox]
             if not boxes and wanted.area is not None and selection.bbox is not None:
-                boxes = list(split(selection.bbox))  # across the antimeridian
+                boxes = list(split_at_antimeridian(selection.bbox))
             interval = parse_interval(selection.datetime) if selection.datetime else None
             self._limits = {
                 "collections": selection.collections,

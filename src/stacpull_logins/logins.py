@@ -31,7 +31,7 @@ from stacpull.net.status import REDIRECTS
 from stacpull.net.transport import BufferedResponse, RenamedResponse, Request, Response, Transport
 from stacpull.option_fields import with_readers
 from stacpull.redact import Secret, Secrets
-from stacpull.system import expanded, usual_file
+from stacpull.system import expand_user, expanded_or_none
 from stacpull.urls import is_remote, is_web
 
 _NAME = re.compile(r"(?:[\w-]+\.)*[\w-]+|\[[0-9a-f:.]+\]")
@@ -96,7 +96,7 @@ class Netrc:
     """What to set if the file is not valid, once `hosts` is known."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self.path = expanded(environ.get("NETRC") or "~/.netrc")
+        self.path = expand_user(environ.get("NETRC") or "~/.netrc")
 
     def entries(self, hosts: HostPatterns) -> dict[HostPattern, dict[str, str]]:
         """Return the user and password of each of `hosts` that has an entry."""
@@ -110,7 +110,7 @@ class Netrc:
     @cached_property
     def hosts(self) -> Mapping[str, tuple[str, str, str]]:
         try:
-            is_there = usual_file(str(self.path)) is not None and self.path.exists()
+            is_there = expanded_or_none(str(self.path)) is not None and self.path.exists()
             found = netrc.netrc(str(self.path)).hosts if is_there else {}
         except (netrc.NetrcParseError, OSError, UnicodeDecodeError):  # which may quote a password
             self.problem = f"a valid netrc file, which {self.path} is not"

@@ -29,7 +29,7 @@ from stacpull.config.toml import Setting, TomlEntry, read_entries, shipped_confi
 from stacpull.errors import CredentialsError, UsageError, did_you_mean
 from stacpull.hosts import host_of
 from stacpull.redact import Secret
-from stacpull.system import expanded, usual_file
+from stacpull.system import expand_user, expanded_or_none
 from stacpull_logins.logins import (
     FilledProfile,
     HostLogin,
@@ -70,7 +70,7 @@ class ProfileState(msgspec.Struct, frozen=True):
 
 def find_profile(name: str, environ: Mapping[str, str]) -> tuple[ProfileState, FilledProfile] | None:
     """Return the profile with this name, or None if there is none: it may be an AWS profile."""
-    path = expanded(name) if name.endswith(_SUFFIX) else _paths(environ).get(name)
+    path = expand_user(name) if name.endswith(_SUFFIX) else _paths(environ).get(name)
     return None if path is None else _read(path, environ)
 
 
@@ -80,7 +80,7 @@ def profile_names(environ: Mapping[str, str]) -> list[str]:
 
 
 def _paths(environ: Mapping[str, str]) -> dict[str, Path]:
-    own = usual_file(environ.get("XDG_CONFIG_HOME") or "~/.config")
+    own = expanded_or_none(environ.get("XDG_CONFIG_HOME") or "~/.config")
     folders = [shipped_config("providers"), *([] if own is None else [own / "stacpull" / "providers"])]
     found = {path.stem: path for folder in folders for path in folder.glob(f"*{_SUFFIX}")}
     return dict(sorted(found.items()))
@@ -295,7 +295,7 @@ def _aws_profiles(environ: Mapping[str, str]) -> Iterator[str]:
         ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials", ""),
     )
     for variable, place, head in files:
-        path = usual_file(environ.get(variable) or place)
+        path = expanded_or_none(environ.get(variable) or place)
         with suppress(OSError, UnicodeDecodeError):
             text = "" if path is None else path.read_text(encoding="utf-8")
             yield from re.findall(rf"""^\s*\[\s*{head}["']?(.+?)["']?\s*\]""", text, re.MULTILINE)

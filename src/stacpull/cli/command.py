@@ -26,7 +26,7 @@ from stacpull.config.resolve import Resolved, resolve, setting_of
 from stacpull.errors import StacpullError, UsageError, did_you_mean
 from stacpull.hosts import scheme_of
 from stacpull.suggestions import advice_on
-from stacpull.system import expanded
+from stacpull.system import expand_user
 
 if TYPE_CHECKING:
     import asyncio
@@ -165,7 +165,7 @@ class Command(click.Command):
             raise UsageError(f"SOURCE {source} is a config file: use --config {source}.")
         given = [name for name in self._arguments if ctx.get_parameter_source(name) is _COMMAND_LINE]
         is_alone = given == ["source"] != self._arguments and "source" in (ctx.default_map or {})
-        if is_alone and source != "-" and not (scheme_of(source) or os.path.lexists(expanded(source))):
+        if is_alone and source != "-" and not (scheme_of(source) or os.path.lexists(expand_user(source))):
             raise UsageError(f"There is no {source}: one argument is SOURCE; to replace DEST, give both.")
 
     def _refuse_values_of_switches(self, ctx: click.Context, args: list[str]) -> None:

@@ -20,7 +20,7 @@ from stacpull import arguments
 from stacpull.config.options import BY_NAME
 from stacpull.errors import UsageError, did_you_mean, why_unreadable
 from stacpull.suggestions import advice_on
-from stacpull.system import expanded
+from stacpull.system import expand_user
 
 T = TypeVar("T")
 
@@ -105,7 +105,7 @@ def read_config(name: object, options: Iterable[str] = ()) -> Config:
     """Read what `--config` names, if it is given: a file, or else a shipped config."""
     if name is None:
         return Config()
-    path = expanded(Setting(str(name), "--config").read(arguments.read_text))
+    path = expand_user(Setting(str(name), "--config").read(arguments.read_text))
     if path.name == name and path.suffix in {"", ".toml"} and (path.is_dir() or not path.exists()):
         path = shipped_config(f"{path.stem}.toml")
         if not path.exists():

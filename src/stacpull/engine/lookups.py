@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 
 from stacpull.arguments import read_bbox
-from stacpull.boxes import flat
+from stacpull.boxes import to_2d
 from stacpull.caches import BoundedCache
 from stacpull.config.options import Options
 from stacpull.engine.fetchers import clipping
@@ -53,7 +53,7 @@ async def checked_with_source(setup: RunSetup) -> RunSetup:
     source, selection = setup.source, setup.selection
     for option, area in {"bbox": selection.bbox, "clip": selection.clip}.items():
         with suppress(ValueError):  # no area, or GeoJSON
-            box = flat(read_bbox(area or ()))
+            box = to_2d(read_bbox(area or ()))
             if 0 < box.west - box.east < 180:  # noqa: PLR2004 - degrees: it covers most of the globe
                 text = "crosses the antimeridian, because W is greater than E. If it should not, swap them."
                 setup.network.warn(f"--{option} {text}")

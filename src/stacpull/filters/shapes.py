@@ -15,7 +15,7 @@ import shapely
 from shapely.affinity import translate
 from shapely.geometry import shape
 
-from stacpull.boxes import flat, split
+from stacpull.boxes import split_at_antimeridian, to_2d
 from stacpull.errors import UsageError
 from stacpull.json_values import object_or_empty
 from stacpull.models import Json
@@ -51,15 +51,15 @@ def box_shape(bbox: Sequence[float]) -> shapely.Geometry:
     """Return the rectangle of a bbox, which may be a line or a point; two if it crosses the antimeridian."""
     if len(bbox) not in (4, 6):
         raise ValueError("a box has four numbers, or six with heights")
+    boxes = [shapely.MultiPoint([box[:2], box[2:]]).envelope for box in split_at_antimeridian(bbox)]
     # valid, because a union leaves out a polygon without area
-    boxes = [shapely.make_valid(shapely.MultiPoint([box[:2], box[2:]]).envelope) for box in split(bbox)]
-    return shapely.union_all(boxes)
+    return shapely.union_all(shapely.make_valid(boxes))
 
 
 def read_box(bbox: Any) -> shapely.Geometry | None:
     try:
         numbers = [float(number) for number in bbox]
-        return box_shape(numbers) if np.isfinite(flat(numbers)).all() else None
+        return box_shape(numbers) if np.isfinite(to_2d(numbers)).all() else None
     except _UNREADABLE:
         return None
 

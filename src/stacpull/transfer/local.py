@@ -22,7 +22,7 @@ from stacpull.models import Failure, FailureKind
 from stacpull.net.fields import HeaderFields
 from stacpull.net.transport import Request, TransferError
 from stacpull.schemes import TransportSetup
-from stacpull.system import expanded
+from stacpull.system import expand_user
 from stacpull.threads import shielded_to_thread
 
 _INDEX_NAMES: Final = ("catalog.json", "collection.json")
@@ -85,7 +85,7 @@ class LocalTransport:
                     raise _disk_error(FailureKind.GONE, what)
                 path = index
             return path, os.open(path, _FLAGS)
-        roots = [directory.resolve(), *(expanded(allowed).resolve() for allowed in self._allowed)]
+        roots = [directory.resolve(), *(expand_user(allowed).resolve() for allowed in self._allowed)]
         root = next((root for root in roots if real_path.is_relative_to(root)), None)
         if root is None:
             message = (

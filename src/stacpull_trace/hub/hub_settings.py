@@ -24,7 +24,7 @@ import msgspec
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.hosts import host_of, origin_of
 from stacpull.redact import Secret, public_url
-from stacpull.system import expanded
+from stacpull.system import expand_user
 from stacpull.urls import is_web
 
 TOKEN_PATH = "/auth/realms/main/protocol/openid-connect/token"  # noqa: S105 - a path
@@ -54,7 +54,7 @@ def hub_settings(base_url: str | None = None, *, environ: Mapping[str, str] | No
     """Return the settings of a Sentinel Hub client."""
     variables = os.environ if environ is None else environ
     folder = variables.get("XDG_CONFIG_HOME") or "~/.config"
-    path = expanded(folder) / "sentinelhub" / "config.toml"
+    path = expand_user(folder) / "sentinelhub" / "config.toml"
     kept = _profile(path, variables.get("SH_PROFILE"))
     chosen = base_url or variables.get("SH_BASE_URL")
     base = _checked(chosen or kept.get("sh_base_url") or _MAIN, "the base URL of Sentinel Hub")
