@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.spans import Span, Spans, leading_length, length, merged, missing
+from stacpull.spans import Span, Spans, gaps_in, leading_length, length, merged
 
 TOTAL = 40
 ANY = st.lists(st.builds(Span, st.integers(0, TOTAL), st.integers(0, TOTAL)), max_size=8)
@@ -33,7 +33,7 @@ def test_joined_spans_are_the_same_bytes_in_order(spans: list[Span]) -> None:
 
 @given(ANY, st.integers(0, TOTAL + 5))
 def test_missing_spans_are_the_complement(spans: list[Span], total: int) -> None:
-    gaps = missing(merged(spans), total)
+    gaps = gaps_in(merged(spans), total)
     assert bytes_of(gaps) == set(range(total)) - bytes_of(spans)
     assert is_in_order(gaps)
 

@@ -34,7 +34,7 @@ def leading_length(spans: Spans) -> int:
     return spans[0].end if spans and spans[0].start == 0 else 0
 
 
-def missing(spans: Spans, total: int) -> Spans:
+def gaps_in(spans: Spans, total: int) -> Spans:
     edges = [0, *(edge for span in spans for edge in span), total]
     gaps = zip(edges[::2], edges[1::2], strict=True)
     return tuple(Span(start, min(end, total)) for start, end in gaps if start < min(end, total))

@@ -18,7 +18,7 @@ from stacpull.net.fields import ObjectVersion, content_range, range_headers
 from stacpull.net.gate import Gate
 from stacpull.net.status import PRECONDITION_FAILED, RANGES
 from stacpull.net.transport import Chunk, Request, TransferError
-from stacpull.spans import Span, missing
+from stacpull.spans import Span, gaps_in
 from stacpull.store.partial_downloads import PartialDownload
 from stacpull.transfer.checks import host_failure, range_failure, resume_action
 
@@ -44,7 +44,7 @@ class BodyReceiver:
         self._version = ObjectVersion(Validator(version.validator.strong_etag), version.total)
         self._total = _ENDLESS if version.total is None else version.total
         self._max_connections = limit if SPLIT_ABOVE < self._total < _ENDLESS else 1
-        self._gaps = list(missing(part.received, self._total))  # divided when taken: a size may be false
+        self._gaps = list(gaps_in(part.received, self._total))  # divided when taken: a size may be false
         self._active_connections = 1  # the open response
         self._gate: Gate | None = None
         self._failure: Failure | None = None
