@@ -40,7 +40,7 @@ V1 = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")
 def short_files_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranges, "SPLIT_ABOVE", MIB)
     monkeypatch.setattr(ranges, "_FIRST_SECONDS", 0.0)
-    monkeypatch.setattr(ranges, "BLOCK", 4 * MIB)
+    monkeypatch.setattr(ranges, "MAX_RANGE", 4 * MIB)
 
 
 class Served(Thing):
@@ -89,7 +89,7 @@ async def test_the_share_that_was_received_is_counted(parts: PartFiles) -> None:
         assert 0.5 < max(shares) < 1.001
 
 
-async def test_a_false_size_does_not_fill_the_memory_with_blocks(parts: PartFiles) -> None:
+async def test_a_false_size_does_not_fill_the_memory_with_ranges(parts: PartFiles) -> None:
     stated = {"ETag": '"v1"', "Accept-Ranges": "bytes", "Content-Length": str(1 << 44)}
     async with fetching(parts) as (fetcher, served, _):
         served.answer = lambda _: Reply(200, stated, DATA[: 2 * MIB])

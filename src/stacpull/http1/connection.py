@@ -228,7 +228,7 @@ class Http1Connection(asyncio.Protocol):
         self.quiet_ticks = self._received = 0
         self._minimum_rate: MinimumRate | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._blocks: _BlockReceiver | None = None
+        self._receiver: _BufferReceiver | None = None
 
     def send(self, handler: ResponseHandler, request: bytes) -> None:
         self._is_reused = self._state is not _NEW
@@ -267,8 +267,8 @@ class Http1Connection(asyncio.Protocol):
 
     def tick(self, seconds: float, stall_ticks: int, idle_ticks: int) -> None:
         """Count a tick of the transport's timer. After too many ticks without data, close the connection."""
-        if self._blocks is not None:
-            self._blocks.flush()
+        if self._receiver is not None:
+            self._receiver.flush()
         is_awaited = self.handler is not None or (self._waiter is not None and not self._waiter.done())
         is_idle = self._state is _NEW or self._state is _IDLE
         fault = None
@@ -373,10 +373,10 @@ class Http1Connection(asyncio.Protocol):
         """Yield the body. Before a failure, yield all received bytes, so that the part can be resumed."""
         response = self.response
         self.chunk_size = size
-        if self._blocks is None and response.remaining > size and self.transport is not None:
-            self._blocks = _BlockReceiver(self)
+        if self._receiver is None and response.remaining > size and self.transport is not None:
+            self._receiver = _BufferReceiver(self)
             self.transport.pause_reading()  # uvloop asks the protocol how to read when reading starts
-            self.transport.set_protocol(self._blocks)
+            self.transport.set_protocol(self._receiver)
         is_last = False
         while not is_last:
             if not response.has_enough(size):
@@ -391,26 +391,26 @@ class Http1Connection(asyncio.Protocol):
             raise TransferError(response.failure)
 
 
-class _BlockReceiver(asyncio.BufferedProtocol):
-    """Receives long bodies into blocks, which are not copied again on their way to the disk."""
+class _BufferReceiver(asyncio.BufferedProtocol):
+    """Receives long bodies into buffers, which are not copied again on their way to the disk."""
 
     def __init__(self, connection: Http1Connection) -> None:
         self._connection = connection
-        self._block = memoryview(b"")
+        self._buffer = memoryview(b"")
         self._filled = 0
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
-        if not self._block:
-            self._block = memoryview(bytearray(min(self._connection.chunk_size, MAX_BODY_IN_MEMORY)))
-        return self._block[self._filled :]
+        if not self._buffer:
+            self._buffer = memoryview(bytearray(min(self._connection.chunk_size, MAX_BODY_IN_MEMORY)))
+        return self._buffer[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
         self._filled += nbytes
-        if self._filled >= min(len(self._block), self._connection.response.remaining):
+        if self._filled >= min(len(self._buffer), self._connection.response.remaining):
             self.flush()
 
     def flush(self) -> None:
-        received, self._block = self._block[: self._filled], memoryview(b"")
+        received, self._buffer = self._buffer[: self._filled], memoryview(b"")
         self._filled = 0
         if received:
             self._connection.data_received(received)

@@ -1,8 +1,8 @@
 """Receive a long body into a part: from the open response, and over more connections if it is long and slow.
 
-Each connection takes the first free block. If a response does not have the strong ETag of the first one, no
-more ranges are requested. The attempt fails only if blocks are left when the last connection ends. While the
-gate of the host is full, only the last connection takes further blocks.
+Each connection takes the first free range. If a response does not have the strong ETag of the first one, no
+more ranges are requested. The attempt fails only if ranges are left when the last connection ends. While the
+gate of the host is full, only the last connection takes further ranges.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from stacpull.transfer.checks import host_failure, range_failure, resume_action
 MAX_CONNECTIONS = 4  # of a file; they may be to several hosts
 SPLIT_ABOVE = 64 << 20  # bytes above which a file may get several connections
 FAST = 100e6  # bytes per second; more connections cost CPU, because bytes out of order are read again
-BLOCK = 16 << 20
+MAX_RANGE = 16 << 20  # bytes that a connection requests at once
 CHUNK = 1_000_000  # bytes that are received and written at once; up to three of them are in memory
 CONDITIONAL_RANGES = RANGES | {PRECONDITION_FAILED}
 _ENDLESS = 1 << 62
@@ -65,19 +65,19 @@ class BodyReceiver:
         if failure is not None and (self._gaps or failure.kind is FailureKind.OVERLONG):
             raise TransferError(failure)
 
-    def _block_end(self, gap: Span) -> int:
-        return gap.end if self._total == _ENDLESS else min(gap.end, (gap.start // BLOCK + 1) * BLOCK)
+    def _range_end(self, gap: Span) -> int:
+        return gap.end if self._total == _ENDLESS else min(gap.end, (gap.start // MAX_RANGE + 1) * MAX_RANGE)
 
-    def _take_block(self) -> Span:
+    def _take_range(self) -> Span:
         gap = self._gaps.pop(0)
-        end = self._block_end(gap)
+        end = self._range_end(gap)
         self._give_back(end, gap.end)
         return Span(gap.start, end)
 
     def _open_more_if_slow(self) -> None:
         if self._received > FAST * (self._client.clock.monotonic() - self._rated_from):
             return
-        has_several = len(self._gaps) > 1 or any(self._block_end(gap) < gap.end for gap in self._gaps)
+        has_several = len(self._gaps) > 1 or any(self._range_end(gap) < gap.end for gap in self._gaps)
         while self._active_connections < self._max_connections and has_several:
             self._active_connections += 1
             self._group.create_task(self._connection())
@@ -89,7 +89,7 @@ class BodyReceiver:
             while self._gaps and self._active_connections <= self._max_connections:
                 if self._active_connections > 1 and self._gate is not None and self._gate.is_full():
                     return
-                await self._request_block()
+                await self._request_range()
         except TransferError as error:
             self._max_connections = max(1, self._active_connections - 1)
             is_overlong = error.failure.kind is FailureKind.OVERLONG
@@ -99,7 +99,7 @@ class BodyReceiver:
             self._active_connections -= 1
 
     async def _read_open(self, response: Exchange, chunks: AsyncIterator[Chunk]) -> bool:
-        offset, end = self._take_block() if self._gaps else (self._total, self._total)
+        offset, end = self._take_range() if self._gaps else (self._total, self._total)
         try:
             async for chunk in chunks:
                 unwritten = chunk
@@ -112,7 +112,7 @@ class BodyReceiver:
                         if not self._gaps or self._gaps[0].start != offset:  # another connection has the rest
                             await response.close()
                             return True
-                        end = self._take_block().end
+                        end = self._take_range().end
                     piece, unwritten = unwritten[: end - offset], unwritten[end - offset :]
                     await self._put(offset, piece)
                     offset += len(piece)
@@ -124,8 +124,8 @@ class BodyReceiver:
         await response.close()
         return False
 
-    async def _request_block(self) -> None:
-        span = self._take_block()
+    async def _request_range(self) -> None:
+        span = self._take_range()
         offset = span.start
         headers = range_headers(offset, self._version.validator, span.end)
         if self._version.validator.etag is not None:  # some servers support only If-Match, some only If-Range
