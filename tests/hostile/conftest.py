@@ -48,9 +48,9 @@ def stage(
 
 @pytest.fixture
 def shorter_files_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of 4 MiB are split, in blocks of 2 MiB."""
+    """Files of 4 MiB are split, in ranges of 2 MiB."""
     monkeypatch.setattr(ranges, "SPLIT_ABOVE", 4 << 20)
-    monkeypatch.setattr(ranges, "BLOCK", 2 << 20)
+    monkeypatch.setattr(ranges, "MAX_RANGE", 2 << 20)
 
 
 @pytest.fixture(autouse=True)
