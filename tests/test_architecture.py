@@ -43,7 +43,6 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "engine": BASE
     | PURE
     | {"dest_address", "config", "net", "sources", "transfer", "http1", "store", "ledger", "catalog"},
-    "upkeep": BASE | {"dest_address", "config", "planning", "store", "ledger", "catalog", "engine"},
 }
 """Which packages a package may import, itself apart."""
 DEFERRED: dict[str, frozenset[str]] = {

@@ -13,6 +13,7 @@ from stacpull.engine.mirror_status import status as status
 from stacpull.engine.source_contents import ClassInfo as ClassInfo
 from stacpull.engine.source_contents import classes as classes
 from stacpull.engine.source_contents import collections as collections
+from stacpull.engine.verify import verify as verify
 from stacpull.errors import CredentialsError as CredentialsError
 from stacpull.errors import DestinationError as DestinationError
 from stacpull.errors import ForgottenCursorError as ForgottenCursorError
@@ -46,7 +47,6 @@ from stacpull.reports import PlanReport as PlanReport
 from stacpull.reports import StatusReport as StatusReport
 from stacpull.reports import VerifyReport as VerifyReport
 from stacpull.selection import Selection as Selection
-from stacpull.upkeep.verify import verify as verify
 from stacpull_export.export import export as export
 from stacpull_export.formats import ExportReport as ExportReport
 from stacpull_export.html_report import report as report

@@ -47,7 +47,7 @@ MODULES = (
     "stacpull.cli.inspect_command", "stacpull.cli.progress", "stacpull.cli.verify_command",
     "stacpull.engine.mirror", "stacpull.engine.store_server", "stacpull_dask.transfers",
     "stacpull.engine.fast_path", "stacpull.net.aiohttp_transport", "stacpull.transfer.local",
-    "stacpull.transfer.s3", "stacpull.upkeep.verify", "stacpull_raster.header_run",
+    "stacpull.transfer.s3", "stacpull.engine.verify", "stacpull_raster.header_run",
     "stacpull_cloud.bucket_store", "stacpull_cloud.lease", "stacpull_raster.clip",
     "stacpull_raster.headers_command", "stacpull_replicas.serve_command", "stacpull_trace.run",
     "stacpull_trace.trace_command", "stacpull_trace.trace_output", "tomllib", "uvloop",

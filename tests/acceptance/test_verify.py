@@ -27,9 +27,9 @@ from tests.acceptance.mirrored import Mirrored, flipped, is_same, options_for, r
 from tests.acceptance.trees import files_in
 
 from stacpull import DestinationError, RunStarted, UsageError, failures, status, sync, verify
+from stacpull.engine.verify import MirrorCheck
 from stacpull.store.inspection import DirectoryFiles, FileState
 from stacpull.store.lock import mirror_lock
-from stacpull.upkeep.verify import MirrorCheck
 from stacpull_replicas import MlhubReplica, RequestInfo, Status, run_in_thread
 
 Change = Callable[[Path], None]
@@ -349,7 +349,7 @@ def test_a_stopped_repair_is_finished_by_resume(mirrored: Mirrored, monkeypatch:
     for name in mirrored.assets:
         rewritten(flipped)(mirrored.dest / name)
     stop = asyncio.Event()
-    monkeypatch.setattr("stacpull.upkeep.verify._AT_ONCE", 5)
+    monkeypatch.setattr("stacpull.engine.verify._AT_ONCE", 5)
 
     def listen(event: object) -> None:
         if isinstance(event, RunStarted):

@@ -123,7 +123,7 @@ def test_unknown_files_are_printed_on_request(stacpull_command, monkeypatch, fla
             on_event(Damage(f"{number}.tif", "missing", "4 bytes", "nothing"))
         return report(unknown=25, missing=25)
 
-    monkeypatch.setattr("stacpull.upkeep.verify.verify", verified)
+    monkeypatch.setattr("stacpull.engine.verify.verify", verified)
     printed = stacpull_command("verify", "d", *flags).out
     assert (printed.count(".txt"), printed.count(".tif")) == (unknown, 25)
     assert ("kept; -v lists them. `stacpull mirror SOURCE DEST --adopt` accepts" in printed) is (not flags)

@@ -33,7 +33,7 @@ def verify(session: CommandSession, dest: str, quick: bool, repair: bool, strict
     is damage. Without --repair, nothing is changed. Other files are reported as unknown and never touched.
     With --strict they count as damage; otherwise only -v lists them. With --json, each line is a JSON object.
     """
-    from stacpull.upkeep import verify as verification
+    from stacpull.engine import verify as verification
 
     are_listed = strict or session.output.verbose > 0
 

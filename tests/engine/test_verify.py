@@ -9,9 +9,9 @@ import pytest
 from tests.acceptance.static_tree import write_tree
 
 from stacpull import sync
+from stacpull.engine.verify import damage_of
 from stacpull.ledger.views import Expected
 from stacpull.store.inspection import DirectoryFiles, FileState
-from stacpull.upkeep.verify import damage_of
 
 ONE = b"1" * 32
 

@@ -1,1 +1,0 @@
-"""Verify an existing mirror, and repair it."""
