@@ -161,6 +161,14 @@ def test_an_asset_without_its_name_gets_the_one_of_the_new_layout(tmp_path: Path
         ]
 
 
+def test_only_a_sha256_is_returned_as_the_sha256_of_a_file(tmp_path, monkeypatch):
+    with ledger(tmp_path) as db:
+        publish(db, *commit(started(db)[1], item("i", [asset("a", name="a.tif")])).jobs)
+        assert [file.sha256 for file in next(views.item_records(db, [1])).mirrored.values()] == [bytes(32)]
+        monkeypatch.setattr(views, "as_checksum", lambda digest: Checksum("blake2b_256", digest))
+        assert [file.sha256 for file in next(views.item_records(db, [1])).mirrored.values()] == [None]
+
+
 def test_the_failure_of_an_asset_with_an_empty_key_is_not_that_of_its_item(tmp_path: Path) -> None:
     nameless = item("i", [asset("", name="a.tif")], href="https://api.example/i")
     with ledger(tmp_path) as db:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
+from stacpull.digests import as_checksum
 from stacpull.ledger import meta, runs
 from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, named_rows, scalar
-from stacpull.ledger.schema import JsonState, State, item_hash, stored_clip
+from stacpull.ledger.schema import JsonState, State, item_hash, stored_checksum, stored_clip
 from stacpull.models import NO_FAULT, OWN_ASSETS_ID, FailureKind, ItemId, ItemLink, MirroredFile
 from stacpull.planning.item_plan import item_json_name
 from stacpull.planning.names import path_hash
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from stacpull.reports import FailureRecord, RunState  # not in the store process, which has no use for it
 
 WALK_COUNTS = ("items_unseen", "items_pruned")  # counters of the last walk, which `status` shows
-_SHA256 = b"sha256\0".hex()  # how a stated SHA-256 begins (`schema.encoded_checksum`)
 _ITEMS_AT_ONCE = 32  # items per query: an item may have thousands of assets
 _IS_STORED = f"(i.json_state <> {JsonState.ABSENT} OR i.id IN (SELECT item FROM documents))"
 """SQL: the JSON of item `i` is in the mirror, or will be."""
@@ -174,13 +174,13 @@ def item_records(db: Connection, item_rowids: Sequence[int]) -> Iterator[ItemRec
 
 def _files(db: Connection, items: Sequence[int]) -> dict[int, dict[str, MirroredFile]]:
     files: dict[int, dict[str, MirroredFile]] = {item: {} for item in items}
-    query = (  # with a CRC, the SHA-256 that the source states is used: the bytes were compared with it
-        "SELECT item, key, path, size, iif(length(digest_in_dest) = 32, digest_in_dest, iif("
-        f"state = {State.DONE} AND clip IS NULL AND substr(stated_checksum, 1, 7) = x'{_SHA256}', "
-        f"substr(stated_checksum, 8), NULL)), clip FROM files_in_dest WHERE item {IN_LIST} AND NOT is_damaged"
-    )
-    for item, key, path, size, sha256, clip in db.execute(query, (json_array(items),)):
-        files[item][key] = MirroredFile(path, size, sha256, stored_clip(clip))
+    compared = f"iif(state = {State.DONE} AND clip IS NULL, stated_checksum, NULL)"  # with its bytes
+    query = f"SELECT item, key, path, size, {compared}, digest_in_dest, clip FROM files_in_dest"
+    rows = db.execute(f"{query} WHERE item {IN_LIST} AND NOT is_damaged", (json_array(items),))
+    for item, key, path, size, stated, digest, clip in rows:
+        checksums = stored_checksum(stated), None if digest is None else as_checksum(digest)
+        digests = {checksum.algorithm: checksum.digest for checksum in checksums if checksum is not None}
+        files[item][key] = MirroredFile(path, size, digests.get("sha256"), stored_clip(clip))
     return files
 
 
