@@ -52,18 +52,11 @@ class Recovery:
         complete_parts = {part: name for part in parts if (name := parse_complete_part(part)) is not None}
         with_part = {(name.rowid, name.generation) for name in complete_parts.values()}
         reserved = {file.rowid: file for file in publication.reservations(self.db)}
-        proven = dict[int, AssetFile]()
-        for rowid, file in reserved.items():
-            identity, size = self.store.find_and_sync_later(file.path) or (None, -1)
-            if size != file.size:
-                continue
-            is_ours = identity == file.identity
-            # a part that is still there was not renamed: a file with the same content is not the mirror's
-            may_be_ours = is_ours or (rowid, file.generation) not in with_part
-            if (is_ours and self.is_trusted) or (may_be_ours and self._has_recorded_content(file)):
-                proven[rowid] = file
-            elif is_ours:
-                self.store.remove(file.path)
+        proven = {
+            rowid: file
+            for rowid, file in reserved.items()
+            if self._is_in_place(file, has_part=(rowid, file.generation) in with_part)
+        }
         not_in_place = reserved.keys() - proven.keys()
         for part, name in complete_parts.items():
             if name.rowid not in proven:
@@ -83,6 +76,19 @@ class Recovery:
         staged.write_boot_mark(self.boot)
         put(self.db, BOOT, self.boot)
         return list(proven.values())
+
+    def _is_in_place(self, file: AssetFile, *, has_part: bool) -> bool:
+        """Return True if a reserved file is proven. Remove one that is the mirror's, but not proven."""
+        identity, size = self.store.find_and_sync_later(file.path) or (None, -1)
+        if size != file.size:
+            return False
+        is_ours = identity == file.identity
+        # a part that is still there was not renamed: a file with the same content is not the mirror's
+        may_be_ours = is_ours or not has_part
+        is_proven = (is_ours and self.is_trusted) or (may_be_ours and self._has_recorded_content(file))
+        if is_ours and not is_proven:
+            self.store.remove(file.path)
+        return is_proven
 
     def _digest(self, state_of: Callable[..., FileState], path: str, algorithm: str) -> bytes | None:
         state = state_of(path, algorithm=algorithm, is_stopped=self.is_stopped)
