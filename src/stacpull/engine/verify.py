@@ -128,7 +128,7 @@ class MirrorCheck:
             if problem is not None:
                 raise DestinationError(damage_message(path, problem))
             try:
-                watcher = Watcher(self._warn, self.thread.is_stopped)
+                watcher = Watcher(lambda text: self._send(Notice("warning", text)), self.thread.is_stopped)
                 with open_files(address.work, address.bucket, watcher) as files:
                     self.check_files(files, db)
                 with suppress(FileNotFoundError):
@@ -220,12 +220,10 @@ class MirrorCheck:
             **counts,
         )
 
-    def _warn(self, text: str) -> None:
-        self._send(Notice("warning", text))
-
     def _report_damage(self, path: str, kind: DamageKind, recorded: str, found: str, *names: str) -> None:
         self.damaged[kind] += 1
-        self._send(Damage(_as_text(path), kind, recorded, found, *names))
+        shown = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        self._send(Damage(shown, kind, recorded, found, *names))
 
     def _send(self, event: Damage | Checked | Notice) -> None:
         async def deliver() -> None:
@@ -240,10 +238,6 @@ class MirrorCheck:
             files, size = self._expected
             files = max(files, self.files)
             self._send(Checked(self.files, self.bytes, self.damaged_files, seconds, files, size))
-
-
-def _as_text(path: str) -> str:
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 async def verify(
