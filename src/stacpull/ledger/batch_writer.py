@@ -440,8 +440,7 @@ class _BatchPlan:
         if change.rewrites_json and change.known:
             # later runs do not see the change: they must revalidate the assets that this one leaves out
             planned = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
-            left_out = [known.row.id for key, known in change.known.items() if key not in planned]
-            self._rows.must_revalidate += left_out
+            self._rows.must_revalidate += [a.row.id for key, a in change.known.items() if key not in planned]
         listed_by = row.listed_by
         if self._writer.run.kind == "mirror" and listed_by != LISTED_BY_SEVERAL:
             # a 404 for this URL proves nothing if another source lists the item under another URL

@@ -63,7 +63,6 @@ def update_item_states(db: Connection, items: Iterable[int | None]) -> list[int]
             pending_before, failed_before, parent = before[item]
             if pending_before > 0 and pending == 0:
                 final.append(item)
-            is_same = (pending_before == 0, failed_before > 0) == (pending == 0, failed > 0)
-            if not is_same:
+            if (pending_before == 0, failed_before > 0) != (pending == 0, failed > 0):
                 changed.add(parent)
     return final
