@@ -41,15 +41,13 @@ from stacpull.models import (
     SavedBatch,
     UnreadableItem,
     WalkBatch,
-    path_in_dest,
 )
 from stacpull.planning.item_plan import is_newer, item_directory, item_json_name
 from stacpull.planning.layout import final_name
-from stacpull.planning.names import COLLECTION_FILE, fold, path_hash, safe_segment, with_salted_hash
+from stacpull.planning.names import COLLECTION_FILE, fold, safe_segment, with_salted_hash
 from stacpull.redact import Secrets, href_hash
 from stacpull.urls import filename_of
 
-_ADD = "INSERT INTO {0}({1}) VALUES (?) ON CONFLICT DO UPDATE SET {1} = {1} RETURNING id".format
 _REQUEST_NEW = Decision(Action.REQUEST)
 
 
@@ -69,21 +67,22 @@ class BatchWriter:
         self._publish_all = publish_all
         other_runs = db.execute("SELECT id FROM runs WHERE source <> ?", (run.source,))
         self.runs_of_other_sources = {run_id for (run_id,) in other_runs}
-        self.directories = views.collection_directories(db)
-        self.folded_directories = set(map(fold, self.directories.values()))
+        self._directories = views.collection_directories(db)
+        self._folded_directories = set(map(fold, self._directories.values()))
         # of new rows; never used twice in a run
         self.item_rowids = count(scalar(db, "SELECT max(id) FROM items") + 1)
         self.asset_rowids = count(scalar(db, "SELECT max(id) FROM assets") + 1)
 
-    def add_collection(self, name: str) -> int:
-        """Give a collection a directory and a row, and return the row."""
-        if name not in self.directories:
+    def add_collection(self, name: str) -> tuple[int, str]:
+        """Give a collection a row and a directory, and return both."""
+        if name not in self._directories:
             directory = safe_segment(name)
-            if fold(directory) in self.folded_directories:
+            if fold(directory) in self._folded_directories:
                 directory = with_salted_hash(directory, COLLECTION_FILE)
-            self.directories[name] = directory
-            self.folded_directories.add(fold(directory))
-        return scalar(self.db, _ADD("collections", "name"), (name,))
+            self._directories[name] = directory
+            self._folded_directories.add(fold(directory))
+        add = "INSERT INTO collections(name) VALUES (?) ON CONFLICT DO UPDATE SET name = name RETURNING id"
+        return scalar(self.db, add, (name,)), self._directories[name]
 
     def planned_this_run(self, ids: Sequence[ItemId]) -> dict[ItemId, PlannedVersion]:
         """Return which `ids` this run has planned, as `engine/walk.py: WalkConsumer` documents it."""
@@ -237,8 +236,7 @@ class _BatchPlan:
         return _ItemChange(item, before, row, directory, was_planned, is_updated, known)
 
     def _new_row(self, item: ItemId) -> ItemRow:
-        collection = self._add_collection(item.collection)
-        directory = self._writer.directories[item.collection]
+        collection, directory = self._add_collection(item.collection)
         name = safe_segment(item.item)
         hashed = item_hash(item)
         if hashed in self._taken_hashes:
@@ -267,27 +265,13 @@ class _BatchPlan:
                 self._failures.append((FailureKey("item", row.id), unreadable.failure, unreadable.id))
 
     def _directory(self, path: str, change: _ItemChange) -> tuple[int | None, str]:
-        """Return the row of a directory, and its path, which gets a hash if a file has this path."""
+        """Return the row of a directory, None for that of the item, and its path, which may get a hash."""
         if path == change.directory:
             return None, path
         if path not in self._directories:
-            query = "SELECT 1 FROM directories WHERE path = ?"
-            is_known = exists(self._db, query, (path_in_dest(path, ""),))
-            stored_path = path if is_known else self._free_directory(path, change.item.assets)
-            rowid = scalar(self._db, _ADD("directories", "path"), (path_in_dest(stored_path, ""),))
-            self._directories[path] = rowid, stored_path
+            new = paths.add_directory(self._db, path, change.item.assets, self._rows.deleted)
+            self._directories[path] = new
         return self._directories[path]
-
-    def _free_directory(self, path: str, assets: Iterable[Asset]) -> str:
-        new_files = {path_in_dest(asset.directory, asset.name) for asset in assets if asset.name}
-        parent = ""
-        for name in path.split("/") if path else ():
-            directory = path_in_dest(parent, name)
-            owner = scalar(self._db, "SELECT max(asset) FROM paths WHERE hash = ?", (path_hash(directory),))
-            if directory in new_files or (owner and owner not in self._rows.deleted):
-                directory = path_in_dest(parent, with_salted_hash(name, parent))
-            parent = directory
-        return parent
 
     def _plan_known_asset(self, change: _ItemChange, asset: Asset, known: KnownAsset) -> None:
         rows = self._rows

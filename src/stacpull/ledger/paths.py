@@ -1,4 +1,4 @@
-"""Which asset owns which path in DEST.
+"""Which asset owns which path in DEST, and which directories are free.
 
 Two assets never have the same folded path, because names that differ only in case or Unicode form may be one
 file. The second asset gets a hash in its name, or fails if the paths are equal.
@@ -6,11 +6,11 @@ file. The second asset gets a hash in its name, or fails if the paths are equal.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from stacpull.ledger.database import IN_LIST, Connection, json_array, write_rows
+from stacpull.ledger.database import IN_LIST, Connection, json_array, scalar, write_rows
 from stacpull.ledger.jobs import delete_jobs
-from stacpull.models import Failure, FailureKind, path_in_dest
+from stacpull.models import Asset, Failure, FailureKind, path_in_dest
 from stacpull.planning.names import hashes_in, path_hash, safe_segment, with_salted_hash
 
 
@@ -57,6 +57,25 @@ def _claim_first(db: Connection, rowid: int, directory: str, names: Sequence[str
             break
     remedy = "run `mirror` with a --layout that keeps them apart, then `retry`"
     return Failure(kind=FailureKind.NAME, message=f"Another asset is stored as {path}: {remedy}.")
+
+
+def add_directory(db: Connection, path: str, assets: Iterable[Asset], deleted: list[int]) -> tuple[int, str]:
+    """Return the row of a directory, and its path, which gets a hash if a file has this path.
+
+    Such a file may be one of new `assets`, but not of `deleted` ones (rowids).
+    """
+    if rowid := scalar(db, "SELECT max(id) FROM directories WHERE path = ?", (path_in_dest(path, ""),)):
+        return rowid, path
+    new_files = {path_in_dest(asset.directory, asset.name) for asset in assets if asset.name}
+    parent = ""
+    for name in path.split("/") if path else ():
+        directory = path_in_dest(parent, name)
+        owner = scalar(db, "SELECT max(asset) FROM paths WHERE hash = ?", (path_hash(directory),))
+        if directory in new_files or (owner and owner not in deleted):
+            directory = path_in_dest(parent, with_salted_hash(name, parent))
+        parent = directory
+    add = "INSERT INTO directories(path) VALUES (?) ON CONFLICT DO UPDATE SET path = path RETURNING id"
+    return scalar(db, add, (path_in_dest(parent, ""),)), parent
 
 
 def move_asset(db: Connection, rowid: int, new_rowid: int, key: str) -> None:

@@ -2,7 +2,7 @@
 
 A segment is made safe after it is filled in, so a slash in a value never creates a directory. `{filename}` is
 known only after the transfer has resolved the href (`final_name`). The ledger adds a hash to a name that
-another asset has (`ledger.paths.claim`), and to a directory with the path of a file (`ledger.batch_writer`).
+another asset has (`ledger.paths.claim`), and to a directory with the path of a file (`add_directory`).
 """
 
 from __future__ import annotations
