@@ -40,9 +40,6 @@ class ItemRow(NamedTuple):
         """Return the directory of its JSON; `item` is its ID."""
         return self.other_directory or f"{item.collection}/{item.item}"
 
-    def was_planned_in(self, run: Run) -> bool:
-        return self.run == run.id and not self.is_unreadable
-
 
 class AssetRow(NamedTuple):
     """The columns of `assets` that a plan sets."""

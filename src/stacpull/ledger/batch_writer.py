@@ -206,7 +206,8 @@ class _BatchPlan:
     def _row_planned_before(self, item: PlannedItem) -> ItemRow | None:
         """Return the row of an item that this run has planned, perhaps earlier in this batch."""
         row = self._known.get(item.id)
-        return row if row is not None and row.was_planned_in(self._writer.run) else None
+        is_planned = row is not None and row.run == self._writer.run.id and not row.is_unreadable
+        return row if is_planned else None
 
     def _note_on_page(self, item: ItemId, row: ItemRow) -> None:
         """Count an item that was only known by a link as one of a page."""
