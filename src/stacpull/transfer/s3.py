@@ -125,17 +125,15 @@ class S3Transport(CallbackTransport):
             return None
         if not bucket or not key or not is_unicode(request.url):
             return None
-        credentials = None
-        if may_sign(bucket, settings, self._options, redirected=bool(request.redirected_from)):
-            if not aws.are_current:
-                return None
-            credentials = aws.credentials
+        is_signed = may_sign(bucket, settings, self._options, redirected=bool(request.redirected_from))
+        if is_signed and not aws.are_current:
+            return None
         endpoint = self._endpoint_of(bucket, settings)
-        context, path = (endpoint, credentials), endpoint.path + encode_key(key)
+        context, path = (endpoint, aws.credentials if is_signed else None), endpoint.path + encode_key(key)
         key_in_cache = context, int(self._clock.time())
         signed_get = self._signed_gets.get(key_in_cache)
         if signed_get is None:
-            signed_get = self._signed_gets[key_in_cache] = self._fields({}, endpoint, credentials)
+            signed_get = self._signed_gets[key_in_cache] = self._fields({}, *context)
         fields, authorize = signed_get
         prepared = http.prepare(Request(endpoint.origin + path, headers=fields), authorize("GET", path))
         if prepared is None:
