@@ -170,7 +170,7 @@ class Walk:
         self._starts = setup.starts or ()
         self._has_checked_selection = False
         self.reader = ItemReader(setup.source.item, setup.network.clock, read_batch=setup.source.items)
-        self.summary = WalkSummary()
+        self.summary = WalkSummary()  # a walk that starts again has another one
 
     async def run(self, position: Position = _AT_START, cut_short: str | None = None) -> None:
         """Walk to the end of the source, or to `--max-items`; then plan the sample.
@@ -306,10 +306,9 @@ class Walk:
                 if not self._matches_left():
                     break
                 if (reason := loops.note_page(page, new_items)) is not None:
-                    update = WalkUpdate(self._stored(end), announced=total)
                     if announced is None or self._consumer.counters["items_seen"] < announced:
                         self._note_cut_short(reason)
-                        update = update._replace(cut_short=self.summary.cut_short)
+                    update = WalkUpdate(self._stored(end), announced=total, cut_short=self.summary.cut_short)
                     await self._consumer.add_batch(WalkBatch(update=update))
                     break
         return announced
