@@ -516,17 +516,34 @@ class MirrorRun:
         return {name: self._saved[name] - before.get(name, 0) for name in runs.USAGE}
 
     async def _record_and_report(self, state: EndState, error: BaseException | None) -> MirrorReport:
+        """Record how the run ended, and return its report. If the run has failed, ignore errors of this."""
+        call, warn = self._store_client.call, self._network.warn
         progress = self._progress()
         self._network.emit(progress)
         counters = self._store_client.counters
         warning = self._walk.summary.why_nothing_to_fetch(self._setup.selection, counters)
         if state == "complete" and self._run.kind == "mirror" and warning is not None:
-            self._network.warn(warning)
+            warn(warning)
+        if lost := counters.get("files_lost"):
+            files = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
+            warn(f"{files} missing in {self._opened.store.name}: fetched or written again.")
         text = str(error) if state == "failed" else self._walk.summary.cut_short
         if state == "interrupted" and self._stop.reason is not None:
             text = self._stop.reason
         reason = self._network.secrets.masked(text or "") or None
-        counts = await self._record_end(progress, state, reason, error)
+        recorded: EndState = "failed"
+        final_counts = dict[str, int]()
+        try:
+            with suppress(*([] if error is None else [Exception])):
+                final_counts = await call("final_counts", returns=dict[str, int])
+                if final_counts["assets_outside"] and not final_counts["assets_clipped"]:
+                    warn("No GeoTIFF is in the area of --clip. Check its order (longitude first).")
+                await call("end_run", state, reason, self._take_usage())
+                recorded = state
+        finally:
+            counts = self._counts(progress, final_counts)
+            self._network.emit(RunEnded(self._run.id, recorded, counts))
+            await asyncio.to_thread(self._context.event_log.flush)
         store = self._opened.store
         return MirrorReport(
             **counts,
@@ -539,32 +556,11 @@ class MirrorRun:
             reason=reason,
         )
 
-    async def _record_end(
-        self, progress: Progress, state: EndState, reason: str | None, error: BaseException | None
-    ) -> dict[str, Any]:
-        call = self._store_client.call
-        recorded: EndState = "failed"
-        final_counts = dict[str, int]()
-        ignored = () if error is None else (Exception,)  # the first error is raised
-        try:
-            with suppress(*ignored):
-                await call("end_run", state, reason, self._take_usage())
-                recorded = state
-            with suppress(*ignored):
-                final_counts = await call("final_counts", returns=dict[str, int])
-            if lost := self._store_client.counters.get("files_lost"):
-                files = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
-                self._network.warn(f"{files} missing in {self._opened.store.name}: fetched or written again.")
-            if final_counts.get("assets_outside") and not final_counts["assets_clipped"]:
-                self._network.warn("No GeoTIFF is in the area of --clip. Check its order (longitude first).")
-        finally:
-            fields = set(MirrorReport.__struct_fields__)  # the ledger may have counters of another version
-            numbers = {**self._store_client.counters, **asdict(progress), **final_counts}
-            counts: dict[str, Any] = {name: numbers[name] for name in numbers if name in fields}
-            missing = progress.assets_missing
-            newly_missing = counts.get("assets_missing_new", 0) if self._run.kind == "mirror" else 0
-            accepted = {"fail": 0, "known": missing - newly_missing, "ok": missing}
-            counts["assets_accepted"] = accepted[self._setup.options.missing or "fail"]
-            self._network.emit(RunEnded(self._run.id, recorded, counts))
-            await asyncio.to_thread(self._context.event_log.flush)
-        return counts
+    def _counts(self, progress: Progress, final_counts: Mapping[str, int]) -> dict[str, Any]:
+        fields = set(MirrorReport.__struct_fields__)  # the ledger may have counters of another version
+        numbers = {**self._store_client.counters, **asdict(progress), **final_counts}
+        counts: dict[str, Any] = {name: numbers[name] for name in numbers if name in fields}
+        missing = progress.assets_missing
+        newly_missing = counts.get("assets_missing_new", 0) if self._run.kind == "mirror" else 0
+        accepted = {"fail": 0, "known": missing - newly_missing, "ok": missing}
+        return counts | {"assets_accepted": accepted[self._setup.options.missing or "fail"]}
