@@ -39,9 +39,10 @@ class MemoryReader:
     def urls(self) -> list[str]:
         return [request.url for request in self.requests]
 
-    async def read(
-        self, request: PageRequest, *, one_of_many: bool = False, limit: int | None = None
-    ) -> Document:
+    async def read(self, request: PageRequest) -> Document:
+        return await self.read_one_of_many(request)
+
+    async def read_one_of_many(self, request: PageRequest, limit: int | None = None) -> Document:
         self.requests.append(request)
         if isinstance(self._answer, Mapping):
             body = self._answer.get(request.url, missing(request.url))

@@ -169,35 +169,33 @@ class JsonReader(msgspec.Struct, eq=False):
             return f"{self.key_variable} is not set: export {self.key_variable}=..."
         return "Pass credentials with --credentials, --header or in the environment."
 
-    async def read(
-        self, request: PageRequest, *, one_of_many: bool = False, limit: int | None = None
-    ) -> Document:
-        """Read a document. With `one_of_many`, a refusal ends the walk only after 50 of them in a row."""
+    async def read(self, request: PageRequest) -> Document:
+        """Read a document without which the walk ends."""
         plain = request.url.partition("?")[0]
-        is_source = request.url == self.source
-        usual_limit = max(SOURCE_LIMIT, self.limit) if is_source else self.limit
         try:
-            document = await self._read(request, limit or usual_limit, one_of_many=one_of_many)
+            document = await self._read(request, warns=True)
         except _NotJsonError as error:
-            if error.page and one_of_many:
-                raise
             is_login = b"password" in error.page[:_SEARCHED].lower()
             if is_login or (error.page and plain != self.last_read_url):
                 hint = "Use the URL of an API, such as https://host/v1, or of a catalog.json; or log in."
                 raise CredentialsError(f"{error.failure.message} {hint} {self.advice}") from error
             hint = " SOURCE must be a STAC document, or a .ndjson or .ndjson.gz file with an item per line."
+            is_source = request.url == self.source
             raise SourceError(error.failure.message + hint * is_source) from error.__cause__
         except TransferError as error:
-            failure = error.failure
-            if not one_of_many:
-                self._refuse(error, request.url)
-            if failure.kind is FailureKind.OVERLONG and not failure.retryable and limit is None:
-                text = f"{failure.message} STACPULL_MAX_PAGE_SIZE raises the limit."
-                raise TransferError(replace(failure, message=text)) from error
+            self._refuse(error, request.url)
             raise
-        if not one_of_many:
-            self.last_read_url = plain
+        self.last_read_url = plain
         return document
+
+    async def read_one_of_many(self, request: PageRequest, limit: int | None = None) -> Document:
+        """Read a document that may be left out. Only 50 refusals in a row end the walk."""
+        try:
+            return await self._read(request, limit)
+        except _NotJsonError as error:
+            if error.page:
+                raise
+            raise TransferError(Failure(FailureKind.ITEM, str(error), host=host_of(request.url))) from error
 
     @asynccontextmanager
     async def stream(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Response]:
@@ -219,20 +217,21 @@ class JsonReader(msgspec.Struct, eq=False):
         if error.failure.status in {401, 403} and same_site(self.source, url):
             raise CredentialsError(f"{error.failure.message} {self.advice}") from error
 
-    async def _read(self, request: PageRequest, limit: int, *, one_of_many: bool) -> Document:
+    async def _read(self, request: PageRequest, limit: int | None = None, *, warns: bool = False) -> Document:
         headers = {"accept": _ACCEPT, **(request.headers or {})}
         body = None
         if request.method == "POST":
             headers["Content-Type"] = "application/json"
             body = orjson.dumps(request.body or {})
         outgoing = Request(request.url, request.method, headers, body, purpose="document")
+        usual_limit = max(SOURCE_LIMIT, self.limit) if request.url == self.source else self.limit
         errors: list[TransferError] = []
 
         async def attempt() -> Document:
-            if errors and errors[-1].failure.kind is FailureKind.STALLED and not one_of_many:
+            if warns and errors and errors[-1].failure.kind is FailureKind.STALLED:
                 self.warn(f"{errors[-1]} Requesting it again.")
             try:
-                return await self._attempt(outgoing, limit)
+                return await self._attempt(outgoing, limit or usual_limit)
             except TransferError as error:
                 errors.append(error)
                 garbled = sum(isinstance(error, _NotJsonError) for error in errors)
@@ -245,15 +244,21 @@ class JsonReader(msgspec.Struct, eq=False):
             return await self.retries.run(attempt)
         except TransferError as error:
             error.give_up()
+            failure = error.failure
+            if failure.kind is FailureKind.OVERLONG and not failure.retryable and limit is None:
+                text = f"{failure.message} STACPULL_MAX_PAGE_SIZE raises the limit."
+                raise TransferError(replace(failure, message=text)) from error
             raise
 
     async def _attempt(self, outgoing: Request, limit: int) -> Document:
         async with self.client.stream(outgoing) as response, AsyncExitStack() as locks:
-            locks_to_take = [self.large_document_lock]
+            is_large = False
 
             async def on_growth(size: int) -> None:
-                while locks_to_take and size > SMALL:
-                    await locks.enter_async_context(locks_to_take.pop())
+                nonlocal is_large
+                if size > SMALL and not is_large:
+                    is_large = True
+                    await locks.enter_async_context(self.large_document_lock)
 
             body = await response.read(limit, on_growth)
             document = Document(None, len(body), response.url, count_values(body))

@@ -180,14 +180,9 @@ async def open_source(url: str, reader: JsonReader) -> Source:
 
 async def read_or_failure(reader: JsonReader, url: str, *, limit: int | None = None) -> Document | Failure:
     try:
-        return _with_items(await reader.read(PageRequest(url), one_of_many=True, limit=limit))
+        return _with_items(await reader.read_one_of_many(PageRequest(url), limit))
     except TransferError as error:
         return error.failure
-    except SourceError as error:
-        if not isinstance(error.__cause__, ValueError):
-            raise
-        # one link to a web page must not end a walk of a million items
-        return Failure(FailureKind.ITEM, str(error), host=host_of(url))
 
 
 async def read_root(reader: JsonReader, url: str) -> Document:

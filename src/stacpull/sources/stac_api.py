@@ -200,7 +200,7 @@ class ApiSource(Source):
             return first_half + await self._items_by_id(endpoint, ids[half:])
         may_repeat = len(endpoint.collections) != 1
         request = with_limit(endpoint.request({"ids": ids}), len(ids) + may_repeat)
-        features = (await self._object(request, one_of_many=True)).get("features")
+        features = (await self._object(request)).get("features")
         return [item for item in map(valid_item, list_or_empty(features)) if item is not None]
 
     async def item(self, href: str) -> Json:
@@ -287,8 +287,8 @@ class ApiSource(Source):
             self._conformance = search.Conformance.from_landing(landing)
         return self._conformance
 
-    async def _object(self, request: PageRequest, *, one_of_many: bool = False) -> Json:
+    async def _object(self, request: PageRequest) -> Json:
         try:
-            return (await self._reader.read(request, one_of_many=one_of_many)).members
+            return (await self._reader.read_one_of_many(request)).members
         except (TransferError, SourceError, CredentialsError):
             return {}
