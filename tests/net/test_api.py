@@ -11,7 +11,7 @@ from tests.virtual_clock import VirtualClock
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.models import FailureKind, PageRequest
 from stacpull.net.client import Client
-from stacpull.net.gate import GateSettings
+from stacpull.net.gate import MAX_REFUSALS, GateSettings
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.net.transport import TransferError, is_framed
@@ -112,3 +112,17 @@ def test_a_source_of_many_tiny_values_is_not_decoded(members: bytes) -> None:
     body = b"{%s}" % (members % (b"[]," * 12_000_000)[:-1])
     with pytest.raises(TransferError, match=r"more than \d+ values"):
         Desk({SOURCE: [Answer(body=body)]}, limit=64 << 20).read(SOURCE)
+
+
+def test_refusals_of_streamed_files_count_against_their_host() -> None:
+    url = "https://other.example/items.ndjson"
+    desk = Desk({url: [Answer(403)]})
+
+    async def open_stream() -> None:
+        async with desk.reader.stream(url, {}):
+            pass
+
+    for _ in range(MAX_REFUSALS + 1):
+        with pytest.raises(TransferError) as caught:
+            desk.clock.run(open_stream())
+    assert caught.value.failure.kind is FailureKind.DOWN

@@ -209,6 +209,7 @@ class JsonReader(msgspec.Struct, eq=False):
             try:
                 response = await self.retries.run(attempt)
             except TransferError as error:
+                error.give_up()
                 self._refuse(error, url)
                 raise
             yield response
