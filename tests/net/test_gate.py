@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -166,6 +166,28 @@ def test_counts_during_a_pause_are_discarded() -> None:
     limits = served(bench, 40)
     assert min(limits) == 8
     assert max(limits) < 16
+
+
+def test_a_pause_takes_one_timer_however_many_requests_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    timers: list[float] = []
+
+    def call_later(seconds: float, callback: Callable[[], None]) -> None:
+        timers.append(seconds)
+        asyncio.get_running_loop().call_later(seconds, callback)
+
+    monkeypatch.setattr(bench.clock, "call_later", call_later)
+
+    async def main() -> None:
+        bench.gate.judge_throttling(busy(3), "asset")
+        waiting = asyncio.gather(*(bench.hold(str(number), 0) for number in range(5)))
+        await asyncio.sleep(1)
+        bench.gate.judge_throttling(busy(5), "asset")
+        await waiting
+
+    bench.run(main())
+    assert timers == [3, 3]
+    assert {when for _, when in bench.log} == {6}
 
 
 def test_a_host_that_refuses_fifty_assets_in_a_row_is_abandoned() -> None:

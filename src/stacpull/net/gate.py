@@ -194,6 +194,7 @@ class Gate:
         self._refused_until = 0.0  # after too many refusals: until then, only documents are requested
         self._request_limiter = RateLimiter(settings.clock, settings.request_rate)
         self._queue: deque[WaitingRequest] = deque()
+        self._has_timer = False  # for the end of a pause, while requests wait
         self._bytes = 0
         self._is_long_wait_reported = False
 
@@ -245,14 +246,19 @@ class Gate:
 
     def _drain_queue(self) -> None:
         if seconds := self.closed_for():
-            if self._queue:
-                self._settings.clock.call_later(seconds, self._drain_queue)
+            if self._queue and not self._has_timer:
+                self._has_timer = True
+                self._settings.clock.call_later(seconds, self._on_timer)
             return
         while self._queue and self.in_use < self.window.limit:
             request = self._queue.popleft()
             if not request.is_cancelled():
                 self.in_use += 1
                 request.on_permit()
+
+    def _on_timer(self) -> None:
+        self._has_timer = False
+        self._drain_queue()
 
     def note_response(self, sent_at: float, size: int = 0) -> None:
         """Record a response to the request of `sent_at` with `size` bytes so far. Its body may still fail."""
