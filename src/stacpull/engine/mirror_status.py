@@ -47,7 +47,7 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
             **counts,
             **{name: run[name] for name in (*fields, "sources", "options", *views.WALK_COUNTS, *runs.USAGE)},
             state=views.state_now(run["state"], live=live),
-            items_seen=max(run["max_seen"] or 0, items["items_matched"]),  # runs may see different items
+            items_seen=max(run["max_seen"], items["items_matched"]),  # runs may see different items
             assets_planned=assets["assets_done"] + assets["assets_failed"] + assets["assets_pending"],
             run=run["id"],
             dest=address.shown,

@@ -109,9 +109,8 @@ def current_run(db: Connection) -> dict[str, Any]:
     run["rate"] = of_last["bytes_fetched"] / of_last["seconds"] if of_last["seconds"] else None
     run["assets_skipped"] = scalar(db, f"{total} AND run = ?", ("assets_skipped", last))
     run["position"] = meta.get(db, f"{meta.POSITION}{current}")
-    names = ("selection", "fixed", "remembered")
-    selection, fixed, remembered = (runs.decoded_options(run[name]) for name in names)
-    return {**run, "selection": selection, "options": {**fixed, **remembered}}
+    options = runs.decoded_options(run["fixed"]) | runs.decoded_options(run["remembered"])
+    return {**run, "selection": runs.decoded_options(run["selection"]), "options": options}
 
 
 def state_now(state: str, *, live: bool) -> RunState:
