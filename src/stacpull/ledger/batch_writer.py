@@ -190,7 +190,7 @@ class _BatchPlan:
             if row is None or _is_newer_on_page(item, row):
                 changes.append(self._change_of(item, was_planned=row is not None))
         self._plan_unreadable_items()
-        for change in changes:
+        for change in changes:  # once `_relinked` is complete, which `_plan_json` needs
             if change.known:
                 self._resolve_unplanned(change)
             for asset in change.item.assets:
