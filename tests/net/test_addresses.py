@@ -12,7 +12,11 @@ from stacpull.net.addresses import AddressPolicy, AddressRefusedError, literal_a
 
 
 def refusal(policy: AddressPolicy, address: str) -> str | None:
-    return policy.note_lookup("h", [address])[address]
+    try:
+        policy.allowed("h", [address])
+    except AddressRefusedError as error:
+        return error.reason
+    return None
 
 
 STRICT = AddressPolicy(allow_private=False)

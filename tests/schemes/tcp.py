@@ -25,12 +25,10 @@ class TcpTransport:
     async def send(self, request: Request) -> Response:
         _, host, port = origin_of(request.url)
         found = await asyncio.get_running_loop().getaddrinfo(host, port)
-        reasons = self._ip_policy.note_lookup(host, [str(info[4][0]) for info in found])
-        address, reason = next(iter(reasons.items()))
-        if reason is not None:
-            raise TransferError(
-                connection_failure(AddressRefusedError(address, reason), host_of(request.url))
-            )
+        try:
+            address, *_ = self._ip_policy.allowed(host, [str(info[4][0]) for info in found])
+        except AddressRefusedError as error:
+            raise TransferError(connection_failure(error, host_of(request.url))) from error
         self._ip_policy.connected(host, address)
         body = FILES[request.url]
         return BufferedResponse(request.url, 200, {"Content-Length": str(len(body))}, body)

@@ -20,7 +20,6 @@ import msgspec
 
 from stacpull.hosts import default_port, evict_idle, literal_address, origin_of
 from stacpull.http1.connection import Http1Connection, streamed
-from stacpull.net.addresses import AddressRefusedError
 from stacpull.net.bodies import MinimumRate
 from stacpull.net.connection_errors import closed_failure, connection_failure
 from stacpull.net.transport import (
@@ -188,12 +187,9 @@ class Http1Transport(CallbackTransport):
             self._tls = self._tls or await asyncio.to_thread(lambda: settings.tls_context)
             seconds = min(_HANDSHAKE, settings.stall_timeout)
             tls = {"ssl": self._tls, "server_hostname": host.hostname, "ssl_handshake_timeout": seconds}
-        addresses = await host.addresses.look_up()
-        reasons = settings.ip_policy.note_lookup(host.hostname, addresses)
-        allowed = [address for address in addresses if reasons[address] is None]
+        allowed = settings.ip_policy.allowed(host.hostname, await host.addresses.look_up())
         seconds_per_address = min(_ADDRESS_SECONDS, settings.connect_timeout / max(len(allowed), 1))
-        refused = [AddressRefusedError(address, reason) for address, reason in reasons.items() if reason]
-        problem: OSError | None = refused[0] if refused else None
+        problem: OSError | None = None
         for address in allowed:
             connection = Http1Connection(self, host.name, host.idle)
             create_connection = asyncio.get_running_loop().create_connection

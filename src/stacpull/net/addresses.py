@@ -10,7 +10,7 @@ private addresses are refused, also for a host that was public at first. `--allo
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from stacpull.hosts import literal_address, never_allowed_reason, not_public_reason, plain_address
 
@@ -41,10 +41,10 @@ class AddressPolicy:
                 self._open_addresses.add(plain_address(address))
                 self._open_addresses |= {"127.0.0.1", "::1"} if host.endswith("localhost") else set()
 
-    def note_lookup(self, host: str, addresses: Iterable[str]) -> dict[str, str | None]:
-        """Record a lookup of `host`. Return why each address is refused; None for an allowed one."""
-        reasons = {address: never_allowed_reason(address) for address in addresses}
-        usable = [address for address, reason in reasons.items() if reason is None]
+    def allowed(self, host: str, addresses: Sequence[str]) -> list[str]:
+        """Record a lookup of `host`. Return the addresses that may be used; raise if none may."""
+        refused = {address: reason for address in addresses if (reason := never_allowed_reason(address))}
+        usable = [address for address in addresses if address not in refused]
         name = _host_name(host)
         if name in self._chosen and name not in self._pinned and usable:
             is_private = all(not_public_reason(address) for address in usable)
@@ -55,10 +55,13 @@ class AddressPolicy:
             if self.allow_private or plain in pinned:
                 continue
             if reason is None and pinned:
-                reasons[address] = "public, where a private address was expected"
-            elif plain not in self._open_addresses:
-                reasons[address] = reason
-        return reasons
+                refused[address] = "public, where a private address was expected"
+            elif reason is not None and plain not in self._open_addresses:
+                refused[address] = reason
+        allowed = [address for address in usable if address not in refused]
+        if addresses and not allowed:
+            raise AddressRefusedError(addresses[0], refused[addresses[0]])
+        return allowed
 
     def connected(self, host: str, address: str) -> None:
         """Record a connection to `host` at `address`. If the user chose the host, the address is now open."""

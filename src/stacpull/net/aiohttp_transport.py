@@ -150,11 +150,8 @@ class _Resolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         results = await self._names.resolve(host, port, family)
-        reasons = self._policy.note_lookup(host, [address["host"] for address in results])
-        allowed = [address for address in results if reasons[address["host"]] is None]
-        if results and not allowed:
-            raise AddressRefusedError(results[0]["host"], reasons[results[0]["host"]] or "")
-        return allowed
+        allowed = self._policy.allowed(host, [address["host"] for address in results])
+        return [address for address in results if address["host"] in allowed]
 
     async def close(self) -> None:
         await self._names.close()
@@ -185,8 +182,8 @@ class _Connector(aiohttp.TCPConnector):
 def _refuse_literal(host: str, policy: AddressPolicy) -> None:
     """Judge a host that is a literal address: aiohttp does not look it up, so nothing else judges it."""
     address = literal_address(host)
-    if address is not None and (reason := policy.note_lookup(host, [address])[address]) is not None:
-        raise AddressRefusedError(address, reason)
+    if address is not None:
+        policy.allowed(host, [address])
 
 
 def _failure_of(error: BaseException, host: str, proxy: Proxy | None = None) -> Failure:
