@@ -61,8 +61,6 @@ from stacpull.threads import StoppableThread, prefetch
 ITEMS_AT_ONCE = 100
 """Items that are planned at once, so that transfers need not wait for all linked items of a page."""
 _MAX_KEYS = 20
-
-
 _AT_START = Position()
 
 
