@@ -153,7 +153,7 @@ class _Transfers:
             ItemReader(self._read_item, network.clock),
             network.retries,
             settings.prefer,
-            gates=0,  # the coordinator holds failures back, and counts them
+            is_worker=True,
             fast_path=fast_path,
         )
 

@@ -142,7 +142,7 @@ async def outcome_of(
         return {"assets": {"a": {"href": href.removesuffix("/item")}}}
 
     items, retries = ItemReader(read_item, clock), Retries(RetryPolicy(1, base=0.0), clock, retried.append)
-    pool = Pool(queue, sink, shared, items, retries, gates=0, fast_path=path)
+    pool = Pool(queue, sink, shared, items, retries, is_worker=True, fast_path=path)
     await queue.put(jobs)
     pool.end_queue()
     try:

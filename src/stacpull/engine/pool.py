@@ -136,7 +136,8 @@ class Pool(Generic[JobT, ResultT]):
 
     The last failures that a host may have caused are held back, 49 for each of its `gates`. If the host turns
     out to be down, the assets stay pending, because the host, not the asset, caused the failures. If more
-    than `max_failures` assets fail, the run stops, and no failure is held back.
+    than `max_failures` assets fail, the run stops, and no failure is held back. In a worker process
+    (`is_worker`), none is either: the coordinator's pool does that.
     """
 
     _queue: JobQueue[JobT]
@@ -145,7 +146,8 @@ class Pool(Generic[JobT, ResultT]):
     item_reader: ItemReader
     retries: Retries
     prefer: tuple[str, ...] = ()
-    _gates: int = 1  # of each host: one in each worker process, whose own pools have 0 and hold nothing back
+    _gates: int = 1  # of each host: one in each process that sends requests to it
+    _is_worker: bool = False
     _max_failures: int | None = None
     _stop_run: Callable[[], None] = lambda: None
     _fast_path: FastPath[JobT, ResultT] | None = None
@@ -190,7 +192,7 @@ class Pool(Generic[JobT, ResultT]):
 
     def fail(self, job: JobT, failure: Failure, attempts: int) -> None:
         """Take the failure of an asset after its last attempt. DOWN leaves the asset pending."""
-        if failure.kind is FailureKind.DOWN and self._gates:
+        if failure.kind is FailureKind.DOWN and not self._is_worker:
             held = self._held_back.pop(failure.host, ())
             self._failure_count -= sum(not job.has_failed for job, *_ in held)
             if len(self.down_hosts) < MAX_HOSTS:
@@ -200,7 +202,7 @@ class Pool(Generic[JobT, ResultT]):
         if self._has_too_many_failures():
             self._stop_run()
             self._report_held_back()
-        if failure.kind not in MAYBE_HOST_FAULT or self._has_too_many_failures():
+        if failure.kind not in MAYBE_HOST_FAULT or self._is_worker or self._has_too_many_failures():
             self.sink.fail(job, failure, attempts)
             return
         if failure.host not in self._held_back and len(self._held_back) >= MAX_HOSTS:
