@@ -226,6 +226,7 @@ class Http1Connection(asyncio.Protocol):
         self._state = _NEW
         self._is_reused = False
         self.quiet_ticks = self._received = 0
+        self.chunk_size = _MAX_HELD  # which the reader of a response sets
         self._minimum_rate: MinimumRate | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._receiver: _BufferReceiver | None = None
@@ -346,15 +347,16 @@ class Http1Connection(asyncio.Protocol):
         status, is_ok = response.status, response.status == OK
         if response.failure is None and response.held_bytes <= MAX_BODY_IN_MEMORY and status in _TAKEN:
             if is_ok and response.is_gathering:
-                return  # there may be only a few chunks
+                return  # of chunks, there may be only a few
             if response.is_ended and handler.on_response(self, is_ok, response.fields, response.body()):
-                return
-        if response.has_enough(0):  # the response has started, failed or was not accepted
-            if response.failure is not None:
-                self.abort()
-            self.handler = None
-            self._state = _STREAMED
-            handler.on_stream(self)
+                return  # the handler has taken it
+        if not response.has_enough(0):
+            return  # the head, or a short body, is not complete
+        if response.failure is not None:
+            self.abort()
+        self.handler = None  # a failure, a long body, or what the handler did not take
+        self._state = _STREAMED
+        handler.on_stream(self)
 
     def _conclude(self, handler: ResponseHandler, error: Exception | None) -> None:
         if self._is_reused and self.response.is_untouched:  # the server had closed the idle connection
@@ -375,7 +377,8 @@ class Http1Connection(asyncio.Protocol):
         self.chunk_size = size
         if self._receiver is None and response.remaining > size and self.transport is not None:
             self._receiver = _BufferReceiver(self)
-            self.transport.pause_reading()  # uvloop asks the protocol how to read when reading starts
+            # from now on, the receiver gets all bytes; uvloop asks it how to read only when reading starts
+            self.transport.pause_reading()
             self.transport.set_protocol(self._receiver)
         is_last = False
         while not is_last:
