@@ -150,13 +150,19 @@ class PartialDownload(io.FileIO):
     def size(self) -> int:
         return length(self.received)
 
+    def shorten(self, size: int) -> None:
+        """Count only the first `size` bytes as received. Call it before `hash_with`."""
+        self.received = merged([Span(0, size)])
+
     async def _run(self, function: Callable[..., object], *arguments: object) -> None:
         await _with_destination_errors(shielded_to_thread(partial(function, *arguments)), self._path.parent)
 
     async def hash_with(self, algorithms: Collection[str | None]) -> None:
-        """Hash the bytes of the part, and from now on all written bytes, in order."""
-        self.hashers = {name: new_hasher(name) for name in algorithms if name is not None}
-        self.hashed = 0
+        """Hash the bytes of the part, unless they are hashed already, and from now on all written ones."""
+        names = {name for name in algorithms if name is not None}
+        if not names <= self.hashers.keys():
+            self.hashers = {name: new_hasher(name) for name in names}
+            self.hashed = 0
         await self.hash_received()
 
     def digest(self, algorithm: str) -> bytes:

@@ -39,7 +39,6 @@ from stacpull.net.status import NOT_MODIFIED, OK, PARTIAL, RANGES, UNSATISFIABLE
 from stacpull.net.transport import Chunk, Request, TransferError, is_framed
 from stacpull.planning.layout import received_file
 from stacpull.redact import href_hash
-from stacpull.spans import Span, merged
 from stacpull.store.inspection import FileState
 from stacpull.store.partial_downloads import PartialDownload, PartialDownloads
 from stacpull.transfer import checks
@@ -126,7 +125,7 @@ class Downloader(msgspec.Struct, eq=False):
 class _Attempt(msgspec.Struct, eq=False):
     downloader: Downloader
     job: Job
-    part: PartialDownload | None = None
+    part: PartialDownload | None = None  # open: after an error, `run` keeps or removes it
 
     async def run(self, handed_over: Exchange | None) -> FetchResult:
         try:
@@ -164,7 +163,7 @@ class _Attempt(msgspec.Struct, eq=False):
         self.part = part = await self.downloader.parts.resume(self.job.rowid, self.job.generation)
         if point.total in {None, point.size}:  # its last byte again: a 206 has an ETag, a 416 has none
             point = point._replace(size=point.size - 1)
-            part.received = merged([Span(0, point.size)])
+            part.shorten(point.size)
         stated_fields = {} if point.validator.etag is None else {"ETag": point.validator.etag}
         await self._hash_with(part, checks.stated_checksums(self.job, PARTIAL, stated_fields))
         body = None
@@ -173,9 +172,6 @@ class _Attempt(msgspec.Struct, eq=False):
             action = checks.resume_action(point, response.status, headers, stated_size=self.job.size)
             if action == "append":
                 stated = checks.stated_checksums(self.job, PARTIAL, headers, url=url)
-                if any(one.checksum.algorithm not in part.hashers for one in stated):
-                    # the part was started with a date, and this response has an ETag that looks like an MD5
-                    await self._hash_with(part, stated)
                 stated_total = content_range(headers).total
                 total = point.total if stated_total is None else stated_total
                 # a 206 may be shorter than requested, so only the total shows the end
@@ -214,8 +210,8 @@ class _Attempt(msgspec.Struct, eq=False):
             raise TransferError(failure)
         is_stated = body.framed or self.job.size is not None or bool(body.stated)
         unproven = not (is_stated or await self._ends_here(body))
-        part, self.part = self.part, None
-        name = self.downloader.filename(body.url)
+        self.part = None
+        part, name = body.part, self.downloader.filename(body.url)
         content = body.content if part is None else None
         etag_or_date = body.validator.etag_or_date
         file = received_file(self.job, body.size, name, etag_or_date, body=content, unproven=unproven)
@@ -271,11 +267,10 @@ class _Attempt(msgspec.Struct, eq=False):
         if is_whole:
             return body._replace(content=start)
         validator = body.validator if body.resumable else Validator()
-        self.part = await self.downloader.parts.create(
+        self.part = part = await self.downloader.parts.create(
             self.job.rowid, self.job.generation, validator, body.total, href_hash(self.job.href)
         )
-        await self._hash_with(self.part, body.stated)
-        return await self._into_part(self.part, response, body, chained(start, chunks))
+        return await self._into_part(part, response, body, chained(start, chunks))
 
     async def _into_part(
         self, part: PartialDownload, response: Exchange, body: ReceivedBody, chunks: AsyncIterator[Chunk]
@@ -285,6 +280,7 @@ class _Attempt(msgspec.Struct, eq=False):
             response.gate.reset_refusals()
         if self.job.size is not None and total not in {None, self.job.size}:
             raise TransferError(checks.size_failure(body.url, total or 0, self.job.size))
+        await self._hash_with(part, body.stated)
         # the server must offer ranges, and a validator that proves them to be of one version
         ranges = response.headers.get("Accept-Ranges", "").lower()
         has_ranges = response.status == PARTIAL or "bytes" in ranges
