@@ -181,9 +181,8 @@ class Exchange:
     _client: Client
     _request: Request
     _accept: frozenset[int]
-    _sent: PermittedRequest | None = None
-    gate: Gate | None = attrs.field(default=None, init=False)  # while the response is open
-    _sent_at: float = attrs.field(init=False)
+    _sent: PermittedRequest | None = None  # while the response is open, its request
+    gate: Gate = attrs.field(init=False)  # of the host of the last request
     _response: Response = attrs.field(init=False)
     status: int = attrs.field(init=False)  # once the block is entered, one of those accepted
     headers: Mapping[str, str] = attrs.field(init=False)
@@ -192,23 +191,16 @@ class Exchange:
 
     async def __aenter__(self) -> Self:
         while True:
-            sent = self._sent
-            if sent is None:
-                route = self._client.route(self._request.url)
-                await route.gate.acquire(self._request.purpose)
-                outgoing = self._client.count_and_authorize(self._request, route)
-                sent = PermittedRequest(route.gate, route.gate.now(), partial(route.transport.send, outgoing))
-            self._sent = None
+            sent, self._sent = self._sent or await self._permitted(), None
             await self._take_response(sent)
-            status = self.status
-            if status in self._accept:
+            if self.status in self._accept:
                 return self
             try:
-                if status not in REDIRECTS:
+                if self.status not in REDIRECTS:
                     raise self._countable(sent.gate, TransferError(await self._failure(sent)))
                 await first_bytes(self)
                 location = self.headers.get("Location", "")
-                self._request = self._client.redirected_request(self._request, status, location)
+                self._request = self._client.redirected_request(self._request, self.status, location)
                 if self._client.route(self._request.url).gate is not sent.gate:  # else it may lead to a login
                     sent.gate.reset_refusals(self._request.purpose)
             finally:
@@ -219,19 +211,18 @@ class Exchange:
 
     async def close(self, error: BaseException | None = None) -> None:
         """End the exchange, perhaps with an error, before the block ends. Drop the rest of the body."""
-        gate = self.gate
-        if gate is None:
+        sent, self._sent = self._sent, None
+        if sent is None:
             return  # it is already closed
-        self.gate = None
         try:
             if error is None and self.status in self._accept:
-                gate.reset_refusals(self._request.purpose)
+                sent.gate.reset_refusals(self._request.purpose)
             await self._response.close()
         finally:
-            gate.release()
-            self._log(self.status)
+            sent.gate.release()
+            self._log(sent, self.status)
             if isinstance(error, TransferError):  # of a response whose status was accepted
-                self._countable(gate, error)
+                self._countable(sent.gate, error)
 
     @property
     def url(self) -> str:
@@ -246,7 +237,6 @@ class Exchange:
         return chunks if coding is None else decoded(chunks, coding)
 
     async def _counted(self, limit: int) -> AsyncIterator[Chunk]:
-        gate = self.gate
         byte_limiter = self._client.byte_limiter
         if byte_limiter.limit:  # larger pieces would turn a slow rate into bursts and long waits
             limit = int(min(limit, max(byte_limiter.limit / 8, 16 * 1024), 1 << 20))
@@ -254,14 +244,18 @@ class Exchange:
             size = len(chunk)
             self._client.counters.bytes_fetched += size
             self._body_bytes += size
-            if gate is not None:
-                gate.note_bytes(size)
+            self.gate.note_bytes(size)
             await byte_limiter.spend(size)
             yield chunk
 
+    async def _permitted(self) -> PermittedRequest:
+        route = self._client.route(self._request.url)
+        await route.gate.acquire(self._request.purpose)
+        outgoing = self._client.count_and_authorize(self._request, route)
+        return PermittedRequest(route.gate, route.gate.now(), partial(route.transport.send, outgoing))
+
     async def _take_response(self, sent: PermittedRequest) -> None:
-        gate = sent.gate
-        self._sent_at = sent.sent_at
+        gate = self.gate = sent.gate
         self._url = self._request.url
         self._body_bytes = 0
         try:
@@ -275,7 +269,7 @@ class Exchange:
             elif failure.kind is FailureKind.ADDRESS and (hops := self._request.redirected_from):
                 failure = replace(failure, message=f"Redirected by {host_of(hops[-1])}: {failure.message}")
             gate.release()
-            self._log(error.failure.status)
+            self._log(sent, error.failure.status)
             raise (error if failure is error.failure else TransferError(failure)) from error.__cause__
         except BaseException:
             gate.release()
@@ -284,7 +278,7 @@ class Exchange:
             self._url = response.url
         self._response = response
         self.status, self.headers = response.status, response.headers
-        self.gate = gate
+        self._sent = sent
         if self.status in self._accept or self.status in REDIRECTS:
             gate.note_response(sent.sent_at)
 
@@ -311,9 +305,9 @@ class Exchange:
             error.count_refusal = partial(gate.judge_refusal, purpose=self._request.purpose)
         return error
 
-    def _log(self, status: int | None) -> None:
+    def _log(self, sent: PermittedRequest, status: int | None) -> None:
         if self._client.log is not None:
-            seconds = self._client.clock.monotonic() - self._sent_at
+            seconds = self._client.clock.monotonic() - sent.sent_at
             self._client.log.write(self._request.method, self._url, status, self._body_bytes, seconds)
 
 

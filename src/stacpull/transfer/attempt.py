@@ -276,8 +276,7 @@ class _Attempt(msgspec.Struct, eq=False):
         self, part: PartialDownload, response: Exchange, body: ReceivedBody, chunks: AsyncIterator[Chunk]
     ) -> ReceivedBody:
         total = body.total
-        if response.gate is not None:  # the response is not a login page, but it may take hours to its end
-            response.gate.reset_refusals()
+        response.gate.reset_refusals()  # it is not a login page, but it may take hours to its end
         if self.job.size is not None and total not in {None, self.job.size}:
             raise TransferError(checks.size_failure(body.url, total or 0, self.job.size))
         await self._hash_with(part, body.stated)
