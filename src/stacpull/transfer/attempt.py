@@ -286,7 +286,8 @@ class _Attempt(msgspec.Struct, eq=False):
         is_split = has_ranges and body.resumable and total is not None and body.validator.strong_etag
         version = ObjectVersion(body.validator, self.job.size if total is None else total)
         limit = MAX_CONNECTIONS if is_split else 1
-        await BodyReceiver(self.downloader.client, part, self.job.href, version, limit).run(response, chunks)
+        receiver = BodyReceiver(self.downloader.client, response.gate, part, self.job.href, version, limit)
+        await receiver.run(response, chunks)
         await part.hash_received()
         return body._replace(part=part)
 

@@ -36,17 +36,17 @@ class BodyReceiver:
     """Receives a long body into `part`, whose existing bytes are not requested again. Use it once."""
 
     def __init__(
-        self, client: Client, part: PartialDownload, href: str, version: ObjectVersion, limit: int
+        self, client: Client, gate: Gate, part: PartialDownload, href: str, version: ObjectVersion, limit: int
     ) -> None:
         self._client = client
+        self._gate = gate
         self._part = part
         self._href = href
         self._version = ObjectVersion(Validator(version.validator.strong_etag), version.total)
         self._total = _ENDLESS if version.total is None else version.total
-        self._max_connections = limit if SPLIT_ABOVE < self._total < _ENDLESS else 1
+        self._max_connections = limit if SPLIT_ABOVE < self._total < _ENDLESS else 1  # lowered by failures
         self._gaps = list(gaps_in(part.received, self._total))  # divided when taken: a size may be false
         self._active_connections = 1  # the open response
-        self._gate: Gate | None = None
         self._failure: Failure | None = None
         self._group = asyncio.TaskGroup()
         self._write: asyncio.Task[None] | None = None
@@ -54,7 +54,6 @@ class BodyReceiver:
         self._received = 0
 
     async def run(self, response: Exchange, chunks: AsyncIterator[Chunk]) -> None:
-        self._gate = response.gate
         try:
             with ungrouped():
                 async with self._group:
@@ -87,7 +86,7 @@ class BodyReceiver:
             if first is not None and not await self._read_open(*first):
                 return
             while self._gaps and self._active_connections <= self._max_connections:
-                if self._active_connections > 1 and self._gate is not None and self._gate.is_full():
+                if self._active_connections > 1 and self._gate.is_full():
                     return
                 await self._request_range()
         except TransferError as error:
