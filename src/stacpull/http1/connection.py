@@ -22,7 +22,7 @@ from stacpull.net.bodies import MinimumRate
 from stacpull.net.connection_errors import ResponseFault, closed_failure
 from stacpull.net.fields import HEADER_LIMIT, HeaderFields, add_field
 from stacpull.net.status import NOT_MODIFIED, OK, REDIRECTS
-from stacpull.net.transport import Chunk, Response, TransferError
+from stacpull.net.transport import KEEP_ALIVE, Chunk, HttpSettings, Response, TransferError
 
 MAX_BODY_IN_MEMORY = 1 << 20  # maximum size of a body that is read into memory
 
@@ -210,7 +210,6 @@ class ResponseHandler(Protocol):
 class ConnectionOwner(Protocol):
     def add(self, connection: Http1Connection) -> None: ...
     def discard(self, connection: Http1Connection) -> None: ...
-    def minimum_rate(self) -> MinimumRate: ...
 
 
 class Http1Connection(asyncio.Protocol):
@@ -266,8 +265,8 @@ class Http1Connection(asyncio.Protocol):
             handler.on_close()
         self.abort()
 
-    def tick(self, seconds: float, stall_ticks: int, idle_ticks: int) -> None:
-        """Count a tick of the transport's timer. After too many ticks without data, close the connection."""
+    def tick(self, seconds: float, settings: HttpSettings) -> None:
+        """Called every `seconds`. If no data came for too long, or too few, close the connection."""
         if self._receiver is not None:
             self._receiver.flush()
         is_awaited = self.handler is not None or (self._waiter is not None and not self._waiter.done())
@@ -275,14 +274,15 @@ class Http1Connection(asyncio.Protocol):
         fault = None
         if is_idle or is_awaited:
             self.quiet_ticks += 1
-        if is_idle and self.quiet_ticks > idle_ticks:
+        quiet_seconds = (self.quiet_ticks - 1) * seconds  # at least: the first tick may have come at once
+        if is_idle and quiet_seconds >= KEEP_ALIVE:
             self.abort()
-        elif is_awaited and self.quiet_ticks > stall_ticks:
+        elif is_awaited and quiet_seconds >= settings.stall_timeout:
             is_in_head = not (self.response.status or self.response.is_untouched)
             fault = ResponseFault.NO_HEAD if is_in_head else ResponseFault.STALLED
         elif is_awaited and self.response.status:  # since the head
             if self._minimum_rate is None:
-                self._minimum_rate = self._owner.minimum_rate()
+                self._minimum_rate = MinimumRate(settings.min_rate, settings.stall_timeout)
             received, self._received = self._received, 0
             if self._minimum_rate.is_too_slow(seconds, received):
                 fault = ResponseFault.TOO_SLOW

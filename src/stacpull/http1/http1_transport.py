@@ -9,7 +9,6 @@ userinfo, short IPv4, zones), or whose fields contain line breaks.
 from __future__ import annotations
 
 import asyncio
-import math
 import re
 import socket
 import ssl
@@ -20,10 +19,8 @@ import msgspec
 
 from stacpull.hosts import default_port, evict_idle, literal_address, origin_of
 from stacpull.http1.connection import Http1Connection, streamed
-from stacpull.net.bodies import MinimumRate
 from stacpull.net.connection_errors import closed_failure, connection_failure
 from stacpull.net.transport import (
-    KEEP_ALIVE,
     USER_AGENT,
     HttpSettings,
     Purpose,
@@ -80,8 +77,6 @@ class Http1Transport(CallbackTransport):
         self._settings = settings
         self._tls: ssl.SSLContext | None = None
         self._tick = min(_TICK, settings.stall_timeout / _TICKS_A_TIMEOUT)
-        self._stall_ticks = math.ceil(settings.stall_timeout / self._tick)
-        self._idle_ticks = math.ceil(KEEP_ALIVE / self._tick)
         self._hosts: dict[str, Http1Host] = {}  # by origin (`http://host:port`) in lower case
         self.connections: set[Http1Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -223,13 +218,10 @@ class Http1Transport(CallbackTransport):
         if not self.connections and self._emptied is not None:
             self._emptied.set()
 
-    def minimum_rate(self) -> MinimumRate:
-        return MinimumRate(self._settings.min_rate, self._settings.stall_timeout)
-
     def _on_tick(self) -> None:
         self._timer = None
         for connection in list(self.connections):
-            connection.tick(self._tick, self._stall_ticks, self._idle_ticks)
+            connection.tick(self._tick, self._settings)
         if self.connections:
             self._timer = asyncio.get_running_loop().call_later(self._tick, self._on_tick)
 
