@@ -266,7 +266,6 @@ class Addresses:
         self._found: list[str] | OSError = []
         self._valid_until = 0.0
         self._lookup = asyncio.Lock()
-        self._rotation = -1
 
     async def look_up(self) -> list[str]:
         """Return the addresses in the order to try them: each time another one first."""
@@ -282,11 +281,9 @@ class Addresses:
                     self._valid_until = loop.time() + _FAILURE_REMEMBERED
         if isinstance(self._found, OSError):
             raise type(self._found)(*self._found.args)
-        working = [address for address in self._found if address not in self.unreachable]
-        self._rotation += 1
-        start = self._rotation % len(working) if working else 0
-        unreachable = (address for address in self._found if address in self.unreachable)
-        return [*working[start:], *working[:start], *unreachable]
+        in_order = sorted(self._found, key=self.unreachable.__contains__)  # those that work come first
+        self._found = in_order[1:] + in_order[:1]
+        return in_order
 
 
 class Http1Host:
