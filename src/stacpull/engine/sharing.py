@@ -58,7 +58,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
         return await self.complete_after(download, self.downloader.fetch(job))
 
     def start(self, job: Job) -> Download | None:
-        """Note that a fast transfer begins. Return None if it needs `fetch` (a part, a shared href)."""
+        """Begin a fast transfer, which `complete` ends; None if it needs `fetch` (a part, a shared href)."""
         key = (job.href, job.replanned_at)
         if key in self.recent or self.downloader.parts.has_part(job.rowid, job.generation):
             return None
