@@ -5,26 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from functools import partial
 
 import uvloop
-from tests.net.conformance import opened
+from tests.net.conformance import opened, transport
 from tests.net.wire_server import Serving, StreamServer
 
 from stacpull.http1.http1_transport import Http1Transport
 from stacpull.models import Failure
-from stacpull.net.addresses import AddressPolicy
 from stacpull.net.bodies import read_whole
-from stacpull.net.transport import HttpSettings, Request, TransferError, Transport
+from stacpull.net.transport import Request, TransferError, Transport
 
-LOCAL = AddressPolicy(allow_private=True)
+fast = partial(transport, Http1Transport)
 LOOPS = [asyncio.new_event_loop, uvloop.new_event_loop]
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
-
-
-def fast(**options: Any) -> Http1Transport:
-    given: dict[str, Any] = {"ip_policy": LOCAL, "stall_timeout": 20.0} | options
-    return Http1Transport(HttpSettings(**given))
 
 
 async def fetch(http: Transport, url: str, limit: int = 10_000_000) -> bytes | Failure:

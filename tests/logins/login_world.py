@@ -7,15 +7,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from tests.logins.services import DataCentre, Urs
+from tests.net.conformance import transport
 from tests.virtual_clock import VirtualClock
 
 from stacpull.clock import Clock
 from stacpull.http1.http1_transport import Http1Transport
-from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import Client, NetworkCounters
 from stacpull.net.gate import GateSettings
 from stacpull.net.retry import RetryPolicy
-from stacpull.net.transport import HttpSettings, Request
+from stacpull.net.transport import Request
 from stacpull.redact import Secret, Secrets
 from stacpull_logins.logins import FilledProfile, HostLogin, HostPattern, LoginKind, Logins
 from stacpull_logins.visit import Visit
@@ -33,7 +33,7 @@ async def client_for(
     secrets: Secrets | None = None,
     on_wait: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Client]:
-    http = Http1Transport(HttpSettings(ip_policy=AddressPolicy(allow_private=True)))
+    http = transport(Http1Transport)
     counters, secrets = NetworkCounters(), Secrets() if secrets is None else secrets
     logins = Logins(profile, http, RetryPolicy(), clock, secrets, counters, on_wait)
     client = Client(

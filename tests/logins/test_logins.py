@@ -7,17 +7,16 @@ from contextlib import asynccontextmanager
 
 import pytest
 from tests.logins.login_world import client_for, get, profile_of
-from tests.net.conformance import Routes, TransportContract, World
+from tests.net.conformance import Routes, TransportContract, World, transport
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 from tests.virtual_clock import VirtualClock
 
 from stacpull.clock import SystemClock
 from stacpull.http1.http1_transport import Http1Transport
-from stacpull.net.addresses import AddressPolicy
 from stacpull.net.client import HostCredentials, NetworkCounters
 from stacpull.net.retry import RetryPolicy
-from stacpull.net.transport import HttpSettings, Transport
+from stacpull.net.transport import Transport
 from stacpull.redact import Secret, Secrets
 from stacpull_logins.logins import (
     BearerToken,
@@ -33,7 +32,7 @@ FIELDS = {"Authorization": Secret("Bearer planted")}
 
 class TestLoginTransport(TransportContract):
     def transport(self, base: str, stall_timeout: float) -> Transport:
-        http = Http1Transport(HttpSettings(AddressPolicy(allow_private=True), stall_timeout=stall_timeout))
+        http = transport(Http1Transport, stall_timeout=stall_timeout)
         logins = Logins(FilledProfile("p"), http, RetryPolicy(), SystemClock(), Secrets(), NetworkCounters())
         return LoginTransport(logins, HostCredentials(base, FIELDS, {}))
 

@@ -184,9 +184,7 @@ class TransportContract:
             assert (await asyncio.gather(*(read_body() for _ in range(20)))) == [BODY] * 20
 
 
-LOCAL = AddressPolicy(allow_private=True)
-
-
 def transport(kind: Callable[[HttpSettings], Transport] = AiohttpTransport, **options: Any) -> Any:
-    defaults: dict[str, Any] = {"ip_policy": LOCAL, "stall_timeout": 20.0}
+    """Return a transport that may connect to loopback."""
+    defaults: dict[str, Any] = {"ip_policy": AddressPolicy(allow_private=True), "stall_timeout": 20.0}
     return kind(HttpSettings(**(defaults | options)))

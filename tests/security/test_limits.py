@@ -12,17 +12,16 @@ from typing import Any
 
 import pytest
 from tests.acceptance.asset_host import AssetHost, Connection
+from tests.net.conformance import transport
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 from tests.security.sources import COLLECTION, Source, feature, json_answer, mirrored
 
 from stacpull import Options, SourceError
 from stacpull.clock import SystemClock
-from stacpull.net.addresses import AddressPolicy
-from stacpull.net.aiohttp_transport import AiohttpTransport
 from stacpull.net.client import Client
 from stacpull.net.gate import GateSettings
-from stacpull.net.transport import HttpSettings, Request, TransferError
+from stacpull.net.transport import Request, TransferError
 from stacpull.sync import failures, mirror
 
 MIB = 1 << 20
@@ -40,7 +39,7 @@ def json_bytes(text: str, **headers: str) -> Answer:
 async def test_decoding_a_bomb_takes_bounded_memory(coding: str) -> None:
     packed = zlib.compress(b" " * (64 * MIB), 9, 31 if coding == "gzip" else 15)
     async with WireServer({"/": [Answer(body=packed, headers={"Content-Encoding": coding})]}) as server:
-        http = AiohttpTransport(HttpSettings(ip_policy=AddressPolicy(allow_private=True)))
+        http = transport()
         client = Client({"http": http}, GateSettings(SystemClock(), 1))
         tracemalloc.start()
         with pytest.raises(TransferError, match="more than 8388608 bytes"):

@@ -16,19 +16,14 @@ import pytest
 from tests.events import warnings
 from tests.net.wire_server import ReceivedRequest
 from tests.sources.memory import ids, lines
-from tests.transfer.origin import Answer, Origin, Reply, Thing, origin
+from tests.transfer.origin import Answer, Origin, Reply, Thing, client, origin
 
 from stacpull import Options, mirror
 from stacpull.clock import SystemClock
 from stacpull.errors import ForgottenCursorError
 from stacpull.models import Page
-from stacpull.net.addresses import AddressPolicy
-from stacpull.net.aiohttp_transport import AiohttpTransport
-from stacpull.net.client import Client
-from stacpull.net.gate import GateSettings
 from stacpull.net.json_reader import JsonReader
 from stacpull.net.retry import Retries, RetryPolicy
-from stacpull.net.transport import HttpSettings
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
 from stacpull.sources.source import PageSize
@@ -102,18 +97,13 @@ UNVERSIONED = {
 
 async def walked(server: Origin) -> list[Page]:
     """Walk the file of a server like a run, with retries without long waits."""
-    clock = SystemClock()
     url = f"{server.url}/items.ndjson"
-    transport = AiohttpTransport(HttpSettings(AddressPolicy(allow_private=True), 5.0))
-    client = Client({"http": transport}, GateSettings(clock, 64), source=url)
-    policy = RetryPolicy(retries=1, base=0.001, cap=0.001)
-    try:
-        source = await open_source(url, JsonReader(client, Retries(policy, clock), source=url))
+    retries = Retries(RetryPolicy(retries=1, base=0.001, cap=0.001), SystemClock())
+    async with client(stall_timeout=5.0) as opened:
+        source = await open_source(url, JsonReader(opened, retries, source=url))
         (begin,) = await source.starts(Selection())
         size = PageSize(2, is_user_set=True)
         return [page async for page in source.pages(begin, page_size=size, on_notice=print)]
-    finally:
-        await client.close()
 
 
 @pytest.mark.parametrize("is_changed", [False, True])

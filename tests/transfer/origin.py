@@ -8,16 +8,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from tests.net.conformance import transport
 from tests.net.wire_server import ReceivedRequest, StreamServer, read_request
 
 from stacpull.aws import AwsCredentials, AwsSettings, Credentials
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
-from stacpull.net.addresses import AddressPolicy
-from stacpull.net.aiohttp_transport import AiohttpTransport
 from stacpull.net.client import Client
 from stacpull.net.gate import GateSettings
-from stacpull.net.transport import HttpSettings
 from stacpull.transfer.s3 import S3Transport
 from stacpull_replicas import S3Access
 
@@ -134,7 +132,7 @@ async def client(
 ) -> AsyncIterator[Client]:
     """Open a client that may speak to loopback, and to S3 if it is given credentials."""
     clock = SystemClock()
-    http = AiohttpTransport(HttpSettings(AddressPolicy(allow_private=True), stall_timeout=stall_timeout))
+    http = transport(stall_timeout=stall_timeout)
     transports = {"http": http, "https": http}
     if credentials is not None:
         transports["s3"] = S3Transport(http, credentials, s3 or S3Options(), clock=clock)

@@ -6,17 +6,16 @@ from dataclasses import dataclass, field
 
 import pytest
 from msgspec.structs import replace
+from tests.net.conformance import transport
 from tests.transfer.origin import KEYS, Reply, Thing, access, client, given, origin
 
 from stacpull.aws import AwsSettings, Credentials
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.models import FailureKind
-from stacpull.net.addresses import AddressPolicy
-from stacpull.net.aiohttp_transport import AiohttpTransport
 from stacpull.net.client import Client
 from stacpull.net.gate import GateSettings
-from stacpull.net.transport import HttpSettings, Request, Response, TransferError, Transport
+from stacpull.net.transport import Request, Response, TransferError, Transport
 from stacpull.transfer.s3 import S3Transport, endpoint_of, may_sign, other_region, read_xml, split_s3_url
 from stacpull_replicas import MemoryStore, S3Replica
 
@@ -150,7 +149,7 @@ class AwsStandIn:
 async def test_a_bucket_reached_by_redirect(options: S3Options, signed: bool) -> None:
     clock = SystemClock()
     async with origin(Thing(b"x")) as served:
-        http = AiohttpTransport(HttpSettings(ip_policy=AddressPolicy(allow_private=True)))
+        http = transport()
         aws = AwsStandIn(http, served.url)
         transports = {"http": http, "s3": S3Transport(aws, given(), options, clock=clock)}
         opened = Client(transports, GateSettings(clock, 8))
