@@ -47,6 +47,8 @@ class Origin:
     signature: int = 1
     reads: int = 0
     keys: tuple[str, ...] = ("a",)
+    assets: dict[str, Any] | None = None
+    """Those of the item, if its hrefs have no signature that changes."""
     read_fails: list[Failure] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     counted: list[str] = field(default_factory=list)  # hrefs whose refusals count against their host
@@ -74,7 +76,7 @@ class Origin:
         if self.read_fails:
             raise TransferError(self.read_fails.pop(0))
         hrefs = {key: {"href": f"https://blob.example/{key}?sig={self.signature}"} for key in self.keys}
-        return {"id": "i", "assets": hrefs}
+        return {"id": "i", "assets": self.assets or hrefs}
 
 
 @dataclass
@@ -210,14 +212,9 @@ def plain_jobs() -> list[Job]:
     return [job(rowid, key, href=href) for rowid, (key, href) in enumerate(PLAIN.items(), 1)]
 
 
-def run_plain(answer: Answer, monkeypatch: pytest.MonkeyPatch, *jobs: Job) -> Course:
-    async def item(origin: Origin, _href: str) -> Json:
-        origin.reads += 1
-        await origin.clock.sleep(0.1)
-        return {"id": "i", "assets": {key: {"href": href} for key, href in PLAIN.items()}}
-
-    monkeypatch.setattr(Origin, "item", item)
-    return run(*jobs, answer=answer, workers=1)
+def run_plain(answer: Answer, *jobs: Job) -> Course:
+    assets = {key: {"href": href} for key, href in PLAIN.items()}
+    return run(*jobs, answer=answer, workers=1, assets=assets)
 
 
 def never(status: int) -> Answer:
@@ -232,8 +229,8 @@ def apart(jobs: list[Job]) -> list[Job]:
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_hrefs_of_a_stable_host_are_read_again_only_once(status, monkeypatch):
-    course = run_plain(never(status), monkeypatch, *apart(plain_jobs()))
+def test_hrefs_of_a_stable_host_are_read_again_only_once(status):
+    course = run_plain(never(status), *apart(plain_jobs()))
     assert [failure for failure, _ in course.outcomes.failed.values()] == [refused(status)] * 5
     assert course.origin.reads == 1
     first, *others = PLAIN.values()
@@ -245,12 +242,12 @@ def test_hrefs_of_a_stable_host_are_read_again_only_once(status, monkeypatch):
 def test_stability_is_known_per_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PLAIN, "b1", "https://another.example/b1.tif")
     jobs = apart(plain_jobs())
-    course = run_plain(never(403), monkeypatch, *jobs)
+    course = run_plain(never(403), *jobs)
     assert course.origin.reads == 2
     assert course.origin.counted == [*PLAIN.values()]
 
 
-def test_a_signed_href_is_read_again_even_where_others_are_stable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signed_href_is_read_again_even_where_others_are_stable() -> None:
     """A bucket may hold plain and signed objects: of a signed one a refusal may still be its age."""
     first, second, *_ = apart(plain_jobs())
     signed = job(9, "a3", href="https://plain.example/a3.tif?sig=0")
@@ -258,7 +255,7 @@ def test_a_signed_href_is_read_again_even_where_others_are_stable(monkeypatch: p
     def answer(wanted: Job, _before: int) -> AssetFile | Failure:
         return BODY if wanted.href.endswith("a3.tif") else refused(403)
 
-    course = run_plain(answer, monkeypatch, first, second, signed)
+    course = run_plain(answer, first, second, signed)
     assert sorted(course.outcomes.failed) == [1, 2]
     assert course.outcomes.received[9].href == "https://plain.example/a3.tif"
     assert course.origin.reads == 2
@@ -341,21 +338,15 @@ def test_an_asset_stays_pending_while_the_host_of_one_place_is_down(first: Failu
     assert (course.outcomes.failed, course.outcomes.received) == ({}, {})
 
 
-def test_an_item_read_again_restores_all_its_hrefs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_item_read_again_restores_all_its_hrefs() -> None:
     """The second place had expired: its new href is found where the item names it, not the first one's."""
-
-    async def item(origin: Origin, _href: str) -> Json:
-        origin.reads += 1
-        await origin.clock.sleep(0.1)
-        asset = {"href": f"{HTTPS}?sig=new", "alternate": {"s3": {"href": S3}}}
-        return {"id": "i", "assets": {"a": asset}}
+    assets = {"a": {"href": f"{HTTPS}?sig=new", "alternate": {"s3": {"href": S3}}}}
 
     def answer(wanted: Job, _before: int) -> AssetFile | Failure:
         return BODY if wanted.href.endswith("sig=new") else refused(403)
 
-    monkeypatch.setattr(Origin, "item", item)
     old = job(href=S3, alternates=(f"{HTTPS}?sig=old",))
-    course = run(old, answer=answer, prefer=("s3", "https"))
+    course = run(old, answer=answer, prefer=("s3", "https"), assets=assets)
     assert course.outcomes.received[1].href == f"{HTTPS}?sig=new"
     assert course.origin.counted == [S3]
 
