@@ -52,19 +52,6 @@ async def test_readers_of_one_item_share_a_request() -> None:
     assert shelf.reads == {"a": 1}
 
 
-async def test_a_refused_document_is_read_again_once_for_all_its_assets() -> None:
-    shelf, clock = Shelf(is_open=True), VirtualClock()
-    reader = ItemReader(shelf.read, clock)
-    old = await reader.read("a")
-    clock.now += 1
-    new = [await reader.read("a", newer_than=old.read_at) for _ in range(13)]
-    assert {n.read_at for n in new} == {1.0}
-    assert shelf.reads == {"a": 2}
-    clock.now += 1
-    newest = await reader.read("a", newer_than=new[0].read_at)
-    assert newest.document["properties"]["reading"] == 3
-
-
 async def test_a_failure_is_raised_in_all_waiting_readers_and_not_cached() -> None:
     shelf = Shelf()
     reader = ItemReader(shelf.read, VirtualClock())
