@@ -67,6 +67,8 @@ CUT = [
     ),
     ("https://b.oss/k?OSSAccessKeyId=A&Expires=1&Signature=S&security-token=T", "https://b.oss/k", True),
     ("https://b.oss/k?x-oss-signature=S&x-oss-credential=C&v=1", "https://b.oss/k?v=1", True),
+    ("https://cdn/k?hdnea=exp=1~hmac=S&v=1", "https://cdn/k?v=1", True),
+    ("https://cos/k?q-sign-algorithm=sha1&q-ak=A&q-signature=S", "https://cos/k?q-sign-algorithm=sha1", True),
     ("https://h/x?maxar_api_key=K&b=2", "https://h/x?b=2", False),
     ("https://h/x?access_key=K&secret=K&jwt=K&pwd=K&auth=K&id_token=K&b=2", "https://h/x?b=2", False),
     ("https://h/x?a=1#access_token=K&b=2", "https://h/x?a=1#b=2", True),

@@ -26,12 +26,12 @@ from contextlib import suppress
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 _KEY = re.compile(  # keys of the user, which `net.client` adds again for their host
-    r"(^key|^auth|^jwt|^pwd|^id_token|subscription-key|(api|auth)_token|secret|secret_key|passw(or)?d|authkey"
-    r"|api[_-]?key|access_?key)$"
+    r"(^key|^auth|^jwt|^pwd|^id_token|subscription-key|(api|auth|refresh)_token|secret|secret_key|passw(or)?d"
+    r"|authkey|api[_-]?key|access_?key)$"
 )
-_SIGNATURES = re.compile(  # made by a server for this one URL: without them, the URL is of no use
+_SIGNATURES = re.compile(  # made by a server (of a cloud or CDN) for this one URL, which needs them
     r"(access_token|token|sig|signature|awsaccesskeyid|googleaccessid|policy|key-pair-id"
-    r"|temp_url_sig|temp_url_expires|ossaccesskeyid|security-token)\Z"  # of Swift and Alibaba
+    r"|temp_url_(sig|expires)|ossaccesskeyid|security-token|hdnea|hdnts|__token__|q-ak|q-signature)\Z"
     r"|x-amz-|x-goog-|x-oss-(?!process\Z)"  # `x-oss-process` scales images
 )
 _SAS_FIELDS = frozenset(
