@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -94,3 +95,15 @@ def test_endless_bytes_without_a_body_are_a_failure(start: bytes, again: bytes) 
         response.feed(again)
     assert response.failure is not None
     assert response.failure.kind is FailureKind.SERVER
+
+
+def test_tiny_chunks_take_little_memory() -> None:
+    response = ParsedResponse("h")
+    response.feed(CHUNKED)
+    tracemalloc.start()
+    for _ in range(100):
+        response.feed(b"2\r\nab\r\n" * 1000)
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert response.take() == b"ab" * 100_000
+    assert used < 500_000

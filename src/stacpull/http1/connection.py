@@ -33,6 +33,7 @@ _AWAITING, _RECEIVING, _WHOLE = range(3)  # the phases of a response
 _NEW, _IDLE, _PARSED, _STREAMED = range(4)  # the states of a connection
 
 _MAX_HELD = 250_000  # bytes with which reading pauses until the reader states the size of its chunks
+_MAX_PIECES = 64  # the most that are kept: a piece of one byte takes 40 bytes
 _TAKEN = frozenset({OK}) | REDIRECTS
 
 
@@ -116,6 +117,8 @@ class ParsedResponse:
         except (HttpParserError, HttpParserUpgrade):
             self._parser = None
             self._bad(ResponseFault.OVERLONG if self._phase is _WHOLE else ResponseFault.MALFORMED)
+        if len(self._pieces) > _MAX_PIECES:
+            self._pieces = [self.body()]
         if self.held_bytes > held_before:
             self._overhead = 0
         elif self._phase is not _WHOLE:
