@@ -40,6 +40,14 @@ def test_only_walks_with_equal_credentials_are_compared(tmp_path: Path) -> None:
         assert [name for name, *_ in unmet(db, last)] == ["a", "b"]
 
 
+def test_a_walk_that_continued_without_a_key_counts_as_one_with_it(tmp_path: Path) -> None:
+    with ledger(tmp_path) as db:
+        _, writer = started(db, replace(SPEC, credential_names=("the header Key",)))
+        commit(writer, item("private"))
+        mirrored(db, "a")
+        assert unmet(db, mirrored(db, "")) == []
+
+
 @pytest.mark.parametrize(
     ("walks", "is_unmet"),
     [
