@@ -358,6 +358,7 @@ class BucketLocation(msgspec.Struct, frozen=True):
     account: str | None = None  # the storage account of Azure
     profile: str | None = None
     ca_bundle: str | None = None
+    read_timeout: float = 60.0  # seconds of silence
     metadata: bool = False  # whether a metadata service may give credentials (`--aws-metadata`)
     is_signed: bool = True  # False for requests without credentials to Google and Azure
     mirror: str = ""  # the id of the mirror that the objects below the prefix belong to

@@ -88,7 +88,8 @@ class CloudTransport:
             options = self._setup.options
             bundle = None if options.ca_bundle is None else str(options.ca_bundle)
             metadata = options.s3.aws_metadata and location.is_signed
-            return self._resolved(replace(location, ca_bundle=bundle, metadata=metadata)), key
+            used = {"ca_bundle": bundle, "metadata": metadata, "read_timeout": options.stall_timeout}
+            return self._resolved(replace(location, **used)), key
         except StacpullError as error:
             raise TransferError(Failure(FailureKind.SCHEME, str(error))) from error
 

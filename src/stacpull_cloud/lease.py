@@ -217,8 +217,7 @@ class Lease:
             if path.exists():
                 newer = f"the newer one of {self.taken_from or self._objects.location.url}"
                 self._objects.watcher.warn(f"{path} was replaced by {newer}, and is ledger.old now.")
-                # the ledger last: after a kill, it or `ledger.old` is complete
-                for suffix in ("-wal", "-shm", "-journal", ""):
+                for suffix in ("-wal", "-shm", "-journal", ""):  # the ledger last, so one is complete
                     old = path.with_name(f"ledger.old{suffix}")
                     old.unlink(missing_ok=True)
                     with suppress(FileNotFoundError):
