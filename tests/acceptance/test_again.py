@@ -18,7 +18,7 @@ from tests.events import warnings
 from tests.items import feature
 from tests.net.memory import Answer
 
-from stacpull import Options, Selection, StacpullError, failures, status, sync
+from stacpull import Options, Selection, SourceError, StacpullError, failures, status, sync
 from stacpull_replicas import MlhubReplica, RequestInfo, Stall, Status
 
 pytestmark = pytest.mark.behaviour
@@ -101,6 +101,22 @@ def test_a_narrower_selection_leaves_the_failures_and_the_rest_of_a_stopped_run(
         assert (resumed.state, resumed.assets_done, resumed.assets_missing) == ("complete", 3, 1)
         assert not any("not complete" in warning for warning in warnings(received))
     assert sync.verify(tmp_path).exit_code == 0
+
+
+def test_a_walk_that_failed_is_unfinished_although_nothing_is_pending_and_another_run_completed(tmp_path):
+    with SmallApi({"c": ["1", "2", "3"]}) as api:
+        api.refused = {"c:2": 500}
+        source = api.url("/collections/c")
+        with pytest.raises(SourceError):
+            sync.mirror(source, tmp_path, options=Options(retries=0))
+        assert sync.mirror(source, tmp_path, selection=Selection(max_items=1)).state == "complete"
+        shown = status(tmp_path)
+        assert (shown.state, shown.walk_ended, shown.assets_pending) == ("failed", False, 0)
+        assert shown.selection == {}
+        assert sync.verify(tmp_path).mirror_state == "failed"
+        api.refused = {}
+        assert sync.resume(tmp_path).assets_done == 3
+        assert status(tmp_path).state == "complete"
 
 
 def test_assets_that_a_run_with_another_selection_left_pending_do_not_hide_their_items(tmp_path):

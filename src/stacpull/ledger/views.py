@@ -85,11 +85,9 @@ def items_done(db: Connection, run_id: int) -> int:
 def current_run(db: Connection) -> dict[str, Any]:
     """Return the run to resume, else the last run; but `id`, times and rate are those of the last run."""
     last = scalar(db, "SELECT max(id) FROM runs") or runs.load(db).id  # which raises an error
-    last_walk = "SELECT id, state, walk_ended FROM runs WHERE kind = 'mirror' ORDER BY id DESC LIMIT 1"
-    walk, walk_state, walk_ended = db.execute(last_walk).fetchone() or (0, "", 0)
-    current = last
-    if walk_state != "complete" or exists(db, "SELECT 1 FROM totals WHERE pending > 0"):
-        current = scalar(db, runs.LAST_UNFINISHED) or last
+    last_walk = "SELECT id, walk_ended FROM runs WHERE kind = 'mirror' ORDER BY id DESC LIMIT 1"
+    walk, walk_ended = db.execute(last_walk).fetchone() or (0, 0)
+    current = scalar(db, runs.LAST_UNFINISHED) or last
     of_all = "(SELECT count(*) FROM runs) AS runs, (SELECT count(DISTINCT source) FROM runs) AS sources"
     run = dict(named_rows(db, f"SELECT *, {of_all} FROM runs WHERE id = ?", (current,))[0])
     run |= dict(named_rows(db, "SELECT id, started, ended FROM runs WHERE id = ?", (last,))[0])
