@@ -35,10 +35,7 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
     address = resolve_dest(dest, or_default("options", Options, options))
     with closing(open_reader(address.work, address.bucket)) as db, ledger_errors(ledger_path(address.work)):
         run = views.current_run(db)
-        checkpoint = None
-        if not run["has_listed"]:
-            request = Position.from_json(run["position"]).request
-            checkpoint = None if request is None else request.url
+        next_page = Position.from_json(None if run["has_listed"] else run["position"]).request
         live = is_held(address.work)
         assets, items = runs.asset_totals(db), views.item_totals(db)
         counts: dict[str, Any] = {**assets, **items, **views.extra_asset_counts(db)}
@@ -52,7 +49,7 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
             run=run["id"],
             dest=address.shown,
             work=None if address.bucket is None else str(address.work),
-            checkpoint=checkpoint,
+            checkpoint=None if next_page is None else next_page.url,
             walk_ended=bool(run["has_listed"]),
             live=live,
             last_attempt=None if live else failed_attempt(address.work / OWN_DIRECTORY / "log.ndjson"),
