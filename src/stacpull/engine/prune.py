@@ -23,6 +23,7 @@ from stacpull.models import Failure, FailureKind, Json, NotFoundItem
 from stacpull.sources.item_reader import ItemReader
 
 _ITEMS_AT_ONCE = 500  # items that are requested, and removed, at once
+_NOT_CONFIRMED = "and whose URL, if they have one, does not return 404 or 410"
 _UNTRUSTED = "and whose URL returns 404 or 410, but the same host returned no listed item, or 404 for one"
 _LINKED = "and that is gone, but another item links to it"
 _SEVERAL_LINKED = "and that are gone, but other items link to them"
@@ -39,6 +40,7 @@ class Pruning:
         self._stop = stop
         self._reader = ItemReader(setup.source.item, setup.network.clock)  # no searches, which prove nothing
         self._serving: dict[tuple[str, str], bool] = {}
+        self._kept_by_reason = Counter[str]()
 
     async def run(self, summary: WalkSummary, *, remove: bool) -> None:
         """Report and remove items. A stop raises `InterruptedRunError`, and removed items stay removed."""
@@ -46,7 +48,7 @@ class Pruning:
         if obstacle is not None:
             self._network.warn(f"Nothing was pruned: {obstacle}.")
             return
-        kept_by_reason = Counter({_OTHER_WALK: await self._call("count_of_other_walks", returns=int)})
+        self._kept_by_reason[_OTHER_WALK] = await self._call("count_of_other_walks", returns=int)
         gone = linked = last_rowid = 0
         gone_rowids = set[int | None]({None})  # of all batches: without `remove`, items keep their parent
         while batch := await self._call(
@@ -54,16 +56,7 @@ class Pruning:
         ):
             last_rowid = batch[-1].item_rowid
             self._network.emit(Stage("looking for items that the source no longer has"))
-            items = [item for item in batch if not item.was_on_page]
-            answers = await self._read([item.href for item in items if item.href is not None])
-            gone_items = list[NotFoundItem]()
-            for item in items:
-                if item.href is None or not _is_gone(answers[item.href]):
-                    kept_by_reason["and whose URL, if they have one, does not return 404 or 410"] += 1
-                elif await self._still_serves_items(item.id.collection, host_of(item.href)):
-                    gone_items.append(item)
-                else:
-                    kept_by_reason[_UNTRUSTED] += 1
+            gone_items = await self._confirmed_gone([item for item in batch if not item.was_on_page])
             gone += len(gone_items)
             gone_rowids.update(item.item_rowid for item in gone_items)
             removable = [item.item_rowid for item in gone_items if item.parent in gone_rowids]
@@ -74,12 +67,26 @@ class Pruning:
                 removed = remove and item.item_rowid in removable
                 self._network.emit(ItemGone(item.id, item.assets, item.size, removed=removed))
         await self._call("set_counter", "items_gone", gone)
-        kept_by_reason[_LINKED if linked == 1 else _SEVERAL_LINKED] = linked
-        if not gone and not +kept_by_reason:
+        self._kept_by_reason[_LINKED if linked == 1 else _SEVERAL_LINKED] = linked
+        kept_by_reason = +self._kept_by_reason  # numbers above 0
+        if not gone and not kept_by_reason:
             self._network.emit(Notice("info", "There is nothing to prune: the source still has every item."))
-        for reason, number in (+kept_by_reason).items():  # numbers above 0
+        for reason, number in kept_by_reason.items():
             kept = quantity(number, "item")
             self._network.warn(f"Kept in DEST: {kept} that the source did not list {reason}.")
+
+    async def _confirmed_gone(self, items: Sequence[NotFoundItem]) -> list[NotFoundItem]:
+        """Return the items whose URL returns 404 or 410, and count the others as kept."""
+        answers = await self._read([item.href for item in items if item.href is not None])
+        gone_items = []
+        for item in items:
+            if item.href is None or not _is_gone(answers[item.href]):
+                self._kept_by_reason[_NOT_CONFIRMED] += 1
+            elif await self._still_serves_items(item.id.collection, host_of(item.href)):
+                gone_items.append(item)
+            else:
+                self._kept_by_reason[_UNTRUSTED] += 1
+        return gone_items
 
     def _obstacle(self, summary: WalkSummary, count: int) -> str | None:
         counters = self._store_client.counters
