@@ -37,6 +37,10 @@ def rfc3339(moment: datetime) -> str:
     return moment.isoformat().replace("+00:00", "Z")
 
 
+def rfc3339_at(seconds: float) -> str:
+    return rfc3339(datetime.fromtimestamp(int(seconds), UTC))
+
+
 def in_utc(moment: datetime) -> datetime:
     """Return an aware time in UTC, or the nearest one in the years 1 to 9999."""
     try:

@@ -42,6 +42,15 @@ def test_a_mirror_with_failures_starts_with_them_and_is_not_called_complete() ->
     ]
 
 
+def test_the_summary_says_how_to_leave_out_assets_that_are_gone_if_they_have_one_key() -> None:
+    counted = failures(gone=2)
+    report = mirror_report(assets_failed=2, assets_missing=2)
+    advice = "           to leave them out: --exclude-asset B10"
+    assert advice in mirror_lines(report, counted)
+    counted.note(FailureKind.GONE, "B11")
+    assert advice not in mirror_lines(report, counted)
+
+
 def test_source_items_are_counted_beside_the_items_that_match() -> None:
     lines = "\n".join(
         [
@@ -195,6 +204,8 @@ def test_the_summary_includes_remarks(changes: dict[str, Any], line: str) -> Non
         ({"items_pruned": 2}, "  pruned 2 items no longer in SOURCE, in the last `mirror`"),
         ({"walk_ended": True, "state": "complete", "reason": "It ends."}, "  source http://s, read in part"),
         ({"state": "interrupted"}, "to resume:   stacpull resume out"),
+        ({"started": 1.5, "ended": None}, "  time   1970-01-01T00:00:01Z, of the latest run"),
+        ({"started": 1.5, "ended": 60}, "  time   1970-01-01T00:00:01Z to 1970-01-01T00:01:00Z, of the la"),
         ({"rate": 2_000_000.0}, "829.0 kB of files (2.0 MB/s in the latest run)"),
         (
             {"last_errors": (FailureRecord("c", "i", "k", "server", "HTTP 500", 500, 1, 0.0),)},

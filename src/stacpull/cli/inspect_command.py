@@ -12,6 +12,7 @@ import click
 from stacpull.cli import parameters, summary
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration, size
+from stacpull.clock import rfc3339_at
 from stacpull.errors import UsageError, quantity
 from stacpull.json_values import object_or_empty
 from stacpull.reports import PlanReport, StatusReport
@@ -236,6 +237,8 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     yield f"  files  {', '.join([done, *summary.not_done(report, report.assets_missing), *to_do])}"
     speed = f" ({size(report.rate)}/s in the latest run)" if report.rate and report.bytes_done else ""
     yield f"  bytes  {size(report.bytes_done)} of files{speed}"
+    end = f" to {rfc3339_at(report.ended)}" if report.ended else ""
+    yield f"  time   {rfc3339_at(report.started)}{end}, of the latest run"
     for record in report.last_errors:
         if record.kind not in {"gone", "outside"}:  # counted above
             yield f"  failed {summary.failure_line(record)}"

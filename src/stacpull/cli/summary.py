@@ -5,13 +5,12 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 
 import click
 
 from stacpull.cli.parameters import READING_DEST
 from stacpull.cli.printing import duration, rate, size
-from stacpull.clock import rfc3339
+from stacpull.clock import rfc3339_at
 from stacpull.errors import quantity
 from stacpull.models import NO_FAULT, RETRY_OPTIONS, FailureKind
 from stacpull.reports import FailureRecord, MirrorReport, PlanReport, StatusReport, VerifyReport
@@ -33,10 +32,13 @@ class FailureCounts(Counter[FailureKind]):
         super().__init__()
         self.of_items = 0  # failures of items, which `retry` reads or writes again
         self.examples: dict[FailureKind, str] = {}
+        self._gone_keys = set[str]()  # up to two
 
     def note(self, kind: FailureKind, key: str, message: str = "") -> None:
         if kind is FailureKind.GONE and not key:
             kind = FailureKind.ITEM  # an item that is gone: --missing does not accept it
+        if kind is FailureKind.GONE and len(self._gone_keys) < 2:  # noqa: PLR2004 - one is mentioned
+            self._gone_keys.add(key)
         self[kind] += 1
         self.of_items += not key
         self.examples.setdefault(kind, message)
@@ -50,6 +52,8 @@ class FailureCounts(Counter[FailureKind]):
         for kind, number in (+numbers).most_common():
             label = kind if kind in NO_FAULT else "failed"
             yield f"  {label:<8} {number:,} {kind.meaning}; {kind.advice}"
+            if kind is FailureKind.GONE and len(self._gone_keys) == 1 and self[kind] == number:
+                yield f"           to leave them out: --exclude-asset {shlex.quote(*self._gone_keys)}"
             if kind not in {FailureKind.GONE, *NO_FAULT} and self.examples.get(kind):
                 yield f"           for example: {self.examples[kind]}"
         noted = sum(number for kind, number in numbers.items() if kind not in NO_FAULT) - self.of_items
@@ -206,5 +210,5 @@ def next_steps(
 def failure_line(record: FailureRecord) -> str:
     item = f"{record.collection}/{record.item}" if record.collection else record.item
     what = f"{item} {record.key}" if record.key else item
-    last = rfc3339(datetime.fromtimestamp(record.when, UTC).replace(microsecond=0))
-    return f"{what}: {record.kind}: {record.message} ({quantity(record.attempts, 'attempt')}, last {last})"
+    attempts = quantity(record.attempts, "attempt")
+    return f"{what}: {record.kind}: {record.message} ({attempts}, last {rfc3339_at(record.when)})"
