@@ -44,7 +44,6 @@ class Origin:
 
     clock: VirtualClock
     answer: Answer
-    signature: int = 1
     reads: int = 0
     keys: tuple[str, ...] = ("a",)
     assets: dict[str, Any] | None = None
@@ -52,12 +51,11 @@ class Origin:
     read_fails: list[Failure] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     counted: list[str] = field(default_factory=list)  # hrefs whose refusals count against their host
-    seconds: float = 0.0
 
     async def fetch(self, wanted: Job) -> AssetFile:
         before = sum(href.startswith(wanted.href.partition("?")[0]) for href in self.requests)
         self.requests.append(wanted.href)
-        await self.clock.sleep(self.seconds)
+        await self.clock.sleep(0.0)
         found = self.answer(wanted, before)
         if isinstance(found, Failure):
             error = TransferError(found)
@@ -75,7 +73,7 @@ class Origin:
         await self.clock.sleep(0.1)
         if self.read_fails:
             raise TransferError(self.read_fails.pop(0))
-        hrefs = {key: {"href": f"https://blob.example/{key}?sig={self.signature}"} for key in self.keys}
+        hrefs = {key: {"href": f"https://blob.example/{key}?sig=1"} for key in self.keys}
         return {"id": "i", "assets": self.assets or hrefs}
 
 
@@ -84,7 +82,6 @@ class Course:
     outcomes: Outcomes
     origin: Origin
     retried: list[Failure]
-    clock: VirtualClock
 
 
 def run(
@@ -96,7 +93,7 @@ def run(
     **origin: Any,
 ) -> Course:
     clock = VirtualClock()
-    course = Course(Outcomes(workers), Origin(clock, answer, **origin), [], clock)
+    course = Course(Outcomes(workers), Origin(clock, answer, **origin), [])
 
     async def work() -> None:
         await clock.sleep(1.0)  # the items were read before

@@ -45,22 +45,20 @@ def span(request: ReceivedRequest) -> tuple[int, int]:
     return int(first), int(last)
 
 
-def read(
-    answer: Answer, *, max_bytes: int = 1 << 20, **known: object
-) -> tuple[HeaderRead, list[ReceivedRequest]]:
+def read(answer: Answer) -> tuple[HeaderRead, list[ReceivedRequest]]:
     """Read the header of the file that `answer` serves; return it and the requests."""
 
     async def live() -> tuple[HeaderRead, list[ReceivedRequest]]:
         async with origin(answer) as served, client() as opened:
-            found = await read_header(opened, f"{served.url}/a.tif", max_bytes=max_bytes, **known)
+            found = await read_header(opened, f"{served.url}/a.tif", max_bytes=1 << 20)
             return found, served.requests
 
     return asyncio.run(live())
 
 
-def failure(answer: Answer, *, max_bytes: int = 1 << 20, **known: object) -> Failure:
+def failure(answer: Answer) -> Failure:
     with pytest.raises(TransferError) as caught:
-        read(answer, max_bytes=max_bytes, **known)
+        read(answer)
     return caught.value.failure
 
 
