@@ -22,8 +22,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests.http1.fast_transport import HELLO, fast, serving
 from tests.http1.responses import BROKEN, COOKIES, OK, SOUND
-from tests.store.open_parts import opened_parts
-from tests.transfer.part_files import no_file_in_dest
+from tests.transfer.part_files import no_file_in_dest, opened_parts
 from tests.virtual_clock import VirtualClock
 
 from stacpull.aws import AwsCredentials, AwsSettings, Credentials

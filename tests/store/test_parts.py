@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.examples import examples
-from tests.store.open_parts import opened_parts
+from tests.transfer.part_files import opened_parts
 
 from stacpull.errors import DestinationError
 from stacpull.models import AssetFile, ResumePoint, Validator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,11 @@ PART = "1.1.part"
 
 async def no_file_in_dest(*_: object) -> FileState:
     return FileState()
+
+
+async def opened_parts(directory: Path) -> PartialDownloads:
+    """Open parts in a thread, as in a run."""
+    return await asyncio.to_thread(PartialDownloads, directory)
 
 
 class PartFiles(PartialDownloads):
