@@ -200,9 +200,8 @@ def test_relative_hrefs_are_relative_to_the_file() -> None:
             "assets": [assets],
         }
     )
-    file = io.BytesIO()
-    pq.write_table(table.cast(table.schema.set(1, pa.field("geometry", pa.binary()))), file)
-    (found,) = items_of(FileServer(file.getvalue()))
+    data = parquet(table.cast(table.schema.set(1, pa.field("geometry", pa.binary()))))
+    (found,) = items_of(FileServer(data))
     assert found["assets"]["near"]["href"] == "https://files.test/data/a/near.tif"
     assert found["assets"]["far"]["href"] == "https://host/far.tif"
     assert found["assets"]["far"]["alternate"]["s3"]["href"] == "s3://bucket/far.tif"
@@ -280,11 +279,10 @@ def test_boxes_of_single_precision_are_no_tighter_than_the_geometry(bbox):
     table = pq.read_table(io.BytesIO(written([one])))
     place = table.schema.get_field_index("bbox")
     kind = pa.struct([(name, pa.float32()) for name in ("xmin", "ymin", "xmax", "ymax")])
-    file = io.BytesIO()
-    pq.write_table(table.set_column(place, "bbox", table["bbox"].cast(kind)), file)
+    data = parquet(table.set_column(place, "bbox", table["bbox"].cast(kind)))
     selection = Selection(bbox=bbox)
     assert SelectionFilter.from_selection(selection).reason_left_out(one) is None
-    assert len(items_of(FileServer(file.getvalue()), selection)) == 1
+    assert len(items_of(FileServer(data), selection)) == 1
 
 
 def test_times_in_nanoseconds_are_compared_with_any_year() -> None:

@@ -66,14 +66,9 @@ def without_ranges(server: Served) -> Served:
     return lambda body, version: lambda request: server(body, version)(replace(request, headers={}))
 
 
-def chunked(body: bytes, version: int) -> Answer:
+def without_sizes(etags: tuple[str, ...]) -> Served:
     """A server without sizes and ranges: the body of an ETag is made on request."""
-    return lambda _: Reply(200, {"ETag": TAGS[version]}, body, framing="chunked")
-
-
-def unsized(body: bytes, version: int) -> Answer:
-    """A server without sizes, whose ETags prove too little."""
-    return lambda _: Reply(200, {"ETag": WEAK_TAGS[version]}, body, framing="chunked")
+    return lambda body, version: lambda _: Reply(200, {"ETag": etags[version]}, body, framing="chunked")
 
 
 SERVERS = {
@@ -86,9 +81,9 @@ SERVERS = {
     "only dates, ignores If-Range": ignoring_conditions(states(NOTHING, DATES)),
     "no ranges": without_ranges(states(TAGS, DATES)),
     "no ranges, weak ETags": without_ranges(states(WEAK_TAGS, DATES)),
-    "no sizes": chunked,
+    "no sizes": without_sizes(TAGS),
 }
-UNSIZED = {"no sizes, weak ETags": unsized}
+UNSIZED = {"no sizes, weak ETags": without_sizes(WEAK_TAGS)}  # which prove too little
 UNVERSIONED = {
     "states nothing": states(NOTHING, NOTHING),
     "states nothing, no ranges": without_ranges(states(NOTHING, NOTHING)),
