@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import random
 import sqlite3
@@ -13,6 +12,7 @@ from pathlib import Path
 import anycrc
 import attrs
 import pytest
+from tests.events import stopping_at
 from tests.net.memory import Answer
 from tests.security.sources import Source, feature
 
@@ -107,12 +107,10 @@ def test_a_mirror_may_hold_both_kinds(tmp_path: Path) -> None:
 
 
 def test_resume_keeps_the_checksum_of_the_run(tmp_path: Path) -> None:
-    stop = asyncio.Event()
-    how = {"options": Options(checksum="none"), "stop": stop}
     with Source(others=served) as source:
         source.features = [feature(f"i{item}", {"a": source.url(f"/{item}/small")}) for item in range(300)]
-        stops = lambda event: isinstance(event, RunStarted) and stop.set()  # noqa: E731
-        report = sync.mirror(source.api, tmp_path, **how, on_event=stops)
+        options = Options(checksum="none")
+        report = sync.mirror(source.api, tmp_path, options=options, **stopping_at(RunStarted))
         assert report.state == "interrupted"
         assert sync.resume(tmp_path).state == "complete"
     assert set(digests(tmp_path).values()) == {None}

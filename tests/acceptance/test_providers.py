@@ -6,7 +6,6 @@ run, DEST and the requests to other hosts are searched for every secret that a s
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.events import stopping_at
 from tests.logins.services import DATA, Blobs, DataCentre, Downloads, Identity, PlanetApi, Signing, Urs, basic
 from tests.net.memory import Answer
 from tests.net.wire_server import text_of
@@ -317,14 +317,8 @@ def test_requests_to_a_custom_s3_endpoint_are_signed_and_paid_as_in_the_profile(
 def test_a_run_that_was_started_with_a_profile_names_it_when_it_is_resumed_without(world):
     _, downloads, profile = copernicus(world)
     world.source.features = [feature("item", {"a": downloads.url("/a")})]
-    stop = asyncio.Event()
-
-    def stop_at_once(event: object) -> None:
-        if isinstance(event, RunStarted):
-            stop.set()
-
     started = world.options(profile, **ACCOUNT)
-    report = mirror(world.source.api, world.dest, options=started, on_event=stop_at_once, stop=stop)
+    report = mirror(world.source.api, world.dest, options=started, **stopping_at(RunStarted))
     assert report.state == "interrupted"
     with pytest.raises(CredentialsError, match=r"profile_options .*provider.toml"):
         resume(world.dest, options=Options())

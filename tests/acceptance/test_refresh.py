@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from tests.acceptance.mirrored import is_same
 from tests.acceptance.static_tree import write_tree
 from tests.acceptance.trees import assets_of
+from tests.events import stopping_when
 
 import stacpull
 from stacpull import MirrorReport, Options, Selection, mirror, resume, sync
@@ -107,14 +108,9 @@ def test_a_resumed_run_with_revalidate_still_revalidates(tmp_path: Path) -> None
         refreshed(replica, tmp_path)
 
         async def stopped_then_resumed() -> tuple[MirrorReport, MirrorReport]:
-            stop = asyncio.Event()
-
-            def listen(event: object) -> None:
-                if replica.counters["api", "unchanged"] > 5:
-                    stop.set()
-
+            early = stopping_when(lambda _: replica.counters["api", "unchanged"] > 5)
             options = Options(revalidate=True, concurrency=2)
-            first = await mirror(replica.base_url, tmp_path, options=options, on_event=listen, stop=stop)
+            first = await mirror(replica.base_url, tmp_path, options=options, **early)
             return first, await resume(tmp_path)
 
         first, then = asyncio.run(stopped_then_resumed())

@@ -10,6 +10,7 @@ import attrs
 import orjson
 import pytest
 from tests.acceptance.command import LABELS
+from tests.events import stopping_at
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 from tests.sources.model_api import ModelApi
@@ -34,8 +35,7 @@ def test_a_stopped_search_resumes_and_its_key_is_not_stored(small_hub, tmp_path)
     dest = tmp_path / "m"
 
     async def work():
-        how = {"selection": chosen, "stop": (stop := asyncio.Event())}
-        first = await mirror(source, dest, **how, on_event=lambda e: isinstance(e, RunStarted) and stop.set())
+        first = await mirror(source, dest, selection=chosen, **stopping_at(RunStarted))
         assert first.state == "interrupted"
         return await resume(dest, options=options_for(small_hub))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
@@ -14,6 +13,7 @@ import orjson
 import pytest
 from tests.acceptance.command import LABELS, export_here
 from tests.acceptance.small_api import SmallApi, json_answer
+from tests.events import stopping_at, stopping_when
 from tests.net.memory import Answer
 
 from stacpull import (
@@ -41,17 +41,11 @@ ALL = Selection(all_collections=True)
 
 
 def test_a_retry_does_not_make_a_walk_complete_that_was_stopped(tmp_path, monkeypatch) -> None:
-    stop = asyncio.Event()
-
-    def listen(event: object) -> None:
-        if isinstance(event, AssetFailed):
-            stop.set()
-
     with run_in_thread(MlhubReplica(items=24, seed=7, latency_ms=60)) as hub:
         export_here(hub, monkeypatch.setenv)
         options = Options(query={"key": Secret(hub.key)}, page_size=2)
-        how = {"selection": Selection(collections=(LABELS,)), "options": options, "on_event": listen}
-        assert sync.mirror(hub.base_url, tmp_path, **how, stop=stop).state == "interrupted"
+        how = {"selection": Selection(collections=(LABELS,)), "options": options, **stopping_at(AssetFailed)}
+        assert sync.mirror(hub.base_url, tmp_path, **how).state == "interrupted"
         assert not sync.status(tmp_path).walk_ended
         assert sync.retry(tmp_path, options=options).state == "complete"
         found = sync.status(tmp_path)
@@ -83,14 +77,9 @@ def test_a_pending_asset_of_an_earlier_run_is_fetched_though_no_longer_listed(
     monkeypatch.setattr("stacpull.engine.run_control.GRACE", 0.1)
     answers = {"2": Answer(503, headers={"Retry-After": "60"})}
     listed = {"a": ["1", "2", "3"]}
-    stop = asyncio.Event()
-
-    def listen(_: object) -> None:
-        if any(one.target == "/assets/a/2" for one in api.requests):
-            stop.set()
-
+    early = stopping_when(lambda _: any(one.target == "/assets/a/2" for one in api.requests))
     with SmallApi(listed, asset=lambda one: answers.get(one.url[-1], Answer(body=b"data"))) as api:
-        stopped = sync.mirror(api.url("/collections/a"), tmp_path, on_event=listen, stop=stop)
+        stopped = sync.mirror(api.url("/collections/a"), tmp_path, **early)
         assert (stopped.state, sync.status(tmp_path).assets_pending > 0) == ("interrupted", True)
         sync.retry(tmp_path)  # another run: the next one does not continue the first
         listed["a"] = ["1", "3"]

@@ -25,6 +25,7 @@ from tests.acceptance.command import (
 )
 from tests.acceptance.mirrored import Mirrored, flipped, is_same, options_for, rewritten
 from tests.acceptance.trees import files_in
+from tests.events import stopping_at
 
 from stacpull import DestinationError, RunStarted, UsageError, failures, status, sync, verify
 from stacpull.engine.verify import MirrorCheck
@@ -348,14 +349,9 @@ def test_a_stopped_repair_is_finished_by_resume(mirrored: Mirrored, monkeypatch:
     before = mirrored.files
     for name in mirrored.assets:
         rewritten(flipped)(mirrored.dest / name)
-    stop = asyncio.Event()
     monkeypatch.setattr("stacpull.engine.verify._AT_ONCE", 5)
-
-    def listen(event: object) -> None:
-        if isinstance(event, RunStarted):
-            stop.set()
-
-    report = sync.verify(mirrored.dest, repair=True, options=mirrored.options, on_event=listen, stop=stop)
+    at_start = stopping_at(RunStarted)
+    report = sync.verify(mirrored.dest, repair=True, options=mirrored.options, **at_start)
     assert report.repair is not None
     assert (report.state, report.remaining) == ("interrupted", report.repair.assets_pending)
     assert report.remaining > 0

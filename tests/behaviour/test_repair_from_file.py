@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from tests.acceptance.command import stacpull
 from tests.acceptance.static_tree import asset_of, write_tree
+from tests.events import stopping_at
 from tests.items import collection, feature
 from tests.net.memory import Answer
 from tests.net.wire_server import WireServer, json_answer
 from tests.serving import serving_files
 
-from stacpull import Event, Options, RunStarted, Selection, mirror, retry, verify
+from stacpull import Options, RunStarted, Selection, mirror, retry, verify
 
 
 def line(number: int, href: str) -> str:
@@ -171,15 +172,10 @@ def test_files_of_a_moved_tree_are_copied_from_its_new_place(tmp_path: Path) -> 
 
 async def test_what_a_stopped_repair_left_is_fetched_by_retry(tmp_path: Path, source: Path) -> None:
     (source / "items.ndjson").write_text(line(0, "data/0.bin"))
-    dest, stop = tmp_path / "m", asyncio.Event()
+    dest = tmp_path / "m"
     await mirror(str(source / "items.ndjson"), dest)
     (damaged,) = damage(dest)
-
-    def stop_run(event: Event) -> None:
-        if isinstance(event, RunStarted):
-            stop.set()
-
-    left = await verify(dest, repair=True, stop=stop, on_event=stop_run)
+    left = await verify(dest, repair=True, **stopping_at(RunStarted))
     assert (left.repair is not None and left.repair.assets_pending) == 1
     assert (await retry(dest)).exit_code == 0
     assert damaged.read_bytes() == b"content 0"

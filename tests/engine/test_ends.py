@@ -12,6 +12,7 @@ from unittest.mock import Mock
 
 import pytest
 from tests.acceptance.asset_host import AssetHost, Connection, item_collection, local_items, quick
+from tests.events import stopping_when
 from tests.store_in_thread import store_on_thread
 
 import stacpull
@@ -87,13 +88,8 @@ def test_a_file_of_items_that_changed_after_a_stop_is_mirrored_completely(
         return collection if kind == "json" else "".join(json.dumps(one) + "\n" for one in features).encode()
 
     async def course(source: str, options: stacpull.Options) -> None:
-        stop = asyncio.Event()
-
-        def on_event(event: object) -> None:
-            if isinstance(event, stacpull.Progress) and event.assets_done == 2:
-                stop.set()
-
-        report = await stacpull.mirror(source, tmp_path / "m", options=options, stop=stop, on_event=on_event)
+        at_two = stopping_when(lambda event: isinstance(event, stacpull.Progress) and event.assets_done == 2)
+        report = await stacpull.mirror(source, tmp_path / "m", options=options, **at_two)
         assert (report.state, report.items_done) == ("interrupted", 2)
 
     with AssetHost() as host, store_on_thread():

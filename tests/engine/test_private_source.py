@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.events import stopping_at
 from tests.net.memory import Answer
 from tests.net.names import Names, watched_connections
 from tests.net.wire_server import WireServer
@@ -140,14 +141,8 @@ def test_a_worker_process_uses_what_the_first_process_learned() -> None:
 
 
 async def interrupted(source: Source, dest: Path, **options: Any) -> None:
-    stop = asyncio.Event()
-
-    def listen(event: object) -> None:
-        if isinstance(event, RunStarted):
-            stop.set()
-
     with suppress(StacpullError):
-        await mirror(source.api, dest, options=Options(**options), on_event=listen, stop=stop)
+        await mirror(source.api, dest, options=Options(**options), **stopping_at(RunStarted))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.events import stopping_when
 from tests.export.conftest import item
 
 import stacpull
@@ -27,15 +28,11 @@ def dest(mirrored: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("form", FORMS)
 def test_a_stopped_export_leaves_nothing_behind(form: str, dest: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    out, stop = tmp_path / "out" / FORMS[form], asyncio.Event()
+    out = tmp_path / "out" / FORMS[form]
     out.write_bytes(b"before")
-
-    def on_event(event: Any) -> None:
-        if event.name == "exporting" and event.done >= 5:
-            stop.set()
-
+    at_fifth = stopping_when(lambda event: event.name == "exporting" and event.done >= 5)
     with pytest.raises(stacpull.InterruptedRunError):
-        export(dest, out, form, on_event=on_event, stop=stop)
+        export(dest, out, form, **at_fifth)
     assert [(path.name, path.read_bytes()) for path in out.parent.iterdir()] == [(out.name, b"before")]
     assert export(dest, out, form).items == 12
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import csv
 import hashlib
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.events import stopping_when
 from tests.export.conftest import item, source_of
 
 import stacpull
@@ -170,14 +170,9 @@ def test_a_wrong_argument_is_named(dest: Path, tmp_path: Path, wrong: dict[str, 
 
 def test_an_interrupted_export_keeps_complete_shards(dest, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    stop = asyncio.Event()
-
-    def on_event(event: Any) -> None:
-        if event.name == "exporting" and event.done == 3:
-            stop.set()
-
+    at_third = stopping_when(lambda event: event.name == "exporting" and event.done == 3)
     with pytest.raises(stacpull.InterruptedRunError):
-        export(dest, out, "webdataset", shard_samples=2, on_event=on_event, stop=stop)
+        export(dest, out, "webdataset", shard_samples=2, **at_third)
     assert sorted(path.name for path in out.glob("*.tar")) == ["samples-000000.tar"]
     written: list[str] = []
     real = webdataset.atomic_file
