@@ -22,17 +22,19 @@ def items(top: Path, count: int) -> Path:
     return path
 
 
+def interrupt(dest: Path, selection: str) -> None:
+    """Have the run in DEST be one that was interrupted, with this selection (an expression of SQL)."""
+    with closing(sqlite3.connect(dest / ".stacpull/ledger.sqlite")) as db, db:
+        db.execute(f"UPDATE runs SET state = 'interrupted', walk_ended = 0, selection = {selection}")  # noqa: S608
+
+
 @pytest.mark.parametrize("again", ["resume", "retry", "mirror"])
 def test_an_unknown_member_of_a_stored_selection_is_an_error(tmp_path: Path, again: str) -> None:
     source, dest = items(tmp_path, 3), tmp_path / "m"
     (tmp_path / "data").rename(tmp_path / "away")
     assert sync.mirror(source, dest, selection=Selection(max_items=1)).assets_failed == 1
     (tmp_path / "away").rename(tmp_path / "data")
-    with closing(sqlite3.connect(dest / ".stacpull/ledger.sqlite")) as db, db:
-        db.execute(
-            "UPDATE runs SET state = 'interrupted', walk_ended = 0, "
-            "selection = json_set(selection, '$.max_snow', 20)"
-        )
+    interrupt(dest, "json_set(selection, '$.max_snow', 20)")
     if again == "mirror":
         assert sync.mirror(source, dest, selection=Selection(max_items=1)).state == "complete"
         return
@@ -46,11 +48,7 @@ def test_resume_takes_transfer_options_again(tmp_path: Path) -> None:
     sync.mirror(source, dest, selection=Selection(max_items=1))
     (dest / "c/1").mkdir()
     (dest / "c/1/data").write_bytes(b"data")  # for --adopt
-    with closing(sqlite3.connect(dest / ".stacpull/ledger.sqlite")) as db, db:
-        db.execute(
-            "UPDATE runs SET state = 'interrupted', walk_ended = 0, "
-            "selection = json_remove(selection, '$.max_items')"
-        )
+    interrupt(dest, "json_remove(selection, '$.max_items')")
     options = ["--adopt", "--checksum", "crc64nvme", "--revalidate", "--prune", "--json"]
     ran = run(["resume", str(dest), *options], environment())
     assert (ran.code, ran.report["assets_done"], ran.report["bytes_done"]) == (0, 2, 8), ran.err

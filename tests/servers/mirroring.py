@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from attrs import evolve
+from tests.engine.bench import tree
 
 from stacpull.config.options import Options
 from stacpull.engine.mirror_status import failures
@@ -32,13 +33,7 @@ class Mirrored:
 
 def mirrored(source: str, dest: Path, options: Options = OPTIONS, **more: Any) -> Mirrored:
     report = mirror(source, str(dest), options=evolve(options, **more))
-    return Mirrored(report, files_in(dest), {f"{f.item}/{f.key}": f for f in failures(str(dest))})
-
-
-def files_in(dest: Path) -> dict[str, bytes]:
-    paths = (path for path in dest.rglob("*") if path.is_file() and path.suffix != ".json")
-    found = {str(path.relative_to(dest)): path.read_bytes() for path in paths}
-    return {name: data for name, data in found.items() if not name.startswith(".stacpull/")}
+    return Mirrored(report, tree(dest), {f"{f.item}/{f.key}": f for f in failures(str(dest))})
 
 
 def part_bytes(dest: Path) -> int:
