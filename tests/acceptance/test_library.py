@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 
@@ -16,19 +15,14 @@ from stacpull import MirrorReport, Progress, RunEnded, RunStarted, Selection, St
 pytestmark = pytest.mark.behaviour
 
 
-def test_mirror_and_plan(tmp_path, small_hub, aws):
+async def test_mirror_and_plan(tmp_path, small_hub, aws):
     received = []
     how = {
         "selection": Selection(collections=(LABELS,), exclude_assets=("B10",), max_items=4),
         "options": options_for(small_hub),
     }
-
-    async def work():
-        planned = await plan(small_hub.base_url, **how)
-        report = await mirror(small_hub.base_url, str(tmp_path / "m"), **how, on_event=received.append)
-        return planned, report
-
-    planned, report = asyncio.run(work())
+    planned = await plan(small_hub.base_url, **how)
+    report = await mirror(small_hub.base_url, str(tmp_path / "m"), **how, on_event=received.append)
     assert isinstance(report, MirrorReport)
     assert (report.state, report.exit_code, report.assets_done) == ("complete", 0, planned.assets)
     assert not damage(tmp_path / "m", expected_files(small_hub.dataset, range(4)))

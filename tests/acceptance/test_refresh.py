@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from tests.acceptance.trees import assets_of
 from tests.events import stopping_when
 
 import stacpull
-from stacpull import MirrorReport, Options, Selection, mirror, resume, sync
+from stacpull import MirrorReport, Options, Selection, sync
 from stacpull.events import ItemGone
 from stacpull_replicas import EvolvingReplica, Status, run_in_thread
 from stacpull_replicas.object_store import Blob
@@ -106,14 +105,10 @@ def test_revalidate_requests_every_asset(tmp_path: Path, validators: str) -> Non
 def test_a_resumed_run_with_revalidate_still_revalidates(tmp_path: Path) -> None:
     with run_in_thread(EvolvingReplica(latency_ms=15)) as replica:
         refreshed(replica, tmp_path)
-
-        async def stopped_then_resumed() -> tuple[MirrorReport, MirrorReport]:
-            early = stopping_when(lambda _: replica.counters["api", "unchanged"] > 5)
-            options = Options(revalidate=True, concurrency=2)
-            first = await mirror(replica.base_url, tmp_path, options=options, **early)
-            return first, await resume(tmp_path)
-
-        first, then = asyncio.run(stopped_then_resumed())
+        early = stopping_when(lambda _: replica.counters["api", "unchanged"] > 5)
+        options = Options(revalidate=True, concurrency=2)
+        first = sync.mirror(replica.base_url, tmp_path, options=options, **early)
+        then = sync.resume(tmp_path)
         assert (first.state, then.state) == ("interrupted", "complete")
         assert 0 < first.assets_revalidated < then.assets_revalidated == 80
 

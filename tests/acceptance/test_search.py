@@ -15,7 +15,7 @@ from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 from tests.sources.model_api import ModelApi
 
-from stacpull import Options, Secret, Selection, mirror, plan, resume, status, sync
+from stacpull import Options, Secret, Selection, plan, status, sync
 from stacpull.events import RunStarted
 from stacpull.models import PageRequest
 
@@ -33,13 +33,9 @@ def test_a_stopped_search_resumes_and_its_key_is_not_stored(small_hub, tmp_path)
     source = f"{small_hub.base_url}/search?collections={LABELS}&bbox={WIDE}&limit=7&key={small_hub.key}"
     chosen = Selection(source_links=False)
     dest = tmp_path / "m"
-
-    async def work():
-        first = await mirror(source, dest, selection=chosen, **stopping_at(RunStarted))
-        assert first.state == "interrupted"
-        return await resume(dest, options=options_for(small_hub))
-
-    report = asyncio.run(work())
+    first = sync.mirror(source, dest, selection=chosen, **stopping_at(RunStarted))
+    assert first.state == "interrupted"
+    report = sync.resume(dest, options=options_for(small_hub))
     whole = sync.plan(small_hub.base_url, selection=EVERYWHERE, options=options_for(small_hub))
     assert report.state == "complete"
     assert status(dest).items_matched == whole.items_matched > 7

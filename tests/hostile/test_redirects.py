@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from tests.hostile.conftest import Stage
 from tests.hostile.scene import Cast
@@ -11,7 +9,7 @@ from tests.net.memory import Answer
 from tests.net.wire_server import Scripted
 from tests.security.sources import Source, feature
 
-from stacpull import Options, failures, mirror
+from stacpull import Options, failures, sync
 from stacpull.net.transport import Request
 
 DOWNLOADS = '[[fault]]\nkind = "download"\n'
@@ -63,13 +61,10 @@ def test_a_location_that_is_not_unicode_fails_its_asset_only(location, kind, tmp
             return b"HTTP/1.1 302 Found\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n" % location
         return Answer(body=b"good") if request.url.endswith("/b") else Answer(404)
 
-    async def course() -> None:
-        async with Source(others=answer) as source:
-            source.features.append(feature("i", {"a": source.url("/a"), "b": source.url("/b")}))
-            report = await mirror(source.api, tmp_path / "m", options=Options(retries=0))
-        assert (report.assets_done, report.assets_failed) == (1, 1)
-
-    asyncio.run(course())
+    with Source(others=answer) as source:
+        source.features.append(feature("i", {"a": source.url("/a"), "b": source.url("/b")}))
+        report = sync.mirror(source.api, tmp_path / "m", options=Options(retries=0))
+    assert (report.assets_done, report.assets_failed) == (1, 1)
     assert [one.kind for one in failures(tmp_path / "m")] == [kind]
 
 

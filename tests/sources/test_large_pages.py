@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import orjson
@@ -10,7 +9,7 @@ import pytest
 from tests.net.memory import Answer
 from tests.security.sources import COLLECTION, Source, feature
 
-from stacpull import MirrorReport, Options, SourceError, mirror
+from stacpull import MirrorReport, Options, SourceError, sync
 
 pytestmark = [pytest.mark.behaviour, pytest.mark.usefixtures("threaded_store")]
 
@@ -19,16 +18,12 @@ MIB = 1 << 20
 
 def mirrored(dest: Path, size: int, options: Options) -> MirrorReport:
     """Mirror a service whose one page has `size` bytes, whatever page size is requested."""
-
-    async def course() -> MirrorReport:
-        routes = {f"/collections/{COLLECTION}/items": lambda _: Answer(body=pages[0])}
-        async with Source(routes=routes, others=lambda _: Answer(body=b"data")) as source:
-            page = {"type": "FeatureCollection", "features": [feature("i", {"a": source.url("/a")})]}
-            pages.append(orjson.dumps(page)[:-1].ljust(size - 1) + b"}")
-            return await mirror(source.api, dest, options=options)
-
     pages: list[bytes] = []
-    return asyncio.run(course())
+    routes = {f"/collections/{COLLECTION}/items": lambda _: Answer(body=pages[0])}
+    with Source(routes=routes, others=lambda _: Answer(body=b"data")) as source:
+        page = {"type": "FeatureCollection", "features": [feature("i", {"a": source.url("/a")})]}
+        pages.append(orjson.dumps(page)[:-1].ljust(size - 1) + b"}")
+        return sync.mirror(source.api, dest, options=options)
 
 
 def test_a_page_over_64_mb_requires_the_option(tmp_path: Path) -> None:
