@@ -73,6 +73,10 @@ class Thing:
             206, reported | {"Content-Range": f"bytes {start}-{end - 1}/{size}"}, self.body[start:end]
         )
 
+    def ignoring_if_range(self, request: ReceivedRequest) -> Reply:
+        fields = {name: value for name, value in request.headers.items() if name != "if-range"}
+        return self(replace(request, headers=fields))
+
 
 @dataclass
 class Origin:

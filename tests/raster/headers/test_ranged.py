@@ -7,7 +7,6 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -143,14 +142,6 @@ OTHER = moved_to_the_end(made(side=300))
 NEW = Thing(OTHER, '"v2"', "Tue, 02 Jan 2024 00:00:00 GMT")
 
 
-def ignoring_if_range(file: Thing) -> Answer:
-    def answer(request: ReceivedRequest) -> Reply:
-        fields = {name: value for name, value in request.headers.items() if name != "if-range"}
-        return file(replace(request, headers=fields))
-
-    return answer
-
-
 def test_a_file_that_changes_between_requests_is_read_again() -> None:
     found, requests = read(changing(Thing(LATE), NEW))
     assert found.header == header_of(OTHER)
@@ -159,14 +150,14 @@ def test_a_file_that_changes_between_requests_is_read_again() -> None:
 
 
 def test_a_server_that_ignores_if_range_does_not_mix_two_versions() -> None:
-    found, _ = read(changing(Thing(LATE), ignoring_if_range(NEW), NEW))
+    found, _ = read(changing(Thing(LATE), NEW.ignoring_if_range, NEW))
     assert found.header == header_of(OTHER)
 
 
 @pytest.mark.parametrize(("etag", "modified"), [('"v1"', None), (None, NEW.modified), ('W/"v1"', None)])
 def test_a_range_without_a_validator_is_not_combined_with_another(etag, modified):
     first = Thing(LATE, etag, modified)
-    silent = ignoring_if_range(Thing(bytes(len(LATE)), None, None))
+    silent = Thing(bytes(len(LATE)), None, None).ignoring_if_range
     caught = failure(changing(first, silent, first, silent))
     assert (caught.kind, caught.retryable) == (FailureKind.CHANGED, False)
     found, _ = read(changing(first, silent, first))
@@ -206,7 +197,7 @@ async def test_s3_is_read_with_if_match(redirected: bool) -> None:
 
     def answer(request: ReceivedRequest) -> Reply:
         is_failed = request.headers.get("if-match") not in {None, file.etag}
-        return Reply(412) if is_failed else ignoring_if_range(file)(request)
+        return Reply(412) if is_failed else file.ignoring_if_range(request)
 
     async with origin(answer) as served:
         credentials = given(served.url, Credentials("AKID", "secret"), "us-east-1")
