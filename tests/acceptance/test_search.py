@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ from tests.net.memory import Answer
 from tests.net.wire_server import WireServer
 from tests.sources.model_api import ModelApi
 
-from stacpull import Options, Secret, Selection, plan, status, sync
+from stacpull import Options, Secret, Selection, status, sync
 from stacpull.events import RunStarted
 from stacpull.models import PageRequest
 
@@ -65,10 +64,8 @@ def test_a_collection_without_results_does_not_end_the_walk_of_the_next_one(coll
         found = model.answer(PageRequest(request.url))
         return Answer(body=orjson.dumps(found), headers={"Content-Type": "application/json"})
 
-    async def work():
-        paths = "", "/collections", "/search", *(f"/collections/{n}{e}" for n in "ab" for e in ("", "/items"))
-        async with WireServer({f"/v1{path}": answer for path in paths}) as server:
-            return await plan(server.url("/v1"), selection=chosen, on_event=notices.append)
-
-    assert asyncio.run(work()).items_matched == 5
+    paths = "", "/collections", "/search", *(f"/collections/{n}{e}" for n in "ab" for e in ("", "/items"))
+    with WireServer({f"/v1{path}": answer for path in paths}) as server:
+        found = sync.plan(server.url("/v1"), selection=chosen, on_event=notices.append)
+    assert found.items_matched == 5
     assert not [one for one in notices if "of other collections" in getattr(one, "text", "")]
