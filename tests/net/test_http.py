@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 from tests.cancelling import until
-from tests.net.conformance import TransportContract, opened, transport
-from tests.net.memory import Answer
+from tests.net.conformance import Routes, TransportContract, World, opened, transport
+from tests.net.memory import Answer, MemoryTransport
 from tests.net.wire_server import WireServer
+from tests.virtual_clock import VirtualClock
 
+from stacpull.clock import SystemClock
 from stacpull.http1.http1_transport import Http1Transport
 from stacpull.models import Failure, FailureKind
 from stacpull.net.aiohttp_transport import AiohttpTransport
@@ -34,6 +36,17 @@ class TestAiohttpTransport(TransportContract):
 
 class TestHttp1Transport(TestAiohttpTransport):
     kind = Http1Transport
+
+
+class TestMemoryTransport(TransportContract):
+    """What stands for a transport in other tests behaves like one."""
+
+    @asynccontextmanager
+    async def world(self, routes: Routes) -> AsyncIterator[World]:
+        base = "http://memory.example"
+        clock = SystemClock() if len(routes) > 1 else VirtualClock()  # which does not wait to be cancelled
+        http = MemoryTransport({base + path: answers for path, answers in routes.items()}, clock)
+        yield World(http, lambda path: base + path, lambda: http.requests)
 
 
 @pytest.fixture(params=[AiohttpTransport, Http1Transport])
