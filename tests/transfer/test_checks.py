@@ -56,6 +56,7 @@ ON_S3 = [
     ({"ETag": f'"{MD5.hex()}-23"'}, 200, []),
     ({"ETag": '"838a04acfa29e10b3b0a972f9ff2f65z"'}, 200, []),
     ({"ETag": f'W/"{MD5.hex()}"'}, 200, []),
+    ({"ETag": '"ab ab ab ab ab ab ab ab ab ab ab"'}, 200, []),
     ({"x-amz-checksum-sha256": b64(SHA256)}, 206, []),
     ({"x-amz-checksum-sha256": b64(SHA256) + "-4"}, 200, []),
     ({"x-amz-checksum-crc32": b64(SHA1)}, 200, []),

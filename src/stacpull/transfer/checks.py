@@ -95,7 +95,7 @@ def _md5_of(headers: Mapping[str, str]) -> bytes:
         or headers.get("x-amz-storage-class") == "EXPRESS_ONEZONE"
     )
     try:
-        return bytes.fromhex(etag) if len(etag) == _MD5_HEX and not is_opaque else b""
+        return base64.b16decode(etag, casefold=True) if len(etag) == _MD5_HEX and not is_opaque else b""
     except ValueError:
         return b""
 
