@@ -29,7 +29,8 @@ def test_the_last_run_continues_if_the_task_is_the_same(tmp_path: Path, state: E
         assert (later.id, later.resumed, later.position) == (first.id, True, "next")
         assert (later.counters["items_seen"], later.counters["walk_ended"]) == (1, 0)
         assert runs.task_to_resume(db) == (replace(SPEC, credential_names=("token",)), {})
-        assert views.current_run(db)["reason"] is None  # type: ignore[index] # there is one
+        shown = views.current_run(db)
+        assert (shown["reason"], shown["ended"]) == (None, None)
 
 
 def test_a_page_does_not_write_a_long_selection_again(tmp_path: Path) -> None:

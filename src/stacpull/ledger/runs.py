@@ -127,9 +127,9 @@ def begin(db: Connection, spec: RunSpec, now: float, remembered: Mapping[str, An
     replaced = (as_json(spec.credential_names), as_json(remembered))
     with transaction(db):
         continued = db.execute(
-            "UPDATE runs SET state = 'running', reason = NULL, remembered = ?2, credential_names = "
-            "(SELECT json_group_array(value) FROM (SELECT value FROM json_each(credential_names) "
-            "UNION SELECT value FROM json_each(?1))) "  # for `--prune`: what its items may have needed
+            "UPDATE runs SET state = 'running', reason = NULL, ended = NULL, remembered = ?2, "
+            "credential_names = (SELECT json_group_array(value) FROM ("  # `--prune` asks what items needed
+            "SELECT value FROM json_each(credential_names) UNION SELECT value FROM json_each(?1))) "
             "WHERE id = (SELECT max(id) FROM runs) AND state <> 'complete' "
             "AND (kind, source, selection, fixed) = (?, ?, ?, ?) AND NOT EXISTS ("  # only a walk has these:
             "SELECT 1 FROM jobs j CROSS JOIN assets a ON a.id = j.asset JOIN items i ON i.id = a.item WHERE "
