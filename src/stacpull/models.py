@@ -254,7 +254,7 @@ class PlannedItem(NamedTuple):
         return self.id.item == OWN_ASSETS_ID
 
     @property
-    def is_undated(self) -> bool:
+    def has_no_date(self) -> bool:
         """True if only a checksum can prove that an asset is current: a collection without `updated`."""
         return self.is_collection and not self.updated
 
@@ -388,7 +388,7 @@ class AssetFile(msgspec.Struct, array_like=True):
     directory: str
     name: str  # its final name in `directory`
     size: int
-    identity: int | None = 0  # of its part
+    identity: int | None = 0  # of its part; 0: not known yet; None: a file of the user may be adopted
     digest: bytes | None = None
     etag_or_date: str | None = None  # of its response (`Validator.etag_or_date`)
     unproven: bool = False  # no Content-Length, known size or checksum proved its length

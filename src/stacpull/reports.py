@@ -14,7 +14,7 @@ RunState = Literal["running", "complete", "interrupted", "failed"]
 """`complete`: the walk ended and nothing is pending; assets may have failed."""
 
 
-class Counts(Counters, frozen=True, kw_only=True):
+class CommonReport(Counters, frozen=True, kw_only=True):
     """What both `mirror` and `status` report."""
 
     state: RunState
@@ -46,7 +46,7 @@ class Counts(Counters, frozen=True, kw_only=True):
     """Why the run (in `status`: the last one) ended early without a request for it: one plain sentence."""
 
 
-class MirrorReport(Counts, frozen=True):
+class MirrorReport(CommonReport, frozen=True):
     """The result of a run. The counters refer to this run's selection (docs/json.md)."""
 
     items_left_out: Mapping[str, int] = msgspec.field(default_factory=dict)
@@ -91,7 +91,7 @@ class MirrorReport(Counts, frozen=True):
         return 1 if failed or self.items_failed or unreached or self.state == "failed" else 0
 
 
-class StatusReport(Counts, frozen=True):
+class StatusReport(CommonReport, frozen=True):
     """The contents of DEST, over all runs. Readable while a mirror is running and after it was killed."""
 
     assets_unproven: int = 0

@@ -64,7 +64,7 @@ CHANGED, REVALIDATE = requested(2, BYTES, None, has_changed=True), requested(2, 
         (DONE, {"size": 11}, CHANGED),
         (DONE._replace(digest_in_dest=b""), {"size": 11}, requested(2, b"", None, has_changed=True)),
         (DONE, {"is_updated": True}, REVALIDATE),
-        (DONE, {"is_undated": True}, REVALIDATE),
+        (DONE, {"has_no_date": True}, REVALIDATE),
         (DONE, {"revalidate": True}, REVALIDATE),
         (DONE, {"is_updated": True, "href": "https://elsewhere.example/a"}, requested(2, BYTES, None)),
         (DONE, {"is_updated": True, "href": f"{ASSET.href}?sig=1&se=2030"}, REVALIDATE),
@@ -79,7 +79,7 @@ CHANGED, REVALIDATE = requested(2, BYTES, None, has_changed=True), requested(2, 
         (LEFT_OUT, {"checksum": SHA256}, (Action.KEEP, 1, None, None, True, False)),
         (having(FAILED, run=2), {}, STILL_FAILED),
         (FAILED, {}, STILL_FAILED),
-        (FAILED, {"is_undated": True}, STILL_FAILED),
+        (FAILED, {"has_no_date": True}, STILL_FAILED),
         (FAILED, {"is_updated": True}, requested(0, None, None)),
         (having(FAILED, must_revalidate=1), {}, requested(0, None, None)),
         (FAILED._replace(is_tried_again=1), {}, requested(0, None, None)),
@@ -95,7 +95,7 @@ CHANGED, REVALIDATE = requested(2, BYTES, None, has_changed=True), requested(2, 
 def test_what_becomes_of_a_known_asset(known: KnownAsset, now: dict[str, Any], expected: Any) -> None:
     """`expected` are the action, the generation after it, and the other fields of the decision."""
     stated = {name: value for name, value in now.items() if name in Asset.__struct_fields__}
-    facts = {name: now.get(name, False) for name in ("is_updated", "is_undated", "is_lost")}
+    facts = {name: now.get(name, False) for name in ("is_updated", "has_no_date", "is_lost")}
     run = Run(2, "mirror", "", {}, now, now.get("area"))
     decision = decide(known, replace(ASSET, **stated), run, **facts)
     assert (decision.action, decision.row and decision.row.generation, *decision[2:]) == expected

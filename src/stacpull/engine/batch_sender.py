@@ -49,7 +49,7 @@ class BatchSender:
         batch.items = [
             item._replace(document={}, public_json=public_document(item.document, secrets))
             for item in batch.items
-        ]
+        ]  # the walk does not use the documents again
         saved = await self._call("save_batch", batch, self._network.clock.time(), returns=SavedBatch)
         for item, key, failure in saved.failures:
             self._network.emit(AssetFailed(item, key, failure.kind, failure.message))

@@ -15,7 +15,7 @@ from stacpull.boxes import to_2d
 from stacpull.caches import BoundedCache
 from stacpull.config.options import Options
 from stacpull.engine.fetchers import clipping
-from stacpull.engine.network import RunSetup
+from stacpull.engine.network import WalkSetup
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError, did_you_mean
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_filters import Reference
@@ -48,7 +48,7 @@ async def walk_starts(source: Source, selection: Selection) -> list[WalkStart]:
     return await source.starts(selection)
 
 
-async def checked_with_source(setup: RunSetup) -> RunSetup:
+async def checked_with_source(setup: WalkSetup) -> WalkSetup:
     """Check boxes, and add the starts. If SOURCE is an API, check labels and the names in `--layout`."""
     source, selection = setup.source, setup.selection
     for option, area in {"bbox": selection.bbox, "clip": selection.clip}.items():
@@ -73,7 +73,7 @@ async def checked_with_source(setup: RunSetup) -> RunSetup:
     return setup
 
 
-async def page_warnings(setup: RunSetup, page: Page, starts: Sequence[WalkStart]) -> list[str]:
+async def page_warnings(setup: WalkSetup, page: Page, starts: Sequence[WalkStart]) -> list[str]:
     """Check `sortby` and `assets` against the first page, and what `checked_with_source` checks of an API."""
     selection, items = setup.selection, page.items
     warnings = list[str]()
@@ -98,7 +98,7 @@ async def page_warnings(setup: RunSetup, page: Page, starts: Sequence[WalkStart]
     return warnings
 
 
-async def _unknown_names(setup: RunSetup, items: Sequence[Json], url: str) -> list[str]:
+async def _unknown_names(setup: WalkSetup, items: Sequence[Json], url: str) -> list[str]:
     layout = Layout.parse(setup.options.layout)
     warnings = list(layout.unknown_properties(items))
     linked = _linked_href(setup.selection, items, url)
@@ -161,7 +161,7 @@ async def first_items(source: Source, start: WalkStart) -> list[Json]:
 class Lookups:
     """Requests what plans need besides their items."""
 
-    def __init__(self, setup: RunSetup) -> None:
+    def __init__(self, setup: WalkSetup) -> None:
         self._setup = setup
         self._filter = AssetFilter(setup.selection)
         self._collections = BoundedCache[str, Json | StacpullError](max_entries=16)

@@ -34,7 +34,7 @@ from stacpull.engine.fetchers import make_fetchers
 from stacpull.engine.item_input import SourceLike
 from stacpull.engine.lookups import check_selection, checked_with_source
 from stacpull.engine.mirror_status import status
-from stacpull.engine.network import RunSetup, SourceAddress, open_network, resolve_source
+from stacpull.engine.network import SourceAddress, WalkSetup, open_network, resolve_source
 from stacpull.engine.open_mirror import OpenMirror, check_local_source, open_mirror
 from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.run_control import StopEvent, at_end, timed_stop, unless_stopped, walk_and_transfer
@@ -49,7 +49,7 @@ from stacpull.ledger.meta import is_named_source, note_named_source
 from stacpull.ledger.runs import EndState, Run, RunSpec
 from stacpull.models import OWN_DIRECTORY, ItemLink, Job, WalkBatch, WalkUpdate
 from stacpull.redact import Secrets
-from stacpull.reports import Counts, MirrorReport
+from stacpull.reports import CommonReport, MirrorReport
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
 from stacpull.store.inspection import Watcher
@@ -144,7 +144,7 @@ async def resume(
         if task is not None:
             return await run_from_ledger(context, opened, *task)
     mirror_status = await asyncio.to_thread(status, dest, context.options)  # DEST is no longer locked
-    counts = {name: getattr(mirror_status, name) for name in Counts.__struct_fields__}
+    counts = {name: getattr(mirror_status, name) for name in CommonReport.__struct_fields__}
     counts |= {"bytes_fetched": 0, "seconds": 0.0, "requests": 0, "retries": 0, "reason": None}
     counts |= {"assets_skipped": mirror_status.assets_done, "items_pruned": 0}
     return MirrorReport(
@@ -261,7 +261,7 @@ def open_dest(context: RunContext) -> AbstractAsyncContextManager[OpenMirror]:
 @asynccontextmanager
 async def _start_store_and_open_source(
     context: RunContext, address: SourceAddress, selection: Selection, options: Options
-) -> AsyncIterator[tuple[ConnectedProcess, RunSetup]]:
+) -> AsyncIterator[tuple[ConnectedProcess, WalkSetup]]:
     """Start the store process, which imports its modules while SOURCE is opened."""
     event_log = context.event_log
     async with (
@@ -269,7 +269,7 @@ async def _start_store_and_open_source(
         open_network(address, options, secrets=event_log.secrets, on_event=event_log) as network,
     ):
         source = await unless_stopped(partial(open_source, address.url, network.reader), context.stop)
-        yield process, RunSetup(source, network, selection, options)
+        yield process, WalkSetup(source, network, selection, options)
 
 
 async def run_from_source(context: RunContext, location: str, selection: Selection) -> MirrorReport:
@@ -344,7 +344,7 @@ class MirrorRun:
     """One run. With `--dask`, a coordinator (`stacpull.workers`) takes the jobs in place of the pool."""
 
     def __init__(
-        self, context: RunContext, opened: OpenMirror, run: Run, setup: RunSetup, process: ConnectedProcess
+        self, context: RunContext, opened: OpenMirror, run: Run, setup: WalkSetup, process: ConnectedProcess
     ) -> None:
         self._context = context
         self._stop = context.stop

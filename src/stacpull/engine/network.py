@@ -75,7 +75,7 @@ class Network(msgspec.Struct, frozen=True):
         )
 
 
-class RunSetup(NamedTuple):
+class WalkSetup(NamedTuple):
     """What a run, `plan` and `headers` are made of."""
 
     source: Source

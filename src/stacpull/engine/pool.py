@@ -194,7 +194,7 @@ class Pool(Generic[JobT, ResultT]):
         """Take the failure of an asset after its last attempt. DOWN leaves the asset pending."""
         if failure.kind is FailureKind.DOWN and not self._is_worker:
             held = self._held_back.pop(failure.host, ())
-            self._failure_count -= sum(not job.has_failed for job, *_ in held)
+            self._failure_count -= sum(not one.has_failed for one, *_ in held)
             if len(self.down_hosts) < MAX_HOSTS:
                 self.down_hosts[failure.host] = failure
             return

@@ -32,26 +32,26 @@ from stacpull.system import boot_id
 
 class Recovery:
     def __init__(self, publisher: Publisher) -> None:
-        self.db = publisher.db
-        self.store = publisher.store
-        self.is_stopped = publisher.is_stopped
+        self._db = publisher.db
+        self._store = publisher.store
+        self._is_stopped = publisher.is_stopped
         self._run = publisher.run
-        self.boot = boot_id()
-        is_same_boot = get(self.db, BOOT) == self.boot
-        has_mark = self.store.staged.read_boot_mark() == self.boot
-        self.sync_failed = is_same_boot and not has_mark  # then a digest proves nothing
-        self.is_trusted = is_same_boot and has_mark and self.boot != ""
+        self._boot = boot_id()
+        is_same_boot = get(self._db, BOOT) == self._boot
+        has_mark = self._store.staged.read_boot_mark() == self._boot
+        self._sync_failed = is_same_boot and not has_mark  # then a digest proves nothing
+        self._is_trusted = is_same_boot and has_mark and self._boot != ""
         """True if this boot wrote the files and no sync failed. Otherwise a digest must prove each file."""
 
     def run(self) -> list[AssetFile]:
         """Return the complete files that are not recorded as done. Those with final names have no `part`."""
-        staged = self.store.staged
-        if self.sync_failed:
-            truncate_wal(self.db)  # the log may have holes on the disk that the page cache hides
+        staged = self._store.staged
+        if self._sync_failed:
+            truncate_wal(self._db)  # the log may have holes on the disk that the page cache hides
         parts = staged.list_parts()
         complete_parts = {part: name for part in parts if (name := parse_complete_part(part)) is not None}
         with_part = {(name.rowid, name.generation) for name in complete_parts.values()}
-        reserved = {file.rowid: file for file in publication.reservations(self.db)}
+        reserved = {file.rowid: file for file in publication.reservations(self._db)}
         proven = {
             rowid: file
             for rowid, file in reserved.items()
@@ -63,60 +63,60 @@ class Recovery:
                 received = self._proven_part(part, name, reserved.get(name.rowid))
                 if received is not None:
                     proven[name.rowid] = received
-        publication.release(self.db, not_in_place)
+        publication.release(self._db, not_in_place)
         kept_parts = {file.part for file in proven.values()}
         for part in parts:
             if part.endswith(TEMPORARY_ENDINGS) and part not in kept_parts:
                 staged.remove_part(part)
         staged.remove_leftovers(
-            lambda rowid, generation: self.is_trusted and jobs.has_job(self.db, rowid, generation)
+            lambda rowid, generation: self._is_trusted and jobs.has_job(self._db, rowid, generation)
         )
         # from now on, files written under this boot can be trusted. The mark is written first: after a kill
         # before `put`, files are examined as after a reboot
-        staged.write_boot_mark(self.boot)
-        put(self.db, BOOT, self.boot)
+        staged.write_boot_mark(self._boot)
+        put(self._db, BOOT, self._boot)
         return list(proven.values())
 
     def _is_in_place(self, file: AssetFile, *, has_part: bool) -> bool:
         """Return True if a reserved file is proven. Remove one that is the mirror's, but not proven."""
-        identity, size = self.store.find_and_sync_later(file.path) or (None, -1)
+        identity, size = self._store.find_and_sync_later(file.path) or (None, -1)
         if size != file.size:
             return False
         is_ours = identity == file.identity
         # a part that is still there was not renamed: a file with the same content is not the mirror's
         may_be_ours = is_ours or not has_part
-        is_proven = (is_ours and self.is_trusted) or (may_be_ours and self._has_recorded_content(file))
+        is_proven = (is_ours and self._is_trusted) or (may_be_ours and self._has_recorded_content(file))
         if is_ours and not is_proven:
-            self.store.remove(file.path)
+            self._store.remove(file.path)
         return is_proven
 
     def _digest(self, state_of: Callable[..., FileState], path: str, algorithm: str) -> bytes | None:
-        state = state_of(path, algorithm=algorithm, is_stopped=self.is_stopped)
-        if self.is_stopped():
+        state = state_of(path, algorithm=algorithm, is_stopped=self._is_stopped)
+        if self._is_stopped():
             raise InterruptedRunError
         return state.digest
 
     def _has_recorded_content(self, file: AssetFile) -> bool:
         """Return True if the file in place has the digest of its reservation, and is durable."""
-        if self.sync_failed or file.digest is None:
+        if self._sync_failed or file.digest is None:
             return False
         algorithm = as_checksum(file.digest).algorithm
-        if self._digest(self.store.state_of, file.path, algorithm) != file.digest:
+        if self._digest(self._store.state_of, file.path, algorithm) != file.digest:
             return False
-        with suppress(OSError), self.store.open(file.path) as opened:
-            if self.store.is_local:
+        with suppress(OSError), self._store.open(file.path) as opened:
+            if self._store.is_local:
                 os.fsync(opened.fileno())  # someone may have copied DEST
             return True
         return False
 
     def _proven_part(self, part: str, name: CompletePartName, reserved: AssetFile | None) -> AssetFile | None:
-        staged = self.store.staged
-        job = jobs.job_of(self.db, self._run, name.rowid, name.generation)
+        staged = self._store.staged
+        job = jobs.job_of(self._db, self._run, name.rowid, name.generation)
         identity, size = staged.part_identity_and_size(part) or (0, -1)
-        if self.sync_failed or job is None or size != name.size or (job.name or name.filename) is None:
+        if self._sync_failed or job is None or size != name.size or (job.name or name.filename) is None:
             return None
         expected = None
-        if not self.is_trusted:
+        if not self._is_trusted:
             if reserved is not None and reserved.digest is not None:
                 expected = as_checksum(reserved.digest)
             elif job.checksum is not None and job.checksum.algorithm == "sha256":
@@ -127,9 +127,9 @@ class Recovery:
         digest = None if algorithm is None else self._digest(staged.state_of, part, algorithm)
         if expected is not None and digest != expected.digest:
             return None
-        described = size, name.filename or "", name.etag_or_date, part
-        file = received_file(job, *described, digest=digest, unproven=name.unproven)
+        filename, version, unproven = name.filename or "", name.etag_or_date, name.unproven
+        file = received_file(job, size, filename, version, part, digest=digest, unproven=unproven)
         file.identity = identity
-        if self.store.is_local and self.store.find_and_sync_later(file.path) == (identity, size):
+        if self._store.is_local and self._store.find_and_sync_later(file.path) == (identity, size):
             return None  # a link of a file of the user, which a killed run was about to adopt
         return file

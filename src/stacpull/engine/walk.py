@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from stacpull.caches import BoundedCache
 from stacpull.engine.lookups import Lookups, followed, page_warnings, walk_starts
-from stacpull.engine.network import RunSetup
+from stacpull.engine.network import WalkSetup
 from stacpull.errors import ForgottenCursorError, SourceError, StacpullError, quantity
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_filters import rank_of
@@ -149,7 +149,7 @@ class Sample(msgspec.Struct):
 class Walk:
     """Reads pages, selects and plans items for its consumer. `keeps` replaces the asset filter."""
 
-    def __init__(self, setup: RunSetup, consumer: WalkConsumer, keeps: AssetPredicate | None = None) -> None:
+    def __init__(self, setup: WalkSetup, consumer: WalkConsumer, keeps: AssetPredicate | None = None) -> None:
         selection = setup.selection
         self._setup = setup
         self._network = setup.network
@@ -243,7 +243,7 @@ class Walk:
             which = "; the first" if summary.unreadable > 1 else ""
             name = "" if first.name in first.failure.message else f"{first.name}: "
             self._network.warn(f"{entries} of SOURCE cannot be read{which}: {name}{first.failure.message}")
-        end = WalkUpdate(None, True, announced, summary.cut_short, unseen)
+        end = WalkUpdate(walk_ended=True, announced=announced, cut_short=summary.cut_short, unseen=unseen)
         await self._consumer.add_batch(WalkBatch(update=end))
         is_complete = from_start and not was_limited and summary.cut_short is None
         for text in self.filter.notes(summary.left_out, complete=is_complete):

@@ -73,7 +73,7 @@ class ParsedResponse:
         return self._keeps_alive and self._phase is _WHOLE and self.failure is None
 
     @property
-    def is_gathering(self) -> bool:
+    def is_receiving_chunks(self) -> bool:
         is_chunked = self._is_framed and not self.is_short and not self.remaining
         return is_chunked and self._phase is _RECEIVING and self.failure is None
 
@@ -349,7 +349,7 @@ class Http1Connection(asyncio.Protocol):
         response = self.response
         status, is_ok = response.status, response.status == OK
         if response.failure is None and response.held_bytes <= MAX_BODY_IN_MEMORY and status in _TAKEN:
-            if is_ok and response.is_gathering:
+            if is_ok and response.is_receiving_chunks:
                 return  # of chunks, there may be only a few
             if response.is_ended and handler.on_response(self, is_ok, response.fields, response.body()):
                 return  # the handler has taken it

@@ -47,11 +47,11 @@ _KEEP: Final = Decision(Action.KEEP)
 
 
 def decide(
-    known: KnownAsset, asset: Asset, run: Run, *, is_updated: bool, is_undated: bool, is_lost: bool
+    known: KnownAsset, asset: Asset, run: Run, *, is_updated: bool, has_no_date: bool, is_lost: bool
 ) -> Decision:
     """Return the action for a known asset that SOURCE now states as `asset`.
 
-    Its item `is_updated` if it has changed since the last plan, or `is_undated` (`PlannedItem.is_undated`).
+    Its item `is_updated` if it has changed since the last plan, or `has_no_date` (`PlannedItem.has_no_date`).
     The asset `is_lost` if a version was in place, and its file is gone.
     """
     old = known.row
@@ -59,7 +59,7 @@ def decide(
         return Decision(Action.WAIT)
     may_have_changed = is_updated or bool(old.must_revalidate)
     is_of_other_area = known.clip is not None and known.clip.area_hash != run.area_hash
-    is_unchanged = not (may_have_changed or is_undated)
+    is_unchanged = not (may_have_changed or has_no_date)
     is_same = False if is_of_other_area else known.is_same_as(asset, is_unchanged=is_unchanged)
     if old.state == State.DONE and is_same and not (is_lost or run.remembered.get("revalidate")):
         stated_checksum = encoded_checksum(asset.checksum) or old.stated_checksum
@@ -107,7 +107,7 @@ def known_actions(
     actions: dict[tuple[ItemId, str], tuple[Action, str | None]] = {}
     for item in [item for item in items if item.id in rows]:
         row = rows[item.id]
-        flags = {"is_updated": row.version != version_of(item), "is_undated": item.is_undated}
+        flags = {"is_updated": row.version != version_of(item), "has_no_date": item.has_no_date}
         for asset in item.assets:
             if (old := known[row.id].get(asset.key)) is not None:
                 decision = decide(old, asset, run, **flags, is_lost=old.is_lost(is_there))

@@ -283,8 +283,8 @@ class _BatchPlan:
             rows.moved.append((known.row.id, rowid, asset.key))
             known = known._replace(row=known.row._replace(id=rowid, run=0))
         is_lost = known.is_lost(self._writer.is_there)
-        is_updated, is_undated = change.is_updated, change.item.is_undated
-        decision = decide(known, asset, run, is_updated=is_updated, is_undated=is_undated, is_lost=is_lost)
+        is_updated, has_no_date = change.is_updated, change.item.has_no_date
+        decision = decide(known, asset, run, is_updated=is_updated, has_no_date=has_no_date, is_lost=is_lost)
         if decision.action is Action.WAIT:
             rows.must_revalidate.append(known.row.id)
             return

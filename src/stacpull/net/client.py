@@ -181,7 +181,7 @@ class Exchange:
     _client: Client
     _request: Request
     _accept: frozenset[int]
-    _sent: PermittedRequest | None = None  # while the response is open, its request
+    _sent: PermittedRequest | None = None  # sent before the block, or with an open response
     gate: Gate = attrs.field(init=False)  # of the host of the last request
     _response: Response = attrs.field(init=False)
     status: int = attrs.field(init=False)  # once the block is entered, one of those accepted
@@ -197,7 +197,7 @@ class Exchange:
                 return self
             try:
                 if self.status not in REDIRECTS:
-                    raise self._countable(sent.gate, TransferError(await self._failure(sent)))
+                    raise self._count_if_final(sent.gate, TransferError(await self._failure(sent)))
                 await first_bytes(self)
                 location = self.headers.get("Location", "")
                 self._request = self._client.redirected_request(self._request, self.status, location)
@@ -222,7 +222,7 @@ class Exchange:
             sent.gate.release()
             self._log(sent, self.status)
             if isinstance(error, TransferError):  # of a response whose status was accepted
-                self._countable(sent.gate, error)
+                self._count_if_final(sent.gate, error)
 
     @property
     def url(self) -> str:
@@ -298,7 +298,7 @@ class Exchange:
             sent.gate.note_response(-math.inf)
         return failure.masked(secrets)
 
-    def _countable(self, gate: Gate, error: TransferError) -> TransferError:
+    def _count_if_final(self, gate: Gate, error: TransferError) -> TransferError:
         """Return `error`, which counts a refusal against its host if it is final."""
         failure = error.failure
         if failure.kind is FailureKind.REFUSED and failure.status in REFUSALS:

@@ -1,8 +1,7 @@
 """The transport interface: sends one request and returns one response.
 
 A transport follows no redirects, adds no credentials (`net.client`), and does not retry, except once if the
-server had closed an idle connection.
-All implementations pass `tests/net/conformance.py`.
+server had closed an idle connection. All implementations pass `tests/net/conformance.py`.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class TransferError(Exception):
         self.failure = failure
 
     def give_up(self) -> Failure:
-        """Return the failure of a request that is not repeated. Now, a refusal counts against its host."""
+        """Return the final failure. A refusal counts against its host; too many raise CredentialsError."""
         return self.failure if self.count_refusal is None else self.count_refusal(self.failure)
 
 

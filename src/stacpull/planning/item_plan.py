@@ -71,16 +71,16 @@ class AssetPlanner(NamedTuple):
         plan = _ItemPlan(self, item, self.layout.for_item(item.id, document, item.parent), href or url)
         plan.add_assets(document.get("assets"))
         return PlannedItem(
-            item.id,
-            with_objects(document, item.listings, plan.objects) if plan.prefixes else document,
-            href or (None if item.id.collection == NO_COLLECTION else hrefs.api_href(item.id, url)),
-            tuple(plan.assets),
-            item.parent,
-            updated_in(document),
-            tuple(plan.problems),
-            tuple(plan.excluded),
-            tuple(plan.web_pages),
-            tuple(plan.prefixes),
+            id=item.id,
+            document=with_objects(document, item.listings, plan.objects) if plan.prefixes else document,
+            href=href or (None if item.id.collection == NO_COLLECTION else hrefs.api_href(item.id, url)),
+            assets=tuple(plan.assets),
+            parent=item.parent,
+            updated=updated_in(document),
+            problems=tuple(plan.problems),
+            excluded=tuple(plan.excluded),
+            web_pages=tuple(plan.web_pages),
+            expanded_prefixes=tuple(plan.prefixes),
         )
 
 
