@@ -43,7 +43,7 @@ class CommonReport(Counters, frozen=True, kw_only=True):
     work: str | None = None
     """The work directory, if DEST is a bucket. Other commands need it, as `work` in their options."""
     reason: str | None = None
-    """Why the run (in `status`: the last one) ended early without a request for it: one plain sentence."""
+    """One sentence: why the run (in `status`: the last one) ended early, if the user did not stop it."""
 
 
 class MirrorReport(CommonReport, frozen=True):

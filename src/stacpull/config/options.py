@@ -76,8 +76,8 @@ class Options(Arguments):
         items_parquet (bool or None): Keep an index of all items in DEST (items.parquet), also in later runs.
         prune (None, "list" or "remove"): List items in DEST that the source no longer has, or remove them.
         adopt (bool): Keep files already in DEST whose size and checksum (or date) match.
-        work (path, "ledger"): Directory of the ledger and unfinished files, if DEST is a bucket. If it has
-            its own endpoint, add --dest-endpoint-url.
+        work (path, "ledger"): Directory of the ledger and unfinished files, if DEST is a bucket. For an
+            S3-compatible service, add --dest-endpoint-url.
         dest_endpoint_url (str): Use this endpoint, if DEST is a bucket.
         dest_profile (str): Use this AWS profile, if DEST is a bucket.
         dest_region (str): Use this region, if DEST is a bucket.
@@ -87,7 +87,7 @@ class Options(Arguments):
         dask (str or int, "scheduler.json"): Transfer on the workers of a Dask scheduler; N starts N workers.
         retries (int): Retry an asset or a document up to N times after temporary errors.
         stall_timeout (float in seconds): Abort an attempt after this many seconds without data.
-        min_rate (float or str, "10K"): Abort an attempt that is slower than this over the stall timeout.
+        min_rate (float or str, "10K"): Abort an attempt whose mean rate over --stall-timeout is below this.
         limit_rate (float or str, "50M"): Fetch at most this many bytes per second, over all hosts.
         requests_per_second (float): Send each host at most this many requests per second.
         stop_after (float or str): Stop after this time (3h50m), as with Ctrl-C; the run can be resumed.
@@ -240,7 +240,7 @@ class Output:
     Attributes:
         json: Print one JSON object as the last line; of failures and verify, one per line.
         no_progress: Do not show progress.
-        quiet: Print errors only; if the exit code is not 0, also warnings, the result and its failures.
+        quiet: Print errors only; if the exit code is not 0, also warnings, the result and failures.
         verbose: Print more, such as each failure; -vv adds tracebacks.
     """
 

@@ -80,8 +80,8 @@ async def mirror(
     Args:
         source: A STAC API: its root (`selection.collections` then names the collections) or a collection's
             URL; a static catalog, collection or item, an ItemCollection, NDJSON or Parquet (URL or path); `-`
-            for NDJSON on standard input; a client of pystac-client, for its URL; or items: a search, a
-            `pystac.Item`, an `ItemCollection`, or an iterable of items or dicts, which `dest` then stores.
+            for NDJSON on standard input; a client of pystac-client, for its URL; or items, which `dest`
+            stores: a search, a `pystac.Item`, an `ItemCollection`, or an iterable of items or dicts.
         dest: A directory, created if it does not exist; or a bucket, `s3://bucket/prefix`, with `work` in
             `options`.
         selection: The items and assets to mirror; None for all.
