@@ -57,7 +57,7 @@ T = TypeVar("T")
 
 
 class CollectionEntry(msgspec.Struct, frozen=True):
-    """A collection to write. `items` yields (id, path) of those with a file: in a fixed order, new last."""
+    """A collection to write. `items` yields (id, path) of items with files, in fixed order, new ones last."""
 
     id: str
     directory: str

@@ -85,8 +85,8 @@ class AdoptingFetcher(NamedTuple):
     """`--adopt`: uses existing files that the ledger does not know instead of fetching assets.
 
     A file is adopted if size and checksum agree with the item or the server, or size and time with
-    `Last-Modified` (as set by wget and rclone). If it differs, the asset fails and the file stays. If nothing
-    is stated, the asset is fetched, and the file adopted if its content is the same.
+    `Last-Modified` (as set by wget and rclone). A file that differs stays, and the asset fails. If nothing is
+    stated, the asset is fetched; a file with the same content is adopted.
     """
 
     fetcher: AssetFetcher[Job, FetchResult]

@@ -136,8 +136,8 @@ class Pool(Generic[JobT, ResultT]):
 
     The last failures that a host may have caused are held back, 49 for each of its `gates`. If the host turns
     out to be down, the assets stay pending, because the host, not the asset, caused the failures. If more
-    than `max_failures` assets fail, the run stops, and no failure is held back. In a worker process
-    (`is_worker`), none is either: the coordinator's pool does that.
+    than `max_failures` assets fail, the run stops, and no failure is held back. A worker process
+    (`is_worker`) holds none back: the coordinator's pool does that.
     """
 
     _queue: JobQueue[JobT]
@@ -209,7 +209,7 @@ class Pool(Generic[JobT, ResultT]):
             self._report_held_back()
         held_back = self._held_back.setdefault(failure.host, deque())
         held_back.append((job, failure, attempts))
-        if len(held_back) > (MAX_REFUSALS - 1) * self._gates:  # it is up: a request succeeded in between
+        if len(held_back) > (MAX_REFUSALS - 1) * self._gates:  # the host is up: a request succeeded
             self.sink.fail(*held_back.popleft())
 
     def _has_too_many_failures(self) -> bool:

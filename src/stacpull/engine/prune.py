@@ -50,7 +50,7 @@ class Pruning:
             return
         self._kept_by_reason[_OTHER_WALK] = await self._call("count_of_other_walks", returns=int)
         gone = linked = last_rowid = 0
-        gone_rowids = set[int | None]({None})  # of all batches: without `remove`, items keep their parent
+        gone_rowids = set[int | None]({None})  # of all batches: only a removal clears an item's `parent`
         while batch := await self._call(
             "items_not_found", last_rowid, _ITEMS_AT_ONCE, returns=list[NotFoundItem]
         ):

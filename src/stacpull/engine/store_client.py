@@ -67,7 +67,7 @@ class StoreClient:
     async def connect(self, stop: asyncio.Event) -> AsyncIterator[None]:
         """Open the mirror in the store process, which also holds the mirror's lock until it ends.
 
-        It ends with the block, after everything that was sent is published. If that fails, an error is
+        The process ends with the block, after it has published everything that was sent. Its error is
         raised, unless the block has raised one. `stop` ends long operations early.
         """
         bucket = self._opened.bucket

@@ -2,7 +2,7 @@
 
 The check changes nothing, and excludes runs but not readers. One thread uses the ledger's connection, others
 read files. Memory holds a few hundred paths and one bit per row. A file without a recorded digest must have
-the recorded size, or if that is unknown too, not be empty. A repair is a run: it can be killed and resumed.
+the recorded size; without either, it must not be empty. A repair is a run: it can be killed and resumed.
 """
 
 from __future__ import annotations

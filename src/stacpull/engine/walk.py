@@ -85,7 +85,7 @@ class WalkSummary(msgspec.Struct):
     items_unseen: int = 0
     cut_short: str | None = None
     left_out: Counter[str] = msgspec.field(default_factory=Counter)  # items of this process, by reason
-    excluded: set[str] = set()  # keys, or roles and types, of assets that the filters left out; of few items
+    excluded: set[str] = set()  # keys, or roles and types, of assets left out by filters, from a few items
     unreadable: int = 0  # links and entries of files that cannot be read
     first_unreadable: UnreadableEntry | None = None
 

@@ -50,7 +50,7 @@ class AssetRow(NamedTuple):
     state: int
     generation: int  # 0: a file at its path belongs to others, unless the asset is reserved or done
     run: int
-    other_directory: int | None = None  # its row in `directories`; None: it is that of its item's JSON
+    other_directory: int | None = None  # its row in `directories`; None: the directory of the item's JSON
     name: str | None = None
     digest: bytes | None = None
     etag_or_date: str | None = None

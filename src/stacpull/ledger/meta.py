@@ -70,7 +70,7 @@ def note_named_source(db: Connection, source: str) -> None:
 
 
 def is_named_source(db: Connection, source: str) -> bool:
-    """Return True if this user named it (`note_named_source`): others do not know the ledger's inode."""
+    """Return True if this user named `source`: others do not know the ledger's inode."""
     inode = _inode(db)
     return inode >= 0 and get(db, _NAMED_SOURCE + source) == str(inode)
 

@@ -89,7 +89,7 @@ def delete_items(db: Connection, run_id: int, items: Sequence[int]) -> None:
     rowids = (json_array(items),)
     with transaction(db):
         parents = {parent for (parent,) in db.execute(f"SELECT parent FROM items WHERE id {IN_LIST}", rowids)}
-        assets = db.execute(  # the file in the place of an asset that was never done is not ours
+        assets = db.execute(  # a file at the path of an asset that was never done is not ours
             f"SELECT id, path, is_ours FROM placed_assets WHERE item {IN_LIST}", rowids
         ).fetchall()
         files = [path for _, path, is_ours in assets if is_ours and path is not None]

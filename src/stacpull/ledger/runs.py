@@ -33,7 +33,7 @@ NO_RUN = "DEST has no mirror yet: the first run was stopped before it began. Run
 LEFT_OUT = "left out: "  # starts the name of a counter: how many items a filter left out, by reason
 USAGE = ("bytes_fetched", "requests", "retries", "seconds")
 LAST_UNFINISHED = "SELECT max(id) FROM runs WHERE state NOT IN ('complete', 'superseded')"
-# a selection may have a million IDs, so it is decoded only if it seems to have an area
+# a selection may have a million IDs, so it is decoded only if it contains "clip"
 _AREA = "iif(instr(selection, '\"clip\":'), json_extract(selection, '$.clip'), NULL)"
 
 

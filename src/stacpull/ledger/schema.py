@@ -77,7 +77,7 @@ CREATE TABLE items(                        -- and one row with the name '' for t
     id INTEGER PRIMARY KEY,
     hash INTEGER NOT NULL,                 -- of collection and name (`item_hash`)
     collection INTEGER NOT NULL,
-    name TEXT NOT NULL,                    -- its STAC id; its URL, if it is unreadable and the link has no id
+    name TEXT NOT NULL,                    -- its STAC id; the URL of an unreadable item whose link has no id
     parent INTEGER,                        -- the label item whose link led to it; NULL: it was on a page
     run INTEGER NOT NULL,                  -- the last run that planned it
     listed_by INTEGER,                     -- the last run of kind `mirror` that listed it; NULL: none has;
@@ -112,7 +112,7 @@ CREATE TABLE assets(
     generation INTEGER NOT NULL,           -- how many versions of it were done before this one; 0: a file at
                                            -- its path belongs to others, unless it is reserved or done
     run INTEGER NOT NULL,                  -- the last run that planned it
-    other_directory INTEGER,               -- in `directories`; NULL: it is that of its item's JSON
+    other_directory INTEGER,               -- in `directories`; NULL: the directory of the item's JSON
     name TEXT,                             -- of its file; NULL: it owns no path yet
     size INTEGER,                          -- the bytes that were received
     digest BLOB,                           -- of these bytes: SHA-256, or CRC-64 (8 bytes); NULL: unknown

@@ -37,8 +37,8 @@ def never() -> bool:
 class Watcher(NamedTuple):
     """Callbacks while waiting for DEST: `warn` (from any thread), and `is_stopped` to give up.
 
-    Unanswered requests are repeated for minutes. They are repeated only for seconds after a stop, and until
-    DEST has answered once in this run (`has_answered`).
+    Unanswered requests are repeated for minutes. After a stop, or before DEST has answered once
+    in this run (`has_answered`), they are repeated only for seconds.
     """
 
     warn: Callable[[str], None] = lambda _: None

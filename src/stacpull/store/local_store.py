@@ -232,7 +232,7 @@ def rename_new(old: str, old_directory: int, new: str, new_directory: int) -> bo
     """Rename a file unless the new name is taken; False if that is not supported.
 
     `renameat2(2)` (Linux 3.15, glibc 2.28) checks and renames in one step, so that no file that appears in
-    between is overwritten. NFS and macOS do not have it: the caller checks first and then renames.
+    between is overwritten. NFS and macOS do not have it: there, the caller checks first, then renames.
     """
     call = getattr(_LIBC, "renameat2", None) if is_linux() else None
     if call is None:

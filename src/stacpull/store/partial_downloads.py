@@ -97,7 +97,7 @@ class PartialDownloads:
         return await self._open_in_thread(resume)
 
     async def _open_in_thread(self, work: Callable[[], PartialDownload]) -> PartialDownload:
-        """Open a file in a thread. Wait for it even if cancelled: the next attempt opens the same part."""
+        """Open a part in a thread. Wait even if cancelled: the next attempt opens the same part."""
         opened: list[PartialDownload] = []
         try:
             await _with_destination_errors(shielded_to_thread(lambda: opened.append(work())), self.directory)
