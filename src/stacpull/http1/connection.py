@@ -269,7 +269,7 @@ class Http1Connection(asyncio.Protocol):
         self.abort()
 
     def tick(self, seconds: float, settings: HttpSettings) -> None:
-        """Called every `seconds`. If no data came for too long, or too few, close the connection."""
+        """Called every `seconds`. Close the connection if data came too slowly or not at all."""
         if self._receiver is not None:
             self._receiver.flush()
         is_awaited = self.handler is not None or (self._waiter is not None and not self._waiter.done())

@@ -2,7 +2,7 @@
 
 Link-local, unspecified, multicast and metadata addresses are always refused. Public addresses are allowed.
 Private addresses are allowed for a host that the user chose (SOURCE, endpoints), if its first lookup gave
-only private addresses. After that, the host may only use these addresses: a public address would belong to
+only private addresses. After that, the host may only resolve to these: a public address would belong to
 someone else. Once the run has connected to a private address, other hosts may resolve to it too. All other
 private addresses are refused, also for a host that was public at first. `--allow-private-hosts` allows all.
 """

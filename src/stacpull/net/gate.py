@@ -2,8 +2,8 @@
 
 `CongestionWindow` has the limit, `Gate` the permits, the pauses and the state of the host.
 
-Waiting can be cancelled at any point without losing a permit. No task may hold a permit while it waits for
-another: with a limit of 4, four such workers would deadlock.
+Waiting can be cancelled at any point without losing a permit. No task may wait for a permit while it holds
+one: with a limit of 4, four such tasks would deadlock.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class CongestionWindow:
 
     It starts at 16 and doubles after each round, then grows by an eighth, only while nine tenths of the
     permits are in use. It falls by a quarter if the time to first byte doubles (compared with the best
-    round): the host has a queue. It is halved if the host throttles or is overloaded: it responded less than
-    30 s ago, but 3 more requests failed than succeeded. A user's limit is only halved (`is_fixed`).
+    round): the host has a queue. It is halved if the host throttles or is overloaded: a response came less
+    than 30 s ago, but 3 more requests failed than succeeded. A user's limit is only halved (`is_fixed`).
     """
 
     def __init__(self, maximum: int, now: float, *, is_fixed: bool) -> None:
@@ -327,7 +327,7 @@ class Gate:
     def judge_silence(self, sent_at: float, failure: Failure) -> Failure:
         """Record that a request, which still holds its permit, got no response.
 
-        Return its failure: DOWN if the host now is down, THROTTLED if it caused the failure.
+        Return the failure: DOWN if the host now is down, THROTTLED if the host caused it.
         """
         now = self.now()
         if not self._unanswered:

@@ -59,7 +59,7 @@ def allowed_headers(headers: Mapping[str, str] | None) -> Mapping[str, str] | No
 
 
 class Position(msgspec.Struct, frozen=True, omit_defaults=True, rename={"announced_before": "announced"}):
-    """The next page of a walk. All fields are None at its start, `request` at that of a collection."""
+    """The next page of a walk. At its start, all fields are None; at a collection's start, `request` is."""
 
     collection: str | None = None
     request: PageRequest | None = None
@@ -99,8 +99,8 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True, rename={"announc
 class LoopDetector(msgspec.Struct):
     """Ends the reading of pages that keep listing known items, or none: broken links can go on forever.
 
-    As many known items may come again as were seen before a stop (`may_repeat`), or as the largest page had:
-    smaller pages may repeat it, if the service numbers its pages from 0.
+    Known items may come again, up to the number seen before a stop (`may_repeat`) or on the largest page. A
+    service that numbers its pages from 0 may repeat that page in smaller ones.
     """
 
     may_repeat: int = 0

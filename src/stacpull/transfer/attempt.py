@@ -224,9 +224,9 @@ class _Attempt(msgspec.Struct, eq=False):
     def _expected(self, response: Exchange) -> tuple[ReceivedBody, AsyncIterator[Chunk]]:
         """Return what a response states about its body, and the body without a coding of the transfer.
 
-        Such a coding is undone, unless the asset itself is a compressed file. The fields describe the encoded
-        bytes, so they prove nothing about decoded ones. These cannot be resumed either: ranges count encoded
-        bytes. A coding that cannot be undone is accepted only if a checksum proves the content.
+        Such a coding is undone, unless the asset itself is a compressed file. Header fields and ranges refer
+        to the encoded bytes, so a decoded body is neither checked against fields nor resumed. A coding that
+        cannot be undone is accepted only if a checksum proves the content.
         """
         url, headers = response.url, response.headers
         length = content_length(headers)
