@@ -13,9 +13,9 @@ from urllib.parse import unquote
 import pytest
 from tests.acceptance.asset_host import AssetHost
 from tests.acceptance.command import stacpull
+from tests.engine.bench import tree
 from tests.items import feature
 from tests.ran import Ran
-from tests.servers.mirroring import files_in
 
 pytestmark = pytest.mark.behaviour
 
@@ -73,7 +73,7 @@ def test_each_line_has_a_url_and_the_path_where_mirror_puts_the_file(host: Asset
     assert f"assets   {len(NAMES) + 1}\n" in ran.err
     lines = listed(ran.out)
     assert run("mirror", source, tmp_path / "mirror", PRIVATE).code == 0
-    files = files_in(tmp_path / "mirror")
+    files = tree(tmp_path / "mirror")
     assert len(lines) == len(NAMES) + 1
     assert {path for _, path in lines} == files.keys()
     for url, path in lines:
@@ -81,10 +81,10 @@ def test_each_line_has_a_url_and_the_path_where_mirror_puts_the_file(host: Asset
         target.parent.mkdir(parents=True, exist_ok=True)
         with urllib.request.urlopen(url, timeout=60) as response:  # noqa: S310 -- of the test host
             target.write_bytes(response.read())
-    assert files_in(tmp_path / "fetched") == files
+    assert tree(tmp_path / "fetched") == files
     adopted = run("mirror", source, tmp_path / "fetched", PRIVATE, "--adopt", "--json")
     assert adopted.code == 0, adopted.err
-    assert files_in(tmp_path / "fetched") == files
+    assert tree(tmp_path / "fetched") == files
 
 
 def test_with_dest_only_what_is_missing_is_listed(host: AssetHost, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_with_dest_only_what_is_missing_is_listed(host: AssetHost, tmp_path: Pat
     assert run("mirror", source, dest, PRIVATE, "--asset", "plain").code == 0
     ran = run("plan", source, dest, "--urls", PRIVATE)
     assert run("mirror", source, tmp_path / "whole", PRIVATE).code == 0
-    missing = files_in(tmp_path / "whole").keys() - files_in(dest).keys()
+    missing = tree(tmp_path / "whole").keys() - tree(dest).keys()
     assert {path for _, path in listed(ran.out)} == missing
 
 
@@ -105,7 +105,7 @@ def test_an_asset_whose_href_gets_another_suffix_keeps_its_path(host: AssetHost,
         lines = listed(run("plan", source, dest, "--urls", PRIVATE).out)
         assert lines == [[f"{host.url}/assets/a.{suffix}", "c/i/a.tif"]]
         assert run("mirror", source, dest, PRIVATE).code == 0
-        assert "c/i/a.tif" in files_in(dest)
+        assert "c/i/a.tif" in tree(dest)
 
 
 def test_credentials_are_never_written(host: AssetHost) -> None:
@@ -133,7 +133,7 @@ def test_filename_in_a_layout_is_that_of_the_href(host: AssetHost, tmp_path: Pat
     options = ("--layout", "{collection}/{key}-{filename|removeprefix:p}", PRIVATE)
     paths = {path for _, path in listed(run("plan", source, "--urls", *options).out)}
     assert run("mirror", source, tmp_path / "mirror", *options).code == 0
-    assert paths == files_in(tmp_path / "mirror").keys()
+    assert paths == tree(tmp_path / "mirror").keys()
 
 
 def test_keys_of_buckets_are_not_encoded(tmp_path: Path) -> None:

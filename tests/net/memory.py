@@ -27,6 +27,7 @@ class Fault(enum.Enum):
     TRUNCATED = "the body ends half-way, although its length was stated"
     UNNOTICED = "the body ends half-way, and its length was not stated"
     STALLED = "nothing more comes after half of the body"
+    OVERLONG = "more bytes are sent than were stated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,9 @@ class MemoryTransport:
             raise TransferError(Failure(FailureKind.NETWORK, message, host=host, retryable=True))
         if answer.fault is Fault.SILENT:
             await self.stall(host)
+        if answer.fault is Fault.OVERLONG:
+            message = f"{host} sent more bytes than its Content-Length states."
+            raise TransferError(Failure(FailureKind.OVERLONG, message, host=host, retryable=True))
         return answer
 
     async def stall(self, host: str) -> None:

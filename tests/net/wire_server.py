@@ -194,6 +194,8 @@ def wire_of(answer: Scripted, *, head_only: bool = False) -> bytes:
     body = answer.sent
     if answer.fault in {Fault.TRUNCATED, Fault.UNNOTICED, Fault.STALLED}:
         body = body[: len(body) // 2]
+    if answer.fault is Fault.OVERLONG:
+        body += b"and more"
     try:
         phrase = HTTPStatus(answer.status).phrase
     except ValueError:
