@@ -281,7 +281,9 @@ def serve(control: socket.socket, modules: Sequence[str]) -> None:
     read_models_once()
     if not modules:
         _warm_up()
-    assert threading.active_count() == 1, "a child would lack the threads"
+    for thread in set(threading.enumerate()) - {threading.main_thread()}:
+        thread.join(60)  # on a busy machine, those of an executor end later
+    assert threading.active_count() == 1, f"a child would lack the threads: {threading.enumerate()}"
     gc.collect()
     gc.freeze()
     _fork_on_request(control)
