@@ -40,12 +40,14 @@ def test_only_walks_with_equal_credentials_are_compared(tmp_path: Path) -> None:
         assert [name for name, *_ in unmet(db, last)] == ["a", "b"]
 
 
-def test_a_walk_that_continued_without_a_key_counts_as_one_with_it(tmp_path: Path) -> None:
+def test_an_unfinished_walk_does_not_continue_without_its_key(tmp_path: Path) -> None:
+    with_key = replace(SPEC, credential_names=("the header Key",))
     with ledger(tmp_path) as db:
-        _, writer = started(db, replace(SPEC, credential_names=("the header Key",)))
-        commit(writer, item("private"))
-        mirrored(db, "a")
-        assert unmet(db, mirrored(db, "")) == []
+        mirrored(db, "p", with_key)
+        _, writer = started(db, with_key)
+        commit(writer, item("q"))
+        assert unmet(db, mirrored(db, "a")) == []
+        assert [name for name, *_ in unmet(db, mirrored(db, ""))] == ["a"]
 
 
 @pytest.mark.parametrize(

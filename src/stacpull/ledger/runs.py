@@ -1,6 +1,7 @@
 """Runs: source, selection and options, the position of the walk, what was counted, and how the run ended.
 
-If the last run did not complete, the next one with the same `RunSpec` continues it; credentials may differ.
+If the last run did not complete, the next one with the same `RunSpec`, and perhaps more credentials,
+continues it. With fewer, the walk starts again as another run, for `--prune` compares their names.
 If another run was started in between, which may have taken over assets, the walk starts again instead. A
 complete walk deletes the failures of earlier walks, except those that it met again.
 """
@@ -127,11 +128,11 @@ def begin(db: Connection, spec: RunSpec, now: float, remembered: Mapping[str, An
     replaced = (as_json(spec.credential_names), as_json(remembered))
     with transaction(db):
         continued = db.execute(
-            "UPDATE runs SET state = 'running', reason = NULL, ended = NULL, remembered = ?2, "
-            "credential_names = (SELECT json_group_array(value) FROM ("  # `--prune` asks what items needed
-            "SELECT value FROM json_each(credential_names) UNION SELECT value FROM json_each(?1))) "
-            "WHERE id = (SELECT max(id) FROM runs) AND state <> 'complete' "
-            "AND (kind, source, selection, fixed) = (?, ?, ?, ?) AND NOT EXISTS ("  # only a walk has these:
+            "UPDATE runs SET state = 'running', reason = NULL, ended = NULL, credential_names = ?1, "
+            "remembered = ?2 WHERE id = (SELECT max(id) FROM runs) AND state <> 'complete' "
+            "AND (kind, source, selection, fixed) = (?, ?, ?, ?) AND NOT EXISTS ("
+            "SELECT value FROM json_each(credential_names) EXCEPT SELECT value FROM json_each(?1)) "
+            "AND NOT EXISTS ("  # only a walk has these:
             "SELECT 1 FROM jobs j CROSS JOIN assets a ON a.id = j.asset JOIN items i ON i.id = a.item WHERE "
             f"a.run = runs.id AND a.state < {State.DONE} AND j.stale AND i.href IS NULL) RETURNING id",
             (*replaced, *task),
