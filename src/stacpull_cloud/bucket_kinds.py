@@ -132,7 +132,7 @@ class Service:
         options: dict[str, Any] = {
             "allow_http": url.startswith("http:"),
             "timeout": timedelta(hours=1),
-            "read_timeout": timedelta(seconds=location.read_timeout),
+            "read_timeout": timedelta(seconds=min(location.read_timeout, 86_400)),
             "connect_timeout": timedelta(seconds=20),
         }
         if bundle := location.ca_bundle:

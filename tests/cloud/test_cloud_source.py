@@ -180,3 +180,12 @@ def test_a_stop_does_not_wait_for_a_silent_service(tmp_path):
         with Running(command, variables) as running, silent.accept()[0]:
             running.signal(signal.SIGINT)
             assert running.ended(20).code == 130
+
+
+def test_a_silent_service_is_left_after_the_stall_timeout(tmp_path):
+    """Without the option, obstore would wait for a minute."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        variables = environment(STORAGE_EMULATOR_HOST=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        options = ["--stall-timeout", "0.5", "--retries", "0"]
+        with Running(mirror_of("gs://bucket/catalog.json", tmp_path / "m", *options), variables) as running:
+            assert running.ended(30).code == 4
