@@ -87,7 +87,8 @@ class Options(Arguments):
         dask (str or int, "scheduler.json"): Transfer on the workers of a Dask scheduler; N starts N workers.
         retries (int): Retry an asset or a document up to N times after temporary errors.
         stall_timeout (float in seconds): Abort an attempt after this many seconds without data.
-        min_rate (float or str, "10K"): Abort an attempt whose mean rate over --stall-timeout is below this.
+        min_rate (float or str, "10K"): Abort an HTTP or S3 attempt whose mean rate over --stall-timeout is
+            below this.
         limit_rate (float or str, "50M"): Fetch at most this many bytes per second, over all hosts.
         requests_per_second (float): Send each host at most this many requests per second.
         stop_after (float or str): Stop after this time (3h50m), as with Ctrl-C; the run can be resumed.
