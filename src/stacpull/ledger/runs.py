@@ -117,7 +117,7 @@ def taken_over(db: Connection, run_id: int) -> list[int]:
 
 
 def begin(db: Connection, spec: RunSpec, now: float, remembered: Mapping[str, Any]) -> Run:
-    """Continue the last run if it has the same task and did not complete; otherwise start a new one."""
+    """Continue the last run if `spec` has its task and credentials, and it did not complete; or start one."""
     import attrs  # noqa: PLC0415 -- not needed in the store process
 
     defaults = type(spec.selection)()
