@@ -17,7 +17,7 @@ import secrets
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib import import_module, metadata
 from typing import Any
 from urllib.parse import urlsplit
@@ -99,11 +99,14 @@ class DaskCluster:
         except asyncio.CancelledError:
             await client.close(timeout=_ABANDON)
             raise
-        async with client:
-            self._client = client
-            if link := client.dashboard_link:
-                self._emit(Notice("info", f"Dask dashboard: {link}"))
+        self._client = client
+        if link := client.dashboard_link:
+            self._emit(Notice("info", f"Dask dashboard: {link}"))
+        try:
             yield
+        finally:
+            with suppress(RuntimeError):  # raised if the client is closing by itself at the same time
+                await client.__aexit__(*sys.exc_info())
 
     async def count(self) -> int:
         counts: list[int] = []
@@ -121,9 +124,8 @@ class DaskCluster:
             addresses = await self._addresses()
             is_late = self._clock.monotonic() - since > _PATIENCE and not self._taken
             if addresses is None and is_late:
-                scheduler = self._options.dask or "of the client"
                 raise WorkerError(
-                    f"The Dask scheduler {scheduler} no longer responds: "
+                    f"The Dask scheduler {self._options.dask or 'of the client'} no longer responds: "
                     "resume when it is back, or without --dask."
                 )
             if addresses is not None:

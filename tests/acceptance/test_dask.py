@@ -48,6 +48,7 @@ from stacpull import MirrorReport, sync
 from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.engine.network import SLOTS
+from stacpull.errors import WorkerError
 from stacpull_dask import cluster as dask_cluster
 from stacpull_dask import coordinator, worker_messages
 from stacpull_dask.cluster import DaskCluster
@@ -611,3 +612,21 @@ async def test_a_client_that_has_closed_lists_no_workers_and_starts_none(cluster
     async with joined.opened():
         await joined._client.rpc.close()
         assert await joined._addresses() is None
+
+
+async def test_a_client_that_closes_by_itself_at_the_end_does_not_hide_the_reason(cluster, monkeypatch):
+    joined = DaskCluster(Options(dask=cluster.address), SystemClock(), print)
+
+    async def failing() -> None:
+        async with joined.opened():
+            close = joined._client.rpc.close
+
+            async def close_twice() -> None:
+                await close()
+                raise RuntimeError("Cannot change state of expiring Timeout")
+
+            monkeypatch.setattr(joined._client.rpc, "close", close_twice)
+            raise WorkerError("the reason")
+
+    with pytest.raises(WorkerError, match="the reason"):
+        await failing()
