@@ -91,7 +91,7 @@ class DaskCluster:
         else:
             is_file = "://" not in scheduler and scheduler.endswith(".json")
             settings["scheduler_file" if is_file else "address"] = scheduler
-        client: Any = distributed.Client(**settings, timeout=_CONNECT)
+        self._client = client = distributed.Client(**settings, timeout=_CONNECT)
         try:
             await client
         except (OSError, TimeoutError, ValueError) as error:
@@ -99,14 +99,14 @@ class DaskCluster:
         except asyncio.CancelledError:
             await client.close(timeout=_ABANDON)
             raise
-        self._client = client
         if link := client.dashboard_link:
             self._emit(Notice("info", f"Dask dashboard: {link}"))
         try:
             yield
         finally:
-            with suppress(RuntimeError):  # raised if the client is closing by itself at the same time
-                await client.__aexit__(*sys.exc_info())
+            for _ in range(2):  # the first fails if the client is closing by itself at the same time
+                with suppress(RuntimeError):
+                    await client.__aexit__(*sys.exc_info())
 
     async def count(self) -> int:
         counts: list[int] = []

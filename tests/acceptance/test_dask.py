@@ -619,13 +619,9 @@ async def test_a_client_that_closes_by_itself_at_the_end_does_not_hide_the_reaso
 
     async def failing() -> None:
         async with joined.opened():
-            close = joined._client.rpc.close
-
-            async def close_twice() -> None:
-                await close()
-                raise RuntimeError("Cannot change state of expiring Timeout")
-
-            monkeypatch.setattr(joined._client.rpc, "close", close_twice)
+            pool = joined._client.rpc
+            failure = RuntimeError("Cannot change state of expiring Timeout")
+            monkeypatch.setattr(pool, "close", mock.Mock(side_effect=[failure, pool.close()]))
             raise WorkerError("the reason")
 
     with pytest.raises(WorkerError, match="the reason"):
