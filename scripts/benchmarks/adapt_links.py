@@ -163,7 +163,7 @@ class Simulation:
         host = self.host
         if self._is_too_much():
             yield self.now + host.rtt / 2
-            self.gate.judge_throttling(_BUSY, "asset")
+            self.gate.record_throttling(_BUSY, "asset")
             self.gate.window.limit = self._limit or self.gate.window.limit
             return
         if host.failing and self.chance.random() < host.failing:

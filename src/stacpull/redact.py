@@ -45,8 +45,8 @@ _PAGING_TOKENS = ("next:", "prev:", "previous:")
 _MIN_SECRET = 4
 _MIN_IN_DOCUMENT = 6
 _MIN_IN_URL = 8
-_MIN_LEARNED = 16
-_MAX_LEARNED = 256
+_MIN_TEMPORARY = 16
+_MAX_TEMPORARY = 256
 _IN_PAIR = re.compile(
     r'="?(?=[^\s;,":]*?(?=[A-Za-z]{0,11}\d)[A-Za-z0-9]{12})([^\s;,":/][^\s;,":]{15,})'
 )  # not names, such as sentinel-2-l2a-cogs, nor URLs: they may be in any text
@@ -89,11 +89,11 @@ class Secrets:
     characters, in documents under 6, are ignored, because they would damage every text.
     """
 
-    __slots__ = ("_forms", "_known", "_learned", "values")
+    __slots__ = ("_forms", "_known", "_temporary", "values")
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
         self._known: set[Secret] = set()
-        self._learned: dict[Secret, None] = {}
+        self._temporary: dict[Secret, None] = {}
         self._forms: tuple[str, ...] = ()
         self.values: frozenset[str] = frozenset()
         """The revealed secrets. Whenever one is added, this becomes another set."""
@@ -104,18 +104,18 @@ class Secrets:
 
     def add(self, *secrets: Secret) -> None:
         self._known.update(secrets)
-        self.values = frozenset(secret.reveal() for secret in self._known | self._learned.keys())
+        self.values = frozenset(secret.reveal() for secret in self._known | self._temporary.keys())
         forms = {form for value in self.values for form in _forms_of(value)}
         self._forms = tuple(sorted(forms, key=lambda form: (-len(form), form)))
 
-    def learn(self, *secrets: Secret, least: int = _MIN_LEARNED) -> None:
+    def add_temporary(self, *secrets: Secret, least: int = _MIN_TEMPORARY) -> None:
         """Add secrets of a service: the newest 256 are kept, and none shorter than `least`."""
         for secret in secrets:
             if len(secret.reveal()) >= least:
-                self._learned.pop(secret, None)
-                self._learned[secret] = None
-        while len(self._learned) > _MAX_LEARNED:
-            del self._learned[next(iter(self._learned))]
+                self._temporary.pop(secret, None)
+                self._temporary[secret] = None
+        while len(self._temporary) > _MAX_TEMPORARY:
+            del self._temporary[next(iter(self._temporary))]
         self.add()
 
     def replace(self, values: Iterable[str]) -> None:

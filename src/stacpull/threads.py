@@ -100,16 +100,16 @@ async def shielded_to_thread(
     return working.result()
 
 
-class StoppableThread:
+class StoppableExecutor:
     """Its calls share one thread: an iterator of a program may use a library that is bound to its thread."""
 
     def __init__(self, stop: asyncio.Event | None) -> None:
         self._stop = stop
-        self._given_up = threading.Event()
-        self._thread = ThreadPoolExecutor(1)
+        self._cancelled = threading.Event()
+        self._executor = ThreadPoolExecutor(1)
 
     async def run(self, function: Callable[[], T]) -> T:
-        return await shielded_to_thread(function, self._given_up.set, self._thread)
+        return await shielded_to_thread(function, self._cancelled.set, self._executor)
 
     def is_stopped(self) -> bool:
-        return self._given_up.is_set() or (self._stop is not None and self._stop.is_set())
+        return self._cancelled.is_set() or (self._stop is not None and self._stop.is_set())

@@ -25,7 +25,7 @@ from stacpull.errors import (
 from stacpull.events import Listener, Stage
 from stacpull.filters.item_filters import IdsFilter
 from stacpull.filters.labels import NOMENCLATURES
-from stacpull.threads import StoppableThread
+from stacpull.threads import StoppableExecutor
 from stacpull_export.formats import GROUP, ExportReport, Format
 from stacpull_export.mirrored_items import open_contents
 from stacpull_export.training_samples import SampleOptions
@@ -80,7 +80,7 @@ async def export(
     samples = SampleOptions(chosen, _read_splits(splits), given.pop("nomenclature", None), label_property)
     if given and format != "webdataset":
         raise UsageError("Sizes of shards and --shard-samples are for the format webdataset.")
-    thread = StoppableThread(stop)
+    thread = StoppableExecutor(stop)
 
     def write() -> ExportReport:
         address = resolve_dest(dest, or_default("options", Options, options))

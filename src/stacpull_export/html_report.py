@@ -30,7 +30,7 @@ from stacpull.ledger import views
 from stacpull.ledger.runs import asset_totals
 from stacpull.models import FailureKind, Json
 from stacpull.store.staging import make_with_parents
-from stacpull.threads import StoppableThread
+from stacpull.threads import StoppableExecutor
 from stacpull.urls import parts_of
 from stacpull_export.atomic_file import atomic_file
 from stacpull_export.formats import ExportReport
@@ -86,7 +86,7 @@ async def report(
     path = output_path("report.html" if out is None else out)
     if path.suffix.lower() in {".pdf", ".csv", ".json", ".parquet"}:
         raise UsageError(f"A report is HTML: use a name such as {path.stem}.html.")
-    thread = StoppableThread(stop)
+    thread = StoppableExecutor(stop)
     opened = or_default("options", Options, options)
     return await thread.run(lambda: _report(resolve_dest(dest, opened), path, on_event, thread.is_stopped))
 

@@ -121,16 +121,16 @@ def _login(
     """Return its hosts, what to set, and the login if it is complete: one, or one for each netrc entry."""
     entries = {entry.name: entry for entry in _inside(table)}
     if "kind" not in entries or "hosts" not in entries:
-        raise table.wrong("a login needs the keys kind and hosts")
+        raise table.error("a login needs the keys kind and hosts")
     name = str(entries["kind"].value)
     if (cls := entry_points.load(KINDS, name)) is None:
         known = ", ".join(entry_points.names(KINDS))
-        raise entries["kind"].wrong(f"must be one of {known}; other kinds need an additional package")
+        raise entries["kind"].error(f"must be one of {known}; other kinds need an additional package")
     keys = keys_of(cls)
     values, texts = _values(table, keys, "kind", "hosts")
     user, password = texts.get("user"), texts.get("password")
     if user and not password and not _VARIABLES.fullmatch(user):  # the user is the secret
-        raise entries["user"].wrong(_SECRET_IN_FILE)
+        raise entries["user"].error(_SECRET_IN_FILE)
     hosts: HostPatterns = entries["hosts"].read(_hosts)
     needs = variables_in(*texts.values())
     if not all(map(environ.get, needs)):
@@ -138,7 +138,7 @@ def _login(
     for key, text in texts.items():
         value = replaced(text, environ)
         if CONTROL.search(value):
-            raise entries[key].wrong("its value contains a line break or control character")
+            raise entries[key].error("its value contains a line break or control character")
         values[key.replace("-", "_")] = Secret(value) if value or keys[key].required else None
     kind = cls(**values)
     if of_netrc := kind.netrc_hosts(hosts):
@@ -169,28 +169,28 @@ def _values(table: TomlEntry, keys: Mapping[str, Key], *others: str) -> tuple[di
         entry = entries.get(name)
         if entry is None:
             if key.required:
-                raise table.wrong(f"needs the key {name}")
+                raise table.error(f"needs the key {name}")
             continue
         value = entry.value
         if key.read is not None:
             if VARIABLE.search(str(value)):
-                raise entry.wrong("must not contain a variable")
+                raise entry.error("must not contain a variable")
             values[name.replace("-", "_")] = entry.read(key.read)
         elif isinstance(value, str | int | float) and not isinstance(value, bool):
             texts[name], form = str(value), _LABELLED if key.labelled else _VARIABLES
             if key.secret and value and not form.fullmatch(texts[name]):
-                raise entry.wrong(_SECRET_IN_FILE)
+                raise entry.error(_SECRET_IN_FILE)
         else:
-            raise entry.wrong("must be text in quotes")  # without the value, which may be a secret
+            raise entry.error("must be text in quotes")  # without the value, which may be a secret
     for one, other in _PAIRS:
         if (one in texts) != (other in texts):
-            raise table.wrong(f"needs both {one} and {other}, or neither")
+            raise table.error(f"needs both {one} and {other}, or neither")
     return values, texts
 
 
 def _inside(table: TomlEntry) -> list[TomlEntry]:
     if not isinstance(table.value, dict):
-        raise table.wrong("must be a table")
+        raise table.error("must be a table")
     return table.children
 
 
@@ -198,9 +198,9 @@ def _known(entries: Iterable[TomlEntry], names: Collection[str]) -> dict[str, To
     found: dict[str, TomlEntry] = {}
     for entry in entries:
         if entry.name not in names:
-            raise entry.unknown(names)
+            raise entry.unknown_key_error(names)
         if entry.name in found:
-            raise entry.wrong("is set twice")
+            raise entry.error("is set twice")
         found[entry.name] = entry
     return found
 

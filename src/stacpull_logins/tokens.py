@@ -265,7 +265,7 @@ class TokenGrant(TokenKind):
             raise SourceError(f"{host_of(self.token_url)} answered without a token: check token-url.")
         login.refresh = printable(reply.members.get("refresh_token"))
         secrets = [secret for secret in (token.value, login.refresh) if secret is not None]
-        login.logins.secrets.learn(*secrets, least=0)  # the user chose this service
+        login.logins.secrets.add_temporary(*secrets, least=0)  # the user chose this service
         return TimedToken(token.value, token.seconds)
 
 
@@ -315,7 +315,7 @@ class SasTokens(TokenKind):
         signatures = parse_qs("" if token is None else token.reveal()).get("sig")
         if token is None or signatures is None:
             raise SourceError(f"{host_of(url)} answered without a signature: check token-url.")
-        login.logins.secrets.learn(*map(Secret, signatures))  # the other members are dates and names
+        login.logins.secrets.add_temporary(*map(Secret, signatures))  # the other members are dates and names
         until = parse_instant(reply.members.get("msft:expiry"))
         return TimedToken(token, math.inf if until is None else until.timestamp() - login.logins.clock.time())
 

@@ -104,7 +104,7 @@ class Cookies:
         before = {cookie.value for cookie in jar}
         jar.update_cookies_from_headers(usable, URL(url))
         new = {cookie.value for cookie in jar} - before
-        self._secrets.learn(*(Secret(value) for value in new if value))
+        self._secrets.add_temporary(*(Secret(value) for value in new if value))
 
     def forget(self, url: str) -> None:
         host = origin_of(url).host
@@ -177,7 +177,7 @@ class VisitLogin(LoginTransport):
                 return
             with self._failures.guard(), session.failures.guard():
                 try:
-                    await self.logins.retries.run(lambda: self._go(url, response))
+                    await self.logins.retries.run(lambda: self._follow_login(url, response))
                 except _LoginHostError as error:
                     message = f"{self._visit.login_host.host} failed: {error.failure.message}"
                     raise SourceError(f"The login at {message} Try again later.") from error
@@ -202,7 +202,7 @@ class VisitLogin(LoginTransport):
         cookies = self._cookies.field(request.url)
         return replace(request, headers={**request.headers, "Cookie": cookies}) if cookies else request
 
-    async def _go(self, url: str, refusal: BufferedResponse) -> None:
+    async def _follow_login(self, url: str, refusal: BufferedResponse) -> None:
         """Follow the redirects from `refusal` back to `url` or to a page of its host."""
         self._cookies.forget(url)
         self._cookies.note(url, refusal.headers)  # many hosts set a cookie here and expect it back

@@ -123,7 +123,7 @@ async def test_issued_tokens_are_secrets() -> None:
         await get(w.client, w.url)
         message = " ".join(w.identity.secrets)
         assert w.secrets.masked(message) == "*** *** ***"
-        w.secrets.learn(*(Secret(f"a newer secret {number}") for number in range(256)))
+        w.secrets.add_temporary(*(Secret(f"a newer secret {number}") for number in range(256)))
         assert w.secrets.values.isdisjoint(w.identity.secrets[1:])  # only the newest are kept
 
 

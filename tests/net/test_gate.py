@@ -75,7 +75,7 @@ def test_no_permit_is_lost_or_granted_twice(data: st.DataObject) -> None:
 
     async def one(start: int, seconds: int, cancel: int | None, throttle: int) -> None:
         if throttle == 1:
-            bench.gate.judge_throttling(busy(3), "asset")
+            bench.gate.record_throttling(busy(3), "asset")
         try:
             async with asyncio.timeout(cancel):
                 await worker(start, seconds)
@@ -99,7 +99,7 @@ def test_throttling_closes_the_gate_and_halves_the_limit_once() -> None:
             for _ in range(16):
                 await bench.gate.acquire("asset")
             for asked in (20, None, 60, *[5] * 13):  # all were in flight, all are throttled
-                bench.gate.judge_throttling(busy(asked), "asset")
+                bench.gate.record_throttling(busy(asked), "asset")
                 bench.gate.release()
             for number in range(10):
                 group.create_task(bench.hold(str(number), 1))
@@ -113,12 +113,12 @@ def test_without_retry_after_the_pause_doubles_until_a_success() -> None:
     bench = Bench()
     pauses = []
     for _ in range(8):
-        bench.gate.judge_throttling(busy(None), "asset")
+        bench.gate.record_throttling(busy(None), "asset")
         pauses.append(bench.gate.closed_for())
         bench.clock.now += pauses[-1]
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
     bench.gate.note_response(bench.clock.now)
-    bench.gate.judge_throttling(busy(None), "asset")
+    bench.gate.record_throttling(busy(None), "asset")
     assert bench.gate.closed_for() == 1
 
 
@@ -154,7 +154,7 @@ def test_a_user_limit_is_not_adapted() -> None:
 
 def test_throttling_halves_a_user_limit_which_recovers_below_what_was_refused() -> None:
     bench = Bench(maximum=8, is_fixed=True)
-    bench.gate.judge_throttling(busy(0), "asset")
+    bench.gate.record_throttling(busy(0), "asset")
     assert bench.gate.window.limit == 4
     assert served(bench, 8)[-1] == 7
 
@@ -162,7 +162,7 @@ def test_throttling_halves_a_user_limit_which_recovers_below_what_was_refused() 
 def test_counts_during_a_pause_are_discarded() -> None:
     """It continues from half the limit, and never mistakes a pause for slowness."""
     bench = Bench()
-    bench.gate.judge_throttling(busy(30), "asset")
+    bench.gate.record_throttling(busy(30), "asset")
     limits = served(bench, 40)
     assert min(limits) == 8
     assert max(limits) < 16
@@ -179,10 +179,10 @@ def test_a_pause_takes_one_timer_however_many_requests_wait(monkeypatch: pytest.
     monkeypatch.setattr(bench.clock, "call_later", call_later)
 
     async def main() -> None:
-        bench.gate.judge_throttling(busy(3), "asset")
+        bench.gate.record_throttling(busy(3), "asset")
         waiting = asyncio.gather(*(bench.hold(str(number), 0) for number in range(5)))
         await asyncio.sleep(1)
-        bench.gate.judge_throttling(busy(5), "asset")
+        bench.gate.record_throttling(busy(5), "asset")
         await waiting
 
     bench.run(main())
@@ -193,23 +193,23 @@ def test_a_pause_takes_one_timer_however_many_requests_wait(monkeypatch: pytest.
 def test_a_host_that_refuses_fifty_assets_in_a_row_is_abandoned() -> None:
     bench = Bench(maximum=1)
     for _ in range(2):
-        assert all(bench.gate.judge_refusal(REFUSED, "asset") == REFUSED for _ in range(MAX_REFUSALS - 1))
+        assert all(bench.gate.record_refusal(REFUSED, "asset") == REFUSED for _ in range(MAX_REFUSALS - 1))
         bench.gate.reset_refusals()
     for _ in range(MAX_REFUSALS - 1):
-        bench.gate.judge_refusal(REFUSED, "asset")
+        bench.gate.record_refusal(REFUSED, "asset")
 
     async def main() -> None:
         await bench.gate.acquire("asset")
         waiting = asyncio.create_task(bench.hold("late", 1))
         await asyncio.sleep(1)
-        down = bench.gate.judge_refusal(REFUSED, "asset")
+        down = bench.gate.record_refusal(REFUSED, "asset")
         assert (down.kind, down.status, down.retryable) == (FailureKind.DOWN, 403, False)
         assert "h refused 50 requests in a row (403): check the credentials." in down.message
         for late in (waiting, bench.hold("later", 1)):
             with pytest.raises(TransferError) as caught:
                 await late
             assert caught.value.failure == down
-        assert bench.gate.judge_refusal(REFUSED, "asset") == down  # sent before
+        assert bench.gate.record_refusal(REFUSED, "asset") == down  # sent before
         bench.gate.note_response(0.0)  # to a document
         reading = asyncio.create_task(bench.gate.acquire("document"))
         await asyncio.sleep(61)  # a try per minute
@@ -218,7 +218,7 @@ def test_a_host_that_refuses_fifty_assets_in_a_row_is_abandoned() -> None:
         await reading
         bench.gate.release()
         await bench.hold("a try", 1)
-        assert (bench.gate.judge_refusal(REFUSED, "asset"), bench.gate.is_needed) == (down, True)
+        assert (bench.gate.record_refusal(REFUSED, "asset"), bench.gate.is_needed) == (down, True)
 
     bench.run(main())
     assert bench.log == [("a try", 62.0)]
@@ -233,7 +233,7 @@ def test_a_host_that_asks_to_wait_for_longer_than_a_run_does_is_abandoned(purpos
         await bench.gate.acquire("asset")
         waiting = asyncio.create_task(bench.hold("late", 1))
         await asyncio.sleep(1)
-        answer = bench.gate.judge_throttling(busy(1000), purpose)
+        answer = bench.gate.record_throttling(busy(1000), purpose)
         with pytest.raises(TransferError, match="asks to wait for 17 minutes") as caught:
             await waiting
         assert caught.value.failure.kind is FailureKind.DOWN
@@ -241,12 +241,12 @@ def test_a_host_that_asks_to_wait_for_longer_than_a_run_does_is_abandoned(purpos
         bench.gate.note_response(0.0)  # to a request that was sent before
         with pytest.raises(TransferError, match="asks to wait for 17 minutes"):
             await bench.gate.acquire("asset")
-        bench.gate.judge_throttling(busy(901), purpose)
+        bench.gate.record_throttling(busy(901), purpose)
         bench.gate.release()
         assert (bench.gate.closed_for(), bench.gate.is_needed) == (1000, True)
         await asyncio.sleep(1001)
         await bench.hold("then", 1)
-        bench.gate.judge_throttling(busy(5), "asset")  # a host that was abandoned before, and is not any more
+        bench.gate.record_throttling(busy(5), "asset")  # abandoned before, and now not any more
         await bench.hold("later", 1)
 
     bench.run(main())
@@ -272,7 +272,7 @@ async def test_a_long_wait_for_a_host_is_reported_once(answers, reported_after):
         if isinstance(answer, str):
             gate.note_response(clock.monotonic())
         else:
-            gate.judge_throttling(busy(answer), "asset")
+            gate.record_throttling(busy(answer), "asset")
             await clock.sleep(gate.closed_for())
     assert [when for when, _ in reports] == ([] if reported_after is None else [reported_after])
     assert all(text.startswith("h is throttling: ") for _, text in reports)
@@ -306,7 +306,7 @@ def test_queued_turns_are_served_in_order_and_wait_for_a_closed_gate() -> None:
         assert (first.outcomes, second.outcomes, bench.gate.progress().queued) == ([], [], 2)
         bench.gate.release()
         assert (first.outcomes, second.outcomes, bench.gate.in_use) == (["permit"], [], 1)
-        bench.gate.judge_throttling(busy(5.0), "asset")
+        bench.gate.record_throttling(busy(5.0), "asset")
         bench.gate.release()
         await bench.clock.sleep(4.9)
         assert second.outcomes == []
@@ -342,7 +342,7 @@ def test_some_unanswered_requests(requests, is_throttled, limit):
         if sent_at is None:
             bench.gate.note_response(-40.0)
             continue
-        found.append(bench.gate.judge_silence(sent_at, _RESET).kind is FailureKind.THROTTLED)
+        found.append(bench.gate.record_silence(sent_at, _RESET).kind is FailureKind.THROTTLED)
     assert (found, bench.gate.window.limit) == (is_throttled, limit)
 
 
@@ -353,11 +353,11 @@ def test_a_silent_host_pauses_longer_each_time_and_is_abandoned() -> None:
     async def course() -> None:
         clock.now = 1000.0
         for _ in range(MAX_UNANSWERED - 1):
-            assert gate.judge_silence(clock.now, _RESET) is _RESET
+            assert gate.record_silence(clock.now, _RESET) is _RESET
         pauses, waits = [], []
-        while (failure := gate.judge_silence(clock.now, _RESET)).kind is not FailureKind.DOWN:
+        while (failure := gate.record_silence(clock.now, _RESET)).kind is not FailureKind.DOWN:
             assert (failure.kind, failure.retryable) == (FailureKind.THROTTLED, True)
-            again = gate.judge_silence(clock.now, _RESET)  # the gate is closed already
+            again = gate.record_silence(clock.now, _RESET)  # the gate is closed already
             assert again.kind is FailureKind.THROTTLED
             pauses.append(gate.closed_for())
             waits.append(gate.progress().wait)

@@ -145,7 +145,7 @@ class Command(click.Command):
         except click.MissingParameter as problem:
             self._check_source(ctx)
             missing = None if problem.param is None else problem.param.name
-            if missing in toml.ADDRESSES and ctx.get_parameter_source("config") is _COMMAND_LINE:
+            if missing in toml.POSITIONAL_KEYS and ctx.get_parameter_source("config") is _COMMAND_LINE:
                 hint = f"Give it here, or as `{missing}` in a config file."
                 raise click.MissingParameter(hint, ctx, param=problem.param) from None
             raise

@@ -24,7 +24,7 @@ from stacpull.system import expand_user
 
 T = TypeVar("T")
 
-ADDRESSES = ("source", "dest")
+POSITIONAL_KEYS = ("source", "dest")
 _PACKAGE = Path(__file__).parents[1]
 _KEY = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
 _KEYS = re.compile(rf"\s*(?P<header>\[\[?\s*)?(?P<keys>{_KEY}(?:\s*\.\s*{_KEY})*)\s*(?(header)\]|=)")
@@ -87,11 +87,11 @@ class TomlEntry(NamedTuple):
     def read(self, reader: Callable[[Any], T]) -> T:
         return Setting(self.value, f"{self.where}:").read(reader)
 
-    def wrong(self, problem: str) -> UsageError:
+    def error(self, problem: str) -> UsageError:
         """Return an error with the file and line; `problem` has no period at its end."""
         return UsageError(f"{self.where}: {problem}.")
 
-    def unknown(self, known: Iterable[str]) -> UsageError:
+    def unknown_key_error(self, known: Iterable[str]) -> UsageError:
         return UsageError(f"{self.where}: there is no such key{did_you_mean(self.name, known)}")
 
 
@@ -119,16 +119,16 @@ def read_config_file(path: Path, names: Iterable[str] = ()) -> Config:
     """Read the config file at `path`. The options of the core, and `names`, are known."""
     options: dict[str, Setting] = {}
     query: dict[str, Setting] = {}
-    known = {*BY_NAME, *ADDRESSES, *names}
+    known = {*BY_NAME, *POSITIONAL_KEYS, *names}
     for entry in read_entries(path):
         name, value = entry.name, entry.value
         pair = BY_NAME.get(name.removeprefix("no-"))
         if value is True and pair is not None and pair.is_negated_by(f"--{name}"):
             name, value = pair.name, False
         if name in options:
-            raise entry.wrong("this option is set twice")
+            raise entry.error("this option is set twice")
         if name not in known:
-            advice = advice_on(name, known - {*ADDRESSES})
+            advice = advice_on(name, known - {*POSITIONAL_KEYS})
             hint = f": {advice}." if advice else did_you_mean(name, known)
             if isinstance(value, dict):
                 hint = "; options do not belong in a table, except [credentials]."
@@ -140,12 +140,12 @@ def read_config_file(path: Path, names: Iterable[str] = ()) -> Config:
             if child.key == "profile":
                 options["credentials"] = Setting(child.value, child.where)
             elif child.key != "query":
-                raise child.unknown(("profile", "query"))
+                raise child.unknown_key_error(("profile", "query"))
             elif not isinstance(child.value, dict):
-                raise child.wrong('must be a table: query = { key = "${NAME}" }')
+                raise child.error('must be a table: query = { key = "${NAME}" }')
             else:
                 query = {field.key: Setting(field.value, field.where) for field in child.children}
-    addresses = {name: options.pop(name).read(arguments.read_text) for name in ADDRESSES if name in options}
+    addresses = {key: options.pop(key).read(arguments.read_text) for key in POSITIONAL_KEYS if key in options}
     return Config(addresses=addresses, options=options, query=query)
 
 

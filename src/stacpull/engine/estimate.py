@@ -22,7 +22,7 @@ from stacpull.catalog.item import public_document
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, resolve_dest
 from stacpull.digests import text_hash
-from stacpull.engine.fetchers import clipping
+from stacpull.engine.fetchers import clip_fetching
 from stacpull.engine.item_input import SourceLike, temporary_input
 from stacpull.engine.lookups import check_selection, checked_with_source
 from stacpull.engine.network import Network, WalkSetup, open_network, resolve_source
@@ -291,7 +291,7 @@ class _Sizes:
 
     def __init__(self, network: Network, clip: str | None) -> None:
         self._network = network
-        self._clipping = clipping(clip)
+        self._clipping = clip_fetching(clip)
         self._assets: defaultdict[str, list[Asset]] = defaultdict(list)
         self._sizes: defaultdict[str, list[int]] = defaultdict(list)
         self.all = _Bytes()

@@ -50,7 +50,7 @@ class ClipFetching(Protocol):
         """Return the clip that an open file describes, None if it is not clipped. Reads from its start."""
 
 
-def clipping(area: str | None) -> ClipFetching | None:
+def clip_fetching(area: str | None) -> ClipFetching | None:
     if area is None:
         return None
     made: ClipFetching = require("stacpull.fetchers", "clip", "--clip")(area)
@@ -72,7 +72,7 @@ def make_fetchers(
     fetcher: AssetFetcher[Job, FetchResult] = shared
     if options.adopt:
         fetcher = AdoptingFetcher(shared, network.client, store, algorithm)
-    if (clips := clipping(clip)) is not None:
+    if (clips := clip_fetching(clip)) is not None:
         fetcher = clips.fetcher(downloader, fetcher, parts, network.warn)
     client, http = network.client, network.client.transports["https"]
     is_plain = not (client.byte_limiter.limit or options.requests_per_second or client.log)

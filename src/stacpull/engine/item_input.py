@@ -27,7 +27,7 @@ from stacpull.sources.documents import has_next
 from stacpull.sources.source_url import STANDARD_INPUT
 from stacpull.store.inspection import CREATE, IsStopped, open_regular
 from stacpull.store.staging import open_or_make
-from stacpull.threads import StoppableThread, enter_in_thread
+from stacpull.threads import StoppableExecutor, enter_in_thread
 
 if TYPE_CHECKING:
     from tempfile import TemporaryDirectory
@@ -65,7 +65,7 @@ async def temporary_input(
     if (text := source_text(source)) is not None:
         yield text, None
         return
-    thread = StoppableThread(stop)
+    thread = StoppableExecutor(stop)
     async with enter_in_thread(await asyncio.to_thread(temporary_directory)) as directory:
         path = await asyncio.to_thread(Path(directory).resolve)
         name = await thread.run(lambda: store_input(path, read_input(source, thread.is_stopped)))

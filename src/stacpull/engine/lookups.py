@@ -14,7 +14,7 @@ from stacpull.arguments import read_bbox
 from stacpull.boxes import to_2d
 from stacpull.caches import BoundedCache
 from stacpull.config.options import Options
-from stacpull.engine.fetchers import clipping
+from stacpull.engine.fetchers import clip_fetching
 from stacpull.engine.network import WalkSetup
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError, did_you_mean
 from stacpull.filters.asset_filter import AssetFilter
@@ -37,7 +37,7 @@ from stacpull.urls import is_local, scheme_rules
 def check_selection(selection: Selection, options: Options) -> None:
     """Raise `UsageError` if the layout, a filter or the area of `--clip` is not valid."""
     SelectionFilter.from_selection(selection)
-    clipping(selection.clip)
+    clip_fetching(selection.clip)
     Layout.parse(options.layout)
 
 

@@ -54,7 +54,7 @@ from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
 from stacpull.store.inspection import Watcher
 from stacpull.store.partial_downloads import PartialDownloads
-from stacpull.threads import StoppableThread, background_task, enter_in_thread, for_each
+from stacpull.threads import StoppableExecutor, background_task, enter_in_thread, for_each
 from stacpull.urls import is_local
 
 T = TypeVar("T")
@@ -107,7 +107,7 @@ async def mirror(
         if (text := item_input.source_text(source)) is not None:
             return await run_from_source(context, text, selection)
         check_selection(selection, context.options)
-        thread = StoppableThread(context.stop)
+        thread = StoppableExecutor(context.stop)
         chunks = await thread.run(partial(item_input.read_input, source, thread.is_stopped))
         async with open_dest(context) as opened:
             input_name = await thread.run(partial(item_input.store_input, context.dest.work, chunks))

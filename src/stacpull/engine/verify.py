@@ -51,7 +51,7 @@ from stacpull.store.inspection import FileState, StoredFiles, Watcher
 from stacpull.store.local_store import open_files
 from stacpull.store.lock import runs_excluded
 from stacpull.store.staging import PARTS, TEMPORARY_ENDINGS, UNFINISHED, is_worker
-from stacpull.threads import StoppableThread
+from stacpull.threads import StoppableExecutor
 
 _AT_ONCE = 256  # files that a thread checks, or assets that are requeued
 _THREADS = min(16, 2 * (os.cpu_count() or 1))  # two per core, because they wait for the disk
@@ -89,7 +89,7 @@ class MirrorCheck:
         self, address: DestAddress, listener: Listener | None, stop: asyncio.Event, quick: bool, strict: bool
     ) -> None:
         self._address = address
-        self.thread = StoppableThread(stop)
+        self.thread = StoppableExecutor(stop)
         self.files = 0
         self.bytes = 0
         self.without_digest = 0

@@ -56,7 +56,7 @@ from stacpull.planning.layout import Layout
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import LoopDetector, PageSize, Position, WalkStart
-from stacpull.threads import StoppableThread, prefetch
+from stacpull.threads import StoppableExecutor, prefetch
 
 ITEMS_AT_ONCE = 100
 """Items that are planned at once, so that transfers need not wait for all linked items of a page."""
@@ -158,7 +158,7 @@ class Walk:
         layout = Layout.parse(setup.options.layout)
         self._planner = AssetPlanner(layout, selection, keeps or AssetFilter(selection).keeps)
         self.filter = SelectionFilter.from_selection(selection)
-        self._thread = StoppableThread(None)
+        self._thread = StoppableExecutor(None)
         self._unlinked = {*map(str.lower, selection.follow)}  # relations that no matched item has yet
         self._followed = followed(selection)
         self._sample = None if selection.sample is None else Sample(selection.sample, selection.seed)

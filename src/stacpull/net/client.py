@@ -263,9 +263,9 @@ class Exchange:
         except TransferError as error:
             failure = error.failure.masked(self._client.secrets)
             if failure.kind in {FailureKind.NETWORK, FailureKind.STALLED} and failure.retryable:
-                failure = gate.judge_silence(sent.sent_at, failure)
+                failure = gate.record_silence(sent.sent_at, failure)
             elif failure.kind is FailureKind.THROTTLED:
-                failure = gate.judge_throttling(failure, self._request.purpose)
+                failure = gate.record_throttling(failure, self._request.purpose)
             elif failure.kind is FailureKind.ADDRESS and (hops := self._request.redirected_from):
                 failure = replace(failure, message=f"Redirected by {host_of(hops[-1])}: {failure.message}")
             gate.release()
@@ -290,9 +290,9 @@ class Exchange:
         now = self._client.clock.time()
         failure = classify(self.status, self.headers, prefix, host, now=now, secrets=secrets)
         if self.status in {502, 504} and failure.kind is FailureKind.SERVER:  # no answer to a gateway
-            return sent.gate.judge_silence(sent.sent_at, failure).masked(secrets)
+            return sent.gate.record_silence(sent.sent_at, failure).masked(secrets)
         if failure.kind is FailureKind.THROTTLED:
-            failure = sent.gate.judge_throttling(failure, self._request.purpose)
+            failure = sent.gate.record_throttling(failure, self._request.purpose)
         elif failure.kind is not FailureKind.SERVER:
             # it has answered, but the time of an error says nothing about its load
             sent.gate.note_response(-math.inf)
@@ -302,7 +302,7 @@ class Exchange:
         """Return `error`, which counts a refusal against its host if it is final."""
         failure = error.failure
         if failure.kind is FailureKind.REFUSED and failure.status in REFUSALS:
-            error.count_refusal = partial(gate.judge_refusal, purpose=self._request.purpose)
+            error.count_refusal = partial(gate.record_refusal, purpose=self._request.purpose)
         return error
 
     def _log(self, sent: PermittedRequest, status: int | None) -> None:

@@ -285,7 +285,7 @@ class Gate:
     def reset_refusals(self, purpose: Purpose = "asset") -> None:
         self._refusals[purpose] = 0
 
-    def judge_refusal(self, failure: Failure, purpose: Purpose) -> Failure:
+    def record_refusal(self, failure: Failure, purpose: Purpose) -> Failure:
         """Count a refusal; return its failure, or DOWN if the host has refused too many assets.
 
         Refused documents are counted separately, because access to an item says nothing about access to its
@@ -302,7 +302,7 @@ class Gate:
         self._refused_until = self.now() + _MAX_PAUSE
         return self._mark_down(replace(failure, message=text))
 
-    def judge_throttling(self, failure: Failure, purpose: Purpose) -> Failure:
+    def record_throttling(self, failure: Failure, purpose: Purpose) -> Failure:
         """Close the gate after the host throttled, for as long as it asked or twice as long as before.
 
         Return the failure, or DOWN for an asset if the host asks to wait for too long.
@@ -324,7 +324,7 @@ class Gate:
         self._settings.emit(Notice("warning" if is_first_long else "debug", text))
         return failure
 
-    def judge_silence(self, sent_at: float, failure: Failure) -> Failure:
+    def record_silence(self, sent_at: float, failure: Failure) -> Failure:
         """Record that a request, which still holds its permit, got no response.
 
         Return the failure: DOWN if the host now is down, THROTTLED if the host caused it.
