@@ -25,6 +25,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from msgspec.structs import replace
 
 from stacpull.hosts import host_of
+from stacpull.http1.connection import MAX_BODY_IN_MEMORY
 from stacpull.models import AssetFile, Failure, FailureKind, Job, Validator
 from stacpull.net.transport import TransferError
 from stacpull.planning.layout import received_file
@@ -42,8 +43,7 @@ from stacpull_raster.tiff import FIRST_READ, TiffError, may_be_tiff
 
 _CONNECTIONS = 4
 """Simultaneous range requests per file."""
-_MAX_HEADER = 8 << 20
-"""The most bytes of a header to read."""
+_MAX_HEADER = 8 << 20  # the most bytes of a header to read
 
 
 class NotClippableError(Exception):
@@ -138,7 +138,7 @@ class ClipFetcher:
             raise TransferError(size_failure(version.url, version.total, job.size))
         name = downloader.client.secrets.masked(filename_of(version.url))
         etag_or_date = downloader.without_secrets(version.validator).etag_or_date
-        if file.size <= downloader.memory_limit:
+        if file.size <= MAX_BODY_IN_MEMORY:
             body = bytearray(file.head.ljust(file.size, b"\0"))
 
             async def put(pieces: Sequence[tuple[int, bytes]]) -> None:

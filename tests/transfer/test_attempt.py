@@ -9,6 +9,7 @@ import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 from msgspec import structs
@@ -44,7 +45,8 @@ def parts() -> Iterator[PartFiles]:
 async def fetching(answer: Answer, parts: PartFiles) -> AsyncIterator[tuple[Downloader, Origin]]:
     async with origin(answer) as served, client(stall_timeout=20.0) as opened:
         parts.href_hash = href_hash(job(served.url).href)
-        yield Downloader(opened, parts, no_file_in_dest, memory_limit=LIMIT), served
+        with patch("stacpull.transfer.attempt.MAX_BODY_IN_MEMORY", LIMIT):
+            yield Downloader(opened, parts, no_file_in_dest), served
 
 
 async def refused(by: Downloader, wanted: Job, kind: FailureKind, *, retryable: bool, **how: bool) -> str:

@@ -61,7 +61,7 @@ class AssetFetcher(Protocol[JobT_contra, ResultT_co]):
 
 
 class Downloader(msgspec.Struct, eq=False):
-    """Downloads assets into memory (at most `memory_limit` bytes) or into part files. It keeps no state.
+    """Downloads assets into memory (up to `MAX_BODY_IN_MEMORY`) or into part files. It keeps no state.
 
     `file_in_dest(job, algorithm)` returns the size of the file in DEST, and its digest if there is an
     algorithm. The digest of a part is computed with `digest_algorithm`.
@@ -70,7 +70,6 @@ class Downloader(msgspec.Struct, eq=False):
     client: Client
     parts: PartialDownloads
     file_in_dest: Callable[[Job, str | None], Awaitable[FileState]]
-    memory_limit: int = MAX_BODY_IN_MEMORY
     digest_algorithm: str | None = "sha256"
 
     async def fetch(self, job: Job, *, handed_over: Exchange | None = None) -> FetchResult:
@@ -250,13 +249,13 @@ class _Attempt(msgspec.Struct, eq=False):
         return body, response.chunks(size)
 
     async def _read_body(self, response: Exchange) -> ReceivedBody:
-        """Read a body: up to `memory_limit` bytes into memory, a longer one into a part."""
+        """Read a body: up to `MAX_BODY_IN_MEMORY` into memory, a longer one into a part."""
         body, chunks = self._expected(response)
-        is_long = body.total is not None and body.total > self.downloader.memory_limit
+        is_long = body.total is not None and body.total > MAX_BODY_IN_MEMORY
         start, is_whole = b"", True
         async for chunk in chunks:
             start += chunk
-            if is_long or len(start) > self.downloader.memory_limit:
+            if is_long or len(start) > MAX_BODY_IN_MEMORY:
                 is_whole = False
                 break
         web_page = checks.web_page_instead(
