@@ -92,7 +92,7 @@ def options_page() -> str:
 
 
 def _cells(option: Option) -> list[str]:
-    if option.form == "absent":
+    if option.form == "no_flag":
         return ["", f"`{option.name}`", *_origin(option)]
     flag = f"--{option.name}" + (f"`, `--no-{option.name}" if option.form == "pair" else "")
     if option.short:
@@ -153,7 +153,7 @@ def _fields(holder: type) -> list[str]:
 
 
 def _flag_of(option: Option) -> str:
-    return "" if option.form == "absent" else f"`--{option.name}`"
+    return "" if option.form == "no_flag" else f"`--{option.name}`"
 
 
 def _escaped(text: str) -> str:

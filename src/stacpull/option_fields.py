@@ -20,7 +20,7 @@ from stacpull import arguments
 from stacpull.arguments import ValueReader
 from stacpull.redact import Secret
 
-Form = Literal["value", "repeated", "switch", "pair", "count", "absent"]
+Form = Literal["value", "repeated", "switch", "pair", "count", "no_flag"]
 """How an option is given on the command line: `--name VALUE`, once or for each element of a list; `--name`;
 `--name` or `--no-name`; `-nn`; or not at all."""
 
@@ -107,7 +107,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     default: str  # as help pages show it
     commands: str  # the commands whose command line has it, separated by spaces
     form: Form
-    brief: bool = False  # `--help` shows it; `--help all` shows every option
+    basic: bool = False  # `--help` shows it; `--help all` shows every option
     short: str = ""
     metavar: str = ""
     choices: tuple[str, ...] = ()

@@ -67,11 +67,11 @@ class Selection(Arguments):
     """
 
     collections: tuple[str, ...] = attrs.field(
-        default=(), converter=read_texts, metadata=as_option("ID", short="C", brief=True)
+        default=(), converter=read_texts, metadata=as_option("ID", short="C", basic=True)
     )
     all_collections: bool = option(False)
     labels: tuple[str, ...] = attrs.field(
-        default=(), converter=read_texts, metadata=as_option("NAME", brief=True)
+        default=(), converter=read_texts, metadata=as_option("NAME", basic=True)
     )
     label_mode: Literal["any", "all"] = option("any")
     exclude_labels: tuple[str, ...] = attrs.field(
@@ -79,38 +79,38 @@ class Selection(Arguments):
     )
     label_property: str | None = option(None, "NAME", commands="mirror plan headers classes")
     nomenclature: Literal["clc43", "ben19"] | None = option(None)
-    cloud_and_shadow: bool | None = option(None, shown="keep both", brief=True)
-    seasonal_snow: bool | None = option(None, shown="keep both", brief=True)
+    cloud_and_shadow: bool | None = option(None, shown="keep both", basic=True)
+    seasonal_snow: bool | None = option(None, shown="keep both", basic=True)
     bbox: tuple[float, ...] | None = attrs.field(
-        default=None, converter=optional(arguments.read_bbox), metadata=as_option("W,S,E,N", brief=True)
+        default=None, converter=optional(arguments.read_bbox), metadata=as_option("W,S,E,N", basic=True)
     )
     intersects: str | None = attrs.field(
         default=None,
         converter=optional(arguments.read_geometry),
-        metadata=as_option("GEOJSON|@FILE", load=arguments.load_area, brief=True),
+        metadata=as_option("GEOJSON|@FILE", load=arguments.load_area, basic=True),
     )
     datetime: str | None = attrs.field(
-        default=None, converter=optional(arguments.read_interval), metadata=as_option("INTERVAL", brief=True)
+        default=None, converter=optional(arguments.read_interval), metadata=as_option("INTERVAL", basic=True)
     )
-    max_cloud_cover: float | None = option(None, "PERCENT", read=arguments.read_percentage, brief=True)
+    max_cloud_cover: float | None = option(None, "PERCENT", read=arguments.read_percentage, basic=True)
     where: tuple[str, ...] = attrs.field(
-        default=(), converter=arguments.read_where, metadata=as_option("PROPERTY=VALUE", brief=True)
+        default=(), converter=arguments.read_where, metadata=as_option("PROPERTY=VALUE", basic=True)
     )
     filter: str | None = attrs.field(
         default=None,
         converter=optional(arguments.read_expression),
-        metadata=as_option("CQL2|@FILE", load=arguments.load_expression, brief=True),
+        metadata=as_option("CQL2|@FILE", load=arguments.load_expression, basic=True),
     )
     ids: tuple[str, ...] = attrs.field(
         default=(),
         converter=read_ids,
-        metadata=as_option("ID|@FILE", name="ids", load=arguments.load_ids, brief=True),
+        metadata=as_option("ID|@FILE", name="ids", load=arguments.load_ids, basic=True),
     )
     assets: tuple[str, ...] = attrs.field(
-        default=(), converter=read_texts, metadata=as_option("GLOB", brief=True)
+        default=(), converter=read_texts, metadata=as_option("GLOB", basic=True)
     )
     exclude_assets: tuple[str, ...] = attrs.field(
-        default=(), converter=read_texts, metadata=as_option("GLOB", brief=True)
+        default=(), converter=read_texts, metadata=as_option("GLOB", basic=True)
     )
     roles: tuple[str, ...] = attrs.field(default=(), converter=read_texts, metadata=as_option("ROLE"))
     media_types: tuple[str, ...] = attrs.field(default=(), converter=read_texts, metadata=as_option("TYPE"))
@@ -122,14 +122,14 @@ class Selection(Arguments):
     clip: str | None = attrs.field(
         default=None,
         converter=optional(arguments.read_clip),
-        metadata=as_option("W,S,E,N|@GEOJSON", load=arguments.load_area, brief=True),
+        metadata=as_option("W,S,E,N|@GEOJSON", load=arguments.load_area, basic=True),
     )
     collection_assets: bool = option(False)
-    source_links: bool = option(True, brief=True)
+    source_links: bool = option(True, basic=True)
     follow: tuple[str, ...] = attrs.field(default=(), converter=read_texts, metadata=as_option("REL"))
     push_down: bool = option(True)
-    sortby: str | None = option(None, "[-]PROPERTY", read=arguments.read_order, brief=True)
-    max_items: int | None = option(None, "N", read=arguments.integer(1), brief=True)
+    sortby: str | None = option(None, "[-]PROPERTY", read=arguments.read_order, basic=True)
+    max_items: int | None = option(None, "N", read=arguments.integer(1), basic=True)
     sample: int | None = option(None, "N", read=arguments.integer(1))
     seed: int = option(0, "S")
     shard: tuple[int, ...] | None = attrs.field(

@@ -34,7 +34,7 @@ _FORMATS: Mapping[str, Format] = {
     parameters.with_help(
         "nomenclature",
         "Use the 43 classes of CORINE (clc43) or 19 of BigEarthNet (ben19), not the classes in DEST.",
-        brief=True,
+        basic=True,
     ),
     click.Option(
         ["--split", "split"],

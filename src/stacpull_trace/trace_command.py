@@ -59,7 +59,7 @@ def trace_command(session: CommandSession, collection: str, out: str | None, dry
         "datetime": session.selection.datetime,
         "bbox": session.selection.bbox,
         "options": session.options,
-        **attrs.asdict(session.resolved.others[TraceOptions]),
+        **attrs.asdict(session.resolved.neighbour_options[TraceOptions]),
     }
     if dry_run:
         estimate = session.run_cancellable(

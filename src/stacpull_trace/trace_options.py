@@ -24,16 +24,16 @@ class TraceOptions:
         base_url: Sentinel Hub deployment; tokens come from its own identity service.
     """
 
-    geometry: str | None = option(None, metavar="GEOJSON|FILE", brief=True)
+    geometry: str | None = option(None, metavar="GEOJSON|FILE", basic=True)
     resolution: float = option(
         3.0,
         metavar="METRES",
         read=arguments.number("a number of metres above 0", arguments.ABOVE_ZERO),
-        brief=True,
+        basic=True,
     )
-    index: str | None = option(None, metavar="NAME", shown="ndwi", brief=True)
+    index: str | None = option(None, metavar="NAME", shown="ndwi", basic=True)
     evalscript: str | Path | None = option(
-        None, metavar="FILE", read=arguments.read_path, load=arguments.load_file, brief=True
+        None, metavar="FILE", read=arguments.read_path, load=arguments.load_file, basic=True
     )
-    method: Literal["mode", "median"] = option("mode", brief=True)
+    method: Literal["mode", "median"] = option("mode", basic=True)
     base_url: str | None = option(None, metavar="URL", read=arguments.read_web_address)

@@ -89,8 +89,8 @@ def test_unmatched_ids_are_reported_after_a_complete_walk(wanted, seen, note):
     selected = SelectionFilter.from_selection(Selection(ids=wanted, cloud_and_shadow=True))
     for name in seen:
         selected.reason_left_out({"id": name})
-    assert selected.notes({}, complete=True) == ([] if note is None else [note])
-    assert selected.notes({}) == []
+    assert selected.warnings({}, complete=True) == ([] if note is None else [note])
+    assert selected.warnings({}) == []
 
 
 @cache
@@ -185,13 +185,13 @@ def test_notes_name_what_was_left_out():
         Selection(nomenclature="ben19", seasonal_snow=False, max_cloud_cover=2, bbox=(0, 0, 1, 1))
     )
     reasons = ("unreadable flag", "no label in nomenclature", "unknown cloud cover", "no location")
-    assert selected.notes(dict(zip(reasons, (1, 1200, 2, 3), strict=True))) == [
+    assert selected.warnings(dict(zip(reasons, (1, 1200, 2, 3), strict=True))) == [
         "1 item left out: cloud_and_shadow or seasonal_snow is not a valid flag.",
         "2 items left out: eo:cloud_cover is absent or not a number.",
         "1,200 items left out: they have no label in ben19.",
         "3 items left out: neither geometry nor bbox is valid.",
     ]
-    assert selected.notes({}) == []
+    assert selected.warnings({}) == []
     assert judge({"properties": {"gsd": 10}}, filter="gsd > 30") == "filter"
     for text, names in {
         'platform = "s2a" OR gsd > 30': " Absent: s2a. Text takes single quotes: 's2a'.",
@@ -200,7 +200,7 @@ def test_notes_name_what_was_left_out():
     }.items():
         selected = SelectionFilter.from_selection(Selection(filter=text))
         assert selected.reason_left_out(ITEM) == "unknown to the filter"
-        assert selected.notes({"unknown to the filter": 1})[0].endswith(f"or of another type.{names}")
+        assert selected.warnings({"unknown to the filter": 1})[0].endswith(f"or of another type.{names}")
 
 
 TRUE = [True, "true", "TRUE", "tRuE", 1, 1.0]

@@ -46,7 +46,7 @@ def test_a_page_is_read_with_its_size_and_fields() -> None:
     )
     document = desk.read(PageRequest(f"{URL}?limit=10", headers={"prefer": "x"}))
     assert document.body == {"type": "FeatureCollection"}
-    assert document.bytes == len(b'\xef\xbb\xbf{"type": "FeatureCollection"}')
+    assert document.size == len(b'\xef\xbb\xbf{"type": "FeatureCollection"}')
     assert document.url == f"{URL}?limit=10"
     requested = desk.transport.requests[0]
     assert requested.purpose == "document"

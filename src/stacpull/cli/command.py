@@ -121,7 +121,7 @@ class Command(click.Command):
         self._own_options = {max(flag.opts, key=len)[2:]: flag for flag in flags}
         declared = [param.option for param in params if isinstance(param, OptionParameter) and param.option]
         self._by_flag = {f"--{option.name}": option for option in declared}
-        self._options = [*declared, *(option for option in options_of(name) if option.form == "absent")]
+        self._options = [*declared, *(option for option in options_of(name) if option.form == "no_flag")]
         if any(option.group == "Transfer" for option in self._options):
             # limits of a config apply to every transfer
             others = (o for o in OPTIONS if o.group == "Transfer" and o.load is None)
@@ -200,7 +200,7 @@ class Command(click.Command):
         if option is None:  # an option that removes files is never suggested
             safe = [flag[2:] for flag in flags if flag.startswith("--") and flag != "--prune"]
             return did_you_mean(name.strip("-"), safe, written="--{}")
-        if option.form == "absent":
+        if option.form == "no_flag":
             return f": set {option.variables[0]}, or {option.name} in a config file."
         if self._arguments[:1] == ["dest"] and "resume" not in option.commands:
             command = f"`stacpull mirror SOURCE DEST {name} ...`"
@@ -254,7 +254,7 @@ class Command(click.Command):
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
             option = getattr(parameter, "option", None)
-            if record is not None and (self.shows_all or option is None or option.brief):
+            if record is not None and (self.shows_all or option is None or option.basic):
                 other = "Output" if parameter.name == "config" else "Options"
                 title = option.group if option else other
                 grouped.setdefault(title, []).append((record[0].replace(" [=", "[="), record[1]))

@@ -43,7 +43,7 @@ class _Choice(click.Choice[str]):
 
 def for_command(command: str) -> list[click.Parameter]:
     of_dest = command in {"resume", "retry", "verify"}
-    options = [parameter(option) for option in options_of(command) if option.form != "absent"]
+    options = [parameter(option) for option in options_of(command) if option.form != "no_flag"]
     return [*options, config() if of_dest else config("options, and SOURCE and DEST,")]
 
 

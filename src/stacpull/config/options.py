@@ -47,13 +47,13 @@ class S3Options(Arguments):
         aws_metadata: Use the credentials of this machine's role (EC2, ECS, EKS) or identity (Google, Azure).
     """
 
-    no_sign_request: bool = option(False, brief=True)
+    no_sign_request: bool = option(False, basic=True)
     request_payer: bool = option(False)
     endpoint_url: str | None = option(
         None, "URL", read=arguments.read_web_address, environment=("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
     )
     region: str | None = option(None, "NAME", environment=("AWS_REGION", "AWS_DEFAULT_REGION"))
-    profile: str | None = option(None, "NAME", name="credentials", brief=True, environment=("AWS_PROFILE",))
+    profile: str | None = option(None, "NAME", name="credentials", basic=True, environment=("AWS_PROFILE",))
     buckets: tuple[str, ...] = attrs.field(default=(), converter=arguments.read_texts)
     keys: tuple[Secret, Secret] | None = attrs.field(default=None, converter=arguments.read_keys)
     aws_metadata: bool = option(False)
@@ -113,13 +113,13 @@ class Options(Arguments):
         UsageError: An argument has a type that cannot be converted; the message names it.
     """
 
-    layout: str = option(DEFAULT_LAYOUT, "TEMPLATE", group="Destination", fixed=True, brief=True)
+    layout: str = option(DEFAULT_LAYOUT, "TEMPLATE", group="Destination", fixed=True, basic=True)
     metadata: Literal["item", "ndjson", "none"] = option("item", fixed=True, commands="mirror")
     checksum: Literal["sha256", "crc64nvme", "none"] | None = option(
         None, shown="sha256", remembered=True, commands=_RUNS
     )
     missing: Literal["fail", "known", "ok"] | None = option(
-        None, shown="fail", remembered=True, commands=_TRANSFERS, brief=True
+        None, shown="fail", remembered=True, commands=_TRANSFERS, basic=True
     )
     revalidate: bool = option(False, remembered=True, commands=_WALKS)
     items_parquet: bool | None = option(None, remembered=True, commands="mirror")
@@ -130,20 +130,20 @@ class Options(Arguments):
         bare_value="list",
         remembered=True,
         commands=_WALKS,
-        brief=True,
+        basic=True,
     )
     adopt: bool = option(False, remembered=True, commands=_RUNS)
     work: Path | None = attrs.field(
         default=None,
         converter=optional(arguments.read_path),
-        metadata=as_option("DIR", commands=_IN_DEST, brief=True),
+        metadata=as_option("DIR", commands=_IN_DEST, basic=True),
     )
     dest_endpoint_url: str | None = option(None, "URL", read=arguments.read_web_address, commands=_IN_DEST)
     dest_profile: str | None = option(None, "NAME", commands=_IN_DEST)
     dest_region: str | None = option(None, "NAME", commands=_IN_DEST)
     break_lock: bool = option(False, commands=_WALKS)
     concurrency: int | None = option(
-        None, "N|auto", read=_read_concurrency, group="Transfer", commands=f"{_RUNS} plan headers", brief=True
+        None, "N|auto", read=_read_concurrency, group="Transfer", commands=f"{_RUNS} plan headers", basic=True
     )
     per_host: int = option(64, "N", read=arguments.integer(1), commands=_TRANSFERS)
     dask: str | None = attrs.field(
@@ -160,16 +160,16 @@ class Options(Arguments):
     requests_per_second: float = option(
         0.0, "N", read=arguments.read_rate, commands=f"{_RUNS} plan headers classes"
     )
-    stop_after: float = option(0.0, "TIME", read=arguments.read_duration, commands=_TRANSFERS, brief=True)
+    stop_after: float = option(0.0, "TIME", read=arguments.read_duration, commands=_TRANSFERS, basic=True)
     max_failures: int | None = option(None, "N", read=arguments.integer(0), commands=_RUNS)
     page_size: int | None = option(
         None, "N|auto", read=arguments.integer(1, auto=True), commands="mirror plan headers resume classes"
     )
-    max_page_size: int = option(64_000_000, read=arguments.read_byte_count, shown="64M", form="absent")
+    max_page_size: int = option(64_000_000, read=arguments.read_byte_count, shown="64M", form="no_flag")
     headers: Mapping[str, Secret] = attrs.field(
         factory=dict,
         converter=arguments.read_header_fields,
-        metadata=as_option("'K: V'|@FILE", group="Credentials and network", brief=True),
+        metadata=as_option("'K: V'|@FILE", group="Credentials and network", basic=True),
     )
     query: Mapping[str, Secret] = attrs.field(factory=dict, converter=arguments.read_secrets)
     credential_names: tuple[str, ...] = ()
@@ -201,7 +201,7 @@ class Options(Arguments):
     dashboard_token: Secret | None = attrs.field(
         default=None,
         converter=optional(arguments.read_token),
-        metadata=as_option(load=arguments.load_content, commands=_RUNS, form="absent"),
+        metadata=as_option(load=arguments.load_content, commands=_RUNS, form="no_flag"),
     )
     dask_client: Any = attrs.field(default=None, eq=False, repr=False)
     """The `client` of `stacpull.mirror`: a `distributed.Client` whose workers transfer."""
@@ -245,10 +245,10 @@ class Output:
         verbose: Print more, such as each failure; -vv adds tracebacks.
     """
 
-    json: bool = option(False, brief=True)
+    json: bool = option(False, basic=True)
     no_progress: bool = option(False)
-    quiet: bool = option(False, short="q", brief=True)
-    verbose: int = option(0, short="v", read=arguments.integer(0), form="count", brief=True)
+    quiet: bool = option(False, short="q", basic=True)
+    verbose: int = option(0, short="v", read=arguments.integer(0), form="count", basic=True)
 
 
 OPTIONS: tuple[Option, ...] = (

@@ -43,7 +43,7 @@ class Resolved(msgspec.Struct, frozen=True):
     selection: Selection = msgspec.field(default_factory=Selection)
     options: Options = msgspec.field(default_factory=Options)
     output: Output = msgspec.field(default_factory=Output)
-    others: Mapping[type, Any] = msgspec.field(default_factory=dict)
+    neighbour_options: Mapping[type, Any] = msgspec.field(default_factory=dict)
     """The options that a command of another package declares, by their class."""
     warnings: tuple[str, ...] = ()
     """One sentence for each setting that has no effect or is probably a mistake."""

@@ -246,7 +246,7 @@ class Walk:
         end = WalkUpdate(walk_ended=True, announced=announced, cut_short=summary.cut_short, unseen=unseen)
         await self._consumer.add_batch(WalkBatch(update=end))
         is_complete = from_start and not was_limited and summary.cut_short is None
-        for text in self.filter.notes(summary.left_out, complete=is_complete):
+        for text in self.filter.warnings(summary.left_out, complete=is_complete):
             self._network.warn(text)
         if self._unlinked and from_start and self._consumer.counters["items_matched"]:
             self._network.warn(f"No matched item has a --follow link: {', '.join(sorted(self._unlinked))}.")

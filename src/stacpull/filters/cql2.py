@@ -24,7 +24,7 @@ import msgspec
 
 from stacpull.clock import TimeSpan, parse_instant, time_span
 from stacpull.errors import UsageError, did_you_mean
-from stacpull.filters.item_filters import ItemFilter, LeftOut, Reference
+from stacpull.filters.item_filters import ItemFilter, LeftOut, PropertyReference
 from stacpull.models import Json
 
 Value = Any  # a boolean, number, text, list, `TimeSpan` or geometry of shapely; None if it is unknown
@@ -282,8 +282,10 @@ def _term(node: Any) -> Term:
             return _applied(lambda *members: list(members), *map(_term, node))
         case {"op": name}:
             return _operation(str(name), node.get("args", []))
+        case {"property": "datetime" | "properties.datetime"}:
+            return _item_time
         case {"property": str(name)}:
-            return _item_time if name.removeprefix("properties.") == "datetime" else Reference(name).value
+            return PropertyReference(name).value
         case {"date": value} | {"timestamp": value}:
             return _instant(value, "DATE" if "date" in node else "TIMESTAMP")
         case {"interval": [_, _] as ends}:
@@ -407,7 +409,7 @@ class ExpressionFilter(ItemFilter):
         self._text = text
         self._tree = parse_filter(text)
         self._evaluate = compile_expression(self._tree)
-        self._references = {name: Reference(name) for name in properties_in(self._tree)}
+        self._references = {name: PropertyReference(name) for name in properties_in(self._tree)}
         self._absent = set[str]()  # properties of items that cannot be judged
         self._present: Iterable[str] = ()  # properties of the last of these items
 
@@ -419,14 +421,14 @@ class ExpressionFilter(ItemFilter):
             self._present = properties.keys()
         return {True: None, False: "filter"}.get(truth, _UNKNOWN)
 
-    def notes(self, counts: LeftOut, *, complete: bool) -> list[str]:
+    def warnings(self, counts: LeftOut, *, complete: bool) -> list[str]:
         absent = sorted(self._absent)
         other_type = " Write numbers without quotes, and test lists with A_CONTAINS(name, ('value'))."
         present = self._present if len(absent) == 1 else ()
         names = f" Absent: {', '.join(absent)}{did_you_mean(absent[0], present)}" if absent else other_type
         quoted = [name for name in absent if f'= "{name}"' in self._text]
         names += f" Text takes single quotes: '{quoted[0]}'." if quoted else ""
-        return [f"{note}{names}" for note in super().notes(counts, complete=complete)]
+        return [f"{text}{names}" for text in super().warnings(counts, complete=complete)]
 
     def pushed_down(self) -> Json:
         return {"condition": _pushable(self._tree)}

@@ -51,7 +51,7 @@ class ItemFilter:
         """
         raise NotImplementedError
 
-    def notes(self, counts: LeftOut, *, complete: bool) -> list[str]:  # noqa: ARG002 - for some filters
+    def warnings(self, counts: LeftOut, *, complete: bool) -> list[str]:  # noqa: ARG002 - for some filters
         """Return messages after a walk that left out `counts`. If `complete`, it has judged all items."""
         number = counts.get(self.reasons[0], 0) if self.explained else 0
         return [f"{quantity(number, 'item')} left out: {self.explained}"] if number else []
@@ -94,7 +94,7 @@ class IdsFilter(ItemFilter):
         names = sorted(self._wanted - self._found)
         return len(names), ", ".join([*names[:3], *(["…"] if names[3:] else [])])
 
-    def notes(self, counts: LeftOut, *, complete: bool) -> list[str]:  # noqa: ARG002 - as in ItemFilter
+    def warnings(self, counts: LeftOut, *, complete: bool) -> list[str]:  # noqa: ARG002 - as in ItemFilter
         missing, shown = self.missing() if complete else (0, "")
         ids = f"{missing:,} of the {len(self._wanted):,} ids" if len(self._wanted) > 1 else "the id"
         return [f"The source listed no item for {ids}: {shown}."] if missing else []
@@ -123,7 +123,7 @@ def _hash(text: str, purpose: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8, person=purpose).digest(), "big")
 
 
-class Reference:
+class PropertyReference:
     """A name in a filter: `eo:cloud_cover`, `proj.code`, `collection`.
 
     It refers to the first of these that exists: `id`, `collection`, `geometry` or `bbox` of the item; a
@@ -163,7 +163,7 @@ class WhereFilter(ItemFilter):
         for condition in conditions:
             name, _, value = (part.strip() for part in condition.partition("="))
             wanted.setdefault(name, []).append(value)
-        self._tests = [(name, Reference(name), _has_any(values)) for name, values in wanted.items()]
+        self._tests = [(name, PropertyReference(name), _has_any(values)) for name, values in wanted.items()]
         self.reasons = ("where", *(f"without {name}" for name in wanted))
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:

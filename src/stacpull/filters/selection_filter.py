@@ -5,6 +5,7 @@ Every filter is applied here, even if it was pushed down. The first one that rej
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import NamedTuple, Self
 
 import msgspec
@@ -58,8 +59,9 @@ class SelectionFilter(msgspec.Struct, frozen=True):
         sampled = {"sample": not_sampled} if not_sampled > 0 else {}
         return {reason: counts[reason] for reason in order if reason in counts} | dict(counts) | sampled
 
-    def notes(self, counts: LeftOut, *, complete: bool = False) -> list[str]:
-        return [note for item_filter in self.filters for note in item_filter.notes(counts, complete=complete)]
+    def warnings(self, counts: LeftOut, *, complete: bool = False) -> list[str]:
+        warnings = (item_filter.warnings(counts, complete=complete) for item_filter in self.filters)
+        return list(chain.from_iterable(warnings))
 
 
 class PushedDown(NamedTuple):

@@ -122,9 +122,9 @@ def decode_without_features(data: bytes) -> Json | None:
 
 class Document(NamedTuple):
     body: object
-    bytes: int  # the size of the document after undoing the content coding
+    size: int  # the size of the document after undoing the content coding
     url: str  # of the last response, after redirects, without known secrets. It is not for messages
-    values: int = 0  # an upper bound of the number of JSON values in `body`
+    max_values: int = 0  # an upper bound of the number of JSON values in `body`
 
     @property
     def members(self) -> Json:
@@ -132,7 +132,7 @@ class Document(NamedTuple):
 
     @property
     def estimated_memory(self) -> int:
-        return self.bytes + _MEMORY_PER_VALUE * self.values
+        return self.size + _MEMORY_PER_VALUE * self.max_values
 
 
 class _NotJsonError(TransferError):
@@ -265,7 +265,7 @@ class JsonReader(msgspec.Struct, eq=False):
             document = Document(None, len(body), response.url, count_values(body))
             await on_growth(document.estimated_memory)
             value: object = None
-            is_dense = document.values > len(body) // _MIN_BYTES_PER_VALUE
+            is_dense = document.max_values > len(body) // _MIN_BYTES_PER_VALUE
             if len(body) > LENIENT_LIMIT and outgoing.url == self.source and not is_dense:
                 value = await asyncio.to_thread(decode_without_features, body)
             if value is None:

@@ -23,7 +23,7 @@ from stacpull.caches import MAX_KEY_LENGTH, BoundedCache
 from stacpull.clock import parse_instant
 from stacpull.errors import ForgottenCursorError, SourceError, UsageError
 from stacpull.events import Notice
-from stacpull.filters.item_filters import Reference
+from stacpull.filters.item_filters import PropertyReference
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, UnreadableEntry
 from stacpull.net.bodies import chained, decoded
@@ -162,11 +162,11 @@ class GeoJsonSource(ItemsFile):
             return
         first = self._document
         features = list_or_empty(first.members.get("features"))
-        if first.bytes > LENIENT_LIMIT and len(features) > size:  # not decoded yet
+        if first.size > LENIENT_LIMIT and len(features) > size:  # not decoded yet
             for page in self._pages_of(start, features[:-size], size, is_whole=False):
                 yield page
-            share = first.bytes * size // len(features)
-            first = first._replace(body={**first.members, "features": features[-size:]}, bytes=share)
+            share = first.size * size // len(features)
+            first = first._replace(body={**first.members, "features": features[-size:]}, size=share)
         reader = PageReader(self._reader, page_size, on_notice, self.url)
         async with aclosing(reader.pages(PageRequest(self.url), first=first)) as pages:
             async for page in pages:
@@ -207,7 +207,7 @@ class GeoJsonSource(ItemsFile):
 
 def _sorted(features: list[object], order: str) -> tuple[list[object], bool]:
     """Sort by a property: numbers, times, other texts, none. Also return if numbers and texts are mixed."""
-    reference = Reference(order.removeprefix("-"))
+    reference = PropertyReference(order.removeprefix("-"))
     keyed: list[tuple[tuple[bool, bool, Any], object]] = []
     without_value = []
     for feature in features:

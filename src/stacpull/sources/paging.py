@@ -262,8 +262,8 @@ class PageReader:
             entries.append((f"the next link of {shown.url}", following))
             following = None
         items, unreadable = valid_items(entries)
-        if not self._size.is_user_set and document.bytes > PAGE_BYTES and features:
-            fitting = max(MIN_ITEMS, PAGE_BYTES * len(features) // document.bytes)
+        if not self._size.is_user_set and document.size > PAGE_BYTES and features:
+            fitting = max(MIN_ITEMS, PAGE_BYTES * len(features) // document.size)
             self._size = self._size._replace(items=min(fitting, self._size.items))
         self._last_url = sent.url
         self._cursors.add(cursor)

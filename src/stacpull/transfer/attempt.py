@@ -207,7 +207,7 @@ class _Attempt(msgspec.Struct, eq=False):
     async def _confirm(self, body: ReceivedBody) -> AssetFile:
         if (failure := checks.content_failure(self.job, body)) is not None:
             raise TransferError(failure)
-        is_stated = body.framed or self.job.size is not None or bool(body.stated)
+        is_stated = body.framed or self.job.size is not None or bool(body.checksums)
         unproven = not (is_stated or await self._ends_here(body))
         self.part = None
         part, name = body.part, self.downloader.filename(body.url)
@@ -278,7 +278,7 @@ class _Attempt(msgspec.Struct, eq=False):
         response.gate.reset_refusals()  # it is not a login page, but it may take hours to its end
         if self.job.size is not None and total not in {None, self.job.size}:
             raise TransferError(checks.size_failure(body.url, total or 0, self.job.size))
-        await self._hash_with(part, body.stated)
+        await self._hash_with(part, body.checksums)
         # the server must offer ranges, and a validator that proves them to be of one version
         ranges = response.headers.get("Accept-Ranges", "").lower()
         has_ranges = response.status == PARTIAL or "bytes" in ranges

@@ -47,7 +47,7 @@ _LOCAL_CLOCK_MARGIN = 60.0  # the same, by the local clock
 
 class StatedChecksum(NamedTuple):
     checksum: Checksum
-    source: str
+    stated_by: str
 
 
 def may_describe_content(fields: Mapping[bytes, bytes]) -> bool:
@@ -112,7 +112,7 @@ class ReceivedBody(NamedTuple):
 
     url: str
     validator: Validator
-    stated: tuple[StatedChecksum, ...]
+    checksums: tuple[StatedChecksum, ...]
     total: int | None = None
     framed: bool = True  # whether a length or chunks mark the end of the body
     resumable: bool = False  # whether a part of it can be resumed
@@ -137,9 +137,9 @@ def content_failure(job: Job, body: ReceivedBody) -> Failure | None:
             what = f"sent {size} of {job.size} bytes"
             return host_failure(FailureKind.TRUNCATED, body.url, what, retryable=True)
         return size_failure(body.url, size, job.size)
-    for checksum, source in body.stated:
+    for checksum, stated_by in body.checksums:
         if (actual := body.digest(checksum.algorithm)) != checksum.digest:
-            what = f"sent content whose {checksum.algorithm} is {actual.hex()}, but {source} states "
+            what = f"sent content whose {checksum.algorithm} is {actual.hex()}, but {stated_by} states "
             return host_failure(FailureKind.CHECKSUM, body.url, what + checksum.digest.hex(), retryable=True)
     return None
 

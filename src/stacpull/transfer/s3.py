@@ -118,6 +118,7 @@ class S3Transport(CallbackTransport):
         """The fields of plain GETs sent within a second, and the function to sign them."""
 
     def prepare(self, request: Request) -> PreparedRequest | None:
+        """Return None until `send` has resolved the settings: the first object takes the general path."""
         http = self._http
         bucket, _, key = request.url[len("s3://") :].partition("/")
         aws, settings = self._credentials, self._credentials.known_settings
@@ -154,7 +155,7 @@ class S3Transport(CallbackTransport):
         for attempt in (1, 2, 3):
             response = await receive()
             if response.status not in _CORRECTABLE and response.status != FORBIDDEN:
-                return RenamedResponse(request.url, response)
+                return RenamedResponse(request.url, response)  # an MD5 ETag counts, as its URL is s3://
             refusal = await buffered(request.url, response)
             error = read_xml(refusal.body)
             code = text_in(error, "Code")
