@@ -197,7 +197,7 @@ def cause(error: BaseException) -> BaseException:
     if not isinstance(error, BaseExceptionGroup):
         return error
     causes = list(map(cause, error.exceptions))
-    return next((one for one in causes if isinstance(one, StacpullError)), causes[0])
+    return next((error for error in causes if isinstance(error, StacpullError)), causes[0])
 
 
 @contextmanager

@@ -51,7 +51,7 @@ def json_array(values: Sequence[Any], path: str, mixed: Mixed, max_leaves: int =
     except _REFUSED:
         pass
     types = (_type_of(value, path, mixed) for value in values)
-    kind = reduce(lambda one, other: merged_type(one, other, path, mixed, max_leaves), types, pa.null())
+    kind = reduce(lambda first, second: merged_type(first, second, path, mixed, max_leaves), types, pa.null())
     return pa.array([_as_type(value, kind) for value in values], kind)
 
 
@@ -67,7 +67,7 @@ def _has_many_members(values: Sequence[Any]) -> bool:
 
 def _is_wide_or_deep(kind: pa.DataType, levels: int = _MAX_LEVELS) -> bool:
     is_wide = kind.num_fields > MAX_MEMBERS
-    return is_wide or not levels or any(_is_wide_or_deep(one, levels - 1) for one in _within(kind))
+    return is_wide or not levels or any(_is_wide_or_deep(inner, levels - 1) for inner in _within(kind))
 
 
 def _has_flag_as_float(values: Sequence[Any], kind: pa.DataType) -> bool:

@@ -200,8 +200,8 @@ class Dashboard:
         expected = now.assets_expected
         left = self._speed.remaining(now.assets_done + now.assets_failed, expected)
         waits = max((host.wait for host in now.hosts), default=0.0)
-        busiest = sorted(now.hosts, key=lambda one: (-one.active, -one.queued, -one.bytes))[:_MAX_HOSTS]
-        hosts = sorted(busiest, key=lambda one: -one.bytes)
+        busiest = sorted(now.hosts, key=lambda host: (-host.active, -host.queued, -host.bytes))[:_MAX_HOSTS]
+        hosts = sorted(busiest, key=lambda host: -host.bytes)
         return {
             **self._run,
             "written": _moment(),
@@ -334,8 +334,8 @@ def _moment() -> str:
 
 def _rate_series(intervals: Sequence[_RateInterval]) -> Json:
     totals: Counter[str] = Counter()
-    for one in intervals:
-        totals.update(one.hosts)
+    for interval in intervals:
+        totals.update(interval.hosts)
     named = [host for host, _ in totals.most_common() if host][:_MAX_COLOURS]
     has_others = len(totals) > len(named)
     rows: list[Any] = []

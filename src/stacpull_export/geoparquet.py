@@ -238,7 +238,7 @@ class ItemIndex:
         self.left_out.update(others[: _MAX_LEFT_OUT - len(self.left_out)])
         for name in list(names)[:_MAX_PROPERTIES]:
             column = f"properties:{name}" if name in _KNOWN else name
-            found = [one.get(name) for one in properties]
+            found = [members.get(name) for members in properties]
             is_time = name in _TIMES
             array = self._times(found) if is_time else json_array(found, column, self.mixed, left)
             left -= leaves(array.type)

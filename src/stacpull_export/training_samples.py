@@ -145,7 +145,7 @@ class Samples:
             if number % 500 == 0:
                 on_progress(number, "reading labels")
         # a class has its most frequent spelling
-        others = sorted(max(met[one], key=met[one].__getitem__) for one in met.keys() - listed.keys())
+        others = sorted(max(met[name], key=met[name].__getitem__) for name in met.keys() - listed.keys())
         return (*(name for folded, name in listed.items() if folded in met), *others)
 
     def _label_names(self, document: Json) -> list[str]:

@@ -270,7 +270,7 @@ class FilledProfile(msgspec.Struct, frozen=True):
     """The most requests at once that its service accepts."""
 
     def login_for(self, scheme: str, host: str, port: int | None) -> HostLogin | None:
-        covering = (one for one in self.logins if any(p.covers(scheme, host, port) for p in one.hosts))
+        covering = (login for login in self.logins if any(p.covers(scheme, host, port) for p in login.hosts))
         return next(covering, None)
 
     @property

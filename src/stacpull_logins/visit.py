@@ -90,13 +90,13 @@ class Cookies:
     def field(self, url: str) -> str:
         with suppress(ValueError):  # the URL is not valid: the request says so
             found = self._jar(url).filter_cookies(URL(url)).values()
-            return "; ".join(f"{one.key}={one.coded_value}" for one in found)
+            return "; ".join(f"{cookie.key}={cookie.coded_value}" for cookie in found)
         return ""
 
     def note(self, url: str, headers: Mapping[str, str]) -> None:
         """Store the cookies set by the response at `url`. New values are secrets."""
         fields = [value for name, value in headers.items() if name.lower() == "set-cookie"]
-        each = [_DOMAIN.sub(_narrow, one) for field in fields for one in _SEPARATE.split(field)]
+        each = [_DOMAIN.sub(_narrow, cookie) for field in fields for cookie in _SEPARATE.split(field)]
         jar = self._jar(url)
         usable = list(filter(_COOKIE.fullmatch, each))
         if len(jar) + len(usable) > _MAX_COOKIES:

@@ -218,7 +218,7 @@ class HeaderPlans:
 
     async def _count(self, selected: WalkBatch) -> int:
         """Count a batch, and drop items that were planned before; return how many were not read before."""
-        on_pages = [one.id for one in selected.items if one.parent is None and not one.is_collection]
+        on_pages = [item.id for item in selected.items if item.parent is None and not item.is_collection]
         matched = await shielded_to_thread(partial(self._matched.add_all, on_pages))
         is_new = self._planned.add_all
         selected.items = await shielded_to_thread(lambda: [one for one in selected.items if is_new([one.id])])

@@ -25,8 +25,8 @@ class Bench:
     def __init__(self, maximum: int = 64, *, is_fixed: bool = False) -> None:
         self.clock = VirtualClock()
         self.reported: list[str] = []
-        emit = lambda notice: self.reported.append(notice.text)  # noqa: E731
-        self.gate = Gate("h", GateSettings(self.clock, maximum, is_fixed, emit=emit))
+        on_notice = lambda notice: self.reported.append(notice.text)  # noqa: E731
+        self.gate = Gate("h", GateSettings(self.clock, maximum, is_fixed, on_notice=on_notice))
         self.log: list[tuple[str, float]] = []
 
     def run(self, main: Coroutine[Any, Any, None]) -> None:
@@ -267,7 +267,7 @@ async def test_a_long_wait_for_a_host_is_reported_once(answers, reported_after):
         if notice.level == "warning":
             reports.append((number, notice.text))
 
-    gate = Gate("h", GateSettings(clock, 64, emit=hear))
+    gate = Gate("h", GateSettings(clock, 64, on_notice=hear))
     for number, answer in enumerate((*answers, *answers), 1):  # noqa: B007 - read by the listener
         if isinstance(answer, str):
             gate.note_response(clock.monotonic())

@@ -197,7 +197,7 @@ def _credentials(
     return {
         "headers": {credential.name: credential.value for credential in headers},
         "query": {credential.name: credential.value for credential in query},
-        "credential_names": tuple(dict.fromkeys(name for one in credentials for name in one.sources)),
+        "credential_names": tuple(dict.fromkeys(name for _, _, names in credentials for name in names)),
     }
 
 

@@ -103,7 +103,7 @@ def class_list(items: Iterable[Json], collection: Json | None) -> dict[str, tupl
         if isinstance(member, dict):
             name = str(member.get("name") or _UNNAMED)
             classes = _members(member.get("classes"))
-        names = [str(one) for one in classes if isinstance(one, str | int | float) and str(one).strip()]
+        names = [str(name) for name in classes if isinstance(name, str | int | float) and str(name).strip()]
         lists.setdefault(name, {}).update(dict.fromkeys(names))
     return {name: tuple(classes) for name, classes in lists.items() if classes}
 

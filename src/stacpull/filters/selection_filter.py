@@ -41,7 +41,7 @@ class SelectionFilter(msgspec.Struct, frozen=True):
     @classmethod
     def from_selection(cls, selection: Selection) -> Self:
         filters = (kind.from_selection(selection) for kind in FILTERS)
-        return cls(tuple(one for one in filters if one is not None), selection.sample)
+        return cls(tuple(filter(None, filters)), selection.sample)
 
     def reason_left_out(self, item: Json) -> str | None:
         """Return why the item is left out, or None if it matches. Never raises, even for an invalid item."""
@@ -54,7 +54,7 @@ class SelectionFilter(msgspec.Struct, frozen=True):
 
     def left_out(self, counts: LeftOut, seen: int) -> dict[str, int]:
         """Return the counts in the order of the tests, and how many of the `seen` items are in no sample."""
-        order = (reason for one in self.filters for reason in one.reasons)
+        order = (reason for item_filter in self.filters for reason in item_filter.reasons)
         not_sampled = 0 if self.sample is None else seen - sum(counts.values()) - self.sample
         sampled = {"sample": not_sampled} if not_sampled > 0 else {}
         return {reason: counts[reason] for reason in order if reason in counts} | dict(counts) | sampled
@@ -84,7 +84,7 @@ def push_down(selection: Selection) -> PushedDown:
         order = {"field": field, "direction": "asc" if name == selection.sortby else "desc"}
     filters = SelectionFilter.from_selection(selection).filters if selection.push_down else ()
     parts = [item_filter.pushed_down() for item_filter in filters]
-    conditions = [part.pop("condition", None) for part in parts]
-    condition = combined("and", [one for one in conditions if one is not None])
+    conditions = (part.pop("condition", None) for part in parts)
+    condition = combined("and", list(filter(None, conditions)))
     members = {name: value for part in parts for name, value in part.items()}
     return PushedDown(**members, condition=condition, order=order)

@@ -33,11 +33,11 @@ async def read_whole(
     response: Response, limit: int, on_growth: Callable[[int], Awaitable[None]] | None = None
 ) -> bytes:
     """Return the whole body. `on_growth` is awaited with the bytes received so far, before more are read."""
-    body = io.BytesIO()  # the pieces and the body together would take twice the memory
+    body = io.BytesIO()  # the chunks and the body together would take twice the memory
     chunks = response.chunks(limit + 1 if on_growth is None else _GROWTH_BYTES)
     async with aclosing(cast("AsyncGenerator[bytes]", chunks)):
-        async for piece in chunks:
-            body.write(piece)
+        async for chunk in chunks:
+            body.write(chunk)
             if body.tell() > limit:
                 host = host_of(response.url) or public_url(response.url)
                 message = f"{host} sent a body of more than {limit} bytes."
@@ -52,8 +52,8 @@ async def first_bytes(response: Response) -> bytes:
     start = b""
     with suppress(TransferError):  # the status matters more than a broken body
         async with aclosing(cast("AsyncGenerator[bytes]", response.chunks(MAX_DRAINED))) as chunks:
-            async for piece in chunks:
-                start += piece
+            async for chunk in chunks:
+                start += chunk
                 if len(start) >= MAX_DRAINED:
                     break
     return start

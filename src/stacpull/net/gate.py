@@ -156,14 +156,14 @@ class _WaitingTask(asyncio.Future[None]):
 
 
 class GateSettings(NamedTuple):
-    """What the gates of all hosts have in common. `emit` gets what the user should know."""
+    """What the gates of all hosts have in common. `on_notice` gets what the user should know."""
 
     clock: Clock
     maximum: int  # requests at once to a host
     is_fixed: bool = False  # True if the number is always the maximum
     silence_limit: float = 120.0  # seconds without an answer after which a host is down
     request_rate: float = 0.0  # requests that tasks send per second; 0 means no rate
-    emit: Callable[[Notice], None] = lambda _: None
+    on_notice: Callable[[Notice], None] = lambda _: None
 
 
 class Gate:
@@ -321,7 +321,7 @@ class Gate:
         text = f"{self.host} is throttling: stacpull pauses for {pause:.0f} s, then sends {at_once} at once."
         is_first_long = pause >= _LONG_PAUSE and not self._is_long_wait_reported
         self._is_long_wait_reported |= is_first_long
-        self._settings.emit(Notice("warning" if is_first_long else "debug", text))
+        self._settings.on_notice(Notice("warning" if is_first_long else "debug", text))
         return failure
 
     def record_silence(self, sent_at: float, failure: Failure) -> Failure:
@@ -344,7 +344,7 @@ class Gate:
         if not self.closed_for():
             if not self._pauses:
                 text = f"{self.host} does not answer: retrying for {limit:.0f} s. {failure.message}"
-                self._settings.emit(Notice("warning", text))
+                self._settings.on_notice(Notice("warning", text))
             self._slow_down(min(self._next_pause(), seconds_left))
         return replace(failure, kind=FailureKind.THROTTLED, retry_after=0.0)
 
@@ -366,7 +366,7 @@ class Gate:
         down = replace(failure, kind=FailureKind.DOWN, retryable=False, retry_after=None)
         if self._why_down is None:
             text = f"{failure.message} Requests to it are suspended; other hosts continue."
-            self._settings.emit(Notice("warning", text))
+            self._settings.on_notice(Notice("warning", text))
         self._why_down = down
         self._close(pause)
         waiting, self._queue = self._queue, deque()

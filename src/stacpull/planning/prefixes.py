@@ -81,7 +81,7 @@ def with_objects(
             spread[key] = asset
         if key in objects:
             kept = {name: member for name, member in asset.items() if name not in _OWN_MEMBERS}
-            spread |= {one.key: {**kept, "href": one.href, "file:size": one.size} for one in objects[key]}
+            spread |= {file.key: {**kept, "href": file.href, "file:size": file.size} for file in objects[key]}
     return {**item, "assets": spread}
 
 

@@ -256,7 +256,7 @@ class PageReader:
         features = features or []  # null: an empty list of Go
         cursor = _cursor_hash(sent)
         page = f"page {cursor & 0xFFFFFFFF:08x} of {shown.url}"  # that URL may lack its cursor
-        entries = [(f"feature {n} of {page}", one) for n, one in enumerate(features, 1)]
+        entries = [(f"feature {n} of {page}", feature) for n, feature in enumerate(features, 1)]
         following = next_or_failure(document.members, sent, document.url)
         if isinstance(following, Failure):
             entries.append((f"the next link of {shown.url}", following))

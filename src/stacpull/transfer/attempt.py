@@ -291,7 +291,8 @@ class _Attempt(msgspec.Struct, eq=False):
         return body._replace(part=part)
 
     async def _hash_with(self, part: PartialDownload, stated: tuple[StatedChecksum, ...]) -> None:
-        await part.hash_with({self.downloader.digest_algorithm, *(one.checksum.algorithm for one in stated)})
+        algorithms = {checksum.algorithm for checksum, _ in stated}
+        await part.hash_with({self.downloader.digest_algorithm, *algorithms})
 
     async def _ends_here(self, body: ReceivedBody) -> bool:
         """Request the byte after the last: 416 proves that there is none (RFC 9110, 15.5.17)."""
