@@ -7,7 +7,7 @@ once, and 32 levels at most. Unreadable documents are skipped; ten temporary fai
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing
 from itertools import chain, islice
 from typing import Final, NamedTuple
@@ -170,13 +170,13 @@ class TreeSource(Source):
         self._search_lock = asyncio.Lock()
 
     async def collections(self) -> list[Json]:
-        return await self._find_collections()
+        return await self._search(lambda: False)
 
     async def collection(self, collection_id: str) -> Json:
         """Return the document of a collection. Items without a collection above them belong to the root."""
         if collection_id != self._id:
             async with self._search_lock:  # a concurrent search would read the same catalogs
-                await self._find_collections({collection_id})
+                await self._find({collection_id})
         urls = self._urls_of(collection_id)
         if not urls and collection_id != self._id:
             raise UsageError(f"{self.url} has no collection {collection_id}.")
@@ -187,7 +187,7 @@ class TreeSource(Source):
         wanted_ids = list(dict.fromkeys(selection.collections))
         if not wanted_ids:
             return [WalkStart(self._id, PageRequest(self.url))]
-        await self._find_collections(set(wanted_ids))
+        await self._find(set(wanted_ids))
         missing_ids = set(wanted_ids).difference(self._urls.values())
         if missing_ids:
             known_ids = sorted(set(self._urls.values()))
@@ -241,18 +241,15 @@ class TreeSource(Source):
         if name is not None and len(name) <= MAX_KEY_LENGTH and len(self._urls) < documents.MAX_COLLECTIONS:
             self._urls.setdefault(branch.url, name)
 
-    async def _find_collections(self, wanted_ids: set[str] | None = None) -> list[Json]:
-        """Read all catalogs, and return a collection of each id; or find `wanted_ids`, up to a whole level.
+    async def _find(self, ids: set[str]) -> None:
+        if not self._searched_all and not ids.issubset(self._urls.values()):
+            await self._search(lambda: ids.issubset(self._urls.values()))
 
-        Trees by year may have the same id in each year. Raises `SourceError` if ids are missing, and a
-        document could not be read for a reason that may pass.
+    async def _search(self, is_found: Callable[[], bool]) -> list[Json]:
+        """Read catalogs, a level at a time, until `is_found`. Return a collection of each id.
+
+        Trees by year repeat ids. Raises `SourceError` if a failure that may pass may have hidden an id.
         """
-
-        def is_found() -> bool:
-            return wanted_ids is not None and wanted_ids.issubset(self._urls.values())
-
-        if is_found() or (wanted_ids is not None and self._searched_all):
-            return []
         root = self._root or await documents.read_root(self._reader, self.url)
         top = _Branch.from_document(root, items=False)
         del root  # it may have many links
