@@ -146,9 +146,10 @@ def removed_parameters(url: str, public: str) -> list[Parameter]:
 
 def set_parameter(url: str, name: str, value: str) -> str:
     new = f"{quote(name, safe='')}={quote(value, safe='')}"
-    raws = [new if old.name == name else old.raw for old in (*parameters(url), Parameter(name, "", ""))]
-    first = raws.index(new)
-    return _with_query(url, [raw for at, raw in enumerate(raws) if raw != new or at == first])
+    pairs = parameters(url)
+    first = next((at for at, pair in enumerate(pairs) if pair.name == name), len(pairs))
+    later = [pair.raw for pair in pairs[first:] if pair.name != name]
+    return _with_query(url, [*(pair.raw for pair in pairs[:first]), new, *later])
 
 
 def add_parameters(url: str, added: Iterable[Parameter]) -> str:
