@@ -23,7 +23,7 @@ from stacpull.caches import MAX_KEY_LENGTH, BoundedCache
 from stacpull.clock import parse_instant
 from stacpull.errors import ForgottenCursorError, SourceError, UsageError
 from stacpull.events import Notice
-from stacpull.filters.item_filters import PropertyReference
+from stacpull.filters.item_filters import PropertyName
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, UnreadableEntry
 from stacpull.net.bodies import chained, decoded
@@ -207,7 +207,7 @@ class GeoJsonSource(ItemsFile):
 
 def _sorted(features: list[object], order: str) -> tuple[list[object], bool]:
     """Sort by a property: numbers, times, other texts, none. Also return if numbers and texts are mixed."""
-    reference = PropertyReference(order.removeprefix("-"))
+    reference = PropertyName(order.removeprefix("-"))
     keyed: list[tuple[tuple[bool, bool, Any], object]] = []
     without_value = []
     for feature in features:
@@ -352,24 +352,23 @@ class FileRanges:
 
     def _offset_of(self, response: Response, requested: int) -> int:
         version = stated_version(response.status, response.headers)
-        offset = 0
-        changed = ForgottenCursorError(f"{self._url} may have changed while it was read")
+        offset: int | None = 0
+        is_changed = False
         if response.status != OK:
-            first, _, size = content_range(response.headers)
+            offset, _, size = content_range(response.headers)
             if requested < 0 and response.status == UNSATISFIABLE:
                 return 0
             if requested < 0 and size is None:
                 raise SourceError(f"{self._url} cannot be read: its server does not state its size.")
-            if size is None or first != (requested if requested >= 0 else max(0, size + requested)):
-                raise changed
-            offset = first
+            is_changed = size is None or offset != (requested if requested >= 0 else max(0, size + requested))
         # only a strong ETag is enough without a size (RFC 9110, 8.8.1); an equal size is enough if the
         # server states nothing else
         known = self._version
         if known is not None:
             is_decisive = known.validator.strong_etag is not None or None not in (known.total, version.total)
-            if not (is_decisive and known.is_same_as(version)):
-                raise changed
+            is_changed = is_changed or not (is_decisive and known.is_same_as(version))
+        if is_changed or offset is None:
+            raise ForgottenCursorError(f"{self._url} may have changed while it was read")
         if known is None or known.total is None:
             self._version = version
             self.size = version.total
