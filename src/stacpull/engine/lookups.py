@@ -18,7 +18,7 @@ from stacpull.engine.fetchers import clip_fetching
 from stacpull.engine.network import WalkSetup
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError, did_you_mean
 from stacpull.filters.asset_filter import AssetFilter
-from stacpull.filters.item_filters import PropertyReference
+from stacpull.filters.item_filters import PropertyName
 from stacpull.filters.labels import check_labels, class_list
 from stacpull.filters.selection_filter import SelectionFilter
 from stacpull.json_values import object_or_empty
@@ -82,7 +82,7 @@ async def page_warnings(setup: WalkSetup, page: Page, starts: Sequence[WalkStart
         warnings += await _label_warnings(setup.source, selection, items, starts)
     name = (selection.sortby or "").removeprefix("-")
     if name and items:
-        value = PropertyReference(name).value
+        value = PropertyName(name).value
         if all(value(item, object_or_empty(item.get("properties"))) is None for item in items):
             names = {known for item in items for known in object_or_empty(item.get("properties"))}
             hint = did_you_mean(name, names)

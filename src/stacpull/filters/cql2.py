@@ -24,7 +24,7 @@ import msgspec
 
 from stacpull.clock import TimeSpan, parse_instant, time_span
 from stacpull.errors import UsageError, did_you_mean
-from stacpull.filters.item_filters import ItemFilter, LeftOut, PropertyReference
+from stacpull.filters.item_filters import ItemFilter, LeftOut, PropertyName
 from stacpull.models import Json
 
 Value = Any  # a boolean, number, text, list, `TimeSpan` or geometry of shapely; None if it is unknown
@@ -282,10 +282,8 @@ def _term(node: Any) -> Term:
             return _applied(lambda *members: list(members), *map(_term, node))
         case {"op": name}:
             return _operation(str(name), node.get("args", []))
-        case {"property": "datetime" | "properties.datetime"}:
-            return _item_time
         case {"property": str(name)}:
-            return PropertyReference(name).value
+            return _item_time if name.removeprefix("properties.") == "datetime" else PropertyName(name).value
         case {"date": value} | {"timestamp": value}:
             return _instant(value, "DATE" if "date" in node else "TIMESTAMP")
         case {"interval": [_, _] as ends}:
@@ -409,7 +407,7 @@ class ExpressionFilter(ItemFilter):
         self._text = text
         self._tree = parse_filter(text)
         self._evaluate = compile_expression(self._tree)
-        self._references = {name: PropertyReference(name) for name in properties_in(self._tree)}
+        self._references = {name: PropertyName(name) for name in properties_in(self._tree)}
         self._absent = set[str]()  # properties of items that cannot be judged
         self._present: Iterable[str] = ()  # properties of the last of these items
 

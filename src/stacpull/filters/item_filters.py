@@ -123,7 +123,7 @@ def _hash(text: str, purpose: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8, person=purpose).digest(), "big")
 
 
-class PropertyReference:
+class PropertyName:
     """A name in a filter: `eo:cloud_cover`, `proj.code`, `collection`.
 
     It refers to the first of these that exists: `id`, `collection`, `geometry` or `bbox` of the item; a
@@ -163,7 +163,7 @@ class WhereFilter(ItemFilter):
         for condition in conditions:
             name, _, value = (part.strip() for part in condition.partition("="))
             wanted.setdefault(name, []).append(value)
-        self._tests = [(name, PropertyReference(name), _has_any(values)) for name, values in wanted.items()]
+        self._tests = [(name, PropertyName(name), _has_any(values)) for name, values in wanted.items()]
         self.reasons = ("where", *(f"without {name}" for name in wanted))
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:

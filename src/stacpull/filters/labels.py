@@ -103,7 +103,7 @@ def class_list(items: Iterable[Json], collection: Json | None) -> dict[str, tupl
         if isinstance(member, dict):
             name = str(member.get("name") or _UNNAMED)
             classes = _members(member.get("classes"))
-        names = [str(name) for name in classes if isinstance(name, str | int | float) and str(name).strip()]
+        names = [str(text) for text in classes if isinstance(text, str | int | float) and str(text).strip()]
         lists.setdefault(name, {}).update(dict.fromkeys(names))
     return {name: tuple(classes) for name, classes in lists.items() if classes}
 

@@ -5,7 +5,6 @@ Every filter is applied here, even if it was pushed down. The first one that rej
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import NamedTuple, Self
 
 import msgspec
@@ -60,8 +59,7 @@ class SelectionFilter(msgspec.Struct, frozen=True):
         return {reason: counts[reason] for reason in order if reason in counts} | dict(counts) | sampled
 
     def warnings(self, counts: LeftOut, *, complete: bool = False) -> list[str]:
-        warnings = (item_filter.warnings(counts, complete=complete) for item_filter in self.filters)
-        return list(chain.from_iterable(warnings))
+        return [text for each in self.filters for text in each.warnings(counts, complete=complete)]
 
 
 class PushedDown(NamedTuple):
