@@ -190,9 +190,10 @@ def read_secrets(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secre
 
 
 def read_keys(value: Any) -> tuple[Secret, ...]:
-    if not isinstance(value, tuple | list) or [isinstance(it, str | Secret) for it in value] != [True, True]:
-        raise ValueError("must be an access key and a secret key")  # without the values
-    return tuple(map(read_secret, value))
+    match value:
+        case [str() | Secret(), str() | Secret()]:
+            return tuple(map(read_secret, value))
+    raise ValueError("must be an access key and a secret key")  # without the values
 
 
 def read_header_fields(value: Mapping[str, str | Secret] | None) -> Mapping[str, Secret]:
@@ -381,7 +382,7 @@ def read_interval(value: TimeOrInterval) -> str:
     """Read a time or a (start, end) of times, as STAC writes it; None is an open end."""
     ends = value if isinstance(value, tuple | list) else [value]
     times = [".." if end is None else _time(end) for end in ends]
-    if None in times or len(times) != 1 + (ends is value):
+    if None in times or len(times) != (2 if ends is value else 1):
         raise _invalid("a date, a datetime, text, or a (start, end) pair", value)
     written = "/".join(map(str, times))
     parse_interval(written)

@@ -197,7 +197,7 @@ def cause(error: BaseException) -> BaseException:
     if not isinstance(error, BaseExceptionGroup):
         return error
     causes = list(map(cause, error.exceptions))
-    return next((error for error in causes if isinstance(error, StacpullError)), causes[0])
+    return next((inner for inner in causes if isinstance(inner, StacpullError)), causes[0])
 
 
 @contextmanager

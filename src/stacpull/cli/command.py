@@ -164,7 +164,7 @@ class Command(click.Command):
         if source.endswith(".toml"):
             raise UsageError(f"SOURCE {source} is a config file: use --config {source}.")
         given = [name for name in self._arguments if ctx.get_parameter_source(name) is _COMMAND_LINE]
-        is_alone = given == ["source"] != self._arguments and "source" in (ctx.default_map or {})
+        is_alone = len(self._arguments) > 1 and given == ["source"] and "source" in (ctx.default_map or {})
         if is_alone and source != "-" and not (scheme_of(source) or os.path.lexists(expand_user(source))):
             raise UsageError(f"There is no {source}: one argument is SOURCE; to replace DEST, give both.")
 

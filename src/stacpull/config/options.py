@@ -264,7 +264,7 @@ GROUPS: tuple[str, ...] = tuple(dict.fromkeys(option.group for option in OPTIONS
 
 def options_of(command: str) -> Iterator[Option]:
     """Yield the options of a command. Some defaults are the values of the run that it continues."""
-    of_runs = {"resume": dict(_declared_as("remembered")), "retry": {"checksum", "missing"}}
+    of_runs = {"resume": {name for name, _ in _declared_as("remembered")}, "retry": {"checksum", "missing"}}
     for known in OPTIONS:
         if command in known.commands.split():
             is_of_run = known.field in of_runs.get(command, ())

@@ -161,8 +161,7 @@ class Http1Transport(CallbackTransport):
     async def connect(self, host: Http1Host) -> Http1Connection:
         if len(self.connections) >= self._settings.max_connections:
             idle = (connection for connection in self.connections if connection in connection.idle)
-            longest_idle = max(idle, key=lambda connection: connection.quiet_ticks, default=None)
-            if longest_idle is not None:
+            if (longest_idle := max(idle, key=lambda one: one.quiet_ticks, default=None)) is not None:
                 longest_idle.idle.remove(longest_idle)  # at once, so that the next caller takes another one
                 longest_idle.close()
         try:

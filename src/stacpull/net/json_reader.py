@@ -235,8 +235,8 @@ class JsonReader(msgspec.Struct, eq=False):
                 return await self._attempt(outgoing, limit or usual_limit)
             except TransferError as error:
                 errors.append(error)
-                garbled = sum(isinstance(error, _NotJsonError) for error in errors)
-                stalled = sum(error.failure.kind is FailureKind.STALLED for error in errors)
+                garbled = sum(isinstance(earlier, _NotJsonError) for earlier in errors)
+                stalled = sum(earlier.failure.kind is FailureKind.STALLED for earlier in errors)
                 if garbled == _MAX_GARBLED or stalled == _MAX_STALLED:
                     error.failure = replace(error.failure, retryable=False)
                 raise

@@ -109,5 +109,5 @@ class Retries(msgspec.Struct, frozen=True):
 
 def wait_message(host: str, seconds: float, clock: Clock) -> str:
     when = datetime.fromtimestamp(clock.time() + seconds, UTC)
-    wait = f"{host or 'The host'} asks to wait for {seconds / 60:.0f} minutes"
+    wait = f"{host} asks to wait for {seconds / 60:.0f} minutes"
     return f"{wait}: run the command again after {when:%Y-%m-%d %H:%M} UTC."

@@ -132,9 +132,10 @@ class ItemLayout(msgspec.Struct, frozen=True):
         if self.needs_filename:
             template = ""
             for piece in self.name:
-                is_filename = isinstance(piece, Field) and piece.name == "filename"
-                text = str(piece) if is_filename else _fill((piece,), key, ext)
-                template += text if is_filename else text.replace("{", "{{").replace("}", "}}")
+                if isinstance(piece, Field) and piece.name == "filename":
+                    template += str(piece)
+                else:
+                    template += _fill((piece,), key, ext).replace("{", "{{").replace("}", "}}")
             return directory, None, template
         return directory, name_in(directory, _fill(self.name, key, ext)), None
 

@@ -189,16 +189,17 @@ class PageReader:
         walk, which the service may have forgotten.
         """
         request: PageRequest | None = start
+        answer = None if first is None else (start, first)
         while request is not None:
             try:
-                sent, document = await self._read(request) if first is None else (start, first)
+                sent, document = answer or await self._read(request)
             except SourceError as error:
                 failure = failure_of(error)
                 if resumed and failure is not None and failure.status in _FORGOTTEN:
                     raise ForgottenCursorError(str(error)) from error.__cause__
                 raise
             page = self._page_of(sent, document)
-            first = None
+            answer = None
             yield page
             request = page.next if page.loop_reason is None else None
             resumed = True

@@ -231,14 +231,14 @@ def web_page_instead(
     if not is_plain_text and start[:1] not in _FIRST_BYTES:
         return None  # as in nearly all cases
     suffix = suffix_of(href, None).lower()
-    wanted = media_type.lower() if media_type else suffix
+    wanted = (media_type or suffix).lower()
     # XML may be sent as `text/html`: the body decides
     if _MAY_BE_PAGE.match(wanted) or (_XML.search(wanted) and not is_web_page({}, start)):
         return None
-    if is_web_page(headers, start):
-        sent, advice = "a web page", "; sign in there, or check the credentials" if host_of(url) else ""
-    else:
-        sent, advice = _DOCUMENTS.get(bytes(start[:1]), ""), ""
+    is_page = is_web_page(headers, start)
+    sent = "a web page" if is_page else _DOCUMENTS.get(bytes(start[:1]), "")
+    advice = "; sign in there, or check the credentials" if is_page and host_of(url) else ""
+    if not is_page:
         is_binary = _BINARY_IMAGE.match(wanted) and _BINARY_IMAGE.match(suffix or wanted)
         if is_binary and is_plain_text and _TEXT.match(start, 0, _SNIFFED):
             sent = "plain text"

@@ -2,8 +2,8 @@
 
 A wrong region (301 without Location, or 400) and expired credentials (400) are corrected once. S3 servers
 ignore `If-Range`, so it is sent as `If-Match` or `If-Unmodified-Since`, which S3 answers with 412 if the
-object has changed. Source: Amazon S3 API Reference (GetObject, ListObjectsV2, "Error responses"); S3 User
-Guide, "Virtual hosting of buckets".
+object has changed. `prepare` needs the settings that the first `send` resolves. Source: Amazon S3 API
+Reference (GetObject, ListObjectsV2, "Error responses"); S3 User Guide, "Virtual hosting of buckets".
 """
 
 from __future__ import annotations
@@ -118,7 +118,6 @@ class S3Transport(CallbackTransport):
         """The fields of plain GETs sent within a second, and the function to sign them."""
 
     def prepare(self, request: Request) -> PreparedRequest | None:
-        """Return None until `send` has resolved the settings: the first object takes the general path."""
         http = self._http
         bucket, _, key = request.url[len("s3://") :].partition("/")
         aws, settings = self._credentials, self._credentials.known_settings
