@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from tests.cli.conftest import mirror_report, plan_report, status_report
 
@@ -42,13 +43,11 @@ def test_a_mirror_with_failures_starts_with_them_and_is_not_called_complete() ->
     ]
 
 
-def test_the_summary_says_how_to_leave_out_assets_that_are_gone_if_they_have_one_key() -> None:
-    counted = failures(gone=2)
-    report = mirror_report(assets_failed=2, assets_missing=2)
-    advice = "           to leave them out: --exclude-asset B10"
-    assert advice in mirror_lines(report, counted)
-    counted.note(FailureKind.GONE, "B11")
-    assert advice not in mirror_lines(report, counted)
+def test_the_command_that_resumes_keeps_the_endpoint() -> None:
+    with click.Context(click.Command("mirror")) as context:
+        context.params = {"endpoint_url": "http://h"}
+        *_, line = mirror_lines(mirror_report(state="interrupted"), failures())
+    assert line == "to resume:   stacpull resume 'out dir' --endpoint-url http://h"
 
 
 def test_source_items_are_counted_beside_the_items_that_match() -> None:

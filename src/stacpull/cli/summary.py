@@ -32,13 +32,10 @@ class FailureCounts(Counter[FailureKind]):
         super().__init__()
         self.of_items = 0  # failures of items, which `retry` reads or writes again
         self.examples: dict[FailureKind, str] = {}
-        self._gone_keys = set[str]()  # up to two
 
     def note(self, kind: FailureKind, key: str, message: str = "") -> None:
         if kind is FailureKind.GONE and not key:
             kind = FailureKind.ITEM  # an item that is gone: --missing does not accept it
-        if kind is FailureKind.GONE and len(self._gone_keys) < 2:  # noqa: PLR2004 - one is mentioned
-            self._gone_keys.add(key)
         self[kind] += 1
         self.of_items += not key
         self.examples.setdefault(kind, message)
@@ -52,8 +49,6 @@ class FailureCounts(Counter[FailureKind]):
         for kind, number in (+numbers).most_common():
             label = kind if kind in NO_FAULT else "failed"
             yield f"  {label:<8} {number:,} {kind.meaning}; {kind.advice}"
-            if kind is FailureKind.GONE and len(self._gone_keys) == 1 and self[kind] == number:
-                yield f"           to leave them out: --exclude-asset {shlex.quote(*self._gone_keys)}"
             if kind not in {FailureKind.GONE, *NO_FAULT} and self.examples.get(kind):
                 yield f"           for example: {self.examples[kind]}"
         noted = sum(number for kind, number in numbers.items() if kind not in NO_FAULT) - self.of_items
@@ -193,9 +188,10 @@ def next_steps(
     retry_options: Sequence[str] = (),
 ) -> Iterator[str]:
     words = [report.dest]
+    context = click.get_current_context(silent=True)
+    params = context.params if context else {}
+    endpoint = ("--endpoint-url", params["endpoint_url"]) if params.get("endpoint_url") else ()
     if report.work is not None:  # a bucket
-        context = click.get_current_context(silent=True)
-        params = context.params if context else {}
         given = {**params, "config": getattr(params.get("config"), "name", None), "work": report.work}
         for name in ("config", *READING_DEST):
             value = given.get(name.replace("-", "_"))
@@ -203,8 +199,9 @@ def next_steps(
                 words += [f"--{name}", *([] if value is True else [str(value)])]
     for command, is_useful in steps.items():
         if is_useful:
+            sent = () if command == "failures" else endpoint
             options = retry_options if command == "retry" else ()
-            yield f"{_PURPOSES[command]} stacpull {command} {shlex.join([*words, *options])}"
+            yield f"{_PURPOSES[command]} stacpull {command} {shlex.join([*words, *sent, *options])}"
 
 
 def failure_line(record: FailureRecord) -> str:
