@@ -412,7 +412,7 @@ class Placement(msgspec.Struct, array_like=True):
     may_replace: bool  # True if a file in its place may be replaced
 
 
-class NoNewFile(msgspec.Struct, frozen=True, array_like=True):
+class OutcomeWithoutFile(msgspec.Struct, frozen=True, array_like=True):
     """The outcome of an asset without a new file: its failure, or None if the file in DEST is current.
 
     A failure is final in this run. It may say that the asset is not ready yet at its host.

@@ -24,7 +24,7 @@ from stacpull.engine.channel import Channel
 from stacpull.engine.messages import ErrorReport, EventMessage, Outcomes, ProcessEnded, error_of
 from stacpull.errors import DestinationError, MissingExtraError, StacpullError, UsageError, WorkerError
 from stacpull.events import Notice
-from stacpull.models import AssetFile, Job, NoNewFile, Placement
+from stacpull.models import AssetFile, Job, OutcomeWithoutFile, Placement
 from stacpull.store.staging import PARTS
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.cluster import DaskCluster
@@ -242,7 +242,9 @@ class DaskWorkers:
                 worker.send(messages.Upload(allowed, refused))
             self._queue.changed.set()
 
-    def _take_outcomes(self, worker: Worker, files: list[AssetFile], others: list[NoNewFile]) -> None:
+    def _take_outcomes(
+        self, worker: Worker, files: list[AssetFile], others: list[OutcomeWithoutFile]
+    ) -> None:
         for file in files:
             if file.body is None:
                 file.part = f"{worker.parts}/{file.part}"

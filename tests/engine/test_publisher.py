@@ -12,7 +12,7 @@ from tests.engine.bench import Bench, RecordingStore, parts, planned, tree
 
 from stacpull.errors import DestinationError
 from stacpull.ledger import publication, runs, views
-from stacpull.ledger.schema import State
+from stacpull.ledger.schema import AssetState
 from stacpull.models import Failure, FailureKind
 from stacpull.store.local_store import LocalStore
 
@@ -137,7 +137,7 @@ def test_a_file_stays_known_if_a_newer_item_has_no_usable_href_for_it(bench: Ben
     bench.publisher.publish_all()
     assert (tmp_path / "c/i/a.tif").exists()
     assert views.known_paths(bench.db, ["c/i/a.tif"]) == {"c/i/a.tif"}
-    assert bench.states() == {"a": State.DONE}
+    assert bench.states() == {"a": AssetState.DONE}
 
 
 def test_a_newer_version_is_fetched_although_the_earlier_one_was_being_recorded(bench: Bench) -> None:

@@ -20,7 +20,7 @@ from stacpull.errors import DestinationError
 from stacpull.ledger import jobs, publication, runs, views
 from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.ledger.runs import asset_totals
-from stacpull.models import Failure, FailureKind, NoNewFile
+from stacpull.models import Failure, FailureKind, OutcomeWithoutFile
 from stacpull.planning.layout import received_file
 from stacpull.store.local_store import LocalStore
 from stacpull.store.staging import RECORD, StagedParts
@@ -110,7 +110,7 @@ def test_the_json_of_an_item_lists_an_asset_that_was_tried_again_before_a_kill(
     with started(tmp_path) as bench:
         first, second = bench.plan(item).jobs
         failure = Failure(FailureKind.SERVER, "It answered 503.")
-        failed = NoNewFile(second.rowid, second.item_rowid, second.generation, failure)
+        failed = OutcomeWithoutFile(second.rowid, second.item_rowid, second.generation, failure)
         bench.publisher.add([bench.arrive(first, b"x")], [failed])
         bench.publisher.publish_all()
         jobs.requeue_failures(bench.db, bench.run)
@@ -195,7 +195,7 @@ def test_without_checksums_unrecorded_files_are_dropped_after_a_reboot(tmp_path,
     monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
     monkeypatch.setattr(recovery.Recovery, "_digest", lambda *_: None)  # cannot be read either
     with started(tmp_path, remembered={"checksum": "none"}) as bench:
-        assert bench.states() == {"a": jobs.State.PENDING}
+        assert bench.states() == {"a": jobs.AssetState.PENDING}
         assert (tree(tmp_path), [*views.expected_files(bench.db)]) == ({}, [])  # nor the earlier version
 
 
@@ -364,7 +364,7 @@ def test_a_file_that_was_adopted_is_never_removed(tmp_path, monkeypatch, left_by
     bench.operations.recover()
     assert tree(tmp_path) == {"c/i/a.tif": b"mine"}
     is_proven = checksum == "sha256" and left_by != "a failed sync"
-    assert bench.states() == {"a": jobs.State.DONE if is_proven else jobs.State.PENDING}
+    assert bench.states() == {"a": jobs.AssetState.DONE if is_proven else jobs.AssetState.PENDING}
     assert runs.counters(bench.db, bench.run.id).get("assets_stored", 0) == 0
     assert parts(tmp_path) == []
     bench.close()

@@ -11,7 +11,7 @@ from tests.ledger.plans import asset
 from stacpull.ledger.asset_decision import Action, decide
 from stacpull.ledger.batch_rows import AssetRow, KnownAsset
 from stacpull.ledger.runs import Run
-from stacpull.ledger.schema import State, encoded_checksum
+from stacpull.ledger.schema import AssetState, encoded_checksum
 from stacpull.models import Asset, Checksum, Clip, VersionInDest
 from stacpull.redact import href_hash
 
@@ -20,11 +20,11 @@ MD5, OTHER, ALTERED = Checksum("md5", b"1" * 16), Checksum("md5", b"2" * 16), Ch
 ASSET, IN_DEST = asset("a", size=10), VersionInDest('"e"', 10)
 UNVERIFIED = VersionInDest('"e"', 10, checksum_unverified=True)
 DONE = KnownAsset(
-    AssetRow(1, 1, "a", State.DONE, 1, 1, None, "a.tif", BYTES, '"e"', href_hash(ASSET.href)),
+    AssetRow(1, 1, "a", AssetState.DONE, 1, 1, None, "a.tif", BYTES, '"e"', href_hash(ASSET.href)),
     *("c/i", 10, None, BYTES),
 )
-REVALIDATED = DONE._replace(row=DONE.row._replace(state=State.PENDING, digest=None))
-FAILED = KnownAsset(AssetRow(1, 1, "a", State.FAILED, 0, 1), "c/i")
+REVALIDATED = DONE._replace(row=DONE.row._replace(state=AssetState.PENDING, digest=None))
+FAILED = KnownAsset(AssetRow(1, 1, "a", AssetState.FAILED, 0, 1), "c/i")
 CLIPPED = DONE._replace(size=5, clip=Clip(7, 10, {}))
 
 
@@ -88,8 +88,8 @@ CHANGED, REVALIDATE = requested(2, BYTES, None, has_changed=True), requested(2, 
         (REVALIDATED, {"checksum": SHA256}, requested(1, BYTES, IN_DEST, rewrites=False)),
         (REVALIDATED, {"size": 11}, requested(1, BYTES, None, rewrites=False)),
         (having(REVALIDATED, run=2), {"size": 11}, WAITING),
-        (having(REVALIDATED, run=2, state=State.RESERVED), {}, WAITING),
-        (having(REVALIDATED, state=State.RESERVED), {}, requested(1, BYTES, None, rewrites=False)),
+        (having(REVALIDATED, run=2, state=AssetState.RESERVED), {}, WAITING),
+        (having(REVALIDATED, state=AssetState.RESERVED), {}, requested(1, BYTES, None, rewrites=False)),
     ],
 )
 def test_what_becomes_of_a_known_asset(known: KnownAsset, now: dict[str, Any], expected: Any) -> None:
@@ -103,5 +103,5 @@ def test_what_becomes_of_a_known_asset(known: KnownAsset, now: dict[str, Any], e
         assert (row[:3], row.run, row.name) == (known.row[:3], 2, known.row.name)
         if decision.action is Action.REQUEST:
             validator = None if decision.version is None else decision.version.etag_or_date
-            assert (row.state, row.digest, row.must_revalidate) == (State.PENDING, None, 0)
+            assert (row.state, row.digest, row.must_revalidate) == (AssetState.PENDING, None, 0)
             assert row.etag_or_date == validator

@@ -20,7 +20,7 @@ from tests.ledger.plans import BROKEN, GONE, NOW, SPEC, asset, counts, item, unr
 from stacpull.ledger import jobs, pruning, publication, runs, views
 from stacpull.ledger.batch_writer import BatchWriter
 from stacpull.ledger.database import open_writer
-from stacpull.models import Asset, AssetFile, NoNewFile, PlannedItem, WalkBatch
+from stacpull.models import Asset, AssetFile, OutcomeWithoutFile, PlannedItem, WalkBatch
 from stacpull.planning.names import fold, path_hash
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
@@ -240,7 +240,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def confirm(self, data: st.DataObject, older: bool) -> None:
         """The source reports some assets as unchanged, but only those with a conditional request."""
         chosen = self._chosen(data, PENDING, RESERVED, DONE, FAILED)
-        message = [NoNewFile(row[0], row[1], row[2] - older, None) for row in chosen]
+        message = [OutcomeWithoutFile(row[0], row[1], row[2] - older, None) for row in chosen]
         publication.record(self.db, runs.load(self.db), [], message, {}, NOW)
         for row in chosen:
             which = (row[5], row[6])
@@ -263,11 +263,11 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data(), failure=st.sampled_from([BROKEN, GONE]))
     def fail(self, data: st.DataObject, failure: Any) -> None:
         chosen = self._chosen(data, PENDING, RESERVED)
-        failures = [NoNewFile(row[0], row[1], row[2], failure) for row in chosen]
+        failures = [OutcomeWithoutFile(row[0], row[1], row[2], failure) for row in chosen]
         self._record([], failures, {row[0]: (row[5], row[6]) for row in chosen})
 
     def _record(
-        self, done: list[AssetFile], failures: list[NoNewFile], names: dict[int, tuple[str, str]]
+        self, done: list[AssetFile], failures: list[OutcomeWithoutFile], names: dict[int, tuple[str, str]]
     ) -> None:
         publication.record(self.db, runs.load(self.db), done, failures, {}, NOW)
         for one in done:

@@ -24,8 +24,17 @@ from tests.ledger.plans import (
 
 from stacpull.ledger import jobs, publication, runs, views
 from stacpull.ledger.batch_writer import BatchWriter
-from stacpull.ledger.schema import JsonState, State
-from stacpull.models import Asset, Checksum, Failure, FailureKind, Job, NoNewFile, WalkBatch, WalkUpdate
+from stacpull.ledger.schema import AssetState, JsonState
+from stacpull.models import (
+    Asset,
+    Checksum,
+    Failure,
+    FailureKind,
+    Job,
+    OutcomeWithoutFile,
+    WalkBatch,
+    WalkUpdate,
+)
 
 MD5 = Checksum("md5", b"1" * 16)
 CLASH = ("bad", Failure(FailureKind.NAME, "Two assets would meet."))
@@ -108,7 +117,7 @@ def test_an_asset_that_can_no_longer_be_planned_stays_done(tmp_path: Path) -> No
         publish(db, *commit(started(db)[1], item("i", [asset("a")])).jobs)
         commit(again(db)[1], item("i", problems=[("a", GONE), ("b", GONE)]))
         states = dict(db.execute("SELECT key, state FROM assets"))
-        assert states == {"a": State.DONE, "b": State.MISSING}
+        assert states == {"a": AssetState.DONE, "b": AssetState.MISSING}
         assert db.execute("SELECT key FROM failures").fetchall() == [("b",)]
 
 
@@ -173,7 +182,7 @@ def test_the_failure_of_an_asset_with_an_empty_key_is_not_that_of_its_item(tmp_p
     nameless = item("i", [asset("", name="a.tif")], href="https://api.example/i")
     with ledger(tmp_path) as db:
         job = commit(started(db)[1], nameless).jobs[0]
-        gone = NoNewFile(job.rowid, job.item_rowid, job.generation, GONE, 1)
+        gone = OutcomeWithoutFile(job.rowid, job.item_rowid, job.generation, GONE, 1)
         publication.record(db, runs.load(db), [], [gone], {}, NOW)
         _, writer = again(db)
         for _ in range(2):
@@ -227,7 +236,7 @@ def test_a_directory_keeps_its_path_when_a_file_of_this_path_comes(tmp_path: Pat
 def test_a_directory_may_have_the_path_of_a_failed_asset_that_is_no_longer_listed(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         (lost,) = commit(started(db)[1], item("i", [asset("a", directory="c/x", name="a")])).jobs
-        failed = NoNewFile(lost.rowid, lost.item_rowid, lost.generation, GONE)
+        failed = OutcomeWithoutFile(lost.rowid, lost.item_rowid, lost.generation, GONE)
         publication.record(db, runs.load(db), [], [failed], {}, NOW)
         (job,) = commit(again(db)[1], item("i", [asset("a/b", directory="c/x/a", name="b")])).jobs
     assert job.directory == "c/x/a"

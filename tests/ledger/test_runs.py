@@ -12,7 +12,7 @@ from tests.ledger.plans import BROKEN, GONE, NOW, SPEC, asset, commit, id_of, it
 from stacpull.ledger import jobs, publication, runs, views
 from stacpull.ledger.database import ledger_path
 from stacpull.ledger.runs import EndState, RunSpec
-from stacpull.models import FailureKind, Job, NoNewFile, WalkBatch, WalkUpdate
+from stacpull.models import FailureKind, Job, OutcomeWithoutFile, WalkBatch, WalkUpdate
 from stacpull.selection import Selection
 
 OTHER = replace(SPEC, selection=Selection(labels=("Water",)))
@@ -97,7 +97,7 @@ def test_defaults_of_a_selection_are_not_stored(tmp_path: Path) -> None:
 
 def test_what_is_newly_gone_does_not_depend_on_the_clock(tmp_path: Path) -> None:
     def lose(job: Job, now: float) -> None:
-        gone = NoNewFile(job.rowid, job.item_rowid, job.generation, GONE)
+        gone = OutcomeWithoutFile(job.rowid, job.item_rowid, job.generation, GONE)
         publication.record(db, runs.load(db), [], [gone], {}, now)
 
     with ledger(tmp_path) as db:
@@ -146,7 +146,7 @@ def test_a_repair_keeps_requiring_the_digest_after_another_version(tmp_path: Pat
         if how == "released":
             publication.release(db, [job.rowid])
         else:
-            broken = NoNewFile(job.rowid, 1, job.generation, BROKEN)
+            broken = OutcomeWithoutFile(job.rowid, 1, job.generation, BROKEN)
             publication.record(db, runs.load(db), [], [broken], {}, NOW)
             jobs.requeue_damaged(db, run, {job.rowid: None})
         (job,) = jobs.pending_jobs(db, run, 0, 9)

@@ -11,7 +11,7 @@ from tests.ledger.plans import GONE, NOW, SPEC, asset, commit, item, ledger, rec
 
 from stacpull.ledger import jobs, publication, runs, views
 from stacpull.ledger.runs import RunSpec
-from stacpull.models import Failure, FailureKind, NoNewFile, UnreadableEntry, WalkBatch, WalkUpdate
+from stacpull.models import Failure, FailureKind, OutcomeWithoutFile, UnreadableEntry, WalkBatch, WalkUpdate
 from stacpull.selection import Selection
 
 
@@ -68,7 +68,7 @@ def test_attempts_add_up_over_retries_until_the_asset_arrives(tmp_path: Path) ->
         run, writer = started(db)
         (job,) = commit(writer, item("i", [asset("a")])).jobs
         for attempts in (2, 3):
-            failed = NoNewFile(job.rowid, job.item_rowid, job.generation, GONE, attempts)
+            failed = OutcomeWithoutFile(job.rowid, job.item_rowid, job.generation, GONE, attempts)
             publication.record(db, runs.load(db), [], [failed], {}, NOW)
             runs.end(db, run.id, "complete", None, NOW)
             run, _ = started(db, replace(SPEC, kind="retry"))

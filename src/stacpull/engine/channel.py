@@ -20,7 +20,7 @@ import msgspec
 
 from stacpull.engine.messages import LENGTH, Outcomes, framed
 from stacpull.engine.pool import OutcomeSink
-from stacpull.models import AssetFile, Failure, FailureKind, Job, NoNewFile
+from stacpull.models import AssetFile, Failure, FailureKind, Job, OutcomeWithoutFile
 from stacpull.redact import Secrets
 from stacpull.store.staging import StagedParts
 from stacpull.threads import shielded_to_thread
@@ -122,7 +122,7 @@ class OutcomeSender(OutcomeSink[Job, FetchResult]):
     def put(self, job: Job, file: FetchResult) -> None:
         """Take the file of an asset that was received; None if the asset has not changed."""
         if file is None:
-            self._batch.others.append(NoNewFile(job.rowid, job.item_rowid, job.generation, None))
+            self._batch.others.append(OutcomeWithoutFile(job.rowid, job.item_rowid, job.generation, None))
         elif file.body is None or file.size > self._max_size:
             # a copy, because `_finish` drops the body, which `engine.sharing` may still use
             self._unsent_parts.append(file if file.body is None else copy(file))
@@ -137,7 +137,9 @@ class OutcomeSender(OutcomeSink[Job, FetchResult]):
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         counted = 0 if failure.kind is FailureKind.ORDERED else attempts
         masked = failure.masked(self._secrets)
-        self._batch.others.append(NoNewFile(job.rowid, job.item_rowid, job.generation, masked, counted))
+        self._batch.others.append(
+            OutcomeWithoutFile(job.rowid, job.item_rowid, job.generation, masked, counted)
+        )
         self._send_if_due()
 
     async def flush(self) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from stacpull import errors
 from stacpull.errors import REPORT_BUG, StacpullError, WorkerError
 from stacpull.events import AssetFailed, Notice, Stage
-from stacpull.models import AssetFile, BucketLocation, NoNewFile
+from stacpull.models import AssetFile, BucketLocation, OutcomeWithoutFile
 
 LENGTH = struct.Struct("<I")
 _ENCODER = msgspec.msgpack.Encoder()
@@ -52,7 +52,7 @@ class Outcomes(msgspec.Struct, tag=2, array_like=True):
     """Publish the received assets, and record those that failed or have not changed."""
 
     files: list[AssetFile] = []
-    others: list[NoNewFile] = []
+    others: list[OutcomeWithoutFile] = []
 
 
 class OperationResult(msgspec.Struct, tag=10, array_like=True):

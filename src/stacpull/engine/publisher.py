@@ -29,7 +29,16 @@ from stacpull.json_values import parsed_object
 from stacpull.ledger import meta, publication, runs, views
 from stacpull.ledger.database import Connection, is_disk_error, transaction
 from stacpull.ledger.runs import Run
-from stacpull.models import AssetFile, Clip, Failure, FailureKind, Json, NoNewFile, Placement, path_in_dest
+from stacpull.models import (
+    AssetFile,
+    Clip,
+    Failure,
+    FailureKind,
+    Json,
+    OutcomeWithoutFile,
+    Placement,
+    path_in_dest,
+)
 from stacpull.planning.hrefs import item_id_in
 from stacpull.redact import Secrets
 from stacpull.store.inspection import StoredFiles
@@ -51,7 +60,7 @@ class Publisher(msgspec.Struct, eq=False):
     on_event: Callable[[StoreEvent], None]
     _counters: Mapping[str, int] = {}  # as they were sent last
     _received: list[AssetFile] = []
-    _others: list[NoNewFile] = []
+    _others: list[OutcomeWithoutFile] = []
     _final_items: list[int] = []  # rowids; their JSON is written in the next turn
     _placed: list[AssetFile] = []
     _placed_json: dict[int, bytes | None] = {}  # digests, by rowid of the item
@@ -64,7 +73,7 @@ class Publisher(msgspec.Struct, eq=False):
         self._is_adopting = self.run.remembered.get("adopt", False) or bool(meta.get(self.db, meta.ADOPTING))
         self.send_counters()
 
-    def add(self, files: Sequence[AssetFile], others: Sequence[NoNewFile]) -> None:
+    def add(self, files: Sequence[AssetFile], others: Sequence[OutcomeWithoutFile]) -> None:
         """Take complete parts, assets without a part (they have been placed), and outcomes without a file."""
         for file in files:
             (self._received if file.part else self._placed).append(file)
@@ -110,7 +119,9 @@ class Publisher(msgspec.Struct, eq=False):
                 if failure is None:
                     self._placed.append(owner)
                 else:
-                    self._others.append(NoNewFile(owner.rowid, owner.item_rowid, owner.generation, failure))
+                    self._others.append(
+                        OutcomeWithoutFile(owner.rowid, owner.item_rowid, owner.generation, failure)
+                    )
             elif failure is None:
                 self._placed_json[owner] = placement.digest
             else:
@@ -178,7 +189,7 @@ class Publisher(msgspec.Struct, eq=False):
 
     def prepare_placements(
         self, files: list[AssetFile], items: list[int]
-    ) -> tuple[list[tuple[AssetFile, Placement]], list[NoNewFile]]:
+    ) -> tuple[list[tuple[AssetFile, Placement]], list[OutcomeWithoutFile]]:
         """Reserve the names of assets and of item JSON. Return placements of these assets, and failures."""
         if not (files or items):
             return [], []
@@ -225,7 +236,7 @@ class Publisher(msgspec.Struct, eq=False):
             self._note_sync_error(error)
             raise
 
-    def _record(self, others: list[NoNewFile]) -> list[int]:
+    def _record(self, others: list[OutcomeWithoutFile]) -> list[int]:
         files, self._placed = self._placed, []
         item_json, self._placed_json = self._placed_json, {}
         if not (files or item_json or others):

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 from stacpull.ledger.batch_rows import AssetRow, IsThere, KnownAsset, known_assets, known_items
 from stacpull.ledger.database import Connection
 from stacpull.ledger.runs import Run
-from stacpull.ledger.schema import State, encoded_checksum
+from stacpull.ledger.schema import AssetState, encoded_checksum
 from stacpull.models import Asset, ItemId, PlannedItem, VersionInDest, path_in_dest
 from stacpull.planning.item_plan import document_version
 from stacpull.redact import href_hash
@@ -55,35 +55,35 @@ def decide(
     The asset `is_lost` if a version was in place, and its file is gone.
     """
     old = known.row
-    if old.run == run.id and old.state < State.DONE:
+    if old.run == run.id and old.state < AssetState.DONE:
         return Decision(Action.WAIT)
     may_have_changed = is_updated or bool(old.must_revalidate)
     is_of_other_area = known.clip is not None and known.clip.area_hash != run.area_hash
     is_unchanged = not (may_have_changed or has_no_date)
     is_same = False if is_of_other_area else known.is_same_as(asset, is_unchanged=is_unchanged)
-    if old.state == State.DONE and is_same and not (is_lost or run.remembered.get("revalidate")):
+    if old.state == AssetState.DONE and is_same and not (is_lost or run.remembered.get("revalidate")):
         stated_checksum = encoded_checksum(asset.checksum) or old.stated_checksum
         if stated_checksum == old.stated_checksum and not old.must_revalidate:
             return _KEEP
         row = old._replace(run=run.id, stated_checksum=stated_checksum, must_revalidate=0)
         return Decision(Action.KEEP, row, rewrites_json=bool(old.must_revalidate))
     is_requested = may_have_changed or is_of_other_area or is_lost or known.is_tried_again
-    if old.state >= State.FAILED and not is_requested:
+    if old.state >= AssetState.FAILED and not is_requested:
         return Decision(Action.LEAVE_FAILED, old._replace(run=run.id), known.digest_in_dest)
     return _request(known, asset, run, is_same, is_lost)
 
 
 def _request(known: KnownAsset, asset: Asset, run: Run, is_same: bool | None, is_lost: bool) -> Decision:
     old = known.row
-    is_done = old.state == State.DONE
+    is_done = old.state == AssetState.DONE
     planned_hash = href_hash(asset.href)
-    may_be_same = is_same is not False and not is_lost and old.state in (State.PENDING, State.DONE)
+    may_be_same = is_same is not False and not is_lost and old.state in (AssetState.PENDING, AssetState.DONE)
     etag_or_date = old.etag_or_date if may_be_same and old.href_hash == planned_hash else None
     version = None
     if etag_or_date is not None and known.size is not None:
         version = VersionInDest(etag_or_date, known.size, asset.checksum is not None and not is_same)
     row = old._replace(
-        state=State.PENDING,
+        state=AssetState.PENDING,
         generation=0 if is_lost else old.generation + is_done,
         run=run.id,
         must_revalidate=0,
@@ -93,7 +93,7 @@ def _request(known: KnownAsset, asset: Asset, run: Run, is_same: bool | None, is
         stated_checksum=encoded_checksum(asset.checksum),
     )
     digest_in_dest = None if is_lost else known.digest_in_dest
-    rewrites_json = bool(old.must_revalidate) or old.state >= State.DONE
+    rewrites_json = bool(old.must_revalidate) or old.state >= AssetState.DONE
     has_changed = is_done and is_same is False
     return Decision(Action.REQUEST, row, digest_in_dest, version, rewrites_json, has_changed)
 

@@ -12,7 +12,7 @@ from stacpull.digests import as_checksum
 from stacpull.ledger import jobs, paths
 from stacpull.ledger.database import IN_LIST, Connection, json_array, write_rows
 from stacpull.ledger.runs import Run
-from stacpull.ledger.schema import JsonState, State, encoded_checksum, item_hash, stored_clip
+from stacpull.ledger.schema import AssetState, JsonState, encoded_checksum, item_hash, stored_clip
 from stacpull.models import Asset, Clip, ItemId, path_in_dest
 
 IsThere = Callable[[str], bool]
@@ -91,7 +91,7 @@ class KnownAsset(NamedTuple):
             return None
         if encoded_checksum(checksum) != self.row.stated_checksum:
             return False
-        return True if self.row.state == State.DONE else None  # only a done asset was compared with it
+        return True if self.row.state == AssetState.DONE else None  # only a done asset was compared with it
 
 
 ITEM_COLUMNS = ItemRow._fields[:-1]
@@ -103,12 +103,12 @@ FROM named_items i WHERE i.hash {IN_LIST}
 _SELECT_ASSETS = f"""
 SELECT {", ".join(f"a.{column}" for column in AssetRow._fields)},
     (SELECT path FROM directories WHERE id = a.other_directory), a.size, a.clip,
-    iif(a.state = {State.DONE}, coalesce(a.digest, x''), j.digest_in_dest),
-    a.state = {State.FAILED} AND (
+    iif(a.state = {AssetState.DONE}, coalesce(a.digest, x''), j.digest_in_dest),
+    a.state = {AssetState.FAILED} AND (
         j.stale AND (SELECT href FROM items WHERE id = a.item) IS NULL
         OR EXISTS (SELECT 1 FROM failed_assets WHERE id = a.id AND kind {IN_LIST})
     )
-FROM assets a LEFT JOIN jobs j ON j.asset = a.id AND a.state <> {State.DONE}
+FROM assets a LEFT JOIN jobs j ON j.asset = a.id AND a.state <> {AssetState.DONE}
 WHERE a.item {IN_LIST}
 """
 

@@ -29,7 +29,7 @@ from stacpull.ledger.batch_rows import (
 from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, scalar, transaction, write_rows
 from stacpull.ledger.failures import FailureKey
 from stacpull.ledger.runs import Run
-from stacpull.ledger.schema import LISTED_BY_SEVERAL, JsonState, State, encoded_checksum, item_hash
+from stacpull.ledger.schema import LISTED_BY_SEVERAL, AssetState, JsonState, encoded_checksum, item_hash
 from stacpull.models import (
     Asset,
     Failure,
@@ -277,7 +277,7 @@ class _BatchPlan:
     def _plan_known_asset(self, change: _ItemChange, asset: Asset, known: KnownAsset) -> None:
         rows = self._rows
         run = self._writer.run
-        if change.was_planned and known.row.state == State.PENDING:
+        if change.was_planned and known.row.state == AssetState.PENDING:
             # bytes of the older version are dropped on arrival, because they belong to another row
             rowid = next(self._writer.asset_rowids)
             rows.moved.append((known.row.id, rowid, asset.key))
@@ -310,7 +310,7 @@ class _BatchPlan:
             id=next(self._writer.asset_rowids),
             item=change.row.id,
             key=asset.key,
-            state=State.PENDING,
+            state=AssetState.PENDING,
             generation=0,
             run=self._writer.run.id,
             other_directory=other_directory,
@@ -350,7 +350,7 @@ class _BatchPlan:
             version_in_dest=decision.version,
             clip=self._writer.run.area_hash is not None,
             replanned_at=self._now if change.was_planned else 0.0,
-            has_failed=known is not None and known.row.state >= State.FAILED,
+            has_failed=known is not None and known.row.state >= AssetState.FAILED,
         )
         self._result.jobs.append(job)
 
@@ -369,7 +369,7 @@ class _BatchPlan:
         self._rename_assets(change, [known for known in unplanned if known.row.key not in left_out])
         for known in unplanned:
             row = known.row
-            has_failed = row.state >= State.FAILED and change.known.get(row.key) is known
+            has_failed = row.state >= AssetState.FAILED and change.known.get(row.key) is known
             if item.problems or not has_failed or row.run in self._writer.runs_of_other_sources:
                 continue
             if known.digest_in_dest is None or known.is_lost(self._writer.is_there):
@@ -377,14 +377,16 @@ class _BatchPlan:
                 del change.known[row.key]
             elif row.key not in left_out:
                 self._rows.done_again.append(row.id)
-                self._rows.assets.append(row._replace(state=State.DONE, digest=known.digest_in_dest or None))
+                self._rows.assets.append(
+                    row._replace(state=AssetState.DONE, digest=known.digest_in_dest or None)
+                )
 
     def _rename_assets(self, change: _ItemChange, unplanned: Iterable[KnownAsset]) -> None:
         """Let a key without a file take over the unplanned asset with its path."""
         unplanned_by_path = {(known.directory, known.row.name): known for known in unplanned}
         for asset in change.item.assets:
             replaced = change.known.get(asset.key)
-            if replaced and (replaced.row.name is not None or replaced.row.state < State.FAILED):
+            if replaced and (replaced.row.name is not None or replaced.row.state < AssetState.FAILED):
                 continue
             name = final_name(asset.name, asset.name_template, filename_of(asset.href), asset.directory)
             known = unplanned_by_path.pop((asset.directory, name), None)
@@ -403,15 +405,15 @@ class _BatchPlan:
             known = change.known.get(key)
             if known is None:
                 rowid = next(self._writer.asset_rowids)
-                row = AssetRow(rowid, change.row.id, key, State.PENDING, generation=0, run=run_id)
+                row = AssetRow(rowid, change.row.id, key, AssetState.PENDING, generation=0, run=run_id)
                 # FailureKind.ITEM: the document lists no asset, so the JSON in DEST stays
                 change.rewrites_json |= failure.kind is not FailureKind.ITEM
-            elif known.row.run == run_id and known.row.state < State.DONE:
+            elif known.row.run == run_id and known.row.state < AssetState.DONE:
                 continue  # the asset is being fetched
             else:
                 row = known.row._replace(run=run_id)
-            if row.state != State.DONE:
-                reported_item = change.item.id if row.state < State.FAILED else None
+            if row.state != AssetState.DONE:
+                reported_item = change.item.id if row.state < AssetState.FAILED else None
                 row = row._replace(state=failures.failed_state(failure))
                 self._failures.append((FailureKey("", row.item, key), failure, reported_item))
             self._rows.assets.append(row)
@@ -480,7 +482,7 @@ class _BatchPlan:
             if isinstance(name, Failure):
                 set_name = "UPDATE jobs SET name_or_template = ? WHERE asset = ?"
                 self._db.execute(set_name, (job.name, job.rowid))
-                self._db.execute(f"UPDATE assets SET state = {State.FAILED} WHERE id = ?", (job.rowid,))
+                self._db.execute(f"UPDATE assets SET state = {AssetState.FAILED} WHERE id = ?", (job.rowid,))
                 key = FailureKey("", job.item_rowid, job.key)
                 self._failures.append((key, name, items[job.item_rowid]))
             else:

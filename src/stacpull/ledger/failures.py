@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from stacpull.ledger.database import IN_LIST, Connection, json_array
-from stacpull.ledger.schema import State
+from stacpull.ledger.schema import AssetState
 from stacpull.models import Failure, FailureKind
 
 
@@ -35,15 +35,15 @@ def put_failure(db: Connection, key: FailureKey, failure: Failure, attempts: int
 
 
 def failed_state(failure: Failure) -> int:
-    return State.MISSING if failure.kind is FailureKind.GONE else State.FAILED
+    return AssetState.MISSING if failure.kind is FailureKind.GONE else AssetState.FAILED
 
 
 _DERIVE_STATES = f"""
 UPDATE items SET (pending, failed) = (
     SELECT
-        count(*) FILTER (WHERE a.state < {State.DONE})
+        count(*) FILTER (WHERE a.state < {AssetState.DONE})
             + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.pending > 0),
-        count(*) FILTER (WHERE a.state > {State.DONE})
+        count(*) FILTER (WHERE a.state > {AssetState.DONE})
             + (SELECT count(*) FROM items c WHERE c.parent = items.id AND c.pending = 0 AND c.failed > 0)
             + (SELECT count(*) FROM failures f WHERE f.what IN ('item', 'json') AND f.item = items.id)
     FROM assets a WHERE a.item = items.id

@@ -16,7 +16,7 @@ from stacpull.ledger import runs
 from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, named_rows, transaction
 from stacpull.ledger.failures import update_item_states
 from stacpull.ledger.runs import Run
-from stacpull.ledger.schema import JsonState, State, stored_checksum, stored_clip
+from stacpull.ledger.schema import AssetState, JsonState, stored_checksum, stored_clip
 from stacpull.models import FailureKind, Job, VersionInDest
 from stacpull.redact import href_hash
 
@@ -28,7 +28,7 @@ SELECT
     j.href, i.href AS item_href, j.size, j.media_type,
     a.stated_checksum AS raw_checksum, j.stale AS raw_stale, j.alternates AS raw_alternates,
     a.clip AS raw_clip, j.is_damaged AS raw_is_damaged, j.digest_in_dest AS raw_digest, a.size AS raw_size,
-    iif(a.state = {State.PENDING}, a.etag_or_date, NULL) AS raw_etag_or_date,
+    iif(a.state = {AssetState.PENDING}, a.etag_or_date, NULL) AS raw_etag_or_date,
     EXISTS (SELECT 1 FROM failures WHERE what = '' AND item = a.item AND key = a.key) AS raw_has_failed
 FROM jobs j JOIN placed_assets a ON a.id = j.asset JOIN items i ON i.id = a.item
 """
@@ -49,14 +49,14 @@ def take_over_jobs(db: Connection, run_id: int, after: int, limit: int) -> list[
 
 
 def _jobs_in(db: Connection, run_id: int, run_ids: Iterable[int], after: int, limit: int) -> list[Job]:
-    query = f"{_SELECT_JOB} WHERE j.asset > ? AND a.state = {State.PENDING} AND a.run {IN_LIST} "
+    query = f"{_SELECT_JOB} WHERE j.asset > ? AND a.state = {AssetState.PENDING} AND a.run {IN_LIST} "
     rows = named_rows(db, f"{query} ORDER BY j.asset LIMIT ?", (after, json_array(run_ids), limit))
     run = runs.load(db, run_id)
     return [_job(row, run) for row in rows]
 
 
 def job_of(db: Connection, run: Run, rowid: int, generation: int) -> Job | None:
-    condition = f"j.asset = ? AND a.generation = ? AND a.state < {State.DONE}"
+    condition = f"j.asset = ? AND a.generation = ? AND a.state < {AssetState.DONE}"
     rows = named_rows(db, f"{_SELECT_JOB} WHERE {condition}", (rowid, generation))
     return _job(rows[0], run) if rows else None
 
@@ -118,12 +118,12 @@ def requeue_failures(db: Connection, run: Run) -> None:
             f"WHERE f.run {IN_LIST} AND f.kind {IN_LIST}"
         )
         requeued = db.execute(
-            f"UPDATE assets SET state = {State.PENDING}, run = ? WHERE id IN ({failed}) RETURNING item",
+            f"UPDATE assets SET state = {AssetState.PENDING}, run = ? WHERE id IN ({failed}) RETURNING item",
             (run.id, of_source if is_retry else json_array([run.id]), json_array(kinds)),
         ).fetchall()
         if run.kind != "mirror":  # the walk of a mirror may still list them
             db.execute(
-                f"UPDATE assets SET run = ? WHERE state = {State.PENDING} AND run {IN_LIST} "
+                f"UPDATE assets SET run = ? WHERE state = {AssetState.PENDING} AND run {IN_LIST} "
                 "AND id IN (SELECT asset FROM jobs)",
                 (run.id, json_array(runs.taken_over(db, run.id))),
             )
@@ -166,7 +166,7 @@ def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None
                 others += 1
                 continue
             db.execute(
-                f"UPDATE assets SET state = {State.PENDING}, run = ?, generation = generation + 1, "
+                f"UPDATE assets SET state = {AssetState.PENDING}, run = ?, generation = generation + 1, "
                 "digest = NULL, etag_or_date = NULL WHERE id = ?",
                 (run_id, rowid),
             )

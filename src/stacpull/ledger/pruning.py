@@ -14,7 +14,7 @@ from stacpull.ledger import meta, runs, schema
 from stacpull.ledger.database import IN_LIST, Connection, json_array, scalar, transaction
 from stacpull.ledger.failures import update_item_states
 from stacpull.ledger.paths import delete_asset
-from stacpull.ledger.schema import JsonState, State
+from stacpull.ledger.schema import AssetState, JsonState
 from stacpull.models import OWN_ASSETS_ID, ItemId, NotFoundItem
 from stacpull.planning.item_plan import item_json_name
 
@@ -35,7 +35,7 @@ def items_not_found(db: Connection, run_id: int, after: int, limit: int) -> list
     rows = db.execute(
         "SELECT i.id, i.collection_name, i.name, i.parent, i.href, count(a.id), coalesce(sum(a.size), 0) "
         "FROM named_items i LEFT JOIN assets a ON a.item = i.id "
-        f"AND (a.state = {State.DONE} OR a.generation > 0) "
+        f"AND (a.state = {AssetState.DONE} OR a.generation > 0) "
         f"WHERE i.id > ? AND i.name <> '{OWN_ASSETS_ID}' AND i.listed_by IN ({_SAME_WALKS}) "
         "GROUP BY i.id ORDER BY i.id LIMIT ?",
         (after, run_id, limit),

@@ -13,8 +13,8 @@ from stacpull.ledger.database import IN_LIST, Connection, json_array, named_rows
 from stacpull.ledger.failures import FailureKey
 from stacpull.ledger.paths import claim
 from stacpull.ledger.runs import Run
-from stacpull.ledger.schema import JsonState, State
-from stacpull.models import AssetFile, Clip, Failure, FailureKind, NoNewFile
+from stacpull.ledger.schema import AssetState, JsonState
+from stacpull.models import AssetFile, Clip, Failure, FailureKind, OutcomeWithoutFile
 
 
 def reservations(db: Connection) -> list[AssetFile]:
@@ -22,21 +22,21 @@ def reservations(db: Connection) -> list[AssetFile]:
         db,
         "SELECT a.id AS rowid, a.item AS item_rowid, a.generation, rtrim(a.directory, '/') AS directory, "
         "a.name, a.size, a.identity, a.digest, a.etag_or_date, a.unproven "
-        f"FROM jobs j CROSS JOIN placed_assets a ON a.id = j.asset WHERE a.state = {State.RESERVED}",
+        f"FROM jobs j CROSS JOIN placed_assets a ON a.id = j.asset WHERE a.state = {AssetState.RESERVED}",
     )
     return [AssetFile(**dict(row)) for row in rows]
 
 
 def reserve(
     db: Connection, files: list[AssetFile], items: Sequence[int], clips: Mapping[int, Clip]
-) -> tuple[list[AssetFile], list[NoNewFile]]:
+) -> tuple[list[AssetFile], list[OutcomeWithoutFile]]:
     """Reserve names. Return the assets to place, perhaps under another name, and failures for taken names.
 
     Also reserve the JSON of `items`. Assets of an older generation are dropped.
     """
-    query = f"SELECT id, generation, name FROM assets WHERE id {IN_LIST} AND state < {State.DONE}"
+    query = f"SELECT id, generation, name FROM assets WHERE id {IN_LIST} AND state < {AssetState.DONE}"
     reserved: list[AssetFile] = []
-    refused: list[NoNewFile] = []
+    refused: list[OutcomeWithoutFile] = []
     with transaction(db):
         rows = db.execute(query, (json_array(a.rowid for a in files),))
         names = {(rowid, generation): name for rowid, generation, name in rows}
@@ -47,13 +47,13 @@ def reserve(
         for file in current:
             name = names[file.rowid, file.generation] or other_names.get(file.rowid, file.name)
             if isinstance(name, Failure):
-                refused.append(NoNewFile(file.rowid, file.item_rowid, file.generation, name))
+                refused.append(OutcomeWithoutFile(file.rowid, file.item_rowid, file.generation, name))
             else:  # the name in the ledger is used, which an earlier response may have given
                 reserved.append(file if name == file.name else replace(file, name=name))
         clip_of = {rowid: orjson.dumps(tuple(clip)).decode() for rowid, clip in clips.items()}.get
         write_rows(
             db,
-            f"UPDATE assets SET state = {State.RESERVED}, size = column1, digest = column2, "
+            f"UPDATE assets SET state = {AssetState.RESERVED}, size = column1, digest = column2, "
             "etag_or_date = column3, unproven = column4, identity = column5, clip = column6 "
             "FROM (VALUES ?) WHERE id = column7",
             [
@@ -71,8 +71,8 @@ def release(db: Connection, rowids: Iterable[int]) -> None:
     """Cancel reservations: these assets have no file on disk any more, so they are pending again."""
     with transaction(db):
         released = db.execute(
-            f"UPDATE assets SET state = {State.PENDING}, digest = NULL, etag_or_date = NULL "
-            f"WHERE id {IN_LIST} AND state = {State.RESERVED} RETURNING id",
+            f"UPDATE assets SET state = {AssetState.PENDING}, digest = NULL, etag_or_date = NULL "
+            f"WHERE id {IN_LIST} AND state = {AssetState.RESERVED} RETURNING id",
             (json_array(rowids),),
         ).fetchall()
         without_version = "UPDATE jobs SET digest_in_dest = NULL WHERE asset = ? AND NOT is_damaged"
@@ -85,9 +85,9 @@ _COMPARE_VERSIONS = (
     "AND (NOT j.is_damaged OR j.digest_in_dest <> a.digest)"
 )
 _SET_CONFIRMED = (
-    f"UPDATE assets SET state = {State.DONE}, "
+    f"UPDATE assets SET state = {AssetState.DONE}, "
     "digest = (SELECT nullif(digest_in_dest, x'') FROM jobs WHERE asset = ?1) "
-    f"WHERE id = ?1 AND generation = ?2 AND state = {State.PENDING} AND etag_or_date IS NOT NULL"
+    f"WHERE id = ?1 AND generation = ?2 AND state = {AssetState.PENDING} AND etag_or_date IS NOT NULL"
 )
 _SET_CURRENT = (
     f"UPDATE items SET json_state = {JsonState.CURRENT}, sha256 = ? WHERE id = ? "
@@ -103,7 +103,7 @@ _SET_DUE = (  # only items whose JSON this run will write (`views.unwritten_item
 )
 _SET_FAILED = (
     "UPDATE assets SET state = ?, etag_or_date = NULL, digest = NULL "
-    f"WHERE id = ? AND generation = ? AND state < {State.DONE} RETURNING key, run"
+    f"WHERE id = ? AND generation = ? AND state < {AssetState.DONE} RETURNING key, run"
 )
 
 
@@ -111,7 +111,7 @@ def record(
     db: Connection,
     run: Run,
     done: Sequence[AssetFile],
-    others: Sequence[NoNewFile],
+    others: Sequence[OutcomeWithoutFile],
     written_items: Mapping[int, bytes | None],
     now: float,
 ) -> tuple[list[int], list[tuple[int, Failure]]]:
@@ -152,18 +152,18 @@ def record(
 def _set_done(db: Connection, done: Sequence[AssetFile], counted: Counter[str]) -> list[int]:
     generations = {file.rowid: file.generation for file in done}
     # few columns, because `sqlite3` releases the interpreter's lock for each value that it fetches
-    reserved = f"SELECT id, generation FROM assets WHERE id {IN_LIST} AND state = {State.RESERVED}"
+    reserved = f"SELECT id, generation FROM assets WHERE id {IN_LIST} AND state = {AssetState.RESERVED}"
     rows = db.execute(reserved, (json_array(generations),))
     newly_done = [rowid for rowid, generation in rows if generation == generations[rowid]]
     for (is_same,) in db.execute(_COMPARE_VERSIONS, (json_array(newly_done),)):
         counted["assets_revalidated" if is_same else "assets_changed"] += 1
-    set_done = f"UPDATE assets SET state = {State.DONE}, identity = NULL WHERE id {IN_LIST}"
+    set_done = f"UPDATE assets SET state = {AssetState.DONE}, identity = NULL WHERE id {IN_LIST}"
     db.execute(set_done, (json_array(newly_done),))
     return newly_done
 
 
 def _set_failed(
-    db: Connection, outcome: NoNewFile, failure: Failure, now: float, area_hash: int | None
+    db: Connection, outcome: OutcomeWithoutFile, failure: Failure, now: float, area_hash: int | None
 ) -> bool:
     values = (failures.failed_state(failure), outcome.rowid, outcome.generation)
     changed = db.execute(_SET_FAILED, values).fetchall()

@@ -21,7 +21,7 @@ from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.hosts import host_of, origin_of
 from stacpull.ledger import meta
 from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, scalar, transaction
-from stacpull.ledger.schema import State
+from stacpull.ledger.schema import AssetState
 from stacpull.models import TRIED_AGAIN, FailureKind, ItemId, WalkUpdate, digest_algorithm
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def begin(db: Connection, spec: RunSpec, now: float, remembered: Mapping[str, An
             "SELECT value FROM json_each(credential_names) EXCEPT SELECT value FROM json_each(?1)) "
             "AND NOT EXISTS ("  # only a walk has these:
             "SELECT 1 FROM jobs j CROSS JOIN assets a ON a.id = j.asset JOIN items i ON i.id = a.item WHERE "
-            f"a.run = runs.id AND a.state < {State.DONE} AND j.stale AND i.href IS NULL) RETURNING id",
+            f"a.run = runs.id AND a.state < {AssetState.DONE} AND j.stale AND i.href IS NULL) RETURNING id",
             (*replaced, *task),
         ).fetchone()
         if continued is not None:
@@ -199,7 +199,7 @@ def task_to_retry(db: Connection, kind: RunKind) -> Task:
                 WHERE :is_retry OR f.kind = :ordered
             UNION ALL SELECT r.id FROM jobs j CROSS JOIN assets a ON a.id = j.asset
                 JOIN runs r ON r.id = a.run
-                WHERE a.state < {State.DONE} AND (r.kind = 'ordered' OR :is_retry AND r.kind <> 'mirror')
+                WHERE a.state < {AssetState.DONE} AND (r.kind = 'ordered' OR :is_retry AND r.kind <> 'mirror')
         )
     """
     run_id = scalar(db, query, {"is_retry": kind == "retry", "ordered": FailureKind.ORDERED})

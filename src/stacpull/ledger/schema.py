@@ -19,7 +19,7 @@ from stacpull.planning.item_plan import item_directory
 from stacpull.planning.names import path_hash
 
 
-class State:
+class AssetState:
     """The state of an asset. Those from `FAILED` on are failures."""
 
     PENDING: Final = 0  # planned; this version has no file under its final name
@@ -108,7 +108,7 @@ CREATE TABLE assets(
     id INTEGER PRIMARY KEY,
     item INTEGER NOT NULL,
     key TEXT NOT NULL,                     -- its key in the item
-    state INTEGER NOT NULL,                -- `State`
+    state INTEGER NOT NULL,                -- `AssetState`
     generation INTEGER NOT NULL,           -- how many versions of it were done before this one; 0: a file at
                                            -- its path belongs to others, unless it is reserved or done
     run INTEGER NOT NULL,                  -- the last run that planned it

@@ -10,7 +10,7 @@ import msgspec
 from stacpull.digests import as_checksum
 from stacpull.ledger import meta, runs
 from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, named_rows, scalar
-from stacpull.ledger.schema import JsonState, State, item_hash, stored_checksum, stored_clip
+from stacpull.ledger.schema import AssetState, JsonState, item_hash, stored_checksum, stored_clip
 from stacpull.models import NO_FAULT, OWN_ASSETS_ID, FailureKind, ItemId, ItemLink, MirroredFile
 from stacpull.planning.item_plan import item_json_name
 from stacpull.planning.names import path_hash
@@ -30,7 +30,7 @@ SELECT i.id FROM items i
 WHERE i.id > :after AND i.json_state <> {JsonState.CURRENT}
     AND (:also_new OR i.json_state <> {JsonState.ABSENT})
     AND (i.json_state IN ({JsonState.DUE}, {JsonState.WRITING}) OR i.id IN (SELECT item FROM documents))
-    AND (i.pending = 0 OR i.run = :run AND NOT EXISTS ({_LEFT_IN_RUN} < {State.DONE}))
+    AND (i.pending = 0 OR i.run = :run AND NOT EXISTS ({_LEFT_IN_RUN} < {AssetState.DONE}))
 ORDER BY i.id LIMIT 1000
 """
 
@@ -51,7 +51,7 @@ def extra_asset_counts(
     db: Connection, run_id: int | None = None, failures_of: int | None = None
 ) -> dict[str, int]:
     """Count the clipped assets, and those that failed without a fault, of all runs or of one."""
-    clips = f"SELECT count(*) FROM assets WHERE clip IS NOT NULL AND state = {State.DONE}"
+    clips = f"SELECT count(*) FROM assets WHERE clip IS NOT NULL AND state = {AssetState.DONE}"
     kept = "SELECT count(*) FROM failed_assets f JOIN files_in_dest d USING (id) WHERE NOT d.is_damaged"
     return {
         **{f"assets_{kind}": failed_by_kind(db, kind, failures_of) for kind in NO_FAULT},
@@ -75,7 +75,7 @@ def item_totals(db: Connection) -> dict[str, int]:
 def items_done(db: Connection, run_id: int) -> int:
     """Count the items of a run that are done, without regard to assets that the run leaves out."""
     failures_of_items = "SELECT 1 FROM failures WHERE what IN ('item', 'json') AND run = i.run AND item IN"
-    left = f"{_LEFT_IN_RUN} <> {State.DONE} UNION ALL {failures_of_items} {_WITH_LINKED}"
+    left = f"{_LEFT_IN_RUN} <> {AssetState.DONE} UNION ALL {failures_of_items} {_WITH_LINKED}"
     is_counted = "i.run = t.run AND i.name <> '' AND i.parent IS NULL AND i.pending + i.failed > 0"
     others = f"SELECT count(*) FROM items i WHERE {is_counted} AND NOT EXISTS ({left})"
     query = f"SELECT items_done + iif(items_done = items, 0, ({others})) FROM totals t WHERE run = ?"
@@ -129,7 +129,7 @@ def failures(db: Connection, *, newest: int | None = None) -> Iterator[FailureRe
         "LEFT JOIN items i ON i.id = f.item LEFT JOIN collections c ON c.id = i.collection "
         "LEFT JOIN assets a ON f.what = '' AND a.item = f.item AND a.key = f.key "
         "LEFT JOIN jobs j ON j.asset = a.id "
-        f"WHERE f.what > '' OR a.state >= {State.FAILED} ORDER BY {order} LIMIT ?",
+        f"WHERE f.what > '' OR a.state >= {AssetState.FAILED} ORDER BY {order} LIMIT ?",
         (-1 if newest is None else newest,),
     )
     from stacpull.reports import FailureRecord  # noqa: PLC0415 -- not in the store process
@@ -171,7 +171,7 @@ def item_records(db: Connection, item_rowids: Sequence[int]) -> Iterator[ItemRec
 
 def _files(db: Connection, items: Sequence[int]) -> dict[int, dict[str, MirroredFile]]:
     files: dict[int, dict[str, MirroredFile]] = {item: {} for item in items}
-    compared = f"iif(state = {State.DONE} AND clip IS NULL, stated_checksum, NULL)"  # with its bytes
+    compared = f"iif(state = {AssetState.DONE} AND clip IS NULL, stated_checksum, NULL)"  # with its bytes
     query = f"SELECT item, key, path, size, {compared}, digest_in_dest, clip FROM files_in_dest"
     rows = db.execute(f"{query} WHERE item {IN_LIST} AND NOT is_damaged", (json_array(items),))
     for item, key, path, size, stated, digest, clip in rows:
