@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -110,22 +110,21 @@ class Publisher(msgspec.Struct, eq=False):
         final_items, self._final_items = self._final_items, []
         item_json = self._write_item_json(final_items)
         assets, failures = self.prepare_placements(received, list(item_json))
-        entries: list[tuple[AssetFile | int, Placement]] = [*assets, *item_json.items()]
-        self._sync([placement.part for _, placement in entries])
-        self._final_items = self._record([*others, *failures])
-        failures_to_place = self._place([placement for _, placement in entries])
-        for (owner, placement), failure in zip(entries, failures_to_place, strict=True):
-            if isinstance(owner, AssetFile):
-                if failure is None:
-                    self._placed.append(owner)
-                else:
-                    self._others.append(
-                        OutcomeWithoutFile(owner.rowid, owner.item_rowid, owner.generation, failure)
-                    )
-            elif failure is None:
-                self._placed_json[owner] = placement.digest
+        placements = [*(placement for _, placement in assets), *item_json.values()]
+        self._sync([placement.part for placement in placements])
+        self._final_items = self._record([*others, *failures])  # and what the last turn placed
+        found = self._place(placements)
+        for (file, _), failure in zip(assets, found[: len(assets)], strict=True):
+            if failure is None:
+                self._placed.append(file)
             else:
-                self._fail_item_json(owner, failure, is_ours=placement.may_replace)
+                outcome = OutcomeWithoutFile(file.rowid, file.item_rowid, file.generation, failure)
+                self._others.append(outcome)
+        for (item, placement), failure in zip(item_json.items(), found[len(assets) :], strict=True):
+            if failure is None:
+                self._placed_json[item] = placement.digest
+            else:
+                self._fail_item_json(item, failure, is_ours=placement.may_replace)
 
     def _write_item_json(self, item_rowids: Sequence[int]) -> dict[int, Placement]:
         written: dict[int, Placement] = {}
@@ -248,14 +247,14 @@ class Publisher(msgspec.Struct, eq=False):
             self.on_event(AssetFailed(item, key, failure.kind, failure.message))
         return final_items if self.run.fixed["metadata"] == "item" else []
 
-    def _place(self, placements: Sequence[Placement]) -> Iterator[Failure | None]:
-        for placement, found in zip(placements, self.store.place(placements), strict=True):
-            failure = found
-            if found is not None and found.kind is FailureKind.EXISTS:
-                failure = self._exists_failure(path_in_dest(placement.directory, placement.name))
+    def _place(self, placements: Sequence[Placement]) -> list[Failure | None]:
+        failures = self.store.place(placements)
+        for number, (placement, failure) in enumerate(zip(placements, failures, strict=True)):
+            if failure is not None and failure.kind is FailureKind.EXISTS:
+                failures[number] = self._exists_failure(path_in_dest(placement.directory, placement.name))
             if failure is not None or self._is_adopting:  # a rename between links to one file does nothing
                 self.store.staged.remove_part(placement.part)
-            yield failure
+        return failures
 
     def send_counters(self) -> None:
         counters = runs.counters(self.db, self.run.id)
