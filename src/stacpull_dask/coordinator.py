@@ -243,7 +243,7 @@ class DaskWorkers:
             self._queue.changed.set()
 
     def _take_outcomes(
-        self, worker: Worker, files: list[AssetFile], others: list[OutcomeWithoutFile]
+        self, worker: Worker, files: list[AssetFile], without_file: list[OutcomeWithoutFile]
     ) -> None:
         for file in files:
             if file.body is None:
@@ -252,10 +252,10 @@ class DaskWorkers:
             worker.received += files
             self._unreserved.set()
             files = []
-        unchanged = [outcome for outcome in others if outcome.failure is None]
+        unchanged = [outcome for outcome in without_file if outcome.failure is None]
         for rowid in [file.rowid for file in files] + [outcome.rowid for outcome in unchanged]:
             del worker.open_jobs[rowid]
-        for outcome in others:
+        for outcome in without_file:
             if outcome.failure is not None:
                 self._pool.fail(worker.open_jobs.pop(outcome.rowid), outcome.failure, outcome.attempts)
         if files or unchanged:
@@ -264,8 +264,8 @@ class DaskWorkers:
     def _take_message(self, worker: Worker, message: messages.FromWorker) -> None:
         sender = self._store_client.sender
         match message:
-            case Outcomes(files, others):
-                self._take_outcomes(worker, files, others)
+            case Outcomes(files, without_file):
+                self._take_outcomes(worker, files, without_file)
             case messages.Uploaded(results):
                 for rowid, failure in results:
                     job, file = worker.open_jobs.pop(rowid), worker.uploads.pop(rowid)

@@ -122,7 +122,8 @@ class OutcomeSender(OutcomeSink[Job, FetchResult]):
     def put(self, job: Job, file: FetchResult) -> None:
         """Take the file of an asset that was received; None if the asset has not changed."""
         if file is None:
-            self._batch.others.append(OutcomeWithoutFile(job.rowid, job.item_rowid, job.generation, None))
+            unchanged = OutcomeWithoutFile(job.rowid, job.item_rowid, job.generation, None)
+            self._batch.without_file.append(unchanged)
         elif file.body is None or file.size > self._max_size:
             # a copy, because `_finish` drops the body, which `engine.sharing` may still use
             self._unsent_parts.append(file if file.body is None else copy(file))
@@ -137,9 +138,8 @@ class OutcomeSender(OutcomeSink[Job, FetchResult]):
     def fail(self, job: Job, failure: Failure, attempts: int) -> None:
         counted = 0 if failure.kind is FailureKind.ORDERED else attempts
         masked = failure.masked(self._secrets)
-        self._batch.others.append(
-            OutcomeWithoutFile(job.rowid, job.item_rowid, job.generation, masked, counted)
-        )
+        failed = OutcomeWithoutFile(job.rowid, job.item_rowid, job.generation, masked, counted)
+        self._batch.without_file.append(failed)
         self._send_if_due()
 
     async def flush(self) -> None:
@@ -153,7 +153,7 @@ class OutcomeSender(OutcomeSink[Job, FetchResult]):
         self._send_batch()
 
     def _send_if_due(self) -> None:
-        waiting = len(self._batch.files) + len(self._batch.others)
+        waiting = len(self._batch.files) + len(self._batch.without_file)
         if waiting >= _BATCH or self._batch_size >= _BATCH_SIZE:
             self._send_batch()
         elif waiting == 1:
@@ -162,7 +162,7 @@ class OutcomeSender(OutcomeSink[Job, FetchResult]):
     def _send_batch(self) -> None:
         batch, self._batch = self._batch, Outcomes()
         self._batch_size = 0
-        if batch.files or batch.others:
+        if batch.files or batch.without_file:
             self._send(batch)
 
     def _finish_parts(self) -> None:
@@ -188,5 +188,5 @@ class OutcomeSender(OutcomeSink[Job, FetchResult]):
             self._on_error(error)
 
     def _send(self, outcomes: Outcomes) -> None:
-        unchanged = sum(outcome.failure is None for outcome in outcomes.others)  # a failure has no slot
+        unchanged = sum(outcome.failure is None for outcome in outcomes.without_file)  # a failure has no slot
         self.send(outcomes, partial(self.release_slots, len(outcomes.files) + unchanged))

@@ -52,7 +52,7 @@ class Outcomes(msgspec.Struct, tag=2, array_like=True):
     """Publish the received assets, and record those that failed or have not changed."""
 
     files: list[AssetFile] = []
-    others: list[OutcomeWithoutFile] = []
+    without_file: list[OutcomeWithoutFile] = []
 
 
 class OperationResult(msgspec.Struct, tag=10, array_like=True):

@@ -60,7 +60,7 @@ class Publisher(msgspec.Struct, eq=False):
     on_event: Callable[[StoreEvent], None]
     _counters: Mapping[str, int] = {}  # as they were sent last
     _received: list[AssetFile] = []
-    _others: list[OutcomeWithoutFile] = []
+    _without_file: list[OutcomeWithoutFile] = []
     _final_items: list[int] = []  # rowids; their JSON is written in the next turn
     _placed: list[AssetFile] = []
     _placed_json: dict[int, bytes | None] = {}  # digests, by rowid of the item
@@ -73,21 +73,21 @@ class Publisher(msgspec.Struct, eq=False):
         self._is_adopting = self.run.remembered.get("adopt", False) or bool(meta.get(self.db, meta.ADOPTING))
         self.send_counters()
 
-    def add(self, files: Sequence[AssetFile], others: Sequence[OutcomeWithoutFile]) -> None:
+    def add(self, files: Sequence[AssetFile], without_file: Sequence[OutcomeWithoutFile]) -> None:
         """Take complete parts, assets without a part (they have been placed), and outcomes without a file."""
         for file in files:
             (self._received if file.part else self._placed).append(file)
-        self._others.extend(others)
+        self._without_file.extend(without_file)
 
     def _is_busy(self) -> bool:
-        return any((self._received, self._others, self._placed, self._placed_json, self._final_items))
+        return any((self._received, self._without_file, self._placed, self._placed_json, self._final_items))
 
     def seconds_until_due(self) -> float | None:
         return None if self._due_at is None else max(0.0, self._due_at - time.monotonic())
 
     def publish_if_due(self) -> None:
         is_due = self._due_at is not None and time.monotonic() >= self._due_at
-        if is_due or len(self._received) + len(self._others) >= GROUP_SIZE:
+        if is_due or len(self._received) + len(self._without_file) >= GROUP_SIZE:
             self.publish()
         if self._due_at is None and self._is_busy():  # also what this turn has placed
             self._due_at = time.monotonic() + (GROUP_SECONDS if self.store.is_local else _BUCKET_SECONDS)
@@ -106,20 +106,20 @@ class Publisher(msgspec.Struct, eq=False):
         """Take one turn: reserve, sync and place a group, and record the previous one, now synced."""
         self._due_at = None
         received, self._received = self._received, []
-        others, self._others = self._others, []
+        without_file, self._without_file = self._without_file, []
         final_items, self._final_items = self._final_items, []
         item_json = self._write_item_json(final_items)
         assets, failures = self.prepare_placements(received, list(item_json))
         placements = [*(placement for _, placement in assets), *item_json.values()]
         self._sync([placement.part for placement in placements])
-        self._final_items = self._record([*others, *failures])  # and what the last turn placed
+        self._final_items = self._record([*without_file, *failures])  # and what the last turn placed
         found = self._place(placements)
         for (file, _), failure in zip(assets, found[: len(assets)], strict=True):
             if failure is None:
                 self._placed.append(file)
             else:
                 outcome = OutcomeWithoutFile(file.rowid, file.item_rowid, file.generation, failure)
-                self._others.append(outcome)
+                self._without_file.append(outcome)
         for (item, placement), failure in zip(item_json.items(), found[len(assets) :], strict=True):
             if failure is None:
                 self._placed_json[item] = placement.digest
@@ -235,17 +235,17 @@ class Publisher(msgspec.Struct, eq=False):
             self._note_sync_error(error)
             raise
 
-    def _record(self, others: list[OutcomeWithoutFile]) -> list[int]:
+    def _record(self, without_file: list[OutcomeWithoutFile]) -> list[int]:
         files, self._placed = self._placed, []
         item_json, self._placed_json = self._placed_json, {}
-        if not (files or item_json or others):
+        if not (files or item_json or without_file):
             return []
-        final_items, failures = publication.record(self.db, self.run, files, others, item_json, time.time())
+        final, failed = publication.record(self.db, self.run, files, without_file, item_json, time.time())
         self.send_counters()
-        for rowid, failure in failures:
+        for rowid, failure in failed:
             _, item, key = views.asset_owner(self.db, rowid)
             self.on_event(AssetFailed(item, key, failure.kind, failure.message))
-        return final_items if self.run.fixed["metadata"] == "item" else []
+        return final if self.run.fixed["metadata"] == "item" else []
 
     def _place(self, placements: Sequence[Placement]) -> list[Failure | None]:
         failures = self.store.place(placements)

@@ -103,8 +103,8 @@ class StoreServer(msgspec.Struct, eq=False):
                         break
                     case Operation() as operation:
                         self._answer(operation)
-                    case Outcomes(files, others):
-                        publisher.add(files, others)
+                    case Outcomes(files, without_file):
+                        publisher.add(files, without_file)
             self._unless_failed(publisher.publish_if_due)
         self._unless_failed(publisher.finish)
 

@@ -111,7 +111,7 @@ def record(
     db: Connection,
     run: Run,
     done: Sequence[AssetFile],
-    others: Sequence[OutcomeWithoutFile],
+    without_file: Sequence[OutcomeWithoutFile],
     written_items: Mapping[int, bytes | None],
     now: float,
 ) -> tuple[list[int], list[tuple[int, Failure]]]:
@@ -130,7 +130,7 @@ def record(
     items = {file.item_rowid for file in done}
     with transaction(db):
         newly_done = _set_done(db, done, counted)
-        for outcome in others:
+        for outcome in without_file:
             if outcome.failure is None:
                 if db.execute(_SET_CONFIRMED, (outcome.rowid, outcome.generation)).rowcount:
                     counted["assets_revalidated"] += 1
@@ -140,7 +140,7 @@ def record(
         jobs.delete_jobs(db, newly_done)
         delete = f"DELETE FROM failures WHERE what = 'json' AND item {IN_LIST} RETURNING item"
         written = {item for (item,) in db.execute(delete, (json_array(written_items),)).fetchall()}
-        concerned = items.union(written, (outcome.item_rowid for outcome in others))
+        concerned = items.union(written, (outcome.item_rowid for outcome in without_file))
         final = failures.update_item_states(db, concerned)
         db.executemany(_SET_CURRENT, [(sha256, item) for item, sha256 in written_items.items()])
         db.execute(_DELETE_DOCUMENTS, (json_array(written_items),))
