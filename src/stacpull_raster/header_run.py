@@ -22,7 +22,7 @@ from msgspec.structs import asdict, astuple, replace
 
 from stacpull.clock import Clock
 from stacpull.config.options import DEFAULT_LAYOUT, Options
-from stacpull.engine.network import Network, WalkSetup
+from stacpull.engine.network import Network, SourceSetup
 from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.engine.run_control import walk_and_transfer
 from stacpull.engine.walk import Walk
@@ -297,7 +297,7 @@ class HeadersRun:
         queue = JobQueue[HeaderJob](2 * self._slots)
         self._plans = plans = HeaderPlans(self._book, queue, selection, sets, network.clock)
         options = attrs.evolve(self._options, layout=DEFAULT_LAYOUT)
-        setup = WalkSetup(self._source, network, selection, options, self._starts)
+        setup = SourceSetup(self._source, network, selection, options, self._starts)
         self._walk = walk = Walk(setup, plans, keeps=plans.keeps)
         pool = Pool(
             queue,

@@ -24,8 +24,8 @@ from stacpull.arguments import or_default
 from stacpull.config.options import DEFAULT_LAYOUT, Options
 from stacpull.dest_address import output_path
 from stacpull.engine.item_input import SourceLike, temporary_directory, temporary_input
-from stacpull.engine.lookups import checked_with_source
-from stacpull.engine.network import WalkSetup, open_network, resolve_source
+from stacpull.engine.lookups import with_starts
+from stacpull.engine.network import SourceSetup, open_network, resolve_source
 from stacpull.engine.run_control import timed_stop, unless_stopped
 from stacpull.errors import UsageError, destination_errors
 from stacpull.events import Listener
@@ -94,8 +94,8 @@ async def headers(
                 async with open_network(address, options, on_event=on_event) as network:
                     opened = await unless_stopped(partial(open_source, address.url, network.reader), stopping)
                     wanted = attrs.evolve(selection, expand_prefix=False)  # prefixes are not TIFFs
-                    setup = WalkSetup(opened, network, wanted, attrs.evolve(options, layout=DEFAULT_LAYOUT))
-                    starts = (await unless_stopped(partial(checked_with_source, setup), stopping)).starts
+                    setup = SourceSetup(opened, network, wanted, attrs.evolve(options, layout=DEFAULT_LAYOUT))
+                    starts = (await unless_stopped(partial(with_starts, setup), stopping)).starts
                     run = HeadersRun(results, opened, network, wanted, options, starts, stopping)
                     report = await run.execute()
             return await asyncio.to_thread(_publish, report, results, table, on_row)

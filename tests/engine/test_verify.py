@@ -10,14 +10,14 @@ from tests.acceptance.static_tree import write_tree
 
 from stacpull import sync
 from stacpull.engine.verify import damage_of
-from stacpull.ledger.views import Expected
+from stacpull.ledger.views import ExpectedFile
 from stacpull.store.inspection import DirectoryFiles, FileState
 
 ONE = b"1" * 32
 
 
-def expected(kind: str = "asset", **known: Any) -> Expected:
-    return Expected(**{"kind": kind, "rowid": 1, "path": "f", "size": None, "digest": None} | known)
+def expected(kind: str = "asset", **known: Any) -> ExpectedFile:
+    return ExpectedFile(**{"kind": kind, "rowid": 1, "path": "f", "size": None, "digest": None} | known)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,9 @@ def expected(kind: str = "asset", **known: Any) -> Expected:
         (expected("catalog", digest=ONE), FileState(0, ONE), None),  # `items.ndjson` without lines
     ],
 )
-def test_a_file_is_judged_by_what_the_ledger_has(wanted: Expected, look: FileState, what: str | None) -> None:
+def test_a_file_is_judged_by_what_the_ledger_has(
+    wanted: ExpectedFile, look: FileState, what: str | None
+) -> None:
     fault = damage_of(wanted, look)
     assert (None if fault is None else fault[0]) == what
 

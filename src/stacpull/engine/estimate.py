@@ -24,8 +24,8 @@ from stacpull.dest_address import DestAddress, resolve_dest
 from stacpull.digests import text_hash
 from stacpull.engine.fetchers import clip_fetching
 from stacpull.engine.item_input import SourceLike, temporary_input
-from stacpull.engine.lookups import check_selection, checked_with_source
-from stacpull.engine.network import Network, WalkSetup, open_network, resolve_source
+from stacpull.engine.lookups import check_selection, with_starts
+from stacpull.engine.network import Network, SourceSetup, open_network, resolve_source
 from stacpull.engine.walk import Walk
 from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.events import Listener, Stage
@@ -81,7 +81,7 @@ async def plan(
         options, source_address = resolve_source(text, options, input_file)
         async with open_network(source_address, options, on_event=on_event) as network:
             opened = await open_source(source_address.url, network.reader)
-            setup = await checked_with_source(WalkSetup(opened, network, selection, options))
+            setup = await with_starts(SourceSetup(opened, network, selection, options))
             async with enter_in_thread(_opened_records(address)) as records:
                 if address is not None and address.bucket is not None and records[1] is None:
                     network.warn(f"{address.work} has no ledger of {dest}: everything counts as still to do.")
@@ -107,7 +107,7 @@ class _Estimate:
     A cancellation waits for the thread that uses the sets, because closing SQLite beneath it can crash.
     """
 
-    def __init__(self, setup: WalkSetup, records: _Records, urls: TextIO | None) -> None:
+    def __init__(self, setup: SourceSetup, records: _Records, urls: TextIO | None) -> None:
         self._setup = setup
         self._network = setup.network
         (self._seen, self._primary, self._linked, self._unreadable), self._ledger, self._is_there = records

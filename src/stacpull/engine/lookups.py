@@ -15,7 +15,7 @@ from stacpull.boxes import to_2d
 from stacpull.caches import BoundedCache
 from stacpull.config.options import Options
 from stacpull.engine.fetchers import clip_fetching
-from stacpull.engine.network import WalkSetup
+from stacpull.engine.network import SourceSetup
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError, did_you_mean
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_filters import PropertyName
@@ -48,8 +48,8 @@ async def walk_starts(source: Source, selection: Selection) -> list[WalkStart]:
     return await source.starts(selection)
 
 
-async def checked_with_source(setup: WalkSetup) -> WalkSetup:
-    """Check boxes, and add the starts. If SOURCE is an API, check labels and the names in `--layout`."""
+async def with_starts(setup: SourceSetup) -> SourceSetup:
+    """Add the starts. Check boxes and, if SOURCE is an API, labels and the names in `--layout`."""
     source, selection = setup.source, setup.selection
     for option, area in {"bbox": selection.bbox, "clip": selection.clip}.items():
         with suppress(ValueError):  # no area, or GeoJSON
@@ -73,8 +73,8 @@ async def checked_with_source(setup: WalkSetup) -> WalkSetup:
     return setup
 
 
-async def page_warnings(setup: WalkSetup, page: Page, starts: Sequence[WalkStart]) -> list[str]:
-    """Check `sortby` and `assets` against the first page, and what `checked_with_source` checks of an API."""
+async def page_warnings(setup: SourceSetup, page: Page, starts: Sequence[WalkStart]) -> list[str]:
+    """Check `sortby` and `assets` against the first page, and what `with_starts` checks of an API."""
     selection, items = setup.selection, page.items
     warnings = list[str]()
     if setup.source.api_root is None:
@@ -98,7 +98,7 @@ async def page_warnings(setup: WalkSetup, page: Page, starts: Sequence[WalkStart
     return warnings
 
 
-async def _unknown_names(setup: WalkSetup, items: Sequence[Json], url: str) -> list[str]:
+async def _unknown_names(setup: SourceSetup, items: Sequence[Json], url: str) -> list[str]:
     layout = Layout.parse(setup.options.layout)
     warnings = list(layout.unknown_properties(items))
     linked = _linked_href(setup.selection, items, url)
@@ -161,7 +161,7 @@ async def first_items(source: Source, start: WalkStart) -> list[Json]:
 class Lookups:
     """Requests what plans need besides their items."""
 
-    def __init__(self, setup: WalkSetup) -> None:
+    def __init__(self, setup: SourceSetup) -> None:
         self._setup = setup
         self._filter = AssetFilter(setup.selection)
         self._collections = BoundedCache[str, Json | StacpullError](max_entries=16)

@@ -32,9 +32,9 @@ from stacpull.engine.batch_sender import BatchSender, restore_item_json
 from stacpull.engine.event_log import FAILED_ATTEMPT, EventLog
 from stacpull.engine.fetchers import make_fetchers
 from stacpull.engine.item_input import SourceLike
-from stacpull.engine.lookups import check_selection, checked_with_source
+from stacpull.engine.lookups import check_selection, with_starts
 from stacpull.engine.mirror_status import status
-from stacpull.engine.network import SourceAddress, WalkSetup, open_network, resolve_source
+from stacpull.engine.network import SourceAccess, SourceSetup, open_network, resolve_source
 from stacpull.engine.open_mirror import OpenMirror, check_local_source, open_mirror
 from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.run_control import StopEvent, at_end, timed_stop, unless_stopped, walk_and_transfer
@@ -208,7 +208,7 @@ async def run_context(
     options = or_default("options", Options, options)
     if client is not None:
         options = attrs.evolve(options, dask_client=client)
-    address, workers = await asyncio.to_thread(_checked, dest, options, must_exist=must_exist)
+    address, workers = await asyncio.to_thread(_resolve_arguments, dest, options, must_exist=must_exist)
     async with AsyncExitStack() as stack:
         if options.dashboard is not None:
             serve = await asyncio.to_thread(require, "stacpull.outputs", "dashboard", "--dashboard")
@@ -227,7 +227,7 @@ async def run_context(
             raise
 
 
-def _checked(dest: str | Path, options: Options, *, must_exist: bool) -> tuple[DestAddress, Any]:
+def _resolve_arguments(dest: str | Path, options: Options, *, must_exist: bool) -> tuple[DestAddress, Any]:
     """Check DEST and what the options need, and load the Dask coordinator if they name a cluster. Blocks."""
     workers = None
     if options.dask is not None or options.dask_client is not None:
@@ -260,16 +260,16 @@ def open_dest(context: RunContext) -> AbstractAsyncContextManager[OpenMirror]:
 
 @asynccontextmanager
 async def _start_store_and_open_source(
-    context: RunContext, address: SourceAddress, selection: Selection, options: Options
-) -> AsyncIterator[tuple[ConnectedProcess, WalkSetup]]:
-    """Start the store process, which imports its modules while SOURCE is opened."""
+    context: RunContext, address: SourceAccess, selection: Selection, options: Options
+) -> AsyncIterator[tuple[ConnectedProcess, SourceSetup]]:
+    """Start the store process, which imports its modules while SOURCE is opened. The setup has no starts."""
     event_log = context.event_log
     async with (
         enter_in_thread(run_process("stacpull.engine.store_server")) as process,
         open_network(address, options, secrets=event_log.secrets, on_event=event_log) as network,
     ):
         source = await unless_stopped(partial(open_source, address.url, network.reader), context.stop)
-        yield process, WalkSetup(source, network, selection, options)
+        yield process, SourceSetup(source, network, selection, options)
 
 
 async def run_from_source(context: RunContext, location: str, selection: Selection) -> MirrorReport:
@@ -280,8 +280,8 @@ async def run_from_source(context: RunContext, location: str, selection: Selecti
     if is_local(address.url):
         await asyncio.to_thread(check_local_source, address.url, work)
     spec = RunSpec(address.url, selection, options.fixed, address.credential_names)
-    async with _start_store_and_open_source(context, address, selection, options) as (process, unchecked):
-        setup = await unless_stopped(partial(checked_with_source, unchecked), context.stop)
+    async with _start_store_and_open_source(context, address, selection, options) as (process, initial):
+        setup = await unless_stopped(partial(with_starts, initial), context.stop)
         logins = setup.network.logins
         if logins is not None and not await asyncio.to_thread(ledger_path(work).exists):
             await unless_stopped(logins.log_in, context.stop)  # before DEST is created
@@ -344,7 +344,7 @@ class MirrorRun:
     """One run. With `--dask`, a coordinator (`stacpull.workers`) takes the jobs in place of the pool."""
 
     def __init__(
-        self, context: RunContext, opened: OpenMirror, run: Run, setup: WalkSetup, process: ConnectedProcess
+        self, context: RunContext, opened: OpenMirror, run: Run, setup: SourceSetup, process: ConnectedProcess
     ) -> None:
         self._context = context
         self._stop = context.stop

@@ -17,7 +17,7 @@ from stacpull.child_process import ConnectedProcess, reap
 from stacpull.engine import messages
 from stacpull.engine.channel import Channel, OutcomeSender
 from stacpull.engine.messages import encoded, error_of
-from stacpull.engine.network import WalkSetup
+from stacpull.engine.network import SourceSetup
 from stacpull.engine.open_mirror import OpenMirror
 from stacpull.engine.run_control import raise_fatal_error
 from stacpull.errors import RUN_AGAIN, DestinationError
@@ -40,7 +40,7 @@ _ENDED = (
 class StoreClient:
     """Within the block of `connect`, calls functions in the store process (`call`), and sends outcomes."""
 
-    def __init__(self, process: ConnectedProcess, opened: OpenMirror, run: Run, setup: WalkSetup) -> None:
+    def __init__(self, process: ConnectedProcess, opened: OpenMirror, run: Run, setup: SourceSetup) -> None:
         self.counters: Mapping[str, int] = run.counters
         self.fatal_error: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         """Gets the first error after which nothing more can be written."""

@@ -43,7 +43,7 @@ from stacpull.ledger.database import (
     open_reader,
 )
 from stacpull.ledger.runs import Run, RunSpec
-from stacpull.ledger.views import Expected
+from stacpull.ledger.views import ExpectedFile
 from stacpull.models import OWN_DIRECTORY, Json
 from stacpull.planning.hrefs import asset_href
 from stacpull.reports import MirrorReport, VerifyReport
@@ -55,10 +55,12 @@ from stacpull.threads import StoppableExecutor
 
 _AT_ONCE = 256  # files that a thread checks, or assets that are requeued
 _THREADS = min(16, 2 * (os.cpu_count() or 1))  # two per core, because they wait for the disk
+_GROUP = 2 * _THREADS * _AT_ONCE  # files that are given to the threads at once
 _TICK = 0.25
+_FileStates = list[tuple[ExpectedFile, FileState]]
 
 
-def damage_of(expected: Expected, state: FileState) -> tuple[DamageKind, str] | None:
+def damage_of(expected: ExpectedFile, state: FileState) -> tuple[DamageKind, str] | None:
     """Return what is wrong with a file. One of unknown size is short if empty, unless its digest matches."""
     size = expected.size
     has_digests = expected.digest is not None and state.digest is not None
@@ -142,11 +144,11 @@ class MirrorCheck:
     def check_files(self, files: StoredFiles, db: Connection) -> None:
         """Check all files. `complete` remains False if it was stopped."""
         self._expected = views.expected_totals(db)
-        wanted = views.expected_files(db)
-        units = iter(lambda: list(islice(wanted, _AT_ONCE)), [])
+        remaining = views.expected_files(db)
         with ThreadPoolExecutor(_THREADS, "stacpull-files") as threads:
-            while not self.thread.is_stopped() and (batch := list(islice(units, 2 * _THREADS))):
-                for states in threads.map(partial(self.file_states, files), batch):
+            while not self.thread.is_stopped() and (group := list(islice(remaining, _GROUP))):
+                batches = [group[start : start + _AT_ONCE] for start in range(0, len(group), _AT_ONCE)]
+                for states in threads.map(partial(self.file_states, files), batches):
                     for expected, state in states:
                         self.files += state.size is not None
                         self.bytes += state.size or 0
@@ -171,9 +173,9 @@ class MirrorCheck:
                     self._report_damage(entry.path, "unknown", "nothing", obstacle or "a file")
             self._send_progress()
 
-    def file_states(self, files: StoredFiles, unit: Iterable[Expected]) -> list[tuple[Expected, FileState]]:
-        states: list[tuple[Expected, FileState]] = []
-        for expected in unit:
+    def file_states(self, files: StoredFiles, batch: Iterable[ExpectedFile]) -> _FileStates:
+        states: _FileStates = []
+        for expected in batch:
             algorithm = None
             if expected.digest is not None and not self._quick:
                 algorithm = as_checksum(expected.digest).algorithm
@@ -183,7 +185,7 @@ class MirrorCheck:
             states.append((expected, state))
         return states
 
-    def _compare(self, db: Connection, expected: Expected, state: FileState) -> None:
+    def _compare(self, db: Connection, expected: ExpectedFile, state: FileState) -> None:
         damage = damage_of(expected, state)
         if damage is None:
             return

@@ -48,7 +48,7 @@ class RunSpec(msgspec.Struct, frozen=True):
     kind: RunKind = "mirror"
 
 
-Task = tuple[RunSpec, Mapping[str, Any]]  # with `Options.remembered`
+RunToContinue = tuple[RunSpec, Mapping[str, Any]]  # with `Options.remembered`
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -174,7 +174,7 @@ def first_use_warnings(db: Connection, spec: RunSpec) -> list[str]:
     return texts
 
 
-def task_to_resume(db: Connection) -> Task | None:
+def task_to_resume(db: Connection) -> RunToContinue | None:
     last = scalar(db, LAST_UNFINISHED)
     return _task(db, last) if last else None
 
@@ -190,7 +190,7 @@ def end(db: Connection, run_id: int, state: EndState, reason: str | None, now: f
     db.executescript("PRAGMA incremental_vacuum(25000)")  # `execute` would free only one page
 
 
-def task_to_retry(db: Connection, kind: RunKind) -> Task:
+def task_to_retry(db: Connection, kind: RunKind) -> RunToContinue:
     """Return the task for the last run with failures to retry, or a stopped retry, else for the last run."""
     query = f"""
         SELECT max(run) FROM (
@@ -206,7 +206,7 @@ def task_to_retry(db: Connection, kind: RunKind) -> Task:
     return _task_again(db, run_id, kind)
 
 
-def task_to_repair(db: Connection, rowids: Mapping[str, Iterable[int]]) -> Task:
+def task_to_repair(db: Connection, rowids: Mapping[str, Iterable[int]]) -> RunToContinue:
     """Return the task for the last run that planned one of these assets, else one of these items."""
     of_asset = f"(SELECT max(run) FROM assets WHERE id {IN_LIST})"
     of_item = f"(SELECT max(run) FROM items WHERE id {IN_LIST})"  # JSON may stay damaged, without a URL
@@ -215,13 +215,13 @@ def task_to_repair(db: Connection, rowids: Mapping[str, Iterable[int]]) -> Task:
     return _task_again(db, run_id, "repair")
 
 
-def _task_again(db: Connection, run_id: int, kind: RunKind) -> Task:
+def _task_again(db: Connection, run_id: int, kind: RunKind) -> RunToContinue:
     spec, remembered = _task(db, run_id)
     names = remembered.keys() & {"checksum", "missing"}
     return replace(spec, kind=kind), {name: remembered[name] for name in names}
 
 
-def _task(db: Connection, run_id: int) -> Task:
+def _task(db: Connection, run_id: int) -> RunToContinue:
     import attrs  # noqa: PLC0415 -- not needed in the store process
 
     from stacpull.selection import Selection  # noqa: PLC0415 -- not needed in the store process
