@@ -201,7 +201,7 @@ _MIN_SECONDS = 1.0  # for a rate
 _MIN_FILES = 10  # for the remaining time; if long files are being received, one
 
 
-class Speed:
+class Rates:
     """Received bytes and finished files per second, over the last seconds and without existing files."""
 
     MEASURED = 10.0

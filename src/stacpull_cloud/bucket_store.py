@@ -24,8 +24,8 @@ from stacpull.store.inspection import (
     Entry,
     FileState,
     IsStopped,
+    hashed_state,
     never,
-    state_by,
 )
 from stacpull.store.protocol import exists_failure
 from stacpull.store.staging import StagedParts
@@ -50,15 +50,15 @@ class BucketFiles:
         self, path: str, *, algorithm: str | None = "sha256", is_stopped: IsStopped = never
     ) -> FileState:
         """Return the state. The digest is the stated one; if the object states none, it is read."""
-        info = self.objects.find(path)
-        if info is None:
+        head = self.objects.find(path)
+        if head is None:
             return FileState()
         if algorithm is None:
-            return FileState(info.size)
+            return FileState(head.size)
         with suppress(KeyError, ValueError):
-            return FileState(info.size, bytes.fromhex(info.attributes[DIGEST + algorithm]))
-        with self.objects.open(info) as file:
-            return state_by(file.read, info.size, algorithm, is_stopped)
+            return FileState(head.size, bytes.fromhex(head.attributes[DIGEST + algorithm]))
+        with self.objects.open(head) as file:
+            return hashed_state(file.read, head.size, algorithm, is_stopped)
 
     def has(self, path: str) -> bool:
         return self.objects.find(path) is not None
@@ -71,12 +71,12 @@ class BucketFiles:
         answer = self.objects.read(path, PIECE)
         if answer is None:
             raise FileNotFoundError(errno.ENOENT, "there is no such object", path)
-        info, body = answer
-        return self.objects.open(info) if body is None else io.BytesIO(body)
+        head, body = answer
+        return self.objects.open(head) if body is None else io.BytesIO(body)
 
     def modified(self, path: str) -> float | None:
-        info = self.objects.find(path)
-        return None if info is None else info.modified.timestamp()
+        head = self.objects.find(path)
+        return None if head is None else head.modified.timestamp()
 
     def walk(self, skipped: frozenset[str], prefix: str = "") -> Iterator[Sequence[Entry]]:
         for page in self.objects.pages(prefix.rstrip("/")):
@@ -118,18 +118,18 @@ class BucketStore(BucketFiles):
             part, check = self.staged.path / file.part, self.lease.check
             if not self.objects.put(path, part, attributes, check, create=not file.may_replace):
                 part_state = self.staged.state_of(file.part, algorithm=algorithm)
-                identity, _ = self.find_and_sync_later(path) or (0, 0)
+                identity, _ = self.find(path) or (0, 0)
                 if not identity or self.state_of(path, algorithm=algorithm) != part_state:
                     return exists_failure(path)
         self.staged.remove_part(file.part)
         return None
 
-    def find_and_sync_later(self, path: str) -> tuple[int, int] | None:
-        if (info := self.objects.find(path)) is None:
+    def find(self, path: str) -> tuple[int, int] | None:
+        if (head := self.objects.find(path)) is None:
             return None
         with suppress(KeyError, ValueError):
-            return int(info.attributes[_PART]), info.size
-        return 0, info.size  # it is not ours
+            return int(head.attributes[_PART]), head.size
+        return 0, head.size  # it is not ours
 
     def remove(self, path: str) -> None:
         self.objects.remove(path, self.lease.check)

@@ -35,7 +35,7 @@ from stacpull.redact import Secret
 from stacpull.store.inspection import MAX_DOCUMENT_SIZE, sync_path
 from stacpull.store.staging import StagedParts
 from stacpull.system import boot_id
-from stacpull_cloud.objects import PIECE, ObjectInfo, Objects
+from stacpull_cloud.objects import PIECE, ObjectHead, Objects
 
 _EXPIRY = 60.0  # seconds without a renewal, after which a lease has expired
 FOLDER = f"{OWN_DIRECTORY}/lease"
@@ -125,13 +125,13 @@ class Lease:
 
             self._objects.service.abort_uploads(prefix, is_own)
 
-    def _take(self) -> tuple[bool, ObjectInfo | None]:
+    def _take(self) -> tuple[bool, ObjectHead | None]:
         """Return True if a killed run held the lease, and the copy of the ledger if it is newer than ours."""
         location, newest = self._objects.location, _newest(self._objects)
         copy = self._objects.find(COPY)  # the last run has stored it before it freed the lease
         copy_epoch = 0 if copy is None else whole_number(copy.attributes.get(_EPOCH, "")) or 0
         if newest is not None:
-            info, holder, number = newest
+            head, holder, number = newest
             where = f"{holder.work} on {holder.host}"
             if location.epoch and holder.mirror != location.mirror:
                 raise DestinationError(
@@ -142,7 +142,7 @@ class Lease:
             if holder.held and not is_own and not location.break_lock:
                 self._objects.put(_CLOCK_OBJECT, b"", {}, create=False)
                 now = self._objects.find(_CLOCK_OBJECT)
-                age = 0.0 if now is None else (now.modified - info.modified).total_seconds()
+                age = 0.0 if now is None else (now.modified - head.modified).total_seconds()
                 if age < _EXPIRY:
                     raise DestinationError(
                         f"Another run is writing to {location.url}, with its ledger in {where}: wait for it, "
@@ -197,7 +197,7 @@ class Lease:
                     f"{FOLDER} was deleted. If no other run is active, run the same command again."
                 )
 
-    def _fetch(self, copy: ObjectInfo) -> None:
+    def _fetch(self, copy: ObjectHead) -> None:
         path, bytes_left = ledger_path(self._work), _MAX_UNPACKED * copy.size
         with self._staged.new_part("copy.tmp") as file:
             os.fchmod(file.fileno(), 0o600)
@@ -243,17 +243,17 @@ class Lease:
                     path.unlink(missing_ok=True)
 
 
-def _newest(objects: Objects, unread: str | None = None) -> tuple[ObjectInfo, Holder, int] | None:
+def _newest(objects: Objects, unread: str | None = None) -> tuple[ObjectHead, Holder, int] | None:
     """Return the newest object of the lease, and its content and number. `unread`: it could not be read."""
     if (path := max(chain.from_iterable(objects.pages(FOLDER)), default=None)) is None:
         return None
-    if (info_and_body := objects.read(path, _MAX_SIZE)) is None:
+    if (head_and_body := objects.read(path, _MAX_SIZE)) is None:
         if path == unread:
             raise DestinationError(f"The lease in {objects.location.url} keeps changing: try again.")
         return _newest(objects, path)  # it was renewed twice since the listing
-    info, body = info_and_body
+    head, body = head_and_body
     try:
         number = int(path[len(FOLDER) + 1 :].removesuffix(".json"))
-        return info, msgspec.json.decode(body or b"", type=Holder), number
+        return head, msgspec.json.decode(body or b"", type=Holder), number
     except ValueError as error:  # those of msgspec too
         raise DestinationError(f"{objects.location.url}/{path} is damaged: remove it.") from error

@@ -63,7 +63,7 @@ _PASSING = re.compile(
 """What is repeated. An upload in parts can end with status 200 and any error, which obstore need not know."""
 
 
-class ObjectInfo(NamedTuple):
+class ObjectHead(NamedTuple):
     path: str  # relative to the prefix
     size: int
     modified: datetime
@@ -94,26 +94,26 @@ class Objects:
     def key(self, path: str) -> str:
         return self._prefix + path
 
-    def find(self, path: str) -> ObjectInfo | None:
+    def find(self, path: str) -> ObjectHead | None:
         answer = self.read(path, -1)
         return answer and answer[0]
 
-    def read(self, path: str, max_size: int) -> tuple[ObjectInfo, bytes | None] | None:
+    def read(self, path: str, max_size: int) -> tuple[ObjectHead, bytes | None] | None:
         """Return an object, without its content if that is longer than `max_size` bytes; -1 requests none."""
         is_head = max_size < 0
 
-        def get(store: Any) -> tuple[ObjectInfo, bytes | None]:
+        def get(store: Any) -> tuple[ObjectHead, bytes | None]:
             reply: Any = obstore.get(store, self.key(path), options={"head": is_head})
             meta, size = reply.meta, reply.meta["size"]
             attributes = {str(name).lower(): str(value) for name, value in reply.attributes.items()}
-            info = ObjectInfo(path, size, meta["last_modified"], meta.get("e_tag"), attributes)
-            return info, bytes(reply.bytes()) if size <= max_size else None
+            head = ObjectHead(path, size, meta["last_modified"], meta.get("e_tag"), attributes)
+            return head, bytes(reply.bytes()) if size <= max_size else None
 
         return self.send("look at" if is_head else "read", path, get, missing_ok=True)
 
-    def open(self, info: ObjectInfo) -> BinaryIO:
+    def open(self, head: ObjectHead) -> BinaryIO:
         """Open an object, which is read in pieces, and must not be replaced until its end."""
-        return cast("BinaryIO", io.BufferedReader(_ObjectFile(self, info), PIECE))
+        return cast("BinaryIO", io.BufferedReader(_ObjectFile(self, head), PIECE))
 
     def pages(self, directory: str = "") -> Iterator[list[str]]:
         """Yield the paths of the objects below a directory, in any order."""
@@ -237,22 +237,22 @@ class Objects:
 
 
 class _ObjectFile(io.RawIOBase):
-    def __init__(self, objects: Objects, info: ObjectInfo) -> None:
-        self._objects, self._info, self._offset = objects, info, 0
+    def __init__(self, objects: Objects, head: ObjectHead) -> None:
+        self._objects, self._head, self._offset = objects, head, 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # any writable buffer
-        info, start, objects = self._info, self._offset, self._objects
-        end = min(start + len(buffer), info.size)
+        head, start, objects = self._head, self._offset, self._objects
+        end = min(start + len(buffer), head.size)
         if start >= end:
             return 0
-        options: Any = {"range": (start, end)} | ({"if_match": info.etag} if info.etag else {})
-        key = objects.key(info.path)
-        data = objects.send("read", info.path, lambda store: obstore.get(store, key, options=options).bytes())
+        options: Any = {"range": (start, end)} | ({"if_match": head.etag} if head.etag else {})
+        key = objects.key(head.path)
+        data = objects.send("read", head.path, lambda store: obstore.get(store, key, options=options).bytes())
         if data is None or len(data) != end - start:
-            name = f"{objects.location.url}/{info.path}"
+            name = f"{objects.location.url}/{head.path}"
             raise DestinationError(f"{name} was replaced or removed while it was read.")
         buffer[: end - start] = data
         self._offset = end

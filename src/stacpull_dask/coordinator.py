@@ -138,7 +138,7 @@ class DaskWorkers:
             requests_per_second=options.requests_per_second / count,
         )
         settings = WorkerSettings(
-            network.address,
+            network.access,
             self._bucket,
             share,
             network.ip_policy,
@@ -147,7 +147,7 @@ class DaskWorkers:
             self._selection.clip,
         )
         async with asyncio.TaskGroup() as group:
-            keeping = [group.create_task(self._keep(settings)) for _ in range(count)]
+            keeping = [group.create_task(self._run_workers_in_turn(settings)) for _ in range(count)]
             keeping.append(group.create_task(self._reserve()))
             await self._queue.wait_until(lambda: self._give_jobs(count))
             self._stopping = True
@@ -159,7 +159,7 @@ class DaskWorkers:
             for task in keeping:
                 task.cancel()
 
-    async def _keep(self, settings: WorkerSettings) -> None:
+    async def _run_workers_in_turn(self, settings: WorkerSettings) -> None:
         while not self._stopping:
             address = await self._cluster.take()
             worker = Worker(self._take_message)

@@ -60,22 +60,22 @@ async def work(sock: socket.socket) -> None:
 
 def with_own_credentials(settings: WorkerSettings) -> WorkerSettings:
     """Return settings with the credentials of this machine's environment and files, if they have none."""
-    address, options = settings.address, settings.options
+    access, options = settings.access, settings.options
     if settings.wanted is None:
         return settings
     if settings.profile is not None:
         from stacpull import profile_options  # noqa: PLC0415 - another package, which may be absent
 
         options = profile_options(options, settings.profile)
-    options, own_address = resolve_source(address.url, options, address.input_file, is_given=address.is_given)
-    missing = [name for name in settings.wanted if name not in own_address.credential_names]
+    options, own_access = resolve_source(access.url, options, access.input_file, is_given=access.is_given)
+    missing = [name for name in settings.wanted if name not in own_access.credential_names]
     if missing:
         raise CredentialsError(
             f"A worker on {platform.node()} lacks {' and '.join(missing)}. Credentials are sent to workers "
             "over TLS only: set the same variables in the environment of the Dask workers, or give the "
             "cluster TLS (docs/howto/dask.md)."
         )
-    return settings._replace(options=options, address=own_address)
+    return settings._replace(options=options, access=own_access)
 
 
 async def _transfer(settings: WorkerSettings, channel: Channel, inbox: Inbox) -> None:
@@ -91,8 +91,8 @@ async def _transfer(settings: WorkerSettings, channel: Channel, inbox: Inbox) ->
             await asyncio.to_thread((work / PARTS / worker_parts).mkdir)
         except FileNotFoundError:  # this machine does not see DEST, or the work directory
             work, worker_parts = Path(mkdtemp()), ""  # in the directory of the relay, which removes it
-        address, options = settings.address, settings.options
-        async with open_network(address, options, ip_policy=settings.ip_policy, on_event=report) as network:
+        access, options = settings.access, settings.options
+        async with open_network(access, options, ip_policy=settings.ip_policy, on_event=report) as network:
             watcher = Watcher(network.warn, has_answered=True)
             opening = partial(open_store, work, bucket, watcher, worker_parts)
             store = await asyncio.to_thread(opening)
@@ -231,7 +231,7 @@ class _Transfers:
         try:
             async with self._opening:
                 if self._source is None:
-                    self._source = await open_source(self._network.address.url, self._network.reader)
+                    self._source = await open_source(self._network.access.url, self._network.reader)
             return await self._source.item(href)
         except SourceError as error:
             raise TransferError(Failure(FailureKind.ITEM, str(error))) from error

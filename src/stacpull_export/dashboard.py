@@ -33,7 +33,7 @@ from aiohttp import web
 from msgspec.structs import asdict
 
 from stacpull.errors import UsageError
-from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, RunEnded, RunStarted, Speed, Stage
+from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, Rates, RunEnded, RunStarted, Stage
 from stacpull.models import FailureKind, Json
 from stacpull.redact import Secret
 from stacpull_export.html_page import PageTemplate, shown
@@ -137,7 +137,7 @@ class Dashboard:
         self._run: Json = {"dest": shown(dest), "state": "running", "source": "", "run": None}
         self._progress = Progress()
         self._stage: Stage | None = None
-        self._speed = Speed()
+        self._rates = Rates()
         self._intervals: list[_RateInterval] = []
         self._since = Progress()
         """The counters at the end of the last interval."""
@@ -167,7 +167,7 @@ class Dashboard:
 
     def _take(self, now: Progress) -> None:
         self._progress, self._stage = now, None
-        self._speed.update(now)
+        self._rates.update(now)
         seconds = now.seconds - self._since.seconds
         if seconds < _INTERVAL:
             return
@@ -198,7 +198,7 @@ class Dashboard:
     def _state(self) -> Json:
         now, is_live = self._progress, not self.ended.is_set()
         expected = now.assets_expected
-        left = self._speed.remaining(now.assets_done + now.assets_failed, expected)
+        left = self._rates.remaining(now.assets_done + now.assets_failed, expected)
         waits = max((host.wait for host in now.hosts), default=0.0)
         busiest = sorted(now.hosts, key=lambda host: (-host.active, -host.queued, -host.bytes))[:_MAX_HOSTS]
         hosts = sorted(busiest, key=lambda host: -host.bytes)
@@ -209,14 +209,14 @@ class Dashboard:
             "progress": {name: value for name, value in asdict(now).items() if name != "hosts"},
             "stage": None if self._stage is None else asdict(self._stage),
             "expected": expected,
-            "rate": self._speed.bytes(),
-            "files_rate": self._speed.files(),
+            "rate": self._rates.bytes(),
+            "files_rate": self._rates.files(),
             "left": left + waits if left is not None and is_live else None,
             "hosts": [
                 {
                     **asdict(host),
                     "host": shown(host.host),
-                    "rate": self._speed.of_host(host.host) if is_live else 0.0,
+                    "rate": self._rates.of_host(host.host) if is_live else 0.0,
                 }
                 for host in hosts
             ],

@@ -143,7 +143,7 @@ def _resume(scene: Scene, dest: Path) -> None:
 @contextmanager
 def _rebooted(mirror: SmallMirror, inodes: dict[int, int]) -> Iterator[None]:
     """As after a reboot. Files have the inodes that they had on the disk that they stand for."""
-    identity = LocalStore.find_and_sync_later
+    identity = LocalStore.find
 
     def as_it_was(destination: LocalStore, path: str) -> tuple[int, int] | None:
         found = identity(destination, path)
@@ -153,7 +153,7 @@ def _rebooted(mirror: SmallMirror, inodes: dict[int, int]) -> Iterator[None]:
         stack.enter_context(store_on_thread())
         stack.enter_context(mock.patch.dict(os.environ, mirror.env, clear=True))
         stack.enter_context(mock.patch.object(recovery, "boot_id", return_value="another boot"))
-        stack.enter_context(mock.patch.object(LocalStore, "find_and_sync_later", as_it_was))
+        stack.enter_context(mock.patch.object(LocalStore, "find", as_it_was))
         if mirror.single:
             stack.enter_context(mock.patch.object(local_store, "GROUP_SYNC", set()))
         yield

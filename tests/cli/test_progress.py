@@ -138,7 +138,7 @@ def test_lines_become_rarer_while_nothing_is_received(monkeypatch: pytest.Monkey
 
 
 def test_no_speed_is_shown_while_nothing_is_received(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress.Speed, "silence", lambda _: 12.0)
+    monkeypatch.setattr(progress.Rates, "silence", lambda _: 12.0)
     events = [Progress(assets_planned=9, assets_pending=9, bytes_fetched=n, seconds=n) for n in (1, 2)]
     assert printed(*events) == ["stacpull: 0 of 9+ files; 2 B; no data received for 12 s"]
 

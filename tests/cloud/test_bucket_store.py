@@ -45,6 +45,6 @@ class TestBucketStore(StoreContract):
 
         assert [fails("a", b"abc"), fails("a", b"abc")] == [False, False]
         store.objects.put("c/foreign", b"abc", {"stacpullpart": "x"}, create=True)
-        assert store.find_and_sync_later("c/foreign") == (0, 3)
+        assert store.find("c/foreign") == (0, 3)
         store.objects.put("c/longer", b"abcd", {}, create=True)
         assert [fails("foreign", b"abc"), fails("longer", b"abc")] == [True, True]

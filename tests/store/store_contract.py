@@ -73,7 +73,7 @@ class StoreContract:
         for one in (store, reopen()):
             assert one.has(path)
             assert one.read(path) == b"abc"
-            assert one.find_and_sync_later(path) == (identity, 3)
+            assert one.find(path) == (identity, 3)
             assert one.state_of(path, algorithm=None) == FileState(3)
             assert one.state_of(path) == FileState(3, hashlib.sha256(b"abc").digest())
             assert one.staged.list_parts() == []
@@ -132,7 +132,7 @@ class StoreContract:
             store.remove("c/i/a")
         store.sync(())
         assert paths(store) == ["c/j/a"]
-        assert store.find_and_sync_later("c/i/a") is None
+        assert store.find("c/i/a") is None
         store.remove("never/there")
 
     # --- reading -----------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ class StoreContract:
         assert not store.has("c/a")
         assert store.read("c/a") is None
         assert store.modified("c/a") is None
-        assert store.find_and_sync_later("c/a") is None
+        assert store.find("c/a") is None
         assert store.state_of("c/a") == FileState()
         with pytest.raises(OSError):
             store.open("c/a")
@@ -158,7 +158,7 @@ class StoreContract:
         put(store, "c/a", b"x")
         assert store.has("c") == self.has_directories
         assert store.read("c") is None
-        assert store.find_and_sync_later("c") is None
+        assert store.find("c") is None
         expected = FileState(obstacle="a directory") if self.has_directories else FileState()
         assert store.state_of("c") == expected
         expected = FileState(obstacle="a file at c/a") if self.has_directories else FileState()

@@ -19,7 +19,7 @@ from stacpull.cli.printing import duration, paint, plain, rate, size
 from stacpull.cli.summary import FailureCounts
 from stacpull.config.options import Output
 from stacpull.errors import quantity
-from stacpull.events import AssetFailed, Checked, Event, ItemGone, Notice, Progress, RunStarted, Speed, Stage
+from stacpull.events import AssetFailed, Checked, Event, ItemGone, Notice, Progress, Rates, RunStarted, Stage
 from stacpull.models import NO_FAULT, FailureKind
 
 # in seconds
@@ -54,7 +54,7 @@ class Display:
         self._now: Progress | Checked | Stage = Stage("starting")
         self._since = time.monotonic()  # when `_now` came, unless it is a `Progress`
         self._printed = ""
-        self._speed = Speed()
+        self._rates = Rates()
         self._frame = 0
         self._is_drawn = False
         self._stop_text = ""
@@ -72,7 +72,7 @@ class Display:
             case Progress() | Checked() | Stage():
                 with self._lock:
                     if isinstance(event, Progress):
-                        self._speed.update(event)
+                        self._rates.update(event)
                     elif event != self._now:
                         self._since = time.monotonic()
                     self._now = event
@@ -148,7 +148,7 @@ class Display:
                         next_line = time.monotonic() + max(_LINE_EVERY, min(self._silent(), _RAREST_LINE))
 
     def _silent(self) -> float:
-        return self._speed.silence() if isinstance(self._now, Progress) else time.monotonic() - self._since
+        return self._rates.silence() if isinstance(self._now, Progress) else time.monotonic() - self._since
 
     def _print_line(self) -> None:
         shown = self._shown()
@@ -225,7 +225,7 @@ class Display:
             return _Shown([now.name], [_of(now.done, now.total)], _share(now.done, now.total))
         figures = [f"{_of(now.files, now.files_expected)} files checked"]
         remaining = max(0, (now.bytes_expected or 0) - now.bytes)  # files may have become longer
-        if remaining and now.bytes and now.seconds >= Speed.MEASURED:
+        if remaining and now.bytes and now.seconds >= Rates.MEASURED:
             figures.append(f"about {duration(remaining * now.seconds / now.bytes)} left")
         figures += [rate(now.bytes, now.seconds), size(now.bytes)]
         damaged = [f"{now.damaged:,} damaged"] if now.damaged else []
@@ -244,11 +244,11 @@ class Display:
         figures = []
         if now.assets_planned:
             figures.append(f"{now.assets_done:,} of {_planned(now)}")
-            seconds = self._speed.remaining(finished, expected)
+            seconds = self._rates.remaining(finished, expected)
             if seconds is not None and finished < (expected or 0):
                 pause = max((host.wait for host in now.hosts), default=0.0)
                 figures.append(f"about {duration(seconds + pause)} left")
-            speed = self._speed.bytes()
+            speed = self._rates.bytes()
             if speed:
                 figures.append(f"{size(speed)}/s")
             figures.append(size(now.bytes_fetched))

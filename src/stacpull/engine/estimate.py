@@ -31,7 +31,7 @@ from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.events import Listener, Stage
 from stacpull.hosts import host_of
 from stacpull.ledger.asset_decision import Action, known_actions
-from stacpull.ledger.batch_rows import IsThere
+from stacpull.ledger.batch_rows import HasFile
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
 from stacpull.ledger.runs import ItemSet, Run
 from stacpull.models import Asset, ItemId, PlannedItem, PlannedVersion, WalkBatch, path_in_dest
@@ -48,7 +48,7 @@ from stacpull.threads import enter_in_thread, for_each, shielded_to_thread
 from stacpull.urls import filename_of, scheme_rules, wire_url
 
 _Actions = Mapping[tuple[ItemId, str], tuple[Action, str | None]]
-_Records = tuple[list[ItemSet], Connection | None, IsThere]
+_Records = tuple[list[ItemSet], Connection | None, HasFile]
 _SIZED_PER_KEY = 3
 _CLIPPED_PER_KEY = 12  # with `--clip`: more, because different parts of rasters are in the area
 _SIZED_AT_ONCE = 64
@@ -110,7 +110,7 @@ class _Estimate:
     def __init__(self, setup: SourceSetup, records: _Records, urls: TextIO | None) -> None:
         self._setup = setup
         self._network = setup.network
-        (self._seen, self._primary, self._linked, self._unreadable), self._ledger, self._is_there = records
+        (self._seen, self._primary, self._linked, self._unreadable), self._ledger, self._has_file = records
         self._urls = urls
         clip = setup.selection.clip
         self._run = Run(0, "mirror", "", {}, setup.options.remembered, text_hash(clip) if clip else None)
@@ -229,7 +229,7 @@ class _Estimate:
                 item if item.updated else item._replace(public_json=public_document(item.document, secrets))
                 for item in items
             ]
-            actions = known_actions(self._ledger, versioned_items, self._run, self._is_there)
+            actions = known_actions(self._ledger, versioned_items, self._run, self._has_file)
         for item in items:
             self._count_assets(item, actions)
         return new_items

@@ -260,15 +260,15 @@ def open_dest(context: RunContext) -> AbstractAsyncContextManager[OpenMirror]:
 
 @asynccontextmanager
 async def _start_store_and_open_source(
-    context: RunContext, address: SourceAccess, selection: Selection, options: Options
+    context: RunContext, access: SourceAccess, selection: Selection, options: Options
 ) -> AsyncIterator[tuple[ConnectedProcess, SourceSetup]]:
     """Start the store process, which imports its modules while SOURCE is opened. The setup has no starts."""
     event_log = context.event_log
     async with (
         enter_in_thread(run_process("stacpull.engine.store_server")) as process,
-        open_network(address, options, secrets=event_log.secrets, on_event=event_log) as network,
+        open_network(access, options, secrets=event_log.secrets, on_event=event_log) as network,
     ):
-        source = await unless_stopped(partial(open_source, address.url, network.reader), context.stop)
+        source = await unless_stopped(partial(open_source, access.url, network.reader), context.stop)
         yield process, SourceSetup(source, network, selection, options)
 
 
@@ -276,11 +276,11 @@ async def run_from_source(context: RunContext, location: str, selection: Selecti
     """Open SOURCE, then DEST: a source that cannot be read changes nothing."""
     check_selection(selection, context.options)
     work = context.dest.work
-    options, address = resolve_source(location, context.options)
-    if is_local(address.url):
-        await asyncio.to_thread(check_local_source, address.url, work)
-    spec = RunSpec(address.url, selection, options.fixed, address.credential_names)
-    async with _start_store_and_open_source(context, address, selection, options) as (process, initial):
+    options, access = resolve_source(location, context.options)
+    if is_local(access.url):
+        await asyncio.to_thread(check_local_source, access.url, work)
+    spec = RunSpec(access.url, selection, options.fixed, access.credential_names)
+    async with _start_store_and_open_source(context, access, selection, options) as (process, initial):
         setup = await unless_stopped(partial(with_starts, initial), context.stop)
         logins = setup.network.logins
         if logins is not None and not await asyncio.to_thread(ledger_path(work).exists):
@@ -310,16 +310,16 @@ async def run_from_ledger(
     work = context.dest.work
     options = context.options.of_run({**remembered, **context.options.remembered, **spec.fixed})
     input_file = await asyncio.to_thread(item_input.input_path, work, spec.source)
-    options, address = resolve_source(spec.source, options, input_file, is_given=False)
-    is_file = input_file is None and is_local(address.url)
+    options, access = resolve_source(spec.source, options, input_file, is_given=False)
+    is_file = input_file is None and is_local(access.url)
     if is_file and not await on_ledger(opened, lambda db: is_named_source(db, spec.source)):
-        path = unquote(urlsplit(address.url).path)
+        path = unquote(urlsplit(access.url).path)
         raise UsageError(
             f"{work} names local files as its source, but it is a copy, or was not made by you. To read "
             f"these files, run: stacpull mirror {shlex.join((path, context.dest.shown))}"
         )
-    missing = [name for name in spec.credential_names if name not in address.credential_names]
-    if missing and not (address.headers or address.query or options.filled_profile):
+    missing = [name for name in spec.credential_names if name not in access.credential_names]
+    if missing and not (access.headers or access.query or options.filled_profile):
         keys = " and ".join(missing)
         raise CredentialsError(
             f"The run of {spec.source} was started with {keys}. Keys are not stored: set {keys} again, "
@@ -327,7 +327,7 @@ async def run_from_ledger(
         )
     now = SystemClock().time()
     run = await on_ledger(opened, lambda db: begin(db, spec, now, options.remembered))
-    async with _start_store_and_open_source(context, address, spec.selection, options) as (process, setup):
+    async with _start_store_and_open_source(context, access, spec.selection, options) as (process, setup):
         report = await MirrorRun(context, opened, run, setup, process).execute()
     if input_file is not None and report.state == "complete":
         await asyncio.to_thread(item_input.unsign_input, work, spec.source)

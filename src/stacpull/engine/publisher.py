@@ -212,7 +212,7 @@ class Publisher(msgspec.Struct, eq=False):
         return list(zip(reserved, placements, strict=True)), failures
 
     def _is_adopted(self, file: AssetFile) -> bool:
-        existing = self.store.find_and_sync_later(file.path) if file.identity is None else None
+        existing = self.store.find(file.path) if file.identity is None else None
         if existing is None or existing[1] != file.size:
             return False
         staged = self.store.staged

@@ -79,7 +79,7 @@ class Recovery:
 
     def _is_in_place(self, file: AssetFile, *, has_part: bool) -> bool:
         """Return True if a reserved file is proven. Remove one that is the mirror's, but not proven."""
-        identity, size = self._store.find_and_sync_later(file.path) or (None, -1)
+        identity, size = self._store.find(file.path) or (None, -1)
         if size != file.size:
             return False
         is_ours = identity == file.identity
@@ -130,6 +130,6 @@ class Recovery:
         filename, version, unproven = name.filename or "", name.etag_or_date, name.unproven
         file = received_file(job, size, filename, version, part, digest=digest, unproven=unproven)
         file.identity = identity
-        if self._store.is_local and self._store.find_and_sync_later(file.path) == (identity, size):
+        if self._store.is_local and self._store.find(file.path) == (identity, size):
             return None  # a link of a file of the user, which a killed run was about to adopt
         return file

@@ -18,7 +18,7 @@ import enum
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from stacpull.ledger.batch_rows import AssetRow, IsThere, KnownAsset, known_assets, known_items
+from stacpull.ledger.batch_rows import AssetRow, HasFile, KnownAsset, known_assets, known_items
 from stacpull.ledger.database import Connection
 from stacpull.ledger.runs import Run
 from stacpull.ledger.schema import AssetState, encoded_checksum
@@ -99,7 +99,7 @@ def _request(known: KnownAsset, asset: Asset, run: Run, is_same: bool | None, is
 
 
 def known_actions(
-    db: Connection, items: Sequence[PlannedItem], run: Run, is_there: IsThere
+    db: Connection, items: Sequence[PlannedItem], run: Run, has_file: HasFile
 ) -> dict[tuple[ItemId, str], tuple[Action, str | None]]:
     """Return what `run`, which is not in the ledger, would do with known assets, and the paths they keep."""
     rows = known_items(db, [item.id for item in items])
@@ -110,7 +110,7 @@ def known_actions(
         flags = {"is_updated": row.version != version_of(item), "has_no_date": item.has_no_date}
         for asset in item.assets:
             if (old := known[row.id].get(asset.key)) is not None:
-                decision = decide(old, asset, run, **flags, is_lost=old.is_lost(is_there))
+                decision = decide(old, asset, run, **flags, is_lost=old.is_lost(has_file))
                 path = None if old.row.name is None else path_in_dest(old.directory, old.row.name)
                 actions[item.id, asset.key] = decision.action, path
     return actions

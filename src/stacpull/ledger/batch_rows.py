@@ -15,7 +15,7 @@ from stacpull.ledger.runs import Run
 from stacpull.ledger.schema import AssetState, JsonState, encoded_checksum, item_hash, stored_clip
 from stacpull.models import Asset, Clip, ItemId, path_in_dest
 
-IsThere = Callable[[str], bool]
+HasFile = Callable[[str], bool]
 """Returns True if DEST has a file at this path."""
 
 
@@ -69,9 +69,9 @@ class KnownAsset(NamedTuple):
     digest_in_dest: bytes | None = None  # of the version in place, or UNKNOWN_DIGEST
     is_tried_again: int = 0  # 1: it failed for a reason that may have passed, or only SOURCE states its href
 
-    def is_lost(self, is_there: IsThere) -> bool:
+    def is_lost(self, has_file: HasFile) -> bool:
         path = path_in_dest(self.directory, self.row.name or "")
-        return self.digest_in_dest is not None and not is_there(path)
+        return self.digest_in_dest is not None and not has_file(path)
 
     def is_same_as(self, asset: Asset, *, is_unchanged: bool) -> bool | None:
         """Return True if SOURCE states the version in DEST, False if another one, None if that is unknown.

@@ -20,7 +20,7 @@ from stacpull.ledger.asset_decision import Action, Decision, decide, version_of
 from stacpull.ledger.batch_rows import (
     AssetRow,
     BatchRows,
-    IsThere,
+    HasFile,
     ItemRow,
     KnownAsset,
     known_assets,
@@ -52,17 +52,17 @@ _REQUEST_NEW = Decision(Action.REQUEST)
 
 
 class BatchWriter:
-    """Saves what the walk of a run plans; `is_there` says whether DEST has a file.
+    """Saves what the walk of a run plans; `has_file` says whether DEST has a file.
 
     `publish_all` publishes the reserved assets, before newer versions of them are planned.
     """
 
     def __init__(
-        self, db: Connection, run: Run, is_there: IsThere, secrets: Secrets, publish_all: Callable[[], None]
+        self, db: Connection, run: Run, has_file: HasFile, secrets: Secrets, publish_all: Callable[[], None]
     ) -> None:
         self.db = db
         self.run = run
-        self.is_there = is_there
+        self.has_file = has_file
         self.secrets = secrets
         self._publish_all = publish_all
         other_runs = db.execute("SELECT id FROM runs WHERE source <> ?", (run.source,))
@@ -282,7 +282,7 @@ class _BatchPlan:
             rowid = next(self._writer.asset_rowids)
             rows.moved.append((known.row.id, rowid, asset.key))
             known = known._replace(row=known.row._replace(id=rowid, run=0))
-        is_lost = known.is_lost(self._writer.is_there)
+        is_lost = known.is_lost(self._writer.has_file)
         is_updated, has_no_date = change.is_updated, change.item.has_no_date
         decision = decide(known, asset, run, is_updated=is_updated, has_no_date=has_no_date, is_lost=is_lost)
         if decision.action is Action.WAIT:
@@ -372,7 +372,7 @@ class _BatchPlan:
             has_failed = row.state >= AssetState.FAILED and change.known.get(row.key) is known
             if item.problems or not has_failed or row.run in self._writer.runs_of_other_sources:
                 continue
-            if known.digest_in_dest is None or known.is_lost(self._writer.is_there):
+            if known.digest_in_dest is None or known.is_lost(self._writer.has_file):
                 self._rows.deleted.append(row.id)
                 del change.known[row.key]
             elif row.key not in left_out:
@@ -444,7 +444,7 @@ class _BatchPlan:
         item = change.item
         state = change.row.json_state
         path = f"{change.directory}/{item_json_name(item.id.item)}"
-        if state == JsonState.CURRENT and not self._writer.is_there(path):
+        if state == JsonState.CURRENT and not self._writer.has_file(path):
             self._result.count("files_lost", 1)
             state = JsonState.DAMAGED  # unlike one that is only `DUE`, the catalog does not list it
         is_outdated = change.before.version != change.row.version or change.row.id in self._relinked

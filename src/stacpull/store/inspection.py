@@ -159,7 +159,7 @@ class DirectoryFiles:
             if algorithm is None:
                 return FileState(status.st_size)
             with os.fdopen(open_regular(path, os.O_RDONLY, dir_fd=self.fd), "rb", buffering=0) as file:
-                return state_by(file.read, status.st_size, algorithm, is_stopped)
+                return hashed_state(file.read, status.st_size, algorithm, is_stopped)
         except (FileNotFoundError, NotADirectoryError):
             return FileState()
         except OSError as error:
@@ -231,7 +231,7 @@ def _kind(mode: int) -> str:
     return _KINDS.get(stat.S_IFMT(mode), "a device")
 
 
-def state_by(
+def hashed_state(
     read: Callable[[int], bytes | memoryview], stated_size: int, algorithm: str, is_stopped: IsStopped
 ) -> FileState:
     """Return size and digest of what `read` returns; only the `stated_size` if `is_stopped` ended it."""

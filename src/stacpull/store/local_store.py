@@ -164,7 +164,7 @@ class LocalStore(DirectoryFiles):
         os.rename(file.part, file.name, src_dir_fd=self.staged.fd, dst_dir_fd=directory)
         return True
 
-    def find_and_sync_later(self, path: str) -> tuple[int, int] | None:
+    def find(self, path: str) -> tuple[int, int] | None:
         directory, _, name = path.rpartition("/")
         try:
             file_stat = os.stat(name, dir_fd=self.directory(directory, make=False), follow_symlinks=False)
@@ -177,7 +177,7 @@ class LocalStore(DirectoryFiles):
 
     def remove(self, path: str) -> None:
         directory, _, name = path.rpartition("/")
-        if self.find_and_sync_later(path) is not None:  # a link in its place stays
+        if self.find(path) is not None:  # a link in its place stays
             with destination_errors(self.path), suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=self.directory(directory, make=False))
         self._remove_empty(directory)

@@ -48,7 +48,7 @@ class Store(StoredFiles, Protocol):
     def place(self, files: Sequence[Placement]) -> list[Failure | None]:
         """Give parts their final names, which all differ. Return a failure for each impossible name."""
 
-    def find_and_sync_later(self, path: str) -> tuple[int, int] | None:
+    def find(self, path: str) -> tuple[int, int] | None:
         """Return (identity, size in bytes) of a regular file, None if there is none.
 
         The next `sync` includes the directory, because an earlier run may have changed it without a sync.

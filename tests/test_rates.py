@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stacpull.events import HostProgress, Progress, Speed
+from stacpull.events import HostProgress, Progress, Rates
 
 
 def at(seconds: float, files: int, **hosts: int) -> Progress:
@@ -16,20 +16,20 @@ def at(seconds: float, files: int, **hosts: int) -> Progress:
 
 
 def test_one_sample_gives_no_speed() -> None:
-    speed = Speed()
-    assert (speed.bytes(), speed.files(), speed.of_host("a"), speed.remaining(0, 5)) == (0, 0, 0, None)
-    speed.update(at(1.0, 5, a=3))
-    assert (speed.bytes(), speed.files(), speed.of_host("a"), speed.remaining(0, 5)) == (0, 0, 0, None)
+    rates = Rates()
+    assert (rates.bytes(), rates.files(), rates.of_host("a"), rates.remaining(0, 5)) == (0, 0, 0, None)
+    rates.update(at(1.0, 5, a=3))
+    assert (rates.bytes(), rates.files(), rates.of_host("a"), rates.remaining(0, 5)) == (0, 0, 0, None)
 
 
 def test_rates_are_those_of_the_last_ten_seconds() -> None:
-    speed = Speed()
+    rates = Rates()
     for second in range(60):
-        speed.update(at(second, 2 * second, a=10 * second, b=1000 if second > 10 else 0))
-    assert speed.files() == pytest.approx(2)
-    assert (speed.of_host("a"), speed.of_host("b")) == (pytest.approx(10), 0)
-    assert speed.bytes() == pytest.approx(10)
-    assert speed.remaining(100, 120) == pytest.approx(10)
+        rates.update(at(second, 2 * second, a=10 * second, b=1000 if second > 10 else 0))
+    assert rates.files() == pytest.approx(2)
+    assert (rates.of_host("a"), rates.of_host("b")) == (pytest.approx(10), 0)
+    assert rates.bytes() == pytest.approx(10)
+    assert rates.remaining(100, 120) == pytest.approx(10)
 
 
 @pytest.mark.parametrize(
@@ -41,22 +41,22 @@ def test_rates_are_those_of_the_last_ten_seconds() -> None:
     ],
 )
 def test_the_remaining_time_needs_ten_files_and_ten_seconds(files, known_from: int) -> None:
-    speed = Speed()
+    rates = Rates()
     for second in range(31):
-        speed.update(at(second, files(second)))
-        assert (speed.remaining(0, 10) is None) is (second < known_from)
+        rates.update(at(second, files(second)))
+        assert (rates.remaining(0, 10) is None) is (second < known_from)
 
 
 def test_an_item_that_was_read_ends_the_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    speed = Speed()
+    rates = Rates()
     for now in (1, 9):
         monkeypatch.setattr("time.monotonic", lambda now=now: now)
-        speed.update(Progress(items_seen=now, seconds=now))
-        assert speed.silence() == 0
+        rates.update(Progress(items_seen=now, seconds=now))
+        assert rates.silence() == 0
 
 
 def test_a_host_that_was_forgotten_has_no_negative_rate() -> None:
-    speed = Speed()
-    speed.update(at(0.0, 0, a=500))
-    speed.update(at(1.0, 0, a=20))
-    assert speed.of_host("a") == 0
+    rates = Rates()
+    rates.update(at(0.0, 0, a=500))
+    rates.update(at(1.0, 0, a=20))
+    assert rates.of_host("a") == 0
