@@ -10,7 +10,6 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import zip_longest
 from math import inf
 from typing import Any, Protocol
 
@@ -271,12 +270,12 @@ class Walk:
         if position.collection is None:
             position = Position(announced_before=0)
         seen_before = self._consumer.counters["items_seen"]
-        starts = self._starts[names.index(position.collection) if position.collection in names else 0 :]
+        first = 0 if position.collection is None else names.index(position.collection)
+        next_names = [*names[first + 1 :], None]
         announced = None
-        for start, following in zip_longest(starts, starts[1:]):
+        for start, next_name in zip(self._starts[first:], next_names, strict=False):
             if not self._matches_left():
                 return None
-            next_name = None if following is None else following.collection
             announced = await self._read_collection(start, next_name, position, LoopDetector(seen_before))
             position = Position(announced_before=announced)
         return announced
@@ -285,7 +284,7 @@ class Walk:
         self, start: WalkStart, next_name: str | None, position: Position, loops: LoopDetector
     ) -> int | None:
         """Return how many items all collections so far announce, if known. Save each page and position."""
-        before = position.announced_before
+        announced_before = position.announced_before
         announced: int | None = None
         pages = self._setup.source.pages(
             start._replace(cursor=position.request), page_size=self._page_size, on_notice=self._network.emit
@@ -296,11 +295,12 @@ class Walk:
                     self._has_checked_selection = True
                     for text in await page_warnings(self._setup, page, [start, *self._starts]):
                         self._network.warn(text)
-                if page.announced is not None and before is not None:
-                    announced = before + page.announced
+                if page.announced is not None and announced_before is not None:
+                    announced = announced_before + page.announced
                 total = announced if next_name is None else None
-                end = Position(next_name, None, announced)
-                after = end if page.next is None else Position(start.collection, page.next, before)
+                after = end = Position(next_name, None, announced)
+                if page.next is not None:
+                    after = Position(start.collection, page.next, announced_before)
                 update = WalkUpdate(self._stored(after), announced=total)
                 new_items = await self._take_page(start.collection, page, update)
                 if not self._matches_left():
