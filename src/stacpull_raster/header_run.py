@@ -309,7 +309,7 @@ class HeadersRun:
             max_failures=self._options.max_failures,
             stop_run=self._stop.set,
         )
-        await walk_and_transfer(walk.run, pool, self._tick, stop=self._stop, fatal_error=self._fatal_error)
+        await walk_and_transfer(walk.run, pool, [self._tick], stop=self._stop, fatal_error=self._fatal_error)
         pool.raise_if_too_many_failed()
 
     async def _tick(self) -> None:

@@ -97,7 +97,7 @@ def test_walk_and_pool_run_until_the_end_a_stop_or_an_error(
         if broken_at is not None:
             loop.call_later(broken_at, broken.set_result, DestinationError("full"))
         try:
-            await walk_and_transfer(walked, pool, tick, stop=stop, fatal_error=broken)
+            await walk_and_transfer(walked, pool, [tick], stop=stop, fatal_error=broken)
         except (SourceError, BaseExceptionGroup) as caught:
             return pool, cause(caught)
         finally:

@@ -54,7 +54,7 @@ from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
 from stacpull.store.inspection import Watcher
 from stacpull.store.partial_downloads import PartialDownloads
-from stacpull.threads import StoppableExecutor, background_task, enter_in_thread, for_each
+from stacpull.threads import StoppableExecutor, enter_in_thread, for_each
 from stacpull.urls import is_local
 
 T = TypeVar("T")
@@ -300,12 +300,12 @@ async def run_from_ledger(
     opened: OpenMirror,
     spec: RunSpec,
     remembered: Mapping[str, Any] = {},
-    begin: Callable[[Connection, RunSpec, float, Mapping[str, Any]], Run] = runs.begin,
+    prepare: Callable[[Connection, Run], None] = lambda _db, _run: None,
 ) -> MirrorReport:
     """Make a run whose SOURCE is in DEST: a resumed run, a retry, or a run on stored items.
 
     `remembered` options apply unless the command sets them; `fixed` ones always apply.
-    `begin` starts the run in the ledger. Because it writes, it is called after all checks.
+    `prepare` changes the ledger for the run, which begins after all checks.
     """
     work = context.dest.work
     options = context.options.of_run({**remembered, **context.options.remembered, **spec.fixed})
@@ -326,7 +326,8 @@ async def run_from_ledger(
             "or use --header or --credentials."
         )
     now = SystemClock().time()
-    run = await on_ledger(opened, lambda db: begin(db, spec, now, options.remembered))
+    run = await on_ledger(opened, lambda db: runs.begin(db, spec, now, options.remembered))
+    await on_ledger(opened, lambda db: prepare(db, run))
     async with _start_store_and_open_source(context, access, spec.selection, options) as (process, setup):
         report = await MirrorRun(context, opened, run, setup, process).execute()
     if input_file is not None and report.state == "complete":
@@ -411,7 +412,7 @@ class MirrorRun:
                     await self._prune()
                 if self._run.kind == "mirror":
                     await self._keep_collections()
-                    await self._count_not_listed()
+                    await self._note_items_not_listed()
         if self._store_client.fatal_error.done():
             raise self._store_client.fatal_error.result()
 
@@ -443,7 +444,8 @@ class MirrorRun:
         runner = pool
         if workers is not None:
             runner = workers(pool, self._setup, self._opened, store_client, self._queue)
-        await walk_and_transfer(self._find_jobs, runner, self._tick, self._stop, store_client.fatal_error)
+        background = [self._tick, self._save_usage]
+        await walk_and_transfer(self._find_jobs, runner, background, self._stop, store_client.fatal_error)
         await store_client.sender.flush()
         pool.raise_if_too_many_failed()
         await store_client.call("write_final_items")
@@ -477,20 +479,19 @@ class MirrorRun:
         names = await self._store_client.call("collections_to_read", returns=list[str])
         await for_each(names, keep, limit=_MAX_COLLECTION_REQUESTS)
 
-    async def _count_not_listed(self) -> None:
+    async def _note_items_not_listed(self) -> None:
         call = self._store_client.call
         if not (self._stop.is_set() or self._setup.selection.item_limit or self._walk.summary.cut_short):
             await call("set_counter", "items_not_listed", await call("count_not_listed", returns=int))
 
     async def _tick(self) -> None:
-        async with background_task(self._save_usage()):  # which waits for a slow disk
-            while True:
-                await self._network.clock.sleep(_TICK)
-                self._network.emit(self._progress())
-                await asyncio.to_thread(self._context.event_log.flush)
+        while True:
+            await self._network.clock.sleep(_TICK)
+            self._network.emit(self._progress())
+            await asyncio.to_thread(self._context.event_log.flush)
 
     async def _save_usage(self) -> None:
-        while True:
+        while True:  # apart from `_tick`, because it waits for a slow disk
             await self._network.clock.sleep(_SAVED_EVERY)
             await self._store_client.call("add_counts", self._take_usage())
 
@@ -533,8 +534,9 @@ class MirrorRun:
         reason = self._network.secrets.masked(text or "") or None
         recorded: EndState = "failed"
         final_counts = dict[str, int]()
+        ignored: tuple[type[Exception], ...] = () if error is None else (Exception,)
         try:
-            with suppress(*([] if error is None else [Exception])):
+            with suppress(*ignored):
                 final_counts = await call("final_counts", returns=dict[str, int])
                 if final_counts["assets_outside"] and not final_counts["assets_clipped"]:
                     warn("No GeoTIFF is in the area of --clip. Check its order (longitude first).")
@@ -560,7 +562,8 @@ class MirrorRun:
         fields = set(MirrorReport.__struct_fields__)  # the ledger may have counters of another version
         numbers = {**self._store_client.counters, **asdict(progress), **final_counts}
         counts: dict[str, Any] = {name: numbers[name] for name in numbers if name in fields}
-        missing = progress.assets_missing
-        newly_missing = counts.get("assets_missing_new", 0) if self._run.kind == "mirror" else 0
-        accepted = {"fail": 0, "known": missing - newly_missing, "ok": missing}
-        return counts | {"assets_accepted": accepted[self._setup.options.missing or "fail"]}
+        missing = self._setup.options.missing
+        accepted = progress.assets_missing if missing in {"known", "ok"} else 0
+        if missing == "known" and self._run.kind == "mirror":
+            accepted -= counts.get("assets_missing_new", 0)
+        return counts | {"assets_accepted": accepted}

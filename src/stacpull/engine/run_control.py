@@ -6,7 +6,7 @@ If the source cannot be read, or a host is down, the other transfers are complet
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 async def walk_and_transfer(
     walk: Callable[[], Awaitable[None]],
     pool: Pool[Any, Any],
-    tick: Callable[[], Coroutine[Any, Any, None]],
+    background: Sequence[Callable[[], Coroutine[Any, Any, None]]],
     stop: asyncio.Event,
     fatal_error: asyncio.Future[BaseException],
 ) -> None:
@@ -42,7 +42,8 @@ async def walk_and_transfer(
             unreadable = error  # raised at the end: here, it would cancel the transfers
 
     async with asyncio.TaskGroup() as group:
-        watchers = [group.create_task(tick()), group.create_task(raise_fatal_error(fatal_error))]
+        watchers = [group.create_task(work()) for work in background]
+        watchers.append(group.create_task(raise_fatal_error(fatal_error)))
         stopped = group.create_task(stop.wait())
         running = group.create_task(pool.run())
         walking = group.create_task(walked())

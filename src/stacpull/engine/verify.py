@@ -12,7 +12,7 @@ import os
 import time
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from functools import lru_cache, partial
@@ -42,7 +42,7 @@ from stacpull.ledger.database import (
     ledger_path,
     open_reader,
 )
-from stacpull.ledger.runs import Run, RunSpec
+from stacpull.ledger.runs import Run
 from stacpull.ledger.views import ExpectedFile
 from stacpull.models import OWN_DIRECTORY, Json
 from stacpull.planning.hrefs import asset_href
@@ -303,26 +303,24 @@ async def verify(
 
 async def _repair(check: MirrorCheck, context: RunContext, opened: OpenMirror) -> MirrorReport:
     context.event_log(Notice("info", f"repairing {quantity(check.damaged_files, 'damaged file')}"))
-    spec, kept = await on_ledger(opened, partial(runs.task_to_repair, rowids=check.rowids))
+    task = await on_ledger(opened, partial(runs.task_to_repair, rowids=check.rowids))
+    requeue = partial(_requeue_damaged, check, opened.store)
     try:
-        return await run_from_ledger(context, opened, spec, kept, partial(_begin, check, opened.store))
+        return await run_from_ledger(context, opened, *task, prepare=requeue)
     except StacpullError as error:
         with suppress(StacpullError):
             error.report = await on_ledger(opened, check.report)
         raise
 
 
-def _begin(
-    check: MirrorCheck, files: StoredFiles, db: Connection, spec: RunSpec, now: float, kept: Mapping[str, Any]
-) -> Run:
+def _requeue_damaged(check: MirrorCheck, files: StoredFiles, db: Connection, run: Run) -> None:
     @lru_cache(1)  # the rows of an item are usually adjacent
     def read_item(item: int) -> tuple[Json, str | None]:
         (record,) = views.item_records(db, [item])
         document, base = original_item(files, record) or ({}, None)
         # if the item cannot be read again, paths in its JSON are used
-        return document, spec.source if record.href is None else base
+        return document, run.source if record.href is None else base
 
-    run = runs.begin(db, spec, now, kept)
     publication.mark_item_json(db, check.rowids["item"])
     for start in range(0, len(check.rowids["asset"]), _AT_ONCE):
         hrefs: dict[int, str | None] = {}  # without credentials; None if the mirror does not state it
@@ -333,4 +331,3 @@ def _begin(
             href = asset_href(asset_origin(asset) or asset, base)
             hrefs[rowid] = href if isinstance(href, str) else None
         check.assets_of_other_sources += jobs.requeue_damaged(db, run.id, hrefs)
-    return run

@@ -31,7 +31,7 @@ services return 404 for items that the user may not see.
 
 
 def items_not_found(db: Connection, run_id: int, after: int, limit: int) -> list[NotFoundItem]:
-    """Return items after rowid `after` that only earlier walks of the same source and selection listed."""
+    """Return items after rowid `after` that only earlier walks listed (`_SAME_WALKS`)."""
     rows = db.execute(
         "SELECT i.id, i.collection_name, i.name, i.parent, i.href, count(a.id), coalesce(sum(a.size), 0) "
         "FROM named_items i LEFT JOIN assets a ON a.item = i.id "
@@ -40,25 +40,26 @@ def items_not_found(db: Connection, run_id: int, after: int, limit: int) -> list
         "GROUP BY i.id ORDER BY i.id LIMIT ?",
         (after, run_id, limit),
     ).fetchall()
-    return [
-        NotFoundItem(item_rowid, item := ItemId(collection, name), runs.has_seen(db, item), *others)
-        for item_rowid, collection, name, *others in rows
-    ]
+    found: list[NotFoundItem] = []
+    for item_rowid, collection, name, parent, href, assets, size in rows:
+        item = ItemId(collection, name)
+        found.append(NotFoundItem(item_rowid, item, runs.has_seen(db, item), parent, href, assets, size))
+    return found
 
 
 def count_not_listed(db: Connection, run_id: int) -> int:
-    """Count items of earlier walks of the same source and selection that `run` did not list."""
-    return _count_not_listed(db, f"listed_by IN ({_SAME_WALKS})", run_id)
+    """Count items of earlier walks (`_SAME_WALKS`) that `run` did not list."""
+    return _count_unseen(db, f"listed_by IN ({_SAME_WALKS})", run_id)
 
 
 def count_of_other_walks(db: Connection, run_id: int) -> int:
     """Count items that `run` did not find, and that another kind of walk or several sources listed."""
     of_source = "SELECT o.id FROM runs r JOIN runs o USING (source) WHERE r.id = ? AND o.id <> r.id"
     condition = f"(listed_by IN ({of_source}) AND listed_by NOT IN ({_SAME_WALKS}))"
-    return _count_not_listed(db, f"{condition} OR listed_by = {schema.LISTED_BY_SEVERAL}", run_id, run_id)
+    return _count_unseen(db, f"{condition} OR listed_by = {schema.LISTED_BY_SEVERAL}", run_id, run_id)
 
 
-def _count_not_listed(db: Connection, condition: str, *values: int) -> int:
+def _count_unseen(db: Connection, condition: str, *values: int) -> int:
     query = f"SELECT collection_name, name FROM named_items WHERE name <> '{OWN_ASSETS_ID}' AND ({condition})"
     return sum(not runs.has_seen(db, ItemId(*names)) for names in db.execute(query, values))
 
