@@ -411,6 +411,10 @@ class Placement(msgspec.Struct, array_like=True):
     digest: bytes | None
     may_replace: bool  # True if a file in its place may be replaced
 
+    @property
+    def path(self) -> str:
+        return path_in_dest(self.directory, self.name)
+
 
 class OutcomeWithoutFile(msgspec.Struct, frozen=True, array_like=True):
     """The outcome of an asset without a new file: its failure, or None if the file in DEST is current.

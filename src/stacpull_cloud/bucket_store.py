@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from stacpull.digests import as_checksum
 from stacpull.errors import destination_errors
-from stacpull.models import Failure, FailureKind, Placement, path_in_dest
+from stacpull.models import Failure, FailureKind, Placement
 from stacpull.store.inspection import (
     MAX_DOCUMENT_SIZE,
     NO_NAMES,
@@ -104,7 +104,7 @@ class BucketStore(BucketFiles):
         return list(self._threads.map(self._place, files))
 
     def _place(self, file: Placement) -> Failure | None:
-        path = path_in_dest(file.directory, file.name)
+        path = file.path
         key = self.objects.key(path)
         is_odd = not NO_NAMES.isdisjoint([file.name, *path.split("/")]) or "/" in file.name or "\0" in path
         if is_odd or len(key.encode("utf-8", "surrogatepass")) > _MAX_KEY_SIZE:

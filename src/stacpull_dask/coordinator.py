@@ -24,7 +24,7 @@ from stacpull.engine.channel import Channel
 from stacpull.engine.messages import ErrorReport, EventMessage, Outcomes, ProcessEnded, error_of
 from stacpull.errors import DestinationError, MissingExtraError, StacpullError, UsageError, WorkerError
 from stacpull.events import Notice
-from stacpull.models import AssetFile, Job, OutcomeWithoutFile, Placement
+from stacpull.models import AssetFile, Job, Placement
 from stacpull.store.staging import PARTS
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.cluster import DaskCluster
@@ -242,9 +242,8 @@ class DaskWorkers:
                 worker.send(messages.Upload(allowed, refused))
             self._queue.changed.set()
 
-    def _take_outcomes(
-        self, worker: Worker, files: list[AssetFile], without_file: list[OutcomeWithoutFile]
-    ) -> None:
+    def _take_outcomes(self, worker: Worker, outcomes: Outcomes) -> None:
+        files = outcomes.files
         for file in files:
             if file.body is None:
                 file.part = f"{worker.parts}/{file.part}"
@@ -252,10 +251,10 @@ class DaskWorkers:
             worker.received += files
             self._unreserved.set()
             files = []
-        unchanged = [outcome for outcome in without_file if outcome.failure is None]
+        unchanged = [outcome for outcome in outcomes.without_file if outcome.failure is None]
         for rowid in [file.rowid for file in files] + [outcome.rowid for outcome in unchanged]:
             del worker.open_jobs[rowid]
-        for outcome in without_file:
+        for outcome in outcomes.without_file:
             if outcome.failure is not None:
                 self._pool.fail(worker.open_jobs.pop(outcome.rowid), outcome.failure, outcome.attempts)
         if files or unchanged:
@@ -264,8 +263,8 @@ class DaskWorkers:
     def _take_message(self, worker: Worker, message: messages.FromWorker) -> None:
         sender = self._store_client.sender
         match message:
-            case Outcomes(files, without_file):
-                self._take_outcomes(worker, files, without_file)
+            case Outcomes():
+                self._take_outcomes(worker, message)
             case messages.Uploaded(results):
                 for rowid, failure in results:
                     job, file = worker.open_jobs.pop(rowid), worker.uploads.pop(rowid)

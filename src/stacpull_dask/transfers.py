@@ -9,7 +9,6 @@ import platform
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import cast
@@ -94,8 +93,7 @@ async def _transfer(settings: WorkerSettings, channel: Channel, inbox: Inbox) ->
         access, options = settings.access, settings.options
         async with open_network(access, options, ip_policy=settings.ip_policy, on_event=report) as network:
             watcher = Watcher(network.warn, has_answered=True)
-            opening = partial(open_store, work, bucket, watcher, worker_parts)
-            store = await asyncio.to_thread(opening)
+            store = await asyncio.to_thread(open_store, work, bucket, watcher, worker_parts)
             try:
                 await _Transfers(settings, channel, inbox, network, store).run()
             finally:

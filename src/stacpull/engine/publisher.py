@@ -29,16 +29,7 @@ from stacpull.json_values import parsed_object
 from stacpull.ledger import meta, publication, runs, views
 from stacpull.ledger.database import Connection, is_disk_error, transaction
 from stacpull.ledger.runs import Run
-from stacpull.models import (
-    AssetFile,
-    Clip,
-    Failure,
-    FailureKind,
-    Json,
-    OutcomeWithoutFile,
-    Placement,
-    path_in_dest,
-)
+from stacpull.models import AssetFile, Clip, Failure, FailureKind, Json, OutcomeWithoutFile, Placement
 from stacpull.planning.hrefs import item_id_in
 from stacpull.redact import Secrets
 from stacpull.store.inspection import StoredFiles
@@ -251,7 +242,7 @@ class Publisher(msgspec.Struct, eq=False):
         failures = self.store.place(placements)
         for number, (placement, failure) in enumerate(zip(placements, failures, strict=True)):
             if failure is not None and failure.kind is FailureKind.EXISTS:
-                failures[number] = self._exists_failure(path_in_dest(placement.directory, placement.name))
+                failures[number] = self._exists_failure(placement.path)
             if failure is not None or self._is_adopting:  # a rename between links to one file does nothing
                 self.store.staged.remove_part(placement.part)
         return failures

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stacpull.errors import DestinationError, destination_error, destination_errors, is_destination_failure
-from stacpull.models import BucketLocation, Failure, FailureKind, Placement, path_in_dest
+from stacpull.models import BucketLocation, Failure, FailureKind, Placement
 from stacpull.store.inspection import NO_NAMES, UNWATCHED, DirectoryFiles, StoredFiles, Watcher, sync_path
 from stacpull.store.protocol import Store, exists_failure, store_kind
 from stacpull.store.staging import OPEN_DIRECTORY, StagedParts, open_or_make
@@ -140,15 +140,14 @@ class LocalStore(DirectoryFiles):
             if self._rename(file, self.directory(file.directory)):
                 self.unsynced.add(file.directory)
                 return None
-            return exists_failure(path_in_dest(file.directory, file.name))
+            return exists_failure(file.path)
         except OSError as error:
             if is_destination_failure(error):
                 raise destination_error(self._with_path(error, file.directory), self.path) from error
-            path = path_in_dest(file.directory, file.name)
             reason = error.strerror
             if error.errno in (errno.ENOTDIR, errno.ELOOP):
-                reason = f"there is {self._obstacle_above(path)}, which must be moved away"
-            return Failure(FailureKind.NAME, f"{path!r} cannot be written: {reason}.")
+                reason = f"there is {self._obstacle_above(file.path)}, which must be moved away"
+            return Failure(FailureKind.NAME, f"{file.path!r} cannot be written: {reason}.")
 
     def _rename(self, file: Placement, directory: int) -> bool:
         try:
