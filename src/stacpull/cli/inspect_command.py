@@ -43,12 +43,12 @@ def plan(session: CommandSession, source: str, dest: str | None, urls: bool) -> 
     The command takes the options of mirror, and estimates items, assets, bytes, requests and time. With DEST,
     it also shows what is still missing.
     """
-    from stacpull.engine import estimate
+    from stacpull.engine.plan import plan as make_plan
 
     if urls and session.output.json:
         raise UsageError("--json and --urls both print to standard output: give one of them.")
     printed = cast("TextIO", codecs.getwriter("utf-8")(sys.stdout.buffer)) if urls else None
-    work = estimate.plan(
+    work = make_plan(
         source, dest, selection=session.selection, options=session.options, urls=printed,
         on_event=session.display,
     )  # fmt: skip

@@ -85,7 +85,7 @@ async def plan(
             async with enter_in_thread(_opened_records(address)) as records:
                 if address is not None and address.bucket is not None and records[1] is None:
                     network.warn(f"{address.work} has no ledger of {dest}: everything counts as still to do.")
-                return await _Estimate(setup, records, urls).report()
+                return await _PlanConsumer(setup, records, urls).report()
 
 
 @contextmanager
@@ -101,7 +101,7 @@ def _opened_records(dest: DestAddress | None) -> Iterator[_Records]:
         yield [opened.enter_context(closing(ItemSet())) for _ in range(4)], ledger, has_file
 
 
-class _Estimate:
+class _PlanConsumer:
     """The consumer of the walk of one `plan`. Its sets are on disk: a source may have millions of items.
 
     A cancellation waits for the thread that uses the sets, because closing SQLite beneath it can crash.
@@ -110,11 +110,12 @@ class _Estimate:
     def __init__(self, setup: SourceSetup, records: _Records, urls: TextIO | None) -> None:
         self._setup = setup
         self._network = setup.network
-        (self._seen, self._primary, self._linked, self._unreadable), self._ledger, self._has_file = records
+        sets, self._ledger, self._has_file = records
+        self._seen, self._primary, self._linked, self._unreadable = sets
         self._urls = urls
         clip = setup.selection.clip
         self._run = Run(0, "mirror", "", {}, setup.options.remembered, text_hash(clip) if clip else None)
-        self._sizes = _Sizes(setup.network, clip)
+        self._sizes = _SizeSamples(setup.network, clip)
         self.counters = Counter(items_seen=0, items_matched=0, source_items=0, bytes_sampled=0)  # as reported
         self._hosts: Counter[str] = Counter()
         self._excluded: Counter[str] = Counter()  # by asset key
@@ -142,9 +143,9 @@ class _Estimate:
         self._warn(is_unknown=is_unknown)
         requests_per_asset = 1.0
         asset_seconds = walk_seconds / max(1, walk_requests)
-        if sizes.count:
-            requests_per_asset = (sample_requests + sizes.tile_requests) / sizes.count
-            asset_seconds = sample_seconds / max(1, sizes.count / _SIZED_AT_ONCE)
+        if sizes.samples:
+            requests_per_asset = (sample_requests + sizes.tile_requests) / sizes.samples
+            asset_seconds = sample_seconds / max(1, sizes.samples / _SIZED_AT_ONCE)
         pending = self.counters["assets_pending"]
         at_once = min(network.per_host, 16)
         seconds_estimated = round(walk_seconds + pending * asset_seconds / at_once, 1)
@@ -191,7 +192,9 @@ class _Estimate:
 
     async def planned_this_run(self, ids: Sequence[ItemId]) -> dict[ItemId, PlannedVersion]:
         sets = self._unreadable, self._linked, self._primary
-        unread, linked, on_pages = await shielded_to_thread(lambda: [one.intersection(ids) for one in sets])
+        unread, linked, on_pages = await shielded_to_thread(
+            lambda: [items.intersection(ids) for items in sets]
+        )
         planned = dict.fromkeys(unread | linked, PlannedVersion(is_linked=True))
         return planned | dict.fromkeys(on_pages, PlannedVersion())
 
@@ -217,7 +220,7 @@ class _Estimate:
             self._left_out[reason] += left_out
             new_items += left_out
         self.counters["items_seen"] += new_items
-        self._refused = self._refused or next((one.failure.message for one in batch.unreadable_items), "")
+        self._refused = self._refused or next((item.failure.message for item in batch.unreadable_items), "")
         unreadable = [item.id for item in batch.unreadable_items]
         unreadable += [ItemId(entry.collection, entry.name) for entry in batch.unreadable]
         self.counters["items_failed"] += len(self._unreadable.add_all(unreadable))
@@ -281,12 +284,12 @@ def _add(counts: Counter[str], name: str) -> str:
     return name
 
 
-class _Bytes(msgspec.Struct):
+class _SizeTotals(msgspec.Struct):
     stated_bytes: int = 0
     unstated: Counter[str] = msgspec.field(default_factory=Counter)  # assets without a stated size, by key
 
 
-class _Sizes:
+class _SizeSamples:
     """The sizes of assets. Where the source does not state them, they are estimated from samples of a key."""
 
     def __init__(self, network: Network, clip: str | None) -> None:
@@ -294,9 +297,9 @@ class _Sizes:
         self._clipping = clip_fetching(clip)
         self._assets: defaultdict[str, list[Asset]] = defaultdict(list)
         self._sizes: defaultdict[str, list[int]] = defaultdict(list)
-        self.all = _Bytes()
-        self.pending = _Bytes()
-        self.count = 0
+        self.all = _SizeTotals()
+        self.pending = _SizeTotals()
+        self.samples = 0
         self.measured = 0
         self.outside = 0  # of those measured, with nothing in the area of `--clip`
         self.tile_requests = 0
@@ -312,11 +315,11 @@ class _Sizes:
         key = _add(self.all.unstated, asset.key)
         self.pending.unstated[key] += is_pending
         limit = _SIZED_PER_KEY if self._clipping is None else _CLIPPED_PER_KEY
-        if len(self._assets[key]) < limit and self.count < _MAX_SIZED:
-            self.count += 1
+        if len(self._assets[key]) < limit and self.samples < _MAX_SIZED:
+            self.samples += 1
             self._assets[key].append(asset)
 
-    def sampled_bytes(self, part: _Bytes) -> float:
+    def sampled_bytes(self, part: _SizeTotals) -> float:
         return sum(number * self.mean_sizes.get(key, 0) for key, number in part.unstated.items())
 
     async def measure(self) -> None:
