@@ -163,7 +163,7 @@ class Stage(PublicValue, frozen=True, tag=True):
 
 Event = RunStarted | Progress | Notice | AssetFailed | ItemGone | RunEnded | Checked | Damage | Stage
 Listener = Callable[[Event], None]
-"""Runs on the event loop's thread (`export`, `report`: on the writer's). It must be quick and never raise."""
+"""Called on the event loop's thread (by `export` and `report` on the writer's). Be quick and never raise."""
 
 
 def masking_listener(listener: Listener | None, secrets: Secrets) -> Listener:

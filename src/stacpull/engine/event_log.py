@@ -44,7 +44,7 @@ class EventLog:
 
     def add(self, event: str, fields: Mapping[str, object]) -> None:
         time = rfc3339(datetime.fromtimestamp(self._clock.time(), UTC))
-        line = {"time": time, "event": event, **{name: self._clean(it) for name, it in fields.items()}}
+        line = {"time": time, "event": event, **{name: self._clean(value) for name, value in fields.items()}}
         self._lines.append(orjson.dumps(line))
 
     def _clean(self, value: object) -> object:

@@ -121,7 +121,7 @@ class AdoptingFetcher(NamedTuple):
         last_modified = moment_of(headers.get("Last-Modified", ""))
         stated = stated_checksums(job, OK, headers)
         digests, size = dict[str | None, bytes | None](), None
-        for algorithm in {self.digest_algorithm, *(one.checksum.algorithm for one in stated)}:
+        for algorithm in {self.digest_algorithm, *(each.checksum.algorithm for each in stated)}:
             state = self.store.state_of(path, algorithm=algorithm)
             if state.obstacle is not None:
                 raise TransferError(exists_failure(path, f"it is {state.obstacle}"))

@@ -67,9 +67,8 @@ async def with_starts(setup: SourceSetup) -> SourceSetup:
         items = await first_items(source, starts[0])
     for text in await _label_warnings(source, selection, items, starts):
         setup.network.warn(text)
-    if len(starts) == 1:
-        for text in await _unknown_names(setup, items, starts[0].request.url):
-            raise UsageError(text)
+    if len(starts) == 1 and (texts := await _unknown_names(setup, items, starts[0].request.url)):
+        raise UsageError(texts[0])
     return setup
 
 

@@ -72,7 +72,7 @@ class EventMessage(msgspec.Struct, tag=13, array_like=True):
 
 
 class ProcessEnded(msgspec.Struct, tag=15, array_like=True):
-    """With an error: nothing more can be published. Without: the ledger is closed; it is the last message."""
+    """With an error, nothing more can be published. Without one, the ledger is closed: the last message."""
 
     error: ErrorReport | None
 

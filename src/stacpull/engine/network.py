@@ -32,8 +32,8 @@ from stacpull.sources.source import Source, WalkStart
 from stacpull.sources.source_url import source_url, split_credentials
 from stacpull.transfer.ranges import MAX_CONNECTIONS
 
-SLOTS = 80  # default of concurrent transfers: over 64 (one host), as some wait for the store process
-_OWN_DESCRIPTORS = 36  # about 20 for loop, ledger, lock, log, DEST and a page; the rest for lookups
+SLOTS = 80  # default number of transfers: over 64 (per host), because some wait for the store process
+_OWN_DESCRIPTORS = 36  # about 20 for the loop, ledger, locks, logs and DEST; the rest for name lookups
 _MAX_IDLE = 2048  # if the limit of open files allows it, so that connections to many hosts are reused
 _STALLS_UNTIL_DOWN = 4  # stall timeouts after which a silent host counts as down: two minutes by default
 
@@ -76,7 +76,7 @@ class Network(msgspec.Struct, frozen=True):
 
 
 class SourceSetup(NamedTuple):
-    """What a run, `plan` and `headers` are made of."""
+    """The opened SOURCE and the arguments of a run, `plan` or `headers`."""
 
     source: Source
     network: Network

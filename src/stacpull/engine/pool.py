@@ -194,15 +194,16 @@ class Pool(Generic[JobT, ResultT]):
         """Take the failure of an asset after its last attempt. DOWN leaves the asset pending."""
         if failure.kind is FailureKind.DOWN and not self._is_worker:
             held = self._held_back.pop(failure.host, ())
-            self._failure_count -= sum(not one.has_failed for one, *_ in held)
+            self._failure_count -= sum(not held_job.has_failed for held_job, *_ in held)
             if len(self.down_hosts) < MAX_HOSTS:
                 self.down_hosts[failure.host] = failure
             return
         self._failure_count += failure.kind not in NO_FAULT and not job.has_failed
-        if self._has_too_many_failures():
+        has_too_many = self._has_too_many_failures()
+        if has_too_many:
             self._stop_run()
             self._report_held_back()
-        if failure.kind not in MAYBE_HOST_FAULT or self._is_worker or self._has_too_many_failures():
+        if has_too_many or self._is_worker or failure.kind not in MAYBE_HOST_FAULT:
             self.sink.fail(job, failure, attempts)
             return
         if failure.host not in self._held_back and len(self._held_back) >= MAX_HOSTS:

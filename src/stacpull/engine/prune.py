@@ -23,11 +23,11 @@ from stacpull.models import Failure, FailureKind, Json, NotFoundItem
 from stacpull.sources.item_reader import ItemReader
 
 _ITEMS_AT_ONCE = 500  # items that are requested, and removed, at once
-_NOT_CONFIRMED = "and whose URL, if they have one, does not return 404 or 410"
+_NOT_CONFIRMED = "and whose URL, if any, does not return 404 or 410"
 _UNTRUSTED = "and whose URL returns 404 or 410, but the same host returned no listed item, or 404 for one"
 _LINKED = "and that is gone, but another item links to it"
 _SEVERAL_LINKED = "and that are gone, but other items link to them"
-_OTHER_WALK = "and that another SOURCE, filter or login found. To prune them, repeat that command"
+_OTHER_WALK = "and that another SOURCE, filter or login found: prune with that one"
 
 
 class Pruning:

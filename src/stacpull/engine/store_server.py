@@ -52,12 +52,12 @@ _AFTER_FAILURE = frozenset({"final_counts", "end_run"})
 
 @cache
 def _decoder(operation: Callable[..., Any]) -> msgspec.msgpack.Decoder[Any]:
-    parameters = signature(operation, eval_str=True).parameters.values()
-    return msgspec.msgpack.Decoder(tuple.__class_getitem__(tuple(one.annotation for one in parameters)))
+    types = tuple(p.annotation for p in signature(operation, eval_str=True).parameters.values())
+    return msgspec.msgpack.Decoder(tuple.__class_getitem__(types))
 
 
 class StoreServer(msgspec.Struct, eq=False):
-    """Serves a run, until the network process closes its end of the socket. `send` answers it."""
+    """Serves a run until the network process closes the socket. `send` sends the answers."""
 
     publisher: Publisher
     operations: Mapping[str, Callable[..., Any]]  # by name

@@ -64,11 +64,11 @@ _AT_START = Position()
 
 
 class WalkConsumer(Protocol):
-    """Takes what a walk has planned: for `mirror` the `BatchSender`; `plan` and `headers` have others."""
+    """Takes what a walk plans. `BatchSender` does so for `mirror`; `plan` and `headers` have their own."""
 
     @property
     def counters(self) -> Mapping[str, int]:
-        """The numbers of items so far, `items_seen` and `items_matched`."""
+        """The numbers of items so far (`items_seen`, `items_matched`), current when `add_batch` returns."""
 
     async def planned_this_run(self, ids: Sequence[ItemId]) -> dict[ItemId, PlannedVersion]:
         """Return the `ids` that this run has planned or could not read. Only newer versions count as new."""
