@@ -409,7 +409,10 @@ class MirrorRun:
             async with at_end(self._write_catalogs, InterruptedRunError):
                 await self._transfer()
                 if self._setup.options.prune:
-                    await self._prune()
+                    from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune
+
+                    pruning = Pruning(self._setup, self._run, self._store_client, self._stop)
+                    await pruning.run(self._walk.summary, remove=self._setup.options.prune == "remove")
                 if self._run.kind == "mirror":
                     await self._keep_collections()
                     await self._note_items_not_listed()
@@ -462,12 +465,6 @@ class MirrorRun:
         if self._run.kind != "ordered":
             await restore_item_json(self._walk.reader, self._network, self._store_client)
         await self._batch_sender.add_batch(WalkBatch(update=WalkUpdate(walk_ended=True)))
-
-    async def _prune(self) -> None:
-        from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune
-
-        pruning = Pruning(self._setup, self._run, self._store_client, self._stop)
-        await pruning.run(self._walk.summary, remove=self._setup.options.prune == "remove")
 
     async def _keep_collections(self) -> None:
         async def keep(name: str) -> None:

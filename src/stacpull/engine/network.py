@@ -6,7 +6,6 @@ import asyncio
 import resource
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -117,7 +116,10 @@ async def open_network(
     """Open the network. The policies override the options; `secrets` gets all credentials."""
     secrets = Secrets() if secrets is None else secrets
     emit, host = masking_listener(on_event, secrets), host_of(access.url)
-    warn = partial(_warn, emit)
+
+    def warn(text: str) -> None:
+        emit(Notice("warning", text))
+
     emit(Stage(f"opening SOURCE at {host}" if host else "opening SOURCE"))
     secrets.add(*credentials_in(access.headers), *access.query.values(), *(options.s3.keys or ()))
     slots = options.concurrency or _slots_here(options.per_host)
@@ -164,10 +166,6 @@ async def open_network(
         raise
     finally:
         await client.close()
-
-
-def _warn(emit: Listener, text: str) -> None:
-    emit(Notice("warning", text))
 
 
 def _max_open_files() -> int:

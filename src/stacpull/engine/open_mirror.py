@@ -81,11 +81,8 @@ def open_ledger(store: Store) -> Iterator[database.Connection]:
     log lost a page, and a loss of power would lose everything after that page.
     """
     staged, covered = store.staged, store.sync_covers_ledger
-    with closing(
-        database.open_writer(
-            staged.work, journal_mode="delete" if is_on_network(staged.fd) else "wal", durable=not covered
-        )
-    ) as db:
+    on_network = is_on_network(staged.fd)
+    with closing(database.open_writer(staged.work, on_network=on_network, durable=not covered)) as db:
         has_succeeded = False
         try:
             if not covered:

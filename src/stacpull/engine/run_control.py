@@ -6,13 +6,12 @@ If the source cannot be read, or a host is down, the other transfers are complet
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from stacpull.arguments import or_default
 from stacpull.errors import CredentialsError, InterruptedRunError, SourceError, StacpullError, ungrouped
-from stacpull.models import Failure
 from stacpull.net.gate import REFUSALS
 from stacpull.threads import background_task
 
@@ -61,15 +60,11 @@ async def walk_and_transfer(
             task.cancel()
     if unreadable is not None:
         raise unreadable
-    if not stop.is_set():
-        _raise_if_down(pool.down_hosts)
-
-
-def _raise_if_down(hosts: Mapping[str, Failure]) -> None:
-    if hosts:
-        text = " ".join(reason.message for reason in hosts.values())
-        text += f" The assets of {' and '.join(hosts)} stay pending for `resume`."
-        is_refused = any(reason.status in REFUSALS for reason in hosts.values())
+    if pool.down_hosts and not stop.is_set():
+        reasons = pool.down_hosts.values()
+        text = " ".join(reason.message for reason in reasons)
+        text += f" The assets of {' and '.join(pool.down_hosts)} stay pending for `resume`."
+        is_refused = any(reason.status in REFUSALS for reason in reasons)
         raise CredentialsError(text) if is_refused else SourceError(text)
 
 

@@ -377,9 +377,8 @@ class _BatchPlan:
                 del change.known[row.key]
             elif row.key not in left_out:
                 self._rows.done_again.append(row.id)
-                self._rows.assets.append(
-                    row._replace(state=AssetState.DONE, digest=known.digest_in_dest or None)
-                )
+                done = row._replace(state=AssetState.DONE, digest=known.digest_in_dest or None)
+                self._rows.assets.append(done)
 
     def _rename_assets(self, change: _ItemChange, unplanned: Iterable[KnownAsset]) -> None:
         """Let a key without a file take over the unplanned asset with its path."""

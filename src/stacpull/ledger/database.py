@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
-from typing import Literal
 
 import orjson
 
@@ -95,9 +94,7 @@ def _code(error: sqlite3.Error) -> int:
     return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF  # the primary code (sqlite.org/rescode.html)
 
 
-def open_writer(
-    work: Path, *, journal_mode: Literal["wal", "delete"] = "wal", durable: bool = False
-) -> Connection:
+def open_writer(work: Path, *, on_network: bool = False, durable: bool = False) -> Connection:
     """Open or create the ledger of `work` for its only writer, on one thread at a time."""
     path = ledger_path(work)
     reject_irregular(path)
@@ -107,7 +104,8 @@ def open_writer(
         try:
             db.execute("PRAGMA cache_size = -4096")
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new ledger; see `runs.end`
-            mode = db.execute(f"PRAGMA journal_mode = {journal_mode}").fetchone()[0]
+            wanted = "delete" if on_network else "wal"
+            mode = db.execute(f"PRAGMA journal_mode = {wanted}").fetchone()[0]
             is_full = durable or mode != "wal"  # SQLite silently keeps another mode where WAL fails
             db.execute(f"PRAGMA synchronous = {'FULL' if is_full else 'NORMAL'}")
             db.execute("PRAGMA journal_size_limit = 16777216")
