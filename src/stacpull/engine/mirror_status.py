@@ -35,7 +35,7 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
     address = resolve_dest(dest, or_default("options", Options, options))
     with closing(open_reader(address.work, address.bucket)) as db, ledger_errors(ledger_path(address.work)):
         run = views.current_run(db)
-        next_page = Position.from_json(None if run["has_listed"] else run["position"]).request
+        next_page = Position.from_json(None if run["walk_ended"] else run["position"]).request
         live = is_held(address.work)
         assets, items = runs.asset_totals(db), views.item_totals(db)
         counts: dict[str, Any] = {**assets, **items, **views.extra_asset_counts(db)}
@@ -50,7 +50,7 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
             dest=address.shown,
             work=None if address.bucket is None else str(address.work),
             checkpoint=None if next_page is None else next_page.url,
-            walk_ended=bool(run["has_listed"]),
+            walk_ended=bool(run["walk_ended"]),
             live=live,
             last_attempt=None if live else failed_attempt(address.work / OWN_DIRECTORY / "log.ndjson"),
             pid=holder(address.work) if live else None,

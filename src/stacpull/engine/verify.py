@@ -218,7 +218,7 @@ class MirrorCheck:
             remaining=self.damaged_files + self.rejected_files,
             strict=self._strict,
             mirror_state=views.state_now(run["state"], live=False),
-            walk_ended=bool(run["has_listed"]),
+            walk_ended=bool(run["walk_ended"]),
             **counts,
         )
 

@@ -93,7 +93,7 @@ def current_run(db: Connection) -> dict[str, Any]:
     run |= dict(named_rows(db, "SELECT id, started, ended FROM runs WHERE id = ?", (last,))[0])
     if current != last:
         run["reason"] = ": ".join(filter(None, [f"run {current} is unfinished", run["reason"]]))
-    run["has_listed"] = run["walk_ended"] if run["kind"] == "mirror" else walk_ended
+    run["walk_ended"] = run["walk_ended"] if run["kind"] == "mirror" else walk_ended
     run["max_seen"] = scalar(  # walks before a removal of items have seen too many
         db,
         "SELECT max(number) FROM counters c JOIN runs r ON r.id = c.run AND r.kind = 'mirror' "
