@@ -179,8 +179,7 @@ async def retry(
         run_context(dest, options, on_event, stop, client, must_exist=True) as context,
         open_dest(context) as opened,
     ):
-        kind: runs.RunKind = "ordered" if ordered else "retry"
-        task = await on_ledger(opened, partial(runs.task_to_retry, kind=kind))
+        task = await on_ledger(opened, lambda db: runs.task_to_retry(db, "ordered" if ordered else "retry"))
         return await run_from_ledger(context, opened, *task)
 
 
