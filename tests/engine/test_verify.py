@@ -10,14 +10,14 @@ from tests.acceptance.static_tree import write_tree
 
 from stacpull import sync
 from stacpull.engine.verify import damage_of
-from stacpull.ledger.views import ExpectedFile
+from stacpull.ledger.views import RecordedFile
 from stacpull.store.inspection import DirectoryFiles, FileState
 
 ONE = b"1" * 32
 
 
-def expected(kind: str = "asset", **known: Any) -> ExpectedFile:
-    return ExpectedFile(**{"kind": kind, "rowid": 1, "path": "f", "size": None, "digest": None} | known)
+def expected(kind: str = "asset", **known: Any) -> RecordedFile:
+    return RecordedFile(**{"kind": kind, "rowid": 1, "path": "f", "size": None, "digest": None} | known)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def expected(kind: str = "asset", **known: Any) -> ExpectedFile:
     ],
 )
 def test_a_file_is_judged_by_what_the_ledger_has(
-    wanted: ExpectedFile, look: FileState, what: str | None
+    wanted: RecordedFile, look: FileState, what: str | None
 ) -> None:
     fault = damage_of(wanted, look)
     assert (None if fault is None else fault[0]) == what

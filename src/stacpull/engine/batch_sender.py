@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from stacpull.catalog.item import public_document
 from stacpull.engine.network import Network
@@ -27,12 +28,10 @@ class BatchSender:
     def counters(self) -> Mapping[str, int]:
         return self._store_client.counters
 
-    async def queue_pending(self) -> None:
-        await self._queue_all(lambda last: self._call("pending_jobs", last, 1000, returns=list[Job]))
-
-    async def _queue_all(self, jobs_after: Callable[[int], Awaitable[list[Job]]]) -> None:
+    async def queue_all(self, operation: Literal["pending_jobs", "take_over_jobs"]) -> None:
+        """Queue all jobs of an operation of the store process, which returns them in order."""
         last = 0
-        while jobs := await jobs_after(last):
+        while jobs := await self._call(operation, last, 1000, returns=list[Job]):
             await self._queue.put(jobs)
             last = jobs[-1].rowid
 
@@ -44,7 +43,7 @@ class BatchSender:
 
     async def add_batch(self, batch: WalkBatch) -> int:
         if batch.update.walk_ended:  # the walk can no longer list the pending assets of earlier runs
-            await self._queue_all(lambda last: self._call("take_over_jobs", last, 1000, returns=list[Job]))
+            await self.queue_all("take_over_jobs")
         secrets = self._network.secrets
         batch.items = [
             item._replace(document={}, public_json=public_document(item.document, secrets))

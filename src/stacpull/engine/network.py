@@ -6,6 +6,7 @@ import asyncio
 import resource
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -116,10 +117,7 @@ async def open_network(
     """Open the network. The policies override the options; `secrets` gets all credentials."""
     secrets = Secrets() if secrets is None else secrets
     emit, host = masking_listener(on_event, secrets), host_of(access.url)
-
-    def warn(text: str) -> None:
-        emit(Notice("warning", text))
-
+    warn = partial(_warn, emit)
     emit(Stage(f"opening SOURCE at {host}" if host else "opening SOURCE"))
     secrets.add(*credentials_in(access.headers), *access.query.values(), *(options.s3.keys or ()))
     slots = options.concurrency or _slots_here(options.per_host)
@@ -166,6 +164,10 @@ async def open_network(
         raise
     finally:
         await client.close()
+
+
+def _warn(emit: Listener, text: str) -> None:
+    emit(Notice("warning", text))
 
 
 def _max_open_files() -> int:

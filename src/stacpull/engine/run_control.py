@@ -61,10 +61,9 @@ async def walk_and_transfer(
     if unreadable is not None:
         raise unreadable
     if pool.down_hosts and not stop.is_set():
-        reasons = pool.down_hosts.values()
-        text = " ".join(reason.message for reason in reasons)
+        text = " ".join(reason.message for reason in pool.down_hosts.values())
         text += f" The assets of {' and '.join(pool.down_hosts)} stay pending for `resume`."
-        is_refused = any(reason.status in REFUSALS for reason in reasons)
+        is_refused = any(reason.status in REFUSALS for reason in pool.down_hosts.values())
         raise CredentialsError(text) if is_refused else SourceError(text)
 
 

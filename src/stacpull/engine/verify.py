@@ -43,7 +43,7 @@ from stacpull.ledger.database import (
     open_reader,
 )
 from stacpull.ledger.runs import Run
-from stacpull.ledger.views import ExpectedFile
+from stacpull.ledger.views import RecordedFile
 from stacpull.models import OWN_DIRECTORY, Json
 from stacpull.planning.hrefs import asset_href
 from stacpull.reports import MirrorReport, VerifyReport
@@ -57,10 +57,10 @@ _AT_ONCE = 256  # files that a thread checks, or assets that are requeued
 _THREADS = min(16, 2 * (os.cpu_count() or 1))  # two per core, because they wait for the disk
 _GROUP = 2 * _THREADS * _AT_ONCE  # files that are given to the threads at once
 _TICK = 0.25
-_FileStates = list[tuple[ExpectedFile, FileState]]
+_FileStates = list[tuple[RecordedFile, FileState]]
 
 
-def damage_of(expected: ExpectedFile, state: FileState) -> tuple[DamageKind, str] | None:
+def damage_of(expected: RecordedFile, state: FileState) -> tuple[DamageKind, str] | None:
     """Return what is wrong with a file. One of unknown size is short if empty, unless its digest matches."""
     size = expected.size
     has_digests = expected.digest is not None and state.digest is not None
@@ -173,7 +173,7 @@ class MirrorCheck:
                     self._report_damage(entry.path, "unknown", "nothing", obstacle or "a file")
             self._send_progress()
 
-    def file_states(self, files: StoredFiles, batch: Iterable[ExpectedFile]) -> _FileStates:
+    def file_states(self, files: StoredFiles, batch: Iterable[RecordedFile]) -> _FileStates:
         states: _FileStates = []
         for expected in batch:
             algorithm = None
@@ -185,7 +185,7 @@ class MirrorCheck:
             states.append((expected, state))
         return states
 
-    def _compare(self, db: Connection, expected: ExpectedFile, state: FileState) -> None:
+    def _compare(self, db: Connection, expected: RecordedFile, state: FileState) -> None:
         damage = damage_of(expected, state)
         if damage is None:
             return

@@ -316,7 +316,7 @@ def unwritten_items(db: Connection, after: int, also_new: bool) -> list[int]:
     return [rowid for (rowid,) in db.execute(_UNWRITTEN, values)]
 
 
-class ExpectedFile(NamedTuple):
+class RecordedFile(NamedTuple):
     """A file that must be in DEST. `size` and `digest` are None if the ledger does not have them."""
 
     kind: Literal["asset", "item", "catalog"]
@@ -332,21 +332,21 @@ def expected_totals(db: Connection) -> tuple[int, int]:
     return assets["assets_done"] + items + len(meta.file_digests(db)), assets["bytes_done"]
 
 
-def expected_files(db: Connection) -> Iterator[ExpectedFile]:
+def expected_files(db: Connection) -> Iterator[RecordedFile]:
     """Yield assets, then the JSON of items, then catalogs, without files that may not be there yet.
 
     A damaged asset is expected with its earlier digest until it is repaired.
     """
     for row in db.execute("SELECT id, path, size, digest_in_dest FROM files_in_dest ORDER BY id"):
-        yield ExpectedFile("asset", *row)
+        yield RecordedFile("asset", *row)
     for rowid, name, directory, sha256 in db.execute(
         "SELECT id, name, directory, sha256 FROM named_items "
         f"WHERE json_state IN ({JsonState.CURRENT}, {JsonState.DAMAGED}) ORDER BY id"
     ):
-        yield ExpectedFile("item", rowid, f"{directory}/{item_json_name(name)}", None, sha256)
+        yield RecordedFile("item", rowid, f"{directory}/{item_json_name(name)}", None, sha256)
     for path, sha256 in meta.file_digests(db).items():
         if sha256 != b"":
-            yield ExpectedFile("catalog", 0, path, None, sha256)
+            yield RecordedFile("catalog", 0, path, None, sha256)
 
 
 def known_paths(db: Connection, paths: Sequence[str], *, planned: bool = False) -> set[str]:
