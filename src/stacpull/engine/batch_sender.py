@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from stacpull.catalog.item import public_document
 from stacpull.engine.network import Network
@@ -28,10 +27,12 @@ class BatchSender:
     def counters(self) -> Mapping[str, int]:
         return self._store_client.counters
 
-    async def queue_all(self, operation: Literal["pending_jobs", "take_over_jobs"]) -> None:
-        """Queue all jobs of an operation of the store process, which returns them in order."""
+    async def queue_pending(self) -> None:
+        await self._queue_all(lambda last: self._call("pending_jobs", last, 1000, returns=list[Job]))
+
+    async def _queue_all(self, jobs_after: Callable[[int], Awaitable[list[Job]]]) -> None:
         last = 0
-        while jobs := await self._call(operation, last, 1000, returns=list[Job]):
+        while jobs := await jobs_after(last):
             await self._queue.put(jobs)
             last = jobs[-1].rowid
 
@@ -43,7 +44,7 @@ class BatchSender:
 
     async def add_batch(self, batch: WalkBatch) -> int:
         if batch.update.walk_ended:  # the walk can no longer list the pending assets of earlier runs
-            await self.queue_all("take_over_jobs")
+            await self._queue_all(lambda last: self._call("take_over_jobs", last, 1000, returns=list[Job]))
         secrets = self._network.secrets
         batch.items = [
             item._replace(document={}, public_json=public_document(item.document, secrets))

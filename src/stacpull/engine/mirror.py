@@ -455,7 +455,7 @@ class MirrorRun:
     async def _find_jobs(self) -> None:
         """Queue what earlier commands left pending, then what the walk or a retry plans."""
         call = self._store_client.call
-        await self._batch_sender.queue_all("pending_jobs")
+        await self._batch_sender.queue_pending()
         if self._run.kind == "mirror":
             await self._walk.resume(self._run)
             return
