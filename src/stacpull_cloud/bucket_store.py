@@ -21,7 +21,7 @@ from stacpull.models import Failure, FailureKind, Placement
 from stacpull.store.inspection import (
     MAX_DOCUMENT_SIZE,
     NO_NAMES,
-    Entry,
+    FileEntry,
     FileState,
     IsStopped,
     hashed_state,
@@ -78,9 +78,9 @@ class BucketFiles:
         head = self.objects.find(path)
         return None if head is None else head.modified.timestamp()
 
-    def walk(self, skipped: frozenset[str], prefix: str = "") -> Iterator[Sequence[Entry]]:
+    def walk(self, skipped: frozenset[str], prefix: str = "") -> Iterator[Sequence[FileEntry]]:
         for page in self.objects.pages(prefix.rstrip("/")):
-            yield [Entry(path, is_file=True) for path in page if path.split("/")[0] not in skipped]
+            yield [FileEntry(path, is_file=True) for path in page if path.split("/")[0] not in skipped]
 
 
 class BucketStore(BucketFiles):

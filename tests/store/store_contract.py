@@ -18,7 +18,7 @@ import pytest
 
 from stacpull.models import AssetFile, Failure, FailureKind, Placement
 from stacpull.store import inspection
-from stacpull.store.inspection import Entry, FileState
+from stacpull.store.inspection import FileEntry, FileState
 from stacpull.store.protocol import Store
 from stacpull_cloud import bucket_store
 
@@ -182,7 +182,7 @@ class StoreContract:
             put(store, path, b"x")
         assert paths(store, "d") == ["a", "c/i/a", "c/i/b", "c/x"]
         assert all(entry.is_file for entries in store.walk(frozenset({".stacpull"})) for entry in entries)
-        assert Entry("c/x", is_file=True) in [e for entries in store.walk(frozenset()) for e in entries]
+        assert FileEntry("c/x", is_file=True) in [e for entries in store.walk(frozenset()) for e in entries]
 
     # --- parts -------------------------------------------------------------------------------------------
 

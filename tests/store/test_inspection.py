@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from stacpull.store import inspection
-from stacpull.store.inspection import DirectoryFiles, Entry, FileState, may_exist
+from stacpull.store.inspection import DirectoryFiles, FileEntry, FileState, may_exist
 
 
 @pytest.fixture
@@ -82,10 +82,10 @@ def test_a_walk_lists_everything_once_and_follows_no_link(tmp_path, monkeypatch)
             path = f"{directory}/{name}" if directory else name
             if not (tmp_path / path).exists():
                 (tmp_path / path).write_bytes(b"")
-                expected.add(Entry(path, True))
+                expected.add(FileEntry(path, True))
     (tmp_path / "a" / "loop").symlink_to(tmp_path)
     os.mkfifo(tmp_path / "c" / "pipe")
-    expected |= {Entry("a/loop", False), Entry("c/pipe", False)}
+    expected |= {FileEntry("a/loop", False), FileEntry("c/pipe", False)}
     expected = {entry for entry in expected if not entry.path.startswith("own")}
     with closing(DirectoryFiles(tmp_path)) as opened:
         met = [entry for batch in opened.walk(frozenset({"own"})) for entry in batch]
@@ -100,7 +100,7 @@ def test_a_walk_lists_what_is_nested_deeply(tmp_path):
     (file := nested[-1] / "file").write_bytes(b"")
     with closing(DirectoryFiles(tmp_path)) as opened:
         met = [entry for batch in opened.walk(frozenset()) for entry in batch]
-    assert met == [Entry(str(file.relative_to(tmp_path)), True)]
+    assert met == [FileEntry(str(file.relative_to(tmp_path)), True)]
     file.unlink()
     for directory in reversed(nested):  # pytest cannot remove so many levels
         directory.rmdir()

@@ -325,13 +325,13 @@ class _BatchPlan:
     def _add_job(
         self, change: _ItemChange, asset: Asset, row: AssetRow, directory: str, decision: Decision
     ) -> None:
+        claimed = None if row.name is not None else asset.name or asset.name_template or "{filename}"
         name = row.name or asset.name
-        template = None if name is not None else asset.name_template or "{filename}"
-        name_or_template = None if row.name is not None else name or template
+        template = None if name is not None else claimed
         hrefs = [asset.href, *asset.alternates]
         public_hrefs = [*map(self._writer.secrets.public_url, hrefs)]
         alternates = orjson.dumps(public_hrefs[1:]).decode() if asset.alternates else None
-        columns = (name_or_template, asset.size, asset.media_type, alternates, decision.digest_in_dest)
+        columns = (claimed, asset.size, asset.media_type, alternates, decision.digest_in_dest)
         self._rows.assets.append(row)
         self._rows.jobs.append((row.id, public_hrefs[0], public_hrefs != hrefs, *columns))
         if decision.action is not Action.REQUEST:

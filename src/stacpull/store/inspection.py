@@ -49,7 +49,7 @@ class Watcher(NamedTuple):
 UNWATCHED = Watcher()
 
 
-class Entry(NamedTuple):
+class FileEntry(NamedTuple):
     path: str
     is_file: bool
 
@@ -105,7 +105,7 @@ class StoredFiles(Protocol):
     def modified(self, path: str) -> float | None:
         """Return the time of the last write of a file, in seconds since 1970; None if there is no file."""
 
-    def walk(self, skipped: frozenset[str], prefix: str = "") -> Iterator[Sequence[Entry]]:
+    def walk(self, skipped: frozenset[str], prefix: str = "") -> Iterator[Sequence[FileEntry]]:
         """Yield all entries but directories, in batches, without the top-level names `skipped`.
 
         With a `prefix`, which ends with a slash: those below it. Directories that cannot be read are left
@@ -195,7 +195,7 @@ class DirectoryFiles:
         except OSError:
             return None
 
-    def walk(self, skipped: frozenset[str], prefix: str = "") -> Iterator[Sequence[Entry]]:
+    def walk(self, skipped: frozenset[str], prefix: str = "") -> Iterator[Sequence[FileEntry]]:
         unread = [self._listing(prefix, skipped)]  # no recursion: anybody can nest thousands of directories
         while unread:
             try:
@@ -212,10 +212,10 @@ class DirectoryFiles:
             if files:
                 yield files
 
-    def _listing(self, prefix: str, skipped: frozenset[str]) -> Iterator[tuple[list[Entry], list[str]]]:
+    def _listing(self, prefix: str, skipped: frozenset[str]) -> Iterator[tuple[list[FileEntry], list[str]]]:
         with os.scandir(f"{self.path}/{prefix}") as entries:
             while batch := list(itertools.islice(entries, _BATCH)):
-                files: list[Entry] = []
+                files: list[FileEntry] = []
                 directories: list[str] = []
                 for entry in sorted(batch, key=os.DirEntry.inode):
                     if entry.name in skipped:
@@ -223,7 +223,7 @@ class DirectoryFiles:
                     if entry.is_dir(follow_symlinks=False):
                         directories.append(f"{prefix}{entry.name}/")
                     else:
-                        files.append(Entry(prefix + entry.name, entry.is_file(follow_symlinks=False)))
+                        files.append(FileEntry(prefix + entry.name, entry.is_file(follow_symlinks=False)))
                 yield files, directories
 
 
