@@ -49,24 +49,23 @@ class Pruning:
             self._network.warn(f"Nothing was pruned: {obstacle}.")
             return
         self._kept_by_reason[_OTHER_WALK] = await self._call("count_of_other_walks", returns=int)
-        gone = linked = last_rowid = 0
-        gone_rowids = set[int | None]({None})  # of all batches: only a removal clears an item's `parent`
+        linked = last_rowid = 0
+        gone = set[int]()  # rowids of all batches: only a removal clears an item's `parent`
         while batch := await self._call(
             "items_not_found", last_rowid, _ITEMS_AT_ONCE, returns=list[NotFoundItem]
         ):
             last_rowid = batch[-1].item_rowid
             self._network.emit(Stage("looking for items that the source no longer has"))
             gone_items = await self._confirmed_gone([item for item in batch if not item.was_on_page])
-            gone += len(gone_items)
-            gone_rowids.update(item.item_rowid for item in gone_items)
-            removable = [item.item_rowid for item in gone_items if item.parent in gone_rowids]
+            gone.update(item.item_rowid for item in gone_items)
+            removable = [item.item_rowid for item in gone_items if item.parent is None or item.parent in gone]
             linked += len(gone_items) - len(removable)  # these may return
             if removable and remove:
                 await self._call("remove_items", removable)
             for item in gone_items:
                 removed = remove and item.item_rowid in removable
                 self._network.emit(ItemGone(item.id, item.assets, item.size, removed=removed))
-        await self._call("set_counter", "items_gone", gone)
+        await self._call("set_counter", "items_gone", len(gone))
         self._kept_by_reason[_LINKED if linked == 1 else _SEVERAL_LINKED] = linked
         kept_by_reason = +self._kept_by_reason  # numbers above 0
         if not gone and not kept_by_reason:

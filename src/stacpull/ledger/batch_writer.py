@@ -471,6 +471,7 @@ class _BatchPlan:
         failures.update_item_states(db, changed)
 
     def _claim_paths(self) -> None:
+        """Claim the paths of new assets. A job may get another name, or fail instead."""
         other_names = paths.claim(self._db, self._claims)
         if not other_names:
             return
