@@ -35,7 +35,6 @@ from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.threads import for_each
 from stacpull.transfer.attempt import AssetFetcher, Downloader, FetchResult
 from stacpull.transfer.checks import conditional_headers, host_failure, shows_change, size_failure
-from stacpull.urls import filename_of
 from stacpull_raster.clip_area import ClipArea
 from stacpull_raster.clipped_file import ClippedFile, TileRead, clip, parse_tiles, pieces
 from stacpull_raster.ranged import ChangedError, FileVersion, NotModifiedError, Sender
@@ -136,7 +135,7 @@ class ClipFetcher:
             return None
         if job.size is not None and version.total is not None and job.size != version.total:
             raise TransferError(size_failure(version.url, version.total, job.size))
-        name = downloader.client.secrets.masked(filename_of(version.url))
+        name = downloader.filename(version.url)
         etag_or_date = downloader.without_secrets(version.validator).etag_or_date
         if file.size <= MAX_BODY_IN_MEMORY:
             body = bytearray(file.head.ljust(file.size, b"\0"))

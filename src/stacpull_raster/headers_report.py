@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from stacpull.errors import InterruptedRunError
 from stacpull.models import PublicValue
 
 
@@ -38,6 +39,6 @@ class HeadersReport(PublicValue, frozen=True):
     def exit_code(self) -> int:
         """0: all done; 1: some rows failed or some items were not reached; 130: interrupted."""
         if self.state == "interrupted":
-            return 130
+            return InterruptedRunError.exit_code
         failed = self.headers_failed - (self.headers_missing if self.missing_ok else 0)
         return 1 if failed or (self.items_unseen and self.reason is not None) else 0

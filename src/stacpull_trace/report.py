@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any, Literal
 
+from stacpull.errors import InterruptedRunError
 from stacpull.models import PublicValue
 from stacpull_trace.scene_map import OriginKind
 
@@ -159,7 +160,7 @@ class TraceReport(PublicValue, frozen=True):
     def exit_code(self) -> int:
         """0: all done, also without a day; 1: some days failed; 130: interrupted."""
         if self.state == "interrupted":
-            return 130
+            return InterruptedRunError.exit_code
         return 1 if self.days_failed else 0
 
     def to_json(self) -> dict[str, Any]:

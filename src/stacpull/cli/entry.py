@@ -20,6 +20,7 @@ from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
+from stacpull.errors import DestinationError, InterruptedRunError, UsageError
 from stacpull.system import GARBAGE_AFTER, require_posix
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ T = TypeVar("T")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STOPPING = "Stopping. Another Ctrl-C or SIGTERM quits at once."
-_INTERRUPTED = 130  # as `errors.InterruptedRunError`, which is not imported
 
 
 def main() -> NoReturn:
@@ -41,7 +41,7 @@ def main() -> NoReturn:
         require_posix()
     except ImportError as problem:
         sys.stderr.write(f"stacpull: {problem}\n")
-        sys.exit(2)  # as UsageError
+        sys.exit(UsageError.exit_code)
     for number in SIGNALS:
         signal.signal(number, exit_at_once)
     for descriptor in (0, 1, 2):  # in this order, because open() takes the lowest free descriptor
@@ -64,7 +64,7 @@ def main() -> NoReturn:
             signal.signal(number, signal.SIG_IGN)
     if output.problem is not None and output.problem.errno != errno.EPIPE:
         sys.stderr.write(f"stacpull: Standard output cannot be written: {output.problem.strerror}.\n")
-        code = code or 5  # as DestinationError
+        code = code or DestinationError.exit_code
     # The process ends at once, because the interpreter would first free every object.
     atexit._run_exitfuncs()  # noqa: SLF001 -- what sys.exit calls, too
     sys.stderr.flush()
@@ -100,7 +100,7 @@ def _safe_stream(descriptor: int, stream: TextIO | None) -> tuple[_StandardStrea
 def exit_at_once(_number: int, _frame: FrameType | None) -> NoReturn:
     """End the process; KeyboardInterrupt would become a RuntimeError while a class is being made."""
     _say("Interrupted.")
-    os._exit(_INTERRUPTED)
+    os._exit(InterruptedRunError.exit_code)
 
 
 class _Handler:
@@ -119,7 +119,7 @@ class _Handler:
             done = self._show.close_at_once() if self._show is not None else ""
             self._kill_all()
             _say(f"Quit{done}. Run the same command again to resume.")
-            os._exit(_INTERRUPTED)
+            os._exit(InterruptedRunError.exit_code)
         self.is_stopping = True
         if self._show is None or not self._show.announce_stop(STOPPING):
             _say(STOPPING)
