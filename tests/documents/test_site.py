@@ -39,7 +39,7 @@ def text_of(page: Path) -> str:
 
 def test_the_reference_lists_every_option_and_command(site: Path) -> None:
     options = text_of(site / "reference/options/index.html")
-    assert [o.name for o in OPTIONS if f"{'--' * (o.form != 'absent')}{o.name}" not in options] == []
+    assert [o.name for o in OPTIONS if f"{'--' * (o.form != 'no_flag')}{o.name}" not in options] == []
     assert [v for o in OPTIONS for v in o.variables if v not in options] == []
     commands = text_of(site / "reference/commands/index.html")
     assert [name for name in COMMANDS if f"stacpull {name}" not in commands] == []
