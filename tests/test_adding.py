@@ -201,6 +201,7 @@ def test_an_option_is_read_from_all_its_origins(copy: ChangedCopy, tmp_path: Pat
         ("\ngreeting = 7\n", "c.toml, line 2, greeting must be text in quotes, not 7"),
         ("greetin = 'x'\n", "greetin: there is no such option; did you mean greeting?"),
     ],
+    ids=["a wrong type", "a misspelled name"],
 )
 def test_an_invalid_value_of_an_option_is_reported_with_its_origin(copy, tmp_path, text, message):
     (tmp_path / "c.toml").write_text(text)

@@ -155,7 +155,7 @@ def read_ids(value: str | Iterable[str] | None) -> tuple[str, ...]:
         raise ValueError("must not be an empty list")
     for written in ids:
         if written.startswith("@") or (isinstance(value, str) and written.endswith((".csv", ".tsv", ".txt"))):
-            raise ValueError(f"must be ids, not {written}: only the command line reads files")
+            raise ValueError(f"must be item ids, not {written}: only the command line reads files")
     return ids
 
 

@@ -40,7 +40,7 @@ class Selection(Arguments):
         max_cloud_cover (float in percent, 20): Keep items whose eo:cloud_cover is at most this.
         where (str, list or dict): Keep items whose property has this value.
         filter (str or dict of CQL2, "gsd < 20"): Keep items that match this CQL2 filter, as text or JSON.
-        ids (str or list, "S2A_31TCJ_20180102"): Keep items whose id is or ends with this text.
+        ids (str or list, "S2A_31TCJ_20180102"): Keep items whose id equals or ends with this text.
         assets (str or list, "B0*"): Fetch only assets whose key matches.
         exclude_assets (str or list): Skip assets whose key matches.
         roles (str or list, "data"): Fetch only assets with this role.
@@ -54,11 +54,11 @@ class Selection(Arguments):
         source_links (bool): Also fetch the source imagery that label items link to.
         follow (str or list, "derived_from"): Also fetch the items that links of this relation lead to.
         push_down (bool): Let the source filter what it can; all filters are checked locally too.
-        sortby (str, "-datetime"): Read items in the order of this property, if the API can sort:
-            -datetime begins with the newest.
+        sortby (str, "-datetime"): Read items sorted by this property, if the API can; -datetime begins with
+            the newest.
         max_items (int, 100): Stop after this many matching items.
         sample (int, 100): Take a random sample of this many matching items, the same sample in every run.
-        seed (int): Random seed of the sample.
+        seed (int): Seed of the random sample.
         shard (str or (I, N), "1/4"): Process only shard I of N (split by item id); in a job array, use auto.
 
     Raises:

@@ -117,7 +117,7 @@ def test_a_wrong_argument_of_trace_is_refused_by_name(monkeypatch, name: str, va
         (lambda: stacpull.sync.plan([{"id": "a"}]), r"an object that is not a STAC item \(dict\)"),
         (lambda: stacpull.sync.collections(5), "source must be a URL or a path as text, not int"),
         (lambda: stacpull.sync.classes(None, "c"), "source must be a URL or a path as text, not NoneType"),
-        (lambda: stacpull.Selection(ids="i.txt"), r"ids must be ids, not i\.txt: only the command line"),
+        (lambda: stacpull.Selection(ids="i.txt"), r"ids must be item ids, not i\.txt: only the command line"),
         (lambda: stacpull.Selection(bbox=(7, 47, 8, 46.9)), r"S \(47\) is above N \(46\.9\)\.$"),
         (lambda: stacpull.sync.plan("${ROOT}/v1"), r"^source is \$\{ROOT\}/v1: write the value of the v"),
         (lambda: stacpull.S3Options(keys=["id"]), r"keys must be an access key and a secret key\.$"),

@@ -58,7 +58,7 @@ def test_help_says_which_options_have_the_value_of_the_run(stacpull_command, nam
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("failures", "--json Print one JSON object as the last line; of failures and verify, one per line."),
+        ("failures", "--json End with one line of JSON; failures and verify print one per entry."),
         (
             "mirror",
             "--config FILE|NAME Read options, and SOURCE and DEST, from a TOML file or a shipped config",

@@ -1,6 +1,6 @@
 """A stored item: the source's document, adapted to the mirror. Mirrored assets get a relative href.
 
-For any input: nothing raises, what STAC allows is kept, no href has a credential or signature, and the
+For any input, nothing raises, and what STAC allows is kept. No href has a credential or signature, and the
 source's document is never changed. Items are plain dicts, because there may be millions of them, and making a
 `pystac.Item` takes far longer. Relative hrefs need no encoding (`planning.names`).
 """

@@ -67,17 +67,17 @@ class Options(Arguments):
     is read as on the command line (`"50M"`, `"3h50m"`), but no file is read for it.
 
     Attributes:
-        layout (str, "{collection}/{item}/{key}{ext}"): Path of new assets in DEST.
+        layout (str, "{collection}/{item}/{key}{ext}"): Write new assets to this path in DEST.
         metadata ("item", "ndjson" or "none"): Write item documents as files, as NDJSON, or not at all.
-        checksum ("sha256", "crc64nvme", "none" or None): Checksum to record for assets; crc64nvme is faster.
-        missing ("fail", "known", "ok" or None): Exit with 1 if assets are missing from the source: always
-            (fail), only if one is newly missing (known), or never (ok).
+        checksum ("sha256", "crc64nvme", "none" or None): Record this checksum of assets; crc64nvme is faster.
+        missing ("fail", "known", "ok" or None): Exit with 1 for assets missing from the source: for any
+            (fail), only for new ones (known), or for none (ok).
         revalidate (bool): Check every file with the server, even if its item has not changed.
         items_parquet (bool or None): Keep an index of all items in DEST (items.parquet), also in later runs.
         prune (None, "list" or "remove"): List items in DEST that the source no longer has, or remove them.
         adopt (bool): Keep files already in DEST whose size and checksum (or date) match.
-        work (path, "ledger"): Directory of the ledger and unfinished files, if DEST is a bucket. For an
-            S3-compatible service, add --dest-endpoint-url.
+        work (path, "ledger"): Keep the ledger and unfinished files here, if DEST is a bucket. S3-compatible
+            services also need --dest-endpoint-url.
         dest_endpoint_url (str): Use this endpoint, if DEST is a bucket.
         dest_profile (str): Use this AWS profile, if DEST is a bucket.
         dest_region (str): Use this region, if DEST is a bucket.
@@ -98,7 +98,7 @@ class Options(Arguments):
         headers (dict of str): Send this header to SOURCE's host only; ${NAME} is an environment variable.
         ca_bundle (path): Trust the certificate authorities in this PEM file.
         allow_private_hosts (bool): Follow links and redirects to private and loopback addresses.
-        allow_local (str or list, "/data"): With a SOURCE on disk: also copy assets from this directory.
+        allow_local (str or list, "/data"): If SOURCE is a local path, also copy assets from here.
         log_file (path, "run.log"): Append a line per request to this file: time, status, bytes, URL and more.
         dashboard (int or str, 8080): Serve a web page that shows the run; port 0 selects a free port.
         dashboard_token (str): Show the dashboard only to browsers that send this token, or the content of
@@ -239,7 +239,7 @@ class Output:
     """What a command prints.
 
     Attributes:
-        json: Print one JSON object as the last line; of failures and verify, one per line.
+        json: End with one line of JSON; failures and verify print one per entry.
         no_progress: Do not show progress.
         quiet: Print errors only; if the exit code is not 0, also warnings, the result and failures.
         verbose: Print more, such as each failure; -vv adds tracebacks.

@@ -169,7 +169,7 @@ def failure_of(error: BaseException) -> Failure | None:
 
 @attrs.define(eq=False)
 class PageReader:
-    """Reads pages. If the host in a link does not have a page, the host of the last page is asked for it."""
+    """Reads pages. If the host in a link lacks a page, the host of the last page is tried."""
 
     _reader: JsonReader
     _size: PageSize

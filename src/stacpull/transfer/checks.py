@@ -1,7 +1,7 @@
 """What the fields of a response prove: the content, that a part can be resumed, that nothing changed. Pure.
 
 On S3, an ETag of 32 hex digits is the MD5 of the object, unless the object is encrypted or was uploaded in
-parts; elsewhere it proves nothing. Others are used only from a 200: in a 206 they may describe the range. A
+parts; elsewhere it proves nothing. Other fields count only in a 200: in a 206 they may describe the range. A
 part is resumed only if the response has its strong ETag, or without one its strong date (RFC 9110, 13.1.5).
 """
 

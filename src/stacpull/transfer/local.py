@@ -1,4 +1,4 @@
-"""A transport for the files of a local SOURCE: only those in its directory and below, and those allowed.
+"""A transport for local files: only those below the directory of SOURCE, and those allowed.
 
 A local catalog may be untrusted: an href or symlink out of its directory is refused, and no redirect leads to
 a local file. Files have a strong ETag (inode, time, size) and ranges, so they are resumed as from any server.
