@@ -178,8 +178,8 @@ def _calculation(calculate: Callable[[float, float], Any]) -> Callable[[Any, Any
     return _typed(lambda value: value if _is_number(value) else None, calculated)
 
 
-def _has_all(left: Iterable[Any], right: Iterable[Any]) -> bool:
-    return all(_is_in(member, left) for member in right)
+def _has_all(left: Iterable[Any], right: Iterable[Any]) -> Truth:
+    return _decided_by(False, *(_is_in(member, left) for member in right))
 
 
 def _shapes() -> Any:
@@ -234,8 +234,8 @@ _OPERATORS: Final[dict[str, Callable[..., Any]]] = {
     # arrays are sets (7.13): order and repetitions do not matter
     "a_contains": _sets(_has_all),
     "a_containedby": _sets(lambda a, b: _has_all(b, a)),
-    "a_equals": _sets(lambda a, b: _has_all(a, b) and _has_all(b, a)),
-    "a_overlaps": _sets(lambda a, b: any(_is_in(member, a) for member in b)),
+    "a_equals": _sets(lambda a, b: _decided_by(False, _has_all(a, b), _has_all(b, a))),
+    "a_overlaps": _sets(lambda a, b: _decided_by(True, *(_is_in(member, a) for member in b))),
     **{f"s_{name}": partial(lambda *values: _shapes().related(*values), name) for name in _SPATIAL},
 }
 _ARITY: Final = {"and": None, "or": None, "not": 1, "isnull": 1, "casei": 1, "accenti": 1, "between": 3}

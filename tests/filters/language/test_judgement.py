@@ -136,6 +136,12 @@ ARRAYS = [
     ("A_EQUALS(numbers, (1, 2))", True),
     ("A_CONTAINEDBY(empty, ('x'))", True),
     ("A_CONTAINS(missing, ('x'))", None),
+    ("NOT A_CONTAINS(bands, (1))", None),
+    ("A_CONTAINS(bands, (1, 'B99'))", False),
+    ("A_OVERLAPS(bands, (1, 2))", None),
+    ("A_OVERLAPS(bands, (1, 'B02'))", True),
+    ("A_EQUALS(bands, (1, 2))", None),
+    ("NOT A_CONTAINEDBY(bands, (1))", None),
     ("A_CONTAINS(platform, ('x'))", None),
 ]
 PLACES = [
