@@ -10,8 +10,6 @@ from urllib.parse import unquote, urljoin
 
 import msgspec
 
-from stacpull.system import variables_of
-
 if TYPE_CHECKING:
     from stacpull.clock import Clock
     from stacpull.config.options import Options
@@ -27,11 +25,9 @@ class TransportSetup(msgspec.Struct, frozen=True):
     source: str
     options: Options
     clock: Clock
-    secrets: Secrets
+    secrets: Secrets  # to which a transport adds the keys that it reads
     ip_policy: AddressPolicy  # judges each address before a transport connects to it
     input_file: Path | None = None  # the file with the lines of standard input, if that is SOURCE
-    variables: Mapping[str, str] = msgspec.field(default_factory=variables_of)
-    """The environment. A scheme that needs a key reads it from here and adds it to `secrets`."""
 
 
 class Scheme(msgspec.Struct, frozen=True, kw_only=True):

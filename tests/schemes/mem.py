@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 import orjson
@@ -23,7 +24,7 @@ RIGHT = {"key": ""}
 
 
 def transport(setup: TransportSetup) -> Transport:
-    key = setup.variables.get("MEM_KEY", "")
+    key = os.environ.get("MEM_KEY", "")
     setup.secrets.add(Secret(key))
     return MemTransport(OBJECTS, is_allowed=key == RIGHT["key"], key=key)
 
