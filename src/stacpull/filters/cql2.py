@@ -31,10 +31,11 @@ Value = Any  # a boolean, number, text, list, `TimeSpan` or geometry of shapely;
 Term = Callable[[Json, dict[str, Any]], Value]  # a compiled expression: a function of item and properties
 Truth = bool | None
 
-_CHAINED: Final = re.compile(r"[+*/^%]|\b(?:and|or|div)\b", re.IGNORECASE)
-_MAX_CHAINED: Final = 5_000
-_MAX_DEPTH: Final = 500
-"""Operators and nested parentheses: the recursion of the library crashes the process after twice as many."""
+_LOGICAL: Final = re.compile(r"\b(?:and|or)\b", re.IGNORECASE)
+_OPERATOR: Final = re.compile(r"[<>=]+|[-+*/^%]|\b(?:not|div|like|in|between|is)\b", re.IGNORECASE)
+_MAX_CONDITIONS: Final = 5_000
+_MAX_DEPTH: Final = 1_000
+"""Parentheses, each of which may have several operators: the library recurses, and crashes after 2,000."""
 _POSITION: Final = re.compile(r"--> (\d+):(\d+)")
 _QUOTED: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
 _BARE_DATE: Final = re.compile(r"(?<![\w.])\d{4}-\d\d-\d\d(?![\d.])")
@@ -56,7 +57,9 @@ def parse_filter(text: str) -> Any:
     if bare:
         raise UsageError(f"--filter: write a date as DATE('{bare[0]}').")
     depth = max(accumulate((c == "(") - (c == ")") for c in f"({unquoted}"))
-    if depth > _MAX_DEPTH or len(_CHAINED.findall(unquoted)) > _MAX_CHAINED:
+    conditions = _LOGICAL.split(unquoted)
+    operators = max(len(_OPERATOR.findall(part)) for text in conditions for part in text.split(","))
+    if depth * max(2, operators) > _MAX_DEPTH or len(conditions) > _MAX_CONDITIONS:
         raise UsageError(
             "--filter is nested too deeply or has too many operators (for ids, use --ids @FILE)."
         )

@@ -49,6 +49,10 @@ def message(text):
         ("NOT (" * 2_000 + "a = 1" + ")" * 2_000, "nested too deeply"),
         (" OR ".join(["a = 1"] * 20_000), "too many operators (for ids, use --ids @FILE)"),
         ("a" + " ^ 1" * 12_000 + " = 1", "too many operators"),
+        ("a = " + "- " * 4_000 + "1", "too many operators"),
+        ("a" + " = b" * 4_000, "too many operators"),
+        ("NOT " * 4_000 + "a = 1", "too many operators"),
+        (f"{'NOT ' * 10}(a = 1 AND " * 400 + "a = 1" + ")" * 400, "too many operators"),
     ],
 )
 def test_an_error_names_the_problem(text, problem):
@@ -67,3 +71,7 @@ def test_no_text_raises_anything_else(text):
     except UsageError:
         found = None
     assert found in (True, False, None)
+
+
+def test_a_condition_for_each_of_many_values_is_accepted():
+    assert parse_filter(" OR ".join(["a = -1"] * 4_000))["op"] == "or"
