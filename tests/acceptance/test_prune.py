@@ -164,11 +164,12 @@ def test_nothing_is_pruned_if_the_source_denies_items_it_lists(tmp_path, replica
 class Labels(WireServer):
     """Collections `labels` and `images` of an API, the second reached by source links.
 
-    `links` are the images that label L links to; `lists` what each collection has on its page, `has` what is
+    `links` are the images that `label` links to; `lists` what each collection has on its page, `has` what is
     found by itself, `refused` what is not shown, `clouds` the cloud cover. `page` is added to pages.
     """
 
     elsewhere = ""  # the item with a URL at another host
+    label = "L"  # the item with `links`
 
     def __init__(self) -> None:
         super().__init__({})
@@ -211,7 +212,7 @@ class Labels(WireServer):
 
     def _item(self, collection: str, name: str) -> dict[str, Any]:
         links = [{"rel": "self", "href": self.item_url(collection, name)}]
-        sources = {"L": self.links, "M": {"U"}.intersection(self.has["images"])}.get(name, ())
+        sources = {self.label: self.links, "M": {"U"}.intersection(self.has["images"])}.get(name, ())
         hrefs = [self.url(one) if "/" in one else self.item_url("images", one) for one in sources]
         links += [{"rel": "source", "href": href} for href in hrefs]
         properties = {"datetime": "2020-01-01T00:00:00Z", "eo:cloud_cover": self.clouds.get(name, 0)}
@@ -335,6 +336,21 @@ def test_source_items_are_removed_with_the_item_that_links_to_them(tmp_path, mon
     assert {path.parent.name for path in tmp_path.glob("*/*/data")} == kept
     assert sync.status(tmp_path).items_matched == len(kept - {"U"})
     assert (sync.verify(tmp_path).damaged, sync.verify(tmp_path).unknown) == (0, 0)
+
+
+def test_a_source_item_is_removed_with_a_newer_item_that_links_to_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("stacpull.engine.prune._ITEMS_AT_ONCE", 1)
+
+    def change(api: Labels) -> None:
+        api.label = "N"
+        api.has["labels"].append("N")
+        api.lists["labels"].append("N")
+        sync.mirror(api.url("/collections/labels"), tmp_path, selection=Selection(source_links=True))
+        drop(api, "N", "S", "T")
+        api.has["images"].append("U")  # the source of M
+
+    reported, _ = pruned(tmp_path, change, "/collections/labels", source_links=True)
+    assert counts(reported) == (3, 3)
 
 
 @pytest.mark.parametrize(

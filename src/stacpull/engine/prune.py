@@ -49,8 +49,9 @@ class Pruning:
             self._network.warn(f"Nothing was pruned: {obstacle}.")
             return
         self._kept_by_reason[_OTHER_WALK] = await self._call("count_of_other_walks", returns=int)
-        linked = last_rowid = 0
+        last_rowid = 0
         gone = set[int]()  # rowids of all batches: only a removal clears an item's `parent`
+        linked: list[NotFoundItem] = []  # gone, but they may return while another item links to them
         while batch := await self._call(
             "items_not_found", last_rowid, _ITEMS_AT_ONCE, returns=list[NotFoundItem]
         ):
@@ -58,15 +59,17 @@ class Pruning:
             self._network.emit(Stage("looking for items that the source no longer has"))
             gone_items = await self._confirmed_gone([item for item in batch if not item.was_on_page])
             gone.update(item.item_rowid for item in gone_items)
-            removable = [item.item_rowid for item in gone_items if item.parent is None or item.parent in gone]
-            linked += len(gone_items) - len(removable)  # these may return
+            linked += gone_items
+            removable = [item for item in linked if item.parent is None or item.parent in gone]
+            linked = [item for item in linked if item.parent is not None and item.parent not in gone]
             if removable and remove:
-                await self._call("remove_items", removable)
-            for item in gone_items:
-                removed = remove and item.item_rowid in removable
-                self._network.emit(ItemGone(item.id, item.assets, item.size, removed=removed))
+                await self._call("remove_items", [item.item_rowid for item in removable])
+            for item in removable:
+                self._network.emit(ItemGone(item.id, item.assets, item.size, removed=remove))
+        for item in linked:
+            self._network.emit(ItemGone(item.id, item.assets, item.size, removed=False))
         await self._call("set_counter", "items_gone", len(gone))
-        self._kept_by_reason[_LINKED if linked == 1 else _SEVERAL_LINKED] = linked
+        self._kept_by_reason[_LINKED if len(linked) == 1 else _SEVERAL_LINKED] = len(linked)
         kept_by_reason = +self._kept_by_reason  # numbers above 0
         if not gone and not kept_by_reason:
             self._network.emit(Notice("info", "There is nothing to prune: the source still has every item."))
