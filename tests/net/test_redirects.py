@@ -74,3 +74,10 @@ def test_the_scheme_of_source_may_be_in_capital_letters() -> None:
     client = Client({}, GateSettings(SystemClock(), 1), source="HTTP://one.example/")
     request = client.redirected_request(Request("https://two.example/a"), 302, "http://two.example/b")
     assert request.url == "http://two.example/b"
+
+
+def test_a_post_that_becomes_a_get_loses_the_fields_of_its_body() -> None:
+    client = Client({}, GateSettings(SystemClock(), 1), source=HTTPS)
+    post = Request(HTTPS, "POST", {"Content-Type": "application/json", "Accept": "text/html"}, b"{}")
+    request = client.redirected_request(post, 303, "/b")
+    assert (request.method, request.body, request.headers) == ("GET", None, {"Accept": "text/html"})

@@ -152,8 +152,9 @@ class Client:
         if isinstance(target, Failure):
             raise TransferError(replace(target, status=status).masked(self.secrets))
         method, headers, body = request.method, request.headers, request.body
-        if method == "POST" and status in {301, 302, 303}:  # RFC 9110, 15.4.2 to 15.4.4
+        if method == "POST" and status in {301, 302, 303}:  # RFC 9110, 15.4
             method, body = "GET", None
+            headers = {name: headers[name] for name in headers if not name.lower().startswith("content-")}
         if (headers or body is not None) and not same_site(request.url, target):
             if body is not None:
                 host = host_of(request.url)
