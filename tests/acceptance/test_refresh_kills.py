@@ -100,6 +100,7 @@ def step_on(replica: EvolvingReplica) -> set[str]:
         ("the first page", ("--prune=remove",)),
         ("the question", ("--prune",)),
         ("the question", ("--prune", "--yes")),
+        ("the question", ("--prune=remove", "--yes")),
     ],
 )
 def test_resume_prunes_with_the_options_of_the_killed_mirror(tmp_path, killed_at, options):

@@ -183,7 +183,7 @@ class Command(click.Command):
         payer = ("--request-payer", "requester")
         args = [arg for before, arg in itertools.pairwise(["", *args]) if (before, arg) != payer]
         full = {flag: f"{flag}={o.bare_value}" for flag, o in self._by_flag.items() if o.bare_value}
-        if "--yes" in args and "--prune" in full.keys() & args:
+        if "--yes" in args and {"--prune", "--prune=remove"}.intersection(args):
             args = [arg for arg in args if arg != "--yes"]
             full["--prune"] = "--prune=remove"
         return [full.get(arg, arg) for arg in args]
