@@ -55,9 +55,9 @@ def test_text_of_a_source_reaches_the_terminal_without_escape_sequences(
 
 
 def test_numbers_are_shown_with_their_units() -> None:
-    sizes = {0: "0 B", 999: "999 B", 999_949: "999.9 kB", 999_950: "1.0 MB", 5e18: "5000.0 PB"}
+    sizes = {0: "0 B", 999: "999 B", 999_949: "999.9 kB", 999_950: "1.0 MB", 1e18: "1.0 EB"}
     assert {amount: size(amount) for amount in sizes} == sizes
-    times = {0: "0.0 s", 9.99: "10.0 s", 59.4: "59 s", 59.6: "1 min 0 s", 7500: "2 h 5 min"}
+    times = {0: "0.0 s", 9.94: "9.9 s", 9.96: "10 s", 59.4: "59 s", 59.6: "1 min 0 s", 7500: "2 h 5 min"}
     assert {seconds: duration(seconds) for seconds in times} == times
     assert duration(1.6e6) == "18 d 12 h"
     assert (rate(2_400_000, 2), rate(5, 0)) == ("1.2 MB/s", "- B/s")

@@ -48,7 +48,7 @@ class Verbosity:
     verbose = 0
 
 
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 _LARGE = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 """Seconds and name of a unit, and those of the next smaller one."""
 
@@ -66,7 +66,7 @@ def rate(amount: float, seconds: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    if seconds < 10:  # noqa: PLR2004 - below, tenths matter
+    if round(seconds, 1) < 10:  # noqa: PLR2004 - below, tenths matter
         return f"{seconds:.1f} s"
     whole = round(seconds)
     for unit, name, smaller, smaller_name in _LARGE:
