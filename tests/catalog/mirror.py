@@ -92,7 +92,7 @@ def written(
         found = {path.relative_to(dest).as_posix(): path for path in dest.rglob("*.json")}
         recorded = {name: sha256(path.read_bytes()).digest() for name, path in found.items()}
         recorded.pop(unrecorded, None)
-        writer = CatalogWriter(files, write, Secrets(), recorded)
+        writer = CatalogWriter(files, write, Secrets(), recorded, None)
         source = "https://api.test/stac"
         write_catalogs(writer, entries, source=source, remove=remove, is_stopped=is_stopped)
     return paths
@@ -131,7 +131,7 @@ class Mirror:
 
     def catalogs(self) -> list[str]:
         entries = [
-            CollectionEntry(name, safe(name), self.documents.get(name), partial(iter, items))
+            CollectionEntry(name, safe(name), self.documents.get(name), partial(iter, items), None, {})
             for name, items in self.items.items()
         ]
         return written(self.dest, *entries)

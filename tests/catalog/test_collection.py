@@ -22,7 +22,7 @@ WORLD = {"spatial": {"bbox": [[-180.0, -90.0, 180.0, 90.0]]}, "temporal": {"inte
 
 
 def made_of(document: Json | None, base: str | None = None) -> Json:
-    return CollectionEntry("c", "c", document, lambda: iter(()), base).stored_document()
+    return CollectionEntry("c", "c", document, lambda: iter(()), base, {}).stored_document()
 
 
 def stored(document: Json | None, base: str | None = None) -> Json:

@@ -84,7 +84,7 @@ def test_recorded_collections_become_valid_and_keep_their_content(shared_data: P
     seen = 0
     for name, reply in recorded(shared_data, folder):
         for source in collections_in(reply):
-            stored = CollectionEntry(source["id"], "c", source, lambda: iter(())).stored_document()
+            stored = CollectionEntry(source["id"], "c", source, lambda: iter(()), None, {}).stored_document()
             core_valid(stored, STACObjectType.COLLECTION)
             for member in ("title", "description", "sci:citation", "sci:doi"):
                 assert stored.get(member) == source.get(member), (name, source["id"])

@@ -20,7 +20,8 @@ def entry(count: int, *, name: str = "c", **options: Any) -> CollectionEntry:
     def items() -> Iterator[tuple[str, str]]:
         return ((f"i{n}", f"{name}/i{n}/i{n}.json") for n in range(count))
 
-    return CollectionEntry(**{"id": name, "directory": name, "document": None, "items": items, **options})
+    own = {"id": name, "directory": name, "document": None, "items": items, "base": None, "mirrored": {}}
+    return CollectionEntry(**own | options)
 
 
 def links(path: Path, rel: str) -> list[str]:

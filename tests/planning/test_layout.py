@@ -133,7 +133,7 @@ VALUES = st.text(alphabet=CHARACTERS, max_size=20) | st.sampled_from(NAMES)
 def test_no_value_adds_or_leaves_a_directory(template, values, late):
     collection, item, key, prop, filename = values
     layout = Layout.parse(template + "{filename}" if late else template)
-    place = layout.for_item(ItemId(collection, item), {"properties": {"p": prop}})
+    place = layout.for_item(ItemId(collection, item), {"properties": {"p": prop}}, None)
     directory, name, name_template = place.path(key, ".tif")
     name = final_name(None, name_template, filename, directory) if late else name
     segments = [*directory.split("/"), name] if directory else [name]
@@ -150,5 +150,5 @@ def test_any_text_is_a_layout_or_a_usage_error(template):
         layout = Layout.parse(template)
     except UsageError:
         return
-    directory, *_ = layout.for_item(ItemId("c", "i"), {}).path("k", "")
+    directory, *_ = layout.for_item(ItemId("c", "i"), {}, None).path("k", "")
     assert directory.count("/") == max(template.count("/") - 1, 0)

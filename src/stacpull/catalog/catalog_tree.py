@@ -63,8 +63,8 @@ class CollectionEntry(msgspec.Struct, frozen=True):
     directory: str
     document: Json | None  # of the source; None if it could not be read
     items: Callable[[], Iterator[tuple[str, str]]]
-    base: str | None = None  # the URL of the source's document, the base of its relative hrefs
-    mirrored: Mapping[str, MirroredFile] = msgspec.field(default_factory=dict)
+    base: str | None  # the URL of the source's document, the base of its relative hrefs
+    mirrored: Mapping[str, MirroredFile]
 
     def stored_document(self) -> Json:
         """Return the document without links into the mirror, which `write_catalogs` adds.
@@ -100,7 +100,7 @@ class CatalogWriter(msgspec.Struct):
     write: Callable[[str, bytes], None]  # at a path relative to DEST, atomically and durably
     secrets: Secrets
     recorded: Mapping[str, bytes | None]  # digests in the ledger, by path; a file with another is rewritten
-    items_parquet: str | None = None  # the path in DEST of the file with all items, if there is one
+    items_parquet: str | None  # the path in DEST of the file with all items, if there is one
 
     def update(self, path: str, document: Json, links: bytes | bytearray = b"") -> None:
         """Write a document, with `links`, which are already encoded, after its own links."""

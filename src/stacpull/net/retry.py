@@ -22,6 +22,7 @@ from stacpull.net.transport import TransferError
 
 T = TypeVar("T")
 MAX_WAIT = 900.0
+_MAX_UNCOUNTED_SECONDS = 3600.0  # of waits after throttled attempts
 _PROGRESS_BYTES = 1 << 20  # the fewest that count as progress: no server can prolong a transfer byte by byte
 
 
@@ -32,7 +33,6 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     base: float = 0.5  # the longest first wait
     cap: float = 60.0  # the longest wait
     max_uncounted_throttles: int = 20
-    max_uncounted_seconds: float = 3600.0  # of their waits
     max_wait: float = MAX_WAIT  # the longest Retry-After that is honoured
 
 
@@ -52,7 +52,7 @@ def next_wait(policy: RetryPolicy, state: RetryState, failure: Failure, jitter: 
     state.resumable_bytes = max(state.resumable_bytes, failure.resumable_bytes)
     requested = failure.retry_after
     is_throttled = failure.kind is FailureKind.THROTTLED
-    is_within_time = state.throttled_seconds + (requested or 0.0) <= policy.max_uncounted_seconds
+    is_within_time = state.throttled_seconds + (requested or 0.0) <= _MAX_UNCOUNTED_SECONDS
     if is_throttled and is_within_time and state.throttles < policy.max_uncounted_throttles:
         repeats = state.throttles
     elif state.counted < policy.retries:

@@ -144,9 +144,11 @@ class _ItemPlan(msgspec.Struct):
                 # --prefer does not change names
                 own_href = hrefs.asset_href(asset, self.base) if selection.prefer else href
                 suffix = hrefs.suffix_of(own_href if isinstance(own_href, str) else href, media_type)
-                path = self.layout.path(key, suffix)
-                stated = size_and_checksum(asset)
-                self.assets.append(Asset(key, href, *path, *stated, media_type, tuple(alternates)))
+                directory, name, template = self.layout.path(key, suffix)
+                size, checksum = size_and_checksum(asset)
+                self.assets.append(
+                    Asset(key, href, directory, name, template, size, checksum, media_type, tuple(alternates))
+                )
 
     def _add_prefix(self, key: str, href: str) -> None:
         listing = self.item.listings.get(key)

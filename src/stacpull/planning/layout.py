@@ -81,7 +81,7 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
                 text = f"{{{name}}} is neither a field nor a property of the first items"
                 yield f"--layout {self.template!r}: {text}{hint}"
 
-    def for_item(self, item_id: ItemId, document: Json, parent: ItemId | None = None) -> ItemLayout:
+    def for_item(self, item_id: ItemId, document: Json, parent: ItemId | None) -> ItemLayout:
         properties = object_or_empty(document.get("properties"))
         bound: list[str | Segment] = []
         for segment in self.segments:
