@@ -31,7 +31,6 @@ Value = Any  # a boolean, number, text, list, `TimeSpan` or geometry of shapely;
 Term = Callable[[Json, dict[str, Any]], Value]  # a compiled expression: a function of item and properties
 Truth = bool | None
 
-_LOGICAL: Final = re.compile(r"\b(?:and|or)\b", re.IGNORECASE)
 _OPERATOR: Final = re.compile(r"[<>=]+|[-+*/^%]|\b(?:not|div|like|in|between|is)\b", re.IGNORECASE)
 _MAX_CONDITIONS: Final = 5_000
 _MAX_DEPTH: Final = 1_000
@@ -50,19 +49,16 @@ def parse_filter(text: str) -> Any:
             return json.loads(text)
         except json.JSONDecodeError as error:
             raise UsageError(f"--filter is not valid JSON: {error}.") from error
-        except RecursionError:
-            raise UsageError("--filter is nested too deeply.") from None
     unquoted = _QUOTED.sub("''", text)
     bare = _BARE_DATE.findall(unquoted) or [f"{year}-01-01" for year in _BARE_YEAR.findall(unquoted)]
     if bare:
         raise UsageError(f"--filter: write a date as DATE('{bare[0]}').")
     depth = max(accumulate((c == "(") - (c == ")") for c in f"({unquoted}"))
-    conditions = _LOGICAL.split(unquoted)
+    conditions = re.split(r"\b(?:and|or)\b", unquoted, flags=re.IGNORECASE)
     operators = max(len(_OPERATOR.findall(part)) for text in conditions for part in text.split(","))
     if depth * max(2, operators) > _MAX_DEPTH or len(conditions) > _MAX_CONDITIONS:
-        raise UsageError(
-            "--filter is nested too deeply or has too many operators (for ids, use --ids @FILE)."
-        )
+        problem = "--filter is nested too deeply or has too many operators (for ids, use --ids @FILE)."
+        raise UsageError(problem)
 
     import cql2  # noqa: PLC0415 -- not needed without a filter
 
@@ -257,9 +253,10 @@ def _applied(function: Callable[..., Value], *terms: Term) -> Term:
     return lambda item, properties: function(*[term(item, properties) for term in terms])
 
 
-def compile_expression(tree: Any) -> Term:
+def compile_filter(text: str) -> tuple[Any, Term]:
     try:
-        return _predicate(tree)
+        tree = parse_filter(text)
+        return tree, _predicate(tree)
     except RecursionError:
         raise UsageError("--filter is nested too deeply.") from None
 
@@ -408,8 +405,7 @@ class ExpressionFilter(ItemFilter):
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._tree = parse_filter(text)
-        self._evaluate = compile_expression(self._tree)
+        self._tree, self._evaluate = compile_filter(text)
         self._references = {name: PropertyName(name) for name in properties_in(self._tree)}
         self._absent = set[str]()  # properties of items that cannot be judged
         self._present: Iterable[str] = ()  # properties of the last of these items
