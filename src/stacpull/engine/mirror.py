@@ -414,7 +414,10 @@ class MirrorRun:
                     await pruning.run(self._walk.summary, remove=self._setup.options.prune == "remove")
                 if self._run.kind == "mirror":
                     await self._keep_collections()
-                    await self._note_items_not_listed()
+                    is_partial = self._setup.selection.item_limit or self._walk.summary.cut_short
+                    if not (self._stop.is_set() or is_partial):
+                        not_listed = await call("count_not_listed", returns=int)
+                        await call("set_counter", "items_not_listed", not_listed)
         if self._store_client.fatal_error.done():
             raise self._store_client.fatal_error.result()
 
@@ -474,11 +477,6 @@ class MirrorRun:
 
         names = await self._store_client.call("collections_to_read", returns=list[str])
         await for_each(names, keep, limit=_MAX_COLLECTION_REQUESTS)
-
-    async def _note_items_not_listed(self) -> None:
-        call = self._store_client.call
-        if not (self._stop.is_set() or self._setup.selection.item_limit or self._walk.summary.cut_short):
-            await call("set_counter", "items_not_listed", await call("count_not_listed", returns=int))
 
     async def _tick(self) -> None:
         while True:
