@@ -23,7 +23,7 @@ from stacpull.ledger.database import Connection
 from stacpull.ledger.runs import Run
 from stacpull.ledger.schema import AssetState, encoded_checksum
 from stacpull.models import Asset, ItemId, PlannedItem, VersionInDest, path_in_dest
-from stacpull.planning.item_plan import document_version
+from stacpull.planning.item_plan import version_of
 from stacpull.redact import href_hash
 
 
@@ -114,7 +114,3 @@ def known_actions(
                 path = None if old.row.name is None else path_in_dest(old.directory, old.row.name)
                 actions[item.id, asset.key] = decision.action, path
     return actions
-
-
-def version_of(item: PlannedItem) -> str:
-    return item.updated or document_version(item.public_json)

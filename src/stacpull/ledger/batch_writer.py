@@ -16,7 +16,7 @@ import orjson
 from msgspec.structs import astuple, replace
 
 from stacpull.ledger import failures, paths, runs, views
-from stacpull.ledger.asset_decision import Action, Decision, decide, version_of
+from stacpull.ledger.asset_decision import Action, Decision, decide
 from stacpull.ledger.batch_rows import (
     AssetRow,
     BatchRows,
@@ -42,7 +42,7 @@ from stacpull.models import (
     UnreadableItem,
     WalkBatch,
 )
-from stacpull.planning.item_plan import is_newer, item_directory, item_json_name
+from stacpull.planning.item_plan import is_newer, item_directory, item_json_name, version_of
 from stacpull.planning.layout import final_name
 from stacpull.planning.names import COLLECTION_FILE, fold, safe_segment, with_salted_hash
 from stacpull.redact import Secrets, href_hash

@@ -85,7 +85,7 @@ CREATE TABLE items(                        -- and one row with the name '' for t
     other_directory TEXT,                  -- of its JSON in DEST; NULL: it is <collection>/<name>
     href TEXT,                             -- its own URL, credentials removed
     version TEXT,                          -- its `updated`; if it states none, a digest of its JSON
-                                           -- (`document_version`); NULL: it was never read
+                                           -- (`version_of`); NULL: it was never read
     pending INTEGER NOT NULL DEFAULT 1,    -- how many of its assets are pending or reserved, and how many of
                                            -- its source items have such assets. 0: the item is final
     failed INTEGER NOT NULL DEFAULT 0,     -- how many of its assets and final source items failed; and 1 if

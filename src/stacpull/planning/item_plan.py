@@ -137,7 +137,12 @@ class _ItemPlan(msgspec.Struct):
             media_type = stated_type if isinstance(stated_type, str) else None
             kind = hrefs.asset_kind(href, media_type, key)
             if kind is hrefs.AssetKind.PREFIX:
-                self._add_prefix(key, href)
+                listing = self.item.listings.get(key)
+                if listing is None or isinstance(listing, Failure):
+                    self.problems.append((key, listing or prefix_failure(href)))
+                else:
+                    self.prefixes[key] = href, listing
+                    self.excluded += [f"{key}/{name}" for name in listing.left_out]
             elif kind is hrefs.AssetKind.WEB_PAGE and not selection.include_pages:
                 self.web_pages.append(key)
             else:
@@ -149,14 +154,6 @@ class _ItemPlan(msgspec.Struct):
                 self.assets.append(
                     Asset(key, href, directory, name, template, size, checksum, media_type, tuple(alternates))
                 )
-
-    def _add_prefix(self, key: str, href: str) -> None:
-        listing = self.item.listings.get(key)
-        if listing is None or isinstance(listing, Failure):
-            self.problems.append((key, listing or prefix_failure(href)))
-        else:
-            self.prefixes[key] = href, listing
-            self.excluded += [f"{key}/{name}" for name in listing.left_out]
 
 
 def id_of(item: Json, collection: str) -> ItemId:
@@ -175,12 +172,14 @@ def is_newer(updated: str | None, before: str | None) -> bool:
     return later is not None and earlier is not None and later > earlier
 
 
-def document_version(public_json: bytes) -> str:
-    """Return the version of an item without `updated`. It is never a time.
+def version_of(item: PlannedItem) -> str:
+    """Return `updated` of an item, or without it a digest of its document, which is never a time.
 
     Links are ignored, and hrefs except their file names, because the same item may be served elsewhere.
     """
-    document = parsed_object(public_json) or {}
+    if item.updated:
+        return item.updated
+    document = parsed_object(item.public_json) or {}
     for asset in objects_in([*object_or_empty(document.get("assets")).values()]):
         asset["href"] = unsigned_url(str(asset.get("href"))).partition("?")[0].rpartition("/")[2]
         asset["alternate"] = None
