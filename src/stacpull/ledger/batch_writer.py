@@ -69,6 +69,10 @@ class BatchWriter:
         self.runs_of_other_sources = {run_id for (run_id,) in other_runs}
         self._directories = views.collection_directories(db)
         self._folded_directories = set(map(fold, self._directories.values()))
+        # documents older than those of an earlier run: planned last, if SOURCE lists no newer ones
+        self.postponed: dict[ItemId, PlannedItem] = {}  # a kill leaves them to the next run
+        query = "SELECT iif(instr(selection, '\"max_items\":'), 0, 1000) FROM runs WHERE id = ?"
+        self.max_postponed = scalar(db, query, (run.id,))  # with `--max-items` none, as they do not count yet
         # of new rows; never used twice in a run
         self.item_rowids = count(scalar(db, "SELECT max(id) FROM items") + 1)
         self.asset_rowids = count(scalar(db, "SELECT max(id) FROM assets") + 1)
@@ -97,6 +101,7 @@ class BatchWriter:
         db = self.db
         run_id = self.run.id
         result = SavedBatch()
+        batch.items += self.postponed.values() if batch.update.walk_ended else ()
         plan = _BatchPlan(self, batch, result, now)
         if plan.replaces_versions():
             self._publish_all()
@@ -185,9 +190,12 @@ class _BatchPlan:
         changes: list[_ItemChange] = []
         for item in self._batch.items:
             row = self._row_planned_before(item)
-            if row is not None and row.parent is not None and item.parent is None:
-                self._note_on_page(item.id, row)
-            if row is None or _is_newer_on_page(item, row):
+            if row is not None and row.parent is not None and item.parent is None:  # known by a link so far
+                self._result.count("items_matched", 1)
+                self._result.count("source_items", -1)
+                self._known[item.id] = row._replace(parent=None)
+                self._rows.items.append(self._known[item.id])
+            if (row is None and not self._is_postponed(item)) or (row and _is_newer_on_page(item, row)):
                 changes.append(self._change_of(item, was_planned=row is not None))
         self._plan_unreadable_items()
         for change in changes:  # once `_relinked` is complete, which `_plan_json` needs
@@ -209,12 +217,16 @@ class _BatchPlan:
         is_planned = row is not None and row.run == self._writer.run.id and not row.is_unreadable
         return row if is_planned else None
 
-    def _note_on_page(self, item: ItemId, row: ItemRow) -> None:
-        """Count an item that was only known by a link as one of a page."""
-        self._result.count("items_matched", 1)
-        self._result.count("source_items", -1)
-        self._known[item] = row._replace(parent=None)
-        self._rows.items.append(self._known[item])
+    def _is_postponed(self, item: PlannedItem) -> bool:
+        """Postpone an item if SOURCE may list it twice: an earlier run had a newer version."""
+        known, postponed = self._known.get(item.id), self._writer.postponed
+        version = None if known is None or item.parent is not None else known.version
+        cannot_wait = self._batch.update.walk_ended or len(postponed) >= self._writer.max_postponed
+        if cannot_wait or version == item.updated or not is_newer(version, item.updated):
+            return False
+        before = postponed.get(item.id, item)
+        postponed[item.id] = before if is_newer(before.updated, item.updated) else item
+        return True
 
     def _change_of(self, item: PlannedItem, *, was_planned: bool) -> _ItemChange:
         before = self._known.get(item.id) or self._new_row(item.id)
