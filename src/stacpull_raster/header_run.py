@@ -310,7 +310,7 @@ class HeadersRun:
             stop_run=self._stop.set,
         )
         await walk_and_transfer(walk.run, pool, [self._tick], stop=self._stop, fatal_error=self._fatal_error)
-        pool.raise_if_too_many_failed()
+        pool.raise_if_too_many_failed("The same command continues.")
 
     async def _tick(self) -> None:
         while True:

@@ -127,7 +127,7 @@ def test_a_stop_takes_effect_while_the_collections_are_read(tmp_path, monkeypatc
                 replica.inject(is_last, Stall(after=0, seconds=300))
             else:  # the transfers have ended
                 patch.setattr(
-                    Pool, "raise_if_too_many_failed", lambda _: (stop(), requested.append(time.monotonic()))
+                    Pool, "raise_if_too_many_failed", lambda *_: (stop(), requested.append(time.monotonic()))
                 )
 
         with monkeypatch.context() as patch:

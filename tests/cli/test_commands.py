@@ -100,7 +100,9 @@ def test_failures_prints_a_line_or_a_json_object_each(stacpull_command: Command,
     library.answers["failures"] = records
     lines = stacpull_command("failures", "out", "--json").out.splitlines()
     assert [json.loads(line) for line in lines] == [record.to_json() for record in records]
-    assert stacpull_command("failures", "out").out.splitlines() == [
+    ran = stacpull_command("failures", "out")
+    assert ran.err == "stacpull: failures in out: 1 gone, 1 item\n"
+    assert ran.out.splitlines() == [
         "c/i B10: gone: HTTP 404 (1 attempt, last 1970-01-01T00:00:01Z)",
         "c/j: item: unreadable\N{REPLACEMENT CHARACTER}line (6 attempts, last 1970-01-01T00:00:02Z)",
     ]

@@ -156,7 +156,10 @@ def test_status_says_how_far_which_sources_were_read(changes, line):
     ("counts", "first"),
     [
         ({"assets_failed": 2, "assets_missing": 2}, "out: finished; 2 files missing from the source"),
-        ({"assets_failed": 3, "assets_missing": 2}, "out: finished with 1 failure"),
+        (
+            {"assets_failed": 3, "assets_missing": 2},
+            "out: finished with 1 failure; 2 files missing from the source",
+        ),
         ({"assets_failed": 2, "assets_ordered": 2}, "out: finished; 2 files not ready yet at their host"),
         (
             {"assets_failed": 3, "assets_missing": 1, "assets_ordered": 2},
@@ -205,6 +208,7 @@ def test_the_summary_includes_remarks(changes: dict[str, Any], line: str) -> Non
         ({"state": "interrupted"}, "to resume:   stacpull resume out"),
         ({"started": 1.5, "ended": None}, "  time   1970-01-01T00:00:01Z, of the latest run"),
         ({"started": 1.5, "ended": 60}, "  time   1970-01-01T00:00:01Z to 1970-01-01T00:01:00Z, of the la"),
+        ({"assets_failed": 3, "assets_missing": 1}, "\n  failed 2 more\n"),
         ({"rate": 2_000_000.0}, "829.0 kB of files (2.0 MB/s in the latest run)"),
         (
             {"last_errors": (FailureRecord("c", "i", "k", "server", "HTTP 500", 500, 1, 0.0),)},
@@ -233,7 +237,7 @@ def test_status_says_how_far_the_source_was_read_and_what_to_do(changes: dict[st
         ({"bytes_pending": 5_000, "assets_pending": 5}, "to do    5 (5.0 kB); 0 already in out"),
         (
             {"assets_done": 60, "assets_pending": 1},
-            "already in out; 4 failed earlier: `stacpull retry DEST` fetches them",
+            "already in out; 4 failed earlier: `stacpull retry out` fetches them",
         ),
     ],
 )

@@ -87,7 +87,7 @@ def report(**changes: Any) -> VerifyReport:
         ),
         (
             {"unknown": 1, "remaining": 1, "strict": True},
-            ["dir: 453 files verified; 1 file that does", "files are kept"],
+            ["dir: 1 file that does", "(damage with --strict); 453 files verified", "files are kept"],
             1,
         ),
         (

@@ -179,12 +179,12 @@ def test_assets_of_a_host_that_is_abandoned_do_not_count_as_failures() -> None:
     for rowid in (4, 5, 6):
         pool.fail(job(rowid), refused_at("b"), 1)
     assert not stop.is_set()
-    pool.raise_if_too_many_failed()
+    pool.raise_if_too_many_failed("Continue.")
     pool.fail(job(7), refused_at("b"), 1)
     assert stop.is_set()
     assert list(outcomes.failed) == [4, 5, 6, 7]
-    with pytest.raises(StacpullError, match="after 4 failures"):
-        pool.raise_if_too_many_failed()
+    with pytest.raises(StacpullError, match=r"after 4 failures .* Continue"):
+        pool.raise_if_too_many_failed("Continue.")
 
 
 @pytest.mark.parametrize("gates", [1, 2])

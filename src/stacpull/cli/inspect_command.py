@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, TextIO, cast
 
@@ -88,13 +89,13 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
         measured = f"{report.assets_outside:,} of {quantity(report.bytes_sampled, 'measured asset')}"
         yield f"outside  {measured}: not in the area of --clip"
     seconds = report.seconds_estimated if report.assets_pending else None
-    more = "" if seconds is None else f"; about {duration(max(1, seconds))} plus download time"
+    more = "" if seconds is None else f"; about {duration(max(1, seconds))} plus the transfer of the bytes"
     yield f"requests {report.requests:,}{more}"
     for host in report.hosts:
         yield f"  {host.host}: {quantity(host.assets, 'asset')}"
     if dest is not None:
         failed = report.assets - report.assets_done - report.assets_pending
-        failures = f"; {failed:,} failed earlier: `stacpull retry DEST` fetches them" if failed else ""
+        failures = f"; {failed:,} failed earlier: `stacpull retry {dest}` fetches them" if failed else ""
         pending = f" ({size(report.bytes_pending)})" if report.bytes_pending else ""
         done = f"{report.assets_done:,} already in {dest}"
         yield f"to do    {report.assets_pending:,}{pending}; {done}{failures}"
@@ -208,11 +209,13 @@ def failures(session: CommandSession, dest: str) -> None:
     """
     from stacpull.engine.mirror_status import failures as read_failures
 
-    record = None
+    numbers = Counter[str]()
     for record in read_failures(dest, session.options):
+        numbers[record.kind] += 1
         session.print(record.to_json(), [summary.failure_line(record)])
-    if record is None:
-        session.display.say(f"no failures in {dest}")  # on standard error: scripts read standard output
+    kinds = ", ".join(f"{number:,} {kind}" for kind, number in numbers.most_common())
+    # on standard error: scripts read standard output
+    session.display.say(f"failures in {dest}: {kinds}" if kinds else f"no failures in {dest}")
 
 
 def status_lines(report: StatusReport) -> Iterator[str]:
@@ -239,9 +242,11 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     yield f"  bytes  {size(report.bytes_done)} of files{speed}"
     end = f" to {rfc3339_at(report.ended)}" if report.ended else ""
     yield f"  time   {rfc3339_at(report.started)}{end}, of the latest run"
-    for record in report.last_errors:
-        if record.kind not in {"gone", "outside"}:  # counted above
-            yield f"  failed {summary.failure_line(record)}"
+    shown = [record for record in report.last_errors if record.kind not in {"gone", "outside"}]
+    yield from (f"  failed {summary.failure_line(record)}" for record in shown)
+    faults = report.assets_failed - report.assets_missing - report.assets_outside + report.items_failed
+    if faults > len(shown):
+        yield f"  failed {faults - len(shown):,} more"
     if report.last_attempt and str(report.reason) not in report.last_attempt:
         yield f"  last attempt {report.last_attempt}"
     steps = {

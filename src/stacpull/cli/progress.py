@@ -33,7 +33,8 @@ _RAREST_LINE = 60.0
 class _Shown(NamedTuple):
     head: Sequence[str]
     figures: Sequence[str]
-    share: float | None = None  # the finished part, from 0 to 1, if it is known
+    done: float = 0
+    total: int | None = None  # not known
     problems: Sequence[str] = ()
     waits: Sequence[str] = ()
 
@@ -201,11 +202,11 @@ class Display:
                 texts.pop()
         yield f"{spinner[self._frame % len(spinner)]} {dot.join(head)}"
         figures = dot.join(fields)
-        if shown.share is not None:
+        if shown.total:
             colour = "green" if paint("", "green", self._stream) else None
             yield tqdm.format_meter(
-                min(shown.share, 1.0), 1.0, 0, ncols=width - 1, ascii=not self._is_unicode, colour=colour,
-                bar_format=f"  {{bar}}  {figures}",
+                min(shown.done, shown.total), shown.total, 0, ncols=width - 1, ascii=not self._is_unicode,
+                colour=colour, bar_format=f"  {{bar}}  {figures}",
             )  # fmt: skip
         elif figures:
             yield f"  {figures}"
@@ -222,14 +223,14 @@ class Display:
         if isinstance(now, Stage):
             if not (now.done or now.total):
                 return _Shown([f"{now.name} ({duration(self._silent())})"], [])
-            return _Shown([now.name], [_of(now.done, now.total)], _share(now.done, now.total))
+            return _Shown([now.name], [_of(now.done, now.total)], now.done, now.total)
         figures = [f"{_of(now.files, now.files_expected)} files checked"]
         remaining = max(0, (now.bytes_expected or 0) - now.bytes)  # files may have become longer
         if remaining and now.bytes and now.seconds >= Rates.MEASURED:
             figures.append(f"about {duration(remaining * now.seconds / now.bytes)} left")
         figures += [rate(now.bytes, now.seconds), size(now.bytes)]
         damaged = [f"{now.damaged:,} damaged"] if now.damaged else []
-        return _Shown(["checking"], figures, _share(now.files, now.files_expected), damaged)
+        return _Shown(["checking"], figures, now.files, now.files_expected, damaged)
 
     def _shown_of_run(self, now: Progress) -> _Shown:
         head = ["fetching" if now.assets_pending else "finishing"]
@@ -252,17 +253,14 @@ class Display:
             if speed:
                 figures.append(f"{size(speed)}/s")
             figures.append(size(now.bytes_fetched))
-        waits = [
-            f"waiting {max(1, round(host.wait))} s for {host.host}, which throttles or does not answer"
-            for host in now.hosts
-            if host.wait > 0
-        ][:3]
+        paused = [(host.host, max(1, round(host.wait))) for host in now.hosts if host.wait > 0][:3]
+        waits = [f"waiting {wait} s for {host}, which throttles or does not answer" for host, wait in paused]
         silent = self._silent()
         if silent >= _SILENT_FROM and not waits:
             is_over = now.walk_ended and not now.assets_pending
             what = "saving documents, catalogs and the ledger" if is_over else "no data received"
             waits = [f"{what} for {duration(silent)}"]
-        return _Shown(head, figures, _share(finished, expected), self._problems(now), waits)
+        return _Shown(head, figures, finished, expected, self._problems(now), waits)
 
     def _problems(self, now: Progress) -> list[str]:
         gone = max(now.assets_missing, self.failures[FailureKind.GONE])  # --missing may accept these
@@ -283,7 +281,3 @@ def _planned(now: Progress) -> str:
 
 def _of(number: int, total: int | None) -> str:
     return f"{number:,} of {total:,}" if total else f"{number:,}"
-
-
-def _share(done: float, total: int | None) -> float | None:
-    return done / total if total else None

@@ -129,11 +129,10 @@ def finished_state(report: MirrorReport | StatusReport) -> tuple[str, int]:
     """Return the state of a finished mirror, and its failures, without files that are gone or not ready."""
     failures = report.assets_failed + report.items_failed - report.assets_missing
     failures -= report.assets_ordered + report.assets_outside
-    if failures:
-        return f"finished with {quantity(failures, 'failure')}", failures
     absent = {FailureKind.GONE: report.assets_missing, FailureKind.ORDERED: report.assets_ordered}
     parts = [f"{quantity(number, 'file')} {kind.meaning}" for kind, number in absent.items() if number]
-    return "; ".join(["finished", *parts]) if parts else "complete", 0
+    finished = f"finished with {quantity(failures, 'failure')}" if failures else "finished"
+    return "; ".join([finished, *parts]) if failures or parts else "complete", failures
 
 
 def resumed_nothing(report: MirrorReport) -> Iterator[str]:

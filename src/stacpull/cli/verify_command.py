@@ -82,10 +82,10 @@ def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
         verdict.append(f"{ok}{quantity(report.files, 'file')} verified")
     if report.unknown:
         files = quantity(report.unknown, "file that does not belong", "files that do not belong")
-        verdict.append(f"{files} to the mirror{' (damage with --strict)' if report.strict else ''}")
+        damage = " (damage with --strict)" if report.strict else ""
+        verdict.insert(0 if report.strict else len(verdict), f"{files} to the mirror{damage}")
     if is_incomplete:
-        pending = still_to_do(report) if is_unfinished else ""
-        counts = ", ".join(filter(None, [pending, *lacking]))
+        counts = ", ".join(filter(None, [still_to_do(report), *lacking]))
         verdict.append(f"the mirror is incomplete: {counts}" if counts else "the mirror is incomplete")
     yield f"{report.dest}: {'; '.join(verdict)}"
     speed = f" ({rate(report.bytes, report.seconds)})"

@@ -216,13 +216,11 @@ class Pool(Generic[JobT, ResultT]):
     def _has_too_many_failures(self) -> bool:
         return self._max_failures is not None and self._failure_count > self._max_failures
 
-    def raise_if_too_many_failed(self) -> None:
+    def raise_if_too_many_failed(self, advice: str) -> None:
         if self._has_too_many_failures():
             failures = quantity(self._failure_count, "failure")
-            raise StacpullError(
-                f"Stopped after {failures} (--max-failures {self._max_failures}). Other assets are pending. "
-                "`stacpull failures DEST` lists the failures, `stacpull resume DEST` continues."
-            )
+            stopped = f"Stopped after {failures} (--max-failures {self._max_failures})."
+            raise StacpullError(f"{stopped} Other assets are pending. {advice}")
 
     def _report_held_back(self) -> None:
         for host, held_back in self._held_back.items():

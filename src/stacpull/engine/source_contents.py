@@ -66,7 +66,7 @@ async def classes(
             pages = opened.pages(start, page_size=size, on_notice=network.emit)
             counts = await _label_counts(network, pages, collection, label_property, spelled)
     if not lists and not counts:
-        hint = "its items have no labels" if count else "try --count"
+        hint = "its items have no labels" if count else "try --count, which reads all items"
         raise UsageError(f"{collection} has no label classes: {hint}.")
     if not count:
         return [ClassInfo(name, names) for name, names in lists.items()]

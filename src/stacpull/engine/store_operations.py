@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -103,7 +104,8 @@ class StoreOperations:
         if state == "complete" and self._run.kind == "mirror":
             meta.put(self._db, meta.ADOPTING, None)
         if state == "complete" and views.current_run(self._db)["state"] != "complete":
-            self._warn("An earlier run is not complete: `stacpull resume DEST` continues it.")
+            name = shlex.quote(self._store.name)
+            self._warn(f"An earlier run is not complete: `stacpull resume {name}` continues it.")
 
     def final_counts(self) -> dict[str, int]:
         db, run = self._db, self._run.id

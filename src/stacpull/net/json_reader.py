@@ -179,7 +179,7 @@ class JsonReader(msgspec.Struct, eq=False):
             if is_login or (error.page and plain != self.last_read_url):
                 hint = "Use the URL of an API, such as https://host/v1, or of a catalog.json; or log in."
                 raise CredentialsError(f"{error.failure.message} {hint} {self.advice}") from error
-            hint = " SOURCE must be a STAC document, or a .ndjson or .ndjson.gz file with an item per line."
+            hint = " SOURCE must be a STAC document, or a .ndjson or .ndjson.gz file of items, or .parquet."
             is_source = request.url == self.source
             raise SourceError(error.failure.message + hint * is_source) from error.__cause__
         except TransferError as error:
