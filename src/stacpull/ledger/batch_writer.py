@@ -222,7 +222,7 @@ class _BatchPlan:
         known, postponed = self._known.get(item.id), self._writer.postponed
         version = None if known is None or item.parent is not None else known.version
         cannot_wait = self._batch.update.walk_ended or len(postponed) >= self._writer.max_postponed
-        if cannot_wait or version == item.updated or not is_newer(version, item.updated):
+        if cannot_wait or version in (None, item.updated) or not is_newer(version, item.updated):
             return False
         before = postponed.get(item.id, item)
         postponed[item.id] = before if is_newer(before.updated, item.updated) else item
