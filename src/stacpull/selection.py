@@ -24,42 +24,42 @@ class Selection(Arguments):
     files (@FILE). `attrs.evolve(selection, max_items=5)` returns a changed copy.
 
     Attributes:
-        collections (str or list, "sentinel-2-l2a"): Select this collection.
+        collections (str or list, such as "sentinel-2-l2a"): Select this collection.
         all_collections (bool): Select every collection of the API.
-        labels (str or list, "Rice fields"): Keep items with this label class; case does not matter.
+        labels (str or list, such as "Rice fields"): Keep items with this label class; case does not matter.
         label_mode ("any" or "all"): Keep items with any or with all of the labels.
-        exclude_labels (str or list, "Airports"): Drop items with this label class.
-        label_property (str, "classes"): Read labels from this item property.
+        exclude_labels (str or list, such as "Airports"): Drop items with this label class.
+        label_property (str, such as "classes"): Read labels from this item property.
         nomenclature ("clc43" or "ben19"): Read labels as the 43 classes of CORINE, or the 19 of BigEarthNet.
-        cloud_and_shadow (bool or None, False): Keep only items with cloud and shadow, or only items without.
-        seasonal_snow (bool or None, False): Keep only items with seasonal snow, or only items without it.
-        bbox (four numbers, [7.4, 46.9, 7.5, 47]): Keep items that intersect this box, in degrees.
+        cloud_and_shadow (None for both): Keep only items with (True) or without (False) cloud and shadow.
+        seasonal_snow (None for both): Keep only items with (True) or without (False) seasonal snow.
+        bbox (four numbers, such as [7.4, 46.9, 7.5, 47]): Keep items that intersect this box, in degrees.
         intersects (str, dict or shapely geometry; in degrees): Keep items that intersect this geometry.
         datetime (str, date, datetime or a pair of these): Keep items from this time or interval:
             2018-01-01/2018-03-31, 2018-07 (all of July), ../2018.
-        max_cloud_cover (float in percent, 20): Keep items whose eo:cloud_cover is at most this.
+        max_cloud_cover (float in percent, such as 20): Keep items whose eo:cloud_cover is at most this.
         where (str, list or dict): Keep items whose property has this value.
-        filter (str or dict of CQL2, "gsd < 20"): Keep items that match this CQL2 filter, as text or JSON.
-        ids (str or list, "S2A_31TCJ_20180102"): Keep items whose id equals or ends with this text.
-        assets (str or list, "B0*"): Fetch only assets whose key matches.
+        filter (str or dict, such as "gsd < 20"): Keep items that match this CQL2 filter, as text or JSON.
+        ids (str or list, such as "S2A_31TCJ_20180102"): Keep items whose id equals or ends with this text.
+        assets (str or list, such as "B0*"): Fetch only assets whose key matches.
         exclude_assets (str or list): Skip assets whose key matches.
-        roles (str or list, "data"): Fetch only assets with this role.
-        media_types (str or list, "image/tiff"): Fetch only assets of this media type.
-        prefer (str, "s3,https"): Prefer hrefs (also `alternate`) with these schemes, in this order.
+        roles (str or list, such as "data"): Fetch only assets with this role.
+        media_types (str or list, such as "image/tiff"): Fetch only assets of this media type.
+        prefer (str, such as "s3,https"): Prefer hrefs (also `alternate`) with these schemes, in this order.
         include_pages (bool): Also fetch assets that are web pages or endpoints.
         expand_prefix (bool): If an asset is a bucket prefix, fetch every object below it.
         clip (four numbers, str, dict or shapely geometry; in degrees): From GeoTIFFs, fetch only the tiles
             that intersect this area: a box in degrees, or GeoJSON.
         collection_assets (bool): Also fetch the assets of collections (thumbnails, documents).
         source_links (bool): Also fetch the source imagery that label items link to.
-        follow (str or list, "derived_from"): Also fetch the items that links of this relation lead to.
+        follow (str or list, such as "derived_from"): Also fetch items that links of this relation lead to.
         push_down (bool): Let the source filter what it can; all filters are checked locally too.
-        sortby (str, "-datetime"): Read items sorted by this property, if the API can; -datetime begins with
-            the newest.
-        max_items (int, 100): Stop after this many matching items.
-        sample (int, 100): Take a random sample of this many matching items, the same sample in every run.
+        sortby (str, such as "-datetime"): Read items sorted by this property, if the API can; -datetime
+            begins with the newest.
+        max_items (int, such as 100): Stop after this many matching items.
+        sample (int, such as 100): Take a random sample of this many matching items, the same in every run.
         seed (int): Seed of the random sample.
-        shard (str or (I, N), "1/4"): Process only shard I of N (split by item id); in a job array, use auto.
+        shard (str or (I, N), such as "1/4"): Process only shard I of N, by item id; in a job array, use auto.
 
     Raises:
         UsageError: An argument cannot be read, which the message names; or two contradict each other. What is

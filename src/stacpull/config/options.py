@@ -67,7 +67,7 @@ class Options(Arguments):
     is read as on the command line (`"50M"`, `"3h50m"`), but no file is read for it.
 
     Attributes:
-        layout (str, "{collection}/{item}/{key}{ext}"): Write new assets to this path in DEST.
+        layout (str, default "{collection}/{item}/{key}{ext}"): Write new assets to this path in DEST.
         metadata ("item", "ndjson" or "none"): Write item documents as files, as NDJSON, or not at all.
         checksum ("sha256", "crc64nvme", "none" or None): Record this checksum of assets; crc64nvme is faster.
         missing ("fail", "known", "ok" or None): Exit with 1 for assets missing from the source: for any
@@ -76,31 +76,31 @@ class Options(Arguments):
         items_parquet (bool or None): Keep an index of all items in DEST (items.parquet), also in later runs.
         prune (None, "list" or "remove"): List items in DEST that the source no longer has, or remove them.
         adopt (bool): Keep files already in DEST whose size and checksum (or date) match.
-        work (path, "ledger"): Keep the ledger and unfinished files here, if DEST is a bucket. S3-compatible
-            services also need --dest-endpoint-url.
+        work (path): Keep the ledger and unfinished files here, if DEST is a bucket. S3-compatible services
+            also need an endpoint URL.
         dest_endpoint_url (str): Use this endpoint, if DEST is a bucket.
         dest_profile (str): Use this AWS profile, if DEST is a bucket.
         dest_region (str): Use this region, if DEST is a bucket.
         break_lock (bool): Take over a bucket from a killed run. First make sure that no other run is active.
         concurrency (int or None for auto): Send this many requests at once.
         per_host (int): Send each host at most this many requests at once.
-        dask (str or int, "scheduler.json"): Transfer on the workers of a Dask scheduler; N starts N workers.
+        dask (str or int): Transfer on the workers of this Dask scheduler (address or file), or on N workers.
         retries (int): Retry an asset or a document up to N times after temporary errors.
         stall_timeout (float in seconds): Abort an attempt after this many seconds without data.
-        min_rate (float or str, "10K"): Abort an HTTP or S3 attempt whose mean rate over --stall-timeout is
-            below this.
-        limit_rate (float or str, "50M"): Fetch at most this many bytes per second, over all hosts.
+        min_rate (float or str, such as "10K"): Abort an HTTP or S3 attempt whose mean rate over the stall
+            timeout is below this.
+        limit_rate (float or str, such as "50M"): Fetch at most this many bytes per second, over all hosts.
         requests_per_second (float): Send each host at most this many requests per second.
         stop_after (float or str): Stop after this time (3h50m), as with Ctrl-C; the run can be resumed.
         max_failures (int or None): Stop if more than N assets fail; `mirror` counts only new failures.
         page_size (int or None for auto): Request this many items per page; auto requests fewer after errors.
-        max_page_size (int or str, "64M"): Read pages and JSON documents of at most this many bytes.
+        max_page_size (int or str, default "64M"): Read pages and JSON documents of at most this many bytes.
         headers (dict of str): Send this header to SOURCE's host only; ${NAME} is an environment variable.
         ca_bundle (path): Trust the certificate authorities in this PEM file.
         allow_private_hosts (bool): Follow links and redirects to private and loopback addresses.
-        allow_local (str or list, "/data"): If SOURCE is a local path, also copy assets from here.
-        log_file (path, "run.log"): Append a line per request to this file: time, status, bytes, URL and more.
-        dashboard (int or str, 8080): Serve a web page that shows the run; port 0 selects a free port.
+        allow_local (str or list, such as "/data"): If SOURCE is a local path, also copy assets from here.
+        log_file (path): Append a line per request to this file (its directory is created): time, status, URL.
+        dashboard (int or str, such as 8080): Serve a web page that shows the run; port 0 selects a free port.
         dashboard_token (str): Show the dashboard only to browsers that send this token, or the content of
             @FILE; required if HOST is not a loopback address.
         query (dict of str): Query parameters (a key) that are sent only to the source's own host.
