@@ -289,7 +289,7 @@ def test_a_value_in_a_file_is_checked_even_if_a_flag_replaces_it(tmp_path, name,
     with pytest.raises(UsageError, match=message):
         resolve_with({"config": file, name: given})
     with pytest.raises(UsageError, match=message):
-        resolve({}, options=(), config=toml.read_config(file))  # a command without it
+        resolve({}, options={}, config=toml.read_config(file))  # a command without it
 
 
 def test_a_path_that_may_not_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,7 +310,8 @@ def test_a_flag_replaces_a_value_that_is_only_valid_on_another_machine(tmp_path:
 
 def test_a_command_uses_only_its_scopes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STACPULL_LAYOUT", "{key}")
-    resolved = resolve({}, options=list(options_of("resume")), config=toml.read_config_file(BIGEARTHNET))
+    options = {option.name: option for option in options_of("resume")}
+    resolved = resolve({}, options=options, config=toml.read_config_file(BIGEARTHNET))
     assert resolved.selection == Selection()
     assert resolved.options.layout == Options().layout
 

@@ -119,13 +119,12 @@ class Command(click.Command):
         self._arguments = [str(param.name) for param in params if isinstance(param, click.Argument)]
         flags = [param for param in params if type(param) is click.Option]
         self._own_options = {max(flag.opts, key=len)[2:]: flag for flag in flags}
-        declared = [param.option for param in params if isinstance(param, OptionParameter) and param.option]
-        self._by_flag = {f"--{option.name}": option for option in declared}
-        self._options = [*declared, *(option for option in options_of(name) if option.form == "no_flag")]
-        if any(option.group == "Transfer" for option in self._options):
-            # limits of a config apply to every transfer
-            others = (o for o in OPTIONS if o.group == "Transfer" and o.load is None)
-            self._options += [o for o in others if o.name not in {option.name for option in self._options}]
+        options = [param.option for param in params if isinstance(param, OptionParameter) and param.option]
+        self._by_flag = {f"--{option.name}": option for option in options}
+        options += [option for option in options_of(name) if option.form == "no_flag"]
+        if any(option.group == "Transfer" for option in options):  # a config limits every transfer
+            options += [option for option in OPTIONS if option.group == "Transfer" and option.load is None]
+        self._options = {option.name: option for option in options}
 
     def _show_help(self, context: click.Context, _: click.Parameter, value: str | None) -> None:
         if value is not None and not context.resilient_parsing:
@@ -209,7 +208,7 @@ class Command(click.Command):
 
     def read_config(self, ctx: click.Context, name: str | None) -> toml.Config:
         """Read a config file: what it sets is the default of SOURCE, DEST and the command's own options."""
-        config = toml.read_config(name, [*self._own_options, *(option.name for option in self._options)])
+        config = toml.read_config(name, [*self._own_options, *self._options])
         ctx.default_map = dict(config.addresses)
         for key, option in self._own_options.items():
             if key in config.options:
@@ -243,7 +242,7 @@ class Command(click.Command):
         try:
             yield
         except UsageError as error:
-            for option in self._options:
+            for option in self._options.values():
                 if (setting := setting_of(option, flags, os.environ, config)) is not None:
                     parts = re.split(rf"--{option.name}(?![\w-])", str(error), maxsplit=1)
                     error.args = (setting.where.join(parts),)

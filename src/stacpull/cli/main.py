@@ -84,7 +84,9 @@ class _LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"]},  # the subcommands inherit it
     options_metavar="[-q] [-v]",
     subcommand_metavar="COMMAND [OPTIONS] ...",
-    epilog="Try `stacpull demo` first. `stacpull COMMAND --help` describes a command.",
+    epilog="Try `stacpull demo` first. `stacpull COMMAND --help` describes a command.\n\nExit codes: 0 done, "
+    "1 failures, 2 wrong command, 3 credentials, 4 source, 5 destination, 130 stopped.\n\n"
+    "Variables (STACPULL_RETRIES=9) also set options.\n\nDocumentation: https://stacpull.github.io/stacpull/",
 )
 @click.version_option(__version__, "-V", "--version", prog_name="stacpull")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")

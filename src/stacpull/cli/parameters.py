@@ -60,7 +60,7 @@ def config(contents: str = "options, and DEST,") -> click.Option:
     shipped = " or a shipped config: bigearthnet, full-mirror, torchgeo" if "SOURCE" in contents else ""
     return OptionParameter(
         ["--config"], metavar="FILE|NAME" if shipped else "FILE", multiple=True, callback=load,
-        help=f"Read {contents} from a TOML file{shipped}.",
+        help=f"Read {contents} from a TOML file{shipped}. Variables (STACPULL_...) override it, flags both.",
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, parse_qs
 
@@ -53,20 +53,20 @@ def resolve(
     flags: Mapping[str, object],
     *,
     source: str | None = None,
-    options: Sequence[Option] = OPTIONS,
+    options: Mapping[str, Option] = BY_NAME,
     config: Config = Config(),  # noqa: B008 - nothing changes it
 ) -> Resolved:
     variables = with_active_endpoints(os.environ)
     settings = {}
     values: dict[type, dict[str, Any]] = {Selection: {}, Options: {}, S3Options: {}, Output: {}}
-    for option in options:
+    for option in options.values():
         given = values.setdefault(option.holder, {})
         setting = setting_of(option, flags, variables, config)
         if setting is not None:
             settings[option.name] = setting
             if option.name != "header":  # `_credentials` reads it
                 given[option.field] = _read(option, setting)
-    _check_unused({**BY_NAME, **{option.name: option for option in options}}, config, settings)
+    _check_unused({**BY_NAME, **options}, config, settings)
     transfer = Options(**values.pop(Options), s3=S3Options(**values.pop(S3Options)))
     try:
         transfer = attrs.evolve(transfer, **_credentials(settings.get("header"), config, source, variables))
