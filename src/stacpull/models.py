@@ -377,7 +377,7 @@ class AssetFile(msgspec.Struct, array_like=True):
     """The file of a received asset, which changes on its way to its final name.
 
     received   a small asset has its `body`; a longer one is already written
-    written    `part` is complete, and has `identity` and perhaps `digest`; `body` is None
+    written    `part` is complete, and has `identity` and perhaps `digest`; its `body` may stay for an upload
     reserved   `name` may be another one; `identity` is None for a file that may be adopted
     placed     `part` is empty if a worker has placed it, or an earlier process
     """
@@ -403,13 +403,14 @@ class AssetFile(msgspec.Struct, array_like=True):
 
 
 class Placement(msgspec.Struct, array_like=True):
-    """A complete part, and the final name that a store gives it."""
+    """A complete part, and the final name that a store gives it. `body` may have the content of the part."""
 
     part: str
     directory: str
     name: str
     digest: bytes | None
     may_replace: bool  # True if a file in its place may be replaced
+    body: memoryview | None = None
 
     @property
     def path(self) -> str:

@@ -115,8 +115,8 @@ class BucketStore(BucketFiles):
             attributes = {_PART: str(identity_and_size[0] if identity_and_size else 0)}
             if file.digest is not None:
                 attributes[DIGEST + algorithm] = file.digest.hex()
-            part, check = self.staged.path / file.part, self.lease.check
-            if not self.objects.put(path, part, attributes, check, create=not file.may_replace):
+            body = self.staged.path / file.part if file.body is None else file.body
+            if not self.objects.put(path, body, attributes, self.lease.check, create=not file.may_replace):
                 part_state = self.staged.state_of(file.part, algorithm=algorithm)
                 identity, _ = self.find(path) or (0, 0)
                 if not identity or self.state_of(path, algorithm=algorithm) != part_state:

@@ -139,7 +139,7 @@ class Objects:
     def put(
         self,
         path: str,
-        body: bytes | Path,
+        body: bytes | memoryview | Path,
         attributes: Mapping[str, str],
         check: Callable[[], object] = lambda: None,
         *,

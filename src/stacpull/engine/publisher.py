@@ -106,6 +106,7 @@ class Publisher(msgspec.Struct, eq=False):
         self._final_items = self._record([*without_file, *failures])  # and what the last turn placed
         found = self._place(placements)
         for (file, _), failure in zip(assets, found[: len(assets)], strict=True):
+            file.body = None
             if failure is None:
                 self._placed.append(file)
             else:
@@ -196,11 +197,12 @@ class Publisher(msgspec.Struct, eq=False):
         reserved, failures = publication.reserve(self.db, files, items, clips)
         for part in {file.part for file in files} - {file.part for file in reserved}:
             staged.remove_part(part)
-        placements = (
-            Placement(a.part, a.directory, a.name, a.digest, a.generation > 0 or self._is_adopted(a))
-            for a in reserved
-        )
-        return list(zip(reserved, placements, strict=True)), failures
+        placements = []
+        for a in reserved:
+            may_replace = a.generation > 0 or self._is_adopted(a)
+            placement = Placement(a.part, a.directory, a.name, a.digest, may_replace, a.body)
+            placements.append((a, placement))
+        return placements, failures
 
     def _is_adopted(self, file: AssetFile) -> bool:
         existing = self.store.find(file.path) if file.identity is None else None

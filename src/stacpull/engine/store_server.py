@@ -85,14 +85,14 @@ class StoreServer(msgspec.Struct, eq=False):
         self._queue.put(None)
 
     def _write(self, files: list[AssetFile]) -> None:
-        algorithm = self.publisher.run.digest_algorithm
+        store, algorithm = self.publisher.store, self.publisher.run.digest_algorithm
         for file in files:
             worker, slash, _ = file.part.rpartition("/")
             if slash and not is_worker(worker):
                 raise ValueError(f"{file.part!r} is not the name of a part")
             if file.body is not None and len(file.body) != file.size:  # changed on its way
                 raise ValueError(f"asset {file.rowid} has {file.size} bytes, not {len(file.body)}")
-            self.publisher.store.staged.write_body(file, algorithm)
+            store.staged.write_body(file, algorithm, keep=not store.is_local)  # to upload it
 
     def _work(self) -> None:
         publisher = self.publisher

@@ -88,7 +88,7 @@ class PartialDownloads:
                 text = {**validator._asdict(), "total": total, "origin": href_hash}
                 with os.fdopen(open_regular(description_path(path), CREATE, mode=0o600), "wb") as file:
                     file.write(orjson.dumps(text, option=orjson.OPT_APPEND_NEWLINE))
-            return PartialDownload(self, rowid, generation, "wb", resumable=validator.resumable)
+            return PartialDownload(self, rowid, generation, "wb+", resumable=validator.resumable)
 
         return await self._open_in_thread(create)
 
@@ -232,15 +232,11 @@ class PartialDownload(io.FileIO):
         """Read and hash one step of the file, from the last hashed byte on, but not past the first gap."""
         with self._lock:
             until = min(leading_length(self.received), self.hashed + _HASH_STEP)
-            if not self.hashers or self.hashed >= until:
-                return
-            with os.fdopen(open_regular(self._path, os.O_RDONLY), "rb", buffering=0) as file:
-                file.seek(self.hashed)
-                while self.hashed < until:
-                    chunk = file.read(min(_READ, until - self.hashed))
-                    if not chunk:
-                        raise OSError(errno.EIO, f"{self._path.name} has become shorter")
-                    self._hash(chunk)
+            while self.hashers and self.hashed < until:
+                chunk = os.pread(self.fileno(), min(_READ, until - self.hashed), self.hashed)
+                if not chunk:
+                    raise OSError(errno.EIO, f"{self._path.name} has become shorter")
+                self._hash(chunk)
 
     def close(self) -> None:
         with self._lock:

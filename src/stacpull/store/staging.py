@@ -171,14 +171,15 @@ class StagedParts(DirectoryFiles):
         except OSError as error:  # faster than `destination_errors`
             raise destination_error(error, self.work) from error
 
-    def write_body(self, file: AssetFile, digest_algorithm: str | None) -> None:
+    def write_body(self, file: AssetFile, digest_algorithm: str | None, *, keep: bool = False) -> None:
         """Write the body of an asset, if it has one, as its part, which gets a name, identity and digest."""
         if file.body is not None:
             if file.digest is None and digest_algorithm is not None:
                 file.digest = digest_of(digest_algorithm, file.body)
             file.part = complete_part_name(file)
             file.identity = self.write_part(file.part, file.body)
-            file.body = None
+            if not keep:
+                file.body = None
 
     def _create_part(self, name: str) -> int:
         try:
