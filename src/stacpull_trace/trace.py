@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -45,6 +45,8 @@ from stacpull_trace.trace_report import NOTHING, estimate_of, trace_report
 from stacpull_trace.traced_area import area_of_bbox, area_of_geometry
 
 _INDEX: Final = "ndwi"
+SCENE_RESOLUTION: Final = 3.0
+"""Metres per pixel of PlanetScope scenes."""
 _AT_ONCE: Final = 8
 """Default number of simultaneous requests: the service allows few per client."""
 
@@ -124,10 +126,11 @@ async def _trace(
 
         async def traced() -> None:
             catalog = await run.tiles()
-            if output is None and catalog and on_event is not None:
+            is_dear = output is None or question_.resolution < SCENE_RESOLUTION
+            if is_dear and catalog and on_event is not None:
                 estimate = await asyncio.to_thread(estimate_of, question_, catalog)
-                units = f"about {estimate.processing_units:,.2f} processing units"
-                on_event(Notice("warning", f"Without -o OUT, nothing is stored: each run costs {units}."))
+                for warning in _cost_warnings(question_, estimate, is_stored=output is not None):
+                    on_event(Notice("warning", warning))
             await (run.by_median if question_.method == "median" else run.by_mode)(catalog)
 
         try:
@@ -163,11 +166,24 @@ async def trace_estimate(
     async with _hub(settings, options) as hub:
         run = TraceRun(hub, question_, AnswerStore(), on_event=on_event)
         catalog = await run.tiles()
+    estimate = await asyncio.to_thread(estimate_of, question_, catalog)
     if on_event is not None:
-        notes = run.result.notes if catalog else [*run.result.notes, NOTHING]
-        for note in notes:
+        notes = _cost_warnings(question_, estimate, is_stored=True) if catalog else [NOTHING]
+        for note in (*run.result.notes, *notes):
             on_event(Notice("warning", note))
-    return await asyncio.to_thread(estimate_of, question_, catalog)
+    return estimate
+
+
+def _cost_warnings(question: TraceQuestion, estimate: TraceEstimate, *, is_stored: bool) -> Iterator[str]:
+    """Yield what makes a trace dearer than necessary."""
+    units = f"about {estimate.processing_units:,.2f} processing units"
+    if not is_stored:
+        yield f"Without -o OUT, nothing is stored: each run costs {units}."
+    if question.resolution < SCENE_RESOLUTION:
+        yield (
+            f"--resolution {question.resolution:g} is finer than the pixels of the scenes "
+            f"({SCENE_RESOLUTION:g} m): it shows no more, and costs {units}."
+        )
 
 
 def _trace_target(

@@ -336,6 +336,17 @@ def test_an_estimate_searches_once_and_is_what_the_service_then_charges(own_repl
     assert ran.report["days_with_tiles"] == spent["days_found"] == 15
 
 
+def test_pixels_finer_than_the_scenes_are_warned_of_before_they_cost(own_replica, command):
+    hub = own_replica()
+    ran = command(hub, "--resolution", "2.5", "--dry-run")
+    units = f"about {ran.report['processing_units']:,.2f} processing units"
+    assert (
+        f"--resolution 2.5 is finer than the pixels of the scenes (3 m): it shows no more, and costs {units}."
+        in ran.err
+    )
+    assert "is finer than" not in command(hub, "--dry-run").err
+
+
 @pytest.mark.parametrize(
     ("more", "code", "words"),
     [
