@@ -43,9 +43,7 @@ FILES = {
 }
 HOSTS_OF_OTHERS = ["evil.example", "a@b", "own1.blob.core.windows.net.evil.example", "own1"]
 US = "core.usgovcloudapi.net"
-SETUP = TransportSetup(
-    cast("Any", None), "", Options(), SystemClock(), Secrets(), AddressPolicy(), variables={}
-)
+SETUP = TransportSetup(cast("Any", None), "", Options(), SystemClock(), Secrets(), AddressPolicy())
 
 
 def catalog(*hrefs: str) -> dict[str, bytes]:
