@@ -198,9 +198,8 @@ class Exchange:
                 return self
             try:
                 if self.status not in REDIRECTS:
-                    error = TransferError(await self._failure(sent))
-                    self._set_refusal_counter(sent.gate, error)
-                    raise error
+                    # no local variable: the traceback would refer to it, and keep the gate in this cycle
+                    raise self._counting(sent.gate, TransferError(await self._failure(sent)))
                 await first_bytes(self)
                 location = self.headers.get("Location", "")
                 self._request = self._client.redirected_request(self._request, self.status, location)
@@ -225,7 +224,7 @@ class Exchange:
             sent.gate.release()
             self._log(sent, self.status)
             if isinstance(error, TransferError):  # of a response whose status was accepted
-                self._set_refusal_counter(sent.gate, error)
+                self._counting(sent.gate, error)
 
     @property
     def url(self) -> str:
@@ -301,10 +300,11 @@ class Exchange:
             sent.gate.note_response(-math.inf)
         return failure.masked(secrets)
 
-    def _set_refusal_counter(self, gate: Gate, error: TransferError) -> None:
-        """Let `error` count a refusal against its host, if it is final."""
+    def _counting(self, gate: Gate, error: TransferError) -> TransferError:
+        """Return `error`, which now counts a refusal against its host if it is final."""
         if error.failure.kind is FailureKind.REFUSED and error.failure.status in REFUSALS:
             error.count_refusal = partial(gate.record_refusal, purpose=self._request.purpose)
+        return error
 
     def _log(self, sent: PermittedRequest, status: int | None) -> None:
         if self._client.log is not None:
