@@ -19,7 +19,7 @@ from tests.cli.terminal import Terminal
 from stacpull_replicas import MlhubReplica, run_in_thread
 
 COMMAND = Path(sys.executable).with_name("stacpull")
-COLUMNS, ROWS = 80, 15
+COLUMNS, ROWS = 80, 24  # of a `Terminal`
 ITEMS = 40
 PROMPT = "$ stacpull mirror $MLHUB/mlhub/v1 rice -C $COLLECTION --config bigearthnet\r\n"
 
@@ -42,7 +42,7 @@ class Recording(Terminal):
     def __init__(self, command: list[str], env: dict[str, str]) -> None:
         self.events: list[tuple[float, str]] = []
         self._begun = time.monotonic()
-        super().__init__(command, columns=COLUMNS, rows=ROWS, env=env)
+        super().__init__(command, columns=COLUMNS, env=env)
         self.feed(PROMPT.encode())
 
     def feed(self, data: bytes) -> None:
