@@ -134,7 +134,7 @@ class FailureRecord(PublicValue, frozen=True):
     attempts: int
     when: float
     href: str | None = None
-    """The URL that was requested, without credentials and signatures."""
+    """The URL that was requested, without keys and signatures in its query."""
 
 
 class HostPlan(PublicValue, frozen=True):
