@@ -62,6 +62,7 @@ class StoreServer(msgspec.Struct, eq=False):
     publisher: Publisher
     operations: Mapping[str, Callable[..., Any]]  # by name
     send: Callable[[messages.ToNetwork], None]
+    ledger: Path
     _queue: Queue[messages.ToStore | None] = msgspec.field(default_factory=lambda: Queue(_MAX_WAITING))
     """The messages to work on; None is the end."""
     _error: Exception | None = None
@@ -112,7 +113,7 @@ class StoreServer(msgspec.Struct, eq=False):
         """Call a function, unless an earlier one has failed: after that, nothing more is published."""
         if self._error is None:
             try:
-                with ledger_errors(ledger_path(self.publisher.store.staged.work)):
+                with ledger_errors(self.ledger):
                     function(*arguments)
             except Exception as error:  # noqa: BLE001 -- the network process raises it
                 self._fail_with(error)
@@ -126,7 +127,7 @@ class StoreServer(msgspec.Struct, eq=False):
         else:
             try:
                 operation = self.operations[message.name]
-                with ledger_errors(ledger_path(self.publisher.store.staged.work)):
+                with ledger_errors(self.ledger):
                     arguments = _decoder(operation).decode(message.arguments)
                     packed = msgspec.Raw(encoded(operation(*arguments)))
                     # before the result is sent, because the walk relies on them (`--max-items`)
@@ -164,7 +165,7 @@ def _opened(
         batch_writer = BatchWriter(db, run, partial(may_exist, store), secrets, publisher.publish_all)
         offered = StoreOperations(publisher, batch_writer)
         operations = {name: getattr(offered, name) for name in dir(offered) if not name.startswith("_")}
-        yield StoreServer(publisher, operations, send)
+        yield StoreServer(publisher, operations, send, ledger_path(work))
 
 
 def serve(sock: socket.socket) -> None:
