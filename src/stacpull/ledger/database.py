@@ -124,10 +124,10 @@ def make_private(path: Path) -> None:
 
 
 def skip_adapter_search() -> None:
-    """Let all connections of this interpreter bind None and bytes without a search for adapters."""
-    nothing: dict[None, None] = {}
-    sqlite3.register_adapter(type(None), nothing.get)
+    """Let all connections of this interpreter bind None, bool and bytes without a search for adapters."""
+    sqlite3.register_adapter(type(None), dict[None, None]().get)
     sqlite3.register_adapter(bytes, bytes.__bytes__)
+    sqlite3.register_adapter(bool, int)
 
 
 def reject_irregular(path: Path) -> None:
