@@ -162,7 +162,7 @@ class ParsedResponse:
             self._bad(ResponseFault.ENDLESS_FIELDS)
             return
         has_space = b"content-length" not in fields and any(name.endswith(b" ") for name in fields)
-        if status < _LOWEST_STATUS or b"\0" in text or has_space:  # the parser obeys `Content-Length : 5`
+        if status < _LOWEST_STATUS or 0 in text or has_space:  # the parser obeys `Content-Length : 5`
             self._bad(ResponseFault.MALFORMED)
             return
         if status < _LOWEST_FINAL_STATUS:
