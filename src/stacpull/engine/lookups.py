@@ -235,6 +235,6 @@ class Lookups:
             hrefs = asset_hrefs(asset, base, self._setup.selection.prefer)
             if isinstance(hrefs, Failure) or not scheme_rules(hrefs[0]).is_object_store:
                 continue
-            if asset_kind(hrefs[0], asset.get("type")) is AssetKind.PREFIX:
+            if asset_kind(hrefs[0], asset.get("type")) == AssetKind.PREFIX:
                 prefixes[key] = hrefs[0]
         return prefixes

@@ -7,7 +7,6 @@ files.
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Collection, Iterator
 from typing import Any, Final
@@ -20,10 +19,10 @@ from stacpull.schemes import remote_schemes
 from stacpull.urls import is_local, is_remote, join, may_link_to, parts_of, scheme_rules, without_blanks
 
 
-class AssetKind(enum.Enum):
-    FILE = "file"
-    WEB_PAGE = "page"  # a web page, or an endpoint that computes its answer
-    PREFIX = "prefix"  # a directory; in an object store, the common prefix of the keys of many files
+class AssetKind:
+    FILE: Final = "file"
+    WEB_PAGE: Final = "page"  # a web page, or an endpoint that computes its answer
+    PREFIX: Final = "prefix"  # a directory; in an object store, the common prefix of the keys of many files
 
 
 _KIND_OF_TYPE: Final = {
@@ -155,7 +154,7 @@ def _failure(why: str, kind: FailureKind = FailureKind.SCHEME) -> Failure:
     return Failure(kind, f"The asset cannot be fetched: {why}.")
 
 
-def asset_kind(href: str, media_type: str | None, key: str = "") -> AssetKind:
+def asset_kind(href: str, media_type: str | None, key: str = "") -> str:
     """Return the kind of the asset at this absolute href.
 
     A page is recognised by its key or media type, or by a URL with a computation: map tiles, a renderer

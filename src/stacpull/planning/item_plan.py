@@ -136,14 +136,14 @@ class _ItemPlan(msgspec.Struct):
             stated_type = asset.get("type")
             media_type = stated_type if isinstance(stated_type, str) else None
             kind = hrefs.asset_kind(href, media_type, key)
-            if kind is hrefs.AssetKind.PREFIX:
+            if kind == hrefs.AssetKind.PREFIX:
                 listing = self.item.listings.get(key)
                 if listing is None or isinstance(listing, Failure):
                     self.problems.append((key, listing or prefix_failure(href)))
                 else:
                     self.prefixes[key] = href, listing
                     self.excluded += [f"{key}/{name}" for name in listing.left_out]
-            elif kind is hrefs.AssetKind.WEB_PAGE and not selection.include_pages:
+            elif kind == hrefs.AssetKind.WEB_PAGE and not selection.include_pages:
                 self.web_pages.append(key)
             else:
                 # --prefer does not change names
