@@ -395,7 +395,7 @@ class AssetFile(msgspec.Struct, array_like=True):
     part: str = ""  # once it is written
     body: memoryview | None = None  # until it is written: a view of the received message, to avoid a copy
     filename: str = ""
-    """The last segment of the resolved URL, percent-decoded but unsafe. The name of the part states it."""
+    """The last segment of the resolved URL, percent-decoded but unsafe; empty if `name` was planned."""
 
     @property
     def path(self) -> str:

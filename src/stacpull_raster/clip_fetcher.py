@@ -135,7 +135,7 @@ class ClipFetcher:
             return None
         if job.size is not None and version.total is not None and job.size != version.total:
             raise TransferError(size_failure(version.url, version.total, job.size))
-        name = downloader.filename(version.url)
+        name = downloader.filename(job, version.url)
         etag_or_date = downloader.without_secrets(version.validator).etag_or_date
         if file.size <= MAX_BODY_IN_MEMORY:
             body = bytearray(file.head.ljust(file.size, b"\0"))

@@ -70,7 +70,7 @@ async def test_complete_bodies_are_stored(framing: str, body: bytes, parts: Part
         return replace(reply, framing=framing) if reply.status == 200 else reply
 
     async with fetching(answer, parts) as (fetcher, served):
-        received = await fetcher.fetch(job(served.url))
+        received = await fetcher.fetch(job(served.url, name=None))
         assert parts.content(received) == body
         assert (received.body is not None) == (len(body) <= LIMIT)
         assert received.size == len(body)

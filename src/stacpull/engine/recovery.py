@@ -113,7 +113,7 @@ class Recovery:
         staged = self._store.staged
         job = jobs.job_of(self._db, self._run, name.rowid, name.generation)
         identity, size = staged.part_identity_and_size(part) or (0, -1)
-        if self._sync_failed or job is None or size != name.size or (job.name or name.filename) is None:
+        if self._sync_failed or job is None or size != name.size or not (job.name or name.filename):
             return None
         expected = None
         if not self._is_trusted:

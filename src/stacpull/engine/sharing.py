@@ -92,7 +92,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
 
     async def _reuse(self, job: Job, download: Download) -> AssetFile | None:
         first, file = download.job, download.file
-        if file is None or job.size not in {None, file.size}:
+        if file is None or job.size not in {None, file.size} or not (job.name or file.filename):
             return None
         if job.checksum not in {None, first.checksum} or job.media_type != first.media_type:
             return None  # by the type, one may be a web page and the other may not

@@ -107,10 +107,10 @@ class Downloader(msgspec.Struct, eq=False):
             etag_or_date = self.validator(headers).etag_or_date
         else:  # nearly always: a date, which takes long to parse, is not needed
             etag_or_date = etag.decode().rstrip(" \t")
-        return received_file(job, len(content), self.filename(url), etag_or_date, body=content)
+        return received_file(job, len(content), self.filename(job, url), etag_or_date, body=content)
 
-    def filename(self, url: str) -> str:
-        return self.client.secrets.masked(filename_of(url))
+    def filename(self, job: Job, url: str) -> str:
+        return "" if job.name else self.client.secrets.masked(filename_of(url))
 
     def validator(self, headers: Mapping[str, str]) -> Validator:
         validator = self.without_secrets(validator_of(headers))
@@ -210,7 +210,7 @@ class _Attempt(msgspec.Struct, eq=False):
         is_stated = body.framed or self.job.size is not None or bool(body.checksums)
         unproven = not (is_stated or await self._ends_here(body))
         self.part = None
-        part, name = body.part, self.downloader.filename(body.url)
+        part, name = body.part, self.downloader.filename(self.job, body.url)
         content = body.content if part is None else None
         etag_or_date = body.validator.etag_or_date
         file = received_file(self.job, body.size, name, etag_or_date, body=content, unproven=unproven)
