@@ -96,7 +96,7 @@ class MirrorContents:
 
     def notes(self) -> tuple[str, ...]:
         """Return sentences about what the mirror does not have."""
-        notes = []
+        notes = [] if next(self.names(), None) else ["The mirror has no items: check the filters of the run."]
         remedy = f"`stacpull {'verify --repair' if self.is_complete else 'resume'}` writes it"
         if self.state == "running":
             remedy = "the active run writes it"
