@@ -84,7 +84,8 @@ def changes(log: Path, dest: Path) -> list[Call]:
         place = _place(name, arguments, dest)
         if place is None or (name == "openat" and "O_CREAT" not in arguments):
             continue
-        match = _best_match(name, arguments)
+        # the most telling one: the name that is made or goes, or the file that is open
+        match = str((_OPEN if name in _BY_FD else _TEXT).findall(arguments)[0])
         call = Call(name, match, met[thread, name, match], place)
         if call not in known:  # another thread has had it: strace would meet that one
             known.add(call)
@@ -103,12 +104,6 @@ def _matches(name: str, arguments: str) -> set[str]:
     """What `-P` would find in these arguments: paths of descriptors, and for calls by name the names."""
     found = set(_OPEN.findall(arguments.partition(" = ")[0]))
     return found if name in _BY_FD else found | set(_TEXT.findall(arguments.partition(" = ")[0]))
-
-
-def _best_match(name: str, arguments: str) -> str:
-    """The most telling of them: the name that is made or goes, or the file that is open."""
-    pattern = _OPEN if name in _BY_FD else _TEXT
-    return str(pattern.findall(arguments)[0])
 
 
 def _place(name: str, arguments: str, dest: Path) -> str | None:

@@ -341,10 +341,6 @@ def _warm_up() -> None:
     os.environ.update(before)
 
 
-def _leave(_number: int, _frame: object) -> NoReturn:
-    os._exit(130)
-
-
 def _run(
     streams: list[int],
     command: list[str],
@@ -360,7 +356,7 @@ def _run(
             os.close(stream)
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - lives as long as the process
         is_python = Path(command[0]).name.startswith("python")
-        signal.signal(signal.SIGINT, signal.default_int_handler if is_python else _leave)
+        signal.signal(signal.SIGINT, signal.default_int_handler if is_python else lambda *_: os._exit(130))
         os.chdir(cwd)
         os.environ.clear()
         os.environ.update(environment)

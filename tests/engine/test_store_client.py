@@ -143,6 +143,20 @@ class SlowSync:
         monkeypatch.setattr(LocalStore, "sync", sync)
 
 
+async def test_parts_for_a_bucket_keep_their_slots_during_an_upload(tmp_path, jobs, monkeypatch):
+    async with opened(tmp_path) as store_client:
+        store_client._opened = replace(store_client._opened, bucket=Mock())
+        slow, sender = SlowSync(monkeypatch), store_client.sender
+        sender.take_slots(2)
+        sender.put(jobs[0], received(jobs[0], bytes(100_000)))
+        await until(slow.begun.is_set)
+        sender.put(jobs[1], received(jobs[1], bytes(100_000)))
+        await asyncio.sleep(0.1)
+        assert await sender.wait_for_free_slots() == 63
+        slow.may_end.set()
+        await asyncio.wait_for(sender.wait_for_all_slots(), 20)
+
+
 async def test_parts_are_written_and_calls_wait_while_a_group_is_synced(tmp_path, jobs, monkeypatch):
     async with opened(tmp_path) as store_client:
         slow = SlowSync(monkeypatch)

@@ -224,7 +224,6 @@ class Lookups:
         return self._collections[name]
 
     def _prefixes(self, item: ListedItem) -> dict[str, str]:
-        """Return the hrefs of prefixes with objects that may be selected, by asset key."""
         base = self_href(item.document, local=is_local(item.url)) or item.url
         prefixes = {}
         for key, asset in object_or_empty(item.document.get("assets")).items():

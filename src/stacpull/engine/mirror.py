@@ -457,7 +457,6 @@ class MirrorRun:
         await store_client.call("write_final_items")
 
     async def _find_jobs(self) -> None:
-        """Queue what earlier commands left pending, then what the walk or a retry plans."""
         call = self._store_client.call
         await self._batch_sender.queue_pending()
         if self._run.kind == "mirror":

@@ -78,7 +78,6 @@ class Pruning:
             self._network.warn(f"Kept in DEST: {kept} that the source did not list {reason}.")
 
     async def _confirmed_gone(self, items: Sequence[NotFoundItem]) -> list[NotFoundItem]:
-        """Return the items whose URL returns 404 or 410, and count the others as kept."""
         answers = await self._read([item.href for item in items if item.href is not None])
         gone_items = []
         for item in items:

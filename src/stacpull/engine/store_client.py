@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import NoneType
 from typing import Any, TypeVar
@@ -49,7 +49,7 @@ class StoreClient:
         self.sender = OutcomeSender(
             setup.network.slots,
             opened.store.staged,
-            self._channel.send,
+            self._send_outcomes,
             setup.network.secrets,
             max_size=MAX_SENT_SIZE,
             digest_algorithm=run.digest_algorithm,
@@ -103,21 +103,29 @@ class StoreClient:
 
     async def call(self, operation: str, *arguments: object, returns: type[T] = NoneType) -> T:  # type: ignore[assignment]
         """Call an operation of `StoreOperations`; `returns` is the type of its result."""
-        secrets = self._network.secrets.values
-        new_secrets = None if secrets is self._sent_secrets else secrets
-        self._sent_secrets = secrets
-        message = messages.Operation(operation, msgspec.Raw(encoded(arguments)), new_secrets)
-        future: asyncio.Future[messages.OperationResult] = asyncio.get_running_loop().create_future()
-        if not self._channel.lost.done():
-            self._calls.append(future)
-            self._channel.send(message)
-            ends: list[asyncio.Future[Any]] = [future, self._channel.lost]
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        future = self._start_call(operation, *arguments)
+        ends: list[asyncio.Future[Any]] = [future, self._channel.lost]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not future.done():
             await raise_fatal_error(self.fatal_error)
         if (failure := future.result().error) is not None:
             raise error_of(failure, "store process")
         return msgspec.msgpack.decode(future.result().result, type=returns)
+
+    def _start_call(self, operation: str, *arguments: object) -> asyncio.Future[messages.OperationResult]:
+        secrets = self._network.secrets.values
+        new_secrets = None if secrets is self._sent_secrets else secrets
+        self._sent_secrets = secrets
+        self._channel.send(messages.Operation(operation, msgspec.Raw(encoded(arguments)), new_secrets))
+        self._calls.append(asyncio.get_running_loop().create_future())
+        return self._calls[-1]
+
+    def _send_outcomes(self, outcomes: messages.Outcomes, on_writable: Callable[[], object]) -> None:
+        """Send outcomes. Parts for a bucket keep their slots while earlier ones are being uploaded."""
+        waits = self._opened.bucket is not None and outcomes.files and outcomes.files[0].part
+        self._channel.send(outcomes, (lambda: None) if waits else on_writable)
+        if waits:  # a call that adds nothing is answered once the store process has a turn
+            self._start_call("add_counts", {}).add_done_callback(lambda _: on_writable())
 
     def fail_with(self, error: BaseException) -> None:
         if not self.fatal_error.done():

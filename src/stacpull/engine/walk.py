@@ -340,12 +340,10 @@ class Walk:
         return sys.maxsize if limit is None else max(0, limit - self._consumer.counters["items_matched"])
 
     async def _planned_before(self, items: Iterable[ListedItem]) -> dict[ItemId, str | None]:
-        """Return the versions of the items that an earlier page listed, too."""
         planned = await self._consumer.planned_this_run([item.id for item in items])
         return {item: version.updated for item, version in planned.items() if not version.is_linked}
 
     async def _select_and_plan(self, items: Sequence[ListedItem]) -> WalkBatch:
-        """Count items, and plan those that match; with `--sample`, only remember them."""
         batch = WalkBatch()
         reason_of = self.filter.reason_left_out
         thread = self._thread

@@ -148,7 +148,6 @@ class ParsedResponse:
     # Called by the parser.
 
     def on_message_begin(self) -> None:
-        """Reject a second response to one request."""
         if self._phase is _WHOLE:
             self._bad(ResponseFault.OVERLONG)
 

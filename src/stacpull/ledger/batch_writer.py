@@ -212,7 +212,6 @@ class _BatchPlan:
         self._write()
 
     def _row_planned_before(self, item: PlannedItem) -> ItemRow | None:
-        """Return the row of an item that this run has planned, perhaps earlier in this batch."""
         row = self._known.get(item.id)
         is_planned = row is not None and row.run == self._writer.run.id and not row.is_unreadable
         return row if is_planned else None

@@ -249,7 +249,6 @@ class _Attempt(msgspec.Struct, eq=False):
         return body, response.chunks(size)
 
     async def _read_body(self, response: Exchange) -> ReceivedBody:
-        """Read a body: up to `MAX_BODY_IN_MEMORY` into memory, a longer one into a part."""
         body, chunks = self._expected(response)
         is_long = body.total is not None and body.total > MAX_BODY_IN_MEMORY
         start, is_whole = b"", True
