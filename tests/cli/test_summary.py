@@ -237,7 +237,7 @@ def test_status_says_how_far_the_source_was_read_and_what_to_do(changes: dict[st
         ({"bytes_pending": 5_000, "assets_pending": 5}, "to do    5 (5.0 kB); 0 already in out"),
         (
             {"assets_done": 60, "assets_pending": 1},
-            "already in out; 4 failed earlier: `stacpull retry out` fetches them",
+            "already in out; 4 failed earlier: `stacpull retry DEST` fetches them",
         ),
     ],
 )

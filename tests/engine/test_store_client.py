@@ -148,9 +148,9 @@ async def test_parts_for_a_bucket_keep_their_slots_during_an_upload(tmp_path, jo
         store_client._opened = replace(store_client._opened, bucket=Mock())
         slow, sender = SlowSync(monkeypatch), store_client.sender
         sender.take_slots(2)
-        sender.put(jobs[0], received(jobs[0], bytes(100_000)))
+        sender.put(jobs[0], received(jobs[0], bytes(300_000)))
         await until(slow.begun.is_set)
-        sender.put(jobs[1], received(jobs[1], bytes(100_000)))
+        sender.put(jobs[1], received(jobs[1], bytes(300_000)))
         await asyncio.sleep(0.1)
         assert await sender.wait_for_free_slots() == 63
         slow.may_end.set()

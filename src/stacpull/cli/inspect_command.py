@@ -95,10 +95,9 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
         yield f"  {host.host}: {quantity(host.assets, 'asset')}"
     if dest is not None:
         failed = report.assets - report.assets_done - report.assets_pending
-        failures = f"; {failed:,} failed earlier: `stacpull retry {dest}` fetches them" if failed else ""
+        retry = f"; {failed:,} failed earlier: `stacpull retry DEST` fetches them" if failed else ""
         pending = f" ({size(report.bytes_pending)})" if report.bytes_pending else ""
-        done = f"{report.assets_done:,} already in {dest}"
-        yield f"to do    {report.assets_pending:,}{pending}; {done}{failures}"
+        yield f"to do    {report.assets_pending:,}{pending}; {report.assets_done:,} already in {dest}{retry}"
 
 
 @command(

@@ -121,8 +121,9 @@ class StoreClient:
         return self._calls[-1]
 
     def _send_outcomes(self, outcomes: messages.Outcomes, on_writable: Callable[[], object]) -> None:
-        """Send outcomes. Parts for a bucket keep their slots while earlier ones are being uploaded."""
-        waits = self._opened.bucket is not None and outcomes.files and outcomes.files[0].part
+        """Send outcomes. Long parts for a bucket keep their slots while earlier ones are being uploaded."""
+        has_bucket = self._opened.bucket is not None
+        waits = has_bucket and any(file.part and file.size > 8 * MAX_SENT_SIZE for file in outcomes.files)
         self._channel.send(outcomes, (lambda: None) if waits else on_writable)
         if waits:  # a call that adds nothing is answered once the store process has a turn
             self._start_call("add_counts", {}).add_done_callback(lambda _: on_writable())

@@ -104,7 +104,7 @@ class StoreOperations:
         if state == "complete" and self._run.kind == "mirror":
             meta.put(self._db, meta.ADOPTING, None)
         if state == "complete" and views.current_run(self._db)["state"] != "complete":
-            name = shlex.quote(self._store.name)
+            name = shlex.quote(self._store.name) if self._store.is_local else "DEST"  # with --work
             self._warn(f"An earlier run is not complete: `stacpull resume {name}` continues it.")
 
     def final_counts(self) -> dict[str, int]:

@@ -70,7 +70,7 @@ class BatchWriter:
         self._directories = views.collection_directories(db)
         self._folded_directories = set(map(fold, self._directories.values()))
         # documents older than those of an earlier run: planned last, if SOURCE lists no newer ones
-        self.postponed: dict[ItemId, PlannedItem] = {}  # a kill leaves them to the next run
+        self.postponed: dict[ItemId, PlannedItem] = {}  # a run that is resumed reads their pages again
         query = "SELECT iif(instr(selection, '\"max_items\":'), 0, 1000) FROM runs WHERE id = ?"
         self.max_postponed = scalar(db, query, (run.id,))  # with `--max-items` none, as they do not count yet
         # of new rows; never used twice in a run
@@ -98,8 +98,7 @@ class BatchWriter:
 
     def save_batch(self, batch: WalkBatch, now: float) -> SavedBatch:
         """Save a batch in one transaction, at `now` (seconds since 1970)."""
-        db = self.db
-        run_id = self.run.id
+        db, run_id = self.db, self.run.id
         result = SavedBatch()
         batch.items += self.postponed.values() if batch.update.walk_ended else ()
         plan = _BatchPlan(self, batch, result, now)
@@ -123,7 +122,8 @@ class BatchWriter:
             done_now = runs.asset_totals(db, run_id)["assets_done"]
             result.count("assets_skipped", max(0, done_now - done_before))
             runs.add_counts(db, run_id, result.counted)
-            runs.save_walk(db, run_id, batch.update)
+            update = batch.update._replace(position=None) if self.postponed else batch.update
+            runs.save_walk(db, run_id, update)
             if self.run.kind == "mirror" and batch.update.walk_ended:
                 self._delete_unreadable()
         return result
