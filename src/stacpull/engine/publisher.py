@@ -104,15 +104,15 @@ class Publisher(msgspec.Struct, eq=False):
         placements = [*(placement for _, placement in assets), *item_json.values()]
         self._sync([placement.part for placement in placements])
         self._final_items = self._record([*without_file, *failures])  # and what the last turn placed
-        found = self._place(placements)
-        for (file, _), failure in zip(assets, found[: len(assets)], strict=True):
+        place_failures = self._place(placements)
+        for (file, _), failure in zip(assets, place_failures[: len(assets)], strict=True):
             file.body = None
             if failure is None:
                 self._placed.append(file)
             else:
                 outcome = OutcomeWithoutFile(file.rowid, file.item_rowid, file.generation, failure)
                 self._without_file.append(outcome)
-        for (item, placement), failure in zip(item_json.items(), found[len(assets) :], strict=True):
+        for (item, placement), failure in zip(item_json.items(), place_failures[len(assets) :], strict=True):
             if failure is None:
                 self._placed_json[item] = placement.digest
             else:
@@ -198,10 +198,10 @@ class Publisher(msgspec.Struct, eq=False):
         for part in {file.part for file in files} - {file.part for file in reserved}:
             staged.remove_part(part)
         placements = []
-        for a in reserved:
-            may_replace = a.generation > 0 or self._is_adopted(a)
-            placement = Placement(a.part, a.directory, a.name, a.digest, may_replace, a.body)
-            placements.append((a, placement))
+        for file in reserved:
+            may_replace = file.generation > 0 or self._is_adopted(file)
+            placement = Placement(file.part, file.directory, file.name, file.digest, may_replace, file.body)
+            placements.append((file, placement))
         return placements, failures
 
     def _is_adopted(self, file: AssetFile) -> bool:

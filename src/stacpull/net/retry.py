@@ -2,8 +2,8 @@
 
 An asset gets one attempt and `retries` more. After 1 MiB of progress, the count restarts. Up to 20 throttled
 attempts, with up to an hour of waits, are not counted. If the host asks to wait for more than 15 minutes,
-there is no further attempt. Waits are random, between 0 and `base * 2**n` ("full jitter"), so
-that workers do not retry at once (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+there is no further attempt. Waits are random, between 0 and `base * 2**n` ("full jitter"), so that workers do
+not retry at once (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
 """
 
 from __future__ import annotations
