@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
-from itertools import chain
+from heapq import merge
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,7 +85,7 @@ class MirrorContents:
             ndjson = f"{row.directory}/{NDJSON_FILE}"
             has_ndjson = self.files.state_of(ndjson, algorithm=None).size is not None
             in_ndjson = self._in_ndjson(row, ndjson, linked=linked) if has_ndjson else iter(())
-            for name, path, text in chain(in_ndjson, self._in_files(row, linked=linked, written=has_ndjson)):
+            for name, path, text in merge(in_ndjson, self._in_files(row, linked=linked, written=has_ndjson)):
                 document = None if text is None else parsed_object(text)
                 if text is None or document is None:
                     unreadable += 1

@@ -275,11 +275,11 @@ def item_names(db: Connection, collection: int, order: str = "i.name") -> Iterat
 
 
 def records_in(db: Connection, collection: int) -> Iterator[ItemRecord]:
-    """Yield the items of a collection whose JSON is in DEST, or whose document is in the ledger."""
-    query = f"SELECT i.id FROM items i WHERE i.collection = ? AND {_IS_STORED} ORDER BY i.id"
+    """Yield by name the items of a collection whose JSON is in DEST, or whose document is in the ledger."""
+    query = f"SELECT i.id FROM items i WHERE i.collection = ? AND {_IS_STORED} ORDER BY i.name"
     rows = db.execute(query, (collection,))
     while items := rows.fetchmany(_ITEMS_AT_ONCE):
-        yield from item_records(db, [item_rowid for (item_rowid,) in items])
+        yield from sorted(item_records(db, [rowid for (rowid,) in items]), key=lambda item: item.id)
 
 
 def unreadable_links(db: Connection, run_id: int) -> list[ItemLink]:
