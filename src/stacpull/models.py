@@ -292,6 +292,7 @@ class Job(Asset, frozen=True, array_like=True, kw_only=True):
     item_rowid: int
     generation: int  # how many versions of the asset were done before this one
     item_href: str | None = None
+    item_name: str = ""  # the id that the document at `item_href` must have; empty for any
     stale: bool = False  # the stored href lacks something or is outdated: the item is read again first
     required_digest: bytes | None = None  # of the earlier content, if only this is accepted (`--repair`)
     version_in_dest: VersionInDest | None = None  # the version in DEST: the request is conditional

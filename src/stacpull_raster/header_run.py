@@ -205,6 +205,7 @@ class HeaderPlans:
                     *astuple(replace(asset, name=None, name_template=None)),
                     rowid=next(self._places),
                     item_href=planned.href,
+                    item_name=planned.id.item,
                     item=planned.id,
                     header_size=stated if isinstance(stated, int) and not isinstance(stated, bool) else None,
                 )
@@ -226,11 +227,10 @@ class HeaderPlans:
         new = await shielded_to_thread(partial(self._seen.add_all, read))
         self.tally.items_seen += len(new)
         self.tally.items_matched += len(matched)
-        for planned in selected.items:
-            chosen = (self._chosen.keeps(k, planned.document["assets"].get(k)) for k in planned.excluded)
-            others = sum(chosen)  # these are not TIFFs
-            self.tally.assets_excluded += len(planned.excluded) - others
-            self.tally.assets_not_tiff += len(planned.web_pages) + others
+        for item in selected.items:
+            not_tiffs = sum(self._chosen.keeps(k, item.document["assets"].get(k)) for k in item.excluded)
+            self.tally.assets_excluded += len(item.excluded) - not_tiffs
+            self.tally.assets_not_tiff += len(item.web_pages) + not_tiffs
         return len(new)
 
 

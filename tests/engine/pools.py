@@ -20,7 +20,7 @@ BODY = AssetFile(1, 1, 0, "c/i", "f.tif", 1, body=memoryview(b"x"))
 def job(rowid: int = 1, key: str = "a", *, href: str | None = None, **changes: Any) -> Job:
     href = href or f"https://blob.example/{key}?sig=0"
     made = Job(key, href, "c/i", f"{key}.tif", rowid=rowid, item_rowid=1, generation=0, item_href=ITEM)
-    return replace(made, **changes)
+    return replace(made, **{"item_name": "i", **changes})
 
 
 class Outcomes(OutcomeSink[Job, AssetFile]):

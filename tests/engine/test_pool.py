@@ -268,12 +268,12 @@ def test_hrefs_that_change_make_no_host_stable() -> None:
 UNREAD = Failure(FailureKind.GONE, "The item is gone.", status=404)
 
 
-@pytest.mark.parametrize("unread", [UNREAD, Failure(FailureKind.ITEM, "The item is gone.")])
-def test_a_refusal_is_final_if_the_item_cannot_be_read_again(unread: Failure) -> None:
-    course = run(job(), answer=expired(403), read_fails=[unread])
+@pytest.mark.parametrize(("name", "why"), [("i", "item is gone"), ("j", "URL of j is another item's")])
+def test_a_refusal_is_final_if_the_item_cannot_be_read_again(name: str, why: str) -> None:
+    course = run(job(item_name=name), answer=expired(403), read_fails=[UNREAD] * (name == "i"))
     failure, attempts = course.outcomes.failed[1]
     assert (failure.kind, failure.status, attempts) == (FailureKind.REFUSED, 403, 1)
-    assert failure.message == "403. Its item could not be read again: The item is gone."
+    assert failure.message == f"403. Its item could not be read again: The {why}."
     assert course.origin.requests == course.origin.counted == ["https://blob.example/a?sig=0"]
 
 

@@ -356,6 +356,8 @@ class AssetTask(Generic[JobT, ResultT]):
             status = 401 if isinstance(error, CredentialsError) else None
             raise TransferError(Failure(FailureKind.DOWN, str(error), status, host_of(item_href))) from error
         self._item_read_at = item.read_at
+        if job.item_name not in {"", item.document.get("id")}:  # its `self` link is wrong
+            raise TransferError(Failure(FailureKind.ITEM, f"The URL of {job.item_name} is another item's."))
         assets = object_or_empty(item.document.get("assets"))
         asset = object_asset(assets, job.key, job.href) or {}
         hrefs = asset_hrefs(asset, item_href, self._pool.prefer)

@@ -358,6 +358,7 @@ class _BatchPlan:
             item_rowid=row.item,
             generation=row.generation,
             item_href=change.item.href,
+            item_name=change.item.id.item,
             version_in_dest=decision.version,
             clip=self._writer.run.area_hash is not None,
             replanned_at=self._now if change.was_planned else 0.0,

@@ -25,7 +25,7 @@ SELECT
     a.id AS rowid, a.item AS item_rowid, a.generation, a.key, rtrim(a.directory, '/') AS directory,
     coalesce(a.name, iif(j.name_or_template LIKE '%{{%', NULL, j.name_or_template)) AS name,
     iif(a.name IS NULL AND j.name_or_template LIKE '%{{%', j.name_or_template, NULL) AS name_template,
-    j.href, i.href AS item_href, j.size, j.media_type,
+    j.href, i.href AS item_href, i.name AS item_name, j.size, j.media_type,
     a.stated_checksum AS raw_checksum, j.stale AS raw_stale, j.alternates AS raw_alternates,
     a.clip AS raw_clip, j.is_damaged AS raw_is_damaged, j.digest_in_dest AS raw_digest, a.size AS raw_size,
     iif(a.state = {AssetState.PENDING}, a.etag_or_date, NULL) AS raw_etag_or_date,

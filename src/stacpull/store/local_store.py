@@ -91,7 +91,6 @@ class LocalStore(DirectoryFiles):
     def close(self) -> None:
         for fd in self._held.values():
             os.close(fd)
-        self._held.clear()
         self.staged.close()
         DirectoryFiles.close(self)
 

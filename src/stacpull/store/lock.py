@@ -56,10 +56,8 @@ def is_held(work: Path) -> bool:
     try:
         with _open_lock_file(work) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # there is no lock file, or locks are not supported: none is held
-        return False
+    except OSError as error:  # if there is no lock file, or locks are not supported, none is held
+        return isinstance(error, BlockingIOError)
     return False
 
 
@@ -87,8 +85,6 @@ def _read_holder(fd: int) -> tuple[int | None, bool]:
         return None, False
     try:
         os.kill(int(text), 0)
-    except ProcessLookupError:
-        return int(text), False
-    except (OSError, OverflowError):  # a process of another user
-        pass
+    except (OSError, OverflowError) as error:  # unless it is gone, it may be of another user
+        return int(text), not isinstance(error, ProcessLookupError)
     return int(text), True
