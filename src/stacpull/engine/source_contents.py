@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from stacpull.arguments import or_default
 from stacpull.config.options import Options
@@ -58,7 +58,9 @@ async def classes(
         opened = await open_source(access.url, network.reader)
         (start,) = await opened.starts(Selection(collections=(collection,)))
         items = await first_items(opened, start)
-        lists = class_list(items, await opened.collection(collection))
+        lists = class_list(items, None)
+        with suppress(UsageError):  # a file of items may have no link to the collection
+            lists = class_list(items, await opened.collection(collection))
         lists = {name: names for name, names in lists.items() if label_property in (None, name)}
         spelled = {fold_label(label): label for labels in lists.values() for label in labels}
         if count:
@@ -68,12 +70,10 @@ async def classes(
     if not lists and not counts:
         hint = "its items have no labels" if count else "try --count, which reads all items"
         raise UsageError(f"{collection} has no label classes: {hint}.")
-    if not count:
-        return [ClassInfo(name, names) for name, names in lists.items()]
     infos = [
-        ClassInfo(name, names, {label: counts.get(label, 0) for label in names})
+        ClassInfo(name, names, {label: counts.get(label, 0) for label in names} if count else None)
         for name, names in lists.items()
-        if any(label in counts for label in names)
+        if not count or any(label in counts for label in names)
     ]
     if unlisted := tuple(name for name in counts if not any(name in names for names in lists.values())):
         infos.append(ClassInfo("labels not in any list", unlisted, {key: counts[key] for key in unlisted}))
