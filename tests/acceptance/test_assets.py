@@ -452,18 +452,18 @@ def test_a_collections_own_assets_are_mirrored_once(world: World) -> None:
 
 
 @pytest.mark.parametrize(("now", "done"), [(10, 1), (None, 1), (9, 0), (8, 0), ("gone", 0)])
-def test_the_size_is_checked_against_the_current_item(world, now, done):
+def test_content_is_checked_against_the_current_item(world, now, done):
     asset = {"href": world.server.url("/b.tif"), "file:size": 9}
     own = [{"rel": "self", "href": world.server.url("/i.json")}]
-    world.offer({"data": asset}, links=own)
+    world.offer({"data": {**asset, "file:checksum": f"1220{'00' * 32}"}}, links=own)
     if now != "gone":
         world.routes["/i.json"] = always({"id": ITEM, "assets": {"data": {**asset, "file:size": now}}})
-    report = world.mirror(options=attrs.evolve(world.options(), retries=1))
+    report = world.mirror(options=attrs.evolve(world.options(), retries=1, checksum="none"))
     assert (report.state, report.assets_done, report.assets_failed) == ("complete", done, 1 - done)
     assert sum(one.target == "/i.json" for one in world.server.requests) == 1
+    assert ("file:checksum" in world.stored()["assets"]["data"]) == (not done)
     if not done:
-        (failure,) = world.failures()
-        assert f"sent 10 bytes, but the item states {9 if now == 'gone' else now}" in failure.message
+        assert f"sent 10 bytes, but the item states {8 if now == 8 else 9}" in world.failures()[0].message
 
 
 def _versioned(versions: Mapping[str, bytes]) -> Callable[[Request], Answer]:

@@ -249,8 +249,7 @@ class Display:
             if seconds is not None and finished < (expected or 0):
                 pause = max((host.wait for host in now.hosts), default=0.0)
                 figures.append(f"about {duration(seconds + pause)} left")
-            speed = self._rates.bytes()
-            if speed:
+            if speed := self._rates.bytes():
                 figures.append(f"{size(speed)}/s")
             figures.append(size(now.bytes_fetched))
         paused = [(host.host, max(1, round(host.wait))) for host in now.hosts if host.wait > 0][:3]

@@ -367,4 +367,5 @@ class AssetTask(Generic[JobT, ResultT]):
         self.job = job.at(hrefs[len(self._failures) :])
         if job.key in assets:  # the item does not describe objects of a prefix
             size, checksum = size_and_checksum(asset)
-            self.job = replace(self.job, size=size, checksum=checksum)
+            is_other = job.has_other_checksum or checksum != job.checksum
+            self.job = replace(self.job, size=size, checksum=checksum, has_other_checksum=is_other)

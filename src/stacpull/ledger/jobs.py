@@ -72,9 +72,8 @@ def _job(row: sqlite3.Row, run: Run) -> Job:
         fields["size"] = row["raw_size"] or 0
     version = None
     if row["raw_etag_or_date"] is not None and row["raw_size"] is not None:
-        is_verified = digest_in_dest is not None and checksum == as_checksum(digest_in_dest)
-        is_unverified = checksum is not None and not is_verified
-        version = VersionInDest(row["raw_etag_or_date"], row["raw_size"], is_unverified)
+        is_verified = checksum in (None, digest_in_dest and as_checksum(digest_in_dest))
+        version = VersionInDest(row["raw_etag_or_date"], row["raw_size"], not is_verified)
     return Job(
         **fields,
         checksum=checksum,

@@ -40,11 +40,8 @@ def items_not_found(db: Connection, run_id: int, after: int, limit: int) -> list
         "GROUP BY i.id ORDER BY i.id LIMIT ?",
         (after, run_id, limit),
     ).fetchall()
-    found: list[NotFoundItem] = []
-    for item_rowid, collection, name, parent, href, assets, size in rows:
-        item = ItemId(collection, name)
-        found.append(NotFoundItem(item_rowid, item, runs.has_seen(db, item), parent, href, assets, size))
-    return found
+    items = [(rowid, ItemId(collection, name), others) for rowid, collection, name, *others in rows]
+    return [NotFoundItem(rowid, item, runs.has_seen(db, item), *others) for rowid, item, others in items]
 
 
 def count_not_listed(db: Connection, run_id: int) -> int:

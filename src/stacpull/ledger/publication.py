@@ -61,6 +61,8 @@ def reserve(
                 for a in reserved
             ],
         )
+        not_compared = json_array(a.rowid for a in reserved if a.has_other_checksum)
+        db.execute(f"UPDATE assets SET stated_checksum = NULL WHERE id {IN_LIST}", (not_compared,))
         state = f"iif(json_state = {JsonState.DAMAGED}, json_state, {JsonState.WRITING})"
         set_writing = f"UPDATE items SET sha256 = NULL, json_state = {state} WHERE id {IN_LIST}"
         db.execute(set_writing, (json_array(items),))
