@@ -277,7 +277,7 @@ class ItemIndex:
         copy: Json = orjson.loads(orjson.dumps(document))
         # without the links of the tree, of which there is one per item
         tree = {"root", "parent", "child", "item", "self"}
-        copy["links"] = [link for link in objects_in(copy.get("links")) if link.get("rel") not in tree]
+        copy["links"] = [link for link in objects_in(copy.get("links")) if str(link.get("rel")) not in tree]
         self._move(path, copy)
         return copy
 

@@ -62,7 +62,7 @@ def _class_column(name: str, taken: set[str]) -> Column:
 
 
 def _row(samples: Samples, sample: TrainingSample, prefix: str) -> tuple[Any, ...]:
-    properties = sample.item.document.get("properties") or {}
+    properties = sample.item.document["properties"]
     time = properties.get("datetime")
     return (
         sample.item.id,

@@ -87,7 +87,7 @@ class MirrorContents:
             in_ndjson = self._in_ndjson(row, ndjson, linked=linked) if has_ndjson else iter(())
             for name, path, text in merge(in_ndjson, self._in_files(row, linked=linked, written=has_ndjson)):
                 document = None if text is None else parsed_object(text)
-                if text is None or document is None:
+                if text is None or document is None or not isinstance(document.get("properties"), dict):
                     unreadable += 1
                     self.unreadable_path = self.unreadable_path or path
                 else:

@@ -115,7 +115,7 @@ def _placed_row(tree: _Tree, sample: TrainingSample, patch: _NamedSample) -> dic
         s1_tile = "_".join(patch.s1_name.split("_")[:-3])
         tree.place(patch.files["s1"], f"BigEarthNet-S1/{s1_tile}/{patch.s1_name}", patch.s1_name)
     split = sample.split or _SPLITS[0]
-    properties = sample.item.document.get("properties") or {}
+    properties = sample.item.document["properties"]
     return {
         "patch_id": patch.name,
         "labels": list(sample.labels),

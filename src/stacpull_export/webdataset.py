@@ -206,7 +206,7 @@ class _ShardWriter:
         return orjson.dumps([self._key(sample), files]) + described
 
     def _described(self, sample: TrainingSample) -> bytes:
-        properties = sample.item.document.get("properties") or {}
+        properties = sample.item.document["properties"]
         return orjson.dumps(
             {
                 "id": sample.item.id,
