@@ -20,7 +20,7 @@ from stacpull.json_values import list_or_empty, parsed_object
 from stacpull.models import Failure, FailureKind, Json, PageRequest, UnreadableEntry
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.transport import TransferError
-from stacpull.planning.hrefs import links_of
+from stacpull.planning.hrefs import links_of, suffix_of
 from stacpull.redact import public_url
 from stacpull.sources.source import Source
 from stacpull.sources.source_url import parse_api_url
@@ -145,11 +145,8 @@ async def open_source(url: str, reader: JsonReader) -> Source:
         source: Source = require(_GROUP, kind, f"SOURCE {url}")(at, reader, document)
         return source
 
-    file_name = urlsplit(url).path.rpartition("/")[2].lower()
-    _, dot, suffix = file_name.removesuffix(".gz").rpartition(".")
-    ending = dot + suffix if dot else ""
-    if url.startswith("stdin:"):
-        ending = ".ndjson"
+    path = urlsplit(url).path.lower().removesuffix(".gz")
+    ending = ".ndjson" if url.startswith("stdin:") else suffix_of(path, None)
     api = parse_api_url(url) if is_web(url) else None
     if api is not None and api.page is not None:
         return open_as("api")

@@ -22,7 +22,7 @@ from stacpull.json_values import list_or_empty, objects_in
 from stacpull.models import Failure, FailureKind, Json, PageRequest
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.transport import TransferError
-from stacpull.planning.hrefs import item_id_in, self_href
+from stacpull.planning.hrefs import item_id_in, self_href, suffix_of
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.selection import Selection
 from stacpull.sources import search
@@ -30,7 +30,7 @@ from stacpull.sources.documents import collections_text, no_collection_text, rea
 from stacpull.sources.paging import PageReader, failure_of, next_or_failure, number_in, with_limit
 from stacpull.sources.source import LoopDetector, OnNotice, Pages, PageSize, Source, WalkStart, sort_error
 from stacpull.sources.source_url import parse_api_url
-from stacpull.urls import parameter, set_parameter
+from stacpull.urls import parameter, same_site, set_parameter
 
 _MAX_LIST_MEMORY: Final = 4 << 30
 """The maximum bytes of memory, as estimated, for the documents of all collections. NASA's CMR has 50,000."""
@@ -47,6 +47,9 @@ class ApiSource(Source):
     def __init__(self, url: str, reader: JsonReader, document: Document | None = None) -> None:
         self.url = url
         self._api = parse_api_url(url)
+        moved = self._api if document is None else parse_api_url(document.url)  # by a redirect
+        is_named_alike = moved.collection == self._api.collection and not suffix_of(moved.root, None)
+        self._api = moved if is_named_alike and same_site(url, moved.root) else self._api
         self.api_root = self._api.root
         self._reader = reader
         self._opened = document
