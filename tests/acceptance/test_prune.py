@@ -109,8 +109,7 @@ def test_items_that_another_source_has_listed_are_not_gone(tmp_path: Path) -> No
         mirrored(one.base_url, tmp_path)
         mirrored(other.base_url, tmp_path)
         del other.items["item-0002"]
-        events = list[Event]()
-        assert counts(mirrored(other.base_url, tmp_path, events)) == (0, 0)
+        assert counts(mirrored(other.base_url, tmp_path, events := [])) == (0, 0)
         lead = "Kept in DEST: 1 item that the source did not list and that another SOURCE, filter or login"
         assert lead in warned(events)
 
@@ -121,8 +120,7 @@ def test_items_behind_an_unreadable_link_are_not_pruned(tmp_path: Path, lost: st
     mirrored(str(catalog), dest, all_collections=True)
     before = files_in(dest).keys()
     (tmp_path / "tree" / lost).parent.rename(tmp_path / "away")
-    events: list[Event] = []
-    reported = mirrored(str(catalog), dest, events, all_collections=True)
+    reported = mirrored(str(catalog), dest, events := [], all_collections=True)
     assert (reported.exit_code, counts(reported)) == (1, (0, 0))
     assert files_in(dest).keys() == before
     assert "Nothing was pruned: 1 link or item of this run could not be read" in warned(events)
@@ -155,8 +153,7 @@ def test_nothing_is_pruned_if_the_source_denies_items_it_lists(tmp_path, replica
     mirrored(replica.base_url, tmp_path)
     del replica.items["item-0002"]
     replica.inject(lambda request: request.path.endswith(denied), Status(status), times=9)
-    events: list[Event] = []
-    assert counts(mirrored(replica.base_url, tmp_path, events)) == (0, 0)
+    assert counts(mirrored(replica.base_url, tmp_path, events := [])) == (0, 0)
     assert len(list(tmp_path.glob("evolving/*/data.bin"))) == 3
     assert "the same host returned no listed item, or 404 for one." in warned(events)
 
@@ -226,13 +223,12 @@ Change = Callable[[Labels], None]
 def pruned(
     tmp_path: Path, change: Change, where: str = "/", **selection: Any
 ) -> tuple[MirrorReport, list[Event]]:
-    events: list[Event] = []
     chosen = selection or {"all_collections": True}
     with Labels() as api:
         source = api.url(where).rstrip("/")
         assert sync.mirror(source, tmp_path, selection=Selection(**chosen)).exit_code == 0
         change(api)
-        return mirrored(source, tmp_path, events, **chosen), events
+        return mirrored(source, tmp_path, events := [], **chosen), events
 
 
 def drop(api: Labels, *names: str) -> None:

@@ -52,9 +52,8 @@ def test_an_assigned_name_is_kept_over_stops_and_new_versions(db: sqlite3.Connec
         again, _ = publication.reserve(db, [received(job, name=name)], [], {})
     assert again == reserved
     publication.record(db, run, again, [], {}, NOW)
-    newer = commit(
-        started(db, replace(SPEC, source="https://b.example"))[1], item("j", [replace(late, size=11)])
-    ).jobs[0]
+    _, writer = started(db, replace(SPEC, source="https://b.example"))
+    newer = commit(writer, item("j", [replace(late, size=11)])).jobs[0]
     assert (newer.generation, newer.directory, newer.name) == (1, "d", reserved[0].name)
 
 
@@ -64,3 +63,8 @@ def test_claims_in_a_collection_read_no_names_of_collections(db: sqlite3.Connect
     for directory in ("c", "c/i", ""):
         paths.claim(db, [(1, directory, "own.tif")])
     assert [text[-7:] for text in statements if "FROM collections" in text] == ["WHERE 0", "WHERE 1"]
+
+
+def test_no_collection_has_the_path_of_a_file(db: sqlite3.Connection) -> None:
+    commit(writer := started(db)[1], item("j", [asset("D", directory="", name="D")]))
+    assert writer.add_collection("d")[1].startswith("d~")

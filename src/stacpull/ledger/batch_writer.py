@@ -44,7 +44,7 @@ from stacpull.models import (
 )
 from stacpull.planning.item_plan import is_newer, item_directory, item_json_name, version_of
 from stacpull.planning.layout import final_name
-from stacpull.planning.names import COLLECTION_FILE, fold, safe_segment, with_salted_hash
+from stacpull.planning.names import COLLECTION_FILE, fold, path_hash, safe_segment, with_salted_hash
 from stacpull.redact import Secrets, href_hash
 from stacpull.urls import filename_of
 
@@ -81,7 +81,8 @@ class BatchWriter:
         """Give a collection a row and a directory, and return both."""
         if name not in self._directories:
             directory = safe_segment(name)
-            if fold(directory) in self._folded_directories:
+            is_file = exists(self.db, "SELECT 1 FROM paths WHERE hash = ?", (path_hash(directory),))
+            if is_file or fold(directory) in self._folded_directories:
                 directory = with_salted_hash(directory, COLLECTION_FILE)
             self._directories[name] = directory
             self._folded_directories.add(fold(directory))

@@ -230,8 +230,7 @@ def _task(db: Connection, run_id: int) -> RunToContinue:
     query = "SELECT selection, credential_names FROM runs WHERE id = ?"
     selection, names = db.execute(query, (run.id,)).fetchone()
     fields = decoded_options(selection)
-    unknown = sorted(fields.keys() - {field.name for field in attrs.fields(Selection)})
-    if unknown:
+    if unknown := sorted(fields.keys() - {field.name for field in attrs.fields(Selection)}):
         raise UsageError(
             f"Another version of stacpull started the run with {', '.join(unknown)}, which this version "
             "does not know: use the other version, or run `stacpull mirror` with the selection that you want."
