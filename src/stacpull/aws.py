@@ -118,11 +118,11 @@ class AwsCredentials:
         return settings
 
     def _open_session(self) -> tuple[Any, AwsSettings]:
+        if expanded_or_none("~") is None:
+            os.environ["HOME"] = os.devnull  # before the imports: botocore would read a directory named `~`
         import aioboto3  # noqa: PLC0415 - slow to import, and only needed for S3
         from aiobotocore.session import AioSession  # noqa: PLC0415 - see above
 
-        if expanded_or_none("~") is None:
-            os.environ["HOME"] = os.devnull  # without it, botocore would read a directory named `~`
         explicit = self._explicit
         core = AioSession(profile=explicit.profile)
         if not self._allow_instance_metadata:

@@ -90,7 +90,7 @@ def python_command(*arguments: str) -> list[str]:
 
 
 def python_environment() -> dict[str, str]:
-    """Return an environment without credentials, because others can read it (`/proc/PID/environ`)."""
+    """Return an environment without credentials, which the process does not need."""
     harmless = {
         name: value
         for name, value in os.environ.items()

@@ -137,7 +137,7 @@ def _path(what: str, path: object, use: str, more: str = "") -> Path:
         raise UsageError(f"{what} is {text.strip() or 'empty'}: use {use}.")
     shown = public_url(text)[:200]
     reject_variable(what, shown)
-    if _URL.match(text) or (more and HOST_AND_PORT.match(text)):
+    if _URL.match(text) or (what == "DEST" and HOST_AND_PORT.match(text)):
         raise UsageError(f"{what} is a URL ({shown}): use {use}.{more}")
     try:
         return Path(text).expanduser()

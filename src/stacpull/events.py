@@ -204,8 +204,7 @@ _MIN_FILES = 10  # for the remaining time; if long files are being received, one
 class Rates:
     """Received bytes and finished files per second, over the last seconds and without existing files."""
 
-    MEASURED = 10.0
-    """Seconds over which rates are measured. Before that, the remaining time is unknown."""
+    MEASURED = 10.0  # seconds over which rates are measured; before that, the remaining time is unknown
 
     def __init__(self) -> None:
         self._seen = deque[Progress](maxlen=_EVENTS)

@@ -100,7 +100,7 @@ def test_items_that_only_other_filters_have_found_are_kept_with_a_warning(tmp_pa
     assert counts(mirrored(replica.base_url, tmp_path, events := [], exclude_assets=("mask",))) == (0, 0)
     lead = "Kept in DEST: 1 item that the source did not list and that another SOURCE, filter or login found"
     assert lead in warned(events)
-    assert counts(mirrored(replica.base_url, tmp_path, events := [])) == (1, 1)
+    assert counts(mirrored(f"{replica.base_url}/", tmp_path, events := [])) == (1, 1)
     assert warned(events) == ""
 
 

@@ -82,14 +82,6 @@ def test_a_warning_without_a_listener_is_logged(tmp_path: Path, caplog: pytest.L
     assert "which only items from a file can name" in next(stacpull.failures(tmp_path / "m")).message
 
 
-def test_a_notebook_shows_the_fields_of_a_result_that_are_not_zero() -> None:
-    report = stacpull.MirrorReport(state="complete", assets_done=3, dest="a<b")
-    assert report._repr_html_() == (
-        "<table><tr><th>assets_done</th><td>3</td></tr><tr><th>state</th><td>complete</td></tr>"
-        "<tr><th>dest</th><td>a&lt;b</td></tr></table>"
-    )
-
-
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [

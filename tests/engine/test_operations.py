@@ -11,10 +11,10 @@ from types import ModuleType, NoneType
 import pytest
 from tests.engine.bench import Bench
 
-from stacpull.engine import batch_sender, mirror, prune
+from stacpull.engine import batch_sender, mirror, prune, store_client
 from stacpull_dask import coordinator
 
-CALLERS = (mirror, prune, batch_sender, coordinator)
+CALLERS = (mirror, prune, batch_sender, store_client, coordinator)
 
 
 def calls(module: ModuleType) -> Iterator[ast.Call]:

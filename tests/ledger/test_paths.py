@@ -62,7 +62,7 @@ def test_claims_in_a_collection_read_no_names_of_collections(db: sqlite3.Connect
     db.set_trace_callback(statements.append)
     for directory in ("c", "c/i", ""):
         paths.claim(db, [(1, directory, "own.tif")])
-    assert [text[-7:] for text in statements if "FROM collections" in text] == ["WHERE 0", "WHERE 1"]
+    assert sum("FROM collections" in text for text in statements) == 1
 
 
 def test_no_collection_has_the_path_of_a_file(db: sqlite3.Connection) -> None:

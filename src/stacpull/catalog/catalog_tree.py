@@ -157,23 +157,23 @@ def _write_collection(writer: CatalogWriter, entry: CollectionEntry, items: Iter
     up = [_link(rel, "catalog.json", entry.directory) for rel in ("root", "parent")]
     children: list[Json] = []
     count, links = _links(writer, items, entry.directory)
-    if (following := next(items, None)) is not None:  # too many for one document
-        items = itertools.chain([following], items)
-        while count:
-            path, name = _sub_catalog(entry, len(children) + 1)
-            first = len(children) * ITEMS_PER_CATALOG + 1
-            document = {
-                "type": "Catalog",
-                "stac_version": STAC_VERSION,
-                "id": name,
-                "title": f"Items {first} to {first + count - 1}",
-                "description": f"A part of the items of {entry.id}.",
-                "links": [up[0], _link("parent", f"{entry.directory}/{COLLECTION_FILE}", entry.directory)],
-            }
-            writer.update(path, document, links)
-            children.append(_link("child", path, entry.directory))
-            links.clear()
-            count, links = _links(writer, items, entry.directory)
+    following = next(items, None)  # if there is one, there are too many items for one document
+    items = itertools.chain([] if following is None else [following], items)
+    while count and following is not None:
+        path, name = _sub_catalog(entry, len(children) + 1)
+        first = len(children) * ITEMS_PER_CATALOG + 1
+        document = {
+            "type": "Catalog",
+            "stac_version": STAC_VERSION,
+            "id": name,
+            "title": f"Items {first} to {first + count - 1}",
+            "description": f"A part of the items of {entry.id}.",
+            "links": [up[0], _link("parent", f"{entry.directory}/{COLLECTION_FILE}", entry.directory)],
+        }
+        writer.update(path, document, links)
+        children.append(_link("child", path, entry.directory))
+        links.clear()
+        count, links = _links(writer, items, entry.directory)
     stored = entry.stored_document()
     if writer.items_parquet is not None:  # stac-geoparquet, "Referencing"
         asset = {

@@ -134,8 +134,9 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.allow_extra_args = True  # the error for them is raised here
-        if not ctx.resilient_parsing:
-            self._refuse_values_of_switches(ctx, args)
+        if ctx.resilient_parsing:  # for completion
+            return super().parse_args(ctx, self._in_full(args))
+        self._refuse_values_of_switches(ctx, args)
         try:
             extra = super().parse_args(ctx, self._in_full(args))
         except click.NoSuchOption as problem:
@@ -148,14 +149,13 @@ class Command(click.Command):
                 hint = f"Give it here, or as `{missing}` in a config file."
                 raise click.MissingParameter(hint, ctx, param=problem.param) from None
             raise
-        if extra and not ctx.resilient_parsing:
+        if extra:
             out = "; write to a file with -o FILE" if any("-o" in param.opts for param in self.params) else ""
             names = " ".join(self.collect_usage_pieces(ctx)[1:]) or "options"
             quote = "; quote values that contain spaces, and separate numbers with commas"
             hint = f"takes {names} only{out}{quote if any(arg.startswith('-') for arg in args) else ''}"
             raise click.UsageError(f"Unexpected {', '.join(map(repr, extra))}: the command {hint}.", ctx)
-        if not ctx.resilient_parsing:
-            self._check_source(ctx)
+        self._check_source(ctx)
         return extra
 
     def _check_source(self, ctx: click.Context) -> None:

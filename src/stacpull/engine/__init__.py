@@ -1,1 +1,1 @@
-"""Runs that connect the other packages: producer → queue → pool, and the publisher in the store process."""
+"""A run: walk, queue and pool in the network process, and the publisher in the store process."""

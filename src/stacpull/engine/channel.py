@@ -188,5 +188,5 @@ class OutcomeSender(OutcomeSink[Job, FetchResult]):
             self._on_error(error)
 
     def _send(self, outcomes: Outcomes) -> None:
-        unchanged = sum(outcome.failure is None for outcome in outcomes.without_file)  # a failure has no slot
-        self.send(outcomes, partial(self.release_slots, len(outcomes.files) + unchanged))
+        slots = len(outcomes.files) + sum(one.failure is None for one in outcomes.without_file)
+        self.send(outcomes, partial(self.release_slots, slots))  # its task has released the slot of a failure

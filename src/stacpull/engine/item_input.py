@@ -127,7 +127,7 @@ def store_input(dest: Path, chunks: Iterable[bytes]) -> str:
             parts, inputs = _directories(stack, dest)
             with suppress(FileNotFoundError):
                 os.unlink(_PART, dir_fd=parts)  # of a run that was killed
-            file = os.fdopen(os.open(_PART, (CREATE ^ os.O_WRONLY) | os.O_RDWR, 0o600, dir_fd=parts), "w+b")
+            file = os.fdopen(os.open(_PART, CREATE & ~os.O_WRONLY | os.O_RDWR, 0o600, dir_fd=parts), "w+b")
             stack.enter_context(file)
         try:
             for chunk in chunks:  # errors of the source are not those of DEST

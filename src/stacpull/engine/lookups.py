@@ -6,7 +6,7 @@ Names in a selection are checked against an API before anything is created, othe
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing, nullcontext, suppress
 from fnmatch import fnmatchcase
 from functools import partial
 
@@ -139,11 +139,10 @@ async def _label_warnings(
         if not lists and start.collection != NO_COLLECTION:
             lists = class_list((), await source.collection(start.collection))
         classes |= {title: (*classes.get(title, ()), *labels) for title, labels in lists.items()}
-        try:
-            return check_labels(selection, classes)
-        except UsageError:
-            if start is starts[-1]:
-                raise
+        is_last = start is starts[-1]
+        with nullcontext() if is_last else suppress(UsageError):
+            if not (texts := check_labels(selection, classes)) or is_last:
+                return texts
     return []
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import attrs
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from stacpull import errors
 from stacpull.arguments import or_default
@@ -285,6 +285,7 @@ async def run_from_source(context: RunContext, location: str, selection: Selecti
         if logins is not None and not await asyncio.to_thread(ledger_path(work).exists):
             await unless_stopped(logins.log_in, context.stop)  # before DEST is created
         async with open_dest(context) as opened:
+            spec = replace(spec, source=await on_ledger(opened, lambda db: runs.as_recorded(db, spec.source)))
             for text in await on_ledger(opened, lambda db: runs.first_use_warnings(db, spec)):
                 setup.network.warn(text)
             now = SystemClock().time()
@@ -414,8 +415,8 @@ class MirrorRun:
                     await pruning.run(self._walk.summary, remove=self._setup.options.prune == "remove")
                 if self._run.kind == "mirror":
                     await self._keep_collections()
-                    is_partial = self._setup.selection.item_limit or self._walk.summary.cut_short
-                    if not (self._stop.is_set() or is_partial):
+                    is_limited = self._setup.selection.item_limit is not None or self._stop.is_set()
+                    if not is_limited and self._walk.summary.cut_short is None:
                         not_listed = await call("count_not_listed", returns=int)
                         await call("set_counter", "items_not_listed", not_listed)
         if self._store_client.fatal_error.done():

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import TextIO
 
@@ -36,6 +37,7 @@ from stacpull.ledger.database import Connection, ledger_errors, ledger_path, ope
 from stacpull.ledger.runs import ItemSet, Run
 from stacpull.models import Asset, ItemId, PlannedItem, PlannedVersion, WalkBatch, path_in_dest
 from stacpull.net.fields import stated_version
+from stacpull.net.gate import FIRST_LIMIT
 from stacpull.net.status import RANGES
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import final_name
@@ -145,10 +147,9 @@ class _PlanConsumer:
         asset_seconds = walk_seconds / max(1, walk_requests)
         if sizes.samples:
             requests_per_asset = (sample_requests + sizes.tile_requests) / sizes.samples
-            asset_seconds = sample_seconds / max(1, sizes.samples / _SIZED_AT_ONCE)
+            asset_seconds = sample_seconds / ceil(sizes.samples / FIRST_LIMIT)
         pending = self.counters["assets_pending"]
-        at_once = min(network.per_host, 16)
-        seconds_estimated = round(walk_seconds + pending * asset_seconds / at_once, 1)
+        seconds_estimated = round(walk_seconds + ceil(pending / network.per_host) * asset_seconds, 1)
         report = PlanReport(
             assets=self._hosts.total(),
             assets_excluded=self._excluded.total(),
@@ -329,7 +330,7 @@ class _SizeSamples:
         self.measured = len(all_sizes)
         self.mean_sizes = {key: sum(sizes) / len(sizes) for key, sizes in self._sizes.items()}
         if all_sizes:
-            unsampled = (key for key, assets in self._assets.items() if not assets)
+            unsampled = self.all.unstated.keys() - dict(samples).keys()
             self.mean_sizes |= dict.fromkeys(unsampled, sum(all_sizes) / len(all_sizes))
         if self.outside and not self.tile_requests:
             self._network.warn("No sampled file is in the area of --clip. Check its order (longitude first).")

@@ -199,15 +199,14 @@ class Pool(Generic[JobT, ResultT]):
                 self.down_hosts[failure.host] = failure
             return
         self._failure_count += failure.kind not in NO_FAULT and not job.has_failed
-        has_too_many = self._has_too_many_failures()
-        if has_too_many:
+        is_over_limit = self._has_too_many_failures()
+        if is_over_limit:
             self._stop_run()
+        if is_over_limit or (failure.host not in self._held_back and len(self._held_back) >= MAX_HOSTS):
             self._report_held_back()
-        if has_too_many or self._is_worker or failure.kind not in MAYBE_HOST_FAULT:
+        if is_over_limit or self._is_worker or failure.kind not in MAYBE_HOST_FAULT:
             self.sink.fail(job, failure, attempts)
             return
-        if failure.host not in self._held_back and len(self._held_back) >= MAX_HOSTS:
-            self._report_held_back()
         held_back = self._held_back.setdefault(failure.host, deque())
         held_back.append((job, failure, attempts))
         if len(held_back) > (MAX_REFUSALS - 1) * self._gates:  # the host is up: a request succeeded

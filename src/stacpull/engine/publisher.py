@@ -96,15 +96,14 @@ class Publisher(msgspec.Struct, eq=False):
     def publish(self) -> None:
         """Take one turn: reserve, sync and place a group, and record the previous one, now synced."""
         self._due_at = None
-        received, self._received = self._received, []
-        without_file, self._without_file = self._without_file, []
-        final_items, self._final_items = self._final_items, []
+        received, without_file, final_items = self._received, self._without_file, self._final_items
+        self._received, self._without_file = [], []
         item_json = self._write_item_json(final_items)
-        assets, failures = self.prepare_placements(received, list(item_json))
+        assets, failures = self.prepare_placements(received, list(item_json))  # 1. reserve
         placements = [*(placement for _, placement in assets), *item_json.values()]
-        self._sync([placement.part for placement in placements])
-        self._final_items = self._record([*without_file, *failures])  # and what the last turn placed
-        place_failures = self._place(placements)
+        self._sync([placement.part for placement in placements])  # 2. sync, also what the last turn placed
+        self._final_items = self._record([*without_file, *failures])  # 3. record the last turn
+        place_failures = self._place(placements)  # 4. rename or upload
         for (file, _), failure in zip(assets, place_failures[: len(assets)], strict=True):
             file.body = None
             if failure is None:
@@ -123,12 +122,13 @@ class Publisher(msgspec.Struct, eq=False):
         for record in views.item_records(self.db, list(dict.fromkeys(item_rowids))):
             part = f"{record.item_rowid}.item.json"
             data = self.item_json(record, record.path)
-            digest = None if data is None else hashlib.sha256(data).digest()
-            placement = self._own_file(part, record.path, digest, is_ours=record.is_ours)
             if data is None and record.is_ours:
                 publication.mark_item_json(self.db, [record.item_rowid])
                 why = "was changed or cannot be read: run `stacpull mirror` again to replace it."
-                placement = Failure(FailureKind.ITEM, f"{record.path} {why}")
+                placement: Placement | Failure = Failure(FailureKind.ITEM, f"{record.path} {why}")
+            else:
+                digest = None if data is None else hashlib.sha256(data).digest()
+                placement = self._own_file(part, record.path, digest, is_ours=record.is_ours)
             if isinstance(placement, Failure):
                 self._fail_item_json(record.item_rowid, placement, is_ours=record.is_ours)
             elif data is not None:

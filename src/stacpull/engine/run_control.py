@@ -47,11 +47,11 @@ async def walk_and_transfer(
         running = group.create_task(pool.run())
         walking = group.create_task(walked())
         await asyncio.wait([walking, stopped], return_when=asyncio.FIRST_COMPLETED)
-        walking.cancel()
-        if not stop.is_set():
+        if walking.done():
             pool.end_queue()
             await asyncio.wait([running, stopped], return_when=asyncio.FIRST_COMPLETED)
-        if not running.done():
+        if stop.is_set():
+            walking.cancel()
             pool.stop()
             await asyncio.wait([running], timeout=GRACE)
             running.cancel()

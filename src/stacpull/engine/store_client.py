@@ -122,11 +122,12 @@ class StoreClient:
 
     def _send_outcomes(self, outcomes: messages.Outcomes, on_writable: Callable[[], object]) -> None:
         """Send outcomes. Long parts for a bucket keep their slots while earlier ones are being uploaded."""
-        has_bucket = self._opened.bucket is not None
-        waits = has_bucket and any(file.part and file.size > 8 * MAX_SENT_SIZE for file in outcomes.files)
-        self._channel.send(outcomes, (lambda: None) if waits else on_writable)
-        if waits:  # a call that adds nothing is answered once the store process has a turn
-            self._start_call("add_counts", {}).add_done_callback(lambda _: on_writable())
+        are_long = any(file.part and file.size > 8 * MAX_SENT_SIZE for file in outcomes.files)
+        if self._opened.bucket is not None and are_long:
+            self._channel.send(outcomes)
+            self._start_call("acknowledge").add_done_callback(lambda _: on_writable())
+        else:
+            self._channel.send(outcomes, on_writable)
 
     def fail_with(self, error: BaseException) -> None:
         if not self.fatal_error.done():

@@ -58,6 +58,9 @@ class StoreOperations:
     def _warn(self, text: str) -> None:
         self._publisher.on_event(Notice("warning", text))
 
+    def acknowledge(self) -> None:
+        """Let the caller wait until all earlier messages were handled."""
+
     def requeue_failures(self) -> None:
         """Requeue the failed assets that the run tries again; a retry also reports those that it cannot."""
         jobs.requeue_failures(self._db, self._run)

@@ -292,10 +292,10 @@ async def verify(
             return await on_ledger(opened, check.report)
         run = await _repair(check, context, opened)
         remaining = run.assets_failed + run.assets_pending + await on_ledger(opened, views.damaged_items)
-        catalogs = (file for file in views.expected_files(opened.db) if file.kind == "catalog")
-        states = await on_ledger(opened, lambda _: check.file_states(opened.store, catalogs))
-        remaining += sum(damage_of(*state) is not None for state in states)  # items.parquet without the extra
         remaining += check.assets_of_other_sources + check.rejected_files
+        catalogs = await on_ledger(opened, lambda db: list(views.expected_catalogs(db)))
+        states = await asyncio.to_thread(check.file_states, opened.store, catalogs)
+        remaining += sum(damage_of(*state) is not None for state in states)  # items.parquet without the extra
         report = await on_ledger(opened, check.report)
         state = report.state if run.state == "complete" else "interrupted"
         return replace(report, state=state, remaining=remaining, repair=run)

@@ -57,8 +57,7 @@ from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import LoopDetector, PageSize, Position, WalkStart
 from stacpull.threads import StoppableExecutor, prefetch
 
-ITEMS_AT_ONCE = 100
-"""Items that are planned at once, so that transfers need not wait for all linked items of a page."""
+ITEMS_AT_ONCE = 100  # planned at once, so that transfers need not wait for all linked items of a page
 _MAX_KEYS = 20
 _AT_START = Position()
 
@@ -298,17 +297,17 @@ class Walk:
                 if page.announced is not None and announced_before is not None:
                     announced = announced_before + page.announced
                 total = announced if next_name is None else None
-                after = end = Position(next_name, None, announced)
-                if page.next is not None:
-                    after = Position(start.collection, page.next, announced_before)
-                update = WalkUpdate(self._stored(after), announced=total)
+                next_collection = Position(next_name, None, announced)
+                next_page = Position(start.collection, page.next, announced_before)
+                resume_at = next_collection if page.next is None else next_page
+                update = WalkUpdate(self._stored(resume_at), announced=total)
                 new_items = await self._take_page(start.collection, page, update)
                 if not self._matches_left():
                     break
                 if (reason := loops.note_page(page, new_items)) is not None:
                     if announced is None or self._consumer.counters["items_seen"] < announced:
                         self._note_cut_short(reason)
-                    update = WalkUpdate(self._stored(end), announced=total, cut_short=self.summary.cut_short)
+                    update = WalkUpdate(self._stored(next_collection), cut_short=self.summary.cut_short)
                     await self._consumer.add_batch(WalkBatch(update=update))
                     break
         return announced
@@ -349,10 +348,8 @@ class Walk:
         thread = self._thread
         # in a thread, because shapely may need long for a large geometry
         reasons = await thread.run(lambda: [reason_of(i.document) for i in items if not thread.is_stopped()])
-        planned_before = dict[ItemId, str | None]()
-        if self._sample is None:
-            selected = [item for item, reason in zip(items, reasons, strict=True) if reason is None]
-            planned_before = await self._planned_before(selected)
+        selected = [item for item, reason in zip(items, reasons, strict=True) if reason is None]
+        planned_before = await self._planned_before(selected)
         new_ids = set[ItemId]()
         limit = self._matches_left()
         matches = list[ListedItem]()
@@ -369,10 +366,11 @@ class Walk:
                 new_ids.add(item.id)
             if self._unlinked:
                 self._unlinked -= {relation for relation, _ in links_of(item.document)}
-            if self._sample is not None:
-                self._sample.offer(item)
         if self._sample is None:
             await self._plan_items(matches, planned_before, batch)
+        else:
+            for item in matches:
+                self._sample.offer(item)
         return batch
 
     async def _plan_items(

@@ -345,13 +345,13 @@ class Http1Connection(asyncio.Protocol):
 
     def _dispatch(self, handler: ResponseHandler) -> None:
         """Give a complete and correct response to the handler. Any other is streamed as soon as possible."""
-        response = self.response
-        status, is_ok = response.status, response.status == OK
-        if response.failure is None and response.held_bytes <= MAX_BODY_IN_MEMORY and status in _TAKEN:
-            if is_ok and response.is_receiving_chunks:
-                return  # of chunks, there may be only a few
-            if response.is_ended and handler.on_response(self, is_ok, response.fields, response.body()):
-                return  # the handler has taken it
+        response, is_ok = self.response, self.response.status == OK
+        is_usable = response.failure is None and response.held_bytes <= MAX_BODY_IN_MEMORY
+        if is_usable and is_ok and response.is_receiving_chunks:
+            return  # of chunks, there may be only a few
+        is_whole = is_usable and response.is_ended and response.status in _TAKEN
+        if is_whole and handler.on_response(self, is_ok, response.fields, response.body()):
+            return  # the handler has taken it
         if not response.has_enough(0):
             return  # the head, or a short body, is not complete
         if response.failure is not None:

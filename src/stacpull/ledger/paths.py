@@ -24,7 +24,7 @@ def claim(db: Connection, assets: Sequence[tuple[int, str, str]]) -> dict[int, s
     directory_hashes = set[int]()  # of items and collections: no asset may have their paths
     if any("/" not in directory for _, directory, _ in assets):
         is_at_top = any(not directory for _, directory, _ in assets)  # where a collection has its directory
-        names = db.execute("SELECT name FROM collections WHERE ?", (is_at_top,))
+        names = db.execute("SELECT name FROM collections") if is_at_top else ()
         items = db.execute(f"SELECT hash FROM items WHERE hash {IN_LIST}", (json_array(hashes),))
         directory_hashes.update(*items, (path_hash(safe_segment(name)) for (name,) in names))
     # in order, so that each page of the index is visited once: they do not all fit into the cache

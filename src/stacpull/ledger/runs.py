@@ -155,6 +155,12 @@ def begin(db: Connection, spec: RunSpec, now: float, remembered: Mapping[str, An
     return replace(load(db, run_id), resumed=False)
 
 
+def as_recorded(db: Connection, source: str) -> str:
+    """Return SOURCE as an earlier run named it: with or without a slash at its end."""
+    query = "SELECT coalesce(min(source), ?1) FROM runs WHERE rtrim(source, '/') = rtrim(?1, '/')"
+    return str(scalar(db, query, (source,)))
+
+
 def first_use_warnings(db: Connection, spec: RunSpec) -> list[str]:
     """Return warnings about a source, layout or area that no earlier run had: it may be a mistake."""
     new = spec.fixed["layout"]

@@ -344,6 +344,10 @@ def expected_files(db: Connection) -> Iterator[RecordedFile]:
         f"WHERE json_state IN ({JsonState.CURRENT}, {JsonState.DAMAGED}) ORDER BY id"
     ):
         yield RecordedFile("item", rowid, f"{directory}/{item_json_name(name)}", None, sha256)
+    yield from expected_catalogs(db)
+
+
+def expected_catalogs(db: Connection) -> Iterator[RecordedFile]:
     for path, sha256 in meta.file_digests(db).items():
         if sha256 != b"":
             yield RecordedFile("catalog", 0, path, None, sha256)

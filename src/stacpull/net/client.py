@@ -176,13 +176,14 @@ class PermittedRequest(NamedTuple):
 class Exchange:
     """Sends a request and follows redirects when entered. From then on it has `status`, `headers` and `url`.
 
-    It has a permit until it is closed. If `request` was already sent, `sent` receives the response.
+    It has a permit until it is closed. If `request` was already sent, `prepared` receives the response.
     """
 
     _client: Client
     _request: Request
     _accept: frozenset[int]
-    _sent: PermittedRequest | None = None  # sent before the block, or with an open response
+    _prepared: PermittedRequest | None = None  # sent before the block, by the fast path
+    _open: PermittedRequest | None = attrs.field(default=None, init=False)  # its response is not closed
     gate: Gate = attrs.field(init=False)  # of the host of the last request
     _response: Response = attrs.field(init=False)
     status: int = attrs.field(init=False)  # once the block is entered, one of those accepted
@@ -192,7 +193,7 @@ class Exchange:
 
     async def __aenter__(self) -> Self:
         while True:
-            sent, self._sent = self._sent or await self._permitted(), None
+            sent, self._prepared = self._prepared or await self._permitted(), None
             await self._take_response(sent)
             if self.status in self._accept:
                 return self
@@ -213,7 +214,7 @@ class Exchange:
 
     async def close(self, error: BaseException | None = None) -> None:
         """End the exchange, perhaps with an error, before the block ends. Drop the rest of the body."""
-        sent, self._sent = self._sent, None
+        sent, self._open = self._open, None
         if sent is None:
             return  # it is already closed
         try:
@@ -258,8 +259,7 @@ class Exchange:
 
     async def _take_response(self, sent: PermittedRequest) -> None:
         gate = self.gate = sent.gate
-        self._url = self._request.url
-        self._body_bytes = 0
+        self._url, self._body_bytes = self._request.url, 0
         try:
             response = await sent.receive()
         except TransferError as error:
@@ -280,7 +280,7 @@ class Exchange:
             self._url = response.url
         self._response = response
         self.status, self.headers = response.status, response.headers
-        self._sent = sent
+        self._open = sent
         if self.status in self._accept or self.status in REDIRECTS:
             gate.note_response(sent.sent_at)
 

@@ -28,7 +28,7 @@ REFUSALS = frozenset({200, 401, 403})  # statuses; 200 is a web page, perhaps a 
 MAX_REFUSALS = 50  # in a row: the host counts as down
 MAX_UNANSWERED = 20  # requests in a row: the host counts as silent
 
-_FIRST_LIMIT = 16
+FIRST_LIMIT = 16
 _SMALL_LIMIT = 4  # a queue at the host does not lower the limit further
 _MOSTLY_IN_USE = 0.9
 _OWN_DELAY_SECONDS = 0.025  # that this process may add to the time to the first byte
@@ -52,7 +52,7 @@ class CongestionWindow:
     """
 
     def __init__(self, maximum: int, now: float, *, is_fixed: bool) -> None:
-        self.limit = maximum if is_fixed else min(_FIRST_LIMIT, maximum)
+        self.limit = maximum if is_fixed else min(FIRST_LIMIT, maximum)
         self._maximum = maximum
         self._is_fixed = is_fixed
         self._doubles = not is_fixed

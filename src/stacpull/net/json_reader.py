@@ -181,7 +181,7 @@ class JsonReader(msgspec.Struct, eq=False):
                 raise CredentialsError(f"{error.failure.message} {hint} {self.advice}") from error
             hint = " SOURCE must be a STAC document, or a .ndjson or .ndjson.gz file of items, or .parquet."
             is_source = request.url == self.source
-            raise SourceError(error.failure.message + hint * is_source) from error.__cause__
+            raise SourceError(error.failure.message + (hint if is_source else "")) from error.__cause__
         except TransferError as error:
             self._refuse(error, request.url)
             raise

@@ -100,7 +100,7 @@ def hashes_in(directory: str) -> Callable[[str], int]:
     folded = fold(directory)  # as part of `fold(path)`: no character is composed with a slash
     first_bits = text_hash(folded) & ~_PATH_BITS
     prefix = f"{folded}/" if folded else ""
-    return lambda name: first_bits | text_hash(prefix + fold(name)) & _PATH_BITS
+    return lambda name: first_bits | (text_hash(prefix + fold(name)) & _PATH_BITS)
 
 
 _PATH_BITS: Final = (1 << 50) - 1

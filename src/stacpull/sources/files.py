@@ -352,15 +352,14 @@ class FileRanges:
 
     def _offset_of(self, response: Response, requested: int) -> int:
         version = stated_version(response.status, response.headers)
-        offset: int | None = 0
-        is_changed = False
-        if response.status != OK:
-            offset, _, size = content_range(response.headers)
-            if requested < 0 and response.status == UNSATISFIABLE:
-                return 0
-            if requested < 0 and size is None:
-                raise SourceError(f"{self._url} cannot be read: its server does not state its size.")
-            is_changed = size is None or offset != (requested if requested >= 0 else max(0, size + requested))
+        if requested < 0 and response.status == UNSATISFIABLE:
+            return 0
+        sent = content_range(response.headers)
+        if requested < 0 and response.status != OK and sent.total is None:
+            raise SourceError(f"{self._url} cannot be read: its server does not state its size.")
+        first = requested if requested >= 0 else max(0, (sent.total or 0) + requested)
+        offset = 0 if response.status == OK else sent.start
+        is_changed = response.status != OK and (sent.total is None or offset != first)
         # only a strong ETag is enough without a size (RFC 9110, 8.8.1); an equal size is enough if the
         # server states nothing else
         known = self._version

@@ -224,14 +224,13 @@ class ApiSource(Source):
             api = await self._known_conformance() if len(hrefs_by_id) > 1 else search.Conformance()
             if not (api.includes("/item-search") and self._can_search_ids):
                 continue
-            self._can_search_ids = False
             endpoint = search.search_endpoint(self._api.root, (collection,), api)
-            for item in await self._items_by_id(endpoint, list(hrefs_by_id)):
-                own_href = hrefs_by_id.get(item["id"])
-                # without a `self` link, it is not known what its relative hrefs refer to
-                if own_href and item.get("collection") == collection and self_href(item) is not None:
-                    items_by_href[own_href] = item
-                    self._can_search_ids = True
+            found = await self._items_by_id(endpoint, list(hrefs_by_id))
+            # without a `self` link, it is not known what its relative hrefs refer to
+            usable = (i for i in found if i.get("collection") == collection and self_href(i) is not None)
+            own = {hrefs_by_id[item["id"]]: item for item in usable if item["id"] in hrefs_by_id}
+            items_by_href |= own
+            self._can_search_ids = bool(own)
         return items_by_href
 
     async def _names(self) -> list[str]:

@@ -152,7 +152,7 @@ class StagedParts(DirectoryFiles):
         if self._are_renamed:
             return part_stat.st_ino
         # the inode of a part that is sent, and then dropped, is used again
-        return (part_stat.st_mtime_ns ^ part_stat.st_ino << 1) & (1 << 62) - 1
+        return (part_stat.st_mtime_ns ^ (part_stat.st_ino << 1)) % (1 << 62)
 
     def write_part(self, name: str, body: bytes | memoryview) -> int:
         """Write a part at once and return its identity. A part with the same name is replaced."""

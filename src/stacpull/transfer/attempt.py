@@ -165,7 +165,7 @@ class _Attempt(msgspec.Struct, eq=False):
             part.shorten(point.size)
         stated_fields = {} if point.validator.etag is None else {"ETag": point.validator.etag}
         await self._hash_with(part, checks.stated_checksums(self.job, PARTIAL, stated_fields))
-        body = None
+        body: ReceivedBody | None
         async with self._open(range_headers(point.size, point.validator), CONDITIONAL_RANGES) as response:
             url, headers = response.url, response.headers
             action = checks.resume_action(point, response.status, headers, stated_size=self.job.size)
@@ -181,8 +181,7 @@ class _Attempt(msgspec.Struct, eq=False):
                 await part.remove()
                 if action == "changed":
                     raise TransferError(checks.range_failure(url))
-                if action == "replace":
-                    body = await self._read_body(response)
+                body = await self._read_body(response) if action == "replace" else None
         return await self._start() if body is None else await self._confirm(body)
 
     async def _revalidate(self, version: VersionInDest) -> FetchResult:

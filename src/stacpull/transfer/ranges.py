@@ -83,9 +83,8 @@ class BodyReceiver:
 
     async def _connection(self, first: tuple[Exchange, AsyncIterator[Chunk]] | None = None) -> None:
         try:
-            if first is not None and not await self._read_open(*first):
-                return
-            while self._gaps and self._active_connections <= self._max_connections:
+            may_request = first is None or await self._read_open(*first)
+            while may_request and self._gaps and self._active_connections <= self._max_connections:
                 if self._active_connections > 1 and self._gate.is_full():
                     return
                 await self._request_range()
