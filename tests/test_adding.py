@@ -461,10 +461,10 @@ class Shelves:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def open_store(self, staged, location, watcher):
+    def open_store(self, staged, location, hooks):
         return ShelfStore(staged, self._folder(location))
 
-    def open_files(self, location, watcher):
+    def open_files(self, location, hooks):
         return DirectoryFiles(self._folder(location))
 
     def lease(self, store):

@@ -194,7 +194,7 @@ def test_short_values_are_not_removed_from_documents(value: str) -> None:
 )
 def test_which_header_fields_are_credentials(name: str, is_secret: bool, is_secret_spelled_out: bool) -> None:
     assert bool(credentials_in({name: Secret("a value")})) is is_secret
-    assert bool(credentials_in({name: Secret("a value", spelled_out=True)})) is is_secret_spelled_out
+    assert bool(credentials_in({name: Secret("a value", is_literal=True)})) is is_secret_spelled_out
 
 
 def test_secrets_can_be_added_and_are_not_shown() -> None:

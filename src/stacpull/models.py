@@ -289,7 +289,7 @@ class Job(Asset, frozen=True, array_like=True, kw_only=True):
     stale: bool = False  # the stored href lacks something or is outdated: the item is read again first
     required_digest: bytes | None = None  # of the earlier content, if only this is accepted (`--repair`)
     version_in_dest: VersionInDest | None = None  # the version in DEST: the request is conditional
-    has_other_href: bool = False  # than planned, so the ETag of its response is not stored
+    href_changed: bool = False  # than planned, so the ETag of its response is not stored
     has_other_checksum: bool = False  # than planned, because the item was read again
     clip: bool = False  # true if the asset is clipped to the area of the run's `--clip`
     replanned_at: float = 0.0  # when the run planned a newer version; downloads are not shared across it
@@ -304,7 +304,7 @@ class Job(Asset, frozen=True, array_like=True, kw_only=True):
         job = replace(self, href=hrefs[0], alternates=hrefs[1:], stale=False)
         if unsigned_url(hrefs[0]) == unsigned_url(self.href):
             return job
-        return replace(job, version_in_dest=None, has_other_href=True)
+        return replace(job, version_in_dest=None, href_changed=True)
 
 
 class WalkBatch(msgspec.Struct):

@@ -58,12 +58,12 @@ _CREDENTIAL_FIELD = re.compile(r"auth|cookie|credential|key|pass|secret|session|
 class Secret:
     """A string that is never shown: `repr`, `str` and `format` give `***`; `reveal()` returns the value."""
 
-    __slots__ = ("_value", "spelled_out")
+    __slots__ = ("_value", "is_literal")
 
-    def __init__(self, value: str, *, spelled_out: bool = False) -> None:
+    def __init__(self, value: str, *, is_literal: bool = False) -> None:
         self._value = value
         # True if it was written literally on a command line or in a config file: see `credentials_in`
-        self.spelled_out = spelled_out
+        self.is_literal = is_literal
 
     def __repr__(self) -> str:
         return "Secret('***')"
@@ -189,7 +189,7 @@ def credentials_in(headers: Mapping[str, Secret]) -> list[Secret]:
     """Return the values of header fields that are credentials: not spelled out, or named like one."""
     fields = [(name.lower(), value) for name, value in headers.items()]
     credentials = [(name, value) for name, value in fields if not _ORDINARY_FIELD.match(name)]
-    return [value for name, value in credentials if not value.spelled_out or _CREDENTIAL_FIELD.search(name)]
+    return [value for name, value in credentials if not value.is_literal or _CREDENTIAL_FIELD.search(name)]
 
 
 def public_url(url: str, *, keep_tokens: bool = False, keep_keys: bool = False) -> str:

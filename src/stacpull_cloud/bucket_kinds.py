@@ -30,7 +30,7 @@ from stacpull.hosts import never_allowed_reason
 from stacpull.models import BucketLocation
 from stacpull.proxies import proxy_of
 from stacpull.redact import Secret
-from stacpull.store.inspection import NO_NAMES, StoredFiles, Watcher
+from stacpull.store.inspection import NO_NAMES, StoredFiles, WaitHooks
 from stacpull.store.protocol import BucketLease, Store
 from stacpull.store.staging import StagedParts
 from stacpull.system import expanded_or_none, with_active_endpoints
@@ -92,12 +92,12 @@ class Service:
         return location
 
     @classmethod
-    def open_store(cls, staged: StagedParts, location: BucketLocation, watcher: Watcher) -> Store:
-        return BucketStore(staged, Objects(location, watcher))
+    def open_store(cls, staged: StagedParts, location: BucketLocation, hooks: WaitHooks) -> Store:
+        return BucketStore(staged, Objects(location, hooks))
 
     @classmethod
-    def open_files(cls, location: BucketLocation, watcher: Watcher) -> StoredFiles:
-        return BucketFiles(Objects(location, watcher))
+    def open_files(cls, location: BucketLocation, hooks: WaitHooks) -> StoredFiles:
+        return BucketFiles(Objects(location, hooks))
 
     @classmethod
     def lease(cls, store: Store) -> AbstractContextManager[BucketLease]:

@@ -216,7 +216,7 @@ class Lease:
             os.fsync(file.fileno())
             if path.exists():
                 newer = f"the newer one of {self.taken_from or self._objects.location.url}"
-                self._objects.watcher.warn(f"{path} was replaced by {newer}, and is ledger.old now.")
+                self._objects.hooks.warn(f"{path} was replaced by {newer}, and is ledger.old now.")
                 for suffix in ("-wal", "-shm", "-journal", ""):  # the ledger last, so one is complete
                     old = path.with_name(f"ledger.old{suffix}")
                     old.unlink(missing_ok=True)

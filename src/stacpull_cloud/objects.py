@@ -26,7 +26,7 @@ from obstore import exceptions
 
 from stacpull.errors import CredentialsError, DestinationError, StacpullError
 from stacpull.models import BucketLocation
-from stacpull.store.inspection import UNWATCHED, Watcher
+from stacpull.store.inspection import NO_HOOKS, WaitHooks
 from stacpull.store.protocol import store_kind
 
 T = TypeVar("T")
@@ -78,14 +78,14 @@ class Objects:
     `UsageError` if its address or `ca_bundle` cannot be used, and `DestinationError` if it fails.
     """
 
-    def __init__(self, location: BucketLocation, watcher: Watcher = UNWATCHED) -> None:
+    def __init__(self, location: BucketLocation, hooks: WaitHooks = NO_HOOKS) -> None:
         self.location = location
-        self.watcher = watcher
+        self.hooks = hooks
         self._prefix = f"{location.prefix}/" if location.prefix else ""
         self._has_warned = False
         self._outage: tuple[float, Exception] | None = None
         """When requests began to fail, if none has succeeded since, and the last error."""
-        self._has_answered = watcher.has_answered  # if False, the address is probably wrong
+        self._has_answered = hooks.has_answered  # if False, the address is probably wrong
         self.service = cast("Any", store_kind(location))(location)
         self._medium = threading.BoundedSemaphore(_MEDIUM_AT_ONCE)
         self._long = threading.BoundedSemaphore(_LONG_AT_ONCE)
@@ -202,7 +202,7 @@ class Objects:
         failed_at, max_pause, answer = float("inf"), _FIRST_PAUSE, None
         while True:
             try:
-                if (outage := self._outage) and self.watcher.is_stopped() and self._is_over():
+                if (outage := self._outage) and self.hooks.is_stopped() and self._is_over():
                     raise outage[1]  # without another attempt, which might take a minute
                 answer = call(self.service.store)
             except (exceptions.BaseError, OSError) as error:
@@ -222,7 +222,7 @@ class Objects:
 
     def _is_over(self, pause: float = 0.0) -> bool:
         """Return True if what has failed is not repeated after the pause: all requests give up together."""
-        outage, is_short = self._outage, self.watcher.is_stopped() or not self._has_answered
+        outage, is_short = self._outage, self.hooks.is_stopped() or not self._has_answered
         limit = _SHORT_RETRY_SECONDS if is_short else _RETRY_SECONDS
         return outage is not None and time.monotonic() + pause - outage[0] >= limit
 
@@ -233,7 +233,7 @@ class Objects:
         if time.monotonic() - since >= _SILENT_AFTER and not self._has_warned:
             self._has_warned = True
             why = unreachable(str(error)) or "does not answer"
-            self.watcher.warn(f"{self.location.url} {why}; still trying.")
+            self.hooks.warn(f"{self.location.url} {why}; still trying.")
 
 
 class _ObjectFile(io.RawIOBase):

@@ -25,7 +25,7 @@ from stacpull.net.transport import TransferError
 from stacpull.sources.documents import open_source
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import Source
-from stacpull.store.inspection import Watcher
+from stacpull.store.inspection import WaitHooks
 from stacpull.store.local_store import open_store
 from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.store.protocol import Store
@@ -92,8 +92,8 @@ async def _transfer(settings: WorkerSettings, channel: Channel, inbox: Inbox) ->
             work, worker_parts = Path(mkdtemp()), ""  # in the directory of the relay, which removes it
         access, options = settings.access, settings.options
         async with open_network(access, options, ip_policy=settings.ip_policy, on_event=report) as network:
-            watcher = Watcher(network.warn, has_answered=True)
-            store = await asyncio.to_thread(open_store, work, bucket, watcher, worker_parts)
+            hooks = WaitHooks(network.warn, has_answered=True)
+            store = await asyncio.to_thread(open_store, work, bucket, hooks, worker_parts)
             try:
                 await _Transfers(settings, channel, inbox, network, store).run()
             finally:

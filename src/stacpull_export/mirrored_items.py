@@ -21,7 +21,7 @@ from stacpull.ledger.database import Connection, ledger_errors, ledger_path, ope
 from stacpull.ledger.views import CollectionRow
 from stacpull.models import Json
 from stacpull.planning.names import COLLECTION_FILE, NDJSON_FILE
-from stacpull.store.inspection import StoredFiles, Watcher, lines_in
+from stacpull.store.inspection import StoredFiles, WaitHooks, lines_in
 from stacpull.store.local_store import open_files
 from stacpull.store.lock import is_held
 
@@ -169,7 +169,7 @@ def open_contents(dest_address: DestAddress, on_event: Listener | None = None) -
 
     db = open_reader(dest, location)
     try:
-        with ledger_errors(ledger_path(dest)), open_files(dest, location, Watcher(warn)) as files:
+        with ledger_errors(ledger_path(dest)), open_files(dest, location, WaitHooks(warn)) as files:
             db.execute("BEGIN")  # one snapshot for all passes
             yield MirrorContents(dest, files, db, url=None if location is None else location.url)
     finally:

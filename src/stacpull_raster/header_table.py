@@ -24,7 +24,7 @@ from stacpull.arguments import or_default
 from stacpull.config.options import DEFAULT_LAYOUT, Options
 from stacpull.dest_address import output_path
 from stacpull.engine.item_input import SourceLike, temporary_directory, temporary_input
-from stacpull.engine.lookups import with_starts
+from stacpull.engine.lookups import checked_setup
 from stacpull.engine.network import SourceSetup, open_network, resolve_source
 from stacpull.engine.run_control import timed_stop, unless_stopped
 from stacpull.errors import UsageError, destination_errors
@@ -95,7 +95,7 @@ async def headers(
                     opened = await unless_stopped(partial(open_source, access.url, network.reader), stopping)
                     wanted = attrs.evolve(selection, expand_prefix=False)  # prefixes are not TIFFs
                     setup = SourceSetup(opened, network, wanted, attrs.evolve(options, layout=DEFAULT_LAYOUT))
-                    starts = (await unless_stopped(partial(with_starts, setup), stopping)).starts
+                    starts = (await unless_stopped(partial(checked_setup, setup), stopping)).starts
                     run = HeadersRun(results, opened, network, wanted, options, starts, stopping)
                     report = await run.execute()
             return await asyncio.to_thread(_publish, report, results, table, on_row)

@@ -25,7 +25,7 @@ from stacpull import Options, sync
 from stacpull.engine.open_mirror import open_mirror
 from stacpull.errors import CredentialsError, DestinationError, StacpullError, UsageError
 from stacpull.models import BucketLocation
-from stacpull.store.inspection import Watcher
+from stacpull.store.inspection import WaitHooks
 from stacpull_cloud.bucket_kinds import AmazonS3, AzureBlobs
 from stacpull_cloud.objects import Objects
 
@@ -251,13 +251,13 @@ def test_an_outage_or_a_stop_ends_the_patience_of_all_requests(recorder, monkeyp
     recorder.refusal = Answer(fault=Fault.CLOSED)
     with pytest.raises(DestinationError, match=r"does not answer at http://127\.0\.0\.1:\d+\. Check the"):
         objects.find("a")
-    assert wait_until(lambda: tried() == 1)  # the watcher ends before a pause that would exceed it
+    assert wait_until(lambda: tried() == 1)  # it ends before a pause that would exceed it
     recorder.refusal = Answer(404)
     assert objects.find("a") is None
     assert tried() > 2
     monkeypatch.setattr("stacpull_cloud.objects._SHORT_RETRY_SECONDS", 0.0)
     recorder.requests.clear()
-    opening = open_mirror(tmp_path / "new", objects.location, Watcher(is_stopped=lambda: True))
+    opening = open_mirror(tmp_path / "new", objects.location, WaitHooks(is_stopped=lambda: True))
     with pytest.raises(DestinationError), opening:
         pass
     assert len(recorder.requests) == 1

@@ -16,7 +16,7 @@ from tests.servers.valve import Valve
 
 from stacpull.errors import DestinationError
 from stacpull.models import BucketLocation
-from stacpull.store.inspection import Watcher
+from stacpull.store.inspection import WaitHooks
 from stacpull_cloud.objects import Objects
 
 KEYS = Keys("AKIDEXAMPLE", "example-secret")
@@ -58,7 +58,7 @@ def test_a_service_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
     advice = r"Check the address \(from AWS_ENDPOINT_URL_S3\) and the network\."
     with pytest.raises(DestinationError, match=f"^{why}. {advice}$"):
-        list(Objects(location, Watcher(said.append)).pages())
+        list(Objects(location, WaitHooks(said.append)).pages())
     assert said == [f"{why}; still trying."]
 
 

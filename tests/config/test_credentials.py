@@ -42,7 +42,7 @@ def test_values_that_are_not_from_a_file_or_variable_are_marked_as_such(tmp_path
     file = tmp_path / "headers"
     file.write_text("# mine\n\nX-A: 1\nAuthorization: ${TOKEN}\n")
     given = Setting((f"@{file}", "X-B: 2", "X-C: ${TOKEN}"), "--header")
-    found = [(field.name, field.value.spelled_out) for field in header_fields(given, ENVIRONMENT)]
+    found = [(field.name, field.value.is_literal) for field in header_fields(given, ENVIRONMENT)]
     assert found == [("X-A", False), ("Authorization", False), ("X-B", True), ("X-C", False)]
 
 

@@ -16,7 +16,7 @@ from stacpull.engine.open_mirror import open_mirror
 from stacpull.errors import DestinationError
 from stacpull.ledger import database, meta
 from stacpull.ledger.database import checkpoint_wal, ledger_path, open_reader
-from stacpull.store.inspection import Watcher
+from stacpull.store.inspection import WaitHooks
 from stacpull.store.local_store import LocalStore
 from stacpull.store.lock import is_held
 
@@ -39,7 +39,7 @@ def test_files_of_others_in_a_new_dest_are_named_once(tmp_path: Path, adopt: boo
     for name in (".hidden", "notes.txt"):
         (tmp_path / "m" / name).write_bytes(b"mine")
     for dest in ("m", "m", "new"):
-        with open_mirror(tmp_path / dest, watcher=Watcher(said.append), adopt=adopt):
+        with open_mirror(tmp_path / dest, hooks=WaitHooks(said.append), adopt=adopt):
             pass
     named = [] if adopt else [f"{tmp_path}/m has files, such as notes.txt"]
     assert [text.rpartition(", which")[0] for text in said] == named

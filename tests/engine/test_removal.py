@@ -19,7 +19,7 @@ def forgotten(tmp_path: Path) -> Bench:
     for name in ("i", "j"):
         bench.publish([bench.arrive(job, b"x") for job in bench.plan(planned(name, "ab")).jobs])
     pruning.delete_items(bench.db, bench.run.id, [1])
-    assert list(meta.names(bench.db, meta.REMOVALS)) == ["c/i/a.tif", "c/i/b.tif", "c/i/i.json"]
+    assert list(meta.with_prefix(bench.db, meta.REMOVALS)) == ["c/i/a.tif", "c/i/b.tif", "c/i/i.json"]
     return bench
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.http1.responses import BROKEN, CHUNKED, HOSTILE, OK, SOUND
 
-from stacpull.http1.connection import ParsedResponse
+from stacpull.http1.connection import ResponseParser
 from stacpull.models import FailureKind
 
 Seen = tuple[int, dict[bytes, bytes], bytes, FailureKind | None, bool]
@@ -18,9 +18,9 @@ Seen = tuple[int, dict[bytes, bytes], bytes, FailureKind | None, bool]
 SHORT = [raw for raw in (*SOUND, *BROKEN) if len(raw) < 1500]
 
 
-def received(pieces: list[bytes], response: ParsedResponse | None = None, error=None) -> Seen:
+def received(pieces: list[bytes], response: ResponseParser | None = None, error=None) -> Seen:
     """Return what is seen of a response that comes in `pieces`, after which the server closes."""
-    response = response or ParsedResponse("h")
+    response = response or ResponseParser("h")
     response.reset()
     for piece in pieces:
         if not response.is_ended:
@@ -87,7 +87,7 @@ def test_any_bytes_end_in_a_response_or_a_failure(pieces: list[bytes]) -> None:
     ],
 )
 def test_endless_bytes_without_a_body_are_a_failure(start: bytes, again: bytes) -> None:
-    response = ParsedResponse("h")
+    response = ResponseParser("h")
     response.feed(start)
     for _ in range(300_000 // len(again) + 2):
         if response.is_ended:
@@ -98,7 +98,7 @@ def test_endless_bytes_without_a_body_are_a_failure(start: bytes, again: bytes) 
 
 
 def test_tiny_chunks_take_little_memory() -> None:
-    response = ParsedResponse("h")
+    response = ResponseParser("h")
     response.feed(CHUNKED)
     tracemalloc.start()
     for _ in range(100):

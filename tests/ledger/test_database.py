@@ -126,7 +126,7 @@ def steps_of_status(dest: Path, items: int, *, linked: bool = False) -> int:
         views.current_run(reader)
         runs.asset_totals(reader)
         found = views.item_totals(reader)
-        reader.execute("SELECT count(*) FROM assets WHERE unproven").fetchone()  # of `extra_asset_counts`
+        reader.execute("SELECT count(*) FROM assets WHERE unproven").fetchone()  # of `counts_by_kind`
         assert len(list(views.failures(reader, newest=5))) == 5
     assert (found["items_matched"], found["source_items"]) == (items, items * linked)
     assert found["items_done"] == 0

@@ -301,8 +301,8 @@ def test_queued_turns_are_served_in_order_and_wait_for_a_closed_gate() -> None:
 
     async def work() -> None:
         await bench.gate.acquire("asset")
-        bench.gate.admit(first)
-        bench.gate.admit(second)
+        bench.gate.enqueue(first)
+        bench.gate.enqueue(second)
         assert (first.outcomes, second.outcomes, bench.gate.progress().queued) == ([], [], 2)
         bench.gate.release()
         assert (first.outcomes, second.outcomes, bench.gate.in_use) == (["permit"], [], 1)
@@ -362,14 +362,14 @@ def test_a_silent_host_pauses_longer_each_time_and_is_abandoned() -> None:
             pauses.append(gate.closed_for())
             waits.append(gate.progress().wait)
             if len(pauses) == 7:
-                gate.admit(request)
+                gate.enqueue(request)
                 gate.in_use = gate.window.limit  # others hold all permits, so that the request waits
             clock.now += pauses[-1]
         assert pauses == waits == [1, 2, 4, 8, 16, 32, 57]
         assert (gate.closed_for(), gate.progress().wait) == (60, 0)
         assert request.outcomes == ["DOWN"]
         assert failure.message == "h has not answered for 120 s. reset"
-        gate.admit(request)
+        gate.enqueue(request)
         assert request.outcomes == ["DOWN", "DOWN"]
         with pytest.raises(TransferError, match="has not answered"):
             await gate.acquire("asset")

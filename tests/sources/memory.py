@@ -40,9 +40,9 @@ class MemoryReader:
         return [request.url for request in self.requests]
 
     async def read(self, request: PageRequest) -> Document:
-        return await self.read_one_of_many(request)
+        return await self.read_optional(request)
 
-    async def read_one_of_many(self, request: PageRequest, limit: int | None = None) -> Document:
+    async def read_optional(self, request: PageRequest, limit: int | None = None) -> Document:
         self.requests.append(request)
         if isinstance(self._answer, Mapping):
             body = self._answer.get(request.url, missing(request.url))

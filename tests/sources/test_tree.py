@@ -68,13 +68,13 @@ class UnevenReader(MemoryReader):
         self._draw = random.Random(seed)
         self.under_way = self.max_under_way = 0
 
-    async def read_one_of_many(self, request: PageRequest, limit: int | None = None) -> Document:
+    async def read_optional(self, request: PageRequest, limit: int | None = None) -> Document:
         self.under_way += 1
         self.max_under_way = max(self.max_under_way, self.under_way)
         try:
             for _ in range(self._draw.randrange(8)):
                 await asyncio.sleep(0)
-            return await super().read_one_of_many(request, limit)
+            return await super().read_optional(request, limit)
         finally:
             self.under_way -= 1
 

@@ -244,7 +244,7 @@ def header_fields(header: Setting, environ: Mapping[str, str]) -> list[Credentia
                 raise UsageError(f"{line.where}: {name} is given twice; separate its values with commas.")
             label = f"header {name}"
             value, names = _substitute(template, f"The {label}", environ)
-            secret = Secret(value, spelled_out=line is setting and not names)
+            secret = Secret(value, is_literal=line is setting and not names)
             Setting({name: secret}, line.where).read(read_header_fields)
             credentials.append(Credential(name, secret, names or (label,)))
     return credentials

@@ -85,7 +85,7 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, FetchResult
         self.pool.sink.put(self.job, file)
         return True
 
-    def on_stream(self, connection: Http1Connection, /) -> None:
+    def on_incomplete(self, connection: Http1Connection, /) -> None:
         receive: Receive = partial(streamed, connection, self.request.url)
         if self.prepared.to_response is not None:
             receive = partial(self.prepared.to_response, self.request, receive)
@@ -120,7 +120,7 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, FetchResult
             gate.release()
         else:
             gate.finish_request(self.sent_at, 0)
-        next_route.gate.admit(self)
+        next_route.gate.enqueue(self)
         return True
 
     def _hand_over(self, receive: Receive | None = None) -> None:
@@ -170,7 +170,7 @@ class HttpFastPath(msgspec.Struct, eq=False):
         download = self.shared.start(job)
         if download is None:
             return False
-        route.gate.admit(FastAttempt(self, pool, job, download, Request(url), route, route.gate.now()))
+        route.gate.enqueue(FastAttempt(self, pool, job, download, Request(url), route, route.gate.now()))
         return True
 
     def close(self) -> None:

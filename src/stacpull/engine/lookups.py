@@ -48,8 +48,8 @@ async def walk_starts(source: Source, selection: Selection) -> list[WalkStart]:
     return await source.starts(selection)
 
 
-async def with_starts(setup: SourceSetup) -> SourceSetup:
-    """Add the starts. Check boxes and, if SOURCE is an API, labels and the names in `--layout`."""
+async def checked_setup(setup: SourceSetup) -> SourceSetup:
+    """Check boxes and, if SOURCE is an API, labels and names in `--layout`; return the setup with starts."""
     source, selection = setup.source, setup.selection
     for option, area in {"bbox": selection.bbox, "clip": selection.clip}.items():
         with suppress(ValueError):  # no area, or GeoJSON
@@ -72,8 +72,8 @@ async def with_starts(setup: SourceSetup) -> SourceSetup:
     return setup
 
 
-async def page_warnings(setup: SourceSetup, page: Page, starts: Sequence[WalkStart]) -> list[str]:
-    """Check `sortby` and `assets` against the first page, and what `with_starts` checks of an API."""
+async def check_first_page(setup: SourceSetup, page: Page, starts: Sequence[WalkStart]) -> list[str]:
+    """Check `sortby` and `assets` against the first page, and what `checked_setup` checks of an API."""
     selection, items = setup.selection, page.items
     warnings = list[str]()
     if setup.source.api_root is None:

@@ -32,7 +32,7 @@ from stacpull.engine.batch_sender import BatchSender, restore_item_json
 from stacpull.engine.event_log import FAILED_ATTEMPT, EventLog
 from stacpull.engine.fetchers import make_fetchers
 from stacpull.engine.item_input import SourceLike
-from stacpull.engine.lookups import check_selection, with_starts
+from stacpull.engine.lookups import check_selection, checked_setup
 from stacpull.engine.mirror_status import status
 from stacpull.engine.network import SourceAccess, SourceSetup, open_network, resolve_source
 from stacpull.engine.open_mirror import OpenMirror, check_local_source, open_mirror
@@ -52,7 +52,7 @@ from stacpull.redact import Secrets
 from stacpull.reports import CommonReport, MirrorReport
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
-from stacpull.store.inspection import Watcher
+from stacpull.store.inspection import WaitHooks
 from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.threads import StoppableExecutor, enter_in_thread, for_each
 from stacpull.urls import is_local
@@ -253,8 +253,8 @@ def open_dest(context: RunContext) -> AbstractAsyncContextManager[OpenMirror]:
 
     dest = context.dest
     context.event_log(Stage(f"opening {dest.shown}"))
-    watcher = Watcher(warn, context.stop.is_set)
-    return enter_in_thread(open_mirror(dest.work, dest.bucket, watcher, adopt=context.options.adopt))
+    hooks = WaitHooks(warn, context.stop.is_set)
+    return enter_in_thread(open_mirror(dest.work, dest.bucket, hooks, adopt=context.options.adopt))
 
 
 @asynccontextmanager
@@ -280,7 +280,7 @@ async def run_from_source(context: RunContext, location: str, selection: Selecti
         await asyncio.to_thread(check_local_source, access.url, work)
     spec = RunSpec(access.url, selection, options.fixed, access.credential_names)
     async with _start_store_and_open_source(context, access, selection, options) as (process, initial):
-        setup = await unless_stopped(partial(with_starts, initial), context.stop)
+        setup = await unless_stopped(partial(checked_setup, initial), context.stop)
         logins = setup.network.logins
         if logins is not None and not await asyncio.to_thread(ledger_path(work).exists):
             await unless_stopped(logins.log_in, context.stop)  # before DEST is created

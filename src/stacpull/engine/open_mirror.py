@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from stacpull.errors import DestinationError, SourceError, UsageError, destination_errors
 from stacpull.ledger import database, meta
 from stacpull.models import OWN_DIRECTORY, BucketLocation
-from stacpull.store.inspection import UNWATCHED, Watcher, sync_path
+from stacpull.store.inspection import NO_HOOKS, WaitHooks, sync_path
 from stacpull.store.local_store import is_on_network, open_files, open_store
 from stacpull.store.lock import mirror_lock
 from stacpull.store.protocol import BucketLease, Store, store_kind
@@ -30,7 +30,7 @@ class OpenMirror(msgspec.Struct, frozen=True):
 
 @contextmanager
 def open_mirror(
-    work: Path, bucket: BucketLocation | None = None, watcher: Watcher = UNWATCHED, *, adopt: bool = False
+    work: Path, bucket: BucketLocation | None = None, hooks: WaitHooks = NO_HOOKS, *, adopt: bool = False
 ) -> Iterator[OpenMirror]:
     """Open DEST for writing, and lock out other runs. If the ledger has changed, copy it at the end."""
     with destination_errors(work):
@@ -40,15 +40,15 @@ def open_mirror(
             _refuse_other_uses(work)
             other = None if adopt or bucket else next(work.glob("[!.]*"), None)
             if other is not None:
-                watcher.warn(f"{work} has files, such as {other.name}, which stay. Is this the right DEST?")
+                hooks.warn(f"{work} has files, such as {other.name}, which stay. Is this the right DEST?")
     location = None
     if bucket is not None:
         location = replace(bucket, mirror=bucket.mirror or os.urandom(16).hex(), run=os.urandom(16).hex())
         if not (work / OWN_DIRECTORY).exists():  # try the keys before anything is created
-            with open_files(work, location, watcher) as files, suppress(FileNotFoundError):
+            with open_files(work, location, hooks) as files, suppress(FileNotFoundError):
                 next(iter(files.walk(frozenset(), f"{OWN_DIRECTORY}/")), None)
     with ExitStack() as opened:
-        store = opened.enter_context(closing(open_store(work, location, watcher)))
+        store = opened.enter_context(closing(open_store(work, location, hooks)))
         with destination_errors(work):
             lock = opened.enter_context(mirror_lock(work))
         lease = None if location is None else opened.enter_context(store_kind(location).lease(store))

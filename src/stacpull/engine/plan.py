@@ -25,7 +25,7 @@ from stacpull.dest_address import DestAddress, resolve_dest
 from stacpull.digests import text_hash
 from stacpull.engine.fetchers import clip_fetching
 from stacpull.engine.item_input import SourceLike, temporary_input
-from stacpull.engine.lookups import check_selection, with_starts
+from stacpull.engine.lookups import check_selection, checked_setup
 from stacpull.engine.network import Network, SourceSetup, open_network, resolve_source
 from stacpull.engine.walk import Walk
 from stacpull.errors import NotAMirrorError, UsageError
@@ -80,10 +80,10 @@ async def plan(
     address = None if dest is None else await asyncio.to_thread(resolve_dest, dest, options)
     check_selection(selection, options)
     async with temporary_input(source) as (text, input_file):
-        options, source_address = resolve_source(text, options, input_file)
-        async with open_network(source_address, options, on_event=on_event) as network:
-            opened = await open_source(source_address.url, network.reader)
-            setup = await with_starts(SourceSetup(opened, network, selection, options))
+        options, access = resolve_source(text, options, input_file)
+        async with open_network(access, options, on_event=on_event) as network:
+            opened = await open_source(access.url, network.reader)
+            setup = await checked_setup(SourceSetup(opened, network, selection, options))
             async with enter_in_thread(_opened_records(address)) as records:
                 if address is not None and address.bucket is not None and records[1] is None:
                     network.warn(f"{address.work} has no ledger of {dest}: everything counts as still to do.")

@@ -99,7 +99,7 @@ class Publisher(msgspec.Struct, eq=False):
         received, without_file, final_items = self._received, self._without_file, self._final_items
         self._received, self._without_file = [], []
         item_json = self._write_item_json(final_items)
-        assets, failures = self.prepare_placements(received, list(item_json))  # 1. reserve
+        assets, failures = self.reserve_names(received, list(item_json))  # 1. reserve
         placements = [*(placement for _, placement in assets), *item_json.values()]
         self._sync([placement.part for placement in placements])  # 2. sync, also what the last turn placed
         self._final_items = self._record([*without_file, *failures])  # 3. record the last turn
@@ -128,7 +128,7 @@ class Publisher(msgspec.Struct, eq=False):
                 placement: Placement | Failure = Failure(FailureKind.ITEM, f"{record.path} {why}")
             else:
                 digest = None if data is None else hashlib.sha256(data).digest()
-                placement = self._own_file(part, record.path, digest, is_ours=record.is_ours)
+                placement = self._placement_at(part, record.path, digest, is_ours=record.is_ours)
             if isinstance(placement, Failure):
                 self._fail_item_json(record.item_rowid, placement, is_ours=record.is_ours)
             elif data is not None:
@@ -162,7 +162,7 @@ class Publisher(msgspec.Struct, eq=False):
         )
         return encode_item(adapted, self.secrets)
 
-    def _own_file(
+    def _placement_at(
         self, part: str, path: str, sha256: bytes | None, *, is_ours: bool, command: str = "retry"
     ) -> Placement | Failure:
         if not is_ours and self.store.has(path):
@@ -178,7 +178,7 @@ class Publisher(msgspec.Struct, eq=False):
         differs = "its content differs" if self._is_adopting else ""
         return exists_failure(path, f"it is {obstacle}" if obstacle else differs, command)
 
-    def prepare_placements(
+    def reserve_names(
         self, files: list[AssetFile], items: list[int]
     ) -> tuple[list[tuple[AssetFile, Placement]], list[OutcomeWithoutFile]]:
         """Reserve the names of assets and of item JSON. Return placements of these assets, and failures."""
@@ -274,7 +274,7 @@ class Publisher(msgspec.Struct, eq=False):
     def place_file(self, path: str, part: str, sha256: bytes) -> None:
         """Place a file at `path` in DEST. Raise an error if a foreign file, with other content, is there."""
         is_ours = meta.owns_file(self.db, path)
-        placement = self._own_file(part, path, sha256, is_ours=is_ours, command="resume")
+        placement = self._placement_at(part, path, sha256, is_ours=is_ours, command="resume")
         if isinstance(placement, Failure):
             self.store.staged.remove_part(part)
             raise DestinationError(placement.message)
@@ -290,7 +290,7 @@ class Publisher(msgspec.Struct, eq=False):
 
     def remove_listed(self) -> None:
         """Remove the files of deleted rows (`ledger.pruning`). After a kill, the next start continues."""
-        if not (paths := meta.names(self.db, meta.REMOVALS)):
+        if not (paths := meta.with_prefix(self.db, meta.REMOVALS)):
             return
         self._sync(())  # the deletion of rows must be durable before files are removed
         for path in paths:

@@ -77,7 +77,7 @@ class StoreOperations:
 
     def reserve_uploads(self, files: list[AssetFile]) -> list[tuple[AssetFile, Placement]]:
         """Reserve the names of assets that a worker uploads; return what it may upload."""
-        reserved, failures = self._publisher.prepare_placements(files, [])
+        reserved, failures = self._publisher.reserve_names(files, [])
         self._publisher.add([], failures)
         return reserved
 
@@ -97,7 +97,7 @@ class StoreOperations:
         """Write the JSON of final items. Remove parts of assets that were later received in one piece."""
         self.write_final_items()
         self._store.staged.remove_leftovers(partial(jobs.has_job, self._db))
-        unproven = views.extra_asset_counts(self._db)["assets_unproven"]
+        unproven = views.counts_by_kind(self._db)["assets_unproven"]
         if unproven:
             self._warn(f"Files that may be incomplete: {unproven:,}. The server sent no length for them.")
 
@@ -114,7 +114,7 @@ class StoreOperations:
         db, run = self._db, self._run.id
         counts = {"items_done": views.items_done(db, run), "items_failed": runs.items_failed(db, run)}
         counts["assets_missing_new"] = views.failed_by_kind(db, FailureKind.GONE, run, failed_in=run)
-        return counts | views.extra_asset_counts(db, run, None if self._run.kind == "retry" else run)
+        return counts | views.counts_by_kind(db, run, None if self._run.kind == "retry" else run)
 
     def write_derived_files(self) -> None:
         """Write the files of items, then the catalogs. After a stop, give up after `_CATALOG_SECONDS`."""

@@ -36,7 +36,7 @@ from stacpull.ledger.database import ledger_errors, ledger_path, skip_adapter_se
 from stacpull.models import AssetFile
 from stacpull.redact import Secret, Secrets
 from stacpull.runtime import tune_memory
-from stacpull.store.inspection import Watcher, may_exist
+from stacpull.store.inspection import WaitHooks, may_exist
 from stacpull.store.local_store import open_store
 from stacpull.store.staging import is_worker
 from stacpull.system import add_variables
@@ -158,8 +158,8 @@ def _opened(
     def is_stopped() -> bool:
         return bool(select([stops], [], [], 0)[0])
 
-    watcher = Watcher(lambda text: on_event(Notice("warning", text)), is_stopped, has_answered=True)
-    with closing(open_store(work, request.bucket, watcher)) as store, open_ledger(store) as db:
+    hooks = WaitHooks(lambda text: on_event(Notice("warning", text)), is_stopped, has_answered=True)
+    with closing(open_store(work, request.bucket, hooks)) as store, open_ledger(store) as db:
         run = runs.load(db, request.run_id)
         publisher = Publisher(db, store, run, secrets, is_stopped, on_event)
         batch_writer = BatchWriter(db, run, partial(may_exist, store), secrets, publisher.publish_all)

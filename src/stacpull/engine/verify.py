@@ -47,7 +47,7 @@ from stacpull.ledger.views import RecordedFile
 from stacpull.models import OWN_DIRECTORY, Json
 from stacpull.planning.hrefs import asset_href
 from stacpull.reports import MirrorReport, VerifyReport
-from stacpull.store.inspection import FileState, StoredFiles, Watcher
+from stacpull.store.inspection import FileState, StoredFiles, WaitHooks
 from stacpull.store.local_store import open_files
 from stacpull.store.lock import runs_excluded
 from stacpull.store.staging import PARTS, TEMPORARY_ENDINGS, UNFINISHED, is_worker
@@ -130,8 +130,8 @@ class MirrorCheck:
             if problem is not None:
                 raise DestinationError(damage_message(path, problem))
             try:
-                watcher = Watcher(lambda text: self._send(Notice("warning", text)), self.thread.is_stopped)
-                with open_files(address.work, address.bucket, watcher) as files:
+                hooks = WaitHooks(lambda text: self._send(Notice("warning", text)), self.thread.is_stopped)
+                with open_files(address.work, address.bucket, hooks) as files:
                     self.check_files(files, db)
                 with suppress(FileNotFoundError):
                     endings = UNFINISHED.union(TEMPORARY_ENDINGS)
@@ -160,7 +160,7 @@ class MirrorCheck:
         self._send_progress(now=True)
 
     def _find_unknown(self, files: StoredFiles, db: Connection) -> None:
-        pending_removals = meta.names(db, meta.REMOVALS)
+        pending_removals = meta.with_prefix(db, meta.REMOVALS)
         for batch in files.walk(frozenset({OWN_DIRECTORY})):
             if self.thread.is_stopped():
                 return
@@ -202,7 +202,7 @@ class MirrorCheck:
 
     def report(self, db: Connection) -> VerifyReport:
         run = views.current_run(db)
-        totals = runs.asset_totals(db) | views.extra_asset_counts(db) | views.item_totals(db)
+        totals = runs.asset_totals(db) | views.counts_by_kind(db) | views.item_totals(db)
         counts: dict[str, Any] = {what: self.damaged[what] for what in get_args(DamageKind)}
         counts |= {name: totals[name] for name in totals.keys() & set(VerifyReport.__struct_fields__)}
         return VerifyReport(

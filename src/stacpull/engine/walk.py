@@ -17,7 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.caches import BoundedCache
-from stacpull.engine.lookups import Lookups, followed, page_warnings, walk_starts
+from stacpull.engine.lookups import Lookups, check_first_page, followed, walk_starts
 from stacpull.engine.network import SourceSetup
 from stacpull.errors import ForgottenCursorError, SourceError, StacpullError, quantity
 from stacpull.filters.asset_filter import AssetFilter
@@ -292,7 +292,7 @@ class Walk:
             async for page in read_ahead:
                 if not self._has_checked_selection:  # before anything is planned
                     self._has_checked_selection = True
-                    for text in await page_warnings(self._setup, page, [start, *self._starts]):
+                    for text in await check_first_page(self._setup, page, [start, *self._starts]):
                         self._network.warn(text)
                 if page.announced is not None and announced_before is not None:
                     announced = announced_before + page.announced

@@ -37,8 +37,8 @@ _MAX_PIECES = 64  # the most that are kept: a piece of one byte takes 40 bytes
 _TAKEN = frozenset({OK}) | REDIRECTS
 
 
-class ParsedResponse:
-    """A response, parsed from bytes. One object parses all responses of a connection in turn (`reset`).
+class ResponseParser:
+    """Parses a response from bytes. One object parses all responses of a connection in turn (`reset`).
 
     llhttp (through httptools) parses as leniently as in aiohttp. This class handles limits, bytes after the
     end of a response, and the end of the connection. Long bodies bypass the parser, which would copy them.
@@ -56,7 +56,7 @@ class ParsedResponse:
         self.fields: dict[bytes, bytes] = {}  # the fields by name in lower case; repeated ones are joined
         self.held_bytes = 0
         self.failure: Failure | None = None
-        self.is_short = False  # true if the announced body is short enough to be given to its reader at once
+        self.in_memory = False  # true if the announced body is short enough to be given to its reader at once
         self._phase = _AWAITING
         self._pieces: list[Chunk] = []
         self._is_framed = self._keeps_alive = False
@@ -74,16 +74,16 @@ class ParsedResponse:
 
     @property
     def is_receiving_chunks(self) -> bool:
-        is_chunked = self._is_framed and not self.is_short and not self.remaining
+        is_chunked = self._is_framed and not self.in_memory and not self.remaining
         return is_chunked and self._phase is _RECEIVING and self.failure is None
 
     @property
-    def is_untouched(self) -> bool:
+    def is_empty(self) -> bool:
         return not self._overhead and self._phase is _AWAITING and self.failure is None
 
     def has_enough(self, size: int) -> bool:
         """Return True if a reader that waits for `size` bytes should be woken: a short body comes whole."""
-        return self.is_ended or (self._phase is _RECEIVING and not self.is_short and self.held_bytes >= size)
+        return self.is_ended or (self._phase is _RECEIVING and not self.in_memory and self.held_bytes >= size)
 
     def body(self) -> bytes:
         return b"".join(self._pieces)  # a single one is not copied
@@ -175,7 +175,7 @@ class ParsedResponse:
         elif b"content-length" in fields:
             self._is_framed = True
             length = int(fields[b"content-length"])
-            self.is_short = length <= MAX_BODY_IN_MEMORY
+            self.in_memory = length <= MAX_BODY_IN_MEMORY
             self.remaining = 0 if length <= _MAX_PARSED else length
         else:
             self._is_framed = fields.get(b"transfer-encoding", b"").lower().rstrip().endswith(b"chunked")
@@ -200,7 +200,7 @@ class ResponseHandler(Protocol):
     ) -> bool:
         """Take a complete response: 200 (`is_ok`) or a redirect. Return False to have it streamed instead."""
 
-    def on_stream(self, connection: Http1Connection, /) -> None: ...  # the response has started or failed
+    def on_incomplete(self, connection: Http1Connection, /) -> None: ...  # the response has started or failed
 
     def send_on_new_connection(self) -> None: ...  # the server had closed the idle one
 
@@ -220,7 +220,7 @@ class Http1Connection(asyncio.Protocol):
     def __init__(self, owner: ConnectionOwner, name: str, idle: list[Http1Connection]) -> None:
         self._owner = owner
         self.idle = idle
-        self.response = ParsedResponse(name)
+        self.response = ResponseParser(name)
         self.handler: ResponseHandler | None = None
         self.transport: asyncio.Transport | None = None
         self._lost_error: Exception | None = None
@@ -280,7 +280,7 @@ class Http1Connection(asyncio.Protocol):
         if is_idle and quiet_seconds >= KEEP_ALIVE:
             self.abort()
         elif is_awaited and quiet_seconds >= settings.stall_timeout:
-            is_in_head = not (self.response.status or self.response.is_untouched)
+            is_in_head = not (self.response.status or self.response.is_empty)
             fault = ResponseFault.NO_HEAD if is_in_head else ResponseFault.STALLED
         elif is_awaited and self.response.status:  # since the head
             if self._minimum_rate is None:
@@ -319,7 +319,7 @@ class Http1Connection(asyncio.Protocol):
                 self.abort()
             if response.has_enough(self.chunk_size):
                 self._wake()
-            is_full = response.held_bytes >= self.chunk_size and not (response.is_short or response.is_ended)
+            is_full = response.held_bytes >= self.chunk_size and not (response.in_memory or response.is_ended)
             if is_full and self.transport is not None:
                 self.transport.pause_reading()
         except Exception as error:
@@ -358,10 +358,10 @@ class Http1Connection(asyncio.Protocol):
             self.abort()
         self.handler = None  # a failure, a long body, or what the handler did not take
         self._state = _STREAMED
-        handler.on_stream(self)
+        handler.on_incomplete(self)
 
     def _conclude(self, handler: ResponseHandler, error: Exception | None) -> None:
-        if self._is_reused and self.response.is_untouched:  # the server had closed the idle connection
+        if self._is_reused and self.response.is_empty:  # the server had closed the idle connection
             self.handler = None
             self._state = _IDLE
             handler.send_on_new_connection()

@@ -125,7 +125,7 @@ def known_assets(
     directories = {row.id: row.directory_of(item) for item, row in items.items()}
     known: defaultdict[int, dict[str, KnownAsset]] = defaultdict(dict)
     width = len(AssetRow._fields)
-    for values in db.execute(_SELECT_ASSETS, (json_array(run.tried_again), json_array(directories))):
+    for values in db.execute(_SELECT_ASSETS, (json_array(run.retried_kinds), json_array(directories))):
         row = AssetRow._make(values[:width])
         path, size, clip, *others = values[width:]
         directory = directories[row.item] if path is None else path.removesuffix("/")

@@ -196,7 +196,7 @@ class _BatchPlan:
                 self._result.count("source_items", -1)
                 self._known[item.id] = row._replace(parent=None)
                 self._rows.items.append(self._known[item.id])
-            if (row is None and not self._is_postponed(item)) or (row and _is_newer_on_page(item, row)):
+            if (row is None and not self._postpone(item)) or (row and _is_newer_on_page(item, row)):
                 changes.append(self._change_of(item, was_planned=row is not None))
         self._plan_unreadable_items()
         for change in changes:  # once `_relinked` is complete, which `_plan_json` needs
@@ -217,7 +217,7 @@ class _BatchPlan:
         is_planned = row is not None and row.run == self._writer.run.id and not row.is_unreadable
         return row if is_planned else None
 
-    def _is_postponed(self, item: PlannedItem) -> bool:
+    def _postpone(self, item: PlannedItem) -> bool:
         """Postpone an item if SOURCE may list it twice: an earlier run had a newer version."""
         known, postponed = self._known.get(item.id), self._writer.postponed
         version = None if known is None or item.parent is not None else known.version

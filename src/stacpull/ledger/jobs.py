@@ -109,7 +109,7 @@ def requeue_failures(db: Connection, run: Run) -> None:
     """
     of_source = json_array(runs.of_same_source(db, run.id))
     of_retry = {"retry": frozenset(FailureKind), "ordered": frozenset({FailureKind.ORDERED})}
-    kinds = of_retry.get(run.kind, run.tried_again)
+    kinds = of_retry.get(run.kind, run.retried_kinds)
     is_retry = run.kind in of_retry
     with transaction(db):
         failed = (

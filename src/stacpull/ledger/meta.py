@@ -35,7 +35,7 @@ def put(db: Connection, key: str, value: str | None) -> None:
         db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
 
-def names(db: Connection, prefix: str) -> dict[str, str]:
+def with_prefix(db: Connection, prefix: str) -> dict[str, str]:
     """Return the names with this prefix, in order and without the prefix, and their values."""
     query = "SELECT substr(key, ?), value FROM meta WHERE substr(key, 1, ?) = ? ORDER BY key"
     return dict(db.execute(query, (len(prefix) + 1, len(prefix), prefix)).fetchall())
@@ -60,7 +60,7 @@ def file_digests(db: Connection) -> dict[str, bytes | None]:
 
     It is None while the file is being replaced, and empty until the first file is in place.
     """
-    files = names(db, _FILES)
+    files = with_prefix(db, _FILES)
     return {path: None if value == _UNKNOWN else bytes.fromhex(value) for path, value in files.items()}
 
 

@@ -70,7 +70,7 @@ class Run(msgspec.Struct, frozen=True):
         return digest_algorithm(self.remembered.get("checksum"))
 
     @property
-    def tried_again(self) -> frozenset[FailureKind]:
+    def retried_kinds(self) -> frozenset[FailureKind]:
         """The failures that the run tries again, without those that wait for `retry`."""
         return TRIED_AGAIN | {FailureKind.EXISTS} if self.remembered.get("adopt") else TRIED_AGAIN
 

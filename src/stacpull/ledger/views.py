@@ -47,7 +47,7 @@ def failed_by_kind(
     )
 
 
-def extra_asset_counts(
+def counts_by_kind(
     db: Connection, run_id: int | None = None, failures_of: int | None = None
 ) -> dict[str, int]:
     """Count the clipped assets, and those that failed without a fault, of all runs or of one."""

@@ -216,7 +216,7 @@ class Gate:
         """Return True if a request has to wait: no permit is free, the gate is closed, or others wait."""
         return bool(self._queue) or self.in_use >= self.window.limit or self.closed_for() > 0
 
-    def admit(self, request: WaitingRequest) -> None:
+    def enqueue(self, request: WaitingRequest) -> None:
         """Give a request a permit now or when one is free, or tell it that the host is down."""
         if self._why_down is not None and (
             self.closed_for() or (request.purpose == "asset" and self.now() < self._refused_until)
@@ -228,7 +228,7 @@ class Gate:
 
     async def acquire(self, purpose: Purpose) -> None:
         request = _WaitingTask(purpose)
-        self.admit(request)
+        self.enqueue(request)
         try:
             await request
             await self._request_limiter.spend()
@@ -372,7 +372,7 @@ class Gate:
         waiting, self._queue = self._queue, deque()
         for request in waiting:
             if not request.is_cancelled():
-                self.admit(request)
+                self.enqueue(request)
         return down
 
 

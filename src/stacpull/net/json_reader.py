@@ -188,7 +188,7 @@ class JsonReader(msgspec.Struct, eq=False):
         self.last_read_url = plain
         return document
 
-    async def read_one_of_many(self, request: PageRequest, limit: int | None = None) -> Document:
+    async def read_optional(self, request: PageRequest, limit: int | None = None) -> Document:
         """Read a document that may be left out. Only 50 refusals in a row end the walk."""
         try:
             return await self._read(request, limit)

@@ -226,7 +226,7 @@ def received_file(
     unproven: bool = False,
 ) -> AssetFile:
     """Return the received asset of a job: its `body`, or a `part` (empty until the part is complete)."""
-    if job.has_other_href:  # otherwise, the next run would send this ETag to the planned URL
+    if job.href_changed:  # otherwise, the next run would send this ETag to the planned URL
         etag_or_date = None
     name = final_name(job.name, job.name_template, filename, job.directory)
     return AssetFile(

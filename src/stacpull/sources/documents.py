@@ -177,7 +177,7 @@ async def open_source(url: str, reader: JsonReader) -> Source:
 
 async def read_or_failure(reader: JsonReader, url: str, *, limit: int | None = None) -> Document | Failure:
     try:
-        return _with_items(await reader.read_one_of_many(PageRequest(url), limit))
+        return _with_items(await reader.read_optional(PageRequest(url), limit))
     except TransferError as error:
         return error.failure
 

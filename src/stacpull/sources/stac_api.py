@@ -291,6 +291,6 @@ class ApiSource(Source):
 
     async def _object(self, request: PageRequest) -> Json:
         try:
-            return (await self._reader.read_one_of_many(request)).members
+            return (await self._reader.read_optional(request)).members
         except (TransferError, SourceError, CredentialsError):
             return {}

@@ -34,7 +34,7 @@ def never() -> bool:
     return False
 
 
-class Watcher(NamedTuple):
+class WaitHooks(NamedTuple):
     """Callbacks while waiting for DEST: `warn` (from any thread), and `is_stopped` to give up.
 
     Unanswered requests are repeated for minutes. After a stop, or before DEST has answered once
@@ -46,7 +46,7 @@ class Watcher(NamedTuple):
     has_answered: bool = False
 
 
-UNWATCHED = Watcher()
+NO_HOOKS = WaitHooks()
 
 
 class FileEntry(NamedTuple):

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from stacpull.errors import DestinationError, destination_error, destination_errors, is_destination_failure
 from stacpull.models import BucketLocation, Failure, FailureKind, Placement
-from stacpull.store.inspection import NO_NAMES, UNWATCHED, DirectoryFiles, StoredFiles, Watcher, sync_path
+from stacpull.store.inspection import NO_HOOKS, NO_NAMES, DirectoryFiles, StoredFiles, WaitHooks, sync_path
 from stacpull.store.protocol import Store, exists_failure, store_kind
 from stacpull.store.staging import OPEN_DIRECTORY, StagedParts, open_or_make
 from stacpull.system import is_linux
@@ -51,22 +51,22 @@ _NO_SYNCFS = frozenset({errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP})
 
 
 def open_store(
-    work: Path, location: BucketLocation | None, watcher: Watcher = UNWATCHED, worker_parts: str = ""
+    work: Path, location: BucketLocation | None, hooks: WaitHooks = NO_HOOKS, worker_parts: str = ""
 ) -> Store:
     """`worker_parts` is the directory of a worker among the parts."""
     if location is None:
         return LocalStore(work, worker_parts=worker_parts)
     kind = store_kind(location)
-    return kind.open_store(StagedParts(work, worker_parts, are_renamed=False), location, watcher)
+    return kind.open_store(StagedParts(work, worker_parts, are_renamed=False), location, hooks)
 
 
 @contextmanager
 def open_files(
-    work: Path, location: BucketLocation | None, watcher: Watcher = UNWATCHED
+    work: Path, location: BucketLocation | None, hooks: WaitHooks = NO_HOOKS
 ) -> Iterator[StoredFiles]:
     try:
         files: StoredFiles = (
-            DirectoryFiles(work) if location is None else store_kind(location).open_files(location, watcher)
+            DirectoryFiles(work) if location is None else store_kind(location).open_files(location, hooks)
         )
     except PermissionError as error:
         raise DestinationError(f"No permission to read {work}.") from error

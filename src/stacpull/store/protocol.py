@@ -13,7 +13,7 @@ from typing import Protocol
 from stacpull import entry_points
 from stacpull.models import BucketLocation, Failure, FailureKind, Placement
 from stacpull.redact import Secret
-from stacpull.store.inspection import StoredFiles, Watcher
+from stacpull.store.inspection import StoredFiles, WaitHooks
 from stacpull.store.staging import StagedParts
 
 
@@ -80,10 +80,10 @@ class StoreKind(Protocol):
     def resolved(self, location: BucketLocation) -> BucketLocation:
         """Add the user's endpoint and region. Raises `CredentialsError`, or `UsageError` for an option."""
 
-    def open_store(self, staged: StagedParts, location: BucketLocation, watcher: Watcher) -> Store:
+    def open_store(self, staged: StagedParts, location: BucketLocation, hooks: WaitHooks) -> Store:
         """Open DEST for a run. The store closes `staged`."""
 
-    def open_files(self, location: BucketLocation, watcher: Watcher) -> StoredFiles:
+    def open_files(self, location: BucketLocation, hooks: WaitHooks) -> StoredFiles:
         """Open DEST for reading."""
 
     def lease(self, store: Store) -> AbstractContextManager[BucketLease]:
