@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from stacpull import reports
-from stacpull.events import Damage
+from stacpull.events import AssetFailed, Damage, ItemGone, Notice, RunEnded, RunStarted
 from stacpull.filters.labels import BEN19
 from stacpull.models import FailureKind
 from stacpull_logins.credentials_check import CredentialsCheck
@@ -84,6 +84,7 @@ def _texts_of_the_program() -> list[str]:
     return [node.value for node in constants if isinstance(node.value, str)] + statuses
 
 
+LOGGED = (AssetFailed, ItemGone, Notice, RunEnded, RunStarted)
 FIELDS: dict[str, tuple[type, ...]] = {
     "`mirror`": (reports.MirrorReport,),
     "`status`": (reports.StatusReport,),
@@ -93,10 +94,12 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "`headers`": (HeadersReport,),
     "`credentials`": (ProfileState, CredentialsCheck),
     "`trace`": (TraceReport, TraceEstimate),
+    "The event log": LOGGED,
 }
 """The sections of docs/json.md, by how they begin, and what is printed as JSON."""
 NOT_FIELDS = {"damaged"} | {"date", "value"} | {kind.value for kind in FailureKind}
-"""Other names in a first column: a property, a heading, a row of the median, and kinds of failures."""
+NOT_FIELDS |= {"event", "AttemptFailed"} | {kind.__name__ for kind in LOGGED}
+"""Other names in a first column: a property, a row of the median, kinds of failures, and events."""
 NOT_PRINTED = {"scenes"}
 """Rows of `TraceReport` that `--json` leaves out."""
 
