@@ -6,7 +6,7 @@ Names in a selection are checked against an API before anything is created, othe
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from contextlib import aclosing, nullcontext, suppress
+from contextlib import aclosing, suppress
 from fnmatch import fnmatchcase
 from functools import partial
 
@@ -139,11 +139,10 @@ async def _label_warnings(
         if not lists and start.collection != NO_COLLECTION:
             lists = class_list((), await source.collection(start.collection))
         classes |= {title: (*classes.get(title, ()), *labels) for title, labels in lists.items()}
-        is_last = start is starts[-1]
-        with nullcontext() if is_last else suppress(UsageError):
-            if not (texts := check_labels(selection, classes)) or is_last:
+        with suppress(UsageError):
+            if not (texts := check_labels(selection, classes)) or selection.all_collections:
                 return texts
-    return []
+    return check_labels(selection, classes)
 
 
 async def first_items(source: Source, start: WalkStart) -> list[Json]:
