@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import attrs
-from msgspec.structs import asdict, replace
+from msgspec.structs import asdict
 
 from stacpull import errors
 from stacpull.arguments import or_default
@@ -278,14 +278,14 @@ async def run_from_source(context: RunContext, location: str, selection: Selecti
     options, access = resolve_source(location, context.options)
     if is_local(access.url):
         await asyncio.to_thread(check_local_source, access.url, work)
-    spec = RunSpec(access.url, selection, options.fixed, access.credential_names)
     async with _start_store_and_open_source(context, access, selection, options) as (process, initial):
         setup = await unless_stopped(partial(checked_setup, initial), context.stop)
         logins = setup.network.logins
         if logins is not None and not await asyncio.to_thread(ledger_path(work).exists):
             await unless_stopped(logins.log_in, context.stop)  # before DEST is created
         async with open_dest(context) as opened:
-            spec = replace(spec, source=await on_ledger(opened, lambda db: runs.as_recorded(db, spec.source)))
+            named = partial(runs.as_recorded, source=access.url, is_api=setup.source.api_root is not None)
+            spec = RunSpec(await on_ledger(opened, named), selection, options.fixed, access.credential_names)
             for text in await on_ledger(opened, lambda db: runs.first_use_warnings(db, spec)):
                 setup.network.warn(text)
             now = SystemClock().time()

@@ -155,10 +155,11 @@ def begin(db: Connection, spec: RunSpec, now: float, remembered: Mapping[str, An
     return replace(load(db, run_id), resumed=False)
 
 
-def as_recorded(db: Connection, source: str) -> str:
-    """Return SOURCE as an earlier run named it: with or without a slash at its end."""
-    query = "SELECT coalesce(min(source), ?1) FROM runs WHERE rtrim(source, '/') = rtrim(?1, '/')"
-    return str(scalar(db, query, (source,)))
+def as_recorded(db: Connection, source: str, *, is_api: bool) -> str:
+    """Return SOURCE as the last run named it, if only a slash at the end of an API's path differs."""
+    query = "SELECT source FROM runs WHERE rtrim(source, '/') = rtrim(?, '/') ORDER BY id DESC LIMIT 1"
+    row = db.execute(query, (source,)).fetchone() if is_api and "?" not in source else None
+    return source if row is None else str(row[0])
 
 
 def first_use_warnings(db: Connection, spec: RunSpec) -> list[str]:
