@@ -279,7 +279,8 @@ def test_a_validator_that_is_no_text_or_echoes_a_secret_is_ignored(tmp_path, val
     assert not [path for path in files if KEY.encode() in path.read_bytes() or KEY in path.name]
 
 
-def test_the_time_of_a_mirror_is_that_of_the_walk_and_of_its_assets(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("files_at_once", [1, 64])
+def test_the_time_of_a_mirror_is_that_of_the_walk_and_of_its_assets(monkeypatch, files_at_once):
     """A page may take much longer than a file: the requests for sizes show how long that takes."""
     now = [1000.0]
 
@@ -296,6 +297,6 @@ def test_the_time_of_a_mirror_is_that_of_the_walk_and_of_its_assets(monkeypatch:
 
     monkeypatch.setattr(SystemClock, "monotonic", lambda _: now[0])
     with Clocked({"c": ["1", "2"]}, asset=asset) as api:
-        report = sync.plan(api.url("/collections/c"))
+        report = sync.plan(api.url("/collections/c"), options=Options(concurrency=files_at_once))
     assert (report.bytes_sampled, report.seconds) == (2, 204)
-    assert report.seconds_estimated == 4 + 200  # two files at once
+    assert report.seconds_estimated == 4 + 200

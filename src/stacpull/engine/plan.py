@@ -147,7 +147,7 @@ class _PlanConsumer:
         asset_seconds = walk_seconds / max(1, walk_requests)
         if sizes.samples:
             requests_per_asset = (sample_requests + sizes.tile_requests) / sizes.samples
-            asset_seconds = sample_seconds / ceil(sizes.samples / FIRST_LIMIT)
+            asset_seconds = sample_seconds / ceil(sizes.samples / min(FIRST_LIMIT, network.per_host))
         pending = self.counters["assets_pending"]
         seconds_estimated = round(walk_seconds + ceil(pending / network.per_host) * asset_seconds, 1)
         report = PlanReport(
