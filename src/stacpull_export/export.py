@@ -140,7 +140,7 @@ def _export(
 
         def on_progress(items: int, stage: str = "exporting") -> None:
             if is_stopped():
-                raise InterruptedRunError
+                raise InterruptedRunError("Interrupted: for the missing files, run the same command again.")
             if on_event is not None:
                 on_event(Stage(stage, items, total))
 

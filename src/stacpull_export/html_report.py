@@ -96,7 +96,7 @@ def _report(
 ) -> ExportReport:
     def on_progress(items: int) -> None:
         if is_stopped():
-            raise InterruptedRunError
+            raise InterruptedRunError("Interrupted before the page was written: run the same command again.")
         if on_event is not None:
             on_event(Stage("reading items", items, total))
 

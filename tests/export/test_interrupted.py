@@ -12,7 +12,7 @@ from tests.events import stopping_when
 from tests.export.conftest import item
 
 import stacpull
-from stacpull.sync import export
+from stacpull.sync import export, report
 
 FORMS = {"geoparquet": "items.parquet", "csv": "labels.csv", "parquet": "labels.parquet"}
 
@@ -31,8 +31,11 @@ def test_a_stopped_export_leaves_nothing_behind(form: str, dest: Path, tmp_path:
     out = tmp_path / "out" / FORMS[form]
     out.write_bytes(b"before")
     at_fifth = stopping_when(lambda event: event.name == "exporting" and event.done >= 5)
-    with pytest.raises(stacpull.InterruptedRunError):
+    again = "run the same command again"
+    with pytest.raises(stacpull.InterruptedRunError, match=again):
         export(dest, out, form, **at_fifth)
+    with pytest.raises(stacpull.InterruptedRunError, match=again):
+        report(dest, tmp_path / "out.html", **at_fifth)
     assert [(path.name, path.read_bytes()) for path in out.parent.iterdir()] == [(out.name, b"before")]
     assert export(dest, out, form).items == 12
 
