@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -28,7 +27,7 @@ from stacpull.filters.labels import NOMENCLATURES
 from stacpull.threads import StoppableExecutor
 from stacpull_export.formats import GROUP, ExportReport, Format
 from stacpull_export.mirrored_items import open_contents
-from stacpull_export.training_samples import SampleOptions
+from stacpull_export.training_samples import SampleOptions, split_of
 
 
 async def export(
@@ -130,9 +129,9 @@ def _export(
         chosen = options.collections or None
         total = None if options.splits else contents.count(chosen, linked=name == "geoparquet")
         if options.splits:
-            reason = IdsFilter([*chain.from_iterable(options.splits.values())])
-            names = contents.names(chosen, linked=False)
-            if contents.count(chosen, linked=False) and all(reason({"id": item}, {}) for item in names):
+            checks = {split: IdsFilter(ids) for split, ids in options.splits.items()}
+            are_left_out = {split_of(name, checks) is None for name in contents.names(chosen, linked=False)}
+            if are_left_out == {True}:
                 raise UsageError("The mirror has none of the items in the splits: check their ids.")
         if next(contents.items(chosen), None) is None and contents.unreadable:
             raise StacpullError(f"Nothing was exported. {contents.notes()[-1]}")

@@ -72,7 +72,7 @@ class Samples:
         left_out = without_label = count = 0
         key_sets: defaultdict[str, Counter[frozenset[str]]] = defaultdict(Counter)
         for item in self._contents.items(self._options.collections or None, linked=False):
-            split = self._split(item)
+            split = split_of(item.id, self._splits)
             if split is None:
                 left_out += 1
             else:
@@ -151,14 +151,6 @@ class Samples:
     def _label_names(self, document: Json) -> list[str]:
         return item_labels(object_or_empty(document.get("properties")), self._options.label_property)
 
-    def _split(self, item: MirroredItem) -> str | None:
-        if not self._splits:
-            return ""
-        found = [name for name, check in self._splits.items() if check({"id": item.id}, {}) is None]
-        if len(found) > 1:
-            raise UsageError(f"{item.id} is in the splits {' and '.join(found)}: an item can be in one only.")
-        return found[0] if found else None
-
     def _files(self, item: MirroredItem) -> tuple[SampleFile, ...]:
         found: dict[str, SampleFile] = {}
         own = local_files(item.path, item.document)
@@ -184,6 +176,15 @@ class Samples:
                         for key, file in recorded.items()
                         if file.size is not None
                     )
+
+
+def split_of(item_id: str, splits: Mapping[str, IdsFilter]) -> str | None:
+    if not splits:
+        return ""
+    found = [name for name, check in splits.items() if check({"id": item_id}, {}) is None]
+    if len(found) > 1:
+        raise UsageError(f"{item_id} is in the splits {' and '.join(found)}: an item can be in one only.")
+    return found[0] if found else None
 
 
 def local_files(path: str, document: Json) -> Iterator[SampleFile]:

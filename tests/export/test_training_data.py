@@ -137,6 +137,7 @@ def test_splits_divide_the_samples(dest: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(stacpull.UsageError, match=r"patch\.0 is in the splits"):
         export(dest, tmp_path / "twice", "webdataset", splits={"a": ["0"], "b": ["patch.0"]})
+    assert not (tmp_path / "twice").exists()
     with pytest.raises(stacpull.UsageError, match=r"The split '\.\./a' cannot begin the names of files"):
         export(dest, tmp_path / "outside", "webdataset", splits={"../a": ["0"]})
 
