@@ -100,8 +100,8 @@ def _check_suffix(path: Path, name: str, form: Format) -> None:
         forms = {other: entry_points.require(GROUP, other, "export") for other in entry_points.names(GROUP)}
         if suffix and (fits := [n for n, other in forms.items() if suffix in other.suffixes]):
             raise UsageError(f"{path} needs --format {' or '.join(fits)}: {name} writes {form.suffixes[0]}.")
-        others = ", ".join(forms)
-        raise UsageError(f"For {name}, {path} must end with {form.suffixes[0]}; other formats are {others}.")
+        begin = f"For {name}, {path} must end with {form.suffixes[0]}; other formats are "
+        raise UsageError(f"{begin}{', '.join(forms)}: choose one with --format.")
 
 
 def _export(

@@ -113,7 +113,7 @@ class MirrorContents:
     def refuse_inside(self, out: Path) -> None:
         place, dest = out.parent.resolve() / out.name, self.dest.resolve()
         if place.is_relative_to(dest):
-            raise UsageError(f"{out} is inside the mirror: name a place outside.")
+            raise UsageError(f"{out} is inside the mirror: name a place outside, such as {dest.parent}.")
 
     def _in_files(self, row: CollectionRow, *, linked: bool, written: bool) -> Iterator[_Text]:
         """Yield the items with a JSON file; unless `written`, also those whose file does not exist."""

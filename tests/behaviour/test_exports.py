@@ -108,7 +108,8 @@ def test_nothing_is_written_into_the_mirror(tmp_path: Path) -> None:
     for arguments in (["export", "m", "m/items.parquet"], ["export", "m", "m/x/s", "-f", "webdataset"],
                       ["report", "m", "-o", "m/c/../report.html"]):  # fmt: skip
         ran = run(arguments, environment(), cwd=tmp_path)
-        assert (ran.code, "is inside the mirror: name a place outside.\n" in ran.err) == (2, True), ran.err
+        hint = f"is inside the mirror: name a place outside, such as {tmp_path}.\n"
+        assert (ran.code, hint in ran.err) == (2, True), ran.err
     assert run(["verify", str(dest), "--strict"], environment()).code == 0
     source = str(tmp_path / "items.ndjson")
     again = run(["mirror", source, str(dest), "--items-parquet", "--no-progress"], environment())

@@ -34,7 +34,7 @@ def test_the_lists_of_a_split_are_joined(mirrored: Any, tmp_path: Path) -> None:
             "For geoparquet, .*x.geojson must end with .parquet; other formats are csv",
         ),
         ("csv", "x.parquet", ".*x.parquet needs format geoparquet or parquet: csv writes .csv."),
-        ("csv", "shards", "For csv, .*shards must end with .csv; other formats are .*, webdataset."),
+        ("csv", "shards", "For csv, .*shards must end with .csv; other formats are .*t: choose one with"),
     ],
 )
 def test_a_table_is_not_written_under_the_name_of_another_format(mirrored, tmp_path, form, name, message):
