@@ -90,12 +90,16 @@ def test_classes_are_counted_in_a_part_of_the_items() -> None:
 
 
 @pytest.mark.parametrize(("pages", "said"), [(1, 1), (2, 0)])
-def test_lines_that_end_with_a_page_that_has_a_next_one(tmp_path: Path, pages: int, said: int) -> None:
-    more = [{"rel": "next", "href": "https://h.test/items?page=2"}]
+@pytest.mark.parametrize(
+    "more",
+    [{"links": [{"rel": "next", "href": "?2"}]}, {"_links": {"_next": "?2"}}, {"context": {"next": 2}}],
+)
+def test_lines_that_end_with_a_page_that_has_a_next_one(tmp_path, more, pages, said):
     page = {"type": "FeatureCollection", "features": [feature("a")]}
-    lines = [{**page, "links": more}, page | {"features": []}]
+    lines = [{**page, **more}, page | {"features": []}]
     (tmp_path / "s.ndjson").write_text("".join(json.dumps(line) + "\n" for line in lines[:pages]))
-    for source in (tmp_path / "s.ndjson", {**lines[pages - 1], **page}):
+    (tmp_path / "s.json").write_text(json.dumps(last := {**lines[pages - 1], **page}))
+    for source in (tmp_path / "s.ndjson", tmp_path / "s.json", last):
         sync.plan(source, on_event=(events := list[Any]()).append)
         assert sum("Its next page is not followed" in text for text in warnings(events)) == said
 

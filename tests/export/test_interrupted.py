@@ -31,10 +31,9 @@ def test_a_stopped_export_leaves_nothing_behind(form: str, dest: Path, tmp_path:
     out = tmp_path / "out" / FORMS[form]
     out.write_bytes(b"before")
     at_fifth = stopping_when(lambda event: event.name == "exporting" and event.done >= 5)
-    again = "run the same command again"
-    with pytest.raises(stacpull.InterruptedRunError, match=again):
+    with pytest.raises(stacpull.InterruptedRunError, match="run the same command again"):
         export(dest, out, form, **at_fifth)
-    with pytest.raises(stacpull.InterruptedRunError, match=again):
+    with pytest.raises(stacpull.InterruptedRunError, match="run the same command again"):
         report(dest, tmp_path / "out.html", **at_fifth)
     assert [(path.name, path.read_bytes()) for path in out.parent.iterdir()] == [(out.name, b"before")]
     assert export(dest, out, form).items == 12

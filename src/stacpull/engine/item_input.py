@@ -23,7 +23,7 @@ import orjson
 from stacpull.errors import InterruptedRunError, SourceError, UsageError, destination_errors, temporary_errors
 from stacpull.models import OWN_DIRECTORY
 from stacpull.redact import public_url
-from stacpull.sources.documents import has_next
+from stacpull.sources.documents import next_links
 from stacpull.sources.source_url import STANDARD_INPUT
 from stacpull.store.inspection import CREATE, IsStopped, open_regular
 from stacpull.store.staging import open_or_make
@@ -212,7 +212,7 @@ def _chunks(source: SourceLike, is_stopped: IsStopped) -> Iterator[bytes]:
         if is_stopped():
             raise InterruptedRunError("Stopped before all items were read: run the same command again.")
         yield line
-    if isinstance(source, Mapping) and "features" in source and has_next(dict(source)):
+    if isinstance(source, Mapping) and "features" in source and next_links(dict(source)):
         yield b'{"features": [], "links": [{"rel": "next", "href": "?"}]}\n'  # so that its reader warns
     elif line is None:
         yield b"[]\n"

@@ -16,7 +16,7 @@ import msgspec
 from stacpull.entry_points import require, target_of
 from stacpull.errors import CredentialsError, SourceError, UsageError, similar
 from stacpull.hosts import host_of
-from stacpull.json_values import list_or_empty, parsed_object
+from stacpull.json_values import list_or_empty, object_or_empty, objects_in, parsed_object
 from stacpull.models import Failure, FailureKind, Json, PageRequest, UnreadableEntry
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.transport import TransferError
@@ -126,8 +126,14 @@ def without_item_links(document: Json, url: str) -> Json:
     return with_self(document, url, "item", "child")
 
 
-def has_next(body: Json) -> bool:
-    return any(rel == "next" for rel, _ in links_of(body))
+def next_links(page: Json) -> list[Json]:
+    """Return the next links of a page, or the cursor of the next page (`next`) in place of a link."""
+    links = [link for link in objects_in(page.get("links")) if str(link.get("rel")).lower() == "next"]
+    links.append({"href": object_or_empty(page.get("_links")).get("_next")})  # Planet's Data API
+    links = [link for link in links if str(link.get("href") or "").strip()]
+    cursor = object_or_empty(page.get("context")).get("next")  # Sentinel Hub's catalog
+    is_cursor = isinstance(cursor, int | str) and not isinstance(cursor, bool) and cursor != ""
+    return links or ([{"next": cursor}] if is_cursor else [])
 
 
 def is_api_root(document: Json) -> bool:

@@ -43,7 +43,7 @@ from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import public_url
 from stacpull.selection import Selection
 from stacpull.sources import documents
-from stacpull.sources.paging import PAGE_BYTES, PageReader, next_or_failure
+from stacpull.sources.paging import PAGE_BYTES, PageReader
 from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart, sort_error
 from stacpull.urls import is_local, is_remote, join, without_blanks
 
@@ -180,7 +180,7 @@ class GeoJsonSource(ItemsFile):
             self_link = self_href(body, local=is_local(self.url))
             return [body if self_link is not None else documents.with_self(body, self.url)]
         features = list_or_empty(body.get("features"))
-        if documents.has_next(body):
+        if documents.next_links(body):
             on_notice(Notice("warning", "The file is a page of an API. Its next page is not followed."))
         if order is not None:
             features, is_mixed = _sorted(features, order)
@@ -202,7 +202,7 @@ class GeoJsonSource(ItemsFile):
     def _has_more(self) -> bool:
         body = self._document.members
         is_page = documents.kind_of(body) == "FeatureCollection" and not is_local(self.url)
-        return is_page and next_or_failure(body, PageRequest(self.url), self.url) is not None
+        return is_page and bool(documents.next_links(body))
 
 
 def _sorted(features: list[object], order: str) -> tuple[list[object], bool]:
@@ -263,7 +263,7 @@ class NdjsonSource(ItemsFile):
                     (name if len(line_items) == 1 else f"item {count} of {name}", item)
                     for count, item in enumerate(line_items, 1)
                 ]
-        if "features" in last and documents.has_next(last):
+        if "features" in last and documents.next_links(last):
             on_notice(Notice("warning", f"{where} ends in a page of an API. Its next page is not followed."))
         yield self._page_of(start, features, is_last=True)
 

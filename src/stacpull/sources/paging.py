@@ -20,7 +20,7 @@ from stacpull.digests import text_hash
 from stacpull.errors import ForgottenCursorError, SourceError
 from stacpull.events import Notice
 from stacpull.hosts import host_of, origin_text
-from stacpull.json_values import object_or_empty, objects_in, parsed_object
+from stacpull.json_values import object_or_empty, parsed_object
 from stacpull.models import (
     MAYBE_LINK_FAULT,
     MAYBE_PAGE_TOO_LARGE,
@@ -34,7 +34,7 @@ from stacpull.net.fields import whole_number
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.transport import TransferError
 from stacpull.redact import public_url
-from stacpull.sources.documents import valid_items
+from stacpull.sources.documents import next_links, valid_items
 from stacpull.sources.source import MIN_ITEMS, OnNotice, Pages, PageSize, allowed_headers
 
 PAGE_BYTES: Final = 8_000_000
@@ -80,14 +80,11 @@ def next_request(page: Json, current: PageRequest, base: str) -> PageRequest | N
     Relative links refer to `base`, the URL after redirects. A POST always goes to the host and port of the
     current page. Links of services behind a proxy often name an internal host.
     """
-    links = [link for link in objects_in(page.get("links")) if str(link.get("rel")).lower() == "next"]
-    links.append({"href": object_or_empty(page.get("_links")).get("_next")})  # Planet's Data API
-    links = [link for link in links if str(link.get("href") or "").strip()]
+    links = next_links(page)
     if not links:
-        cursor = object_or_empty(page.get("context")).get("next")  # Sentinel Hub's catalog
-        if isinstance(cursor, bool) or not isinstance(cursor, int | str) or cursor == "":
-            return None
-        return _with_member(current, "next", cursor)
+        return None
+    if "href" not in links[0]:
+        return _with_member(current, "next", links[0]["next"])
     usable = [link for link in links if isinstance(link["href"], str)]
     if not usable:
         raise SourceError(f"The source names a link that is not a URL: {str(links[0]['href'])[:80]!r}.")

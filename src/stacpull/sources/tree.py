@@ -145,7 +145,7 @@ def _items_in(document: Document, collection: str) -> tuple[list[Json], list[Fai
     features = [documents.with_self(body, document.url)] if is_item else list_or_empty(body.get("features"))
     items, unreadable = documents.valid_items((name, feature) for feature in features)
     failures = [entry.failure for entry in unreadable]
-    if not is_item and documents.has_next(body):  # an item may link to its neighbour
+    if not is_item and documents.next_links(body):  # an item may link to its neighbour
         text = f"{name} is a page of an API. Its next page is not followed."
         failures.append(Failure(FailureKind.ITEM, text))
     return [{**item, "collection": item.get("collection") or collection} for item in items], failures

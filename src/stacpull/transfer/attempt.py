@@ -16,15 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.http1.connection import MAX_BODY_IN_MEMORY
-from stacpull.models import (
-    NOT_RESUMED,
-    AssetFile,
-    FailureKind,
-    Job,
-    ResumePoint,
-    Validator,
-    VersionInDest,
-)
+from stacpull.models import NOT_RESUMED, AssetFile, FailureKind, Job, ResumePoint, Validator, VersionInDest
 from stacpull.net.bodies import DECODABLE, chained, coding_of, decoded
 from stacpull.net.client import Client, Exchange
 from stacpull.net.fields import (
