@@ -208,8 +208,7 @@ class VerifyReport(PublicValue, frozen=True):
     unknown: int
     """Files that do not belong to the mirror. They are never touched, and are damage only if `strict`."""
     unproven: int
-    """Files of which only the size or (JSON) presence was checked now, because no digest is known or `quick`
-    was given; `StatusReport.assets_unproven` counts assets whose length could not be checked when fetched."""
+    """Files whose content was not compared, because no digest of it is recorded, or `quick` was given."""
     leftovers: int
     """Partial downloads, and what a killed `--prune` left. The next run finishes or removes them."""
     assets_pending: int

@@ -58,11 +58,12 @@ def test_help_says_which_options_have_the_value_of_the_run(stacpull_command, nam
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("failures", "--json End with one line of JSON; failures and verify print one per entry."),
+        ("failures", "--json Print the result as JSON, on the last line of standard output."),
         (
             "mirror",
             "--config FILE|NAME Read options, and SOURCE and DEST, from a TOML file or a shipped config",
         ),
+        ("headers", "--config FILE|NAME Read options, and SOURCE, from a TOML file or a shipped config"),
         ("resume", "--config FILE Read options, and DEST, from a TOML file."),
         ("report", "--config FILE Read options, and DEST, from a TOML file."),
         ("trace", "--config FILE Read options from a TOML file."),

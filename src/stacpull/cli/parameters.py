@@ -42,9 +42,10 @@ class _Choice(click.Choice[str]):
 
 
 def for_command(command: str) -> list[click.Parameter]:
-    of_dest = command in {"resume", "retry", "verify"}
+    places = {"mirror": "SOURCE and DEST", "plan": "SOURCE and DEST"}
+    places |= dict.fromkeys(("collections", "classes", "headers"), "SOURCE")
     options = [parameter(option) for option in options_of(command) if option.form != "no_flag"]
-    return [*options, config() if of_dest else config("options, and SOURCE and DEST,")]
+    return [*options, config(f"options, and {places.get(command, 'DEST')},")]
 
 
 def config(contents: str = "options, and DEST,") -> click.Option:
