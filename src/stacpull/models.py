@@ -162,8 +162,8 @@ class FailureKind(enum.StrEnum):
     GONE = "gone", "missing from the source", "use --missing ok if this is expected"
     REFUSED = "refused", "refused, or with an expired link", "check the credentials, then retry"
     THROTTLED = "throttled", "throttled", "retry later, perhaps with a lower --per-host"  # or overloaded
-    SERVER = "server", "answered with a server error or invalid HTTP", "retry later"  # 5xx, unless throttled
-    HTTP = "http", "answered with an HTTP error", "the message says why"  # any other status
+    SERVER = "server", "with a server error or invalid HTTP", "retry later"  # 5xx, unless throttled
+    HTTP = "http", "with an HTTP error", "the message says why"  # any other status
     NETWORK = "network", "with a network error", "retry"  # refused, reset, DNS, TLS
     STALLED = "stalled", "stalled", "no data for --stall-timeout; retry"
     TRUNCATED = "truncated", "shorter than announced", "retry"
@@ -177,7 +177,7 @@ class FailureKind(enum.StrEnum):
     NAME = "name", "with a name that is taken or not allowed", "use another --layout, then retry"
     EXISTS = "exists", "blocked by another file", "use --adopt if it matches; otherwise, move it away"
     FORMAT = "format", "not a valid file of its type", "the message says why"
-    ITEM = "item", "in an item that cannot be read or is not valid", "the message says why"
+    ITEM = "item", "with an item that cannot be read or is not valid", "the message says why"
     ORDERED = "ordered", "not ready yet at their host", "try again later with retry --ordered"
     OUTSIDE = "outside", "with nothing in the area of --clip", "not an error; --bbox leaves out their items"
     DOWN = "down", "at hosts that were abandoned", "resume"  # not recorded: the asset stays pending

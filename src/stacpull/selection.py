@@ -31,8 +31,8 @@ class Selection(Arguments):
         exclude_labels (str or list, such as "Airports"): Drop items with this label class.
         label_property (str, such as "classes"): Read labels from this item property.
         nomenclature ("clc43" or "ben19"): Read labels as the 43 classes of CORINE, or the 19 of BigEarthNet.
-        cloud_and_shadow (None for both): Keep only items with (True) or without (False) cloud and shadow.
-        seasonal_snow (None for both): Keep only items with (True) or without (False) seasonal snow.
+        cloud_and_shadow (None for both): Keep only items with cloud and shadow, or only those without.
+        seasonal_snow (None for both): Keep only items with seasonal snow, or only those without.
         bbox (four numbers, such as [7.4, 46.9, 7.5, 47]): Keep items that intersect this box, in degrees.
         intersects (str, dict or shapely geometry; in degrees): Keep items that intersect this geometry.
         datetime (str, date, datetime or a pair of these): Keep items from this time or interval:
@@ -54,8 +54,8 @@ class Selection(Arguments):
         source_links (bool): Also fetch the source imagery that label items link to.
         follow (str or list, such as "derived_from"): Also fetch items that links of this relation lead to.
         push_down (bool): Let the source filter what it can; all filters are checked locally too.
-        sortby (str, such as "-datetime"): Read items sorted by this property, if the API can; -datetime
-            begins with the newest.
+        sortby (str, such as "-datetime"): Read items in the order of this property (-datetime: newest first).
+            SOURCE must be able to sort.
         max_items (int, such as 100): Stop after this many matching items.
         sample (int, such as 100): Take a random sample of this many matching items, the same in every run.
         seed (int): Seed of the random sample.

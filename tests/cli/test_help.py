@@ -59,10 +59,7 @@ def test_help_says_which_options_have_the_value_of_the_run(stacpull_command, nam
     ("name", "text"),
     [
         ("failures", "--json Print the result as JSON, on the last line of standard output."),
-        (
-            "mirror",
-            "--config FILE|NAME Read options, and SOURCE and DEST, from a TOML file or a shipped config",
-        ),
+        ("mirror", "--config FILE|NAME Read options, and SOURCE and DEST, from a TOML file or a shipped"),
         ("headers", "--config FILE|NAME Read options, and SOURCE, from a TOML file or a shipped config"),
         ("resume", "--config FILE Read options, and DEST, from a TOML file."),
         ("report", "--config FILE Read options, and DEST, from a TOML file."),

@@ -148,7 +148,7 @@ def collections(session: CommandSession, source: str) -> None:
 @command(
     "classes",
     parameters.source(),
-    parameters.with_help("collection", "List its classes; not needed if SOURCE ends with /collections/ID."),
+    parameters.with_help("collection", "The collection to list, unless SOURCE ends with /collections/ID."),
     click.Option(
         ["--count", "counts"], is_flag=True, help="Count the items of each class, which reads every item."
     ),

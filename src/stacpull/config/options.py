@@ -70,15 +70,14 @@ class Options(Arguments):
         layout (str, default "{collection}/{item}/{key}{ext}"): Write new assets to this path in DEST.
         metadata ("item", "ndjson" or "none"): Write item documents as files, as NDJSON, or not at all.
         checksum ("sha256", "crc64nvme", "none" or None): Record this checksum of assets; crc64nvme is faster.
-        missing ("fail", "known", "ok" or None): Exit with 1 for assets missing from the source: for any
-            (fail), only for new ones (known), or for none (ok).
+        missing ("fail", "known", "ok" or None): Exit with 1 for assets missing from the source: for all of
+            them (fail), those newly gone (known), or none (ok).
         revalidate (bool): Check every file with the server, even if its item has not changed.
         items_parquet (bool or None): Keep an index of all items in DEST (items.parquet), also in later runs.
         prune (None, "list" or "remove"): List items in DEST that the source no longer has, or remove them.
         adopt (bool): Keep files already in DEST whose size and checksum (or date) match.
-        work (path): Keep the ledger and unfinished files here, if DEST is a bucket. S3-compatible services
-            also need an endpoint URL.
-        dest_endpoint_url (str): Use this endpoint, if DEST is a bucket.
+        work (path): The directory of the ledger and of unfinished files, if DEST is a bucket.
+        dest_endpoint_url (str): Use this endpoint, if DEST is a bucket; S3-compatible services need one.
         dest_profile (str): Use this AWS profile, if DEST is a bucket.
         dest_region (str): Use this region, if DEST is a bucket.
         break_lock (bool): Take over a bucket from a killed run. First make sure that no other run is active.
@@ -87,8 +86,8 @@ class Options(Arguments):
         dask (str or int): Transfer on the workers of this Dask scheduler (address or file), or on N workers.
         retries (int): Retry an asset or a document up to N times after temporary errors.
         stall_timeout (float in seconds): Abort an attempt after this many seconds without data.
-        min_rate (float or str, such as "10K"): Abort an HTTP or S3 attempt whose mean rate over the stall
-            timeout is below this.
+        min_rate (float or str, such as "10K"): Abort a request that receives fewer bytes per second, averaged
+            over the stall timeout.
         limit_rate (float or str, such as "50M"): Fetch at most this many bytes per second, over all hosts.
         requests_per_second (float): Send each host at most this many requests per second.
         stop_after (float or str): Stop after this time (3h50m), as with Ctrl-C; the run can be resumed.
@@ -239,9 +238,9 @@ class Output:
     """What a command prints.
 
     Attributes:
-        json: End with one line of JSON; failures and verify print one per entry.
+        json: Print the result as JSON, on the last line of standard output.
         no_progress: Do not show progress.
-        quiet: Print errors only; if the exit code is not 0, also warnings, the result and failures.
+        quiet: Print nothing if all went well; otherwise errors, warnings and the result.
         verbose: Print more, such as each failure; -vv adds tracebacks.
     """
 

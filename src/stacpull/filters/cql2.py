@@ -72,7 +72,7 @@ def parse_filter(text: str) -> Any:
         not_parsed = line[int(position[2]) - 1 :][:20]
         where = f"from {not_parsed!r} on; text takes single quotes: gsd < 30 AND platform = 'a'"
         if not not_parsed:
-            where = "at its end: a value, a property or a closing parenthesis is missing"
+            where = "at its end: a value, a property or `)` is missing"
         raise UsageError(f"--filter cannot be read as CQL2 {where}.") from error
 
 

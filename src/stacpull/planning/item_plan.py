@@ -114,7 +114,7 @@ class _ItemPlan(msgspec.Struct):
             first = by_path.setdefault(names, asset)
             if first is not asset:
                 path = "/".join(filter(None, names))
-                text = f"The layout gives it the same path as asset {first.key!r} ({path}): "
+                text = f"Asset {first.key!r} already has the path {path!r}: "
                 remedy = "repeat `mirror` with {key} in --layout, then `retry`."
                 self.problems.append((asset.key, Failure(FailureKind.NAME, text + remedy)))
         self.assets = list(by_path.values())

@@ -19,14 +19,11 @@ def message(text):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        *(
-            (text, "at its end: a value, a property or a closing")
-            for text in ("eo:cloud_cover <", "a = 1 AND", "")
-        ),
+        *((text, "at its end: a value, a property or `)`") for text in ("eo:cloud_cover <", "a = 1 AND", "")),
         ("a << 20", "from '< 20' on"),
         ("foo bar", "from 'bar' on; text takes single quotes: gsd < 30 AND platform = 'a'"),
         ("a =\n  5 AND\n  b ==", "from '=' on"),
-        ("(a = '('", "or a closing parenthesis is missing"),
+        ("(a = '('", "or `)` is missing"),
         ("datetime > 2020-01-01", "write a date as DATE('2020-01-01')"),
         ("datetime BETWEEN 2018 AND 2019", "write a date as DATE('2018-01-01')"),
         ("UPPR(a) = 'x'", "there is no operator or function UPPR"),
