@@ -61,10 +61,7 @@ def report(**changes: Any) -> VerifyReport:
         ),
         (
             {"assets_failed": 12, "assets_missing": 2, "items_failed": 1},
-            [
-                "is incomplete: 10 files failed, 1 item failed, 2 files missing f",
-                "stacpull failures 'out",
-            ],
+            ["is incomplete: 10 files failed, 1 item failed, 2 files missing f", "stacpull failures 'out"],
             0,
         ),
         (

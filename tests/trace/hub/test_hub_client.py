@@ -8,14 +8,7 @@ import pytest
 from msgspec.structs import replace
 from tests.net.memory import Answer, Fault
 from tests.net.wire_server import json_answer
-from tests.trace.hub.desk import (
-    CLIENT_SECRET,
-    COLLECTION,
-    TILE,
-    MemoryHub,
-    all_of,
-    error,
-)
+from tests.trace.hub.desk import CLIENT_SECRET, COLLECTION, TILE, MemoryHub, all_of, error
 
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError
 from stacpull.models import FailureKind
