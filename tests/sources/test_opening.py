@@ -101,9 +101,13 @@ def test_a_collection_with_items_at_an_api_is_an_api() -> None:
     assert source.url == items
 
 
-@pytest.mark.parametrize(("moved", "root"), [(f"{API}/a/", f"{API}/a"), (f"{API}/index.json", API)])
-def test_an_api_is_where_its_landing_page_redirects_to(moved: str, root: str) -> None:
-    reader = MemoryReader({API: Document({"conformsTo": []}, 2, moved)})
+@pytest.mark.parametrize(
+    ("moved", "linked", "root"),
+    [("/a/", "/a", f"{API}/a"), ("/a", "", API), ("/index.json", "/a", API)],
+)
+def test_an_api_is_where_its_landing_page_redirects_to_unless_that_links_back(moved, linked, root):
+    landing = {"conformsTo": [], "links": [{"rel": "data", "href": f"{API}{linked}/collections"}]}
+    reader = MemoryReader({API: Document(landing, 2, f"{API}{moved}")})
     assert asyncio.run(open_source(API, reader)).api_root == root
 
 

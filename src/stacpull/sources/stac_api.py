@@ -22,7 +22,7 @@ from stacpull.json_values import list_or_empty, objects_in
 from stacpull.models import Failure, FailureKind, Json, PageRequest
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.transport import TransferError
-from stacpull.planning.hrefs import item_id_in, self_href, suffix_of
+from stacpull.planning.hrefs import item_id_in, links_of, self_href, suffix_of
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.selection import Selection
 from stacpull.sources import search
@@ -48,8 +48,11 @@ class ApiSource(Source):
         self.url = url
         self._api = parse_api_url(url)
         moved = self._api if document is None else parse_api_url(document.url)  # by a redirect
+        links = links_of({} if document is None else document.members)
+        linked_roots = {parse_api_url(href).root for rel, href in links if rel in {"data", "search"}}
         is_named_alike = moved.collection == self._api.collection and not suffix_of(moved.root, None)
-        self._api = moved if is_named_alike and same_site(url, moved.root) else self._api
+        if is_named_alike and same_site(url, moved.root) and self._api.root not in linked_roots:
+            self._api = moved
         self.api_root = self._api.root
         self._reader = reader
         self._opened = document
