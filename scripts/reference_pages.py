@@ -79,9 +79,12 @@ def options_page() -> str:
         "is listed, in the environment. A flag overrides the environment, the environment overrides the",
         "file, and the file overrides the default. Lists replace each other; they are never joined.\n",
     ]
+    groups: dict[str, list[Option]] = {}  # as in `--help`
     for holder, title in TITLES.items():
-        options = declared_options(holder, title, has_variables=holder is Options)
-        columns = ["option", "config key", "variable", "default", "effect"]
+        for option in declared_options(holder, title, has_variables=holder is Options):
+            groups.setdefault(option.group, []).append(option)
+    columns = ["option", "config key", "variable", "default", "effect"]
+    for title, options in groups.items():
         rows = [_cells(option) for option in options]
         used = [number for number in range(len(columns)) if any(row[number] for row in rows)]
         parts.append(f"## {title}\n")
