@@ -111,6 +111,7 @@ def origin_of(url: str) -> Origin:
 def _read_server(server: str) -> tuple[str, Origin]:
     scheme = scheme_of(server)
     authority = re.split(r"[/?#]", server.partition("://")[2], maxsplit=1)[0].rpartition("@")[2].lower()
+    authority = authority.removesuffix(":")  # an empty port is the default one (RFC 3986, 3.2.3)
     match = _AUTHORITY.fullmatch(authority)
     if match is None or not match["host"] or int(match["port"] or 0) > HIGHEST_PORT:
         return "", Origin(scheme, "", None)

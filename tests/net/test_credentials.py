@@ -32,6 +32,7 @@ SAME = [
     ("http://api.example", "https://api.example/x", True),
     ("http://api.example", "http://api.example:80/x", True),
     ("http://api.example", "http://api.example:8000/x", False),
+    ("https://api.example", "https://api.example:/x", True),
     ("http://127.0.0.1:8000", "http://127.0.0.1:8001/x", False),
     ("http://127.0.0.1:8000", "https://127.0.0.1:8000/x", True),
     ("http://[::1]:8000", "http://[::1]:8000/x", True),
@@ -54,7 +55,7 @@ def test_a_name_that_is_too_long_is_not_converted() -> None:
 
 
 ODD_PORTS = ["+8099", "-8099", " 8099", "8099 ", "80_99", "\u0668\u0660", "0x1fa3", "8099.0", "65536",
-             "008099", "", "8099:80", "\t8099", "80%39"]  # fmt: skip
+             "008099", ":", "8099:80", "\t8099", "80%39"]  # fmt: skip
 
 
 @pytest.mark.parametrize("port", ODD_PORTS)
