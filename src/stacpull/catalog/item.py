@@ -20,7 +20,7 @@ from stacpull.planning.names import COLLECTION_FILE, fold, is_own_catalog
 from stacpull.planning.prefixes import object_asset
 from stacpull.redact import Secrets, public_url
 from stacpull.store.inspection import StoredFiles, lines_in
-from stacpull.urls import is_remote, join, without_blanks
+from stacpull.urls import is_local, is_remote, join, without_blanks
 
 _SCHEMAS = "https://stac-extensions.github.io"
 EXTENSION = f"{_SCHEMAS}/alternate-assets/v1.2.0/schema.json"
@@ -226,7 +226,9 @@ def _local_asset(
     if file.sha256 is not None:
         stored[_CHECKSUM] = f"1220{file.sha256.hex()}"  # a multihash (`planning.item_plan`)
     alternates = _alternates(asset["alternate"], base) if "alternate" in asset else {}
-    if remote is not None and not remote.startswith("."):
+    if is_local(base) and is_local(remote):  # no path is stored: a repair reads the item again
+        alternates = {n: one for n, one in alternates.items() if n != "origin" or is_remote(one["href"])}
+    elif remote is not None and not remote.startswith("."):
         alternates["origin"] = {"href": remote, **of_source}
     if alternates:
         stored["alternate"] = alternates
