@@ -64,7 +64,8 @@ def read_as(name: str, read: Callable[[Any], Held], value: Any) -> Held:
     try:
         return read(value)
     except ValueError as problem:
-        raise UsageError(f"{name} {problem}.") from problem
+        text = str(problem).replace("--filter", "filter" if name.isidentifier() else "--filter")
+        raise UsageError(f"{name} {text}.") from problem
 
 
 read_as.__annotations__.clear()  # or `help` shows that each argument of a class is `Any`

@@ -238,13 +238,13 @@ class Command(click.Command):
 
     @contextmanager
     def _naming_origins(self, flags: Mapping[str, object], config: toml.Config) -> Iterator[None]:
-        """In an error, name each option by where it was given: a flag, a variable or a line of a file."""
+        """In an error, name each option or argument by its origin: a flag, a variable or a line of a file."""
         try:
             yield
         except UsageError as error:
             for option in self._options.values():
                 if (setting := setting_of(option, flags, os.environ, config)) is not None:
-                    parts = re.split(rf"--{option.name}(?![\w-])", str(error), maxsplit=1)
+                    parts = re.split(rf"(?:--{option.name}|{option.field}=)(?![\w-])", str(error), maxsplit=1)
                     error.args = (setting.where.join(parts),)
             raise
 
