@@ -15,13 +15,13 @@ from stacpull import Selection, UsageError, sync
 def test_labels_are_counted_without_regard_to_case_and_space(tmp_path):
     """As they are compared by `--label`; an item counts once."""
     links = [{"rel": "item", "href": f"{number}.json"} for number in range(2)]
-    listed = collection(links=links, summaries={"labels": ["Pastures", "", "Airports"]})
-    (tmp_path / "c.json").write_text(json.dumps(listed))
+    lists = [{"name": "labels", "classes": ["Pastures", "", "Airports"]}, {"name": "snow", "classes": ["y"]}]
+    (tmp_path / "c.json").write_text(json.dumps(collection(links=links, summaries={"labels": lists})))
     for number, labels in enumerate([["pastures ", "Rice", "rice"], ["PASTURES", ""]]):
         document = feature(f"i{number}", properties={"datetime": None, "labels": labels})
         (tmp_path / f"{number}.json").write_text(json.dumps(document))
     found = sync.classes(str(tmp_path / "c.json"), "c", count=True)
-    assert [dict(one.counts or {}) for one in found] == [{"Pastures": 2, "Airports": 0}, {"Rice": 1}]
+    assert [one.counts for one in found] == [{"Pastures": 2, "Airports": 0}, None, {"Rice": 1}]
 
 
 @pytest.mark.parametrize(("source", "counted"), [("c.json", None), ("i.json", {"Rice": 1, "Maize": 0})])

@@ -165,6 +165,7 @@ def test_classes_prints_those_of_one_collection(stacpull_command: Command, libra
     text = stacpull_command("classes", named).out
     assert library.calls[-1][1] == (named, "c")
     assert text == "Classes for labels\n- A (1,200)\n- b (0)\nClasses for snow\n- x\n"
+    assert "snow (--label-property snow counts them)\n" in stacpull_command("classes", named, "--count").out
 
 
 @pytest.mark.parametrize("arguments", [[], ["-C", "a", "-C", "b"]])

@@ -173,7 +173,8 @@ def classes(session: CommandSession, source: str, counts: bool) -> None:
     lists = session.run_cancellable(work)
     lines = []
     for info in lists:
-        lines.append(f"Classes for {info.name}")
+        hint = f" (--label-property {info.name} counts them)" if counts and info.counts is None else ""
+        lines.append(f"Classes for {info.name}{hint}")
         for name in sorted(info.classes, key=str.casefold):
             counted = "" if info.counts is None else f" ({info.counts.get(name, 0):,})"
             lines.append(f"- {name}{counted}")

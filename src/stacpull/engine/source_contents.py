@@ -22,7 +22,7 @@ from stacpull.sources.source import LoopDetector, Pages, PageSize
 
 
 class ClassInfo(PublicValue, frozen=True):
-    """One list of label classes. `counts` is the number of items with each class, if they were counted."""
+    """One list of label classes. `counts` is the number of items with each class, if any was counted."""
 
     name: str
     classes: tuple[str, ...]
@@ -71,9 +71,8 @@ async def classes(
         hint = "its items have no labels" if count else "try --count, which reads all items"
         raise UsageError(f"{collection} has no label classes: {hint}.")
     infos = [
-        ClassInfo(name, names, {label: counts.get(label, 0) for label in names} if count else None)
+        ClassInfo(name, names, {n: counts[n] for n in names} if any(n in counts for n in names) else None)
         for name, names in lists.items()
-        if not count or any(label in counts for label in names)
     ]
     if unlisted := tuple(name for name in counts if not any(name in names for names in lists.values())):
         infos.append(ClassInfo("labels not in any list", unlisted, {key: counts[key] for key in unlisted}))
