@@ -119,6 +119,11 @@ def test_what_is_stored_again_from_the_mirror_is_the_same(href: str) -> None:
         assert stored(restore_original(document)) == document  # without the source's document in the ledger
 
 
+def test_an_asset_of_a_file_states_its_path_if_it_is_no_longer_in_the_mirror() -> None:
+    document = stored(item(assets={"a": {"href": "a.tif"}}), here={"a": "c/i/a.tif"}, base="file:///s/i.json")
+    assert stored(restore_original(document))["assets"]["a"]["href"] == "file:///s/a.tif"
+
+
 def test_links_lead_into_the_mirror_or_are_remote_without_credentials() -> None:
     places = {"https://api.test/items/s": "s/s1/s1.json", "https://api.test/items/ii?key=x": "c/ii/ii.json"}
     links = [

@@ -31,10 +31,8 @@ def test_the_last_run_continues_if_the_task_is_the_same(tmp_path: Path, state: E
         assert runs.task_to_resume(db) == (replace(SPEC, credential_names=("token",)), {})
         shown = views.current_run(db)
         assert (shown["reason"], shown["ended"]) == (None, None)
-        of_api, of_catalog = (
-            runs.as_recorded(db, f"{SPEC.source}/", is_api=is_api) for is_api in (True, False)
-        )
-        assert (of_api, of_catalog) == (SPEC.source, f"{SPEC.source}/")
+        named = [runs.as_recorded(db, f"{SPEC.source}/", is_api=is_api) for is_api in (True, False)]
+        assert named == [SPEC.source, f"{SPEC.source}/"]
 
 
 def test_a_page_does_not_write_a_long_selection_again(tmp_path: Path) -> None:

@@ -101,14 +101,11 @@ def test_a_collection_with_items_at_an_api_is_an_api() -> None:
     assert source.url == items
 
 
-@pytest.mark.parametrize(
-    ("moved", "linked", "root"),
-    [("/a/", "/a", f"{API}/a"), ("/a", "", API), ("/index.json", "/a", API)],
-)
-def test_an_api_is_where_its_landing_page_redirects_to_unless_that_links_back(moved, linked, root):
-    landing = {"conformsTo": [], "links": [{"rel": "data", "href": f"{API}{linked}/collections"}]}
-    reader = MemoryReader({API: Document(landing, 2, f"{API}{moved}")})
-    assert asyncio.run(open_source(API, reader)).api_root == root
+@pytest.mark.parametrize(("to", "link", "root"), [("/a/", "/a", "/a"), ("/a", "", ""), ("/a.js", "/a", "")])
+def test_an_api_is_where_its_landing_page_redirects_to_unless_that_links_back(to, link, root):
+    landing = {"conformsTo": [], "links": [{"rel": "data", "href": f"{API}{link}/collections"}]}
+    reader = MemoryReader({API: Document(landing, 2, f"{API}{to}")})
+    assert asyncio.run(open_source(API, reader)).api_root == API + root
 
 
 class FlatSource(NdjsonSource):

@@ -226,9 +226,9 @@ def _local_asset(
     if file.sha256 is not None:
         stored[_CHECKSUM] = f"1220{file.sha256.hex()}"  # a multihash (`planning.item_plan`)
     alternates = _alternates(asset["alternate"], base) if "alternate" in asset else {}
-    if is_local(base) and is_local(remote):  # no path is stored: a repair reads the item again
-        alternates = {n: one for n, one in alternates.items() if n != "origin" or is_remote(one["href"])}
-    elif remote is not None and not remote.startswith("."):
+    is_path = is_local(base) and is_local(remote)
+    keeps_origin = is_path and "origin" in alternates and is_remote(alternates["origin"]["href"])
+    if remote is not None and not remote.startswith(".") and not keeps_origin:
         alternates["origin"] = {"href": remote, **of_source}
     if alternates:
         stored["alternate"] = alternates
