@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from itertools import accumulate
+from types import NoneType
 from typing import Any, Final
 from unicodedata import combining, normalize
 
@@ -40,6 +41,7 @@ _QUOTED: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
 _BARE_DATE: Final = re.compile(r"(?<![\w.])\d{4}-\d\d-\d\d(?![\d.])")
 _BARE_YEAR: Final = re.compile(r"(?<![\w:])datetime\s*(?:[<>=]+|between)\s*(\d{4})", re.IGNORECASE)
 _UNKNOWN: Final = "unknown to the filter"
+_TYPES: Final = {bool: "a boolean: write true or false", str: "text: 'a'", list: "a list: use A_CONTAINS"}
 _ALL_TIME: Final = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 
@@ -407,24 +409,26 @@ class ExpressionFilter(ItemFilter):
         self._text = text
         self._tree, self._evaluate = compile_filter(text)
         self._references = {name: PropertyName(name) for name in properties_in(self._tree)}
-        self._absent = set[str]()  # properties of items that cannot be judged
+        self._types: dict[str, type] = {}  # of properties of items that cannot be judged; absent: NoneType
         self._present: Iterable[str] = ()  # properties of the last of these items
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
         truth = self._evaluate(item, properties)
         if truth is None:
-            absent = (name for name, ref in self._references.items() if ref.value(item, properties) is None)
-            self._absent.update(absent)
+            types = {name: type(ref.value(item, properties)) for name, ref in self._references.items()}
+            absent = {name: kind for name, kind in types.items() if kind is NoneType}
+            self._types = absent | self._types | ({} if absent else types)
             self._present = properties.keys()
         return {True: None, False: "filter"}.get(truth, _UNKNOWN)
 
     def warnings(self, counts: LeftOut, *, complete: bool) -> list[str]:
-        absent = sorted(self._absent)
-        other_type = " Write numbers without quotes, and test lists with A_CONTAINS(name, ('value'))."
+        absent = sorted(name for name, kind in self._types.items() if kind is NoneType)
         present = self._present if len(absent) == 1 else ()
-        names = f" Absent: {', '.join(absent)}{did_you_mean(absent[0], present)}" if absent else other_type
-        quoted = [name for name in absent if f'= "{name}"' in self._text]
+        names = f" Absent: {', '.join(absent)}{did_you_mean(absent[0], present)}" if absent else ""
+        quoted = [name for name in absent if re.search(rf'= *"?{re.escape(name)}\b', self._text)]
         names += f" Text takes single quotes: '{quoted[0]}'." if quoted else ""
+        for name, kind in self._types.items():
+            names += "" if kind is NoneType else f" {name} is {_TYPES.get(kind, 'a number: no quotes')}."
         return [f"{text}{names}" for text in super().warnings(counts, complete=complete)]
 
     def pushed_down(self) -> Json:
