@@ -18,10 +18,7 @@ from stacpull.errors import StacpullError, UsageError, similar
 _NAMES = orjson.loads(Path(__file__).with_name("other_names.json").read_bytes())
 """Names in similar tools and earlier versions, and what to use here: a command; an argument of Python that is
 no option; or an option (`dest` for the second argument, empty for other advice) and a sentence about it."""
-
-
-def other_commands() -> dict[str, str]:
-    return {name: command for names, command in _NAMES["commands"].items() for name in names.split()}
+OTHER_COMMANDS = {name: command for names, command in _NAMES["commands"].items() for name in names.split()}
 
 
 def _options_for(name: str) -> Iterator[tuple[str, str]]:

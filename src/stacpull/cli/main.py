@@ -66,9 +66,9 @@ class _LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
-            from stacpull.suggestions import other_commands
+            from stacpull.suggestions import OTHER_COMMANDS
 
-            words = {name: name for name in (*COMMANDS, "--version")} | other_commands()
+            words = {name: name for name in (*COMMANDS, "--version")} | OTHER_COMMANDS
             near = similar(args[0].lower(), words)
             hint = f"Did you mean {words[near[0]]!r}?" if near else "See `stacpull --help`."
             raise click.UsageError(f"No such command {args[0]!r}. {hint}", ctx)
