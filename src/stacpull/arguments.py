@@ -64,7 +64,7 @@ def read_as(name: str, read: Callable[[Any], Held], value: Any) -> Held:
     try:
         return read(value)
     except ValueError as problem:
-        text = str(problem).replace("--filter", "filter" if name.isidentifier() else "--filter")
+        text = re.sub(r"--(?=filter|bbox)", "" if name.isidentifier() else "--", str(problem))
         raise UsageError(f"{name} {text}.") from problem
 
 
@@ -141,7 +141,7 @@ def read_where(value: str | Iterable[str] | Mapping[str, object] | None) -> tupl
             raise _invalid("properties and their values, with names without =, and no empty lists", value)
         for element in several:
             if not isinstance(element, str | bool) and finite_number(element) is None:
-                raise _invalid("a string, number or boolean for each property, or a list of values", element)
+                raise _invalid("a string, number or boolean, or a list of these (--filter compares)", element)
             conditions.append(f"{name}={str(element).lower() if isinstance(element, bool) else element}")
     for condition in conditions:
         name, sign, wanted = (part.strip() for part in condition.partition("="))
@@ -362,7 +362,9 @@ def read_geometry(value: str | Mapping[str, Any] | Geometry) -> str:
         written = read_text(document).strip()
         if not written.startswith(("{", "[")):
             given = "WKT, which is for --filter" if _WKT.match(written) else repr(written[:80])
-            raise ValueError(f"must be GeoJSON, not {given}")
+            given = "a box, which is for --bbox" if _BOX.match(written) else given
+            files = ": only the command line reads files" if written.endswith("json") else ""
+            raise ValueError(f"must be GeoJSON, not {given}{files}")
         try:
             document = json.loads(document)
         except (json.JSONDecodeError, RecursionError) as problem:
@@ -498,6 +500,7 @@ def load_ids(raw: str) -> tuple[str, ...]:
     lines = map(str.strip, load_content(raw).splitlines())
     cells = (re.split("[\t;,]", line)[0].strip(' "') for line in lines if not line.startswith("#"))
     ids = tuple(dict.fromkeys(filter(None, cells)))
+    ids = ids[ids[:1] == ("id",) :]  # without the header of a table
     if not ids:
         raise ValueError(f"finds no id in {raw[1:]}")
     return ids

@@ -54,9 +54,7 @@ MISTAKES = {
         ("mirror", "{api}", "d", "--max-itmes", "3"),
         "stacpull: No such option '--max-itmes'; did you mean --max-items?\nUsage: stacpull",
     ),
-    "two numbers of items": Mistake(
-        ("plan", "{api}", "-C", "--sample", "1", "--max-items", "1"), "--sample and --max-items contradict"
-    ),
+    "two limits": Mistake(("plan", "{api}", "--sample", "1", "--max-items", "1"), "--sample and --max-items"),
     "a label to leave out": Mistake(("plan", "{api}", "--no-label", "x"), "; did you mean --label?\n"),
     "part of an option": Mistake(("plan", "{api}", "--snow", "true"), "; did you mean --seasonal-snow?\n"),
     "an option unlike all others": Mistake(("plan", "{api}", "--zzz"), "option '--zzz'.\n"),
@@ -169,7 +167,7 @@ MISTAKES = {
         "'--yes': use --prune, which lists what `--prune=remove` removes.",
     ),
     "a value of a filter with two forms": Mistake(
-        ("plan", "{api}", "--seasonal-snow", "false"), "use --seasonal-snow or --no-seasonal-snow."
+        ("plan", "{api}", "--seasonal-snow=false"), "use --seasonal-snow or --no-seasonal-snow."
     ),
     "a value of --prune in a word of its own": Mistake(
         ("mirror", "--config", "full-mirror", "--prune", "remove"), "use --prune or --prune=remove."

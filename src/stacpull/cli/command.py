@@ -152,7 +152,7 @@ class Command(click.Command):
         if extra:
             out = "; write to a file with -o FILE" if any("-o" in param.opts for param in self.params) else ""
             names = " ".join(self.collect_usage_pieces(ctx)[1:]) or "options"
-            quote = "; quote values that contain spaces, and separate numbers with commas"
+            quote = "; quote values that contain spaces or *, and separate numbers with commas"
             hint = f"takes {names} only{out}{quote if any(arg.startswith('-') for arg in args) else ''}"
             raise click.UsageError(f"Unexpected {', '.join(map(repr, extra))}: the command {hint}.", ctx)
         self._check_source(ctx)
@@ -169,11 +169,11 @@ class Command(click.Command):
 
     def _refuse_values_of_switches(self, ctx: click.Context, args: list[str]) -> None:
         """Refuse `--seasonal-snow true` and `--prune remove`: the value would become SOURCE or DEST."""
-        for flag, value in itertools.pairwise(args):
-            option = self._by_flag.get(flag)
-            if option is None or not (option.form == "pair" or option.bare_value):
-                continue
-            if value in {"true", "false", *option.choices}:
+        words = [word for arg in args for word in ([arg] if "--prune" in arg else arg.split("=", 1))]
+        switches = {flag: o for flag, o in self._by_flag.items() if o.form == "pair" or o.bare_value}
+        for flag, value in itertools.pairwise(words):
+            option = switches.get(flag)
+            if option is not None and value in {"true", "false", *option.choices}:
                 other = f"--no-{option.name}" if option.form == "pair" else f"{flag}=remove"
                 raise click.UsageError(f"Unexpected {value!r} after {flag}: use {flag} or {other}.", ctx)
 
@@ -188,8 +188,7 @@ class Command(click.Command):
         return [full.get(arg, arg) for arg in args]
 
     def _hint(self, name: str) -> str:
-        own = [param for param in self.params if isinstance(param, click.Option)]
-        flags = [flag for param in own for flag in (*param.opts, *param.secondary_opts)]
+        flags = [flag for p in self.params for flag in (*p.opts, *p.secondary_opts) if flag.startswith("-")]
         second = ["dest"] if len(self._arguments) > 1 else []
         advice = advice_on(name.lstrip("-"), [*second, *(flag.lstrip("-") for flag in flags)])
         if advice is not None and f"`stacpull {self.name}`" not in advice:

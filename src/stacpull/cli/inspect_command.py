@@ -123,9 +123,7 @@ def collections(session: CommandSession, source: str) -> None:
         extent = object_or_empty(document.get("extent"))
         number = document.get("item_count")
         collection = {
-            "id": document.get("id"),
-            "title": document.get("title"),
-            "license": document.get("license"),
+            **{name: document.get(name) for name in ("id", "title", "license")},
             "citation": document.get("sci:citation"),
             "doi": document.get("sci:doi"),
             "bbox": first(object_or_empty(extent.get("spatial")).get("bbox")),
