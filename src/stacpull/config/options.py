@@ -70,8 +70,8 @@ class Options(Arguments):
         layout (str, default "{collection}/{item}/{key}{ext}"): Write new assets to this path in DEST.
         metadata ("item", "ndjson" or "none"): Write item documents as files, as NDJSON, or not at all.
         checksum ("sha256", "crc64nvme", "none" or None): Record this checksum of assets; crc64nvme is faster.
-        missing ("fail", "known", "ok" or None): Exit with 1 for assets missing from the source: for all of
-            them (fail), those newly gone (known), or none (ok).
+        missing ("fail", "known", "ok" or None): Which assets missing from the source cause exit code 1: all
+            (fail), those newly gone (known), or none (ok).
         revalidate (bool): Check every file with the server, even if its item has not changed.
         items_parquet (bool or None): Keep an index of all items in DEST (items.parquet), also in later runs.
         prune (None, "list" or "remove"): List items in DEST that the source no longer has, or remove them.
