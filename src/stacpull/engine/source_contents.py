@@ -70,10 +70,10 @@ async def classes(
     if not lists and not counts:
         hint = "its items have no labels" if count else "try --count, which reads all items"
         raise UsageError(f"{collection} has no label classes: {hint}.")
-    infos = [
-        ClassInfo(name, names, {n: counts[n] for n in names} if any(n in counts for n in names) else None)
-        for name, names in lists.items()
-    ]
+    infos = list[ClassInfo]()
+    for name, names in lists.items():
+        is_counted = count and (name == label_property or any(n in counts for n in names))
+        infos.append(ClassInfo(name, names, {n: counts[n] for n in names} if is_counted else None))
     if unlisted := tuple(name for name in counts if not any(name in names for names in lists.values())):
         infos.append(ClassInfo("labels not in any list", unlisted, {key: counts[key] for key in unlisted}))
     return infos
