@@ -427,8 +427,8 @@ class ExpressionFilter(ItemFilter):
         names = f" Absent: {', '.join(absent)}{did_you_mean(absent[0], present)}" if absent else ""
         quoted = [name for name in absent if re.search(rf'= *"?{re.escape(name)}\b', self._text)]
         names += f" Text takes single quotes: '{quoted[0]}'." if quoted else ""
-        for name, kind in self._types.items():
-            names += "" if kind is NoneType else f" {name} is {_TYPES.get(kind, 'a number: no quotes')}."
+        for key, cls in self._types.items():
+            names += "" if cls in (NoneType, dict) else f" {key} is {_TYPES.get(cls, 'a number: no quotes')}."
         return [f"{text}{names}" for text in super().warnings(counts, complete=complete)]
 
     def pushed_down(self) -> Json:
