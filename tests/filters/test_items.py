@@ -196,7 +196,7 @@ def test_notes_name_what_was_left_out():
     for text, names in {
         'platform = "s2a" OR gsd > 30': " Absent: s2a. Text takes single quotes: 's2a'.",
         "gs <> 10": " Absent: gs; did you mean gsd?",
-        "gsd = '10' OR S_INTERSECTS(geometry, POINT(170 80))": " gsd is a number: no quotes.",
+        "gsd = '10' OR proj = 'x'": " gsd is a number: no quotes.",
         "label:type = vector": " Absent: label:type, vector. Text takes single quotes: 'vector'.",
     }.items():
         selected = SelectionFilter.from_selection(Selection(filter=text))
