@@ -77,11 +77,11 @@ class MirrorReport(CommonReport, frozen=True):
     assets_accepted: int = 0
     """The part of `assets_missing` that does not cause exit code 1 (`--missing`)."""
     nothing_to_resume: bool = False
-    """True if `resume` found no unfinished run: except requests and bytes, counters are the mirror's."""
+    """True if `resume` or `retry` had nothing to do: except requests and bytes, counters are the mirror's."""
 
     @property
     def exit_code(self) -> int:
-        """0: all done, or nothing to resume. 1: something failed or was not reached. 130: interrupted."""
+        """0: all done, or nothing to do. 1: something failed or was not reached. 130: interrupted."""
         if self.nothing_to_resume:
             return 0
         if self.state == "interrupted":

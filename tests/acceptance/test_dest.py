@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.acceptance.command import LABELS, environment, export_here, run
@@ -112,19 +113,21 @@ def test_a_file_that_looks_like_a_host_is_a_file(here: Path, name: str) -> None:
     assert (ran.code, ran.report["assets"]) == (0, 1)
 
 
-def test_resume_of_a_finished_mirror_exits_with_0(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", ["resume", "retry"])
+def test_a_finished_mirror_leaves_nothing_to_do(here: Path, capfd: Any, name: str) -> None:
     source, began = str(write_tree(here.parent / "tree", 1, 2)), time.time()
     sync.mirror(source, "m")
     there = sync.status("m")
     assert there.ended is not None
     assert began <= there.started <= there.ended <= time.time()
     capfd.readouterr()
-    assert execute(["resume", "m"]) == 0
-    assert "m: complete; nothing to resume" in capfd.readouterr().out
-    report = sync.resume("m")
+    Path(source).unlink()
+    assert execute([name, "m"]) == 0
+    assert f"m: complete; nothing to {name}" in capfd.readouterr().out
+    report = getattr(sync, name)("m")
     assert (report.nothing_to_resume, report.exit_code, report.state) == (True, 0, "complete")
     assert (report.assets_done, report.assets_skipped, report.requests) == (2, 2, 0)
-    assert execute(["resume", "elsewhere"]) == 2
+    assert (sync.status("m"), execute([name, "elsewhere"])) == (there, 2)
 
 
 WRONG = [

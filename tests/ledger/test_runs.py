@@ -126,6 +126,7 @@ def test_an_unfinished_run_that_is_taken_up_keeps_its_options_and_gets_others(tm
         assert (taken_up.id, taken_up.position) == ((first, "next") if is_newest else (first + 2, None))
         assert taken_up.remembered == runs.load(db, taken_up.id).remembered
         assert taken_up.remembered == {"adopt": True, "prune": True}
+        runs.begin(db, replace(SPEC, kind="retry"), NOW, {})  # stopped before it had anything to do
         runs.end(db, taken_up.id, "complete", None, NOW)
         assert (runs.task_to_resume(db), runs.load(db, taken_up.id).position) == (None, None)
         assert runs.begin(db, SPEC, NOW, {}).id > taken_up.id

@@ -41,6 +41,7 @@ COMMANDS: dict[str, Callable[[Path], Any]] = {
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dest = tmp_path_factory.mktemp("made") / "m"
     mirrored(dest, [feature("i", {"a": "/a"})])
+    change(dest, "UPDATE items SET json_state = 3")  # damaged: there is something to retry
     return dest
 
 
@@ -154,6 +155,7 @@ def test_a_refused_retry_or_repair_leaves_the_ledger_as_it_was(local, tmp_path, 
     mirror(str(tmp_path / "cat/item.json"), local)
     copy = shutil.copytree(local, tmp_path / "copy")
     (copy / "c/i/a").unlink()
+    change(copy, "UPDATE items SET json_state = 3")
     with pytest.raises(UsageError, match="names local files as its source"):
         command(copy)
     assert (status(copy).state, status(copy).assets_pending) == ("complete", 0)

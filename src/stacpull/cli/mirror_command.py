@@ -10,7 +10,7 @@ import click
 
 from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
-from stacpull.cli.summary import mirror_lines, resumed_nothing
+from stacpull.cli.summary import mirror_lines, nothing_to_do
 from stacpull.errors import StacpullError
 from stacpull.reports import MirrorReport
 
@@ -79,10 +79,10 @@ def retry(session: CommandSession, dest: str, ordered: bool) -> int:
     """
     from stacpull.engine import mirror as engine
 
-    return _finish(session, partial(engine.retry, dest, ordered=ordered), "retried file")
+    return _finish(session, partial(engine.retry, dest, ordered=ordered), "retry", "retried file")
 
 
-def _finish(session: CommandSession, work: Work, noun: str = "file") -> int:
+def _finish(session: CommandSession, work: Work, command: str = "resume", noun: str = "file") -> int:
     try:
         report = session.run(lambda stop: work(options=session.options, on_event=session.display, stop=stop))
     except StacpullError as error:
@@ -91,5 +91,5 @@ def _finish(session: CommandSession, work: Work, noun: str = "file") -> int:
         raise
     lines = mirror_lines(report, session.display.failures, noun)
     if report.nothing_to_resume:
-        lines = resumed_nothing(report)
+        lines = nothing_to_do(report, command)
     return session.finish(report, lines, on_stderr=session.output.json)

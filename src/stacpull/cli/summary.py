@@ -135,11 +135,13 @@ def finished_state(report: MirrorReport | StatusReport) -> tuple[str, int]:
     return "; ".join([finished, *parts]) if failures or parts else "complete", failures
 
 
-def resumed_nothing(report: MirrorReport) -> Iterator[str]:
+def nothing_to_do(report: MirrorReport, command: str = "resume") -> Iterator[str]:
     state, failures = finished_state(report)
-    yield f"{report.dest}: {state}; nothing to resume"
-    yield from next_steps(report, {"retry": failures, "retry --ordered": report.assets_ordered})
-    yield "to look for new items: repeat the `stacpull mirror` command with the same filters"
+    is_unfinished = report.state != "complete"
+    yield f"{report.dest}: {report.state if is_unfinished else state}; nothing to {command}"
+    steps = {"resume": is_unfinished, "retry": failures, "retry --ordered": report.assets_ordered}
+    yield from next_steps(report, steps)
+    yield "to look for new items, or to prune: repeat the `stacpull mirror` command with the same filters"
 
 
 def _changes(report: MirrorReport) -> Iterator[str]:

@@ -207,17 +207,17 @@ class Options(Arguments):
     @property
     def fixed(self) -> dict[str, Any]:
         """The values that a run keeps from its start to its end."""
-        return {name: getattr(self, name) for name, _ in _declared_as("fixed")}
+        return {name: getattr(self, name) for name in _declared_as("fixed")}
 
     @property
     def remembered(self) -> dict[str, Any]:
         """The given values that `resume` uses again. A switch that is False is treated as not given."""
-        unset = dict(_declared_as("remembered"))
+        unset = _declared_as("remembered")
         return {name: getattr(self, name) for name in unset if getattr(self, name) != unset[name]}
 
     def of_run(self, stored: Mapping[str, Any]) -> Options:
         """Return these options with the values that a run has stored. Other values are ignored."""
-        names = dict([*_declared_as("fixed"), *_declared_as("remembered")])
+        names = _declared_as("fixed") | _declared_as("remembered")
         return attrs.evolve(self, **{name: value for name, value in stored.items() if name in names})
 
     def without_secrets(self) -> Options:
@@ -226,10 +226,8 @@ class Options(Arguments):
         return attrs.evolve(self, headers={}, query={}, filled_profile=None, dashboard_token=None, s3=s3)
 
 
-def _declared_as(what: str) -> Iterator[tuple[str, Any]]:
-    for field in attrs.fields(Options):
-        if field.metadata.get(what):
-            yield field.name, field.default
+def _declared_as(what: str) -> dict[str, Any]:
+    return {field.name: field.default for field in attrs.fields(Options) if field.metadata.get(what)}
 
 
 @attrs.frozen(field_transformer=with_readers)
@@ -262,7 +260,7 @@ GROUPS: tuple[str, ...] = tuple(dict.fromkeys(option.group for option in OPTIONS
 
 def options_of(command: str) -> Iterator[Option]:
     """Yield the options of a command. Some defaults are the values of the run that it continues."""
-    of_runs = {"resume": {name for name, _ in _declared_as("remembered")}, "retry": {"checksum", "missing"}}
+    of_runs = {"resume": {*_declared_as("remembered")}, "retry": {"checksum", "missing"}}
     for known in OPTIONS:
         if command in known.commands.split():
             is_of_run = known.field in of_runs.get(command, ())

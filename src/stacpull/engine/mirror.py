@@ -47,7 +47,7 @@ from stacpull.ledger import runs
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
 from stacpull.ledger.meta import is_named_source, note_named_source
 from stacpull.ledger.runs import EndState, Run, RunSpec
-from stacpull.models import OWN_DIRECTORY, ItemLink, Job, WalkBatch, WalkUpdate
+from stacpull.models import NO_FAULT, OWN_DIRECTORY, FailureKind, ItemLink, Job, WalkBatch, WalkUpdate
 from stacpull.redact import Secrets
 from stacpull.reports import CommonReport, MirrorReport
 from stacpull.selection import Selection
@@ -136,22 +136,7 @@ async def resume(
         CredentialsError: The credentials of the run must be given again; the message names them.
         SourceError, DestinationError, InterruptedRunError: As for `mirror`.
     """
-    async with (
-        run_context(dest, options, on_event, stop, client, must_exist=True) as context,
-        open_dest(context) as opened,
-    ):
-        task = await on_ledger(opened, runs.task_to_resume)
-        if task is not None:
-            return await run_from_ledger(context, opened, *task)
-    mirror_status = await asyncio.to_thread(status, dest, context.options)  # DEST is no longer locked
-    counts = {name: getattr(mirror_status, name) for name in CommonReport.__struct_fields__}
-    counts |= {"bytes_fetched": 0, "seconds": 0.0, "requests": 0, "retries": 0, "reason": None}
-    counts |= {"assets_skipped": mirror_status.assets_done, "items_pruned": 0}
-    return MirrorReport(
-        **counts,
-        nothing_to_resume=True,
-        assets_accepted=mirror_status.assets_missing if context.options.missing in {"known", "ok"} else 0,
-    )
+    return await _run_task(runs.task_to_resume, dest, options, on_event, stop, client)
 
 
 async def retry(
@@ -169,18 +154,31 @@ async def retry(
     (`FailureRecord.kind` "ordered"). If DEST has several sources, one is tried; `assets_failed` counts all.
 
     Returns:
-        The counters of the run, and how it ended.
+        The counters of the run. If there is nothing to retry, `nothing_to_resume` is True.
 
     Raises:
         NotAMirrorError: `dest` is not a mirror.
         CredentialsError, SourceError, DestinationError, InterruptedRunError: As for `resume`.
     """
-    async with (
-        run_context(dest, options, on_event, stop, client, must_exist=True) as context,
-        open_dest(context) as opened,
-    ):
-        task = await on_ledger(opened, lambda db: runs.task_to_retry(db, "ordered" if ordered else "retry"))
-        return await run_from_ledger(context, opened, *task)
+    task_of = partial(runs.task_to_retry, kind="ordered" if ordered else "retry")
+    return await _run_task(task_of, dest, options, on_event, stop, client)
+
+
+async def _run_task(task_of: Callable[[Connection], Any], dest: str | Path, *arguments: Any) -> MirrorReport:
+    """Make the run that the ledger has to do. If there is none, return the counters of the mirror."""
+    async with run_context(dest, *arguments, must_exist=True) as context, open_dest(context) as opened:
+        task = await on_ledger(opened, task_of)
+        if task is not None:
+            return await run_from_ledger(context, opened, *task)
+    mirror_status = await asyncio.to_thread(status, dest, context.options)  # DEST is no longer locked
+    counts = {name: getattr(mirror_status, name) for name in CommonReport.__struct_fields__}
+    counts |= {"bytes_fetched": 0, "seconds": 0.0, "requests": 0, "retries": 0, "reason": None}
+    counts |= {"assets_skipped": mirror_status.assets_done, "items_pruned": 0}
+    return MirrorReport(
+        **counts,
+        nothing_to_resume=True,
+        assets_accepted=mirror_status.assets_missing if context.options.missing in {"known", "ok"} else 0,
+    )
 
 
 class RunContext(NamedTuple):

@@ -104,8 +104,7 @@ def delete_jobs(db: Connection, assets: Iterable[int]) -> None:
 def requeue_failures(db: Connection, run: Run) -> None:
     """Make failed assets that have an href pending in `run`.
 
-    A retry takes all failed assets of its source. Those that could not be planned are not fetched, but count
-    as failed in it. A mirror or a repair takes its own assets whose failures it tries again.
+    A retry takes those of its source. A mirror or a repair takes its own whose failures it tries again.
     """
     of_source = json_array(runs.of_same_source(db, run.id))
     of_retry = {"retry": frozenset(FailureKind), "ordered": frozenset({FailureKind.ORDERED})}
@@ -126,9 +125,6 @@ def requeue_failures(db: Connection, run: Run) -> None:
                 "AND id IN (SELECT asset FROM jobs)",
                 (run.id, json_array(runs.taken_over(db, run.id))),
             )
-        if run.kind == "retry":  # those without an href
-            left = f"SELECT id FROM failed_assets WHERE run {IN_LIST}"
-            db.execute(f"UPDATE assets SET run = ? WHERE id IN ({left})", (run.id, of_source))
         if is_retry:
             query = f"SELECT item FROM failures WHERE what = 'item' AND run {IN_LIST}"
             unreadable = {item for (item,) in db.execute(query, (of_source,))}

@@ -21,7 +21,7 @@ from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.hosts import host_of, origin_of
 from stacpull.ledger import meta
 from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, scalar, transaction
-from stacpull.ledger.schema import AssetState
+from stacpull.ledger.schema import AssetState, JsonState
 from stacpull.models import TRIED_AGAIN, FailureKind, ItemId, WalkUpdate, digest_algorithm
 
 if TYPE_CHECKING:
@@ -193,15 +193,18 @@ def end(db: Connection, run_id: int, state: EndState, reason: str | None, now: f
         if state == "complete":
             db.execute("DELETE FROM seen")
             meta.put(db, f"{meta.POSITION}{run_id}", None)
+            is_over = "kind <> 'mirror' AND id IN (SELECT run FROM totals WHERE pending = 0)"
+            db.execute(f"UPDATE runs SET state = 'superseded' WHERE state <> 'complete' AND {is_over}")
     # return the space of item JSON that has been written to the disk, up to 100 MB
     db.executescript("PRAGMA incremental_vacuum(25000)")  # `execute` would free only one page
 
 
-def task_to_retry(db: Connection, kind: RunKind) -> RunToContinue:
-    """Return the task for the last run with failures to retry, or a stopped retry, else for the last run."""
+def task_to_retry(db: Connection, kind: RunKind) -> RunToContinue | None:
+    """Return the task for the last run with something to retry, else for the last one with failures."""
     query = f"""
-        SELECT max(run) FROM (
+        SELECT coalesce(max(run), (SELECT max(run) FROM failures WHERE :is_retry)) FROM (
             SELECT run FROM failures WHERE what IN ('item', 'json') AND :is_retry
+            UNION ALL SELECT run FROM items WHERE json_state = {JsonState.DAMAGED} AND :is_retry
             UNION ALL SELECT f.run FROM failed_assets f JOIN jobs j ON j.asset = f.id
                 WHERE :is_retry OR f.kind = :ordered
             UNION ALL SELECT r.id FROM jobs j CROSS JOIN assets a ON a.id = j.asset
@@ -210,7 +213,7 @@ def task_to_retry(db: Connection, kind: RunKind) -> RunToContinue:
         )
     """
     run_id = scalar(db, query, {"is_retry": kind == "retry", "ordered": FailureKind.ORDERED})
-    return _task_again(db, run_id, kind)
+    return _task_again(db, run_id, kind) if run_id else None
 
 
 def task_to_repair(db: Connection, rowids: Mapping[str, Iterable[int]]) -> RunToContinue:

@@ -54,7 +54,7 @@ CREATE TABLE runs(                         -- one for each task: resuming contin
     credential_names TEXT NOT NULL,        -- JSON list: what must be given again on resume
     remembered TEXT NOT NULL,              -- JSON object: the options that `resume` uses again, by name
     state TEXT NOT NULL,                   -- running | complete | interrupted | failed | superseded (by a
-                                           -- newer run with the same task); a killed run stays `running`
+                                           -- newer run, see `runs.py`); a killed run stays `running`
     reason TEXT,                           -- why it was interrupted or failed: a sentence
     started REAL NOT NULL,                 -- seconds since 1970
     ended REAL,                            -- NULL: it is running, or was killed

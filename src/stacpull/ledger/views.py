@@ -361,10 +361,7 @@ def known_paths(db: Connection, paths: Sequence[str], *, planned: bool = False) 
         (json_array(map(path_hash, paths)), planned),
     )
     known = {path for (path,) in rows} | meta.file_digests(db).keys()
-    for path in paths:
-        if path not in known:
-            directory = path.rpartition("/")[0]
-            for _, name, json_state in _items_in(db, directory):
-                if json_state != JsonState.ABSENT:
-                    known.add(f"{directory}/{item_json_name(name)}")
+    for directory in {path.rpartition("/")[0] for path in paths if path not in known}:
+        stored = (name for _, name, json_state in _items_in(db, directory) if json_state != JsonState.ABSENT)
+        known.update(f"{directory}/{item_json_name(name)}" for name in stored)
     return known
