@@ -44,7 +44,8 @@ def test_only_what_is_newly_gone_is_an_error(tmp_path: Path) -> None:
         code, report = mirrored(url, dest, "--missing", "known")
         assert (code, report["assets_missing"], report["assets_missing_new"]) == (1, 2, 1)
         assert mirrored(url, dest, "--missing", "ok")[0] == 0
-        assert stacpull("retry", dest).code == 0
+        assert mirrored(url, tmp_path / "n", "--missing", "ok", "--max-failures", "0")[0] == 0
+        assert stacpull("retry", dest, "--max-failures", "0").code == 0
 
     last = json.loads((dest / ".stacpull" / "log.ndjson").read_text().splitlines()[-1])
     assert last["event"] == "RunEnded"

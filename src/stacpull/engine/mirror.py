@@ -351,6 +351,7 @@ class MirrorRun:
         self._run = run
         self._setup = setup
         self._network = setup.network
+        self._accepts_gone = setup.options.missing in ({"ok"} if run.kind == "mirror" else {"known", "ok"})
         if opened.lease is not None:  # before `StoreClient` copies the secrets
             self._network.secrets.add(*opened.lease.secrets)
         self._store_client = StoreClient(process, opened, run, setup)
@@ -442,6 +443,7 @@ class MirrorRun:
             selection.prefer,
             gates=1 if workers is None else self._network.per_host,
             max_failures=options.max_failures,
+            uncounted=(*NO_FAULT, FailureKind.GONE) if self._accepts_gone else NO_FAULT,
             stop_run=self._stop.set,
             fast_path=fast_path,
         )
@@ -555,8 +557,7 @@ class MirrorRun:
         fields = set(MirrorReport.__struct_fields__)  # the ledger may have counters of another version
         numbers = {**self._store_client.counters, **asdict(progress), **final_counts}
         counts: dict[str, Any] = {name: numbers[name] for name in numbers if name in fields}
-        missing = self._setup.options.missing
-        accepted = progress.assets_missing if missing in {"known", "ok"} else 0
-        if missing == "known" and self._run.kind == "mirror":
+        accepted = progress.assets_missing if self._setup.options.missing in {"known", "ok"} else 0
+        if accepted and not self._accepts_gone:
             accepted -= counts.get("assets_missing_new", 0)
         return counts | {"assets_accepted": accepted}

@@ -13,7 +13,7 @@ import errno
 import sys
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Reversible
+from collections.abc import Callable, Collection, Coroutine, Iterable, Reversible
 from contextlib import suppress
 from math import inf
 from typing import Any, Generic, Protocol, TypeVar
@@ -136,8 +136,8 @@ class Pool(Generic[JobT, ResultT]):
 
     The last failures that a host may have caused are held back, 49 for each of its `gates`. If the host turns
     out to be down, the assets stay pending, because the host, not the asset, caused the failures. If more
-    than `max_failures` assets fail, the run stops, and no failure is held back. A worker process
-    (`is_worker`) holds none back: the coordinator's pool does that.
+    than `max_failures` assets fail, without those of `uncounted` kinds, the run stops, and no failure is held
+    back. A worker process (`is_worker`) holds none back: the coordinator's pool does that.
     """
 
     _queue: JobQueue[JobT]
@@ -149,6 +149,7 @@ class Pool(Generic[JobT, ResultT]):
     _gates: int = 1  # of each host: one in each process that sends requests to it
     _is_worker: bool = False
     _max_failures: int | None = None
+    _uncounted: Collection[FailureKind] = NO_FAULT
     _stop_run: Callable[[], None] = lambda: None
     _fast_path: FastPath[JobT, ResultT] | None = None
     _failure_count: int = attrs.field(default=0, init=False)
@@ -198,7 +199,7 @@ class Pool(Generic[JobT, ResultT]):
             if len(self.down_hosts) < MAX_HOSTS:
                 self.down_hosts[failure.host] = failure
             return
-        self._failure_count += failure.kind not in NO_FAULT and not job.has_failed
+        self._failure_count += failure.kind not in self._uncounted and not job.has_failed
         is_over_limit = self._has_too_many_failures()
         if is_over_limit:
             self._stop_run()
