@@ -219,8 +219,7 @@ class Pool(Generic[JobT, ResultT]):
     def raise_if_too_many_failed(self, advice: str) -> None:
         if self._has_too_many_failures():
             failures = quantity(self._failure_count, "failure")
-            stopped = f"Stopped after {failures} (--max-failures {self._max_failures})."
-            raise StacpullError(f"{stopped} Other assets are pending. {advice}")
+            raise StacpullError(f"Stopped after {failures} (--max-failures {self._max_failures}). {advice}")
 
     def _report_held_back(self) -> None:
         for host, held_back in self._held_back.items():
