@@ -27,7 +27,7 @@ def test_the_summary_of_a_complete_mirror() -> None:
         "  added    62 files",
         "  fetched  829.0 kB of files and documents in 2.0 s (414.5 kB/s)",
         "  requests 140, 1 retry",
-        "  present  3 files already here; now 65 files, 829.0 kB",
+        "  present  3 files already here; now 65 files, 829.0 kB of this selection",
         "  items    400 read, 5 matched, 10 complete",
     ]
 
@@ -179,7 +179,7 @@ def test_status_does_not_count_assets_that_are_gone_or_not_ready_as_failed(count
         ({"items_left_out": {"label": 1200, "bbox": 34}}, "left out 1,234 items (label: 1,200, bbox: 34)"),
         ({"assets_done": 0, "bytes_done": 0}, "added    0 files\n"),
         ({"assets_changed": 65}, "added    0 files, 65 replaced"),
-        ({"assets_revalidated": 65}, "present  65 files already here, 65 checked and unchanged"),
+        ({"assets_skipped": 65, "assets_revalidated": 65}, "  present  65 files already here, 65 checked"),
         ({"items_new": 2, "run": 2}, "changes  2 new items (source items included)"),
     ],
 )

@@ -74,8 +74,8 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
         state = f"{report.state} ({report.reason.rstrip('.')}): "
     files = f"{report.assets_done:,} of {quantity(report.assets_planned, noun)} in {report.dest}"
     yield "; ".join([f"{state}{files}", *parts])
-    added = max(0, report.assets_done - report.assets_skipped - report.assets_revalidated)
-    present = report.assets_skipped + report.assets_revalidated
+    present = min(report.assets_done, report.assets_skipped + report.assets_revalidated)  # some are in both
+    added = report.assets_done - present
     total = f", {size(report.bytes_done)}"
     changed = min(added, report.assets_changed)
     replaced = f", {changed:,} replaced" if changed else ""
@@ -87,7 +87,7 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
     if present:
         checked = report.assets_revalidated and f", {report.assets_revalidated:,} checked and unchanged"
         now = f"now {quantity(report.assets_done, 'file')}{total}"
-        yield f"  present  {quantity(present, 'file')} already here{checked or ''}; {now}"
+        yield f"  present  {quantity(present, 'file')} already here{checked or ''}; {now} of this selection"
     if report.items_seen:
         yield f"  items    {items_read(report)}"
     yield from _changes(report)
