@@ -333,6 +333,7 @@ def test_a_repair_whose_source_is_gone_says_what_is_damaged(command, site):
         (site / "item.json").unlink()
         (site.parent / "m/c/other/x").unlink()
         assert ((ran := command("verify --repair")).code, ran.report["missing"]) == (4, 1)
+        assert "exit 4: " in command("status").report["last_attempt"]
         ran = run(["verify", "--repair", f"{site.parent}/m"], environment())
     assert "/m: 1 file damaged (1 missing)" in ran.out
     assert f"to repair:   stacpull verify --repair {site.parent}/m" in ran.out

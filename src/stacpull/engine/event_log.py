@@ -14,7 +14,7 @@ import orjson
 from msgspec.structs import asdict
 
 from stacpull.clock import Clock, rfc3339
-from stacpull.events import Event, Listener, Progress, Stage, masking_listener
+from stacpull.events import Event, Listener, Progress, RunEnded, Stage, masking_listener
 from stacpull.redact import Secrets
 from stacpull.store.inspection import open_regular
 
@@ -34,12 +34,14 @@ class EventLog:
     def __init__(self, path: Path, secrets: Secrets, clock: Clock, on_event: Listener | None = None) -> None:
         self._path, self.secrets, self._clock = path, secrets, clock
         self._pass_on = masking_listener(on_event, secrets)
+        self.has_run_ended = False
         self._lines: deque[bytes] = deque()
         self._flushing = threading.Lock()
 
     def __call__(self, event: Event) -> None:
         if not isinstance(event, Progress | Stage):
             self.add(type(event).__name__, asdict(event))
+        self.has_run_ended |= isinstance(event, RunEnded)
         self._pass_on(event)
 
     def add(self, event: str, fields: Mapping[str, object]) -> None:

@@ -217,7 +217,7 @@ async def run_context(
             yield RunContext(address, options, event_log, stopping, workers)
         except StacpullError as error:
             is_mirror = await asyncio.to_thread(os.path.exists, ledger_path(address.work))
-            is_recorded = error.report is not None and not isinstance(error, errors.DestinationError)
+            is_recorded = event_log.has_run_ended and not isinstance(error, errors.DestinationError)
             if is_mirror and not (is_recorded or isinstance(error, UsageError)):
                 event_log.add(FAILED_ATTEMPT, {"text": f"exit {error.exit_code}: {error}"})  # see `status`
                 await asyncio.to_thread(event_log.flush)
