@@ -199,6 +199,7 @@ def test_the_summary_includes_remarks(changes: dict[str, Any], line: str) -> Non
         ({"started": 1.5, "ended": None}, "  time   1970-01-01T00:00:01Z, of the latest run"),
         ({"started": 1.5, "ended": 60}, "  time   1970-01-01T00:00:01Z to 1970-01-01T00:01:00Z, of the la"),
         ({"assets_failed": 3, "assets_missing": 1}, "\n  failed 2 more\n"),
+        ({"last_errors": (FailureRecord("", "x", "", "gone", "no", 404, 1, 0.0),)}, "  failed x: gone: no ("),
         ({"rate": 2_000_000.0}, "829.0 kB of files (2.0 MB/s in the latest run)"),
         (
             {"last_errors": (FailureRecord("c", "i", "k", "server", "HTTP 500", 500, 1, 0.0),)},

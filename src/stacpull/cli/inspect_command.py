@@ -240,7 +240,7 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     yield f"  bytes  {size(report.bytes_done)} of files{speed}"
     end = f" to {rfc3339_at(report.ended)}" if report.ended else ""
     yield f"  time   {rfc3339_at(report.started)}{end}, of the latest run"
-    shown = [record for record in report.last_errors if record.kind not in {"gone", "outside"}]
+    shown = [one for one in report.last_errors if not one.key or one.kind not in {"gone", "outside"}]
     yield from (f"  failed {summary.failure_line(record)}" for record in shown)
     faults = report.assets_failed - report.assets_missing - report.assets_outside + report.items_failed
     if faults > len(shown):
