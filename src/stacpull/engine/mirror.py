@@ -520,7 +520,7 @@ class MirrorRun:
         warning = self._walk.summary.why_nothing_to_fetch(self._setup.selection, counters)
         if state == "complete" and self._run.kind == "mirror" and warning is not None:
             warn(warning)
-        if lost := counters.get("files_lost"):
+        if state == "complete" and (lost := counters.get("files_lost")):
             files = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
             warn(f"{files} missing in {self._opened.store.name}: fetched or written again.")
         text = str(error) if state == "failed" else self._walk.summary.cut_short
