@@ -9,7 +9,7 @@ from tests.acceptance.command import environment, run
 from tests.items import feature
 from tests.serving import serving_files
 
-KEPT = "unlisted 2 items of earlier runs, kept; --prune=remove removes those that no longer exist"
+KEPT = "unlisted 2 items of earlier runs, kept; --prune=remove removes only those that are gone"
 
 
 def test_items_that_are_not_listed_any_more_are_counted_and_kept(tmp_path: Path) -> None:

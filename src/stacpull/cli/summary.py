@@ -161,7 +161,7 @@ def _changes(report: MirrorReport) -> Iterator[str]:
         yield f"  gone     {gone} no longer in SOURCE; --prune=remove removes those that no item links to"
     elif report.items_not_listed:
         items = quantity(report.items_not_listed, "item")
-        yield f"  unlisted {items} of earlier runs, kept; --prune=remove removes those that no longer exist"
+        yield f"  unlisted {items} of earlier runs, kept; --prune=remove removes only those that are gone"
     if report.assets_clipped:
         yield f"  clipped  {quantity(report.assets_clipped, 'file')} to the area of --clip"
     if report.assets_excluded:
