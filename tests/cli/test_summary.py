@@ -88,7 +88,7 @@ def test_the_lines_of_failures_add_up(counts, kinds, end, numbers):
 @pytest.mark.parametrize(
     ("kinds", "counts", "is_suggested"),
     [
-        ({"scheme": 2, "name": 1}, {"assets_failed": 3}, False),
+        ({"scheme": 1, "name": 1, "prefix": 1}, {"assets_failed": 3}, False),
         ({"item": 1}, {"items_failed": 1}, True),
         # an entry of a file: only `mirror` reads it again
         ({"gone": 1}, {"items_failed": 1, "assets_failed": 1, "assets_missing": 1}, False),

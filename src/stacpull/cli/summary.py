@@ -31,6 +31,7 @@ class FailureCounts(Counter[FailureKind]):
     def __init__(self) -> None:
         super().__init__()
         self.of_items = 0  # failures of items, which `retry` reads or writes again
+        self.lasting = 0  # failures of assets that no retry can fix
         self.examples: dict[FailureKind, str] = {}
 
     def note(self, kind: FailureKind, key: str, message: str = "") -> None:
@@ -38,6 +39,7 @@ class FailureCounts(Counter[FailureKind]):
             kind = FailureKind.ITEM  # an item that is gone: --missing does not accept it
         self[kind] += 1
         self.of_items += not key
+        self.lasting += bool(key) and kind in {"scheme", "prefix", "name", "item"}
         self.examples.setdefault(kind, message)
 
     def lines(self, failed: int, gone: int, accepted: int) -> Iterator[str]:
@@ -92,15 +94,15 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
         yield f"  items    {items_read(report)}"
     yield from _changes(report)
     yield from failures.lines(failed, report.assets_missing - accepted, accepted)
-    lasting = report.assets_missing + report.assets_outside + failures[FailureKind.SCHEME]
+    lasting = report.assets_missing + report.assets_outside + failures.lasting
     steps = {
         "resume": report.state != "complete",
         "failures": report.assets_failed or items,
-        "retry": report.assets_failed > lasting + failures[FailureKind.NAME] or failures.of_items,
+        "retry": report.assets_failed > lasting or failures.of_items,
         "retry --ordered": report.assets_ordered,
     }
     yield from next_steps(report, steps, [RETRY_OPTIONS[kind] for kind in failures if kind in RETRY_OPTIONS])
-    if items:
+    if items > failures.of_items:
         yield "to read the failed items again: repeat the `stacpull mirror` command with the same filters"
 
 
