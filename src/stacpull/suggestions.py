@@ -78,8 +78,7 @@ def with_checked_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     async def call_async(*positional: Any, **named: Any) -> Any:
         with errors_in_python():
-            _check(function, positional, named)
-            return await function(*positional, **named)
+            return await call(*positional, **named)
 
     return call_async if inspect.iscoroutinefunction(function) else call
 
