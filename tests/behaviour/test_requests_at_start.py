@@ -21,7 +21,7 @@ CLASSES = {"label:classes": [{"name": "labels", "classes": ["water", "forest"]}]
 class Api(WireServer):
     """Two collections, listed on two pages, with an item each; `/search` finds that of the first.
 
-    A third collection is not listed, and has no items. The root has no `conformsTo`, as in older APIs.
+    A third collection is not listed, and has no items and no classes. The root has no `conformsTo`.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Api(WireServer):
         super().__init__(routes)
 
     def _collection(self, name: str) -> dict[str, Any]:
-        return collection(name, summaries=CLASSES)
+        return collection(name, summaries=CLASSES if name in NAMES else {})
 
     def _listed(self, request: Any) -> Answer:
         is_first = not request.url.endswith("page=2")
@@ -81,6 +81,6 @@ def test_no_url_is_requested_twice(tmp_path, command, source, selection, matched
 
 @pytest.mark.parametrize("command", [mirror, plan, headers])
 def test_a_label_that_no_collection_has_is_refused(tmp_path: Path, command: Any) -> None:
-    selection = Selection(collections=("c0", "c1"), labels=("forset",))
+    selection = Selection(collections=("empty", "c0", "c1"), labels=("forset",))  # the first has no list
     with Api() as api, pytest.raises(UsageError, match=r"'forset' is not a label class.*'forest'"):
         command(api.url("/"), tmp_path / "m.csv", selection=selection)
