@@ -87,18 +87,19 @@ class DaskCluster:
         scheduler, client_of_user = self._options.dask or "", self._options.dask_client
         if client_of_user is not None:
             scheduler = client_of_user.scheduler.address
-            settings |= {"address": scheduler, "security": client_of_user.security}
-        else:
-            is_file = "://" not in scheduler and scheduler.endswith(".json")
-            settings["scheduler_file" if is_file else "address"] = scheduler
+            settings["security"] = client_of_user.security
+        is_file = "://" not in scheduler and scheduler.endswith(".json")
+        settings["scheduler_file" if is_file else "address"] = scheduler
         self._client = client = distributed.Client(**settings, timeout=_CONNECT)
         try:
             await client
         except (OSError, TimeoutError, ValueError) as error:
             raise WorkerError(f"The Dask scheduler {scheduler} cannot be reached: {error}") from error
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, AssertionError, TypeError, MemoryError) as error:
             await client.close(timeout=_ABANDON)
-            raise
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            raise UsageError(f"--dask {scheduler} is no Dask scheduler, nor its complete file.") from error
         if link := client.dashboard_link:
             self._emit(Notice("info", f"Dask dashboard: {link}"))
         try:

@@ -550,9 +550,10 @@ def test_without_distributed_the_message_says_what_to_install(tmp_path):
 def test_a_scheduler_that_is_not_there_ends_the_run(tmp_path, served, monkeypatch):
     monkeypatch.setattr(dask_cluster, "_CONNECT", 0.5)
     replica = served()
-    options = options_for(replica, dask="tcp://127.0.0.1:9")
-    with pytest.raises(stacpull.StacpullError, match="cannot be reached"):
-        sync.mirror(replica.base_url, tmp_path / "m", selection=SELECTION, options=options)
+    for scheduler in ("tcp://127.0.0.1:9", "tcp" + replica.base_url[4:].removesuffix("/mlhub/v1")):
+        options = options_for(replica, dask=scheduler)
+        with pytest.raises(stacpull.StacpullError, match=r"cannot be reached|is no Dask scheduler"):
+            sync.mirror(replica.base_url, tmp_path / "m", selection=SELECTION, options=options)
 
 
 @pytest.mark.parametrize("turns", [0, 1, 3, None])
