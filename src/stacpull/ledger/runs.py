@@ -193,8 +193,10 @@ def end(db: Connection, run_id: int, state: EndState, reason: str | None, now: f
         if state == "complete":
             db.execute("DELETE FROM seen")
             meta.put(db, f"{meta.POSITION}{run_id}", None)
-            is_over = "kind <> 'mirror' AND id IN (SELECT run FROM totals WHERE pending = 0)"
-            db.execute(f"UPDATE runs SET state = 'superseded' WHERE state <> 'complete' AND {is_over}")
+            damage = f"SELECT 1 FROM items WHERE json_state = {JsonState.DAMAGED}"  # left by a repair
+            is_over = f"id IN (SELECT run FROM totals WHERE pending = 0) AND NOT EXISTS ({damage})"
+            update = "UPDATE runs SET state = 'superseded' WHERE state <> 'complete' AND kind <> 'mirror'"
+            db.execute(f"{update} AND {is_over}")
     # return the space of item JSON that has been written to the disk, up to 100 MB
     db.executescript("PRAGMA incremental_vacuum(25000)")  # `execute` would free only one page
 
