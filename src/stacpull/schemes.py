@@ -42,8 +42,7 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
     """True if transfers are encrypted. A redirect from an encrypted URL to an unencrypted one is refused
     unless SOURCE itself is not encrypted."""
     is_remote: bool = True  # false for local data: only SOURCE and documents of the same scheme refer to it
-    is_object_store: bool = False
-    """True if the URL is a bucket and a key, in which `%`, `?` and `#` are ordinary characters."""
+    is_object_store: bool = False  # True if the URL is a bucket and a key: `%`, `?` and `#` are ordinary
     has_md5_etags: bool = False
     key_variables: tuple[str, ...] = ()
     """Environment variables with keys. They are sent to Dask workers, over private connections only."""

@@ -23,8 +23,7 @@ from stacpull.models import AssetFile, FailureKind, ItemId, Placement
 from stacpull.planning.hrefs import self_href
 from stacpull.planning.names import NDJSON_FILE
 
-_CATALOG_SECONDS = 3.0
-"""Seconds for which catalogs are written although the user stops the run: enough for all but huge mirrors."""
+_CATALOG_SECONDS = 3.0  # for which catalogs are written after a stop: enough for all but huge mirrors
 
 
 class StoreOperations:

@@ -29,10 +29,8 @@ class ItemFilter:
     """A filter on items, which judges each item alone. `fields` of `Selection` turn it on."""
 
     fields: ClassVar[tuple[str, ...]]
-    reasons: tuple[str, ...] = ()
-    """Its reasons in the order in which it tests them."""
-    explained = ""
-    """The message after a walk about items that were left out for the first of `reasons`."""
+    reasons: tuple[str, ...] = ()  # in the order in which it tests them
+    explained = ""  # the message after a walk about items that were left out for the first of `reasons`
 
     def __init__(self, value: Any) -> None:
         """Compile the value of the only field. Raises `UsageError` if it is invalid."""

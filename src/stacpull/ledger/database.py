@@ -25,8 +25,7 @@ from stacpull.ledger.schema import check_version, create_tables
 from stacpull.models import OWN_DIRECTORY, BucketLocation
 from stacpull.planning.names import is_own_catalog
 
-Connection = sqlite3.Connection
-"""An open ledger. Other packages pass it on; only this package runs SQL on it."""
+Connection = sqlite3.Connection  # an open ledger: other packages pass it on, and only this one runs SQL
 
 _ROWS_AT_ONCE = 64  # `executemany` takes two to three times as long for short rows
 _DAMAGES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})

@@ -150,10 +150,8 @@ class Source(Protocol):
 
     url: str
     api_root: str | None = None
-    has_cursors: bool = True
-    """False if a stopped walk starts from the beginning."""
-    sorts: bool = False
-    """True if the walk keeps to `Selection.sortby`; if it cannot, `starts` raises `sort_error`."""
+    has_cursors: bool = True  # False if a stopped walk starts from the beginning
+    sorts: bool = False  # True if the walk keeps to `sortby`; if it cannot, `starts` raises `sort_error`
 
     async def collections(self) -> list[Json]:
         """Return the collection documents of the source, or raise SourceError if it does not list them."""
