@@ -102,7 +102,7 @@ def test_a_collection_with_items_at_an_api_is_an_api() -> None:
 
 
 @pytest.mark.parametrize(("to", "link", "root"), [("/a/", "/a", "/a"), ("/a", "", ""), ("/a.js", "/a", "")])
-def test_an_api_is_where_its_landing_page_redirects_to_unless_that_links_back(to, link, root):
+def test_an_api_is_where_its_landing_page_redirects_to_if_that_links_there(to, link, root):
     landing = {"conformsTo": [], "links": [{"rel": "data", "href": f"{API}{link}/collections"}]}
     reader = MemoryReader({API: Document(landing, 2, f"{API}{to}")})
     assert asyncio.run(open_source(API, reader)).api_root == API + root

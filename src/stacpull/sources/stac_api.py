@@ -22,7 +22,7 @@ from stacpull.json_values import list_or_empty, objects_in
 from stacpull.models import Failure, FailureKind, Json, PageRequest
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.transport import TransferError
-from stacpull.planning.hrefs import item_id_in, links_of, self_href, suffix_of
+from stacpull.planning.hrefs import item_id_in, links_of, self_href
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.selection import Selection
 from stacpull.sources import search
@@ -30,15 +30,14 @@ from stacpull.sources.documents import collections_text, no_collection_text, rea
 from stacpull.sources.paging import PageReader, failure_of, next_or_failure, number_in, with_limit
 from stacpull.sources.source import LoopDetector, OnNotice, Pages, PageSize, Source, WalkStart, sort_error
 from stacpull.sources.source_url import parse_api_url
-from stacpull.urls import parameter, same_site, set_parameter
+from stacpull.urls import join, parameter, parts_of, same_site, set_parameter
 
 _MAX_LIST_MEMORY: Final = 4 << 30
 """The maximum bytes of memory, as estimated, for the documents of all collections. NASA's CMR has 50,000."""
 _MAX_CACHED: Final = 256
 _MAX_CACHED_MEMORY: Final = 1 << 20  # bytes of memory, as estimated, of a document that is kept
 _MAX_IDS: Final = 500  # maximum ids that are searched; for more, all items are walked
-_IDS_AT_ONCE: Final = 99
-"""Many services give at most 100 items, and one more shows that an id is in several collections."""
+_IDS_AT_ONCE: Final = 99  # many services give at most 100 items: one more shows that an id is not unique
 
 
 class ApiSource(Source):
@@ -47,11 +46,12 @@ class ApiSource(Source):
     def __init__(self, url: str, reader: JsonReader, document: Document | None = None) -> None:
         self.url = url
         self._api = parse_api_url(url)
-        moved = self._api if document is None else parse_api_url(document.url)  # by a redirect
+        landing_url = url if document is None else document.url  # after redirects
+        moved = parse_api_url(landing_url)
         links = links_of({} if document is None else document.members)
-        linked_roots = {parse_api_url(href).root for rel, href in links if rel in {"data", "search"}}
-        is_named_alike = moved.collection == self._api.collection and not suffix_of(moved.root, None)
-        if is_named_alike and same_site(url, moved.root) and self._api.root not in linked_roots:
+        linked = [join(landing_url, href) or "" for rel, href in links if rel in {"data", "search"}]
+        is_root = parts_of(moved.root).path in {parts_of(parse_api_url(link).root).path for link in linked}
+        if is_root and moved.collection == self._api.collection and same_site(url, moved.root):
             self._api = moved
         self.api_root = self._api.root
         self._reader = reader
