@@ -64,7 +64,7 @@ def read_as(name: str, read: Callable[[Any], Held], value: Any) -> Held:
     try:
         return read(value)
     except ValueError as problem:
-        text = re.sub(r"--(?=filter|bbox)", "" if name.isidentifier() else "--", str(problem))
+        text = re.sub("--(?=filter|bbox)", "", str(problem)) if name.isidentifier() else str(problem)
         raise UsageError(f"{name} {text}.") from problem
 
 

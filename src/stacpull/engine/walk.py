@@ -349,7 +349,7 @@ class Walk:
         # in a thread, because shapely may need long for a large geometry
         reasons = await thread.run(lambda: [reason_of(i.document) for i in items if not thread.is_stopped()])
         selected = [item for item, reason in zip(items, reasons, strict=True) if reason is None]
-        planned_before = await self._planned_before(selected)
+        planned_before = {} if self._sample is not None else await self._planned_before(selected)
         new_ids = set[ItemId]()
         limit = self._matches_left()
         matches = list[ListedItem]()

@@ -89,8 +89,8 @@ class LocalStore(DirectoryFiles):
         self.unsynced = {""}  # directories
 
     def close(self) -> None:
-        for fd in self._held.values():
-            os.close(fd)
+        while self._held:
+            os.close(self._held.popitem()[1])
         self.staged.close()
         DirectoryFiles.close(self)
 
