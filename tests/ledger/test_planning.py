@@ -242,19 +242,6 @@ def test_a_directory_may_have_the_path_of_a_failed_asset_that_is_no_longer_liste
     assert job.directory == "c/x/a"
 
 
-def test_the_newer_of_two_documents_is_planned_after_a_kill_between_them(tmp_path: Path) -> None:
-    older, newer = (item("i", [asset("a")], updated=f"{year}-01-01T00:00:00Z") for year in (2020, 2021))
-    with ledger(tmp_path) as db:
-        publish(db, *commit(started(db)[1], newer).jobs)
-        run, writer = again(db)
-        assert writer.save_batch(WalkBatch([older], update=WalkUpdate("page 2")), NOW).jobs == []
-        _, resumed = started(db)
-        saved = commit(resumed, newer)
-    assert (resumed.run.id, saved.jobs, saved.counted["items_matched"]) == (run, [], 1)
-    assert resumed.run.position is None  # the older one waits in memory only: its page is read again
-    assert saved.counted["assets_skipped"] == 1
-
-
 def test_credentials_behind_a_hash_sign_are_not_stored(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         _, writer = started(db)
