@@ -14,7 +14,7 @@ from stacpull.planning.item_plan import (
     ListedItem,
     id_of,
     item_directory,
-    item_json_name,
+    item_json_in,
     with_template,
 )
 from stacpull.planning.layout import Layout
@@ -142,7 +142,7 @@ def test_all_but_the_first_of_assets_with_one_path_fail(layout, keys, kept):
     ],
 )
 def test_the_path_of_the_items_document(item_id, path):
-    assert f"{item_directory(item_id)}/{item_json_name(item_id.item)}" == path
+    assert item_json_in(item_directory(item_id), item_id.item) == path
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_the_path_of_the_items_document(item_id, path):
 )
 def test_an_odd_id_has_a_document_with_a_safe_name(name):
     item = ItemId("c", name)
-    path = f"{item_directory(item)}/{item_json_name(item.item)}"
+    path = item_json_in(item_directory(item), item.item)
     assert path.count("/") == 2
     assert path.endswith(".json")
     assert path.rpartition("/")[2] not in ("catalog.json", "collection.json")

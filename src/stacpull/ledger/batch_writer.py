@@ -42,7 +42,7 @@ from stacpull.models import (
     UnreadableItem,
     WalkBatch,
 )
-from stacpull.planning.item_plan import is_newer, item_directory, item_json_name, version_of
+from stacpull.planning.item_plan import is_newer, item_directory, item_json_in, version_of
 from stacpull.planning.layout import final_name
 from stacpull.planning.names import COLLECTION_FILE, fold, path_hash, safe_segment, with_salted_hash
 from stacpull.redact import Secrets, href_hash
@@ -438,7 +438,7 @@ class _BatchPlan:
         """
         item = change.item
         state = change.row.json_state
-        path = f"{change.directory}/{item_json_name(item.id.item)}"
+        path = item_json_in(change.directory, item.id.item)
         if state == JsonState.CURRENT and not self._writer.has_file(path):
             self._result.count("files_lost", 1)
             state = JsonState.DAMAGED  # unlike one that is only `DUE`, the catalog does not list it

@@ -7,7 +7,7 @@ step begins when the one before is durable. So a kill leaves no row without its 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
+from itertools import islice, starmap
 
 from stacpull.hosts import host_of
 from stacpull.ledger import meta, runs, schema
@@ -16,7 +16,7 @@ from stacpull.ledger.failures import update_item_states
 from stacpull.ledger.paths import delete_asset
 from stacpull.ledger.schema import AssetState, JsonState
 from stacpull.models import OWN_ASSETS_ID, ItemId, NotFoundItem
-from stacpull.planning.item_plan import item_json_name
+from stacpull.planning.item_plan import item_json_in
 
 _SAME_WALKS = (
     "SELECT o.id FROM runs r JOIN runs o USING (source, selection) "
@@ -92,8 +92,7 @@ def delete_items(db: Connection, run_id: int, items: Sequence[int]) -> None:
         ).fetchall()
         files = [path for _, path, is_ours in assets if is_ours and path is not None]
         query = f"SELECT directory, name FROM named_items WHERE json_state <> {JsonState.ABSENT}"
-        owners = db.execute(f"{query} AND id {IN_LIST}", rowids)
-        json_files = [f"{directory}/{item_json_name(name)}" for directory, name in owners]
+        json_files = starmap(item_json_in, db.execute(f"{query} AND id {IN_LIST}", rowids))
         names = ((meta.REMOVALS + path,) for path in (*files, *json_files))
         db.executemany("INSERT OR IGNORE INTO meta VALUES (?, '')", names)
         for asset, _, _ in assets:

@@ -12,7 +12,7 @@ from stacpull.ledger import meta, runs
 from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, named_rows, scalar
 from stacpull.ledger.schema import AssetState, JsonState, item_hash, stored_checksum, stored_clip
 from stacpull.models import NO_FAULT, OWN_ASSETS_ID, FailureKind, ItemId, ItemLink, MirroredFile
-from stacpull.planning.item_plan import item_json_name
+from stacpull.planning.item_plan import item_json_in
 from stacpull.planning.names import path_hash
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class ItemRecord(NamedTuple):
 
     @property
     def path(self) -> str:
-        return f"{self.directory}/{item_json_name(self.id.item)}"
+        return item_json_in(self.directory, self.id.item)
 
 
 def item_records(db: Connection, item_rowids: Sequence[int]) -> Iterator[ItemRecord]:
@@ -205,7 +205,7 @@ def asset_owner(db: Connection, rowid: int) -> tuple[int, ItemId, str]:
 
 def item_json_path(db: Connection, item: ItemId | None, href: str) -> str | None:
     """Return the path of an item's JSON, by ID or else URL; None if the mirror has and will have none."""
-    select = f"SELECT i.name, i.directory FROM named_items i WHERE {_IS_STORED}"
+    select = f"SELECT i.directory, i.name FROM named_items i WHERE {_IS_STORED}"
     row = None
     if item is not None:  # "+": without the index of collection names
         is_item = "i.hash = ? AND i.name = ? AND +i.collection_name = ?"
@@ -213,7 +213,7 @@ def item_json_path(db: Connection, item: ItemId | None, href: str) -> str | None
     if row is None:  # the URL has no ID, as in a static tree
         has_href = "substr(i.href, -16) = substr(:href, -16) AND i.href = :href"
         row = db.execute(f"{select} AND {has_href} LIMIT 1", {"href": href}).fetchone()
-    return None if row is None else f"{row[1]}/{item_json_name(row[0])}"
+    return None if row is None else item_json_in(*row)
 
 
 def collection_directories(db: Connection) -> dict[str, str]:
@@ -271,7 +271,7 @@ def item_names(db: Connection, collection: int, order: str = "i.name") -> Iterat
         (collection,),
     )
     for name, directory, *states in rows:
-        yield ItemName(name, f"{directory}/{item_json_name(name)}", *states)
+        yield ItemName(name, item_json_in(directory, name), *states)
 
 
 def records_in(db: Connection, collection: int) -> Iterator[ItemRecord]:
@@ -343,7 +343,7 @@ def expected_files(db: Connection) -> Iterator[RecordedFile]:
         "SELECT id, name, directory, sha256 FROM named_items "
         f"WHERE json_state IN ({JsonState.CURRENT}, {JsonState.DAMAGED}) ORDER BY id"
     ):
-        yield RecordedFile("item", rowid, f"{directory}/{item_json_name(name)}", None, sha256)
+        yield RecordedFile("item", rowid, item_json_in(directory, name), None, sha256)
     yield from expected_catalogs(db)
 
 
@@ -363,5 +363,5 @@ def known_paths(db: Connection, paths: Sequence[str], *, planned: bool = False) 
     known = {path for (path,) in rows} | meta.file_digests(db).keys()
     for directory in {path.rpartition("/")[0] for path in paths if path not in known}:
         stored = (name for _, name, json_state in _items_in(db, directory) if json_state != JsonState.ABSENT)
-        known.update(f"{directory}/{item_json_name(name)}" for name in stored)
+        known.update(item_json_in(directory, name) for name in stored)
     return known

@@ -220,5 +220,5 @@ def item_directory(item_id: ItemId) -> str:
     return f"{safe_segment(item_id.collection)}/{safe_segment(item_id.item)}"
 
 
-def item_json_name(item: str) -> str:
-    return json_name(safe_segment(item))
+def item_json_in(directory: str, item: str) -> str:
+    return f"{directory}/{json_name(safe_segment(item))}"
