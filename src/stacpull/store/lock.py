@@ -47,18 +47,18 @@ def runs_excluded(work: Path) -> Iterator[None]:
 
 def holder(work: Path) -> int | None:
     with suppress(OSError), _open_lock_file(work) as file:
-        process, is_alive = _read_holder(file.fileno())
-        return process if is_alive else None
+        process = _recorded_process(file.fileno())
+        return process if process is not None and _is_alive(process) else None
     return None
 
 
 def is_held(work: Path) -> bool:
-    try:
-        with _open_lock_file(work) as file:
+    with suppress(OSError), _open_lock_file(work) as file:
+        try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:  # if there is no lock file, or locks are not supported, none is held
-        return isinstance(error, BlockingIOError)
-    return False
+        except BlockingIOError:
+            return True
+    return False  # also if there is no lock file, or locks are not supported
 
 
 def _open_lock_file(work: Path) -> BinaryIO:
@@ -71,20 +71,22 @@ def _take(fd: int, work: Path, kind: int) -> None:
         with suppress(BlockingIOError):
             fcntl.flock(fd, kind | fcntl.LOCK_NB)
             return
-        process, is_alive = _read_holder(fd)
-        if attempt >= _ATTEMPTS and (process is None or is_alive):
+        process = _recorded_process(fd)
+        if attempt >= _ATTEMPTS and (process is None or _is_alive(process)):
             break
         time.sleep(_PAUSE)
     user = "Another process" if process is None else f"Process {process}, or one that it started,"
     raise DestinationError(f"{user} is using {work}: wait until it ends, or stop it.")
 
 
-def _read_holder(fd: int) -> tuple[int | None, bool]:
-    text = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
-    if not (text.isascii() and text.isdigit()):
-        return None, False
+def _recorded_process(fd: int) -> int | None:
+    text = os.pread(fd, 9, 0)  # numbers of processes are below 2 ** 22
+    return int(text) if text.isdigit() else None
+
+
+def _is_alive(process: int) -> bool:
     try:
-        os.kill(int(text), 0)
-    except (OSError, OverflowError) as error:  # unless it is gone, it may be of another user
-        return int(text), not isinstance(error, ProcessLookupError)
-    return int(text), True
+        os.kill(process, 0)
+    except OSError as error:
+        return isinstance(error, PermissionError)  # it is of another user
+    return True

@@ -132,9 +132,8 @@ class PartialDownload(io.FileIO):
         self._path = part_path(downloads.directory, rowid, generation)
         self._pair = rowid, generation
         self._downloads = downloads
-        self._resumable = resumable
         self._lock = threading.RLock()
-        self._log: io.FileIO | None = None
+        self._log: io.FileIO | None = None  # of a part that cannot be resumed
         if resumable:
             _, self.received, self._log_end = read_description(self._path)
             self._log = io.FileIO(description_path(self._path), "rb+", opener=open_regular)
@@ -193,7 +192,7 @@ class PartialDownload(io.FileIO):
 
     async def keep(self) -> int:
         """Close the part and return the bytes to resume. If it cannot be resumed, it is removed: 0."""
-        if not self._resumable:
+        if self._log is None:
             await self.remove()
             return 0
         self._downloads.described.add(self._pair)
