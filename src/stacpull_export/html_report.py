@@ -27,7 +27,7 @@ from stacpull.events import Listener, Stage
 from stacpull.filters.labels import fold_label, item_labels
 from stacpull.json_values import object_or_empty
 from stacpull.ledger import views
-from stacpull.ledger.runs import asset_totals
+from stacpull.ledger.runs import run_totals
 from stacpull.models import FailureKind, Json
 from stacpull.store.staging import make_with_parents
 from stacpull.threads import StoppableExecutor
@@ -120,7 +120,7 @@ def page_data(contents: MirrorContents, on_progress: Callable[[int], None]) -> J
         if tally.items % 500 == 0:
             on_progress(tally.items)
     on_progress(tally.items)
-    totals, runs = asset_totals(contents.db), run_summaries(contents.db)
+    totals, runs = run_totals(contents.db), run_summaries(contents.db)
     for number, run in enumerate(runs, 1):
         run["started"] = _moment(run["started"])
         is_live = run["state"] == contents.state == "running" and number == len(runs)

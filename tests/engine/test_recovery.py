@@ -19,7 +19,7 @@ from stacpull.engine import recovery
 from stacpull.errors import DestinationError
 from stacpull.ledger import jobs, publication, runs, views
 from stacpull.ledger.database import copy_ledger, ledger_path
-from stacpull.ledger.runs import asset_totals
+from stacpull.ledger.runs import run_totals
 from stacpull.models import Failure, FailureKind, OutcomeWithoutFile
 from stacpull.planning.layout import received_file
 from stacpull.store.local_store import LocalStore
@@ -97,7 +97,7 @@ def test_a_kill_at_any_step_loses_nothing(tmp_path, monkeypatch, at, after):
         assert parts(tmp_path) == []
         assert runs.counters(bench.db, bench.run.id)["assets_done"] == 3
         assert runs.counters(bench.db, bench.run.id)["items_done"] == 1
-        assert asset_totals(bench.db)["bytes_done"] == 300
+        assert run_totals(bench.db)["bytes_done"] == 300
     assert landed == (at < STEPS)
 
 

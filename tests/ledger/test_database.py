@@ -68,7 +68,7 @@ def test_a_mirror_on_a_read_only_file_system_can_be_read(small_disk, disk, left)
             (disk / ".stacpull" / name).write_bytes(data)
     small_disk("size=1m,ro")
     with closing(open_reader(disk)) as reader:
-        assert runs.asset_totals(reader)["assets_pending"] == 1
+        assert runs.run_totals(reader)["assets_pending"] == 1
 
 
 def test_a_mirror_on_a_full_disk_can_be_read(disk: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_mirror_on_a_full_disk_can_be_read(disk: Path) -> None:
     with pytest.raises(OSError, match="No space left"):
         (disk / "other").write_bytes(bytes(1 << 21))
     with closing(open_reader(disk)) as reader:
-        assert runs.asset_totals(reader)["assets_pending"] == 1
+        assert runs.run_totals(reader)["assets_pending"] == 1
 
 
 def test_a_full_disk_is_reported_and_committed_rows_are_kept(small_disk, disk):
@@ -124,12 +124,12 @@ def steps_of_status(dest: Path, items: int, *, linked: bool = False) -> int:
     with closing(open_reader(dest)) as reader:
         reader.set_progress_handler(step, 1)
         views.current_run(reader)
-        runs.asset_totals(reader)
+        totals = runs.run_totals(reader)
         found = views.item_totals(reader)
         reader.execute("SELECT count(*) FROM assets WHERE unproven").fetchone()  # of `counts_by_kind`
         assert len(list(views.failures(reader, newest=5))) == 5
     assert (found["items_matched"], found["source_items"]) == (items, items * linked)
-    assert found["items_done"] == 0
+    assert totals["items_done"] == 0
     return steps
 
 

@@ -163,7 +163,7 @@ def test_an_asset_without_its_name_gets_the_one_of_the_new_layout(tmp_path: Path
         assert (job.directory, job.name) == ("c/j", "a.tif")
         publish(db, job)
         assert list(views.failures(db)) == []
-        assert runs.asset_totals(db)["assets_done"] == 2
+        assert runs.run_totals(db)["assets_done"] == 2
         first = db.execute("SELECT min(item) FROM assets").fetchone()[0]
         assert [file.path for file in next(views.item_records(db, [first])).mirrored.values()] == [
             "flat/late.tif" if late else "flat/a.tif"

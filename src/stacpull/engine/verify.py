@@ -202,7 +202,7 @@ class MirrorCheck:
 
     def report(self, db: Connection) -> VerifyReport:
         run = views.current_run(db)
-        totals = runs.asset_totals(db) | views.counts_by_kind(db) | views.item_totals(db)
+        totals = runs.run_totals(db) | views.counts_by_kind(db) | views.item_totals(db)
         counts: dict[str, Any] = {what: self.damaged[what] for what in get_args(DamageKind)}
         counts |= {name: totals[name] for name in totals.keys() & set(VerifyReport.__struct_fields__)}
         return VerifyReport(

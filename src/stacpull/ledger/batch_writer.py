@@ -102,7 +102,7 @@ class BatchWriter:
             self._publish_all()
             plan = _BatchPlan(self, batch, result, now)
         with transaction(db):
-            done_before = runs.asset_totals(db, run_id)["assets_done"]
+            done_before = runs.run_totals(db, run_id)["assets_done"]
             for reason, ids in [("", batch.seen), *batch.left_out.items()]:
                 hashes = [(runs.seen_hash(item),) for item in ids]
                 newly_seen = write_rows(db, "INSERT OR IGNORE INTO seen VALUES ?", hashes)
@@ -115,7 +115,7 @@ class BatchWriter:
                 place = self.secrets.public_url(unreadable.href or unreadable.name)
                 row = FailureKey(what, 0, place, run_id, self.run.source, unreadable.collection)
                 failures.put_failure(db, row, unreadable.failure.masked(self.secrets), 1, now)
-            done_now = runs.asset_totals(db, run_id)["assets_done"]
+            done_now = runs.run_totals(db, run_id)["assets_done"]
             result.count("assets_skipped", max(0, done_now - done_before))
             runs.add_counts(db, run_id, result.counted)
             runs.save_walk(db, run_id, batch.update)

@@ -283,16 +283,15 @@ def counters(db: Connection, run_id: int) -> dict[str, int]:
     """Return what a run has counted, by name. `items_announced` is missing if it is not known."""
     counted = db.execute("SELECT name, number FROM counters WHERE run = ?", (run_id,))
     walk_ended, kind = db.execute("SELECT walk_ended, kind FROM runs WHERE id = ?", (run_id,)).fetchone()
-    totals = asset_totals(db, run_id)
+    of_run = run_totals(db, run_id)
     if kind == "retry":
-        of_all = asset_totals(db)  # also of other sources, whose assets stay failed
-        totals |= {name: of_all[name] for name in ("assets_failed", "assets_missing")}
+        of_all = run_totals(db)  # also of other sources, whose assets stay failed
+        of_run |= {name: of_all[name] for name in ("assets_failed", "assets_missing")}
     return {
         **dict.fromkeys(("items_seen", "items_unseen", "items_matched", "assets_skipped"), 0),
         **{name: counter for name, counter in counted if name not in USAGE},
         "walk_ended": walk_ended,
-        "items_done": scalar(db, "SELECT items_done FROM totals WHERE run = ?", (run_id,)),
-        **totals,
+        **of_run,
     }
 
 
@@ -307,13 +306,13 @@ def left_out(counted: Mapping[str, int]) -> dict[str, int]:
     return {name.removeprefix(LEFT_OUT): n for name, n in counted.items() if name.startswith(LEFT_OUT)}
 
 
-def asset_totals(db: Connection, run_id: int | None = None) -> dict[str, int]:
+def run_totals(db: Connection, run_id: int | None = None) -> dict[str, int]:
     sums = db.execute(
-        "SELECT sum(pending), sum(done), sum(failed), sum(missing), sum(bytes) FROM totals "
+        "SELECT sum(pending), sum(done), sum(failed), sum(missing), sum(bytes), sum(items_done) FROM totals "
         "WHERE run = :run OR :run IS NULL",
         {"run": run_id},
     ).fetchone()
-    names = ("assets_pending", "assets_done", "assets_failed", "assets_missing", "bytes_done")
+    names = ("assets_pending", "assets_done", "assets_failed", "assets_missing", "bytes_done", "items_done")
     return {name: number or 0 for name, number in zip(names, sums, strict=True)}
 
 

@@ -67,7 +67,6 @@ def item_totals(db: Connection) -> dict[str, int]:
     return {
         "items_matched": scalar(db, "SELECT sum(items) FROM totals"),
         "source_items": scalar(db, linked) - scalar(db, unread),
-        "items_done": scalar(db, "SELECT sum(items_done) FROM totals"),
         "items_failed": scalar(db, "SELECT count(*) FROM failures WHERE what > ''"),
     }
 
@@ -327,7 +326,7 @@ class RecordedFile(NamedTuple):
 
 
 def expected_totals(db: Connection) -> tuple[int, int]:
-    assets = runs.asset_totals(db)
+    assets = runs.run_totals(db)
     items = scalar(db, f"SELECT count(*) FROM items WHERE json_state <> {JsonState.ABSENT}")
     return assets["assets_done"] + items + len(meta.file_digests(db)), assets["bytes_done"]
 
