@@ -184,13 +184,14 @@ def test_failures_of_local_files_name_this_disk_and_no_login(tmp_path: Path) -> 
     source.mkdir()
     (source / "one.bin").write_bytes(b"1")
     (source / "page.tif").write_bytes(PAGE)
-    sized = feature("sized", {"a": "./one.bin"})
+    sized = feature("sized", {"a": "./one.bin", "b": "#b"})
     sized["assets"]["a"]["file:size"] = 5
     pages = [feature(f"page{number}", {"a": "./page.tif"}) for number in range(60)]
     (source / "items.ndjson").write_text("".join(json.dumps(item) + "\n" for item in (sized, *pages)))
     report = sync.mirror(source / "items.ndjson", dest)
-    assert (report.assets_failed, report.assets_pending) == (1 + 60, 0)
+    assert (report.assets_failed, report.assets_pending) == (2 + 60, 0)
     assert {failure.message for failure in sync.failures(dest)} == {
         "this disk sent 1 byte, but the item states 5 (file:size).",
         "this disk answered with a web page instead of a .tif file.",
+        "The asset cannot be fetched: it has no href, or only that of its item.",
     }

@@ -45,7 +45,7 @@ from stacpull.selection import Selection
 from stacpull.sources import documents
 from stacpull.sources.paging import PAGE_BYTES, PageReader
 from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart, sort_error
-from stacpull.urls import is_local, is_remote, join, without_blanks
+from stacpull.urls import is_local, is_remote, join, parts_of, without_blanks
 
 _GZIP: Final = b"\x1f\x8b"  # RFC 1952, 2.3.1
 _ACCEPT: Final = "application/x-ndjson, application/geo+json-seq, */*"
@@ -120,7 +120,7 @@ def _with_absolute_hrefs(item: Json, base: str) -> Json:
 
     def absolute(value: Any) -> Any:
         href = value.get("href") if isinstance(value, dict) else None
-        if not isinstance(href, str) or is_remote(href) or not without_blanks(href):
+        if not isinstance(href, str) or is_remote(href) or not any(parts_of(without_blanks(href))[:4]):
             return value
         return {**value, "href": join(base, href) or href}
 
