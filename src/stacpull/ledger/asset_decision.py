@@ -37,7 +37,7 @@ class Action(enum.Enum):
 class Decision(NamedTuple):
     action: Action
     row: AssetRow | None = None  # the new one; None for WAIT, or if only the run of a kept asset changes
-    digest_in_dest: bytes | None = None  # of the file that the new version replaces, or UNKNOWN_DIGEST
+    digest_in_dest: bytes | None = None  # of the file that the new version replaces, or empty: unknown
     version: VersionInDest | None = None  # the request asks whether this version is still current
     rewrites_json: bool = False  # the JSON of its item is written again
     has_changed: bool = False  # the source has another version

@@ -66,7 +66,7 @@ class KnownAsset(NamedTuple):
     directory: str  # the directory of its file
     size: int | None = None
     clip: Clip | None = None
-    digest_in_dest: bytes | None = None  # of the version in place, or UNKNOWN_DIGEST
+    digest_in_dest: bytes | None = None  # of the version in place, or empty: unknown
     is_tried_again: int = 0  # 1: it failed for a reason that may have passed, or only SOURCE states its href
 
     def is_lost(self, has_file: HasFile) -> bool:

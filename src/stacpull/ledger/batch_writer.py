@@ -64,7 +64,7 @@ class BatchWriter:
         self.run = run
         self.has_file = has_file
         self.secrets = secrets
-        self._publish_all = publish_all
+        self.publish_all = publish_all
         other_runs = db.execute("SELECT id FROM runs WHERE source <> ?", (run.source,))
         self.runs_of_other_sources = {run_id for (run_id,) in other_runs}
         self._directories = views.collection_directories(db)
@@ -98,9 +98,6 @@ class BatchWriter:
         db, run_id = self.db, self.run.id
         result = SavedBatch()
         plan = _BatchPlan(self, batch, result, now)
-        if plan.replaces_versions():
-            self._publish_all()
-            plan = _BatchPlan(self, batch, result, now)
         with transaction(db):
             done_before = runs.run_totals(db, run_id)["assets_done"]
             for reason, ids in [("", batch.seen), *batch.left_out.items()]:
@@ -166,7 +163,11 @@ class _BatchPlan:
         self._db = db = writer.db
         items: list[PlannedItem | UnreadableItem] = [*batch.items, *batch.unreadable_items]
         ids = {item.id for item in items}
-        self._known = known_items(db, ids | {item.parent for item in items if item.parent is not None})
+        concerned = ids | {item.parent for item in items if item.parent is not None}
+        self._known = known_items(db, concerned)
+        if any(_is_newer_on_page(item, self._row_planned_before(item)) for item in batch.items):
+            writer.publish_all()
+            self._known = known_items(db, concerned)
         of_batch = {item.id: self._known[item.id] for item in batch.items if item.id in self._known}
         self._known_assets = known_assets(db, of_batch, writer.run)
         owned = db.execute(f"SELECT hash FROM paths WHERE hash {IN_LIST}", (json_array(map(item_hash, ids)),))
@@ -175,11 +176,6 @@ class _BatchPlan:
         self._directories: dict[str, tuple[int, str]] = {}
         # items whose states may change: known ones, and those that linked to them
         self._changed = {rowid for row in self._known.values() for rowid in (row.id, row.parent)}
-
-    def replaces_versions(self) -> bool:
-        """Return True if the batch has newer versions of items that this run has planned."""
-        rows = ((item, self._row_planned_before(item)) for item in self._batch.items)
-        return any(row is not None and _is_newer_on_page(item, row) for item, row in rows)
 
     def save(self) -> None:
         changes: list[_ItemChange] = []
@@ -496,5 +492,5 @@ class _BatchPlan:
         self._changed.update(*self._db.execute(delete, (json_array(replaced),)))
 
 
-def _is_newer_on_page(item: PlannedItem, row: ItemRow) -> bool:
-    return item.parent is None and is_newer(item.updated, row.version)
+def _is_newer_on_page(item: PlannedItem, row: ItemRow | None) -> bool:
+    return row is not None and item.parent is None and is_newer(item.updated, row.version)

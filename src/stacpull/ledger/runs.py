@@ -9,7 +9,7 @@ complete walk deletes the failures of earlier walks, except those that it met ag
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -371,7 +371,6 @@ class ItemSet:
         insert = "INSERT OR IGNORE INTO items VALUES (?)"
         return {item for item in items if self._db.execute(insert, (seen_hash(item),)).rowcount == 1}
 
-    def intersection(self, items: Sequence[ItemId]) -> set[ItemId]:
-        by_hash = {seen_hash(item): item for item in items}
-        rows = self._db.execute(f"SELECT hash FROM items WHERE hash {IN_LIST}", (json_array(by_hash),))
-        return {by_hash[row[0]] for row in rows}
+    def intersection(self, items: Iterable[ItemId]) -> set[ItemId]:
+        select = "SELECT 1 FROM items WHERE hash = ?"
+        return {item for item in items if exists(self._db, select, (seen_hash(item),))}

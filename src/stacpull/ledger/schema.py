@@ -41,7 +41,6 @@ class JsonState:
 
 LISTED_BY_SEVERAL = 0
 """In `items.listed_by`: several sources list it, each under another URL, so no single source may prune it."""
-UNKNOWN_DIGEST = b""  # in `jobs.digest_in_dest`: a version is in place, but its digest is not known
 
 _LEDGER = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;  -- see meta.py
@@ -145,7 +144,7 @@ CREATE TABLE jobs(                         -- for `models.Job`: of assets that a
     size INTEGER,                          -- the bytes that the source states
     media_type TEXT,                       -- the media type that the source states
     alternates TEXT,                       -- JSON list: other hrefs to try, in order, signatures removed
-    digest_in_dest BLOB,                   -- the digest of the version that is in place, or UNKNOWN_DIGEST.
+    digest_in_dest BLOB,                   -- the digest of the version that is in place, or empty: unknown.
                                            -- NULL: no version is in place
     is_damaged INTEGER NOT NULL DEFAULT 0  -- 1: that version is damaged or lost
 );
