@@ -107,11 +107,6 @@ class BatchWriter:
                 if reason:
                     result.count(runs.LEFT_OUT + reason, newly_seen)
             plan.save()
-            for unreadable in batch.unreadable:
-                what: Literal["link", "entry"] = "link" if unreadable.href else "entry"
-                place = self.secrets.public_url(unreadable.href or unreadable.name)
-                row = FailureKey(what, 0, place, run_id, self.run.source, unreadable.collection)
-                failures.put_failure(db, row, unreadable.failure.masked(self.secrets), 1, now)
             done_now = runs.run_totals(db, run_id)["assets_done"]
             result.count("assets_skipped", max(0, done_now - done_before))
             runs.add_counts(db, run_id, result.counted)
@@ -189,6 +184,11 @@ class _BatchPlan:
             if row is None or _is_newer_on_page(item, row):
                 changes.append(self._change_of(item, was_planned=row is not None))
         self._plan_unreadable_items()
+        for entry in self._batch.unreadable:
+            what: Literal["link", "entry"] = "link" if entry.href else "entry"
+            place = self._writer.secrets.public_url(entry.href or entry.name)
+            key = FailureKey(what, 0, place, source=self._writer.run.source, collection=entry.collection)
+            self._failures.append((key, entry.failure, None))
         for change in changes:  # once `_relinked` is complete, which `_plan_json` needs
             if change.known:
                 self._resolve_unplanned(change)

@@ -103,6 +103,9 @@ _SET_DUE = (  # only items whose JSON this run will write (`views.unwritten_item
     f"UPDATE items SET json_state = {JsonState.DUE} WHERE id {IN_LIST} AND json_state = {JsonState.CURRENT} "
     "AND (pending = 0 OR run = (SELECT max(id) FROM runs))"
 )
+_SET_OUTSIDE = (  # the fields of its clip are those of the file in DEST
+    "UPDATE assets SET clip = json_array(?, 0, json(coalesce(json_extract(clip, '$[2]'), '{}'))) WHERE id = ?"
+)
 _SET_FAILED = (
     "UPDATE assets SET state = ?, etag_or_date = NULL, digest = NULL "
     f"WHERE id = ? AND generation = ? AND state < {AssetState.DONE} RETURNING key, run"
@@ -133,12 +136,19 @@ def record(
     with transaction(db):
         newly_done = _set_done(db, done, counted)
         for outcome in without_file:
-            if outcome.failure is None:
+            failure = outcome.failure
+            if failure is None:
                 if db.execute(_SET_CONFIRMED, (outcome.rowid, outcome.generation)).rowcount:
                     counted["assets_revalidated"] += 1
                     newly_done.append(outcome.rowid)
-            elif _set_failed(db, outcome, outcome.failure, now, run.area_hash):
-                failed.append((outcome.rowid, outcome.failure))
+                continue
+            values = (failures.failed_state(failure), outcome.rowid, outcome.generation)
+            for key, planned_by in db.execute(_SET_FAILED, values).fetchall():
+                failed.append((outcome.rowid, failure))
+                failed_asset = FailureKey("", outcome.item_rowid, key, planned_by)
+                failures.put_failure(db, failed_asset, failure, outcome.attempts, now)
+                if failure.kind is FailureKind.OUTSIDE:
+                    db.execute(_SET_OUTSIDE, (run.area_hash, outcome.rowid))
         jobs.delete_jobs(db, newly_done)
         delete = f"DELETE FROM failures WHERE what = 'json' AND item {IN_LIST} RETURNING item"
         written = {item for (item,) in db.execute(delete, (json_array(written_items),)).fetchall()}
@@ -162,21 +172,6 @@ def _set_done(db: Connection, done: Sequence[AssetFile], counted: Counter[str]) 
     set_done = f"UPDATE assets SET state = {AssetState.DONE}, identity = NULL WHERE id {IN_LIST}"
     db.execute(set_done, (json_array(newly_done),))
     return newly_done
-
-
-def _set_failed(
-    db: Connection, outcome: OutcomeWithoutFile, failure: Failure, now: float, area_hash: int | None
-) -> bool:
-    values = (failures.failed_state(failure), outcome.rowid, outcome.generation)
-    changed = db.execute(_SET_FAILED, values).fetchall()
-    for key, run in changed:
-        failed_asset = FailureKey("", outcome.item_rowid, key, run)
-        failures.put_failure(db, failed_asset, failure, outcome.attempts, now)
-        if failure.kind is FailureKind.OUTSIDE:
-            fields = "json(coalesce(json_extract(clip, '$[2]'), '{}'))"  # of the file in DEST
-            set_clip = f"UPDATE assets SET clip = json_array(?, 0, {fields}) WHERE id = ?"
-            db.execute(set_clip, (area_hash, outcome.rowid))
-    return bool(changed)
 
 
 def fail_item_json(
