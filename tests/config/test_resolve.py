@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
@@ -27,13 +28,11 @@ def config(folder: Path, text: str) -> str:
     return str(file)
 
 
-def resolve_with(
-    _flags: dict[str, object] | None = None, source: str | None = None, **environ: str
-) -> Resolved:
-    variables = {"AWS_SHARED_CREDENTIALS_FILE": str(Path(__file__).with_name("aws_profiles.ini")), **environ}
+def resolve_with(flags: Mapping[str, object] = {}, source: str | None = None, **environ: str) -> Resolved:
+    aws_file = Path(__file__).with_name("aws_profiles.ini")
+    variables = {"HOME": str(Path.home()), "AWS_SHARED_CREDENTIALS_FILE": str(aws_file), **environ}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.environ", variables)
-        flags = _flags or {}
         return resolve(flags, source=source, config=toml.read_config(flags.get("config")))
 
 

@@ -84,7 +84,8 @@ class Channel(asyncio.Protocol):
     def send(self, message: msgspec.Struct, on_writable: Callable[[], object] = lambda: None) -> None:
         """Send a message. `on_writable` is called once the channel is not full: usually at once."""
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.writelines(framed(message))
+            for piece in framed(message):  # `writelines` of Python 3.12 and 3.13.0 never pauses the writer
+                self._transport.write(piece)
         if self._is_full:
             self._waiting.append(on_writable)
         else:
