@@ -155,7 +155,7 @@ class Publisher(msgspec.Struct, eq=False):
             mirrored=record.mirrored,
             item_path=path,
             local_items=lambda href: (
-                path_of_href(href, record.directory)  # relative to its JSON in DEST
+                path_of_href(href, record.path.rpartition("/")[0])  # relative to its JSON in DEST
                 or views.item_json_path(self.db, item_id_in(href), self.secrets.public_url(href))
             ),
             base=base,

@@ -60,8 +60,9 @@ def decide(
     may_have_changed = is_updated or bool(old.must_revalidate)
     is_of_other_area = known.clip is not None and known.clip.area_hash != run.area_hash
     is_unchanged = not (may_have_changed or has_no_date)
+    is_done = old.state == AssetState.DONE
     is_same = False if is_of_other_area else known.is_same_as(asset, is_unchanged=is_unchanged)
-    if old.state == AssetState.DONE and is_same and not (is_lost or run.remembered.get("revalidate")):
+    if is_done and is_same and not (is_lost or run.remembered.get("revalidate")):
         stated_checksum = encoded_checksum(asset.checksum) or old.stated_checksum
         if stated_checksum == old.stated_checksum and not old.must_revalidate:
             return _KEEP
@@ -70,12 +71,6 @@ def decide(
     is_requested = may_have_changed or is_of_other_area or is_lost or known.is_tried_again
     if old.state >= AssetState.FAILED and not is_requested:
         return Decision(Action.LEAVE_FAILED, old._replace(run=run.id), known.digest_in_dest)
-    return _request(known, asset, run, is_same, is_lost)
-
-
-def _request(known: KnownAsset, asset: Asset, run: Run, is_same: bool | None, is_lost: bool) -> Decision:
-    old = known.row
-    is_done = old.state == AssetState.DONE
     planned_hash = href_hash(asset.href)
     may_be_same = is_same is not False and not is_lost and old.state in (AssetState.PENDING, AssetState.DONE)
     etag_or_date = old.etag_or_date if may_be_same and old.href_hash == planned_hash else None

@@ -142,16 +142,12 @@ class ItemRecord(NamedTuple):
 
     item_rowid: int
     id: ItemId
-    directory: str
+    path: str  # of its JSON
     href: str | None
     document: bytes | None
     mirrored: dict[str, MirroredFile]
     is_ours: bool  # True: a file in the place of its JSON belongs to the mirror
     sha256: bytes | None  # of its JSON as written, if known; empty if it is damaged
-
-    @property
-    def path(self) -> str:
-        return item_json_in(self.directory, self.id.item)
 
 
 def item_records(db: Connection, item_rowids: Sequence[int]) -> Iterator[ItemRecord]:
@@ -164,8 +160,8 @@ def item_records(db: Connection, item_rowids: Sequence[int]) -> Iterator[ItemRec
         rows = db.execute(query, (json_array(item_rowids[start : start + _ITEMS_AT_ONCE]),)).fetchall()
         files = _files(db, [row[0] for row in rows])
         for rowid, collection, name, directory, href, document, is_ours, sha256 in rows:
-            item = ItemId(collection, name)
-            yield ItemRecord(rowid, item, directory, href, document, files[rowid], bool(is_ours), sha256)
+            item, path = ItemId(collection, name), item_json_in(directory, name)
+            yield ItemRecord(rowid, item, path, href, document, files[rowid], bool(is_ours), sha256)
 
 
 def _files(db: Connection, items: Sequence[int]) -> dict[int, dict[str, MirroredFile]]:
