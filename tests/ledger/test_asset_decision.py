@@ -8,8 +8,7 @@ import pytest
 from msgspec.structs import replace
 from tests.ledger.plans import asset
 
-from stacpull.ledger.asset_decision import Action, decide
-from stacpull.ledger.batch_rows import AssetRow, KnownAsset
+from stacpull.ledger.asset_decision import Action, AssetRow, KnownAsset, decide
 from stacpull.ledger.runs import Run
 from stacpull.ledger.schema import AssetState, encoded_checksum
 from stacpull.models import Asset, Checksum, Clip, VersionInDest

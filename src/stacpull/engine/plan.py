@@ -31,8 +31,7 @@ from stacpull.engine.walk import Walk
 from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.events import Listener, Stage
 from stacpull.hosts import host_of
-from stacpull.ledger.asset_decision import Action, known_actions
-from stacpull.ledger.batch_rows import HasFile
+from stacpull.ledger.asset_decision import Action, HasFile, known_actions
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
 from stacpull.ledger.runs import ItemSet, Run
 from stacpull.models import Asset, ItemId, PlannedItem, PlannedVersion, WalkBatch, path_in_dest

@@ -15,14 +15,16 @@ import msgspec
 import orjson
 from msgspec.structs import astuple, replace
 
-from stacpull.ledger import failures, paths, runs, views
-from stacpull.ledger.asset_decision import Action, Decision, decide
-from stacpull.ledger.batch_rows import (
+from stacpull.ledger import failures, jobs, paths, runs, views
+from stacpull.ledger.asset_decision import (
+    ITEM_COLUMNS,
+    Action,
     AssetRow,
-    BatchRows,
+    Decision,
     HasFile,
     ItemRow,
     KnownAsset,
+    decide,
     known_assets,
     known_items,
 )
@@ -127,6 +129,47 @@ class BatchWriter:
         self.db.execute(f"DELETE FROM items WHERE id {IN_LIST} AND version IS NULL", (json_array(items),))
 
 
+def _upsert(table: str, columns: Sequence[str], kept: Sequence[str] = ()) -> str:
+    values = ", ".join(f"{column} = excluded.{column}" for column in columns if column not in kept)
+    return f"INSERT INTO {table}({', '.join(columns)}) VALUES ? ON CONFLICT DO UPDATE SET {values}"
+
+
+_PUT_ITEMS = _upsert(
+    "items", ITEM_COLUMNS, ("id", "hash", "collection", "name", "other_directory", "pending")
+)
+_PUT_ASSETS = _upsert("assets", AssetRow._fields, ("id", "item", "key"))
+_JOB = ("asset", "href", "stale", "name_or_template", "size", "media_type", "alternates", "digest_in_dest")
+_PUT_JOBS = _upsert("jobs", _JOB)  # `is_damaged` is not updated: the file in place is still damaged
+
+
+class _BatchRows(msgspec.Struct):
+    deleted: list[int] = []  # assets
+    moved: list[tuple[int, int, str]] = []  # assets with their new row and key
+    done_again: list[int] = []  # failed assets that are no longer listed: the file in DEST stays
+    items: list[ItemRow] = []
+    documents: list[tuple[int, bytes]] = []
+    assets: list[AssetRow] = []
+    jobs: list[tuple[object, ...]] = []
+    unchanged: list[int] = []  # assets of which only the run changes
+    must_revalidate: list[int] = []  # assets
+
+    def write(self, db: Connection, run_id: int) -> None:
+        """Write all rows. Rows and paths are freed before others claim them."""
+        for rowid in self.deleted:
+            paths.delete_asset(db, rowid)
+        for move in self.moved:
+            paths.move_asset(db, *move)
+        if self.done_again:
+            jobs.delete_jobs(db, self.done_again)
+        write_rows(db, _PUT_ITEMS, [row[:-1] for row in self.items])
+        db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", self.documents)
+        write_rows(db, _PUT_ASSETS, self.assets)
+        write_rows(db, _PUT_JOBS, self.jobs)
+        db.execute(f"UPDATE assets SET run = ? WHERE id {IN_LIST}", (run_id, json_array(self.unchanged)))
+        revalidate = f"UPDATE assets SET must_revalidate = 1 WHERE id {IN_LIST}"
+        db.execute(revalidate, (json_array(self.must_revalidate),))
+
+
 class _ItemChange(msgspec.Struct):
     """An item that a batch adds or plans again, and what its assets require of its JSON."""
 
@@ -149,7 +192,7 @@ class _BatchPlan:
         self._writer = writer
         self._result = result
         self._now = now
-        self._rows = BatchRows()
+        self._rows = _BatchRows()
         self._claims: list[tuple[int, str, str]] = []  # new assets with the directory and name that they need
         # of items and assets, each with its item if it is reported
         self._failures: list[tuple[FailureKey, Failure, ItemId | None]] = []
