@@ -75,6 +75,7 @@ def expected(checksum: str, items: int = 1) -> dict[str, bytes | None]:
 def test_the_selected_digest_is_recorded(tmp_path, checksum, items, same):
     with on_mirror(tmp_path, checksum, items=items, same=same):
         assert digests(tmp_path) == expected(checksum, items)
+    assert ("file:checksum" in (tmp_path / "c/i0/i0.json").read_text()) == (checksum == "sha256")
     found = sync.verify(tmp_path)
     assert (found.damaged, found.unproven) == (0, 0 if checksum != "none" else 3 * items)
 

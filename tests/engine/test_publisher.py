@@ -12,8 +12,7 @@ from tests.engine.bench import Bench, RecordingStore, parts, planned, tree
 
 from stacpull.errors import DestinationError
 from stacpull.ledger import publication, runs, views
-from stacpull.ledger.schema import AssetState
-from stacpull.models import Failure, FailureKind
+from stacpull.models import FailureKind
 from stacpull.store.local_store import LocalStore
 
 
@@ -127,17 +126,6 @@ def test_a_catalog_file_is_synced_and_belongs_to_the_mirror_before_it_is_renamed
             bench.publisher.write_file("c/collection.json", b"1")
     assert steps == ["sync collection", "_place collection.json"]
     bench.publisher.write_file("c/collection.json", b"2")  # that one is not foreign
-
-
-def test_a_file_stays_known_if_a_newer_item_has_no_usable_href_for_it(bench: Bench, tmp_path: Path) -> None:
-    (asset,) = bench.plan(planned("i", "a")._replace(updated="2020-01-01")).jobs
-    bench.place([bench.arrive(asset, b"x")])
-    clash = Failure(FailureKind.NAME, "Two assets would meet.")
-    bench.plan(planned("i", "")._replace(updated="2030-01-01", problems=(("a", clash),)))
-    bench.publisher.publish_all()
-    assert (tmp_path / "c/i/a.tif").exists()
-    assert views.known_paths(bench.db, ["c/i/a.tif"]) == {"c/i/a.tif"}
-    assert bench.states() == {"a": AssetState.DONE}
 
 
 def test_a_newer_version_is_fetched_although_the_earlier_one_was_being_recorded(bench: Bench) -> None:

@@ -311,7 +311,8 @@ class _BatchPlan:
     def _plan_known_asset(self, change: _ItemChange, asset: Asset, known: KnownAsset) -> None:
         rows = self._rows
         run = self._writer.run
-        if change.was_planned and known.row.state == AssetState.PENDING:
+        is_pending = known.row.run == run.id and known.row.state == AssetState.PENDING
+        if is_pending and (change.was_planned or known.row.must_revalidate):  # 1 for a renamed asset
             # bytes of the older version are dropped on arrival, because they belong to another row
             rowid = next(self._writer.asset_rowids)
             rows.moved.append((known.row.id, rowid, asset.key))
@@ -401,7 +402,8 @@ class _BatchPlan:
         if not unplanned:
             return
         left_out = {*item.excluded, *item.web_pages}
-        self._rename_assets(change, [known for known in unplanned if known.row.key not in left_out])
+        may_move = [a for a in unplanned if a.row.key not in left_out and a.row.state != AssetState.RESERVED]
+        self._rename_assets(change, may_move)
         for known in unplanned:
             row = known.row
             has_failed = row.state >= AssetState.FAILED and change.known.get(row.key) is known
