@@ -113,7 +113,7 @@ class BatchWriter:
             result.count("assets_skipped", max(0, done_now - done_before))
             runs.add_counts(db, run_id, result.counted)
             runs.save_walk(db, run_id, batch.update)
-            if self.run.kind == "mirror" and batch.update.walk_ended:
+            if self.run.kind == "mirror" and batch.update.walk_ended and batch.update.cut_short is None:
                 self._delete_unreadable()
         return result
 
