@@ -68,11 +68,9 @@ def test_a_run_with_options_that_json_changes_continues(tmp_path: Path) -> None:
             for changes in (
                 {"filter": "a = 1"},
                 {"where": ("a=1",)},
-                {"intersects": "{}"},
                 {"max_cloud_cover": 10.0},
                 {"shard": (1, 2)},
                 {"sample": 5},
-                {"seed": 1},
             )
         ),
     ],
@@ -97,7 +95,7 @@ def test_defaults_of_a_selection_are_not_stored(tmp_path: Path) -> None:
         assert runs.begin(db, later, NOW, {}).id == first.id
 
 
-def test_what_is_newly_gone_does_not_depend_on_the_clock(tmp_path: Path) -> None:
+def test_what_is_newly_gone_depends_neither_on_the_clock_nor_on_a_killed_retry(tmp_path: Path) -> None:
     def lose(job: Job, now: float) -> None:
         gone = OutcomeWithoutFile(job.rowid, job.item_rowid, job.generation, GONE)
         publication.record(db, runs.load(db), [], [gone], {}, now)
@@ -110,6 +108,12 @@ def test_what_is_newly_gone_does_not_depend_on_the_clock(tmp_path: Path) -> None
         lose(*commit(writer, item("i", [asset("a"), asset("b")])).jobs, NOW - 9999)  # the clock was set back
         assert views.failed_by_kind(db, FailureKind.GONE, run.id) == 2
         assert views.failed_by_kind(db, FailureKind.GONE, run.id, failed_in=run.id) == 1
+        jobs.requeue_failures(db, started(db, replace(SPEC, kind="retry"))[0])  # it is killed
+        run, writer = started(db)
+        for job in commit(writer, item("i", [asset("a"), asset("b")])).jobs:
+            lose(job, NOW)
+        assert views.failed_by_kind(db, FailureKind.GONE, run.id) == 2
+        assert views.failed_by_kind(db, FailureKind.GONE, run.id, failed_in=run.id) == 0
 
 
 @pytest.mark.parametrize("is_newest", [True, False])

@@ -29,7 +29,10 @@ def put_failure(db: Connection, key: FailureKey, failure: Failure, attempts: int
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (what, item, key, source, collection) DO UPDATE SET "
         "kind = excluded.kind, message = excluded.message, status = excluded.status, "
-        "attempts = attempts + excluded.attempts, at = excluded.at, run = excluded.run",
+        "attempts = attempts + excluded.attempts, at = excluded.at, "
+        # what is still gone was not found by this mirror (`--missing known`)
+        "run = iif(what = '' AND kind = 'gone' AND excluded.kind = 'gone' AND "
+        "(SELECT r.kind FROM runs r WHERE r.id = excluded.run) = 'mirror', run, excluded.run)",
         (*key, failure.kind, message, failure.status, attempts, now),
     )
 

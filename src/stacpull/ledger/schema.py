@@ -169,7 +169,8 @@ CREATE TABLE failures(                     -- key columns first: SQLite 3.40 wou
     status INTEGER,                        -- of HTTP
     attempts INTEGER NOT NULL,             -- over all runs
     at REAL NOT NULL,                      -- the last time, in seconds since 1970
-    run INTEGER,                           -- the last run in which it failed
+    run INTEGER,                           -- the last run in which it failed, without mirrors that found the
+                                           -- file gone again
     PRIMARY KEY (what, item, key, source, collection)
 ) WITHOUT ROWID;
 CREATE INDEX failures_newest ON failures(at);
