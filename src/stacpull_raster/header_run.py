@@ -31,7 +31,7 @@ from stacpull.events import AssetFailed, Notice, Progress, RunEnded, RunStarted
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.json_values import object_or_empty
 from stacpull.ledger.runs import ItemSet
-from stacpull.models import Failure, FailureKind, ItemId, Json, PlannedVersion, WalkBatch
+from stacpull.models import NO_FAULT, Failure, FailureKind, ItemId, Json, PlannedVersion, WalkBatch
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
@@ -307,6 +307,7 @@ class HeadersRun:
             network.retries,
             selection.prefer,
             max_failures=self._options.max_failures,
+            uncounted=(*NO_FAULT, FailureKind.GONE) if self._options.missing == "ok" else NO_FAULT,
             stop_run=self._stop.set,
         )
         await walk_and_transfer(walk.run, pool, [self._tick], stop=self._stop, fatal_error=self._fatal_error)
@@ -360,8 +361,7 @@ class HeadersRun:
         if is_complete:
             self._results.put((), position={"ended": True, **asdict(tally)})
             if not report.items_matched:
-                counts = {"items_seen": tally.items_seen}
-                text = summary.why_nothing_to_fetch(self._selection, counts)
+                text = summary.why_nothing_to_fetch(self._selection, asdict(tally))
             else:
                 why = "there are no assets"
                 if tally.assets_excluded:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance.asset_host import ApiHost, AssetHost, Connection, local_items, quick
+from tests.acceptance.asset_host import AssetHost, Connection, local_items, quick
 
 import stacpull
 from stacpull import sync
@@ -134,11 +134,3 @@ def test_a_run_stops_when_too_many_assets_have_failed(tmp_path, capsys):
         assert stacpull.status(dest).assets_pending > 100
         assert execute(["retry", str(dest), *more]) == 1
         assert stacpull.status(dest).assets_pending == 0
-
-
-def test_max_failures_applies_to_headers(tmp_path: Path) -> None:
-    with ApiHost() as host:
-        source = f"{host.url}/collections/c"
-        with pytest.raises(stacpull.StacpullError, match="max_failures 3") as caught:
-            sync.headers(source, tmp_path / "t.csv", options=quick(max_failures=3))
-    assert caught.value.exit_code == 1
