@@ -416,3 +416,15 @@ def test_a_retry_reads_a_source_item_again_that_also_lacks_a_file(command, tmp_p
     (tmp_path / "z").write_text("z")
     assert (command("retry").code, command("failures").out) == (0, "")
     assert command("status").report["items_done"] == 1
+
+
+def test_an_earlier_version_is_not_judged_by_the_size_of_the_new_one(command, tmp_path):
+    assert command("mirror").code == 0
+    file = (tmp_path / "m/c/i/x").rename(tmp_path / "moved")
+    (tmp_path / "m/c/i/x").symlink_to(file)
+    (tmp_path / "x").write_text("a longer version")
+    (tmp_path / "item.json").write_text(json.dumps(feature("i", {"x": "./x"}, changed=True)))
+    assert command("mirror").report["assets_failed"] == 1
+    file.replace(tmp_path / "m/c/i/x")
+    assert command("verify --quick").code == 0
+    assert (command("retry").code, (tmp_path / "m/c/i/x").read_text()) == (0, "a longer version")

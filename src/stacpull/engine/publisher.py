@@ -111,6 +111,8 @@ class Publisher(msgspec.Struct, eq=False):
             else:
                 outcome = OutcomeWithoutFile(file.rowid, file.item_rowid, file.generation, failure)
                 self._without_file.append(outcome)
+        if self._without_file:
+            publication.release(self.db, [outcome.rowid for outcome in self._without_file])
         for (item, placement), failure in zip(item_json.items(), place_failures[len(assets) :], strict=True):
             if failure is None:
                 self._placed_json[item] = placement.digest

@@ -70,7 +70,7 @@ def reserve(
 
 
 def release(db: Connection, rowids: Iterable[int]) -> None:
-    """Cancel reservations: these assets have no file on disk any more, so they are pending again."""
+    """Cancel reservations: these assets have no file on disk, so they are pending again."""
     with transaction(db):
         released = db.execute(
             f"UPDATE assets SET state = {AssetState.PENDING}, digest = NULL, etag_or_date = NULL "
@@ -78,7 +78,7 @@ def release(db: Connection, rowids: Iterable[int]) -> None:
             (json_array(rowids),),
         ).fetchall()
         without_version = "UPDATE jobs SET digest_in_dest = NULL WHERE asset = ? AND NOT is_damaged"
-        db.executemany(without_version, released)  # the earlier versions may be gone too
+        db.executemany(without_version, released)  # it may be gone too, and its size is forgotten
 
 
 _COMPARE_VERSIONS = (
