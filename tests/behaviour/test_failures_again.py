@@ -36,7 +36,8 @@ class Host(WireServer):
         if request.target == "/a/error":
             return Answer(200, b'{"error": "over quota"}', {"Content-Type": "application/json"})
         status = self.statuses.get(request.target, 200)
-        return Answer(status or 200, b"data", fault=None if status else Fault.TRUNCATED)
+        body = json.dumps(feature("source")).encode() if request.target == "/source" else b"data"
+        return Answer(status or 200, body, fault=None if status else Fault.TRUNCATED)
 
 
 @pytest.fixture
@@ -160,16 +161,17 @@ def test_plan_counts_a_refused_signed_url_that_mirror_requests_again(host: Host,
 
 
 @pytest.mark.parametrize("command", ["mirror", "resume"])
-def test_a_stopped_run_reads_signed_urls_again_that_only_source_has(host, mirror, command):
+def test_a_stopped_run_reads_source_items_and_signed_urls_again(host, mirror, command):
     items = [feature(f"i{n}", {"data": host.url(f"/a/{n}?sig=SIGNATURE")}) for n in range(20)]
+    items[0]["links"] = [{"rel": "source", "href": host.url("/source")}]
     Path(mirror[1]).write_text("".join(json.dumps(item) + "\n" for item in items))
-    host.statuses = {"/a/1?sig=SIGNATURE": 500}
+    host.statuses = {"/a/1?sig=SIGNATURE": 500, "/source": 500}
     stopped = report(host, [*mirror, "--max-failures", "0", "--concurrency", "1"])
     assert stopped["assets_pending"] > 0
     host.statuses = {f"/a/{number}": 403 for number in range(20)}
     ran = report(host, mirror if command == "mirror" else ["resume", *mirror[2:]])
-    assert (ran["assets_done"], ran["assets_failed"]) == (20, 0)
-    assert len(host.requested()) == 20 - stopped["assets_done"] == 20 - ran["assets_skipped"]
+    assert (ran["assets_done"], ran["assets_failed"], ran["items_failed"]) == (20, 0, 0)
+    assert len(host.requested()) - 1 == 20 - stopped["assets_done"] == 20 - ran["assets_skipped"]
 
 
 def test_plan_counts_an_item_that_cannot_be_read_once(host: Host, mirror: list[str]) -> None:

@@ -460,11 +460,11 @@ class MirrorRun:
     async def _find_jobs(self) -> None:
         call = self._store_client.call
         await self._batch_sender.queue_pending()
+        if self._run.kind in {"mirror", "retry"}:
+            await self._walk.read_links(await call("unreadable_links", returns=list[ItemLink]))
         if self._run.kind == "mirror":
             await self._walk.resume(self._run)
             return
-        if self._run.kind == "retry":
-            await self._walk.read_links(await call("unreadable_links", returns=list[ItemLink]))
         if self._run.kind != "ordered":
             await restore_item_json(self._walk.reader, self._network, self._store_client)
         await self._batch_sender.add_batch(WalkBatch(update=WalkUpdate(walk_ended=True)))

@@ -45,7 +45,7 @@ class StoreOperations:
         self.take_over_jobs = partial(jobs.take_over_jobs, db, run_id)
         self.keep_document = partial(publication.keep_document, db)
         self.keep_collection = partial(publication.keep_collection, db)
-        self.unreadable_links = partial(views.unreadable_links, db, run_id)
+        self.unreadable_links = partial(views.unreadable_links, db, publisher.run)
         self.damaged_item_json = partial(views.damaged_item_json, db)
         self.collections_to_read = partial(views.collections_to_read, db, run_id)
         self.count_unreadable = partial(pruning.count_unreadable, db, run_id)
