@@ -10,8 +10,9 @@ import click
 
 from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
-from stacpull.cli.summary import mirror_lines, nothing_to_do
+from stacpull.cli.summary import FailureCounts, mirror_lines, nothing_to_do
 from stacpull.errors import StacpullError
+from stacpull.models import FailureKind
 from stacpull.reports import MirrorReport
 
 Work = Callable[..., Coroutine[Any, Any, MirrorReport]]
@@ -91,5 +92,10 @@ def _finish(session: CommandSession, work: Work, command: str = "resume", noun: 
         raise
     lines = mirror_lines(report, session.display.failures, noun)
     if report.nothing_to_resume:
-        lines = nothing_to_do(report, command)
+        from stacpull.engine.mirror_status import failures
+
+        counts = FailureCounts()
+        for record in failures(report.dest, session.options):
+            counts.note(FailureKind(record.kind), record.key)
+        lines = nothing_to_do(report, command, counts.lasting)
     return session.finish(report, lines, on_stderr=session.output.json)

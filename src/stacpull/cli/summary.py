@@ -137,11 +137,13 @@ def finished_state(report: MirrorReport | StatusReport) -> tuple[str, int]:
     return "; ".join([finished, *parts]) if failures or parts else "complete", failures
 
 
-def nothing_to_do(report: MirrorReport, command: str = "resume") -> Iterator[str]:
+def nothing_to_do(report: MirrorReport, command: str = "resume", lasting: int = 0) -> Iterator[str]:
+    """Yield the lines of a command without a task. `lasting` failures cannot be fixed by a retry."""
     state, failures = finished_state(report)
     is_unfinished = report.state != "complete"
     yield f"{report.dest}: {report.state if is_unfinished else state}; nothing to {command}"
-    steps = {"resume": is_unfinished, "retry": failures, "retry --ordered": report.assets_ordered}
+    is_retryable = failures > lasting
+    steps = {"resume": is_unfinished, "retry": is_retryable, "retry --ordered": report.assets_ordered}
     yield from next_steps(report, steps)
     yield "to look for new items, or to prune: repeat the `stacpull mirror` command with the same filters"
 
