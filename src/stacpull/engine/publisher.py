@@ -77,8 +77,7 @@ class Publisher(msgspec.Struct, eq=False):
         return None if self._due_at is None else max(0.0, self._due_at - time.monotonic())
 
     def publish_if_due(self) -> None:
-        is_due = self._due_at is not None and time.monotonic() >= self._due_at
-        if is_due or len(self._received) + len(self._without_file) >= GROUP_SIZE:
+        if self.seconds_until_due() == 0 or len(self._received) + len(self._without_file) >= GROUP_SIZE:
             self.publish()
         if self._due_at is None and self._is_busy():  # also what this turn has placed
             self._due_at = time.monotonic() + (GROUP_SECONDS if self.store.is_local else _BUCKET_SECONDS)
