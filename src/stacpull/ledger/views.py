@@ -279,15 +279,12 @@ def records_in(db: Connection, collection: int) -> Iterator[ItemRecord]:
 
 def unreadable_links(db: Connection, run: runs.Run) -> list[ItemLink]:
     """Return the links that a run reads again: a mirror those of its own that failed in passing."""
-    is_mirror = run.kind == "mirror"
+    kinds = json_array(run.retried_kinds if run.kind == "mirror" else FailureKind)
     rows = db.execute(
         "SELECT i.href, p.collection_name, p.name, i.collection_name, i.name FROM failures f "
         "JOIN named_items i ON i.id = f.item JOIN named_items p ON p.id = i.parent "
         f"WHERE f.what = 'item' AND f.run {IN_LIST} AND f.kind {IN_LIST} AND i.href IS NOT NULL",
-        (
-            json_array([run.id] if is_mirror else runs.of_same_source(db, run.id)),
-            json_array(run.retried_kinds if is_mirror else FailureKind),
-        ),
+        (json_array(runs.of_same_source(db, run.id)), kinds),
     )
     return [ItemLink(row[0], ItemId(*row[1:3]), ItemId(*row[3:])) for row in rows]
 
