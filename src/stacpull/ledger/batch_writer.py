@@ -143,9 +143,6 @@ _PUT_JOBS = _upsert("jobs", _JOB)  # `is_damaged` is not updated: the file in pl
 
 
 class _BatchRows(msgspec.Struct):
-    deleted: list[int] = []  # assets
-    moved: list[tuple[int, int, str]] = []  # assets with their new row and key
-    done_again: list[int] = []  # failed assets that are no longer listed: the file in DEST stays
     items: list[ItemRow] = []
     documents: list[tuple[int, bytes]] = []
     assets: list[AssetRow] = []
@@ -154,13 +151,6 @@ class _BatchRows(msgspec.Struct):
     must_revalidate: list[int] = []  # assets
 
     def write(self, db: Connection, run_id: int) -> None:
-        """Write all rows. Rows and paths are freed before others claim them."""
-        for rowid in self.deleted:
-            paths.delete_asset(db, rowid)
-        for move in self.moved:
-            paths.move_asset(db, *move)
-        if self.done_again:
-            jobs.delete_jobs(db, self.done_again)
         write_rows(db, _PUT_ITEMS, [row[:-1] for row in self.items])
         db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", self.documents)
         write_rows(db, _PUT_ASSETS, self.assets)
@@ -304,8 +294,7 @@ class _BatchPlan:
         if path == change.directory:
             return None, path
         if path not in self._directories:
-            new = paths.add_directory(self._db, path, change.item.assets, self._rows.deleted)
-            self._directories[path] = new
+            self._directories[path] = paths.add_directory(self._db, path, change.item.assets)
         return self._directories[path]
 
     def _plan_known_asset(self, change: _ItemChange, asset: Asset, known: KnownAsset) -> None:
@@ -315,7 +304,7 @@ class _BatchPlan:
         if is_pending and (change.was_planned or known.row.must_revalidate):  # 1 for a renamed asset
             # bytes of the older version are dropped on arrival, because they belong to another row
             rowid = next(self._writer.asset_rowids)
-            rows.moved.append((known.row.id, rowid, asset.key))
+            paths.move_asset(self._db, known.row.id, rowid, asset.key)
             known = known._replace(row=known.row._replace(id=rowid, run=0))
         is_lost = known.is_lost(self._writer.has_file)
         is_updated, has_no_date = change.is_updated, change.item.has_no_date
@@ -410,10 +399,10 @@ class _BatchPlan:
             if item.problems or not has_failed or row.run in self._writer.runs_of_other_sources:
                 continue
             if known.digest_in_dest is None or known.is_lost(self._writer.has_file):
-                self._rows.deleted.append(row.id)
+                paths.delete_asset(self._db, row.id)
                 del change.known[row.key]
             elif row.key not in left_out:
-                self._rows.done_again.append(row.id)
+                jobs.delete_jobs(self._db, [row.id])
                 done = row._replace(state=AssetState.DONE, digest=known.digest_in_dest or None)
                 self._rows.assets.append(done)
 
@@ -429,8 +418,8 @@ class _BatchPlan:
             if known is None:
                 continue
             if replaced:
-                self._rows.deleted.append(replaced.row.id)
-            self._rows.moved.append((known.row.id, known.row.id, asset.key))
+                paths.delete_asset(self._db, replaced.row.id)
+            paths.move_asset(self._db, known.row.id, known.row.id, asset.key)
             row = known.row._replace(key=asset.key, must_revalidate=1)  # its content may be another one
             del change.known[known.row.key]
             change.known[asset.key] = known._replace(row=row)

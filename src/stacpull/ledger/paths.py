@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from stacpull.ledger.database import IN_LIST, Connection, json_array, scalar, write_rows
+from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, scalar, write_rows
 from stacpull.ledger.jobs import delete_jobs
 from stacpull.models import Asset, Failure, FailureKind, path_in_dest
 from stacpull.planning.names import hashes_in, path_hash, safe_segment, with_salted_hash
@@ -59,19 +59,16 @@ def _claim_first(db: Connection, rowid: int, directory: str, names: Sequence[str
     return Failure(kind=FailureKind.NAME, message=f"Another asset is stored as {path}: {remedy}.")
 
 
-def add_directory(db: Connection, path: str, assets: Iterable[Asset], deleted: list[int]) -> tuple[int, str]:
-    """Return the row of a directory, and its path, which gets a hash if a file has this path.
-
-    Such a file may be one of new `assets`, but not of `deleted` ones (rowids).
-    """
+def add_directory(db: Connection, path: str, assets: Iterable[Asset]) -> tuple[int, str]:
+    """Return the row of a directory, and its path, which gets a hash if a file or one of `assets` has it."""
     if rowid := scalar(db, "SELECT max(id) FROM directories WHERE path = ?", (path_in_dest(path, ""),)):
         return rowid, path
     new_files = {path_in_dest(asset.directory, asset.name) for asset in assets if asset.name}
     parent = ""
     for name in path.split("/") if path else ():
         directory = path_in_dest(parent, name)
-        owner = scalar(db, "SELECT max(asset) FROM paths WHERE hash = ?", (path_hash(directory),))
-        if directory in new_files or (owner and owner not in deleted):
+        is_file = exists(db, "SELECT 1 FROM paths WHERE hash = ?", (path_hash(directory),))
+        if is_file or directory in new_files:
             directory = path_in_dest(parent, with_salted_hash(name, parent))
         parent = directory
     add = "INSERT INTO directories(path) VALUES (?) ON CONFLICT DO UPDATE SET path = path RETURNING id"
