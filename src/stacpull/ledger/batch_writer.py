@@ -71,6 +71,10 @@ class BatchWriter:
         self.runs_of_other_sources = {run_id for (run_id,) in other_runs}
         self._directories = views.collection_directories(db)
         self._folded_directories = set(map(fold, self._directories.values()))
+        # documents older than those of an earlier run: planned last, if SOURCE lists no newer ones
+        self.postponed: dict[ItemId, PlannedItem] = {}  # a run that is resumed reads their pages again
+        query = "SELECT iif(instr(selection, '\"max_items\":'), 0, 1000) FROM runs WHERE id = ?"
+        self.max_postponed = scalar(db, query, (run.id,))  # with `--max-items` none, as they do not count yet
         # of new rows; never used twice in a run
         self.item_rowids = count(scalar(db, "SELECT max(id) FROM items") + 1)
         self.asset_rowids = count(scalar(db, "SELECT max(id) FROM assets") + 1)
@@ -99,6 +103,7 @@ class BatchWriter:
         """Save a batch in one transaction, at `now` (seconds since 1970)."""
         db, run_id = self.db, self.run.id
         result = SavedBatch()
+        batch.items += self.postponed.values() if batch.update.walk_ended else ()
         plan = _BatchPlan(self, batch, result, now)
         with transaction(db):
             done_before = runs.run_totals(db, run_id)["assets_done"]
@@ -112,7 +117,8 @@ class BatchWriter:
             done_now = runs.run_totals(db, run_id)["assets_done"]
             result.count("assets_skipped", max(0, done_now - done_before))
             runs.add_counts(db, run_id, result.counted)
-            runs.save_walk(db, run_id, batch.update)
+            update = batch.update._replace(position=None) if self.postponed else batch.update
+            runs.save_walk(db, run_id, update)
             if self.run.kind == "mirror" and batch.update.walk_ended and batch.update.cut_short is None:
                 self._delete_unreadable()
         return result
@@ -214,7 +220,7 @@ class _BatchPlan:
                 self._result.count("source_items", -1)
                 self._known[item.id] = row._replace(parent=None)
                 self._rows.items.append(self._known[item.id])
-            if row is None or _is_newer_on_page(item, row):
+            if (row is None and not self._postpone(item)) or (row and _is_newer_on_page(item, row)):
                 changes.append(self._change_of(item, was_planned=row is not None))
         self._plan_unreadable_items()
         for entry in self._batch.unreadable:
@@ -239,6 +245,17 @@ class _BatchPlan:
         row = self._known.get(item.id)
         is_planned = row is not None and row.run == self._writer.run.id and not row.is_unreadable
         return row if is_planned else None
+
+    def _postpone(self, item: PlannedItem) -> bool:
+        """Postpone an item if SOURCE may list it twice: an earlier run had a newer version."""
+        known, postponed = self._known.get(item.id), self._writer.postponed
+        version = None if known is None or item.parent is not None else known.version
+        cannot_wait = self._batch.update.walk_ended or len(postponed) >= self._writer.max_postponed
+        if cannot_wait or version in (None, item.updated) or not is_newer(version, item.updated):
+            return False
+        before = postponed.get(item.id, item)
+        postponed[item.id] = before if is_newer(before.updated, item.updated) else item
+        return True
 
     def _change_of(self, item: PlannedItem, *, was_planned: bool) -> _ItemChange:
         before = self._known.get(item.id) or self._new_row(item.id)
