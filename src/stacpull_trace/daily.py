@@ -38,7 +38,7 @@ class Count(msgspec.Struct, frozen=True):
     samples: int = 0
     """Pixels requested."""
     no_data: int = 0
-    """Masked pixels: cloud, no data, outside of the area."""
+    """Masked pixels: cloud, no data, and, as the service counts them, outside of the requested geometry."""
     scenes: Mapping[int, int] = {}
     """Valid pixels by the value of the scene mask."""
     outside: int = 0
@@ -61,6 +61,11 @@ class Count(msgspec.Struct, frozen=True):
     def agrees(self) -> bool:
         """True if the histogram holds exactly the valid pixels."""
         return self.counted == self.valid
+
+    def inside(self, pixels: int) -> Count:
+        """Return the counts of a geometry of so many pixels, without the masked pixels outside of it."""
+        outside = min(max(self.samples - pixels, 0), self.no_data)
+        return msgspec.structs.replace(self, samples=self.samples - outside, no_data=self.no_data - outside)
 
 
 EMPTY = Count()

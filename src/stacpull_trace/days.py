@@ -47,7 +47,7 @@ def _tile_rows(tile: TileDay, valid: int) -> Iterator[ScenePixels]:
         outside = PixelOrigin(OriginKind.OUTSIDE, "a value that is not a scene index")
         yield _row(tile, None, outside, tile.count.outside, tile.count.outside / valid)
     if tile.count.no_data:
-        masked = PixelOrigin(OriginKind.MASKED, "cloud, no data or outside of the area")
+        masked = PixelOrigin(OriginKind.MASKED, "cloud or no data")
         yield _row(tile, None, masked, tile.count.no_data, None)
 
 

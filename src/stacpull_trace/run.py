@@ -96,12 +96,13 @@ class TraceRun:
         planned = await asyncio.to_thread(
             lambda: [*planned_requests(area, period, pieces_by_day(area, placed))]
         )
+        pixels = await asyncio.to_thread(lambda: [request.count_pixels(area.grid) for request in planned])
         created = {tile.id: tile.created.isoformat() if tile.created else "" for tile in placed}
         counts = await self._statistics(planned, created)
         parts: dict[tuple[date, str], list[Count]] = {}
-        for request, by_day in zip(planned, counts, strict=True):
+        for request, inside, by_day in zip(planned, pixels, counts, strict=True):
             for day, count in by_day.items():
-                parts.setdefault((day, request.tiles.get(day, "")), []).append(count)
+                parts.setdefault((day, request.tiles.get(day, "")), []).append(count.inside(inside))
         by_tile = {key: merged(pieces) for key, pieces in parts.items()}
         wanted = {tile for (_, tile), count in by_tile.items() if tile and count.counted}
         maps = await self._headers({tile: details.get(tile) for tile in sorted(wanted)})

@@ -99,7 +99,7 @@ class OriginKind(enum.StrEnum):
     UNMAPPED = "unmapped"  # the header does not have the index
     NO_HEADER = "no-header"  # the QA file, or its tags, are missing
     OUTSIDE = "outside"  # below 0 or above 601, not an index (601 itself counts as 600, `indices.EDGES`)
-    MASKED = "masked"  # cloud, no data or outside of the area: not counted as valid
+    MASKED = "masked"  # cloud or no data: not counted as valid
 
 
 class PixelOrigin(msgspec.Struct, frozen=True):

@@ -185,6 +185,22 @@ class PixelGrid(msgspec.Struct, frozen=True):
         bottom = math.ceil((self.bbox[3] - south) / down)
         return PixelWindow(max(left, 0), max(top, 0), min(right, self.width), min(bottom, self.height))
 
+    def count_pixels(self, window: PixelWindow, outline: BaseGeometry) -> int:
+        """Return the number of the window's pixels whose centre is in the outline. Takes 20 µs per row."""
+        rings = [shapely.get_coordinates(r) for r in shapely.get_rings(shapely.get_parts(outline))]
+        x1, y1 = np.concatenate([ring[:-1] for ring in rings]).T
+        x2, y2 = np.concatenate([ring[1:] for ring in rings]).T
+        across, down = self.pixel
+        pixels = 0
+        for row in range(window.top, window.bottom):
+            y = self.bbox[3] - (row + 0.5) * down
+            crossed = (y1 <= y) != (y2 <= y)
+            left, low = x1[crossed], y1[crossed]
+            x = np.sort(left + (y - low) / (y2[crossed] - low) * (x2[crossed] - left))
+            columns = np.clip(np.ceil((x - self.bbox[0]) / across - 0.5), window.left, window.right)
+            pixels += int((columns[1::2] - columns[::2]).sum())  # between every other pair of edges: inside
+        return pixels
+
     def blocks(self, window: PixelWindow, max_side: int = MAX_PIXELS) -> Iterator[PixelWindow]:
         """Divide a window into windows of nearly equal size, none with a side above `max_side` pixels."""
         for top, bottom in _stretches(window.top, window.bottom, max_side):
@@ -211,26 +227,8 @@ class TracedArea(msgspec.Struct, frozen=True):
         return dict(mapping(self.outline))
 
     def count_pixels(self) -> int:
-        """Return the number of pixels whose centre is in the outline. Takes about 20 µs per row."""
-        return self.grid.width * self.grid.height if self.is_box else sum(self._pixels_by_row())
-
-    def is_below_pixels(self) -> bool:
-        """Return True if no pixel has its centre in the outline."""
-        return not (self.is_box or any(self._pixels_by_row()))
-
-    def _pixels_by_row(self) -> Iterator[int]:
         grid = self.grid
-        rings = [shapely.get_coordinates(r) for r in shapely.get_rings(shapely.get_parts(self.outline))]
-        x1, y1 = np.concatenate([ring[:-1] for ring in rings]).T
-        x2, y2 = np.concatenate([ring[1:] for ring in rings]).T
-        across, down = grid.pixel
-        for row in range(grid.height):
-            y = grid.bbox[3] - (row + 0.5) * down
-            crossed = (y1 <= y) != (y2 <= y)
-            left, low = x1[crossed], y1[crossed]
-            x = np.sort(left + (y - low) / (y2[crossed] - low) * (x2[crossed] - left))
-            columns = np.clip(np.ceil((x - grid.bbox[0]) / across - 0.5), 0, grid.width)
-            yield int((columns[1::2] - columns[::2]).sum())  # between every other pair of edges: inside
+        return grid.width * grid.height if self.is_box else grid.count_pixels(grid.whole, self.outline)
 
 
 def area_of_bbox(bbox: tuple[float, ...], resolution: float) -> TracedArea:
@@ -258,7 +256,7 @@ def area_of_geometry(given: str | Mapping[str, Any] | Geometry, resolution: floa
         raise UsageError("--geometry must be in longitude and latitude, in degrees (RFC 7946).")
     sides = (west, south, east, north)
     area = TracedArea(outline, _grid(sides, resolution), is_box=outline.equals(box(*sides)))
-    if area.is_below_pixels():
+    if not area.count_pixels():
         raise UsageError(
             f"No pixel of {resolution:g} m has its centre in the area: give a finer --resolution."
         )

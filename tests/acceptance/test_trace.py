@@ -288,6 +288,15 @@ def test_samples_are_the_pixels_of_the_area_whatever_overlaps(replica, library):
     assert any(day.tiles > 1 and day.clear_share == day.valid / pixels for day in report.days)
 
 
+def test_rows_of_a_day_whose_tiles_cover_the_area_add_up_to_it(replica, library):
+    over_a_seam = (-122.29, 37.80, -122.25, 37.83)
+    report = library(replica, bbox=over_a_seam, datetime="2023-11-01/2023-11-12", resolution=30)
+    pixels = Counter[date]()
+    for row in report.scenes:
+        pixels[row.date] += row.pixels
+    assert {day.samples for day in report.days} == {max(pixels.values())} == {report.width * report.height}
+
+
 @pytest.mark.parametrize(
     ("seed", "area_options", "period"),
     [
