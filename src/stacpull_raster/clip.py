@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from stacpull.digests import text_hash
 from stacpull.errors import MissingExtraError
-from stacpull.models import Clip, Job
+from stacpull.models import Clip, Job, Json
 from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.transfer.attempt import AssetFetcher, Downloader, FetchResult
 from stacpull_raster.ranged import Sender
@@ -91,7 +91,8 @@ class Clipping:
         bounds = header.bounds
         if note is None or header.transform is None or bounds is None:
             return None
-        extent = {
+        extent: Json = {
+            "proj:code": f"EPSG:{header.epsg}",
             "proj:shape": [header.height, header.width],
             "proj:transform": list(header.transform),
             "proj:bbox": [*map(min, bounds[:2], bounds[2:]), *map(max, bounds[:2], bounds[2:])],

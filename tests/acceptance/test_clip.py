@@ -20,6 +20,7 @@ from tests.raster.tiff.clipping import clipped, degrees, raster
 
 import stacpull
 from stacpull import FailureKind, MirrorReport, Options, S3Options, Selection, sync
+from stacpull.catalog.item import PROJECTION_EXTENSION
 from stacpull.errors import DestinationError
 from stacpull.store.partial_downloads import PartialDownload
 from stacpull_replicas import MemoryStore, S3Access, S3Replica, run_in_thread
@@ -114,14 +115,20 @@ def test_only_the_tiles_of_the_area_are_fetched(tmp_path: Path, host: RasterHost
     assert is_sound(tmp_path)
 
 
-def test_the_item_describes_the_clipped_file_and_not_the_whole(tmp_path, host, cog):
+@pytest.mark.parametrize("epsg", [{}, {"proj:epsg": 32632}])
+def test_the_item_describes_the_clipped_file_and_not_the_whole(tmp_path, host, cog, epsg):
+    host.stated["data"] |= epsg
     mirrored(listed(host), tmp_path, BOX)
     stated, data = asset(tmp_path), bytes_of(tmp_path)
+    assert "proj:geometry" not in stated
+    assert stated.items() >= (epsg or {"proj:code": "EPSG:32632"}).items()
+    assert ("proj:code" in stated) == (not epsg)
+    extensions = json.loads((tmp_path / "scenes/a/a.json").read_text())["stac_extensions"]
+    assert (PROJECTION_EXTENSION in extensions) == (not epsg)
     with rasterio.open(tmp_path / "scenes/a/data.tif") as file:
         assert stated["proj:shape"] == [file.height, file.width] != [1000, 1200]
         assert stated["proj:transform"] == list(file.transform)[:6]
         assert stated["proj:bbox"] == pytest.approx(list(file.bounds))
-    assert "proj:geometry" not in stated
     assert stated["file:size"] == len(data)
     assert stated["file:checksum"] == "1220" + hashlib.sha256(data).hexdigest()
     origin = stated["alternate"]["origin"]

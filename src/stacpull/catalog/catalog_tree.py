@@ -73,7 +73,7 @@ class CollectionEntry(msgspec.Struct, frozen=True):
         `canonical` link to its origin.
         """
         source = self.document or {}
-        assets = stored_assets(source.get("assets"), self.mirrored, self.directory, self.base)
+        assets = stored_assets(source, self.mirrored, self.directory, self.base)
         extra = {key: value for key, value in source.items() if key not in _CORE and value is not None}
         version = source.get("stac_version")
         if not isinstance(version, str) or not _VERSION.fullmatch(version):

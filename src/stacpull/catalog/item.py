@@ -8,7 +8,7 @@ source's document is never changed. Items are plain dicts, because there may be 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -25,6 +25,7 @@ from stacpull.urls import is_local, is_remote, join, without_blanks
 _SCHEMAS = "https://stac-extensions.github.io"
 EXTENSION = f"{_SCHEMAS}/alternate-assets/v1.2.0/schema.json"
 FILE_EXTENSION = f"{_SCHEMAS}/file/v2.1.0/schema.json"
+PROJECTION_EXTENSION = f"{_SCHEMAS}/projection/v2.0.0/schema.json"
 _SIZE = "file:size"
 _CHECKSUM = "file:checksum"
 FILE_FIELDS = (_SIZE, _CHECKSUM)
@@ -73,7 +74,7 @@ def adapted_item(
     links += stored_links(document.get("links"), base, keep)
     links += provenance_links(document.get("links"), base, links)
 
-    unsorted = stored_assets(document.get("assets"), mirrored, directory, base)
+    unsorted = stored_assets(document, mirrored, directory, base)
     assets = {key: unsorted[key] for key in sorted(unsorted)}  # so that equal items give equal bytes
     properties = {"datetime": None, **object_or_empty(document.get("properties"))}
     if not (properties["datetime"] or (properties.get("start_datetime") and properties.get("end_datetime"))):
@@ -132,13 +133,14 @@ def _complete_location(stored: Json) -> None:
 
 
 def stored_assets(
-    assets: object, mirrored: Mapping[str, MirroredFile], directory: str, base: str | None
+    document: Json, mirrored: Mapping[str, MirroredFile], directory: str, base: str | None
 ) -> Json:
-    """Return the assets for the mirror.
+    """Return the assets of a document for the mirror.
 
     Assets that are not objects, or remote without a text as href, are left out. A mirrored asset has the
     size and SHA-256 of its file; those of the source are in `alternate.origin`.
     """
+    assets = document.get("assets")
     if not isinstance(assets, dict):
         return {}
     # the item, read again, has prefixes instead of objects
@@ -152,6 +154,9 @@ def stored_assets(
         remote = remote_href(href, base) if isinstance(href, str) and href else None
         if file is not None:
             stored[key] = _local_asset(asset, file, directory, remote, base)
+            named = {*asset, *object_or_empty(document.get("properties"))} if file.clip is not None else ()
+            if "proj:epsg" in named:  # the older name of `proj:code`
+                stored[key].pop("proj:code", None)
         elif remote is not None:
             stored[key] = {**asset, "href": remote}
             if "alternate" in asset:
@@ -159,13 +164,13 @@ def stored_assets(
     return stored
 
 
-def with_extensions(extensions: object, assets: Json, mirrored: Container[str]) -> list[str]:
+def with_extensions(extensions: object, assets: Json, mirrored: Mapping[str, MirroredFile]) -> list[str]:
     names = list(dict.fromkeys(name for name in list_or_empty(extensions) if isinstance(name, str)))
+    of_files = [(asset, mirrored[key]) for key, asset in assets.items() if key in mirrored]
     used = {
         EXTENSION: any("alternate" in asset for asset in assets.values()),
-        FILE_EXTENSION: any(
-            name in asset for key, asset in assets.items() if key in mirrored for name in FILE_FIELDS
-        ),
+        FILE_EXTENSION: any(name in asset for asset, _ in of_files for name in FILE_FIELDS),
+        PROJECTION_EXTENSION: any(file.clip is not None and "proj:code" in asset for asset, file in of_files),
     }
     for extension, is_used in used.items():
         any_version = extension.rsplit("/", 2)[0] + "/"
