@@ -1,8 +1,8 @@
 """Results of a job that is not a mirror (`headers`, `trace`): one SQLite file, so that a kill loses little.
 
 The file has the job's query, one row per key that succeeded or failed, and the position to continue from.
-The position is saved in one transaction with the rows before it. The file is not used for another query,
-because its rows would be wrong for that query.
+The position is saved in one transaction with the rows before it. A file with rows is not used for another
+query, because they would be wrong for it. A file without rows starts over.
 
 One process at a time may use it. SQLite's own lock is held from opening to closing, and ends with the
 process. Commits are as durable as those of a mirror's ledger (`ledger.database`): all of them survive kill
@@ -23,11 +23,10 @@ from typing import Any, NamedTuple, Self
 
 import orjson
 
-from stacpull.errors import UsageError
+from stacpull.errors import UsageError, destination_errors
 from stacpull.ledger.database import (
     json_array,
     ledger_errors,
-    make_private,
     reject_irregular,
     scalar,
     transaction,
@@ -83,8 +82,9 @@ class Results:
         self._is_new = not path.exists()
         self._lock = threading.Lock()
         reject_irregular(path)
-        with ledger_errors(path, _SENTENCES):
-            make_private(path)
+        with destination_errors(path), ledger_errors(path, _SENTENCES):
+            if self._is_new:
+                path.touch(0o600)
             self._db = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False, timeout=_LOCK_TIMEOUT
             )
@@ -105,8 +105,7 @@ class Results:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the file. After an error, a new one without results is removed: the query may be wrong."""
-        is_useless = error is not None and self._is_new and self.position is None
-        is_useless = is_useless and not (self.count(ok=True) or self.count(ok=False))
+        is_useless = error is not None and self._is_new and not (self.count(ok=True) or self.count(ok=False))
         self.close()
         if is_useless:
             self.path.unlink(missing_ok=True)
@@ -174,7 +173,7 @@ class Results:
 
     def _agree(self, question: Mapping[str, Any], *, start_over: bool | None) -> None:
         now = orjson.loads(orjson.dumps(question))
-        if start_over:
+        if start_over or self._db.execute("SELECT 1 FROM results").fetchone() is None:
             with transaction(self._db) as db:
                 db.execute("DELETE FROM results")
                 db.execute("DELETE FROM meta")

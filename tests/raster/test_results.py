@@ -61,9 +61,10 @@ def test_a_position_is_saved_with_its_rows_or_not_at_all(results: Results, path:
         assert [found.key for found in again.rows()] == ["a", "c"]
 
 
-def test_results_of_another_command_are_refused(results: Results, path: Path) -> None:
-    results.put([row("a")])
-    results.close()
+def test_rows_of_another_command_are_refused(path: Path) -> None:
+    Results(path, {"a": 1}).close()
+    with Results(path, QUESTION) as results:  # the other command had no row
+        results.put([row("a")])
     with pytest.raises(UsageError, match="has results of another command: "):
         Results(path, {"a": 1})
 
