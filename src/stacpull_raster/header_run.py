@@ -21,8 +21,7 @@ import msgspec
 from msgspec.structs import asdict, astuple, replace
 
 from stacpull.clock import Clock
-from stacpull.config.options import DEFAULT_LAYOUT, Options
-from stacpull.engine.network import Network, SourceSetup
+from stacpull.engine.network import SourceSetup
 from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.engine.run_control import walk_and_transfer
 from stacpull.engine.walk import Walk
@@ -35,7 +34,6 @@ from stacpull.models import NO_FAULT, Failure, FailureKind, ItemId, Json, Planne
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
-from stacpull.sources.source import Source, WalkStart
 from stacpull.threads import shielded_to_thread
 from stacpull_raster.header_rows import HeaderJob, as_mapping, failed_row, header_row
 from stacpull_raster.headers_report import HeadersReport
@@ -237,11 +235,7 @@ class HeaderPlans:
 @attrs.define(eq=False)
 class HeadersRun:
     _results: Results
-    _source: Source
-    _network: Network
-    _selection: Selection
-    _options: Options
-    _starts: Sequence[WalkStart] | None
+    _setup: SourceSetup
     _stop: asyncio.Event
     _fatal_error: asyncio.Future[BaseException] = attrs.field(init=False)
     _walk: Walk = attrs.field(init=False)
@@ -251,22 +245,23 @@ class HeadersRun:
     _plans: HeaderPlans = attrs.field(init=False)
 
     async def execute(self) -> HeadersReport:
-        count, clock = self._results.count, self._network.clock
-        self._slots = self._options.concurrency or _SLOTS
+        network, count = self._setup.network, self._results.count
+        self._slots, clock = self._setup.options.concurrency or _SLOTS, network.clock
         self._started, self._fatal_error = clock.monotonic(), asyncio.get_running_loop().create_future()
         done = await asyncio.to_thread(count, ok=True)
         failed = await asyncio.to_thread(count, ok=False)
         self._book = HeaderBook(
             self._results,
-            self._network.secrets,
+            network.secrets,
             slots=self._slots,
             clock=clock,
             counts=(done, failed),
-            on_failed=self._network.emit,
+            on_failed=network.emit,
         )
         # None until all items were listed: a run that retries the failed rows of a finished one resumes none
         position = await asyncio.to_thread(lambda: self._results.position)
-        self._network.emit(RunStarted(1, self._source.url, resumed=position is None and bool(done or failed)))
+        is_resumed = position is None and bool(done or failed)
+        network.emit(RunStarted(1, self._setup.source.url, resumed=is_resumed))
         error: BaseException | None = None
         async with asyncio.TaskGroup() as group:
             group.create_task(self._record())
@@ -293,12 +288,10 @@ class HeadersRun:
             self._fatal_error.set_result(error)
 
     async def _read(self, sets: Sequence[ItemSet]) -> None:
-        network, selection = self._network, self._selection
+        _, network, selection, options, _ = self._setup
         queue = JobQueue[HeaderJob](2 * self._slots)
         self._plans = plans = HeaderPlans(self._book, queue, selection, sets, network.clock)
-        options = attrs.evolve(self._options, layout=DEFAULT_LAYOUT)
-        setup = SourceSetup(self._source, network, selection, options, self._starts)
-        self._walk = walk = Walk(setup, plans, keeps=plans.keeps)
+        self._walk = walk = Walk(self._setup, plans, keeps=plans.keeps)
         pool = Pool(
             queue,
             self._book,
@@ -306,8 +299,8 @@ class HeadersRun:
             walk.reader,
             network.retries,
             selection.prefer,
-            max_failures=self._options.max_failures,
-            uncounted=(*NO_FAULT, FailureKind.GONE) if self._options.missing == "ok" else NO_FAULT,
+            max_failures=options.max_failures,
+            uncounted=(*NO_FAULT, FailureKind.GONE) if options.missing == "ok" else NO_FAULT,
             stop_run=self._stop.set,
         )
         await walk_and_transfer(walk.run, pool, [self._tick], stop=self._stop, fatal_error=self._fatal_error)
@@ -315,30 +308,32 @@ class HeadersRun:
 
     async def _tick(self) -> None:
         while True:
-            await self._network.clock.sleep(_TICK)
-            self._network.emit(self._progress())
+            await self._setup.network.clock.sleep(_TICK)
+            self._setup.network.emit(self._progress())
 
     def _progress(self) -> Progress:
         book, tally, pending = self._book, self._plans.tally, len(self._book.open_rows)
-        return self._network.progress(
+        network = self._setup.network
+        return network.progress(
             items_seen=tally.items_seen,
             items_matched=tally.items_matched,
             assets_planned=book.done + book.failed + pending,
             assets_done=book.done,
             assets_failed=book.failed,
             assets_pending=pending,
-            bytes_done=self._network.counters.bytes_fetched,
+            bytes_done=network.counters.bytes_fetched,
             items_announced=self._plans.announced,
-            items_wanted=self._selection.item_limit,
+            items_wanted=self._setup.selection.item_limit,
             walk_ended=self._plans.ended,
-            seconds=round(self._network.clock.monotonic() - self._started, 3),
+            seconds=round(network.clock.monotonic() - self._started, 3),
         )
 
     def _conclude(self, skipped: int) -> HeadersReport:
+        source, network, selection, options, _ = self._setup
         progress, tally, summary = self._progress(), self._plans.tally, self._walk.summary
         is_complete = self._plans.ended and not progress.assets_pending
         state: Literal["complete", "interrupted"] = "complete" if is_complete else "interrupted"
-        self._network.emit(progress)
+        network.emit(progress)
         failed = (as_mapping(row.value) for row in self._results.rows(failed=True))
         report = HeadersReport(
             state=state,
@@ -354,14 +349,14 @@ class HeadersRun:
             seconds=progress.seconds,
             requests=progress.requests,
             retries=progress.retries,
-            source=self._source.url,
+            source=source.url,
             reason=summary.cut_short,
-            missing_ok=self._options.missing == "ok",
+            missing_ok=options.missing == "ok",
         )
         if is_complete:
             self._results.put((), position={"ended": True, **asdict(tally)})
             if not report.items_matched:
-                text = summary.why_nothing_to_fetch(self._selection, asdict(tally))
+                text = summary.why_nothing_to_fetch(selection, asdict(tally))
             else:
                 why = "there are no assets"
                 if tally.assets_excluded:
@@ -373,8 +368,8 @@ class HeadersRun:
                     )
                 text = f"{quantity(report.items_matched, 'item')} matched, but {why}."
             if text is not None and not (report.headers_done or report.headers_failed):
-                self._network.emit(Notice("warning", text))
-        self._network.emit(RunEnded(1, state))
+                network.emit(Notice("warning", text))
+        network.emit(RunEnded(1, state))
         return report
 
 

@@ -95,9 +95,8 @@ async def headers(
                     opened = await unless_stopped(partial(open_source, access.url, network.reader), stopping)
                     wanted = attrs.evolve(selection, expand_prefix=False)  # prefixes are not TIFFs
                     setup = SourceSetup(opened, network, wanted, attrs.evolve(options, layout=DEFAULT_LAYOUT))
-                    starts = (await unless_stopped(partial(checked_setup, setup), stopping)).starts
-                    run = HeadersRun(results, opened, network, wanted, options, starts, stopping)
-                    report = await run.execute()
+                    setup = await unless_stopped(partial(checked_setup, setup), stopping)
+                    report = await HeadersRun(results, setup, stopping).execute()
             return await asyncio.to_thread(_publish, report, results, table, on_row)
 
 

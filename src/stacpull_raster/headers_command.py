@@ -81,9 +81,11 @@ def headers_command(session: CommandSession, source: str, output: str | None, re
     table = TextTable(_SHOWN, lambda line: printing.lines([line]))
     is_shown = output is None and not (session.output.json or session.output.quiet)
 
+    reasons = set[str]()
+
     def on_row(row: Mapping[str, Any]) -> None:
         session.close()  # all rows are read, and progress bars would mix with the table
-        table.add(_cells(row))
+        table.add(_cells(row, reasons))
 
     report = session.run(
         lambda stop: headers(
@@ -105,10 +107,13 @@ def headers_command(session: CommandSession, source: str, output: str | None, re
 _SHOWN = ("item", "asset", "size", "type", "layout", "crs", "overviews", "nodata")
 
 
-def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+def _cells(row: Mapping[str, Any], reasons: set[str]) -> tuple[str, ...]:
+    """Return the cells of a row; a reason that is in `reasons`, of an earlier row, is not repeated."""
     asset = (row["item"], row["asset"] or "")
     if row["failure"] is not None:
-        return (*asset, f"{row['failure']}: {row['error']}")
+        is_known = row["error"] in reasons
+        reasons.add(row["error"])
+        return (*asset, row["failure"] if is_known else f"{row['failure']}: {row['error']}")
     bands = f"{row['bands']} x {row['dtype']}"
     blocks = "tiles" if row["tiled"] else "strips"
     return (

@@ -30,6 +30,7 @@ def test_the_table_of_the_terminal(stacpull_command: Callable[..., Ran], tmp_pat
     for key, kind in kinds.items():
         tifffile.imwrite(tmp_path / f"{key}.tif", np.zeros((30, 20), np.uint16), metadata=None, **kind)
     assets = {key: {"href": f"./{key}.tif"} for key in (*kinds, "B10")} | {"odd": None}
+    assets["B11"] = assets["B10"]
     (tmp_path / "item.json").write_text(json.dumps(feature("i\x1b[2J", assets=assets)))
     ran = stacpull_command("headers", str(tmp_path / "item.json"), "--no-progress")
     assert ran.code == 1
@@ -41,6 +42,7 @@ def test_the_table_of_the_terminal(stacpull_command: Callable[..., Ran], tmp_pat
     ]
     assert lines[3][:2] == ["i�[2J", "B10"]
     assert lines[3][2].startswith("gone: ")
+    assert lines[4][1:] == ["B11", "gone"]  # the reason is the same
 
 
 @pytest.mark.parametrize(
