@@ -1,8 +1,8 @@
 """Read the values of options, wherever they are written: command line, environment, TOML or Python.
 
 A *reader* converts such a value for `Selection` or `Options`, and accepts its own results. For an invalid
-value, it raises ValueError; the message has no subject ("must be ..."). It reads no file, because a selection
-may come from a ledger: only loaders (`Option.load`) read files.
+value, it raises ValueError; the message has no subject ("must be ..."). It reads no file that a text names,
+because a selection may come from a ledger: only loaders (`Option.load`) read those.
 """
 
 from __future__ import annotations
@@ -356,14 +356,18 @@ def read_bbox(value: str | Iterable[float]) -> tuple[float, ...]:
     return sides
 
 
-def read_geometry(value: str | Mapping[str, Any] | Geometry) -> str:
+def read_geometry(value: str | PathLike[str] | Mapping[str, Any] | Geometry) -> str:
     document = getattr(value, "__geo_interface__", value)
+    if isinstance(document, PathLike):
+        document = load_content(f"@{fspath(document)}")
     if isinstance(document, str):
         written = read_text(document).strip()
         if not written.startswith(("{", "[")):
             given = "WKT, which is for --filter" if _WKT.match(written) else repr(written[:80])
             given = "a box, which is for --bbox" if _BOX.match(written) else given
-            files = ": only the command line reads files" if written.endswith("json") else ""
+            files = (
+                f": to read a file, use pathlib.Path({written[:80]!r})" if written.endswith("json") else ""
+            )
             raise ValueError(f"must be GeoJSON, not {given}{files}")
         try:
             document = json.loads(document)
@@ -371,10 +375,10 @@ def read_geometry(value: str | Mapping[str, Any] | Geometry) -> str:
             raise ValueError(f"is not GeoJSON: {problem}") from problem
     if isinstance(document, Mapping):
         return _as_json(document)
-    raise _invalid("GeoJSON (text or a dict) or a shapely geometry", value)
+    raise _invalid("GeoJSON (text, a dict or a Path) or a shapely geometry", value)
 
 
-def read_clip(value: str | Iterable[float] | Mapping[str, Any] | Geometry) -> str:
+def read_clip(value: str | PathLike[str] | Iterable[float] | Mapping[str, Any] | Geometry) -> str:
     is_box = _BOX.match(value) if isinstance(value, str) else _as_tuple(value) is not None
     if is_box and not hasattr(value, "__geo_interface__"):
         return ",".join(map(repr, to_2d(read_bbox(value))))  # type: ignore[arg-type] # narrowed

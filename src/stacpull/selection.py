@@ -34,7 +34,7 @@ class Selection(Arguments):
         cloud_and_shadow (None for both): Keep only items with cloud and shadow, or only those without.
         seasonal_snow (None for both): Keep only items with seasonal snow, or only those without.
         bbox (four numbers, such as [7.4, 46.9, 7.5, 47]): Keep items that intersect this box, in degrees.
-        intersects (str, dict or shapely geometry; in degrees): Keep items that intersect this geometry.
+        intersects (str, dict, Path or shapely geometry; in degrees): Keep items that intersect this geometry.
         datetime (str, date, datetime or a pair of these): Keep items from this time or interval:
             2018-01-01/2018-03-31, 2018-07 (all of July), ../2018.
         max_cloud_cover (float in percent, such as 20): Keep items whose eo:cloud_cover is at most this.
@@ -48,8 +48,8 @@ class Selection(Arguments):
         prefer (str, such as "s3,https"): Prefer hrefs (also `alternate`) with these schemes, in this order.
         include_pages (bool): Also fetch assets that are web pages or endpoints.
         expand_prefix (bool): If an asset is a bucket prefix, fetch every object below it.
-        clip (four numbers, str, dict or shapely geometry; in degrees): From GeoTIFFs, fetch only the tiles
-            that intersect this area: a box in degrees, or GeoJSON.
+        clip (four numbers, str, dict, Path or shapely geometry; in degrees): From GeoTIFFs, fetch only the
+            tiles that intersect this area: a box in degrees, or GeoJSON.
         collection_assets (bool): Also fetch the assets of collections (thumbnails, documents).
         source_links (bool): Also fetch the source imagery that label items link to.
         follow (str or list, such as "derived_from"): Also fetch items that links of this relation lead to.
