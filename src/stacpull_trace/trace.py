@@ -56,7 +56,7 @@ async def trace(
     *,
     datetime: TimeOrInterval,
     bbox: str | Iterable[float] | None = None,
-    geometry: str | Mapping[str, Any] | Geometry | None = None,
+    geometry: str | Path | Mapping[str, Any] | Geometry | None = None,
     resolution: float = 3.0,
     index: str | None = None,
     evalscript: str | Path | None = None,
@@ -67,15 +67,17 @@ async def trace(
     on_event: Listener | None = None,
     stop: asyncio.Event | None = None,
 ) -> TraceReport:
-    """Find the scene and the acquisition time of each pixel of an area, day by day.
+    """Count the pixels of each scene in an area, day by day, with the scene's acquisition time.
 
-    Credentials are those of sentinelhub-py: `SH_CLIENT_ID` and `SH_CLIENT_SECRET`, or its config file.
+    It makes tables, no raster: docs/trace.md makes a raster of scenes from your own QA files. Credentials are
+    those of sentinelhub-py: `SH_CLIENT_ID` and `SH_CLIENT_SECRET`, or its config file.
 
     Args:
         collection: The id of your Analysis-Ready PlanetScope collection in Sentinel Hub.
         datetime: The UTC days to trace, both ends included, as in `Selection`.
         bbox: West, south, east and north in degrees. Give this or `geometry`.
-        geometry: Polygons in longitude and latitude: GeoJSON (a dict, text or the name of a file) or shapely.
+        geometry: Polygons or a point in degrees, longitude first: GeoJSON (a dict, text, `Path` or the name
+            of a file) or shapely. A point is the pixel around it.
         resolution: Metres per pixel.
         index: ndwi (the default), ndvi, gndvi, evi or savi. Not with `evalscript`.
         evalscript: A file with an evalscript that has the outputs default, scenes (INT16) and dataMask.
@@ -147,7 +149,7 @@ async def trace_estimate(
     *,
     datetime: TimeOrInterval,
     bbox: str | Iterable[float] | None = None,
-    geometry: str | Mapping[str, Any] | Geometry | None = None,
+    geometry: str | Path | Mapping[str, Any] | Geometry | None = None,
     resolution: float = 3.0,
     index: str | None = None,
     evalscript: str | Path | None = None,
@@ -190,7 +192,7 @@ def _trace_target(
     collection: str,
     datetime: TimeOrInterval,
     bbox: str | Iterable[float] | None,
-    geometry: str | Mapping[str, Any] | Geometry | None,
+    geometry: str | Path | Mapping[str, Any] | Geometry | None,
     given: TraceOptions,
 ) -> tuple[TraceQuestion, HubSettings]:
     """Check the arguments before any request is sent. Blocks: it reads files."""

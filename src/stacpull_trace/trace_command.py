@@ -47,7 +47,8 @@ def trace_command(session: CommandSession, collection: str, out: str | None, dry
     """Trace the scenes behind the pixels of an area, day by day.
 
     COLLECTION is the id of your Analysis-Ready PlanetScope collection in Sentinel Hub. For each day, the
-    command reports the index over the area, the scenes of its pixels, and their acquisition times.
+    command reports the index over the area, the scenes with their numbers of pixels, and their acquisition
+    times. It writes tables and a chart, no raster.
     Credentials come from SH_CLIENT_ID and SH_CLIENT_SECRET, or from the config file of sentinelhub-py. An
     interrupted command resumes when it is run again.
     """
@@ -90,9 +91,7 @@ def trace_lines(report: TraceReport, *, is_stored: bool = True) -> Iterator[str]
         f"({report.requests_statistics:,} for statistics), {quantity(report.retries, 'retry', 'retries')}, "
         f"{duration(report.seconds)}"
     )
-    if report.requests_statistics and not is_stored:
-        yield "nothing was stored, and the same command costs as much again: use -o OUT"
-    elif report.state == "interrupted":
+    if report.state == "interrupted" and is_stored:
         yield "interrupted: run the same command again to resume"
     elif report.days_failed:
         yield "some days failed: run the same command again to retry them"

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from itertools import pairwise
+from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
@@ -114,6 +115,9 @@ _WIDEST = 90.0
 _MAX_REQUESTS: Final = 100_000
 """The most requests of `MAX_PIXELS` by `MAX_PIXELS` that an area may need."""
 _AREAL: Final = ("Polygon", "MultiPolygon")
+_FEW_PIXELS: Final = 10
+_METRES_PER_DEGREE: Final = 111_320
+"""Along a meridian, and along the equator."""
 
 
 class PixelWindow(NamedTuple):
@@ -150,7 +154,12 @@ class PixelGrid(msgspec.Struct, frozen=True):
         return (east - west) / self.width, (north - south) / self.height
 
     def size_note(self, resolution: float) -> str | None:
-        """Return a sentence about the true size of a pixel if a side differs by 10 % from `resolution`."""
+        """Return a sentence about the true size of a pixel if a side differs by 10 % from `resolution`.
+
+        Over a few pixels, this is only the rounding to whole pixels.
+        """
+        if max(self.width, self.height) < _FEW_PIXELS:
+            return None
         from pyproj import Geod  # noqa: PLC0415 - an extra, and heavy
 
         west, south, east, north = self.bbox
@@ -235,22 +244,34 @@ def area_of_bbox(bbox: tuple[float, ...], resolution: float) -> TracedArea:
     if len(bbox) != 4 or not all(map(math.isfinite, bbox)):  # noqa: PLR2004 - the four sides
         raise UsageError("--bbox needs four numbers W,S,E,N in degrees.")
     west, south, east, north = bbox
-    if not (_WEST <= west < east <= _EAST and _SOUTH <= south < north <= _NORTH):
+    if west > east:
         raise UsageError(
-            "--bbox must be W,S,E,N in degrees with W below E and S below N; "
-            "a box across the antimeridian is traced in two runs."
+            f"--bbox has W ({west:g}) above E ({east:g}): swap them. A box across the antimeridian is traced "
+            "in two runs."
         )
+    if not (_WEST <= west < east <= _EAST and _SOUTH <= south < north <= _NORTH):
+        raise UsageError("--bbox must be W,S,E,N in degrees with W below E and S below N.")
     sides = (west, south, east, north)
     return TracedArea(box(*sides), _grid(sides, resolution), is_box=True)
 
 
-def area_of_geometry(given: str | Mapping[str, Any] | Geometry, resolution: float) -> TracedArea:
-    """Return the area of a GeoJSON geometry, feature or feature collection, in longitude and latitude."""
+def area_of_geometry(
+    given: str | PathLike[str] | Mapping[str, Any] | Geometry, resolution: float
+) -> TracedArea:
+    """Return the area of a GeoJSON geometry, feature or feature collection, in longitude and latitude.
+
+    A point is the pixel around it.
+    """
     loaded = arguments.read_as("--geometry", arguments.load_area, given) if isinstance(given, str) else given
     text = arguments.read_as("--geometry", arguments.read_geometry, loaded)
     outline = shapely.union_all([read_area(text, "--geometry")])
+    if outline.geom_type == "Point" and abs(outline.y) < _NORTH:
+        half = resolution / 2 / _METRES_PER_DEGREE
+        across = half / math.cos(math.radians(outline.y))
+        x, y = outline.x, outline.y
+        return area_of_bbox((x - across, y - half, x + across, y + half), resolution)
     if outline.geom_type not in _AREAL or outline.is_empty or outline.area <= 0:
-        raise UsageError(f"--geometry must be a polygon or several; this is a {outline.geom_type}.")
+        raise UsageError(f"--geometry must be polygons or a point; this is a {outline.geom_type}.")
     west, south, east, north = outline.bounds
     if not (_WEST <= west < east <= _EAST and _SOUTH <= south < north <= _NORTH):
         raise UsageError("--geometry must be in longitude and latitude, in degrees (RFC 7946).")
@@ -273,7 +294,10 @@ def _grid(bbox: DegreeBox, resolution: float) -> PixelGrid:
         )
     width, height = bbox_size(bbox, resolution)
     if width < 1 or height < 1:
-        raise UsageError(f"The area is smaller than a pixel of {resolution:g} m: give a finer --resolution.")
+        raise UsageError(
+            f"The area is smaller than a pixel of {resolution:g} m: give a finer --resolution, or a point as "
+            "--geometry."
+        )
     if width * height > _MAX_REQUESTS * MAX_PIXELS**2:
         raise UsageError(
             f"The area has {width:,} by {height:,} pixels of {resolution:g} m: trace it in parts, or give a "

@@ -59,7 +59,6 @@ def test_each_day_has_a_line_and_the_cost_is_printed() -> None:
     assert "  wrote out/series.csv" in lines
     assert "28.29 processing units, 29 requests (1 for statistics)" in lines[-2]
     assert "run the same command again" in lines[-1]
-    assert "use -o OUT" in list(trace_lines(REPORT, is_stored=False))[-1]
 
 
 def test_a_problem_of_several_days_is_printed_once() -> None:

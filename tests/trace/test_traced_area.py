@@ -22,7 +22,7 @@ TRIANGLE = {"type": "Polygon", "coordinates": [[[10, 50], [10.02, 50], [10, 50.0
 @pytest.mark.parametrize(
     ("bbox", "resolution", "words"),
     [
-        ((-122.4, 37.75, -122.44, 37.77), 3, "antimeridian"),
+        ((-122.4, 37.75, -122.44, 37.77), 3, "W .-122.4. above E .-122.44.: swap them.* antimeridian"),
         ((-122.44, 37.77, -122.4, 37.75), 3, "S below N"),
         ((-122.44, 37.75, -122.44, 37.77), 3, "W below E"),
         ((170, 37.75, 190, 37.77), 3, "degrees"),
@@ -54,8 +54,8 @@ def test_invalid_areas_are_refused(bbox: tuple[float, ...], resolution: float, w
 def test_polygons_in_any_geojson_wrapper_are_accepted(document: object, tmp_path: Path) -> None:
     file = tmp_path / "area.geojson"
     file.write_text(json.dumps(document))
-    for text in (json.dumps(document), str(file)):
-        area = area_of_geometry(text, 3)
+    for text_or_file in (json.dumps(document), str(file), file):
+        area = area_of_geometry(text_or_file, 3)
         assert not area.is_box
         assert area.grid.bbox == (10, 50, 10.02, 50.01)
         assert area.outline.area == pytest.approx(0.0001)
@@ -71,7 +71,7 @@ def test_polygons_in_any_geojson_wrapper_are_accepted(document: object, tmp_path
         ('{"type": "Polygon", "coordinates": [[[1, 2], [3, 4]]]}', "cannot be read"),
         ('{"type": "Feature", "geometry": null}', "has no geometry"),
         ('{"type": "FeatureCollection", "features": []}', "has no geometry"),
-        ('{"type": "Point", "coordinates": [10, 50]}', "polygon"),
+        ('{"type": "Point", "coordinates": [10, 90]}', "this is a Point"),
         ('{"type": "LineString", "coordinates": [[10, 50], [11, 51]]}', "polygon"),
         (
             '{"type": "Polygon", "coordinates": [[[6e5, 5e6], [7e5, 5e6], [7e5, 6e6], [6e5, 5e6]]]}',
@@ -86,6 +86,14 @@ def test_polygons_in_any_geojson_wrapper_are_accepted(document: object, tmp_path
 def test_other_geometries_are_refused(text: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         area_of_geometry(text, 3)
+
+
+@given(st.floats(-179, 179), st.floats(-80, 84), st.sampled_from([0.5, 3, 10, 100]))
+def test_a_point_is_the_pixel_around_it(longitude: float, latitude: float, resolution: float) -> None:
+    area = area_of_geometry(shapely.Point(longitude, latitude), resolution)
+    assert area.outline.contains(shapely.Point(longitude, latitude))
+    assert (area.grid.width, area.grid.height, area.count_pixels()) == (1, 1, 1)
+    assert area.grid.size_note(resolution) is None
 
 
 @given(st.integers(1, 6000), st.integers(1, 6000), st.integers(400, 2500))
