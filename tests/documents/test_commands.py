@@ -84,17 +84,18 @@ def _item(recorded: dict[str, Any], base: str, number: int) -> dict[str, Any]:
 @cache
 def _near_infrared() -> bytes:
     where = Affine(80, 0, 300_000, 0, -80, 5_250_000)
-    with tempfile.TemporaryDirectory() as directory, warnings.catch_warnings():
-        warnings.simplefilter("ignore", PendingDeprecationWarning)  # rasterio's own
-        return raster(Path(directory), size=(1372, 1372), transform=where, compress="deflate")
+    return _raster(size=(1372, 1372), transform=where, compress="deflate")
 
 
 def _qa_file() -> bytes:
     where, tags = Affine(3, 0, 549_000, 0, -3, 4_181_000), {"SCENE_IDS[LAYER_2_VALUE]": "PSScene/a[1]"}
+    return _raster(transform=where, count=2, dtype="int16", crs="EPSG:32610", tags=tags)
+
+
+def _raster(**kind: Any) -> bytes:
     with tempfile.TemporaryDirectory() as directory, warnings.catch_warnings():
         warnings.simplefilter("ignore", PendingDeprecationWarning)  # rasterio's own
-        kind: dict[str, Any] = {"count": 2, "dtype": "int16", "crs": "EPSG:32610", "tags": tags}
-        return raster(Path(directory), transform=where, **kind)
+        return raster(Path(directory), **kind)
 
 
 def _root(base: str) -> dict[str, Any]:

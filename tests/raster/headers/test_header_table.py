@@ -132,6 +132,7 @@ def test_tiffs_are_recognised_by_media_type_or_suffix(asset: dict[str, Any], kep
 MIXED: Assets = {
     "b1": {"href": "/b1", "type": "image/tiff", "roles": ["data"]},
     "b2": {"href": "/b2", "type": "image/tiff", "roles": ["mask"]},
+    "disk": {"href": "file:///etc/x.tif", "type": "image/tiff"},
     "odd": {"href": "/odd"},
     "page": {"href": "/page", "type": "text/html"},
 }
@@ -139,14 +140,15 @@ FILES = {path: ranged(TIFF) for path in ("/b1", "/b2", "/odd")}
 FILES["/page"] = lambda _: Answer(body=b"<!doctype html>", headers={"Content-Type": "text/html"})
 
 
-def test_a_selected_asset_that_is_not_a_tiff_is_a_failed_row() -> None:
-    report, rows, events = read(AssetApi({"1": MIXED}, FILES), assets=("b1", "page"), include_pages=True)
-    assert [(row["asset"], row["failure"]) for row in rows] == [("b1", None), ("page", "format")]
-    assert (report.exit_code, report.headers_done, report.headers_failed) == (1, 1, 1)
-    (failed,) = [event for event in events if isinstance(event, AssetFailed)]
-    assert (failed.item, failed.key) == (("c", "1"), "page")
-    assert rows[1]["width"] is None
-    assert "cannot be read" in rows[1]["error"]
+def test_a_selected_asset_that_is_no_tiff_or_no_url_is_a_failed_row() -> None:
+    selected = {"assets": ("b1", "disk", "page"), "include_pages": True}
+    report, rows, events = read(AssetApi({"1": MIXED}, FILES), **selected)
+    assert {row["asset"]: row["failure"] for row in rows} == {"b1": None, "disk": "scheme", "page": "format"}
+    assert (report.exit_code, report.headers_done, report.headers_failed) == (1, 1, 2)
+    failed = {(event.item, event.key) for event in events if isinstance(event, AssetFailed)}
+    assert failed == {(("c", "1"), "disk"), (("c", "1"), "page")}
+    (page,) = [row for row in rows if row["asset"] == "page"]
+    assert (page["width"], "cannot be read" in page["error"]) == (None, True)
 
 
 def test_odd_files_and_responses_do_not_stop_the_job() -> None:
@@ -194,16 +196,6 @@ def test_an_expired_href_is_read_again_from_its_item_once() -> None:
     assert (report.headers_done, report.headers_failed) == (2, 0)
     assert api.item_reads == 1
     assert all(row["href"].endswith(f"/new/{row['asset']}") for row in rows)
-
-
-def test_an_invalid_href_is_a_failed_row_without_a_request() -> None:
-    odd: Assets = {
-        "disk": {"href": "file:///etc/x.tif", "type": "image/tiff"},
-        "good": {"href": "/a", "type": "image/tiff"},
-    }
-    report, rows, _ = read(AssetApi({"1": odd}, {"/a": ranged(TIFF)}))
-    assert {row["asset"]: row["failure"] for row in rows} == {"disk": "scheme", "good": None}
-    assert report.exit_code == 1
 
 
 @pytest.mark.parametrize("listed", [["l1", "l2", "l3"], ["s", "l1", "l2", "l3"], ["l1", "l2", "l3", "s"]])

@@ -39,20 +39,14 @@ def test_one_read_is_enough_and_a_late_directory_costs_one_more(shared_data: Pat
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        (
-            "planet_psscene_all_nodata.tif",
-            {"nodata": "0", "nodata_value": 0.0, "datetime": "2022:01:17 10:43:43"},
-        ),
-        ("float_nan_nodata.tif", {"nodata": "nan", "epsg": None, "crs_kind": None, "tags": {}}),
-        ("goes_cog_ghost_mask.tif", {"epsg": None, "crs_kind": "user-defined", "compression": "jpeg"}),
-        ("goes_cog_ghost_mask.tif", {"header_size": 2366, "photometric": "ycbcr"}),
+        ("planet_psscene_all_nodata.tif", {"nodata": "0", "datetime": "2022:01:17 10:43:43"}),
+        ("float_nan_nodata.tif", {"nodata": "nan", "crs_kind": None}),
+        ("goes_cog_ghost_mask.tif", {"crs_kind": "user-defined", "header_size": 2366}),
         ("bigtiff_be_motorola.tif", {"byte_order": ">", "bigtiff": True, "header_size": 12480}),
         ("classic_be_cog.tiff", {"byte_order": ">", "overviews": ((32, 32), (16, 16), (8, 8), (4, 4))}),
         (
             "cog_missing_tiles_ghost.tif",
             {
-                "compression": "lzw",
-                "tiled": True,
                 "structure": {
                     "LAYOUT": "IFDS_BEFORE_DATA",
                     "BLOCK_ORDER": "ROW_MAJOR",
@@ -64,15 +58,12 @@ def test_one_read_is_enough_and_a_late_directory_costs_one_more(shared_data: Pat
         ),
         (
             "sparse_cog.tiff",
-            {
-                "domains": {"TILING_SCHEME": {"NAME": "NZTM2000", "ZOOM_LEVEL": "13", "ALIGNED_LEVELS": "4"}},
-                "epsg": 2193,
-            },
+            {"domains": {"TILING_SCHEME": {"NAME": "NZTM2000", "ZOOM_LEVEL": "13", "ALIGNED_LEVELS": "4"}}},
         ),
         ("byte_gdal.tif", {"structure": None, "software": None, "description": None}),
     ],
 )
-def test_headers_of_real_files(shared_data: Path, name: str, expected: dict[str, object]) -> None:
+def test_what_rasterio_does_not_return(shared_data: Path, name: str, expected: dict[str, object]) -> None:
     [path] = shared_data.rglob(name)
     header = read(path.read_bytes()).header
     assert {field: getattr(header, field) for field in expected} == expected
