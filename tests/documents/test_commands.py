@@ -71,6 +71,7 @@ def earth_search_replica(shared_data: Path) -> Iterator[str]:
 def _item(recorded: dict[str, Any], base: str, number: int) -> dict[str, Any]:
     item, date = copy.deepcopy(recorded), DATES[number]
     item.update(id=f"S2A_32TLT_{date.replace('-', '')}_0_L2A", collection=COLLECTION, geometry=BERN)
+    del item["stac_extensions"], item["properties"]["proj:epsg"]  # `--clip` must state the CRS
     item["bbox"] = [7, 46.5, 8, 47.5]
     item["properties"].update({"datetime": f"{date}T10:36:00Z", "eo:cloud_cover": 10 * number})
     item["links"] = []
