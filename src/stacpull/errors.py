@@ -221,7 +221,7 @@ def did_you_mean(name: str, known: Iterable[str], *, written: str = "{}", otherw
     names = sorted(known, key=len)  # a part of a name is a match, too: `snow`, and `region` of `AWS-Region`
     parts = [part for part in names[::-1] if len(part) >= _MIN_PART_LENGTH and part.lower() in name.lower()]
     parts += [whole for whole in names if name in whole.split("-")]
-    near = similar(name, names, cutoff=0.8) or parts or similar(name, names)
+    near = similar(name, names, cutoff=0.7) or parts
     return f"; did you mean {written.format(near[0])}?" if near else otherwise
 
 

@@ -16,8 +16,8 @@ import orjson
 from stacpull.errors import StacpullError, UsageError, similar
 
 _NAMES = orjson.loads(Path(__file__).with_name("other_names.json").read_bytes())
-"""Names in similar tools and earlier versions, and what to use here: a command; an argument of Python that is
-no option; or an option (`dest` for the second argument, empty for other advice) and a sentence about it."""
+"""Names in similar tools and earlier versions, and what to use here: a command; or an option or argument
+(`dest` for the second one, empty for other advice) and a sentence about it, if the command line has it."""
 OTHER_COMMANDS = {name: command for names, command in _NAMES["commands"].items() for name in names.split()}
 
 
@@ -131,8 +131,7 @@ def _refuse_unknown(
             uses[_option_of(field).replace("-", "_")] = use
     uses["credentials"] = "stacpull.profile_options(options, name)"
     uses["config"] = "Selection and Options, as only the command line reads a config"
-    meant = [use for names, use in _NAMES["arguments"].items() if unknown in names.split()]
-    meant += [option.replace("-", "_") for option, _ in _options_for(unknown.replace("_", "-"))]
+    meant = [option.replace("-", "_") for option, _ in _options_for(unknown.replace("_", "-"))]
     near = [word for word in (*meant, unknown) if word in uses] or similar(unknown, uses, cutoff=0.7)
     hint = f": use {uses[near[0]]}" if near else ""
     raise TypeError(f"{owner}() has no argument {unknown!r}{hint}.")

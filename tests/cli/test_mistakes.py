@@ -57,7 +57,7 @@ MISTAKES = {
     "two limits": Mistake(("plan", "{api}", "--sample", "1", "--max-items", "1"), "--sample and --max-items"),
     "a label to leave out": Mistake(("plan", "{api}", "--no-label", "x"), "; did you mean --label?\n"),
     "part of an option": Mistake(("plan", "{api}", "--snow", "true"), "; did you mean --seasonal-snow?\n"),
-    "an option unlike all others": Mistake(("plan", "{api}", "--zzz"), "option '--zzz'.\n"),
+    "an option unlike all others": Mistake(("plan", "{api}", "--scene"), "option '--scene'.\n"),
     "a profile for DEST that does not exist": Mistake(
         ("mirror", "{api}", "s3://bucket/p", "--work", "w", "-C", "--dest-profile", "nope"),
         "(The config profile (nope) could not be found); check --dest-profile.\n",
