@@ -2,13 +2,15 @@
 
 An item is a capture. Its geometry is the covered part of the tile, in degrees, and its only asset is a prefix
 in a bucket. The search returns the most recent items first, 1 to 100 per page; `context.next` is a number to
-send back as `next`.
+send back as `next`. With GET, and in the list of a collection's items, which the service also documents, the
+next link has it in its query.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 import orjson
@@ -67,10 +69,13 @@ class Catalog(msgspec.Struct, frozen=True):
     base_url: str
 
     def respond(self, request: RequestInfo, below: str) -> ReplicaReply:
-        check_method(request, "POST" if below == "/search" else "GET")
+        check_method(request, *(("GET", "POST") if below == "/search" else ("GET",)))
         match below.strip("/").split("/"):
             case ["search"]:
-                return self._search(request)
+                is_get = request.method == "GET"
+                return self._found(
+                    request, below, _parameters(request) if is_get else document_of(request.body)
+                )
             case [""]:
                 return json_reply(self._landing(), "catalog", JSON)
             case ["conformance"]:
@@ -81,6 +86,8 @@ class Catalog(msgspec.Struct, frozen=True):
                 return json_reply({"collections": listed, "links": links}, "catalog", JSON)
             case ["collections", name]:
                 return json_reply(self._collection(name), "catalog", JSON)
+            case ["collections", name, "items"]:
+                return self._found(request, below, {**_parameters(request), "collections": [name]})
             case ["collections", name, "items", item]:
                 capture = self._archive(name).by_id.get(item)
                 if capture is None:
@@ -167,8 +174,7 @@ class Catalog(msgspec.Struct, frozen=True):
             ],
         }
 
-    def _search(self, request: RequestInfo) -> ReplicaReply:
-        given = document_of(request.body)
+    def _found(self, request: RequestInfo, below: str, given: dict[str, Any]) -> ReplicaReply:
         for name in _UNKNOWN:
             if given.get(name):
                 raise bad_payload(f"{name} is not supported.", name)
@@ -194,11 +200,14 @@ class Catalog(msgspec.Struct, frozen=True):
         page = found[start : start + limit]
         end = start + len(page)
         context: dict[str, Any] = {"limit": limit, "returned": len(page)}
-        here = {"href": self._url("/search"), "type": "application/geo+json"}
+        here = {"href": self._url(below), "type": "application/geo+json"}
         links: list[dict[str, Any]] = [{**here, "rel": "self"}]
         if end < len(found):
             context = {"next": end, **context}
-            following = {"method": "POST", "body": {"next": end}, "merge": True}
+            kept = [(key, value) for key, value in request.query if key != "next"]
+            following: dict[str, Any] = {"href": f"{here['href']}?{urlencode([*kept, ('next', end)])}"}
+            if request.method == "POST":
+                following = {"method": "POST", "body": {"next": end}, "merge": True}
             links.append({**here, "rel": "next", "title": "Next set of results", **following})
         document = {
             "type": "FeatureCollection",
@@ -207,6 +216,14 @@ class Catalog(msgspec.Struct, frozen=True):
             "context": context,
         }
         return json_reply(document, "catalog", GEOJSON)
+
+
+def _parameters(request: RequestInfo) -> dict[str, Any]:
+    """Return the parameters of a GET request as the JSON of a search has them."""
+    given: dict[str, Any] = dict(request.query)
+    lists = {name: given[name].split(",") for name in ("bbox", "collections", "ids") if name in given}
+    numbers = {name: int(given[name]) for name in ("limit", "next") if given.get(name, "").isdecimal()}
+    return given | lists | numbers
 
 
 def _number(given: Any, name: str, minimum: int, maximum: int) -> int:

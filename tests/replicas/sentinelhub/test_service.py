@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import shapely
 from tests.replicas.sentinelhub.conftest import ServiceClient
 from tests.replicas.sentinelhub.requests_made import NDVI, PRINTED_BOX, UTM, request
 
@@ -115,7 +116,7 @@ def test_bad_statistics_requests(service, path, value, message):
     [
         ("GET", "/api/v2/statistics", 404),
         ("GET", "/statistics/v1", 405),
-        ("GET", "/catalog/v1/search", 405),
+        ("PUT", "/catalog/v1/search", 405),
         ("GET", "/catalog/v1/collections/byoc-none", 404),
         ("GET", "/byoc/v1/collections/none", 404),
         ("POST", "/byoc/v1/collections", 405),
@@ -132,10 +133,14 @@ def test_unknown_paths_are_errors(service, method, path, status):
 def test_search_filters_by_area_ids_and_time(service):
     box = service.search(bbox=PRINTED_BOX, datetime=NOVEMBER, limit=100)["features"]
     assert len(box) == 15
-    west, south, east, north = PRINTED_BOX
-    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
-    shape = {"type": "Polygon", "coordinates": [ring]}
+    shape = shapely.geometry.mapping(shapely.box(*PRINTED_BOX))
     assert service.search(intersects=shape, datetime=NOVEMBER, limit=100)["features"] == box
+    name = f"byoc-{service.replica.collection_id}"
+    asked = f"bbox={','.join(map(str, PRINTED_BOX))}&datetime={NOVEMBER}&limit=8"
+    for path in (f"search?collections={name}&", f"collections/{name}/items?"):
+        first = service.send("GET", f"/catalog/v1/{path}{asked}").json()
+        last = service.send("GET", first["links"][-1]["href"]).json()
+        assert [*first["features"], *last["features"]] == box
     assert service.search(ids=[box[3]["id"]])["features"] == [box[3]]
     day = box[0]["properties"]["datetime"]
     assert [i["id"] for i in service.search(bbox=PRINTED_BOX, datetime=day)["features"]] == [box[0]["id"]]
