@@ -14,9 +14,6 @@ from math import ceil
 from pathlib import Path
 from typing import TextIO
 
-import msgspec
-from msgspec.structs import asdict
-
 from stacpull.arguments import or_default
 from stacpull.caches import MAX_KEY_LENGTH
 from stacpull.catalog.item import public_document
@@ -136,17 +133,24 @@ class _PlanConsumer:
         sample_requests, sample_seconds = await self._usage_of(sizes.measure)
         self.counters["bytes_sampled"] = sizes.measured
         self.counters["assets_outside"] = sizes.outside
-        unknown = {key: number for key, number in sizes.all.unstated.items() if key not in sizes.mean_sizes}
-        sampled_bytes = sizes.sampled_bytes(sizes.all)
-        bytes_total = round(sizes.all.stated_bytes + sampled_bytes)
-        bytes_pending = round(sizes.pending.stated_bytes + sizes.sampled_bytes(sizes.pending))
+        unknown = {key: number for key, number in sizes.unstated.items() if key not in sizes.mean_sizes}
+        sampled_bytes = sizes.sampled_bytes(sizes.unstated)
+        bytes_total = round(sizes.stated_bytes + sampled_bytes)
+        bytes_pending = round(sizes.pending_bytes + sizes.sampled_bytes(sizes.pending))
         is_unknown = bool(unknown) and not bytes_total
-        self._warn(is_unknown=is_unknown)
+        if sizes.problem is not None and (is_unknown or sizes.problem.count_refusal is not None):
+            network.warn(f"{'No' if is_unknown else 'Not every'} size could be read: {sizes.problem}")
+        if self._refused:
+            network.warn(f"Some assets or items would fail; the first is {self._refused}")
+        if self._unsigned_urls:
+            network.warn(f"URLs without their signature or key may be refused: {self._unsigned_urls:,}.")
+        if self._shared_path:
+            network.warn(f"--layout gives several items the path {self._shared_path}: add {{item}} to it.")
         requests_per_asset = 1.0
         asset_seconds = walk_seconds / max(1, walk_requests)
         if sizes.samples:
-            requests_per_asset = (sample_requests + sizes.tile_requests) / sizes.samples
-            asset_seconds = sample_seconds / ceil(sizes.samples / min(FIRST_LIMIT, network.per_host))
+            requests_per_asset = (sample_requests + sizes.tile_requests) / len(sizes.samples)
+            asset_seconds = sample_seconds / ceil(len(sizes.samples) / min(FIRST_LIMIT, network.per_host))
         pending = self.counters["assets_pending"]
         seconds_estimated = round(walk_seconds + ceil(pending / network.per_host) * asset_seconds, 1)
         report = PlanReport(
@@ -168,7 +172,7 @@ class _PlanConsumer:
             source=self._setup.source.url,
             **self.counters,
         )
-        if warning := walk.summary.why_nothing_to_fetch(self._setup.selection, asdict(report)):
+        if warning := walk.summary.why_nothing_to_fetch(self._setup.selection, report.to_json()):
             network.warn(warning)
         return report
 
@@ -178,17 +182,6 @@ class _PlanConsumer:
         await work()
         seconds = self._network.clock.monotonic() - started
         return self._network.counters.requests - requests_before, seconds
-
-    def _warn(self, *, is_unknown: bool) -> None:
-        warn = self._network.warn
-        if is_unknown and self._sizes.problem:
-            warn(f"No size could be read: {self._sizes.problem}")
-        if self._refused:
-            warn(f"Some assets or items would fail; the first is {self._refused}")
-        if self._unsigned_urls:
-            warn(f"URLs without their signature or key may be refused: {self._unsigned_urls:,}.")
-        if self._shared_path:
-            warn(f"--layout gives several items the path {self._shared_path}: add {{item}} to it.")
 
     async def planned_this_run(self, ids: Sequence[ItemId]) -> dict[ItemId, PlannedVersion]:
         sets = self._unreadable, self._linked, self._primary
@@ -284,52 +277,47 @@ def _add(counts: Counter[str], name: str) -> str:
     return name
 
 
-class _SizeTotals(msgspec.Struct):
-    stated_bytes: int = 0
-    unstated: Counter[str] = msgspec.field(default_factory=Counter)  # assets without a stated size, by key
-
-
 class _SizeSamples:
     """The sizes of assets. Where the source does not state them, they are estimated from samples of a key."""
 
     def __init__(self, network: Network, clip: str | None) -> None:
         self._network = network
         self._clipping = clip_fetching(clip)
-        self._assets: defaultdict[str, list[Asset]] = defaultdict(list)
+        self.samples: list[tuple[str, Asset]] = []  # by key
         self._sizes: defaultdict[str, list[int]] = defaultdict(list)
-        self.all = _SizeTotals()
-        self.pending = _SizeTotals()
-        self.samples = 0
+        self.stated_bytes = self.pending_bytes = 0  # where the source states them
+        self.unstated: Counter[str] = Counter()  # the other assets, by key
+        self.pending: Counter[str] = Counter()  # those of them that are pending
+        self._sampled: Counter[str] = Counter()
         self.measured = 0
         self.outside = 0  # of those measured, with nothing in the area of `--clip`
         self.tile_requests = 0
         self.mean_sizes: dict[str, float] = {}  # by key; for a key without a sample, the mean of all
-        self.problem = ""  # why the first one could not be measured
+        self.problem: TransferError | None = None  # why one could not be measured: a refusal if there was any
 
     def add(self, asset: Asset, *, is_pending: bool) -> None:
         clips = self._clipping is not None and self._clipping.may_clip(asset.media_type, asset.href)
         if asset.size is not None and not clips:
-            self.all.stated_bytes += asset.size
-            self.pending.stated_bytes += asset.size * is_pending
+            self.stated_bytes += asset.size
+            self.pending_bytes += asset.size * is_pending
             return
-        key = _add(self.all.unstated, asset.key)
-        self.pending.unstated[key] += is_pending
+        key = _add(self.unstated, asset.key)
+        self.pending[key] += is_pending
         limit = _SIZED_PER_KEY if self._clipping is None else _CLIPPED_PER_KEY
-        if len(self._assets[key]) < limit and self.samples < _MAX_SIZED:
-            self.samples += 1
-            self._assets[key].append(asset)
+        if self._sampled[key] < limit and len(self.samples) < _MAX_SIZED:
+            self._sampled[key] += 1
+            self.samples.append((key, asset))
 
-    def sampled_bytes(self, part: _SizeTotals) -> float:
-        return sum(number * self.mean_sizes.get(key, 0) for key, number in part.unstated.items())
+    def sampled_bytes(self, numbers: Mapping[str, int]) -> float:
+        return sum(number * self.mean_sizes.get(key, 0) for key, number in numbers.items())
 
     async def measure(self) -> None:
-        samples = [(key, asset) for key, assets in self._assets.items() for asset in assets]
-        await for_each(samples, self._measure_one, limit=_SIZED_AT_ONCE)
+        await for_each(self.samples, self._measure_one, limit=_SIZED_AT_ONCE)
         all_sizes = [size for sizes in self._sizes.values() for size in sizes]
         self.measured = len(all_sizes)
         self.mean_sizes = {key: sum(sizes) / len(sizes) for key, sizes in self._sizes.items()}
         if all_sizes:
-            unsampled = self.all.unstated.keys() - dict(samples).keys()
+            unsampled = self.unstated.keys() - self._sampled.keys()
             self.mean_sizes |= dict.fromkeys(unsampled, sum(all_sizes) / len(all_sizes))
         if self.outside and not self.tile_requests:
             self._network.warn("No sampled file is in the area of --clip. Check its order (longitude first).")
@@ -350,7 +338,8 @@ class _SizeSamples:
                 async with self._network.client.stream(request, accept=RANGES) as response:
                     size = stated_version(response.status, response.headers).total
         except TransferError as error:
-            self.problem = self.problem or str(error)
+            if self.problem is None or error.count_refusal is not None:
+                self.problem = error
             return
         if size is not None:
             self._sizes[key].append(size)
