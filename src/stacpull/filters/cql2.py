@@ -302,8 +302,9 @@ def _instant(value: Any, what: str) -> Term:
     if not isinstance(value, str):
         return _applied(_span, _term(value))
     span = _ALL_TIME if what == "INTERVAL" and value in ("..", "") else _span(value)
-    if span is None:
-        raise UsageError(f"--filter: {value!r} is not a valid time for {what}('…').")
+    if span is None or (what == "TIMESTAMP" and span[0] < span[1]):
+        forms = "DATE('2018-01-16') or TIMESTAMP('2018-01-16T00:00:00Z')"
+        raise UsageError(f"--filter: {value!r} is not a valid time for {what}('…'); use {forms}.")
     return _Constant(span)
 
 
@@ -324,7 +325,7 @@ def _operation(name: str, arguments: Any) -> Term:
         case "a":
             terms = [_term(value if isinstance(value, list | dict) else [value]) for value in arguments]
         case "t":
-            terms = [_term({"timestamp": value} if isinstance(value, str) else value) for value in arguments]
+            terms = [_term({"date": value} if isinstance(value, str) else value) for value in arguments]
         case "s":
             terms = _geometries(arguments)
         case _:

@@ -29,6 +29,7 @@ def message(text):
         ("UPPR(a) = 'x'", "there is no operator or function UPPR"),
         ("a = 1 AND CASEII(b) = 'x'", "CASEII; did you mean CASEI?"),
         ("a = TIMESTAMP('noon')", "'noon' is not a valid time for TIMESTAMP('…')"),
+        ("a = TIMESTAMP('2018-01-16')", "'2018-01-16' is not a valid time for TIMESTAMP('…'); use DATE('"),
         ("a = DATE('2020-13-01')", "'2020-13-01' is not a valid time"),
         ("T_INTERSECTS(a, INTERVAL('x', '..'))", "'x' is not a valid time for INTERVAL"),
         *((text, "is a value.") for text in ("a = 1 AND 5", "a + 1", "'text'", "5", "null")),
