@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from itertools import accumulate
-from types import NoneType
 from typing import Any, Final
 from unicodedata import combining, normalize
 
@@ -409,38 +408,44 @@ class ExpressionFilter(ItemFilter):
     def __init__(self, text: str) -> None:
         self._text = text
         self._tree, self._evaluate = compile_filter(text)
-        self._references = {name: PropertyName(name) for name in properties_in(self._tree)}
-        self._types: dict[str, type] = {}  # of properties of items that cannot be judged; absent: NoneType
-        self._present: Iterable[str] = ()  # properties of the last of these items
+        self._why: str | None = None  # the first item that cannot be judged cannot be
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
         truth = self._evaluate(item, properties)
-        if truth is None:
-            types = {name: type(ref.value(item, properties)) for name, ref in self._references.items()}
-            absent = {name: kind for name, kind in types.items() if kind is NoneType}
-            self._types = absent | self._types | ({} if absent else types)
-            self._present = properties.keys()
+        if truth is None and self._why is None:
+            self._why = self._why_unknown(item, properties)
         return {True: None, False: "filter"}.get(truth, _UNKNOWN)
 
+    def _why_unknown(self, item: Json, properties: dict[str, Any]) -> str:
+        unknown = [node for node in _conditions(self._tree) if _predicate(node)(item, properties) is None]
+        values = {name: PropertyName(name).value(item, properties) for name in properties_in(unknown)}
+        absent = sorted(name for name, value in values.items() if value is None)
+        if absent:
+            hint = did_you_mean(absent[0], properties if len(absent) == 1 else ())
+            quoted = [name for name in absent if re.search(rf'= *"?{re.escape(name)}\b', self._text)]
+            quotes = f" Text takes single quotes: '{quoted[0]}'." if quoted else ""
+            return f" Absent: {', '.join(absent)}{hint}{quotes}"
+        wrong = [name for name, value in values.items() if not isinstance(value, dict) and name != "datetime"]
+        kinds = [(name, _TYPES.get(type(values[name]), "a number: no quotes")) for name in wrong]
+        return "".join(f" {name} is {what}." for name, what in kinds)
+
     def warnings(self, counts: LeftOut, *, complete: bool) -> list[str]:
-        absent = sorted(name for name, kind in self._types.items() if kind is NoneType)
-        present = self._present if len(absent) == 1 else ()
-        names = f" Absent: {', '.join(absent)}{did_you_mean(absent[0], present)}" if absent else ""
-        quoted = [name for name in absent if re.search(rf'= *"?{re.escape(name)}\b', self._text)]
-        names += f" Text takes single quotes: '{quoted[0]}'." if quoted else ""
-        for key, cls in self._types.items():
-            names += "" if cls in (NoneType, dict) else f" {key} is {_TYPES.get(cls, 'a number: no quotes')}."
-        return [f"{text}{names}" for text in super().warnings(counts, complete=complete)]
+        return [f"{text}{self._why or ''}" for text in super().warnings(counts, complete=complete)]
 
     def pushed_down(self) -> Json:
         return {"condition": _pushable(self._tree)}
 
 
+def _conditions(node: Any) -> list[Any]:
+    """Return the conditions that AND, OR and NOT combine."""
+    is_combined = isinstance(node, dict) and str(node.get("op")).lower() in {"and", "or", "not"}
+    return [condition for part in node["args"] for condition in _conditions(part)] if is_combined else [node]
+
+
 def properties_in(node: Any) -> Iterator[str]:
-    parts = node if isinstance(node, list) else []
-    if isinstance(node, dict):
-        parts = [*node.values()]
-        if isinstance(node.get("property"), str):
-            yield node["property"]
-    for part in parts:
-        yield from properties_in(part)
+    match node:
+        case {"property": str(name)}:
+            yield name
+        case dict() | list():
+            for part in node.values() if isinstance(node, dict) else node:
+                yield from properties_in(part)
