@@ -145,7 +145,7 @@ def read_where(value: str | Iterable[str] | Mapping[str, object] | None) -> tupl
             conditions.append(f"{name}={str(element).lower() if isinstance(element, bool) else element}")
     for condition in conditions:
         name, sign, wanted = (part.strip() for part in condition.partition("="))
-        if not sign or not name or name[-1] in "<>!" or wanted.startswith("="):
+        if not sign or not name or name[-1] in "<>!" or wanted.startswith(("=", "<", ">")):
             raise ValueError(f"must be property=value, not {condition!r}; --filter has other comparisons")
     return read_texts(conditions)
 
@@ -345,7 +345,8 @@ def read_bbox(value: str | Iterable[float]) -> tuple[float, ...]:
     parts = value.split(",") if isinstance(value, str) else _as_tuple(value) or ()
     sides = tuple(side for side in map(finite_number, parts) if side is not None)
     if len(parts) not in (4, 6) or len(sides) < len(parts):
-        raise _invalid("four numbers W,S,E,N (or six, with heights)", value)
+        commas = ", with commas" if len(parts) == 1 else ""
+        raise _invalid(f"four numbers W,S,E,N (or six, with heights){commas}", value)
     west, south, east, north = to_2d(sides)
     if not (abs(west) <= 180 and abs(east) <= 180):  # noqa: PLR2004 - degrees
         raise ValueError("has a longitude outside -180 to 180: use degrees, not metres")

@@ -87,7 +87,7 @@ def parse_interval(text: str) -> tuple[datetime | None, datetime | None]:
         spans.append(None if end in ("", "..") else time_span(end))
         if spans[-1] is None and end not in ("", ".."):
             forms = "2017, 2017-06, 2017-06-13 or 2017-06-13T10:10:31Z, with / between two times"
-            raise ValueError(f"{end!r} is not a valid time; use {forms}")
+            raise ValueError(f"{end!r}{f' in {text!r}' if slash else ''} is not a valid time; use {forms}")
     start, stop = spans
     if start is None and stop is None:
         raise ValueError(f"{text!r} is open at both ends: use an instant, a date, a/.., ../b or a/b")

@@ -148,6 +148,7 @@ def test_broken_documents_are_reported_and_the_rest_is_mirrored(tmp_path: Path) 
         ("page.json", 4, "page.json is not JSON"),
         ("landing.json", 2, "use the API itself."),
         ("list.json", 4, "is not STAC"),
+        ("image.tif", 4, "SOURCE is a TIFF: use a STAC item"),
         ("ftp://bucket/catalog.json", 2, "unsupported URL scheme ftp"),
         ("", 2, "SOURCE is empty"),
     ],
@@ -156,6 +157,7 @@ def test_an_unreadable_source_is_reported_in_one_sentence(tmp_path, source, code
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "empty.json").touch()
+    (tmp_path / "image.tif").touch()
     (tmp_path / "zipped.json.gz").write_bytes(gzip.compress(b"{}"))
     (tmp_path / "page.json").write_text("<!DOCTYPE html><html><body>Log in</body></html>")
     (tmp_path / "landing.json").write_text(json.dumps({"id": "api", "conformsTo": [], "links": []}))

@@ -52,22 +52,21 @@ def test_headers_of_nothing_say_what_was_left_out(tmp_path: Path, assets: Any, w
     assert warning.startswith(f"2 items matched, but {why}")
 
 
-def test_a_relation_that_no_item_has_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("selection", "texts"),
+    [
+        ({"follow": "Derived_From"}, ["No matched item has a --follow link: derived_from."]),
+        ({"assets": ["d*", "B4"]}, ["--asset B4: no item on the first page has such an asset."]),
+        (
+            {"exclude_assets": ["D*", "b4"]},
+            ["--exclude-asset D*: no item on the first page has such an asset."],
+        ),
+    ],
+)
+def test_a_name_that_no_item_has_is_in_a_warning(tmp_path: Path, selection: Any, texts: list[str]) -> None:
     source, received = write_tree(tmp_path / "tree", 1, 2), list[object]()
-    selection = Selection(follow="Derived_From")
-    sync.plan(source, selection=selection, on_event=received.append)
-    sync.mirror(source, tmp_path / "m", selection=selection, on_event=received.append)
-    assert warnings(received) == ["No matched item has a --follow link: derived_from."] * 2
-
-
-def test_an_asset_key_that_no_item_has_is_named(tmp_path: Path) -> None:
-    source, received = write_tree(tmp_path / "tree", 1, 2), list[object]()
-    selection = Selection(assets=["d*", "B4"], exclude_assets=["D*", "b4"])
-    sync.plan(source, selection=selection, on_event=received.append)
-    sync.mirror(source, tmp_path / "m", selection=selection, on_event=received.append)
-    texts = [
-        f"--{name}: no item on the first page has such an asset." for name in ("asset B4", "exclude-asset D*")
-    ]
+    sync.plan(source, selection=Selection(**selection), on_event=received.append)
+    sync.mirror(source, tmp_path / "m", selection=Selection(**selection), on_event=received.append)
     assert warnings(received) == texts * 2
 
 

@@ -64,6 +64,8 @@ MISTAKES = {
         3,
     ),
     "a number as in Python": Mistake(("plan", "{api}", "-C", "--bbox", "1_0,2_0,3_0,4_0"), "--bbox"),
+    "a box without commas": Mistake(("plan", "{api}", "--bbox", "7 46 8 47"), ", with commas, not '7"),
+    "image labels": Mistake(("plan", f"{{api}}/collections/{SOURCE}", "--label", "x"), "labels: select", 0),
     "WKT as an area": Mistake(
         ("mirror", "{api}", "d", "-C", "--intersects", "POINT(7 46)"),
         "not WKT, which is for --filter.",

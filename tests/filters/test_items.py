@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -109,9 +109,8 @@ def test_shards_and_ranks_never_change():
         for name in ("a", "c", "S2A_0_45")
     ]
     assert found == [2, 1, 2]
-    assert sorted("abcdef", key=lambda name: rank_of(0, name)) != sorted(
-        "abcdef", key=lambda n: rank_of(1, n)
-    )
+    orders = [sorted("abcdef", key=partial(rank_of, seed)) for seed in (0, 1)]
+    assert orders[0] != orders[1]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +151,7 @@ def test_every_property_must_have_one_of_its_values(where, matches):
     assert judge(where=where) in ({None} if matches else {"where", "without nothing", "without missing"})
 
 
-@pytest.mark.parametrize("condition", ["gsd", "=10", "gsd==10", "gsd>=10", "gsd<=10", "gsd!=10", "gsd<>10"])
+@pytest.mark.parametrize("condition", ["gsd", "=10", "gsd==10", "gsd>=10", "gsd=<10", "gsd!=10", "gsd<>10"])
 def test_invalid_conditions_are_rejected(condition):
     with pytest.raises(UsageError, match="; filter has other comparisons"):
         Selection(where=(condition,))
@@ -196,7 +195,7 @@ def test_notes_name_what_was_left_out():
     for text, names in {
         'platform = "s2a" OR gsd > 30': " Absent: s2a. Text takes single quotes: 's2a'.",
         "gs <> 10": " Absent: gs; did you mean gsd?",
-        "gsd = '10' OR proj = 'x'": " gsd is a number: no quotes.",
+        "platform LIKE '%' AND gsd = '10' OR proj = 'x'": " gsd is a number: no quotes.",
         "label:type = vector": " Absent: label:type, vector. Text takes single quotes: 'vector'.",
     }.items():
         selected = SelectionFilter.from_selection(Selection(filter=text))
@@ -268,9 +267,7 @@ def test_intervals_are_parsed(text, start, end):
 def test_invalid_intervals_are_rejected(text):
     with pytest.raises(UsageError, match="datetime") as error:
         judge(datetime=text)
-    assert any(
-        repr(named) in str(error.value) for named in (text, text.partition("/")[2])
-    )  # or its wrong end
+    assert repr(text) in str(error.value)
 
 
 @pytest.mark.parametrize(

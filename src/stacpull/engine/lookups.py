@@ -19,7 +19,7 @@ from stacpull.engine.network import SourceSetup
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError, did_you_mean
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_filters import PropertyName
-from stacpull.filters.labels import check_labels, class_list
+from stacpull.filters.labels import check_labels, class_list, item_labels
 from stacpull.filters.selection_filter import SelectionFilter
 from stacpull.json_values import object_or_empty
 from stacpull.models import Failure, Json, Page
@@ -142,7 +142,10 @@ async def _label_warnings(
         with suppress(UsageError):
             if not (texts := check_labels(selection, classes)) or selection.all_collections:
                 return texts
-    return check_labels(selection, classes)
+    texts = check_labels(selection, classes)
+    labels = (item_labels(object_or_empty(it.get("properties")), selection.label_property) for it in items)
+    hint = "No item on the first page has labels: select the collection of the label items."
+    return [hint] if texts and not any(labels) else texts
 
 
 async def first_items(source: Source, start: WalkStart) -> list[Json]:

@@ -158,6 +158,8 @@ async def open_source(url: str, reader: JsonReader) -> Source:
         return open_as("api")
     if ending not in _DOCUMENTS and target_of(_GROUP, ending):
         return open_as(ending)
+    if ending in {".tif", ".tiff"}:
+        raise SourceError("SOURCE is a TIFF: use a STAC item, a catalog or a file of items that lists it.")
     document = await read_root(reader, url)
     body = document.members
     kind = kind_of(body)
