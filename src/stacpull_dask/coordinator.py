@@ -24,7 +24,7 @@ from stacpull.engine.channel import Channel
 from stacpull.engine.messages import ErrorReport, EventMessage, Outcomes, ProcessEnded, error_of
 from stacpull.errors import DestinationError, MissingExtraError, StacpullError, UsageError, WorkerError
 from stacpull.events import Notice
-from stacpull.models import AssetFile, Job, Placement
+from stacpull.models import AssetFile, Job
 from stacpull.store.staging import PARTS
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.cluster import DaskCluster
@@ -229,9 +229,7 @@ class DaskWorkers:
             for worker in self._workers:
                 worker.received = []
             files = [file for _, received in waiting for file in received]
-            reserved = await self._store_client.call(
-                "reserve_uploads", files, returns=list[tuple[AssetFile, Placement]]
-            )
+            reserved = await self._store_client.calls.reserve_uploads(files)
             by_part = {placement.part: (file, placement) for file, placement in reserved}
             for worker, received in waiting:
                 allowed = [by_part[file.part] for file in received if file.part in by_part]

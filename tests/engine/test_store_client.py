@@ -29,7 +29,7 @@ from stacpull.errors import DestinationError, MissingExtraError, StacpullError, 
 from stacpull.events import AssetFailed, Event
 from stacpull.ledger import views
 from stacpull.ledger.database import open_reader
-from stacpull.models import AssetFile, Failure, FailureKind, Job, SavedBatch, UnreadableEntry, WalkBatch
+from stacpull.models import AssetFile, Failure, FailureKind, Job, UnreadableEntry, WalkBatch
 from stacpull.redact import Secret, Secrets
 from stacpull.store.local_store import LocalStore
 from stacpull.store.lock import is_held
@@ -71,7 +71,7 @@ async def test_a_failure_is_recorded_and_frees_exactly_one_slot(tmp_path: Path, 
         store_client.sender.put(jobs[0], received(jobs[0], b"x"))
         await store_client.sender.flush()
         assert await store_client.sender.wait_for_free_slots() == 63
-        await store_client.call("write_final_items")
+        await store_client.calls.write_final_items()
         assert (store_client.counters["assets_done"], store_client.counters["assets_failed"]) == (1, 1)
     assert [one.message for one in events if isinstance(one, AssetFailed)] == ["*** \\udcff was reset."]
 
@@ -84,7 +84,7 @@ async def test_invalid_text_in_a_batch_is_accepted(tmp_path: Path) -> None:
             return [(one.collection, one.item, one.message) for one in views.failures(db)]
 
     async with opened(tmp_path) as store_client:
-        await store_client.call("save_batch", batch, 1.0, returns=SavedBatch)
+        await store_client.calls.save_batch(batch, 1.0)
     assert await asyncio.to_thread(recorded) == [("c\\udcff", "\\udcff", "\\udcff")]
 
 
@@ -92,10 +92,10 @@ async def test_unknown_operations_and_invalid_arguments_are_refused(tmp_path: Pa
     """The network process parses responses of servers, so its requests are checked."""
     async with opened(tmp_path) as store_client:
         with pytest.raises(WorkerError, match="ValidationError"):
-            await store_client.call("pending_jobs", "0; DROP TABLE", 1)
+            await store_client.calls.pending_jobs("0; DROP TABLE", 1)
         for name in (name for name in dir(StoreOperations) if name.startswith("_")):
             with pytest.raises(WorkerError, match="KeyError"):
-                await store_client.call(name)
+                await store_client._call(name)
 
 
 async def test_a_result_follows_the_counters_that_its_call_has_changed(tmp_path, monkeypatch):
@@ -103,7 +103,7 @@ async def test_a_result_follows_the_counters_that_its_call_has_changed(tmp_path,
     sent = list[messages.ToNetwork]()
     monkeypatch.setattr(store_server, "framed", lambda message: sent.append(message) or framed(message))
     async with opened(tmp_path) as store_client:
-        await store_client.call("set_counter", "items_matched", 7)
+        await store_client.calls.set_counter("items_matched", 7)
         assert [type(message) for message in sent[-2:]] == [messages.EventMessage, messages.OperationResult]
         assert sent[-2].event.counters["items_matched"] == 7
 
@@ -114,8 +114,8 @@ async def test_after_a_failed_sync_only_the_end_is_recorded(tmp_path, jobs, monk
         store_client.sender.put(jobs[0], received(jobs[0], b"x"))
         await until(store_client.fatal_error.done)
         with pytest.raises(DestinationError, match="failed to store"):
-            await store_client.call("set_counter", "files", 1)
-        await store_client.call("end_run", "failed", "The disk failed.", {})
+            await store_client.calls.set_counter("files", 1)
+        await store_client.calls.end_run("failed", "The disk failed.", {})
     assert isinstance(store_client.fatal_error.result(), DestinationError)
     assert tree(tmp_path) == {}
     bench = await asyncio.to_thread(Bench, tmp_path)
@@ -166,7 +166,7 @@ async def test_parts_are_written_and_calls_wait_while_a_group_is_synced(tmp_path
         await until(
             lambda: [name.split(".")[0] for name in parts(tmp_path)] == [str(j.rowid) for j in jobs[:2]]
         )
-        call = asyncio.create_task(store_client.call("write_final_items"))
+        call = asyncio.create_task(store_client.calls.write_final_items())
         store_client.sender.put(jobs[2], received(jobs[2], b"third"))
         await until(lambda: len(parts(tmp_path)) == 3)
         assert (call.done(), tree(tmp_path)) == (False, {})
@@ -239,7 +239,7 @@ async def test_a_part_outside_or_a_body_of_another_size_is_refused(tmp_path, job
     async with opened(tmp_path) as store_client:
         store_client._channel.send(Outcomes([AssetFile(1, 1, 0, "c/i", "a.tif", size, part=part, body=body)]))
         with pytest.raises(WorkerError):
-            await store_client.call("finish")
+            await store_client.calls.finish()
     assert (tree(tmp_path), parts(tmp_path)) == ({"mine": b"x"}, [])
 
 

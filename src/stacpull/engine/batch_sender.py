@@ -10,7 +10,7 @@ from stacpull.engine.pool import JobQueue
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import ITEMS_AT_ONCE
 from stacpull.events import AssetFailed
-from stacpull.models import Failure, ItemId, Job, PlannedVersion, SavedBatch, WalkBatch
+from stacpull.models import Failure, ItemId, Job, PlannedVersion, WalkBatch
 from stacpull.sources.item_reader import ItemReader
 
 
@@ -20,7 +20,7 @@ class BatchSender:
     def __init__(self, network: Network, store_client: StoreClient, queue: JobQueue[Job]) -> None:
         self._network = network
         self._store_client = store_client
-        self._call = store_client.call
+        self._calls = store_client.calls
         self._queue = queue
 
     @property
@@ -28,7 +28,7 @@ class BatchSender:
         return self._store_client.counters
 
     async def queue_pending(self) -> None:
-        await self._queue_all(lambda last: self._call("pending_jobs", last, 1000, returns=list[Job]))
+        await self._queue_all(lambda last: self._calls.pending_jobs(last, 1000))
 
     async def _queue_all(self, jobs_after: Callable[[int], Awaitable[list[Job]]]) -> None:
         last = 0
@@ -37,20 +37,20 @@ class BatchSender:
             last = jobs[-1].rowid
 
     async def planned_this_run(self, ids: Sequence[ItemId]) -> dict[ItemId, PlannedVersion]:
-        return await self._call("planned_this_run", ids, returns=dict[ItemId, PlannedVersion])
+        return await self._calls.planned_this_run(ids)
 
     async def restart(self) -> None:
-        await self._call("restart_walk")
+        await self._calls.restart_walk()
 
     async def add_batch(self, batch: WalkBatch) -> int:
         if batch.update.walk_ended:  # the walk can no longer list the pending assets of earlier runs
-            await self._queue_all(lambda last: self._call("take_over_jobs", last, 1000, returns=list[Job]))
+            await self._queue_all(lambda last: self._calls.take_over_jobs(last, 1000))
         secrets = self._network.secrets
         batch.items = [
             item._replace(document={}, public_json=public_document(item.document, secrets))
             for item in batch.items
         ]  # the walk does not use the documents again
-        saved = await self._call("save_batch", batch, self._network.clock.time(), returns=SavedBatch)
+        saved = await self._calls.save_batch(batch, self._network.clock.time())
         for item, key, failure in saved.failures:
             self._network.emit(AssetFailed(item, key, failure.kind, failure.message))
         await self._queue.put(saved.jobs)
@@ -59,16 +59,14 @@ class BatchSender:
 
 async def restore_item_json(reader: ItemReader, network: Network, store_client: StoreClient) -> None:
     """Read the items whose JSON is damaged. One that cannot be read stays marked for the next walk."""
-    call = store_client.call
+    calls = store_client.calls
     last = 0
-    while items := await call(
-        "damaged_item_json", last, ITEMS_AT_ONCE, returns=list[tuple[int, ItemId, str | None]]
-    ):
+    while items := await calls.damaged_item_json(last, ITEMS_AT_ONCE):
         documents = await reader.read_many([href for _, _, href in items if href is not None])
         for item_rowid, item, href in items:
             document = documents.get(href or "")
             if isinstance(document, dict) and document.get("id") == item.item:
-                await call("keep_document", item_rowid, public_document(document, network.secrets))
+                await calls.keep_document(item_rowid, public_document(document, network.secrets))
                 continue
             unknown = "It has no URL, or another item is there: run `stacpull mirror SOURCE` again."
             reason = document.message if isinstance(document, Failure) else unknown

@@ -1,21 +1,26 @@
 """The six messages between the two processes of a run: MessagePack, each preceded by its length.
 
 A process that parses responses of servers might be compromised. Unlike pickle, decoding by type runs no code.
+`StoreCalls` declares what the network process may call.
 """
 
 from __future__ import annotations
 
 import struct
 import traceback
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from inspect import signature
+from typing import Any, Protocol
 
 import msgspec
+from msgspec.msgpack import Decoder
 
-from stacpull import errors
+from stacpull import errors, models
 from stacpull.errors import REPORT_BUG, StacpullError, WorkerError
 from stacpull.events import AssetFailed, Notice, Stage
-from stacpull.models import AssetFile, BucketLocation, OutcomeWithoutFile
+from stacpull.ledger.runs import EndState
+from stacpull.models import AssetFile, BucketLocation, ItemId, OutcomeWithoutFile
 
 LENGTH = struct.Struct("<I")
 _ENCODER = msgspec.msgpack.Encoder()
@@ -41,7 +46,7 @@ class OpeningRequest(msgspec.Struct, tag=0, array_like=True):
 
 
 class Operation(msgspec.Struct, tag=1, array_like=True):
-    """Call an operation of `StoreOperations` by its name. Results are in the order of the calls."""
+    """Call an operation of `StoreOperations` by its name, as `StoreCalls` declares it."""
 
     name: str
     arguments: msgspec.Raw
@@ -79,8 +84,56 @@ class ProcessEnded(msgspec.Struct, tag=15, array_like=True):
 
 ToStore = OpeningRequest | Operation | Outcomes
 ToNetwork = OperationResult | EventMessage | ProcessEnded
-decode_to_store: Callable[[bytes], ToStore] = msgspec.msgpack.Decoder(ToStore).decode
-decode_to_network: Callable[[bytes], ToNetwork] = msgspec.msgpack.Decoder(ToNetwork).decode
+decode_to_store: Callable[[bytes], ToStore] = Decoder(ToStore).decode
+decode_to_network: Callable[[bytes], ToNetwork] = Decoder(ToNetwork).decode
+
+
+class StoreCalls(Protocol):
+    """A call is sent at once, and its result comes in the order of the calls.
+
+    Errors of the disk or ledger are `DestinationError`s. An unexpected one is a `WorkerError`.
+    """
+
+    async def requeue_failures(self) -> None: ...
+    async def recover(self) -> None: ...
+    async def pending_jobs(self, after: int, limit: int) -> list[models.Job]: ...
+    async def take_over_jobs(self, after: int, limit: int) -> list[models.Job]: ...
+    async def restart_walk(self) -> None: ...
+    async def planned_this_run(self, ids: Sequence[ItemId]) -> dict[ItemId, models.PlannedVersion]: ...
+    async def save_batch(self, batch: models.WalkBatch, now: float) -> models.SavedBatch: ...
+    async def unreadable_links(self) -> list[models.ItemLink]: ...
+    async def damaged_item_json(self, after: int, limit: int) -> list[tuple[int, ItemId, str | None]]: ...
+    async def keep_document(self, item_rowid: int, document: bytes) -> None: ...
+    async def collections_to_read(self) -> list[str]: ...
+    async def keep_collection(self, name: str, document: bytes) -> None: ...
+    async def acknowledge(self) -> None: ...
+    async def reserve_uploads(self, files: list[AssetFile]) -> list[tuple[AssetFile, models.Placement]]: ...
+    async def write_final_items(self) -> None: ...
+    async def end_transfers(self) -> None: ...
+    async def count_unreadable(self) -> int: ...
+    async def items_not_found(self, after: int, limit: int) -> list[models.NotFoundItem]: ...
+    async def seen_examples(self, collection: str, server: str, limit: int) -> list[tuple[str, str]]: ...
+    async def count_of_other_walks(self) -> int: ...
+    async def remove_items(self, items: list[int]) -> None: ...
+    async def count_not_listed(self) -> int: ...
+    async def add_counts(self, numbers: Mapping[str, float]) -> None: ...
+    async def set_counter(self, name: str, number: int) -> None: ...
+    async def write_derived_files(self) -> None: ...
+    async def finish(self) -> None: ...
+    async def final_counts(self) -> dict[str, int]: ...
+    async def end_run(self, state: EndState, reason: str | None, spent: dict[str, float]) -> None: ...
+
+
+CALLS = tuple(name for name in vars(StoreCalls) if not name.startswith("_"))
+
+
+@cache
+def decoders(name: str) -> tuple[Decoder[Any], Decoder[Any]]:
+    """Return the decoders of the arguments and of the result of a call."""
+    declared = signature(getattr(StoreCalls, name), eval_str=True)
+    _, *parameters = declared.parameters.values()
+    arguments = tuple(parameter.annotation for parameter in parameters)
+    return Decoder(tuple.__class_getitem__(arguments)), Decoder(declared.return_annotation)
 
 
 def framed(message: msgspec.Struct) -> tuple[bytes, bytes]:  # not joined: that copies all bodies

@@ -47,7 +47,7 @@ from stacpull.ledger import runs
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
 from stacpull.ledger.meta import is_named_source, note_named_source
 from stacpull.ledger.runs import EndState, Run, RunSpec
-from stacpull.models import NO_FAULT, OWN_DIRECTORY, FailureKind, ItemLink, Job, WalkBatch, WalkUpdate
+from stacpull.models import NO_FAULT, OWN_DIRECTORY, FailureKind, Job, WalkBatch, WalkUpdate
 from stacpull.redact import Secrets
 from stacpull.reports import CommonReport, MirrorReport
 from stacpull.selection import Selection
@@ -401,10 +401,10 @@ class MirrorRun:
 
     async def _recover_and_transfer(self) -> None:
         """Do the work of the run. After an error, publish what was received, and write the catalogs."""
-        call = self._store_client.call
-        async with at_end(lambda: call("finish"), Exception):
-            await call("requeue_failures")
-            await call("recover")
+        calls = self._store_client.calls
+        async with at_end(calls.finish, Exception):
+            await calls.requeue_failures()
+            await calls.recover()
             async with at_end(self._write_catalogs, InterruptedRunError):
                 await self._transfer()
                 if self._setup.options.prune:
@@ -416,8 +416,8 @@ class MirrorRun:
                     await self._keep_collections()
                     is_limited = self._setup.selection.item_limit is not None or self._stop.is_set()
                     if not is_limited and self._walk.summary.cut_short is None:
-                        not_listed = await call("count_not_listed", returns=int)
-                        await call("set_counter", "items_not_listed", not_listed)
+                        not_listed = await calls.count_not_listed()
+                        await calls.set_counter("items_not_listed", not_listed)
         if self._store_client.fatal_error.done():
             raise self._store_client.fatal_error.result()
 
@@ -425,8 +425,8 @@ class MirrorRun:
         store_client = self._store_client
         await store_client.sender.flush()
         if not store_client.fatal_error.done():
-            await store_client.call("end_transfers")
-            await store_client.call("write_derived_files")
+            await store_client.calls.end_transfers()
+            await store_client.calls.write_derived_files()
 
     async def _transfer(self) -> None:
         store_client = self._store_client
@@ -455,13 +455,12 @@ class MirrorRun:
         await store_client.sender.flush()
         dest = "DEST" if self._opened.bucket else shlex.quote(self._opened.store.name)  # needs --work
         pool.raise_if_too_many_failed(f"See `stacpull failures {dest}`; `stacpull resume {dest}` continues.")
-        await store_client.call("write_final_items")
+        await store_client.calls.write_final_items()
 
     async def _find_jobs(self) -> None:
-        call = self._store_client.call
         await self._batch_sender.queue_pending()
         if self._run.kind in {"mirror", "retry"}:
-            await self._walk.read_links(await call("unreadable_links", returns=list[ItemLink]))
+            await self._walk.read_links(await self._store_client.calls.unreadable_links())
         if self._run.kind == "mirror":
             await self._walk.resume(self._run)
             return
@@ -474,9 +473,9 @@ class MirrorRun:
             with suppress(SourceError, CredentialsError, UsageError):
                 document = await unless_stopped(partial(self._setup.source.collection, name), self._stop)
                 public_json = public_document(document, self._network.secrets)
-                await self._store_client.call("keep_collection", name, public_json)
+                await self._store_client.calls.keep_collection(name, public_json)
 
-        names = await self._store_client.call("collections_to_read", returns=list[str])
+        names = await self._store_client.calls.collections_to_read()
         await for_each(names, keep, limit=_MAX_COLLECTION_REQUESTS)
 
     async def _tick(self) -> None:
@@ -488,7 +487,7 @@ class MirrorRun:
     async def _save_usage(self) -> None:
         while True:  # apart from `_tick`, because it waits for a slow disk
             await self._network.clock.sleep(_SAVED_EVERY)
-            await self._store_client.call("add_counts", self._take_usage())
+            await self._store_client.calls.add_counts(self._take_usage())
 
     def _progress(self) -> Progress:
         counters = self._store_client.counters
@@ -513,7 +512,7 @@ class MirrorRun:
 
     async def _record_and_report(self, state: EndState, error: BaseException | None) -> MirrorReport:
         """Record how the run ended, and return its report. If the run has failed, ignore errors of this."""
-        call, warn = self._store_client.call, self._network.warn
+        calls, warn = self._store_client.calls, self._network.warn
         progress = self._progress()
         self._network.emit(progress)
         counters = self._store_client.counters
@@ -532,10 +531,10 @@ class MirrorRun:
         ignored: tuple[type[Exception], ...] = () if error is None else (Exception,)
         try:
             with suppress(*ignored):
-                final_counts = await call("final_counts", returns=dict[str, int])
+                final_counts = await calls.final_counts()
                 if final_counts["assets_outside"] and not final_counts["assets_clipped"]:
                     warn("No GeoTIFF is in the area of --clip. Check its order (longitude first).")
-                await call("end_run", state, reason, self._take_usage())
+                await calls.end_run(state, reason, self._take_usage())
                 recorded = state
         finally:
             counts = self._counts(progress, final_counts)

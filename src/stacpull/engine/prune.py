@@ -36,7 +36,7 @@ class Pruning:
         self._network = setup.network
         self._run = run
         self._store_client = store_client
-        self._call = store_client.call
+        self._calls = store_client.calls
         self._stop = stop
         self._reader = ItemReader(setup.source.item, setup.network.clock)  # no searches, which prove nothing
         self._serving: dict[tuple[str, str], bool] = {}
@@ -44,17 +44,15 @@ class Pruning:
 
     async def run(self, summary: WalkSummary, *, remove: bool) -> None:
         """Report and remove items. A stop raises `InterruptedRunError`, and removed items stay removed."""
-        obstacle = self._obstacle(summary, await self._call("count_unreadable", returns=int))
+        obstacle = self._obstacle(summary, await self._calls.count_unreadable())
         if obstacle is not None:
             self._network.warn(f"Nothing was pruned: {obstacle}.")
             return
-        self._kept_by_reason[_OTHER_WALK] = await self._call("count_of_other_walks", returns=int)
+        self._kept_by_reason[_OTHER_WALK] = await self._calls.count_of_other_walks()
         last_rowid = 0
         gone = set[int]()  # rowids of all batches: only a removal clears an item's `parent`
         linked: list[NotFoundItem] = []  # gone, but they may return while another item links to them
-        while batch := await self._call(
-            "items_not_found", last_rowid, _ITEMS_AT_ONCE, returns=list[NotFoundItem]
-        ):
+        while batch := await self._calls.items_not_found(last_rowid, _ITEMS_AT_ONCE):
             last_rowid = batch[-1].item_rowid
             self._network.emit(Stage("looking for items that the source no longer has"))
             gone_items = await self._confirmed_gone([item for item in batch if not item.was_on_page])
@@ -63,12 +61,12 @@ class Pruning:
             removable = [item for item in linked if item.parent is None or item.parent in gone]
             linked = [item for item in linked if item.parent is not None and item.parent not in gone]
             if removable and remove:
-                await self._call("remove_items", [item.item_rowid for item in removable])
+                await self._calls.remove_items([item.item_rowid for item in removable])
             for item in removable:
                 self._network.emit(ItemGone(item.id, item.assets, item.size, removed=remove))
         for item in linked:
             self._network.emit(ItemGone(item.id, item.assets, item.size, removed=False))
-        await self._call("set_counter", "items_gone", len(gone))
+        await self._calls.set_counter("items_gone", len(gone))
         self._kept_by_reason[_LINKED if len(linked) == 1 else _SEVERAL_LINKED] = len(linked)
         kept_by_reason = +self._kept_by_reason  # numbers above 0
         if not gone and not kept_by_reason:
@@ -111,7 +109,7 @@ class Pruning:
         """A proxy or a broken index may return 404 for everything, so other items must still be returned."""
         server = collection, host
         if server not in self._serving:
-            examples = await self._call("seen_examples", collection, host, 3, returns=list[tuple[str, str]])
+            examples = await self._calls.seen_examples(collection, host, 3)
             answers = await self._read([href for _, href in examples])
             denied = any(map(_is_gone, answers.values()))
             shown = [object_or_empty(answers[href]).get("id") == name for name, href in examples]

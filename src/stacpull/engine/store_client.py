@@ -8,15 +8,16 @@ import socket
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from types import NoneType
-from typing import Any, TypeVar
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 
 from stacpull.child_process import ConnectedProcess, reap
 from stacpull.engine import messages
 from stacpull.engine.channel import Channel, OutcomeSender
-from stacpull.engine.messages import encoded, error_of
+from stacpull.engine.messages import CALLS, StoreCalls, decoders, encoded, error_of
 from stacpull.engine.network import SourceSetup
 from stacpull.engine.open_mirror import OpenMirror
 from stacpull.engine.run_control import raise_fatal_error
@@ -28,8 +29,6 @@ from stacpull.store.protocol import store_kind
 from stacpull.system import variables_of
 from stacpull.threads import background_task
 
-T = TypeVar("T")
-
 MAX_SENT_SIZE = 32 << 10  # maximum bytes of a body that is sent: it is faster to write a longer one here
 _ENDED = (
     "The process of stacpull that writes to the destination ended unexpectedly: it was killed, or crashed. "
@@ -38,12 +37,15 @@ _ENDED = (
 
 
 class StoreClient:
-    """Within the block of `connect`, calls functions in the store process (`call`), and sends outcomes."""
+    """Within the block of `connect`, makes `calls` to the store process, and sends outcomes."""
 
     def __init__(self, process: ConnectedProcess, opened: OpenMirror, run: Run, setup: SourceSetup) -> None:
         self.counters: Mapping[str, int] = run.counters
         self.fatal_error: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         """Gets the first error after which nothing more can be written."""
+        self.calls = cast(
+            "StoreCalls", SimpleNamespace(**{name: partial(self._call, name) for name in CALLS})
+        )
         self._channel = Channel(self._take_message, self.fail_with)
         self._channel.lost.add_done_callback(self._take_end)
         self.sender = OutcomeSender(
@@ -60,7 +62,7 @@ class StoreClient:
         self._run_id = run.id
         self._network = setup.network
         self._sent_secrets = self._network.secrets.values
-        self._calls: deque[asyncio.Future[messages.OperationResult]] = deque()
+        self._results: deque[asyncio.Future[messages.OperationResult]] = deque()
         self._all_recorded = False
 
     @asynccontextmanager
@@ -101,24 +103,24 @@ class StoreClient:
             if self.fatal_error.done() and not had_failed:
                 raise self.fatal_error.result()
 
-    async def call(self, operation: str, *arguments: object, returns: type[T] = NoneType) -> T:  # type: ignore[assignment]
-        """Call an operation of `StoreOperations`; `returns` is the type of its result."""
-        future = self._start_call(operation, *arguments)
+    async def _call(self, name: str, *arguments: object) -> Any:
+        future = self._start_call(name, *arguments)
         ends: list[asyncio.Future[Any]] = [future, self._channel.lost]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not future.done():
             await raise_fatal_error(self.fatal_error)
         if (failure := future.result().error) is not None:
             raise error_of(failure, "store process")
-        return msgspec.msgpack.decode(future.result().result, type=returns)
+        _, result = decoders(name)
+        return result.decode(future.result().result)
 
-    def _start_call(self, operation: str, *arguments: object) -> asyncio.Future[messages.OperationResult]:
+    def _start_call(self, name: str, *arguments: object) -> asyncio.Future[messages.OperationResult]:
         secrets = self._network.secrets.values
         new_secrets = None if secrets is self._sent_secrets else secrets
         self._sent_secrets = secrets
-        self._channel.send(messages.Operation(operation, msgspec.Raw(encoded(arguments)), new_secrets))
-        self._calls.append(asyncio.get_running_loop().create_future())
-        return self._calls[-1]
+        self._channel.send(messages.Operation(name, msgspec.Raw(encoded(arguments)), new_secrets))
+        self._results.append(asyncio.get_running_loop().create_future())
+        return self._results[-1]
 
     def _send_outcomes(self, outcomes: messages.Outcomes, on_writable: Callable[[], object]) -> None:
         """Send outcomes. Long parts for a bucket keep their slots while earlier ones are being uploaded."""
@@ -136,7 +138,7 @@ class StoreClient:
     def _take_message(self, data: bytes) -> None:
         match messages.decode_to_network(data):
             case messages.OperationResult() as result:
-                self._calls.popleft().set_result(result)
+                self._results.popleft().set_result(result)
             case messages.EventMessage(messages.RunCounters(counters)):
                 self.counters = counters
             case messages.EventMessage(AssetFailed() | Notice() | Stage() as event):

@@ -14,8 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from functools import cache, partial
-from inspect import signature
+from functools import partial
 from pathlib import Path
 from queue import Empty, Queue
 from select import select
@@ -24,7 +23,17 @@ from typing import Any, BinaryIO
 import msgspec
 
 from stacpull.engine import messages
-from stacpull.engine.messages import LENGTH, EventMessage, Operation, Outcomes, encoded, error_report, framed
+from stacpull.engine.messages import (
+    CALLS,
+    LENGTH,
+    EventMessage,
+    Operation,
+    Outcomes,
+    decoders,
+    encoded,
+    error_report,
+    framed,
+)
 from stacpull.engine.open_mirror import open_ledger
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.store_operations import StoreOperations
@@ -48,12 +57,6 @@ read, and all processes wait, so that the number of unpublished parts is limited
 
 _AFTER_FAILURE = frozenset({"final_counts", "end_run"})
 """Operations that are still called after publishing has failed."""
-
-
-@cache
-def _decoder(operation: Callable[..., Any]) -> msgspec.msgpack.Decoder[Any]:
-    types = tuple(p.annotation for p in signature(operation, eval_str=True).parameters.values())
-    return msgspec.msgpack.Decoder(tuple.__class_getitem__(types))
 
 
 class StoreServer(msgspec.Struct, eq=False):
@@ -128,8 +131,8 @@ class StoreServer(msgspec.Struct, eq=False):
             try:
                 operation = self.operations[message.name]
                 with ledger_errors(self.ledger):
-                    arguments = _decoder(operation).decode(message.arguments)
-                    packed = msgspec.Raw(encoded(operation(*arguments)))
+                    arguments, _ = decoders(message.name)
+                    packed = msgspec.Raw(encoded(operation(*arguments.decode(message.arguments))))
                     # before the result is sent, because the walk relies on them (`--max-items`)
                     self.publisher.send_counters()
             except Exception as error:  # noqa: BLE001 -- the caller raises it
@@ -164,7 +167,7 @@ def _opened(
         publisher = Publisher(db, store, run, secrets, is_stopped, on_event)
         batch_writer = BatchWriter(db, run, partial(may_exist, store), secrets, publisher.publish_all)
         offered = StoreOperations(publisher, batch_writer)
-        operations = {name: getattr(offered, name) for name in dir(offered) if not name.startswith("_")}
+        operations = {name: getattr(offered, name) for name in CALLS}
         yield StoreServer(publisher, operations, send, ledger_path(work))
 
 
