@@ -425,7 +425,6 @@ class MirrorRun:
         store_client = self._store_client
         await store_client.sender.flush()
         if not store_client.fatal_error.done():
-            await store_client.calls.end_transfers()
             await store_client.calls.write_derived_files()
 
     async def _transfer(self) -> None:

@@ -92,14 +92,6 @@ class StoreOperations:
             self._publisher.publish_all(item_rowids)
             last = item_rowids[-1]
 
-    def end_transfers(self) -> None:
-        """Write the JSON of final items. Remove parts of assets that were later received in one piece."""
-        self.write_final_items()
-        self._store.staged.remove_leftovers(partial(jobs.has_job, self._db))
-        unproven = views.counts_by_kind(self._db)["assets_unproven"]
-        if unproven:
-            self._warn(f"Files that may be incomplete: {unproven:,}. The server sent no length for them.")
-
     def end_run(self, state: EndState, reason: str | None, spent: dict[str, float]) -> None:
         runs.add_counts(self._db, self._run.id, spent)
         runs.end(self._db, self._run.id, state, reason, time.time())
@@ -117,6 +109,7 @@ class StoreOperations:
 
     def write_derived_files(self) -> None:
         """Write the files of items, then the catalogs. After a stop, give up after `_CATALOG_SECONDS`."""
+        self._end_transfers()
         until = time.monotonic() + _CATALOG_SECONDS
 
         def is_stopped() -> bool:
@@ -146,6 +139,14 @@ class StoreOperations:
             write_catalogs(writer, entries, source=source, remove=self._remove, is_stopped=is_stopped)
         if has_parquet and not keeps_parquet:
             self._remove(meta.ITEMS_PARQUET)  # no collection refers to it any more
+
+    def _end_transfers(self) -> None:
+        """Write the JSON of final items. Remove parts of assets that were later received in one piece."""
+        self.write_final_items()
+        self._store.staged.remove_leftovers(partial(jobs.has_job, self._db))
+        unproven = views.counts_by_kind(self._db)["assets_unproven"]
+        if unproven:
+            self._warn(f"Files that may be incomplete: {unproven:,}. The server sent no length for them.")
 
     def _write_ndjson(self, row: views.CollectionRow, is_stopped: Callable[[], bool]) -> None:
         path = f"{row.directory}/{NDJSON_FILE}"
