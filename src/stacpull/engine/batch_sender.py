@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from stacpull.catalog.item import public_document
 from stacpull.engine.network import Network
@@ -27,12 +27,9 @@ class BatchSender:
     def counters(self) -> Mapping[str, int]:
         return self._store_client.counters
 
-    async def queue_pending(self) -> None:
-        await self._queue_all(lambda last: self._calls.pending_jobs(last, 1000))
-
-    async def _queue_all(self, jobs_after: Callable[[int], Awaitable[list[Job]]]) -> None:
+    async def queue_pending(self, *, of_earlier_runs: bool = False) -> None:
         last = 0
-        while jobs := await jobs_after(last):
+        while jobs := await self._calls.pending_jobs(last, 1000, of_earlier_runs):
             await self._queue.put(jobs)
             last = jobs[-1].rowid
 
@@ -44,7 +41,7 @@ class BatchSender:
 
     async def add_batch(self, batch: WalkBatch) -> int:
         if batch.update.walk_ended:  # the walk can no longer list the pending assets of earlier runs
-            await self._queue_all(lambda last: self._calls.take_over_jobs(last, 1000))
+            await self.queue_pending(of_earlier_runs=True)
         secrets = self._network.secrets
         batch.items = [
             item._replace(document={}, public_json=public_document(item.document, secrets))

@@ -42,7 +42,6 @@ class StoreOperations:
         self.add_counts = partial(runs.add_counts, db, run_id)
         self.set_counter = partial(runs.set_counter, db, run_id)
         self.pending_jobs = partial(jobs.pending_jobs, db, run_id)
-        self.take_over_jobs = partial(jobs.take_over_jobs, db, run_id)
         self.keep_document = partial(publication.keep_document, db)
         self.keep_collection = partial(publication.keep_collection, db)
         self.unreadable_links = partial(views.unreadable_links, db, publisher.run)

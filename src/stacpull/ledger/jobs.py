@@ -35,24 +35,19 @@ FROM jobs j JOIN placed_assets a ON a.id = j.asset JOIN items i ON i.id = a.item
 """Each column has the name of a field of `Job` and its value, except those that begin with `raw_`."""
 
 
-def pending_jobs(db: Connection, run_id: int, after: int, limit: int) -> list[Job]:
-    """Return the jobs of a run after rowid `after`, in order."""
-    return _jobs_in(db, run_id, [run_id], after, limit)
-
-
-def take_over_jobs(db: Connection, run_id: int, after: int, limit: int) -> list[Job]:
-    """Let a run take over jobs of earlier runs after rowid `after`, in order, and return them."""
-    jobs = _jobs_in(db, run_id, runs.taken_over(db, run_id), after, limit)
-    taken = json_array(job.rowid for job in jobs)
-    db.execute(f"UPDATE assets SET run = ? WHERE id {IN_LIST}", (run_id, taken))
-    return jobs
-
-
-def _jobs_in(db: Connection, run_id: int, run_ids: Iterable[int], after: int, limit: int) -> list[Job]:
+def pending_jobs(
+    db: Connection, run_id: int, after: int, limit: int, of_earlier_runs: bool = False
+) -> list[Job]:
+    """Return the jobs of a run after rowid `after`, in order; or those that it takes over from others."""
+    run_ids = runs.taken_over(db, run_id) if of_earlier_runs else [run_id]
     query = f"{_SELECT_JOB} WHERE j.asset > ? AND a.state = {AssetState.PENDING} AND a.run {IN_LIST} "
     rows = named_rows(db, f"{query} ORDER BY j.asset LIMIT ?", (after, json_array(run_ids), limit))
     run = runs.load(db, run_id)
-    return [_job(row, run) for row in rows]
+    jobs = [_job(row, run) for row in rows]
+    if of_earlier_runs:
+        taken = json_array(job.rowid for job in jobs)
+        db.execute(f"UPDATE assets SET run = ? WHERE id {IN_LIST}", (run_id, taken))
+    return jobs
 
 
 def job_of(db: Connection, run: Run, rowid: int, generation: int) -> Job | None:
