@@ -297,7 +297,7 @@ class Job(Asset, frozen=True, array_like=True, kw_only=True):
     required_digest: bytes | None = None  # of the earlier content, if only this is accepted (`--repair`)
     version_in_dest: VersionInDest | None = None  # the version in DEST: the request is conditional
     href_changed: bool = False  # than planned, so the ETag of its response is not stored
-    has_other_checksum: bool = False  # than planned, because the item was read again
+    checksum_changed: bool = False  # than planned, because the item was read again
     clip: bool = False  # true if the asset is clipped to the area of the run's `--clip`
     replanned_at: float = 0.0  # when the run planned a newer version; downloads are not shared across it
     has_failed: bool = False  # in an earlier `mirror` or `resume`: `--max-failures` does not count it again
@@ -396,7 +396,7 @@ class AssetFile(msgspec.Struct, array_like=True):
     unproven: bool = False  # no Content-Length, known size or checksum proved its length
     part: str = ""  # once it is written
     body: memoryview | None = None  # until it is written: a view of the received message, to avoid a copy
-    has_other_checksum: bool = False  # than the ledger has from the plan (`Job.has_other_checksum`)
+    checksum_changed: bool = False  # than the ledger has from the plan (`Job.checksum_changed`)
     filename: str = ""
     """The last segment of the resolved URL, percent-decoded but unsafe; empty if `name` was planned."""
 

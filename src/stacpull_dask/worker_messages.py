@@ -13,7 +13,7 @@ import msgspec
 
 from stacpull.config.options import Options
 from stacpull.engine.messages import EventMessage, Outcomes, ProcessEnded
-from stacpull.engine.network import SourceAccess
+from stacpull.engine.network import ResolvedSource
 from stacpull.models import AssetFile, BucketLocation, Failure, Job, Placement
 from stacpull.net.addresses import AddressPolicy
 
@@ -21,7 +21,7 @@ from stacpull.net.addresses import AddressPolicy
 class WorkerSettings(NamedTuple):
     """The settings of a worker for its run. They contain credentials."""
 
-    access: SourceAccess
+    access: ResolvedSource
     bucket: BucketLocation | None
     options: Options  # with this worker's share of the limits
     ip_policy: AddressPolicy  # with what the coordinator has learned of SOURCE's addresses

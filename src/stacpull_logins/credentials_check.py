@@ -11,7 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from stacpull.config.options import Options
-from stacpull.engine.network import Network, SourceAccess, open_network
+from stacpull.engine.network import Network, ResolvedSource, open_network
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.hosts import host_of, origin_of, scheme_of
 from stacpull.models import FailureKind
@@ -48,7 +48,7 @@ async def check_credentials(options: Options, url: str | None = None) -> Credent
             where = f"for {host_of(plain)}" if is_web(plain) else f"for {scheme_of(plain)}:// URLs"
             raise UsageError(f"The profile {profile.name} has no login {where}: the check would use none.")
         urls = (plain,)
-    address = SourceAccess(next(iter(urls), ""), {}, {}, ())
+    address = ResolvedSource(next(iter(urls), ""), {}, {}, ())
     async with open_network(address, options, retry_policy=_POLICY) as network:
         tokens = await network.logins.log_in()
         for tried in urls:

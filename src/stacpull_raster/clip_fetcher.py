@@ -146,9 +146,9 @@ class ClipFetcher:
 
             await _copy(version, file, put)
             return received_file(job, file.size, name, etag_or_date, body=bytes(body))
-        return await self._into_part(job, version, file, name, etag_or_date)
+        return await self._receive_part(job, version, file, name, etag_or_date)
 
-    async def _into_part(
+    async def _receive_part(
         self, job: Job, version: FileVersion, file: ClippedFile, name: str, etag_or_date: str | None
     ) -> AssetFile:
         downloader, described = self._downloader, Validator()

@@ -76,7 +76,7 @@ WEAK = Validator('W/"v1"', MONDAY)
     ],
 )
 def test_two_versions_are_compared(known: ObjectVersion, found: ObjectVersion, is_same: bool | None) -> None:
-    assert known.compared(found) is is_same
+    assert known.matches(found) is is_same
     assert known.is_same_as(found) is (
         is_same is True or (is_same is None and known.validator == Validator())
     )

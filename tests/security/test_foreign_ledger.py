@@ -83,9 +83,9 @@ def test_a_task_that_cannot_be_read_is_a_damaged_ledger(dest: Path, column: str,
 
 def test_a_ledger_sets_only_the_options_that_a_run_stores() -> None:
     stored = {"layout": "{key}", "adopt": True, "allow_private_hosts": True, "headers": {"a": "b"}, "x": 1}
-    assert Options(retries=3).of_run(stored) == Options(retries=3, layout="{key}", adopt=True)
+    assert Options(retries=3).with_stored(stored) == Options(retries=3, layout="{key}", adopt=True)
     with pytest.raises(UsageError, match="layout"):
-        Options().of_run({"layout": 5})
+        Options().with_stored({"layout": 5})
 
 
 @pytest.mark.parametrize(

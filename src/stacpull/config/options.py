@@ -215,7 +215,7 @@ class Options(Arguments):
         unset = _declared_as("remembered")
         return {name: getattr(self, name) for name in unset if getattr(self, name) != unset[name]}
 
-    def of_run(self, stored: Mapping[str, Any]) -> Options:
+    def with_stored(self, stored: Mapping[str, Any]) -> Options:
         """Return these options with the values that a run has stored. Other values are ignored."""
         names = _declared_as("fixed") | _declared_as("remembered")
         return attrs.evolve(self, **{name: value for name, value in stored.items() if name in names})

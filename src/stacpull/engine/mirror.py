@@ -34,7 +34,7 @@ from stacpull.engine.fetchers import make_fetchers
 from stacpull.engine.item_input import SourceLike
 from stacpull.engine.lookups import check_selection, checked_setup
 from stacpull.engine.mirror_status import status
-from stacpull.engine.network import SourceAccess, SourceSetup, open_network, resolve_source
+from stacpull.engine.network import ResolvedSource, SourceSetup, open_network, resolve_source
 from stacpull.engine.open_mirror import OpenMirror, check_local_source, open_mirror
 from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.run_control import StopEvent, at_end, timed_stop, unless_stopped, walk_and_transfer
@@ -257,7 +257,7 @@ def open_dest(context: RunContext) -> AbstractAsyncContextManager[OpenMirror]:
 
 @asynccontextmanager
 async def _start_store_and_open_source(
-    context: RunContext, access: SourceAccess, selection: Selection, options: Options
+    context: RunContext, access: ResolvedSource, selection: Selection, options: Options
 ) -> AsyncIterator[tuple[ConnectedProcess, SourceSetup]]:
     """Start the store process, which imports its modules while SOURCE is opened. The setup has no starts."""
     event_log = context.event_log
@@ -306,7 +306,7 @@ async def run_from_ledger(
     `prepare` changes the ledger for the run, which begins after all checks.
     """
     work = context.dest.work
-    options = context.options.of_run({**remembered, **context.options.remembered, **spec.fixed})
+    options = context.options.with_stored({**remembered, **context.options.remembered, **spec.fixed})
     input_file = await asyncio.to_thread(item_input.input_path, work, spec.source)
     options, access = resolve_source(spec.source, options, input_file, is_given=False)
     is_file = input_file is None and is_local(access.url)

@@ -38,7 +38,7 @@ _MAX_IDLE = 2048  # if the limit of open files allows it, so that connections to
 _STALLS_UNTIL_DOWN = 4  # stall timeouts after which a silent host counts as down: two minutes by default
 
 
-class SourceAccess(msgspec.Struct, frozen=True):
+class ResolvedSource(msgspec.Struct, frozen=True):
     """SOURCE without credentials, and its credentials, including those of the options."""
 
     url: str
@@ -54,7 +54,7 @@ class Network(msgspec.Struct, frozen=True):
     reader: JsonReader
     secrets: Secrets
     retries: Retries
-    access: SourceAccess
+    access: ResolvedSource
     ip_policy: AddressPolicy  # the allowed addresses; worker processes use the same
     slots: int
     per_host: int
@@ -87,7 +87,7 @@ class SourceSetup(NamedTuple):
 
 def resolve_source(
     source: str, options: Options, input_file: Path | None = None, *, is_given: bool = True
-) -> tuple[Options, SourceAccess]:
+) -> tuple[Options, ResolvedSource]:
     """Return the options with the credentials of the environment, and SOURCE without those in its URL."""
     if options.unset_credential is not None:
         raise options.unset_credential
@@ -101,12 +101,12 @@ def resolve_source(
     names += [f"the {name!r} parameter of SOURCE" for name in query if name not in options.query]
     headers |= options.headers
     query = {**options.query, **query}
-    return options, SourceAccess(url, headers, query, tuple(dict.fromkeys(names)), input_file, is_given)
+    return options, ResolvedSource(url, headers, query, tuple(dict.fromkeys(names)), input_file, is_given)
 
 
 @asynccontextmanager
 async def open_network(
-    access: SourceAccess,
+    access: ResolvedSource,
     options: Options,
     *,
     ip_policy: AddressPolicy | None = None,
@@ -186,7 +186,7 @@ def http_transport(options: Options, ip_policy: AddressPolicy) -> Transport:
     return Http1Transport(HttpSettings(ip_policy, *pace, ca_bundle=options.ca_bundle, max_connections=limit))
 
 
-def _ip_policy(access: SourceAccess, options: Options) -> AddressPolicy:
+def _ip_policy(access: ResolvedSource, options: Options) -> AddressPolicy:
     """Return the rules. SOURCE from a ledger may be private only as an address or `localhost`."""
     host = origin_of(access.url).host
     is_chosen = access.is_given or literal_address(host) is not None

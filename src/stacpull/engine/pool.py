@@ -366,5 +366,5 @@ class AssetTask(Generic[JobT, ResultT]):
         self.job = job.at(hrefs[len(self._failures) :])
         if job.key in assets:  # the item does not describe objects of a prefix
             size, checksum = size_and_checksum(asset)
-            is_other = job.has_other_checksum or checksum != job.checksum
-            self.job = replace(self.job, size=size, checksum=checksum, has_other_checksum=is_other)
+            is_other = job.checksum_changed or checksum != job.checksum
+            self.job = replace(self.job, size=size, checksum=checksum, checksum_changed=is_other)

@@ -61,7 +61,7 @@ def reserve(
                 for a in reserved
             ],
         )
-        not_compared = json_array(a.rowid for a in reserved if a.has_other_checksum)
+        not_compared = json_array(a.rowid for a in reserved if a.checksum_changed)
         db.execute(f"UPDATE assets SET stated_checksum = NULL WHERE id {IN_LIST}", (not_compared,))
         state = f"iif(json_state = {JsonState.DAMAGED}, json_state, {JsonState.WRITING})"
         set_writing = f"UPDATE items SET sha256 = NULL, json_state = {state} WHERE id {IN_LIST}"

@@ -79,7 +79,7 @@ class ObjectVersion(NamedTuple):
     validator: Validator = Validator()
     total: int | None = None
 
-    def compared(self, other: ObjectVersion) -> bool | None:
+    def matches(self, other: ObjectVersion) -> bool | None:
         """Return True if both are the same version; None if neither a validator nor a size decides it.
 
         Another size or ETag denies it, an equal strong ETag proves it. Then dates decide, but an equal date
@@ -99,7 +99,7 @@ class ObjectVersion(NamedTuple):
 
     def is_same_as(self, other: ObjectVersion) -> bool:
         """Return True if both are the same version. Without a validator, only another size shows a change."""
-        is_same = self.compared(other)
+        is_same = self.matches(other)
         return is_same is True or (is_same is None and not any(self.validator))
 
 

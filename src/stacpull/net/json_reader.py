@@ -136,11 +136,11 @@ class Document(NamedTuple):
 
 
 class _NotJsonError(TransferError):
-    """A completely received document is not JSON; `page` is the body if it is a web page, otherwise empty."""
+    """A completely received document is not JSON; `html` is the body of a web page, otherwise empty."""
 
-    def __init__(self, failure: Failure, page: bytes = b"") -> None:
+    def __init__(self, failure: Failure, html: bytes = b"") -> None:
         super().__init__(failure)
-        self.page = page
+        self.html = html
 
 
 class JsonReader(msgspec.Struct, eq=False):
@@ -175,8 +175,8 @@ class JsonReader(msgspec.Struct, eq=False):
         try:
             document = await self._read(request, warns=True)
         except _NotJsonError as error:
-            is_login = b"password" in error.page[:_SEARCHED].lower()
-            if is_login or (error.page and plain != self.last_read_url):
+            is_login = b"password" in error.html[:_SEARCHED].lower()
+            if is_login or (error.html and plain != self.last_read_url):
                 hint = "Use the URL of an API, such as https://host/v1, or of a catalog.json; or log in."
                 raise CredentialsError(f"{error.failure.message} {hint} {self.advice}") from error
             hint = " SOURCE must be a STAC document, or a .ndjson or .ndjson.gz file of items, or .parquet."
@@ -193,7 +193,7 @@ class JsonReader(msgspec.Struct, eq=False):
         try:
             return await self._read(request, limit)
         except _NotJsonError as error:
-            if error.page:
+            if error.html:
                 raise
             raise TransferError(Failure(FailureKind.ITEM, str(error), host=host_of(request.url))) from error
 

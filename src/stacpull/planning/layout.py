@@ -241,6 +241,6 @@ def received_file(
         unproven=unproven,
         part=part,
         body=None if body is None else memoryview(body),
-        has_other_checksum=job.has_other_checksum,
+        checksum_changed=job.checksum_changed,
         filename=filename,
     )

@@ -149,7 +149,7 @@ class PartialDownload(io.FileIO):
     def size(self) -> int:
         return length(self.received)
 
-    def shorten(self, size: int) -> None:
+    def forget_after(self, size: int) -> None:
         """Count only the first `size` bytes as received. Call it before `hash_with`."""
         self.received = merged([Span(0, size)])
 

@@ -1,6 +1,6 @@
 """One attempt at one asset: from its href to complete, checked bytes in memory or in a part file.
 
-Each step of `_Attempt` but `_into_part` sends at most one request. If an attempt fails, the received bytes
+Each step of `_Attempt` but `_receive_part` sends at most one request. If an attempt fails, the received bytes
 stay as a part if they can be resumed.
 
 The length of an asset is proven by framing (Content-Length, chunks, Content-Range), by a stated size, by any
@@ -154,7 +154,7 @@ class _Attempt(msgspec.Struct, eq=False):
         self.part = part = await self.downloader.parts.resume(self.job.rowid, self.job.generation)
         if point.total in {None, point.size}:  # its last byte again: a 206 has an ETag, a 416 has none
             point = point._replace(size=point.size - 1)
-            part.shorten(point.size)
+            part.forget_after(point.size)
         stated_fields = {} if point.validator.etag is None else {"ETag": point.validator.etag}
         await self._hash_with(part, checks.stated_checksums(self.job, PARTIAL, stated_fields))
         body: ReceivedBody | None
@@ -167,7 +167,7 @@ class _Attempt(msgspec.Struct, eq=False):
                 total = point.total if stated_total is None else stated_total
                 # a 206 may be shorter than requested, so only the total shows the end
                 body = ReceivedBody(url, point.validator, stated, total, total is not None, resumable=True)
-                body = await self._into_part(part, response, body, response.chunks(CHUNK))
+                body = await self._receive_part(part, response, body, response.chunks(CHUNK))
             else:
                 self.part = None
                 await part.remove()
@@ -259,9 +259,9 @@ class _Attempt(msgspec.Struct, eq=False):
         self.part = part = await self.downloader.parts.create(
             self.job.rowid, self.job.generation, validator, body.total, href_hash(self.job.href)
         )
-        return await self._into_part(part, response, body, chained(start, chunks))
+        return await self._receive_part(part, response, body, chained(start, chunks))
 
-    async def _into_part(
+    async def _receive_part(
         self, part: PartialDownload, response: Exchange, body: ReceivedBody, chunks: AsyncIterator[Chunk]
     ) -> ReceivedBody:
         total = body.total

@@ -154,7 +154,7 @@ def resume_action(
     if status == OK:
         return "replace"
     stated = stated_version(status, headers)
-    is_same = ObjectVersion(point.validator, point.total).compared(stated)
+    is_same = ObjectVersion(point.validator, point.total).matches(stated)
     is_file = coding_of(headers) is None or (stated_size is not None and stated.total == stated_size)
     if status != PARTIAL or not is_file:
         return "again"
