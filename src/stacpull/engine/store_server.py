@@ -23,17 +23,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from stacpull.engine import messages
-from stacpull.engine.messages import (
-    CALLS,
-    LENGTH,
-    EventMessage,
-    Operation,
-    Outcomes,
-    decoders,
-    encoded,
-    error_report,
-    framed,
-)
+from stacpull.engine.messages import CALLS, Operation, Outcomes, decoders, encoded, error_report, framed
 from stacpull.engine.open_mirror import open_ledger
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.store_operations import StoreOperations
@@ -156,7 +146,7 @@ def _opened(
     secrets = Secrets(map(Secret, request.secrets))
 
     def on_event(event: messages.StoreEvent) -> None:
-        send(EventMessage(event))
+        send(messages.EventMessage(event))
 
     def is_stopped() -> bool:
         return bool(select([stops], [], [], 0)[0])
@@ -198,8 +188,8 @@ def serve(sock: socket.socket) -> None:
 
 def _received(file: BinaryIO) -> Iterator[messages.ToStore]:
     with suppress(OSError):  # the network process was killed
-        while len(head := file.read(LENGTH.size)) == LENGTH.size:
-            size: int = LENGTH.unpack(head)[0]
+        while len(head := file.read(messages.LENGTH.size)) == messages.LENGTH.size:
+            size: int = messages.LENGTH.unpack(head)[0]
             if len(data := file.read(size)) < size:
                 return
             yield messages.decode_to_store(data)

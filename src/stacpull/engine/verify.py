@@ -33,15 +33,8 @@ from stacpull.engine.publisher import original_item
 from stacpull.errors import DestinationError, StacpullError, UsageError, quantity
 from stacpull.events import Checked, Damage, DamageKind, Listener, Notice
 from stacpull.json_values import object_or_empty
-from stacpull.ledger import jobs, meta, publication, runs, views
-from stacpull.ledger.database import (
-    Connection,
-    damage_message,
-    integrity,
-    ledger_errors,
-    ledger_path,
-    open_reader,
-)
+from stacpull.ledger import database, jobs, meta, publication, runs, views
+from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
 from stacpull.ledger.runs import Run
 from stacpull.ledger.views import RecordedFile
 from stacpull.models import OWN_DIRECTORY, Json
@@ -126,9 +119,9 @@ class MirrorCheck:
         address = self._address
         path = ledger_path(address.work)
         with ledger_errors(path):
-            problem = integrity(db, quick=self._quick)
+            problem = database.integrity(db, quick=self._quick)
             if problem is not None:
-                raise DestinationError(damage_message(path, problem))
+                raise DestinationError(database.damage_message(path, problem))
             try:
                 hooks = WaitHooks(lambda text: self._send(Notice("warning", text)), self.thread.is_stopped)
                 with open_files(address.work, address.bucket, hooks) as files:

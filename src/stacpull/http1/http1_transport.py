@@ -20,15 +20,7 @@ import msgspec
 from stacpull.hosts import default_port, evict_idle, literal_address, origin_of
 from stacpull.http1.connection import Http1Connection, streamed
 from stacpull.net.connection_errors import closed_failure, connection_failure
-from stacpull.net.transport import (
-    USER_AGENT,
-    HttpSettings,
-    Purpose,
-    Receive,
-    Request,
-    Response,
-    TransferError,
-)
+from stacpull.net.transport import USER_AGENT, HttpSettings, Receive, Request, Response, TransferError
 from stacpull.proxies import proxy_of
 from stacpull.urls import wire_url
 
@@ -297,7 +289,7 @@ class Http1Host:
         self.addresses = Addresses(hostname, port)
         self.idle: list[Http1Connection] = []  # the most recently used one is the last
         self.headers: Mapping[str, str] | None = None
-        self.purpose: Purpose = "asset"
+        self.purpose = "asset"
         self.tail = b""  # what follows the target in a request with `headers`
         host = f"[{hostname}]" if ":" in hostname else hostname
         self.default_fields = {
