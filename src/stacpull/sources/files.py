@@ -26,16 +26,10 @@ from stacpull.events import Notice
 from stacpull.filters.item_filters import PropertyName
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, UnreadableEntry
+from stacpull.net import json_reader
 from stacpull.net.bodies import chained, decoded
 from stacpull.net.fields import ObjectVersion, content_range, stated_version
-from stacpull.net.json_reader import (
-    LENIENT_LIMIT,
-    PAGE_LIMIT,
-    Document,
-    JsonReader,
-    TooManyValuesError,
-    decode,
-)
+from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.status import OK, UNSATISFIABLE
 from stacpull.net.transport import Response, TransferError
 from stacpull.planning.hrefs import links_of, self_href
@@ -162,7 +156,7 @@ class GeoJsonSource(ItemsFile):
             return
         first = self._document
         features = list_or_empty(first.members.get("features"))
-        if first.size > LENIENT_LIMIT and len(features) > size:  # not decoded yet
+        if first.size > json_reader.LENIENT_LIMIT and len(features) > size:  # not decoded yet
             for page in self._pages_of(start, features[:-size], size, is_whole=False):
                 yield page
             share = first.size * size // len(features)
@@ -245,13 +239,17 @@ class NdjsonSource(ItemsFile):
                 if not text:
                     continue
                 try:
-                    value, is_strict = decode(text)
+                    value, is_strict = json_reader.decode(text)
                 except ValueError as error:
                     if number == 1 and text in {b"{", b"["}:
                         problem = f"{self.url} is not NDJSON, which has one item per line."
                         advice = "A JSON document needs a file name that ends with .json."
                         raise SourceError(f"{problem} {advice}") from None
-                    why = f"{error}." if isinstance(error, TooManyValuesError) else "not valid JSON."
+                    why = (
+                        f"{error}."
+                        if isinstance(error, json_reader.TooManyValuesError)
+                        else "not valid JSON."
+                    )
                     features.append((name, Failure(FailureKind.ITEM, why)))
                     continue
                 if not is_strict:
@@ -295,8 +293,8 @@ async def _lines_of(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
                 size = 0
             line_pieces.append(remainder)
             size += len(remainder)
-            if size > PAGE_LIMIT:
-                raise SourceError(f"A line has more than {PAGE_LIMIT} bytes: this is not NDJSON.")
+            if size > json_reader.PAGE_LIMIT:
+                raise SourceError(f"A line has more than {json_reader.PAGE_LIMIT} bytes: this is not NDJSON.")
     if size:
         yield b"".join(line_pieces)
 

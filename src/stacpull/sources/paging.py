@@ -14,22 +14,14 @@ import attrs
 import orjson
 from msgspec.structs import replace
 
-from stacpull import urls
+from stacpull import models, urls
 from stacpull.arguments import finite_number
 from stacpull.digests import text_hash
 from stacpull.errors import ForgottenCursorError, SourceError
 from stacpull.events import Notice
 from stacpull.hosts import host_of, origin_text
 from stacpull.json_values import object_or_empty, parsed_object
-from stacpull.models import (
-    MAYBE_LINK_FAULT,
-    MAYBE_PAGE_TOO_LARGE,
-    Failure,
-    FailureKind,
-    Json,
-    Page,
-    PageRequest,
-)
+from stacpull.models import MAYBE_PAGE_TOO_LARGE, Failure, FailureKind, Json, Page, PageRequest
 from stacpull.net.fields import whole_number
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.transport import TransferError
@@ -207,7 +199,7 @@ class PageReader:
         except SourceError as error:
             failure = failure_of(error)
             own_request = on_origin_of(request, self._last_url or self._source)
-            if own_request is None or failure is None or failure.kind not in MAYBE_LINK_FAULT:
+            if own_request is None or failure is None or failure.kind not in models.MAYBE_LINK_FAULT:
                 raise
             try:
                 answer = await self._read_smaller(own_request)
