@@ -56,7 +56,7 @@ _REQUEST_NEW = Decision(Action.REQUEST)
 class BatchWriter:
     """Saves what the walk of a run plans; `has_file` says whether DEST has a file.
 
-    `publish_all` publishes the reserved assets, before newer versions of them are planned.
+    `publish_all` publishes the reserved assets, before they are planned again, perhaps under other keys.
     """
 
     def __init__(
@@ -197,19 +197,22 @@ class _BatchPlan:
         self._db = db = writer.db
         items: list[PlannedItem | UnreadableItem] = [*batch.items, *batch.unreadable_items]
         ids = {item.id for item in items}
-        concerned = ids | {item.parent for item in items if item.parent is not None}
-        self._known = known_items(db, concerned)
-        if any(_is_newer_on_page(item, self._row_planned_before(item)) for item in batch.items):
+        self._concerned = ids | {item.parent for item in items if item.parent is not None}
+        self._read_known()
+        if any(a.row.state == AssetState.RESERVED for of in self._known_assets.values() for a in of.values()):
             writer.publish_all()
-            self._known = known_items(db, concerned)
-        of_batch = {item.id: self._known[item.id] for item in batch.items if item.id in self._known}
-        self._known_assets = known_assets(db, of_batch, writer.run)
+            self._read_known()
         owned = db.execute(f"SELECT hash FROM paths WHERE hash {IN_LIST}", (json_array(map(item_hash, ids)),))
         self._taken_hashes = {row.hash for row in self._known.values()}.union(*owned)
         self._add_collection = cache(writer.add_collection)
         self._directories: dict[str, tuple[int, str]] = {}
         # items whose states may change: known ones, and those that linked to them
         self._changed = {rowid for row in self._known.values() for rowid in (row.id, row.parent)}
+
+    def _read_known(self) -> None:
+        self._known = known_items(self._db, self._concerned)
+        of_batch = {item.id: self._known[item.id] for item in self._batch.items if item.id in self._known}
+        self._known_assets = known_assets(self._db, of_batch, self._writer.run)
 
     def save(self) -> None:
         changes: list[_ItemChange] = []
@@ -543,5 +546,5 @@ class _BatchPlan:
         self._changed.update(*self._db.execute(delete, (json_array(replaced),)))
 
 
-def _is_newer_on_page(item: PlannedItem, row: ItemRow | None) -> bool:
-    return row is not None and item.parent is None and is_newer(item.updated, row.version)
+def _is_newer_on_page(item: PlannedItem, row: ItemRow) -> bool:
+    return item.parent is None and is_newer(item.updated, row.version)
