@@ -141,8 +141,9 @@ def test_a_source_item_known_by_href_is_replaced_by_the_item(tmp_path: Path) -> 
         assert standing(db, "L") == (1, 0)
         assert list(views.failures(db)) == []
         assert runs.items_failed(db, run) == 0
-        commit(writer, failed=[unreadable(href, "L", href=href)])
-        assert standing(db, "L") == (1, 1)
+        for attempts in (1, 2):  # it is read again in a resumed run
+            commit(writer, failed=[unreadable(href, "L", href=href)])
+            assert (standing(db, "L"), next(views.failures(db)).attempts) == ((1, 1), attempts)
         commit(writer, item("S", parent="L", href=href))
         assert standing(db, "L") == (1, 0)
 

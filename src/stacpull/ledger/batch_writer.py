@@ -302,7 +302,7 @@ class _BatchPlan:
     def _plan_unreadable_items(self) -> None:
         for unreadable in self._batch.unreadable_items:
             before = self._known.get(unreadable.id) or self._new_row(unreadable.id)
-            if before.run != self._writer.run.id:
+            if before.run != self._writer.run.id or before.is_unreadable:  # a resumed run reads it again
                 row = self._planned_row(before, unreadable)
                 row = row._replace(href=before.href or row.href, is_unreadable=1)
                 self._known[unreadable.id] = row
