@@ -363,13 +363,12 @@ def read_geometry(value: str | PathLike[str] | Mapping[str, Any] | Geometry) -> 
         document = load_content(f"@{fspath(document)}")
     if isinstance(document, str):
         written = read_text(document).strip()
+        shown = repr(written[:80])
         if not written.startswith(("{", "[")):
-            given = "WKT, which is for --filter" if _WKT.match(written) else repr(written[:80])
+            hint = f": to read a file, use pathlib.Path({shown})" if written.endswith("json") else ""
+            given = "WKT, which is for --filter" if _WKT.match(written) else shown
             given = "a box, which is for --bbox" if _BOX.match(written) else given
-            files = (
-                f": to read a file, use pathlib.Path({written[:80]!r})" if written.endswith("json") else ""
-            )
-            raise ValueError(f"must be GeoJSON, not {given}{files}")
+            raise ValueError(f"must be GeoJSON, not {given}{hint}")
         try:
             document = json.loads(document)
         except (json.JSONDecodeError, RecursionError) as problem:

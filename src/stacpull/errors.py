@@ -147,10 +147,9 @@ def destination_error(error: OSError, dest: Path) -> DestinationError:
     # if a rename fails, the permission may be missing for the new directory
     named = error.filename if error.filename2 is None else Path(error.filename2).parent
     path = Path(named) if isinstance(named, str | Path) else dest
-    while dest in path.parents and not os.path.lexists(path):
+    path = path if dest in path.parents else dest
+    while path != dest and not os.path.lexists(path):
         path = path.parent
-    if dest not in path.parents:
-        path = dest
     where = f"in {path}" if os.path.isdir(path) else str(path)  # noqa: PTH112 -- it never raises
     if error.errno in {errno.ENOTDIR, errno.EEXIST}:
         for outer in (dest, *dest.parents):

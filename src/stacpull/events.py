@@ -170,14 +170,13 @@ def masking_listener(listener: Listener | None, secrets: Secrets) -> Listener:
     """Return a listener that passes on events without any of `secrets`. Without `listener`, log problems."""
 
     def pass_on(event: Event) -> None:
-        if isinstance(event, Notice):
-            event = replace(event, text=secrets.masked(event.text))
-        elif isinstance(event, AssetFailed):
-            item = ItemId(*map(secrets.masked, event.item))
-            key = secrets.masked(event.key)
-            event = replace(event, item=item, key=key, message=secrets.masked(event.message))
-        elif isinstance(event, ItemGone):
+        if isinstance(event, AssetFailed | ItemGone):
             event = replace(event, item=ItemId(*map(secrets.masked, event.item)))
+        if isinstance(event, AssetFailed):
+            key, message = secrets.masked(event.key), secrets.masked(event.message)
+            event = replace(event, key=key, message=message)
+        elif isinstance(event, Notice):
+            event = replace(event, text=secrets.masked(event.text))
         text = event.text if isinstance(event, Notice) and event.level == "warning" else ""
         if isinstance(event, RunEnded):
             names = ("assets_failed", "assets_accepted", "assets_outside", "items_failed")

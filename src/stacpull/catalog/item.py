@@ -231,9 +231,9 @@ def _local_asset(
     if file.sha256 is not None:
         stored[_CHECKSUM] = f"1220{file.sha256.hex()}"  # a multihash (`planning.item_plan`)
     alternates = _alternates(asset["alternate"], base) if "alternate" in asset else {}
-    is_path = is_local(base) and is_local(remote)
-    keeps_origin = is_path and "origin" in alternates and is_remote(alternates["origin"]["href"])
-    if remote is not None and not remote.startswith(".") and not keeps_origin:
+    is_known = "origin" in alternates and is_remote(alternates["origin"]["href"])
+    is_own_path = is_local(base) and is_local(remote)  # then an origin that was remote is kept
+    if remote is not None and not remote.startswith(".") and not (is_own_path and is_known):
         alternates["origin"] = {"href": remote, **of_source}
     if alternates:
         stored["alternate"] = alternates

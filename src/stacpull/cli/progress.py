@@ -264,10 +264,10 @@ class Display:
     def _problems(self, now: Progress) -> list[str]:
         gone = max(now.assets_missing, self.failures[FailureKind.GONE])  # --missing may accept these
         # failures are events, which come before the counters
+        apart = {FailureKind.GONE, *NO_FAULT}  # counted below, by their names
         failed = max(now.assets_failed, self.failures.total()) - gone
         failed -= sum(self.failures[kind] for kind in NO_FAULT)
-        faults = self.failures.keys() - {FailureKind.GONE, *NO_FAULT}
-        counts = [f"{number:,} {kind}" for kind, number in self.failures.most_common() if kind in faults]
+        counts = [f"{number:,} {kind}" for kind, number in self.failures.most_common() if kind not in apart]
         kinds = f" ({', '.join(counts)})" if counts else ""
         problems = [f"{failed:,} failed{kinds}"] if failed > 0 else []
         problems += [f"{gone:,} missing from the source"] if gone else []

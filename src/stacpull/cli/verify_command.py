@@ -82,8 +82,8 @@ def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
         verdict.append(f"{ok}{quantity(report.files, 'file')} verified")
     if report.unknown:
         files = quantity(report.unknown, "file that does not belong", "files that do not belong")
-        damage = " (damage with --strict)" if report.strict else ""
-        verdict.insert(0 if report.strict else len(verdict), f"{files} to the mirror{damage}")
+        counted = " (damage with --strict)" if report.strict else ""
+        verdict.insert(0 if report.strict else len(verdict), f"{files} to the mirror{counted}")
     if is_incomplete:
         counts = ", ".join(filter(None, [still_to_do(report), *lacking]))
         verdict.append(f"the mirror is incomplete: {counts}" if counts else "the mirror is incomplete")

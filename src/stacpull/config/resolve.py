@@ -123,9 +123,7 @@ def _read(option: Option, setting: Setting) -> object:
     def load(value: object) -> object:
         return option.load(value) if option.load is not None and isinstance(value, str) else value
 
-    def read(value: object) -> object:
-        if option.form != "repeated":
-            return option.read(load(value))
+    def read_list(value: object) -> object:
         is_empty = value == "" or (isinstance(value, list | tuple) and "" in value)
         if is_empty and option.holder is Selection and "exclude" not in option.name:
             raise ValueError("must not be empty: leave it out to keep everything")
@@ -134,7 +132,7 @@ def _read(option: Option, setting: Setting) -> object:
             loaded += part if isinstance(part, tuple) else (part,)
         return option.read(tuple(loaded))
 
-    return setting.read(read)
+    return setting.read(read_list if option.form == "repeated" else lambda value: option.read(load(value)))
 
 
 def _elements(value: object) -> list[object]:

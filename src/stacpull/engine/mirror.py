@@ -521,9 +521,8 @@ class MirrorRun:
         if state == "complete" and (lost := counters.get("files_lost")):
             files = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
             warn(f"{files} missing in {self._opened.store.name}: fetched or written again.")
-        text = str(error) if state == "failed" else self._walk.summary.cut_short
-        if state == "interrupted" and self._stop.reason is not None:
-            text = self._stop.reason
+        stop_reason = self._stop.reason if state == "interrupted" else None
+        text = str(error) if state == "failed" else stop_reason or self._walk.summary.cut_short
         reason = self._network.secrets.masked(text or "") or None
         recorded: EndState = "failed"
         final_counts = dict[str, int]()
@@ -555,7 +554,7 @@ class MirrorRun:
         fields = set(MirrorReport.__struct_fields__)  # the ledger may have counters of another version
         numbers = {**self._store_client.counters, **asdict(progress), **final_counts}
         counts: dict[str, Any] = {name: numbers[name] for name in numbers if name in fields}
-        accepted = progress.assets_missing if self._setup.options.missing in {"known", "ok"} else 0
-        if accepted and not self._accepts_gone:
-            accepted -= counts.get("assets_missing_new", 0)
+        gone = progress.assets_missing
+        newly_gone = counts.get("assets_missing_new", 0) if self._run.kind == "mirror" else 0
+        accepted = {"ok": gone, "known": gone - newly_gone}.get(self._setup.options.missing or "", 0)
         return counts | {"assets_accepted": accepted}

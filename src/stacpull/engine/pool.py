@@ -291,16 +291,17 @@ class AssetTask(Generic[JobT, ResultT]):
                 raise TransferError(Failure(FailureKind.OVERLONG, text)) from error
             except TransferError as error:
                 failure = error.failure
-                if failure.kind in WRONG_CONTENT:
-                    if failure.retryable and failure.message != self._wrong_content:
-                        self._wrong_content = failure.message
-                        raise
-                    is_other = False
+                if failure.kind not in WRONG_CONTENT:
+                    may_help = await self._read_newer_href(error)
+                elif failure.retryable and failure.message != self._wrong_content:
+                    self._wrong_content = failure.message
+                    may_help = False
+                else:
+                    may_help = False
+                    error.failure = replace(failure, retryable=False)
                     with suppress(TransferError):  # then nothing shows that the item has changed
-                        is_other = await self._read_until_changed(lambda job: (job.size, job.checksum))
-                    if not is_other:
-                        raise TransferError(replace(failure, retryable=False)) from error
-                elif not await self._read_newer_href(error):
+                        may_help = await self._read_until_changed(lambda job: (job.size, job.checksum))
+                if not may_help:
                     raise
             fetcher = self._pool.fetcher
 

@@ -102,8 +102,8 @@ class Publisher(msgspec.Struct, eq=False):
         placements = [*(placement for _, placement in assets), *item_json.values()]
         self._sync([placement.part for placement in placements])  # 2. sync, also what the last turn placed
         self._final_items = self._record([*without_file, *failures])  # 3. record the last turn
-        place_failures = self._place(placements)  # 4. rename or upload
-        for (file, _), failure in zip(assets, place_failures[: len(assets)], strict=True):
+        outcomes = iter(self._place(placements))  # 4. rename or upload: assets first, then item JSON
+        for (file, _), failure in zip(assets, outcomes, strict=False):
             file.body = None
             if failure is None:
                 self._placed.append(file)
@@ -112,7 +112,7 @@ class Publisher(msgspec.Struct, eq=False):
                 self._without_file.append(outcome)
         if self._without_file:
             publication.release(self.db, [outcome.rowid for outcome in self._without_file])
-        for (item, placement), failure in zip(item_json.items(), place_failures[len(assets) :], strict=True):
+        for (item, placement), failure in zip(item_json.items(), outcomes, strict=True):
             if failure is None:
                 self._placed_json[item] = placement.digest
             else:

@@ -115,14 +115,11 @@ class Recovery:
         identity, size = staged.part_identity_and_size(part) or (0, -1)
         if self._sync_failed or job is None or size != name.size or not (job.name or name.filename):
             return None
-        expected = None
-        if not self._is_trusted:
-            if reserved is not None and reserved.digest is not None:
-                expected = as_checksum(reserved.digest)
-            elif job.checksum is not None and job.checksum.algorithm == "sha256":
-                expected = job.checksum
-            else:
-                return None
+        recorded = None if reserved is None or reserved.digest is None else as_checksum(reserved.digest)
+        stated = job.checksum if job.checksum is not None and job.checksum.algorithm == "sha256" else None
+        expected = None if self._is_trusted else recorded or stated
+        if expected is None and not self._is_trusted:
+            return None
         algorithm = self._run.digest_algorithm if expected is None else expected.algorithm
         digest = None if algorithm is None else self._digest(staged.state_of, part, algorithm)
         if expected is not None and digest != expected.digest:

@@ -284,11 +284,11 @@ async def verify(
         if not (check.complete and any(check.rowids.values())):
             return await on_ledger(opened, check.report)
         run = await _repair(check, context, opened)
-        remaining = run.assets_failed + run.assets_pending + await on_ledger(opened, views.damaged_items)
-        remaining += check.assets_of_other_sources + check.rejected_files
         catalogs = await on_ledger(opened, lambda db: list(views.expected_catalogs(db)))
         states = await asyncio.to_thread(check.file_states, opened.store, catalogs)
-        remaining += sum(damage_of(*state) is not None for state in states)  # items.parquet without the extra
+        metadata = await on_ledger(opened, views.damaged_items) + check.rejected_files
+        metadata += sum(damage_of(*state) is not None for state in states)  # items.parquet without the extra
+        remaining = run.assets_failed + run.assets_pending + check.assets_of_other_sources + metadata
         report = await on_ledger(opened, check.report)
         state = report.state if run.state == "complete" else "interrupted"
         return replace(report, state=state, remaining=remaining, repair=run)

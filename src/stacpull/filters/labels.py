@@ -98,11 +98,9 @@ def class_list(items: Iterable[Json], collection: Json | None) -> dict[str, tupl
     sources += [object_or_empty(item.get("properties")).get("label:classes") for item in items]
     lists: dict[str, dict[str, None]] = {}
     for member in (member for value in sources for member in _members(value)):
-        name = _UNNAMED
-        classes = [member]
-        if isinstance(member, dict):
-            name = str(member.get("name") or _UNNAMED)
-            classes = _members(member.get("classes"))
+        named = member if isinstance(member, dict) else {"classes": [member]}
+        name = str(named.get("name") or _UNNAMED)
+        classes = _members(named.get("classes"))
         names = [str(text) for text in classes if isinstance(text, str | int | float) and str(text).strip()]
         lists.setdefault(name, {}).update(dict.fromkeys(names))
     return {name: tuple(classes) for name, classes in lists.items() if classes}

@@ -82,7 +82,6 @@ def push_down(selection: Selection) -> PushedDown:
         order = {"field": field, "direction": "asc" if name == selection.sortby else "desc"}
     filters = SelectionFilter.from_selection(selection).filters if selection.push_down else ()
     parts = [item_filter.pushed_down() for item_filter in filters]
-    conditions = [part.pop("condition", None) for part in parts]  # before `members`, which has no condition
-    condition = combined("and", list(filter(None, conditions)))
-    members = {name: value for part in parts for name, value in part.items()}
-    return PushedDown(**members, condition=condition, order=order)
+    conditions = [part["condition"] for part in parts if part.get("condition")]
+    pushed = {name: value for part in parts for name, value in part.items()}
+    return PushedDown(**pushed | {"condition": combined("and", conditions), "order": order})

@@ -352,13 +352,12 @@ class Http1Connection(asyncio.Protocol):
         is_whole = is_usable and response.is_ended and response.status in _TAKEN
         if is_whole and handler.on_response(self, is_ok, response.fields, response.body()):
             return  # the handler has taken it
-        if not response.has_enough(0):
-            return  # the head, or a short body, is not complete
-        if response.failure is not None:
-            self.abort()
-        self.handler = None  # a failure, a long body, or what the handler did not take
-        self._state = _STREAMED
-        handler.on_incomplete(self)
+        if response.has_enough(0):  # otherwise the head, or a short body, is not complete
+            if response.failure is not None:
+                self.abort()
+            self.handler = None  # a failure, a long body, or what the handler did not take
+            self._state = _STREAMED
+            handler.on_incomplete(self)
 
     def _conclude(self, handler: ResponseHandler, error: Exception | None) -> None:
         if self._is_reused and self.response.is_empty:  # the server had closed the idle connection

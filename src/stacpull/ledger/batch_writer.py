@@ -252,9 +252,9 @@ class _BatchPlan:
     def _postpone(self, item: PlannedItem) -> bool:
         """Postpone an item if SOURCE may list it twice: an earlier run had a newer version."""
         known, postponed = self._known.get(item.id), self._writer.postponed
-        version = None if known is None or item.parent is not None else known.version
-        cannot_wait = self._batch.update.walk_ended or len(postponed) >= self._writer.max_postponed
-        if cannot_wait or version in (None, item.updated) or not is_newer(version, item.updated):
+        if known is None or item.parent is not None or not is_newer(known.version, item.updated):
+            return False
+        if self._batch.update.walk_ended or len(postponed) >= self._writer.max_postponed:
             return False
         before = postponed.get(item.id, item)
         postponed[item.id] = before if is_newer(before.updated, item.updated) else item

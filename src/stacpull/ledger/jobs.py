@@ -59,9 +59,9 @@ def job_of(db: Connection, run: Run, rowid: int, generation: int) -> Job | None:
 def _job(row: sqlite3.Row, run: Run) -> Job:
     checksum = stored_checksum(row["raw_checksum"])
     digest_in_dest = row["raw_digest"] or None
-    requires_same = bool(row["raw_is_damaged"]) and run.kind == "repair"
-    if requires_same and (clip := stored_clip(row["raw_clip"])) is not None:
-        requires_same = clip.area_hash == run.area_hash  # one of another area cannot be fetched again
+    clip = stored_clip(row["raw_clip"])  # a clip of another area cannot be fetched again
+    is_same_area = clip is None or clip.area_hash == run.area_hash
+    requires_same = run.kind == "repair" and bool(row["raw_is_damaged"]) and is_same_area
     fields = {name: row[name] for name in row.keys() if not name.startswith("raw_")}  # noqa: SIM118 -- a row
     if requires_same and digest_in_dest is None:
         fields["size"] = row["raw_size"] or 0

@@ -124,33 +124,40 @@ def begin(db: Connection, spec: RunSpec, now: float, remembered: Mapping[str, An
     selected = attrs.asdict(  # without defaults, so that a later version may add fields
         spec.selection, filter=lambda field, value: value != getattr(defaults, field.name)
     )
-    task = (spec.kind, spec.source, as_json(selected), as_json(spec.fixed))
-    replaced = (as_json(spec.credential_names), as_json(remembered))
+    values = {
+        "kind": spec.kind,
+        "source": spec.source,
+        "selection": as_json(selected),
+        "fixed": as_json(spec.fixed),
+        "names": as_json(spec.credential_names),
+        "remembered": as_json(remembered),
+        "now": now,
+    }
     with transaction(db):
         continued = db.execute(
-            "UPDATE runs SET state = 'running', reason = NULL, ended = NULL, credential_names = ?1, "
-            "remembered = ?2 WHERE id = (SELECT max(id) FROM runs) AND state <> 'complete' "
-            "AND (kind, source, selection, fixed) = (?, ?, ?, ?) AND NOT EXISTS ("
-            "SELECT value FROM json_each(credential_names) EXCEPT SELECT value FROM json_each(?1)) "
+            "UPDATE runs SET state = 'running', reason = NULL, ended = NULL, credential_names = :names, "
+            "remembered = :remembered WHERE id = (SELECT max(id) FROM runs) AND state <> 'complete' "
+            "AND (kind, source, selection, fixed) = (:kind, :source, :selection, :fixed) AND NOT EXISTS ("
+            "SELECT value FROM json_each(credential_names) EXCEPT SELECT value FROM json_each(:names)) "
             "AND NOT EXISTS ("  # only a walk has these:
             "SELECT 1 FROM jobs j CROSS JOIN assets a ON a.id = j.asset JOIN items i ON i.id = a.item WHERE "
             f"a.run = runs.id AND a.state < {AssetState.DONE} AND j.stale AND i.href IS NULL) RETURNING id",
-            (*replaced, *task),
+            values,
         ).fetchone()
         if continued is not None:
             return load(db, continued[0])
         db.execute("DELETE FROM seen")
         db.execute(  # unfinished runs with the same task end, and walks that have not read an item
             "UPDATE runs SET state = 'superseded' WHERE state NOT IN ('complete', 'superseded') "
-            "AND kind = ?1 AND ((source, selection) = (?2, ?3) OR kind = 'mirror' AND id NOT IN (SELECT run "
-            "FROM totals WHERE items + pending UNION SELECT run FROM counters WHERE name = 'items_seen' "
-            "AND number))",
-            task[:3],
+            "AND kind = :kind AND ((source, selection) = (:source, :selection) OR kind = 'mirror' "
+            "AND id NOT IN (SELECT run FROM totals WHERE items + pending UNION SELECT run FROM counters "
+            "WHERE name = 'items_seen' AND number))",
+            values,
         )
         run_id = db.execute(
             "INSERT INTO runs(kind, source, selection, fixed, credential_names, remembered, state, started) "
-            "VALUES (?, ?, ?, ?, ?, ?, 'running', ?) RETURNING id",
-            (*task, *replaced, now),
+            "VALUES (:kind, :source, :selection, :fixed, :names, :remembered, 'running', :now) RETURNING id",
+            values,
         ).fetchone()[0]
     return replace(load(db, run_id), resumed=False)
 

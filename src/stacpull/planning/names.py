@@ -59,15 +59,12 @@ def safe_segment(name: str) -> str:
         lambda unsafe: "".join(f"~{byte:02X}" for byte in unsafe.group().encode("utf-8", "surrogatepass")),
         name,
     )
+    is_like_hashed = "~" in encoded and _HASHED.fullmatch(encoded)
+    is_long = len(encoded) > MAX_BYTES // 4 and len(encoded.encode()) > MAX_BYTES
     folded = fold(encoded)
-    is_plain = (
-        encoded
-        and not ("~" in encoded and _HASHED.fullmatch(encoded))
-        and (len(encoded) <= MAX_BYTES // 4 or len(encoded.encode()) <= MAX_BYTES)
-        and not _OWN_NAMES.fullmatch(folded)
-        and not _DEVICE.fullmatch(folded)
-    )
-    return encoded if is_plain else _with_hash(encoded, name)
+    is_taken = _OWN_NAMES.fullmatch(folded) or _DEVICE.fullmatch(folded)
+    is_impossible = not encoded or is_like_hashed or is_long or is_taken
+    return _with_hash(encoded, name) if is_impossible else encoded
 
 
 def json_name(directory: str) -> str:

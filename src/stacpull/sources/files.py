@@ -315,11 +315,9 @@ class FileRanges:
         end = stop
         breaks = 0
         while end is None or position < end:
-            headers = {"Accept": _ACCEPT}
-            if position < 0:
-                headers["Range"] = f"bytes={position}"
-            elif position or end is not None:
-                headers["Range"] = f"bytes={position}-{'' if end is None else end - 1}"
+            span = str(position) if position < 0 else f"{position}-{'' if end is None else end - 1}"
+            is_part = position != 0 or end is not None
+            headers = {"Accept": _ACCEPT} | ({"Range": f"bytes={span}"} if is_part else {})
             cause: TransferError | None = None
             try:
                 async with self._reader.stream(self._url, headers) as response:

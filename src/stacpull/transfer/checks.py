@@ -235,18 +235,18 @@ def web_page_instead(
     # XML may be sent as `text/html`: the body decides
     if _MAY_BE_PAGE.match(wanted) or (_XML.search(wanted) and not is_web_page({}, start)):
         return None
-    is_page = is_web_page(headers, start)
-    sent = "a web page" if is_page else _DOCUMENTS.get(bytes(start[:1]), "")
-    advice = "; sign in there, or check the credentials" if is_page and host_of(url) else ""
-    if not is_page:
-        is_binary = _BINARY_IMAGE.match(wanted) and _BINARY_IMAGE.match(suffix or wanted)
-        if is_binary and is_plain_text and _TEXT.match(start, 0, _SNIFFED):
-            sent = "plain text"
-        elif not sent or sent.lower() not in content_type:
-            return None
-        is_named = re.search(f"(?i){sent}|[kg]ml|svg|vrt", suffix)  # with the type of its image
-        if is_named or not _IMAGE.match(wanted):
-            return None
     expected = wanted if media_type else f"a {wanted} file"
-    what = f"answered with {sent} instead of {expected}{advice}"
-    return host_failure(FailureKind.REFUSED, url, what, status=OK)
+    if is_web_page(headers, start):
+        advice = "; sign in there, or check the credentials" if host_of(url) else ""
+        what = f"answered with a web page instead of {expected}{advice}"
+        return host_failure(FailureKind.REFUSED, url, what, status=OK)
+    sent = _DOCUMENTS.get(bytes(start[:1]), "")
+    is_binary = _BINARY_IMAGE.match(wanted) and _BINARY_IMAGE.match(suffix or wanted)
+    if is_binary and is_plain_text and _TEXT.match(start, 0, _SNIFFED):
+        sent = "plain text"
+    elif not sent or sent.lower() not in content_type:
+        return None
+    is_named = re.search(f"(?i){sent}|[kg]ml|svg|vrt", suffix)  # with the type of its image
+    what = f"answered with {sent} instead of {expected}"
+    is_image = _IMAGE.match(wanted) and not is_named
+    return host_failure(FailureKind.REFUSED, url, what, status=OK) if is_image else None

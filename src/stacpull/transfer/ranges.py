@@ -106,11 +106,11 @@ class BodyReceiver:
                         what = f"sent more than the expected {self._total} bytes"
                         failure = host_failure(FailureKind.OVERLONG, self._href, what, retryable=True)
                         raise TransferError(failure)  # noqa: TRY301 -- it closes the response, too
-                    if offset == end:
-                        if not self._gaps or self._gaps[0].start != offset:  # another connection has the rest
-                            await response.close()
-                            return True
-                        end = self._take_range().end
+                    is_next_free = bool(self._gaps) and self._gaps[0].start == offset
+                    if offset == end and not is_next_free:  # another connection has the rest
+                        await response.close()
+                        return True
+                    end = self._take_range().end if offset == end else end
                     piece, unwritten = unwritten[: end - offset], unwritten[end - offset :]
                     await self._put(offset, piece)
                     offset += len(piece)
