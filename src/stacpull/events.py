@@ -48,8 +48,8 @@ class HostProgress(PublicValue, frozen=True):
 class Counters(PublicValue, frozen=True):
     """The counters of a run and of its report (docs/json.md). Sizes in bytes, times in seconds.
 
-    `assets_planned` = `assets_done` + `assets_failed` + `assets_pending`. `assets_skipped` is the part of
-    `assets_done` that was done before; `assets_missing`, that of `assets_failed` that is gone (404, 410).
+    `assets_planned` = `assets_done` + `assets_failed` + `assets_pending`. `assets_done` includes
+    `assets_skipped` (done before), and `assets_failed` includes `assets_missing` (gone: 404, 410).
     """
 
     items_seen: int = 0

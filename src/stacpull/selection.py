@@ -37,7 +37,7 @@ class Selection(Arguments):
         intersects (str, dict, Path or shapely geometry; in degrees): Keep items that intersect this geometry.
         datetime (str, date, datetime or a pair of these): Keep items from this time or interval:
             2018-01-01/2018-03-31, 2018-07 (all of July), ../2018.
-        max_cloud_cover (float in percent, such as 20): Keep items whose eo:cloud_cover is at most this.
+        max_cloud_cover (float in percent, such as 20): Keep items with at most this eo:cloud_cover.
         where (str, list or dict): Keep items whose property has this value.
         filter (str or dict, such as "gsd < 20"): Keep items that match this CQL2 filter, as text or JSON.
         ids (str or list, such as "S2A_31TCJ_20180102"): Keep items whose id equals or ends with this text.
@@ -52,7 +52,7 @@ class Selection(Arguments):
             tiles that intersect this area: a box in degrees, or GeoJSON.
         collection_assets (bool): Also fetch the assets of collections (thumbnails, documents).
         source_links (bool): Also fetch the source imagery that label items link to.
-        follow (str or list, such as "derived_from"): Also fetch items that links of this relation lead to.
+        follow (str or list, such as "derived_from"): Also fetch items that are linked with this relation.
         push_down (bool): Let the source filter what it can; all filters are checked locally too.
         sortby (str, such as "-datetime"): Read items in the order of this property (-datetime: newest first).
             SOURCE must be able to sort.

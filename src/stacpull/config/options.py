@@ -70,8 +70,8 @@ class Options(Arguments):
         layout (str, default "{collection}/{item}/{key}{ext}"): Write new assets to this path in DEST.
         metadata ("item", "ndjson" or "none"): Write item documents as files, as NDJSON, or not at all.
         checksum ("sha256", "crc64nvme", "none" or None): Record this checksum of assets; crc64nvme is faster.
-        missing ("fail", "known", "ok" or None): Which assets missing from the source cause exit code 1: all
-            (fail), those newly gone (known), or none (ok).
+        missing ("fail", "known", "ok" or None): Exit with 1 if an asset is missing from the source
+            (fail), only if it is newly missing (known), or never (ok).
         revalidate (bool): Check every file with the server, even if its item has not changed.
         items_parquet (bool or None): Keep an index of all items in DEST (items.parquet), also in later runs.
         prune (None, "list" or "remove"): List items in DEST that the source no longer has, or remove them.
@@ -80,7 +80,7 @@ class Options(Arguments):
         dest_endpoint_url (str): Use this endpoint, if DEST is a bucket; S3-compatible services need one.
         dest_profile (str): Use this AWS profile, if DEST is a bucket.
         dest_region (str): Use this region, if DEST is a bucket.
-        break_lock (bool): Take over a bucket from a killed run. First make sure that no other run is active.
+        break_lock (bool): Remove the lock of a killed run from a bucket. First make sure that none is active.
         concurrency (int or None for auto): Send this many requests at once.
         per_host (int): Send each host at most this many requests at once.
         dask (str or int): Transfer on the workers of this Dask scheduler (address or file), or on N workers.
@@ -96,8 +96,8 @@ class Options(Arguments):
         headers (dict of str): Send this header to SOURCE's host only; ${NAME} is an environment variable.
         ca_bundle (path): Trust the certificate authorities in this PEM file.
         allow_private_hosts (bool): Follow links and redirects to private and loopback addresses.
-        allow_local (str or list, such as "/data"): If SOURCE is a local path, also copy assets from here.
-        log_file (path): Append a line per request to this file (its directory is created): time, status, URL.
+        allow_local (str or list, such as "/data"): Also copy assets from this directory, if SOURCE is local.
+        log_file (path): Log each request to this file: time, status and URL. Its directory is created.
         dashboard (int or str, such as 8080): Serve a web page that shows the run; port 0 selects a free port.
         dashboard_token (str): Show the dashboard only to browsers that send this token, or the content of
             @FILE; required if HOST is not a loopback address.

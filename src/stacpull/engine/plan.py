@@ -67,7 +67,7 @@ async def plan(
     """Report what `mirror` would do, without downloading; with `dest`, also what is still to be done.
 
     `urls` gets a line for each asset to fetch: its URL without credentials, a tab, and its path in DEST
-    (before redirects, which may change `{filename}`). Other arguments and errors are those of `mirror`.
+    (before redirects, which may change `{filename}`). See `mirror` for other arguments and errors.
     """
     selection = or_default("selection", Selection, selection)
     options = or_default("options", Options, options)

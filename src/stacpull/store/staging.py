@@ -243,7 +243,7 @@ class StagedParts(DirectoryFiles):
         return (self._identity_of(part_stat), part_stat.st_size) if stat.S_ISREG(part_stat.st_mode) else None
 
     def remove_leftovers(self, keep: Callable[[int, int], bool]) -> None:
-        """Remove files that cannot be resumed: parts or descriptions without the other, and those of workers.
+        """Remove files that cannot be resumed: parts or descriptions without the other, and files of workers.
 
         Complete parts stay. No transfer may run at the same time.
         """
