@@ -110,11 +110,11 @@ async def _unknown_names(setup: SourceSetup, items: Sequence[Json], url: str) ->
 
 
 def _linked_href(selection: Selection, items: Sequence[Json], url: str) -> str | None:
-    relations = followed(selection)
+    relations = followed_relations(selection)
     return next((href for item in items for href in linked_hrefs(item, url, relations)), None)
 
 
-def followed(selection: Selection) -> set[str]:
+def followed_relations(selection: Selection) -> set[str]:
     """Return the relations, in lower case, of links to items that are mirrored too."""
     return {*map(str.lower, selection.follow), *(["source"] if selection.source_links else [])}
 

@@ -52,7 +52,7 @@ class Publisher(msgspec.Struct, eq=False):
     _counters: Mapping[str, int] = {}  # as they were sent last
     _received: list[AssetFile] = []
     _without_file: list[OutcomeWithoutFile] = []
-    _final_items: list[int] = []  # rowids; their JSON is written in the next turn
+    _items_to_write: list[int] = []  # rowids; their JSON is written in the next turn
     _placed: list[AssetFile] = []
     _placed_json: dict[int, bytes | None] = {}  # digests, by rowid of the item
     _failed_json: set[int] = set()  # rowids of items
@@ -71,7 +71,9 @@ class Publisher(msgspec.Struct, eq=False):
         self._without_file.extend(without_file)
 
     def _is_busy(self) -> bool:
-        return any((self._received, self._without_file, self._placed, self._placed_json, self._final_items))
+        return any(
+            (self._received, self._without_file, self._placed, self._placed_json, self._items_to_write)
+        )
 
     def seconds_until_due(self) -> float | None:
         return None if self._due_at is None else max(0.0, self._due_at - time.monotonic())
@@ -83,7 +85,7 @@ class Publisher(msgspec.Struct, eq=False):
             self._due_at = time.monotonic() + (GROUP_SECONDS if self.store.is_local else _BUCKET_SECONDS)
 
     def publish_all(self, items: Sequence[int] = ()) -> None:
-        self._final_items.extend(items)
+        self._items_to_write.extend(items)
         while self._is_busy():
             self.publish()
 
@@ -95,13 +97,13 @@ class Publisher(msgspec.Struct, eq=False):
     def publish(self) -> None:
         """Take one turn: reserve, sync and place a group, and record the previous one, now synced."""
         self._due_at = None
-        received, without_file, final_items = self._received, self._without_file, self._final_items
+        received, without_file, items_to_write = self._received, self._without_file, self._items_to_write
         self._received, self._without_file = [], []
-        item_json = self._write_item_json(final_items)
+        item_json = self._write_item_json(items_to_write)
         assets, failures = self.reserve_names(received, list(item_json))  # 1. reserve
         placements = [*(placement for _, placement in assets), *item_json.values()]
         self._sync([placement.part for placement in placements])  # 2. sync, also what the last turn placed
-        self._final_items = self._record([*without_file, *failures])  # 3. record the last turn
+        self._items_to_write = self._record([*without_file, *failures])  # 3. record the last turn
         outcomes = iter(self._place(placements))  # 4. rename or upload: assets first, then item JSON
         for (file, _), failure in zip(assets, outcomes, strict=False):
             file.body = None

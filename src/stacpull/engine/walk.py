@@ -17,7 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.caches import BoundedCache
-from stacpull.engine.lookups import Lookups, check_first_page, followed, walk_starts
+from stacpull.engine.lookups import Lookups, check_first_page, followed_relations, walk_starts
 from stacpull.engine.network import SourceSetup
 from stacpull.errors import ForgottenCursorError, SourceError, StacpullError, quantity
 from stacpull.filters.asset_filter import AssetFilter
@@ -160,7 +160,7 @@ class Walk:
         self.filter = SelectionFilter.from_selection(selection)
         self._thread = StoppableExecutor(None)
         self._unlinked = {*map(str.lower, selection.follow)}  # relations that no matched item has yet
-        self._followed = followed(selection)
+        self._followed = followed_relations(selection)
         self._sample = None if selection.sample is None else Sample(selection.sample, selection.seed)
         self._keeps_position = setup.source.has_cursors and self._sample is None
         self._lookups = Lookups(setup)

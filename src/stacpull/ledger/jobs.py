@@ -39,7 +39,7 @@ def pending_jobs(
     db: Connection, run_id: int, after: int, limit: int, of_earlier_runs: bool = False
 ) -> list[Job]:
     """Return the jobs of a run after rowid `after`, in order; or those that it takes over from others."""
-    run_ids = runs.taken_over(db, run_id) if of_earlier_runs else [run_id]
+    run_ids = runs.earlier_runs_of_task(db, run_id) if of_earlier_runs else [run_id]
     query = f"{_SELECT_JOB} WHERE j.asset > ? AND a.state = {AssetState.PENDING} AND a.run {IN_LIST} "
     rows = named_rows(db, f"{query} ORDER BY j.asset LIMIT ?", (after, json_array(run_ids), limit))
     run = runs.load(db, run_id)
@@ -118,7 +118,7 @@ def requeue_failures(db: Connection, run: Run) -> None:
             db.execute(
                 f"UPDATE assets SET run = ? WHERE state = {AssetState.PENDING} AND run {IN_LIST} "
                 "AND id IN (SELECT asset FROM jobs)",
-                (run.id, json_array(runs.taken_over(db, run.id))),
+                (run.id, json_array(runs.earlier_runs_of_task(db, run.id))),
             )
         if is_retry:
             query = f"SELECT item FROM failures WHERE what = 'item' AND run {IN_LIST}"

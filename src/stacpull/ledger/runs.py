@@ -102,7 +102,7 @@ def of_same_source(db: Connection, run_id: int) -> list[int]:
     return [rowid for rowid, task in tasks.items() if task == tasks[run_id]]
 
 
-def taken_over(db: Connection, run_id: int) -> list[int]:
+def earlier_runs_of_task(db: Connection, run_id: int) -> list[int]:
     """Return the earlier runs whose pending assets a run takes over: those with the same task.
 
     A retry takes over all retries and repairs of its source.
@@ -190,7 +190,7 @@ def first_use_warnings(db: Connection, spec: RunSpec) -> list[str]:
 
 def task_to_resume(db: Connection) -> RunToContinue | None:
     last = scalar(db, LAST_UNFINISHED)
-    return _task(db, last) if last else None
+    return _spec_of_run(db, last) if last else None
 
 
 def end(db: Connection, run_id: int, state: EndState, reason: str | None, now: float) -> None:
@@ -222,7 +222,7 @@ def task_to_retry(db: Connection, kind: RunKind) -> RunToContinue | None:
         )
     """
     run_id = scalar(db, query, {"is_retry": kind == "retry", "ordered": FailureKind.ORDERED})
-    return _task_again(db, run_id, kind) if run_id else None
+    return _spec_to_redo(db, run_id, kind) if run_id else None
 
 
 def task_to_repair(db: Connection, rowids: Mapping[str, Iterable[int]]) -> RunToContinue:
@@ -231,16 +231,16 @@ def task_to_repair(db: Connection, rowids: Mapping[str, Iterable[int]]) -> RunTo
     of_item = f"(SELECT max(run) FROM items WHERE id {IN_LIST})"  # JSON may stay damaged, without a URL
     query = f"SELECT coalesce({of_asset}, {of_item})"
     run_id = scalar(db, query, (json_array(rowids["asset"]), json_array(rowids["item"])))
-    return _task_again(db, run_id, "repair")
+    return _spec_to_redo(db, run_id, "repair")
 
 
-def _task_again(db: Connection, run_id: int, kind: RunKind) -> RunToContinue:
-    spec, remembered = _task(db, run_id)
+def _spec_to_redo(db: Connection, run_id: int, kind: RunKind) -> RunToContinue:
+    spec, remembered = _spec_of_run(db, run_id)
     names = remembered.keys() & {"checksum", "missing"}
     return replace(spec, kind=kind), {name: remembered[name] for name in names}
 
 
-def _task(db: Connection, run_id: int) -> RunToContinue:
+def _spec_of_run(db: Connection, run_id: int) -> RunToContinue:
     import attrs  # noqa: PLC0415 -- not needed in the store process
 
     from stacpull.selection import Selection  # noqa: PLC0415 -- not needed in the store process

@@ -176,13 +176,13 @@ class PermittedRequest(NamedTuple):
 class Exchange:
     """Sends a request and follows redirects when entered. From then on it has `status`, `headers` and `url`.
 
-    It has a permit until it is closed. If `request` was already sent, `prepared` receives the response.
+    It has a permit until it is closed. If `request` was `already_sent`, that receives the response.
     """
 
     _client: Client
     _request: Request
     _accept: frozenset[int]
-    _prepared: PermittedRequest | None = None  # sent before the block, by the fast path
+    _already_sent: PermittedRequest | None = None  # sent before the block, by the fast path
     _open: PermittedRequest | None = attrs.field(default=None, init=False)  # its response is not closed
     gate: Gate = attrs.field(init=False)  # of the host of the last request
     _response: Response = attrs.field(init=False)
@@ -193,7 +193,7 @@ class Exchange:
 
     async def __aenter__(self) -> Self:
         while True:
-            sent, self._prepared = self._prepared or await self._permitted(), None
+            sent, self._already_sent = self._already_sent or await self._permitted(), None
             await self._take_response(sent)
             if self.status in self._accept:
                 return self
