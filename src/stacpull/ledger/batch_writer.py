@@ -400,10 +400,11 @@ class _BatchPlan:
         self._result.jobs.append(job)
 
     def _resolve_unplanned(self, change: _ItemChange) -> None:
-        """Rename assets whose key has changed. Failed ones are done if DEST has a version, else deleted.
+        """Rename assets whose key has changed. Others are done if DEST has a version, else deleted.
 
-        They stay failed if another SOURCE may list them, or if an asset of the item cannot be planned. Those
-        that a filter leaves out are deleted, unless DEST has a version.
+        Failed ones and those that this run fetches stay as they are if another SOURCE may list them, or if an
+        asset of the item cannot be planned. Those that a filter leaves out are fetched, or deleted if they
+        failed and DEST has no version.
         """
         item = change.item
         planned = {*(asset.key for asset in item.assets), *dict(item.problems)}
@@ -415,8 +416,11 @@ class _BatchPlan:
         self._rename_assets(change, may_move)
         for known in unplanned:
             row = known.row
-            has_failed = row.state >= AssetState.FAILED and change.known.get(row.key) is known
-            if item.problems or not has_failed or row.run in self._writer.runs_of_other_sources:
+            is_fetched = row.state == AssetState.PENDING and row.run == change.row.run
+            is_unlisted = row.state >= AssetState.FAILED or (is_fetched and row.key not in left_out)
+            if item.problems or not is_unlisted or row.run in self._writer.runs_of_other_sources:
+                continue
+            if change.known.get(row.key) is not known:  # it was renamed
                 continue
             if known.digest_in_dest is None or known.is_lost(self._writer.has_file):
                 paths.delete_asset(self._db, row.id)
