@@ -74,6 +74,7 @@ def test_a_current_directory_that_was_removed_is_named(source, dest, tmp_path, a
         (["headers", "{source}", "--all-collections", "-o", f"{LONG}.csv"], 5),
         (["trace", "c", "--bbox", "0,0,1,1", "--datetime", "2020", "-o", LONG], 5),
         (["mirror", "{source}", LONG, "--all-collections"], 5),
+        (["mirror", "{source}", LONG, "--all-collections", "--credentials", "planetary-computer"], 5),
         (["mirror", "{source}", "m", "--ca-bundle", LONG], 2),
         (["mirror", "{source}", "m", "--dask", LONG], 2),
         (["mirror", "{source}", "s3://bucket/m", "--work", LONG], 5),
@@ -88,10 +89,11 @@ def test_an_argument_with_a_name_that_is_too_long_is_named(source, dest, tmp_pat
     assert code == 2 or "cannot be " in ran.err
 
 
-def test_a_dest_in_a_directory_that_cannot_be_entered_is_exit_5(source: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("login", [[], ["--credentials", "planetary-computer"]])
+def test_a_dest_in_a_directory_that_cannot_be_entered_is_exit_5(source, tmp_path, login):
     (tmp_path / "box").mkdir(mode=0o600)
     try:
-        ran = unprivileged("mirror", source, str(tmp_path / "box/m"), "--all-collections")
+        ran = unprivileged("mirror", source, str(tmp_path / "box/m"), "--all-collections", *login)
     finally:
         (tmp_path / "box").chmod(0o755)
     assert (ran.code, "No permission to write" in ran.err) == (5, True), ran.err

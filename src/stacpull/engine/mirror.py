@@ -279,7 +279,8 @@ async def run_from_source(context: RunContext, location: str, selection: Selecti
     async with _start_store_and_open_source(context, access, selection, options) as (process, initial):
         setup = await unless_stopped(partial(checked_setup, initial), context.stop)
         logins = setup.network.logins
-        if logins is not None and not await asyncio.to_thread(ledger_path(work).exists):
+        exists = errors.destination_errors(work)(ledger_path(work).exists)
+        if logins is not None and not await asyncio.to_thread(exists):
             await unless_stopped(logins.log_in, context.stop)  # before DEST is created
         async with open_dest(context) as opened:
             named = partial(runs.as_recorded, source=access.url, is_api=setup.source.api_root is not None)
