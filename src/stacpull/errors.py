@@ -22,6 +22,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -222,6 +223,11 @@ def did_you_mean(name: str, known: Iterable[str], *, written: str = "{}", otherw
     parts += [whole for whole in names if name in whole.split("-")]
     near = similar(name, names, cutoff=0.7) or parts
     return f"; did you mean {written.format(near[0])}?" if near else otherwise
+
+
+def dest_argument(name: str) -> str:
+    """Return DEST for a command in a message: the name of a directory. A bucket also needs `--work`."""
+    return "DEST" if "://" in name else shlex.quote(name)
 
 
 def quantity(number: int, singular: str, plural: str | None = None) -> str:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -224,13 +223,17 @@ def test_status_says_how_far_the_source_was_read_and_what_to_do(changes: dict[st
         ({"seconds_estimated": 0.04, "assets_pending": 5}, "requests 140; about 1.0 s"),
         ({"assets_refused": 2}, "refused  2 assets that cannot be fetched"),
         ({"hosts": (HostPlan("h", 65),)}, "  h: 65 assets"),
-        ({"assets_done": 60, "assets_pending": 5}, "to do    5; 60 already in out"),
         ({"bytes_pending": 5_000, "assets_pending": 5}, "to do    5 (5.0 kB); 0 already in out"),
         (
             {"assets_done": 60, "assets_pending": 1},
-            "already in out; 4 failed earlier: `stacpull retry DEST` fetches them",
+            "to do    1; 60 already in out dir; 4 failed earlier; `stacpull retry 'out dir'` tries again",
         ),
     ],
 )
 def test_plan_says_what_its_estimate_is_based_on(changes: dict[str, Any], line: str) -> None:
-    assert line in "\n".join(plan_lines(plan_report(**changes), Path("out")))
+    assert line in "\n".join(plan_lines(plan_report(**changes), "out dir"))
+
+
+def test_a_plan_does_not_name_a_bucket_in_the_command_that_retries() -> None:
+    *_, line = plan_lines(plan_report(), "s3://bucket/m")
+    assert line.endswith("in s3://bucket/m; 65 failed earlier; `stacpull retry DEST` tries again")

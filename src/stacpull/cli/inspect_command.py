@@ -14,7 +14,7 @@ from stacpull.cli import parameters, summary
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration, size
 from stacpull.clock import rfc3339_at
-from stacpull.errors import UsageError, quantity
+from stacpull.errors import UsageError, dest_argument, quantity
 from stacpull.json_values import object_or_empty
 from stacpull.reports import PlanReport, StatusReport
 from stacpull.sources.source_url import parse_api_url
@@ -95,7 +95,8 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
         yield f"  {host.host}: {quantity(host.assets, 'asset')}"
     if dest is not None:
         failed = report.assets - report.assets_done - report.assets_pending
-        retry = f"; {failed:,} failed earlier: `stacpull retry DEST` fetches them" if failed else ""
+        command = f"stacpull retry {dest_argument(dest)}"
+        retry = f"; {failed:,} failed earlier; `{command}` tries again" if failed else ""
         pending = f" ({size(report.bytes_pending)})" if report.bytes_pending else ""
         yield f"to do    {report.assets_pending:,}{pending}; {report.assets_done:,} already in {dest}{retry}"
 

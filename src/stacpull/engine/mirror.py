@@ -453,7 +453,7 @@ class MirrorRun:
         background = [self._tick, self._save_usage]
         await walk_and_transfer(self._find_jobs, runner, background, self._stop, store_client.fatal_error)
         await store_client.sender.flush()
-        dest = "DEST" if self._opened.bucket else shlex.quote(self._opened.store.name)  # needs --work
+        dest = errors.dest_argument(self._opened.store.name)
         pool.raise_if_too_many_failed(f"See `stacpull failures {dest}`; `stacpull resume {dest}` continues.")
         await store_client.calls.write_final_items()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,7 +13,7 @@ from stacpull import entry_points
 from stacpull.catalog.catalog_tree import CatalogWriter, CollectionEntry, until_stopped, write_catalogs
 from stacpull.engine.publisher import Publisher
 from stacpull.engine.recovery import Recovery
-from stacpull.errors import UsageError
+from stacpull.errors import UsageError, dest_argument
 from stacpull.events import AssetFailed, Notice
 from stacpull.ledger import jobs, meta, pruning, publication, runs, views
 from stacpull.ledger.batch_writer import BatchWriter
@@ -97,7 +96,7 @@ class StoreOperations:
         if state == "complete" and self._run.kind == "mirror":
             meta.put(self._db, meta.ADOPTING, None)
         if state == "complete" and views.current_run(self._db)["state"] != "complete":
-            name = shlex.quote(self._store.name) if self._store.is_local else "DEST"  # with --work
+            name = dest_argument(self._store.name)
             self._warn(f"An earlier run is not complete: `stacpull resume {name}` continues it.")
 
     def final_counts(self) -> dict[str, int]:
