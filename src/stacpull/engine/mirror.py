@@ -447,9 +447,7 @@ class MirrorRun:
             stop_run=self._stop.set,
             fast_path=fast_path,
         )
-        runner = pool
-        if workers is not None:
-            runner = workers(pool, self._setup, self._opened, store_client, self._queue)
+        runner = workers(pool, self._setup, self._opened, store_client, self._queue) if workers else pool
         background = [self._tick, self._save_usage]
         await walk_and_transfer(self._find_jobs, runner, background, self._stop, store_client.fatal_error)
         await store_client.sender.flush()
