@@ -13,7 +13,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from stacpull.models import FailureKind, ItemId, PublicValue
+from stacpull.models import FailureKind, ItemId, PublicValue, count_faults
 from stacpull.redact import Secrets
 
 DamageKind = Literal["missing", "short", "altered", "unknown", "obstructed", "unreadable"]
@@ -179,9 +179,8 @@ def masking_listener(listener: Listener | None, secrets: Secrets) -> Listener:
             event = replace(event, text=secrets.masked(event.text))
         text = event.text if isinstance(event, Notice) and event.level == "warning" else ""
         if isinstance(event, RunEnded):
-            names = ("assets_failed", "assets_accepted", "assets_outside", "items_failed")
-            assets, accepted, outside, items = (int(event.counts.get(name, 0)) for name in names)
-            assets -= accepted + outside
+            accepted, items = (int(event.counts.get(name, 0)) for name in ("assets_accepted", "items_failed"))
+            assets = count_faults(event.counts, accepted)
             failed = [f"{assets:,} of {event.counts['assets_planned']:,} assets"] if assets else []
             failed += [f"{items:,} {'item' if items == 1 else 'items'}"] if items else []
             text = f"{' and '.join(failed)} failed; see stacpull.failures." if failed else ""

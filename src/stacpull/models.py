@@ -212,6 +212,12 @@ NO_FAULT = (FailureKind.ORDERED, FailureKind.OUTSIDE)
 """These are not called failures, and `--max-failures` does not count them. Reports count each by its name."""
 
 
+def count_faults(counts: Mapping[str, Any], gone: int) -> int:
+    """Return how many of `assets_failed` are called failed: not `gone` ones, and not those of `NO_FAULT`."""
+    without_fault = sum(counts.get(f"assets_{kind}", 0) for kind in NO_FAULT)
+    return int(counts.get("assets_failed", 0) - gone - without_fault)
+
+
 class Failure(msgspec.Struct, frozen=True):
     """One expected failure: a value, not an exception. `message` is a plain sentence without credentials."""
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from stacpull.events import Counters
-from stacpull.models import PublicValue
+from stacpull.models import PublicValue, count_faults
 
 RunState = Literal["running", "complete", "interrupted", "failed"]
 """`complete`: the walk ended and nothing is pending; assets may have failed."""
@@ -86,7 +86,7 @@ class MirrorReport(CommonReport, frozen=True):
             return 0
         if self.state == "interrupted":
             return 130
-        failed = self.assets_failed - self.assets_outside - self.assets_accepted
+        failed = count_faults(self.to_json(), self.assets_accepted) + self.assets_ordered
         unreached = self.items_unseen and self.reason is not None
         return 1 if failed or self.items_failed or unreached or self.state == "failed" else 0
 
@@ -225,6 +225,7 @@ class VerifyReport(PublicValue, frozen=True):
     repair: MirrorReport | None = None
     """The result of the run that fetched damaged files again, if one was needed."""
     walk_ended: bool = False
+    assets_ordered: int = 0
     assets_outside: int = 0
     items_failed: int = 0
     """As in `status`, and so is `walk_ended`."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.acceptance.asset_host import AssetHost, local_items, quick
+from tests.acceptance.command import environment, run
 
 import stacpull
 from stacpull import sync
@@ -41,7 +42,7 @@ class OrderingHost(AssetHost):
         ("409 Conflict", b"<Error><Code>BlobArchived</Code></Error>"),
     ],
 )
-def test_assets_that_are_not_ready_are_ordered_and_requested_again(tmp_path, answer):
+def test_assets_that_are_not_ready_are_ordered_and_requested_again(tmp_path, caplog, answer):
     dest = tmp_path / "m"
     with OrderingHost(answer) as host:
         source = host.source(tmp_path)
@@ -50,7 +51,10 @@ def test_assets_that_are_not_ready_are_ordered_and_requested_again(tmp_path, ans
         assert (report.state, report.exit_code) == ("complete", 1)
         assert (report.assets_done, report.assets_failed, report.assets_ordered) == (5, 3, 3)
         assert {(one.kind, one.attempts) for one in stacpull.failures(dest)} == {("ordered", 0)}
-        assert stacpull.status(dest).assets_ordered == 3
+        assert (stacpull.status(dest).assets_ordered, sync.verify(dest).assets_ordered) == (3, 3)
+        said = [run([name, str(dest)], environment()).out for name in ("status", "failures", "verify")]
+        assert [text for text in (*said, *caplog.messages) if "failed" in text or "attempt" in text] == []
+        assert "the mirror is incomplete: 3 files not ready yet at their host\n" in said[2]
 
         host.waiting.discard(0)
         before = len(host.requests)

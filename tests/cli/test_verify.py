@@ -60,7 +60,7 @@ def report(**changes: Any) -> VerifyReport:
             0,
         ),
         (
-            {"assets_failed": 12, "assets_missing": 2, "items_failed": 1},
+            {"assets_failed": 13, "assets_missing": 2, "assets_ordered": 1, "items_failed": 1},
             ["is incomplete: 10 files failed, 1 item failed, 2 files missing f", "stacpull failures 'out"],
             0,
         ),
@@ -86,11 +86,6 @@ def report(**changes: Any) -> VerifyReport:
             {"unknown": 1, "remaining": 1, "strict": True},
             ["dir: 1 file that does", "(damage with --strict); 453 files verified", "files are kept"],
             1,
-        ),
-        (
-            {"short": 2, "repair": mirror_report(assets_done=2)},
-            ["out dir: repaired 2 of 2 damaged files (2 short)"],
-            0,
         ),
         (
             {"missing": 2, "repair": mirror_report(assets_done=0)},  # catalogs

@@ -12,7 +12,7 @@ from stacpull.cli.parameters import READING_DEST
 from stacpull.cli.printing import duration, rate, size
 from stacpull.clock import rfc3339_at
 from stacpull.errors import quantity
-from stacpull.models import NO_FAULT, RETRY_OPTIONS, FailureKind
+from stacpull.models import NO_FAULT, RETRY_OPTIONS, FailureKind, count_faults
 from stacpull.reports import FailureRecord, MirrorReport, PlanReport, StatusReport, VerifyReport
 
 _PURPOSES = {
@@ -66,7 +66,7 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
         yield f"{report.dest}: {'nothing to fetch' if noun == 'file' else 'no failures are left'}"
         return
     accepted = report.assets_accepted
-    failed = report.assets_failed - report.assets_ordered - report.assets_outside - accepted
+    failed = count_faults(report.to_json(), accepted)
     items = report.items_failed
     failed_items = f"{quantity(items, 'item')} failed" if items else ""
     to_do = "" if report.state == "complete" else still_to_do(report)
@@ -94,11 +94,11 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
         yield f"  items    {items_read(report)}"
     yield from _changes(report)
     yield from failures.lines(failed, report.assets_missing - accepted, accepted)
-    lasting = report.assets_missing + report.assets_outside + failures.lasting
+    lasting = report.assets_missing - accepted + failures.lasting
     steps = {
         "resume": report.state != "complete",
         "failures": report.assets_failed or items,
-        "retry": report.assets_failed > lasting or failures.of_items,
+        "retry": failed > lasting or failures.of_items,
         "retry --ordered": report.assets_ordered,
     }
     yield from next_steps(report, steps, [RETRY_OPTIONS[kind] for kind in failures if kind in RETRY_OPTIONS])
@@ -108,9 +108,8 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
 
 def not_done(report: MirrorReport | StatusReport, gone: int) -> list[str]:
     """Return how many files are not done and why; `gone` ones are not called failures."""
-    ordered, outside = report.assets_ordered, report.assets_outside
-    numbers = {"failed": report.assets_failed - gone - ordered - outside, FailureKind.GONE.meaning: gone}
-    numbers |= {FailureKind.ORDERED.meaning: ordered, FailureKind.OUTSIDE.meaning: outside}
+    numbers = {"failed": count_faults(report.to_json(), gone), FailureKind.GONE.meaning: gone}
+    numbers |= {kind.meaning: getattr(report, f"assets_{kind}") for kind in NO_FAULT}
     numbers["kept in an earlier version"] = report.assets_kept
     return [f"{number:,} {what}" for what, number in numbers.items() if number]
 
@@ -127,24 +126,27 @@ def still_to_do(report: MirrorReport | StatusReport | VerifyReport) -> str:
     return "" if report.walk_ended else "SOURCE was not read to its end"
 
 
-def finished_state(report: MirrorReport | StatusReport) -> tuple[str, int]:
-    """Return the state of a finished mirror, and its failures, without files that are gone or not ready."""
-    failures = report.assets_failed + report.items_failed - report.assets_missing
-    failures -= report.assets_ordered + report.assets_outside
-    absent = {FailureKind.GONE: report.assets_missing, FailureKind.ORDERED: report.assets_ordered}
-    parts = [f"{quantity(number, 'file')} {kind.meaning}" for kind, number in absent.items() if number]
+def state_and_faults(report: MirrorReport | StatusReport) -> tuple[str, int]:
+    """Return the state in words, and the number of failures, without files that are gone or not ready."""
+    failures = count_faults(report.to_json(), report.assets_missing) + report.items_failed
+    parts = absent_files(report)
     finished = f"finished with {quantity(failures, 'failure')}" if failures else "finished"
-    return "; ".join([finished, *parts]) if failures or parts else "complete", failures
+    has_remarks = report.state == "complete" and (failures or parts)
+    return "; ".join([finished, *parts]) if has_remarks else report.state, failures
+
+
+def absent_files(report: MirrorReport | StatusReport | VerifyReport) -> list[str]:
+    """Return how many files are gone or not ready: they are not called failures."""
+    numbers = {FailureKind.GONE: report.assets_missing, FailureKind.ORDERED: report.assets_ordered}
+    return [f"{quantity(number, 'file')} {kind.meaning}" for kind, number in numbers.items() if number]
 
 
 def nothing_to_do(report: MirrorReport, command: str = "resume", lasting: int = 0) -> Iterator[str]:
     """Yield the lines of a command without a task. `lasting` failures cannot be fixed by a retry."""
-    state, failures = finished_state(report)
-    is_unfinished = report.state != "complete"
-    yield f"{report.dest}: {report.state if is_unfinished else state}; nothing to {command}"
-    is_retryable = failures > lasting
-    steps = {"resume": is_unfinished, "retry": is_retryable, "retry --ordered": report.assets_ordered}
-    yield from next_steps(report, steps)
+    state, failures = state_and_faults(report)
+    yield f"{report.dest}: {state}; nothing to {command}"
+    steps = {"resume": report.state != "complete", "retry": failures > lasting}
+    yield from next_steps(report, {**steps, "retry --ordered": report.assets_ordered})
     yield "to look for new items, or to prune: repeat the `stacpull mirror` command with the same filters"
 
 
@@ -212,5 +214,5 @@ def next_steps(
 def failure_line(record: FailureRecord) -> str:
     item = f"{record.collection}/{record.item}" if record.collection else record.item
     what = f"{item} {record.key}" if record.key else item
-    attempts = quantity(record.attempts, "attempt")
-    return f"{what}: {record.kind}: {record.message} ({attempts}, last {rfc3339_at(record.when)})"
+    attempts = f"{quantity(record.attempts, 'attempt')}, " if record.attempts else ""
+    return f"{what}: {record.kind}: {record.message} ({attempts}last {rfc3339_at(record.when)})"

@@ -10,10 +10,10 @@ import click
 from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration, rate, size
-from stacpull.cli.summary import next_steps, still_to_do
+from stacpull.cli.summary import absent_files, next_steps, still_to_do
 from stacpull.errors import StacpullError, quantity
 from stacpull.events import Damage, Event
-from stacpull.models import FailureKind
+from stacpull.models import count_faults
 from stacpull.reports import VerifyReport
 
 
@@ -66,10 +66,9 @@ def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
     is_interrupted = report.state == "interrupted"
     is_repaired = report.repair is not None
     is_unfinished = not is_repaired and report.mirror_state != "complete"
-    failed = report.assets_failed - report.assets_missing - report.assets_outside
-    absent = [(failed, "file", "failed"), (report.items_failed, "item", "failed")]
-    absent += [(report.assets_missing, "file", FailureKind.GONE.meaning)]
-    lacking = [] if is_repaired else [f"{quantity(n, noun)} {what}" for n, noun, what in absent if n]
+    failed = {"file": count_faults(report.to_json(), report.assets_missing), "item": report.items_failed}
+    lacking = [f"{quantity(number, noun)} failed" for noun, number in failed.items() if number]
+    lacking = [] if is_repaired else lacking + absent_files(report)
     is_incomplete = is_unfinished or bool(lacking)
     verdict = ["interrupted"] if is_interrupted else []
     if is_repaired:
