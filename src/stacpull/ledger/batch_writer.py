@@ -119,15 +119,16 @@ class BatchWriter:
             runs.add_counts(db, run_id, result.counted)
             update = batch.update._replace(position=None) if self.postponed else batch.update
             runs.save_walk(db, run_id, update)
-            if self.run.kind == "mirror" and batch.update.walk_ended and batch.update.cut_short is None:
+            if self.run.kind == "mirror" and batch.update.walk_ended:
                 self._delete_unreadable()
         return result
 
     def _delete_unreadable(self) -> None:
-        """Delete failures to read that only earlier walks of this source and selection had."""
+        """Delete failures to read that only earlier walks had, unless this one alone was cut short."""
         delete = (
             "DELETE FROM failures WHERE what IN ('item', 'link', 'entry') AND run IN (SELECT o.id FROM "
-            "runs o JOIN runs r USING (source, selection) WHERE o.id < r.id AND r.id = ?) RETURNING item"
+            "runs o JOIN runs r USING (source, selection) WHERE o.id < r.id AND r.id = ? "
+            "AND (r.cut_short IS NULL OR o.cut_short IS NOT NULL)) RETURNING item"
         )
         items = [item for (item,) in self.db.execute(delete, (self.run.id,))]
         failures.update_item_states(self.db, items)
