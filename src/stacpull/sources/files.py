@@ -245,11 +245,8 @@ class NdjsonSource(ItemsFile):
                         problem = f"{self.url} is not NDJSON, which has one item per line."
                         advice = "A JSON document needs a file name that ends with .json."
                         raise SourceError(f"{problem} {advice}") from None
-                    why = (
-                        f"{error}."
-                        if isinstance(error, json_reader.TooManyValuesError)
-                        else "not valid JSON."
-                    )
+                    is_valid = isinstance(error, json_reader.TooManyValuesError)
+                    why = f"{error}." if is_valid else "not valid JSON."
                     features.append((name, Failure(FailureKind.ITEM, why)))
                     continue
                 if not is_strict:
@@ -321,9 +318,9 @@ class FileRanges:
             cause: TransferError | None = None
             try:
                 async with self._reader.stream(self._url, headers) as response:
-                    offset = self._offset_of(response, position)
-                    if response.status == UNSATISFIABLE:
+                    if position < 0 and response.status == UNSATISFIABLE:
                         return  # the file is empty, and the body says so
+                    offset = self._offset_of(response, position)
                     position = offset if position < 0 else position
                     end = self.size if stop is None else stop  # a 206 may end before the end of the file
                     async for chunk in response.chunks(_CHUNK):
@@ -348,8 +345,6 @@ class FileRanges:
 
     def _offset_of(self, response: Response, requested: int) -> int:
         version = stated_version(response.status, response.headers)
-        if requested < 0 and response.status == UNSATISFIABLE:
-            return 0
         sent = content_range(response.headers)
         if requested < 0 and response.status != OK and sent.total is None:
             raise SourceError(f"{self._url} cannot be read: its server does not state its size.")
