@@ -8,7 +8,6 @@ Requests use obstore's async calls, because a stop can end them at once: it woul
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from email.utils import format_datetime
@@ -25,13 +24,13 @@ from stacpull.errors import StacpullError, UsageError
 from stacpull.hosts import origin_text
 from stacpull.models import BucketLocation, Failure, FailureKind
 from stacpull.net.client import Client
+from stacpull.net.fields import requested_range, validator_from
 from stacpull.net.transport import BufferedResponse, Request, Response, TransferError, Transport
 from stacpull.planning.prefixes import MAX_OBJECTS, ListedObject
 from stacpull.schemes import TransportSetup
 from stacpull_cloud.bucket_kinds import AzureBlobs, GoogleStorage, Service
 from stacpull_cloud.objects import MISSING, STATUS, plain_reason, unreachable
 
-_RANGE = re.compile(r"bytes=([0-9]+)-([0-9]*)")
 _LISTING = 64 << 20
 
 
@@ -66,7 +65,7 @@ class CloudTransport:
             store = await asyncio.to_thread(self._store, location)
             if request.query:
                 return BufferedResponse(request.url, 200, {}, await _list_files(store, key))
-            options: Any = _options(request)
+            options: Any = await _options(store, key, request)
             reply = await obstore.get_async(store, key, options=options)
         except (OSError, exceptions.BaseError) as error:
             if (status := STATUS.search(str(error))) is not None:
@@ -75,7 +74,7 @@ class CloudTransport:
             message = self._setup.secrets.masked(f"{origin_text(request.url)} {why}.")
             failure = Failure(FailureKind.NETWORK, message, host=location.bucket, retryable=True)
             raise TransferError(failure) from error
-        return _CloudResponse(request, reply)
+        return _CloudResponse(request.url, reply, is_whole="range" not in options)
 
     async def close(self) -> None:
         """Obstore closes its connections itself."""
@@ -99,17 +98,19 @@ class CloudTransport:
         return service.store
 
 
-def _options(request: Request) -> dict[str, Any]:
+async def _options(store: Any, key: str, request: Request) -> dict[str, Any]:
     """Return obstore's options for the fields of a request. It knows no If-Range, only If-Match."""
     sent = {name.lower(): value for name, value in request.headers.items()}
     options: dict[str, Any] = {"head": request.method == "HEAD"}
-    if condition := sent.get("if-match") or sent.get("if-range"):
+    if condition := sent.get("if-match") or validator_from(sent.get("if-range", "")).etag:  # not a date
         options["if_match"] = condition
     if "if-none-match" in sent:
         options["if_none_match"] = sent["if-none-match"]
-    if span := _RANGE.fullmatch(sent.get("range", "")):
-        start, last = span.groups()
-        options["range"] = (int(start), int(last) + 1) if last else {"offset": int(start)}
+    if span := requested_range(sent.get("range", "")):
+        if span.start < 0:  # Azure does not support these
+            span = slice(*span.indices((await obstore.head_async(store, key))["size"]))
+        if span.stop != 0:  # an empty object is sent whole
+            options["range"] = {"offset": span.start} if span.stop is None else (span.start, span.stop)
     return options
 
 
@@ -136,11 +137,10 @@ async def _list_files(store: Any, prefix: str) -> bytes:
 
 
 class _CloudResponse:
-    def __init__(self, request: Request, reply: Any) -> None:
-        self.url = request.url
+    def __init__(self, url: str, reply: Any, *, is_whole: bool) -> None:
+        self.url = url
         self._reply = reply
         start, end = reply.range
-        is_whole = "range" not in map(str.lower, request.headers)
         self.status = 200 if is_whole else 206
         fields = {
             "Content-Length": str(end - start),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ from tests.items import feature
 from tests.net.memory import Answer, Fault
 from tests.net.wire_server import ReceivedRequest, WireServer
 
-_RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+from stacpull.net.fields import requested_range
 
 
 class RasterHost(WireServer):
@@ -78,9 +77,9 @@ class RasterHost(WireServer):
             if request.headers.get("if-none-match") == etag:
                 return Answer(304, headers=fields)
         unchanged = request.headers.get("if-range") in {None, etag}
-        found = _RANGE.fullmatch(request.headers.get("range", "")) if self.ranges and unchanged else None
+        found = requested_range(request.headers.get("range", "")) if self.ranges and unchanged else None
         if found is not None:
-            start, stop = int(found[1]), min(int(found[2] or len(body) - 1) + 1, len(body))
+            start, stop, _ = found.indices(len(body))
             fields["Content-Range"] = f"bytes {start}-{stop - 1}/{len(body)}"
             body = body[start:stop]
         self.sent += len(body) // 2 if breaks else len(body)

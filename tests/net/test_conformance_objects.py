@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
-from tests.net.conformance_objects import Blobs, ObjectContract, Shelf, opened_http, opened_s3
+from tests.net.conformance_objects import FILE_KEYS, Blobs, ObjectContract, Shelf, opened_http, opened_s3
 
+from stacpull.transfer.local import LocalTransport
 from stacpull_replicas import MemoryStore, S3Access, S3Replica
 from stacpull_replicas.blob import NEW_VERSION, OLD_VERSION
 
@@ -27,6 +30,7 @@ class TestS3(ObjectContract):
 
 class TestAzure(ObjectContract):
     version = NEW_VERSION
+    has_suffix_ranges = False
 
     @asynccontextmanager
     async def shelf(self, objects: Mapping[str, bytes]) -> AsyncIterator[Shelf]:
@@ -42,3 +46,23 @@ class TestAzure(ObjectContract):
 
 class TestAzureAsOldAccountsSpeak(TestAzure):
     version = OLD_VERSION
+
+
+class TestLocal(ObjectContract):
+    keys = FILE_KEYS
+    test_a_missing_object_is_404 = None  # there is no response: `tests/transfer/test_local.py`
+
+    @asynccontextmanager
+    async def shelf(self, objects: Mapping[str, bytes]) -> AsyncIterator[Shelf]:
+        with TemporaryDirectory() as name:
+            root = Path(name)
+
+            def put(key: str, body: bytes) -> None:
+                (root / key).parent.mkdir(parents=True, exist_ok=True)
+                (root / "new").write_bytes(body)
+                (root / "new").replace(root / key)
+
+            for key, body in objects.items():
+                put(key, body)
+            local = LocalTransport(f"{root.as_uri()}/catalog.json")
+            yield Shelf(local, lambda key: f"{root.as_uri()}/{quote(key)}", put)

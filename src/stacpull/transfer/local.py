@@ -19,14 +19,13 @@ from urllib.parse import unquote
 from msgspec.structs import replace
 
 from stacpull.models import Failure, FailureKind
-from stacpull.net.fields import HeaderFields
+from stacpull.net.fields import HeaderFields, requested_range
 from stacpull.net.transport import Request, TransferError
 from stacpull.schemes import TransportSetup
 from stacpull.system import expand_user
 from stacpull.threads import shielded_to_thread
 
 _INDEX_NAMES: Final = ("catalog.json", "collection.json")
-_RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
 _FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # opening a pipe must not block
 _DIRECTORY: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -67,9 +66,8 @@ class LocalTransport:
             raise _disk_error(FailureKind.HTTP, f"{shown_path} cannot be read: {why}.") from None
 
     def _open_allowed(self, url: str) -> tuple[Path, int]:
-        source = self._source
-        is_directory = source.is_dir()
-        directory = source if is_directory else source.parent
+        is_directory = self._source.is_dir()
+        directory = self._source if is_directory else self._source.parent
         directory_url = self._url.rstrip("/") if is_directory else self._url.rpartition("/")[0]
         path = _path_of(url)
         if url.startswith(f"{directory_url}/"):
@@ -77,7 +75,7 @@ class LocalTransport:
             unquoted_path = directory / url[len(directory_url) :].lstrip("/")
             path = unquoted_path if os.path.exists(unquoted_path) else path  # noqa: PTH110 -- never raises
         real_path = path.resolve(strict=True)
-        if path == source:
+        if path == self._source:
             if real_path.is_dir():
                 index = next(filter(Path.is_file, (path / name for name in _INDEX_NAMES)), None)
                 if index is None:
@@ -127,12 +125,12 @@ class LocalResponse:
         fields = {"etag": f'"{state.st_ino:x}-{state.st_mtime_ns:x}-{size:x}"', "accept-ranges": "bytes"}
         self.status = 200
         sent = range(size)
-        requested = _RANGE.fullmatch(sent_fields.get("range", ""))
+        requested = requested_range(sent_fields.get("range", ""))
         if sent_fields.get("if-none-match") == fields["etag"]:
             self.status = 304
             sent = range(0)
         elif requested and sent_fields.get("if-range") in {None, fields["etag"]}:
-            sent = range(int(requested[1]), min(size, int(requested[2] or size) + 1))
+            sent = sent[requested]
             self.status = 206 if sent else 416
             fields["content-range"] = f"bytes {sent[0]}-{sent[-1]}/{size}" if sent else f"bytes */{size}"
         fields["content-length"] = str(len(sent))
