@@ -41,7 +41,7 @@ class CloudScheme(NamedTuple):
         return CloudTransport(self.kind, setup)
 
     async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
-        async with client.stream(Request(prefix, query="list")) as response:
+        async with client.stream(Request(prefix, query="list", purpose="document")) as response:
             objects = orjson.loads(await response.read(_LISTING))
         if not objects or len(objects) > MAX_OBJECTS:
             why = f"it has more than {MAX_OBJECTS:,} objects" if objects else "nothing is there"

@@ -30,7 +30,7 @@ def transport(setup: TransportSetup) -> Transport:
 
 
 async def list_prefix(client: Client, prefix: str) -> tuple[ListedObject, ...]:
-    async with client.stream(Request(prefix, query="list")) as response:
+    async with client.stream(Request(prefix, query="list", purpose="document")) as response:
         sizes = orjson.loads(await response.read(1 << 20))
     if not sizes:
         message = f"The prefix {prefix} cannot be mirrored: nothing is there."
