@@ -26,7 +26,8 @@ import shapely
 
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in, parsed_object
 from stacpull.models import Json
-from stacpull.urls import join, parts_of, without_blanks
+from stacpull.planning.hrefs import is_own_document
+from stacpull.urls import join
 
 MEMORY: Final = 2 << 30
 """The memory limit of the process in bytes. The libraries reserve half of it."""
@@ -269,7 +270,7 @@ def _absolute(entry: Any, base: str) -> Any:
         return entry
     href, alternates = entry.get("href"), entry.get("alternate")
     found = dict(entry)
-    if isinstance(href, str) and any(parts_of(without_blanks(href))[:4]):
+    if isinstance(href, str) and not is_own_document(href):
         found["href"] = join(base, href) or href
     if isinstance(alternates, dict):
         found["alternate"] = {name: _absolute(one, base) for name, one in alternates.items()}

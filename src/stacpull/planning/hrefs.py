@@ -65,13 +65,17 @@ _SUFFIX: Final = re.compile(r"(?:\.tar)?\.(?=[0-9]*[A-Za-z])[A-Za-z0-9]{1,10}\Z"
 """A suffix has at least one letter: the end of `…/v1.5` is not one."""
 
 
+def is_own_document(href: str) -> bool:
+    return not any(parts_of(without_blanks(href))[:4])  # it has at most a fragment (RFC 3986, 4.4)
+
+
 def asset_href(asset: Any, base: str | None) -> str | Failure:
     stated = asset.get("href") if isinstance(asset, dict) else None
     href = without_blanks(stated) if isinstance(stated, str) else ""
     if (rules := scheme_rules(href)).is_remote:
         is_valid = host_of(href) or rules.default_port is None
         return href if is_valid else _failure("its URL has no valid host and port")
-    if not any(parts_of(href)[:4]):  # at most a fragment: a reference to its document (RFC 3986, 4.4)
+    if is_own_document(href):
         return _failure("it has no href, or only that of its item", FailureKind.ITEM)
     if (base or "").startswith("stdin:") and (href.startswith("/") or scheme_of(href) == "file"):
         return _failure(

@@ -32,14 +32,14 @@ from stacpull.net.fields import ObjectVersion, content_range, stated_version
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.status import OK, UNSATISFIABLE
 from stacpull.net.transport import Response, TransferError
-from stacpull.planning.hrefs import links_of, self_href
+from stacpull.planning.hrefs import is_own_document, links_of, self_href
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import public_url
 from stacpull.selection import Selection
 from stacpull.sources import documents
 from stacpull.sources.paging import PAGE_BYTES, PageReader
 from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart, sort_error
-from stacpull.urls import is_local, is_remote, join, parts_of, without_blanks
+from stacpull.urls import is_local, is_remote, join
 
 _GZIP: Final = b"\x1f\x8b"  # RFC 1952, 2.3.1
 _ACCEPT: Final = "application/x-ndjson, application/geo+json-seq, */*"
@@ -114,7 +114,7 @@ def _with_absolute_hrefs(item: Json, base: str) -> Json:
 
     def absolute(value: Any) -> Any:
         href = value.get("href") if isinstance(value, dict) else None
-        if not isinstance(href, str) or is_remote(href) or not any(parts_of(without_blanks(href))[:4]):
+        if not isinstance(href, str) or is_remote(href) or is_own_document(href):
             return value
         return {**value, "href": join(base, href) or href}
 
@@ -245,8 +245,8 @@ class NdjsonSource(ItemsFile):
                         problem = f"{self.url} is not NDJSON, which has one item per line."
                         advice = "A JSON document needs a file name that ends with .json."
                         raise SourceError(f"{problem} {advice}") from None
-                    is_valid = isinstance(error, json_reader.TooManyValuesError)
-                    why = f"{error}." if is_valid else "not valid JSON."
+                    is_too_large = isinstance(error, json_reader.TooManyValuesError)
+                    why = f"{error}." if is_too_large else "not valid JSON."
                     features.append((name, Failure(FailureKind.ITEM, why)))
                     continue
                 if not is_strict:
