@@ -24,7 +24,7 @@ from stacpull.models import Json
 from stacpull_trace.cover import Piece, Tile, split
 from stacpull_trace.hub.replies import TimeRange
 from stacpull_trace.hub.statistics_request import MAX_PIXELS
-from stacpull_trace.traced_area import PixelGrid, PixelWindow, TracedArea
+from stacpull_trace.traced_area import PixelWindow, TracedArea
 
 _DAY = timedelta(days=1)
 
@@ -93,11 +93,6 @@ class PlannedRequest(msgspec.Struct, frozen=True):
     @property
     def geometry(self) -> Json | None:
         return None if self.mask is None else dict(mapping(self.mask))
-
-    def count_pixels(self, grid: PixelGrid) -> int:
-        if self.mask is None:
-            return self.window.width * self.window.height
-        return grid.count_pixels(self.window, self.mask)
 
     def on(self, days: Sequence[date]) -> PlannedRequest:
         return replace(self, days=Days(days[0], days[-1]), tiles={day: self.tiles[day] for day in days})

@@ -96,7 +96,9 @@ class TraceRun:
         planned = await asyncio.to_thread(
             lambda: [*planned_requests(area, period, pieces_by_day(area, placed))]
         )
-        pixels = await asyncio.to_thread(lambda: [request.count_pixels(area.grid) for request in planned])
+        pixels = await asyncio.to_thread(
+            lambda: [area.grid.count_pixels(request.window, request.mask) for request in planned]
+        )
         created = {tile.id: tile.created.isoformat() if tile.created else "" for tile in placed}
         counts = await self._statistics(planned, created)
         parts: dict[tuple[date, str], list[Count]] = {}
