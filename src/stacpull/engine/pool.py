@@ -290,14 +290,12 @@ class AssetTask(Generic[JobT, ResultT]):
                 text = "It is larger than the largest file that the file system of DEST can store."
                 raise TransferError(Failure(FailureKind.OVERLONG, text)) from error
             except TransferError as error:
-                failure = error.failure
+                failure, may_help = error.failure, False
                 if failure.kind not in WRONG_CONTENT:
                     may_help = await self._read_newer_href(error)
                 elif failure.retryable and failure.message != self._wrong_content:
                     self._wrong_content = failure.message
-                    may_help = False
                 else:
-                    may_help = False
                     error.failure = replace(failure, retryable=False)
                     with suppress(TransferError):  # then nothing shows that the item has changed
                         may_help = await self._read_until_changed(lambda job: (job.size, job.checksum))

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -43,9 +43,8 @@ class StoreClient:
         self.counters: Mapping[str, int] = run.counters
         self.fatal_error: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         """Gets the first error after which nothing more can be written."""
-        self.calls = cast(
-            "StoreCalls", SimpleNamespace(**{name: partial(self._call, name) for name in CALLS})
-        )
+        calls: Any = SimpleNamespace(**{name: partial(self._call, name) for name in CALLS})
+        self.calls: StoreCalls = calls
         self._channel = Channel(self._take_message, self.fail_with)
         self._channel.lost.add_done_callback(self._take_end)
         self.sender = OutcomeSender(
