@@ -12,8 +12,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from functools import partial
 from typing import Literal, NamedTuple
 
 import attrs
@@ -24,17 +22,15 @@ from stacpull.clock import Clock
 from stacpull.engine.network import SourceSetup
 from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.engine.run_control import walk_and_transfer
-from stacpull.engine.walk import Walk
+from stacpull.engine.walk import Walk, note_items
 from stacpull.errors import DestinationError, cause, quantity
 from stacpull.events import AssetFailed, Notice, Progress, RunEnded, RunStarted
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.json_values import object_or_empty
-from stacpull.ledger.runs import ItemSet
 from stacpull.models import NO_FAULT, Failure, FailureKind, ItemId, Json, PlannedVersion, WalkBatch
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
-from stacpull.threads import shielded_to_thread
 from stacpull_raster.header_rows import HeaderJob, as_mapping, failed_row, header_row
 from stacpull_raster.headers_report import HeadersReport
 from stacpull_raster.ranged import HeaderRead, Sender, read_header
@@ -128,8 +124,7 @@ class HeaderPlans:
     """Turns the selected items of a walk into jobs for the pool (an `engine.walk.WalkConsumer`).
 
     It also keeps the assets of the selection that are TIFFs, by media type or suffix; with --asset or
-    --media-type, all matching ones. The `sets` are empty: they get the items that the walk reads, those of
-    them that match, and those of which headers are read, also by links. Each item counts once.
+    --media-type, all matching ones. Each item counts once.
     """
 
     def __init__(
@@ -137,7 +132,6 @@ class HeaderPlans:
         book: HeaderBook,
         queue: JobQueue[HeaderJob],
         selection: Selection,
-        sets: Sequence[ItemSet],
         clock: Clock,
     ) -> None:
         self._clock = clock
@@ -146,7 +140,9 @@ class HeaderPlans:
         self.ended = False
         self._book = book
         self._queue = queue
-        self._sets = self._seen, self._matched, self._planned = sets
+        self._seen = set[int]()  # hashes of the items that the walk reads, of those of them that match,
+        self._matched = set[int]()
+        self._planned = set[int]()  # and of those of which headers are read, also by links
         self._places = itertools.count()
         self._chosen = AssetFilter(selection)
         self._guesses = not (selection.assets or selection.media_types)
@@ -161,9 +157,8 @@ class HeaderPlans:
         return self._chosen.keeps(key, asset) and not is_other
 
     async def planned_this_run(self, ids: Sequence[ItemId]) -> dict[ItemId, PlannedVersion]:
-        sets = self._planned, self._matched
-        planned, matched = await shielded_to_thread(lambda: [items.intersection(ids) for items in sets])
-        return {item: PlannedVersion(is_linked=item not in matched) for item in planned}
+        planned = [item for item in ids if hash(item) in self._planned]
+        return {item: PlannedVersion(is_linked=hash(item) not in self._matched) for item in planned}
 
     async def add_batch(self, planned: WalkBatch) -> int:
         """Plan a batch and queue the assets without a row. Waits while the queue is full."""
@@ -171,7 +166,7 @@ class HeaderPlans:
         if update.announced is not None:
             self.announced = update.announced
         self.ended = self.ended or update.walk_ended
-        new = await self._count(planned)
+        new = self._count(planned)
         jobs = {key_of(job.item, job.key): (job, why) for job, why in self._jobs_of(planned)}
         known = {*self._book.open_rows, *await asyncio.to_thread(self._book.results.known, list(jobs))}
         missing = {key: pair for key, pair in jobs.items() if key not in known}
@@ -186,8 +181,8 @@ class HeaderPlans:
         """Count again from the start, when open rows are saved, so that no header is read twice."""
         while self._book.open_rows:
             await self._clock.sleep(_PACE)
-        for items in self._sets:
-            await shielded_to_thread(items.clear)
+        for items in (self._seen, self._matched, self._planned):
+            items.clear()
         self.tally, self._places = HeaderCounts(), itertools.count()
 
     def _jobs_of(self, selected: WalkBatch) -> Iterator[tuple[HeaderJob, Failure | None]]:
@@ -215,21 +210,20 @@ class HeaderPlans:
         for odd in selected.unreadable:
             yield failing(ItemId(odd.collection or NO_COLLECTION, odd.name), ""), odd.failure
 
-    async def _count(self, selected: WalkBatch) -> int:
+    def _count(self, selected: WalkBatch) -> int:
         """Count a batch, and drop items that were planned before; return how many were not read before."""
         on_pages = [item.id for item in selected.items if item.parent is None and not item.is_collection]
-        matched = await shielded_to_thread(partial(self._matched.add_all, on_pages))
-        is_new = self._planned.add_all
-        selected.items = await shielded_to_thread(lambda: [one for one in selected.items if is_new([one.id])])
+        matched = note_items(self._matched, on_pages)
+        selected.items = [item for item in selected.items if note_items(self._planned, [item.id])]
         read = [*selected.seen, *itertools.chain.from_iterable(selected.left_out.values())]
-        new = await shielded_to_thread(partial(self._seen.add_all, read))
-        self.tally.items_seen += len(new)
-        self.tally.items_matched += len(matched)
+        new = note_items(self._seen, read)
+        self.tally.items_seen += new
+        self.tally.items_matched += matched
         for item in selected.items:
             not_tiffs = sum(self._chosen.keeps(k, item.document["assets"].get(k)) for k in item.excluded)
             self.tally.assets_excluded += len(item.excluded) - not_tiffs
             self.tally.assets_not_tiff += len(item.web_pages) + not_tiffs
-        return len(new)
+        return new
 
 
 @attrs.define(eq=False)
@@ -266,12 +260,7 @@ class HeadersRun:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._record())
             try:
-                with ExitStack() as stack:
-                    sets = []
-                    for _ in range(3):
-                        sets.append(await asyncio.to_thread(ItemSet))
-                        stack.callback(sets[-1].close)
-                    await self._read(sets)
+                await self._read()
             except BaseException as caught:  # noqa: BLE001 -- raised again after the rows are saved
                 error = cause(caught)
             self._book.close()
@@ -287,10 +276,10 @@ class HeadersRun:
         except DestinationError as error:
             self._fatal_error.set_result(error)
 
-    async def _read(self, sets: Sequence[ItemSet]) -> None:
+    async def _read(self) -> None:
         _, network, selection, options, _ = self._setup
         queue = JobQueue[HeaderJob](2 * self._slots)
-        self._plans = plans = HeaderPlans(self._book, queue, selection, sets, network.clock)
+        self._plans = plans = HeaderPlans(self._book, queue, selection, network.clock)
         self._walk = walk = Walk(self._setup, plans, keeps=plans.keeps)
         pool = Pool(
             queue,

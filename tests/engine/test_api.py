@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
-from collections.abc import Iterable
 
 import orjson
 from tests.cancelling import cancelled_between
 from tests.items import feature
 
 import stacpull
-from stacpull import child_process
-from stacpull.ledger.runs import ItemSet
-from stacpull.models import ItemId
+from stacpull import child_process, sync
+from stacpull.engine import plan
 
 
 def test_a_run_that_is_cancelled_while_its_store_is_started_leaves_no_process(tmp_path, monkeypatch):
@@ -33,22 +32,20 @@ def test_a_run_that_is_cancelled_while_its_store_is_started_leaves_no_process(tm
     assert not child_process._running
 
 
-def test_items_are_not_closed_while_a_thread_counts_them(tmp_path, monkeypatch):
+def test_the_ledger_is_not_closed_while_a_thread_reads_it(tmp_path, monkeypatch):
     """The thread of a cancelled task goes on: SQLite that is closed beneath it crashes the interpreter."""
     entered, proceed = threading.Event(), threading.Event()
-    done: list[str] = []
-    add_all = ItemSet.add_all
+    found: list[int] = []
 
-    def slow(seen: ItemSet, items: Iterable[ItemId]) -> set[ItemId]:
-        close = seen.close
-        monkeypatch.setattr(ItemSet, "add_all", add_all)
-        monkeypatch.setattr(seen, "close", lambda: (done.append("closed"), close()))
+    def slow(ledger: sqlite3.Connection, *_: object) -> dict[object, object]:
         entered.set()
         proceed.wait()
-        done.append("added")
-        return add_all(seen, items)
+        found.append(ledger.execute("SELECT count(*) FROM items").fetchone()[0])
+        return {}
 
-    monkeypatch.setattr(ItemSet, "add_all", slow)
-    (tmp_path / "items.ndjson").write_bytes(orjson.dumps(feature("i")))
-    asyncio.run(cancelled_between(stacpull.plan(tmp_path / "items.ndjson"), entered, proceed))
-    assert done == ["added", "closed"]
+    monkeypatch.setattr(plan, "known_actions", slow)
+    items = tmp_path / "items.ndjson"
+    items.write_bytes(orjson.dumps(feature("i")))
+    sync.mirror(items, tmp_path / "m")
+    asyncio.run(cancelled_between(stacpull.plan(items, tmp_path / "m"), entered, proceed))
+    assert found == [1]

@@ -24,13 +24,13 @@ from stacpull.engine.fetchers import clip_fetching
 from stacpull.engine.item_input import SourceLike, temporary_input
 from stacpull.engine.lookups import check_selection, checked_setup
 from stacpull.engine.network import Network, SourceSetup, open_network, resolve_source
-from stacpull.engine.walk import Walk
+from stacpull.engine.walk import Walk, note_items
 from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.events import Listener, Stage
 from stacpull.hosts import host_of
 from stacpull.ledger.asset_decision import Action, HasFile, known_actions
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
-from stacpull.ledger.runs import ItemSet, Run
+from stacpull.ledger.runs import Run
 from stacpull.models import Asset, ItemId, PlannedItem, PlannedVersion, WalkBatch, path_in_dest
 from stacpull.net.fields import stated_version
 from stacpull.net.gate import FIRST_LIMIT
@@ -46,7 +46,6 @@ from stacpull.threads import enter_in_thread, for_each, shielded_to_thread
 from stacpull.urls import filename_of, scheme_rules, wire_url
 
 _Actions = Mapping[tuple[ItemId, str], tuple[Action, str | None]]
-_Records = tuple[list[ItemSet], Connection | None, HasFile]
 _SIZED_PER_KEY = 3
 _CLIPPED_PER_KEY = 12  # with `--clip`: more, because different parts of rasters are in the area
 _SIZED_AT_ONCE = 64
@@ -80,14 +79,14 @@ async def plan(
         async with open_network(access, options, on_event=on_event) as network:
             opened = await open_source(access.url, network.reader)
             setup = await checked_setup(SourceSetup(opened, network, selection, options))
-            async with enter_in_thread(_opened_records(address)) as records:
-                if address is not None and address.bucket is not None and records[1] is None:
+            async with enter_in_thread(_opened_ledger(address)) as (ledger, has_file):
+                if address is not None and address.bucket is not None and ledger is None:
                     network.warn(f"{address.work} has no ledger of {dest}: everything counts as still to do.")
-                return await _PlanConsumer(setup, records, urls).report()
+                return await _PlanConsumer(setup, ledger, has_file, urls).report()
 
 
 @contextmanager
-def _opened_records(dest: DestAddress | None) -> Iterator[_Records]:
+def _opened_ledger(dest: DestAddress | None) -> Iterator[tuple[Connection | None, HasFile]]:
     with ExitStack() as opened:
         ledger, has_file = None, lambda _path: True  # in a bucket, only a run looks
         if dest is not None:
@@ -96,20 +95,26 @@ def _opened_records(dest: DestAddress | None) -> Iterator[_Records]:
                 ledger = opened.enter_context(closing(open_reader(dest.work)))
                 if dest.bucket is None:
                     has_file = partial(may_exist, opened.enter_context(open_files(dest.work, None)))
-        yield [opened.enter_context(closing(ItemSet())) for _ in range(4)], ledger, has_file
+        yield ledger, has_file
 
 
 class _PlanConsumer:
-    """The consumer of the walk of one `plan`. Its sets are on disk: a source may have millions of items.
+    """The consumer of the walk of one `plan`.
 
-    A cancellation waits for the thread that uses the sets, because closing SQLite beneath it can crash.
+    A cancellation waits for the thread that uses the ledger, because closing SQLite beneath it can crash.
     """
 
-    def __init__(self, setup: SourceSetup, records: _Records, urls: TextIO | None) -> None:
+    def __init__(
+        self, setup: SourceSetup, ledger: Connection | None, has_file: HasFile, urls: TextIO | None
+    ) -> None:
         self._setup = setup
         self._network = setup.network
-        sets, self._ledger, self._has_file = records
-        self._seen, self._primary, self._linked, self._unreadable = sets
+        self._ledger = ledger
+        self._has_file = has_file
+        self._seen = set[int]()  # hashes of items, as in the sets below
+        self._primary = set[int]()
+        self._linked = set[int]()
+        self._unreadable = set[int]()
         self._urls = urls
         clip = setup.selection.clip
         self._run = Run(0, "mirror", "", {}, setup.options.remembered, text_hash(clip) if clip else None)
@@ -184,16 +189,16 @@ class _PlanConsumer:
         return self._network.counters.requests - requests_before, seconds
 
     async def planned_this_run(self, ids: Sequence[ItemId]) -> dict[ItemId, PlannedVersion]:
-        sets = self._unreadable, self._linked, self._primary
-        unread, linked, on_pages = await shielded_to_thread(
-            lambda: [items.intersection(ids) for items in sets]
-        )
-        planned = dict.fromkeys(unread | linked, PlannedVersion(is_linked=True))
-        return planned | dict.fromkeys(on_pages, PlannedVersion())
+        planned: dict[ItemId, PlannedVersion] = {}
+        for item in ids:
+            is_primary = hash(item) in self._primary
+            if is_primary or hash(item) in self._linked or hash(item) in self._unreadable:
+                planned[item] = PlannedVersion(is_linked=not is_primary)
+        return planned
 
     async def restart(self) -> None:
         self.counters["items_seen"] = 0
-        await shielded_to_thread(self._seen.clear)
+        self._seen.clear()
         self._left_out.clear()
 
     async def add_batch(self, batch: WalkBatch) -> int:
@@ -207,16 +212,16 @@ class _PlanConsumer:
     def _add_batch(self, batch: WalkBatch) -> int:
         if batch.update.announced is not None:
             self._announced = batch.update.announced
-        new_items = len(self._seen.add_all(batch.seen))
+        new_items = note_items(self._seen, batch.seen)
         for reason, ids in batch.left_out.items():
-            left_out = len(self._seen.add_all(ids))
+            left_out = note_items(self._seen, ids)
             self._left_out[reason] += left_out
             new_items += left_out
         self.counters["items_seen"] += new_items
         self._refused = self._refused or next((item.failure.message for item in batch.unreadable_items), "")
         unreadable = [item.id for item in batch.unreadable_items]
         unreadable += [ItemId(entry.collection, entry.name) for entry in batch.unreadable]
-        self.counters["items_failed"] += len(self._unreadable.add_all(unreadable))
+        self.counters["items_failed"] += note_items(self._unreadable, unreadable)
         items = [item for item in batch.items if self._count_item(item)]
         actions: _Actions = {}
         if self._ledger is not None:
@@ -232,12 +237,14 @@ class _PlanConsumer:
 
     def _count_item(self, item: PlannedItem) -> bool:
         """Count an item. Return False if its assets are already counted."""
+        was_linked = hash(item.id) in self._linked
         if item.parent is not None:
-            is_new = not self._primary.intersection([item.id]) and bool(self._linked.add_all([item.id]))
-            self.counters["source_items"] += is_new
+            is_new = not was_linked and hash(item.id) not in self._primary
+            if is_new:
+                self._linked.add(hash(item.id))
+                self.counters["source_items"] += 1
             return is_new
-        self._primary.add_all([item.id])
-        was_linked = bool(self._linked.intersection([item.id]))
+        self._primary.add(hash(item.id))
         self.counters["items_matched"] += not item.is_collection
         self.counters["source_items"] -= was_linked
         return not was_linked

@@ -79,6 +79,13 @@ class WalkConsumer(Protocol):
         """Delete the position. Planned items stay counted, because the new walk does not plan them again."""
 
 
+def note_items(hashes: set[int], items: Iterable[ItemId]) -> int:
+    """Add items to a set of hashes, because there may be millions. Return how many of them are new."""
+    known = len(hashes)
+    hashes.update(map(hash, items))
+    return len(hashes) - known
+
+
 class WalkSummary(msgspec.Struct):
     items_unseen: int = 0
     cut_short: str | None = None

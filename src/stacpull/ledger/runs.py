@@ -358,26 +358,3 @@ def seen_hash(item: ItemId) -> int:
 
 def has_seen(db: Connection, item: ItemId) -> bool:
     return exists(db, "SELECT 1 FROM seen WHERE hash = ?", (seen_hash(item),))
-
-
-class ItemSet:
-    """Items that a walk without ledger has seen, in a temporary file. One thread at a time may use it."""
-
-    def __init__(self) -> None:
-        self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._db.executescript(
-            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -2048;"
-            "CREATE TABLE items(hash INTEGER PRIMARY KEY); BEGIN"
-        )
-        self.close = self._db.close
-
-    def clear(self) -> None:
-        self._db.execute("DELETE FROM items")
-
-    def add_all(self, items: Iterable[ItemId]) -> set[ItemId]:
-        insert = "INSERT OR IGNORE INTO items VALUES (?)"
-        return {item for item in items if self._db.execute(insert, (seen_hash(item),)).rowcount == 1}
-
-    def intersection(self, items: Iterable[ItemId]) -> set[ItemId]:
-        select = "SELECT 1 FROM items WHERE hash = ?"
-        return {item for item in items if exists(self._db, select, (seen_hash(item),))}
