@@ -177,18 +177,15 @@ class Walk:
         self.reader = ItemReader(setup.source.item, setup.network.clock, read_batch=setup.source.items)
         self.summary = WalkSummary()  # a walk that starts again has another one
 
-    async def run(self, position: Position = _AT_START, cut_short: str | None = None) -> None:
+    async def run(self, position: Position = _AT_START) -> None:
         """Walk to the end of the source, or to `--max-items`; then plan the sample.
 
-        `cut_short` is what ended the walk of a collection before `position`. If the source no longer knows a
-        cursor, the walk starts again, as long as each walk gets further.
+        If the source no longer knows a cursor, the walk starts again, as long as each walk gets further.
         """
         if self._setup.starts is None:
             self._starts = await walk_starts(self._setup.source, self._setup.selection)
         if not self._keeps_position and self._matches_left():
             position = await self._restart()
-        elif cut_short is not None:
-            self._note_cut_short(cut_short)
         from_start = position == _AT_START
         max_seen = -1
         while True:
@@ -212,13 +209,11 @@ class Walk:
         await self._end(announced, from_start)
 
     async def resume(self, run: Run) -> None:
-        """Continue the walk of a run. If it has ended, only repeat its warnings."""
+        """Continue the walk of a run, unless it has ended."""
+        self.summary.cut_short = run.cut_short
+        self.summary.items_unseen = run.counters["items_unseen"]
         if not run.counters["walk_ended"]:
-            await self.run(Position.from_json(run.position), run.cut_short)
-            return
-        if run.cut_short is not None:
-            self._note_cut_short(run.cut_short)
-        self._note_unseen(run.counters["items_seen"], run.counters["items_unseen"])
+            await self.run(Position.from_json(run.position))
 
     async def read_links(self, links: Sequence[ItemLink]) -> None:
         """Plan the items that links lead to, which an earlier walk could not read."""
@@ -237,7 +232,10 @@ class Walk:
         was_limited = not self._matches_left()
         seen = self._consumer.counters["items_seen"]
         unseen = 0 if announced is None or was_limited else max(0, announced - seen)
-        self._note_unseen(seen, unseen)
+        summary.items_unseen = unseen
+        if unseen:
+            total = quantity(seen + unseen, "item")
+            self._network.warn(f"The source announced {total}, but did not list {unseen} of them.")
         drawn = [] if self._sample is None else self._sample.lowest()
         for start in range(0, len(drawn), ITEMS_AT_ONCE):
             part = drawn[start : start + ITEMS_AT_ONCE]
@@ -257,16 +255,6 @@ class Walk:
             self._network.warn(text)
         if self._unlinked and from_start and self._consumer.counters["items_matched"]:
             self._network.warn(f"No matched item has a --follow link: {', '.join(sorted(self._unlinked))}.")
-
-    def _note_cut_short(self, reason: str) -> None:
-        self.summary.cut_short = self._network.secrets.masked(reason)
-        self._network.warn(reason)
-
-    def _note_unseen(self, seen: int, unseen: int) -> None:
-        self.summary.items_unseen = unseen
-        if unseen:
-            announced = quantity(seen + unseen, "item")
-            self._network.warn(f"The source announced {announced}, but did not list {unseen} of them.")
 
     async def _read_pages(self, position: Position) -> int | None:
         """Walk the collections, always in the same order. Return how many items they announce in total."""
@@ -313,7 +301,8 @@ class Walk:
                     break
                 if (reason := loops.note_page(page, new_items)) is not None:
                     if announced is None or self._consumer.counters["items_seen"] < announced:
-                        self._note_cut_short(reason)
+                        self.summary.cut_short = self._network.secrets.masked(reason)
+                        self._network.warn(reason)
                     update = WalkUpdate(self._stored(next_collection), cut_short=self.summary.cut_short)
                     await self._consumer.add_batch(WalkBatch(update=update))
                     break
