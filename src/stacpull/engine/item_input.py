@@ -25,7 +25,7 @@ from stacpull.models import OWN_DIRECTORY
 from stacpull.redact import public_url
 from stacpull.sources.documents import next_links
 from stacpull.sources.source_url import STANDARD_INPUT
-from stacpull.store.inspection import CREATE, IsStopped, open_regular
+from stacpull.store.inspection import CREATE, MAX_DOCUMENT_SIZE, IsStopped, open_regular
 from stacpull.store.staging import open_or_make
 from stacpull.threads import StoppableExecutor, enter_in_thread
 
@@ -154,7 +154,7 @@ def _name_of(file: BinaryIO) -> str:
 
 
 def _unsigned(file: BinaryIO) -> Iterator[bytes]:
-    """Yield a file of JSON with its hrefs unsigned. No href has a quote, so each is found whole."""
+    """Yield a file of JSON with its hrefs unsigned. No line of a SOURCE is longer than is read at once."""
 
     def unsigned(match: re.Match[bytes]) -> bytes:
         try:
@@ -163,17 +163,8 @@ def _unsigned(file: BinaryIO) -> Iterator[bytes]:
             return match[0]
         return orjson.dumps(public_url(href))[:-1] if public_url(href) != href else match[0]
 
-    unfinished = bytearray()
-    while chunk := file.read(_CHUNK):
-        before, quote, after = chunk.rpartition(b'"')
-        if quote:
-            yield _HREF.sub(unsigned, unfinished + before)
-            unfinished = bytearray(quote + after)
-        elif unfinished:
-            unfinished += chunk
-        else:
-            yield chunk
-    yield _HREF.sub(unsigned, unfinished)
+    while line := file.readline(MAX_DOCUMENT_SIZE):
+        yield _HREF.sub(unsigned, line)
 
 
 def read_input(source: SourceLike, is_stopped: IsStopped) -> Iterator[bytes]:
