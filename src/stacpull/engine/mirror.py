@@ -404,8 +404,7 @@ class MirrorRun:
         """Do the work of the run. After an error, publish what was received, and write the catalogs."""
         calls = self._store_client.calls
         async with at_end(calls.finish, Exception):
-            await calls.requeue_failures()
-            await calls.recover()
+            await calls.prepare()
             async with at_end(self._write_catalogs, InterruptedRunError):
                 await self._transfer()
                 if self._setup.options.prune:
@@ -528,11 +527,10 @@ class MirrorRun:
         ignored: tuple[type[Exception], ...] = () if error is None else (Exception,)
         try:
             with suppress(*ignored):
-                final_counts = await calls.final_counts()
+                final_counts = await calls.end_run(state, reason, self._take_usage())
+                recorded = state
                 if final_counts["assets_outside"] and not final_counts["assets_clipped"]:
                     warn("No GeoTIFF is in the area of --clip. Check its order (longitude first).")
-                await calls.end_run(state, reason, self._take_usage())
-                recorded = state
         finally:
             counts = self._counts(progress, final_counts)
             self._network.emit(RunEnded(self._run.id, recorded, counts))

@@ -58,16 +58,16 @@ class StoreOperations:
     def acknowledge(self) -> None:
         """Let the caller wait until all earlier messages were handled."""
 
-    def requeue_failures(self) -> None:
-        """Requeue the failed assets that the run tries again; a retry also reports those that it cannot."""
+    def prepare(self) -> None:
+        """Requeue the failed assets that the run tries again, and complete what a killed run has begun.
+
+        A retry also reports the failed assets that it cannot try again.
+        """
         jobs.requeue_failures(self._db, self._run)
         for record in views.failures(self._db) if self._run.kind == "retry" else ():
             if record.key:  # it has no href or no name: it failed when it was planned, and is not queued
                 item, kind = ItemId(record.collection, record.item), FailureKind(record.kind)
                 self._publisher.on_event(AssetFailed(item, record.key, kind, record.message))
-
-    def recover(self) -> None:
-        """Complete what a killed run has begun: removals, and files that were received."""
         self._publisher.remove_listed()
         self._publisher.add(Recovery(self._publisher).run(), [])
         self.write_final_items()
@@ -90,24 +90,29 @@ class StoreOperations:
             self._publisher.publish_all(item_rowids)
             last = item_rowids[-1]
 
-    def end_run(self, state: EndState, reason: str | None, spent: dict[str, float]) -> None:
-        runs.add_counts(self._db, self._run.id, spent)
-        runs.end(self._db, self._run.id, state, reason, time.time())
-        if state == "complete" and self._run.kind == "mirror":
-            meta.put(self._db, meta.ADOPTING, None)
-        if state == "complete" and views.current_run(self._db)["state"] != "complete":
-            name = dest_argument(self._store.name)
-            self._warn(f"An earlier run is not complete: `stacpull resume {name}` continues it.")
-
-    def final_counts(self) -> dict[str, int]:
+    def end_run(self, state: EndState, reason: str | None, spent: dict[str, float]) -> dict[str, int]:
+        """Record the end of the run. Return the counts that take too long to be kept up to date."""
         db, run = self._db, self._run.id
         counts = {"items_done": views.items_done(db, run), "items_failed": runs.items_failed(db, run)}
         counts["assets_missing_new"] = views.failed_by_kind(db, FailureKind.GONE, run, failed_in=run)
-        return counts | views.counts_by_kind(db, run, None if self._run.kind == "retry" else run)
+        counts |= views.counts_by_kind(db, run, None if self._run.kind == "retry" else run)
+        runs.add_counts(db, run, spent)
+        runs.end(db, run, state, reason, time.time())
+        if state == "complete" and self._run.kind == "mirror":
+            meta.put(db, meta.ADOPTING, None)
+        if state == "complete" and views.current_run(db)["state"] != "complete":
+            name = dest_argument(self._store.name)
+            self._warn(f"An earlier run is not complete: `stacpull resume {name}` continues it.")
+        return counts
 
     def write_derived_files(self) -> None:
         """Write the files of items, then the catalogs. After a stop, give up after `_CATALOG_SECONDS`."""
-        self._end_transfers()
+        self.write_final_items()
+        # parts of assets that were later received in one piece
+        self._store.staged.remove_leftovers(partial(jobs.has_job, self._db))
+        unproven = views.counts_by_kind(self._db)["assets_unproven"]
+        if unproven:
+            self._warn(f"Files that may be incomplete: {unproven:,}. The server sent no length for them.")
         until = time.monotonic() + _CATALOG_SECONDS
 
         def is_stopped() -> bool:
@@ -137,14 +142,6 @@ class StoreOperations:
             write_catalogs(writer, entries, source=source, remove=self._remove, is_stopped=is_stopped)
         if has_parquet and not keeps_parquet:
             self._remove(meta.ITEMS_PARQUET)  # no collection refers to it any more
-
-    def _end_transfers(self) -> None:
-        """Write the JSON of final items. Remove parts of assets that were later received in one piece."""
-        self.write_final_items()
-        self._store.staged.remove_leftovers(partial(jobs.has_job, self._db))
-        unproven = views.counts_by_kind(self._db)["assets_unproven"]
-        if unproven:
-            self._warn(f"Files that may be incomplete: {unproven:,}. The server sent no length for them.")
 
     def _write_ndjson(self, row: views.CollectionRow, is_stopped: Callable[[], bool]) -> None:
         path = f"{row.directory}/{NDJSON_FILE}"

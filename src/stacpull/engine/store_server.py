@@ -45,9 +45,6 @@ _MAX_WAITING = 64
 """The maximum number of messages, with up to 64 parts each, that wait to be handled. With more, nothing is
 read, and all processes wait, so that the number of unpublished parts is limited."""
 
-_AFTER_FAILURE = frozenset({"final_counts", "end_run"})
-"""Operations that are still called after publishing has failed."""
-
 
 class StoreServer(msgspec.Struct, eq=False):
     """Serves a run until the network process closes the socket. `send` sends the answers."""
@@ -115,7 +112,7 @@ class StoreServer(msgspec.Struct, eq=False):
         packed, failure = _NOTHING, None
         if message.secrets is not None:
             self.publisher.secrets.replace(message.secrets)
-        if self._error is not None and message.name not in _AFTER_FAILURE:
+        if self._error is not None and message.name != "end_run":  # the end of a failed run is recorded, too
             failure = error_report(self._error)
         else:
             try:
