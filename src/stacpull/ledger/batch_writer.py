@@ -149,24 +149,6 @@ _JOB = ("asset", "href", "stale", "name_or_template", "size", "media_type", "alt
 _PUT_JOBS = _upsert("jobs", _JOB)  # `is_damaged` is not updated: the file in place is still damaged
 
 
-class _BatchRows(msgspec.Struct):
-    items: list[ItemRow] = []
-    documents: list[tuple[int, bytes]] = []
-    assets: list[AssetRow] = []
-    jobs: list[tuple[object, ...]] = []
-    unchanged: list[int] = []  # assets of which only the run changes
-    must_revalidate: list[int] = []  # assets
-
-    def write(self, db: Connection, run_id: int) -> None:
-        write_rows(db, _PUT_ITEMS, [row[:-1] for row in self.items])
-        db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", self.documents)
-        write_rows(db, _PUT_ASSETS, self.assets)
-        write_rows(db, _PUT_JOBS, self.jobs)
-        db.execute(f"UPDATE assets SET run = ? WHERE id {IN_LIST}", (run_id, json_array(self.unchanged)))
-        revalidate = f"UPDATE assets SET must_revalidate = 1 WHERE id {IN_LIST}"
-        db.execute(revalidate, (json_array(self.must_revalidate),))
-
-
 class _ItemChange(msgspec.Struct):
     """An item that a batch adds or plans again, and what its assets require of its JSON."""
 
@@ -189,7 +171,12 @@ class _BatchPlan:
         self._writer = writer
         self._result = result
         self._now = now
-        self._rows = _BatchRows()
+        self._item_rows: list[ItemRow] = []
+        self._documents: list[tuple[int, bytes]] = []
+        self._asset_rows: list[AssetRow] = []
+        self._job_rows: list[tuple[object, ...]] = []
+        self._unchanged: list[int] = []  # assets of which only the run changes
+        self._must_revalidate: list[int] = []  # assets
         self._claims: list[tuple[int, str, str]] = []  # new assets with the directory and name that they need
         # of items and assets, each with its item if it is reported
         self._failures: list[tuple[FailureKey, Failure, ItemId | None]] = []
@@ -218,14 +205,20 @@ class _BatchPlan:
     def save(self) -> None:
         changes: list[_ItemChange] = []
         for item in self._batch.items:
-            row = self._row_planned_before(item)
-            if row is not None and row.parent is not None and item.parent is None:  # known by a link so far
+            row = self._known.get(item.id)
+            if row is None or row.run != self._writer.run.id or row.is_unreadable:
+                if not self._postpone(item):
+                    changes.append(self._change_of(item, was_planned=False))
+                continue
+            if item.parent is not None:
+                continue
+            if row.parent is not None:  # known by a link so far
                 self._result.count("items_matched", 1)
                 self._result.count("source_items", -1)
                 self._known[item.id] = row._replace(parent=None)
-                self._rows.items.append(self._known[item.id])
-            if (row is None and not self._postpone(item)) or (row and _is_newer_on_page(item, row)):
-                changes.append(self._change_of(item, was_planned=row is not None))
+                self._item_rows.append(self._known[item.id])
+            if is_newer(item.updated, row.version):
+                changes.append(self._change_of(item, was_planned=True))
         self._plan_unreadable_items()
         for entry in self._batch.unreadable:
             what: Literal["link", "entry"] = "link" if entry.href else "entry"
@@ -244,11 +237,6 @@ class _BatchPlan:
             self._plan_problems(change)
             self._plan_row(change)
         self._write()
-
-    def _row_planned_before(self, item: PlannedItem) -> ItemRow | None:
-        row = self._known.get(item.id)
-        is_planned = row is not None and row.run == self._writer.run.id and not row.is_unreadable
-        return row if is_planned else None
 
     def _postpone(self, item: PlannedItem) -> bool:
         """Postpone an item if SOURCE may list it twice: an earlier run had a newer version."""
@@ -307,7 +295,7 @@ class _BatchPlan:
                 row = self._planned_row(before, unreadable)
                 row = row._replace(href=before.href or row.href, is_unreadable=1)
                 self._known[unreadable.id] = row
-                self._rows.items.append(row)
+                self._item_rows.append(row)
                 self._failures.append((FailureKey("item", row.id), unreadable.failure, unreadable.id))
 
     def _directory(self, path: str, change: _ItemChange) -> tuple[int | None, str]:
@@ -319,7 +307,6 @@ class _BatchPlan:
         return self._directories[path]
 
     def _plan_known_asset(self, change: _ItemChange, asset: Asset, known: KnownAsset) -> None:
-        rows = self._rows
         run = self._writer.run
         is_pending = known.row.run == run.id and known.row.state == AssetState.PENDING
         if is_pending and (change.was_planned or known.row.must_revalidate):  # 1 for a renamed asset
@@ -331,16 +318,16 @@ class _BatchPlan:
         is_updated, has_no_date = change.is_updated, change.item.has_no_date
         decision = decide(known, asset, run, is_updated=is_updated, has_no_date=has_no_date, is_lost=is_lost)
         if decision.action is Action.WAIT:
-            rows.must_revalidate.append(known.row.id)
+            self._must_revalidate.append(known.row.id)
             return
         if (row := decision.row) is None:
-            rows.unchanged.append(known.row.id)
+            self._unchanged.append(known.row.id)
             return
         self._result.count("files_lost", is_lost)
         change.rewrites_json |= decision.rewrites_json
         change.has_changed |= decision.has_changed
         if decision.action is Action.KEEP:
-            rows.assets.append(row)
+            self._asset_rows.append(row)
             return
         directory = known.directory
         if row.name is None:
@@ -377,8 +364,8 @@ class _BatchPlan:
         public_hrefs = [*map(self._writer.secrets.public_url, hrefs)]
         alternates = orjson.dumps(public_hrefs[1:]).decode() if asset.alternates else None
         columns = (claimed, asset.size, asset.media_type, alternates, decision.digest_in_dest)
-        self._rows.assets.append(row)
-        self._rows.jobs.append((row.id, public_hrefs[0], public_hrefs != hrefs, *columns))
+        self._asset_rows.append(row)
+        self._job_rows.append((row.id, public_hrefs[0], public_hrefs != hrefs, *columns))
         if decision.action is not Action.REQUEST:
             return
         change.lacks_file |= decision.digest_in_dest is None
@@ -429,7 +416,7 @@ class _BatchPlan:
             elif row.key not in left_out:
                 jobs.delete_jobs(self._db, [row.id])
                 done = row._replace(state=AssetState.DONE, digest=known.digest_in_dest or None)
-                self._rows.assets.append(done)
+                self._asset_rows.append(done)
 
     def _rename_assets(self, change: _ItemChange, unplanned: Iterable[KnownAsset]) -> None:
         """Let a key without a file take over the unplanned asset with its path."""
@@ -466,7 +453,7 @@ class _BatchPlan:
                 reported_item = change.item.id if row.state < AssetState.FAILED else None
                 row = row._replace(state=failures.failed_state(failure))
                 self._failures.append((FailureKey("", row.item, key), failure, reported_item))
-            self._rows.assets.append(row)
+            self._asset_rows.append(row)
 
     def _plan_row(self, change: _ItemChange) -> None:
         item = change.item
@@ -477,14 +464,14 @@ class _BatchPlan:
         if change.rewrites_json and change.known:
             # later runs do not see the change: they must revalidate the assets that this one leaves out
             planned = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
-            self._rows.must_revalidate += [a.row.id for key, a in change.known.items() if key not in planned]
+            self._must_revalidate += [a.row.id for key, a in change.known.items() if key not in planned]
         listed_by = row.listed_by
         if self._writer.run.kind == "mirror" and listed_by != LISTED_BY_SEVERAL:
             # a 404 for this URL proves nothing if another source lists the item under another URL
             is_moved = change.before.href != row.href and listed_by in self._writer.runs_of_other_sources
             listed_by = LISTED_BY_SEVERAL if is_moved else self._writer.run.id
         row = row._replace(listed_by=listed_by, json_state=json_state, pending=len(item.assets))
-        self._rows.items.append(row)
+        self._item_rows.append(row)
 
     def _plan_json(self, change: _ItemChange) -> int:
         """Plan to write the JSON of the item if it may be outdated, and return its state.
@@ -501,14 +488,19 @@ class _BatchPlan:
         change.rewrites_json |= is_outdated or state == JsonState.DAMAGED
         if item.is_collection or not (change.rewrites_json or change.lacks_file):
             return state
-        self._rows.documents.append((change.row.id, item.public_json))
+        self._documents.append((change.row.id, item.public_json))
         return JsonState.DUE if state in {JsonState.CURRENT, JsonState.WRITING} else state
 
     def _write(self) -> None:
         db = self._db
-        rows = self._rows
         run_id = self._writer.run.id
-        rows.write(db, run_id)
+        write_rows(db, _PUT_ITEMS, [row[:-1] for row in self._item_rows])
+        db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", self._documents)
+        write_rows(db, _PUT_ASSETS, self._asset_rows)
+        write_rows(db, _PUT_JOBS, self._job_rows)
+        db.execute(f"UPDATE assets SET run = ? WHERE id {IN_LIST}", (run_id, json_array(self._unchanged)))
+        revalidate = f"UPDATE assets SET must_revalidate = 1 WHERE id {IN_LIST}"
+        db.execute(revalidate, (json_array(self._must_revalidate),))
         self._claim_paths()
         if exists(db, "SELECT 1 FROM failures WHERE what = 'item'"):
             self._delete_failures({self._known[item.id].id for item in self._batch.items})
@@ -517,7 +509,7 @@ class _BatchPlan:
             failures.put_failure(db, key._replace(run=run_id), masked, 1, self._now)
             if item is not None:
                 self._result.failures.append((item, key.key, failure))
-        changed = self._changed.union(row.parent for row in rows.items)
+        changed = self._changed.union(row.parent for row in self._item_rows)
         changed.update(key.item for key, *_ in self._failures)
         failures.update_item_states(db, changed)
 
@@ -549,7 +541,3 @@ class _BatchPlan:
         replaced = of_items - read - {key.item for key, *_ in self._failures}
         delete = f"DELETE FROM items WHERE id {IN_LIST} RETURNING parent"
         self._changed.update(*self._db.execute(delete, (json_array(replaced),)))
-
-
-def _is_newer_on_page(item: PlannedItem, row: ItemRow) -> bool:
-    return item.parent is None and is_newer(item.updated, row.version)
