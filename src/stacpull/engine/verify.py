@@ -85,10 +85,7 @@ class MirrorCheck:
     ) -> None:
         self._address = address
         self.thread = StoppableExecutor(stop)
-        self.files = 0
-        self.bytes = 0
-        self.without_digest = 0
-        self.leftovers = 0
+        self._counts = Counter(files=0, bytes=0, unproven=0, leftovers=0)
         self.assets_of_other_sources = 0  # damaged ones, which a repair leaves to the next one
         self.damaged: Counter[DamageKind] = Counter()
         self.rowids = {kind: array("q") for kind in ("asset", "item", "catalog")}
@@ -130,7 +127,7 @@ class MirrorCheck:
                     endings = UNFINISHED.union(TEMPORARY_ENDINGS)
                     parts = (address.work / PARTS).iterdir()  # a part and its description count as one
                     left = {part.stem for part in parts if part.suffix in endings or is_worker(part.name)}
-                    self.leftovers += len(left)
+                    self._counts["leftovers"] += len(left)
             except OSError as error:
                 raise DestinationError(f"{address.shown} cannot be read: {error.strerror}.") from error
 
@@ -143,9 +140,9 @@ class MirrorCheck:
                 batches = [group[start : start + _AT_ONCE] for start in range(0, len(group), _AT_ONCE)]
                 for states in threads.map(partial(self.file_states, files), batches):
                     for expected, state in states:
-                        self.files += state.size is not None
-                        self.bytes += state.size or 0
-                        self.without_digest += state.size is not None and state.digest is None
+                        self._counts["files"] += state.size is not None
+                        self._counts["bytes"] += state.size or 0
+                        self._counts["unproven"] += state.size is not None and state.digest is None
                         self._compare(db, expected, state)
                     self._send_progress()
         self._find_unknown(files, db)
@@ -160,7 +157,7 @@ class MirrorCheck:
             known = views.known_paths(db, [entry.path for entry in batch])
             for entry in (entry for entry in batch if entry.path not in known):
                 if entry.is_file and entry.path in pending_removals:
-                    self.leftovers += 1
+                    self._counts["leftovers"] += 1
                 else:
                     obstacle = None if entry.is_file else files.state_of(entry.path, algorithm=None).obstacle
                     self._report_damage(entry.path, "unknown", "nothing", obstacle or "a file")
@@ -197,15 +194,12 @@ class MirrorCheck:
         run = views.current_run(db)
         totals = runs.run_totals(db) | views.counts_by_kind(db) | views.item_totals(db)
         counts: dict[str, Any] = {what: self.damaged[what] for what in get_args(DamageKind)}
+        counts |= self._counts
         counts |= {name: totals[name] for name in totals.keys() & set(VerifyReport.__struct_fields__)}
         return VerifyReport(
             dest=self._address.shown,
             work=None if self._address.bucket is None else str(self._address.work),
             state="complete" if self.complete else "interrupted",
-            files=self.files,
-            bytes=self.bytes,
-            unproven=self.without_digest,
-            leftovers=self.leftovers,
             quick=self._quick,
             seconds=self.seconds,
             remaining=self.damaged_files + self.rejected_files,
@@ -230,9 +224,10 @@ class MirrorCheck:
         seconds = self.seconds
         if now or seconds - self._sent_at >= _TICK:
             self._sent_at = seconds
-            files, size = self._expected
-            files = max(files, self.files)
-            self._send(Checked(self.files, self.bytes, self.damaged_files, seconds, files, size))
+            files, size = self._counts["files"], self._counts["bytes"]
+            expected_files, expected_size = self._expected
+            total = max(files, expected_files)
+            self._send(Checked(files, size, self.damaged_files, seconds, total, expected_size))
 
 
 async def verify(
