@@ -25,8 +25,7 @@ from stacpull.sources.item_reader import ItemReader
 _ITEMS_AT_ONCE = 500  # items that are requested, and removed, at once
 _NOT_CONFIRMED = "and whose URL, if any, does not return 404 or 410"
 _UNTRUSTED = "and whose URL returns 404 or 410, but the same host returned no listed item, or 404 for one"
-_LINKED = "and that is gone, but another item links to it"
-_SEVERAL_LINKED = "and that are gone, but other items link to them"
+_LINKED = "and whose URL returns 404 or 410, but another item links to it"
 _OTHER_WALK = "and that another SOURCE, filter or login found: prune with that one"
 
 
@@ -67,7 +66,7 @@ class Pruning:
         for item in linked:
             self._network.emit(ItemGone(item.id, item.assets, item.size, removed=False))
         await self._calls.set_counter("items_gone", len(gone))
-        self._kept_by_reason[_LINKED if len(linked) == 1 else _SEVERAL_LINKED] = len(linked)
+        self._kept_by_reason[_LINKED] = len(linked)
         kept_by_reason = +self._kept_by_reason  # numbers above 0
         if not gone and not kept_by_reason:
             self._network.emit(Notice("info", "There is nothing to prune: the source still has every item."))
