@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from stacpull.catalog.item import public_document
 from stacpull.engine.network import Network
@@ -10,7 +10,7 @@ from stacpull.engine.pool import JobQueue
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import ITEMS_AT_ONCE
 from stacpull.events import AssetFailed
-from stacpull.models import Failure, ItemId, Job, PlannedVersion, WalkBatch
+from stacpull.models import Failure, Job, WalkBatch
 from stacpull.sources.item_reader import ItemReader
 
 
@@ -22,6 +22,8 @@ class BatchSender:
         self._store_client = store_client
         self._calls = store_client.calls
         self._queue = queue
+        self.planned_this_run = self._calls.planned_this_run
+        self.restart = self._calls.restart_walk
 
     @property
     def counters(self) -> Mapping[str, int]:
@@ -32,12 +34,6 @@ class BatchSender:
         while jobs := await self._calls.pending_jobs(last, 1000, of_earlier_runs):
             await self._queue.put(jobs)
             last = jobs[-1].rowid
-
-    async def planned_this_run(self, ids: Sequence[ItemId]) -> dict[ItemId, PlannedVersion]:
-        return await self._calls.planned_this_run(ids)
-
-    async def restart(self) -> None:
-        await self._calls.restart_walk()
 
     async def add_batch(self, batch: WalkBatch) -> int:
         if batch.update.walk_ended:  # the walk can no longer list the pending assets of earlier runs
