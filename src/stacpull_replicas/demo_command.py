@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +26,8 @@ _SEED = 7
 _ITEMS = 400
 _PORT = 8801
 """The port of `stacpull serve mlhub` in the commands to try next."""
+_DEMO_PORT = 8811
+"""The first port of the demo. A second demo is then of the same SOURCE, unless the port is taken."""
 _COLLECTION = "bigearthnet_v1_labels"
 _LABELS = ("Coniferous forest", "Rice fields")
 _MAX_ITEMS = 5
@@ -73,7 +76,11 @@ async def _mirror_replica(
     from stacpull.engine.mirror import mirror
     from stacpull_replicas import MlhubReplica
 
-    async with MlhubReplica(items=_ITEMS, seed=_SEED) as replica:
+    async with AsyncExitStack() as stack:
+        try:
+            replica = await stack.enter_async_context(MlhubReplica(items=_ITEMS, seed=_SEED, port=_DEMO_PORT))
+        except OSError:
+            replica = await stack.enter_async_context(MlhubReplica(items=_ITEMS, seed=_SEED))
         os.environ.update(replica.exports())
         url = replica.base_url
         config = read_config_file(shipped_config("bigearthnet.toml"))
