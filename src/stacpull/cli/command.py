@@ -152,7 +152,7 @@ class Command(click.Command):
         if extra:
             out = "; write to a file with -o FILE" if any("-o" in param.opts for param in self.params) else ""
             names = " ".join(self.collect_usage_pieces(ctx)[1:]) or "options"
-            quote = "; quote values that contain spaces or *, and separate numbers with commas"
+            quote = "; give one value per option, in quotes if it has spaces or *, and numbers with commas"
             hint = f"takes {names} only{out}{quote if any(arg.startswith('-') for arg in args) else ''}"
             raise click.UsageError(f"Unexpected {', '.join(map(repr, extra))}: the command {hint}.", ctx)
         self._check_source(ctx)
