@@ -3,7 +3,7 @@
 Columns: `id`, `collection`, `split`, `datetime`, `cloud_and_shadow`, `seasonal_snow`, `labels` (a list), one
 column per class with 1 or 0 (named as the class, with `label:` in front if another column has its name),
 `paths` and `sha256` (objects by asset key). Paths are relative to the directory of the table, or URLs if DEST
-is a bucket. Lists and objects are JSON text.
+is a bucket. Objects are JSON text, and so are lists in CSV.
 
 The first pass over the items finds the classes, the second one makes the rows.
 """
@@ -27,7 +27,7 @@ _FLAGS = ("cloud_and_shadow", "seasonal_snow")
 _COLUMNS = (
     Column("id"), Column("collection"), Column("split"), Column("datetime"),
     *(Column(name, "boolean") for name in _FLAGS),
-    Column("labels", "json"), Column("paths", "json"), Column("sha256", "json"),
+    Column("labels", "texts"), Column("paths", "json"), Column("sha256", "json"),
 )  # fmt: skip
 
 

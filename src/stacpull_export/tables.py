@@ -21,14 +21,14 @@ from stacpull.clock import rfc3339
 from stacpull.errors import UsageError, destination_error, require_pyarrow
 from stacpull_export.atomic_file import atomic_file
 
-Kind = Literal["text", "integer", "real", "boolean", "json", "date", "time"]
+Kind = Literal["text", "integer", "real", "boolean", "texts", "json", "date", "time"]
 
 
 class Column(NamedTuple):
     """A column. Values of `json` are objects and lists, written as JSON text in Parquet and CSV.
 
-    Values of `date` are `datetime.date`, and of `time` aware `datetime.datetime`: timestamps in UTC in
-    Parquet, RFC 3339 in CSV and NDJSON.
+    Values of `texts` are lists of strings, JSON text only in CSV. Values of `date` are `datetime.date`, those
+    of `time` aware `datetime.datetime`: timestamps in UTC in Parquet, RFC 3339 in CSV and NDJSON.
     """
 
     name: str
@@ -119,15 +119,15 @@ def _write_parquet(
 
     types = {
         "text": pa.string(), "json": pa.string(), "integer": pa.int64(), "real": pa.float64(),
-        "boolean": pa.bool_(), "date": pa.date32(),
-        "time": pa.timestamp("us", "UTC"),
+        "boolean": pa.bool_(), "date": pa.date32(), "time": pa.timestamp("us", "UTC"),
+        "texts": pa.list_(pa.string()),
     }  # fmt: skip
     schema = pa.schema([(column.name, types[column.kind]) for column in columns])
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         remaining = iter(rows)
         while batch := list(islice(remaining, _BATCH)):
             arrays = [
-                pa.array([_as_parquet(row[index]) for row in batch], types[column.kind])
+                pa.array([_as_parquet(row[index], column.kind) for row in batch], types[column.kind])
                 for index, column in enumerate(columns)
             ]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
@@ -135,11 +135,11 @@ def _write_parquet(
             writer.add_key_value_metadata(dict(metadata))
 
 
-def _as_parquet(value: Any) -> Any:
+def _as_parquet(value: Any, kind: Kind) -> Any:
     """Return a value for Parquet; None for an integer above 64 bits, which is never a true size."""
     if isinstance(value, int) and value > _LARGEST:
         return None
-    return _as_text(value)
+    return _as_text(value) if kind == "json" else value
 
 
 _FORMULA: Final = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")

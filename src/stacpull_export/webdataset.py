@@ -39,9 +39,8 @@ _LIST = "shards.json"
 _MARKER = ".stacpull-export"
 _OWN_NAME = re.compile(r"\.?[^/]+-[0-9]{6}\.tar(\.parquet)?(\.part)?")
 _COLUMNS: Final = (
-    Column("key"), Column("id"), Column("collection"), Column("labels", "json"),
-    Column("label_vector", "json"),
-    Column("sha256", "json"),
+    Column("key"), Column("id"), Column("collection"), Column("labels", "texts"),
+    Column("label_vector", "json"), Column("sha256", "json"),
 )  # fmt: skip
 
 

@@ -18,12 +18,13 @@ COLUMNS = (
     Column("share", "real"),
     Column("good", "boolean"),
     Column("more", "json"),
+    Column("labels", "texts"),
 )
 ROWS: list[tuple[Any, ...]] = [
-    ("plain", 1, 0.5, True, {"a": [1, None, "ü"]}),
-    ('with "quotes", commas\nand lines', 0, -1e300, False, []),
-    (None, None, None, None, None),
-    ("1+1 \N{SNOWMAN}", 2**63 - 1, 3.0, True, [[1, 2], [3, 4]]),
+    ("plain", 1, 0.5, True, {"a": [1, None, "ü"]}, ["Rice fields"]),
+    ('with "quotes", commas\nand lines', 0, -1e300, False, [], []),
+    (None, None, None, None, None, None),
+    ("1+1 \N{SNOWMAN}", 2**63 - 1, 3.0, True, [[1, 2], [3, 4]], ["a", "ü"]),
 ]
 
 
@@ -55,7 +56,7 @@ def from_csv(text: str, column: Column) -> Any:
     if text == "":
         return None
     read = {"text": str, "integer": int, "real": float, "boolean": {"true": True, "false": False}.get}
-    return json.loads(text) if column.kind == "json" else read[column.kind](text)
+    return json.loads(text) if column.kind in {"json", "texts"} else read[column.kind](text)
 
 
 def test_every_value_is_read_back(path: Path) -> None:
@@ -64,7 +65,7 @@ def test_every_value_is_read_back(path: Path) -> None:
 
 
 def test_more_rows_than_one_batch_stay_in_order(path: Path) -> None:
-    rows = [(f"row {number}", number, 0.0, True, [number]) for number in range(4500)]
+    rows = [(f"row {number}", number, 0.0, True, [number], ["a"]) for number in range(4500)]
     write_table(path, COLUMNS, iter(rows))
     assert read_back(path) == rows
 
