@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+import orjson
 import pytest
 from tests.cancelling import settle
 from tests.sources.memory import failed, item
@@ -97,6 +98,6 @@ async def test_many_are_read_at_once_and_each_once() -> None:
 
 
 async def test_items_that_are_too_large_together_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(item_reader, "_MAX_MEMORY", estimated_memory(item("a", reading=1)))
+    monkeypatch.setattr(item_reader, "_MAX_MEMORY", estimated_memory(orjson.dumps(item("a", reading=1))))
     items = await ItemReader(Shelf(is_open=True).read, VirtualClock()).read_many(["a", "b"])
     assert (items["a"], getattr(items["b"], "kind", None)) == (item("a", reading=1), FailureKind.OVERLONG)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, suppress
 from typing import cast
 
@@ -19,7 +19,7 @@ from stacpull.net.transport import BufferedResponse, Chunk, Response, TransferEr
 from stacpull.redact import public_url
 
 MAX_DRAINED = 1 << 16  # bytes read of an error's or redirect's body, for its reason and for keep-alive
-_GROWTH_BYTES = 128 * 1024
+_CHUNK = 128 * 1024
 _GZIP_OR_ZLIB = 47  # zlib: the largest window, and either header
 DECODABLE = frozenset({"gzip", "x-gzip", "deflate"})
 _NO_CODINGS = frozenset({"", "identity", "chunked", "aws-chunked"})
@@ -29,21 +29,15 @@ _ENCODED_BYTES = 16 << 10  # decoded at once: zlib copies what follows each memb
 _DECODED_BYTES = 1 << 20
 
 
-async def read_whole(
-    response: Response, limit: int, on_growth: Callable[[int], Awaitable[None]] | None = None
-) -> bytes:
-    """Return the whole body. `on_growth` is awaited with the bytes received so far, before more are read."""
+async def read_whole(response: Response, limit: int) -> bytes:
     body = io.BytesIO()  # the chunks and the body together would take twice the memory
-    chunks = response.chunks(limit + 1 if on_growth is None else _GROWTH_BYTES)
-    async with aclosing(cast("AsyncGenerator[bytes]", chunks)):
+    async with aclosing(cast("AsyncGenerator[bytes]", response.chunks(_CHUNK))) as chunks:
         async for chunk in chunks:
             body.write(chunk)
             if body.tell() > limit:
                 host = host_of(response.url) or public_url(response.url)
                 message = f"{host} sent a body of more than {limit} bytes."
                 raise TransferError(Failure(FailureKind.OVERLONG, message, response.status, host))
-            if on_growth is not None:
-                await on_growth(body.tell())
     return body.getvalue()
 
 

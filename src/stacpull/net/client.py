@@ -9,7 +9,7 @@ describe the object (Range, If-Match), never credentials or a body. Nothing is r
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -231,8 +231,8 @@ class Exchange:
     def url(self) -> str:
         return self._client.secrets.masked_url(self._url)
 
-    async def read(self, limit: int, on_growth: Callable[[int], Awaitable[None]] | None = None) -> bytes:
-        return await read_whole(self, limit, on_growth)
+    async def read(self, limit: int) -> bytes:
+        return await read_whole(self, limit)
 
     def chunks(self, size: int) -> AsyncIterator[Chunk]:
         chunks = self._counted(size)

@@ -1,9 +1,8 @@
 """Reads JSON documents (pages, collections, items), with retries, because a failed page ends the walk.
 
-Documents over 256 KiB are read one at a time, any number of smaller ones at once. A document that is
-not JSON is requested twice: proxies garble bodies, and load balancers send pages of their own. The errors are
-`TransferError` (it could not be read: the caller judges the status), `CredentialsError` (SOURCE's host
-refuses), and `SourceError` (it is not JSON).
+A document that is not JSON is requested twice: proxies garble bodies, and load balancers send pages of their
+own. The errors are `TransferError` (it could not be read: the caller judges the status), `CredentialsError`
+(SOURCE's host refuses), and `SourceError` (it is not JSON).
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from stacpull.urls import same_site
 PAGE_LIMIT: Final = 64_000_000  # the maximum size of a document in bytes, after undoing the content coding
 SOURCE_LIMIT: Final = 256 * 1024 * 1024  # bytes of the document at SOURCE's URL: 1.6 million links to items
 LENIENT_LIMIT: Final = 16 * 1024 * 1024  # bytes decoded leniently, which takes ten times as long
-SMALL: Final = 256 * 1024  # the size in bytes up to which any number of documents are read at once
+SMALL: Final = 256 * 1024  # bytes up to which many documents are read at once; larger ones are read alone
 
 _BYTES_PER_VALUE = 32  # a limit above the usual one allows one value per this many bytes
 _MIN_BYTES_PER_VALUE = 8  # with more values, a document is not a collection of items
@@ -57,11 +56,8 @@ class TooManyValuesError(ValueError):
     """A document has too many values to be decoded: 64 MB of `[],` would take 1.4 GB."""
 
 
-def estimated_memory(document: object) -> int:
-    try:
-        data = orjson.dumps(document)
-    except TypeError:  # nested too deeply
-        return LENIENT_LIMIT
+def estimated_memory(data: bytes) -> int:
+    """Return an upper bound of the bytes of memory that a JSON text and its values take."""
     return len(data) + _MEMORY_PER_VALUE * count_values(data)
 
 
@@ -112,6 +108,8 @@ _PARSER = json.JSONDecoder(
 
 def decode_without_features(data: bytes) -> Json | None:
     """Return a FeatureCollection with undecoded features, which take less memory, or None."""
+    if count_values(data) > len(data) // _MIN_BYTES_PER_VALUE:
+        return None
     try:
         members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
         features = msgspec.json.decode(members.pop("features", b""), type=list[msgspec.Raw])
@@ -124,15 +122,11 @@ class Document(NamedTuple):
     body: object
     size: int  # the size of the document after undoing the content coding
     url: str  # of the last response, after redirects, without known secrets. It is not for messages
-    max_values: int = 0  # an upper bound of the number of JSON values in `body`
+    memory: int = 0  # estimated, in bytes
 
     @property
     def members(self) -> Json:
         return self.body if isinstance(self.body, dict) else {}
-
-    @property
-    def estimated_memory(self) -> int:
-        return self.size + _MEMORY_PER_VALUE * self.max_values
 
 
 class _NotJsonError(TransferError):
@@ -156,8 +150,8 @@ class JsonReader(msgspec.Struct, eq=False):
     key_variable: str | None = None
     limit: int = PAGE_LIMIT
     warn: Callable[[str], None] = lambda _: None
-    large_document_lock: asyncio.Semaphore = msgspec.field(default_factory=lambda: asyncio.Semaphore(1))
-    """Held while a document takes more than `SMALL` bytes of memory."""
+    large_document_lock: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
+    """Held by readers of many documents while they read one of more than `SMALL` bytes."""
     has_warned: bool = False
     last_read_url: str = ""  # of the last page, without its query: credentials were valid there
 
@@ -252,25 +246,14 @@ class JsonReader(msgspec.Struct, eq=False):
             raise
 
     async def _attempt(self, outgoing: Request, limit: int) -> Document:
-        async with self.client.stream(outgoing) as response, AsyncExitStack() as locks:
-            is_large = False
-
-            async def on_growth(size: int) -> None:
-                nonlocal is_large
-                if size > SMALL and not is_large:
-                    is_large = True
-                    await locks.enter_async_context(self.large_document_lock)
-
-            body = await response.read(limit, on_growth)
-            document = Document(None, len(body), response.url, count_values(body))
-            await on_growth(document.estimated_memory)
+        async with self.client.stream(outgoing) as response:
+            body = await response.read(limit)
             value: object = None
-            is_dense = document.max_values > len(body) // _MIN_BYTES_PER_VALUE
-            if len(body) > LENIENT_LIMIT and outgoing.url == self.source and not is_dense:
+            if len(body) > LENIENT_LIMIT and outgoing.url == self.source:
                 value = await asyncio.to_thread(decode_without_features, body)
             if value is None:
                 value = await self._decoded(body, limit, response)
-            return document._replace(body=value)
+            return Document(value, len(body), response.url, estimated_memory(body))
 
     async def _decoded(self, body: bytes, limit: int, response: Exchange) -> object:
         status = response.status

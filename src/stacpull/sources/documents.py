@@ -18,7 +18,7 @@ from stacpull.errors import CredentialsError, SourceError, UsageError, similar
 from stacpull.hosts import host_of
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in, parsed_object
 from stacpull.models import Failure, FailureKind, Json, PageRequest, UnreadableEntry
-from stacpull.net.json_reader import Document, JsonReader
+from stacpull.net.json_reader import SMALL, Document, JsonReader
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import links_of, suffix_of
 from stacpull.redact import public_url
@@ -216,8 +216,11 @@ async def read_root(reader: JsonReader, url: str) -> Document:
 
 
 async def read_item(reader: JsonReader, href: str) -> tuple[Json, str]:
-    """Return the unchanged item at `href`, and the URL it was read from."""
-    document = await read_or_failure(reader, href)
+    """Return the unchanged item at `href`, and its URL. Large items are read one at a time."""
+    document = await read_or_failure(reader, href, limit=SMALL)
+    if isinstance(document, Failure) and document.kind is FailureKind.OVERLONG:
+        async with reader.large_document_lock:
+            document = await read_or_failure(reader, href)
     if isinstance(document, Failure):
         raise TransferError(document)
     item = None if kind_of(document.body) == "FeatureCollection" else valid_item(document.body)

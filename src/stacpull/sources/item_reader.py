@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 
 import attrs
 import msgspec
+import orjson
 
 from stacpull.caches import BoundedCache
 from stacpull.clock import Clock
@@ -107,7 +108,11 @@ class ItemReader:
         return results
 
     def _cached(self, href: str, document: Json, sent_at: float) -> ReadItem:
-        item = ReadItem(document, sent_at, estimated_memory(document))
+        try:
+            memory = estimated_memory(orjson.dumps(document))
+        except TypeError:  # nested too deeply
+            memory = _MAX_MEMORY // 16
+        item = ReadItem(document, sent_at, memory)
         self._recent.pop(href, None)
         if len(href) + item.memory <= _MAX_CACHED_MEMORY:
             self._recent[href] = item

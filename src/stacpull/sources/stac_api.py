@@ -87,7 +87,7 @@ class ApiSource(Source):
         if not isinstance(document.body, dict):
             raise SourceError(f"The collection {collection_id} is not a JSON object.")
         body = with_self(document.body, document.url) if self_href(document.body) is None else document.body
-        if document.estimated_memory <= _MAX_CACHED_MEMORY:
+        if document.memory <= _MAX_CACHED_MEMORY:
             self._recent_collections[collection_id] = body
         return body
 
@@ -256,7 +256,7 @@ class ApiSource(Source):
                 if isinstance(name, str) and len(name) <= MAX_KEY_LENGTH and name not in names:
                     new[name] = collection
             names |= new.keys()
-            memory += document.estimated_memory
+            memory += document.memory
             if memory > _MAX_LIST_MEMORY:
                 raise SourceError(f"{self._api.root} lists too many collections: use the URL of one.")
             yield new

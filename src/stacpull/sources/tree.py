@@ -215,7 +215,7 @@ class TreeSource(Source):
                 elif isinstance(result, Document):
                     new_items, failures = _items_in(result, link.collection)
                     items += new_items
-                    memory += result.estimated_memory
+                    memory += result.memory
                 href = link.url if isinstance(link.url, str) else ""
                 name = public_url(href or link.href)[:_MAX_NAME_LENGTH]
                 unreadable += [UnreadableEntry(link.collection, name, failure, href) for failure in failures]
