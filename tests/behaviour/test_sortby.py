@@ -10,11 +10,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from tests.acceptance.asset_host import AssetHost, Connection, quick
-from tests.events import warnings
 from tests.items import feature
 
 import stacpull
-from stacpull import Selection, SourceError, UsageError, sync
+from stacpull import Selection, SourceError, UsageError
 
 CLOUD = {"a": 30, "b": None, "c": 5, "d": 80, "e": 12}
 SORTS = ["https://api.stacspec.org/v1.0.0/item-search", "https://api.stacspec.org/v1.0.0/item-search#sort"]
@@ -114,16 +113,6 @@ def test_an_item_collection_is_sorted_in_memory(tmp_path: Path, order: str, expe
         host.contents["/all.json"] = json.dumps(document).encode()
         found = mirrored(f"{host.url}/all.json", tmp_path / "m", sortby=order, max_items=2)
     assert found == expected
-
-
-def test_numbers_and_texts_are_not_compared_in_silence(tmp_path: Path) -> None:
-    mixed = [feature(str(cloud), properties={"eo:cloud_cover": cloud}) for cloud in (30, "5", 80)]
-    source, received = tmp_path / "all.json", list[Any]()
-    for features in (mixed, mixed[:1]):
-        source.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
-        sync.plan(str(source), selection=Selection(sortby="-eo:cloud_cover"), on_event=received.append)
-    text = "Some values of eo:cloud_cover are text: --sortby puts them above numbers."
-    assert warnings(received).count(text) == 1
 
 
 def test_a_property_that_no_item_has_is_named(tmp_path: Path) -> None:

@@ -82,3 +82,9 @@ def test_the_collection_is_read_from_the_links_of_its_items(own: list[dict[str, 
         asyncio.run(source.collection("y"))
     with pytest.raises(UsageError, match="no link to the collection z"):
         asyncio.run(source.collection("z"))
+
+
+def test_numbers_come_before_texts_and_items_without_a_value_last() -> None:
+    values: dict[str, dict[str, Any]] = {"t": {"p": "5"}, "none": {}, "high": {"p": 9}, "low": {"p": 2.5}}
+    body = features(*({**item(name), "properties": properties} for name, properties in values.items()))
+    assert ids(pages_of(source_of(body), selection=Selection(sortby="p"))) == ["low", "high", "t", "none"]

@@ -177,11 +177,7 @@ class GeoJsonSource(ItemsFile):
         if documents.next_links(body):
             on_notice(Notice("warning", "The file is a page of an API. Its next page is not followed."))
         if order is not None:
-            features, is_mixed = _sorted(features, order)
-            if is_mixed:
-                name = order.removeprefix("-")
-                text = f"Some values of {name} are text: --sortby puts them above numbers."
-                on_notice(Notice("warning", text))
+            features = _sorted(features, order)
         return features
 
     def _pages_of(
@@ -199,8 +195,8 @@ class GeoJsonSource(ItemsFile):
         return is_page and bool(documents.next_links(body))
 
 
-def _sorted(features: list[object], order: str) -> tuple[list[object], bool]:
-    """Sort by a property: numbers, times, other texts, none. Also return if numbers and texts are mixed."""
+def _sorted(features: list[object], order: str) -> list[object]:
+    """Sort by a property: numbers, times, other texts, none."""
     reference = PropertyName(order.removeprefix("-"))
     keyed: list[tuple[tuple[bool, bool, Any], object]] = []
     without_value = []
@@ -213,8 +209,7 @@ def _sorted(features: list[object], order: str) -> tuple[list[object], bool]:
         else:
             without_value.append(feature)
     keyed.sort(key=lambda pair: pair[0], reverse=order.startswith("-"))
-    is_mixed = len({is_text for (is_text, _, _), _ in keyed}) > 1
-    return [feature for _, feature in keyed] + without_value, is_mixed
+    return [feature for _, feature in keyed] + without_value
 
 
 class NdjsonSource(ItemsFile):
