@@ -19,7 +19,7 @@ from stacpull.arguments import finite_number
 from stacpull.digests import text_hash
 from stacpull.errors import ForgottenCursorError, SourceError
 from stacpull.events import Notice
-from stacpull.hosts import host_of, origin_text
+from stacpull.hosts import origin_text
 from stacpull.json_values import object_or_empty, parsed_object
 from stacpull.models import MAYBE_PAGE_TOO_LARGE, Failure, FailureKind, Json, Page, PageRequest
 from stacpull.net.fields import whole_number
@@ -165,7 +165,6 @@ class PageReader:
     _on_notice: OnNotice
     _source: str
     _last_url: str = attrs.field(default="", init=False)
-    _other_host: str = attrs.field(default="", init=False)
     _without_pages: set[str] = attrs.field(factory=set, init=False)  # origins
     _cursors: set[int] = attrs.field(factory=set, init=False)  # hashes
 
@@ -274,10 +273,5 @@ class PageReader:
             limit = self._size.items
         is_first_number = number_in(sent, "page") is None and number_in(following, "page") is not None
         if is_first_number and limit and 0 < item_count < limit:
-            following = _with_member(following, "limit", item_count)  # the service counts pages of this size
-        next_host = host_of(following.url)
-        if next_host != self._other_host and not urls.same_site(self._source, following.url):
-            text = f"The pages continue at {next_host}, which does not get the credentials of "
-            self._on_notice(Notice("warning", f"{text}{host_of(self._source)}."))
-            self._other_host = next_host
+            return _with_member(following, "limit", item_count)  # the service counts pages of this size
         return following
