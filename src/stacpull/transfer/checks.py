@@ -88,10 +88,9 @@ def _checksums_in_fields(headers: Mapping[str, str]) -> list[StatedChecksum]:
 
 def _md5_of(headers: Mapping[str, str]) -> bytes:
     etag = headers.get("ETag", "").strip('"')
-    is_opaque = (  # SSE-KMS, SSE-C, parts, or a directory bucket
+    is_opaque = (  # SSE-KMS, SSE-C, or a directory bucket; the ETag of parts is longer
         headers.get("x-amz-server-side-encryption", "").startswith("aws:kms")
         or "x-amz-server-side-encryption-customer-algorithm" in headers
-        or "x-amz-mp-parts-count" in headers
         or headers.get("x-amz-storage-class") == "EXPRESS_ONEZONE"
     )
     try:
