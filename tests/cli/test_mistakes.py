@@ -123,7 +123,7 @@ MISTAKES = {
     ),
     "two collections in one -C": Mistake(
         ("plan", "{api}", "--collection", f"{LABELS},{SOURCE}"),
-        f"repeat -C for each, as in -C {LABELS} -C {SOURCE}.",
+        f"has no collection {LABELS},{SOURCE}: did you mean {SOURCE} or {LABELS}?",
     ),
     **{
         f"latitude before longitude in {words[0]}": Mistake(

@@ -278,10 +278,6 @@ class ApiSource(Source):
             names = await self._names()
         except SourceError:
             return f"{self._api.root} has no collection {name}."
-        parts = [part.strip() for part in name.split(",")]
-        if len(parts) > 1 and set(parts) <= set(names):
-            repeated = " ".join(f"-C {part}" for part in parts)
-            return f"{self._api.root} has no collection {name}: repeat -C for each, as in {repeated}."
         return no_collection_text(self._api.root, name, names)
 
     async def _known_conformance(self) -> search.Conformance:
