@@ -34,16 +34,15 @@ def test_a_next_page_that_cannot_be_requested(tmp_path, path, href, total, unsee
 
 
 @pytest.mark.parametrize(
-    ("value", "sent", "said"),
-    [("a/b", ["a/b"], []), ("a/b\r\nX-Evil: 1", [], ["The header accept of the link has a line break"])],
+    ("value", "sent"),
+    [("a/b", "a/b"), ("a/b\r\nX-Evil: 1", "application/geo+json, application/json")],
 )
-def test_a_field_of_a_next_link_replaces_the_usual_one(tmp_path, value, sent, said):
+def test_a_field_of_a_next_link_replaces_the_usual_one(tmp_path: Path, value: str, sent: str) -> None:
     pages = [{"type": "FeatureCollection", "features": [feature(name)], "links": []} for name in "ab"]
     pages[0]["links"] = [{"rel": "next", "href": "?page=2", "headers": {"accept": value}}]
     with WireServer({"/collections/c/items": [json_answer(page) for page in pages]}) as server:
         sync.mirror(server.url("/collections/c/items"), tmp_path / "m", options=OPTIONS)
-    assert [one.headers["accept"] for one in server.requests if "page=2" in one.target] == sent
-    assert [failure.message.partition(" or ")[0] for failure in sync.failures(tmp_path / "m")] == said
+    assert [one.headers["accept"] for one in server.requests if "page=2" in one.target] == [sent]
 
 
 def test_a_run_that_read_no_item_is_replaced_by_the_next_one(tmp_path: Path) -> None:

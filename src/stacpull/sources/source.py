@@ -13,7 +13,7 @@ from typing import Annotated, Final, NamedTuple, Protocol
 import msgspec
 from msgspec.structs import replace
 
-from stacpull.errors import DestinationError, SourceError, UsageError
+from stacpull.errors import DestinationError, UsageError
 from stacpull.events import Notice
 from stacpull.models import Json, Page, PageRequest
 from stacpull.redact import Secrets, public_url
@@ -51,10 +51,7 @@ class PageSize(NamedTuple):
 def allowed_headers(headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
     """Return the fields that a next link may set, with their names in lower case."""
     fields = ((name.lower(), value) for name, value in (headers or {}).items())
-    allowed = {name: value for name, value in fields if name in _LINK_HEADERS}
-    for name, value in allowed.items():
-        if any(character in value for character in "\r\n\0"):
-            raise SourceError(f"The header {name} of the link has a line break or a null character.")
+    allowed = {name: value for name, value in fields if name in _LINK_HEADERS and value.isprintable()}
     return allowed or None
 
 
