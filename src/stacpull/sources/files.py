@@ -13,7 +13,7 @@ answers it with 412, some servers ignore it, and without it a response has the f
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -149,20 +149,16 @@ class GeoJsonSource(ItemsFile):
                 raise SourceError(f"{self.url} has changed: it no longer contains items.")
             self._document = document
         self._was_walked = True
-        size = page_size.for_file
         if not self._has_more():
-            for page in self._pages_of(start, self._features(start.order, on_notice), size, is_whole=True):
-                yield page
+            features = self._features(start.order, on_notice)
+            size = page_size.for_file
+            for first in range(0, max(len(features), 1), size):
+                batch = enumerate(features[first : first + size], first + 1)
+                named_features = [(f"feature {number} of {self.url}", feature) for number, feature in batch]
+                yield self._page_of(start, named_features, is_last=first + size >= len(features))
             return
-        first = self._document
-        features = list_or_empty(first.members.get("features"))
-        if first.size > json_reader.LENIENT_LIMIT and len(features) > size:  # not decoded yet
-            for page in self._pages_of(start, features[:-size], size, is_whole=False):
-                yield page
-            share = first.size * size // len(features)
-            first = first._replace(body={**first.members, "features": features[-size:]}, size=share)
         reader = PageReader(self._reader, page_size, on_notice, self.url)
-        async with aclosing(reader.pages(PageRequest(self.url), first=first)) as pages:
+        async with aclosing(reader.pages(PageRequest(self.url), first=self._document)) as pages:
             async for page in pages:
                 items = self._selected(start, page.items, page.request.url)
                 announced = page.announced if len(items) == len(page.items) else None
@@ -179,15 +175,6 @@ class GeoJsonSource(ItemsFile):
         if order is not None:
             features = _sorted(features, order)
         return features
-
-    def _pages_of(
-        self, start: WalkStart, features: list[Any], size: int, *, is_whole: bool
-    ) -> Iterator[Page]:
-        for start_index in range(0, max(len(features), 1), size):
-            batch = enumerate(features[start_index : start_index + size], start_index + 1)
-            named_features = [(f"feature {number} of {self.url}", feature) for number, feature in batch]
-            is_last = is_whole and start_index + size >= len(features)
-            yield self._page_of(start, named_features, is_last=is_last)
 
     def _has_more(self) -> bool:
         body = self._document.members
