@@ -23,15 +23,13 @@ def test_source_and_dest_stand_in_a_config_file(tmp_path: Path) -> None:
         'source = "item.json"\ndest = "m"\nchecksum = "none"\nlabel = []\n'
     )
     missing = stacpull("mirror", "item.json", "--config", "bigearthnet", cwd=tmp_path)
-    assert (missing.code, "Missing argument 'DEST'. Give it here, or as `dest`" in missing.err) == (2, True)
+    assert (missing.code, "Missing argument 'DEST'." in missing.err) == (2, True)
     ran = stacpull("mirror", "--config", "nightly.toml", "--json", cwd=tmp_path)
     assert ran.report["assets_done"] == 1
     assert (tmp_path / "m" / "catalog.json").is_file()
     assert stacpull("plan", "--config", "nightly.toml", cwd=tmp_path).out.count("already in m") == 1
     for name in ("resume", "status", "failures", "report", "verify"):
         assert stacpull(name, "--config", "nightly.toml", cwd=tmp_path).code == 0
-    alone = stacpull("mirror", "other", "--config", "nightly.toml", cwd=tmp_path)
-    assert (alone.code, "to replace DEST, give both" in alone.err) == (2, True), alone.err
     assert stacpull("mirror", "item.json", "--config", "nightly.toml", cwd=tmp_path).code == 0
     assert stacpull("mirror", "item.json", "other", "--config", "nightly.toml", cwd=tmp_path).code == 0
     assert (tmp_path / "other" / "catalog.json").is_file()

@@ -24,9 +24,7 @@ from stacpull.config import toml
 from stacpull.config.options import GROUPS, OPTIONS, options_of
 from stacpull.config.resolve import Resolved, resolve, setting_of
 from stacpull.errors import StacpullError, UsageError, did_you_mean
-from stacpull.hosts import scheme_of
 from stacpull.suggestions import advice_on
-from stacpull.system import expand_user
 
 if TYPE_CHECKING:
     import asyncio
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Function = Callable[..., int | None]
-_COMMAND_LINE = click.core.ParameterSource.COMMANDLINE
 
 
 class CommandSession:
@@ -134,48 +131,16 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.allow_extra_args = True  # the error for them is raised here
-        if ctx.resilient_parsing:  # for completion
-            return super().parse_args(ctx, self._in_full(args))
-        self._refuse_values_of_switches(ctx, args)
         try:
             extra = super().parse_args(ctx, self._in_full(args))
         except click.NoSuchOption as problem:
             name = problem.option_name.partition("=")[0]
             raise click.UsageError(f"No such option '{name}'{self._hint(name)}", ctx) from None
-        except click.MissingParameter as problem:
-            self._check_source(ctx)
-            missing = None if problem.param is None else problem.param.name
-            if missing in toml.POSITIONAL_KEYS and ctx.get_parameter_source("config") is _COMMAND_LINE:
-                hint = f"Give it here, or as `{missing}` in a config file."
-                raise click.MissingParameter(hint, ctx, param=problem.param) from None
-            raise
-        if extra:
-            out = "; write to a file with -o FILE" if any("-o" in param.opts for param in self.params) else ""
-            names = " ".join(self.collect_usage_pieces(ctx)[1:]) or "options"
-            quote = "; give one value per option, in quotes if it has spaces or *, and numbers with commas"
-            hint = f"takes {names} only{out}{quote if any(arg.startswith('-') for arg in args) else ''}"
-            raise click.UsageError(f"Unexpected {', '.join(map(repr, extra))}: the command {hint}.", ctx)
-        self._check_source(ctx)
+        if extra and not ctx.resilient_parsing:  # it is resilient for completion
+            unexpected = ", ".join(map(repr, extra))
+            hint = "give one value per option, in quotes if it has spaces or *, and numbers with commas"
+            raise click.UsageError(f"Unexpected {unexpected}: {hint}.", ctx)
         return extra
-
-    def _check_source(self, ctx: click.Context) -> None:
-        source = ctx.params.get("source") or "-"
-        if source.endswith(".toml"):
-            raise UsageError(f"SOURCE {source} is a config file: use --config {source}.")
-        given = [name for name in self._arguments if ctx.get_parameter_source(name) is _COMMAND_LINE]
-        is_alone = len(self._arguments) > 1 and given == ["source"] and "source" in (ctx.default_map or {})
-        if is_alone and source != "-" and not (scheme_of(source) or os.path.lexists(expand_user(source))):
-            raise UsageError(f"There is no {source}: one argument is SOURCE; to replace DEST, give both.")
-
-    def _refuse_values_of_switches(self, ctx: click.Context, args: list[str]) -> None:
-        """Refuse `--seasonal-snow true` and `--prune remove`: the value would become SOURCE or DEST."""
-        words = [word for arg in args for word in ([arg] if "--prune" in arg else arg.split("=", 1))]
-        switches = {flag: o for flag, o in self._by_flag.items() if o.form == "pair" or o.bare_value}
-        for flag, value in itertools.pairwise(words):
-            option = switches.get(flag)
-            if option is not None and value in {"true", "false", *option.choices}:
-                other = f"--no-{option.name}" if option.form == "pair" else f"{flag}=remove"
-                raise click.UsageError(f"Unexpected {value!r} after {flag}: use {flag} or {other}.", ctx)
 
     def _in_full(self, args: list[str]) -> list[str]:
         """Return `args` as click parses them; accept forms of the AWS CLI and of version 0.1."""
@@ -191,7 +156,7 @@ class Command(click.Command):
         flags = [flag for p in self.params for flag in (*p.opts, *p.secondary_opts) if flag.startswith("-")]
         second = ["dest"] if len(self._arguments) > 1 else []
         advice = advice_on(name.lstrip("-"), [*second, *(flag.lstrip("-") for flag in flags)])
-        if advice is not None and f"`stacpull {self.name}`" not in advice:
+        if advice:
             return f": {advice}."
         options = (o for o in OPTIONS if name in {f"--{o.name}", f"-{o.short}"} or o.is_negated_by(name))
         option = next(options, None)

@@ -41,11 +41,7 @@ class _LazyGroup(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args[:1] == ["help"]:  # as in other tools
             args = [*args[1:], "--help"]
-        try:
-            return super().parse_args(ctx, args)
-        except click.NoSuchOption as problem:
-            text = f"No such option '{problem.option_name}' before the command: give options after it."
-            raise click.UsageError(text, ctx) from None
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         installed = entry_points.names(_GROUP)
