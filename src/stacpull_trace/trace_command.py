@@ -40,7 +40,7 @@ _TRANSFER = ("stall-timeout", "ca-bundle", "allow-private-hosts")
     parameters.with_help("concurrency", "Send this many requests at once.", default="8"),
     parameters.with_help("retries", "Retry each request up to N times before it fails."),
     *parameters.by_name(*_TRANSFER, "json", "no-progress", "quiet", "verbose"),
-    parameters.config("options"),
+    parameters.config(),
     examples=["trace COLLECTION --bbox 7.4,46.9,7.5,47 --datetime 2024-06-01/2024-06-30 --dry-run"],
 )
 def trace_command(session: CommandSession, collection: str, out: str | None, dry_run: bool) -> int:

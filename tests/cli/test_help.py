@@ -59,11 +59,7 @@ def test_help_says_which_options_have_the_value_of_the_run(stacpull_command, nam
     ("name", "text"),
     [
         ("failures", "--json Print the result as JSON, on the last line of standard output."),
-        ("mirror", "--config FILE|NAME Read options, and SOURCE and DEST, from a TOML file or a shipped"),
-        ("headers", "--config FILE|NAME Read options, and SOURCE, from a TOML file or a shipped config"),
-        ("resume", "--config FILE Read options, and DEST, from a TOML file."),
-        ("report", "--config FILE Read options, and DEST, from a TOML file."),
-        ("trace", "--config FILE Read options from a TOML file."),
+        ("report", "--config FILE|NAME Read options and arguments from a TOML file, or a shipped config"),
     ],
 )
 def test_help_says_what_an_option_means_for_the_command(stacpull_command, name, text):
@@ -193,10 +189,9 @@ def completed(line: str, cwd: Path) -> list[tuple[str, str]]:
     return [tuple(one.partition(",")[::2]) for one in ran.out.splitlines()]  # type: ignore[misc]
 
 
-def test_profiles_and_directories_are_completed(tmp_path: Path) -> None:
+def test_options_and_directories_are_completed(tmp_path: Path) -> None:
     for line in ("s", "--prune list", "--seasonal-snow list"):  # a mistake, and a name
         assert completed(f"stacpull mirror {line} ", tmp_path) == [("dir", "")]
-    assert ("plain", "cdse") in completed("stacpull mirror s d --credentials cd", tmp_path)
     assert completed("stacpull mirror --label-mo", tmp_path) == [("plain", "--label-mode")]
 
 

@@ -1,15 +1,13 @@
-"""The parameters of commands, from `config.options`, with completion that never uses the network."""
+"""The parameters of commands, from `config.options`."""
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 from msgspec.structs import replace
 
-from stacpull import entry_points
 from stacpull.arguments import choice, read_as
 from stacpull.config.options import BY_NAME, options_of
 from stacpull.config.toml import Config
@@ -42,13 +40,11 @@ class _Choice(click.Choice[str]):
 
 
 def for_command(command: str) -> list[click.Parameter]:
-    places = {"mirror": "SOURCE and DEST", "plan": "SOURCE and DEST"}
-    places |= dict.fromkeys(("collections", "classes", "headers"), "SOURCE")
     options = [parameter(option) for option in options_of(command) if option.form != "no_flag"]
-    return [*options, config(f"options, and {places.get(command, 'DEST')},")]
+    return [*options, config()]
 
 
-def config(contents: str = "options, and DEST,") -> click.Option:
+def config() -> click.Option:
     """Return the option --config: the only one that no config file can set."""
 
     def load(context: click.Context, _: click.Parameter, names: tuple[str, ...]) -> Config:
@@ -58,10 +54,10 @@ def config(contents: str = "options, and DEST,") -> click.Option:
         read: Config = command.read_config(context, next(iter(names), None))
         return read
 
-    shipped = " or a shipped config: bigearthnet, full-mirror, torchgeo" if "SOURCE" in contents else ""
     return OptionParameter(
-        ["--config"], metavar="FILE|NAME" if shipped else "FILE", multiple=True, callback=load,
-        help=f"Read {contents} from a TOML file{shipped}. Variables (STACPULL_...) override it, flags both.",
+        ["--config"], metavar="FILE|NAME", multiple=True, callback=load,
+        help="Read options and arguments from a TOML file, or a shipped config: bigearthnet, full-mirror, "
+        "torchgeo. Variables (STACPULL_...) override it, flags both.",
     )  # fmt: skip
 
 
@@ -84,15 +80,7 @@ def parameter(option: Option) -> OptionParameter:
         how = {"is_flag": True, "default": None}
     elif option.form == "count":
         how = {"count": True}
-    if option.name == "credentials":
-        how["shell_complete"] = _profiles
     default = f" [default: {option.default}]" if option.default else ""
     made = OptionParameter(names, help=option.help + default, **how)
     made.option = option
     return made
-
-
-def _profiles(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
-    profile_names = entry_points.load("stacpull.profiles", "names")
-    names = profile_names(os.environ) if profile_names else []
-    return [CompletionItem(name) for name in names if name.startswith(typed)]
