@@ -76,7 +76,7 @@ WRONG = {
         {"gsd": float("nan")}, {"platform": "\udcff"}, {"datetime": dt.date(2018, 1, 1)}, {5: "a"},
         {"a=b": "c"},
     ),
-    "ids": ("@train.csv", "train.csv", [], iter(()), pd.DataFrame({"id": ["a"]})),
+    "ids": ([], iter(()), pd.DataFrame({"id": ["a"]})),
     "bbox": ((1, 2, 3), (1, 2, 3, "x"), (1, 2, 3, float("nan")), "-181,0,0,1", "0,10,1,5", "1,2,9,3,1,9"),
     "datetime": (2018, "", "June", "2019/2018", (None, None), ("2018-01-01",), ("2018-01-01", 5), pd.NaT),
     "intersects": (5, {"coordinates": {1, 2}}, "[1]"),
@@ -163,7 +163,6 @@ def test_an_error_about_headers_shows_no_value() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: Options(limit_rate="0.5k"), "^limit_rate is 500 bytes per second, below the least, 1K"),
         (lambda: stacpull.plan(HERE, selection={"a": 1}), "^selection must be stacpull.Selection"),
         (lambda: stacpull.mirror(HERE, "d", options="x"), "^options must be stacpull.Options"),
         (lambda: stacpull.mirror(HERE, None), "^dest must be a path, not NoneType"),

@@ -64,8 +64,7 @@ def read_as(name: str, read: Callable[[Any], Held], value: Any) -> Held:
     try:
         return read(value)
     except ValueError as problem:
-        text = re.sub("--(?=filter|bbox)", "", str(problem)) if name.isidentifier() else str(problem)
-        raise UsageError(f"{name} {text}.") from problem
+        raise UsageError(f"{name} {problem}.") from problem
 
 
 read_as.__annotations__.clear()  # or `help` shows that each argument of a class is `Any`
@@ -141,12 +140,12 @@ def read_where(value: str | Iterable[str] | Mapping[str, object] | None) -> tupl
             raise _invalid("properties and their values, with names without =, and no empty lists", value)
         for element in several:
             if not isinstance(element, str | bool) and finite_number(element) is None:
-                raise _invalid("a string, number or boolean, or a list of these (--filter compares)", element)
+                raise _invalid("a string, number or boolean, or a list of these", element)
             conditions.append(f"{name}={str(element).lower() if isinstance(element, bool) else element}")
     for condition in conditions:
         name, sign, wanted = (part.strip() for part in condition.partition("="))
         if not sign or not name or name[-1] in "<>!" or wanted.startswith(("=", "<", ">")):
-            raise ValueError(f"must be property=value, not {condition!r}; --filter has other comparisons")
+            raise ValueError(f"must be property=value, not {condition!r}; CQL2 has other comparisons")
     return read_texts(conditions)
 
 
@@ -154,9 +153,6 @@ def read_ids(value: str | Iterable[str] | None) -> tuple[str, ...]:
     ids = read_texts(value)
     if not ids and value is not None and not isinstance(value, tuple):
         raise ValueError("must not be an empty list")
-    for written in ids:
-        if written.startswith("@") or (isinstance(value, str) and written.endswith((".csv", ".tsv", ".txt"))):
-            raise ValueError(f"must be item ids, not {written}: only the command line reads files")
     return ids
 
 
@@ -304,13 +300,6 @@ read_percentage = number(
 )
 
 
-def read_limit(raw: object) -> float:
-    rate = read_byte_rate(raw)
-    if 0 < rate < _MULTIPLES["K"]:
-        raise ValueError(f"is {rate:g} bytes per second, below the least, 1K; 50M stands for 50 megabytes")
-    return rate
-
-
 def read_byte_count(raw: object) -> int:
     return int(number("a number of bytes, like 500M or 2G", 1, MAX_INTEGER / 2, _bytes)(raw))
 
@@ -336,7 +325,6 @@ def read_shard(value: str | Sequence[int]) -> tuple[int, int]:
     return number, count
 
 
-_WKT = re.compile(r"(MULTI)?(POINT|LINESTRING|POLYGON)\s*Z?M?\s*\(|GEOMETRYCOLLECTION\s*\(", re.IGNORECASE)
 _BOX = re.compile(r"[-+0-9.,eE\s]+\Z")
 
 
@@ -348,12 +336,8 @@ def read_bbox(value: str | Iterable[float]) -> tuple[float, ...]:
         commas = ", with commas" if len(parts) == 1 else ""
         raise _invalid(f"four numbers W,S,E,N (or six, with heights){commas}", value)
     west, south, east, north = to_2d(sides)
-    if not (abs(west) <= 180 and abs(east) <= 180):  # noqa: PLR2004 - degrees
-        raise ValueError("has a longitude outside -180 to 180: use degrees, not metres")
-    if not (abs(south) <= 90 and abs(north) <= 90):  # noqa: PLR2004 - degrees
-        raise ValueError("must be W,S,E,N, with S below N and both from -90 to 90: longitude comes first")
-    if south > north:
-        raise ValueError(f"must be W,S,E,N, with S below N: S ({south:.10g}) is above N ({north:.10g})")
+    if max(abs(west), abs(east)) > 180 or not -90 <= south <= north <= 90:  # noqa: PLR2004 - degrees
+        raise _invalid("W,S,E,N in degrees, with S below N, and longitude first", value)
     return sides
 
 
@@ -363,12 +347,10 @@ def read_geometry(value: str | PathLike[str] | Mapping[str, Any] | Geometry) -> 
         document = load_content(f"@{fspath(document)}")
     if isinstance(document, str):
         written = read_text(document).strip()
-        shown = repr(written[:80])
         if not written.startswith(("{", "[")):
+            shown = repr(written[:80])
             hint = f": to read a file, use pathlib.Path({shown})" if written.endswith("json") else ""
-            given = "WKT, which is for --filter" if _WKT.match(written) else shown
-            given = "a box, which is for --bbox" if _BOX.match(written) else given
-            raise ValueError(f"must be GeoJSON, not {given}{hint}")
+            raise ValueError(f"must be GeoJSON, not {shown}{hint}")
         try:
             document = json.loads(document)
         except (json.JSONDecodeError, RecursionError) as problem:
@@ -479,20 +461,10 @@ def load_content(raw: str, *, hint: str = "") -> str:
     return written
 
 
-def _not_a_file(raw: str) -> str:
-    if os.path.isfile(expand_user(raw.strip())):  # noqa: PTH113 - never an error, also for a long text
-        raise ValueError(f"names a file: to read it, use @{raw.strip()}")
-    return raw
-
-
-def load_expression(raw: str) -> str:
-    return load_content(_not_a_file(raw))
-
-
 def load_area(raw: str) -> str:
-    """Return the content of @FILE or of a bare path; other text is GeoJSON, a box or WKT."""
+    """Return the content of @FILE or of a bare path; other text is GeoJSON or a box."""
     written = raw.strip()
-    if not written or written.startswith(("{", "[")) or _BOX.match(written) or _WKT.match(written):
+    if not written or written.startswith(("{", "[")) or _BOX.match(written):
         return written
     return load_content(f"@{written.removeprefix('@')}", hint="; give GeoJSON, or a file with it")
 
@@ -500,7 +472,9 @@ def load_area(raw: str) -> str:
 def load_ids(raw: str) -> tuple[str, ...]:
     """Return one item id, or those in @FILE: the first column of a table, or its lines without `#`."""
     if not raw.startswith("@"):
-        return (read_text(_not_a_file(raw)),)
+        if os.path.isfile(expand_user(raw.strip())):  # noqa: PTH113 - never an error, also for a long text
+            raise ValueError(f"names a file: to read it, use @{raw.strip()}")
+        return (read_text(raw),)
     lines = map(str.strip, load_content(raw).splitlines())
     cells = (re.split("[\t;,]", line)[0].strip(' "') for line in lines if not line.startswith("#"))
     ids = tuple(dict.fromkeys(filter(None, cells)))

@@ -99,7 +99,7 @@ class Selection(Arguments):
     filter: str | None = attrs.field(
         default=None,
         converter=optional(arguments.read_expression),
-        metadata=as_option("CQL2|@FILE", load=arguments.load_expression, basic=True),
+        metadata=as_option("CQL2|@FILE", load=arguments.load_content, basic=True),
     )
     ids: tuple[str, ...] = attrs.field(
         default=(),

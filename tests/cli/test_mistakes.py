@@ -67,7 +67,7 @@ MISTAKES = {
     "image labels": Mistake(("plan", f"{{api}}/collections/{SOURCE}", "--label", "x"), "labels: select", 0),
     "WKT as an area": Mistake(
         ("mirror", "{api}", "d", "-C", "--intersects", "POINT(7 46)"),
-        "not WKT, which is for --filter.",
+        "--intersects cannot read POINT(7 46): No such file or directory; give GeoJSON, or a file with it.",
     ),
     "a wrong path": Mistake(
         ("plan", "{host}/mlhub/v2", "-C"), "Check its path: SOURCE is an API's root (https:", 4
@@ -91,7 +91,7 @@ MISTAKES = {
         "use `stacpull mirror SOURCE DEST --label ...`.",
     ),
     "a file without @": Mistake(
-        ("plan", "{api}", "-C", "--filter", __file__), "names a file: to read it, use @/"
+        ("plan", "{api}", "-C", "--ids", __file__), "names a file: to read it, use @/"
     ),
     "a comma between two times": Mistake(
         ("plan", "{api}", "-C", "--datetime", "2018-01,2018-02"),
@@ -99,7 +99,7 @@ MISTAKES = {
     ),
     "a box in metres": Mistake(
         ("plan", "{api}", "-C", "--bbox", "377000,5208000,380000,5210000"),
-        "--bbox has a longitude outside -180 to 180: use degrees, not metres.",
+        "--bbox must be W,S,E,N in degrees, with S below N, and longitude first, not '377000,",
     ),
     **{
         f"an empty output of {words[0]}": Mistake(words, "The output is empty: use a path on this machine.")

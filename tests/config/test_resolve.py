@@ -260,7 +260,6 @@ def test_the_key_of_a_known_service(source, options, key, monkeypatch):
         ({"bbox": "1,2"}, "--bbox must be four numbers W,S,E,N (or six, with heights), not '1,2'"),
         ({"intersects": "{"}, "--intersects is not GeoJSON: "),
         ({"intersects": "nowhere.geojson"}, "--intersects cannot read nowhere.geojson: No such file"),
-        ({"intersects": "POLYGON ((0 0, 1 1, 1 0, 0 0))"}, "--intersects must be GeoJSON"),
         ({"filter": "@/none"}, "--filter cannot read /none: No such file or directory"),
         ({"sample": "1", "max-items": "1"}, "sample= and max_items= contradict each other: give one of them"),
         ({"ids": ("@/none",)}, "--ids cannot read /none: No such file or directory"),
