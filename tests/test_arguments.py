@@ -4,7 +4,6 @@ import asyncio
 import datetime as dt
 import inspect
 import json
-from functools import partial
 from pathlib import Path
 from typing import get_type_hints
 
@@ -173,23 +172,6 @@ def test_an_error_about_headers_shows_no_value() -> None:
 def test_an_argument_of_a_function_that_has_the_wrong_type_is_named(call, message):
     with pytest.raises(UsageError, match=message):
         asyncio.run(call())
-
-
-@pytest.mark.parametrize(
-    ("call", "given", "message"),
-    [
-        (partial(stacpull.mirror, HERE, "d"), {"on_event": "print"}, "^on_event must be a .*, not 'print'"),
-        (
-            partial(stacpull.mirror, HERE, "d"),
-            {"on_event": stacpull.progress_bar},
-            "<function progress_bar",
-        ),
-        (stacpull.headers, {"on_row": asyncio.sleep}, "^on_row must be a .* that is not async"),
-    ],
-)
-def test_a_wrong_argument_of_a_function_is_named(call, given, message):
-    with pytest.raises(TypeError, match=message):
-        asyncio.run(call(**given))
 
 
 def test_a_repr_shows_what_is_set():

@@ -1,11 +1,11 @@
-"""Checks the arguments of Python calls, and suggests what to use instead of a name that does not exist."""
+"""What to use instead of an option, command or argument that does not exist."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 import attrs
 import orjson
 
-from stacpull.errors import StacpullError, UsageError, similar
+from stacpull.errors import StacpullError, similar
 
 _NAMES = orjson.loads(Path(__file__).with_name("other_names.json").read_bytes())
 """Names in similar tools and earlier versions, and what to use here: a command; or an option or argument
@@ -71,8 +71,11 @@ def with_checked_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*positional: Any, **named: Any) -> Any:
+        parameters = inspect.signature(function).parameters
+        holders = {"Selection": "selection", "Options": "options", "S3Options": "options"}
+        kinds = [kind for kind in _argument_classes() if holders[kind.__name__] in parameters]
+        _refuse_unknown(function.__name__, named, parameters, kinds)
         with errors_in_python():
-            _check(function, positional, named)
             return function(*positional, **named)
 
     @functools.wraps(function)
@@ -92,30 +95,6 @@ def _in_python(message: str, parameters: Iterable[str]) -> str:
     names["--credentials"] = "stacpull.profile_options"
     words = r"`[^`]*`|--[a-z][a-z-]*(?![\w=-])|\b[A-Z]+\b"
     return re.sub(words, lambda found: names.get(found[0], found[0]), message)
-
-
-def _check(function: Callable[..., Any], positional: Sequence[Any], named: Mapping[str, Any]) -> None:
-    parameters = inspect.signature(function).parameters
-    holders = {"Selection": "selection", "Options": "options", "S3Options": "options"}
-    kinds = [kind for kind in _argument_classes() if holders[kind.__name__] in parameters]
-    _refuse_unknown(function.__name__, named, parameters, kinds)
-    for value, (name, parameter) in zip(positional, parameters.items(), strict=False):
-        use = holders[type(value).__name__] if isinstance(value, Arguments) else name
-        if use != name or parameter.kind is parameter.KEYWORD_ONLY:
-            raise TypeError(f"{function.__name__}() takes this argument only by name: use {use}=...")
-    for name, value in named.items():
-        if parameters[name].annotation == "bool" and not isinstance(value, bool):
-            raise UsageError(f"{name} must be True or False, not {value!r}.")
-        if name.startswith("on_") and value is not None and not _is_listener(value):
-            raise TypeError(f"{name} must be a function of one argument that is not async, not {value!r}.")
-
-
-def _is_listener(value: Any) -> bool:
-    try:
-        inspect.signature(value).bind(None)
-    except (TypeError, ValueError) as problem:  # ValueError: a built-in function without a signature
-        return isinstance(problem, ValueError)
-    return not inspect.iscoroutinefunction(value)
 
 
 def _refuse_unknown(

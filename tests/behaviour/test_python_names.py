@@ -48,22 +48,6 @@ def test_an_unknown_argument_is_answered_with_the_one_to_use(kind: Any, name: st
         kind(**{name: 1})
 
 
-@pytest.mark.parametrize(
-    ("call", "use"),
-    [
-        (lambda: stacpull.sync.mirror("c.json", "m", stacpull.Selection()), "selection"),
-        (lambda: stacpull.sync.mirror("c.json", "m", stacpull.Options()), "options"),
-        (lambda: stacpull.sync.plan("c.json", stacpull.Selection()), "selection"),
-        (lambda: stacpull.sync.verify("m", True), "quick"),  # type: ignore[misc]
-    ],
-)
-def test_a_value_without_the_name_of_its_argument_is_answered_with_it(call: Any, use: str) -> None:
-    with pytest.raises(TypeError, match=rf"only by name: use {use}=\.\.\.$"):
-        call()
-    with pytest.raises(stacpull.NotAMirrorError):
-        stacpull.status("m", stacpull.Options())
-
-
 def test_a_notebook_completes_the_blocking_functions() -> None:
     assert {"mirror", "plan", "verify", "status"} <= set(dir(stacpull.sync))
     assert "asyncio" not in dir(stacpull.sync)
@@ -103,7 +87,6 @@ def test_a_wrong_argument_of_trace_is_refused_by_name(monkeypatch, name: str, va
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: stacpull.sync.verify("m", quick="x"), "quick must be True or False, not 'x'"),
         (lambda: stacpull.sync.plan("c.json", urls=5), "urls must be an open text file, not int"),
         (lambda: stacpull.sync.plan([]), "source is an empty list: give items, a URL or a path"),
         (lambda: stacpull.sync.plan([{"id": "a"}]), r"an object that is not a STAC item \(dict\)"),
