@@ -354,14 +354,7 @@ def test_a_missing_config_is_reported(monkeypatch, tmp_path, name, expected):
         resolve_with({"config": name})
 
 
-def test_settings_without_effect_are_reported(tmp_path: Path) -> None:
-    (tmp_path / "c.toml").write_text('label-mode = "all"')
-    given = {"config": f"{tmp_path}/c.toml", "seed": "1"}
-    assert resolve_with(given).warnings == (
-        "--seed has no effect without --sample.",
-        f"{tmp_path}/c.toml, line 1, label-mode has no effect without --label.",
-    )
-    assert resolve_with(given | {"sample": "2", "label": ("Rice",)}).warnings == ()
+def test_variables_that_set_no_option_are_reported() -> None:
     hints = {
         "STACPULL_CONCURENCY": "; did you mean STACPULL_CONCURRENCY?",
         "STACPULL_MAX_ITEMS": ": use --max-items.",

@@ -46,7 +46,7 @@ class Resolved(msgspec.Struct, frozen=True):
     neighbour_options: Mapping[type, Any] = msgspec.field(default_factory=dict)
     """The options that a command of another package declares, by their class."""
     warnings: tuple[str, ...] = ()
-    """One sentence for each setting that has no effect or is probably a mistake."""
+    """One sentence for each variable that sets no option."""
 
 
 def resolve(
@@ -78,7 +78,7 @@ def resolve(
         transfer,
         Output(**values.pop(Output)),
         {holder: holder(**fields) for holder, fields in values.items()},
-        tuple(_without_effect(settings, variables)),
+        tuple(_unknown_variables(variables)),
     )
 
 
@@ -139,10 +139,7 @@ def _elements(value: object) -> list[object]:
     return [element for element in (value if isinstance(value, list | tuple) else [value]) if element != ""]
 
 
-def _without_effect(settings: Mapping[str, Setting], variables: Mapping[str, str]) -> Iterator[str]:
-    for name, needed in (("seed", "sample"), ("label-mode", "label")):
-        if name in settings and needed not in settings:
-            yield f"{settings[name].where} has no effect without --{needed}."
+def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
     read = {name.removeprefix(_PREFIX) for option in OPTIONS for name in option.variables}
     for name in sorted(variables):
         word = name.removeprefix(_PREFIX)
