@@ -121,11 +121,6 @@ def collection(*geometries):
         (json_of(box(-180, -18, -179, -16)), {"geometry": json_of(box(179.5, -18, 180.5, -16))}, None),
         (json_of(box(179, -18, 180, -16)), {"geometry": None, "bbox": [178, -18, -178, -16]}, None),
         (json_of(box(0, -18, 1, -16)), {"geometry": None, "bbox": [178, -18, -178, -16]}, "intersects"),
-        (
-            {**UNIT, "crs": {"properties": {"name": "urn:ogc:def:crs:OGC:1.3:CRS84"}}},
-            {"geometry": UNIT},
-            None,
-        ),
     ],
 )
 def test_verdicts_by_area(area, item, reason):
@@ -140,7 +135,6 @@ def test_verdicts_by_area(area, item, reason):
         ({"type": "Polygon", "coordinates": []}, r"geometry 1 \(Polygon\) is empty or cannot be read"),
         (collection(UNIT, {"type": "Circle"}), r"geometry 2 \(Circle\) is empty or cannot be read"),
         (json_of(box(500000, 4649776, 500001, 4649777)), "use longitude and latitude in degrees"),
-        ({**UNIT, "crs": {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32628"}}}, "32628"),
     ],
 )
 def test_invalid_areas_are_rejected(area, problem):

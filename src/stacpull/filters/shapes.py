@@ -17,7 +17,6 @@ from shapely.geometry import shape
 
 from stacpull.boxes import split_at_antimeridian, to_2d
 from stacpull.errors import UsageError
-from stacpull.json_values import object_or_empty
 from stacpull.models import Json
 
 _UNREADABLE: Final = (
@@ -27,7 +26,6 @@ _UNREADABLE: Final = (
 _TURN: Final = 360.0
 _EDGE: Final = 180.0
 prepare: Final = shapely.prepare
-_WGS84: Final = ("CRS84", "EPSG::4326", "EPSG:4326")
 
 
 @np.errstate(all="ignore")  # coordinates of 1e308 may overflow
@@ -98,11 +96,6 @@ def in_degrees(area: shapely.Geometry, option: str) -> shapely.Geometry:
 
 def _geometries(document: Any, option: str) -> Iterator[Any]:
     """Yield the geometries of a GeoJSON document. Features without one are skipped (RFC 7946, 3.2)."""
-    crs = object_or_empty(document).get("crs")  # of GeoJSON 2008
-    if crs is not None:
-        name = str(object_or_empty(object_or_empty(crs).get("properties")).get("name", crs))
-        if not name.endswith(_WGS84):
-            raise UsageError(f"{option} is in {name}: use longitude and latitude in degrees (WGS 84).")
     match document:
         case {"type": "FeatureCollection", "features": list(features)}:
             for feature in features:
