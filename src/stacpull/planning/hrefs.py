@@ -77,11 +77,6 @@ def asset_href(asset: Any, base: str | None) -> str | Failure:
         return href if is_valid else _failure("its URL has no valid host and port")
     if is_own_document(href):
         return _failure("it has no href, or only that of its item", FailureKind.ITEM)
-    if (base or "").startswith("stdin:") and (href.startswith("/") or scheme_of(href) == "file"):
-        return _failure(
-            "its href is a local file, which only items from a file can name: save the items to a file, "
-            "and use the file as SOURCE"
-        )
     absolute = join(base, href)
     if absolute is None:
         return _failure("its href is relative, and the URL of the item is unknown")

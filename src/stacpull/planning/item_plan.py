@@ -19,7 +19,7 @@ from stacpull.models import Asset, Checksum, Failure, FailureKind, ItemId, Json,
 from stacpull.planning import hrefs
 from stacpull.planning.layout import ItemLayout, Layout
 from stacpull.planning.names import json_name, safe_segment
-from stacpull.planning.prefixes import Listing, assets_in, prefix_failure, with_objects
+from stacpull.planning.prefixes import NOT_A_FILE, Listing, assets_in, with_objects
 from stacpull.redact import unsigned_url
 from stacpull.urls import is_local
 
@@ -139,7 +139,7 @@ class _ItemPlan(msgspec.Struct):
             if kind == hrefs.AssetKind.PREFIX:
                 listing = self.item.listings.get(key)
                 if listing is None or isinstance(listing, Failure):
-                    self.problems.append((key, listing or prefix_failure(href)))
+                    self.problems.append((key, listing or NOT_A_FILE))
                 else:
                     self.prefixes[key] = href, listing
                     self.excluded += [f"{key}/{name}" for name in listing.left_out]

@@ -14,11 +14,14 @@ from typing import Any, Final, NamedTuple
 from stacpull.models import Asset, Failure, FailureKind, Json, path_in_dest
 from stacpull.planning.layout import ItemLayout, final_name, name_in, safe_subdirectory
 from stacpull.planning.names import fold, with_salted_hash
-from stacpull.urls import scheme_rules
 
 _OWN_MEMBERS: Final = frozenset({"href", "type", "file:size", "file:checksum", "alternate"})
 """Members of an asset that describe the directory and not the objects in it."""
 MAX_OBJECTS: Final = 100_000  # of one prefix, because all of them are planned at once
+NOT_A_FILE: Final = Failure(
+    FailureKind.PREFIX,
+    "The asset cannot be fetched: it is a directory. In a bucket, --expand-prefix mirrors the files in it.",
+)
 
 
 class ListedObject(NamedTuple):
@@ -36,14 +39,6 @@ class Listing(NamedTuple):
 def as_prefix(href: str) -> str:
     """Return the href of a directory with a trailing slash, because `a/b` is also a prefix of `a/bc`."""
     return href if href.endswith("/") else f"{href}/"
-
-
-def prefix_failure(href: str) -> Failure:
-    if scheme_rules(href).is_object_store:
-        why = "it is a prefix, not a file; --expand-prefix mirrors the objects below it"
-    else:
-        why = "it is a directory, and stacpull lists only the directories of object stores"
-    return Failure(FailureKind.PREFIX, f"The asset cannot be fetched: {why}.")
 
 
 def assets_in(
