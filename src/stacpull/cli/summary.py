@@ -62,9 +62,6 @@ class FailureCounts(Counter[FailureKind]):
 
 def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "file") -> Iterator[str]:
     """Yield the lines; the first one says `complete` only if nothing failed. `noun` is the word for files."""
-    if report.state == "complete" and not (report.items_seen or report.assets_planned or report.items_failed):
-        yield f"{report.dest}: {'nothing to fetch' if noun == 'file' else 'no failures are left'}"
-        return
     accepted = report.assets_accepted
     failed = count_faults(report.to_json(), accepted)
     items = report.items_failed
