@@ -24,6 +24,7 @@ from stacpull.boxes import to_2d
 from stacpull.clock import in_utc, parse_interval, rfc3339
 from stacpull.errors import UsageError, why_unreadable
 from stacpull.hosts import HIGHEST_PORT, origin_of
+from stacpull.json_values import is_unicode
 from stacpull.redact import Secret
 from stacpull.schemes import remote_schemes
 from stacpull.system import expand_user, job_array_task
@@ -90,7 +91,7 @@ def read_text(raw: object) -> str:
         raise _invalid("text in quotes", raw)
     if not raw.strip():
         raise ValueError("must not be empty")
-    if not raw.isascii() and any("\ud800" <= letter <= "\udfff" for letter in raw):
+    if not is_unicode(raw):
         raise _invalid("text in UTF-8", raw)
     return raw
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeGuard
 
+from stacpull.json_values import is_number
 from stacpull.models import Json
 
 _EDGE = 180.0
@@ -21,11 +22,7 @@ class Box(NamedTuple):
 
 
 def is_bbox(value: object) -> TypeGuard[list[float]]:
-    return (
-        isinstance(value, list)
-        and len(value) in (4, 6)
-        and all(isinstance(edge, int | float) and not isinstance(edge, bool) for edge in value)
-    )
+    return isinstance(value, list) and len(value) in (4, 6) and all(map(is_number, value))
 
 
 def to_2d(bbox: Sequence[float]) -> Box:

@@ -30,6 +30,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stacpull.system import INTERRUPTED
+
 if TYPE_CHECKING:
     from stacpull.reports import MirrorReport, VerifyReport
 
@@ -104,7 +106,7 @@ class WorkerError(StacpullError):
 class InterruptedRunError(StacpullError):
     """The run was stopped (SIGINT, SIGTERM); everything is saved and can be resumed."""
 
-    exit_code = 130
+    exit_code = INTERRUPTED
 
 
 @contextmanager

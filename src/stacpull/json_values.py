@@ -29,6 +29,15 @@ def objects_in(value: object) -> list[Json]:
     return [element for element in value if isinstance(element, dict)] if isinstance(value, list) else []
 
 
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_unicode(text: str) -> bool:
+    """Return True if `text` can be encoded in UTF-8: it has no surrogates."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def media_type_of(value: object) -> str:
     """Return a media type in lower case, without parameters; empty if it is not a text."""
     return value.partition(";")[0].strip().lower() if isinstance(value, str) else ""

@@ -9,6 +9,7 @@ import msgspec
 
 from stacpull.events import Counters
 from stacpull.models import PublicValue, count_faults
+from stacpull.system import INTERRUPTED
 
 RunState = Literal["running", "complete", "interrupted", "failed"]
 """`complete`: the walk ended and nothing is pending; assets may have failed."""
@@ -85,7 +86,7 @@ class MirrorReport(CommonReport, frozen=True):
         if self.nothing_to_resume:
             return 0
         if self.state == "interrupted":
-            return 130
+            return INTERRUPTED
         failed = count_faults(self.to_json(), self.assets_accepted) + self.assets_ordered
         unreached = self.items_unseen and self.reason is not None
         return 1 if failed or self.items_failed or unreached or self.state == "failed" else 0
@@ -242,7 +243,7 @@ class VerifyReport(PublicValue, frozen=True):
     def exit_code(self) -> int:
         """0: no damage is left. 1: damage is left. 130: interrupted."""
         if self.state == "interrupted":
-            return 130
+            return INTERRUPTED
         return 1 if self.remaining else 0
 
     def to_json(self) -> dict[str, Any]:

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+INTERRUPTED = 130  # the exit code, also of a report: 128 and the number of SIGINT, as in shells
+AWS_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")  # variables, by precedence
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 GARBAGE_AFTER = 100_000
 """New objects between runs of the cycle collector: more than by default, to make imports and runs faster."""
@@ -85,8 +87,7 @@ def with_active_endpoints(variables: Mapping[str, str]) -> Mapping[str, str]:
     """Return the variables without those that AWS_IGNORE_CONFIGURED_ENDPOINT_URLS turns off."""
     if variables.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() != "true":
         return variables
-    ignored = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-    return {name: value for name, value in variables.items() if name not in ignored}
+    return {name: value for name, value in variables.items() if name not in AWS_ENDPOINTS}
 
 
 def variables_of(prefixes: tuple[str, ...] = ("",)) -> dict[str, str]:

@@ -33,7 +33,7 @@ from stacpull.redact import Secret
 from stacpull.store.inspection import NO_NAMES, StoredFiles, WaitHooks
 from stacpull.store.protocol import BucketLease, Store
 from stacpull.store.staging import StagedParts
-from stacpull.system import expanded_or_none, with_active_endpoints
+from stacpull.system import AWS_ENDPOINTS, expanded_or_none, with_active_endpoints
 from stacpull_cloud.bucket_store import BucketFiles, BucketStore
 from stacpull_cloud.objects import NO_KEYS, Objects, plain_reason
 
@@ -210,7 +210,7 @@ class AmazonS3(Service):
     @classmethod
     def resolved(cls, location: BucketLocation) -> BucketLocation:
         variables = with_active_endpoints(os.environ)
-        endpoint_url = variables.get("AWS_ENDPOINT_URL_S3") or variables.get("AWS_ENDPOINT_URL")
+        endpoint_url = next(filter(None, map(variables.get, AWS_ENDPOINTS)), None)
         given = AwsSettings(location.region, location.endpoint_url or endpoint_url, location.profile)
         settings = _AWS.submit(asyncio.run, AwsCredentials(given, flag="--dest-profile").settings()).result()
         endpoint_url = (settings.endpoint_url or "").rstrip("/") or None

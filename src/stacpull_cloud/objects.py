@@ -28,6 +28,7 @@ from stacpull.errors import CredentialsError, DestinationError, StacpullError
 from stacpull.models import BucketLocation
 from stacpull.store.inspection import NO_HOOKS, WaitHooks
 from stacpull.store.protocol import store_kind
+from stacpull.system import AWS_ENDPOINTS
 
 T = TypeVar("T")
 
@@ -264,8 +265,8 @@ def as_stacpull_error(location: BucketLocation, doing: str, path: str, error: Ex
     text = str(error)
     code, status = next(iter(_CODE.findall(text)), ""), STATUS.search(text)
     url, what = location.url, f"to {doing} {path or 'its objects'}"
-    endpoint, variables = location.endpoint_url, ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-    origin = next((f" (from {name})" for name in variables if endpoint == os.environ.get(name, "")), "")
+    endpoint = location.endpoint_url
+    origin = next((f" (from {name})" for name in AWS_ENDPOINTS if endpoint == os.environ.get(name, "")), "")
     where = f" at {endpoint}{origin}" if endpoint else ""
     if _UNTRUSTED in text:
         return DestinationError(f"The TLS certificate of {url} is not trusted: --ca-bundle FILE trusts one.")

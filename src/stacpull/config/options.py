@@ -20,6 +20,7 @@ from stacpull.option_fields import Option, as_option, declared_options, option, 
 from stacpull.redact import Secret
 from stacpull.selection import Selection
 from stacpull.suggestions import Arguments
+from stacpull.system import AWS_ENDPOINTS
 
 DEFAULT_LAYOUT = "{collection}/{item}/{key}{ext}"
 
@@ -49,9 +50,7 @@ class S3Options(Arguments):
 
     no_sign_request: bool = option(False, basic=True)
     request_payer: bool = option(False)
-    endpoint_url: str | None = option(
-        None, "URL", read=arguments.read_web_address, environment=("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-    )
+    endpoint_url: str | None = option(None, "URL", read=arguments.read_web_address, environment=AWS_ENDPOINTS)
     region: str | None = option(None, "NAME", environment=("AWS_REGION", "AWS_DEFAULT_REGION"))
     profile: str | None = option(None, "NAME", name="credentials", basic=True, environment=("AWS_PROFILE",))
     buckets: tuple[str, ...] = attrs.field(default=(), converter=arguments.read_texts)

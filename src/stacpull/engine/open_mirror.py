@@ -109,7 +109,7 @@ def check_local_source(source: str, dest: Path) -> None:
         if not path.exists():
             raise SourceError(f"There is no file {path}. If SOURCE is a URL, start it with https://.")
     is_mirror = os.path.exists(database.ledger_path(dest))  # noqa: PTH110 -- never raises
-    own = (dest / name for name in ("", "catalog.json", "items.parquet"))
+    own = (dest / name for name in ("", "catalog.json", meta.ITEMS_PARQUET))
     if is_mirror and path.resolve() in (place.resolve() for place in own):
         raise UsageError(f"SOURCE is the catalog of the mirror in {dest}: choose another DEST.")
 

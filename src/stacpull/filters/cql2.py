@@ -25,6 +25,7 @@ import msgspec
 from stacpull.clock import TimeSpan, parse_instant, time_span
 from stacpull.errors import UsageError, did_you_mean
 from stacpull.filters.item_filters import ItemFilter, LeftOut, PropertyName
+from stacpull.json_values import is_number
 from stacpull.models import Json
 
 Value = Any  # a boolean, number, text, list, `TimeSpan` or geometry of shapely; None if it is unknown
@@ -96,16 +97,12 @@ def _item_time(_item: Json, properties: dict[str, Any]) -> Value:
     return None if start is None and end is None else _span_between(start or _ALL_TIME, end or _ALL_TIME)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _comparison(order: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Truth]:
     """Return a comparison (7.6). Booleans and lists can be equal, but have no order."""
     kinds: tuple[type, ...] = (str, bool, list) if order in (operator.eq, operator.ne) else (str,)
 
     def compare(left: Any, right: Any) -> Truth:
-        if _is_number(left) and _is_number(right):
+        if is_number(left) and is_number(right):
             is_float = isinstance(left, float) or isinstance(right, float)  # CQL2 text has no other numbers
             try:
                 return order(float(left), float(right)) if is_float else order(left, right)
@@ -175,7 +172,7 @@ def _calculation(calculate: Callable[[float, float], Any]) -> Callable[[Any, Any
             return None
         return result if isinstance(result, float) and math.isfinite(result) else None
 
-    return _typed(lambda value: value if _is_number(value) else None, calculated)
+    return _typed(lambda value: value if is_number(value) else None, calculated)
 
 
 def _has_all(left: Iterable[Any], right: Iterable[Any]) -> Truth:
@@ -387,11 +384,11 @@ def _pushable_test(sign: str, left: Any, right: Any) -> Json | None:
     if not isinstance(reference, str):
         return None
     name = reference.removeprefix("properties.")
-    is_number = _is_number(right)
+    is_numeric = is_number(right)
     is_plain = isinstance(right, bool) or (isinstance(right, str) and parse_instant(right) is None)
-    if "." in name or {name, reference} & _NOT_PUSHED or not (is_number or is_plain):
+    if "." in name or {name, reference} & _NOT_PUSHED or not (is_numeric or is_plain):
         return None
-    return {"op": sign, "args": [{"property": name}, right]} if is_number or sign in ("=", "<>") else None
+    return {"op": sign, "args": [{"property": name}, right]} if is_numeric or sign in ("=", "<>") else None
 
 
 def combined(name: str, conditions: list[Json]) -> Json | None:

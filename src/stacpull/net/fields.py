@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from stacpull.json_values import is_unicode
 from stacpull.models import Validator
 from stacpull.net.status import OK, moment_of
 
@@ -124,10 +125,6 @@ def validator_of(headers: Mapping[str, str]) -> Validator:
 
 def _storable(value: str | None) -> str | None:
     return value if value and is_unicode(value) else None
-
-
-def is_unicode(text: str) -> bool:
-    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def validator_from(etag_or_date: str) -> Validator:

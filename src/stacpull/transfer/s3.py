@@ -24,10 +24,11 @@ from stacpull.clock import Clock
 from stacpull.config.options import S3Options
 from stacpull.hosts import default_port
 from stacpull.http1.http1_transport import CallbackTransport, Http1Transport, PreparedRequest
+from stacpull.json_values import is_unicode
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import buffered
 from stacpull.net.client import Client
-from stacpull.net.fields import is_unicode, whole_number
+from stacpull.net.fields import whole_number
 from stacpull.net.status import FORBIDDEN
 from stacpull.net.transport import Receive, RenamedResponse, Request, Response, TransferError, Transport
 from stacpull.planning.prefixes import MAX_OBJECTS, ListedObject
