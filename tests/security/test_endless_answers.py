@@ -36,7 +36,7 @@ def api_of(collections: Callable[[int], list[Json]]) -> tuple[ApiSource, MemoryR
         if request.url.partition("?")[0] != f"{API}/collections":
             return missing(request.url)
         body = {"collections": collections(number), "links": next_link(f"{API}/collections", number)}
-        return Document(body, 10 * MIB, request.url)
+        return Document(body, 10 * MIB, request.url, memory=10 * MIB)
 
     reader = MemoryReader(answer)
     return ApiSource(API, reader), reader
@@ -69,7 +69,8 @@ def test_only_names_are_kept_of_collections_that_are_not_wanted() -> None:
 async def test_only_small_documents_of_recent_collections_are_kept() -> None:
     def answer(request: PageRequest) -> object:
         name = request.url.rpartition("/")[2]
-        return Document({"id": name}, 8 * MIB if name == "large" else 100, request.url)
+        size = 8 * MIB if name == "large" else 100
+        return Document({"id": name}, size, request.url, memory=size)
 
     reader = MemoryReader(answer)
     api = ApiSource(API, reader)
