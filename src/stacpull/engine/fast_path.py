@@ -85,7 +85,7 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, FetchResult
         self.pool.sink.put(self.job, file)
         return True
 
-    def on_incomplete(self, connection: Http1Connection, /) -> None:
+    def on_streamed(self, connection: Http1Connection, /) -> None:
         receive: Receive = partial(streamed, connection, self.request.url)
         if self.prepared.to_response is not None:
             receive = partial(self.prepared.to_response, self.request, receive)

@@ -200,7 +200,7 @@ class ResponseHandler(Protocol):
     ) -> bool:
         """Take a complete response: 200 (`is_ok`) or a redirect. Return False to have it streamed instead."""
 
-    def on_incomplete(self, connection: Http1Connection, /) -> None: ...  # the response has started or failed
+    def on_streamed(self, connection: Http1Connection, /) -> None: ...  # from now on; or it has failed
 
     def send_on_new_connection(self) -> None: ...  # the server had closed the idle one
 
@@ -357,7 +357,7 @@ class Http1Connection(asyncio.Protocol):
                 self.abort()
             self.handler = None  # a failure, a long body, or what the handler did not take
             self._state = _STREAMED
-            handler.on_incomplete(self)
+            handler.on_streamed(self)
 
     def _conclude(self, handler: ResponseHandler, error: Exception | None) -> None:
         if self._is_reused and self.response.is_empty:  # the server had closed the idle connection

@@ -230,7 +230,7 @@ class _TaskHandler(asyncio.Future[bool]):
     ) -> bool:
         return False
 
-    def on_incomplete(self, connection: Http1Connection, /) -> None:
+    def on_streamed(self, connection: Http1Connection, /) -> None:
         if self.done():
             connection.abort()
         else:
