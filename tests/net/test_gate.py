@@ -193,23 +193,23 @@ def test_a_pause_takes_one_timer_however_many_requests_wait(monkeypatch: pytest.
 def test_a_host_that_refuses_fifty_assets_in_a_row_is_abandoned() -> None:
     bench = Bench(maximum=1)
     for _ in range(2):
-        assert all(bench.gate.record_refusal(REFUSED, "asset") == REFUSED for _ in range(MAX_REFUSALS - 1))
+        assert all(bench.gate.count_refusal(REFUSED, "asset") == REFUSED for _ in range(MAX_REFUSALS - 1))
         bench.gate.reset_refusals()
     for _ in range(MAX_REFUSALS - 1):
-        bench.gate.record_refusal(REFUSED, "asset")
+        bench.gate.count_refusal(REFUSED, "asset")
 
     async def main() -> None:
         await bench.gate.acquire("asset")
         waiting = asyncio.create_task(bench.hold("late", 1))
         await asyncio.sleep(1)
-        down = bench.gate.record_refusal(REFUSED, "asset")
+        down = bench.gate.count_refusal(REFUSED, "asset")
         assert (down.kind, down.status, down.retryable) == (FailureKind.DOWN, 403, False)
         assert "h refused 50 requests in a row (403): check the credentials." in down.message
         for late in (waiting, bench.hold("later", 1)):
             with pytest.raises(TransferError) as caught:
                 await late
             assert caught.value.failure == down
-        assert bench.gate.record_refusal(REFUSED, "asset") == down  # sent before
+        assert bench.gate.count_refusal(REFUSED, "asset") == down  # sent before
         bench.gate.note_response(0.0)  # to a document
         reading = asyncio.create_task(bench.gate.acquire("document"))
         await asyncio.sleep(61)  # a try per minute
@@ -218,7 +218,7 @@ def test_a_host_that_refuses_fifty_assets_in_a_row_is_abandoned() -> None:
         await reading
         bench.gate.release()
         await bench.hold("a try", 1)
-        assert (bench.gate.record_refusal(REFUSED, "asset"), bench.gate.is_needed) == (down, True)
+        assert (bench.gate.count_refusal(REFUSED, "asset"), bench.gate.is_needed) == (down, True)
 
     bench.run(main())
     assert bench.log == [("a try", 62.0)]

@@ -152,9 +152,9 @@ async def test_a_long_body_that_has_begun_ends_a_row_of_refusals(parts: PartFile
     async with fetching(Thing(LARGE * 400), parts) as (fetcher, served):
         served.cut(2 << 20, "close")
         gate = fetcher.client.route(served.url + "/").gate
-        assert all(gate.record_refusal(refusal, "asset") is refusal for _ in range(MAX_REFUSALS - 1))
+        assert all(gate.count_refusal(refusal, "asset") is refusal for _ in range(MAX_REFUSALS - 1))
         await refused(fetcher, job(served.url), FailureKind.TRUNCATED, retryable=True)
-        assert gate.record_refusal(refusal, "asset") is refusal
+        assert gate.count_refusal(refusal, "asset") is refusal
 
 
 @pytest.mark.parametrize("right", [True, False])

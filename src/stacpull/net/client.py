@@ -291,7 +291,7 @@ class Exchange:
     def _counting(self, gate: Gate, error: TransferError) -> TransferError:
         """Return `error`, which now counts a refusal against its host if it is final."""
         if error.failure.kind is FailureKind.REFUSED and error.failure.status in REFUSALS:
-            error.count_refusal = partial(gate.record_refusal, purpose=self._request.purpose)
+            error.count_refusal = partial(gate.count_refusal, purpose=self._request.purpose)
         return error
 
     def _log(self, sent: PermittedRequest, status: int | None) -> None:

@@ -285,7 +285,7 @@ class Gate:
     def reset_refusals(self, purpose: Purpose = "asset") -> None:
         self._refusals[purpose] = 0
 
-    def record_refusal(self, failure: Failure, purpose: Purpose) -> Failure:
+    def count_refusal(self, failure: Failure, purpose: Purpose) -> Failure:
         """Count a refusal; return its failure, or DOWN if the host has refused too many assets.
 
         Refused documents are counted separately, because access to an item says nothing about access to its
