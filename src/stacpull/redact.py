@@ -9,7 +9,7 @@ value. A paging token (`token=next:…`) is not a credential; in URLs of pages, 
 | `unsigned_url` | by name: the user and signatures, but no key, which may name the resource |
 | `Secrets.masked`, `masked_bytes`, `mask_error` | by value: known secrets in any text become `***` |
 | `Secrets.masked_url` | by value: also whole query parameters with a known secret |
-| `Secrets.public_url` | what `masked_url` and `public_url` remove |
+| `Secrets.storable_url` | what `masked_url` and `public_url` remove |
 | `Secrets.requestable_url` | the same; None if removing a key could make it the URL of another document |
 
 `catalog.item.public_document` does this for a document, `events.masking_listener` for events.
@@ -159,11 +159,11 @@ class Secrets:
             masked = "/".join("***" if has_secret(unquote(part)) else part for part in parts)
         return masked
 
-    def public_url(self, url: str) -> str:
+    def storable_url(self, url: str) -> str:
         return self.masked_url(public_url(url))
 
     def requestable_url(self, url: str) -> str | None:
-        """Return the public URL; None if that lacks a key, because the key may name the document."""
+        """Return the storable URL; None if that lacks a key, because the key may name the document."""
         masked = self.masked_url(url)
         public = public_url(masked)
         return public if unsigned_url(public) == unsigned_url(masked) else None

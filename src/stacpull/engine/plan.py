@@ -271,7 +271,7 @@ class _PlanConsumer:
             elif asset.name is not None and len(self._paths) < _MAX_PATHS:
                 self._paths.add(path)
             if self._urls is not None and action is Action.REQUEST:
-                href = self._network.secrets.public_url(asset.href)
+                href = self._network.secrets.storable_url(asset.href)
                 is_key = scheme_rules(href).is_object_store and href.isprintable()
                 self._urls.write(f"{href if is_key else wire_url(href)}\t{known_path or path}\n")
                 self._unsigned_urls += href != asset.href

@@ -159,7 +159,7 @@ class Publisher(msgspec.Struct, eq=False):
             item_path=path,
             local_items=lambda href: (
                 path_of_href(href, record.path.rpartition("/")[0])  # relative to its JSON in DEST
-                or views.item_json_path(self.db, item_id_in(href), self.secrets.public_url(href))
+                or views.item_json_path(self.db, item_id_in(href), self.secrets.storable_url(href))
             ),
             base=base,
         )

@@ -405,7 +405,7 @@ class Walk:
                 items.append(ListedItem(own_id, document, link.href, link.parent))
                 continue
             if link.id is None:  # its URL serves as its ID
-                item_id = ItemId(item_id.collection, self._network.secrets.public_url(link.href))
+                item_id = ItemId(item_id.collection, self._network.secrets.storable_url(link.href))
             message = f"The source item {item_id.item} could not be read: {document.message}"
             failure = replace(document, message=message)
             batch.unreadable_items.append(UnreadableItem(item_id, link.href, link.parent, failure))

@@ -222,7 +222,7 @@ class _BatchPlan:
         self._plan_unreadable_items()
         for entry in self._batch.unreadable:
             what: Literal["link", "entry"] = "link" if entry.href else "entry"
-            place = self._writer.secrets.public_url(entry.href or entry.name)
+            place = self._writer.secrets.storable_url(entry.href or entry.name)
             key = FailureKey(what, 0, place, source=self._writer.run.source, collection=entry.collection)
             self._failures.append((key, entry.failure, None))
         for change in changes:  # once `_relinked` is complete, which `_plan_json` needs
@@ -361,7 +361,7 @@ class _BatchPlan:
         name = row.name or asset.name
         template = None if name is not None else claimed
         hrefs = [asset.href, *asset.alternates]
-        public_hrefs = [*map(self._writer.secrets.public_url, hrefs)]
+        public_hrefs = [*map(self._writer.secrets.storable_url, hrefs)]
         alternates = orjson.dumps(public_hrefs[1:]).decode() if asset.alternates else None
         columns = (claimed, asset.size, asset.media_type, alternates, decision.digest_in_dest)
         self._asset_rows.append(row)

@@ -375,7 +375,7 @@ class RequestLog:
 
     def write(self, method: str, url: str, status: int | None, size: int, seconds: float) -> None:
         when = rfc3339(datetime.now(UTC).replace(microsecond=0))
-        shown_url = self._secrets.masked(unsigned_url(self._secrets.public_url(url)))
+        shown_url = self._secrets.masked(unsigned_url(self._secrets.storable_url(url)))
         with destination_errors(self._path):
             self._file.write(f"{when} {method} {status or '-'} {size} {seconds * 1000:.0f} {shown_url}\n")
 
