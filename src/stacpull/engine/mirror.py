@@ -28,11 +28,11 @@ from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, resolve_dest
 from stacpull.engine import item_input
-from stacpull.engine.batch_sender import BatchSender, restore_item_json
 from stacpull.engine.event_log import FAILED_ATTEMPT, EventLog
 from stacpull.engine.fetchers import make_fetchers
 from stacpull.engine.item_input import SourceLike
 from stacpull.engine.lookups import check_selection, checked_setup
+from stacpull.engine.mirror_consumer import MirrorConsumer, restore_item_json
 from stacpull.engine.mirror_status import status
 from stacpull.engine.network import ResolvedSource, SourceSetup, open_network, resolve_source
 from stacpull.engine.open_mirror import OpenMirror, check_local_source, open_mirror
@@ -360,8 +360,8 @@ class MirrorRun:
         self._saved: dict[str, float] = {}  # the usage of this process that is already in the ledger
         for_workers = 0 if context.workers is None else _QUEUED_FOR_WORKERS
         self._queue = JobQueue[Job](2 * self._network.slots + for_workers)
-        self._batch_sender = BatchSender(setup.network, self._store_client, self._queue)
-        self._walk = Walk(setup, self._batch_sender)
+        self._consumer = MirrorConsumer(setup.network, self._store_client, self._queue)
+        self._walk = Walk(setup, self._consumer)
 
     async def execute(self) -> MirrorReport:
         """Open the mirror in the store process and make the run. Its error has the report as `report`."""
@@ -455,7 +455,7 @@ class MirrorRun:
         await store_client.calls.write_final_items()
 
     async def _find_jobs(self) -> None:
-        await self._batch_sender.queue_pending()
+        await self._consumer.queue_pending()
         if self._run.kind in {"mirror", "retry"}:
             await self._walk.read_links(await self._store_client.calls.unreadable_links())
         if self._run.kind == "mirror":
@@ -463,7 +463,7 @@ class MirrorRun:
             return
         if self._run.kind != "ordered":
             await restore_item_json(self._walk.reader, self._network, self._store_client)
-        await self._batch_sender.add_batch(WalkBatch(update=WalkUpdate(walk_ended=True)))
+        await self._consumer.add_batch(WalkBatch(update=WalkUpdate(walk_ended=True)))
 
     async def _keep_collections(self) -> None:
         async def keep(name: str) -> None:

@@ -14,7 +14,7 @@ from stacpull.models import Failure, Job, WalkBatch
 from stacpull.sources.item_reader import ItemReader
 
 
-class BatchSender:
+class MirrorConsumer:
     """The consumer of the walk of a run. While the queue is full, the walk waits."""
 
     def __init__(self, network: Network, store_client: StoreClient, queue: JobQueue[Job]) -> None:
