@@ -140,7 +140,7 @@ def test_an_asset_that_was_taken_over_is_recorded_before_its_key_changes(tmp_pat
     earlier.plan(planned("i", "a"))
     runs.end(earlier.db, earlier.run.id, "complete", None, 0)
     with started(tmp_path) as bench:
-        (job,) = bench.operations.pending_jobs(0, 1, of_earlier_runs=True)
+        (job,) = bench.operations.pending_jobs(0, 1, take_over=True)
         bench.place([bench.arrive(job, b"x")])
         renamed = replace(planned("i", "a").assets[0], key="b")
         (job,) = bench.plan(planned("i", "")._replace(assets=(renamed,))).jobs

@@ -133,7 +133,7 @@ def test_an_item_stays_in_the_catalog_while_assets_of_it_that_several_runs_left_
         bench.publisher.add([bench.arrive(job, b"x") for job in bench.plan(planned("i", "c")).jobs], [])
         bench.operations.write_final_items()
     with started(tmp_path, spec=left) as bench:  # its walk no longer lists the item
-        (job,) = jobs.pending_jobs(bench.db, bench.run.id, 0, 9, of_earlier_runs=True)
+        (job,) = jobs.pending_jobs(bench.db, bench.run.id, 0, 9, take_over=True)
         bench.publisher.add([bench.arrive(job, b"x")], [])
         bench.operations.write_final_items()
         (item,) = views.item_names(bench.db, views.collection_rows(bench.db)[0].rowid)

@@ -195,8 +195,8 @@ def test_pending_jobs_equal_the_planned_ones(tmp_path: Path) -> None:
         assert jobs.job_of(db, run, live[1].rowid, 1) is None
         later, writer = again(db)  # which does not list the item
         for job in live:  # not all at once, because there may be millions
-            assert jobs.pending_jobs(db, later, job.rowid - 1, 1, of_earlier_runs=True) == [job]
-        assert jobs.pending_jobs(db, later, 0, 9, of_earlier_runs=True) == []
+            assert jobs.pending_jobs(db, later, job.rowid - 1, 1, take_over=True) == [job]
+        assert jobs.pending_jobs(db, later, 0, 9, take_over=True) == []
         assert jobs.pending_jobs(db, later, 0, 9) == live
         renamed = [asset("c", name="a.tif"), replace(planned[1], key="d")]  # while they are being fetched
         renamed_jobs = commit(writer, item("i", renamed)).jobs

@@ -29,15 +29,15 @@ class MirrorConsumer:
     def counters(self) -> Mapping[str, int]:
         return self._store_client.counters
 
-    async def queue_pending(self, *, of_earlier_runs: bool = False) -> None:
+    async def queue_pending(self, *, take_over: bool = False) -> None:
         last = 0
-        while jobs := await self._calls.pending_jobs(last, 1000, of_earlier_runs):
+        while jobs := await self._calls.pending_jobs(last, 1000, take_over):
             await self._queue.put(jobs)
             last = jobs[-1].rowid
 
     async def add_batch(self, batch: WalkBatch) -> int:
         if batch.update.walk_ended:  # the walk can no longer list the pending assets of earlier runs
-            await self.queue_pending(of_earlier_runs=True)
+            await self.queue_pending(take_over=True)
         secrets = self._network.secrets
         batch.items = [
             item._replace(document={}, public_json=public_document(item.document, secrets))

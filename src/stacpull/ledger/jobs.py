@@ -35,16 +35,14 @@ FROM jobs j JOIN placed_assets a ON a.id = j.asset JOIN items i ON i.id = a.item
 """Each column has the name of a field of `Job` and its value, except those that begin with `raw_`."""
 
 
-def pending_jobs(
-    db: Connection, run_id: int, after: int, limit: int, of_earlier_runs: bool = False
-) -> list[Job]:
-    """Return the jobs of a run after rowid `after`, in order; or those that it takes over from others."""
-    run_ids = runs.earlier_runs_of_task(db, run_id) if of_earlier_runs else [run_id]
+def pending_jobs(db: Connection, run_id: int, after: int, limit: int, take_over: bool = False) -> list[Job]:
+    """Return the jobs of a run after rowid `after`, in order, or `take_over` those of earlier runs."""
+    run_ids = runs.earlier_runs_of_task(db, run_id) if take_over else [run_id]
     query = f"{_SELECT_JOB} WHERE j.asset > ? AND a.state = {AssetState.PENDING} AND a.run {IN_LIST} "
     rows = named_rows(db, f"{query} ORDER BY j.asset LIMIT ?", (after, json_array(run_ids), limit))
     run = runs.load(db, run_id)
     jobs = [_job(row, run) for row in rows]
-    if of_earlier_runs:
+    if take_over:
         taken = json_array(job.rowid for job in jobs)
         db.execute(f"UPDATE assets SET run = ? WHERE id {IN_LIST}", (run_id, taken))
     return jobs
