@@ -57,7 +57,7 @@ class MirrorContents:
         self.unreadable = 0  # counted by the last complete pass over the items
         self.unreadable_path = ""
         self.db = db
-        state = views.current_run(db)["state"]
+        state = views.run_status(db)["state"]
         self.is_complete = state == "complete"
         self.state = views.state_now(state, live=is_held(dest))  # as `status` shows it
         self._rows = sorted(views.collection_rows(db), key=lambda row: row.name)

@@ -123,10 +123,10 @@ def steps_of_status(dest: Path, items: int, *, linked: bool = False) -> int:
                 commit(writer, *(item(f"{name}s", parent=name) for name in names))
     with closing(open_reader(dest)) as reader:
         reader.set_progress_handler(step, 1)
-        views.current_run(reader)
+        views.run_status(reader)
         totals = runs.run_totals(reader)
         found = views.item_totals(reader)
-        reader.execute("SELECT count(*) FROM assets WHERE unproven").fetchone()  # of `counts_by_kind`
+        reader.execute("SELECT count(*) FROM assets WHERE unproven").fetchone()  # of `counts_not_in_totals`
         assert len(list(views.failures(reader, newest=5))) == 5
     assert (found["items_matched"], found["source_items"]) == (items, items * linked)
     assert totals["items_done"] == 0

@@ -29,7 +29,7 @@ def test_the_last_run_continues_if_the_task_is_the_same(tmp_path: Path, state: E
         assert (later.id, later.resumed, later.position) == (first.id, True, "next")
         assert (later.counters["items_seen"], later.counters["walk_ended"]) == (1, 0)
         assert runs.task_to_resume(db) == (replace(SPEC, credential_names=("token",)), {})
-        shown = views.current_run(db)
+        shown = views.run_status(db)
         assert (shown["reason"], shown["ended"]) == (None, None)
         named = [runs.as_recorded(db, f"{SPEC.source}/", is_api=is_api) for is_api in (True, False)]
         assert named == [SPEC.source, f"{SPEC.source}/"]

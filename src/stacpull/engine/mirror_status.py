@@ -34,11 +34,11 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
     """
     address = resolve_dest(dest, or_default("options", Options, options))
     with closing(open_reader(address.work, address.bucket)) as db, ledger_errors(ledger_path(address.work)):
-        run = views.current_run(db)
+        run = views.run_status(db)
         next_page = Position.from_json(None if run["walk_ended"] else run["position"]).request
         live = is_held(address.work)
         assets, items = runs.run_totals(db), views.item_totals(db)
-        counts: dict[str, Any] = {**assets, **items, **views.counts_by_kind(db)}
+        counts: dict[str, Any] = {**assets, **items, **views.counts_not_in_totals(db)}
         fields = ("runs", "started", "ended", "source", "selection", "reason", "assets_skipped", "rate")
         return StatusReport(
             **counts,

@@ -95,12 +95,12 @@ class StoreOperations:
         db, run = self._db, self._run.id
         counts = {"items_done": views.items_done(db, run), "items_failed": runs.items_failed(db, run)}
         counts["assets_missing_new"] = views.failed_by_kind(db, FailureKind.GONE, run, failed_in=run)
-        counts |= views.counts_by_kind(db, run, None if self._run.kind == "retry" else run)
+        counts |= views.counts_not_in_totals(db, run, None if self._run.kind == "retry" else run)
         runs.add_counts(db, run, spent)
         runs.end(db, run, state, reason, time.time())
         if state == "complete" and self._run.kind == "mirror":
             meta.put(db, meta.ADOPTING, None)
-        if state == "complete" and views.current_run(db)["state"] != "complete":
+        if state == "complete" and views.run_status(db)["state"] != "complete":
             name = dest_argument(self._store.name)
             self._warn(f"An earlier run is not complete: `stacpull resume {name}` continues it.")
         return counts
@@ -110,7 +110,7 @@ class StoreOperations:
         self.write_final_items()
         # parts of assets that were later received in one piece
         self._store.staged.remove_leftovers(partial(jobs.has_job, self._db))
-        unproven = views.counts_by_kind(self._db)["assets_unproven"]
+        unproven = views.counts_not_in_totals(self._db)["assets_unproven"]
         if unproven:
             self._warn(f"Files that may be incomplete: {unproven:,}. The server sent no length for them.")
         until = time.monotonic() + _CATALOG_SECONDS

@@ -191,8 +191,8 @@ class MirrorCheck:
         self._report_damage(expected.path, kind, _described(expected.size, expected.digest), found, *names)
 
     def report(self, db: Connection) -> VerifyReport:
-        run = views.current_run(db)
-        totals = runs.run_totals(db) | views.counts_by_kind(db) | views.item_totals(db)
+        run = views.run_status(db)
+        totals = runs.run_totals(db) | views.counts_not_in_totals(db) | views.item_totals(db)
         counts: dict[str, Any] = {what: self.damaged[what] for what in get_args(DamageKind)}
         counts |= self._counts
         counts |= {name: totals[name] for name in totals.keys() & set(VerifyReport.__struct_fields__)}

@@ -47,10 +47,10 @@ def failed_by_kind(
     )
 
 
-def counts_by_kind(
+def counts_not_in_totals(
     db: Connection, run_id: int | None = None, failures_of: int | None = None
 ) -> dict[str, int]:
-    """Count the clipped assets, and those that failed without a fault, of all runs or of one."""
+    """Count assets as the table `totals` does not, of all runs or of one; failed ones of `failures_of`."""
     clips = f"SELECT count(*) FROM assets WHERE clip IS NOT NULL AND state = {AssetState.DONE}"
     kept = "SELECT count(*) FROM failed_assets f JOIN files_in_dest d USING (id) WHERE NOT d.is_damaged"
     return {
@@ -81,8 +81,8 @@ def items_done(db: Connection, run_id: int) -> int:
     return scalar(db, query, (run_id,))
 
 
-def current_run(db: Connection) -> dict[str, Any]:
-    """Return the run to resume, else the last run; but `id`, times and rate are those of the last run."""
+def run_status(db: Connection) -> dict[str, Any]:
+    """Return what `status` shows of the run to resume, else of the last one; `id` and times: of the last."""
     last = scalar(db, "SELECT max(id) FROM runs") or runs.load(db).id  # which raises an error
     last_walk = "SELECT id, walk_ended FROM runs WHERE kind = 'mirror' ORDER BY id DESC LIMIT 1"
     walk, walk_ended = db.execute(last_walk).fetchone() or (0, 0)
