@@ -540,6 +540,12 @@ def test_an_asset_of_a_collection_that_fails_is_named(world: World) -> None:
     assert (report.items_done, report.assets_done, report.assets_missing) == (1, 1, 1)
     (failure,) = world.failures()
     assert (failure.collection, failure.item, failure.key) == ("c", "", "thumbnail")
+    page = {"href": "https://h.test/x", "type": "text/html"}
+    world.offer({"data": {"href": world.server.url("/b.tif")}}, {"assets": {"docs": page}})
+    report = world.mirror(Selection(collection_assets=True))
+    assert (report.exit_code, report.assets_pages, report.assets_failed) == (0, 1, 0)
+    assert world.plan(Selection(collection_assets=True)).assets_pages == 1
+    assert world.is_whole()
 
 
 def test_item_assets_of_the_collection_apply_if_the_items_state_nothing(world: World) -> None:

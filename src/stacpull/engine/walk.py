@@ -426,9 +426,7 @@ class Walk:
                 self._network.warn(f"{text}: {failure.message}")
                 continue
             collection = ListedItem(item_id, document, self_href(document, local=True))
-            planned = AssetPlanner(COLLECTION_LAYOUT, self._setup.selection).plan(collection)
-            if planned.assets or planned.problems:
-                batch.items.append(planned)
+            batch.items.append(AssetPlanner(COLLECTION_LAYOUT, self._setup.selection).plan(collection))
 
     def _plan(self, item: ListedItem) -> PlannedItem:
         planned = self._planner.plan(item)
