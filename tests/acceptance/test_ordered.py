@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from tests.acceptance.asset_host import AssetHost, local_items, quick
 from tests.acceptance.command import environment, run
@@ -30,9 +28,6 @@ class OrderingHost(AssetHost):
             return self.answer
         return super().content(path)
 
-    def source(self, directory: Path) -> str:
-        return local_items(directory, [f"{self.url}/assets/{number}" for number in range(8)])
-
 
 @pytest.mark.parametrize(
     "answer",
@@ -45,7 +40,7 @@ class OrderingHost(AssetHost):
 def test_assets_that_are_not_ready_are_ordered_and_requested_again(tmp_path, caplog, answer):
     dest = tmp_path / "m"
     with OrderingHost(answer) as host:
-        source = host.source(tmp_path)
+        source = local_items(tmp_path, [f"{host.url}/assets/{number}" for number in range(8)])
         options = quick(max_failures=0)
         report = sync.mirror(source, dest, options=options)
         assert (report.state, report.exit_code) == ("complete", 1)
@@ -67,3 +62,11 @@ def test_assets_that_are_not_ready_are_ordered_and_requested_again(tmp_path, cap
         assert (last.assets_done, last.assets_failed, last.exit_code) == (2, 0, 0)
         after = stacpull.status(dest)
         assert (after.state, after.assets_done, after.assets_ordered) == ("complete", 8, 0)
+
+
+def test_status_shows_a_failure_before_assets_that_are_not_ready(tmp_path):
+    with OrderingHost(("202 Accepted", b"")) as host:
+        host.waiting = set(range(5))
+        hrefs = [f"{host.url}/assets/{number}" for number in host.waiting]
+        sync.mirror(local_items(tmp_path, ["ftp://h.test/x", *hrefs]), tmp_path / "m", options=quick())
+        assert [one.kind for one in stacpull.status(tmp_path / "m").last_errors] == ["scheme", *["ordered"] * 4]

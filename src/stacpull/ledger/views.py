@@ -118,7 +118,8 @@ def state_now(state: str, *, live: bool) -> RunState:
 
 def failures(db: Connection, *, newest: int | None = None) -> Iterator[FailureRecord]:
     """Yield the failures of items in order, then of links and entries; or the `newest` of the last 1,000."""
-    order = "f.item = 0, f.item, f.key" if newest is None else "f.kind IN ('gone', 'outside'), f.at DESC"
+    late = "f.kind IN ('gone', 'ordered', 'outside'), f.at DESC"
+    order = "f.item = 0, f.item, f.key" if newest is None else late
     table = "failures" if newest is None else "(SELECT * FROM failures ORDER BY at DESC LIMIT 1000)"
     rows = db.execute(
         "SELECT coalesce(c.name, f.collection), coalesce(i.name, f.key), iif(f.item = 0, '', f.key), f.kind, "
