@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
+from tqdm.auto import tqdm
 
 from stacpull.events import Checked, Event, Listener, Notice, Progress, RunEnded, Stage
-
-with warnings.catch_warnings():
-    # Jupyter without ipywidgets gets a bar of text; tqdm warns of that in three lines of its own source
-    warnings.filterwarnings("ignore", message="IProgress not found")
-    from tqdm.auto import tqdm
 
 
 def progress_bar() -> Listener:
