@@ -110,8 +110,8 @@ def test_a_second_ctrl_c_leaves_the_prompt_on_an_empty_line() -> None:
         assert terminal.ended() == 130
         assert terminal.lines[-1].endswith("[130]$")
         text = "".join(terminal.lines)
-        assert text.startswith("stacpull: Quit: 7")
-        assert text.endswith("files done. Run the same command again to resume.[130]$")
+        assert text.startswith("stacpull: Quit.")
+        assert text.endswith(" Run the same command again to resume.[130]$")
         assert "fetching" not in terminal.text
 
 

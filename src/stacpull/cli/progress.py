@@ -117,17 +117,13 @@ class Display:
         self._stop_text = text
         return self._is_live
 
-    def close_at_once(self) -> str:
-        """Clean up the terminal, because the process ends now. Return what is done, for the last message.
+    def close_at_once(self) -> None:
+        """Clean up the terminal, because the process ends now.
 
         A signal handler calls this at any point. It waits at most a second for the thread to finish drawing.
         """
         if self._lock.acquire(timeout=1.0):
             self._erase()
-        now = self._now
-        if not isinstance(now, Progress) or not now.assets_planned:
-            return ""
-        return f": {now.assets_done:,} of {_planned(now)} done"
 
     def close(self) -> None:
         """Remove the display: the summary has its contents. Calling it again does nothing."""
