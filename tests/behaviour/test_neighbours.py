@@ -145,7 +145,7 @@ def test_a_package_of_someone_else_adds_a_command(tmp_path: Path) -> None:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[stacpull.commands]\nhello = other:hello\n")
     assert stacpull.run("hello").stdout == "hello from elsewhere\n"
-    assert "Greet the reader." in stacpull.run("help", "hello").stdout
+    assert "Greet the reader." in stacpull.run("hello", "--help").stdout
     missed = stacpull.run("helo")
     assert (missed.returncode, "No such command 'helo'." in missed.stderr) == (2, True)
 

@@ -38,11 +38,6 @@ _GROUP = "stacpull.commands"
 
 
 class _LazyGroup(click.Group):
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args[:1] == ["help"]:  # as in other tools
-            args = [*args[1:], "--help"]
-        return super().parse_args(ctx, args)
-
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         installed = entry_points.names(_GROUP)
         return [name for name, (target, _) in COMMANDS.items() if target or name in installed]
