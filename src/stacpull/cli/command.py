@@ -21,7 +21,7 @@ from stacpull.cli import entry, printing
 from stacpull.cli.parameters import OptionParameter
 from stacpull.cli.printing import Verbosity
 from stacpull.config import toml
-from stacpull.config.options import GROUPS, OPTIONS, options_of
+from stacpull.config.options import OPTIONS, options_of
 from stacpull.config.resolve import Resolved, resolve, setting_of
 from stacpull.errors import StacpullError, UsageError, did_you_mean
 from stacpull.suggestions import advice_on
@@ -213,7 +213,7 @@ class Command(click.Command):
             raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        grouped: dict[str, list[tuple[str, str]]] = {title: [] for title in ("Options", *GROUPS)}
+        grouped: dict[str, list[tuple[str, str]]] = {"Options": []}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
             option = getattr(parameter, "option", None)

@@ -8,7 +8,6 @@ import click
 from click.shell_completion import CompletionItem
 from msgspec.structs import replace
 
-from stacpull.arguments import choice, read_as
 from stacpull.config.options import BY_NAME, options_of
 from stacpull.config.toml import Config
 from stacpull.option_fields import Option
@@ -18,13 +17,12 @@ READING_DEST = ("work", "dest-endpoint-url", "dest-profile", "dest-region", "aws
 
 
 def source() -> click.Argument:
-    return click.Argument(["source"], metavar="SOURCE")
+    return click.Argument(["source"])
 
 
 def dest(*, required: bool = True) -> click.Argument:
     return click.Argument(
         ["dest"],
-        metavar="DEST" if required else "[DEST]",
         required=required,
         shell_complete=lambda _context, _parameter, typed: [CompletionItem(typed, type="dir")],
     )
@@ -32,11 +30,6 @@ def dest(*, required: bool = True) -> click.Argument:
 
 class OptionParameter(click.Option):
     option: Option | None = None
-
-
-class _Choice(click.Choice[str]):
-    def convert(self, value: Any, *where: Any) -> Any:
-        return read_as(where[0].opts[0], choice(*self.choices), value)
 
 
 def for_command(command: str) -> list[click.Parameter]:
@@ -75,7 +68,7 @@ def parameter(option: Option) -> OptionParameter:
     names = [option.name.replace("-", "_"), flag, *([f"-{option.short}"] if option.short else [])]
     how: dict[str, Any] = {"multiple": option.form == "repeated", "metavar": option.metavar or "TEXT"}
     if option.choices:
-        how = {"type": _Choice(option.choices), "metavar": option.metavar or None}
+        how = {"type": click.Choice(option.choices), "metavar": option.metavar or None}
     elif option.form in ("switch", "pair"):
         how = {"is_flag": True, "default": None}
     elif option.form == "count":

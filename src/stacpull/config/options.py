@@ -254,8 +254,6 @@ OPTIONS: tuple[Option, ...] = (
 
 BY_NAME: Mapping[str, Option] = {option.name: option for option in OPTIONS}
 
-GROUPS: tuple[str, ...] = tuple(dict.fromkeys(option.group for option in OPTIONS))
-
 
 def options_of(command: str) -> Iterator[Option]:
     """Yield the options of a command. Some defaults are the values of the run that it continues."""
