@@ -100,12 +100,12 @@ class Publisher(msgspec.Struct, eq=False):
         received, without_file, items_to_write = self._received, self._without_file, self._items_to_write
         self._received, self._without_file = [], []
         item_json = self._write_item_json(items_to_write)
-        assets, failures = self.reserve_names(received, list(item_json))  # 1. reserve
+        assets, refused = self.reserve_names(received, list(item_json))  # 1. reserve
         placements = [*(placement for _, placement in assets), *item_json.values()]
         self._sync([placement.part for placement in placements])  # 2. sync, also what the last turn placed
-        self._items_to_write = self._record([*without_file, *failures])  # 3. record the last turn
-        outcomes = iter(self._place(placements))  # 4. rename or upload: assets first, then item JSON
-        for (file, _), failure in zip(assets, outcomes, strict=False):
+        self._items_to_write = self._record([*without_file, *refused])  # 3. record the last turn
+        failures = self._place(placements)  # 4. rename or upload
+        for (file, _), failure in zip(assets, failures, strict=False):
             file.body = None
             if failure is None:
                 self._placed.append(file)
@@ -114,7 +114,7 @@ class Publisher(msgspec.Struct, eq=False):
                 self._without_file.append(outcome)
         if self._without_file:
             publication.release(self.db, [outcome.rowid for outcome in self._without_file])
-        for (item, placement), failure in zip(item_json.items(), outcomes, strict=True):
+        for (item, placement), failure in zip(item_json.items(), failures[len(assets) :], strict=True):
             if failure is None:
                 self._placed_json[item] = placement.digest
             else:

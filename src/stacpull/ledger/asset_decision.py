@@ -29,8 +29,7 @@ from stacpull.models import Asset, Clip, ItemId, PlannedItem, VersionInDest, pat
 from stacpull.planning.item_plan import version_of
 from stacpull.redact import href_hash
 
-HasFile = Callable[[str], bool]
-"""Returns True if DEST has a file at this path."""
+HasFile = Callable[[str], bool]  # returns True if DEST has a file at this path
 
 
 class ItemRow(NamedTuple):
