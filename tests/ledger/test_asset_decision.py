@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.ledger.plans import asset
+from tests.ledger.plans import asset, item
 
 from stacpull.ledger.asset_decision import Action, AssetRow, KnownAsset, decide
 from stacpull.ledger.runs import Run
 from stacpull.ledger.schema import AssetState, encoded_checksum
-from stacpull.models import Asset, Checksum, Clip, VersionInDest
+from stacpull.models import OWN_ASSETS_ID, Asset, Checksum, Clip, VersionInDest
 from stacpull.redact import href_hash
 
 BYTES, SHA256 = bytes(32), Checksum("sha256", bytes(32))
@@ -94,9 +94,10 @@ CHANGED, REVALIDATE = requested(2, BYTES, None, has_changed=True), requested(2, 
 def test_what_becomes_of_a_known_asset(known: KnownAsset, now: dict[str, Any], expected: Any) -> None:
     """`expected` are the action, the generation after it, and the other fields of the decision."""
     stated = {name: value for name, value in now.items() if name in Asset.__struct_fields__}
-    facts = {name: now.get(name, False) for name in ("is_updated", "has_no_date", "is_lost")}
+    facts = {name: now.get(name, False) for name in ("is_updated", "is_lost")}
+    listed = item(OWN_ASSETS_ID if "has_no_date" in now else "i")
     run = Run(2, "mirror", "", {}, now, now.get("area"))
-    decision = decide(known, replace(ASSET, **stated), run, **facts)
+    decision = decide(known, replace(ASSET, **stated), listed, run, **facts)
     assert (decision.action, decision.row and decision.row.generation, *decision[2:]) == expected
     if (row := decision.row) is not None:
         assert (row[:3], row.run, row.name) == (known.row[:3], 2, known.row.name)

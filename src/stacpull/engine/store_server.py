@@ -161,7 +161,9 @@ def _opened(
 def serve(sock: socket.socket) -> None:
     """Serve the other end of `sock`. The first message opens the mirror, and the others make its run."""
     _, descriptors, _, _ = socket.recv_fds(sock, 1, 2)
-    sending, directory, failure = threading.Lock(), Path(), None
+    sending = threading.Lock()
+    directory = Path()
+    failure = None
 
     def send(message: messages.ToNetwork) -> None:
         with sending, suppress(OSError):

@@ -166,19 +166,19 @@ _KEEP: Final = Decision(Action.KEEP)
 
 
 def decide(
-    known: KnownAsset, asset: Asset, run: Run, *, is_updated: bool, has_no_date: bool, is_lost: bool
+    known: KnownAsset, asset: Asset, item: PlannedItem, run: Run, *, is_updated: bool, is_lost: bool
 ) -> Decision:
-    """Return the action for a known asset that SOURCE now states as `asset`.
+    """Return the action for a known asset that SOURCE now states as `asset` of `item`.
 
-    Its item `is_updated` if it has changed since the last plan, or `has_no_date` (`PlannedItem.has_no_date`).
-    The asset `is_lost` if a version was in place, and its file is gone.
+    The item `is_updated` if it has changed since the last plan. The asset `is_lost` if a version was in
+    place, and its file is gone.
     """
     old = known.row
     if old.run == run.id and old.state < AssetState.DONE:
         return Decision(Action.WAIT)
     may_have_changed = is_updated or bool(old.must_revalidate)
     is_of_other_area = known.clip is not None and known.clip.area_hash != run.area_hash
-    is_unchanged = not (may_have_changed or has_no_date)
+    is_unchanged = not (may_have_changed or item.has_no_date)
     is_done = old.state == AssetState.DONE
     is_same = False if is_of_other_area else known.is_same_as(asset, is_unchanged=is_unchanged)
     if is_done and is_same and not (is_lost or run.remembered.get("revalidate")):
@@ -219,12 +219,14 @@ def known_actions(
     rows = known_items(db, [item.id for item in items])
     known = known_assets(db, rows, run)
     actions: dict[tuple[ItemId, str], tuple[Action, str | None]] = {}
-    for item in [item for item in items if item.id in rows]:
-        row = rows[item.id]
-        flags = {"is_updated": row.version != version_of(item), "has_no_date": item.has_no_date}
+    for item in items:
+        if (row := rows.get(item.id)) is None:
+            continue
+        is_updated = row.version != version_of(item)
         for asset in item.assets:
             if (old := known[row.id].get(asset.key)) is not None:
-                decision = decide(old, asset, run, **flags, is_lost=old.is_lost(has_file))
+                is_lost = old.is_lost(has_file)
+                decision = decide(old, asset, item, run, is_updated=is_updated, is_lost=is_lost)
                 path = None if old.row.name is None else path_in_dest(old.directory, old.row.name)
                 actions[item.id, asset.key] = decision.action, path
     return actions

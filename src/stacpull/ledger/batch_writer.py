@@ -315,8 +315,7 @@ class _BatchPlan:
             paths.move_asset(self._db, known.row.id, rowid, asset.key)
             known = known._replace(row=known.row._replace(id=rowid, run=0))
         is_lost = known.is_lost(self._writer.has_file)
-        is_updated, has_no_date = change.is_updated, change.item.has_no_date
-        decision = decide(known, asset, run, is_updated=is_updated, has_no_date=has_no_date, is_lost=is_lost)
+        decision = decide(known, asset, change.item, run, is_updated=change.is_updated, is_lost=is_lost)
         if decision.action is Action.WAIT:
             self._must_revalidate.append(known.row.id)
             return
