@@ -14,7 +14,7 @@ from typing import NamedTuple
 from stacpull.catalog.item import path_of_href
 from stacpull.errors import StacpullError, UsageError, quantity
 from stacpull.filters.item_filters import IdsFilter
-from stacpull.filters.labels import FOLDED_TO_BEN19, NOMENCLATURES, class_list, fold_label, item_labels
+from stacpull.filters.labels import FOLDED_TO_BEN19, NOMENCLATURES, class_lists, fold_label, item_labels
 from stacpull.json_values import object_or_empty, objects_in
 from stacpull.ledger import views
 from stacpull.models import Json
@@ -129,7 +129,7 @@ class Samples:
             return NOMENCLATURES[self._options.nomenclature]
         listed: dict[str, str] = {}
         for document in self._contents.collections.values():
-            for names in class_list([], document).values():
+            for names in class_lists([], document).values():
                 for name in names:
                     listed.setdefault(fold_label(name), name.strip())
         met: defaultdict[str, Counter[str]] = defaultdict(Counter)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stacpull.errors import UsageError
-from stacpull.filters.labels import BEN19, CLC43, FOLDED_TO_BEN19, check_labels, class_list, item_labels
+from stacpull.filters.labels import BEN19, CLC43, FOLDED_TO_BEN19, check_labels, class_lists, item_labels
 from stacpull.filters.selection_filter import SelectionFilter
 from stacpull.selection import Selection
 
@@ -116,15 +116,15 @@ def item(classes):
     ],
 )
 def test_class_lists_are_found_in_every_form(items, stated, expected):
-    assert class_list(items, stated) == expected
+    assert class_lists(items, stated) == expected
 
 
 def test_recorded_class_lists(shared_data: Path):
     read = lambda name: json.loads((shared_data / name).read_text())  # noqa: E731
-    kenya = class_list([], read("mlhub/prod2022/collection_ref_african_crops_kenya_01_labels.json"))
+    kenya = class_lists([], read("mlhub/prod2022/collection_ref_african_crops_kenya_01_labels.json"))
     assert kenya["Water Resource"] == ("rainfed",)
     assert "Maize" in kenya["Crop1"]
-    roads = class_list([read("stac/label/spacenet-roads/roads_item.json")], None)
+    roads = class_lists([read("stac/label/spacenet-roads/roads_item.json")], None)
     assert (roads["paved"], roads["lane_number"]) == (("0", "1"), ("1", "2", "3", "4", "5"))
 
 

@@ -19,7 +19,7 @@ from stacpull.engine.network import SourceSetup
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError, did_you_mean
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_filters import PropertyName
-from stacpull.filters.labels import check_labels, class_list, item_labels
+from stacpull.filters.labels import check_labels, class_lists, item_labels
 from stacpull.filters.selection_filter import SelectionFilter
 from stacpull.json_values import object_or_empty
 from stacpull.models import Failure, Json, Page
@@ -126,7 +126,7 @@ async def _label_warnings(
         return []
     if any(item.get("collection") not in (None, starts[0].collection) for item in items):
         try:
-            return check_labels(selection, class_list(items, None))
+            return check_labels(selection, class_lists(items, None))
         except UsageError as error:
             return [f"{error} Other collections may have it, so the run continues."]
     classes = dict[str, tuple[str, ...]]()
@@ -135,9 +135,9 @@ async def _label_warnings(
         if start is not starts[0] and source.api_root is not None:
             with suppress(SourceError):
                 first = await first_items(source, start)
-        lists = class_list(first, None)
+        lists = class_lists(first, None)
         if not lists and start.collection != NO_COLLECTION:
-            lists = class_list((), await source.collection(start.collection))
+            lists = class_lists((), await source.collection(start.collection))
         classes |= {title: (*classes.get(title, ()), *labels) for title, labels in lists.items()}
         with suppress(UsageError):
             if not (texts := check_labels(selection, classes)) or selection.all_collections:

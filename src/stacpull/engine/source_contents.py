@@ -12,7 +12,7 @@ from stacpull.engine.lookups import first_items
 from stacpull.engine.network import Network, open_network, resolve_source
 from stacpull.errors import UsageError
 from stacpull.events import Listener, Stage
-from stacpull.filters.labels import class_list, fold_label, item_labels
+from stacpull.filters.labels import class_lists, fold_label, item_labels
 from stacpull.json_values import object_or_empty
 from stacpull.models import Json, PublicValue
 from stacpull.planning.item_plan import id_of
@@ -58,9 +58,9 @@ async def classes(
         opened = await open_source(access.url, network.reader)
         (start,) = await opened.starts(Selection(collections=(collection,)))
         items = await first_items(opened, start)
-        lists = class_list(items, None)
+        lists = class_lists(items, None)
         with suppress(UsageError):  # a file of items may have no link to the collection
-            lists = class_list(items, await opened.collection(collection))
+            lists = class_lists(items, await opened.collection(collection))
         lists = {name: names for name, names in lists.items() if label_property in (None, name)}
         spelled = {fold_label(label): label for labels in lists.values() for label in labels}
         if count:

@@ -57,7 +57,7 @@ def parse_filter(text: str) -> Any:
         raise UsageError(f"--filter: write a date as DATE('{bare[0]}').")
     depth = max(accumulate((c == "(") - (c == ")") for c in f"({unquoted}"))
     conditions = re.split(r"\b(?:and|or)\b", unquoted, flags=re.IGNORECASE)
-    operators = max(len(_OPERATOR.findall(part)) for text in conditions for part in text.split(","))
+    operators = max(len(_OPERATOR.findall(part)) for one in conditions for part in one.split(","))
     if depth * max(2, operators) > _MAX_DEPTH or len(conditions) > _MAX_CONDITIONS:
         problem = "--filter is nested too deeply or has too many operators (for ids, use --ids @FILE)."
         raise UsageError(problem)
@@ -94,7 +94,9 @@ def _item_time(_item: Json, properties: dict[str, Any]) -> Value:
         return instant
     start = _span(properties.get("start_datetime"))
     end = _span(properties.get("end_datetime"))
-    return None if start is None and end is None else _span_between(start or _ALL_TIME, end or _ALL_TIME)
+    if start is None and end is None:
+        return None
+    return _span_between(start or _ALL_TIME, end or _ALL_TIME)
 
 
 def _comparison(order: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Truth]:
@@ -147,7 +149,7 @@ def _pattern(like: str) -> re.Pattern[str]:
     return re.compile(fnmatch.translate("".join(parts)))
 
 
-def _texts(change: Callable[[str], str]) -> Callable[[Any], Any]:
+def _on_text(change: Callable[[str], str]) -> Callable[[Any], Any]:
     def changed(value: Any) -> Any:
         if isinstance(value, list):
             return [changed(member) for member in value]
@@ -156,15 +158,15 @@ def _texts(change: Callable[[str], str]) -> Callable[[Any], Any]:
     return changed
 
 
-def _typed(read: Callable[[Value], Value], function: Callable[..., Value]) -> Callable[..., Value]:
-    def typed(left: Value, right: Value) -> Value:
+def _with_operands(read: Callable[[Value], Value], function: Callable[..., Value]) -> Callable[..., Value]:
+    def operated(left: Value, right: Value) -> Value:
         values = read(left), read(right)
         return None if None in values else function(*values)
 
-    return typed
+    return operated
 
 
-def _calculation(calculate: Callable[[float, float], Any]) -> Callable[[Any, Any], Any]:
+def _arithmetic(calculate: Callable[[float, float], Any]) -> Callable[[Any, Any], Any]:
     def calculated(left: float, right: float) -> float | None:
         try:
             result = calculate(float(left), float(right))
@@ -172,7 +174,7 @@ def _calculation(calculate: Callable[[float, float], Any]) -> Callable[[Any, Any
             return None
         return result if isinstance(result, float) and math.isfinite(result) else None
 
-    return _typed(lambda value: value if is_number(value) else None, calculated)
+    return _with_operands(lambda value: value if is_number(value) else None, calculated)
 
 
 def _has_all(left: Iterable[Any], right: Iterable[Any]) -> Truth:
@@ -185,8 +187,8 @@ def _shapes() -> Any:
     return shapes
 
 
-_times = partial(_typed, _span)
-_sets = partial(_typed, lambda value: value if isinstance(value, list) else None)
+_temporal = partial(_with_operands, _span)
+_array = partial(_with_operands, lambda value: value if isinstance(value, list) else None)
 _CALCULATED: Final = ("casei", "accenti", "+", "-", "*", "/", "^", "%", "div")
 """The operators that are not predicates. `%` has the sign of the dividend, `div` rounds towards zero."""
 _SPATIAL: Final = ("contains", "crosses", "disjoint", "equals", "intersects", "overlaps", "touches", "within")
@@ -204,35 +206,35 @@ _OPERATORS: Final[dict[str, Callable[..., Any]]] = {
     "like": lambda text, like: _pattern(like).fullmatch(text) is not None if isinstance(text, str) else None,
     "between": lambda value, low, high: _decided_by(False, _AT_LEAST(value, low), _AT_MOST(value, high)),
     "in": _is_in,
-    "casei": _texts(str.casefold),
-    "accenti": _texts(lambda text: "".join(c for c in normalize("NFKD", text) if not combining(c))),
-    "+": _calculation(operator.add),
-    "-": _calculation(operator.sub),
-    "*": _calculation(operator.mul),
-    "/": _calculation(operator.truediv),
-    "^": _calculation(operator.pow),
-    "%": _calculation(math.fmod),
-    "div": _calculation(lambda a, b: float(math.trunc(a / b))),
-    "t_after": _times(lambda a, b: a[0] > b[1]),
-    "t_before": _times(lambda a, b: a[1] < b[0]),
-    "t_contains": _times(lambda a, b: a[0] < b[0] and a[1] > b[1]),
-    "t_disjoint": _times(lambda a, b: a[1] < b[0] or a[0] > b[1]),
-    "t_during": _times(lambda a, b: a[0] > b[0] and a[1] < b[1]),
-    "t_equals": _times(operator.eq),
-    "t_finishedby": _times(lambda a, b: a[0] < b[0] and a[1] == b[1]),
-    "t_finishes": _times(lambda a, b: a[0] > b[0] and a[1] == b[1]),
-    "t_intersects": _times(lambda a, b: a[0] <= b[1] and a[1] >= b[0]),
-    "t_meets": _times(lambda a, b: a[1] == b[0]),
-    "t_metby": _times(lambda a, b: a[0] == b[1]),
-    "t_overlappedby": _times(lambda a, b: b[0] < a[0] < b[1] < a[1]),
-    "t_overlaps": _times(lambda a, b: a[0] < b[0] < a[1] < b[1]),
-    "t_startedby": _times(lambda a, b: a[0] == b[0] and a[1] > b[1]),
-    "t_starts": _times(lambda a, b: a[0] == b[0] and a[1] < b[1]),
+    "casei": _on_text(str.casefold),
+    "accenti": _on_text(lambda text: "".join(c for c in normalize("NFKD", text) if not combining(c))),
+    "+": _arithmetic(operator.add),
+    "-": _arithmetic(operator.sub),
+    "*": _arithmetic(operator.mul),
+    "/": _arithmetic(operator.truediv),
+    "^": _arithmetic(operator.pow),
+    "%": _arithmetic(math.fmod),
+    "div": _arithmetic(lambda a, b: float(math.trunc(a / b))),
+    "t_after": _temporal(lambda a, b: a[0] > b[1]),
+    "t_before": _temporal(lambda a, b: a[1] < b[0]),
+    "t_contains": _temporal(lambda a, b: a[0] < b[0] and a[1] > b[1]),
+    "t_disjoint": _temporal(lambda a, b: a[1] < b[0] or a[0] > b[1]),
+    "t_during": _temporal(lambda a, b: a[0] > b[0] and a[1] < b[1]),
+    "t_equals": _temporal(operator.eq),
+    "t_finishedby": _temporal(lambda a, b: a[0] < b[0] and a[1] == b[1]),
+    "t_finishes": _temporal(lambda a, b: a[0] > b[0] and a[1] == b[1]),
+    "t_intersects": _temporal(lambda a, b: a[0] <= b[1] and a[1] >= b[0]),
+    "t_meets": _temporal(lambda a, b: a[1] == b[0]),
+    "t_metby": _temporal(lambda a, b: a[0] == b[1]),
+    "t_overlappedby": _temporal(lambda a, b: b[0] < a[0] < b[1] < a[1]),
+    "t_overlaps": _temporal(lambda a, b: a[0] < b[0] < a[1] < b[1]),
+    "t_startedby": _temporal(lambda a, b: a[0] == b[0] and a[1] > b[1]),
+    "t_starts": _temporal(lambda a, b: a[0] == b[0] and a[1] < b[1]),
     # arrays are sets (7.13): order and repetitions do not matter
-    "a_contains": _sets(_has_all),
-    "a_containedby": _sets(lambda a, b: _has_all(b, a)),
-    "a_equals": _sets(lambda a, b: _decided_by(False, _has_all(a, b), _has_all(b, a))),
-    "a_overlaps": _sets(lambda a, b: _decided_by(True, *(_is_in(member, a) for member in b))),
+    "a_contains": _array(_has_all),
+    "a_containedby": _array(lambda a, b: _has_all(b, a)),
+    "a_equals": _array(lambda a, b: _decided_by(False, _has_all(a, b), _has_all(b, a))),
+    "a_overlaps": _array(lambda a, b: _decided_by(True, *(_is_in(member, a) for member in b))),
     **{f"s_{name}": partial(lambda *values: _shapes().related(*values), name) for name in _SPATIAL},
 }
 _ARITY: Final = {"and": None, "or": None, "not": 1, "isnull": 1, "casei": 1, "accenti": 1, "between": 3}
@@ -384,11 +386,12 @@ def _pushable_test(sign: str, left: Any, right: Any) -> Json | None:
     if not isinstance(reference, str):
         return None
     name = reference.removeprefix("properties.")
-    is_numeric = is_number(right)
-    is_plain = isinstance(right, bool) or (isinstance(right, str) and parse_instant(right) is None)
-    if "." in name or {name, reference} & _NOT_PUSHED or not (is_numeric or is_plain):
+    if "." in name or {name, reference} & _NOT_PUSHED:
         return None
-    return {"op": sign, "args": [{"property": name}, right]} if is_numeric or sign in ("=", "<>") else None
+    can_be_equal = isinstance(right, bool) or (isinstance(right, str) and parse_instant(right) is None)
+    if is_number(right) or (can_be_equal and sign in ("=", "<>")):
+        return {"op": sign, "args": [{"property": name}, right]}
+    return None
 
 
 def combined(name: str, conditions: list[Json]) -> Json | None:
@@ -435,8 +438,9 @@ class ExpressionFilter(ItemFilter):
 
 def _conditions(node: Any) -> list[Any]:
     """Return the conditions that AND, OR and NOT combine."""
-    is_combined = isinstance(node, dict) and str(node.get("op")).lower() in {"and", "or", "not"}
-    return [condition for part in node["args"] for condition in _conditions(part)] if is_combined else [node]
+    if isinstance(node, dict) and str(node.get("op")).lower() in {"and", "or", "not"}:
+        return [condition for part in node["args"] for condition in _conditions(part)]
+    return [node]
 
 
 def properties_in(node: Any) -> Iterator[str]:

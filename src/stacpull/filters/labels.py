@@ -44,11 +44,12 @@ FOLDED_TO_BEN19: Final = {
 def item_labels(properties: dict[str, Any], label_property: str | None = None) -> list[str]:
     value = properties.get(label_property or "labels")
     if value is None and label_property is None:
-        overviews = objects_in(properties.get("label:overviews"))
-        counts = [entry for overview in overviews for entry in objects_in(overview.get("counts"))]
-        value = [
-            it.get("name") for it in counts if isinstance(it.get("count"), int | float) and it["count"] > 0
-        ]
+        value = []
+        for overview in objects_in(properties.get("label:overviews")):
+            for entry in objects_in(overview.get("counts")):
+                count = entry.get("count")
+                if isinstance(count, int | float) and count > 0:
+                    value.append(entry.get("name"))
     names = value if isinstance(value, list) else [value]
     return [str(name) for name in names if name is not None and str(name).strip()]
 
@@ -87,7 +88,7 @@ _FLAGS: Final = frozenset({"cloud_and_shadow", "seasonal_snow"})
 """Properties with classes that have their own options."""
 
 
-def class_list(items: Iterable[Json], collection: Json | None) -> dict[str, tuple[str, ...]]:
+def class_lists(items: Iterable[Json], collection: Json | None) -> dict[str, tuple[str, ...]]:
     """Return the class lists of a collection and its items: class names by the name of the list.
 
     They are in `label:classes` of items, collection and summaries, and `labels` of summaries, as in the label
@@ -97,18 +98,21 @@ def class_list(items: Iterable[Json], collection: Json | None) -> dict[str, tupl
     sources = [(collection or {}).get("label:classes"), *map(summaries.get, ("label:classes", "labels"))]
     sources += [object_or_empty(item.get("properties")).get("label:classes") for item in items]
     lists: dict[str, dict[str, None]] = {}
-    for member in (member for value in sources for member in _members(value)):
-        named = member if isinstance(member, dict) else {"classes": [member]}
-        name = str(named.get("name") or _UNNAMED)
-        classes = _members(named.get("classes"))
-        names = [str(text) for text in classes if isinstance(text, str | int | float) and str(text).strip()]
-        lists.setdefault(name, {}).update(dict.fromkeys(names))
-    return {name: tuple(classes) for name, classes in lists.items() if classes}
+    for source in sources:
+        for member in _members(source):
+            named = member if isinstance(member, dict) else {"classes": [member]}
+            name = str(named.get("name") or _UNNAMED)
+            for text in _members(named.get("classes")):
+                if isinstance(text, str | int | float) and str(text).strip():
+                    lists.setdefault(name, {})[str(text)] = None
+    return {name: tuple(classes) for name, classes in lists.items()}
 
 
 def _members(value: object) -> list[object]:
-    members = value if isinstance(value, list) else [value]
-    return [inner for member in members for inner in (member if isinstance(member, list) else [member])]
+    members: list[object] = []
+    for member in value if isinstance(value, list) else [value]:
+        members += member if isinstance(member, list) else [member]
+    return members
 
 
 def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -> list[str]:
@@ -137,5 +141,8 @@ def _hint(label: str, spelled: Mapping[str, str], nomenclature: str | None) -> s
         if is_corine and other != nomenclature and label in map(fold_label, names):
             return f"it is a class of {other}: use --nomenclature {other}"
     near = [spelled[name] for name in similar(label, spelled, limit=3, cutoff=0.5)]
-    listed = ", ".join(map(repr, near or NOMENCLATURES.get(nomenclature or "", ())))
-    return f"{'nearest:' if near else 'it has'} {listed}" if listed else "`stacpull classes` lists them"
+    if near:
+        return f"nearest: {', '.join(map(repr, near))}"
+    if nomenclature is not None:
+        return f"it has {', '.join(map(repr, NOMENCLATURES[nomenclature]))}"
+    return "`stacpull classes` lists them"
