@@ -41,8 +41,9 @@ class CommandSession:
         self.selection = resolved.selection
         self.options = resolved.options
         self.output = resolved.output
-        for warning in () if self.output.quiet else resolved.warnings:
-            click.echo(f"stacpull: warning: {warning}", err=True)
+        if not self.output.quiet:
+            for warning in resolved.warnings:
+                click.echo(f"stacpull: warning: {warning}", err=True)
 
     @cached_property
     def display(self) -> Display:
@@ -53,8 +54,9 @@ class CommandSession:
     def close(self, code: int = 0) -> None:
         if "display" in self.__dict__:
             self.display.close()
-            for line in self.display.hidden if code else ():
-                self.display.write(f"stacpull: {line}")
+            if code:
+                for line in self.display.hidden:
+                    self.display.write(f"stacpull: {line}")
 
     def run(self, start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
         return entry.run(start, self.display)

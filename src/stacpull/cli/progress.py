@@ -229,8 +229,9 @@ class Display:
         return _Shown(["checking"], figures, now.files, now.files_expected, damaged)
 
     def _shown_of_run(self, now: Progress) -> _Shown:
-        head = ["fetching" if now.assets_pending else "finishing"]
-        if not now.walk_ended:
+        if now.walk_ended:
+            head = ["fetching" if now.assets_pending else "finishing"]
+        else:
             head = ["listing and fetching" if now.assets_planned else "listing"]
         if now.items_seen:  # `retry` lists no items
             matched = f"{now.items_matched:,} of " if now.items_wanted else ""
@@ -260,14 +261,19 @@ class Display:
     def _problems(self, now: Progress) -> list[str]:
         gone = max(now.assets_missing, self.failures[FailureKind.GONE])  # --missing may accept these
         # failures are events, which come before the counters
-        apart = {FailureKind.GONE, *NO_FAULT}  # counted below, by their names
         failed = max(now.assets_failed, self.failures.total()) - gone
         failed -= sum(self.failures[kind] for kind in NO_FAULT)
-        counts = [f"{number:,} {kind}" for kind, number in self.failures.most_common() if kind not in apart]
-        kinds = f" ({', '.join(counts)})" if counts else ""
-        problems = [f"{failed:,} failed{kinds}"] if failed > 0 else []
-        problems += [f"{gone:,} missing from the source"] if gone else []
-        return problems + ([quantity(now.retries, "retry", "retries")] if now.retries else [])
+        problems = []
+        if failed > 0:
+            apart = {FailureKind.GONE, *NO_FAULT}
+            counts = self.failures.most_common()
+            kinds = [f"{number:,} {kind}" for kind, number in counts if kind not in apart]
+            problems.append(f"{failed:,} failed ({', '.join(kinds)})" if kinds else f"{failed:,} failed")
+        if gone:
+            problems.append(f"{gone:,} missing from the source")
+        if now.retries:
+            problems.append(quantity(now.retries, "retry", "retries"))
+        return problems
 
 
 def _planned(now: Progress) -> str:

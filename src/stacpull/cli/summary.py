@@ -68,25 +68,29 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
     failed_items = f"{quantity(items, 'item')} failed" if items else ""
     to_do = "" if report.state == "complete" else still_to_do(report)
     parts = [part for part in (*not_done(report, accepted), failed_items, to_do) if part]
-    state = "" if report.state == "complete" and parts else f"{report.state}: "
+    state = f"{report.state}: "
     if report.reason:
         state = f"{report.state} ({report.reason.rstrip('.')}): "
+    elif report.state == "complete" and parts:
+        state = ""
     files = f"{report.assets_done:,} of {quantity(report.assets_planned, noun)} in {report.dest}"
     yield "; ".join([f"{state}{files}", *parts])
     present = min(report.assets_done, report.assets_skipped + report.assets_revalidated)  # some are in both
     added = report.assets_done - present
     total = f", {size(report.bytes_done)}"
+    total_of_added = total if added and not present else ""
     changed = min(added, report.assets_changed)
     replaced = f", {changed:,} replaced" if changed else ""
-    yield f"  added    {quantity(added - changed, 'file')}{replaced}{'' if present or not added else total}"
+    yield f"  added    {quantity(added - changed, 'file')}{replaced}{total_of_added}"
     fetched = f"{size(report.bytes_fetched)} of files and documents in {duration(report.seconds)}"
     yield f"  fetched  {fetched} ({rate(report.bytes_fetched, report.seconds)})"
     retries = f", {quantity(report.retries, 'retry', 'retries')}" if report.retries else ""
     yield f"  requests {report.requests:,}{retries}"
     if present:
-        checked = report.assets_revalidated and f", {report.assets_revalidated:,} checked and unchanged"
+        unchanged = report.assets_revalidated
+        checked = f", {unchanged:,} checked and unchanged" if unchanged else ""
         now = f"now {quantity(report.assets_done, 'file')}{total}"
-        yield f"  present  {quantity(present, 'file')} already here{checked or ''}; {now} of this selection"
+        yield f"  present  {quantity(present, 'file')} already here{checked}; {now} of this selection"
     if report.items_seen:
         yield f"  items    {items_read(report)}"
     yield from _changes(report)
@@ -127,9 +131,10 @@ def state_and_faults(report: MirrorReport | StatusReport) -> tuple[str, int]:
     """Return the state in words, and the number of failures, without files that are gone or not ready."""
     failures = count_faults(report.to_json(), report.assets_missing) + report.items_failed
     parts = absent_files(report)
+    if report.state != "complete" or not (failures or parts):
+        return report.state, failures
     finished = f"finished with {quantity(failures, 'failure')}" if failures else "finished"
-    has_remarks = report.state == "complete" and (failures or parts)
-    return "; ".join([finished, *parts]) if has_remarks else report.state, failures
+    return "; ".join([finished, *parts]), failures
 
 
 def absent_files(report: MirrorReport | StatusReport | VerifyReport) -> list[str]:

@@ -66,9 +66,11 @@ def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
     is_interrupted = report.state == "interrupted"
     is_repaired = report.repair is not None
     is_unfinished = not is_repaired and report.mirror_state != "complete"
-    failed = {"file": count_faults(report.to_json(), report.assets_missing), "item": report.items_failed}
-    lacking = [f"{quantity(number, noun)} failed" for noun, number in failed.items() if number]
-    lacking = [] if is_repaired else lacking + absent_files(report)
+    lacking = []
+    if not is_repaired:
+        failed = {"file": count_faults(report.to_json(), report.assets_missing), "item": report.items_failed}
+        lacking = [f"{quantity(number, noun)} failed" for noun, number in failed.items() if number]
+        lacking += absent_files(report)
     is_incomplete = is_unfinished or bool(lacking)
     verdict = ["interrupted"] if is_interrupted else []
     if is_repaired:
@@ -87,18 +89,22 @@ def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
         counts = ", ".join(filter(None, [still_to_do(report), *lacking]))
         verdict.append(f"the mirror is incomplete: {counts}" if counts else "the mirror is incomplete")
     yield f"{report.dest}: {'; '.join(verdict)}"
-    speed = f" ({rate(report.bytes, report.seconds)})"
-    by_size = f"; {report.unproven:,} checked by size only" if report.unproven else speed
     checked = f"{quantity(report.files, 'file')} (assets and metadata), {size(report.bytes)}"
-    yield f"  checked {checked} in {duration(report.seconds)}{by_size}"
+    end = f" ({rate(report.bytes, report.seconds)})"
+    if report.unproven:
+        end = f"; {report.unproven:,} checked by size only"
+    yield f"  checked {checked} in {duration(report.seconds)}{end}"
     if report.leftovers:
         yield f"  {quantity(report.leftovers, 'partial download')} (the next run will finish or remove them)"
     if report.obstructed:
         yield "to repair obstructed files, first move the directory or link that has their name"
+    can_be_repaired: object = damaged
+    if is_repaired:
+        can_be_repaired = is_interrupted or report.obstructed
     steps = {
         "verify": is_interrupted and not is_repaired,
         "resume": is_unfinished and not is_interrupted,
-        "verify --repair": is_interrupted or report.obstructed if is_repaired else damaged,
+        "verify --repair": can_be_repaired,
         "failures": report.repair.assets_failed if report.repair else len(lacking),
     }
     yield from next_steps(report, steps)
