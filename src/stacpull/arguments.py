@@ -133,21 +133,27 @@ def _as_tuple(value: object) -> tuple[Any, ...] | None:
 
 def read_where(value: str | Iterable[str] | Mapping[str, object] | None) -> tuple[str, ...]:
     """Read conditions as `property=value`; values of a list, or of the same property, are alternatives."""
-    conditions = [] if isinstance(value, Mapping) else [*read_texts(value)]
-    for name, wanted in value.items() if isinstance(value, Mapping) else ():
-        listed = _as_tuple(wanted)
-        several = (wanted,) if listed is None else listed
-        if not isinstance(name, str) or "=" in name or not several:
-            raise _invalid("properties and their values, with names without =, and no empty lists", value)
-        for element in several:
-            if not isinstance(element, str | bool) and finite_number(element) is None:
-                raise _invalid("a string, number or boolean, or a list of these", element)
-            conditions.append(f"{name}={str(element).lower() if isinstance(element, bool) else element}")
+    conditions = _conditions_in(value) if isinstance(value, Mapping) else read_texts(value)
     for condition in conditions:
         name, sign, wanted = (part.strip() for part in condition.partition("="))
         if not sign or not name or name[-1] in "<>!" or wanted.startswith(("=", "<", ">")):
             raise ValueError(f"must be property=value, not {condition!r}; CQL2 has other comparisons")
     return read_texts(conditions)
+
+
+def _conditions_in(given: Mapping[Any, object]) -> list[str]:
+    conditions = []
+    for name, wanted in given.items():
+        listed = _as_tuple(wanted)
+        several = (wanted,) if listed is None else listed
+        if not isinstance(name, str) or "=" in name or not several:
+            raise _invalid("properties and their values, with names without =, and no empty lists", given)
+        for element in several:
+            if not isinstance(element, str | bool) and finite_number(element) is None:
+                raise _invalid("a string, number or boolean, or a list of these", element)
+            text = str(element).lower() if isinstance(element, bool) else str(element)
+            conditions.append(f"{name}={text}")
+    return conditions
 
 
 def read_ids(value: str | Iterable[str] | None) -> tuple[str, ...]:
@@ -230,8 +236,11 @@ _UNIT_SECONDS = (86400.0, 3600.0, 60.0, 1.0)
 
 def integer(minimum: int = -MAX_INTEGER, maximum: int = MAX_INTEGER, *, auto: bool = False) -> ValueReader:
     """Return a reader of whole numbers within bounds; with `auto`, that word is read as None."""
-    bounds = f" of {minimum} or more" if maximum == MAX_INTEGER else f" from {minimum} to {maximum}"
-    bounds = " between -2**63 and 2**63" if minimum == -MAX_INTEGER else bounds
+    bounds = f" from {minimum} to {maximum}"
+    if minimum == -MAX_INTEGER:
+        bounds = " between -2**63 and 2**63"
+    elif maximum == MAX_INTEGER:
+        bounds = f" of {minimum} or more"
 
     def read(raw: object) -> int | None:
         if auto and isinstance(raw, str) and raw == "auto":
@@ -371,8 +380,9 @@ def read_clip(value: str | PathLike[str] | Iterable[float] | Mapping[str, Any] |
 def read_interval(value: TimeOrInterval) -> str:
     """Read a time or a (start, end) of times, as STAC writes it; None is an open end."""
     ends = value if isinstance(value, tuple | list) else [value]
+    number_of_ends = 2 if isinstance(value, tuple | list) else 1
     times = [".." if end is None else _time(end) for end in ends]
-    if None in times or len(times) != (2 if ends is value else 1):
+    if None in times or len(times) != number_of_ends:
         raise _invalid("a date, a datetime, text, or a (start, end) pair", value)
     written = "/".join(map(str, times))
     parse_interval(written)

@@ -211,8 +211,7 @@ class Rates:
     def update(self, now: Progress) -> None:
         """Add an event; the events of a run come in order."""
         last = self._seen[-1] if self._seen else None
-        received, before = ((p.bytes_fetched, p.items_seen, _fetched(p)) for p in (now, last or now))
-        if last is None or received != before:
+        if last is None or _received(now) != _received(last):
             self._progressed_at = time.monotonic()
         if last is None or now.seconds > last.seconds:
             self._seen.append(now)
@@ -254,6 +253,10 @@ class Rates:
     def silence(self) -> float:
         """Return the seconds since the last received byte, or item of a document."""
         return time.monotonic() - self._progressed_at
+
+
+def _received(now: Progress) -> tuple[float, ...]:
+    return now.bytes_fetched, now.items_seen, _fetched(now)
 
 
 def _fetched(now: Progress) -> float:

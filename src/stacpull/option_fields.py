@@ -63,7 +63,7 @@ def with_readers(kind: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.A
 
 def _derived(name: str, hint: Any, default: object) -> dict[str, Any]:
     """Return what follows from the type of a field. A repeated option is named in the singular."""
-    kind = next((kind for kind in get_args(hint) if NoneType in get_args(hint)), hint)
+    kind = get_args(hint)[0] if NoneType in get_args(hint) else hint
     form: Form = "repeated" if get_origin(hint) in (tuple, Mapping) else "value"
     if kind is bool:
         form = "switch" if default is False else "pair"
@@ -77,7 +77,7 @@ def _derived(name: str, hint: Any, default: object) -> dict[str, Any]:
 
 def _reader(read: Any, hint: Any) -> ValueReader:
     kinds = get_args(hint)
-    if type(None) in kinds:
+    if NoneType in kinds:
         read_other = _reader(read, kinds[0])
         return lambda value: None if value is None else read_other(value)
     if read is not None:

@@ -134,14 +134,14 @@ def write_catalogs(
             links.append({**_link("child", f"{entry.directory}/{COLLECTION_FILE}", ""), "title": entry.id})
         names = [link["title"] for link in links[1:]]
         links += [link for link in provenance_links([], source, []) if link["rel"] == "via"]
-        few = ", ".join(names) if 0 < len(names) < 4 else ""  # noqa: PLR2004
+        what = ", ".join(names) if 0 < len(names) < 4 else f"{len(names)} collections"  # noqa: PLR2004
         catalog = {
             "type": "Catalog",
             "id": catalog_id(source),
             "stac_version": STAC_VERSION,
             "description": f"What stacpull has mirrored from {source}",
             "links": links,
-            "title": f"Mirror of {few or f'{len(names)} collections'} from {source}",
+            "title": f"Mirror of {what} from {source}",
         }
         writer.update("catalog.json", catalog)
 
@@ -156,7 +156,7 @@ def until_stopped(is_stopped: Callable[[], bool], values: Iterable[T]) -> Iterat
 def _write_collection(writer: CatalogWriter, entry: CollectionEntry, items: Iterator[tuple[str, str]]) -> int:
     up = [_link(rel, "catalog.json", entry.directory) for rel in ("root", "parent")]
     children: list[Json] = []
-    count, links = _links(writer, items, entry.directory)
+    count, links = _item_links(writer, items, entry.directory)
     following = next(items, None)  # if there is one, there are too many items for one document
     items = itertools.chain([] if following is None else [following], items)
     while count and following is not None:
@@ -173,7 +173,7 @@ def _write_collection(writer: CatalogWriter, entry: CollectionEntry, items: Iter
         writer.update(path, document, links)
         children.append(_link("child", path, entry.directory))
         links.clear()
-        count, links = _links(writer, items, entry.directory)
+        count, links = _item_links(writer, items, entry.directory)
     stored = entry.stored_document()
     if writer.items_parquet is not None:  # stac-geoparquet, "Referencing"
         asset = {
@@ -188,7 +188,9 @@ def _write_collection(writer: CatalogWriter, entry: CollectionEntry, items: Iter
     return len(children)
 
 
-def _links(writer: CatalogWriter, items: Iterator[tuple[str, str]], directory: str) -> tuple[int, bytearray]:
+def _item_links(
+    writer: CatalogWriter, items: Iterator[tuple[str, str]], directory: str
+) -> tuple[int, bytearray]:
     count = 0
     encoded = bytearray()
     for name, path in itertools.islice(items, ITEMS_PER_CATALOG):
@@ -255,12 +257,16 @@ def _core_members(identifier: str, document: Json) -> Json:
 
 
 def _extent(document: Json) -> Json:
-    boxes = [*filter(is_bbox, list_or_empty(object_or_empty(document.get("spatial")).get("bbox")))]
+    spatial = object_or_empty(document.get("spatial"))
+    boxes = [box for box in list_or_empty(spatial.get("bbox")) if is_bbox(box)]
     if len(boxes) in (0, 2):  # the first box is around the others, so two boxes are not valid
         boxes.insert(0, [-180.0, -90.0, 180.0, 90.0])
-    intervals = list_or_empty(object_or_empty(document.get("temporal")).get("interval"))
-    pairs = [map(parse_instant, ends) for ends in intervals if isinstance(ends, list) and len(ends) == 2]  # noqa: PLR2004
-    intervals = [[end and rfc3339(in_utc(end)) for end in pair] for pair in pairs]
+    temporal = object_or_empty(document.get("temporal"))
+    intervals = []
+    for interval in list_or_empty(temporal.get("interval")):
+        if isinstance(interval, list) and len(interval) == 2:  # noqa: PLR2004 - start and end
+            ends = map(parse_instant, interval)
+            intervals.append([None if end is None else rfc3339(in_utc(end)) for end in ends])
     return {"spatial": {"bbox": boxes}, "temporal": {"interval": intervals or [[None, None]]}}
 
 

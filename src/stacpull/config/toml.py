@@ -170,8 +170,10 @@ def read_entries(path: Path) -> list[TomlEntry]:
         begun = _KEYS.match(line)
         if begun is not None:
             keys = tuple(key.strip("\"'") for key in re.findall(_KEY, begun["keys"]))
-            table = keys if begun["header"] else table
-            whole = keys if begun["header"] else (*table, *keys)
-            for depth in range(1, len(whole) + 1):
-                lines.setdefault(whole[:depth], number)
+            if begun["header"]:
+                table = keys
+            else:
+                keys = (*table, *keys)
+            for depth in range(1, len(keys) + 1):
+                lines.setdefault(keys[:depth], number)
     return TomlEntry(path, (), content, lines).children

@@ -83,20 +83,20 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
 
     def for_item(self, item_id: ItemId, document: Json, parent: ItemId | None) -> ItemLayout:
         properties = object_or_empty(document.get("properties"))
-        bound: list[str | Segment] = []
+        filled: list[str | Segment] = []
         for segment in self.segments:
-            pieces = [
-                piece
-                if isinstance(piece, str) or piece.name in _ASSET_FIELDS
-                else piece.apply(_value(piece.name, item_id, properties, parent))
-                for piece in segment
-            ]
+            pieces: list[str | Field] = []
+            for piece in segment:
+                if isinstance(piece, Field) and piece.name not in _ASSET_FIELDS:
+                    pieces.append(piece.apply(_value(piece.name, item_id, properties, parent)))
+                else:
+                    pieces.append(piece)
             texts = [piece for piece in pieces if isinstance(piece, str)]
-            bound.append("".join(texts) if len(texts) == len(pieces) else pieces)
-        name = bound.pop()
-        fixed = [segment for segment in bound if isinstance(segment, str)]
-        directory = safe_subdirectory("", fixed) if len(fixed) == len(bound) else None
-        return ItemLayout(bound, directory, name, self.needs_filename)
+            filled.append("".join(texts) if len(texts) == len(pieces) else pieces)
+        name = filled.pop()
+        fixed = [segment for segment in filled if isinstance(segment, str)]
+        directory = safe_subdirectory("", fixed) if len(fixed) == len(filled) else None
+        return ItemLayout(filled, directory, name, self.needs_filename)
 
 
 def _value(name: str, item_id: ItemId, properties: Json, parent: ItemId | None) -> str:
