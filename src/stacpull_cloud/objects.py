@@ -53,8 +53,7 @@ _CODE = re.compile(r"(?:<Code>|\(code: )([A-Za-z0-9]+)[<)]")
 _REFUSED_KEYS = re.compile("AccessDenied|Authent|Authoriz|Token|AccessKeyId|Signature|InvalidSecurity")
 """Codes of errors that mean wrong keys, not that the keys do not allow something."""
 NO_KEYS = "set GOOGLE_APPLICATION_CREDENTIALS, or use --aws-metadata (the identity of this machine)"
-_UNTRUSTED = "InvalidCertificate"
-"""What obstore's errors say of a TLS certificate that no authority here has issued."""
+_UNTRUSTED = "InvalidCertificate"  # in obstore's error for a certificate that no authority here has issued
 _ANOTHER_REGION = re.compile("redirect without LOCATION|the region '")
 """In obstore's error for a 301 of S3, and in the message of its 400: malformed keys have the same code."""
 _PASSING = re.compile(
@@ -274,7 +273,8 @@ def as_stacpull_error(location: BucketLocation, doing: str, path: str, error: Ex
         return CredentialsError(f"{url} needs credentials, and there are none: {NO_KEYS}.")
     if _ANOTHER_REGION.search(text):
         return DestinationError(f"{url} is in another region: name it with --dest-region.")
-    if (status is not None and status[1] in {"401", "403"}) or _REFUSED_KEYS.search(code):
+    refusals = {"401", "403", "400" if doing == "look at" else ""}  # 400: S3 to a HEAD with expired keys
+    if (status is not None and status[1] in refusals) or _REFUSED_KEYS.search(code):
         refusal = f"{url} refuses the credentials {what} ({code or 'access denied'})"
         others = " (--dest-profile sets keys for DEST only)" if location.scheme == "s3" else ""
         place = f" DEST is{where}: --dest-endpoint-url names another." if endpoint else ""

@@ -202,6 +202,7 @@ def test_no_keys_of_one_account_are_sent_to_another_one_in_dest(recorder, monkey
         (301, "<Code>PermanentRedirect</Code>", DestinationError, "another region: name it with --dest"),
         (400, MALFORMED + ELSEWHERE, DestinationError, "another region: name it with --dest-region"),
         (400, MALFORMED, CredentialsError, "refuses the credentials to list its objects"),
+        (400, "", CredentialsError, "refuses the credentials to look at a"),  # a HEAD with expired keys
         (403, "<Code>InvalidAccessKeyId</Code>", CredentialsError, "--dest-profile sets keys for DEST only"),
         (403, "", CredentialsError, r"DEST is at \S+ \(from AWS_ENDPOINT_URL\): --dest-endpoint-url"),
     ],
@@ -211,8 +212,9 @@ def test_a_refusal_is_a_matter_of_the_region_or_of_the_keys(
 ):
     monkeypatch.setenv("AWS_ENDPOINT_URL", recorder.url(""))
     recorder.refusal = Answer(status, f"<Error>{body}</Error>".encode())
+    objects = Objects(BucketLocation("bucket", "p", recorder.url("")))
     with pytest.raises(error, match=message):
-        list(Objects(BucketLocation("bucket", "p", recorder.url(""))).pages())
+        objects.find("a") if (status, body) == (400, "") else list(objects.pages())
 
 
 @pytest.mark.parametrize(
