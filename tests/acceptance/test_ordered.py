@@ -69,4 +69,7 @@ def test_status_shows_a_failure_before_assets_that_are_not_ready(tmp_path):
         host.waiting = set(range(5))
         hrefs = [f"{host.url}/assets/{number}" for number in host.waiting]
         sync.mirror(local_items(tmp_path, ["ftp://h.test/x", *hrefs]), tmp_path / "m", options=quick())
-        assert [one.kind for one in stacpull.status(tmp_path / "m").last_errors] == ["scheme", *["ordered"] * 4]
+        assert [one.kind for one in stacpull.status(tmp_path / "m").last_errors] == [
+            "scheme",
+            *["ordered"] * 4,
+        ]

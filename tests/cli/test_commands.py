@@ -29,7 +29,10 @@ def test_quiet_prints_errors_and_the_headline_causes_and_place_of_failures_only(
     library.answers["mirror"] = answer
     headline = "stacpull: 65 of 65 files in out dir; 1 failed\n"
     cause = f"stacpull: failed   1 {FailureKind.SERVER.meaning}; {FailureKind.SERVER.advice}\n"
-    details = "stacpull: for details: stacpull failures 'out dir'\n"
+    details = "".join(
+        f"stacpull: {step} 'out dir'\n"
+        for step in ("for details: stacpull failures", "to retry:    stacpull retry")
+    )
     said = Ran(1, "", f"{headline}{cause}{details}stacpull: warning: something odd\n")
     assert [stacpull_command(*one) for one in (("mirror", "s", "d", "-q"), ("-q", "mirror", "s", "d"))] == [
         said

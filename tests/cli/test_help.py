@@ -118,7 +118,10 @@ def test_a_command_that_does_not_exist_gets_the_nearest(stacpull_command, typed,
         (["--dashboard-token", "x"], "set STACPULL_DASHBOARD_TOKEN, or dashboard-token in a config file"),
         (["--sign-bucket", "b"], "use --credentials NAME: a profile lists `buckets`"),
         (["--bbox", "-9,", "36,", "-8,", "40"], "write the four numbers without spaces: --bbox -9,36,-8,40."),
-        (["--label", "Rice", "fields"], "Unexpected 'fields': give one value per option, in quotes if"),
+        (
+            ["--label", "Rice", "fields"],
+            "Unexpected 'fields': give one value per option (--prune=remove)",
+        ),
     ],
 )
 def test_an_option_of_another_tool_gets_the_one_to_use(stacpull_command, typed, hint):

@@ -70,13 +70,13 @@ class CommandSession:
     def finish(self, report: Any, lines: Iterable[str], *, on_stderr: bool = False) -> int:
         """Print a report as JSON or as `lines`; with `on_stderr`, these go to standard error in any case.
 
-        With --quiet, only the first line, failures and where to find them are printed, on standard error, if
-        the exit code is not 0. Return this code.
+        With --quiet, only the first line, failures and the next steps are printed, on standard error, if the
+        exit code is not 0. Return this code.
         """
         code: int = getattr(report, "exit_code", 0)
         if self.output.quiet:
             for number, line in enumerate(lines if code else ()):
-                if number == 0 or line.startswith(("  failed ", "for details: ")):
+                if number == 0 or line.startswith(("  failed ", "for ", "to ")):
                     click.echo(f"stacpull: {printing.plain(line.lstrip())}", err=True)
         elif on_stderr:
             for line in lines:
@@ -140,7 +140,9 @@ class Command(click.Command):
             raise click.UsageError(f"No such option '{name}'{self._hint(name)}", ctx) from None
         if extra and not ctx.resilient_parsing:  # it is resilient for completion
             unexpected = ", ".join(map(repr, extra))
-            hint = "give one value per option, in quotes if it has spaces or *, and numbers with commas"
+            hint = (
+                "give one value per option (--prune=remove), quote spaces and *, separate numbers by commas"
+            )
             raise click.UsageError(f"Unexpected {unexpected}: {hint}.", ctx)
         return extra
 
