@@ -154,7 +154,7 @@ def test_a_notebook_runs_a_mirror(tree: str, tmp_path: Path) -> None:
     with pytest.raises(nbclient.exceptions.CellExecutionError, match=r"Use: await stacpull.mirror"):
         nbclient.NotebookClient(book, kernel_name="python3", timeout=300).execute()
     shown = book.cells[3].outputs[0].data
-    assert "assets_done=4," in shown["text/plain"]
+    assert "<tr><th>assets_done</th><td>4</td></tr>" in shown["text/html"]
     assert len(list((tmp_path / "m").rglob("data.bin"))) == 4
     assert [(found.output_type, found.ename) for found in book.cells[4].outputs] == [("error", "SourceError")]
 
