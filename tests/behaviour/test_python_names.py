@@ -63,7 +63,7 @@ def test_a_warning_without_a_listener_is_logged(tmp_path: Path, caplog: pytest.L
     linked = {**feature("i", {"data": "/i.tif"}), "links": [{"rel": "source", "href": "/gone.json"}]}
     stacpull.sync.mirror([linked], tmp_path / "m")
     assert caplog.messages == ["1 of 1 assets and 1 item failed; see stacpull.failures."]
-    assert "the URL of the item is unknown" in next(stacpull.failures(tmp_path / "m")).message
+    assert "its item has no URL" in next(stacpull.failures(tmp_path / "m")).message
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ def test_a_command_that_does_not_exist_gets_the_nearest(stacpull_command, typed,
         (["--bbox", "-9,", "36,", "-8,", "40"], "write the four numbers without spaces: --bbox -9,36,-8,40."),
         (
             ["--label", "Rice", "fields"],
-            "Unexpected 'fields': give one value per option (--prune=remove)",
+            "Unexpected 'fields': give one value per option (--option=VALUE)",
         ),
     ],
 )

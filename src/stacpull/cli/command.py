@@ -140,9 +140,7 @@ class Command(click.Command):
             raise click.UsageError(f"No such option '{name}'{self._hint(name)}", ctx) from None
         if extra and not ctx.resilient_parsing:  # it is resilient for completion
             unexpected = ", ".join(map(repr, extra))
-            hint = (
-                "give one value per option (--prune=remove), quote spaces and *, separate numbers by commas"
-            )
+            hint = "give one value per option (--option=VALUE), quote spaces and *, join numbers with commas"
             raise click.UsageError(f"Unexpected {unexpected}: {hint}.", ctx)
         return extra
 
