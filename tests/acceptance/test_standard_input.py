@@ -104,10 +104,8 @@ def test_plan_can_be_stopped_before_standard_input_ends(number: signal.Signals) 
 def test_a_relative_href_on_standard_input_is_named(given: Given, tmp_path: Path) -> None:
     given(json.dumps(ITEM | {"assets": {"x": {"href": "./x.tif"}}}))
     assert sync.mirror("-", tmp_path / "m").assets_failed == 1
-    assert [one.message for one in sync.failures(tmp_path / "m")] == [
-        "The asset cannot be fetched: its href is relative, and its item has no URL: use a file with the items "
-        "as SOURCE."
-    ]
+    (failure,) = sync.failures(tmp_path / "m")
+    assert "its href is relative, and its item has no URL: use a file with the items" in failure.message
 
 
 def test_a_local_file_on_standard_input_is_named(given: Given, tmp_path: Path) -> None:
