@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import enum
 import inspect
 import json
 from pathlib import Path
@@ -19,6 +20,7 @@ from stacpull_logins.logins import FilledProfile
 
 HERE = "http://127.0.0.1:1"
 SQUARE = {"type": "Polygon", "coordinates": [[[7, 46], [8, 46], [8, 47], [7, 47], [7, 46]]]}
+Mode = enum.Enum("Mode", {"ALL": "all"}, type=str)
 UTC_PLUS_2 = dt.timezone(dt.timedelta(hours=2))
 
 
@@ -52,7 +54,12 @@ UTC_PLUS_2 = dt.timezone(dt.timedelta(hours=2))
             {"platform": ["a", "b"], "gsd": (10, 20.5)},
             ("platform=a", "platform=b", "gsd=10", "gsd=20.5"),
         ),
-        ("where", {"gsd": np.array([10, 20]), "ok": True}, ("gsd=10", "gsd=20", "ok=true")),
+        (
+            "where",
+            {"gsd": np.array([10, 20]), "ok": True, "m": Mode.ALL},
+            ("gsd=10", "gsd=20", "ok=true", "m=all"),
+        ),
+        ("label_mode", Mode.ALL, "all"),
         ("where", {}, ()),
         ("shard", "1/4", (1, 4)),
         ("shard", [1, 4], (1, 4)),
@@ -68,7 +75,7 @@ def test_a_selection_accepts_arguments_in_any_common_form(name: str, given: obje
 
 
 WRONG = {
-    "labels": (5, ["a", 5], {"a": 1}, "", "\udcff"),
+    "labels": (5, ["a", 5], {"a": 1}, "", "\udcff", np.array("a")),
     "filter": ("a = '\udcff'", 5, {"args": {1, 2}}),
     "where": (
         {"platform": None}, {"platform": []}, {"platform": ["a", None]}, {"platform": {"a": 1}},
@@ -80,11 +87,11 @@ WRONG = {
     "datetime": (2018, "", "June", "2019/2018", (None, None), ("2018-01-01",), ("2018-01-01", 5), pd.NaT),
     "intersects": (5, {"coordinates": {1, 2}}, "[1]"),
     "clip": (5, (1, 2, 3), (170, 46, 190, 47), "/etc/hostname"),
-    "max_items": (True, 0, 2**63, "\N{SUPERSCRIPT TWO}"),
+    "max_items": (True, 0, 2**63, np.array([1, 2]), "\N{SUPERSCRIPT TWO}"),
     "max_cloud_cover": ("much", 101),
     "shard": ((5, 4), "a/b", (1, 2**63), "0/3", "1"),
     "seed": (2**63, -(2**63), "x"),
-    "label_mode": ("some",), "prefer": ("ftp", "s3,"), "seasonal_snow": ("maybe", 1),
+    "label_mode": ("some", pd.NA), "prefer": ("ftp", "s3,"), "seasonal_snow": ("maybe", 1),
     "sortby": ("", "-", "a,b", "datetime desc", "datetime:asc"),
 }  # fmt: skip
 

@@ -64,6 +64,8 @@ def read_as(name: str, read: Callable[[Any], Held], value: Any) -> Held:
     """Return what a reader makes of a value; its error names the argument, option or line."""
     try:
         return read(value)
+    except TypeError as problem:  # of NumPy's arrays, and of pandas' NA
+        raise UsageError(f"{name} has the wrong type: {problem}.") from problem
     except ValueError as problem:
         raise UsageError(f"{name} {problem}.") from problem
 
@@ -93,7 +95,7 @@ def read_text(raw: object) -> str:
         raise ValueError("must not be empty")
     if not is_unicode(raw):
         raise _invalid("text in UTF-8", raw)
-    return raw
+    return str.__str__(raw)  # also of an enum of texts
 
 
 def read_switch(raw: Any) -> bool:
@@ -108,7 +110,7 @@ def choice(*allowed: str) -> ValueReader:
     def read(raw: object) -> str:
         if raw not in allowed:
             raise _invalid(f"one of {', '.join(allowed)}", raw)
-        return str(raw)
+        return str.__str__(raw)
 
     return read
 
@@ -151,7 +153,7 @@ def _conditions_in(given: Mapping[Any, object]) -> list[str]:
         for element in several:
             if not isinstance(element, str | bool) and finite_number(element) is None:
                 raise _invalid("a string, number or boolean, or a list of these", element)
-            text = str(element).lower() if isinstance(element, bool) else str(element)
+            text = str.__str__(element) if isinstance(element, str) else str(element).lower()
             conditions.append(f"{name}={text}")
     return conditions
 
