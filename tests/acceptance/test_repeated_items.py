@@ -73,6 +73,7 @@ def test_the_newest_version_of_an_item_that_is_listed_twice_wins(tmp_path: Path,
     report = mirror(source, dest, options=stacpull.Options(page_size=page_size))
     assert (report.state, report.items_matched, report.items_new) == ("complete", 2, 2)
     assert (report.items_changed, report.assets_skipped) == (0, 0)
+    assert plan(source, selection=Selection(ids="a", where="number=0")).items_left_out == {"ids": 1}
     written = json.loads((dest / "letters" / "a" / "a.json").read_text())
     assert written["properties"]["number"] == 2
     assert written["assets"]["of2"]["href"].startswith("./")

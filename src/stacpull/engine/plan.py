@@ -172,7 +172,7 @@ class _PlanConsumer:
             page_keys=dict(self._web_pages),
             seconds_estimated=seconds_estimated if walk_requests and walk_seconds else None,
             items_announced=self._announced,
-            items_left_out=walk.filter.left_out(self._left_out, self.counters["items_seen"]),
+            items_left_out=walk.filter.left_out(+self._left_out, self.counters["items_seen"]),
             seconds=round(walk_seconds + sample_seconds, 3),
             source=self._setup.source.url,
             **self.counters,
