@@ -16,7 +16,6 @@ from stacpull.engine.open_mirror import open_mirror
 from stacpull.errors import DestinationError
 from stacpull.ledger import database, meta
 from stacpull.ledger.database import checkpoint_wal, ledger_path, open_reader
-from stacpull.store.inspection import WaitHooks
 from stacpull.store.local_store import LocalStore
 from stacpull.store.lock import is_held
 
@@ -30,19 +29,6 @@ def test_a_directory_with_a_foreign_catalog_is_refused(tmp_path: Path, text: byt
     with pytest.raises(DestinationError, match="that stacpull did not write"), open_mirror(tmp_path):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["catalog.json"]
-
-
-@pytest.mark.parametrize("adopt", [False, True])
-def test_files_of_others_in_a_new_dest_are_named_once(tmp_path: Path, adopt: bool) -> None:
-    (tmp_path / "m").mkdir()
-    said = list[str]()
-    for name in (".hidden", "notes.txt"):
-        (tmp_path / "m" / name).write_bytes(b"mine")
-    for dest in ("m", "m", "new"):
-        with open_mirror(tmp_path / dest, hooks=WaitHooks(said.append), adopt=adopt):
-            pass
-    named = [] if adopt else [f"{tmp_path}/m has files, such as notes.txt"]
-    assert [text.rpartition(", which")[0] for text in said] == named
 
 
 def test_a_damaged_ledger_leaves_no_lock_behind(tmp_path: Path) -> None:

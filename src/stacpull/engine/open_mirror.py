@@ -38,9 +38,6 @@ def open_mirror(
             database.reject_missing_ledger(work)
         if not (database.ledger_path(work).exists() or (adopt and database.has_own_catalog(work))):
             _refuse_other_uses(work)
-            other = None if adopt or bucket else next(work.glob("[!.]*"), None)
-            if other is not None:
-                hooks.warn(f"{work} has files, such as {other.name}, which stay. Is this the right DEST?")
     location = None
     if bucket is not None:
         location = replace(bucket, mirror=bucket.mirror or os.urandom(16).hex(), run=os.urandom(16).hex())
