@@ -80,16 +80,14 @@ def test_a_walk_recovers_from_a_cursor_that_expires(tmp_path, place, code, text,
     assert reported == ["warning"] * (len(lives) - 1)
 
 
-@pytest.mark.parametrize(
-    ("place", "advice"), [(COLLECTION, "with datetime"), (FOUND, "use a source with fewer items")]
-)
+@pytest.mark.parametrize("place", [COLLECTION, FOUND])
 @pytest.mark.parametrize("lives", [[3, 3], [3, 2], [1, 2, 2]])
-def test_walks_without_progress_end_with_usable_advice(tmp_path, place, advice, lives):
+def test_walks_without_progress_end_with_usable_advice(tmp_path, place, lives):
+    advice = r"again and again, the last time after . items .* narrow the selection, or use a source"
     with Forgetful(lives) as api:
-        with pytest.raises(SourceError, match=r"again and again, the last time after . items") as raised:
+        with pytest.raises(SourceError, match=advice):
             sync.mirror(api.url(place), tmp_path / "m", options=HASTY)
         assert api.walks == len(lives)
-    assert (advice in str(raised.value), "datetime" in str(raised.value)) == (True, place == COLLECTION)
     assert sync.status(tmp_path / "m").assets_done == 2 * max(lives)
 
 

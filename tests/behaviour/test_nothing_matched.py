@@ -55,7 +55,6 @@ def test_headers_of_nothing_say_what_was_left_out(tmp_path: Path, assets: Any, w
 @pytest.mark.parametrize(
     ("selection", "texts"),
     [
-        ({"follow": "Derived_From"}, ["No matched item has a --follow link: derived_from."]),
         ({"assets": ["d*", "B4"]}, ["--asset B4: no item on the first page has such an asset."]),
         (
             {"exclude_assets": ["D*", "b4"]},

@@ -40,7 +40,7 @@ from stacpull.models import (
     WalkBatch,
     WalkUpdate,
 )
-from stacpull.planning.hrefs import item_id_in, linked_hrefs, links_of, self_href
+from stacpull.planning.hrefs import item_id_in, linked_hrefs, self_href
 from stacpull.planning.item_plan import (
     COLLECTION_LAYOUT,
     NO_COLLECTION,
@@ -166,7 +166,6 @@ class Walk:
         self._planner = AssetPlanner(layout, selection, keeps or AssetFilter(selection).keeps)
         self.filter = SelectionFilter.from_selection(selection)
         self._thread = StoppableExecutor(None)
-        self._unlinked = {*map(str.lower, selection.follow)}  # relations that no matched item has yet
         self._followed = followed_relations(selection)
         self._sample = None if selection.sample is None else Sample(selection.sample, selection.seed)
         self._keeps_position = setup.source.has_cursors and self._sample is None
@@ -195,11 +194,9 @@ class Walk:
             except ForgottenCursorError as error:
                 seen = self._consumer.counters["items_seen"]
                 if seen <= max_seen:
-                    narrower = "narrow the selection, for example with --datetime"
-                    advice = narrower if self._setup.source.api_root else "use a SOURCE with fewer items"
                     raise SourceError(
                         "The source rejects its own next-page link again and again, the last time after "
-                        f"{seen} items ({error}): {advice}."
+                        f"{seen} items ({error}): narrow the selection, or use a SOURCE with fewer items."
                     ) from error.__cause__
                 text = f"The source no longer knows the next page ({error})"
                 self._network.warn(f"{text}: reading again from the start.")
@@ -253,8 +250,6 @@ class Walk:
         is_complete = from_start and not was_limited and summary.cut_short is None
         for text in self.filter.warnings(summary.left_out, complete=is_complete):
             self._network.warn(text)
-        if self._unlinked and from_start and self._consumer.counters["items_matched"]:
-            self._network.warn(f"No matched item has a --follow link: {', '.join(sorted(self._unlinked))}.")
 
     async def _read_pages(self, position: Position) -> int | None:
         """Walk the collections, always in the same order. Return how many items they announce in total."""
@@ -360,8 +355,6 @@ class Walk:
             matches.append(item)
             if item.id not in planned_before:
                 new_ids.add(item.id)
-            if self._unlinked:
-                self._unlinked -= {relation for relation, _ in links_of(item.document)}
         if self._sample is None:
             await self._plan_items(matches, planned_before, batch)
         else:
