@@ -32,7 +32,9 @@ def failed_attempt(path: Path) -> str | None:
 
 class EventLog:
     def __init__(self, path: Path, secrets: Secrets, clock: Clock, on_event: Listener | None = None) -> None:
-        self._path, self.secrets, self._clock = path, secrets, clock
+        self._path = path
+        self.secrets = secrets
+        self._clock = clock
         self._pass_on = masking_listener(on_event, secrets)
         self.has_run_ended = False
         self._lines: deque[bytes] = deque()

@@ -120,12 +120,14 @@ class AdoptingFetcher(NamedTuple):
         stated_size = job.size if job.size is not None else content_length(headers)
         last_modified = moment_of(headers.get("Last-Modified", ""))
         stated = stated_checksums(job, OK, headers)
-        digests, size = dict[str | None, bytes | None](), None
+        digests: dict[str | None, bytes | None] = {}
+        size = None
         for algorithm in {self.digest_algorithm, *(each.checksum.algorithm for each in stated)}:
             state = self.store.state_of(path, algorithm=algorithm)
             if state.obstacle is not None:
                 raise TransferError(exists_failure(path, f"it is {state.obstacle}"))
-            digests[algorithm], size = state.digest, state.size
+            digests[algorithm] = state.digest
+            size = state.size
         if size is None:
             return None
         if stated_size not in (None, size):

@@ -509,7 +509,8 @@ class MirrorRun:
 
     async def _record_and_report(self, state: EndState, error: BaseException | None) -> MirrorReport:
         """Record how the run ended, and return its report. If the run has failed, ignore errors of this."""
-        calls, warn = self._store_client.calls, self._network.warn
+        calls = self._store_client.calls
+        warn = self._network.warn
         progress = self._progress()
         self._network.emit(progress)
         counters = self._store_client.counters

@@ -77,7 +77,8 @@ def open_ledger(store: Store) -> Iterator[database.Connection]:
     If this fails, the next start does not trust files that are not recorded. SQLite cannot see that its
     log lost a page, and a loss of power would lose everything after that page.
     """
-    staged, covered = store.staged, store.sync_covers_ledger
+    staged = store.staged
+    covered = store.sync_covers_ledger
     on_network = is_on_network(staged.fd)
     with closing(database.open_writer(staged.work, on_network=on_network, durable=not covered)) as db:
         has_succeeded = False

@@ -290,7 +290,8 @@ class AssetTask(Generic[JobT, ResultT]):
                 text = "It is larger than the largest file that the file system of DEST can store."
                 raise TransferError(Failure(FailureKind.OVERLONG, text)) from error
             except TransferError as error:
-                failure, may_help = error.failure, False
+                failure = error.failure
+                may_help = False
                 if failure.kind not in WRONG_CONTENT:
                     may_help = await self._read_newer_href(error)
                 elif failure.retryable and failure.message != self._wrong_content:
@@ -306,7 +307,8 @@ class AssetTask(Generic[JobT, ResultT]):
     async def _read_newer_href(self, refused: TransferError) -> bool:
         """Read the item again, if the href may have expired. Return True to request the asset again."""
         refusal = refused.failure
-        href, unchanged_since = self.job.href, self._pool.unchanged_since
+        href = self.job.href
+        unchanged_since = self._pool.unchanged_since
         is_refusal = refusal.kind is FailureKind.REFUSED or refusal.status in _EXPIRED
         may_expire = is_signed(href) or unchanged_since.get(host_of(href), inf) > self._attempt_began_at
         is_item_current = self._item_read_at >= self._attempt_began_at

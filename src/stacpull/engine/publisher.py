@@ -97,9 +97,11 @@ class Publisher(msgspec.Struct, eq=False):
     def publish(self) -> None:
         """Take one turn: reserve, sync and place a group, and record the previous one, now synced."""
         self._due_at = None
-        received, without_file, items_to_write = self._received, self._without_file, self._items_to_write
-        self._received, self._without_file = [], []
-        item_json = self._write_item_json(items_to_write)
+        received = self._received
+        without_file = self._without_file
+        self._received = []
+        self._without_file = []
+        item_json = self._write_item_json(self._items_to_write)
         assets, refused = self.reserve_names(received, list(item_json))  # 1. reserve
         placements = [*(placement for _, placement in assets), *item_json.values()]
         self._sync([placement.part for placement in placements])  # 2. sync, also what the last turn placed

@@ -124,8 +124,9 @@ class Recovery:
         digest = None if algorithm is None else self._digest(staged.state_of, part, algorithm)
         if expected is not None and digest != expected.digest:
             return None
-        filename, version, unproven = name.filename or "", name.etag_or_date, name.unproven
-        file = received_file(job, size, filename, version, part, digest=digest, unproven=unproven)
+        file = received_file(
+            job, size, name.filename or "", name.etag_or_date, part, digest=digest, unproven=name.unproven
+        )
         file.identity = identity
         if self._store.is_local and self._store.find(file.path) == (identity, size):
             return None  # a link of a file of the user, which a killed run was about to adopt

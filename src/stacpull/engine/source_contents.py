@@ -83,7 +83,8 @@ async def _label_counts(
     network: Network, pages: Pages, collection: str, label_property: str | None, spelled: dict[str, str]
 ) -> Counter[str]:
     """Count the items with each label. A label that is not in `spelled` is spelled as in the first item."""
-    counts, loops = Counter[str](), LoopDetector()
+    counts = Counter[str]()
+    loops = LoopDetector()
     seen = set[int]()  # hashes, because there may be millions
     async with aclosing(pages):
         async for page in pages:

@@ -240,7 +240,8 @@ class _BatchPlan:
 
     def _postpone(self, item: PlannedItem) -> bool:
         """Postpone an item if SOURCE may list it twice: an earlier run had a newer version."""
-        known, postponed = self._known.get(item.id), self._writer.postponed
+        known = self._known.get(item.id)
+        postponed = self._writer.postponed
         if known is None or item.parent is not None or not is_newer(known.version, item.updated):
             return False
         if self._batch.update.walk_ended or len(postponed) >= self._writer.max_postponed:

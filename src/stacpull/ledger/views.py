@@ -161,7 +161,8 @@ def item_records(db: Connection, item_rowids: Sequence[int]) -> Iterator[ItemRec
         rows = db.execute(query, (json_array(item_rowids[start : start + _ITEMS_AT_ONCE]),)).fetchall()
         files = _files(db, [row[0] for row in rows])
         for rowid, collection, name, directory, href, document, is_ours, sha256 in rows:
-            item, path = ItemId(collection, name), item_json_in(directory, name)
+            item = ItemId(collection, name)
+            path = item_json_in(directory, name)
             yield ItemRecord(rowid, item, path, href, document, files[rowid], bool(is_ours), sha256)
 
 
