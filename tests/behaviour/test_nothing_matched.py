@@ -52,21 +52,12 @@ def test_headers_of_nothing_say_what_was_left_out(tmp_path: Path, assets: Any, w
     assert warning.startswith(f"2 items matched, but {why}")
 
 
-@pytest.mark.parametrize(
-    ("selection", "texts"),
-    [
-        ({"assets": ["d*", "B4"]}, ["--asset B4: no item on the first page has such an asset."]),
-        (
-            {"exclude_assets": ["D*", "b4"]},
-            ["--exclude-asset D*: no item on the first page has such an asset."],
-        ),
-    ],
-)
-def test_a_name_that_no_item_has_is_in_a_warning(tmp_path: Path, selection: Any, texts: list[str]) -> None:
+def test_an_asset_that_no_item_has_is_in_a_warning(tmp_path: Path) -> None:
     source, received = write_tree(tmp_path / "tree", 1, 2), list[object]()
-    sync.plan(source, selection=Selection(**selection), on_event=received.append)
-    sync.mirror(source, tmp_path / "m", selection=Selection(**selection), on_event=received.append)
-    assert warnings(received) == texts * 2
+    selection = Selection(assets=["d*", "B4"])
+    sync.plan(source, selection=selection, on_event=received.append)
+    sync.mirror(source, tmp_path / "m", selection=selection, on_event=received.append)
+    assert warnings(received) == ["--asset B4: no item on the first page has such an asset."] * 2
 
 
 def test_an_asset_key_of_source_items_is_not_named(tmp_path: Path) -> None:

@@ -89,11 +89,9 @@ async def check_first_page(setup: SourceSetup, page: Page, starts: Sequence[Walk
     has_links = _linked_href(selection, items, page.request.url) is not None
     if not (selection.expand_prefix or has_links) and len({start.collection for start in starts}) == 1:
         keys = {key for item in items for key in object_or_empty(item.get("assets"))}
-        for option, globs in {"asset": selection.assets, "exclude-asset": selection.exclude_assets}.items():
-            unmatched = [glob for glob in globs if not any(fnmatchcase(key, glob) for key in keys)]
-            is_reported = option == "asset" and len(unmatched) == len(globs)  # by another warning
-            if keys and unmatched and not is_reported:
-                warnings.append(f"--{option} {unmatched[0]}: no item on the first page has such an asset.")
+        unmatched = [glob for glob in selection.assets if not any(fnmatchcase(key, glob) for key in keys)]
+        if keys and 0 < len(unmatched) < len(selection.assets):  # another warning says that none matches
+            warnings.append(f"--asset {unmatched[0]}: no item on the first page has such an asset.")
     return warnings
 
 
