@@ -318,8 +318,8 @@ class Walk:
                 batch.unreadable += page.unreadable
                 batch.update = update
                 self.summary.unreadable += len(page.unreadable)
-                if self.summary.first_unreadable is None:
-                    self.summary.first_unreadable = next(iter(page.unreadable), None)
+                if page.unreadable and self.summary.first_unreadable is None:
+                    self.summary.first_unreadable = page.unreadable[0]
             new_items += await self._consumer.add_batch(batch)
             if not self._matches_left():
                 break
