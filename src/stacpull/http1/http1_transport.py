@@ -26,6 +26,7 @@ from stacpull.urls import wire_url
 
 if TYPE_CHECKING:
     from stacpull.net.aiohttp_transport import AiohttpTransport
+    from stacpull.net.transport import Purpose
 
 _TICK = 1.0
 _TICKS_A_TIMEOUT = 8
@@ -289,7 +290,7 @@ class Http1Host:
         self.addresses = Addresses(hostname, port)
         self.idle: list[Http1Connection] = []  # the most recently used one is the last
         self.headers: Mapping[str, str] | None = None
-        self.purpose = "asset"
+        self.purpose: Purpose = "asset"
         self.tail = b""  # what follows the target in a request with `headers`
         host = f"[{hostname}]" if ":" in hostname else hostname
         self.default_fields = {

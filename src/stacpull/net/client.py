@@ -164,14 +164,13 @@ class PermittedRequest(NamedTuple):
 class Exchange:
     """Sends a request and follows redirects when entered. From then on it has `status`, `headers` and `url`.
 
-    It has a permit until it is closed. If `request` was `already_sent`, that receives the response.
+    It has a permit until it is closed. If `request` was already `sent`, that receives the response.
     """
 
     _client: Client
     _request: Request
     _accept: frozenset[int]
-    _already_sent: PermittedRequest | None = None  # sent before the block, by the fast path
-    _open: PermittedRequest | None = attrs.field(default=None, init=False)  # its response is not closed
+    _sent: PermittedRequest | None = None  # before the block by the fast path, then until it is closed
     gate: Gate = attrs.field(init=False)  # of the host of the last request
     _response: Response = attrs.field(init=False)
     status: int = attrs.field(init=False)  # once the block is entered, one of those accepted
@@ -181,7 +180,8 @@ class Exchange:
 
     async def __aenter__(self) -> Self:
         while True:
-            sent, self._already_sent = self._already_sent or await self._permitted(), None
+            sent = self._sent or await self._permitted()
+            self._sent = None
             await self._take_response(sent)
             if self.status in self._accept:
                 return self
@@ -202,9 +202,10 @@ class Exchange:
 
     async def close(self, error: BaseException | None = None) -> None:
         """End the exchange, perhaps with an error, before the block ends. Drop the rest of the body."""
-        sent, self._open = self._open, None
+        sent = self._sent
         if sent is None:
             return  # it is already closed
+        self._sent = None
         try:
             if error is None and self.status in self._accept:
                 sent.gate.reset_refusals(self._request.purpose)
@@ -246,8 +247,9 @@ class Exchange:
         return PermittedRequest(route.gate, route.gate.now(), partial(route.transport.send, outgoing))
 
     async def _take_response(self, sent: PermittedRequest) -> None:
-        gate = self.gate = sent.gate
-        self._url, self._body_bytes = self._request.url, 0
+        self.gate = gate = sent.gate
+        self._url = self._request.url
+        self._body_bytes = 0
         try:
             response = await sent.receive()
         except TransferError as error:
@@ -268,7 +270,7 @@ class Exchange:
             self._url = response.url
         self._response = response
         self.status, self.headers = response.status, response.headers
-        self._open = sent
+        self._sent = sent
         if self.status in self._accept or self.status in REDIRECTS:
             gate.note_response(sent.sent_at)
 
