@@ -42,7 +42,6 @@ from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart
 from stacpull.urls import is_local, is_remote, join
 
 _GZIP: Final = b"\x1f\x8b"  # RFC 1952, 2.3.1
-_ACCEPT: Final = "application/x-ndjson, application/geo+json-seq, */*"
 _CHUNK: Final = 1 << 18
 _BREAKS: Final = 5  # maximum interruptions in a row without a received byte
 
@@ -296,7 +295,7 @@ class FileRanges:
         while end is None or position < end:
             span = str(position) if position < 0 else f"{position}-{'' if end is None else end - 1}"
             is_part = position != 0 or end is not None
-            headers = {"Accept": _ACCEPT} | ({"Range": f"bytes={span}"} if is_part else {})
+            headers = {"Range": f"bytes={span}"} if is_part else {}
             cause: TransferError | None = None
             try:
                 async with self._reader.stream(self._url, headers) as response:
