@@ -41,8 +41,8 @@ def test_plain_origins_are_parsed(origin: str, key: tuple[str, str, int], name: 
     "origin",
     [
         "", "http://", "ftp://h", "s3://bucket", "http://h:", "http://h:0", "http://h:99999", "http://h:x",
-        "http://user@h", "http://user:pw@h", "http://h.", "http://.h", "http://b%C3%BCcher", "http://2130706433",
-        "http://127.1", "http://1.2.3.4.5", "http://[::1", "http://[fe80::1%25eth0]", "http://[nonsense]",
+        "http://user@h", "http://user:pw@h", "http://h.", "http://.h", "http://b%C3%BCcher",
+        "http://[::1", "http://[fe80::1%25eth0]", "http://[nonsense]",
         "http://h\n",
     ],
 )  # fmt: skip

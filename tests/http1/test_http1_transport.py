@@ -63,7 +63,7 @@ async def test_a_connection_is_not_reused_after_such_a_response(raw: bytes) -> N
         pytest.param(Request("http://127.0.0.1:1/a"), True, id="GET"),
         pytest.param(Request("http://127.0.0.1:1/a", "HEAD"), False, id="HEAD"),
         pytest.param(Request("http://127.0.0.1:1/a", "POST", body=b"{}"), False, id="POST"),
-        pytest.param(Request("http://127.1:1/a"), False, id="unusual host"),
+        pytest.param(Request("http://user@127.0.0.1:1/a"), False, id="unusual host"),
         pytest.param(Request("http://127.0.0.1:1/a", headers={"Range": "bytes=0-"}), True, id="field"),
         pytest.param(Request("http://127.0.0.1:1/a", headers={"X": "a\nb"}), False, id="unusual field"),
         pytest.param(Request("http://127.0.0.1:1/a", headers={"X\r\nY": "a"}), False, id="unusual name"),

@@ -3,7 +3,7 @@
 The addresses of a host are judged, and one of them is connected to, without another lookup. An address that
 failed is tried last, and an address that does not answer gets only a share of the time. aiohttp, which is
 imported only then, sends the other requests: those that are not a GET, that are for an unusual host (IDNA,
-userinfo, short IPv4, zones), or whose fields contain line breaks.
+userinfo, zones), or whose fields contain line breaks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from stacpull.hosts import default_port, evict_idle, literal_address, origin_of
+from stacpull.hosts import default_port, evict_idle, origin_of
 from stacpull.http1.connection import Http1Connection, streamed
 from stacpull.net.connection_errors import closed_failure, connection_failure
 from stacpull.net.transport import USER_AGENT, HttpSettings, Receive, Request, Response, TransferError
@@ -144,11 +144,9 @@ class Http1Transport(CallbackTransport):
             scheme, hostname, port = origin_of(origin)
             if not _ORIGIN.fullmatch(origin) or not port or proxy_of(origin) is not None:
                 return None
-            hostname = hostname.strip("[]")
-            if hostname.replace(".", "").isdigit() and literal_address(hostname) != hostname:  # a short form
-                return None
             evict_idle(self._hosts, lambda known_host: known_host.idle)
-            host = self._hosts[origin] = Http1Host(scheme, hostname, port, origin.partition("://")[2])
+            host = Http1Host(scheme, hostname.strip("[]"), port, origin.partition("://")[2])
+            self._hosts[origin] = host
         return host
 
     async def connect(self, host: Http1Host) -> Http1Connection:
