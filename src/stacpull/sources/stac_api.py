@@ -16,7 +16,6 @@ from msgspec.structs import replace
 
 from stacpull.caches import MAX_KEY_LENGTH, BoundedCache
 from stacpull.errors import CredentialsError, SourceError, UsageError
-from stacpull.events import Notice
 from stacpull.filters.selection_filter import push_down
 from stacpull.json_values import list_or_empty, objects_in
 from stacpull.models import Failure, FailureKind, Json, PageRequest
@@ -167,7 +166,6 @@ class ApiSource(Source):
         else:
             walk = PageReader(self._reader, page_size, on_notice, self.url)
             walked = walk.pages(start.cursor or start.request, resumed=start.cursor is not None)
-        has_warned = False
         skipped = set[int]()  # hashes of pages that have only items of other collections
         async with aclosing(walked) as pages:
             async for page in pages:
@@ -176,10 +174,6 @@ class ApiSource(Source):
                 if len(items) == len(page.items):
                     yield page
                     continue
-                if not has_warned:
-                    has_warned = True
-                    text = f"{page.request.url} returns items of other collections, which are left out."
-                    on_notice(Notice("warning", text))
                 ids = hash(tuple(item["id"] for item in page.items))
                 if items or page.next is None or page.loop_reason or ids in skipped:
                     yield replace(page, items=items, announced=None)
