@@ -204,11 +204,7 @@ class PageReader:
                 answer = await self._read_smaller(own_request)
             except SourceError:
                 raise error from error.__cause__
-        origin = origin_text(request.url)
-        self._without_pages.add(origin)
-        own_origin = origin_text(own_request.url)
-        text = f"The next link points to {origin}, which does not have the page: using {own_origin}."
-        self._on_notice(Notice("info", text))
+        self._without_pages.add(origin_text(request.url))
         return answer
 
     async def _read_smaller(self, request: PageRequest) -> tuple[PageRequest, Document]:
