@@ -90,8 +90,11 @@ async def decoded(chunks: AsyncIterator[Chunk], coding: str) -> AsyncIterator[by
         for start in range(0, len(chunk), _ENCODED_BYTES):
             encoded = bytes(chunk[start : start + _ENCODED_BYTES])
             received += len(encoded)
-            while encoded := encoded.lstrip(b"\0") if inflater.eof else encoded:
-                if inflater.eof:  # another member (RFC 1952, 2.2), perhaps after padding
+            while encoded:
+                if inflater.eof:  # perhaps padding, then another member (RFC 1952, 2.2)
+                    encoded = encoded.lstrip(b"\0")
+                    if not encoded:
+                        break
                     inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
                 try:
                     piece = inflater.decompress(encoded, _DECODED_BYTES)

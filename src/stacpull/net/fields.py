@@ -95,22 +95,25 @@ class ObjectVersion(NamedTuple):
         Another size or ETag denies it, an equal strong ETag proves it. Then dates decide, but an equal date
         does not replace a strong ETag, which each response must repeat (RFC 9110, 15.3.7).
         """
-        if None not in (self.total, other.total) and self.total != other.total:
+        is_same_size = _are_equal(self.total, other.total)
+        is_same_etag = _are_equal(self.validator.etag, other.validator.etag)
+        is_same_date = _are_equal(self.validator.last_modified, other.validator.last_modified)
+        if is_same_size is False or is_same_etag is False:
             return False
-        etag, date = self.validator
-        other_etag, other_date = other.validator
-        is_same_etag = None if etag is None or other_etag is None else etag == other_etag
-        is_same_date = None if date is None or other_date is None else date == other_date
-        if is_same_etag is False:
-            return False
-        if self.validator.strong_etag is not None:
-            return is_same_etag or (False if is_same_date is False else None)
-        return is_same_etag if is_same_date is None else is_same_date
+        if self.validator.strong_etag is None:
+            return is_same_etag if is_same_date is None else is_same_date
+        if is_same_etag is None and is_same_date is not False:
+            return None
+        return is_same_etag is True
 
     def is_same_as(self, other: ObjectVersion) -> bool:
         """Return True if both are the same version. Without a validator, only another size shows a change."""
         is_same = self.matches(other)
         return is_same is True or (is_same is None and not any(self.validator))
+
+
+def _are_equal(value: object, other: object) -> bool | None:
+    return None if value is None or other is None else value == other
 
 
 def stated_version(status: int, headers: Mapping[str, str]) -> ObjectVersion:

@@ -177,7 +177,7 @@ class JsonReader(msgspec.Struct, eq=False):
             is_source = request.url == self.source
             raise SourceError(error.failure.message + (hint if is_source else "")) from error.__cause__
         except TransferError as error:
-            self._refuse(error, request.url)
+            self._raise_if_source_refuses(error, request.url)
             raise
         self.last_read_url = plain
         return document
@@ -204,11 +204,11 @@ class JsonReader(msgspec.Struct, eq=False):
                 response = await self.retries.run(attempt)
             except TransferError as error:
                 error.give_up()
-                self._refuse(error, url)
+                self._raise_if_source_refuses(error, url)
                 raise
             yield response
 
-    def _refuse(self, error: TransferError, url: str) -> None:
+    def _raise_if_source_refuses(self, error: TransferError, url: str) -> None:
         if error.failure.status in {401, 403} and same_site(self.source, url):
             raise CredentialsError(f"{error.failure.message} {self.advice}") from error
 

@@ -97,7 +97,9 @@ class ItemsFile(Source):
     def _page_of(self, start: WalkStart, features: Iterable[tuple[str, object]], *, is_last: bool) -> Page:
         items, unreadable = documents.valid_items(features)
         self._has_items = self._has_items or bool(items)
-        first = self._first_unreadable = self._first_unreadable or next(iter(unreadable), None)
+        if self._first_unreadable is None and unreadable:
+            self._first_unreadable = unreadable[0]
+        first = self._first_unreadable
         if is_last and first is not None and not self._has_items:
             raise SourceError(f"SOURCE has no valid item: {first.name}: {first.failure.message}")
         selected = self._selected(start, items, start.request.url)
@@ -301,7 +303,7 @@ class FileRanges:
                 async with self._reader.stream(self._url, headers) as response:
                     if position < 0 and response.status == UNSATISFIABLE:
                         return  # the file is empty, and the body says so
-                    offset = self._offset_of(response, position)
+                    offset = self._checked_offset(response, position)
                     position = offset if position < 0 else position
                     end = self.size if stop is None else stop  # a 206 may end before the end of the file
                     async for chunk in response.chunks(_CHUNK):
@@ -324,7 +326,7 @@ class FileRanges:
                 why = cause or "its server sends less than it states."
                 raise SourceError(f"{self._url} could not be read{where}: {why}") from cause
 
-    def _offset_of(self, response: Response, requested: int) -> int:
+    def _checked_offset(self, response: Response, requested: int) -> int:
         version = stated_version(response.status, response.headers)
         sent = content_range(response.headers)
         if requested < 0 and response.status != OK and sent.total is None:

@@ -194,20 +194,20 @@ class PageReader:
 
     async def _read(self, request: PageRequest) -> tuple[PageRequest, Document]:
         try:
-            return await self._read_smaller(request)
+            return await self._read_page(request)
         except SourceError as error:
             failure = failure_of(error)
             own_request = on_origin_of(request, self._last_url or self._source)
             if own_request is None or failure is None or failure.kind not in models.MAYBE_LINK_FAULT:
                 raise
             try:
-                answer = await self._read_smaller(own_request)
+                answer = await self._read_page(own_request)
             except SourceError:
                 raise error from error.__cause__
         self._without_pages.add(origin_text(request.url))
         return answer
 
-    async def _read_smaller(self, request: PageRequest) -> tuple[PageRequest, Document]:
+    async def _read_page(self, request: PageRequest) -> tuple[PageRequest, Document]:
         """Read one page; after each failure, request a tenth of the items."""
         cause: TransferError | SourceError | None = None
         while True:

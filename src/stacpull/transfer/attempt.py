@@ -201,7 +201,8 @@ class _Attempt(msgspec.Struct, eq=False):
         is_stated = body.framed or self.job.size is not None or bool(body.checksums)
         unproven = not (is_stated or await self._ends_here(body))
         self.part = None
-        part, name = body.part, self.downloader.filename(self.job, body.url)
+        part = body.part
+        name = self.downloader.filename(self.job, body.url)
         content = body.content if part is None else None
         etag_or_date = body.validator.etag_or_date
         file = received_file(self.job, body.size, name, etag_or_date, body=content, unproven=unproven)
@@ -211,7 +212,7 @@ class _Attempt(msgspec.Struct, eq=False):
         request = Request(self.job.href, headers=headers)
         return self.downloader.client.stream(request, accept=accept)
 
-    def _expected(self, response: Exchange) -> tuple[ReceivedBody, AsyncIterator[Chunk]]:
+    def _stated_body(self, response: Exchange) -> tuple[ReceivedBody, AsyncIterator[Chunk]]:
         """Return what a response states about its body, and the body without a coding of the transfer.
 
         Such a coding is undone, unless the asset itself is a compressed file. Header fields and ranges refer
@@ -240,9 +241,10 @@ class _Attempt(msgspec.Struct, eq=False):
         return body, response.chunks(size)
 
     async def _read_body(self, response: Exchange) -> ReceivedBody:
-        body, chunks = self._expected(response)
+        body, chunks = self._stated_body(response)
         is_long = body.total is not None and body.total > MAX_BODY_IN_MEMORY
-        start, is_whole = b"", True
+        start = b""
+        is_whole = True
         async for chunk in chunks:
             start += chunk
             if is_long or len(start) > MAX_BODY_IN_MEMORY:

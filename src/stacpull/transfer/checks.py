@@ -66,7 +66,10 @@ def stated_checksums(
     is_s3 = url is None or scheme_rules(url).has_md5_etags or headers.get("Server") == "AmazonS3"
     if is_s3 and (md5 := _md5_of(headers)):
         stated.append(StatedChecksum(Checksum("md5", md5), "ETag"))
-    return tuple({one.checksum: one for one in [*stated, *reversed(stated)]}.values())
+    unique: dict[Checksum, StatedChecksum] = {}
+    for one in stated:
+        unique.setdefault(one.checksum, one)
+    return tuple(unique.values())
 
 
 def _checksums_in_fields(headers: Mapping[str, str]) -> list[StatedChecksum]:

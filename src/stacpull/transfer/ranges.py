@@ -57,7 +57,7 @@ class BodyReceiver:
         try:
             with ungrouped():
                 async with self._group:
-                    await self._connection((response, chunks))
+                    await self._run_connection((response, chunks))
         finally:
             self._client.counters.files_in_flight -= self._received / max(1, self._total)
         failure = self._failure
@@ -79,9 +79,9 @@ class BodyReceiver:
         has_several = len(self._gaps) > 1 or any(self._range_end(gap) < gap.end for gap in self._gaps)
         while self._active_connections < self._max_connections and has_several:
             self._active_connections += 1
-            self._group.create_task(self._connection())
+            self._group.create_task(self._run_connection())
 
-    async def _connection(self, first: tuple[Exchange, AsyncIterator[Chunk]] | None = None) -> None:
+    async def _run_connection(self, first: tuple[Exchange, AsyncIterator[Chunk]] | None = None) -> None:
         try:
             may_request = first is None or await self._read_open(*first)
             while may_request and self._gaps and self._active_connections <= self._max_connections:

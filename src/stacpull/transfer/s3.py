@@ -120,8 +120,9 @@ class S3Transport(CallbackTransport):
 
     def prepare(self, request: Request) -> PreparedRequest | None:
         http = self._http
+        aws = self._credentials
+        settings = aws.known_settings
         bucket, _, key = request.url[len("s3://") :].partition("/")
-        aws, settings = self._credentials, self._credentials.known_settings
         if not isinstance(http, Http1Transport) or settings is None or request.headers or request.query:
             return None
         if not bucket or not key or not is_unicode(request.url):
@@ -130,11 +131,13 @@ class S3Transport(CallbackTransport):
         if is_signed and not aws.are_current:
             return None
         endpoint = self._endpoint_of(bucket, settings)
-        context, path = (endpoint, aws.credentials if is_signed else None), endpoint.path + encode_key(key)
+        path = endpoint.path + encode_key(key)
+        context = endpoint, aws.credentials if is_signed else None
         key_in_cache = context, int(self._clock.time())
         signed_get = self._signed_gets.get(key_in_cache)
         if signed_get is None:
-            signed_get = self._signed_gets[key_in_cache] = self._fields({}, *context)
+            signed_get = self._fields({}, *context)
+            self._signed_gets[key_in_cache] = signed_get
         fields, authorize = signed_get
         prepared = http.prepare(Request(endpoint.origin + path, headers=fields), authorize("GET", path))
         if prepared is None:
