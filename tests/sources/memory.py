@@ -13,7 +13,6 @@ import orjson
 from multidict import CIMultiDict
 
 from stacpull.errors import SourceError
-from stacpull.events import Notice
 from stacpull.models import Failure, FailureKind, Page, PageRequest
 from stacpull.net.fields import requested_range
 from stacpull.net.json_reader import Document
@@ -154,16 +153,11 @@ def pages_of(source: Source, size: int = 1000, selection: Selection = EVERYTHING
 @dataclass
 class Walked:
     pages: list[Page] = field(default_factory=list)
-    notices: list[Notice] = field(default_factory=list)
     error: Exception | None = None
 
     @property
     def names(self) -> list[str]:
         return ids(self.pages)
-
-    @property
-    def warnings(self) -> list[str]:
-        return [notice.text for notice in self.notices if notice.level == "warning"]
 
 
 def walked(
@@ -177,7 +171,7 @@ def walked(
     reader, found = MemoryReader(answer), Walked()
 
     async def run() -> None:
-        walk = PageReader(reader, size, found.notices.append, source)
+        walk = PageReader(reader, size, source)
         async for one in walk.pages(start or PageRequest(source)):
             found.pages.append(one)
             assert len(found.pages) <= 2000, "the walk does not end"

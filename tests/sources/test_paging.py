@@ -85,8 +85,6 @@ def test_a_failing_page_is_requested_again_with_fewer_items(size, limit, error, 
     found, reader = walked(ITEMS, breaking_above(limit, error), size=size)
     assert found.names == [str(n) for n in range(100)]
     assert [number_in(request, "limit") for request in reader.requests] == limits
-    assert found.warnings == []
-    assert found.notices
 
 
 @pytest.mark.parametrize("start", [0, 1])
@@ -114,7 +112,6 @@ def test_services_that_filter_after_paging_by_offset_lose_nothing(places, name, 
     found, reader = walked(url, answer)
     assert list(dict.fromkeys(found.names)) == [f"i{place}" for place in places]
     assert len(reader.requests) == 10
-    assert found.warnings == []
 
 
 def test_a_page_that_is_never_json_is_tried_with_three_sizes() -> None:

@@ -158,7 +158,7 @@ class GeoJsonSource(ItemsFile):
                 named_features = [(f"feature {number} of {self.url}", feature) for number, feature in batch]
                 yield self._page_of(start, named_features, is_last=first + size >= len(features))
             return
-        reader = PageReader(self._reader, page_size, on_notice, self.url)
+        reader = PageReader(self._reader, page_size, self.url)
         async with aclosing(reader.pages(PageRequest(self.url), first=self._document)) as pages:
             async for page in pages:
                 items = self._selected(start, page.items, page.request.url)

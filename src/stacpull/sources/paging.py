@@ -18,7 +18,6 @@ from stacpull import models, urls
 from stacpull.arguments import finite_number
 from stacpull.digests import text_hash
 from stacpull.errors import ForgottenCursorError, SourceError
-from stacpull.events import Notice
 from stacpull.hosts import origin_text
 from stacpull.json_values import object_or_empty, parsed_object
 from stacpull.models import MAYBE_PAGE_TOO_LARGE, Failure, FailureKind, Json, Page, PageRequest
@@ -27,7 +26,7 @@ from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.transport import TransferError
 from stacpull.redact import public_url
 from stacpull.sources.documents import next_links, valid_items
-from stacpull.sources.source import MIN_ITEMS, OnNotice, Pages, PageSize, allowed_headers
+from stacpull.sources.source import MIN_ITEMS, Pages, PageSize, allowed_headers
 
 PAGE_BYTES: Final = 8_000_000
 _CARRIED: Final = frozenset(
@@ -162,7 +161,6 @@ class PageReader:
 
     _reader: JsonReader
     _size: PageSize
-    _on_notice: OnNotice
     _source: str
     _last_url: str = attrs.field(default="", init=False)
     _without_pages: set[str] = attrs.field(factory=set, init=False)  # origins
@@ -229,8 +227,6 @@ class PageReader:
             if not is_too_much or smaller >= requested:
                 page = f"The page {public_url(request.url)} could not be read: "
                 raise SourceError(f"{page if isinstance(cause, TransferError) else ''}{cause}") from cause
-            text = f"A page of {requested} items failed; requesting {smaller} instead."
-            self._on_notice(Notice("info", text))
             self._size = self._size._replace(items=smaller)
 
     def _page_of(self, sent: PageRequest, document: Document) -> Page:

@@ -150,7 +150,7 @@ class FilteredQuery(NamedTuple):
 
     async def pages(self, reader: JsonReader, size: PageSize, on_notice: OnNotice) -> Pages:
         """Yield the pages of the query, or of `unfiltered` if the service filters the first page wrongly."""
-        filtered = PageReader(reader, size, on_notice, self.endpoint.url)
+        filtered = PageReader(reader, size, self.endpoint.url)
         async with aclosing(filtered.pages(self.endpoint.request(self.query))) as pages:
             try:
                 first_page = await anext(pages)
@@ -168,7 +168,7 @@ class FilteredQuery(NamedTuple):
                 return
         text = f"The source says that it can filter, but {reason}"
         on_notice(Notice("warning", f"{text}: all items are read and filtered here."))
-        unfiltered = PageReader(reader, size, on_notice, self.endpoint.url)
+        unfiltered = PageReader(reader, size, self.endpoint.url)
         async with aclosing(unfiltered.pages(self.unfiltered)) as pages:
             async for page in pages:
                 yield page

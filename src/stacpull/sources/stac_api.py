@@ -164,7 +164,7 @@ class ApiSource(Source):
         if start.filtered_pages is not None and start.cursor is None:
             walked = start.filtered_pages(page_size, on_notice)
         else:
-            walk = PageReader(self._reader, page_size, on_notice, self.url)
+            walk = PageReader(self._reader, page_size, self.url)
             walked = walk.pages(start.cursor or start.request, resumed=start.cursor is not None)
         skipped = set[int]()  # hashes of pages that have only items of other collections
         async with aclosing(walked) as pages:
