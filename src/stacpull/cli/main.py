@@ -76,8 +76,9 @@ class _LazyGroup(click.Group):
     options_metavar="[-q] [-v]",
     subcommand_metavar="COMMAND [OPTIONS] ...",
     epilog="Try `stacpull demo` first. `stacpull COMMAND --help` describes a command.\n\nExit codes: 0 done, "
-    "1 failures, 2 wrong command, 3 credentials, 4 source, 5 destination, 130 stopped.\n\n"
-    "Variables (STACPULL_RETRIES=9) also set options.\n\nDocumentation: https://stacpull.github.io/stacpull/",
+    "1 failures, 2 wrong command, 3 credentials, 4 source, 5 destination, 130 stopped.\n\nVariables "
+    "(STACPULL_RETRIES=9) set options of transfers, not filters.\n\n"
+    "Documentation: https://stacpull.github.io/stacpull/",
 )
 @click.version_option(__version__, "-V", "--version", prog_name="stacpull")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
