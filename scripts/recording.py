@@ -21,7 +21,10 @@ from stacpull_replicas import MlhubReplica, run_in_thread
 COMMAND = Path(sys.executable).with_name("stacpull")
 COLUMNS, ROWS = 80, 24  # of a `Terminal`
 ITEMS = 40
-PROMPT = "$ stacpull mirror $MLHUB/mlhub/v1 rice -C $COLLECTION --config bigearthnet\r\n"
+PROMPT = (
+    "$ stacpull mirror http://127.0.0.1:8801/mlhub/v1 rice \\\r\n"
+    "    -C bigearthnet_v1_labels --config bigearthnet\r\n"
+)
 
 _SIZE = 16
 _CELL = (9.65, 20)
@@ -99,7 +102,7 @@ def record(to: Path) -> None:
             terminal.wait_for(lambda seen: re.search(r"\b3\d\d of 520", seen.text) is not None, 60)
             moments = [screen_of(terminal)]
             terminal.ended(120)
-            moments.append(screen_of(terminal)[1:-1])  # without the prompts of the shell
+            moments.append(screen_of(terminal)[2:-1])  # without the command and the prompt of the shell
             terminal.save(to / "progress.cast")
     drawn(moments).save(to / "progress.png", optimize=True)
 
