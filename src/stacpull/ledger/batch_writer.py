@@ -450,9 +450,8 @@ class _BatchPlan:
             else:
                 row = known.row._replace(run=run_id)
             if row.state != AssetState.DONE:
-                reported_item = change.item.id if row.state < AssetState.FAILED else None
                 row = row._replace(state=failures.failed_state(failure))
-                self._failures.append((FailureKey("", row.item, key), failure, reported_item))
+                self._failures.append((FailureKey("", row.item, key), failure, change.item.id))
             self._asset_rows.append(row)
 
     def _plan_row(self, change: _ItemChange) -> None:
