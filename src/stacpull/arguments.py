@@ -456,7 +456,6 @@ def _load_path(is_valid: Callable[[Path], bool], problem: str, raw: str) -> str:
 
 load_file = partial(_load_path, methodcaller("is_file"), "not a file")
 load_directory = partial(_load_path, methodcaller("is_dir"), "not a directory")
-load_log_path = partial(_load_path, lambda path: not path.is_dir(), "a directory")
 
 
 def load_content(raw: str, *, hint: str = "") -> str:

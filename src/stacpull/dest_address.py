@@ -21,8 +21,6 @@ from stacpull.models import BucketLocation
 from stacpull.redact import public_url
 from stacpull.store.protocol import StoreKind, store_kind
 
-_BUCKET = "a bucket as DEST (such as s3://bucket/prefix)"
-
 
 class DestAddress(msgspec.Struct, frozen=True):
     work: Path  # the directory of the ledger, and of the files unless they are in a bucket
@@ -71,7 +69,7 @@ def _parse_directory(dest: str | os.PathLike[str], options: Options) -> DestAddr
     for name in ("work", "dest_endpoint_url", "dest_profile", "dest_region", "break_lock"):
         if getattr(options, name) not in {None, False}:
             flag = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{flag} is for {_BUCKET}. {path} is a directory: leave it out.")
+            raise UsageError(f"{flag} is for a bucket as DEST (s3://bucket/prefix): leave it out.")
     _, recorded = _recorded_bucket(path)
     if recorded is not None:
         url = recorded[0]

@@ -37,7 +37,7 @@ def test_missing_directories_are_created_and_what_is_in_the_way_or_full_is_named
     for name, code, sentence in (
         ("new/deep/log", 0, ""),
         ("file/log", 5, f"{tmp_path}/file is not a directory, but one is needed"),
-        (".", 2, f"--log-file is a directory: {tmp_path}."),
+        (".", 5, f"{tmp_path} is a directory, but a file is needed"),
         ("/dev/full", 5, "The disk of /dev/full is full"),
     ):
         ran = stacpull("plan", tmp_path / "items.ndjson", "--log-file", tmp_path / name)

@@ -188,7 +188,7 @@ class Options(Arguments):
     log_file: Path | None = attrs.field(
         default=None,
         converter=optional(arguments.read_path),
-        metadata=as_option("FILE", load=arguments.load_log_path, group="Output"),
+        metadata=as_option("FILE", group="Output"),
     )
     dashboard: tuple[str, int] | None = attrs.field(
         default=None,
