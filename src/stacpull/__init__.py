@@ -36,7 +36,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'stacpull' has no attribute {name!r}")
     public = getattr(import_module(_HOME_OF[name]), name)
-    return import_module("stacpull.suggestions").with_checked_arguments(public) if name.islower() else public
+    return import_module("stacpull.suggestions").worded_for_python(public) if name.islower() else public
 
 
 def __dir__() -> list[str]:

@@ -349,7 +349,9 @@ def read_bbox(value: str | Iterable[float]) -> tuple[float, ...]:
         raise _invalid(f"four numbers W,S,E,N (or six, with heights){commas}", value)
     west, south, east, north = to_2d(sides)
     if max(abs(west), abs(east)) > 180 or not -90 <= south <= north <= 90:  # noqa: PLR2004 - degrees
-        raise _invalid("W,S,E,N in degrees, with S below N, and longitude first", value)
+        raise _invalid(
+            "W,S,E,N in degrees: W and E from -180 to 180, S and N from -90 to 90, S below N", value
+        )
     return sides
 
 

@@ -167,7 +167,7 @@ Listener = Callable[[Event], None]
 
 
 def masking_listener(listener: Listener | None, secrets: Secrets) -> Listener:
-    """Return a listener that passes on events without any of `secrets`. Without `listener`, log problems."""
+    """Return a listener that passes on events without any of `secrets`."""
 
     def pass_on(event: Event) -> None:
         if isinstance(event, AssetFailed | ItemGone):
@@ -177,21 +177,27 @@ def masking_listener(listener: Listener | None, secrets: Secrets) -> Listener:
             event = replace(event, key=key, message=message)
         elif isinstance(event, Notice):
             event = replace(event, text=secrets.masked(event.text))
-        text = event.text if isinstance(event, Notice) and event.level == "warning" else ""
-        if isinstance(event, RunEnded):
-            accepted, items = (int(event.counts.get(name, 0)) for name in ("assets_accepted", "items_failed"))
-            assets = count_faults(event.counts, accepted)
-            failed = [f"{assets:,} of {event.counts['assets_planned']:,} assets"] if assets else []
-            failed += [f"{items:,} {'item' if items == 1 else 'items'}"] if items else []
-            text = f"{' and '.join(failed)} failed; see stacpull.failures." if failed else ""
         if listener is not None:
             listener(event)
-        elif text:
-            import logging  # noqa: PLC0415 -- the store process does not need it
-
-            logging.getLogger("stacpull").warning("%s", text.encode("utf-8", "replace").decode())
 
     return pass_on
+
+
+def log_problems(event: Event) -> None:
+    """Log warnings, and how much has failed: the listener of a program that has none."""
+    text = ""
+    if isinstance(event, Notice) and event.level == "warning":
+        text = event.text
+    elif isinstance(event, RunEnded):
+        assets = count_faults(event.counts, int(event.counts.get("assets_accepted", 0)))
+        items = int(event.counts.get("items_failed", 0))
+        failed = [f"{assets:,} of {event.counts['assets_planned']:,} assets"] if assets else []
+        failed += [f"{items:,} {'item' if items == 1 else 'items'}"] if items else []
+        text = f"{' and '.join(failed)} failed; see stacpull.failures." if failed else ""
+    if text:
+        import logging  # noqa: PLC0415 -- the store process does not need it
+
+        logging.getLogger("stacpull").warning("%s", text.encode("utf-8", "replace").decode())
 
 
 _EVENTS = 240  # about a minute of events, from which the remaining time is estimated

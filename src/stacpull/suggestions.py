@@ -12,8 +12,10 @@ from typing import Any, ClassVar, Self
 
 import attrs
 import orjson
+from msgspec.structs import replace
 
 from stacpull.errors import StacpullError, similar
+from stacpull.events import Event, Listener, Notice, log_problems
 
 _NAMES = orjson.loads(Path(__file__).with_name("other_names.json").read_bytes())
 """Names in similar tools and earlier versions, and what to use here: a command; or an option or argument
@@ -56,8 +58,8 @@ def _option_of(field: attrs.Attribute[Any]) -> str:
 
 
 @functools.cache
-def with_checked_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a public function that says what is wrong with its arguments, in the words of Python."""
+def worded_for_python(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a public function whose errors and notices name arguments, and not options."""
 
     @contextmanager
     def errors_in_python() -> Iterator[None]:
@@ -75,6 +77,8 @@ def with_checked_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
         holders = {"Selection": "selection", "Options": "options", "S3Options": "options"}
         kinds = [kind for kind in _argument_classes() if holders[kind.__name__] in parameters]
         _refuse_unknown(function.__name__, named, parameters, kinds)
+        if "on_event" in parameters:
+            named["on_event"] = _listener(named.get("on_event") or log_problems, parameters)
         with errors_in_python():
             return function(*positional, **named)
 
@@ -84,6 +88,15 @@ def with_checked_arguments(function: Callable[..., Any]) -> Callable[..., Any]:
             return await call(*positional, **named)
 
     return call_async if inspect.iscoroutinefunction(function) else call
+
+
+def _listener(listener: Listener, parameters: Collection[str]) -> Listener:
+    def hear(event: Event) -> None:
+        if isinstance(event, Notice):
+            event = replace(event, text=_in_python(event.text, parameters))
+        listener(event)
+
+    return hear
 
 
 def _in_python(message: str, parameters: Iterable[str]) -> str:

@@ -224,9 +224,9 @@ def test_another_layout_on_a_finished_mirror_is_for_new_files(tmp_path: Path) ->
         for source in ("/collections/c", "/collections/c", "/collections/c/items"):
             sync.mirror(api.url(source), tmp_path, options=options, on_event=events.append)
         layouts, sources = warnings(events)
-        earlier = "For the earlier layout, use --layout {collection}/{item}/{key}{ext}."
+        earlier = "For the earlier layout, use layout {collection}/{item}/{key}{ext}."
         assert layouts == "New files get the layout flat/{item}_{key}{ext}. " + earlier
-        assert sources == f"DEST also contains items from {api.url('/collections/c')}; they are kept."
+        assert sources == f"dest also contains items from {api.url('/collections/c')}; they are kept."
     assert sync.verify(tmp_path).exit_code == 0
     assert sorted(name for name in files_in(tmp_path) if not name.endswith(".json")) == [
         "c/1/data",

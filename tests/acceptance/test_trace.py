@@ -354,7 +354,7 @@ def test_an_estimate_searches_once_and_is_what_the_service_then_charges(own_repl
         (["--resolution", "0"], 2, "metres above 0"),
         (["--resolution", "nan"], 2, "metres above 0"),
         (["--bbox=-122.4,37.7,-122.5,37.8"], 2, "antimeridian"),
-        (["--bbox=-122.5,37.8,-122.4,37.7"], 2, "with S below N"),
+        (["--bbox=-122.5,37.8,-122.4,37.7"], 2, "S below N"),
         (["--datetime", "2023-11-01/.."], 2, "both ends"),
         (["--datetime", "yesterday"], 2, "is not a valid time"),
         (["--index", "nope"], 2, "ndwi, ndvi"),

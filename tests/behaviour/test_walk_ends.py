@@ -85,7 +85,7 @@ def test_classes_are_counted_in_a_part_of_the_items() -> None:
         classes = partial(sync.classes, server.url("/collections/c"), "c", count=True, options=OPTIONS)
         (found,) = classes(on_event=events.append)
     assert found.counts == {"forest": 1}
-    assert any("An entry of SOURCE cannot be read: the next link of" in text for text in warnings(events))
+    assert any("An entry of source cannot be read: the next link of" in text for text in warnings(events))
 
 
 @pytest.mark.parametrize(("pages", "said"), [(1, 1), (2, 0)])
@@ -210,7 +210,7 @@ def test_a_resume_continues_behind_items_of_before_the_stop(tmp_path, field, hea
 
 
 def test_an_item_that_has_another_id_now_leaves_the_earlier_one_complete(tmp_path: Path) -> None:
-    """In between it could not be read: its earlier row has files, and is no stand-in for the new one."""
+    """In between it could not be read: its earlier row has files, and does not stand in for the new one."""
     answers, path = list[Answer](), "/collections/s/items/first"
     with WireServer({path: lambda _: answers[0], "/a": lambda _: Answer(200, b"data")}) as server:
         url = server.url(path)

@@ -99,7 +99,7 @@ MISTAKES = {
     ),
     "a box in metres": Mistake(
         ("plan", "{api}", "-C", "--bbox", "377000,5208000,380000,5210000"),
-        "--bbox must be W,S,E,N in degrees, with S below N, and longitude first, not '377000,",
+        "--bbox must be W,S,E,N in degrees: W and E from -180 to 180, S and N from -90 to 90, S below",
     ),
     **{
         f"an empty output of {words[0]}": Mistake(words, "The output is empty: use a path on this machine.")
