@@ -165,7 +165,7 @@ def package_violations(package: str, target: str, packages: frozenset[str]) -> I
     if package in EVERYTHING or target == package or target not in packages:
         return
     if package not in MAY_IMPORT:
-        yield f"{package} is no package of the table"
+        yield f"{package} is not a package of the table"
     elif target not in MAY_IMPORT[package]:
         yield f"{package} must not import {target}"
 

@@ -49,7 +49,7 @@ libc.fflush(out)
 )
 def test_freed_large_blocks_are_returned_to_the_system(whose, kept, heaps):
     if getattr(ctypes.CDLL(None), "mallinfo2", None) is None:
-        pytest.skip("this is no glibc of 2.33 or later")
+        pytest.skip("this is not glibc 2.33 or later")
     ran = subprocess.run([sys.executable, "-c", _CHILD, whose], capture_output=True, text=True, check=True)
     large, small = map(int, ran.stdout.splitlines()[0].split())  # MiB that malloc keeps after each is freed
     assert (large > 8, small >= 4, ran.stdout.count("<heap nr=")) == (kept, True, heaps)

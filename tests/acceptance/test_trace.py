@@ -535,5 +535,5 @@ def test_another_query_for_the_same_output_is_refused(replica, command, tmp_path
     assert "another query (different: index or evalscript)" in ran.err
     assert out.read_bytes() == before
     longer = command(replica, "-o", str(out), "--datetime", "2023-11-02/2023-11-07")
-    assert longer.code == 0  # another period is no other question
+    assert longer.code == 0  # another period is the same question
     assert len(table_of(out)) == 3

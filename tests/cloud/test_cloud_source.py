@@ -168,7 +168,7 @@ def test_the_error_names_an_unusable_endpoint_of_google(host, error, message, mo
 @pytest.mark.usefixtures("no_keys")
 @pytest.mark.parametrize("location", ["google"], indirect=True)
 def test_a_catalog_at_google(location, moto_service, tmp_path, monkeypatch):
-    """It has placeholders of directories, as Google's console creates them: they are no files."""
+    """It has placeholders of directories, as Google's console creates them: they are not files."""
     at = f"gs://{location.bucket}"
     objects = Objects(replace(location, prefix=""))
     placed = FILES | catalog("../../files/sma ll%.tif", f"{at}/files/large.tif", f"{at}/bands/")

@@ -62,7 +62,7 @@ def test_the_ledger_is_as_durable_as_the_file_system_needs(
     ("code", "fails"), [(sqlite3.SQLITE_IOERR_FSYNC, True), (sqlite3.SQLITE_FULL, False)]
 )
 def test_a_disk_that_fails_at_the_end_is_reported_and_not_trusted(tmp_path, monkeypatch, code, fails):
-    """SQLite does not report it: a power loss may leave a hole in the log. A full disk is no error."""
+    """SQLite does not report it: a power loss may leave a hole in the log. A full disk is not an error."""
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = code
     log = Mock(execute=Mock(side_effect=error))

@@ -129,7 +129,7 @@ def expired(status: int) -> Answer:
     [
         pytest.param(failing(), None, 0, id="at once"),
         pytest.param(failing(*[RESET] * 6), 6, 5, id="not any more"),
-        pytest.param(failing(SLOW_DOWN), None, 1, id="throttling by a 403 is no expiry"),
+        pytest.param(failing(SLOW_DOWN), None, 1, id="throttling by a 403 is not an expiry"),
         pytest.param(failing(DAMAGED), None, 1, id="wrong content is fetched again"),
         pytest.param(failing(DAMAGED, DAMAGED), 2, 1, id="the same wrong content is what there is"),
         pytest.param(failing(DAMAGED, RESET, DAMAGED), 3, 2, id="also with something in between"),

@@ -27,7 +27,7 @@ ASSETS = ("labels", "B01", "B02", "B03")
 HURRY = 50
 SIZE = 2 << 20
 PATIENT = ("--stall-timeout", "3000")
-"""A minute, on the clock of the runs: a busy machine is no stall."""
+"""A minute, on the clock of the runs: a busy machine is not a stall."""
 CUT = 1_200_000
 """Where transfers of large files break off, in the scenarios that break them off."""
 

@@ -160,7 +160,7 @@ def test_a_long_file_that_breaks_off_with_progress_costs_no_attempt(tmp_path: Pa
 
 
 def test_an_object_that_changes_at_each_attempt_fails(tmp_path: Path) -> None:
-    """Two megabytes come in each attempt, of another version each: that is no progress."""
+    """Two megabytes come in each attempt, of another version each: that is not progress."""
     versions = iter(range(1000))
 
     def restless(request: Request) -> bytes:

@@ -123,7 +123,7 @@ async def test_a_connection_pauses_if_its_bytes_are_not_taken(loop: Callable[[],
             transport = connection.transport
             assert transport is not None
             await until(lambda: not transport.is_reading())
-            await asyncio.sleep(0.5)  # a slow writer is no stall
+            await asyncio.sleep(0.5)  # a slow writer is not a stall
             held = connection.response.held_bytes
             chunks = response.chunks(MIB)
             first = await anext(chunks)

@@ -33,7 +33,7 @@ def unmet(db: sqlite3.Connection, run: int) -> list[tuple[str, int, int]]:
 def test_only_walks_with_equal_credentials_are_compared(tmp_path: Path) -> None:
     with ledger(tmp_path) as db:
         mirrored(db, "ab")
-        mirrored(db, "b", replace(SPEC, kind="retry"))  # takes the item over, and is no walk
+        mirrored(db, "b", replace(SPEC, kind="retry"))  # takes the item over, and is not a walk
         secret = mirrored(db, "c", replace(SPEC, credential_names=("the header Key",)))
         assert [name for name, *_ in unmet(db, secret)] == ["a", "b"]
         last = mirrored(db, "")

@@ -1,4 +1,4 @@
-"""What a walk could not read or plan: noted, listed, and forgotten when it is no concern any more."""
+"""What a walk could not read or plan: noted, listed, and forgotten when it does not matter any more."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def link(href: str, message: str = "not there", status: int | None = 404) -> Unr
 
 
 def entry(name: str, collection: str = "") -> UnreadableEntry:
-    return UnreadableEntry(collection, name, Failure(FailureKind.ITEM, f"{name} of {collection} is no item."))
+    return UnreadableEntry(collection, name, Failure(FailureKind.ITEM, f"{name} of {collection} is invalid."))
 
 
 def run_of(db: sqlite3.Connection, spec: RunSpec = SPEC, *, found: str = "", cut_short: str = "") -> None:

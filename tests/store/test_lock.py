@@ -1,4 +1,4 @@
-"""The lock: one mirror at a time, none left behind by a kill, and asking is no holding."""
+"""The lock: one mirror at a time, none left behind by a kill, and asking does not hold it."""
 
 from __future__ import annotations
 

@@ -309,7 +309,7 @@ class Http1Connection(asyncio.Protocol):
             return
         try:
             response.feed(data)
-            if response.status:  # before, header fields and interim responses are no progress
+            if response.status:  # before, header fields and interim responses are not progress
                 self.quiet_ticks = 0
                 self._received += len(data)
             if handler is not None:

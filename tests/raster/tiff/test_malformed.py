@@ -79,11 +79,11 @@ MALFORMED = {
         xml('<!DOCTYPE x SYSTEM "file:///etc/passwd"><GDALMetadata/>'),
         "declares a document type",
     ),
-    "metadata of a band that is no number": (
+    "metadata of a band that is not a number": (
         xml('<GDALMetadata><Item name="n" sample="x">1</Item></GDALMetadata>'),
         "an item for the band 'x'",
     ),
-    "a scale that is no number": (
+    "a scale that is not a number": (
         xml('<GDALMetadata><Item name="SCALE" sample="0" role="scale">much</Item></GDALMetadata>'),
         "has the scale 'much', which is not a number",
     ),
@@ -129,7 +129,7 @@ LEGAL = {
     "float of 24 bits": (tiff(image(t258=shorts(24), t339=shorts(3))), {"dtype": "float32"}),
     "text in Latin-1": (tiff(image(t305=Value(2, b"caf\xe9 \0"))), {"software": "caf\xe9 "}),
     "empty nodata": (tiff(image(t42113=Value(2, b"\0"))), {"nodata": None, "nodata_value": None}),
-    "nodata that is no number": (
+    "nodata that is not a number": (
         tiff(image(t42113=ascii_field("none"))),
         {"nodata": "none", "nodata_value": None},
     ),
