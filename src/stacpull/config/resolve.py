@@ -181,13 +181,15 @@ def _credentials(
     is_of_config = header is config.options.get("header")
     headers = [] if header is None else header_fields(header, variables)
     has_login = any(field.name.lower() == "authorization" for field in headers)
-    others = {} if has_login and not is_of_config else config.query
-    in_source = parse_qs(url.query, keep_blank_values=True)
-    query = query_parameters({n: p for n, p in others.items() if n not in in_source}, variables)
-    stated = config.addresses.get("source")
-    is_elsewhere = bool(stated and url.hostname) and not same_site(stated or "", source or "")
+    parameters = {}
+    if is_of_config or not has_login:
+        in_source = parse_qs(url.query, keep_blank_values=True)
+        parameters = {name: setting for name, setting in config.query.items() if name not in in_source}
+    query = query_parameters(parameters, variables)
+    stated = config.addresses.get("source", "")
+    is_elsewhere = stated and url.hostname and not same_site(stated, source or "")
     if is_elsewhere and (query or (is_of_config and headers)):
-        raise UsageError(f"The credentials in the config are for {host_of(stated or '')}: leave SOURCE out.")
+        raise UsageError(f"The credentials in the config are for {host_of(stated)}: leave SOURCE out.")
     credentials = [*headers, *query]
     return {
         "headers": {credential.name: credential.value for credential in headers},
