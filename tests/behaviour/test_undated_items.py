@@ -12,7 +12,7 @@ from tests.items import feature
 from tests.net.memory import Answer
 from tests.security.sources import Source
 
-from stacpull import MirrorReport, Options, sync
+from stacpull import MirrorReport, Options, Selection, sync
 
 
 def offer(path: Path, *items: dict[str, Any], **properties: object) -> None:
@@ -55,14 +55,19 @@ def test_updated_is_trusted(tmp_path: Path) -> None:
         assert (plan.assets_done, plan.assets_pending) == (not options.revalidate, options.revalidate)
 
 
-def test_an_item_that_is_served_elsewhere_is_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("metadata", ["item", "ndjson"])
+def test_an_item_that_is_served_elsewhere_is_the_same(tmp_path: Path, metadata: Any) -> None:
     """An asset is identified by its item and key, so another copy of its source can continue a mirror."""
-    for top in ("sa", "sb"):
-        offer(tmp_path / top / "items.json", feature("x", {"data": (tmp_path / top / "c.txt").as_uri()}))
+    for top, other in (("sa", "./o.txt"), ("sb", (tmp_path / "sa/o.txt").as_uri())):
+        hrefs = {"data": (tmp_path / top / "c.txt").as_uri(), "other": other}
+        offer(tmp_path / top / "x.json", feature("x", hrefs))
         (tmp_path / top / "c.txt").write_text(top)
-        report = sync.mirror(tmp_path / top / "items.json", tmp_path / "m")
+        options, selection = Options(metadata=metadata), Selection(exclude_assets=("other",))
+        report = sync.mirror(tmp_path / top / "x.json", tmp_path / "m", selection=selection, options=options)
         assert changes(report) == ("complete", 0, 0, 0)
     assert (tmp_path / "m/c/x/data.txt").read_text() == "sa"
+    document = (tmp_path / {"item": "m/c/x/x.json", "ndjson": "m/c/items.ndjson"}[metadata]).read_bytes()
+    assert json.loads(document)["assets"]["other"]["href"] == (tmp_path / "sa/o.txt").as_uri()
 
 
 class Varying(Source):

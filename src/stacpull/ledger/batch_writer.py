@@ -485,7 +485,9 @@ class _BatchPlan:
             state = JsonState.DAMAGED  # unlike one that is only `DUE`, the catalog does not list it
         is_outdated = change.before.version != change.row.version or change.row.id in self._relinked
         change.rewrites_json |= is_outdated or state == JsonState.DAMAGED
-        if item.is_collection or not (change.rewrites_json or change.lacks_file):
+        # relative hrefs in a document that is not written yet are resolved against the URL of its item
+        is_moved = change.before.href != change.row.href and state != JsonState.CURRENT
+        if item.is_collection or not (change.rewrites_json or change.lacks_file or is_moved):
             return state
         self._documents.append((change.row.id, item.public_json))
         return JsonState.DUE if state in {JsonState.CURRENT, JsonState.WRITING} else state
