@@ -125,6 +125,7 @@ def test_a_command_that_does_not_exist_gets_the_nearest(stacpull_command, typed,
     ],
 )
 def test_an_option_of_another_tool_gets_the_one_to_use(stacpull_command, typed, hint):
+    assert "'remove': give one value" in stacpull_command("mirror", "s", "--prune", "remove").err
     ran = stacpull_command("mirror", "s", "d", *typed)
     assert ran.code == 2
     assert hint in ran.err
