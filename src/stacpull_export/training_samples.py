@@ -162,20 +162,20 @@ class Samples:
 
     def _source_files(self, item: MirroredItem) -> Iterator[Iterator[SampleFile]]:
         """Yield the files of each source item. One without JSON of its own (`ndjson`) is in the ledger."""
-        for link in objects_in(item.document.get("links")):
-            if str(link.get("rel")).lower() == "source":
-                path = path_of_href(link.get("href"), item.path.rpartition("/")[0])
-                document = None if path is None else self._contents.document(path)
-                if document is not None:
-                    yield local_files(path or "", document)
-                elif path is not None:
-                    directory = path.rpartition("/")[0]
-                    name, recorded = views.files_of_item_in(self._contents.db, directory) or ("", {})
-                    yield (
-                        SampleFile(key, file.path, file.size, (file.sha256 or b"").hex(), name)
-                        for key, file in recorded.items()
-                        if file.size is not None
-                    )
+        links, start = objects_in(item.document.get("links")), item.path.rpartition("/")[0]
+        sources = (link.get("href") for link in links if str(link.get("rel")).lower() == "source")
+        for path in dict.fromkeys(path_of_href(href, start) for href in sources):  # without repeated links
+            document = None if path is None else self._contents.document(path)
+            if document is not None:
+                yield local_files(path or "", document)
+            elif path is not None:
+                directory = path.rpartition("/")[0]
+                name, recorded = views.files_of_item_in(self._contents.db, directory) or ("", {})
+                yield (
+                    SampleFile(key, file.path, file.size, (file.sha256 or b"").hex(), name)
+                    for key, file in recorded.items()
+                    if file.size is not None
+                )
 
 
 def split_of(item_id: str, splits: Mapping[str, IdsFilter]) -> str | None:

@@ -24,11 +24,11 @@ def item(name: str, **members: Any) -> Json:
 
 
 def source_of(folder: Path, document: Json) -> list[dict[str, str]]:
-    """Write a source item beside the files that `mirrored` takes; return the links to it."""
+    """Write a source item beside the files that `mirrored` takes; return two links to it."""
     (folder / "source").mkdir()
     path = folder / "source/linked.json"
     path.write_text(json.dumps(document))
-    return [{"rel": "source", "href": path.as_uri()}]
+    return [{"rel": "source", "href": path.as_uri()}] * 2
 
 
 @pytest.fixture
