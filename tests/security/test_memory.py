@@ -28,9 +28,9 @@ def zipped(body: bytes) -> Answer:
     return Answer(body=gzip.compress(body, 1), headers=headers)
 
 
-def heavy_item(name: str) -> bytes:
+def heavy_item(name: str, lists: int = HEAVY) -> bytes:
     text = json.dumps({**feature(name, {}), "properties": {"datetime": "2020-01-01T00:00:00Z", "x": []}})
-    return text.replace('"x": []', '"x": [' + "[]," * (HEAVY - 1) + "[]]").encode()
+    return text.replace('"x": []', '"x": [' + "[]," * (lists - 1) + "[]]").encode()
 
 
 def catalog(name: str, *hrefs: str, rel: str = "item") -> dict[str, Any]:
@@ -44,12 +44,13 @@ def mirrored(tmp_path: Path, routes: Mapping[str, Answer], *options: str) -> Mea
         return command("mirror", source, "m", "--retries", "0", *options, cwd=tmp_path)
 
 
-def test_large_documents_of_a_tree_are_not_in_memory_together(tmp_path: Path) -> None:
-    names = [f"i{number}" for number in range(6)]
-    routes = {f"/{name}.json": zipped(heavy_item(name)) for name in names}
+@pytest.mark.parametrize(("items", "lists"), [(6, HEAVY), (130, 80_000)])
+def test_large_documents_of_a_tree_are_not_in_memory_together(tmp_path: Path, items: int, lists: int) -> None:
+    names = [f"i{number}" for number in range(items)]
+    routes = {f"/{name}.json": zipped(heavy_item(name, lists)) for name in names}
     routes["/catalog.json"] = json_answer(catalog("root", *(f"{name}.json" for name in names)))
     found = mirrored(tmp_path, routes)
-    assert (found.code, found.report["items_matched"]) == (0, 6), found.err
+    assert (found.code, found.report["items_matched"]) == (0, items), found.err
     assert found.peak < MAX_PEAK
 
 

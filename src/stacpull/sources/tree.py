@@ -29,6 +29,7 @@ from stacpull.urls import is_web
 MAX_CONCURRENT_READS: Final = 64  # of documents; the client's gates limit the requests
 MAX_DEPTH: Final = 32  # levels of catalogs; the deepest trees known have seven
 _BATCH: Final = 2 * MAX_CONCURRENT_READS  # documents in memory of up to 256 KiB; larger ones are read alone
+_DENSE: Final = 8 * SMALL  # bytes of memory of a document with many values, which is read alone, too
 _MAX_PAGE_MEMORY: Final = 64 * 1024 * 1024
 _MAX_NAME_LENGTH: Final = 300
 _MAX_FAILURES_IN_A_ROW: Final = 10  # documents in a row with temporary failures after which the walk stops
@@ -102,7 +103,9 @@ async def _link_results(
     read: dict[str, _LinkResult] = {}
 
     async def read_one(url: str) -> None:
-        read[url] = await _read(reader, url, SMALL, items=items)
+        result = await _read(reader, url, SMALL, items=items)
+        is_dense = isinstance(result, Document) and result.memory > _DENSE
+        read[url] = Failure(FailureKind.OVERLONG, "") if is_dense else result
 
     urls = dict.fromkeys(link.url for link in batch if isinstance(link.url, str))
     await for_each([url for url in urls if hash(url) not in walked], read_one, MAX_CONCURRENT_READS)
