@@ -107,13 +107,16 @@ class AwsCredentials:
         if keys is not None:
             region = explicit.region or os.environ.get("AWS_DEFAULT_REGION")
             settings = AwsSettings(region, explicit.endpoint_url)
-            self._session, self.credentials = None, keys
+            self._session = None
+            self.credentials = keys
         elif self._is_fixed and explicit.profile is None:
             settings = AwsSettings(explicit.region, explicit.endpoint_url)
         else:
             session, settings = await self._in_thread(self._open_session)
             if not self._is_fixed:
-                self._session, self._source, self.credentials = session, None, None
+                self._session = session
+                self._source = None
+                self.credentials = None
         self.known_settings = settings
         return settings
 

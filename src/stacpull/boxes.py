@@ -40,8 +40,10 @@ def split_at_antimeridian(bbox: Sequence[float]) -> tuple[Box, ...]:
 
 def with_area(box: Box) -> Box:
     """Return a box with width and height, because services convert boxes to polygons."""
-    dx, dy = _WIDENED * (box.west == box.east), _WIDENED * (box.south == box.north)
-    west, south = max(-_EDGE, box.west - dx), max(-_EDGE / 2, box.south - dy)
+    dx = _WIDENED * (box.west == box.east)
+    dy = _WIDENED * (box.south == box.north)
+    west = max(-_EDGE, box.west - dx)
+    south = max(-_EDGE / 2, box.south - dy)
     return Box(west, south, min(_EDGE, box.east + dx), min(_EDGE / 2, box.north + dy))
 
 

@@ -231,7 +231,8 @@ def _migrated(document: Json) -> Json:
 
 
 def _core_members(identifier: str, document: Json) -> Json:
-    title, licence = document.get("title"), document.get("license")
+    title = document.get("title")
+    licence = document.get("license")
     text = licence.strip() if isinstance(licence, str) else ""
     is_name = bool(_LICENSE.fullmatch(text)) and text not in _LEGACY
     providers = [entry for entry in objects_in(document.get("providers")) if _is_text(entry.get("name"))]

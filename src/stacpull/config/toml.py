@@ -121,10 +121,12 @@ def read_config_file(path: Path, names: Iterable[str] = ()) -> Config:
     query: dict[str, Setting] = {}
     known = {*BY_NAME, *POSITIONAL_KEYS, *names}
     for entry in read_entries(path):
-        name, value = entry.name, entry.value
+        name = entry.name
+        value = entry.value
         pair = BY_NAME.get(name.removeprefix("no-"))
         if value is True and pair is not None and pair.is_negated_by(f"--{name}"):
-            name, value = pair.name, False
+            name = pair.name
+            value = False
         if name in options:
             raise entry.error("this option is set twice")
         if name not in known:

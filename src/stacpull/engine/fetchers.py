@@ -106,7 +106,8 @@ class AdoptingFetcher(NamedTuple):
                 return await asyncio.to_thread(self._existing_file, job, "", {})
         try:
             async with self.client.stream(Request(job.href, method="HEAD"), accept=ACCEPT_OK) as response:
-                url, headers = response.url, response.headers
+                url = response.url
+                headers = response.headers
         except TransferError:  # many servers reject HEAD; the fetch will report any other error
             return None
         return await asyncio.to_thread(self._existing_file, job, url, headers)

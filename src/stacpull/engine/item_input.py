@@ -180,7 +180,8 @@ def read_input(source: SourceLike, is_stopped: IsStopped) -> Iterator[bytes]:
 
 def _chunks(source: SourceLike, is_stopped: IsStopped) -> Iterator[bytes]:
     if isinstance(source, str):  # `-`
-        descriptor, chunk = sys.stdin.fileno(), None
+        descriptor = sys.stdin.fileno()
+        chunk = None
         while chunk != b"":
             if is_stopped():
                 raise InterruptedRunError(

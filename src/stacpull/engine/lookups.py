@@ -50,7 +50,8 @@ async def walk_starts(source: Source, selection: Selection) -> list[WalkStart]:
 
 async def checked_setup(setup: SourceSetup) -> SourceSetup:
     """Check boxes and, if SOURCE is an API, labels and names in `--layout`; return the setup with starts."""
-    source, selection = setup.source, setup.selection
+    source = setup.source
+    selection = setup.selection
     for option, area in {"bbox": selection.bbox, "clip": selection.clip}.items():
         with suppress(ValueError):  # no area, or GeoJSON
             box = to_2d(read_bbox(area or ()))
@@ -74,7 +75,8 @@ async def checked_setup(setup: SourceSetup) -> SourceSetup:
 
 async def check_first_page(setup: SourceSetup, page: Page, starts: Sequence[WalkStart]) -> list[str]:
     """Check `sortby` and `assets` against the first page, and what `checked_setup` checks of an API."""
-    selection, items = setup.selection, page.items
+    selection = setup.selection
+    items = page.items
     warnings = list[str]()
     if setup.source.api_root is None:
         warnings += await _unknown_names(setup, items, page.request.url)

@@ -430,7 +430,8 @@ class MirrorRun:
     async def _transfer(self) -> None:
         store_client = self._store_client
         workers = self._context.workers
-        options, selection = self._setup.options, self._setup.selection
+        options = self._setup.options
+        selection = self._setup.selection
         parts = await asyncio.to_thread(PartialDownloads, self._opened.store.staged.path)
         fetcher, fast_path = make_fetchers(self._network, self._opened.store, parts, options, selection.clip)
         pool = Pool(

@@ -37,7 +37,8 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
         run = views.run_status(db)
         next_page = Position.from_json(None if run["walk_ended"] else run["position"]).request
         live = is_held(address.work)
-        assets, items = runs.run_totals(db), views.item_totals(db)
+        assets = runs.run_totals(db)
+        items = views.item_totals(db)
         counts: dict[str, Any] = {**assets, **items, **views.counts_not_in_totals(db)}
         fields = ("runs", "started", "ended", "source", "selection", "reason", "assets_skipped", "rate")
         return StatusReport(

@@ -131,7 +131,8 @@ class _PlanConsumer:
         self._left_out: Counter[str] = Counter()
 
     async def report(self) -> PlanReport:
-        network, sizes = self._network, self._sizes
+        network = self._network
+        sizes = self._sizes
         walk = Walk(self._setup, self)
         walk_requests, walk_seconds = await self._usage_of(walk.run)
         network.emit(Stage("measuring file sizes"))

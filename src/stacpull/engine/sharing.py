@@ -72,7 +72,8 @@ class SharedDownloads(msgspec.Struct, eq=False):
         download.file = file
         if download.ended is not None:
             download.ended.set()
-        recent, key = self.recent, download.key
+        recent = self.recent
+        key = download.key
         if recent.get(key) is download:
             if file is None:
                 del recent[key]
@@ -91,7 +92,8 @@ class SharedDownloads(msgspec.Struct, eq=False):
         return file
 
     async def _reuse(self, job: Job, download: Download) -> AssetFile | None:
-        first, file = download.job, download.file
+        first = download.job
+        file = download.file
         if file is None or job.size not in {None, file.size} or not (job.name or file.filename):
             return None
         if job.checksum not in {None, first.checksum} or job.media_type != first.media_type:

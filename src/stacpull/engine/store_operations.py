@@ -66,7 +66,8 @@ class StoreOperations:
         jobs.requeue_failures(self._db, self._run)
         for record in views.failures(self._db) if self._run.kind == "retry" else ():
             if record.key:  # it has no href or no name: it failed when it was planned, and is not queued
-                item, kind = ItemId(record.collection, record.item), FailureKind(record.kind)
+                item = ItemId(record.collection, record.item)
+                kind = FailureKind(record.kind)
                 self._publisher.on_event(AssetFailed(item, record.key, kind, record.message))
         self._publisher.remove_listed()
         self._publisher.add(Recovery(self._publisher).run(), [])
@@ -92,7 +93,8 @@ class StoreOperations:
 
     def end_run(self, state: EndState, reason: str | None, spent: dict[str, float]) -> dict[str, int]:
         """Record the end of the run. Return the counts that take too long to be kept up to date."""
-        db, run = self._db, self._run.id
+        db = self._db
+        run = self._run.id
         counts = {"items_done": views.items_done(db, run), "items_failed": runs.items_failed(db, run)}
         counts["assets_missing_new"] = views.failed_by_kind(db, FailureKind.GONE, run, failed_in=run)
         counts |= views.counts_not_in_totals(db, run, None if self._run.kind == "retry" else run)
@@ -136,7 +138,8 @@ class StoreOperations:
         finally:  # a stop ends it at once, and the catalogs take less time
             is_written = keeps_parquet and meta.owns_file(self._db, meta.ITEMS_PARQUET)
             parquet = meta.ITEMS_PARQUET if is_written else None
-            recorded, write = meta.file_digests(self._db), self._publisher.write_file
+            recorded = meta.file_digests(self._db)
+            write = self._publisher.write_file
             writer = CatalogWriter(self._store, write, self._publisher.secrets, recorded, parquet)
             source = self._run.source
             write_catalogs(writer, entries, source=source, remove=self._remove, is_stopped=is_stopped)

@@ -76,7 +76,8 @@ class StoreServer(msgspec.Struct, eq=False):
         self._queue.put(None)
 
     def _write(self, files: list[AssetFile]) -> None:
-        store, algorithm = self.publisher.store, self.publisher.run.digest_algorithm
+        store = self.publisher.store
+        algorithm = self.publisher.run.digest_algorithm
         for file in files:
             worker, slash, _ = file.part.rpartition("/")
             if slash and not is_worker(worker):
@@ -109,7 +110,8 @@ class StoreServer(msgspec.Struct, eq=False):
                 self._fail_with(error)
 
     def _answer(self, message: Operation) -> None:
-        packed, failure = _NOTHING, None
+        packed = _NOTHING
+        failure = None
         if message.secrets is not None:
             self.publisher.secrets.replace(message.secrets)
         if self._error is not None and message.name != "end_run":  # the end of a failed run is recorded, too

@@ -224,7 +224,8 @@ class MirrorCheck:
         seconds = self.seconds
         if now or seconds - self._sent_at >= _TICK:
             self._sent_at = seconds
-            files, size = self._counts["files"], self._counts["bytes"]
+            files = self._counts["files"]
+            size = self._counts["bytes"]
             expected_files, expected_size = self._expected
             total = max(files, expected_files)
             self._send(Checked(files, size, self.damaged_files, seconds, total, expected_size))

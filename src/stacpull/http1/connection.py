@@ -28,7 +28,8 @@ MAX_BODY_IN_MEMORY = 1 << 20  # maximum size of a body that is read into memory
 
 _MAX_PARSED = 1 << 16  # maximum size of a body of known length that the parser reads
 _WITHOUT_BODY = frozenset({204, NOT_MODIFIED})
-_LOWEST_STATUS, _LOWEST_FINAL_STATUS = 100, 200
+_LOWEST_STATUS = 100
+_LOWEST_FINAL_STATUS = 200
 _AWAITING, _RECEIVING, _WHOLE = range(3)  # the phases of a response
 _NEW, _IDLE, _PARSED, _STREAMED = range(4)  # the states of a connection
 
@@ -303,7 +304,9 @@ class Http1Connection(asyncio.Protocol):
         self._owner.add(self)
 
     def data_received(self, data: Chunk) -> None:
-        handler, response, state = self.handler, self.response, self._state
+        handler = self.handler
+        response = self.response
+        state = self._state
         if state is not _PARSED and (state is not _STREAMED or response.is_ended):
             self.abort()  # bytes without a request: a complete response is valid, but the connection is not
             return

@@ -101,7 +101,8 @@ class BatchWriter:
 
     def save_batch(self, batch: WalkBatch, now: float) -> SavedBatch:
         """Save a batch in one transaction, at `now` (seconds since 1970)."""
-        db, run_id = self.db, self.run.id
+        db = self.db
+        run_id = self.run.id
         result = SavedBatch()
         batch.items += self.postponed.values() if batch.update.walk_ended else ()
         plan = _BatchPlan(self, batch, result, now)

@@ -51,7 +51,8 @@ class AddressPolicy:
             self._pinned[name] = frozenset(map(plain_address, usable if is_private else ()))
         pinned = self._pinned.get(name, ())
         for address in usable:
-            plain, reason = plain_address(address), not_public_reason(address)
+            plain = plain_address(address)
+            reason = not_public_reason(address)
             if self.allow_private or plain in pinned:
                 continue
             if reason is None and pinned:

@@ -53,7 +53,8 @@ class AiohttpTransport:
 
     async def send(self, request: Request) -> Response:
         proxy: Proxy | None = None
-        settings, host = self._settings, host_of(request.url)
+        settings = self._settings
+        host = host_of(request.url)
         try:
             url = URL(wire_url(request.url), encoded=True)
             if url.raw_user is not None and any(name.lower() == "authorization" for name in request.headers):
@@ -160,7 +161,8 @@ class _Resolver(AbstractResolver):
 class _Connector(aiohttp.TCPConnector):
     def __init__(self, policy: AddressPolicy, context: ssl.SSLContext, max_connections: int) -> None:
         super().__init__(limit=0, ssl=context, resolver=_Resolver(policy), keepalive_timeout=KEEP_ALIVE)
-        self._policy, self._max_connections = policy, max_connections
+        self._policy = policy
+        self._max_connections = max_connections
 
     async def connect(self, req: aiohttp.ClientRequest, traces: list[Any], timeout: Any) -> Connection:  # noqa: ASYNC109 -- aiohttp's own signature
         idle = [connections for connections in self._conns.values() if connections]

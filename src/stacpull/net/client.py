@@ -139,9 +139,12 @@ class Client:
         target = next_hop(request.url, location, earlier, allow_downgrade=self._may_downgrade)
         if isinstance(target, Failure):
             raise TransferError(replace(target, status=status).masked(self.secrets))
-        method, headers, body = request.method, request.headers, request.body
+        method = request.method
+        headers = request.headers
+        body = request.body
         if method == "POST" and status in {301, 302, 303}:  # RFC 9110, 15.4
-            method, body = "GET", None
+            method = "GET"
+            body = None
             headers = {name: headers[name] for name in headers if not name.lower().startswith("content-")}
         if (headers or body is not None) and not same_site(request.url, target):
             if body is not None:
@@ -269,7 +272,8 @@ class Exchange:
         if is_local(response.url):  # perhaps a document in place of its directory
             self._url = response.url
         self._response = response
-        self.status, self.headers = response.status, response.headers
+        self.status = response.status
+        self.headers = response.headers
         self._sent = sent
         if self.status in self._accept or self.status in REDIRECTS:
             gate.note_response(sent.sent_at)

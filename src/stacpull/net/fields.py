@@ -48,7 +48,8 @@ def add_field(fields: dict[bytes, bytes], name: bytes, value: bytes) -> None:
     """Add a field of a response by its name in lower case; repeated ones are joined (RFC 9110, 5.3)."""
     name = name.lower()
     if name in fields:
-        before, value = fields[name].strip(), value.strip()
+        before = fields[name].strip()
+        value = value.strip()
         if value == before or len(before) > HEADER_LIMIT:  # some proxies repeat fields; or refused later
             return
         value = b"%b, %b" % (before, value)

@@ -28,7 +28,12 @@ from stacpull.json_values import media_type_of
 from stacpull.models import Failure, FailureKind
 from stacpull.redact import Secrets, public_url
 
-OK, PARTIAL, NOT_MODIFIED, FORBIDDEN, PRECONDITION_FAILED, UNSATISFIABLE = 200, 206, 304, 403, 412, 416
+OK = 200
+PARTIAL = 206
+NOT_MODIFIED = 304
+FORBIDDEN = 403
+PRECONDITION_FAILED = 412
+UNSATISFIABLE = 416
 """Statuses as plain numbers, which are compared faster than members of `HTTPStatus`."""
 RANGES = frozenset({OK, PARTIAL, UNSATISFIABLE})  # responses to a request for a range
 REDIRECTS = frozenset({301, 302, 303, 307, 308})  # statuses that redirect to another URL (RFC 9110, 15.4)

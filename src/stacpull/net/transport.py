@@ -121,7 +121,8 @@ class RenamedResponse:
         self.url = url
         self.status = inner.status
         self.headers = inner.headers if headers is None else headers
-        self.chunks, self.close = inner.chunks, inner.close
+        self.chunks = inner.chunks
+        self.close = inner.close
 
 
 class BufferedResponse(msgspec.Struct, frozen=True):

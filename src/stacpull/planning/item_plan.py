@@ -66,7 +66,8 @@ class AssetPlanner(NamedTuple):
     keeps: AssetPredicate | None = None  # returns True if an asset is selected; None to select all
 
     def plan(self, item: ListedItem) -> PlannedItem:
-        document, url = item.document, item.url
+        document = item.document
+        url = item.url
         href = hrefs.self_href(document, local=is_local(url)) or (None if item.parent is None else url)
         plan = _ItemPlan(self, item, self.layout.for_item(item.id, document, item.parent), href or url)
         plan.add_assets(document.get("assets"))
@@ -168,7 +169,8 @@ def updated_in(document: Json) -> str | None:
 
 
 def is_newer(updated: str | None, before: str | None) -> bool:
-    later, earlier = parse_instant(updated), parse_instant(before)
+    later = parse_instant(updated)
+    earlier = parse_instant(before)
     return later is not None and earlier is not None and later > earlier
 
 

@@ -159,7 +159,8 @@ class _Attempt(msgspec.Struct, eq=False):
         await self._hash_with(part, checks.stated_checksums(self.job, PARTIAL, stated_fields))
         body: ReceivedBody | None
         async with self._open(range_headers(point.size, point.validator), CONDITIONAL_RANGES) as response:
-            url, headers = response.url, response.headers
+            url = response.url
+            headers = response.headers
             action = checks.resume_action(point, response.status, headers, stated_size=self.job.size)
             if action == "append":
                 stated = checks.stated_checksums(self.job, PARTIAL, headers, url=url)
@@ -219,7 +220,8 @@ class _Attempt(msgspec.Struct, eq=False):
         to the encoded bytes, so a decoded body is neither checked against fields nor resumed. A coding that
         cannot be undone is accepted only if a checksum proves the content.
         """
-        url, headers = response.url, response.headers
+        url = response.url
+        headers = response.headers
         length = content_length(headers)
         validator = self.downloader.validator(headers)
         coding = coding_of(headers)

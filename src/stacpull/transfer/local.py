@@ -59,7 +59,8 @@ class LocalTransport:
         except (FileNotFoundError, NotADirectoryError):
             kind = FailureKind.GONE
             if shown_path != self._source and not os.path.exists(self._source):  # noqa: PTH110 -- never raises
-                kind, shown_path = FailureKind.DOWN, self._source  # moved, or its disk is not mounted
+                kind = FailureKind.DOWN
+                shown_path = self._source  # moved, or its disk is not mounted
             raise _disk_error(kind, f"There is no file {shown_path}.") from None
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             why = getattr(error, "strerror", None) or str(error)

@@ -272,7 +272,8 @@ def listed_page(document: bytes) -> tuple[list[ListedObject], str] | None:
     is_encoded = text_in(root, "EncodingType") == "url"  # a server that ignores `encoding-type` says nothing
     objects = []
     for contents in root.iterfind("{*}Contents"):
-        name, size = text_in(contents, "Key"), whole_number(text_in(contents, "Size").strip())
+        name = text_in(contents, "Key")
+        size = whole_number(text_in(contents, "Size").strip())
         name = unquote_plus(name) if is_encoded else name
         if not name or size is None:
             return None
