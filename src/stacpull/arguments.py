@@ -492,7 +492,8 @@ def load_ids(raw: str) -> tuple[str, ...]:
     lines = map(str.strip, load_content(raw).splitlines())
     cells = (re.split("[\t;,]", line)[0].strip(' "') for line in lines if not line.startswith("#"))
     ids = tuple(dict.fromkeys(filter(None, cells)))
-    ids = ids[ids[:1] == ("id",) :]  # without the header of a table
+    if ids and ids[0].lower() in {"id", "item_id", "patch_id"}:  # the header of a table
+        ids = ids[1:]
     if not ids:
         raise ValueError(f"finds no id in {raw[1:]}")
     return ids

@@ -40,8 +40,8 @@ def split_at_antimeridian(bbox: Sequence[float]) -> tuple[Box, ...]:
 
 def with_area(box: Box) -> Box:
     """Return a box with width and height, because services convert boxes to polygons."""
-    dx = _WIDENED * (box.west == box.east)
-    dy = _WIDENED * (box.south == box.north)
+    dx = _WIDENED if box.west == box.east else 0.0
+    dy = _WIDENED if box.south == box.north else 0.0
     west = max(-_EDGE, box.west - dx)
     south = max(-_EDGE / 2, box.south - dy)
     return Box(west, south, min(_EDGE, box.east + dx), min(_EDGE / 2, box.north + dy))

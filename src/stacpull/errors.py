@@ -110,7 +110,7 @@ class InterruptedRunError(StacpullError):
 
 
 @contextmanager
-def temporary_errors() -> Iterator[None]:
+def tempfile_errors() -> Iterator[None]:
     """Translate an error of `tempfile` in the block."""
     try:
         yield

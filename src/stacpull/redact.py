@@ -252,7 +252,8 @@ def href_hash(href: str) -> int:
     It decides whether an ETag is sent, because an ETag belongs to one URL. Another URL of the asset has the
     same hash in one of 16 million cases: its request then has the wrong ETag.
     """
-    return (zlib.crc32(unsigned_url(href).encode("utf-8", "surrogatepass")) >> 8) - (1 << 23)
+    checksum = zlib.crc32(unsigned_url(href).encode("utf-8", "surrogatepass"))
+    return (checksum >> 8) - (1 << 23)  # with a sign, so that SQLite stores 3 bytes
 
 
 def _forms_of(value: str) -> set[str]:

@@ -22,7 +22,7 @@ import orjson
 from stacpull.boxes import split_at_antimeridian
 from stacpull.child_process import python_command, python_environment
 from stacpull.clock import parse_interval
-from stacpull.errors import SourceError, require_pyarrow, temporary_errors
+from stacpull.errors import SourceError, require_pyarrow, tempfile_errors
 from stacpull.filters.selection_filter import push_down
 from stacpull.json_values import object_or_empty
 from stacpull.models import Json, Page
@@ -98,7 +98,7 @@ class ParquetSource(ItemsFile):
 
     async def _answers(self, task: Json) -> AsyncGenerator[Json]:
         async with AsyncExitStack() as opened:
-            with temporary_errors():
+            with tempfile_errors():
                 part = await asyncio.to_thread(tempfile.TemporaryFile)
             opened.push_async_callback(asyncio.to_thread, part.close)
             ranges, received, end = FileRanges(self.url, self._reader), 0, b""

@@ -76,7 +76,7 @@ class CommandSession:
         code: int = getattr(report, "exit_code", 0)
         if self.output.quiet:
             for number, line in enumerate(lines if code else ()):
-                if number == 0 or line.startswith(("  failed ", "for ", "to ")):
+                if number == 0 or line.startswith(("  failed ", "for details: ", "to re", "to fetch ")):
                     click.echo(f"stacpull: {printing.plain(line.lstrip())}", err=True)
         elif on_stderr:
             for line in lines:

@@ -121,18 +121,16 @@ class AdoptingFetcher(NamedTuple):
         stated_size = job.size if job.size is not None else content_length(headers)
         last_modified = moment_of(headers.get("Last-Modified", ""))
         stated = stated_checksums(job, OK, headers)
-        digests: dict[str | None, bytes | None] = {}
-        size = None
-        for algorithm in {self.digest_algorithm, *(each.checksum.algorithm for each in stated)}:
-            state = self.store.state_of(path, algorithm=algorithm)
-            if state.obstacle is not None:
-                raise TransferError(exists_failure(path, f"it is {state.obstacle}"))
-            digests[algorithm] = state.digest
-            size = state.size
+        state = self.store.state_of(path, algorithm=None)
+        size = state.size
+        if state.obstacle is not None:
+            raise TransferError(exists_failure(path, f"it is {state.obstacle}"))
         if size is None:
             return None
         if stated_size not in (None, size):
             raise TransferError(exists_failure(path, f"it has {size} bytes, but should have {stated_size}"))
+        algorithms = {self.digest_algorithm, *(each.checksum.algorithm for each in stated)}
+        digests = {each: self.store.state_of(path, algorithm=each).digest for each in algorithms}
         is_proven = (
             stated_size == size
             and last_modified is not None

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import orjson
 
-from stacpull.errors import InterruptedRunError, SourceError, UsageError, destination_errors, temporary_errors
+from stacpull.errors import InterruptedRunError, SourceError, UsageError, destination_errors, tempfile_errors
 from stacpull.models import OWN_DIRECTORY
 from stacpull.redact import public_url
 from stacpull.sources.documents import next_links
@@ -75,7 +75,7 @@ async def temporary_input(
 def temporary_directory() -> TemporaryDirectory[str]:
     from tempfile import TemporaryDirectory  # noqa: PLC0415 - few sources need it
 
-    with temporary_errors():
+    with tempfile_errors():
         return TemporaryDirectory(prefix="stacpull-")
 
 

@@ -139,8 +139,9 @@ async def _label_warnings(
         if not lists and start.collection != NO_COLLECTION:
             lists = class_lists((), await source.collection(start.collection))
         classes |= {title: (*classes.get(title, ()), *labels) for title, labels in lists.items()}
-        with suppress(UsageError):
-            if not (texts := check_labels(selection, classes)) or selection.all_collections:
+        with suppress(UsageError):  # a later collection may have the label
+            texts = check_labels(selection, classes)
+            if selection.all_collections or not texts:
                 return texts
     texts = check_labels(selection, classes)
     labels = (item_labels(object_or_empty(it.get("properties")), selection.label_property) for it in items)

@@ -352,7 +352,8 @@ class MirrorRun:
         self._run = run
         self._setup = setup
         self._network = setup.network
-        self._accepts_gone = setup.options.missing in ({"ok"} if run.kind == "mirror" else {"known", "ok"})
+        accepting = {"ok"} if run.kind == "mirror" else {"known", "ok"}  # a retry finds nothing newly gone
+        self._accepts_gone = setup.options.missing in accepting
         if opened.lease is not None:  # before `StoreClient` copies the secrets
             self._network.secrets.add(*opened.lease.secrets)
         self._store_client = StoreClient(process, opened, run, setup)

@@ -116,7 +116,8 @@ async def open_network(
 ) -> AsyncIterator[Network]:
     """Open the network. The policies override the options; `secrets` gets all credentials."""
     secrets = Secrets() if secrets is None else secrets
-    emit, host = masking_listener(on_event, secrets), host_of(access.url)
+    emit = masking_listener(on_event, secrets)
+    host = host_of(access.url)
     warn = partial(_warn, emit)
     emit(Stage(f"opening SOURCE at {host}" if host else "opening SOURCE"))
     secrets.add(*credentials_in(access.headers), *access.query.values(), *(options.s3.keys or ()))
@@ -126,8 +127,7 @@ async def open_network(
     http = http_transport(options, ip_policy)
     clock = SystemClock()
     counters = NetworkCounters()
-    silence_limit, rate = _STALLS_UNTIL_DOWN * options.stall_timeout, options.requests_per_second
-    gate_settings = GateSettings(clock, per_host, bool(options.concurrency), silence_limit, rate, emit)
+    gate_settings = _gate_settings(options, clock, per_host, emit)
     setup = TransportSetup(http, access.url, options, clock, secrets, ip_policy, access.input_file)
     retry_policy = retry_policy or RetryPolicy(retries=options.retries)
     profile = options.filled_profile
@@ -164,6 +164,17 @@ async def open_network(
         raise
     finally:
         await client.close()
+
+
+def _gate_settings(options: Options, clock: SystemClock, per_host: int, emit: Listener) -> GateSettings:
+    return GateSettings(
+        clock,
+        per_host,
+        is_fixed=bool(options.concurrency),
+        silence_limit=_STALLS_UNTIL_DOWN * options.stall_timeout,
+        request_rate=options.requests_per_second,
+        on_notice=emit,
+    )
 
 
 def _warn(emit: Listener, text: str) -> None:

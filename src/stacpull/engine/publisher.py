@@ -67,7 +67,8 @@ class Publisher(msgspec.Struct, eq=False):
     def add(self, files: Sequence[AssetFile], without_file: Sequence[OutcomeWithoutFile]) -> None:
         """Take complete parts, assets without a part (they have been placed), and outcomes without a file."""
         for file in files:
-            (self._received if file.part else self._placed).append(file)
+            waiting = self._received if file.part else self._placed
+            waiting.append(file)
         self._without_file.extend(without_file)
 
     def _is_busy(self) -> bool:

@@ -117,9 +117,11 @@ class Recovery:
             return None
         recorded = None if reserved is None or reserved.digest is None else as_checksum(reserved.digest)
         stated = job.checksum if job.checksum is not None and job.checksum.algorithm == "sha256" else None
-        expected = None if self._is_trusted else recorded or stated
-        if expected is None and not self._is_trusted:
-            return None
+        expected = None  # a trusted part needs no proof
+        if not self._is_trusted:
+            expected = recorded or stated
+            if expected is None:
+                return None
         algorithm = self._run.digest_algorithm if expected is None else expected.algorithm
         digest = None if algorithm is None else self._digest(staged.state_of, part, algorithm)
         if expected is not None and digest != expected.digest:

@@ -1,7 +1,7 @@
 """`verify`: check each file of a mirror against its ledger, and with `repair` fetch damaged files again.
 
 The check changes nothing, and excludes runs but not readers. One thread uses the ledger's connection, others
-read files. Memory holds a few hundred paths and one bit per row. A file without a recorded digest must have
+read files. Memory holds up to 8,192 paths and one bit per row. A file without a recorded digest must have
 the recorded size; without either, it must not be empty. A repair is a run: it can be killed and resumed.
 """
 

@@ -55,7 +55,8 @@ def parse_filter(text: str) -> Any:
     bare = _BARE_DATE.findall(unquoted) or [f"{year}-01-01" for year in _BARE_YEAR.findall(unquoted)]
     if bare:
         raise UsageError(f"--filter: write a date as DATE('{bare[0]}').")
-    depth = max(accumulate((c == "(") - (c == ")") for c in f"({unquoted}"))
+    steps = ({"(": 1, ")": -1}.get(character, 0) for character in unquoted)
+    depth = 1 + max(accumulate(steps, initial=0))
     conditions = re.split(r"\b(?:and|or)\b", unquoted, flags=re.IGNORECASE)
     operators = max(len(_OPERATOR.findall(part)) for one in conditions for part in one.split(","))
     if depth * max(2, operators) > _MAX_DEPTH or len(conditions) > _MAX_CONDITIONS:

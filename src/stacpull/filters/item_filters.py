@@ -240,7 +240,9 @@ _LAST: Final = datetime.max.replace(microsecond=0, tzinfo=UTC) - timedelta(secon
 
 
 def _end_text(end: datetime | None) -> str:
-    return ".." if end is None else in_utc(end).strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
+    if end is None:
+        return ".."
+    return in_utc(end).strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")  # `%Y` has no zeros before the year 1000
 
 
 class DatetimeFilter(ItemFilter):

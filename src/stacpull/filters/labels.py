@@ -62,7 +62,7 @@ class LabelFilter(ItemFilter):
     def __init__(self, selection: Selection) -> None:
         self._wanted = frozenset(map(fold_label, selection.labels))
         self._excluded = frozenset(map(fold_label, selection.exclude_labels))
-        self._labels_needed = len(self._wanted) if selection.label_mode == "all" else bool(self._wanted)
+        self._needs_all = selection.label_mode == "all"
         self._selection = selection
 
     @classmethod
@@ -76,7 +76,8 @@ class LabelFilter(ItemFilter):
             labels = {FOLDED_TO_BEN19[label] for label in labels if label in FOLDED_TO_BEN19}
             if not labels:
                 return NO_LABEL_IN_NOMENCLATURE
-        if len(self._wanted & labels) < self._labels_needed:
+        has_label = self._wanted <= labels if self._needs_all else not self._wanted.isdisjoint(labels)
+        if self._wanted and not has_label:
             return "label"
         return None if labels.isdisjoint(self._excluded) else "excluded label"
 

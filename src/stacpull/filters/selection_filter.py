@@ -83,5 +83,5 @@ def push_down(selection: Selection) -> PushedDown:
     filters = SelectionFilter.from_selection(selection).filters if selection.push_down else ()
     parts = [item_filter.pushed_down() for item_filter in filters]
     conditions = [part["condition"] for part in parts if part.get("condition")]
-    pushed = {name: value for part in parts for name, value in part.items()}
-    return PushedDown(**pushed | {"condition": combined("and", conditions), "order": order})
+    pushed = {name: value for part in parts for name, value in part.items() if name != "condition"}
+    return PushedDown(**pushed, condition=combined("and", conditions), order=order)

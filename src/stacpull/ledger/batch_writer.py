@@ -188,7 +188,8 @@ class _BatchPlan:
         ids = {item.id for item in items}
         self._concerned = ids | {item.parent for item in items if item.parent is not None}
         self._read_known()
-        if any(a.row.state == AssetState.RESERVED for of in self._known_assets.values() for a in of.values()):
+        states = {known.row.state for assets in self._known_assets.values() for known in assets.values()}
+        if AssetState.RESERVED in states:
             writer.publish_all()
             self._read_known()
         owned = db.execute(f"SELECT hash FROM paths WHERE hash {IN_LIST}", (json_array(map(item_hash, ids)),))
@@ -358,15 +359,16 @@ class _BatchPlan:
     def _add_job(
         self, change: _ItemChange, asset: Asset, row: AssetRow, directory: str, decision: Decision
     ) -> None:
-        claimed = None if row.name is not None else asset.name or asset.name_template or "{filename}"
+        name_or_template = None if row.name is not None else asset.name or asset.name_template or "{filename}"
         name = row.name or asset.name
-        template = None if name is not None else claimed
+        template = None if name is not None else name_or_template
         hrefs = [asset.href, *asset.alternates]
         public_hrefs = [*map(self._writer.secrets.storable_url, hrefs)]
         alternates = orjson.dumps(public_hrefs[1:]).decode() if asset.alternates else None
-        columns = (claimed, asset.size, asset.media_type, alternates, decision.digest_in_dest)
+        is_stale = public_hrefs != hrefs  # a stored URL lacks its key or signature
+        columns = (row.id, public_hrefs[0], is_stale, name_or_template, asset.size, asset.media_type)
         self._asset_rows.append(row)
-        self._job_rows.append((row.id, public_hrefs[0], public_hrefs != hrefs, *columns))
+        self._job_rows.append((*columns, alternates, decision.digest_in_dest))
         if decision.action is not Action.REQUEST:
             return
         change.lacks_file |= decision.digest_in_dest is None

@@ -147,11 +147,14 @@ def begin(db: Connection, spec: RunSpec, now: float, remembered: Mapping[str, An
         if continued is not None:
             return load(db, continued[0])
         db.execute("DELETE FROM seen")
+        have_read = (
+            "SELECT run FROM totals WHERE items > 0 OR pending > 0 "
+            "UNION SELECT run FROM counters WHERE name = 'items_seen' AND number > 0"
+        )
         db.execute(  # unfinished runs with the same task end, and walks that have not read an item
             "UPDATE runs SET state = 'superseded' WHERE state NOT IN ('complete', 'superseded') "
-            "AND kind = :kind AND ((source, selection) = (:source, :selection) OR kind = 'mirror' "
-            "AND id NOT IN (SELECT run FROM totals WHERE items + pending UNION SELECT run FROM counters "
-            "WHERE name = 'items_seen' AND number))",
+            "AND kind = :kind AND ((source, selection) = (:source, :selection) "
+            f"OR kind = 'mirror' AND id NOT IN ({have_read}))",
             values,
         )
         run_id = db.execute(

@@ -39,7 +39,8 @@ class AddressPolicy:
             address = literal_address(host)
             if address is not None and never_allowed_reason(address) is None and not_public_reason(address):
                 self._open_addresses.add(plain_address(address))
-                self._open_addresses |= {"127.0.0.1", "::1"} if host.endswith("localhost") else set()
+                if host.endswith("localhost"):
+                    self._open_addresses |= {"127.0.0.1", "::1"}
 
     def allowed(self, host: str, addresses: Sequence[str]) -> list[str]:
         """Record a lookup of `host`. Return the addresses that may be used; raise if none may."""

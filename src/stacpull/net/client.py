@@ -113,7 +113,8 @@ class Client:
         transport = self._login_transport(url) or self.transports.get(scheme)
         if transport is None and (transport := self._make_transport(scheme)) is not None:
             self.transports[scheme] = transport
-        if transport is None or not (name or default_port(scheme) is None):  # URLs of files have no host
+        needs_host = default_port(scheme) is not None  # not of a file
+        if transport is None or (needs_host and not name):
             message = f"{self.secrets.masked(public_url(url))[:200]} is not an address that can be fetched."
             raise TransferError(Failure(FailureKind.SCHEME, message))
         gate_name = origin_text(url) if port is None else f"{name}:{port}"  # no port: bucket or disk

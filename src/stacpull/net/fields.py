@@ -38,7 +38,7 @@ class HeaderFields(Mapping[str, str]):
         return self[name] if name.lower().encode("utf-8", "surrogateescape") in self._fields else default
 
     def __iter__(self) -> Iterator[str]:
-        return (name.decode("latin-1") for name in self._fields)
+        return (name.decode("utf-8", "surrogateescape") for name in self._fields)
 
     def __len__(self) -> int:
         return len(self._fields)
@@ -79,7 +79,9 @@ def requested_range(field: str) -> slice | None:
     first, last = match.groups() if (match := _RANGE.fullmatch(field)) else ("", "")
     if first:
         return slice(int(first), int(last) + 1 if last else None)
-    return slice(-int(last) or 10**_MAX_DIGITS, None) if last else None  # `-0`: after any end
+    count = int(last or 0)
+    start = -count if count else 10**_MAX_DIGITS  # `-0` requests no bytes: it starts after any end
+    return slice(start, None) if last else None
 
 
 def whole_number(text: str) -> int | None:

@@ -295,7 +295,8 @@ class FileRanges:
         end = stop
         breaks = 0
         while end is None or position < end:
-            span = str(position) if position < 0 else f"{position}-{'' if end is None else end - 1}"
+            last = "" if end is None else end - 1
+            span = str(position) if position < 0 else f"{position}-{last}"
             is_part = position != 0 or end is not None
             headers = {"Range": f"bytes={span}"} if is_part else {}
             cause: TransferError | None = None

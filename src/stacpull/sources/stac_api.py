@@ -198,8 +198,8 @@ class ApiSource(Source):
             half = len(ids) // 2
             first_half = await self._items_by_id(endpoint, ids[:half])
             return first_half + await self._items_by_id(endpoint, ids[half:])
-        may_repeat = len(endpoint.collections) != 1
-        request = with_limit(endpoint.request({"ids": ids}), len(ids) + may_repeat)
+        limit = len(ids) if len(endpoint.collections) == 1 else len(ids) + 1  # collections may share an id
+        request = with_limit(endpoint.request({"ids": ids}), limit)
         features = (await self._object(request)).get("features")
         return [item for item in map(valid_item, list_or_empty(features)) if item is not None]
 

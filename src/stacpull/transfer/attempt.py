@@ -225,10 +225,11 @@ class _Attempt(msgspec.Struct, eq=False):
         length = content_length(headers)
         validator = self.downloader.validator(headers)
         coding = coding_of(headers)
-        is_file = length == self.job.size
         if self.job.size is None:
-            is_file = checks.is_gzip_file(self.job, url, headers)
-        if length == 0 or is_file:
+            is_stored_encoded = checks.is_gzip_file(self.job, url, headers)
+        else:
+            is_stored_encoded = length == self.job.size
+        if length == 0 or is_stored_encoded:
             coding = None
         if coding in DECODABLE:
             body = ReceivedBody(url, validator, checks.stated_checksums(self.job, OK, {}, url=url))

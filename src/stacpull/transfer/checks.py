@@ -203,7 +203,10 @@ def host_failure(
     kind: FailureKind, url: str, what: str, *, retryable: bool = False, status: int | None = None
 ) -> Failure:
     """Return a failure whose message names the host of `url`, never the URL."""
-    host, status = (host_of(url), status) if host_of(url) else ("this disk", None)
+    host = host_of(url)
+    if not host:  # a file has no status
+        host = "this disk"
+        status = None
     return Failure(kind, f"{host} {what}.", status=status, host=host, retryable=retryable)
 
 
