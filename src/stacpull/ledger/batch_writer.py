@@ -391,11 +391,14 @@ class _BatchPlan:
         self._result.jobs.append(job)
 
     def _resolve_unplanned(self, change: _ItemChange) -> None:
-        """Rename assets whose key has changed. Others are done if DEST has a version, else deleted.
+        """Decide about known assets that the plan of their item does not have any more.
 
-        Failed ones and those that this run fetches stay as they are if another SOURCE may list them, or if an
-        asset of the item cannot be planned. Those that a filter leaves out are fetched, or deleted if they
-        failed and DEST has no version.
+        its path is that of a new key                  renamed (`_rename_assets`)
+        another SOURCE may list it, or an asset
+        of the item cannot be planned                  as it is
+        failed or pending, without a version in DEST   deleted
+        failed or pending, with a version              done; if a filter leaves it out: as it is
+        pending, and a filter leaves it out            as it is: this run fetches it
         """
         item = change.item
         planned = {*(asset.key for asset in item.assets), *dict(item.problems)}

@@ -84,30 +84,41 @@ def items_done(db: Connection, run_id: int) -> int:
 def run_status(db: Connection) -> dict[str, Any]:
     """Return what `status` shows of the run to resume, else of the last one; `id` and times: of the last."""
     last = scalar(db, "SELECT max(id) FROM runs") or runs.load(db).id  # which raises an error
+    current = scalar(db, runs.LAST_UNFINISHED) or last
     last_walk = "SELECT id, walk_ended FROM runs WHERE kind = 'mirror' ORDER BY id DESC LIMIT 1"
     walk, walk_ended = db.execute(last_walk).fetchone() or (0, 0)
-    current = scalar(db, runs.LAST_UNFINISHED) or last
     of_all = "(SELECT count(*) FROM runs) AS runs, (SELECT count(DISTINCT source) FROM runs) AS sources"
-    run = dict(named_rows(db, f"SELECT *, {of_all} FROM runs WHERE id = ?", (current,))[0])
-    run |= dict(named_rows(db, "SELECT id, started, ended FROM runs WHERE id = ?", (last,))[0])
-    if current != last:
-        run["reason"] = ": ".join(filter(None, [f"run {current} is unfinished", run["reason"]]))
-    run["walk_ended"] = run["walk_ended"] if run["kind"] == "mirror" else walk_ended
-    run["max_seen"] = scalar(  # walks before a removal of items have seen too many
-        db,
+    (run,) = named_rows(db, f"SELECT *, {of_all} FROM runs WHERE id = ?", (current,))
+    (newest,) = named_rows(db, "SELECT id, started, ended FROM runs WHERE id = ?", (last,))
+    unfinished = None if current == last else f"run {current} is unfinished"
+    return {
+        **dict(run),
+        **dict(newest),
+        **_counts_of_runs(db, walk, last),
+        "reason": ": ".join(filter(None, [unfinished, run["reason"]])) or None,
+        "walk_ended": run["walk_ended"] if run["kind"] == "mirror" else walk_ended,
+        "position": meta.get(db, f"{meta.POSITION}{current}"),
+        "selection": runs.decoded_options(run["selection"]),
+        "options": runs.decoded_options(run["fixed"]) | runs.decoded_options(run["remembered"]),
+    }
+
+
+def _counts_of_runs(db: Connection, walk: int, last: int) -> dict[str, Any]:
+    """Return the usage of all runs, and counts of the last walk and the last run."""
+    max_seen = (  # walks before a removal of items have seen too many
         "SELECT max(number) FROM counters c JOIN runs r ON r.id = c.run AND r.kind = 'mirror' "
         "WHERE c.name = 'items_seen' "
-        "AND c.run >= (SELECT coalesce(max(run), 0) FROM counters WHERE name = 'items_pruned')",
+        "AND c.run >= (SELECT coalesce(max(run), 0) FROM counters WHERE name = 'items_pruned')"
     )
     total = "SELECT sum(number) FROM counters WHERE name = ?"
-    run |= {name: round(scalar(db, total, (name,)), 3) for name in runs.USAGE}
-    run |= {name: scalar(db, f"{total} AND run = ?", (name, walk)) for name in WALK_COUNTS}
     of_last = {name: scalar(db, f"{total} AND run = ?", (name, last)) for name in runs.USAGE}
-    run["rate"] = of_last["bytes_fetched"] / of_last["seconds"] if of_last["seconds"] else None
-    run["assets_skipped"] = scalar(db, f"{total} AND run = ?", ("assets_skipped", last))
-    run["position"] = meta.get(db, f"{meta.POSITION}{current}")
-    options = runs.decoded_options(run["fixed"]) | runs.decoded_options(run["remembered"])
-    return {**run, "selection": runs.decoded_options(run["selection"]), "options": options}
+    return {
+        **{name: round(scalar(db, total, (name,)), 3) for name in runs.USAGE},
+        **{name: scalar(db, f"{total} AND run = ?", (name, walk)) for name in WALK_COUNTS},
+        "max_seen": scalar(db, max_seen),
+        "rate": of_last["bytes_fetched"] / of_last["seconds"] if of_last["seconds"] else None,
+        "assets_skipped": scalar(db, f"{total} AND run = ?", ("assets_skipped", last)),
+    }
 
 
 def state_now(state: str, *, live: bool) -> RunState:
