@@ -33,7 +33,7 @@ THROTTLES = {
     "429, Retry-After": (retry_after("7"), 7),
     "503": (once(503), None),
     "403 SlowDown": (once(403, f'body = "{SLOW_DOWN}"'), None),
-    "403, rate limit": (once(403, 'body = "Rate limit exceeded. Try again in 8 seconds."'), None),
+    "403, rate limit": (once(403, 'body = "Rate limit exceeded. Try again in 8 seconds."'), 8),
     "500, Retry-After": (retry_after("3", 500), 3),
     "a date to come": (retry_after("SOON"), 20),
     "no time at all": (retry_after("0"), None),

@@ -78,7 +78,7 @@ async def test_throttling_by_the_signing_service_is_obeyed_by_all_tasks() -> Non
         urls = [w.blobs.url(f"/data/{n}") for n in range(20)]
         assert await asyncio.gather(*(get(w.client, url) for url in urls)) == [DATA] * 20
         assert len(w.signing.requests) == 4
-        assert w.clock.now >= 3  # after three pauses
+        assert w.clock.now >= 3  # "try again in 1 seconds", three times
 
 
 @pytest.mark.parametrize(

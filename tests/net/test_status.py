@@ -33,7 +33,7 @@ TABLE = [
     (403, {"Retry-After": "3"}, b"", THROTTLED, 3.0),
     (400, {}, b'{"__type": "ThrottlingException"}', THROTTLED, None),
     (429, {}, b"", THROTTLED, None),
-    (429, {}, PLANETARY, THROTTLED, None),
+    (429, {}, PLANETARY, THROTTLED, 42.0),
     (429, {"Retry-After": "7"}, PLANETARY, THROTTLED, 7.0),
     (503, {}, b"", THROTTLED, None),
     (503, {"Retry-After": "120"}, SLOW_DOWN, THROTTLED, 120.0),

@@ -10,7 +10,8 @@
 | 412 | CHANGED | yes, from the start |
 | everything else | HTTP | no |
 
-Services throttle in different ways: AWS with 503 `SlowDown`, Earth Search with 403, Azure with 429.
+Services throttle in different ways: AWS with 503 `SlowDown`, Earth Search with 403, Azure and Planetary
+Computer with 429 and "try again in 42 seconds" in the body.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ _THROTTLED_BODY = re.compile(
 )
 _ARCHIVED_BODY = re.compile(rb"InvalidObjectState|BlobArchived|BlobBeingRehydrated")
 _NO_BUCKET = re.compile(rb"<Code>(NoSuchBucket|ContainerNotFound)<")  # of S3, of Azure
+_WAIT_IN_BODY = re.compile(rb"[Tt]ry again in (\d{1,6}) ?s")
 _XML_REASONS = (re.compile(r"<Message>\s*([^<\r\n]{1,1000})"), re.compile(r"<Code>([^<]{1,100})"))
 _JSON_REASONS = ("detail", "message", "description", "error_description", "error", "title", "code")
 _REASON_LENGTH = 200
@@ -64,6 +66,8 @@ def classify(
     wait = parse_retry_after(headers.get("Retry-After"), now if server_time is None else server_time)
     kind = _kind_of(status, body_prefix, has_wait=wait is not None)
     is_throttled = kind is FailureKind.THROTTLED
+    if is_throttled and wait is None and (stated_wait := _WAIT_IN_BODY.search(body_prefix)):
+        wait = float(stated_wait[1])
     phrase = f"{status} {_PHRASES.get(status, '')}".rstrip()
     reason = reason_in(body_prefix, secrets)
     return Failure(
