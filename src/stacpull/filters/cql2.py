@@ -41,7 +41,7 @@ _QUOTED: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
 _BARE_DATE: Final = re.compile(r"(?<![\w.])\d{4}-\d\d-\d\d(?![\d.])")
 _BARE_YEAR: Final = re.compile(r"(?<![\w:])datetime\s*(?:[<>=]+|between)\s*(\d{4})", re.IGNORECASE)
 _UNKNOWN: Final = "unknown to the filter"
-_TYPES: Final = {bool: "a boolean: write true or false", str: "text: 'a'", list: "a list: use A_CONTAINS"}
+_TYPES: Final = {bool: "a boolean: write true or false", str: "text: use single quotes", list: "a list: use A_CONTAINS"}
 _ALL_TIME: Final = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 
@@ -422,7 +422,7 @@ class ExpressionFilter(ItemFilter):
         values = {name: PropertyName(name).value(item, properties) for name in properties_in(unknown)}
         absent = sorted(name for name, value in values.items() if value is None)
         if absent:
-            hint = did_you_mean(absent[0], properties if len(absent) == 1 else ())
+            hint = did_you_mean(absent[0], properties.keys() - absent if len(absent) == 1 else ())
             quoted = [name for name in absent if re.search(rf'= *"?{re.escape(name)}\b', self._text)]
             quotes = f" Text takes single quotes: '{quoted[0]}'." if quoted else ""
             return f" Absent: {', '.join(absent)}{hint}{quotes}"
