@@ -41,7 +41,11 @@ _QUOTED: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
 _BARE_DATE: Final = re.compile(r"(?<![\w.])\d{4}-\d\d-\d\d(?![\d.])")
 _BARE_YEAR: Final = re.compile(r"(?<![\w:])datetime\s*(?:[<>=]+|between)\s*(\d{4})", re.IGNORECASE)
 _UNKNOWN: Final = "unknown to the filter"
-_TYPES: Final = {bool: "a boolean: write true or false", str: "text: use single quotes", list: "a list: use A_CONTAINS"}
+_TYPES: Final = {
+    bool: "a boolean: write true or false",
+    str: "text: write it in single quotes",
+    list: "a list: use A_CONTAINS",
+}
 _ALL_TIME: Final = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 
