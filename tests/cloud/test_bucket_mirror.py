@@ -530,9 +530,10 @@ def test_wrong_keys_are_named(dest, source, monkeypatch, tmp_path):
     assert not (tmp_path / "work").exists()
 
 
-def test_a_bucket_that_does_not_exist_is_named(location, dest, source):
+def test_a_bucket_that_does_not_exist_is_named(location, dest, source, tmp_path):
     ran = run("mirror", source, location.url.replace(location.bucket, "test-of-nothing"), *dest[1:], code=5)
     assert "There is no bucket test-of-nothing at http" in ran.err
+    assert not (tmp_path / "work").exists()
 
 
 @pytest.mark.parametrize("location", ["radosgw"], indirect=True)

@@ -105,10 +105,11 @@ class StoredFiles(Protocol):
     def modified(self, path: str) -> float | None:
         """Return the time of the last write of a file, in seconds since 1970; None if there is no file."""
 
-    def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[FileEntry]]:
+    def walk(self, skipped: frozenset[str], prefix: str = "") -> Iterator[Sequence[FileEntry]]:
         """Yield all entries but directories, in batches, without the top-level names `skipped`.
 
-        Directories that cannot be read are left out. Raises `OSError` if DEST itself cannot be read.
+        With a `prefix`, which ends with a slash: those below it. Directories that cannot be read are left
+        out. Raises `OSError` if DEST itself cannot be read.
         """
 
     def close(self) -> None: ...
@@ -194,8 +195,8 @@ class DirectoryFiles:
         except OSError:
             return None
 
-    def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[FileEntry]]:
-        unread = [self._listing("", skipped)]  # no recursion: anybody can nest thousands of directories
+    def walk(self, skipped: frozenset[str], prefix: str = "") -> Iterator[Sequence[FileEntry]]:
+        unread = [self._listing(prefix, skipped)]  # no recursion: anybody can nest thousands of directories
         while unread:
             try:
                 batch = next(unread[-1], None)
