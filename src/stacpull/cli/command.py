@@ -138,8 +138,12 @@ class Command(click.Command):
         except click.NoSuchOption as problem:
             name = problem.option_name.partition("=")[0]
             raise click.UsageError(f"No such option '{name}'{self._hint(name)}", ctx) from None
-        places = map(ctx.params.get, self._arguments)
-        extra += [place for place in places if place in {"true", "false", "list", "remove"}]  # after a switch
+        places = set(map(ctx.params.get, self._arguments))
+        for flag, value in itertools.pairwise(args):
+            option = self._by_flag.get(flag)
+            if option is not None and (option.form in ("switch", "pair") or option.bare_value):
+                words = places.intersection({"true", "false", *option.choices})
+                extra += [value] if value in words else []  # the value of a switch, not a place
         if extra and not ctx.resilient_parsing:  # it is resilient for completion
             unexpected = ", ".join(map(repr, extra))
             hint = "give one value per option (--option=VALUE), quote spaces and *, join numbers with commas"
