@@ -101,9 +101,8 @@ class MedianRow(PublicValue, frozen=True):
 class TraceEstimate(PublicValue, frozen=True):
     """The requests and cost of a trace (`--dry-run`).
 
-    The number of requests is not an upper limit, because failed and divided requests add to it. Usually there
-    are fewer, because cloudy days need no header. The catalog has only covers, so an area can look divided
-    although it needs only one request.
+    The cost is an upper limit, unless requests fail or are divided. The number of requests is not: cloudy
+    days need no header, and an area can look divided, because the catalog has only covers.
     """
 
     collection: str
@@ -162,9 +161,3 @@ class TraceReport(PublicValue, frozen=True):
         if self.state == "interrupted":
             return InterruptedRunError.exit_code
         return 1 if self.days_failed else 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints: everything except the rows of scenes."""
-        plain = super().to_json()
-        del plain["scenes"]
-        return plain
