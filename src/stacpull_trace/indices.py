@@ -49,7 +49,8 @@ function evaluatePixel(sample) {{
 """
 _REFLECTANCE: Final = {band: f"sample.{band} / 10000" for band in ("blue", "green", "red", "nir")}
 _COMMENT: Final = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
-_BANDS: Final = re.compile(r"""\bbands["']?\s*:\s*\[([^\]]*)\]""")
+_INPUT: Final = re.compile(r"""\binput["']?\s*:\s*\[((?:[^\[\]]|\[[^\[\]]*\])*)\]""")
+_BANDS: Final = re.compile(r"""\bbands["']?\s*:\s*(?:\[([^\[\]]*)\])?""")
 _WORD: Final = re.compile(r"""["']([A-Za-z0-9_]+)["']""")
 _OUTPUT: Final = re.compile(r"""\{[^{}]*\bid["']?\s*:\s*["'](\w+)["'][^{}]*\}""")
 _SAMPLE_TYPE: Final = re.compile(r"""\bsampleType["']?\s*:\s*["'](\w+)["']""")
@@ -59,8 +60,8 @@ _WIDE_ENOUGH: Final = frozenset({"INT16", "UINT16", "FLOAT32"})
 class Index(msgspec.Struct, frozen=True):
     name: str
     evalscript: str
-    bands: int
-    """Input bands that the service counts: all but `dataMask`."""
+    bands: int | None
+    """Input bands that the service counts: all but `dataMask`. None if a script does not list them."""
     formula: str
     """Formula and its source, for display."""
 
@@ -141,5 +142,14 @@ def index_of_script(text: str, name: str) -> Index:
     scenes = types[SCENES]
     if scenes is None or scenes[1] not in _WIDE_ENOUGH:
         raise UsageError('--evalscript: the output scenes needs sampleType: "INT16", else it is cut to 255.')
-    bands = [word for listed in _BANDS.findall(bare) for word in _WORD.findall(listed)]
-    return Index(name, text, len({*bands} - {"dataMask"}) or 1, "as the evalscript computes it")
+    return Index(name, text, _count_inputs(bare), "as the evalscript computes it")
+
+
+def _count_inputs(script: str) -> int | None:
+    """Count the bands in `input: ["red", ...]` or `input: [{bands: ["red", ...]}]`."""
+    found = _INPUT.search(script)
+    listed = found[1] if found else ""
+    lists = _BANDS.findall(listed) or [listed]
+    names = [name.strip() for name in ",".join(lists).split(",") if name.strip()]
+    bands = {match and match[1] for match in map(_WORD.fullmatch, names)}
+    return len(bands - {"dataMask"}) if all(lists) and None not in bands else None

@@ -31,6 +31,8 @@ class TraceQuestion(msgspec.Struct, frozen=True):
     index: Index
     method: Method
     base_url: str
+    notes: tuple[str, ...] = ()
+    """Messages about arguments that were changed or not understood."""
 
     def to_json(self) -> dict[str, Any]:
         return {**self.identity(), "period": str(self.period), "index": self.index.name}
@@ -76,6 +78,7 @@ def question(
     resolution: float,
     method: Method,
     base_url: str,
+    notes: tuple[str, ...] = (),
 ) -> TraceQuestion:
     bare = str(collection).strip().removeprefix("byoc-")
     if not bare or "/" in bare:
@@ -86,4 +89,4 @@ def question(
             f"The area is {grid.width:,} by {grid.height:,} pixels; a median cannot be combined from parts, "
             f"and the service accepts {MAX_PIXELS:,} per side: use --method mode."
         )
-    return TraceQuestion(bare, area, period, resolution, index, method, base_url)
+    return TraceQuestion(bare, area, period, resolution, index, method, base_url, notes)

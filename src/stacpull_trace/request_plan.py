@@ -76,6 +76,12 @@ def days_between(start: datetime | None, end: datetime | None) -> Days:
     return Days(first, last)
 
 
+def is_whole_days(start: datetime | None, end: datetime | None) -> bool:
+    """Return False if an interval begins or ends within a UTC day."""
+    ends = [instant.astimezone(UTC).time() for instant in (start, end) if instant is not None]
+    return ends[0] == time.min and ends[-1] in (time.min, time.max)
+
+
 _TILE_PIXELS: Final = 512 * 512
 _TILE_BANDS: Final = 3
 LEAST_UNITS: Final = 0.01
@@ -192,10 +198,21 @@ def _windows(area: TracedArea, run: _PieceDays) -> Iterator[PlannedRequest]:
                 yield PlannedRequest(days, block, mask, run.tiles)
 
 
-def processing_units(request: PlannedRequest, bands: int) -> float:
-    """Estimate the cost of a request in processing units. Days without a tile are free.
+def processing_units(window: PixelWindow, bands: int) -> float:
+    """Return the cost of one day: (width · height / 512²) · (bands / 3), at least 0.01."""
+    return max(window.width * window.height / _TILE_PIXELS * bands / _TILE_BANDS, LEAST_UNITS)
 
-    Sentinel Hub's rule for one day: (width · height / 512²) · (bands / 3), at least 0.01.
+
+def most_units(
+    whole: PixelWindow, planned: Iterable[PlannedRequest], days: Sequence[date], bands: int
+) -> float:
+    """Return the most that the requests cost if these days have tiles; the others are free.
+
+    A request pays for each day of its range on which any tile touches its window. The catalog has only the
+    parts of tiles with data, so the windows can become larger, up to those of the whole area.
     """
-    units_per_day = request.window.width * request.window.height / _TILE_PIXELS * bands / _TILE_BANDS
-    return len(request.tiles) * max(units_per_day, LEAST_UNITS)
+    parts = sum(
+        sum(day in request.days for day in days) * processing_units(request.window, bands)
+        for request in planned
+    )
+    return max(parts, len(days) * processing_units(whole, bands))

@@ -85,8 +85,7 @@ class TraceRun:
                 break
         self.result.tiles = len(tiles)
         note = await asyncio.to_thread(area.grid.size_note, question.resolution)
-        if note is not None:
-            self.result.notes.append(note)
+        self.result.notes += [*question.notes, *([note] if note else [])]
         return list(tiles.values())
 
     async def by_mode(self, catalog: Sequence[CatalogTile]) -> TraceResult:

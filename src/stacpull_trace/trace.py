@@ -37,7 +37,7 @@ from stacpull_trace.hub.hub_settings import HubSettings, hub_settings
 from stacpull_trace.indices import Index, index_of_name, index_of_script
 from stacpull_trace.question import Method, TraceQuestion, question
 from stacpull_trace.report import TraceEstimate, TraceReport
-from stacpull_trace.request_plan import days_between
+from stacpull_trace.request_plan import days_between, is_whole_days
 from stacpull_trace.run import TraceRun
 from stacpull_trace.trace_options import TraceOptions
 from stacpull_trace.trace_output import TraceOutput, output_at, write_all
@@ -178,9 +178,9 @@ async def trace_estimate(
 
 def _cost_warnings(question: TraceQuestion, estimate: TraceEstimate, *, is_stored: bool) -> Iterator[str]:
     """Yield what makes a trace dearer than necessary."""
-    units = f"about {estimate.processing_units:,.2f} processing units"
+    units = f"up to {estimate.processing_units:,.2f} processing units"
     if not is_stored:
-        yield f"Without -o OUT, nothing is stored: each run costs {units}."
+        yield f"Without -o OUT (in Python: out), nothing is stored: each run costs {units}."
     if question.resolution < SCENE_RESOLUTION:
         yield (
             f"--resolution {question.resolution:g} is finer than the pixels of the scenes "
@@ -208,8 +208,17 @@ def _trace_target(
         raise UsageError("Name the area to trace: --bbox W,S,E,N or --geometry FILE.")
     computed, period = _index(given.index, given.evalscript), days_between(*interval)
     settings = hub_settings(given.base_url)
+    notes = [area.note] if area.note else []
+    if computed.bands is None:
+        notes.append(
+            "The input bands of the evalscript cannot be read: multiply the estimated cost by their number."
+        )
+    if not is_whole_days(*interval):
+        days = period.first if len(period) == 1 else period
+        notes.append(f"trace uses whole UTC days: {days}.")
     how: dict[str, Any] = {
         "resolution": given.resolution, "method": given.method, "base_url": settings.base_url,
+        "notes": tuple(notes),
     }  # fmt: skip
     return question(collection, area, period, computed, **how), settings
 

@@ -83,7 +83,8 @@ def trace_lines(report: TraceReport, *, is_stored: bool = True) -> Iterator[str]
         scene = "scene of the median" if report.method == "median" else "main scene"
         yield f"{'date':<10}  {report.index:>9}  {'valid px':>10}  acquired (UTC)  {'share':>6}  {scene}"
         yield from map(_day_line, report.days)
-    yield _counts(report)
+    if report.state == "complete":
+        yield _counts(report)
     yield from _problems(report.days)
     yield from (f"  wrote {path}" for path in report.files)
     yield (
@@ -91,8 +92,9 @@ def trace_lines(report: TraceReport, *, is_stored: bool = True) -> Iterator[str]
         f"({report.requests_statistics:,} for statistics), {quantity(report.retries, 'retry', 'retries')}, "
         f"{duration(report.seconds)}"
     )
-    if report.state == "interrupted" and is_stored:
-        yield "interrupted: run the same command again to resume"
+    if report.state == "interrupted":
+        again = "run the same command again to resume" if is_stored else "without -o, nothing was stored"
+        yield f"interrupted: {again}"
     elif report.days_failed:
         yield "some days failed: run the same command again to retry them"
 
@@ -140,4 +142,4 @@ def estimate_lines(estimate: TraceEstimate) -> Iterator[str]:
     yield f"days      {estimate.days_with_tiles:,} of {estimate.days:,} have tiles: {tiles} in all"
     yield f"area      {estimate.width:,} by {estimate.height:,} pixels"
     yield f"requests  about {estimate.requests:,}, {estimate.statistics_requests:,} of them for statistics"
-    yield f"cost      about {estimate.processing_units:,.2f} processing units"
+    yield f"cost      up to {estimate.processing_units:,.2f} processing units"

@@ -16,7 +16,7 @@ class TraceOptions:
     """Options of `stacpull.trace`, except for its period.
 
     Attributes:
-        geometry: Trace this polygon, or the pixel at this point: GeoJSON in degrees, or a GeoJSON file.
+        geometry: Trace these polygons, or the pixel at this point: GeoJSON in degrees, or (@)FILE with it.
         resolution: Metres per pixel.
         index: Compute this index: ndwi, ndvi, gndvi, evi or savi.
         evalscript: Compute the outputs of this evalscript: default, scenes (INT16), dataMask.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,9 +15,9 @@ from stacpull_trace.question import TraceQuestion
 from stacpull_trace.report import DayState, MedianRow, ScenePixels, TraceEstimate, TraceReport
 from stacpull_trace.request_plan import (
     LEAST_UNITS,
+    most_units,
     pieces_by_day,
     planned_requests,
-    processing_units,
     whole_area_requests,
 )
 from stacpull_trace.run import TraceResult
@@ -85,7 +86,8 @@ def estimate_of(question: TraceQuestion, catalog: Sequence[CatalogTile]) -> Trac
         planned = list(planned_requests(question.area, question.period, pieces_by_day(question.area, tiles)))
         seen = len(tiles)
     pages = max(1, -(-len(tiles) // _PAGE))
-    units = sum(processing_units(request, question.index.bands) for request in planned)
+    units = most_units(question.area.grid.whole, planned, days, question.index.bands or 1)
+    hundredths = 100 * (units + LEAST_UNITS * (pages + 2 * seen))
     return TraceEstimate(
         collection=question.collection,
         days=len(question.period),
@@ -95,5 +97,5 @@ def estimate_of(question: TraceQuestion, catalog: Sequence[CatalogTile]) -> Trac
         height=question.area.grid.height,
         statistics_requests=len(planned),
         requests=1 + pages + len(planned) + 2 * seen,
-        processing_units=round(units + LEAST_UNITS * (pages + 2 * seen), 2),
+        processing_units=math.ceil(round(hundredths, 6)) / 100,
     )

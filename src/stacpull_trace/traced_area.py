@@ -86,7 +86,7 @@ def _from_degrees(epsg: int) -> Transformer:
     try:
         from pyproj import Transformer  # noqa: PLC0415 - an extra, and heavy
     except ImportError as error:
-        raise MissingExtraError("trace", "pyproj", "trace") from error
+        raise MissingExtraError("trace", "pyproj", "geoparquet,plot,trace") from error
     return Transformer.from_crs(4326, epsg, always_xy=True)
 
 
@@ -114,6 +114,7 @@ _WIDEST = 90.0
 """Degrees of longitude. Beyond that, corners projected to one UTM zone say nothing about the size."""
 _MAX_REQUESTS: Final = 100_000
 """The most requests of `MAX_PIXELS` by `MAX_PIXELS` that an area may need."""
+_VALID: Final = "Valid Geometry"
 _AREAL: Final = ("Polygon", "MultiPolygon")
 _FEW_PIXELS: Final = 10
 _METRES_PER_DEGREE: Final = 111_320
@@ -235,6 +236,8 @@ class TracedArea(msgspec.Struct, frozen=True):
     grid: PixelGrid
     is_box: bool
     """True if the outline is the grid's own box, so that no mask is needed."""
+    note: str | None = None
+    """What was repaired in the given geometry."""
 
     @property
     def geometry(self) -> Json:
@@ -280,12 +283,23 @@ def area_of_geometry(
     if not (_WEST <= west < east <= _EAST and _SOUTH <= south < north <= _NORTH):
         raise UsageError("--geometry must be in longitude and latitude, in degrees (RFC 7946).")
     sides = (west, south, east, north)
-    area = TracedArea(outline, _grid(sides, resolution), is_box=outline.equals(box(*sides)))
+    is_box = outline.equals(box(*sides))
+    area = TracedArea(outline, _grid(sides, resolution), is_box, _repair_note(text))
     if not area.count_pixels():
         raise UsageError(
             f"No pixel of {resolution:g} m has its centre in the area: give a finer --resolution."
         )
     return area
+
+
+def _repair_note(geojson: str) -> str | None:
+    try:
+        reason = shapely.is_valid_reason(shapely.from_geojson(geojson))
+    except shapely.GEOSException as error:
+        _, is_argument, reason = str(error).partition("IllegalArgumentException: ")
+        if not is_argument:  # GEOS does not read features without a geometry
+            return None
+    return None if reason == _VALID else f"--geometry was not valid and is repaired: {reason}."
 
 
 def _grid(bbox: DegreeBox, resolution: float) -> PixelGrid:

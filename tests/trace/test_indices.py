@@ -55,3 +55,20 @@ def test_a_script_may_quote_its_keys() -> None:
     for key in ("bands", "id", "sampleType"):
         script = script.replace(f"{key}:", f'"{key}":')
     assert index_of_script(script, "mine").bands == index_of_script(NOTEBOOK, "mine").bands == 4
+
+
+@pytest.mark.parametrize(
+    ("listed", "bands"),
+    [
+        ('["green", "nir", "cloud_mask", "scene_mask", "dataMask"]', 4),
+        ("['green', 'nir',]", 2),
+        ('[{bands: ["green"], units: "DN"}, {datasource: "other", bands: ["nir", "dataMask"]}]', 2),
+        ("BANDS", None),
+        ('["green", ...OTHERS]', None),
+        ('[{bands: ["green"]}, {bands: OTHERS}]', None),
+    ],
+)
+def test_input_bands_are_counted_in_both_forms(listed: str, bands: int | None) -> None:
+    named = NOTEBOOK.replace("bands: 1", 'bands: ["x"]').splitlines()
+    named[3] = f"input: {listed},"
+    assert index_of_script("\n".join(named), "mine").bands == bands

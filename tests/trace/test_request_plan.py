@@ -18,6 +18,7 @@ from stacpull_trace.request_plan import (
     Days,
     PlannedRequest,
     days_between,
+    is_whole_days,
     pieces_by_day,
     planned_requests,
     whole_area_requests,
@@ -123,7 +124,9 @@ def test_keys_differ_if_the_pixels_may_differ() -> None:
     ],
 )
 def test_an_interval_includes_every_day_it_touches(text: str, first: str, last: str) -> None:
-    assert days_between(*parse_interval(text)) == Days(date.fromisoformat(first), date.fromisoformat(last))
+    ends = parse_interval(text)
+    assert days_between(*ends) == Days(date.fromisoformat(first), date.fromisoformat(last))
+    assert is_whole_days(*ends) == all(end[10:] in ("", "T00:00:00Z") for end in text.split("/"))
 
 
 @given(st.dates(date(1990, 1, 1), date(2060, 12, 31)), st.integers(0, 4000))

@@ -59,6 +59,12 @@ def test_each_day_has_a_line_and_the_cost_is_printed() -> None:
     assert "  wrote out/series.csv" in lines
     assert "28.29 processing units, 29 requests (1 for statistics)" in lines[-2]
     assert "run the same command again" in lines[-1]
+    interrupted = trace_report(state="interrupted")
+    for is_stored, end in [(True, "run the same command again to resume"), (False, "nothing was stored")]:
+        costs, last = trace_lines(interrupted, is_stored=is_stored)
+        assert "0.00 processing units" in costs
+        assert last.startswith("interrupted: ")
+        assert last.endswith(end)
 
 
 def test_a_problem_of_several_days_is_printed_once() -> None:

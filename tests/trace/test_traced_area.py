@@ -88,6 +88,19 @@ def test_other_geometries_are_refused(text: str, words: str) -> None:
         area_of_geometry(text, 3)
 
 
+@pytest.mark.parametrize(
+    ("ring", "reason"),
+    [
+        ([[10, 50], [10.02, 50.02], [10.02, 50], [10, 50.02], [10, 50]], "Self-intersection[10.01 50.01]"),
+        ([[10, 50], [10.02, 50], [10, 50.01]], "Points of LinearRing do not form a closed linestring"),
+        (TRIANGLE["coordinates"][0], None),
+    ],
+)
+def test_a_repaired_geometry_has_a_note(ring: list[list[float]], reason: str | None) -> None:
+    area = area_of_geometry({"type": "Polygon", "coordinates": [ring]}, 3)
+    assert area.note == (reason and f"--geometry was not valid and is repaired: {reason}.")
+
+
 @given(st.floats(-179, 179), st.floats(-80, 84), st.sampled_from([0.5, 3, 10, 100]))
 def test_a_point_is_the_pixel_around_it(longitude: float, latitude: float, resolution: float) -> None:
     area = area_of_geometry(shapely.Point(longitude, latitude), resolution)
