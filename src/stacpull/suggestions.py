@@ -78,7 +78,8 @@ def worded_for_python(function: Callable[..., Any]) -> Callable[..., Any]:
         kinds = [kind for kind in _argument_classes() if holders[kind.__name__] in parameters]
         _refuse_unknown(function.__name__, named, parameters, kinds)
         if "on_event" in parameters:
-            named["on_event"] = _listener(named.get("on_event") or log_problems, parameters)
+            given = named.get("on_event")  # a listener that is an empty list is false, too
+            named["on_event"] = _listener(log_problems if given is None else given, parameters)
         with errors_in_python():
             return function(*positional, **named)
 

@@ -15,14 +15,18 @@ from stacpull import MirrorReport, Progress, RunEnded, RunStarted, Selection, St
 pytestmark = pytest.mark.behaviour
 
 
+class Received(list):
+    __call__ = list.append
+
+
 async def test_mirror_and_plan(tmp_path, small_hub, aws):
-    received = []
+    received = Received()  # false as long as it is empty
     how = {
         "selection": Selection(collections=(LABELS,), exclude_assets=("B10",), max_items=4),
         "options": options_for(small_hub),
     }
     planned = await plan(small_hub.base_url, **how)
-    report = await mirror(small_hub.base_url, str(tmp_path / "m"), **how, on_event=received.append)
+    report = await mirror(small_hub.base_url, str(tmp_path / "m"), **how, on_event=received)
     assert isinstance(report, MirrorReport)
     assert (report.state, report.exit_code, report.assets_done) == ("complete", 0, planned.assets)
     assert not damage(tmp_path / "m", expected_files(small_hub.dataset, range(4)))
