@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 import os
@@ -83,6 +84,18 @@ def test_a_long_string_takes_linear_time(tmp_path: Path) -> None:
     stored = (input_path(tmp_path, name) or tmp_path).read_bytes()
     assert len(stored) > 4_000_000
     assert b"secret" not in stored
+
+
+def test_signatures_are_removed_from_gzipped_input(tmp_path: Path) -> None:
+    line = json.dumps(
+        ITEM | {"assets": {"a": {"href": "https://a.example/b?X-Amz-Signature=secret"}}}
+    ).encode()
+    name = store_input(tmp_path, [gzip.compress(line)])
+    assert name == store_input(tmp_path, [line.replace(b"?X-Amz-Signature=secret", b"")])
+    store_input(tmp_path, [gzip.compress(line)])
+    unsign_input(tmp_path, name)
+    stored = (input_path(tmp_path, name) or tmp_path).read_bytes()
+    assert json.loads(stored)["assets"]["a"]["href"] == "https://a.example/b"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

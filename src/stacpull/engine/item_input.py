@@ -7,11 +7,13 @@ if it is signed again. Others may have made DEST, so no link is followed, and th
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
 import os
 import re
 import select
 import sys
+import zlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, suppress
 from itertools import chain
@@ -154,7 +156,10 @@ def _name_of(file: BinaryIO) -> str:
 
 
 def _unsigned(file: BinaryIO) -> Iterator[bytes]:
-    """Yield a file of JSON with its hrefs unsigned. No line of a SOURCE is longer than is read at once."""
+    """Yield a file of JSON, perhaps gzipped, with its hrefs unsigned.
+
+    No line of a SOURCE is longer than is read at once. The walk reports what is wrong with a gzip file.
+    """
 
     def unsigned(match: re.Match[bytes]) -> bytes:
         try:
@@ -163,8 +168,12 @@ def _unsigned(file: BinaryIO) -> Iterator[bytes]:
             return match[0]
         return orjson.dumps(public_url(href))[:-1] if public_url(href) != href else match[0]
 
-    while line := file.readline(MAX_DOCUMENT_SIZE):
-        yield _HREF.sub(unsigned, line)
+    is_gzipped = file.read(2) == b"\x1f\x8b"  # RFC 1952, 2.3.1
+    file.seek(0)
+    lines = gzip.GzipFile(fileobj=file) if is_gzipped else file
+    with suppress(EOFError, zlib.error, gzip.BadGzipFile):
+        while line := lines.readline(MAX_DOCUMENT_SIZE):
+            yield _HREF.sub(unsigned, line)
 
 
 def read_input(source: SourceLike, is_stopped: IsStopped) -> Iterator[bytes]:
