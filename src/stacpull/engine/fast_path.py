@@ -162,14 +162,15 @@ class HttpFastPath(msgspec.Struct, eq=False):
     def start_transfer(self, job: Job, pool: Pool[Job, FetchResult]) -> bool:
         if job.stale or job.version_in_dest is not None or job.required_digest is not None:
             return False
+        url = self.client.with_source_scheme(job.href)
         try:
-            route = self.client.route(job.href)
+            route = self.client.route(url)
         except TransferError:
             return False
         download = self.shared.start(job)
         if download is None:
             return False
-        route.gate.enqueue(FastAttempt(self, pool, job, download, Request(job.href), route, route.gate.now()))
+        route.gate.enqueue(FastAttempt(self, pool, job, download, Request(url), route, route.gate.now()))
         return True
 
     def close(self) -> None:

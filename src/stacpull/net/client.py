@@ -61,8 +61,9 @@ class Route(msgspec.Struct, frozen=True):
 class Client:
     """Sends requests through the transport of their scheme, by the rules of docs/meaning.md.
 
-    If SOURCE is http, https may redirect to http. A URL that needs a login gets its `login_transport`; a
-    scheme that is not in `transports` gets what `make_transport` returns.
+    If SOURCE is http, https may redirect to http. A port speaks either http or https, so URLs with the host
+    and port of SOURCE get the scheme of SOURCE. A URL that needs a login gets its `login_transport`; a scheme
+    that is not in `transports` gets what `make_transport` returns.
     """
 
     transports: dict[str, Transport]
@@ -78,7 +79,8 @@ class Client:
     gates: WeakValueDictionary[str, Gate] = attrs.field(factory=WeakValueDictionary, init=False)
     """The gate of each host, kept as long as something refers to it."""
     _routes: dict[str, Route] = attrs.field(factory=dict, init=False)  # by the start of its URLs
-    _may_downgrade: bool = attrs.field(init=False)
+    _swapped_scheme_base: str = attrs.field(default="", init=False)  # with the host and port of SOURCE
+    _source_scheme: str = attrs.field(default="", init=False)
     clock: Clock = attrs.field(init=False)
     byte_limiter: RateLimiter = attrs.field(init=False)
 
@@ -86,13 +88,17 @@ class Client:
         self.clock = self._gate_settings.clock
         self.byte_limiter = RateLimiter(self.clock, self._limit_rate, saved_seconds=0.25)
         self.secrets.add(*self._credentials.values)
-        self._may_downgrade = scheme_of(self._source) == "http"
+        self._source_scheme, host, port = origin_of(self._source)
+        other_scheme = {"http": "https", "https": "http"}.get(self._source_scheme)
+        if host and other_scheme:
+            self._swapped_scheme_base = f"{other_scheme}://{host}:{port}/"
 
     def stream(self, request: Request, *, accept: frozenset[int] = SUCCESSFUL) -> Exchange:
         """Send `request` (without credentials) and follow redirects when the context is entered.
 
         Statuses not in `accept` are failures.
         """
+        request = replace(request, url=self.with_source_scheme(request.url))
         return Exchange(self, request, accept)
 
     async def close(self) -> None:
@@ -100,6 +106,11 @@ class Client:
             await transport.close()
         if self.log is not None:
             await shielded_to_thread(self.log.close)
+
+    def with_source_scheme(self, url: str) -> str:
+        if not self._swapped_scheme_base or not url.startswith(self._swapped_scheme_base):
+            return url
+        return self._source_scheme + url[url.index(":") :]
 
     def route(self, url: str) -> Route:
         if len(url) > MAX_URL_LENGTH:
@@ -137,7 +148,8 @@ class Client:
 
     def redirected_request(self, request: Request, status: int, location: str) -> Request:
         earlier = request.redirected_from
-        target = next_hop(request.url, location, earlier, allow_downgrade=self._may_downgrade)
+        location = self.with_source_scheme(location)
+        target = next_hop(request.url, location, earlier, allow_downgrade=self._source_scheme == "http")
         if isinstance(target, Failure):
             raise TransferError(replace(target, status=status).masked(self.secrets))
         method = request.method
