@@ -15,8 +15,9 @@ class Ran:
 
     @property
     def report(self) -> dict[str, Any]:
-        """The last line of standard output, which `--json` makes an object."""
+        """The last line of standard output, which `--json` makes an object, and its exit code."""
         report: dict[str, Any] = json.loads(self.out.splitlines()[-1])
+        assert report.get("exit_code", self.code) == self.code
         return report
 
     @property

@@ -67,13 +67,18 @@ class CommandSession:
 
         return self.run(lambda stop: unless_stopped(lambda: work, stop))
 
-    def finish(self, report: Any, lines: Iterable[str], *, on_stderr: bool = False) -> int:
+    def finish(
+        self, report: Any, lines: Iterable[str], *, on_stderr: bool = False, code: int | None = None
+    ) -> int:
         """Print a report as JSON or as `lines`; with `on_stderr`, these go to standard error in any case.
 
         With --quiet, only the first line, failures and the next steps are printed, on standard error, if the
-        exit code is not 0. Return this code.
+        exit code is not 0. Return this code: `code` after an error, or else that of the report.
         """
-        code: int = getattr(report, "exit_code", 0)
+        code = getattr(report, "exit_code", 0) if code is None else code
+        document = report.to_json()
+        if hasattr(report, "exit_code"):
+            document["exit_code"] = code
         if self.output.quiet:
             for number, line in enumerate(lines if code else ()):
                 if number == 0 or line.startswith(("  failed ", "for details: ", "to re", "to fetch ")):
@@ -81,7 +86,7 @@ class CommandSession:
         elif on_stderr:
             for line in lines:
                 self.display.write(line)
-        self.print(report.to_json(), () if self.output.quiet or on_stderr else lines)
+        self.print(document, () if self.output.quiet or on_stderr else lines)
         return code
 
     def print(self, document: Any, lines: Iterable[str]) -> None:

@@ -88,7 +88,7 @@ def _finish(session: CommandSession, work: Work, command: str = "resume", noun: 
         report = session.run(lambda stop: work(options=session.options, on_event=session.display, stop=stop))
     except StacpullError as error:
         if error.report is not None and session.output.json:
-            printing.json_line(error.report.to_json())
+            printing.json_line({**error.report.to_json(), "exit_code": error.exit_code})
         raise
     lines = mirror_lines(report, session.display.failures, noun)
     if report.nothing_to_resume:

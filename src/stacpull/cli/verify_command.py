@@ -53,7 +53,8 @@ def verify(session: CommandSession, dest: str, quick: bool, repair: bool, strict
         report = session.run(lambda stop: check(options=session.options, on_event=listen, stop=stop))
     except StacpullError as error:
         if isinstance(error.report, VerifyReport):
-            session.finish(error.report, verify_lines(error.report, are_listed=are_listed))
+            lines = verify_lines(error.report, are_listed=are_listed)
+            session.finish(error.report, lines, code=error.exit_code)
         raise
     return session.finish(report, verify_lines(report, are_listed=are_listed))
 
