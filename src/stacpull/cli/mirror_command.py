@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from stacpull.cli import parameters, printing
+from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.summary import FailureCounts, mirror_lines, nothing_to_do
 from stacpull.errors import StacpullError
@@ -88,7 +88,7 @@ def _finish(session: CommandSession, work: Work, command: str = "resume", noun: 
         report = session.run(lambda stop: work(options=session.options, on_event=session.display, stop=stop))
     except StacpullError as error:
         if error.report is not None and session.output.json:
-            printing.json_line({**error.report.to_json(), "exit_code": error.exit_code})
+            session.finish(error.report, (), code=error.exit_code)
         raise
     lines = mirror_lines(report, session.display.failures, noun)
     if report.nothing_to_resume:
