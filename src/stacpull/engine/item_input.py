@@ -24,6 +24,7 @@ import orjson
 
 from stacpull.errors import InterruptedRunError, SourceError, UsageError, destination_errors, tempfile_errors
 from stacpull.models import OWN_DIRECTORY
+from stacpull.net.bodies import GZIP_START
 from stacpull.redact import public_url
 from stacpull.sources.documents import next_links
 from stacpull.sources.source_url import STANDARD_INPUT
@@ -168,7 +169,7 @@ def _unsigned(file: BinaryIO) -> Iterator[bytes]:
             return match[0]
         return orjson.dumps(public_url(href))[:-1] if public_url(href) != href else match[0]
 
-    is_gzipped = file.read(2) == b"\x1f\x8b"  # RFC 1952, 2.3.1
+    is_gzipped = file.read(len(GZIP_START)) == GZIP_START
     file.seek(0)
     lines = gzip.GzipFile(fileobj=file) if is_gzipped else file
     with suppress(EOFError, zlib.error, gzip.BadGzipFile):

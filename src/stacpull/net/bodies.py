@@ -21,6 +21,7 @@ from stacpull.redact import public_url
 MAX_DRAINED = 1 << 16  # bytes read of an error's or redirect's body, for its reason and for keep-alive
 _CHUNK = 128 * 1024
 _GZIP_OR_ZLIB = 47  # zlib: the largest window, and either header
+GZIP_START = b"\x1f\x8b"  # RFC 1952, 2.3.1
 DECODABLE = frozenset({"gzip", "x-gzip", "deflate"})
 _NO_CODINGS = frozenset({"", "identity", "chunked", "aws-chunked"})
 """`aws-chunked` describes an upload and not the object, but some servers and SDKs store it."""

@@ -27,7 +27,7 @@ from stacpull.filters.item_filters import PropertyName
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest, UnreadableEntry
 from stacpull.net import json_reader
-from stacpull.net.bodies import chained, decoded
+from stacpull.net.bodies import GZIP_START, chained, decoded
 from stacpull.net.fields import ObjectVersion, content_range, stated_version
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.status import OK, UNSATISFIABLE
@@ -41,7 +41,6 @@ from stacpull.sources.paging import PAGE_BYTES, PageReader
 from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart, sort_error
 from stacpull.urls import is_local, is_remote, join
 
-_GZIP: Final = b"\x1f\x8b"  # RFC 1952, 2.3.1
 _CHUNK: Final = 1 << 18
 _BREAKS: Final = 5  # maximum interruptions in a row without a received byte
 
@@ -251,11 +250,11 @@ async def _unzipped(ranges: FileRanges) -> AsyncGenerator[bytes]:
         head = b""
         async for chunk in chunks:
             head += chunk
-            if len(head) >= len(_GZIP):
+            if len(head) >= len(GZIP_START):
                 break
         all_chunks = chained(head, chunks)
         try:
-            async for piece in decoded(all_chunks, "gzip") if head.startswith(_GZIP) else all_chunks:
+            async for piece in decoded(all_chunks, "gzip") if head.startswith(GZIP_START) else all_chunks:
                 yield bytes(piece)
         except TransferError as error:
             raise SourceError(f"SOURCE cannot be read. {error}") from error
