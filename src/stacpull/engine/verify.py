@@ -1,8 +1,9 @@
 """`verify`: check each file of a mirror against its ledger, and with `repair` fetch damaged files again.
 
 The check changes nothing, and excludes runs but not readers. One thread uses the ledger's connection, others
-read files. Memory holds up to 8,192 paths and one bit per row. A file without a recorded digest must have
-the recorded size; without either, it must not be empty. A repair is a run: it can be killed and resumed.
+read files. Memory holds up to 8,192 paths, and 8 bytes per damaged file. A file without a recorded digest
+must have the recorded size; without either, it must not be empty. A repair is a run: it can be killed and
+resumed.
 """
 
 from __future__ import annotations
