@@ -233,6 +233,11 @@ class Failure(msgspec.Struct, frozen=True):
     retryable: bool = False  # the same request may succeed later; the retry policy decides
     resumable_bytes: int = 0  # the size of the part that the next attempt resumes
 
+    @property
+    def is_over_limit(self) -> bool:
+        """True if a document exceeds a limit. One that is longer than its server announced is retryable."""
+        return self.kind is FailureKind.OVERLONG and not self.retryable
+
     def masked(self, secrets: Secrets) -> Failure:
         message = secrets.masked(self.message)
         return self if message == self.message else replace(self, message=message)

@@ -240,7 +240,7 @@ class JsonReader(msgspec.Struct, eq=False):
         except TransferError as error:
             error.give_up()
             failure = error.failure
-            if failure.kind is FailureKind.OVERLONG and not failure.retryable and limit is None:
+            if failure.is_over_limit and limit is None:
                 text = f"{failure.message} STACPULL_MAX_PAGE_SIZE raises the limit."
                 raise TransferError(replace(failure, message=text)) from error
             raise

@@ -218,7 +218,7 @@ async def read_root(reader: JsonReader, url: str) -> Document:
 async def read_item(reader: JsonReader, href: str) -> tuple[Json, str]:
     """Return the unchanged item at `href`, and its URL. Large items are read one at a time."""
     document = await read_or_failure(reader, href, limit=SMALL)
-    if isinstance(document, Failure) and document.kind is FailureKind.OVERLONG and not document.retryable:
+    if isinstance(document, Failure) and document.is_over_limit:
         async with reader.large_document_lock:
             document = await read_or_failure(reader, href)
     if isinstance(document, Failure):

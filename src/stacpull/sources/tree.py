@@ -111,9 +111,7 @@ async def _link_results(
     await for_each([url for url in urls if hash(url) not in walked], read_one, MAX_CONCURRENT_READS)
     for link in batch:
         result = read.get(link.url) if isinstance(link.url, str) else link.url
-        is_large = (
-            isinstance(result, Failure) and result.kind is FailureKind.OVERLONG and not result.retryable
-        )
+        is_large = isinstance(result, Failure) and result.is_over_limit
         if is_large and isinstance(link.url, str):  # alone, because of its size
             result = await _read(reader, link.url, None, items=items)
         if result is None or (isinstance(result, _Branch) and hash(result.url) in walked):
