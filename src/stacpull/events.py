@@ -13,7 +13,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from stacpull.models import FailureKind, ItemId, PublicValue, count_faults
+from stacpull.models import FailureKind, ItemId, PublicValue, count_failures
 from stacpull.redact import Secrets
 
 DamageKind = Literal["missing", "short", "altered", "unknown", "obstructed", "unreadable"]
@@ -190,7 +190,7 @@ def log_problems(event: Event) -> None:
     if isinstance(event, Notice) and event.level == "warning":
         text = event.text
     elif isinstance(event, RunEnded):
-        assets = count_faults(event.counts, int(event.counts.get("assets_accepted", 0)))
+        assets = count_failures(event.counts, int(event.counts.get("assets_accepted", 0)))
         items = int(event.counts.get("items_failed", 0))
         failed = [f"{assets:,} of {event.counts['assets_planned']:,} assets"] if assets else []
         failed += [f"{items:,} {'item' if items == 1 else 'items'}"] if items else []

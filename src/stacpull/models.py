@@ -212,14 +212,14 @@ MAYBE_PAGE_TOO_LARGE = frozenset(
 """A page with fewer items may avoid these."""
 MAYBE_LINK_FAULT = MAYBE_HOST_FAULT | {FailureKind.ADDRESS, FailureKind.GONE}
 """Failures of a next link that may name an internal host: the page is requested from SOURCE's own host."""
-NO_FAULT = (FailureKind.ORDERED, FailureKind.OUTSIDE)
-"""These are not called failures, and `--max-failures` does not count them. Reports count each by its name."""
+NOT_FAILURES = (FailureKind.ORDERED, FailureKind.OUTSIDE)
+"""`--max-failures` ignores these, and reports have a counter for each."""
 
 
-def count_faults(counts: Mapping[str, Any], gone: int) -> int:
-    """Return how many of `assets_failed` are called failed: not `gone` ones, and not those of `NO_FAULT`."""
-    without_fault = sum(counts.get(f"assets_{kind}", 0) for kind in NO_FAULT)
-    return int(counts.get("assets_failed", 0) - gone - without_fault)
+def count_failures(counts: Mapping[str, Any], gone: int) -> int:
+    """Return how many of `assets_failed` are failures, without `gone` ones and `NOT_FAILURES`."""
+    not_failures = sum(counts.get(f"assets_{kind}", 0) for kind in NOT_FAILURES)
+    return int(counts.get("assets_failed", 0) - gone - not_failures)
 
 
 class Failure(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from stacpull.events import Counters
-from stacpull.models import PublicValue, count_faults
+from stacpull.models import PublicValue, count_failures
 from stacpull.system import INTERRUPTED
 
 RunState = Literal["running", "complete", "interrupted", "failed"]
@@ -87,7 +87,7 @@ class MirrorReport(CommonReport, frozen=True):
             return 0
         if self.state == "interrupted":
             return INTERRUPTED
-        failed = count_faults(self.to_json(), self.assets_accepted) + self.assets_ordered
+        failed = count_failures(self.to_json(), self.assets_accepted) + self.assets_ordered
         unreached = self.items_unseen and self.reason is not None
         return 1 if failed or self.items_failed or unreached or self.state == "failed" else 0
 

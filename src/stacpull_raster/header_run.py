@@ -27,7 +27,7 @@ from stacpull.errors import DestinationError, cause, quantity
 from stacpull.events import AssetFailed, Notice, Progress, RunEnded, RunStarted
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.json_values import object_or_empty
-from stacpull.models import NO_FAULT, Failure, FailureKind, ItemId, Json, PlannedVersion, WalkBatch
+from stacpull.models import NOT_FAILURES, Failure, FailureKind, ItemId, Json, PlannedVersion, WalkBatch
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
@@ -289,7 +289,7 @@ class HeadersRun:
             network.retries,
             selection.prefer,
             max_failures=options.max_failures,
-            uncounted=(*NO_FAULT, FailureKind.GONE) if options.missing == "ok" else NO_FAULT,
+            uncounted=(*NOT_FAILURES, FailureKind.GONE) if options.missing == "ok" else NOT_FAILURES,
             stop_run=self._stop.set,
         )
         await walk_and_transfer(walk.run, pool, [self._tick], stop=self._stop, fatal_error=self._fatal_error)

@@ -16,7 +16,7 @@ from stacpull.cli.printing import duration, size
 from stacpull.clock import rfc3339_at
 from stacpull.errors import UsageError, dest_argument, quantity
 from stacpull.json_values import object_or_empty
-from stacpull.models import NO_FAULT
+from stacpull.models import NOT_FAILURES
 from stacpull.reports import PlanReport, StatusReport
 from stacpull.sources.source_url import parse_api_url
 
@@ -219,7 +219,7 @@ def failures(session: CommandSession, dest: str) -> None:
 
 
 def status_lines(report: StatusReport) -> Iterator[str]:
-    state, faults = summary.state_and_faults(report)
+    state, failed = summary.state_and_failures(report)
     process = f"pid {report.pid}" if report.pid else "a process is working on it"
     alive = f" ({process})" if report.live else ""
     yield f"{report.dest}: {state}{alive}{f' ({report.reason})' if report.reason else ''}"
@@ -242,10 +242,10 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     yield f"  bytes  {size(report.bytes_done)} of files{speed}"
     end = f" to {rfc3339_at(report.ended)}" if report.ended else ""
     yield f"  time   {rfc3339_at(report.started)}{end}, of the latest run"
-    shown = [one for one in report.last_errors if not one.key or one.kind not in {"gone", *NO_FAULT}]
+    shown = [one for one in report.last_errors if not one.key or one.kind not in {"gone", *NOT_FAILURES}]
     yield from (f"  failed {summary.failure_line(record)}" for record in shown)
-    if faults > len(shown):
-        yield f"  failed {faults - len(shown):,} more"
+    if failed > len(shown):
+        yield f"  failed {failed - len(shown):,} more"
     if report.last_attempt and str(report.reason) not in report.last_attempt:
         yield f"  last attempt {report.last_attempt}"
     steps = {

@@ -20,7 +20,7 @@ from stacpull.cli.summary import FailureCounts
 from stacpull.config.options import Output
 from stacpull.errors import quantity
 from stacpull.events import AssetFailed, Checked, Event, ItemGone, Notice, Progress, Rates, RunStarted, Stage
-from stacpull.models import NO_FAULT, FailureKind
+from stacpull.models import NOT_FAILURES, FailureKind
 
 # in seconds
 _FIRST_LINE = 1.0
@@ -262,10 +262,10 @@ class Display:
         gone = max(now.assets_missing, self.failures[FailureKind.GONE])  # --missing may accept these
         # failures are events, which come before the counters
         failed = max(now.assets_failed, self.failures.total()) - gone
-        failed -= sum(self.failures[kind] for kind in NO_FAULT)
+        failed -= sum(self.failures[kind] for kind in NOT_FAILURES)
         problems = []
         if failed > 0:
-            apart = {FailureKind.GONE, *NO_FAULT}
+            apart = {FailureKind.GONE, *NOT_FAILURES}
             counts = self.failures.most_common()
             kinds = [f"{number:,} {kind}" for kind, number in counts if kind not in apart]
             problems.append(f"{failed:,} failed ({', '.join(kinds)})" if kinds else f"{failed:,} failed")

@@ -12,7 +12,7 @@ from stacpull.cli.parameters import READING_DEST
 from stacpull.cli.printing import duration, rate, size
 from stacpull.clock import rfc3339_at
 from stacpull.errors import quantity
-from stacpull.models import NO_FAULT, RETRY_OPTIONS, FailureKind, count_faults
+from stacpull.models import NOT_FAILURES, RETRY_OPTIONS, FailureKind, count_failures
 from stacpull.reports import FailureRecord, MirrorReport, PlanReport, StatusReport, VerifyReport
 
 _PURPOSES = {
@@ -49,11 +49,11 @@ class FailureCounts(Counter[FailureKind]):
         """
         numbers = Counter({**self, FailureKind.GONE: gone})
         for kind, number in (+numbers).most_common():
-            label = kind if kind in NO_FAULT else "failed"
+            label = kind if kind in NOT_FAILURES else "failed"
             yield f"  {label:<8} {number:,} {kind.meaning}; {kind.advice}"
-            if kind not in {FailureKind.GONE, *NO_FAULT} and self.examples.get(kind):
+            if kind not in {FailureKind.GONE, *NOT_FAILURES} and self.examples.get(kind):
                 yield f"           for example: {self.examples[kind]}"
-        noted = sum(number for kind, number in numbers.items() if kind not in NO_FAULT) - self.of_items
+        noted = sum(number for kind, number in numbers.items() if kind not in NOT_FAILURES) - self.of_items
         if noted < failed:
             yield f"  failed   {failed - noted:,} in earlier runs"
         if accepted:
@@ -63,7 +63,7 @@ class FailureCounts(Counter[FailureKind]):
 def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "file") -> Iterator[str]:
     """Yield the lines; the first one says `complete` only if nothing failed. `noun` is the word for files."""
     accepted = report.assets_accepted
-    failed = count_faults(report.to_json(), accepted)
+    failed = count_failures(report.to_json(), accepted)
     items = report.items_failed
     failed_items = f"{quantity(items, 'item')} failed" if items else ""
     to_do = "" if report.state == "complete" else still_to_do(report)
@@ -111,8 +111,8 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
 
 def not_done(report: MirrorReport | StatusReport, gone: int) -> list[str]:
     """Return how many files are not done and why; `gone` ones are not called failures."""
-    numbers = {"failed": count_faults(report.to_json(), gone), FailureKind.GONE.meaning: gone}
-    numbers |= {kind.meaning: getattr(report, f"assets_{kind}") for kind in NO_FAULT}
+    numbers = {"failed": count_failures(report.to_json(), gone), FailureKind.GONE.meaning: gone}
+    numbers |= {kind.meaning: getattr(report, f"assets_{kind}") for kind in NOT_FAILURES}
     numbers["kept in an earlier version"] = report.assets_kept
     return [f"{number:,} {what}" for what, number in numbers.items() if number]
 
@@ -129,9 +129,9 @@ def still_to_do(report: MirrorReport | StatusReport | VerifyReport) -> str:
     return "" if report.walk_ended else "SOURCE was not read to its end"
 
 
-def state_and_faults(report: MirrorReport | StatusReport) -> tuple[str, int]:
+def state_and_failures(report: MirrorReport | StatusReport) -> tuple[str, int]:
     """Return the state in words, and the number of failures, without files that are gone or not ready."""
-    failures = count_faults(report.to_json(), report.assets_missing) + report.items_failed
+    failures = count_failures(report.to_json(), report.assets_missing) + report.items_failed
     parts = absent_files(report)
     if report.state != "complete" or not (failures or parts):
         return report.state, failures
@@ -147,7 +147,7 @@ def absent_files(report: MirrorReport | StatusReport | VerifyReport) -> list[str
 
 def nothing_to_do(report: MirrorReport, command: str = "resume", lasting: int = 0) -> Iterator[str]:
     """Yield the lines of a command without a task. `lasting` failures cannot be fixed by a retry."""
-    state, failures = state_and_faults(report)
+    state, failures = state_and_failures(report)
     yield f"{report.dest}: {state}; nothing to {command}"
     steps = {"resume": report.state != "complete", "retry": failures > lasting}
     yield from next_steps(report, {**steps, "retry --ordered": report.assets_ordered})

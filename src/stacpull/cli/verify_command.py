@@ -13,7 +13,7 @@ from stacpull.cli.printing import duration, rate, size
 from stacpull.cli.summary import absent_files, next_steps, still_to_do
 from stacpull.errors import StacpullError, quantity
 from stacpull.events import Damage, Event
-from stacpull.models import count_faults
+from stacpull.models import count_failures
 from stacpull.reports import VerifyReport
 
 
@@ -69,7 +69,8 @@ def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
     is_unfinished = not is_repaired and report.mirror_state != "complete"
     lacking = []
     if not is_repaired:
-        failed = {"file": count_faults(report.to_json(), report.assets_missing), "item": report.items_failed}
+        assets = count_failures(report.to_json(), report.assets_missing)
+        failed = {"file": assets, "item": report.items_failed}
         lacking = [f"{quantity(number, noun)} failed" for noun, number in failed.items() if number]
         lacking += absent_files(report)
     is_incomplete = is_unfinished or bool(lacking)

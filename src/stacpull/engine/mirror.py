@@ -47,7 +47,7 @@ from stacpull.ledger import runs
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
 from stacpull.ledger.meta import is_named_source, note_named_source
 from stacpull.ledger.runs import EndState, Run, RunSpec
-from stacpull.models import NO_FAULT, OWN_DIRECTORY, FailureKind, Job, WalkBatch, WalkUpdate
+from stacpull.models import NOT_FAILURES, OWN_DIRECTORY, FailureKind, Job, WalkBatch, WalkUpdate
 from stacpull.redact import Secrets
 from stacpull.reports import CommonReport, MirrorReport
 from stacpull.selection import Selection
@@ -444,7 +444,7 @@ class MirrorRun:
             selection.prefer,
             gates=1 if workers is None else self._network.per_host,
             max_failures=options.max_failures,
-            uncounted=(*NO_FAULT, FailureKind.GONE) if self._accepts_gone else NO_FAULT,
+            uncounted=(*NOT_FAILURES, FailureKind.GONE) if self._accepts_gone else NOT_FAILURES,
             stop_run=self._stop.set,
             fast_path=fast_path,
         )

@@ -25,7 +25,7 @@ from stacpull.caches import BoundedCache
 from stacpull.errors import CredentialsError, SourceError, StacpullError, quantity
 from stacpull.hosts import MAX_HOSTS, host_of
 from stacpull.json_values import object_or_empty
-from stacpull.models import MAYBE_HOST_FAULT, NO_FAULT, WRONG_CONTENT, Failure, FailureKind, Job
+from stacpull.models import MAYBE_HOST_FAULT, NOT_FAILURES, WRONG_CONTENT, Failure, FailureKind, Job
 from stacpull.net.gate import MAX_REFUSALS
 from stacpull.net.retry import Retries
 from stacpull.net.transport import TransferError
@@ -149,7 +149,7 @@ class Pool(Generic[JobT, ResultT]):
     _gates: int = 1  # of each host: one in each process that sends requests to it
     _is_worker: bool = False
     _max_failures: int | None = None
-    _uncounted: Collection[FailureKind] = NO_FAULT
+    _uncounted: Collection[FailureKind] = NOT_FAILURES
     _stop_run: Callable[[], None] = lambda: None
     _fast_path: FastPath[JobT, ResultT] | None = None
     _failure_count: int = attrs.field(default=0, init=False)

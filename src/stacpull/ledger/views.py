@@ -11,7 +11,7 @@ from stacpull.digests import as_checksum
 from stacpull.ledger import meta, runs
 from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, named_rows, scalar
 from stacpull.ledger.schema import AssetState, JsonState, item_hash, stored_checksum, stored_clip
-from stacpull.models import NO_FAULT, OWN_ASSETS_ID, FailureKind, ItemId, ItemLink, MirroredFile
+from stacpull.models import NOT_FAILURES, OWN_ASSETS_ID, FailureKind, ItemId, ItemLink, MirroredFile
 from stacpull.planning.item_plan import item_json_in
 from stacpull.planning.names import path_hash
 
@@ -54,7 +54,7 @@ def counts_not_in_totals(
     clips = f"SELECT count(*) FROM assets WHERE clip IS NOT NULL AND state = {AssetState.DONE}"
     kept = "SELECT count(*) FROM failed_assets f JOIN files_in_dest d USING (id) WHERE NOT d.is_damaged"
     return {
-        **{f"assets_{kind}": failed_by_kind(db, kind, failures_of) for kind in NO_FAULT},
+        **{f"assets_{kind}": failed_by_kind(db, kind, failures_of) for kind in NOT_FAILURES},
         "assets_kept": scalar(db, f"{kept} AND f.run = coalesce(?, f.run)", (failures_of,)),
         "assets_clipped": scalar(db, f"{clips} AND run = coalesce(?, run)", (run_id,)),
         "assets_unproven": scalar(db, "SELECT count(*) FROM assets WHERE unproven"),
