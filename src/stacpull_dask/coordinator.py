@@ -32,7 +32,7 @@ from stacpull_dask.relay import worker_process
 from stacpull_dask.worker_messages import WorkerSettings
 
 if TYPE_CHECKING:
-    from stacpull.engine.network import SourceSetup
+    from stacpull.engine.network import WalkSetup
     from stacpull.engine.open_mirror import OpenMirror
     from stacpull.engine.pool import JobQueue, Pool
     from stacpull.engine.store_client import StoreClient
@@ -75,7 +75,7 @@ class DaskWorkers:
     def __init__(
         self,
         pool: Pool[Job, AssetFile | None],
-        setup: SourceSetup,
+        setup: WalkSetup,
         opened: OpenMirror,
         store_client: StoreClient,
         queue: JobQueue[Job],

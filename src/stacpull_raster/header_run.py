@@ -19,7 +19,7 @@ import msgspec
 from msgspec.structs import asdict, astuple, replace
 
 from stacpull.clock import Clock
-from stacpull.engine.network import SourceSetup
+from stacpull.engine.network import WalkSetup
 from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.engine.run_control import walk_and_transfer
 from stacpull.engine.walk import Walk, note_items
@@ -229,7 +229,7 @@ class HeaderPlans:
 @attrs.define(eq=False)
 class HeadersRun:
     _results: Results
-    _setup: SourceSetup
+    _setup: WalkSetup
     _stop: asyncio.Event
     _fatal_error: asyncio.Future[BaseException] = attrs.field(init=False)
     _walk: Walk = attrs.field(init=False)

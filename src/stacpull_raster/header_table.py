@@ -25,7 +25,7 @@ from stacpull.config.options import DEFAULT_LAYOUT, Options
 from stacpull.dest_address import output_path
 from stacpull.engine.item_input import SourceLike, temporary_directory, temporary_input
 from stacpull.engine.lookups import checked_setup
-from stacpull.engine.network import SourceSetup, open_network, resolve_source
+from stacpull.engine.network import WalkSetup, open_network, resolve_source
 from stacpull.engine.run_control import timed_stop, unless_stopped
 from stacpull.errors import UsageError, destination_errors
 from stacpull.events import Listener
@@ -94,7 +94,7 @@ async def headers(
                 async with open_network(access, options, on_event=on_event) as network:
                     opened = await unless_stopped(partial(open_source, access.url, network.reader), stopping)
                     wanted = attrs.evolve(selection, expand_prefix=False)  # prefixes are not TIFFs
-                    setup = SourceSetup(opened, network, wanted, attrs.evolve(options, layout=DEFAULT_LAYOUT))
+                    setup = WalkSetup(opened, network, wanted, attrs.evolve(options, layout=DEFAULT_LAYOUT))
                     setup = await unless_stopped(partial(checked_setup, setup), stopping)
                     report = await HeadersRun(results, setup, stopping).execute()
             return await asyncio.to_thread(_publish, report, results, table, on_row)

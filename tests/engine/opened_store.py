@@ -13,7 +13,7 @@ from tests.store_in_thread import served_on_thread, store_on_thread
 
 from stacpull.child_process import run_process
 from stacpull.config.options import Options
-from stacpull.engine.network import SourceSetup, open_network, resolve_source
+from stacpull.engine.network import WalkSetup, open_network, resolve_source
 from stacpull.engine.open_mirror import OpenMirror
 from stacpull.engine.store_client import StoreClient
 from stacpull.events import Event
@@ -45,7 +45,7 @@ async def opened(
             enter_in_thread(start("stacpull.engine.store_server")) as started,
             open_network(address, options, secrets=secrets, on_event=on_event) as network,
         ):
-            setup = SourceSetup(cast("Source", None), network, Selection(), options)
+            setup = WalkSetup(cast("Source", None), network, Selection(), options)
             opened = OpenMirror(bench.store, bench.db, lock, None, None)
             store_client = StoreClient(started, opened, bench.run, setup)
             async with store_client.connect(stop or asyncio.Event()):

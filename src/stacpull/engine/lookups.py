@@ -15,7 +15,7 @@ from stacpull.boxes import to_2d
 from stacpull.caches import BoundedCache
 from stacpull.config.options import Options
 from stacpull.engine.fetchers import clip_fetching
-from stacpull.engine.network import SourceSetup
+from stacpull.engine.network import WalkSetup
 from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError, did_you_mean
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_filters import PropertyName
@@ -48,7 +48,7 @@ async def walk_starts(source: Source, selection: Selection) -> list[WalkStart]:
     return await source.starts(selection)
 
 
-async def checked_setup(setup: SourceSetup) -> SourceSetup:
+async def checked_setup(setup: WalkSetup) -> WalkSetup:
     """Check boxes and, if SOURCE is an API, labels and names in `--layout`; return the setup with starts."""
     source = setup.source
     selection = setup.selection
@@ -73,7 +73,7 @@ async def checked_setup(setup: SourceSetup) -> SourceSetup:
     return setup
 
 
-async def check_first_page(setup: SourceSetup, page: Page, starts: Sequence[WalkStart]) -> list[str]:
+async def check_first_page(setup: WalkSetup, page: Page, starts: Sequence[WalkStart]) -> list[str]:
     """Check `sortby` and `assets` against the first page, and what `checked_setup` checks of an API."""
     selection = setup.selection
     items = page.items
@@ -97,7 +97,7 @@ async def check_first_page(setup: SourceSetup, page: Page, starts: Sequence[Walk
     return warnings
 
 
-async def _unknown_names(setup: SourceSetup, items: Sequence[Json], url: str) -> list[str]:
+async def _unknown_names(setup: WalkSetup, items: Sequence[Json], url: str) -> list[str]:
     layout = Layout.parse(setup.options.layout)
     warnings = list(layout.unknown_properties(items))
     linked = _linked_href(setup.selection, items, url)
@@ -162,7 +162,7 @@ async def first_items(source: Source, start: WalkStart) -> list[Json]:
 class Lookups:
     """Requests what plans need besides their items."""
 
-    def __init__(self, setup: SourceSetup) -> None:
+    def __init__(self, setup: WalkSetup) -> None:
         self._setup = setup
         self._filter = AssetFilter(setup.selection)
         self._collections = BoundedCache[str, Json | StacpullError](max_entries=16)

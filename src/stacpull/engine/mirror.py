@@ -34,7 +34,7 @@ from stacpull.engine.item_input import SourceLike
 from stacpull.engine.lookups import check_selection, checked_setup
 from stacpull.engine.mirror_consumer import MirrorConsumer, restore_item_json
 from stacpull.engine.mirror_status import status
-from stacpull.engine.network import ResolvedSource, SourceSetup, open_network, resolve_source
+from stacpull.engine.network import ResolvedSource, WalkSetup, open_network, resolve_source
 from stacpull.engine.open_mirror import OpenMirror, check_local_source, open_mirror
 from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.run_control import StopEvent, at_end, timed_stop, unless_stopped, walk_and_transfer
@@ -258,7 +258,7 @@ def open_dest(context: RunContext) -> AbstractAsyncContextManager[OpenMirror]:
 @asynccontextmanager
 async def _start_store_and_open_source(
     context: RunContext, access: ResolvedSource, selection: Selection, options: Options
-) -> AsyncIterator[tuple[ConnectedProcess, SourceSetup]]:
+) -> AsyncIterator[tuple[ConnectedProcess, WalkSetup]]:
     """Start the store process, which imports its modules while SOURCE is opened. The setup has no starts."""
     event_log = context.event_log
     async with (
@@ -266,7 +266,7 @@ async def _start_store_and_open_source(
         open_network(access, options, secrets=event_log.secrets, on_event=event_log) as network,
     ):
         source = await unless_stopped(partial(open_source, access.url, network.reader), context.stop)
-        yield process, SourceSetup(source, network, selection, options)
+        yield process, WalkSetup(source, network, selection, options)
 
 
 async def run_from_source(context: RunContext, location: str, selection: Selection) -> MirrorReport:
@@ -344,7 +344,7 @@ class MirrorRun:
     """One run. With `--dask`, a coordinator (`stacpull.workers`) takes the jobs in place of the pool."""
 
     def __init__(
-        self, context: RunContext, opened: OpenMirror, run: Run, setup: SourceSetup, process: ConnectedProcess
+        self, context: RunContext, opened: OpenMirror, run: Run, setup: WalkSetup, process: ConnectedProcess
     ) -> None:
         self._context = context
         self._stop = context.stop

@@ -75,8 +75,8 @@ class Network(msgspec.Struct, frozen=True):
         )
 
 
-class SourceSetup(NamedTuple):
-    """The opened SOURCE and the arguments of a run, `plan` or `headers`."""
+class WalkSetup(NamedTuple):
+    """What a walk needs: the opened SOURCE, and the arguments of `mirror`, `plan` or `headers`."""
 
     source: Source
     network: Network

@@ -23,7 +23,7 @@ from stacpull.digests import text_hash
 from stacpull.engine.fetchers import clip_fetching
 from stacpull.engine.item_input import SourceLike, temporary_input
 from stacpull.engine.lookups import check_selection, checked_setup
-from stacpull.engine.network import Network, SourceSetup, open_network, resolve_source
+from stacpull.engine.network import Network, WalkSetup, open_network, resolve_source
 from stacpull.engine.walk import Walk, note_items
 from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.events import Listener, Stage
@@ -78,7 +78,7 @@ async def plan(
         options, access = resolve_source(text, options, input_file)
         async with open_network(access, options, on_event=on_event) as network:
             opened = await open_source(access.url, network.reader)
-            setup = await checked_setup(SourceSetup(opened, network, selection, options))
+            setup = await checked_setup(WalkSetup(opened, network, selection, options))
             async with enter_in_thread(_opened_ledger(address)) as (ledger, has_file):
                 if address is not None and address.bucket is not None and ledger is None:
                     network.warn(f"{address.work} has no ledger of {dest}: everything counts as still to do.")
@@ -105,7 +105,7 @@ class _PlanConsumer:
     """
 
     def __init__(
-        self, setup: SourceSetup, ledger: Connection | None, has_file: HasFile, urls: TextIO | None
+        self, setup: WalkSetup, ledger: Connection | None, has_file: HasFile, urls: TextIO | None
     ) -> None:
         self._setup = setup
         self._network = setup.network

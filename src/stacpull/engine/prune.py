@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
-from stacpull.engine.network import SourceSetup
+from stacpull.engine.network import WalkSetup
 from stacpull.engine.run_control import unless_stopped
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import WalkSummary
@@ -30,7 +30,7 @@ _OTHER_WALK = "and that another SOURCE, filter or login found: prune with that o
 
 
 class Pruning:
-    def __init__(self, setup: SourceSetup, run: Run, store_client: StoreClient, stop: asyncio.Event) -> None:
+    def __init__(self, setup: WalkSetup, run: Run, store_client: StoreClient, stop: asyncio.Event) -> None:
         self._setup = setup
         self._network = setup.network
         self._run = run

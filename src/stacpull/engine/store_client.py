@@ -18,7 +18,7 @@ from stacpull.child_process import ConnectedProcess, reap
 from stacpull.engine import messages
 from stacpull.engine.channel import Channel, OutcomeSender
 from stacpull.engine.messages import CALLS, StoreCalls, decoders, encoded, error_of
-from stacpull.engine.network import SourceSetup
+from stacpull.engine.network import WalkSetup
 from stacpull.engine.open_mirror import OpenMirror
 from stacpull.engine.run_control import raise_fatal_error
 from stacpull.errors import RUN_AGAIN, DestinationError
@@ -39,7 +39,7 @@ _ENDED = (
 class StoreClient:
     """Within the block of `connect`, makes `calls` to the store process, and sends outcomes."""
 
-    def __init__(self, process: ConnectedProcess, opened: OpenMirror, run: Run, setup: SourceSetup) -> None:
+    def __init__(self, process: ConnectedProcess, opened: OpenMirror, run: Run, setup: WalkSetup) -> None:
         self.counters: Mapping[str, int] = run.counters
         self.fatal_error: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         """Gets the first error after which nothing more can be written."""

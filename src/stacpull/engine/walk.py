@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from stacpull.caches import BoundedCache
 from stacpull.engine.lookups import Lookups, check_first_page, followed_relations, walk_starts
-from stacpull.engine.network import SourceSetup
+from stacpull.engine.network import WalkSetup
 from stacpull.errors import ForgottenCursorError, SourceError, StacpullError, quantity
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_filters import rank_of
@@ -154,9 +154,7 @@ class Sample(msgspec.Struct):
 class Walk:
     """Reads pages, selects and plans items for its consumer. `keeps` replaces the asset filter."""
 
-    def __init__(
-        self, setup: SourceSetup, consumer: WalkConsumer, keeps: AssetPredicate | None = None
-    ) -> None:
+    def __init__(self, setup: WalkSetup, consumer: WalkConsumer, keeps: AssetPredicate | None = None) -> None:
         selection = setup.selection
         self._setup = setup
         self._network = setup.network
