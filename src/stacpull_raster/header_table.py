@@ -26,7 +26,7 @@ from stacpull.dest_address import output_path
 from stacpull.engine.item_input import SourceLike, temporary_directory, temporary_input
 from stacpull.engine.lookups import checked_setup
 from stacpull.engine.network import WalkSetup, open_network, resolve_source
-from stacpull.engine.run_control import timed_stop, unless_stopped
+from stacpull.engine.run_control import run_stoppable, timed_stop
 from stacpull.errors import UsageError, destination_errors
 from stacpull.events import Listener
 from stacpull.filters.selection_filter import SelectionFilter
@@ -92,10 +92,10 @@ async def headers(
             report = await asyncio.to_thread(_stored_report, results, access.url)
             if report is None:
                 async with open_network(access, options, on_event=on_event) as network:
-                    opened = await unless_stopped(partial(open_source, access.url, network.reader), stopping)
+                    opened = await run_stoppable(partial(open_source, access.url, network.reader), stopping)
                     wanted = attrs.evolve(selection, expand_prefix=False)  # prefixes are not TIFFs
                     setup = WalkSetup(opened, network, wanted, attrs.evolve(options, layout=DEFAULT_LAYOUT))
-                    setup = await unless_stopped(partial(checked_setup, setup), stopping)
+                    setup = await run_stoppable(partial(checked_setup, setup), stopping)
                     report = await HeadersRun(results, setup, stopping).execute()
             return await asyncio.to_thread(_publish, report, results, table, on_row)
 

@@ -15,7 +15,7 @@ from stacpull.clock import SystemClock, parse_interval
 from stacpull.config.options import Options
 from stacpull.dest_address import output_path
 from stacpull.engine.network import http_transport
-from stacpull.engine.run_control import GRACE, unless_stopped
+from stacpull.engine.run_control import GRACE, run_stoppable
 from stacpull.errors import (
     DestinationError,
     InterruptedRunError,
@@ -136,7 +136,7 @@ async def _trace(
             await (run.by_median if question_.method == "median" else run.by_mode)(catalog)
 
         try:
-            await unless_stopped(traced, stop, GRACE)
+            await run_stoppable(traced, stop, GRACE)
             stopped = run.stopped  # a stop after this has no effect
         except InterruptedRunError:
             stopped = True

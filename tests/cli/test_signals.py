@@ -12,7 +12,7 @@ from stacpull import runtime
 from stacpull.cli.entry import run
 from stacpull.cli.progress import Display
 from stacpull.config.options import Output
-from stacpull.engine.run_control import unless_stopped
+from stacpull.engine.run_control import run_stoppable
 from stacpull.errors import InterruptedRunError
 
 BLOCKED = """
@@ -70,7 +70,7 @@ def test_a_signal_before_the_loop_runs_sets_the_event() -> None:
 @pytest.mark.usefixtures("interrupted_start")
 def test_a_signal_before_the_loop_runs_cancels_the_work() -> None:
     with pytest.raises(InterruptedRunError):
-        run(lambda stop: unless_stopped(lambda: asyncio.sleep(10), stop))
+        run(lambda stop: run_stoppable(lambda: asyncio.sleep(10), stop))
 
 
 def test_a_signal_after_the_loop_was_closed_changes_nothing() -> None:

@@ -9,7 +9,7 @@ from tests.virtual_clock import VirtualClock
 
 from stacpull.config.options import Options
 from stacpull.engine.network import open_network, resolve_source
-from stacpull.engine.run_control import GRACE, unless_stopped, walk_and_transfer
+from stacpull.engine.run_control import GRACE, run_stoppable, walk_and_transfer
 from stacpull.errors import DestinationError, InterruptedRunError, SourceError, cause
 
 
@@ -29,7 +29,7 @@ def test_work_is_cancelled_a_few_seconds_after_a_stop(needs, stop_at, result, en
         if stop_at is not None:
             asyncio.get_running_loop().call_later(stop_at, stop.set)
         try:
-            return await unless_stopped(work, stop, GRACE), clock.monotonic()
+            return await run_stoppable(work, stop, GRACE), clock.monotonic()
         except InterruptedRunError:
             return None, clock.monotonic()
 

@@ -63,9 +63,9 @@ class CommandSession:
 
     def run_cancellable(self, work: Coroutine[Any, Any, T]) -> T:
         """Run work that cannot end itself: a signal cancels it."""
-        from stacpull.engine.run_control import unless_stopped
+        from stacpull.engine.run_control import run_stoppable
 
-        return self.run(lambda stop: unless_stopped(lambda: work, stop))
+        return self.run(lambda stop: run_stoppable(lambda: work, stop))
 
     def finish(
         self, report: Any, lines: Iterable[str], *, on_stderr: bool = False, code: int | None = None

@@ -37,7 +37,7 @@ from stacpull.engine.mirror_status import status
 from stacpull.engine.network import ResolvedSource, WalkSetup, open_network, resolve_source
 from stacpull.engine.open_mirror import OpenMirror, check_local_source, open_mirror
 from stacpull.engine.pool import JobQueue, Pool
-from stacpull.engine.run_control import StopEvent, at_end, timed_stop, unless_stopped, walk_and_transfer
+from stacpull.engine.run_control import StopEvent, run_at_end, run_stoppable, timed_stop, walk_and_transfer
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import Walk
 from stacpull.entry_points import require
@@ -265,7 +265,7 @@ async def _start_store_and_open_source(
         enter_in_thread(run_process("stacpull.engine.store_server")) as process,
         open_network(access, options, secrets=event_log.secrets, on_event=event_log) as network,
     ):
-        source = await unless_stopped(partial(open_source, access.url, network.reader), context.stop)
+        source = await run_stoppable(partial(open_source, access.url, network.reader), context.stop)
         yield process, WalkSetup(source, network, selection, options)
 
 
@@ -277,11 +277,11 @@ async def run_from_source(context: RunContext, location: str, selection: Selecti
     if is_local(access.url):
         await asyncio.to_thread(check_local_source, access.url, work)
     async with _start_store_and_open_source(context, access, selection, options) as (process, initial):
-        setup = await unless_stopped(partial(checked_setup, initial), context.stop)
+        setup = await run_stoppable(partial(checked_setup, initial), context.stop)
         logins = setup.network.logins
         exists = errors.destination_errors(work)(ledger_path(work).exists)
         if logins is not None and not await asyncio.to_thread(exists):
-            await unless_stopped(logins.log_in, context.stop)  # before DEST is created
+            await run_stoppable(logins.log_in, context.stop)  # before DEST is created
         async with open_dest(context) as opened:
             named = partial(runs.as_recorded, source=access.url, is_api=setup.source.api_root is not None)
             spec = RunSpec(await on_ledger(opened, named), selection, options.fixed, access.credential_names)
@@ -404,9 +404,9 @@ class MirrorRun:
     async def _recover_and_transfer(self) -> None:
         """Do the work of the run. After an error, publish what was received, and write the catalogs."""
         calls = self._store_client.calls
-        async with at_end(calls.finish, Exception):
+        async with run_at_end(calls.finish, Exception):
             await calls.prepare()
-            async with at_end(self._write_catalogs, InterruptedRunError):
+            async with run_at_end(self._write_catalogs, InterruptedRunError):
                 await self._transfer()
                 if self._setup.options.prune:
                     from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune
@@ -470,7 +470,7 @@ class MirrorRun:
     async def _keep_collections(self) -> None:
         async def keep(name: str) -> None:
             with suppress(SourceError, CredentialsError, UsageError):
-                document = await unless_stopped(partial(self._setup.source.collection, name), self._stop)
+                document = await run_stoppable(partial(self._setup.source.collection, name), self._stop)
                 public_json = public_document(document, self._network.secrets)
                 await self._store_client.calls.keep_collection(name, public_json)
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from stacpull.engine.network import WalkSetup
-from stacpull.engine.run_control import unless_stopped
+from stacpull.engine.run_control import run_stoppable
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import WalkSummary
 from stacpull.errors import quantity
@@ -102,7 +102,7 @@ class Pruning:
         return f"{items} of this run could not be read, and may lead to the missing items" if count else None
 
     async def _read(self, hrefs: Sequence[str]) -> dict[str, Json | Failure]:
-        return await unless_stopped(lambda: self._reader.read_many(hrefs), self._stop)
+        return await run_stoppable(lambda: self._reader.read_many(hrefs), self._stop)
 
     async def _still_serves_items(self, collection: str, host: str) -> bool:
         """A proxy or a broken index may return 404 for everything, so other items must still be returned."""

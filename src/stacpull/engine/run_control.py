@@ -97,7 +97,7 @@ async def timed_stop(stop: asyncio.Event | None, seconds: float) -> AsyncIterato
 
 
 @asynccontextmanager
-async def at_end(work: Callable[[], Awaitable[None]], minor: type[Exception]) -> AsyncIterator[None]:
+async def run_at_end(work: Callable[[], Awaitable[None]], minor: type[Exception]) -> AsyncIterator[None]:
     """Do `work` after the block. If the block raises an error, `minor` errors of `work` are ignored."""
     try:
         yield
@@ -108,7 +108,7 @@ async def at_end(work: Callable[[], Awaitable[None]], minor: type[Exception]) ->
     await work()
 
 
-async def unless_stopped(
+async def run_stoppable(
     function: Callable[[], Coroutine[Any, Any, T]], stop: asyncio.Event, grace: float = 0.0
 ) -> T:
     """Return the result of `function`, which is cancelled `grace` seconds after a stop."""
