@@ -222,7 +222,7 @@ class DaskCluster:
         if is_private(address):
             kinds = () if settings.bucket is None else store_kind(settings.bucket).variables
             return settings._replace(variables={**key_variables(variables_of()), **variables_of(kinds)})
-        options, source = settings.options, settings.access
+        options, source = settings.options, settings.resolved
         if options.headers:
             raise CredentialsError(
                 f"The values of {' and '.join(options.headers)} (--header) are sent to Dask workers over TLS "
@@ -230,7 +230,7 @@ class DaskCluster:
             )
         profile = None if options.filled_profile is None else options.filled_profile.name
         return settings._replace(
-            access=replace(source, headers={}, query={}),
+            resolved=replace(source, headers={}, query={}),
             options=attrs.evolve(options.without_secrets(), credential_names=()),
             wanted=source.credential_names,
             profile=profile,

@@ -138,7 +138,7 @@ class DaskWorkers:
             requests_per_second=options.requests_per_second / count,
         )
         settings = WorkerSettings(
-            network.access,
+            network.resolved,
             self._bucket,
             share,
             network.ip_policy,

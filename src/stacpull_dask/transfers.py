@@ -59,22 +59,22 @@ async def work(sock: socket.socket) -> None:
 
 def with_own_credentials(settings: WorkerSettings) -> WorkerSettings:
     """Return settings with the credentials of this machine's environment and files, if they have none."""
-    access, options = settings.access, settings.options
+    resolved, options = settings.resolved, settings.options
     if settings.wanted is None:
         return settings
     if settings.profile is not None:
         from stacpull import profile_options  # noqa: PLC0415 - another package, which may be absent
 
         options = profile_options(options, settings.profile)
-    options, own_access = resolve_source(access.url, options, access.input_file, is_given=access.is_given)
-    missing = [name for name in settings.wanted if name not in own_access.credential_names]
+    options, own = resolve_source(resolved.url, options, resolved.input_file, is_given=resolved.is_given)
+    missing = [name for name in settings.wanted if name not in own.credential_names]
     if missing:
         raise CredentialsError(
             f"A worker on {platform.node()} lacks {' and '.join(missing)}. Credentials are sent to workers "
             "over TLS only: set the same variables in the environment of the Dask workers, or give the "
             "cluster TLS (docs/howto/dask.md)."
         )
-    return settings._replace(options=options, access=own_access)
+    return settings._replace(options=options, resolved=own)
 
 
 async def _transfer(settings: WorkerSettings, channel: Channel, inbox: Inbox) -> None:
@@ -90,8 +90,8 @@ async def _transfer(settings: WorkerSettings, channel: Channel, inbox: Inbox) ->
             await asyncio.to_thread((work / PARTS / worker_parts).mkdir)
         except FileNotFoundError:  # this machine does not see DEST, or the work directory
             work, worker_parts = Path(mkdtemp()), ""  # in the directory of the relay, which removes it
-        access, options = settings.access, settings.options
-        async with open_network(access, options, ip_policy=settings.ip_policy, on_event=report) as network:
+        resolved, options = settings.resolved, settings.options
+        async with open_network(resolved, options, ip_policy=settings.ip_policy, on_event=report) as network:
             hooks = WaitHooks(network.warn, has_answered=True)
             store = await asyncio.to_thread(open_store, work, bucket, hooks, worker_parts)
             try:
@@ -229,7 +229,7 @@ class _Transfers:
         try:
             async with self._opening:
                 if self._source is None:
-                    self._source = await open_source(self._network.access.url, self._network.reader)
+                    self._source = await open_source(self._network.resolved.url, self._network.reader)
             return await self._source.item(href)
         except SourceError as error:
             raise TransferError(Failure(FailureKind.ITEM, str(error))) from error

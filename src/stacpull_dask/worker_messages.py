@@ -21,7 +21,7 @@ from stacpull.net.addresses import AddressPolicy
 class WorkerSettings(NamedTuple):
     """The settings of a worker for its run. They contain credentials."""
 
-    access: ResolvedSource
+    resolved: ResolvedSource
     bucket: BucketLocation | None
     options: Options  # with this worker's share of the limits
     ip_policy: AddressPolicy  # with what the coordinator has learned of SOURCE's addresses

@@ -77,22 +77,22 @@ async def headers(
         timed_stop(stop, options.stop_after) as stopping,
         temporary_input(source, stopping) as (text, input_file),
     ):
-        options, access = resolve_source(text, options, input_file)
+        options, resolved = resolve_source(text, options, input_file)
         SelectionFilter.from_selection(selection)
         default = attrs.asdict(Selection())
         question = {
             "job": "headers",
-            "source": access.url,
+            "source": resolved.url,
             # only what differs from the default, so that new options do not change stored ones
             "selection": {k: v for k, v in attrs.asdict(selection).items() if v != default[k]},
             "columns": [column.name for column in COLUMNS],
         }
         async with enter_in_thread(ExitStack()) as stack:
             results = await asyncio.to_thread(_opened, stack, table, question, refresh=refresh)
-            report = await asyncio.to_thread(_stored_report, results, access.url)
+            report = await asyncio.to_thread(_stored_report, results, resolved.url)
             if report is None:
-                async with open_network(access, options, on_event=on_event) as network:
-                    opened = await run_stoppable(partial(open_source, access.url, network.reader), stopping)
+                async with open_network(resolved, options, on_event=on_event) as network:
+                    opened = await run_stoppable(partial(open_source, resolved.url, network.reader), stopping)
                     wanted = attrs.evolve(selection, expand_prefix=False)  # prefixes are not TIFFs
                     setup = WalkSetup(opened, network, wanted, attrs.evolve(options, layout=DEFAULT_LAYOUT))
                     setup = await run_stoppable(partial(checked_setup, setup), stopping)

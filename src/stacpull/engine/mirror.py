@@ -257,15 +257,15 @@ def open_dest(context: RunContext) -> AbstractAsyncContextManager[OpenMirror]:
 
 @asynccontextmanager
 async def _start_store_and_open_source(
-    context: RunContext, access: ResolvedSource, selection: Selection, options: Options
+    context: RunContext, resolved: ResolvedSource, selection: Selection, options: Options
 ) -> AsyncIterator[tuple[ConnectedProcess, WalkSetup]]:
     """Start the store process, which imports its modules while SOURCE is opened. The setup has no starts."""
     event_log = context.event_log
     async with (
         enter_in_thread(run_process("stacpull.engine.store_server")) as process,
-        open_network(access, options, secrets=event_log.secrets, on_event=event_log) as network,
+        open_network(resolved, options, secrets=event_log.secrets, on_event=event_log) as network,
     ):
-        source = await run_stoppable(partial(open_source, access.url, network.reader), context.stop)
+        source = await run_stoppable(partial(open_source, resolved.url, network.reader), context.stop)
         yield process, WalkSetup(source, network, selection, options)
 
 
@@ -273,18 +273,20 @@ async def run_from_source(context: RunContext, location: str, selection: Selecti
     """Open SOURCE, then DEST: a source that cannot be read changes nothing."""
     check_selection(selection, context.options)
     work = context.dest.work
-    options, access = resolve_source(location, context.options)
-    if is_local(access.url):
-        await asyncio.to_thread(check_local_source, access.url, work)
-    async with _start_store_and_open_source(context, access, selection, options) as (process, initial):
+    options, resolved = resolve_source(location, context.options)
+    if is_local(resolved.url):
+        await asyncio.to_thread(check_local_source, resolved.url, work)
+    async with _start_store_and_open_source(context, resolved, selection, options) as (process, initial):
         setup = await run_stoppable(partial(checked_setup, initial), context.stop)
         logins = setup.network.logins
         exists = errors.destination_errors(work)(ledger_path(work).exists)
         if logins is not None and not await asyncio.to_thread(exists):
             await run_stoppable(logins.log_in, context.stop)  # before DEST is created
         async with open_dest(context) as opened:
-            named = partial(runs.as_recorded, source=access.url, is_api=setup.source.api_root is not None)
-            spec = RunSpec(await on_ledger(opened, named), selection, options.fixed, access.credential_names)
+            named = partial(runs.as_recorded, source=resolved.url, is_api=setup.source.api_root is not None)
+            spec = RunSpec(
+                await on_ledger(opened, named), selection, options.fixed, resolved.credential_names
+            )
             for text in await on_ledger(opened, lambda db: runs.first_use_warnings(db, spec)):
                 setup.network.warn(text)
             now = SystemClock().time()
@@ -309,16 +311,16 @@ async def run_from_ledger(
     work = context.dest.work
     options = context.options.with_stored({**remembered, **context.options.remembered, **spec.fixed})
     input_file = await asyncio.to_thread(item_input.input_path, work, spec.source)
-    options, access = resolve_source(spec.source, options, input_file, is_given=False)
-    is_file = input_file is None and is_local(access.url)
+    options, resolved = resolve_source(spec.source, options, input_file, is_given=False)
+    is_file = input_file is None and is_local(resolved.url)
     if is_file and not await on_ledger(opened, lambda db: is_named_source(db, spec.source)):
-        path = unquote(urlsplit(access.url).path)
+        path = unquote(urlsplit(resolved.url).path)
         raise UsageError(
             f"{work} names local files as its source, but it is a copy, or was not made by you. To read "
             f"these files, run: stacpull mirror {shlex.join((path, context.dest.shown))}"
         )
-    missing = [name for name in spec.credential_names if name not in access.credential_names]
-    if missing and not (access.headers or access.query or options.filled_profile):
+    missing = [name for name in spec.credential_names if name not in resolved.credential_names]
+    if missing and not (resolved.headers or resolved.query or options.filled_profile):
         keys = " and ".join(missing)
         raise CredentialsError(
             f"The run of {spec.source} was started with {keys}. Keys are not stored: set {keys} again, "
@@ -327,7 +329,7 @@ async def run_from_ledger(
     now = SystemClock().time()
     run = await on_ledger(opened, lambda db: runs.begin(db, spec, now, options.remembered))
     await on_ledger(opened, lambda db: prepare(db, run))
-    async with _start_store_and_open_source(context, access, spec.selection, options) as (process, setup):
+    async with _start_store_and_open_source(context, resolved, spec.selection, options) as (process, setup):
         report = await MirrorRun(context, opened, run, setup, process).execute()
     if input_file is not None and report.state == "complete":
         await asyncio.to_thread(item_input.unsign_input, work, spec.source)

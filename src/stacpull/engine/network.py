@@ -54,7 +54,7 @@ class Network(msgspec.Struct, frozen=True):
     reader: JsonReader
     secrets: Secrets
     retries: Retries
-    access: ResolvedSource
+    resolved: ResolvedSource
     ip_policy: AddressPolicy  # the allowed addresses; worker processes use the same
     slots: int
     per_host: int
@@ -106,7 +106,7 @@ def resolve_source(
 
 @asynccontextmanager
 async def open_network(
-    access: ResolvedSource,
+    resolved: ResolvedSource,
     options: Options,
     *,
     ip_policy: AddressPolicy | None = None,
@@ -117,18 +117,18 @@ async def open_network(
     """Open the network. The policies override the options; `secrets` gets all credentials."""
     secrets = Secrets() if secrets is None else secrets
     emit = masking_listener(on_event, secrets)
-    host = host_of(access.url)
+    host = host_of(resolved.url)
     warn = partial(_warn, emit)
     emit(Stage(f"opening SOURCE at {host}" if host else "opening SOURCE"))
-    secrets.add(*credentials_in(access.headers), *access.query.values(), *(options.s3.keys or ()))
+    secrets.add(*credentials_in(resolved.headers), *resolved.query.values(), *(options.s3.keys or ()))
     slots = options.concurrency or _slots_here(options.per_host)
     per_host = min(options.per_host, slots)
-    ip_policy = ip_policy or _ip_policy(access, options)
+    ip_policy = ip_policy or _ip_policy(resolved, options)
     http = http_transport(options, ip_policy)
     clock = SystemClock()
     counters = NetworkCounters()
     gate_settings = _gate_settings(options, clock, per_host, emit)
-    setup = TransportSetup(http, access.url, options, clock, secrets, ip_policy, access.input_file)
+    setup = TransportSetup(http, resolved.url, options, clock, secrets, ip_policy, resolved.input_file)
     retry_policy = retry_policy or RetryPolicy(retries=options.retries)
     profile = options.filled_profile
     logins = None if profile is None else profile.open(http, retry_policy, clock, secrets, counters, warn)
@@ -137,10 +137,10 @@ async def open_network(
     client = Client(
         {name: http for name, scheme in SCHEMES.items() if scheme.is_web},
         gate_settings,
-        credentials=HostCredentials(access.url, access.headers, access.query),
+        credentials=HostCredentials(resolved.url, resolved.headers, resolved.query),
         secrets=secrets,
         counters=counters,
-        source=access.url,
+        source=resolved.url,
         limit_rate=options.limit_rate,
         login_transport=(lambda _: None) if logins is None else logins.transport_for,
         make_transport=lambda name: SCHEMES[name].transport(setup) if name in SCHEMES else None,
@@ -149,15 +149,15 @@ async def open_network(
     reader = JsonReader(
         client,
         retries,
-        source=access.url,
-        credential_names=access.credential_names,
-        key_variable=key_variable(urlsplit(access.url)),
+        source=resolved.url,
+        credential_names=resolved.credential_names,
+        key_variable=key_variable(urlsplit(resolved.url)),
         limit=options.max_page_size,
         warn=warn,
     )
     try:
         yield Network(
-            client, reader, secrets, retries, access, ip_policy, slots, per_host, emit, warn, clock, logins
+            client, reader, secrets, retries, resolved, ip_policy, slots, per_host, emit, warn, clock, logins
         )
     except BaseException as error:
         secrets.mask_error(error)  # the error may quote secrets, and will be printed
@@ -197,10 +197,10 @@ def http_transport(options: Options, ip_policy: AddressPolicy) -> Transport:
     return Http1Transport(HttpSettings(ip_policy, *pace, ca_bundle=options.ca_bundle, max_connections=limit))
 
 
-def _ip_policy(access: ResolvedSource, options: Options) -> AddressPolicy:
+def _ip_policy(resolved: ResolvedSource, options: Options) -> AddressPolicy:
     """Return the rules. SOURCE from a ledger may be private only as an address or `localhost`."""
-    host = origin_of(access.url).host
-    is_chosen = access.is_given or literal_address(host) is not None
+    host = origin_of(resolved.url).host
+    is_chosen = resolved.is_given or literal_address(host) is not None
     endpoints = () if options.filled_profile is None else options.filled_profile.endpoints
     urls = [url for url in (options.s3.endpoint_url, *endpoints) if url]
     chosen = [*([host] if is_chosen else []), *(origin_of(url).host for url in urls)]

@@ -75,9 +75,9 @@ async def plan(
     address = None if dest is None else await asyncio.to_thread(resolve_dest, dest, options)
     check_selection(selection, options)
     async with temporary_input(source) as (text, input_file):
-        options, access = resolve_source(text, options, input_file)
-        async with open_network(access, options, on_event=on_event) as network:
-            opened = await open_source(access.url, network.reader)
+        options, resolved = resolve_source(text, options, input_file)
+        async with open_network(resolved, options, on_event=on_event) as network:
+            opened = await open_source(resolved.url, network.reader)
             setup = await checked_setup(WalkSetup(opened, network, selection, options))
             async with enter_in_thread(_opened_ledger(address)) as (ledger, has_file):
                 if address is not None and address.bucket is not None and ledger is None:

@@ -33,9 +33,9 @@ async def collections(
     source: str, *, options: Options | None = None, on_event: Listener | None = None
 ) -> list[Json]:
     """Return the documents of the collections of `source`. Arguments and errors are those of `mirror`."""
-    options, access = resolve_source(source, or_default("options", Options, options))
-    async with open_network(access, options, on_event=on_event) as network:
-        return await (await open_source(access.url, network.reader)).collections()
+    options, resolved = resolve_source(source, or_default("options", Options, options))
+    async with open_network(resolved, options, on_event=on_event) as network:
+        return await (await open_source(resolved.url, network.reader)).collections()
 
 
 async def classes(
@@ -52,10 +52,10 @@ async def classes(
     With `count`, which reads all items, also return the number of items with each class. Other arguments and
     errors are those of `mirror`.
     """
-    options, access = resolve_source(source, or_default("options", Options, options))
+    options, resolved = resolve_source(source, or_default("options", Options, options))
     counts = Counter[str]()
-    async with open_network(access, options, on_event=on_event) as network:
-        opened = await open_source(access.url, network.reader)
+    async with open_network(resolved, options, on_event=on_event) as network:
+        opened = await open_source(resolved.url, network.reader)
         (start,) = await opened.starts(Selection(collections=(collection,)))
         items = await first_items(opened, start)
         lists = class_lists(items, None)
