@@ -123,7 +123,7 @@ class Bench:
 def started(dest: Path, store: RecordingStore | None = None, **how: Any) -> Iterator[Bench]:
     """A process that has put in order what the last one left, until the end of the block."""
     bench = Bench(dest, store, **how)
-    bench.operations.prepare()
+    bench.operations.recover()
     yield bench
     bench.close()
 

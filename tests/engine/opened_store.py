@@ -49,7 +49,7 @@ async def opened(
             opened = OpenMirror(bench.store, bench.db, lock, None, None)
             store_client = StoreClient(started, opened, bench.run, setup)
             async with store_client.connect(stop or asyncio.Event()):
-                await store_client.calls.prepare()
+                await store_client.calls.recover()
                 yield store_client
                 await store_client.sender.flush()
     await asyncio.to_thread(bench.close)

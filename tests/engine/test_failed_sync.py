@@ -57,7 +57,7 @@ def test_a_kill_before_trust_is_restored_leaves_it_withdrawn(tmp_path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(StagedParts, "write_boot_mark", lambda *_: (_ for _ in ()).throw(InterruptedError))
         with pytest.raises(InterruptedError):
-            bench.operations.prepare()
+            bench.operations.recover()
     bench.arrive(bench.pending()[0], b"new")
     bench.close()
     bench = Bench(tmp_path)

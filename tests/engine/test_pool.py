@@ -187,16 +187,16 @@ def test_assets_of_a_host_that_is_abandoned_do_not_count_as_failures() -> None:
         pool.raise_if_too_many_failed("Continue.")
 
 
-@pytest.mark.parametrize("gates", [1, 2])
-async def test_failures_of_a_host_that_was_down_are_recorded(gates: int) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_failures_of_a_host_that_was_down_are_recorded(processes: int) -> None:
     """With worker processes, the last ones stay pending: in some of them, the host may be down now."""
-    pool, _, outcomes = bare_pool(1, 1, lambda _job: unreachable(), gates=gates, max_failures=200)
+    pool, _, outcomes = bare_pool(1, 1, lambda _job: unreachable(), processes=processes, max_failures=200)
     pool.fail(job(0), Failure(FailureKind.DOWN, "Down.", host="a"), 1)
     for rowid in range(1, 121):
         pool.fail(job(rowid), refused_at("a"), 1)
     pool.end_queue()
     await pool.run()
-    assert list(outcomes.failed) == list(range(1, 121 if gates == 1 else 23))
+    assert list(outcomes.failed) == list(range(1, 121 if processes == 1 else 23))
 
 
 # --- an item that is read again ---------------------------------------------------------------------------

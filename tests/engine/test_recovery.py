@@ -146,7 +146,7 @@ def test_a_kill_during_recovery_loses_nothing(tmp_path, monkeypatch, at, after):
     bench = Bench(tmp_path)
     with monkeypatch.context() as patch, suppress(KilledError):
         Killer(patch, at, after=after)
-        bench.operations.prepare()
+        bench.operations.recover()
     bench.close()
     with started(tmp_path) as bench:
         assert (bench.pending(), tree(tmp_path), parts(tmp_path)) == ([], EXPECTED, [])
@@ -267,7 +267,7 @@ def test_a_file_of_the_user_that_was_about_to_be_adopted_stays(tmp_path: Path) -
     assert theirs.stat().st_nlink == 2
     bench = Bench(tmp_path, RecordingStore(tmp_path, fails=True))
     with suppress(DestinationError):
-        bench.operations.prepare()
+        bench.operations.recover()
     bench.close()
     with started(tmp_path) as bench:
         assert (tree(tmp_path), bench.states(), parts(tmp_path)) == ({"c/i/a.tif": b"same"}, {"a": 0}, [])
@@ -361,7 +361,7 @@ def test_a_file_that_was_adopted_is_never_removed(tmp_path, monkeypatch, left_by
         monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
     elif left_by == "a failed sync":
         bench.store.staged.remove_boot_mark()
-    bench.operations.prepare()
+    bench.operations.recover()
     assert tree(tmp_path) == {"c/i/a.tif": b"mine"}
     is_proven = checksum == "sha256" and left_by != "a failed sync"
     assert bench.states() == {"a": jobs.AssetState.DONE if is_proven else jobs.AssetState.PENDING}

@@ -167,7 +167,7 @@ async def retry(
 async def _run_task(task_of: Callable[[Connection], Any], dest: str | Path, *arguments: Any) -> MirrorReport:
     """Make the run that the ledger has to do. If there is none, return the counters of the mirror."""
     async with run_context(dest, *arguments, must_exist=True) as context, open_dest(context) as opened:
-        task = await on_ledger(opened, task_of)
+        task = await call_ledger(opened, task_of)
         if task is not None:
             return await run_from_ledger(context, opened, *task)
     mirror_status = await asyncio.to_thread(status, dest, context.options)  # DEST is no longer locked
@@ -285,14 +285,14 @@ async def run_from_source(context: RunContext, location: str, selection: Selecti
         async with open_dest(context) as opened:
             named = partial(runs.as_recorded, source=resolved.url, is_api=setup.source.api_root is not None)
             spec = RunSpec(
-                await on_ledger(opened, named), selection, options.fixed, resolved.credential_names
+                await call_ledger(opened, named), selection, options.fixed, resolved.credential_names
             )
-            for text in await on_ledger(opened, lambda db: runs.first_use_warnings(db, spec)):
+            for text in await call_ledger(opened, lambda db: runs.first_use_warnings(db, spec)):
                 setup.network.warn(text)
             now = SystemClock().time()
-            run = await on_ledger(opened, lambda db: runs.begin(db, spec, now, options.remembered))
+            run = await call_ledger(opened, lambda db: runs.begin(db, spec, now, options.remembered))
             if is_local(spec.source):
-                await on_ledger(opened, lambda db: note_named_source(db, spec.source))
+                await call_ledger(opened, lambda db: note_named_source(db, spec.source))
             return await MirrorRun(context, opened, run, setup, process).execute()
 
 
@@ -301,19 +301,19 @@ async def run_from_ledger(
     opened: OpenMirror,
     spec: RunSpec,
     remembered: Mapping[str, Any] = {},
-    prepare: Callable[[Connection, Run], None] = lambda _db, _run: None,
+    requeue: Callable[[Connection, Run], None] = lambda _db, _run: None,
 ) -> MirrorReport:
     """Make a run whose SOURCE is in DEST: a resumed run, a retry, or a run on stored items.
 
     `remembered` options apply unless the command sets them; `fixed` ones always apply.
-    `prepare` changes the ledger for the run, which begins after all checks.
+    `requeue` is called when all checks have passed and the run is in the ledger.
     """
     work = context.dest.work
     options = context.options.with_stored({**remembered, **context.options.remembered, **spec.fixed})
     input_file = await asyncio.to_thread(item_input.input_path, work, spec.source)
     options, resolved = resolve_source(spec.source, options, input_file, is_given=False)
     is_file = input_file is None and is_local(resolved.url)
-    if is_file and not await on_ledger(opened, lambda db: is_named_source(db, spec.source)):
+    if is_file and not await call_ledger(opened, lambda db: is_named_source(db, spec.source)):
         path = unquote(urlsplit(resolved.url).path)
         raise UsageError(
             f"{work} names local files as its source, but it is a copy, or was not made by you. To read "
@@ -327,8 +327,8 @@ async def run_from_ledger(
             "or use --header or --credentials."
         )
     now = SystemClock().time()
-    run = await on_ledger(opened, lambda db: runs.begin(db, spec, now, options.remembered))
-    await on_ledger(opened, lambda db: prepare(db, run))
+    run = await call_ledger(opened, lambda db: runs.begin(db, spec, now, options.remembered))
+    await call_ledger(opened, lambda db: requeue(db, run))
     async with _start_store_and_open_source(context, resolved, spec.selection, options) as (process, setup):
         report = await MirrorRun(context, opened, run, setup, process).execute()
     if input_file is not None and report.state == "complete":
@@ -336,7 +336,7 @@ async def run_from_ledger(
     return report
 
 
-async def on_ledger(opened: OpenMirror, function: Callable[[Connection], T]) -> T:
+async def call_ledger(opened: OpenMirror, function: Callable[[Connection], T]) -> T:
     """Call a function of the ledger in a thread, before the store process opens the ledger."""
     with_errors = ledger_errors(ledger_path(opened.store.staged.work))(function)
     return await asyncio.to_thread(with_errors, opened.db)
@@ -407,7 +407,7 @@ class MirrorRun:
         """Do the work of the run. After an error, publish what was received, and write the catalogs."""
         calls = self._store_client.calls
         async with run_at_end(calls.finish, Exception):
-            await calls.prepare()
+            await calls.recover()
             async with run_at_end(self._write_catalogs, InterruptedRunError):
                 await self._transfer()
                 if self._setup.options.prune:
@@ -444,7 +444,7 @@ class MirrorRun:
             self._walk.reader,
             self._network.retries,
             selection.prefer,
-            gates=1 if workers is None else self._network.per_host,
+            processes=1 if workers is None else self._network.per_host,
             max_failures=options.max_failures,
             uncounted=(*NOT_FAILURES, FailureKind.GONE) if self._accepts_gone else NOT_FAILURES,
             stop_run=self._stop.set,

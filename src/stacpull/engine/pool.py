@@ -134,10 +134,10 @@ class FastPath(Protocol[JobT, ResultT]):
 class Pool(Generic[JobT, ResultT]):
     """Fetches the jobs of `queue`, and gives their outcomes to `sink`.
 
-    The last failures that a host may have caused are held back, 49 for each of its `gates`. If the host turns
-    out to be down, the assets stay pending, because the host, not the asset, caused the failures. If more
-    than `max_failures` assets fail, without those of `uncounted` kinds, the run stops, and no failure is held
-    back. A worker process (`is_worker`) holds none back: the coordinator's pool does that.
+    The last failures that a host may have caused are held back, 49 for each process that requests from it. If
+    the host turns out to be down, the assets stay pending, because the host, not the asset, caused the
+    failures. If more than `max_failures` assets fail, without those of `uncounted` kinds, the run stops, and
+    no failure is held back. A worker process (`is_worker`) holds none back: the coordinator's pool does that.
     """
 
     _queue: JobQueue[JobT]
@@ -146,7 +146,7 @@ class Pool(Generic[JobT, ResultT]):
     item_reader: ItemReader
     retries: Retries
     prefer: tuple[str, ...] = ()
-    _gates: int = 1  # of each host: one in each process that sends requests to it
+    _processes: int = 1  # that request from one host, each with its own gate
     _is_worker: bool = False
     _max_failures: int | None = None
     _uncounted: Collection[FailureKind] = NOT_FAILURES
@@ -210,7 +210,7 @@ class Pool(Generic[JobT, ResultT]):
             return
         held_back = self._held_back.setdefault(failure.host, deque())
         held_back.append((job, failure, attempts))
-        if len(held_back) > (MAX_REFUSALS - 1) * self._gates:  # the host is up: a request succeeded
+        if len(held_back) > (MAX_REFUSALS - 1) * self._processes:  # the host is up: a request succeeded
             self.sink.fail(*held_back.popleft())
 
     def _has_too_many_failures(self) -> bool:
@@ -223,7 +223,7 @@ class Pool(Generic[JobT, ResultT]):
 
     def _report_held_back(self) -> None:
         for host, held_back in self._held_back.items():
-            if self._gates > 1 and host in self.down_hosts:
+            if self._processes > 1 and host in self.down_hosts:
                 continue  # pending: another worker process may not know yet that the host is down
             for failure in held_back:
                 self.sink.fail(*failure)

@@ -58,7 +58,7 @@ class StoreOperations:
     def acknowledge(self) -> None:
         """Let the caller wait until all earlier messages were handled."""
 
-    def prepare(self) -> None:
+    def recover(self) -> None:
         """Requeue the failed assets that the run tries again, and complete what a killed run has begun.
 
         A retry also reports the failed assets that it cannot try again.

@@ -28,7 +28,7 @@ from stacpull.catalog.item import asset_origin
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, resolve_dest
 from stacpull.digests import as_checksum
-from stacpull.engine.mirror import RunContext, on_ledger, open_dest, run_context, run_from_ledger
+from stacpull.engine.mirror import RunContext, call_ledger, open_dest, run_context, run_from_ledger
 from stacpull.engine.open_mirror import OpenMirror
 from stacpull.engine.publisher import original_item
 from stacpull.errors import DestinationError, StacpullError, UsageError, quantity
@@ -279,27 +279,27 @@ async def verify(
     ):
         await check.thread.run(lambda: check.check_mirror(opened.db))
         if not (check.complete and any(check.rowids.values())):
-            return await on_ledger(opened, check.report)
+            return await call_ledger(opened, check.report)
         run = await _repair(check, context, opened)
-        catalogs = await on_ledger(opened, lambda db: list(views.expected_catalogs(db)))
+        catalogs = await call_ledger(opened, lambda db: list(views.expected_catalogs(db)))
         states = await asyncio.to_thread(check.file_states, opened.store, catalogs)
-        metadata = await on_ledger(opened, views.damaged_items) + check.rejected_files
+        metadata = await call_ledger(opened, views.damaged_items) + check.rejected_files
         metadata += sum(damage_of(*state) is not None for state in states)  # items.parquet without the extra
         remaining = run.assets_failed + run.assets_pending + check.assets_of_other_sources + metadata
-        report = await on_ledger(opened, check.report)
+        report = await call_ledger(opened, check.report)
         state = report.state if run.state == "complete" else "interrupted"
         return replace(report, state=state, remaining=remaining, repair=run)
 
 
 async def _repair(check: MirrorCheck, context: RunContext, opened: OpenMirror) -> MirrorReport:
     context.event_log(Notice("info", f"repairing {quantity(check.damaged_files, 'damaged file')}"))
-    task = await on_ledger(opened, partial(runs.task_to_repair, rowids=check.rowids))
+    task = await call_ledger(opened, partial(runs.task_to_repair, rowids=check.rowids))
     requeue = partial(_requeue_damaged, check, opened.store)
     try:
-        return await run_from_ledger(context, opened, *task, prepare=requeue)
+        return await run_from_ledger(context, opened, *task, requeue=requeue)
     except StacpullError as error:
         with suppress(StacpullError):
-            error.report = await on_ledger(opened, check.report)
+            error.report = await call_ledger(opened, check.report)
         raise
 
 
