@@ -115,11 +115,9 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, FetchResult
         connection.release()
         self.request = request
         self.route = next_route
-        if next_route.gate is gate:  # perhaps to a login: it does not end a row of refusals
-            gate.note_response(self.sent_at)
-            gate.release()
-        else:
-            gate.finish_request(self.sent_at, 0)
+        gate.note_response(self.sent_at)
+        gate.note_redirect(self.purpose, next_route.gate)
+        gate.release()
         next_route.gate.enqueue(self)
         return True
 

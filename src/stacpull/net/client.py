@@ -208,8 +208,7 @@ class Exchange:
                 await first_bytes(self)
                 location = self.headers.get("Location", "")
                 self._request = self._client.redirected_request(self._request, self.status, location)
-                if self._client.route(self._request.url).gate is not sent.gate:  # else it may lead to a login
-                    sent.gate.reset_refusals(self._request.purpose)
+                sent.gate.note_redirect(self._request.purpose, self._client.route(self._request.url).gate)
             finally:
                 await self.close()
 

@@ -272,7 +272,7 @@ class Gate:
             self._drain_queue()
 
     def finish_request(self, sent_at: float, size: int) -> None:
-        """Record an asset, or a redirect to another host, and release its permit."""
+        """Record an asset, and release its permit."""
         self.note_response(sent_at, size)
         self._refusals["asset"] = 0
         self.release()
@@ -284,6 +284,11 @@ class Gate:
 
     def reset_refusals(self, purpose: Purpose = "asset") -> None:
         self._refusals[purpose] = 0
+
+    def note_redirect(self, purpose: Purpose, next_gate: Gate) -> None:
+        """Record that a request continues at `next_gate`. On the same host, it may lead to a login."""
+        if next_gate is not self:
+            self._refusals[purpose] = 0
 
     def count_refusal(self, failure: Failure, purpose: Purpose) -> Failure:
         """Count a refusal; return its failure, or DOWN if the host has refused too many assets.
