@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from stacpull.config import toml
 from stacpull.config.options import OPTIONS, Options, Output, S3Options, options_of
 from stacpull.config.resolve import Resolved, resolve, with_environment
+from stacpull.engine.network import resolve_source
 from stacpull.errors import UsageError
 from stacpull.option_fields import Option
 from stacpull.redact import Secret
@@ -247,6 +248,8 @@ def test_the_key_of_a_known_service(source, options, key, monkeypatch):
     found = with_environment(options, source)
     assert found.query == ({} if key is None else {"key": Secret(key)})
     assert found.credential_names == (() if key is None else ("MLHUB_API_KEY",))
+    _, resolved = resolve_source(source, options)
+    assert {f"the header {name}" for name in options.headers} <= {*resolved.credential_names}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import attrs
 import msgspec
 
 from stacpull.clock import Clock, SystemClock
@@ -92,12 +93,14 @@ def resolve_source(
     if options.unset_credential is not None:
         raise options.unset_credential
     url, query, headers = split_credentials(source_url(source))
-    options = with_environment(options, source)
-    names = list(options.credential_names) or [
+    stated_names = options.credential_names or (
         *(f"the header {name}" for name in options.headers),
         *(f"the query parameter {name}" for name in options.query),
-    ]
-    names += ["the user and password in SOURCE"] if headers else []
+    )
+    options = with_environment(attrs.evolve(options, credential_names=stated_names), source)
+    names = list(options.credential_names)
+    if headers:
+        names.append("the user and password in SOURCE")
     names += [f"the {name!r} parameter of SOURCE" for name in query if name not in options.query]
     headers |= options.headers
     query = {**options.query, **query}
