@@ -85,10 +85,10 @@ def test_a_walk_recovers_from_a_cursor_that_expires(tmp_path, place, code, text,
 def test_walks_without_progress_end_with_usable_advice(tmp_path, place, lives):
     advice = r"again and again, the last time after . items .* narrow the selection, or use a source"
     with Forgetful(lives) as api:
-        with pytest.raises(SourceError, match=advice):
+        with pytest.raises(SourceError, match=advice) as caught:
             sync.mirror(api.url(place), tmp_path / "m", options=HASTY)
         assert api.walks == len(lives)
-    assert sync.status(tmp_path / "m").assets_done == 2 * max(lives)
+    assert caught.value.report.items_seen == sync.status(tmp_path / "m").assets_done == 2 * max(lives)
 
 
 def test_resume_continues_an_abandoned_walk_once_cursors_last(tmp_path: Path) -> None:

@@ -494,6 +494,8 @@ class MirrorRun:
         counters = self._store_client.counters
         at_start = self._run.counters
         counts = {name: counters[name] for name in counters.keys() & {*Counters.__struct_fields__}}
+        # a walk that starts again sees no items at first
+        counts["items_seen"] = max(counts["items_seen"], counts["items_matched"])
         counts["assets_planned"] = sum(counters[f"assets_{state}"] for state in ("done", "failed", "pending"))
         counts["assets_skipped"] += at_start["assets_done"] - at_start["assets_skipped"]  # earlier ones
         return self._network.progress(
