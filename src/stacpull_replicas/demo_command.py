@@ -20,6 +20,7 @@ from stacpull.cli.summary import mirror_lines
 from stacpull.config.resolve import resolve
 from stacpull.config.toml import read_config_file, shipped_config
 from stacpull.dest_address import resolve_dest
+from stacpull.errors import UsageError
 from stacpull.reports import MirrorReport
 
 _SEED = 7
@@ -49,6 +50,10 @@ def demo_command(session: CommandSession, dest: str | None) -> int:
     writes a report of the mirror to DEST.html.
     """
     top = resolve_dest("stacpull-demo" if dest is None else dest, session.options).work
+    page = top.with_name(f"{top.name}.html")
+    is_mirror = (top / ".stacpull").is_dir()
+    if page.exists() and not is_mirror:
+        raise UsageError(f"{page} exists, and the demo would replace it: choose another DEST.")
     flags: dict[str, object] = {
         "collection": (_COLLECTION,),
         "label": _LABELS,
@@ -56,13 +61,12 @@ def demo_command(session: CommandSession, dest: str | None) -> int:
         "seasonal-snow": False,
         "max-items": str(_MAX_ITEMS),
     }
-    report = session.run(lambda stop: _mirror_replica(top, session, flags, stop))
+    report = session.run(lambda stop: _mirror_replica(top, session, flags, stop, is_mirror=is_mirror))
     code = session.finish(
         report, mirror_lines(report, session.display.failures), on_stderr=session.output.json
     )
     lines = ["", *tree(top), "", *_next_commands(top)]
     if report.state == "complete" and "report" in entry_points.names("stacpull.commands"):
-        page = top.with_name(f"{top.name}.html")
         session.run(lambda stop: stacpull.report(top, page, stop=stop))
         lines += ["", f"Open the report of this mirror in a browser: {page}"]
     if not (session.output.quiet or session.output.json):
@@ -71,7 +75,7 @@ def demo_command(session: CommandSession, dest: str | None) -> int:
 
 
 async def _mirror_replica(
-    dest: Path, session: CommandSession, flags: dict[str, object], stop: asyncio.Event
+    dest: Path, session: CommandSession, flags: dict[str, object], stop: asyncio.Event, *, is_mirror: bool
 ) -> MirrorReport:
     from stacpull.engine.mirror import mirror
     from stacpull_replicas import MlhubReplica
@@ -83,6 +87,8 @@ async def _mirror_replica(
             replica = await stack.enter_async_context(MlhubReplica(items=_ITEMS, seed=_SEED))
         os.environ.update(replica.exports())
         url = replica.base_url
+        if is_mirror and stacpull.status(dest).source != url:
+            raise UsageError(f"{dest} is a mirror of another source: choose another DEST.")
         config = read_config_file(shipped_config("bigearthnet.toml"))
         given = await asyncio.to_thread(partial(resolve, flags, source=url, config=config))
         return await mirror(

@@ -99,6 +99,8 @@ def test_demo_and_the_commands_it_suggests(tmp_path, forked_command):
     assert (again.code, again.report["assets_skipped"], again.report["assets_failed"]) == (0, 65, 0)
     assert (tmp_path / "demo.html").exists()
     assert run(["demo", "demo", "-q"], environment(), cwd=tmp_path) == Ran(0, "", "")
+    (tmp_path / "mine.html").touch()
+    assert run(["demo", "mine"], environment(), cwd=tmp_path).code == 2  # its report would replace the file
     pasted = [line.strip() for line in demo.out.splitlines() if line.startswith("  ")]
     pasted = pasted[next(n for n, line in enumerate(pasted) if "stacpull status" in line) :]
     script = "\n".join(["set -em", *pasted])
