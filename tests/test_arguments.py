@@ -171,7 +171,7 @@ def test_an_error_about_headers_shows_no_value() -> None:
     [
         (lambda: stacpull.plan(HERE, selection={"a": 1}), "^selection must be stacpull.Selection"),
         (lambda: stacpull.mirror(HERE, "d", options="x"), "^options must be stacpull.Options"),
-        (lambda: stacpull.mirror(HERE, None), "^dest must be a path, not NoneType"),
+        (lambda: stacpull.mirror(HERE, None), "^DEST must be a path, not NoneType"),
         (lambda: stacpull.profile_options(5, "planet"), "^options must be stacpull.Options"),
         (lambda: stacpull.profile_options(Options(), 5), "^name must be text in quotes, not 5"),
     ],
@@ -191,7 +191,7 @@ def test_a_repr_shows_what_is_set():
 
 def test_a_ca_bundle_that_does_not_exist_is_named() -> None:
     options = Options(ca_bundle="/nowhere.pem", retries=0)
-    with pytest.raises(UsageError, match=r"ca_bundle /nowhere\.pem cannot be read: No such file"):
+    with pytest.raises(UsageError, match=r"--ca-bundle /nowhere\.pem cannot be read: No such file"):
         asyncio.run(stacpull.collections("https://127.0.0.1:9/v1", options=options))
 
 

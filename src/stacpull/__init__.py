@@ -36,7 +36,9 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'stacpull' has no attribute {name!r}")
     public = getattr(import_module(_HOME_OF[name]), name)
-    return import_module("stacpull.suggestions").worded_for_python(public) if name.islower() else public
+    if not name.islower():
+        return public
+    return import_module("stacpull.suggestions").with_advice(public)
 
 
 def __dir__() -> list[str]:

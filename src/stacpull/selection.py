@@ -139,9 +139,10 @@ class Selection(Arguments):
     )
 
     def __attrs_post_init__(self) -> None:
-        for one, other in (("collections", "all_collections"), ("sample", "max_items")):
-            if getattr(self, one) and getattr(self, other):
-                raise UsageError(f"{one}= and {other}= contradict each other: give one of them.")
+        if self.collections and self.all_collections:
+            raise UsageError("--collection and --all-collections contradict each other: give one of them.")
+        if self.sample and self.max_items:
+            raise UsageError("--sample and --max-items contradict each other: give one of them.")
 
     @property
     def item_limit(self) -> int | None:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import attrs
 import orjson
-from msgspec.structs import replace
 
 from stacpull.errors import StacpullError, similar
-from stacpull.events import Event, Listener, Notice, log_problems
+from stacpull.events import log_problems
 
 _NAMES = orjson.loads(Path(__file__).with_name("other_names.json").read_bytes())
 """Names in similar tools and earlier versions, and what to use here: a command; or an option or argument
@@ -58,57 +55,29 @@ def _option_of(field: attrs.Attribute[Any]) -> str:
 
 
 @functools.cache
-def worded_for_python(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a public function whose errors and notices name arguments, and not options."""
+def with_advice(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a public function that answers an unknown argument, and logs problems if it has no listener."""
+    parameters = inspect.signature(function).parameters
 
-    @contextmanager
-    def errors_in_python() -> Iterator[None]:
+    @functools.wraps(function)
+    def call(*positional: Any, **named: Any) -> Any:
+        holders = {"Selection": "selection", "Options": "options", "S3Options": "options"}
+        kinds = [kind for kind in _argument_classes() if holders[kind.__name__] in parameters]
+        _refuse_unknown(function.__name__, named, parameters, kinds)
+        if "on_event" in parameters and named.get("on_event") is None:
+            named["on_event"] = log_problems
+        return function(*positional, **named)
+
+    @functools.wraps(function)
+    async def call_async(*positional: Any, **named: Any) -> Any:
         try:
-            yield
+            return await call(*positional, **named)
         except StacpullError as error:
-            error.args = (_in_python(str(error), inspect.signature(function).parameters),)
             if error.__suppress_context__:
                 error.__context__ = None  # with a group in it, IPython prints the error as plain text
             raise
 
-    @functools.wraps(function)
-    def call(*positional: Any, **named: Any) -> Any:
-        parameters = inspect.signature(function).parameters
-        holders = {"Selection": "selection", "Options": "options", "S3Options": "options"}
-        kinds = [kind for kind in _argument_classes() if holders[kind.__name__] in parameters]
-        _refuse_unknown(function.__name__, named, parameters, kinds)
-        if "on_event" in parameters:
-            given = named.get("on_event")  # a listener that is an empty list is false, too
-            named["on_event"] = _listener(log_problems if given is None else given, parameters)
-        with errors_in_python():
-            return function(*positional, **named)
-
-    @functools.wraps(function)
-    async def call_async(*positional: Any, **named: Any) -> Any:
-        with errors_in_python():
-            return await call(*positional, **named)
-
     return call_async if inspect.iscoroutinefunction(function) else call
-
-
-def _listener(listener: Listener, parameters: Collection[str]) -> Listener:
-    def hear(event: Event) -> None:
-        if isinstance(event, Notice):
-            event = replace(event, text=_in_python(event.text, parameters))
-        listener(event)
-
-    return hear
-
-
-def _in_python(message: str, parameters: Iterable[str]) -> str:
-    """Replace the options, SOURCE and DEST by names of arguments, except in commands (in backticks)."""
-    names = {f"--{name.replace('_', '-')}": name for name in parameters}
-    names |= {"DEST": "dest", "SOURCE": "source"}
-    for kind in _argument_classes():
-        names |= {f"--{_option_of(field)}": argument for argument, field in attrs.fields_dict(kind).items()}
-    names["--credentials"] = "stacpull.profile_options"
-    words = r"`[^`]*`|--[a-z][a-z-]*(?![\w=-])|\b[A-Z]+\b"
-    return re.sub(words, lambda found: names.get(found[0], found[0]), message)
 
 
 def _refuse_unknown(

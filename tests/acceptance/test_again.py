@@ -84,7 +84,7 @@ def test_a_narrower_selection_leaves_the_failures_and_the_rest_of_a_stopped_run(
 
     with SmallApi({"c": ["1", "2", "3", "4"]}, asset=asset) as api:
         source = api.url("/collections/c")
-        with pytest.raises(StacpullError, match="max_failures"):
+        with pytest.raises(StacpullError, match="--max-failures"):
             sync.mirror(source, tmp_path, options=options)
         there = files_in(tmp_path).keys()
         selection, received = Selection(ids="4"), list[object]()
@@ -125,7 +125,7 @@ def test_assets_that_a_run_with_another_selection_left_pending_do_not_hide_their
     (tmp_path / "items.ndjson").write_bytes(b"\n".join(lines))
     (tmp_path / "b").write_bytes(b"b")
     source, dest = str(tmp_path / "items.ndjson"), tmp_path / "m"
-    with pytest.raises(StacpullError, match="max_failures"):
+    with pytest.raises(StacpullError, match="--max-failures"):
         sync.mirror(
             source, dest, selection=Selection(assets="a"), options=Options(max_failures=0, concurrency=1)
         )
@@ -224,9 +224,9 @@ def test_another_layout_on_a_finished_mirror_is_for_new_files(tmp_path: Path) ->
         for source in ("/collections/c", "/collections/c", "/collections/c/items"):
             sync.mirror(api.url(source), tmp_path, options=options, on_event=events.append)
         layouts, sources = warnings(events)
-        earlier = "For the earlier layout, use layout {collection}/{item}/{key}{ext}."
+        earlier = "For the earlier layout, use --layout {collection}/{item}/{key}{ext}."
         assert layouts == "New files get the layout flat/{item}_{key}{ext}. " + earlier
-        assert sources == f"dest also contains items from {api.url('/collections/c')}; they are kept."
+        assert sources == f"DEST also contains items from {api.url('/collections/c')}; they are kept."
     assert sync.verify(tmp_path).exit_code == 0
     assert sorted(name for name in files_in(tmp_path) if not name.endswith(".json")) == [
         "c/1/data",

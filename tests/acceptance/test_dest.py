@@ -30,7 +30,7 @@ REFUSED = [
     ("-", "DEST is -"),
     ("~nobody-of-this-name/x", "no such home directory"),
 ]
-_REFUSALS = r"use the directory|add work DIR|use the work directory"
+_REFUSALS = r"use the directory|add --work DIR|use the work directory"
 COMMANDS = ["plan", "resume", "retry", "status", "failures", "verify"]
 
 

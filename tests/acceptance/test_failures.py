@@ -92,7 +92,7 @@ def test_a_resumed_run_that_needs_no_more_items_still_counts_those_it_read(tmp_p
     items = [feature(name, {f"a{n}": f"./{n}" for n in range(40)}) for name in ("1", "2")]
     (tmp_path / "items.ndjson").write_text("".join(f"{json.dumps(one)}\n" for one in items))
     options = Options(max_failures=0, concurrency=1)
-    with pytest.raises(StacpullError, match="max_failures 0"):
+    with pytest.raises(StacpullError, match="--max-failures 0"):
         sync.mirror(
             tmp_path / "items.ndjson", tmp_path / "m", selection=Selection(max_items=1), options=options
         )

@@ -224,7 +224,7 @@ def test_a_complete_table_is_refreshed_only_with_refresh(tmp_path: Path, small_h
     assert (again.headers_done, again.headers_skipped, again.requests) == (36, 36, 0)
     assert (again.items_matched, again.state) == (3, "complete")
     assert out.stat().st_mtime_ns == written
-    with pytest.raises(UsageError, match=r"another query \(different: selection\).* add refresh"):
+    with pytest.raises(UsageError, match=r"another query \(different: selection\).* add --refresh"):
         read(small_hub, out, max_items=2)
     fresh = read(small_hub, out, max_items=3, refresh=True)
     assert (fresh.headers_done, fresh.headers_skipped) == (36, 0)

@@ -320,7 +320,7 @@ def test_a_run_that_was_started_with_a_profile_names_it_when_it_is_resumed_witho
     started = world.options(profile, **ACCOUNT)
     report = mirror(world.source.api, world.dest, options=started, **stopping_at(RunStarted))
     assert report.state == "interrupted"
-    with pytest.raises(CredentialsError, match=r"profile_options .*provider.toml"):
+    with pytest.raises(CredentialsError, match=r"--credentials .*provider.toml"):
         resume(world.dest, options=Options())
     (world.tmp_path / "provider.toml").rename(world.tmp_path / "renamed.toml")
     environ = {"HOME": str(world.tmp_path), **ACCOUNT}

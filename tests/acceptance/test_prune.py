@@ -98,7 +98,7 @@ def test_items_that_only_other_filters_have_found_are_kept_with_a_warning(tmp_pa
     assert "nothing to prune" in str(events)
     del replica.items["item-0002"]
     assert counts(mirrored(replica.base_url, tmp_path, events := [], exclude_assets=("mask",))) == (0, 0)
-    lead = "Kept in dest: 1 item that the source did not list and that another source, filter or login found"
+    lead = "Kept in DEST: 1 item that the source did not list and that another SOURCE, filter or login found"
     assert lead in warned(events)
     assert counts(mirrored(f"{replica.base_url}/", tmp_path, events := [])) == (1, 1)
     assert warned(events) == ""
@@ -110,7 +110,7 @@ def test_items_that_another_source_has_listed_are_not_gone(tmp_path: Path) -> No
         mirrored(other.base_url, tmp_path)
         del other.items["item-0002"]
         assert counts(mirrored(other.base_url, tmp_path, events := [])) == (0, 0)
-        lead = "Kept in dest: 1 item that the source did not list and that another source, filter or login"
+        lead = "Kept in DEST: 1 item that the source did not list and that another SOURCE, filter or login"
         assert lead in warned(events)
 
 
@@ -124,7 +124,7 @@ def test_items_behind_an_unreadable_link_are_not_pruned(tmp_path: Path, lost: st
     assert (reported.exit_code, counts(reported)) == (1, (0, 0))
     assert files_in(dest).keys() == before
     assert "Nothing was pruned: 1 link or item of this run could not be read" in warned(events)
-    assert "1 entry of source cannot be read: " in warned(events)
+    assert "1 entry of SOURCE cannot be read: " in warned(events)
     assert "An item of" not in warned(events)
 
 
@@ -243,8 +243,8 @@ def drop(api: Labels, *names: str) -> None:
     [
         ({"numberMatched": 9}, {}, "the source announced more items than its pages had"),
         ({"links": [{"rel": "next", "href": "ftp://127.0.0.1/"}]}, {}, "2 links or items of this run"),
-        ({"links": [{"rel": "next", "href": "?limit=1000"}]}, {}, "source was not read to its end"),
-        ({}, {"max_items": 9}, "with max_items or sample, a run does not show"),
+        ({"links": [{"rel": "next", "href": "?limit=1000"}]}, {}, "SOURCE was not read to its end"),
+        ({}, {"max_items": 9}, "with --max-items or --sample, a run does not show"),
     ],
 )
 def test_nothing_is_pruned_after_a_walk_that_may_not_show_all_items(tmp_path, page, selection, reason):

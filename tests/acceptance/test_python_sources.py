@@ -163,5 +163,5 @@ def test_a_notebook_runs_a_mirror(tree: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("source", ["https://[::1/v1", "https://[a]/v1"])
 def test_an_invalid_url_is_refused_by_each_function(source: str, name: str, tmp_path: Path) -> None:
     second = [] if name == "collections" else [str(tmp_path / "new")]
-    with pytest.raises(UsageError, match="source is not a valid URL"):
+    with pytest.raises(UsageError, match="SOURCE is not a valid URL"):
         getattr(sync, name)(source, *second)

@@ -134,7 +134,7 @@ def test_a_line_that_is_not_an_item_is_reported_with_its_number(given: Given, tm
     warnings: list[str] = []
     sync.mirror("-", str(tmp_path / "m"), on_event=lambda one: warnings.append(getattr(one, "text", "")))
     warned = [text for text in warnings if "cannot be read" in text]
-    assert warned == ["2 entries of source cannot be read; the first: line 2 of the input: not valid JSON."]
+    assert warned == ["2 entries of SOURCE cannot be read; the first: line 2 of the input: not valid JSON."]
 
 
 @pytest.mark.parametrize(
@@ -209,12 +209,12 @@ def test_entries_that_are_not_items_are_failures_until_the_source_is_mended(
         (
             {"a": {"href": "./a.bin"}},
             Selection(assets=("b",)),
-            "the asset filters dropped every asset. Keys: a (one per assets; case matters).",
+            "the asset filters dropped every asset. Keys: a (one per --asset; case matters).",
         ),
         (
             {"a": {"href": "./a", "type": "text/html"}},
             Selection(),
-            "left out: as a web page (include_pages).",
+            "left out: as a web page (--include-pages).",
         ),
     ],
 )
@@ -236,5 +236,5 @@ def test_plan_names_a_path_that_a_layout_gives_to_several_items(tmp_path: Path) 
     for layout in ("{key}.bin", "{item}/{key}.bin", "{filename}"):
         options = Options(layout=layout)
         sync.plan(source, options=options, on_event=lambda one: warnings.append(getattr(one, "text", "")))
-    expected = "layout gives several items the path a.bin: add {item} to it."
+    expected = "--layout gives several items the path a.bin: add {item} to it."
     assert [text for text in warnings if text] == [expected]

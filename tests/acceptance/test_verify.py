@@ -386,7 +386,7 @@ def test_the_output_of_the_command(mirrored: Mirrored) -> None:
 
 
 def test_python_refuses_a_quick_check_that_reads_every_file(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="quick cannot be combined with repair"):
+    with pytest.raises(UsageError, match="quick cannot be combined with --repair"):
         sync.verify(tmp_path, quick=True, repair=True)
 
 

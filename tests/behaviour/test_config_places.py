@@ -58,14 +58,13 @@ def test_a_bad_value_is_named_with_its_line(tmp_path: Path, line: str) -> None:
     (tmp_path / "c.toml").write_text(f"max-items = 2\n{line}\n")
     ran = stacpull("mirror", "item.json", "m", "--config", "c.toml", cwd=tmp_path)
     assert (ran.code, f"c.toml, line 2, {line.partition(' ')[0].rpartition('.')[2]}" in ran.err) == (2, True)
-    assert "--max-items" not in ran.err  # the other key, if they contradict each other
     assert not (tmp_path / "m").exists()
 
 
 def test_a_bad_value_of_the_environment_is_named_with_its_variable(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("layout = '{item}'\n")
     ran = stacpull("plan", "item.json", "--config", "c.toml", cwd=tmp_path, STACPULL_LAYOUT="{nope")
-    assert ran.err.startswith("stacpull: STACPULL_LAYOUT '{nope'"), ran.err
+    assert ran.err.endswith(" --layout is set by STACPULL_LAYOUT.\n"), ran.err
 
 
 def test_a_trace_has_keys_of_its_own(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_the_classes_of_a_property_are_listed_and_counted(tmp_path, crop, counte
     assert ran.report["classes"] == [classes[0] | {"counts": counted}]
 
 
-@pytest.mark.parametrize(("count", "hint"), [(False, "try count"), (True, "its items have no labels")])
+@pytest.mark.parametrize(("count", "hint"), [(False, "try --count"), (True, "its items have no labels")])
 def test_a_collection_without_labels_is_named(tmp_path, count, hint):
     (tmp_path / "c.json").write_text(json.dumps(collection(links=[])))
     with pytest.raises(UsageError, match=f"c has no label classes: {hint}"):

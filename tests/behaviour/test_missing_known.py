@@ -62,7 +62,7 @@ def test_resume_takes_what_it_is_given_also_if_that_is_the_default(tmp_path, giv
         item = item_with({name: {"href": host.url(f"/{name}")} for name in ("lost", "broken")})
         (tmp_path / "item.json").write_text(item)
         first = Options(missing="ok", checksum="none", max_failures=0, retries=0, allow_private_hosts=True)
-        with pytest.raises(StacpullError, match="max_failures"):
+        with pytest.raises(StacpullError, match="--max-failures"):
             sync.mirror(tmp_path / "item.json", tmp_path / "m", options=first)
         options = Options(retries=0, allow_private_hosts=True, **given)
         report = sync.resume(tmp_path / "m", options=options)
@@ -76,7 +76,7 @@ def test_headers_keep_no_list_of_what_is_gone(tmp_path):
     with serving_files(tmp_path) as url:
         ran = [stacpull("headers", f"{url}/item.json", *one, cwd=tmp_path) for one in choices]
         headers = partial(sync.headers, f"{url}/item.json", tmp_path / "h.csv")
-        with pytest.raises(StacpullError, match="max_failures 0") as caught:
+        with pytest.raises(StacpullError, match="--max-failures 0") as caught:
             headers(options=Options(max_failures=0))
         assert caught.value.exit_code == 1
         assert headers(options=Options(max_failures=0, missing="ok")).exit_code == 0

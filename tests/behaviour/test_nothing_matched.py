@@ -34,7 +34,7 @@ def test_a_tree_without_a_match(tmp_path: Path, metadata: str) -> None:
     sync.mirror(other, tmp_path / "m", options=Options(metadata=metadata), on_event=received.append)
     assert not any("also contains items from" in str(event) for event in received)
     sync.plan(source, selection=Selection(max_cloud_cover=0.2), on_event=received.append)
-    assert "none of 4 items. max_cloud_cover is a percentage, from 0 to 100." in str(received)
+    assert "none of 4 items. --max-cloud-cover is a percentage, from 0 to 100." in str(received)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_an_asset_that_no_item_has_is_in_a_warning(tmp_path: Path) -> None:
     selection = Selection(assets=["d*", "B4"])
     sync.plan(source, selection=selection, on_event=received.append)
     sync.mirror(source, tmp_path / "m", selection=selection, on_event=received.append)
-    assert warnings(received) == ["assets B4: no item on the first page has such an asset."] * 2
+    assert warnings(received) == ["--asset B4: no item on the first page has such an asset."] * 2
 
 
 def test_an_asset_key_of_source_items_is_not_named(tmp_path: Path) -> None:

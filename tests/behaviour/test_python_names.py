@@ -64,7 +64,7 @@ def test_a_warning_without_a_listener_is_logged(tmp_path: Path, caplog: pytest.L
     across = stacpull.Selection(bbox=(10, 50, 5, 52))
     stacpull.sync.plan([feature("i", {})], selection=across, on_event=heard.append)
     notices = [event.text for event in heard if isinstance(event, stacpull.Notice)]
-    assert notices[0].startswith("bbox crosses the antimeridian")
+    assert notices[0].startswith("--bbox crosses the antimeridian")
     assert caplog.messages == []
     linked = {**feature("i", {"data": "/i.tif"}), "links": [{"rel": "source", "href": "/gone.json"}]}
     stacpull.sync.mirror([linked], tmp_path / "m")
@@ -80,7 +80,7 @@ def test_a_warning_without_a_listener_is_logged(tmp_path: Path, caplog: pytest.L
         ("index", 3, "index must be text"),
         ("evalscript", 3, "evalscript must be text"),
         ("stop", True, "stop must be asyncio.Event"),
-        ("base_url", "http://127.0.0.1:1", "If this persists, check base_url"),
+        ("base_url", "http://127.0.0.1:1", "If this persists, check --base-url"),
     ],
 )
 def test_a_wrong_argument_of_trace_is_refused_by_name(monkeypatch, name: str, value: Any, words: str) -> None:
@@ -96,10 +96,10 @@ def test_a_wrong_argument_of_trace_is_refused_by_name(monkeypatch, name: str, va
         (lambda: stacpull.sync.plan("c.json", urls=5), "urls must be an open text file, not int"),
         (lambda: stacpull.sync.plan([]), "source is an empty list: give items, a URL or a path"),
         (lambda: stacpull.sync.plan([{"id": "a"}]), r"an object that is not a STAC item \(dict\)"),
-        (lambda: stacpull.sync.collections(5), "source must be a URL or a path as text, not int"),
-        (lambda: stacpull.sync.classes(None, "c"), "source must be a URL or a path as text, not NoneType"),
+        (lambda: stacpull.sync.collections(5), "SOURCE must be a URL or a path as text, not int"),
+        (lambda: stacpull.sync.classes(None, "c"), "SOURCE must be a URL or a path as text, not NoneType"),
         (lambda: stacpull.Selection(bbox=(7, 47, 8, 46.9)), r", S below N, not \(7, 47, 8, 46"),
-        (lambda: stacpull.sync.plan("${ROOT}/v1"), r"^source is \$\{ROOT\}/v1: write the value of the v"),
+        (lambda: stacpull.sync.plan("${ROOT}/v1"), r"^SOURCE is \$\{ROOT\}/v1: write the value of the v"),
         (lambda: stacpull.S3Options(keys=["id"]), r"keys must be an access key and a secret key\.$"),
         (lambda: stacpull.Options(headers={"K": 5}), r"headers must be a dict of names and texts\."),
     ],
@@ -109,7 +109,7 @@ def test_a_value_of_a_wrong_type_is_refused_by_name(call: Any, words: str) -> No
         call()
 
 
-def test_an_error_is_worded_also_before_any_garbage_is_collected(tmp_path: Path) -> None:
+def test_arguments_are_known_also_before_any_garbage_is_collected(tmp_path: Path) -> None:
     """Until then, Python knows two classes `Selection`: attrs makes one with slots from the other."""
     program = (
         "import gc; gc.disable()\nimport stacpull\n"

@@ -122,7 +122,7 @@ def test_a_property_that_no_item_has_is_named(tmp_path: Path) -> None:
     selection, listen = Selection(sortby="-eo:cloud"), lambda one: texts.append(getattr(one, "text", ""))
     asyncio.run(stacpull.plan(str(source), selection=selection, options=quick(retries=0), on_event=listen))
     hint = "; did you mean eo:cloud_cover?"
-    assert f"sortby eo:cloud: no item on the first page has this property{hint}" in texts
+    assert f"--sortby eo:cloud: no item on the first page has this property{hint}" in texts
 
 
 @pytest.mark.parametrize("source", ["", "collections/c/items", "items.ndjson", "catalog.json"])

@@ -85,7 +85,7 @@ def test_classes_are_counted_in_a_part_of_the_items() -> None:
         classes = partial(sync.classes, server.url("/collections/c"), "c", count=True, options=OPTIONS)
         (found,) = classes(on_event=events.append)
     assert found.counts == {"forest": 1}
-    assert any("An entry of source cannot be read: the next link of" in text for text in warnings(events))
+    assert any("An entry of SOURCE cannot be read: the next link of" in text for text in warnings(events))
 
 
 @pytest.mark.parametrize(("pages", "said"), [(1, 1), (2, 0)])

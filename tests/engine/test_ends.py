@@ -54,7 +54,7 @@ def test_an_end_that_cannot_be_recorded_does_not_replace_the_error_of_the_run(tm
     with AssetHost(refused) as host, store_on_thread():
         source = local_items(tmp_path, [f"{host.url}/assets/{n}" for n in range(40)])
         options = quick(max_failures=2, concurrency=2)
-        with pytest.raises(stacpull.StacpullError, match="max_failures 2") as raised:
+        with pytest.raises(stacpull.StacpullError, match="--max-failures 2") as raised:
             sync.mirror(source, tmp_path / "m", options=options, on_event=events.append)
     report = raised.value.report
     assert isinstance(report, stacpull.MirrorReport)

@@ -170,7 +170,7 @@ async def test_a_private_source_is_resumed_by_address_or_with_the_option(tmp_pat
         with watched_connections() as connections, pytest.raises(StacpullError) as caught:
             await resuming
         assert (len(source.requests), connections) == (requests, [])
-        assert "allow_private_hosts" in str(caught.value)
+        assert "--allow-private-hosts" in str(caught.value)
 
 
 def page() -> Callable[[Request], Answer]:

@@ -27,13 +27,13 @@ def test_the_lists_of_a_split_are_joined(mirrored: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("form", "name", "message"),
     [
-        ("geoparquet", "x.csv", ".*x.csv needs format csv: geoparquet writes .parquet."),
+        ("geoparquet", "x.csv", ".*x.csv needs --format csv: geoparquet writes .parquet."),
         (
             "geoparquet",
             "x.geojson",
             "For geoparquet, .*x.geojson must end with .parquet; other formats are csv",
         ),
-        ("csv", "x.parquet", ".*x.parquet needs format geoparquet or parquet: csv writes .csv."),
+        ("csv", "x.parquet", ".*x.parquet needs --format geoparquet or parquet: csv writes .csv."),
         ("csv", "shards", "For csv, .*shards must end with .csv; other formats are .*t: choose one with"),
     ],
 )

@@ -147,7 +147,7 @@ def test_an_export_that_is_stopped_has_no_list_and_is_continued(dest: Path, tmp_
         ("torchgeo-v1", {"splits": {"valid": PATCHES}}, "the splits train, val and test, not valid"),
         ("torchgeo-v1", {"nomenclature": "ben19"}, "Version 1 has 43 classes"),
         ("torchgeo-v2", {"nomenclature": "clc43"}, "19 classes"),
-        ("torchgeo-v2", {"shard_samples": 5}, "Sizes of shards and shard_samples are for the format web"),
+        ("torchgeo-v2", {"shard_samples": 5}, "Sizes of shards and --shard-samples are for the format web"),
     ],
 )
 def test_options_that_torchgeo_does_not_know_are_refused(dest, tmp_path, form, settings, message):

@@ -101,7 +101,7 @@ def test_a_ledger_sets_only_the_options_that_a_run_stores() -> None:
 def test_a_position_that_cannot_be_read_is_a_damaged_ledger(dest: Path, text: str) -> None:
     change(dest, "UPDATE runs SET state = 'interrupted', walk_ended = 0")
     change(dest, "INSERT OR REPLACE INTO meta VALUES ('position:1', ?)", text)
-    with pytest.raises(DestinationError, match="position in source is damaged"):
+    with pytest.raises(DestinationError, match="position in SOURCE is damaged"):
         status(dest)
 
 

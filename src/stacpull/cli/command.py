@@ -9,8 +9,7 @@ import inspect
 import itertools
 import os
 import re
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -202,7 +201,7 @@ class Command(click.Command):
         verbosity.verbose = max(verbosity.verbose, int(flags.get("verbose") or 0))
         flags["verbose"] = verbosity.verbose or None
         flags["quiet"] = verbosity.quiet or flags.get("quiet")
-        with self._naming_origins(flags, config):
+        try:
             resolved = resolve(flags, source=values.get("source"), options=self._options, config=config)
             verbosity.verbose = resolved.output.verbose
             session = CommandSession(resolved)
@@ -211,19 +210,20 @@ class Command(click.Command):
                 code = self._function(session, **values) or 0
             finally:
                 session.close(code)
+        except UsageError as error:
+            error.args = (self._with_origins(str(error), flags, config),)
+            raise
         return code
 
-    @contextmanager
-    def _naming_origins(self, flags: Mapping[str, object], config: toml.Config) -> Iterator[None]:
-        """In an error, name each option or argument by its origin: a flag, a variable or a line of a file."""
-        try:
-            yield
-        except UsageError as error:
-            for option in self._options.values():
-                if (setting := setting_of(option, flags, os.environ, config)) is not None:
-                    parts = re.split(rf"(?:--{option.name}|{option.field}=)(?![\w-])", str(error), maxsplit=1)
-                    error.args = (setting.where.join(parts),)
-            raise
+    def _with_origins(self, message: str, flags: Mapping[str, object], config: toml.Config) -> str:
+        """Add where the options that a message names are set, if not on the command line."""
+        named = re.findall(r"--[a-z0-9-]+", message)
+        for option in self._options.values():
+            setting = setting_of(option, flags, os.environ, config)
+            flag = f"--{option.name}"
+            if flag in named and setting is not None and setting.where != flag:
+                message += f" {flag} is set by {setting.where}."
+        return message
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         grouped: dict[str, list[tuple[str, str]]] = {"Options": []}
