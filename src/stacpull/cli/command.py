@@ -71,8 +71,8 @@ class CommandSession:
     ) -> int:
         """Print a report as JSON or as `lines`; with `on_stderr`, these go to standard error in any case.
 
-        With --quiet, only the first line, failures and the next steps are printed, on standard error, if the
-        exit code is not 0. Return this code: `code` after an error, or else that of the report.
+        With --quiet, only the first line and the essential ones are printed, on standard error, if the exit
+        code is not 0. Return this code: `code` after an error, or else that of the report.
         """
         code = getattr(report, "exit_code", 0) if code is None else code
         document = report.to_json()
@@ -80,7 +80,7 @@ class CommandSession:
             document["exit_code"] = code
         if self.output.quiet:
             for number, line in enumerate(lines if code else ()):
-                if number == 0 or line.startswith(("  failed ", "for details: ", "to re", "to fetch ")):
+                if number == 0 or isinstance(line, printing.Essential):
                     click.echo(f"stacpull: {printing.plain(line.lstrip())}", err=True)
         elif on_stderr:
             for line in lines:

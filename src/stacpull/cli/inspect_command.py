@@ -12,7 +12,7 @@ import click
 
 from stacpull.cli import parameters, summary
 from stacpull.cli.command import CommandSession, command
-from stacpull.cli.printing import duration, size
+from stacpull.cli.printing import Essential, duration, size
 from stacpull.clock import rfc3339_at
 from stacpull.errors import UsageError, dest_argument, quantity
 from stacpull.json_values import object_or_empty
@@ -76,7 +76,8 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
     if report.assets_refused:
         yield f"refused  {quantity(report.assets_refused, 'asset')} that cannot be fetched"
     if report.items_failed:
-        yield f"unread   {quantity(report.items_failed, 'item')}, whose assets are not counted"
+        unread = quantity(report.items_failed, "item")
+        yield Essential(f"unread   {unread}, whose assets are not counted")
     if report.bytes_total is None:
         yield "bytes    unknown: the source states no sizes, and the servers gave none"
     else:
@@ -243,9 +244,9 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     end = f" to {rfc3339_at(report.ended)}" if report.ended else ""
     yield f"  time   {rfc3339_at(report.started)}{end}, of the latest run"
     shown = [one for one in report.last_errors if not one.key or one.kind not in {"gone", *NOT_FAILURES}]
-    yield from (f"  failed {summary.failure_line(record)}" for record in shown)
+    yield from (Essential(f"  failed {summary.failure_line(record)}") for record in shown)
     if failed > len(shown):
-        yield f"  failed {failed - len(shown):,} more"
+        yield Essential(f"  failed {failed - len(shown):,} more")
     if report.last_attempt and str(report.reason) not in report.last_attempt:
         yield f"  last attempt {report.last_attempt}"
     steps = {

@@ -43,6 +43,12 @@ def json_line(value: Any) -> None:
     click.echo(text if is_utf8 else json.dumps(json.loads(text), separators=(",", ":")))
 
 
+class Essential(str):
+    """A line that --quiet prints, too, if the command fails."""
+
+    __slots__ = ()
+
+
 class Verbosity:
     quiet = False
     verbose = 0

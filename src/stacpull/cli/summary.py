@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import click
 
 from stacpull.cli.parameters import READING_DEST
-from stacpull.cli.printing import duration, rate, size
+from stacpull.cli.printing import Essential, duration, rate, size
 from stacpull.clock import rfc3339_at
 from stacpull.errors import quantity
 from stacpull.models import NOT_FAILURES, RETRY_OPTIONS, FailureKind, count_failures
@@ -23,6 +23,7 @@ _PURPOSES = {
     "retry": "to retry:   ",
     "retry --ordered": "to fetch assets that were not ready yet:",
 }
+_REPEAT = "repeat the `stacpull mirror` command with the same filters"
 
 
 class FailureCounts(Counter[FailureKind]):
@@ -50,12 +51,12 @@ class FailureCounts(Counter[FailureKind]):
         numbers = Counter({**self, FailureKind.GONE: gone})
         for kind, number in (+numbers).most_common():
             label = kind if kind in NOT_FAILURES else "failed"
-            yield f"  {label:<8} {number:,} {kind.meaning}; {kind.advice}"
+            yield Essential(f"  {label:<8} {number:,} {kind.meaning}; {kind.advice}")
             if kind not in {FailureKind.GONE, *NOT_FAILURES} and self.examples.get(kind):
                 yield f"           for example: {self.examples[kind]}"
         noted = sum(number for kind, number in numbers.items() if kind not in NOT_FAILURES) - self.of_items
         if noted < failed:
-            yield f"  failed   {failed - noted:,} in earlier runs"
+            yield Essential(f"  failed   {failed - noted:,} in earlier runs")
         if accepted:
             yield f"  accepted {accepted:,} {FailureKind.GONE.meaning} (--missing)"
 
@@ -106,7 +107,7 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
     }
     yield from next_steps(report, steps, [RETRY_OPTIONS[kind] for kind in failures if kind in RETRY_OPTIONS])
     if items > failures.of_items:
-        yield "to read the failed items again: repeat the `stacpull mirror` command with the same filters"
+        yield Essential(f"to read the failed items again: {_REPEAT}")
 
 
 def not_done(report: MirrorReport | StatusReport, gone: int) -> list[str]:
@@ -151,7 +152,7 @@ def nothing_to_do(report: MirrorReport, command: str = "resume", lasting: int = 
     yield f"{report.dest}: {state}; nothing to {command}"
     steps = {"resume": report.state != "complete", "retry": failures > lasting}
     yield from next_steps(report, {**steps, "retry --ordered": report.assets_ordered})
-    yield "to look for new items, or to prune: repeat the `stacpull mirror` command with the same filters"
+    yield f"to look for new items, or to prune: {_REPEAT}"
 
 
 def _changes(report: MirrorReport) -> Iterator[str]:
@@ -212,7 +213,8 @@ def next_steps(
         if is_useful:
             sent = () if command == "failures" else endpoint
             options = retry_options if command == "retry" else ()
-            yield f"{_PURPOSES[command]} stacpull {command} {shlex.join([*words, *sent, *options])}"
+            line = f"{_PURPOSES[command]} stacpull {command} {shlex.join([*words, *sent, *options])}"
+            yield Essential(line)
 
 
 def failure_line(record: FailureRecord) -> str:

@@ -9,7 +9,7 @@ import click
 
 from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
-from stacpull.cli.printing import duration, rate, size
+from stacpull.cli.printing import Essential, duration, rate, size
 from stacpull.cli.summary import absent_files, next_steps, still_to_do
 from stacpull.errors import StacpullError, quantity
 from stacpull.events import Damage, Event
@@ -99,7 +99,7 @@ def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
     if report.leftovers:
         yield f"  {quantity(report.leftovers, 'partial download')} (the next run will finish or remove them)"
     if report.obstructed:
-        yield "to repair obstructed files, first move the directory or link that has their name"
+        yield Essential("to repair obstructed files, first move the directory or link that has their name")
     can_be_repaired: object = damaged
     if is_repaired:
         can_be_repaired = is_interrupted or report.obstructed
