@@ -123,7 +123,12 @@ class Command(click.Command):
         flags = [param for param in params if type(param) is click.Option]
         self._own_options = {max(flag.opts, key=len)[2:]: flag for flag in flags}
         options = [param.option for param in params if isinstance(param, OptionParameter) and param.option]
-        self._by_flag = {f"--{option.name}": option for option in options}
+        self._bare_values = {f"--{option.name}": option.bare_value for option in options if option.bare_value}
+        self._switch_values = {
+            f"--{option.name}": {"true", "false", *option.choices}
+            for option in options
+            if option.form in ("switch", "pair") or option.bare_value
+        }
         options += [option for option in options_of(name) if option.form == "no_flag"]
         if any(option.group == "Transfer" for option in options):  # a config limits every transfer
             options += [option for option in OPTIONS if option.group == "Transfer" and option.load is None]
@@ -142,12 +147,10 @@ class Command(click.Command):
         except click.NoSuchOption as problem:
             name = problem.option_name.partition("=")[0]
             raise click.UsageError(f"No such option '{name}'{self._hint(name)}", ctx) from None
-        places = set(map(ctx.params.get, self._arguments))
+        places = {ctx.params.get(name) for name in self._arguments}
         for flag, value in itertools.pairwise(args):
-            option = self._by_flag.get(flag)
-            if option is not None and (option.form in ("switch", "pair") or option.bare_value):
-                words = places.intersection({"true", "false", *option.choices})
-                extra += [value] if value in words else []  # the value of a switch, not a place
+            if value in places and value in self._switch_values.get(flag, ()):
+                extra.append(value)  # meant for the switch, not as a place
         if extra and not ctx.resilient_parsing:  # it is resilient for completion
             unexpected = ", ".join(map(repr, extra))
             hint = "give one value per option (--option=VALUE), quote spaces and *, join numbers with commas"
@@ -158,7 +161,7 @@ class Command(click.Command):
         """Return `args` as click parses them; accept forms of the AWS CLI and of version 0.1."""
         payer = ("--request-payer", "requester")
         args = [arg for before, arg in itertools.pairwise(["", *args]) if (before, arg) != payer]
-        full = {flag: f"{flag}={o.bare_value}" for flag, o in self._by_flag.items() if o.bare_value}
+        full = {flag: f"{flag}={value}" for flag, value in self._bare_values.items()}
         if "--yes" in args and {"--prune", "--prune=remove"}.intersection(args):
             args = [arg for arg in args if arg != "--yes"]
             full["--prune"] = "--prune=remove"
