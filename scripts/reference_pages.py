@@ -13,8 +13,9 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import Files
 
 import stacpull
+from stacpull.cli import COMMANDS
 from stacpull.cli.command import Command
-from stacpull.cli.main import COMMANDS, cli
+from stacpull.cli.main import cli
 from stacpull.config.options import Options, Output, S3Options
 from stacpull.option_fields import Option, declared_options
 from stacpull.selection import Selection

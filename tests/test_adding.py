@@ -35,7 +35,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
     copy.insert("reports.py", SIZE_REPORT, before="class VerifyReport")
     copy.publish("mirror_size", "stacpull.engine.mirror_size")
     copy.add("cli/size_command.py", SIZE_COMMAND)
-    copy.insert("cli/main.py", SIZE_ENTRY, before='    "verify": (')
+    copy.insert("cli/__init__.py", SIZE_ENTRY, before='    "verify": (')
     copy.insert("planning/item_plan.py", SHA224, before='"sha1"')
     copy.insert("config/options.py", BUDGET_FIELD, before="    retries: int")
     copy.insert("engine/network.py", BUDGET_SETTING, before="    client = Client(")
@@ -260,7 +260,7 @@ from stacpull.cli.command import command
 
 @command("size", parameters.dest(), *parameters.by_name("work", "json", "quiet"), examples=["size s2"])
 def size(session, dest):
-    """Print how large the mirror in DEST is."""
+    """It counts its files and their bytes."""
     from stacpull.engine.mirror_size import mirror_size
 
     report = session.run_cancellable(mirror_size(dest))

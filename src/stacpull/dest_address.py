@@ -19,6 +19,7 @@ from stacpull.ledger import meta, runs
 from stacpull.ledger.database import ledger_errors, ledger_path, open_reader
 from stacpull.models import BucketLocation
 from stacpull.redact import public_url
+from stacpull.schemes import bucket_prefixes
 from stacpull.store.protocol import StoreKind, store_kind
 
 
@@ -63,7 +64,7 @@ def resolve_dest(dest: str | os.PathLike[str], options: Options) -> DestAddress:
 
 def _parse_directory(dest: str | os.PathLike[str], options: Options) -> DestAddress:
     order = " In `stacpull mirror`, it comes after SOURCE."
-    path = _path("DEST", dest, "the directory of the mirror, or a bucket (s3://, gs://, az://)", order)
+    path = _path("DEST", dest, f"the directory of the mirror, or a bucket ({bucket_prefixes()})", order)
     if ".." in path.parts and not os.access(path.parent, os.F_OK):  # `new/../m` is `m` once `new` is created
         path = Path(os.path.realpath(path))
     for name in ("work", "dest_endpoint_url", "dest_profile", "dest_region", "break_lock"):

@@ -120,6 +120,10 @@ def remote_schemes() -> list[str]:
     return [name for name, scheme in SCHEMES.items() if scheme.is_remote]
 
 
+def bucket_prefixes() -> str:
+    return ", ".join(f"{name}://" for name, scheme in SCHEMES.items() if scheme.is_object_store)
+
+
 def key_variables(environ: Mapping[str, str]) -> dict[str, str]:
     names = {name for scheme in SCHEMES.values() for name in scheme.key_variables}
     return {name: value for name, value in environ.items() if name in names}

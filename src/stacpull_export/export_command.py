@@ -63,10 +63,10 @@ def export(
     shard_size: str | None,
     shard_samples: str | None,
 ) -> int:
-    """Turn DEST into an index, training shards, a TorchGeo tree or a table of labels.
+    """OUT is a file; for webdataset and torchgeo, it is a directory.
 
-    OUT is a file; for webdataset and torchgeo, it is a directory. Use one OUT per format. Each file
-    appears when it is complete, and replaces a file of the same name. DEST is only read.
+    Use one OUT per format. Each file appears when it is complete, and replaces a file of the same name. DEST
+    is only read.
     """
     from stacpull_export import export as exporting
 

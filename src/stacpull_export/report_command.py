@@ -24,9 +24,9 @@ from stacpull.cli.printing import size
     examples=["report s2", "report s2 -o s2.html"],
 )
 def report_command(session: CommandSession, dest: str, out: str) -> int:
-    """Write an HTML page about DEST: contents, sizes, runs, failures.
+    """The page is self-contained: it opens without a network connection and loads nothing.
 
-    The page is self-contained: it opens without a network connection and loads nothing. DEST is only read.
+    DEST is only read.
     """
     from stacpull_export.html_report import report
 

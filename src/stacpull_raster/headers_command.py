@@ -71,9 +71,9 @@ class TextTable:
     ],
 )
 def headers_command(session: CommandSession, source: str, output: str | None, refresh: bool) -> int:
-    """Read only the headers of COG and TIFF assets, as a table.
+    """The command requests a few kB per asset.
 
-    The command requests a few kB per asset. SOURCE and the selection are as for mirror. Rows are kept in
+    SOURCE and the selection are as for mirror. Rows are kept in
     OUT.stacpull: run an interrupted command again to resume it, or a finished command to retry failures.
     """
     from stacpull_raster.header_table import headers

@@ -43,11 +43,10 @@ _MAX_ENTRIES = 3
     examples=["demo"],
 )
 def demo_command(session: CommandSession, dest: str | None) -> int:
-    """Try stacpull on a replica of a real service, without an account.
+    """The command starts a replica of Radiant MLHub with its blob host and S3 on free local ports.
 
-    The command starts a replica of Radiant MLHub with its blob host and S3 on free local ports, mirrors the
-    selection of the BigEarthNet notebook into DEST (default: stacpull-demo), prints commands to try next, and
-    writes a report of the mirror to DEST.html.
+    It mirrors the selection of the BigEarthNet notebook into DEST (default: stacpull-demo), prints commands
+    to try next, and writes a report of the mirror to DEST.html.
     """
     top = resolve_dest("stacpull-demo" if dest is None else dest, session.options).work
     page = top.with_name(f"{top.name}.html")

@@ -44,11 +44,10 @@ _TRANSFER = ("stall-timeout", "ca-bundle", "allow-private-hosts")
     examples=["trace COLLECTION --bbox 7.4,46.9,7.5,47 --datetime 2024-06-01/2024-06-30 --dry-run"],
 )
 def trace_command(session: CommandSession, collection: str, out: str | None, dry_run: bool) -> int:
-    """Trace the scenes behind the pixels of an area, day by day.
+    """COLLECTION is the id of your Analysis-Ready PlanetScope collection in Sentinel Hub.
 
-    COLLECTION is the id of your Analysis-Ready PlanetScope collection in Sentinel Hub. For each day, the
-    command reports the index over the area, the scenes with their numbers of pixels, and their acquisition
-    times. It writes tables and a chart, no raster.
+    For each day, the command reports the index over the area, the scenes with their numbers of pixels, and
+    their acquisition times. It writes tables and a chart, no raster.
     Credentials come from SH_CLIENT_ID and SH_CLIENT_SECRET, or from the config file of sentinelhub-py. An
     interrupted command resumes when it is run again.
     """

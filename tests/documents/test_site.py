@@ -14,7 +14,7 @@ import pytest
 
 import stacpull
 from stacpull import Options, S3Options, Selection
-from stacpull.cli.main import COMMANDS
+from stacpull.cli import COMMANDS
 from stacpull.config.options import OPTIONS
 
 

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from stacpull.arguments import read_switch, read_text, read_texts
-from stacpull.cli import entry, printing
+from stacpull.cli import COMMANDS, entry, printing
 from stacpull.cli.parameters import OptionParameter
 from stacpull.cli.printing import Verbosity
 from stacpull.config import toml
 from stacpull.config.options import OPTIONS, options_of
 from stacpull.config.resolve import Resolved, resolve, setting_of
 from stacpull.errors import StacpullError, UsageError, did_you_mean
+from stacpull.schemes import bucket_prefixes
 from stacpull.suggestions import advice_on
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class CommandSession:
 class Command(click.Command):
     """Calls a function with a `CommandSession` and the values of its own parameters.
 
-    The function's docstring is the help text, and `examples`, without `stacpull`, are its end.
+    Its help is the summary in `COMMANDS`, the function's docstring, and `examples`, without `stacpull`.
     """
 
     def __init__(
@@ -110,10 +111,12 @@ class Command(click.Command):
             expose_value=False, callback=self._show_help,
             help="Show this message; `--help all` shows every option.",
         )  # fmt: skip
+        _, summary = COMMANDS.get(name, (None, ""))
+        details = (inspect.getdoc(function) or "").replace("{buckets}", bucket_prefixes())
         super().__init__(
             name,
             params=[*params, help_option],
-            help=inspect.getdoc(function),
+            help=f"{summary}\n\n{details}".strip(),
             epilog=shown and f"\b\nExamples:\n{shown}",
             add_help_option=False,
         )

@@ -40,10 +40,9 @@ from stacpull.sources.source_url import parse_api_url
     ],
 )
 def plan(session: CommandSession, source: str, dest: str | None, urls: bool) -> int:
-    """Show what a mirror would do, without downloading.
+    """The command takes the options of mirror, and estimates items, assets, bytes, requests and time.
 
-    The command takes the options of mirror, and estimates items, assets, bytes, requests and time. With DEST,
-    it also shows what is still missing.
+    With DEST, it also shows what is still missing.
     """
     from stacpull.engine.plan import plan as make_plan
 
@@ -110,10 +109,7 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
     examples=["collections https://earth-search.aws.element84.com/v1"],
 )
 def collections(session: CommandSession, source: str) -> None:
-    """List the collections of SOURCE.
-
-    The command prints id, title, licence, citation and extent, and the number of items if the API reports it.
-    """
+    """It prints id, title, licence, citation and extent, and the number of items if the API reports it."""
     from stacpull.engine import source_contents
 
     def first(value: object) -> Any:  # the first extent is that of the whole collection (STAC)
@@ -157,10 +153,7 @@ def collections(session: CommandSession, source: str) -> None:
     examples=["classes http://127.0.0.1:8801/mlhub/v1 -C bigearthnet_v1_labels"],
 )
 def classes(session: CommandSession, source: str, counts: bool) -> None:
-    """List the label classes of a collection.
-
-    They come from `label:classes` in its items, or from its summaries.
-    """
+    """They come from `label:classes` in its items, or from its summaries."""
     from stacpull.engine import source_contents
 
     named = parse_api_url(source).collection
@@ -191,10 +184,7 @@ _OF_DEST = (
 
 @command("status", *_OF_DEST, examples=["status s2", "status s2 --json"])
 def status(session: CommandSession, dest: str) -> int:
-    """Show the state of DEST; safe while a mirror is running.
-
-    The command prints items, files and bytes of all runs, how far the source was read, and the last errors.
-    """
+    """It prints items, files and bytes of all runs, how far the source was read, and the last errors."""
     from stacpull.engine.mirror_status import status as read_status
 
     report = read_status(dest, session.options)
@@ -203,10 +193,9 @@ def status(session: CommandSession, dest: str) -> int:
 
 @command("failures", *_OF_DEST, examples=["failures s2"])
 def failures(session: CommandSession, dest: str) -> None:
-    """List every asset of DEST that failed, and why.
+    """Each line shows the asset, the reason, the number of attempts and the time of the last attempt.
 
-    Each line shows the asset, the reason, the number of attempts and the time of the last attempt. With
-    --json, each line is a JSON object.
+    With --json, each line is a JSON object.
     """
     from stacpull.engine.mirror_status import failures as read_failures
 

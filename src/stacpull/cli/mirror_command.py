@@ -33,11 +33,9 @@ Work = Callable[..., Coroutine[Any, Any, MirrorReport]]
     ],
 )
 def mirror(session: CommandSession, source: str, dest: str) -> int:
-    """Mirror the selected items of SOURCE into DEST.
+    """DEST is a directory, or a bucket ({buckets}) with --work DIR.
 
-    DEST is a directory, or a bucket (s3://, gs://, az://) with --work DIR.
-
-    SOURCE is a URL (https://, s3://, gs://, az://) or a path. It names one of these:
+    SOURCE is a URL (https://, {buckets}) or a path. It names one of these:
 
     \b
       a STAC API (its root, with -C ID), or one of its collections
@@ -54,10 +52,9 @@ def mirror(session: CommandSession, source: str, dest: str) -> int:
 
 @command("resume", parameters.dest(), *parameters.for_command("resume"), examples=["resume s2"])
 def resume(session: CommandSession, dest: str) -> int:
-    """Resume the unfinished run in DEST.
+    """The selection and the layout are those that the run was started with.
 
-    The selection and the layout are those that the run was started with. Transfer options and
-    credentials can be given again. A config file sets only these, and DEST.
+    Transfer options and credentials can be given again. A config file sets only these, and DEST.
     """
     from stacpull.engine import mirror as engine
 
@@ -72,9 +69,7 @@ def resume(session: CommandSession, dest: str) -> int:
     examples=["retry s2", "retry s2 --ordered"],
 )
 def retry(session: CommandSession, dest: str, ordered: bool) -> int:
-    """Retry the failed assets of DEST.
-
-    Source items that could not be read are also read again.
+    """Source items that could not be read are also read again.
 
     Transfer options and credentials can be given again. A config file sets only these, and DEST.
     """

@@ -27,11 +27,10 @@ from stacpull.reports import VerifyReport
     examples=["verify s2", "verify s2 --repair"],
 )
 def verify(session: CommandSession, dest: str, quick: bool, repair: bool, strict: bool) -> int:
-    """Check the files in DEST; --repair replaces damaged ones.
+    """It prints a line for each file that is missing, truncated or altered; if there is one, it exits with 1.
 
-    The command prints a line for each file that is missing, truncated or altered, and exits with 1 if there
-    is damage. Without --repair, nothing is changed. Other files are reported as unknown and never touched.
-    With --strict they count as damage; otherwise only -v lists them. With --json, each line is a JSON object.
+    Without --repair, nothing is changed. Other files are reported as unknown and never touched. With --strict
+    they count as damage; otherwise only -v lists them. With --json, each line is a JSON object.
     """
     from stacpull.engine import verify as verification
 
