@@ -50,6 +50,8 @@ def test_a_date_without_quotes_is_the_same_as_its_text(tmp_path: Path, written: 
         ("retries = 1\nper-host = 2\nper_host = 3", "some.toml, line 3, per_host: this option is set twice"),
         ('label = [\n "a",\n "b",\n]\nlabell = 1', "some.toml, line 5, labell: there is no such option"),
         ('layout = """\na\nb = 1"""\nbb = 1', "some.toml, line 4, bb: there is no such option"),
+        ('label = [\n ["a"],\n ["b"]\n]\nbb = 1', "some.toml, line 5, bb: there is no such option"),
+        ('label = "a" # """\nbb = 1', "some.toml, line 2, bb: there is no such option"),
         ("\n\n[network]\n", "some.toml, line 3, network: there is no such option; options do not belong"),
         ("[credentials]\nquery = 'x'", "some.toml, line 2, query: must be a table"),
         (

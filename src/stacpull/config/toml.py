@@ -28,7 +28,6 @@ POSITIONAL_KEYS = ("source", "dest")
 _PACKAGE = Path(__file__).parents[1]
 _KEY = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
 _KEYS = re.compile(rf"\s*(?P<header>\[\[?\s*)?(?P<keys>{_KEY}(?:\s*\.\s*{_KEY})*)\s*(?(header)\]|=)")
-_LONG_TEXT = re.compile(r'"""(?:\\.|[^\\])*?"""|\'\'\'.*?\'\'\'', re.DOTALL)
 
 
 class Setting(NamedTuple):
@@ -167,15 +166,22 @@ def read_entries(path: Path) -> list[TomlEntry]:
         raise UsageError(f"The config file {path} cannot be read: {why_unreadable(problem)}.") from problem
     lines: dict[tuple[str, ...], int] = {}
     table: tuple[str, ...] = ()
-    plain = _LONG_TEXT.sub(lambda long: '""' + "\n" * long[0].count("\n"), text)
-    for number, line in enumerate(plain.split("\n"), 1):
-        begun = _KEYS.match(line)
-        if begun is not None:
-            keys = tuple(key.strip("\"'") for key in re.findall(_KEY, begun["keys"]))
-            if begun["header"]:
-                table = keys
-            else:
-                keys = (*table, *keys)
-            for depth in range(1, len(keys) + 1):
-                lines.setdefault(keys[:depth], number)
+    rows = text.split("\n")
+    start = 0
+    for number, row in enumerate(rows):
+        begun = _KEYS.match(row)
+        if begun is None:
+            continue
+        try:
+            tomllib.loads("\n".join(rows[start:number]))
+        except tomllib.TOMLDecodeError:  # a value goes on in this row, which only looks like a key
+            continue
+        start = number
+        keys = tuple(key.strip("\"'") for key in re.findall(_KEY, begun["keys"]))
+        if begun["header"]:
+            table = keys
+        else:
+            keys = (*table, *keys)
+        for depth in range(1, len(keys) + 1):
+            lines.setdefault(keys[:depth], number + 1)
     return TomlEntry(path, (), content, lines).children
