@@ -101,9 +101,6 @@ class Options(Arguments):
         dashboard_token (str): Show the dashboard only to browsers that send this token, or the content of
             @FILE; required if HOST is not a loopback address.
         query (dict of str): Query parameters (a key) that are sent only to the source's own host.
-        credential_names (tuple of str): Where credentials came from (`MLHUB_API_KEY`), which `resume` names.
-        unset_credential (CredentialsError or None): An error to raise before SOURCE is opened.
-        filled_profile (from `profile_options`): The logins of a credential profile.
         s3 (S3Options): How to access S3.
 
     Raises:
@@ -169,10 +166,6 @@ class Options(Arguments):
         metadata=as_option("'K: V'|@FILE", group="Credentials and network", basic=True),
     )
     query: Mapping[str, Secret] = attrs.field(factory=dict, converter=arguments.read_secrets)
-    credential_names: tuple[str, ...] = ()
-    unset_credential: CredentialsError | None = None
-    filled_profile: Any = None
-    """`stacpull_logins.logins.FilledProfile`: the profile with its name, its `endpoints` and its logins."""
     s3: S3Options = attrs.field(factory=S3Options)
     ca_bundle: Path | None = attrs.field(
         default=None,
@@ -200,6 +193,13 @@ class Options(Arguments):
         converter=optional(arguments.read_token),
         metadata=as_option(load=arguments.load_content, commands=_RUNS, form="no_flag"),
     )
+    # stacpull sets the following, not a program
+    credential_names: tuple[str, ...] = ()
+    """Where credentials came from, such as MLHUB_API_KEY: `resume` names those that are missing."""
+    unset_credential: CredentialsError | None = None
+    """An error to raise before SOURCE is opened."""
+    filled_profile: Any = None
+    """`stacpull_logins.logins.FilledProfile`: the profile with its name, its `endpoints` and its logins."""
     dask_client: Any = attrs.field(default=None, eq=False, repr=False)
     """The `client` of `stacpull.mirror`: a `distributed.Client` whose workers transfer."""
 
