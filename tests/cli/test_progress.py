@@ -151,6 +151,8 @@ def test_progress_of_a_repair_replaces_the_check_and_keeps_printed_lines(capsys,
     live.print_result("short: a.tif")
     live(Progress(assets_done=1, assets_planned=1, walk_ended=True))
     live.write("two")
+    live(Progress(assets_done=1, assets_planned=4, walk_ended=True))
+    assert live._shown().done == 4  # the bar does not shrink if more files are expected
     live.close()
     stream.close()
     assert capsys.readouterr().out == "short: a.tif\n"

@@ -56,6 +56,7 @@ class Display:
         self._since = time.monotonic()  # when `_now` came, unless it is a `Progress`
         self._printed = ""
         self._rates = Rates()
+        self._share = 0.0  # of the run: its bar never shrinks, although more files may be expected later
         self._frame = 0
         self._is_drawn = False
         self._stop_text = ""
@@ -256,7 +257,10 @@ class Display:
             is_over = now.walk_ended and not now.assets_pending
             what = "saving documents, catalogs and the ledger" if is_over else "no data received"
             waits = [f"{what} for {duration(silent)}"]
-        return _Shown(head, figures, finished, expected, self._problems(now), waits)
+        if expected:
+            self._share = max(self._share, min(1.0, finished / expected))
+        filled = self._share * (expected or 0)
+        return _Shown(head, figures, filled, expected, self._problems(now), waits)
 
     def _problems(self, now: Progress) -> list[str]:
         gone = max(now.assets_missing, self.failures[FailureKind.GONE])  # --missing may accept these
