@@ -45,6 +45,7 @@ def test_a_date_without_quotes_is_the_same_as_its_text(tmp_path: Path, written: 
             "some.toml, line 2, no_push_down: this option is set twice",
         ),
         ("config = 'x'", "some.toml, line 1, config: there is no such option: a config file cannot name"),
+        ("collections = 'c'", "some.toml, line 1, collections: there is no such option: use --collection ID."),
         ("processes = 2", "some.toml, line 1, processes: there is no such option: use --dask N"),
         ("yes = true", "some.toml, line 1, yes: there is no such option: use --prune, which lists"),
         ("retries = 1\nper-host = 2\nper_host = 3", "some.toml, line 3, per_host: this option is set twice"),
