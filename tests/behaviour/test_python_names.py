@@ -101,7 +101,6 @@ def test_a_wrong_argument_of_trace_is_refused_by_name(monkeypatch, name: str, va
         (lambda: stacpull.Selection(bbox=(7, 47, 8, 46.9)), r", S below N, not \(7, 47, 8, 46"),
         (lambda: stacpull.sync.plan("${ROOT}/v1"), r"^SOURCE is \$\{ROOT\}/v1: write the value of the v"),
         (lambda: stacpull.S3Options(keys=["id"]), r"keys must be an access key and a secret key\.$"),
-        (lambda: stacpull.Options(headers={"K": 5}), r"headers must be a dict of names and texts\."),
     ],
 )
 def test_a_value_of_a_wrong_type_is_refused_by_name(call: Any, words: str) -> None:

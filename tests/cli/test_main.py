@@ -21,7 +21,6 @@ Command = Callable[..., Ran]
 def test_help_of_every_command_begins_with_its_line_in_the_list(stacpull_command: Command, name: str) -> None:
     ran = stacpull_command(name, "--help")
     assert ran.code == 0
-    assert " ".join(ran.out.split()).partition("] ")[2] != ""
     assert main.COMMANDS[name][1] in " ".join(ran.out.split())
     assert f"\n  {name} " in stacpull_command("--help").out
 

@@ -167,7 +167,6 @@ def test_status_does_not_count_assets_that_are_gone_or_not_ready_as_failed(count
             {"assets_pending": 7, "state": "interrupted"},
             "interrupted: 65 of 65 files in out dir; at least 7 still",
         ),
-        ({"state": "interrupted"}, "to resume:   stacpull resume 'out dir'"),
         ({"state": "failed", "reason": "The disk is full."}, "failed (The disk is full): 65 of 65 files in"),
         ({"items_failed": 2}, "65 of 65 files in out dir; 2 items failed\n"),
         ({"assets_excluded": 5}, "left out 5 assets (asset filters)"),
