@@ -140,9 +140,9 @@ class Selection(Arguments):
 
     def __attrs_post_init__(self) -> None:
         if self.collections and self.all_collections:
-            raise UsageError("--collection and --all-collections contradict each other: give one of them.")
+            raise UsageError("Give --collection or --all-collections, not both.")
         if self.sample and self.max_items:
-            raise UsageError("--sample and --max-items contradict each other: give one of them.")
+            raise UsageError("Give --sample or --max-items, not both.")
 
     @property
     def item_limit(self) -> int | None:

@@ -99,7 +99,7 @@ class DaskWorkers:
     def check(options: Options) -> None:
         """Reject options that contradict each other, and a cluster without `distributed`."""
         if options.dask is not None and options.dask_client is not None:
-            raise UsageError("--dask and `client` contradict each other: give one of them.")
+            raise UsageError("Give --dask or `client`, not both.")
         is_cluster = options.dask_client is not None or not (options.dask or "").isdecimal()
         if is_cluster and find_spec("distributed") is None:
             raise MissingExtraError("--dask", "distributed", "dask")

@@ -199,7 +199,7 @@ def _trace_target(
     place = Selection(datetime=datetime or "", bbox=bbox)
     interval = parse_interval(str(place.datetime))
     if place.bbox is not None and geometry is not None:
-        raise UsageError("--bbox and --geometry contradict each other: give one of them.")
+        raise UsageError("Give --bbox or --geometry, not both.")
     if place.bbox is not None:
         area = area_of_bbox(tuple(place.bbox), given.resolution)
     elif geometry is not None:
@@ -227,7 +227,7 @@ def _index(name: str | None, evalscript: str | Path | None) -> Index:
     if evalscript is None:
         return index_of_name(name or _INDEX)
     if name is not None:
-        raise UsageError("--index and --evalscript contradict each other: give one of them.")
+        raise UsageError("Give --index or --evalscript, not both.")
     path = Path(evalscript)
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -368,7 +368,7 @@ def test_an_estimate_searches_once_and_is_what_the_service_then_charges(own_repl
         (["--datetime", "yesterday"], 2, "is not a valid time"),
         (["--index", "nope"], 2, "ndwi, ndvi"),
         (["--method", "mean"], 2, "mode"),
-        (["--geometry", '{"type": "Point"}'], 2, "contradict"),
+        (["--geometry", '{"type": "Point"}'], 2, "--bbox or --geometry, not both"),
         (["-o", "x.txt"], 2, ".parquet"),
         (["-o", "x.png", "--method", "median"], 2, "no chart"),
         (["-o", "/dev/null/x.csv"], 5, "/dev/null is not a directory"),

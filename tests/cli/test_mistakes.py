@@ -53,7 +53,7 @@ MISTAKES = {
         ("mirror", "{api}", "d", "--max-itmes", "3"),
         "stacpull: No such option '--max-itmes'; did you mean --max-items?\nUsage: stacpull",
     ),
-    "two limits": Mistake(("plan", "{api}", "--sample", "1", "--max-items", "1"), "--sample and --max-items"),
+    "two limits": Mistake(("plan", "{api}", "--sample", "1", "--max-items", "1"), "Give --sample or --max"),
     "a label to leave out": Mistake(("plan", "{api}", "--no-label", "x"), "; did you mean --label?\n"),
     "part of an option": Mistake(("plan", "{api}", "--snow", "true"), "; did you mean --seasonal-snow?\n"),
     "an option unlike all others": Mistake(("plan", "{api}", "--scene"), "option '--scene'.\n"),

@@ -264,11 +264,11 @@ def test_the_key_of_a_known_service(source, options, key, monkeypatch):
         ({"intersects": "{"}, "--intersects is not GeoJSON: "),
         ({"intersects": "nowhere.geojson"}, "--intersects cannot read nowhere.geojson: No such file"),
         ({"filter": "@/none"}, "--filter cannot read /none: No such file or directory"),
-        ({"sample": "1", "max-items": "1"}, "--sample and --max-items contradict each other: give"),
+        ({"sample": "1", "max-items": "1"}, "Give --sample or --max-items, not both"),
         ({"ids": ("@/none",)}, "--ids cannot read /none: No such file or directory"),
         ({"STACPULL_RETRIES": "x"}, "STACPULL_RETRIES must be a whole number of 0 or more, not 'x'"),
         ({"AWS_ENDPOINT_URL": "s3"}, "AWS_ENDPOINT_URL must begin with http:// or https://, not 's3'"),
-        ({"collection": ("a",), "all-collections": True}, "--collection and --all-collections contradict"),
+        ({"collection": ("a",), "all-collections": True}, "Give --collection or --all-collections, not both"),
     ],
 )
 def test_an_invalid_value_is_reported_with_its_place(given, message):
