@@ -182,7 +182,7 @@ class FailureKind(enum.StrEnum):
     SCHEME = "scheme", "with a URL that is not supported or not allowed", "the message says why"
     PREFIX = "prefix", "a prefix of a bucket instead of a file", "use --expand-prefix to fetch its files"
     NAME = "name", "with a name that is taken or not allowed", "use another --layout, then retry"
-    EXISTS = "exists", "blocked by another file", "use --adopt if it matches; otherwise, move it away"
+    EXISTS = "exists", "blocked by another file", "the message says what to do"
     FORMAT = "format", "not a valid file of its type", "the message says why"
     ITEM = "item", "with an item that cannot be read or is not valid", "the message says why"
     ORDERED = "ordered", "not ready yet at their host", "try again later with retry --ordered"

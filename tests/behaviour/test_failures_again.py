@@ -286,8 +286,8 @@ def test_all_commands_agree_that_item_json_could_not_be_written(command, tmp_pat
     for name in ("mirror", "retry", "mirror", "retry"):
         ran = command(name)
         assert (ran.code, ran.report["items_failed"], ran.err.count(f"for example: {why}")) == (1, 1, 1)
-        assert "  failed   1 blocked by another file; use --adopt if it matches; " in ran.err
-        assert f"to retry:    stacpull retry {tmp_path}/m" in ran.err
+        assert "  failed   1 blocked by another file; the message says what to do\n" in ran.err
+        assert f"to retry:    stacpull retry {tmp_path}/m --adopt\n" in ran.err
         failed, status = command("failures").report, command("status").report
         assert (failed["item"], failed["key"], failed["message"].startswith(why)) == ("i", "", True)
         assert (status["items_failed"], status["items_done"], status["last_errors"]) == (1, 0, [failed])

@@ -105,7 +105,8 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
         "retry": failed > lasting or failures.of_items,
         "retry --ordered": report.assets_ordered,
     }
-    yield from next_steps(report, steps, [RETRY_OPTIONS[kind] for kind in failures if kind in RETRY_OPTIONS])
+    options = [option for kind, option in RETRY_OPTIONS.items() if option in failures.examples.get(kind, "")]
+    yield from next_steps(report, steps, options)
     if items > failures.of_items:
         yield Essential(f"to read the failed items again: {_REPEAT}")
 
