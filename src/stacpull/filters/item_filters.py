@@ -162,13 +162,13 @@ class WhereFilter(ItemFilter):
             name, _, value = (part.strip() for part in condition.partition("="))
             wanted.setdefault(name, []).append(value)
         self._tests = [(name, PropertyName(name), _has_any(values)) for name, values in wanted.items()]
-        self.reasons = ("where", *(f"without {name}" for name in wanted))
+        self.reasons = ("where", *(f"no property {name}" for name in wanted))
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
         for name, reference, has_any in self._tests:
             value = reference.value(item, properties)
             if not has_any(value):
-                return "where" if value is not None else f"without {name}"
+                return "where" if value is not None else f"no property {name}"
         return None
 
 
