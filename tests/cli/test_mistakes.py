@@ -86,10 +86,8 @@ MISTAKES = {
         "(wrong version number). If the server has no TLS, use http://.",
         4,
     ),
-    "a filter of an export": Mistake(
-        ("export", "m", "out", "--label", "Pastures"),
-        "use `stacpull mirror SOURCE DEST --label ...`.",
-    ),
+    "a filter of a report": Mistake(("report", "m", "--label", "x"), "use `stacpull mirror SOURCE DEST --"),
+    "a filter of an export": Mistake(("export", "m", "out", "--label", "x"), "some with --split NAME=@FILE"),
     "a file without @": Mistake(
         ("plan", "{api}", "-C", "--ids", __file__), "names a file: to read it, use @/"
     ),
