@@ -52,8 +52,7 @@ CREATE TABLE runs(                         -- one for each task: resuming contin
     fixed TEXT NOT NULL,                   -- JSON object: the options that the run keeps, by name
     credential_names TEXT NOT NULL,        -- JSON list: what must be given again on resume
     remembered TEXT NOT NULL,              -- JSON object: the options that `resume` uses again, by name
-    state TEXT NOT NULL,                   -- running | complete | interrupted | failed | superseded (by a
-                                           -- newer run, see `runs.py`); a killed run stays `running`
+    state TEXT NOT NULL,                   -- running or killed, complete, interrupted, failed, superseded
     reason TEXT,                           -- why it was interrupted or failed: a sentence
     started REAL NOT NULL,                 -- seconds since 1970
     ended REAL,                            -- NULL: it is running, or was killed
@@ -79,16 +78,14 @@ CREATE TABLE items(                        -- and one row with the name '' for t
     name TEXT NOT NULL,                    -- its STAC id; the URL of an unreadable item whose link has no id
     parent INTEGER,                        -- the label item whose link led to it; NULL: it was on a page
     run INTEGER NOT NULL,                  -- the last run that planned it
-    listed_by INTEGER,                     -- the last run of kind `mirror` that listed it; NULL: none has;
-                                           -- or LISTED_BY_SEVERAL
+    listed_by INTEGER,                     -- the last `mirror` that listed it; NULL: none; LISTED_BY_SEVERAL
     other_directory TEXT,                  -- of its JSON in DEST; NULL: it is <collection>/<name>
     href TEXT,                             -- its own URL, credentials removed
-    version TEXT,                          -- its `updated`; if it states none, a digest of its JSON
-                                           -- (`version_of`); NULL: it was never read
-    pending INTEGER NOT NULL DEFAULT 1,    -- how many of its assets are pending or reserved, and how many of
-                                           -- its source items have such assets. 0: the item is final
-    failed INTEGER NOT NULL DEFAULT 0,     -- how many of its assets and final source items failed; and 1 if
-                                           -- it could not be read, or its JSON not be written
+    version TEXT,                          -- `updated`, or a digest (`version_of`); NULL: it was never read
+    pending INTEGER NOT NULL DEFAULT 1,    -- its pending and reserved assets, and source items with such
+                                           -- assets. 0: the item is final
+    failed INTEGER NOT NULL DEFAULT 0,     -- its failed assets and final source items; and 1 if it could not
+                                           -- be read, or its JSON not be written
     json_state INTEGER NOT NULL DEFAULT 0, -- the state of its JSON in DEST (`JsonState`)
     sha256 BLOB                            -- the SHA-256 of its JSON in DEST; NULL: unknown
 );
@@ -96,7 +93,7 @@ CREATE INDEX items_hash ON items(hash);
 CREATE INDEX items_collection ON items(collection);
 CREATE INDEX items_directory ON items(other_directory) WHERE other_directory IS NOT NULL;
 CREATE INDEX items_parent ON items(parent) WHERE parent IS NOT NULL;
-CREATE INDEX items_unwritten ON items(id) WHERE json_state <> 1;
+CREATE INDEX items_unwritten ON items(id) WHERE json_state <> {json.CURRENT};
 CREATE INDEX items_href ON items(substr(href, -16)) WHERE href IS NOT NULL;
 CREATE TABLE documents(                    -- the JSON of items as it was read, until it is written to DEST.
     item INTEGER PRIMARY KEY,              -- A separate table, so that its pages are free again afterwards
@@ -108,21 +105,17 @@ CREATE TABLE assets(
     item INTEGER NOT NULL,
     key TEXT NOT NULL,                     -- its key in the item
     state INTEGER NOT NULL,                -- `AssetState`
-    generation INTEGER NOT NULL,           -- how many versions of it were done before this one; 0: a file at
-                                           -- its path belongs to others, unless it is reserved or done
+    generation INTEGER NOT NULL,           -- how many versions were done before this one (`transitions.py`)
     run INTEGER NOT NULL,                  -- the last run that planned it
     other_directory INTEGER,               -- in `directories`; NULL: the directory of the item's JSON
     name TEXT,                             -- of its file; NULL: it owns no path yet
     size INTEGER,                          -- the bytes that were received
     digest BLOB,                           -- of these bytes: SHA-256, or CRC-64 (8 bytes); NULL: unknown
-    etag_or_date TEXT,                     -- the ETag or else the date of a response (`etag_or_date`):
-                                           --   done: of the bytes in place, if they came from the planned URL
-                                           --   pending: of the earlier version, which is in place; a request
-                                           --   with it is conditional. NULL: the asset is fetched completely
-                                           --   reserved: of the version that will be renamed next
+    etag_or_date TEXT,                     -- the ETag or else the date of the response to the planned URL:
+                                           --   reserved, done: of this version
+                                           --   pending: of the version in place, for a conditional request
     href_hash INTEGER,                     -- the hash of the URL that a plan stated for it
-    stated_checksum BLOB,                  -- the checksum that the source states: algorithm, NUL, digest.
-                                           -- If the asset is done, its bytes were compared with it
+    stated_checksum BLOB,                  -- of the source: algorithm, NUL, digest; if done, it was compared
     must_revalidate INTEGER NOT NULL DEFAULT 0,  -- 1: its item has changed, but the run that saw it left this
                                            -- asset out. So the next run that plans it asks the source
     unproven INTEGER NOT NULL DEFAULT 0,   -- 1: nothing proved that all of its bytes were received
@@ -181,7 +174,7 @@ CREATE VIEW named_items AS                 -- each item with the name of its col
     FROM items i JOIN collections c ON c.id = i.collection;
 CREATE VIEW placed_assets AS               -- each asset with its directory, which is empty or ends with a
     SELECT *, directory || name AS path,   -- slash, and its path, NULL if it owns none. `is_ours`: 1 if a
-        state IN (1, 2) OR generation > 0 AS is_ours  -- file at its path belongs to the mirror
+        state IN ({asset.RESERVED}, {asset.DONE}) OR generation > 0 AS is_ours  -- file there is ours
     FROM (SELECT a.*, coalesce(
         (SELECT path FROM directories WHERE id = a.other_directory),
         (SELECT directory || '/' FROM named_items WHERE id = a.item)
@@ -190,11 +183,11 @@ CREATE VIEW files_in_dest AS               -- each asset with a version in place
     SELECT a.*, coalesce(j.is_damaged, 0) AS is_damaged,  -- if it is reserved: that may be either version
         coalesce(a.digest, nullif(j.digest_in_dest, x'')) AS digest_in_dest
     FROM placed_assets a LEFT JOIN jobs j ON j.asset = a.id
-    WHERE a.state = 2 OR a.state <> 1 AND j.digest_in_dest IS NOT NULL;
+    WHERE a.state = {asset.DONE} OR a.state <> {asset.RESERVED} AND j.digest_in_dest IS NOT NULL;
 CREATE VIEW failed_assets AS               -- each asset that failed, with its failure
     SELECT a.id, a.item, a.run, f.kind, f.run AS failed_in
     FROM failures f JOIN assets a ON a.item = f.item AND a.key = f.key
-    WHERE f.what = '' AND a.state > 2;
+    WHERE f.what = '' AND a.state > {asset.DONE};
 
 CREATE TABLE totals(                       -- of the rows that each run was the last to plan. Triggers keep
     run INTEGER PRIMARY KEY,               -- them: to count millions of rows takes seconds
@@ -208,7 +201,7 @@ CREATE TRIGGER run_inserted AFTER INSERT ON runs BEGIN INSERT INTO totals(run) V
 CREATE TRIGGER asset_inserted AFTER INSERT ON assets BEGIN {more_assets} END;
 CREATE TRIGGER asset_deleted AFTER DELETE ON assets BEGIN {fewer_assets} END;
 CREATE TRIGGER asset_updated AFTER UPDATE OF state, run ON assets
-    WHEN new.run <> old.run OR max(new.state, 1) <> max(old.state, 1)
+    WHEN new.run <> old.run OR max(new.state, {asset.RESERVED}) <> max(old.state, {asset.RESERVED})
     BEGIN {fewer_assets} {more_assets} END;
 CREATE TRIGGER item_inserted AFTER INSERT ON items BEGIN {more_items} END;
 CREATE TRIGGER item_deleted AFTER DELETE ON items BEGIN {fewer_items} END;
@@ -217,12 +210,15 @@ CREATE TRIGGER item_updated AFTER UPDATE OF parent, run, pending, failed ON item
         OR (new.pending + new.failed = 0) <> (old.pending + old.failed = 0)
     BEGIN {fewer_items} {more_items} END;
 """
-_COUNT_ASSET = """UPDATE totals SET pending = pending {0} ({1}.state < 2), done = done {0} ({1}.state = 2),
-    bytes = bytes {0} iif({1}.state = 2, coalesce({1}.size, 0), 0), failed = failed {0} ({1}.state > 2),
-    missing = missing {0} ({1}.state = 4) WHERE run = {1}.run;"""
-_COUNT_ITEM = """UPDATE totals SET items = items {0} 1,
-    items_done = items_done {0} ({1}.pending = 0 AND {1}.failed = 0)
-    WHERE run = {1}.run AND {1}.name <> '' AND {1}.parent IS NULL;"""
+_COUNT_ASSET = """\
+UPDATE totals SET pending = pending {sign} ({row}.state < {asset.DONE}), \
+done = done {sign} ({row}.state = {asset.DONE}),
+    bytes = bytes {sign} iif({row}.state = {asset.DONE}, coalesce({row}.size, 0), 0), \
+failed = failed {sign} ({row}.state > {asset.DONE}),
+    missing = missing {sign} ({row}.state = {asset.MISSING}) WHERE run = {row}.run;"""
+_COUNT_ITEM = """UPDATE totals SET items = items {sign} 1,
+    items_done = items_done {sign} ({row}.pending = 0 AND {row}.failed = 0)
+    WHERE run = {row}.run AND {row}.name <> '' AND {row}.parent IS NULL;"""
 
 
 class Schema(msgspec.Struct, frozen=True):
@@ -234,10 +230,12 @@ class Schema(msgspec.Struct, frozen=True):
 
 LEDGER: Final = Schema(
     re.sub(r" *--[^\n]*", "", _LEDGER).format(  # SQLite would store the comments in every ledger
-        more_assets=_COUNT_ASSET.format("+", "new"),
-        fewer_assets=_COUNT_ASSET.format("-", "old"),
-        more_items=_COUNT_ITEM.format("+", "new"),
-        fewer_items=_COUNT_ITEM.format("-", "old"),
+        asset=AssetState,
+        json=JsonState,
+        more_assets=_COUNT_ASSET.format(sign="+", row="new", asset=AssetState),
+        fewer_assets=_COUNT_ASSET.format(sign="-", row="old", asset=AssetState),
+        more_items=_COUNT_ITEM.format(sign="+", row="new"),
+        fewer_items=_COUNT_ITEM.format(sign="-", row="old"),
     ),
     version=40,  # versions up to 39 were never released
     name="This mirror's ledger",
