@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
@@ -52,11 +51,10 @@ def collections_in(document: Any) -> Iterator[Json]:
         yield from (c for c in document.get("collections", []) if isinstance(c, dict) and "extent" in c)
 
 
-def recorded(data: Path, *folders: str) -> Iterator[tuple[str, Any]]:
-    """Yield (file, decoded JSON) of the recorded responses in `folders`."""
-    for folder in folders:
-        for path in sorted((data / folder).rglob("*.json")):
-            yield f"{folder}/{path.name}", orjson.loads(path.read_bytes())
+def recorded(data: Path, folder: str) -> Iterator[tuple[str, Any]]:
+    """Yield (file, decoded JSON) of the recorded responses in a folder."""
+    for path in sorted((data / folder).rglob("*.json")):
+        yield f"{folder}/{path.name}", orjson.loads(path.read_bytes())
 
 
 def safe(name: str) -> str:
@@ -66,9 +64,7 @@ def safe(name: str) -> str:
 
 def put(target: Path, data: bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(".new")
-    part.write_bytes(data)
-    os.replace(part, target)  # noqa: PTH105  # what atomic_write does
+    target.write_bytes(data)
 
 
 def written(

@@ -15,6 +15,7 @@ from pystac.stac_object import STACObjectType
 from tests.catalog.mirror import Mirror, core_valid
 
 from stacpull.catalog.item import (
+    ANY_TIME,
     EXTENSION,
     FILE_EXTENSION,
     adapted_item,
@@ -273,11 +274,6 @@ def test_geometry_and_bbox_are_valid_together(members: Json, expected: Json) -> 
 
 
 INTERVAL = {"start_datetime": "2020-01-01T00:00:00Z", "end_datetime": "2021-01-01T00:00:00Z"}
-ANY_TIME = {
-    "datetime": None,
-    "start_datetime": "0001-01-01T00:00:00Z",
-    "end_datetime": "9999-12-31T23:59:59Z",
-}
 
 
 @pytest.mark.parametrize(

@@ -14,24 +14,10 @@ from tests.catalog.mirror import BASE, Mirror, collections_in, core_valid, items
 from stacpull.catalog.catalog_tree import CollectionEntry
 
 FOLDERS = (
-    "mlhub/prod2021",
-    "mlhub/prod2022",
-    "mlhub/staging",
-    "sentinelhub",
-    "stac/cmr",
-    "stac/copernicus_cdse",
-    "stac/dea",
-    "stac/earthsearch",
-    "stac/eoapi",
-    "stac/ext",
-    "stac/geodes",
-    "stac/label",
-    "stac/planet",
-    "stac/planetarycomputer",
-    "stac/terrascope",
-    "stac/umbra",
-    "stac/usgs_landsatlook",
-)
+    "mlhub/prod2021", "mlhub/prod2022", "mlhub/staging", "sentinelhub", "stac/cmr", "stac/copernicus_cdse",
+    "stac/dea", "stac/earthsearch", "stac/eoapi", "stac/ext", "stac/geodes", "stac/label", "stac/planet",
+    "stac/planetarycomputer", "stac/terrascope", "stac/umbra", "stac/usgs_landsatlook",
+)  # fmt: skip
 
 
 @pytest.mark.filterwarnings(

@@ -1,10 +1,4 @@
-"""The behaviour that all `Store` classes share. A subclass defines how one is opened:
-
-class TestMyStore(StoreContract):
-    @pytest.fixture
-    def reopen(self):  # a function that opens a store of the same files, as a next start does
-        ...
-"""
+"""The behaviour that all `Store` classes share. A subclass has a fixture `reopen`, which opens its store."""
 
 from __future__ import annotations
 

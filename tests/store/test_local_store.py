@@ -1,7 +1,4 @@
-"""A directory as DEST: nothing outside of it or through links, nothing unknown overwritten, its errors named.
-
-It passes the suite of all stores (for buckets: `tests/cloud`).
-"""
+"""A directory as DEST: nothing outside of it or through links, nothing unknown overwritten, errors named."""
 
 from __future__ import annotations
 

@@ -84,11 +84,12 @@ class CollectionEntry(msgspec.Struct, frozen=True):
         is_plain = _CURRENT.fullmatch(version) and not made["stac_extensions"]
         stored = _in_order(made) if is_plain else _migrated(made)
         stored["stac_extensions"] = with_extensions(stored.get("stac_extensions"), assets, self.mirrored)
-        links = stored_links(
-            source.get("links"),
-            self.base,
-            lambda rel, href: None if rel in _NAVIGATION or rel.startswith("http") else public_url(href),
-        )
+
+        def keep(rel: str, href: str) -> str | None:
+            is_navigation = rel in _NAVIGATION or rel.startswith("http")
+            return None if is_navigation else public_url(href)
+
+        links = stored_links(source.get("links"), self.base, keep)
         stored["links"] = links + provenance_links(source.get("links"), self.base, links)
         return stored
 
@@ -102,12 +103,12 @@ class CatalogWriter(msgspec.Struct):
     recorded: Mapping[str, bytes | None]  # digests in the ledger, by path; a file with another is rewritten
     items_parquet: str | None  # the path in DEST of the file with all items, if there is one
 
-    def update(self, path: str, document: Json, links: bytes | bytearray = b"") -> None:
-        """Write a document, with `links`, which are already encoded, after its own links."""
+    def update(self, path: str, document: Json, more_links: bytes | bytearray = b"") -> None:
+        """Write a document. `more_links` come after its own links: encoded, each after a comma."""
         without_links = {name: value for name, value in document.items() if name != "links"}
         members = encode_item(without_links, self.secrets)
         own_links = encode_item(document["links"], self.secrets)  # every document has a link to the root
-        data = b"".join((members[:-1], b',"links":', own_links[:-1], b"," if links else b"", links, b"]}\n"))
+        data = b"".join((members[:-1], b',"links":', own_links[:-1], more_links, b"]}\n"))
         if self.files.read(path) != data or self.recorded.get(path) != sha256(data).digest():
             self.write(path, data)
 
@@ -134,7 +135,9 @@ def write_catalogs(
             links.append({**_link("child", f"{entry.directory}/{COLLECTION_FILE}", ""), "title": entry.id})
         names = [link["title"] for link in links[1:]]
         links += [link for link in provenance_links([], source, []) if link["rel"] == "via"]
-        what = ", ".join(names) if 0 < len(names) < 4 else f"{len(names)} collections"  # noqa: PLR2004
+        what = f"{len(names)} collections"
+        if 0 < len(names) < 4:  # noqa: PLR2004
+            what = ", ".join(names)
         catalog = {
             "type": "Catalog",
             "id": catalog_id(source),
@@ -156,24 +159,23 @@ def until_stopped(is_stopped: Callable[[], bool], values: Iterable[T]) -> Iterat
 def _write_collection(writer: CatalogWriter, entry: CollectionEntry, items: Iterator[tuple[str, str]]) -> int:
     up = [_link(rel, "catalog.json", entry.directory) for rel in ("root", "parent")]
     children: list[Json] = []
-    count, links = _item_links(writer, items, entry.directory)
-    following = next(items, None)  # if there is one, there are too many items for one document
-    items = itertools.chain([] if following is None else [following], items)
-    while count and following is not None:
+    batch = list(itertools.islice(items, ITEMS_PER_CATALOG))
+    more_items = list(itertools.islice(items, 1))  # then there are too many for one document
+    items = itertools.chain(more_items, items)
+    while batch and more_items:
         path, name = _sub_catalog(entry, len(children) + 1)
         first = len(children) * ITEMS_PER_CATALOG + 1
         document = {
             "type": "Catalog",
             "stac_version": STAC_VERSION,
             "id": name,
-            "title": f"Items {first} to {first + count - 1}",
+            "title": f"Items {first} to {first + len(batch) - 1}",
             "description": f"A part of the items of {entry.id}.",
             "links": [up[0], _link("parent", f"{entry.directory}/{COLLECTION_FILE}", entry.directory)],
         }
-        writer.update(path, document, links)
+        writer.update(path, document, _item_links(writer, batch, entry.directory))
         children.append(_link("child", path, entry.directory))
-        links.clear()
-        count, links = _item_links(writer, items, entry.directory)
+        batch = list(itertools.islice(items, ITEMS_PER_CATALOG))
     stored = entry.stored_document()
     if writer.items_parquet is not None:  # stac-geoparquet, "Referencing"
         asset = {
@@ -184,21 +186,17 @@ def _write_collection(writer: CatalogWriter, entry: CollectionEntry, items: Iter
         }
         stored["assets"] = {**stored.get("assets", {}), COLLECTION_MIRROR: asset}
     path = f"{entry.directory}/{COLLECTION_FILE}"
-    writer.update(path, {**stored, "links": [*up, *stored["links"], *children]}, links)
+    document = {**stored, "links": [*up, *stored["links"], *children]}
+    writer.update(path, document, _item_links(writer, batch, entry.directory))
     return len(children)
 
 
-def _item_links(
-    writer: CatalogWriter, items: Iterator[tuple[str, str]], directory: str
-) -> tuple[int, bytearray]:
-    count = 0
-    encoded = bytearray()
-    for name, path in itertools.islice(items, ITEMS_PER_CATALOG):
+def _item_links(writer: CatalogWriter, items: Iterable[tuple[str, str]], directory: str) -> bytearray:
+    encoded = bytearray()  # a list of `bytes` would take ten times as much memory
+    for name, path in items:
         link = {**_link("item", path, directory), "type": "application/geo+json", "title": name}
-        encoded += b"," if count else b""
-        encoded += encode_item(link, writer.secrets)
-        count += 1
-    return count, encoded
+        encoded += b"," + encode_item(link, writer.secrets)
+    return encoded
 
 
 def _link(rel: str, path: str, directory: str) -> Json:
@@ -232,16 +230,18 @@ def _migrated(document: Json) -> Json:
 
 def _core_members(identifier: str, document: Json) -> Json:
     title = document.get("title")
+    if not _is_text(title):
+        title = None
     licence = document.get("license")
     text = licence.strip() if isinstance(licence, str) else ""
-    is_name = bool(_LICENSE.fullmatch(text)) and text not in _LEGACY
+    is_name = text not in _LEGACY and _LICENSE.fullmatch(text) is not None
     providers = [entry for entry in objects_in(document.get("providers")) if _is_text(entry.get("name"))]
     summaries = object_or_empty(document.get("summaries"))
     members = {
         "id": identifier,
         "type": "Collection",
         "description": next(filter(_is_text, (document.get("description"), title)), identifier),
-        "title": title if _is_text(title) else None,
+        "title": title,
         "keywords": list_or_empty(document.get("keywords")),
         "providers": [
             {key: value for key, value in provider.items() if value is not None} for provider in providers
@@ -250,9 +250,12 @@ def _core_members(identifier: str, document: Json) -> Json:
             key: value for key, value in summaries.items() if isinstance(value, list | dict) and value
         },
         "extent": _extent(object_or_empty(document.get("extent"))),
-        "license": text if is_name else "other",
-        "source_license": None if is_name or text in _LEGACY else text,
+        "license": "other",
     }
+    if is_name:
+        members["license"] = text
+    elif text not in _LEGACY:
+        members["source_license"] = text
     extensions = [name for name in list_or_empty(document.get("stac_extensions")) if isinstance(name, str)]
     return {key: value for key, value in members.items() if value} | {"stac_extensions": extensions}
 

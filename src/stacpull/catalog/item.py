@@ -15,7 +15,7 @@ import orjson
 
 from stacpull.boxes import bounds_of, is_bbox
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in, parsed_object
-from stacpull.models import OWN_DIRECTORY, Json, MirroredFile
+from stacpull.models import OWN_DIRECTORY, Json, MirroredFile, path_in_dest
 from stacpull.planning.names import COLLECTION_FILE, fold, is_own_catalog
 from stacpull.planning.prefixes import object_asset
 from stacpull.redact import Secrets, public_url
@@ -29,7 +29,6 @@ PROJECTION_EXTENSION = f"{_SCHEMAS}/projection/v2.0.0/schema.json"
 _SIZE = "file:size"
 _CHECKSUM = "file:checksum"
 FILE_FIELDS = (_SIZE, _CHECKSUM)
-_REPLACED = frozenset({*FILE_FIELDS, "alternate"})
 
 COLLECTION_MIRROR = "collection-mirror"
 
@@ -80,8 +79,10 @@ def adapted_item(
     if not (properties["datetime"] or (properties.get("start_datetime") and properties.get("end_datetime"))):
         properties |= ANY_TIME
     version = document.get("stac_version")
+    if not isinstance(version, str):
+        version = "1.0.0"
     stored = {"stac_version": "", **document} | {
-        "stac_version": version if isinstance(version, str) else "1.0.0",
+        "stac_version": version,
         "type": "Feature",
         "stac_extensions": with_extensions(document.get("stac_extensions"), assets, mirrored),
         "properties": properties,
@@ -110,8 +111,8 @@ def public_document(document: Json, secrets: Secrets) -> bytes:
 
 
 def _with_public_urls(value: Any) -> Any:
-    if isinstance(value, str):
-        return public_url(value) if "://" in value or value.startswith("//") else value
+    if isinstance(value, str) and ("://" in value or value.startswith("//")):
+        return public_url(value)
     if isinstance(value, dict):
         return {key: _with_public_urls(member) for key, member in value.items()}
     if isinstance(value, list):
@@ -121,10 +122,10 @@ def _with_public_urls(value: Any) -> Any:
 
 def _complete_location(stored: Json) -> None:
     """Make `geometry` and `bbox` valid together: both, or a null geometry and no bbox."""
-    geometry = stored.get("geometry")
-    if isinstance(geometry, dict) and is_bbox(stored.get("bbox")):
+    geometry = object_or_empty(stored.get("geometry"))
+    if geometry and is_bbox(stored.get("bbox")):
         return
-    bounds = bounds_of(geometry) if isinstance(geometry, dict) else None
+    bounds = bounds_of(geometry)
     if bounds is None:
         stored["geometry"] = None
         stored.pop("bbox", None)
@@ -145,6 +146,7 @@ def stored_assets(
         return {}
     # the item, read again, has prefixes instead of objects
     objects = {key: object_asset(assets, key) for key in mirrored.keys() - assets.keys()}
+    properties = object_or_empty(document.get("properties"))
     stored: Json = {}
     for key, asset in {**assets, **objects}.items():
         if not isinstance(asset, dict):
@@ -154,9 +156,8 @@ def stored_assets(
         remote = remote_href(href, base) if isinstance(href, str) and href else None
         if file is not None:
             stored[key] = _local_asset(asset, file, directory, remote, base)
-            named = {*asset, *object_or_empty(document.get("properties"))} if file.clip is not None else ()
-            if "proj:epsg" in named:  # the older name of `proj:code`
-                stored[key].pop("proj:code", None)
+            if file.clip is not None and ("proj:epsg" in asset or "proj:epsg" in properties):
+                stored[key].pop("proj:code", None)  # `proj:epsg` is its older name
         elif remote is not None:
             stored[key] = {**asset, "href": remote}
             if "alternate" in asset:
@@ -219,10 +220,9 @@ def _local_asset(
 ) -> Json:
     """A relative `remote` is ignored, so storing twice changes nothing."""
     stored: Json = {**asset, "href": relative_href(file.path, directory)}
-    of_source: Json = {}
-    if not _REPLACED.isdisjoint(asset):  # these members are added at the end, in a fixed order
-        of_source = {name: asset[name] for name in FILE_FIELDS if name in asset}
-        stored = {name: value for name, value in stored.items() if name not in _REPLACED}
+    # these members are added again at the end, in a fixed order
+    of_source = {name: stored.pop(name) for name in FILE_FIELDS if name in stored}
+    alternates = _alternates(stored.pop("alternate", None), base)
     if file.clip is not None and file.clip.fields:
         described = {**stored, **file.clip.fields}
         stored = {name: value for name, value in described.items() if value is not None}
@@ -230,7 +230,6 @@ def _local_asset(
         stored[_SIZE] = file.size
     if file.sha256 is not None:
         stored[_CHECKSUM] = f"1220{file.sha256.hex()}"  # a multihash (`planning.item_plan`)
-    alternates = _alternates(asset["alternate"], base) if "alternate" in asset else {}
     is_known = "origin" in alternates and is_remote(alternates["origin"]["href"])
     is_own_path = is_local(base) and is_local(remote)  # then an origin that was remote is kept
     if remote is not None and not remote.startswith(".") and not (is_own_path and is_known):
@@ -251,7 +250,7 @@ def _alternates(alternates: object, base: str | None) -> dict[str, Any]:
 def relative_href(path: str, directory: str) -> str:
     """Return a relative path that starts with `./` or `../`, so that it is read as a path."""
     up = ""
-    inside = f"{directory}/" if directory else ""
+    inside = path_in_dest(directory, "")
     while not path.startswith(inside):
         up += "../"
         inside = inside[: inside.rfind("/", 0, -1) + 1]
@@ -278,12 +277,12 @@ def is_own_json(files: StoredFiles, path: str) -> bool:
         data = files.read(path)  # the whole file: a user may have formatted it, or added to it
     elif files.state_of(path, algorithm=None).size is not None:
         with files.open(path) as file:
-            data = next(lines_in(file), b"")
-    links = objects_in((parsed_object(data or b"") or {}).get("links"))
-    roots = [
-        path_of_href(link.get("href"), path.rpartition("/")[0]) for link in links if link.get("rel") == "root"
-    ]
-    return roots == ["catalog.json"]
+            data = next(lines_in(file), None)
+    if data is None:
+        return False
+    links = objects_in(object_or_empty(parsed_object(data)).get("links"))
+    roots = [link.get("href") for link in links if link.get("rel") == "root"]
+    return len(roots) == 1 and path_of_href(roots[0], path.rpartition("/")[0]) == "catalog.json"
 
 
 def asset_origin(asset: object) -> Json:

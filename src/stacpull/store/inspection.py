@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
 from stacpull.digests import new_hasher
+from stacpull.models import path_in_dest
 
 MAX_DOCUMENT_SIZE = 64 << 20  # bytes of a document, or of a line, in DEST; no page of a source is longer
 NO_NAMES = frozenset({"", ".", ".."})
@@ -73,13 +74,6 @@ def open_regular(
     return fd
 
 
-def read_regular(path: str | os.PathLike[str], limit: int, *, dir_fd: int | None = None) -> bytes:
-    with os.fdopen(open_regular(path, os.O_RDONLY, dir_fd=dir_fd), "rb", buffering=0) as file:
-        if os.fstat(file.fileno()).st_size > limit:
-            raise OSError(errno.EFBIG, "it is too long", path)
-        return file.read()
-
-
 class StoredFiles(Protocol):
     """The files of a mirror, for reading. Any thread may call any method. `name` is the name of DEST."""
 
@@ -133,10 +127,10 @@ class DirectoryFiles:
 
     def _obstacle_above(self, path: str) -> str | None:
         """Return what is in the place of a parent directory, such as "a link at c"; None if it is missing."""
-        segments = path.split("/")
-        for count in range(1, len(segments)):
-            parent = "/".join(segments[:count])
-            if segments[count - 1] in NO_NAMES:
+        parent = ""
+        for name in path.split("/")[:-1]:
+            parent = path_in_dest(parent, name)
+            if name in NO_NAMES:
                 return f"a path that leads out of it at {parent}"
             try:
                 mode = os.stat(parent, dir_fd=self.fd, follow_symlinks=False).st_mode

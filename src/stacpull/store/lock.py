@@ -48,7 +48,8 @@ def runs_excluded(work: Path) -> Iterator[None]:
 def holder(work: Path) -> int | None:
     with suppress(OSError), _open_lock_file(work) as file:
         process = _recorded_process(file.fileno())
-        return process if process is not None and _is_alive(process) else None
+        if process is not None and _is_alive(process):
+            return process
     return None
 
 

@@ -23,16 +23,9 @@ from stacpull.digests import Hasher, new_hasher
 from stacpull.errors import destination_error
 from stacpull.models import AssetFile, ResumePoint, Validator
 from stacpull.spans import Span, Spans, leading_length, length, merged
+from stacpull.store import staging
 from stacpull.store.inspection import CREATE, open_regular
-from stacpull.store.staging import (
-    RECORD,
-    complete_part_name,
-    described_parts,
-    description_path,
-    part_path,
-    read_description,
-    read_point,
-)
+from stacpull.store.staging import description_path, part_path
 from stacpull.threads import shielded_to_thread
 
 T = TypeVar("T")
@@ -54,7 +47,7 @@ class PartialDownloads:
         self._shared = shared
         self.durable = durable
         directories = [directory] if shared is None else [directory, shared]
-        self.described = set[tuple[int, int]]().union(*map(described_parts, directories))
+        self.described = set[tuple[int, int]]().union(*map(staging.described_parts, directories))
 
     def has_part(self, rowid: int, generation: int) -> bool:
         return (rowid, generation) in self.described
@@ -71,7 +64,7 @@ class PartialDownloads:
                 with suppress(FileNotFoundError):
                     description_path(earlier_part).rename(description_path(path))
                     earlier_part.rename(path)
-            return read_point(path)
+            return staging.read_point(path)
 
         return await asyncio.to_thread(read)
 
@@ -135,7 +128,7 @@ class PartialDownload(io.FileIO):
         self._lock = threading.RLock()
         self._log: io.FileIO | None = None  # of a part that cannot be resumed
         if resumable:
-            _, self.received, self._log_end = read_description(self._path)
+            _, self.received, self._log_end = staging.read_description(self._path)
             self._log = io.FileIO(description_path(self._path), "rb+", opener=open_regular)
         try:
             super().__init__(self._path, mode, opener=open_regular)
@@ -185,7 +178,7 @@ class PartialDownload(io.FileIO):
             raise RuntimeError(f"a part with gaps is not complete: {self._path.name}")
         await self.hash_received()
         file.digest = None if digest_algorithm is None else self.digest(digest_algorithm)
-        file.part = complete_part_name(file)
+        file.part = staging.complete_part_name(file)
         await self._run(self._end, self._path.with_name(file.part))
         self._downloads.described.discard(self._pair)
         return file
@@ -211,7 +204,7 @@ class PartialDownload(io.FileIO):
                 while written < len(data):
                     written += os.pwrite(self.fileno(), memoryview(data)[written:], offset + written)
             if self._log is not None:
-                records = b"".join(RECORD.pack(*span) for span in new_spans)
+                records = b"".join(staging.RECORD.pack(*span) for span in new_spans)
                 if os.pwrite(self._log.fileno(), records, self._log_end) < len(records):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 self._log_end += len(records)

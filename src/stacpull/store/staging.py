@@ -30,14 +30,7 @@ from stacpull.digests import digest_of
 from stacpull.errors import DestinationError, destination_error, destination_errors
 from stacpull.models import OWN_DIRECTORY, AssetFile, ResumePoint
 from stacpull.spans import Span, Spans, leading_length, merged
-from stacpull.store.inspection import (
-    CREATE,
-    DirectoryFiles,
-    StoredFiles,
-    open_regular,
-    read_regular,
-    sync_path,
-)
+from stacpull.store.inspection import CREATE, DirectoryFiles, StoredFiles, open_regular, sync_path
 
 PARTS = f"{OWN_DIRECTORY}/parts"  # relative to the work directory
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -98,6 +91,13 @@ def parse_complete_part(name: str) -> CompletePartName | None:
     return CompletePartName(rowid, generation, size, etag_or_date or None, filename, bool(match[4]))
 
 
+def read_regular(path: str | os.PathLike[str], limit: int, *, dir_fd: int | None = None) -> bytes:
+    with os.fdopen(open_regular(path, os.O_RDONLY, dir_fd=dir_fd), "rb", buffering=0) as file:
+        if os.fstat(file.fileno()).st_size > limit:
+            raise OSError(errno.EFBIG, "it is too long", path)
+        return file.read()
+
+
 def described_parts(directory: Path) -> set[tuple[int, int]]:
     matches = (_PAIR.fullmatch(path.name) for path in directory.glob("*.about"))
     return {(int(match[1]), int(match[2])) for match in matches if match}
@@ -143,8 +143,7 @@ class StagedParts(DirectoryFiles):
                 directory_fd = inner_fd
         except OSError as error:
             if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.ELOOP) and work.is_dir():
-                blocked = work / PARTS if (work / OWN_DIRECTORY).is_dir() else work / OWN_DIRECTORY
-                raise DestinationError(f"{blocked} is not a directory that can be written to.") from error
+                raise DestinationError(f"{work / PARTS} is not a usable directory.") from error
             raise destination_error(error, work) from error
         super().__init__(work / PARTS / worker_parts, directory_fd)
 
