@@ -15,7 +15,7 @@ from tests.engine.opened_store import opened, received
 
 from stacpull.engine import recovery
 from stacpull.errors import DestinationError
-from stacpull.ledger import publication
+from stacpull.ledger import transitions
 from stacpull.ledger.database import Connection, truncate_wal
 from stacpull.store.staging import StagedParts
 
@@ -103,7 +103,7 @@ def test_a_failed_sync_by_sqlite_withdraws_trust(tmp_path, monkeypatch, code, is
 
     async def broken_off() -> None:
         async with asyncio.timeout(60), opened(tmp_path) as store_client:
-            monkeypatch.setattr(publication, "record", fail)
+            monkeypatch.setattr(transitions, "record", fail)
             store_client.sender.put(job, received(job, b"a"))
             if is_called:
                 await store_client.sender.flush()

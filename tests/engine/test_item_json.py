@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 from tests.engine.bench import NOW, documents, parts, planned, started
 
-from stacpull.ledger import publication, views
+from stacpull.ledger import transitions, views
 from stacpull.models import Failure, FailureKind, PlannedItem
 
 
@@ -59,8 +59,8 @@ def test_a_newer_document_is_written_although_an_earlier_one_was_being_recorded(
 def test_an_item_without_a_stored_document_is_not_written(tmp_path: Path) -> None:
     with started(tmp_path) as bench:
         bench.plan(planned("i", ""))
-        publication.reserve(bench.db, [], [1], {})
-        publication.record(bench.db, bench.run, [], [], {1: None}, NOW)
+        transitions.reserve(bench.db, [], [1], {})
+        transitions.record(bench.db, bench.run, [], [], {1: None}, NOW)
         bench.publisher.publish_all([1])
         assert documents(tmp_path) == []
         assert next(views.item_records(bench.db, [1])).document is None

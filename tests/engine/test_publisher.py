@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from tests.engine.bench import Bench, RecordingStore, parts, planned, started, tree
 
 from stacpull.errors import DestinationError
-from stacpull.ledger import publication, runs, views
+from stacpull.ledger import runs, transitions, views
 from stacpull.models import FailureKind
 from stacpull.store.local_store import LocalStore
 
@@ -38,11 +38,11 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(owner, name, watched)
 
     watch(
-        publication,
+        transitions,
         "reserve",
         lambda _db, done, docs=(), _clips=(): " ".join([a.name for a in done] + ["doc"] * len(docs)),
     )
-    watch(publication, "record", lambda _db, _run, done, *_: " ".join(a.name for a in done))
+    watch(transitions, "record", lambda _db, _run, done, *_: " ".join(a.name for a in done))
     watch(LocalStore, "_place", lambda _self, file: file.name)
     watch(RecordingStore, "sync", lambda _self, files: " ".join(f.partition(".")[0] for f in files))
     return found

@@ -17,7 +17,7 @@ from tests.items import feature
 
 from stacpull.engine import recovery
 from stacpull.errors import DestinationError
-from stacpull.ledger import jobs, publication, runs, views
+from stacpull.ledger import jobs, runs, transitions, views
 from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.ledger.runs import run_totals
 from stacpull.models import Failure, FailureKind, OutcomeWithoutFile
@@ -43,8 +43,8 @@ class Killer:
         self.steps: list[str] = []
         self._at, self._after = at, after
         for owner, name in (
-            (publication, "reserve"),
-            (publication, "record"),
+            (transitions, "reserve"),
+            (transitions, "record"),
             (LocalStore, "_place"),
             (StagedParts, "write_part"),
             (RecordingStore, "sync"),
@@ -113,7 +113,7 @@ def test_the_json_of_an_item_lists_an_asset_that_was_tried_again_before_a_kill(
         failed = OutcomeWithoutFile(second.rowid, second.item_rowid, second.generation, failure)
         bench.publisher.add([bench.arrive(first, b"x")], [failed])
         bench.publisher.publish_all()
-        jobs.requeue_failures(bench.db, bench.run)
+        transitions.requeue_failures(bench.db, bench.run)
         (again,) = bench.pending()
         arrived = bench.arrive(again, b"y")
         with monkeypatch.context() as patch, suppress(KilledError):
@@ -234,7 +234,7 @@ def test_a_copy_of_the_ledger_in_another_work_directory_is_no_sign_of_a_failed_s
 def test_a_foreign_file_at_a_reserved_path_is_kept(tmp_path: Path) -> None:
     with started(tmp_path) as bench:
         arrived = bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"ours")
-        publication.reserve(bench.db, [arrived], [], {})  # killed before the rename
+        transitions.reserve(bench.db, [arrived], [], {})  # killed before the rename
         (tmp_path / "c" / "i").mkdir(parents=True)
         (tmp_path / "c" / "i" / "a.tif").write_bytes(b"mine")
         bench.store.staged.remove_part(arrived.part)  # last: its inode must not be that of the user's file
@@ -246,7 +246,7 @@ def test_a_file_of_the_user_with_the_same_content_is_not_taken_if_the_part_is_he
     """Without the kill, the asset fails: only `--adopt` makes a file of the user part of the mirror."""
     with started(tmp_path) as bench:
         arrived = bench.arrive(bench.plan(planned("i", ["a"])).jobs[0], b"same")
-        publication.reserve(bench.db, [arrived], [], {})  # killed before the rename, which would have failed
+        transitions.reserve(bench.db, [arrived], [], {})  # killed before the rename, which would have failed
         (tmp_path / "c" / "i").mkdir(parents=True)
         (tmp_path / "c" / "i" / "a.tif").write_bytes(b"same")
         inode = (tmp_path / "c" / "i" / "a.tif").stat().st_ino
@@ -283,7 +283,7 @@ def test_a_file_of_an_older_version_is_never_recorded_as_the_new_one(tmp_path: P
         assert job.generation == 1
         bench.arrive(replace(job, generation=0), b"oldest")  # a whole part of the version before
         arrived = bench.arrive(job, b"new!")
-        publication.reserve(bench.db, [arrived], [], {})  # killed before the rename
+        transitions.reserve(bench.db, [arrived], [], {})  # killed before the rename
     with started(tmp_path) as bench:
         assert (tree(tmp_path), bench.pending(), parts(tmp_path)) == ({"c/i/a.tif": b"new!"}, [], [])
 

@@ -6,13 +6,15 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import replace
 
 from stacpull.config.options import Options
+from stacpull.ledger import transitions
 from stacpull.ledger.batch_writer import BatchWriter
 from stacpull.ledger.database import open_writer
-from stacpull.ledger.runs import Run, RunSpec, begin
+from stacpull.ledger.runs import Run, RunSpec, begin, load
 from stacpull.models import (
     Asset,
     AssetFile,
@@ -21,6 +23,7 @@ from stacpull.models import (
     FailureKind,
     ItemId,
     Job,
+    OutcomeWithoutFile,
     PlannedItem,
     SavedBatch,
     UnreadableItem,
@@ -120,6 +123,18 @@ def received(job: Job, *, size: int = 10, name: str | None = None) -> AssetFile:
     )
 
 
+def publish(db: sqlite3.Connection, *planned: Job, size: int = 10, items: Sequence[int] = ()) -> None:
+    done, failed = transitions.reserve(db, [received(job, size=size) for job in planned], items, {})
+    transitions.record(db, load(db), done, failed, dict.fromkeys(items), NOW)
+
+
+def fail(
+    db: sqlite3.Connection, job: Job, failure: Failure = GONE, attempts: int = 1, now: float = NOW
+) -> None:
+    failed = OutcomeWithoutFile(job.rowid, job.item_rowid, job.generation, failure, attempts)
+    transitions.record(db, load(db), [], [failed], {}, now)
+
+
 def counts(db: sqlite3.Connection, run: int | None = None) -> dict[str, int]:
     """What counting the rows of a run, or all of them, gives, by the names of the counters."""
     assets, of_run = "FROM assets a WHERE (:run IS NULL OR a.run = :run)", {"run": run}
@@ -131,7 +146,10 @@ def counts(db: sqlite3.Connection, run: int | None = None) -> dict[str, int]:
         "(SELECT 1 FROM failures f WHERE f.item = a.item AND f.key = a.key AND f.kind = 'gone')",
         of_run,
     ).fetchone()
+    done = "SELECT count(*) FROM items WHERE parent IS NULL AND name <> '' AND pending = 0 AND failed = 0"
+    (items,) = db.execute(f"{done} AND (:run IS NULL OR run = :run)", of_run).fetchone()
     return {
+        "items_done": items,
         "assets_pending": states[0] + states[1],
         "assets_done": states[2],
         "assets_failed": states[3] + states[4],
@@ -140,9 +158,6 @@ def counts(db: sqlite3.Connection, run: int | None = None) -> dict[str, int]:
     }
 
 
-def standing(db: sqlite3.Connection, name: str) -> tuple[int, int]:
+def standing(db: sqlite3.Connection, name: str) -> Any:
     """(pending, failed) of an item."""
-    found: tuple[int, int] = db.execute(
-        "SELECT pending, failed FROM items WHERE name = ?", (name,)
-    ).fetchone()
-    return found
+    return db.execute("SELECT pending, failed FROM items WHERE name = ?", (name,)).fetchone()

@@ -103,10 +103,7 @@ def test_a_full_disk_is_reported_and_committed_rows_are_kept(small_disk, disk):
 
 
 def steps_of_status(dest: Path, items: int, *, linked: bool = False) -> int:
-    """How many steps of SQLite's machine the views of `status` take on a ledger of so many items.
-
-    With `linked`, each of them has a source item.
-    """
+    """The steps that SQLite takes for `status` with so many items, each with a source item if `linked`."""
     steps = 0
 
     def step() -> None:

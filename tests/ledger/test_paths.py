@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 from tests.ledger.plans import NOW, SPEC, asset, commit, item, ledger, received, started
 
-from stacpull.ledger import jobs, paths, publication
+from stacpull.ledger import jobs, paths, transitions
 from stacpull.planning.names import fold
 
 NFC, NFD = unicodedata.normalize("NFC", "é.tif"), unicodedata.normalize("NFD", "é.tif")
@@ -45,13 +45,13 @@ def test_an_assigned_name_is_kept_over_stops_and_new_versions(db: sqlite3.Connec
     run, writer = started(db)
     commit(writer, item("i", [asset("a", directory="d", name="x.tif")]))
     job = commit(writer, item("j", [late])).jobs[0]
-    reserved, _ = publication.reserve(db, [received(job, name="X.tif")], [], {})
+    reserved, _ = transitions.reserve(db, [received(job, name="X.tif")], [], {})
     for name in ("X.tif", "y.tif"):  # of the response after each stop
-        publication.release(db, [job.rowid])
+        transitions.release(db, [job.rowid])
         assert jobs.pending_jobs(db, run.id, job.rowid - 1, 9)[0].name == reserved[0].name
-        again, _ = publication.reserve(db, [received(job, name=name)], [], {})
+        again, _ = transitions.reserve(db, [received(job, name=name)], [], {})
     assert again == reserved
-    publication.record(db, run, again, [], {}, NOW)
+    transitions.record(db, run, again, [], {}, NOW)
     _, writer = started(db, replace(SPEC, source="https://b.example"))
     newer = commit(writer, item("j", [replace(late, size=11)])).jobs[0]
     assert (newer.generation, newer.directory, newer.name) == (1, "d", reserved[0].name)

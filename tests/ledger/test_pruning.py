@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from tests.ledger.plans import GONE, NOW, SPEC, asset, commit, item, ledger, received, standing, started
+from tests.ledger.plans import GONE, NOW, SPEC, asset, commit, item, ledger, publish, standing, started
 
-from stacpull.ledger import pruning, publication, runs
+from stacpull.ledger import pruning, runs
 from stacpull.ledger.runs import RunSpec
 
 
@@ -20,8 +20,7 @@ def mirrored(db: sqlite3.Connection, names: str, spec: RunSpec = SPEC) -> int:
     for name in names:
         planned = commit(writer, item(name, [asset("a"), asset("b")])).jobs
         item_rowids = {job.item_rowid for job in planned}
-        done, failed = publication.reserve(db, [received(job) for job in planned], [*item_rowids], {})
-        publication.record(db, runs.load(db), done, failed, dict.fromkeys(item_rowids), NOW)
+        publish(db, *planned, items=[*item_rowids])
     runs.end(db, run.id, "complete", None, NOW)
     return run.id
 

@@ -7,12 +7,25 @@ from pathlib import Path
 import attrs
 import pytest
 from msgspec.structs import replace
-from tests.ledger.plans import BROKEN, GONE, NOW, SPEC, asset, commit, id_of, item, ledger, received, started
+from tests.ledger.plans import (
+    BROKEN,
+    NOW,
+    SPEC,
+    asset,
+    commit,
+    fail,
+    id_of,
+    item,
+    ledger,
+    publish,
+    received,
+    started,
+)
 
-from stacpull.ledger import jobs, publication, runs, views
+from stacpull.ledger import jobs, runs, transitions, views
 from stacpull.ledger.database import ledger_path
 from stacpull.ledger.runs import EndState, RunSpec
-from stacpull.models import FailureKind, Job, OutcomeWithoutFile, WalkBatch, WalkUpdate
+from stacpull.models import FailureKind, WalkBatch, WalkUpdate
 from stacpull.selection import Selection
 
 OTHER = replace(SPEC, selection=Selection(labels=("Water",)))
@@ -96,22 +109,19 @@ def test_defaults_of_a_selection_are_not_stored(tmp_path: Path) -> None:
 
 
 def test_what_is_newly_gone_depends_neither_on_the_clock_nor_on_a_killed_retry(tmp_path: Path) -> None:
-    def lose(job: Job, now: float) -> None:
-        gone = OutcomeWithoutFile(job.rowid, job.item_rowid, job.generation, GONE)
-        publication.record(db, runs.load(db), [], [gone], {}, now)
-
     with ledger(tmp_path) as db:
         run, writer = started(db)
-        lose(*commit(writer, item("i", [asset("a")])).jobs, NOW + 9999)
+        fail(db, *commit(writer, item("i", [asset("a")])).jobs, now=NOW + 9999)
         runs.end(db, run.id, "complete", None, NOW)
         run, writer = started(db)
-        lose(*commit(writer, item("i", [asset("a"), asset("b")])).jobs, NOW - 9999)  # the clock was set back
+        (job,) = commit(writer, item("i", [asset("a"), asset("b")])).jobs
+        fail(db, job, now=NOW - 9999)  # the clock was set back
         assert views.failed_by_kind(db, FailureKind.GONE, run.id) == 2
         assert views.failed_by_kind(db, FailureKind.GONE, run.id, failed_in=run.id) == 1
-        jobs.requeue_failures(db, started(db, replace(SPEC, kind="retry"))[0])  # it is killed
+        transitions.requeue_failures(db, started(db, replace(SPEC, kind="retry"))[0])  # it is killed
         run, writer = started(db)
         for job in commit(writer, item("i", [asset("a"), asset("b")])).jobs:
-            lose(job, NOW)
+            fail(db, job)
         assert views.failed_by_kind(db, FailureKind.GONE, run.id) == 2
         assert views.failed_by_kind(db, FailureKind.GONE, run.id, failed_in=run.id) == 0
 
@@ -142,22 +152,19 @@ def test_a_repair_keeps_requiring_the_digest_after_another_version(tmp_path: Pat
     with ledger(tmp_path) as db:
         first, writer = started(db)
         (planned,) = commit(writer, item("i", [asset("a")])).jobs
-        publication.reserve(db, [received(planned)], [], {})
-        publication.record(db, runs.load(db), [received(planned)], [], {}, NOW)
+        publish(db, planned)
         runs.end(db, first.id, "complete", None, NOW)
         run = runs.begin(db, replace(SPEC, kind="repair"), NOW, {}).id
-        jobs.requeue_damaged(db, run, {planned.rowid: None})
+        transitions.requeue_damaged(db, run, {planned.rowid: None})
         (job,) = jobs.pending_jobs(db, run, 0, 9)
         if how != "failed before it was reserved":
-            publication.reserve(db, [replace(received(job), digest=b"o" * 32)], [], {})
+            transitions.reserve(db, [replace(received(job), digest=b"o" * 32)], [], {})
         if how == "released":
-            publication.release(db, [job.rowid])
+            transitions.release(db, [job.rowid])
         else:
-            broken = OutcomeWithoutFile(job.rowid, 1, job.generation, BROKEN)
-            publication.record(db, runs.load(db), [], [broken], {}, NOW)
-            jobs.requeue_damaged(db, run, {job.rowid: None})
+            fail(db, job, BROKEN)
+            transitions.requeue_damaged(db, run, {job.rowid: None})
         (job,) = jobs.pending_jobs(db, run, 0, 9)
         assert job.required_digest == bytes(32)
-        publication.reserve(db, [received(job)], [], {})
-        publication.record(db, runs.load(db), [received(job)], [], {}, NOW)
+        publish(db, job)
         assert db.execute("SELECT count(*) FROM jobs WHERE asset = ?", (job.rowid,)).fetchone() == (0,)

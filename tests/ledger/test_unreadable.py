@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from tests.ledger.plans import GONE, NOW, SPEC, asset, commit, item, ledger, received, started, unreadable
+from tests.ledger.plans import NOW, SPEC, asset, commit, fail, item, ledger, publish, started, unreadable
 
-from stacpull.ledger import jobs, publication, runs, views
+from stacpull.ledger import runs, transitions, views
 from stacpull.ledger.runs import RunSpec
-from stacpull.models import Failure, FailureKind, OutcomeWithoutFile, UnreadableEntry, WalkBatch, WalkUpdate
+from stacpull.models import Failure, FailureKind, UnreadableEntry, WalkBatch, WalkUpdate
 from stacpull.selection import Selection
 
 
@@ -70,14 +70,12 @@ def test_attempts_add_up_over_retries_until_the_asset_arrives(tmp_path: Path) ->
         run, writer = started(db)
         (job,) = commit(writer, item("i", [asset("a")])).jobs
         for attempts in (2, 3):
-            failed = OutcomeWithoutFile(job.rowid, job.item_rowid, job.generation, GONE, attempts)
-            publication.record(db, runs.load(db), [], [failed], {}, NOW)
+            fail(db, job, attempts=attempts)
             runs.end(db, run.id, "complete", None, NOW)
             run, _ = started(db, replace(SPEC, kind="retry"))
-            jobs.requeue_failures(db, run)
+            transitions.requeue_failures(db, run)
         assert db.execute("SELECT attempts FROM failures").fetchall() == [(5,)]
-        reserved, _ = publication.reserve(db, [received(job)], [], {})
-        publication.record(db, runs.load(db), reserved, [], {}, NOW)
+        publish(db, job)
         assert db.execute("SELECT count(*) FROM failures").fetchone() == (0,)
 
 

@@ -26,7 +26,7 @@ from stacpull.entry_points import load
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed
 from stacpull.json_values import parsed_object
-from stacpull.ledger import meta, publication, runs, views
+from stacpull.ledger import meta, runs, transitions, views
 from stacpull.ledger.database import Connection, is_disk_error, transaction
 from stacpull.ledger.runs import Run
 from stacpull.models import AssetFile, Clip, Failure, FailureKind, Json, OutcomeWithoutFile, Placement
@@ -116,7 +116,7 @@ class Publisher(msgspec.Struct, eq=False):
                 outcome = OutcomeWithoutFile(file.rowid, file.item_rowid, file.generation, failure)
                 self._without_file.append(outcome)
         if self._without_file:
-            publication.release(self.db, [outcome.rowid for outcome in self._without_file])
+            transitions.release(self.db, [outcome.rowid for outcome in self._without_file])
         for (item, placement), failure in zip(item_json.items(), failures[len(assets) :], strict=True):
             if failure is None:
                 self._placed_json[item] = placement.digest
@@ -129,7 +129,7 @@ class Publisher(msgspec.Struct, eq=False):
             part = f"{record.item_rowid}.item.json"
             data = self.item_json(record, record.path)
             if data is None and record.is_ours:
-                publication.mark_item_json(self.db, [record.item_rowid])
+                transitions.mark_json_damaged(self.db, [record.item_rowid])
                 why = "was changed or cannot be read: run `stacpull mirror` again to replace it."
                 placement: Placement | Failure = Failure(FailureKind.ITEM, f"{record.path} {why}")
             else:
@@ -144,7 +144,7 @@ class Publisher(msgspec.Struct, eq=False):
 
     def _fail_item_json(self, item_rowid: int, failure: Failure, *, is_ours: bool) -> None:
         """Record the failure, and report it once, because the same JSON is tried several times in a run."""
-        publication.fail_item_json(self.db, self.run.id, item_rowid, failure, time.time(), is_ours=is_ours)
+        transitions.fail_item_json(self.db, self.run.id, item_rowid, failure, time.time(), is_ours=is_ours)
         if item_rowid not in self._failed_json:
             self._failed_json.add(item_rowid)
             (record,) = views.item_records(self.db, [item_rowid])
@@ -200,7 +200,7 @@ class Publisher(msgspec.Struct, eq=False):
                 with suppress(OSError), staged.open(file.part) as opened:
                     if (clip := kind.clip_in(opened)) is not None:
                         clips[file.rowid] = clip
-        reserved, failures = publication.reserve(self.db, files, items, clips)
+        reserved, failures = transitions.reserve(self.db, files, items, clips)
         for part in {file.part for file in files} - {file.part for file in reserved}:
             staged.remove_part(part)
         placements = []
@@ -239,7 +239,7 @@ class Publisher(msgspec.Struct, eq=False):
         item_json, self._placed_json = self._placed_json, {}
         if not (files or item_json or without_file):
             return []
-        final, failed = publication.record(self.db, self.run, files, without_file, item_json, time.time())
+        final, failed = transitions.record(self.db, self.run, files, without_file, item_json, time.time())
         self.send_counters()
         for rowid, failure in failed:
             _, item, key = views.asset_owner(self.db, rowid)

@@ -20,7 +20,7 @@ from contextlib import suppress
 from stacpull.digests import as_checksum
 from stacpull.engine.publisher import Publisher
 from stacpull.errors import InterruptedRunError
-from stacpull.ledger import jobs, publication
+from stacpull.ledger import jobs, transitions
 from stacpull.ledger.database import truncate_wal
 from stacpull.ledger.meta import BOOT, get, put
 from stacpull.models import AssetFile
@@ -51,7 +51,7 @@ class Recovery:
         parts = staged.list_parts()
         complete_parts = {part: name for part in parts if (name := parse_complete_part(part)) is not None}
         with_part = {(name.rowid, name.generation) for name in complete_parts.values()}
-        reserved = {file.rowid: file for file in publication.reservations(self._db)}
+        reserved = {file.rowid: file for file in jobs.reservations(self._db)}
         proven = {
             rowid: file
             for rowid, file in reserved.items()
@@ -63,7 +63,7 @@ class Recovery:
                 received = self._proven_part(part, name, reserved.get(name.rowid))
                 if received is not None:
                     proven[name.rowid] = received
-        publication.release(self._db, not_in_place)
+        transitions.release(self._db, not_in_place)
         kept_parts = {file.part for file in proven.values()}
         for part in parts:
             if part.endswith(TEMPORARY_ENDINGS) and part not in kept_parts:

@@ -15,7 +15,7 @@ from stacpull.engine.publisher import Publisher
 from stacpull.engine.recovery import Recovery
 from stacpull.errors import UsageError, dest_argument
 from stacpull.events import AssetFailed, Notice
-from stacpull.ledger import jobs, meta, pruning, publication, runs, views
+from stacpull.ledger import jobs, meta, pruning, runs, transitions, views
 from stacpull.ledger.batch_writer import BatchWriter
 from stacpull.ledger.runs import EndState
 from stacpull.models import AssetFile, FailureKind, ItemId, Placement
@@ -41,8 +41,8 @@ class StoreOperations:
         self.add_counts = partial(runs.add_counts, db, run_id)
         self.set_counter = partial(runs.set_counter, db, run_id)
         self.pending_jobs = partial(jobs.pending_jobs, db, run_id)
-        self.keep_document = partial(publication.keep_document, db)
-        self.keep_collection = partial(publication.keep_collection, db)
+        self.keep_document = partial(transitions.keep_document, db)
+        self.keep_collection = partial(transitions.keep_collection, db)
         self.unreadable_links = partial(views.unreadable_links, db, publisher.run)
         self.damaged_item_json = partial(views.damaged_item_json, db)
         self.collections_to_read = partial(views.collections_to_read, db, run_id)
@@ -63,7 +63,7 @@ class StoreOperations:
 
         A retry also reports the failed assets that it cannot try again.
         """
-        jobs.requeue_failures(self._db, self._run)
+        transitions.requeue_failures(self._db, self._run)
         for record in views.failures(self._db) if self._run.kind == "retry" else ():
             if record.key:  # it has no href or no name: it failed when it was planned, and is not queued
                 item = ItemId(record.collection, record.item)

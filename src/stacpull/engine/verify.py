@@ -34,7 +34,7 @@ from stacpull.engine.publisher import original_item
 from stacpull.errors import DestinationError, StacpullError, UsageError, quantity
 from stacpull.events import Checked, Damage, DamageKind, Listener, Notice
 from stacpull.json_values import object_or_empty
-from stacpull.ledger import database, jobs, meta, publication, runs, views
+from stacpull.ledger import database, meta, runs, transitions, views
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
 from stacpull.ledger.runs import Run
 from stacpull.ledger.views import RecordedFile
@@ -311,7 +311,7 @@ def _requeue_damaged(check: MirrorCheck, files: StoredFiles, db: Connection, run
         # if the item cannot be read again, paths in its JSON are used
         return document, run.source if record.href is None else base
 
-    publication.mark_item_json(db, check.rowids["item"])
+    transitions.mark_json_damaged(db, check.rowids["item"])
     for start in range(0, len(check.rowids["asset"]), _AT_ONCE):
         hrefs: dict[int, str | None] = {}  # without credentials; None if the mirror does not state it
         for rowid in check.rowids["asset"][start : start + _AT_ONCE]:
@@ -320,4 +320,4 @@ def _requeue_damaged(check: MirrorCheck, files: StoredFiles, db: Connection, run
             asset = object_or_empty(object_or_empty(document.get("assets")).get(key))
             href = asset_href(asset_origin(asset) or asset, base)
             hrefs[rowid] = href if isinstance(href, str) else None
-        check.assets_of_other_sources += jobs.requeue_damaged(db, run.id, hrefs)
+        check.assets_of_other_sources += transitions.requeue_damaged(db, run.id, hrefs)

@@ -33,7 +33,7 @@ HasFile = Callable[[str], bool]  # returns True if DEST has a file at this path
 
 
 class ItemRow(NamedTuple):
-    """The columns of `items` that a batch sets, and, at the end, `is_unreadable`."""
+    """The columns of `items` that a batch sets, and, at the end, `directory` and `is_unreadable`."""
 
     id: int
     hash: int
@@ -47,11 +47,8 @@ class ItemRow(NamedTuple):
     listed_by: int | None = None
     json_state: int = JsonState.ABSENT
     pending: int = 0
+    directory: str = ""  # of its JSON
     is_unreadable: int = 0  # 1: it is a source item that could not be read
-
-    def directory_of(self, item: ItemId) -> str:
-        """Return the directory of its JSON; `item` is its ID."""
-        return self.other_directory or f"{item.collection}/{item.item}"
 
 
 class AssetRow(NamedTuple):
@@ -107,9 +104,9 @@ class KnownAsset(NamedTuple):
         return True if self.row.state == AssetState.DONE else None  # only a done asset was compared with it
 
 
-ITEM_COLUMNS = ItemRow._fields[:-1]
+ITEM_COLUMNS = ItemRow._fields[:-2]
 _SELECT_ITEMS = f"""
-SELECT i.collection_name, {", ".join(f"i.{column}" for column in ITEM_COLUMNS)},
+SELECT i.collection_name, {", ".join(f"i.{column}" for column in ITEM_COLUMNS)}, i.directory,
     EXISTS (SELECT 1 FROM failures WHERE what = 'item' AND item = i.id)
 FROM named_items i WHERE i.hash {IN_LIST}
 """
@@ -135,7 +132,7 @@ def known_items(db: Connection, ids: Iterable[ItemId]) -> dict[ItemId, ItemRow]:
 def known_assets(
     db: Connection, items: Mapping[ItemId, ItemRow], run: Run
 ) -> Mapping[int, dict[str, KnownAsset]]:
-    directories = {row.id: row.directory_of(item) for item, row in items.items()}
+    directories = {row.id: row.directory for row in items.values()}
     known: defaultdict[int, dict[str, KnownAsset]] = defaultdict(dict)
     width = len(AssetRow._fields)
     for values in db.execute(_SELECT_ASSETS, (json_array(run.retried_kinds), json_array(directories))):

@@ -15,23 +15,12 @@ import msgspec
 import orjson
 from msgspec.structs import astuple, replace
 
-from stacpull.ledger import failures, jobs, paths, runs, views
-from stacpull.ledger.asset_decision import (
-    ITEM_COLUMNS,
-    Action,
-    AssetRow,
-    Decision,
-    HasFile,
-    ItemRow,
-    KnownAsset,
-    decide,
-    known_assets,
-    known_items,
-)
+from stacpull.ledger import asset_decision, paths, runs, transitions, views
+from stacpull.ledger.asset_decision import Action, AssetRow, Decision, HasFile, ItemRow, KnownAsset
 from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, scalar, transaction, write_rows
-from stacpull.ledger.failures import FailureKey
 from stacpull.ledger.runs import Run
 from stacpull.ledger.schema import LISTED_BY_SEVERAL, AssetState, JsonState, encoded_checksum, item_hash
+from stacpull.ledger.transitions import FailureKey
 from stacpull.models import (
     Asset,
     Failure,
@@ -72,7 +61,7 @@ class BatchWriter:
         self._directories = views.collection_directories(db)
         self._folded_directories = set(map(fold, self._directories.values()))
         # documents older than those of an earlier run: planned last, if SOURCE lists no newer ones
-        self.postponed: dict[ItemId, PlannedItem] = {}  # a run that is resumed reads their pages again
+        self.postponed: dict[ItemId, PlannedItem] = {}
         query = "SELECT iif(instr(selection, '\"max_items\":'), 0, 1000) FROM runs WHERE id = ?"
         self.max_postponed = scalar(db, query, (run.id,))  # with `--max-items` none, as they do not count yet
         # of new rows; never used twice in a run
@@ -93,10 +82,10 @@ class BatchWriter:
 
     def planned_this_run(self, ids: Sequence[ItemId]) -> dict[ItemId, PlannedVersion]:
         """Return which `ids` this run has planned, as `engine/walk.py: WalkConsumer` documents it."""
-        known = known_items(self.db, ids)  # perhaps with other items of the same hash
-        rows = [(item, known[item]) for item in ids if item in known and known[item].run == self.run.id]
-        return {
-            item: PlannedVersion(row.version, bool(row.parent or row.is_unreadable)) for item, row in rows
+        return {  # perhaps also other items of the same hash
+            item: PlannedVersion(row.version, is_linked=row.parent is not None or row.is_unreadable == 1)
+            for item, row in asset_decision.known_items(self.db, ids).items()
+            if row.run == self.run.id
         }
 
     def save_batch(self, batch: WalkBatch, now: float) -> SavedBatch:
@@ -104,7 +93,8 @@ class BatchWriter:
         db = self.db
         run_id = self.run.id
         result = SavedBatch()
-        batch.items += self.postponed.values() if batch.update.walk_ended else ()
+        if batch.update.walk_ended:
+            batch.items += self.postponed.values()
         plan = _BatchPlan(self, batch, result, now)
         with transaction(db):
             done_before = runs.run_totals(db, run_id)["assets_done"]
@@ -118,8 +108,9 @@ class BatchWriter:
             done_now = runs.run_totals(db, run_id)["assets_done"]
             result.count("assets_skipped", max(0, done_now - done_before))
             runs.add_counts(db, run_id, result.counted)
-            update = batch.update._replace(position=None) if self.postponed else batch.update
-            runs.save_walk(db, run_id, update)
+            if self.postponed:  # a resumed run reads their pages again
+                batch.update = batch.update._replace(position=None)
+            runs.save_walk(db, run_id, batch.update)
             if self.run.kind == "mirror" and batch.update.walk_ended:
                 self._delete_unreadable()
         return result
@@ -132,22 +123,9 @@ class BatchWriter:
             "AND (r.cut_short IS NULL OR o.cut_short IS NOT NULL)) RETURNING item"
         )
         items = [item for (item,) in self.db.execute(delete, (self.run.id,))]
-        failures.update_item_states(self.db, items)
+        transitions.update_item_states(self.db, items)
         # source items that were never read, and that no item links to any more
         self.db.execute(f"DELETE FROM items WHERE id {IN_LIST} AND version IS NULL", (json_array(items),))
-
-
-def _upsert(table: str, columns: Sequence[str], kept: Sequence[str] = ()) -> str:
-    values = ", ".join(f"{column} = excluded.{column}" for column in columns if column not in kept)
-    return f"INSERT INTO {table}({', '.join(columns)}) VALUES ? ON CONFLICT DO UPDATE SET {values}"
-
-
-_PUT_ITEMS = _upsert(
-    "items", ITEM_COLUMNS, ("id", "hash", "collection", "name", "other_directory", "pending")
-)
-_PUT_ASSETS = _upsert("assets", AssetRow._fields, ("id", "item", "key"))
-_JOB = ("asset", "href", "stale", "name_or_template", "size", "media_type", "alternates", "digest_in_dest")
-_PUT_JOBS = _upsert("jobs", _JOB)  # `is_damaged` is not updated: the file in place is still damaged
 
 
 class _ItemChange(msgspec.Struct):
@@ -156,7 +134,6 @@ class _ItemChange(msgspec.Struct):
     item: PlannedItem
     before: ItemRow
     row: ItemRow
-    directory: str  # of its JSON
     was_planned: bool  # True: this run planned an earlier version
     is_updated: bool  # True: the source has another version than before
     known: dict[str, KnownAsset]  # its assets before the batch, by the keys that they have after it
@@ -200,9 +177,9 @@ class _BatchPlan:
         self._changed = {rowid for row in self._known.values() for rowid in (row.id, row.parent)}
 
     def _read_known(self) -> None:
-        self._known = known_items(self._db, self._concerned)
+        self._known = asset_decision.known_items(self._db, self._concerned)
         of_batch = {item.id: self._known[item.id] for item in self._batch.items if item.id in self._known}
-        self._known_assets = known_assets(self._db, of_batch, self._writer.run)
+        self._known_assets = asset_decision.known_assets(self._db, of_batch, self._writer.run)
 
     def save(self) -> None:
         changes: list[_ItemChange] = []
@@ -248,8 +225,9 @@ class _BatchPlan:
             return False
         if self._batch.update.walk_ended or len(postponed) >= self._writer.max_postponed:
             return False
-        before = postponed.get(item.id, item)
-        postponed[item.id] = before if is_newer(before.updated, item.updated) else item
+        before = postponed.get(item.id)
+        if before is None or not is_newer(before.updated, item.updated):
+            postponed[item.id] = item
         return True
 
     def _change_of(self, item: PlannedItem, *, was_planned: bool) -> _ItemChange:
@@ -257,20 +235,22 @@ class _BatchPlan:
         row = self._planned_row(before, item)._replace(version=version_of(item), is_unreadable=0)
         self._known[item.id] = row
         if not was_planned:
-            self._result.count("items_matched", item.parent is None and not item.is_collection)
-            self._result.count("source_items", item.parent is not None)
+            if item.parent is not None:
+                self._result.count("source_items", 1)
+            elif not item.is_collection:
+                self._result.count("items_matched", 1)
             self._result.count("assets_excluded", len(item.excluded))
             self._result.count("assets_pages", len(item.web_pages))
-        self._result.count("items_new", before.version is None and not item.is_collection)
-        directory = row.directory_of(item.id)
+        if before.version is None and not item.is_collection:
+            self._result.count("items_new", 1)
         usual = item_directory(item.id)
-        if directory != usual:  # that path was taken: assets beside the JSON, or the collection's, stay there
-            moved = {usual: directory, usual.partition("/")[0]: directory.partition("/")[0]}
+        if row.directory != usual:  # that was taken: assets beside the JSON, or the collection's, stay there
+            moved = {usual: row.directory, usual.partition("/")[0]: row.directory.partition("/")[0]}
             assets = [replace(a, directory=moved.get(a.directory, a.directory)) for a in item.assets]
             item = item._replace(assets=tuple(assets))
         is_updated = before.version not in (None, row.version)
         known = self._known_assets[row.id]
-        return _ItemChange(item, before, row, directory, was_planned, is_updated, known)
+        return _ItemChange(item, before, row, was_planned, is_updated, known)
 
     def _new_row(self, item: ItemId) -> ItemRow:
         collection, directory = self._add_collection(item.collection)
@@ -280,12 +260,12 @@ class _BatchPlan:
             name = with_salted_hash(name, directory)
         self._taken_hashes.add(hashed)
         path = f"{directory}/{name}"
-        other_directory = None if path == f"{item.collection}/{item.item}" else path
-        return ItemRow(next(self._writer.item_rowids), hashed, collection, item.item, other_directory)
+        other_directory = None if path == f"{item.collection}/{item.item}" else path  # as in `named_items`
+        rowid = next(self._writer.item_rowids)
+        return ItemRow(rowid, hashed, collection, item.item, other_directory, directory=path)
 
     def _planned_row(self, before: ItemRow, item: PlannedItem | UnreadableItem) -> ItemRow:
-        parent = None if item.parent is None else self._known.get(item.parent)
-        parent_id = None if parent is None else parent.id
+        parent_id = self._known[item.parent].id if item.parent in self._known else None
         if before.run == 0 or before.parent not in (None, parent_id):
             self._relinked.add(parent_id)
         href = None if item.href is None else self._writer.secrets.requestable_url(item.href)
@@ -303,7 +283,7 @@ class _BatchPlan:
 
     def _directory(self, path: str, change: _ItemChange) -> tuple[int | None, str]:
         """Return the row of a directory, None for that of the item, and its path, which may get a hash."""
-        if path == change.directory:
+        if path == change.row.directory:
             return None, path
         if path not in self._directories:
             self._directories[path] = paths.add_directory(self._db, path, change.item.assets)
@@ -315,17 +295,21 @@ class _BatchPlan:
         if is_pending and (change.was_planned or known.row.must_revalidate):  # 1 for a renamed asset
             # bytes of the older version are dropped on arrival, because they belong to another row
             rowid = next(self._writer.asset_rowids)
-            paths.move_asset(self._db, known.row.id, rowid, asset.key)
+            transitions.move_asset(self._db, known.row.id, rowid, asset.key)
             known = known._replace(row=known.row._replace(id=rowid, run=0))
         is_lost = known.is_lost(self._writer.has_file)
-        decision = decide(known, asset, change.item, run, is_updated=change.is_updated, is_lost=is_lost)
+        decision = asset_decision.decide(
+            known, asset, change.item, run, is_updated=change.is_updated, is_lost=is_lost
+        )
         if decision.action is Action.WAIT:
             self._must_revalidate.append(known.row.id)
             return
-        if (row := decision.row) is None:
+        row = decision.row
+        if row is None:
             self._unchanged.append(known.row.id)
             return
-        self._result.count("files_lost", is_lost)
+        if is_lost:
+            self._result.count("files_lost", 1)
         change.rewrites_json |= decision.rewrites_json
         change.has_changed |= decision.has_changed
         if decision.action is Action.KEEP:
@@ -359,12 +343,16 @@ class _BatchPlan:
     def _add_job(
         self, change: _ItemChange, asset: Asset, row: AssetRow, directory: str, decision: Decision
     ) -> None:
-        name_or_template = None if row.name is not None else asset.name or asset.name_template or "{filename}"
         name = row.name or asset.name
-        template = None if name is not None else name_or_template
+        template = None
+        if name is None:
+            template = asset.name_template or "{filename}"
+        name_or_template = None if row.name is not None else name or template
         hrefs = [asset.href, *asset.alternates]
         public_hrefs = [*map(self._writer.secrets.storable_url, hrefs)]
-        alternates = orjson.dumps(public_hrefs[1:]).decode() if asset.alternates else None
+        alternates = None
+        if asset.alternates:
+            alternates = orjson.dumps(public_hrefs[1:]).decode()
         is_stale = public_hrefs != hrefs  # a stored URL lacks its key or signature
         columns = (row.id, public_hrefs[0], is_stale, name_or_template, asset.size, asset.media_type)
         self._asset_rows.append(row)
@@ -410,17 +398,18 @@ class _BatchPlan:
         self._rename_assets(change, may_move)
         for known in unplanned:
             row = known.row
-            is_fetched = row.state == AssetState.PENDING and row.run == change.row.run
-            is_unlisted = row.state >= AssetState.FAILED or (is_fetched and row.key not in left_out)
-            if item.problems or not is_unlisted or row.run in self._writer.runs_of_other_sources:
+            is_renamed = change.known.get(row.key) is not known
+            if is_renamed or item.problems or row.run in self._writer.runs_of_other_sources:
                 continue
-            if change.known.get(row.key) is not known:  # it was renamed
+            is_left_out = row.key in left_out
+            is_fetched = row.state == AssetState.PENDING and row.run == change.row.run
+            if row.state < AssetState.FAILED and (is_left_out or not is_fetched):
                 continue
             if known.digest_in_dest is None or known.is_lost(self._writer.has_file):
-                paths.delete_asset(self._db, row.id)
+                transitions.delete_asset(self._db, row.id)
                 del change.known[row.key]
-            elif row.key not in left_out:
-                jobs.delete_jobs(self._db, [row.id])
+            elif not is_left_out:
+                transitions.delete_jobs(self._db, [row.id])
                 done = row._replace(state=AssetState.DONE, digest=known.digest_in_dest or None)
                 self._asset_rows.append(done)
 
@@ -436,8 +425,8 @@ class _BatchPlan:
             if known is None:
                 continue
             if replaced:
-                paths.delete_asset(self._db, replaced.row.id)
-            paths.move_asset(self._db, known.row.id, known.row.id, asset.key)
+                transitions.delete_asset(self._db, replaced.row.id)
+            transitions.move_asset(self._db, known.row.id, known.row.id, asset.key)
             row = known.row._replace(key=asset.key, must_revalidate=1)  # its content may be another one
             del change.known[known.row.key]
             change.known[asset.key] = known._replace(row=row)
@@ -456,7 +445,7 @@ class _BatchPlan:
             else:
                 row = known.row._replace(run=run_id)
             if row.state != AssetState.DONE:
-                row = row._replace(state=failures.failed_state(failure))
+                row = row._replace(state=transitions.failed_state(failure))
                 self._failures.append((FailureKey("", row.item, key), failure, change.item.id))
             self._asset_rows.append(row)
 
@@ -464,7 +453,8 @@ class _BatchPlan:
         item = change.item
         row = change.row
         is_changed = change.is_updated or change.has_changed
-        self._result.count("items_changed", is_changed and not (change.was_planned or item.is_collection))
+        if is_changed and not (change.was_planned or item.is_collection):
+            self._result.count("items_changed", 1)
         json_state = self._plan_json(change)
         if change.rewrites_json and change.known:
             # later runs do not see the change: they must revalidate the assets that this one leaves out
@@ -485,7 +475,7 @@ class _BatchPlan:
         """
         item = change.item
         state = change.row.json_state
-        path = item_json_in(change.directory, item.id.item)
+        path = item_json_in(change.row.directory, item.id.item)
         if state == JsonState.CURRENT and not self._writer.has_file(path):
             self._result.count("files_lost", 1)
             state = JsonState.DAMAGED  # unlike one that is only `DUE`, the catalog does not list it
@@ -496,29 +486,28 @@ class _BatchPlan:
         if item.is_collection or not (change.rewrites_json or change.lacks_file or is_moved):
             return state
         self._documents.append((change.row.id, item.public_json))
-        return JsonState.DUE if state in {JsonState.CURRENT, JsonState.WRITING} else state
+        if state in {JsonState.CURRENT, JsonState.WRITING}:
+            state = JsonState.DUE
+        return state
 
     def _write(self) -> None:
         db = self._db
         run_id = self._writer.run.id
-        write_rows(db, _PUT_ITEMS, [row[:-1] for row in self._item_rows])
         db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", self._documents)
-        write_rows(db, _PUT_ASSETS, self._asset_rows)
-        write_rows(db, _PUT_JOBS, self._job_rows)
-        db.execute(f"UPDATE assets SET run = ? WHERE id {IN_LIST}", (run_id, json_array(self._unchanged)))
-        revalidate = f"UPDATE assets SET must_revalidate = 1 WHERE id {IN_LIST}"
-        db.execute(revalidate, (json_array(self._must_revalidate),))
+        transitions.put_rows(db, self._item_rows, self._asset_rows, self._job_rows)
+        transitions.set_run(db, run_id, self._unchanged)
+        transitions.revalidate_later(db, self._must_revalidate)
         self._claim_paths()
         if exists(db, "SELECT 1 FROM failures WHERE what = 'item'"):
             self._delete_failures({self._known[item.id].id for item in self._batch.items})
         for key, failure, item in self._failures:
             masked = failure.masked(self._writer.secrets)
-            failures.put_failure(db, key._replace(run=run_id), masked, 1, self._now)
+            transitions.put_failure(db, key._replace(run=run_id), masked, 1, self._now)
             if item is not None:
                 self._result.failures.append((item, key.key, failure))
         changed = self._changed.union(row.parent for row in self._item_rows)
         changed.update(key.item for key, *_ in self._failures)
-        failures.update_item_states(db, changed)
+        transitions.update_item_states(db, changed)
 
     def _claim_paths(self) -> None:
         """Claim the paths of new assets. A job may get another name, or fail instead."""
@@ -530,9 +519,7 @@ class _BatchPlan:
         for job in planned_jobs:
             name = other_names.get(job.rowid, job.name)
             if isinstance(name, Failure):
-                set_name = "UPDATE jobs SET name_or_template = ? WHERE asset = ?"
-                self._db.execute(set_name, (job.name, job.rowid))
-                self._db.execute(f"UPDATE assets SET state = {AssetState.FAILED} WHERE id = ?", (job.rowid,))
+                transitions.fail_planned(self._db, job.rowid, job.name)
                 key = FailureKey("", job.item_rowid, job.key)
                 self._failures.append((key, name, items[job.item_rowid]))
             else:

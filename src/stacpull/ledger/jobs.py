@@ -1,24 +1,17 @@
-"""The assets that are still to fetch, as `models.Job`s, and those that are fetched again.
-
-A damaged asset becomes pending in a new generation, so that its file may be replaced. A repair accepts only
-bytes with its earlier digest (`Job.required_digest`) or, if that is unknown, size.
-"""
+"""The assets that are still to fetch, as `models.Job`s, and those whose names are reserved."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
 
 import orjson
 
 from stacpull.digests import as_checksum
-from stacpull.ledger import runs
-from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, named_rows, transaction
-from stacpull.ledger.failures import update_item_states
+from stacpull.ledger import runs, transitions
+from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, named_rows
 from stacpull.ledger.runs import Run
-from stacpull.ledger.schema import AssetState, JsonState, stored_checksum, stored_clip
-from stacpull.models import FailureKind, Job, VersionInDest
-from stacpull.redact import href_hash
+from stacpull.ledger.schema import AssetState, stored_checksum, stored_clip
+from stacpull.models import AssetFile, Job, VersionInDest
 
 _SELECT_JOB = f"""
 SELECT
@@ -43,8 +36,7 @@ def pending_jobs(db: Connection, run_id: int, after: int, limit: int, take_over:
     run = runs.load(db, run_id)
     jobs = [_job(row, run) for row in rows]
     if take_over:
-        taken = json_array(job.rowid for job in jobs)
-        db.execute(f"UPDATE assets SET run = ? WHERE id {IN_LIST}", (run_id, taken))
+        transitions.set_run(db, run_id, [job.rowid for job in jobs])
     return jobs
 
 
@@ -85,86 +77,11 @@ def has_job(db: Connection, rowid: int, generation: int) -> bool:
     return exists(db, query, (rowid, generation))
 
 
-def delete_jobs(db: Connection, assets: Iterable[int]) -> None:
-    """Delete the jobs of assets, and their failures."""
-    rowids = (json_array(assets),)
-    if exists(db, "SELECT 1 FROM failures"):
-        names = f"SELECT item, key FROM assets WHERE id {IN_LIST}"
-        db.execute(f"DELETE FROM failures WHERE what = '' AND (item, key) IN ({names})", rowids)
-    db.execute(f"DELETE FROM jobs WHERE asset {IN_LIST}", rowids)
-
-
-def requeue_failures(db: Connection, run: Run) -> None:
-    """Make failed assets that have an href pending in `run`.
-
-    A retry takes those of its source. A mirror or a repair takes its own whose failures it tries again.
-    """
-    of_source = json_array(runs.of_same_source(db, run.id))
-    of_retry = {"retry": frozenset(FailureKind), "ordered": frozenset({FailureKind.ORDERED})}
-    kinds = of_retry.get(run.kind, run.retried_kinds)
-    is_retry = run.kind in of_retry
-    with transaction(db):
-        failed = (
-            "SELECT f.id FROM failed_assets f JOIN jobs j ON j.asset = f.id "
-            f"WHERE f.run {IN_LIST} AND f.kind {IN_LIST}"
-        )
-        requeued = db.execute(
-            f"UPDATE assets SET state = {AssetState.PENDING}, run = ? WHERE id IN ({failed}) RETURNING item",
-            (run.id, of_source if is_retry else json_array([run.id]), json_array(kinds)),
-        ).fetchall()
-        if run.kind != "mirror":  # the walk of a mirror may still list them
-            db.execute(
-                f"UPDATE assets SET run = ? WHERE state = {AssetState.PENDING} AND run {IN_LIST} "
-                "AND id IN (SELECT asset FROM jobs)",
-                (run.id, json_array(runs.earlier_runs_of_task(db, run.id))),
-            )
-        if is_retry:
-            query = f"SELECT item FROM failures WHERE what = 'item' AND run {IN_LIST}"
-            unreadable = {item for (item,) in db.execute(query, (of_source,))}
-            query = "SELECT DISTINCT a.item FROM jobs j CROSS JOIN assets a ON a.id = j.asset WHERE a.run = ?"
-            items = {item for (item,) in db.execute(query, (run.id,))}
-            # an unreadable source item stays with its run: it is planned once it has been read
-            _take_over_items(db, run.id, items - unreadable, items | unreadable)
-        update_item_states(db, {item for (item,) in requeued})
-
-
-def _take_over_items(db: Connection, run_id: int, items: set[int], linked: set[int]) -> None:
-    state = f"iif(json_state = {JsonState.CURRENT}, {JsonState.DUE}, json_state)"
-    label_items = f"SELECT parent FROM items WHERE id {IN_LIST}"
-    query = f"UPDATE items SET run = ?, json_state = {state} WHERE id {IN_LIST} OR id IN ({label_items})"
-    db.execute(query, (run_id, json_array(items), json_array(linked)))
-
-
-def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None]) -> int:
-    """Make damaged assets of the source pending, each with its href; return how many others there are.
-
-    They are done, or left by an earlier repair. If the href is not whole, the item is read again first.
-    """
-    of_source = runs.of_same_source(db, run_id)
-    items: set[int] = set()
-    others = 0
-    with transaction(db):
-        for rowid, href in assets.items():
-            item, asset_run, digest, planned_hash = db.execute(
-                "SELECT a.item, a.run, coalesce(a.digest, j.digest_in_dest, x''), a.href_hash "
-                "FROM assets a LEFT JOIN jobs j ON j.asset = a.id WHERE a.id = ?",
-                (rowid,),
-            ).fetchone()
-            if asset_run not in of_source:
-                others += 1
-                continue
-            db.execute(
-                f"UPDATE assets SET state = {AssetState.PENDING}, run = ?, generation = generation + 1, "
-                "digest = NULL, etag_or_date = NULL WHERE id = ?",
-                (run_id, rowid),
-            )
-            is_stale = href is None or planned_hash not in (None, href_hash(href))  # cut, or outdated
-            db.execute(
-                "INSERT OR REPLACE INTO jobs(asset, href, stale, digest_in_dest, is_damaged) "
-                "VALUES (?, ?, ?, ?, 1)",
-                (rowid, href or "", is_stale, digest),
-            )
-            items.add(item)
-        _take_over_items(db, run_id, items, linked=items)
-        update_item_states(db, items)
-    return others
+def reservations(db: Connection) -> list[AssetFile]:
+    rows = named_rows(  # CROSS JOIN: starts with the jobs, because there may be many more assets
+        db,
+        "SELECT a.id AS rowid, a.item AS item_rowid, a.generation, rtrim(a.directory, '/') AS directory, "
+        "a.name, a.size, a.identity, a.digest, a.etag_or_date, a.unproven "
+        f"FROM jobs j CROSS JOIN placed_assets a ON a.id = j.asset WHERE a.state = {AssetState.RESERVED}",
+    )
+    return [AssetFile(**dict(row)) for row in rows]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, scalar, write_rows
-from stacpull.ledger.jobs import delete_jobs
 from stacpull.models import Asset, Failure, FailureKind, path_in_dest
 from stacpull.planning.names import hashes_in, path_hash, safe_segment, with_salted_hash
 
@@ -75,20 +74,7 @@ def add_directory(db: Connection, path: str, assets: Iterable[Asset]) -> tuple[i
     return scalar(db, add, (path_in_dest(parent, ""),)), parent
 
 
-def move_asset(db: Connection, rowid: int, new_rowid: int, key: str) -> None:
-    """Give an asset another row or key, without its job and failure."""
-    move = "UPDATE paths SET asset = ? WHERE hash = ? AND asset = ?"
-    db.execute(move, (new_rowid, _hash_of_path(db, rowid), rowid))
-    delete_jobs(db, [rowid])
-    db.execute("UPDATE assets SET id = ?, key = ? WHERE id = ?", (new_rowid, key, rowid))
-
-
-def delete_asset(db: Connection, rowid: int) -> None:
-    db.execute("DELETE FROM paths WHERE hash = ? AND asset = ?", (_hash_of_path(db, rowid), rowid))
-    delete_jobs(db, [rowid])
-    db.execute("DELETE FROM assets WHERE id = ?", (rowid,))
-
-
-def _hash_of_path(db: Connection, rowid: int) -> int | None:
+def owned_hash(db: Connection, rowid: int) -> int | None:
+    """Return the key of an asset's path in the table `paths`; None if it owns none."""
     (path,) = db.execute("SELECT path FROM placed_assets WHERE id = ?", (rowid,)).fetchone()
     return None if path is None else path_hash(path)

@@ -12,9 +12,8 @@ from itertools import islice, starmap
 from stacpull.hosts import host_of
 from stacpull.ledger import meta, runs, schema
 from stacpull.ledger.database import IN_LIST, Connection, json_array, scalar, transaction
-from stacpull.ledger.failures import update_item_states
-from stacpull.ledger.paths import delete_asset
 from stacpull.ledger.schema import AssetState, JsonState
+from stacpull.ledger.transitions import delete_asset, update_item_states
 from stacpull.models import OWN_ASSETS_ID, ItemId, NotFoundItem
 from stacpull.planning.item_plan import item_json_in
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import msgspec
-
 from stacpull.digests import as_checksum
 from stacpull.ledger import meta, runs
 from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, named_rows, scalar
@@ -91,20 +89,6 @@ def run_status(db: Connection) -> dict[str, Any]:
     (run,) = named_rows(db, f"SELECT *, {of_all} FROM runs WHERE id = ?", (current,))
     (newest,) = named_rows(db, "SELECT id, started, ended FROM runs WHERE id = ?", (last,))
     unfinished = None if current == last else f"run {current} is unfinished"
-    return {
-        **dict(run),
-        **dict(newest),
-        **_counts_of_runs(db, walk, last),
-        "reason": ": ".join(filter(None, [unfinished, run["reason"]])) or None,
-        "walk_ended": run["walk_ended"] if run["kind"] == "mirror" else walk_ended,
-        "position": meta.get(db, f"{meta.POSITION}{current}"),
-        "selection": runs.decoded_options(run["selection"]),
-        "options": runs.decoded_options(run["fixed"]) | runs.decoded_options(run["remembered"]),
-    }
-
-
-def _counts_of_runs(db: Connection, walk: int, last: int) -> dict[str, Any]:
-    """Return the usage of all runs, and counts of the last walk and the last run."""
     max_seen = (  # walks before a removal of items have seen too many
         "SELECT max(number) FROM counters c JOIN runs r ON r.id = c.run AND r.kind = 'mirror' "
         "WHERE c.name = 'items_seen' "
@@ -112,12 +96,22 @@ def _counts_of_runs(db: Connection, walk: int, last: int) -> dict[str, Any]:
     )
     total = "SELECT sum(number) FROM counters WHERE name = ?"
     of_last = {name: scalar(db, f"{total} AND run = ?", (name, last)) for name in runs.USAGE}
+    rate = None
+    if of_last["seconds"] > 0:
+        rate = of_last["bytes_fetched"] / of_last["seconds"]
     return {
+        **dict(run),
+        **dict(newest),
         **{name: round(scalar(db, total, (name,)), 3) for name in runs.USAGE},
         **{name: scalar(db, f"{total} AND run = ?", (name, walk)) for name in WALK_COUNTS},
         "max_seen": scalar(db, max_seen),
-        "rate": of_last["bytes_fetched"] / of_last["seconds"] if of_last["seconds"] else None,
+        "rate": rate,
         "assets_skipped": scalar(db, f"{total} AND run = ?", ("assets_skipped", last)),
+        "reason": ": ".join(filter(None, [unfinished, run["reason"]])) or None,
+        "walk_ended": run["walk_ended"] if run["kind"] == "mirror" else walk_ended,
+        "position": meta.get(db, f"{meta.POSITION}{current}"),
+        "selection": runs.decoded_options(run["selection"]),
+        "options": runs.decoded_options(run["fixed"]) | runs.decoded_options(run["remembered"]),
     }
 
 
@@ -232,7 +226,7 @@ def collection_directories(db: Connection) -> dict[str, str]:
     return {name: directory.partition("/")[0] for name, directory in rows if directory is not None}
 
 
-class CollectionRow(msgspec.Struct, frozen=True):
+class CollectionRow(NamedTuple):
     rowid: int
     name: str
     directory: str
