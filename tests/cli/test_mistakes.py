@@ -45,15 +45,13 @@ class Mistake(NamedTuple):
 
 
 MISTAKES = {
-    "no DEST": Mistake(
-        ("mirror", "{api}"),
-        "stacpull: Missing argument 'DEST'.\nUsage: stacpull mirror [OPTIONS] SOURCE DEST\n",
-    ),
+    "no DEST": Mistake(("mirror", "{api}"), "stacpull: Missing argument 'DEST'.\nUsage: stacpull mirror [O"),
     "a misspelt option": Mistake(
         ("mirror", "{api}", "d", "--max-itmes", "3"),
         "stacpull: No such option '--max-itmes'; did you mean --max-items?\nUsage: stacpull",
     ),
     "two limits": Mistake(("plan", "{api}", "--sample", "1", "--max-items", "1"), "Give --sample or --max"),
+    "a seed without a sample": Mistake(("mirror", "{api}", "d", "--seed", "1"), "--seed needs --sample."),
     "a label to leave out": Mistake(("plan", "{api}", "--no-label", "x"), "; did you mean --label?\n"),
     "part of an option": Mistake(("plan", "{api}", "--snow", "true"), "; did you mean --seasonal-snow?\n"),
     "an option unlike all others": Mistake(("plan", "{api}", "--scene"), "option '--scene'.\n"),
@@ -139,9 +137,7 @@ MISTAKES = {
     "a directory to copy from that does not exist": Mistake(
         ("mirror", "{api}", "d", "--allow-local", "nowhere"), "--allow-local is not a directory: nowhere."
     ),
-    "two config files": Mistake(
-        ("plan", "--config", "bigearthnet", "--config", "torchgeo"), "--config can be given only once."
-    ),
+    "two configs": Mistake(("plan", "--config", "a", "--config", "b"), "--config can be given only once."),
     "a misspelt --role": Mistake(
         ("mirror", "{api}", "d", "-C", "--role", "dta", "--max-items", "1"),
         "dropped every asset. Their roles (types): data, labels (application/json); no role (image/tiff).",
@@ -150,9 +146,7 @@ MISTAKES = {
     "an argument for a command that takes none": Mistake(
         ("credentials", "list", "n"), "\nUsage: stacpull credentials list [OPTIONS]\n"
     ),
-    "an order that the catalog cannot have": Mistake(
-        ("mirror", "{api}", "d", "-C", "--sortby", "id"), "cannot be sorted"
-    ),
+    "an impossible order": Mistake(("mirror", "{api}", "d", "-C", "--sortby", "id"), "cannot be sorted"),
     "a --work that is a bucket": Mistake(
         ("mirror", "{api}", "s3://bucket/m", "--work", "s3://bucket/w"),
         "add --work DIR, a local directory",

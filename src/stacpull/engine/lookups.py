@@ -36,6 +36,8 @@ from stacpull.urls import is_local, scheme_rules
 
 def check_selection(selection: Selection, options: Options) -> None:
     """Raise `UsageError` if the layout, a filter or the area of `--clip` is not valid."""
+    if selection.seed and selection.sample is None:  # an older ledger may have such a run to resume
+        raise UsageError("--seed needs --sample.")
     SelectionFilter.from_selection(selection)
     clip_fetching(selection.clip)
     Layout.parse(options.layout)
