@@ -72,7 +72,8 @@ class IdsFilter(ItemFilter):
         self._ids = tuple(dict.fromkeys(text.strip() for text in ids))
         self._wanted = frozenset(self._ids)
         self._lengths = sorted({len(text) for text in self._wanted})
-        self._found: set[str] = set()
+        self._found: dict[str, int] = {}  # ids, with the hash of the first item that each matched
+        self._ambiguous = ""
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> str | None:
         name = item.get("id")
@@ -84,18 +85,21 @@ class IdsFilter(ItemFilter):
                 break
             if name[-length - 1] in "_-/.:" and name[-length:] in self._wanted:
                 matches.add(name[-length:])
-        self._found |= matches
+        for text in matches:
+            if self._found.setdefault(text, hash(name)) != hash(name) and not self._ambiguous:
+                self._ambiguous = f"{text!r} is the end of several ids, such as {name}: all of them match."
         return None if matches else "ids"
 
     def missing(self) -> tuple[int, str]:
         """Return how many of the ids no item had so far, and the first of them."""
-        names = sorted(self._wanted - self._found)
+        names = sorted(self._wanted - self._found.keys())
         return len(names), ", ".join([*names[:3], *(["…"] if names[3:] else [])])
 
     def warnings(self, counts: LeftOut, *, complete: bool) -> list[str]:  # noqa: ARG002 - as in ItemFilter
         missing, shown = self.missing() if complete else (0, "")
         ids = f"{missing:,} of the {len(self._wanted):,} ids" if len(self._wanted) > 1 else "the id"
-        return [f"The source listed no item for {ids}: {shown}."] if missing else []
+        texts = [f"The source listed no item for {ids}: {shown}."] if missing else []
+        return texts + ([self._ambiguous] if self._ambiguous else [])
 
     def pushed_down(self) -> Json:
         return {"ids": self._ids}
