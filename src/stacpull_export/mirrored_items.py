@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stacpull.dest_address import DestAddress
-from stacpull.errors import DestinationError, UsageError
+from stacpull.errors import DestinationError, UsageError, quantity
 from stacpull.events import Listener, Notice
 from stacpull.json_values import parsed_object
 from stacpull.ledger import runs, views
@@ -55,7 +55,7 @@ class MirrorContents:
         self.files = files
         self.url = url
         self.unreadable = 0  # counted by the last complete pass over the items
-        self.unreadable_path = ""
+        self.unreadable_name = ""
         self.db = db
         state = views.run_status(db)["state"]
         self.is_complete = state == "complete"
@@ -89,7 +89,7 @@ class MirrorContents:
                 document = None if text is None else parsed_object(text)
                 if text is None or document is None or not isinstance(document.get("properties"), dict):
                     unreadable += 1
-                    self.unreadable_path = self.unreadable_path or path
+                    self.unreadable_name = self.unreadable_name or path.rpartition("/")[2]
                 else:
                     yield MirroredItem(row.name, name, path, document, len(text))
         self.unreadable = unreadable
@@ -106,8 +106,8 @@ class MirrorContents:
         if self.unreadable:
             if runs.load(self.db).fixed["metadata"] == "none":
                 remedy = "repeat the `stacpull mirror` command without --metadata none"
-            name = self.unreadable_path.rpartition("/")[2]
-            notes.append(f"Items without readable JSON: {self.unreadable:,}, such as {name}; {remedy}.")
+            items = quantity(self.unreadable, "item has", "items have")
+            notes.append(f"{items} no readable JSON, such as {self.unreadable_name}: {remedy}.")
         return tuple(notes)
 
     def refuse_inside(self, out: Path) -> None:

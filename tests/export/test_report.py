@@ -92,7 +92,7 @@ def test_a_run_that_was_killed_is_not_shown_as_running(dest: Path, tmp_path: Pat
         db.execute("UPDATE runs SET state = 'running'")
     next(dest.glob("c/one/*.json")).unlink()
     page = written(dest, tmp_path / "report.html")
-    assert "Items without readable JSON: 1" in page
+    assert "1 item has no readable JSON" in page
     data = data_of(page)
     assert (data["state"], data["runs"][0]["state"]) == ("interrupted", "interrupted")
     with mirror_lock(dest):
