@@ -103,7 +103,7 @@ class Samples:
         if not self.count:
             notes.append("There are no samples: the mirror has only images that items link to, or no items.")
         elif self.count == self.without_label:
-            notes.append("No sample has a label: --label-property names the property that holds labels.")
+            notes.append("No sample has a label: mirror the label collection, or set --label-property.")
         elif self.without_label:
             notes.append(f"Samples without a label: {self.without_label:,}.")
         lacking: Counter[str] = Counter()

@@ -146,7 +146,7 @@ def test_notes_say_that_no_sample_has_a_label_and_that_there_is_none(mirrored: A
     links = source_of(tmp_path, item("b", collection="images"))
     dest = mirrored([item("a", properties={"labels": "Pastures"}, links=links)])
     notes = export(dest, tmp_path / "a.csv", "csv", label_property="classes").notes
-    assert notes == ("No sample has a label: --label-property names the property that holds labels.",)
+    assert notes == ("No sample has a label: mirror the label collection, or set --label-property.",)
     notes = export(dest, tmp_path / "shards", "webdataset", collections="images").notes
     assert notes == ("There are no samples: the mirror has only images that items link to, or no items.",)
     assert export(dest, tmp_path / "b.csv", "csv").notes == ()
