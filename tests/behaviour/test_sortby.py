@@ -66,7 +66,7 @@ class Api:
         return {"type": "FeatureCollection", "features": found[start : start + 2], "links": links}
 
 
-def mirrored(source: str, dest: Path, **selection: Any) -> list[str]:
+def mirrored(source: Any, dest: Path, **selection: Any) -> list[str]:
     options = quick(retries=0)
     asyncio.run(stacpull.mirror(source, str(dest), selection=Selection(**selection), options=options))
     return sorted(path.parent.name for path in dest.glob("c/*/data.tif"))
@@ -92,11 +92,7 @@ def test_resume_keeps_the_order(tmp_path: Path) -> None:
         selection = Selection(collections="c", sortby="-eo:cloud_cover", max_items=3)
         options, api.is_down = quick(retries=0), True
         with pytest.raises(SourceError):
-            asyncio.run(
-                stacpull.mirror(
-                    f"{host.url}/", str(tmp_path / "m"), selection=selection, options=quick(retries=0)
-                )
-            )
+            asyncio.run(stacpull.mirror(f"{host.url}/", tmp_path / "m", selection=selection, options=options))
         api.is_down = False
         report = asyncio.run(stacpull.resume(str(tmp_path / "m"), options=options))
     assert (report.state, report.assets_done) == ("complete", 3)
@@ -136,3 +132,5 @@ def test_other_sources_are_refused(tmp_path: Path, source: str) -> None:
         selection = {} if source else {"collections": "c"}
         with pytest.raises(UsageError, match="sortby needs one collection of an API with the sort ext"):
             mirrored(url, tmp_path / "m", sortby="-datetime", **selection)
+        with pytest.raises(UsageError, match=r"^Items in Python .+ cannot be sorted: sort them first"):
+            mirrored(items(host.url), tmp_path / "m", sortby="-datetime")

@@ -175,5 +175,7 @@ class Source(Protocol):
 
 
 def sort_error(url: str) -> UsageError:
+    if url.startswith("stdin:"):
+        return UsageError("Items in Python or on standard input cannot be sorted: sort them first.")
     needed = "one collection of an API with the sort extension, or an ItemCollection"
     return UsageError(f"{url} cannot be sorted: --sortby needs {needed}.")
