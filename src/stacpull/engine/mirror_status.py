@@ -60,9 +60,9 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
 
 
 def failures(dest: str | Path, options: Options | None = None) -> Iterator[FailureRecord]:
-    """Return every asset of `dest` that failed, and every item that could not be read.
+    """Return an iterator over every asset of `dest` that failed, and every item that could not be read.
 
-    The arguments and errors are those of `status`.
+    The arguments and errors are those of `status`. `list(failures(dest))` has all of them in memory.
     """
     records = _failures(resolve_dest(dest, or_default("options", Options, options)))
     return chain([*islice(records, 1)], records)  # so that this call raises errors, not the iteration
