@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import attrs
 import orjson
 
-from stacpull.errors import StacpullError, similar
+from stacpull.errors import StacpullError, UsageError, similar
 from stacpull.events import log_problems
 
 _NAMES = orjson.loads(Path(__file__).with_name("other_names.json").read_bytes())
@@ -64,8 +64,11 @@ def with_advice(function: Callable[..., Any]) -> Callable[..., Any]:
         holders = {"Selection": "selection", "Options": "options", "S3Options": "options"}
         kinds = [kind for kind in _argument_classes() if holders[kind.__name__] in parameters]
         _refuse_unknown(function.__name__, named, parameters, kinds)
-        if "on_event" in parameters and named.get("on_event") is None:
-            named["on_event"] = log_problems
+        if "on_event" in parameters:
+            listener = named.get("on_event")
+            named["on_event"] = log_problems if listener is None else listener
+            if not callable(named["on_event"]) or inspect.iscoroutinefunction(listener):
+                raise UsageError("on_event must be a function, and not a coroutine function.")
         return function(*positional, **named)
 
     @functools.wraps(function)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import subprocess
@@ -94,6 +95,8 @@ def test_a_wrong_argument_of_trace_is_refused_by_name(monkeypatch, name: str, va
     ("call", "words"),
     [
         (lambda: stacpull.sync.plan("c.json", urls=5), "urls must be an open text file, not int"),
+        (lambda: stacpull.sync.plan("c.json", on_event=[]), "on_event must be a function"),
+        (lambda: stacpull.sync.plan("c.json", on_event=asyncio.sleep), "not a coroutine function"),
         (lambda: stacpull.sync.plan([]), "source is an empty list: give items, a URL or a path"),
         (lambda: stacpull.sync.plan([{"id": "a"}]), r"an object that is not a STAC item \(dict\)"),
         (lambda: stacpull.sync.collections(5), "SOURCE must be a URL or a path as text, not int"),
@@ -114,7 +117,6 @@ def test_arguments_are_known_also_before_any_garbage_is_collected(tmp_path: Path
         "import gc; gc.disable()\nimport stacpull\n"
         "try: stacpull.sync.verify('m')\nexcept stacpull.NotAMirrorError as error: print(error)"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
+    given = [sys.executable, "-c", program]
+    ran = subprocess.run(given, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert ran.stdout == "m is not a mirror: it does not exist.\n"
