@@ -144,7 +144,7 @@ class _PlanConsumer:
         bytes_total = round(sizes.stated_bytes + sampled_bytes)
         bytes_pending = round(sizes.pending_bytes + sizes.sampled_bytes(sizes.pending))
         is_unknown = bool(unknown) and not bytes_total
-        if sizes.problem is not None and (is_unknown or sizes.problem.count_refusal is not None):
+        if sizes.problem is not None:
             network.warn(f"{'No' if is_unknown else 'Not every'} size could be read: {sizes.problem}")
         if self._refused:
             network.warn(f"Some assets or items would fail; the first is {self._refused}")
@@ -190,12 +190,11 @@ class _PlanConsumer:
         return self._network.counters.requests - requests_before, seconds
 
     async def planned_this_run(self, ids: Sequence[ItemId]) -> dict[ItemId, PlannedVersion]:
-        planned: dict[ItemId, PlannedVersion] = {}
-        for item in ids:
-            is_primary = hash(item) in self._primary
-            if is_primary or hash(item) in self._linked or hash(item) in self._unreadable:
-                planned[item] = PlannedVersion(is_linked=not is_primary)
-        return planned
+        return {
+            item: PlannedVersion(is_linked=hash(item) not in self._primary)
+            for item in ids
+            if any(hash(item) in known for known in (self._primary, self._linked, self._unreadable))
+        }
 
     async def restart(self) -> None:
         self.counters["items_seen"] = 0
