@@ -162,9 +162,9 @@ def read_ids(value: str | Iterable[str] | None) -> tuple[str, ...]:
     ids = read_texts(value)
     if not ids and value is not None and not isinstance(value, tuple):
         raise ValueError("must not be an empty list")
-    if named := [text[1:] for text in ids if text.startswith("@")]:
-        read = f"pathlib.Path({named[0]!r}).read_text().split()"
-        raise ValueError(f"must be ids, because only the command line reads a file: use {read}")
+    for text in ids:
+        if text.startswith("@"):
+            raise ValueError(f"must be ids; for a file, use pathlib.Path({text[1:]!r}).read_text().split()")
     return ids
 
 
@@ -366,8 +366,7 @@ def read_geometry(value: str | PathLike[str] | Mapping[str, Any] | Geometry) -> 
         written = read_text(document).strip()
         if not written.startswith(("{", "[")):
             path = written[:80].removeprefix("@")
-            is_path = written.startswith("@") or written.endswith("json")
-            hint = f": to read a file, use pathlib.Path({path!r})" if is_path else ""
+            hint = f": to read a file, use pathlib.Path({path!r})" if re.search("^@|json$", written) else ""
             raise ValueError(f"must be GeoJSON, not {written[:80]!r}{hint}")
         try:
             document = json.loads(document)

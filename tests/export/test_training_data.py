@@ -162,7 +162,7 @@ def test_notes_say_that_no_sample_has_a_label_and_that_there_is_none(mirrored: A
         ({"splits": ["x"]}, "splits must be a dict of names and lists of ids, not list"),
         (
             {"splits": {"t": "@t.txt"}},
-            r"splits\['t'\] must be ids, .+: use pathlib.Path\('t.txt'\).read_text",
+            r"splits\['t'\] must be ids; .+ use pathlib.Path\('t.txt'\).read_text",
         ),
     ],
 )

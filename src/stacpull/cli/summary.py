@@ -159,12 +159,9 @@ def nothing_to_do(report: MirrorReport, command: str = "resume", lasting: int = 
 
 
 def _changes(report: MirrorReport) -> Iterator[str]:
-    counts = [
-        (report.items_new, "new item"),
-        (report.items_changed, "changed item"),
-        (report.assets_changed, "changed file"),
-    ]
-    changes = ", ".join(quantity(number, noun) for number, noun in counts if number)
+    counts = {"new item": report.items_new, "changed item": report.items_changed}
+    counts["changed file"] = report.assets_changed
+    changes = ", ".join(quantity(number, noun) for noun, number in counts.items() if number)
     if changes and report.run > 1:  # in the first run, resumed or not, everything is new
         yield f"  changes  {changes} (source items included)"
     if report.items_pruned:

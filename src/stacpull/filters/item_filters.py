@@ -260,8 +260,7 @@ class DatetimeFilter(ItemFilter):
     def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
         value = properties.get("datetime")
         if value is not None:
-            start = parse_instant(value)
-            end = start
+            start = end = parse_instant(value)
         else:
             start = parse_instant(properties.get("start_datetime"))
             end = parse_instant(properties.get("end_datetime"))

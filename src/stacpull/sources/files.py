@@ -96,9 +96,7 @@ class ItemsFile(Source):
     def _page_of(self, start: WalkStart, features: Iterable[tuple[str, object]], *, is_last: bool) -> Page:
         items, unreadable = documents.valid_items(features)
         self._has_items = self._has_items or bool(items)
-        if self._first_unreadable is None and unreadable:
-            self._first_unreadable = unreadable[0]
-        first = self._first_unreadable
+        first = self._first_unreadable = self._first_unreadable or next(iter(unreadable), None)
         if is_last and first is not None and not self._has_items:
             raise SourceError(f"SOURCE has no valid item: {first.name}: {first.failure.message}")
         selected = self._selected(start, items, start.request.url)
@@ -172,9 +170,7 @@ class GeoJsonSource(ItemsFile):
         features = list_or_empty(body.get("features"))
         if documents.next_links(body):
             on_notice(Notice("warning", "The file is a page of an API. Its next page is not followed."))
-        if order is not None:
-            features = _sorted(features, order)
-        return features
+        return features if order is None else _sorted(features, order)
 
     def _has_more(self) -> bool:
         body = self._document.members
