@@ -69,8 +69,7 @@ class PlatformCheck(ItemFilter):
     """`--platform`: keeps the items of certain platforms."""
 
     fields = ("platforms",)
-    reasons = ("other platform",)
-    explained = "of another platform."
+    explained = ("other platform", "of another platform.")
 
     def __init__(self, platforms):
         self._platforms = platforms

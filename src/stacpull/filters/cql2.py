@@ -14,6 +14,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from itertools import accumulate
@@ -41,11 +42,6 @@ _QUOTED: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
 _BARE_DATE: Final = re.compile(r"(?<![\w.])\d{4}-\d\d-\d\d(?![\d.])")
 _BARE_YEAR: Final = re.compile(r"(?<![\w:])datetime\s*(?:[<>=]+|between)\s*(\d{4})", re.IGNORECASE)
 _UNKNOWN: Final = "unknown to the filter"
-_TYPES: Final = {
-    bool: "a boolean: write true or false",
-    str: "text: write it in single quotes",
-    list: "a list: use A_CONTAINS",
-}
 _ALL_TIME: Final = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 
@@ -75,8 +71,8 @@ def parse_filter(text: str) -> Any:
         position = _POSITION.search(str(error))
         if position is None:
             raise UsageError(f"--filter cannot be read as CQL2: {error}") from error
-        line = text.splitlines()[int(position[1]) - 1] if text.strip() else ""
-        not_parsed = line[int(position[2]) - 1 :][:20]
+        line = [*text.splitlines(), ""][int(position[1]) - 1]
+        not_parsed = line[int(position[2]) - 1 :][:20].strip()
         where = f"from {not_parsed!r} on; text takes single quotes: gsd < 30 AND platform = 'a'"
         if not not_parsed:
             where = "at its end: a value, a property or `)` is missing"
@@ -110,17 +106,18 @@ def _comparison(order: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Truth
 
     def compare(left: Any, right: Any) -> Truth:
         if is_number(left) and is_number(right):
-            is_float = isinstance(left, float) or isinstance(right, float)  # CQL2 text has no other numbers
-            try:
-                return order(float(left), float(right)) if is_float else order(left, right)
-            except OverflowError:
-                return order(left, right)
+            if isinstance(left, float) or isinstance(right, float):  # CQL2 text has no other numbers
+                with suppress(OverflowError):
+                    return order(float(left), float(right))
+            return order(left, right)
         left_span = _span(left)
-        right_span = None if left_span is None else _span(right)
+        right_span = _span(right)
         if left_span is not None and right_span is not None:
-            is_after = left_span[0] > right_span[1]
-            is_before = left_span[1] < right_span[0]
-            return order(is_after - is_before, 0)
+            if left_span[0] > right_span[1]:
+                return order(1, 0)
+            if left_span[1] < right_span[0]:
+                return order(-1, 0)
+            return order(0, 0)
         is_comparable = any(isinstance(left, kind) and isinstance(right, kind) for kind in kinds)
         return order(left, right) if is_comparable else None
 
@@ -163,6 +160,13 @@ def _on_text(change: Callable[[str], str]) -> Callable[[Any], Any]:
     return changed
 
 
+def _only(kind: type) -> Callable[[Value], Value]:
+    def checked(value: Value) -> Value:
+        return value if isinstance(value, kind) else None
+
+    return checked
+
+
 def _with_operands(read: Callable[[Value], Value], function: Callable[..., Value]) -> Callable[..., Value]:
     def operated(left: Value, right: Value) -> Value:
         values = read(left), read(right)
@@ -172,14 +176,16 @@ def _with_operands(read: Callable[[Value], Value], function: Callable[..., Value
 
 
 def _arithmetic(calculate: Callable[[float, float], Any]) -> Callable[[Any, Any], Any]:
-    def calculated(left: float, right: float) -> float | None:
+    def calculated(left: Value, right: Value) -> float | None:
+        if not (is_number(left) and is_number(right)):
+            return None
         try:
             result = calculate(float(left), float(right))
         except (ArithmeticError, ValueError):
             return None
         return result if isinstance(result, float) and math.isfinite(result) else None
 
-    return _with_operands(lambda value: value if is_number(value) else None, calculated)
+    return calculated
 
 
 def _has_all(left: Iterable[Any], right: Iterable[Any]) -> Truth:
@@ -193,14 +199,14 @@ def _shapes() -> Any:
 
 
 _temporal = partial(_with_operands, _span)
-_array = partial(_with_operands, lambda value: value if isinstance(value, list) else None)
+_array = partial(_with_operands, _only(list))
 _CALCULATED: Final = ("casei", "accenti", "+", "-", "*", "/", "^", "%", "div")
 """The operators that are not predicates. `%` has the sign of the dividend, `div` rounds towards zero."""
 _SPATIAL: Final = ("contains", "crosses", "disjoint", "equals", "intersects", "overlaps", "touches", "within")
 _OPERATORS: Final[dict[str, Callable[..., Any]]] = {
     "and": partial(_decided_by, False),
     "or": partial(_decided_by, True),
-    "not": lambda truth: None if truth is None else not truth,
+    "not": {True: False, False: True}.get,
     "=": _EQUAL,
     "<>": _comparison(operator.ne),
     "<": _comparison(operator.lt),
@@ -208,7 +214,7 @@ _OPERATORS: Final[dict[str, Callable[..., Any]]] = {
     ">": _comparison(operator.gt),
     ">=": _AT_LEAST,
     "isnull": lambda value: value is None,
-    "like": lambda text, like: _pattern(like).fullmatch(text) is not None if isinstance(text, str) else None,
+    "like": _with_operands(_only(str), lambda text, like: _pattern(like).fullmatch(text) is not None),
     "between": lambda value, low, high: _decided_by(False, _AT_LEAST(value, low), _AT_MOST(value, high)),
     "in": _is_in,
     "casei": _on_text(str.casefold),
@@ -272,7 +278,7 @@ def _predicate(node: Any) -> Term:
         case bool():
             return term
         case {"property": _}:
-            return _applied(lambda value: value if isinstance(value, bool) else None, term)
+            return _applied(_only(bool), term)
         case {"op": str(name)} if name.lower() not in _CALCULATED:
             return term
     what = node.get("op", "this") if isinstance(node, dict) else node
@@ -287,14 +293,18 @@ def _term(node: Any) -> Term:
             return _applied(lambda *members: list(members), *map(_term, node))
         case {"op": name}:
             return _operation(str(name), node.get("args", []))
+        case {"property": "datetime" | "properties.datetime"}:
+            return _item_time
         case {"property": str(name)}:
-            return _item_time if name.removeprefix("properties.") == "datetime" else PropertyName(name).value
-        case {"date": value} | {"timestamp": value}:
-            return _instant(value, "DATE" if "date" in node else "TIMESTAMP")
+            return PropertyName(name).value
+        case {"date": value}:
+            return _instant(value, "DATE")
+        case {"timestamp": value}:
+            return _instant(value, "TIMESTAMP")
         case {"interval": [_, _] as ends}:
             return _applied(_span_between, *(_instant(end, "INTERVAL") for end in ends))
         case {"bbox": _} | {"coordinates": _} | {"geometries": _}:
-            geometry = _shapes().read_box(node["bbox"]) if "bbox" in node else _shapes().read_shape(node)
+            geometry = _shapes().geometry_of({**node, "geometry": node})
             if geometry is not None:
                 return _Constant(geometry)
             raise UsageError(f"--filter: this {node.get('type', 'BBOX')} cannot be read.")
@@ -326,9 +336,10 @@ def _operation(name: str, arguments: Any) -> Term:
         case "and" | "or" | "not":
             terms = [_predicate(argument) for argument in arguments]
         case "a":
-            terms = [_term(value if isinstance(value, list | dict) else [value]) for value in arguments]
+            lists = (value if isinstance(value, list | dict) else [value] for value in arguments)
+            terms = [_term(value) for value in lists]
         case "t":
-            terms = [_term({"date": value} if isinstance(value, str) else value) for value in arguments]
+            terms = [_instant(value, "DATE") for value in arguments]
         case "s":
             terms = _geometries(arguments)
         case _:
@@ -343,10 +354,12 @@ def _geometries(arguments: list[Any]) -> list[Term]:
         return _shapes().geometry_of(item)
 
     own = {"property": "geometry"}
-    terms = [geometry_of_item if argument == own else _term(argument) for argument in arguments]
-    for term in terms:
+    terms = []
+    for argument in arguments:
+        term = geometry_of_item if argument == own else _term(argument)
         if own in arguments and isinstance(term, _Constant) and hasattr(term.value, "bounds"):
             _shapes().in_degrees(term.value, "--filter")
+        terms.append(term)
     return terms
 
 
@@ -407,13 +420,12 @@ def combined(name: str, conditions: list[Json]) -> Json | None:
 
 class ExpressionFilter(ItemFilter):
     fields = ("filter",)
-    reasons = (_UNKNOWN, "filter")
-    explained = "--filter cannot be evaluated, because a property is absent or of another type."
+    explained = (_UNKNOWN, "--filter cannot be evaluated, because a property is absent or of another type.")
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._tree, self._evaluate = compile_filter(text)
-        self._why: str | None = None  # the first item that cannot be judged cannot be
+        self._why: str | None = None  # for the first item that cannot be judged
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
         truth = self._evaluate(item, properties)
@@ -422,17 +434,16 @@ class ExpressionFilter(ItemFilter):
         return {True: None, False: "filter"}.get(truth, _UNKNOWN)
 
     def _why_unknown(self, item: Json, properties: dict[str, Any]) -> str:
-        unknown = [node for node in _conditions(self._tree) if _predicate(node)(item, properties) is None]
-        values = {name: PropertyName(name).value(item, properties) for name in properties_in(unknown)}
-        absent = sorted(name for name, value in values.items() if value is None)
-        if absent:
-            hint = did_you_mean(absent[0], properties.keys() - absent if len(absent) == 1 else ())
-            quoted = [name for name in absent if re.search(rf'= *"?{re.escape(name)}\b', self._text)]
-            quotes = f" Text takes single quotes: '{quoted[0]}'." if quoted else ""
-            return f" Absent: {', '.join(absent)}{hint}{quotes}"
-        wrong = [name for name, value in values.items() if not isinstance(value, dict) and name != "datetime"]
-        kinds = [(name, _TYPES.get(type(values[name]), "a number: no quotes")) for name in wrong]
-        return "".join(f" {name} is {what}." for name, what in kinds)
+        names = {name for name in properties_in(self._tree) if name not in properties}
+        absent = sorted(name for name in names if PropertyName(name).value(item, properties) is None)
+        if not absent:
+            return ""
+        hint = did_you_mean(absent[0], properties) if len(absent) == 1 else "."
+        for name in absent:
+            if re.search(rf'= *"?{re.escape(name)}\b', self._text):
+                hint += f" Text takes single quotes: '{name}'."
+                break
+        return f" Absent: {', '.join(absent)}{hint}"
 
     def warnings(self, counts: LeftOut, *, complete: bool) -> list[str]:
         return [f"{text}{self._why or ''}" for text in super().warnings(counts, complete=complete)]
@@ -441,17 +452,12 @@ class ExpressionFilter(ItemFilter):
         return {"condition": _pushable(self._tree)}
 
 
-def _conditions(node: Any) -> list[Any]:
-    """Return the conditions that AND, OR and NOT combine."""
-    if isinstance(node, dict) and str(node.get("op")).lower() in {"and", "or", "not"}:
-        return [condition for part in node["args"] for condition in _conditions(part)]
-    return [node]
-
-
 def properties_in(node: Any) -> Iterator[str]:
     match node:
         case {"property": str(name)}:
             yield name
-        case dict() | list():
-            for part in node.values() if isinstance(node, dict) else node:
+        case dict():
+            yield from properties_in([*node.values()])
+        case list():
+            for part in node:
                 yield from properties_in(part)

@@ -29,8 +29,7 @@ class ItemFilter:
     """A filter on items, which judges each item alone. `fields` of `Selection` turn it on."""
 
     fields: ClassVar[tuple[str, ...]]
-    reasons: tuple[str, ...] = ()  # in the order in which it tests them
-    explained = ""  # the message after a walk about items that were left out for the first of `reasons`
+    explained = ("", "")  # a reason, and the message after a walk about items that were left out for it
 
     def __init__(self, value: Any) -> None:
         """Compile the value of the only field. Raises `UsageError` if it is invalid."""
@@ -51,8 +50,9 @@ class ItemFilter:
 
     def warnings(self, counts: LeftOut, *, complete: bool) -> list[str]:  # noqa: ARG002 - for some filters
         """Return messages after a walk that left out `counts`. If `complete`, it has judged all items."""
-        number = counts.get(self.reasons[0], 0) if self.explained else 0
-        return [f"{quantity(number, 'item')} left out: {self.explained}"] if number else []
+        reason, text = self.explained
+        number = counts.get(reason, 0)
+        return [f"{quantity(number, 'item')} left out: {text}"] if number else []
 
     def pushed_down(self) -> Json:
         """Return conditions that every kept item meets, as fields of `PushedDown`, for APIs."""
@@ -66,7 +66,7 @@ class IdsFilter(ItemFilter):
     item costs one lookup per distinct length of the selected ids.
     """
 
-    fields = reasons = ("ids",)
+    fields = ("ids",)
 
     def __init__(self, ids: Sequence[str]) -> None:
         self._ids = tuple(dict.fromkeys(text.strip() for text in ids))
@@ -93,13 +93,15 @@ class IdsFilter(ItemFilter):
     def missing(self) -> tuple[int, str]:
         """Return how many of the ids no item had so far, and the first of them."""
         names = sorted(self._wanted - self._found.keys())
-        return len(names), ", ".join([*names[:3], *(["…"] if names[3:] else [])])
+        return len(names), ", ".join(names[:3])
 
     def warnings(self, counts: LeftOut, *, complete: bool) -> list[str]:  # noqa: ARG002 - as in ItemFilter
-        missing, shown = self.missing() if complete else (0, "")
-        ids = f"{missing:,} of the {len(self._wanted):,} ids" if len(self._wanted) > 1 else "the id"
-        texts = [f"The source listed no item for {ids}: {shown}."] if missing else []
-        return texts + ([self._ambiguous] if self._ambiguous else [])
+        texts = [self._ambiguous] if self._ambiguous else []
+        missing, shown = self.missing()
+        if missing and complete:
+            ids = "the id" if len(self._wanted) == 1 else f"{missing:,} of the {len(self._wanted):,} ids"
+            texts.append(f"The source listed no item for {ids}: {shown}.")
+        return texts
 
     def pushed_down(self) -> Json:
         return {"ids": self._ids}
@@ -108,11 +110,12 @@ class IdsFilter(ItemFilter):
 class ShardFilter(ItemFilter):
     """`--shard I/N`: part I of N of a collection, from 1 to N."""
 
-    fields = reasons = ("shard",)
+    fields = ("shard",)
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> str | None:
         number, count = self._value
-        return None if _hash(str(item.get("id")), b"shard") % count == number - 1 else "shard"
+        own_number = _hash(str(item.get("id")), b"shard") % count + 1
+        return None if own_number == number else "shard"
 
 
 def rank_of(seed: int, item_id: str) -> int:
@@ -136,11 +139,12 @@ class PropertyName:
     def __init__(self, name: str) -> None:
         self._name = name.removeprefix("properties.")
         self._is_of_the_item = name in {"id", "collection", "geometry", "bbox"}
-        self._path = tuple(self._name.split(".")) if "." in self._name else ()
+        self._path = tuple(self._name.split("."))
 
     def value(self, item: Json, properties: dict[str, Any]) -> Any:
-        value = (item if self._is_of_the_item else properties).get(self._name)
-        if value is None and self._path:
+        owner = item if self._is_of_the_item else properties
+        value = owner.get(self._name)
+        if value is None and len(self._path) > 1:
             value = properties
             for name in self._path:
                 if isinstance(value, dict):
@@ -165,18 +169,18 @@ class WhereFilter(ItemFilter):
         for condition in conditions:
             name, _, value = (part.strip() for part in condition.partition("="))
             wanted.setdefault(name, []).append(value)
-        self._tests = [(name, PropertyName(name), _has_any(values)) for name, values in wanted.items()]
-        self.reasons = ("where", *(f"no property {name}" for name in wanted))
+        self._tests = [(name, PropertyName(name), _test_of(values)) for name, values in wanted.items()]
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
-        for name, reference, has_any in self._tests:
+        for name, reference, is_wanted in self._tests:
             value = reference.value(item, properties)
-            if not has_any(value):
+            members = value if isinstance(value, list) else [value]
+            if not any(map(is_wanted, members)):
                 return "where" if value is not None else f"no property {name}"
         return None
 
 
-def _has_any(wanted: Sequence[str]) -> Callable[[Any], bool]:
+def _test_of(wanted: Sequence[str]) -> Callable[[Any], bool]:
     texts = frozenset(wanted)
     numbers = frozenset(Decimal(text) for text in wanted if finite_number(text) is not None)
     floats = frozenset(map(float, numbers))
@@ -192,15 +196,14 @@ def _has_any(wanted: Sequence[str]) -> Callable[[Any], bool]:
         is_number = isinstance(value, int) or _DECIMAL.fullmatch(text) is not None
         return text in texts or (is_number and Decimal(text) in numbers)
 
-    return lambda value: any(map(is_wanted, value)) if isinstance(value, list) else is_wanted(value)
+    return is_wanted
 
 
 class BooleanFilter(ItemFilter):
     """`--cloud-and-shadow` and `--seasonal-snow`: each selected property has this value (absent is false)."""
 
     fields = ("cloud_and_shadow", "seasonal_snow")
-    reasons = ("unreadable flag", "cloud and shadow", "seasonal snow")
-    explained = "cloud_and_shadow or seasonal_snow is not a valid flag."
+    explained = ("unreadable flag", "cloud_and_shadow or seasonal_snow is not a valid flag.")
 
     @classmethod
     def from_selection(cls, selection: Selection) -> Self | None:
@@ -227,8 +230,7 @@ def read_boolean(value: object) -> bool | None:
 
 class CloudCoverFilter(ItemFilter):
     fields = ("max_cloud_cover",)
-    reasons = ("unknown cloud cover", "cloud cover")
-    explained = "eo:cloud_cover is absent or not a number."
+    explained = ("unknown cloud cover", "eo:cloud_cover is absent or not a number.")
 
     def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
         cover = finite_number(properties.get("eo:cloud_cover"))
@@ -251,8 +253,7 @@ def _end_text(end: datetime | None) -> str:
 
 class DatetimeFilter(ItemFilter):
     fields = ("datetime",)
-    reasons = ("unknown time", "datetime")
-    explained = "datetime is absent or not a valid time."
+    explained = ("unknown time", "datetime is absent or not a valid time.")
 
     def __init__(self, text: str) -> None:
         self._start, self._end = parse_interval(text)
@@ -276,13 +277,13 @@ class DatetimeFilter(ItemFilter):
         end = _end_text(self._end)
         if self._end is not None and self._end.microsecond:
             end = _end_text(min(in_utc(self._end), _LAST) + timedelta(seconds=1))
-        return {"datetime": start if start == end else f"{start}/{end}"}
+        interval = start if start == end else f"{start}/{end}"
+        return {"datetime": interval}
 
 
 class AreaFilter(ItemFilter):
     fields = ("intersects",)
-    reasons = ("no location", "intersects")
-    explained = "neither geometry nor bbox is valid."
+    explained = ("no location", "neither geometry nor bbox is valid.")
 
     def __init__(self, value: Any) -> None:
         from stacpull.filters import shapes  # noqa: PLC0415 -- shapely is heavy
@@ -298,23 +299,21 @@ class AreaFilter(ItemFilter):
         shape = self._shapes.geometry_of(item)
         if shape is None:
             return "no location"
-        return None if self._shapes.intersects(self._area, shape, exceeds=self._exceeds) else self.reasons[1]
+        is_inside = self._shapes.intersects(self._area, shape, exceeds=self._exceeds)
+        return None if is_inside else self.fields[0]
 
     def pushed_down(self) -> Json:
-        """Return the box and the geometry, which is more precise: services accept one of them.
-
-        They reject geometry collections, and longitudes beyond 180 degrees.
-        """
-        area = self._area
-        if self._exceeds:
+        """Return the box and the geometry, which is more precise: services accept one of them."""
+        if self._exceeds:  # services reject longitudes beyond 180 degrees, and geometry collections
             return {}
-        is_one = area.geom_type != "GeometryCollection"
-        return {"bbox": Box(*area.bounds), "area": self._shapes.geojson(area) if is_one else None}
+        pushed: Json = {"bbox": Box(*self._area.bounds)}
+        if self._area.geom_type != "GeometryCollection":
+            pushed["area"] = self._area.__geo_interface__
+        return pushed
 
 
 class BboxFilter(AreaFilter):
     fields = ("bbox",)
-    reasons = ("no location", "bbox")
 
     def pushed_down(self) -> Json:
         boxes = split_at_antimeridian(self._value)

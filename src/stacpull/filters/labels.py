@@ -50,14 +50,16 @@ def item_labels(properties: dict[str, Any], label_property: str | None = None) -
                 count = entry.get("count")
                 if isinstance(count, int | float) and count > 0:
                     value.append(entry.get("name"))
-    names = value if isinstance(value, list) else [value]
-    return [str(name) for name in names if name is not None and str(name).strip()]
+    return [str(name) for name in _as_list(value) if name is not None and str(name).strip()]
+
+
+def _as_list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 class LabelFilter(ItemFilter):
     fields = ("labels", "exclude_labels", "nomenclature")
-    reasons = (NO_LABEL_IN_NOMENCLATURE, "label", "excluded label")
-    explained = "they have no label in ben19."
+    explained = (NO_LABEL_IN_NOMENCLATURE, "they have no label in ben19.")
 
     def __init__(self, selection: Selection) -> None:
         self._wanted = frozenset(map(fold_label, selection.labels))
@@ -76,8 +78,8 @@ class LabelFilter(ItemFilter):
             labels = {FOLDED_TO_BEN19[label] for label in labels if label in FOLDED_TO_BEN19}
             if not labels:
                 return NO_LABEL_IN_NOMENCLATURE
-        has_label = self._wanted <= labels if self._needs_all else not self._wanted.isdisjoint(labels)
-        if self._wanted and not has_label:
+        missing = self._wanted - labels
+        if missing and (self._needs_all or missing == self._wanted):
             return "label"
         return None if labels.isdisjoint(self._excluded) else "excluded label"
 
@@ -110,10 +112,7 @@ def class_lists(items: Iterable[Json], collection: Json | None) -> dict[str, tup
 
 
 def _members(value: object) -> list[object]:
-    members: list[object] = []
-    for member in value if isinstance(value, list) else [value]:
-        members += member if isinstance(member, list) else [member]
-    return members
+    return [part for member in _as_list(value) for part in _as_list(member)]
 
 
 def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -> list[str]:

@@ -52,11 +52,11 @@ class SelectionFilter(msgspec.Struct, frozen=True):
         return None
 
     def left_out(self, counts: LeftOut, seen: int) -> dict[str, int]:
-        """Return the counts in the order of the tests, and how many of the `seen` items are in no sample."""
-        order = (reason for item_filter in self.filters for reason in item_filter.reasons)
-        not_sampled = 0 if self.sample is None else seen - sum(counts.values()) - self.sample
-        sampled = {"sample": not_sampled} if not_sampled > 0 else {}
-        return {reason: counts[reason] for reason in order if reason in counts} | dict(counts) | sampled
+        """Return the counts, and how many of the `seen` items are in no sample."""
+        matched = seen - sum(counts.values())
+        if self.sample is None or matched <= self.sample:
+            return dict(counts)
+        return {**counts, "sample": matched - self.sample}
 
     def warnings(self, counts: LeftOut, *, complete: bool = False) -> list[str]:
         return [text for each in self.filters for text in each.warnings(counts, complete=complete)]
@@ -79,7 +79,8 @@ def push_down(selection: Selection) -> PushedDown:
     if selection.sortby is not None:
         name = selection.sortby.removeprefix("-")
         field = name if name in {"id", "collection"} else f"properties.{name}"
-        order = {"field": field, "direction": "asc" if name == selection.sortby else "desc"}
+        direction = "asc" if name == selection.sortby else "desc"
+        order = {"field": field, "direction": direction}
     filters = SelectionFilter.from_selection(selection).filters if selection.push_down else ()
     parts = [item_filter.pushed_down() for item_filter in filters]
     conditions = [part["condition"] for part in parts if part.get("condition")]

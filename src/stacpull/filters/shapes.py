@@ -30,6 +30,8 @@ prepare: Final = shapely.prepare
 
 @np.errstate(all="ignore")  # coordinates of 1e308 may overflow
 def read_shape(geojson: Any) -> shapely.Geometry | None:
+    if isinstance(geojson, shapely.Geometry):
+        return geojson
     try:
         text = orjson.dumps(geojson)
         geometry = shapely.from_geojson(text, on_invalid="ignore")
@@ -78,10 +80,11 @@ def read_area(text: str, option: str) -> shapely.Geometry:
         if part is None:
             kind = geometry.get("type") if isinstance(geometry, dict) else geometry
             raise UsageError(f"{option}: geometry {number} ({kind}) is empty or cannot be read.")
-        parts.append(part if part.is_valid else shapely.make_valid(part))
+        parts.append(shapely.make_valid(part))
     if not parts:
         raise UsageError(f"{option} has no geometry: use a geometry, a Feature or a FeatureCollection.")
-    return in_degrees(parts[0] if len(parts) == 1 else shapely.union_all(parts), option)
+    area = parts[0] if len(parts) == 1 else shapely.union_all(parts)
+    return in_degrees(area, option)
 
 
 def in_degrees(area: shapely.Geometry, option: str) -> shapely.Geometry:
@@ -109,11 +112,6 @@ def _geometries(document: Any, option: str) -> Iterator[Any]:
             raise UsageError(f"{option} is not GeoJSON: it is not an object with a type.")
 
 
-def geojson(geometry: shapely.Geometry) -> Json:
-    document: Json = orjson.loads(shapely.to_geojson(geometry))
-    return document
-
-
 def exceeds_the_globe(geometry: shapely.Geometry) -> bool:
     west, _, east, _ = geometry.bounds
     return bool(west < -_EDGE or east > _EDGE)
@@ -131,7 +129,7 @@ _CONVERSE: Final = {"contains": "within", "within": "contains"}
 
 def related(name: str, left: Any, right: Any) -> bool | None:
     """Evaluate a spatial operator of CQL2 (7.11). It is unknown if a geometry is invalid."""
-    shapes = [value if isinstance(value, shapely.Geometry) else read_shape(value) for value in (right, left)]
+    shapes = [read_shape(right), read_shape(left)]
     if None in shapes:
         return None
     prepare(shapes[0])
