@@ -4,7 +4,6 @@ import pytest
 
 from stacpull.models import Failure, FailureKind, ItemId
 from stacpull.planning.hrefs import (
-    AssetKind,
     api_href,
     asset_href,
     asset_hrefs,
@@ -164,7 +163,7 @@ COG = "image/tiff; application=geotiff; profile=cloud-optimized"
         ("https://h/a/B01.TIF?key=x.y", "image/png", ".TIF"),
         ("https://h/a/b.tar.gz", None, ".tar.gz"),
         ("https://h/a/b%2Etif", None, ".tif"),
-        ("s3://bucket/a.b/c.jp2#x", None, ".jp2"),
+        ("s3://bucket/a.b/c#x.jp2", None, ".jp2"),
         ("https://h/x.geojson?dl=1", COG, ".geojson"),
         ("https://h/mlhub/v1/download/gAAAAABf9jVF-_e05e=", COG, ".tif"),
         ("https://h/odata/Nodes(B02.tif)/$value", "image/jp2", ".jp2"),
@@ -184,25 +183,25 @@ def test_the_suffix_of_an_asset_comes_from_name_or_type(href, media_type, suffix
 
 API = "https://planetarycomputer.microsoft.com/api/data/v1/item"
 TABLE = [
-    ("https://h.test/a.tif", "image/tiff", AssetKind.FILE),
-    ("https://h.test/a.tif?sig=1&collection=c", None, AssetKind.FILE),
-    ("https://h.test/files/x?scope=download&url=s3://b/k", "image/jpeg", AssetKind.FILE),
-    ("https://h.test/{id}.tif", None, AssetKind.FILE),
-    ("https://[broken?collection=c&item=i", None, AssetKind.FILE),
-    (f"{API}/tilejson.json?collection=aster-l1t&item=A", "application/json", AssetKind.WEB_PAGE),
-    (f"{API}/preview.png?Collection=aster-l1t&ITEM=A&assets=VNIR", "image/png", AssetKind.WEB_PAGE),
-    ("https://titiler.test/cog/tilejson.json?url=s3://b/k.tif", None, AssetKind.WEB_PAGE),
-    ("https://titiler.test/cog/preview.png?url=https://h.test/k.tif", "image/png", AssetKind.WEB_PAGE),
-    ("https://h.test/ows?SERVICE=WMS&request=GetMap", "image/png", AssetKind.WEB_PAGE),
-    ("https://h.test/tiles/{z}/{x}/{y}.png", "image/png", AssetKind.WEB_PAGE),
-    ("https://h.test/stac-browser/LC08", "text/html", AssetKind.WEB_PAGE),
-    ("https://h.test/stac-browser/LC08", "Text/HTML; charset=utf-8", AssetKind.WEB_PAGE),
-    ("s3://b/k?collection=c&item={z}", None, AssetKind.FILE),
-    ("s3://b/k/", None, AssetKind.PREFIX),
-    ("s3://b", "image/tiff", AssetKind.PREFIX),
-    ("s3://EODATA/x.SAFE", "inode/directory", AssetKind.PREFIX),
-    ("https://h.test/x.SAFE", "inode/directory", AssetKind.PREFIX),
-    ("https://h.test/listing/", None, AssetKind.FILE),
+    ("https://h.test/a.tif", "image/tiff", "file"),
+    ("https://h.test/a.tif?sig=1&collection=c", None, "file"),
+    ("https://h.test/files/x?scope=download&url=s3://b/k", "image/jpeg", "file"),
+    ("https://h.test/{id}.tif", None, "file"),
+    ("https://[broken?collection=c&item=i", None, "file"),
+    (f"{API}/tilejson.json?collection=aster-l1t&item=A", "application/json", "page"),
+    (f"{API}/preview.png?Collection=aster-l1t&ITEM=A&assets=VNIR", "image/png", "page"),
+    ("https://titiler.test/cog/tilejson.json?url=s3://b/k.tif", None, "page"),
+    ("https://titiler.test/cog/preview.png?url=https://h.test/k.tif", "image/png", "page"),
+    ("https://h.test/ows?SERVICE=WMS&request=GetMap", "image/png", "page"),
+    ("https://h.test/tiles/{z}/{x}/{y}.png", "image/png", "page"),
+    ("https://h.test/stac-browser/LC08", "text/html", "page"),
+    ("https://h.test/stac-browser/LC08", "Text/HTML; charset=utf-8", "page"),
+    ("s3://b/k?collection=c&item={z}", None, "file"),
+    ("s3://b/k/", None, "prefix"),
+    ("s3://b", "image/tiff", "prefix"),
+    ("s3://EODATA/x.SAFE", "inode/directory", "prefix"),
+    ("https://h.test/x.SAFE", "inode/directory", "prefix"),
+    ("https://h.test/listing/", None, "file"),
 ]
 
 

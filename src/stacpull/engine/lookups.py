@@ -24,7 +24,7 @@ from stacpull.filters.selection_filter import SelectionFilter
 from stacpull.json_values import object_or_empty
 from stacpull.models import Failure, Json, Page
 from stacpull.net.transport import TransferError
-from stacpull.planning.hrefs import AssetKind, asset_hrefs, asset_kind, linked_hrefs, self_href
+from stacpull.planning.hrefs import asset_hrefs, asset_kind, linked_hrefs, self_href
 from stacpull.planning.item_plan import NO_COLLECTION, ListedItem, with_template
 from stacpull.planning.layout import Layout
 from stacpull.planning.prefixes import Listing, as_prefix
@@ -238,6 +238,6 @@ class Lookups:
             hrefs = asset_hrefs(asset, base, self._setup.selection.prefer)
             if isinstance(hrefs, Failure) or not scheme_rules(hrefs[0]).is_object_store:
                 continue
-            if asset_kind(hrefs[0], asset.get("type")) == AssetKind.PREFIX:
+            if asset_kind(hrefs[0], asset.get("type")) == "prefix":
                 prefixes[key] = hrefs[0]
         return prefixes

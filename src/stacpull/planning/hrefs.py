@@ -1,35 +1,30 @@
 """The hrefs of links and assets: their absolute URLs, what is behind them, and the suffix of a file.
 
 Only remote schemes are fetched: a `file:` URL of a service is a path on its disk. Web pages, computed
-previews (`tilejson` at Planetary Computer, `index` at USGS) and directories (`data` at Sentinel Hub) are not
-files.
+previews (`tilejson` at Planetary Computer) and directories (`data` at Sentinel Hub) are not files.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import parse_qsl, quote, unquote
 
 from stacpull.hosts import host_of, scheme_of
-from stacpull.json_values import list_or_empty, media_type_of
+from stacpull.json_values import list_or_empty, media_type_of, object_or_empty
 from stacpull.models import Failure, FailureKind, ItemId, Json
 from stacpull.schemes import remote_schemes
 from stacpull.urls import is_local, is_remote, join, may_link_to, parts_of, scheme_rules, without_blanks
 
+AssetKind = Literal["file", "page", "prefix"]
+"""A page is a web page or an endpoint that computes its answer, a prefix a directory or part of a bucket."""
 
-class AssetKind:
-    FILE: Final = "file"
-    WEB_PAGE: Final = "page"  # a web page, or an endpoint that computes its answer
-    PREFIX: Final = "prefix"  # a directory; in an object store, the common prefix of the keys of many files
-
-
-_KIND_OF_TYPE: Final = {
-    "text/html": AssetKind.WEB_PAGE,
-    "application/xhtml+xml": AssetKind.WEB_PAGE,
-    "inode/directory": AssetKind.PREFIX,
-    "application/x-directory": AssetKind.PREFIX,
+_KIND_OF_TYPE: Final[dict[str, AssetKind]] = {
+    "text/html": "page",
+    "application/xhtml+xml": "page",
+    "inode/directory": "prefix",
+    "application/x-directory": "prefix",
 }
 _NAMED_AFTER_SUFFIX: Final = (
     "image/jp2 image/png image/gif image/webp application/json application/xml application/pdf "
@@ -69,12 +64,18 @@ def is_own_document(href: str) -> bool:
     return not any(parts_of(without_blanks(href))[:4])  # it has at most a fragment (RFC 3986, 4.4)
 
 
+def stated_href(value: Any) -> str:
+    href = object_or_empty(value).get("href")
+    return without_blanks(href) if isinstance(href, str) else ""
+
+
 def asset_href(asset: Any, base: str | None) -> str | Failure:
-    stated = asset.get("href") if isinstance(asset, dict) else None
-    href = without_blanks(stated) if isinstance(stated, str) else ""
-    if (rules := scheme_rules(href)).is_remote:
-        is_valid = host_of(href) or rules.default_port is None
-        return href if is_valid else _failure("its URL has no valid host and port")
+    href = stated_href(asset)
+    rules = scheme_rules(href)
+    if rules.is_remote:
+        if host_of(href) or rules.default_port is None:
+            return href
+        return _failure("its URL has no valid host and port")
     if is_own_document(href):
         return _failure("it has no href, or only that of its item", FailureKind.ITEM)
     absolute = join(base, href)
@@ -94,14 +95,16 @@ def asset_hrefs(asset: Any, base: str | None, prefer: tuple[str, ...]) -> tuple[
     href = asset_href(asset, base)
     if not prefer:
         return href if isinstance(href, Failure) else (href,)
-    alternates = asset.get("alternate") if isinstance(asset, dict) else None
+    alternates = object_or_empty(asset).get("alternate")
     if isinstance(alternates, dict):  # an object of alternates, or a single alternate
-        alternates = [alternates] if isinstance(alternates.get("href"), str) else list(alternates.values())
+        alternates = [alternates] if stated_href(alternates) else [*alternates.values()]
     hrefs = [href, *(asset_href(entry, base) for entry in list_or_empty(alternates))]
     usable = dict.fromkeys(url for url in hrefs if isinstance(url, str))
     rank = {scheme: number for number, scheme in enumerate(prefer)}
     by_rank = sorted(usable, key=lambda url: rank.get(url.partition(":")[0], len(rank)))
-    return href if isinstance(href, Failure) and not by_rank else tuple(by_rank)
+    if isinstance(href, Failure) and not by_rank:
+        return href
+    return tuple(by_rank)
 
 
 def self_href(item: Json, *, local: bool = False) -> str | None:
@@ -113,12 +116,9 @@ def self_href(item: Json, *, local: bool = False) -> str | None:
 def links_of(document: Json) -> Iterator[tuple[str, str]]:
     """Yield relation and href of each link. Relations are in lower case (RFC 8288, 2.1.1)."""
     for link in list_or_empty(document.get("links")):
-        if isinstance(link, dict):
-            rel = link.get("rel")
-            href = link.get("href")
-            href = without_blanks(href) if isinstance(href, str) else ""
-            if isinstance(rel, str) and href:
-                yield rel.lower(), href
+        href = stated_href(link)
+        if href and isinstance(link.get("rel"), str):
+            yield link["rel"].lower(), href
 
 
 def api_href(item_id: ItemId, page_url: str | None) -> str | None:
@@ -145,43 +145,50 @@ def linked_hrefs(item: Json, base_url: str | None, relations: Collection[str]) -
     """Return the hrefs of an item's links with these relations (lower case). An invalid href fails later."""
     base = self_href(item, local=is_local(base_url)) or base_url
     hrefs = [href for rel, href in links_of(item) if rel in relations]
-    absolute = (join(base, href) or (href if base else None) for href in hrefs)
-    return tuple(dict.fromkeys(href for href in absolute if href is not None))
+    if base is None:
+        hrefs = [href for href in hrefs if scheme_of(href)]
+    return tuple(dict.fromkeys(join(base, href) or href for href in hrefs))
 
 
 def _failure(why: str, kind: FailureKind = FailureKind.SCHEME) -> Failure:
     return Failure(kind, f"The asset cannot be fetched: {why}.")
 
 
-def asset_kind(href: str, media_type: str | None, key: str = "") -> str:
+def asset_kind(href: str, media_type: str | None, key: str = "") -> AssetKind:
     """Return the kind of the asset at this absolute href.
 
     A page is recognised by its key or media type, or by a URL with a computation: map tiles, a renderer
     (`collection=…&item=…`, `url=…`), or an OGC service (`service=…&request=…`, OGC 06-121r9, 7.2).
     """
-    kind = AssetKind.WEB_PAGE if key in _PAGE_KEYS else _KIND_OF_TYPE.get(media_type_of(media_type))
+    if key in _PAGE_KEYS:
+        return "page"
+    kind = _KIND_OF_TYPE.get(media_type_of(media_type))
     if kind is not None:
         return kind
     if scheme_rules(href).is_object_store:
         is_prefix = href.endswith("/") or "/" not in href.partition("://")[2]
-        return AssetKind.PREFIX if is_prefix else AssetKind.FILE
+        return "prefix" if is_prefix else "file"
     if "{" in href and _TILE.search(href) is not None:
-        return AssetKind.WEB_PAGE
+        return "page"
     if "?" in href:
         parts = parts_of(href)
         names = {name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
         is_rendered = "url" in names and _RENDERERS.search(parts.path) is not None
         if is_rendered or {"collection", "item"} <= names or {"service", "request"} <= names:
-            return AssetKind.WEB_PAGE
-    return AssetKind.FILE
+            return "page"
+    return "file"
 
 
 def suffix_of(href: str, media_type: str | None) -> str:
     """Return the suffix with its dot, from the path of the href, or else the media type; empty for none."""
-    before_name, _, name = href.partition("#")[0].partition("?")[0].rpartition("/")
-    name = unquote(name) if "%" in name else name
-    dot = 0 if before_name.endswith(":/") else name.rfind(".")  # of a URL without path, `name` is the host
-    suffix = _SUFFIX.search(name, max(1, dot - len(".tar"))) if dot > 0 else None
-    if suffix is not None:
-        return suffix.group()
+    if scheme_rules(href).is_object_store:  # `?`, `#` and `%` are ordinary in a key
+        before_name, _, name = href.rpartition("/")
+    else:
+        before_name, _, name = href.partition("#")[0].partition("?")[0].rpartition("/")
+        name = unquote(name)
+    dot = name.rfind(".")
+    if dot > 0 and not before_name.endswith(":/"):  # of a URL without path, `name` is the host
+        suffix = _SUFFIX.search(name, max(1, dot - len(".tar")))
+        if suffix is not None:
+            return suffix.group()
     return _SUFFIX_OF_TYPE.get(media_type_of(media_type), "")

@@ -68,13 +68,19 @@ class AssetPlanner(NamedTuple):
     def plan(self, item: ListedItem) -> PlannedItem:
         document = item.document
         url = item.url
-        href = hrefs.self_href(document, local=is_local(url)) or (None if item.parent is None else url)
+        href = hrefs.self_href(document, local=is_local(url))
         plan = _ItemPlan(self, item, self.layout.for_item(item.id, document, item.parent), href or url)
         plan.add_assets(document.get("assets"))
+        if plan.prefixes:
+            document = with_objects(document, item.listings, plan.objects)
+        if href is None and item.parent is not None:
+            href = url
+        if href is None and item.id.collection != NO_COLLECTION:
+            href = hrefs.api_href(item.id, url)
         return PlannedItem(
             id=item.id,
-            document=with_objects(document, item.listings, plan.objects) if plan.prefixes else document,
-            href=href or (None if item.id.collection == NO_COLLECTION else hrefs.api_href(item.id, url)),
+            document=document,
+            href=href,
             assets=tuple(plan.assets),
             parent=item.parent,
             updated=updated_in(document),
@@ -125,7 +131,7 @@ class _ItemPlan(msgspec.Struct):
         selection = self.planner.selection
         templates = self.item.item_assets
         for key, asset in assets.items():
-            merged = with_template(asset, templates.get(key)) if templates else asset
+            merged = with_template(asset, templates.get(key))
             if keeps is not None and key not in self.item.listings and not keeps(key, merged):
                 self.excluded.append(key)
                 continue
@@ -133,28 +139,24 @@ class _ItemPlan(msgspec.Struct):
             if isinstance(found, Failure):
                 self.problems.append((key, found))
                 continue
-            href, *alternates = found
+            href = found[0]
             stated_type = asset.get("type")
             media_type = stated_type if isinstance(stated_type, str) else None
             kind = hrefs.asset_kind(href, media_type, key)
-            if kind == hrefs.AssetKind.PREFIX:
+            if kind == "prefix":
                 listing = self.item.listings.get(key)
                 if listing is None or isinstance(listing, Failure):
                     self.problems.append((key, listing or NOT_A_FILE))
                 else:
                     self.prefixes[key] = href, listing
                     self.excluded += [f"{key}/{name}" for name in listing.left_out]
-            elif kind == hrefs.AssetKind.WEB_PAGE and not selection.include_pages:
+            elif kind == "page" and not selection.include_pages:
                 self.web_pages.append(key)
             else:
-                # --prefer does not change names
-                own_href = hrefs.asset_href(asset, self.base) if selection.prefer else href
-                suffix = hrefs.suffix_of(own_href if isinstance(own_href, str) else href, media_type)
-                directory, name, template = self.layout.path(key, suffix)
-                size, checksum = size_and_checksum(asset)
-                self.assets.append(
-                    Asset(key, href, directory, name, template, size, checksum, media_type, tuple(alternates))
-                )
+                own_href = hrefs.stated_href(asset) or href  # --prefer does not change names
+                path = self.layout.path(key, hrefs.suffix_of(own_href, media_type))
+                stated = size_and_checksum(asset)
+                self.assets.append(Asset(key, href, *path, *stated, media_type, alternates=found[1:]))
 
 
 def id_of(item: Json, collection: str) -> ItemId:
@@ -198,11 +200,11 @@ def with_template(asset: Any, template: Any) -> Any:
 def size_and_checksum(asset: Json) -> tuple[int | None, Checksum | None]:
     """Return the size in bytes and the checksum of an asset (file extension), each None if not stated."""
     size = asset.get("file:size")
-    checksum = asset.get("file:checksum")
-    return (
-        size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 1 << 63 else None,
-        parse_multihash(checksum) if isinstance(checksum, str) else None,
-    )
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 63:
+        size = None
+    multihash = asset.get("file:checksum")
+    checksum = parse_multihash(multihash) if isinstance(multihash, str) else None
+    return size, checksum
 
 
 def parse_multihash(text: str) -> Checksum | None:

@@ -8,7 +8,7 @@ another asset has (`ledger.paths.claim`), and to a directory with the path of a 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -57,9 +57,9 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
     def parse(cls, template: str) -> Layout:
         segments = tuple(_parse(template, separates=True))
         for segment in segments:
-            text = segment[0] if len(segment) == 1 else None
-            if isinstance(text, str) and safe_segment(text) != text:
-                raise _error(template, f"{text!r} is not allowed as a name; choose another one")
+            match segment:
+                case [str(text)] if safe_segment(text) != text:
+                    raise _error(template, f"{text!r} is not allowed as a name; choose another one")
         *directories, last = [{piece.name for piece in part if isinstance(piece, Field)} for part in segments]
         if not last.union(*directories):
             raise _error(template, "it has no field, such as {item}, so all assets would get one path")
@@ -92,7 +92,8 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
                 else:
                     pieces.append(piece)
             texts = [piece for piece in pieces if isinstance(piece, str)]
-            filled.append("".join(texts) if len(texts) == len(pieces) else pieces)
+            is_filled = len(texts) == len(pieces)
+            filled.append("".join(texts) if is_filled else pieces)
         name = filled.pop()
         fixed = [segment for segment in filled if isinstance(segment, str)]
         directory = safe_subdirectory("", fixed) if len(fixed) == len(filled) else None
@@ -126,27 +127,26 @@ class ItemLayout(msgspec.Struct, frozen=True):
 
     def path(self, key: str, ext: str) -> tuple[str, str | None, str | None]:
         """Return the directory of an asset, and its name, or the template of a name that is not known yet."""
+        values = {"key": key, "ext": ext}
         directory = self.directory
         if directory is None:
-            directory = safe_subdirectory("", [_fill(segment, key, ext) for segment in self.directories])
+            directory = safe_subdirectory("", [_fill(segment, values) for segment in self.directories])
         if self.needs_filename:
             template = ""
             for piece in self.name:
                 if isinstance(piece, Field) and piece.name == "filename":
                     template += str(piece)
                 else:
-                    template += _fill((piece,), key, ext).replace("{", "{{").replace("}", "}}")
+                    template += _fill((piece,), values).replace("{", "{{").replace("}", "}}")
             return directory, None, template
-        return directory, name_in(directory, _fill(self.name, key, ext)), None
+        return directory, name_in(directory, _fill(self.name, values)), None
 
 
-def _fill(segment: str | Segment, key: str, ext: str) -> str:
+def _fill(segment: str | Segment, values: Mapping[str, str]) -> str:
     if isinstance(segment, str):
         return segment
-    text = ""
-    for piece in segment:
-        text += piece if isinstance(piece, str) else piece.apply(key if piece.name == "key" else ext)
-    return text
+    texts = [piece if isinstance(piece, str) else piece.apply(values[piece.name]) for piece in segment]
+    return "".join(texts)
 
 
 @cached_if_short(1024)
@@ -159,8 +159,7 @@ def final_name(name: str | None, name_template: str | None, filename: str, direc
     if name is not None:
         return name
     pieces = _name_pieces(name_template or "{filename}")
-    raw = "".join(piece if isinstance(piece, str) else piece.apply(filename) for piece in pieces)
-    return name_in(directory, raw)
+    return name_in(directory, _fill(pieces, {"filename": filename}))
 
 
 def safe_subdirectory(directory: str, names: Iterable[str]) -> str:

@@ -107,9 +107,10 @@ _PATH_BITS: Final = (1 << 50) - 1
 def _with_hash(encoded: str, hashed: str) -> str:
     digest = hashlib.sha256(hashed.encode("utf-8", "surrogatepass")).hexdigest()[:12]
     suffix = _SUFFIX.search(encoded, max(0, len(encoded) - _MAX_SUFFIX_LENGTH))
-    stem, ending = (encoded[: suffix.start()], suffix.group()) if suffix else (encoded, "")
+    ending = suffix.group() if suffix else ""
     room = MAX_BYTES - len("~") - len(digest) - len(ending) - len("_")
-    prefix = _CUT_ESCAPE.sub("", stem.encode()[:room].decode("utf-8", "ignore")) or "_"
+    stem = encoded.removesuffix(ending).encode()[:room]
+    prefix = _CUT_ESCAPE.sub("", stem.decode("utf-8", "ignore")) or "_"
     if _DEVICE.fullmatch(prefix.casefold()):
         prefix = f"_{prefix}"  # on Windows, `con.anything` is the device `con`
     return f"{prefix}~{digest}{ending}"

@@ -83,8 +83,7 @@ def with_objects(
 def object_asset(assets: Mapping[str, Any], key: str, href: str = "") -> Json | None:
     """Return the asset `key` from the assets of an item that was read again, or None.
 
-    It may be an object below a prefix. If `href`, its last URL, is below a prefix, it is still there. If not,
-    the prefix with the longest key is used.
+    It may be an object below a prefix: that of its last URL `href`, or the one with the longest key.
     """
     asset = assets.get(key)
     if asset is not None:
