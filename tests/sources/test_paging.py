@@ -116,7 +116,7 @@ def test_services_that_filter_after_paging_by_offset_lose_nothing(places, name, 
 
 def test_a_page_that_is_never_json_is_tried_with_three_sizes() -> None:
     found, reader = walked(ITEMS, lambda _: broken_json(), size=PageSize(1000))
-    assert str(found.error) == "The response of api.test is not JSON."
+    assert str(found.error).endswith("could not be read: The response of api.test is not JSON.")
     assert [number_in(request, "limit") for request in reader.requests] == [1000, 100, 10]
 
 

@@ -29,7 +29,7 @@ from stacpull.planning.item_plan import NO_COLLECTION, ListedItem, with_template
 from stacpull.planning.layout import Layout
 from stacpull.planning.prefixes import Listing, as_prefix
 from stacpull.selection import Selection
-from stacpull.sources.source import MIN_ITEMS, PageSize, Source, WalkStart, sort_error
+from stacpull.sources.source import MIN_ITEMS, PageSize, Source, WalkStart
 from stacpull.threads import for_each
 from stacpull.urls import is_local, scheme_rules
 
@@ -46,7 +46,7 @@ def check_selection(selection: Selection, options: Options) -> None:
 async def walk_starts(source: Source, selection: Selection) -> list[WalkStart]:
     """Return the starts of a walk, or raise `UsageError` if `source` cannot keep to the order of `sortby`."""
     if selection.sortby is not None and not source.sorts:
-        raise sort_error(source.url)
+        raise source.sort_error()
     return await source.starts(selection)
 
 

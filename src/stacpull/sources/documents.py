@@ -7,6 +7,7 @@ catalogs mix up `item` and `child` links, so only the linked document shows what
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from http import HTTPStatus
 from typing import Any, Final, Literal, cast, get_args
 from urllib.parse import urlsplit
@@ -20,11 +21,11 @@ from stacpull.json_values import list_or_empty, object_or_empty, objects_in, par
 from stacpull.models import Failure, FailureKind, Json, PageRequest, UnreadableEntry
 from stacpull.net.json_reader import SMALL, Document, JsonReader
 from stacpull.net.transport import TransferError
-from stacpull.planning.hrefs import links_of, suffix_of
+from stacpull.planning.hrefs import links_of, self_href, suffix_of
 from stacpull.redact import public_url
 from stacpull.sources.source import Source
 from stacpull.sources.source_url import parse_api_url
-from stacpull.urls import is_web, join, may_link_to, scheme_rules
+from stacpull.urls import is_local, is_web, join, may_link_to, scheme_rules
 
 MAX_COLLECTIONS: Final = 16_384  # maximum collections of a file or a tree whose URLs are kept
 MAX_LISTED_COLLECTIONS: Final = 40
@@ -33,8 +34,9 @@ _API_LINKS: Final = frozenset({"data", "search", "conformance"})
 _GROUP: Final = "stacpull.sources"
 _DOCUMENTS: Final = frozenset({"", ".json", ".geojson"})
 """Endings of file names that do not show the kind of document."""
-_NO_ITEM: Final = Failure(FailureKind.ITEM, "not an item with an id.")
+NOT_FOLLOWED: Final = "is a page of an API. Its next page is not followed."
 _GONE_HINT: Final = " Check its path: SOURCE is an API's root (https://host/v1), a collection or a catalog."
+_NO_ITEM: Final = Failure(FailureKind.ITEM, "not an item with an id.")
 DocumentKind = Literal["Catalog", "Collection", "Feature", "FeatureCollection", ""]
 
 
@@ -54,13 +56,13 @@ def kind_of(document: object) -> DocumentKind:
     return "Catalog" if is_catalog else ""
 
 
-def valid_item(feature: object) -> Json | None:
-    """Return `feature` if it is an item with an id, else None.
+def decoded(feature: object) -> object:
+    """Decode a feature of a large document, which was kept as text (`decode_without_features`)."""
+    return parsed_object(bytes(feature)) if isinstance(feature, msgspec.Raw) else feature
 
-    A numeric id (GeoJSON) becomes a string. A `collection` that is not a string is removed.
-    """
-    if isinstance(feature, msgspec.Raw):  # of a large document (`net.json_reader.decode_without_features`)
-        feature = parsed_object(bytes(feature))
+
+def valid_item(feature: object) -> Json | None:
+    """Return an item whose id is a text, as its collection if it states one; None if it has no id."""
     if not isinstance(feature, dict):
         return None
     item_id = feature.get("id")
@@ -78,9 +80,9 @@ def valid_items(features: Iterable[tuple[str, object]]) -> tuple[list[Json], tup
     unreadable: list[UnreadableEntry] = []
     id_types: dict[tuple[str | None, str], type] = {}
     for name, feature in features:
-        document: Any = parsed_object(bytes(feature)) if isinstance(feature, msgspec.Raw) else feature
+        document: Any = decoded(feature)
         item = valid_item(document)
-        reason = feature if isinstance(feature, Failure) else _NO_ITEM
+        reason = document if isinstance(document, Failure) else _NO_ITEM
         if item is not None:
             id_type = type(document["id"])
             if id_types.setdefault((item.get("collection"), item["id"]), id_type) is id_type:
@@ -92,38 +94,36 @@ def valid_items(features: Iterable[tuple[str, object]]) -> tuple[list[Json], tup
 
 
 def tree_hrefs(document: Json, *, items: bool = True) -> list[str]:
-    """Return the hrefs of the `item` and `child` links, or only of the `child` links.
-
-    A collection without any may link to a file of its items (OGC API Features: `items`).
-    """
+    """Return the hrefs of the `item` and `child` links, or only of the `child` links."""
     relations = {"item", "child"} if items else {"child"}
     hrefs = dict.fromkeys(href for rel, href in links_of(document) if rel in relations)
-    if items and not hrefs:
+    if items and not hrefs:  # a collection may link to a file of its items (OGC API Features)
         hrefs = dict.fromkeys(href for rel, href in links_of(document) if rel == "items")
     return list(hrefs)
 
 
-def absolute(base: str, href: str) -> str | Failure:
-    url = join(base, href)
-    if url is not None and may_link_to(base, url):
-        return url.partition("#")[0] if is_web(url) else url
-    return Failure(FailureKind.SCHEME, f"The link {href[:200]!r} cannot be followed.")
+def absolute(base: str, href: str) -> str:
+    """Return the URL of a link, empty if it cannot be followed."""
+    url = join(base, href) or ""
+    if not may_link_to(base, url):
+        return ""
+    return url.partition("#")[0] if is_web(url) else url
 
 
-def with_self(document: Json, url: str, *without: str) -> Json:
-    """Return a document with the URL that it was read from as its `self` link, and some links left out.
-
-    In a catalog that was copied elsewhere, `self` links still contain the old URL (RFC 3986, 5.1.3).
-    """
+def with_self(document: Json, url: str) -> Json:
+    """Return a document with the URL that it was read from as its `self` link: it may be a copy."""
     links = list_or_empty(document.get("links"))
-    left_out = ("self", *without)  # no set: `rel` may be a list
+    left_out = ["self"]  # no set: `rel` may be a list
+    if kind_of(document) == "Collection":  # which may link to 600,000 items
+        left_out += "item", "child"
     kept = [link for link in links if not (isinstance(link, dict) and link.get("rel") in left_out)]
     return {**document, "links": [{"rel": "self", "href": url}, *kept]}
 
 
-def without_item_links(document: Json, url: str) -> Json:
-    """Return a collection without the links to its items, of which there may be 600,000."""
-    return with_self(document, url, "item", "child")
+def ensure_self(document: Json, url: str) -> Json:
+    """Return a document with its own absolute `self` link, or without one with `url`."""
+    has_self = self_href(document, local=is_local(url)) is not None
+    return document if has_self else with_self(document, url)
 
 
 def next_links(page: Json) -> list[Json]:
@@ -133,7 +133,9 @@ def next_links(page: Json) -> list[Json]:
     links = [link for link in links if str(link.get("href") or "").strip()]
     cursor = object_or_empty(page.get("context")).get("next")  # Sentinel Hub's catalog
     is_cursor = isinstance(cursor, int | str) and not isinstance(cursor, bool) and cursor != ""
-    return links or ([{"next": cursor}] if is_cursor else [])
+    if is_cursor and not links:
+        links.append({"next": cursor})
+    return links
 
 
 def is_api_root(document: Json) -> bool:
@@ -142,17 +144,15 @@ def is_api_root(document: Json) -> bool:
 
 
 async def open_source(url: str, reader: JsonReader) -> Source:
-    """Return the source at `url`, a URL without credentials (`split_credentials`).
-
-    The kinds come from entry points: "api", "tree", "items", and endings of names such as ".ndjson".
-    """
+    """Return the source at `url`, which has no credentials. Entry points name kinds and endings of files."""
 
     def open_as(kind: str, document: Document | None = None, at: str = url) -> Source:
         source: Source = require(_GROUP, kind, f"SOURCE {url}")(at, reader, document)
         return source
 
-    path = urlsplit(url).path.lower().removesuffix(".gz")
-    ending = ".ndjson" if url.startswith("stdin:") else suffix_of(path, None)
+    if url.startswith("stdin:"):
+        return open_as(".ndjson")
+    ending = suffix_of(urlsplit(url).path.lower().removesuffix(".gz"), None)
     api = parse_api_url(url) if is_web(url) else None
     if api is not None and api.page is not None:
         return open_as("api")
@@ -163,11 +163,12 @@ async def open_source(url: str, reader: JsonReader) -> Source:
     document = await read_root(reader, url)
     body = document.members
     kind = kind_of(body)
-    if is_api_root(body):
-        if api is None and not tree_hrefs(body):
-            raise UsageError(f"{url} is a saved document of an API and lists no items: use the API itself.")
-        return open_as("tree" if api is None else "api", document)
-    if kind in {"Catalog", "Collection"}:
+    is_root = is_api_root(body)
+    if is_root and api is not None:
+        return open_as("api", document)
+    if is_root and not tree_hrefs(body):
+        raise UsageError(f"{url} is a saved document of an API and lists no items: use the API itself.")
+    if is_root or kind in {"Catalog", "Collection"}:
         links = {href: rel for rel, href in links_of(body) if rel in {"items", "item", "child"}}
         is_named = api is not None and body.get("id") == api.collection and kind == "Collection"
         has_pages = "items" in links.values() or all(parse_api_url(href).page == "items" for href in links)
@@ -175,7 +176,7 @@ async def open_source(url: str, reader: JsonReader) -> Source:
             return open_as("api", document)
         # Planetary Computer's collections link to the pages of their items with `item`
         urls = [absolute(document.url, href) for href in links]
-        if len(urls) == 1 and isinstance(urls[0], str) and parse_api_url(urls[0]).page == "items":
+        if len(urls) == 1 and parse_api_url(urls[0]).page == "items":
             return open_as("api", at=urls[0])
         return open_as("tree", document)
     if kind in {"Feature", "FeatureCollection"}:
@@ -183,11 +184,14 @@ async def open_source(url: str, reader: JsonReader) -> Source:
     raise SourceError(f"{url} is not STAC: SOURCE must be an API, a catalog, a collection or items.")
 
 
-async def read_or_failure(reader: JsonReader, url: str, *, limit: int | None = None) -> Document | Failure:
-    try:
-        return _with_items(await reader.read_optional(PageRequest(url), limit))
-    except TransferError as error:
-        return error.failure
+async def read_or_failure(reader: JsonReader, url: str, limit: int | None) -> Document | Failure:
+    """Read a document that may be left out. Without a `limit`, it may be large: these are read one by one."""
+    guard = reader.large_document_lock if limit is None else nullcontext()
+    async with guard:
+        try:
+            return _with_items(await reader.read_optional(PageRequest(url), limit))
+        except TransferError as error:
+            return error.failure
 
 
 async def read_root(reader: JsonReader, url: str) -> Document:
@@ -196,35 +200,32 @@ async def read_root(reader: JsonReader, url: str) -> Document:
         document = _with_items(await reader.read(PageRequest(url)))
     except TransferError as error:
         failure = error.failure
-        kind = failure.kind
         is_object = scheme_rules(url).is_object_store
-        if is_object and kind is FailureKind.REFUSED:
+        if is_object and failure.kind is FailureKind.REFUSED:
             raise CredentialsError(f"{error} Check the credentials of the service.") from error
         hint = ""
-        if kind is FailureKind.GONE and is_object:
+        if failure.kind is FailureKind.GONE and is_object:
             hint = " Check the bucket and the key; for S3, also --endpoint-url."
-        elif kind is FailureKind.GONE:
+        elif failure.kind is FailureKind.GONE:
             hint = _GONE_HINT if is_web(url) else " If SOURCE is a URL, start it with https://."
         elif failure.retryable and failure.status != HTTPStatus.NOT_IMPLEMENTED:
-            is_network = kind is FailureKind.NETWORK or (kind, failure.status) == (FailureKind.SERVER, None)
-            hint = " Check SOURCE, network and proxy." if is_network else " Try again later."
+            hint = " Check SOURCE, network and proxy." if failure.status is None else " Try again later."
         raise SourceError(f"The source {url} could not be read: {error}{hint}") from error
     if not isinstance(document.body, dict):
-        what = "is a JSON list without items" if isinstance(document.body, list) else "is not a JSON object"
-        raise SourceError(f"{url} is not STAC: it {what}.")
+        what = "a JSON list without items" if isinstance(document.body, list) else "not a JSON object"
+        raise SourceError(f"{url} is not STAC: it is {what}.")
     return document
 
 
 async def read_item(reader: JsonReader, href: str) -> tuple[Json, str]:
     """Return the unchanged item at `href`, and its URL. Large items are read one at a time."""
-    document = await read_or_failure(reader, href, limit=SMALL)
+    document = await read_or_failure(reader, href, SMALL)
     if isinstance(document, Failure) and document.is_over_limit:
-        async with reader.large_document_lock:
-            document = await read_or_failure(reader, href)
+        document = await read_or_failure(reader, href, None)
     if isinstance(document, Failure):
         raise TransferError(document)
-    item = None if kind_of(document.body) == "FeatureCollection" else valid_item(document.body)
-    if item is None:
+    item = valid_item(document.body)
+    if item is None or kind_of(item) == "FeatureCollection":
         message = f"{public_url(document.url)} is not an item: it is not a JSON object with an id."
         raise TransferError(Failure(FailureKind.ITEM, message, host=host_of(document.url)))
     return item, document.url
@@ -239,11 +240,15 @@ def _with_items(document: Document) -> Document:
 
 def no_collection_text(source: str, name: str, names: list[str]) -> str:
     near = similar(name, names, limit=3) or [known for known in names if name.casefold() in known.casefold()]
-    hint = f"did you mean {' or '.join(near[:3])}?" if near else collections_text(names)
+    hint = collections_text(names)
+    if near:
+        hint = f"did you mean {' or '.join(near[:3])}?"
     return f"{source} has no collection {name}: {hint}"
 
 
 def collections_text(names: list[str]) -> str:
-    rest = len(names) - MAX_LISTED_COLLECTIONS
     shown = ", ".join(sorted(names)[:MAX_LISTED_COLLECTIONS]) or "none"
-    return f"SOURCE has {shown}" + (f" and {rest} more (see stacpull collections)." if rest > 0 else ".")
+    rest = len(names) - MAX_LISTED_COLLECTIONS
+    if rest > 0:
+        shown += f" and {rest} more (see stacpull collections)"
+    return f"SOURCE has {shown}."

@@ -38,7 +38,7 @@ from stacpull.redact import public_url
 from stacpull.selection import Selection
 from stacpull.sources import documents
 from stacpull.sources.paging import PAGE_BYTES, PageReader
-from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart, sort_error
+from stacpull.sources.source import OnNotice, Pages, PageSize, Source, WalkStart
 from stacpull.urls import is_local, is_remote, join
 
 _CHUNK: Final = 1 << 18
@@ -52,7 +52,6 @@ class ItemsFile(Source):
         self.url = url
         self._reader = reader
         self._links = BoundedCache[str, str](documents.MAX_COLLECTIONS)
-        self._has_items = False
         self._has_selected = False
         self._other_collections: set[str] = set()  # of items that are not selected; the first ones
         self._first_unreadable: UnreadableEntry | None = None
@@ -67,10 +66,9 @@ class ItemsFile(Source):
         document = await documents.read_root(self._reader, url)
         if document.members.get("id") != collection_id:
             raise SourceError(f"{url} is not the collection {collection_id}.")
-        return documents.without_item_links(document.members, document.url)
+        return documents.with_self(document.members, document.url)
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
-        """Return the only start. With `-C`, pages contain only items of those collections."""
         return [WalkStart(NO_COLLECTION, PageRequest(self.url), frozenset(selection.collections))]
 
     async def item(self, href: str) -> Json:
@@ -85,25 +83,30 @@ class ItemsFile(Source):
                     self._other_collections.add(name)
                 continue
             base = self_href(item, local=is_local(self.url))
-            selected.append(item if base is not None else _with_absolute_hrefs(item, page_url))
             if isinstance(name, str) and name not in self._links and len(name) <= MAX_KEY_LENGTH:
-                href = next((href for rel, href in links_of(item) if rel == "collection"), None)
-                url = None if href is None else documents.absolute(base or page_url, href)
-                if isinstance(url, str):
+                hrefs = (href for rel, href in links_of(item) if rel == "collection")
+                url = next((documents.absolute(base or page_url, href) for href in hrefs), "")
+                if url:
                     self._links[name] = url
+            if base is None:
+                selected.append(_with_absolute_hrefs(item, page_url))
+            else:
+                selected.append(item)
         return selected
 
     def _page_of(self, start: WalkStart, features: Iterable[tuple[str, object]], *, is_last: bool) -> Page:
         items, unreadable = documents.valid_items(features)
-        self._has_items = self._has_items or bool(items)
-        first = self._first_unreadable = self._first_unreadable or next(iter(unreadable), None)
-        if is_last and first is not None and not self._has_items:
-            raise SourceError(f"SOURCE has no valid item: {first.name}: {first.failure.message}")
+        if self._first_unreadable is None and unreadable:
+            self._first_unreadable = unreadable[0]
+        first = self._first_unreadable
         selected = self._selected(start, items, start.request.url)
         self._has_selected = self._has_selected or bool(selected)
-        if is_last and self._other_collections and not self._has_selected:
+        has_nothing = is_last and not self._has_selected
+        if has_nothing and self._other_collections:
             text = documents.no_collection_text(self.url, min(start.selected), list(self._other_collections))
             self._reader.warn(text)
+        elif has_nothing and first is not None:
+            raise SourceError(f"SOURCE has no valid item: {first.name}: {first.failure.message}")
         return Page(start.request, selected, None, None, unreadable=unreadable)
 
 
@@ -111,7 +114,7 @@ def _with_absolute_hrefs(item: Json, base: str) -> Json:
     """Return an item without `self` link whose hrefs do not depend on `base`, which no document states."""
 
     def absolute(value: Any) -> Any:
-        href = value.get("href") if isinstance(value, dict) else None
+        href = object_or_empty(value).get("href")
         if not isinstance(href, str) or is_remote(href) or is_own_document(href):
             return value
         return {**value, "href": join(base, href) or href}
@@ -128,25 +131,17 @@ class GeoJsonSource(ItemsFile):
 
     sorts = True
 
-    def __init__(self, url: str, reader: JsonReader, document: Document) -> None:
+    def __init__(self, _url: str, reader: JsonReader, document: Document) -> None:
         super().__init__(public_url(document.url, keep_tokens=True), reader)
-        self._requested_url = url
-        self._was_walked = False
         self._document = document
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
         """Return the only start. `--sortby` sorts the document; it cannot have further pages then."""
         if selection.sortby is not None and self._has_more():
-            raise sort_error(self.url)
+            raise self.sort_error()
         return [start._replace(order=selection.sortby) for start in await super().starts(selection)]
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
-        if self._was_walked and not is_local(self.url):  # the link to its next page may have expired
-            document = await documents.read_root(self._reader, self._requested_url)
-            if documents.kind_of(document.body) != documents.kind_of(self._document.body):
-                raise SourceError(f"{self.url} has changed: it no longer contains items.")
-            self._document = document
-        self._was_walked = True
         if not self._has_more():
             features = self._features(start.order, on_notice)
             size = page_size.for_file
@@ -165,11 +160,10 @@ class GeoJsonSource(ItemsFile):
     def _features(self, order: str | None, on_notice: OnNotice) -> list[Any]:
         body = self._document.members
         if documents.kind_of(body) == "Feature":
-            self_link = self_href(body, local=is_local(self.url))
-            return [body if self_link is not None else documents.with_self(body, self.url)]
-        features = list_or_empty(body.get("features"))
+            return [documents.ensure_self(body, self.url)]
         if documents.next_links(body):
-            on_notice(Notice("warning", "The file is a page of an API. Its next page is not followed."))
+            on_notice(Notice("warning", f"The file {documents.NOT_FOLLOWED}"))
+        features = list_or_empty(body.get("features"))
         return features if order is None else _sorted(features, order)
 
     def _has_more(self) -> bool:
@@ -181,14 +175,18 @@ class GeoJsonSource(ItemsFile):
 def _sorted(features: list[object], order: str) -> list[object]:
     """Sort by a property: numbers, times, other texts, none."""
     reference = PropertyName(order.removeprefix("-"))
-    keyed: list[tuple[tuple[bool, bool, Any], object]] = []
+    keyed: list[tuple[tuple[int, Any], object]] = []
     without_value = []
     for feature in features:
-        item = documents.valid_item(feature) or {}
+        item = documents.valid_item(documents.decoded(feature)) or {}
         value = reference.value(item, object_or_empty(item.get("properties")))
-        if isinstance(value, int | float | str):
-            instant = parse_instant(value)
-            keyed.append(((isinstance(value, str), instant is None, instant or value), feature))
+        instant = parse_instant(value)
+        if isinstance(value, int | float):
+            keyed.append(((0, value), feature))
+        elif instant is not None:
+            keyed.append(((1, instant), feature))
+        elif isinstance(value, str):
+            keyed.append(((2, value), feature))
         else:
             without_value.append(feature)
     keyed.sort(key=lambda pair: pair[0], reverse=order.startswith("-"))
@@ -200,11 +198,11 @@ class NdjsonSource(ItemsFile):
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
         size = 0
+        number = 0
         where = "the input" if self.url.startswith("stdin:") else self.url
         features: list[tuple[str, object]] = []
         last: Json = {}
         async with aclosing(_lines_of(_unzipped(FileRanges(self.url, self._reader)))) as lines:
-            number = 0
             async for line in lines:
                 if len(features) >= page_size.for_file or size >= PAGE_BYTES:
                     yield self._page_of(start, features, is_last=False)
@@ -212,33 +210,37 @@ class NdjsonSource(ItemsFile):
                     size = 0
                 number += 1
                 size += len(line)
-                name = f"line {number} of {where}"
                 text = line.removeprefix(b"\xef\xbb\xbf").lstrip(b"\x1e").strip()  # RFC 8142
                 if not text:
                     continue
-                try:
-                    value, is_strict = json_reader.decode(text)
-                except ValueError as error:
-                    if number == 1 and text in {b"{", b"["}:
-                        problem = f"{self.url} is not NDJSON, which has one item per line."
-                        advice = "A JSON document needs a file name that ends with .json."
-                        raise SourceError(f"{problem} {advice}") from None
-                    is_too_large = isinstance(error, json_reader.TooManyValuesError)
-                    why = f"{error}." if is_too_large else "not valid JSON."
-                    features.append((name, Failure(FailureKind.ITEM, why)))
-                    continue
-                if not is_strict:
-                    self._reader.note_lenient(name)
+                name = f"line {number} of {where}"
+                value = self._value_of(text, name, is_first=number == 1)
                 last = object_or_empty(value)
-                entries = last.get("features") if isinstance(value, dict) else value
-                line_items = entries if isinstance(entries, list) else [value]  # a search result on one line
-                features += [
-                    (name if len(line_items) == 1 else f"item {count} of {name}", item)
-                    for count, item in enumerate(line_items, 1)
-                ]
+                entries = last.get("features", value)  # a search result on one line, or a list of items
+                if isinstance(entries, list) and len(entries) != 1:
+                    features += [(f"item {count} of {name}", item) for count, item in enumerate(entries, 1)]
+                elif isinstance(entries, list):
+                    features.append((name, entries[0]))
+                else:
+                    features.append((name, value))
         if "features" in last and documents.next_links(last):
-            on_notice(Notice("warning", f"{where} ends in a page of an API. Its next page is not followed."))
+            on_notice(Notice("warning", f"The end of {where} {documents.NOT_FOLLOWED}"))
         yield self._page_of(start, features, is_last=True)
+
+    def _value_of(self, text: bytes, name: str, *, is_first: bool) -> object:
+        try:
+            value, is_strict = json_reader.decode(text)
+        except json_reader.TooManyValuesError as error:
+            return Failure(FailureKind.ITEM, f"{error}.")
+        except ValueError:
+            if is_first and text in {b"{", b"["}:
+                problem = f"{self.url} is not NDJSON, which has one item per line."
+                advice = "A JSON document needs a file name that ends with .json."
+                raise SourceError(f"{problem} {advice}") from None
+            return Failure(FailureKind.ITEM, "not valid JSON.")
+        if not is_strict:
+            self._reader.note_lenient(name)
+        return value
 
 
 async def _unzipped(ranges: FileRanges) -> AsyncGenerator[bytes]:
@@ -248,9 +250,11 @@ async def _unzipped(ranges: FileRanges) -> AsyncGenerator[bytes]:
             head += chunk
             if len(head) >= len(GZIP_START):
                 break
-        all_chunks = chained(head, chunks)
+        pieces = chained(head, chunks)
+        if head.startswith(GZIP_START):
+            pieces = decoded(pieces, "gzip")
         try:
-            async for piece in decoded(all_chunks, "gzip") if head.startswith(GZIP_START) else all_chunks:
+            async for piece in pieces:
                 yield bytes(piece)
         except TransferError as error:
             raise SourceError(f"SOURCE cannot be read. {error}") from error
@@ -282,29 +286,28 @@ class FileRanges:
         self._version: ObjectVersion | None = None
 
     async def chunks(self, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes]:
-        """Yield the bytes from `start` to `stop`, or to the end, with as many requests as needed.
-
-        If `start` is negative, the last `-start` bytes are requested; a server without ranges sends them all.
-        """
+        """Yield the bytes from `start` to `stop` or the end. A negative `start` requests the last bytes."""
         position = start
         end = stop
         breaks = 0
         while end is None or position < end:
-            last = "" if end is None else end - 1
-            span = str(position) if position < 0 else f"{position}-{last}"
-            is_part = position != 0 or end is not None
-            headers = {"Range": f"bytes={span}"} if is_part else {}
+            span = str(position) if position < 0 else f"{position}-"
+            if end is not None:
+                span += str(end - 1)
+            headers = {} if span == "0-" else {"Range": f"bytes={span}"}
             cause: TransferError | None = None
             try:
                 async with self._reader.stream(self._url, headers) as response:
                     if position < 0 and response.status == UNSATISFIABLE:
                         return  # the file is empty, and the body says so
                     offset = self._checked_offset(response, position)
-                    position = offset if position < 0 else position
-                    end = self.size if stop is None else stop  # a 206 may end before the end of the file
+                    position = max(position, offset)
+                    if stop is None:
+                        end = self.size  # a 206 may end before the end of the file
                     async for chunk in response.chunks(_CHUNK):
-                        end_in_chunk = None if end is None else end - offset
-                        piece = bytes(chunk[position - offset : end_in_chunk])
+                        piece = bytes(chunk[position - offset :])
+                        if end is not None:
+                            piece = piece[: end - position]
                         offset += len(chunk)
                         if piece:
                             yield piece
@@ -324,12 +327,16 @@ class FileRanges:
 
     def _checked_offset(self, response: Response, requested: int) -> int:
         version = stated_version(response.status, response.headers)
-        sent = content_range(response.headers)
-        if requested < 0 and response.status != OK and sent.total is None:
-            raise SourceError(f"{self._url} cannot be read: its server does not state its size.")
-        first = requested if requested >= 0 else max(0, (sent.total or 0) + requested)
-        offset = 0 if response.status == OK else sent.start
-        is_changed = response.status != OK and (sent.total is None or offset != first)
+        offset: int | None = 0
+        is_changed = False
+        if response.status != OK:
+            sent = content_range(response.headers)
+            offset = sent.start
+            if requested < 0 and sent.total is None:
+                raise SourceError(f"{self._url} cannot be read: its server does not state its size.")
+            if requested < 0 and sent.total is not None:
+                requested = max(0, sent.total + requested)
+            is_changed = sent.total is None or offset != requested
         # only a strong ETag is enough without a size (RFC 9110, 8.8.1); an equal size is enough if the
         # server states nothing else
         known = self._version

@@ -25,8 +25,7 @@ from stacpull.threads import for_each
 _RECENT: Final = 256  # cached documents: with 2.4 KB of JSON per item, about 5 MB of memory
 _MAX_CACHED_MEMORY: Final = 256 * 1024
 _MAX_MEMORY: Final = 256 * 1024 * 1024
-_MAX_TOGETHER: Final = 100
-"""The most items that are read with one request. Most services allow at least this limit."""
+_MAX_TOGETHER: Final = 100  # items that are read with one request; most services allow at least this limit
 _MAX_TASKS: Final = 64  # tasks of one `read_many`; the client's gates limit the requests
 _TOO_LARGE: Final = Failure(FailureKind.OVERLONG, "The item and the items read with it need too much memory.")
 

@@ -47,20 +47,17 @@ def _with_member(request: PageRequest, name: str, value: int | str) -> PageReque
 
 
 def number_in(request: PageRequest, name: str) -> int | None:
-    value = (request.body or {}).get(name) if request.method == "POST" else urls.parameter(request.url, name)
-    return whole_number(str(value))
+    if request.method == "POST":
+        return whole_number(str((request.body or {}).get(name)))
+    return whole_number(str(urls.parameter(request.url, name)))
 
 
 def with_limit(request: PageRequest, limit: int) -> PageRequest:
-    """Return `request` for pages of `limit` items, at the same position.
-
-    In a request with a page number, `limit` cannot exceed the current one. The new number is rounded down, so
-    the new page may repeat some items but skips none.
-    """
+    """Return `request` for pages of `limit` items, at the same position or a little before it."""
     page = number_in(request, "page")
     current_limit = number_in(request, "limit")
     if page and current_limit:
-        limit = min(limit, current_limit)
+        limit = min(limit, current_limit)  # and the number is rounded down: no item is skipped
         request = _with_member(request, "page", (page - 1) * current_limit // limit + 1)
     return _with_member(request, "limit", limit)
 
@@ -83,16 +80,19 @@ def next_request(page: Json, current: PageRequest, base: str) -> PageRequest | N
     link = (same_method or usable)[0]
     url = urls.join_web(base, link["href"])
     fields = {k: v for k, v in object_or_empty(link.get("headers")).items() if isinstance(v, str)}
+    carried = [p for p in urls.parameters(current.url) if p.name in _CARRIED]
+    sent = current.body or {}
     if link.get("merge") is True:
         fields = {**(current.headers or {}), **fields}
+        sent = sent or {p.name: _member(p.name, p.value) for p in carried}
     headers = allowed_headers(fields)
-    carried = [p for p in urls.parameters(current.url) if p.name in _CARRIED]
     if _method_of(link) == "POST":
         # merged, whatever `merge` states: without a member of the query, the filter would be lost
-        sent = {p.name: _member(p.name, p.value) for p in carried} if link.get("merge") is True else {}
-        body = {**(current.body or sent), **object_or_empty(link.get("body"))}
+        body = {**sent, **object_or_empty(link.get("body"))}
         following = PageRequest(url, "POST", body, headers)
-        return following if urls.same_site(base, url) else on_origin_of(following, base)
+        if not urls.same_site(base, url):
+            following = on_origin_of(following, base)
+        return following
     if current.method == "GET" and urls.parts_of(current.url).path == urls.parts_of(url).path:
         present = {p.name for p in urls.parameters(url)}
         url = urls.add_parameters(url, [p for p in carried if p.name not in present])
@@ -110,7 +110,8 @@ def _member(name: str, text: str) -> object:
     """Return a parameter of a GET as the member of a body (STAC API: item search, sort)."""
     parts = text.split(",")
     if name == "sortby":
-        return [{"field": p.lstrip("+-"), "direction": "desc" if p[:1] == "-" else "asc"} for p in parts]
+        directions = {"-": "desc"}
+        return [{"field": p.lstrip("+-"), "direction": directions.get(p[:1], "asc")} for p in parts]
     if name == "bbox":
         return [*map(finite_number, parts)]
     return parts if name in {"collections", "ids"} else parsed_object(text.encode()) or text
@@ -120,17 +121,14 @@ def _method_of(link: Json) -> str:
     return "POST" if str(link.get("method")).upper() == "POST" else "GET"
 
 
-def on_origin_of(following: PageRequest, base: str) -> PageRequest | None:
-    """Return `following` at the origin of `base`, whose page linked to it; None if it is already there.
-
-    If both paths have the same last segment, that of `base` is used: it may have a proxy's prefix.
-    """
+def on_origin_of(following: PageRequest, base: str) -> PageRequest:
+    """Return `following` at the origin of `base`, whose page linked to it."""
     if origin_text(base) == origin_text(following.url):
-        return None
+        return following
     base_parts = urls.parts_of(base)
     parts = urls.parts_of(following.url)
     is_same_name = base_parts.path.rpartition("/")[2] == parts.path.rpartition("/")[2]
-    path = base_parts.path if is_same_name else parts.path
+    path = base_parts.path if is_same_name else parts.path  # that of `base` may have a proxy's prefix
     moved_parts = parts._replace(scheme=base_parts.scheme, netloc=base_parts.netloc, path=path)
     return replace(following, url=urlunsplit(moved_parts))
 
@@ -171,8 +169,7 @@ class PageReader:
     ) -> Pages:
         """Yield the pages from `start` on, until there is no next link or the links form a loop.
 
-        `first` is the page at `start`, if it was read. With `resumed`, `start` is the next link of an earlier
-        walk, which the service may have forgotten.
+        `first` is the page at `start`, if it was read. If `resumed`, the service may have forgotten `start`.
         """
         request: PageRequest | None = start
         answer = None if first is None else (start, first)
@@ -196,7 +193,7 @@ class PageReader:
         except SourceError as error:
             failure = failure_of(error)
             own_request = on_origin_of(request, self._last_url or self._source)
-            if own_request is None or failure is None or failure.kind not in models.MAYBE_LINK_FAULT:
+            if own_request is request or failure is None or failure.kind not in models.MAYBE_LINK_FAULT:
                 raise
             try:
                 answer = await self._read_page(own_request)
@@ -225,8 +222,8 @@ class PageReader:
                 is_too_much = True  # the service may have cut off the JSON
             smaller = max(MIN_ITEMS, requested // 10)
             if not is_too_much or smaller >= requested:
-                page = f"The page {public_url(request.url)} could not be read: "
-                raise SourceError(f"{page if isinstance(cause, TransferError) else ''}{cause}") from cause
+                page = public_url(request.url)
+                raise SourceError(f"The page {page} could not be read: {cause}") from cause
             self._size = self._size._replace(items=smaller)
 
     def _page_of(self, sent: PageRequest, document: Document) -> Page:
@@ -259,7 +256,7 @@ class PageReader:
         # without SOURCE's own keys, which a service may repeat in its links: the client adds them again
         following = replace(following, url=self._reader.client.secrets.masked_url(following.url))
         if origin_text(following.url) in self._without_pages:
-            following = on_origin_of(following, sent.url) or following
+            following = on_origin_of(following, sent.url)
         limit = number_in(following, "limit")
         if limit is None and number_in(sent, "limit") is None:  # a page that was given as SOURCE
             limit = self._size.items

@@ -34,9 +34,7 @@ credentials, or commands that the page cannot send itself."""
 
 
 class PageSize(NamedTuple):
-    """The number of items per page to request, and whether the user set it."""
-
-    items: int = AUTO_ITEMS
+    items: int = AUTO_ITEMS  # per page
     is_user_set: bool = False
 
     @classmethod
@@ -173,9 +171,8 @@ class Source(Protocol):
         """Return, by href, the items that can be read with fewer requests. `item` reads the others."""
         return {}
 
-
-def sort_error(url: str) -> UsageError:
-    if url.startswith("stdin:"):
-        return UsageError("Items in Python or on standard input cannot be sorted: sort them first.")
-    needed = "one collection of an API with the sort extension, or an ItemCollection"
-    return UsageError(f"{url} cannot be sorted: --sortby needs {needed}.")
+    def sort_error(self) -> UsageError:
+        if self.url.startswith("stdin:"):
+            return UsageError("Items in Python or on standard input cannot be sorted: sort them first.")
+        needed = "one collection of an API with the sort extension, or an ItemCollection"
+        return UsageError(f"{self.url} cannot be sorted: --sortby needs {needed}.")

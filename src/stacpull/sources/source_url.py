@@ -47,11 +47,12 @@ def source_url(source: str) -> str:
 def _file_url(path: str) -> str:
     """Return the URL of a path. Symlinks are kept: links in the document are relative to the given path."""
     try:
-        absolute = path if path.startswith("/") else f"{os.getcwd()}/{path}"  # noqa: PTH109 -- it never blocks
+        if not path.startswith("/"):
+            path = f"{os.getcwd()}/{path}"  # noqa: PTH109 -- it never blocks
     except FileNotFoundError as error:
         text = "SOURCE is a relative path, but the current directory was removed: use an absolute path."
         raise UsageError(text) from error
-    return Path(os.path.normpath(absolute)).as_uri()
+    return Path(os.path.normpath(path)).as_uri()
 
 
 class ApiUrl(NamedTuple):

@@ -1,42 +1,251 @@
 """STAC APIs as sources: the root of an API, a collection, its items, or a `/search` URL.
 
-Paths are those of OGC API Features (part 1, 7.13-7.16). A query in SOURCE is kept on every page. What an API
-supports is only read for filters, or items to read together; if it cannot be, nothing is pushed down.
+Paths are those of OGC API Features (part 1, 7.13-7.16). A query in SOURCE is kept on every page. `conformsTo`
+states what an API supports (STAC API 1.0.0; OGC API Features, parts 1 and 3), in any version. It is only read
+for filters, or items to read together; if it cannot be, nothing is pushed down. If the first page of a query
+fails, has only items of other collections, or is empty although an item of the source must match, the walk
+continues without filters.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
-from functools import partial
-from typing import Final
+from contextlib import aclosing, suppress
+from typing import Final, NamedTuple
+from urllib.parse import quote
 
+import orjson
 from msgspec.structs import replace
 
+from stacpull import urls
+from stacpull.boxes import bounds_of, with_area
 from stacpull.caches import MAX_KEY_LENGTH, BoundedCache
 from stacpull.errors import CredentialsError, SourceError, UsageError
-from stacpull.filters.selection_filter import push_down
-from stacpull.json_values import list_or_empty, objects_in
-from stacpull.models import Failure, FailureKind, Json, PageRequest
+from stacpull.events import Notice
+from stacpull.filters.cql2 import properties_in
+from stacpull.filters.selection_filter import PushedDown, push_down
+from stacpull.json_values import list_or_empty, object_or_empty, objects_in
+from stacpull.models import Failure, FailureKind, Json, Page, PageRequest
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.transport import TransferError
 from stacpull.planning.hrefs import item_id_in, links_of, self_href
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.selection import Selection
-from stacpull.sources import search
-from stacpull.sources.documents import collections_text, no_collection_text, read_item, valid_item, with_self
+from stacpull.sources import documents
 from stacpull.sources.paging import PageReader, failure_of, next_or_failure, number_in, with_limit
-from stacpull.sources.source import LoopDetector, OnNotice, Pages, PageSize, Source, WalkStart, sort_error
+from stacpull.sources.source import MIN_ITEMS, LoopDetector, OnNotice, Pages, PageSize, Source, WalkStart
 from stacpull.sources.source_url import parse_api_url
-from stacpull.urls import join, parameter, parts_of, same_site, set_parameter
 
 _MAX_LIST_MEMORY: Final = 4 << 30
 """The maximum bytes of memory, as estimated, for the documents of all collections. NASA's CMR has 50,000."""
 _MAX_CACHED: Final = 256
 _MAX_CACHED_MEMORY: Final = 1 << 20  # bytes of memory, as estimated, of a document that is kept
 _MAX_IDS: Final = 500  # maximum ids that are searched; for more, all items are walked
-_IDS_AT_ONCE: Final = 99  # many services give at most 100 items: one more shows that an id is not unique
+_MAX_FOUND: Final = 100  # items that one search for ids requests: many services give no more
+_LONG_URL: Final = 2000
+"""Maximum characters of a query with GET: many servers and proxies accept only a few thousand."""
+_LARGE_AREA: Final = 100_000
+"""The most bytes of GeoJSON of an area; for a larger one its bounding box is sent."""
+_AREAS: Final = frozenset({"bbox", "intersects"})
+_PLAIN: Final = "/:,.-_~'()*"
+"""Characters of a value that are not encoded, because they are not separators in a query (RFC 3986, 3.4)."""
+
+
+class Conformance(NamedTuple):
+    classes: tuple[str, ...] = ()
+    post: bool = False
+
+    @classmethod
+    def from_landing(cls, landing: Json) -> Conformance:
+        uris = list_or_empty(landing.get("conformsTo"))
+        links = objects_in(landing.get("links"))
+        searches = [link for link in links if str(link.get("rel")).lower() == "search"]
+        post = any(str(link.get("method")).upper() == "POST" for link in searches)
+        return cls(tuple(uri.rstrip("/") for uri in uris if isinstance(uri, str)), post)
+
+    def includes(self, *endings: str) -> bool:
+        return any(uri.endswith(endings) for uri in self.classes)
+
+
+class SearchEndpoint(NamedTuple):
+    """A URL that answers queries, and the parameters that it supports. Others are not sent."""
+
+    url: str
+    supported: frozenset[str]
+    body: Json | None = None  # the query of `url` as the body of a POST; None if only GET is supported
+    json_filter: bool = False  # True if a filter is sent as JSON in a body, False if as text
+    collections: frozenset[str] = frozenset()  # the collections that are searched; empty for all
+
+    def request(self, query: Json) -> PageRequest:
+        parameters = []
+        for name, value in query.items():
+            if name == "sortby":
+                signs = {"asc": "", "desc": "-"}
+                text = ",".join(signs[key["direction"]] + key["field"] for key in value)
+            elif isinstance(value, list):
+                text = ",".join(map(str, value))
+            elif isinstance(value, str):
+                text = value
+            else:
+                text = orjson.dumps(value).decode()
+            encoded = f"{quote(name, safe='-')}={quote(text, safe=_PLAIN)}"
+            parameters.append(urls.Parameter(name, text, encoded))
+        url = urls.add_parameters(self.url, parameters)
+        if self.body is None or not (len(url) > _LONG_URL or isinstance(query.get("filter"), dict)):
+            return PageRequest(url)
+        return PageRequest(self.url.partition("?")[0], "POST", {**self.body, **query})
+
+    def can_send(self, query: Json) -> bool:
+        return self.body is not None or len(self.request(query).url) <= _LONG_URL
+
+
+def search_endpoint(root: str, collections: tuple[str, ...], api: Conformance) -> SearchEndpoint:
+    """Return the item search of the API at `root`, in `collections`; in all if there are none."""
+    names = ",".join(quote(collection, safe="") for collection in collections)
+    url = f"{root}/search?collections={names}" if collections else f"{root}/search"
+    body = {"collections": list(collections)} if collections else {}
+    supported = {"bbox", "datetime", "intersects", "ids"}
+    filters = api.includes("/item-search#filter", "/item-search/#filter")
+    as_json = filters and api.post and api.includes("/conf/cql2-json")
+    if as_json or (filters and api.includes("/conf/cql2-text")):
+        supported.add("filter")
+    if api.includes("/item-search#sort", "/item-search/#sort"):
+        supported.add("sortby")
+    posted = body if api.post else None
+    return SearchEndpoint(url, frozenset(supported), posted, as_json, frozenset(collections))
+
+
+def endpoint_at(url: str, api: Conformance, *, is_search: bool) -> SearchEndpoint:
+    """Return the endpoint of a `…/search` URL, or of a collection's items (OGC API Features, 7.15)."""
+    supported = set[str]()
+    if is_search and api.includes("/item-search"):
+        supported |= search_endpoint("", (), api._replace(post=False)).supported
+    elif not is_search and api.includes("/ogcapi-features-1/1.0/conf/core", "/ogcapi-features"):
+        supported |= {"bbox", "datetime"}
+    if not is_search and api.includes("/ogcapi-features#sort"):
+        supported.add("sortby")
+    names = {p.name for p in urls.parameters(url)}
+    if not names.isdisjoint(_AREAS):
+        names |= _AREAS
+    return SearchEndpoint(url, frozenset(supported - names))  # services accept a parameter only once
+
+
+def query_of(pushed: PushedDown, endpoint: SearchEndpoint) -> Json:
+    query: Json = {}
+    area = {"intersects": pushed.area}
+    is_supported = "intersects" in endpoint.supported and len(orjson.dumps(area)) <= _LARGE_AREA
+    if pushed.area is not None and is_supported and endpoint.can_send(area):
+        query |= area
+    elif pushed.bbox is not None and "bbox" in endpoint.supported:
+        query["bbox"] = list(with_area(pushed.bbox))
+    if pushed.datetime is not None and "datetime" in endpoint.supported:
+        query["datetime"] = pushed.datetime
+    if pushed.condition is not None and "filter" in endpoint.supported:
+        filtered = {**query, **_filter_query(pushed.condition, endpoint)}
+        if endpoint.can_send(filtered):
+            return filtered
+    return query
+
+
+def _filter_query(condition: Json, endpoint: SearchEndpoint) -> Json:
+    if endpoint.json_filter:
+        return {"filter": condition, "filter-lang": "cql2-json"}
+    import cql2  # noqa: PLC0415 -- not needed without a filter
+
+    return {"filter": cql2.Expr(condition).to_text(), "filter-lang": "cql2-text"}
+
+
+def in_collections(items: list[Json], collections: frozenset[str]) -> list[Json]:
+    """Return the items that state no collection, or one of `collections`; all items if there are none."""
+    if not collections:
+        return items
+    return [item for item in items if item.get("collection") is None or item["collection"] in collections]
+
+
+class FilteredQuery(NamedTuple):
+    reader: JsonReader
+    endpoint: SearchEndpoint
+    query: Json
+    condition: Json | None  # on properties, as CQL2 JSON; `query` may have it
+    unfiltered: PageRequest
+
+    async def pages(self, size: PageSize, on_notice: OnNotice) -> Pages:
+        """Yield the pages of the query, or of `unfiltered` if the service filters the first page wrongly."""
+        filtered = PageReader(self.reader, size, self.endpoint.url)
+        is_trusted = False
+        reason = ""
+        async with aclosing(filtered.pages(self.endpoint.request(self.query))) as pages:
+            try:
+                async for page in pages:
+                    if not is_trusted:
+                        reason = await self._reason_to_distrust(page)
+                    if reason:
+                        break
+                    is_trusted = True
+                    yield page
+            except SourceError as error:
+                failure = failure_of(error)
+                if failure is None or failure.status is None:
+                    raise
+                if is_trusted:  # a service may fail at a value of an item on a later page
+                    text = f"{error} If its filter is the reason, use --no-push-down."
+                    raise type(error)(text) from error.__cause__
+                reason = f"its filter fails ({error})"
+        if not reason:
+            return
+        text = f"The source says that it can filter, but {reason}"
+        on_notice(Notice("warning", f"{text}: all items are read and filtered here."))
+        unfiltered = PageReader(self.reader, size, self.endpoint.url)
+        async with aclosing(unfiltered.pages(self.unfiltered)) as pages:
+            async for page in pages:
+                yield page
+
+    async def _reason_to_distrust(self, first_page: Page) -> str:
+        if not self.query.keys() - {"sortby"}:
+            return ""
+        if first_page.items:
+            is_other = not in_collections(first_page.items, self.endpoint.collections)
+            return "it returns items of other collections" if is_other else ""
+        if first_page.next is not None:
+            return ""
+        for item in await self._first_items(self.unfiltered):
+            query = self._query_for(item)
+            if query is not None:
+                if await self._first_items(self.endpoint.request(query)):
+                    return ""
+                return f"its filter does not find the item {item.get('id')}, which it has"
+        return ""
+
+    def _query_for(self, item: Json) -> Json | None:
+        """Return a query with the kinds of filters in `self.query`, which `item` matches, or None."""
+        properties = object_or_empty(item.get("properties"))
+        bounds = bounds_of(object_or_empty(item.get("geometry")))
+        query: Json = {"ids": [item.get("id")]} if "ids" in self.query else {}
+        if "intersects" in self.query and bounds is not None:
+            query["intersects"] = item["geometry"]
+        if "bbox" in self.query and bounds is not None:
+            query["bbox"] = list(with_area(bounds))
+        if "datetime" in self.query:
+            interval = f"{properties.get('start_datetime')}/{properties.get('end_datetime')}"
+            query["datetime"] = str(properties.get("datetime") or interval).replace(" ", "T")
+        if "filter" in self.query:
+            names = properties_in(self.condition)
+            name = next((key for key in names if isinstance(properties.get(key), int | float)), "id")
+            equality = {"op": "=", "args": [{"property": name}, {**properties, "id": item.get("id")}[name]]}
+            query |= _filter_query(equality, self.endpoint)
+        return query or None
+
+    async def _first_items(self, request: PageRequest) -> list[Json]:
+        page = await _optional(self.reader, with_limit(request, MIN_ITEMS))
+        return objects_in(page.get("features"))
+
+
+async def _optional(reader: JsonReader, request: PageRequest) -> Json:
+    try:
+        return (await reader.read_optional(request)).members
+    except (TransferError, SourceError, CredentialsError):
+        return {}
 
 
 class ApiSource(Source):
@@ -45,23 +254,25 @@ class ApiSource(Source):
     def __init__(self, url: str, reader: JsonReader, document: Document | None = None) -> None:
         self.url = url
         self._api = parse_api_url(url)
-        landing_url = url if document is None else document.url  # after redirects
-        moved = parse_api_url(landing_url)
-        links = links_of({} if document is None else document.members)
-        linked = [join(landing_url, href) or "" for rel, href in links if rel in {"data", "search"}]
-        is_root = parts_of(moved.root).path in {parts_of(parse_api_url(link).root).path for link in linked}
-        if is_root and moved.collection == self._api.collection and same_site(url, moved.root):
+        landing = document or Document({}, 0, url)
+        moved = parse_api_url(landing.url)  # after redirects
+        links = [href for rel, href in links_of(landing.members) if rel in {"data", "search"}]
+        linked_roots = [parse_api_url(urls.join(landing.url, href) or "").root for href in links]
+        is_root = urls.parts_of(moved.root).path in {urls.parts_of(root).path for root in linked_roots}
+        if is_root and moved.collection == self._api.collection and urls.same_site(url, moved.root):
             self._api = moved
         self.api_root = self._api.root
         self._reader = reader
         self._opened = document
-        self._landing = {} if document is None or self._api.collection else document.members
-        self._conformance: search.Conformance | None = None
+        self._landing = {} if self._api.collection else landing.members
+        self._conformance: Conformance | None = None
         self._can_search_ids = True  # False once a search for ids has failed or found nothing
         self._recent_collections = BoundedCache[str, Json](_MAX_CACHED)
         self._is_search = self._api.page == "search"
-        ids = (parameter(url, "collections") or "").split(",") if self._is_search else [self._api.collection]
-        self._ids = tuple(collection_id for collection_id in ids if collection_id)
+        ids = (urls.parameter(url, "collections") or "").split(",")
+        if not self._is_search:
+            ids = [self._api.collection or ""]
+        self._ids = tuple(filter(None, ids))
 
     async def collections(self) -> list[Json]:
         if self._ids:
@@ -80,62 +291,68 @@ class ApiSource(Source):
             document = document or await self._document(request, f"The collection {collection_id}")
         except SourceError as error:
             failure = failure_of(error)
-            if failure is not None and failure.kind is FailureKind.GONE:
-                raise UsageError(await self._unknown(collection_id)) from error
-            raise
+            if failure is None or failure.kind is not FailureKind.GONE:
+                raise
+            text = f"{self._api.root} has no collection {collection_id}."
+            with suppress(SourceError):
+                text = documents.no_collection_text(self._api.root, collection_id, await self._names())
+            raise UsageError(text) from error
         if not isinstance(document.body, dict):
             raise SourceError(f"The collection {collection_id} is not a JSON object.")
-        body = with_self(document.body, document.url) if self_href(document.body) is None else document.body
+        body = documents.ensure_self(document.body, document.url)
         if document.memory <= _MAX_CACHED_MEMORY:
             self._recent_collections[collection_id] = body
         return body
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
-        """Return one start per collection.
-
-        If a search finds an item for each selected id, collections without them are left out. If not, some
-        may be endings of ids, which no service can search for.
-        """
-        urls = await self._urls(selection)
+        """Return one start per collection; for ids that a search finds, only of their collections."""
+        page_urls = await self._page_urls(selection)
+        has_no_name = self._is_search or selection.all_collections
+        chosen = selection.collections if has_no_name else tuple(page_urls)
+        selected = frozenset(chosen)
+        plain_starts = [WalkStart(name, PageRequest(url), selected) for name, url in page_urls.items()]
         pushed = push_down(selection)
-        if pushed.order is not None and len(urls) != 1:
-            raise sort_error(self.url)
-        api = await self._known_conformance() if any(pushed) else search.Conformance()
-        chosen = () if selection.all_collections else tuple(urls)
-        selected = frozenset(selection.collections if self._is_search else chosen)
+        if not any(pushed):
+            return plain_starts
+        order: Json = {} if pushed.order is None else {"sortby": [pushed.order]}
+        if order and len(page_urls) != 1:
+            raise self.sort_error()
+        api = await self._known_conformance()
         matching: set[str] | None = None
         can_search = api.includes("/item-search") and self._api.page is None
         if can_search and pushed.ids:
-            endpoint = search.search_endpoint(self._api.root, chosen, api)
+            endpoint = search_endpoint(self._api.root, chosen, api)
             matching = await self._collections_of(pushed.ids, endpoint)
-        order: Json = {} if pushed.order is None else {"sortby": [pushed.order]}
         starts = []
-        for name, url in urls.items():
+        for start in plain_starts:
+            name = start.collection
             if matching is not None and name not in matching:
                 continue
             if can_search:
-                endpoint = search.search_endpoint(self._api.root, (name,), api)
+                endpoint = search_endpoint(self._api.root, (name,), api)
             else:
-                endpoint = search.endpoint_at(url, api, is_search=self._is_search)
+                endpoint = endpoint_at(start.request.url, api, is_search=self._is_search)
             if order and "sortby" not in endpoint.supported:
-                raise sort_error(self.url)
-            query = search.query_of(pushed, endpoint) if matching is None else {"ids": [*pushed.ids]}
-            start = WalkStart(name, PageRequest(url), selected)
-            if query := query | order:
-                unfiltered = endpoint.request(order) if order else start.request
-                filtered = search.FilteredQuery(endpoint, query, pushed.condition, unfiltered)
-                pages = partial(filtered.pages, self._reader)
-                start = start._replace(request=endpoint.request(query), filtered_pages=pages)
-            starts.append(start)
+                raise self.sort_error()
+            query = query_of(pushed, endpoint) if matching is None else {"ids": [*pushed.ids]}
+            query |= order
+            if not query:
+                starts.append(start)
+                continue
+            unfiltered = endpoint.request(order) if order else start.request
+            filtered = FilteredQuery(self._reader, endpoint, query, pushed.condition, unfiltered)
+            starts.append(start._replace(request=endpoint.request(query), filtered_pages=filtered.pages))
         return starts
 
-    async def _urls(self, selection: Selection) -> dict[str, str]:
+    async def _page_urls(self, selection: Selection) -> dict[str, str]:
         if self._is_search:
-            for name in selection.collections:
+            names = list(selection.collections)
+            for name in names:
                 if self._ids and name not in self._ids:
                     raise UsageError(f"The search is over {', '.join(self._ids)}: leave -C {name} out.")
-            urls = {name: set_parameter(self.url, "collections", name) for name in selection.collections}
-            return urls or {self._ids[0] if len(self._ids) == 1 else NO_COLLECTION: self.url}
+            page_urls = {name: urls.set_parameter(self.url, "collections", name) for name in names}
+            only_name = self._ids[0] if len(self._ids) == 1 else NO_COLLECTION
+            return page_urls or {only_name: self.url}
         own_id = self._api.collection
         if own_id is not None:
             other_ids = [name for name in selection.collections if name != own_id]
@@ -143,7 +360,9 @@ class ApiSource(Source):
                 option = f"-C {other_ids[0]}" if other_ids else "--all-collections"
                 text = f"The source is the collection {own_id} itself: leave {option} out, or use"
                 raise UsageError(f"{text} {self._api.root}.")
-            return {own_id: self.url if self._api.page else f"{self._api.collection_url(own_id)}/items"}
+            if self._api.page is not None:
+                return {own_id: self.url}
+            return {own_id: f"{self._api.collection_url(own_id)}/items"}
         names = list(dict.fromkeys(selection.collections))
         for name in names:
             await self.collection(name)
@@ -153,13 +372,13 @@ class ApiSource(Source):
             names = sorted(await self._names(), reverse=True)
             if not selection.all_collections:
                 text = "Name a collection with --collection, or use --all-collections;"
-                raise UsageError(f"{text} {collections_text(names)}")
+                raise UsageError(f"{text} {documents.collections_text(names)}")
         return {name: f"{self._api.collection_url(name)}/items" for name in names}
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
         """Yield the pages of one collection. A `limit` in SOURCE's URL is the maximum page size."""
-        limit = None if self._api.page is None else number_in(PageRequest(self.url), "limit")
-        if limit is not None and not page_size.is_user_set:
+        limit = number_in(PageRequest(self.url), "limit")
+        if self._api.page is not None and limit is not None and not page_size.is_user_set:
             page_size = page_size._replace(items=max(1, min(limit, page_size.items)))
         if start.filtered_pages is not None and start.cursor is None:
             walked = start.filtered_pages(page_size, on_notice)
@@ -169,8 +388,9 @@ class ApiSource(Source):
         skipped = set[int]()  # hashes of pages that have only items of other collections
         async with aclosing(walked) as pages:
             async for page in pages:
-                is_search = parse_api_url(page.request.url).page == "search"
-                items = search.in_collections(page.items, start.selected) if is_search else page.items
+                items = page.items
+                if parse_api_url(page.request.url).page == "search":
+                    items = in_collections(items, start.selected)
                 if len(items) == len(page.items):
                     yield page
                     continue
@@ -179,49 +399,48 @@ class ApiSource(Source):
                     yield replace(page, items=items, announced=None)
                 skipped.add(ids)  # not yielded the first time, because empty pages end a walk
 
-    async def _collections_of(self, ids: tuple[str, ...], endpoint: search.SearchEndpoint) -> set[str] | None:
+    async def _collections_of(self, ids: tuple[str, ...], endpoint: SearchEndpoint) -> set[str] | None:
         if len(ids) > _MAX_IDS or not endpoint.can_send({"ids": list(ids)}):
             return None
         unique = sorted(set(ids))
-        items: list[Json] = []
-        for start in range(0, len(unique), _IDS_AT_ONCE):
-            end = start + _IDS_AT_ONCE
-            items += await self._items_by_id(endpoint, unique[start:end])
-            if sorted(item["id"] for item in items) != unique[:end]:  # each in one collection
-                return None
-        is_filtered = search.in_collections(items, endpoint.collections) == items
+        items = await self._items_by_id(endpoint, unique)
+        if sorted(item["id"] for item in items) != unique:  # endings of ids, or ids of several items
+            return None
         collections = {item.get("collection") or "" for item in items}
+        is_filtered = not endpoint.collections or collections <= endpoint.collections
         return collections if is_filtered and "" not in collections else None
 
-    async def _items_by_id(self, endpoint: search.SearchEndpoint, ids: list[str]) -> list[Json]:
-        if len(ids) > 1 and not endpoint.can_send({"ids": ids}):
+    async def _items_by_id(self, endpoint: SearchEndpoint, ids: list[str]) -> list[Json]:
+        limit = len(ids) if len(endpoint.collections) == 1 else len(ids) + 1  # collections may share an id
+        if limit > _MAX_FOUND or (len(ids) > 1 and not endpoint.can_send({"ids": ids})):
             half = len(ids) // 2
             first_half = await self._items_by_id(endpoint, ids[:half])
             return first_half + await self._items_by_id(endpoint, ids[half:])
-        limit = len(ids) if len(endpoint.collections) == 1 else len(ids) + 1  # collections may share an id
         request = with_limit(endpoint.request({"ids": ids}), limit)
-        features = (await self._object(request)).get("features")
-        return [item for item in map(valid_item, list_or_empty(features)) if item is not None]
+        features = (await _optional(self._reader, request)).get("features")
+        items = map(documents.valid_item, list_or_empty(features))
+        return [item for item in items if item is not None]
 
     async def item(self, href: str) -> Json:
         """Return the item at `href`. If it has no `self` link, it gets one with the URL it was read from."""
-        item, url = await read_item(self._reader, href)
-        return item if self_href(item) is not None else with_self(item, url)
+        return documents.ensure_self(*await documents.read_item(self._reader, href))
 
     async def items(self, hrefs: Sequence[str]) -> Mapping[str, Json]:
         """Return, by href, the items of this API that searches find. Others may still exist."""
         by_collection: defaultdict[str, dict[str, str]] = defaultdict(dict)
         for href in hrefs:
-            item_id = item_id_in(href) if "?" not in href and "#" not in href else None
-            is_own = item_id is not None and href.startswith(f"{self._api.root}/collections/")
+            item_id = item_id_in(href)
+            is_own = href.startswith(f"{self._api.root}/collections/") and {"?", "#"}.isdisjoint(href)
             if item_id is not None and is_own and "," not in item_id.item:  # a comma separates ids
                 by_collection[item_id.collection][item_id.item] = href
         items_by_href: dict[str, Json] = {}
         for collection, hrefs_by_id in by_collection.items():
-            api = await self._known_conformance() if len(hrefs_by_id) > 1 else search.Conformance()
-            if not (api.includes("/item-search") and self._can_search_ids):
+            if len(hrefs_by_id) == 1 or not self._can_search_ids:
                 continue
-            endpoint = search.search_endpoint(self._api.root, (collection,), api)
+            api = await self._known_conformance()
+            if not api.includes("/item-search"):
+                continue
+            endpoint = search_endpoint(self._api.root, (collection,), api)
             found = await self._items_by_id(endpoint, list(hrefs_by_id))
             # without a `self` link, it is not known what its relative hrefs refer to
             usable = (i for i in found if i.get("collection") == collection and self_href(i) is not None)
@@ -267,23 +486,11 @@ class ApiSource(Source):
         except TransferError as error:
             raise SourceError(f"{what} could not be read: {error}") from error
 
-    async def _unknown(self, name: str) -> str:
-        try:
-            names = await self._names()
-        except SourceError:
-            return f"{self._api.root} has no collection {name}."
-        return no_collection_text(self._api.root, name, names)
-
-    async def _known_conformance(self) -> search.Conformance:
+    async def _known_conformance(self) -> Conformance:
         if self._conformance is None:
-            landing = self._landing or await self._object(PageRequest(self._api.root))
+            root = self._api.root
+            landing = self._landing or await _optional(self._reader, PageRequest(root))
             if "conformsTo" not in landing:
-                landing = {**await self._object(PageRequest(f"{self._api.root}/conformance")), **landing}
-            self._conformance = search.Conformance.from_landing(landing)
+                landing = await _optional(self._reader, PageRequest(f"{root}/conformance")) | landing
+            self._conformance = Conformance.from_landing(landing)
         return self._conformance
-
-    async def _object(self, request: PageRequest) -> Json:
-        try:
-            return (await self._reader.read_optional(request)).members
-        except (TransferError, SourceError, CredentialsError):
-            return {}

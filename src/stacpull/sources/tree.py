@@ -37,7 +37,7 @@ _MAX_FAILURES_IN_A_ROW: Final = 10  # documents in a row with temporary failures
 
 class _Link(NamedTuple):
     href: str
-    url: str | Failure
+    url: str  # empty if it cannot be followed
     collection: str  # the nearest one above it
     depth: int
 
@@ -57,7 +57,7 @@ class _Branch(NamedTuple):
         name = body.get("id")
         hrefs = documents.tree_hrefs(body, items=items)
         if documents.kind_of(body) == "Collection" and isinstance(name, str):
-            return cls(url, hrefs, name, documents.without_item_links(body, url))
+            return cls(url, hrefs, name, documents.with_self(body, url))
         return cls(url, hrefs)
 
     def links(self, collection: str, depth: int = 1) -> Iterator[_Link]:
@@ -71,16 +71,13 @@ _LinkResult = _Branch | Document | Failure
 async def _walk(
     reader: JsonReader, top: _Branch, collection: str, other_roots: Iterable[str]
 ) -> AsyncGenerator[tuple[_Link, _LinkResult]]:
-    """Yield each link below a catalog with its result, then those below `other_roots`, depth first.
-
-    The order depends only on the documents, since links are read in batches of a fixed size.
-    """
+    """Yield each link below a catalog with its result, then those below `other_roots`, depth first."""
     links: list[Iterator[_Link]] = [(_Link(url, url, collection, 1) for url in other_roots)]
     links.append(top.links(collection))  # the last ones are next
     walked = {hash(top.url)}
     while links:
         batch = list[_Link]()
-        while links and len(batch) < _BATCH:
+        while links and len(batch) < _BATCH:  # of a fixed size: the order depends only on the documents
             batch += islice(links[-1], _BATCH - len(batch))
             if len(batch) < _BATCH:
                 links.pop()
@@ -96,23 +93,23 @@ async def _walk(
 async def _link_results(
     reader: JsonReader, batch: list[_Link], walked: set[int], *, items: bool = True
 ) -> AsyncGenerator[tuple[_Link, _LinkResult]]:
-    """Yield links in order, each with its document or with the failure of reading it.
-
-    Links to catalogs that were already `walked` (hashes of URLs) are left out; the other catalogs are added.
-    """
+    """Yield links in order, each with its result, but none to a catalog whose URL has a hash in `walked`."""
     read: dict[str, _LinkResult] = {}
 
     async def read_one(url: str) -> None:
         result = await _read(reader, url, SMALL, items=items)
-        is_dense = isinstance(result, Document) and result.memory > _DENSE
-        read[url] = Failure(FailureKind.OVERLONG, "") if is_dense else result
+        if isinstance(result, Document) and result.memory > _DENSE:
+            result = Failure(FailureKind.OVERLONG, "")
+        read[url] = result
 
-    urls = dict.fromkeys(link.url for link in batch if isinstance(link.url, str))
+    urls = dict.fromkeys(link.url for link in batch if link.url)
     await for_each([url for url in urls if hash(url) not in walked], read_one, MAX_CONCURRENT_READS)
     for link in batch:
-        result = read.get(link.url) if isinstance(link.url, str) else link.url
-        is_large = isinstance(result, Failure) and result.is_over_limit
-        if is_large and isinstance(link.url, str):  # alone, because of its size
+        if not link.url:
+            yield link, Failure(FailureKind.SCHEME, f"The link {link.href[:200]!r} cannot be followed.")
+            continue
+        result = read.get(link.url)
+        if isinstance(result, Failure) and result.is_over_limit:
             result = await _read(reader, link.url, None, items=items)
         if result is None or (isinstance(result, _Branch) and hash(result.url) in walked):
             continue
@@ -125,7 +122,7 @@ async def _link_results(
 
 
 async def _read(reader: JsonReader, url: str, limit: int | None, *, items: bool) -> _LinkResult:
-    document = await documents.read_or_failure(reader, url, limit=limit)
+    document = await documents.read_or_failure(reader, url, limit)
     if isinstance(document, Failure):
         return document
     kind = documents.kind_of(document.body)
@@ -145,12 +142,13 @@ def _items_in(document: Document, collection: str) -> tuple[list[Json], list[Fai
     body = document.members
     name = public_url(document.url)
     is_item = documents.kind_of(body) == "Feature"
-    features = [documents.with_self(body, document.url)] if is_item else list_or_empty(body.get("features"))
+    features = list_or_empty(body.get("features"))
+    if is_item:
+        features = [documents.with_self(body, document.url)]
     items, unreadable = documents.valid_items((name, feature) for feature in features)
     failures = [entry.failure for entry in unreadable]
     if not is_item and documents.next_links(body):  # an item may link to its neighbour
-        text = f"{name} is a page of an API. Its next page is not followed."
-        failures.append(Failure(FailureKind.ITEM, text))
+        failures.append(Failure(FailureKind.ITEM, f"{name} {documents.NOT_FOLLOWED}"))
     return [{**item, "collection": item.get("collection") or collection} for item in items], failures
 
 
@@ -183,8 +181,9 @@ class TreeSource(Source):
         urls = self._urls_of(collection_id)
         if not urls and collection_id != self._id:
             raise UsageError(f"{self.url} has no collection {collection_id}.")
-        document = await documents.read_root(self._reader, urls[0] if urls else self.url)
-        return documents.without_item_links(document.members, document.url)
+        urls.append(self.url)
+        document = await documents.read_root(self._reader, urls[0])
+        return documents.with_self(document.members, document.url)
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
         wanted_ids = list(dict.fromkeys(selection.collections))
@@ -219,10 +218,11 @@ class TreeSource(Source):
                     new_items, failures = _items_in(result, link.collection)
                     items += new_items
                     memory += result.memory
-                href = link.url if isinstance(link.url, str) else ""
-                name = public_url(href or link.href)[:_MAX_NAME_LENGTH]
-                unreadable += [UnreadableEntry(link.collection, name, failure, href) for failure in failures]
-                failures_in_a_row = failures_in_a_row + 1 if failures and _is_temporary(failures[0]) else 0
+                name = public_url(link.url or link.href)[:_MAX_NAME_LENGTH]
+                entries = (UnreadableEntry(link.collection, name, failure, link.url) for failure in failures)
+                unreadable += entries
+                is_temporary = bool(failures) and _is_temporary(failures[0])
+                failures_in_a_row = failures_in_a_row + 1 if is_temporary else 0
                 if failures_in_a_row >= _MAX_FAILURES_IN_A_ROW:
                     text = f"{failures_in_a_row} documents in a row could not be read, the last one {name}:"
                     raise SourceError(f"{text} {failures[0].message}") from TransferError(failures[0])
@@ -249,10 +249,7 @@ class TreeSource(Source):
             await self._search(lambda: ids.issubset(self._urls.values()))
 
     async def _search(self, is_found: Callable[[], bool]) -> list[Json]:
-        """Read catalogs, a level at a time, until `is_found`. Return a collection of each id.
-
-        Trees by year repeat ids. Raises `SourceError` if a failure that may pass may have hidden an id.
-        """
+        """Read whole levels of catalogs until `is_found`: trees by year repeat ids. Return one of each id."""
         root = self._root or await documents.read_root(self._reader, self.url)
         top = _Branch.from_document(root, items=False)
         del root  # it may have many links
@@ -267,15 +264,15 @@ class TreeSource(Source):
                 async with aclosing(_link_results(self._reader, batch, walked, items=False)) as results:
                     async for link, result in results:
                         if isinstance(result, _Branch):
+                            self._add(result)
                             level.append(result.links(link.collection, link.depth + 1))
                             if result.name is not None and result.document is not None:
-                                self._add(result)
                                 found.setdefault(result.name, result.document)
                         elif isinstance(result, Failure) and _is_temporary(result):
                             first_failure = first_failure or result
         if first_failure is not None:
             text = f"Not all collections of {self.url} can be read: {first_failure.message}"
-            if not is_found():
+            if not is_found():  # an id may be in a catalog that can be read later
                 raise SourceError(text)
             self._reader.warn(text)
         self._searched_all = not is_found()
