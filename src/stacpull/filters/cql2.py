@@ -336,8 +336,7 @@ def _operation(name: str, arguments: Any) -> Term:
         case "and" | "or" | "not":
             terms = [_predicate(argument) for argument in arguments]
         case "a":
-            lists = (value if isinstance(value, list | dict) else [value] for value in arguments)
-            terms = [_term(value) for value in lists]
+            terms = [_term(value) for value in map(_as_array, arguments)]
         case "t":
             terms = [_instant(value, "DATE") for value in arguments]
         case "s":
@@ -347,6 +346,10 @@ def _operation(name: str, arguments: Any) -> Term:
     if operation == "like" and not (isinstance(terms[1], _Constant) and isinstance(terms[1].value, str)):
         raise UsageError("--filter: LIKE needs a pattern in single quotes.")
     return _applied(function, *terms)
+
+
+def _as_array(node: Any) -> Any:
+    return node if isinstance(node, list | dict) else [node]
 
 
 def _geometries(arguments: list[Any]) -> list[Term]:

@@ -42,10 +42,7 @@ class ItemFilter:
         return None if is_off else cls(value)
 
     def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
-        """Return why an item is left out, or None if it is kept. Never raises, even for an invalid item.
-
-        The reason is two or three words, which summaries and `--json` show with the number of items.
-        """
+        """Return in two or three words why an item is left out, or None. Never raises, for any item."""
         raise NotImplementedError
 
     def warnings(self, counts: LeftOut, *, complete: bool) -> list[str]:  # noqa: ARG002 - for some filters
@@ -157,10 +154,7 @@ class PropertyName:
 
 
 class WhereFilter(ItemFilter):
-    """`--where`: every property must have one of its values, compared as numbers or text.
-
-    A list matches if any member does. Values are case-sensitive, and surrounding space is ignored.
-    """
+    """`--where`: every property, or a member of its list, equals one of its values, as number or text."""
 
     fields = ("where",)
 

@@ -45,19 +45,14 @@ _DIGESTS: Final = {
 
 
 class ListedItem(NamedTuple):
-    """An item as SOURCE lists it, and what its plan needs besides.
-
-    `url` is the URL of its page, or of the item itself if a link of its `parent` led to it.
-    `item_assets` are those of its collection (STAC 1.1), which describe assets to the filter. `listings` are
-    the objects of prefixes, by asset key.
-    """
+    """An item as SOURCE lists it, and what its plan needs besides."""
 
     id: ItemId
     document: Json
-    url: str | None
+    url: str | None  # of its page, or of the item itself if a link of its `parent` led to it
     parent: ItemId | None = None
-    item_assets: Mapping[str, Any] = {}
-    listings: Mapping[str, Listing | Failure] = {}
+    item_assets: Mapping[str, Any] = {}  # of its collection (STAC 1.1), which describe assets to the filter
+    listings: Mapping[str, Listing | Failure] = {}  # the objects of prefixes, by asset key
 
 
 class AssetPlanner(NamedTuple):

@@ -92,8 +92,8 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
                 else:
                     pieces.append(piece)
             texts = [piece for piece in pieces if isinstance(piece, str)]
-            is_filled = len(texts) == len(pieces)
-            filled.append("".join(texts) if is_filled else pieces)
+            filled_segment = "".join(texts) if len(texts) == len(pieces) else pieces
+            filled.append(filled_segment)
         name = filled.pop()
         fixed = [segment for segment in filled if isinstance(segment, str)]
         directory = safe_subdirectory("", fixed) if len(fixed) == len(filled) else None
@@ -145,8 +145,13 @@ class ItemLayout(msgspec.Struct, frozen=True):
 def _fill(segment: str | Segment, values: Mapping[str, str]) -> str:
     if isinstance(segment, str):
         return segment
-    texts = [piece if isinstance(piece, str) else piece.apply(values[piece.name]) for piece in segment]
-    return "".join(texts)
+    text = ""
+    for piece in segment:
+        if isinstance(piece, Field):
+            text += piece.apply(values[piece.name])
+        else:
+            text += piece
+    return text
 
 
 @cached_if_short(1024)
@@ -228,6 +233,7 @@ def received_file(
     if job.href_changed:  # otherwise, the next run would send this ETag to the planned URL
         etag_or_date = None
     name = final_name(job.name, job.name_template, filename, job.directory)
+    view = None if body is None else memoryview(body)
     return AssetFile(
         job.rowid,
         job.item_rowid,
@@ -239,7 +245,7 @@ def received_file(
         etag_or_date=etag_or_date,
         unproven=unproven,
         part=part,
-        body=None if body is None else memoryview(body),
+        body=view,
         checksum_changed=job.checksum_changed,
         filename=filename,
     )

@@ -38,7 +38,7 @@ class Listing(NamedTuple):
 
 def as_prefix(href: str) -> str:
     """Return the href of a directory with a trailing slash, because `a/b` is also a prefix of `a/bc`."""
-    return href if href.endswith("/") else f"{href}/"
+    return f"{href.removesuffix('/')}/"
 
 
 def assets_in(
@@ -81,10 +81,7 @@ def with_objects(
 
 
 def object_asset(assets: Mapping[str, Any], key: str, href: str = "") -> Json | None:
-    """Return the asset `key` from the assets of an item that was read again, or None.
-
-    It may be an object below a prefix: that of its last URL `href`, or the one with the longest key.
-    """
+    """Return the asset `key` of an item that was read again: listed, or below a prefix as its last `href`."""
     asset = assets.get(key)
     if asset is not None:
         return asset if isinstance(asset, dict) else None

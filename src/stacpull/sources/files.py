@@ -131,8 +131,10 @@ class GeoJsonSource(ItemsFile):
 
     sorts = True
 
-    def __init__(self, _url: str, reader: JsonReader, document: Document) -> None:
+    def __init__(self, url: str, reader: JsonReader, document: Document) -> None:
         super().__init__(public_url(document.url, keep_tokens=True), reader)
+        self._requested_url = url
+        self._was_walked = False
         self._document = document
 
     async def starts(self, selection: Selection) -> list[WalkStart]:
@@ -142,6 +144,12 @@ class GeoJsonSource(ItemsFile):
         return [start._replace(order=selection.sortby) for start in await super().starts(selection)]
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
+        if self._was_walked and not is_local(self.url):  # the link to its next page may have expired
+            document = await documents.read_root(self._reader, self._requested_url)
+            if documents.kind_of(document.body) != documents.kind_of(self._document.body):
+                raise SourceError(f"{self.url} has changed: it no longer contains items.")
+            self._document = document
+        self._was_walked = True
         if not self._has_more():
             features = self._features(start.order, on_notice)
             size = page_size.for_file

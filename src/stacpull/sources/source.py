@@ -62,10 +62,7 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True, rename={"announc
     """The number of items that the earlier collections announced; None if it is not known."""
 
     def to_json(self, secrets: Secrets) -> str | None:
-        """Return the position without credentials. Drop `request` if its URL may not work without them.
-
-        None if it still has one of `secrets`, because a service may repeat a key in any field.
-        """
+        """Return the position without credentials or a `request` that needs them; None if it has a secret."""
         request = self.request
         if request is not None:
             masked = secrets.masked_url(request.url)

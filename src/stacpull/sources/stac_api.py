@@ -61,8 +61,8 @@ class Conformance(NamedTuple):
         uris = list_or_empty(landing.get("conformsTo"))
         links = objects_in(landing.get("links"))
         searches = [link for link in links if str(link.get("rel")).lower() == "search"]
-        post = any(str(link.get("method")).upper() == "POST" for link in searches)
-        return cls(tuple(uri.rstrip("/") for uri in uris if isinstance(uri, str)), post)
+        methods = {str(link.get("method")).upper() for link in searches}
+        return cls(tuple(uri.rstrip("/") for uri in uris if isinstance(uri, str)), "POST" in methods)
 
     def includes(self, *endings: str) -> bool:
         return any(uri.endswith(endings) for uri in self.classes)
