@@ -45,7 +45,7 @@ class ModelApi:
     """Collections `a` and `b` of `count` items; `fault` is its behaviour for a filter.
 
     `ignores`: returns everything · `mixes`: searches all collections · `others`: searches b ·
-    `empty`: returns nothing · `empty in one`: for one collection · `fails`: 500 · `refuses`: 400.
+    `empty`: returns nothing · `empty in one`: for one collection · `fails` (`later`): 500 · `refuses`: 400.
     """
 
     count: int = 25
@@ -85,7 +85,7 @@ class ModelApi:
     def _page(self, request: PageRequest, query: Mapping[str, Any]) -> object:
         filters = FILTERS & query.keys()
         position, limit = int(query.get("token", 0)), int(query.get("limit", 10))
-        if filters and self.fault == "fails":
+        if filters and (self.fault == "fails" or (self.fault == "fails later" and position)):
             return failed(FailureKind.SERVER, 500)
         if filters and self.fault == "refuses":
             return failed(FailureKind.REFUSED, 400)

@@ -11,13 +11,13 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.sources.memory import MemoryReader, failed
+from tests.sources.memory import MemoryReader
 from tests.sources.model_api import API, FEATURES, SEARCHES, ModelApi, item
 
 from stacpull.errors import SourceError
 from stacpull.events import Notice
 from stacpull.filters.selection_filter import SelectionFilter
-from stacpull.models import FailureKind, PageRequest
+from stacpull.models import PageRequest
 from stacpull.redact import Secrets
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
@@ -215,14 +215,9 @@ def test_a_filter_that_fails_is_not_used(fault: str, selection: Selection, warne
     assert warned is None or warned in matching[0]
 
 
-@pytest.mark.parametrize(("kind", "status"), [(FailureKind.SERVER, 500), (FailureKind.REFUSED, 400)])
-def test_the_error_of_a_later_page_of_a_filter_names_the_option(kind: FailureKind, status: int) -> None:
-    class Failing(ModelApi):
-        def _page(self, request: PageRequest, query: Mapping[str, Any]) -> object:
-            return failed(kind, status) if "token" in query else super()._page(request, query)
-
+def test_the_error_of_a_later_page_of_a_filter_names_the_option() -> None:
     with pytest.raises(SourceError, match="use --no-push-down"):
-        Walked(Failing(), Selection(collections=ONE, bbox=(0, 0, 20, 1)))
+        Walked(ModelApi(fault="fails later"), Selection(collections=ONE, bbox=(0, 0, 20, 1)))
 
 
 def test_the_probe_for_an_item_at_a_point_has_an_area() -> None:
