@@ -20,11 +20,11 @@ from stacpull.errors import destination_errors
 from stacpull.models import Failure, FailureKind, Placement
 from stacpull.store.inspection import (
     MAX_DOCUMENT_SIZE,
-    NO_NAMES,
     FileEntry,
     FileState,
     IsStopped,
     hashed_state,
+    is_name,
     never,
 )
 from stacpull.store.protocol import exists_failure
@@ -106,7 +106,7 @@ class BucketStore(BucketFiles):
     def _place(self, file: Placement) -> Failure | None:
         path = file.path
         key = self.objects.key(path)
-        is_odd = not NO_NAMES.isdisjoint([file.name, *path.split("/")]) or "/" in file.name or "\0" in path
+        is_odd = not all(map(is_name, [file.name, *path.split("/")]))
         if is_odd or len(key.encode("utf-8", "surrogatepass")) > _MAX_KEY_SIZE:
             return Failure(FailureKind.NAME, f"{path!r} cannot be the name of an object.")
         algorithm = "sha256" if file.digest is None else as_checksum(file.digest).algorithm

@@ -64,3 +64,11 @@ def test_an_item_without_a_stored_document_is_not_written(tmp_path: Path) -> Non
         bench.publisher.publish_all([1])
         assert documents(tmp_path) == []
         assert next(views.item_records(bench.db, [1])).document is None
+
+
+def test_the_document_of_an_item_stays_if_its_json_may_be_too_long_to_be_read(tmp_path: Path) -> None:
+    with started(tmp_path) as bench:
+        bench.plan(version(2020, "")._replace(public_json=b'{"x":"%s"}' % (b"x" * (17 << 20))))
+        bench.operations.write_final_items()
+        assert documents(tmp_path) == ["c/i/i.json"]
+        assert bench.db.execute("SELECT count(*) FROM documents").fetchone() == (1,)

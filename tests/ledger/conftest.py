@@ -24,8 +24,7 @@ NAMES = {state: name for name, state in vars(AssetState).items() if name.isupper
 NAMES |= {state + 10: name for name, state in vars(JsonState).items() if name.isupper()}
 
 
-def states(db: sqlite3.Connection) -> dict[int, str]:
-    """The states of assets, and those of items by negative rowids."""
+def states(db: sqlite3.Connection) -> dict[int, str]:  # of items by negative rowids
     rows = db.execute("SELECT id, state FROM assets UNION ALL SELECT -id, json_state + 10 FROM items")
     return {row: NAMES[state] for row, state in rows}
 

@@ -26,14 +26,7 @@ from tests.ledger.plans import (
 from stacpull.ledger import jobs, runs, transitions, views
 from stacpull.ledger.batch_writer import BatchWriter
 from stacpull.ledger.schema import AssetState, JsonState
-from stacpull.models import (
-    Asset,
-    Checksum,
-    Failure,
-    FailureKind,
-    WalkBatch,
-    WalkUpdate,
-)
+from stacpull.models import Asset, Checksum, Failure, FailureKind, WalkBatch, WalkUpdate
 
 MD5 = Checksum("md5", b"1" * 16)
 CLASH = ("bad", Failure(FailureKind.NAME, "Two assets would meet."))

@@ -26,9 +26,7 @@ _SCHEMAS = "https://stac-extensions.github.io"
 EXTENSION = f"{_SCHEMAS}/alternate-assets/v1.2.0/schema.json"
 FILE_EXTENSION = f"{_SCHEMAS}/file/v2.1.0/schema.json"
 PROJECTION_EXTENSION = f"{_SCHEMAS}/projection/v2.0.0/schema.json"
-_SIZE = "file:size"
-_CHECKSUM = "file:checksum"
-FILE_FIELDS = (_SIZE, _CHECKSUM)
+FILE_FIELDS = ("file:size", "file:checksum")
 
 COLLECTION_MIRROR = "collection-mirror"
 
@@ -227,9 +225,9 @@ def _local_asset(
         described = {**stored, **file.clip.fields}
         stored = {name: value for name, value in described.items() if value is not None}
     if file.size is not None:
-        stored[_SIZE] = file.size
+        stored["file:size"] = file.size
     if file.sha256 is not None:
-        stored[_CHECKSUM] = f"1220{file.sha256.hex()}"  # a multihash (`planning.item_plan`)
+        stored["file:checksum"] = f"1220{file.sha256.hex()}"  # a multihash (`planning.item_plan`)
     is_known = "origin" in alternates and is_remote(alternates["origin"]["href"])
     is_own_path = is_local(base) and is_local(remote)  # then an origin that was remote is kept
     if remote is not None and not remote.startswith(".") and not (is_own_path and is_known):

@@ -79,9 +79,12 @@ class KnownAsset(NamedTuple):
     digest_in_dest: bytes | None = None  # of the version in place, or empty: unknown
     is_tried_again: int = 0  # 1: it failed for a reason that may have passed, or only SOURCE states its href
 
+    @property
+    def path(self) -> str | None:
+        return None if self.row.name is None else path_in_dest(self.directory, self.row.name)
+
     def is_lost(self, has_file: HasFile) -> bool:
-        path = path_in_dest(self.directory, self.row.name or "")
-        return self.digest_in_dest is not None and not has_file(path)
+        return self.digest_in_dest is not None and self.path is not None and not has_file(self.path)
 
     def is_same_as(self, asset: Asset, *, is_unchanged: bool) -> bool | None:
         """Return True if SOURCE states the version in DEST, False if another one, None if that is unknown.
@@ -224,6 +227,5 @@ def known_actions(
             if (old := known[row.id].get(asset.key)) is not None:
                 is_lost = old.is_lost(has_file)
                 decision = decide(old, asset, item, run, is_updated=is_updated, is_lost=is_lost)
-                path = None if old.row.name is None else path_in_dest(old.directory, old.row.name)
-                actions[item.id, asset.key] = decision.action, path
+                actions[item.id, asset.key] = decision.action, old.path
     return actions

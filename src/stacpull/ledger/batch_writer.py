@@ -62,7 +62,7 @@ class BatchWriter:
         self._folded_directories = set(map(fold, self._directories.values()))
         # documents older than those of an earlier run: planned last, if SOURCE lists no newer ones
         self.postponed: dict[ItemId, PlannedItem] = {}
-        query = "SELECT iif(instr(selection, '\"max_items\":'), 0, 1000) FROM runs WHERE id = ?"
+        query = "SELECT iif(instr(selection, '\"max_items\":') > 0, 0, 1000) FROM runs WHERE id = ?"
         self.max_postponed = scalar(db, query, (run.id,))  # with `--max-items` none, as they do not count yet
         # of new rows; never used twice in a run
         self.item_rowids = count(scalar(db, "SELECT max(id) FROM items") + 1)
@@ -321,16 +321,14 @@ class _BatchPlan:
             row = row._replace(other_directory=other_directory)
         self._add_job(change, asset, row, directory, decision)
 
+    def _new_asset_row(self, change: _ItemChange, key: str) -> AssetRow:
+        rowid = next(self._writer.asset_rowids)
+        return AssetRow(rowid, change.row.id, key, AssetState.PENDING, generation=0, run=change.row.run)
+
     def _plan_new_asset(self, change: _ItemChange, asset: Asset) -> None:
         change.rewrites_json = True
         other_directory, directory = self._directory(asset.directory, change)
-        row = AssetRow(
-            id=next(self._writer.asset_rowids),
-            item=change.row.id,
-            key=asset.key,
-            state=AssetState.PENDING,
-            generation=0,
-            run=self._writer.run.id,
+        row = self._new_asset_row(change, asset.key)._replace(
             other_directory=other_directory,
             name=asset.name,
             href_hash=href_hash(asset.href),
@@ -350,9 +348,7 @@ class _BatchPlan:
         name_or_template = None if row.name is not None else name or template
         hrefs = [asset.href, *asset.alternates]
         public_hrefs = [*map(self._writer.secrets.storable_url, hrefs)]
-        alternates = None
-        if asset.alternates:
-            alternates = orjson.dumps(public_hrefs[1:]).decode()
+        alternates = orjson.dumps(public_hrefs[1:]).decode() if asset.alternates else None
         is_stale = public_hrefs != hrefs  # a stored URL lacks its key or signature
         columns = (row.id, public_hrefs[0], is_stale, name_or_template, asset.size, asset.media_type)
         self._asset_rows.append(row)
@@ -436,8 +432,7 @@ class _BatchPlan:
         for key, failure in change.item.problems:
             known = change.known.get(key)
             if known is None:
-                rowid = next(self._writer.asset_rowids)
-                row = AssetRow(rowid, change.row.id, key, AssetState.PENDING, generation=0, run=run_id)
+                row = self._new_asset_row(change, key)
                 # FailureKind.ITEM: the document lists no asset, so the JSON in DEST stays
                 change.rewrites_json |= failure.kind is not FailureKind.ITEM
             elif known.row.run == run_id and known.row.state < AssetState.DONE:

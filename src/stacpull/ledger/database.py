@@ -105,8 +105,9 @@ def open_writer(work: Path, *, on_network: bool = False, durable: bool = False) 
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new ledger; see `runs.end`
             wanted = "delete" if on_network else "wal"
             mode = db.execute(f"PRAGMA journal_mode = {wanted}").fetchone()[0]
-            is_full = durable or mode != "wal"  # SQLite silently keeps another mode where WAL fails
-            db.execute(f"PRAGMA synchronous = {'FULL' if is_full else 'NORMAL'}")
+            db.execute("PRAGMA synchronous = NORMAL")
+            if durable or mode != "wal":  # SQLite silently keeps another mode where WAL fails
+                db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA journal_size_limit = 16777216")
             create_tables(db)
         except BaseException:
@@ -164,11 +165,12 @@ def integrity(db: Connection, *, quick: bool) -> str | None:
 
 def reject_missing_ledger(work: Path) -> None:
     """Reject a directory with mirrored files and a missing or empty ledger: the files would be unknown."""
+    if _has_content(ledger_path(work)):
+        return
     with suppress(OSError):  # missing, or opening it will report the error
         # an empty ledger alone does not make a mirror: a run may have been killed right at its start
         is_marked = (work / OWN_DIRECTORY / "log.ndjson").is_file() or has_own_catalog(work)
-        has_files = is_marked and any(entry.name != OWN_DIRECTORY for entry in work.iterdir())
-        if has_files and not _has_content(ledger_path(work)):
+        if is_marked and any(entry.name != OWN_DIRECTORY for entry in work.iterdir()):
             raise DestinationError(f"The ledger of {work} is missing, but its files exist. {remedy(work)}")
 
 
@@ -183,12 +185,11 @@ def open_reader(work: Path, bucket: BucketLocation | None = None) -> Connection:
     path = ledger_path(work)
     reject_irregular(path)
     try:
-        size = path.stat().st_size if path.is_file() else None
+        has_ledger = path.is_file()
     except OSError as error:
         raise DestinationError(f"The ledger {path} cannot be read: {error.strerror}.") from error
-    if not size:
-        reject_missing_ledger(work)
-    if size is None:
+    reject_missing_ledger(work)
+    if not has_ledger:
         what = "use the directory that has .stacpull/ledger.sqlite" if work.exists() else "it does not exist"
         if bucket is not None:
             what += f". If {bucket.url} is one, `stacpull mirror` fetches its ledger into {work}"

@@ -19,7 +19,7 @@ SELECT
     coalesce(a.name, iif(j.name_or_template LIKE '%{{%', NULL, j.name_or_template)) AS name,
     iif(a.name IS NULL AND j.name_or_template LIKE '%{{%', j.name_or_template, NULL) AS name_template,
     j.href, i.href AS item_href, i.name AS item_name, j.size, j.media_type,
-    a.stated_checksum AS raw_checksum, j.stale AS raw_stale, j.alternates AS raw_alternates,
+    a.stated_checksum AS raw_checksum, j.stale AS raw_stale, coalesce(j.alternates, '[]') AS raw_alternates,
     a.clip AS raw_clip, j.is_damaged AS raw_is_damaged, j.digest_in_dest AS raw_digest, a.size AS raw_size,
     iif(a.state = {AssetState.PENDING}, a.etag_or_date, NULL) AS raw_etag_or_date,
     EXISTS (SELECT 1 FROM failures WHERE what = '' AND item = a.item AND key = a.key) AS raw_has_failed
@@ -64,7 +64,7 @@ def _job(row: sqlite3.Row, run: Run) -> Job:
         checksum=checksum,
         stale=bool(row["raw_stale"]),
         required_digest=digest_in_dest if requires_same else None,
-        alternates=() if row["raw_alternates"] is None else tuple(orjson.loads(row["raw_alternates"])),
+        alternates=tuple(orjson.loads(row["raw_alternates"])),
         version_in_dest=version,
         clip=run.area_hash is not None and (row["raw_clip"] is not None or not requires_same),
         has_failed=run.kind == "mirror" and bool(row["raw_has_failed"]),

@@ -37,10 +37,8 @@ def claim(db: Connection, assets: Sequence[tuple[int, str, str]]) -> dict[int, s
             # another salt than for a directory with the same name
             salted_name = with_salted_hash(name, path_in_dest(directory, name))
             candidates = [salted_name] if hashed in directory_hashes else [name, salted_name]
-            other_name = _claim_first(db, rowid, directory, candidates)
-            stored_name = None if isinstance(other_name, Failure) else other_name
-            db.execute("UPDATE assets SET name = ? WHERE id = ?", (stored_name, rowid))
-            other_names[rowid] = other_name
+            db.execute("UPDATE assets SET name = NULL WHERE id = ?", (rowid,))
+            other_names[rowid] = _claim_first(db, rowid, directory, candidates)
     return other_names
 
 
@@ -51,6 +49,7 @@ def _claim_first(db: Connection, rowid: int, directory: str, names: Sequence[str
         owner = db.execute(query, (path_hash(path),)).fetchone()
         if owner is None:
             db.execute("INSERT INTO paths(hash, asset) VALUES (?, ?)", (path_hash(path), rowid))
+            db.execute("UPDATE assets SET name = ? WHERE id = ?", (name, rowid))
             return name
         if owner[0] == path:
             break
@@ -64,7 +63,7 @@ def add_directory(db: Connection, path: str, assets: Iterable[Asset]) -> tuple[i
         return rowid, path
     new_files = {path_in_dest(asset.directory, asset.name) for asset in assets if asset.name}
     parent = ""
-    for name in path.split("/") if path else ():
+    for name in filter(None, path.split("/")):
         directory = path_in_dest(parent, name)
         is_file = exists(db, "SELECT 1 FROM paths WHERE hash = ?", (path_hash(directory),))
         if is_file or directory in new_files:

@@ -35,7 +35,7 @@ LEFT_OUT = "left out: "  # starts the name of a counter: how many items a filter
 USAGE = ("bytes_fetched", "requests", "retries", "seconds")
 LAST_UNFINISHED = "SELECT max(id) FROM runs WHERE state NOT IN ('complete', 'superseded')"
 # a selection may have a million IDs, so it is decoded only if it contains "clip"
-_AREA = "iif(instr(selection, '\"clip\":'), json_extract(selection, '$.clip'), NULL)"
+_AREA = "iif(instr(selection, '\"clip\":') > 0, json_extract(selection, '$.clip'), NULL)"
 
 
 class RunSpec(msgspec.Struct, frozen=True):
@@ -167,16 +167,18 @@ def begin(db: Connection, spec: RunSpec, now: float, remembered: Mapping[str, An
 
 def as_recorded(db: Connection, source: str, *, is_api: bool) -> str:
     """Return SOURCE as the last run named it, if only a slash at the end of an API's path differs."""
-    query = "SELECT source FROM runs WHERE rtrim(source, '/') = rtrim(?, '/') ORDER BY id DESC LIMIT 1"
-    row = db.execute(query, (source,)).fetchone() if is_api and "?" not in source else None
-    return source if row is None else str(row[0])
+    query = "SELECT source FROM runs WHERE rtrim(source, '/') = rtrim(?, '/') ORDER BY id"
+    if is_api and "?" not in source:
+        for (recorded,) in db.execute(query, (source,)):
+            source = recorded
+    return source
 
 
 def first_use_warnings(db: Connection, spec: RunSpec) -> list[str]:
     """Return warnings about a source, layout or area that no earlier run had: it may be a mistake."""
     new = spec.fixed["layout"]
     query = (
-        "SELECT iif(sum(source = ?), NULL, max(source)), iif(sum(layout = ?), NULL, max(layout)) "
+        "SELECT iif(sum(source = ?) > 0, NULL, max(source)), iif(sum(layout = ?) > 0, NULL, max(layout)) "
         "FROM (SELECT source, json_extract(fixed, '$.layout') AS layout FROM runs) "
         "WHERE EXISTS (SELECT 1 FROM items)"
     )
@@ -214,17 +216,17 @@ def end(db: Connection, run_id: int, state: EndState, reason: str | None, now: f
 def task_to_retry(db: Connection, kind: RunKind) -> RunToContinue | None:
     """Return the task for the last run with something to retry, else for the last one with failures."""
     query = f"""
-        SELECT coalesce(max(run), (SELECT max(run) FROM failures WHERE :is_retry)) FROM (
-            SELECT run FROM failures WHERE what IN ('item', 'json') AND :is_retry
-            UNION ALL SELECT run FROM items WHERE json_state = {JsonState.DAMAGED} AND :is_retry
+        SELECT coalesce(max(run), (SELECT max(run) FROM failures WHERE :kind = 'retry')) FROM (
+            SELECT run FROM failures WHERE what IN ('item', 'json') AND :kind = 'retry'
+            UNION ALL SELECT run FROM items WHERE json_state = {JsonState.DAMAGED} AND :kind = 'retry'
             UNION ALL SELECT f.run FROM failed_assets f JOIN jobs j ON j.asset = f.id
-                WHERE :is_retry OR f.kind = :ordered
-            UNION ALL SELECT r.id FROM jobs j CROSS JOIN assets a ON a.id = j.asset
-                JOIN runs r ON r.id = a.run
-                WHERE a.state < {AssetState.DONE} AND (r.kind = 'ordered' OR :is_retry AND r.kind <> 'mirror')
+                WHERE :kind = 'retry' OR f.kind = :ordered
+            UNION ALL SELECT a.run FROM jobs CROSS JOIN assets a ON a.id = asset JOIN runs r ON r.id = a.run
+                WHERE a.state < {AssetState.DONE}
+                AND (r.kind = 'ordered' OR :kind = 'retry' AND r.kind <> 'mirror')
         )
     """
-    run_id = scalar(db, query, {"is_retry": kind == "retry", "ordered": FailureKind.ORDERED})
+    run_id = scalar(db, query, {"kind": kind, "ordered": FailureKind.ORDERED})
     return _spec_to_redo(db, run_id, kind) if run_id else None
 
 
@@ -331,7 +333,7 @@ def save_walk(db: Connection, run_id: int, update: WalkUpdate) -> None:
         meta.put(db, f"{meta.POSITION}{run_id}", update.position)
     if update.walk_ended or update.cut_short is not None:  # seldom: it writes a long selection again
         db.execute(
-            "UPDATE runs SET walk_ended = walk_ended OR ?, cut_short = coalesce(?, cut_short) WHERE id = ?",
+            "UPDATE runs SET walk_ended = walk_ended | ?, cut_short = coalesce(?, cut_short) WHERE id = ?",
             (update.walk_ended, update.cut_short, run_id),
         )
     if update.announced is not None:

@@ -254,8 +254,8 @@ _SET_DUE = (  # only items whose JSON this run will write (`views.unwritten_item
     f"UPDATE items SET json_state = {JsonState.DUE} WHERE id {IN_LIST} AND json_state = {JsonState.CURRENT} "
     "AND (pending = 0 OR run = (SELECT max(id) FROM runs))"
 )
-_DELETE_DOCUMENTS = (  # not of items that were planned again
-    "DELETE FROM documents WHERE item IN "
+_DELETE_DOCUMENTS = (  # not of items that were planned again, or whose JSON may be too long to be read
+    f"DELETE FROM documents WHERE length(document) < {16 << 20} AND item IN "
     f"(SELECT id FROM items WHERE id {IN_LIST} AND json_state = {JsonState.CURRENT})"
 )
 

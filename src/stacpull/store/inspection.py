@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 from stacpull.digests import new_hasher
 from stacpull.models import path_in_dest
 
-MAX_DOCUMENT_SIZE = 64 << 20  # bytes of a document, or of a line, in DEST; no page of a source is longer
+MAX_DOCUMENT_SIZE = 64 << 20  # bytes of a document, or of a line, that is read from DEST
 NO_NAMES = frozenset({"", ".", ".."})
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SAFE_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -33,6 +33,10 @@ IsStopped = Callable[[], bool]  # returns True once a long read must end
 
 def never() -> bool:
     return False
+
+
+def is_name(text: str) -> bool:
+    return text not in NO_NAMES and "/" not in text and "\0" not in text
 
 
 class WaitHooks(NamedTuple):
@@ -165,11 +169,12 @@ class DirectoryFiles:
     def read(self, path: str) -> bytes | None:
         try:
             with self.open(path) as file:
-                return file.read() if os.fstat(file.fileno()).st_size <= MAX_DOCUMENT_SIZE else None
+                if os.fstat(file.fileno()).st_size <= MAX_DOCUMENT_SIZE:
+                    return file.read()
         except OSError as error:
-            if error.errno in _NOT_A_DOCUMENT:
-                return None
-            raise self._with_path(error, path) from error
+            if error.errno not in _NOT_A_DOCUMENT:
+                raise self._with_path(error, path) from error
+        return None
 
     def _with_path(self, error: OSError, path: str) -> OSError:
         return OSError(error.errno, error.strerror, str(self.path / path))
@@ -207,7 +212,7 @@ class DirectoryFiles:
                 yield files
 
     def _listing(self, prefix: str, skipped: frozenset[str]) -> Iterator[tuple[list[FileEntry], list[str]]]:
-        with os.scandir(f"{self.path}/{prefix}") as entries:
+        with os.scandir(f"{self.path}/{prefix}") as entries:  # a link put there meanwhile only adds names
             while batch := list(itertools.islice(entries, _BATCH)):
                 files: list[FileEntry] = []
                 directories: list[str] = []

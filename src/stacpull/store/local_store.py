@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING
 
 from stacpull.errors import DestinationError, destination_error, destination_errors, is_destination_failure
 from stacpull.models import BucketLocation, Failure, FailureKind, Placement
-from stacpull.store.inspection import NO_HOOKS, NO_NAMES, DirectoryFiles, StoredFiles, WaitHooks, sync_path
+from stacpull.store.inspection import NO_HOOKS, DirectoryFiles, StoredFiles, WaitHooks, is_name, sync_path
 from stacpull.store.protocol import Store, exists_failure, store_kind
-from stacpull.store.staging import OPEN_DIRECTORY, StagedParts, open_or_make
+from stacpull.store.staging import StagedParts, open_or_make
 from stacpull.system import is_linux
 
 if TYPE_CHECKING:
@@ -97,9 +97,8 @@ class LocalStore(DirectoryFiles):
     @cached_property
     def sync_covers_ledger(self) -> bool:
         """True if one `syncfs` makes everything durable that was written since DEST was opened."""
-        kernel = re.match(r"(\d+)\.(\d+)", os.uname().release)
-        reports_errors = kernel is not None and (int(kernel[1]), int(kernel[2])) >= _SYNCFS_REPORTS_ERRORS
-        if not reports_errors or _file_system(self.fd) not in GROUP_SYNC:
+        kernel = tuple(map(int, re.findall(r"\d+", os.uname().release)))
+        if kernel < _SYNCFS_REPORTS_ERRORS or _file_system(self.fd) not in GROUP_SYNC:
             return False
         try:
             syncfs(self.fd)
@@ -134,8 +133,9 @@ class LocalStore(DirectoryFiles):
         return list(map(self._place, files))
 
     def _place(self, file: Placement) -> Failure | None:
+        if not is_name(file.name):
+            return Failure(FailureKind.NAME, f"{file.path!r} cannot be written: it is not a name.")
         try:
-            _refuse_odd(file.name)
             if self._rename(file, self.directory(file.directory)):
                 self.unsynced.add(file.directory)
                 return None
@@ -208,10 +208,11 @@ class LocalStore(DirectoryFiles):
             self._held.move_to_end(path)
             return fd
         parent, _, name = path.rpartition("/")
-        _refuse_odd(name)
+        if not is_name(name):
+            raise OSError(errno.EINVAL, "it is not a name", name)
         parent_fd = self.directory(parent, make=make)
         try:
-            fd = open_or_make(parent_fd, name) if make else os.open(name, OPEN_DIRECTORY, dir_fd=parent_fd)
+            fd = open_or_make(parent_fd, name, make=make)
         except OSError as error:
             raise self._with_path(error, path) from error
         self.unsynced.add(parent)  # even if it existed: a killed run may have made it without a sync
@@ -219,11 +220,6 @@ class LocalStore(DirectoryFiles):
         if len(self._held) > HELD_DIRECTORIES:
             os.close(self._held.popitem(last=False)[1])
         return fd
-
-
-def _refuse_odd(name: str) -> None:
-    if name in NO_NAMES or "/" in name or "\0" in name:
-        raise OSError(errno.EINVAL, "it is not a name", name)
 
 
 def rename_new(old: str, old_directory: int, new: str, new_directory: int) -> bool:

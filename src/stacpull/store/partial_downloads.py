@@ -46,7 +46,7 @@ class PartialDownloads:
         self.directory = directory
         self._shared = shared
         self.durable = durable
-        directories = [directory] if shared is None else [directory, shared]
+        directories = filter(None, (directory, shared))
         self.described = set[tuple[int, int]]().union(*map(staging.described_parts, directories))
 
     def has_part(self, rowid: int, generation: int) -> bool:

@@ -282,11 +282,13 @@ class StagedParts(DirectoryFiles):
             os.unlink(_BOOT_MARK, dir_fd=self.fd)
 
 
-def open_or_make(parent_fd: int, name: str) -> int:
+def open_or_make(parent_fd: int, name: str, *, make: bool = True) -> int:
     """Open or make a directory, but no link. Make `.stacpull` private: it has signed hrefs, and the lock."""
     try:
         fd = os.open(name, OPEN_DIRECTORY, dir_fd=parent_fd)
     except FileNotFoundError:
+        if not make:
+            raise
         os.mkdir(name, 0o700 if name == OWN_DIRECTORY else 0o755, dir_fd=parent_fd)
         return os.open(name, OPEN_DIRECTORY, dir_fd=parent_fd)
     if name == OWN_DIRECTORY and os.fstat(fd).st_mode & 0o077:
