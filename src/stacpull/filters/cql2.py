@@ -374,8 +374,7 @@ def _pushable(node: Any, *, negated: bool = False) -> Json | None:
     """Return a condition in the form to push down, or None if it cannot be pushed down.
 
     Only comparisons of a property with a number, and equality with a string or boolean, can be: services
-    differ in the order of strings (collations), and in times (ranges, whole days, zones). Parts of an AND are
-    left out, but not inside NOT.
+    differ in the order of strings (collations), and in times (ranges, whole days, zones).
     """
     if not isinstance(node, dict) or not isinstance(node.get("args"), list):
         return None
@@ -395,7 +394,7 @@ def _pushable(node: Any, *, negated: bool = False) -> Json | None:
         case _:
             return _pushable_test(name, *arguments) if name in _CONVERSE else None
     usable = [part for part in parts if part is not None]
-    if len(usable) < len(parts) and (negated or name != "and"):
+    if len(usable) < len(parts) and (negated or name != "and"):  # only AND may lose parts, and not in NOT
         return None
     return {"op": "not", "args": usable} if name == "not" else combined(name, usable)
 

@@ -155,12 +155,11 @@ def failure_of(error: BaseException) -> Failure | None:
 
 @attrs.define(eq=False)
 class PageReader:
-    """Reads pages. If the host in a link lacks a page, the host of the last page is tried."""
+    """Reads pages. If the host in a link lacks a page, the host of the last page is tried, or of SOURCE."""
 
     _reader: JsonReader
     _size: PageSize
-    _source: str
-    _last_url: str = attrs.field(default="", init=False)
+    _last_url: str
     _without_pages: set[str] = attrs.field(factory=set, init=False)  # origins
     _cursors: set[int] = attrs.field(factory=set, init=False)  # hashes
 
@@ -192,7 +191,7 @@ class PageReader:
             return await self._read_page(request)
         except SourceError as error:
             failure = failure_of(error)
-            own_request = on_origin_of(request, self._last_url or self._source)
+            own_request = on_origin_of(request, self._last_url)
             if own_request is request or failure is None or failure.kind not in models.MAYBE_LINK_FAULT:
                 raise
             try:
@@ -250,7 +249,8 @@ class PageReader:
             following = self._adjusted(following, sent, len(features))
             if _cursor_hash(following) in self._cursors:
                 loop_reason = "its next page was read before; later items cannot be reached"
-        return Page(shown, items, following, announced_total(document.members), loop_reason, unreadable)
+        announced = announced_total(document.members)
+        return Page(shown, items, following, announced, loop_reason=loop_reason, unreadable=unreadable)
 
     def _adjusted(self, following: PageRequest, sent: PageRequest, item_count: int) -> PageRequest:
         # without SOURCE's own keys, which a service may repeat in its links: the client adds them again

@@ -79,9 +79,8 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True, rename={"announc
         try:
             position = msgspec.json.decode(text, type=cls)
         except msgspec.DecodeError as error:
-            raise DestinationError(
-                f"The saved position in SOURCE is damaged ({error}): run `stacpull mirror` again."
-            ) from error
+            text = f"The saved position in SOURCE is damaged ({error}): run `stacpull mirror` again."
+            raise DestinationError(text) from error
         if position.request is None:
             return position
         allowed = allowed_headers(position.request.headers)  # someone else may have written the ledger
