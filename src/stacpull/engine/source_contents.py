@@ -97,7 +97,7 @@ async def _label_counts(
             network.emit(Stage("counting items", len(seen)))
             for entry in page.unreadable[-1:]:
                 network.warn(f"An entry of SOURCE cannot be read: {entry.name}: {entry.failure.message}")
-            if (reason := loops.note_page(page, len(new_items))) is not None:
+            if (reason := loops.count_page(page, len(new_items))) is not None:
                 if page.announced is None or len(seen) < page.announced:
                     network.warn(reason)
                 break

@@ -292,7 +292,7 @@ class Walk:
                 new_items = await self._take_page(start.collection, page, update)
                 if not self._matches_left():
                     break
-                if (reason := loops.note_page(page, new_items)) is not None:
+                if (reason := loops.count_page(page, new_items)) is not None:
                     if announced is None or self._consumer.counters["items_seen"] < announced:
                         self.summary.cut_short = self._network.secrets.masked(reason)
                         self._network.warn(reason)

@@ -98,7 +98,7 @@ class LoopDetector(msgspec.Struct):
     _pages: int = 0  # in a row without new items
     _repeated: int = 0  # the items on them
 
-    def note_entries(self, items: int, new_items: int) -> str | None:
+    def count_entries(self, items: int, new_items: int) -> str | None:
         """Count a page of `items`. Return why it should be the last one, or None."""
         if new_items:
             self.may_repeat = max(self.may_repeat, items)
@@ -111,11 +111,11 @@ class LoopDetector(msgspec.Struct):
             return None
         return f"{self._pages} pages in a row had nothing new"
 
-    def note_page(self, page: Page, new_items: int) -> str | None:
+    def count_page(self, page: Page, new_items: int) -> str | None:
         """Count a page. Return a sentence if a walk should end there although it has a next page, or None."""
         if page.next is None:
             return None
-        reason = page.loop_reason or self.note_entries(len(page.items), new_items)
+        reason = page.loop_reason or self.count_entries(len(page.items), new_items)
         return None if reason is None else f"Reading ended at {page.request.url}: {reason}."
 
 

@@ -474,7 +474,7 @@ class ApiSource(Source):
                 raise SourceError(f"{self._api.root} lists too many collections: use the URL of one.")
             yield new
             request = next_or_failure(document.members, request, document.url)
-            reason = loops.note_entries(len(collections), len(new))
+            reason = loops.count_entries(len(collections), len(new))
             if reason is not None and request is not None:
                 request = Failure(FailureKind.ITEM, f"{reason}.")
         if request is not None:
