@@ -69,6 +69,8 @@ class MirrorReport(CommonReport, frozen=True):
     items_not_listed: int = 0
     """Items of earlier runs with this selection that the source did not list in this run. They are kept, and
     may be gone: `prune` finds out. 0 with `max_items` or `sample`."""
+    items_of_other_runs: int = 0
+    """Items in DEST that only other runs matched, with those not listed. They are kept."""
     items_gone: int = 0
     """With `prune`: items that the walk did not find, and whose own URL answered 404 or 410."""
     assets_pruned: int = 0
