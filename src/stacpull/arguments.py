@@ -387,9 +387,8 @@ def read_clip(value: str | PathLike[str] | Iterable[float] | Mapping[str, Any] |
 def read_interval(value: TimeOrInterval) -> str:
     """Read a time or a (start, end) of times, as STAC writes it; None is an open end."""
     ends = value if isinstance(value, tuple | list) else [value]
-    number_of_ends = 2 if isinstance(value, tuple | list) else 1
     times = [".." if end is None else _time(end) for end in ends]
-    if None in times or len(times) != number_of_ends:
+    if None in times or len(times) != (2 if ends is value else 1):
         raise _invalid("a date, a datetime, text, or a (start, end) pair", value)
     written = "/".join(map(str, times))
     parse_interval(written)

@@ -50,10 +50,6 @@ def _argument_classes() -> list[type[Any]]:  # attrs leaves the class without sl
     return [kind for kind in Arguments.__subclasses__() if attrs.has(kind)]
 
 
-def _option_of(field: attrs.Attribute[Any]) -> str:
-    return str(field.metadata.get("option", {}).get("name", field.name.replace("_", "-")))
-
-
 @functools.cache
 def with_advice(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a public function that answers an unknown argument, and logs problems if it has no listener."""
@@ -93,7 +89,8 @@ def _refuse_unknown(
     for kind in kinds:
         for argument, field in attrs.fields_dict(kind).items():
             use = uses.setdefault(argument, f"{kind.__name__}({argument}=...)")
-            uses[_option_of(field).replace("-", "_")] = use
+            option = field.metadata.get("option", {}).get("name", argument)
+            uses[option.replace("-", "_")] = use
     uses["credentials"] = "stacpull.profile_options(options, name)"
     uses["config"] = "Selection and Options, as only the command line reads a config"
     meant = [option.replace("-", "_") for option, _ in _options_for(unknown.replace("_", "-"))]
