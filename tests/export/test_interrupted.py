@@ -66,4 +66,4 @@ def test_damaged_documents_are_named(form: str, dest: Path, tmp_path: Path) -> N
     (dest / "c/i09/i09.json").write_bytes(b"{")
     report = export(dest, tmp_path / FORMS.get(form, "shards"), form)
     assert (report.items, report.exit_code, len(report.notes)) == (10, 1, 1)
-    assert ": 2, such as i07.json; " in report.notes[0]
+    assert "2 items have no readable JSON, such as i07.json: " in report.notes[0]
