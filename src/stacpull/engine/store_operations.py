@@ -169,8 +169,7 @@ class StoreOperations:
 
         document = None if row.document is None else orjson.loads(row.document)
         base = None if document is None else self_href(document, local=True)
-        mirrored = views.assets_of_collection(self._db, row.rowid)
-        return CollectionEntry(row.name, row.directory, document, items, base=base, mirrored=mirrored)
+        return CollectionEntry(row.name, row.directory, document, items, base=base, mirrored=row.mirrored)
 
     def _remove(self, path: str) -> None:
         self._store.remove(path)

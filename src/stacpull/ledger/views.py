@@ -231,23 +231,22 @@ class CollectionRow(NamedTuple):
     name: str
     directory: str
     document: bytes | None
+    mirrored: dict[str, MirroredFile]  # its own assets, by key
 
 
 def collection_rows(db: Connection) -> list[CollectionRow]:
     """Return the collections that have items or own assets in the mirror, in the order of the walk."""
     directories = collection_directories(db)
     rows = db.execute(
-        "SELECT c.id, c.name, c.document FROM collections c WHERE EXISTS (SELECT 1 FROM items i "
+        f"SELECT c.id, c.name, c.document, (SELECT max(id) FROM items WHERE collection = c.id "
+        f"AND name = '{OWN_ASSETS_ID}') FROM collections c WHERE EXISTS (SELECT 1 FROM items i "
         f"WHERE i.collection = c.id AND ({_IS_STORED} OR i.name = '{OWN_ASSETS_ID}' AND EXISTS "
         "(SELECT 1 FROM files_in_dest a WHERE a.item = i.id))) ORDER BY c.id"
     )
-    return [CollectionRow(rowid, name, directories[name], document) for rowid, name, document in rows]
-
-
-def assets_of_collection(db: Connection, collection: int) -> dict[str, MirroredFile]:
-    query = "SELECT max(id) FROM items WHERE collection = ? AND name = ?"
-    item_rowid = scalar(db, query, (collection, OWN_ASSETS_ID))
-    return _files(db, [item_rowid])[item_rowid]
+    return [
+        CollectionRow(rowid, name, directories[name], document, _files(db, [item])[item])
+        for rowid, name, document, item in rows
+    ]
 
 
 def collections_to_read(db: Connection, run_id: int) -> list[str]:
