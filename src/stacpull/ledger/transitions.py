@@ -375,6 +375,10 @@ def _take_over_items(db: Connection, run_id: int, items: set[int], linked: set[i
     db.execute(query, (run_id, json_array(items), json_array(linked)))
 
 
+_SELECT_DAMAGED = (
+    "SELECT a.id, a.item, coalesce(a.digest, j.digest_in_dest, x''), a.href_hash "
+    f"FROM assets a LEFT JOIN jobs j ON j.asset = a.id WHERE a.id {IN_LIST} AND a.run {IN_LIST}"
+)
 _SET_DAMAGED = (
     f"UPDATE assets SET state = {AssetState.PENDING}, run = ?, generation = generation + 1, digest = NULL, "
     "etag_or_date = NULL WHERE id = ?"
@@ -390,26 +394,18 @@ def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None
     They are done, or left by an earlier repair. If the href is not whole, the item is read again first.
     A repair accepts only bytes with the earlier digest (`Job.required_digest`) or, if that is unknown, size.
     """
-    of_source = runs.of_same_source(db, run_id)
-    items: set[int] = set()
-    others = 0
+    of_source = json_array(runs.of_same_source(db, run_id))
     with transaction(db):
-        for rowid, href in assets.items():
-            item, asset_run, digest, planned_hash = db.execute(
-                "SELECT a.item, a.run, coalesce(a.digest, j.digest_in_dest, x''), a.href_hash "
-                "FROM assets a LEFT JOIN jobs j ON j.asset = a.id WHERE a.id = ?",
-                (rowid,),
-            ).fetchone()
-            if asset_run not in of_source:
-                others += 1
-                continue
-            db.execute(_SET_DAMAGED, (run_id, rowid))
+        rows = db.execute(_SELECT_DAMAGED, (json_array(assets), of_source)).fetchall()
+        for rowid, _, digest, planned_hash in rows:
+            href = assets[rowid]
             is_stale = href is None or planned_hash not in (None, href_hash(href))  # cut, or outdated
+            db.execute(_SET_DAMAGED, (run_id, rowid))
             db.execute(_PUT_DAMAGED, (rowid, href or "", is_stale, digest))
-            items.add(item)
+        items = {item for _, item, *_ in rows}
         _take_over_items(db, run_id, items, linked=items)
         update_item_states(db, items)
-    return others
+    return len(assets) - len(rows)
 
 
 def keep_document(db: Connection, item_rowid: int, document: bytes) -> None:
