@@ -19,15 +19,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from stacpull.boxes import is_bbox
-from stacpull.catalog.item import (
-    COLLECTION_MIRROR,
-    encode_item,
-    provenance_links,
-    relative_href,
-    stored_assets,
-    stored_links,
-    with_extensions,
-)
+from stacpull.catalog import item
 from stacpull.clock import in_utc, parse_instant, rfc3339
 from stacpull.errors import InterruptedRunError, destination_errors
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in, parsed_object
@@ -45,8 +37,7 @@ _LICENSE = re.compile(r"[\w\-.+]+")
 _LEGACY = ("proprietary", "various")  # licences that are `other` since STAC 1.1.0
 _FIRST = ("type", "id", "stac_version", "description", "links")
 _LAST = ("title", "extent", "license", "keywords", "providers", "summaries", "assets")
-_CORE = frozenset((*_FIRST, "stac_extensions", *_LAST))
-"""Members that are checked. All others belong to extensions, and are kept unchanged."""
+_CORE = frozenset((*_FIRST, "stac_extensions", *_LAST))  # all others are of extensions, and stay as they are
 _NAVIGATION = frozenset({
     "self", "root", "parent", "child", "item", "items", "collection", "collections", "next", "prev",
     "previous", "first", "last", "search", "data", "aggregate", "aggregations", "queryables", "conformance",
@@ -73,7 +64,7 @@ class CollectionEntry(msgspec.Struct, frozen=True):
         `canonical` link to its origin.
         """
         source = self.document or {}
-        assets = stored_assets(source, self.mirrored, self.directory, self.base)
+        assets = item.stored_assets(source, self.mirrored, self.directory, self.base)
         extra = {key: value for key, value in source.items() if key not in _CORE and value is not None}
         version = source.get("stac_version")
         if not isinstance(version, str) or not _VERSION.fullmatch(version):
@@ -83,14 +74,14 @@ class CollectionEntry(msgspec.Struct, frozen=True):
         # pystac imports all its extensions to read one collection, which takes long
         is_plain = _CURRENT.fullmatch(version) and not made["stac_extensions"]
         stored = _in_order(made) if is_plain else _migrated(made)
-        stored["stac_extensions"] = with_extensions(stored.get("stac_extensions"), assets, self.mirrored)
+        stored["stac_extensions"] = item.with_extensions(stored.get("stac_extensions"), assets, self.mirrored)
 
         def keep(rel: str, href: str) -> str | None:
             is_navigation = rel in _NAVIGATION or rel.startswith("http")
             return None if is_navigation else public_url(href)
 
-        links = stored_links(source.get("links"), self.base, keep)
-        stored["links"] = links + provenance_links(source.get("links"), self.base, links)
+        links = item.stored_links(source.get("links"), self.base, keep)
+        stored["links"] = links + item.provenance_links(source.get("links"), self.base, links)
         return stored
 
 
@@ -106,8 +97,8 @@ class CatalogWriter(msgspec.Struct):
     def update(self, path: str, document: Json, more_links: bytes | bytearray = b"") -> None:
         """Write a document. `more_links` come after its own links: encoded, each after a comma."""
         without_links = {name: value for name, value in document.items() if name != "links"}
-        members = encode_item(without_links, self.secrets)
-        own_links = encode_item(document["links"], self.secrets)  # every document has a link to the root
+        members = item.encode_item(without_links, self.secrets)
+        own_links = item.encode_item(document["links"], self.secrets)  # every document has a link to the root
         data = b"".join((members[:-1], b',"links":', own_links[:-1], more_links, b"]}\n"))
         if self.files.read(path) != data or self.recorded.get(path) != sha256(data).digest():
             self.write(path, data)
@@ -134,7 +125,7 @@ def write_catalogs(
                 remove(path)
             links.append({**_link("child", f"{entry.directory}/{COLLECTION_FILE}", ""), "title": entry.id})
         names = [link["title"] for link in links[1:]]
-        links += [link for link in provenance_links([], source, []) if link["rel"] == "via"]
+        links += [link for link in item.provenance_links([], source, []) if link["rel"] == "via"]
         what = f"{len(names)} collections"
         if 0 < len(names) < 4:  # noqa: PLR2004
             what = ", ".join(names)
@@ -179,12 +170,12 @@ def _write_collection(writer: CatalogWriter, entry: CollectionEntry, items: Iter
     stored = entry.stored_document()
     if writer.items_parquet is not None:  # stac-geoparquet, "Referencing"
         asset = {
-            "href": relative_href(writer.items_parquet, entry.directory),
+            "href": item.relative_href(writer.items_parquet, entry.directory),
             "type": "application/vnd.apache.parquet",
             "title": "Items as stac-geoparquet",
-            "roles": [COLLECTION_MIRROR],
+            "roles": [item.COLLECTION_MIRROR],
         }
-        stored["assets"] = {**stored.get("assets", {}), COLLECTION_MIRROR: asset}
+        stored["assets"] = {**stored.get("assets", {}), item.COLLECTION_MIRROR: asset}
     path = f"{entry.directory}/{COLLECTION_FILE}"
     document = {**stored, "links": [*up, *stored["links"], *children]}
     writer.update(path, document, _item_links(writer, batch, entry.directory))
@@ -195,12 +186,12 @@ def _item_links(writer: CatalogWriter, items: Iterable[tuple[str, str]], directo
     encoded = bytearray()  # a list of `bytes` would take ten times as much memory
     for name, path in items:
         link = {**_link("item", path, directory), "type": "application/geo+json", "title": name}
-        encoded += b"," + encode_item(link, writer.secrets)
+        encoded += b"," + item.encode_item(link, writer.secrets)
     return encoded
 
 
 def _link(rel: str, path: str, directory: str) -> Json:
-    return {"rel": rel, "href": relative_href(path, directory), "type": "application/json"}
+    return {"rel": rel, "href": item.relative_href(path, directory), "type": "application/json"}
 
 
 def _sub_catalog(entry: CollectionEntry, number: int) -> tuple[str, str]:

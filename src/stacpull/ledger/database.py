@@ -29,8 +29,7 @@ Connection = sqlite3.Connection  # an open ledger: other packages pass it on, an
 
 _ROWS_AT_ONCE = 64  # `executemany` takes two to three times as long for short rows
 _DAMAGES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
-_FOREIGN = ("no such table", "no such column", "Could not decode")
-"""How errors of SQLite and its Python module start if a file is not a ledger."""
+_FOREIGN = ("no such table", "no such column", "Could not decode")  # begin errors if a file is no ledger
 _WITHOUT_SHARED_MEMORY = frozenset(
     {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL}
 )

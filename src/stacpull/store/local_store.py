@@ -33,12 +33,10 @@ from stacpull.system import is_linux
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-HELD_DIRECTORIES = 32
-"""Directories of DEST that are held open, because opening one again takes longer than renaming a file."""
+HELD_DIRECTORIES = 32  # of DEST, which stay open: opening one again takes longer than renaming a file
 _SYNCED_AT_ONCE = 8  # files or directories, in as many threads
 _NOREPLACE = 1  # linux/fs.h
-_NO_RENAMEAT2 = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})
-"""Errors of `renameat2` if the file system, the kernel or a sandbox does not support it."""
+_NO_RENAMEAT2 = frozenset({errno.EINVAL, errno.ENOSYS, errno.EPERM})  # if it is not supported
 
 GROUP_SYNC = {0xEF53, 0x58465342, 0x9123683E, 0xF2F52010, 0x2FC12FC1, 0x01021994}
 """ext, xfs, btrfs, f2fs, zfs and tmpfs, by f_type (`statfs(2)`): `syncfs` syncs them and reports errors."""
@@ -46,8 +44,7 @@ _NETWORK = frozenset({0x6969, 0x517B, 0xFF534D42, 0xFE534D42, 0x0BD00BD0, 0x4750
 """nfs, smb, cifs, smb2, lustre, gpfs, ceph and 9p."""
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _SYNCFS_REPORTS_ERRORS = (5, 8)
-_NO_SYNCFS = frozenset({errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP})
-"""Errors of `syncfs` if a sandbox or the kernel does not offer it. No data is lost then."""
+_NO_SYNCFS = frozenset({errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP})  # if it is not offered: nothing is lost
 
 
 def open_store(
