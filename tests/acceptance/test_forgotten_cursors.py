@@ -83,7 +83,7 @@ def test_a_walk_recovers_from_a_cursor_that_expires(tmp_path, place, code, text,
 @pytest.mark.parametrize("place", [COLLECTION, FOUND])
 @pytest.mark.parametrize("lives", [[3, 3], [3, 2], [1, 2, 2]])
 def test_walks_without_progress_end_with_usable_advice(tmp_path, place, lives):
-    advice = r"again and again, the last time after . items .* narrow the selection, or use a source"
+    advice = r"again and again, the last time after . items .* narrow the selection, or use a SOURCE"
     with Forgetful(lives) as api:
         with pytest.raises(SourceError, match=advice) as caught:
             sync.mirror(api.url(place), tmp_path / "m", options=HASTY)

@@ -436,11 +436,11 @@ class ExpressionFilter(ItemFilter):
         return {True: None, False: "filter"}.get(truth, _UNKNOWN)
 
     def _why_unknown(self, item: Json, properties: dict[str, Any]) -> str:
-        names = {name for name in properties_in(self._tree) if name not in properties}
-        absent = sorted(name for name in names if PropertyName(name).value(item, properties) is None)
+        terms = {name: _term({"property": name}) for name in properties_in(self._tree)}
+        absent = sorted(name for name, term in terms.items() if term(item, properties) is None)
         if not absent:
             return ""
-        hint = did_you_mean(absent[0], properties) if len(absent) == 1 else "."
+        hint = did_you_mean(absent[0], properties.keys() - absent) if len(absent) == 1 else "."
         for name in absent:
             if re.search(rf'= *"?{re.escape(name)}\b', self._text):
                 hint += f" Text takes single quotes: '{name}'."

@@ -122,7 +122,7 @@ def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -
     elif selection.label_property is not None or _UNNAMED in classes:
         known = classes.get(selection.label_property or _UNNAMED, ())
     else:  # the labels are in `label:overviews`
-        known = tuple(name for title, names in classes.items() if title not in _FLAGS for name in names)
+        known = sum((names for title, names in classes.items() if title not in _FLAGS), ())
     if wanted and not known:
         quoted = ", ".join(repr(label) for label in wanted)
         return [f"The collection has no list of label classes: {quoted} could not be checked."]

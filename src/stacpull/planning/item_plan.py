@@ -148,8 +148,8 @@ class _ItemPlan(msgspec.Struct):
             elif kind == "page" and not selection.include_pages:
                 self.web_pages.append(key)
             else:
-                own_href = hrefs.stated_href(asset) or href  # --prefer does not change names
-                path = self.layout.path(key, hrefs.suffix_of(own_href, media_type))
+                own_href = hrefs.stated_href(asset) if selection.prefer else href  # names are as without it
+                path = self.layout.path(key, hrefs.suffix_of(own_href or href, media_type))
                 stated = size_and_checksum(asset)
                 self.assets.append(Asset(key, href, *path, *stated, media_type, alternates=found[1:]))
 

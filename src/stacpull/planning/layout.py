@@ -60,8 +60,8 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
             match segment:
                 case [str(text)] if safe_segment(text) != text:
                     raise _error(template, f"{text!r} is not allowed as a name; choose another one")
-        *directories, last = [{piece.name for piece in part if isinstance(piece, Field)} for part in segments]
-        if not last.union(*directories):
+        *directories, last = map(_fields_in, segments)
+        if not any([last, *directories]):
             raise _error(template, "it has no field, such as {item}, so all assets would get one path")
         if any("filename" in names for names in directories):
             raise _error(template, "{filename} is not allowed in a directory, only in the file name")
@@ -69,8 +69,8 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def properties(self) -> tuple[str, ...]:
-        pieces = [piece for segment in self.segments for piece in segment if isinstance(piece, Field)]
-        return tuple(dict.fromkeys(piece.name for piece in pieces if piece.name not in FIELDS))
+        names = dict.fromkeys(name for segment in self.segments for name in _fields_in(segment))
+        return tuple(name for name in names if name not in FIELDS)
 
     def unknown_properties(self, documents: Iterable[Json]) -> Iterator[str]:
         known = {name for document in documents for name in object_or_empty(document.get("properties"))}
@@ -98,6 +98,10 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
         fixed = [segment for segment in filled if isinstance(segment, str)]
         directory = safe_subdirectory("", fixed) if len(fixed) == len(filled) else None
         return ItemLayout(filled, directory, name, self.needs_filename)
+
+
+def _fields_in(segment: Segment) -> list[str]:
+    return [piece.name for piece in segment if isinstance(piece, Field)]
 
 
 def _value(name: str, item_id: ItemId, properties: Json, parent: ItemId | None) -> str:

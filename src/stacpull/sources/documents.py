@@ -103,10 +103,9 @@ def tree_hrefs(document: Json, *, items: bool = True) -> list[str]:
 
 
 def absolute(base: str, href: str) -> str:
-    """Return the URL of a link, empty if it cannot be followed."""
     url = join(base, href) or ""
     if not may_link_to(base, url):
-        return ""
+        return ""  # it cannot be followed
     return url.partition("#")[0] if is_web(url) else url
 
 

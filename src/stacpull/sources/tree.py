@@ -219,8 +219,7 @@ class TreeSource(Source):
                     items += new_items
                     memory += result.memory
                 name = public_url(link.url or link.href)[:_MAX_NAME_LENGTH]
-                entries = (UnreadableEntry(link.collection, name, failure, link.url) for failure in failures)
-                unreadable += entries
+                unreadable += [UnreadableEntry(link.collection, name, each, link.url) for each in failures]
                 is_temporary = bool(failures) and _is_temporary(failures[0])
                 failures_in_a_row = failures_in_a_row + 1 if is_temporary else 0
                 if failures_in_a_row >= _MAX_FAILURES_IN_A_ROW:
