@@ -121,11 +121,9 @@ def _export(
         if form.needs_pyarrow:
             require_pyarrow(name)
         contents.refuse_inside(out)
-        unknown = set(options.collections) - contents.collections.keys()
-        if unknown:
+        if unknown := set(options.collections) - contents.collections.keys():
             known = ", ".join(contents.collections)
             raise UsageError(f"The mirror has no collection {min(unknown)}; there are: {known}.")
-
         chosen = options.collections or None
         total = None if options.splits else contents.count(chosen, linked=name == "geoparquet")
         if options.splits:

@@ -239,8 +239,7 @@ class ItemIndex:
         for name in list(names)[:_MAX_PROPERTIES]:
             column = f"properties:{name}" if name in _KNOWN else name
             found = [members.get(name) for members in properties]
-            is_time = name in _TIMES
-            array = self._times(found) if is_time else json_array(found, column, self.mixed, left)
+            array = self._times(found) if name in _TIMES else json_array(found, column, self.mixed, left)
             left -= leaves(array.type)
             columns[column] = array
         return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))

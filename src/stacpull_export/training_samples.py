@@ -63,49 +63,50 @@ class Samples:
         self._contents = contents
         self._options = options
         self._splits = {name: IdsFilter(ids) for name, ids in options.splits.items()}
-        self.left_out = self.without_label = self.count = 0
+        self.counts = Counter[str]()  # of the last complete pass
         self._key_sets: Mapping[str, Counter[frozenset[str]]] = {}  # asset keys of samples, by collection
         self.classes = self._classes(on_progress)
         self._order = {fold_label(name): (rank, name) for rank, name in enumerate(self.classes)}
 
     def __iter__(self) -> Iterator[TrainingSample]:
-        left_out = without_label = count = 0
+        counts = Counter[str]()
         key_sets: defaultdict[str, Counter[frozenset[str]]] = defaultdict(Counter)
         for item in self._contents.items(self._options.collections or None, linked=False):
             split = split_of(item.id, self._splits)
             if split is None:
-                left_out += 1
+                counts["left out"] += 1
             else:
                 folded = list(map(fold_label, self._label_names(item.document)))
                 if self._options.nomenclature == "ben19":
                     folded = [FOLDED_TO_BEN19[name] for name in folded if name in FOLDED_TO_BEN19]
                 known = sorted({self._order[name] for name in folded if name in self._order})
-                count += 1
-                without_label += not known
                 files = self._files(item)
+                counts["samples"] += 1
+                counts["without label"] += not known
+                counts["with image"] += any(not file.path.endswith("json") for file in files)
                 if len(key_sets[item.collection]) < MAX_CLASSES:  # a source can name any number of assets
                     key_sets[item.collection][frozenset(file.key for file in files)] += 1
                 yield TrainingSample(item, tuple(name for _, name in known), files, split)
-        self.left_out = left_out
-        self.without_label = without_label
-        self.count = count
+        self.counts = counts
         self._key_sets = key_sets
 
     def report(self, files: tuple[str, ...], size: int, more: Sequence[str] = ()) -> ExportReport:
         """Return the report on an export; call it after all samples were read."""
-        what = quantity(self.left_out, "item is in no split and was", "items are in no split and were")
-        notes = [f"{what} left out."] if self.left_out else []
+        numbers = self.counts
+        count, unlabelled, left_out = numbers["samples"], numbers["without label"], numbers["left out"]
+        what = quantity(left_out, "item is in no split and was", "items are in no split and were")
+        notes = [f"{what} left out."] if left_out else []
         for name, check in self._splits.items():
             missing, shown = check.missing()
             if missing:
                 verb = "matches no item of the mirror" if missing == 1 else "match no item of the mirror"
                 notes.append(f"{quantity(missing, 'ID')} of the split {name} {verb}: {shown}.")
-        if not self.count:
+        if not count:
             notes.append("There are no samples: the mirror has only images that items link to, or no items.")
-        elif self.count == self.without_label:
+        elif count == unlabelled:
             notes.append("No sample has a label: mirror the label collection, or set --label-property.")
-        elif self.without_label:
-            notes.append(f"Samples without a label: {self.without_label:,}.")
+        elif unlabelled:
+            notes.append(f"Samples without a label: {unlabelled:,}.")
         lacking: Counter[str] = Counter()
         samples = 0
         for key_sets in self._key_sets.values():
@@ -118,7 +119,7 @@ class Samples:
             names = ", ".join(f"{key}: {number:,}" for key, number in by_number[:10])
             notes.append(f"Samples that lack an asset: {samples:,} ({names}).")
         notes += [*self._contents.notes(), *more]
-        return ExportReport(self.count, files, size, tuple(notes), items_without_label=self.without_label)
+        return ExportReport(count, files, size, tuple(notes), items_without_label=unlabelled)
 
     def vector(self, sample: TrainingSample) -> list[int]:
         present = set(sample.labels)

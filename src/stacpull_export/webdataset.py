@@ -85,7 +85,9 @@ def export_webdataset(
     }
     with atomic_file(out / _LIST) as file:
         file.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    return samples.report(names, sum(shard.bytes for shard in writer.done))
+    text = "No sample has an image: check the asset filters and --no-source-links of the mirror."
+    notes = [] if samples.counts["with image"] or not writer.count else [text]
+    return samples.report(names, sum(shard.bytes for shard in writer.done), notes)
 
 
 class _ShardWriter:

@@ -208,10 +208,7 @@ def test_an_export_of_a_mirror_without_documents_says_how_to_get_them(tmp_path: 
     made = ["mirror", str(tmp_path / "items.ndjson"), str(bare), "--metadata", "none"]
     assert run(made, environment()).code == 0
     (dest / "c/a/a.json").write_text('{"properties": []}')
-    for place, remedy in (
-        (dest, ": `stacpull verify --repair` writes it"),
-        (bare, "without --metadata none"),
-    ):
+    for place, remedy in ((dest, ": `stacpull verify --repair` writes"), (bare, "without --metadata none")):
         ran = run(["export", str(place), str(out), "-f", form], environment())
         said = "Nothing was exported. " in ran.err, remedy in ran.err
         assert (ran.code, *said, out.exists()) == (1, True, True, False), ran.err

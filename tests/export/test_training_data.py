@@ -121,7 +121,9 @@ def test_a_class_has_its_most_frequent_spelling_and_samples_without_a_label_are_
     spellings = ("forest", "Forest", " Forest ", "Lake", "lake")
     dest = mirrored([item(f"i{n}", properties={"labels": [name]}) for n, name in enumerate((*spellings, ""))])
     report = export(dest, tmp_path / "out", "webdataset")
-    assert (report.items_without_label, report.notes) == (1, ("Samples without a label: 1.",))
+    assert (report.items_without_label, report.notes[0]) == (1, "Samples without a label: 1.")
+    assert report.notes[1].startswith("No sample has an image: ")  # but only shards need one
+    assert len(export(dest, tmp_path / "labels.csv", "csv").notes) == 1
     assert json.loads((tmp_path / "out/shards.json").read_bytes())["classes"] == ["Forest", "Lake"]
 
 
@@ -133,7 +135,7 @@ def test_splits_divide_the_samples(dest: Path, tmp_path: Path) -> None:
     assert report.notes == (
         "2 items are in no split and were left out.",
         "1 ID of the split train matches no item of the mirror: b.",
-        "4 IDs of the split test match no item of the mirror: a, b, c, ….",
+        "4 IDs of the split test match no item of the mirror: a, b, c.",
     )
     with pytest.raises(stacpull.UsageError, match=r"patch\.0 is in the splits"):
         export(dest, tmp_path / "twice", "webdataset", splits={"a": ["0"], "b": ["patch.0"]})
