@@ -68,7 +68,7 @@ class Service:
     @classmethod
     def split(cls, url: str) -> tuple[BucketLocation, str] | None:
         """Return the bucket and the path of a URL, or None. `is_signed`: the credentials here are for it."""
-        bucket, _, path = url.partition(":")[2].lstrip("/").partition("/")
+        bucket, _, path = url.partition(":")[2].removeprefix("/").removeprefix("/").partition("/")
         return BucketLocation(bucket, scheme=cls.scheme), path
 
     @classmethod
@@ -261,7 +261,7 @@ class AzureBlobs(Service):
     @classmethod
     def split(cls, url: str) -> tuple[BucketLocation, str] | None:
         scheme, _, address = url.partition(":")
-        host, _, path = address.lstrip("/").partition("/")
+        host, _, path = address.removeprefix("/").removeprefix("/").partition("/")
         if scheme.lower() == "https":
             bucket, _, path = path.partition("/")
             if not _account_at(host)[1]:

@@ -18,7 +18,7 @@ from stacpull_replicas import MlhubReplica
 
 REFUSED = [
     ("s3://mybucket/prefix", "DEST is the bucket s3://mybucket/prefix: add --work DIR"),
-    ("s3://", "DEST is not the URL of a bucket: use s3://bucket/prefix,"),
+    ("s3:///rice", "DEST is not the URL of a bucket: use s3://bucket/prefix,"),
     ("s3://a/b", "of at least 3 characters, and a prefix without"),
     ("s3://mybucket/a/../b", "DEST is not the URL of a bucket: use s3://bucket/prefix,"),
     ("s3://mybucket/a?key=planted", "DEST is not the URL of a bucket: use s3://bucket/prefix,"),
