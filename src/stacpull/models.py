@@ -187,11 +187,8 @@ class FailureKind(enum.StrEnum):
     ITEM = "item", "with an item that cannot be read or is not valid", "the message says why"
     ORDERED = "ordered", "not ready yet at their host", "try again later with retry --ordered"
     OUTSIDE = "outside", "with nothing in the area of --clip", "not an error; --bbox leaves out their items"
-    DOWN = (
-        "down",
-        "at hosts that were abandoned",
-        "run the same command again",
-    )  # not recorded: the asset stays pending
+    # not recorded: the asset stays pending
+    DOWN = "down", "at hosts that were abandoned", "run the same command again"
 
 
 TRIED_AGAIN = frozenset(

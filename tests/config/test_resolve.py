@@ -361,6 +361,7 @@ def test_variables_that_set_no_option_are_reported() -> None:
     hints = {
         "STACPULL_CONCURENCY": "; did you mean STACPULL_CONCURRENCY?",
         "STACPULL_MAX_ITEMS": ": use --max-items.",
+        "STACPULL_PRUNE": ": use --prune.",
         "STACPULL_XYZ": ".",
     }
     resolved = resolve_with(**dict.fromkeys(hints, "planted"))

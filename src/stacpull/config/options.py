@@ -122,6 +122,7 @@ class Options(Arguments):
         "[=list|remove]",
         read=arguments.read_prune,
         bare_value="list",
+        has_variable=False,  # it removes files: only a command or a config file says so
         remembered=True,
         commands=_WALKS,
         basic=True,
