@@ -176,7 +176,7 @@ class FailureKind(enum.StrEnum):
     TRUNCATED = "truncated", "shorter than announced", "retry"
     OVERLONG = "overlong", "longer than announced, or too long for DEST", "the message says why"
     CHANGED = "changed", "changed during the download", "retry"  # 412, or another Content-Range
-    CHECKSUM = "checksum", "with a wrong checksum or size", "the file differs from what its item states"
+    CHECKSUM = "checksum", "with a wrong checksum or size", "not what its item or server states"
     REDIRECT = "redirect", "with a redirect that is not allowed", "the message says why"  # or is a loop
     ADDRESS = "address", "at private addresses", "retry with --allow-private-hosts"  # or link-local
     SCHEME = "scheme", "with a URL that is not supported or not allowed", "the message says why"
