@@ -61,7 +61,9 @@ class _LazyGroup(click.Group):
     "Documentation: https://stacpull.github.io/stacpull/",
 )
 @click.version_option(__version__, "-V", "--version", prog_name="stacpull")
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.option(
+    "-q", "--quiet", is_flag=True, help="Print only errors, warnings, and the result if something failed."
+)
 @click.option("-v", "--verbose", count=True, help="Print more, such as each failure; -vv adds tracebacks.")
 @click.pass_context
 def cli(context: click.Context, quiet: bool, verbose: int) -> None:
