@@ -126,7 +126,7 @@ def _read(option: Option, setting: Setting) -> object:
     def read_list(value: object) -> object:
         is_empty = value == "" or (isinstance(value, list | tuple) and "" in value)
         if is_empty and option.holder is Selection and "exclude" not in option.name:
-            raise ValueError("must not be empty: leave it out to keep everything")
+            raise ValueError("must not be empty: give a value, or leave it out")
         loaded: list[object] = []
         for part in map(load, _elements(value)):  # a file may have several
             loaded += part if isinstance(part, tuple) else (part,)
