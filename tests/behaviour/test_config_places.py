@@ -30,7 +30,9 @@ def test_source_and_dest_stand_in_a_config_file(tmp_path: Path) -> None:
     assert stacpull("plan", "--config", "nightly.toml", cwd=tmp_path).out.count("already in m") == 1
     for name in ("resume", "status", "failures", "report", "verify"):
         assert stacpull(name, "--config", "nightly.toml", cwd=tmp_path).code == 0
-    assert stacpull("mirror", "item.json", "--config", "nightly.toml", cwd=tmp_path).code == 0
+    ran = stacpull("mirror", "other", "--config", "nightly.toml", cwd=tmp_path)
+    assert ran.code == 2
+    assert "other would replace source of nightly.toml: give both SOURCE and DEST, or neither." in ran.err
     assert stacpull("mirror", "item.json", "other", "--config", "nightly.toml", cwd=tmp_path).code == 0
     assert (tmp_path / "other" / "catalog.json").is_file()
     (tmp_path / "report.toml").write_text('dest = "m"\noutput = "m/catalog.json"\n')

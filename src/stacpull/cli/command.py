@@ -150,14 +150,24 @@ class Command(click.Command):
         except click.NoSuchOption as problem:
             name = problem.option_name.partition("=")[0]
             raise click.UsageError(f"No such option '{name}'{self._hint(name)}", ctx) from None
-        places = {ctx.params.get(name) for name in self._arguments}
+        if ctx.resilient_parsing:  # for completion
+            return extra
+        places = {*extra, *(ctx.params.get(name) for name in self._arguments)}
         for flag, value in itertools.pairwise(args):
             if value in places and value in self._switch_values.get(flag, ()):
-                extra.append(value)  # meant for the switch, not as a place
-        if extra and not ctx.resilient_parsing:  # it is resilient for completion
+                hint = f"write {flag}={value}" if flag in self._bare_values else "it takes no value"
+                raise click.UsageError(f"{flag} {value}: {hint}.", ctx)
+        if extra:
+            hint = "; give options one value (--option=VALUE), quote spaces and *, join numbers with commas"
+            hint = hint if any(arg.startswith("-") for arg in args) else ""
+            takes = " and ".join(map(str.upper, self._arguments)) or "options"
             unexpected = ", ".join(map(repr, extra))
-            hint = "give one value per option (--option=VALUE), quote spaces and *, join numbers with commas"
-            raise click.UsageError(f"Unexpected {unexpected}: {hint}.", ctx)
+            raise click.UsageError(f"Unexpected {unexpected}: `{self.name}` takes only {takes}{hint}.", ctx)
+        config = ctx.params.get("config", toml.Config())
+        origins = {ctx.get_parameter_source(name) for name in config.addresses}
+        if len(origins) > 1 and {*config.addresses} <= {*self._arguments}:
+            replaced = f"{ctx.params['source']} would replace source of {config.name}"
+            raise click.UsageError(f"{replaced}: give both SOURCE and DEST, or neither.", ctx)
         return extra
 
     def _in_full(self, args: list[str]) -> list[str]:
