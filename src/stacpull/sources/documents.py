@@ -29,11 +29,9 @@ from stacpull.urls import is_local, is_web, join, may_link_to, scheme_rules
 
 MAX_COLLECTIONS: Final = 16_384  # maximum collections of a file or a tree whose URLs are kept
 MAX_LISTED_COLLECTIONS: Final = 40
-_API_LINKS: Final = frozenset({"data", "search", "conformance"})
-"""Relations of links that the landing page of an API has and a static catalog does not (STAC API core)."""
+_API_LINKS: Final = frozenset({"data", "search", "conformance"})  # of landing pages (STAC API core)
 _GROUP: Final = "stacpull.sources"
-_DOCUMENTS: Final = frozenset({"", ".json", ".geojson"})
-"""Endings of file names that do not show the kind of document."""
+_DOCUMENTS: Final = frozenset({"", ".json", ".geojson"})  # endings that do not show the kind
 NOT_FOLLOWED: Final = "is a page of an API. Its next page is not followed."
 _GONE_HINT: Final = " Check its path: SOURCE is an API's root (https://host/v1), a collection or a catalog."
 _NO_ITEM: Final = Failure(FailureKind.ITEM, "not an item with an id.")

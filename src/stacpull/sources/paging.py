@@ -34,8 +34,7 @@ _CARRIED: Final = frozenset(
     | {"limit", "query", "sortby"}
 )
 """Parameters of the selection, equal for all pages of a walk (STAC API: core, filter, query, sort)."""
-_MAX_ITEMS: Final = 1 << 40
-"""Totals from this number on are ignored: the ledger stores their sum over all collections in 63 bits."""
+_MAX_ITEMS: Final = 1 << 40  # larger totals are ignored: the ledger stores a sum of them in 63 bits
 _TOO_MUCH_STATUS: Final = frozenset({400, 413, 422})
 _FORGOTTEN: Final = frozenset({400, 404, 410, 422})  # what services return for an expired cursor
 

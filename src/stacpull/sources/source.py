@@ -25,12 +25,10 @@ OnNotice = Callable[[Notice], None]
 
 AUTO_ITEMS: Final = 1000
 MIN_ITEMS: Final = 10
-FILE_ITEMS: Final = 100
-"""Items per page of a file or a tree. Larger pages save no requests, and a kill repeats more of a page."""
+FILE_ITEMS: Final = 100  # of a file or a tree: larger pages save no requests, and a kill repeats more
 _MAX_PAGES_WITHOUT_NEW_ITEMS: Final = 3  # pages
 _LINK_HEADERS: Final = frozenset({"accept", "accept-crs", "accept-language", "prefer", "search-after"})
-"""The fields that a next link may set: content negotiation and the position (STAC API). Other fields might be
-credentials, or commands that the page cannot send itself."""
+"""The fields that a next link may set. Others might be credentials, or commands that a page cannot send."""
 
 
 class PageSize(NamedTuple):

@@ -37,19 +37,15 @@ from stacpull.sources.paging import PageReader, failure_of, next_or_failure, num
 from stacpull.sources.source import MIN_ITEMS, LoopDetector, OnNotice, Pages, PageSize, Source, WalkStart
 from stacpull.sources.source_url import parse_api_url
 
-_MAX_LIST_MEMORY: Final = 4 << 30
-"""The maximum bytes of memory, as estimated, for the documents of all collections. NASA's CMR has 50,000."""
+_MAX_LIST_MEMORY: Final = 4 << 30  # bytes of memory, as estimated, of all collections; NASA has 50,000
 _MAX_CACHED: Final = 256
 _MAX_CACHED_MEMORY: Final = 1 << 20  # bytes of memory, as estimated, of a document that is kept
 _MAX_IDS: Final = 500  # maximum ids that are searched; for more, all items are walked
 _MAX_FOUND: Final = 100  # items that one search for ids requests: many services give no more
-_LONG_URL: Final = 2000
-"""Maximum characters of a query with GET: many servers and proxies accept only a few thousand."""
-_LARGE_AREA: Final = 100_000
-"""The most bytes of GeoJSON of an area; for a larger one its bounding box is sent."""
+_LONG_URL: Final = 2000  # characters of a GET; many servers and proxies accept only a few thousand
+_LARGE_AREA: Final = 100_000  # bytes of GeoJSON; for a larger area, its bounding box is sent
 _AREAS: Final = frozenset({"bbox", "intersects"})
-_PLAIN: Final = "/:,.-_~'()*"
-"""Characters of a value that are not encoded, because they are not separators in a query (RFC 3986, 3.4)."""
+_PLAIN: Final = "/:,.-_~'()*"  # not encoded in a value, because they separate nothing (RFC 3986, 3.4)
 
 
 class Conformance(NamedTuple):
@@ -230,9 +226,13 @@ class FilteredQuery(NamedTuple):
             interval = f"{properties.get('start_datetime')}/{properties.get('end_datetime')}"
             query["datetime"] = str(properties.get("datetime") or interval).replace(" ", "T")
         if "filter" in self.query:
-            names = properties_in(self.condition)
-            name = next((key for key in names if isinstance(properties.get(key), int | float)), "id")
-            equality = {"op": "=", "args": [{"property": name}, {**properties, "id": item.get("id")}[name]]}
+            name = "id"
+            value = item.get("id")
+            for key in properties_in(self.condition):
+                if isinstance(properties.get(key), int | float):
+                    name = key
+                    value = properties[key]
+            equality = {"op": "=", "args": [{"property": name}, value]}
             query |= _filter_query(equality, self.endpoint)
         return query or None
 
