@@ -20,7 +20,8 @@ from stacpull.engine.network import Network, open_network, resolve_source
 from stacpull.engine.pool import JobQueue, Pool
 from stacpull.errors import CredentialsError, SourceError, cause, translated_error
 from stacpull.events import Event, Notice
-from stacpull.models import AssetFile, Failure, FailureKind, Job, Json, Placement, digest_algorithm
+from stacpull.models import AssetFile, Failure, FailureKind, Job, Placement, digest_algorithm
+from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
 from stacpull.sources.documents import open_source
 from stacpull.sources.item_reader import ItemReader
@@ -224,7 +225,7 @@ class _Transfers:
             self._send(messages.Spent(*spent))
             counters.requests = counters.retries = counters.bytes_fetched = 0
 
-    async def _read_item(self, href: str) -> Json:
+    async def _read_item(self, href: str) -> Document:
         """Read an item whose hrefs have expired. SOURCE is opened for the first of them."""
         try:
             async with self._opening:

@@ -14,7 +14,8 @@ from tests.virtual_clock import VirtualClock
 
 from stacpull.engine.pool import JobQueue, Pool
 from stacpull.errors import StacpullError
-from stacpull.models import AssetFile, Failure, FailureKind, Job, Json
+from stacpull.models import AssetFile, Failure, FailureKind, Job
+from stacpull.net.json_reader import Document
 from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.net.transport import TransferError
 from stacpull.sources.item_reader import ItemReader
@@ -68,13 +69,13 @@ class Origin:
             raise error
         return found
 
-    async def item(self, _href: str) -> Json:
+    async def item(self, _href: str) -> Document:
         self.reads += 1
         await self.clock.sleep(0.1)
         if self.read_fails:
             raise TransferError(self.read_fails.pop(0))
         hrefs = {key: {"href": f"https://blob.example/{key}?sig=1"} for key in self.keys}
-        return {"id": "i", "assets": self.assets or hrefs}
+        return Document({"id": "i", "assets": self.assets or hrefs}, 0, "")
 
 
 @dataclass

@@ -34,6 +34,7 @@ from stacpull.engine.sharing import SharedDownloads
 from stacpull.models import AssetFile, Checksum, Failure, Job
 from stacpull.net.client import Client
 from stacpull.net.gate import GateSettings
+from stacpull.net.json_reader import Document
 from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.sources.item_reader import ItemReader
 from stacpull.transfer.attempt import Downloader
@@ -138,7 +139,7 @@ async def outcome_of(
 
     async def read_item(href: str) -> Any:
         clock.now += 1.0
-        return {"assets": {"a": {"href": href.removesuffix("/item")}}}
+        return Document({"assets": {"a": {"href": href.removesuffix("/item")}}}, 0, href)
 
     items, retries = ItemReader(read_item, clock), Retries(RetryPolicy(1, base=0.0), clock, retried.append)
     pool = Pool(queue, sink, shared, items, retries, is_worker=True, fast_path=path)

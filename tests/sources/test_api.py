@@ -137,7 +137,8 @@ def test_hrefs_of_a_redirected_item_are_relative_to_the_redirected_url() -> None
     url, found = f"{API}/redirects/a", "https://files.test/deep/a.json"
     body = {**item("a"), "assets": {"b": {"href": "./b.tif"}}}
     api, _ = source(table={url: Document(body, 9, found), found: Document(body, 9, found)})
-    assert asyncio.run(api.item(url)) == asyncio.run(api.item(found)) == with_self(body, found)
+    for href in (url, found):
+        assert asyncio.run(api.item(href)).members == with_self(body, found)
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-import orjson
 import pytest
 from tests.cancelling import settle
 from tests.sources.memory import failed, item
 from tests.virtual_clock import VirtualClock
 
-from stacpull.models import FailureKind, Json
-from stacpull.net.json_reader import estimated_memory
+from stacpull.models import FailureKind
+from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
 from stacpull.sources import item_reader
 from stacpull.sources.item_reader import ItemReader
@@ -28,7 +27,7 @@ class Shelf:
         self.reads: Counter[str] = Counter()
         self.running = self.max_running = 0
 
-    async def read(self, href: str) -> Json:
+    async def read(self, href: str) -> Document:
         self.reads[href] += 1
         self.running += 1
         self.max_running = max(self.max_running, self.running)
@@ -38,7 +37,7 @@ class Shelf:
             self.running -= 1
         if href == "gone":
             raise failed(FailureKind.GONE, 404)
-        return item(href, reading=self.reads[href])
+        return Document(item(href, reading=self.reads[href]), 0, href, memory=100)
 
 
 async def test_readers_of_one_item_share_a_request() -> None:
@@ -98,6 +97,6 @@ async def test_many_are_read_at_once_and_each_once() -> None:
 
 
 async def test_items_that_are_too_large_together_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(item_reader, "_MAX_MEMORY", estimated_memory(orjson.dumps(item("a", reading=1))))
+    monkeypatch.setattr(item_reader, "_MAX_MEMORY", 100)
     items = await ItemReader(Shelf(is_open=True).read, VirtualClock()).read_many(["a", "b"])
     assert (items["a"], getattr(items["b"], "kind", None)) == (item("a", reading=1), FailureKind.OVERLONG)

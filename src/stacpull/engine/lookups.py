@@ -106,7 +106,7 @@ async def _unknown_names(setup: WalkSetup, items: Sequence[Json], url: str) -> l
     if not warnings or linked is None:
         return warnings
     try:
-        return list(layout.unknown_properties([*items, await setup.source.item(linked)]))
+        return list(layout.unknown_properties([*items, (await setup.source.item(linked)).members]))
     except (SourceError, CredentialsError, TransferError):
         return []  # the properties of linked items are unknown
 

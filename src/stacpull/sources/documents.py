@@ -6,7 +6,7 @@ catalogs mix up `item` and `child` links, so only the linked document shows what
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from http import HTTPStatus
 from typing import Any, Final, Literal, cast, get_args
@@ -214,8 +214,10 @@ async def read_root(reader: JsonReader, url: str) -> Document:
     return document
 
 
-async def read_item(reader: JsonReader, href: str) -> tuple[Json, str]:
-    """Return the unchanged item at `href`, and its URL. Large items are read one at a time."""
+async def read_item(
+    reader: JsonReader, href: str, add_self: Callable[[Json, str], Json] = with_self
+) -> Document:
+    """Return the document of the item at `href`, to which `add_self` adds its URL."""
     document = await read_or_failure(reader, href, SMALL)
     if isinstance(document, Failure) and document.is_over_limit:
         document = await read_or_failure(reader, href, None)
@@ -225,7 +227,7 @@ async def read_item(reader: JsonReader, href: str) -> tuple[Json, str]:
     if item is None or kind_of(item) == "FeatureCollection":
         message = f"{public_url(document.url)} is not an item: it is not a JSON object with an id."
         raise TransferError(Failure(FailureKind.ITEM, message, host=host_of(document.url)))
-    return item, document.url
+    return document._replace(body=add_self(item, document.url))
 
 
 def _with_items(document: Document) -> Document:

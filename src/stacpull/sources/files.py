@@ -71,8 +71,8 @@ class ItemsFile(Source):
     async def starts(self, selection: Selection) -> list[WalkStart]:
         return [WalkStart(NO_COLLECTION, PageRequest(self.url), frozenset(selection.collections))]
 
-    async def item(self, href: str) -> Json:
-        return documents.with_self(*await documents.read_item(self._reader, href))
+    async def item(self, href: str) -> Document:
+        return await documents.read_item(self._reader, href)
 
     def _selected(self, start: WalkStart, items: Iterable[Json], page_url: str) -> list[Json]:
         selected = []

@@ -13,12 +13,11 @@ from weakref import WeakValueDictionary
 
 import attrs
 import msgspec
-import orjson
 
 from stacpull.caches import BoundedCache
 from stacpull.clock import Clock
 from stacpull.models import Failure, FailureKind, Json
-from stacpull.net.json_reader import estimated_memory
+from stacpull.net.json_reader import Document
 from stacpull.net.transport import TransferError
 from stacpull.threads import for_each
 
@@ -49,9 +48,9 @@ class _PendingRead(msgspec.Struct, eq=False, weakref=True):
 class ItemReader:
     """Reads items by `Source.item`, or several with one request by `Source.items` (`read_batch`)."""
 
-    _read_one: Callable[[str], Awaitable[Json]]
+    _read_one: Callable[[str], Awaitable[Document]]
     _clock: Clock
-    _read_batch: Callable[[Sequence[str]], Awaitable[Mapping[str, Json]]] | None = None
+    _read_batch: Callable[[Sequence[str]], Awaitable[Mapping[str, Document]]] | None = None
     _recent: BoundedCache[str, ReadItem] = attrs.field(factory=lambda: BoundedCache(_RECENT), init=False)
     _pending: WeakValueDictionary[str, _PendingRead] = attrs.field(factory=WeakValueDictionary, init=False)
     """Requests by href. A request ends with its caller: if that is cancelled, the next caller sends one."""
@@ -106,12 +105,8 @@ class ItemReader:
         await for_each([href for href in distinct if href not in results], read, _MAX_TASKS)
         return results
 
-    def _cached(self, href: str, document: Json, sent_at: float) -> ReadItem:
-        try:
-            memory = estimated_memory(orjson.dumps(document))
-        except TypeError:  # nested too deeply
-            memory = _MAX_MEMORY // 16
-        item = ReadItem(document, sent_at, memory)
+    def _cached(self, href: str, document: Document, sent_at: float) -> ReadItem:
+        item = ReadItem(document.members, sent_at, document.memory)
         self._recent.pop(href, None)
         if len(href) + item.memory <= _MAX_CACHED_MEMORY:
             self._recent[href] = item

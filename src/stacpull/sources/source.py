@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from stacpull.errors import DestinationError, UsageError
 from stacpull.events import Notice
 from stacpull.models import Json, Page, PageRequest
+from stacpull.net.json_reader import Document
 from stacpull.redact import Secrets, public_url
 from stacpull.selection import Selection
 
@@ -158,10 +159,10 @@ class Source(Protocol):
         a page could not be read; its `__cause__` is the TransferError, if there was one.
         """
 
-    async def item(self, href: str) -> Json:
+    async def item(self, href: str) -> Document:
         """Return the item at `href`; a TransferError if it is gone, or is not an item."""
 
-    async def items(self, hrefs: Sequence[str]) -> Mapping[str, Json]:  # noqa: ARG002 -- for subclasses
+    async def items(self, hrefs: Sequence[str]) -> Mapping[str, Document]:  # noqa: ARG002 -- for subclasses
         """Return, by href, the items that can be read with fewer requests. `item` reads the others."""
         return {}
 

@@ -238,14 +238,14 @@ class FilteredQuery(NamedTuple):
 
     async def _first_items(self, request: PageRequest) -> list[Json]:
         page = await _optional(self.reader, with_limit(request, MIN_ITEMS))
-        return objects_in(page.get("features"))
+        return objects_in(page.members.get("features"))
 
 
-async def _optional(reader: JsonReader, request: PageRequest) -> Json:
+async def _optional(reader: JsonReader, request: PageRequest) -> Document:
     try:
-        return (await reader.read_optional(request)).members
+        return await reader.read_optional(request)
     except (TransferError, SourceError, CredentialsError):
-        return {}
+        return Document({}, 0, request.url)
 
 
 class ApiSource(Source):
@@ -403,29 +403,29 @@ class ApiSource(Source):
         if len(ids) > _MAX_IDS or not endpoint.can_send({"ids": list(ids)}):
             return None
         unique = sorted(set(ids))
-        items = await self._items_by_id(endpoint, unique)
+        items = [found.members for found in await self._items_by_id(endpoint, unique)]
         if sorted(item["id"] for item in items) != unique:  # endings of ids, or ids of several items
             return None
         collections = {item.get("collection") or "" for item in items}
         is_filtered = not endpoint.collections or collections <= endpoint.collections
         return collections if is_filtered and "" not in collections else None
 
-    async def _items_by_id(self, endpoint: SearchEndpoint, ids: list[str]) -> list[Json]:
+    async def _items_by_id(self, endpoint: SearchEndpoint, ids: list[str]) -> list[Document]:
         limit = len(ids) if len(endpoint.collections) == 1 else len(ids) + 1  # collections may share an id
         if limit > _MAX_FOUND or (len(ids) > 1 and not endpoint.can_send({"ids": ids})):
             half = len(ids) // 2
             first_half = await self._items_by_id(endpoint, ids[:half])
             return first_half + await self._items_by_id(endpoint, ids[half:])
-        request = with_limit(endpoint.request({"ids": ids}), limit)
-        features = (await _optional(self._reader, request)).get("features")
-        items = map(documents.valid_item, list_or_empty(features))
-        return [item for item in items if item is not None]
+        page = await _optional(self._reader, with_limit(endpoint.request({"ids": ids}), limit))
+        features = list_or_empty(page.members.get("features"))
+        items = [item for item in map(documents.valid_item, features) if item is not None]
+        return [page._replace(body=item, memory=page.memory // len(features)) for item in items]
 
-    async def item(self, href: str) -> Json:
+    async def item(self, href: str) -> Document:
         """Return the item at `href`. If it has no `self` link, it gets one with the URL it was read from."""
-        return documents.ensure_self(*await documents.read_item(self._reader, href))
+        return await documents.read_item(self._reader, href, documents.ensure_self)
 
-    async def items(self, hrefs: Sequence[str]) -> Mapping[str, Json]:
+    async def items(self, hrefs: Sequence[str]) -> Mapping[str, Document]:
         """Return, by href, the items of this API that searches find. Others may still exist."""
         by_collection: defaultdict[str, dict[str, str]] = defaultdict(dict)
         for href in hrefs:
@@ -433,7 +433,7 @@ class ApiSource(Source):
             is_own = href.startswith(f"{self._api.root}/collections/") and {"?", "#"}.isdisjoint(href)
             if item_id is not None and is_own and "," not in item_id.item:  # a comma separates ids
                 by_collection[item_id.collection][item_id.item] = href
-        items_by_href: dict[str, Json] = {}
+        items_by_href: dict[str, Document] = {}
         for collection, hrefs_by_id in by_collection.items():
             if len(hrefs_by_id) == 1 or not self._can_search_ids:
                 continue
@@ -441,10 +441,13 @@ class ApiSource(Source):
             if not api.includes("/item-search"):
                 continue
             endpoint = search_endpoint(self._api.root, (collection,), api)
-            found = await self._items_by_id(endpoint, list(hrefs_by_id))
-            # without a `self` link, it is not known what its relative hrefs refer to
-            usable = (i for i in found if i.get("collection") == collection and self_href(i) is not None)
-            own = {hrefs_by_id[item["id"]]: item for item in usable if item["id"] in hrefs_by_id}
+            own = dict[str, Document]()
+            for found in await self._items_by_id(endpoint, list(hrefs_by_id)):
+                item = found.members
+                # without a `self` link, it is not known what its relative hrefs refer to
+                is_usable = item.get("collection") == collection and self_href(item) is not None
+                if is_usable and item["id"] in hrefs_by_id:
+                    own[hrefs_by_id[item["id"]]] = found
             items_by_href |= own
             self._can_search_ids = bool(own)
         return items_by_href
@@ -489,8 +492,9 @@ class ApiSource(Source):
     async def _known_conformance(self) -> Conformance:
         if self._conformance is None:
             root = self._api.root
-            landing = self._landing or await _optional(self._reader, PageRequest(root))
+            landing = self._landing or (await _optional(self._reader, PageRequest(root))).members
             if "conformsTo" not in landing:
-                landing = await _optional(self._reader, PageRequest(f"{root}/conformance")) | landing
+                stated = await _optional(self._reader, PageRequest(f"{root}/conformance"))
+                landing = stated.members | landing
             self._conformance = Conformance.from_landing(landing)
         return self._conformance

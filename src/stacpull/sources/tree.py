@@ -232,8 +232,8 @@ class TreeSource(Source):
                     memory = 0
         yield Page(request, items, None, None, unreadable=tuple(unreadable))
 
-    async def item(self, href: str) -> Json:
-        return documents.with_self(*await documents.read_item(self._reader, href))
+    async def item(self, href: str) -> Document:
+        return await documents.read_item(self._reader, href)
 
     def _urls_of(self, collection_id: str) -> list[str]:
         return [url for url, name in self._urls.items() if name == collection_id]
