@@ -153,7 +153,7 @@ def stored_assets(
         href = asset.get("href")
         remote = remote_href(href, base) if isinstance(href, str) and href else None
         if file is not None:
-            stored[key] = _local_asset(asset, file, directory, remote, base)
+            stored[key] = _local_asset(asset, file, relative_href(file.path, directory), remote, base)
             if file.clip is not None and ("proj:epsg" in asset or "proj:epsg" in properties):
                 stored[key].pop("proj:code", None)  # `proj:epsg` is its older name
         elif remote is not None:
@@ -213,13 +213,10 @@ def remote_href(href: str, base: str | None) -> str:
     return public_url(href)
 
 
-def _local_asset(
-    asset: Json, file: MirroredFile, directory: str, remote: str | None, base: str | None
-) -> Json:
+def _local_asset(asset: Json, file: MirroredFile, href: str, remote: str | None, base: str | None) -> Json:
     """A relative `remote` is ignored, so storing twice changes nothing."""
-    stored: Json = {**asset, "href": relative_href(file.path, directory)}
-    # these members are added again at the end, in a fixed order
-    of_source = {name: stored.pop(name) for name in FILE_FIELDS if name in stored}
+    stored: Json = {**asset, "href": href}
+    of_source = {name: stored.pop(name) for name in FILE_FIELDS if name in stored}  # added again, at the end
     alternates = _alternates(stored.pop("alternate", None), base)
     if file.clip is not None and file.clip.fields:
         described = {**stored, **file.clip.fields}

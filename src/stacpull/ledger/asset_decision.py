@@ -196,9 +196,14 @@ def decide(
     version = None
     if etag_or_date is not None and known.size is not None:
         version = VersionInDest(etag_or_date, known.size, asset.checksum is not None and not is_same)
+    generation = old.generation + 1 if is_done else old.generation
+    digest_in_dest = known.digest_in_dest
+    if is_lost:  # a file that is at its path now belongs to others
+        generation = 0
+        digest_in_dest = None
     row = old._replace(
         state=AssetState.PENDING,
-        generation=0 if is_lost else old.generation + is_done,
+        generation=generation,
         run=run.id,
         must_revalidate=0,
         digest=None,
@@ -206,7 +211,6 @@ def decide(
         href_hash=planned_hash,
         stated_checksum=encoded_checksum(asset.checksum),
     )
-    digest_in_dest = None if is_lost else known.digest_in_dest
     rewrites_json = bool(old.must_revalidate) or old.state >= AssetState.DONE
     has_changed = is_done and is_same is False
     return Decision(Action.REQUEST, row, digest_in_dest, version, rewrites_json, has_changed)

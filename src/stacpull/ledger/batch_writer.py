@@ -64,8 +64,7 @@ class BatchWriter:
         self.postponed: dict[ItemId, PlannedItem] = {}
         query = "SELECT iif(instr(selection, '\"max_items\":') > 0, 0, 1000) FROM runs WHERE id = ?"
         self.max_postponed = scalar(db, query, (run.id,))  # with `--max-items` none, as they do not count yet
-        # of new rows; never used twice in a run
-        self.item_rowids = count(scalar(db, "SELECT max(id) FROM items") + 1)
+        self.item_rowids = count(scalar(db, "SELECT max(id) FROM items") + 1)  # of new rows
         self.asset_rowids = count(scalar(db, "SELECT max(id) FROM assets") + 1)
 
     def add_collection(self, name: str) -> tuple[int, str]:

@@ -158,7 +158,8 @@ def checkpoint_wal(db: Connection) -> None:
 
 def integrity(db: Connection, *, quick: bool) -> str | None:
     """Return the first problem that SQLite finds in the ledger; `quick` does not look at the indexes."""
-    problem: str = db.execute(f"PRAGMA {'quick_check' if quick else 'integrity_check'}(1)").fetchone()[0]
+    check = "quick_check" if quick else "integrity_check"
+    problem: str = db.execute(f"PRAGMA {check}(1)").fetchone()[0]
     return None if problem == "ok" else " ".join(problem.replace("*** in database main ***", "").split())
 
 

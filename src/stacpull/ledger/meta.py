@@ -9,7 +9,6 @@ from typing import cast
 
 ITEMS_PARQUET = "items.parquet"
 
-# keys
 ADOPTING = "adopting"  # DEST may have files that its ledger, an older copy, lacks
 ITEMS_PARQUET_STATE = "items_parquet_state"  # the digest of the items that items.parquet was written from
 BOOT = "boot"  # the boot ID of the last run, once the files of earlier runs had been checked
@@ -47,7 +46,8 @@ def owns_file(db: Connection, path: str) -> bool:
 
 def claim_file(db: Connection, path: str) -> None:
     """Record that a catalog file belongs to this mirror, before it is put in place."""
-    put(db, _FILES + path, _NOT_YET if get(db, _FILES + path) in (None, _NOT_YET) else _UNKNOWN)
+    is_in_place = get(db, _FILES + path) not in (None, _NOT_YET)
+    put(db, _FILES + path, _UNKNOWN if is_in_place else _NOT_YET)
 
 
 def record_file(db: Connection, path: str, sha256: bytes | None) -> None:

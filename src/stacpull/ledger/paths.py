@@ -22,10 +22,11 @@ def claim(db: Connection, assets: Sequence[tuple[int, str, str]]) -> dict[int, s
     hashes = [hashed for hashed, _ in claims]
     directory_hashes = set[int]()  # of items and collections: no asset may have their paths
     if any("/" not in directory for _, directory, _ in assets):
-        is_at_top = any(not directory for _, directory, _ in assets)  # where a collection has its directory
-        names = db.execute("SELECT name FROM collections") if is_at_top else ()
         items = db.execute(f"SELECT hash FROM items WHERE hash {IN_LIST}", (json_array(hashes),))
-        directory_hashes.update(*items, (path_hash(safe_segment(name)) for (name,) in names))
+        directory_hashes.update(*items)
+    if any(not directory for _, directory, _ in assets):
+        names = db.execute("SELECT name FROM collections")
+        directory_hashes.update(path_hash(safe_segment(name)) for (name,) in names)
     # in order, so that each page of the index is visited once: they do not all fit into the cache
     sorted_claims = sorted(pair for pair in claims if pair[0] not in directory_hashes)
     if write_rows(db, "INSERT OR IGNORE INTO paths(hash, asset) VALUES ?", sorted_claims) == len(claims):
@@ -34,8 +35,7 @@ def claim(db: Connection, assets: Sequence[tuple[int, str, str]]) -> dict[int, s
     other_names: dict[int, str | Failure] = {}
     for (hashed, _), (rowid, directory, name) in zip(claims, assets, strict=True):
         if owners.get(hashed) != rowid:
-            # another salt than for a directory with the same name
-            salted_name = with_salted_hash(name, path_in_dest(directory, name))
+            salted_name = with_salted_hash(name, path_in_dest(directory, name))  # no directory has this salt
             candidates = [salted_name] if hashed in directory_hashes else [name, salted_name]
             db.execute("UPDATE assets SET name = NULL WHERE id = ?", (rowid,))
             other_names[rowid] = _claim_first(db, rowid, directory, candidates)

@@ -72,7 +72,9 @@ class Run(msgspec.Struct, frozen=True):
     @property
     def retried_kinds(self) -> frozenset[FailureKind]:
         """The failures that the run tries again, without those that wait for `retry`."""
-        return TRIED_AGAIN | {FailureKind.EXISTS} if self.remembered.get("adopt") else TRIED_AGAIN
+        if self.remembered.get("adopt"):
+            return TRIED_AGAIN | {FailureKind.EXISTS}
+        return TRIED_AGAIN
 
 
 def decoded_options(text: str | bytes) -> dict[str, Any]:

@@ -117,21 +117,19 @@ def _upsert(table: str, columns: Sequence[str], kept: Sequence[str] = ()) -> str
     return f"INSERT INTO {table}({', '.join(columns)}) VALUES ? ON CONFLICT DO UPDATE SET {values}"
 
 
-_PUT_ITEMS = _upsert(
-    "items", ITEM_COLUMNS, ("id", "hash", "collection", "name", "other_directory", "pending")
-)
-_PUT_ASSETS = _upsert("assets", AssetRow._fields, ("id", "item", "key"))
+_PUT_ITEM = _upsert("items", ITEM_COLUMNS, ("id", "hash", "collection", "name", "other_directory", "pending"))
+_PUT_ASSET = _upsert("assets", AssetRow._fields, ("id", "item", "key"))
 _JOB = ("asset", "href", "stale", "name_or_template", "size", "media_type", "alternates", "digest_in_dest")
-_PUT_JOBS = _upsert("jobs", _JOB)  # `is_damaged` is not updated: the file in place is still damaged
+_PUT_JOB = _upsert("jobs", _JOB)  # `is_damaged` is not updated: the file in place is still damaged
 
 
 def put_rows(
     db: Connection, items: Sequence[ItemRow], assets: Sequence[AssetRow], jobs: Sequence[tuple[object, ...]]
 ) -> None:
     """Write what was planned. Rows of `jobs` have the columns `_JOB`."""
-    write_rows(db, _PUT_ITEMS, [row[: len(ITEM_COLUMNS)] for row in items])
-    write_rows(db, _PUT_ASSETS, assets)
-    write_rows(db, _PUT_JOBS, jobs)
+    write_rows(db, _PUT_ITEM, [row[: len(ITEM_COLUMNS)] for row in items])
+    write_rows(db, _PUT_ASSET, assets)
+    write_rows(db, _PUT_JOB, jobs)
 
 
 def set_run(db: Connection, run_id: int, assets: Iterable[int]) -> None:
@@ -383,9 +381,7 @@ _SET_DAMAGED = (
     f"UPDATE assets SET state = {AssetState.PENDING}, run = ?, generation = generation + 1, digest = NULL, "
     "etag_or_date = NULL WHERE id = ?"
 )
-_PUT_DAMAGED = (
-    "INSERT OR REPLACE INTO jobs(asset, href, stale, digest_in_dest, is_damaged) VALUES (?, ?, ?, ?, 1)"
-)
+_PUT_DAMAGED = "REPLACE INTO jobs(asset, href, stale, digest_in_dest, is_damaged) VALUES (?, ?, ?, ?, 1)"
 
 
 def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None]) -> int:

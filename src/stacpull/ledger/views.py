@@ -33,15 +33,13 @@ ORDER BY i.id LIMIT 1000
 """
 
 
-def failed_by_kind(
-    db: Connection, kind: FailureKind, run_id: int | None, failed_in: int | None = None
-) -> int:
+def failed_by_kind(db: Connection, kind: FailureKind, run: int | None, failed_in: int | None = None) -> int:
     """Return how many assets (of one run, if given) failed for this reason (in one run, if given)."""
     return scalar(
         db,
         "SELECT count(*) FROM failed_assets "
         "WHERE kind = ? AND run = coalesce(?, run) AND failed_in IS coalesce(?, failed_in)",
-        (kind, run_id, failed_in),
+        (kind, run, failed_in),
     )
 
 
@@ -123,9 +121,11 @@ def state_now(state: str, *, live: bool) -> RunState:
 
 def failures(db: Connection, *, newest: int | None = None) -> Iterator[FailureRecord]:
     """Yield the failures of items in order, then of links and entries; or the `newest` of the last 1,000."""
-    late = "f.kind IN ('gone', 'ordered', 'outside'), f.at DESC"
-    order = "f.item = 0, f.item, f.key" if newest is None else late
-    table = "failures" if newest is None else "(SELECT * FROM failures ORDER BY at DESC LIMIT 1000)"
+    table = "failures"
+    order = "f.item = 0, f.item, f.key"
+    if newest is not None:
+        table = "(SELECT * FROM failures ORDER BY at DESC LIMIT 1000)"
+        order = "f.kind IN ('gone', 'ordered', 'outside'), f.at DESC"
     rows = db.execute(
         "SELECT coalesce(c.name, f.collection), coalesce(i.name, f.key), iif(f.item = 0, '', f.key), f.kind, "
         "f.message, f.status, f.attempts, f.at, "
@@ -134,8 +134,8 @@ def failures(db: Connection, *, newest: int | None = None) -> Iterator[FailureRe
         "LEFT JOIN items i ON i.id = f.item LEFT JOIN collections c ON c.id = i.collection "
         "LEFT JOIN assets a ON f.what = '' AND a.item = f.item AND a.key = f.key "
         "LEFT JOIN jobs j ON j.asset = a.id "
-        f"WHERE f.what > '' OR a.state >= {AssetState.FAILED} ORDER BY {order} LIMIT ?",
-        (-1 if newest is None else newest,),
+        f"WHERE f.what > '' OR a.state >= {AssetState.FAILED} ORDER BY {order} LIMIT coalesce(?, -1)",
+        (newest,),
     )
     from stacpull.reports import FailureRecord  # noqa: PLC0415 -- not in the store process
 
@@ -177,7 +177,7 @@ def _files(db: Connection, items: Sequence[int]) -> dict[int, dict[str, Mirrored
     query = f"SELECT item, key, path, size, {compared}, digest_in_dest, clip FROM files_in_dest"
     rows = db.execute(f"{query} WHERE item {IN_LIST} AND NOT is_damaged", (json_array(items),))
     for item, key, path, size, stated, digest, clip in rows:
-        checksums = stored_checksum(stated), None if digest is None else as_checksum(digest)
+        checksums = [stored_checksum(stated), *map(as_checksum, filter(None, [digest]))]
         digests = {checksum.algorithm: checksum.digest for checksum in checksums if checksum is not None}
         files[item][key] = MirroredFile(path, size, digests.get("sha256"), stored_clip(clip))
     return files
@@ -285,12 +285,12 @@ def records_in(db: Connection, collection: int) -> Iterator[ItemRecord]:
 
 def unreadable_links(db: Connection, run: runs.Run) -> list[ItemLink]:
     """Return the links that a run reads again: a mirror those of its own that failed in passing."""
-    kinds = json_array(run.retried_kinds if run.kind == "mirror" else FailureKind)
+    kinds = run.retried_kinds if run.kind == "mirror" else frozenset(FailureKind)
     rows = db.execute(
         "SELECT i.href, p.collection_name, p.name, i.collection_name, i.name FROM failures f "
         "JOIN named_items i ON i.id = f.item JOIN named_items p ON p.id = i.parent "
         f"WHERE f.what = 'item' AND f.run {IN_LIST} AND f.kind {IN_LIST} AND i.href IS NOT NULL",
-        (json_array(runs.of_same_source(db, run.id)), kinds),
+        (json_array(runs.of_same_source(db, run.id)), json_array(kinds)),
     )
     return [ItemLink(row[0], ItemId(*row[1:3]), ItemId(*row[3:])) for row in rows]
 

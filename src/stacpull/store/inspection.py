@@ -68,9 +68,7 @@ class FileState(NamedTuple):
     readable: bool = True
 
 
-def open_regular(
-    path: str | os.PathLike[str], flags: int, *, dir_fd: int | None = None, mode: int = 0o644
-) -> int:
+def open_regular(path: str | Path, flags: int, *, dir_fd: int | None = None, mode: int = 0o644) -> int:
     fd = os.open(path, flags | _SAFE_FLAGS, mode, dir_fd=dir_fd)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
@@ -198,15 +196,12 @@ class DirectoryFiles:
         unread = [self._listing(prefix, skipped)]  # no recursion: anybody can nest thousands of directories
         while unread:
             try:
-                batch = next(unread[-1], None)
-            except OSError:  # an unreadable directory: `state_of` reports its files
-                if len(unread) == 1:
+                files, directories = next(unread[-1])
+            except (StopIteration, OSError) as error:  # if it is unreadable, `state_of` reports its files
+                if isinstance(error, OSError) and len(unread) == 1:
                     raise
-                batch = None
-            if batch is None:
                 unread.pop()
                 continue
-            files, directories = batch
             unread += [self._listing(directory, frozenset()) for directory in directories]
             if files:
                 yield files

@@ -62,9 +62,10 @@ def open_files(
     work: Path, location: BucketLocation | None, hooks: WaitHooks = NO_HOOKS
 ) -> Iterator[StoredFiles]:
     try:
-        files: StoredFiles = (
-            DirectoryFiles(work) if location is None else store_kind(location).open_files(location, hooks)
-        )
+        if location is None:
+            files: StoredFiles = DirectoryFiles(work)
+        else:
+            files = store_kind(location).open_files(location, hooks)
     except PermissionError as error:
         raise DestinationError(f"No permission to read {work}.") from error
     with closing(files):

@@ -177,7 +177,8 @@ class PartialDownload(io.FileIO):
         if self.size != leading_length(self.received):
             raise RuntimeError(f"a part with gaps is not complete: {self._path.name}")
         await self.hash_received()
-        file.digest = None if digest_algorithm is None else self.digest(digest_algorithm)
+        if digest_algorithm is not None:
+            file.digest = self.digest(digest_algorithm)
         file.part = staging.complete_part_name(file)
         await self._run(self._end, self._path.with_name(file.part))
         self._downloads.described.discard(self._pair)

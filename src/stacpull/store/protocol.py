@@ -19,10 +19,12 @@ from stacpull.store.staging import StagedParts
 
 def exists_failure(path: str, why: str = "", command: str = "retry") -> Failure:
     """Return the failure of a file whose name is taken; `why` says why the file there was not adopted."""
-    reason = f" ({why})" if why else ""
-    adopt = f" If it is the right file, `stacpull {command} DEST --adopt` accepts it."
-    remedy = f"move it away, then run `stacpull {command}`.{'' if why else adopt}"
-    return Failure(FailureKind.EXISTS, f"{path} exists and is not part of this mirror{reason}: {remedy}")
+    what = f"{path} exists and is not part of this mirror"
+    remedy = f"move it away, then run `stacpull {command}`."
+    if why:
+        return Failure(FailureKind.EXISTS, f"{what} ({why}): {remedy}")
+    adopt = f"If it is the right file, `stacpull {command} DEST --adopt` accepts it."
+    return Failure(FailureKind.EXISTS, f"{what}: {remedy} {adopt}")
 
 
 class Store(StoredFiles, Protocol):

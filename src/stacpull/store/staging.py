@@ -72,7 +72,8 @@ class CompletePartName(NamedTuple):
 
 def complete_part_name(part: CompletePartName | AssetFile) -> str:
     """Return the name of a complete part. Fields that do not fit into 255 bytes are left out."""
-    stem = f"{part.rowid}.{part.generation}.{part.size}{'~' if part.unproven else ''}"
+    mark = "~" if part.unproven else ""
+    stem = f"{part.rowid}.{part.generation}.{part.size}{mark}"
     values = part.etag_or_date or "", part.filename or ""
     fields = ";".join(values)
     if not _PLAIN.fullmatch(fields):  # few: `quote` is slow
@@ -86,12 +87,14 @@ def parse_complete_part(name: str) -> CompletePartName | None:
     match = _COMPLETE.fullmatch(name)
     if match is None:
         return None
-    etag_or_date, filename = (None if field is None else unquote(field) for field in match.group(5, 6))
+    etag_or_date, filename = match.group(5, 6)
+    if filename is not None:
+        etag_or_date, filename = unquote(etag_or_date), unquote(filename)
     rowid, generation, size = map(int, match.group(1, 2, 3))
     return CompletePartName(rowid, generation, size, etag_or_date or None, filename, bool(match[4]))
 
 
-def read_regular(path: str | os.PathLike[str], limit: int, *, dir_fd: int | None = None) -> bytes:
+def read_regular(path: str | Path, limit: int, *, dir_fd: int | None = None) -> bytes:
     with os.fdopen(open_regular(path, os.O_RDONLY, dir_fd=dir_fd), "rb", buffering=0) as file:
         if os.fstat(file.fileno()).st_size > limit:
             raise OSError(errno.EFBIG, "it is too long", path)
@@ -150,8 +153,7 @@ class StagedParts(DirectoryFiles):
     def _identity_of(self, part_stat: os.stat_result) -> int:
         if self._are_renamed:
             return part_stat.st_ino
-        # the inode of a part that is sent, and then dropped, is used again
-        return (part_stat.st_mtime_ns ^ (part_stat.st_ino << 1)) % (1 << 62)
+        return (part_stat.st_mtime_ns ^ (part_stat.st_ino << 1)) % (1 << 62)  # inodes are used again
 
     def write_part(self, name: str, body: bytes | memoryview) -> int:
         """Write a part at once and return its identity. A part with the same name is replaced."""
@@ -289,7 +291,8 @@ def open_or_make(parent_fd: int, name: str, *, make: bool = True) -> int:
     except FileNotFoundError:
         if not make:
             raise
-        os.mkdir(name, 0o700 if name == OWN_DIRECTORY else 0o755, dir_fd=parent_fd)
+        mode = 0o700 if name == OWN_DIRECTORY else 0o755
+        os.mkdir(name, mode, dir_fd=parent_fd)
         return os.open(name, OPEN_DIRECTORY, dir_fd=parent_fd)
     if name == OWN_DIRECTORY and os.fstat(fd).st_mode & 0o077:
         with suppress(PermissionError):  # of another user
