@@ -68,7 +68,7 @@ def test_an_asset_key_of_source_items_is_not_named(tmp_path: Path) -> None:
         )
         options = Options(query={"key": hub.key})
         assert sync.plan(hub.base_url, selection=selection, options=options, on_event=received.append).assets
-    assert warnings(received) == []
+    assert "--asset" not in str(warnings(received))
 
 
 @pytest.mark.parametrize("name", ["items.json", "items.ndjson", "m/items.parquet"])
