@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeVar
 from urllib.parse import unquote
 
 from stacpull.caches import cached_if_short
-from stacpull.schemes import SCHEMES
+from stacpull.schemes import SCHEMES, UNKNOWN
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -89,7 +89,7 @@ def scheme_of(url: str) -> str:
 
 
 def default_port(scheme: str) -> int | None:
-    return SCHEMES[scheme].default_port if scheme in SCHEMES else None
+    return SCHEMES.get(scheme, UNKNOWN).default_port
 
 
 def origin_text(url: str) -> str:
@@ -122,7 +122,8 @@ def _read_server(server: str) -> tuple[str, Origin]:
 
         with suppress(ValueError):
             ascii_host = URL.build(scheme=scheme, host=host).raw_host or ""
-            host = ascii_host if _LOOKED_UP.fullmatch(ascii_host) else host
+            if _LOOKED_UP.fullmatch(ascii_host):
+                host = ascii_host
     return authority.replace(match["host"], host, 1), Origin(scheme, host.rstrip("."), port)
 
 
@@ -137,19 +138,17 @@ def literal_address(host: str) -> str | None:
         return "127.0.0.1"
     if ":" in plain:
         return plain.strip("[]")
-    try:
-        return socket.inet_ntoa(socket.inet_aton(plain)) if _NUMBERS.issuperset(plain) else None
-    except OSError:
-        return None
+    if _NUMBERS.issuperset(plain):
+        with suppress(OSError):
+            return socket.inet_ntoa(socket.inet_aton(plain))
+    return None
 
 
 def _effective_ip(address: str) -> IPv4Address | IPv6Address:
     ip = ip_address(address)
-    if isinstance(ip, IPv4Address):
-        return ip
-    if ip.ipv4_mapped is not None:
-        return ip.ipv4_mapped
-    return IPv4Address(int(ip) & 0xFFFF_FFFF) if ip in _NAT64 else ip
+    if ip in _NAT64:
+        return IPv4Address(int(ip) & 0xFFFF_FFFF)
+    return getattr(ip, "ipv4_mapped", None) or ip  # an IPv4 address has no such attribute
 
 
 def plain_address(address: str) -> str:

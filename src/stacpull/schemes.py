@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,25 +55,26 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
         return self.name + urljoin(f"http{base[len(self.name) :]}", href)[len("http") :]
 
     def filename(self, url: str) -> str:
-        """Return the last segment of the path; percent-decoded, unless the path is a key. Empty if none."""
-        if self.is_object_store:
-            return url.rpartition("/")[2]
-        path = url.partition("://")[2].partition("?")[0].partition("#")[0].partition("/")[2]
-        name = path.rpartition("/")[2]
-        return unquote(name) if "%" in name else name
+        """Return the last segment of a path; percent-decoded, unless it is a key. Empty if there is none."""
+        if not self.is_object_store:
+            url = url.partition("?")[0].partition("#")[0]
+        before, _, name = url.rpartition("/")
+        if before.endswith(":/"):
+            return ""  # it is the host
+        return unquote(name) if "%" in name and not self.is_object_store else name
 
     def transport(self, setup: TransportSetup) -> Transport | None:
         implementation = self._implementation()
+        if implementation is None:
+            return None
         function = self.factory.partition(":")[2] or "transport"
-        transport: Transport | None = implementation and getattr(implementation, function)(setup)
+        transport: Transport | None = getattr(implementation, function)(setup)
         return transport
 
     async def list_prefix(self, client: Client, prefix: str) -> tuple[ListedObject, ...]:
         """Return the objects whose URLs begin with `prefix`, which ends with a slash, by the rest of the URL.
 
-        Raises:
-            TransferError: The prefix cannot be listed; PREFIX if it is empty or has too many objects.
-            CredentialsError: Credentials are configured but cannot be obtained.
+        Raises TransferError (PREFIX if it is empty or has too many objects) or CredentialsError.
         """
         objects: tuple[ListedObject, ...] = await self._implementation().list_prefix(client, prefix)
         return objects
@@ -87,6 +87,7 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
         return load("stacpull.schemes", self.name)
 
 
+UNKNOWN = Scheme(name="", is_remote=False)
 _AWS_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _AZURE_KEYS = (
     "AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN",
@@ -106,10 +107,9 @@ SCHEMES: dict[str, Scheme] = {
             factory="stacpull.transfer.s3:transport",
         ),
         Scheme(name="gs", is_encrypted=True, is_object_store=True),
-        *(
-            Scheme(name=name, is_encrypted=True, is_object_store=True, key_variables=_AZURE_KEYS)
-            for name in ("az", "abfs", "abfss")
-        ),
+        Scheme(name="az", is_encrypted=True, is_object_store=True, key_variables=_AZURE_KEYS),
+        Scheme(name="abfs", is_encrypted=True, is_object_store=True, key_variables=_AZURE_KEYS),
+        Scheme(name="abfss", is_encrypted=True, is_object_store=True, key_variables=_AZURE_KEYS),
         Scheme(name="file", is_remote=False, factory="stacpull.transfer.local:transport"),
         Scheme(name="stdin", is_remote=False, factory="stacpull.transfer.local:input_transport"),
     )
@@ -122,8 +122,3 @@ def remote_schemes() -> list[str]:
 
 def bucket_prefixes() -> str:
     return ", ".join(f"{name}://" for name, scheme in SCHEMES.items() if scheme.is_object_store)
-
-
-def key_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    names = {name for scheme in SCHEMES.values() for name in scheme.key_variables}
-    return {name: value for name, value in environ.items() if name in names}

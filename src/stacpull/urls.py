@@ -13,19 +13,18 @@ from urllib.parse import SplitResult, quote, unquote_plus, urlsplit, urlunsplit
 
 from stacpull.errors import SourceError
 from stacpull.hosts import host_of, origin_of, scheme_of
-from stacpull.schemes import SCHEMES, Scheme
+from stacpull.schemes import SCHEMES, UNKNOWN, Scheme
 
 _STRIPPED: Final = "".join(map(chr, range(0x21)))
 _REMOVED: Final = str.maketrans("", "", "\t\n\r")
 _UNSAFE: Final = re.compile(rb"[^\x21-\x7e]")
 _FILE: Final = re.compile("^file:(//localhost)?/(?!/)")  # other forms of `file:///` (RFC 8089, 2)
-_NONE: Final = Scheme(name="", is_remote=False)
 
 
 def scheme_rules(url: str) -> Scheme:
     """Return the scheme of a URL in the form of `join`, in lower case; a scheme without a name if unknown."""
     name, mark, _ = url.partition("://")
-    return SCHEMES.get(name, _NONE) if mark else _NONE
+    return SCHEMES.get(name, UNKNOWN) if mark else UNKNOWN
 
 
 def is_remote(url: str) -> bool:
@@ -56,8 +55,8 @@ def same_site(url: str, other: str) -> bool:
     """
     mine = origin_of(url)
     theirs = origin_of(other)
-    my_rules = SCHEMES.get(mine.scheme, _NONE)
-    their_rules = SCHEMES.get(theirs.scheme, _NONE)
+    my_rules = SCHEMES.get(mine.scheme, UNKNOWN)
+    their_rules = SCHEMES.get(theirs.scheme, UNKNOWN)
     are_web = my_rules.is_web and their_rules.is_web and mine.host
     if not are_web or my_rules.is_encrypted > their_rules.is_encrypted:
         return False
@@ -118,7 +117,8 @@ def wire_url(url: str) -> str:
     server = parts_of(url).netloc
     host = host_of(url)
     if host and host.isascii() and not server.isascii():
-        url = url.replace(server, "".join((*server.rpartition("@")[:2], host)), 1)
+        user, mark, _ = server.rpartition("@")
+        url = url.replace(server, f"{user}{mark}{host}", 1)
     raw = url.encode("utf-8", "surrogateescape")
     return _UNSAFE.sub(lambda match: b"%%%02X" % match[0][0], raw).decode("ascii")
 

@@ -30,7 +30,7 @@ from stacpull.clock import Clock
 from stacpull.config.options import Options
 from stacpull.errors import CredentialsError, StacpullError, UsageError, WorkerError
 from stacpull.events import Listener, Notice
-from stacpull.schemes import key_variables
+from stacpull.schemes import SCHEMES
 from stacpull.store.protocol import store_kind
 from stacpull.system import variables_of
 from stacpull_dask import relay
@@ -221,7 +221,7 @@ class DaskCluster:
     def settings_for(self, address: str, settings: WorkerSettings) -> WorkerSettings:
         if is_private(address):
             kinds = () if settings.bucket is None else store_kind(settings.bucket).variables
-            return settings._replace(variables={**key_variables(variables_of()), **variables_of(kinds)})
+            return settings._replace(variables={**key_variables(), **variables_of(kinds)})
         options, source = settings.options, settings.resolved
         if options.headers:
             raise CredentialsError(
@@ -235,3 +235,8 @@ class DaskCluster:
             wanted=source.credential_names,
             profile=profile,
         )
+
+
+def key_variables() -> dict[str, str]:
+    names = {name for scheme in SCHEMES.values() for name in scheme.key_variables}
+    return {name: value for name, value in variables_of().items() if name in names}

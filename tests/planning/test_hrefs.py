@@ -163,7 +163,7 @@ COG = "image/tiff; application=geotiff; profile=cloud-optimized"
         ("https://h/a/B01.TIF?key=x.y", "image/png", ".TIF"),
         ("https://h/a/b.tar.gz", None, ".tar.gz"),
         ("https://h/a/b%2Etif", None, ".tif"),
-        ("s3://bucket/a.b/c#x.jp2", None, ".jp2"),
+        ("s3://bucket/a.b/c#1?.jp2", None, ".jp2"),
         ("https://h/x.geojson?dl=1", COG, ".geojson"),
         ("https://h/mlhub/v1/download/gAAAAABf9jVF-_e05e=", COG, ".tif"),
         ("https://h/odata/Nodes(B02.tif)/$value", "image/jp2", ".jp2"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
@@ -13,7 +12,8 @@ from tests.schemes import mem as module
 from tests.schemes import tcp
 
 from stacpull import Options, Selection, StacpullError, UsageError, failures, sync
-from stacpull.schemes import SCHEMES, key_variables
+from stacpull.schemes import SCHEMES
+from stacpull_dask.cluster import key_variables
 
 ITEM = feature(
     "one",
@@ -79,7 +79,7 @@ def test_dask_workers_get_the_key_of_a_scheme(mem: None, monkeypatch: pytest.Mon
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY", raising=False)
     monkeypatch.setenv("MEM_OTHER", "no key")
     monkeypatch.setenv("MEM_KEYRING", "no key")
-    sent = key_variables(os.environ)
+    sent = key_variables()
     assert sent["MEM_KEY"] == "right-key"
     assert sent["AWS_ACCESS_KEY_ID"] == "key-id"
     assert not {"MEM_OTHER", "MEM_KEYRING", "AWS_SECRET_ACCESS_KEY"} & set(sent)

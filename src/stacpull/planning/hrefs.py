@@ -181,14 +181,9 @@ def asset_kind(href: str, media_type: str | None, key: str = "") -> AssetKind:
 
 def suffix_of(href: str, media_type: str | None) -> str:
     """Return the suffix with its dot, from the path of the href, or else the media type; empty for none."""
-    if scheme_rules(href).is_object_store:  # `?`, `#` and `%` are ordinary in a key
-        before_name, _, name = href.rpartition("/")
-    else:
-        before_name, _, name = href.partition("#")[0].partition("?")[0].rpartition("/")
-        name = unquote(name)
+    name = scheme_rules(href).filename(href)
     dot = name.rfind(".")
-    if dot > 0 and not before_name.endswith(":/"):  # of a URL without path, `name` is the host
-        suffix = _SUFFIX.search(name, max(1, dot - len(".tar")))
-        if suffix is not None:
-            return suffix.group()
+    suffix = _SUFFIX.search(name, max(1, dot - len(".tar"))) if dot > 0 else None
+    if suffix is not None:
+        return suffix.group()
     return _SUFFIX_OF_TYPE.get(media_type_of(media_type), "")
