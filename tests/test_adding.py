@@ -45,7 +45,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
     copy.insert("engine/walk.py", DAILY, before="class Walk:")
     copy.insert("engine/walk.py", DAILY_EFFECT, before="        self._keeps_position =")
     copy.insert("models.py", LOCKED, before="    SERVER = ")
-    copy.insert("net/status.py", LOCKED_STATUS, before="    if status in {404, 410}")
+    copy.insert("net/status.py", LOCKED_STATUS, before="        case 412:")
     copy.insert("reports.py", BARE_FIELD, before="    assets_excluded: int = 0")
     copy.insert("ledger/batch_writer.py", BARE_COUNT, before='_result.count("assets_excluded"')
     copy.insert("cli/summary.py", BARE_LINE, before="    if report.assets_excluded:")
@@ -289,7 +289,7 @@ def test_a_command_is_listed_and_its_function_is_public(copy: ChangedCopy, tmp_p
 
 
 LOCKED = '    LOCKED = "locked", "locked by its owner", "ask the owner, then retry"\n'
-LOCKED_STATUS = "    if status == 423:\n        return FailureKind.LOCKED\n"
+LOCKED_STATUS = "        case 423:\n            return FailureKind.LOCKED\n"
 
 
 def test_a_kind_of_failure_is_a_line_and_the_place_that_finds_it(copy: ChangedCopy, tmp_path: Path) -> None:

@@ -1,14 +1,4 @@
-"""The failure for each HTTP status that is not accepted.
-
-| status | kind | retried |
-|---|---|---|
-| 404, 410, unless the whole bucket does not exist: its endpoint may be wrong | GONE | no |
-| 202; 403 and 409 whose body states that the object is archived | ORDERED | no: later, by the user |
-| 400, 401, 403 | REFUSED | no; but the item may be read again first |
-| 429, 503; 400, 403, 5xx with a throttling body; others with Retry-After, not GONE | THROTTLED | uncounted |
-| 408, 421, 425, other 5xx | SERVER | yes |
-| 412 | CHANGED | yes, from the start |
-| everything else | HTTP | no |
+"""The failure for each HTTP status that is not accepted (`_kind_of`).
 
 Services throttle in different ways: AWS with 503 `SlowDown`, Earth Search with 403, Azure and Planetary
 Computer with 429 and "try again in 42 seconds" in the body.
@@ -16,7 +6,6 @@ Computer with 429 and "try again in 42 seconds" in the body.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -40,6 +29,7 @@ RANGES = frozenset({OK, PARTIAL, UNSATISFIABLE})  # responses to a request for a
 REDIRECTS = frozenset({301, 302, 303, 307, 308})  # statuses that redirect to another URL (RFC 9110, 15.4)
 PREFIX_BYTES = 16 * 1024  # of an error's body, in which the reason is searched
 
+_RETRIED = frozenset({FailureKind.THROTTLED, FailureKind.SERVER, FailureKind.CHANGED})
 _ABSURD_WAIT = 30 * 86400.0
 _THROTTLED_BODY = re.compile(
     rb"SlowDown|Throttl|Rate exceeded|RequestLimitExceeded|TooManyRequests|ServerBusy|[Rr]ate limit"
@@ -50,7 +40,7 @@ _WAIT_IN_BODY = re.compile(rb"[Tt]ry again in (\d{1,6}) ?s")
 _XML_REASONS = (re.compile(r"<Message>\s*([^<\r\n]{1,1000})"), re.compile(r"<Code>([^<]{1,100})"))
 _JSON_REASONS = ("detail", "message", "description", "error_description", "error", "title", "code")
 _REASON_LENGTH = 200
-_IN_TEXTS = "\t\n\r\f\x1b"  # control characters of texts; any other one shows that a body is binary
+_BINARY = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\ufffd]")  # characters that no text has
 _MARKUP = re.compile(rb"(?:\xef\xbb\xbf)?\s*<")
 _HTML = re.compile(rb"(?i)(?:\xef\xbb\xbf)?\s*+(?:<\?xml.{0,200}?>\s*+)?<(?:!doctype html|html)\b")
 _HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
@@ -65,36 +55,43 @@ def classify(
     server_time = moment_of(headers.get("Date", ""))  # Retry-After may be a date by the server's clock
     wait = parse_retry_after(headers.get("Retry-After"), now if server_time is None else server_time)
     kind = _kind_of(status, body_prefix, has_wait=wait is not None)
-    is_throttled = kind is FailureKind.THROTTLED
-    if is_throttled and wait is None and (stated_wait := _WAIT_IN_BODY.search(body_prefix)):
-        wait = float(stated_wait[1])
-    phrase = f"{status} {_PHRASES.get(status, '')}".rstrip()
+    retry_after = None
+    if kind is FailureKind.THROTTLED:
+        stated_wait = _WAIT_IN_BODY.search(body_prefix)
+        if wait is None and stated_wait is not None:
+            wait = float(stated_wait[1])
+        if wait is not None:
+            retry_after = max(wait, 0.2)  # 0 would use up the retries at once
+    message = f"{host} answered {status} {_PHRASES.get(status, '')}".rstrip()
     reason = reason_in(body_prefix, secrets)
-    return Failure(
-        kind,
-        f"{host} answered {phrase}: {reason}." if reason else f"{host} answered {phrase}.",
-        status=status,
-        host=host,
-        retry_after=max(wait, 0.2) if is_throttled and wait is not None else None,  # 0 uses up the retries
-        retryable=kind in {FailureKind.THROTTLED, FailureKind.SERVER, FailureKind.CHANGED},
-    )
+    if reason:
+        message += f": {reason}"
+    return Failure(kind, f"{message}.", status, host, retry_after=retry_after, retryable=kind in _RETRIED)
 
 
 def _kind_of(status: int, body_prefix: bytes, *, has_wait: bool) -> FailureKind:
-    if status == 202 or (status in {403, 409} and _ARCHIVED_BODY.search(body_prefix)):  # noqa: PLR2004
-        return FailureKind.ORDERED
-    if status in {404, 410}:
-        return FailureKind.HTTP if _NO_BUCKET.search(body_prefix) else FailureKind.GONE
     is_fault = status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    if status in {429, 503} or (has_wait and status >= HTTPStatus.BAD_REQUEST):
-        return FailureKind.THROTTLED
-    if (status in {400, 403} or is_fault) and _THROTTLED_BODY.search(body_prefix):
-        return FailureKind.THROTTLED
-    if status in {400, 401, 403}:
-        return FailureKind.REFUSED
-    if status in {408, 421, 425} or is_fault:
-        return FailureKind.SERVER
-    return FailureKind.CHANGED if status == PRECONDITION_FAILED else FailureKind.HTTP
+    match status:
+        case 404 | 410 if not _NO_BUCKET.search(body_prefix):
+            return FailureKind.GONE
+        case 404 | 410:
+            return FailureKind.HTTP  # there is not even the bucket: its endpoint may be wrong
+        case 202:
+            return FailureKind.ORDERED
+        case 403 | 409 if _ARCHIVED_BODY.search(body_prefix):
+            return FailureKind.ORDERED
+        case 429 | 503:
+            return FailureKind.THROTTLED
+        case _ if has_wait and status >= HTTPStatus.BAD_REQUEST:
+            return FailureKind.THROTTLED
+        case _ if (status in {400, 403} or is_fault) and _THROTTLED_BODY.search(body_prefix):
+            return FailureKind.THROTTLED
+        case 400 | 401 | 403:
+            return FailureKind.REFUSED
+        case 412:
+            return FailureKind.CHANGED
+    is_temporary = is_fault or status in {408, 421, 425}
+    return FailureKind.SERVER if is_temporary else FailureKind.HTTP
 
 
 def parse_retry_after(value: str | None, now: float) -> float | None:
@@ -105,7 +102,9 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
         seconds = float(value)
     except ValueError:
         date = moment_of(value)
-        seconds = math.nan if date is None else max(0.0, date - now)
+        if date is None:
+            return None
+        seconds = max(0.0, date - now)
     return seconds if 0.0 <= seconds <= _ABSURD_WAIT else None
 
 
@@ -113,11 +112,11 @@ def moment_of(value: str) -> float | None:
     """Return an HTTP date (RFC 9110, 5.6.7) in seconds since the epoch, or None if it is invalid."""
     from email.utils import mktime_tz, parsedate_tz  # noqa: PLC0415 -- slow to import and rarely needed
 
-    try:
+    with suppress(ValueError, TypeError, IndexError, OverflowError):
         time_tuple = parsedate_tz(value)
-        return None if time_tuple is None else float(mktime_tz(time_tuple))
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
+        if time_tuple is not None:
+            return float(mktime_tz(time_tuple))
+    return None
 
 
 def reason_in(body_prefix: bytes, secrets: Secrets | None = None) -> str:
@@ -127,7 +126,8 @@ def reason_in(body_prefix: bytes, secrets: Secrets | None = None) -> str:
     """
     text = body_prefix.decode("utf-8-sig", "replace").strip()
     if text.startswith("<"):
-        text = next((tag[1] for pattern in _XML_REASONS if (tag := pattern.search(text))), "")
+        tags = filter(None, (pattern.search(text) for pattern in _XML_REASONS))
+        text = next((tag[1] for tag in tags), "")
     elif text.startswith("{"):
         member: Any = ""
         with suppress(orjson.JSONDecodeError):
@@ -135,12 +135,12 @@ def reason_in(body_prefix: bytes, secrets: Secrets | None = None) -> str:
         while isinstance(member, dict):  # `{"error": {"message": …}}` is common
             member = next((member[name] for name in _JSON_REASONS if member.get(name)), "")
         text = member if isinstance(member, str) else ""
-    if any(c == "\ufffd" or (c < " " and c not in _IN_TEXTS) for c in text[: 4 * _REASON_LENGTH]):
+    if _BINARY.search(text, 0, 4 * _REASON_LENGTH):
         return ""
     if secrets is not None:
         text = secrets.masked(text)
-    printable = "".join(c if c.isprintable() else " " for c in text[: 4 * _REASON_LENGTH])
-    return " ".join(public_url(word) for word in printable.split())[:_REASON_LENGTH].rstrip(".")
+    words = ("".join(filter(str.isprintable, word)) for word in text[: 4 * _REASON_LENGTH].split())
+    return " ".join(map(public_url, words))[:_REASON_LENGTH].rstrip(".")
 
 
 def is_web_page(headers: Mapping[str, str], start: bytes | memoryview) -> bool:
