@@ -192,7 +192,7 @@ def test_failures_of_local_files_name_this_disk_and_no_login(tmp_path: Path) -> 
     report = sync.mirror(source / "items.ndjson", dest)
     assert (report.assets_failed, report.assets_pending) == (2 + 60, 0)
     assert {failure.message for failure in sync.failures(dest)} == {
-        "this disk sent 1 byte, but the item states 5 (file:size).",
-        "this disk answered with a web page instead of a .tif file.",
+        f"{source}/one.bin is 1 byte, but the item states 5 (file:size).",
+        f"{source}/page.tif is a web page instead of a .tif file.",
         "The asset cannot be fetched: it has no href, or only that of its item.",
     }

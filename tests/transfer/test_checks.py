@@ -13,7 +13,6 @@ from multidict import CIMultiDict
 from stacpull.models import Checksum, Job, ResumePoint, Validator
 from stacpull.net.fields import ContentRange, content_range, validator_of
 from stacpull.transfer.checks import (
-    StatedChecksum,
     resume_action,
     shows_change,
     stated_checksums,
@@ -36,11 +35,11 @@ def b64(digest: bytes) -> str:
 
 
 ETAG = {"ETag": f'"{MD5.hex()}"'}
-BY_ETAG = StatedChecksum(Checksum("md5", MD5), "ETag")
-BY_MD5 = StatedChecksum(Checksum("md5", MD5), "Content-MD5")
-BY_GOOGLE = StatedChecksum(Checksum("crc32c", CRC32C), "x-goog-hash")
-BY_GOOGLE_MD5 = StatedChecksum(Checksum("md5", MD5), "x-goog-hash")
-BY_ITEM = StatedChecksum(Checksum("sha256", SHA256), "file:checksum")
+BY_ETAG = (Checksum("md5", MD5), "ETag")
+BY_MD5 = (Checksum("md5", MD5), "Content-MD5")
+BY_GOOGLE = (Checksum("crc32c", CRC32C), "x-goog-hash")
+BY_GOOGLE_MD5 = (Checksum("md5", MD5), "x-goog-hash")
+BY_ITEM = (Checksum("sha256", SHA256), "file:checksum")
 JOB = Job("a", "https://h.example/a", "c/i", "a.tif", rowid=1, item_rowid=1, generation=0)
 
 ON_S3 = [
@@ -63,7 +62,7 @@ ON_S3 = [
         (
             {f"x-amz-checksum-{name}": b64(digest)},
             200,
-            [StatedChecksum(Checksum(name, digest), f"x-amz-checksum-{name}")],
+            [(Checksum(name, digest), f"x-amz-checksum-{name}")],
         )
         for name, digest in {
             "sha256": SHA256,
@@ -90,17 +89,17 @@ ON_S3 = [
 
 @pytest.mark.parametrize(("headers", "status", "expected"), ON_S3)
 def test_what_s3_responses_state(
-    headers: dict[str, str], status: int, expected: list[StatedChecksum]
+    headers: dict[str, str], status: int, expected: list[tuple[Checksum, str]]
 ) -> None:
-    assert list(stated_checksums(JOB, status, CIMultiDict(headers))) == expected
+    assert list(stated_checksums(JOB, status, CIMultiDict(headers)).items()) == expected
 
 
 GOOGLE = {"x-goog-hash": f"crc32c={b64(CRC32C)}"}
 ELSEWHERE = [
     (ETAG, None, []),
     (ETAG | {"Content-MD5": b64(MD5)}, None, [BY_MD5]),
-    (ETAG, BY_ITEM.checksum, [BY_ITEM]),
-    ({"Content-MD5": b64(MD5)}, BY_ITEM.checksum, [BY_ITEM, BY_MD5]),
+    (ETAG, BY_ITEM[0], [BY_ITEM]),
+    ({"Content-MD5": b64(MD5)}, BY_ITEM[0], [BY_ITEM, BY_MD5]),
     ({"content-md5": b64(MD5)}, None, [BY_MD5]),
     ({"x-goog-hash": f"crc32c={b64(CRC32C)},md5={b64(MD5)}"}, None, [BY_GOOGLE, BY_GOOGLE_MD5]),
     ({"x-goog-hash": f"crc32c={b64(CRC32C)}, md5={b64(MD5)}"}, None, [BY_GOOGLE, BY_GOOGLE_MD5]),
@@ -112,10 +111,11 @@ ELSEWHERE = [
 
 @pytest.mark.parametrize(("headers", "in_item", "expected"), ELSEWHERE)
 def test_what_http_responses_state(
-    headers: dict[str, str], in_item: Checksum | None, expected: list[StatedChecksum]
+    headers: dict[str, str], in_item: Checksum | None, expected: list[tuple[Checksum, str]]
 ):
     job = replace(JOB, checksum=in_item)
-    assert list(stated_checksums(job, 200, CIMultiDict(headers), url="https://h.example/a")) == expected
+    stated = stated_checksums(job, 200, CIMultiDict(headers), url="https://h.example/a")
+    assert list(stated.items()) == expected
 
 
 # Parts, and unchanged objects.

@@ -26,7 +26,7 @@ from stacpull.redact import href_hash
 from stacpull.spans import Span
 from stacpull.store.partial_downloads import PartialDownload
 from stacpull.store.staging import read_description
-from stacpull.transfer import attempt, ranges
+from stacpull.transfer import ranges
 from stacpull.transfer.attempt import Downloader
 from stacpull.transfer.ranges import CHUNK
 
@@ -131,7 +131,7 @@ async def test_a_part_is_closed_although_its_end_is_cancelled(parts: PartFiles) 
 
 @pytest.mark.parametrize("connections", [1, 4])
 async def test_only_the_gaps_are_requested(connections, parts, monkeypatch):
-    monkeypatch.setattr(attempt, "MAX_CONNECTIONS", connections)
+    monkeypatch.setattr("stacpull.transfer.ranges.MAX_CONNECTIONS", connections)
     async with fetching(parts) as (fetcher, served, opened):
         have = (0, 3 * MIB), (8 * MIB, 10 * MIB), (10 * MIB + 5, 20 * MIB)
         await parts.park(*((at, DATA[at:end]) for at, end in have), validator=V1, total=len(DATA))

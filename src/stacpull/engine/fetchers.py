@@ -129,14 +129,14 @@ class AdoptingFetcher(NamedTuple):
             return None
         if stated_size not in (None, size):
             raise TransferError(exists_failure(path, f"it has {size} bytes, but should have {stated_size}"))
-        algorithms = {self.digest_algorithm, *(each.checksum.algorithm for each in stated)}
+        algorithms = {self.digest_algorithm, *(checksum.algorithm for checksum in stated)}
         digests = {each: self.store.state_of(path, algorithm=each).digest for each in algorithms}
         is_proven = (
             stated_size == size
             and last_modified is not None
             and int(self.store.modified(path) or 0) == int(last_modified)
         )
-        for checksum, source in stated:
+        for checksum, source in stated.items():
             if digests[checksum.algorithm] == checksum.digest:
                 is_proven = True
             elif source != "ETag":  # an ETag need not be an MD5 here

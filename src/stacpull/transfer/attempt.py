@@ -19,14 +19,7 @@ from stacpull.http1.connection import MAX_BODY_IN_MEMORY
 from stacpull.models import NOT_RESUMED, AssetFile, FailureKind, Job, ResumePoint, Validator, VersionInDest
 from stacpull.net.bodies import DECODABLE, chained, coding_of, decoded
 from stacpull.net.client import Client, Exchange
-from stacpull.net.fields import (
-    HeaderFields,
-    ObjectVersion,
-    content_length,
-    content_range,
-    range_headers,
-    validator_of,
-)
+from stacpull.net.fields import HeaderFields, content_length, content_range, range_headers, validator_of
 from stacpull.net.status import NOT_MODIFIED, OK, PARTIAL, RANGES, UNSATISFIABLE
 from stacpull.net.transport import Chunk, Request, TransferError, is_framed
 from stacpull.planning.layout import received_file
@@ -34,8 +27,8 @@ from stacpull.redact import href_hash
 from stacpull.store.inspection import FileState
 from stacpull.store.partial_downloads import PartialDownload, PartialDownloads
 from stacpull.transfer import checks
-from stacpull.transfer.checks import ReceivedBody, StatedChecksum
-from stacpull.transfer.ranges import CHUNK, CONDITIONAL_RANGES, MAX_CONNECTIONS, SPLIT_ABOVE, BodyReceiver
+from stacpull.transfer.checks import ReceivedBody
+from stacpull.transfer.ranges import CHUNK, CONDITIONAL_RANGES, SPLIT_ABOVE, BodyReceiver
 from stacpull.urls import filename_of
 
 ACCEPT_OK = frozenset({OK})
@@ -71,8 +64,9 @@ class Downloader(msgspec.Struct, eq=False):
     async def known_version(self, job: Job) -> VersionInDest | None:
         """Return the version in DEST, unless its file has another size."""
         known = job.version_in_dest
-        is_there = known is not None and (await self.file_in_dest(job, None)).size == known.size
-        return known if is_there else None
+        if known is None or (await self.file_in_dest(job, None)).size != known.size:
+            return None
+        return known
 
     def checked_file(
         self, job: Job, url: str, fields: Mapping[bytes, bytes], content: bytes | memoryview
@@ -120,21 +114,27 @@ class _Attempt(msgspec.Struct, eq=False):
 
     async def run(self, handed_over: Exchange | None) -> FetchResult:
         try:
-            return await (self._start() if handed_over is None else self._fetch_all(handed_over))
-        except BaseException as error:
-            part, self.part = self.part, None
-            if part is None:
-                raise
-            failure = error.failure if isinstance(error, TransferError) else None
-            # a part must not be resumed if its content is wrong, or (OSError) larger than DEST can store
-            is_wrong = isinstance(error, OSError) or (failure is not None and failure.kind in NOT_RESUMED)
-            if is_wrong:
-                await part.remove()
-            else:
-                kept_bytes = await part.keep()
-                if isinstance(error, TransferError):
-                    error.failure = replace(error.failure, resumable_bytes=kept_bytes)
+            if handed_over is not None:
+                return await self._fetch_all(handed_over)
+            return await self._start()
+        except TransferError as error:
+            if error.failure.kind in NOT_RESUMED:
+                await self._remove_part()
+            elif self.part is not None:
+                error.failure = replace(error.failure, resumable_bytes=await self.part.keep())
             raise
+        except OSError:  # perhaps the part is larger than DEST can store
+            await self._remove_part()
+            raise
+        except BaseException:
+            if self.part is not None:
+                await self.part.keep()
+            raise
+
+    async def _remove_part(self) -> None:
+        if self.part is not None:
+            await self.part.remove()
+            self.part = None
 
     async def _start(self) -> FetchResult:
         point = await self.downloader.parts.point(self.job.rowid, self.job.generation)
@@ -155,9 +155,10 @@ class _Attempt(msgspec.Struct, eq=False):
         if point.total in {None, point.size}:  # its last byte again: a 206 has an ETag, a 416 has none
             point = point._replace(size=point.size - 1)
             part.forget_after(point.size)
-        stated_fields = {} if point.validator.etag is None else {"ETag": point.validator.etag}
-        await self._hash_with(part, checks.stated_checksums(self.job, PARTIAL, stated_fields))
-        body: ReceivedBody | None
+        stated_fields = {"ETag": point.validator.etag or ""}
+        stated = checks.stated_checksums(self.job, PARTIAL, stated_fields)
+        await part.hash_with({self.downloader.digest_algorithm, *(known.algorithm for known in stated)})
+        body = None
         async with self._open(range_headers(point.size, point.validator), CONDITIONAL_RANGES) as response:
             url = response.url
             headers = response.headers
@@ -167,15 +168,19 @@ class _Attempt(msgspec.Struct, eq=False):
                 stated_total = content_range(headers).total
                 total = point.total if stated_total is None else stated_total
                 # a 206 may be shorter than requested, so only the total shows the end
-                body = ReceivedBody(url, point.validator, stated, total, total is not None, resumable=True)
+                body = ReceivedBody(
+                    url, point.validator, stated, total, is_framed=total is not None, is_resumable=True
+                )
                 body = await self._receive_part(part, response, body, response.chunks(CHUNK))
             else:
-                self.part = None
-                await part.remove()
-                if action == "changed":
-                    raise TransferError(checks.range_failure(url))
-                body = await self._read_body(response) if action == "replace" else None
-        return await self._start() if body is None else await self._confirm(body)
+                await self._remove_part()
+            if action == "replace":
+                body = await self._read_body(response)
+            elif action == "changed":
+                raise TransferError(checks.range_failure(url))
+        if body is None:
+            return await self._start()
+        return await self._confirm(body)
 
     async def _revalidate(self, version: VersionInDest) -> FetchResult:
         body = None
@@ -189,7 +194,9 @@ class _Attempt(msgspec.Struct, eq=False):
         if is_current and version.checksum_unverified:
             algorithm, digest = self.job.checksum or (None, b"")  # without a checksum, it is fetched
             is_current = (await self.downloader.file_in_dest(self.job, algorithm)).digest == digest
-        return None if is_current else await self._fetch_all(self._open({}, ACCEPT_OK))
+        if is_current:
+            return None
+        return await self._fetch_all(self._open({}, ACCEPT_OK))
 
     async def _fetch_all(self, exchange: Exchange) -> AssetFile:
         async with exchange as response:
@@ -199,7 +206,7 @@ class _Attempt(msgspec.Struct, eq=False):
     async def _confirm(self, body: ReceivedBody) -> AssetFile:
         if (failure := checks.content_failure(self.job, body)) is not None:
             raise TransferError(failure)
-        is_stated = body.framed or self.job.size is not None or bool(body.checksums)
+        is_stated = body.is_framed or self.job.size is not None or bool(body.checksums)
         unproven = not (is_stated or await self._ends_here(body))
         self.part = None
         part = body.part
@@ -207,7 +214,9 @@ class _Attempt(msgspec.Struct, eq=False):
         content = body.content if part is None else None
         etag_or_date = body.validator.etag_or_date
         file = received_file(self.job, body.size, name, etag_or_date, body=content, unproven=unproven)
-        return file if part is None else await part.finish(file, self.downloader.digest_algorithm)
+        if part is None:
+            return file
+        return await part.finish(file, self.downloader.digest_algorithm)
 
     def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> Exchange:
         request = Request(self.job.href, headers=headers)
@@ -235,8 +244,8 @@ class _Attempt(msgspec.Struct, eq=False):
             body = ReceivedBody(url, validator, checks.stated_checksums(self.job, OK, {}, url=url))
             return body, decoded(response.chunks(CHUNK), coding)
         stated = checks.stated_checksums(self.job, response.status, headers, url=url)
-        resumable = validator.resumable and coding is None
-        body = ReceivedBody(url, validator, stated, length, is_framed(headers), resumable)
+        is_resumable = validator.resumable and coding is None
+        body = ReceivedBody(url, validator, stated, length, is_framed(headers), is_resumable)
         if coding is not None and not stated:
             what = f"sent it encoded as {coding[:50]!r}, which stacpull did not request and cannot decode"
             raise TransferError(checks.host_failure(FailureKind.HTTP, url, what))
@@ -253,16 +262,15 @@ class _Attempt(msgspec.Struct, eq=False):
             if is_long or len(start) > MAX_BODY_IN_MEMORY:
                 is_whole = False
                 break
-        web_page = checks.web_page_instead(
-            self.job.media_type, self.job.href, response.url, response.headers, start
-        )
-        if web_page is not None:
-            raise TransferError(web_page)
+        job = self.job
+        failure = checks.web_page_instead(job.media_type, job.href, response.url, response.headers, start)
+        if failure is not None:
+            raise TransferError(failure)
         if is_whole:
             return body._replace(content=start)
-        validator = body.validator if body.resumable else Validator()
+        validator = body.validator if body.is_resumable else Validator()
         self.part = part = await self.downloader.parts.create(
-            self.job.rowid, self.job.generation, validator, body.total, href_hash(self.job.href)
+            job.rowid, job.generation, validator, body.total, href_hash(job.href)
         )
         return await self._receive_part(part, response, body, chained(start, chunks))
 
@@ -273,21 +281,18 @@ class _Attempt(msgspec.Struct, eq=False):
         response.gate.reset_refusals()  # it is not a login page, but it may take hours to its end
         if self.job.size is not None and total not in {None, self.job.size}:
             raise TransferError(checks.size_failure(body.url, total or 0, self.job.size))
-        await self._hash_with(part, body.checksums)
-        # the server must offer ranges, and a validator that proves them to be of one version
+        algorithms = {checksum.algorithm for checksum in body.checksums}
+        await part.hash_with({self.downloader.digest_algorithm, *algorithms})
+        # the server must offer ranges, and an ETag that proves them to be of one version
         ranges = response.headers.get("Accept-Ranges", "").lower()
         has_ranges = response.status == PARTIAL or "bytes" in ranges
-        is_split = has_ranges and body.resumable and total is not None and body.validator.strong_etag
-        version = ObjectVersion(body.validator, self.job.size if total is None else total)
-        limit = MAX_CONNECTIONS if is_split else 1
-        receiver = BodyReceiver(self.downloader.client, response.gate, part, self.job.href, version, limit)
-        await receiver.run(response, chunks)
+        has_proof = body.is_resumable and body.validator.strong_etag is not None
+        may_split = has_ranges and has_proof and total is not None
+        version = ResumePoint(0, body.validator, self.job.size if total is None else total)
+        receiver = BodyReceiver(self.downloader.client, response.gate, part, self.job.href, version)
+        await receiver.run(response, chunks, may_split=may_split)
         await part.hash_received()
         return body._replace(part=part)
-
-    async def _hash_with(self, part: PartialDownload, stated: tuple[StatedChecksum, ...]) -> None:
-        algorithms = {checksum.algorithm for checksum, _ in stated}
-        await part.hash_with({self.downloader.digest_algorithm, *algorithms})
 
     async def _ends_here(self, body: ReceivedBody) -> bool:
         """Request the byte after the last: 416 proves that there is none (RFC 9110, 15.5.17)."""

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Literal, NamedTuple
+from urllib.parse import unquote
 
 from stacpull.digests import as_checksum, digest_of
 from stacpull.errors import quantity
@@ -40,14 +41,12 @@ _BINARY_IMAGE = re.compile(r"(image/\S*|\.)(tiff?|jp2|jpe?g|png)\b")
 _TEXT = re.compile(rb"[^\x00-\x08\x0e-\x1a\x1c-\x1f]+\Z")  # each of these images begins with binary bytes
 _DOCUMENTS = {b"{": "JSON", b"[": "JSON", b"<": "XML"}  # by the first byte
 _FIRST_BYTES = frozenset({*_DOCUMENTS, b"\xef", b" ", b"\t", b"\r", b"\n", b"\v", b"\f"})  # or of a web page
+_ANSWERED = re.compile("^(sent|answered with)")  # which a file does not do
 _SNIFFED = 512
 _SERVER_CLOCK_MARGIN = 1.0  # seconds that Last-Modified must be in the past, by the server's clock
 _LOCAL_CLOCK_MARGIN = 60.0  # the same, by the local clock
 
-
-class StatedChecksum(NamedTuple):
-    checksum: Checksum
-    stated_by: str
+StatedChecksums = dict[Checksum, str]  # each with what states it
 
 
 def may_describe_content(fields: Mapping[bytes, bytes]) -> bool:
@@ -57,23 +56,21 @@ def may_describe_content(fields: Mapping[bytes, bytes]) -> bool:
 
 def stated_checksums(
     job: Job, status: int, headers: Mapping[str, str], *, url: str | None = None
-) -> tuple[StatedChecksum, ...]:
-    """Return what is stated about the content of a response, the most certain first, each digest once."""
-    required = job.required_digest
-    stated = [] if required is None else [StatedChecksum(as_checksum(required), "the ledger")]
-    stated += [] if job.checksum is None else [StatedChecksum(job.checksum, "file:checksum")]
-    stated += _checksums_in_fields(headers) if status == OK else []
-    is_s3 = url is None or scheme_rules(url).has_md5_etags or headers.get("Server") == "AmazonS3"
-    if is_s3 and (md5 := _md5_of(headers)):
-        stated.append(StatedChecksum(Checksum("md5", md5), "ETag"))
-    unique: dict[Checksum, StatedChecksum] = {}
-    for one in stated:
-        unique.setdefault(one.checksum, one)
-    return tuple(unique.values())
+) -> StatedChecksums:
+    """Return what is stated about the content of a response, and by whom, the most certain first."""
+    stated: StatedChecksums = {}
+    if job.required_digest is not None:
+        stated[as_checksum(job.required_digest)] = "the ledger"
+    if job.checksum is not None:
+        stated.setdefault(job.checksum, "file:checksum")
+    if status == OK:
+        _add_checksums_in_fields(stated, headers)
+    if url is None or scheme_rules(url).has_md5_etags or headers.get("Server") == "AmazonS3":
+        _add_md5_in_etag(stated, headers)
+    return stated
 
 
-def _checksums_in_fields(headers: Mapping[str, str]) -> list[StatedChecksum]:
-    stated = []
+def _add_checksums_in_fields(stated: StatedChecksums, headers: Mapping[str, str]) -> None:
     values = [(name, algorithm, headers.get(name)) for name, algorithm in _FIELDS.items()]
     stored_coding = headers.get("x-goog-stored-content-encoding", "identity").strip().lower()
     if stored_coding in {"", "identity", headers.get("Content-Encoding", "").strip().lower()}:
@@ -85,21 +82,19 @@ def _checksums_in_fields(headers: Mapping[str, str]) -> list[StatedChecksum]:
             with suppress(ValueError):
                 digest = base64.b64decode(value, validate=True)
                 if len(digest) == _DIGEST_BYTES[algorithm]:  # a composite of three parts ends in -3
-                    stated.append(StatedChecksum(Checksum(algorithm, digest), name))
-    return stated
+                    stated.setdefault(Checksum(algorithm, digest), name)
 
 
-def _md5_of(headers: Mapping[str, str]) -> bytes:
-    etag = headers.get("ETag", "").strip('"')
+def _add_md5_in_etag(stated: StatedChecksums, headers: Mapping[str, str]) -> None:
     is_opaque = (  # SSE-KMS, SSE-C, or a directory bucket; the ETag of parts is longer
         headers.get("x-amz-server-side-encryption", "").startswith("aws:kms")
         or "x-amz-server-side-encryption-customer-algorithm" in headers
         or headers.get("x-amz-storage-class") == "EXPRESS_ONEZONE"
     )
-    try:
-        return base64.b16decode(etag, casefold=True) if len(etag) == _MD5_HEX and not is_opaque else b""
-    except ValueError:
-        return b""
+    etag = headers.get("ETag", "").strip('"')
+    if len(etag) == _MD5_HEX and not is_opaque:
+        with suppress(ValueError):
+            stated.setdefault(Checksum("md5", base64.b16decode(etag, casefold=True)), "ETag")
 
 
 def is_gzip_file(job: Job, url: str, headers: Mapping[str, str]) -> bool:
@@ -114,10 +109,10 @@ class ReceivedBody(NamedTuple):
 
     url: str
     validator: Validator
-    checksums: tuple[StatedChecksum, ...]
+    checksums: StatedChecksums
     total: int | None = None
-    framed: bool = True  # whether a length or chunks mark the end of the body
-    resumable: bool = False  # whether a part of it can be resumed
+    is_framed: bool = True  # whether a length or chunks mark the end of the body
+    is_resumable: bool = False  # whether a part of it can be resumed
     content: bytes | memoryview = b""
     part: PartialDownload | None = None
 
@@ -135,14 +130,15 @@ def content_failure(job: Job, body: ReceivedBody) -> Failure | None:
         kind = FailureKind.TRUNCATED if size < body.total else FailureKind.OVERLONG
         return host_failure(kind, body.url, f"sent {size} of {body.total} bytes", retryable=True)
     if job.size is not None and size != job.size:
-        if size < job.size and not body.framed:
+        if size < job.size and not body.is_framed:
             what = f"sent {size} of {job.size} bytes"
             return host_failure(FailureKind.TRUNCATED, body.url, what, retryable=True)
         return size_failure(body.url, size, job.size)
-    for checksum, stated_by in body.checksums:
+    for checksum, stated_by in body.checksums.items():
         if (actual := body.digest(checksum.algorithm)) != checksum.digest:
             what = f"sent content whose {checksum.algorithm} is {actual.hex()}, but {stated_by} states "
-            return host_failure(FailureKind.CHECKSUM, body.url, what + checksum.digest.hex(), retryable=True)
+            what += checksum.digest.hex()
+            return host_failure(FailureKind.CHECKSUM, body.url, what, retryable=True)
     return None
 
 
@@ -182,8 +178,9 @@ def without_weak_date(validator: Validator, headers: Mapping[str, str], now: flo
 
 
 def conditional_headers(etag_or_date: str) -> dict[str, str]:
-    is_date = validator_from(etag_or_date).etag is None
-    return {"If-Modified-Since" if is_date else "If-None-Match": etag_or_date}
+    is_etag = validator_from(etag_or_date).etag is not None
+    name = "If-None-Match" if is_etag else "If-Modified-Since"
+    return {name: etag_or_date}
 
 
 def shows_change(etag_or_date: str, headers: Mapping[str, str]) -> bool:
@@ -202,12 +199,12 @@ def shows_change(etag_or_date: str, headers: Mapping[str, str]) -> bool:
 def host_failure(
     kind: FailureKind, url: str, what: str, *, retryable: bool = False, status: int | None = None
 ) -> Failure:
-    """Return a failure whose message names the host of `url`, never the URL."""
+    """Return a failure whose message names the host of `url`, never the URL; of a local file, its path."""
     host = host_of(url)
-    if not host:  # a file has no status
-        host = "this disk"
-        status = None
-    return Failure(kind, f"{host} {what}.", status=status, host=host, retryable=retryable)
+    if host:
+        return Failure(kind, f"{host} {what}.", status, host, retryable=retryable)
+    message = f"{unquote(url.removeprefix('file://'))} {_ANSWERED.sub('is', what)}."
+    return Failure(kind, message, host="this disk", retryable=retryable)
 
 
 def size_failure(url: str, size: int, stated: int) -> Failure:
@@ -240,18 +237,21 @@ def web_page_instead(
     # XML may be sent as `text/html`: the body decides
     if _MAY_BE_PAGE.match(wanted) or (_XML.search(wanted) and not is_web_page({}, start)):
         return None
-    expected = wanted if media_type else f"a {wanted} file"
+    advice = ""
+    has_binary_formats = _BINARY_IMAGE.match(wanted) and _BINARY_IMAGE.match(suffix or wanted)
     if is_web_page(headers, start):
-        advice = "; sign in there, or check the credentials" if host_of(url) else ""
-        what = f"answered with a web page instead of {expected}{advice}"
-        return host_failure(FailureKind.REFUSED, url, what, status=OK)
-    sent = _DOCUMENTS.get(bytes(start[:1]), "")
-    is_binary = _BINARY_IMAGE.match(wanted) and _BINARY_IMAGE.match(suffix or wanted)
-    if is_binary and is_plain_text and _TEXT.match(start, 0, _SNIFFED):
-        sent = "plain text"
-    elif not sent or sent.lower() not in content_type:
+        sent = "a web page"
+        if host_of(url):
+            advice = "; sign in there, or check the credentials"
+    elif not _IMAGE.match(wanted):
         return None
-    is_named = re.search(f"(?i){sent}|[kg]ml|svg|vrt", suffix)  # with the type of its image
-    what = f"answered with {sent} instead of {expected}"
-    is_image = _IMAGE.match(wanted) and not is_named
-    return host_failure(FailureKind.REFUSED, url, what, status=OK) if is_image else None
+    elif is_plain_text and has_binary_formats and _TEXT.match(start, 0, _SNIFFED):
+        sent = "plain text"
+    else:
+        sent = _DOCUMENTS.get(bytes(start[:1]), "")
+        is_named = re.search(f"(?i){sent}|[kg]ml|svg|vrt", suffix)  # with the type of its image
+        if not sent or is_named or sent.lower() not in content_type:
+            return None
+    expected = wanted if media_type else f"a {wanted} file"
+    what = f"answered with {sent} instead of {expected}{advice}"
+    return host_failure(FailureKind.REFUSED, url, what, status=OK)

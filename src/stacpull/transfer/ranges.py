@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from stacpull.errors import ungrouped
 from stacpull.models import Failure, FailureKind, ResumePoint, Validator
 from stacpull.net.client import Client, Exchange
-from stacpull.net.fields import ObjectVersion, content_range, range_headers
+from stacpull.net.fields import content_range, range_headers
 from stacpull.net.gate import Gate
 from stacpull.net.status import PRECONDITION_FAILED, RANGES
 from stacpull.net.transport import Chunk, Request, TransferError
@@ -36,15 +36,15 @@ class BodyReceiver:
     """Receives a long body into `part`, whose existing bytes are not requested again. Use it once."""
 
     def __init__(
-        self, client: Client, gate: Gate, part: PartialDownload, href: str, version: ObjectVersion, limit: int
+        self, client: Client, gate: Gate, part: PartialDownload, href: str, version: ResumePoint
     ) -> None:
         self._client = client
         self._gate = gate
         self._part = part
         self._href = href
-        self._version = ObjectVersion(Validator(version.validator.strong_etag), version.total)
+        self._version = version._replace(validator=Validator(version.validator.strong_etag))
         self._total = _ENDLESS if version.total is None else version.total
-        self._max_connections = limit if SPLIT_ABOVE < self._total < _ENDLESS else 1  # lowered by failures
+        self._max_connections = 1
         self._gaps = list(gaps_in(part.received, self._total))  # divided when taken: a size may be false
         self._active_connections = 1  # the open response
         self._failure: Failure | None = None
@@ -53,7 +53,9 @@ class BodyReceiver:
         self._rated_from = client.clock.monotonic() + _FIRST_SECONDS
         self._received = 0
 
-    async def run(self, response: Exchange, chunks: AsyncIterator[Chunk]) -> None:
+    async def run(self, response: Exchange, chunks: AsyncIterator[Chunk], *, may_split: bool) -> None:
+        if may_split and SPLIT_ABOVE < self._total < _ENDLESS:
+            self._max_connections = MAX_CONNECTIONS  # failures lower it
         try:
             with ungrouped():
                 async with self._group:
@@ -65,7 +67,7 @@ class BodyReceiver:
             raise TransferError(failure)
 
     def _range_end(self, gap: Span) -> int:
-        return gap.end if self._total == _ENDLESS else min(gap.end, (gap.start // MAX_RANGE + 1) * MAX_RANGE)
+        return min(gap.end, (gap.start // MAX_RANGE + 1) * MAX_RANGE)
 
     def _take_range(self) -> Span:
         gap = self._gaps.pop(0)
@@ -97,7 +99,9 @@ class BodyReceiver:
             self._active_connections -= 1
 
     async def _read_open(self, response: Exchange, chunks: AsyncIterator[Chunk]) -> bool:
-        offset, end = self._take_range() if self._gaps else (self._total, self._total)
+        offset = end = self._total
+        if self._gaps:
+            offset, end = self._take_range()
         try:
             async for chunk in chunks:
                 unwritten = chunk
@@ -110,8 +114,10 @@ class BodyReceiver:
                     if offset == end and not is_next_free:  # another connection has the rest
                         await response.close()
                         return True
-                    end = self._take_range().end if offset == end else end
-                    piece, unwritten = unwritten[: end - offset], unwritten[end - offset :]
+                    if offset == end:
+                        end = self._take_range().end
+                    piece = unwritten[: end - offset]
+                    unwritten = unwritten[len(piece) :]
                     await self._put(offset, piece)
                     offset += len(piece)
         except TransferError as error:
@@ -125,13 +131,14 @@ class BodyReceiver:
     async def _request_range(self) -> None:
         span = self._take_range()
         offset = span.start
-        headers = range_headers(offset, self._version.validator, span.end)
-        if self._version.validator.etag is not None:  # some servers support only If-Match, some only If-Range
-            headers["If-Match"] = self._version.validator.etag
+        validator = self._version.validator
+        headers = range_headers(offset, validator, span.end)
+        if validator.etag is not None:  # some servers support only If-Match, some only If-Range
+            headers["If-Match"] = validator.etag
         request = Request(self._href, headers=headers)
         try:
             async with self._client.stream(request, accept=CONDITIONAL_RANGES) as response:
-                point = ResumePoint(offset, self._version.validator, self._version.total)
+                point = self._version._replace(size=offset)
                 end = content_range(response.headers).end
                 is_same = resume_action(point, response.status, response.headers) == "append"
                 if not is_same or end is None or end >= span.end:  # of another version, or longer
@@ -140,7 +147,7 @@ class BodyReceiver:
                         raise TransferError(range_failure(response.url))
                     return
                 async for chunk in response.chunks(CHUNK // 2):
-                    piece = chunk[: span.end - offset] if offset < span.end else b""
+                    piece = chunk[: max(0, span.end - offset)]
                     await self._put(offset, piece)
                     offset += len(piece)
             if offset < span.end:
