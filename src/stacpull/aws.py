@@ -53,27 +53,23 @@ class AwsSettings(msgspec.Struct, frozen=True):
     profile: str | None = None  # named by an option or the environment; None for the default one
 
 
+@attrs.define(eq=False, slots=False)
 class AwsCredentials:
-    """Credentials of one run, refreshed when due. `explicit` and `keys` have precedence over botocore's."""
+    """Credentials of one run, refreshed when due. What is given has precedence over what botocore finds."""
 
-    def __init__(
-        self,
-        explicit: AwsSettings,
-        *,
-        keys: Credentials | None = None,
-        no_sign_request: bool = False,
-        allow_instance_metadata: bool = False,
-        flag: str = "--credentials",
-    ) -> None:
-        self._explicit = explicit
-        self._is_fixed = keys is not None or no_sign_request
-        self._allow_instance_metadata = allow_instance_metadata
-        self._flag = flag  # the option that names a profile, for messages
-        self._lock = asyncio.Lock()
-        self.known_settings: AwsSettings | None = None  # once they were resolved
-        self._session: Any = None  # reads credentials with botocore; None if `credentials` does not change
-        self._source: Any = None  # botocore's credentials, once they were read
-        self.credentials = None if no_sign_request else keys  # the last ones, which may be outdated
+    _explicit: AwsSettings
+    credentials: Credentials | None = None  # later the last ones, which may be outdated
+    _no_sign_request: bool = False
+    _allow_instance_metadata: bool = False
+    _flag: str = "--credentials"  # the option that names a profile, for messages
+    known_settings: AwsSettings | None = attrs.field(default=None, init=False)  # once they were resolved
+    _session: Any = attrs.field(default=None, init=False)  # botocore's; None if `credentials` do not change
+    _source: Any = attrs.field(default=None, init=False)  # botocore's credentials, once they were read
+    _lock: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
+    _is_fixed: bool = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._is_fixed = self._no_sign_request or self.credentials is not None
 
     async def settings(self) -> AwsSettings:
         async with self._lock:

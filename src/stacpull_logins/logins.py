@@ -28,7 +28,7 @@ from stacpull.net.client import Client, HostCredentials, NetworkCounters
 from stacpull.net.gate import GateSettings
 from stacpull.net.retry import Retries, RetryPolicy
 from stacpull.net.status import REDIRECTS
-from stacpull.net.transport import BufferedResponse, RenamedResponse, Request, Response, Transport
+from stacpull.net.transport import BufferedResponse, Request, Response, Transport
 from stacpull.option_fields import with_readers
 from stacpull.redact import Secret, Secrets
 from stacpull.system import expand_user, expanded_or_none
@@ -355,7 +355,9 @@ class LoginTransport:
         if response.status in REDIRECTS and (location := headers.get("Location")) is not None:
             headers = CIMultiDict(headers)
             headers["Location"] = self.strip(location)
-        return RenamedResponse(request.url, response, headers)
+        response.url = request.url
+        response.headers = headers
+        return response
 
     def strip(self, url: str) -> str:
         """Return `url`, the target of a redirect, without credentials that are added to URLs."""

@@ -128,7 +128,7 @@ async def outcome_of(
 ) -> Outcome:  # fmt: skip
     clock, http = VirtualClock(), fast(stall_timeout=stall_timeout)
     settings = AwsSettings("us-east-1", origin)
-    aws = AwsCredentials(settings, keys=Credentials("key", "secret"))
+    aws = AwsCredentials(settings, credentials=Credentials("key", "secret"))
     s3 = S3Transport(http, aws, S3Options(endpoint_url=origin, region="us-east-1"), clock=SystemClock())
     client = Client({"http": http, "https": http, "s3": s3}, GateSettings(clock, 64), source=origin)
     no_store = cast("Any", SimpleNamespace(staged=SimpleNamespace(part_identity_and_size=lambda _: None)))

@@ -127,7 +127,7 @@ KEYS = Credentials("AKIDEXAMPLE", "a-secret-of-the-tests")
 def given(
     endpoint_url: str | None = None, keys: Credentials = KEYS, region: str | None = None
 ) -> AwsCredentials:
-    return AwsCredentials(AwsSettings(region, endpoint_url), keys=keys)
+    return AwsCredentials(AwsSettings(region, endpoint_url), credentials=keys)
 
 
 @asynccontextmanager

@@ -44,7 +44,6 @@ class AiohttpTransport:
     def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
         self._sessions: dict[bool, aiohttp.ClientSession] = {}  # True: with a proxy, which may be private
-        self._opening = asyncio.Lock()
 
     async def close(self) -> None:
         while self._sessions:
@@ -52,14 +51,13 @@ class AiohttpTransport:
             await session.close()
 
     async def send(self, request: Request) -> Response:
-        proxy: Proxy | None = None
         settings = self._settings
         host = host_of(request.url)
+        proxy = proxy_of(request.url)
         try:
             url = URL(wire_url(request.url), encoded=True)
             if url.raw_user is not None and any(name.lower() == "authorization" for name in request.headers):
                 url = url.with_user(None)  # only one of the two can be sent
-            proxy = proxy_of(request.url)
             if proxy is not None:
                 proxy_origin = origin_of(proxy.url)
                 if not proxy_origin.host or proxy_origin.scheme not in {"http", "https"}:
@@ -67,14 +65,14 @@ class AiohttpTransport:
                     raise TransferError(Failure(FailureKind.NETWORK, message, host=host))
                 _refuse_literal(proxy_origin.host, AddressPolicy(allow_private=True))
             _refuse_literal(url.raw_host or "", settings.ip_policy)
-            session = await self._session(is_proxied=proxy is not None)
+            session = self._session(is_proxied=proxy is not None)
             coding = {"Accept-Encoding": "gzip"} if request.purpose == "document" else {}
             # headers that arrive byte by byte would reset the timer of `sock_read`
             async with asyncio.timeout(settings.connect_timeout + settings.stall_timeout):
                 response = await session.request(
                     request.method,
                     url,
-                    headers={**coding, **request.headers},
+                    headers=coding | dict(request.headers),
                     data=request.body,
                     allow_redirects=False,
                     proxy=None if proxy is None else proxy.url,
@@ -86,28 +84,26 @@ class AiohttpTransport:
             raise TransferError(_refused_by_proxy(proxy, host, response.status))
         return _AiohttpResponse(response, request, settings)
 
-    async def _session(self, *, is_proxied: bool) -> aiohttp.ClientSession:
-        async with self._opening:
-            if is_proxied not in self._sessions:
-                settings = self._settings
-                policy = AddressPolicy(allow_private=True) if is_proxied else settings.ip_policy
-                context = await asyncio.to_thread(lambda: settings.tls_context)
-                self._sessions[is_proxied] = aiohttp.ClientSession(
-                    connector=_Connector(policy, context, settings.max_connections),
-                    timeout=aiohttp.ClientTimeout(
-                        total=None,
-                        connect=settings.connect_timeout,
-                        sock_connect=settings.connect_timeout,
-                        sock_read=settings.stall_timeout,
-                    ),
-                    headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
-                    cookie_jar=aiohttp.DummyCookieJar(),
-                    requote_redirect_url=False,
-                    auto_decompress=False,
-                    max_field_size=HEADER_LIMIT,
-                    read_bufsize=_READ_BUFFER,
-                )
-            return self._sessions[is_proxied]
+    def _session(self, *, is_proxied: bool) -> aiohttp.ClientSession:
+        if is_proxied not in self._sessions:
+            settings = self._settings
+            policy = AddressPolicy(allow_private=True) if is_proxied else settings.ip_policy
+            self._sessions[is_proxied] = aiohttp.ClientSession(
+                connector=_Connector(policy, settings.tls_context, settings.max_connections),
+                timeout=aiohttp.ClientTimeout(
+                    total=None,
+                    connect=settings.connect_timeout,
+                    sock_connect=settings.connect_timeout,
+                    sock_read=settings.stall_timeout,
+                ),
+                headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
+                cookie_jar=aiohttp.DummyCookieJar(),
+                requote_redirect_url=False,
+                auto_decompress=False,
+                max_field_size=HEADER_LIMIT,
+                read_bufsize=_READ_BUFFER,
+            )
+        return self._sessions[is_proxied]
 
 
 class _AiohttpResponse:
@@ -159,14 +155,13 @@ class _Resolver(AbstractResolver):
 
 
 class _Connector(aiohttp.TCPConnector):
-    def __init__(self, policy: AddressPolicy, context: ssl.SSLContext, max_connections: int) -> None:
-        super().__init__(limit=0, ssl=context, resolver=_Resolver(policy), keepalive_timeout=KEEP_ALIVE)
+    def __init__(self, policy: AddressPolicy, context: ssl.SSLContext, limit: int) -> None:
+        super().__init__(limit=limit, ssl=context, resolver=_Resolver(policy), keepalive_timeout=KEEP_ALIVE)
         self._policy = policy
-        self._max_connections = max_connections
 
     async def connect(self, req: aiohttp.ClientRequest, traces: list[Any], timeout: Any) -> Connection:  # noqa: ASYNC109 -- aiohttp's own signature
         idle = [connections for connections in self._conns.values() if connections]
-        is_full = len(self._acquired) + sum(map(len, idle)) >= self._max_connections
+        is_full = len(self._acquired) + sum(map(len, idle)) >= self.limit
         if is_full and idle and not self._conns.get(req.connection_key):
             longest_idle, _ = min(idle, key=lambda connections: connections[0][1]).popleft()
             longest_idle.close()
@@ -176,7 +171,8 @@ class _Connector(aiohttp.TCPConnector):
             if connection.protocol is not None and connection.protocol.should_close:
                 connection.close()
                 continue
-            if transport is not None and (peer := transport.get_extra_info("peername")):
+            peer = transport and transport.get_extra_info("peername")
+            if peer:
                 self._policy.connected(req.url.raw_host or "", str(peer[0]))
             return connection
 
@@ -193,7 +189,8 @@ def _failure_of(error: BaseException, host: str, proxy: Proxy | None = None) -> 
         if isinstance(error, aiohttp.ClientHttpProxyError):
             return _refused_by_proxy(proxy, host, error.status)
         is_proxy = isinstance(error, aiohttp.ClientConnectorDNSError | aiohttp.ClientProxyConnectionError)
-        failure = _failure_of(error, host_of(proxy.url) if is_proxy else host)
+        failing_host = host_of(proxy.url) if is_proxy else host
+        failure = _failure_of(error, failing_host)
         text = f"{failure.message} The request for {host} went through the proxy {proxy}."
         return replace(failure, host=host, message=text)
     match error:

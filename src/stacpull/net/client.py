@@ -9,8 +9,8 @@ describe the object (Range, If-Match), never credentials or a body. Nothing is r
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -21,7 +21,7 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.caches import MAX_KEY_LENGTH
-from stacpull.clock import Clock, rfc3339
+from stacpull.clock import Clock, rfc3339_at
 from stacpull.errors import destination_errors
 from stacpull.hosts import default_port, evict_idle, host_of, origin_of, origin_text, scheme_of
 from stacpull.models import Failure, FailureKind
@@ -94,10 +94,7 @@ class Client:
             self._swapped_scheme_base = f"{other_scheme}://{host}:{port}/"
 
     def stream(self, request: Request, *, accept: frozenset[int] = SUCCESSFUL) -> Exchange:
-        """Send `request` (without credentials) and follow redirects when the context is entered.
-
-        Statuses not in `accept` are failures.
-        """
+        """Send `request`, without credentials, when the block is entered. Statuses not in `accept` fail."""
         request = replace(request, url=self.with_source_scheme(request.url))
         return Exchange(self, request, accept)
 
@@ -122,8 +119,10 @@ class Client:
             return route
         scheme, name, port = origin_of(url)
         transport = self._login_transport(url) or self.transports.get(scheme)
-        if transport is None and (transport := self._make_transport(scheme)) is not None:
-            self.transports[scheme] = transport
+        if transport is None:
+            transport = self._make_transport(scheme)
+            if transport is not None:
+                self.transports[scheme] = transport
         needs_host = default_port(scheme) is not None  # not of a file
         if transport is None or (needs_host and not name):
             message = f"{self.secrets.masked(public_url(url))[:200]} is not an address that can be fetched."
@@ -191,7 +190,8 @@ class Exchange:
     _response: Response = attrs.field(init=False)
     status: int = attrs.field(init=False)  # once the block is entered, one of those accepted
     headers: Mapping[str, str] = attrs.field(init=False)
-    _url: str = attrs.field(init=False)  # with its secrets, which `url` leaves out
+    url: str = attrs.field(init=False)  # without its secrets
+    _sent_url: str = attrs.field(init=False)
     _body_bytes: int = attrs.field(default=0, init=False)  # received, before a content coding is undone
 
     async def __aenter__(self) -> Self:
@@ -231,17 +231,16 @@ class Exchange:
             if isinstance(error, TransferError):  # of a response whose status was accepted
                 self._counting(sent.gate, error)
 
-    @property
-    def url(self) -> str:
-        return self._client.secrets.masked_url(self._url)
-
     async def read(self, limit: int) -> bytes:
         return await read_whole(self, limit)
 
     def chunks(self, size: int) -> AsyncIterator[Chunk]:
         chunks = self._counted(size)
-        coding = coding_to_undo(self.headers) if self._request.purpose == "document" else None
-        return chunks if coding is None else decoded(chunks, coding)
+        if self._request.purpose == "document":
+            coding = coding_to_undo(self.headers)
+            if coding is not None:
+                return decoded(chunks, coding)
+        return chunks
 
     async def _counted(self, limit: int) -> AsyncIterator[Chunk]:
         byte_limiter = self._client.byte_limiter
@@ -263,7 +262,7 @@ class Exchange:
 
     async def _take_response(self, sent: PermittedRequest) -> None:
         self.gate = gate = sent.gate
-        self._url = self._request.url
+        self._sent_url = self._request.url
         self._body_bytes = 0
         try:
             response = await sent.receive()
@@ -273,16 +272,18 @@ class Exchange:
                 failure = gate.record_silence(sent.sent_at, failure)
             elif failure.kind is FailureKind.THROTTLED:
                 failure = gate.record_throttling(failure, self._request.purpose)
-            elif failure.kind is FailureKind.ADDRESS and (hops := self._request.redirected_from):
-                failure = replace(failure, message=f"Redirected by {host_of(hops[-1])}: {failure.message}")
+            elif failure.kind is FailureKind.ADDRESS and self._request.redirected_from:
+                redirected_by = host_of(self._request.redirected_from[-1])
+                failure = replace(failure, message=f"Redirected by {redirected_by}: {failure.message}")
             gate.release()
             self._log(sent, error.failure.status)
-            raise (error if failure is error.failure else TransferError(failure)) from error.__cause__
+            raise TransferError(failure) from error.__cause__
         except BaseException:
             gate.release()
             raise
         if is_local(response.url):  # perhaps a document in place of its directory
-            self._url = response.url
+            self._sent_url = response.url
+        self.url = self._client.secrets.masked_url(self._sent_url)
         self._response = response
         self.status = response.status
         self.headers = response.headers
@@ -293,7 +294,8 @@ class Exchange:
     async def _failure(self, sent: PermittedRequest) -> Failure:
         host = host_of(self._response.url)
         secrets = self._client.secrets
-        signed = removed_parameters(self._url, public_url(self._url))  # the server may quote the URL
+        # the server may quote the URL
+        signed = removed_parameters(self._sent_url, public_url(self._sent_url))
         prefix = Secrets(Secret(p.value) for p in signed).masked_bytes(await first_bytes(self))[:PREFIX_BYTES]
         now = self._client.clock.time()
         failure = classify(self.status, self.headers, prefix, host, now=now, secrets=secrets)
@@ -313,9 +315,10 @@ class Exchange:
         return error
 
     def _log(self, sent: PermittedRequest, status: int | None) -> None:
-        if self._client.log is not None:
+        log = self._client.log
+        if log is not None:
             seconds = self._client.clock.monotonic() - sent.sent_at
-            self._client.log.write(self._request.method, self._url, status, self._body_bytes, seconds)
+            log.write(self._request.method, self._sent_url, status, size=self._body_bytes, seconds=seconds)
 
 
 def next_hop(current_url: str, field: str, earlier: Sequence[str], *, allow_downgrade: bool) -> str | Failure:
@@ -392,7 +395,7 @@ class RequestLog:
             self._file = path.open("a", 1, encoding="utf-8", errors="backslashreplace")  # 1: by lines
 
     def write(self, method: str, url: str, status: int | None, size: int, seconds: float) -> None:
-        when = rfc3339(datetime.now(UTC).replace(microsecond=0))
+        when = rfc3339_at(time.time())
         shown_url = self._secrets.masked(unsigned_url(self._secrets.storable_url(url)))
         with destination_errors(self._path):
             self._file.write(f"{when} {method} {status or '-'} {size} {seconds * 1000:.0f} {shown_url}\n")

@@ -80,16 +80,9 @@ Chunk = bytes | memoryview  # of a body
 class Response(Protocol):
     """A response whose head has arrived. Whoever gets it must close it."""
 
-    @property
-    def url(self) -> str:
-        """The requested URL (for S3 the `s3://` one)."""
-
-    @property
-    def status(self) -> int: ...
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Header fields, case-insensitive."""
+    url: str  # as requested (for S3 the `s3://` one)
+    status: int
+    headers: Mapping[str, str]  # case-insensitive
 
     def chunks(self, size: int) -> AsyncIterator[Chunk]:
         """Yield the body in pieces of about `size` bytes, or as they arrive, or raise `TransferError`."""
@@ -114,18 +107,7 @@ def is_framed(headers: Mapping[str, str]) -> bool:
     return "Content-Length" in headers or "chunked" in headers.get("Transfer-Encoding", "").lower()
 
 
-class RenamedResponse:
-    """A response with the URL that the caller requested instead of the one that was sent."""
-
-    def __init__(self, url: str, inner: Response, headers: Mapping[str, str] | None = None) -> None:
-        self.url = url
-        self.status = inner.status
-        self.headers = inner.headers if headers is None else headers
-        self.chunks = inner.chunks
-        self.close = inner.close
-
-
-class BufferedResponse(msgspec.Struct, frozen=True):
+class BufferedResponse(msgspec.Struct):
     url: str
     status: int
     headers: Mapping[str, str]
@@ -135,5 +117,4 @@ class BufferedResponse(msgspec.Struct, frozen=True):
         for start in range(0, len(self.body), size):
             yield self.body[start : start + size]
 
-    async def close(self) -> None:
-        """There is no connection to close."""
+    async def close(self) -> None: ...  # it has no connection

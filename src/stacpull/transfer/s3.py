@@ -11,11 +11,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Final, NamedTuple
 from urllib.parse import quote, unquote_plus, urlsplit
 from xml.etree.ElementTree import Element, ParseError, fromstring
 
+import attrs
 from msgspec.structs import replace
 
 from stacpull.aws import Authorize, AwsCredentials, AwsSettings, Credentials, encode_key, signed_fields
@@ -30,7 +32,7 @@ from stacpull.net.bodies import buffered
 from stacpull.net.client import Client
 from stacpull.net.fields import whole_number
 from stacpull.net.status import FORBIDDEN
-from stacpull.net.transport import Receive, RenamedResponse, Request, Response, TransferError, Transport
+from stacpull.net.transport import Receive, Request, Response, TransferError, Transport
 from stacpull.planning.prefixes import MAX_OBJECTS, ListedObject
 from stacpull.schemes import TransportSetup
 
@@ -87,36 +89,35 @@ def may_sign(bucket: str, settings: AwsSettings, options: S3Options, *, redirect
     return not redirected or configured or bucket in options.buckets
 
 
-def other_region(headers: Mapping[str, str], error: Element | None, region: str) -> str:
+def other_region(headers: Mapping[str, str], error: Element, region: str) -> str:
     """Return the region that an error names instead of `region`; empty if there is none."""
     named = headers.get("x-amz-bucket-region") or text_in(error, "Region")
     return named if named != region and _REGION.fullmatch(named) else ""
 
 
-def read_xml(data: bytes) -> Element | None:
-    if b"<!DOCTYPE" in data or b"\0" in data:  # NUL: in UTF-16, a document type would look otherwise
-        return None
-    try:
-        return fromstring(data)  # noqa: S314 -- without document types
-    except (ParseError, ValueError, LookupError):  # LookupError: an unknown encoding
-        return None
+def read_xml(data: bytes) -> Element:
+    """Return the root of a document, or an element without name and content if it is not valid."""
+    if b"<!DOCTYPE" not in data and b"\0" not in data:  # NUL: in UTF-16, a document type looks otherwise
+        with suppress(ParseError, ValueError, LookupError):  # LookupError: an unknown encoding
+            return fromstring(data)  # noqa: S314 -- without document types
+    return Element("")
 
 
-def text_in(element: Element | None, name: str) -> str:
-    return "" if element is None else element.findtext(f"{{*}}{name}") or ""
+def text_in(element: Element, name: str) -> str:
+    return element.findtext(f"{{*}}{name}") or ""
 
 
+@attrs.define(eq=False)
 class S3Transport(CallbackTransport):
-    def __init__(
-        self, http: Transport, credentials: AwsCredentials, options: S3Options, clock: Clock
-    ) -> None:
-        self._http = http
-        self._credentials = credentials
-        self._options = options
-        self._clock = clock
-        self._endpoints = BoundedCache[str, Endpoint]()
-        self._signed_gets = BoundedCache[tuple[SigningContext, int], tuple[dict[str, str], Authorize]](64)
-        """The fields of plain GETs sent within a second, and the function to sign them."""
+    _http: Transport
+    _credentials: AwsCredentials
+    _options: S3Options
+    _clock: Clock
+    _endpoints: BoundedCache[str, Endpoint] = attrs.field(factory=BoundedCache, init=False)
+    _signed_gets: BoundedCache[tuple[SigningContext, int], tuple[dict[str, str], Authorize]] = attrs.field(
+        factory=partial(BoundedCache, 64), init=False
+    )
+    """The fields of plain GETs sent within a second, and the function to sign them."""
 
     def prepare(self, request: Request) -> PreparedRequest | None:
         http = self._http
@@ -132,7 +133,8 @@ class S3Transport(CallbackTransport):
             return None
         endpoint = self._endpoint_of(bucket, settings)
         path = endpoint.path + encode_key(key)
-        context = endpoint, aws.credentials if is_signed else None
+        credentials = aws.credentials if is_signed else None
+        context = endpoint, credentials
         key_in_cache = context, int(self._clock.time())
         signed_get = self._signed_gets.get(key_in_cache)
         if signed_get is None:
@@ -148,7 +150,9 @@ class S3Transport(CallbackTransport):
         bucket, _ = split_s3_url(request.url, bare=bool(request.query))
         settings = await self._credentials.settings()
         is_signed = may_sign(bucket, settings, self._options, redirected=bool(request.redirected_from))
-        credentials = await self._credentials.current() if is_signed else None
+        credentials = None
+        if is_signed:
+            credentials = await self._credentials.current()
         context = self._endpoint_of(bucket, settings), credentials
         receive = partial(self._http.send, self._request(request, *context))
         return await self._corrected(context, request, receive)
@@ -158,7 +162,8 @@ class S3Transport(CallbackTransport):
         for attempt in (1, 2, 3):
             response = await receive()
             if response.status not in _CORRECTABLE and response.status != FORBIDDEN:
-                return RenamedResponse(request.url, response)  # an MD5 ETag counts, as its URL is s3://
+                response.url = request.url  # an MD5 ETag counts, as its URL is s3://
+                return response
             refusal = await buffered(request.url, response)
             error = read_xml(refusal.body)
             code = text_in(error, "Code")
@@ -175,18 +180,18 @@ class S3Transport(CallbackTransport):
         is_denial = not refusal.body or code == "AccessDenied"
         if refusal.status != FORBIDDEN or not is_denial or (credentials and self._options.request_payer):
             return refusal
-        return replace(refusal, body=(_ADVICE_SIGNED if credentials else _ADVICE_ANONYMOUS).encode())
+        advice = _ADVICE_SIGNED if credentials else _ADVICE_ANONYMOUS
+        return replace(refusal, body=advice.encode())
 
     async def close(self) -> None:
         """The owner of the transport underneath closes it."""
 
     def _endpoint_of(self, bucket: str, settings: AwsSettings, region: str = "") -> Endpoint:
-        endpoint = None if region else self._endpoints.get(bucket)
-        if endpoint is None:
-            region = region or settings.region or "us-east-1"
-            endpoint = endpoint_of(bucket, region, settings.endpoint_url)
-            self._endpoints[bucket] = endpoint
-        return endpoint
+        if bucket in self._endpoints and not region:
+            return self._endpoints[bucket]
+        region = region or settings.region or "us-east-1"
+        self._endpoints[bucket] = endpoint_of(bucket, region, settings.endpoint_url)
+        return self._endpoints[bucket]
 
     def _request(self, request: Request, endpoint: Endpoint, credentials: Credentials | None) -> Request:
         _, key = split_s3_url(request.url, bare=True)
@@ -194,8 +199,8 @@ class S3Transport(CallbackTransport):
         fields, authorize = self._fields(request.headers, endpoint, credentials)
         if authorization := authorize(request.method, path, request.query):
             fields["Authorization"] = authorization
-        url = f"{endpoint.origin}{path}?{request.query}" if request.query else endpoint.origin + path
-        return replace(request, url=url, headers=fields)
+        query = f"?{request.query}" if request.query else ""
+        return replace(request, url=f"{endpoint.origin}{path}{query}", headers=fields)
 
     def _fields(
         self, headers: Mapping[str, str], endpoint: Endpoint, credentials: Credentials | None
@@ -203,7 +208,8 @@ class S3Transport(CallbackTransport):
         fields = {name.lower(): value for name, value in headers.items()} | {"host": endpoint.host}
         if condition := fields.pop("if-range", ""):
             # a date has a space, an entity tag does not (RFC 9110, 13.1.5)
-            fields["if-unmodified-since" if " " in condition else "if-match"] = condition
+            name = "if-unmodified-since" if " " in condition else "if-match"
+            fields[name] = condition
         if "range" not in fields:
             fields["x-amz-checksum-mode"] = "ENABLED"
         if credentials is None:
@@ -216,10 +222,12 @@ class S3Transport(CallbackTransport):
 
 def transport(setup: TransportSetup) -> S3Transport:
     options = setup.options.s3
-    keys = options.keys
+    keys = None
+    if options.keys is not None:
+        keys = Credentials(*(key.reveal() for key in options.keys))
     credentials = AwsCredentials(
         AwsSettings(options.region, options.endpoint_url, options.profile),
-        keys=None if keys is None else Credentials(keys[0].reveal(), keys[1].reveal()),
+        credentials=keys,
         no_sign_request=options.no_sign_request,
         allow_instance_metadata=options.aws_metadata,
     )
@@ -267,14 +275,15 @@ async def list_prefix(client: Client, url: str) -> tuple[ListedObject, ...]:
 
 def listed_page(document: bytes) -> tuple[list[ListedObject], str] | None:
     root = read_xml(document)
-    if root is None or root.tag.rpartition("}")[2] != "ListBucketResult":
+    if root.tag.rpartition("}")[2] != "ListBucketResult":
         return None
     is_encoded = text_in(root, "EncodingType") == "url"  # a server that ignores `encoding-type` says nothing
     objects = []
     for contents in root.iterfind("{*}Contents"):
         name = text_in(contents, "Key")
         size = whole_number(text_in(contents, "Size").strip())
-        name = unquote_plus(name) if is_encoded else name
+        if is_encoded:
+            name = unquote_plus(name)
         if not name or size is None:
             return None
         objects.append(ListedObject(name, size))

@@ -28,7 +28,7 @@ from stacpull.net.client import Client
 from stacpull.net.gate import GateSettings
 from stacpull.net.json_reader import PAGE_LIMIT, TooManyValuesError, decode
 from stacpull.net.retry import Retries, RetryPolicy
-from stacpull.net.transport import RenamedResponse, Request, Response, TransferError, Transport, is_framed
+from stacpull.net.transport import Request, Response, TransferError, Transport, is_framed
 from stacpull.redact import Secrets
 from stacpull_logins.tokens import CachedToken
 from stacpull_raster.ranged import HeaderRead, read_header
@@ -119,7 +119,7 @@ class _HubTransport:
             with suppress(ValueError):  # a date is a date
                 headers = CIMultiDict(response.headers)
                 headers["Retry-After"] = str(float(wait) * _MILLISECOND)
-                return RenamedResponse(request.url, response, headers)
+                response.headers = headers
         return response
 
     async def close(self) -> None:
