@@ -81,8 +81,7 @@ async def test_each_request_has_its_client(wanted: Request, is_own: bool) -> Non
 async def test_a_request_with_a_field_that_cannot_be_encoded_is_never_sent_without_it() -> None:
     http, unsendable = fast(), Request("http://127.0.0.1:1/a", headers={"X-Key": "\ud800"})
     for _ in range(2):
-        with pytest.raises(UnicodeEncodeError):
-            http.prepare(unsendable)
+        assert http.prepare(unsendable) is None
 
 
 @pytest.mark.parametrize("loop", LOOPS, ids=["asyncio", "uvloop"])

@@ -29,7 +29,6 @@ MAX_BODY_IN_MEMORY = 1 << 20  # maximum size of a body that is read into memory
 _MAX_PARSED = 1 << 16  # maximum size of a body of known length that the parser reads
 _WITHOUT_BODY = frozenset({204, NOT_MODIFIED})
 _LOWEST_STATUS = 100
-_LOWEST_FINAL_STATUS = 200
 _AWAITING, _RECEIVING, _WHOLE = range(3)  # the phases of a response
 _NEW, _IDLE, _PARSED, _STREAMED = range(4)  # the states of a connection
 
@@ -97,12 +96,12 @@ class ResponseParser:
     def feed(self, data: Chunk) -> None:
         if self.remaining:
             self._parser = None
-            excess = len(data) - self.remaining
-            self._pieces.append(data if excess <= 0 else data[: self.remaining])
-            self.held_bytes += len(data)
-            self.remaining = max(-excess, 0)
-            if excess > 0:
+            if len(data) > self.remaining:
+                data = data[: self.remaining]
                 self._bad(ResponseFault.OVERLONG)
+            self._pieces.append(data)
+            self.held_bytes += len(data)
+            self.remaining -= len(data)
             if not self.remaining:
                 self._phase = _WHOLE
             return
@@ -117,7 +116,7 @@ class ResponseParser:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
             self._parser = None
-            self._bad(ResponseFault.OVERLONG if self._phase is _WHOLE else ResponseFault.MALFORMED)
+            self._bad()
         if len(self._pieces) > _MAX_PIECES:
             self._pieces = [self.body()]
         if self.held_bytes > held_before:
@@ -143,7 +142,9 @@ class ResponseParser:
         if self.failure is None:
             self.failure = failure
 
-    def _bad(self, fault: ResponseFault) -> None:
+    def _bad(self, fault: ResponseFault = ResponseFault.MALFORMED) -> None:
+        if self._phase is _WHOLE:
+            fault = ResponseFault.OVERLONG
         self.fail(fault.failure(self.name))
 
     # Called by the parser.
@@ -163,9 +164,9 @@ class ResponseParser:
             return
         has_space = b"content-length" not in fields and any(name.endswith(b" ") for name in fields)
         if status < _LOWEST_STATUS or 0 in text or has_space:  # the parser obeys `Content-Length : 5`
-            self._bad(ResponseFault.MALFORMED)
+            self._bad()
             return
-        if status < _LOWEST_FINAL_STATUS:
+        if status < OK:
             return  # interim (RFC 9110, 15.2): ignored, and there may be any number of them
         self.fields = fields
         self.status = status
@@ -177,7 +178,8 @@ class ResponseParser:
             self._is_framed = True
             length = int(fields[b"content-length"])
             self.in_memory = length <= MAX_BODY_IN_MEMORY
-            self.remaining = 0 if length <= _MAX_PARSED else length
+            if length > _MAX_PARSED:
+                self.remaining = length
         else:
             self._is_framed = fields.get(b"transfer-encoding", b"").lower().rstrip().endswith(b"chunked")
 
@@ -187,8 +189,8 @@ class ResponseParser:
             self.held_bytes += len(data)
             if self.remaining:
                 self.remaining -= len(data)
-        else:  # an interim response has no body
-            self._bad(ResponseFault.OVERLONG if self._phase is _WHOLE else ResponseFault.MALFORMED)
+        else:
+            self._bad()  # also of an interim response, which has no body
 
     def on_message_complete(self) -> None:
         if self._phase is _RECEIVING:
@@ -272,28 +274,31 @@ class Http1Connection(asyncio.Protocol):
         """Called every `seconds`. Close the connection if data came too slowly or not at all."""
         if self._receiver is not None:
             self._receiver.flush()
-        is_awaited = self.handler is not None or (self._waiter is not None and not self._waiter.done())
-        is_idle = self._state is _NEW or self._state is _IDLE
-        fault = None
-        if is_idle or is_awaited:
+        if self._state is _NEW or self._state is _IDLE:
+            if self.quiet_ticks * seconds >= KEEP_ALIVE:
+                self.abort()
             self.quiet_ticks += 1
-        quiet_seconds = (self.quiet_ticks - 1) * seconds  # at least: the first tick may have come at once
-        if is_idle and quiet_seconds >= KEEP_ALIVE:
-            self.abort()
-        elif is_awaited and quiet_seconds >= settings.stall_timeout:
-            is_in_head = not (self.response.status or self.response.is_empty)
-            fault = ResponseFault.NO_HEAD if is_in_head else ResponseFault.STALLED
-        elif is_awaited and self.response.status:  # since the head
-            if self._minimum_rate is None:
-                self._minimum_rate = MinimumRate(settings.min_rate, settings.stall_timeout)
-            received, self._received = self._received, 0
-            if self._minimum_rate.is_too_slow(seconds, received):
-                fault = ResponseFault.TOO_SLOW
-        if is_awaited and self.response.held_bytes:
-            self._wake()  # less than the reader waits for: a slow body should still progress
-        if fault is not None:
-            self.response.fail(fault.failure(self.response.name))
-            self.abort()  # `connection_lost` passes the end on
+        elif self.handler is not None or (self._waiter is not None and not self._waiter.done()):
+            fault = self._waiting_fault(seconds, settings)
+            self.quiet_ticks += 1
+            if self.response.held_bytes:
+                self._wake()  # less than the reader waits for: a slow body should still progress
+            if fault is not None:
+                self.response.fail(fault.failure(self.response.name))
+                self.abort()  # `connection_lost` passes the end on
+
+    def _waiting_fault(self, seconds: float, settings: HttpSettings) -> ResponseFault | None:
+        response = self.response
+        if self.quiet_ticks * seconds >= settings.stall_timeout:  # at least: the first tick may come at once
+            is_in_head = not response.status and not response.is_empty
+            return ResponseFault.NO_HEAD if is_in_head else ResponseFault.STALLED
+        if not response.status:
+            return None
+        if self._minimum_rate is None:
+            self._minimum_rate = MinimumRate(settings.min_rate, settings.stall_timeout)
+        received = self._received
+        self._received = 0
+        return ResponseFault.TOO_SLOW if self._minimum_rate.is_too_slow(seconds, received) else None
 
     # Called by the event loop. A bug there would only be logged, so it is passed to the run.
 
@@ -322,9 +327,8 @@ class Http1Connection(asyncio.Protocol):
                 self.abort()
             if response.has_enough(self.chunk_size):
                 self._wake()
-            is_full = response.held_bytes >= self.chunk_size and not (response.in_memory or response.is_ended)
-            if is_full and self.transport is not None:
-                self.transport.pause_reading()
+                if not response.is_ended and self.transport is not None:
+                    self.transport.pause_reading()
         except Exception as error:
             if handler is None:
                 raise
@@ -348,7 +352,8 @@ class Http1Connection(asyncio.Protocol):
 
     def _dispatch(self, handler: ResponseHandler) -> None:
         """Give a complete and correct response to the handler. Any other is streamed as soon as possible."""
-        response, is_ok = self.response, self.response.status == OK
+        response = self.response
+        is_ok = response.status == OK
         is_usable = response.failure is None and response.held_bytes <= MAX_BODY_IN_MEMORY
         if is_usable and is_ok and response.is_receiving_chunks:
             return  # of chunks, there may be only a few

@@ -3,7 +3,7 @@
 The addresses of a host are judged, and one of them is connected to, without another lookup. An address that
 failed is tried last, and an address that does not answer gets only a share of the time. aiohttp, which is
 imported only then, sends the other requests: those that are not a GET, that are for an unusual host (IDNA,
-userinfo, zones), or whose fields contain line breaks.
+userinfo, zones), or whose fields have control characters, of which aiohttp refuses line breaks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -22,7 +22,7 @@ from stacpull.http1.connection import Http1Connection, streamed
 from stacpull.net.connection_errors import closed_failure, connection_failure
 from stacpull.net.transport import USER_AGENT, HttpSettings, Receive, Request, Response, TransferError
 from stacpull.proxies import proxy_of
-from stacpull.urls import wire_url
+from stacpull.urls import parts_of, wire_url
 
 if TYPE_CHECKING:
     from stacpull.net.aiohttp_transport import AiohttpTransport
@@ -33,7 +33,6 @@ _TICKS_A_TIMEOUT = 8
 _ADDRESS_SECONDS = 5.0  # seconds for an address while there are others
 _HANDSHAKE = 10.0  # seconds of TLS: a server of another protocol may wait for more bytes without an answer
 _ORIGIN = re.compile(r"https?://([a-z0-9_]([a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
-_SERVER = re.compile(r"(?:[^:/?]*://)?[^/?]*")
 _REMEMBERED = 10.0  # seconds after which the addresses of a host are looked up again
 _FAILURE_REMEMBERED = 1.0  # the same after a failure
 
@@ -110,19 +109,21 @@ class Http1Transport(CallbackTransport):
             if (host := self.host(origin)) is None:
                 return None
         if headers is not host.headers or request.purpose != host.purpose:
-            text = "".join((*headers, *headers.values()))
-            if "\r" in text or "\n" in text or "\0" in text:
+            if not "".join((*headers, *headers.values())).isprintable():
                 return None
             coding = {"accept-encoding": "gzip"} if request.purpose == "document" else {}
-            host.tail = b" HTTP/1.1\r\n" + request_tail(headers, host.default_fields | coding)
-            host.headers = headers  # last, because a surrogate cannot be encoded
+            replaced = {name.lower() for name in headers}
+            defaults = (host.default_fields | coding).items()
+            fields = [*((name, value) for name, value in defaults if name not in replaced), *headers.items()]
+            lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
+            host.tail = f" HTTP/1.1\r\n{lines}\r\n".encode()
+            host.headers = headers
             host.purpose = request.purpose
         tail = host.tail
         if authorization:
             if not authorization.isprintable():
                 return None
-            authorization_bytes = authorization.encode("utf-8", "surrogateescape")
-            tail = b"%bAuthorization: %b\r\n\r\n" % (tail[:-2], authorization_bytes)
+            tail = b"%bAuthorization: %b\r\n\r\n" % (tail[:-2], authorization.encode())
         return PreparedRequest(host, b"GET " + target.encode("ascii") + tail)
 
     async def close(self) -> None:
@@ -173,24 +174,25 @@ class Http1Transport(CallbackTransport):
             self._tls = self._tls or await asyncio.to_thread(lambda: settings.tls_context)
             seconds = min(_HANDSHAKE, settings.stall_timeout)
             tls = {"ssl": self._tls, "server_hostname": host.hostname, "ssl_handshake_timeout": seconds}
-        allowed = settings.ip_policy.allowed(host.hostname, await host.addresses.look_up())
+        allowed = settings.ip_policy.allowed(host.hostname, await host.addresses())
         seconds_per_address = min(_ADDRESS_SECONDS, settings.connect_timeout / max(len(allowed), 1))
         problem: OSError | None = None
         for address in allowed:
             connection = Http1Connection(self, host.name, host.idle)
             create_connection = asyncio.get_running_loop().create_connection
+            timeout = None if address == allowed[-1] else seconds_per_address
             try:
-                async with asyncio.timeout(None if address == allowed[-1] else seconds_per_address):
+                async with asyncio.timeout(timeout):
                     await create_connection(lambda: connection, address, host.port, **tls)  # noqa: B023 -- called now
             except BaseException as error:
                 connection.abort()  # it may have been connected, and uvloop never reports the end
                 self.discard(connection)
                 if not isinstance(error, OSError) or isinstance(error, ssl.SSLError):
                     raise
-                host.addresses.unreachable.add(address)
+                host.unreachable.add(address)
                 problem = error
             else:
-                host.addresses.unreachable.discard(address)
+                host.unreachable.discard(address)
                 settings.ip_policy.connected(host.hostname, address)
                 return connection
         raise problem or OSError(f"{host.name} has no address")
@@ -224,9 +226,7 @@ class _TaskHandler(asyncio.Future[bool]):
         super().__init__(loop=asyncio.get_running_loop())
         self._name = name
 
-    def on_response(
-        self, _connection: Http1Connection, _is_ok: bool, _fields: Mapping[bytes, bytes], _body: bytes, /
-    ) -> bool:
+    def on_response(self, *_response: object) -> bool:
         return False
 
     def on_streamed(self, connection: Http1Connection, /) -> None:
@@ -247,36 +247,6 @@ class _TaskHandler(asyncio.Future[bool]):
             self.set_exception(error)
 
 
-class Addresses:
-    """The addresses of a host. They are looked up again after 10 s, or a second after a failure."""
-
-    def __init__(self, hostname: str, port: int) -> None:
-        self._hostname = hostname
-        self._port = port
-        self.unreachable: set[str] = set()  # those at which the last attempt failed
-        self._found: list[str] | OSError = []
-        self._valid_until = 0.0
-        self._lookup = asyncio.Lock()
-
-    async def look_up(self) -> list[str]:
-        """Return the addresses in the order to try them: each time another one first."""
-        loop = asyncio.get_running_loop()
-        async with self._lookup:
-            if loop.time() >= self._valid_until:
-                try:
-                    infos = await loop.getaddrinfo(self._hostname, self._port, type=socket.SOCK_STREAM)
-                    self._found = list(dict.fromkeys(str(info[4][0]) for info in infos))
-                    self._valid_until = loop.time() + _REMEMBERED
-                except OSError as error:
-                    self._found = error
-                    self._valid_until = loop.time() + _FAILURE_REMEMBERED
-        if isinstance(self._found, OSError):
-            raise type(self._found)(*self._found.args)
-        in_order = sorted(self._found, key=self.unreachable.__contains__)  # those that work come first
-        self._found = in_order[1:] + in_order[:1]
-        return in_order
-
-
 class Http1Host:
     """A host and its idle connections. `hostname` has no brackets (IPv6); `name` is as in the URL."""
 
@@ -285,18 +255,38 @@ class Http1Host:
         self.hostname = hostname
         self.port = port
         self.name = name
-        self.addresses = Addresses(hostname, port)
+        self.unreachable: set[str] = set()  # addresses at which the last attempt failed
+        self._addresses: list[str] | OSError = []
+        self._addresses_until = 0.0
+        self._lookup = asyncio.Lock()
         self.idle: list[Http1Connection] = []  # the most recently used one is the last
         self.headers: Mapping[str, str] | None = None
         self.purpose: Purpose = "asset"
         self.tail = b""  # what follows the target in a request with `headers`
-        host = f"[{hostname}]" if ":" in hostname else hostname
         self.default_fields = {
-            "host": host if port == default_port(scheme) else f"{host}:{port}",  # RFC 9110, 7.2
+            "host": name.removesuffix(f":{default_port(scheme)}"),  # RFC 9110, 7.2
             "user-agent": USER_AGENT,
             "accept": "*/*",
             "accept-encoding": "identity",
         }
+
+    async def addresses(self) -> list[str]:
+        """Return the addresses in the order to try them, each time another one first."""
+        loop = asyncio.get_running_loop()
+        async with self._lookup:
+            if loop.time() >= self._addresses_until:
+                try:
+                    infos = await loop.getaddrinfo(self.hostname, self.port, type=socket.SOCK_STREAM)
+                    self._addresses = list(dict.fromkeys(str(info[4][0]) for info in infos))
+                    self._addresses_until = loop.time() + _REMEMBERED
+                except OSError as error:
+                    self._addresses = error
+                    self._addresses_until = loop.time() + _FAILURE_REMEMBERED
+        if isinstance(self._addresses, OSError):
+            raise type(self._addresses)(*self._addresses.args)
+        in_order = sorted(self._addresses, key=self.unreachable.__contains__)  # those that work come first
+        self._addresses = in_order[1:] + in_order[:1]
+        return in_order
 
     def take_idle(self) -> Http1Connection | None:
         idle = self.idle
@@ -311,14 +301,9 @@ class Http1Host:
 def split_url(url: str) -> tuple[str, str]:
     """Split `url` into origin and request target. Only characters that are not valid are percent-encoded."""
     url = wire_url(url).partition("#")[0]
-    server = cast("re.Match[str]", _SERVER.match(url))[0]
+    parts = parts_of(url)
+    server = f"{parts.scheme}://{parts.netloc}"
     target = url[len(server) :]
-    return server, target if target.startswith("/") else f"/{target}"
-
-
-def request_tail(headers: Mapping[str, str], defaults: Mapping[str, str]) -> bytes:
-    """Return the fields and the empty line. `headers` replace `defaults` (in lower case)."""
-    replaced = {name.lower() for name in headers}
-    fields = [*((name, value) for name, value in defaults.items() if name not in replaced), *headers.items()]
-    lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
-    return f"{lines}\r\n".encode("utf-8", "surrogateescape")
+    if not target.startswith("/"):
+        target = f"/{target}"
+    return server, target
