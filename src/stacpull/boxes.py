@@ -60,4 +60,6 @@ def bounds_of(geometry: Json) -> Box | None:
                 ys.append(y)
             case list() as values:
                 waiting += values
-    return Box(min(xs), min(ys), max(xs), max(ys)) if xs else None
+    if not xs:
+        return None
+    return Box(min(xs), min(ys), max(xs), max(ys))

@@ -21,11 +21,9 @@ TimeSpan = tuple[datetime, datetime]
 
 
 class Clock(Protocol):
-    def time(self) -> float:
-        """Return seconds since the epoch (may jump)."""
+    def time(self) -> float: ...  # seconds since the epoch, which may jump
 
-    def monotonic(self) -> float:
-        """Return seconds on a clock that never goes back."""
+    def monotonic(self) -> float: ...  # seconds on a clock that never goes back
 
     async def sleep(self, seconds: float) -> None: ...
 
@@ -64,10 +62,12 @@ def parse_instant(value: object) -> datetime | None:
 def time_span(text: str) -> TimeSpan | None:
     """Return the span of an instant, a day, a month or a year; None if the text is none of these."""
     text = text.strip()
+    if _INSTANT.fullmatch(text):
+        instant = parse_instant(text)
+        return None if instant is None else (instant, instant)
     period = _DATE.fullmatch(text)
     if period is None:
-        instant = parse_instant(text) if _INSTANT.fullmatch(text) else None
-        return None if instant is None else (instant, instant)
+        return None
     from calendar import monthrange  # noqa: PLC0415 - few commands need it
 
     year, month, day = period.groups()
@@ -81,19 +81,20 @@ def time_span(text: str) -> TimeSpan | None:
 
 def parse_interval(text: str) -> tuple[datetime | None, datetime | None]:
     """Return the ends of a time or an interval, None for an open end. Raises ValueError if it is invalid."""
-    first, slash, last = text.strip().partition("/")
     spans = []
-    for end in map(str.strip, (first, last if slash else first)):
-        spans.append(None if end in ("", "..") else time_span(end))
-        if spans[-1] is None and end not in ("", ".."):
+    for end in map(str.strip, text.split("/", 1)):
+        span = time_span(end)
+        if span is None and end not in {"", ".."}:
             forms = "2017, 2017-06, 2017-06-13 or 2017-06-13T10:10:31Z, with / between two times"
-            raise ValueError(f"{end!r}{f' in {text!r}' if slash else ''} is not a valid time; use {forms}")
-    start, stop = spans
+            raise ValueError(f"{end!r} is not a valid time; use {forms}")
+        spans.append(span or (None, None))
+    start = spans[0][0]
+    stop = spans[-1][1]
     if start is None and stop is None:
         raise ValueError(f"{text!r} is open at both ends: use an instant, a date, a/.., ../b or a/b")
-    if start and stop and start[0] > stop[1]:
+    if start and stop and start > stop:
         raise ValueError(f"{text!r} ends before it starts: swap the two times")
-    return start and start[0], stop and stop[1]
+    return start, stop
 
 
 class SystemClock:

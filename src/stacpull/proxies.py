@@ -41,7 +41,8 @@ def proxy_of(url: str) -> Proxy | None:
     if name is None or is_bypassed(host, port or 0):
         return None
     text = os.environ[name].strip()
-    return Proxy(text if "://" in text else f"http://{text}", name)
+    proxy_url = text if "://" in text else f"http://{text}"
+    return Proxy(proxy_url, name)
 
 
 def proxy_variables() -> dict[str, str]:
@@ -55,18 +56,20 @@ def is_bypassed(host: str, port: int) -> bool:
     with suppress(ValueError):
         address = ipaddress.ip_address(name)
     for entry in text.lower().replace(",", " ").split():
-        match = _WITH_PORT.fullmatch(entry)
-        wanted = (match["host"] if match else entry).strip("[]")
         if entry == "*":
             return True
-        if match and int(match["port"]) != port:
-            continue
-        if address is None:
-            parent = wanted.removeprefix("*").strip(".")
-            if name == parent or name.endswith(f".{parent}"):
+        wanted = entry
+        match = _WITH_PORT.fullmatch(entry)
+        if match is not None:
+            if int(match["port"]) != port:
+                continue
+            wanted = match["host"]
+        wanted = wanted.strip("[]")
+        parent = wanted.removeprefix("*").strip(".")
+        is_below = address is None and name.endswith(f".{parent}")
+        if name == parent or is_below:
+            return True
+        with suppress(ValueError):
+            if address is not None and address in ipaddress.ip_network(wanted, strict=False):
                 return True
-        else:
-            with suppress(ValueError):
-                if address in ipaddress.ip_network(wanted, strict=False):
-                    return True
     return False

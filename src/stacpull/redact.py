@@ -25,6 +25,8 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
+from stacpull.caches import BoundedCache
+
 _KEY = re.compile(  # keys of the user, which `net.client` adds again for their host
     r"(^key|^auth|^jwt|^pwd|^id_token|subscription-key|(api|auth|refresh)_token|secret|secret_key|passw(or)?d"
     r"|authkey|api[_-]?key|access_?key)$"
@@ -56,7 +58,7 @@ _CREDENTIAL_FIELD = re.compile(r"auth|cookie|credential|key|pass|secret|session|
 
 
 class Secret:
-    """A string that is never shown: `repr`, `str` and `format` give `***`; `reveal()` returns the value."""
+    """A string that is never shown: `repr`, `str` and `format` hide it; `reveal()` returns the value."""
 
     __slots__ = ("_value", "is_literal")
 
@@ -67,9 +69,6 @@ class Secret:
 
     def __repr__(self) -> str:
         return "Secret('***')"
-
-    def __str__(self) -> str:
-        return "***"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and self._value == other._value
@@ -93,7 +92,7 @@ class Secrets:
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
         self._known: set[Secret] = set()
-        self._temporary: dict[Secret, None] = {}
+        self._temporary = BoundedCache[Secret, None](_MAX_TEMPORARY)
         self._forms: tuple[str, ...] = ()
         self.values: frozenset[str] = frozenset()
         """The revealed secrets. Whenever one is added, this becomes another set."""
@@ -114,8 +113,6 @@ class Secrets:
             if len(secret.reveal()) >= least:
                 self._temporary.pop(secret, None)
                 self._temporary[secret] = None
-        while len(self._temporary) > _MAX_TEMPORARY:
-            del self._temporary[next(iter(self._temporary))]
         self.add()
 
     def replace(self, values: Iterable[str]) -> None:
@@ -148,6 +145,9 @@ class Secrets:
         def has_secret(text: str) -> bool:
             return any(form in text for form in certain)
 
+        def hidden(part: str) -> str:
+            return "***" if has_secret(unquote(part)) else part
+
         def is_kept(name: str, value: str, pair: str) -> bool:
             return not (value in self.values or has_secret(f"{name}={value}") or has_secret(pair))
 
@@ -155,8 +155,7 @@ class Secrets:
         for form in certain:
             masked = masked.replace(form, "***")
         if has_secret(unquote(masked)):
-            parts = masked.split("/", 3)  # the last one is the path
-            masked = "/".join("***" if has_secret(unquote(part)) else part for part in parts)
+            masked = "/".join(map(hidden, masked.split("/", 3)))  # the last part is the path
         return masked
 
     def storable_url(self, url: str) -> str:
@@ -228,7 +227,8 @@ def _filtered(url: str, is_kept: Callable[[str, str, str], bool]) -> str:
             name, equals, value = map(unquote_plus, pair.partition("="))
             if (begin == "#" and not equals) or is_kept(name, value, pair):
                 kept.append(pair)
-        filtered += begin + "&".join(kept) if kept else ""
+        if kept:
+            filtered += begin + "&".join(kept)
     return filtered
 
 

@@ -13,7 +13,7 @@ from stacpull.net.fields import (
     validator_from,
 )
 
-RAW = [(b"Content-Length", b"12 "), (b"ETag", b'"v1"'), (b"X-Name", b"\xc3\xa9\xff"), (b"Empty", b"")]
+RAW = [(b"Content-Length", b"12 "), (b"ETag", b'"v1"'), (b"X-Name", b"\xc3\xa9\xff"), (b"\xc3\x89\xff", b"")]
 
 
 def _fields(raw: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
@@ -33,7 +33,7 @@ def test_fields_are_a_mapping_of_text_in_which_case_does_not_matter() -> None:
     assert "Location" not in headers
     with pytest.raises(KeyError, match="location"):
         headers["Location"]
-    assert dict(headers) == {"content-length": "12", "etag": '"v1"', "x-name": "é\udcff", "empty": ""}
+    assert dict(headers) == {"content-length": "12", "etag": '"v1"', "x-name": "é\udcff", "É\udcff": ""}
     assert len(headers) == 4
     assert "v1" not in repr(headers)
 
@@ -126,8 +126,7 @@ def test_conditions_of_range_requests(validator: Validator, expected: dict[str, 
         ("bytes=3-99", "de"),
         ("bytes=4-", "e"),
         ("bytes=3-2", ""),
-        ("bytes=-0", ""),
-        *((f, None) for f in ("", "bytes=-", "lines=1-2", "bytes=0-1,3-4", f"bytes={10**18}-")),
+        *((f, None) for f in ("", "bytes=-", "bytes=-0", "lines=1-2", "bytes=0-1,3-4", f"bytes={10**18}-")),
     ],
 )
 def test_a_range_is_requested_in_each_form(field: str, requested: str | None) -> None:

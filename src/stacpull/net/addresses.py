@@ -48,8 +48,9 @@ class AddressPolicy:
         usable = [address for address in addresses if address not in refused]
         name = _host_name(host)
         if name in self._chosen and name not in self._pinned and usable:
-            is_private = all(not_public_reason(address) for address in usable)
-            self._pinned[name] = frozenset(map(plain_address, usable if is_private else ()))
+            self._pinned[name] = frozenset()
+            if all(map(not_public_reason, usable)):
+                self._pinned[name] = frozenset(map(plain_address, usable))
         pinned = self._pinned.get(name, ())
         for address in usable:
             plain = plain_address(address)

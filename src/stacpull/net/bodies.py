@@ -13,6 +13,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, suppress
 from typing import cast
 
+import msgspec
+
 from stacpull.hosts import host_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.transport import BufferedResponse, Chunk, Response, TransferError
@@ -114,23 +116,24 @@ async def decoded(chunks: AsyncIterator[Chunk], coding: str) -> AsyncIterator[by
         raise TransferError(Failure(FailureKind.TRUNCATED, message, retryable=True))
 
 
-class MinimumRate:
+class MinimumRate(msgspec.Struct):
     """Detects bodies of fewer than `minimum` bytes per second over `window` seconds of waiting for bytes.
 
     A server that sends a byte now and then never stalls, and would occupy a worker for days.
     """
 
-    def __init__(self, minimum: float, window: float) -> None:
-        self._minimum = minimum * window
-        self._window = window
-        self._bytes = 0
-        self._seconds = 0.0
+    minimum: float
+    window: float
+    received: int = 0
+    seconds: float = 0.0
 
     def is_too_slow(self, seconds: float, size: int) -> bool:
         """Count `size` bytes received after `seconds` of waiting. Return True if a window was too slow."""
-        self._bytes += size
-        self._seconds += seconds
-        if self._seconds < self._window:
+        self.received += size
+        self.seconds += seconds
+        if self.seconds < self.window:
             return False
-        received, self._bytes, self._seconds = self._bytes, 0, 0.0
-        return received < self._minimum
+        is_too_slow = self.received < self.minimum * self.window
+        self.received = 0
+        self.seconds = 0.0
+        return is_too_slow

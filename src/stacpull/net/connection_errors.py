@@ -29,8 +29,7 @@ class ResponseFault(enum.Enum):
 
 def connection_failure(error: BaseException | None, host: str) -> Failure:
     if isinstance(error, AddressRefusedError):
-        which = "this address" if error.address in host else f"its address {error.address}"
-        message = f"No connection to {host}: {which} is {error.reason}."
+        message = f"No connection to {host}: its address {error.address} is {error.reason}."
         if never_allowed_reason(error.address) is None:
             message += " If that is intended, use --allow-private-hosts."
         return Failure(FailureKind.ADDRESS, message, host=host)
@@ -39,16 +38,17 @@ def connection_failure(error: BaseException | None, host: str) -> Failure:
     if isinstance(error, TimeoutError | ConnectionAbortedError) and error.errno is None:  # asyncio's own
         return Failure(FailureKind.STALLED, f"Connecting to {host} took too long.", host=host, retryable=True)
     if isinstance(error, ssl.SSLCertVerificationError):
-        text = (error.verify_message or "it is not the one that was expected").rstrip(".")
-        hint = "" if "mismatch" in text or "expired" in text else " A private authority needs --ca-bundle."
-        text = f"The TLS certificate of {host} is not trusted: {text}.{hint}"
+        reason = (error.verify_message or "it is not the one that was expected").rstrip(".")
+        text = f"The TLS certificate of {host} is not trusted: {reason}."
+        if "mismatch" not in reason and "expired" not in reason:
+            text += " A private authority needs --ca-bundle."
         return network_failure(text, host, retryable=False)
     if isinstance(error, ssl.SSLError):
         reason = (error.reason or "no reason").lower().replace("_", " ")
         text = f"No TLS connection to {host} ({reason}). If the server has no TLS, use http://."
         return network_failure(text, host)
     number = getattr(error, "errno", None) or 0
-    # asyncio's own `strerror` contains the address
+    # asyncio's own text contains the address
     reason = os.strerror(number) if number in errno.errorcode else type(error).__name__
     return network_failure(f"No connection to {host}: {reason}.", host)
 

@@ -30,12 +30,12 @@ class HeaderFields(Mapping[str, str]):
         self._fields = fields
 
     def __getitem__(self, name: str) -> str:
-        value = self._fields[name.lower().encode("utf-8", "surrogateescape")]
+        value = self._fields[name.encode("utf-8", "surrogateescape").lower()]
         return value.decode("utf-8", "surrogateescape").rstrip(" \t")  # the parser leaves spaces at the end
 
     def get(self, name: str, default: str | None = None) -> str | None:  # type: ignore[override]
         """Return the value of `name`, or `default`, without the exception that `Mapping.get` would catch."""
-        return self[name] if name.lower().encode("utf-8", "surrogateescape") in self._fields else default
+        return self[name] if name.encode("utf-8", "surrogateescape").lower() in self._fields else default
 
     def __iter__(self) -> Iterator[str]:
         return (name.decode("utf-8", "surrogateescape") for name in self._fields)
@@ -71,17 +71,19 @@ def content_length(headers: Mapping[str, str]) -> int | None:
 def content_range(headers: Mapping[str, str]) -> ContentRange:
     """Return `Content-Range` (RFC 9110, 14.4): without values if it is absent, invalid or not in bytes."""
     match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
-    return ContentRange(*(None if n is None else int(n) for n in match.groups())) if match else ContentRange()
+    numbers = match.groups("") if match else ()
+    return ContentRange(*map(whole_number, numbers))
 
 
 def requested_range(field: str) -> slice | None:
     """Return the bytes that a Range field requests (RFC 9110, 14.1.2); None if it is not one range."""
-    first, last = match.groups() if (match := _RANGE.fullmatch(field)) else ("", "")
-    if first:
-        return slice(int(first), int(last) + 1 if last else None)
-    count = int(last or 0)
-    start = -count if count else 10**_MAX_DIGITS  # `-0` requests no bytes: it starts after any end
-    return slice(start, None) if last else None
+    match = _RANGE.fullmatch(field)
+    if match is None:
+        return None
+    first, last = map(whole_number, match.groups())
+    if first is not None:
+        return slice(first, None if last is None else last + 1)
+    return slice(-last, None) if last else None  # the last bytes
 
 
 def whole_number(text: str) -> int | None:
@@ -139,7 +141,9 @@ def validator_from(etag_or_date: str) -> Validator:
 
 
 def range_headers(start: int, validator: Validator, stop: int | None = None) -> dict[str, str]:
-    headers = {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"}
-    if condition := validator.strong_etag or validator.last_modified:
+    last = "" if stop is None else stop - 1
+    headers = {"Range": f"bytes={start}-{last}"}
+    condition = validator.strong_etag or validator.last_modified
+    if condition:
         headers["If-Range"] = condition
     return headers

@@ -12,7 +12,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -299,8 +299,9 @@ class Gate:
         self._refusals[purpose] += 1
         if self._refusals[purpose] < MAX_REFUSALS:
             return failure
-        is_page = failure.status not in {401, 403}
-        how = "with an error or a web page, perhaps a login page" if is_page else f"({failure.status})"
+        how = f"({failure.status})"
+        if failure.status not in {401, 403}:
+            how = "with an error or a web page, perhaps a login page"
         text = f"{self.host} refused {MAX_REFUSALS} requests in a row {how}: check the credentials."
         if purpose == "document":
             raise CredentialsError(text)
@@ -324,9 +325,11 @@ class Gate:
         self._slow_down(pause)
         at_once = quantity(self.window.limit, "request")
         text = f"{self.host} is throttling: stacpull pauses for {pause:.0f} s, then sends {at_once} at once."
-        is_first_long = pause >= _LONG_PAUSE and not self._is_long_wait_reported
-        self._is_long_wait_reported |= is_first_long
-        self._settings.on_notice(Notice("warning" if is_first_long else "debug", text))
+        level: Literal["debug", "warning"] = "debug"
+        if pause >= _LONG_PAUSE and not self._is_long_wait_reported:
+            self._is_long_wait_reported = True
+            level = "warning"
+        self._settings.on_notice(Notice(level, text))
         return failure
 
     def record_silence(self, sent_at: float, failure: Failure) -> Failure:
@@ -374,7 +377,8 @@ class Gate:
             self._settings.on_notice(Notice("warning", text))
         self._why_down = down
         self._close(pause)
-        waiting, self._queue = self._queue, deque()
+        waiting = list(self._queue)
+        self._queue.clear()
         for request in waiting:
             if not request.is_cancelled():
                 self.enqueue(request)

@@ -174,8 +174,10 @@ class JsonReader(msgspec.Struct, eq=False):
                 hint = "Use the URL of an API, such as https://host/v1, or of a catalog.json; or log in."
                 raise CredentialsError(f"{error.failure.message} {hint} {self.advice}") from error
             hint = " SOURCE must be a STAC document, or a .ndjson or .ndjson.gz file of items, or .parquet."
-            is_source = request.url == self.source
-            raise SourceError(error.failure.message + (hint if is_source else "")) from error.__cause__
+            text = error.failure.message
+            if request.url == self.source:
+                text += hint
+            raise SourceError(text) from error.__cause__
         except TransferError as error:
             self._raise_if_source_refuses(error, request.url)
             raise
@@ -258,7 +260,7 @@ class JsonReader(msgspec.Struct, eq=False):
     async def _decoded(self, body: bytes, limit: int, response: Exchange) -> object:
         status = response.status
         charset_field = _CHARSET.search(response.headers.get("Content-Type", ""))
-        charset = charset_field[1] if charset_field else None
+        charset = charset_field and charset_field[1]
         url = public_url(response.url, keep_tokens=True)
         host = host_of(response.url)
         try:
@@ -279,9 +281,8 @@ class JsonReader(msgspec.Struct, eq=False):
                 message = f"{host} sent truncated JSON without stating its length."
                 failure = Failure(FailureKind.TRUNCATED, message, status, host, retryable=True)
                 raise TransferError(failure) from error
-            subject = f"The response of {host} to {url}" if host else url
             problem = "nested too deeply" if "limit exceeded" in str(error) else "not JSON"
-            failure = Failure(FailureKind.SERVER, f"{subject} is {problem}.", status, host, retryable=True)
+            failure = Failure(FailureKind.SERVER, f"{url} is {problem}.", status, host, retryable=True)
             raise _NotJsonError(failure) from error
         if not is_strict:
             self.note_lenient(url)
@@ -290,8 +291,5 @@ class JsonReader(msgspec.Struct, eq=False):
     def note_lenient(self, name: str) -> None:
         if not self.has_warned:
             self.has_warned = True
-            self.warn(
-                f"{name} is not strict JSON, so it is read leniently: NaN and Infinity as null, "
-                "numbers out of range as text, invalid Unicode as \\xXX or \\uXXXX. "
-                "Only the first such document is named."
-            )
+            problems = "numbers out of range and invalid Unicode are read as text, NaN as null"
+            self.warn(f"{name} is not strict JSON: {problems}. No further document is named.")

@@ -44,8 +44,7 @@ class LocalTransport:
             opened.pop_all()
         return LocalResponse(request, path, stream, state)
 
-    async def close(self) -> None:
-        """There is no connection to close."""
+    async def close(self) -> None: ...  # it has no connection
 
     def _open(self, url: str, opened: ExitStack) -> tuple[Path, BinaryIO, os.stat_result]:
         shown_path = _path_of(url)
@@ -67,14 +66,17 @@ class LocalTransport:
             raise _disk_error(FailureKind.HTTP, f"{shown_path} cannot be read: {why}.") from None
 
     def _open_allowed(self, url: str) -> tuple[Path, int]:
-        is_directory = self._source.is_dir()
-        directory = self._source if is_directory else self._source.parent
-        directory_url = self._url.rstrip("/") if is_directory else self._url.rpartition("/")[0]
+        directory = self._source
+        directory_url = self._url.rstrip("/")
+        if not directory.is_dir():
+            directory = directory.parent
+            directory_url = directory_url.rpartition("/")[0]
         path = _path_of(url)
         if url.startswith(f"{directory_url}/"):
             # hrefs in files are mostly plain paths, as pystac reads them: they may contain `%`, `?` and `#`
             unquoted_path = directory / url[len(directory_url) :].lstrip("/")
-            path = unquoted_path if os.path.exists(unquoted_path) else path  # noqa: PTH110 -- never raises
+            if os.path.exists(unquoted_path):  # noqa: PTH110 -- never raises
+                path = unquoted_path
         real_path = path.resolve(strict=True)
         if path == self._source:
             if real_path.is_dir():
@@ -121,21 +123,23 @@ def _open_below(root: Path, real_path: Path) -> int:
 
 class LocalResponse:
     def __init__(self, request: Request, path: Path, stream: BinaryIO, state: os.stat_result) -> None:
-        sent_fields = {name.lower(): value for name, value in request.headers.items()}
+        requested_fields = {name.lower(): value for name, value in request.headers.items()}
         size = state.st_size
-        fields = {"etag": f'"{state.st_ino:x}-{state.st_mtime_ns:x}-{size:x}"', "accept-ranges": "bytes"}
+        etag = f'"{state.st_ino:x}-{state.st_mtime_ns:x}-{size:x}"'
+        fields = {"etag": etag, "accept-ranges": "bytes"}
         self.status = 200
         sent = range(size)
-        requested = requested_range(sent_fields.get("range", ""))
-        if sent_fields.get("if-none-match") == fields["etag"]:
+        requested = requested_range(requested_fields.get("range", ""))
+        if requested_fields.get("if-none-match") == etag:
             self.status = 304
             sent = range(0)
-        elif requested and sent_fields.get("if-range") in {None, fields["etag"]}:
+        elif requested and requested_fields.get("if-range") in {None, etag}:
             sent = sent[requested]
             self.status = 206 if sent else 416
-            fields["content-range"] = f"bytes {sent[0]}-{sent[-1]}/{size}" if sent else f"bytes */{size}"
+            span = f"{sent[0]}-{sent[-1]}" if sent else "*"
+            fields["content-range"] = f"bytes {span}/{size}"
         fields["content-length"] = str(len(sent))
-        stream.seek(sent.start if sent else 0)
+        stream.seek(sent.start)
         self._stream = stream
         self._length = 0 if request.method == "HEAD" else len(sent)
         self.headers = HeaderFields({name.encode(): value.encode() for name, value in fields.items()})
