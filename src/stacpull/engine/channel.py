@@ -58,7 +58,10 @@ class Channel(asyncio.Protocol):
         received = self._received
         head = LENGTH.size
         received += data
-        while len(received) >= head and len(received) >= (end := head + LENGTH.unpack_from(received)[0]):
+        while len(received) >= head:
+            end = head + LENGTH.unpack_from(received)[0]
+            if len(received) < end:
+                return
             message = bytes(memoryview(received)[head:end])
             del received[:end]
             try:
@@ -127,7 +130,8 @@ class OutcomeSender(OutcomeSink[Job, FetchResult]):
             self._batch.without_file.append(unchanged)
         elif file.body is None or file.size > self._max_size:
             # a copy, because `_finish` drops the body, which `engine.sharing` may still use
-            self._unsent_parts.append(file if file.body is None else copy(file))
+            unsent = file if file.body is None else copy(file)
+            self._unsent_parts.append(unsent)
             if len(self._unsent_parts) == 1:
                 self._loop.call_later(_BATCH_DELAY, self._finish_parts)
             return
@@ -183,11 +187,13 @@ class OutcomeSender(OutcomeSink[Job, FetchResult]):
 
     def _send_finished(self, finishing: asyncio.Future[list[AssetFile]]) -> None:
         self._finishing.discard(finishing)
-        if (error := finishing.exception()) is None:
+        error = finishing.exception()
+        if error is None:
             self._send(Outcomes(finishing.result()))
         else:
             self._on_error(error)
 
     def _send(self, outcomes: Outcomes) -> None:
-        slots = len(outcomes.files) + sum(one.failure is None for one in outcomes.without_file)
-        self.send(outcomes, partial(self.release_slots, slots))  # its task has released the slot of a failure
+        unchanged = [one for one in outcomes.without_file if one.failure is None]
+        # the task of a failed asset has released its slot
+        self.send(outcomes, partial(self.release_slots, len(outcomes.files) + len(unchanged)))

@@ -26,7 +26,8 @@ def failed_attempt(path: Path) -> str | None:
     with suppress(OSError, ValueError, LookupError), os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - 65536))
         line = orjson.loads(file.readlines()[-1])
-        return f"{line['time'][:19]}Z: {line['text']}" if line["event"] == FAILED_ATTEMPT else None
+        if line["event"] == FAILED_ATTEMPT:
+            return f"{line['time'][:19]}Z: {line['text']}"
     return None
 
 
@@ -43,26 +44,28 @@ class EventLog:
     def __call__(self, event: Event) -> None:
         if not isinstance(event, Progress | Stage):
             self.add(type(event).__name__, asdict(event))
-        self.has_run_ended |= isinstance(event, RunEnded)
+        if isinstance(event, RunEnded):
+            self.has_run_ended = True
         self._pass_on(event)
 
     def add(self, event: str, fields: Mapping[str, object]) -> None:
         time = rfc3339(datetime.fromtimestamp(self._clock.time(), UTC))
-        line = {"time": time, "event": event, **{name: self._clean(value) for name, value in fields.items()}}
-        self._lines.append(orjson.dumps(line))
+        cleaned = {name: self._clean(value) for name, value in fields.items()}
+        self._lines.append(orjson.dumps({"time": time, "event": event, **cleaned}))
 
     def _clean(self, value: object) -> object:
         """Return a value without secrets. They are removed before JSON escapes their characters."""
         if isinstance(value, str):
             return self.secrets.masked(value).encode("utf-8", "replace").decode()
-        return [self._clean(member) for member in value] if isinstance(value, list | tuple) else value
+        if isinstance(value, list | tuple):
+            return [self._clean(member) for member in value]
+        return value
 
     def flush(self) -> None:
         """Write the events; an error is ignored. First wait for the thread of a cancelled call to end."""
-        with self._flushing:
+        with self._flushing, suppress(OSError):
             lines = [self._lines.popleft() + b"\n" for _ in range(len(self._lines))]
-            with suppress(OSError):
-                if lines:
-                    fd = open_regular(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, mode=0o600)
-                    with os.fdopen(fd, "ab", buffering=0) as file:
-                        file.write(b"".join(lines))
+            if lines:
+                fd = open_regular(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, mode=0o600)
+                with os.fdopen(fd, "ab", buffering=0) as file:
+                    file.write(b"".join(lines))

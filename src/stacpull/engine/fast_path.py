@@ -158,7 +158,7 @@ class HttpFastPath(msgspec.Struct, eq=False):
     is_closed: bool = False
 
     def start_transfer(self, job: Job, pool: Pool[Job, FetchResult]) -> bool:
-        if job.stale or job.version_in_dest is not None or job.required_digest is not None:
+        if job.stale:
             return False
         url = self.client.with_source_scheme(job.href)
         try:

@@ -72,7 +72,8 @@ def make_fetchers(
     fetcher: AssetFetcher[Job, FetchResult] = shared
     if options.adopt:
         fetcher = AdoptingFetcher(shared, network.client, store, algorithm)
-    if (clips := clip_fetching(clip)) is not None:
+    clips = clip_fetching(clip)
+    if clips is not None:
         fetcher = clips.fetcher(downloader, fetcher, parts, network.warn)
     client, http = network.client, network.client.transports["https"]
     is_plain = not (client.byte_limiter.limit or options.requests_per_second or client.log)
@@ -95,8 +96,11 @@ class AdoptingFetcher(NamedTuple):
     digest_algorithm: str | None
 
     async def fetch(self, job: Job) -> FetchResult:
-        existing = await self._existing(job) if job.generation == 0 else None
-        return existing or await self.fetcher.fetch(job)
+        if job.generation == 0:
+            existing = await self._existing(job)
+            if existing is not None:
+                return existing
+        return await self.fetcher.fetch(job)
 
     async def _existing(self, job: Job) -> AssetFile | None:
         if job.name is not None:
@@ -144,7 +148,7 @@ class AdoptingFetcher(NamedTuple):
                 raise TransferError(exists_failure(path, reason))
         if not is_proven:
             return None
-        digest = None if self.digest_algorithm is None else digests[self.digest_algorithm]
+        digest = digests[self.digest_algorithm]  # None without an algorithm
         file = received_file(job, size, filename, validator_of(headers).etag_or_date, digest=digest)
         with destination_errors(self.store.staged.work):
             try:

@@ -43,6 +43,7 @@ pystac-client, an item or FeatureCollection as a dict, or an iterable of items.
 """
 
 _SCHEME = "stdin:"
+_STOPPED = "Stopped before all items were read. Nothing was stored: run the same command again."
 _CHUNK = 1 << 20
 _PART = "input.ndjson"
 """The name of the file while it is written, among the parts. After a kill, `engine.recovery` removes it."""
@@ -57,7 +58,9 @@ def source_text(source: Any) -> str | None:
         return str(os.path.expanduser(os.fspath(source)))  # noqa: PTH111 - text, not a Path: it may be a URL
     if hasattr(source, "get_queryables"):  # pystac-client's Client and CollectionClient, of any size
         return str(source.get_self_href())
-    return source if isinstance(source, str) and source != STANDARD_INPUT else None
+    if isinstance(source, str) and source != STANDARD_INPUT:
+        return source
+    return None
 
 
 @asynccontextmanager
@@ -65,7 +68,8 @@ async def temporary_input(
     source: SourceLike, stop: asyncio.Event | None = None
 ) -> AsyncIterator[tuple[str, Path | None]]:
     """Keep standard input or items in a temporary file for the block; yield any other source and None."""
-    if (text := source_text(source)) is not None:
+    text = source_text(source)
+    if text is not None:
         yield text, None
         return
     thread = StoppableExecutor(stop)
@@ -167,7 +171,10 @@ def _unsigned(file: BinaryIO) -> Iterator[bytes]:
             href = orjson.loads(match[0] + b'"')
         except ValueError:
             return match[0]
-        return orjson.dumps(public_url(href))[:-1] if public_url(href) != href else match[0]
+        public_href = public_url(href)
+        if public_href == href:
+            return match[0]
+        return orjson.dumps(public_href)[:-1]
 
     is_gzipped = file.read(len(GZIP_START)) == GZIP_START
     file.seek(0)
@@ -182,29 +189,32 @@ def read_input(source: SourceLike, is_stopped: IsStopped) -> Iterator[bytes]:
 
     The first chunk, and the types in a list, are checked here, so that a wrong source changes nothing.
     """
-    chunks = _chunks(source, is_stopped)
-    if not (first := next(chunks)):
+    if isinstance(source, str):  # `-`
+        chunks = _standard_input(is_stopped)
+    else:
+        chunks = _encoded_items(source, is_stopped)
+    first = next(chunks)
+    if not first:
         raise UsageError("Standard input is empty: give items, one per line, or name a SOURCE.")
     return chain([first], chunks)
 
 
-def _chunks(source: SourceLike, is_stopped: IsStopped) -> Iterator[bytes]:
-    if isinstance(source, str):  # `-`
-        descriptor = sys.stdin.fileno()
-        chunk = None
-        while chunk != b"":
-            if is_stopped():
-                raise InterruptedRunError(
-                    "Stopped while reading standard input. Nothing was stored: run the same command again."
-                )
-            try:
-                if not select.select([descriptor], [], [], 0.25)[0]:
-                    continue
-                chunk = os.read(descriptor, _CHUNK)
-            except OSError as error:
-                raise SourceError(f"Standard input cannot be read: {error.strerror}.") from error
-            yield chunk
-        return
+def _standard_input(is_stopped: IsStopped) -> Iterator[bytes]:
+    descriptor = sys.stdin.fileno()
+    chunk = None
+    while chunk != b"":
+        if is_stopped():
+            raise InterruptedRunError(_STOPPED)
+        try:
+            if not select.select([descriptor], [], [], 0.25)[0]:
+                continue
+            chunk = os.read(descriptor, _CHUNK)
+        except OSError as error:
+            raise SourceError(f"Standard input cannot be read: {error.strerror}.") from error
+        yield chunk
+
+
+def _encoded_items(source: Any, is_stopped: IsStopped) -> Iterator[bytes]:
     line = None
     for item in _items(source):
         try:
@@ -212,7 +222,7 @@ def _chunks(source: SourceLike, is_stopped: IsStopped) -> Iterator[bytes]:
         except TypeError as error:
             raise UsageError(f"source contains an item that cannot be written as JSON: {error}.") from error
         if is_stopped():
-            raise InterruptedRunError("Stopped before all items were read: run the same command again.")
+            raise InterruptedRunError(_STOPPED)
         yield line
     if isinstance(source, Mapping) and "features" in source and next_links(dict(source)):
         yield b'{"features": [], "links": [{"rel": "next", "href": "?"}]}\n'  # so that its reader warns
@@ -236,7 +246,9 @@ def _items(source: Any) -> Iterable[Any]:
     if isinstance(source, list | tuple) and not source:
         raise UsageError("source is an empty list: give items, a URL or a path.")
     checked = map(_require_item, items)
-    return list(checked) if isinstance(items, list | tuple) else checked
+    if isinstance(items, list | tuple):
+        return list(checked)  # so that a wrong one is found before anything is stored
+    return checked
 
 
 def _require_item(item: Any) -> Any:

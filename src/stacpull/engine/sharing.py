@@ -50,15 +50,16 @@ class SharedDownloads(msgspec.Struct, eq=False):
             if download.file is None:
                 download.ended = download.ended or asyncio.Event()
                 await download.ended.wait()
-            if (file := await self._reuse(job, download)) is not None:
-                return file
-            if download.file is not None:  # it succeeded, but its bytes cannot be used
-                return await self.downloader.fetch(job)
+            if download.file is not None:
+                reused = await self._reuse(job, download.job, download.file)
+                return reused or await self.downloader.fetch(job)
         download = self.recent[key] = Download(job, key)
         return await self.complete_after(download, self.downloader.fetch(job))
 
     def start(self, job: Job) -> Download | None:
-        """Begin a fast transfer, which `complete` ends; None if it needs `fetch` (a part, a shared href)."""
+        """Begin a fast transfer, which `complete` ends. Return None if the job needs `fetch`."""
+        if job.version_in_dest is not None or job.required_digest is not None:
+            return None
         key = (job.href, job.replanned_at)
         if key in self.recent or self.downloader.parts.has_part(job.rowid, job.generation):
             return None
@@ -91,10 +92,9 @@ class SharedDownloads(msgspec.Struct, eq=False):
             self.complete(download, file)
         return file
 
-    async def _reuse(self, job: Job, download: Download) -> AssetFile | None:
-        first = download.job
-        file = download.file
-        if file is None or job.size not in {None, file.size} or not (job.name or file.filename):
+    async def _reuse(self, job: Job, first: Job, file: AssetFile) -> AssetFile | None:
+        """Return the `file` of the `first` job as that of another one; None if it may differ or is gone."""
+        if job.size not in {None, file.size} or not (job.name or file.filename):
             return None
         if job.checksum not in {None, first.checksum} or job.media_type != first.media_type:
             return None  # by the type, one may be a web page and the other may not
@@ -102,7 +102,9 @@ class SharedDownloads(msgspec.Struct, eq=False):
         reused = received_file(job, *described, body=file.body, digest=file.digest, unproven=file.unproven)
         if reused.body is not None:
             return reused
-        return await asyncio.to_thread(self._linked, reused, file) if self.store.is_local else None
+        if not self.store.is_local:
+            return None
+        return await asyncio.to_thread(self._linked, reused, file)
 
     def _linked(self, reused: AssetFile, first: AssetFile) -> AssetFile | None:
         """Link the complete part, or the file that it became: another file may have its name."""
