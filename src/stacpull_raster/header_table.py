@@ -24,9 +24,9 @@ from stacpull.arguments import or_default
 from stacpull.config.options import DEFAULT_LAYOUT, Options
 from stacpull.dest_address import output_path
 from stacpull.engine.item_input import SourceLike, temporary_directory, temporary_input
-from stacpull.engine.lookups import checked_setup
 from stacpull.engine.network import WalkSetup, open_network, resolve_source
 from stacpull.engine.run_control import run_stoppable, timed_stop
+from stacpull.engine.selection_checks import checked_setup
 from stacpull.errors import UsageError, destination_errors
 from stacpull.events import Listener
 from stacpull.filters.selection_filter import SelectionFilter

@@ -31,13 +31,13 @@ from stacpull.engine import item_input
 from stacpull.engine.event_log import FAILED_ATTEMPT, EventLog
 from stacpull.engine.fetchers import make_fetchers
 from stacpull.engine.item_input import SourceLike
-from stacpull.engine.lookups import check_selection, checked_setup
 from stacpull.engine.mirror_consumer import MirrorConsumer, restore_item_json
 from stacpull.engine.mirror_status import status
 from stacpull.engine.network import ResolvedSource, WalkSetup, open_network, resolve_source
 from stacpull.engine.open_mirror import OpenMirror, check_local_source, open_mirror
 from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.run_control import StopEvent, run_at_end, run_stoppable, timed_stop, walk_and_transfer
+from stacpull.engine.selection_checks import check_selection, checked_setup
 from stacpull.engine.store_client import StoreClient
 from stacpull.engine.walk import Walk
 from stacpull.entry_points import require

@@ -22,8 +22,8 @@ from stacpull.dest_address import DestAddress, resolve_dest
 from stacpull.digests import text_hash
 from stacpull.engine.fetchers import clip_fetching
 from stacpull.engine.item_input import SourceLike, temporary_input
-from stacpull.engine.lookups import check_selection, checked_setup
 from stacpull.engine.network import Network, WalkSetup, open_network, resolve_source
+from stacpull.engine.selection_checks import check_selection, checked_setup
 from stacpull.engine.walk import Walk, note_items
 from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.events import Listener, Stage

@@ -8,8 +8,8 @@ from contextlib import aclosing, suppress
 
 from stacpull.arguments import or_default
 from stacpull.config.options import Options
-from stacpull.engine.lookups import first_items
 from stacpull.engine.network import Network, open_network, resolve_source
+from stacpull.engine.selection_checks import first_items
 from stacpull.errors import UsageError
 from stacpull.events import Listener, Stage
 from stacpull.filters.labels import class_lists, fold_label, item_labels

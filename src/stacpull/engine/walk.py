@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 from math import inf
 from typing import Any, Protocol
 
@@ -17,9 +18,16 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.caches import BoundedCache
-from stacpull.engine.lookups import Lookups, check_first_page, followed_relations, walk_starts
 from stacpull.engine.network import WalkSetup
-from stacpull.errors import ForgottenCursorError, SourceError, StacpullError, quantity
+from stacpull.engine.selection_checks import check_first_page, followed_relations, walk_starts
+from stacpull.errors import (
+    CredentialsError,
+    ForgottenCursorError,
+    SourceError,
+    StacpullError,
+    UsageError,
+    quantity,
+)
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_filters import rank_of
 from stacpull.filters.selection_filter import SelectionFilter
@@ -40,7 +48,8 @@ from stacpull.models import (
     WalkBatch,
     WalkUpdate,
 )
-from stacpull.planning.hrefs import item_id_in, linked_hrefs, self_href
+from stacpull.net.transport import TransferError
+from stacpull.planning.hrefs import asset_hrefs, asset_kind, item_id_in, linked_hrefs, self_href
 from stacpull.planning.item_plan import (
     COLLECTION_LAYOUT,
     NO_COLLECTION,
@@ -50,12 +59,15 @@ from stacpull.planning.item_plan import (
     id_of,
     is_newer,
     updated_in,
+    with_template,
 )
 from stacpull.planning.layout import Layout
+from stacpull.planning.prefixes import Listing, as_prefix
 from stacpull.selection import Selection
 from stacpull.sources.item_reader import ItemReader
 from stacpull.sources.source import LoopDetector, PageSize, Position, WalkStart
-from stacpull.threads import StoppableExecutor, prefetch
+from stacpull.threads import StoppableExecutor, for_each, prefetch
+from stacpull.urls import is_local, scheme_rules
 
 ITEMS_AT_ONCE = 100  # planned at once, so that transfers need not wait for all linked items of a page
 _MAX_KEYS = 20
@@ -151,6 +163,89 @@ class Sample(msgspec.Struct):
         return sorted(self._drawn.values())[: self.size]
 
 
+class PlanInputs:
+    """Requests what plans need besides their items."""
+
+    def __init__(self, setup: WalkSetup) -> None:
+        self._setup = setup
+        self._filter = AssetFilter(setup.selection)
+        self._collections = BoundedCache[str, Json | StacpullError](max_entries=16)
+
+    async def look_up(self, items: Collection[ListedItem]) -> Collection[ListedItem]:
+        """Return the items with `item_assets` and `listings`, if the selection needs these."""
+        if self._filter.reads_members:
+            names = {item.id.collection for item in items}
+            item_assets = {name: await self._item_assets(name) for name in names}
+            items = [item._replace(item_assets=item_assets[item.id.collection]) for item in items]
+        if self._setup.selection.expand_prefix:
+            prefixes = [self._prefixes(item) for item in items]
+            listed = await self._listed({href for of_item in prefixes for href in of_item.values()})
+            with_listings = []
+            for item, of_item in zip(items, prefixes, strict=True):
+                listings = {key: self._selected(key, listed[href]) for key, href in of_item.items()}
+                with_listings.append(item._replace(listings=listings))
+            return with_listings
+        return items
+
+    async def _item_assets(self, collection: str) -> Json:
+        is_new = collection not in self._collections
+        document = await self.collection(collection)
+        if not isinstance(document, StacpullError):
+            return object_or_empty(document.get("item_assets"))
+        if is_new and not isinstance(document, UsageError):
+            text = f"Assets of {collection} without type or roles of their own are left out. {document}"
+            self._setup.network.warn(text)
+        return {}
+
+    async def _listed(self, hrefs: Collection[str]) -> dict[str, Listing | Failure]:
+        network = self._setup.network
+        listed: dict[str, Listing | Failure] = {}
+
+        async def list_at(href: str) -> None:
+            try:
+                list_prefix = scheme_rules(href).list_prefix
+                objects = await network.retries.run(partial(list_prefix, network.client, as_prefix(href)))
+                listed[href] = Listing(objects)
+            except TransferError as error:
+                listed[href] = error.give_up()
+
+        await for_each(hrefs, list_at, limit=16)
+        return listed
+
+    def _selected(self, key: str, listing: Listing | Failure) -> Listing | Failure:
+        if isinstance(listing, Failure):
+            return listing
+        keeps = self._filter.keeps_object
+        names = [listed.name for listed in listing.objects]
+        left_out = dict.fromkeys(name for name in names if not keeps(key, f"{key}/{name}"))
+        kept = tuple(listed for listed in listing.objects if listed.name not in left_out)
+        return Listing(kept, tuple(left_out))
+
+    async def collection(self, name: str) -> Json | StacpullError:
+        """Return the document of a collection, or the error of reading it. Recent ones are cached."""
+        if name not in self._collections:
+            try:
+                self._collections[name] = await self._setup.source.collection(name)
+            except (SourceError, CredentialsError, UsageError) as error:
+                self._collections[name] = error
+        return self._collections[name]
+
+    def _prefixes(self, item: ListedItem) -> dict[str, str]:
+        """Return the URLs of assets that are prefixes, by asset key."""
+        base = self_href(item.document, local=is_local(item.url)) or item.url
+        prefixes = {}
+        for key, asset in object_or_empty(item.document.get("assets")).items():
+            described = with_template(asset, item.item_assets.get(key))
+            if not isinstance(asset, dict) or not self._filter.may_hold(key, described):
+                continue
+            hrefs = asset_hrefs(asset, base, self._setup.selection.prefer)
+            if isinstance(hrefs, Failure) or not scheme_rules(hrefs[0]).is_object_store:
+                continue
+            if asset_kind(hrefs[0], asset.get("type")) == "prefix":
+                prefixes[key] = hrefs[0]
+        return prefixes
+
+
 class Walk:
     """Reads pages, selects and plans items for its consumer. `keeps` replaces the asset filter."""
 
@@ -167,7 +262,7 @@ class Walk:
         self._followed = followed_relations(selection)
         self._sample = None if selection.sample is None else Sample(selection.sample, selection.seed)
         self._keeps_position = setup.source.has_cursors and self._sample is None
-        self._lookups = Lookups(setup)
+        self._plan_inputs = PlanInputs(setup)
         self._collections = BoundedCache[ItemId, None](max_entries=256)
         self._starts = setup.starts or ()
         self._has_checked_selection = False
@@ -372,7 +467,7 @@ class Walk:
                 newest[item.id] = item
                 versions[item.id] = updated
         links = dict[str, ItemLink]()  # by href: of several parents, the first is kept
-        for item in await self._lookups.look_up(newest.values()):
+        for item in await self._plan_inputs.look_up(newest.values()):
             planned = self._plan(item)
             batch.items.append(planned)
             if self._followed:
@@ -400,7 +495,7 @@ class Walk:
             message = f"The source item {item_id.item} could not be read: {document.message}"
             failure = replace(document, message=message)
             batch.unreadable_items.append(UnreadableItem(item_id, link.href, link.parent, failure))
-        batch.items += map(self._plan, await self._lookups.look_up(items))
+        batch.items += map(self._plan, await self._plan_inputs.look_up(items))
 
     async def _add_collections(self, batch: WalkBatch) -> None:
         collection_ids = dict.fromkeys(ItemId(item.id.collection, OWN_ASSETS_ID) for item in batch.items)
@@ -409,7 +504,7 @@ class Walk:
         self._collections.update(dict.fromkeys(new_ids))
         planned_before = await self._consumer.planned_this_run(new_ids)
         for item_id in (item_id for item_id in new_ids if item_id not in planned_before):
-            document = await self._lookups.collection(item_id.collection)
+            document = await self._plan_inputs.collection(item_id.collection)
             if isinstance(document, StacpullError):
                 failure = Failure(FailureKind.ITEM, f"Its assets cannot be read: {document}")
                 batch.unreadable.append(UnreadableEntry(item_id.collection, item_id.item, failure))

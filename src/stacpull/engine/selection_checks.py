@@ -1,37 +1,31 @@
-"""Checks of a selection, and what a walk asks its source besides pages: `item_assets`, objects of prefixes.
+"""Checks of a selection: of its syntax, and of the names in it.
 
-Names in a selection are checked against an API before anything is created, otherwise against the first items.
+Names are checked against an API before anything is created, otherwise against the first items.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing, suppress
 from fnmatch import fnmatchcase
-from functools import partial
 
 from stacpull.arguments import read_bbox
 from stacpull.boxes import to_2d
-from stacpull.caches import BoundedCache
 from stacpull.config.options import Options
 from stacpull.engine.fetchers import clip_fetching
 from stacpull.engine.network import WalkSetup
-from stacpull.errors import CredentialsError, SourceError, StacpullError, UsageError, did_you_mean
-from stacpull.filters.asset_filter import AssetFilter
+from stacpull.errors import CredentialsError, SourceError, UsageError, did_you_mean
 from stacpull.filters.item_filters import PropertyName
 from stacpull.filters.labels import check_labels, class_lists, item_labels
 from stacpull.filters.selection_filter import SelectionFilter
 from stacpull.json_values import object_or_empty
-from stacpull.models import Failure, Json, Page
+from stacpull.models import Json, Page
 from stacpull.net.transport import TransferError
-from stacpull.planning.hrefs import asset_hrefs, asset_kind, linked_hrefs, self_href
-from stacpull.planning.item_plan import NO_COLLECTION, ListedItem, with_template
+from stacpull.planning.hrefs import linked_hrefs
+from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.planning.layout import Layout
-from stacpull.planning.prefixes import Listing, as_prefix
 from stacpull.selection import Selection
 from stacpull.sources.source import MIN_ITEMS, PageSize, Source, WalkStart
-from stacpull.threads import for_each
-from stacpull.urls import is_local, scheme_rules
 
 
 def check_selection(selection: Selection, options: Options) -> None:
@@ -70,8 +64,9 @@ async def checked_setup(setup: WalkSetup) -> WalkSetup:
         items = await first_items(source, starts[0])
     for text in await _label_warnings(source, selection, items, starts):
         setup.network.warn(text)
-    if len(starts) == 1 and (texts := await _unknown_names(setup, items, starts[0].request.url)):
-        raise UsageError(texts[0])
+    if len(starts) == 1:
+        for text in await _unknown_names(setup, items, starts[0].request.url):
+            raise UsageError(text)
     return setup
 
 
@@ -118,7 +113,10 @@ def _linked_href(selection: Selection, items: Sequence[Json], url: str) -> str |
 
 def followed_relations(selection: Selection) -> set[str]:
     """Return the relations, in lower case, of links to items that are mirrored too."""
-    return {*map(str.lower, selection.follow), *(["source"] if selection.source_links else [])}
+    relations = set(map(str.lower, selection.follow))
+    if selection.source_links:
+        relations.add("source")
+    return relations
 
 
 async def _label_warnings(
@@ -133,8 +131,10 @@ async def _label_warnings(
             return [f"{error} Other collections may have it, so the run continues."]
     classes = dict[str, tuple[str, ...]]()
     for start in starts:
-        first = items if start.collection == starts[0].collection else ()
-        if start is not starts[0] and source.api_root is not None:
+        first: Sequence[Json] = ()
+        if start.collection == starts[0].collection:
+            first = items
+        elif source.api_root is not None:
             with suppress(SourceError):
                 first = await first_items(source, start)
         lists = class_lists(first, None)
@@ -147,8 +147,9 @@ async def _label_warnings(
                 return texts
     texts = check_labels(selection, classes)
     labels = (item_labels(object_or_empty(it.get("properties")), selection.label_property) for it in items)
-    hint = "No item on the first page has labels: select the collection of the label items."
-    return [hint] if texts and not any(labels) else texts
+    if texts and not any(labels):
+        return ["No item on the first page has labels: select the collection of the label items."]
+    return texts
 
 
 async def first_items(source: Source, start: WalkStart) -> list[Json]:
@@ -159,85 +160,3 @@ async def first_items(source: Source, start: WalkStart) -> list[Json]:
     async with aclosing(walk) as pages:
         page = await anext(pages, None)
     return [] if page is None else page.items
-
-
-class Lookups:
-    """Requests what plans need besides their items."""
-
-    def __init__(self, setup: WalkSetup) -> None:
-        self._setup = setup
-        self._filter = AssetFilter(setup.selection)
-        self._collections = BoundedCache[str, Json | StacpullError](max_entries=16)
-
-    async def look_up(self, items: Collection[ListedItem]) -> Collection[ListedItem]:
-        """Return the items with `item_assets` and `listings`, if the selection needs these."""
-        if self._filter.reads_members:
-            names = {item.id.collection for item in items}
-            item_assets = {name: await self._item_assets(name) for name in names}
-            items = [item._replace(item_assets=item_assets[item.id.collection]) for item in items]
-        if self._setup.selection.expand_prefix:
-            prefixes = list(map(self._prefixes, items))
-            listed = await self._listed({href for of_item in prefixes for href in of_item.values()})
-            items = [
-                item._replace(listings={key: self._selected(key, listed[of_item[key]]) for key in of_item})
-                for item, of_item in zip(items, prefixes, strict=True)
-            ]
-        return items
-
-    async def _item_assets(self, collection: str) -> Json:
-        is_new = collection not in self._collections
-        document = await self.collection(collection)
-        if not isinstance(document, StacpullError):
-            return object_or_empty(document.get("item_assets"))
-        if is_new and not isinstance(document, UsageError):
-            text = f"Assets of {collection} without type or roles of their own are left out. {document}"
-            self._setup.network.warn(text)
-        return {}
-
-    async def _listed(self, hrefs: Collection[str]) -> dict[str, Listing | Failure]:
-        network = self._setup.network
-        listed: dict[str, Listing | Failure] = {}
-
-        async def list_at(href: str) -> None:
-            try:
-                list_prefix = scheme_rules(href).list_prefix
-                objects = await network.retries.run(partial(list_prefix, network.client, as_prefix(href)))
-                listed[href] = Listing(objects)
-            except TransferError as error:
-                listed[href] = error.give_up()
-
-        await for_each(hrefs, list_at, limit=16)
-        return listed
-
-    def _selected(self, key: str, listing: Listing | Failure) -> Listing | Failure:
-        if isinstance(listing, Failure):
-            return listing
-        keeps = self._filter.keeps_object
-        names = [listed.name for listed in listing.objects]
-        left_out = dict.fromkeys(name for name in names if not keeps(key, f"{key}/{name}"))
-        kept = tuple(listed for listed in listing.objects if listed.name not in left_out)
-        return Listing(kept, tuple(left_out))
-
-    async def collection(self, name: str) -> Json | StacpullError:
-        """Return the document of a collection, or the error of reading it. Recent ones are cached."""
-        if name not in self._collections:
-            try:
-                self._collections[name] = await self._setup.source.collection(name)
-            except (SourceError, CredentialsError, UsageError) as error:
-                self._collections[name] = error
-        return self._collections[name]
-
-    def _prefixes(self, item: ListedItem) -> dict[str, str]:
-        base = self_href(item.document, local=is_local(item.url)) or item.url
-        prefixes = {}
-        for key, asset in object_or_empty(item.document.get("assets")).items():
-            if not isinstance(asset, dict) or not self._filter.may_hold(
-                key, with_template(asset, item.item_assets.get(key))
-            ):
-                continue
-            hrefs = asset_hrefs(asset, base, self._setup.selection.prefer)
-            if isinstance(hrefs, Failure) or not scheme_rules(hrefs[0]).is_object_store:
-                continue
-            if asset_kind(hrefs[0], asset.get("type")) == "prefix":
-                prefixes[key] = hrefs[0]
-        return prefixes
