@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -50,23 +49,70 @@ class ResolvedSource(msgspec.Struct, frozen=True):
     is_given: bool = True  # by the user, with this command; False if it comes from a ledger
 
 
-class Network(msgspec.Struct, frozen=True):
-    client: Client
-    reader: JsonReader
-    secrets: Secrets
-    retries: Retries
-    resolved: ResolvedSource
-    ip_policy: AddressPolicy  # the allowed addresses; worker processes use the same
-    slots: int
-    per_host: int
-    emit: Listener  # takes events of the run, and removes secrets from them
-    warn: Callable[[str], None]
-    clock: Clock
-    logins: Any = None  # of a credential profile (`stacpull_logins.logins.Logins`); mostly None
+class Network:
+    """What sends requests. `emit` takes events, and removes secrets from them."""
 
-    @property
-    def counters(self) -> NetworkCounters:
-        return self.client.counters
+    def __init__(
+        self,
+        resolved: ResolvedSource,
+        options: Options,
+        ip_policy: AddressPolicy | None,
+        retry_policy: RetryPolicy | None,
+        secrets: Secrets,
+        on_event: Listener | None,
+        log: RequestLog | None,
+    ) -> None:
+        secrets.add(*credentials_in(resolved.headers), *resolved.query.values(), *(options.s3.keys or ()))
+        self.resolved = resolved
+        self.secrets = secrets
+        self.emit = masking_listener(on_event, secrets)
+        self.clock: Clock = SystemClock()
+        self.counters = NetworkCounters()
+        self.ip_policy = ip_policy or _ip_policy(resolved, options)  # worker processes use the same
+        self.slots = options.concurrency or _slots_here(options.per_host)
+        self.per_host = min(options.per_host, self.slots)
+        retry_policy = retry_policy or RetryPolicy(retries=options.retries)
+        self.retries = Retries(retry_policy, self.clock, self.counters.note_retry)
+        http = http_transport(options, self.ip_policy)
+        self._transport_setup = TransportSetup(
+            http, resolved.url, options, self.clock, secrets, self.ip_policy, resolved.input_file
+        )
+        self.logins: Any = None  # `stacpull_logins.logins.Logins` of a credential profile
+        profile = options.filled_profile
+        if profile is not None:
+            self.logins = profile.open(http, retry_policy, self.clock, secrets, self.counters, self.warn)
+        gate_settings = GateSettings(
+            self.clock,
+            self.per_host,
+            is_fixed=bool(options.concurrency),
+            silence_limit=_STALLS_UNTIL_DOWN * options.stall_timeout,
+            request_rate=options.requests_per_second,
+            on_notice=self.emit,
+        )
+        self.client = Client(
+            {name: http for name, scheme in SCHEMES.items() if scheme.is_web},
+            gate_settings,
+            credentials=HostCredentials(resolved.url, resolved.headers, resolved.query),
+            secrets=secrets,
+            counters=self.counters,
+            source=resolved.url,
+            limit_rate=options.limit_rate,
+            login_transport=self._login_transport,
+            make_transport=self._make_transport,
+            log=log,
+        )
+        self.reader = JsonReader(
+            self.client,
+            self.retries,
+            source=resolved.url,
+            credential_names=resolved.credential_names,
+            key_variable=key_variable(urlsplit(resolved.url)),
+            limit=options.max_page_size,
+            warn=self.warn,
+        )
+
+    def warn(self, text: str) -> None:
+        self.emit(Notice("warning", text))
 
     def progress(self, **counts: Any) -> Progress:
         return Progress(
@@ -74,6 +120,12 @@ class Network(msgspec.Struct, frozen=True):
             **msgspec.structs.asdict(self.counters),
             **counts,
         )
+
+    def _login_transport(self, url: str) -> Transport | None:
+        return None if self.logins is None else self.logins.transport_for(url)
+
+    def _make_transport(self, scheme: str) -> Transport | None:
+        return SCHEMES[scheme].transport(self._transport_setup) if scheme in SCHEMES else None
 
 
 class WalkSetup(NamedTuple):
@@ -119,69 +171,18 @@ async def open_network(
 ) -> AsyncIterator[Network]:
     """Open the network. The policies override the options; `secrets` gets all credentials."""
     secrets = Secrets() if secrets is None else secrets
-    emit = masking_listener(on_event, secrets)
-    host = host_of(resolved.url)
-    warn = partial(_warn, emit)
-    emit(Stage(f"opening SOURCE at {host}" if host else "opening SOURCE"))
-    secrets.add(*credentials_in(resolved.headers), *resolved.query.values(), *(options.s3.keys or ()))
-    slots = options.concurrency or _slots_here(options.per_host)
-    per_host = min(options.per_host, slots)
-    ip_policy = ip_policy or _ip_policy(resolved, options)
-    http = http_transport(options, ip_policy)
-    clock = SystemClock()
-    counters = NetworkCounters()
-    gate_settings = _gate_settings(options, clock, per_host, emit)
-    setup = TransportSetup(http, resolved.url, options, clock, secrets, ip_policy, resolved.input_file)
-    retry_policy = retry_policy or RetryPolicy(retries=options.retries)
-    profile = options.filled_profile
-    logins = None if profile is None else profile.open(http, retry_policy, clock, secrets, counters, warn)
-    retries = Retries(retry_policy, clock, counters.note_retry)
-    log = None if options.log_file is None else await asyncio.to_thread(RequestLog, options.log_file, secrets)
-    client = Client(
-        {name: http for name, scheme in SCHEMES.items() if scheme.is_web},
-        gate_settings,
-        credentials=HostCredentials(resolved.url, resolved.headers, resolved.query),
-        secrets=secrets,
-        counters=counters,
-        source=resolved.url,
-        limit_rate=options.limit_rate,
-        login_transport=(lambda _: None) if logins is None else logins.transport_for,
-        make_transport=lambda name: SCHEMES[name].transport(setup) if name in SCHEMES else None,
-        log=log,
-    )
-    reader = JsonReader(
-        client,
-        retries,
-        source=resolved.url,
-        credential_names=resolved.credential_names,
-        key_variable=key_variable(urlsplit(resolved.url)),
-        limit=options.max_page_size,
-        warn=warn,
-    )
+    log = None
+    if options.log_file is not None:
+        log = await asyncio.to_thread(RequestLog, options.log_file, secrets)
+    network = Network(resolved, options, ip_policy, retry_policy, secrets, on_event, log)
+    network.emit(Stage(f"opening SOURCE at {host_of(resolved.url) or 'a path'}"))
     try:
-        yield Network(
-            client, reader, secrets, retries, resolved, ip_policy, slots, per_host, emit, warn, clock, logins
-        )
+        yield network
     except BaseException as error:
         secrets.mask_error(error)  # the error may quote secrets, and will be printed
         raise
     finally:
-        await client.close()
-
-
-def _gate_settings(options: Options, clock: SystemClock, per_host: int, emit: Listener) -> GateSettings:
-    return GateSettings(
-        clock,
-        per_host,
-        is_fixed=bool(options.concurrency),
-        silence_limit=_STALLS_UNTIL_DOWN * options.stall_timeout,
-        request_rate=options.requests_per_second,
-        on_notice=emit,
-    )
-
-
-def _warn(emit: Listener, text: str) -> None:
-    emit(Notice("warning", text))
+        await network.client.close()
 
 
 def _max_open_files() -> int:
@@ -203,8 +204,10 @@ def http_transport(options: Options, ip_policy: AddressPolicy) -> Transport:
 def _ip_policy(resolved: ResolvedSource, options: Options) -> AddressPolicy:
     """Return the rules. SOURCE from a ledger may be private only as an address or `localhost`."""
     host = origin_of(resolved.url).host
-    is_chosen = resolved.is_given or literal_address(host) is not None
-    endpoints = () if options.filled_profile is None else options.filled_profile.endpoints
-    urls = [url for url in (options.s3.endpoint_url, *endpoints) if url]
-    chosen = [*([host] if is_chosen else []), *(origin_of(url).host for url in urls)]
+    endpoints = [options.s3.endpoint_url]
+    if options.filled_profile is not None:
+        endpoints += options.filled_profile.endpoints
+    chosen = [origin_of(url).host for url in endpoints if url]
+    if resolved.is_given or literal_address(host) is not None:
+        chosen.append(host)
     return AddressPolicy(allow_private=options.allow_private_hosts, chosen=chosen)
