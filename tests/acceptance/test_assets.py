@@ -528,7 +528,7 @@ def test_a_collection_that_cannot_be_read_is_named(world: World) -> None:
     world.routes["/c.json"] = [Answer(404, b"{}")]
     report = world.mirror(Selection(collection_assets=True))
     assert (report.exit_code, report.items_failed, report.assets_done) == (1, 1, 1)
-    assert "The collection c is mirrored without its own assets" in world.notices()
+    assert "Assets that need the collection c are left out" in world.notices()
 
 
 def test_an_asset_of_a_collection_that_fails_is_named(world: World) -> None:
@@ -572,7 +572,7 @@ def test_a_note_names_a_collection_without_whose_item_assets_assets_are_left_out
     world.routes["/c.json"] = [Answer(500)] * 9
     report = world.mirror(Selection(roles=("data",)))
     assert (report.assets_done, report.assets_excluded) == (1, 1)
-    assert "Assets of c without type or roles of their own are left out" in world.notices()
+    assert "Assets that need the collection c are left out" in world.notices()
 
 
 def test_unusual_hrefs_keys_and_ids_are_mirrored_or_reported(world: World) -> None:

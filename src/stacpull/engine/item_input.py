@@ -36,17 +36,13 @@ if TYPE_CHECKING:
     from tempfile import TemporaryDirectory
 
 SourceLike = str | os.PathLike[str] | Mapping[str, Any] | Iterable[Any]
-"""What SOURCE may be in Python: a URL or path; a client of pystac-client, which stands for its URL; or items.
-
-Items are a `pystac.Item`, an `ItemCollection`, a catalog or collection with its items, a search of
-pystac-client, an item or FeatureCollection as a dict, or an iterable of items.
-"""
+"""What SOURCE may be in Python, as `mirror` describes it."""
 
 _SCHEME = "stdin:"
 _STOPPED = "Stopped before all items were read. Nothing was stored: run the same command again."
 _CHUNK = 1 << 20
 _PART = "input.ndjson"
-"""The name of the file while it is written, among the parts. After a kill, `engine.recovery` removes it."""
+"""The name of the file while it is written, among the parts. After a kill, `Recovery` removes it."""
 _HREF = re.compile(rb'"[A-Za-z][A-Za-z0-9+.-]{0,20}:[^"\s]*[?@][^"\s]*')
 """The opening quote and the text of an href that may have credentials."""
 _INPUT_NAME = re.compile(r"stdin:[0-9a-f]{32}")

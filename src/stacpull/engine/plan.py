@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from math import ceil
 from pathlib import Path
-from typing import TextIO
+from typing import Literal, TextIO
 
 from stacpull.arguments import or_default
 from stacpull.caches import MAX_KEY_LENGTH
@@ -88,7 +88,8 @@ async def plan(
 @contextmanager
 def _opened_ledger(dest: DestAddress | None) -> Iterator[tuple[Connection | None, HasFile]]:
     with ExitStack() as opened:
-        ledger, has_file = None, lambda _path: True  # in a bucket, only a run looks
+        ledger = None
+        has_file: HasFile = lambda _path: True  # noqa: E731 - in a bucket, only a run looks
         if dest is not None:
             opened.enter_context(ledger_errors(ledger_path(dest.work)))
             with suppress(NotAMirrorError):
@@ -99,10 +100,7 @@ def _opened_ledger(dest: DestAddress | None) -> Iterator[tuple[Connection | None
 
 
 class _PlanConsumer:
-    """The consumer of the walk of one `plan`.
-
-    A cancellation waits for the thread that uses the ledger, because closing SQLite beneath it can crash.
-    """
+    """The consumer of the walk of one `plan`."""
 
     def __init__(
         self, setup: WalkSetup, ledger: Connection | None, has_file: HasFile, urls: TextIO | None
@@ -112,21 +110,19 @@ class _PlanConsumer:
         self._ledger = ledger
         self._has_file = has_file
         self._seen = set[int]()  # hashes of items, as in the sets below
-        self._primary = set[int]()
-        self._linked = set[int]()
+        self._is_linked: dict[int, bool] = {}  # True for items to which only links have led
         self._unreadable = set[int]()
         self._urls = urls
         clip = setup.selection.clip
-        self._run = Run(0, "mirror", "", {}, setup.options.remembered, text_hash(clip) if clip else None)
+        area_hash = text_hash(clip) if clip else None
+        self._run = Run(0, "mirror", "", {}, setup.options.remembered, area_hash)
         self._sizes = _SizeSamples(setup.network, clip)
         self.counters = Counter(items_seen=0, items_matched=0, source_items=0, bytes_sampled=0)  # as reported
         self._hosts: Counter[str] = Counter()
         self._excluded: Counter[str] = Counter()  # by asset key
         self._web_pages: Counter[str] = Counter()  # by asset key
-        self._unsigned_urls = 0
         self._paths: set[str] = set()
-        self._shared_path = ""
-        self._refused = ""
+        self._warnings: dict[str, str] = {}  # the first of each kind
         self._announced: int | None = None
         self._left_out: Counter[str] = Counter()
 
@@ -141,45 +137,47 @@ class _PlanConsumer:
         self.counters["assets_outside"] = sizes.outside
         unknown = {key: number for key, number in sizes.unstated.items() if key not in sizes.mean_sizes}
         sampled_bytes = sizes.sampled_bytes(sizes.unstated)
-        bytes_total = round(sizes.stated_bytes + sampled_bytes)
-        bytes_pending = round(sizes.pending_bytes + sizes.sampled_bytes(sizes.pending))
-        is_unknown = bool(unknown) and not bytes_total
+        bytes_total: int | None = round(sizes.stated_bytes + sampled_bytes)
+        bytes_pending: int | None = round(sizes.pending_bytes + sizes.sampled_bytes(sizes.pending))
+        bytes_basis: Literal["known", "sampled", "unknown"] = "sampled" if sampled_bytes else "known"
+        if unknown and bytes_total == 0:
+            bytes_total = bytes_pending = None
+            bytes_basis = "unknown"
         if sizes.problem is not None:
-            network.warn(f"{'No' if is_unknown else 'Not every'} size could be read: {sizes.problem}")
-        if self._refused:
-            network.warn(f"Some assets or items would fail; the first is {self._refused}")
-        if self._unsigned_urls:
-            network.warn(f"URLs without their signature or key may be refused: {self._unsigned_urls:,}.")
-        if self._shared_path:
-            network.warn(f"--layout gives several items the path {self._shared_path}: add {{item}} to it.")
+            network.warn(f"Not every size could be read: {sizes.problem}")
+        for warning in self._warnings.values():
+            network.warn(warning)
         requests_per_asset = 1.0
         asset_seconds = walk_seconds / max(1, walk_requests)
         if sizes.samples:
             requests_per_asset = (sample_requests + sizes.tile_requests) / len(sizes.samples)
             asset_seconds = sample_seconds / ceil(len(sizes.samples) / min(FIRST_LIMIT, network.per_host))
         pending = self.counters["assets_pending"]
-        seconds_estimated = round(walk_seconds + ceil(pending / network.per_host) * asset_seconds, 1)
+        seconds_estimated = None
+        if walk_requests and walk_seconds:
+            seconds_estimated = round(walk_seconds + ceil(pending / network.per_host) * asset_seconds, 1)
         report = PlanReport(
             assets=self._hosts.total(),
             assets_excluded=self._excluded.total(),
-            bytes_total=None if is_unknown else bytes_total,
-            bytes_pending=None if is_unknown else bytes_pending,
-            bytes_basis="unknown" if is_unknown else "sampled" if sampled_bytes else "known",
+            bytes_total=bytes_total,
+            bytes_pending=bytes_pending,
+            bytes_basis=bytes_basis,
             unknown_keys=unknown,
             requests=network.counters.requests - sample_requests + round(pending * requests_per_asset),
             hosts=tuple(HostPlan(host, number) for host, number in self._hosts.most_common()),
             excluded_keys=dict(self._excluded),
             assets_pages=self._web_pages.total(),
             page_keys=dict(self._web_pages),
-            seconds_estimated=seconds_estimated if walk_requests and walk_seconds else None,
+            seconds_estimated=seconds_estimated,
             items_announced=self._announced,
             items_left_out=walk.filter.left_out(+self._left_out, self.counters["items_seen"]),
             seconds=round(walk_seconds + sample_seconds, 3),
             source=self._setup.source.url,
             **self.counters,
         )
-        if warning := walk.summary.why_nothing_to_fetch(self._setup.selection, report.to_json()):
-            network.warn(warning)
+        why = walk.summary.why_nothing_to_fetch(self._setup.selection, report.to_json())
+        if why is not None:
+            network.warn(why)
         return report
 
     async def _usage_of(self, work: Callable[[], Awaitable[None]]) -> tuple[int, float]:
@@ -190,11 +188,8 @@ class _PlanConsumer:
         return self._network.counters.requests - requests_before, seconds
 
     async def planned_this_run(self, ids: Sequence[ItemId]) -> dict[ItemId, PlannedVersion]:
-        return {
-            item: PlannedVersion(is_linked=hash(item) not in self._primary)
-            for item in ids
-            if any(hash(item) in known for known in (self._primary, self._linked, self._unreadable))
-        }
+        known = [item for item in ids if hash(item) in self._is_linked or hash(item) in self._unreadable]
+        return {item: PlannedVersion(is_linked=self._is_linked.get(hash(item), True)) for item in known}
 
     async def restart(self) -> None:
         self.counters["items_seen"] = 0
@@ -202,6 +197,7 @@ class _PlanConsumer:
         self._left_out.clear()
 
     async def add_batch(self, batch: WalkBatch) -> int:
+        # a cancellation waits for the thread, because closing SQLite beneath it can crash
         new_items = await shielded_to_thread(partial(self._add_batch, batch))
         counts = {name: self.counters[name] for name in ("items_seen", "items_matched")}
         limit = self._setup.selection.item_limit
@@ -218,63 +214,76 @@ class _PlanConsumer:
             self._left_out[reason] += left_out
             new_items += left_out
         self.counters["items_seen"] += new_items
-        self._refused = self._refused or next((item.failure.message for item in batch.unreadable_items), "")
+        for failed in batch.unreadable_items:
+            self._warn_of_failure(failed.failure.message)
         unreadable = [item.id for item in batch.unreadable_items]
         unreadable += [ItemId(entry.collection, entry.name) for entry in batch.unreadable]
         self.counters["items_failed"] += note_items(self._unreadable, unreadable)
         items = [item for item in batch.items if self._count_item(item)]
         actions: _Actions = {}
         if self._ledger is not None:
-            secrets = self._network.secrets
-            versioned_items = [
-                item if item.updated else item._replace(public_json=public_document(item.document, secrets))
-                for item in items
-            ]
+            versioned_items = list(map(self._versioned, items))
             actions = known_actions(self._ledger, versioned_items, self._run, self._has_file)
         for item in items:
             self._count_assets(item, actions)
         return new_items
 
+    def _versioned(self, item: PlannedItem) -> PlannedItem:
+        if item.updated:
+            return item
+        return item._replace(public_json=public_document(item.document, self._network.secrets))
+
+    def _warn_of_failure(self, text: str) -> None:
+        self._warnings.setdefault("failure", f"Some assets or items would fail; the first is {text}")
+
     def _count_item(self, item: PlannedItem) -> bool:
         """Count an item. Return False if its assets are already counted."""
-        was_linked = hash(item.id) in self._linked
-        if item.parent is not None:
-            is_new = not was_linked and hash(item.id) not in self._primary
-            if is_new:
-                self._linked.add(hash(item.id))
-                self.counters["source_items"] += 1
-            return is_new
-        self._primary.add(hash(item.id))
-        self.counters["items_matched"] += not item.is_collection
-        self.counters["source_items"] -= was_linked
-        return not was_linked
+        key = hash(item.id)
+        was_planned = key in self._is_linked
+        if item.parent is None:
+            if not item.is_collection:
+                self.counters["items_matched"] += 1
+            if self._is_linked.get(key):
+                self.counters["source_items"] -= 1
+            self._is_linked[key] = False
+        elif not was_planned:
+            self.counters["source_items"] += 1
+            self._is_linked[key] = True
+        return not was_planned
 
     def _count_assets(self, item: PlannedItem, actions: _Actions) -> None:
         self.counters["assets_refused"] += len(item.problems)
-        self._refused = self._refused or next((f"{key}: {why.message}" for key, why in item.problems), "")
+        for key, failure in item.problems:
+            self._warn_of_failure(f"{key}: {failure.message}")
         for key in item.excluded:
             _add(self._excluded, key)
         for key in item.web_pages:
             _add(self._web_pages, key)
         for asset in item.assets:
             action, known_path = actions.get((item.id, asset.key), (Action.REQUEST, None))
-            self.counters["assets_pending"] += action is Action.REQUEST
-            self.counters["assets_done"] += action is Action.KEEP
+            is_pending = action is Action.REQUEST
+            if is_pending:
+                self.counters["assets_pending"] += 1
+            elif action is Action.KEEP:
+                self.counters["assets_done"] += 1
             _add(self._hosts, host_of(asset.href) or "this disk")
-            self._sizes.add(asset, is_pending=action is Action.REQUEST)
+            self._sizes.add(asset, is_pending=is_pending)
             if asset.name is None and self._urls is None:
                 continue  # redirects may change its path
             name = final_name(asset.name, asset.name_template, filename_of(asset.href), asset.directory)
             path = path_in_dest(asset.directory, name)
             if path in self._paths:
-                self._shared_path = self._shared_path or path
+                warning = f"--layout gives several items the path {path}: add {{item}} to it."
+                self._warnings.setdefault("path", warning)
             elif asset.name is not None and len(self._paths) < _MAX_PATHS:
                 self._paths.add(path)
-            if self._urls is not None and action is Action.REQUEST:
+            if self._urls is not None and is_pending:
                 href = self._network.secrets.storable_url(asset.href)
-                is_key = scheme_rules(href).is_object_store and href.isprintable()
-                self._urls.write(f"{href if is_key else wire_url(href)}\t{known_path or path}\n")
-                self._unsigned_urls += href != asset.href
+                if href != asset.href:
+                    self._warnings["urls"] = "Some URLs lack their signature or key, and may be refused."
+                if not (scheme_rules(href).is_object_store and href.isprintable()):
+                    href = wire_url(href)
+                self._urls.write(f"{href}\t{known_path or path}\n")
 
 
 def _add(counts: Counter[str], name: str) -> str:
@@ -292,7 +301,8 @@ class _SizeSamples:
         self._clipping = clip_fetching(clip)
         self.samples: list[tuple[str, Asset]] = []  # by key
         self._sizes: defaultdict[str, list[int]] = defaultdict(list)
-        self.stated_bytes = self.pending_bytes = 0  # where the source states them
+        self.stated_bytes = 0
+        self.pending_bytes = 0  # of stated sizes
         self.unstated: Counter[str] = Counter()  # the other assets, by key
         self.pending: Counter[str] = Counter()  # those of them that are pending
         self._sampled: Counter[str] = Counter()
@@ -306,10 +316,12 @@ class _SizeSamples:
         clips = self._clipping is not None and self._clipping.may_clip(asset.media_type, asset.href)
         if asset.size is not None and not clips:
             self.stated_bytes += asset.size
-            self.pending_bytes += asset.size * is_pending
+            if is_pending:
+                self.pending_bytes += asset.size
             return
         key = _add(self.unstated, asset.key)
-        self.pending[key] += is_pending
+        if is_pending:
+            self.pending[key] += 1
         limit = _SIZED_PER_KEY if self._clipping is None else _CLIPPED_PER_KEY
         if self._sampled[key] < limit and len(self.samples) < _MAX_SIZED:
             self._sampled[key] += 1
@@ -339,7 +351,8 @@ class _SizeSamples:
             if part is not None:
                 size, requests = part
                 self.tile_requests += requests
-                self.outside += not size
+                if size == 0:
+                    self.outside += 1
             elif size is None:
                 request = Request(asset.href, headers={"Range": "bytes=0-0"})  # 416 if it is empty
                 async with self._network.client.stream(request, accept=RANGES) as response:

@@ -94,10 +94,8 @@ class Pruning:
             return "the run is not complete"
         if self._setup.selection.item_limit:
             return "with --max-items or --sample, a run does not show which items are gone"
-        if summary.cut_short:
-            return "SOURCE was not read to its end"
-        if summary.items_unseen:
-            return "the source announced more items than its pages had"
+        if summary.cut_short or summary.items_unseen:
+            return "SOURCE was not read completely"
         items = quantity(count, "link or item", "links or items")
         return f"{items} of this run could not be read, and may lead to the missing items" if count else None
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from math import inf
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -20,18 +20,11 @@ from msgspec.structs import replace
 from stacpull.caches import BoundedCache
 from stacpull.engine.network import WalkSetup
 from stacpull.engine.selection_checks import check_first_page, followed_relations, walk_starts
-from stacpull.errors import (
-    CredentialsError,
-    ForgottenCursorError,
-    SourceError,
-    StacpullError,
-    UsageError,
-    quantity,
-)
+from stacpull.errors import ForgottenCursorError, SourceError, StacpullError, UsageError, quantity
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_filters import rank_of
 from stacpull.filters.selection_filter import SelectionFilter
-from stacpull.json_values import list_or_empty, object_or_empty
+from stacpull.json_values import object_or_empty
 from stacpull.ledger.runs import Run
 from stacpull.models import (
     OWN_ASSETS_ID,
@@ -71,6 +64,7 @@ from stacpull.urls import is_local, scheme_rules
 
 ITEMS_AT_ONCE = 100  # planned at once, so that transfers need not wait for all linked items of a page
 _MAX_KEYS = 20
+_ASSETS = ("assets", "assets_refused", "assets_pending", "assets_done", "assets_failed")  # of plans and runs
 _AT_START = Position()
 
 
@@ -102,7 +96,7 @@ class WalkSummary(msgspec.Struct):
     items_unseen: int = 0
     cut_short: str | None = None
     left_out: Counter[str] = msgspec.field(default_factory=Counter)  # items of this process, by reason
-    excluded: set[str] = set()  # keys, or roles and types, of assets left out by filters, from a few items
+    excluded: set[str] = set()  # keys of assets left out by filters, from a few items
     unreadable: int = 0  # links and entries of files that cannot be read
     first_unreadable: UnreadableEntry | None = None
 
@@ -110,30 +104,36 @@ class WalkSummary(msgspec.Struct):
         """Return why a run or a plan has no assets; None if it has some. `counts` are from its report."""
         seen = counts.get("items_seen", 0)
         matched = counts.get("items_matched", 0)
-        orders = {"bbox": "west, south, east, north", "intersects": "longitude, latitude"}
-        areas = [name for name in orders if getattr(selection, name)]
-        is_area = areas and (seen == 0 or not self.left_out.keys().isdisjoint(areas))
-        hint = f" Check the order in --{areas[0]}: {orders[areas[0]]}." if is_area else ""
-        if 0 < (selection.max_cloud_cover or 0) < 1:
+        hint = ""
+        for name, order in {"bbox": "west, south, east, north", "intersects": "longitude, latitude"}.items():
+            if getattr(selection, name) and (seen == 0 or name in self.left_out):
+                hint += f" Check the order in --{name}: {order}."
+        if selection.max_cloud_cover is not None and 0 < selection.max_cloud_cover < 1:
             hint += " --max-cloud-cover is a percentage, from 0 to 100."
         if matched == 0 and seen:
             return f"Nothing matched: the filters kept none of {quantity(seen, 'item')}.{hint}"
-        of_plan = ("assets", "assets_refused")
-        if any(counts.get(name) for name in (*of_plan, "assets_pending", "assets_done", "assets_failed")):
+        if any(counts.get(name) for name in _ASSETS):
             return None
         if seen == 0:
             return f"Nothing matched: the source listed no items for this selection.{hint}"
         reason = "there are no assets"
         if counts.get("assets_pages"):
-            filters = " or by the filters" if counts.get("assets_excluded") else ""
-            reason = f"every asset was left out: as a web page (--include-pages){filters}"
+            reason = "every asset was left out: as a web page (--include-pages)"
+            if counts.get("assets_excluded"):
+                reason += " or by the filters"
         elif counts.get("assets_excluded"):
             reason = "the asset filters dropped every asset"
-        names = sorted(self.excluded)
-        listed = f" Keys: {', '.join(names)[:400]} (one per --asset; case matters)." if names else ""
-        if names and (selection.roles or selection.media_types):
-            listed = f" Their roles (types): {'; '.join(names)[:400]}."
-        return f"{quantity(matched, 'item')} matched, but {reason}.{listed}"
+        if self.excluded:
+            reason += f". Keys: {', '.join(sorted(self.excluded))[:400]} (one per --asset; case matters)"
+        return f"{quantity(matched, 'item')} matched, but {reason}."
+
+
+class _Drawn(NamedTuple):
+    rank: int
+    id: ItemId
+    updated: str | None
+    url: str | None
+    document: str  # as JSON, because decoded items take more memory
 
 
 class Sample(msgspec.Struct):
@@ -141,8 +141,7 @@ class Sample(msgspec.Struct):
 
     size: int
     seed: int
-    _drawn: dict[ItemId, tuple[int, ItemId, str | None, str | None, str]] = {}
-    """Rank, ID, `updated`, URL and document of each; as JSON, because decoded items take more memory."""
+    _drawn: dict[ItemId, _Drawn] = {}
     _highest: float = inf
     """The highest rank that may still be in the sample, so that few items of a long walk are encoded."""
 
@@ -151,15 +150,15 @@ class Sample(msgspec.Struct):
         rank = rank_of(self.seed, item.id.item)
         updated = updated_in(item.document)
         before = self._drawn.get(item.id)
-        if rank > self._highest or (before is not None and is_newer(before[2], updated)):
+        if rank > self._highest or (before is not None and is_newer(before.updated, updated)):
             return
-        self._drawn[item.id] = rank, item.id, updated, item.url, json.dumps(item.document)
+        self._drawn[item.id] = _Drawn(rank, item.id, updated, item.url, json.dumps(item.document))
         if len(self._drawn) > 2 * self.size:
             lowest = self.lowest()
-            self._drawn = {entry[1]: entry for entry in lowest}
-            self._highest = lowest[-1][0]
+            self._drawn = {drawn.id: drawn for drawn in lowest}
+            self._highest = lowest[-1].rank
 
-    def lowest(self) -> list[tuple[int, ItemId, str | None, str | None, str]]:
+    def lowest(self) -> list[_Drawn]:
         return sorted(self._drawn.values())[: self.size]
 
 
@@ -188,14 +187,10 @@ class PlanInputs:
         return items
 
     async def _item_assets(self, collection: str) -> Json:
-        is_new = collection not in self._collections
         document = await self.collection(collection)
-        if not isinstance(document, StacpullError):
-            return object_or_empty(document.get("item_assets"))
-        if is_new and not isinstance(document, UsageError):
-            text = f"Assets of {collection} without type or roles of their own are left out. {document}"
-            self._setup.network.warn(text)
-        return {}
+        if isinstance(document, StacpullError):
+            return {}
+        return object_or_empty(document.get("item_assets"))
 
     async def _listed(self, hrefs: Collection[str]) -> dict[str, Listing | Failure]:
         network = self._setup.network
@@ -203,9 +198,8 @@ class PlanInputs:
 
         async def list_at(href: str) -> None:
             try:
-                list_prefix = scheme_rules(href).list_prefix
-                objects = await network.retries.run(partial(list_prefix, network.client, as_prefix(href)))
-                listed[href] = Listing(objects)
+                list_objects = partial(scheme_rules(href).list_prefix, network.client, as_prefix(href))
+                listed[href] = Listing(await network.retries.run(list_objects))
             except TransferError as error:
                 listed[href] = error.give_up()
 
@@ -226,8 +220,10 @@ class PlanInputs:
         if name not in self._collections:
             try:
                 self._collections[name] = await self._setup.source.collection(name)
-            except (SourceError, CredentialsError, UsageError) as error:
+            except StacpullError as error:
                 self._collections[name] = error
+                if not isinstance(error, UsageError):  # a file of items may have no link to it
+                    self._setup.network.warn(f"Assets that need the collection {name} are left out: {error}")
         return self._collections[name]
 
     def _prefixes(self, item: ListedItem) -> dict[str, str]:
@@ -279,7 +275,7 @@ class Walk:
         if not self._keeps_position and self._matches_left():
             position = await self._restart()
         from_start = position == _AT_START
-        max_seen = -1
+        max_seen = -1  # by a walk from the start
         while True:
             try:
                 announced = await self._read_pages(position)
@@ -293,7 +289,8 @@ class Walk:
                     ) from error.__cause__
                 text = f"The source no longer knows the next page ({error})"
                 self._network.warn(f"{text}: reading again from the start.")
-                max_seen = seen if from_start else -1
+                if from_start:
+                    max_seen = seen
                 from_start = True
                 position = await self._restart()
         await self._end(announced, from_start)
@@ -321,38 +318,46 @@ class Walk:
         summary = self.summary
         was_limited = not self._matches_left()
         seen = self._consumer.counters["items_seen"]
-        unseen = 0 if announced is None or was_limited else max(0, announced - seen)
-        summary.items_unseen = unseen
-        if unseen:
-            total = quantity(seen + unseen, "item")
-            self._network.warn(f"The source announced {total}, but did not list {unseen} of them.")
-        drawn = [] if self._sample is None else self._sample.lowest()
-        for start in range(0, len(drawn), ITEMS_AT_ONCE):
-            part = drawn[start : start + ITEMS_AT_ONCE]
-            items = [ListedItem(item_id, json.loads(text), url) for _, item_id, _, url, text in part]
-            batch = WalkBatch()
-            await self._plan_items(items, await self._planned_before(items), batch)
-            await self._consumer.add_batch(batch)
-        if (first := summary.first_unreadable) is not None:
-            entries = quantity(summary.unreadable, "entry", "entries")
-            which = "; the first" if summary.unreadable > 1 else ""
-            name = "" if first.name in first.failure.message else f"{first.name}: "
-            self._network.warn(f"{entries} of SOURCE cannot be read{which}: {name}{first.failure.message}")
+        if announced is not None and announced > seen and not was_limited:
+            summary.items_unseen = announced - seen
+            total = quantity(announced, "item")
+            self._network.warn(f"The source announced {total}, but did not list {announced - seen} of them.")
+        if self._sample is not None:
+            await self._plan_sample(self._sample.lowest())
+        first = summary.first_unreadable
+        if first is not None:
+            why = first.failure.message
+            if first.name not in why:
+                why = f"{first.name}: {why}"
+            self._network.warn(
+                f"Entries of SOURCE that cannot be read: {summary.unreadable:,}. The first: {why}"
+            )
+        unseen = summary.items_unseen
         end = WalkUpdate(walk_ended=True, announced=announced, cut_short=summary.cut_short, unseen=unseen)
         await self._consumer.add_batch(WalkBatch(update=end))
         is_complete = from_start and not was_limited and summary.cut_short is None
         for text in self.filter.warnings(summary.left_out, complete=is_complete):
             self._network.warn(text)
 
+    async def _plan_sample(self, drawn: Sequence[_Drawn]) -> None:
+        for start in range(0, len(drawn), ITEMS_AT_ONCE):
+            part = drawn[start : start + ITEMS_AT_ONCE]
+            items = [ListedItem(one.id, json.loads(one.document), one.url) for one in part]
+            batch = WalkBatch()
+            await self._plan_items(items, await self._planned_before(items), batch)
+            await self._consumer.add_batch(batch)
+
     async def _read_pages(self, position: Position) -> int | None:
         """Walk the collections, always in the same order. Return how many items they announce in total."""
         names = [start.collection for start in self._starts]
-        if position.collection not in {None, *names}:
-            raise ForgottenCursorError(f"the collection {position.collection} is no longer listed")
+        first = 0
         if position.collection is None:
             position = Position(announced_before=0)
+        elif position.collection in names:
+            first = names.index(position.collection)
+        else:
+            raise ForgottenCursorError(f"the collection {position.collection} is no longer listed")
         seen_before = self._consumer.counters["items_seen"]
-        first = 0 if position.collection is None else names.index(position.collection)
         next_names = [*names[first + 1 :], None]
         announced = None
         for start, next_name in zip(self._starts[first:], next_names, strict=False):
@@ -381,13 +386,15 @@ class Walk:
                     announced = announced_before + page.announced
                 total = announced if next_name is None else None
                 next_collection = Position(next_name, None, announced)
-                next_page = Position(start.collection, page.next, announced_before)
-                resume_at = next_collection if page.next is None else next_page
+                resume_at = next_collection
+                if page.next is not None:
+                    resume_at = Position(start.collection, page.next, announced_before)
                 update = WalkUpdate(self._stored(resume_at), announced=total)
                 new_items = await self._take_page(start.collection, page, update)
                 if not self._matches_left():
                     break
-                if (reason := loops.count_page(page, new_items)) is not None:
+                reason = loops.count_page(page, new_items)
+                if reason is not None:
                     if announced is None or self._consumer.counters["items_seen"] < announced:
                         self.summary.cut_short = self._network.secrets.masked(reason)
                         self._network.warn(reason)
@@ -397,8 +404,9 @@ class Walk:
         return announced
 
     def _stored(self, position: Position) -> str | None:
-        is_kept = self._keeps_position and position.collection is not None
-        return position.to_json(self._network.secrets) if is_kept else None
+        if not self._keeps_position or position.collection is None:
+            return None
+        return position.to_json(self._network.secrets)
 
     async def _take_page(self, collection: str, page: Page, update: WalkUpdate) -> int:
         new_items = 0
@@ -420,7 +428,9 @@ class Walk:
 
     def _matches_left(self) -> int:
         limit = self._setup.selection.max_items
-        return sys.maxsize if limit is None else max(0, limit - self._consumer.counters["items_matched"])
+        if limit is None:
+            return sys.maxsize
+        return max(0, limit - self._consumer.counters["items_matched"])
 
     async def _planned_before(self, items: Iterable[ListedItem]) -> dict[ItemId, str | None]:
         planned = await self._consumer.planned_this_run([item.id for item in items])
@@ -433,7 +443,9 @@ class Walk:
         # in a thread, because shapely may need long for a large geometry
         reasons = await thread.run(lambda: [reason_of(i.document) for i in items if not thread.is_stopped()])
         selected = [item for item, reason in zip(items, reasons, strict=True) if reason is None]
-        planned_before = {} if self._sample is not None else await self._planned_before(selected)
+        planned_before: Mapping[ItemId, str | None] = {}
+        if self._sample is None:
+            planned_before = await self._planned_before(selected)
         new_ids = set[ItemId]()
         limit = self._matches_left()
         matches = list[ListedItem]()
@@ -508,8 +520,6 @@ class Walk:
             if isinstance(document, StacpullError):
                 failure = Failure(FailureKind.ITEM, f"Its assets cannot be read: {document}")
                 batch.unreadable.append(UnreadableEntry(item_id.collection, item_id.item, failure))
-                text = f"The collection {item_id.collection} is mirrored without its own assets"
-                self._network.warn(f"{text}: {failure.message}")
                 continue
             collection = ListedItem(item_id, document, self_href(document, local=True))
             batch.items.append(AssetPlanner(COLLECTION_LAYOUT, self._setup.selection).plan(collection))
@@ -517,14 +527,5 @@ class Walk:
     def _plan(self, item: ListedItem) -> PlannedItem:
         planned = self._planner.plan(item)
         if not planned.assets and len(self.summary.excluded) < _MAX_KEYS:
-            names = planned.excluded
-            if self._setup.selection.roles or self._setup.selection.media_types:
-                assets = object_or_empty(item.document.get("assets"))
-                names = tuple(_role_and_type(object_or_empty(assets.get(key))) for key in names)
-            self.summary.excluded.update(names)
+            self.summary.excluded.update(planned.excluded)
         return planned
-
-
-def _role_and_type(asset: Json) -> str:
-    roles = ", ".join(map(str, list_or_empty(asset.get("roles"))))
-    return f"{roles or 'no role'} ({asset.get('type') or 'no type'})"
