@@ -38,7 +38,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> ChangedCopy:
     copy.insert("cli/__init__.py", SIZE_ENTRY, before='    "verify": (')
     copy.insert("planning/item_plan.py", SHA224, before='"sha1"')
     copy.insert("config/options.py", BUDGET_FIELD, before="    retries: int")
-    copy.insert("engine/network.py", BUDGET_SETTING, before="    client = Client(")
+    copy.insert("engine/network.py", BUDGET_SETTING, before="        self.client = Client(")
     copy.insert("net/gate.py", "    budget: int = 0\n", before="class Gate:")
     copy.insert("net/gate.py", BUDGET, before="        if self._why_down is not None")
     copy.insert("selection.py", "    daily: bool = option(False, help='?')\n", before="    seed: int")
@@ -328,7 +328,7 @@ def test_a_number_is_counted_printed_and_part_of_the_json(copy: ChangedCopy, tmp
 
 SHA224 = '    b"\\x93\\x20\\x1c": "sha224",\n'
 BUDGET_FIELD = '    budget: int = option(0, "N", help="Requests to each host.")\n'
-BUDGET_SETTING = "    gate_settings = gate_settings._replace(budget=options.budget)\n"
+BUDGET_SETTING = "        gate_settings = gate_settings._replace(budget=options.budget)\n"
 BUDGET = """\
         self._sent = getattr(self, "_sent", 0) + 1
         if self._sent == self._settings.budget + 1 > 1:
@@ -338,7 +338,7 @@ DAILY = """\
 class Daily(Sample):
     def offer(self, item):
         day = item.document["properties"]["datetime"][:10]
-        self._drawn.setdefault(day, (0, item.id, None, item.url, json.dumps(item.document)))
+        self._drawn.setdefault(day, _Drawn(0, item.id, None, item.url, json.dumps(item.document)))
 """
 DAILY_EFFECT = "        self._sample = Daily(sys.maxsize, 0) if selection.daily else self._sample\n"
 

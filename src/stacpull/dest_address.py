@@ -31,6 +31,10 @@ class DestAddress(msgspec.Struct, frozen=True):
     def shown(self) -> str:
         return str(self.work) if self.bucket is None else self.bucket.url
 
+    @property
+    def work_of_bucket(self) -> str | None:
+        return None if self.bucket is None else str(self.work)
+
 
 def resolve_dest(dest: str | os.PathLike[str], options: Options) -> DestAddress:
     """Return what DEST is. The bucket that a ledger names only serves to reject another bucket."""

@@ -14,7 +14,7 @@ from tempfile import mkdtemp
 from typing import cast
 
 from stacpull.engine.channel import Channel, OutcomeSender
-from stacpull.engine.fetchers import make_fetchers
+from stacpull.engine.fast_path import make_fetchers
 from stacpull.engine.messages import EventMessage, Outcomes, ProcessEnded, error_report
 from stacpull.engine.network import Network, open_network, resolve_source
 from stacpull.engine.pool import JobQueue, Pool

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, BinaryIO
 from stacpull.digests import text_hash
 from stacpull.errors import MissingExtraError
 from stacpull.models import Clip, Job, Json
-from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.transfer.attempt import AssetFetcher, Downloader, FetchResult
 from stacpull_raster.ranged import Sender
 from stacpull_raster.tiff import TiffError, may_be_tiff, parse_file
@@ -58,11 +57,7 @@ class Clipping:
         return await clip_size(client, href, media_type, self._area)
 
     def fetcher(
-        self,
-        downloader: Downloader,
-        unclipped: AssetFetcher[Job, FetchResult],
-        parts: PartialDownloads,
-        warn: Callable[[str], None],
+        self, downloader: Downloader, unclipped: AssetFetcher[Job, FetchResult], warn: Callable[[str], None]
     ) -> ClipFetcher:
         """Return the fetcher. It reports once for each kind of reason that assets are fetched whole."""
         from stacpull_raster.clip_fetcher import ClipFetcher  # noqa: PLC0415
@@ -74,7 +69,7 @@ class Clipping:
                 first = f"The first is {job.directory}/{job.key}"
                 warn(f"Some assets cannot be clipped and are fetched whole. {first}: {why}.")
 
-        return ClipFetcher(downloader, unclipped, self._area, parts=parts, on_whole=on_whole)
+        return ClipFetcher(downloader, unclipped, self._area, on_whole=on_whole)
 
     @staticmethod
     def clip_in(file: BinaryIO) -> Clip | None:

@@ -31,7 +31,6 @@ from stacpull.net.transport import TransferError
 from stacpull.planning.layout import received_file
 from stacpull.redact import href_hash
 from stacpull.spans import Spans
-from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.threads import for_each
 from stacpull.transfer.attempt import AssetFetcher, Downloader, FetchResult
 from stacpull.transfer.checks import conditional_headers, host_failure, shows_change, size_failure
@@ -96,13 +95,12 @@ class ClipFetcher:
         unclipped: AssetFetcher[Job, FetchResult],
         area: ClipArea,
         *,
-        parts: PartialDownloads,
         on_whole: Callable[[Job, str], None],
     ) -> None:
         self._downloader = downloader
         self._unclipped = unclipped
         self._area = area
-        self._parts = parts
+        self._parts = downloader.parts
         self._on_whole = on_whole
 
     async def fetch(self, job: Job) -> FetchResult:

@@ -29,7 +29,7 @@ from tests.store_in_thread import store_on_thread
 
 import stacpull
 from stacpull import Options, Secret, Selection, sync
-from stacpull.engine import recovery
+from stacpull.engine import publisher
 from stacpull.store import local_store
 from stacpull.store.local_store import LocalStore
 
@@ -152,7 +152,7 @@ def _rebooted(mirror: SmallMirror, inodes: dict[int, int]) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(store_on_thread())
         stack.enter_context(mock.patch.dict(os.environ, mirror.env, clear=True))
-        stack.enter_context(mock.patch.object(recovery, "boot_id", return_value="another boot"))
+        stack.enter_context(mock.patch.object(publisher, "boot_id", return_value="another boot"))
         stack.enter_context(mock.patch.object(LocalStore, "find", as_it_was))
         if mirror.single:
             stack.enter_context(mock.patch.object(local_store, "GROUP_SYNC", set()))

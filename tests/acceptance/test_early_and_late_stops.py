@@ -23,7 +23,7 @@ from tests.store_in_thread import store_on_thread
 
 import stacpull
 from stacpull import sync
-from stacpull.engine import store_operations
+from stacpull.engine import store_server
 from stacpull.engine.pool import Pool
 from stacpull.errors import DestinationError
 from stacpull.store.local_store import LocalStore
@@ -180,11 +180,11 @@ def test_a_stop_during_recovery_leaves_the_parts_for_resume(tmp_path, monkeypatc
 def test_a_stop_ends_the_writing_of_catalogs_that_takes_too_long(tmp_path, monkeypatch):
     """What they lack is written by `resume`."""
     dest = tmp_path / "mirror"
-    monkeypatch.setattr(store_operations, "_CATALOG_SECONDS", 0.0)
+    monkeypatch.setattr(store_server, "_CATALOG_SECONDS", 0.0)
     with run_in_thread(MlhubReplica(items=1, seed=5)) as replica:
         options = options_for(replica)
 
-        write_catalogs = store_operations.write_catalogs
+        write_catalogs = store_server.write_catalogs
 
         def prepare(stop: Stop) -> None:
             def late(writer: Any, entries: Any, *, is_stopped: Any, **named: Any) -> None:
@@ -196,7 +196,7 @@ def test_a_stop_ends_the_writing_of_catalogs_that_takes_too_long(tmp_path, monke
                 writing = replace(writer, write=write_and_stop)
                 write_catalogs(writing, entries, is_stopped=is_stopped, **named)
 
-            patch.setattr(store_operations, "write_catalogs", late)
+            patch.setattr(store_server, "write_catalogs", late)
 
         with monkeypatch.context() as patch, store_on_thread():
             report = stopped_run(replica, dest, options, prepare)

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from stacpull.config.options import Options
-from stacpull.engine.publisher import Publisher
-from stacpull.engine.recovery import Recovery
-from stacpull.engine.store_operations import StoreOperations
+from stacpull.engine.publisher import Publisher, Recovery
+from stacpull.engine.store_server import StoreOperations
 from stacpull.errors import DestinationError
 from stacpull.events import AssetFailed, Event, Notice
 from stacpull.ledger import jobs, runs

@@ -13,7 +13,7 @@ from tests.cancelling import until
 from tests.engine.bench import Bench, parts, planned, started, tree
 from tests.engine.opened_store import opened, received
 
-from stacpull.engine import recovery
+from stacpull.engine import publisher
 from stacpull.errors import DestinationError
 from stacpull.ledger import transitions
 from stacpull.ledger.database import Connection, truncate_wal
@@ -76,7 +76,7 @@ def test_the_ledger_log_is_restarted_after_a_failed_sync(tmp_path, monkeypatch):
         truncate_wal(db)
         checkpointed.append(log.stat().st_size)
 
-    monkeypatch.setattr(recovery, "truncate_wal", watched)
+    monkeypatch.setattr(publisher, "truncate_wal", watched)
     bench.db.execute("UPDATE runs SET reason = 'in the log'")
     assert log.stat().st_size > 0
     bench.recover()

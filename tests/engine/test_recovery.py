@@ -15,9 +15,9 @@ from msgspec.structs import replace
 from tests.engine.bench import SPEC, Bench, RecordingStore, documents, parts, planned, started, tree
 from tests.items import feature
 
-from stacpull.engine import recovery
+from stacpull.engine import publisher
 from stacpull.errors import DestinationError
-from stacpull.ledger import jobs, runs, transitions, views
+from stacpull.ledger import jobs, meta, runs, transitions, views
 from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.ledger.runs import run_totals
 from stacpull.models import Failure, FailureKind, OutcomeWithoutFile
@@ -49,7 +49,7 @@ class Killer:
             (StagedParts, "write_part"),
             (RecordingStore, "sync"),
             (StagedParts, "write_boot_mark"),
-            (recovery, "put"),
+            (meta, "put"),
         ):
             monkeypatch.setattr(owner, name, self._watched(name, getattr(owner, name)))
 
@@ -164,7 +164,7 @@ def test_after_a_reboot_only_files_with_the_recorded_sha256_are_kept(tmp_path, m
     recorded = before.states()["b"] == 2
     reserved = {key for key, state in before.states().items() if state == 1}
     before.close()
-    monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
+    monkeypatch.setattr(publisher, "boot_id", lambda: "another boot")
     with started(tmp_path) as bench:
         if not recorded:  # what is recorded was synced, and a test that breaks it breaks the disk
             again = {job.key for job in bench.pending()}
@@ -177,7 +177,7 @@ def test_after_a_reboot_only_files_with_the_recorded_sha256_are_kept(tmp_path, m
 
 def test_nothing_is_trusted_without_a_boot_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the system cannot distinguish boots, every start may be the one after a reboot."""
-    monkeypatch.setattr(recovery, "boot_id", lambda: "")
+    monkeypatch.setattr(publisher, "boot_id", lambda: "")
     with started(tmp_path) as bench:
         for job in bench.plan(planned("i", KEYS)).jobs:
             bench.arrive(job, BODIES[job.key])
@@ -192,8 +192,8 @@ def test_without_checksums_unrecorded_files_are_dropped_after_a_reboot(tmp_path,
             bench.place([replace(bench.arrive(job, body), digest=None)])
             runs.end(bench.db, bench.run.id, "complete", None, 0)
         assert tree(tmp_path) == {"c/i/a.tif": body}
-    monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
-    monkeypatch.setattr(recovery.Recovery, "_digest", lambda *_: None)  # cannot be read either
+    monkeypatch.setattr(publisher, "boot_id", lambda: "another boot")
+    monkeypatch.setattr(publisher.Recovery, "_digest", lambda *_: None)  # cannot be read either
     with started(tmp_path, remembered={"checksum": "none"}) as bench:
         assert bench.states() == {"a": jobs.AssetState.PENDING}
         assert (tree(tmp_path), [*views.expected_files(bench.db)]) == ({}, [])  # nor the earlier version
@@ -333,7 +333,7 @@ def test_parts_that_can_be_resumed_stay_unless_the_machine_was_restarted(tmp_pat
         )
     with started(tmp_path) as bench:
         assert parts(tmp_path) == ["1.0.about", "1.0.part"]
-    monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
+    monkeypatch.setattr(publisher, "boot_id", lambda: "another boot")
     with started(tmp_path) as bench:
         assert parts(tmp_path) == []
 
@@ -358,7 +358,7 @@ def test_a_file_that_was_adopted_is_never_removed(tmp_path, monkeypatch, left_by
         assert bench.states() == {"a": 1}
     bench = Bench(tmp_path, remembered={"checksum": checksum})
     if left_by == "a reboot":
-        monkeypatch.setattr(recovery, "boot_id", lambda: "another boot")
+        monkeypatch.setattr(publisher, "boot_id", lambda: "another boot")
     elif left_by == "a failed sync":
         bench.store.staged.remove_boot_mark()
     bench.operations.recover()

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from stacpull.engine.sharing import SharedDownloads
+from stacpull.engine.fetchers import SharedDownloads
 from stacpull.models import AssetFile, Checksum, Failure, FailureKind, Job
 from stacpull.net.transport import TransferError
 from stacpull.planning.layout import received_file

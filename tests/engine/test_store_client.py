@@ -24,7 +24,7 @@ from stacpull.child_process import reap, spawn
 from stacpull.engine import messages, store_server
 from stacpull.engine.messages import Outcomes, error_of, error_report, framed
 from stacpull.engine.publisher import GROUP_SECONDS
-from stacpull.engine.store_operations import StoreOperations
+from stacpull.engine.store_server import StoreOperations
 from stacpull.errors import DestinationError, MissingExtraError, StacpullError, WorkerError
 from stacpull.events import AssetFailed, Event
 from stacpull.ledger import views

@@ -29,8 +29,8 @@ from stacpull.aws import AwsCredentials, AwsSettings, Credentials
 from stacpull.clock import SystemClock
 from stacpull.config.options import S3Options
 from stacpull.engine.fast_path import HttpFastPath
+from stacpull.engine.fetchers import SharedDownloads
 from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
-from stacpull.engine.sharing import SharedDownloads
 from stacpull.models import AssetFile, Checksum, Failure, Job
 from stacpull.net.client import Client
 from stacpull.net.gate import GateSettings

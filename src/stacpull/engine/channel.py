@@ -33,14 +33,12 @@ _BATCH_DELAY = 0.002  # seconds that an outcome waits for others: each message t
 
 
 class Channel(asyncio.Protocol):
-    """One end of a socket between two processes. `on_error` gets errors that asyncio would only log."""
+    """One end of a socket between two processes. `handle` gets messages, `on_error` its unexpected errors."""
 
-    def __init__(
-        self, on_message: Callable[[bytes], None], on_error: Callable[[BaseException], None]
-    ) -> None:
+    def __init__(self, handle: Callable[[bytes], None], on_error: Callable[[BaseException], None]) -> None:
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._received = bytearray()
-        self._on_message = on_message
+        self._handle = handle
         self._on_error = on_error
         self._transport: asyncio.Transport | None = None
         self._is_full = False
@@ -65,7 +63,7 @@ class Channel(asyncio.Protocol):
             message = bytes(memoryview(received)[head:end])
             del received[:end]
             try:
-                self._on_message(message)
+                self._handle(message)
             except BaseException as error:  # noqa: BLE001 -- raised at the end of the run
                 self._on_error(error)
 
@@ -129,7 +127,7 @@ class OutcomeSender(OutcomeSink[Job, FetchResult]):
             unchanged = OutcomeWithoutFile(job.rowid, job.item_rowid, job.generation, None)
             self._batch.without_file.append(unchanged)
         elif file.body is None or file.size > self._max_size:
-            # a copy, because `_finish` drops the body, which `engine.sharing` may still use
+            # a copy, because `_finish` drops the body, which `SharedDownloads` may still use
             unsent = file if file.body is None else copy(file)
             self._unsent_parts.append(unsent)
             if len(self._unsent_parts) == 1:

@@ -6,6 +6,7 @@ assets over to it, either before their request is sent or with the open response
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from functools import partial
 from typing import NoReturn
@@ -13,16 +14,21 @@ from typing import NoReturn
 import attrs
 import msgspec
 
+from stacpull.config.options import Options
+from stacpull.engine.fetchers import AdoptingFetcher, Download, SharedDownloads, clip_fetching
+from stacpull.engine.network import Network
 from stacpull.engine.pool import AssetTask, Pool
-from stacpull.engine.sharing import Download, SharedDownloads
 from stacpull.http1.connection import Http1Connection, ResponseHandler, streamed
 from stacpull.http1.http1_transport import CallbackTransport, Http1Transport, PreparedRequest
-from stacpull.models import Failure, Job
+from stacpull.models import Failure, Job, digest_algorithm, path_in_dest
 from stacpull.net.bodies import MAX_DRAINED
 from stacpull.net.client import Client, Exchange, PermittedRequest, Route
 from stacpull.net.gate import WaitingRequest
 from stacpull.net.transport import Purpose, Receive, Request, TransferError
-from stacpull.transfer.attempt import ACCEPT_OK, AssetFetcher, FetchResult
+from stacpull.store.inspection import FileState
+from stacpull.store.partial_downloads import PartialDownloads
+from stacpull.store.protocol import Store
+from stacpull.transfer.attempt import ACCEPT_OK, AssetFetcher, Downloader, FetchResult
 
 
 @attrs.define(eq=False)
@@ -176,3 +182,28 @@ class HttpFastPath(msgspec.Struct, eq=False):
         for connection in list(self.http.connections):
             if isinstance(connection.handler, FastAttempt):
                 connection.close()
+
+
+def make_fetchers(
+    network: Network, store: Store, parts: PartialDownloads, options: Options, clip: str | None
+) -> tuple[AssetFetcher[Job, FetchResult], HttpFastPath | None]:
+    """Return the first fetcher of the general path, and the fast path if it can take assets."""
+
+    async def file_in_dest(job: Job, algorithm: str | None) -> FileState:
+        path = path_in_dest(job.directory, job.name or "")
+        return await asyncio.to_thread(store.state_of, path, algorithm=algorithm)
+
+    algorithm = digest_algorithm(options.checksum)
+    downloader = Downloader(network.client, parts, file_in_dest, digest_algorithm=algorithm)
+    shared = SharedDownloads(downloader, store)
+    fetcher: AssetFetcher[Job, FetchResult] = shared
+    if options.adopt:
+        fetcher = AdoptingFetcher(shared, network.client, store, algorithm)
+    clips = clip_fetching(clip)
+    if clips is not None:
+        fetcher = clips.fetcher(downloader, fetcher, network.warn)
+    client, http = network.client, network.client.transports["https"]
+    is_plain = not (client.byte_limiter.limit or options.requests_per_second or client.log)
+    if fetcher is shared and isinstance(http, Http1Transport) and is_plain:
+        return fetcher, HttpFastPath(client, http, shared)
+    return fetcher, None

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import BinaryIO, NamedTuple, Protocol
 
-from stacpull.config.options import Options
-from stacpull.engine.fast_path import HttpFastPath
-from stacpull.engine.network import Network
-from stacpull.engine.sharing import SharedDownloads
+import msgspec
+
 from stacpull.entry_points import require
 from stacpull.errors import destination_errors
-from stacpull.http1.http1_transport import Http1Transport
-from stacpull.models import AssetFile, Clip, Job, digest_algorithm, path_in_dest
+from stacpull.models import AssetFile, Clip, Job, path_in_dest
 from stacpull.net.bodies import coding_of
 from stacpull.net.client import Client
 from stacpull.net.fields import content_length, validator_of
 from stacpull.net.status import OK, moment_of
 from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import final_name, received_file
-from stacpull.store.inspection import FileState
-from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.store.protocol import Store, exists_failure
+from stacpull.store.staging import PARTS
 from stacpull.transfer.attempt import ACCEPT_OK, AssetFetcher, Downloader, FetchResult
 from stacpull.transfer.checks import stated_checksums
 from stacpull.urls import filename_of
+
+_REMEMBERED = 512  # hrefs
+_MAX_BYTES = 2 << 20  # bytes of bodies
 
 
 class ClipFetching(Protocol):
@@ -37,11 +38,7 @@ class ClipFetching(Protocol):
         """Return the bytes and requests of the part; None for a whole asset. May raise `TransferError`."""
 
     def fetcher(
-        self,
-        downloader: Downloader,
-        unclipped: AssetFetcher[Job, FetchResult],
-        parts: PartialDownloads,
-        warn: Callable[[str], None],
+        self, downloader: Downloader, unclipped: AssetFetcher[Job, FetchResult], warn: Callable[[str], None]
     ) -> AssetFetcher[Job, FetchResult]:
         """Return the fetcher of parts; `unclipped` fetches the assets that it does not clip."""
 
@@ -57,29 +54,100 @@ def clip_fetching(area: str | None) -> ClipFetching | None:
     return made
 
 
-def make_fetchers(
-    network: Network, store: Store, parts: PartialDownloads, options: Options, clip: str | None
-) -> tuple[AssetFetcher[Job, FetchResult], HttpFastPath | None]:
-    """Return the first fetcher of the general path, and the fast path if it can take assets."""
+class Download(msgspec.Struct, eq=False):
+    """The download of an href for its first job. `file` is None before the end, or if it failed."""
 
-    async def file_in_dest(job: Job, algorithm: str | None) -> FileState:
-        path = path_in_dest(job.directory, job.name or "")
-        return await asyncio.to_thread(store.state_of, path, algorithm=algorithm)
+    job: Job
+    key: tuple[str, float]
+    file: AssetFile | None = None
+    ended: asyncio.Event | None = None  # created only if another job waits: there are millions of downloads
+    kept_bytes: int = 0  # of the body of `file`
 
-    algorithm = digest_algorithm(options.checksum)
-    downloader = Downloader(network.client, parts, file_in_dest, digest_algorithm=algorithm)
-    shared = SharedDownloads(downloader, store)
-    fetcher: AssetFetcher[Job, FetchResult] = shared
-    if options.adopt:
-        fetcher = AdoptingFetcher(shared, network.client, store, algorithm)
-    clips = clip_fetching(clip)
-    if clips is not None:
-        fetcher = clips.fetcher(downloader, fetcher, parts, network.warn)
-    client, http = network.client, network.client.transports["https"]
-    is_plain = not (client.byte_limiter.limit or options.requests_per_second or client.log)
-    if fetcher is shared and isinstance(http, Http1Transport) and is_plain:
-        return fetcher, HttpFastPath(client, http, shared)
-    return fetcher, None
+
+class SharedDownloads(msgspec.Struct, eq=False):
+    """Makes one attempt at an asset with `downloader`, unless another asset has the same href.
+
+    Only the transfer is shared: a job waits for the first job with its href, then gets its bytes or a link.
+    If that job fails, the next one takes its place. Hrefs with a query are not shared: most are signed.
+    """
+
+    downloader: Downloader
+    store: Store
+    recent: OrderedDict[tuple[str, float], Download] = msgspec.field(default_factory=OrderedDict)
+    body_bytes: int = 0
+
+    async def fetch(self, job: Job) -> FetchResult:
+        if "?" in job.href or job.version_in_dest is not None or job.required_digest is not None:
+            return await self.downloader.fetch(job)
+        key = (job.href, job.replanned_at)
+        while (download := self.recent.get(key)) is not None:
+            self.recent.move_to_end(key)
+            if download.file is None:
+                download.ended = download.ended or asyncio.Event()
+                await download.ended.wait()
+            if download.file is not None:
+                reused = await self._reuse(job, download.job, download.file)
+                return reused or await self.downloader.fetch(job)
+        download = self.recent[key] = Download(job, key)
+        return await self.complete_after(download, self.downloader.fetch(job))
+
+    def start(self, job: Job) -> Download | None:
+        """Begin a fast transfer, which `complete` ends. Return None if the job needs `fetch`."""
+        if job.version_in_dest is not None or job.required_digest is not None:
+            return None
+        key = (job.href, job.replanned_at)
+        if key in self.recent or self.downloader.parts.has_part(job.rowid, job.generation):
+            return None
+        download = Download(job, key)
+        if "?" not in job.href:
+            self.recent[key] = download
+        return download
+
+    def complete(self, download: Download, file: AssetFile | None) -> None:
+        """Keep what was received, or drop a failed job (None); wake the waiting jobs."""
+        download.file = file
+        if download.ended is not None:
+            download.ended.set()
+        recent = self.recent
+        key = download.key
+        if recent.get(key) is download:
+            if file is None:
+                del recent[key]
+            elif file.body is not None:
+                download.kept_bytes = file.size
+                self.body_bytes += file.size
+        while self.body_bytes > _MAX_BYTES or len(recent) > _REMEMBERED:
+            self.body_bytes -= recent.popitem(last=False)[1].kept_bytes
+
+    async def complete_after(self, download: Download, work: Awaitable[FetchResult]) -> FetchResult:
+        file = None
+        try:
+            file = await work
+        finally:
+            self.complete(download, file)
+        return file
+
+    async def _reuse(self, job: Job, first: Job, file: AssetFile) -> AssetFile | None:
+        """Return the `file` of the `first` job as that of another one; None if it may differ or is gone."""
+        if job.size not in {None, file.size} or not (job.name or file.filename):
+            return None
+        if job.checksum not in {None, first.checksum} or job.media_type != first.media_type:
+            return None  # by the type, one may be a web page and the other may not
+        described = file.size, file.filename, file.etag_or_date
+        reused = received_file(job, *described, body=file.body, digest=file.digest, unproven=file.unproven)
+        if reused.body is not None:
+            return reused
+        if not self.store.is_local:
+            return None
+        return await asyncio.to_thread(self._linked, reused, file)
+
+    def _linked(self, reused: AssetFile, first: AssetFile) -> AssetFile | None:
+        """Link the complete part, or the file that it became: another file may have its name."""
+        for path, identity in ((f"{PARTS}/{first.part}", None), (first.path, first.identity)):
+            with suppress(OSError):
+                if self.store.staged.link_part(reused, self.store, path, identity) is not None:
+                    return reused
+        return None
 
 
 class AdoptingFetcher(NamedTuple):
@@ -150,8 +218,6 @@ class AdoptingFetcher(NamedTuple):
             return None
         digest = digests[self.digest_algorithm]  # None without an algorithm
         file = received_file(job, size, filename, validator_of(headers).etag_or_date, digest=digest)
-        with destination_errors(self.store.staged.work):
-            try:
-                return self.store.staged.link_part(file, self.store, path)
-            except FileNotFoundError:
-                return None
+        with destination_errors(self.store.staged.work), suppress(FileNotFoundError):
+            return self.store.staged.link_part(file, self.store, path)
+        return None

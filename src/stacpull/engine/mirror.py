@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -29,16 +30,15 @@ from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, resolve_dest
 from stacpull.engine import item_input
 from stacpull.engine.event_log import FAILED_ATTEMPT, EventLog
-from stacpull.engine.fetchers import make_fetchers
+from stacpull.engine.fast_path import make_fetchers
 from stacpull.engine.item_input import SourceLike
-from stacpull.engine.mirror_consumer import MirrorConsumer, restore_item_json
 from stacpull.engine.mirror_status import status
 from stacpull.engine.network import ResolvedSource, WalkSetup, open_network, resolve_source
 from stacpull.engine.open_mirror import OpenMirror, check_local_source, open_mirror
 from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.run_control import StopEvent, run_at_end, run_stoppable, timed_stop, walk_and_transfer
 from stacpull.engine.selection_checks import check_selection, checked_setup
-from stacpull.engine.store_client import StoreClient
+from stacpull.engine.store_client import MirrorConsumer, StoreClient
 from stacpull.engine.walk import Walk
 from stacpull.entry_points import require
 from stacpull.errors import CredentialsError, InterruptedRunError, SourceError, StacpullError, UsageError
@@ -81,7 +81,7 @@ async def mirror(
         source: A STAC API: its root (`selection.collections` then names the collections) or a collection's
             URL; a static catalog, collection or item, an ItemCollection, NDJSON or Parquet (URL or path); `-`
             for NDJSON on standard input; a client of pystac-client, for its URL; or items, which `dest`
-            stores: a search, a `pystac.Item`, an `ItemCollection`, or an iterable of items or dicts.
+            stores: a search, a pystac object with its items, or an iterable of items or dicts.
         dest: A directory, created if it does not exist; or a bucket, `s3://bucket/prefix`, with `work` in
             `options`.
         selection: The items and assets to mirror; None for all.
@@ -104,7 +104,8 @@ async def mirror(
     """
     selection = or_default("selection", Selection, selection)
     async with run_context(dest, options, on_event, stop, client, must_exist=False) as context:
-        if (text := item_input.source_text(source)) is not None:
+        text = item_input.source_text(source)
+        if text is not None:
             return await run_from_source(context, text, selection)
         check_selection(selection, context.options)
         thread = StoppableExecutor(context.stop)
@@ -150,15 +151,8 @@ async def retry(
 ) -> MirrorReport:
     """Try the failed assets of `dest` again, and read source items that could not be read.
 
-    The arguments are those of `resume`. With `ordered`, only assets that were not ready yet are requested
+    Arguments, result and errors are those of `resume`. `ordered` requests only assets that were not ready yet
     (`FailureRecord.kind` "ordered"). If DEST has several sources, one is tried; `assets_failed` counts all.
-
-    Returns:
-        The counters of the run. If there is nothing to retry, `nothing_to_resume` is True.
-
-    Raises:
-        NotAMirrorError: `dest` is not a mirror.
-        CredentialsError, SourceError, DestinationError, InterruptedRunError: As for `resume`.
     """
     task_of = partial(runs.task_to_retry, kind="ordered" if ordered else "retry")
     return await _run_task(task_of, dest, options, on_event, stop, client)
@@ -174,11 +168,9 @@ async def _run_task(task_of: Callable[[Connection], Any], dest: str | Path, *arg
     counts = {name: getattr(mirror_status, name) for name in CommonReport.__struct_fields__}
     counts |= {"bytes_fetched": 0, "seconds": 0.0, "requests": 0, "retries": 0, "reason": None}
     counts |= {"assets_skipped": mirror_status.assets_done, "items_pruned": 0}
-    return MirrorReport(
-        **counts,
-        nothing_to_resume=True,
-        assets_accepted=mirror_status.assets_missing if context.options.missing in {"known", "ok"} else 0,
-    )
+    if context.options.missing in {"known", "ok"}:
+        counts["assets_accepted"] = mirror_status.assets_missing
+    return MirrorReport(**counts, nothing_to_resume=True)
 
 
 class RunContext(NamedTuple):
@@ -282,17 +274,20 @@ async def run_from_source(context: RunContext, location: str, selection: Selecti
         exists = errors.destination_errors(work)(ledger_path(work).exists)
         if logins is not None and not await asyncio.to_thread(exists):
             await run_stoppable(logins.log_in, context.stop)  # before DEST is created
+
+        def begin(db: Connection) -> tuple[Run, list[str]]:
+            source = runs.as_recorded(db, resolved.url, is_api=setup.source.api_root is not None)
+            spec = RunSpec(source, selection, options.fixed, resolved.credential_names)
+            warnings = runs.first_use_warnings(db, spec)
+            run = runs.begin(db, spec, time.time(), options.remembered)
+            if is_local(source):
+                note_named_source(db, source)
+            return run, warnings
+
         async with open_dest(context) as opened:
-            named = partial(runs.as_recorded, source=resolved.url, is_api=setup.source.api_root is not None)
-            spec = RunSpec(
-                await call_ledger(opened, named), selection, options.fixed, resolved.credential_names
-            )
-            for text in await call_ledger(opened, lambda db: runs.first_use_warnings(db, spec)):
+            run, warnings = await call_ledger(opened, begin)
+            for text in warnings:
                 setup.network.warn(text)
-            now = SystemClock().time()
-            run = await call_ledger(opened, lambda db: runs.begin(db, spec, now, options.remembered))
-            if is_local(spec.source):
-                await call_ledger(opened, lambda db: note_named_source(db, spec.source))
             return await MirrorRun(context, opened, run, setup, process).execute()
 
 
@@ -326,8 +321,7 @@ async def run_from_ledger(
             f"The run of {spec.source} was started with {keys}. Keys are not stored: set {keys} again, "
             "or use --header or --credentials."
         )
-    now = SystemClock().time()
-    run = await call_ledger(opened, lambda db: runs.begin(db, spec, now, options.remembered))
+    run = await call_ledger(opened, lambda db: runs.begin(db, spec, time.time(), options.remembered))
     await call_ledger(opened, lambda db: requeue(db, run))
     async with _start_store_and_open_source(context, resolved, spec.selection, options) as (process, setup):
         report = await MirrorRun(context, opened, run, setup, process).execute()
@@ -354,8 +348,8 @@ class MirrorRun:
         self._run = run
         self._setup = setup
         self._network = setup.network
-        accepting = {"ok"} if run.kind == "mirror" else {"known", "ok"}  # a retry finds nothing newly gone
-        self._accepts_gone = setup.options.missing in accepting
+        missing = setup.options.missing
+        self._accepts_gone = missing == "ok" or (missing == "known" and run.kind != "mirror")  # no new ones
         if opened.lease is not None:  # before `StoreClient` copies the secrets
             self._network.secrets.add(*opened.lease.secrets)
         self._store_client = StoreClient(process, opened, run, setup)
@@ -392,8 +386,8 @@ class MirrorRun:
             error = errors.cause(caught)
             if isinstance(error, asyncio.CancelledError):
                 return "interrupted", error
-            work = self._opened.store.staged.work
             if isinstance(error, Exception):
+                work = self._opened.store.staged.work
                 error = await asyncio.to_thread(errors.translated_error, error, work)
             return "failed", error
         counters = self._store_client.counters
@@ -437,20 +431,25 @@ class MirrorRun:
         selection = self._setup.selection
         parts = await asyncio.to_thread(PartialDownloads, self._opened.store.staged.path)
         fetcher, fast_path = make_fetchers(self._network, self._opened.store, parts, options, selection.clip)
+        queue = self._queue if workers is None else JobQueue[Job]()  # the coordinator takes the jobs
+        processes = 1 if workers is None else self._network.per_host
+        uncounted = (*NOT_FAILURES, FailureKind.GONE) if self._accepts_gone else NOT_FAILURES
         pool = Pool(
-            self._queue if workers is None else JobQueue[Job](),
+            queue,
             store_client.sender,
             fetcher,
             self._walk.reader,
             self._network.retries,
             selection.prefer,
-            processes=1 if workers is None else self._network.per_host,
+            processes=processes,
             max_failures=options.max_failures,
-            uncounted=(*NOT_FAILURES, FailureKind.GONE) if self._accepts_gone else NOT_FAILURES,
+            uncounted=uncounted,
             stop_run=self._stop.set,
             fast_path=fast_path,
         )
-        runner = workers(pool, self._setup, self._opened, store_client, self._queue) if workers else pool
+        runner = pool
+        if workers is not None:
+            runner = workers(pool, self._setup, self._opened, store_client, self._queue)
         background = [self._tick, self._save_usage]
         await walk_and_transfer(self._find_jobs, runner, background, self._stop, store_client.fatal_error)
         await store_client.sender.flush()
@@ -466,7 +465,7 @@ class MirrorRun:
             await self._walk.resume(self._run)
             return
         if self._run.kind != "ordered":
-            await restore_item_json(self._walk.reader, self._network, self._store_client)
+            await self._consumer.restore_item_json(self._walk.reader)
         await self._consumer.add_batch(WalkBatch(update=WalkUpdate(walk_ended=True)))
 
     async def _keep_collections(self) -> None:
@@ -515,7 +514,6 @@ class MirrorRun:
 
     async def _record_and_report(self, state: EndState, error: BaseException | None) -> MirrorReport:
         """Record how the run ended, and return its report. If the run has failed, ignore errors of this."""
-        calls = self._store_client.calls
         warn = self._network.warn
         progress = self._progress()
         self._network.emit(progress)
@@ -523,34 +521,39 @@ class MirrorRun:
         warning = self._walk.summary.why_nothing_to_fetch(self._setup.selection, counters)
         if state == "complete" and self._run.kind == "mirror" and warning is not None:
             warn(warning)
-        if state == "complete" and (lost := counters.get("files_lost")):
-            files = f"{lost:,} files of this mirror were" if lost > 1 else "1 file of this mirror was"
-            warn(f"{files} missing in {self._opened.store.name}: fetched or written again.")
-        stop_reason = self._stop.reason if state == "interrupted" else None
-        text = str(error) if state == "failed" else stop_reason or self._walk.summary.cut_short
-        reason = self._network.secrets.masked(text or "") or None
+        lost = counters.get("files_lost", 0)
+        if state == "complete" and lost:
+            name = self._opened.store.name
+            warn(f"{errors.quantity(lost, 'file')} missing in {name}: fetched or written again.")
+        reason = self._walk.summary.cut_short
+        if state == "failed":
+            reason = str(error)
+        elif state == "interrupted" and self._stop.reason is not None:
+            reason = self._stop.reason
+        if reason is not None:
+            reason = self._network.secrets.masked(reason)
         recorded: EndState = "failed"
         final_counts = dict[str, int]()
-        ignored: tuple[type[Exception], ...] = () if error is None else (Exception,)
         try:
-            with suppress(*ignored):
-                final_counts = await calls.end_run(state, reason, self._take_usage())
-                recorded = state
-                if final_counts["assets_outside"] and not final_counts["assets_clipped"]:
-                    warn("No GeoTIFF is in the area of --clip. Check its order (longitude first).")
+            final_counts = await self._store_client.calls.end_run(state, reason, self._take_usage())
+            recorded = state
+            if final_counts["assets_outside"] and not final_counts["assets_clipped"]:
+                warn("No GeoTIFF is in the area of --clip. Check its order (longitude first).")
+        except Exception:
+            if error is None:
+                raise
         finally:
             counts = self._counts(progress, final_counts)
             self._network.emit(RunEnded(self._run.id, recorded, counts))
             await asyncio.to_thread(self._context.event_log.flush)
-        store = self._opened.store
         return MirrorReport(
             **counts,
             state=state,
             items_left_out=self._walk.filter.left_out(runs.left_out(counters), progress.items_seen),
             run=self._run.id,
             source=self._run.source,
-            dest=store.name,
-            work=None if store.is_local else str(store.staged.work),
+            dest=self._opened.store.name,
+            work=self._context.dest.work_of_bucket,
             reason=reason,
         )
 
@@ -558,7 +561,8 @@ class MirrorRun:
         fields = set(MirrorReport.__struct_fields__)  # the ledger may have counters of another version
         numbers = {**self._store_client.counters, **asdict(progress), **final_counts}
         counts: dict[str, Any] = {name: numbers[name] for name in numbers if name in fields}
-        gone = progress.assets_missing
-        newly_gone = counts.get("assets_missing_new", 0) if self._run.kind == "mirror" else 0
-        accepted = {"ok": gone, "known": gone - newly_gone}.get(self._setup.options.missing or "", 0)
+        missing = self._setup.options.missing
+        accepted = progress.assets_missing if missing in {"known", "ok"} else 0
+        if missing == "known" and self._run.kind == "mirror":
+            accepted -= counts.get("assets_missing_new", 0)
         return counts | {"assets_accepted": accepted}

@@ -35,8 +35,11 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
     address = resolve_dest(dest, or_default("options", Options, options))
     with closing(open_reader(address.work, address.bucket)) as db, ledger_errors(ledger_path(address.work)):
         run = views.run_status(db)
-        next_page = Position.from_json(None if run["walk_ended"] else run["position"]).request
+        position = None if run["walk_ended"] else run["position"]
+        next_page = Position.from_json(position).request
         live = is_held(address.work)
+        pid = holder(address.work) if live else None
+        last_attempt = None if live else failed_attempt(address.work / OWN_DIRECTORY / "log.ndjson")
         assets = runs.run_totals(db)
         items = views.item_totals(db)
         counts: dict[str, Any] = {**assets, **items, **views.counts_not_in_totals(db)}
@@ -49,12 +52,12 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
             assets_planned=assets["assets_done"] + assets["assets_failed"] + assets["assets_pending"],
             run=run["id"],
             dest=address.shown,
-            work=None if address.bucket is None else str(address.work),
+            work=address.work_of_bucket,
             checkpoint=None if next_page is None else next_page.url,
             walk_ended=bool(run["walk_ended"]),
             live=live,
-            last_attempt=None if live else failed_attempt(address.work / OWN_DIRECTORY / "log.ndjson"),
-            pid=holder(address.work) if live else None,
+            last_attempt=last_attempt,
+            pid=pid,
             last_errors=tuple(views.failures(db, newest=5)),
         )
 

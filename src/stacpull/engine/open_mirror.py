@@ -48,7 +48,9 @@ def open_mirror(
         store = opened.enter_context(closing(open_store(work, location, hooks)))
         with destination_errors(work):
             lock = opened.enter_context(mirror_lock(work))
-        lease = None if location is None else opened.enter_context(store_kind(location).lease(store))
+        lease = None
+        if location is not None:
+            lease = opened.enter_context(store_kind(location).lease(store))
         db = opened.enter_context(open_ledger(store))
         if location is not None and lease is not None:
             with database.ledger_errors(database.ledger_path(work)):

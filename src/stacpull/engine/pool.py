@@ -195,11 +195,12 @@ class Pool(Generic[JobT, ResultT]):
         """Take the failure of an asset after its last attempt. DOWN leaves the asset pending."""
         if failure.kind is FailureKind.DOWN and not self._is_worker:
             held = self._held_back.pop(failure.host, ())
-            self._failure_count -= sum(not held_job.has_failed for held_job, *_ in held)
+            self._failure_count -= len([held_job for held_job, *_ in held if not held_job.has_failed])
             if len(self.down_hosts) < MAX_HOSTS:
                 self.down_hosts[failure.host] = failure
             return
-        self._failure_count += failure.kind not in self._uncounted and not job.has_failed
+        if failure.kind not in self._uncounted and not job.has_failed:
+            self._failure_count += 1
         is_over_limit = self._has_too_many_failures()
         if is_over_limit:
             self._stop_run()
@@ -308,10 +309,10 @@ class AssetTask(Generic[JobT, ResultT]):
         """Read the item again, if the href may have expired. Return True to request the asset again."""
         refusal = refused.failure
         href = self.job.href
-        unchanged_since = self._pool.unchanged_since
+        began_at = self._attempt_began_at
         is_refusal = refusal.kind is FailureKind.REFUSED or refusal.status in _EXPIRED
-        may_expire = is_signed(href) or unchanged_since.get(host_of(href), inf) > self._attempt_began_at
-        is_item_current = self._item_read_at >= self._attempt_began_at
+        may_expire = is_signed(href) or self._pool.unchanged_since.get(host_of(href), inf) > began_at
+        is_item_current = self._item_read_at >= began_at
         if is_item_current or not (is_refusal and may_expire and self.job.item_href):
             return False
         try:
@@ -328,7 +329,7 @@ class AssetTask(Generic[JobT, ResultT]):
             return False
         if is_other:
             return True
-        unchanged_since.setdefault(host_of(href), self._pool.retries.clock.monotonic())
+        self._pool.unchanged_since.setdefault(host_of(href), self._pool.retries.clock.monotonic())
         return refusal.kind is FailureKind.REFUSED and not is_signed(href)  # it may have been temporary
 
     async def _read_until_changed(self, stated: Callable[[JobT], object]) -> bool:

@@ -1,4 +1,4 @@
-"""The store process, as the network process sees it: functions to call, and where outcomes are sent."""
+"""The store process, as the network process sees it: functions to call, and where plans and outcomes go."""
 
 from __future__ import annotations
 
@@ -14,17 +14,22 @@ from typing import Any
 
 import msgspec
 
+from stacpull.catalog.item import public_document
 from stacpull.child_process import ConnectedProcess, reap
 from stacpull.engine import messages
 from stacpull.engine.channel import Channel, OutcomeSender
 from stacpull.engine.messages import CALLS, StoreCalls, decoders, encoded, error_of
-from stacpull.engine.network import WalkSetup
+from stacpull.engine.network import Network, WalkSetup
 from stacpull.engine.open_mirror import OpenMirror
+from stacpull.engine.pool import JobQueue
 from stacpull.engine.run_control import raise_fatal_error
+from stacpull.engine.walk import ITEMS_AT_ONCE
 from stacpull.errors import RUN_AGAIN, DestinationError
 from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger.runs import Run
+from stacpull.models import Failure, Job, WalkBatch
 from stacpull.proxies import proxy_variables
+from stacpull.sources.item_reader import ItemReader
 from stacpull.store.protocol import store_kind
 from stacpull.system import variables_of
 from stacpull.threads import background_task
@@ -150,3 +155,56 @@ class StoreClient:
     def _take_end(self, _lost: asyncio.Future[None]) -> None:
         if not self._all_recorded:
             self.fail_with(DestinationError(_ENDED))
+
+
+class MirrorConsumer:
+    """The consumer of the walk of a run. While the queue is full, the walk waits."""
+
+    def __init__(self, network: Network, store_client: StoreClient, queue: JobQueue[Job]) -> None:
+        self._network = network
+        self._store_client = store_client
+        self._calls = store_client.calls
+        self._queue = queue
+        self.planned_this_run = self._calls.planned_this_run
+        self.restart = self._calls.restart_walk
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        return self._store_client.counters
+
+    async def queue_pending(self, *, take_over: bool = False) -> None:
+        last = 0
+        while jobs := await self._calls.pending_jobs(last, 1000, take_over):
+            await self._queue.put(jobs)
+            last = jobs[-1].rowid
+
+    async def add_batch(self, batch: WalkBatch) -> int:
+        if batch.update.walk_ended:  # the walk can no longer list the pending assets of earlier runs
+            await self.queue_pending(take_over=True)
+        secrets = self._network.secrets
+        batch.items = [
+            item._replace(document={}, public_json=public_document(item.document, secrets))
+            for item in batch.items
+        ]  # the walk does not use the documents again
+        saved = await self._calls.save_batch(batch, self._network.clock.time())
+        for item, key, failure in saved.failures:
+            self._network.emit(AssetFailed(item, key, failure.kind, failure.message))
+        await self._queue.put(saved.jobs)
+        return saved.counted.get("items_seen", 0)
+
+    async def restore_item_json(self, reader: ItemReader) -> None:
+        """Read the items whose JSON is damaged. One that cannot be read stays marked for the next walk."""
+        last = 0
+        while items := await self._calls.damaged_item_json(last, ITEMS_AT_ONCE):
+            documents = await reader.read_many([href for _, _, href in items if href is not None])
+            for item_rowid, item, href in items:
+                document = documents.get(href or "")
+                reason = "It has no URL, or another item is there: run `stacpull mirror SOURCE` again."
+                if isinstance(document, Failure):
+                    reason = document.message
+                elif document is not None and document.get("id") == item.item:
+                    public_json = public_document(document, self._network.secrets)
+                    await self._calls.keep_document(item_rowid, public_json)
+                    continue
+                self._network.warn(f"The JSON of {item.collection}/{item.item} cannot be restored. {reason}")
+            last = items[-1][0]

@@ -199,7 +199,7 @@ class MirrorCheck:
         counts |= {name: totals[name] for name in totals.keys() & set(VerifyReport.__struct_fields__)}
         return VerifyReport(
             dest=self._address.shown,
-            work=None if self._address.bucket is None else str(self._address.work),
+            work=self._address.work_of_bucket,
             state="complete" if self.complete else "interrupted",
             quick=self._quick,
             seconds=self.seconds,

@@ -264,7 +264,7 @@ class StagedParts(DirectoryFiles):
                         path.rmdir()
 
     # A run writes the mark at its start, and removes it if a sync fails: without it, nothing is trusted
-    # (`engine.recovery`). Removing a name needs no free space, no write to the ledger, and no access to the
+    # (`Recovery`). Removing a name needs no free space, no write to the ledger, and no access to the
     # failing part of the disk. The mark need not survive a loss of power: after that, the boot is another.
 
     def read_boot_mark(self) -> str | None:
