@@ -237,7 +237,7 @@ class Output:
     Attributes:
         json: Print the result as JSON, on the last line of standard output.
         no_progress: Do not show progress.
-        quiet: Print only errors, warnings, and the result if something failed.
+        quiet: Print only errors, warnings, and a result with failures.
         verbose: Print more, such as each failure; -vv adds tracebacks.
     """
 
