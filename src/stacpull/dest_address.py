@@ -52,12 +52,11 @@ def resolve_dest(dest: str | os.PathLike[str], options: Options) -> DestAddress:
         url, endpoint, mirror, epoch = recorded
         other = bucket_location(url) or BucketLocation("")
         is_same = store_kind(other) is store_kind(location) and other.bucket == location.bucket
-        if not is_same or (other.prefix, endpoint) != (location.prefix, location.endpoint_url or ""):
-            option = f"--dest-endpoint-url {endpoint}" if endpoint else "no endpoint"
-            raise UsageError(
-                f"{work} is the work directory of {url} ({endpoint or 'without an endpoint'}): "
-                f"use this DEST and {option}, or another --work."
-            )
+        given = location.endpoint_url or ""
+        if not is_same or (other.prefix, endpoint) != (location.prefix, given):
+            option = f"with --dest-endpoint-url {endpoint}" if endpoint else "without --dest-endpoint-url"
+            other_dest = url if endpoint == given else f"{url} {option}"
+            raise UsageError(f"{work} is the work directory of {other_dest}: use that, or another --work.")
         location = replace(location, mirror=mirror, epoch=epoch)
     elif has_mirror:
         raise UsageError(

@@ -145,7 +145,7 @@ def test_the_commands_that_a_summary_names_find_the_bucket(location, dest, sourc
         for name, *out in (["verify"], ["export", source + ".parquet"], ["report", "-o", source + ".html"]):
             run(name, dest[0], *out, *given[1:])
     elsewhere = [*dest, "--dest-endpoint-url", "http://127.0.0.1:9"]
-    assert f"({location.endpoint_url}): use this DEST" in run("status", *elsewhere, code=2).err
+    assert f"-endpoint-url {location.endpoint_url}: use that, or" in run("status", *elsewhere, code=2).err
 
 
 @pytest.mark.parametrize("location", ["azurite"], indirect=True)
