@@ -234,4 +234,11 @@ def dest_argument(name: str) -> str:
 
 def quantity(number: int, singular: str, plural: str | None = None) -> str:
     """Write a number with its noun: 1 item, 7,674,238 files."""
-    return f"{number:,} {singular if number == 1 else plural or f'{singular}s'}"
+    if number == 1:
+        return f"1 {singular}"
+    return f"{number:,} {plural or singular + 's'}"
+
+
+def quantities(*counted: tuple[int, str] | tuple[int, str, str]) -> list[str]:
+    """Return the `quantity` of each number that is not 0."""
+    return [quantity(*one) for one in counted if one[0]]

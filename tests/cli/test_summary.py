@@ -16,7 +16,7 @@ def failures(**counts: int) -> FailureCounts:
     failed = FailureCounts()
     for kind, number in counts.items():
         for _ in range(number):
-            failed.note(FailureKind(kind), "" if kind == "item" else "B10")
+            failed.record(FailureKind(kind), "" if kind == "item" else "B10")
     return failed
 
 
@@ -115,7 +115,7 @@ def test_failures_that_are_accepted_are_not_called_failed() -> None:
 
 def test_an_item_that_is_gone_is_not_counted_with_accepted_assets_that_are_gone():
     failed = failures(gone=2)
-    failed.note(FailureKind.GONE, "", "The source item http://h/i could not be read.")
+    failed.record(FailureKind.GONE, "", "The source item http://h/i could not be read.")
     report = mirror_report(assets_failed=2, assets_missing=2, assets_accepted=2, items_failed=1)
     first, *rest = mirror_lines(report, failed)
     assert first.endswith("; 2 missing from the source; 1 item failed")

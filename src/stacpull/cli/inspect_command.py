@@ -6,17 +6,17 @@ import codecs
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any, TextIO, cast
+from typing import TextIO, cast
 
 import click
 
 from stacpull.cli import parameters, summary
 from stacpull.cli.command import CommandSession, command
-from stacpull.cli.printing import Essential, duration, size
+from stacpull.cli.printing import Essential, duration, of_total, size
 from stacpull.clock import rfc3339_at
-from stacpull.errors import UsageError, dest_argument, quantity
-from stacpull.json_values import object_or_empty
-from stacpull.models import NOT_FAILURES
+from stacpull.errors import UsageError, dest_argument, quantities, quantity
+from stacpull.json_values import list_or_empty, object_or_empty
+from stacpull.models import NOT_FAILURES, Json
 from stacpull.reports import PlanReport, StatusReport
 from stacpull.sources.source_url import parse_api_url
 
@@ -58,48 +58,59 @@ def plan(session: CommandSession, source: str, dest: str | None, urls: bool) -> 
 
 
 def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
-    def by_key(numbers: Mapping[str, int]) -> str:
-        return ", ".join(f"{key}: {number:,}" for key, number in sorted(numbers.items()))
-
-    sources = f" and {quantity(report.source_items, 'source item')}" if report.source_items else ""
-    announced = f" of {report.items_announced:,}" if report.items_announced else ""
-    yield f"items    {report.items_matched:,} match{sources}; {report.items_seen:,}{announced} seen"
+    matched = [f"{report.items_matched:,} match", *quantities((report.source_items, "source item"))]
+    yield f"items    {' and '.join(matched)}; {of_total(report.items_seen, report.items_announced)} seen"
     if report.items_left_out:
         yield f"left out {summary.by_reason(report.items_left_out)}"
-    by_keys = by_key(report.excluded_keys)
-    excluded = f"; {report.assets_excluded:,} left out ({by_keys})" if report.assets_excluded else ""
-    yield f"assets   {report.assets:,}{excluded}"
+    assets = [f"{report.assets:,}"]
+    if report.assets_excluded:
+        assets.append(f"{report.assets_excluded:,} left out ({_by_key(report.excluded_keys)})")
+    yield f"assets   {'; '.join(assets)}"
     if report.assets_pages:
-        pages = f"{summary.web_pages(report)} ({by_key(report.page_keys)})"
+        pages = f"{summary.web_pages(report)} ({_by_key(report.page_keys)})"
         yield f"left out {pages}; --include-pages fetches them"
     if report.assets_refused:
         yield f"refused  {quantity(report.assets_refused, 'asset')} that cannot be fetched"
     if report.items_failed:
         unread = quantity(report.items_failed, "item")
         yield Essential(f"unread   {unread}, whose assets are not counted")
-    if report.bytes_total is None:
-        yield "bytes    unknown: the source states no sizes, and the servers gave none"
-    else:
-        sampled = f" from {quantity(report.bytes_sampled, 'asset')}" if report.bytes_sampled else ""
-        basis = f" ({report.bytes_basis}{sampled})" if report.bytes_total else ""
-        if report.unknown_keys:
-            missing = quantity(sum(report.unknown_keys.values()), "asset")
-            basis += f"; without {missing} of unknown size ({by_key(report.unknown_keys)})"
-        yield f"bytes    {size(report.bytes_total)}{basis}"
+    yield f"bytes    {_bytes_of(report)}"
     if report.assets_outside:
         measured = f"{report.assets_outside:,} of {quantity(report.bytes_sampled, 'measured asset')}"
         yield f"outside  {measured}: not in the area of --clip"
-    seconds = report.seconds_estimated if report.assets_pending else None
-    more = "" if seconds is None else f"; about {duration(max(1, seconds))} plus the transfer of the bytes"
-    yield f"requests {report.requests:,}{more}"
+    requests = f"{report.requests:,}"
+    if report.assets_pending and report.seconds_estimated is not None:
+        seconds = max(1, report.seconds_estimated)
+        requests += f"; about {duration(seconds)} plus the transfer of the bytes"
+    yield f"requests {requests}"
     for host in report.hosts:
         yield f"  {host.host}: {quantity(host.assets, 'asset')}"
     if dest is not None:
+        to_do = f"{report.assets_pending:,}"
+        if report.bytes_pending:
+            to_do += f" ({size(report.bytes_pending)})"
+        to_do += f"; {report.assets_done:,} already in {dest}"
         failed = report.assets - report.assets_done - report.assets_pending
-        command = f"stacpull retry {dest_argument(dest)}"
-        retry = f"; {failed:,} failed earlier; `{command}` tries again" if failed else ""
-        pending = f" ({size(report.bytes_pending)})" if report.bytes_pending else ""
-        yield f"to do    {report.assets_pending:,}{pending}; {report.assets_done:,} already in {dest}{retry}"
+        if failed:
+            to_do += f"; {failed:,} failed earlier; `stacpull retry {dest_argument(dest)}` tries again"
+        yield f"to do    {to_do}"
+
+
+def _bytes_of(report: PlanReport) -> str:
+    if report.bytes_total is None:
+        return "unknown: the source states no sizes, and the servers gave none"
+    text = size(report.bytes_total)
+    if report.bytes_total:
+        basis = [report.bytes_basis, *quantities((report.bytes_sampled, "asset"))]
+        text += f" ({' from '.join(basis)})"
+    if report.unknown_keys:
+        unknown = quantity(sum(report.unknown_keys.values()), "asset")
+        text += f"; without {unknown} of unknown size ({_by_key(report.unknown_keys)})"
+    return text
+
+
+def _by_key(numbers: Mapping[str, int]) -> str:
+    return summary.per_name(dict(sorted(numbers.items())))
 
 
 @command(
@@ -112,34 +123,39 @@ def collections(session: CommandSession, source: str) -> None:
     """It prints id, title, licence, citation and extent, and the number of items if the API reports it."""
     from stacpull.engine import source_contents
 
-    def first(value: object) -> Any:  # the first extent is that of the whole collection (STAC)
-        return value[0] if isinstance(value, list) and value else None
-
-    documents = []
-    lines = []
     work = source_contents.collections(source, options=session.options, on_event=session.display)
-    for document in session.run_cancellable(work):
-        extent = object_or_empty(document.get("extent"))
-        number = document.get("item_count")
-        collection = {
-            **{name: document.get(name) for name in ("id", "title", "license")},
-            "citation": document.get("sci:citation"),
-            "doi": document.get("sci:doi"),
-            "bbox": first(object_or_empty(extent.get("spatial")).get("bbox")),
-            "interval": first(object_or_empty(extent.get("temporal")).get("interval")),
-            "items": number if isinstance(number, int) else None,
-        }
-        documents.append(collection)
-        lines.append(f"{collection['id']}")
-        for name, value in collection.items():
-            several = value if isinstance(value, list) else [value]
-            if name != "id" and value not in (None, ""):  # the open end of an interval is null
-                mark = "/" if name == "interval" else ","  # as --datetime and --bbox take them
-                text = mark.join(".." if element is None else str(element) for element in several)
-                lines.append(f"  {name:<8} {text}")
-    session.print({"collections": documents}, lines)
-    if not documents:
+    collections = list(map(_facts, session.run_cancellable(work)))
+    lines = (line for facts in collections for line in _lines_of(facts))
+    session.print({"collections": collections}, lines)
+    if not collections:
         session.display.say("SOURCE has no collections")
+
+
+def _facts(document: Json) -> Json:
+    extent = object_or_empty(document.get("extent"))
+    boxes = list_or_empty(object_or_empty(extent.get("spatial")).get("bbox"))
+    intervals = list_or_empty(object_or_empty(extent.get("temporal")).get("interval"))
+    number = document.get("item_count")
+    return {
+        **{name: document.get(name) for name in ("id", "title", "license")},
+        "citation": document.get("sci:citation"),
+        "doi": document.get("sci:doi"),
+        "bbox": next(iter(boxes), None),  # the first one is that of the whole collection (STAC)
+        "interval": next(iter(intervals), None),
+        "items": number if isinstance(number, int) else None,
+    }
+
+
+def _lines_of(facts: Json) -> Iterator[str]:
+    """Yield the id and the known facts, written as --bbox and --datetime take them."""
+    yield f"{facts['id']}"
+    for name, value in facts.items():
+        if name == "interval" and isinstance(value, list):
+            value = "/".join(".." if end is None else str(end) for end in value)  # noqa: PLW2901
+        elif isinstance(value, list):
+            value = ",".join(map(str, value))  # noqa: PLW2901
+        if name != "id" and value not in (None, ""):
+            yield f"  {name:<8} {value}"
 
 
 @command(
@@ -156,8 +172,7 @@ def classes(session: CommandSession, source: str, counts: bool) -> None:
     """They come from `label:classes` in its items, or from its summaries."""
     from stacpull.engine import source_contents
 
-    named = parse_api_url(source).collection
-    names = session.selection.collections or ((named,) if named else ())
+    names = [*session.selection.collections] or [*filter(None, [parse_api_url(source).collection])]
     if len(names) != 1:
         raise UsageError("Classes are listed for one collection: name it with -C ID.")
     work = source_contents.classes(
@@ -167,11 +182,14 @@ def classes(session: CommandSession, source: str, counts: bool) -> None:
     lists = session.run_cancellable(work)
     lines = []
     for info in lists:
-        hint = f" (--label-property {info.name} counts them)" if counts and info.counts is None else ""
+        names_of_classes = sorted(info.classes, key=str.casefold)
+        if info.counts is not None:
+            lines.append(f"Classes for {info.name}")
+            lines += [f"- {name} ({info.counts.get(name, 0):,})" for name in names_of_classes]
+            continue
+        hint = f" (--label-property {info.name} counts them)" if counts else ""
         lines.append(f"Classes for {info.name}{hint}")
-        for name in sorted(info.classes, key=str.casefold):
-            counted = "" if info.counts is None else f" ({info.counts.get(name, 0):,})"
-            lines.append(f"- {name}{counted}")
+        lines += [f"- {name}" for name in names_of_classes]
     session.print({"collection": names[0], "classes": [info.to_json() for info in lists]}, lines)
 
 
@@ -203,31 +221,31 @@ def failures(session: CommandSession, dest: str) -> None:
     for record in read_failures(dest, session.options):
         numbers[record.kind] += 1
         session.print(record.to_json(), [summary.failure_line(record)])
-    kinds = ", ".join(f"{number:,} {kind}" for kind, number in numbers.most_common())
+    kinds = ", ".join(summary.named_counts(dict(numbers.most_common())))
     # on standard error: scripts read standard output
     session.display.say(f"failures in {dest}: {kinds}" if kinds else f"no failures in {dest}")
 
 
 def status_lines(report: StatusReport) -> Iterator[str]:
     state, failed = summary.state_and_failures(report)
-    process = f"pid {report.pid}" if report.pid else "a process is working on it"
-    alive = f" ({process})" if report.live else ""
-    yield f"{report.dest}: {state}{alive}{f' ({report.reason})' if report.reason else ''}"
-    read = "read in part" if report.reason and report.state == "complete" else "read completely"
-    if report.items_unseen:
-        read = f"read in part: {quantity(report.items_unseen, 'announced item')} not listed"
-    if 0 < report.selection.get("max_items", 0) <= report.items_matched:
-        read = "read up to --max-items"
-    others = f" and {quantity(report.sources - 1, 'other')}" if report.sources > 1 else ""
-    left = f"continues at {report.checkpoint}" if report.checkpoint else "not read completely"
+    headline = f"{report.dest}: {state}"
+    if report.live:
+        process = f"pid {report.pid}" if report.pid else "a process is working on it"
+        headline += f" ({process})"
+    if report.reason:
+        headline += f" ({report.reason})"
+    yield headline
     source = "standard input, or items in Python" if report.source.startswith("stdin:") else report.source
-    yield f"  source {source}{others}, {read if report.walk_ended else left}"
+    sources = " and ".join([source, *quantities((report.sources - 1, "other"))])
+    yield f"  source {sources}, {_how_far(report)}"
     yield f"  items  {summary.items_read(report)}"
     if report.items_pruned:
         yield f"  pruned {quantity(report.items_pruned, 'item')} no longer in SOURCE, in the last `mirror`"
-    done = f"{report.assets_done:,} of {report.assets_planned:,} done"
-    to_do = [summary.still_to_do(report)] if report.assets_pending else []
-    yield f"  files  {', '.join([done, *summary.not_done(report, report.assets_missing), *to_do])}"
+    files = [f"{report.assets_done:,} of {report.assets_planned:,} done"]
+    files += summary.not_done(report, report.assets_missing)
+    if report.assets_pending:
+        files += summary.still_to_do(report)
+    yield f"  files  {', '.join(files)}"
     speed = f" ({size(report.rate)}/s in the latest run)" if report.rate and report.bytes_done else ""
     yield f"  bytes  {size(report.bytes_done)} of files{speed}"
     end = f" to {rfc3339_at(report.ended)}" if report.ended else ""
@@ -244,3 +262,15 @@ def status_lines(report: StatusReport) -> Iterator[str]:
         "retry --ordered": not report.live and report.assets_ordered,
     }
     yield from summary.next_steps(report, steps)
+
+
+def _how_far(report: StatusReport) -> str:
+    if not report.walk_ended:
+        return f"continues at {report.checkpoint}" if report.checkpoint else "not read completely"
+    if 0 < report.selection.get("max_items", 0) <= report.items_matched:
+        return "read up to --max-items"
+    if report.items_unseen:
+        return f"read in part: {quantity(report.items_unseen, 'announced item')} not listed"
+    if report.reason and report.state == "complete":
+        return "read in part"
+    return "read completely"

@@ -91,6 +91,6 @@ def _finish(session: CommandSession, work: Work, command: str = "resume", noun: 
 
         counts = FailureCounts()
         for record in failures(report.dest, session.options):
-            counts.note(FailureKind(record.kind), record.key)
+            counts.record(FailureKind(record.kind), record.key)
         lines = nothing_to_do(report, command, counts.lasting)
     return session.finish(report, lines, on_stderr=session.output.json)

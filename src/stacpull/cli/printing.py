@@ -60,15 +60,24 @@ _LARGE = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 
 
 def size(amount: float) -> str:
-    unit = 0
-    while round(amount, 1 if unit else 0) >= 1000 and unit < len(_UNITS) - 1:  # noqa: PLR2004 - decimal units
+    unit = digits = 0
+    while round(amount, digits) >= 1000 and unit < len(_UNITS) - 1:  # noqa: PLR2004 - decimal units
         amount /= 1000
         unit += 1
-    return f"{amount:.1f} {_UNITS[unit]}" if unit else f"{amount:.0f} B"
+        digits = 1
+    return f"{amount:.{digits}f} {_UNITS[unit]}"
 
 
 def rate(amount: float, seconds: float) -> str:
-    return f"{size(amount / seconds)}/s" if seconds > 0 else "- B/s"
+    if seconds <= 0:
+        return "- B/s"
+    return f"{size(amount / seconds)}/s"
+
+
+def of_total(number: int, total: int | None) -> str:
+    if not total:
+        return f"{number:,}"
+    return f"{number:,} of {total:,}"
 
 
 def duration(seconds: float) -> str:

@@ -15,10 +15,10 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from stacpull.cli import printing
-from stacpull.cli.printing import duration, paint, plain, rate, size
-from stacpull.cli.summary import FailureCounts
+from stacpull.cli.printing import duration, of_total, paint, plain, rate, size
+from stacpull.cli.summary import FailureCounts, named_counts
 from stacpull.config.options import Output
-from stacpull.errors import quantity
+from stacpull.errors import quantities, quantity
 from stacpull.events import AssetFailed, Checked, Event, ItemGone, Notice, Progress, Rates, RunStarted, Stage
 from stacpull.models import NOT_FAILURES, FailureKind
 
@@ -34,7 +34,7 @@ class _Shown(NamedTuple):
     head: Sequence[str]
     figures: Sequence[str]
     done: float = 0
-    total: int | None = None  # not known
+    total: int | None = None  # 0 or None if it is not known
     problems: Sequence[str] = ()
     waits: Sequence[str] = ()
 
@@ -59,12 +59,17 @@ class Display:
         self._share = 0.0  # of the run: its bar never shrinks, although more files may be expected later
         self._frame = 0
         self._is_drawn = False
-        self._stop_text = ""
+        self._stop_texts: tuple[str, ...] = ()
         self._lock = threading.RLock()  # reentrant: a signal handler may take it at any point
         self._closed = threading.Event()
         self._is_silent = output.quiet or output.no_progress
         self._is_live = not self._is_silent and self._stream.isatty() and os.environ.get("TERM") != "dumb"
         self._is_unicode = (getattr(self._stream, "encoding", None) or "utf-8").lower() in {"utf-8", "utf8"}
+        self._dot = ", "
+        self._spinner = "|/-\\"
+        if self._is_unicode:
+            self._dot = " · "
+            self._spinner = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
         if not self._is_silent:
             threading.Thread(target=self._run, name="stacpull-display", daemon=True).start()
 
@@ -81,7 +86,7 @@ class Display:
             case Notice(level=level, text=text) if level != "debug" or is_verbose:
                 self.say(f"warning: {text}" if level == "warning" else text)
             case AssetFailed(item=item, key=key, kind=kind, message=message):
-                self.failures.note(kind, key, message)
+                self.failures.record(kind, key, message)
                 if is_verbose or (kind is FailureKind.NAME and self.failures[kind] == 1):  # a wrong --layout
                     self.say(f"failed: {item.collection}/{item.item} {key}: {message}")
             case ItemGone(item=item, assets=assets, bytes=freed, removed=removed):
@@ -109,13 +114,16 @@ class Display:
                 self._draw()
 
     def print_result(self, line: str) -> None:
+        if self._output.quiet:
+            self.hidden.append(line)
+            return
         with self._lock:
             self._erase()
             printing.lines([line])
 
     def announce_stop(self, text: str) -> bool:
         """Show from the next drawing on that a stop was requested; return False if nothing is drawn."""
-        self._stop_text = text
+        self._stop_texts = (text,)
         return self._is_live
 
     def close_at_once(self) -> None:
@@ -146,7 +154,9 @@ class Display:
                         next_line = time.monotonic() + max(_LINE_EVERY, min(self._silent(), _RAREST_LINE))
 
     def _silent(self) -> float:
-        return self._rates.silence() if isinstance(self._now, Progress) else time.monotonic() - self._since
+        if isinstance(self._now, Progress):
+            return self._rates.silence()
+        return time.monotonic() - self._since
 
     def _print_line(self) -> None:
         shown = self._shown()
@@ -168,7 +178,9 @@ class Display:
         height = screen.lines or 24
         # one column stays free, because terminals wrap at the last one
         lines = [str(disp_trim(line, width - 1)) for line in self._lines(width)][: max(1, height - 1)]
-        up = f"\x1b[{len(lines) - 1}A" if len(lines) > 1 else ""
+        up = ""
+        if len(lines) > 1:
+            up = f"\x1b[{len(lines) - 1}A"
         # Without wrapping, since a terminal may already be narrower than it reports. Each row is erased
         # before it is drawn: until then the terminal remembers that it wrapped the row, and joins it with the
         # next one when the window grows.
@@ -190,14 +202,13 @@ class Display:
         from tqdm import tqdm
 
         shown = self._shown()
-        dot = " · " if self._is_unicode else ", "
-        spinner = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" if self._is_unicode else "|/-\\"
+        dot = self._dot
         head = [*shown.head]
         fields = [*shown.figures]
         for texts, room in ((head, width - 3), (fields, width - 10)):  # the bar has at least 6 columns
             while len(texts) > 1 and len(dot.join(texts)) > room:
                 texts.pop()
-        yield f"{spinner[self._frame % len(spinner)]} {dot.join(head)}"
+        yield f"{self._spinner[self._frame % len(self._spinner)]} {dot.join(head)}"
         figures = dot.join(fields)
         if shown.total:
             colour = "green" if paint("", "green", self._stream) else None
@@ -210,7 +221,7 @@ class Display:
         if shown.problems:
             red = [paint(text, "red", self._stream) for text in shown.problems[:1]]
             yield f"  {dot.join([*red, *shown.problems[1:]])}"
-        for text in [*shown.waits, *([self._stop_text] if self._stop_text else [])]:
+        for text in [*shown.waits, *self._stop_texts]:
             yield f"  {paint(plain(text), 'yellow', self._stream)}"
 
     def _shown(self) -> _Shown:
@@ -220,31 +231,32 @@ class Display:
         if isinstance(now, Stage):
             if not (now.done or now.total):
                 return _Shown([f"{now.name} ({duration(self._silent())})"], [])
-            return _Shown([now.name], [_of(now.done, now.total)], now.done, now.total)
-        figures = [f"{_of(now.files, now.files_expected)} files checked"]
+            return _Shown([now.name], [of_total(now.done, now.total)], now.done, now.total)
+        figures = [f"{of_total(now.files, now.files_expected)} files checked"]
         remaining = max(0, (now.bytes_expected or 0) - now.bytes)  # files may have become longer
         if remaining and now.bytes and now.seconds >= Rates.MEASURED:
             figures.append(f"about {duration(remaining * now.seconds / now.bytes)} left")
         figures += [rate(now.bytes, now.seconds), size(now.bytes)]
-        damaged = [f"{now.damaged:,} damaged"] if now.damaged else []
+        damaged = named_counts({"damaged": now.damaged})
         return _Shown(["checking"], figures, now.files, now.files_expected, damaged)
 
     def _shown_of_run(self, now: Progress) -> _Shown:
-        if now.walk_ended:
-            head = ["fetching" if now.assets_pending else "finishing"]
-        else:
-            head = ["listing and fetching" if now.assets_planned else "listing"]
+        head = [_activity(now)]
         if now.items_seen:  # `retry` lists no items
-            matched = f"{now.items_matched:,} of " if now.items_wanted else ""
-            items = quantity(now.items_wanted or now.items_matched, "item")
-            head.append(f"{matched}{items} matched ({_of(now.items_seen, now.items_announced)} read)")
+            matched = quantity(now.items_matched, "item")
+            if now.items_wanted:
+                matched = f"{now.items_matched:,} of {quantity(now.items_wanted, 'item')}"
+            head.append(f"{matched} matched ({of_total(now.items_seen, now.items_announced)} read)")
         finished = now.assets_done + now.assets_failed + now.files_in_flight
-        expected = now.assets_expected
+        expected = now.assets_expected or 0
         figures = []
         if now.assets_planned:
-            figures.append(f"{now.assets_done:,} of {_planned(now)}")
+            planned = f"{now.assets_planned:,}+ files"
+            if now.walk_ended:
+                planned = quantity(now.assets_planned, "file")
+            figures.append(f"{now.assets_done:,} of {planned}")
             seconds = self._rates.remaining(finished, expected)
-            if seconds is not None and finished < (expected or 0):
+            if seconds is not None and finished < expected:
                 pause = max((host.wait for host in now.hosts), default=0.0)
                 figures.append(f"about {duration(seconds + pause)} left")
             if speed := self._rates.bytes():
@@ -259,30 +271,23 @@ class Display:
             waits = [f"{what} for {duration(silent)}"]
         if expected:
             self._share = max(self._share, min(1.0, finished / expected))
-        filled = self._share * (expected or 0)
-        return _Shown(head, figures, filled, expected, self._problems(now), waits)
+        return _Shown(head, figures, self._share * expected, expected, self._problems(now), waits)
 
     def _problems(self, now: Progress) -> list[str]:
         gone = max(now.assets_missing, self.failures[FailureKind.GONE])  # --missing may accept these
         # failures are events, which come before the counters
         failed = max(now.assets_failed, self.failures.total()) - gone
         failed -= sum(self.failures[kind] for kind in NOT_FAILURES)
-        problems = []
-        if failed > 0:
-            apart = {FailureKind.GONE, *NOT_FAILURES}
-            counts = self.failures.most_common()
-            kinds = [f"{number:,} {kind}" for kind, number in counts if kind not in apart]
-            problems.append(f"{failed:,} failed ({', '.join(kinds)})" if kinds else f"{failed:,} failed")
-        if gone:
-            problems.append(f"{gone:,} missing from the source")
-        if now.retries:
-            problems.append(quantity(now.retries, "retry", "retries"))
-        return problems
+        problems = named_counts({"failed": max(0, failed)})
+        apart = {FailureKind.GONE, *NOT_FAILURES}
+        kinds = {kind: number for kind, number in self.failures.most_common() if kind not in apart}
+        if problems and kinds:
+            problems = [f"{problems[0]} ({', '.join(named_counts(kinds))})"]
+        problems += named_counts({FailureKind.GONE.meaning: gone})
+        return problems + quantities((now.retries, "retry", "retries"))
 
 
-def _planned(now: Progress) -> str:
-    return quantity(now.assets_planned, "file") if now.walk_ended else f"{now.assets_planned:,}+ files"
-
-
-def _of(number: int, total: int | None) -> str:
-    return f"{number:,} of {total:,}" if total else f"{number:,}"
+def _activity(now: Progress) -> str:
+    if not now.walk_ended:
+        return "listing and fetching" if now.assets_planned else "listing"
+    return "fetching" if now.assets_pending else "finishing"

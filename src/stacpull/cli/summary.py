@@ -5,13 +5,14 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import click
 
 from stacpull.cli.parameters import READING_DEST
 from stacpull.cli.printing import Essential, duration, rate, size
 from stacpull.clock import rfc3339_at
-from stacpull.errors import quantity
+from stacpull.errors import quantities, quantity
 from stacpull.models import NOT_FAILURES, RETRY_OPTIONS, FailureKind, count_failures
 from stacpull.reports import FailureRecord, MirrorReport, PlanReport, StatusReport, VerifyReport
 
@@ -35,12 +36,14 @@ class FailureCounts(Counter[FailureKind]):
         self.lasting = 0  # failures of assets that no retry can fix
         self.examples: dict[FailureKind, str] = {}
 
-    def note(self, kind: FailureKind, key: str, message: str = "") -> None:
-        if kind is FailureKind.GONE and not key:
-            kind = FailureKind.ITEM  # an item that is gone: --missing does not accept it
+    def record(self, kind: FailureKind, key: str, message: str = "") -> None:
+        if not key:
+            self.of_items += 1
+            if kind is FailureKind.GONE:
+                kind = FailureKind.ITEM  # --missing does not accept an item that is gone
+        elif kind in {"scheme", "prefix", "name", "item"}:
+            self.lasting += 1
         self[kind] += 1
-        self.of_items += not key
-        self.lasting += bool(key) and kind in {"scheme", "prefix", "name", "item"}
         self.examples.setdefault(kind, message)
 
     def lines(self, failed: int, gone: int, accepted: int) -> Iterator[str]:
@@ -66,9 +69,9 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
     accepted = report.assets_accepted
     failed = count_failures(report.to_json(), accepted)
     items = report.items_failed
-    failed_items = f"{quantity(items, 'item')} failed" if items else ""
-    to_do = "" if report.state == "complete" else still_to_do(report)
-    parts = [part for part in (*not_done(report, accepted), failed_items, to_do) if part]
+    parts = [*not_done(report, accepted), *(f"{text} failed" for text in quantities((items, "item")))]
+    if report.state != "complete":
+        parts += still_to_do(report)
     state = f"{report.state}: "
     if report.reason:
         state = f"{report.state} ({report.reason.rstrip('.')}): "
@@ -82,20 +85,21 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
     yield "; ".join([f"{state}{files}", *parts])
     present = min(report.assets_done, report.assets_skipped + report.assets_revalidated)  # some are in both
     added = report.assets_done - present
-    total = f", {size(report.bytes_done)}"
-    total_of_added = total if added and not present else ""
     changed = min(added, report.assets_changed)
-    replaced = f", {changed:,} replaced" if changed else ""
-    yield f"  added    {quantity(added - changed, 'file')}{replaced}{total_of_added}"
+    total = size(report.bytes_done)
+    new = [quantity(added - changed, "file"), *named_counts({"replaced": changed})]
+    if added and not present:
+        new.append(total)
+    yield f"  added    {', '.join(new)}"
     fetched = f"{size(report.bytes_fetched)} of files and documents in {duration(report.seconds)}"
     yield f"  fetched  {fetched} ({rate(report.bytes_fetched, report.seconds)})"
-    retries = f", {quantity(report.retries, 'retry', 'retries')}" if report.retries else ""
-    yield f"  requests {report.requests:,}{retries}"
+    requests = [f"{report.requests:,}", *quantities((report.retries, "retry", "retries"))]
+    yield f"  requests {', '.join(requests)}"
     if present:
-        unchanged = report.assets_revalidated
-        checked = f", {unchanged:,} checked and unchanged" if unchanged else ""
-        now = f"now {quantity(report.assets_done, 'file')}{total}"
-        yield f"  present  {quantity(present, 'file')} already here{checked}; {now} of this selection"
+        old = [f"{quantity(present, 'file')} already here"]
+        old += named_counts({"checked and unchanged": report.assets_revalidated})
+        now = f"now {quantity(report.assets_done, 'file')}, {total} of this selection"
+        yield f"  present  {', '.join(old)}; {now}"
     if report.items_seen:
         yield f"  items    {items_read(report)}"
     yield from _changes(report)
@@ -113,24 +117,30 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
         yield Essential(f"to read the failed items again: {_REPEAT}")
 
 
+def named_counts(numbers: Mapping[Any, int]) -> list[str]:
+    """Return the numbers that are not 0, each with its name."""
+    return [f"{number:,} {name}" for name, number in numbers.items() if number]
+
+
 def not_done(report: MirrorReport | StatusReport, gone: int) -> list[str]:
     """Return how many files are not done and why; `gone` ones are not called failures."""
     numbers = {"failed": count_failures(report.to_json(), gone), FailureKind.GONE.meaning: gone}
     numbers |= {kind.meaning: getattr(report, f"assets_{kind}") for kind in NOT_FAILURES}
     numbers["kept in an earlier version"] = report.assets_kept
-    return [f"{number:,} {what}" for what, number in numbers.items() if number]
+    return named_counts(numbers)
 
 
 def items_read(report: MirrorReport | StatusReport) -> str:
-    linked = f" and {quantity(report.source_items, 'source item')}" if report.source_items else ""
-    matched = f"{report.items_matched:,} matched{linked}"
-    return f"{report.items_seen:,} read, {matched}, {report.items_done:,} complete"
+    matched = [f"{report.items_matched:,} matched", *quantities((report.source_items, "source item"))]
+    return f"{report.items_seen:,} read, {' and '.join(matched)}, {report.items_done:,} complete"
 
 
-def still_to_do(report: MirrorReport | StatusReport | VerifyReport) -> str:
+def still_to_do(report: MirrorReport | StatusReport | VerifyReport) -> list[str]:
+    if report.walk_ended:
+        return named_counts({"still to do": report.assets_pending})
     if report.assets_pending:
-        return f"{'' if report.walk_ended else 'at least '}{report.assets_pending:,} still to do"
-    return "" if report.walk_ended else "SOURCE was not read to its end"
+        return [f"at least {report.assets_pending:,} still to do"]
+    return ["SOURCE was not read to its end"]
 
 
 def state_and_failures(report: MirrorReport | StatusReport) -> tuple[str, int]:
@@ -139,7 +149,7 @@ def state_and_failures(report: MirrorReport | StatusReport) -> tuple[str, int]:
     parts = absent_files(report)
     if report.state != "complete" or not (failures or parts):
         return report.state, failures
-    finished = f"finished with {quantity(failures, 'failure')}" if failures else "finished"
+    finished = " with ".join(["finished", *quantities((failures, "failure"))])
     return "; ".join([finished, *parts]), failures
 
 
@@ -159,11 +169,13 @@ def nothing_to_do(report: MirrorReport, command: str = "resume", lasting: int = 
 
 
 def _changes(report: MirrorReport) -> Iterator[str]:
-    counts = {"new item": report.items_new, "changed item": report.items_changed}
-    counts["changed file"] = report.assets_changed
-    changes = ", ".join(quantity(number, noun) for noun, number in counts.items() if number)
+    changes = quantities(
+        (report.items_new, "new item"),
+        (report.items_changed, "changed item"),
+        (report.assets_changed, "changed file"),
+    )
     if changes and report.run > 1:  # in the first run, resumed or not, everything is new
-        yield f"  changes  {changes} (source items included)"
+        yield f"  changes  {', '.join(changes)} (source items included)"
     if report.items_pruned:
         files = quantity(report.assets_pruned, "file")
         yield f"  pruned   {quantity(report.items_pruned, 'item')} with {files}: no longer in SOURCE"
@@ -192,8 +204,11 @@ def web_pages(report: MirrorReport | PlanReport) -> str:
 
 
 def by_reason(reasons: Mapping[str, int]) -> str:
-    parts = ", ".join(f"{reason}: {number:,}" for reason, number in reasons.items())
-    return f"{quantity(sum(reasons.values()), 'item')} ({parts})"
+    return f"{quantity(sum(reasons.values()), 'item')} ({per_name(reasons)})"
+
+
+def per_name(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}: {number:,}" for name, number in numbers.items())
 
 
 def next_steps(
@@ -201,26 +216,31 @@ def next_steps(
     steps: Mapping[str, object],
     retry_options: Sequence[str] = (),
 ) -> Iterator[str]:
-    words = [report.dest]
     context = click.get_current_context(silent=True)
-    params = context.params if context else {}
-    endpoint = ("--endpoint-url", params["endpoint_url"]) if params.get("endpoint_url") else ()
+    params: Mapping[str, Any] = {} if context is None else context.params
+    place = [report.dest]
     if report.work is not None:  # a bucket
         given = {**params, "config": getattr(params.get("config"), "name", None), "work": report.work}
         for name in ("config", *READING_DEST):
-            value = given.get(name.replace("-", "_"))
-            if value:
-                words += [f"--{name}", *([] if value is True else [str(value)])]
-    for command, is_useful in steps.items():
-        if is_useful:
-            sent = () if command == "failures" else endpoint
-            options = retry_options if command == "retry" else ()
-            line = f"{_PURPOSES[command]} stacpull {command} {shlex.join([*words, *sent, *options])}"
-            yield Essential(line)
+            place += _as_flag(name, given)
+    for command in (command for command, is_useful in steps.items() if is_useful):
+        words = [*place]
+        if command != "failures":
+            words += _as_flag("endpoint-url", params)
+        if command == "retry":
+            words += retry_options
+        yield Essential(f"{_PURPOSES[command]} stacpull {command} {shlex.join(words)}")
+
+
+def _as_flag(name: str, params: Mapping[str, Any]) -> list[str]:
+    value = params.get(name.replace("-", "_"))
+    if not value:
+        return []
+    return [f"--{name}"] if value is True else [f"--{name}", str(value)]
 
 
 def failure_line(record: FailureRecord) -> str:
-    item = f"{record.collection}/{record.item}" if record.collection else record.item
-    what = f"{item} {record.key}" if record.key else item
-    attempts = f"{quantity(record.attempts, 'attempt')}, " if record.attempts else ""
-    return f"{what}: {record.kind}: {record.message} ({attempts}last {rfc3339_at(record.when)})"
+    item = "/".join(filter(None, [record.collection, record.item]))
+    what = " ".join(filter(None, [item, record.key]))
+    when = [*quantities((record.attempts, "attempt")), f"last {rfc3339_at(record.when)}"]
+    return f"{what}: {record.kind}: {record.message} ({', '.join(when)})"

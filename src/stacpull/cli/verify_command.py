@@ -10,8 +10,8 @@ import click
 from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import Essential, duration, rate, size
-from stacpull.cli.summary import absent_files, next_steps, still_to_do
-from stacpull.errors import StacpullError, quantity
+from stacpull.cli.summary import absent_files, named_counts, next_steps, still_to_do
+from stacpull.errors import StacpullError, quantities, quantity
 from stacpull.events import Damage, Event
 from stacpull.models import count_failures
 from stacpull.reports import VerifyReport
@@ -44,8 +44,7 @@ def verify(session: CommandSession, dest: str, quick: bool, repair: bool, strict
         elif event.what != "unknown" or are_listed:
             details = {"missing": "", "unknown": ": not part of the mirror"}
             difference = f": expected {event.expected}; found {event.found}"
-            show = session.display.hidden.append if session.output.quiet else session.display.print_result
-            show(f"{event.what}: {event.path}{details.get(event.what, difference)}")
+            session.display.print_result(f"{event.what}: {event.path}{details.get(event.what, difference)}")
 
     check = partial(verification.verify, dest, quick=quick, repair=repair, strict=strict)
     try:
@@ -59,22 +58,22 @@ def verify(session: CommandSession, dest: str, quick: bool, repair: bool, strict
 
 
 def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
-    kinds = ("missing", "short", "altered", "obstructed", "unreadable")
-    numbers = {kind: getattr(report, kind) for kind in kinds if getattr(report, kind)}
-    damaged = sum(numbers.values())  # without unknown files, which only fail the check
-    damage = ", ".join(f"{number:,} {kind}" for kind, number in numbers.items())
     is_interrupted = report.state == "interrupted"
-    is_repaired = report.repair is not None
-    is_unfinished = not is_repaired and report.mirror_state != "complete"
+    is_unfinished = report.repair is None and report.mirror_state != "complete"
     lacking = []
-    if not is_repaired:
-        assets = count_failures(report.to_json(), report.assets_missing)
-        failed = {"file": assets, "item": report.items_failed}
-        lacking = [f"{quantity(number, noun)} failed" for noun, number in failed.items() if number]
-        lacking += absent_files(report)
+    if report.repair is None:
+        files_failed = count_failures(report.to_json(), report.assets_missing)
+        failed = quantities((files_failed, "file"), (report.items_failed, "item"))
+        lacking = [*(f"{text} failed" for text in failed), *absent_files(report)]
     is_incomplete = is_unfinished or bool(lacking)
-    verdict = ["interrupted"] if is_interrupted else []
-    if is_repaired:
+    kinds = ("missing", "short", "altered", "obstructed", "unreadable")
+    numbers = {kind: getattr(report, kind) for kind in kinds}
+    damaged = sum(numbers.values())  # without unknown files, which only fail the check
+    damage = ", ".join(named_counts(numbers))
+    verdict = []
+    if is_interrupted:
+        verdict.append("interrupted")
+    if report.repair is not None:
         repaired = max(0, report.damaged - report.remaining)
         verdict.append(f"repaired {repaired:,} of {quantity(damaged, 'damaged file')} ({damage})")
     elif damaged:
@@ -85,10 +84,10 @@ def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
     if report.unknown:
         files = quantity(report.unknown, "file that does not belong", "files that do not belong")
         counted = " (damage with --strict)" if report.strict else ""
-        verdict.insert(0 if report.strict else len(verdict), f"{files} to the mirror{counted}")
+        verdict.append(f"{files} to the mirror{counted}")
     if is_incomplete:
-        counts = ", ".join(filter(None, [still_to_do(report), *lacking]))
-        verdict.append(f"the mirror is incomplete: {counts}" if counts else "the mirror is incomplete")
+        counts = ", ".join([*still_to_do(report), *lacking])
+        verdict.append(": ".join(filter(None, ["the mirror is incomplete", counts])))
     yield f"{report.dest}: {'; '.join(verdict)}"
     checked = f"{quantity(report.files, 'file')} (assets and metadata), {size(report.bytes)}"
     end = f" ({rate(report.bytes, report.seconds)})"
@@ -99,15 +98,17 @@ def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
         yield f"  {quantity(report.leftovers, 'partial download')} (the next run will finish or remove them)"
     if report.obstructed:
         yield Essential("to repair obstructed files, first move the directory or link that has their name")
-    can_be_repaired: object = damaged
-    if is_repaired:
-        can_be_repaired = is_interrupted or report.obstructed
-    steps = {
-        "verify": is_interrupted and not is_repaired,
+    steps: dict[str, object] = {
+        "verify": is_interrupted,
         "resume": is_unfinished and not is_interrupted,
-        "verify --repair": can_be_repaired,
-        "failures": report.repair.assets_failed if report.repair else len(lacking),
+        "verify --repair": damaged,
+        "failures": lacking,
     }
+    if report.repair is not None:
+        steps = {
+            "verify --repair": is_interrupted or report.obstructed,
+            "failures": report.repair.assets_failed,
+        }
     yield from next_steps(report, steps)
     if report.unknown:
         listed = "" if are_listed else "; -v lists them"
