@@ -1,8 +1,8 @@
 """Read the values of options, wherever they are written: command line, environment, TOML or Python.
 
 A *reader* converts such a value for `Selection` or `Options`, and accepts its own results. For an invalid
-value, it raises ValueError; the message has no subject ("must be ..."). It reads no file that a text names,
-because a selection may come from a ledger: only loaders (`Option.load`) read those.
+value, it raises ValueError; the message has no subject ("must be ..."). A reader never opens a file, because
+the value may come from a ledger that someone else wrote. `Option.load` opens files named by options.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from functools import partial
 from ipaddress import ip_address
@@ -57,7 +58,9 @@ def instance_of(kind: type[Held], value: object) -> Held:
 
 def or_default(name: str, kind: type[Held], value: Held | None) -> Held:
     """Return an argument of a public function, or the default of its type for None."""
-    return kind() if value is None else read_as(name, partial(instance_of, kind), value)
+    if value is None:
+        return kind()
+    return read_as(name, partial(instance_of, kind), value)
 
 
 def read_as(name: str, read: Callable[[Any], Held], value: Any) -> Held:
@@ -99,8 +102,11 @@ def read_text(raw: object) -> str:
 
 
 def read_switch(raw: Any) -> bool:
-    value = raw.item() if hasattr(raw, "item") else raw  # NumPy's
-    value = _FLAGS.get(value.strip().lower()) if isinstance(value, str) else value
+    value = raw
+    if isinstance(raw, str):
+        value = _FLAGS.get(raw.strip().lower())
+    elif hasattr(raw, "item"):
+        value = raw.item()  # NumPy's
     if not isinstance(value, bool):
         raise _invalid("true or false", raw)
     return value
@@ -116,44 +122,60 @@ def choice(*allowed: str) -> ValueReader:
 
 
 def read_prune(raw: object) -> str | None:
-    return {True: "list", False: None}[raw] if isinstance(raw, bool) else choice("list", "remove")(raw)
+    if isinstance(raw, bool):
+        return "list" if raw else None
+    checked: str = choice("list", "remove")(raw)
+    return checked
 
 
 def read_texts(value: str | Iterable[str] | None) -> tuple[str, ...]:
-    several = (value,) if isinstance(value, str) else _as_tuple(() if value is None else value)
-    if several is None or not all(isinstance(element, str) and element for element in several):
+    texts = _as_tuple(value)
+    if texts is None or not all(isinstance(text, str) and text for text in texts):
         raise _invalid("text or a list of texts, none of them empty", value)
-    return tuple(map(read_text, several))
+    return tuple(map(read_text, texts))
 
 
 def _as_tuple(value: object) -> tuple[Any, ...] | None:
+    """Return the elements of a list, or one text as such a list; None for other types."""
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return (value,)
     if isinstance(value, set | frozenset):
         return tuple(sorted(value, key=repr))  # the same order in every process, so that runs can resume
-    is_other = isinstance(value, Mapping | bytes | str) or hasattr(value, "columns")  # a DataFrame
-    return tuple(value) if isinstance(value, Iterable) and not is_other else None
+    is_table = isinstance(value, Mapping) or hasattr(value, "columns")  # of pandas
+    if is_table or isinstance(value, bytes) or not isinstance(value, Iterable):
+        return None
+    return tuple(value)
 
 
 def read_where(value: str | Iterable[str] | Mapping[str, object] | None) -> tuple[str, ...]:
     """Read conditions as `property=value`; values of a list, or of the same property, are alternatives."""
-    conditions = _conditions_in(value) if isinstance(value, Mapping) else read_texts(value)
+    if isinstance(value, Mapping):
+        value = _conditions_in(value)
+    conditions = read_texts(value)
     for condition in conditions:
         name, sign, wanted = (part.strip() for part in condition.partition("="))
         if not sign or not name or name[-1] in "<>!" or wanted.startswith(("=", "<", ">")):
             raise ValueError(f"must be property=value, not {condition!r}; CQL2 has other comparisons")
-    return read_texts(conditions)
+    return conditions
 
 
 def _conditions_in(given: Mapping[Any, object]) -> list[str]:
     conditions = []
     for name, wanted in given.items():
-        listed = _as_tuple(wanted)
-        several = (wanted,) if listed is None else listed
-        if not isinstance(name, str) or "=" in name or not several:
+        values = _as_tuple(wanted)
+        if values is None:
+            values = (wanted,)
+        if not isinstance(name, str) or "=" in name or not values:
             raise _invalid("properties and their values, with names without =, and no empty lists", given)
-        for element in several:
-            if not isinstance(element, str | bool) and finite_number(element) is None:
+        for element in values:
+            if isinstance(element, str):
+                text = str.__str__(element)
+            elif isinstance(element, bool) or finite_number(element) is not None:
+                text = str(element).lower()
+            else:
                 raise _invalid("a string, number or boolean, or a list of these", element)
-            text = str.__str__(element) if isinstance(element, str) else str(element).lower()
             conditions.append(f"{name}={text}")
     return conditions
 
@@ -169,7 +191,7 @@ def read_ids(value: str | Iterable[str] | None) -> tuple[str, ...]:
 
 
 def read_schemes(value: str | Iterable[str] | None) -> tuple[str, ...]:
-    parts = value.split(",") if isinstance(value, str) else _as_tuple(() if value is None else value)
+    parts = value.split(",") if isinstance(value, str) else _as_tuple(value)
     names = [str(part).strip().lower() for part in parts or ()]
     allowed = sorted(remote_schemes())
     if parts is None or not set(names).issubset(allowed):
@@ -214,7 +236,9 @@ def read_header_fields(value: Mapping[str, str | Secret] | None) -> Mapping[str,
 
 
 def read_expression(value: str | Mapping[str, Any]) -> str:
-    return _as_json(value) if isinstance(value, Mapping) else read_text(value).strip()
+    if isinstance(value, Mapping):
+        return _as_json(value)
+    return read_text(value).strip()
 
 
 def _as_json(document: Mapping[str, Any]) -> str:
@@ -228,7 +252,9 @@ def _as_json(document: Mapping[str, Any]) -> str:
 
 
 def read_token(value: str | Secret) -> Secret:
-    token = value if isinstance(value, Secret) else Secret(str(value).strip())
+    token = value
+    if not isinstance(token, Secret):
+        token = Secret(str(value).strip())
     if len(token.reveal()) < _MIN_TOKEN_LENGTH:
         raise ValueError(f"must have at least {_MIN_TOKEN_LENGTH} characters")
     return token
@@ -241,34 +267,40 @@ _UNIT_SECONDS = (86400.0, 3600.0, 60.0, 1.0)
 
 def integer(minimum: int = -MAX_INTEGER, maximum: int = MAX_INTEGER, *, auto: bool = False) -> ValueReader:
     """Return a reader of whole numbers within bounds; with `auto`, that word is read as None."""
-    bounds = f" from {minimum} to {maximum}"
+    expected = f"a whole number from {minimum} to {maximum}"
     if minimum == -MAX_INTEGER:
-        bounds = " between -2**63 and 2**63"
+        expected = "a whole number between -2**63 and 2**63"
     elif maximum == MAX_INTEGER:
-        bounds = f" of {minimum} or more"
+        expected = f"a whole number of {minimum} or more"
+    if auto:
+        expected = f"auto or {expected}"
 
     def read(raw: object) -> int | None:
         if auto and isinstance(raw, str) and raw == "auto":
             return None
         number = _as_integer(raw)
         if number is None or not minimum <= number <= maximum:
-            raise _invalid(f"{'auto or ' if auto else ''}a whole number{bounds}", raw)
+            raise _invalid(expected, raw)
         return number
 
     return read
 
 
 def _as_integer(raw: object) -> int | None:
-    if isinstance(raw, str):
-        whole = int(raw) if re.fullmatch(r"\s*-?[0-9]{1,100}\s*", raw) else None
+    if isinstance(raw, str) and re.fullmatch(r"\s*-?[0-9]{1,100}\s*", raw):
+        whole = int(raw)
+    elif hasattr(raw, "__index__") and not isinstance(raw, bool):
+        whole = raw.__index__()
     else:
-        whole = raw.__index__() if hasattr(raw, "__index__") and not isinstance(raw, bool) else None
-    return None if whole is None or abs(whole) > MAX_INTEGER else whole
+        return None
+    return whole if abs(whole) <= MAX_INTEGER else None
 
 
-def finite_number(raw: object) -> float | None:
+def finite_number(raw: Any) -> float | None:
+    if isinstance(raw, bool) or "_" in str(raw):
+        return None
     try:
-        value = math.nan if isinstance(raw, bool) or "_" in str(raw) else float(raw)  # type: ignore[arg-type]
+        value = float(raw)
     except (TypeError, ValueError, OverflowError):
         return None
     return value if math.isfinite(value) else None
@@ -277,14 +309,18 @@ def finite_number(raw: object) -> float | None:
 def _bytes(raw: object) -> float | None:
     text = str(raw).strip()
     factor = _MULTIPLES.get(text[-1:].upper())
-    count = finite_number(raw if factor is None else text[:-1])
-    return None if count is None else finite_number(count * (factor or 1.0))
+    if factor is None:
+        return finite_number(raw)
+    count = finite_number(text[:-1])
+    return None if count is None else finite_number(count * factor)
 
 
 def _seconds(raw: object) -> float | None:
-    match = _DURATION.fullmatch(raw.strip().lower()) if isinstance(raw, str) else None
+    if hasattr(raw, "total_seconds"):
+        return finite_number(raw.total_seconds())
+    match = _DURATION.fullmatch(str(raw).strip().lower())
     if match is None or not match[0]:
-        return finite_number(raw.total_seconds() if hasattr(raw, "total_seconds") else raw)
+        return finite_number(raw)
     parts = zip(match.groups(default="0"), _UNIT_SECONDS, strict=True)
     return finite_number(sum(float(number) * unit for number, unit in parts))
 
@@ -324,20 +360,24 @@ def read_order(raw: object) -> str:
     name = written.removeprefix("-").strip()
     if not name or re.search(r"[\s,]|:(asc|desc)\Z", name):
         raise _invalid("a property such as datetime, or -datetime for the newest items first", raw)
-    return ("-" if written.startswith("-") else "") + name.removeprefix("properties.")
+    sign = "-" if written.startswith("-") else ""
+    return sign + name.removeprefix("properties.")
 
 
 def read_shard(value: str | Sequence[int]) -> tuple[int, int]:
     """Read I/N, the I-th of N parts; `auto` or `auto/N` is the part of this task of a job array."""
-    pair = value.partition("/")[::2] if isinstance(value, str) else _as_tuple(value) or ()
-    part, parts = pair if len(pair) == 2 else (None, None)  # noqa: PLR2004 - I and N
-    count = _as_integer(parts)
-    if part == "auto" and (not parts or (count is not None and count > 0)):
-        return job_array_task(count)
-    number = _as_integer(part)
-    if number is None or count is None or not 1 <= number <= count:
-        raise _invalid("I/N with I from 1 to N", value)
-    return number, count
+    pair = value.partition("/")[::2] if isinstance(value, str) else _as_tuple(value)
+    match pair:
+        case ["auto", ""]:
+            return job_array_task(None)
+        case [part, parts]:
+            number = _as_integer(part)
+            count = _as_integer(parts)
+            if part == "auto" and count is not None and count > 0:
+                return job_array_task(count)
+            if number is not None and count is not None and 1 <= number <= count:
+                return number, count
+    raise _invalid("I/N with I from 1 to N", value)
 
 
 _BOX = re.compile(r"[-+0-9.,eE\s]+\Z")
@@ -345,11 +385,10 @@ _BOX = re.compile(r"[-+0-9.,eE\s]+\Z")
 
 def read_bbox(value: str | Iterable[float]) -> tuple[float, ...]:
     """Read W,S,E,N in degrees, or with heights W,S,low,E,N,high (RFC 7946, 5: west may exceed east)."""
-    parts = value.split(",") if isinstance(value, str) else _as_tuple(value) or ()
-    sides = tuple(side for side in map(finite_number, parts) if side is not None)
-    if len(parts) not in (4, 6) or len(sides) < len(parts):
-        commas = ", with commas" if len(parts) == 1 else ""
-        raise _invalid(f"four numbers W,S,E,N (or six, with heights){commas}", value)
+    parts = value.split(",") if isinstance(value, str) else _as_tuple(value)
+    sides = tuple(side for side in map(finite_number, parts or ()) if side is not None)
+    if parts is None or len(parts) not in (4, 6) or len(sides) < len(parts):
+        raise _invalid("four numbers W,S,E,N (or six, with heights), with commas", value)
     west, south, east, north = to_2d(sides)
     if max(abs(west), abs(east)) > 180 or not -90 <= south <= north <= 90:  # noqa: PLR2004 - degrees
         raise _invalid(
@@ -370,8 +409,8 @@ def read_geometry(value: str | PathLike[str] | Mapping[str, Any] | Geometry) -> 
             raise ValueError(f"must be GeoJSON, not {written[:80]!r}{hint}")
         try:
             document = json.loads(document)
-        except (json.JSONDecodeError, RecursionError) as problem:
-            raise ValueError(f"is not GeoJSON: {problem}") from problem
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise ValueError(f"is not GeoJSON: {error}") from error
     if isinstance(document, Mapping):
         return _as_json(document)
     raise _invalid("GeoJSON (text, a dict or a Path) or a shapely geometry", value)
@@ -386,9 +425,12 @@ def read_clip(value: str | PathLike[str] | Iterable[float] | Mapping[str, Any] |
 
 def read_interval(value: TimeOrInterval) -> str:
     """Read a time or a (start, end) of times, as STAC writes it; None is an open end."""
-    ends = value if isinstance(value, tuple | list) else [value]
-    times = [".." if end is None else _time(end) for end in ends]
-    if None in times or len(times) != (2 if ends is value else 1):
+    match value:
+        case [start, end]:
+            times = [_time(start), _time(end)]
+        case _:
+            times = [_time(value)]
+    if None in times:
         raise _invalid("a date, a datetime, text, or a (start, end) pair", value)
     written = "/".join(map(str, times))
     parse_interval(written)
@@ -396,10 +438,14 @@ def read_interval(value: TimeOrInterval) -> str:
 
 
 def _time(value: object) -> str | None:
+    if value is None:
+        return ".."
     if isinstance(value, str):
         return read_text(value)
     if isinstance(value, datetime) and isinstance(value.year, int):  # not pandas' NaT
-        return rfc3339(in_utc(value if value.tzinfo is not None else value.replace(tzinfo=UTC)))
+        if value.tzinfo is None:
+            value = value.replace(tzinfo=UTC)
+        return rfc3339(in_utc(value))
     return value.isoformat() if isinstance(value, date) else None
 
 
@@ -407,7 +453,9 @@ _SCHEDULER = re.compile(r"(?:[a-z]+://)?[^/\s]+:[0-9]{1,5}")
 
 
 def read_path(value: str | PathLike[str]) -> Path:
-    path = expand_user(read_text(fspath(value) if isinstance(value, PathLike) else value))
+    if isinstance(value, PathLike):
+        value = fspath(value)
+    path = expand_user(read_text(value))
     if str(path).startswith("~"):
         raise ValueError(f"is {path}, and there is no such home directory")
     return path
@@ -427,14 +475,14 @@ def read_listen_address(value: str | int | tuple[str, int]) -> tuple[str, int]:
     raw = f"[{value[0]}]:{value[1]}" if isinstance(value, tuple) else str(value)
     host, _, port = raw.rpartition(":")
     name = host.strip("[]")
-    try:
-        address = str(ip_address("127.0.0.1" if name in ("", "localhost") else name))
-        port_number = integer(0, HIGHEST_PORT)(port)
-    except ValueError:
-        port_number = None
-    if port_number is None or (":" in name and host == name):
-        raise _invalid("a port, or an IP address and a port, like 127.0.0.1:8080", value)
-    return address, port_number
+    if name in ("", "localhost"):
+        name = "127.0.0.1"
+    with suppress(ValueError):
+        address = str(ip_address(name))
+        number = integer(0, HIGHEST_PORT)(port)
+        if host != name or ":" not in name:  # an IPv6 address has brackets
+            return address, number
+    raise _invalid("a port, or an IP address and a port, like 127.0.0.1:8080", value)
 
 
 def read_cluster(value: str | int | Path) -> str:

@@ -150,12 +150,13 @@ def _lines_of(facts: Json) -> Iterator[str]:
     """Yield the id and the known facts, written as --bbox and --datetime take them."""
     yield f"{facts['id']}"
     for name, value in facts.items():
-        if name == "interval" and isinstance(value, list):
-            value = "/".join(".." if end is None else str(end) for end in value)  # noqa: PLW2901
+        text = value
+        if isinstance(value, list) and name == "interval":
+            text = "/".join(str(end or "..") for end in value)  # null is an open end
         elif isinstance(value, list):
-            value = ",".join(map(str, value))  # noqa: PLW2901
-        if name != "id" and value not in (None, ""):
-            yield f"  {name:<8} {value}"
+            text = ",".join(map(str, value))
+        if name != "id" and text not in (None, ""):
+            yield f"  {name:<8} {text}"
 
 
 @command(

@@ -69,15 +69,11 @@ def size(amount: float) -> str:
 
 
 def rate(amount: float, seconds: float) -> str:
-    if seconds <= 0:
-        return "- B/s"
-    return f"{size(amount / seconds)}/s"
+    return f"{size(amount / seconds)}/s" if seconds > 0 else "- B/s"
 
 
 def of_total(number: int, total: int | None) -> str:
-    if not total:
-        return f"{number:,}"
-    return f"{number:,} of {total:,}"
+    return f"{number:,} of {total:,}" if total else f"{number:,}"
 
 
 def duration(seconds: float) -> str:

@@ -154,9 +154,7 @@ class Display:
                         next_line = time.monotonic() + max(_LINE_EVERY, min(self._silent(), _RAREST_LINE))
 
     def _silent(self) -> float:
-        if isinstance(self._now, Progress):
-            return self._rates.silence()
-        return time.monotonic() - self._since
+        return self._rates.silence() if isinstance(self._now, Progress) else time.monotonic() - self._since
 
     def _print_line(self) -> None:
         shown = self._shown()
