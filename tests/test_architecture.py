@@ -49,7 +49,7 @@ DEFERRED: dict[str, frozenset[str]] = {
     "schemes": frozenset({"config", "net", "planning", "store", "transfer"})
 }
 """What a package may import besides, but only inside of functions and for annotations: when it is used."""
-EVERYTHING = frozenset({"cli", "__init__", "__main__", "sync", "notebook"})
+EVERYTHING = frozenset({"cli", "__init__", "__main__", "sync"})
 """What may import every package: the command, and the package's own front (`stacpull`, `stacpull.sync`)."""
 
 LIBRARIES: dict[str, frozenset[str]] = {
@@ -59,7 +59,7 @@ LIBRARIES: dict[str, frozenset[str]] = {
     **dict.fromkeys(("boto3", "botocore", "dataclasses"), frozenset()),
     "sqlite3": frozenset({"ledger"}),
     "pystac": frozenset({"catalog"}),
-    "tqdm": frozenset({"cli", "notebook"}),
+    "tqdm": frozenset({"cli"}),
     "click": frozenset({"cli"}),
 }
 """Where a library may be imported; those not named here, everywhere."""

@@ -38,7 +38,6 @@ from stacpull.events import RunStarted as RunStarted
 from stacpull.events import Stage as Stage
 from stacpull.models import FailureKind as FailureKind
 from stacpull.models import ItemId as ItemId
-from stacpull.notebook import progress_bar as progress_bar
 from stacpull.redact import Secret as Secret
 from stacpull.reports import FailureRecord as FailureRecord
 from stacpull.reports import HostPlan as HostPlan
@@ -50,6 +49,7 @@ from stacpull.selection import Selection as Selection
 from stacpull_export.export import export as export
 from stacpull_export.formats import ExportReport as ExportReport
 from stacpull_export.html_report import report as report
+from stacpull_export.progress_bar import progress_bar as progress_bar
 from stacpull_logins.profiles import profile_options as profile_options
 from stacpull_raster.header_table import headers as headers
 from stacpull_raster.headers_report import HeadersReport as HeadersReport
