@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stacpull.events import HostProgress, Progress, Rates
+from stacpull.events import HostProgress, Progress, Rates, fetched
 
 
 def at(seconds: float, files: int, **hosts: int) -> Progress:
@@ -17,17 +17,16 @@ def at(seconds: float, files: int, **hosts: int) -> Progress:
 
 def test_one_sample_gives_no_speed() -> None:
     rates = Rates()
-    assert (rates.bytes(), rates.files(), rates.of_host("a"), rates.remaining(0, 5)) == (0, 0, 0, None)
+    assert (rates.bytes(), rates.per_second(fetched), rates.remaining(0, 5)) == (0, 0, None)
     rates.update(at(1.0, 5, a=3))
-    assert (rates.bytes(), rates.files(), rates.of_host("a"), rates.remaining(0, 5)) == (0, 0, 0, None)
+    assert (rates.bytes(), rates.per_second(fetched), rates.remaining(0, 5)) == (0, 0, None)
 
 
 def test_rates_are_those_of_the_last_ten_seconds() -> None:
     rates = Rates()
     for second in range(60):
         rates.update(at(second, 2 * second, a=10 * second, b=1000 if second > 10 else 0))
-    assert rates.files() == pytest.approx(2)
-    assert (rates.of_host("a"), rates.of_host("b")) == (pytest.approx(10), 0)
+    assert rates.per_second(fetched) == pytest.approx(2)
     assert rates.bytes() == pytest.approx(10)
     assert rates.remaining(100, 120) == pytest.approx(10)
 
@@ -53,10 +52,3 @@ def test_an_item_that_was_read_ends_the_silence(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr("time.monotonic", lambda now=now: now)
         rates.update(Progress(items_seen=now, seconds=now))
         assert rates.silence() == 0
-
-
-def test_a_host_that_was_forgotten_has_no_negative_rate() -> None:
-    rates = Rates()
-    rates.update(at(0.0, 0, a=500))
-    rates.update(at(1.0, 0, a=20))
-    assert rates.of_host("a") == 0

@@ -29,10 +29,9 @@ class RunStarted(PublicValue, frozen=True):
 
 
 class HostProgress(PublicValue, frozen=True):
-    """The state of the requests to one host."""
+    """The state of the requests to one host (`host:port`, or `s3://bucket`)."""
 
     host: str
-    """`host:port`, or `s3://bucket`."""
     bytes: int = 0
     """Bytes that this command received from the host."""
     active: int = 0
@@ -86,11 +85,11 @@ class Progress(Counters, frozen=True):
         """The number of assets at the end: an estimate until the walk has ended; None if none is possible."""
         if self.walk_ended:
             return self.assets_planned
-        read = max(
-            self.items_seen / self.items_announced if self.items_announced else 0.0,
-            self.items_matched / self.items_wanted if self.items_wanted else 0.0,
-        )
-        return max(self.assets_planned, round(self.assets_planned / min(1.0, read))) if read > 0 else None
+        parts = ((self.items_seen, self.items_announced), (self.items_matched, self.items_wanted))
+        share = max((number / total for number, total in parts if total), default=0.0)
+        if share == 0:
+            return None
+        return max(self.assets_planned, round(self.assets_planned / min(1.0, share)))
 
 
 class Notice(PublicValue, frozen=True, tag=True):
@@ -154,7 +153,7 @@ class Damage(PublicValue, frozen=True):
 
 
 class Stage(PublicValue, frozen=True, tag=True):
-    """What a command is doing, if not transferring: `done` of `total` steps; None if these are not known."""
+    """A phase of a command other than the transfer. `total` is None if the number of steps is not known."""
 
     name: str
     done: int = 0
@@ -173,9 +172,7 @@ def masking_listener(listener: Listener | None, secrets: Secrets) -> Listener:
         if isinstance(event, AssetFailed | ItemGone):
             event = replace(event, item=ItemId(*map(secrets.masked, event.item)))
         if isinstance(event, AssetFailed):
-            key = secrets.masked(event.key)
-            message = secrets.masked(event.message)
-            event = replace(event, key=key, message=message)
+            event = replace(event, key=secrets.masked(event.key), message=secrets.masked(event.message))
         elif isinstance(event, Notice):
             event = replace(event, text=secrets.masked(event.text))
         if listener is not None:
@@ -192,9 +189,12 @@ def log_problems(event: Event) -> None:
     elif isinstance(event, RunEnded):
         assets = count_failures(event.counts, int(event.counts.get("assets_accepted", 0)))
         items = int(event.counts.get("items_failed", 0))
-        failed = [f"{assets:,} of {event.counts['assets_planned']:,} assets"] if assets else []
-        failed += [f"{items:,} {'item' if items == 1 else 'items'}"] if items else []
-        text = f"{' and '.join(failed)} failed; see stacpull.failures." if failed else ""
+        planned = event.counts.get("assets_planned", 0)
+        failed = [f"{assets:,} of {planned:,} assets"] if assets else []
+        if items:
+            failed.append("1 item" if items == 1 else f"{items:,} items")
+        if failed:
+            text = f"{' and '.join(failed)} failed; see stacpull.failures."
     if text:
         import logging  # noqa: PLC0415 -- the store process does not need it
 
@@ -223,8 +223,8 @@ class Rates:
         if last is None or now.seconds > last.seconds:
             self._seen.append(now)
 
-    def _rate(self, value: Callable[[Progress], float]) -> float:
-        # while a stopped run is saved, no event may come
+    def per_second(self, value: Callable[[Progress], float]) -> float:
+        """Return how fast a value grows: 0 if no event comes, as while a stopped run is saved."""
         if not self._seen or self.silence() >= self.MEASURED:
             return 0.0
         last = self._seen[-1]
@@ -234,23 +234,15 @@ class Rates:
 
     def bytes(self) -> float:
         """Return the received bytes per second."""
-        return self._rate(lambda now: now.bytes_fetched)
-
-    def files(self) -> float:
-        """Return the finished files per second."""
-        return self._rate(_fetched)
-
-    def of_host(self, name: str) -> float:
-        """Return the received bytes per second of one host."""
-        return max(0.0, self._rate(lambda now: sum(host.bytes for host in now.hosts if host.host == name)))
+        return self.per_second(lambda now: now.bytes_fetched)
 
     def remaining(self, finished: float, expected: int | None) -> float | None:
         """Return the remaining seconds, None until enough files were fetched for an estimate."""
         if expected is None or not self._seen or self.silence() >= self.MEASURED:
             return None
         last = self._seen[-1]
-        first = next((event for event in reversed(self._seen) if not _fetched(event)), self._seen[0])
-        files = _fetched(last) - _fetched(first)
+        first = next((event for event in reversed(self._seen) if not fetched(event)), self._seen[0])
+        files = fetched(last) - fetched(first)
         seconds = last.seconds - first.seconds
         minimum = 1 if last.files_in_flight else _MIN_FILES
         if files < minimum or seconds < self.MEASURED:
@@ -263,8 +255,9 @@ class Rates:
 
 
 def _received(now: Progress) -> tuple[float, ...]:
-    return now.bytes_fetched, now.items_seen, _fetched(now)
+    return now.bytes_fetched, now.items_seen, fetched(now)
 
 
-def _fetched(now: Progress) -> float:
+def fetched(now: Progress) -> float:
+    """Return how many files have been fetched or have failed; a part of a file for long ones in flight."""
     return now.assets_done + now.assets_failed - now.assets_skipped + now.files_in_flight

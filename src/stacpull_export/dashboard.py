@@ -33,7 +33,18 @@ from aiohttp import web
 from msgspec.structs import asdict
 
 from stacpull.errors import UsageError
-from stacpull.events import AssetFailed, Event, Listener, Notice, Progress, Rates, RunEnded, RunStarted, Stage
+from stacpull.events import (
+    AssetFailed,
+    Event,
+    Listener,
+    Notice,
+    Progress,
+    Rates,
+    RunEnded,
+    RunStarted,
+    Stage,
+    fetched,
+)
 from stacpull.models import FailureKind, Json
 from stacpull.redact import Secret
 from stacpull_export.html_page import PageTemplate, shown
@@ -165,6 +176,10 @@ class Dashboard:
         if self._on_event is not None:
             self._on_event(event)
 
+    def _rate_of(self, name: str) -> float:
+        received = self._rates.per_second(lambda now: sum(h.bytes for h in now.hosts if h.host == name))
+        return max(0.0, received)
+
     def _take(self, now: Progress) -> None:
         self._progress, self._stage = now, None
         self._rates.update(now)
@@ -210,13 +225,13 @@ class Dashboard:
             "stage": None if self._stage is None else asdict(self._stage),
             "expected": expected,
             "rate": self._rates.bytes(),
-            "files_rate": self._rates.files(),
+            "files_rate": self._rates.per_second(fetched),
             "left": left + waits if left is not None and is_live else None,
             "hosts": [
                 {
                     **asdict(host),
                     "host": shown(host.host),
-                    "rate": self._rates.of_host(host.host) if is_live else 0.0,
+                    "rate": self._rate_of(host.host) if is_live else 0.0,
                 }
                 for host in hosts
             ],
