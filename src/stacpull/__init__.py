@@ -36,9 +36,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'stacpull' has no attribute {name!r}")
     public = getattr(import_module(_HOME_OF[name]), name)
-    if not name.islower():
-        return public
-    return import_module("stacpull.suggestions").with_advice(public)
+    with_advice = import_module("stacpull.suggestions").with_advice
+    return with_advice(public) if name.islower() else public
 
 
 def __dir__() -> list[str]:

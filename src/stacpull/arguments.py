@@ -73,9 +73,6 @@ def read_as(name: str, read: Callable[[Any], Held], value: Any) -> Held:
         raise UsageError(f"{name} {problem}.") from problem
 
 
-read_as.__annotations__.clear()  # or `help` shows that each argument of a class is `Any`
-
-
 _FLAGS = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
 FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2: token
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")  # never in a field value (RFC 9110, 5.5)
@@ -124,8 +121,7 @@ def choice(*allowed: str) -> ValueReader:
 def read_prune(raw: object) -> str | None:
     if isinstance(raw, bool):
         return "list" if raw else None
-    checked: str = choice("list", "remove")(raw)
-    return checked
+    return str(choice("list", "remove")(raw))
 
 
 def read_texts(value: str | Iterable[str] | None) -> tuple[str, ...]:
@@ -164,9 +160,8 @@ def read_where(value: str | Iterable[str] | Mapping[str, object] | None) -> tupl
 def _conditions_in(given: Mapping[Any, object]) -> list[str]:
     conditions = []
     for name, wanted in given.items():
-        values = _as_tuple(wanted)
-        if values is None:
-            values = (wanted,)
+        listed = _as_tuple(wanted)
+        values = (wanted,) if listed is None else listed
         if not isinstance(name, str) or "=" in name or not values:
             raise _invalid("properties and their values, with names without =, and no empty lists", given)
         for element in values:
@@ -236,9 +231,7 @@ def read_header_fields(value: Mapping[str, str | Secret] | None) -> Mapping[str,
 
 
 def read_expression(value: str | Mapping[str, Any]) -> str:
-    if isinstance(value, Mapping):
-        return _as_json(value)
-    return read_text(value).strip()
+    return _as_json(value) if isinstance(value, Mapping) else read_text(value).strip()
 
 
 def _as_json(document: Mapping[str, Any]) -> str:
@@ -387,14 +380,12 @@ def read_bbox(value: str | Iterable[float]) -> tuple[float, ...]:
     """Read W,S,E,N in degrees, or with heights W,S,low,E,N,high (RFC 7946, 5: west may exceed east)."""
     parts = value.split(",") if isinstance(value, str) else _as_tuple(value)
     sides = tuple(side for side in map(finite_number, parts or ()) if side is not None)
-    if parts is None or len(parts) not in (4, 6) or len(sides) < len(parts):
-        raise _invalid("four numbers W,S,E,N (or six, with heights), with commas", value)
-    west, south, east, north = to_2d(sides)
-    if max(abs(west), abs(east)) > 180 or not -90 <= south <= north <= 90:  # noqa: PLR2004 - degrees
-        raise _invalid(
-            "W,S,E,N in degrees: W and E from -180 to 180, S and N from -90 to 90, S below N", value
-        )
-    return sides
+    if parts is not None and len(parts) in (4, 6) and len(sides) == len(parts):
+        west, south, east, north = to_2d(sides)
+        if max(abs(west), abs(east)) <= 180 and -90 <= south <= north <= 90:  # noqa: PLR2004 - degrees
+            return sides
+    expected = "four numbers W,S,E,N in degrees (or six, with heights): W and E from -180 to 180, S and N "
+    raise _invalid(f"{expected}from -90 to 90, S below N", value)
 
 
 def read_geometry(value: str | PathLike[str] | Mapping[str, Any] | Geometry) -> str:
@@ -443,9 +434,8 @@ def _time(value: object) -> str | None:
     if isinstance(value, str):
         return read_text(value)
     if isinstance(value, datetime) and isinstance(value.year, int):  # not pandas' NaT
-        if value.tzinfo is None:
-            value = value.replace(tzinfo=UTC)
-        return rfc3339(in_utc(value))
+        aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+        return rfc3339(in_utc(aware))
     return value.isoformat() if isinstance(value, date) else None
 
 

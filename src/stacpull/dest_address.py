@@ -43,9 +43,7 @@ def resolve_dest(dest: str | os.PathLike[str], options: Options) -> DestAddress:
         return _parse_directory(dest, options)
     work = options.work
     if work is None or bucket_location(work) is not None:
-        raise UsageError(
-            f"DEST is the bucket {bucket.url}: add --work DIR, a local directory for the ledger."
-        )
+        raise UsageError(f"DEST is the bucket {bucket.url}: add --work DIR, a local directory for a ledger.")
     location = _with_options(bucket, options)
     has_mirror, recorded = _recorded_bucket(work)
     if recorded is not None:
@@ -59,15 +57,13 @@ def resolve_dest(dest: str | os.PathLike[str], options: Options) -> DestAddress:
             raise UsageError(f"{work} is the work directory of {other_dest}: use that, or another --work.")
         location = replace(location, mirror=mirror, epoch=epoch)
     elif has_mirror:
-        raise UsageError(
-            f"{work} contains a mirror of its own: name another directory with --work for {bucket.url}."
-        )
+        raise UsageError(f"{work} contains a mirror of its own: use another --work for {bucket.url}.")
     return DestAddress(work, location)
 
 
 def _parse_directory(dest: str | os.PathLike[str], options: Options) -> DestAddress:
-    order = " In `stacpull mirror`, it comes after SOURCE."
-    path = _path("DEST", dest, f"the directory of the mirror, or a bucket ({bucket_prefixes()})", order)
+    use = f"the directory of the mirror, or a bucket ({bucket_prefixes()})"
+    path = _path("DEST", dest, f"{use}. In `stacpull mirror`, it comes after SOURCE")
     if ".." in path.parts and not os.access(path.parent, os.F_OK):  # `new/../m` is `m` once `new` is created
         path = Path(os.path.realpath(path))
     for name in ("work", "dest_endpoint_url", "dest_profile", "dest_region", "break_lock"):
@@ -94,18 +90,17 @@ def _recorded_bucket(work: Path) -> tuple[bool, tuple[str, str, str, int] | None
 
 
 def _with_options(location: BucketLocation, options: Options) -> BucketLocation:
-    location = store_kind(location).resolved(
-        replace(
-            location,
-            endpoint_url=options.dest_endpoint_url and options.dest_endpoint_url.rstrip("/"),
-            region=options.dest_region,
-            profile=options.dest_profile,
-            ca_bundle=str(options.ca_bundle.absolute()) if options.ca_bundle else None,
-            metadata=options.s3.aws_metadata,
-            break_lock=options.break_lock,
-            adopt=options.adopt,
-        )
+    location = replace(
+        location,
+        endpoint_url=options.dest_endpoint_url and options.dest_endpoint_url.rstrip("/"),
+        region=options.dest_region,
+        profile=options.dest_profile,
+        ca_bundle=options.ca_bundle and str(options.ca_bundle.absolute()),
+        metadata=options.s3.aws_metadata,
+        break_lock=options.break_lock,
+        adopt=options.adopt,
     )
+    location = store_kind(location).resolved(location)
     parts = urlsplit(location.endpoint_url or "")
     if parts.username is not None or parts.query or parts.fragment:
         raise UsageError("The endpoint of DEST must be a scheme, host and port: keys go to --dest-profile.")
@@ -129,7 +124,7 @@ def output_path(out: str | os.PathLike[str]) -> Path:
     return _path("The output", out, "a path on this machine")
 
 
-def _path(what: str, path: object, use: str, more: str = "") -> Path:
+def _path(what: str, path: object, use: str) -> Path:
     text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
     if not isinstance(text, str):
         raise UsageError(f"{what} must be a path, not {type(path).__name__}.")
@@ -140,7 +135,7 @@ def _path(what: str, path: object, use: str, more: str = "") -> Path:
     shown = public_url(text)[:200]
     reject_variable(what, shown)
     if _URL.match(text) or (what == "DEST" and HOST_AND_PORT.match(text)):
-        raise UsageError(f"{what} is a URL ({shown}): use {use}.{more}")
+        raise UsageError(f"{what} is a URL ({shown}): use {use}.")
     try:
         return Path(text).expanduser()
     except RuntimeError as error:

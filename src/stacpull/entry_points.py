@@ -71,7 +71,8 @@ def require(group: str, name: str, what: str) -> Any:
 
 def names(group: str, *, everywhere: bool = False) -> list[str]:
     """Return the names of installed packages, ours in the order of `pyproject.toml`, or all `everywhere`."""
-    targets = {**(_everywhere(group) if everywhere else {}), **_own().get(group, {})}
+    others = _everywhere(group) if everywhere else {}
+    targets = others | _own().get(group, {})
     return [name for name, target in targets.items() if _is_installed(target)]
 
 

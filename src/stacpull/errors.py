@@ -126,9 +126,9 @@ _MIN_PART_LENGTH = 3
 _DISK_ERRORS = {
     errno.ENOSPC: f"The disk of {{dest}} is full (bytes or inodes): free some space, then {RUN_AGAIN}.",
     errno.EDQUOT: f"Your quota on {{dest}} is used up: free some space, then {RUN_AGAIN}.",
-    errno.EROFS: "{dest} is on a read-only file system.",
-    errno.EACCES: "No permission to write {path}.",
-    errno.EPERM: "No permission to write {path}.",
+    errno.EROFS: "{dest} is on a read-only file system: choose another place.",
+    errno.EACCES: "No permission to write {path}: change its permissions, or choose another place.",
+    errno.EPERM: "No permission to write {path}: change its permissions, or choose another place.",
     errno.EIO: f"The disk of {{dest}} reports an error: check it, then {RUN_AGAIN}.",
     errno.EMFILE: "Too many open files: raise `ulimit -n` or lower --concurrency.",
     errno.ENFILE: "The system has too many open files: lower --concurrency.",
@@ -157,11 +157,9 @@ def destination_error(error: OSError, dest: Path) -> DestinationError:
     if error.errno in {errno.ENOTDIR, errno.EEXIST}:
         for outer in (dest, *dest.parents):
             if os.path.lexists(outer) and not outer.is_dir():
-                return DestinationError(
-                    f"{outer} is not a directory, but one is needed: choose another name."
-                )
+                return DestinationError(f"{outer} is not a directory, but one is needed: use another name.")
     if error.errno == errno.EISDIR:
-        return DestinationError(f"{path} is a directory, but a file is needed: choose another name.")
+        return DestinationError(f"{path} is a directory, but a file is needed: use another name.")
     sentence = _DISK_ERRORS.get(error.errno or 0)
     if sentence is None:
         return DestinationError(f"{path} cannot be written: {error.strerror or error}.")
@@ -234,9 +232,8 @@ def dest_argument(name: str) -> str:
 
 def quantity(number: int, singular: str, plural: str | None = None) -> str:
     """Write a number with its noun: 1 item, 7,674,238 files."""
-    if number == 1:
-        return f"1 {singular}"
-    return f"{number:,} {plural or singular + 's'}"
+    noun = singular if number == 1 else plural or f"{singular}s"
+    return f"{number:,} {noun}"
 
 
 def quantities(*counted: tuple[int, str] | tuple[int, str, str]) -> list[str]:

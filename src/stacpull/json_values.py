@@ -26,7 +26,7 @@ def list_or_empty(value: object) -> list[Any]:
 
 
 def objects_in(value: object) -> list[Json]:
-    return [element for element in value if isinstance(element, dict)] if isinstance(value, list) else []
+    return [element for element in list_or_empty(value) if isinstance(element, dict)]
 
 
 def is_number(value: object) -> bool:

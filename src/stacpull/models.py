@@ -265,11 +265,6 @@ class PlannedItem(NamedTuple):
         """True if these are the assets of a collection itself, and there is no item."""
         return self.id.item == OWN_ASSETS_ID
 
-    @property
-    def has_no_date(self) -> bool:
-        """True if only a checksum can prove that an asset is current: a collection without `updated`."""
-        return self.is_collection and not self.updated
-
 
 class Validator(NamedTuple):
     """The ETag and date of a response: whether two responses are of the same object (RFC 9110, 8.8)."""

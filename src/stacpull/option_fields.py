@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import attrs
 import msgspec
+from attrs.converters import optional
 
 from stacpull import arguments
 from stacpull.arguments import ValueReader
@@ -56,30 +57,31 @@ def with_readers(kind: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.A
         metadata = {"read": read, **field.metadata}
         if "option" in metadata:
             metadata["option"] = _derived(field.name, hint, field.default) | metadata["option"]
-        converter = partial(arguments.read_as, field.name, read)
-        changed.append(field.evolve(converter=converter, metadata=metadata, type=hint))
+        changed.append(field.evolve(converter=_naming(field.name, read), metadata=metadata, type=hint))
     return changed
+
+
+def _naming(name: str, read: ValueReader) -> ValueReader:
+    return lambda value: arguments.read_as(name, read, value)  # without a type, which `help` would show
 
 
 def _derived(name: str, hint: Any, default: object) -> dict[str, Any]:
     """Return what follows from the type of a field. A repeated option is named in the singular."""
     kind = get_args(hint)[0] if NoneType in get_args(hint) else hint
-    form: Form = "repeated" if get_origin(hint) in (tuple, Mapping) else "value"
-    if kind is bool:
-        form = "switch" if default is False else "pair"
-    kebab = name.replace("_", "-")
-    return {
-        "name": kebab.removesuffix("s") if form == "repeated" else kebab,
-        "form": form,
-        "choices": get_args(kind) if get_origin(kind) is Literal else (),
-    }
+    derived: dict[str, Any] = {"name": name.replace("_", "-"), "form": "value"}
+    if get_origin(hint) in (tuple, Mapping):
+        derived = {"name": derived["name"].removesuffix("s"), "form": "repeated"}
+    elif get_origin(kind) is Literal:
+        derived["choices"] = get_args(kind)
+    elif kind is bool:
+        derived["form"] = "switch" if default is False else "pair"
+    return derived
 
 
 def _reader(read: Any, hint: Any) -> ValueReader:
     kinds = get_args(hint)
     if NoneType in kinds:
-        read_other = _reader(read, kinds[0])
-        return lambda value: None if value is None else read_other(value)
+        return optional(_reader(read, kinds[0]))
     if read is not None:
         return read  # type: ignore[no-any-return]
     if get_origin(hint) is Literal:
@@ -155,7 +157,8 @@ def declared_options(
             **field.metadata["option"],
         }
         group = members["group"]
-        members["help"] += " May be repeated." if members["form"] == "repeated" else ""
+        if members["form"] == "repeated":
+            members["help"] += " May be repeated."
         shown = _shown(field.default, members["name"], members["form"], members["metavar"])
         yield Option(default=members.pop("shown", shown), **members)
 

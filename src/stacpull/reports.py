@@ -103,15 +103,13 @@ class StatusReport(CommonReport, frozen=True):
     sources: int = 1
     """How many sources these runs had; `source` is the one of the last run, or of the unfinished one."""
     started: float = 0.0
-    """When the last run began, in seconds since 1970."""
     ended: float | None = None
-    """When it ended; None if it is running or was killed."""
+    """When the last run began and ended, in seconds since 1970. None if it is running or was killed."""
     checkpoint: str | None = None
     """The next page to read, without credentials; None when the walk has ended."""
     live: bool = False
-    """True if a process is using the mirror now."""
     pid: int | None = None
-    """The id of that process, if it is known."""
+    """True if a process is using the mirror now, and the id of that process, if it is known."""
     rate: float | None = None
     """Bytes per second in the last run."""
     selection: Mapping[str, Any] = msgspec.field(default_factory=dict)
@@ -238,8 +236,8 @@ class VerifyReport(PublicValue, frozen=True):
     @property
     def damaged(self) -> int:
         """How many files of the mirror are damaged; if `strict`, unknown files count too."""
-        of_mirror = self.missing + self.short + self.altered + self.obstructed + self.unreadable
-        return of_mirror + (self.unknown if self.strict else 0)
+        damaged = self.missing + self.short + self.altered + self.obstructed + self.unreadable
+        return damaged + self.unknown if self.strict else damaged
 
     @property
     def exit_code(self) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 import attrs
+from attrs import field
 from attrs.converters import optional
 
 from stacpull import arguments
-from stacpull.arguments import read_ids, read_texts
+from stacpull.arguments import load_ids, read_ids, read_texts
 from stacpull.errors import UsageError
 from stacpull.option_fields import as_option, option, with_readers
 from stacpull.suggestions import Arguments
@@ -66,73 +67,65 @@ class Selection(Arguments):
             in `filter` and `intersects` is checked when they are used.
     """
 
-    collections: tuple[str, ...] = attrs.field(
+    collections: tuple[str, ...] = field(
         default=(), converter=read_texts, metadata=as_option("ID", short="C", basic=True)
     )
     all_collections: bool = option(False)
-    labels: tuple[str, ...] = attrs.field(
-        default=(), converter=read_texts, metadata=as_option("NAME", basic=True)
-    )
+    labels: tuple[str, ...] = field(default=(), converter=read_texts, metadata=as_option("NAME", basic=True))
     label_mode: Literal["any", "all"] = option("any")
-    exclude_labels: tuple[str, ...] = attrs.field(
-        default=(), converter=read_texts, metadata=as_option("NAME")
-    )
+    exclude_labels: tuple[str, ...] = field(default=(), converter=read_texts, metadata=as_option("NAME"))
     label_property: str | None = option(None, "NAME", commands="mirror plan headers classes")
     nomenclature: Literal["clc43", "ben19"] | None = option(None)
     cloud_and_shadow: bool | None = option(None, shown="keep both", basic=True)
     seasonal_snow: bool | None = option(None, shown="keep both", basic=True)
-    bbox: tuple[float, ...] | None = attrs.field(
+    bbox: tuple[float, ...] | None = field(
         default=None, converter=optional(arguments.read_bbox), metadata=as_option("W,S,E,N", basic=True)
     )
-    intersects: str | None = attrs.field(
+    intersects: str | None = field(
         default=None,
         converter=optional(arguments.read_geometry),
         metadata=as_option("GEOJSON|@FILE", load=arguments.load_area, basic=True),
     )
-    datetime: str | None = attrs.field(
+    datetime: str | None = field(
         default=None, converter=optional(arguments.read_interval), metadata=as_option("INTERVAL", basic=True)
     )
     max_cloud_cover: float | None = option(None, "PERCENT", read=arguments.read_percentage, basic=True)
-    where: tuple[str, ...] = attrs.field(
+    where: tuple[str, ...] = field(
         default=(), converter=arguments.read_where, metadata=as_option("PROPERTY=VALUE", basic=True)
     )
-    filter: str | None = attrs.field(
+    filter: str | None = field(
         default=None,
         converter=optional(arguments.read_expression),
         metadata=as_option("CQL2|@FILE", load=arguments.load_content, basic=True),
     )
-    ids: tuple[str, ...] = attrs.field(
-        default=(),
-        converter=read_ids,
-        metadata=as_option("ID|@FILE", name="ids", load=arguments.load_ids, basic=True),
+    ids: tuple[str, ...] = field(
+        default=(), converter=read_ids, metadata=as_option("ID|@FILE", name="ids", load=load_ids, basic=True)
     )
-    assets: tuple[str, ...] = attrs.field(
+    assets: tuple[str, ...] = field(default=(), converter=read_texts, metadata=as_option("GLOB", basic=True))
+    exclude_assets: tuple[str, ...] = field(
         default=(), converter=read_texts, metadata=as_option("GLOB", basic=True)
     )
-    exclude_assets: tuple[str, ...] = attrs.field(
-        default=(), converter=read_texts, metadata=as_option("GLOB", basic=True)
-    )
-    roles: tuple[str, ...] = attrs.field(default=(), converter=read_texts, metadata=as_option("ROLE"))
-    media_types: tuple[str, ...] = attrs.field(default=(), converter=read_texts, metadata=as_option("TYPE"))
-    prefer: tuple[str, ...] = attrs.field(
+    roles: tuple[str, ...] = field(default=(), converter=read_texts, metadata=as_option("ROLE"))
+    media_types: tuple[str, ...] = field(default=(), converter=read_texts, metadata=as_option("TYPE"))
+    prefer: tuple[str, ...] = field(
         default=(), converter=arguments.read_schemes, metadata=as_option("SCHEME[,SCHEME]", form="value")
     )
     include_pages: bool = option(False)
     expand_prefix: bool = option(False)
-    clip: str | None = attrs.field(
+    clip: str | None = field(
         default=None,
         converter=optional(arguments.read_clip),
         metadata=as_option("W,S,E,N|@GEOJSON", load=arguments.load_area, basic=True),
     )
     collection_assets: bool = option(False)
     source_links: bool = option(True, basic=True)
-    follow: tuple[str, ...] = attrs.field(default=(), converter=read_texts, metadata=as_option("REL"))
+    follow: tuple[str, ...] = field(default=(), converter=read_texts, metadata=as_option("REL"))
     push_down: bool = option(True)
     sortby: str | None = option(None, "[-]PROPERTY", read=arguments.read_order, basic=True)
     max_items: int | None = option(None, "N", read=arguments.integer(1), basic=True)
     sample: int | None = option(None, "N", read=arguments.integer(1))
     seed: int = option(0, "S")
-    shard: tuple[int, ...] | None = attrs.field(
+    shard: tuple[int, ...] | None = field(
         default=None,
         converter=optional(arguments.read_shard),
         metadata=as_option("I/N|auto[/N]", load=arguments.read_shard),

@@ -79,9 +79,7 @@ def with_advice(function: Callable[..., Any]) -> Callable[..., Any]:
     return call_async if inspect.iscoroutinefunction(function) else call
 
 
-def _refuse_unknown(
-    owner: str, named: Iterable[str], known: Collection[str], kinds: Iterable[type[Any]]
-) -> None:
+def _refuse_unknown(owner: str, named: Iterable[str], known: Collection[str], kinds: Iterable[type]) -> None:
     unknown = next((name for name in named if name not in known), None)
     if unknown is None:
         return

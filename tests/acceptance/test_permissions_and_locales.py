@@ -38,7 +38,7 @@ def test_a_directory_without_permission_is_named(tmp_path, place, mode, metadata
     finally:
         (dest / place).chmod(0o755)
     assert ran.code == 5, ran.err
-    assert f"No permission to write in {dest / place}." in ran.err
+    assert f"No permission to write in {dest / place}: change" in ran.err
     assert "Traceback" not in ran.err
     again = unprivileged(*command)
     assert again.code == 0, again.err

@@ -61,7 +61,7 @@ MISTAKES = {
         3,
     ),
     "a number as in Python": Mistake(("plan", "{api}", "-C", "--bbox", "1_0,2_0,3_0,4_0"), "--bbox"),
-    "a box without commas": Mistake(("plan", "{api}", "--bbox", "7 46 8 47"), ", with commas, not '7"),
+    "a box without commas": Mistake(("plan", "{api}", "--bbox", "7 46 8 47"), "must be four numbers W,S,E,N"),
     "image labels": Mistake(("plan", f"{{api}}/collections/{SOURCE}", "--label", "x"), "labels: select", 0),
     "WKT as an area": Mistake(
         ("mirror", "{api}", "d", "-C", "--intersects", "POINT(7 46)"),
@@ -95,7 +95,7 @@ MISTAKES = {
     ),
     "a box in metres": Mistake(
         ("plan", "{api}", "-C", "--bbox", "377000,5208000,380000,5210000"),
-        "--bbox must be W,S,E,N in degrees: W and E from -180 to 180, S and N from -90 to 90, S below",
+        "--bbox must be four numbers W,S,E,N in degrees (or six, with heights): W and E from -180 to 180",
     ),
     **{
         f"an empty output of {words[0]}": Mistake(words, "The output is empty: use a path on this machine.")

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from stacpull.config.options import Options
-from stacpull.config.resolve import header_fields, key_variable, query_parameters
+from stacpull.config.resolve import header_fields, key_variable, query_parameter
 from stacpull.config.toml import Setting
 from stacpull.errors import CredentialsError, UsageError
 from stacpull.redact import Secret
@@ -85,7 +85,7 @@ def test_an_invalid_line_of_a_file_is_reported_without_its_text(tmp_path: Path) 
 
 def test_query_parameters_are_filled_in_from_variables() -> None:
     given = {"key": Setting("${TOKEN}", "f, line 1, key"), "v": Setting("1", "f, line 2, v")}
-    found = query_parameters(given, ENVIRONMENT)
+    found = [query_parameter(name, setting, ENVIRONMENT) for name, setting in given.items()]
     assert [(p.name, p.value, p.sources) for p in found] == [
         ("key", Secret("planted-token"), ("TOKEN",)),
         ("v", Secret("1"), ("query parameter v",)),

@@ -80,13 +80,15 @@ class CommandSession:
         if hasattr(report, "exit_code"):
             document["exit_code"] = code
         if self.output.quiet:
-            for number, line in enumerate(lines if code else ()):
-                if number == 0 or isinstance(line, printing.Essential):
+            for number, line in enumerate(lines):
+                if code and (number == 0 or isinstance(line, printing.Essential)):
                     click.echo(f"stacpull: {printing.plain(line.lstrip())}", err=True)
+            lines = ()
         elif on_stderr:
             for line in lines:
                 self.display.write(line)
-        self.print(document, () if self.output.quiet or on_stderr else lines)
+            lines = ()
+        self.print(document, lines)
         return code
 
     def print(self, document: Any, lines: Iterable[str]) -> None:
@@ -204,7 +206,9 @@ class Command(click.Command):
         ctx.default_map = dict(config.addresses)
         for key, option in self._own_options.items():
             if key in config.options:
-                read = read_switch if option.is_flag else read_texts if option.multiple else read_text
+                read: Callable[[Any], object] = read_texts if option.multiple else read_text
+                if option.is_flag:
+                    read = read_switch
                 ctx.default_map[str(option.name)] = config.options[key].read(read)
         return config
 
@@ -244,11 +248,10 @@ class Command(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         grouped: dict[str, list[tuple[str, str]]] = {"Options": []}
         for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+            record = parameter.get_help_record(ctx)  # arguments have none
             option = getattr(parameter, "option", None)
             if record is not None and (self.shows_all or option is None or option.basic):
-                other = "Output" if parameter.name == "config" else "Options"
-                title = option.group if option else other
+                title = getattr(option or parameter, "group", "Options")
                 grouped.setdefault(title, []).append((record[0].replace(" [=", "[="), record[1]))
         for title, records in grouped.items():
             if records:

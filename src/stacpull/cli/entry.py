@@ -91,7 +91,7 @@ def _safe_stream(descriptor: int, stream: TextIO | None) -> tuple[_StandardStrea
     raw = _StandardStream(descriptor, "w", closefd=False)
     return raw, io.TextIOWrapper(
         io.BufferedWriter(raw),
-        encoding=stream.encoding if stream is not None else "utf-8",
+        encoding=getattr(stream, "encoding", "utf-8"),
         errors="backslashreplace",  # file names may hold bytes that are not text
         line_buffering=descriptor == 2 or raw.isatty(),  # noqa: PLR2004 - standard error
     )

@@ -48,7 +48,9 @@ def plan(session: CommandSession, source: str, dest: str | None, urls: bool) -> 
 
     if urls and session.output.json:
         raise UsageError("--json and --urls both print to standard output: give one of them.")
-    printed = cast("TextIO", codecs.getwriter("utf-8")(sys.stdout.buffer)) if urls else None
+    printed = None
+    if urls:
+        printed = cast("TextIO", codecs.getwriter("utf-8")(sys.stdout.buffer))
     work = make_plan(
         source, dest, selection=session.selection, options=session.options, urls=printed,
         on_event=session.display,
@@ -62,10 +64,9 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
     yield f"items    {' and '.join(matched)}; {of_total(report.items_seen, report.items_announced)} seen"
     if report.items_left_out:
         yield f"left out {summary.by_reason(report.items_left_out)}"
-    assets = [f"{report.assets:,}"]
-    if report.assets_excluded:
-        assets.append(f"{report.assets_excluded:,} left out ({_by_key(report.excluded_keys)})")
-    yield f"assets   {'; '.join(assets)}"
+    excluded = _by_key(report.excluded_keys)
+    left_out = f"; {report.assets_excluded:,} left out ({excluded})" if report.assets_excluded else ""
+    yield f"assets   {report.assets:,}{left_out}"
     if report.assets_pages:
         pages = f"{summary.web_pages(report)} ({_by_key(report.page_keys)})"
         yield f"left out {pages}; --include-pages fetches them"
@@ -86,10 +87,8 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
     for host in report.hosts:
         yield f"  {host.host}: {quantity(host.assets, 'asset')}"
     if dest is not None:
-        to_do = f"{report.assets_pending:,}"
-        if report.bytes_pending:
-            to_do += f" ({size(report.bytes_pending)})"
-        to_do += f"; {report.assets_done:,} already in {dest}"
+        pending = f" ({size(report.bytes_pending)})" if report.bytes_pending else ""
+        to_do = f"{report.assets_pending:,}{pending}; {report.assets_done:,} already in {dest}"
         failed = report.assets - report.assets_done - report.assets_pending
         if failed:
             to_do += f"; {failed:,} failed earlier; `stacpull retry {dest_argument(dest)}` tries again"
@@ -147,12 +146,11 @@ def _facts(document: Json) -> Json:
 
 
 def _lines_of(facts: Json) -> Iterator[str]:
-    """Yield the id and the known facts, written as --bbox and --datetime take them."""
     yield f"{facts['id']}"
     for name, value in facts.items():
         text = value
         if isinstance(value, list) and name == "interval":
-            text = "/".join(str(end or "..") for end in value)  # null is an open end
+            text = "/".join(str(end or "..") for end in value)  # as --datetime takes it
         elif isinstance(value, list):
             text = ",".join(map(str, value))
         if name != "id" and text not in (None, ""):
@@ -163,9 +161,7 @@ def _lines_of(facts: Json) -> Iterator[str]:
     "classes",
     parameters.source(),
     parameters.with_help("collection", "The collection to list, unless SOURCE ends with /collections/ID."),
-    click.Option(
-        ["--count", "counts"], is_flag=True, help="Count the items of each class, which reads every item."
-    ),
+    click.Option(["--count", "counts"], is_flag=True, help="Count the items of each class: read every item."),
     *parameters.for_command("classes"),
     examples=["classes http://127.0.0.1:8801/mlhub/v1 -C bigearthnet_v1_labels"],
 )
@@ -183,14 +179,11 @@ def classes(session: CommandSession, source: str, counts: bool) -> None:
     lists = session.run_cancellable(work)
     lines = []
     for info in lists:
-        names_of_classes = sorted(info.classes, key=str.casefold)
-        if info.counts is not None:
-            lines.append(f"Classes for {info.name}")
-            lines += [f"- {name} ({info.counts.get(name, 0):,})" for name in names_of_classes]
-            continue
-        hint = f" (--label-property {info.name} counts them)" if counts else ""
+        hint = f" (--label-property {info.name} counts them)" if counts and info.counts is None else ""
         lines.append(f"Classes for {info.name}{hint}")
-        lines += [f"- {name}" for name in names_of_classes]
+        for name in sorted(info.classes, key=str.casefold):
+            counted = "" if info.counts is None else f" ({info.counts.get(name, 0):,})"
+            lines.append(f"- {name}{counted}")
     session.print({"collection": names[0], "classes": [info.to_json() for info in lists]}, lines)
 
 

@@ -111,16 +111,17 @@ def _report(problem: Exception, verbosity: Verbosity) -> int:
     if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("stacpull_"):
         package = str(error.name).partition(".")[0]
         error = UsageError(f"This command needs the package {package}, which is not installed.")
-    if not isinstance(error, StacpullError):
-        where = "" if verbosity.verbose > 1 else "; -vv shows where"
+    lines = [str(error)]  # messages of servers stay on one line
+    code = getattr(error, "exit_code", StacpullError.exit_code)
+    if isinstance(error, UsageError):
+        lines = str(error).split("\n")  # it may quote the input on lines of its own
+    elif not isinstance(error, StacpullError):
         what = REPORT_BUG
         if isinstance(error, MemoryError):
             what = "there is not enough memory"
         elif isinstance(error, OSError) and error.strerror:  # too many open files, for example
             what = f"the system reports {error.strerror!r}"
-        click.echo(f"stacpull: {what}: {type(problem).__name__}{where}", err=True)
-        return StacpullError.exit_code
-    # a usage error may quote the input on lines of its own; messages of servers stay on one line
-    lines = str(error).split("\n") if isinstance(error, UsageError) else [str(error)]
+        where = "" if verbosity.verbose > 1 else "; -vv shows where"
+        lines = [f"{what}: {type(problem).__name__}{where}"]
     click.echo("\n".join(map(plain, [f"stacpull: {lines[0]}", *lines[1:]])), err=True)
-    return error.exit_code
+    return code

@@ -29,7 +29,8 @@ def dest(*, required: bool = True) -> click.Argument:
 
 
 class OptionParameter(click.Option):
-    option: Option | None = None
+    option: Option | None = None  # none for --config
+    group = "Output"
 
 
 def for_command(command: str) -> list[click.Parameter]:
@@ -65,7 +66,8 @@ def with_help(name: str, text: str, **changes: Any) -> click.Option:
 def parameter(option: Option) -> OptionParameter:
     """Return click's option. It does not convert values: `config` does, wherever they come from."""
     flag = f"--{option.name}/--no-{option.name}" if option.form == "pair" else f"--{option.name}"
-    names = [option.name.replace("-", "_"), flag, *([f"-{option.short}"] if option.short else [])]
+    short = [f"-{option.short}"] if option.short else []
+    names = [option.name.replace("-", "_"), flag, *short]
     how: dict[str, Any] = {"multiple": option.form == "repeated", "metavar": option.metavar or "TEXT"}
     if option.choices:
         how = {"type": click.Choice(option.choices), "metavar": option.metavar or None}

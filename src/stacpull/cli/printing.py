@@ -40,7 +40,9 @@ def json_line(value: Any) -> None:
 
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPED)
     is_utf8 = (sys.stdout.encoding or "ascii").lower() in {"utf-8", "utf8"}
-    click.echo(text if is_utf8 else json.dumps(json.loads(text), separators=(",", ":")))
+    if not is_utf8:
+        text = json.dumps(json.loads(text), separators=(",", ":"))
+    click.echo(text)
 
 
 class Essential(str):

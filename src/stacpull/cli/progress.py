@@ -84,7 +84,8 @@ class Display:
                         self._since = time.monotonic()
                     self._now = event
             case Notice(level=level, text=text) if level != "debug" or is_verbose:
-                self.say(f"warning: {text}" if level == "warning" else text)
+                prefix = "warning: " if level == "warning" else ""
+                self.say(f"{prefix}{text}")
             case AssetFailed(item=item, key=key, kind=kind, message=message):
                 self.failures.record(kind, key, message)
                 if is_verbose or (kind is FailureKind.NAME and self.failures[kind] == 1):  # a wrong --layout
@@ -176,9 +177,7 @@ class Display:
         height = screen.lines or 24
         # one column stays free, because terminals wrap at the last one
         lines = [str(disp_trim(line, width - 1)) for line in self._lines(width)][: max(1, height - 1)]
-        up = ""
-        if len(lines) > 1:
-            up = f"\x1b[{len(lines) - 1}A"
+        up = f"\x1b[{len(lines) - 1}A" if len(lines) > 1 else ""
         # Without wrapping, since a terminal may already be narrower than it reports. Each row is erased
         # before it is drawn: until then the terminal remembers that it wrapped the row, and joins it with the
         # next one when the window grows.
@@ -200,14 +199,13 @@ class Display:
         from tqdm import tqdm
 
         shown = self._shown()
-        dot = self._dot
         head = [*shown.head]
         fields = [*shown.figures]
         for texts, room in ((head, width - 3), (fields, width - 10)):  # the bar has at least 6 columns
-            while len(texts) > 1 and len(dot.join(texts)) > room:
+            while len(texts) > 1 and len(self._dot.join(texts)) > room:
                 texts.pop()
-        yield f"{self._spinner[self._frame % len(self._spinner)]} {dot.join(head)}"
-        figures = dot.join(fields)
+        yield f"{self._spinner[self._frame % len(self._spinner)]} {self._dot.join(head)}"
+        figures = self._dot.join(fields)
         if shown.total:
             colour = "green" if paint("", "green", self._stream) else None
             yield tqdm.format_meter(
@@ -218,7 +216,7 @@ class Display:
             yield f"  {figures}"
         if shown.problems:
             red = [paint(text, "red", self._stream) for text in shown.problems[:1]]
-            yield f"  {dot.join([*red, *shown.problems[1:]])}"
+            yield f"  {self._dot.join([*red, *shown.problems[1:]])}"
         for text in [*shown.waits, *self._stop_texts]:
             yield f"  {paint(plain(text), 'yellow', self._stream)}"
 
@@ -249,9 +247,8 @@ class Display:
         expected = now.assets_expected or 0
         figures = []
         if now.assets_planned:
-            planned = f"{now.assets_planned:,}+ files"
-            if now.walk_ended:
-                planned = quantity(now.assets_planned, "file")
+            files = quantity(now.assets_planned, "file")
+            planned = files if now.walk_ended else f"{now.assets_planned:,}+ files"
             figures.append(f"{now.assets_done:,} of {planned}")
             seconds = self._rates.remaining(finished, expected)
             if seconds is not None and finished < expected:

@@ -70,9 +70,7 @@ def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
     numbers = {kind: getattr(report, kind) for kind in kinds}
     damaged = sum(numbers.values())  # without unknown files, which only fail the check
     damage = ", ".join(named_counts(numbers))
-    verdict = []
-    if is_interrupted:
-        verdict.append("interrupted")
+    verdict = ["interrupted"] if is_interrupted else []
     if report.repair is not None:
         repaired = max(0, report.damaged - report.remaining)
         verdict.append(f"repaired {repaired:,} of {quantity(damaged, 'damaged file')} ({damage})")
@@ -99,16 +97,14 @@ def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
     if report.obstructed:
         yield Essential("to repair obstructed files, first move the directory or link that has their name")
     steps: dict[str, object] = {
-        "verify": is_interrupted,
+        "verify": is_interrupted and report.repair is None,
         "resume": is_unfinished and not is_interrupted,
         "verify --repair": damaged,
         "failures": lacking,
     }
     if report.repair is not None:
-        steps = {
-            "verify --repair": is_interrupted or report.obstructed,
-            "failures": report.repair.assets_failed,
-        }
+        steps["verify --repair"] = is_interrupted or report.obstructed
+        steps["failures"] = report.repair.assets_failed
     yield from next_steps(report, steps)
     if report.unknown:
         listed = "" if are_listed else "; -v lists them"

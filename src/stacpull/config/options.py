@@ -180,9 +180,7 @@ class Options(Arguments):
         metadata=as_option("DIR", load=arguments.load_directory, commands=f"{_IN_DEST} headers"),
     )
     log_file: Path | None = attrs.field(
-        default=None,
-        converter=optional(arguments.read_path),
-        metadata=as_option("FILE", group="Output"),
+        default=None, converter=optional(arguments.read_path), metadata=as_option("FILE", group="Output")
     )
     dashboard: tuple[str, int] | None = attrs.field(
         default=None,

@@ -45,8 +45,7 @@ class Resolved(msgspec.Struct, frozen=True):
     output: Output = msgspec.field(default_factory=Output)
     neighbour_options: Mapping[type, Any] = msgspec.field(default_factory=dict)
     """The options that a command of another package declares, by their class."""
-    warnings: tuple[str, ...] = ()
-    """One sentence for each variable that sets no option."""
+    warnings: tuple[str, ...] = ()  # a sentence for each variable that sets no option
 
 
 def resolve(
@@ -123,7 +122,9 @@ def _read(option: Option, setting: Setting) -> object:
     def load(value: object) -> object:
         return option.load(value) if option.load is not None and isinstance(value, str) else value
 
-    def read_list(value: object) -> object:
+    def read(value: object) -> object:
+        if option.form != "repeated":
+            return option.read(load(value))
         is_empty = value == "" or (isinstance(value, list | tuple) and "" in value)
         if is_empty and option.holder is Selection and "exclude" not in option.name:
             raise ValueError("must not be empty: give a value, or leave it out")
@@ -132,11 +133,12 @@ def _read(option: Option, setting: Setting) -> object:
             loaded += part if isinstance(part, tuple) else (part,)
         return option.read(tuple(loaded))
 
-    return setting.read(read_list if option.form == "repeated" else lambda value: option.read(load(value)))
+    return setting.read(read)
 
 
 def _elements(value: object) -> list[object]:
-    return [element for element in (value if isinstance(value, list | tuple) else [value]) if element != ""]
+    elements = value if isinstance(value, list | tuple) else [value]
+    return [element for element in elements if element != ""]
 
 
 def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
@@ -185,7 +187,7 @@ def _credentials(
     if is_of_config or not has_login:
         in_source = parse_qs(url.query, keep_blank_values=True)
         parameters = {name: setting for name, setting in config.query.items() if name not in in_source}
-    query = query_parameters(parameters, variables)
+    query = [query_parameter(name, setting, variables) for name, setting in parameters.items()]
     stated = config.addresses.get("source", "")
     is_elsewhere = stated and url.hostname and not same_site(stated, source or "")
     if is_elsewhere and (query or (is_of_config and headers)):
@@ -247,12 +249,9 @@ def header_fields(header: Setting, environ: Mapping[str, str]) -> list[Credentia
     return credentials
 
 
-def query_parameters(settings: Mapping[str, Setting], environ: Mapping[str, str]) -> list[Credential]:
-    credentials = []
-    for name, setting in settings.items():
-        value, names = _substitute(setting.read(read_text), setting.where, environ)
-        credentials.append(Credential(name, Secret(value), names or (f"query parameter {name}",)))
-    return credentials
+def query_parameter(name: str, setting: Setting, environ: Mapping[str, str]) -> Credential:
+    value, names = _substitute(setting.read(read_text), setting.where, environ)
+    return Credential(name, Secret(value), names or (f"query parameter {name}",))
 
 
 def key_variable(source: SplitResult) -> str | None:

@@ -178,7 +178,8 @@ def decide(
         return Decision(Action.WAIT)
     may_have_changed = is_updated or bool(old.must_revalidate)
     is_of_other_area = known.clip is not None and known.clip.area_hash != run.area_hash
-    is_unchanged = not (may_have_changed or item.has_no_date)
+    has_no_date = item.is_collection and not item.updated  # only a checksum can prove that it is current
+    is_unchanged = not (may_have_changed or has_no_date)
     is_done = old.state == AssetState.DONE
     is_same = False if is_of_other_area else known.is_same_as(asset, is_unchanged=is_unchanged)
     if is_done and is_same and not (is_lost or run.remembered.get("revalidate")):
