@@ -63,7 +63,7 @@ def resolve_dest(dest: str | os.PathLike[str], options: Options) -> DestAddress:
 
 def _parse_directory(dest: str | os.PathLike[str], options: Options) -> DestAddress:
     use = f"the directory of the mirror, or a bucket ({bucket_prefixes()})"
-    path = _path("DEST", dest, f"{use}. In `stacpull mirror`, it comes after SOURCE")
+    path = local_path("DEST", dest, f"{use}. In `stacpull mirror`, it comes after SOURCE")
     if ".." in path.parts and not os.access(path.parent, os.F_OK):  # `new/../m` is `m` once `new` is created
         path = Path(os.path.realpath(path))
     for name in ("work", "dest_endpoint_url", "dest_profile", "dest_region", "break_lock"):
@@ -120,11 +120,7 @@ def bucket_location(dest: str | os.PathLike[str]) -> BucketLocation | None:
         raise UsageError(f"{error} You gave {public_url(text)[:200]}.") from error
 
 
-def output_path(out: str | os.PathLike[str]) -> Path:
-    return _path("The output", out, "a path on this machine")
-
-
-def _path(what: str, path: object, use: str) -> Path:
+def local_path(what: str, path: object, use: str) -> Path:
     text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
     if not isinstance(text, str):
         raise UsageError(f"{what} must be a path, not {type(path).__name__}.")

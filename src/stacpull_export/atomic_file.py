@@ -8,11 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from stacpull.dest_address import local_path
 from stacpull.errors import DestinationError, destination_errors
 from stacpull.store.inspection import sync_path
 from stacpull.store.staging import make_with_parents
 
 _BUFFER = 1 << 20  # bytes
+
+
+def output_path(out: str | os.PathLike[str]) -> Path:
+    return local_path("The output", out, "a path on this machine")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from stacpull import entry_points
 from stacpull.arguments import ValueReader, choice, integer, or_default, read_byte_count, read_ids, read_texts
 from stacpull.config.options import Options
 from stacpull.config.toml import Setting
-from stacpull.dest_address import DestAddress, output_path, resolve_dest
+from stacpull.dest_address import DestAddress, resolve_dest
 from stacpull.errors import (
     InterruptedRunError,
     StacpullError,
@@ -25,6 +25,7 @@ from stacpull.events import Listener, Stage
 from stacpull.filters.item_filters import IdsFilter
 from stacpull.filters.labels import NOMENCLATURES
 from stacpull.threads import StoppableExecutor
+from stacpull_export.atomic_file import output_path
 from stacpull_export.formats import GROUP, ExportReport, Format
 from stacpull_export.mirrored_items import open_contents
 from stacpull_export.training_samples import SampleOptions, split_of

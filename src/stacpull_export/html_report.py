@@ -21,7 +21,7 @@ from stacpull.arguments import or_default
 from stacpull.boxes import is_bbox, to_2d
 from stacpull.catalog.item import ANY_TIME, asset_origin
 from stacpull.config.options import Options
-from stacpull.dest_address import DestAddress, output_path, resolve_dest
+from stacpull.dest_address import DestAddress, resolve_dest
 from stacpull.errors import InterruptedRunError, UsageError, destination_errors
 from stacpull.events import Listener, Stage
 from stacpull.filters.labels import fold_label, item_labels
@@ -32,7 +32,7 @@ from stacpull.models import FailureKind, Json
 from stacpull.store.staging import make_with_parents
 from stacpull.threads import StoppableExecutor
 from stacpull.urls import parts_of
-from stacpull_export.atomic_file import atomic_file
+from stacpull_export.atomic_file import atomic_file, output_path
 from stacpull_export.formats import ExportReport
 from stacpull_export.html_page import PageTemplate, shown
 from stacpull_export.ledger_queries import run_summaries

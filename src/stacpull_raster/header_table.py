@@ -22,7 +22,6 @@ from msgspec.structs import replace
 
 from stacpull.arguments import or_default
 from stacpull.config.options import DEFAULT_LAYOUT, Options
-from stacpull.dest_address import output_path
 from stacpull.engine.item_input import SourceLike, temporary_directory, temporary_input
 from stacpull.engine.network import WalkSetup, open_network, resolve_source
 from stacpull.engine.run_control import run_stoppable, timed_stop
@@ -34,6 +33,7 @@ from stacpull.models import Json
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
 from stacpull.threads import enter_in_thread
+from stacpull_export.atomic_file import output_path
 from stacpull_export.tables import check_table, write_table
 from stacpull_raster.header_rows import COLUMNS, as_mapping
 from stacpull_raster.header_run import HeaderCounts, HeadersRun

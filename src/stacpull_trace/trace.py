@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from stacpull.arguments import Geometry, TimeOrInterval, or_default
 from stacpull.clock import SystemClock, parse_interval
 from stacpull.config.options import Options
-from stacpull.dest_address import output_path
 from stacpull.engine.network import http_transport
 from stacpull.engine.run_control import GRACE, run_stoppable
 from stacpull.errors import (
@@ -30,6 +29,7 @@ from stacpull.net.addresses import AddressPolicy
 from stacpull.net.retry import RetryPolicy
 from stacpull.selection import Selection
 from stacpull.threads import enter_in_thread
+from stacpull_export.atomic_file import output_path
 from stacpull_raster.results import Results
 from stacpull_trace.answer_store import AnswerStore
 from stacpull_trace.hub.hub_client import Hub, open_hub
