@@ -219,19 +219,16 @@ class VerifyReport(PublicValue, frozen=True):
     seconds: float
     remaining: int
     """Files that are still damaged: all, or with `--repair` those that could not be repaired."""
-    mirror_state: RunState
-    """The state of the mirror, as in `status`."""
+    mirror_state: RunState  # as in `status`
     strict: bool = False
-    """True if files that do not belong to the mirror count as damage."""
     repair: MirrorReport | None = None
     """The result of the run that fetched damaged files again, if one was needed."""
     walk_ended: bool = False
     assets_ordered: int = 0
     assets_outside: int = 0
     items_failed: int = 0
-    """As in `status`, and so is `walk_ended`."""
     work: str | None = None
-    """The work directory, if DEST is a bucket."""
+    """The work directory, if DEST is a bucket. The four fields before it are those of `status`."""
 
     @property
     def damaged(self) -> int:

@@ -41,9 +41,9 @@ class Arguments:
 
     def __repr__(self) -> str:
         unset = type(self)()
-        shown = [name for name, field in attrs.fields_dict(type(self)).items() if field.repr]
-        given = [name for name in shown if getattr(self, name) != getattr(unset, name)]
-        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in given)})"
+        shown = [field.name for field in attrs.fields(type(self)) if field.repr]
+        values = {name: getattr(self, name) for name in shown if getattr(self, name) != getattr(unset, name)}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
 
 def _argument_classes() -> list[type[Any]]:  # attrs leaves the class without slots that each is made from

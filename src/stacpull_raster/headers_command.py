@@ -51,7 +51,7 @@ class TextTable:
 
 @command(
     "headers",
-    parameters.source(),
+    click.Argument(["source"]),
     click.Option(
         ["-o", "--output"],
         metavar="OUT",

@@ -125,8 +125,7 @@ class Command(click.Command):
         self.shows_all = False  # every option, not only those that most users need
         self._function = function
         self._arguments = [str(param.name) for param in params if isinstance(param, click.Argument)]
-        flags = [param for param in params if type(param) is click.Option]
-        self._own_options = {max(flag.opts, key=len)[2:]: flag for flag in flags}
+        self._own_options = {max(one.opts, key=len)[2:]: one for one in params if type(one) is click.Option}
         options = [param.option for param in params if isinstance(param, OptionParameter) and param.option]
         self._bare_values = {f"--{option.name}": option.bare_value for option in options if option.bare_value}
         self._switch_values = {

@@ -23,7 +23,7 @@ from stacpull.sources.source_url import parse_api_url
 
 @command(
     "plan",
-    parameters.source(),
+    click.Argument(["source"]),
     parameters.dest(required=False),
     *parameters.for_command("plan"),
     click.Option(
@@ -114,7 +114,7 @@ def _by_key(numbers: Mapping[str, int]) -> str:
 
 @command(
     "collections",
-    parameters.source(),
+    click.Argument(["source"]),
     *parameters.for_command("collections"),
     examples=["collections https://earth-search.aws.element84.com/v1"],
 )
@@ -159,7 +159,7 @@ def _lines_of(facts: Json) -> Iterator[str]:
 
 @command(
     "classes",
-    parameters.source(),
+    click.Argument(["source"]),
     parameters.with_help("collection", "The collection to list, unless SOURCE ends with /collections/ID."),
     click.Option(["--count", "counts"], is_flag=True, help="Count the items of each class: read every item."),
     *parameters.for_command("classes"),

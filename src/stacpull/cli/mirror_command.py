@@ -20,7 +20,7 @@ Work = Callable[..., Coroutine[Any, Any, MirrorReport]]
 
 @command(
     "mirror",
-    parameters.source(),
+    click.Argument(["source"]),
     parameters.dest(),
     *parameters.for_command("mirror"),
     examples=[

@@ -16,10 +16,6 @@ READING_DEST = ("work", "dest-endpoint-url", "dest-profile", "dest-region", "aws
 """The options of a command that only reads DEST. The commands that a summary names get them, too."""
 
 
-def source() -> click.Argument:
-    return click.Argument(["source"])
-
-
 def dest(*, required: bool = True) -> click.Argument:
     return click.Argument(
         ["dest"],

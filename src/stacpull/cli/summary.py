@@ -37,14 +37,14 @@ class FailureCounts(Counter[FailureKind]):
         self.examples: dict[FailureKind, str] = {}
 
     def record(self, kind: FailureKind, key: str, message: str = "") -> None:
-        if not key:
-            self.of_items += 1
-            if kind is FailureKind.GONE:
-                kind = FailureKind.ITEM  # --missing does not accept an item that is gone
-        elif kind in {"scheme", "prefix", "name", "item"}:
-            self.lasting += 1
+        if not key and kind is FailureKind.GONE:
+            kind = FailureKind.ITEM  # --missing does not accept an item that is gone
         self[kind] += 1
         self.examples.setdefault(kind, message)
+        if not key:
+            self.of_items += 1
+        elif kind in {"scheme", "prefix", "name", "item"}:
+            self.lasting += 1
 
     def lines(self, failed: int, gone: int, accepted: int) -> Iterator[str]:
         """Yield a line per kind, most frequent first, then how many assets `failed` in earlier runs.

@@ -168,8 +168,7 @@ def read_entries(path: Path) -> list[TomlEntry]:
     table: tuple[str, ...] = ()
     rows = text.split("\n")
     start = 0
-    for number, row in enumerate(rows):
-        begun = _KEYS.match(row)
+    for number, begun in enumerate(map(_KEYS.match, rows)):
         if begun is None:
             continue
         try:
