@@ -233,7 +233,7 @@ def test_a_list_of_ids_is_read(tmp_path, text, ids):
 def test_help_names_the_type_of_each_field(kind):
     help_text, names = inspect.getdoc(kind) or "", {field.name for field in attrs.fields(kind)}
     unnamed = {name for name in names if f"\n    {name} (" not in help_text}
-    assert unnamed <= {"credential_names", "unset_credential", "filled_profile", "dask_client"}
+    assert unnamed <= {"credential_names", "credential_error", "filled_profile", "dask_client"}
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ class Clip(NamedTuple):
 
     area_hash: int  # of the area's text (`digests.text_hash`)
     source_size: int  # bytes of the whole asset
-    fields: Json  # of the part, replace those of the whole in the item's JSON; null removes a field
+    fields: Json  # members of the asset that differ for the clipped file; null removes a member
 
 
 class MirroredFile(msgspec.Struct, frozen=True):

@@ -135,7 +135,7 @@ def test_the_table_sets_every_field() -> None:
         "dask_client",  # of a program
         "query",  # [credentials] and SOURCE
         "credential_names",  # derived
-        "unset_credential",  # the same
+        "credential_error",  # the same
         "filled_profile",  # the profile of --credentials, if it is not an AWS profile
         "s3.keys",  # the same
         "s3.buckets",  # the same
@@ -375,7 +375,7 @@ def test_source_and_an_authorization_take_precedence_over_the_keys_of_a_config(t
     file = config(tmp_path, keys)
     assert resolve_with({"config": file}, f"{MLHUB}?key=other").options.query == {}
     assert resolve_with({"config": file, "header": ("Authorization: x",)}, MLHUB).options.query == {}
-    unset = resolve_with({"config": file, "header": ("X-Other: x",)}, MLHUB).options.unset_credential
+    unset = resolve_with({"config": file, "header": ("X-Other: x",)}, MLHUB).options.credential_error
     assert "UNSET" in str(unset)
     both = config(tmp_path, 'header = ["Authorization: x"]\n' + keys.replace("${UNSET}", "${K}"))
     assert resolve_with({"config": both}, MLHUB, K="k").options.query == {"key": Secret("k")}

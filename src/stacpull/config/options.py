@@ -85,7 +85,7 @@ class Options(Arguments):
         dask (str or int): Transfer on the workers of this Dask scheduler (address or file), or on N workers.
         retries (int): Retry an asset or a document up to N times after temporary errors.
         stall_timeout (float in seconds): Abort an attempt after this many seconds without data.
-        min_rate (float or str, such as "10K"): Abort requests with a lower mean rate over the stall timeout.
+        min_rate (float or str, such as "10K"): Abort requests whose mean rate over --stall-timeout is lower.
         limit_rate (float or str, such as "50M"): Fetch at most this many bytes per second, over all hosts.
         requests_per_second (float): Send each host at most this many requests per second.
         stop_after (float or str): Stop after this time (3h50m), as with Ctrl-C; the run can be resumed.
@@ -195,7 +195,7 @@ class Options(Arguments):
     # stacpull sets the following, not a program
     credential_names: tuple[str, ...] = ()
     """Where credentials came from, such as MLHUB_API_KEY: `resume` names those that are missing."""
-    unset_credential: CredentialsError | None = None
+    credential_error: CredentialsError | None = None
     """An error to raise before SOURCE is opened."""
     filled_profile: Any = None
     """`stacpull_logins.logins.FilledProfile`: the profile with its name, its `endpoints` and its logins."""

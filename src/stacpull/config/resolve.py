@@ -71,7 +71,7 @@ def resolve(
         transfer = attrs.evolve(transfer, **_credentials(settings.get("header"), config, source, variables))
         transfer = _with_profile(transfer, settings.get("credentials"), variables)
     except CredentialsError as error:  # `verify` does without them
-        transfer = attrs.evolve(transfer, unset_credential=error)
+        transfer = attrs.evolve(transfer, credential_error=error)
     return Resolved(
         Selection(**values.pop(Selection)),
         transfer,

@@ -142,8 +142,8 @@ def resolve_source(
     source: str, options: Options, input_file: Path | None = None, *, is_given: bool = True
 ) -> tuple[Options, ResolvedSource]:
     """Return the options with the credentials of the environment, and SOURCE without those in its URL."""
-    if options.unset_credential is not None:
-        raise options.unset_credential
+    if options.credential_error is not None:
+        raise options.credential_error
     url, query, headers = split_credentials(source_url(source))
     stated_names = options.credential_names or (
         *(f"the header {name}" for name in options.headers),
