@@ -182,7 +182,7 @@ class Simulation:
         if self.host.own_time:
             self._processor_free = max(self._processor_free, self.now) + self.host.own_time
             yield self._processor_free
-        self.gate.note_response(sent_at)
+        self.gate.record_response(sent_at)
         self._count(1)
         yield from self._body(size)
 
@@ -211,7 +211,7 @@ class Simulation:
                 yield asset
             self._count(portion / 65536)
             if costs_no_retry >= _PIECE or not left:
-                self.gate.note_bytes(costs_no_retry)
+                self.gate.record_bytes(costs_no_retry)
                 costs_no_retry = 0
 
 

@@ -38,7 +38,7 @@ def split_at_antimeridian(bbox: Sequence[float]) -> tuple[Box, ...]:
     return box._replace(east=_EDGE), box._replace(west=-_EDGE)
 
 
-def with_area(box: Box) -> Box:
+def with_nonzero_area(box: Box) -> Box:
     """Return a box with width and height, because services convert boxes to polygons."""
     dx = _WIDENED if box.west == box.east else 0.0
     dy = _WIDENED if box.south == box.north else 0.0

@@ -1,4 +1,4 @@
-"""Run work concurrently, read one element ahead, and run blocking work that a cancellation waits for."""
+"""Concurrent work, reading one element ahead, and threads. Cancelling a task waits for its thread."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ async def shielded_to_thread(
 
 
 class StoppableExecutor:
-    """Its calls share one thread: an iterator of a program may use a library that is bound to its thread."""
+    """Runs all calls in one thread, because a library may only work in the thread that created an object."""
 
     def __init__(self, stop: asyncio.Event | None) -> None:
         self._stop = stop

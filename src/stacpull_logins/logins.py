@@ -322,7 +322,7 @@ class Logins:
         return [host for host in hosts if host is not None]
 
     def _note_retry(self, failure: Failure) -> None:
-        self.counters.note_retry(failure)
+        self.counters.count_retry(failure)
         if failure.host not in self._reported:
             self._reported.add(failure.host)
             again = "" if failure.retry_after is None else f", again in {failure.retry_after:.0f} s"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.boxes import Box, with_area
+from stacpull.boxes import Box, with_nonzero_area
 from stacpull.filters.selection_filter import PushedDown, SelectionFilter, push_down
 from stacpull.selection import Selection
 
@@ -55,8 +55,8 @@ def test_times_are_rounded_outwards_to_whole_seconds(interval: str, expected: st
 
 
 def test_a_corner_of_the_globe_is_not_widened_beyond_it() -> None:
-    assert with_area(Box(-180, -90, -180, -90)) == (-180, -90, -179.9999, -89.9999)
-    assert with_area(Box(180, 90, 180, 90)) == (179.9999, 89.9999, 180, 90)
+    assert with_nonzero_area(Box(-180, -90, -180, -90)) == (-180, -90, -179.9999, -89.9999)
+    assert with_nonzero_area(Box(180, 90, 180, 90)) == (179.9999, 89.9999, 180, 90)
 
 
 @pytest.mark.parametrize(("west", "sent"), [(170, 170), (180, 179.9999)])

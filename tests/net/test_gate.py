@@ -117,7 +117,7 @@ def test_without_retry_after_the_pause_doubles_until_a_success() -> None:
         pauses.append(bench.gate.closed_for())
         bench.clock.now += pauses[-1]
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
-    bench.gate.note_response(bench.clock.now)
+    bench.gate.record_response(bench.clock.now)
     bench.gate.record_throttling(busy(None), "asset")
     assert bench.gate.closed_for() == 1
 
@@ -131,7 +131,7 @@ def served(bench: Bench, seconds: int, *, workers: int = 100, takes: float = 0.1
             await bench.gate.acquire("asset")
             sent_at = bench.gate.now()
             await asyncio.sleep(takes)
-            bench.gate.note_response(sent_at)
+            bench.gate.record_response(sent_at)
             bench.gate.release()
 
     async def main() -> None:
@@ -210,7 +210,7 @@ def test_a_host_that_refuses_fifty_assets_in_a_row_is_abandoned() -> None:
                 await late
             assert caught.value.failure == down
         assert bench.gate.count_refusal(REFUSED, "asset") == down  # sent before
-        bench.gate.note_response(0.0)  # to a document
+        bench.gate.record_response(0.0)  # to a document
         reading = asyncio.create_task(bench.gate.acquire("document"))
         await asyncio.sleep(61)  # a try per minute
         assert not reading.done()  # documents are not refused, but wait for a permit
@@ -238,7 +238,7 @@ def test_a_host_that_asks_to_wait_for_longer_than_a_run_does_is_abandoned(purpos
             await waiting
         assert caught.value.failure.kind is FailureKind.DOWN
         assert answer == (busy(1000) if purpose == "document" else caught.value.failure)
-        bench.gate.note_response(0.0)  # to a request that was sent before
+        bench.gate.record_response(0.0)  # to a request that was sent before
         with pytest.raises(TransferError, match="asks to wait for 17 minutes"):
             await bench.gate.acquire("asset")
         bench.gate.record_throttling(busy(901), purpose)
@@ -270,7 +270,7 @@ async def test_a_long_wait_for_a_host_is_reported_once(answers, reported_after):
     gate = Gate("h", GateSettings(clock, 64, on_notice=hear))
     for number, answer in enumerate((*answers, *answers), 1):  # noqa: B007 - read by the listener
         if isinstance(answer, str):
-            gate.note_response(clock.monotonic())
+            gate.record_response(clock.monotonic())
         else:
             gate.record_throttling(busy(answer), "asset")
             await clock.sleep(gate.closed_for())
@@ -336,11 +336,11 @@ _RESET = Failure(FailureKind.NETWORK, "reset", retryable=True)
 def test_some_unanswered_requests(requests, is_throttled, limit):
     bench, found = Bench(), []
     bench.clock.now = 0.5
-    bench.gate.note_response(-40.0)  # it was sent long before
+    bench.gate.record_response(-40.0)  # it was sent long before
     for now, sent_at, in_use in requests:
         bench.clock.now, bench.gate.in_use = now, in_use
         if sent_at is None:
-            bench.gate.note_response(-40.0)
+            bench.gate.record_response(-40.0)
             continue
         found.append(bench.gate.record_silence(sent_at, _RESET).kind is FailureKind.THROTTLED)
     assert (found, bench.gate.window.limit) == (is_throttled, limit)
@@ -374,7 +374,7 @@ def test_a_silent_host_pauses_longer_each_time_and_is_abandoned() -> None:
         with pytest.raises(TransferError, match="has not answered"):
             await gate.acquire("asset")
         gate.in_use = 0
-        gate.note_response(clock.now)
+        gate.record_response(clock.now)
         assert gate.progress().wait == 60  # it is only closed
         assert [text[:36] for text in bench.reported] == [
             "h does not answer: retrying for 120 ",

@@ -121,8 +121,8 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, FetchResult
         connection.release()
         self.request = request
         self.route = next_route
-        gate.note_response(self.sent_at)
-        gate.note_redirect(self.purpose, next_route.gate)
+        gate.record_response(self.sent_at)
+        gate.record_redirect(self.purpose, next_route.gate)
         gate.release()
         next_route.gate.enqueue(self)
         return True

@@ -72,7 +72,7 @@ class Network:
         self.slots = options.concurrency or _slots_here(options.per_host)
         self.per_host = min(options.per_host, self.slots)
         retry_policy = retry_policy or RetryPolicy(retries=options.retries)
-        self.retries = Retries(retry_policy, self.clock, self.counters.note_retry)
+        self.retries = Retries(retry_policy, self.clock, self.counters.count_retry)
         http = http_transport(options, self.ip_policy)
         self._transport_setup = TransportSetup(
             http, resolved.url, options, self.clock, secrets, self.ip_policy, resolved.input_file

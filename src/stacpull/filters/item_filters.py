@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any, ClassVar, Final, Self
 
 from stacpull.arguments import finite_number
-from stacpull.boxes import Box, split_at_antimeridian, with_area
+from stacpull.boxes import Box, split_at_antimeridian, with_nonzero_area
 from stacpull.clock import in_utc, parse_instant, parse_interval
 from stacpull.errors import quantity
 from stacpull.models import Json
@@ -313,5 +313,5 @@ class BboxFilter(AreaFilter):
         boxes = split_at_antimeridian(self._value)
         if len(boxes) == 1:
             return {"bbox": boxes[0]}
-        rings = [[[w, s], [e, s], [e, n], [w, n], [w, s]] for w, s, e, n in map(with_area, boxes)]
+        rings = [[[w, s], [e, s], [e, n], [w, n], [w, s]] for w, s, e, n in map(with_nonzero_area, boxes)]
         return {"area": {"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]}}

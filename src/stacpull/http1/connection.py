@@ -300,7 +300,7 @@ class Http1Connection(asyncio.Protocol):
         self._received = 0
         return ResponseFault.TOO_SLOW if self._minimum_rate.is_too_slow(seconds, received) else None
 
-    # Called by the event loop. A bug there would only be logged, so it is passed to the run.
+    # Called by the event loop, which would only log an exception. So it is passed to the handler.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the first request. Bytes that the server sends before it count as its response."""

@@ -47,7 +47,7 @@ class NetworkCounters(msgspec.Struct):
     bytes_fetched: int = 0  # bytes of response bodies, including those of failed attempts
     files_in_flight: float = 0.0  # the sum of the received fractions of long files in flight
 
-    def note_retry(self, _failure: Failure) -> None:
+    def count_retry(self, _failure: Failure) -> None:
         self.retries += 1
 
 
@@ -208,7 +208,7 @@ class Exchange:
                 await first_bytes(self)
                 location = self.headers.get("Location", "")
                 self._request = self._client.redirected_request(self._request, self.status, location)
-                sent.gate.note_redirect(self._request.purpose, self._client.route(self._request.url).gate)
+                sent.gate.record_redirect(self._request.purpose, self._client.route(self._request.url).gate)
             finally:
                 await self.close()
 
@@ -250,7 +250,7 @@ class Exchange:
             size = len(chunk)
             self._client.counters.bytes_fetched += size
             self._body_bytes += size
-            self.gate.note_bytes(size)
+            self.gate.record_bytes(size)
             await byte_limiter.spend(size)
             yield chunk
 
@@ -289,7 +289,7 @@ class Exchange:
         self.headers = response.headers
         self._sent = sent
         if self.status in self._accept or self.status in REDIRECTS:
-            gate.note_response(sent.sent_at)
+            gate.record_response(sent.sent_at)
 
     async def _failure(self, sent: PermittedRequest) -> Failure:
         host = host_of(self._response.url)
@@ -305,7 +305,7 @@ class Exchange:
             failure = sent.gate.record_throttling(failure, self._request.purpose)
         elif failure.kind is not FailureKind.SERVER:
             # it has answered, but the time of an error says nothing about its load
-            sent.gate.note_response(-math.inf)
+            sent.gate.record_response(-math.inf)
         return failure.masked(secrets)
 
     def _counting(self, gate: Gate, error: TransferError) -> TransferError:

@@ -70,7 +70,7 @@ class CongestionWindow:
         self._pieces = 0
         self._waited = 0.0
 
-    def note_response(self, sent_at: float, now: float, in_use: int) -> bool:
+    def record_response(self, sent_at: float, now: float, in_use: int) -> bool:
         """Count a response, and return True if it made the limit grow."""
         self._responded_at = now
         if self._overload:
@@ -81,13 +81,13 @@ class CongestionWindow:
         self._waited += now - sent_at
         return self._responses + self._pieces >= self.limit and self._end_round(now, in_use)
 
-    def note_piece(self, now: float, in_use: int) -> bool:
+    def record_piece(self, now: float, in_use: int) -> bool:
         """Count a piece of a long body, and return True if it made the limit grow."""
         self._pieces += 1
         return self._responses + self._pieces >= self.limit and self._end_round(now, in_use)
 
-    def note_no_response(self, sent_at: float, now: float, in_use: int) -> bool:
-        """Return True if overload explains a request without a response. If it is new, halve the limit."""
+    def record_no_response(self, sent_at: float, now: float, in_use: int) -> bool:
+        """Return True if the host is probably overloaded. The first time, also halve the limit."""
         if now - self._responded_at > _RECENT_SECONDS:
             return False
         if sent_at < self._overloaded_at:  # an earlier request says nothing against the lower limit
@@ -260,7 +260,7 @@ class Gate:
         self._has_timer = False
         self._drain_queue()
 
-    def note_response(self, sent_at: float, size: int = 0) -> None:
+    def record_response(self, sent_at: float, size: int = 0) -> None:
         """Record a response to the request of `sent_at` with `size` bytes so far. Its body may still fail."""
         now = self.now()
         self._bytes += size
@@ -268,24 +268,24 @@ class Gate:
         self._unanswered = 0
         if self._why_down and self._refusals["asset"] < MAX_REFUSALS and self.closed_for() <= _MAX_PAUSE:
             self._why_down = None
-        if self.window.note_response(sent_at, now, self.in_use):
+        if self.window.record_response(sent_at, now, self.in_use):
             self._drain_queue()
 
     def finish_request(self, sent_at: float, size: int) -> None:
         """Record an asset, and release its permit."""
-        self.note_response(sent_at, size)
+        self.record_response(sent_at, size)
         self._refusals["asset"] = 0
         self.release()
 
-    def note_bytes(self, size: int) -> None:
+    def record_bytes(self, size: int) -> None:
         self._bytes += size
-        if size >= _BYTES_PER_RESPONSE and self.window.note_piece(self.now(), self.in_use):
+        if size >= _BYTES_PER_RESPONSE and self.window.record_piece(self.now(), self.in_use):
             self._drain_queue()
 
     def reset_refusals(self, purpose: Purpose = "asset") -> None:
         self._refusals[purpose] = 0
 
-    def note_redirect(self, purpose: Purpose, next_gate: Gate) -> None:
+    def record_redirect(self, purpose: Purpose, next_gate: Gate) -> None:
         """Record that a request continues at `next_gate`. On the same host, it may lead to a login."""
         if next_gate is not self:
             self._refusals[purpose] = 0
@@ -342,7 +342,7 @@ class Gate:
             self._silent_since = now
         self._unanswered += 1
         if self._unanswered < MAX_UNANSWERED:
-            is_overloaded = self.window.note_no_response(sent_at, now, self.in_use)
+            is_overloaded = self.window.record_no_response(sent_at, now, self.in_use)
             return replace(failure, kind=FailureKind.THROTTLED) if is_overloaded else failure
         limit = self._settings.silence_limit
         seconds_left = self._silent_since + limit - now

@@ -285,10 +285,10 @@ class JsonReader(msgspec.Struct, eq=False):
             failure = Failure(FailureKind.SERVER, f"{url} is {problem}.", status, host, retryable=True)
             raise _NotJsonError(failure) from error
         if not is_strict:
-            self.note_lenient(url)
+            self.warn_lenient(url)
         return value
 
-    def note_lenient(self, name: str) -> None:
+    def warn_lenient(self, name: str) -> None:
         if not self.has_warned:
             self.has_warned = True
             problems = "numbers out of range and invalid Unicode are read as text, NaN as null"

@@ -247,7 +247,7 @@ class NdjsonSource(ItemsFile):
                 raise SourceError(f"{problem} {advice}") from None
             return Failure(FailureKind.ITEM, "not valid JSON.")
         if not is_strict:
-            self._reader.note_lenient(name)
+            self._reader.warn_lenient(name)
         return value
 
 

@@ -19,7 +19,7 @@ import orjson
 from msgspec.structs import replace
 
 from stacpull import urls
-from stacpull.boxes import bounds_of, with_area
+from stacpull.boxes import bounds_of, with_nonzero_area
 from stacpull.caches import MAX_KEY_LENGTH, BoundedCache
 from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.events import Notice
@@ -134,7 +134,7 @@ def query_of(pushed: PushedDown, endpoint: SearchEndpoint) -> Json:
     if pushed.area is not None and is_supported and endpoint.can_send(area):
         query |= area
     elif pushed.bbox is not None and "bbox" in endpoint.supported:
-        query["bbox"] = list(with_area(pushed.bbox))
+        query["bbox"] = list(with_nonzero_area(pushed.bbox))
     if pushed.datetime is not None and "datetime" in endpoint.supported:
         query["datetime"] = pushed.datetime
     if pushed.condition is not None and "filter" in endpoint.supported:
@@ -221,7 +221,7 @@ class FilteredQuery(NamedTuple):
         if "intersects" in self.query and bounds is not None:
             query["intersects"] = item["geometry"]
         if "bbox" in self.query and bounds is not None:
-            query["bbox"] = list(with_area(bounds))
+            query["bbox"] = list(with_nonzero_area(bounds))
         if "datetime" in self.query:
             interval = f"{properties.get('start_datetime')}/{properties.get('end_datetime')}"
             query["datetime"] = str(properties.get("datetime") or interval).replace(" ", "T")
