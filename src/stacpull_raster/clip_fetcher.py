@@ -24,13 +24,13 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec.structs import replace
 
+from stacpull.byte_ranges import ByteRanges
 from stacpull.hosts import host_of
 from stacpull.http1.connection import MAX_BODY_IN_MEMORY
 from stacpull.models import AssetFile, Failure, FailureKind, Job, Validator
 from stacpull.net.transport import TransferError
 from stacpull.planning.layout import received_file
 from stacpull.redact import href_hash
-from stacpull.spans import Spans
 from stacpull.threads import for_each
 from stacpull.transfer.attempt import AssetFetcher, Downloader, FetchResult
 from stacpull.transfer.checks import conditional_headers, host_failure, shows_change, size_failure
@@ -180,7 +180,7 @@ async def _copy(
     file: ClippedFile,
     put: Callable[[Sequence[tuple[int, bytes]]], Awaitable[None]],
     *,
-    received: Spans = (),
+    received: ByteRanges = (),
 ) -> None:
     """Read the tiles that are not in `received`, several ranges at once, and write them at their offsets."""
 

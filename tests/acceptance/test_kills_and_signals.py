@@ -32,8 +32,8 @@ from tests.acceptance.trees import damage, expected_files, files_in, metadata_in
 from tests.security.watch import stores_of
 
 import stacpull
+from stacpull.byte_ranges import ByteRanges, length
 from stacpull.ledger.database import ledger_path
-from stacpull.spans import Spans, length
 from stacpull.store.lock import is_held
 from stacpull.store.staging import read_description
 from stacpull_replicas import MlhubReplica, RequestInfo, Stall, run_in_thread
@@ -276,7 +276,7 @@ def capped() -> Iterator[MlhubReplica]:
         yield replica
 
 
-def noted(dest: Path) -> Spans:
+def noted(dest: Path) -> ByteRanges:
     """The ranges in the log of the part with gaps; empty if there is none."""
     for part in (dest / ".stacpull" / "parts").glob("*.part"):
         with suppress(OSError):
@@ -284,7 +284,7 @@ def noted(dest: Path) -> Spans:
     return ()
 
 
-def kill_amid_gaps(replica: MlhubReplica, dest: Path, draw: random.Random) -> Spans:
+def kill_amid_gaps(replica: MlhubReplica, dest: Path, draw: random.Random) -> ByteRanges:
     """Mirror until some more of the file came over several connections, then kill; what is there by then."""
     before = length(noted(dest))
     wanted = min(before + draw.randrange(1, SIZE // 8), SIZE * 3 // 4)

@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from tests.examples import examples
 from tests.transfer.part_files import opened_parts
 
+from stacpull.byte_ranges import ByteRange, ByteRanges
 from stacpull.errors import DestinationError
 from stacpull.models import AssetFile, ResumePoint, Validator
-from stacpull.spans import Span, Spans
 from stacpull.store.partial_downloads import PartialDownload, PartialDownloads
 from stacpull.store.staging import RECORD, StagedParts, description_path, read_description
 
 V1 = Validator('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")
 DATA = random.Random(7).randbytes(90_000)
-HAVE = (Span(0, 10_000), Span(40_000, 60_000))
+HAVE = (ByteRange(0, 10_000), ByteRange(40_000, 60_000))
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def parts(staged: StagedParts) -> Path:
     return staged.path
 
 
-def park(directory: Path, have: Spans = HAVE, rowid: int = 1) -> None:
+def park(directory: Path, have: ByteRanges = HAVE, rowid: int = 1) -> None:
     async def write() -> None:
         part = await (await opened_parts(directory)).create(rowid, 1, V1, len(DATA), None)
         await part.put([(start, DATA[start:end]) for start, end in have])
@@ -142,7 +142,7 @@ async def test_a_part_on_a_full_disk_raises_and_can_be_closed(parts, full_file, 
     os.close(full)
     with pytest.raises(DestinationError, match="full"):
         await part.put([(10, DATA[10:50])])
-    assert part.received == (Span(0, 10),)
+    assert part.received == (ByteRange(0, 10),)
     await end(part)
     assert listed(parts) == ([] if end is PartialDownload.remove else ["1.1.about", "1.1.part"])
 
@@ -168,7 +168,7 @@ def test_an_odd_part_cannot_be_resumed_and_is_replaced_or_swept(staged, tmp_path
     assert point(parts) is None
     with pytest.raises(DestinationError):  # replaced after it was looked at
         asyncio.run(PartialDownloads(parts).resume(1, 1))
-    park(parts, (Span(0, len(DATA)),))
+    park(parts, (ByteRange(0, len(DATA)),))
     assert (parts / "1.1.part").read_bytes() == DATA
     (parts / name).unlink()
     odd(parts / name, victim)
@@ -209,7 +209,7 @@ async def test_a_resumable_part_has_its_position_validator_total_and_origin(part
 def test_pieces_in_any_order_over_any_stops_give_the_whole(parts, sizes, order, stops):
     """Pieces in any order, the first one first; parked in between; the bytes and the hashes are right."""
     edges = [0, *accumulate(size * 500 for size in sizes)]
-    spans = [Span(*pair) for pair in pairwise(edges)]
+    spans = [ByteRange(*pair) for pair in pairwise(edges)]
     whole = DATA[: edges[-1]]
 
     async def scenario() -> None:

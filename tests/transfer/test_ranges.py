@@ -19,11 +19,11 @@ from tests.net.wire_server import ReceivedRequest
 from tests.transfer.origin import Origin, Reply, Thing, client, origin
 from tests.transfer.part_files import PART, PartFiles, no_file_in_dest, part_files
 
+from stacpull.byte_ranges import ByteRange
 from stacpull.models import AssetFile, FailureKind, Job, Validator
 from stacpull.net.client import Client
 from stacpull.net.transport import TransferError
 from stacpull.redact import href_hash
-from stacpull.spans import Span
 from stacpull.store.partial_downloads import PartialDownload
 from stacpull.store.staging import read_description
 from stacpull.transfer import ranges
@@ -138,8 +138,8 @@ async def test_only_the_gaps_are_requested(connections, parts, monkeypatch):
         assert is_whole(await fetcher.fetch(job(served)), parts)
         assert served.requests[0].headers["range"] == f"bytes={3 * MIB}-"
         if connections == 1:
-            ranged = [Span(a.start or 0, a.end or 0) for a in served.requests if a.end is not None]
-            assert ranged == [Span(10 * MIB, 10 * MIB + 5), Span(20 * MIB, 24 * MIB)]
+            ranged = [ByteRange(a.start or 0, a.end or 0) for a in served.requests if a.end is not None]
+            assert ranged == [ByteRange(10 * MIB, 10 * MIB + 5), ByteRange(20 * MIB, 24 * MIB)]
             # one chunk of the gap is written, and others arrive, before the first connection is closed
             assert opened.counters.bytes_fetched <= 9 * MIB + 5 + 4 * CHUNK
 

@@ -19,10 +19,10 @@ from typing import TypeVar
 
 import orjson
 
+from stacpull.byte_ranges import ByteRange, ByteRanges, leading_length, length, merged
 from stacpull.digests import Hasher, new_hasher
 from stacpull.errors import destination_error
 from stacpull.models import AssetFile, ResumePoint, Validator
-from stacpull.spans import Span, Spans, leading_length, length, merged
 from stacpull.store import staging
 from stacpull.store.inspection import CREATE, open_regular
 from stacpull.store.staging import description_path, part_path
@@ -119,7 +119,7 @@ class PartialDownload(io.FileIO):
     def __init__(
         self, downloads: PartialDownloads, rowid: int, generation: int, mode: str, *, resumable: bool
     ) -> None:
-        self.received: Spans = ()
+        self.received: ByteRanges = ()
         self.hashed = 0  # bytes from the start
         self.hashers: dict[str, Hasher] = {}
         self._path = part_path(downloads.directory, rowid, generation)
@@ -144,7 +144,7 @@ class PartialDownload(io.FileIO):
 
     def forget_after(self, size: int) -> None:
         """Count only the first `size` bytes as received. Call it before `hash_with`."""
-        self.received = merged([Span(0, size)])
+        self.received = merged([ByteRange(0, size)])
 
     async def _run(self, function: Callable[..., object], *arguments: object) -> None:
         await _with_destination_errors(shielded_to_thread(partial(function, *arguments)), self._path.parent)
@@ -199,22 +199,22 @@ class PartialDownload(io.FileIO):
 
     def write(self, pieces: Sequence[tuple[int, bytes | memoryview]]) -> int:  # type: ignore[override] # pieces, not bytes
         with self._lock:
-            new_spans = merged(Span(offset, offset + len(data)) for offset, data in pieces)
+            new_ranges = merged(ByteRange(offset, offset + len(data)) for offset, data in pieces)
             for offset, data in pieces:
                 written = os.pwrite(self.fileno(), data, offset)
                 while written < len(data):
                     written += os.pwrite(self.fileno(), memoryview(data)[written:], offset + written)
             if self._log is not None:
-                records = b"".join(staging.RECORD.pack(*span) for span in new_spans)
+                records = b"".join(staging.RECORD.pack(*added) for added in new_ranges)
                 if os.pwrite(self._log.fileno(), records, self._log_end) < len(records):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 self._log_end += len(records)
-            self.received = merged((*self.received, *new_spans))
+            self.received = merged((*self.received, *new_ranges))
             for offset, data in pieces:
                 if self.hashers and offset == self.hashed:
                     self._hash(data)
             self._hash_step()
-        return length(new_spans)
+        return length(new_ranges)
 
     def _hash(self, data: bytes | memoryview) -> None:
         for hasher in self.hashers.values():

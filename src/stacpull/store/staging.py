@@ -26,10 +26,10 @@ from urllib.parse import quote, unquote
 import msgspec
 import orjson
 
+from stacpull.byte_ranges import ByteRange, ByteRanges, leading_length, merged
 from stacpull.digests import digest_of
 from stacpull.errors import DestinationError, destination_error, destination_errors
 from stacpull.models import OWN_DIRECTORY, AssetFile, ResumePoint
-from stacpull.spans import Span, Spans, leading_length, merged
 from stacpull.store.inspection import CREATE, DirectoryFiles, StoredFiles, open_regular, sync_path
 
 PARTS = f"{OWN_DIRECTORY}/parts"  # relative to the work directory
@@ -106,11 +106,11 @@ def described_parts(directory: Path) -> set[tuple[int, int]]:
     return {(int(match[1]), int(match[2])) for match in matches if match}
 
 
-def read_description(part: Path) -> tuple[dict[str, Any], Spans, int]:
+def read_description(part: Path) -> tuple[dict[str, Any], ByteRanges, int]:
     line, _, records = read_regular(description_path(part), _MAX_DESCRIPTION_SIZE).partition(b"\n")
     description: dict[str, Any] = orjson.loads(line)
     complete_bytes = len(records) - len(records) % RECORD.size
-    received = merged(Span(*record) for record in RECORD.iter_unpack(records[:complete_bytes]))
+    received = merged(ByteRange(*record) for record in RECORD.iter_unpack(records[:complete_bytes]))
     return description, received, len(line) + 1 + complete_bytes
 
 

@@ -11,6 +11,7 @@ import asyncio
 from bisect import insort
 from collections.abc import AsyncIterator
 
+from stacpull.byte_ranges import ByteRange, gaps_in
 from stacpull.errors import ungrouped
 from stacpull.models import Failure, FailureKind, ResumePoint, Validator
 from stacpull.net.client import Client, Exchange
@@ -18,7 +19,6 @@ from stacpull.net.fields import content_range, range_headers
 from stacpull.net.gate import Gate
 from stacpull.net.status import PRECONDITION_FAILED, RANGES
 from stacpull.net.transport import Chunk, Request, TransferError
-from stacpull.spans import Span, gaps_in
 from stacpull.store.partial_downloads import PartialDownload
 from stacpull.transfer.checks import host_failure, range_failure, resume_action
 
@@ -66,14 +66,14 @@ class BodyReceiver:
         if failure is not None and (self._gaps or failure.kind is FailureKind.OVERLONG):
             raise TransferError(failure)
 
-    def _range_end(self, gap: Span) -> int:
+    def _range_end(self, gap: ByteRange) -> int:
         return min(gap.end, (gap.start // MAX_RANGE + 1) * MAX_RANGE)
 
-    def _take_range(self) -> Span:
+    def _take_range(self) -> ByteRange:
         gap = self._gaps.pop(0)
         end = self._range_end(gap)
         self._give_back(end, gap.end)
-        return Span(gap.start, end)
+        return ByteRange(gap.start, end)
 
     def _open_more_if_slow(self) -> None:
         if self._received > FAST * (self._client.clock.monotonic() - self._rated_from):
@@ -129,10 +129,10 @@ class BodyReceiver:
         return False
 
     async def _request_range(self) -> None:
-        span = self._take_range()
-        offset = span.start
+        wanted = self._take_range()
+        offset = wanted.start
         validator = self._version.validator
-        headers = range_headers(offset, validator, span.end)
+        headers = range_headers(offset, validator, wanted.end)
         if validator.etag is not None:  # some servers support only If-Match, some only If-Range
             headers["If-Match"] = validator.etag
         request = Request(self._href, headers=headers)
@@ -141,24 +141,24 @@ class BodyReceiver:
                 point = self._version._replace(size=offset)
                 end = content_range(response.headers).end
                 is_same = resume_action(point, response.status, response.headers) == "append"
-                if not is_same or end is None or end >= span.end:  # of another version, or longer
+                if not is_same or end is None or end >= wanted.end:  # of another version, or longer
                     self._max_connections = 1
                     if self._active_connections == 1:
                         raise TransferError(range_failure(response.url))
                     return
                 async for chunk in response.chunks(CHUNK // 2):
-                    piece = chunk[: max(0, span.end - offset)]
+                    piece = chunk[: max(0, wanted.end - offset)]
                     await self._put(offset, piece)
                     offset += len(piece)
-            if offset < span.end:
-                what = f"sent {offset - span.start} of {span.end - span.start} bytes of a range"
+            if offset < wanted.end:
+                what = f"sent {offset - wanted.start} of {wanted.end - wanted.start} bytes of a range"
                 raise TransferError(host_failure(FailureKind.TRUNCATED, response.url, what, retryable=True))
         finally:
-            self._give_back(offset, span.end)
+            self._give_back(offset, wanted.end)
 
     def _give_back(self, start: int, end: int) -> None:
         if start < end:
-            insort(self._gaps, Span(start, end))
+            insort(self._gaps, ByteRange(start, end))
 
     async def _put(self, offset: int, piece: Chunk) -> None:
         """Wait for the previous write, then start this one, while the next piece is received."""

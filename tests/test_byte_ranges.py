@@ -8,23 +8,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stacpull.spans import Span, Spans, gaps_in, leading_length, length, merged
+from stacpull.byte_ranges import ByteRange, ByteRanges, gaps_in, leading_length, length, merged
 
 TOTAL = 40
-ANY = st.lists(st.builds(Span, st.integers(0, TOTAL), st.integers(0, TOTAL)), max_size=8)
+ANY = st.lists(st.builds(ByteRange, st.integers(0, TOTAL), st.integers(0, TOTAL)), max_size=8)
 
 
-def bytes_of(spans: Spans | list[Span]) -> set[int]:
+def bytes_of(spans: ByteRanges | list[ByteRange]) -> set[int]:
     return {place for start, end in spans for place in range(start, end)}
 
 
-def is_in_order(spans: Spans) -> bool:
+def is_in_order(spans: ByteRanges) -> bool:
     edges = [edge for span in spans for edge in span]
     return all(one < other for one, other in pairwise(edges))
 
 
 @given(ANY)
-def test_joined_spans_are_the_same_bytes_in_order(spans: list[Span]) -> None:
+def test_joined_spans_are_the_same_bytes_in_order(spans: list[ByteRange]) -> None:
     found = merged(spans)
     assert bytes_of(found) == bytes_of(spans)
     assert is_in_order(found)
@@ -32,7 +32,7 @@ def test_joined_spans_are_the_same_bytes_in_order(spans: list[Span]) -> None:
 
 
 @given(ANY, st.integers(0, TOTAL + 5))
-def test_missing_spans_are_the_complement(spans: list[Span], total: int) -> None:
+def test_missing_spans_are_the_complement(spans: list[ByteRange], total: int) -> None:
     gaps = gaps_in(merged(spans), total)
     assert bytes_of(gaps) == set(range(total)) - bytes_of(spans)
     assert is_in_order(gaps)
@@ -40,7 +40,7 @@ def test_missing_spans_are_the_complement(spans: list[Span], total: int) -> None
 
 @pytest.mark.parametrize(
     ("spans", "expected"),
-    [((), 0), ((Span(1, 5),), 0), ((Span(0, 5),), 5), ((Span(0, 5), Span(6, 9)), 5)],
+    [((), 0), ((ByteRange(1, 5),), 0), ((ByteRange(0, 5),), 5), ((ByteRange(0, 5), ByteRange(6, 9)), 5)],
 )
-def test_the_beginning_is_the_prefix_before_the_first_gap(spans: Spans, expected: int) -> None:
+def test_the_beginning_is_the_prefix_before_the_first_gap(spans: ByteRanges, expected: int) -> None:
     assert leading_length(spans) == expected
