@@ -81,7 +81,7 @@ def with_objects(
 
 
 def object_asset(assets: Mapping[str, Any], key: str, href: str = "") -> Json | None:
-    """Return the asset `key` of an item that was read again: listed, or below a prefix as its last `href`."""
+    """Return the asset `key` of an item that was read again. It may be below a prefix, as `href` was."""
     asset = assets.get(key)
     if asset is not None:
         return asset if isinstance(asset, dict) else None

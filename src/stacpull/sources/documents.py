@@ -60,7 +60,7 @@ def decoded(feature: object) -> object:
 
 
 def valid_item(feature: object) -> Json | None:
-    """Return an item whose id is a text, as its collection if it states one; None if it has no id."""
+    """Return an item, its id as a text, and without a collection that is no text; None if it has no id."""
     if not isinstance(feature, dict):
         return None
     item_id = feature.get("id")
@@ -108,7 +108,7 @@ def absolute(base: str, href: str) -> str:
 
 
 def with_self(document: Json, url: str) -> Json:
-    """Return a document with the URL that it was read from as its `self` link: it may be a copy."""
+    """Return a document whose `self` link is the URL that it was read from, because it may be a copy."""
     links = list_or_empty(document.get("links"))
     left_out = ["self"]  # no set: `rel` may be a list
     if kind_of(document) == "Collection":  # which may link to 600,000 items
@@ -118,7 +118,7 @@ def with_self(document: Json, url: str) -> Json:
 
 
 def ensure_self(document: Json, url: str) -> Json:
-    """Return a document with its own absolute `self` link, or without one with `url`."""
+    """Return a document with its own absolute `self` link, or with `url` if it has none."""
     has_self = self_href(document, local=is_local(url)) is not None
     return document if has_self else with_self(document, url)
 
@@ -182,7 +182,7 @@ async def open_source(url: str, reader: JsonReader) -> Source:
 
 
 async def read_or_failure(reader: JsonReader, url: str, limit: int | None) -> Document | Failure:
-    """Read a document that may be left out. Without a `limit`, it may be large: these are read one by one."""
+    """Read a document that may be left out. Without a `limit`, one is read at a time: they may be large."""
     guard = reader.large_document_lock if limit is None else nullcontext()
     async with guard:
         try:

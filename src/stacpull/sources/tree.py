@@ -248,7 +248,7 @@ class TreeSource(Source):
             await self._search(lambda: ids.issubset(self._urls.values()))
 
     async def _search(self, is_found: Callable[[], bool]) -> list[Json]:
-        """Read whole levels of catalogs until `is_found`: trees by year repeat ids. Return one of each id."""
+        """Read whole levels of catalogs until `is_found`, as trees by year repeat ids. Return one per id."""
         root = self._root or await documents.read_root(self._reader, self.url)
         top = _Branch.from_document(root, items=False)
         del root  # it may have many links
