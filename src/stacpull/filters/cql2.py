@@ -35,8 +35,7 @@ Truth = bool | None
 
 _OPERATOR: Final = re.compile(r"[<>=]+|[-+*/^%]|\b(?:not|div|like|in|between|is)\b", re.IGNORECASE)
 _MAX_CONDITIONS: Final = 5_000
-_MAX_DEPTH: Final = 1_000
-"""Parentheses, each of which may have several operators: the library recurses, and crashes after 2,000."""
+_MAX_DEPTH: Final = 1_000  # parentheses times operators: the library recurses, and crashes after 2,000
 _POSITION: Final = re.compile(r"--> (\d+):(\d+)")
 _QUOTED: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
 _BARE_DATE: Final = re.compile(r"(?<![\w.])\d{4}-\d\d-\d\d(?![\d.])")

@@ -84,11 +84,8 @@ class LabelFilter(ItemFilter):
         return None if labels.isdisjoint(self._excluded) else "excluded label"
 
 
-_UNNAMED: Final = "labels"
-"""The name of a class list that has no name: raster labels need none, and plain lists have none."""
-
-_FLAGS: Final = frozenset({"cloud_and_shadow", "seasonal_snow"})
-"""Properties with classes that have their own options."""
+_UNNAMED: Final = "labels"  # of a class list without a name: raster labels and plain lists need none
+_FLAGS: Final = frozenset({"cloud_and_shadow", "seasonal_snow"})  # properties with options of their own
 
 
 def class_lists(items: Iterable[Json], collection: Json | None) -> dict[str, tuple[str, ...]]:

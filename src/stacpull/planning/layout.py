@@ -42,7 +42,8 @@ class Field(NamedTuple):
         return value
 
     def __str__(self) -> str:
-        return "{" + "|".join([self.name, *(_REMOVE_PREFIX + prefix for prefix in self.prefixes)]) + "}"
+        filters = [f"|{_REMOVE_PREFIX}{prefix}" for prefix in self.prefixes]
+        return "{" + self.name + "".join(filters) + "}"
 
 
 Segment = Sequence[str | Field]

@@ -47,7 +47,8 @@ def assets_in(
     """Return the objects below a prefix as assets. Their keys are added to `taken_keys`."""
     prefix = as_prefix(href)
     parent, root_name, template = layout.path(prefix_key, "")
-    root = path_in_dest(parent, final_name(root_name, template, prefix[:-1].rpartition("/")[2], parent))
+    filename = prefix[:-1].rpartition("/")[2]
+    root = path_in_dest(parent, final_name(root_name, template, filename, parent))
     paths = [listed.name.split("/") for listed in listing.objects]
     directories = {fold("/".join(path[: count + 1])) for path in paths for count in range(len(path) - 1)}
     assets = []

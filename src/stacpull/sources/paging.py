@@ -144,7 +144,8 @@ def _cursor_hash(request: PageRequest) -> int:
     """Return a digest of a cursor, without the limit: that only falls, so page numbers only rise."""
     request = _with_member(request, "limit", 0)
     body = orjson.dumps(request.body, option=orjson.OPT_SORT_KEYS)
-    return text_hash(f"{request.method} {request.url} {body!r} {sorted((request.headers or {}).items())}")
+    headers = sorted((request.headers or {}).items())
+    return text_hash(f"{request.method} {request.url} {body!r} {headers}")
 
 
 def failure_of(error: BaseException) -> Failure | None:
@@ -165,10 +166,7 @@ class PageReader:
     async def pages(
         self, start: PageRequest, *, first: Document | None = None, resumed: bool = False
     ) -> Pages:
-        """Yield the pages from `start` on, until there is no next link or the links form a loop.
-
-        `first` is the page at `start`, if it was read. If `resumed`, the service may have forgotten `start`.
-        """
+        """Yield the pages from `start` on (`first`, if read). If `resumed`, it may be forgotten already."""
         request: PageRequest | None = start
         answer = None if first is None else (start, first)
         while request is not None:
