@@ -157,10 +157,7 @@ def _name_of(file: BinaryIO) -> str:
 
 
 def _unsigned(file: BinaryIO) -> Iterator[bytes]:
-    """Yield a file of JSON, perhaps gzipped, with its hrefs unsigned.
-
-    No line of a SOURCE is longer than is read at once. The walk reports what is wrong with a gzip file.
-    """
+    """Yield a file of JSON, perhaps gzipped, with its hrefs unsigned. The walk reports damaged gzip."""
 
     def unsigned(match: re.Match[bytes]) -> bytes:
         try:
@@ -176,7 +173,7 @@ def _unsigned(file: BinaryIO) -> Iterator[bytes]:
     file.seek(0)
     lines = gzip.GzipFile(fileobj=file) if is_gzipped else file
     with suppress(EOFError, zlib.error, gzip.BadGzipFile):
-        while line := lines.readline(MAX_DOCUMENT_SIZE):
+        while line := lines.readline(MAX_DOCUMENT_SIZE):  # no line of a SOURCE is longer
             yield _HREF.sub(unsigned, line)
 
 

@@ -89,10 +89,7 @@ decode_to_network: Callable[[bytes], ToNetwork] = Decoder(ToNetwork).decode
 
 
 class StoreCalls(Protocol):
-    """A call is sent at once, and its result comes in the order of the calls.
-
-    Errors of the disk or ledger are `DestinationError`s. An unexpected one is a `WorkerError`.
-    """
+    """A call is sent at once, and its result comes in the order of the calls. A bug is a `WorkerError`."""
 
     async def recover(self) -> None: ...
     async def pending_jobs(self, after: int, limit: int, take_over: bool) -> list[models.Job]: ...

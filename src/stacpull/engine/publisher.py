@@ -86,7 +86,8 @@ class Publisher(msgspec.Struct, eq=False):
         if self.seconds_until_due() == 0 or len(self._received) + len(self._without_file) >= GROUP_SIZE:
             self.publish()
         if self._due_at is None and self._is_busy():  # also what this turn has placed
-            self._due_at = time.monotonic() + (GROUP_SECONDS if self.store.is_local else _BUCKET_SECONDS)
+            seconds = GROUP_SECONDS if self.store.is_local else _BUCKET_SECONDS
+            self._due_at = time.monotonic() + seconds
 
     def publish_all(self, items: Sequence[int] = ()) -> None:
         self._items_to_write.extend(items)
@@ -184,8 +185,10 @@ class Publisher(msgspec.Struct, eq=False):
 
     def _exists_failure(self, path: str, command: str = "retry") -> Failure:
         obstacle = self.store.state_of(path, algorithm=None).obstacle
-        differs = "its content differs" if self._is_adopting else ""
-        return exists_failure(path, f"it is {obstacle}" if obstacle else differs, command)
+        why = "its content differs" if self._is_adopting else ""
+        if obstacle is not None:
+            why = f"it is {obstacle}"
+        return exists_failure(path, why, command)
 
     def reserve_names(
         self, files: list[AssetFile], items: list[int]
@@ -422,12 +425,13 @@ class Recovery:
         identity, size = staged.part_identity_and_size(part) or (0, -1)
         if self._sync_failed or job is None or size != name.size or not (job.name or name.filename):
             return None
-        recorded = None if reserved is None or reserved.digest is None else as_checksum(reserved.digest)
-        stated = job.checksum if job.checksum is not None and job.checksum.algorithm == "sha256" else None
         expected = None  # a trusted part needs no proof
         if not self._is_trusted:
-            expected = recorded or stated
-            if expected is None:
+            if reserved is not None and reserved.digest is not None:
+                expected = as_checksum(reserved.digest)
+            elif job.checksum is not None and job.checksum.algorithm == "sha256":
+                expected = job.checksum
+            else:
                 return None
         algorithm = self._run.digest_algorithm if expected is None else expected.algorithm
         digest = None if algorithm is None else self._digest(staged.state_of, part, algorithm)

@@ -59,12 +59,14 @@ def damage_of(expected: RecordedFile, state: FileState) -> tuple[DamageKind, str
     size = expected.size
     has_digests = expected.digest is not None and state.digest is not None
     if state.obstacle is not None:
-        return "obstructed" if state.readable else "unreadable", state.obstacle
+        kind: DamageKind = "obstructed" if state.readable else "unreadable"
+        return kind, state.obstacle
     if state.size is None:
         return "missing", "nothing"
     if has_digests and expected.digest == state.digest:
         return None
-    if state.size < (1 if size is None else size):
+    least = 1 if size is None else size
+    if state.size < least:
         return "short", _described(state.size, None)
     if has_digests or (size is not None and state.size > size):
         return "altered", _described(state.size, state.digest)
@@ -72,7 +74,8 @@ def damage_of(expected: RecordedFile, state: FileState) -> tuple[DamageKind, str
 
 
 def _described(size: int | None, digest: bytes | None) -> str:
-    parts = [] if size is None else [f"{size} {'byte' if size == 1 else 'bytes'}"]
+    unit = "byte" if size == 1 else "bytes"
+    parts = [] if size is None else [f"{size} {unit}"]
     if digest is not None:
         parts.append(f"{as_checksum(digest).algorithm} {digest.hex()}")
     return ", ".join(parts) or "a file"
@@ -133,7 +136,6 @@ class MirrorCheck:
                 raise DestinationError(f"{address.shown} cannot be read: {error.strerror}.") from error
 
     def check_files(self, files: StoredFiles, db: Connection) -> None:
-        """Check all files. `complete` remains False if it was stopped."""
         self._expected = views.expected_totals(db)
         remaining = views.expected_files(db)
         with ThreadPoolExecutor(_THREADS, "stacpull-files") as threads:
@@ -141,9 +143,10 @@ class MirrorCheck:
                 batches = [group[start : start + _AT_ONCE] for start in range(0, len(group), _AT_ONCE)]
                 for states in threads.map(partial(self.file_states, files), batches):
                     for expected, state in states:
-                        self._counts["files"] += state.size is not None
-                        self._counts["bytes"] += state.size or 0
-                        self._counts["unproven"] += state.size is not None and state.digest is None
+                        if state.size is not None:
+                            self._counts.update(files=1, bytes=state.size)
+                            if state.digest is None:
+                                self._counts["unproven"] += 1
                         self._compare(db, expected, state)
                     self._send_progress()
         self._find_unknown(files, db)
@@ -284,7 +287,7 @@ async def verify(
         catalogs = await call_ledger(opened, lambda db: list(views.expected_catalogs(db)))
         states = await asyncio.to_thread(check.file_states, opened.store, catalogs)
         metadata = await call_ledger(opened, views.damaged_items) + check.rejected_files
-        metadata += sum(damage_of(*state) is not None for state in states)  # items.parquet without the extra
+        metadata += len([state for state in states if damage_of(*state) is not None])
         remaining = run.assets_failed + run.assets_pending + check.assets_of_other_sources + metadata
         report = await call_ledger(opened, check.report)
         state = report.state if run.state == "complete" else "interrupted"
@@ -308,8 +311,9 @@ def _requeue_damaged(check: MirrorCheck, files: StoredFiles, db: Connection, run
     def read_item(item: int) -> tuple[Json, str | None]:
         (record,) = views.item_records(db, [item])
         document, base = original_item(files, record) or ({}, None)
-        # if the item cannot be read again, paths in its JSON are used
-        return document, run.source if record.href is None else base
+        if record.href is None:  # the item cannot be read again: paths in its JSON are used
+            base = run.source
+        return document, base
 
     transitions.mark_json_damaged(db, check.rowids["item"])
     for start in range(0, len(check.rowids["asset"]), _AT_ONCE):
