@@ -100,7 +100,7 @@ def of_same_source(db: Connection, run_id: int) -> list[int]:
         "WHERE id = :run OR (SELECT kind FROM runs WHERE id = :run) <> 'mirror'",
         {"run": run_id},
     )
-    tasks = {rowid: (origin_of(source) if host_of(source) else source, area) for rowid, source, area in rows}
+    tasks = {rowid: (origin_of(source), host_of(source) or source, area) for rowid, source, area in rows}
     return [rowid for rowid, task in tasks.items() if task == tasks[run_id]]
 
 
