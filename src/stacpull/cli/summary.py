@@ -96,10 +96,10 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
     requests = [f"{report.requests:,}", *quantities((report.retries, "retry", "retries"))]
     yield f"  requests {', '.join(requests)}"
     if present:
-        old = [f"{quantity(present, 'file')} already here"]
-        old += named_counts({"checked and unchanged": report.assets_revalidated})
-        now = f"now {quantity(report.assets_done, 'file')}, {total} of this selection"
-        yield f"  present  {', '.join(old)}; {now}"
+        old = quantity(present, "file")
+        checked = f" ({report.assets_revalidated:,} checked)" if report.assets_revalidated else ""
+        now = f"the selection now has {quantity(report.assets_done, 'file')}, {total}"
+        yield f"  present  {old} already here{checked}; {now}"
     if report.items_seen:
         yield f"  items    {items_read(report)}"
     yield from _changes(report)
@@ -126,7 +126,7 @@ def not_done(report: MirrorReport | StatusReport, gone: int) -> list[str]:
     """Return how many files are not done and why; `gone` ones are not called failures."""
     numbers = {"failed": count_failures(report.to_json(), gone), FailureKind.GONE.meaning: gone}
     numbers |= {kind.meaning: getattr(report, f"assets_{kind}") for kind in NOT_FAILURES}
-    numbers["kept in an earlier version"] = report.assets_kept
+    numbers["of them kept in an earlier version"] = report.assets_kept
     return named_counts(numbers)
 
 
@@ -181,7 +181,7 @@ def _changes(report: MirrorReport) -> Iterator[str]:
         yield f"  pruned   {quantity(report.items_pruned, 'item')} with {files}: no longer in SOURCE"
     elif report.items_gone:
         gone = quantity(report.items_gone, "item")
-        yield f"  gone     {gone} no longer in SOURCE; --prune=remove removes those that no item links to"
+        yield f"  gone     {gone} no longer in SOURCE; --prune=remove removes them, if no item links to them"
     elif report.items_not_listed:
         items = quantity(report.items_not_listed, "item")
         yield f"  unlisted {items} of earlier runs, kept; --prune=remove removes only those that are gone"
