@@ -116,7 +116,7 @@ def test_the_version_in_dest_stays_in_the_catalog_and_in_exports(host, mirror, t
     host.statuses = {"/a/0": status}
     ran = run([*mirror, "--revalidate"], environment())
     assert (ran.code, ran.report["assets_failed"], ran.report["assets_kept"]) == (1, 1, 1)
-    assert "; 1 kept in an earlier version" in ran.err
+    assert "; 1 of them kept in an earlier version" in ran.err
     assert asset(tmp_path) == before | {"alternate": {"origin": item["assets"]["data"]}}
     rows = pq.read_table(tmp_path / "m/items.parquet").to_pylist()
     assert "./c/i0/data" in [row["assets"]["data"]["href"] for row in rows]
@@ -270,9 +270,10 @@ def command(tmp_path: Path) -> Callable[[str], Ran]:
 def test_status_names_failures_although_many_files_are_gone(tmp_path: Path) -> None:
     hrefs = {"bad": "ftp://h.example/x", **{f"gone{n}": f"./gone{n}" for n in range(6)}}
     (tmp_path / "item.json").write_text(json.dumps(feature("i", hrefs)))
-    for _ in range(2):
+    for is_repeated in (False, True):
         ran = run(["mirror", str(tmp_path / "item.json"), str(tmp_path / "m")], environment())
-        assert (ran.code, "its href begins with ftp:" in ran.out, "to retry:" in ran.out) == (1, True, False)
+        assert (ran.code, "its href begins with ftp:" in ran.out) == (1, True)
+        assert ("to retry:" in ran.out) == is_repeated
     lines = run(["status", str(tmp_path / "m")], environment()).out.splitlines()
     assert [line.split()[2] for line in lines if line.startswith("  failed ")] == ["bad:"]
 

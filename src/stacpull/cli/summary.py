@@ -51,15 +51,18 @@ class FailureCounts(Counter[FailureKind]):
 
         `gone` assets include those of earlier runs, which this run did not try again.
         """
-        numbers = Counter({**self, FailureKind.GONE: gone})
+        tried = min(gone, self[FailureKind.GONE])
+        numbers = Counter({**self, FailureKind.GONE: tried})
         for kind, number in (+numbers).most_common():
             label = kind if kind in NOT_FAILURES else "failed"
             yield Essential(f"  {label:<8} {number:,} {kind.meaning}; {kind.advice}")
             if kind not in {FailureKind.GONE, *NOT_FAILURES} and self.examples.get(kind):
                 yield f"           for example: {self.examples[kind]}"
         noted = sum(number for kind, number in numbers.items() if kind not in NOT_FAILURES) - self.of_items
-        if noted < failed:
-            yield Essential(f"  failed   {failed - noted:,} in earlier runs")
+        untried = f"{FailureKind.GONE.meaning} in earlier runs"
+        for what, number in {untried: gone - tried, "in earlier runs": failed - noted - gone + tried}.items():
+            if number > 0:
+                yield Essential(f"  failed   {number:,} {what}")
         if accepted:
             yield f"  accepted {accepted:,} {FailureKind.GONE.meaning} (--missing)"
 
@@ -103,8 +106,9 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
     if report.items_seen:
         yield f"  items    {items_read(report)}"
     yield from _changes(report)
-    yield from failures.lines(failed, report.assets_missing - accepted, accepted)
-    lasting = report.assets_missing - accepted + failures.lasting
+    gone = report.assets_missing - accepted
+    yield from failures.lines(failed, gone, accepted)
+    lasting = min(gone, failures[FailureKind.GONE]) + failures.lasting
     steps = {
         "resume": report.state != "complete",
         "failures": report.assets_failed or items,
