@@ -49,7 +49,7 @@ def report(**changes: Any) -> VerifyReport:
         (
             {"assets_pending": 4, "mirror_state": "interrupted", "walk_ended": False},
             [
-                "out dir: 453 files verified; the mirror is incomplete: at least 4 still to do\n",
+                "out dir: 453 files verified; the mirror is incomplete: at least 4 still to fetch or check\n",
                 "stacpull resume 'out dir'",
             ],
             0,

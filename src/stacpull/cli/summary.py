@@ -143,7 +143,7 @@ def still_to_do(report: MirrorReport | StatusReport | VerifyReport) -> list[str]
     if report.walk_ended:
         return named_counts({"still to do": report.assets_pending})
     if report.assets_pending:
-        return [f"at least {report.assets_pending:,} still to do"]
+        return [f"at least {report.assets_pending:,} still to fetch or check"]
     return ["SOURCE was not read to its end"]
 
 
