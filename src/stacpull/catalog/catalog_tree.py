@@ -71,9 +71,8 @@ class CollectionEntry(msgspec.Struct, frozen=True):
             version = "1.0.0"
         core = _core_members(self.id, source)
         made = {**extra, **core, "assets": assets, "links": [], "stac_version": version}
-        # pystac imports all its extensions to read one collection, which takes long
         is_plain = _CURRENT.fullmatch(version) and not made["stac_extensions"]
-        stored = _in_order(made) if is_plain else _migrated(made)
+        stored = _in_order(made) if is_plain else _migrated(made)  # pystac takes long to import
         stored["stac_extensions"] = item.with_extensions(stored.get("stac_extensions"), assets, self.mirrored)
 
         def keep(rel: str, href: str) -> str | None:

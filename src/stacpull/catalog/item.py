@@ -142,8 +142,7 @@ def stored_assets(
     assets = document.get("assets")
     if not isinstance(assets, dict):
         return {}
-    # the item, read again, has prefixes instead of objects
-    objects = {key: object_asset(assets, key) for key in mirrored.keys() - assets.keys()}
+    objects = {key: object_asset(assets, key) for key in mirrored.keys() - assets.keys()}  # of prefixes
     properties = object_or_empty(document.get("properties"))
     stored: Json = {}
     for key, asset in {**assets, **objects}.items():

@@ -360,7 +360,7 @@ class _BatchPlan:
             planned = replace(asset, directory=directory, name=name, name_template=template)
         known = change.known.get(asset.key)
         job = Job(
-            *astuple(planned),
+            *astuple(planned),  # a job has the fields of its asset, and more
             rowid=row.id,
             item_rowid=row.item,
             generation=row.generation,
