@@ -54,7 +54,9 @@ def new_hasher(algorithm: str) -> Hasher:
 
 
 def as_checksum(digest: bytes) -> Checksum:
-    return Checksum("crc64nvme" if len(digest) == _CRCS["crc64nvme"][1] else "sha256", digest)
+    _, crc_size = _CRCS["crc64nvme"]
+    algorithm = "crc64nvme" if len(digest) == crc_size else "sha256"
+    return Checksum(algorithm, digest)
 
 
 def digest_of(algorithm: str, body: bytes | memoryview) -> bytes:

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from typing import Any
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.abc import ResolveResult
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from msgspec.structs import replace
@@ -46,8 +46,7 @@ class AiohttpTransport:
         self._sessions: dict[bool, aiohttp.ClientSession] = {}  # True: with a proxy, which may be private
 
     async def close(self) -> None:
-        while self._sessions:
-            _, session = self._sessions.popitem()
+        for session in self._sessions.values():
             await session.close()
 
     async def send(self, request: Request) -> Response:
@@ -66,6 +65,7 @@ class AiohttpTransport:
                 _refuse_literal(proxy_origin.host, AddressPolicy(allow_private=True))
             _refuse_literal(url.raw_host or "", settings.ip_policy)
             session = self._session(is_proxied=proxy is not None)
+            proxy_url = None if proxy is None else proxy.url
             coding = {"Accept-Encoding": "gzip"} if request.purpose == "document" else {}
             # headers that arrive byte by byte would reset the timer of `sock_read`
             async with asyncio.timeout(settings.connect_timeout + settings.stall_timeout):
@@ -75,7 +75,7 @@ class AiohttpTransport:
                     headers=coding | dict(request.headers),
                     data=request.body,
                     allow_redirects=False,
-                    proxy=None if proxy is None else proxy.url,
+                    proxy=proxy_url,
                 )
         except _EXPECTED as error:
             raise TransferError(_failure_of(error, host, proxy)) from error
@@ -91,14 +91,10 @@ class AiohttpTransport:
             self._sessions[is_proxied] = aiohttp.ClientSession(
                 connector=_Connector(policy, settings.tls_context, settings.max_connections),
                 timeout=aiohttp.ClientTimeout(
-                    total=None,
-                    connect=settings.connect_timeout,
-                    sock_connect=settings.connect_timeout,
-                    sock_read=settings.stall_timeout,
+                    connect=settings.connect_timeout, sock_read=settings.stall_timeout
                 ),
                 headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
                 cookie_jar=aiohttp.DummyCookieJar(),
-                requote_redirect_url=False,
                 auto_decompress=False,
                 max_field_size=HEADER_LIMIT,
                 read_bufsize=_READ_BUFFER,
@@ -138,20 +134,17 @@ class _AiohttpResponse:
             yield piece
 
 
-class _Resolver(AbstractResolver):
+class _Resolver(aiohttp.ThreadedResolver):
     def __init__(self, policy: AddressPolicy) -> None:
+        super().__init__()
         self._policy = policy
-        self._names = aiohttp.ThreadedResolver()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        results = await self._names.resolve(host, port, family)
+        results = await super().resolve(host, port, family)
         allowed = self._policy.allowed(host, [address["host"] for address in results])
         return [address for address in results if address["host"] in allowed]
-
-    async def close(self) -> None:
-        await self._names.close()
 
 
 class _Connector(aiohttp.TCPConnector):

@@ -81,9 +81,10 @@ def requested_range(field: str) -> slice | None:
     if match is None:
         return None
     first, last = map(whole_number, match.groups())
-    if first is not None:
-        return slice(first, None if last is None else last + 1)
-    return slice(-last, None) if last else None  # the last bytes
+    if first is None:
+        return slice(-last, None) if last else None  # the last bytes
+    stop = None if last is None else last + 1
+    return slice(first, stop)
 
 
 def whole_number(text: str) -> int | None:

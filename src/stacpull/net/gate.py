@@ -136,8 +136,7 @@ class WaitingRequest(Protocol):
 
     def on_permit(self) -> None: ...
 
-    def on_down(self, failure: Failure) -> None:
-        """Called instead of `on_permit` if the host is down."""
+    def on_down(self, failure: Failure) -> None: ...  # instead of `on_permit`, if the host is down
 
 
 class _WaitingTask(asyncio.Future[None]):

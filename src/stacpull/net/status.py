@@ -53,7 +53,8 @@ def classify(
 ) -> Failure:
     """Return the failure, without `secrets`. `now` (seconds since 1970) is used if there is no Date field."""
     server_time = moment_of(headers.get("Date", ""))  # Retry-After may be a date by the server's clock
-    wait = parse_retry_after(headers.get("Retry-After"), now if server_time is None else server_time)
+    sent_at = now if server_time is None else server_time
+    wait = parse_retry_after(headers.get("Retry-After"), sent_at)
     kind = _kind_of(status, body_prefix, has_wait=wait is not None)
     retry_after = None
     if kind is FailureKind.THROTTLED:

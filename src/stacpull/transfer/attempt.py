@@ -96,7 +96,9 @@ class Downloader(msgspec.Struct, eq=False):
         return received_file(job, len(content), self.filename(job, url), etag_or_date, body=content)
 
     def filename(self, job: Job, url: str) -> str:
-        return "" if job.name else self.client.secrets.masked(filename_of(url))
+        if job.name:
+            return ""
+        return self.client.secrets.masked(filename_of(url))
 
     def validator(self, headers: Mapping[str, str]) -> Validator:
         validator = self.without_secrets(validator_of(headers))
@@ -288,7 +290,8 @@ class _Attempt(msgspec.Struct, eq=False):
         has_ranges = response.status == PARTIAL or "bytes" in ranges
         has_proof = body.is_resumable and body.validator.strong_etag is not None
         may_split = has_ranges and has_proof and total is not None
-        version = ResumePoint(0, body.validator, self.job.size if total is None else total)
+        expected = self.job.size if total is None else total
+        version = ResumePoint(0, body.validator, expected)
         receiver = BodyReceiver(self.downloader.client, response.gate, part, self.job.href, version)
         await receiver.run(response, chunks, may_split=may_split)
         await part.hash_received()

@@ -25,9 +25,7 @@ from stacpull.planning.hrefs import suffix_of
 from stacpull.store.partial_downloads import PartialDownload
 from stacpull.urls import scheme_rules
 
-_DIGEST_BYTES = {
-    "sha512": 64, "sha256": 32, "sha1": 20, "md5": 16, "crc64nvme": 8, "crc32c": 4, "crc32": 4,
-}  # fmt: skip
+_DIGEST_BYTES = {"sha512": 64, "sha256": 32, "sha1": 20, "md5": 16, "crc64nvme": 8, "crc32c": 4, "crc32": 4}
 _FIELDS = {"Content-MD5": "md5"} | {f"x-amz-checksum-{algorithm}": algorithm for algorithm in _DIGEST_BYTES}
 _CODINGS = {b"content-encoding", b"transfer-encoding"}
 _STATING = frozenset({b"x-goog-hash"} | _CODINGS | {name.lower().encode() for name in _FIELDS})

@@ -181,5 +181,6 @@ def transport(setup: TransportSetup) -> LocalTransport | None:
 
 
 def input_transport(setup: TransportSetup) -> LocalTransport | None:
-    file = setup.input_file
-    return None if file is None else InputTransport(file.as_uri())
+    if setup.input_file is None:
+        return None
+    return InputTransport(setup.input_file.as_uri())
