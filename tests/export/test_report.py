@@ -87,6 +87,15 @@ def test_each_run_keeps_the_number_of_its_files_when_later_runs_find_them_unchan
     assert data["state"] == stacpull.sync.status(dest).state == "failed"
 
 
+def test_the_numbers_above_are_the_sums_of_the_tables(mirrored: Any, tmp_path: Path) -> None:
+    assets = {"a": {"href": "./one.bin"}, "b": {"href": "./two.bin"}}
+    for known in (assets, {"a": assets["a"]}):  # the item drops an asset, whose file stays
+        dest = mirrored([item("i", assets=known)], {"one.bin": b"1", "two.bin": b"22"})
+    data = data_of(written(dest, tmp_path / "report.html"))
+    (row,) = data["collections"]
+    assert (data["files"], data["bytes"]) == (row["files"], row["bytes"]) == (1, 1)
+
+
 def test_a_run_that_was_killed_is_not_shown_as_running(dest: Path, tmp_path: Path) -> None:
     with closing(open_writer(dest)) as db:
         db.execute("UPDATE runs SET state = 'running'")
