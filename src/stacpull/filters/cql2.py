@@ -101,7 +101,9 @@ def _item_time(_item: Json, properties: dict[str, Any]) -> Value:
 
 def _comparison(order: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Truth]:
     """Return a comparison (7.6). Booleans and lists can be equal, but have no order."""
-    kinds: tuple[type, ...] = (str, bool, list) if order in (operator.eq, operator.ne) else (str,)
+    kinds: tuple[type, ...] = (str,)
+    if order in (operator.eq, operator.ne):
+        kinds = (str, bool, list)
 
     def compare(left: Any, right: Any) -> Truth:
         if is_number(left) and is_number(right):

@@ -284,8 +284,10 @@ class AreaFilter(ItemFilter):
 
         super().__init__(value)
         self._shapes = shapes
-        is_geojson = isinstance(value, str)
-        self._area = shapes.read_area(value, "--intersects") if is_geojson else shapes.box_shape(value)
+        if isinstance(value, str):
+            self._area = shapes.read_area(value, "--intersects")
+        else:
+            self._area = shapes.box_shape(value)
         shapes.prepare(self._area)
         self._exceeds = shapes.exceeds_the_globe(self._area)
 

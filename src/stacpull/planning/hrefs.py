@@ -88,10 +88,7 @@ def asset_href(asset: Any, base: str | None) -> str | Failure:
 
 
 def asset_hrefs(asset: Any, base: str | None, prefer: tuple[str, ...]) -> tuple[str, ...] | Failure:
-    """Return the absolute hrefs of an asset in order of preference, or the failure if there is none.
-
-    With `prefer`, include `alternate` hrefs, and sort by scheme; in each, the asset's own href comes first.
-    """
+    """Return the absolute hrefs of an asset, of preferred schemes first, or the failure if there is none."""
     href = asset_href(asset, base)
     if not prefer:
         return href if isinstance(href, Failure) else (href,)
@@ -101,6 +98,7 @@ def asset_hrefs(asset: Any, base: str | None, prefer: tuple[str, ...]) -> tuple[
     hrefs = [href, *(asset_href(entry, base) for entry in list_or_empty(alternates))]
     usable = dict.fromkeys(url for url in hrefs if isinstance(url, str))
     rank = {scheme: number for number, scheme in enumerate(prefer)}
+    # of one scheme, the asset's own href stays before alternates
     by_rank = sorted(usable, key=lambda url: rank.get(url.partition(":")[0], len(rank)))
     if isinstance(href, Failure) and not by_rank:
         return href

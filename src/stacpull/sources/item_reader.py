@@ -56,10 +56,7 @@ class ItemReader:
     """Requests by href. A request ends with its caller: if that is cancelled, the next caller sends one."""
 
     async def read(self, href: str, *, newer_than: float | None = None) -> ReadItem:
-        """Return the item at `href`, requested after `newer_than`, or raise TransferError.
-
-        A caller whose asset href was refused passes the `read_at` of its document, so only one of many reads.
-        """
+        """Return the item at `href`. If an asset was refused, `newer_than` is when its item was read."""
         recent_item = self._recent.get(href)
         if recent_item is not None and (newer_than is None or recent_item.read_at > newer_than):
             self._recent.move_to_end(href)

@@ -411,7 +411,9 @@ class ApiSource(Source):
         return collections if is_filtered and "" not in collections else None
 
     async def _items_by_id(self, endpoint: SearchEndpoint, ids: list[str]) -> list[Document]:
-        limit = len(ids) if len(endpoint.collections) == 1 else len(ids) + 1  # collections may share an id
+        limit = len(ids)
+        if len(endpoint.collections) != 1:
+            limit += 1  # collections may share an id
         if limit > _MAX_FOUND or (len(ids) > 1 and not endpoint.can_send({"ids": ids})):
             half = len(ids) // 2
             first_half = await self._items_by_id(endpoint, ids[:half])
