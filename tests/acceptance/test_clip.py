@@ -287,12 +287,12 @@ def test_another_area_or_no_area_fetches_the_raster_again(tmp_path, host, cog):
         mirrored(source, tmp_path, BOX, received)
     assert "another --clip" not in str(received)
     report = mirrored(source, tmp_path, OTHER.bounds, received)
-    assert "Assets of another --clip: 1. Those that you select are fetched again." in str(received)
+    assert "Files with another --clip: 1. If you select them, they are fetched again." in str(received)
     assert (report.assets_clipped, report.assets_changed) == (1, 1)
     assert same_tiles(bytes_of(tmp_path), cog, OTHER)
     assert is_sound(tmp_path)
     report = mirrored(source, tmp_path, None, received)
-    assert str(received).count("Assets of another --clip: 1") == 2
+    assert str(received).count("Files with another --clip: 1") == 2
     assert (report.assets_clipped, report.assets_changed) == (0, 1)
     assert bytes_of(tmp_path) == cog
     assert "proj:transform" not in asset(tmp_path)

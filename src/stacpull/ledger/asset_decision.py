@@ -84,7 +84,7 @@ class KnownAsset(NamedTuple):
         return None if self.row.name is None else path_in_dest(self.directory, self.row.name)
 
     def is_lost(self, has_file: HasFile) -> bool:
-        return self.digest_in_dest is not None and self.path is not None and not has_file(self.path)
+        return self.digest_in_dest is not None and not has_file(self.path or "")
 
     def is_same_as(self, asset: Asset, *, is_unchanged: bool) -> bool | None:
         """Return True if SOURCE states the version in DEST, False if another one, None if that is unknown.
@@ -168,7 +168,7 @@ _KEEP: Final = Decision(Action.KEEP)
 def decide(
     known: KnownAsset, asset: Asset, item: PlannedItem, run: Run, *, is_updated: bool, is_lost: bool
 ) -> Decision:
-    """Return the action for a known asset that SOURCE now states as `asset` of `item`.
+    """Decide what to do with a known asset. `asset` and `item` are what SOURCE lists now.
 
     The item `is_updated` if it has changed since the last plan. The asset `is_lost` if a version was in
     place, and its file is gone.

@@ -249,7 +249,7 @@ class _BatchPlan:
             item = item._replace(assets=tuple(assets))
         is_updated = before.version not in (None, row.version)
         known = self._known_assets[row.id]
-        return _ItemChange(item, before, row, was_planned, is_updated, known)
+        return _ItemChange(item, before, row, was_planned=was_planned, is_updated=is_updated, known=known)
 
     def _new_row(self, item: ItemId) -> ItemRow:
         collection, directory = self._add_collection(item.collection)
@@ -496,7 +496,7 @@ class _BatchPlan:
             self._delete_failures({self._known[item.id].id for item in self._batch.items})
         for key, failure, item in self._failures:
             masked = failure.masked(self._writer.secrets)
-            transitions.put_failure(db, key._replace(run=run_id), masked, 1, self._now)
+            transitions.put_failure(db, key._replace(run=run_id), masked, attempts=1, now=self._now)
             if item is not None:
                 self._result.failures.append((item, key.key, failure))
         changed = self._changed.union(row.parent for row in self._item_rows)

@@ -92,8 +92,8 @@ def as_json(value: object) -> str:
 def of_same_source(db: Connection, run_id: int) -> list[int]:
     """Return the runs that read the same host or file as a run, and clip to the same area.
 
-    A retry or repair takes only their assets: it follows the address rules of its source, and sends
-    credentials only there. For a mirror, which takes only its own assets, only the run itself is returned.
+    A retry or repair takes only assets of these runs, because it has the credentials and address rules of
+    one source. For a mirror, which takes only its own assets, only the run itself is returned.
     """
     rows = db.execute(
         f"SELECT id, source, {_AREA} FROM runs "
@@ -188,10 +188,10 @@ def first_use_warnings(db: Connection, spec: RunSpec) -> list[str]:
     texts = [] if source is None else [f"DEST also contains items from {source}; they are kept."]
     if layout is not None:
         texts.append(f"New files get the layout {new}. For the earlier layout, use --layout {layout}.")
-    area = spec.selection.clip and text_hash(spec.selection.clip)
+    area = text_hash(spec.selection.clip) if spec.selection.clip else 0
     query = "SELECT count(*) FROM assets WHERE clip IS NOT NULL AND json_extract(clip, '$[0]') <> ?"
-    if clipped := scalar(db, query, (area or 0,)):
-        texts.append(f"Assets of another --clip: {clipped:,}. Those that you select are fetched again.")
+    if clipped := scalar(db, query, (area,)):
+        texts.append(f"Files with another --clip: {clipped:,}. If you select them, they are fetched again.")
     return texts
 
 
@@ -265,7 +265,7 @@ def _spec_of_run(db: Connection, run_id: int) -> RunToContinue:
         selected = Selection(**fields)
     except (ValueError, TypeError, UsageError) as error:
         raise sqlite3.DatabaseError(f"Could not decode the selection of a run: {error}") from error
-    return RunSpec(run.source, selected, run.fixed, tuple(orjson.loads(names)), run.kind), run.remembered
+    return RunSpec(run.source, selected, run.fixed, tuple(orjson.loads(names)), kind=run.kind), run.remembered
 
 
 def load(db: Connection, run_id: int = 0) -> Run:

@@ -300,7 +300,7 @@ def record(
             for key, planned_by in db.execute(_SET_FAILED, values).fetchall():
                 failed.append((outcome.rowid, failure))
                 failed_asset = FailureKey("", outcome.item_rowid, key, planned_by)
-                put_failure(db, failed_asset, failure, outcome.attempts, now)
+                put_failure(db, failed_asset, failure, attempts=outcome.attempts, now=now)
                 if failure.kind is FailureKind.OUTSIDE:
                     db.execute(_SET_OUTSIDE, (run.area_hash, outcome.rowid))
         delete_jobs(db, newly_done)
@@ -320,7 +320,7 @@ def fail_item_json(
 ) -> None:
     """Record that the JSON of an item could not be written. Unless a file there is ours, release its name."""
     with transaction(db):
-        put_failure(db, FailureKey("json", item_rowid, run=run_id), failure, 1, now)
+        put_failure(db, FailureKey("json", item_rowid, run=run_id), failure, attempts=1, now=now)
         if not is_ours:
             db.execute(f"UPDATE items SET json_state = {JsonState.ABSENT} WHERE id = ?", (item_rowid,))
         update_item_states(db, [item_rowid])

@@ -346,14 +346,14 @@ def expected_files(db: Connection) -> Iterator[RecordedFile]:
         "SELECT id, name, directory, sha256 FROM named_items "
         f"WHERE json_state IN ({JsonState.CURRENT}, {JsonState.DAMAGED}) ORDER BY id"
     ):
-        yield RecordedFile("item", rowid, item_json_in(directory, name), None, sha256)
+        yield RecordedFile("item", rowid, item_json_in(directory, name), size=None, digest=sha256)
     yield from expected_catalogs(db)
 
 
 def expected_catalogs(db: Connection) -> Iterator[RecordedFile]:
     for path, sha256 in meta.file_digests(db).items():
         if sha256 != b"":
-            yield RecordedFile("catalog", 0, path, None, sha256)
+            yield RecordedFile("catalog", 0, path, size=None, digest=sha256)
 
 
 def known_paths(db: Connection, paths: Sequence[str], *, planned: bool = False) -> set[str]:

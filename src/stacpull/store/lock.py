@@ -1,6 +1,6 @@
 """The lock of DEST: only one run at a time. It is an advisory lock, which all processes of the run hold.
 
-So it is released when the last of them has ended. After a kill they end soon, and the next run waits.
+It is released when the last process of the run ends. If a run was killed, the next run waits for that.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def parse_complete_part(name: str) -> CompletePartName | None:
     if filename is not None:
         etag_or_date, filename = unquote(etag_or_date), unquote(filename)
     rowid, generation, size = map(int, match.group(1, 2, 3))
-    return CompletePartName(rowid, generation, size, etag_or_date or None, filename, bool(match[4]))
+    return CompletePartName(rowid, generation, size, etag_or_date or None, filename, unproven=bool(match[4]))
 
 
 def read_regular(path: str | Path, limit: int, *, dir_fd: int | None = None) -> bytes:
