@@ -435,12 +435,12 @@ class MirrorRun:
         processes = 1 if workers is None else self._network.per_host
         uncounted = (*NOT_FAILURES, FailureKind.GONE) if self._accepts_gone else NOT_FAILURES
         pool = Pool(
-            queue,
-            store_client.sender,
-            fetcher,
-            self._walk.reader,
-            self._network.retries,
-            selection.prefer,
+            queue=queue,
+            sink=store_client.sender,
+            fetcher=fetcher,
+            item_reader=self._walk.reader,
+            retries=self._network.retries,
+            prefer=selection.prefer,
             processes=processes,
             max_failures=options.max_failures,
             uncounted=uncounted,
