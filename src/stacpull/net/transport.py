@@ -64,7 +64,7 @@ class HttpSettings(msgspec.Struct, frozen=True, dict=True):
     ca_bundle: Path | None = None  # certificates to trust instead of the system's (PEM)
     max_connections: int = 256  # with so many open, an idle one is closed before another is opened
 
-    @cached_property  # takes 40 ms: first used in a thread
+    @cached_property  # takes 40 ms, so `http1` first uses it in a thread
     def tls_context(self) -> ssl.SSLContext:
         try:
             context = ssl.create_default_context(cafile=self.ca_bundle)

@@ -134,9 +134,10 @@ class _Attempt(msgspec.Struct, eq=False):
             raise
 
     async def _remove_part(self) -> None:
-        if self.part is not None:
-            await self.part.remove()
-            self.part = None
+        part = self.part
+        self.part = None  # before the wait: if it is cancelled, the part must not be kept
+        if part is not None:
+            await part.remove()
 
     async def _start(self) -> FetchResult:
         point = await self.downloader.parts.point(self.job.rowid, self.job.generation)
@@ -157,8 +158,7 @@ class _Attempt(msgspec.Struct, eq=False):
         if point.total in {None, point.size}:  # its last byte again: a 206 has an ETag, a 416 has none
             point = point._replace(size=point.size - 1)
             part.forget_after(point.size)
-        stated_fields = {"ETag": point.validator.etag or ""}
-        stated = checks.stated_checksums(self.job, PARTIAL, stated_fields)
+        stated = checks.stated_checksums(self.job, PARTIAL, {"ETag": point.validator.etag or ""})
         await part.hash_with({self.downloader.digest_algorithm, *(known.algorithm for known in stated)})
         body = None
         async with self._open(range_headers(point.size, point.validator), CONDITIONAL_RANGES) as response:
