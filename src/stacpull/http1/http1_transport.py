@@ -55,10 +55,7 @@ class CallbackTransport:
     __slots__ = ()
 
     def prepare(self, request: Request) -> PreparedRequest | None:
-        """Return what `send` would send for a GET, or None if only `send` can send it.
-
-        Equal `headers` should be one object, and must not change.
-        """
+        """Return a GET, or None if only `send` can send it. Equal `headers` should be one object."""
         raise NotImplementedError
 
 

@@ -71,10 +71,7 @@ class Downloader(msgspec.Struct, eq=False):
     def checked_file(
         self, job: Job, url: str, fields: Mapping[bytes, bytes], content: bytes | memoryview
     ) -> AssetFile | None:
-        """Return the asset in a complete 200 of known length; None if anything is unusual: then use `fetch`.
-
-        `fields` have names in lower case.
-        """
+        """Return the asset in a complete 200 of known length. None: something is unusual, so use `fetch`."""
         secrets = self.client.secrets
         headers = HeaderFields(fields)
         url = secrets.masked_url(url)
