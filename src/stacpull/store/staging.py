@@ -146,7 +146,8 @@ class StagedParts(DirectoryFiles):
                 directory_fd = inner_fd
         except OSError as error:
             if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.ELOOP) and work.is_dir():
-                raise DestinationError(f"{work / PARTS} is not a usable directory.") from error
+                blocked = PARTS if (work / OWN_DIRECTORY).is_dir() else OWN_DIRECTORY
+                raise DestinationError(f"{work / blocked} is not a usable directory.") from error
             raise destination_error(error, work) from error
         super().__init__(work / PARTS / worker_parts, directory_fd)
 
