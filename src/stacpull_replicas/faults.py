@@ -19,7 +19,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 from urllib.parse import quote
 from zlib import crc32
 
@@ -418,8 +418,24 @@ def parse_faults(text: str, name: str = "the fault file") -> FaultPlan:
             rules.append(_rule(table))
         except ValueError as error:
             line = heads[number] if number < len(heads) else 1
-            raise FaultFileError(f"{name}, the rule in line {line}: {error}.") from error
+            raise FaultFileError(f"{name}, the rule in line {line}: {_sentence(error, table)}.") from error
     return FaultPlan(tuple(rules), document.seed)
+
+
+def _sentence(error: ValueError, table: Mapping[str, Any]) -> str:
+    text, _, place = str(error).replace("`", "").partition(" - at $.")
+    what = table.get("what")
+    if text.startswith("Invalid enum value"):
+        hints = get_type_hints(Rule) | get_type_hints(FAULTS[str(what)])
+        return f"{place} must be one of {', '.join(_choices(hints[place]))}"
+    text = text.replace("Object missing required field", f"{what} needs the key")
+    text = text.replace("Object contains unknown field", f"{what} has no key")
+    return f"{place}: {text}" if place else text
+
+
+def _choices(hint: object) -> list[str]:
+    parts = ([part] if isinstance(part, str) else _choices(part) for part in get_args(hint))
+    return [choice for part in parts for choice in part]
 
 
 _HEAD = re.compile(r"\s*\[\[\s*fault\s*\]\]")
