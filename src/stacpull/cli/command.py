@@ -127,12 +127,7 @@ class Command(click.Command):
         self._arguments = [str(param.name) for param in params if isinstance(param, click.Argument)]
         self._own_options = {max(one.opts, key=len)[2:]: one for one in params if type(one) is click.Option}
         options = [param.option for param in params if isinstance(param, OptionParameter) and param.option]
-        self._bare_values = {f"--{option.name}": option.bare_value for option in options if option.bare_value}
-        self._switch_values = {
-            f"--{option.name}": {"true", "false", *option.choices}
-            for option in options
-            if option.form in ("switch", "pair") or option.bare_value
-        }
+        self._switches = {f"--{o.name}": o for o in options if o.form in ("switch", "pair") or o.bare_value}
         options += [option for option in options_of(name) if option.form == "no_flag"]
         if any(option.group == "Transfer" for option in options):  # a config limits every transfer
             options += [option for option in OPTIONS if option.group == "Transfer" and option.load is None]
@@ -155,8 +150,9 @@ class Command(click.Command):
             return extra
         places = {*extra, *(ctx.params.get(name) for name in self._arguments)}
         for flag, value in itertools.pairwise(args):
-            if value in places and value in self._switch_values.get(flag, ()):
-                hint = f"write {flag}={value}" if flag in self._bare_values else "it takes no value"
+            switch = self._switches.get(flag)
+            if switch and value in places and value in {"true", "false", *switch.choices}:
+                hint = f"write {flag}={value}" if switch.bare_value else "it takes no value"
                 raise click.UsageError(f"{flag} {value}: {hint}.", ctx)
         if extra:
             hint = "; give options one value (--option=VALUE), quote spaces and *, join numbers with commas"
@@ -175,7 +171,7 @@ class Command(click.Command):
         """Return `args` as click parses them; accept forms of the AWS CLI and of version 0.1."""
         payer = ("--request-payer", "requester")
         args = [arg for before, arg in itertools.pairwise(["", *args]) if (before, arg) != payer]
-        full = {flag: f"{flag}={value}" for flag, value in self._bare_values.items()}
+        full = {flag: f"{flag}={o.bare_value}" for flag, o in self._switches.items() if o.bare_value}
         if "--yes" in args and {"--prune", "--prune=remove"}.intersection(args):
             args = [arg for arg in args if arg != "--yes"]
             full["--prune"] = "--prune=remove"
