@@ -19,9 +19,8 @@ pytestmark = pytest.mark.behaviour
 def test_source_and_dest_stand_in_a_config_file(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_text("12345")
     (tmp_path / "item.json").write_text(item_with({"a": {"href": "a.bin"}}))
-    (tmp_path / "nightly.toml").write_text(
-        'source = "item.json"\ndest = "m"\nchecksum = "none"\nlabel = []\n'
-    )
+    job = 'source = "item.json"\ndest = "m"\nchecksum = "none"\nlabel = []\n'
+    (tmp_path / "nightly.toml").write_text(job)
     missing = stacpull("mirror", "item.json", "--config", "bigearthnet", cwd=tmp_path)
     assert (missing.code, "Missing argument 'DEST'." in missing.err) == (2, True)
     ran = stacpull("mirror", "--config", "nightly.toml", "--json", cwd=tmp_path)
@@ -38,7 +37,6 @@ def test_source_and_dest_stand_in_a_config_file(tmp_path: Path) -> None:
     (tmp_path / "report.toml").write_text('dest = "m"\noutput = "m/catalog.json"\n')
     report = ("report", "--config", "report.toml")
     assert (stacpull(*report, cwd=tmp_path).code, stacpull(*report, "-o", "r", cwd=tmp_path).code) == (2, 0)
-    job = (tmp_path / "nightly.toml").read_text()
     for line, problem in {
         'header = ["X: ${UNSET}"]': "The header X needs the environment variable UNSET",
         'credentials = "planet"': "The credentials planet are not complete: ",

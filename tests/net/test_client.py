@@ -228,6 +228,6 @@ def test_the_coding_of_a_document_is_undone_and_counts_with_its_size_on_the_wire
 
 def test_each_line_of_the_log_is_written_at_once(tmp_path: Path) -> None:
     log = RequestLog(tmp_path / "log", Secrets())
-    log.write("GET", "http://a.example/b", 200, 5, 0.1)
+    log.write("GET", "http://a.example/b", 200, 5, 0.1, "")
     assert (tmp_path / "log").read_text().endswith(" GET 200 5 100 http://a.example/b\n")
     log.close()

@@ -227,7 +227,7 @@ class Exchange:
             await self._response.close()
         finally:
             sent.gate.release()
-            self._log(sent, self.status)
+            self._log(sent, self.status, error)
             if isinstance(error, TransferError):  # of a response whose status was accepted
                 self._counting(sent.gate, error)
 
@@ -276,7 +276,7 @@ class Exchange:
                 redirected_by = host_of(self._request.redirected_from[-1])
                 failure = replace(failure, message=f"Redirected by {redirected_by}: {failure.message}")
             gate.release()
-            self._log(sent, error.failure.status)
+            self._log(sent, error.failure.status, error)
             raise TransferError(failure) from error.__cause__
         except BaseException:
             gate.release()
@@ -314,11 +314,12 @@ class Exchange:
             error.count_refusal = partial(gate.count_refusal, purpose=self._request.purpose)
         return error
 
-    def _log(self, sent: PermittedRequest, status: int | None) -> None:
+    def _log(self, sent: PermittedRequest, status: int | None, error: BaseException | None) -> None:
         log = self._client.log
         if log is not None:
             seconds = self._client.clock.monotonic() - sent.sent_at
-            log.write(self._request.method, self._sent_url, status, size=self._body_bytes, seconds=seconds)
+            why = f" {error.failure.kind}" if isinstance(error, TransferError) else ""
+            log.write(self._request.method, self._sent_url, status, self._body_bytes, seconds, why)
 
 
 def next_hop(current_url: str, field: str, earlier: Sequence[str], *, allow_downgrade: bool) -> str | Failure:
@@ -385,7 +386,7 @@ class HostCredentials:
 
 
 class RequestLog:
-    """`--log-file`: one line for each request (time, method, status, bytes, milliseconds, URL)."""
+    """`--log-file`: one line for each request (time, method, status, bytes, milliseconds, URL, failure)."""
 
     def __init__(self, path: Path, secrets: Secrets) -> None:
         self._path = path
@@ -394,11 +395,11 @@ class RequestLog:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a", 1, encoding="utf-8", errors="backslashreplace")  # 1: by lines
 
-    def write(self, method: str, url: str, status: int | None, size: int, seconds: float) -> None:
+    def write(self, method: str, url: str, status: int | None, size: int, seconds: float, why: str) -> None:
         when = rfc3339_at(time.time())
-        shown_url = self._secrets.masked(unsigned_url(self._secrets.storable_url(url)))
+        shown = self._secrets.masked(unsigned_url(self._secrets.storable_url(url)))
         with destination_errors(self._path):
-            self._file.write(f"{when} {method} {status or '-'} {size} {seconds * 1000:.0f} {shown_url}\n")
+            self._file.write(f"{when} {method} {status or '-'} {size} {seconds * 1000:.0f} {shown}{why}\n")
 
     def close(self) -> None:
         with destination_errors(self._path):
