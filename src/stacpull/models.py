@@ -229,6 +229,7 @@ class Failure(msgspec.Struct, frozen=True):
     retry_after: float | None = None  # seconds that the host requested to wait, if it did
     retryable: bool = False  # the same request may succeed later; the retry policy decides
     resumable_bytes: int = 0  # the size of the part that the next attempt resumes
+    attempts: int = 1  # at a document
 
     @property
     def is_over_limit(self) -> bool:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
 import msgspec
+from msgspec.structs import replace
 
 from stacpull.clock import Clock
 from stacpull.errors import SourceError
@@ -41,10 +42,12 @@ class RetryState(msgspec.Struct):
     throttles: int = 0
     throttled_seconds: float = 0.0
     resumable_bytes: int = 0  # the most bytes that an attempt has left for the next one
+    attempts: int = 0
 
 
 def next_wait(policy: RetryPolicy, state: RetryState, failure: Failure, jitter: float) -> float | None:
     """Count `failure`; return the seconds to the next attempt, None for no more. `jitter` is from 0 to 1."""
+    state.attempts += 1
     if not failure.retryable:
         return None
     if failure.resumable_bytes - state.resumable_bytes >= _PROGRESS_BYTES:
@@ -86,6 +89,7 @@ class Retries(msgspec.Struct, frozen=True):
                 raise SourceError(wait_message(failure.host, requested, self.clock)) from error
             wait = next_wait(self.policy, state, failure, random.random())  # noqa: S311 - no cryptography
             if wait is None:
+                error.failure = replace(failure, attempts=state.attempts)
                 raise error
             self.on_retry(failure)
             return wait
