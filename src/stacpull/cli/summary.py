@@ -141,7 +141,7 @@ def items_read(report: MirrorReport | StatusReport) -> str:
 
 def still_to_do(report: MirrorReport | StatusReport | VerifyReport) -> list[str]:
     if report.walk_ended:
-        return named_counts({"still to do": report.assets_pending})
+        return named_counts({"still to fetch or check": report.assets_pending})
     if report.assets_pending:
         return [f"at least {report.assets_pending:,} still to fetch or check"]
     return ["SOURCE was not read to its end"]
