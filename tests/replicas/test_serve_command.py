@@ -119,4 +119,4 @@ def test_a_wrong_fault_file_is_exit_2_and_names_the_rule(stacpull_command, tmp_p
     (tmp_path / "faults.toml").write_text(FAULTY + "probability = 7\n")
     ran = stacpull_command("serve", "s3", "--faults", str(tmp_path / "faults.toml"))
     assert ran.code == 2
-    assert "faults.toml, the rule in line 1: Expected `float` <= 1.0 - at `$.probability`" in ran.err
+    assert "faults.toml, the rule in line 1: probability: Expected float <= 1.0" in ran.err
