@@ -61,7 +61,7 @@ class _LazyGroup(click.Group):
     "Documentation: https://stacpull.github.io/stacpull/",
 )
 @click.version_option(__version__, "-V", "--version", prog_name="stacpull")
-@click.option("-q", "--quiet", is_flag=True, help="Print only errors, warnings, and a result with failures.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only errors, and the result if there are failures.")
 @click.option("-v", "--verbose", count=True, help="Print more, such as each failure; -vv adds tracebacks.")
 @click.pass_context
 def cli(context: click.Context, quiet: bool, verbose: int) -> None:

@@ -235,7 +235,7 @@ class Output:
     Attributes:
         json: Print the result as JSON, on the last line of standard output.
         no_progress: Do not show progress.
-        quiet: Print only errors, warnings, and a result with failures.
+        quiet: Print only errors, and the result if there are failures.
         verbose: Print more, such as each failure; -vv adds tracebacks.
     """
 

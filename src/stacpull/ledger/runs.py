@@ -179,12 +179,12 @@ def as_recorded(db: Connection, source: str, *, is_api: bool) -> str:
 def first_use_warnings(db: Connection, spec: RunSpec) -> list[str]:
     """Return warnings about a source, layout or area that no earlier run had: it may be a mistake."""
     new = spec.fixed["layout"]
-    query = (
-        "SELECT iif(sum(source = ?) > 0, NULL, max(source)), iif(sum(layout = ?) > 0, NULL, max(layout)) "
-        "FROM (SELECT source, json_extract(fixed, '$.layout') AS layout FROM runs) "
+    query = (  # `source` and `layout` are those of the last run, as SQLite defines for max()
+        "SELECT max(id), iif(sum(source = ?) > 0, NULL, source), iif(sum(layout = ?) > 0, NULL, layout) "
+        "FROM (SELECT id, source, json_extract(fixed, '$.layout') AS layout FROM runs) "
         "WHERE EXISTS (SELECT 1 FROM items)"
     )
-    source, layout = db.execute(query, (spec.source, new)).fetchone()
+    _, source, layout = db.execute(query, (spec.source, new)).fetchone()
     texts = [] if source is None else [f"DEST also contains items from {source}; they are kept."]
     if layout is not None:
         texts.append(f"New files get the layout {new}. For the earlier layout, use --layout {layout}.")
