@@ -150,7 +150,7 @@ def declared_options(
             "holder": holder,
             "field": field.name,
             "read": field.metadata["read"],
-            "help": helps.get(field.name),
+            "help": helps.get(field.name, ""),  # `python -OO` has no docstrings
             "group": group,
             "commands": commands,
             "has_variable": has_variables,
