@@ -153,7 +153,7 @@ def read_where(value: str | Iterable[str] | Mapping[str, object] | None) -> tupl
     for condition in conditions:
         name, sign, wanted = (part.strip() for part in condition.partition("="))
         if not sign or not name or name[-1] in "<>!" or wanted.startswith(("=", "<", ">")):
-            raise ValueError(f"must be property=value, not {condition!r}; CQL2 has other comparisons")
+            raise ValueError(f"must be PROPERTY=VALUE, not {condition!r}; --filter has other comparisons")
     return conditions
 
 

@@ -154,7 +154,7 @@ def test_every_property_must_have_one_of_its_values(where, matches):
 
 @pytest.mark.parametrize("condition", ["gsd", "=10", "gsd==10", "gsd>=10", "gsd=<10", "gsd!=10", "gsd<>10"])
 def test_invalid_conditions_are_rejected(condition):
-    with pytest.raises(UsageError, match="; CQL2 has other comparisons"):
+    with pytest.raises(UsageError, match="; --filter has other comparisons"):
         Selection(where=(condition,))
 
 

@@ -40,7 +40,7 @@ from stacpull.sources.source_url import parse_api_url
     ],
 )
 def plan(session: CommandSession, source: str, dest: str | None, urls: bool) -> int:
-    """The command takes the options of mirror, and estimates items, assets, bytes, requests and time.
+    """It takes the same options as `mirror`, and estimates items, assets, bytes, requests and time.
 
     With DEST, it also shows what is still missing.
     """

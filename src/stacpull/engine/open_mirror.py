@@ -105,7 +105,7 @@ def check_local_source(source: str, dest: Path) -> None:
     path = Path(unquote(urlsplit(source).path))
     with suppress(OSError):  # the reader names it
         if _is_for_reading(dest) and not _is_for_reading(path):
-            raise UsageError(f"DEST is {dest}, a file or a catalog: give SOURCE first, or another DEST.")
+            raise UsageError(f"DEST {dest} is a file or a catalog: give SOURCE first, or another DEST.")
         if not path.exists():
             raise SourceError(f"There is no file {path}. If SOURCE is a URL, start it with https://.")
     is_mirror = os.path.exists(database.ledger_path(dest))  # noqa: PTH110 -- never raises

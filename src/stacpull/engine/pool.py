@@ -134,10 +134,10 @@ class FastPath(Protocol[JobT, ResultT]):
 class Pool(Generic[JobT, ResultT]):
     """Fetches the jobs of `queue`, and gives their outcomes to `sink`.
 
-    The last failures that a host may have caused are held back, 49 for each process that requests from it. If
-    the host turns out to be down, the assets stay pending, because the host, not the asset, caused the
-    failures. If more than `max_failures` assets fail, without those of `uncounted` kinds, the run stops, and
-    no failure is held back. A worker process (`is_worker`) holds none back: the coordinator's pool does that.
+    The last 49 failures at a host are not recorded at once, if the host may have caused them (49 for each
+    process that sends it requests). If it turns out to be down, these assets stay pending instead of failing.
+    If more than `max_failures` assets fail, without those of `uncounted` kinds, the run stops, and all
+    failures are recorded. A worker process (`is_worker`) leaves this to the pool of the coordinator.
     """
 
     _queue: JobQueue[JobT]

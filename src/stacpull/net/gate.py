@@ -46,8 +46,8 @@ class CongestionWindow:
     """The maximum of concurrent requests to a host (`limit`), adapted in rounds to its response times.
 
     It starts at 16 and doubles after each round, then grows by an eighth, only while nine tenths of the
-    permits are in use. It falls by a quarter if the time to first byte doubles (compared with the best
-    round): the host has a queue. It is halved if the host throttles or is overloaded: a response came less
+    permits are in use. If first bytes take twice as long as in the best round, requests wait at the host, and
+    the limit falls by a quarter. It is halved if the host throttles or is overloaded: a response came less
     than 30 s ago, but 3 more requests failed than succeeded. A user's limit is only halved (`is_fixed`).
     """
 

@@ -246,7 +246,7 @@ class _Attempt(msgspec.Struct, eq=False):
         is_resumable = validator.resumable and coding is None
         body = ReceivedBody(url, validator, stated, length, is_framed(headers), is_resumable)
         if coding is not None and not stated:
-            what = f"sent it encoded as {coding[:50]!r}, which stacpull did not request and cannot decode"
+            what = f"compressed the file with {coding[:50]!r}, which stacpull cannot decode"
             raise TransferError(checks.host_failure(FailureKind.HTTP, url, what))
         size = CHUNK if length is None or length > SPLIT_ABOVE else CHUNK // 2  # many may come at once
         return body, response.chunks(size)
