@@ -213,6 +213,8 @@ def _trace_target(
         notes.append(
             "The input bands of the evalscript cannot be read: multiply the estimated cost by their number."
         )
+    if "cloud_mask" not in computed.evalscript:
+        notes.append("The evalscript does not read cloud_mask: pixels under clouds count as valid.")
     if not is_whole_days(*interval):
         days = period.first if len(period) == 1 else period
         notes.append(f"trace uses whole UTC days: {days}.")

@@ -199,7 +199,7 @@ def test_plan_estimates_all_assets_but_those_of_unknown_size(here, api, capfd):
     assert execute(["plan", api, *selection[:-1]]) == 0
     printed = capfd.readouterr()
     assert "; without 2 assets of unknown size (B10: 2)" in printed.out
-    assert "Not every size could be read: 127.0.0.1" in printed.err
+    assert "At least one size could not be read: 127.0.0.1" in printed.err
 
 
 @pytest.mark.parametrize("command", [["mirror", "m"], ["plan"]])

@@ -43,7 +43,7 @@ def test_reading_items_again_does_not_hide_that_all_assets_are_refused(tmp_path,
         (tmp_path / "items.ndjson").write_text("".join(json.dumps(item) + "\n" for item in items))
         allowed = ["--allow-private-hosts", "--concurrency", concurrency, "--json"]
         planned = run(["plan", str(tmp_path / "items.ndjson"), *allowed], environment())
-        refused = f"Not every size could be read: {host.url('')[7:]} answered 403"
+        refused = f"At least one size could not be read: {host.url('')[7:]} answered 403"
         assert (planned.code, refused in planned.err) == (0, True)
         command = ["mirror", str(tmp_path / "items.ndjson"), str(tmp_path / "m"), *allowed]
         ran = run(command, environment())

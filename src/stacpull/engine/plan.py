@@ -144,7 +144,7 @@ class _PlanConsumer:
             bytes_total = bytes_pending = None
             bytes_basis = "unknown"
         if sizes.problem is not None:
-            network.warn(f"Not every size could be read: {sizes.problem}")
+            network.warn(f"At least one size could not be read: {sizes.problem}")
         for warning in self._warnings.values():
             network.warn(warning)
         requests_per_asset = 1.0
