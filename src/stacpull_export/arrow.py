@@ -23,6 +23,9 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
+FLAT = ("xmin", "ymin", "xmax", "ymax")
+WITH_HEIGHT = ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax")
+"""The members of a bbox."""
 TIME = pa.timestamp("us", "UTC")
 JSON_TEXT = pa.large_string()
 """Text that holds JSON. In Parquet it is text like any other; here the type distinguishes the two."""
@@ -43,7 +46,8 @@ Mixed = dict[str, set[str]]
 
 def json_array(values: Sequence[Any], path: str, mixed: Mixed, max_leaves: int = MAX_LEAVES) -> pa.Array:
     try:
-        if not _has_many_members(values):
+        members = set(chain.from_iterable(value for value in values if isinstance(value, dict)))
+        if len(members) <= MAX_MEMBERS:
             kind = pa.infer_type(values)
             is_small = leaves(kind) <= max(1, max_leaves) and not _is_wide_or_deep(kind)
             if is_small and not _has_flag_as_float(values, kind):
@@ -53,16 +57,6 @@ def json_array(values: Sequence[Any], path: str, mixed: Mixed, max_leaves: int =
     types = (_type_of(value, path, mixed) for value in values)
     kind = reduce(lambda first, second: merged_type(first, second, path, mixed, max_leaves), types, pa.null())
     return pa.array([_as_type(value, kind) for value in values], kind)
-
-
-def _has_many_members(values: Sequence[Any]) -> bool:
-    members = set[str]()
-    for value in values:
-        if isinstance(value, dict):
-            members.update(value)
-            if len(members) > MAX_MEMBERS:
-                return True
-    return False
 
 
 def _is_wide_or_deep(kind: pa.DataType, levels: int = _MAX_LEVELS) -> bool:
@@ -150,7 +144,7 @@ def fitted(array: pa.Array, kind: pa.DataType) -> pa.Array:
     if pa.types.is_null(array.type):
         return pa.nulls(len(array), kind)
     if kind == JSON_TEXT:
-        return pa.array([_as_json(value) for value in array.to_pylist()], kind)
+        return pa.array([_as_type(value, kind) for value in array.to_pylist()], kind)
     if pa.types.is_struct(kind):
         nulls = pa.nulls(len(array))
         names = {field.name for field in array.type}
@@ -182,7 +176,7 @@ def _as_type(value: Any, kind: pa.DataType) -> Any:
     if value is None:
         return None
     if kind == JSON_TEXT:
-        return _as_json(value)
+        return orjson.dumps(without_nulls(value)).decode()
     if pa.types.is_struct(kind):
         return {field.name: _as_type(value.get(field.name), field.type) for field in kind}
     if pa.types.is_list(kind):
@@ -190,14 +184,13 @@ def _as_type(value: Any, kind: pa.DataType) -> Any:
     return float(value) if kind == pa.float64() else value
 
 
-def _as_json(value: Any) -> str | None:
-    return None if value is None else orjson.dumps(_present(value)).decode()
-
-
-def _present(value: Any) -> Any:
+def without_nulls(value: Any) -> Any:
+    """Return a value without the members of its objects that are null: Arrow has absent ones so."""
     if isinstance(value, dict):
-        return {name: _present(one) for name, one in value.items() if one is not None}
-    return [_present(element) for element in value] if isinstance(value, list) else value
+        return {name: without_nulls(member) for name, member in value.items() if member is not None}
+    if isinstance(value, list):
+        return [without_nulls(element) for element in value]
+    return value
 
 
 def _kind(kind: pa.DataType) -> str:

@@ -11,11 +11,12 @@ import io
 import resource
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from functools import reduce
-from operator import and_, or_
+from operator import and_, ge, le, or_
 from typing import Any, Final
 
 import orjson
@@ -28,6 +29,7 @@ from stacpull.json_values import list_or_empty, object_or_empty, objects_in, par
 from stacpull.models import Json
 from stacpull.planning.hrefs import is_own_document
 from stacpull.urls import join
+from stacpull_export.arrow import FLAT, WITH_HEIGHT, without_nulls
 
 MEMORY: Final = 2 << 30
 """The memory limit of the process in bytes. The libraries reserve half of it."""
@@ -40,7 +42,6 @@ _MEMBERS: Final = frozenset(
     {"type", "stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection",
      "properties"}
 )  # fmt: skip
-_FLAT, _WITH_HEIGHT = ("xmin", "ymin", "xmax", "ymax"), ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax")
 _RENAMED: Final = "properties:"
 _EDGE: Final = 180.0
 _SINGLE: Final = 2.0**-23
@@ -63,23 +64,17 @@ class _FileOverPipe(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def seekable(self) -> bool:
-        return True
-
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
+        self._place = offset + {io.SEEK_SET: 0, io.SEEK_END: self._size}[whence]
         return self._place
 
     def tell(self) -> int:
         return self._place
 
-    def size(self) -> int:
-        return self._size
-
     def read(self, size: int = -1) -> bytes:
         rest = max(0, self._size - self._place)
-        wanted = rest if size < 0 else min(size, rest)
-        if not wanted:
+        wanted = min(size, rest)
+        if wanted <= 0:
             return b""
         if rest <= len(self.end):
             data = self.end[-rest:][:wanted]
@@ -90,16 +85,10 @@ class _FileOverPipe(io.RawIOBase):
         return data
 
 
-class _WithoutPandas:
-    @staticmethod
-    def find_spec(name: str, *_: object) -> None:
-        if name == "pandas":
-            raise ModuleNotFoundError(name=name)
-
-
 def main() -> None:
     """Run the task on standard input. The last answer is `{"end": true}` or `{"error": TEXT}`."""
-    sys.meta_path.insert(0, _WithoutPandas())  # pyarrow would import it: 47 MB, and a fifth of a second
+    # or pyarrow would import it: 47 MB, and a fifth of a second
+    sys.modules["pandas"] = None  # type: ignore[assignment]
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     task = orjson.loads(sys.stdin.buffer.readline())
@@ -122,7 +111,7 @@ def _do(task: Json) -> None:
     if length > _FOOTER_LIMIT:
         raise ParquetError(f"its footer has {length:,} bytes; at most {_FOOTER_LIMIT:,} are read")
     remote.seek(max(0, task["size"] - length))
-    remote.end = remote.read()
+    remote.end = remote.read(length)
     file = pa.PythonFile(remote, mode="r")
     parquet = pq.ParquetFile(file, pre_buffer=True)
     schema, stated = parquet.schema_arrow, parquet.metadata.metadata or {}
@@ -144,7 +133,9 @@ def _do(task: Json) -> None:
     json_text = frozenset(map(str, list_or_empty(_json_of(stated.get(_JSON_TEXT_KEY)).get("columns"))))
     fragment = ds.ParquetFileFormat().make_fragment(file)
     condition = _condition(task["limits"], {field.name: field.type for field in schema})
-    for group in (fragment if condition is None else fragment.subset(condition)).row_groups:
+    if condition is not None:
+        fragment = fragment.subset(condition)
+    for group in fragment.row_groups:
         first = 0
         for batch in parquet.iter_batches(task["rows"], row_groups=[group.id], use_threads=False):
             _answer_items(group.id, first, _items(batch, task["url"], json_text))
@@ -184,12 +175,12 @@ def _plain(value: Any) -> Any:
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, bytes):
         shape = shapely.from_wkb(value, on_invalid="ignore")
-        return None if shape is None else orjson.loads(shapely.to_geojson(shape))
+        return _parsed(shapely.to_geojson(shape))
     return str(value)
 
 
 def _json_of(data: bytes | None) -> Json:
-    return parsed_object(data or b"{}") or {}
+    return parsed_object(data or b"") or {}
 
 
 def _condition(limits: Json, kinds: dict[str, pa.DataType]) -> ds.Expression | None:
@@ -198,24 +189,23 @@ def _condition(limits: Json, kinds: dict[str, pa.DataType]) -> ds.Expression | N
     if limits.get("collections") and _is_text(kinds.get("collection")):
         parts.append(ds.field("collection").isin(limits["collections"]) | ds.field("collection").is_null())
     box = kinds.get("bbox", pa.null())
-    if limits.get("boxes") and pa.types.is_struct(box) and {field.name for field in box} >= set(_FLAT):
+    if limits.get("boxes") and pa.types.is_struct(box) and {field.name for field in box} >= set(FLAT):
         parts.append(reduce(or_, [_meets(*sides) for sides in limits["boxes"]]))
     times = {name for name, kind in kinds.items() if pa.types.is_timestamp(kind)}
     if limits.get("interval") and "datetime" in times:
         start, end = limits["interval"]
 
-        def after(name: str, *, text: str | None, is_start: bool) -> ds.Expression:
-            """Return whether a time is not before the start, or not after the end; or unknown."""
+        def within(name: str, compare: Callable[..., ds.Expression], text: str | None) -> ds.Expression:
+            """Return whether a time is on the right side of a limit, or unknown."""
             if text is None or (kinds[name].unit == "ns" and int(text[:4]) not in _NANOSECOND_YEARS):
                 return ds.scalar(True)
             limit = pa.scalar(datetime.fromisoformat(text), pa.timestamp("us", "UTC"))
-            limit, field = limit.cast(pa.timestamp("us", kinds[name].tz)), ds.field(name)
-            return (field >= limit if is_start else field <= limit) | field.is_null()
+            limit = limit.cast(pa.timestamp("us", kinds[name].tz))
+            return compare(ds.field(name), limit) | ds.field(name).is_null()
 
-        instant = after("datetime", text=start, is_start=True) & after("datetime", text=end, is_start=False)
+        instant = within("datetime", ge, start) & within("datetime", le, end)
         if {"start_datetime", "end_datetime"} <= times:
-            span = after("end_datetime", text=start, is_start=True)
-            span &= after("start_datetime", text=end, is_start=False)
+            span = within("end_datetime", ge, start) & within("start_datetime", le, end)
             has_instant = ds.field("datetime").is_valid()
             instant = (has_instant & instant) | (~has_instant & span)
         parts.append(instant)
@@ -227,7 +217,7 @@ def _meets(west: float, south: float, east: float, north: float) -> ds.Expressio
 
     A box may have single precision. One whose west exceeds its east crosses the antimeridian.
     """
-    xmin, ymin, xmax, ymax = (ds.field("bbox", name) for name in _FLAT)
+    xmin, ymin, xmax, ymax = (ds.field("bbox", name) for name in FLAT)
     west, south = (number - abs(number) * 2 * _SINGLE for number in (west, south))
     east, north = (number + abs(number) * 2 * _SINGLE for number in (east, north))
     is_odd = ((xmin >= 0.0) & (xmax <= 0.0)) | (xmin < -_EDGE) | (xmax > _EDGE)
@@ -249,8 +239,8 @@ def _items(batch: pa.RecordBatch, url: str, json_text: frozenset[str]) -> list[J
         members = {name: values[row] for name, values in columns.items() if values[row] is not None}
         properties = dict(object_or_empty(members.pop("properties", None)))
         for name in [name for name in members if name not in _MEMBERS]:
-            is_renamed = name.removeprefix(_RENAMED) in _MEMBERS
-            properties[name.removeprefix(_RENAMED) if is_renamed else name] = members.pop(name)
+            bare = name.removeprefix(_RENAMED)
+            properties[bare if bare in _MEMBERS else name] = members.pop(name)
         properties.setdefault("datetime", None)
         assets = object_or_empty(members.get("assets"))
         item: Json = {"stac_version": "1.0.0", "stac_extensions": [], "id": None, "geometry": None, **members}
@@ -287,14 +277,14 @@ def _column(array: pa.Array, name: str, *, is_json: bool) -> list[Any]:
         array = array.cast(pa.timestamp("us", "UTC"), safe=False)
     if name == "geometry":
         shapes = shapely.from_wkb(array.to_pylist(), on_invalid="ignore")
-        return [None if text is None else orjson.loads(text) for text in shapely.to_geojson(shapes)]
+        return list(map(_parsed, shapely.to_geojson(shapes)))
     # with this argument, pyarrow takes ten times as long
     values = array.to_pylist(maps_as_pydicts="lossy" if "map<" in str(array.type) else None)
     if name == "bbox":
         return [_bbox(value) for value in values]
     if _is_text(array.type) and (is_json or name in ("assets", "links", "stac_extensions")):
         return [_parsed(value) for value in values]
-    return values if not pa.types.is_nested(array.type) else [_without_nulls(value) for value in values]
+    return list(map(without_nulls, values))
 
 
 def _parsed(text: str | None) -> Any:
@@ -308,14 +298,9 @@ def _bbox(value: Any) -> list[float] | None:
     if isinstance(value, list):
         return value or None
     value = object_or_empty(value)
-    box = [value.get(name) for name in (_FLAT if value.get("zmin") is None else _WITH_HEIGHT)]
+    names = FLAT if value.get("zmin") is None else WITH_HEIGHT
+    box = [value.get(name) for name in names]
     return None if None in box else box
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_nulls(member) for name, member in value.items() if member is not None}
-    return [_without_nulls(member) for member in value] if isinstance(value, list) else value
 
 
 if __name__ == "__main__":
