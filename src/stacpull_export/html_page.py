@@ -20,22 +20,20 @@ _MAX_LENGTH = 300
 
 
 class PageTemplate:
-    """The page without its data, read from the package."""
-
     def __init__(self, script_name: str) -> None:
-        style, common, own, self._page = (
+        self._style, common, own, self._page = (
             files("stacpull_export").joinpath(name).read_text("utf-8")
             for name in ("page.css", "page.js", script_name, "page.html")
         )
-        self._style, self._script = style, common + own
+        self._script = common + own
         self._policy = (
-            f"default-src 'none'; style-src {_hashed(style)}; script-src {_hashed(self._script)}; "
+            f"default-src 'none'; style-src {_hashed(self._style)}; script-src {_hashed(self._script)}; "
             "img-src data:; base-uri 'none'"
         )
 
-    def page(self, title: str, data: object, allowed: str = "") -> tuple[bytes, str]:
-        """Return the page and its content security policy."""
-        policy = f"{self._policy}; {allowed}" if allowed else self._policy
+    def page(self, title: str, data: object, more: str) -> tuple[bytes, str]:
+        """Return the page and its content security policy, which has `more` directives."""
+        policy = f"{self._policy}; {more}"
         parts = {
             "policy": policy,
             "title": escape(title),

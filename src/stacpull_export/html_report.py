@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections import Counter, defaultdict
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 import msgspec
 
@@ -40,7 +41,6 @@ from stacpull_export.mirrored_items import MirrorContents, MirroredItem, open_co
 from stacpull_export.tables import refuse_directory
 from stacpull_export.training_samples import local_files
 
-_K = TypeVar("_K")
 _MAX_LABELS = 60
 """Labels that the charts show, the most frequent ones."""
 _CELLS_ACROSS = 90
@@ -104,9 +104,9 @@ def _report(
         refuse_directory(out)
         contents.refuse_inside(out)
         make_with_parents(out.parent)
-        total = contents.count()
+        total = sum(1 for _ in contents.names())
         data = page_data(contents, on_progress)
-        page, _ = PageTemplate("html_report.js").page(data["title"], data)
+        page, _ = PageTemplate("html_report.js").page(data["title"], data, "form-action 'none'")
         with atomic_file(out) as file:
             file.write(page)
     return ExportReport(data["items"], (out.name,), len(page), tuple(data["notes"]))
@@ -127,12 +127,13 @@ def page_data(contents: MirrorContents, on_progress: Callable[[int], None]) -> J
         run["state"] = views.state_now(run["state"], live=is_live)  # one that was killed is still "running"
     named, more = [*map(shown, contents.collections)], len(contents.collections) - _MAX_NAMED
     title = f"Mirror of {', '.join(named[:_MAX_NAMED]) or 'nothing yet'}"
-    title += f" and {more} more" if more > 0 else ""
+    if more > 0:
+        title += f" and {more} more"
     return {
         "title": title,
         "source": runs[-1]["source"],
         "state": contents.state,
-        "written": _moment(datetime.now(UTC).timestamp()),
+        "written": _moment(time.time()),
         "items": tally.items,
         "files": sum(files for _, files, _ in tally.collections.values()),
         "failed": totals["assets_failed"],
@@ -146,18 +147,12 @@ def page_data(contents: MirrorContents, on_progress: Callable[[int], None]) -> J
     }
 
 
-class _NameCounts(msgspec.Struct, Generic[_K]):
-    limit: int = _MAX_COUNTED
-    numbers: dict[_K, int] = {}
-    is_complete: bool = True
+class _NameCounts(Counter[Any]):
+    is_complete = True
 
-    def add(self, name: _K, number: int = 1) -> None:
-        """Add to the number of a name, unless it is new and there are too many."""
-        before = self.numbers.get(name)
-        if before is not None:
-            self.numbers[name] = before + number
-        elif len(self.numbers) < self.limit:
-            self.numbers[name] = number
+    def add(self, name: object, number: int = 1, *, limit: int = _MAX_COUNTED) -> None:
+        if name in self or len(self) < limit:
+            self[name] += number
         else:
             self.is_complete = False
 
@@ -166,17 +161,17 @@ class Tally(msgspec.Struct):
     items: int = 0
     is_proven: bool = True
     collections: dict[str, list[int]] = {}
-    labels: _NameCounts[str] = msgspec.field(default_factory=_NameCounts)
+    labels: _NameCounts = msgspec.field(default_factory=_NameCounts)
     spelled: dict[str, str] = {}
     """Labels as an item spells them, by what is counted."""
-    pairs: _NameCounts[tuple[str, str]] = msgspec.field(default_factory=lambda: _NameCounts(_MAX_PAIRS))
+    pairs: _NameCounts = msgspec.field(default_factory=_NameCounts)
     cells: Counter[tuple[int, int]] = msgspec.field(default_factory=Counter)
     cell_edge: int = 1
     """Of the cells that are counted, in cells of the finest grid."""
-    months: _NameCounts[str] = msgspec.field(default_factory=_NameCounts)
-    files: _NameCounts[str] = msgspec.field(default_factory=_NameCounts)
-    sizes: _NameCounts[str] = msgspec.field(default_factory=_NameCounts)
-    hosts: _NameCounts[str] = msgspec.field(default_factory=_NameCounts)
+    months: _NameCounts = msgspec.field(default_factory=_NameCounts)
+    files: _NameCounts = msgspec.field(default_factory=_NameCounts)
+    sizes: _NameCounts = msgspec.field(default_factory=_NameCounts)
+    hosts: _NameCounts = msgspec.field(default_factory=_NameCounts)
 
     def add(self, item: MirroredItem) -> bytes:
         """Count one item; return a line with SHA-256 and path for each of its files, as `sha256sum` does."""
@@ -187,14 +182,15 @@ class Tally(msgspec.Struct):
         labels = sorted(spelled)
         for label in labels:
             self.labels.add(label)
-            if label in self.labels.numbers:
+            if label in self.labels:
                 self.spelled.setdefault(label, spelled[label])
         for pair in combinations(labels[:_MAX_PAIRED], 2):
-            self.pairs.add(pair)
-        self.pairs.is_complete = self.pairs.is_complete and len(labels) <= _MAX_PAIRED
-        time = properties.get("datetime") or properties.get("start_datetime")
-        if isinstance(time, str) and time != ANY_TIME["start_datetime"]:
-            self.months.add(time[:7])
+            self.pairs.add(pair, limit=_MAX_PAIRS)
+        if len(labels) > _MAX_PAIRED:
+            self.pairs.is_complete = False
+        start = properties.get("datetime") or properties.get("start_datetime")
+        if isinstance(start, str) and start != ANY_TIME["start_datetime"]:
+            self.months.add(start[:7])
         if (cell := _cell(item.document.get("bbox"), self.cell_edge)) is not None:
             self.cells[cell] += 1
             if len(self.cells) > _MAX_CELLS:
@@ -217,21 +213,22 @@ class Tally(msgspec.Struct):
         return "".join(lines).encode("utf-8", "surrogateescape")
 
     def notes(self) -> list[str]:
-        """Return a sentence about what is not counted, if anything."""
-        counts: dict[str, _NameCounts[Any]] = {
+        counts: dict[str, _NameCounts] = {
             "labels": self.labels, "pairs of labels": self.pairs, "months": self.months,
             "asset keys": self.files,
             "hosts": self.hosts,
         }  # fmt: skip
         names = ", ".join(name for name, counted in counts.items() if not counted.is_complete)
-        return [f"Too many to count all: {names}. Only the first ones are counted."] if names else []
+        if not names:
+            return []
+        return [f"Too many to count all: {names}. Only the first ones are counted."]
 
     def charts(self, collections: Mapping[str, Json]) -> Json:
-        labels = Counter(self.labels.numbers).most_common(_MAX_LABELS)
+        labels = self.labels.most_common(_MAX_LABELS)
         rank = {name: number for number, (name, _) in enumerate(labels)}
-        hosts = Counter(self.hosts.numbers).most_common(_MAX_ROWS)
-        pairs = self.pairs.numbers.items()
-        sizes = Counter(self.sizes.numbers).most_common(_MAX_ROWS)
+        hosts = self.hosts.most_common(_MAX_ROWS)
+        pairs = self.pairs.items()
+        sizes = self.sizes.most_common(_MAX_ROWS)
         return {
             "collections": [
                 {
@@ -246,10 +243,10 @@ class Tally(msgspec.Struct):
             ],
             "collections_left_out": max(0, len(self.collections) - _MAX_ROWS),
             "labels": [(shown(self.spelled[name]), count) for name, count in labels],
-            "labels_left_out": len(self.labels.numbers) - len(labels),
+            "labels_left_out": len(self.labels) - len(labels),
             "pairs": [[rank[a], rank[b], n] for (a, b), n in pairs if a in rank and b in rank],
-            "months": sorted(self.months.numbers.items())[-_MAX_ROWS:],
-            "keys": [[shown(key), self.files.numbers[key], size] for key, size in sizes],
+            "months": sorted(self.months.items())[-_MAX_ROWS:],
+            "keys": [[shown(key), self.files[key], size] for key, size in sizes],
             "hosts": [(shown(host), count) for host, count in hosts],
             "map": _map(self.cells),
         }
@@ -292,25 +289,18 @@ def _map(finest: Mapping[tuple[int, int], int]) -> Json:
 
 
 def _failures(contents: MirrorContents) -> list[Json]:
-    counts: Counter[FailureKind] = Counter()
-    keys: defaultdict[FailureKind, set[str]] = defaultdict(set)
-    examples: dict[FailureKind, str] = {}
+    found: dict[FailureKind, Json] = {}
     for failure in views.failures(contents.db):
         kind = FailureKind(failure.kind)
-        counts[kind] += 1
-        examples.setdefault(kind, failure.message)
-        if len(keys[kind]) < 20:  # noqa: PLR2004 - names in a cell of a table
-            keys[kind].add(failure.key)
-    return [
-        {
-            "what": kind.meaning,
-            "count": count,
-            "keys": ", ".join(map(shown, sorted(filter(None, keys[kind])))),
-            "example": shown(examples[kind]),
-            "advice": kind.advice,
-        }
-        for kind, count in counts.most_common()
-    ]
+        if kind not in found:
+            found[kind] = {"what": kind.meaning, "advice": kind.advice, "example": shown(failure.message)}
+            found[kind] |= {"count": 0, "keys": set()}
+        found[kind]["count"] += 1
+        if len(found[kind]["keys"]) < 20:  # noqa: PLR2004 - names in a cell of a table
+            found[kind]["keys"].add(failure.key)
+    for row in found.values():
+        row["keys"] = ", ".join(map(shown, sorted(filter(None, row["keys"]))))
+    return sorted(found.values(), key=lambda row: -row["count"])
 
 
 def _moment(seconds: float) -> str:

@@ -160,7 +160,7 @@ def test_the_page_of_many_items_is_small_and_quickly_drawn(dest: Path, tmp_path:
                         bbox=[x, y, x + 0.1, y + 0.1],
                         assets={f"key-{number}{'x' * 1000}": {"href": "./a", "file:size": 1}})  # fmt: skip
         tally.add(MirroredItem(f"c{number % 1000}", str(number), f"c/{number}/{number}.json", document, 0))
-    body = PageTemplate("html_report.js").page("", {**page, **tally.charts({})})[0]
+    body = PageTemplate("html_report.js").page("", {**page, **tally.charts({})}, "")[0]
     assert len(body) < 1_000_000
     if CHROMIUM is None:
         pytest.skip("no chromium on this machine: scripts/install-test-tools")
@@ -191,10 +191,10 @@ def test_unbounded_names_take_bounded_memory() -> None:
         properties = {"labels": names, "datetime": f"{number:07d}"}
         whole.add(MirroredItem("c", "i", "c/i/i.json", {"properties": properties, "assets": assets}, 0))
     for counts in (whole.labels, whole.files, whole.sizes, whole.hosts):
-        assert len(counts.numbers) == 10_000
-        assert max(map(len, counts.numbers)) == 300
-    assert len(whole.months.numbers) == 12
-    assert len(whole.pairs.numbers) == 12 * 100 * 99 // 2
+        assert len(counts) == 10_000
+        assert max(map(len, counts)) == 300
+    assert len(whole.months) == 12
+    assert len(whole.pairs) == 12 * 100 * 99 // 2
     assert whole.collections["c"] == [12, 12_000, 12_000]
     kinds = "labels, pairs of labels, asset keys, hosts"
     assert whole.notes() == [f"Too many to count all: {kinds}. Only the first ones are counted."]
