@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import secrets
 import socket
 import time
@@ -23,11 +24,13 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from hmac import compare_digest
 from ipaddress import ip_address
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs
 
+import attrs
 import orjson
 from aiohttp import web
 from msgspec.structs import asdict
@@ -66,7 +69,6 @@ _PATIENCE = 0.5
 _PAUSE = 0.05
 """Seconds before each answer: requests without end take little time from the run."""
 _WRONG_TOKEN_COSTS = 1.0
-_WANTED = "This dashboard asks for a token."
 _NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _SILENT = logging.getLogger(f"{__name__}.server")
 _SILENT.addHandler(logging.NullHandler())
@@ -119,7 +121,8 @@ async def served_dashboard(
         ) from error
     port = listening.sockets[0].getsockname()[1]
     site.cookie = f"stacpull-{port}"
-    dashboard.url = f"http://{socket.gethostname() if ip_address(host).is_unspecified else name}:{port}/"
+    reachable = socket.gethostname() if ip_address(host).is_unspecified else name
+    dashboard.url = f"http://{reachable}:{port}/"
     if on_event is not None:
         on_event(Notice("info", f"dashboard: {dashboard.url}"))
     try:
@@ -245,17 +248,15 @@ class Dashboard:
         }
 
 
+@attrs.define
 class _DashboardSite:
-    def __init__(
-        self, dashboard: Dashboard, template: PageTemplate, names: frozenset[str] | None, token: Secret | None
-    ) -> None:
-        self.cookie = ""
-        """The name of the cookie: other runs on this machine have their own."""
-        self._dashboard = dashboard
-        self._template = template
-        self._token = token
-        self._session = secrets.token_urlsafe(32)
-        self._names = names
+    _dashboard: Dashboard
+    _template: PageTemplate
+    _names: frozenset[str] | None
+    _token: Secret | None
+    _session: str = attrs.field(factory=partial(secrets.token_urlsafe, 32))
+    cookie: str = ""
+    """The name of the cookie: other runs on this machine have their own."""
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         await asyncio.sleep(_PAUSE)
@@ -271,7 +272,7 @@ class _DashboardSite:
         if request.method != "GET":
             return _plain(405, "Only GET is answered.")
         if not self._is_known(request):
-            return self._form(401, _WANTED)
+            return self._form(401, "This dashboard asks for a token.")
         match request.path:
             case "/":
                 data = orjson.loads(self._dashboard.state())
@@ -288,7 +289,7 @@ class _DashboardSite:
         hosts = request.headers.getall("Host", [])
         if len(hosts) != 1:
             return False
-        name = hosts[0].rpartition(":")[0] if hosts[0].rpartition(":")[2].isdigit() else hosts[0]
+        name = re.sub(r":\d+\Z", "", hosts[0])
         if self._names is not None and name.lower() not in self._names:
             return False
         is_visit = request.path == "/" and request.method == "GET"
@@ -352,10 +353,11 @@ def _rate_series(intervals: Sequence[_RateInterval]) -> Json:
     for interval in intervals:
         totals.update(interval.hosts)
     named = [host for host, _ in totals.most_common() if host][:_MAX_COLOURS]
-    has_others = len(totals) > len(named)
+    shown_hosts = [*named, ""] if len(totals) > len(named) else named
     rows: list[Any] = []
     for interval in intervals:
         counts = [interval.hosts.get(host, 0) for host in named]
-        others = [sum(interval.hosts.values()) - sum(counts)] if has_others else []
-        rows.append([round(interval.started), max(0.1, round(interval.seconds, 1)), counts + others])
-    return {"hosts": [*named, *([""] if has_others else [])], "intervals": rows}
+        if shown_hosts != named:
+            counts.append(sum(interval.hosts.values()) - sum(counts))
+        rows.append([round(interval.started), max(0.1, round(interval.seconds, 1)), counts])
+    return {"hosts": shown_hosts, "intervals": rows}
