@@ -28,6 +28,7 @@ from stacpull.threads import StoppableExecutor
 from stacpull_export.atomic_file import output_path
 from stacpull_export.formats import GROUP, ExportReport, Format
 from stacpull_export.mirrored_items import open_contents
+from stacpull_export.tables import refuse_directory
 from stacpull_export.training_samples import SampleOptions, split_of
 
 
@@ -97,7 +98,7 @@ def _read_splits(splits: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[
 
 def _check_suffix(path: Path, name: str, form: Format) -> None:
     suffix = path.suffix.lower()
-    if form.suffixes and suffix not in form.suffixes:
+    if suffix not in form.suffixes:
         forms = {other: entry_points.require(GROUP, other, "export") for other in entry_points.names(GROUP)}
         if suffix and (fits := [n for n, other in forms.items() if suffix in other.suffixes]):
             raise UsageError(f"{path} needs --format {' or '.join(fits)}: {name} writes {form.suffixes[0]}.")
@@ -118,21 +119,24 @@ def _export(
     if form.needs_directory and dest.bucket is not None:
         raise UsageError(f"{name} needs a mirror in a directory, and the files are in {dest.shown}.")
     with destination_errors(out), open_contents(dest, on_event) as contents:
-        _check_suffix(out, name, form)
+        if form.suffixes:
+            _check_suffix(out, name, form)
+            refuse_directory(out)
         if form.needs_pyarrow:
             require_pyarrow(name)
         contents.refuse_inside(out)
         if unknown := set(options.collections) - contents.collections.keys():
             known = ", ".join(contents.collections)
             raise UsageError(f"The mirror has no collection {min(unknown)}; there are: {known}.")
-        chosen = options.collections or None
-        total = None if options.splits else contents.count(chosen, linked=name == "geoparquet")
-        if options.splits:
+        names = contents.names(options.collections, linked=name == "geoparquet")
+        total = None
+        if not options.splits:
+            total = sum(1 for _ in names)
+        else:
             checks = {split: IdsFilter(ids) for split, ids in options.splits.items()}
-            are_left_out = {split_of(name, checks) is None for name in contents.names(chosen, linked=False)}
-            if are_left_out == {True}:
+            if {split_of(item, checks) is None for item in names} == {True}:
                 raise UsageError("The mirror has none of the items in the splits: check their ids.")
-        if next(contents.items(chosen), None) is None and contents.unreadable:
+        if next(contents.items(options.collections), None) is None and contents.unreadable:
             raise StacpullError(f"Nothing was exported. {contents.notes()[-1]}")
         out.parent.mkdir(parents=True, exist_ok=True)
 

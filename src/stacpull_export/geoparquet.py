@@ -10,19 +10,16 @@ groups. `arrow` defines the result for values of different types.
 
 from __future__ import annotations
 
-import os
-import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
 import numpy as np
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import shapely
 import shapely.geometry
@@ -34,9 +31,11 @@ from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Json
 from stacpull.planning.names import COLLECTION_FILE
 from stacpull_export.arrow import (
+    FLAT,
     JSON_TEXT,
     MAX_LEAVES,
     TIME,
+    WITH_HEIGHT,
     Mixed,
     fitted,
     json_array,
@@ -47,15 +46,12 @@ from stacpull_export.arrow import (
 from stacpull_export.atomic_file import atomic_file
 from stacpull_export.formats import ExportReport, OnProgress
 from stacpull_export.mirrored_items import MirrorContents, MirroredItem
-from stacpull_export.tables import refuse_directory
 from stacpull_export.training_samples import SampleOptions
 
 _MEMBERS = ("stac_version", "stac_extensions", "id", "geometry", "bbox", "links", "assets", "collection")
 """The members of an item that are columns, beside its properties."""
-_FLAT = ("xmin", "ymin", "xmax", "ymax")
-_WITH_HEIGHT = ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax")
-_BBOX = pa.struct([(name, pa.float64()) for name in _FLAT])
-_BBOX_WITH_HEIGHT = pa.struct([(name, pa.float64()) for name in _WITH_HEIGHT])
+_BBOX = pa.struct([(name, pa.float64()) for name in FLAT])
+_BBOX_WITH_HEIGHT = pa.struct([(name, pa.float64()) for name in WITH_HEIGHT])
 _MAX_BYTES = 2 << 20
 """Bytes of documents that are held in memory, about."""
 _TIMES = (
@@ -78,7 +74,6 @@ _ROW_GROUP = 10_000
 _ROW_GROUP_BYTES = 16 << 20
 """Bytes in memory per row group, about."""
 _VERSION = "1.1.0"
-_LINK = pa.list_(pa.struct([("href", pa.string()), ("rel", pa.string())]))
 _BATCH = 500
 """Items per batch, at most."""
 
@@ -86,32 +81,26 @@ _BATCH = 500
 def export_geoparquet(
     contents: MirrorContents, out: Path, options: SampleOptions, on_progress: OnProgress
 ) -> ExportReport:
-    """Write the items of a mirror to the file `out`."""
     if options.splits or options.nomenclature or options.label_property:
         raise UsageError("Splits and labels are for the formats webdataset, csv, parquet and torchgeo.")
-    refuse_directory(out)
-    with ItemIndex(contents, out, out.parent, collections=options.collections) as index:
+    with TemporaryFile(dir=out.parent) as batches:
+        index = ItemIndex(contents, out, batches, collections=options.collections)
         index.read(on_progress)
         with atomic_file(out) as file:
             index.write(file)
-        return ExportReport(index.items, (out.name,), out.stat().st_size, index.notes())
+        return ExportReport(index.items, (out.name,), out.stat().st_size, (*index.notes(), *contents.notes()))
 
 
 class ItemIndex:
-    """The items of a mirror as columns in a temporary file, and the schema that holds all of them.
+    """The items of a mirror as columns in the empty file `batches`, and the schema that holds all of them.
 
-    `with ItemIndex(…) as index`, then `index.read(…)` and `index.write(…)`.
+    Call `read`, then `write`.
     """
 
     def __init__(
-        self, contents: MirrorContents, path: Path, directory: Path, *, collections: Sequence[str] = ()
+        self, contents: MirrorContents, path: Path, batches: BinaryIO, *, collections: Sequence[str] = ()
     ) -> None:
-        relative = os.path.relpath(contents.dest.resolve(), path.parent.resolve())
-        self._to_dest = contents.url or relative.replace(os.sep, "/")
-        try:
-            self._to_dest.encode()
-        except UnicodeEncodeError as error:
-            raise UsageError("The path of DEST is not UTF-8, which hrefs cannot have.") from error
+        self._href_of = contents.hrefs_from(path.parent)
         self._contents = contents
         self._collections = {
             name: self._moved_collection(f"{contents.directories[name]}/{COLLECTION_FILE}", document)
@@ -127,18 +116,12 @@ class ItemIndex:
         self.bounds: list[float] = []
         self._types: dict[str, pa.DataType] = {
             "stac_version": pa.string(), "stac_extensions": pa.list_(pa.string()), "id": pa.string(),
-            "geometry": pa.binary(), "bbox": _BBOX, "links": _LINK,
+            "geometry": pa.binary(), "bbox": _BBOX,
+            "links": pa.list_(pa.struct([("href", pa.string()), ("rel", pa.string())])),
             "assets": pa.null(),
             "collection": pa.string(),
         }  # fmt: skip
-        self._leaves = sum(map(leaves, self._types.values()))
-        self._batches = TemporaryFile(dir=directory)  # noqa: SIM115 - closed at the end of the context
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._batches.close()
+        self._batches = batches
 
     def read(self, on_progress: OnProgress) -> None:
         found = iter(self._contents.items(self._collections))
@@ -163,7 +146,7 @@ class ItemIndex:
         while self._batches.tell() < end:
             yield from pa.ipc.open_stream(self._batches, options=pa.ipc.IpcReadOptions(use_threads=False))
 
-    def notes(self, *, missing: bool = True) -> tuple[str, ...]:
+    def notes(self) -> tuple[str, ...]:
         notes = [
             f"{place} has values of several kinds ({', '.join(sorted(kinds))}): they are JSON text."
             for place, kinds in sorted(self.mixed.items())
@@ -182,27 +165,23 @@ class ItemIndex:
             notes.append(f"Geometries that are not valid GeoJSON, and null here: {self.bad_geometries:,}.")
         if self.bad_times:
             notes.append(f"Times that are not valid, and null here: {self.bad_times:,}.")
-        return (*notes, *(self._contents.notes() if missing else ()))
+        return tuple(notes)
 
     def _merge(self, schema: pa.Schema) -> None:
         for field in schema:
             if field.name not in self._types and len(self._types) == _MAX_PROPERTIES + len(_MEMBERS):
                 self.is_too_wide = True
                 continue
-            known = self._types.get(field.name)
-            if known is not None and known.equals(field.type):
-                continue
-            before = pa.null() if known is None else known
-            others = self._leaves - (0 if known is None else leaves(known))
-            left = MAX_LEAVES if field.name == "bbox" else MAX_LEAVES - others
-            kind = merged_type(before, field.type, field.name, self.mixed, left)
-            self._types[field.name] = kind
-            self._leaves = others + leaves(kind)
+            known = self._types.setdefault(field.name, pa.null())
+            if not known.equals(field.type):
+                others = sum(leaves(kind) for name, kind in self._types.items() if name != field.name)
+                left = MAX_LEAVES if field.name == "bbox" else MAX_LEAVES - others
+                self._types[field.name] = merged_type(known, field.type, field.name, self.mixed, left)
 
     def _schema(self) -> pa.Schema:
         types = {name: storable_type(kind) for name, kind in self._types.items()}
         types["assets"] = types["assets"] or pa.string()
-        covering = {"bbox": {name: ["bbox", name] for name in _FLAT}}
+        covering = {"bbox": {name: ["bbox", name] for name in FLAT}}
         geometry: Json = {
             "encoding": "WKB", "geometry_types": sorted(self.geometry_types), "covering": covering,
         }  # fmt: skip
@@ -263,14 +242,9 @@ class ItemIndex:
 
     def _times(self, values: Sequence[Any]) -> pa.Array:
         """Return times in UTC, null if a value is not a time of RFC 3339 in the years 1 to 9999."""
-        try:
-            times = pa.array(values, pa.string()).cast(TIME)
-            pc.min_max(times).as_py()
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-            found = list(map(_utc_time, values))
-            self.bad_times += found.count(None) - values.count(None)
-            times = pa.array(found, TIME)
-        return times
+        found = list(map(_utc_time, values))
+        self.bad_times += found.count(None) - values.count(None)
+        return pa.array(found, TIME)
 
     def _moved_collection(self, path: str, document: Json) -> Json:
         copy: Json = orjson.loads(orjson.dumps(document))
@@ -295,12 +269,10 @@ class ItemIndex:
         for holder in holders:
             href = holder.get("href")
             if isinstance(href, str) and href.startswith(("./", "../")):
-                inside = f"{directory}/{href}"
-                if self._contents.url is not None:
-                    holder["href"] = f"{self._contents.url}/{posixpath.normpath(inside)}"
-                else:
-                    seen = posixpath.normpath(f"{self._to_dest}/{inside}")
-                    holder["href"] = seen if seen.startswith("../") else f"./{seen}"
+                seen = self._href_of(f"{directory}/{href}")
+                if self._contents.url is None and not seen.startswith("../"):
+                    seen = f"./{seen}"
+                holder["href"] = seen
 
 
 def _utc_time(value: object) -> datetime | None:
@@ -328,17 +300,13 @@ def _closed(geometry: Any) -> shapely.Geometry | None:
 
 
 def _bboxes(values: Sequence[Any]) -> pa.Array:
-    try:
-        found = np.array(values)
-    except ValueError:  # they differ in length
-        found = np.array(None)
-    if found.dtype.kind in "fi" and found.shape == (len(values), len(_FLAT)):
-        return pa.StructArray.from_arrays([*found.T.astype(np.float64)], fields=[*_BBOX])
-    boxes = [value if is_bbox(value) else None for value in values]
-    height = any(box is not None and len(box) == len(_WITH_HEIGHT) for box in boxes)
-    names = {len(_FLAT): _FLAT, len(_WITH_HEIGHT): _WITH_HEIGHT}
-    rows = [box and dict(zip(names[len(box)], map(float, box), strict=True)) for box in boxes]
-    return pa.array(rows, _BBOX_WITH_HEIGHT if height else _BBOX)
+    names = {len(FLAT): FLAT, len(WITH_HEIGHT): WITH_HEIGHT}
+    rows: list[dict[str, float] | None] = []
+    for value in values:
+        box = value if is_bbox(value) else []
+        rows.append(dict(zip(names.get(len(box), ()), map(float, box), strict=True)) or None)
+    kind = _BBOX_WITH_HEIGHT if any(row and "zmin" in row for row in rows) else _BBOX
+    return pa.array(rows, kind)
 
 
 def _row_groups(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
@@ -349,9 +317,8 @@ def _row_groups(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterato
             yield pa.concat_tables(group)
             group.clear()
             rows = size = 0
-        names, nulls = set(batch.schema.names), pa.nulls(batch.num_rows)
-        columns = [fitted(batch.column(f.name) if f.name in names else nulls, f.type) for f in schema]
-        table = pa.Table.from_arrays(columns, schema=schema)
+        rows_of_batch = fitted(batch.to_struct_array(), pa.struct(list(schema)))
+        table = pa.Table.from_struct_array(rows_of_batch)
         group.append(table)
         rows, size = rows + table.num_rows, size + table.nbytes
     if group:

@@ -8,6 +8,7 @@ written to the parts and renamed into place, before the collections that refer t
 from __future__ import annotations
 
 import hashlib
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Final
 
 import orjson
@@ -39,10 +40,9 @@ def update_items_parquet(publisher: Publisher, entries: list[CollectionEntry]) -
     documents = {entry.id: encode_item(entry.stored_document(), secrets) for entry in entries}
     state = _state(db, documents)
     known = meta.file_digests(db).get(ITEMS_PARQUET)
-    if known is not None and meta.get(db, meta.ITEMS_PARQUET_STATE) == state:
-        found = store.state_of(ITEMS_PARQUET)
-        if found.obstacle is None and found.digest == known:
-            return ()
+    is_current = known is not None and meta.get(db, meta.ITEMS_PARQUET_STATE) == state
+    if is_current and store.state_of(ITEMS_PARQUET).digest == known:
+        return ()
 
     from stacpull_export.geoparquet import ItemIndex  # noqa: PLC0415 - it imports pyarrow
     from stacpull_export.mirrored_items import MirrorContents  # noqa: PLC0415
@@ -50,7 +50,7 @@ def update_items_parquet(publisher: Publisher, entries: list[CollectionEntry]) -
     contents = MirrorContents(
         store.staged.work, store, db, {name: orjson.loads(text) for name, text in documents.items()}
     )
-    total = contents.count()
+    total = sum(1 for _ in contents.names())
 
     def on_progress(items: int, _stage: str = "") -> None:
         if publisher.is_stopped():
@@ -58,11 +58,12 @@ def update_items_parquet(publisher: Publisher, entries: list[CollectionEntry]) -
         publisher.on_event(Stage(f"writing {ITEMS_PARQUET}", items, total))
 
     path = store.staged.work / ITEMS_PARQUET
-    with ItemIndex(contents, path, store.staged.work / OWN_DIRECTORY) as index:
+    with TemporaryFile(dir=store.staged.work / OWN_DIRECTORY) as batches:
+        index = ItemIndex(contents, path, batches)
         index.read(on_progress)
         with store.staged.new_part(_PART) as file:
             index.write(file)
-        notes = index.notes(missing=False)
+        notes = index.notes()
     found = store.staged.state_of(_PART)
     if found.digest is None:
         raise DestinationError(f"{ITEMS_PARQUET} was written but cannot be read: {found.obstacle}.")

@@ -10,18 +10,15 @@ The first pass over the items finds the classes, the second one makes the rows.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stacpull.errors import UsageError
 from stacpull.filters.item_filters import read_boolean
-from stacpull.urls import is_remote
 from stacpull_export.formats import ExportReport, OnProgress
 from stacpull_export.mirrored_items import MirrorContents
-from stacpull_export.tables import Column, check_table, write_table
-from stacpull_export.training_samples import SampleOptions, Samples, TrainingSample
+from stacpull_export.tables import Column, write_table
+from stacpull_export.training_samples import SampleOptions, Samples
 
 _FLAGS = ("cloud_and_shadow", "seasonal_snow")
 _COLUMNS = (
@@ -34,20 +31,27 @@ _COLUMNS = (
 def export_labels(
     contents: MirrorContents, out: Path, options: SampleOptions, on_progress: OnProgress
 ) -> ExportReport:
-    """Write the label table of a mirror to `out`; its suffix is `.csv` or `.parquet`."""
-    check_table(out)
-    prefix = contents.url or os.path.relpath(contents.dest.resolve(), out.parent.resolve())
-    try:
-        prefix.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError("The path of DEST is not UTF-8: a label table cannot contain it.") from error
+    href_of = contents.hrefs_from(out.parent)
     samples = Samples(contents, options, on_progress)
     taken = {column.name for column in _COLUMNS}  # readers may ignore case, and refuse equal names
     classes = [_class_column(name, taken) for name in samples.classes]
 
     def rows() -> Iterator[tuple[Any, ...]]:
         for number, sample in enumerate(samples, 1):
-            yield _row(samples, sample, prefix)
+            properties = sample.item.document["properties"]
+            time = properties.get("datetime")
+            flags = [properties.get(name) for name in _FLAGS]
+            yield (
+                sample.item.id,
+                sample.item.collection,
+                sample.split or None,
+                time if isinstance(time, str) else None,
+                *(None if flag is None else read_boolean(flag) for flag in flags),
+                list(sample.labels),
+                {file.key: href_of(file.path) for file in sample.files},
+                {file.key: file.sha256 for file in sample.files if file.sha256},
+                *samples.vector(sample),
+            )
             on_progress(number)
 
     write_table(out, (*_COLUMNS, *classes), rows())
@@ -59,25 +63,3 @@ def _class_column(name: str, taken: set[str]) -> Column:
         name = f"label:{name}"
     taken.add(name.casefold())
     return Column(name, "integer")
-
-
-def _row(samples: Samples, sample: TrainingSample, prefix: str) -> tuple[Any, ...]:
-    properties = sample.item.document["properties"]
-    time = properties.get("datetime")
-    return (
-        sample.item.id,
-        sample.item.collection,
-        sample.split or None,
-        time if isinstance(time, str) else None,
-        *(None if properties.get(name) is None else read_boolean(properties[name]) for name in _FLAGS),
-        list(sample.labels),
-        {file.key: _path(prefix, file.path) for file in sample.files},
-        {file.key: file.sha256 for file in sample.files if file.sha256},
-        *samples.vector(sample),
-    )
-
-
-def _path(prefix: str, path: str) -> str:
-    if is_remote(prefix):
-        return f"{prefix}/{path}"
-    return os.path.normpath(os.path.join(prefix, path))  # noqa: PTH118

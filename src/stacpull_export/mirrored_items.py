@@ -6,8 +6,11 @@ download was interrupted. Documents are read from DEST one at a time and never k
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
-from contextlib import contextmanager
+import os
+import posixpath
+import shlex
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing, contextmanager
 from heapq import merge
 from pathlib import Path
 from typing import NamedTuple
@@ -25,8 +28,8 @@ from stacpull.store.inspection import StoredFiles, WaitHooks, lines_in
 from stacpull.store.local_store import open_files
 from stacpull.store.lock import is_held
 
-_Text = tuple[str, str, bytes | None]
-"""An item's id, the path of its document relative to DEST, and the document; None if it cannot be read."""
+_Text = tuple[str, str, bytes]
+"""An item's id, the path of its document relative to DEST, and the document; empty if there is none."""
 
 
 class MirroredItem(NamedTuple):
@@ -40,8 +43,6 @@ class MirroredItem(NamedTuple):
 
 
 class MirrorContents:
-    """The collections and items of one mirror, as `open_contents` gives them."""
-
     def __init__(
         self,
         dest: Path,
@@ -54,6 +55,7 @@ class MirrorContents:
         self.dest = dest
         self.files = files
         self.url = url
+        self.verify_first = f"run `stacpull verify {shlex.quote(str(dest))} --repair`, then export again"
         self.unreadable = 0  # counted by the last complete pass over the items
         self.unreadable_name = ""
         self.db = db
@@ -67,27 +69,24 @@ class MirrorContents:
             stored = (collections or {}).get(name) or self.document(f"{directory}/{COLLECTION_FILE}")
             self.collections[name] = stored or {"type": "Collection", "id": name}
 
-    def names(self, collections: Container[str] | None = None, *, linked: bool = True) -> Iterator[str]:
-        chosen = [row.rowid for row in self._rows if collections is None or row.name in collections]
-        listed = (item for rowid in chosen for item in views.item_names(self.db, rowid, "i.id"))
-        return (item.name for item in listed if linked or not item.is_linked)
+    def names(self, collections: Collection[str] = (), *, linked: bool = True) -> Iterator[str]:
+        for row in self._rows_of(collections):
+            for item in views.item_names(self.db, row.rowid, "i.id"):
+                if linked or not item.is_linked:
+                    yield item.name
 
-    def count(self, collections: Container[str] | None = None, *, linked: bool = True) -> int:
-        return sum(1 for _ in self.names(collections, linked=linked))
+    def _rows_of(self, collections: Collection[str]) -> list[CollectionRow]:
+        return [row for row in self._rows if not collections or row.name in collections]
 
-    def items(
-        self, collections: Container[str] | None = None, *, linked: bool = True
-    ) -> Iterator[MirroredItem]:
+    def items(self, collections: Collection[str] = (), *, linked: bool = True) -> Iterator[MirroredItem]:
         unreadable = 0
-        for row in self._rows:
-            if collections is not None and row.name not in collections:
-                continue
+        for row in self._rows_of(collections):
             ndjson = f"{row.directory}/{NDJSON_FILE}"
             has_ndjson = self.files.state_of(ndjson, algorithm=None).size is not None
             in_ndjson = self._in_ndjson(row, ndjson, linked=linked) if has_ndjson else iter(())
             for name, path, text in merge(in_ndjson, self._in_files(row, linked=linked, written=has_ndjson)):
-                document = None if text is None else parsed_object(text)
-                if text is None or document is None or not isinstance(document.get("properties"), dict):
+                document = parsed_object(text)
+                if document is None or not isinstance(document.get("properties"), dict):
                     unreadable += 1
                     self.unreadable_name = self.unreadable_name or path.rpartition("/")[2]
                 else:
@@ -95,13 +94,15 @@ class MirrorContents:
         self.unreadable = unreadable
 
     def notes(self) -> tuple[str, ...]:
-        """Return sentences about what the mirror does not have."""
-        notes = [] if next(self.names(), None) else ["The mirror has no items: check the filters of the run."]
-        remedy = f"`stacpull {'verify --repair' if self.is_complete else 'resume'}` writes it"
+        notes = list[str]()
+        if next(self.names(), None) is None:
+            notes.append("The mirror has no items: check the filters of the run.")
+        remedy = "`stacpull verify --repair` writes it"
         if self.state == "running":
             remedy = "the active run writes it"
             notes.append("The mirror is not complete: wait until the run ends.")
         elif not self.is_complete:
+            remedy = "`stacpull resume` writes it"
             notes.append("The mirror is not complete: `stacpull status` shows what is still to do.")
         if self.unreadable:
             if runs.load(self.db).fixed["metadata"] == "none":
@@ -114,6 +115,17 @@ class MirrorContents:
         place, dest = out.parent.resolve() / out.name, self.dest.resolve()
         if place.is_relative_to(dest):
             raise UsageError(f"{out} is inside the mirror: name a place outside, such as {dest.parent}.")
+
+    def hrefs_from(self, directory: Path) -> Callable[[str], str]:
+        """Return a function from paths in DEST to paths that start at a directory, or to URLs."""
+        if self.url is not None:
+            return lambda path: f"{self.url}/{posixpath.normpath(path)}"
+        start = os.path.relpath(self.dest.resolve(), directory.resolve())
+        try:
+            start.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError("The path of DEST is not UTF-8, which hrefs cannot have.") from error
+        return lambda path: posixpath.normpath(f"{start}/{path}")
 
     def _in_files(self, row: CollectionRow, *, linked: bool, written: bool) -> Iterator[_Text]:
         """Yield the items with a JSON file; unless `written`, also those whose file does not exist."""
@@ -132,19 +144,18 @@ class MirrorContents:
             for number, line in enumerate(lines_in(file), 1):
                 document = parsed_object(line)
                 if document is None:
-                    yield "", f"{path}:{number}", None
+                    yield "", f"{path}:{number}", b""
                 elif (name := str(document.get("id"))) not in left_out:
                     yield name, path, line
 
     def document(self, path: str) -> Json | None:
         """Return the JSON object at `path`, relative to DEST; None if there is none."""
-        data = self.read(path)
-        return None if data is None else parsed_object(data)
+        return parsed_object(self.read(path))
 
-    def read(self, path: str) -> bytes | None:
-        """Return what is in the file at `path`, relative to DEST; None if there is none."""
+    def read(self, path: str) -> bytes:
+        """Return what is in the file at `path`, relative to DEST; nothing if there is none."""
         with readable(self.files, path):
-            return self.files.read(path)
+            return self.files.read(path) or b""
 
 
 @contextmanager
@@ -167,10 +178,10 @@ def open_contents(dest_address: DestAddress, on_event: Listener | None = None) -
         if on_event is not None:
             on_event(Notice("warning", text))
 
-    db = open_reader(dest, location)
-    try:
-        with ledger_errors(ledger_path(dest)), open_files(dest, location, WaitHooks(warn)) as files:
-            db.execute("BEGIN")  # one snapshot for all passes
-            yield MirrorContents(dest, files, db, url=None if location is None else location.url)
-    finally:
-        db.close()
+    with (
+        closing(open_reader(dest, location)) as db,
+        ledger_errors(ledger_path(dest)),
+        open_files(dest, location, WaitHooks(warn)) as files,
+    ):
+        db.execute("BEGIN")  # one snapshot for all passes
+        yield MirrorContents(dest, files, db, url=None if location is None else location.url)

@@ -40,7 +40,6 @@ Row = Sequence[Any]
 _FileMetadata = Mapping[str, str] | None
 _Writer = Callable[[BinaryIO, Sequence[Column], Iterable[Row], _FileMetadata], None]
 
-_LARGEST = (1 << 63) - 1
 _BATCH = 2000
 """The most rows in memory."""
 
@@ -64,7 +63,6 @@ def check_table(path: Path) -> None:
 def write_table(
     path: Path, columns: Sequence[Column], rows: Iterable[Row], *, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write `rows` to `path`. An existing file is replaced when all data is on stable storage."""
     with atomic_file(path) as file:
         _WRITERS[path.suffix.lower()](file, columns, rows, metadata)
 
@@ -137,7 +135,7 @@ def _write_parquet(
 
 def _as_parquet(value: Any, kind: Kind) -> Any:
     """Return a value for Parquet; None for an integer above 64 bits, which is never a true size."""
-    if isinstance(value, int) and value > _LARGEST:
+    if isinstance(value, int) and value >= 1 << 63:
         return None
     return _as_text(value) if kind == "json" else value
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
 from typing import NamedTuple
 
 from stacpull.catalog.item import path_of_href
@@ -71,7 +70,7 @@ class Samples:
     def __iter__(self) -> Iterator[TrainingSample]:
         counts = Counter[str]()
         key_sets: defaultdict[str, Counter[frozenset[str]]] = defaultdict(Counter)
-        for item in self._contents.items(self._options.collections or None, linked=False):
+        for item in self._contents.items(self._options.collections, linked=False):
             split = split_of(item.id, self._splits)
             if split is None:
                 counts["left out"] += 1
@@ -94,13 +93,16 @@ class Samples:
         """Return the report on an export; call it after all samples were read."""
         numbers = self.counts
         count, unlabelled, left_out = numbers["samples"], numbers["without label"], numbers["left out"]
-        what = quantity(left_out, "item is in no split and was", "items are in no split and were")
-        notes = [f"{what} left out."] if left_out else []
+        notes = list[str]()
+        if left_out:
+            what = quantity(left_out, "item is in no split and was", "items are in no split and were")
+            notes.append(f"{what} left out.")
         for name, check in self._splits.items():
             missing, shown = check.missing()
             if missing:
-                verb = "matches no item of the mirror" if missing == 1 else "match no item of the mirror"
-                notes.append(f"{quantity(missing, 'ID')} of the split {name} {verb}: {shown}.")
+                verb = "matches" if missing == 1 else "match"
+                what = f"{quantity(missing, 'ID')} of the split {name} {verb}"
+                notes.append(f"{what} no item of the mirror: {shown}.")
         if not count:
             notes.append("There are no samples: the mirror has only images that items link to, or no items.")
         elif count == unlabelled:
@@ -112,8 +114,9 @@ class Samples:
         for key_sets in self._key_sets.values():
             every = frozenset[str]().union(*key_sets)
             for keys, number in key_sets.items():
-                lacking.update(dict.fromkeys(every - keys, number))
-                samples += number if every - keys else 0
+                if keys != every:
+                    lacking.update(dict.fromkeys(every - keys, number))
+                    samples += number
         if samples:
             by_number = sorted(lacking.items(), key=lambda pair: (-pair[1], pair[0]))
             names = ", ".join(f"{key}: {number:,}" for key, number in by_number[:10])
@@ -134,8 +137,8 @@ class Samples:
                 for name in names:
                     listed.setdefault(fold_label(name), name.strip())
         met: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        chosen = self._options.collections or None
-        for number, item in enumerate(self._contents.items(chosen, linked=False), 1):
+        items = self._contents.items(self._options.collections, linked=False)
+        for number, item in enumerate(items, 1):
             for name in self._label_names(item.document):
                 met[fold_label(name)][name.strip()] += 1
             if len(met) > MAX_CLASSES:
@@ -154,27 +157,27 @@ class Samples:
 
     def _files(self, item: MirroredItem) -> tuple[SampleFile, ...]:
         found: dict[str, SampleFile] = {}
-        own = local_files(item.path, item.document)
-        for number, files in enumerate(chain([own], self._source_files(item))):
+        for number, files in enumerate(self._files_by_item(item)):
             for file in files:
                 name = f"{number}_{file.key}" if file.key in found else file.key
                 found[name] = file._replace(key=name)
         return tuple(found[key] for key in sorted(found))
 
-    def _source_files(self, item: MirroredItem) -> Iterator[Iterator[SampleFile]]:
-        """Yield the files of each source item. One without JSON of its own (`ndjson`) is in the ledger."""
-        links, start = objects_in(item.document.get("links")), item.path.rpartition("/")[0]
-        sources = (link.get("href") for link in links if str(link.get("rel")).lower() == "source")
-        for path in dict.fromkeys(path_of_href(href, start) for href in sources):  # without repeated links
-            document = None if path is None else self._contents.document(path)
+    def _files_by_item(self, item: MirroredItem) -> Iterator[Iterator[SampleFile]]:
+        """Yield the files of the item and of each source item. With `ndjson`, they are in the ledger."""
+        yield local_files(item.path, item.document)
+        start = item.path.rpartition("/")[0]
+        links = objects_in(item.document.get("links"))
+        hrefs = [link.get("href") for link in links if str(link.get("rel")).lower() == "source"]
+        for path in filter(None, dict.fromkeys(path_of_href(href, start) for href in hrefs)):
+            document = self._contents.document(path)
             if document is not None:
-                yield local_files(path or "", document)
-            elif path is not None:
-                directory = path.rpartition("/")[0]
-                name, recorded = views.files_of_item_in(self._contents.db, directory) or ("", {})
+                yield local_files(path, document)
+            elif recorded := views.files_of_item_in(self._contents.db, path.rpartition("/")[0]):
+                name, files = recorded
                 yield (
                     SampleFile(key, file.path, file.size, (file.sha256 or b"").hex(), name)
-                    for key, file in recorded.items()
+                    for key, file in files.items()
                     if file.size is not None
                 )
 
@@ -191,9 +194,10 @@ def split_of(item_id: str, splits: Mapping[str, IdsFilter]) -> str | None:
 def local_files(path: str, document: Json) -> Iterator[SampleFile]:
     directory = path.rpartition("/")[0]
     for key, asset in object_or_empty(document.get("assets")).items():
-        local = path_of_href(object_or_empty(asset).get("href"), directory)
-        size = None if local is None else asset.get("file:size")
+        members = object_or_empty(asset)
+        local = path_of_href(members.get("href"), directory)
+        size = members.get("file:size")
         if local is not None and isinstance(size, int):
-            checksum = str(asset.get("file:checksum") or "")
+            checksum = str(members.get("file:checksum") or "")
             sha256 = checksum.removeprefix(_SHA256) if checksum.startswith(_SHA256) else ""
             yield SampleFile(key, local, size, sha256, str(document.get("id")))

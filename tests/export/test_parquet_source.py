@@ -32,33 +32,33 @@ from stacpull.selection import Selection
 from stacpull_export import parquet_decoder
 from stacpull_export import parquet_source as parquet_module
 from stacpull_export.geoparquet import ItemIndex
-from stacpull_export.mirrored_items import MirroredItem
+from stacpull_export.mirrored_items import MirrorContents, MirroredItem
 from stacpull_export.parquet_source import ParquetSource
 
 URL = "https://files.test/data/items.parquet"
 pytestmark = pytest.mark.usefixtures("forked_decoder")
 
 
-class Contents:
+class Contents(MirrorContents):
     def __init__(self, items: Sequence[Json], collections: Mapping[str, Json]) -> None:
         self.dest = Path("/mirror")
-        self.url: str | None = None
+        self.url = None
         self.collections = dict(collections)
         self.directories = {name: name for name in collections}
         self._items = items
 
-    def items(self, *_: object) -> Iterator[MirroredItem]:
+    def items(self, *_: object, **__: object) -> Iterator[MirroredItem]:
         for one in self._items:
             path = f"{one['collection']}/{one['id']}/i.json"
-            document = json.loads(json.dumps(one))
-            yield MirroredItem(one["collection"], one["id"], path, document, len(str(one)))
+            yield MirroredItem(one["collection"], one["id"], path, json.loads(json.dumps(one)), len(str(one)))
 
 
 def by_export(items: Sequence[Json], path: Path) -> None:
     names = dict.fromkeys(one["collection"] for one in items)
     contents = Contents(items, {name: {"type": "Collection", "id": name, "links": []} for name in names})
-    with ItemIndex(contents, path, path.parent) as index, path.open("wb") as file:  # type: ignore[arg-type]
-        index.read(lambda _, _stage="": None)
+    index = ItemIndex(contents, path, io.BytesIO())
+    index.read(lambda _, _stage="": None)
+    with path.open("wb") as file:
         index.write(file)
 
 
