@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shlex
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -29,14 +28,12 @@ from stacpull_export.atomic_file import atomic_file
 from stacpull_export.formats import ExportReport, OnProgress
 from stacpull_export.ledger_queries import shared_sample_keys
 from stacpull_export.mirrored_items import MirrorContents, readable
-from stacpull_export.tables import Column, check_table, write_table
+from stacpull_export.tables import Column, write_table
 from stacpull_export.training_samples import SampleFile, SampleOptions, Samples, TrainingSample
 
 SHARD_BYTES = 1_000_000_000
 _PIECE = 1 << 20
 """Bytes of a file in memory."""
-_LIST = "shards.json"
-_MARKER = ".stacpull-export"
 _OWN_NAME = re.compile(r"\.?[^/]+-[0-9]{6}\.tar(\.parquet)?(\.part)?")
 _COLUMNS: Final = (
     Column("key"), Column("id"), Column("collection"), Column("labels", "texts"),
@@ -63,19 +60,18 @@ def export_webdataset(
     shard_bytes: int = SHARD_BYTES,
     shard_samples: int | None = None,
 ) -> ExportReport:
-    """Write the samples of a mirror as shards into the directory `out`."""
     if wrong := next((name for name in options.splits if "/" in name or "\0" in name), None):
         raise UsageError(f"The split {wrong!r} cannot begin the names of files: leave the slash out.")
-    check_table(out.parent / "samples.parquet")
     make_export_directory(out, "webdataset")
     samples = Samples(contents, options, on_progress)
-    writer = _ShardWriter(contents, out, samples, shard_bytes, shard_samples, on_progress)
+    shared_keys = shared_sample_keys(contents.db)
+    writer = _ShardWriter(contents, out, samples, shared_keys, shard_bytes, shard_samples, on_progress)
     for split in options.splits or ("",):
         writer.write_split(split)
     names = tuple(shard.name for shard in writer.done)
-    kept = {file for name in names for file in (name, f"{name}.parquet")}
+    kept = set(names)
     for entry in out.iterdir():
-        if entry.name not in kept and _OWN_NAME.fullmatch(entry.name):
+        if entry.name.removesuffix(".parquet") not in kept and _OWN_NAME.fullmatch(entry.name):
             with suppress(OSError):
                 entry.unlink()
     document = {
@@ -83,36 +79,26 @@ def export_webdataset(
         "samples": writer.count,
         "shards": [shard._asdict() for shard in writer.done],
     }
-    with atomic_file(out / _LIST) as file:
+    with atomic_file(out / "shards.json") as file:
         file.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    text = "No sample has an image: check the asset filters and --no-source-links of the mirror."
-    notes = [] if samples.counts["with image"] or not writer.count else [text]
+    notes = list[str]()
+    if writer.count and not samples.counts["with image"]:
+        notes = ["No sample has an image: check the asset filters and --no-source-links of the mirror."]
     return samples.report(names, sum(shard.bytes for shard in writer.done), notes)
 
 
+@attrs.define
 class _ShardWriter:
-    """Writes shards one by one; `done` and `count` are its progress."""
-
-    def __init__(
-        self,
-        contents: MirrorContents,
-        out: Path,
-        samples: Samples,
-        max_bytes: int,
-        max_samples: int | None,
-        on_progress: OnProgress,
-    ) -> None:
-        self.done: list[_Shard] = []
-        self.count = 0
-        """Samples in `done`."""
-        self._shared_keys = shared_sample_keys(contents.db)
-        self._dest = contents.dest
-        self._files = contents.files
-        self._out = out
-        self._samples = samples
-        self._max_bytes = max_bytes
-        self._max_samples = max_samples
-        self._on_progress = on_progress
+    _contents: MirrorContents
+    _out: Path
+    _samples: Samples
+    _shared_keys: set[str]
+    _max_bytes: int
+    _max_samples: int | None
+    _on_progress: OnProgress
+    done: list[_Shard] = attrs.field(factory=list)
+    count: int = 0
+    """Samples in `done`."""
 
     def write_split(self, split: str) -> None:
         """Write the shards of one split; existing complete ones are kept."""
@@ -192,8 +178,9 @@ class _ShardWriter:
         """
         item = sample.item
         key = item.id.replace(".", "_").replace("/", "_")
-        is_encoded = key in self._shared_keys or "\0" in key
-        return f"{_encoded(item.collection)}/{_encoded(item.id)}" if is_encoded else key
+        if key in self._shared_keys or "\0" in key:
+            return f"{_encoded(item.collection)}/{_encoded(item.id)}"
+        return key
 
     def _identity(self, sample: TrainingSample, described: bytes) -> bytes:
         """Return a text that changes when the sample in the shard, with its `.json`, would.
@@ -201,7 +188,7 @@ class _ShardWriter:
         A file without a SHA-256 is the same if it was not written since.
         """
         files = [
-            (suffix, file.size, file.sha256 or self._files.modified(file.path))
+            (suffix, file.size, file.sha256 or self._contents.files.modified(file.path))
             for suffix, file in zip(_suffixes(sample.files), sample.files, strict=True)
         ]
         return orjson.dumps([self._key(sample), files]) + described
@@ -238,13 +225,13 @@ class _ShardWriter:
                 tar.write(data)
             tar.write(_padding(file.size))
             if file.sha256 and digest.hexdigest() != file.sha256:
-                path = f"{self._files.name}/{file.path}"
-                verify = f"stacpull verify {shlex.quote(str(self._dest))} --repair"
-                raise StacpullError(f"{path} differs from its checksum: run `{verify}`, then export again.")
+                path = f"{self._contents.files.name}/{file.path}"
+                raise StacpullError(f"{path} differs from its checksum: {self._contents.verify_first}.")
 
     def _content(self, file: SampleFile) -> Iterator[bytes]:
         left = file.size
-        with readable(self._files, file.path), self._files.open(file.path) as opened:
+        files = self._contents.files
+        with readable(files, file.path), files.open(file.path) as opened:
             while data := opened.read(min(_PIECE, left)):
                 yield data
                 left -= len(data)
@@ -312,7 +299,8 @@ def _suffixes(files: Sequence[SampleFile]) -> Iterator[str]:
         extension = os.path.splitext(file.path)[1].lower() or ".bin"  # noqa: PTH122 - text, not a path here
         folded = f"{name}{extension}".lower()
         taken[folded] += 1
-        yield f"{name}.{taken[folded]}{extension}" if taken[folded] > 1 else f"{name}{extension}"
+        number = f".{taken[folded]}" if taken[folded] > 1 else ""
+        yield f"{name}{number}{extension}"
 
 
 def _header(name: str, size: int) -> bytes:
@@ -337,13 +325,15 @@ def _shard_size(size: int) -> int:
 
 def make_export_directory(out: Path, form: str) -> None:
     """Make the directory, and mark it as an export, so that its files may be replaced and removed."""
-    marker = out / _MARKER
+    marker = out / ".stacpull-export"
     with destination_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-        before = marker.read_text(encoding="utf-8", errors="replace") if marker.exists() else None
-        if before and before != form:
-            raise UsageError(f"{out} holds an export in the format {before}: choose another directory.")
-        if before is None and (foreign := next(out.iterdir(), None)):
+        foreign = next(out.iterdir(), None)
+        if marker.exists():
+            before = marker.read_text(encoding="utf-8", errors="replace")
+            if before not in ("", form):
+                raise UsageError(f"{out} holds an export in the format {before}: choose another directory.")
+        elif foreign is not None:
             raise UsageError(
                 f"{out} holds {foreign.name}, which is not part of an export: choose another directory."
             )
