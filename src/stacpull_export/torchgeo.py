@@ -17,11 +17,9 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -34,19 +32,25 @@ from stacpull.planning.names import safe_segment
 from stacpull_export.atomic_file import atomic_file
 from stacpull_export.formats import ExportReport, OnProgress
 from stacpull_export.mirrored_items import MirrorContents
+from stacpull_export.tables import Column, write_table
 from stacpull_export.training_samples import SampleFile, SampleOptions, Samples, TrainingSample
 from stacpull_export.webdataset import make_export_directory
 
-_S2_BAND: Final = re.compile(r"(?:\d{1,9}_)?(B0[1-9]|B8A|B11|B12)")
-_S1_BAND: Final = re.compile(r"(?:\d{1,9}_)?(VV|VH)")
-_MAP: Final = re.compile(r"(?:\d{1,9}_)?reference_map")
-_LABELS: Final = re.compile(r"(?:\d{1,9}_)?labels(?:_metadata)?")
+_KINDS: Final = {
+    "s2": re.compile(r"B0[1-9]|B8A|B11|B12"),
+    "s1": re.compile(r"VV|VH"),
+    "map": re.compile(r"reference_map"),
+    "labels": re.compile(r"labels(?:_metadata)?"),
+}
+"""The asset keys of each kind of file, without the number of the item (`SampleFile.key`)."""
 _PREFIX: Final = re.compile(r"bigearthnet_v\d_(?:labels|source|s1|s2)_")
 """The prefix that MLHub adds to the name of a patch."""
 _S2_BANDS: Final = 12
-_BATCH: Final = 10_000
-"""Rows of the metadata that are held in memory."""
-_size_and_time = attrgetter("st_size", "st_mtime_ns")
+_COLUMNS: Final = (
+    Column("patch_id"), Column("labels", "texts"), Column("split"), Column("s1_name"),
+    Column("contains_seasonal_snow", "boolean"), Column("contains_cloud_or_shadow", "boolean"),
+)  # fmt: skip
+_size_time = attrgetter("st_size", "st_mtime_ns")
 _SPLITS: Final = ("train", "val", "test")
 
 
@@ -60,7 +64,6 @@ class _NamedSample(NamedTuple):
 def export_torchgeo_v1(
     contents: MirrorContents, out: Path, options: SampleOptions, on_progress: OnProgress
 ) -> ExportReport:
-    """Write the tree of `torchgeo.datasets.BigEarthNet`; the arguments are those of `export_torchgeo_v2`."""
     if options.nomenclature == "ben19":
         raise UsageError("Version 1 has 43 classes, and num_classes=19 maps them: leave --nomenclature out.")
     tree = _Tree(contents, out, options, on_progress, "torchgeo-v1")
@@ -68,13 +71,11 @@ def export_torchgeo_v1(
     with ExitStack() as opened:
         lists = {split: opened.enter_context(atomic_file(out / name)) for split, name in names.items()}
         for sample, patch in tree.patches():
-            folder = f"BigEarthNet-v1.0/{patch.name}"
-            tree.place(patch.files["s2"], folder, patch.name)
-            tree.place_labels(sample, patch.files["labels"], folder, patch.name)
-            if patch.s1_name:
-                folder = f"BigEarthNet-S1-v1.0/{patch.s1_name}"
-                tree.place(patch.files["s1"], folder, patch.s1_name)
-                tree.place_labels(sample, patch.files["labels"], folder, patch.s1_name)
+            places = (("s2", "BigEarthNet-v1.0", patch.name), ("s1", "BigEarthNet-S1-v1.0", patch.s1_name))
+            for kind, top, name in places:
+                if name:
+                    tree.place(patch.files[kind], f"{top}/{name}", name)
+                    tree.place_labels(sample, patch.files["labels"], f"{top}/{name}", name)
             lists[sample.split or _SPLITS[0]].write(f"{patch.name},{patch.s1_name}\n".encode())
         tree.complete("BigEarthNet-v1.0", "BigEarthNet-S1-v1.0")
     return tree.report(tuple(names.values()))
@@ -83,31 +84,20 @@ def export_torchgeo_v1(
 def export_torchgeo_v2(
     contents: MirrorContents, out: Path, options: SampleOptions, on_progress: OnProgress
 ) -> ExportReport:
-    """Write the tree of `torchgeo.datasets.BigEarthNetV2`."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy
-    import pyarrow.parquet as pq  # noqa: PLC0415 - heavy
-
     if options.nomenclature == "clc43":
         raise UsageError("Version 2 has the 19 classes: leave --nomenclature clc43 out.")
     tree = _Tree(contents, out, options._replace(nomenclature="ben19"), on_progress, "torchgeo-v2")
-    schema = pa.schema(
-        [("patch_id", pa.string()), ("labels", pa.list_(pa.string())), ("split", pa.string()),
-         ("s1_name", pa.string()), ("contains_seasonal_snow", pa.bool_()),
-         ("contains_cloud_or_shadow", pa.bool_())]
-    )  # fmt: skip
-    with (
-        atomic_file(out / "metadata.parquet") as file,
-        pq.ParquetWriter(file, schema, compression="zstd") as writer,
-    ):
-        rows = (_placed_row(tree, sample, patch) for sample, patch in tree.patches())
-        while batch := list(islice(rows, _BATCH)):
-            writer.write_table(pa.Table.from_pylist(batch, schema))
+
+    def rows() -> Iterator[tuple[Any, ...]]:
+        for sample, patch in tree.patches():
+            yield _placed_row(tree, sample, patch)
         tree.complete("BigEarthNet-S2", "BigEarthNet-S1", "Reference_Maps")
-    maps = "Samples without a reference map, which BigEarthNetV2 cannot load: "
-    return tree.report(("metadata.parquet",), {maps: tree.without_map})
+
+    write_table(out / "metadata.parquet", _COLUMNS, rows())
+    return tree.report(("metadata.parquet",), tree.without_map)
 
 
-def _placed_row(tree: _Tree, sample: TrainingSample, patch: _NamedSample) -> dict[str, Any]:
+def _placed_row(tree: _Tree, sample: TrainingSample, patch: _NamedSample) -> tuple[Any, ...]:
     tile = "_".join(patch.name.split("_")[:-2])
     tree.place(patch.files["s2"], f"BigEarthNet-S2/{tile}/{patch.name}", patch.name)
     tree.place(patch.files["map"], f"Reference_Maps/{tile}/{patch.name}", patch.name)
@@ -116,14 +106,14 @@ def _placed_row(tree: _Tree, sample: TrainingSample, patch: _NamedSample) -> dic
         tree.place(patch.files["s1"], f"BigEarthNet-S1/{s1_tile}/{patch.s1_name}", patch.s1_name)
     split = sample.split or _SPLITS[0]
     properties = sample.item.document["properties"]
-    return {
-        "patch_id": patch.name,
-        "labels": list(sample.labels),
-        "split": "validation" if split == "val" else split,
-        "s1_name": patch.s1_name or None,
-        "contains_seasonal_snow": read_boolean(properties.get("seasonal_snow")),
-        "contains_cloud_or_shadow": read_boolean(properties.get("cloud_and_shadow")),
-    }
+    return (
+        patch.name,
+        list(sample.labels),
+        "validation" if split == "val" else split,
+        patch.s1_name or None,
+        read_boolean(properties.get("seasonal_snow")),
+        read_boolean(properties.get("cloud_and_shadow")),
+    )
 
 
 class _Tree:
@@ -133,8 +123,7 @@ class _Tree:
         if unknown := set(options.splits) - {*_SPLITS}:
             raise UsageError(f"TorchGeo has the splits train, val and test, not {min(unknown)}.")
         self.without_map = 0
-        self._dest = contents.dest
-        self._files = contents.files
+        self._contents = contents
         self._out = out
         self._bytes = self._incomplete = 0
         make_export_directory(out, form)
@@ -157,10 +146,9 @@ class _Tree:
             self._on_progress(len(names))
 
     def place(self, files: list[SampleFile], folder: str, name: str) -> None:
-        """Link files into a folder under the names `<name>_<band><suffix>`."""
         placed: set[Path] = set()
         for file in files:
-            key = re.sub(r"^\d+_", "", file.key)
+            key = _bare_key(file)
             suffix = Path(file.path).suffix or ".tif"
             target = self._out / folder / f"{name}_{safe_segment(key)}{suffix}"
             if target in placed:
@@ -188,48 +176,54 @@ class _Tree:
             (self._out / name).mkdir(exist_ok=True)
         os.sync()
 
-    def report(self, lists: tuple[str, ...], more: Mapping[str, int] | None = None) -> ExportReport:
-        counts = {"Samples with fewer than the 12 bands of Sentinel-2: ": self._incomplete, **(more or {})}
+    def report(self, lists: tuple[str, ...], without_map: int = 0) -> ExportReport:
+        counts = {
+            "Samples with fewer than the 12 bands of Sentinel-2: ": self._incomplete,
+            "Samples without a reference map, which BigEarthNetV2 cannot load: ": without_map,
+        }
         notes = [f"{text}{number:,}." for text, number in counts.items() if number]
         return self._samples.report(lists, self._bytes, notes)
 
     def _link(self, path: str, target: Path) -> None:
-        """Make `target` a hard link to the file of the mirror at `path`, or a copy on another file system."""
-        source = self._dest / path
-        if (obstacle := self._files.state_of(path, algorithm=None).obstacle) is not None:
+        source = self._contents.dest / path
+        part = target.with_name(f".{target.name}.part")
+        obstacle = self._contents.files.state_of(path, algorithm=None).obstacle
+        if obstacle is not None:
             raise DestinationError(f"{source} cannot be read: there is {obstacle}.")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            there = target.lstat() if os.path.lexists(target) else None
-            here = source.lstat()
-            if there is not None and (there.st_ino, there.st_dev) == (here.st_ino, here.st_dev):
+            if os.path.lexists(target) and os.path.samestat(target.lstat(), source.lstat()):
                 return
-            part = target.with_name(f".{target.name}.part")
             part.unlink(missing_ok=True)
             try:
                 os.link(source, part, follow_symlinks=False)
             except OSError as error:
                 if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
                     raise
-                if there is not None and _size_and_time(there) == _size_and_time(here):
+                if os.path.lexists(target) and _size_time(target.lstat()) == _size_time(source.lstat()):
                     return
                 shutil.copy2(source, part, follow_symlinks=False)
             part.replace(target)
         except FileNotFoundError as error:
-            verify = f"stacpull verify {shlex.quote(str(self._dest))} --repair"
-            raise DestinationError(f"{source} is missing: run `{verify}`, then export again.") from error
+            raise DestinationError(f"{source} is missing: {self._contents.verify_first}.") from error
         except OSError as error:
             raise destination_error(error, target) from error
         finally:
             with suppress(OSError):
-                target.with_name(f".{target.name}.part").unlink(missing_ok=True)
+                part.unlink(missing_ok=True)
+
+
+def _bare_key(file: SampleFile) -> str:
+    return re.sub(r"^\d{1,9}_", "", file.key)
 
 
 def _patch_of(sample: TrainingSample) -> _NamedSample:
-    kinds = {"s2": _S2_BAND, "s1": _S1_BAND, "map": _MAP, "labels": _LABELS}
-    files = {
-        kind: [file for file in sample.files if pattern.fullmatch(file.key)]
-        for kind, pattern in kinds.items()
-    }
-    s1_name = safe_segment(_PREFIX.sub("", files["s1"][0].item)) if files["s1"] else ""
+    files: dict[str, list[SampleFile]] = {kind: [] for kind in _KINDS}
+    for file in sample.files:
+        for kind, pattern in _KINDS.items():
+            if pattern.fullmatch(_bare_key(file)):
+                files[kind].append(file)
+    s1_name = ""
+    if files["s1"]:
+        s1_name = safe_segment(_PREFIX.sub("", files["s1"][0].item))
     return _NamedSample(safe_segment(_PREFIX.sub("", sample.item.id)), s1_name, files)
