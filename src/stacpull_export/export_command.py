@@ -90,18 +90,22 @@ def export(
         )
     )
     what = _FORMATS[form].counted
-    files = "" if form.startswith("torchgeo") else f" in {quantity(len(report.files), 'file')}"  # only lists
-    failed = f"; {quantity(report.items_failed, 'item')} failed" if report.items_failed else ""
-    failed += f"; {quantity(report.items_missing, 'item')} missing" if report.items_missing else ""
-    lines = [f"{out}: {quantity(report.items, what)}{files}, {size(report.bytes)}{failed}", *report.notes]
-    return session.finish(report, lines)
+    line = f"{out}: {quantity(report.items, what)}"
+    if not form.startswith("torchgeo"):  # where they are only the lists
+        line += f" in {quantity(len(report.files), 'file')}"
+    line += f", {size(report.bytes)}"
+    if report.items_failed:
+        line += f"; {quantity(report.items_failed, 'item')} failed"
+    if report.items_missing:
+        line += f"; {quantity(report.items_missing, 'item')} missing"
+    return session.finish(report, [line, *report.notes])
 
 
 def _splits(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for text in texts:
         name, _, file = text.partition("=")
-        if not name or not file.startswith("@") or not name.replace("-", "").replace("_", "").isalnum():
+        if not file.startswith("@") or not name.replace("-", "").replace("_", "").isalnum():
             raise UsageError(f"--split must be NAME=@FILE, as in train=@train.txt, not {text!r}.")
         found[name] = (*found.get(name, ()), *Setting(file, f"--split {name}").read(load_ids))
     return found
