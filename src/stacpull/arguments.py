@@ -385,7 +385,7 @@ def read_bbox(value: str | Iterable[float]) -> tuple[float, ...]:
         if max(abs(west), abs(east)) <= 180 and -90 <= south <= north <= 90:  # noqa: PLR2004 - degrees
             return sides
     expected = "four numbers W,S,E,N in degrees (or six, with heights): W and E from -180 to 180, S and N "
-    raise _invalid(f"{expected}from -90 to 90, S below N", value)
+    raise _invalid(f"{expected}from -90 to 90, S below N, with commas", value)
 
 
 def read_geometry(value: str | PathLike[str] | Mapping[str, Any] | Geometry) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -29,6 +30,7 @@ _PORT = 8801
 """The port of `stacpull serve mlhub` in the commands to try next."""
 _DEMO_PORT = 8811
 """The first port of the demo. A second demo is then of the same SOURCE, unless the port is taken."""
+_OWN_SOURCE = re.compile(r"http://127\.0\.0\.1:\d+/mlhub/v1")
 _COLLECTION = "bigearthnet_v1_labels"
 _LABELS = ("Coniferous forest", "Rice fields")
 _MAX_ITEMS = 5
@@ -50,7 +52,7 @@ def demo_command(session: CommandSession, dest: str | None) -> int:
     """
     top = resolve_dest("stacpull-demo" if dest is None else dest, session.options).work
     page = top.with_name(f"{top.name}.html")
-    is_mirror = (top / ".stacpull").is_dir()
+    is_mirror = (top / ".stacpull" / "ledger.sqlite").exists()
     if page.exists() and not is_mirror:
         raise UsageError(f"{page} exists, and the demo would replace it: choose another DEST.")
     flags: dict[str, object] = {
@@ -86,7 +88,7 @@ async def _mirror_replica(
             replica = await stack.enter_async_context(MlhubReplica(items=_ITEMS, seed=_SEED))
         os.environ.update(replica.exports())
         url = replica.base_url
-        if is_mirror and stacpull.status(dest).source != url:
+        if is_mirror and not _OWN_SOURCE.fullmatch(stacpull.status(dest).source):
             raise UsageError(f"{dest} is a mirror of another source: choose another DEST.")
         config = read_config_file(shipped_config("bigearthnet.toml"))
         given = await asyncio.to_thread(partial(resolve, flags, source=url, config=config))

@@ -149,12 +149,12 @@ def test_a_line_that_is_not_an_item_is_reported_with_its_number(given: Given, tm
 def test_a_source_without_a_valid_item_cannot_be_read(tmp_path, name, content, sentence):
     source = tmp_path / name
     source.write_text(content)
-    for command in (["mirror", "l", "m"], ["plan", "l"], ["-q", "mirror", "l", "q"]):
-        arguments = [str(source) if one == "l" else one for one in command]
-        ran = run([*arguments, "--no-progress"], environment(), cwd=tmp_path)
-        assert ran.code == 4
-        expected = f"stacpull: SOURCE has no valid item: {sentence.format(source.as_uri())}"
-        assert ran.err.splitlines() == [expected]
+    expected = f"stacpull: SOURCE has no valid item: {sentence.format(source.as_uri())}"
+    for command in (["mirror", name, "m"], ["plan", name], ["-q", "mirror", name, "q"]):
+        ran = run([*command, "--no-progress"], environment(), cwd=tmp_path)
+        assert (ran.code, ran.err.splitlines()) == (4, [expected])
+    (tmp_path / "one.ndjson").write_text(json.dumps({**ITEM, "collection": None}) + "\n{bad")
+    assert run(["mirror", "one.ndjson", "o", "-C", "c"], environment(), cwd=tmp_path).code == 1
 
 
 @pytest.mark.parametrize("document", [ITEM, [ITEM]])

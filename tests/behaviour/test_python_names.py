@@ -101,7 +101,7 @@ def test_a_wrong_argument_of_trace_is_refused_by_name(monkeypatch, name: str, va
         (lambda: stacpull.sync.plan([{"id": "a"}]), r"an object that is not a STAC item \(dict\)"),
         (lambda: stacpull.sync.collections(5), "SOURCE must be a URL or a path as text, not int"),
         (lambda: stacpull.sync.classes(None, "c"), "SOURCE must be a URL or a path as text, not NoneType"),
-        (lambda: stacpull.Selection(bbox=(7, 47, 8, 46.9)), r", S below N, not \(7, 47, 8, 46"),
+        (lambda: stacpull.Selection(bbox=(7, 47, 8, 46.9)), r", S below N, with commas, not \(7, 47, 8, 46"),
         (lambda: stacpull.sync.plan("${ROOT}/v1"), r"^SOURCE is \$\{ROOT\}/v1: write the value of the v"),
         (lambda: stacpull.S3Options(keys=["id"]), r"keys must be an access key and a secret key\.$"),
     ],

@@ -140,7 +140,7 @@ MISTAKES = {
     "two configs": Mistake(("plan", "--config", "a", "--config", "b"), "--config can be given only once."),
     "a misspelt --role": Mistake(
         ("mirror", "{api}", "d", "-C", "--role", "dta", "--max-items", "1"),
-        ", B8A, labels (one per --asset; case matters).",
+        "the asset filters dropped every asset.",
         0,
     ),
     "an argument for a command that takes none": Mistake(

@@ -243,8 +243,7 @@ class Command(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         grouped: dict[str, list[tuple[str, str]]] = {"Options": []}
         for parameter in self.get_params(ctx):
-            is_argument = isinstance(parameter, click.Argument)  # the docstring describes it
-            record = None if is_argument else parameter.get_help_record(ctx)
+            record = None if isinstance(parameter, click.Argument) else parameter.get_help_record(ctx)
             option = getattr(parameter, "option", None)
             if record is not None and (self.shows_all or option is None or option.basic):
                 title = getattr(option or parameter, "group", "Options")

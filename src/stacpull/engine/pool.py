@@ -134,10 +134,9 @@ class FastPath(Protocol[JobT, ResultT]):
 class Pool(Generic[JobT, ResultT]):
     """Fetches the jobs of `queue`, and gives their outcomes to `sink`.
 
-    The last 49 failures at a host are not recorded at once, if the host may have caused them (49 for each
-    process that sends it requests). If it turns out to be down, these assets stay pending instead of failing.
-    If more than `max_failures` assets fail, without those of `uncounted` kinds, the run stops, and all
-    failures are recorded. A worker process (`is_worker`) leaves this to the pool of the coordinator.
+    The last 49 failures at a host are not recorded at once, if the host may have caused them. If it turns out
+    to be down, these assets stay pending instead of failing. If more than `max_failures` assets fail, without
+    those of `uncounted` kinds, the run stops. A worker process (`is_worker`) leaves this to the coordinator.
     """
 
     _queue: JobQueue[JobT]

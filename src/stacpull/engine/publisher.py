@@ -4,9 +4,8 @@
 
 To place a part is to rename it, or to upload it to a bucket, where `sync` does nothing. Each turn syncs
 once. This makes two things durable: the data of its group, and the renames of the previous group, which is
-recorded next. So nothing is recorded before it is durable. After a kill, a file with its final name is
-complete, and reserved or recorded. After the last asset of an item was recorded, the item's JSON takes the
-same steps.
+recorded next. After a kill, a file with its final name is complete, and reserved or recorded. After the
+last asset of an item was recorded, the item's JSON takes the same steps.
 """
 
 from __future__ import annotations

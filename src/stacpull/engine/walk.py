@@ -123,7 +123,7 @@ class WalkSummary(msgspec.Struct):
                 reason += " or by the filters"
         elif counts.get("assets_excluded"):
             reason = "the asset filters dropped every asset"
-        if self.excluded:
+        if self.excluded and not (selection.roles or selection.media_types):
             reason += f". Keys: {', '.join(sorted(self.excluded))[:400]} (one per --asset; case matters)"
         return f"{quantity(matched, 'item')} matched, but {reason}."
 
@@ -519,6 +519,7 @@ class Walk:
             document = await self._plan_inputs.collection(item_id.collection)
             if isinstance(document, StacpullError):
                 failure = Failure(FailureKind.ITEM, f"Its assets cannot be read: {document}")
+                self._network.warn(f"The collection {item_id.collection}: {failure.message}")
                 batch.unreadable.append(UnreadableEntry(item_id.collection, item_id.item, failure))
                 continue
             collection = ListedItem(item_id, document, self_href(document, local=True))

@@ -96,8 +96,9 @@ class IdsFilter(ItemFilter):
         texts = [self._ambiguous] if self._ambiguous else []
         missing, shown = self.missing()
         if missing and complete:
-            ids = "the id" if len(self._wanted) == 1 else f"{missing:,} of the {len(self._wanted):,} ids"
-            texts.append(f"The source listed no item for {ids}: {shown}.")
+            wanted = len(self._wanted)
+            ids = f"the id {shown}" if wanted == 1 else f"{missing:,} of the {wanted:,} ids, such as {shown}"
+            texts.append(f"The source listed no item for {ids}.")
         return texts
 
     def pushed_down(self) -> Json:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from itertools import count
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import orjson
@@ -320,14 +320,16 @@ class _BatchPlan:
             row = row._replace(other_directory=other_directory)
         self._add_job(change, asset, row, directory, decision)
 
-    def _new_asset_row(self, change: _ItemChange, key: str) -> AssetRow:
-        rowid = next(self._writer.asset_rowids)
-        return AssetRow(rowid, change.row.id, key, AssetState.PENDING, generation=0, run=change.row.run)
+    def _new_asset_row(self, change: _ItemChange, key: str, **columns: Any) -> AssetRow:
+        ids = next(self._writer.asset_rowids), change.row.id
+        return AssetRow(*ids, key, AssetState.PENDING, generation=0, run=change.row.run, **columns)
 
     def _plan_new_asset(self, change: _ItemChange, asset: Asset) -> None:
         change.rewrites_json = True
         other_directory, directory = self._directory(asset.directory, change)
-        row = self._new_asset_row(change, asset.key)._replace(
+        row = self._new_asset_row(
+            change,
+            asset.key,
             other_directory=other_directory,
             name=asset.name,
             href_hash=href_hash(asset.href),

@@ -52,7 +52,7 @@ class ItemsFile(Source):
         self.url = url
         self._reader = reader
         self._links = BoundedCache[str, str](documents.MAX_COLLECTIONS)
-        self._has_selected = False
+        self._has_items = self._has_selected = False
         self._other_collections: set[str] = set()  # of items that are not selected; the first ones
         self._first_unreadable: UnreadableEntry | None = None
 
@@ -88,24 +88,23 @@ class ItemsFile(Source):
                 url = next((documents.absolute(base or page_url, href) for href in hrefs), "")
                 if url:
                     self._links[name] = url
+            selected.append(item)
             if base is None:
-                selected.append(_with_absolute_hrefs(item, page_url))
-            else:
-                selected.append(item)
+                selected[-1] = _with_absolute_hrefs(item, page_url)
         return selected
 
     def _page_of(self, start: WalkStart, features: Iterable[tuple[str, object]], *, is_last: bool) -> Page:
         items, unreadable = documents.valid_items(features)
+        self._has_items = self._has_items or bool(items)
         if self._first_unreadable is None and unreadable:
             self._first_unreadable = unreadable[0]
         first = self._first_unreadable
         selected = self._selected(start, items, start.request.url)
         self._has_selected = self._has_selected or bool(selected)
-        has_nothing = is_last and not self._has_selected
-        if has_nothing and self._other_collections:
+        if is_last and self._other_collections and not self._has_selected:
             text = documents.no_collection_text(self.url, min(start.selected), list(self._other_collections))
             self._reader.warn(text)
-        elif has_nothing and first is not None:
+        elif is_last and first is not None and not self._has_items:
             raise SourceError(f"SOURCE has no valid item: {first.name}: {first.failure.message}")
         return Page(start.request, selected, None, None, unreadable=unreadable)
 
