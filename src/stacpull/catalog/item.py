@@ -15,7 +15,7 @@ import orjson
 
 from stacpull.boxes import bounds_of, is_bbox
 from stacpull.json_values import list_or_empty, object_or_empty, objects_in, parsed_object
-from stacpull.models import OWN_DIRECTORY, Json, MirroredFile, path_in_dest
+from stacpull.models import OWN_DIRECTORY, Json, MirroredFile
 from stacpull.planning.names import COLLECTION_FILE, fold, is_own_catalog
 from stacpull.planning.prefixes import object_asset
 from stacpull.redact import Secrets, public_url
@@ -215,8 +215,11 @@ def remote_href(href: str, base: str | None) -> str:
 def _local_asset(asset: Json, file: MirroredFile, href: str, remote: str | None, base: str | None) -> Json:
     """A relative `remote` is ignored, so storing twice changes nothing."""
     stored: Json = {**asset, "href": href}
-    of_source = {name: stored.pop(name) for name in FILE_FIELDS if name in stored}  # added again, at the end
-    alternates = _alternates(stored.pop("alternate", None), base)
+    of_source: Json = {}
+    alternates: Json = {}
+    if "alternate" in asset or "file:size" in asset or "file:checksum" in asset:  # added again, at the end
+        of_source = {name: stored.pop(name) for name in FILE_FIELDS if name in stored}
+        alternates = _alternates(stored.pop("alternate", None), base)
     if file.clip is not None and file.clip.fields:
         described = {**stored, **file.clip.fields}
         stored = {name: value for name, value in described.items() if value is not None}
@@ -244,7 +247,7 @@ def _alternates(alternates: object, base: str | None) -> dict[str, Any]:
 def relative_href(path: str, directory: str) -> str:
     """Return a relative path that starts with `./` or `../`, so that it is read as a path."""
     up = ""
-    inside = path_in_dest(directory, "")
+    inside = directory and f"{directory}/"
     while not path.startswith(inside):
         up += "../"
         inside = inside[: inside.rfind("/", 0, -1) + 1]
@@ -272,9 +275,7 @@ def is_own_json(files: StoredFiles, path: str) -> bool:
     elif files.state_of(path, algorithm=None).size is not None:
         with files.open(path) as file:
             data = next(lines_in(file), None)
-    if data is None:
-        return False
-    links = objects_in(object_or_empty(parsed_object(data)).get("links"))
+    links = objects_in(object_or_empty(parsed_object(data or b"")).get("links"))
     roots = [link.get("href") for link in links if link.get("rel") == "root"]
     return len(roots) == 1 and path_of_href(roots[0], path.rpartition("/")[0]) == "catalog.json"
 

@@ -269,8 +269,7 @@ def record(
 ) -> tuple[list[int], list[tuple[int, Failure]]]:
     """Record durable outcomes in one transaction. Return the items that are final now, and failures by asset.
 
-    Assets and JSON (`written_items`: SHA-256) that were planned again have another generation or state: they
-    are ignored.
+    Ignore assets and JSON (`written_items`: SHA-256) that were planned again, by their generation or state.
 
     The order matters. Rows of `jobs` have the digests with which new versions are compared. The state of an
     item follows from those of its assets. JSON that was written before an asset was done does not list its

@@ -125,9 +125,9 @@ class _ItemPlan(msgspec.Struct):
         keeps = self.planner.keeps
         selection = self.planner.selection
         templates = self.item.item_assets
+        listings = self.item.listings
         for key, asset in assets.items():
-            merged = with_template(asset, templates.get(key))
-            if keeps is not None and key not in self.item.listings and not keeps(key, merged):
+            if not (keeps is None or key in listings or keeps(key, with_template(asset, templates.get(key)))):
                 self.excluded.append(key)
                 continue
             found = hrefs.asset_hrefs(asset, self.base, selection.prefer)
@@ -139,7 +139,7 @@ class _ItemPlan(msgspec.Struct):
             media_type = stated_type if isinstance(stated_type, str) else None
             kind = hrefs.asset_kind(href, media_type, key)
             if kind == "prefix":
-                listing = self.item.listings.get(key)
+                listing = listings.get(key)
                 if listing is None or isinstance(listing, Failure):
                     self.problems.append((key, listing or NOT_A_FILE))
                 else:
