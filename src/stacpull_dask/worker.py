@@ -2,8 +2,7 @@
 
 When the other end of its socket is closed, it ends at once, as by a kill. A thread watches the socket from
 the start, because the imports take time, and the loop may be busy. The worker has its own directory for
-parts, because it is never certain that a lost worker has ended. When it is stopped, it leaves its parts to
-the next run.
+parts, because it is never certain that a lost worker has ended. The next run takes the parts that it leaves.
 """
 
 from __future__ import annotations
@@ -32,10 +31,7 @@ def main() -> None:
 
 
 def _end_with_socket(fd: int) -> None:
-    """End the process when the other end of the socket is closed, even if there are unread bytes.
-
-    A process that the user's program forked may also have the other end, so the parent is watched as well.
-    """
+    """End the process with the other end of its socket, or with its parent: its forks may have that end."""
     parent, poll = os.getppid(), select.poll()
     poll.register(fd, 0)  # POLLHUP is always reported (poll(2))
     while not poll.poll(_PARENT_TIMEOUT) and os.getppid() == parent:

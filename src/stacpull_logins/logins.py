@@ -351,12 +351,11 @@ class LoginTransport:
 
     def answered(self, request: Request, response: Response) -> Response:
         """Return the response as that to `request`, which had no credentials."""
-        headers = response.headers
-        if response.status in REDIRECTS and (location := headers.get("Location")) is not None:
-            headers = CIMultiDict(headers)
-            headers["Location"] = self.strip(location)
         response.url = request.url
-        response.headers = headers
+        if response.status in REDIRECTS and "Location" in response.headers:
+            headers = CIMultiDict(response.headers)
+            headers["Location"] = self.strip(headers["Location"])
+            response.headers = headers
         return response
 
     def strip(self, url: str) -> str:

@@ -178,8 +178,7 @@ class TokenKind(LoginKind):
 class TokenLogin(LoginTransport):
     _kind: TokenKind
     _names: tuple[str, ...]
-    refresh: Secret | None = attrs.field(default=None, init=False)
-    """What the service issued to renew the token with."""
+    refresh: Secret | None = attrs.field(default=None, init=False)  # issued to renew the token
     _cached: dict[tuple[str, ...], CachedToken[Secret | None]] = attrs.field(factory=dict, init=False)
 
     async def send(self, request: Request) -> Response:
