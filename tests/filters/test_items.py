@@ -190,7 +190,7 @@ def test_notes_name_what_was_left_out():
     for text, names in {
         'platform = "s2a" OR gsd > 30': " Absent: s2a. Text takes single quotes: 's2a'.",
         "gs <> 10": " Absent: gs; did you mean gsd?",
-        "platform LIKE '%' AND gsd = '10' OR proj = 'x'": "",
+        "gsd = '10' OR proj = 'x'": " Numbers take no quotes, text takes single quotes.",
         "label:type = vector": " Absent: label:type, vector. Text takes single quotes: 'vector'.",
     }.items():
         selected = SelectionFilter.from_selection(Selection(filter=text))

@@ -440,7 +440,7 @@ class ExpressionFilter(ItemFilter):
         terms = {name: _term({"property": name}) for name in properties_in(self._tree)}
         absent = sorted(name for name, term in terms.items() if term(item, properties) is None)
         if not absent:
-            return ""
+            return " Numbers take no quotes, text takes single quotes."
         hint = did_you_mean(absent[0], properties.keys() - absent) if len(absent) == 1 else "."
         for name in absent:
             if re.search(rf'= *"?{re.escape(name)}\b', self._text):
