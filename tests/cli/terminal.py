@@ -43,7 +43,7 @@ class Terminal:
         self._master, slave = pty.openpty()
         size = struct.pack("HHHH", _ROWS, columns, 0, 0)
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
-        environment = {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **os.environ, **(env or {})}
+        environment = {**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **(env or {})}
         shell = ["/bin/bash", "-c", _SHELL, "sh", *command]
         self._process = subprocess.Popen(
             [sys.executable, "-IS", "-c", _TAKE_TERMINAL, *shell],
