@@ -154,8 +154,7 @@ async def test_the_fields_and_the_body_of_requests_on_one_connection(served: Ser
         purposes: list[Purpose] = ["asset", "document", "asset"]
         for purpose in purposes:
             await fetched(http, Request(server.url("/"), purpose=purpose))
-        json = {"Content-Type": "application/json"}
-        await fetched(http, Request(server.url("/"), "POST", json, b"{}"))
+        await fetched(http, Request(server.url("/"), "POST", {"Content-Type": "application/json"}, b"{}"))
     asset, page, again, search = server.requests
     assert asset.headers["user-agent"].startswith("stacpull/")
     assert "(+https://" in asset.headers["user-agent"]
@@ -167,11 +166,14 @@ async def test_the_fields_and_the_body_of_requests_on_one_connection(served: Ser
 
 @pytest.mark.parametrize("kind", [AiohttpTransport, Http1Transport])
 async def test_at_the_most_connections_the_longest_idle_one_is_closed_for_another(kind):
-    async with WireServer({"/": [Answer()]}, address="0.0.0.0") as server:  # noqa: S104 -- it needs four hosts
+    script = {"/": [Answer()], "/long": [Answer(body=bytes(8 << 20))]}
+    async with WireServer(script, address="0.0.0.0") as server:  # noqa: S104 -- it needs four hosts
         http = transport(kind, max_connections=3)
         for n in (1, 2, 3, 1, 4, 1, 4):
             await fetched(http, Request(f"http://127.0.0.{n}:{server.port}/"))
             if kind is Http1Transport and n == 3:
                 await until(lambda: all(connection.quiet_ticks for connection in http.connections))
+        assert server.connections == 4
+        for held in [await http.send(Request(server.url("/long"))) for _ in range(4)]:  # none waits
+            await held.close()
         await http.close()
-    assert server.connections == 4

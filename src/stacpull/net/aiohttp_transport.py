@@ -148,13 +148,14 @@ class _Resolver(aiohttp.ThreadedResolver):
 
 
 class _Connector(aiohttp.TCPConnector):
-    def __init__(self, policy: AddressPolicy, context: ssl.SSLContext, limit: int) -> None:
-        super().__init__(limit=limit, ssl=context, resolver=_Resolver(policy), keepalive_timeout=KEEP_ALIVE)
+    def __init__(self, policy: AddressPolicy, context: ssl.SSLContext, max_connections: int) -> None:
+        super().__init__(limit=0, ssl=context, resolver=_Resolver(policy), keepalive_timeout=KEEP_ALIVE)
         self._policy = policy
+        self._max_connections = max_connections
 
     async def connect(self, req: aiohttp.ClientRequest, traces: list[Any], timeout: Any) -> Connection:  # noqa: ASYNC109 -- aiohttp's own signature
         idle = [connections for connections in self._conns.values() if connections]
-        is_full = len(self._acquired) + sum(map(len, idle)) >= self.limit
+        is_full = len(self._acquired) + sum(map(len, idle)) >= self._max_connections
         if is_full and idle and not self._conns.get(req.connection_key):
             longest_idle, _ = min(idle, key=lambda connections: connections[0][1]).popleft()
             longest_idle.close()
