@@ -229,7 +229,7 @@ class Failure(msgspec.Struct, frozen=True):
     retry_after: float | None = None  # seconds that the host requested to wait, if it did
     retryable: bool = False  # the same request may succeed later; the retry policy decides
     resumable_bytes: int = 0  # the size of the part that the next attempt resumes
-    attempts: int = 1  # at a document
+    attempts: int = 1  # at an asset or a document; 0 if they are not counted
 
     @property
     def is_over_limit(self) -> bool:
@@ -438,7 +438,6 @@ class OutcomeWithoutFile(msgspec.Struct, frozen=True, array_like=True):
     item_rowid: int
     generation: int
     failure: Failure | None
-    attempts: int = 1
 
 
 class ResumePoint(NamedTuple):

@@ -254,7 +254,7 @@ class DaskWorkers:
             del worker.open_jobs[rowid]
         for outcome in outcomes.without_file:
             if outcome.failure is not None:
-                self._pool.fail(worker.open_jobs.pop(outcome.rowid), outcome.failure, outcome.attempts)
+                self._pool.fail(worker.open_jobs.pop(outcome.rowid), outcome.failure)
         if files or unchanged:
             self._store_client.sender.send(Outcomes(files, unchanged), worker.channel.pause())
 
@@ -270,7 +270,7 @@ class DaskWorkers:
                     if failure is None:
                         sender.send(Outcomes([file]), worker.channel.pause())
                     else:
-                        sender.fail(job, failure, 1)
+                        sender.fail(job, failure)
             case messages.Spent(requests, retries, bytes_fetched):
                 counters = self._network.counters
                 counters.requests += requests

@@ -34,8 +34,8 @@ class Outcomes(OutcomeSink[Job, AssetFile]):
         self.received[job.rowid] = job
         self.release_slots()
 
-    def fail(self, job: Job, failure: Failure, attempts: int) -> None:
-        self.failed[job.rowid] = (failure, attempts)
+    def fail(self, job: Job, failure: Failure) -> None:
+        self.failed[job.rowid] = (replace(failure, attempts=1), failure.attempts)
 
 
 def bare_pool(

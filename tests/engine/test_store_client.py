@@ -67,7 +67,7 @@ async def test_a_failure_is_recorded_and_frees_exactly_one_slot(tmp_path: Path, 
     reset = Failure(FailureKind.NETWORK, "hunter2hunter2 \udcff was reset.")
     async with opened(tmp_path, secrets=secrets, on_event=events.append) as store_client:
         store_client.sender.take_slots(2)
-        store_client.sender.fail(jobs[1], reset, 1)
+        store_client.sender.fail(jobs[1], reset)
         store_client.sender.put(jobs[0], received(jobs[0], b"x"))
         await store_client.sender.flush()
         assert await store_client.sender.wait_for_free_slots() == 63

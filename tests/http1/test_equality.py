@@ -74,8 +74,8 @@ class Sink(OutcomeSink[Job, AssetFile | None]):
         self.jobs[job.rowid] = (asset, job.href)
         self.release_slots()
 
-    def fail(self, job: Job, failure: Failure, attempts: int) -> None:
-        self.jobs[job.rowid] = (failure, attempts, job.href)
+    def fail(self, job: Job, failure: Failure) -> None:
+        self.jobs[job.rowid] = (failure, failure.attempts, job.href)
 
 
 class CountingPath(HttpFastPath):

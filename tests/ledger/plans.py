@@ -128,10 +128,8 @@ def publish(db: sqlite3.Connection, *planned: Job, size: int = 10, items: Sequen
     transitions.record(db, load(db), done, failed, dict.fromkeys(items), NOW)
 
 
-def fail(
-    db: sqlite3.Connection, job: Job, failure: Failure = GONE, attempts: int = 1, now: float = NOW
-) -> None:
-    failed = OutcomeWithoutFile(job.rowid, job.item_rowid, job.generation, failure, attempts)
+def fail(db: sqlite3.Connection, job: Job, failure: Failure = GONE, now: float = NOW) -> None:
+    failed = OutcomeWithoutFile(job.rowid, job.item_rowid, job.generation, failure)
     transitions.record(db, load(db), [], [failed], {}, now)
 
 

@@ -70,7 +70,7 @@ def test_attempts_add_up_over_retries_until_the_asset_arrives(tmp_path: Path) ->
         run, writer = started(db)
         (job,) = commit(writer, item("i", [asset("a")])).jobs
         for attempts in (2, 3):
-            fail(db, job, attempts=attempts)
+            fail(db, job, Failure(FailureKind.GONE, "Gone.", attempts=attempts))
             runs.end(db, run.id, "complete", None, NOW)
             run, _ = started(db, replace(SPEC, kind="retry"))
             transitions.requeue_failures(db, run)

@@ -138,10 +138,11 @@ class OutcomeSender(OutcomeSink[Job, FetchResult]):
             self._batch_size += file.size
         self._send_if_due()
 
-    def fail(self, job: Job, failure: Failure, attempts: int) -> None:
-        counted = 0 if failure.kind is FailureKind.ORDERED else attempts
+    def fail(self, job: Job, failure: Failure) -> None:
         masked = failure.masked(self._secrets)
-        failed = OutcomeWithoutFile(job.rowid, job.item_rowid, job.generation, masked, counted)
+        if failure.kind is FailureKind.ORDERED:
+            masked = msgspec.structs.replace(masked, attempts=0)
+        failed = OutcomeWithoutFile(job.rowid, job.item_rowid, job.generation, masked)
         self._batch.without_file.append(failed)
         self._send_if_due()
 

@@ -102,7 +102,7 @@ class OutcomeSink(_Waitable, ABC, Generic[JobT, ResultT]):
         """Take a received asset. Release its slot when it is on the disk or was sent."""
 
     @abstractmethod
-    def fail(self, job: JobT, failure: Failure, attempts: int) -> None:
+    def fail(self, job: JobT, failure: Failure) -> None:
         """Take the failure of an asset, after its last attempt."""
 
     async def wait_for_free_slots(self) -> int:
@@ -152,7 +152,7 @@ class Pool(Generic[JobT, ResultT]):
     _stop_run: Callable[[], None] = lambda: None
     _fast_path: FastPath[JobT, ResultT] | None = None
     _failure_count: int = attrs.field(default=0, init=False)
-    _held_back: dict[str, deque[tuple[JobT, Failure, int]]] = attrs.field(factory=dict, init=False)
+    _held_back: dict[str, deque[tuple[JobT, Failure]]] = attrs.field(factory=dict, init=False)
     down_hosts: dict[str, Failure] = attrs.field(factory=dict, init=False)  # by host, why
     unchanged_since: BoundedCache[str, float] = attrs.field(factory=BoundedCache, init=False)
     """By host, when an item that was read again first had the same href: the host's hrefs do not expire."""
@@ -190,11 +190,11 @@ class Pool(Generic[JobT, ResultT]):
         except RuntimeError:  # the group takes no more tasks
             coroutine.close()
 
-    def fail(self, job: JobT, failure: Failure, attempts: int) -> None:
+    def fail(self, job: JobT, failure: Failure) -> None:
         """Take the failure of an asset after its last attempt. DOWN leaves the asset pending."""
         if failure.kind is FailureKind.DOWN and not self._is_worker:
             held = self._held_back.pop(failure.host, ())
-            self._failure_count -= len([held_job for held_job, *_ in held if not held_job.has_failed])
+            self._failure_count -= len([held_job for held_job, _ in held if not held_job.has_failed])
             if len(self.down_hosts) < MAX_HOSTS:
                 self.down_hosts[failure.host] = failure
             return
@@ -206,10 +206,10 @@ class Pool(Generic[JobT, ResultT]):
         if is_over_limit or (failure.host not in self._held_back and len(self._held_back) >= MAX_HOSTS):
             self._report_held_back()
         if is_over_limit or self._is_worker or failure.kind not in MAYBE_HOST_FAULT:
-            self.sink.fail(job, failure, attempts)
+            self.sink.fail(job, failure)
             return
         held_back = self._held_back.setdefault(failure.host, deque())
-        held_back.append((job, failure, attempts))
+        held_back.append((job, failure))
         if len(held_back) > (MAX_REFUSALS - 1) * self._processes:  # the host is up: a request succeeded
             self.sink.fail(*held_back.popleft())
 
@@ -266,9 +266,9 @@ class AssetTask(Generic[JobT, ResultT]):
                 ranks = {FailureKind.DOWN: 0, FailureKind.GONE: 2}
                 decisive = min(self._failures, key=lambda failure: ranks.get(failure.kind, 1))
                 message = " Then: ".join(failure.message for failure in self._failures)
-                failure = replace(decisive, message=message, retryable=False)
+                failure = replace(decisive, message=message, retryable=False, attempts=self._attempts)
                 pool.sink.release_slots()
-                pool.fail(self.job, failure, self._attempts)
+                pool.fail(self.job, failure)
             else:
                 pool.sink.put(self.job, result)
             return

@@ -498,7 +498,7 @@ class _BatchPlan:
             self._delete_failures({self._known[item.id].id for item in self._batch.items})
         for key, failure, item in self._failures:
             masked = failure.masked(self._writer.secrets)
-            transitions.put_failure(db, key._replace(run=run_id), masked, masked.attempts, self._now)
+            transitions.put_failure(db, key._replace(run=run_id), masked, self._now)
             if item is not None:
                 self._result.failures.append((item, key.key, failure))
         changed = self._changed.union(row.parent for row in self._item_rows)

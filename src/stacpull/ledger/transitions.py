@@ -63,7 +63,7 @@ class FailureKey(NamedTuple):
     collection: str = ""
 
 
-def put_failure(db: Connection, key: FailureKey, failure: Failure, attempts: int, now: float) -> None:
+def put_failure(db: Connection, key: FailureKey, failure: Failure, now: float) -> None:
     """Record a failure: attempts are added up, other values replaced. `now` is in seconds since 1970."""
     message = failure.message.encode("utf-8", "replace").decode()  # a server may have sent any text
     db.execute(
@@ -75,7 +75,7 @@ def put_failure(db: Connection, key: FailureKey, failure: Failure, attempts: int
         # what is still gone was not found by this mirror (`--missing known`)
         "run = iif(what = '' AND kind = 'gone' AND excluded.kind = 'gone' AND "
         "(SELECT r.kind FROM runs r WHERE r.id = excluded.run) = 'mirror', run, excluded.run)",
-        (*key, failure.kind, message, failure.status, attempts, now),
+        (*key, failure.kind, message, failure.status, failure.attempts, now),
     )
 
 
@@ -298,8 +298,7 @@ def record(
             values = (failed_state(failure), outcome.rowid, outcome.generation)
             for key, planned_by in db.execute(_SET_FAILED, values).fetchall():
                 failed.append((outcome.rowid, failure))
-                failed_asset = FailureKey("", outcome.item_rowid, key, planned_by)
-                put_failure(db, failed_asset, failure, attempts=outcome.attempts, now=now)
+                put_failure(db, FailureKey("", outcome.item_rowid, key, planned_by), failure, now)
                 if failure.kind is FailureKind.OUTSIDE:
                     db.execute(_SET_OUTSIDE, (run.area_hash, outcome.rowid))
         delete_jobs(db, newly_done)
@@ -319,7 +318,7 @@ def fail_item_json(
 ) -> None:
     """Record that the JSON of an item could not be written. Unless a file there is ours, release its name."""
     with transaction(db):
-        put_failure(db, FailureKey("json", item_rowid, run=run_id), failure, attempts=1, now=now)
+        put_failure(db, FailureKey("json", item_rowid, run=run_id), failure, now)
         if not is_ours:
             db.execute(f"UPDATE items SET json_state = {JsonState.ABSENT} WHERE id = ?", (item_rowid,))
         update_item_states(db, [item_rowid])
