@@ -35,7 +35,7 @@ from stacpull.errors import UsageError, dest_argument, translated_error
 from stacpull.events import AssetFailed, Notice
 from stacpull.ledger import jobs, meta, pruning, runs, transitions, views
 from stacpull.ledger.batch_writer import BatchWriter
-from stacpull.ledger.database import ledger_errors, ledger_path, scalar, skip_adapter_search
+from stacpull.ledger.database import ledger_errors, ledger_path, skip_adapter_search
 from stacpull.ledger.runs import EndState
 from stacpull.models import AssetFile, FailureKind, ItemId, Placement
 from stacpull.planning.hrefs import self_href
@@ -129,7 +129,7 @@ class StoreOperations:
         runs.end(db, run, state, why, time.time())
         if state == "complete" and self._run.kind == "mirror":
             meta.put(db, meta.ADOPTING, None)
-            counts["items_of_other_runs"] = scalar(db, "SELECT sum(items) FROM totals WHERE run <> ?", (run,))
+            counts["items_of_other_runs"] = runs.items_of_other_runs(db, run)
         if state == "complete" and views.run_status(db)["state"] != "complete":
             name = dest_argument(self._store.name)
             self._warn(f"An earlier run is not complete: `stacpull resume {name}` continues it.")

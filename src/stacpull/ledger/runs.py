@@ -330,6 +330,10 @@ def run_totals(db: Connection, run_id: int | None = None) -> dict[str, int]:
     return {name: number or 0 for name, number in zip(names, sums, strict=True)}
 
 
+def items_of_other_runs(db: Connection, run_id: int) -> int:
+    return scalar(db, "SELECT sum(items) FROM totals WHERE run <> ?", (run_id,))
+
+
 def save_walk(db: Connection, run_id: int, update: WalkUpdate) -> None:
     if update.position is not None:
         meta.put(db, f"{meta.POSITION}{run_id}", update.position)

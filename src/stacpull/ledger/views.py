@@ -177,7 +177,7 @@ def _files(db: Connection, items: Sequence[int]) -> dict[int, dict[str, Mirrored
     query = f"SELECT item, key, path, size, {compared}, digest_in_dest, clip FROM files_in_dest"
     rows = db.execute(f"{query} WHERE item {IN_LIST} AND NOT is_damaged", (json_array(items),))
     for item, key, path, size, stated, digest, clip in rows:
-        checksums = [stored_checksum(stated), *map(as_checksum, filter(None, [digest]))]
+        checksums = stored_checksum(stated), as_checksum(digest) if digest else None
         digests = {checksum.algorithm: checksum.digest for checksum in checksums if checksum is not None}
         files[item][key] = MirroredFile(path, size, digests.get("sha256"), stored_clip(clip))
     return files
@@ -238,14 +238,15 @@ def collection_rows(db: Connection) -> list[CollectionRow]:
     """Return the collections that have items or own assets in the mirror, in the order of the walk."""
     directories = collection_directories(db)
     rows = db.execute(
-        f"SELECT c.id, c.name, c.document, (SELECT max(id) FROM items WHERE collection = c.id "
-        f"AND name = '{OWN_ASSETS_ID}') FROM collections c WHERE EXISTS (SELECT 1 FROM items i "
+        "SELECT c.id, c.name, c.document FROM collections c WHERE EXISTS (SELECT 1 FROM items i "
         f"WHERE i.collection = c.id AND ({_IS_STORED} OR i.name = '{OWN_ASSETS_ID}' AND EXISTS "
         "(SELECT 1 FROM files_in_dest a WHERE a.item = i.id))) ORDER BY c.id"
     )
+    own = f"SELECT max(id) FROM items WHERE hash = ? AND +collection = ? AND name = '{OWN_ASSETS_ID}'"
     return [
         CollectionRow(rowid, name, directories[name], document, _files(db, [item])[item])
-        for rowid, name, document, item in rows
+        for rowid, name, document in rows
+        for item in [scalar(db, own, (item_hash(ItemId(name, OWN_ASSETS_ID)), rowid))]
     ]
 
 
