@@ -112,7 +112,7 @@ def _comparison(order: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Truth
                     return order(float(left), float(right))
             return order(left, right)
         left_span = _span(left)
-        right_span = _span(right)
+        right_span = left_span and _span(right)
         if left_span is not None and right_span is not None:
             if left_span[0] > right_span[1]:
                 return order(1, 0)

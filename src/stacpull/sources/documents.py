@@ -172,8 +172,8 @@ async def open_source(url: str, reader: JsonReader) -> Source:
         if is_named and has_pages:
             return open_as("api", document)
         # Planetary Computer's collections link to the pages of their items with `item`
-        urls = [absolute(document.url, href) for href in links]
-        if len(urls) == 1 and parse_api_url(urls[0]).page == "items":
+        urls = [absolute(document.url, href) for href in links if len(links) == 1]
+        if urls and parse_api_url(urls[0]).page == "items":
             return open_as("api", at=urls[0])
         return open_as("tree", document)
     if kind in {"Feature", "FeatureCollection"}:

@@ -88,9 +88,7 @@ class ItemsFile(Source):
                 url = next((documents.absolute(base or page_url, href) for href in hrefs), "")
                 if url:
                     self._links[name] = url
-            selected.append(item)
-            if base is None:
-                selected[-1] = _with_absolute_hrefs(item, page_url)
+            selected.append(item if base is not None else _with_absolute_hrefs(item, page_url))
         return selected
 
     def _page_of(self, start: WalkStart, features: Iterable[tuple[str, object]], *, is_last: bool) -> Page:
@@ -226,10 +224,8 @@ class NdjsonSource(ItemsFile):
                 entries = last.get("features", value)  # a search result on one line, or a list of items
                 if isinstance(entries, list) and len(entries) != 1:
                     features += [(f"item {count} of {name}", item) for count, item in enumerate(entries, 1)]
-                elif isinstance(entries, list):
-                    features.append((name, entries[0]))
                 else:
-                    features.append((name, value))
+                    features.append((name, entries[0] if isinstance(entries, list) else value))
         if "features" in last and documents.next_links(last):
             on_notice(Notice("warning", f"The end of {where} {documents.NOT_FOLLOWED}"))
         yield self._page_of(start, features, is_last=True)

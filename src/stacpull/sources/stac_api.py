@@ -403,25 +403,27 @@ class ApiSource(Source):
         if len(ids) > _MAX_IDS or not endpoint.can_send({"ids": list(ids)}):
             return None
         unique = sorted(set(ids))
-        items = [found.members for found in await self._items_by_id(endpoint, unique)]
+        items = [found.members for found in await self._items_by_id(endpoint, unique, whole=True)]
         if sorted(item["id"] for item in items) != unique:  # endings of ids, or ids of several items
             return None
         collections = {item.get("collection") or "" for item in items}
         is_filtered = not endpoint.collections or collections <= endpoint.collections
         return collections if is_filtered and "" not in collections else None
 
-    async def _items_by_id(self, endpoint: SearchEndpoint, ids: list[str]) -> list[Document]:
+    async def _items_by_id(self, endpoint: SearchEndpoint, ids: list[str], *, whole: bool) -> list[Document]:
         limit = len(ids)
         if len(endpoint.collections) != 1:
             limit += 1  # collections may share an id
         if limit > _MAX_FOUND or (len(ids) > 1 and not endpoint.can_send({"ids": ids})):
             half = len(ids) // 2
-            first_half = await self._items_by_id(endpoint, ids[:half])
-            return first_half + await self._items_by_id(endpoint, ids[half:])
+            items = await self._items_by_id(endpoint, ids[:half], whole=whole)
+            if len(items) == half or not whole:
+                items += await self._items_by_id(endpoint, ids[half:], whole=whole)
+            return items
         page = await _optional(self._reader, with_limit(endpoint.request({"ids": ids}), limit))
         features = list_or_empty(page.members.get("features"))
-        items = [item for item in map(documents.valid_item, features) if item is not None]
-        return [page._replace(body=item, memory=page.memory // len(features)) for item in items]
+        valid_items = [item for item in map(documents.valid_item, features) if item is not None]
+        return [page._replace(body=item, memory=page.memory // len(features)) for item in valid_items]
 
     async def item(self, href: str) -> Document:
         """Return the item at `href`. If it has no `self` link, it gets one with the URL it was read from."""
@@ -444,7 +446,7 @@ class ApiSource(Source):
                 continue
             endpoint = search_endpoint(self._api.root, (collection,), api)
             own = dict[str, Document]()
-            for found in await self._items_by_id(endpoint, list(hrefs_by_id)):
+            for found in await self._items_by_id(endpoint, list(hrefs_by_id), whole=False):
                 item = found.members
                 # without a `self` link, it is not known what its relative hrefs refer to
                 is_usable = item.get("collection") == collection and self_href(item) is not None
