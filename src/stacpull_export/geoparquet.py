@@ -168,15 +168,20 @@ class ItemIndex:
         return tuple(notes)
 
     def _merge(self, schema: pa.Schema) -> None:
+        total = sum(map(leaves, self._types.values()))
         for field in schema:
-            if field.name not in self._types and len(self._types) == _MAX_PROPERTIES + len(_MEMBERS):
-                self.is_too_wide = True
-                continue
-            known = self._types.setdefault(field.name, pa.null())
+            if field.name not in self._types:
+                if len(self._types) == _MAX_PROPERTIES + len(_MEMBERS):
+                    self.is_too_wide = True
+                    continue
+                self._types[field.name] = pa.null()
+                total += 1
+            known = self._types[field.name]
             if not known.equals(field.type):
-                others = sum(leaves(kind) for name, kind in self._types.items() if name != field.name)
+                others = total - leaves(known)
                 left = MAX_LEAVES if field.name == "bbox" else MAX_LEAVES - others
                 self._types[field.name] = merged_type(known, field.type, field.name, self.mixed, left)
+                total = others + leaves(self._types[field.name])
 
     def _schema(self) -> pa.Schema:
         types = {name: storable_type(kind) for name, kind in self._types.items()}

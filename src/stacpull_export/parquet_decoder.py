@@ -284,7 +284,7 @@ def _column(array: pa.Array, name: str, *, is_json: bool) -> list[Any]:
         return [_bbox(value) for value in values]
     if _is_text(array.type) and (is_json or name in ("assets", "links", "stac_extensions")):
         return [_parsed(value) for value in values]
-    return list(map(without_nulls, values))
+    return list(map(without_nulls, values)) if pa.types.is_nested(array.type) else values
 
 
 def _parsed(text: str | None) -> Any:

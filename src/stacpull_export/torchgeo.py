@@ -220,8 +220,9 @@ def _bare_key(file: SampleFile) -> str:
 def _patch_of(sample: TrainingSample) -> _NamedSample:
     files: dict[str, list[SampleFile]] = {kind: [] for kind in _KINDS}
     for file in sample.files:
+        key = _bare_key(file)
         for kind, pattern in _KINDS.items():
-            if pattern.fullmatch(_bare_key(file)):
+            if pattern.fullmatch(key):
                 files[kind].append(file)
     s1_name = ""
     if files["s1"]:

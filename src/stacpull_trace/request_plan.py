@@ -8,6 +8,7 @@ part overlaps it.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left, bisect_right
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import groupby
@@ -206,13 +207,13 @@ def processing_units(window: PixelWindow, bands: int) -> float:
 def most_units(
     whole: PixelWindow, planned: Iterable[PlannedRequest], days: Sequence[date], bands: int
 ) -> float:
-    """Return the most that the requests cost if these days have tiles; the others are free.
+    """Return the most that the requests cost if these days, in order, have tiles; the others are free.
 
     A request pays for each day of its range on which any tile touches its window. The catalog has only the
     parts of tiles with data, so the windows can become larger, up to those of the whole area.
     """
-    parts = sum(
-        sum(day in request.days for day in days) * processing_units(request.window, bands)
-        for request in planned
-    )
+    parts = 0.0
+    for request in planned:
+        paid = bisect_right(days, request.days.last) - bisect_left(days, request.days.first)
+        parts += paid * processing_units(request.window, bands)
     return max(parts, len(days) * processing_units(whole, bands))
