@@ -24,7 +24,7 @@ from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.engine.run_control import walk_and_transfer
 from stacpull.engine.walk import Walk, note_items
 from stacpull.errors import DestinationError, cause, quantity
-from stacpull.events import AssetFailed, Notice, Progress, RunEnded, RunStarted
+from stacpull.events import AssetFailed, Progress, RunEnded, RunStarted
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.json_values import object_or_empty
 from stacpull.models import NOT_FAILURES, Failure, FailureKind, ItemId, Json, PlannedVersion, WalkBatch
@@ -357,7 +357,7 @@ class HeadersRun:
                     )
                 text = f"{quantity(report.items_matched, 'item')} matched, but {why}."
             if text is not None and not (report.headers_done or report.headers_failed):
-                network.emit(Notice("warning", text))
+                network.warn(text)
         network.emit(RunEnded(1, state))
         return report
 

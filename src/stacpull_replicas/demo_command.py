@@ -22,6 +22,7 @@ from stacpull.config.resolve import resolve
 from stacpull.config.toml import read_config_file, shipped_config
 from stacpull.dest_address import resolve_dest
 from stacpull.errors import UsageError
+from stacpull.ledger.database import ledger_path
 from stacpull.reports import MirrorReport
 
 _SEED = 7
@@ -52,7 +53,7 @@ def demo_command(session: CommandSession, dest: str | None) -> int:
     """
     top = resolve_dest("stacpull-demo" if dest is None else dest, session.options).work
     page = top.with_name(f"{top.name}.html")
-    is_mirror = (top / ".stacpull" / "ledger.sqlite").exists()
+    is_mirror = ledger_path(top).exists()
     if page.exists() and not is_mirror:
         raise UsageError(f"{page} exists, and the demo would replace it: choose another DEST.")
     flags: dict[str, object] = {

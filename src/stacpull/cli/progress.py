@@ -273,12 +273,10 @@ class Display:
         # failures are events, which come before the counters
         failed = max(now.assets_failed, self.failures.total()) - gone
         failed -= sum(self.failures[kind] for kind in NOT_FAILURES)
-        problems = named_counts({"failed": max(0, failed)})
         apart = {FailureKind.GONE, *NOT_FAILURES}
         kinds = {kind: number for kind, number in self.failures.most_common() if kind not in apart}
-        if problems and kinds:
-            problems = [f"{problems[0]} ({', '.join(named_counts(kinds))})"]
-        problems += named_counts({FailureKind.GONE.meaning: gone})
+        what = f"failed ({', '.join(named_counts(kinds))})" if kinds else "failed"
+        problems = named_counts({what: max(0, failed), FailureKind.GONE.meaning: gone})
         return problems + quantities((now.retries, "retry", "retries"))
 
 

@@ -561,8 +561,7 @@ class MirrorRun:
         fields = set(MirrorReport.__struct_fields__)  # the ledger may have counters of another version
         numbers = {**self._store_client.counters, **asdict(progress), **final_counts}
         counts: dict[str, Any] = {name: numbers[name] for name in numbers if name in fields}
-        missing = self._setup.options.missing
-        accepted = progress.assets_missing if missing in {"known", "ok"} else 0
-        if missing == "known" and self._run.kind == "mirror":
+        accepted = progress.assets_missing if self._setup.options.missing in {"known", "ok"} else 0
+        if accepted and not self._accepts_gone:
             accepted -= counts.get("assets_missing_new", 0)
         return counts | {"assets_accepted": accepted}
