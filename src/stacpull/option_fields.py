@@ -15,7 +15,6 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import attrs
 import msgspec
-from attrs.converters import optional
 
 from stacpull import arguments
 from stacpull.arguments import ValueReader
@@ -81,7 +80,8 @@ def _derived(name: str, hint: Any, default: object) -> dict[str, Any]:
 def _reader(read: Any, hint: Any) -> ValueReader:
     kinds = get_args(hint)
     if NoneType in kinds:
-        return optional(_reader(read, kinds[0]))
+        read_other = _reader(read, kinds[0])
+        return lambda value: None if value is None else read_other(value)
     if read is not None:
         return read  # type: ignore[no-any-return]
     if get_origin(hint) is Literal:
