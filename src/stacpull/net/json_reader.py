@@ -11,6 +11,7 @@ import asyncio
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final, NamedTuple
@@ -196,14 +197,12 @@ class JsonReader(msgspec.Struct, eq=False):
     @asynccontextmanager
     async def stream(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Response]:
         """Open a response (200, 206, 416), with retries. If it is truncated, the caller requests the rest."""
+        request = Request(url, headers=headers)
         async with AsyncExitStack() as stack:
-
-            async def attempt() -> Response:
-                request = Request(url, headers=headers)
-                return await stack.enter_async_context(self.client.stream(request, accept=RANGES))
-
             try:
-                response = await self.retries.run(attempt)
+                response = await self.retries.run(
+                    lambda: stack.enter_async_context(self.client.stream(request, accept=RANGES))
+                )
             except TransferError as error:
                 error.give_up()
                 self._raise_if_source_refuses(error, url)
@@ -222,26 +221,25 @@ class JsonReader(msgspec.Struct, eq=False):
             body = orjson.dumps(request.body or {})
         outgoing = Request(request.url, request.method, headers, body, purpose="document")
         usual_limit = max(SOURCE_LIMIT, self.limit) if request.url == self.source else self.limit
-        errors: list[TransferError] = []
+        failures: list[Failure] = []  # no errors: their tracebacks hold this list
+        counts = Counter[object]()
 
         async def attempt() -> Document:
-            if warns and errors and errors[-1].failure.kind is FailureKind.STALLED:
-                self.warn(f"{errors[-1]} Requesting it again.")
+            if warns and failures and failures[-1].kind is FailureKind.STALLED:
+                self.warn(f"{failures[-1].message} Requesting it again.")
             try:
                 return await self._attempt(outgoing, limit or usual_limit)
             except TransferError as error:
-                errors.append(error)
-                garbled = sum(isinstance(earlier, _NotJsonError) for earlier in errors)
-                stalled = sum(earlier.failure.kind is FailureKind.STALLED for earlier in errors)
-                if garbled == _MAX_GARBLED or stalled == _MAX_STALLED:
+                failures.append(error.failure)
+                counts.update((type(error), error.failure.kind))
+                if counts[_NotJsonError] == _MAX_GARBLED or counts[FailureKind.STALLED] == _MAX_STALLED:
                     error.failure = replace(error.failure, retryable=False)
                 raise
 
         try:
             return await self.retries.run(attempt)
         except TransferError as error:
-            error.give_up()
-            failure = error.failure
+            failure = error.give_up()
             if failure.is_over_limit and limit is None:
                 text = f"{failure.message} STACPULL_MAX_PAGE_SIZE raises the limit."
                 raise TransferError(replace(failure, message=text)) from error

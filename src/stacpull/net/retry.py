@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -90,7 +90,10 @@ class Retries(msgspec.Struct, frozen=True):
             wait = next_wait(self.policy, state, failure, random.random())  # noqa: S311 - no cryptography
             if wait is None:
                 error.failure = replace(failure, attempts=state.attempts)
-                raise error
+                try:
+                    raise error
+                finally:
+                    del error  # its traceback holds this frame, and the frames of all callers
             self.on_retry(failure)
             return wait
 
@@ -106,7 +109,7 @@ class Retries(msgspec.Struct, frozen=True):
         await self.clock.sleep(first_wait)
         return await AsyncRetrying(
             retry=retry_if_exception_type(TransferError),
-            wait=lambda call: wait_after(cast("Any", call.outcome).exception()),
+            wait=lambda call: wait_after(vars(call).pop("outcome").exception()),
             sleep=self.clock.sleep,
         )(next_attempt)
 

@@ -183,8 +183,7 @@ async def open_source(url: str, reader: JsonReader) -> Source:
 
 async def read_or_failure(reader: JsonReader, url: str, limit: int | None) -> Document | Failure:
     """Read a document that may be left out. Without a `limit`, one is read at a time: they may be large."""
-    guard = reader.large_document_lock if limit is None else nullcontext()
-    async with guard:
+    async with reader.large_document_lock if limit is None else nullcontext():
         try:
             return _with_items(await reader.read_optional(PageRequest(url), limit))
         except TransferError as error:
