@@ -168,7 +168,7 @@ class PlanInputs:
     def __init__(self, setup: WalkSetup) -> None:
         self._setup = setup
         self._filter = AssetFilter(setup.selection)
-        self._collections = BoundedCache[str, Json | Exception](max_entries=16)
+        self._collections = BoundedCache[str, Json | str](max_entries=16)
 
     async def look_up(self, items: Collection[ListedItem]) -> Collection[ListedItem]:
         """Return the items with `item_assets` and `listings`, if the selection needs these."""
@@ -188,7 +188,7 @@ class PlanInputs:
 
     async def _item_assets(self, collection: str) -> Json:
         document = await self.collection(collection)
-        if isinstance(document, Exception):
+        if isinstance(document, str):
             return {}
         return object_or_empty(document.get("item_assets"))
 
@@ -215,13 +215,13 @@ class PlanInputs:
         kept = tuple(listed for listed in listing.objects if listed.name not in left_out)
         return Listing(kept, tuple(left_out))
 
-    async def collection(self, name: str) -> Json | Exception:
-        """Return the document of a collection, or the error of reading it. Recent ones are cached."""
+    async def collection(self, name: str) -> Json | str:
+        """Return the document of a collection, or why it cannot be read. Recent ones are cached."""
         if name not in self._collections:
             try:
                 self._collections[name] = await self._setup.source.collection(name)
             except (SourceError, CredentialsError, UsageError) as error:
-                self._collections[name] = error
+                self._collections[name] = str(error)  # the error would hold the page
                 # a file of items may have no link to it
                 if self._setup.selection.collection_assets or not isinstance(error, UsageError):
                     self._setup.network.warn(f"Assets that need the collection {name} are left out: {error}")
@@ -518,7 +518,7 @@ class Walk:
         planned_before = await self._consumer.planned_this_run(new_ids)
         for item_id in (item_id for item_id in new_ids if item_id not in planned_before):
             document = await self._plan_inputs.collection(item_id.collection)
-            if isinstance(document, Exception):
+            if isinstance(document, str):
                 failure = Failure(FailureKind.ITEM, f"Its assets cannot be read: {document}")
                 batch.unreadable.append(UnreadableEntry(item_id.collection, item_id.item, failure))
                 continue
