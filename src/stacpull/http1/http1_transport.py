@@ -173,7 +173,6 @@ class Http1Transport(CallbackTransport):
             tls = {"ssl": self._tls, "server_hostname": host.hostname, "ssl_handshake_timeout": seconds}
         allowed = settings.ip_policy.allowed(host.hostname, await host.addresses())
         seconds_per_address = min(_ADDRESS_SECONDS, settings.connect_timeout / max(len(allowed), 1))
-        problem: OSError | None = None
         for address in allowed:
             connection = Http1Connection(self, host.name, host.idle)
             create_connection = asyncio.get_running_loop().create_connection
@@ -187,12 +186,13 @@ class Http1Transport(CallbackTransport):
                 if not isinstance(error, OSError) or isinstance(error, ssl.SSLError):
                     raise
                 host.unreachable.add(address)
-                problem = error
+                if address == allowed[-1]:
+                    raise  # here: the traceback of an error in a variable would hold the error
             else:
                 host.unreachable.discard(address)
                 settings.ip_policy.connected(host.hostname, address)
                 return connection
-        raise problem or OSError(f"{host.name} has no address")
+        raise OSError(f"{host.name} has no address")
 
     def add(self, connection: Http1Connection) -> None:
         self.connections.add(connection)
