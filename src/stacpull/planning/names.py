@@ -30,15 +30,15 @@ MAX_BYTES: Final = 255
 _OWN_NAMES: Final = re.compile(r"(catalog|collection|items-[0-9]{6,})\.json|items\.(ndjson|parquet)")
 _UNSAFE: Final = re.compile(
     r"""^[-.]|\.\Z|[\x00-\x20\x7f-\xa0\xad/\\:*?"<>|#;%+^{}\[\]`~"""
-    "\u0600-\u0605\u061c\u06dd\u070f\u08e2\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000"
-    "\ud800-\udfff\ufeff\ufff0-\uffff\U000e0000-\U000e0fff]"
+    "\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000"
+    "\ud800-\udfff\ufeff\ufff0-\uffff\U000110bd\U000110cd\U00013430-\U0001345f\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 _DEVICE: Final = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?", re.DOTALL)
 _HASHED: Final = re.compile(r".*~[0-9a-f]{12}(\.[A-Za-z0-9.]{1,15})?", re.DOTALL)
 _NOT_IN_ID: Final = re.compile(r"[^A-Za-z0-9._]+")
 _MAX_SOURCE_LENGTH: Final = 80
 _SUFFIX: Final = re.compile(r"(?<=[^.])(\.tar)?\.[A-Za-z0-9]{1,10}\Z")
-_MAX_SUFFIX_LENGTH: Final = 20  # characters at the end of a name in which its suffix is searched
 _CUT_ESCAPE: Final = re.compile(r"~[0-9A-F]?\Z")
 
 
@@ -106,7 +106,7 @@ _PATH_BITS: Final = (1 << 50) - 1
 
 def _with_hash(encoded: str, hashed: str) -> str:
     digest = hashlib.sha256(hashed.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    suffix = _SUFFIX.search(encoded, max(0, len(encoded) - _MAX_SUFFIX_LENGTH))
+    suffix = _SUFFIX.search(encoded[-20:])  # no suffix is as long
     ending = suffix.group() if suffix else ""
     room = MAX_BYTES - len("~") - len(digest) - len(ending) - len("_")
     stem = encoded.removesuffix(ending).encode()[:room]
