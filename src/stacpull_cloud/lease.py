@@ -26,7 +26,7 @@ from typing import Self
 import msgspec
 
 from stacpull.errors import DestinationError, StacpullError, destination_errors
-from stacpull.ledger import views
+from stacpull.ledger import queries
 from stacpull.ledger.database import copy_ledger, ledger_path, open_reader, remedy
 from stacpull.models import OWN_DIRECTORY
 from stacpull.net.fields import whole_number
@@ -120,7 +120,7 @@ class Lease:
 
             def is_own(key: str) -> bool:
                 path = key[len(prefix) :]
-                return path == COPY or path in views.known_paths(db, [path], planned=True)
+                return path == COPY or path in queries.known_paths(db, [path], planned=True)
 
             self._objects.service.abort_uploads(prefix, is_own)
 

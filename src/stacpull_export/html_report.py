@@ -27,7 +27,7 @@ from stacpull.errors import InterruptedRunError, UsageError, destination_errors
 from stacpull.events import Listener, Stage
 from stacpull.filters.labels import fold_label, item_labels
 from stacpull.json_values import object_or_empty
-from stacpull.ledger import views
+from stacpull.ledger import queries
 from stacpull.ledger.runs import run_totals
 from stacpull.models import FailureKind, Json
 from stacpull.store.staging import make_with_parents
@@ -124,7 +124,7 @@ def page_data(contents: MirrorContents, on_progress: Callable[[int], None]) -> J
     for number, run in enumerate(runs, 1):
         run["started"] = _moment(run["started"])
         is_live = run["state"] == contents.state == "running" and number == len(runs)
-        run["state"] = views.state_now(run["state"], live=is_live)  # one that was killed is still "running"
+        run["state"] = queries.state_now(run["state"], live=is_live)  # one that was killed is still "running"
     named, more = [*map(shown, contents.collections)], len(contents.collections) - _MAX_NAMED
     title = f"Mirror of {', '.join(named[:_MAX_NAMED]) or 'nothing yet'}"
     if more > 0:
@@ -290,7 +290,7 @@ def _map(finest: Mapping[tuple[int, int], int]) -> Json:
 
 def _failures(contents: MirrorContents) -> list[Json]:
     found: dict[FailureKind, Json] = {}
-    for failure in views.failures(contents.db):
+    for failure in queries.failures(contents.db):
         kind = FailureKind(failure.kind)
         if kind not in found:
             found[kind] = {"what": kind.meaning, "advice": kind.advice, "example": shown(failure.message)}

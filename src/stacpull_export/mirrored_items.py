@@ -19,9 +19,9 @@ from stacpull.dest_address import DestAddress
 from stacpull.errors import DestinationError, UsageError, quantity
 from stacpull.events import Listener, Notice
 from stacpull.json_values import parsed_object
-from stacpull.ledger import runs, views
+from stacpull.ledger import queries, runs
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
-from stacpull.ledger.views import CollectionRow
+from stacpull.ledger.queries import CollectionRow
 from stacpull.models import Json
 from stacpull.planning.names import COLLECTION_FILE, NDJSON_FILE
 from stacpull.store.inspection import StoredFiles, WaitHooks, lines_in
@@ -59,10 +59,10 @@ class MirrorContents:
         self.unreadable = 0  # counted by the last complete pass over the items
         self.unreadable_name = ""
         self.db = db
-        state = views.run_status(db)["state"]
+        state = queries.run_status(db)["state"]
         self.is_complete = state == "complete"
-        self.state = views.state_now(state, live=is_held(dest))  # as `status` shows it
-        self._rows = sorted(views.collection_rows(db), key=lambda row: row.name)
+        self.state = queries.state_now(state, live=is_held(dest))  # as `status` shows it
+        self._rows = sorted(queries.collection_rows(db), key=lambda row: row.name)
         self.directories = {row.name: row.directory for row in self._rows}
         self.collections = {}
         for name, directory in self.directories.items():
@@ -71,7 +71,7 @@ class MirrorContents:
 
     def names(self, collections: Collection[str] = (), *, linked: bool = True) -> Iterator[str]:
         for row in self._rows_of(collections):
-            for item in views.item_names(self.db, row.rowid, "i.id"):
+            for item in queries.item_names(self.db, row.rowid, "i.id"):
                 if linked or not item.is_linked:
                     yield item.name
 
@@ -129,7 +129,7 @@ class MirrorContents:
 
     def _in_files(self, row: CollectionRow, *, linked: bool, written: bool) -> Iterator[_Text]:
         """Yield the items with a JSON file; unless `written`, also those whose file does not exist."""
-        for listed in views.item_names(self.db, row.rowid):
+        for listed in queries.item_names(self.db, row.rowid):
             if (listed.is_written or not written) and (linked or not listed.is_linked):
                 yield listed.name, listed.path, self.read(listed.path)
 
@@ -138,7 +138,7 @@ class MirrorContents:
 
         The file remains if a later run stores items in files of their own.
         """
-        names = views.item_names(self.db, row.rowid)
+        names = queries.item_names(self.db, row.rowid)
         left_out = {item.name for item in names if item.is_written or (item.is_linked and not linked)}
         with readable(self.files, path), self.files.open(path) as file:
             for number, line in enumerate(lines_in(file), 1):

@@ -15,7 +15,7 @@ from stacpull.errors import StacpullError, UsageError, quantity
 from stacpull.filters.item_filters import IdsFilter
 from stacpull.filters.labels import FOLDED_TO_BEN19, NOMENCLATURES, class_lists, fold_label, item_labels
 from stacpull.json_values import object_or_empty, objects_in
-from stacpull.ledger import views
+from stacpull.ledger import queries
 from stacpull.models import Json
 from stacpull_export.formats import ExportReport, OnProgress
 from stacpull_export.mirrored_items import MirrorContents, MirroredItem
@@ -173,7 +173,7 @@ class Samples:
             document = self._contents.document(path)
             if document is not None:
                 yield local_files(path, document)
-            elif recorded := views.files_of_item_in(self._contents.db, path.rpartition("/")[0]):
+            elif recorded := queries.files_of_item_in(self._contents.db, path.rpartition("/")[0]):
                 name, files = recorded
                 yield (
                     SampleFile(key, file.path, file.size, (file.sha256 or b"").hex(), name)

@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 from tests.engine.bench import NOW, documents, parts, planned, started
 
-from stacpull.ledger import transitions, views
+from stacpull.ledger import queries, transitions
 from stacpull.models import Failure, FailureKind, PlannedItem
 
 
@@ -40,7 +40,7 @@ def test_a_file_that_could_not_be_replaced_is_replaced_later(tmp_path, monkeypat
                     patch.setattr(bench.store, "place", lambda files: [failure] * len(files))
                 bench.operations.write_final_items()
         assert parts(tmp_path) == []
-        bench.publisher.publish_all(views.unwritten_items(bench.db, 0, True))
+        bench.publisher.publish_all(queries.unwritten_items(bench.db, 0, True))
         assert orjson.loads((tmp_path / "c/i/i.json").read_bytes())["properties"]["year"] == 2030
 
 
@@ -63,7 +63,7 @@ def test_an_item_without_a_stored_document_is_not_written(tmp_path: Path) -> Non
         transitions.record(bench.db, bench.run, [], [], {1: None}, NOW)
         bench.publisher.publish_all([1])
         assert documents(tmp_path) == []
-        assert next(views.item_records(bench.db, [1])).document is None
+        assert next(queries.item_records(bench.db, [1])).document is None
 
 
 def test_the_document_of_an_item_stays_if_its_json_may_be_too_long_to_be_read(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tests.engine.bench import SPEC, Bench, RecordingStore, parts, planned
 
 from stacpull.engine.publisher import Publisher
 from stacpull.errors import DestinationError, InterruptedRunError
-from stacpull.ledger import views
+from stacpull.ledger import queries
 
 PATH = "c/items.ndjson"
 LINES = replace(SPEC, fixed={**SPEC.fixed, "metadata": "ndjson"})
@@ -28,7 +28,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 def write(bench: Bench, *, stopped: bool = False) -> None:
-    for row in views.collection_rows(bench.db):
+    for row in queries.collection_rows(bench.db):
         bench.operations._write_ndjson(row, lambda: stopped)
 
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from tests.engine.bench import Bench, RecordingStore, parts, planned, started, tree
 
 from stacpull.errors import DestinationError
-from stacpull.ledger import runs, transitions, views
+from stacpull.ledger import queries, runs, transitions
 from stacpull.models import FailureKind
 from stacpull.store.local_store import LocalStore
 
@@ -79,14 +79,14 @@ def test_an_unknown_item_json_that_appears_meanwhile_is_never_overwritten(bench,
     sync = bench.store.sync
     monkeypatch.setattr(bench.store, "sync", lambda *a: (mine.write_bytes(b"mine"), sync(*a)))
     bench.publish([bench.arrive(job, b"x") for job in bench.plan(planned("i", "a")).jobs])
-    (failed,) = views.failures(bench.db)
+    (failed,) = queries.failures(bench.db)
     assert failed.message.startswith("c/i/i.json exists and is not part of this mirror: move it away, then ")
     monkeypatch.undo()
-    bench.publisher.publish_all(views.unwritten_items(bench.db, 0, True))
+    bench.publisher.publish_all(queries.unwritten_items(bench.db, 0, True))
     assert mine.read_bytes() == b"mine"  # not even the next time
     assert parts(tmp_path) == []
-    collection = views.collection_rows(bench.db)[0].rowid
-    assert [one.is_written for one in views.item_names(bench.db, collection)] == [0]
+    collection = queries.collection_rows(bench.db)[0].rowid
+    assert [one.is_written for one in queries.item_names(bench.db, collection)] == [0]
 
 
 def test_catalog_files_belong_to_the_mirror_only_once_written(bench: Bench, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tests.items import feature
 
 from stacpull.engine import publisher
 from stacpull.errors import DestinationError
-from stacpull.ledger import jobs, meta, runs, transitions, views
+from stacpull.ledger import jobs, meta, queries, runs, transitions
 from stacpull.ledger.database import copy_ledger, ledger_path
 from stacpull.ledger.runs import run_totals
 from stacpull.models import Failure, FailureKind, OutcomeWithoutFile
@@ -93,7 +93,7 @@ def test_a_kill_at_any_step_loses_nothing(tmp_path, monkeypatch, at, after):
         assert bench.pending() == []  # nothing that was whole is fetched again
         assert tree(tmp_path) == EXPECTED
         assert documents(tmp_path) == ["c/i/i.json"]
-        assert views.unwritten_items(bench.db, 0, True) == []  # and the ledger knows that it is ours
+        assert queries.unwritten_items(bench.db, 0, True) == []  # and the ledger knows that it is ours
         assert parts(tmp_path) == []
         assert runs.counters(bench.db, bench.run.id)["assets_done"] == 3
         assert runs.counters(bench.db, bench.run.id)["items_done"] == 1
@@ -136,7 +136,7 @@ def test_an_item_stays_in_the_catalog_while_assets_of_it_that_several_runs_left_
         (job,) = jobs.pending_jobs(bench.db, bench.run.id, 0, 9, take_over=True)
         bench.publisher.add([bench.arrive(job, b"x")], [])
         bench.operations.write_final_items()
-        (item,) = views.item_names(bench.db, views.collection_rows(bench.db)[0].rowid)
+        (item,) = queries.item_names(bench.db, queries.collection_rows(bench.db)[0].rowid)
     assert item.is_written
 
 
@@ -196,7 +196,7 @@ def test_without_checksums_unrecorded_files_are_dropped_after_a_reboot(tmp_path,
     monkeypatch.setattr(publisher.Recovery, "_digest", lambda *_: None)  # cannot be read either
     with started(tmp_path, remembered={"checksum": "none"}) as bench:
         assert bench.states() == {"a": jobs.AssetState.PENDING}
-        assert (tree(tmp_path), [*views.expected_files(bench.db)]) == ({}, [])  # nor the earlier version
+        assert (tree(tmp_path), [*queries.expected_files(bench.db)]) == ({}, [])  # nor the earlier version
 
 
 def test_a_mirror_copied_after_a_kill_can_be_resumed(tmp_path: Path, monkeypatch) -> None:

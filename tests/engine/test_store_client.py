@@ -27,7 +27,7 @@ from stacpull.engine.publisher import GROUP_SECONDS
 from stacpull.engine.store_server import StoreOperations
 from stacpull.errors import DestinationError, MissingExtraError, StacpullError, WorkerError
 from stacpull.events import AssetFailed, Event
-from stacpull.ledger import views
+from stacpull.ledger import queries
 from stacpull.ledger.database import open_reader
 from stacpull.models import AssetFile, Failure, FailureKind, Job, UnreadableEntry, WalkBatch
 from stacpull.redact import Secret, Secrets
@@ -81,7 +81,7 @@ async def test_invalid_text_in_a_batch_is_accepted(tmp_path: Path) -> None:
 
     def recorded() -> list[tuple[str, str, str]]:
         with closing(open_reader(tmp_path)) as db:
-            return [(one.collection, one.item, one.message) for one in views.failures(db)]
+            return [(one.collection, one.item, one.message) for one in queries.failures(db)]
 
     async with opened(tmp_path) as store_client:
         await store_client.calls.save_batch(batch, 1.0)

@@ -10,7 +10,7 @@ from tests.acceptance.static_tree import write_tree
 
 from stacpull import sync
 from stacpull.engine.verify import damage_of
-from stacpull.ledger.views import RecordedFile
+from stacpull.ledger.queries import RecordedFile
 from stacpull.store.inspection import DirectoryFiles, FileState
 
 ONE = b"1" * 32

@@ -11,7 +11,7 @@ import pytest
 from tests.ledger.plans import asset, commit, item, ledger, started
 
 from stacpull.errors import DestinationError, NotAMirrorError
-from stacpull.ledger import runs, views
+from stacpull.ledger import queries, runs
 from stacpull.ledger.database import ledger_errors, ledger_path, open_reader, open_writer
 from stacpull.models import Failure, FailureKind
 
@@ -98,7 +98,7 @@ def test_a_full_disk_is_reported_and_committed_rows_are_kept(small_disk, disk):
     db.close()
     small_disk("size=8m")
     with closing(open_writer(disk)) as db:
-        assert views.item_totals(db)["items_matched"] == len(planned) > 10
+        assert queries.item_totals(db)["items_matched"] == len(planned) > 10
         assert commit(started(db)[1], item("more", [asset("a")])).jobs
 
 
@@ -120,11 +120,11 @@ def steps_of_status(dest: Path, items: int, *, linked: bool = False) -> int:
                 commit(writer, *(item(f"{name}s", parent=name) for name in names))
     with closing(open_reader(dest)) as reader:
         reader.set_progress_handler(step, 1)
-        views.run_status(reader)
+        queries.run_status(reader)
         totals = runs.run_totals(reader)
-        found = views.item_totals(reader)
+        found = queries.item_totals(reader)
         reader.execute("SELECT count(*) FROM assets WHERE unproven").fetchone()  # of `counts_not_in_totals`
-        assert len(list(views.failures(reader, newest=5))) == 5
+        assert len(list(queries.failures(reader, newest=5))) == 5
     assert (found["items_matched"], found["source_items"]) == (items, items * linked)
     assert totals["items_done"] == 0
     return steps

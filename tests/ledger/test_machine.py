@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from tests.examples import examples
 from tests.ledger.plans import BROKEN, GONE, NOW, SPEC, asset, counts, item, unreadable
 
-from stacpull.ledger import jobs, pruning, runs, transitions, views
+from stacpull.ledger import jobs, pruning, queries, runs, transitions
 from stacpull.ledger.batch_writer import BatchWriter
 from stacpull.ledger.database import open_writer
 from stacpull.models import Asset, AssetFile, OutcomeWithoutFile, PlannedItem, WalkBatch
@@ -364,7 +364,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert {name: counters[name] for name in counted} == counted
         assert runs.run_totals(self.db) == counts(self.db)
         items = "SELECT count(*) FROM items WHERE parent IS NULL AND name <> ''"
-        assert [(views.item_totals(self.db)["items_matched"],)] == self.db.execute(items).fetchall()
+        assert [(queries.item_totals(self.db)["items_matched"],)] == self.db.execute(items).fetchall()
         if self.spec.kind == "mirror":
             of_run = self.db.execute(f"{items} AND run = ?", (self.run,))
             assert [(counters["items_matched"],)] == of_run.fetchall()

@@ -23,7 +23,7 @@ from tests.ledger.plans import (
     unreadable,
 )
 
-from stacpull.ledger import jobs, runs, transitions, views
+from stacpull.ledger import jobs, queries, runs, transitions
 from stacpull.ledger.batch_writer import BatchWriter
 from stacpull.ledger.schema import AssetState, JsonState
 from stacpull.models import Asset, Checksum, Failure, FailureKind, WalkBatch, WalkUpdate
@@ -55,7 +55,7 @@ def test_the_json_of_a_label_is_renewed_when_it_links_to_a_new_source_item(tmp_p
             commit(again(db)[1], label, known, failed=[unreadable(linked, "l")])
         else:
             commit(again(db)[1], label, known, item(linked, parent="l", updated="1"))
-        assert (item_rowid in views.unwritten_items(db, 0, True)) == written
+        assert (item_rowid in queries.unwritten_items(db, 0, True)) == written
 
 
 def test_a_batch_within_a_page_keeps_what_the_last_page_stated(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_an_asset_that_can_no_longer_be_planned_stays_done(tmp_path: Path) -> No
         commit(again(db)[1], item("i", problems=[("a", GONE), ("b", GONE)]))
         states = dict(db.execute("SELECT key, state FROM assets"))
         assert states == {"a": AssetState.DONE, "b": AssetState.MISSING}
-        assert views.known_paths(db, ["c/i/a.tif", "c/i/b.tif"]) == {"c/i/a.tif"}
+        assert queries.known_paths(db, ["c/i/a.tif", "c/i/b.tif"]) == {"c/i/a.tif"}
         assert db.execute("SELECT key FROM failures").fetchall() == [("b",)]
 
 
@@ -126,11 +126,11 @@ def test_a_source_item_known_by_href_is_replaced_by_the_item(tmp_path: Path) -> 
         commit(writer, item("L"), item("S", [asset("a")], parent="L", href=href))
         assert [row[0] for row in db.execute("SELECT name FROM items ORDER BY id")] == ["L", "S"]
         assert standing(db, "L") == (1, 0)
-        assert list(views.failures(db)) == []
+        assert list(queries.failures(db)) == []
         assert runs.items_failed(db, run) == 0
         for attempts in (1, 2):  # it is read again in a resumed run
             commit(writer, failed=[unreadable(href, "L", href=href)])
-            assert (standing(db, "L"), next(views.failures(db)).attempts) == ((1, 1), attempts)
+            assert (standing(db, "L"), next(queries.failures(db)).attempts) == ((1, 1), attempts)
         commit(writer, item("S", parent="L", href=href))
         assert standing(db, "L") == (1, 0)
 
@@ -142,7 +142,7 @@ def test_an_asset_without_its_name_gets_the_one_of_the_new_layout(tmp_path: Path
     )
     with ledger(tmp_path) as db:
         publish(db, *commit(started(db)[1], item("i", [here]), item("j", [here])).jobs)
-        assert [one.kind for one in views.failures(db)] == [FailureKind.NAME]
+        assert [one.kind for one in queries.failures(db)] == [FailureKind.NAME]
         _, writer = again(db)
         there = [asset("a", directory=f"c/{name}", name="a.tif") for name in "ij"]
         assert commit(writer, item("i", there[:1]), item("j", there[1:])).jobs == []
@@ -151,10 +151,10 @@ def test_an_asset_without_its_name_gets_the_one_of_the_new_layout(tmp_path: Path
         (job,) = jobs.pending_jobs(db, retried.id, 0, 9)
         assert (job.directory, job.name) == ("c/j", "a.tif")
         publish(db, job)
-        assert list(views.failures(db)) == []
+        assert list(queries.failures(db)) == []
         assert runs.run_totals(db)["assets_done"] == 2
         first = db.execute("SELECT min(item) FROM assets").fetchone()[0]
-        assert [file.path for file in next(views.item_records(db, [first])).mirrored.values()] == [
+        assert [file.path for file in next(queries.item_records(db, [first])).mirrored.values()] == [
             "flat/late.tif" if late else "flat/a.tif"
         ]
 
@@ -167,7 +167,7 @@ def test_the_failure_of_an_asset_with_an_empty_key_is_not_that_of_its_item(tmp_p
         _, writer = again(db)
         for _ in range(2):
             assert "items_failed" not in commit(writer, nameless).counted
-            assert [one.message for one in views.failures(db)] == [GONE.message]
+            assert [one.message for one in queries.failures(db)] == [GONE.message]
 
 
 def test_pending_jobs_equal_the_planned_ones(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from tests.ledger.plans import (
     started,
 )
 
-from stacpull.ledger import jobs, runs, transitions, views
+from stacpull.ledger import jobs, queries, runs, transitions
 from stacpull.ledger.database import ledger_path
 from stacpull.ledger.runs import EndState, RunSpec
 from stacpull.models import FailureKind, WalkBatch, WalkUpdate
@@ -42,7 +42,7 @@ def test_the_last_run_continues_if_the_task_is_the_same(tmp_path: Path, state: E
         assert (later.id, later.resumed, later.position) == (first.id, True, "next")
         assert (later.counters["items_seen"], later.counters["walk_ended"]) == (1, 0)
         assert runs.task_to_resume(db) == (replace(SPEC, credential_names=("token",)), {})
-        shown = views.run_status(db)
+        shown = queries.run_status(db)
         assert (shown["reason"], shown["ended"]) == (None, None)
         named = [runs.as_recorded(db, f"{SPEC.source}/", is_api=is_api) for is_api in (True, False)]
         assert named == [SPEC.source, f"{SPEC.source}/"]
@@ -116,14 +116,14 @@ def test_what_is_newly_gone_depends_neither_on_the_clock_nor_on_a_killed_retry(t
         run, writer = started(db)
         (job,) = commit(writer, item("i", [asset("a"), asset("b")])).jobs
         fail(db, job, now=NOW - 9999)  # the clock was set back
-        assert views.failed_by_kind(db, FailureKind.GONE, run.id) == 2
-        assert views.failed_by_kind(db, FailureKind.GONE, run.id, failed_in=run.id) == 1
+        assert queries.failed_by_kind(db, FailureKind.GONE, run.id) == 2
+        assert queries.failed_by_kind(db, FailureKind.GONE, run.id, failed_in=run.id) == 1
         transitions.requeue_failures(db, started(db, replace(SPEC, kind="retry"))[0])  # it is killed
         run, writer = started(db)
         for job in commit(writer, item("i", [asset("a"), asset("b")])).jobs:
             fail(db, job)
-        assert views.failed_by_kind(db, FailureKind.GONE, run.id) == 2
-        assert views.failed_by_kind(db, FailureKind.GONE, run.id, failed_in=run.id) == 0
+        assert queries.failed_by_kind(db, FailureKind.GONE, run.id) == 2
+        assert queries.failed_by_kind(db, FailureKind.GONE, run.id, failed_in=run.id) == 0
 
 
 @pytest.mark.parametrize("is_newest", [True, False])

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 from tests.ledger.plans import NOW, SPEC, asset, commit, fail, item, ledger, publish, started, unreadable
 
-from stacpull.ledger import runs, transitions, views
+from stacpull.ledger import queries, runs, transitions
 from stacpull.ledger.runs import RunSpec
 from stacpull.models import Failure, FailureKind, UnreadableEntry, WalkBatch, WalkUpdate
 from stacpull.selection import Selection
@@ -47,9 +47,9 @@ def test_a_complete_walk_of_the_same_selection_clears_older_links(tmp_path, seco
         run_of(db, found="ab")
         for links in ("c", ""):  # both end before a and b
             run_of(db, found=links, cut_short="The next page was read before.")
-        assert [one.href for one in views.failures(db)] == ["a", "b"]
+        assert [one.href for one in queries.failures(db)] == ["a", "b"]
         run_of(db, second, found=found)
-        assert [one.href for one in views.failures(db)] == left
+        assert [one.href for one in queries.failures(db)] == left
 
 
 def test_a_resumed_retry_counts_each_failure_once(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_resumed_retry_counts_each_failure_once(tmp_path: Path) -> None:
             run, writer = started(db, replace(SPEC, kind="retry"))
             commit(writer, failed=[unreadable("S", "L")])
             assert runs.items_failed(db, run.id) == 6  # also what was not tried yet
-        assert [one.attempts for one in views.failures(db) if one.href is None] == [1, 1]
+        assert [one.attempts for one in queries.failures(db) if one.href is None] == [1, 1]
 
 
 def test_attempts_add_up_over_retries_until_the_asset_arrives(tmp_path: Path) -> None:

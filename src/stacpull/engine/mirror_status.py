@@ -12,7 +12,7 @@ from stacpull.arguments import or_default
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, resolve_dest
 from stacpull.engine.event_log import failed_attempt
-from stacpull.ledger import runs, views
+from stacpull.ledger import queries, runs
 from stacpull.ledger.database import ledger_errors, ledger_path, open_reader
 from stacpull.models import OWN_DIRECTORY
 from stacpull.reports import FailureRecord, StatusReport
@@ -34,20 +34,21 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
     """
     address = resolve_dest(dest, or_default("options", Options, options))
     with closing(open_reader(address.work, address.bucket)) as db, ledger_errors(ledger_path(address.work)):
-        run = views.run_status(db)
+        run = queries.run_status(db)
         position = None if run["walk_ended"] else run["position"]
         next_page = Position.from_json(position).request
         live = is_held(address.work)
         pid = holder(address.work) if live else None
         last_attempt = None if live else failed_attempt(address.work / OWN_DIRECTORY / "log.ndjson")
         assets = runs.run_totals(db)
-        items = views.item_totals(db)
-        counts: dict[str, Any] = {**assets, **items, **views.counts_not_in_totals(db)}
-        fields = ("runs", "started", "ended", "source", "selection", "reason", "assets_skipped", "rate")
+        items = queries.item_totals(db)
+        counts: dict[str, Any] = {**assets, **items, **queries.counts_not_in_totals(db)}
+        names = {"runs", "started", "ended", "source", "sources", "selection", "options", "reason"}
+        names |= {"assets_skipped", "rate", *queries.WALK_COUNTS, *runs.USAGE}
         return StatusReport(
             **counts,
-            **{name: run[name] for name in (*fields, "sources", "options", *views.WALK_COUNTS, *runs.USAGE)},
-            state=views.state_now(run["state"], live=live),
+            **{name: run[name] for name in names},
+            state=queries.state_now(run["state"], live=live),
             items_seen=max(run["max_seen"], items["items_matched"]),  # runs may see different items
             assets_planned=assets["assets_done"] + assets["assets_failed"] + assets["assets_pending"],
             run=run["id"],
@@ -58,7 +59,7 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
             live=live,
             last_attempt=last_attempt,
             pid=pid,
-            last_errors=tuple(views.failures(db, newest=5)),
+            last_errors=tuple(queries.failures(db, newest=5)),
         )
 
 
@@ -73,4 +74,4 @@ def failures(dest: str | Path, options: Options | None = None) -> Iterator[Failu
 
 def _failures(address: DestAddress) -> Iterator[FailureRecord]:
     with closing(open_reader(address.work, address.bucket)) as db, ledger_errors(ledger_path(address.work)):
-        yield from views.failures(db)
+        yield from queries.failures(db)

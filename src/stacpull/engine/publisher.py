@@ -26,7 +26,7 @@ from stacpull.entry_points import load
 from stacpull.errors import DestinationError, InterruptedRunError
 from stacpull.events import AssetFailed
 from stacpull.json_values import parsed_object
-from stacpull.ledger import jobs, meta, runs, transitions, views
+from stacpull.ledger import jobs, meta, queries, runs, transitions
 from stacpull.ledger.database import Connection, is_disk_error, transaction, truncate_wal
 from stacpull.ledger.runs import Run
 from stacpull.models import AssetFile, Clip, Failure, FailureKind, Json, OutcomeWithoutFile, Placement
@@ -128,7 +128,7 @@ class Publisher(msgspec.Struct, eq=False):
 
     def _write_item_json(self, item_rowids: Sequence[int]) -> dict[int, Placement]:
         written: dict[int, Placement] = {}
-        for record in views.item_records(self.db, list(dict.fromkeys(item_rowids))):
+        for record in queries.item_records(self.db, list(dict.fromkeys(item_rowids))):
             part = f"{record.item_rowid}.item.json"
             data = self.item_json(record, record.path)
             if data is None and record.is_ours:
@@ -150,10 +150,10 @@ class Publisher(msgspec.Struct, eq=False):
         transitions.fail_item_json(self.db, self.run.id, item_rowid, failure, time.time(), is_ours=is_ours)
         if item_rowid not in self._failed_json:
             self._failed_json.add(item_rowid)
-            (record,) = views.item_records(self.db, [item_rowid])
+            (record,) = queries.item_records(self.db, [item_rowid])
             self.on_event(AssetFailed(record.id, "", failure.kind, failure.message))
 
-    def item_json(self, record: views.ItemRecord, path: str) -> bytes | None:
+    def item_json(self, record: queries.ItemRecord, path: str) -> bytes | None:
         """Return the JSON of an item for `path`; None if its document is lost."""
         if (sent := original_item(self.store, record)) is None:
             return None
@@ -165,7 +165,7 @@ class Publisher(msgspec.Struct, eq=False):
             item_path=path,
             local_items=lambda href: (
                 path_of_href(href, record.path.rpartition("/")[0])  # relative to its JSON in DEST
-                or views.item_json_path(self.db, item_id_in(href), self.secrets.storable_url(href))
+                or queries.item_json_path(self.db, item_id_in(href), self.secrets.storable_url(href))
             ),
             base=base,
         )
@@ -247,7 +247,7 @@ class Publisher(msgspec.Struct, eq=False):
         final, failed = transitions.record(self.db, self.run, files, without_file, item_json, time.time())
         self.send_counters()
         for rowid, failure in failed:
-            _, item, key = views.asset_owner(self.db, rowid)
+            _, item, key = queries.asset_owner(self.db, rowid)
             self.on_event(AssetFailed(item, key, failure.kind, failure.message))
         return final if self.run.fixed["metadata"] == "item" else []
 
@@ -312,7 +312,7 @@ class Publisher(msgspec.Struct, eq=False):
                 meta.put(self.db, meta.REMOVALS + path, None)
 
 
-def original_item(files: StoredFiles, record: views.ItemRecord) -> tuple[Json, str | None] | None:
+def original_item(files: StoredFiles, record: queries.ItemRecord) -> tuple[Json, str | None] | None:
     """Return an item as it was sent, without credentials, and its base URL; None if its JSON is damaged."""
     if record.document is not None:
         return orjson.loads(record.document), record.href

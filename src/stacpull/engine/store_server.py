@@ -33,7 +33,7 @@ from stacpull.engine.open_mirror import open_ledger
 from stacpull.engine.publisher import Publisher, Recovery
 from stacpull.errors import UsageError, dest_argument, translated_error
 from stacpull.events import AssetFailed, Notice
-from stacpull.ledger import jobs, meta, pruning, runs, transitions, views
+from stacpull.ledger import jobs, meta, pruning, queries, runs, transitions
 from stacpull.ledger.batch_writer import BatchWriter
 from stacpull.ledger.database import ledger_errors, ledger_path, skip_adapter_search
 from stacpull.ledger.runs import EndState
@@ -73,9 +73,9 @@ class StoreOperations:
         self.pending_jobs = partial(jobs.pending_jobs, db, run_id)
         self.keep_document = partial(transitions.keep_document, db)
         self.keep_collection = partial(transitions.keep_collection, db)
-        self.unreadable_links = partial(views.unreadable_links, db, publisher.run)
-        self.damaged_item_json = partial(views.damaged_item_json, db)
-        self.collections_to_read = partial(views.collections_to_read, db, run_id)
+        self.unreadable_links = partial(queries.unreadable_links, db, publisher.run)
+        self.damaged_item_json = partial(queries.damaged_item_json, db)
+        self.collections_to_read = partial(queries.collections_to_read, db, run_id)
         self.count_unreadable = partial(pruning.count_unreadable, db, run_id)
         self.items_not_found = partial(pruning.items_not_found, db, run_id)
         self.count_not_listed = partial(pruning.count_not_listed, db, run_id)
@@ -91,7 +91,7 @@ class StoreOperations:
     def recover(self) -> None:
         """Requeue what the run tries again, report what a retry cannot try, and complete a killed run."""
         transitions.requeue_failures(self._db, self._run)
-        for record in views.failures(self._db) if self._run.kind == "retry" else ():
+        for record in queries.failures(self._db) if self._run.kind == "retry" else ():
             if record.key:  # it has no href or no name: it failed when it was planned, and is not queued
                 item = ItemId(record.collection, record.item)
                 kind = FailureKind(record.kind)
@@ -114,7 +114,7 @@ class StoreOperations:
         self._publisher.publish_all()
         also_new = self._run.fixed["metadata"] == "item"
         last = 0
-        while item_rowids := views.unwritten_items(self._db, last, also_new):
+        while item_rowids := queries.unwritten_items(self._db, last, also_new):
             self._publisher.publish_all(item_rowids)
             last = item_rowids[-1]
 
@@ -122,15 +122,15 @@ class StoreOperations:
         """Record the end of the run. Return the counts that take too long to be kept up to date."""
         db = self._db
         run = self._run.id
-        counts = {"items_done": views.items_done(db, run), "items_failed": runs.items_failed(db, run)}
-        counts["assets_missing_new"] = views.failed_by_kind(db, FailureKind.GONE, run, failed_in=run)
-        counts |= views.counts_not_in_totals(db, run, None if self._run.kind == "retry" else run)
+        counts = {"items_done": queries.items_done(db, run), "items_failed": runs.items_failed(db, run)}
+        counts["assets_missing_new"] = queries.failed_by_kind(db, FailureKind.GONE, run, failed_in=run)
+        counts |= queries.counts_not_in_totals(db, run, None if self._run.kind == "retry" else run)
         runs.add_counts(db, run, spent)
         runs.end(db, run, state, why, time.time())
         if state == "complete" and self._run.kind == "mirror":
             meta.put(db, meta.ADOPTING, None)
             counts["items_of_other_runs"] = runs.items_of_other_runs(db, run)
-        if state == "complete" and views.run_status(db)["state"] != "complete":
+        if state == "complete" and queries.run_status(db)["state"] != "complete":
             name = dest_argument(self._store.name)
             self._warn(f"An earlier run is not complete: `stacpull resume {name}` continues it.")
         return counts
@@ -140,7 +140,7 @@ class StoreOperations:
         self.write_final_items()
         # parts of assets that were later received in one piece
         self._store.staged.remove_leftovers(partial(jobs.has_job, self._db))
-        unproven = views.counts_not_in_totals(self._db)["assets_unproven"]
+        unproven = queries.counts_not_in_totals(self._db)["assets_unproven"]
         if unproven:
             self._warn(f"Files that may be incomplete: {unproven:,}. The server sent no length for them.")
         until = time.monotonic() + _CATALOG_SECONDS
@@ -148,7 +148,7 @@ class StoreOperations:
         def is_stopped() -> bool:
             return time.monotonic() >= until and self._publisher.is_stopped()
 
-        rows = views.collection_rows(self._db)
+        rows = queries.collection_rows(self._db)
         for row in rows:
             self._write_ndjson(row, is_stopped)
         if not (rows or meta.owns_file(self._db, "catalog.json")):
@@ -174,12 +174,12 @@ class StoreOperations:
         if has_parquet and not keeps_parquet:
             self._remove(meta.ITEMS_PARQUET)  # no collection refers to it any more
 
-    def _write_ndjson(self, row: views.CollectionRow, is_stopped: Callable[[], bool]) -> None:
+    def _write_ndjson(self, row: queries.CollectionRow, is_stopped: Callable[[], bool]) -> None:
         path = f"{row.directory}/{NDJSON_FILE}"
         if not (self._run.fixed["metadata"] == "ndjson" or meta.owns_file(self._db, path)):
             return
         digest = sha256()
-        records = views.records_in(self._db, row.rowid)
+        records = queries.records_in(self._db, row.rowid)
         encoded = (self._publisher.item_json(record, path) for record in records)
         with self._store.staged.new_part(NDJSON_FILE) as file:
             for item_json in until_stopped(is_stopped, encoded):
@@ -188,9 +188,9 @@ class StoreOperations:
                     file.write(item_json + b"\n")
         self._publisher.place_file(path, NDJSON_FILE, digest.digest())
 
-    def _entry(self, row: views.CollectionRow) -> CollectionEntry:
+    def _entry(self, row: queries.CollectionRow) -> CollectionEntry:
         def items() -> Iterator[tuple[str, str]]:
-            rows = views.item_names(self._db, row.rowid, "i.id")
+            rows = queries.item_names(self._db, row.rowid, "i.id")
             return ((item.name, item.path) for item in rows if item.is_written)
 
         document = None if row.document is None else orjson.loads(row.document)

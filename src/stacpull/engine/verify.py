@@ -34,10 +34,10 @@ from stacpull.engine.publisher import original_item
 from stacpull.errors import DestinationError, StacpullError, UsageError, quantity
 from stacpull.events import Checked, Damage, DamageKind, Listener, Notice
 from stacpull.json_values import object_or_empty
-from stacpull.ledger import database, meta, runs, transitions, views
+from stacpull.ledger import database, meta, queries, runs, transitions
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
+from stacpull.ledger.queries import RecordedFile
 from stacpull.ledger.runs import Run
-from stacpull.ledger.views import RecordedFile
 from stacpull.models import OWN_DIRECTORY, Json
 from stacpull.planning.hrefs import asset_href
 from stacpull.reports import MirrorReport, VerifyReport
@@ -136,8 +136,8 @@ class MirrorCheck:
                 raise DestinationError(f"{address.shown} cannot be read: {error.strerror}.") from error
 
     def check_files(self, files: StoredFiles, db: Connection) -> None:
-        self._expected = views.expected_totals(db)
-        remaining = views.expected_files(db)
+        self._expected = queries.expected_totals(db)
+        remaining = queries.expected_files(db)
         with ThreadPoolExecutor(_THREADS, "stacpull-files") as threads:
             while not self.thread.is_stopped() and (group := list(islice(remaining, _GROUP))):
                 batches = [group[start : start + _AT_ONCE] for start in range(0, len(group), _AT_ONCE)]
@@ -158,7 +158,7 @@ class MirrorCheck:
         for batch in files.walk(frozenset({OWN_DIRECTORY})):
             if self.thread.is_stopped():
                 return
-            known = views.known_paths(db, [entry.path for entry in batch])
+            known = queries.known_paths(db, [entry.path for entry in batch])
             for entry in (entry for entry in batch if entry.path not in known):
                 if entry.is_file and entry.path in pending_removals:
                     self._counts["leftovers"] += 1
@@ -186,17 +186,17 @@ class MirrorCheck:
         self.rowids[expected.kind].append(expected.rowid)
         names: tuple[str, ...] = ()
         if expected.kind == "asset":
-            _, item, key = views.asset_owner(db, expected.rowid)
+            _, item, key = queries.asset_owner(db, expected.rowid)
             names = *item, key
         elif expected.kind == "item":
-            (record,) = views.item_records(db, [expected.rowid])
+            (record,) = queries.item_records(db, [expected.rowid])
             names = *record.id, ""
         kind, found = damage
         self._report_damage(expected.path, kind, _described(expected.size, expected.digest), found, *names)
 
     def report(self, db: Connection) -> VerifyReport:
-        run = views.run_status(db)
-        totals = runs.run_totals(db) | views.counts_not_in_totals(db) | views.item_totals(db)
+        run = queries.run_status(db)
+        totals = runs.run_totals(db) | queries.counts_not_in_totals(db) | queries.item_totals(db)
         counts: dict[str, Any] = {what: self.damaged[what] for what in get_args(DamageKind)}
         counts |= self._counts
         counts |= {name: totals[name] for name in totals.keys() & set(VerifyReport.__struct_fields__)}
@@ -208,7 +208,7 @@ class MirrorCheck:
             seconds=self.seconds,
             remaining=self.damaged_files + self.rejected_files,
             strict=self._strict,
-            mirror_state=views.state_now(run["state"], live=False),
+            mirror_state=queries.state_now(run["state"], live=False),
             walk_ended=bool(run["walk_ended"]),
             **counts,
         )
@@ -284,9 +284,9 @@ async def verify(
         if not (check.complete and any(check.rowids.values())):
             return await call_ledger(opened, check.report)
         run = await _repair(check, context, opened)
-        catalogs = await call_ledger(opened, lambda db: list(views.expected_catalogs(db)))
+        catalogs = await call_ledger(opened, lambda db: list(queries.expected_catalogs(db)))
         states = await asyncio.to_thread(check.file_states, opened.store, catalogs)
-        metadata = await call_ledger(opened, views.damaged_items) + check.rejected_files
+        metadata = await call_ledger(opened, queries.damaged_items) + check.rejected_files
         metadata += len([state for state in states if damage_of(*state) is not None])
         remaining = run.assets_failed + run.assets_pending + check.assets_of_other_sources + metadata
         report = await call_ledger(opened, check.report)
@@ -309,7 +309,7 @@ async def _repair(check: MirrorCheck, context: RunContext, opened: OpenMirror) -
 def _requeue_damaged(check: MirrorCheck, files: StoredFiles, db: Connection, run: Run) -> None:
     @lru_cache(1)  # the rows of an item are usually adjacent
     def read_item(item: int) -> tuple[Json, str | None]:
-        (record,) = views.item_records(db, [item])
+        (record,) = queries.item_records(db, [item])
         document, base = original_item(files, record) or ({}, None)
         if record.href is None:  # the item cannot be read again: paths in its JSON are used
             base = run.source
@@ -319,7 +319,7 @@ def _requeue_damaged(check: MirrorCheck, files: StoredFiles, db: Connection, run
     for start in range(0, len(check.rowids["asset"]), _AT_ONCE):
         hrefs: dict[int, str | None] = {}  # without credentials; None if the mirror does not state it
         for rowid in check.rowids["asset"][start : start + _AT_ONCE]:
-            item, _, key = views.asset_owner(db, rowid)
+            item, _, key = queries.asset_owner(db, rowid)
             document, base = read_item(item)
             asset = object_or_empty(object_or_empty(document.get("assets")).get(key))
             href = asset_href(asset_origin(asset) or asset, base)

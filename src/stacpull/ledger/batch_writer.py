@@ -15,7 +15,7 @@ import msgspec
 import orjson
 from msgspec.structs import astuple, replace
 
-from stacpull.ledger import asset_decision, paths, runs, transitions, views
+from stacpull.ledger import asset_decision, paths, queries, runs, transitions
 from stacpull.ledger.asset_decision import Action, AssetRow, Decision, HasFile, ItemRow, KnownAsset
 from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, scalar, transaction, write_rows
 from stacpull.ledger.runs import Run
@@ -58,7 +58,7 @@ class BatchWriter:
         self.publish_all = publish_all
         other_runs = db.execute("SELECT id FROM runs WHERE source <> ?", (run.source,))
         self.runs_of_other_sources = {run_id for (run_id,) in other_runs}
-        self._directories = views.collection_directories(db)
+        self._directories = queries.collection_directories(db)
         self._folded_directories = set(map(fold, self._directories.values()))
         # documents older than those of an earlier run: planned last, if SOURCE lists no newer ones
         self.postponed: dict[ItemId, PlannedItem] = {}

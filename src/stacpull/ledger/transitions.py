@@ -249,7 +249,7 @@ _SET_CURRENT = (
     f"UPDATE items SET json_state = {JsonState.CURRENT}, sha256 = ? WHERE id = ? "
     f"AND json_state IN ({JsonState.DAMAGED}, {JsonState.WRITING})"
 )
-_SET_DUE = (  # only items whose JSON this run will write (`views.unwritten_items`)
+_SET_DUE = (  # only items whose JSON this run will write (`queries.unwritten_items`)
     f"UPDATE items SET json_state = {JsonState.DUE} WHERE id {IN_LIST} AND json_state = {JsonState.CURRENT} "
     "AND (pending = 0 OR run = (SELECT max(id) FROM runs))"
 )

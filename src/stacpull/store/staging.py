@@ -46,7 +46,6 @@ _WORKER = re.compile(r"[0-9a-f]{16}")
 _PLAIN = re.compile(r'[A-Za-z0-9_.~"-]*;[A-Za-z0-9_.~"-]*')
 _COMPLETE = re.compile(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(~?)(?:;([^;]*);([^;]*))?\.whole", re.DOTALL)
 _BOOT_MARK = "../boot"  # relative to the parts directory, whose descriptor is open
-_MAX_BOOT_SIZE = 64
 
 
 def part_path(directory: Path, rowid: int, generation: int) -> Path:
@@ -270,7 +269,7 @@ class StagedParts(DirectoryFiles):
 
     def read_boot_mark(self) -> str | None:
         try:
-            return read_regular(_BOOT_MARK, _MAX_BOOT_SIZE, dir_fd=self.fd).decode("ascii", "replace")
+            return read_regular(_BOOT_MARK, limit=64, dir_fd=self.fd).decode("ascii", "replace")
         except OSError:
             return None
 
