@@ -29,7 +29,7 @@ from stacpull_replicas.http_messages import RequestInfo, Stream, in_parts
 from stacpull_replicas.hub_catalog import LARGE_COLLECTION, HubCatalog, JsonObject
 from stacpull_replicas.hub_items import HubItems
 from stacpull_replicas.hub_replies import Refused, written
-from stacpull_replicas.queries import ALWAYS, QueryError, SearchInterval, read_area, read_interval
+from stacpull_replicas.search_parameters import ALWAYS, QueryError, SearchInterval, read_area, read_interval
 
 COUNTED = 20_000
 """The largest data set, in patches, for which matches are counted."""

@@ -19,7 +19,7 @@ from shapely.geometry import mapping
 from shapely.geometry.base import BaseGeometry
 
 from stacpull_replicas.http_messages import ReplicaReply, RequestInfo, json_reply
-from stacpull_replicas.queries import QueryError, read_area, read_interval
+from stacpull_replicas.search_parameters import QueryError, read_area, read_interval
 from stacpull_replicas.sentinelhub.captures import FIRST_DAY, LAST_DAY, Archive, Capture, footprint
 from stacpull_replicas.sentinelhub.sentinelhub_service import (
     GEOJSON,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from stacpull_replicas.http_messages import ReplicaReply, RequestInfo, json_reply
-from stacpull_replicas.queries import QueryError, read_geometry
+from stacpull_replicas.search_parameters import QueryError, read_geometry
 from stacpull_replicas.sentinelhub.captures import BANDS, MASK, Archive, Capture, Pixels, Places
 from stacpull_replicas.sentinelhub.evalscript import (
     Evalscript,
