@@ -111,7 +111,7 @@ class Page(msgspec.Struct, frozen=True):
     unreadable: tuple[UnreadableEntry, ...] = ()  # unreadable links and entries
 
 
-class Clip(NamedTuple):
+class ClippedPart(NamedTuple):
     """The part of an asset that is in the mirror (`--clip`)."""
 
     area_hash: int  # of the area's text (`digests.text_hash`)
@@ -123,7 +123,7 @@ class MirroredFile(msgspec.Struct, frozen=True):
     path: str
     size: int | None = None
     sha256: bytes | None = None
-    clip: Clip | None = None
+    clip: ClippedPart | None = None
 
 
 class Checksum(NamedTuple):
@@ -191,7 +191,7 @@ class FailureKind(enum.StrEnum):
     DOWN = "down", "at hosts that were abandoned", "run the same command again"
 
 
-TRIED_AGAIN = frozenset(
+REQUEUED_BY_NEXT_RUN = frozenset(
     {FailureKind.SERVER, FailureKind.THROTTLED, FailureKind.NETWORK, FailureKind.STALLED}
     | {FailureKind.TRUNCATED, FailureKind.CHANGED, FailureKind.ADDRESS, FailureKind.SCHEME}
 )
@@ -306,7 +306,7 @@ class Job(Asset, frozen=True, array_like=True, kw_only=True):
     version_in_dest: VersionInDest | None = None  # the version in DEST: the request is conditional
     href_changed: bool = False  # than planned, so the ETag of its response is not stored
     checksum_changed: bool = False  # than planned, because the item was read again
-    clip: bool = False  # true if the asset is clipped to the area of the run's `--clip`
+    is_clipped: bool = False  # to the area of the run's `--clip`
     replanned_at: float = 0.0  # when the run planned a newer version; downloads are not shared across it
     has_failed: bool = False  # in an earlier `mirror` or `resume`: `--max-failures` does not count it again
 

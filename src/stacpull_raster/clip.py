@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from stacpull.digests import text_hash
 from stacpull.errors import MissingExtraError
-from stacpull.models import Clip, Job, Json
+from stacpull.models import ClippedPart, Job, Json
 from stacpull.transfer.attempt import AssetFetcher, Downloader, FetchResult
 from stacpull_raster.ranged import Sender
 from stacpull_raster.tiff import TiffError, may_be_tiff, parse_file
@@ -72,7 +72,7 @@ class Clipping:
         return ClipFetcher(downloader, unclipped, self._area, on_whole=on_whole)
 
     @staticmethod
-    def clip_in(file: BinaryIO) -> Clip | None:
+    def clip_in(file: BinaryIO) -> ClippedPart | None:
         """Return the clip that an open file describes, None if it is not clipped."""
         start = file.read(_START)
         if b"STACPULL_CLIP=" not in start[:300]:
@@ -92,4 +92,4 @@ class Clipping:
             "proj:transform": list(header.transform),
             "proj:bbox": [*map(min, bounds[:2], bounds[2:]), *map(max, bounds[:2], bounds[2:])],
         }
-        return Clip(note.area_hash, note.source_size, {**_NOT_OF_THE_PART, **extent})
+        return ClippedPart(note.area_hash, note.source_size, {**_NOT_OF_THE_PART, **extent})

@@ -104,7 +104,7 @@ class ClipFetcher:
         self._on_whole = on_whole
 
     async def fetch(self, job: Job) -> FetchResult:
-        if not job.clip:
+        if not job.is_clipped:
             return await self._unclipped.fetch(job)
         if not may_be_tiff(job.media_type, job.href):
             self._on_whole(job, "it is not a TIFF")

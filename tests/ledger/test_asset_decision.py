@@ -11,7 +11,7 @@ from tests.ledger.plans import asset, item
 from stacpull.ledger.asset_decision import Action, AssetRow, KnownAsset, decide
 from stacpull.ledger.runs import Run
 from stacpull.ledger.schema import AssetState, encoded_checksum
-from stacpull.models import OWN_ASSETS_ID, Asset, Checksum, Clip, VersionInDest
+from stacpull.models import OWN_ASSETS_ID, Asset, Checksum, ClippedPart, VersionInDest
 from stacpull.redact import href_hash
 
 BYTES, SHA256 = bytes(32), Checksum("sha256", bytes(32))
@@ -24,7 +24,7 @@ DONE = KnownAsset(
 )
 REVALIDATED = DONE._replace(row=DONE.row._replace(state=AssetState.PENDING, digest=None))
 FAILED = KnownAsset(AssetRow(1, 1, "a", AssetState.FAILED, 0, 1), "c/i")
-CLIPPED = DONE._replace(size=5, clip=Clip(7, 10, {}))
+CLIPPED = DONE._replace(size=5, clip=ClippedPart(7, 10, {}))
 
 
 def having(known: KnownAsset, **columns: Any) -> KnownAsset:
@@ -81,7 +81,7 @@ CHANGED, REVALIDATE = requested(2, BYTES, None, has_changed=True), requested(2, 
         (FAILED, {"has_no_date": True}, STILL_FAILED),
         (FAILED, {"is_updated": True}, requested(0, None, None)),
         (having(FAILED, must_revalidate=1), {}, requested(0, None, None)),
-        (FAILED._replace(is_tried_again=1), {}, requested(0, None, None)),
+        (FAILED._replace(is_requeued=1), {}, requested(0, None, None)),
         (REVALIDATED, {}, requested(1, BYTES, IN_DEST, rewrites=False)),
         (COMPARED_NOT, {"checksum": MD5}, requested(1, BYTES, UNVERIFIED, rewrites=False)),
         (REVALIDATED, {"checksum": SHA256}, requested(1, BYTES, IN_DEST, rewrites=False)),

@@ -12,7 +12,7 @@ import msgspec
 
 from stacpull.entry_points import require
 from stacpull.errors import destination_errors
-from stacpull.models import AssetFile, Clip, Job, path_in_dest
+from stacpull.models import AssetFile, ClippedPart, Job, path_in_dest
 from stacpull.net.bodies import coding_of
 from stacpull.net.client import Client
 from stacpull.net.fields import content_length, validator_of
@@ -43,7 +43,7 @@ class ClipFetching(Protocol):
         """Return the fetcher of parts; `unclipped` fetches the assets that it does not clip."""
 
     @staticmethod
-    def clip_in(file: BinaryIO) -> Clip | None:
+    def clip_in(file: BinaryIO) -> ClippedPart | None:
         """Return the clip that an open file describes, None if it is not clipped. Reads from its start."""
 
 

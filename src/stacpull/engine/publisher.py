@@ -29,7 +29,7 @@ from stacpull.json_values import parsed_object
 from stacpull.ledger import jobs, meta, queries, runs, transitions
 from stacpull.ledger.database import Connection, is_disk_error, transaction, truncate_wal
 from stacpull.ledger.runs import Run
-from stacpull.models import AssetFile, Clip, Failure, FailureKind, Json, OutcomeWithoutFile, Placement
+from stacpull.models import AssetFile, ClippedPart, Failure, FailureKind, Json, OutcomeWithoutFile, Placement
 from stacpull.planning.hrefs import item_id_in
 from stacpull.planning.layout import received_file
 from stacpull.redact import Secrets
@@ -199,7 +199,7 @@ class Publisher(msgspec.Struct, eq=False):
         for file in files:
             if self._is_adopting and file.generation == 0 and self.store.has(file.path):
                 file.identity = None
-        clips: dict[int, Clip] = {}
+        clips: dict[int, ClippedPart] = {}
         if self.run.area_hash is not None and (kind := load("stacpull.fetchers", "clip")) is not None:
             for file in files:
                 with suppress(OSError), staged.open(file.part) as opened:

@@ -25,7 +25,7 @@ from stacpull.digests import as_checksum
 from stacpull.ledger.database import IN_LIST, Connection, json_array
 from stacpull.ledger.runs import Run
 from stacpull.ledger.schema import AssetState, JsonState, encoded_checksum, item_hash, stored_clip
-from stacpull.models import Asset, Clip, ItemId, PlannedItem, VersionInDest, path_in_dest
+from stacpull.models import Asset, ClippedPart, ItemId, PlannedItem, VersionInDest, path_in_dest
 from stacpull.planning.item_plan import version_of
 from stacpull.redact import href_hash
 
@@ -75,9 +75,9 @@ class KnownAsset(NamedTuple):
     row: AssetRow
     directory: str  # the directory of its file
     size: int | None = None
-    clip: Clip | None = None
+    clip: ClippedPart | None = None
     digest_in_dest: bytes | None = None  # of the version in place, or empty: unknown
-    is_tried_again: int = 0  # 1: it failed for a reason that may have passed, or only SOURCE states its href
+    is_requeued: int = 0  # 1: it failed for a reason that may have passed, or only SOURCE states its href
 
     @property
     def path(self) -> str | None:
@@ -138,7 +138,7 @@ def known_assets(
     directories = {row.id: row.directory for row in items.values()}
     known: defaultdict[int, dict[str, KnownAsset]] = defaultdict(dict)
     width = len(AssetRow._fields)
-    for values in db.execute(_SELECT_ASSETS, (json_array(run.retried_kinds), json_array(directories))):
+    for values in db.execute(_SELECT_ASSETS, (json_array(run.requeued_kinds), json_array(directories))):
         row = AssetRow._make(values[:width])
         path, size, clip, *others = values[width:]
         directory = directories[row.item] if path is None else path.removesuffix("/")
@@ -188,7 +188,7 @@ def decide(
             return _KEEP
         row = old._replace(run=run.id, stated_checksum=stated_checksum, must_revalidate=0)
         return Decision(Action.KEEP, row, rewrites_json=bool(old.must_revalidate))
-    is_requested = may_have_changed or is_of_other_area or is_lost or known.is_tried_again
+    is_requested = may_have_changed or is_of_other_area or is_lost or known.is_requeued
     if old.state >= AssetState.FAILED and not is_requested:
         return Decision(Action.LEAVE_FAILED, old._replace(run=run.id), known.digest_in_dest)
     planned_hash = href_hash(asset.href)

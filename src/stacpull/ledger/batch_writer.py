@@ -369,7 +369,7 @@ class _BatchPlan:
             item_href=change.item.href,
             item_name=change.item.id.item,
             version_in_dest=decision.version,
-            clip=self._writer.run.area_hash is not None,
+            is_clipped=self._writer.run.area_hash is not None,
             replanned_at=self._now if change.was_planned else 0.0,
             has_failed=known is not None and known.row.state >= AssetState.FAILED,
         )

@@ -66,7 +66,7 @@ def _job(row: sqlite3.Row, run: Run) -> Job:
         required_digest=digest_in_dest if requires_same else None,
         alternates=tuple(orjson.loads(row["raw_alternates"])),
         version_in_dest=version,
-        clip=run.area_hash is not None and (row["raw_clip"] is not None or not requires_same),
+        is_clipped=run.area_hash is not None and (row["raw_clip"] is not None or not requires_same),
         has_failed=run.kind == "mirror" and bool(row["raw_has_failed"]),
     )
 

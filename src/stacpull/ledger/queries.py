@@ -286,7 +286,7 @@ def records_in(db: Connection, collection: int) -> Iterator[ItemRecord]:
 
 def unreadable_links(db: Connection, run: runs.Run) -> list[ItemLink]:
     """Return the links that a run reads again: a mirror those of its own that failed in passing."""
-    kinds = run.retried_kinds if run.kind == "mirror" else frozenset(FailureKind)
+    kinds = run.requeued_kinds if run.kind == "mirror" else frozenset(FailureKind)
     rows = db.execute(
         "SELECT i.href, p.collection_name, p.name, i.collection_name, i.name FROM failures f "
         "JOIN named_items i ON i.id = f.item JOIN named_items p ON p.id = i.parent "

@@ -22,7 +22,7 @@ from stacpull.hosts import host_of, origin_of
 from stacpull.ledger import meta
 from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, scalar, transaction
 from stacpull.ledger.schema import AssetState, JsonState
-from stacpull.models import TRIED_AGAIN, FailureKind, ItemId, WalkUpdate, digest_algorithm
+from stacpull.models import REQUEUED_BY_NEXT_RUN, FailureKind, ItemId, WalkUpdate, digest_algorithm
 
 if TYPE_CHECKING:
     from stacpull.selection import Selection  # imports attrs, which the store process seldom needs
@@ -70,11 +70,11 @@ class Run(msgspec.Struct, frozen=True):
         return digest_algorithm(self.remembered.get("checksum"))
 
     @property
-    def retried_kinds(self) -> frozenset[FailureKind]:
+    def requeued_kinds(self) -> frozenset[FailureKind]:
         """The failures that the run tries again, without those that wait for `retry`."""
         if self.remembered.get("adopt"):
-            return TRIED_AGAIN | {FailureKind.EXISTS}
-        return TRIED_AGAIN
+            return REQUEUED_BY_NEXT_RUN | {FailureKind.EXISTS}
+        return REQUEUED_BY_NEXT_RUN
 
 
 def decoded_options(text: str | bytes) -> dict[str, Any]:

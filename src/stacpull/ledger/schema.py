@@ -14,7 +14,7 @@ import orjson
 
 from stacpull.caches import cached_if_short
 from stacpull.errors import DestinationError
-from stacpull.models import Checksum, Clip, ItemId
+from stacpull.models import Checksum, ClippedPart, ItemId
 from stacpull.planning.item_plan import item_directory
 from stacpull.planning.names import path_hash
 
@@ -119,7 +119,7 @@ CREATE TABLE assets(
     must_revalidate INTEGER NOT NULL DEFAULT 0,  -- 1: its item has changed, but the run that saw it left this
                                            -- asset out. So the next run that plans it asks the source
     unproven INTEGER NOT NULL DEFAULT 0,   -- 1: nothing proved that all of its bytes were received
-    clip TEXT,                             -- `models.Clip` as JSON, if it is a part of a raster (`--clip`);
+    clip TEXT,                             -- a `ClippedPart` as JSON, if it is a part of a raster (`--clip`);
                                            -- its `source_size` is 0 if nothing of the raster is in the area;
                                            -- its fields are then those of the version in place
     identity INTEGER                       -- reserved: the identity of the part that is renamed (on a disk,
@@ -285,8 +285,8 @@ def item_hash(item: ItemId) -> int:
     return _hash(item_directory(item))
 
 
-def stored_clip(text: str | None) -> Clip | None:
-    return None if text is None else Clip(*orjson.loads(text))
+def stored_clip(text: str | None) -> ClippedPart | None:
+    return None if text is None else ClippedPart(*orjson.loads(text))
 
 
 def encoded_checksum(checksum: Checksum | None) -> bytes | None:

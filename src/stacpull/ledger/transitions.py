@@ -48,7 +48,7 @@ from stacpull.ledger.asset_decision import ITEM_COLUMNS, AssetRow, ItemRow
 from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, transaction, write_rows
 from stacpull.ledger.runs import Run
 from stacpull.ledger.schema import AssetState, JsonState
-from stacpull.models import AssetFile, Clip, Failure, FailureKind, OutcomeWithoutFile
+from stacpull.models import AssetFile, ClippedPart, Failure, FailureKind, OutcomeWithoutFile
 from stacpull.redact import href_hash
 
 
@@ -184,7 +184,7 @@ _SET_WRITING = (
 
 
 def reserve(
-    db: Connection, files: list[AssetFile], items: Sequence[int], clips: Mapping[int, Clip]
+    db: Connection, files: list[AssetFile], items: Sequence[int], clips: Mapping[int, ClippedPart]
 ) -> tuple[list[AssetFile], list[OutcomeWithoutFile]]:
     """Reserve names. Return the assets to place, perhaps under another name, and failures for taken names.
 
@@ -337,7 +337,7 @@ def requeue_failures(db: Connection, run: Run) -> None:
     """
     of_source = json_array(runs.of_same_source(db, run.id))
     of_retry = {"retry": frozenset(FailureKind), "ordered": frozenset({FailureKind.ORDERED})}
-    kinds = of_retry.get(run.kind, run.retried_kinds)
+    kinds = of_retry.get(run.kind, run.requeued_kinds)
     is_retry = run.kind in of_retry
     of_runs = of_source if is_retry else json_array([run.id])
     with transaction(db):
