@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 _START = 16 * 1024
 _DETAIL = re.compile(r"[0-9]+|b'[^']*'")
-"""The file-specific part of the reason why a file cannot be clipped."""
+"""The file-specific part of what is reported about a file."""
 _MAX_KINDS = 20
-"""The most kinds of such reasons that are reported."""
+"""The most kinds of problems that are reported."""
 _NOT_OF_THE_PART = dict.fromkeys(("proj:geometry", "proj:centroid"))
 
 
@@ -59,17 +59,16 @@ class Clipping:
     def fetcher(
         self, downloader: Downloader, unclipped: AssetFetcher[Job, FetchResult], warn: Callable[[str], None]
     ) -> ClipFetcher:
-        """Return the fetcher. It reports once for each kind of reason that assets are fetched whole."""
+        """Return the fetcher. It reports each kind of problem once."""
         from stacpull_raster.clip_fetcher import ClipFetcher  # noqa: PLC0415
 
-        def on_whole(job: Job, why: str) -> None:
-            kind = _DETAIL.sub("", why)
+        def report(job: Job, problem: str, details: str) -> None:
+            kind = _DETAIL.sub("", details)
             if kind not in self._reported and len(self._reported) < _MAX_KINDS:
                 self._reported.add(kind)
-                first = f"The first is {job.directory}/{job.key}"
-                warn(f"Some assets cannot be clipped and are fetched whole. {first}: {why}.")
+                warn(f"Some assets {problem}. The first is {job.directory}/{job.key}: {details}.")
 
-        return ClipFetcher(downloader, unclipped, self._area, on_whole=on_whole)
+        return ClipFetcher(downloader, unclipped, self._area, report=report)
 
     @staticmethod
     def clip_in(file: BinaryIO) -> ClippedPart | None:

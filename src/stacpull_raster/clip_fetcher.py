@@ -42,6 +42,7 @@ from stacpull_raster.tiff import FIRST_READ, TiffError, may_be_tiff
 _CONNECTIONS = 4
 """Simultaneous range requests per file."""
 _MAX_HEADER = 8 << 20  # the most bytes of a header to read
+_WHOLE = "cannot be clipped and are fetched whole"
 
 
 class NotClippableError(Exception):
@@ -95,19 +96,19 @@ class ClipFetcher:
         unclipped: AssetFetcher[Job, FetchResult],
         area: ClipArea,
         *,
-        on_whole: Callable[[Job, str], None],
+        report: Callable[[Job, str, str], None],
     ) -> None:
         self._downloader = downloader
         self._unclipped = unclipped
         self._area = area
         self._parts = downloader.parts
-        self._on_whole = on_whole
+        self._report = report
 
     async def fetch(self, job: Job) -> FetchResult:
         if not job.is_clipped:
             return await self._unclipped.fetch(job)
         if not may_be_tiff(job.media_type, job.href):
-            self._on_whole(job, "it is not a TIFF")
+            self._report(job, _WHOLE, "it is not a TIFF")
             return await self._unclipped.fetch(job)
         for _ in range(2):
             try:
@@ -115,7 +116,7 @@ class ClipFetcher:
             except ChangedError:
                 continue
             except NotClippableError as error:
-                self._on_whole(job, str(error))
+                self._report(job, _WHOLE, str(error))
                 return await self._unclipped.fetch(job)
         what = "sent a file that may have changed between two reads of it"
         raise TransferError(host_failure(FailureKind.CHANGED, job.href, what, retryable=True))
@@ -133,6 +134,8 @@ class ClipFetcher:
             return None
         if job.size is not None and version.total is not None and job.size != version.total:
             raise TransferError(size_failure(version.url, version.total, job.size))
+        if file.has_zeros:
+            self._report(job, "have no nodata value", "outside the area it reads as 0, so mask it")
         name = downloader.filename(job, version.url)
         etag_or_date = downloader.without_secrets(version.validator).etag_or_date
         if file.size <= MAX_BODY_IN_MEMORY:

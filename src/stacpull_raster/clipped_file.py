@@ -156,6 +156,8 @@ class ClippedFile(NamedTuple):
     size: int
     reads: tuple[TileRead, ...]
     window: ClipWindow
+    has_zeros: bool
+    """True if tiles are left out, and neither nodata nor a mask marks them."""
 
 
 class ClipNote(NamedTuple):
@@ -344,7 +346,9 @@ def _assemble(file: TiledFile, cuts: Sequence[_Cut], window: ClipWindow, note: C
         raise TiffError("it would be larger than a TIFF can be")
     head = _head(file.layout, ordered, lists, note)
     tiles[:, 2] += start
-    return ClippedFile(head, start + size, tuple(_reads(tiles)), window)
+    is_marked = file.header.nodata is not None or any(image.image.is_mask for image in file.images)
+    has_zeros = not (is_marked or counts.all())
+    return ClippedFile(head, start + size, tuple(_reads(tiles)), window, has_zeros)
 
 
 def _place(offsets: TileNumbers, counts: TileNumbers) -> tuple[npt.NDArray[np.int64], TileNumbers, int]:
