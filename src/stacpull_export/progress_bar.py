@@ -19,6 +19,7 @@ def progress_bar() -> Listener:
 
     def show(event: Event) -> None:
         if isinstance(event, Progress):
+            bar.unit = f" {event.noun}s"
             bar.total = event.assets_planned
             bar.n = event.assets_done + event.assets_failed
             bar.desc = "fetching" if event.walk_ended else "listing and fetching"

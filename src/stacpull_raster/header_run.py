@@ -313,6 +313,7 @@ class HeadersRun:
             bytes_done=network.counters.bytes_fetched,
             items_announced=self._plans.announced,
             items_wanted=self._setup.selection.item_limit,
+            noun="header",
             walk_ended=self._plans.ended,
             seconds=round(network.clock.monotonic() - self._started, 3),
         )

@@ -93,7 +93,9 @@ async def headers(
             if report is None:
                 async with open_network(resolved, options, on_event=on_event) as network:
                     opened = await run_stoppable(partial(open_source, resolved.url, network.reader), stopping)
-                    wanted = attrs.evolve(selection, expand_prefix=False)  # prefixes are not TIFFs
+                    wanted = attrs.evolve(selection, expand_prefix=False, clip=None)
+                    if wanted != selection:
+                        network.warn("--clip and --expand-prefix have no effect on headers.")
                     setup = WalkSetup(opened, network, wanted, attrs.evolve(options, layout=DEFAULT_LAYOUT))
                     setup = await run_stoppable(partial(checked_setup, setup), stopping)
                     report = await HeadersRun(results, setup, stopping).execute()

@@ -24,6 +24,15 @@ _WIDEST = 60
 """Characters of a cell that count for the width of its column."""
 
 
+def _parameters() -> Iterator[click.Parameter]:
+    """Yield the options; those without an effect here are accepted, as in all commands with a selection."""
+    for param in parameters.for_command("headers"):
+        if isinstance(param, click.Option) and param.name in {"clip", "expand_prefix"}:
+            param.hidden = True
+        if param.name != "missing":
+            yield param
+
+
 class TextTable:
     """Lines of cells, printed one below the other. A line may have fewer cells; its last one has no width."""
 
@@ -59,7 +68,7 @@ class TextTable:
         help="Write the table to this .parquet, .csv or .ndjson file instead of the terminal.",
     ),
     click.Option(["--refresh"], is_flag=True, help="Read all headers again and replace OUT."),
-    *(param for param in parameters.for_command("headers") if param.name != "missing"),
+    *_parameters(),
     parameters.with_help(
         "missing", "Exit with 1 if files are missing from the source.", choices=("fail", "ok")
     ),

@@ -296,7 +296,9 @@ def test_a_second_process_on_the_same_output_is_refused(tmp_path: Path) -> None:
             assert process.is_alive()
 
 
-@pytest.mark.parametrize("option", ["--layout", "--metadata"])
-def test_options_for_a_mirror_directory_are_refused(small_hub: MlhubReplica, option: str) -> None:
-    ran = run(headers_of(small_hub, None, option, "none"), environment(small_hub))
-    assert ran.code == 2
+@pytest.mark.parametrize(
+    ("option", "code"), [("--layout=none", 2), ("--metadata=none", 2), ("--clip=0,0,1,1", 0)]
+)
+def test_options_without_an_effect_are_refused_or_warned_of(small_hub: MlhubReplica, option: str, code: int):
+    ran = run(headers_of(small_hub, None, option), environment(small_hub))
+    assert (ran.code, "--clip and --expand-prefix have no effect on headers." in ran.err) == (code, not code)

@@ -56,6 +56,7 @@ class Display:
         self._since = time.monotonic()  # when `_now` came, unless it is a `Progress`
         self._printed = ""
         self._rates = Rates()
+        self._finished = 0.0  # of the files: one that is complete, but not yet saved, stays finished
         self._share = 0.0  # of the run: its bar never shrinks, although more files may be expected later
         self._frame = 0
         self._is_drawn = False
@@ -244,11 +245,12 @@ class Display:
                 matched = f"{now.items_matched:,} of {quantity(now.items_wanted, 'item')}"
             head.append(f"{matched} matched ({of_total(now.items_seen, now.items_announced)} read)")
         finished = now.assets_done + now.assets_failed + now.files_in_flight
+        finished = self._finished = max(self._finished, finished)
         expected = now.assets_expected or 0
         figures = []
         if now.assets_planned:
-            files = quantity(now.assets_planned, "file")
-            planned = files if now.walk_ended else f"{now.assets_planned:,}+ files"
+            files = quantity(now.assets_planned, now.noun)
+            planned = files if now.walk_ended else f"{now.assets_planned:,}+ {now.noun}s"
             figures.append(f"{now.assets_done:,} of {planned}")
             seconds = self._rates.remaining(finished, expected)
             if seconds is not None and finished < expected:
