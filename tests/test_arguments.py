@@ -46,7 +46,7 @@ UTC_PLUS_2 = dt.timezone(dt.timedelta(hours=2))
         ("datetime", dt.datetime(2018, 1, 1, 10), "2018-01-01T10:00:00Z"),  # noqa: DTZ001 - naive on purpose
         ("datetime", dt.datetime(2018, 1, 1, 10, tzinfo=UTC_PLUS_2), "2018-01-01T08:00:00Z"),
         ("datetime", dt.datetime(1, 1, 1, tzinfo=UTC_PLUS_2), "0001-01-01T00:00:00Z"),
-        ("datetime", (dt.date(2018, 1, 1), dt.date(2018, 3, 1)), "2018-01-01/2018-03-01"),
+        ("datetime", (np.datetime64("2018-01"), dt.date(2018, 3, 1)), "2018-01/2018-03-01"),
         ("datetime", [None, dt.date(2018, 3, 1)], "../2018-03-01"),
         ("where", "platform=sentinel-2a", ("platform=sentinel-2a",)),
         (
@@ -188,9 +188,8 @@ def test_an_argument_of_a_function_that_has_the_wrong_type_is_named(call, messag
 def test_a_repr_shows_what_is_set():
     assert repr(stacpull.S3Options(keys=("id", "key"))) == "S3Options(keys=(Secret('***'), Secret('***')))"
     assert repr(Selection(labels="a", max_items=2)) == "Selection(labels=('a',), max_items=2)"
-    assert (
-        repr(MirrorReport(state="complete", items_seen=2)) == "MirrorReport(items_seen=2, state='complete')"
-    )
+    report = MirrorReport(state="complete", items_seen=2)
+    assert repr(report) == "MirrorReport(items_seen=2, state='complete', exit_code=0)"
 
 
 @pytest.mark.parametrize(

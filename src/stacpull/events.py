@@ -13,7 +13,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
-from stacpull.models import FailureKind, ItemId, PublicValue, count_failures
+from stacpull.models import FailureKind, ItemId, PublicValue
 from stacpull.redact import Secrets
 
 DamageKind = Literal["missing", "short", "altered", "unknown", "obstructed", "unreadable"]
@@ -79,6 +79,7 @@ class Progress(Counters, frozen=True):
     files_in_flight: float = 0.0
     """The sum of the received shares, from 0 to 1, of long files that are being received."""
     walk_ended: bool = False
+    noun: str = "file"  # or header
 
     @property
     def assets_expected(self) -> int | None:
@@ -179,26 +180,6 @@ def masking_listener(listener: Listener | None, secrets: Secrets) -> Listener:
             listener(event)
 
     return pass_on
-
-
-def log_problems(event: Event) -> None:
-    """Log warnings, and how much has failed: the listener of a program that has none."""
-    text = ""
-    if isinstance(event, Notice) and event.level == "warning":
-        text = event.text
-    elif isinstance(event, RunEnded):
-        assets = count_failures(event.counts, int(event.counts.get("assets_accepted", 0)))
-        items = int(event.counts.get("items_failed", 0))
-        planned = event.counts.get("assets_planned", 0)
-        failed = [f"{assets:,} of {planned:,} assets"] if assets else []
-        if items:
-            failed.append("1 item" if items == 1 else f"{items:,} items")
-        if failed:
-            text = f"{' and '.join(failed)} failed; see stacpull.failures."
-    if text:
-        import logging  # noqa: PLC0415 -- the store process does not need it
-
-        logging.getLogger("stacpull").warning("%s", text.encode("utf-8", "replace").decode())
 
 
 _EVENTS = 240  # about a minute of events, from which the remaining time is estimated

@@ -82,6 +82,9 @@ class MirrorReport(CommonReport, frozen=True):
     nothing_to_resume: bool = False
     """True if `resume` or `retry` had nothing to do: except requests and bytes, counters are the mirror's."""
 
+    def __repr__(self) -> str:
+        return f"{super().__repr__()[:-1]}, exit_code={self.exit_code})"
+
     @property
     def exit_code(self) -> int:
         """0: all done, or nothing to do. 1: something failed or was not reached. 130: interrupted."""

@@ -11,8 +11,9 @@ from typing import Any, ClassVar, Self
 import attrs
 import orjson
 
-from stacpull.errors import StacpullError, UsageError, similar
-from stacpull.events import log_problems
+from stacpull.errors import StacpullError, UsageError, quantities, similar
+from stacpull.events import AssetFailed, Event, Notice, RunEnded
+from stacpull.models import NOT_FAILURES, count_failures
 
 _NAMES = orjson.loads(Path(__file__).with_name("other_names.json").read_bytes())
 """Names in similar tools and earlier versions, and what to use here: a command; or an option or argument
@@ -50,6 +51,29 @@ def _argument_classes() -> list[type[Any]]:  # attrs leaves the class without sl
     return [kind for kind in Arguments.__subclasses__() if attrs.has(kind)]
 
 
+class ProblemLog:
+    """Logs warnings, and how much has failed: the listener of a program that has none."""
+
+    example = ""
+
+    def __call__(self, event: Event) -> None:
+        text = ""
+        if isinstance(event, Notice) and event.level == "warning":
+            text = event.text
+        elif isinstance(event, AssetFailed) and event.kind not in NOT_FAILURES:
+            self.example = self.example or f" For example: {event.message}"
+        elif isinstance(event, RunEnded):
+            assets = count_failures(event.counts, int(event.counts.get("assets_accepted", 0)))
+            failed = [f"{assets:,} of {event.counts['assets_planned']:,} assets"] if assets else []
+            failed += quantities((int(event.counts.get("items_failed", 0)), "item"))
+            if failed:
+                text = f"{' and '.join(failed)} failed; see stacpull.failures.{self.example}"
+        if text:
+            import logging  # noqa: PLC0415 -- the store process does not need it
+
+            logging.getLogger("stacpull").warning("%s", text.encode("utf-8", "replace").decode())
+
+
 @functools.cache
 def with_advice(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a public function that answers an unknown argument, and logs problems if it has no listener."""
@@ -60,9 +84,12 @@ def with_advice(function: Callable[..., Any]) -> Callable[..., Any]:
         holders = {"Selection": "selection", "Options": "options", "S3Options": "options"}
         kinds = [kind for kind in _argument_classes() if holders[kind.__name__] in parameters]
         _refuse_unknown(function.__name__, named, parameters, kinds)
+        unnamed = [p.name for p in parameters.values() if p.kind is not p.KEYWORD_ONLY]
+        if len(positional) > len(unnamed):
+            raise TypeError(f"{function.__name__}({', '.join(unnamed)}): name the others, like selection=...")
         if "on_event" in parameters:
             listener = named.get("on_event")
-            named["on_event"] = log_problems if listener is None else listener
+            named["on_event"] = ProblemLog() if listener is None else listener
             if not callable(named["on_event"]) or inspect.iscoroutinefunction(listener):
                 raise UsageError("on_event must be a function, and not a coroutine function.")
         return function(*positional, **named)

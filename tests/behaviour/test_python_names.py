@@ -49,6 +49,11 @@ def test_an_unknown_argument_is_answered_with_the_one_to_use(kind: Any, name: st
         kind(**{name: 1})
 
 
+def test_arguments_without_names_are_answered() -> None:
+    with pytest.raises(TypeError, match=r"mirror\(source, dest\): name the others, like selection=\.\.\."):
+        stacpull.sync.mirror("s", "d", stacpull.Selection())
+
+
 def test_a_notebook_completes_the_blocking_functions() -> None:
     assert {"mirror", "plan", "verify", "status"} <= set(dir(stacpull.sync))
     assert "asyncio" not in dir(stacpull.sync)
@@ -58,8 +63,9 @@ def test_a_warning_without_a_listener_is_logged(tmp_path: Path, caplog: pytest.L
     selection = stacpull.Selection(where="gsd=1")
     for run in (stacpull.sync.plan, partial(stacpull.sync.mirror, dest=tmp_path / "m")):
         run([feature("i", {"data": "https://files.example/i.tif"})], selection=selection)
-    nothing = ("stacpull", logging.WARNING, "Nothing matched: the filters kept none of 1 item.")
-    assert caplog.record_tuples == [nothing, nothing]
+    texts = ("--where gsd: no item on the first page has this property.",)
+    texts += ("Nothing matched: the filters kept none of 1 item.",)
+    assert caplog.record_tuples == [("stacpull", logging.WARNING, text) for text in texts * 2]
     caplog.clear()
     heard = []
     across = stacpull.Selection(bbox=(10, 50, 5, 52))
@@ -69,7 +75,8 @@ def test_a_warning_without_a_listener_is_logged(tmp_path: Path, caplog: pytest.L
     assert caplog.messages == []
     linked = {**feature("i", {"data": "/i.tif"}), "links": [{"rel": "source", "href": "/gone.json"}]}
     stacpull.sync.mirror([linked], tmp_path / "m")
-    assert caplog.messages == ["1 of 1 assets and 1 item failed; see stacpull.failures."]
+    [failed] = caplog.messages
+    assert failed.startswith("1 of 1 assets and 1 item failed; see stacpull.failures. For example: ")
     assert "its item has no URL" in next(stacpull.failures(tmp_path / "m")).message
 
 
@@ -101,7 +108,7 @@ def test_a_wrong_argument_of_trace_is_refused_by_name(monkeypatch, name: str, va
         (lambda: stacpull.sync.plan([{"id": "a"}]), r"an object that is not a STAC item \(dict\)"),
         (lambda: stacpull.sync.collections(5), "SOURCE must be a URL or a path as text, not int"),
         (lambda: stacpull.sync.classes(None, "c"), "SOURCE must be a URL or a path as text, not NoneType"),
-        (lambda: stacpull.Selection(bbox=(7, 47, 8, 46.9)), r", S below N, with commas, not \(7, 47, 8, 46"),
+        (lambda: stacpull.Selection(bbox=(7, 47, 8, 46.9)), "^bbox has S 47 above N 46.9: swap them"),
         (lambda: stacpull.sync.plan("${ROOT}/v1"), r"^SOURCE is \$\{ROOT\}/v1: write the value of the v"),
         (lambda: stacpull.S3Options(keys=["id"]), r"keys must be an access key and a secret key\.$"),
     ],
