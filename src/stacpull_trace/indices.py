@@ -54,7 +54,8 @@ _BANDS: Final = re.compile(r"""\bbands["']?\s*:\s*(?:\[([^\[\]]*)\])?""")
 _WORD: Final = re.compile(r"""["']([A-Za-z0-9_]+)["']""")
 _OUTPUT: Final = re.compile(r"""\{[^{}]*\bid["']?\s*:\s*["'](\w+)["'][^{}]*\}""")
 _SAMPLE_TYPE: Final = re.compile(r"""\bsampleType["']?\s*:\s*["'](\w+)["']""")
-_WIDE_ENOUGH: Final = frozenset({"INT16", "UINT16", "FLOAT32"})
+_OF_SCENES: Final = frozenset({"INT16", "UINT16"})
+"""Types that hold every index, and of which the service makes a histogram with whole numbers."""
 
 
 class Index(msgspec.Struct, frozen=True):
@@ -140,8 +141,8 @@ def index_of_script(text: str, name: str) -> Index:
             "it needs default (the index), scenes (the band scene_mask) and dataMask."
         )
     scenes = types[SCENES]
-    if scenes is None or scenes[1] not in _WIDE_ENOUGH:
-        raise UsageError('--evalscript: the output scenes needs sampleType: "INT16", else it is cut to 255.')
+    if scenes is None or scenes[1] not in _OF_SCENES:
+        raise UsageError('--evalscript: the output scenes needs sampleType: "INT16".')
     return Index(name, text, _count_inputs(bare), "as the evalscript computes it")
 
 

@@ -26,20 +26,33 @@ class DayState(enum.StrEnum):
 
 
 class ScenePixels(PublicValue, frozen=True):
+    """The pixels of one scene (or of one other value of the scene mask) in one tile on one day.
+
+    Attributes:
+        date: The UTC day.
+        tile: The id of the tile; empty if the catalog has none for these pixels.
+        index: The value of the scene mask; None for pixels without one.
+        kind: What the pixels are of: scene, foreign, none, unmapped, no-header, outside or masked.
+        name: The scene's id, or a description if there is none.
+        acquired: When the scene was acquired.
+        precision: Seconds: the true time is within `acquired` ± `precision`.
+        satellite: The satellite's id, as text.
+        pixels: How many pixels of the area.
+        share: Of the day's valid pixels, from 0 to 1; None for masked ones.
+        solar_azimuth: In degrees, clockwise from north.
+        solar_elevation: In degrees.
+    """
+
     date: date
     tile: str
     index: int | None
-    """Value of the scene mask; None for pixels without one."""
     kind: OriginKind
     name: str
-    """The scene's id, or a description if there is none."""
     acquired: datetime | None
     precision: float | None
-    """Seconds: the true time is within `acquired` ± `precision`."""
     satellite: str | None
     pixels: int
     share: float | None
-    """Of the day's valid pixels; None for masked ones."""
     solar_azimuth: float | None
     solar_elevation: float | None
 
@@ -50,6 +63,29 @@ class TraceDay(PublicValue, frozen=True, kw_only=True):
     The mode is the scene with the most pixels over all tiles (on a tie, the earlier one). With `--method
     median`, the mode's fields describe the scene of the median index instead, and fields that need a
     histogram are None.
+
+    Attributes:
+        date: The UTC day.
+        state: The first of failed, empty, mismatch and unmapped that applies, or ok.
+        mean: Of the index over the valid pixels; so are `min`, `max` and `st_dev`.
+        samples: Pixels of the area.
+        valid: Pixels that are clear and have data.
+        clear_share: `valid` divided by `samples`.
+        tiles: Tiles with valid pixels.
+        scenes: Scenes with valid pixels.
+        mode: Name of the most frequent origin: a scene's id, or a description if there is none.
+        mode_tile: The tile with the most pixels of the mode.
+        mode_index: The mode's scene index in `mode_tile`.
+        mode_share: Of the valid pixels, from 0 to 1.
+        acquired: When the mode was acquired; None if it is not a scene.
+        precision: Seconds: the true time is within `acquired` ± `precision`.
+        first: The earliest scene's time.
+        weighted: Mean time of the scenes, weighted by their pixels.
+        last: The latest scene's time.
+        unknown_share: Share of the valid pixels for which no PlanetScope scene is known.
+        solar_azimuth: Of the mode in `mode_tile`, in degrees clockwise from north.
+        solar_elevation: Of the mode in `mode_tile`, in degrees.
+        problem: Why the day failed, or its counts do not match.
     """
 
     date: date
@@ -59,33 +95,21 @@ class TraceDay(PublicValue, frozen=True, kw_only=True):
     max: float | None
     st_dev: float | None
     samples: int
-    """Pixels of the area."""
     valid: int
-    """Pixels that are clear and have data."""
     clear_share: float
-    """`valid` divided by `samples`."""
     tiles: int
     scenes: int | None
     mode: str | None
-    """Name of the most frequent origin: a scene's id, or a description if there is none."""
     mode_tile: str | None
-    """The tile with the most pixels of the mode."""
     mode_index: int | None
-    """The mode's scene index in `mode_tile`."""
     mode_share: float | None = None
     acquired: datetime | None
-    """When the mode was acquired; None if it is not a scene."""
     precision: float | None
     first: datetime | None = None
-    """The earliest scene's time."""
     weighted: datetime | None = None
-    """Mean time of the scenes, weighted by their pixels."""
     last: datetime | None = None
-    """The latest scene's time."""
     unknown_share: float | None = None
-    """Share of the valid pixels for which no PlanetScope scene is known."""
     solar_azimuth: float | None
-    """Of the mode in `mode_tile`, in degrees clockwise from north."""
     solar_elevation: float | None
     problem: str | None
 
@@ -119,41 +143,54 @@ class TraceEstimate(PublicValue, frozen=True):
 
 
 class TraceReport(PublicValue, frozen=True):
-    """The result of a trace."""
+    """The result of a trace.
+
+    Attributes:
+        state: complete, or interrupted: then there are no days.
+        days: A row for each day with a tile.
+        scenes: A row for each day, tile and scene.
+        table: With `--method median` only: the notebook's table.
+        period: First and last UTC day.
+        width: Pixels of the area from west to east.
+        height: Pixels of the area from south to north.
+        days_found: Days on which the catalog has tiles.
+        days_valid: Days with at least one valid pixel.
+        days_unmapped: Days without a known scene for more than half of their valid pixels.
+        days_mismatched: Days whose histogram does not hold exactly the valid pixels.
+        days_failed: Days that failed; the same call with `out` requests them again.
+        requests_statistics: Those of `requests` that were for statistics, retries included; stored responses
+            need none.
+        processing_units: Spent by this command, as the service reports.
+        notes: Messages for the user: unreadable lines of headers, days that are not in the table.
+        files: The files written.
+        question: The arguments, as they were understood.
+    """
 
     state: Literal["complete", "interrupted"]
     collection: str
     period: str
-    """First and last UTC day."""
     resolution: float
     index: str
     method: Literal["mode", "median"]
     width: int
     height: int
     days_found: int
-    """Days on which the catalog has tiles."""
     days_valid: int
-    """Days with at least one valid pixel."""
     days_unmapped: int
     days_mismatched: int
     days_failed: int
     tiles: int
     requests_statistics: int
-    """Those of `requests` that were for statistics, retries included; stored responses need none."""
     requests: int
     retries: int
     processing_units: float
-    """Spent by this command, as the service reports."""
     seconds: float
     notes: tuple[str, ...] = ()
-    """Messages for the user: unreadable lines of headers, days that are not in the table."""
     files: tuple[str, ...] = ()
-    """The files written."""
     question: Mapping[str, Any] = {}
     days: tuple[TraceDay, ...] = ()
     scenes: tuple[ScenePixels, ...] = ()
     table: tuple[MedianRow, ...] = ()
-    """With `--method median` only."""
 
     @property
     def exit_code(self) -> int:

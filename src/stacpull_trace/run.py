@@ -213,4 +213,6 @@ class TraceRun:
 
     def _report(self, stage: str, done: int, total: int | None) -> None:
         if self._on_event is not None:
-            self._on_event(Stage(stage, done, total))
+            units = self._service.processing_units
+            spent = f" ({units:.2f} processing units)" if units else ""
+            self._on_event(Stage(f"{stage}{spent}", done, total))

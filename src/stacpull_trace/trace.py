@@ -108,8 +108,16 @@ async def trace(
             on_event(Notice("warning", note))
     if output is None or report.state == "interrupted":
         return report
+    return replace(report, files=await _written(output, report, on_event))
+
+
+async def _written(output: TraceOutput, report: TraceReport, on_event: Listener | None) -> tuple[str, ...]:
+    before = await asyncio.to_thread(output.period)
     files = await asyncio.to_thread(lambda: tuple(map(str, write_all(output, report))))
-    return replace(report, files=files)
+    if before not in (None, report.period) and on_event is not None:
+        text = f"The tables of {before} in {output.path} were replaced; the responses are kept."
+        on_event(Notice("info", text))
+    return files
 
 
 async def _trace(

@@ -79,9 +79,9 @@ def trace_lines(report: TraceReport, *, is_stored: bool = True) -> Iterator[str]
         yield f"{'date':<20}  {report.index:>10}"
         yield from (f"{row.date:%Y-%m-%d %H:%M:%S}   {row.value:>10.6f}" for row in report.table)
     if report.days:
-        scene = "scene of the median" if report.method == "median" else "main scene"
-        yield f"{'date':<10}  {report.index:>9}  {'valid px':>10}  acquired (UTC)  {'share':>6}  {scene}"
-        yield from map(_day_line, report.days)
+        scene = f"{'share':>6}  main scene" if report.method == "mode" else "scene of the median"
+        yield f"{'date':<10}  {report.index:>9}  {'valid px':>10}  acquired (UTC)  {scene}"
+        yield from (_day_line(day, has_shares=report.method == "mode") for day in report.days)
     if report.state == "complete":
         yield _counts(report)
     yield from _problems(report.days)
@@ -98,15 +98,15 @@ def trace_lines(report: TraceReport, *, is_stored: bool = True) -> Iterator[str]
         yield "some days failed: run the same command again to retry them"
 
 
-def _day_line(day: TraceDay) -> str:
+def _day_line(day: TraceDay, *, has_shares: bool) -> str:
     mean = "-" if day.mean is None else f"{day.mean:.4f}"
-    share = "" if day.mode_share is None else f"{day.mode_share:.1%}"
+    share = f"{'' if day.mode_share is None else f'{day.mode_share:.1%}':>6}  " if has_shares else ""
     mode = None if day.state == "failed" and day.acquired is None else day.mode  # else it is the problem
     main = mode or ("failed" if day.problem else "no valid pixel")
     acquired = "-" if day.acquired is None else f"{day.acquired:%H:%M:%S}"
     if day.acquired is not None and day.precision is not None and day.precision <= _HUNDREDTH_SECOND:
         acquired += f".{day.acquired.microsecond // 10_000:02d}"
-    return f"{day.date}  {mean:>9}  {day.valid:>10,}  {acquired:<14}  {share:>6}  {main}"
+    return f"{day.date}  {mean:>9}  {day.valid:>10,}  {acquired:<14}  {share}{main}"
 
 
 def _problems(days: Iterable[TraceDay]) -> Iterator[str]:

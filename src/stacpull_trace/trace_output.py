@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -53,6 +54,12 @@ class TraceOutput(NamedTuple):
         if self.folder:
             return self.path / ".stacpull" / "trace.sqlite"
         return self.path.with_name(f"{self.path.name}.stacpull")
+
+    def period(self) -> str | None:
+        """Return the period of the tables in the folder; None if it is not known. Blocks."""
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            return str(orjson.loads((self.path / "trace.json").read_bytes())["period"])
+        return None
 
 
 def output_at(path: Path, method: Method) -> TraceOutput:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
+from stacpull.errors import quantity
 from stacpull_trace.cover import tile_of
 from stacpull_trace.days import rows_of
 from stacpull_trace.hub.hub_client import Hub
@@ -45,6 +46,9 @@ def trace_report(
         (days, scenes), notes = rows_of(known, pixels), ()
     if not (days or stopped):
         notes = (NOTHING,)
+    if hub.given_up:
+        requests = quantity(hub.given_up, "request")
+        notes = (f"Gave up {requests}: the service may charge for this again.",)
     states = [day.state for day in days]
     counters = hub.session.counters
     return TraceReport(

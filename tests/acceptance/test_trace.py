@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
 import re
@@ -207,15 +208,8 @@ def test_the_notebooks_month(replica: SentinelHubReplica, command: Command, tmp_
         text: (day["mode_index"], day["mode"]) for text, day in days.items() if day["state"] == "unmapped"
     }
     assert named == {text: (i, f"scene index {i} is not in the header") for text, i in UNMAPPED.items()}
-    assert sorted(path.name for path in out.iterdir()) == [
-        ".stacpull",
-        "chart.png",
-        "scenes.csv",
-        "scenes.parquet",
-        "series.csv",
-        "series.parquet",
-        "trace.json",
-    ]
+    tables = {f"{table}.{suffix}" for table in ("scenes", "series") for suffix in ("csv", "parquet")}
+    assert {path.name for path in out.iterdir()} == {".stacpull", "chart.png", "trace.json"} | tables
     assert (out / "chart.png").read_bytes().startswith(b"\x89PNG")
     for name, kind in (("series", 15), ("scenes", 32)):
         rows = table_of(out / f"{name}.csv")
@@ -363,7 +357,7 @@ def test_an_estimate_searches_once_and_is_what_the_service_then_charges(own_repl
         (["--resolution", "0"], 2, "metres above 0"),
         (["--resolution", "nan"], 2, "metres above 0"),
         (["--bbox=-122.4,37.7,-122.5,37.8"], 2, "antimeridian"),
-        (["--bbox=-122.5,37.8,-122.4,37.7"], 2, "S below N"),
+        (["--bbox=-122.5,37.8,-122.4,37.7"], 2, "has S 37.8 above N 37.7: swap them"),
         (["--datetime", "2023-11-01/.."], 2, "both ends"),
         (["--datetime", "yesterday"], 2, "is not a valid time"),
         (["--index", "nope"], 2, "ndwi, ndvi"),
@@ -538,6 +532,25 @@ def test_a_trace_that_was_ended_resumes_and_requests_nothing_twice(
     fresh = library(hub, bbox=SMALL, datetime=when)
     assert (ran.days, ran.scenes) == (fresh.days, fresh.scenes)
     assert fresh.requests_statistics <= ran.requests_statistics + before <= fresh.requests_statistics + 1
+
+
+def test_the_replaced_tables_of_another_period_are_named(replica, command, tmp_path):
+    days = [("-o", str(tmp_path / "x"), "--datetime", f"2023-11-0{day}") for day in (2, 2, 7)]
+    said = ["tables of 2023-11-02/2023-11-02 in" in command(replica, *options).err for options in days]
+    assert said == [False, False, True]
+
+
+def test_requests_given_up_are_counted(own_replica, library, monkeypatch):
+    monkeypatch.setattr("stacpull_trace.trace.GRACE", 0.1)
+    stop = asyncio.Event()
+
+    def stop_soon(event: object) -> None:
+        if "computing" in getattr(event, "name", ""):
+            asyncio.get_running_loop().call_later(0.3, stop.set)
+
+    how = {"bbox": SMALL, "datetime": "2024-01-02", "on_event": stop_soon, "stop": stop}
+    report = library(own_replica(latency_ms=900), **how)
+    assert re.match("Gave up . requests?: the service may charge for this again.", report.notes[0])
 
 
 def test_another_query_for_the_same_output_is_refused(replica, command, tmp_path):

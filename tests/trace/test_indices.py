@@ -41,7 +41,7 @@ def test_each_index_has_the_three_outputs(name: str) -> None:
         ('{id: "scenes", bands: 1, sampleType: "INT16"},', "/* scenes */", "id scenes"),
         (', sampleType: "INT16"', "", "INT16"),
         ('sampleType: "INT16"', 'sampleType: "UINT8"', "INT16"),
-        ('sampleType: "INT16"', 'sampleType: "AUTO"', "INT16"),
+        ('sampleType: "INT16"', 'sampleType: "FLOAT32"', "INT16"),
     ],
 )
 def test_an_unsuitable_script_is_refused(old: str, new: str, words: str) -> None:

@@ -144,6 +144,8 @@ class Hub:
         self._retries = retries
         self._secrets = secrets
         self._transport = transport
+        self.given_up = 0
+        """Requests for statistics that were cancelled."""
 
     @property
     def statistics_requests(self) -> int:
@@ -192,7 +194,11 @@ class Hub:
         target = RequestTarget(HubService.STATISTICS, request.collection)
         long = request.interval.end - request.interval.start > _DAY
         final = frozenset({FailureKind.STALLED}) if long else frozenset[FailureKind]()
-        answer = await self._answer(target, "", request.body(), final)
+        try:
+            answer = await self._answer(target, "", request.body(), final)
+        except asyncio.CancelledError:
+            self.given_up += 1
+            raise
         return await asyncio.to_thread(parse_statistics, answer.body)
 
     async def header(self, collection: str, tile: ByocTile, file: str) -> Header:

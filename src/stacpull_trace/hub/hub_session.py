@@ -53,8 +53,8 @@ class ClientGrant:
                 if reply.status == HTTPStatus.NOT_FOUND:
                     self._url = newer
         except TransferError as error:
-            text = f"No token could be obtained: {error.failure.message} If this persists, check --base-url."
-            raise SourceError(text) from error
+            hint = "If this persists, check --base-url or SH_BASE_URL."
+            raise SourceError(f"No token could be obtained: {error.failure.message} {hint}") from error
         if reply.status in _REFUSED:
             answer = f"{reply.status}: {reply.reason}" if reply.reason else str(reply.status)
             raise CredentialsError(
@@ -62,10 +62,14 @@ class ClientGrant:
                 "check SH_CLIENT_ID and SH_CLIENT_SECRET, or the profile that they come from."
             )
         if reply.status == HTTPStatus.NOT_FOUND:
-            raise SourceError(f"{self._url} is not a token service. Check --base-url and sh_token_url.")
+            raise SourceError(
+                f"{self._url} is not a token service. Check --base-url, SH_BASE_URL and sh_token_url."
+            )
         token = reply.access_token
         if token is None:
-            raise SourceError(f"{self._url} answered without a token. Check --base-url and sh_token_url.")
+            raise SourceError(
+                f"{self._url} answered without a token. Check --base-url, SH_BASE_URL and sh_token_url."
+            )
         self._secrets.add(token.value)
         return token
 
