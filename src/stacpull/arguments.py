@@ -381,11 +381,14 @@ def read_bbox(value: str | Iterable[float]) -> tuple[float, ...]:
     parts = value.split(",") if isinstance(value, str) else _as_tuple(value)
     sides = tuple(side for side in map(finite_number, parts or ()) if side is not None)
     if parts is not None and len(parts) in (4, 6) and len(sides) == len(parts):
-        west, south, east, north = to_2d(sides)
-        if max(abs(west), abs(east)) <= 180 and -90 <= south <= north <= 90:  # noqa: PLR2004 - degrees
-            return sides
-    expected = "four numbers W,S,E,N in degrees (or six, with heights): W and E from -180 to 180, S and N "
-    raise _invalid(f"{expected}from -90 to 90, S below N, with commas", value)
+        box = to_2d(sides)
+        for side, limit, what in zip(box, (180, 90) * 2, ("longitude", "latitude") * 2, strict=True):
+            if abs(side) > limit:
+                raise ValueError(f"has {side:.10g}, which is no {what} from -{limit} to {limit} degrees")
+        if box.south > box.north:
+            raise ValueError(f"has S {box.south:.10g} above N {box.north:.10g}: swap them")
+        return sides
+    raise _invalid("four numbers W,S,E,N in degrees (or six, with heights), with commas", value)
 
 
 def read_geometry(value: str | PathLike[str] | Mapping[str, Any] | Geometry) -> str:
@@ -431,8 +434,8 @@ def read_interval(value: TimeOrInterval) -> str:
 def _time(value: object) -> str | None:
     if value is None:
         return ".."
-    if isinstance(value, str):
-        return read_text(value)
+    if isinstance(value, str) or hasattr(value, "item"):  # NumPy's
+        return read_text(str(value))
     if isinstance(value, datetime) and isinstance(value.year, int):  # not pandas' NaT
         aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
         return rfc3339(in_utc(aware))
@@ -520,7 +523,11 @@ def load_area(raw: str) -> str:
     written = raw.strip()
     if not written or written.startswith(("{", "[")) or _BOX.match(written):
         return written
-    return load_content(f"@{written.removeprefix('@')}", hint="; give GeoJSON, or a file with it")
+    name = written.removeprefix("@")
+    content = load_content(f"@{name}", hint="; give GeoJSON (ogr2ogr area.geojson FILE converts others)")
+    if not (content.lstrip().startswith(("{", "[")) or _BOX.match(content)):
+        raise ValueError(f"cannot use {name}: it is not GeoJSON")
+    return content
 
 
 def load_ids(raw: str) -> tuple[str, ...]:

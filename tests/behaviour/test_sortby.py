@@ -115,10 +115,12 @@ def test_a_property_that_no_item_has_is_named(tmp_path: Path) -> None:
     source = tmp_path / "all.json"
     source.write_text(json.dumps({"type": "FeatureCollection", "features": items("http://127.0.0.1:9")}))
     texts: list[str] = []
-    selection, listen = Selection(sortby="-eo:cloud"), lambda one: texts.append(getattr(one, "text", ""))
-    asyncio.run(stacpull.plan(str(source), selection=selection, options=quick(retries=0), on_event=listen))
-    hint = "; did you mean eo:cloud_cover?"
-    assert f"--sortby eo:cloud: no item on the first page has this property{hint}" in texts
+    selection = Selection(sortby="-eo:cloud", where="eo:cloud=1")
+    how: Any = {"options": quick(retries=0), "on_event": lambda one: texts.append(getattr(one, "text", ""))}
+    asyncio.run(stacpull.plan(str(source), selection=selection, **how))
+    for option in ("sortby", "where"):
+        text = f"--{option} eo:cloud: no item on the first page has this property"
+        assert f"{text}; did you mean eo:cloud_cover?" in texts
 
 
 @pytest.mark.parametrize("source", ["", "collections/c/items", "items.ndjson", "catalog.json"])

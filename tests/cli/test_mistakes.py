@@ -65,7 +65,7 @@ MISTAKES = {
     "image labels": Mistake(("plan", f"{{api}}/collections/{SOURCE}", "--label", "x"), "labels: select", 0),
     "WKT as an area": Mistake(
         ("mirror", "{api}", "d", "-C", "--intersects", "POINT(7 46)"),
-        "--intersects cannot read POINT(7 46): No such file or directory; give GeoJSON, or a file with it.",
+        "--intersects cannot read POINT(7 46): No such file or directory; give GeoJSON (ogr2ogr",
     ),
     "a wrong path": Mistake(
         ("plan", "{host}/mlhub/v2", "-C"), "Check its path: SOURCE is an API's root (https:", 4
@@ -89,13 +89,14 @@ MISTAKES = {
     "a file without @": Mistake(
         ("plan", "{api}", "-C", "--ids", __file__), "names a file: to read it, use @/"
     ),
+    "a file of code": Mistake(("plan", "{api}", "-C", "--intersects", __file__), "it is not GeoJSON"),
     "a comma between two times": Mistake(
         ("plan", "{api}", "-C", "--datetime", "2018-01,2018-02"),
         "2017-06-13 or 2017-06-13T10:10:31Z, with / between two times.",
     ),
     "a box in metres": Mistake(
         ("plan", "{api}", "-C", "--bbox", "377000,5208000,380000,5210000"),
-        "--bbox must be four numbers W,S,E,N in degrees (or six, with heights): W and E from -180 to 180",
+        "--bbox has 377000, which is no longitude from -180 to 180 degrees.",
     ),
     **{
         f"an empty output of {words[0]}": Mistake(words, "The output is empty: use a path on this machine.")
@@ -148,8 +149,7 @@ MISTAKES = {
     ),
     "an impossible order": Mistake(("mirror", "{api}", "d", "-C", "--sortby", "id"), "cannot be sorted"),
     "a --work that is a bucket": Mistake(
-        ("mirror", "{api}", "s3://bucket/m", "--work", "s3://bucket/w"),
-        "add --work DIR, a local directory",
+        ("mirror", "{api}", "s3://bucket/m", "--work", "s3://bucket/w"), "add --work DIR, a local directory"
     ),
     "a folder in which nothing can be made": Mistake(
         ("mirror", "{api}", "/proc/foo", "-C"), "/proc/foo cannot be written: no file can be created there", 5

@@ -260,7 +260,7 @@ def test_the_key_of_a_known_service(source, options, key, monkeypatch):
         ({"dask": "nothing.json"}, "--dask must be an address such as tcp://host:8786, a scheduler file"),
         ({"endpoint-url": "http://"}, "--endpoint-url must be a URL with a valid host, not 'http://'"),
         ({"intersects": "@"}, "--intersects needs the name of a file after @"),
-        ({"bbox": "1,2"}, "--bbox must be four numbers W,S,E,N in degrees (or six, with heights): W and E"),
+        ({"bbox": "1,2"}, "--bbox must be four numbers W,S,E,N in degrees (or six, with heights), with"),
         ({"intersects": "{"}, "--intersects is not GeoJSON: "),
         ({"intersects": "nowhere.geojson"}, "--intersects cannot read nowhere.geojson: No such file"),
         ({"filter": "@/none"}, "--filter cannot read /none: No such file or directory"),

@@ -71,20 +71,21 @@ async def checked_setup(setup: WalkSetup) -> WalkSetup:
 
 
 async def check_first_page(setup: WalkSetup, page: Page, starts: Sequence[WalkStart]) -> list[str]:
-    """Check `sortby` and `assets` against the first page, and what `checked_setup` checks of an API."""
+    """Check properties and `assets` against the first page, and what `checked_setup` checks of an API."""
     selection = setup.selection
     items = page.items
     warnings = list[str]()
     if setup.source.api_root is None:
         warnings += await _unknown_names(setup, items, page.request.url)
         warnings += await _label_warnings(setup.source, selection, items, starts)
-    name = (selection.sortby or "").removeprefix("-")
-    if name and items:
+    properties = [object_or_empty(item.get("properties")) for item in items]
+    named = [("sortby", (selection.sortby or "").removeprefix("-"))] if selection.sortby else []
+    named += [("where", condition.partition("=")[0].strip()) for condition in selection.where]
+    for option, name in named if items else ():
         value = PropertyName(name).value
-        if all(value(item, object_or_empty(item.get("properties"))) is None for item in items):
-            names = {known for item in items for known in object_or_empty(item.get("properties"))}
-            hint = did_you_mean(name, names)
-            warnings.append(f"--sortby {name}: no item on the first page has this property{hint}")
+        if all(value(item, own) is None for item, own in zip(items, properties, strict=True)):
+            hint = did_you_mean(name, {known for own in properties for known in own})
+            warnings.append(f"--{option} {name}: no item on the first page has this property{hint}")
     has_links = _linked_href(selection, items, page.request.url) is not None
     if not (selection.expand_prefix or has_links) and len({start.collection for start in starts}) == 1:
         keys = {key for item in items for key in object_or_empty(item.get("assets"))}

@@ -54,6 +54,8 @@ def parse_filter(text: str) -> Any:
     bare = _BARE_DATE.findall(unquoted) or [f"{year}-01-01" for year in _BARE_YEAR.findall(unquoted)]
     if bare:
         raise UsageError(f"--filter: write a date as DATE('{bare[0]}').")
+    if "==" in unquoted:
+        raise UsageError("--filter: CQL2 compares with =, not ==.")
     steps = ({"(": 1, ")": -1}.get(character, 0) for character in unquoted)
     depth = 1 + max(accumulate(steps, initial=0))
     conditions = re.split(r"\b(?:and|or)\b", unquoted, flags=re.IGNORECASE)
@@ -72,7 +74,8 @@ def parse_filter(text: str) -> Any:
             raise UsageError(f"--filter cannot be read as CQL2: {error}") from error
         line = [*text.splitlines(), ""][int(position[1]) - 1]
         not_parsed = line[int(position[2]) - 1 :][:20].strip()
-        where = f"from {not_parsed!r} on; text takes single quotes: gsd < 30 AND platform = 'a'"
+        hint = "; text takes single quotes: platform = 'a'" if re.match(r'["\w]', not_parsed) else ""
+        where = f"from {not_parsed!r} on{hint}"
         if not not_parsed:
             where = "at its end: a value, a property or `)` is missing"
         raise UsageError(f"--filter cannot be read as CQL2 {where}.") from error
@@ -327,6 +330,7 @@ def _operation(name: str, arguments: Any) -> Term:
     function = _OPERATORS.get(operation)
     if function is None:
         hint = did_you_mean(name.upper(), map(str.upper, _OPERATORS))
+        hint = ": use CASEI." if operation in {"lower", "upper"} else hint
         raise UsageError(f"--filter: there is no operator or function {name}{hint}")
     if operation == "-" and isinstance(arguments, list) and len(arguments) == 1:
         arguments = [0, *arguments]
@@ -337,7 +341,7 @@ def _operation(name: str, arguments: Any) -> Term:
         case "and" | "or" | "not":
             terms = [_predicate(argument) for argument in arguments]
         case "a":
-            terms = [_term(value) for value in map(_as_array, arguments)]
+            terms = [_term(value if isinstance(value, list | dict) else [value]) for value in arguments]
         case "t":
             terms = [_instant(value, "DATE") for value in arguments]
         case "s":
@@ -347,10 +351,6 @@ def _operation(name: str, arguments: Any) -> Term:
     if operation == "like" and not (isinstance(terms[1], _Constant) and isinstance(terms[1].value, str)):
         raise UsageError("--filter: LIKE needs a pattern in single quotes.")
     return _applied(function, *terms)
-
-
-def _as_array(node: Any) -> Any:
-    return node if isinstance(node, list | dict) else [node]
 
 
 def _geometries(arguments: list[Any]) -> list[Term]:

@@ -106,8 +106,6 @@ class IdsFilter(ItemFilter):
 
 
 class ShardFilter(ItemFilter):
-    """`--shard I/N`: part I of N of a collection, from 1 to N."""
-
     fields = ("shard",)
 
     def __call__(self, item: Json, _properties: dict[str, Any]) -> str | None:

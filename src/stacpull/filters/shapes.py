@@ -91,7 +91,7 @@ def in_degrees(area: shapely.Geometry, option: str) -> shapely.Geometry:
     west, south, east, north = area.bounds
     if max(abs(west), abs(east)) > _TURN or max(abs(south), abs(north)) > _EDGE / 2:
         raise UsageError(
-            f"{option} reaches from {west:g},{south:g} to {east:g},{north:g}: "
+            f"{option} reaches from {west:.10g},{south:.10g} to {east:.10g},{north:.10g}: "
             "use longitude and latitude in degrees (WGS 84), in this order."
         )
     return area
