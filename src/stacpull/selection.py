@@ -39,8 +39,9 @@ class Selection(Arguments):
         datetime (str, date, datetime or a pair of these): Keep items from this time or interval:
             2018-01-01/2018-03-31, 2018-07 (all of July), ../2018.
         max_cloud_cover (float in percent, such as 20): Keep items with at most this eo:cloud_cover.
-        where (str, list or dict): Keep items whose property has this value.
-        filter (str or dict, such as "gsd < 20"): Keep items that match this CQL2 filter, as text or JSON.
+        where (str, list or dict): Keep items whose property has this value: platform=sentinel-2a.
+        filter (str or dict): Keep items that match this CQL2 filter, as text or JSON:
+            "eo:cloud_cover < 20 AND gsd <= 10".
         ids (str or list, such as "S2A_31TCJ_20180102"): Keep items whose id equals or ends with this text.
         assets (str or list, such as "B0*"): Fetch only assets whose key matches.
         exclude_assets (str or list): Skip assets whose key matches.

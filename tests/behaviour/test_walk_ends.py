@@ -34,8 +34,7 @@ def test_a_next_page_that_cannot_be_requested(tmp_path, path, href, total, unsee
 
 
 @pytest.mark.parametrize(
-    ("value", "sent"),
-    [("a/b", "a/b"), ("a/b\r\nX-Evil: 1", "application/geo+json, application/json")],
+    ("value", "sent"), [("a/b", "a/b"), ("a/b\r\nX-Evil: 1", "application/geo+json, application/json")]
 )
 def test_a_field_of_a_next_link_replaces_the_usual_one(tmp_path: Path, value: str, sent: str) -> None:
     pages = [{"type": "FeatureCollection", "features": [feature(name)], "links": []} for name in "ab"]

@@ -87,7 +87,7 @@ def test_help_can_be_asked_for_in_two_ways(stacpull_command: Command, name: str)
         ("donwload", "Did you mean 'mirror'?"),
         ("version", "Did you mean '--version'?"),
         ("help mirror", "Did you mean '--help'?"),
-        ("--json status d", "\nUsage: stacpull [-q] [-v] COMMAND [OPTIONS] ..."),
+        ("--json status d", "? Options follow the command.\nUsage: stacpull [-q] [-v] COMMAND [OPTIONS] ..."),
         ("qqqq", "See `stacpull --help`."),
     ],
 )

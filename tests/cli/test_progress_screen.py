@@ -105,7 +105,7 @@ def test_a_second_ctrl_c_leaves_the_prompt_on_an_empty_line() -> None:
     with Terminal(running(20, "await asyncio.sleep(60)").copy()) as terminal:
         terminal.wait_for("719 of 1,560")
         terminal.press_ctrl_c()
-        terminal.wait_for("Stopping. Another Ctrl-C or SIGTERM quits at once.")
+        terminal.wait_for("Stopping: running transfers get 5 s. Another Ctrl-C or SIGTERM quits at once.")
         terminal.press_ctrl_c()
         assert terminal.ended() == 130
         assert terminal.lines[-1].endswith("[130]$")
@@ -116,8 +116,7 @@ def test_a_second_ctrl_c_leaves_the_prompt_on_an_empty_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("env", "coloured"),
-    [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True)],
+    ("env", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True)]
 )
 def test_colours_can_be_switched_off(env: dict[str, str], coloured: bool) -> None:
     with Terminal(running(30), env=env) as terminal:
@@ -161,7 +160,7 @@ def test_what_a_command_waits_for_is_shown_within_a_second(command: str, tmp_pat
             terminal.wait_for(lambda one: re.search(rf"{re.escape(what)} \([1-9]", one.text) is not None)
             assert "secret" not in terminal.text
             terminal.press_ctrl_c()
-            terminal.wait_for(lambda one: "Stopping." in one.text or one.text.endswith("]$"))
+            terminal.wait_for(lambda one: "Stopping" in one.text or one.text.endswith("]$"))
             terminal.press_ctrl_c()
             assert terminal.ended() == 130
             assert what not in terminal.text

@@ -37,7 +37,7 @@ def test_a_mirror_with_failures_starts_with_them_and_is_not_called_complete() ->
     assert lines[0] == "24 of 26 files in out dir; 2 failed"
     assert lines[4:] == [
         "  items    400 read, 5 matched, 0 complete",
-        "  failed   1 missing from the source; --missing ok accepts this, --missing known in later runs",
+        "  failed   1 missing from the source; --missing ok accepts this, --missing known if missing before",
         "  failed   1 missing from the source in earlier runs",
         "for details: stacpull failures 'out dir'",
         "to retry:    stacpull retry 'out dir'",
@@ -197,7 +197,7 @@ def test_the_summary_includes_remarks(changes: dict[str, Any], line: str) -> Non
         ({"started": 1.5, "ended": 60}, "  time   1970-01-01T00:00:01Z to 1970-01-01T00:01:00Z, of the la"),
         ({"assets_failed": 3, "assets_missing": 1}, "\n  failed 2 more\n"),
         ({"last_errors": (FailureRecord("", "x", "", "gone", "no", 404, 1, 0.0),)}, "  failed x: gone: no ("),
-        ({"rate": 2_000_000.0}, "829.0 kB of files (2.0 MB/s in the latest run)"),
+        ({"rate": 2_000_000.0}, "829.0 kB of complete files (2.0 MB/s in the latest run)"),
         (
             {"last_errors": (FailureRecord("c", "i", "k", "server", "HTTP 500", 500, 1, 0.0),)},
             "  failed c/i k: server: HTTP 500 (1 attempt, last 1970-01-01T00:00:00Z)",

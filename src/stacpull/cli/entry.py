@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-STOPPING = "Stopping. Another Ctrl-C or SIGTERM quits at once."
+STOPPING = "Stopping: running transfers get 5 s. Another Ctrl-C or SIGTERM quits at once."
 
 
 def main() -> NoReturn:

@@ -241,7 +241,7 @@ def status_lines(report: StatusReport) -> Iterator[str]:
         files += summary.still_to_do(report)
     yield f"  files  {', '.join(files)}"
     speed = f" ({size(report.rate)}/s in the latest run)" if report.rate and report.bytes_done else ""
-    yield f"  bytes  {size(report.bytes_done)} of files{speed}"
+    yield f"  bytes  {size(report.bytes_done)} of complete files{speed}"
     end = f" to {rfc3339_at(report.ended)}" if report.ended else ""
     yield f"  time   {rfc3339_at(report.started)}{end}, of the latest run"
     shown = [one for one in report.last_errors if not one.key or one.kind not in {"gone", *NOT_FAILURES}]

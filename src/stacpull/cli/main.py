@@ -94,7 +94,8 @@ def execute(arguments: Sequence[str] | None = None) -> int:
         problem.show()
         return problem.exit_code
     except click.ClickException as problem:
-        click.echo(f"stacpull: {plain(' '.join(problem.format_message().split()))}", err=True)
+        hint = " Options follow the command." if isinstance(problem, click.NoSuchOption) else ""
+        click.echo(f"stacpull: {plain(' '.join(problem.format_message().split()))}{hint}", err=True)
         if isinstance(problem, click.UsageError) and problem.ctx is not None:
             click.echo(problem.ctx.get_usage(), err=True)
         return problem.exit_code

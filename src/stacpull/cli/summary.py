@@ -95,7 +95,8 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
         new.append(total)
     yield f"  added    {', '.join(new)}"
     fetched = f"{size(report.bytes_fetched)} of files and documents in {duration(report.seconds)}"
-    yield f"  fetched  {fetched} ({rate(report.bytes_fetched, report.seconds)})"
+    kept = "; what was received of other files is kept" if report.state == "interrupted" else ""
+    yield f"  fetched  {fetched} ({rate(report.bytes_fetched, report.seconds)}){kept}"
     requests = [f"{report.requests:,}", *quantities((report.retries, "retry", "retries"))]
     yield f"  requests {', '.join(requests)}"
     if present:
@@ -122,7 +123,6 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
 
 
 def named_counts(numbers: Mapping[Any, int]) -> list[str]:
-    """Return the numbers that are not 0, each with its name."""
     return [f"{number:,} {name}" for name, number in numbers.items() if number]
 
 

@@ -68,8 +68,8 @@ async def classes(
             pages = opened.pages(start, page_size=size, on_notice=network.emit)
             counts = await _label_counts(network, pages, collection, label_property, spelled)
     if not lists and not counts:
-        hint = "its items have no labels" if count else "try --count, which reads all items"
-        raise UsageError(f"{collection} has no label classes: {hint}.")
+        hint = ", as most image collections do (--count would look for labels in every item)"
+        raise UsageError(f"{collection} lists no label classes{': its items have none' if count else hint}.")
     infos = list[ClassInfo]()
     for name, names in lists.items():
         is_counted = count and (name == label_property or any(n in counts for n in names))

@@ -38,8 +38,8 @@ from stacpull.schemes import TransportSetup
 
 _ADVICE_SIGNED = "it denies access with these credentials; --request-payer or --no-sign-request may help"
 _ADVICE_ANONYMOUS = (
-    "it refuses anonymous requests; configure AWS credentials, and leave out --no-sign-request; if a "
-    "redirect led there, name the bucket, its --endpoint-url or a profile"
+    "it refuses anonymous requests; {}; if a redirect led there, name the bucket, its --endpoint-url or a "
+    "profile"
 )
 _CORRECTABLE = frozenset({301, 307, 400})
 _REGION: Final = re.compile(r"[a-z0-9-]{1,64}")  # a server may name it, and it becomes part of a host
@@ -180,7 +180,8 @@ class S3Transport(CallbackTransport):
         is_denial = not refusal.body or code == "AccessDenied"
         if refusal.status != FORBIDDEN or not is_denial or (credentials and self._options.request_payer):
             return refusal
-        advice = _ADVICE_SIGNED if credentials else _ADVICE_ANONYMOUS
+        how = "leave out --no-sign-request" if self._options.no_sign_request else "configure AWS credentials"
+        advice = _ADVICE_SIGNED if credentials else _ADVICE_ANONYMOUS.format(how)
         return replace(refusal, body=advice.encode())
 
     async def close(self) -> None:
