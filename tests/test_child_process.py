@@ -93,8 +93,7 @@ def test_a_process_that_cannot_be_started_is_a_fault_of_this_machine(monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("program", "code"),
-    [("import os; os._exit(3)", 3), ("import time; time.sleep(60)", -signal.SIGKILL)],
+    ("program", "code"), [("import os; os._exit(3)", 3), ("import time; time.sleep(60)", -signal.SIGKILL)]
 )
 def test_the_end_of_a_process_is_awaited_and_forced(program, code, monkeypatch):
     monkeypatch.setattr(child_process, "_END_SECONDS", 0.3 if code < 0 else 60)

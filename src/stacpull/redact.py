@@ -179,12 +179,9 @@ class Secrets:
             pending += [current.__cause__, current.__context__]
             if isinstance(current, BaseExceptionGroup):
                 pending += current.exceptions
-            current.args = tuple(map(self._masked_argument, current.args))
+            current.args = tuple(self.masked(arg) if isinstance(arg, str) else arg for arg in current.args)
             if hasattr(current, "__notes__"):
                 current.__notes__ = [self.masked(note) for note in current.__notes__]
-
-    def _masked_argument(self, value: object) -> object:
-        return self.masked(value) if isinstance(value, str) else value
 
 
 def credentials_in(headers: Mapping[str, Secret]) -> list[Secret]:

@@ -129,8 +129,6 @@ ENVIRONMENT = {
     "https_proxy": "http://127.0.0.1:9",
     "no_proxy": "127.0.0.1,localhost",
 }
-MAY_FAIL = {"--label 'Rice feilds'": 2}
-"""Commands that fail on purpose, by a part of the command, with their exit codes."""
 PYTHON_OF = {"open.md": "open", "torchgeo.md": "torchgeo"}
 """Pages whose Python needs libraries of others: the venv of tools that has them."""
 
@@ -185,8 +183,7 @@ def test_a_page_runs_as_it_is_written(page, tmp_path, earth_search, request):
     )
     for step, one in ran:
         where = f"{page.name}:{step.line}: {step.text}\n{one.out}\n{one.err}"
-        allowed = next((code for part, code in MAY_FAIL.items() if part in step.text), 0)
-        assert one.code == allowed, where
+        assert one.code == 0, where
         missing = differs(step.shown, one.out) and differs(step.shown, one.err)
         assert missing is None, f"{where}\nshown, and not printed: {missing}"
 

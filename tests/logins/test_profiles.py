@@ -18,14 +18,8 @@ TOKEN = '[login.t]\nkind = "bearer"\nhosts = ["h.example"]\ntoken = "${T}"\n'
 
 
 def test_the_shipped_profiles_are_those_of_the_documentation() -> None:
-    assert profile_names({"XDG_CONFIG_HOME": "/nowhere"}) == [
-        "cdse",
-        "earth-search",
-        "earthdata",
-        "planet",
-        "planetary-computer",
-        "usgs",
-    ]
+    shipped = ["cdse", "earth-search", "earthdata", "planet", "planetary-computer", "usgs"]
+    assert profile_names({"XDG_CONFIG_HOME": "/nowhere"}) == shipped
 
 
 class Everything(dict[str, str]):

@@ -385,8 +385,7 @@ def test_a_silent_host_pauses_longer_each_time_and_is_abandoned() -> None:
 
 
 @pytest.mark.parametrize(
-    ("byte_rate", "request_rate", "seconds"),
-    [(1000.0, 0.0, 8.75), (0.0, 2.0, 4.5), (0.0, 0.0, 0.0)],
+    ("byte_rate", "request_rate", "seconds"), [(1000.0, 0.0, 8.75), (0.0, 2.0, 4.5), (0.0, 0.0, 0.0)]
 )
 async def test_requests_keep_to_the_rates(byte_rate: float, request_rate: float, seconds: float) -> None:
     """Ten requests of 1000 bytes. Requests and bytes wait for those before them."""

@@ -89,11 +89,7 @@ def killed_midway(origin: Origin, stac: StacApi, dest: Path, gate: Valve) -> Non
         process.ended()
 
 
-CASES = {
-    "radosgw": ([206], [412, 200]),
-    "versioned": ([206], [412, 200]),
-    "nginx": ([206], [200]),
-}
+CASES = {"radosgw": ([206], [412, 200]), "versioned": ([206], [412, 200]), "nginx": ([206], [200])}
 """What each answers to the request for the rest, by its log: of the same object, of another."""
 
 

@@ -59,11 +59,7 @@ ON_S3 = [
     ({"x-amz-checksum-sha256": b64(SHA256) + "-4"}, 200, []),
     ({"x-amz-checksum-crc32": b64(SHA1)}, 200, []),
     *(
-        (
-            {f"x-amz-checksum-{name}": b64(digest)},
-            200,
-            [(Checksum(name, digest), f"x-amz-checksum-{name}")],
-        )
+        ({f"x-amz-checksum-{name}": b64(digest)}, 200, [(Checksum(name, digest), f"x-amz-checksum-{name}")])
         for name, digest in {
             "sha256": SHA256,
             "sha1": SHA1,

@@ -122,7 +122,6 @@ CALLS = tuple(name for name in vars(StoreCalls) if not name.startswith("_"))
 
 @cache
 def decoders(name: str) -> tuple[Decoder[Any], Decoder[Any]]:
-    """Return the decoders of the arguments and of the result of a call."""
     declared = signature(getattr(StoreCalls, name), eval_str=True)
     _, *parameters = declared.parameters.values()
     arguments = tuple(parameter.annotation for parameter in parameters)

@@ -100,8 +100,6 @@ def _opened_ledger(dest: DestAddress | None) -> Iterator[tuple[Connection | None
 
 
 class _PlanConsumer:
-    """The consumer of the walk of one `plan`."""
-
     def __init__(
         self, setup: WalkSetup, ledger: Connection | None, has_file: HasFile, urls: TextIO | None
     ) -> None:

@@ -54,8 +54,6 @@ class _Waitable:
 
 @attrs.define(eq=False)
 class JobQueue(_Waitable, Generic[JobT]):
-    """The jobs that wait for a pool or for worker processes."""
-
     _capacity: int = sys.maxsize
     _jobs: deque[JobT] = attrs.field(factory=deque, init=False)
     _has_ended: bool = attrs.field(default=False, init=False)

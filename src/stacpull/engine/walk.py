@@ -163,8 +163,6 @@ class Sample(msgspec.Struct):
 
 
 class PlanInputs:
-    """Requests what plans need besides their items."""
-
     def __init__(self, setup: WalkSetup) -> None:
         self._setup = setup
         self._filter = AssetFilter(setup.selection)

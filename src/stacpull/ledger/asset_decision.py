@@ -52,8 +52,6 @@ class ItemRow(NamedTuple):
 
 
 class AssetRow(NamedTuple):
-    """The columns of `assets` that a plan sets."""
-
     id: int
     item: int
     key: str

@@ -68,7 +68,6 @@ class BatchWriter:
         self.asset_rowids = count(scalar(db, "SELECT max(id) FROM assets") + 1)
 
     def add_collection(self, name: str) -> tuple[int, str]:
-        """Give a collection a row and a directory, and return both."""
         if name not in self._directories:
             directory = safe_segment(name)
             is_file = exists(self.db, "SELECT 1 FROM paths WHERE hash = ?", (path_hash(directory),))

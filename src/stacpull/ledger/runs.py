@@ -269,7 +269,6 @@ def _spec_of_run(db: Connection, run_id: int) -> RunToContinue:
 
 
 def load(db: Connection, run_id: int = 0) -> Run:
-    """Return a run, by default the last one."""
     run_id = run_id or scalar(db, "SELECT max(id) FROM runs")
     if run_id == 0:
         raise NotAMirrorError(NO_RUN)

@@ -53,8 +53,6 @@ from stacpull.redact import href_hash
 
 
 class FailureKey(NamedTuple):
-    """What failed, in the columns of the table `failures`."""
-
     what: Literal["", "item", "json", "link", "entry"]
     item: int
     key: str = ""
@@ -163,7 +161,6 @@ def delete_asset(db: Connection, rowid: int) -> None:
 
 
 def delete_jobs(db: Connection, assets: Iterable[int]) -> None:
-    """Delete the jobs of assets, and their failures."""
     rowids = (json_array(assets),)
     if exists(db, "SELECT 1 FROM failures"):
         names = f"SELECT item, key FROM assets WHERE id {IN_LIST}"

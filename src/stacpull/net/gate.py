@@ -271,7 +271,6 @@ class Gate:
             self._drain_queue()
 
     def finish_request(self, sent_at: float, size: int) -> None:
-        """Record an asset, and release its permit."""
         self.record_response(sent_at, size)
         self._refusals["asset"] = 0
         self.release()

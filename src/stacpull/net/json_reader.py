@@ -57,11 +57,6 @@ class TooManyValuesError(ValueError):
     """A document has too many values to be decoded: 64 MB of `[],` would take 1.4 GB."""
 
 
-def estimated_memory(data: bytes) -> int:
-    """Return an upper bound of the bytes of memory that a JSON text and its values take."""
-    return len(data) + _MEMORY_PER_VALUE * count_values(data)
-
-
 def decode(data: bytes, limit: int = PAGE_LIMIT, charset: str | None = None) -> tuple[object, bool]:
     r"""Decode a JSON document, and return whether it is strict JSON.
 
@@ -253,7 +248,8 @@ class JsonReader(msgspec.Struct, eq=False):
                 value = await asyncio.to_thread(decode_without_features, body)
             if value is None:
                 value = await self._decoded(body, limit, response)
-            return Document(value, len(body), response.url, estimated_memory(body))
+            memory = len(body) + _MEMORY_PER_VALUE * count_values(body)
+            return Document(value, len(body), response.url, memory)
 
     async def _decoded(self, body: bytes, limit: int, response: Exchange) -> object:
         status = response.status

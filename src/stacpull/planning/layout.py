@@ -123,8 +123,6 @@ def _value(name: str, item_id: ItemId, properties: Json, parent: ItemId | None) 
 
 
 class ItemLayout(msgspec.Struct, frozen=True):
-    """A layout in which the fields of one item are filled in."""
-
     directories: list[str | Segment]
     directory: str | None  # the safe path of all directories; None if it contains fields of assets
     name: str | Segment
