@@ -95,7 +95,7 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
         new.append(total)
     yield f"  added    {', '.join(new)}"
     fetched = f"{size(report.bytes_fetched)} of files and documents in {duration(report.seconds)}"
-    kept = "; what was received of other files is kept" if report.state == "interrupted" else ""
+    kept = "; parts of long files are kept" if report.state == "interrupted" else ""
     yield f"  fetched  {fetched} ({rate(report.bytes_fetched, report.seconds)}){kept}"
     requests = [f"{report.requests:,}", *quantities((report.retries, "retry", "retries"))]
     yield f"  requests {', '.join(requests)}"
