@@ -44,7 +44,9 @@ def with_nonzero_area(box: Box) -> Box:
     dy = _WIDENED if box.south == box.north else 0.0
     west = max(-_EDGE, box.west - dx)
     south = max(-_EDGE / 2, box.south - dy)
-    return Box(west, south, min(_EDGE, box.east + dx), min(_EDGE / 2, box.north + dy))
+    east = min(_EDGE, box.east + dx)
+    north = min(_EDGE / 2, box.north + dy)
+    return Box(west, south, east, north)
 
 
 def bounds_of(geometry: Json) -> Box | None:

@@ -19,10 +19,11 @@ def merged(ranges: Iterable[ByteRange]) -> ByteRanges:
     for start, end in sorted(ranges):
         if start >= end:
             continue
-        if result and start <= result[-1].end:
-            result[-1] = ByteRange(result[-1].start, max(end, result[-1].end))
-        else:
+        before = result[-1] if result else None
+        if before is None or start > before.end:
             result.append(ByteRange(start, end))
+        elif end > before.end:
+            result[-1] = ByteRange(before.start, end)
     return tuple(result)
 
 

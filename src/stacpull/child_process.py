@@ -96,4 +96,5 @@ def python_environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if name in _HARMLESS or name.startswith(_HARMLESS_PREFIXES)
     }
-    return {**harmless, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
+    paths = [path or str(Path.cwd()) for path in sys.path]
+    return {**harmless, "PYTHONPATH": os.pathsep.join(paths)}

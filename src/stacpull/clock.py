@@ -73,10 +73,12 @@ def time_span(text: str) -> TimeSpan | None:
     year, month, day = period.groups()
     try:
         first = datetime(int(year), int(month or 1), int(day or 1), tzinfo=UTC)
-        last = first.replace(month=int(month or 12), hour=23, minute=59, second=59, microsecond=999_999)
-        return first, last.replace(day=int(day or monthrange(last.year, last.month)[1]))
+        last_month = int(month or 12)
+        last_day = int(day or monthrange(first.year, last_month)[1])
+        last = datetime(first.year, last_month, last_day, 23, 59, 59, 999_999, tzinfo=UTC)
     except ValueError:
         return None
+    return first, last
 
 
 def parse_interval(text: str) -> tuple[datetime | None, datetime | None]:

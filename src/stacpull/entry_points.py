@@ -56,7 +56,11 @@ def load(group: str, name: str) -> Any | None:
 
 def target_of(group: str, name: str) -> str | None:
     """Return where a registered object is, which may not be installed."""
-    return _CORE.get(group, {}).get(name) or _own().get(group, {}).get(name) or _everywhere(group).get(name)
+    core = _CORE.get(group, {})
+    if name in core:
+        return core[name]
+    # the last one reads the files of all distributions
+    return _own().get(group, {}).get(name) or _everywhere(group).get(name)
 
 
 def require(group: str, name: str, what: str) -> Any:
@@ -86,8 +90,10 @@ def _own() -> dict[str, dict[str, str]]:
     pattern = "stacpull-*.dist-info/entry_points.txt"
     files = (file for folder in sys.path for file in Path(folder).glob(pattern))
     text = next((file.read_text("utf-8") for file in files), "")
-    groups = re.findall(r"^\[(\S+)\]([^\[]*)", text, re.MULTILINE)
-    return {group: dict(re.findall(r"^(\S+) *= *(\S+)", lines, re.MULTILINE)) for group, lines in groups}
+    groups = {}
+    for group, lines in re.findall(r"^\[(\S+)\]([^\[]*)", text, re.MULTILINE):
+        groups[group] = dict(re.findall(r"^(\S+) *= *(\S+)", lines, re.MULTILINE))
+    return groups
 
 
 @cache

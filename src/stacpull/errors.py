@@ -196,8 +196,9 @@ def cause(error: BaseException) -> BaseException:
     """Return the main error of a group: the first `StacpullError`, else the first error."""
     if not isinstance(error, BaseExceptionGroup):
         return error
-    causes = list(map(cause, error.exceptions))
-    return next((inner for inner in causes if isinstance(inner, StacpullError)), causes[0])
+    causes = [cause(inner) for inner in error.exceptions]
+    ours = [inner for inner in causes if isinstance(inner, StacpullError)]
+    return [*ours, *causes][0]
 
 
 @contextmanager
@@ -206,7 +207,8 @@ def ungrouped() -> Iterator[None]:
     try:
         yield
     except BaseExceptionGroup as errors:
-        raise cause(errors) from cause(errors).__cause__
+        main = cause(errors)
+        raise main from main.__cause__
 
 
 def similar(word: str, known: Iterable[str], *, limit: int = 1, cutoff: float = 0.6) -> list[str]:
@@ -218,10 +220,12 @@ def similar(word: str, known: Iterable[str], *, limit: int = 1, cutoff: float = 
 
 def did_you_mean(name: str, known: Iterable[str], *, written: str = "{}", otherwise: str = ".") -> str:
     """Return the end of a sentence: a question with the nearest known name, or `otherwise` without one."""
-    names = sorted(known, key=len)  # a part of a name is a match, too: `snow`, and `region` of `AWS-Region`
-    parts = [part for part in names[::-1] if len(part) >= _MIN_PART_LENGTH and part.lower() in name.lower()]
-    parts += [whole for whole in names if name in whole.split("-")]
-    near = similar(name, names, cutoff=0.7) or parts
+    names = sorted(known, key=len)
+    near = similar(name, names, cutoff=0.7)
+    if not near:  # a part of a name is a match, too: `snow`, and `region` of `AWS-Region`
+        long_names = [part for part in names[::-1] if len(part) >= _MIN_PART_LENGTH]
+        near += [part for part in long_names if part.lower() in name.lower()]
+        near += [whole for whole in names if name in whole.split("-")]
     return f"; did you mean {written.format(near[0])}?" if near else otherwise
 
 

@@ -110,7 +110,9 @@ def origin_of(url: str) -> Origin:
 @cached_if_short(1024)
 def _read_server(server: str) -> tuple[str, Origin]:
     scheme = scheme_of(server)
-    authority = re.split(r"[/?#]", server.partition("://")[2], maxsplit=1)[0].rpartition("@")[2].lower()
+    after_scheme = server.partition("://")[2]
+    with_user = re.split(r"[/?#]", after_scheme, maxsplit=1)[0]
+    authority = with_user.rpartition("@")[2].lower()
     authority = authority.removesuffix(":")  # an empty port is the default one (RFC 3986, 3.2.3)
     match = _AUTHORITY.fullmatch(authority)
     if match is None or not match["host"] or int(match["port"] or 0) > HIGHEST_PORT:
@@ -124,7 +126,8 @@ def _read_server(server: str) -> tuple[str, Origin]:
             ascii_host = URL.build(scheme=scheme, host=host).raw_host or ""
             if _LOOKED_UP.fullmatch(ascii_host):
                 host = ascii_host
-    return authority.replace(match["host"], host, 1), Origin(scheme, host.rstrip("."), port)
+    host_and_port = authority.replace(match["host"], host, 1)
+    return host_and_port, Origin(scheme, host.rstrip("."), port)
 
 
 def literal_address(host: str) -> str | None:
@@ -133,7 +136,8 @@ def literal_address(host: str) -> str | None:
     Numbers may be short, octal or hexadecimal (`inet_aton`, POSIX.1-2017), and digits percent-encoded (RFC
     3986, 3.2.2) or wide (UTS 46, 4). A dot may follow. `localhost` is loopback (RFC 6761, 6.3).
     """
-    plain = unicodedata.normalize("NFKC", unquote(host)).replace("\u3002", ".").lower().rstrip(".")
+    narrow = unicodedata.normalize("NFKC", unquote(host)).replace("\u3002", ".")
+    plain = narrow.lower().rstrip(".")
     if plain == "localhost" or plain.endswith(".localhost"):
         return "127.0.0.1"
     if ":" in plain:
@@ -163,7 +167,10 @@ def never_allowed_reason(address: str) -> str | None:
         return "not an IP address"
     if ip.is_loopback:
         return None
-    return next((why for why, nets in _REFUSED.items() if any(ip in net for net in nets)), None)
+    for reason, networks in _REFUSED.items():
+        if any(ip in network for network in networks):
+            return reason
+    return None
 
 
 def not_public_reason(address: str) -> str | None:

@@ -40,7 +40,9 @@ def is_unicode(text: str) -> bool:
 
 def media_type_of(value: object) -> str:
     """Return a media type in lower case, without parameters; empty if it is not a text."""
-    return value.partition(";")[0].strip().lower() if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    return value.partition(";")[0].strip().lower()
 
 
 def parsed_object(data: bytes) -> Json | None:

@@ -37,12 +37,12 @@ def proxy_of(url: str) -> Proxy | None:
     names = [f"{scheme}_proxy", f"{scheme.upper()}_PROXY", "all_proxy", "ALL_PROXY"]
     if "REQUEST_METHOD" in os.environ and scheme == "http":
         names.remove("HTTP_PROXY")
-    name = next((name for name in names if os.environ.get(name, "").strip()), None)
-    if name is None or is_bypassed(host, port or 0):
-        return None
-    text = os.environ[name].strip()
-    proxy_url = text if "://" in text else f"http://{text}"
-    return Proxy(proxy_url, name)
+    for name in names:
+        text = os.environ.get(name, "").strip()
+        if text and not is_bypassed(host, port or 0):
+            proxy_url = text if "://" in text else f"http://{text}"
+            return Proxy(proxy_url, name)
+    return None
 
 
 def proxy_variables() -> dict[str, str]:

@@ -62,14 +62,15 @@ def job_array_task(count: int | None = None) -> tuple[int, int]:
     task = next((name for name in _JOB_ARRAYS if os.environ.get(name)), None)
     if task is None:
         raise ValueError(f"auto needs a task of a job array: none of {', '.join(_JOB_ARRAYS)} is set")
-    tasks, first, lowest = _JOB_ARRAYS[task]
+    tasks, usual_first, lowest = _JOB_ARRAYS[task]
     index = _number(task)
-    if count is None:
-        if tasks not in os.environ:
-            raise ValueError("auto needs the number of tasks, which the scheduler does not say: use auto/N")
+    first = _number(lowest, usual_first)
+    if count is not None:
+        first = min(usual_first, first)  # the array may begin at 0, or be a part of the N tasks
+    elif tasks in os.environ:
         count = _number(tasks)
-        first = _number(lowest, first)
-    first = min(first, _number(lowest, first))  # auto/N in an array from 0
+    else:
+        raise ValueError("auto needs the number of tasks, which the scheduler does not say: use auto/N")
     number = index - first
     if not 0 <= number < count:
         raise ValueError(f"{task}={index} is not one of {count} tasks numbered from {first}: use I/N")

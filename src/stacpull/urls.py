@@ -130,30 +130,37 @@ class Parameter(NamedTuple):
 
 
 def parameters(url: str) -> list[Parameter]:
-    pairs = ((*raw.partition("=")[::2], raw) for raw in parts_of(url).query.split("&") if raw)
-    return [Parameter(unquote_plus(name), unquote_plus(value), raw) for name, value, raw in pairs]
+    found = []
+    for raw in parts_of(url).query.split("&"):
+        name, _, value = raw.partition("=")
+        if raw:
+            found.append(Parameter(unquote_plus(name), unquote_plus(value), raw))
+    return found
 
 
 def parameter(url: str, name: str) -> str | None:
-    return next((p.value for p in parameters(url) if p.name == name), None)
+    return next((pair.value for pair in parameters(url) if pair.name == name), None)
 
 
 def removed_parameters(url: str, public: str) -> list[Parameter]:
     """Return the parameters of `url` that `public`, its form without credentials, does not have."""
-    kept = {p.raw for p in parameters(public)}
-    return [p for p in parameters(url) if p.raw not in kept]
+    kept = {pair.raw for pair in parameters(public)}
+    return [pair for pair in parameters(url) if pair.raw not in kept]
 
 
 def set_parameter(url: str, name: str, value: str) -> str:
     new = f"{quote(name, safe='')}={quote(value, safe='')}"
     pairs = parameters(url)
-    first = next((at for at, pair in enumerate(pairs) if pair.name == name), len(pairs))
-    later = [pair.raw for pair in pairs[first:] if pair.name != name]
-    return _with_query(url, [*(pair.raw for pair in pairs[:first]), new, *later])
+    names = [pair.name for pair in pairs]
+    first = names.index(name) if name in names else len(names)
+    before = [pair.raw for pair in pairs[:first]]
+    after = [pair.raw for pair in pairs[first:] if pair.name != name]
+    return _with_query(url, [*before, new, *after])
 
 
 def add_parameters(url: str, added: Iterable[Parameter]) -> str:
-    return _with_query(url, [p.raw for p in (*parameters(url), *added)])
+    pairs = [*parameters(url), *added]
+    return _with_query(url, [pair.raw for pair in pairs])
 
 
 def _with_query(url: str, raws: Iterable[str]) -> str:
