@@ -73,7 +73,8 @@ def read_as(name: str, read: Callable[[Any], Held], value: Any) -> Held:
         raise UsageError(f"{name} {problem}.") from problem
 
 
-_FLAGS = dict.fromkeys(("true", "yes", "on", "1"), True) | dict.fromkeys(("false", "no", "off", "0"), False)
+_FLAGS = dict.fromkeys(("true", "yes", "on", "1"), True)
+_FLAGS |= dict.fromkeys(("false", "no", "off", "0"), False)
 FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2: token
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")  # never in a field value (RFC 9110, 5.5)
 _CONTROL_FIELDS = frozenset(
@@ -99,11 +100,9 @@ def read_text(raw: object) -> str:
 
 
 def read_switch(raw: Any) -> bool:
-    value = raw
-    if isinstance(raw, str):
-        value = _FLAGS.get(raw.strip().lower())
-    elif hasattr(raw, "item"):
-        value = raw.item()  # NumPy's
+    value = raw.item() if hasattr(raw, "item") else raw  # NumPy's
+    if isinstance(value, str):
+        value = _FLAGS.get(value.strip().lower())
     if not isinstance(value, bool):
         raise _invalid("true or false", raw)
     return value
@@ -152,7 +151,8 @@ def read_where(value: str | Iterable[str] | Mapping[str, object] | None) -> tupl
     conditions = read_texts(value)
     for condition in conditions:
         name, sign, wanted = (part.strip() for part in condition.partition("="))
-        if not sign or not name or name[-1] in "<>!" or wanted.startswith(("=", "<", ">")):
+        is_other = re.search(r"[<>!]\Z", name) or re.match("[=<>]", wanted)
+        if not sign or not name or is_other:
             raise ValueError(f"must be PROPERTY=VALUE, not {condition!r}; --filter has other comparisons")
     return conditions
 
@@ -378,9 +378,9 @@ _BOX = re.compile(r"[-+0-9.,eE\s]+\Z")
 
 def read_bbox(value: str | Iterable[float]) -> tuple[float, ...]:
     """Read W,S,E,N in degrees, or with heights W,S,low,E,N,high (RFC 7946, 5: west may exceed east)."""
-    parts = value.split(",") if isinstance(value, str) else _as_tuple(value)
-    sides = tuple(side for side in map(finite_number, parts or ()) if side is not None)
-    if parts is not None and len(parts) in (4, 6) and len(sides) == len(parts):
+    parts = value.split(",") if isinstance(value, str) else _as_tuple(value) or ()
+    sides = tuple(side for side in map(finite_number, parts) if side is not None)
+    if len(sides) == len(parts) and len(sides) in (4, 6):
         box = to_2d(sides)
         for side, limit, what in zip(box, (180, 90) * 2, ("longitude", "latitude") * 2, strict=True):
             if abs(side) > limit:
@@ -536,9 +536,12 @@ def load_ids(raw: str) -> tuple[str, ...]:
         if os.path.isfile(expand_user(raw.strip())):  # noqa: PTH113 - never an error, also for a long text
             raise ValueError(f"names a file: to read it, use @{raw.strip()}")
         return (read_text(raw),)
-    lines = map(str.strip, load_content(raw).splitlines())
-    cells = (re.split("[\t;,]", line)[0].strip(' "') for line in lines if not line.startswith("#"))
-    ids = tuple(dict.fromkeys(filter(None, cells)))
+    cells: dict[str, None] = {}
+    for line in map(str.strip, load_content(raw).splitlines()):
+        cell = re.split("[\t;,]", line)[0].strip(' "')
+        if cell and not line.startswith("#"):
+            cells[cell] = None
+    ids = tuple(cells)
     if ids and ids[0].lower() in {"id", "item_id", "patch_id"}:  # the header of a table
         ids = ids[1:]
     if not ids:

@@ -137,7 +137,8 @@ class AwsCredentials:
         endpoint = None
         if not core.get_config_variable("ignore_configured_endpoint_urls"):
             # AWS SDKs and Tools Reference Guide, "Service-specific endpoints"; variables are in `explicit`
-            services = core.full_config.get("services", {}).get(profile.get("services"), {})
+            sections = core.full_config.get("services", {})
+            services = sections.get(profile.get("services"), {})
             endpoint = services.get("s3", {}).get("endpoint_url") or profile.get("endpoint_url")
         region = explicit.region or core.get_config_variable("region")
         profile_name = explicit.profile or core.profile
@@ -167,9 +168,12 @@ class AwsCredentials:
 def _only_in_environment(explicit: AwsSettings) -> Credentials | None:
     """Return the keys in the environment, if there is no profile and no AWS file. None: ask botocore."""
     environ = os.environ
-    files = (expanded_or_none(environ.get(variable, usual)) for variable, usual in _FILES.items())
-    if explicit.profile or _PROFILES & environ.keys() or any(file and file.exists() for file in files):
+    if explicit.profile or _PROFILES & environ.keys():
         return None
+    for variable, usual in _FILES.items():
+        file = expanded_or_none(environ.get(variable, usual))
+        if file is not None and file.exists():
+            return None
     key = environ.get("AWS_ACCESS_KEY_ID")
     secret = environ.get("AWS_SECRET_ACCESS_KEY")
     token = environ.get("AWS_SECURITY_TOKEN") or environ.get("AWS_SESSION_TOKEN") or None
@@ -201,9 +205,10 @@ def signed_fields(
     begun = hmac.new(key, f"{_ALGORITHM}\n{date}\n{scope}\n".encode(), "sha256")
 
     def authorize(method: str, path: str, query: str = "") -> str:
-        # parameters by name, then value; one without a value is signed with an empty one
-        pairs = sorted(pair.partition("=")[::2] for pair in query.split("&")) if query else ()
-        ordered = "&".join([f"{name}={value}" for name, value in pairs])
+        ordered = ""
+        if query:  # by name, then value; a parameter without a value is signed with an empty one
+            pairs = sorted(pair.partition("=")[::2] for pair in query.split("&"))
+            ordered = "&".join([f"{name}={value}" for name, value in pairs])
         mac = begun.copy()  # faster than `hmac.digest`
         mac.update(hashlib.sha256(f"{method}\n{path}\n{ordered}".encode() + after_query).hexdigest().encode())
         return prefix + mac.hexdigest()

@@ -31,9 +31,11 @@ class PublicValue(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     def _repr_html_(self) -> str:
         from html import escape  # noqa: PLC0415 - needed in notebooks only
 
-        shown = {name: escape(str(value)) for name, value in self.to_json().items() if value}
-        rows = (f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in shown.items())
-        return f"<table>{''.join(rows)}</table>"  # a line of 40 fields is not readable
+        rows = ""
+        for name, value in self.to_json().items():
+            if value:
+                rows += f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>"
+        return f"<table>{rows}</table>"  # a line of 40 fields is not readable
 
 
 OWN_DIRECTORY = ".stacpull"
@@ -196,6 +198,8 @@ REQUEUED_BY_NEXT_RUN = frozenset(
     | {FailureKind.TRUNCATED, FailureKind.CHANGED, FailureKind.ADDRESS, FailureKind.SCHEME}
 )
 """`mirror` and `resume` try these again, once per run: they may pass, or cost no request."""
+LASTING = frozenset({FailureKind.SCHEME, FailureKind.PREFIX, FailureKind.NAME, FailureKind.ITEM})
+"""`retry` alone cannot fix these (`GONE` neither), so a summary does not suggest it."""
 RETRY_OPTIONS = {FailureKind.EXISTS: "--adopt", FailureKind.ADDRESS: "--allow-private-hosts"}
 """The options without which a retry fails again."""
 MAYBE_HOST_FAULT = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKind.STALLED})

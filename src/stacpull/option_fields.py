@@ -56,7 +56,8 @@ def with_readers(kind: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.A
         metadata = {"read": read, **field.metadata}
         if "option" in metadata:
             metadata["option"] = _derived(field.name, hint, field.default) | metadata["option"]
-        changed.append(field.evolve(converter=_naming(field.name, read), metadata=metadata, type=hint))
+        converter = _naming(field.name, read)
+        changed.append(field.evolve(converter=converter, metadata=metadata, type=hint))
     return changed
 
 

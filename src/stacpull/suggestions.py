@@ -18,7 +18,9 @@ from stacpull.models import NOT_FAILURES, count_failures
 _NAMES = orjson.loads(Path(__file__).with_name("other_names.json").read_bytes())
 """Names in similar tools and earlier versions, and what to use here: a command; or an option or argument
 (`dest` for the second one, empty for other advice) and a sentence about it, if the command line has it."""
-OTHER_COMMANDS = {name: command for names, command in _NAMES["commands"].items() for name in names.split()}
+OTHER_COMMANDS: dict[str, str] = {}
+for _names, _command in _NAMES["commands"].items():
+    OTHER_COMMANDS |= dict.fromkeys(_names.split(), _command)
 
 
 def _options_for(name: str) -> Iterator[tuple[str, str]]:
@@ -27,7 +29,10 @@ def _options_for(name: str) -> Iterator[tuple[str, str]]:
 
 def advice_on(name: str, options: Collection[str]) -> str | None:
     """Return what to use instead of the option `name` of another tool, where there are these `options`."""
-    return next((advice for option, advice in _options_for(name) if option in {"", *options}), None)
+    for option, advice in _options_for(name):
+        if not option or option in options:
+            return advice
+    return None
 
 
 class Arguments:
@@ -42,9 +47,12 @@ class Arguments:
 
     def __repr__(self) -> str:
         unset = type(self)()
-        shown = [field.name for field in attrs.fields(type(self)) if field.repr]
-        values = {name: getattr(self, name) for name in shown if getattr(self, name) != getattr(unset, name)}
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in values.items())})"
+        shown = []
+        for field in attrs.fields(type(self)):
+            value = getattr(self, field.name)
+            if field.repr and value != getattr(unset, field.name):
+                shown.append(f"{field.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 def _argument_classes() -> list[type[Any]]:  # attrs leaves the class without slots that each is made from
@@ -82,7 +90,7 @@ def with_advice(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*positional: Any, **named: Any) -> Any:
         holders = {"Selection": "selection", "Options": "options", "S3Options": "options"}
-        kinds = [kind for kind in _argument_classes() if holders[kind.__name__] in parameters]
+        kinds = [kind for kind in _argument_classes() if holders.get(kind.__name__) in parameters]
         _refuse_unknown(function.__name__, named, parameters, kinds)
         unnamed = [p.name for p in parameters.values() if p.kind is not p.KEYWORD_ONLY]
         if len(positional) > len(unnamed):
@@ -118,7 +126,7 @@ def _refuse_unknown(owner: str, named: Iterable[str], known: Collection[str], ki
             uses[option.replace("-", "_")] = use
     uses["credentials"] = "stacpull.profile_options(options, name)"
     uses["config"] = "Selection and Options, as only the command line reads a config"
-    meant = [option.replace("-", "_") for option, _ in _options_for(unknown.replace("_", "-"))]
-    near = [word for word in (*meant, unknown) if word in uses] or similar(unknown, uses, cutoff=0.7)
-    hint = f": use {uses[near[0]]}" if near else ""
+    words = [option.replace("-", "_") for option, _ in _options_for(unknown.replace("_", "-"))]
+    words += [unknown, *similar(unknown, uses, cutoff=0.7)]
+    hint = next((f": use {uses[word]}" for word in words if word in uses), "")
     raise TypeError(f"{owner}() has no argument {unknown!r}{hint}.")

@@ -93,7 +93,3 @@ def with_active_endpoints(variables: Mapping[str, str]) -> Mapping[str, str]:
 
 def variables_of(prefixes: tuple[str, ...] = ("",)) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
-
-
-def add_variables(environ: Mapping[str, str]) -> None:
-    os.environ.update(environ)

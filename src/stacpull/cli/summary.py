@@ -13,7 +13,7 @@ from stacpull.cli.parameters import READING_DEST
 from stacpull.cli.printing import Essential, duration, rate, size
 from stacpull.clock import rfc3339_at
 from stacpull.errors import quantities, quantity
-from stacpull.models import NOT_FAILURES, RETRY_OPTIONS, FailureKind, count_failures
+from stacpull.models import LASTING, NOT_FAILURES, RETRY_OPTIONS, FailureKind, count_failures
 from stacpull.reports import FailureRecord, MirrorReport, PlanReport, StatusReport, VerifyReport
 
 _PURPOSES = {
@@ -43,7 +43,7 @@ class FailureCounts(Counter[FailureKind]):
         self.examples.setdefault(kind, message)
         if not key:
             self.of_items += 1
-        elif kind in {"scheme", "prefix", "name", "item"}:
+        elif kind in LASTING:
             self.lasting += 1
 
     def lines(self, failed: int, gone: int, accepted: int) -> Iterator[str]:
