@@ -11,8 +11,6 @@
 Every name is loaded when it is first used, so that `import stacpull` is quick. `__init__.pyi` has them all.
 """
 
-from __future__ import annotations
-
 import re
 from importlib import import_module
 from pathlib import Path

@@ -5,8 +5,6 @@ value, it raises ValueError; the message has no subject ("must be ..."). A reade
 the value may come from a ledger that someone else wrote. `Option.load` opens files named by options.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -8,8 +8,6 @@ Source: AWS General Reference, "Create a signed AWS API request"; S3 API Referen
 Using the Authorization Header" (the path is encoded once, never normalised).
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import hmac

@@ -1,7 +1,5 @@
 """Bounding boxes in degrees: W, S, E, N, or six numbers with heights, W, S, low, E, N, high (RFC 7946, 5)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeGuard
 

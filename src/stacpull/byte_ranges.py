@@ -1,7 +1,5 @@
 """Ranges of bytes of one file, in order, none empty, touching or overlapping: equal sets are equal values."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import NamedTuple
 

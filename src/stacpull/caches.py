@@ -1,7 +1,5 @@
 """Caches that hostile names cannot fill: the number of entries and the length of keys are bounded."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import lru_cache, wraps

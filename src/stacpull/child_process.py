@@ -3,8 +3,6 @@
 While a process starts, SIGINT and SIGTERM are blocked, so that neither ends it before it ignores them.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

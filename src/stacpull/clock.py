@@ -1,7 +1,5 @@
 """The interface of clocks, so that tests of waiting use a virtual clock; and times as text."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Resolves DEST: a directory, or a bucket with a work directory, whose ledger it reads. Creates nothing."""
 
-from __future__ import annotations
-
 import os
 import re
 from contextlib import closing

@@ -3,8 +3,6 @@
 The ledger records a SHA-256 or a CRC-64/NVME of a file (`--checksum`). The length of the digest shows which.
 """
 
-from __future__ import annotations
-
 import hashlib
 from typing import Protocol
 

@@ -21,8 +21,6 @@ Looking up a name of our own distribution reads one small file. For any other na
 distributions are read. An entry point whose package is not installed counts as absent.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from functools import cache

@@ -4,8 +4,6 @@
 The events with a `tag` also pass between the processes of a run (`engine.messages`).
 """
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -170,12 +168,13 @@ def masking_listener(listener: Listener | None, secrets: Secrets) -> Listener:
     """Return a listener that passes on events without any of `secrets`."""
 
     def pass_on(event: Event) -> None:
+        masked = secrets.masked
         if isinstance(event, AssetFailed | ItemGone):
-            event = replace(event, item=ItemId(*map(secrets.masked, event.item)))
+            event = replace(event, item=ItemId(*map(masked, event.item)))
         if isinstance(event, AssetFailed):
-            event = replace(event, key=secrets.masked(event.key), message=secrets.masked(event.message))
+            event = replace(event, key=masked(event.key), message=masked(event.message))
         elif isinstance(event, Notice):
-            event = replace(event, text=secrets.masked(event.text))
+            event = replace(event, text=masked(event.text))
         if listener is not None:
             listener(event)
 
@@ -222,7 +221,8 @@ class Rates:
         if expected is None or not self._seen or self.silence() >= self.MEASURED:
             return None
         last = self._seen[-1]
-        first = next((event for event in reversed(self._seen) if not fetched(event)), self._seen[0])
+        without_files = [event for event in self._seen if not fetched(event)]
+        first = [self._seen[0], *without_files][-1]
         files = fetched(last) - fetched(first)
         seconds = last.seconds - first.seconds
         minimum = 1 if last.files_in_flight else _MIN_FILES
@@ -231,7 +231,7 @@ class Rates:
         return (expected - finished) * seconds / files
 
     def silence(self) -> float:
-        """Return the seconds since the last received byte, or item of a document."""
+        """Return the seconds since the last byte of a file, or the last item, was received."""
         return time.monotonic() - self._progressed_at
 
 

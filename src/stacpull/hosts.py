@@ -6,8 +6,6 @@ contains an IPv4 address is judged as the latter if it is mapped (RFC 4291, 2.5.
 other such addresses are refused.
 """
 
-from __future__ import annotations
-
 import re
 import socket
 import unicodedata

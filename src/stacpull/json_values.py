@@ -1,7 +1,5 @@
 """Decoded JSON that may come from anyone: each member may be missing, or of any type."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 import orjson

@@ -4,8 +4,6 @@ As in curl, lower case takes precedence. `HTTP_PROXY` is ignored in a CGI script
 (CVE-2016-5386). `no_proxy` has hosts with all below them, addresses (both also with a port), networks or `*`.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import os
 import re

@@ -15,8 +15,6 @@ value. A paging token (`token=next:…`) is not a credential; in URLs of pages, 
 `catalog.item.public_document` does this for a document, `events.masking_listener` for events.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import re

@@ -5,8 +5,6 @@ would keep the memory of its largest page. So the threshold is fixed, and thread
 nothing under the interpreter's lock.
 """
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import os

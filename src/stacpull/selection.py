@@ -1,7 +1,5 @@
 """The filters of a run. Each field declares its command-line option, config key and help."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import attrs

@@ -1,7 +1,5 @@
 """What to use instead of an option, command or argument that does not exist."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator

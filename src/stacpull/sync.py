@@ -8,8 +8,6 @@ Each function calls the one of the same name in `stacpull`, and returns its resu
 already running, as in a notebook, it raises `UsageError`: use `await stacpull.mirror(...)` there.
 """
 
-from __future__ import annotations
-
 import asyncio
 import functools
 import inspect

@@ -4,8 +4,6 @@ Only POSIX is required. `syncfs`, `renameat2`, the boot ID and the length of a s
 systems may lack them.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Mapping
@@ -93,3 +91,7 @@ def with_active_endpoints(variables: Mapping[str, str]) -> Mapping[str, str]:
 
 def variables_of(prefixes: tuple[str, ...] = ("",)) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
+
+
+def add_variables(environ: Mapping[str, str]) -> None:
+    os.environ.update(environ)

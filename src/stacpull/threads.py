@@ -1,7 +1,5 @@
 """Concurrent work, reading one element ahead, and threads. Cancelling a task waits for its thread."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Coroutine

@@ -4,8 +4,6 @@ Unchanged parts keep every byte, because signatures cover them, and services com
 (`token=next%3Aid`, `token=next:id`).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from typing import Final, NamedTuple

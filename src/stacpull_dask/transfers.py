@@ -31,6 +31,7 @@ from stacpull.store.local_store import open_store
 from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.store.protocol import Store
 from stacpull.store.staging import PARTS, UNFINISHED, StagedParts, is_worker
+from stacpull.system import add_variables
 from stacpull.threads import background_task, shielded_to_thread
 from stacpull_dask import worker_messages as messages
 from stacpull_dask.worker_messages import WholeEnvironment, WorkerSettings
@@ -50,7 +51,7 @@ async def work(sock: socket.socket) -> None:
         os.environb.update(cast("WholeEnvironment", await inbox.get()).variables)
         pickled = cast("messages.Start", await inbox.get()).settings
         settings: WorkerSettings = pickle.loads(pickled)  # noqa: S301 -- from the process that started this one
-        os.environ.update(settings.variables)
+        add_variables(settings.variables)
         await _transfer(with_own_credentials(settings), channel, inbox)
     except BaseException as error:  # noqa: BLE001 -- the coordinator raises it
         channel.send(ProcessEnded(error_report(cause(error))))

@@ -6,8 +6,6 @@ sub-catalog changes. Files are written from the leaves up, so after a kill every
 file. Documents that pystac cannot migrate are kept unchanged.
 """
 
-from __future__ import annotations
-
 import itertools
 import re
 import warnings

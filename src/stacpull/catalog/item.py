@@ -5,8 +5,6 @@ source's document is never changed. Items are plain dicts, because there may be 
 `pystac.Item` takes far longer. Relative hrefs need no encoding (`planning.names`).
 """
 
-from __future__ import annotations
-
 import posixpath
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any

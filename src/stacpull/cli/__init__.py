@@ -1,7 +1,5 @@
 """The command line: the list of commands, their modules, and what these share."""
 
-from __future__ import annotations
-
 _CLI = "stacpull.cli."
 COMMANDS: dict[str, tuple[str | None, str]] = {
     "mirror": (f"{_CLI}mirror_command:mirror", "Mirror the selected items of SOURCE into DEST."),

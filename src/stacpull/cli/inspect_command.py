@@ -1,7 +1,5 @@
 """The commands that only read: `plan`, `collections`, `classes` of SOURCE; `status`, `failures` of DEST."""
 
-from __future__ import annotations
-
 import codecs
 import sys
 from collections import Counter

@@ -1,7 +1,5 @@
 """The command `stacpull`: finds the subcommand, and turns an error into an exit code and one sentence."""
 
-from __future__ import annotations
-
 import importlib
 import traceback
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """`stacpull mirror SOURCE DEST`, the main job; `resume DEST` and `retry DEST`, which continue it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any

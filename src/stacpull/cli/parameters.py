@@ -1,7 +1,5 @@
 """The parameters of commands, from `config.options`."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import click

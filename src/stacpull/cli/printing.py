@@ -1,7 +1,5 @@
 """Prints lines, JSON and help; formats sizes, rates and durations."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterable

@@ -3,8 +3,6 @@
 A thread draws, so that something is visible while the source is silent.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import threading

@@ -1,7 +1,5 @@
 """The closing summary of a run: its report as a few lines for people, and what to do next."""
 
-from __future__ import annotations
-
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

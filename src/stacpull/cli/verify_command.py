@@ -1,7 +1,5 @@
 """`stacpull verify DEST`: checks a mirror against its ledger, and repairs damaged files."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import partial
 

@@ -4,11 +4,9 @@ Each field declares its flag, config key, variable and commands (`option_fields.
 `stacpull.selection.Selection` declares which assets to transfer.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import attrs
 from attrs.converters import optional
@@ -213,12 +211,12 @@ class Options(Arguments):
         unset = _declared_as("remembered")
         return {name: getattr(self, name) for name in unset if getattr(self, name) != unset[name]}
 
-    def with_stored(self, stored: Mapping[str, Any]) -> Options:
+    def with_stored(self, stored: Mapping[str, Any]) -> Self:
         """Return these options with the values that a run has stored. Other values are ignored."""
         names = _declared_as("fixed") | _declared_as("remembered")
         return attrs.evolve(self, **{name: value for name, value in stored.items() if name in names})
 
-    def without_secrets(self) -> Options:
+    def without_secrets(self) -> Self:
         """Return these options without the fields whose types hold secrets."""
         s3 = attrs.evolve(self.s3, keys=None)
         return attrs.evolve(self, headers={}, query={}, filled_profile=None, dashboard_token=None, s3=s3)

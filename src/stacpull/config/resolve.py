@@ -8,8 +8,6 @@ The value of a header field or a query parameter may contain variables, `${NAME}
 lines need no secrets. Messages contain the variable, the field or the line, but never a value.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping

@@ -45,6 +45,7 @@ from stacpull.runtime import tune_memory
 from stacpull.store.inspection import WaitHooks, may_exist
 from stacpull.store.local_store import open_store
 from stacpull.store.staging import is_worker
+from stacpull.system import add_variables
 
 _NOTHING = msgspec.Raw(encoded(None))
 _MAX_WAITING = 64
@@ -296,7 +297,7 @@ def _opened(
     work: Path, request: messages.OpeningRequest, stops: int, send: Callable[[messages.ToNetwork], None]
 ) -> Iterator[StoreServer]:
     """Open DEST and the ledger. Long operations end early once the other end of `stops` is closed."""
-    os.environ.update(request.variables)
+    add_variables(request.variables)
     secrets = Secrets(map(Secret, request.secrets))
 
     def on_event(event: messages.StoreEvent) -> None:
