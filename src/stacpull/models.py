@@ -317,8 +317,7 @@ class Job(Asset, frozen=True, array_like=True, kw_only=True):
     def at(self, hrefs: tuple[str, ...]) -> Self:
         """Return the job with new hrefs, at least one, after its item was read again or an href failed.
 
-        If more of the URL changes than its signature, the request has no condition, because a validator
-        belongs to one URL (RFC 9110, 8.8).
+        With another URL, signature apart, the request has no condition: a validator belongs to one URL.
         """
         job = replace(self, href=hrefs[0], alternates=hrefs[1:], stale=False)
         if unsigned_url(hrefs[0]) == unsigned_url(self.href):

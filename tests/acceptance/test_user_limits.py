@@ -122,7 +122,7 @@ def test_a_run_stops_when_too_many_assets_have_failed(tmp_path, capsys):
         assert execute(["mirror", source, str(dest), *stopping]) == 1
         message = capsys.readouterr().err
         assert "--max-failures 5" in message
-        assert f"`stacpull resume {dest}` continues" in message
+        assert "`stacpull resume` continues" in message
         stopped = stacpull.status(dest)
         assert stopped.state == "failed"
         assert 5 < stopped.assets_failed < 100

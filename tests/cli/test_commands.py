@@ -11,6 +11,7 @@ from tests.ran import Ran
 
 from stacpull.config.options import Options
 from stacpull.engine.source_contents import ClassInfo
+from stacpull.errors import SourceError
 from stacpull.events import AssetFailed, Notice, Progress
 from stacpull.models import FailureKind, ItemId
 from stacpull.reports import FailureRecord
@@ -33,12 +34,24 @@ def test_quiet_prints_errors_and_the_headline_causes_and_place_of_failures_only(
         f"stacpull: {step} 'out dir'\n"
         for step in ("for details: stacpull failures", "to retry:    stacpull retry")
     )
-    said = Ran(1, "", f"{headline}{cause}{details}stacpull: warning: something odd\n")
-    assert [stacpull_command(*one) for one in (("mirror", "s", "d", "-q"), ("-q", "mirror", "s", "d"))] == [
-        said
-    ] * 2
+    said = Ran(1, "", f"stacpull: warning: something odd\n{headline}{cause}{details}")
+    assert stacpull_command("mirror", "s", "d", "-q") == stacpull_command("-q", "mirror", "s", "d") == said
     library.answers["mirror"] = mirror_report()
     assert stacpull_command("mirror", "s", "d", "-q") == Ran(0, "", "")
+
+
+def test_the_result_comes_before_an_error_and_no_warning_says_the_same(stacpull_command, library):
+    def fail(on_event: Callable[[object], None], **_: object) -> None:
+        on_event(Notice("warning", "h does not answer: retrying. It is down."))
+        error = SourceError("h is silent. It is down.")
+        error.report = mirror_report(state="failed", reason="It is down.", walk_ended=True, assets_pending=2)
+        raise error
+
+    library.answers["mirror"] = fail
+    result = "stacpull: failed: 65 of 65 files in out dir; 2 still to fetch or check\n"
+    step = "stacpull: to resume:   stacpull resume 'out dir'\n"
+    said = Ran(4, "", f"{result}{step}stacpull: h is silent. It is down.\n")
+    assert stacpull_command("mirror", "s", "d", "-q") == said
 
 
 def test_notices_progress_and_failures_are_printed(stacpull_command: Command, library: Library) -> None:
@@ -95,12 +108,13 @@ def test_request_payer_is_written_as_in_the_aws_cli(stacpull_command, library, v
 
 def test_failures_prints_a_line_or_a_json_object_each(stacpull_command: Command, library: Library) -> None:
     records = [
-        FailureRecord("c", "i", "B10", "gone", "HTTP 404", 404, 1, 1.5),
+        FailureRecord("c", "i", "B10", "gone", "HTTP 404", 404, 1, 1.5, "http://h/a"),
         FailureRecord("c", "j", "", "item", "unreadable\nline", None, 6, 2.5),
     ]
     library.answers["failures"] = records
     lines = stacpull_command("failures", "out", "--json").out.splitlines()
     assert [json.loads(line) for line in lines] == [record.to_json() for record in records]
+    assert " http://h/a\n" in stacpull_command("failures", "out", "-v").out
     ran = stacpull_command("failures", "out")
     assert ran.err == "stacpull: failures in out: 1 gone, 1 item\n"
     assert ran.out.splitlines() == [

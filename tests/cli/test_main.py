@@ -56,7 +56,6 @@ def test_help_shows_what_max_users_need_and_all_of_it_is_bounded(stacpull_comman
         (ValueError("http://x/?key=planted"), 1, "this is a bug in stacpull, please report it: ValueError"),
         (MemoryError(), 1, "there is not enough memory: MemoryError"),
         (OSError(errno.EMFILE, "Too many files"), 1, "the system reports 'Too many files': OSError"),
-        (ExceptionGroup("", [MemoryError()]), 1, "there is not enough memory: ExceptionGroup"),
     ],
 )
 def test_an_error_is_one_sentence_and_its_exit_code(stacpull_command, library, problem, code, text):

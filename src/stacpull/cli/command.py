@@ -9,6 +9,7 @@ import inspect
 import itertools
 import os
 import re
+import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -52,11 +53,15 @@ class CommandSession:
         return Display(self.output)
 
     def close(self, code: int = 0) -> None:
-        if "display" in self.__dict__:
-            self.display.close()
-            if code:
-                for line in self.display.hidden:
-                    self.display.write(f"stacpull: {line}")
+        """End the display. After a failure, print what --quiet has hidden and the error does not repeat."""
+        if "display" not in self.__dict__:
+            return
+        self.display.close()
+        repeated = [*filter(None, str(sys.exception() or "").removesuffix(".").split(". "))]
+        while code and self.display.hidden:
+            line = self.display.hidden.popleft()
+            if not any(sentence in line for sentence in repeated):
+                self.display.write(f"stacpull: {line}")
 
     def run(self, start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
         return entry.run(start, self.display)
@@ -80,6 +85,7 @@ class CommandSession:
         if hasattr(report, "exit_code"):
             document["exit_code"] = code
         if self.output.quiet:
+            self.close(code)
             for number, line in enumerate(lines):
                 if code and (number == 0 or isinstance(line, printing.Essential)):
                     click.echo(f"stacpull: {printing.plain(line.lstrip())}", err=True)

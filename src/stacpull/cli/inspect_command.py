@@ -212,7 +212,8 @@ def failures(session: CommandSession, dest: str) -> None:
     numbers = Counter[str]()
     for record in read_failures(dest, session.options):
         numbers[record.kind] += 1
-        session.print(record.to_json(), [summary.failure_line(record)])
+        url = f" {record.href}" if session.output.verbose and record.href else ""
+        session.print(record.to_json(), [summary.failure_line(record) + url])
     kinds = ", ".join(summary.named_counts(dict(numbers.most_common())))
     # on standard error: scripts read standard output
     session.display.say(f"failures in {dest}: {kinds}" if kinds else f"no failures in {dest}")

@@ -80,8 +80,10 @@ def _finish(session: CommandSession, work: Work, command: str = "resume", noun: 
     try:
         report = session.run(lambda stop: work(options=session.options, on_event=session.display, stop=stop))
     except StacpullError as error:
-        if error.report is not None and session.output.json:
-            session.finish(error.report, (), code=error.exit_code)
+        if isinstance(error.report, MirrorReport):
+            has_result = error.report.assets_planned > 0
+            lines = mirror_lines(error.report, session.display.failures, noun) if has_result else ()
+            session.finish(error.report, lines, on_stderr=session.output.json, code=error.exit_code)
         raise
     lines = mirror_lines(report, session.display.failures, noun)
     if report.nothing_to_resume:

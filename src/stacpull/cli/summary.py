@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from stacpull.cli.parameters import READING_DEST
 from stacpull.cli.printing import Essential, duration, rate, size
@@ -60,7 +61,7 @@ class FailureCounts(Counter[FailureKind]):
         untried = f"{FailureKind.GONE.meaning} in earlier runs"
         for what, number in {untried: gone - tried, "in earlier runs": failed - noted - gone + tried}.items():
             if number > 0:
-                yield Essential(f"  failed   {number:,} {what}")
+                yield Essential(f"  failed   {number:,} {what}: not requested again until a retry")
         if accepted:
             yield f"  accepted {accepted:,} {FailureKind.GONE.meaning} (--missing)"
 
@@ -74,7 +75,7 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
     if report.state != "complete":
         parts += still_to_do(report)
     state = f"{report.state}: "
-    if report.reason:
+    if report.reason and report.state != "failed":  # its error is printed after this
         state = f"{report.state} ({report.reason.rstrip('.')}): "
     elif report.state == "complete" and parts:
         state = ""
@@ -220,9 +221,11 @@ def next_steps(
 ) -> Iterator[str]:
     context = click.get_current_context(silent=True)
     params: Mapping[str, Any] = {} if context is None else context.params
-    place = [report.dest]
-    if report.work is not None:  # a bucket
-        given = {**params, "config": getattr(params.get("config"), "name", None), "work": report.work}
+    is_in_config = context is not None and context.get_parameter_source("dest") is ParameterSource.DEFAULT_MAP
+    work = params.get("work") if is_in_config else report.work
+    given = {**params, "config": getattr(params.get("config"), "name", None), "work": work}
+    place = [] if is_in_config else [report.dest]
+    if report.work is not None or is_in_config:
         for name in ("config", *READING_DEST):
             place += _as_flag(name, given)
     for command in (command for command, is_useful in steps.items() if is_useful):

@@ -82,14 +82,12 @@ async def mirror(
             URL; a static catalog, collection or item, an ItemCollection, NDJSON or Parquet (URL or path); `-`
             for NDJSON on standard input; a client of pystac-client, for its URL; or items, which `dest`
             stores: a search, a pystac object with its items, or an iterable of items or dicts.
-        dest: A directory, created if it does not exist; or a bucket, `s3://bucket/prefix`, with `work` in
-            `options`.
+        dest: A directory, created if necessary; or a bucket, `s3://bucket/prefix`, with `work` in `options`.
         selection: The items and assets to mirror; None for all.
         options: How to transfer; None uses the defaults.
         on_event: Called with progress, notices and failures, a few times per second.
         stop: Set it to end the run gracefully; the mirror can be resumed.
-        client: A `distributed.Client`, synchronous or asynchronous. The workers of its cluster do the
-            transfers.
+        client: A `distributed.Client`, synchronous or asynchronous, whose workers do the transfers.
 
     Returns:
         The counters of the run, and how it ended.
@@ -453,8 +451,7 @@ class MirrorRun:
         background = [self._tick, self._save_usage]
         await walk_and_transfer(self._find_jobs, runner, background, self._stop, store_client.fatal_error)
         await store_client.sender.flush()
-        dest = errors.dest_argument(self._opened.store.name)
-        pool.raise_if_too_many_failed(f"See `stacpull failures {dest}`; `stacpull resume {dest}` continues.")
+        pool.raise_if_too_many_failed("`stacpull failures` lists them; `stacpull resume` continues.")
         await store_client.calls.write_final_items()
 
     async def _find_jobs(self) -> None:
