@@ -243,7 +243,7 @@ def test_plan_and_verify_of_a_mirror_whose_files_are_all_gone(host, mirror, tmp_
     planned = run(["plan", *mirror[1:3], "--allow-private-hosts"], environment())
     assert ("to do    0; 0 already in" in planned.out, "no assets" in planned.err) == (True, False), planned
     ran = run(["verify", str(tmp_path / "m")], environment())
-    assert (ran.code, "the mirror is incomplete: 4 files missing from the source" in ran.out) == (0, True)
+    assert (ran.code, "; 4 files missing from the source" in ran.out) == (0, True)
     host.statuses = {}
     run(["retry", str(tmp_path / "m"), "--allow-private-hosts"], environment())
     assert "incomplete" not in run(["verify", str(tmp_path / "m")], environment()).out
@@ -292,7 +292,7 @@ def test_all_commands_agree_that_item_json_could_not_be_written(command, tmp_pat
         failed, status = command("failures").report, command("status").report
         assert (failed["item"], failed["key"], failed["message"].startswith(why)) == ("i", "", True)
         assert (status["items_failed"], status["items_done"], status["last_errors"]) == (1, 0, [failed])
-    assert "incomplete: 1 item failed" in run(["verify", str(tmp_path / "m")], environment()).out
+    assert "; 1 item failed" in run(["verify", str(tmp_path / "m")], environment()).out
     assert mine.read_text() == "mine"
     mine.unlink()
     assert (command(mending).code, command("failures").out) == (0, "")

@@ -83,7 +83,8 @@ def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
         verdict.append(f"{files} to the mirror{counted}")
     if is_incomplete:
         counts = ", ".join([*still_to_do(report), *lacking])
-        verdict.append(": ".join(filter(None, ["the mirror is incomplete", counts])))
+        incomplete = "the mirror is incomplete" if is_unfinished else ""
+        verdict.append(": ".join(filter(None, [incomplete, counts])))
     yield f"{report.dest}: {'; '.join(verdict)}"
     checked = f"{quantity(report.files, 'file')} (assets and metadata), {size(report.bytes)}"
     end = f" ({rate(report.bytes, report.seconds)})"
