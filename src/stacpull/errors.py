@@ -30,6 +30,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stacpull.models import OWN_DIRECTORY
 from stacpull.system import INTERRUPTED
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class MissingExtraError(UsageError):
 
     def __init__(self, what: str, library: str, extra: str, otherwise: str = "") -> None:
         install = f'pip install "stacpull[{extra}] @ git+https://github.com/stacpull/stacpull"'
-        super().__init__(f"{what} needs {library} (extra {extra}: {install}){otherwise}.")
+        extras = "extras" if "," in extra else "extra"
+        super().__init__(f"{what} needs {library} ({extras} {extra}: {install}){otherwise}.")
 
 
 def require_pyarrow(what: str, *, otherwise: str = "") -> None:
@@ -126,9 +128,9 @@ _MIN_PART_LENGTH = 3
 _DISK_ERRORS = {
     errno.ENOSPC: f"The disk of {{dest}} is full (bytes or inodes): free some space, then {RUN_AGAIN}.",
     errno.EDQUOT: f"Your quota on {{dest}} is used up: free some space, then {RUN_AGAIN}.",
-    errno.EROFS: "{dest} is on a read-only file system: choose another place.",
-    errno.EACCES: "No permission to write {path}: change its permissions, or choose another place.",
-    errno.EPERM: "No permission to write {path}: change its permissions, or choose another place.",
+    errno.EROFS: "{dest} is on a read-only file system: make it writable.",
+    errno.EACCES: "No permission to write {path}: change its permissions, or {otherwise}.",
+    errno.EPERM: "No permission to write {path}: change its permissions, or {otherwise}.",
     errno.EIO: f"The disk of {{dest}} reports an error: check it, then {RUN_AGAIN}.",
     errno.EMFILE: "Too many open files: raise `ulimit -n` or lower --concurrency.",
     errno.ENFILE: "The system has too many open files: lower --concurrency.",
@@ -163,7 +165,16 @@ def destination_error(error: OSError, dest: Path) -> DestinationError:
     sentence = _DISK_ERRORS.get(error.errno or 0)
     if sentence is None:
         return DestinationError(f"{path} cannot be written: {error.strerror or error}.")
-    return DestinationError(sentence.format(dest=dest, path=where))
+    otherwise = owner_advice(dest, "choose another place")
+    return DestinationError(sentence.format(dest=dest, path=where, otherwise=otherwise))
+
+
+def owner_advice(work: Path, otherwise: str) -> str:
+    """Return advice to run as the user who owns the mirror, or `otherwise` if there is no mirror."""
+    try:
+        return f"run this as the user who owns the mirror ({(work / OWN_DIRECTORY).owner()})"
+    except (OSError, KeyError):  # the user has no name
+        return otherwise
 
 
 def translated_error(error: Exception, dest: Path) -> Exception:

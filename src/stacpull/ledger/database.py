@@ -19,7 +19,7 @@ from pathlib import Path
 
 import orjson
 
-from stacpull.errors import DestinationError, NotAMirrorError, StacpullError, destination_errors
+from stacpull.errors import DestinationError, NotAMirrorError, StacpullError, destination_errors, owner_advice
 from stacpull.ledger import meta
 from stacpull.ledger.schema import check_version, create_tables
 from stacpull.models import OWN_DIRECTORY, BucketLocation
@@ -187,7 +187,8 @@ def open_reader(work: Path, bucket: BucketLocation | None = None) -> Connection:
     try:
         has_ledger = path.is_file()
     except OSError as error:
-        raise DestinationError(f"The ledger {path} cannot be read: {error.strerror}.") from error
+        what = f"The ledger {path} cannot be read ({error.strerror})"
+        raise DestinationError(f"{what}: {owner_advice(work, 'check the disk')}.") from error
     reject_missing_ledger(work)
     if not has_ledger:
         what = "use the directory that has .stacpull/ledger.sqlite" if work.exists() else "it does not exist"
