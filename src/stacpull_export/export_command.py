@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import click
+from click.core import ParameterSource
 
 from stacpull import entry_points
 from stacpull.arguments import integer, load_ids, read_byte_count
@@ -20,10 +21,22 @@ _FORMATS: Mapping[str, Format] = {
 }
 
 
+def _out(context: click.Context, argument: click.Parameter, value: str | None) -> str:
+    """Take a single argument as OUT if a config file states DEST."""
+    config = context.params.get("config")
+    is_given = context.get_parameter_source("dest") is ParameterSource.COMMANDLINE
+    if value is None and is_given and config is not None and "dest" in config.addresses:
+        value = context.params["dest"]
+        context.params["dest"] = config.addresses["dest"]
+    if value is None:
+        raise click.MissingParameter(ctx=context, param=argument)
+    return value
+
+
 @command(
     "export",
     parameters.dest(),
-    click.Argument(["out"], metavar="OUT", type=click.Path()),
+    click.Argument(["out"], metavar="OUT", type=click.Path(), required=False, callback=_out),
     click.Option(
         ["-f", "--format", "form"],
         type=click.Choice(tuple(_FORMATS)),
@@ -49,6 +62,7 @@ _FORMATS: Mapping[str, Format] = {
     ),
     click.Option(["--shard-samples"], metavar="N", help="Put at most this many samples in a shard."),
     *parameters.by_name(*parameters.READING_DEST, "json", "no-progress", "quiet", "verbose"),
+    parameters.config(),
     examples=[
         "export s2 s2.parquet",
         "export bigearthnet shards -f webdataset --split train=@train.txt",

@@ -108,7 +108,8 @@ class MirrorContents:
             if runs.load(self.db).fixed["metadata"] == "none":
                 remedy = "repeat the `stacpull mirror` command without --metadata none"
             items = quantity(self.unreadable, "item has", "items have")
-            notes.append(f"{items} no readable JSON, such as {self.unreadable_name}: {remedy}.")
+            yet = "" if self.is_complete else " yet"
+            notes.append(f"{items} no readable JSON{yet}, such as {self.unreadable_name}: {remedy}.")
         return tuple(notes)
 
     def refuse_inside(self, out: Path) -> None:

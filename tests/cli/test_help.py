@@ -141,11 +141,7 @@ def test_an_option_of_another_tool_gets_the_one_to_use(stacpull_command, typed, 
         (["plan", "s", "--configuration", "c"], "No such option '--configuration'; did you mean --config?"),
         (["mirror", "s", "d", "--prune-remove"], "No such option '--prune-remove': use --prune=remove."),
         (["plan", "s", "--resolution", "10"], "'--resolution': files keep theirs; --where compares prop"),
-        (["trace", "c", "--crs", "EPSG:32632"], "No such option '--crs': areas are in degrees (WGS 84)."),
-        (["trace", "c", "--intersects", "a.json"], "No such option '--intersects': use --geometry GEOJSON."),
-        (["verify", "m", "--deep"], "leave it out: without --quick, every file is read."),
         (["failures", "m", "--format", "csv"], "use --json; `stacpull export` and"),
-        (["export", "m", "out.parquet", "--config", "x"], "give DEST and its options here, such as --work."),
     ],
 )
 def test_an_option_that_a_command_does_not_have_gets_advice(stacpull_command, typed, hint):
