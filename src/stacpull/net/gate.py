@@ -2,8 +2,7 @@
 
 `CongestionWindow` has the limit, `Gate` the permits, the pauses and the state of the host.
 
-Waiting can be cancelled at any point without losing a permit. No task may wait for a permit while it holds
-one: with a limit of 4, four such tasks would deadlock.
+A cancelled wait loses no permit. No task may wait for one while it holds another: tasks could deadlock.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.clock import Clock
-from stacpull.errors import CredentialsError, quantity
+from stacpull.errors import CredentialsError
 from stacpull.events import HostProgress, Notice
 from stacpull.models import Failure, FailureKind
 from stacpull.net.retry import MAX_WAIT, wait_message
@@ -39,7 +38,7 @@ _FIRST_PAUSE = 1.0
 _MAX_PAUSE = 60.0
 _RECENT_SECONDS = 30.0  # after a response, in which an unanswered request counts as overload
 _OVERLOAD = 3  # unanswered minus answered requests from which the limit is lowered
-_LONG_PAUSE = 30.0  # seconds of a pause from which a warning says that the run waits for a host
+_LONG_PAUSE = 8.0  # seconds of a pause from which a warning says that the run waits for a host
 
 
 class CongestionWindow:
@@ -321,8 +320,9 @@ class Gate:
             return failure
         pause = self._next_pause() if retry_after is None else retry_after
         self._slow_down(pause)
-        at_once = quantity(self.window.limit, "request")
-        text = f"{self.host} is throttling: stacpull pauses for {pause:.0f} s, then sends {at_once} at once."
+        limit = self.window.limit
+        at_once = f"up to {limit} requests at a time" if limit > 1 else "one request at a time"
+        text = f"{self.host} is throttling: stacpull pauses for {pause:.0f} s, then sends {at_once}."
         level: Literal["debug", "warning"] = "debug"
         if pause >= _LONG_PAUSE and not self._is_long_wait_reported:
             self._is_long_wait_reported = True

@@ -134,10 +134,7 @@ class _NotJsonError(TransferError):
 
 
 class JsonReader(msgspec.Struct, eq=False):
-    """Reads documents. If the host of `source` refuses, messages name the credentials that were used.
-
-    Without any, they name the `key_variable`. `warn` reports repeated requests, and lenient JSON once.
-    """
+    """Reads documents. If `source` refuses, messages name the credentials used, or the `key_variable`."""
 
     client: Client
     retries: Retries
@@ -146,6 +143,7 @@ class JsonReader(msgspec.Struct, eq=False):
     key_variable: str | None = None
     limit: int = PAGE_LIMIT
     warn: Callable[[str], None] = lambda _: None
+    note: Callable[[str], None] = lambda _: None
     large_document_lock: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
     """Held by readers of many documents while they read one of more than `SMALL` bytes."""
     has_warned: bool = False
@@ -167,7 +165,9 @@ class JsonReader(msgspec.Struct, eq=False):
         except _NotJsonError as error:
             is_login = b"password" in error.html[:_SEARCHED].lower()
             if is_login or (error.html and plain != self.last_read_url):
-                hint = "Use the URL of an API, such as https://host/v1, or of a catalog.json; or log in."
+                hint = (
+                    "Use the URL of an API or a catalog.json, log in, or wait: it may be under maintenance."
+                )
                 raise CredentialsError(f"{error.failure.message} {hint} {self.advice}") from error
             hint = " SOURCE must be a STAC document, or a .ndjson or .ndjson.gz file of items, or .parquet."
             text = error.failure.message
@@ -220,8 +220,9 @@ class JsonReader(msgspec.Struct, eq=False):
         counts = Counter[object]()
 
         async def attempt() -> Document:
-            if warns and failures and failures[-1].kind is FailureKind.STALLED:
-                self.warn(f"{failures[-1].message} Requesting it again.")
+            if warns and failures:
+                report = self.warn if failures[-1].kind is FailureKind.STALLED else self.note
+                report(f"{failures[-1].message} Requesting it again.")
             try:
                 return await self._attempt(outgoing, limit or usual_limit)
             except TransferError as error:
