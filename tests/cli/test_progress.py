@@ -58,30 +58,23 @@ CHECKING = [Checked(1000 * n, 3_000_000 * n, 2, 2.0 * n, 9000, 30_000_000) for n
 @pytest.mark.parametrize(
     ("events", "lines"),
     [
-        ([RUNNING], ["7 items matched (1,200 of 590,326 read); 60 of 91 files; 3.0 MB; 2 failed"]),
+        ([RUNNING], ["7 items matched (1,200 of 590,326 read); 60 of 91 files; 3.0 MB fetched; 2 failed"]),
         (
             [replace(HELD, hosts=(HELD.hosts[0], HostProgress("b:80", wait=9.0)), retries=0)],
             [f"2 of 3 items matched (100 read); {WAITING}"],
         ),
         ([HELD], [f"2 of 3 items matched (100 read); 4 retries; {WAITING}"]),
-        (
-            [Checked(10, 3000, 0, 0.5, 20, 2000)],
-            ["10 of 20 files checked; 6.0 kB/s; 3.0 kB"],
-        ),  # no time is left
+        ([Checked(10, 3000, 0, 0.5, 20, 2000)], ["10 of 20 files checked; 6.0 kB/s; 3.0 kB"]),
         # files that are there already do not count towards speed
-        ([PRESENT, replace(PRESENT, seconds=5.0)], ["1,000,000 of 1,000,002 files; 0 B"]),
+        ([PRESENT, replace(PRESENT, seconds=5.0)], ["1,000,000 of 1,000,002 files; 0 B fetched"]),
         (CHECKING[:6], ["5,000 of 9,000 files checked; about 10 s left; 1.5 MB/s; 15.0 MB; 2 damaged"]),
         (  # four of eight long files are received, or one half of each
             [LONG, replace(LONG, seconds=20.0, files_in_flight=4.0, bytes_fetched=10**9)],
-            ["4 of 12 files; about 20 s left; 1.0 GB"],
-        ),
-        (
-            [Progress(items_seen=1, items_matched=1, seconds=5.0)],
-            ["1 item matched (1 read)"],  # one item is not several
+            ["4 of 12 files; about 20 s left; 1.0 GB fetched"],
         ),
         (
             [Progress(assets_planned=2, assets_failed=1, items_wanted=3, walk_ended=True, seconds=5.0)],
-            ["0 of 2 files; 0 B; 1 failed"],  # a retry lists no items
+            ["0 of 2 files; 0 B fetched; 1 failed"],  # a retry lists no items
         ),
         (
             [
@@ -89,10 +82,9 @@ CHECKING = [Checked(1000 * n, 3_000_000 * n, 2, 2.0 * n, 9000, 30_000_000) for n
                 AssetFailed(ItemId("c", "i"), "b", FailureKind.GONE, "gone"),
                 Progress(assets_planned=3, assets_failed=2, walk_ended=True),
             ],
-            ["0 of 3 files; 0 B; 1 missing from the source"],
+            ["0 of 3 files; 0 B fetched; 1 missing from the source"],
         ),
         ([Stage("headers", 0, None), *(Stage("tiles", done, 2) for done in range(3))], ["tiles: 2 of 2"]),
-        ([], []),
         ([Progress(walk_ended=True)], []),  # nothing to do
     ],
 )
@@ -140,7 +132,7 @@ def test_lines_become_rarer_while_nothing_is_received(monkeypatch: pytest.Monkey
 def test_no_speed_is_shown_while_nothing_is_received(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress.Rates, "silence", lambda _: 12.0)
     events = [Progress(assets_planned=9, assets_pending=9, bytes_fetched=n, seconds=n) for n in (1, 2)]
-    assert printed(*events) == ["stacpull: 0 of 9+ files; 2 B; no data received for 12 s"]
+    assert printed(*events) == ["stacpull: 0 of 9+ files; 2 B fetched; no data received for 12 s"]
 
 
 def test_progress_of_a_repair_replaces_the_check_and_keeps_printed_lines(capsys, tmp_path):

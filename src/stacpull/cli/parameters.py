@@ -45,7 +45,7 @@ def config() -> click.Option:
     return OptionParameter(
         ["--config"], metavar="FILE|NAME", multiple=True, callback=load,
         help="Read options and arguments from a TOML file, or a shipped config: bigearthnet, full-mirror, "
-        "torchgeo. Variables (STACPULL_...) override it, flags both.",
+        "torchgeo. Variables, such as STACPULL_STOP_AFTER=5h (none for filters), override it, flags both.",
     )  # fmt: skip
 
 

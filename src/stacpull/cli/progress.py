@@ -177,9 +177,8 @@ class Display:
         # one column stays free, because terminals wrap at the last one
         lines = [str(disp_trim(line, width - 1)) for line in self._lines(width)][: max(1, height - 1)]
         up = f"\x1b[{len(lines) - 1}A" if len(lines) > 1 else ""
-        # Without wrapping, since a terminal may already be narrower than it reports. Each row is erased
-        # before it is drawn: until then the terminal remembers that it wrapped the row, and joins it with the
-        # next one when the window grows.
+        # Without wrapping, as a terminal may already be narrower than it reports. Each row is erased first:
+        # else the terminal remembers that it wrapped the row, and joins it with the next one when it grows.
         rows = "\n".join(f"\x1b[2K{line}" for line in lines)
         self._is_drawn = True
         self._write_now(f"\r\x1b[?7l{rows}\x1b[J\x1b[?7h\r{up}")
@@ -246,6 +245,7 @@ class Display:
         finished = self._finished = max(self._finished, finished)
         expected = now.assets_expected or 0
         figures = []
+        noun = "" if self._is_live else " fetched"  # a terminal may be narrow
         if now.assets_planned:
             files = quantity(now.assets_planned, now.noun)
             planned = files if now.walk_ended else f"{now.assets_planned:,}+ {now.noun}s"
@@ -256,7 +256,7 @@ class Display:
                 figures.append(f"about {duration(seconds + pause)} left")
             if speed := self._rates.bytes():
                 figures.append(f"{size(speed)}/s")
-            figures.append(size(now.bytes_fetched))
+            figures.append(f"{size(now.bytes_fetched)}{noun}")
         paused = [(host.host, max(1, round(host.wait))) for host in now.hosts if host.wait > 0][:3]
         waits = [f"waiting {wait} s for {host}, which throttles or does not answer" for host, wait in paused]
         silent = self._silent()
