@@ -1,8 +1,7 @@
 """AWS credentials, region and endpoint, as the AWS CLI would find them; and signatures of requests to S3.
 
 They are resolved at the first S3 request. botocore reads them in a thread, because it may wait for a service.
-botocore is not imported if only the environment has keys, because its import takes time and memory. Requests
-are signed here, because botocore is slow at that.
+It is slow to import, so not if only the environment has keys, and slow at signing, which is done here.
 
 Source: AWS General Reference, "Create a signed AWS API request"; S3 API Reference, "Authenticating Requests:
 Using the Authorization Header" (the path is encoded once, never normalised).

@@ -69,8 +69,7 @@ class Progress(Counters, frozen=True):
     """The progress of a run: the counters of its selection."""
 
     items_announced: int | None = None
-    """Items that the source announces for the walk, over all collections. None if a collection announces
-    none, and until the walk of the last collection begins."""
+    """Items that all collections announce; None if one announces none, or until the last one begins."""
     items_wanted: int | None = None
     """The maximum number of items (`--max-items`, `--sample`); None for no maximum."""
     hosts: tuple[HostProgress, ...] = ()

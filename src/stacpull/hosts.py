@@ -1,9 +1,8 @@
 """Hosts, ports and addresses of URLs, parsed in the same way for every decision.
 
 If two checks parsed one URL differently, an attacker could bypass one of them. A URL with an invalid port has
-no host. Names with non-ASCII letters are used in their lookup form (UTS 46). An IPv6 address that
-contains an IPv4 address is judged as the latter if it is mapped (RFC 4291, 2.5.5.2) or NAT64 (RFC 6052, 2.1);
-other such addresses are refused.
+no host. Names with non-ASCII letters are used in their lookup form (UTS 46). IPv6 addresses with an IPv4
+address in them are judged as that if mapped (RFC 4291, 2.5.5.2) or NAT64 (RFC 6052, 2.1), or else refused.
 """
 
 import re

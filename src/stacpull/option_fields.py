@@ -21,8 +21,7 @@ from stacpull.arguments import ValueReader
 from stacpull.redact import Secret
 
 Form = Literal["value", "repeated", "switch", "pair", "count", "no_flag"]
-"""How an option is given on the command line: `--name VALUE`, once or for each element of a list; `--name`;
-`--name` or `--no-name`; `-nn`; or not at all."""
+"""On the command line: `--name VALUE`, once or repeated; `--name`; also `--no-name`; `-nn`; or not at all."""
 
 
 def as_option(
@@ -115,8 +114,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     metavar: str = ""
     choices: tuple[str, ...] = ()
     load: Callable[[str], object] | None = None
-    """Resolves text on this machine, to the content of a file or the task of a job array, for `read`. Values
-    given in Python are not loaded."""
+    """Resolves text for `read`, to the content of a file or the task of a job array, but not in Python."""
     environment: tuple[str, ...] = ()  # variables of other programs, used if its own is not set
     bare_value: str = ""  # the value of `--NAME` without a value; another one is given as `--NAME=VALUE`
     has_variable: bool = False  # STACPULL_NAME sets it

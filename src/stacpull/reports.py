@@ -125,8 +125,7 @@ class StatusReport(CommonReport, frozen=True):
 class FailureRecord(PublicValue, frozen=True):
     """One asset that failed: the reason, the number of attempts, and the time (seconds since 1970).
 
-    If `key` is empty, it is an item that could not be read or planned. If `collection` is empty too, `item`
-    is a position in SOURCE (a line).
+    Without `key`, it is an item that could not be read or planned; without `collection`, a line of SOURCE.
     """
 
     collection: str

@@ -1,8 +1,7 @@
 """Settings of the interpreter in stacpull's own processes: memory, cycle collector, event loop.
 
 glibc raises its mmap threshold to the largest freed block (mallopt(3), "M_MMAP_THRESHOLD"), so each thread
-would keep the memory of its largest page. So the threshold is fixed, and threads share one heap, which costs
-nothing under the interpreter's lock.
+would keep the memory of its largest page. So the threshold is fixed, and threads share one heap.
 """
 
 import ctypes

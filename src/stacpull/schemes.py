@@ -35,11 +35,9 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     default_port: int | None = None  # of a URL without one; None if the scheme has no ports
     is_web: bool = False
-    """True for HTTP to the host in the URL. Only these URLs have a query and a fragment, get the credentials
-    of SOURCE or of a login, and can be a STAC API."""
+    """True for HTTP to the host in the URL. Only these have a query, get credentials, and can be an API."""
     is_encrypted: bool = False
-    """True if transfers are encrypted. A redirect from an encrypted URL to an unencrypted one is refused
-    unless SOURCE itself is not encrypted."""
+    """True if transfers are encrypted. If SOURCE is, redirects to URLs that are not are refused."""
     is_remote: bool = True  # false for local data: only SOURCE and documents of the same scheme refer to it
     is_object_store: bool = False  # True if the URL is a bucket and a key: `%`, `?` and `#` are ordinary
     has_md5_etags: bool = False

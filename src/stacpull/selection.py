@@ -55,15 +55,13 @@ class Selection(Arguments):
         follow (str or list, such as "derived_from"): Also fetch items that are linked with this relation.
         push_down (bool): Let the source filter what it can; all filters are checked locally too.
         sortby (str, such as "-datetime"): Read items in the order of this property (-datetime: newest first).
-            SOURCE must be able to sort.
         max_items (int, such as 100): Stop after this many matching items.
         sample (int, such as 100): Take a random sample of this many matching items, the same in every run.
         seed (int): Seed of the random sample.
         shard (str or (I, N), such as "1/4"): Process only shard I of N, by item id; in a job array, use auto.
 
     Raises:
-        UsageError: An argument cannot be read, which the message names; or two contradict each other. What is
-            in `filter` and `intersects` is checked when they are used.
+        UsageError: An argument cannot be read, or two contradict. `filter`, `intersects` are checked later.
     """
 
     collections: tuple[str, ...] = field(

@@ -1,7 +1,6 @@
 """The system and the environment of this process: system calls, processors, job arrays, variables.
 
-Only POSIX is required. `syncfs`, `renameat2`, the boot ID and the length of a socket queue are optional:
-systems may lack them.
+Only POSIX is required. `syncfs`, `renameat2`, the boot ID and the length of a socket queue are optional.
 """
 
 import os

@@ -1,7 +1,6 @@
 """Parsing, joining and changing URLs of all schemes.
 
-Unchanged parts keep every byte, because signatures cover them, and services compare cursors literally
-(`token=next%3Aid`, `token=next:id`).
+Unchanged parts keep every byte: signatures cover them, and services compare cursors literally (`next%3Aid`).
 """
 
 import re

@@ -58,8 +58,7 @@ class CollectionEntry(msgspec.Struct, frozen=True):
     def stored_document(self) -> Json:
         """Return the document without links into the mirror, which `write_catalogs` adds.
 
-        External links are kept without credentials; navigation links of an API are removed. `via` and
-        `canonical` link to its origin.
+        External links are kept without credentials; navigation links of an API are removed.
         """
         source = self.document or {}
         assets = item.stored_assets(source, self.mirrored, self.directory, self.base)

@@ -380,8 +380,7 @@ class Recovery:
         staged.remove_leftovers(
             lambda rowid, generation: self._is_trusted and jobs.has_job(self._db, rowid, generation)
         )
-        # from now on, files written under this boot can be trusted. The mark is written first: after a kill
-        # before `put`, files are examined as after a reboot
+        # The mark is written first: after a kill before `put`, files are examined as after a reboot
         staged.write_boot_mark(self._boot)
         meta.put(self._db, meta.BOOT, self._boot)
         return list(proven.values())

@@ -49,8 +49,7 @@ async def classes(
 ) -> list[ClassInfo]:
     """Return the label classes of a collection, all lists or that of `label_property`.
 
-    With `count`, which reads all items, also return the number of items with each class. Other arguments and
-    errors are those of `mirror`.
+    `count` reads all items, to count those with each class. Other arguments and errors: as for `mirror`.
     """
     options, resolved = resolve_source(source, or_default("options", Options, options))
     counts = Counter[str]()

@@ -2,8 +2,7 @@
 
 The check changes nothing, and excludes runs but not readers. One thread uses the ledger's connection, others
 read files. Memory holds up to 8,192 paths, and 8 bytes per damaged file. A file without a recorded digest
-must have the recorded size; without either, it must not be empty. A repair is a run: it can be killed and
-resumed.
+must have the recorded size; without either, it must not be empty. A repair is a run, and can be resumed.
 """
 
 from __future__ import annotations
@@ -253,8 +252,7 @@ async def verify(
         repair: Fetch damaged and missing files again, and write damaged item JSON and catalogs again.
         strict: Count files that do not belong to the mirror as damage.
         options: How to transfer, for a repair; and the work directory.
-        on_event: Called with each `Damage`, with `Checked` a few times per second, and during a repair with
-            the events of a mirror.
+        on_event: Called with each `Damage`, often with `Checked`, and in a repair with events of a mirror.
         stop: Set it to end gracefully; nothing is lost.
 
     Raises:

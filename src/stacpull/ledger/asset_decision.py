@@ -168,8 +168,7 @@ def decide(
 ) -> Decision:
     """Decide what to do with a known asset. `asset` and `item` are what SOURCE lists now.
 
-    The item `is_updated` if it has changed since the last plan. The asset `is_lost` if a version was in
-    place, and its file is gone.
+    The item `is_updated` if it has changed since the last plan. The asset `is_lost` if its file is gone.
     """
     old = known.row
     if old.run == run.id and old.state < AssetState.DONE:

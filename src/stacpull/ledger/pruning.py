@@ -24,8 +24,7 @@ _SAME_WALKS = (
 )
 """SQL: other walks of the same source and selection, without those whose credentials a run lacks.
 
-Items found with other filters are not considered. Walks with more credentials are left out, because many
-services return 404 for items that the user may not see.
+Many services return 404 for items that need a login: walks with more credentials are left out.
 """
 
 

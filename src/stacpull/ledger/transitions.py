@@ -269,8 +269,7 @@ def record(
     Ignore assets and JSON (`written_items`: SHA-256) that were planned again, by their generation or state.
 
     The order matters. Rows of `jobs` have the digests with which new versions are compared. The state of an
-    item follows from those of its assets. JSON that was written before an asset was done does not list its
-    file: it is due again, even after a kill.
+    item follows from those of its assets. JSON that was written before an asset was done is due again.
     """
     adopted = sum(file.identity is None for file in done)  # files that were there are skipped
     counted = Counter(assets_skipped=adopted, assets_stored=len(done) - adopted)

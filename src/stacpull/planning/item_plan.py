@@ -1,7 +1,6 @@
 """Plans an item: derives the assets to fetch from its JSON. Nothing here raises, even for invalid items.
 
-An asset is identified by (collection, item, key); its href may change. `file:checksum` is a multihash
-(https://github.com/multiformats/multihash).
+`file:checksum` is a multihash (https://github.com/multiformats/multihash).
 """
 
 from __future__ import annotations

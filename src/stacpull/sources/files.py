@@ -340,8 +340,7 @@ class FileRanges:
             if requested < 0 and sent.total is not None:
                 requested = max(0, sent.total + requested)
             is_changed = sent.total is None or offset != requested
-        # only a strong ETag is enough without a size (RFC 9110, 8.8.1); an equal size is enough if the
-        # server states nothing else
+        # only a strong ETag suffices without a size (RFC 9110, 8.8.1); a size suffices if it stands alone
         known = self._version
         if known is not None:
             is_decisive = known.validator.strong_etag is not None or None not in (known.total, version.total)

@@ -1,7 +1,6 @@
 """Reading single items by their href: linked items, and items whose asset hrefs have expired.
 
-The hrefs of all assets of an item expire together. So callers that read the same item share a request, and
-recent documents are cached.
+The hrefs of all assets of an item expire together. So callers share a request, and a cache.
 """
 
 from __future__ import annotations

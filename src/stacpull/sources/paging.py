@@ -1,8 +1,7 @@
 """Pages of an API: requests for the next ones, and the walk of the pages by their next links.
 
 A page that fails is requested with fewer items. If that fails too, the walk ends with a SourceError, and a
-later walk resumes there. If the next links form a loop, their hashes show it; if each link is new, the
-consumer of the pages asks `LoopDetector`.
+later walk resumes there. The hashes of next links show a loop; if each link is new, `LoopDetector` does.
 """
 
 from __future__ import annotations

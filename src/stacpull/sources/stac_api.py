@@ -3,8 +3,7 @@
 Paths are those of OGC API Features (part 1, 7.13-7.16). A query in SOURCE is kept on every page. `conformsTo`
 states what an API supports (STAC API 1.0.0; OGC API Features, parts 1 and 3), in any version. It is only read
 for filters, or items to read together; if it cannot be, nothing is pushed down. If the first page of a query
-fails, has only items of other collections, or is empty although an item of the source must match, the walk
-continues without filters.
+fails, has only items of other collections, or is wrongly empty, the walk continues without filters.
 """
 
 from __future__ import annotations
@@ -367,8 +366,7 @@ class ApiSource(Source):
         for name in names:
             await self.collection(name)
         if not names:
-            # a resumed walk skips the names before its position; x_source comes before x_labels, whose links
-            # then lead to items that were planned already
+            # a resumed walk skips names before its position; x_source comes before x_labels, which link to it
             names = sorted(await self._names(), reverse=True)
             if not selection.all_collections:
                 text = "Name a collection with --collection, or use --all-collections;"

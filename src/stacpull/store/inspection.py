@@ -104,8 +104,7 @@ class StoredFiles(Protocol):
     def walk(self, skipped: frozenset[str], prefix: str = "") -> Iterator[Sequence[FileEntry]]:
         """Yield all entries but directories, in batches, without the top-level names `skipped`.
 
-        With a `prefix`, which ends with a slash: those below it. Directories that cannot be read are left
-        out. Raises `OSError` if DEST itself cannot be read.
+        `prefix` ends with a slash. Unreadable directories are left out; for DEST itself, raises `OSError`.
         """
 
     def close(self) -> None: ...

@@ -1,7 +1,6 @@
 """A directory as DEST. Nothing is written outside it or through a symlink; unknown files are not overwritten.
 
-Directories are opened one component at a time without following links: neither a hostile name nor a link that
-is created during the run leads outside.
+Directories are opened one component at a time, so that no name and no link leads outside.
 
 An fsync takes milliseconds, so millions of files would take days. `syncfs` syncs a group at once, but reports
 errors only since Linux 5.8, and only on some file systems. A failed sync is never repeated: the lost pages

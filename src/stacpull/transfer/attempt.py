@@ -1,7 +1,6 @@
 """One attempt at one asset: from its href to complete, checked bytes in memory or in a part file.
 
-Each step of `_Attempt` but `_receive_part` sends at most one request. If an attempt fails, the received bytes
-stay as a part if they can be resumed.
+Each step of `_Attempt` but `_receive_part` sends at most one request. Resumable bytes stay as a part.
 
 The length of an asset is proven by framing (Content-Length, chunks, Content-Range), by a stated size, by any
 checksum, or by a 416 for the byte after the end. Otherwise it is `unproven`.
