@@ -86,7 +86,8 @@ class Options(Arguments):
         min_rate (float or str, such as "10K"): Abort requests whose mean rate over --stall-timeout is lower.
         limit_rate (float or str, such as "50M"): Fetch at most this many bytes per second, over all hosts.
         requests_per_second (float): Send each host at most this many requests per second.
-        stop_after (float or str): Stop after this time (3h50m, or in seconds) and 5 s for transfers, as with Ctrl-C.
+        stop_after (float or str): Stop after this time (3h50m; a bare number is seconds) and 5 s for
+            transfers; the run can be resumed.
         max_failures (int or None): Stop if more than N assets fail; `mirror` counts only new failures.
         page_size (int or None for auto): Request this many items per page; auto requests fewer after errors.
         max_page_size (int or str, default "64M"): Read pages and JSON documents of at most this many bytes.
