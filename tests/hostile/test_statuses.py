@@ -68,7 +68,9 @@ def test_throttling_pauses_all_workers_of_a_host(stage: Stage) -> None:
     assert refused_at <= in_flight
     assert max(scene.clock.sleeps) >= 18
     log = (scene.dest / ".stacpull" / "log.ndjson").read_text()
-    assert re.search(r'"debug","text":"\S+ is throttling: stacpull pauses for 20 s, then sends up to 8 ', log)
+    assert re.search(
+        r'"warning","text":"\S+ is throttling: stacpull pauses for 20 s, then sends up to 8 ', log
+    )
 
 
 @pytest.mark.parametrize("code", [429, 503])
