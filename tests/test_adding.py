@@ -221,7 +221,7 @@ def test_resume_and_retry_use_kept_and_fixed_values_again_and_refuse_another_fix
     dest, limits = tmp_path / "m", ("--max-failures", "1", "--concurrency", "1")
     (tmp_path / "item.json").write_text(item_with({f"a{n}": {"href": f"{n}.bin"} for n in range(60)}))
     ran = copy.run("mirror", tmp_path / "item.json", dest, "--farewell", "hi", "--signature", "hi", *limits)
-    assert ran.out == "hi, hi\n"
+    assert ran.out.startswith("hi, hi\n")
     refused = copy.run("resume", dest, "--signature", "new")
     assert (refused.code, "`stacpull mirror SOURCE DEST --signature ...`" in refused.err) == (2, True)
     assert "hi, hi\n" in copy.output("resume", dest, *limits)
