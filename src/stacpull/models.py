@@ -6,8 +6,6 @@ Items stay raw dicts, because creating a `pystac.Item` takes far longer than dec
 and pages may contain secrets (signatures), which stay in memory.
 """
 
-from __future__ import annotations
-
 import enum
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, Self
@@ -52,6 +50,96 @@ class ItemId(NamedTuple):
 
     collection: str
     item: str
+
+
+class FailureKind(enum.StrEnum):
+    """Why an asset failed, with a `meaning` and `advice` in words."""
+
+    meaning: str
+    advice: str
+
+    def __new__(cls, value: str, *words: str) -> Self:
+        kind = str.__new__(cls, value)
+        kind._value_ = value
+        kind.meaning, kind.advice = words
+        return kind
+
+    # the ledger stores the values: never rename one
+    GONE = "gone", "missing from the source", "--missing ok accepts this, --missing known if missing before"
+    REFUSED = "refused", "refused, or with an expired link", "check the credentials, then retry"
+    THROTTLED = "throttled", "throttled", "retry later, perhaps with a lower --per-host"  # or overloaded
+    SERVER = "server", "with a server error or invalid HTTP", "retry later"  # 5xx, unless throttled
+    HTTP = "http", "with an HTTP error", "the message says why"  # any other status
+    NETWORK = "network", "with a network error", "retry"  # refused, reset, DNS, TLS
+    STALLED = "stalled", "stalled", "no data for --stall-timeout; retry"
+    TRUNCATED = "truncated", "shorter than announced", "retry"
+    OVERLONG = "overlong", "longer than announced, or too long for DEST", "the message says why"
+    CHANGED = "changed", "changed during the download", "retry"  # 412, or another Content-Range
+    CHECKSUM = "checksum", "with a wrong checksum or size", "not what its item or server states"
+    REDIRECT = "redirect", "with a redirect that is not allowed", "the message says why"  # or is a loop
+    ADDRESS = "address", "at private addresses", "retry with --allow-private-hosts"  # or link-local
+    SCHEME = "scheme", "with a URL that is not supported or not allowed", "the message says why"
+    PREFIX = "prefix", "a prefix of a bucket instead of a file", "use --expand-prefix to fetch its files"
+    NAME = "name", "with a name that is taken or not allowed", "use another --layout, then retry"
+    EXISTS = "exists", "blocked by another file", "the message says what to do"
+    FORMAT = "format", "not a valid file of its type", "the message says why"
+    ITEM = "item", "with an item that cannot be read or is not valid", "the message says why"
+    ORDERED = "ordered", "not ready yet at their host", "try again later with retry --ordered"
+    OUTSIDE = "outside", "with nothing in the area of --clip", "not an error; --bbox leaves out their items"
+    # not recorded: the asset stays pending
+    DOWN = "down", "at hosts that were abandoned", "run the same command again"
+
+
+REQUEUED_BY_NEXT_RUN = frozenset(
+    {FailureKind.SERVER, FailureKind.THROTTLED, FailureKind.NETWORK, FailureKind.STALLED}
+    | {FailureKind.TRUNCATED, FailureKind.CHANGED, FailureKind.ADDRESS, FailureKind.SCHEME}
+)
+"""`mirror` and `resume` try these again, once per run: they may pass, or cost no request."""
+LASTING = frozenset({FailureKind.SCHEME, FailureKind.PREFIX, FailureKind.NAME, FailureKind.ITEM})
+"""`retry` alone cannot fix these (`GONE` neither), so a summary does not suggest it."""
+RETRY_OPTIONS = {FailureKind.EXISTS: "--adopt", FailureKind.ADDRESS: "--allow-private-hosts"}
+"""The options without which a retry fails again."""
+MAYBE_HOST_FAULT = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKind.STALLED})
+"""Recorded only after their host has proved not to be down."""
+WRONG_CONTENT = frozenset({FailureKind.CHECKSUM, FailureKind.OVERLONG})
+"""If the same one of these occurs twice, the item is read again, because it may now state other content."""
+NOT_RESUMED = WRONG_CONTENT | {FailureKind.CHANGED}  # the part that was received is removed
+MAYBE_PAGE_TOO_LARGE = frozenset(
+    {FailureKind.SERVER, FailureKind.STALLED, FailureKind.TRUNCATED, FailureKind.OVERLONG}
+)
+"""A page with fewer items may avoid these."""
+MAYBE_LINK_FAULT = MAYBE_HOST_FAULT | {FailureKind.ADDRESS, FailureKind.GONE}
+"""Failures of a next link that may name an internal host: the page is requested from SOURCE's own host."""
+NOT_FAILURES = (FailureKind.ORDERED, FailureKind.OUTSIDE)
+"""`--max-failures` ignores these, and reports have a counter for each."""
+
+
+def count_failures(counts: Mapping[str, Any], gone: int) -> int:
+    """Return how many of `assets_failed` are failures, without `gone` ones and `NOT_FAILURES`."""
+    not_failures = sum(counts.get(f"assets_{kind}", 0) for kind in NOT_FAILURES)
+    return int(counts.get("assets_failed", 0) - gone - not_failures)
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """One expected failure: a value, not an exception. `message` is a plain sentence without credentials."""
+
+    kind: FailureKind
+    message: str
+    status: int | None = None
+    host: str = ""
+    retry_after: float | None = None  # seconds that the host requested to wait, if it did
+    retryable: bool = False  # the same request may succeed later; the retry policy decides
+    resumable_bytes: int = 0  # the size of the part that the next attempt resumes
+    attempts: int = 1  # at an asset or a document; 0 if they are not counted
+
+    @property
+    def is_over_limit(self) -> bool:
+        """True if a document exceeds a limit. One that is longer than its server announced is retryable."""
+        return self.kind is FailureKind.OVERLONG and not self.retryable
+
+    def masked(self, secrets: Secrets) -> Self:
+        message = secrets.masked(self.message)
+        return self if message == self.message else replace(self, message=message)
 
 
 class WalkUpdate(NamedTuple):
@@ -153,96 +241,6 @@ class Asset(msgspec.Struct, frozen=True, array_like=True):
     media_type: str | None = None
     alternates: tuple[str, ...] = ()
     """Other hrefs of the same content, tried in this order if `href` cannot be fetched (`--prefer`)."""
-
-
-class FailureKind(enum.StrEnum):
-    """Why an asset failed, with a `meaning` and `advice` in words."""
-
-    meaning: str
-    advice: str
-
-    def __new__(cls, value: str, *words: str) -> Self:
-        kind = str.__new__(cls, value)
-        kind._value_ = value
-        kind.meaning, kind.advice = words
-        return kind
-
-    # the ledger stores the values: never rename one
-    GONE = "gone", "missing from the source", "--missing ok accepts this, --missing known if missing before"
-    REFUSED = "refused", "refused, or with an expired link", "check the credentials, then retry"
-    THROTTLED = "throttled", "throttled", "retry later, perhaps with a lower --per-host"  # or overloaded
-    SERVER = "server", "with a server error or invalid HTTP", "retry later"  # 5xx, unless throttled
-    HTTP = "http", "with an HTTP error", "the message says why"  # any other status
-    NETWORK = "network", "with a network error", "retry"  # refused, reset, DNS, TLS
-    STALLED = "stalled", "stalled", "no data for --stall-timeout; retry"
-    TRUNCATED = "truncated", "shorter than announced", "retry"
-    OVERLONG = "overlong", "longer than announced, or too long for DEST", "the message says why"
-    CHANGED = "changed", "changed during the download", "retry"  # 412, or another Content-Range
-    CHECKSUM = "checksum", "with a wrong checksum or size", "not what its item or server states"
-    REDIRECT = "redirect", "with a redirect that is not allowed", "the message says why"  # or is a loop
-    ADDRESS = "address", "at private addresses", "retry with --allow-private-hosts"  # or link-local
-    SCHEME = "scheme", "with a URL that is not supported or not allowed", "the message says why"
-    PREFIX = "prefix", "a prefix of a bucket instead of a file", "use --expand-prefix to fetch its files"
-    NAME = "name", "with a name that is taken or not allowed", "use another --layout, then retry"
-    EXISTS = "exists", "blocked by another file", "the message says what to do"
-    FORMAT = "format", "not a valid file of its type", "the message says why"
-    ITEM = "item", "with an item that cannot be read or is not valid", "the message says why"
-    ORDERED = "ordered", "not ready yet at their host", "try again later with retry --ordered"
-    OUTSIDE = "outside", "with nothing in the area of --clip", "not an error; --bbox leaves out their items"
-    # not recorded: the asset stays pending
-    DOWN = "down", "at hosts that were abandoned", "run the same command again"
-
-
-REQUEUED_BY_NEXT_RUN = frozenset(
-    {FailureKind.SERVER, FailureKind.THROTTLED, FailureKind.NETWORK, FailureKind.STALLED}
-    | {FailureKind.TRUNCATED, FailureKind.CHANGED, FailureKind.ADDRESS, FailureKind.SCHEME}
-)
-"""`mirror` and `resume` try these again, once per run: they may pass, or cost no request."""
-LASTING = frozenset({FailureKind.SCHEME, FailureKind.PREFIX, FailureKind.NAME, FailureKind.ITEM})
-"""`retry` alone cannot fix these (`GONE` neither), so a summary does not suggest it."""
-RETRY_OPTIONS = {FailureKind.EXISTS: "--adopt", FailureKind.ADDRESS: "--allow-private-hosts"}
-"""The options without which a retry fails again."""
-MAYBE_HOST_FAULT = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKind.STALLED})
-"""Recorded only after their host has proved not to be down."""
-WRONG_CONTENT = frozenset({FailureKind.CHECKSUM, FailureKind.OVERLONG})
-"""If the same one of these occurs twice, the item is read again, because it may now state other content."""
-NOT_RESUMED = WRONG_CONTENT | {FailureKind.CHANGED}  # the part that was received is removed
-MAYBE_PAGE_TOO_LARGE = frozenset(
-    {FailureKind.SERVER, FailureKind.STALLED, FailureKind.TRUNCATED, FailureKind.OVERLONG}
-)
-"""A page with fewer items may avoid these."""
-MAYBE_LINK_FAULT = MAYBE_HOST_FAULT | {FailureKind.ADDRESS, FailureKind.GONE}
-"""Failures of a next link that may name an internal host: the page is requested from SOURCE's own host."""
-NOT_FAILURES = (FailureKind.ORDERED, FailureKind.OUTSIDE)
-"""`--max-failures` ignores these, and reports have a counter for each."""
-
-
-def count_failures(counts: Mapping[str, Any], gone: int) -> int:
-    """Return how many of `assets_failed` are failures, without `gone` ones and `NOT_FAILURES`."""
-    not_failures = sum(counts.get(f"assets_{kind}", 0) for kind in NOT_FAILURES)
-    return int(counts.get("assets_failed", 0) - gone - not_failures)
-
-
-class Failure(msgspec.Struct, frozen=True):
-    """One expected failure: a value, not an exception. `message` is a plain sentence without credentials."""
-
-    kind: FailureKind
-    message: str
-    status: int | None = None
-    host: str = ""
-    retry_after: float | None = None  # seconds that the host requested to wait, if it did
-    retryable: bool = False  # the same request may succeed later; the retry policy decides
-    resumable_bytes: int = 0  # the size of the part that the next attempt resumes
-    attempts: int = 1  # at an asset or a document; 0 if they are not counted
-
-    @property
-    def is_over_limit(self) -> bool:
-        """True if a document exceeds a limit. One that is longer than its server announced is retryable."""
-        return self.kind is FailureKind.OVERLONG and not self.retryable
-
-    def masked(self, secrets: Secrets) -> Failure:
-        message = secrets.masked(self.message)
-        return self if message == self.message else replace(self, message=message)
 
 
 class PlannedItem(NamedTuple):
@@ -432,10 +430,7 @@ class Placement(msgspec.Struct, array_like=True):
 
 
 class OutcomeWithoutFile(msgspec.Struct, frozen=True, array_like=True):
-    """The outcome of an asset without a new file: its failure, or None if the file in DEST is current.
-
-    A failure is final in this run. It may say that the asset is not ready yet at its host.
-    """
+    """The outcome of an asset without a new file: its failure, or None if the file in DEST is current."""
 
     rowid: int
     item_rowid: int

@@ -4,8 +4,6 @@ The command line, the readers of TOML and the environment, and the reference pag
 options of a class (`declared_options`). The docstring of the class has their help.
 """
 
-from __future__ import annotations
-
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -45,7 +43,7 @@ def option(default: Any, metavar: str = "", *, read: ValueReader | None = None, 
     return attrs.field(default=default, converter=read, metadata=as_option(metavar, **members))
 
 
-def with_readers(kind: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
+def with_readers(kind: type, fields: list[Any]) -> list[Any]:
     """Make a class read its arguments, and name the one that it refuses (a `field_transformer` of attrs)."""
     hints = get_type_hints(kind)
     changed = []

@@ -1,7 +1,5 @@
 """The results of the public functions, which `--json` prints: one frozen value per command."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -97,6 +95,24 @@ class MirrorReport(CommonReport, frozen=True):
         return 1 if failed or self.items_failed or unreached or self.state == "failed" else 0
 
 
+class FailureRecord(PublicValue, frozen=True):
+    """One asset that failed: the reason, the number of attempts, and the time (seconds since 1970).
+
+    Without `key`, it is an item that could not be read or planned; without `collection`, a line of SOURCE.
+    """
+
+    collection: str
+    item: str
+    key: str
+    kind: str
+    message: str
+    status: int | None
+    attempts: int
+    when: float
+    href: str | None = None
+    """The URL that was requested, without keys and signatures in its query."""
+
+
 class StatusReport(CommonReport, frozen=True):
     """The contents of DEST, over all runs. Readable while a mirror is running and after it was killed."""
 
@@ -120,24 +136,6 @@ class StatusReport(CommonReport, frozen=True):
     last_errors: tuple[FailureRecord, ...] = ()
     last_attempt: str | None = None
     """When and why the last attempt failed, if its run had not begun or DEST could not be written."""
-
-
-class FailureRecord(PublicValue, frozen=True):
-    """One asset that failed: the reason, the number of attempts, and the time (seconds since 1970).
-
-    Without `key`, it is an item that could not be read or planned; without `collection`, a line of SOURCE.
-    """
-
-    collection: str
-    item: str
-    key: str
-    kind: str
-    message: str
-    status: int | None
-    attempts: int
-    when: float
-    href: str | None = None
-    """The URL that was requested, without keys and signatures in its query."""
 
 
 class HostPlan(PublicValue, frozen=True):

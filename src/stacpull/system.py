@@ -1,7 +1,4 @@
-"""The system and the environment of this process: system calls, processors, job arrays, variables.
-
-Only POSIX is required. `syncfs`, `renameat2`, the boot ID and the length of a socket queue are optional.
-"""
+"""The environment of this process: the system, home directories, job arrays and variables."""
 
 import os
 import sys

@@ -46,10 +46,7 @@ def filename_of(url: str) -> str:
 
 
 def same_site(url: str, other: str) -> bool:
-    """Return True if credentials for `url` may be sent to `other`: same host and port, not less encrypted.
-
-    The default ports of http and https count as the same port.
-    """
+    """Return True if credentials for `url` may be sent to `other`: same host and port, not less encrypted."""
     mine = origin_of(url)
     theirs = origin_of(other)
     my_rules = SCHEMES.get(mine.scheme, UNKNOWN)
@@ -58,7 +55,7 @@ def same_site(url: str, other: str) -> bool:
     if not are_web or my_rules.is_encrypted > their_rules.is_encrypted:
         return False
     have_default_ports = mine.port == my_rules.default_port and theirs.port == their_rules.default_port
-    return mine.host == theirs.host and (mine.port == theirs.port or have_default_ports)
+    return mine.host == theirs.host and (have_default_ports or mine.port == theirs.port)  # 80 and 443
 
 
 def parts_of(url: str) -> SplitResult:
@@ -93,10 +90,7 @@ def join(base: str | None, href: str) -> str | None:
 
 
 def join_web(base: str, href: str) -> str:
-    """Return the absolute form of a link of a web page or API, without fragment and user.
-
-    It is http or https: https if `base` is https and on the same host.
-    """
+    """Return a link of a web page or API as an absolute URL, with the https of `base` for the same host."""
     url = join(base, href) or ""
     parts = parts_of(url)  # without a netloc if it is not valid
     if not (is_web(url) and host_of(url) and parts.netloc):

@@ -113,7 +113,7 @@ async def test_browsers_get_a_state_every_second_and_the_last_one() -> None:
             assert answer.content_type == "text/event-stream"
             async for line in answer.content:
                 if line.startswith(b"data: "):
-                    got.append(json.loads(line[6:]))  # noqa: PERF401 - it is looked at meanwhile
+                    got.append(json.loads(line[6:]))
 
     async with asyncio.TaskGroup() as group, served_dashboard(ANY, None, "d", None) as dashboard:
         group.create_task(look(dashboard.url))

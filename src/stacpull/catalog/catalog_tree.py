@@ -25,6 +25,7 @@ from stacpull.models import Json, MirroredFile
 from stacpull.planning.names import COLLECTION_FILE, catalog_id
 from stacpull.redact import Secrets, public_url
 from stacpull.store.inspection import StoredFiles
+from stacpull.urls import is_remote
 
 ITEMS_PER_CATALOG = 10_000
 STAC_VERSION = "1.1.0"
@@ -55,11 +56,12 @@ class CollectionEntry(msgspec.Struct, frozen=True):
     base: str | None  # the URL of the source's document, the base of its relative hrefs
     mirrored: Mapping[str, MirroredFile]
 
-    def stored_document(self) -> Json:
-        """Return the document without links into the mirror, which `write_catalogs` adds.
+    @property
+    def path(self) -> str:
+        return f"{self.directory}/{COLLECTION_FILE}"
 
-        External links are kept without credentials; navigation links of an API are removed.
-        """
+    def stored_document(self) -> Json:
+        """Return the document without links into the mirror, which `write_catalogs` adds."""
         source = self.document or {}
         assets = item.stored_assets(source, self.mirrored, self.directory, self.base)
         extra = {key: value for key, value in source.items() if key not in _CORE and value is not None}
@@ -95,8 +97,10 @@ class CatalogWriter(msgspec.Struct):
         without_links = {name: value for name, value in document.items() if name != "links"}
         members = item.encode_item(without_links, self.secrets)
         own_links = item.encode_item(document["links"], self.secrets)  # every document has a link to the root
-        data = b"".join((members[:-1], b',"links":', own_links[:-1], more_links, b"]}\n"))
-        if self.files.read(path) != data or self.recorded.get(path) != sha256(data).digest():
+        parts = members[:-1], b',"links":', own_links[:-1], more_links, b"]}\n"
+        data = b"".join(parts)
+        is_written = self.files.read(path) == data
+        if not is_written or self.recorded.get(path) != sha256(data).digest():
             self.write(path, data)
 
 
@@ -110,7 +114,7 @@ def write_catalogs(
 ) -> None:
     """Update the catalog files of a mirror. `is_stopped` is called before each item and each file."""
     with destination_errors(Path(writer.files.name)):
-        links = [_link("root", "catalog.json", "")]
+        links = [item.link_to("root", "catalog.json", "")]
         for entry in until_stopped(is_stopped, entries):
             count = _write_collection(writer, entry, until_stopped(is_stopped, entry.items()))
             for number in itertools.count(count + 1):  # the sub-catalogs of an earlier, larger mirror
@@ -119,9 +123,10 @@ def write_catalogs(
                 if (document.get("type"), document.get("id")) != ("Catalog", name):
                     break
                 remove(path)
-            links.append({**_link("child", f"{entry.directory}/{COLLECTION_FILE}", ""), "title": entry.id})
+            links.append({**item.link_to("child", entry.path, ""), "title": entry.id})
         names = [link["title"] for link in links[1:]]
-        links += [link for link in item.provenance_links([], source, []) if link["rel"] == "via"]
+        if is_remote(source):
+            links.append(item.json_link("via", item.remote_href(source, None)))
         what = f"{len(names)} collections"
         if 0 < len(names) < 4:  # noqa: PLR2004
             what = ", ".join(names)
@@ -144,7 +149,7 @@ def until_stopped(is_stopped: Callable[[], bool], values: Iterable[T]) -> Iterat
 
 
 def _write_collection(writer: CatalogWriter, entry: CollectionEntry, items: Iterator[tuple[str, str]]) -> int:
-    up = [_link(rel, "catalog.json", entry.directory) for rel in ("root", "parent")]
+    up = [item.link_to(rel, "catalog.json", entry.directory) for rel in ("root", "parent")]
     children: list[Json] = []
     batch = list(itertools.islice(items, ITEMS_PER_CATALOG))
     more_items = list(itertools.islice(items, 1))  # then there are too many for one document
@@ -158,10 +163,10 @@ def _write_collection(writer: CatalogWriter, entry: CollectionEntry, items: Iter
             "id": name,
             "title": f"Items {first} to {first + len(batch) - 1}",
             "description": f"A part of the items of {entry.id}.",
-            "links": [up[0], _link("parent", f"{entry.directory}/{COLLECTION_FILE}", entry.directory)],
+            "links": [up[0], item.link_to("parent", entry.path, entry.directory)],
         }
         writer.update(path, document, _item_links(writer, batch, entry.directory))
-        children.append(_link("child", path, entry.directory))
+        children.append(item.link_to("child", path, entry.directory))
         batch = list(itertools.islice(items, ITEMS_PER_CATALOG))
     stored = entry.stored_document()
     if writer.items_parquet is not None:  # stac-geoparquet, "Referencing"
@@ -172,22 +177,18 @@ def _write_collection(writer: CatalogWriter, entry: CollectionEntry, items: Iter
             "roles": [item.COLLECTION_MIRROR],
         }
         stored["assets"] = {**stored.get("assets", {}), item.COLLECTION_MIRROR: asset}
-    path = f"{entry.directory}/{COLLECTION_FILE}"
     document = {**stored, "links": [*up, *stored["links"], *children]}
-    writer.update(path, document, _item_links(writer, batch, entry.directory))
+    writer.update(entry.path, document, _item_links(writer, batch, entry.directory))
     return len(children)
 
 
 def _item_links(writer: CatalogWriter, items: Iterable[tuple[str, str]], directory: str) -> bytearray:
     encoded = bytearray()  # a list of `bytes` would take ten times as much memory
     for name, path in items:
-        link = {**_link("item", path, directory), "type": "application/geo+json", "title": name}
+        link = item.link_to("item", path, directory)
+        link |= {"type": "application/geo+json", "title": name}
         encoded += b"," + item.encode_item(link, writer.secrets)
     return encoded
-
-
-def _link(rel: str, path: str, directory: str) -> Json:
-    return {"rel": rel, "href": item.relative_href(path, directory), "type": "application/json"}
 
 
 def _sub_catalog(entry: CollectionEntry, number: int) -> tuple[str, str]:
@@ -222,20 +223,22 @@ def _core_members(identifier: str, document: Json) -> Json:
     licence = document.get("license")
     text = licence.strip() if isinstance(licence, str) else ""
     is_name = text not in _LEGACY and _LICENSE.fullmatch(text) is not None
-    providers = [entry for entry in objects_in(document.get("providers")) if _is_text(entry.get("name"))]
-    summaries = object_or_empty(document.get("summaries"))
+    providers = []
+    for entry in objects_in(document.get("providers")):
+        if _is_text(entry.get("name")):
+            providers.append({key: value for key, value in entry.items() if value is not None})
+    summaries = {}
+    for key, value in object_or_empty(document.get("summaries")).items():
+        if isinstance(value, list | dict) and value:
+            summaries[key] = value
     members = {
         "id": identifier,
         "type": "Collection",
         "description": next(filter(_is_text, (document.get("description"), title)), identifier),
         "title": title,
         "keywords": list_or_empty(document.get("keywords")),
-        "providers": [
-            {key: value for key, value in provider.items() if value is not None} for provider in providers
-        ],
-        "summaries": {
-            key: value for key, value in summaries.items() if isinstance(value, list | dict) and value
-        },
+        "providers": providers,
+        "summaries": summaries,
         "extent": _extent(object_or_empty(document.get("extent"))),
         "license": "other",
     }

@@ -6,7 +6,7 @@ source's document is never changed. Items are plain dicts, because there may be 
 """
 
 import posixpath
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -63,16 +63,17 @@ def adapted_item(
         local = None if rel in _OTHER_LINKS else local_items(href)
         return public_url(href) if local is None else relative_href(local, directory)
 
-    parent = relative_href(f"{directory.partition('/')[0]}/{COLLECTION_FILE}", directory)
-    tree = {"root": relative_href("catalog.json", directory), "parent": parent, "collection": parent}
-    links: list[Json] = [{"rel": rel, "href": href, "type": "application/json"} for rel, href in tree.items()]
+    collection_path = f"{directory.partition('/')[0]}/{COLLECTION_FILE}"
+    links = [link_to("root", "catalog.json", directory)]
+    links += [link_to(rel, collection_path, directory) for rel in ("parent", "collection")]
     links += stored_links(document.get("links"), base, keep)
     links += provenance_links(document.get("links"), base, links)
 
     unsorted = stored_assets(document, mirrored, directory, base)
     assets = {key: unsorted[key] for key in sorted(unsorted)}  # so that equal items give equal bytes
     properties = {"datetime": None, **object_or_empty(document.get("properties"))}
-    if not (properties["datetime"] or (properties.get("start_datetime") and properties.get("end_datetime"))):
+    has_span = properties.get("start_datetime") and properties.get("end_datetime")
+    if not properties["datetime"] and not has_span:
         properties |= ANY_TIME
     version = document.get("stac_version")
     if not isinstance(version, str):
@@ -132,11 +133,7 @@ def _complete_location(stored: Json) -> None:
 def stored_assets(
     document: Json, mirrored: Mapping[str, MirroredFile], directory: str, base: str | None
 ) -> Json:
-    """Return the assets of a document for the mirror.
-
-    Assets that are not objects, or remote without a text as href, are left out. A mirrored asset has the
-    size and SHA-256 of its file; those of the source are in `alternate.origin`.
-    """
+    """Return the assets of a document for the mirror, without those that nobody could fetch."""
     assets = document.get("assets")
     if not isinstance(assets, dict):
         return {}
@@ -162,15 +159,18 @@ def stored_assets(
 
 def with_extensions(extensions: object, assets: Json, mirrored: Mapping[str, MirroredFile]) -> list[str]:
     names = list(dict.fromkeys(name for name in list_or_empty(extensions) if isinstance(name, str)))
-    of_files = [(asset, mirrored[key]) for key, asset in assets.items() if key in mirrored]
-    used = {
-        EXTENSION: any("alternate" in asset for asset in assets.values()),
-        FILE_EXTENSION: any(name in asset for asset, _ in of_files for name in FILE_FIELDS),
-        PROJECTION_EXTENSION: any(file.clip is not None and "proj:code" in asset for asset, file in of_files),
-    }
-    for extension, is_used in used.items():
+    used = set()
+    for key, asset in assets.items():
+        file = mirrored.get(key)
+        if "alternate" in asset:
+            used.add(EXTENSION)
+        if file is not None and any(name in asset for name in FILE_FIELDS):
+            used.add(FILE_EXTENSION)
+        if file is not None and file.clip is not None and "proj:code" in asset:
+            used.add(PROJECTION_EXTENSION)
+    for extension in sorted(used):
         any_version = extension.rsplit("/", 2)[0] + "/"
-        if is_used and not any(name.startswith(any_version) for name in names):
+        if not any(name.startswith(any_version) for name in names):
             names.append(extension)
     return names
 
@@ -191,16 +191,38 @@ def stored_links(links: object, base: str | None, keep: Callable[[str, str], str
     return stored
 
 
-def provenance_links(links: object, base: str | None, stored: Iterable[Json]) -> list[Json]:
+def provenance_links(links: object, base: str | None, stored: Sequence[Json]) -> list[Json]:
     """Return the links `via` (the URL that was read) and `canonical` (`self`), but no local paths."""
-    hrefs = [link.get("href") for link in objects_in(links) if str(link.get("rel")).lower() == "self"]
-    remote_hrefs = (remote_href(href, None) for href in hrefs if isinstance(href, str) and is_remote(href))
-    self_href = next(remote_hrefs, None)
-    read_href = remote_href(base, None) if base is not None and is_remote(base) else self_href
-    known = {link["rel"] for link in stored if link["rel"] == "canonical" or link["href"] == read_href}
-    hrefs_by_rel = {"via": read_href, "canonical": self_href or read_href}
-    new = {rel: href for rel, href in hrefs_by_rel.items() if href and rel not in known}
-    return [{"rel": rel, "href": href, "type": "application/json"} for rel, href in new.items()]
+    remote_hrefs = [href for href in _hrefs_of("self", links) if is_remote(href)]
+    self_href = remote_href(remote_hrefs[0], None) if remote_hrefs else None
+    read_href = self_href
+    if base is not None and is_remote(base):
+        read_href = remote_href(base, None)
+    if read_href is None:
+        return []
+    new = []
+    if not any(link["rel"] == "via" and link["href"] == read_href for link in stored):
+        new.append(json_link("via", read_href))
+    if not any(link["rel"] == "canonical" for link in stored):
+        new.append(json_link("canonical", self_href or read_href))
+    return new
+
+
+def _hrefs_of(rel: str, links: object) -> list[str]:
+    hrefs = []
+    for link in objects_in(links):
+        href = link.get("href")
+        if str(link.get("rel")).lower() == rel and isinstance(href, str):
+            hrefs.append(href)
+    return hrefs
+
+
+def link_to(rel: str, path: str, directory: str) -> Json:
+    return json_link(rel, relative_href(path, directory))
+
+
+def json_link(rel: str, href: str) -> Json:
+    return {"rel": rel, "href": href, "type": "application/json"}
 
 
 def remote_href(href: str, base: str | None) -> str:
@@ -257,8 +279,8 @@ def path_of_href(href: object, directory: str) -> str | None:
     if not isinstance(href, str) or not href.startswith(("./", "../")) or "\0" in href:
         return None
     path = posixpath.normpath(posixpath.join(directory, href))
-    is_inside = not fold(path).startswith(("../", "/", OWN_DIRECTORY)) and path not in ("..", ".")
-    return path if is_inside else None
+    leads_out = path in ("..", ".") or fold(path).startswith(("../", "/", OWN_DIRECTORY))
+    return None if leads_out else path
 
 
 def is_own_json(files: StoredFiles, path: str) -> bool:
@@ -273,9 +295,10 @@ def is_own_json(files: StoredFiles, path: str) -> bool:
     elif files.state_of(path, algorithm=None).size is not None:
         with files.open(path) as file:
             data = next(lines_in(file), None)
-    links = objects_in(object_or_empty(parsed_object(data or b"")).get("links"))
-    roots = [link.get("href") for link in links if link.get("rel") == "root"]
-    return len(roots) == 1 and path_of_href(roots[0], path.rpartition("/")[0]) == "catalog.json"
+    document = parsed_object(data or b"") or {}
+    directory = path.rpartition("/")[0]
+    roots = _hrefs_of("root", document.get("links"))
+    return [path_of_href(root, directory) for root in roots] == ["catalog.json"]
 
 
 def asset_origin(asset: object) -> Json:
@@ -291,6 +314,9 @@ def restore_original(stored: Json) -> Json:
         origin = asset_origin(asset)
         href = object_or_empty(asset).get("href")
         if isinstance(href, str) and href.startswith(("./", "../")) and "href" in origin:
-            kept = {name: value for name, value in asset.items() if name not in FILE_FIELDS}
-            assets[key] = kept | {name: origin[name] for name in (*FILE_FIELDS, "href") if name in origin}
+            original = {name: value for name, value in asset.items() if name not in FILE_FIELDS}
+            for name in (*FILE_FIELDS, "href"):
+                if name in origin:
+                    original[name] = origin[name]
+            assets[key] = original
     return {**stored, "assets": assets}

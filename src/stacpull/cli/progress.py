@@ -127,10 +127,7 @@ class Display:
         return self._is_live
 
     def close_at_once(self) -> None:
-        """Clean up the terminal, because the process ends now.
-
-        A signal handler calls this at any point. It waits at most a second for the thread to finish drawing.
-        """
+        """Clean up the terminal in a signal handler. The thread has a second to finish its drawing."""
         if self._lock.acquire(timeout=1.0):
             self._erase()
 

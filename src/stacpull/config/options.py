@@ -1,8 +1,4 @@
-"""The options of transfers and output, and the table of all options.
-
-Each field declares its flag, config key, variable and commands (`option_fields.as_option`). The class
-`stacpull.selection.Selection` declares which assets to transfer.
-"""
+"""The options of transfers and output, and the table of all options. `selection` declares the filters."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -209,13 +205,18 @@ class Options(Arguments):
     @property
     def remembered(self) -> dict[str, Any]:
         """The given values that `resume` uses again. A switch that is False is treated as not given."""
-        unset = _declared_as("remembered")
-        return {name: getattr(self, name) for name in unset if getattr(self, name) != unset[name]}
+        given = {}
+        for name, unset in _declared_as("remembered").items():
+            value = getattr(self, name)
+            if value != unset:
+                given[name] = value
+        return given
 
     def with_stored(self, stored: Mapping[str, Any]) -> Self:
         """Return these options with the values that a run has stored. Other values are ignored."""
         names = _declared_as("fixed") | _declared_as("remembered")
-        return attrs.evolve(self, **{name: value for name, value in stored.items() if name in names})
+        known = {name: value for name, value in stored.items() if name in names}
+        return attrs.evolve(self, **known)
 
     def without_secrets(self) -> Self:
         """Return these options without the fields whose types hold secrets."""

@@ -93,8 +93,10 @@ def _with_profile(options: Options, profile: Setting | None, variables: Mapping[
     if profile is None or profile.where == "AWS_PROFILE":  # this always names a profile of the AWS tools
         return options
     read_profile = entry_points.load("stacpull.profiles", "options")
+    if read_profile is None:
+        return options
     s3 = attrs.evolve(options.s3, profile=variables.get("AWS_PROFILE") or None)
-    filled = read_profile and read_profile(attrs.evolve(options, s3=s3), str(profile.value), variables)
+    filled: Options | None = read_profile(attrs.evolve(options, s3=s3), str(profile.value), variables)
     return filled or options
 
 
@@ -106,14 +108,19 @@ def setting_of(
         _of_environment(option.variables, variables),
         config.options.get(option.name),
     )
-    first = next((s for s in candidates if s is not None and s.value not in (None, ())), None)
-    if first is not None and first.value == ("",) and option.name in config.options:  # '' overrides its list
-        return first._replace(value=())
-    return first
+    for setting in candidates:
+        if setting is None or setting.value in (None, ()):
+            continue
+        overrides_list = setting.value == ("",) and option.name in config.options
+        return setting._replace(value=()) if overrides_list else setting
+    return None
 
 
 def _of_environment(names: Iterable[str], variables: Mapping[str, str]) -> Setting | None:
-    return next((Setting(variables[name], name) for name in names if variables.get(name)), None)
+    for name in names:
+        if variables.get(name):
+            return Setting(variables[name], name)
+    return None
 
 
 def _read(option: Option, setting: Setting) -> object:
@@ -151,10 +158,9 @@ def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
 
 
 def with_environment(options: Options, source: str) -> Options:
-    """Return the options of a Python program with unset fields taken from the environment.
+    """Return the options of a Python program, with unset fields from the variables of AWS.
 
-    Only variables of services are used: those of AWS, and the key of a service that is known by its URL,
-    unless `source` has a key. Fields that are set do not change.
+    A service that is known by its URL gets the key in its variable, unless `source` has one.
     """
     variables = with_active_endpoints(os.environ)
     unset: dict[str, Any] = {}
@@ -223,28 +229,33 @@ def _substitute(text: str, where: str, environ: Mapping[str, str]) -> tuple[str,
 
 
 def header_fields(header: Setting, environ: Mapping[str, str]) -> list[Credential]:
-    """Read `K: V` and `@FILE` (one field per line; empty lines and comments with # are skipped)."""
     credentials: list[Credential] = []
+    for line in _lines_of(header):
+        name, colon, template = (part.strip() for part in str(line.value).partition(":"))
+        if not colon or not FIELD_NAME.fullmatch(name):  # a message must not quote it: perhaps a secret
+            raise UsageError(f"{line.where}: write a header field as 'Name: value'.")
+        if any(name.lower() == other.name.lower() for other in credentials):
+            raise UsageError(f"{line.where}: {name} is given twice; separate its values with commas.")
+        label = f"header {name}"
+        value, names = _substitute(template, f"The {label}", environ)
+        is_of_file = line.where != header.where
+        secret = Secret(value, is_literal=not is_of_file and not names)
+        Setting({name: secret}, line.where).read(read_header_fields)
+        credentials.append(Credential(name, secret, names or (label,)))
+    return credentials
+
+
+def _lines_of(header: Setting) -> Iterator[Setting]:
+    """Yield each `K: V`. A `@FILE` has one per line, and perhaps empty lines and comments with #."""
     for element in _elements(header.value):
         setting = header._replace(value=element)
-        whole = str(element)
-        lines = [setting]
-        if whole.startswith("@"):
-            written = setting.read(load_content).splitlines()
-            numbered = [Setting(line.strip(), f"{whole[1:]}, line {n}") for n, line in enumerate(written, 1)]
-            lines = [line for line in numbered if line.value and not str(line.value).startswith("#")]
-        for line in lines:
-            name, colon, template = (part.strip() for part in str(line.value).partition(":"))
-            if not colon or not FIELD_NAME.fullmatch(name):  # a message must not quote it: perhaps a secret
-                raise UsageError(f"{line.where}: write a header field as 'Name: value'.")
-            if any(name.lower() == other.name.lower() for other in credentials):
-                raise UsageError(f"{line.where}: {name} is given twice; separate its values with commas.")
-            label = f"header {name}"
-            value, names = _substitute(template, f"The {label}", environ)
-            secret = Secret(value, is_literal=line is setting and not names)
-            Setting({name: secret}, line.where).read(read_header_fields)
-            credentials.append(Credential(name, secret, names or (label,)))
-    return credentials
+        if not str(element).startswith("@"):
+            yield setting
+            continue
+        for number, text in enumerate(setting.read(load_content).splitlines(), 1):
+            line = text.strip()
+            if line and not line.startswith("#"):
+                yield Setting(line, f"{str(element)[1:]}, line {number}")
 
 
 def query_parameter(name: str, setting: Setting, environ: Mapping[str, str]) -> Credential:

@@ -5,13 +5,11 @@ also checks the options of others. `[credentials]` contains `query = { key = "${
 the source, and `profile`. Anything else is an error with the key, its line, and the nearest known key.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -75,13 +73,15 @@ class TomlEntry(NamedTuple):
 
     @property
     def where(self) -> str:
-        numbers = (self.lines.get(self.keys[:depth]) for depth in range(len(self.keys), 0, -1))
-        return f"{self.path}, line {next((line for line in numbers if line), 1)}, {self.key}"
+        line = 1
+        for depth in range(1, len(self.keys) + 1):  # the line of a table if that of the key is not known
+            line = self.lines.get(self.keys[:depth], line)
+        return f"{self.path}, line {line}, {self.key}"
 
     @property
-    def children(self) -> list[TomlEntry]:
+    def children(self) -> list[Self]:
         pairs = self.content.items()
-        return [TomlEntry(self.path, (*self.keys, key), value, self.lines) for key, value in pairs]
+        return [self._replace(keys=(*self.keys, key), content=value) for key, value in pairs]
 
     def read(self, reader: Callable[[Any], T]) -> T:
         return Setting(self.value, f"{self.where}:").read(reader)
@@ -105,7 +105,8 @@ def read_config(name: object, options: Iterable[str] = ()) -> Config:
     if name is None:
         return Config()
     path = expand_user(Setting(str(name), "--config").read(arguments.read_text))
-    if path.name == name and path.suffix in {"", ".toml"} and (path.is_dir() or not path.exists()):
+    is_bare = path.name == name and path.suffix in {"", ".toml"}
+    if is_bare and (path.is_dir() or not path.exists()):
         path = shipped_config(f"{path.stem}.toml")
         if not path.exists():
             shipped = sorted(file.stem for file in shipped_config("").glob("*.toml"))
@@ -158,7 +159,8 @@ def read_entries(path: Path) -> list[TomlEntry]:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as problem:
         at = re.search(r"at line (\d+)", str(problem))
-        key = at and _KEYS.match(text.split("\n")[int(at[1]) - 1])
+        row = text.split("\n")[int(at[1]) - 1] if at else ""
+        key = _KEYS.match(row)
         named = f", {key['keys']}" if key else ""
         hint = "; text needs quotes" if re.match("Invalid v|Expected n|Illegal", str(problem)) else ""
         raise UsageError(f"{path}{named} is not valid TOML: {problem}{hint}.") from problem
