@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 _FIRST: Final = datetime.min.replace(tzinfo=UTC)
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
@@ -14,8 +14,10 @@ _INSTANT: Final = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d(:?\d\d)?)?", re.ASCII
 )
 
-TimeSpan = tuple[datetime, datetime]
-"""The first and the last instant of a time. JSON has no tuples: no value of an item is mistaken for one."""
+
+class TimeSpan(NamedTuple):
+    start: datetime
+    end: datetime  # the last instant
 
 
 class Clock(Protocol):
@@ -62,7 +64,7 @@ def time_span(text: str) -> TimeSpan | None:
     text = text.strip()
     if _INSTANT.fullmatch(text):
         instant = parse_instant(text)
-        return None if instant is None else (instant, instant)
+        return None if instant is None else TimeSpan(instant, instant)
     period = _DATE.fullmatch(text)
     if period is None:
         return None
@@ -76,7 +78,7 @@ def time_span(text: str) -> TimeSpan | None:
         last = datetime(first.year, last_month, last_day, 23, 59, 59, 999_999, tzinfo=UTC)
     except ValueError:
         return None
-    return first, last
+    return TimeSpan(first, last)
 
 
 def parse_interval(text: str) -> tuple[datetime | None, datetime | None]:

@@ -13,7 +13,7 @@ import json
 import math
 import operator
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -30,18 +30,22 @@ from stacpull.json_values import is_number
 from stacpull.models import Json
 
 Value = Any  # a boolean, number, text, list, `TimeSpan` or geometry of shapely; None if it is unknown
-Term = Callable[[Json, dict[str, Any]], Value]  # a compiled expression: a function of item and properties
+Function = Callable[..., Value]  # of values; None if the result is unknown
+Term = Callable[[Json, Json], Value]  # a compiled expression: a function of item and properties
 Truth = bool | None
 
 _OPERATOR: Final = re.compile(r"[<>=]+|[-+*/^%]|\b(?:not|div|like|in|between|is)\b", re.IGNORECASE)
+_CONJUNCTION: Final = re.compile(r"\b(?:and|or)\b", re.IGNORECASE)
+_OPERAND_ENDS: Final = re.compile(r"\b(?:and|or)\b|,", re.IGNORECASE)
 _MAX_CONDITIONS: Final = 5_000
 _MAX_DEPTH: Final = 1_000  # parentheses times operators: the library recurses, and crashes after 2,000
 _POSITION: Final = re.compile(r"--> (\d+):(\d+)")
 _QUOTED: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
 _BARE_DATE: Final = re.compile(r"(?<![\w.])\d{4}-\d\d-\d\d(?![\d.])")
 _BARE_YEAR: Final = re.compile(r"(?<![\w:])datetime\s*(?:[<>=]+|between)\s*(\d{4})", re.IGNORECASE)
-_UNKNOWN: Final = "unknown to the filter"
-_ALL_TIME: Final = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+_NOT_PUSHED: Final = {"datetime", "geometry", "bbox", "properties.id", "properties.collection"}
+_CONVERSE: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "<>": "<>"}
+_ALL_TIME: Final = TimeSpan(datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 
 def parse_filter(text: str) -> Any:
@@ -57,10 +61,10 @@ def parse_filter(text: str) -> Any:
     if "==" in unquoted:
         raise UsageError("--filter: CQL2 compares with =, not ==.")
     steps = ({"(": 1, ")": -1}.get(character, 0) for character in unquoted)
-    depth = 1 + max(accumulate(steps, initial=0))
-    conditions = re.split(r"\b(?:and|or)\b", unquoted, flags=re.IGNORECASE)
-    operators = max(len(_OPERATOR.findall(part)) for one in conditions for part in one.split(","))
-    if depth * max(2, operators) > _MAX_DEPTH or len(conditions) > _MAX_CONDITIONS:
+    depth = max(accumulate(steps, initial=1))
+    operators = max(len(_OPERATOR.findall(operand)) for operand in _OPERAND_ENDS.split(unquoted))
+    conditions = len(_CONJUNCTION.findall(unquoted)) + 1
+    if depth * max(2, operators) > _MAX_DEPTH or conditions > _MAX_CONDITIONS:
         problem = "--filter is nested too deeply or has too many operators (for ids, use --ids @FILE)."
         raise UsageError(problem)
 
@@ -72,8 +76,9 @@ def parse_filter(text: str) -> Any:
         position = _POSITION.search(str(error))
         if position is None:
             raise UsageError(f"--filter cannot be read as CQL2: {error}") from error
-        line = [*text.splitlines(), ""][int(position[1]) - 1]
-        not_parsed = line[int(position[2]) - 1 :][:20].strip()
+        row, column = map(int, position.groups())
+        line = [*text.splitlines(), ""][row - 1]
+        not_parsed = line[column - 1 :][:20].strip()
         hint = "; text takes single quotes: platform = 'a'" if re.match(r'["\w]', not_parsed) else ""
         where = f"from {not_parsed!r} on{hint}"
         if not not_parsed:
@@ -84,14 +89,16 @@ def parse_filter(text: str) -> Any:
 def _span(value: object) -> TimeSpan | None:
     if isinstance(value, str):
         return time_span(value) if len(value.strip()) >= len("2020-01-01") else None
-    return value if isinstance(value, tuple) else None
+    return value if isinstance(value, TimeSpan) else None
 
 
 def _span_between(first: TimeSpan | None, last: TimeSpan | None) -> TimeSpan | None:
-    return (first[0], last[1]) if first and last and first[0] <= last[1] else None
+    if first is None or last is None or first.start > last.end:
+        return None
+    return TimeSpan(first.start, last.end)
 
 
-def _item_time(_item: Json, properties: dict[str, Any]) -> Value:
+def _item_time(_item: Json, properties: Json) -> Value:
     instant = properties.get("datetime")
     if instant is not None:
         return instant
@@ -102,11 +109,10 @@ def _item_time(_item: Json, properties: dict[str, Any]) -> Value:
     return _span_between(start or _ALL_TIME, end or _ALL_TIME)
 
 
-def _comparison(order: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Truth]:
+def _comparison(order: Callable[[Any, Any], bool]) -> Function:
     """Return a comparison (7.6). Booleans and lists can be equal, but have no order."""
-    kinds: tuple[type, ...] = (str,)
-    if order in (operator.eq, operator.ne):
-        kinds = (str, bool, list)
+    has_order = order not in (operator.eq, operator.ne)
+    kinds: tuple[type, ...] = (str,) if has_order else (str, bool, list)
 
     def compare(left: Any, right: Any) -> Truth:
         if is_number(left) and is_number(right):
@@ -117,18 +123,22 @@ def _comparison(order: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Truth
         left_span = _span(left)
         right_span = left_span and _span(right)
         if left_span is not None and right_span is not None:
-            if left_span[0] > right_span[1]:
+            if left_span.start > right_span.end:
                 return order(1, 0)
-            if left_span[1] < right_span[0]:
+            if left_span.end < right_span.start:
                 return order(-1, 0)
             return order(0, 0)
-        is_comparable = any(isinstance(left, kind) and isinstance(right, kind) for kind in kinds)
-        return order(left, right) if is_comparable else None
+        for kind in kinds:
+            if isinstance(left, kind) and isinstance(right, kind):
+                return order(left, right)
+        return None
 
     return compare
 
 
-_EQUAL, _AT_LEAST, _AT_MOST = map(_comparison, (operator.eq, operator.ge, operator.le))
+_EQUAL: Final = _comparison(operator.eq)
+_AT_LEAST: Final = _comparison(operator.ge)
+_AT_MOST: Final = _comparison(operator.le)
 
 
 def _decided_by(decisive: bool, *truths: Truth) -> Truth:
@@ -139,23 +149,29 @@ def _decided_by(decisive: bool, *truths: Truth) -> Truth:
 
 def _is_in(value: Any, members: Any) -> Truth:
     """Return whether `value` equals one of `members` (7.9.4), as if they were compared with OR."""
-    if isinstance(members, list) and len(members) == 1 and isinstance(members[0], list):
-        members = members[0]  # `'a' IN labels`: the property is the list
+    match members:
+        case [list(labels)]:  # `'a' IN labels`: the property is the list
+            members = labels
     if not isinstance(members, list):
         return None
     return _decided_by(True, *(_EQUAL(value, member) for member in members))
 
 
 @lru_cache(maxsize=64)
-def _pattern(like: str) -> re.Pattern[str]:
+def _matcher(like: str) -> Callable[[str], object]:
     r"""Compile a pattern of LIKE (7.9.2), in which `\x` matches `x`, to an expression of linear time."""
     wildcards = {"%": "*", "_": "?"}
-    pieces = re.findall(r"\\(.)|(.)", like, re.DOTALL)
-    parts = [wildcards.get(plain) or glob.escape(escaped or plain) for escaped, plain in pieces]
-    return re.compile(fnmatch.translate("".join(parts)))
+    pattern = ""
+    for escaped, plain in re.findall(r"\\(.)|(.)", like, re.DOTALL):
+        pattern += wildcards.get(plain) or glob.escape(escaped or plain)
+    return re.compile(fnmatch.translate(pattern)).fullmatch
 
 
-def _on_text(change: Callable[[str], str]) -> Callable[[Any], Any]:
+def _without_accents(text: str) -> str:
+    return "".join(character for character in normalize("NFKD", text) if not combining(character))
+
+
+def _on_text(change: Callable[[str], str]) -> Function:
     def changed(value: Any) -> Any:
         if isinstance(value, list):
             return [changed(member) for member in value]
@@ -164,14 +180,14 @@ def _on_text(change: Callable[[str], str]) -> Callable[[Any], Any]:
     return changed
 
 
-def _only(kind: type) -> Callable[[Value], Value]:
+def _only(kind: type) -> Function:
     def checked(value: Value) -> Value:
         return value if isinstance(value, kind) else None
 
     return checked
 
 
-def _with_operands(read: Callable[[Value], Value], function: Callable[..., Value]) -> Callable[..., Value]:
+def _with_operands(read: Function, function: Function) -> Function:
     def operated(left: Value, right: Value) -> Value:
         values = read(left), read(right)
         return None if None in values else function(*values)
@@ -179,7 +195,7 @@ def _with_operands(read: Callable[[Value], Value], function: Callable[..., Value
     return operated
 
 
-def _arithmetic(calculate: Callable[[float, float], Any]) -> Callable[[Any, Any], Any]:
+def _arithmetic(calculate: Callable[[float, float], Any]) -> Function:
     def calculated(left: Value, right: Value) -> float | None:
         if not (is_number(left) and is_number(right)):
             return None
@@ -192,8 +208,12 @@ def _arithmetic(calculate: Callable[[float, float], Any]) -> Callable[[Any, Any]
     return calculated
 
 
-def _has_all(left: Iterable[Any], right: Iterable[Any]) -> Truth:
+def _has_all(left: list[Any], right: list[Any]) -> Truth:
     return _decided_by(False, *(_is_in(member, left) for member in right))
+
+
+def _has_any(left: list[Any], right: list[Any]) -> Truth:
+    return _decided_by(True, *(_is_in(member, left) for member in right))
 
 
 def _shapes() -> Any:
@@ -202,12 +222,32 @@ def _shapes() -> Any:
     return shapes
 
 
-_temporal = partial(_with_operands, _span)
+def _related(name: str, left: Any, right: Any) -> Value:
+    return _shapes().related(name, left, right)
+
+
+_TEMPORAL: Final[dict[str, Callable[[TimeSpan, TimeSpan], bool]]] = {
+    "after": lambda a, b: a.start > b.end,
+    "before": lambda a, b: a.end < b.start,
+    "contains": lambda a, b: a.start < b.start and a.end > b.end,
+    "disjoint": lambda a, b: a.end < b.start or a.start > b.end,
+    "during": lambda a, b: a.start > b.start and a.end < b.end,
+    "equals": operator.eq,
+    "finishedby": lambda a, b: a.start < b.start and a.end == b.end,
+    "finishes": lambda a, b: a.start > b.start and a.end == b.end,
+    "intersects": lambda a, b: a.start <= b.end and a.end >= b.start,
+    "meets": lambda a, b: a.end == b.start,
+    "metby": lambda a, b: a.start == b.end,
+    "overlappedby": lambda a, b: b.start < a.start < b.end < a.end,
+    "overlaps": lambda a, b: a.start < b.start < a.end < b.end,
+    "startedby": lambda a, b: a.start == b.start and a.end > b.end,
+    "starts": lambda a, b: a.start == b.start and a.end < b.end,
+}
 _array = partial(_with_operands, _only(list))
 _CALCULATED: Final = ("casei", "accenti", "+", "-", "*", "/", "^", "%", "div")
 """The operators that are not predicates. `%` has the sign of the dividend, `div` rounds towards zero."""
 _SPATIAL: Final = ("contains", "crosses", "disjoint", "equals", "intersects", "overlaps", "touches", "within")
-_OPERATORS: Final[dict[str, Callable[..., Any]]] = {
+_OPERATORS: Final[dict[str, Function]] = {
     "and": partial(_decided_by, False),
     "or": partial(_decided_by, True),
     "not": {True: False, False: True}.get,
@@ -218,11 +258,11 @@ _OPERATORS: Final[dict[str, Callable[..., Any]]] = {
     ">": _comparison(operator.gt),
     ">=": _AT_LEAST,
     "isnull": lambda value: value is None,
-    "like": _with_operands(_only(str), lambda text, like: _pattern(like).fullmatch(text) is not None),
+    "like": _with_operands(_only(str), lambda text, like: _matcher(like)(text) is not None),
     "between": lambda value, low, high: _decided_by(False, _AT_LEAST(value, low), _AT_MOST(value, high)),
     "in": _is_in,
     "casei": _on_text(str.casefold),
-    "accenti": _on_text(lambda text: "".join(c for c in normalize("NFKD", text) if not combining(c))),
+    "accenti": _on_text(_without_accents),
     "+": _arithmetic(operator.add),
     "-": _arithmetic(operator.sub),
     "*": _arithmetic(operator.mul),
@@ -230,27 +270,13 @@ _OPERATORS: Final[dict[str, Callable[..., Any]]] = {
     "^": _arithmetic(operator.pow),
     "%": _arithmetic(math.fmod),
     "div": _arithmetic(lambda a, b: float(math.trunc(a / b))),
-    "t_after": _temporal(lambda a, b: a[0] > b[1]),
-    "t_before": _temporal(lambda a, b: a[1] < b[0]),
-    "t_contains": _temporal(lambda a, b: a[0] < b[0] and a[1] > b[1]),
-    "t_disjoint": _temporal(lambda a, b: a[1] < b[0] or a[0] > b[1]),
-    "t_during": _temporal(lambda a, b: a[0] > b[0] and a[1] < b[1]),
-    "t_equals": _temporal(operator.eq),
-    "t_finishedby": _temporal(lambda a, b: a[0] < b[0] and a[1] == b[1]),
-    "t_finishes": _temporal(lambda a, b: a[0] > b[0] and a[1] == b[1]),
-    "t_intersects": _temporal(lambda a, b: a[0] <= b[1] and a[1] >= b[0]),
-    "t_meets": _temporal(lambda a, b: a[1] == b[0]),
-    "t_metby": _temporal(lambda a, b: a[0] == b[1]),
-    "t_overlappedby": _temporal(lambda a, b: b[0] < a[0] < b[1] < a[1]),
-    "t_overlaps": _temporal(lambda a, b: a[0] < b[0] < a[1] < b[1]),
-    "t_startedby": _temporal(lambda a, b: a[0] == b[0] and a[1] > b[1]),
-    "t_starts": _temporal(lambda a, b: a[0] == b[0] and a[1] < b[1]),
+    **{f"t_{name}": _with_operands(_span, test) for name, test in _TEMPORAL.items()},
     # arrays are sets (7.13): order and repetitions do not matter
     "a_contains": _array(_has_all),
     "a_containedby": _array(lambda a, b: _has_all(b, a)),
     "a_equals": _array(lambda a, b: _decided_by(False, _has_all(a, b), _has_all(b, a))),
-    "a_overlaps": _array(lambda a, b: _decided_by(True, *(_is_in(member, a) for member in b))),
-    **{f"s_{name}": partial(lambda *values: _shapes().related(*values), name) for name in _SPATIAL},
+    "a_overlaps": _array(_has_any),
+    **{f"s_{name}": partial(_related, name) for name in _SPATIAL},
 }
 _ARITY: Final = {"and": None, "or": None, "not": 1, "isnull": 1, "casei": 1, "accenti": 1, "between": 3}
 
@@ -258,11 +284,11 @@ _ARITY: Final = {"and": None, "or": None, "not": 1, "isnull": 1, "casei": 1, "ac
 class _Constant(msgspec.Struct, frozen=True):
     value: Value
 
-    def __call__(self, _item: Json, _properties: dict[str, Any]) -> Value:
+    def __call__(self, _item: Json, _properties: Json) -> Value:
         return self.value
 
 
-def _applied(function: Callable[..., Value], *terms: Term) -> Term:
+def _applied(function: Function, *terms: Term) -> Term:
     if all(isinstance(term, _Constant) for term in terms):
         return _Constant(function(*[term({}, {}) for term in terms]))
     return lambda item, properties: function(*[term(item, properties) for term in terms])
@@ -319,7 +345,7 @@ def _instant(value: Any, what: str) -> Term:
     if not isinstance(value, str):
         return _applied(_span, _term(value))
     span = _ALL_TIME if what == "INTERVAL" and value in ("..", "") else _span(value)
-    if span is None or (what == "TIMESTAMP" and span[0] < span[1]):
+    if span is None or (what == "TIMESTAMP" and span.start < span.end):
         forms = "DATE('2018-01-16') or TIMESTAMP('2018-01-16T00:00:00Z')"
         raise UsageError(f"--filter: {value!r} is not a valid time for {what}('…'); use {forms}.")
     return _Constant(span)
@@ -335,7 +361,8 @@ def _operation(name: str, arguments: Any) -> Term:
     if operation == "-" and isinstance(arguments, list) and len(arguments) == 1:
         arguments = [0, *arguments]
     arity = _ARITY.get(operation, 2)
-    if not isinstance(arguments, list) or not arguments or len(arguments) != (arity or len(arguments)):
+    count = len(arguments) if isinstance(arguments, list) else 0
+    if count == 0 or arity not in (count, None):
         raise UsageError(f"--filter: {name} takes {arity or 'conditions as'} arguments.")
     match operation.partition("_")[0]:
         case "and" | "or" | "not":
@@ -348,13 +375,15 @@ def _operation(name: str, arguments: Any) -> Term:
             terms = _geometries(arguments)
         case _:
             terms = [_term(argument) for argument in arguments]
-    if operation == "like" and not (isinstance(terms[1], _Constant) and isinstance(terms[1].value, str)):
-        raise UsageError("--filter: LIKE needs a pattern in single quotes.")
+    if operation == "like":
+        pattern = terms[1].value if isinstance(terms[1], _Constant) else None
+        if not isinstance(pattern, str):
+            raise UsageError("--filter: LIKE needs a pattern in single quotes.")
     return _applied(function, *terms)
 
 
 def _geometries(arguments: list[Any]) -> list[Term]:
-    def geometry_of_item(item: Json, _properties: dict[str, Any]) -> Value:
+    def geometry_of_item(item: Json, _properties: Json) -> Value:
         return _shapes().geometry_of(item)
 
     own = {"property": "geometry"}
@@ -367,16 +396,8 @@ def _geometries(arguments: list[Any]) -> list[Term]:
     return terms
 
 
-_NOT_PUSHED: Final = {"datetime", "geometry", "bbox", "properties.id", "properties.collection"}
-_CONVERSE: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "<>": "<>"}
-
-
 def _pushable(node: Any, *, negated: bool = False) -> Json | None:
-    """Return a condition in the form to push down, or None if it cannot be pushed down.
-
-    Only comparisons of a property with a number, and equality with a string or boolean, can be: services
-    differ in the order of strings (collations), and in times (ranges, whole days, zones).
-    """
+    """Return a condition in the form to push down, or None if it cannot be pushed down."""
     if not isinstance(node, dict) or not isinstance(node.get("args"), list):
         return None
     name = str(node.get("op")).lower()
@@ -409,8 +430,9 @@ def _pushable_test(sign: str, left: Any, right: Any) -> Json | None:
     name = reference.removeprefix("properties.")
     if "." in name or {name, reference} & _NOT_PUSHED:
         return None
-    can_be_equal = isinstance(right, bool) or (isinstance(right, str) and parse_instant(right) is None)
-    if is_number(right) or (can_be_equal and sign in ("=", "<>")):
+    # services differ in the order of strings (collations), and in times (ranges, whole days, zones)
+    is_exact = isinstance(right, bool | str) and parse_instant(right) is None
+    if is_number(right) or (is_exact and sign in ("=", "<>")):
         return {"op": sign, "args": [{"property": name}, right]}
     return None
 
@@ -423,22 +445,25 @@ def combined(name: str, conditions: list[Json]) -> Json | None:
 
 class ExpressionFilter(ItemFilter):
     fields = ("filter",)
-    explained = (_UNKNOWN, "--filter cannot be evaluated, because a property is absent or of another type.")
+    warned_reason = "unknown to the filter"
+    warning = "--filter cannot be evaluated, because a property is absent or of another type."
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._tree, self._evaluate = compile_filter(text)
         self._why: str | None = None  # for the first item that cannot be judged
 
-    def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
+    def __call__(self, item: Json, properties: Json) -> str | None:
         truth = self._evaluate(item, properties)
-        if truth is None and self._why is None:
+        if truth is not None:
+            return None if truth else "filter"
+        if self._why is None:
             self._why = self._why_unknown(item, properties)
-        return {True: None, False: "filter"}.get(truth, _UNKNOWN)
+        return self.warned_reason
 
-    def _why_unknown(self, item: Json, properties: dict[str, Any]) -> str:
+    def _why_unknown(self, item: Json, properties: Json) -> str:
         terms = {name: _term({"property": name}) for name in properties_in(self._tree)}
-        absent = sorted(name for name, term in terms.items() if term(item, properties) is None)
+        absent = sorted(name for name in terms if terms[name](item, properties) is None)
         if not absent:
             return " Numbers take no quotes, text takes single quotes."
         hint = did_you_mean(absent[0], properties.keys() - absent) if len(absent) == 1 else "."
