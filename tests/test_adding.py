@@ -69,7 +69,8 @@ class PlatformCheck(ItemFilter):
     """`--platform`: keeps the items of certain platforms."""
 
     fields = ("platforms",)
-    explained = ("other platform", "of another platform.")
+    warned_reason = "other platform"
+    warning = "of another platform."
 
     def __init__(self, platforms):
         self._platforms = platforms

@@ -16,12 +16,14 @@ from typing import Any, ClassVar, Final, Self
 
 from stacpull.arguments import finite_number
 from stacpull.boxes import Box, split_at_antimeridian, with_nonzero_area
-from stacpull.clock import in_utc, parse_instant, parse_interval
+from stacpull.clock import in_utc, parse_instant, parse_interval, rfc3339
 from stacpull.errors import quantity
 from stacpull.models import Json
 from stacpull.selection import Selection
 
 LeftOut = Mapping[str, int]
+_LAST: Final = datetime(9999, 12, 31, 23, 59, 58, tzinfo=UTC)  # a second can be added
+_INDEX: Final = re.compile(r"\d{1,9}", re.ASCII)
 _DECIMAL: Final = re.compile(r"[+-]?(?:\d{1,300}(?:\.\d{0,300})?|\.\d{1,300})", re.ASCII)
 
 
@@ -29,7 +31,8 @@ class ItemFilter:
     """A filter on items, which judges each item alone. `fields` of `Selection` turn it on."""
 
     fields: ClassVar[tuple[str, ...]]
-    explained = ("", "")  # a reason, and the message after a walk about items that were left out for it
+    warned_reason = ""  # items that were left out for this reason are counted in a warning after the walk
+    warning = ""
 
     def __init__(self, value: Any) -> None:
         """Compile the value of the only field. Raises `UsageError` if it is invalid."""
@@ -41,15 +44,14 @@ class ItemFilter:
         is_off = value is False or value in (None, ())  # 0 is a value, although it is equal to False
         return None if is_off else cls(value)
 
-    def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
+    def __call__(self, item: Json, properties: Json) -> str | None:
         """Return in two or three words why an item is left out, or None. Never raises, for any item."""
         raise NotImplementedError
 
     def warnings(self, counts: LeftOut, *, complete: bool) -> list[str]:  # noqa: ARG002 - for some filters
         """Return messages after a walk that left out `counts`. If `complete`, it has judged all items."""
-        reason, text = self.explained
-        number = counts.get(reason, 0)
-        return [f"{quantity(number, 'item')} left out: {text}"] if number else []
+        number = counts.get(self.warned_reason, 0)
+        return [f"{quantity(number, 'item')} left out: {self.warning}"] if number else []
 
     def pushed_down(self) -> Json:
         """Return conditions that every kept item meets, as fields of `PushedDown`, for APIs."""
@@ -59,20 +61,19 @@ class ItemFilter:
 class IdsFilter(ItemFilter):
     """`--ids`: whole ids, or endings of ids after a separator: `5_45` is not an ending of `..._15_45`.
 
-    Split lists have patch names (`S2A_MSIL2A_..._0_45`), the service `bigearthnet_v1_labels_S2A_...`. Each
-    item costs one lookup per distinct length of the selected ids.
+    Split lists have patch names (`S2A_MSIL2A_..._0_45`), the service `bigearthnet_v1_labels_S2A_...`.
     """
 
     fields = ("ids",)
 
     def __init__(self, ids: Sequence[str]) -> None:
-        self._ids = tuple(dict.fromkeys(text.strip() for text in ids))
+        self._ids = tuple(dict.fromkeys(map(str.strip, ids)))
         self._wanted = frozenset(self._ids)
         self._lengths = sorted({len(text) for text in self._wanted})
         self._found: dict[str, int] = {}  # ids, with the hash of the first item that each matched
         self._ambiguous = ""
 
-    def __call__(self, item: Json, _properties: dict[str, Any]) -> str | None:
+    def __call__(self, item: Json, _properties: Json) -> str | None:
         name = item.get("id")
         if not isinstance(name, str):
             return "ids"
@@ -80,10 +81,12 @@ class IdsFilter(ItemFilter):
         for length in self._lengths:
             if length >= len(name):
                 break
-            if name[-length - 1] in "_-/.:" and name[-length:] in self._wanted:
-                matches.add(name[-length:])
+            ending = name[-length:]
+            if ending in self._wanted and name[-length - 1] in "_-/.:":
+                matches.add(ending)
         for text in matches:
-            if self._found.setdefault(text, hash(name)) != hash(name) and not self._ambiguous:
+            first_match = self._found.setdefault(text, hash(name))
+            if first_match != hash(name) and not self._ambiguous:
                 self._ambiguous = f"{text!r} is the end of several ids, such as {name}: all of them match."
         return None if matches else "ids"
 
@@ -108,7 +111,7 @@ class IdsFilter(ItemFilter):
 class ShardFilter(ItemFilter):
     fields = ("shard",)
 
-    def __call__(self, item: Json, _properties: dict[str, Any]) -> str | None:
+    def __call__(self, item: Json, _properties: Json) -> str | None:
         number, count = self._value
         own_number = _hash(str(item.get("id")), b"shard") % count + 1
         return None if own_number == number else "shard"
@@ -120,16 +123,14 @@ def rank_of(seed: int, item_id: str) -> int:
 
 
 def _hash(text: str, purpose: bytes) -> int:
-    data = text.encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8, person=purpose).digest(), "big")
+    hasher = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, person=purpose)
+    return int.from_bytes(hasher.digest(), "big")
 
 
 class PropertyName:
-    """A name in a filter: `eo:cloud_cover`, `proj.code`, `collection`.
+    """A name in a filter: of a member of the item, a property, or a member of a property (`bands.0.name`).
 
-    It refers to the first of these that exists: `id`, `collection`, `geometry` or `bbox` of the item; a
-    property with exactly this name; a member of a property (`view.sun.azimuth`, `bands.0.name`). With the
-    prefix `properties.`, it refers to a property. The value is None if it is null, or if there is none.
+    With the prefix `properties.`, it never names a member of the item. A value may be absent: None.
     """
 
     def __init__(self, name: str) -> None:
@@ -137,7 +138,7 @@ class PropertyName:
         self._is_of_the_item = name in {"id", "collection", "geometry", "bbox"}
         self._path = tuple(self._name.split("."))
 
-    def value(self, item: Json, properties: dict[str, Any]) -> Any:
+    def value(self, item: Json, properties: Json) -> Any:
         owner = item if self._is_of_the_item else properties
         value = owner.get(self._name)
         if value is None and len(self._path) > 1:
@@ -145,8 +146,8 @@ class PropertyName:
             for name in self._path:
                 if isinstance(value, dict):
                     value = value.get(name)
-                elif isinstance(value, list) and name.isascii() and name.isdigit() and int(name) < len(value):
-                    value = value[int(name)]
+                elif isinstance(value, list) and _INDEX.fullmatch(name):
+                    value = next(iter(value[int(name) :]), None)
                 else:
                     value = None
         return value
@@ -164,7 +165,7 @@ class WhereFilter(ItemFilter):
             wanted.setdefault(name, []).append(value)
         self._tests = [(name, PropertyName(name), _test_of(values)) for name, values in wanted.items()]
 
-    def __call__(self, item: Json, properties: dict[str, Any]) -> str | None:
+    def __call__(self, item: Json, properties: Json) -> str | None:
         for name, reference, is_wanted in self._tests:
             value = reference.value(item, properties)
             members = value if isinstance(value, list) else [value]
@@ -175,7 +176,8 @@ class WhereFilter(ItemFilter):
 
 def _test_of(wanted: Sequence[str]) -> Callable[[Any], bool]:
     texts = frozenset(wanted)
-    numbers = frozenset(Decimal(text) for text in wanted if finite_number(text) is not None)
+    numeric = [text for text in wanted if finite_number(text) is not None]
+    numbers = frozenset(map(Decimal, numeric))
     floats = frozenset(map(float, numbers))
 
     def is_wanted(value: Any) -> bool:
@@ -193,10 +195,9 @@ def _test_of(wanted: Sequence[str]) -> Callable[[Any], bool]:
 
 
 class BooleanFilter(ItemFilter):
-    """`--cloud-and-shadow` and `--seasonal-snow`: each selected property has this value (absent is false)."""
-
     fields = ("cloud_and_shadow", "seasonal_snow")
-    explained = ("unreadable flag", "cloud_and_shadow or seasonal_snow is not a valid flag.")
+    warned_reason = "unreadable flag"
+    warning = "cloud_and_shadow or seasonal_snow is not a valid flag."
 
     @classmethod
     def from_selection(cls, selection: Selection) -> Self | None:
@@ -204,54 +205,57 @@ class BooleanFilter(ItemFilter):
         wanted = {name: value for name, value in values.items() if value is not None}
         return cls(wanted) if wanted else None
 
-    def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
+    def __call__(self, _item: Json, properties: Json) -> str | None:
         flags = {name: read_boolean(properties.get(name)) for name in self._value}
         if None in flags.values():
-            return "unreadable flag"
-        wrong = (name for name, wanted in self._value.items() if flags[name] is not wanted)
-        return next((name.replace("_", " ") for name in wrong), None)
+            return self.warned_reason
+        for name, wanted in self._value.items():
+            if flags[name] is not wanted:
+                return str(name).replace("_", " ")
+        return None
 
 
 def read_boolean(value: object) -> bool | None:
     """Read a boolean, "true", "false", 0 or 1; None and absent mean False. None for any other value."""
-    if isinstance(value, str):
-        return {"true": True, "false": False}.get(value.lower())
     if value is None:
         return False
-    return bool(value) if isinstance(value, int | float) and value in (0, 1) else None
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value.lower())
+    is_zero_or_one = isinstance(value, int | float) and value in (0, 1)
+    return bool(value) if is_zero_or_one else None
 
 
 class CloudCoverFilter(ItemFilter):
     fields = ("max_cloud_cover",)
-    explained = ("unknown cloud cover", "eo:cloud_cover is absent or not a number.")
+    warned_reason = "unknown cloud cover"
+    warning = "eo:cloud_cover is absent or not a number."
 
-    def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
+    def __call__(self, _item: Json, properties: Json) -> str | None:
         cover = finite_number(properties.get("eo:cloud_cover"))
         if cover is None:
-            return "unknown cloud cover"
+            return self.warned_reason
         return None if cover <= self._value else "cloud cover"
 
     def pushed_down(self) -> Json:
-        return {"condition": {"op": "<=", "args": [{"property": "eo:cloud_cover"}, self._value]}}
-
-
-_LAST: Final = datetime.max.replace(microsecond=0, tzinfo=UTC) - timedelta(seconds=1)
+        cover = {"property": "eo:cloud_cover"}
+        return {"condition": {"op": "<=", "args": [cover, self._value]}}
 
 
 def _end_text(end: datetime | None) -> str:
     if end is None:
         return ".."
-    return in_utc(end).strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")  # `%Y` has no zeros before the year 1000
+    return rfc3339(in_utc(end).replace(microsecond=0))
 
 
 class DatetimeFilter(ItemFilter):
     fields = ("datetime",)
-    explained = ("unknown time", "datetime is absent or not a valid time.")
+    warned_reason = "unknown time"
+    warning = "datetime is absent or not a valid time."
 
     def __init__(self, text: str) -> None:
         self._start, self._end = parse_interval(text)
 
-    def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
+    def __call__(self, _item: Json, properties: Json) -> str | None:
         value = properties.get("datetime")
         if value is not None:
             start = end = parse_instant(value)
@@ -259,24 +263,25 @@ class DatetimeFilter(ItemFilter):
             start = parse_instant(properties.get("start_datetime"))
             end = parse_instant(properties.get("end_datetime"))
         if start is None and end is None:
-            return "unknown time"
+            return self.warned_reason
         is_early = self._start is not None and end is not None and end < self._start
         is_late = self._end is not None and start is not None and start > self._end
         return "datetime" if is_early or is_late else None
 
     def pushed_down(self) -> Json:
         """Return the interval, rounded outwards to whole seconds."""
-        start = _end_text(self._start)
-        end = _end_text(self._end)
-        if self._end is not None and self._end.microsecond:
-            end = _end_text(min(in_utc(self._end), _LAST) + timedelta(seconds=1))
-        interval = start if start == end else f"{start}/{end}"
-        return {"datetime": interval}
+        end = self._end
+        if end is not None and end.microsecond:
+            end = min(in_utc(end), _LAST) + timedelta(seconds=1)
+        first = _end_text(self._start)
+        last = _end_text(end)
+        return {"datetime": first if first == last else f"{first}/{last}"}
 
 
 class AreaFilter(ItemFilter):
     fields = ("intersects",)
-    explained = ("no location", "neither geometry nor bbox is valid.")
+    warned_reason = "no location"
+    warning = "neither geometry nor bbox is valid."
 
     def __init__(self, value: Any) -> None:
         from stacpull.filters import shapes  # noqa: PLC0415 -- shapely is heavy
@@ -290,10 +295,10 @@ class AreaFilter(ItemFilter):
         shapes.prepare(self._area)
         self._exceeds = shapes.exceeds_the_globe(self._area)
 
-    def __call__(self, item: Json, _properties: dict[str, Any]) -> str | None:
+    def __call__(self, item: Json, _properties: Json) -> str | None:
         shape = self._shapes.geometry_of(item)
         if shape is None:
-            return "no location"
+            return self.warned_reason
         is_inside = self._shapes.intersects(self._area, shape, exceeds=self._exceeds)
         return None if is_inside else self.fields[0]
 
@@ -314,5 +319,8 @@ class BboxFilter(AreaFilter):
         boxes = split_at_antimeridian(self._value)
         if len(boxes) == 1:
             return {"bbox": boxes[0]}
-        rings = [[[w, s], [e, s], [e, n], [w, n], [w, s]] for w, s, e, n in map(with_nonzero_area, boxes)]
-        return {"area": {"type": "MultiPolygon", "coordinates": [[ring] for ring in rings]}}
+        polygons = []
+        for west, south, east, north in map(with_nonzero_area, boxes):
+            ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+            polygons.append([ring])
+        return {"area": {"type": "MultiPolygon", "coordinates": polygons}}

@@ -20,28 +20,28 @@ from stacpull.json_values import object_or_empty, objects_in
 from stacpull.models import Json
 from stacpull.selection import Selection
 
-_CLASSES: Final[dict[str, str | None]] = orjson.loads(Path(__file__).with_name("corine.json").read_bytes())
+_CLASSES_FILE: Final = Path(__file__).with_name("corine.json")
+_CLASSES: Final[dict[str, str | None]] = orjson.loads(_CLASSES_FILE.read_bytes())
 """The 43 level-3 names in CORINE's index order, each with its class of the 19, which 11 of them lack."""
 
 CLC43: Final = tuple(_CLASSES)
-BEN19: Final = tuple(dict.fromkeys(new for new in _CLASSES.values() if new is not None))
+BEN19: Final = tuple(filter(None, dict.fromkeys(_CLASSES.values())))
+_UNNAMED: Final = "labels"  # of a class list without a name: raster labels and plain lists need none
+_FLAGS: Final = frozenset({"cloud_and_shadow", "seasonal_snow"})  # properties with options of their own
 NOMENCLATURES: Final[dict[str, tuple[str, ...]]] = {"clc43": CLC43, "ben19": BEN19}
-
-NO_LABEL_IN_NOMENCLATURE: Final = "no label in nomenclature"
 
 
 def fold_label(name: str) -> str:
     return normalize("NFC", normalize("NFD", name.strip()).casefold())
 
 
+_TO_BEN19: Final = _CLASSES | {name: name for name in BEN19}
 FOLDED_TO_BEN19: Final = {
-    fold_label(name): fold_label(new)
-    for name, new in (*_CLASSES.items(), *zip(BEN19, BEN19, strict=True))
-    if new is not None
+    fold_label(name): fold_label(new) for name, new in _TO_BEN19.items() if new is not None
 }
 
 
-def item_labels(properties: dict[str, Any], label_property: str | None = None) -> list[str]:
+def item_labels(properties: Json, label_property: str | None = None) -> list[str]:
     value = properties.get(label_property or "labels")
     if value is None and label_property is None:
         value = []
@@ -50,7 +50,8 @@ def item_labels(properties: dict[str, Any], label_property: str | None = None) -
                 count = entry.get("count")
                 if isinstance(count, int | float) and count > 0:
                     value.append(entry.get("name"))
-    return [str(name) for name in _as_list(value) if name is not None and str(name).strip()]
+    texts = [str(name) for name in _as_list(value) if name is not None]
+    return [text for text in texts if text.strip()]
 
 
 def _as_list(value: object) -> list[Any]:
@@ -59,7 +60,8 @@ def _as_list(value: object) -> list[Any]:
 
 class LabelFilter(ItemFilter):
     fields = ("labels", "exclude_labels", "nomenclature")
-    explained = (NO_LABEL_IN_NOMENCLATURE, "they have no label in ben19.")
+    warned_reason = "no label in nomenclature"
+    warning = "they have no label in ben19."
 
     def __init__(self, selection: Selection) -> None:
         self._wanted = frozenset(map(fold_label, selection.labels))
@@ -72,20 +74,16 @@ class LabelFilter(ItemFilter):
         is_needed = selection.labels or selection.exclude_labels or selection.nomenclature == "ben19"
         return cls(selection) if is_needed else None
 
-    def __call__(self, _item: Json, properties: dict[str, Any]) -> str | None:
+    def __call__(self, _item: Json, properties: Json) -> str | None:
         labels = {fold_label(label) for label in item_labels(properties, self._selection.label_property)}
         if self._selection.nomenclature == "ben19":
             labels = {FOLDED_TO_BEN19[label] for label in labels if label in FOLDED_TO_BEN19}
             if not labels:
-                return NO_LABEL_IN_NOMENCLATURE
+                return self.warned_reason
         missing = self._wanted - labels
         if missing and (self._needs_all or missing == self._wanted):
             return "label"
         return None if labels.isdisjoint(self._excluded) else "excluded label"
-
-
-_UNNAMED: Final = "labels"  # of a class list without a name: raster labels and plain lists need none
-_FLAGS: Final = frozenset({"cloud_and_shadow", "seasonal_snow"})  # properties with options of their own
 
 
 def class_lists(items: Iterable[Json], collection: Json | None) -> dict[str, tuple[str, ...]]:
@@ -94,9 +92,12 @@ def class_lists(items: Iterable[Json], collection: Json | None) -> dict[str, tup
     They are in `label:classes` of items, collection and summaries, and `labels` of summaries, as in the label
     extension (a list of `{name, classes}`) or at MLHub (one such object, a list in a list, or names).
     """
-    summaries = object_or_empty((collection or {}).get("summaries"))
-    sources = [(collection or {}).get("label:classes"), *map(summaries.get, ("label:classes", "labels"))]
-    sources += [object_or_empty(item.get("properties")).get("label:classes") for item in items]
+    collection = collection or {}
+    summaries = object_or_empty(collection.get("summaries"))
+    sources = [collection.get("label:classes"), summaries.get("label:classes"), summaries.get("labels")]
+    for item in items:
+        properties = object_or_empty(item.get("properties"))
+        sources.append(properties.get("label:classes"))
     lists: dict[str, dict[str, None]] = {}
     for source in sources:
         for member in _members(source):
@@ -119,7 +120,8 @@ def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -
     elif selection.label_property is not None or _UNNAMED in classes:
         known = classes.get(selection.label_property or _UNNAMED, ())
     else:  # the labels are in `label:overviews`
-        known = sum((names for title, names in classes.items() if title not in _FLAGS), ())
+        lists = [names for title, names in classes.items() if title not in _FLAGS]
+        known = sum(lists, ())
     if wanted and not known:
         quoted = ", ".join(repr(label) for label in wanted)
         return [f"The collection has no list of label classes: {quoted} could not be checked."]
@@ -137,9 +139,9 @@ def _hint(label: str, spelled: Mapping[str, str], nomenclature: str | None) -> s
     for other, names in NOMENCLATURES.items():
         if is_corine and other != nomenclature and label in map(fold_label, names):
             return f"it is a class of {other}: use --nomenclature {other}"
-    near = [spelled[name] for name in similar(label, spelled, limit=3, cutoff=0.5)]
+    near = similar(label, spelled, limit=3, cutoff=0.5)
     if near:
-        return f"nearest: {', '.join(map(repr, near))}"
+        return f"nearest: {', '.join(repr(spelled[name]) for name in near)}"
     if nomenclature is not None:
         return f"it has {', '.join(map(repr, NOMENCLATURES[nomenclature]))}"
     return "`stacpull classes` lists them"
