@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from stacpull.json_values import list_or_empty, media_type_of, object_or_empty
@@ -24,7 +24,7 @@ class AssetFilter:
         self._drop = _any_glob(selection.exclude_assets)
         self._media_types = _any_glob(map(media_type_of, selection.media_types))
         self._roles = frozenset(selection.roles)
-        self.reads_members = bool(self._media_types or self._roles)
+        self.reads_members = self._media_types is not None or bool(self._roles)
 
     def keeps(self, key: str, asset: Json) -> bool:
         """Return True if the asset is selected. If it is not an object, it counts as one without members."""
@@ -32,23 +32,26 @@ class AssetFilter:
 
     def may_hold(self, key: str, asset: Json) -> bool:
         """Return True if objects below the prefix `key` may be selected, whatever their names are."""
+        if self.keeps(key, asset):
+            return True
         below = any(_may_begin(glob, f"{key}/") for glob in self._globs)
-        is_dropped = self._drop and self._drop.fullmatch(key)
-        return self.keeps(key, asset) or bool(below and not is_dropped and self._is_of_kind(asset))
+        is_dropped = self._drop is not None and self._drop(key)
+        return below and not is_dropped and self._is_of_kind(asset)
 
     def keeps_object(self, key: str, name: str) -> bool:
         """Return True if an object is selected, after `may_hold`. A glob of the prefix selects all."""
-        if self._drop and self._drop.fullmatch(name):
+        if self._drop is not None and self._drop(name):
             return False
-        return not self._keep or bool(self._keep.fullmatch(key) or self._keep.fullmatch(name))
+        return self._keep is None or bool(self._keep(key) or self._keep(name))
 
     def _is_of_kind(self, asset: Any) -> bool:
         members = object_or_empty(asset)
         media_type = media_type_of(members.get("type"))  # `image/tiff; profile=cog` is an `image/tiff`
-        if self._media_types and not self._media_types.fullmatch(media_type):
+        if self._media_types is not None and not self._media_types(media_type):
             return False
         roles = list_or_empty(members.get("roles"))
-        return not self._roles or any(isinstance(role, str) and role in self._roles for role in roles)
+        texts = [role for role in roles if isinstance(role, str)]
+        return not self._roles or not self._roles.isdisjoint(texts)
 
 
 def _may_begin(glob: str, beginning: str) -> bool:
@@ -56,6 +59,6 @@ def _may_begin(glob: str, beginning: str) -> bool:
     return head.startswith(beginning) or (head != glob and beginning.startswith(head))
 
 
-def _any_glob(globs: Iterable[str]) -> re.Pattern[str] | None:
+def _any_glob(globs: Iterable[str]) -> Callable[[str], object] | None:
     patterns = [fnmatch.translate(glob) for glob in globs if glob]
-    return re.compile("|".join(patterns)) if patterns else None
+    return re.compile("|".join(patterns)).fullmatch if patterns else None

@@ -18,7 +18,7 @@ from stacpull.json_values import object_or_empty
 from stacpull.models import Json
 from stacpull.selection import Selection
 
-FILTERS = (
+FILTERS = (  # the cheapest first
     item_filters.IdsFilter,  # first: it records which ids were found, even if another filter rejects the item
     item_filters.ShardFilter,
     item_filters.BooleanFilter,
@@ -30,7 +30,6 @@ FILTERS = (
     item_filters.BboxFilter,
     item_filters.AreaFilter,
 )
-"""All filters on items, the cheapest first."""
 
 
 class SelectionFilter(msgspec.Struct, frozen=True):
@@ -39,7 +38,7 @@ class SelectionFilter(msgspec.Struct, frozen=True):
 
     @classmethod
     def from_selection(cls, selection: Selection) -> Self:
-        filters = (kind.from_selection(selection) for kind in FILTERS)
+        filters = [kind.from_selection(selection) for kind in FILTERS]
         return cls(tuple(filter(None, filters)), selection.sample)
 
     def reason_left_out(self, item: Json) -> str | None:
@@ -82,7 +81,10 @@ def push_down(selection: Selection) -> PushedDown:
         direction = "asc" if name == selection.sortby else "desc"
         order = {"field": field, "direction": direction}
     filters = SelectionFilter.from_selection(selection).filters if selection.push_down else ()
-    parts = [item_filter.pushed_down() for item_filter in filters]
-    conditions = [part["condition"] for part in parts if part.get("condition")]
-    pushed = {name: value for part in parts for name, value in part.items() if name != "condition"}
+    conditions = []
+    pushed: Json = {}
+    for item_filter in filters:
+        pushed |= item_filter.pushed_down()
+        if condition := pushed.pop("condition", None):
+            conditions.append(condition)
     return PushedDown(**pushed, condition=combined("and", conditions), order=order)

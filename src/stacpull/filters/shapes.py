@@ -25,6 +25,7 @@ _UNREADABLE: Final = (
 )  # fmt: skip
 _TURN: Final = 360.0
 _EDGE: Final = 180.0
+_CONVERSE: Final = {"contains": "within", "within": "contains"}  # for swapped arguments
 prepare: Final = shapely.prepare
 
 
@@ -51,9 +52,9 @@ def box_shape(bbox: Sequence[float]) -> shapely.Geometry:
     """Return the rectangle of a bbox, which may be a line or a point; two if it crosses the antimeridian."""
     if len(bbox) not in (4, 6):
         raise ValueError("a box has four numbers, or six with heights")
-    boxes = [shapely.MultiPoint([box[:2], box[2:]]).envelope for box in split_at_antimeridian(bbox)]
+    corners = [shapely.MultiPoint([box[:2], box[2:]]) for box in split_at_antimeridian(bbox)]
     # valid, because a union leaves out a polygon without area
-    return shapely.union_all(shapely.make_valid(boxes))
+    return shapely.union_all(shapely.make_valid(shapely.envelope(corners)))
 
 
 def read_box(bbox: Any) -> shapely.Geometry | None:
@@ -89,7 +90,8 @@ def read_area(text: str, option: str) -> shapely.Geometry:
 
 def in_degrees(area: shapely.Geometry, option: str) -> shapely.Geometry:
     west, south, east, north = area.bounds
-    if max(abs(west), abs(east)) > _TURN or max(abs(south), abs(north)) > _EDGE / 2:
+    is_on_globe = max(-west, east) <= _TURN and max(-south, north) <= _EDGE / 2
+    if not is_on_globe:
         raise UsageError(
             f"{option} reaches from {west:.10g},{south:.10g} to {east:.10g},{north:.10g}: "
             "use longitude and latitude in degrees (WGS 84), in this order."
@@ -119,17 +121,15 @@ def exceeds_the_globe(geometry: shapely.Geometry) -> bool:
 
 def intersects(area: shapely.Geometry, geometry: shapely.Geometry, *, exceeds: bool) -> bool:
     """Return True if both meet, also across the antimeridian if area (`exceeds`) or geometry crosses it."""
+    if area.intersects(geometry):
+        return True
     turns = (-_TURN, _TURN) if exceeds or exceeds_the_globe(geometry) else ()
-    return area.intersects(geometry) or any(area.intersects(translate(geometry, turn)) for turn in turns)
-
-
-_CONVERSE: Final = {"contains": "within", "within": "contains"}
-"""Predicates for swapped arguments: the second argument comes first, because it is usually constant."""
+    return any(area.intersects(translate(geometry, turn)) for turn in turns)
 
 
 def related(name: str, left: Any, right: Any) -> bool | None:
     """Evaluate a spatial operator of CQL2 (7.11). It is unknown if a geometry is invalid."""
-    shapes = [read_shape(right), read_shape(left)]
+    shapes = [read_shape(right), read_shape(left)]  # swapped, because the second one is usually constant
     if None in shapes:
         return None
     prepare(shapes[0])
