@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import parse_qsl, quote, unquote
 
+import orjson
+
 from stacpull.hosts import host_of, scheme_of
-from stacpull.json_values import list_or_empty, media_type_of, object_or_empty
+from stacpull.json_values import list_or_empty, media_type_of, object_or_empty, objects_in
 from stacpull.models import Failure, FailureKind, ItemId, Json
 from stacpull.schemes import remote_schemes
 from stacpull.urls import is_local, is_remote, join, may_link_to, parts_of, scheme_rules, without_blanks
@@ -26,34 +29,9 @@ _KIND_OF_TYPE: Final[dict[str, AssetKind]] = {
     "inode/directory": "prefix",
     "application/x-directory": "prefix",
 }
-_NAMED_AFTER_SUFFIX: Final = (
-    "image/jp2 image/png image/gif image/webp application/json application/xml application/pdf "
-    "application/zip text/csv text/html text/xml"
-)
 _PAGE_KEYS: Final = frozenset({"tilejson", "rendered_preview"})  # endpoints, at any host
-_SUFFIX_OF_TYPE: Final = {
-    **{name: f".{name.partition('/')[2]}" for name in _NAMED_AFTER_SUFFIX.split()},
-    "image/tiff": ".tif",
-    "image/vnd.stac.geotiff": ".tif",
-    "image/jpeg": ".jpg",
-    "image/svg+xml": ".svg",
-    "application/geo+json": ".geojson",
-    "application/x-ndjson": ".ndjson",
-    "application/gml+xml": ".gml",
-    "application/vnd.google-earth.kml+xml": ".kml",
-    "application/geopackage+sqlite3": ".gpkg",
-    "application/vnd.laszip+copc": ".copc.laz",
-    "application/vnd.apache.parquet": ".parquet",
-    "application/x-parquet": ".parquet",
-    "application/x-netcdf": ".nc",
-    "application/netcdf": ".nc",
-    "application/x-hdf": ".hdf",
-    "application/x-hdf5": ".h5",
-    "application/gzip": ".gz",
-    "application/x-tar": ".tar",
-    "text/markdown": ".md",
-    "text/plain": ".txt",
-}
+_SUFFIXES_FILE: Final = Path(__file__).with_name("media_types.json")
+_SUFFIX_OF_TYPE: Final[dict[str, str]] = orjson.loads(_SUFFIXES_FILE.read_bytes())
 _RENDERERS: Final = re.compile(r"/(tilejson\.json|preview|map|viewer|wmts|WMTSCapabilities\.xml)(\.\w+)?\Z")
 _TILE: Final = re.compile(r"\{-?[xyz]\}", re.IGNORECASE)  # a number in the URL of a map tile
 _SUFFIX: Final = re.compile(r"(?:\.tar)?\.(?=[0-9]*[A-Za-z])[A-Za-z0-9]{1,10}\Z", re.IGNORECASE)
@@ -99,7 +77,7 @@ def asset_hrefs(asset: Any, base: str | None, prefer: tuple[str, ...]) -> tuple[
     usable = dict.fromkeys(url for url in hrefs if isinstance(url, str))
     rank = {scheme: number for number, scheme in enumerate(prefer)}
     # of one scheme, the asset's own href stays before alternates
-    by_rank = sorted(usable, key=lambda url: rank.get(url.partition(":")[0], len(rank)))
+    by_rank = sorted(usable, key=lambda url: rank.get(scheme_of(url), len(rank)))
     if isinstance(href, Failure) and not by_rank:
         return href
     return tuple(by_rank)
@@ -107,21 +85,29 @@ def asset_hrefs(asset: Any, base: str | None, prefer: tuple[str, ...]) -> tuple[
 
 def self_href(item: Json, *, local: bool = False) -> str | None:
     """Return the item's `self` link if it is absolute. It may be a local file only if the item is `local`."""
-    hrefs = (join(None, href) or "" for rel, href in links_of(item) if rel == "self")
-    return next((href for href in hrefs if is_remote(href) or (local and is_local(href))), None)
+    for link in hrefs_with(item, "self"):
+        href = join(None, link) or ""
+        if is_remote(href) or (local and is_local(href)):
+            return href
+    return None
 
 
-def links_of(document: Json) -> Iterator[tuple[str, str]]:
-    """Yield relation and href of each link. Relations are in lower case (RFC 8288, 2.1.1)."""
-    for link in list_or_empty(document.get("links")):
-        href = stated_href(link)
-        if href and isinstance(link.get("rel"), str):
-            yield link["rel"].lower(), href
+def links_with(document: Json, *relations: str) -> Iterator[Json]:
+    """Yield the links with these relations, which are in lower case (RFC 8288, 2.1.1)."""
+    for link in objects_in(document.get("links")):
+        if str(link.get("rel")).lower() in relations:
+            yield link
+
+
+def hrefs_with(document: Json, *relations: str) -> list[str]:
+    """Return the distinct hrefs of the links with these relations."""
+    hrefs = dict.fromkeys(map(stated_href, links_with(document, *relations)))
+    return [href for href in hrefs if href]
 
 
 def api_href(item_id: ItemId, page_url: str | None) -> str | None:
     """Return the URL that an item without `self` link has at its API (OGC API Features, part 1, 7.16)."""
-    page = (page_url or "").partition("#")[0].partition("?")[0].rstrip("/")
+    page = re.split("[?#]", page_url or "", maxsplit=1)[0].rstrip("/")
     parts = parts_of(page)
     name = quote(item_id.item, safe="")
     if parts.scheme and parts.path.endswith("/items"):
@@ -142,7 +128,7 @@ def item_id_in(href: str) -> ItemId | None:
 def linked_hrefs(item: Json, base_url: str | None, relations: Collection[str]) -> tuple[str, ...]:
     """Return the hrefs of an item's links with these relations (lower case). An invalid href fails later."""
     base = self_href(item, local=is_local(base_url)) or base_url
-    hrefs = [href for rel, href in links_of(item) if rel in relations]
+    hrefs = hrefs_with(item, *relations)
     if base is None:
         hrefs = [href for href in hrefs if scheme_of(href)]
     return tuple(dict.fromkeys(join(base, href) or href for href in hrefs))
@@ -153,11 +139,7 @@ def _failure(why: str, kind: FailureKind = FailureKind.SCHEME) -> Failure:
 
 
 def asset_kind(href: str, media_type: str | None, key: str = "") -> AssetKind:
-    """Return the kind of the asset at this absolute href.
-
-    A page is recognised by its key or media type, or by a URL with a computation: map tiles, a renderer
-    (`collection=…&item=…`, `url=…`), or an OGC service (`service=…&request=…`, OGC 06-121r9, 7.2).
-    """
+    """Return the kind of the asset at this absolute href."""
     if key in _PAGE_KEYS:
         return "page"
     kind = _KIND_OF_TYPE.get(media_type_of(media_type))
@@ -172,7 +154,9 @@ def asset_kind(href: str, media_type: str | None, key: str = "") -> AssetKind:
         parts = parts_of(href)
         names = {name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
         is_rendered = "url" in names and _RENDERERS.search(parts.path) is not None
-        if is_rendered or {"collection", "item"} <= names or {"service", "request"} <= names:
+        is_rendered = is_rendered or {"collection", "item"} <= names
+        is_service = {"service", "request"} <= names  # of OGC (06-121r9, 7.2)
+        if is_rendered or is_service:
             return "page"
     return "file"
 
@@ -181,7 +165,8 @@ def suffix_of(href: str, media_type: str | None) -> str:
     """Return the suffix with its dot, from the path of the href, or else the media type; empty for none."""
     name = scheme_rules(href).filename(href)
     dot = name.rfind(".")
-    suffix = _SUFFIX.search(name, max(1, dot - len(".tar"))) if dot > 0 else None
-    if suffix is not None:
-        return suffix.group()
+    if dot > 0:
+        suffix = _SUFFIX.search(name, max(1, dot - len(".tar")))
+        if suffix is not None:
+            return suffix.group()
     return _SUFFIX_OF_TYPE.get(media_type_of(media_type), "")

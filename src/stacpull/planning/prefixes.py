@@ -9,9 +9,11 @@ If another asset has the key of an object, the object's key gets a hash.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 from stacpull.models import Asset, Failure, FailureKind, Json, path_in_dest
+from stacpull.planning.hrefs import stated_href
 from stacpull.planning.layout import ItemLayout, final_name, name_in, safe_subdirectory
 from stacpull.planning.names import fold, with_salted_hash
 
@@ -50,7 +52,9 @@ def assets_in(
     filename = prefix[:-1].rpartition("/")[2]
     root = path_in_dest(parent, final_name(root_name, template, filename, parent))
     paths = [listed.name.split("/") for listed in listing.objects]
-    directories = {fold("/".join(path[: count + 1])) for path in paths for count in range(len(path) - 1)}
+    directories = set[str]()
+    for path in paths:
+        directories.update(map(fold, accumulate(path[:-1], "{}/{}".format)))
     assets = []
     for listed, path in zip(listing.objects, paths, strict=True):
         key = f"{prefix_key}/{listed.name}"
@@ -77,7 +81,8 @@ def with_objects(
             spread[key] = asset
         if key in objects:
             kept = {name: member for name, member in asset.items() if name not in _OWN_MEMBERS}
-            spread |= {file.key: {**kept, "href": file.href, "file:size": file.size} for file in objects[key]}
+            for file in objects[key]:
+                spread[file.key] = {**kept, "href": file.href, "file:size": file.size}
     return {**item, "assets": spread}
 
 
@@ -86,12 +91,12 @@ def object_asset(assets: Mapping[str, Any], key: str, href: str = "") -> Json | 
     asset = assets.get(key)
     if asset is not None:
         return asset if isinstance(asset, dict) else None
-    parents = {
-        parent: as_prefix(asset["href"])
-        for parent, asset in assets.items()
-        if key.startswith(f"{parent}/") and isinstance(asset, dict) and isinstance(asset.get("href"), str)
-    }
-    if any(map(href.startswith, parents.values())):
+    prefixes: dict[str, str] = {}  # by the part of the key that is left below each
+    for parent, asset in assets.items():
+        prefix = stated_href(asset)
+        if prefix and key.startswith(f"{parent}/"):
+            prefixes[key[len(parent) + 1 :]] = as_prefix(prefix)
+    if any(map(href.startswith, prefixes.values())):
         return {"href": href}
-    parent = max(parents, key=len, default=None)
-    return None if parent is None else {"href": parents[parent] + key[len(parent) + 1 :]}
+    rest = min(prefixes, key=len, default="")
+    return {"href": prefixes[rest] + rest} if prefixes else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from http import HTTPStatus
-from typing import Any, Final, Literal, cast, get_args
+from typing import Any, Final, Literal, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -17,11 +17,12 @@ import msgspec
 from stacpull.entry_points import require, target_of
 from stacpull.errors import CredentialsError, SourceError, UsageError, similar
 from stacpull.hosts import host_of
-from stacpull.json_values import list_or_empty, object_or_empty, objects_in, parsed_object
-from stacpull.models import Failure, FailureKind, Json, PageRequest, UnreadableEntry
+from stacpull.json_values import list_or_empty, object_or_empty, parsed_object
+from stacpull.models import Failure, FailureKind, ItemId, Json, PageRequest, UnreadableEntry
 from stacpull.net.json_reader import SMALL, Document, JsonReader
 from stacpull.net.transport import TransferError
-from stacpull.planning.hrefs import links_of, self_href, suffix_of
+from stacpull.planning.hrefs import hrefs_with, links_with, self_href, suffix_of
+from stacpull.planning.item_plan import id_of
 from stacpull.redact import public_url
 from stacpull.sources.source import Source
 from stacpull.sources.source_url import parse_api_url
@@ -35,23 +36,23 @@ _DOCUMENTS: Final = frozenset({"", ".json", ".geojson"})  # endings that do not 
 NOT_FOLLOWED: Final = "is a page of an API. Its next page is not followed."
 _GONE_HINT: Final = " Check its path: SOURCE is an API's root (https://host/v1), a collection or a catalog."
 _NO_ITEM: Final = Failure(FailureKind.ITEM, "not an item with an id.")
+NamedFeatures = Iterable[tuple[str, object]]  # features, each with its name in messages
 DocumentKind = Literal["Catalog", "Collection", "Feature", "FeatureCollection", ""]
 
 
 def kind_of(document: object) -> DocumentKind:
-    if not isinstance(document, dict):
-        return ""
-    type_name = document.get("type")
-    if isinstance(type_name, str) and type_name and type_name in get_args(DocumentKind):
-        return cast("DocumentKind", type_name)
-    if isinstance(document.get("features"), list):
-        return "FeatureCollection"
-    if "extent" in document and "license" in document:
-        return "Collection"
-    if isinstance(document.get("properties"), dict) and isinstance(document.get("assets"), dict):
-        return "Feature"
-    is_catalog = isinstance(document.get("links"), list) and isinstance(document.get("id"), str)
-    return "Catalog" if is_catalog else ""
+    match document:
+        case {"type": "Catalog" | "Collection" | "Feature" | "FeatureCollection" as kind}:
+            return cast("DocumentKind", kind)
+        case {"features": list()}:
+            return "FeatureCollection"
+        case {"extent": _, "license": _}:
+            return "Collection"
+        case {"properties": dict(), "assets": dict()}:
+            return "Feature"
+        case {"links": list(), "id": str()}:
+            return "Catalog"
+    return ""
 
 
 def decoded(feature: object) -> object:
@@ -59,12 +60,16 @@ def decoded(feature: object) -> object:
     return parsed_object(bytes(feature)) if isinstance(feature, msgspec.Raw) else feature
 
 
+def _is_text_or_integer(value: object) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool) and value != ""
+
+
 def valid_item(feature: object) -> Json | None:
     """Return an item, its id as a text, and without a collection that is no text; None if it has no id."""
     if not isinstance(feature, dict):
         return None
     item_id = feature.get("id")
-    if not isinstance(item_id, str | int) or isinstance(item_id, bool) or item_id == "":
+    if not _is_text_or_integer(item_id):
         return None
     collection = feature.get("collection")
     if collection is not None and not isinstance(collection, str):
@@ -72,18 +77,18 @@ def valid_item(feature: object) -> Json | None:
     return feature if isinstance(item_id, str) else {**feature, "id": str(item_id)}
 
 
-def valid_items(features: Iterable[tuple[str, object]]) -> tuple[list[Json], tuple[UnreadableEntry, ...]]:
-    """Return the items among `features` (name for messages, value), and the others as unreadable."""
+def valid_items(features: NamedFeatures) -> tuple[list[Json], tuple[UnreadableEntry, ...]]:
+    """Return the items among `features`, and the others as unreadable."""
     items: list[Json] = []
     unreadable: list[UnreadableEntry] = []
-    id_types: dict[tuple[str | None, str], type] = {}
+    id_types: dict[ItemId, type] = {}
     for name, feature in features:
         document: Any = decoded(feature)
         item = valid_item(document)
         reason = document if isinstance(document, Failure) else _NO_ITEM
         if item is not None:
             id_type = type(document["id"])
-            if id_types.setdefault((item.get("collection"), item["id"]), id_type) is id_type:
+            if id_types.setdefault(id_of(item, ""), id_type) is id_type:
                 items.append(item)
                 continue
             reason = Failure(FailureKind.ITEM, f"its id {item['id']} equals another one: one is a number.")
@@ -93,11 +98,10 @@ def valid_items(features: Iterable[tuple[str, object]]) -> tuple[list[Json], tup
 
 def tree_hrefs(document: Json, *, items: bool = True) -> list[str]:
     """Return the hrefs of the `item` and `child` links, or only of the `child` links."""
-    relations = {"item", "child"} if items else {"child"}
-    hrefs = dict.fromkeys(href for rel, href in links_of(document) if rel in relations)
-    if items and not hrefs:  # a collection may link to a file of its items (OGC API Features)
-        hrefs = dict.fromkeys(href for rel, href in links_of(document) if rel == "items")
-    return list(hrefs)
+    if not items:
+        return hrefs_with(document, "child")
+    # a collection may link to a file of its items (OGC API Features)
+    return hrefs_with(document, "item", "child") or hrefs_with(document, "items")
 
 
 def absolute(base: str, href: str) -> str:
@@ -113,7 +117,7 @@ def with_self(document: Json, url: str) -> Json:
     left_out = ["self"]  # no set: `rel` may be a list
     if kind_of(document) == "Collection":  # which may link to 600,000 items
         left_out += "item", "child"
-    kept = [link for link in links if not (isinstance(link, dict) and link.get("rel") in left_out)]
+    kept = [link for link in links if object_or_empty(link).get("rel") not in left_out]
     return {**document, "links": [{"rel": "self", "href": url}, *kept]}
 
 
@@ -125,19 +129,18 @@ def ensure_self(document: Json, url: str) -> Json:
 
 def next_links(page: Json) -> list[Json]:
     """Return the next links of a page, or the cursor of the next page (`next`) in place of a link."""
-    links = [link for link in objects_in(page.get("links")) if str(link.get("rel")).lower() == "next"]
-    links.append({"href": object_or_empty(page.get("_links")).get("_next")})  # Planet's Data API
+    planet_link = {"href": object_or_empty(page.get("_links")).get("_next")}  # of Planet's Data API
+    links = [*links_with(page, "next"), planet_link]
     links = [link for link in links if str(link.get("href") or "").strip()]
     cursor = object_or_empty(page.get("context")).get("next")  # Sentinel Hub's catalog
-    is_cursor = isinstance(cursor, int | str) and not isinstance(cursor, bool) and cursor != ""
-    if is_cursor and not links:
+    if not links and _is_text_or_integer(cursor):
         links.append({"next": cursor})
     return links
 
 
 def is_api_root(document: Json) -> bool:
     has_list = isinstance(document.get("collections"), list)
-    return has_list or "conformsTo" in document or any(rel in _API_LINKS for rel, _ in links_of(document))
+    return has_list or "conformsTo" in document or bool(hrefs_with(document, *_API_LINKS))
 
 
 async def open_source(url: str, reader: JsonReader) -> Source:
@@ -166,15 +169,15 @@ async def open_source(url: str, reader: JsonReader) -> Source:
     if is_root and not tree_hrefs(body):
         raise UsageError(f"{url} is a saved document of an API and lists no items: use the API itself.")
     if is_root or kind in {"Catalog", "Collection"}:
-        links = {href: rel for rel, href in links_of(body) if rel in {"items", "item", "child"}}
+        hrefs = hrefs_with(body, "items", "item", "child")
         is_named = api is not None and body.get("id") == api.collection and kind == "Collection"
-        has_pages = "items" in links.values() or all(parse_api_url(href).page == "items" for href in links)
-        if is_named and has_pages:
+        has_pages = all(parse_api_url(href).page == "items" for href in hrefs)
+        if is_named and (has_pages or hrefs_with(body, "items")):
             return open_as("api", document)
         # Planetary Computer's collections link to the pages of their items with `item`
-        urls = [absolute(document.url, href) for href in links if len(links) == 1]
-        if urls and parse_api_url(urls[0]).page == "items":
-            return open_as("api", at=urls[0])
+        only_url = absolute(document.url, hrefs[0]) if len(hrefs) == 1 else ""
+        if parse_api_url(only_url).page == "items":
+            return open_as("api", at=only_url)
         return open_as("tree", document)
     if kind in {"Feature", "FeatureCollection"}:
         return open_as("items", document)
@@ -231,16 +234,19 @@ async def read_item(
 
 def _with_items(document: Document) -> Document:
     body = document.body
-    if isinstance(body, list) and (not body or any(kind_of(feature) == "Feature" for feature in body)):
-        return document._replace(body={"type": "FeatureCollection", "features": body})
-    return document
+    if not isinstance(body, list):
+        return document
+    has_items = any(kind_of(feature) == "Feature" for feature in body)
+    if body and not has_items:
+        return document
+    return document._replace(body={"type": "FeatureCollection", "features": body})
 
 
 def no_collection_text(source: str, name: str, names: list[str]) -> str:
-    near = similar(name, names, limit=3) or [known for known in names if name.casefold() in known.casefold()]
-    hint = collections_text(names)
-    if near:
-        hint = f"did you mean {' or '.join(near[:3])}?"
+    near = similar(name, names, limit=3)
+    if not near:
+        near = [known for known in names if name.casefold() in known.casefold()]
+    hint = f"did you mean {' or '.join(near[:3])}?" if near else collections_text(names)
     return f"{source} has no collection {name}: {hint}"
 
 

@@ -32,7 +32,7 @@ from stacpull.net.fields import ObjectVersion, content_range, stated_version
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.status import OK, UNSATISFIABLE
 from stacpull.net.transport import Response, TransferError
-from stacpull.planning.hrefs import is_own_document, links_of, self_href
+from stacpull.planning.hrefs import hrefs_with, is_own_document, links_with, self_href
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import public_url
 from stacpull.selection import Selection
@@ -84,14 +84,14 @@ class ItemsFile(Source):
                 continue
             base = self_href(item, local=is_local(self.url))
             if isinstance(name, str) and name not in self._links and len(name) <= MAX_KEY_LENGTH:
-                hrefs = (href for rel, href in links_of(item) if rel == "collection")
-                url = next((documents.absolute(base or page_url, href) for href in hrefs), "")
+                hrefs = hrefs_with(item, "collection")
+                url = documents.absolute(base or page_url, hrefs[0]) if hrefs else ""
                 if url:
                     self._links[name] = url
             selected.append(item if base is not None else _with_absolute_hrefs(item, page_url))
         return selected
 
-    def _page_of(self, start: WalkStart, features: Iterable[tuple[str, object]], *, is_last: bool) -> Page:
+    def _page_of(self, start: WalkStart, features: documents.NamedFeatures, *, is_last: bool) -> Page:
         items, unreadable = documents.valid_items(features)
         self._has_items = self._has_items or bool(items)
         if self._first_unreadable is None and unreadable:
@@ -116,10 +116,12 @@ def _with_absolute_hrefs(item: Json, base: str) -> Json:
             return value
         return {**value, "href": join(base, href) or href}
 
-    links = [link for link in objects_in(item.get("links")) if str(link.get("rel")).lower() != "self"]
+    own_links = [*links_with(item, "self")]
+    links = [link for link in objects_in(item.get("links")) if link not in own_links]
     item = {**item, "links": [*map(absolute, links)]}
-    if isinstance(item.get("assets"), dict):
-        item["assets"] = {key: absolute(asset) for key, asset in item["assets"].items()}
+    assets = item.get("assets")
+    if isinstance(assets, dict):
+        item["assets"] = {key: absolute(asset) for key, asset in assets.items()}
     return item
 
 
@@ -138,7 +140,8 @@ class GeoJsonSource(ItemsFile):
         """Return the only start. `--sortby` sorts the document; it cannot have further pages then."""
         if selection.sortby is not None and self._has_more():
             raise self.sort_error()
-        return [start._replace(order=selection.sortby) for start in await super().starts(selection)]
+        (start,) = await super().starts(selection)
+        return [start._replace(order=selection.sortby)]
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
         if self._was_walked and not is_local(self.url):  # the link to its next page may have expired
@@ -207,7 +210,8 @@ class NdjsonSource(ItemsFile):
         where = "the input" if self.url.startswith("stdin:") else self.url
         features: list[tuple[str, object]] = []
         last: Json = {}
-        async with aclosing(_lines_of(_unzipped(FileRanges(self.url, self._reader)))) as lines:
+        ranges = FileRanges(self.url, self._reader)
+        async with aclosing(_lines_of(_unzipped(ranges))) as lines:
             async for line in lines:
                 if len(features) >= page_size.for_file or size >= PAGE_BYTES:
                     yield self._page_of(start, features, is_last=False)

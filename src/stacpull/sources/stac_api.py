@@ -2,8 +2,7 @@
 
 Paths are those of OGC API Features (part 1, 7.13-7.16). A query in SOURCE is kept on every page. `conformsTo`
 states what an API supports (STAC API 1.0.0; OGC API Features, parts 1 and 3), in any version. It is only read
-for filters, or items to read together; if it cannot be, nothing is pushed down. If the first page of a query
-fails, has only items of other collections, or is wrongly empty, the walk continues without filters.
+for filters, or items to read together; if it cannot be, nothing is pushed down.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from stacpull.json_values import list_or_empty, object_or_empty, objects_in
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.transport import TransferError
-from stacpull.planning.hrefs import item_id_in, links_of, self_href
+from stacpull.planning.hrefs import hrefs_with, item_id_in, links_with, self_href
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.selection import Selection
 from stacpull.sources import documents
@@ -53,11 +52,9 @@ class Conformance(NamedTuple):
 
     @classmethod
     def from_landing(cls, landing: Json) -> Conformance:
-        uris = list_or_empty(landing.get("conformsTo"))
-        links = objects_in(landing.get("links"))
-        searches = [link for link in links if str(link.get("rel")).lower() == "search"]
-        methods = {str(link.get("method")).upper() for link in searches}
-        return cls(tuple(uri.rstrip("/") for uri in uris if isinstance(uri, str)), "POST" in methods)
+        uris = [uri for uri in list_or_empty(landing.get("conformsTo")) if isinstance(uri, str)]
+        methods = {str(link.get("method")).upper() for link in links_with(landing, "search")}
+        return cls(tuple(uri.rstrip("/") for uri in uris), "POST" in methods)
 
     def includes(self, *endings: str) -> bool:
         return any(uri.endswith(endings) for uri in self.classes)
@@ -87,7 +84,8 @@ class SearchEndpoint(NamedTuple):
             encoded = f"{quote(name, safe='-')}={quote(text, safe=_PLAIN)}"
             parameters.append(urls.Parameter(name, text, encoded))
         url = urls.add_parameters(self.url, parameters)
-        if self.body is None or not (len(url) > _LONG_URL or isinstance(query.get("filter"), dict)):
+        needs_body = len(url) > _LONG_URL or isinstance(query.get("filter"), dict)
+        if self.body is None or not needs_body:
             return PageRequest(url)
         return PageRequest(self.url.partition("?")[0], "POST", {**self.body, **query})
 
@@ -155,7 +153,8 @@ def in_collections(items: list[Json], collections: frozenset[str]) -> list[Json]
     """Return the items that state no collection, or one of `collections`; all items if there are none."""
     if not collections:
         return items
-    return [item for item in items if item.get("collection") is None or item["collection"] in collections]
+    allowed = {None, *collections}
+    return [item for item in items if item.get("collection") in allowed]
 
 
 class FilteredQuery(NamedTuple):
@@ -166,7 +165,7 @@ class FilteredQuery(NamedTuple):
     unfiltered: PageRequest
 
     async def pages(self, size: PageSize, on_notice: OnNotice) -> Pages:
-        """Yield the pages of the query, or of `unfiltered` if the service filters the first page wrongly."""
+        """Yield the pages of the query, or of `unfiltered` if the first page fails or cannot be right."""
         filtered = PageReader(self.reader, size, self.endpoint.url)
         is_trusted = False
         reason = ""
@@ -216,7 +215,9 @@ class FilteredQuery(NamedTuple):
         """Return a query with the kinds of filters in `self.query`, which `item` matches, or None."""
         properties = object_or_empty(item.get("properties"))
         bounds = bounds_of(object_or_empty(item.get("geometry")))
-        query: Json = {"ids": [item.get("id")]} if "ids" in self.query else {}
+        query: Json = {}
+        if "ids" in self.query:
+            query["ids"] = [item.get("id")]
         if "intersects" in self.query and bounds is not None:
             query["intersects"] = item["geometry"]
         if "bbox" in self.query and bounds is not None:
@@ -255,9 +256,11 @@ class ApiSource(Source):
         self._api = parse_api_url(url)
         landing = document or Document({}, 0, url)
         moved = parse_api_url(landing.url)  # after redirects
-        links = [href for rel, href in links_of(landing.members) if rel in {"data", "search"}]
-        linked_roots = [parse_api_url(urls.join(landing.url, href) or "").root for href in links]
-        is_root = urls.parts_of(moved.root).path in {urls.parts_of(root).path for root in linked_roots}
+        root_paths = set()
+        for href in hrefs_with(landing.members, "data", "search"):
+            linked = parse_api_url(urls.join(landing.url, href) or "")
+            root_paths.add(urls.parts_of(linked.root).path)
+        is_root = urls.parts_of(moved.root).path in root_paths
         if is_root and moved.collection == self._api.collection and urls.same_site(url, moved.root):
             self._api = moved
         self.api_root = self._api.root
@@ -412,16 +415,19 @@ class ApiSource(Source):
         limit = len(ids)
         if len(endpoint.collections) != 1:
             limit += 1  # collections may share an id
-        if limit > _MAX_FOUND or (len(ids) > 1 and not endpoint.can_send({"ids": ids})):
+        can_send = len(ids) == 1 or endpoint.can_send({"ids": ids})
+        if limit > _MAX_FOUND or not can_send:
             half = len(ids) // 2
             items = await self._items_by_id(endpoint, ids[:half], whole=whole)
             if len(items) == half or not whole:
                 items += await self._items_by_id(endpoint, ids[half:], whole=whole)
             return items
-        page = await _optional(self._reader, with_limit(endpoint.request({"ids": ids}), limit))
+        request = with_limit(endpoint.request({"ids": ids}), limit)
+        page = await _optional(self._reader, request)
         features = list_or_empty(page.members.get("features"))
-        valid_items = [item for item in map(documents.valid_item, features) if item is not None]
-        return [page._replace(body=item, memory=page.memory // len(features)) for item in valid_items]
+        memory = page.memory // max(1, len(features))
+        valid_items = filter(None, map(documents.valid_item, features))
+        return [page._replace(body=item, memory=memory) for item in valid_items]
 
     async def item(self, href: str) -> Document:
         """Return the item at `href`. If it has no `self` link, it gets one with the URL it was read from."""

@@ -62,7 +62,8 @@ class _Branch(NamedTuple):
 
     def links(self, collection: str, depth: int = 1) -> Iterator[_Link]:
         name = self.name or collection
-        return (_Link(href, documents.absolute(self.url, href), name, depth) for href in self.hrefs)
+        for href in self.hrefs:
+            yield _Link(href, documents.absolute(self.url, href), name, depth)
 
 
 _LinkResult = _Branch | Document | Failure
@@ -72,8 +73,8 @@ async def _walk(
     reader: JsonReader, top: _Branch, collection: str, other_roots: Iterable[str]
 ) -> AsyncGenerator[tuple[_Link, _LinkResult]]:
     """Yield each link below a catalog with its result, then those below `other_roots`, depth first."""
-    links: list[Iterator[_Link]] = [(_Link(url, url, collection, 1) for url in other_roots)]
-    links.append(top.links(collection))  # the last ones are next
+    roots = (_Link(url, url, collection, 1) for url in other_roots)
+    links: list[Iterator[_Link]] = [roots, top.links(collection)]  # the last ones are next
     walked = {hash(top.url)}
     while links:
         batch = list[_Link]()
@@ -149,7 +150,8 @@ def _items_in(document: Document, collection: str) -> tuple[list[Json], list[Fai
     failures = [entry.failure for entry in unreadable]
     if not is_item and documents.next_links(body):  # an item may link to its neighbour
         failures.append(Failure(FailureKind.ITEM, f"{name} {documents.NOT_FOLLOWED}"))
-    return [{**item, "collection": item.get("collection") or collection} for item in items], failures
+    items = [{**item, "collection": item.get("collection") or collection} for item in items]
+    return items, failures
 
 
 def _is_temporary(failure: Failure) -> bool:
@@ -165,8 +167,9 @@ class TreeSource(Source):
         self._root: Document | None = root  # until the walk begins: it may have many links
         self._id = name if isinstance(name, str) and name else NO_COLLECTION
         self._reader = reader
-        self._urls = {url: self._id} if documents.kind_of(root.body) == "Collection" else {}
-        """The ids of the collections found so far, by URL."""
+        self._urls: dict[str, str] = {}  # the ids of the collections found so far, by URL
+        if documents.kind_of(root.body) == "Collection":
+            self._urls[url] = self._id
         self._searched_all = False
         self._search_lock = asyncio.Lock()
 
@@ -202,7 +205,8 @@ class TreeSource(Source):
         if root is None or request.url != self.url:
             root = await documents.read_root(self._reader, request.url)
         top = _Branch.from_document(root)
-        walk = _walk(self._reader, top, self._id, self._urls_of(start.collection)[1:])
+        other_roots = self._urls_of(start.collection)[1:]
+        walk = _walk(self._reader, top, self._id, other_roots)
         self._add(top)
         del root, top
         items: list[Json] = []
@@ -240,7 +244,8 @@ class TreeSource(Source):
 
     def _add(self, branch: _Branch) -> None:
         name = branch.name
-        if name is not None and len(name) <= MAX_KEY_LENGTH and len(self._urls) < documents.MAX_COLLECTIONS:
+        has_room = len(self._urls) < documents.MAX_COLLECTIONS
+        if name is not None and len(name) <= MAX_KEY_LENGTH and has_room:
             self._urls.setdefault(branch.url, name)
 
     async def _find(self, ids: set[str]) -> None:
@@ -252,7 +257,9 @@ class TreeSource(Source):
         root = self._root or await documents.read_root(self._reader, self.url)
         top = _Branch.from_document(root, items=False)
         del root  # it may have many links
-        found = {} if top.name is None or top.document is None else {top.name: top.document}
+        found: dict[str, Json] = {}
+        if top.name is not None and top.document is not None:
+            found[top.name] = top.document
         first_failure: Failure | None = None
         walked = {hash(top.url)}
         level = [top.links(self._id)]
