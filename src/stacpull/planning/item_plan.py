@@ -1,7 +1,4 @@
-"""Plans an item: derives the assets to fetch from its JSON. Nothing here raises, even for invalid items.
-
-`file:checksum` is a multihash (https://github.com/multiformats/multihash).
-"""
+"""Plans an item: derives the assets to fetch from its JSON. Nothing here raises, even for invalid items."""
 
 from __future__ import annotations
 
@@ -40,12 +37,10 @@ _DIGESTS: Final = {
     b"\xd5\x01\x10": "md5",
     **{bytes((0x80 | size, 0xE4, 2, size)): f"blake2b_{size * 8}" for size in range(1, 65)},
 }
-"""By the code and length of a multihash, the algorithm (see `digests`)."""
+"""Algorithms of `digests`, by the code and length of a multihash (github.com/multiformats/multihash)."""
 
 
 class ListedItem(NamedTuple):
-    """An item as SOURCE lists it, and what its plan needs besides."""
-
     id: ItemId
     document: Json
     url: str | None  # of its page, or of the item itself if a link of its `parent` led to it
@@ -63,7 +58,8 @@ class AssetPlanner(NamedTuple):
         document = item.document
         url = item.url
         href = hrefs.self_href(document, local=is_local(url))
-        plan = _ItemPlan(self, item, self.layout.for_item(item.id, document, item.parent), href or url)
+        layout = self.layout.for_item(item.id, document, item.parent)
+        plan = _ItemPlan(self, item, layout, href or url)
         plan.add_assets(document.get("assets"))
         if plan.prefixes:
             document = with_objects(document, item.listings, plan.objects)
@@ -103,7 +99,8 @@ class _ItemPlan(msgspec.Struct):
             self._add_each(assets)
             taken_keys = set(assets)
             # the longest first: a key that fits two prefixes is of the longer one (`prefixes.object_asset`)
-            for key, (href, listing) in sorted(self.prefixes.items(), key=lambda pair: -len(pair[0])):
+            for key in sorted(self.prefixes, key=len, reverse=True):
+                href, listing = self.prefixes[key]
                 self.objects[key] = assets_in(key, href, listing, self.layout, taken_keys)
                 self.assets += self.objects[key]
         elif assets is not None:
@@ -126,7 +123,8 @@ class _ItemPlan(msgspec.Struct):
         templates = self.item.item_assets
         listings = self.item.listings
         for key, asset in assets.items():
-            if not (keeps is None or key in listings or keeps(key, with_template(asset, templates.get(key)))):
+            described = with_template(asset, templates.get(key))
+            if not (keeps is None or key in listings or keeps(key, described)):
                 self.excluded.append(key)
                 continue
             found = hrefs.asset_hrefs(asset, self.base, selection.prefer)
@@ -149,8 +147,8 @@ class _ItemPlan(msgspec.Struct):
             else:
                 own_href = hrefs.stated_href(asset) if selection.prefer else href  # names are as without it
                 path = self.layout.path(key, hrefs.suffix_of(own_href or href, media_type))
-                stated = size_and_checksum(asset)
-                self.assets.append(Asset(key, href, *path, *stated, media_type, alternates=found[1:]))
+                size, checksum = size_and_checksum(asset)
+                self.assets.append(Asset(key, href, *path, size, checksum, media_type, found[1:]))
 
 
 def id_of(item: Json, collection: str) -> ItemId:
@@ -171,15 +169,14 @@ def is_newer(updated: str | None, before: str | None) -> bool:
 
 
 def version_of(item: PlannedItem) -> str:
-    """Return `updated` of an item, or without it a digest of its document, which is never a time.
-
-    Links are ignored, and hrefs except their file names, because the same item may be served elsewhere.
-    """
+    """Return `updated` of an item, or without it a digest of its document, which is never a time."""
     if item.updated:
         return item.updated
     document = parsed_object(item.public_json) or {}
+    # without links, and only with the names of files: the same item may be served elsewhere
     for asset in objects_in([*object_or_empty(document.get("assets")).values()]):
-        asset["href"] = unsigned_url(str(asset.get("href"))).partition("?")[0].rpartition("/")[2]
+        href = unsigned_url(str(asset.get("href")))
+        asset["href"] = href.partition("?")[0].rpartition("/")[2]
         asset["alternate"] = None
     data = orjson.dumps({**document, "links": None}, option=orjson.OPT_SORT_KEYS)
     return f"#{hashlib.sha256(data, usedforsecurity=False).hexdigest()[:16]}"
@@ -188,13 +185,14 @@ def version_of(item: PlannedItem) -> str:
 def with_template(asset: Any, template: Any) -> Any:
     if not isinstance(template, dict) or not isinstance(asset, dict):
         return asset
-    return {**template, **{name: value for name, value in asset.items() if value}}
+    stated = {name: value for name, value in asset.items() if value}
+    return template | stated
 
 
 def size_and_checksum(asset: Json) -> tuple[int | None, Checksum | None]:
     """Return the size in bytes and the checksum of an asset (file extension), each None if not stated."""
     size = asset.get("file:size")
-    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 1 << 63:
+    if type(size) is not int or not 0 <= size < 1 << 63:  # a boolean is an `int`, too
         size = None
     multihash = asset.get("file:checksum")
     checksum = parse_multihash(multihash) if isinstance(multihash, str) else None

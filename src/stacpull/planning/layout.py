@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Final, NamedTuple
 
 import msgspec
@@ -70,11 +71,13 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def properties(self) -> tuple[str, ...]:
-        names = dict.fromkeys(name for segment in self.segments for name in _fields_in(segment))
-        return tuple(name for name in names if name not in FIELDS)
+        names = chain.from_iterable(map(_fields_in, self.segments))
+        return tuple(name for name in dict.fromkeys(names) if name not in FIELDS)
 
     def unknown_properties(self, documents: Iterable[Json]) -> Iterator[str]:
-        known = {name for document in documents for name in object_or_empty(document.get("properties"))}
+        known = set[str]()
+        for document in documents:
+            known.update(object_or_empty(document.get("properties")))
         for name in self.properties:
             if known and name not in known:
                 fields = f"; fields are {_KNOWN}."
@@ -84,21 +87,17 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
 
     def for_item(self, item_id: ItemId, document: Json, parent: ItemId | None) -> ItemLayout:
         properties = object_or_empty(document.get("properties"))
-        filled: list[str | Segment] = []
-        for segment in self.segments:
-            pieces: list[str | Field] = []
-            for piece in segment:
-                if isinstance(piece, Field) and piece.name not in _ASSET_FIELDS:
-                    pieces.append(piece.apply(_value(piece.name, item_id, properties, parent)))
-                else:
-                    pieces.append(piece)
-            texts = [piece for piece in pieces if isinstance(piece, str)]
-            filled_segment = "".join(texts) if len(texts) == len(pieces) else pieces
-            filled.append(filled_segment)
-        name = filled.pop()
-        fixed = [segment for segment in filled if isinstance(segment, str)]
-        directory = safe_subdirectory("", fixed) if len(fixed) == len(filled) else None
-        return ItemLayout(filled, directory, name, self.needs_filename)
+
+        def filled(piece: str | Field) -> str | Field:
+            if isinstance(piece, str) or piece.name in _ASSET_FIELDS:
+                return piece
+            return piece.apply(_value(piece.name, item_id, properties, parent))
+
+        *directories, name = [[*map(filled, segment)] for segment in self.segments]
+        directory = None
+        if not any(map(_fields_in, directories)):
+            directory = safe_subdirectory("", [_fill(segment, {}) for segment in directories])
+        return ItemLayout(directories, directory, name, self.needs_filename)
 
 
 def _fields_in(segment: Segment) -> list[str]:
@@ -119,13 +118,14 @@ def _value(name: str, item_id: ItemId, properties: Json, parent: ItemId | None) 
     value = properties.get(name)
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value) if isinstance(value, str | int | float) and value != "" else _UNKNOWN
+    is_filled = isinstance(value, str | int | float) and value != ""
+    return str(value) if is_filled else _UNKNOWN
 
 
 class ItemLayout(msgspec.Struct, frozen=True):
-    directories: list[str | Segment]
+    directories: Sequence[Segment]
     directory: str | None  # the safe path of all directories; None if it contains fields of assets
-    name: str | Segment
+    name: Segment
     needs_filename: bool
 
     def path(self, key: str, ext: str) -> tuple[str, str | None, str | None]:
@@ -134,20 +134,19 @@ class ItemLayout(msgspec.Struct, frozen=True):
         directory = self.directory
         if directory is None:
             directory = safe_subdirectory("", [_fill(segment, values) for segment in self.directories])
-        if self.needs_filename:
-            template = ""
-            for piece in self.name:
-                if isinstance(piece, Field) and piece.name == "filename":
-                    template += str(piece)
-                else:
-                    template += _fill((piece,), values).replace("{", "{{").replace("}", "}}")
-            return directory, None, template
-        return directory, name_in(directory, _fill(self.name, values)), None
+        if not self.needs_filename:
+            return directory, name_in(directory, _fill(self.name, values)), None
+        template = ""
+        for piece in self.name:
+            if isinstance(piece, Field) and piece.name == "filename":
+                template += str(piece)
+            else:
+                text = _fill([piece], values)
+                template += text.replace("{", "{{").replace("}", "}}")
+        return directory, None, template
 
 
-def _fill(segment: str | Segment, values: Mapping[str, str]) -> str:
-    if isinstance(segment, str):
-        return segment
+def _fill(segment: Segment, values: Mapping[str, str]) -> str:
     text = ""
     for piece in segment:
         if isinstance(piece, Field):

@@ -39,6 +39,7 @@ _HASHED: Final = re.compile(r".*~[0-9a-f]{12}(\.[A-Za-z0-9.]{1,15})?", re.DOTALL
 _NOT_IN_ID: Final = re.compile(r"[^A-Za-z0-9._]+")
 _MAX_SOURCE_LENGTH: Final = 80
 _SUFFIX: Final = re.compile(r"(?<=[^.])(\.tar)?\.[A-Za-z0-9]{1,10}\Z")
+_PATH_BITS: Final = (1 << 50) - 1  # the other 14 bits form 16,384 groups of a few index pages each
 _CUT_ESCAPE: Final = re.compile(r"~[0-9A-F]?\Z")
 
 
@@ -52,13 +53,14 @@ def is_own_catalog(data: bytes | None) -> bool:
     return isinstance(identifier, str) and f"{identifier}-".startswith(f"{CATALOG_ID}-")
 
 
+def _escaped(unsafe: re.Match[str]) -> str:
+    return "".join(f"~{byte:02X}" for byte in unsafe.group().encode("utf-8", "surrogatepass"))
+
+
 @cached_if_short(8192)
 def safe_segment(name: str) -> str:
     """Return a name as a path segment of at most 255 bytes, which differs for different names."""
-    encoded = _UNSAFE.sub(
-        lambda unsafe: "".join(f"~{byte:02X}" for byte in unsafe.group().encode("utf-8", "surrogatepass")),
-        name,
-    )
+    encoded = _UNSAFE.sub(_escaped, name)
     is_like_hashed = "~" in encoded and _HASHED.fullmatch(encoded)
     is_long = len(encoded) > MAX_BYTES // 4 and len(encoded.encode()) > MAX_BYTES
     folded = fold(encoded)
@@ -98,10 +100,6 @@ def hashes_in(directory: str) -> Callable[[str], int]:
     first_bits = text_hash(folded) & ~_PATH_BITS
     prefix = f"{folded}/" if folded else ""
     return lambda name: first_bits | (text_hash(prefix + fold(name)) & _PATH_BITS)
-
-
-_PATH_BITS: Final = (1 << 50) - 1
-"""The bits that depend on the whole path. The others form 16,384 groups of a few index pages each."""
 
 
 def _with_hash(encoded: str, hashed: str) -> str:
