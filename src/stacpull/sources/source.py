@@ -45,10 +45,12 @@ class PageSize(NamedTuple):
         return self.items if self.is_user_set else min(FILE_ITEMS, self.items)
 
 
-def allowed_headers(headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
+def allowed_headers(headers: Mapping[str, object] | None) -> Mapping[str, str] | None:
     """Return the fields that a next link may set, with their names in lower case."""
-    fields = ((name.lower(), value) for name, value in (headers or {}).items())
-    allowed = {name: value for name, value in fields if name in _LINK_HEADERS and value.isprintable()}
+    allowed = {}
+    for name, value in (headers or {}).items():
+        if name.lower() in _LINK_HEADERS and isinstance(value, str) and value.isprintable():
+            allowed[name.lower()] = value
     return allowed or None
 
 
@@ -87,12 +89,10 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True, rename={"announc
 
 
 class LoopDetector(msgspec.Struct):
-    """Ends the reading of pages that keep listing known items, or none: broken links can go on forever.
+    """Ends the reading of pages that keep listing known items, or none: broken links can go on forever."""
 
-    Known items may come again, up to the number seen before a stop (`may_repeat`) or on the largest page. A
-    service that numbers its pages from 0 may repeat that page in smaller ones.
-    """
-
+    # the number of items that may come again: those seen before a stop, or on the largest page, which a
+    # service that numbers its pages from 0 may repeat in smaller ones
     may_repeat: int = 0
     _pages: int = 0  # in a row without new items
     _repeated: int = 0  # the items on them
@@ -167,7 +167,5 @@ class Source(Protocol):
         return {}
 
     def sort_error(self) -> UsageError:
-        if self.url.startswith("stdin:"):
-            return UsageError("Items in Python or on standard input cannot be sorted: sort them first.")
         needed = "one collection of an API with the sort extension, or an ItemCollection"
-        return UsageError(f"{self.url} cannot be sorted: --sortby needs {needed}.")
+        return UsageError(f"SOURCE cannot be sorted: --sortby needs {needed}.")
