@@ -29,18 +29,14 @@ _TOO_LARGE: Final = Failure(FailureKind.OVERLONG, "The item and the items read w
 
 
 class ReadItem(NamedTuple):
-    """An item, its size in memory, and when its request was sent, in seconds on the clock's `monotonic`."""
-
     document: Json
-    read_at: float
-    memory: int
+    read_at: float  # when its request was sent, on the clock's `monotonic`
+    memory: int  # estimated, in bytes
 
 
 class _PendingRead(msgspec.Struct, eq=False, weakref=True):
-    """A request for an item. Callers that wait for `lock` share its result; None if it was cancelled."""
-
     lock: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
-    result: ReadItem | Failure | None = None
+    result: ReadItem | Failure | None = None  # shared by all who waited for the lock; None if cancelled
 
 
 @attrs.define(eq=False)

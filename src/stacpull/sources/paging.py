@@ -6,6 +6,7 @@ later walk resumes there. The hashes of next links show a loop; if each link is 
 
 from __future__ import annotations
 
+from posixpath import basename
 from typing import Final
 from urllib.parse import urlunsplit
 
@@ -61,11 +62,7 @@ def with_limit(request: PageRequest, limit: int) -> PageRequest:
 
 
 def next_request(page: Json, current: PageRequest, base: str) -> PageRequest | None:
-    """Return the request for the page after `page`, which answered `current`; None after the last page.
-
-    Relative links refer to `base`, the URL after redirects. A POST always goes to the host and port of the
-    current page. Links of services behind a proxy often name an internal host.
-    """
+    """Return the request for the page after `page`, or None. `base` is the URL of `page` after redirects."""
     links = next_links(page)
     if not links:
         return None
@@ -77,21 +74,23 @@ def next_request(page: Json, current: PageRequest, base: str) -> PageRequest | N
     same_method = [link for link in usable if _method_of(link) == current.method]
     link = (same_method or usable)[0]
     url = urls.join_web(base, link["href"])
-    fields = {k: v for k, v in object_or_empty(link.get("headers")).items() if isinstance(v, str)}
-    carried = [p for p in urls.parameters(current.url) if p.name in _CARRIED]
-    sent = current.body or {}
-    if link.get("merge") is True:
+    is_merged = link.get("merge") is True
+    fields = object_or_empty(link.get("headers"))
+    if is_merged:
         fields = {**(current.headers or {}), **fields}
-        sent = sent or {p.name: _member(p.name, p.value) for p in carried}
     headers = allowed_headers(fields)
+    carried = [p for p in urls.parameters(current.url) if p.name in _CARRIED]
     if _method_of(link) == "POST":
+        sent = current.body or {}
+        if is_merged and not sent:
+            sent = {p.name: _member(p.name, p.value) for p in carried}
         # merged, whatever `merge` states: without a member of the query, the filter would be lost
         body = {**sent, **object_or_empty(link.get("body"))}
         following = PageRequest(url, "POST", body, headers)
-        if not urls.same_site(base, url):
-            following = on_origin_of(following, base)
-        return following
-    if current.method == "GET" and urls.parts_of(current.url).path == urls.parts_of(url).path:
+        # a body goes to no other host; behind a proxy, links often name an internal one
+        return following if urls.same_site(base, url) else on_origin_of(following, base)
+    is_same_path = urls.parts_of(current.url).path == urls.parts_of(url).path
+    if current.method == "GET" and is_same_path:
         present = {p.name for p in urls.parameters(url)}
         url = urls.add_parameters(url, [p for p in carried if p.name not in present])
     return PageRequest(url, headers=headers)
@@ -125,16 +124,17 @@ def on_origin_of(following: PageRequest, base: str) -> PageRequest:
         return following
     base_parts = urls.parts_of(base)
     parts = urls.parts_of(following.url)
-    is_same_name = base_parts.path.rpartition("/")[2] == parts.path.rpartition("/")[2]
+    is_same_name = basename(base_parts.path) == basename(parts.path)
     path = base_parts.path if is_same_name else parts.path  # that of `base` may have a proxy's prefix
     moved_parts = parts._replace(scheme=base_parts.scheme, netloc=base_parts.netloc, path=path)
     return replace(following, url=urlunsplit(moved_parts))
 
 
 def announced_total(page: Json) -> int | None:
-    context, metadata = (object_or_empty(page.get(name)) for name in ("context", "search:metadata"))
+    context = object_or_empty(page.get("context"))
+    metadata = object_or_empty(page.get("search:metadata"))
     for total in (page.get("numberMatched"), context.get("matched"), metadata.get("matched")):
-        if isinstance(total, int) and not isinstance(total, bool) and 0 <= total < _MAX_ITEMS:
+        if type(total) is int and 0 <= total < _MAX_ITEMS:  # a boolean is an `int`, too
             return total
     return None
 

@@ -32,7 +32,7 @@ def source_url(source: str) -> str:
     name = scheme_of(source)
     if name == "file":
         return _file_url(unquote(re.sub("^(?i:file):(//(localhost)?(?=/))?", "", source)))
-    if name == "stdin" or (name and source[len(name) + 1 :].startswith("//")):
+    if name == "stdin" or (name and source[len(name) :].startswith("://")):
         if name not in SCHEMES:
             known = ", ".join(remote_schemes())
             raise UsageError(f"SOURCE has the unsupported URL scheme {name}: use {known} or file.")
@@ -83,10 +83,7 @@ def _root(parts: SplitResult, path: list[str]) -> str:
 
 
 def split_credentials(source: str) -> tuple[str, dict[str, Secret], dict[str, Secret]]:
-    """Return SOURCE without its credentials, and these: query parameters and header fields.
-
-    `token` is a credential of http and https, except in an `…/items` URL, where it pages.
-    """
+    """Return SOURCE without its credentials, and these: query parameters and header fields."""
     if not is_web(source):
         if re.match(r"[\w+.-]+://[^/]*:.*@", source):  # a key of AWS may have slashes
             raise UsageError("SOURCE must not contain credentials: set them as variables, or use a profile.")
@@ -95,8 +92,10 @@ def split_credentials(source: str) -> tuple[str, dict[str, Secret], dict[str, Se
     if not (parts.netloc and host_of(source)):
         raise UsageError("SOURCE is not a valid URL: check its host and port.")
     url = source.partition("#")[0]
-    clean_url = public_url(url, keep_tokens=parse_api_url(url).page == "items")
-    query = {p.name: Secret(p.value) for p in removed_parameters(url, clean_url) if p.value}
+    is_page = parse_api_url(url).page == "items"
+    clean_url = public_url(url, keep_tokens=is_page)  # there, `token` names a page
+    removed = removed_parameters(url, clean_url)
+    query = {parameter.name: Secret(parameter.value) for parameter in removed if parameter.value}
     if not (parts.username or parts.password):
         return clean_url, query, {}
     user_and_password = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
