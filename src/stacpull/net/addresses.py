@@ -25,14 +25,11 @@ class AddressRefusedError(OSError):
 
 
 class AddressPolicy:
-    """The address rules of one run, and the addresses known of the hosts that the user chose.
-
-    `chosen` are hosts as in URLs, without ports. Worker processes get a copy that knows the same addresses.
-    """
+    """The rules of one run, and the addresses of the hosts that the user chose. Workers get a copy."""
 
     def __init__(self, *, allow_private: bool = False, chosen: Iterable[str] = ()) -> None:
         self.allow_private = allow_private
-        self._chosen = frozenset(map(_host_name, chosen))
+        self._chosen = frozenset(map(_host_name, chosen))  # as in URLs, without ports
         self._pinned: dict[str, frozenset[str]] = {}  # by the first lookup; empty if public
         self._open_addresses: set[str] = set()
         for host in self._chosen:

@@ -39,8 +39,6 @@ _EXPECTED = (aiohttp.ClientError, HttpProcessingError, asyncio.TimeoutError, OSE
 
 
 class AiohttpTransport:
-    """Sends requests with aiohttp. Its sessions belong to the event loop of the first request."""
-
     def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
         self._sessions: dict[bool, aiohttp.ClientSession] = {}  # True: with a proxy, which may be private
@@ -55,7 +53,8 @@ class AiohttpTransport:
         proxy = proxy_of(request.url)
         try:
             url = URL(wire_url(request.url), encoded=True)
-            if url.raw_user is not None and any(name.lower() == "authorization" for name in request.headers):
+            has_authorization = any(name.lower() == "authorization" for name in request.headers)
+            if url.raw_user is not None and has_authorization:
                 url = url.with_user(None)  # only one of the two can be sent
             if proxy is not None:
                 proxy_origin = origin_of(proxy.url)
@@ -157,8 +156,8 @@ class _Connector(aiohttp.TCPConnector):
         idle = [connections for connections in self._conns.values() if connections]
         is_full = len(self._acquired) + sum(map(len, idle)) >= self._max_connections
         if is_full and idle and not self._conns.get(req.connection_key):
-            longest_idle, _ = min(idle, key=lambda connections: connections[0][1]).popleft()
-            longest_idle.close()
+            longest_idle = min(idle, key=lambda connections: connections[0][1])
+            longest_idle.popleft()[0].close()
         while True:
             connection = await super().connect(req, traces, timeout)
             transport = connection.transport

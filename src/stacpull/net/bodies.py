@@ -117,13 +117,10 @@ async def decoded(chunks: AsyncIterator[Chunk], coding: str) -> AsyncIterator[by
 
 
 class MinimumRate(msgspec.Struct):
-    """Detects bodies of fewer than `minimum` bytes per second over `window` seconds of waiting for bytes.
+    """Detects servers that send a byte now and then, and would occupy a worker for days."""
 
-    A server that sends a byte now and then never stalls, and would occupy a worker for days.
-    """
-
-    minimum: float
-    window: float
+    minimum: float  # bytes per second
+    window: float  # seconds of waiting for bytes
     received: int = 0
     seconds: float = 0.0
 

@@ -163,16 +163,14 @@ class Client:
                 host = host_of(request.url)
                 message = f"{host} redirects a request with a body to another host, which is not followed."
                 raise TransferError(Failure(FailureKind.REDIRECT, message, status, host))
-            headers = {name: value for name, value in headers.items() if name.lower().startswith(_FORWARDED)}
+            headers = {name: headers[name] for name in headers if name.lower().startswith(_FORWARDED)}
         return Request(target, method, headers, body, request.purpose, (*earlier, request.url))
 
 
 class PermittedRequest(NamedTuple):
-    """A request with a permit of `gate`, sent at `sent_at` or as soon as `receive` is called."""
-
-    gate: Gate
+    gate: Gate  # that gave the permit
     sent_at: float
-    receive: Receive
+    receive: Receive  # also sends it, unless the fast path has
 
 
 @attrs.define(eq=False)
@@ -208,7 +206,8 @@ class Exchange:
                 await first_bytes(self)
                 location = self.headers.get("Location", "")
                 self._request = self._client.redirected_request(self._request, self.status, location)
-                sent.gate.record_redirect(self._request.purpose, self._client.route(self._request.url).gate)
+                next_gate = self._client.route(self._request.url).gate
+                sent.gate.record_redirect(self._request.purpose, next_gate)
             finally:
                 await self.close()
 
@@ -245,7 +244,8 @@ class Exchange:
     async def _counted(self, limit: int) -> AsyncIterator[Chunk]:
         byte_limiter = self._client.byte_limiter
         if byte_limiter.limit:  # larger pieces would turn a slow rate into bursts and long waits
-            limit = int(min(limit, max(byte_limiter.limit / 8, 16 * 1024), 1 << 20))
+            eighth_of_second = max(16 * 1024, int(byte_limiter.limit / 8))
+            limit = min(limit, eighth_of_second, 1 << 20)
         async for chunk in self._response.chunks(limit):
             size = len(chunk)
             self._client.counters.bytes_fetched += size
@@ -258,7 +258,8 @@ class Exchange:
         route = self._client.route(self._request.url)
         await route.gate.acquire(self._request.purpose)
         outgoing = self._client.count_and_authorize(self._request, route)
-        return PermittedRequest(route.gate, route.gate.now(), partial(route.transport.send, outgoing))
+        receive = partial(route.transport.send, outgoing)
+        return PermittedRequest(route.gate, route.gate.now(), receive)
 
     async def _take_response(self, sent: PermittedRequest) -> None:
         self.gate = gate = sent.gate
@@ -296,8 +297,10 @@ class Exchange:
         secrets = self._client.secrets
         # the server may quote the URL
         signed = removed_parameters(self._sent_url, public_url(self._sent_url))
-        prefix = Secrets(Secret(p.value) for p in signed).masked_bytes(await first_bytes(self))[:PREFIX_BYTES]
+        url_secrets = Secrets(Secret(parameter.value) for parameter in signed)
+        body = url_secrets.masked_bytes(await first_bytes(self))
         now = self._client.clock.time()
+        prefix = body[:PREFIX_BYTES]
         failure = classify(self.status, self.headers, prefix, host, now=now, secrets=secrets)
         if self.status in {502, 504} and failure.kind is FailureKind.SERVER:  # no answer to a gateway
             return sent.gate.record_silence(sent.sent_at, failure).masked(secrets)
@@ -380,8 +383,8 @@ class HostCredentials:
             url = set_parameter(url, name, value.reveal())
         headers = self._headers  # one object, whose text is made once (`CallbackTransport`)
         if request.headers:
-            kept_headers = {k: v for k, v in request.headers.items() if k.lower() not in self._replaced}
-            headers = kept_headers | headers
+            kept = [name for name in request.headers if name.lower() not in self._replaced]
+            headers = {name: request.headers[name] for name in kept} | headers
         return replace(request, url=url, headers=headers)
 
 

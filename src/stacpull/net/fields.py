@@ -88,7 +88,8 @@ def requested_range(field: str) -> slice | None:
 
 
 def whole_number(text: str) -> int | None:
-    return int(text) if len(text) <= _MAX_DIGITS and text.isascii() and text.isdigit() else None
+    is_number = text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
+    return int(text) if is_number else None
 
 
 class ObjectVersion(NamedTuple):

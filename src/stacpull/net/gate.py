@@ -1,7 +1,5 @@
 """Limits on concurrent requests per host, pauses for hosts that throttle or do not answer, and rates.
 
-`CongestionWindow` has the limit, `Gate` the permits, the pauses and the state of the host.
-
 A cancelled wait loses no permit. No task may wait for one while it holds another: tasks could deadlock.
 """
 
@@ -107,7 +105,8 @@ class CongestionWindow:
             mean_wait = self._waited / self._responses
             self._best_wait = min(self._best_wait, mean_wait)
         if in_use >= _MOSTLY_IN_USE * limit_before:
-            if mean_wait > 2 * self._best_wait + _OWN_DELAY_SECONDS and not self._is_fixed:
+            has_queue = mean_wait > 2 * self._best_wait + _OWN_DELAY_SECONDS  # at the host
+            if has_queue and not self._is_fixed:
                 self._doubles = False
                 self._best_wait *= 1.02  # the route may have become longer
                 self.limit = max(min(limit_before, _SMALL_LIMIT), limit_before * 3 // 4)
@@ -132,9 +131,7 @@ class WaitingRequest(Protocol):
     purpose: Purpose
 
     def is_cancelled(self) -> bool: ...
-
     def on_permit(self) -> None: ...
-
     def on_down(self, failure: Failure) -> None: ...  # instead of `on_permit`, if the host is down
 
 
@@ -154,10 +151,8 @@ class _WaitingTask(asyncio.Future[None]):
 
 
 class GateSettings(NamedTuple):
-    """What the gates of all hosts have in common. `on_notice` gets what the user should know."""
-
     clock: Clock
-    maximum: int  # requests at once to a host
+    maximum: int  # requests at once to a host, at least 1
     is_fixed: bool = False  # True if the number is always the maximum
     silence_limit: float = 120.0  # seconds without an answer after which a host is down
     request_rate: float = 0.0  # requests that tasks send per second; 0 means no rate
@@ -180,7 +175,7 @@ class Gate:
     def __init__(self, host: str, settings: GateSettings) -> None:
         self.host = host
         self.now = settings.clock.monotonic
-        self.window = CongestionWindow(max(1, settings.maximum), self.now(), is_fixed=settings.is_fixed)
+        self.window = CongestionWindow(settings.maximum, self.now(), is_fixed=settings.is_fixed)
         self.in_use = 0
         self._settings = settings
         self._closed_until = 0.0  # by `now`; 0 for a gate that was never closed
@@ -288,11 +283,8 @@ class Gate:
             self._refusals[purpose] = 0
 
     def count_refusal(self, failure: Failure, purpose: Purpose) -> Failure:
-        """Count a refusal; return its failure, or DOWN if the host has refused too many assets.
-
-        Refused documents are counted separately, because access to an item says nothing about access to its
-        assets. If too many are refused, the walk ends with a `CredentialsError`.
-        """
+        """Count a refusal. Return its failure, or DOWN if the host has refused too many assets."""
+        # counted by purpose: access to an item says nothing about access to its assets
         self._refusals[purpose] += 1
         if self._refusals[purpose] < MAX_REFUSALS:
             return failure
@@ -306,10 +298,7 @@ class Gate:
         return self._mark_down(replace(failure, message=text))
 
     def record_throttling(self, failure: Failure, purpose: Purpose) -> Failure:
-        """Close the gate after the host throttled, for as long as it asked or twice as long as before.
-
-        Return the failure, or DOWN for an asset if the host asks to wait for too long.
-        """
+        """Close the gate. Return the failure, or DOWN for an asset if the host asks to wait for too long."""
         retry_after = failure.retry_after
         if retry_after is not None and retry_after > MAX_WAIT:
             text = wait_message(self.host, retry_after, self._settings.clock)
@@ -331,10 +320,7 @@ class Gate:
         return failure
 
     def record_silence(self, sent_at: float, failure: Failure) -> Failure:
-        """Record that a request, which still holds its permit, got no response.
-
-        Return the failure: DOWN if the host now is down, THROTTLED if the host caused it.
-        """
+        """Return the failure of a request without a response: DOWN or THROTTLED if the host is the cause."""
         now = self.now()
         if not self._unanswered:
             self._silent_since = now
@@ -384,10 +370,7 @@ class Gate:
 
 
 class RateLimiter(msgspec.Struct, eq=False):
-    """At most `limit` bytes or requests per second; 0 for no limit. Callers wait for their turn.
-
-    What was not used in the last `saved_seconds` may be used later, so that late wake-ups do not add up.
-    """
+    """At most `limit` bytes or requests per second; 0 for no limit. Callers wait for their turn."""
 
     clock: Clock
     limit: float = 0.0
@@ -398,6 +381,7 @@ class RateLimiter(msgspec.Struct, eq=False):
         if not self.limit:
             return
         now = self.clock.monotonic()
+        # what was not used recently may be used now, so that late wake-ups do not add up
         start = max(self.free_at, now - self.saved_seconds)
         self.free_at = start + units / self.limit
         if start > now:

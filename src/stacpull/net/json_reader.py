@@ -58,12 +58,7 @@ class TooManyValuesError(ValueError):
 
 
 def decode(data: bytes, limit: int = PAGE_LIMIT, charset: str | None = None) -> tuple[object, bool]:
-    r"""Decode a JSON document, and return whether it is strict JSON.
-
-    UTF-8 is tried before the stated `charset`, which is often wrong. Lenient documents get null for `NaN` and
-    `Infinity`, texts for numbers beyond 64-bit floats, and `\xXX` and `\uXXXX` for invalid bytes and
-    surrogates, with more backslashes than any text has there: different texts stay different.
-    """
+    """Decode a JSON document, and return whether it is strict JSON."""
     max_values = max(limit // _BYTES_PER_VALUE, MAX_VALUES)
     if len(data) > max_values and count_values(data) > max_values:
         raise TooManyValuesError(f"more than {max_values} values")
@@ -74,19 +69,27 @@ def decode(data: bytes, limit: int = PAGE_LIMIT, charset: str | None = None) -> 
         if len(data) > LENIENT_LIMIT or not data.lstrip().startswith(_BEGINNINGS):
             raise
         strict = error
-    if charset is not None and _CHARSETS.fullmatch(charset):
+    if charset is not None and _CHARSETS.fullmatch(charset):  # often wrong, so UTF-8 was tried first
         with suppress(LookupError, ValueError):
             data = data.decode(charset).encode()
             return orjson.loads(data), True
     try:
-        text = data.decode("utf-8", "surrogateescape")
-        longest = max(map(len, _BACKSLASHES.findall(text)), default=0)
-        mark = r"\\" * min(longest // 2 + 1, 4)  # more of them would take too much memory
-        text = text.translate({0xDC00 + byte: f"{mark}x{byte:02X}" for byte in range(0x80, 0x100)})
-        strict_text = json.dumps(_PARSER.decode(text), ensure_ascii=False, allow_nan=False)
-        return orjson.loads(_SURROGATE.sub(lambda half: f"{mark}u{ord(half[0]):04x}", strict_text)), False
+        return orjson.loads(_as_strict(data)), False
     except (ValueError, RecursionError):
         raise strict from None
+
+
+def _as_strict(data: bytes) -> str:
+    text = data.decode("utf-8", "surrogateescape")
+    # more backslashes than the text has in a row: different texts stay different (but at most 4, for memory)
+    longest = max(map(len, _BACKSLASHES.findall(text)), default=0)
+    mark = r"\\" * min(longest // 2 + 1, 4)
+    # invalid bytes, which are surrogates now, become `\xXX`
+    text = text.translate({0xDC00 + byte: f"{mark}x{byte:02X}" for byte in range(0x80, 0x100)})
+    # NaN becomes null, and a number out of range a text
+    strict_text = json.dumps(_PARSER.decode(text), ensure_ascii=False, allow_nan=False)
+    # half a surrogate pair becomes `\uXXXX`
+    return _SURROGATE.sub(lambda half: f"{mark}u{ord(half[0]):04x}", strict_text)
 
 
 def _number(text: str) -> float | str:
@@ -109,7 +112,8 @@ def decode_without_features(data: bytes) -> Json | None:
     try:
         members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
         features = msgspec.json.decode(members.pop("features", b""), type=list[msgspec.Raw])
-        return {name: orjson.loads(bytes(text)) for name, text in members.items()} | {"features": features}
+        document = {name: orjson.loads(bytes(text)) for name, text in members.items()}
+        return document | {"features": features}
     except (msgspec.DecodeError, orjson.JSONDecodeError):
         return None
 
@@ -140,9 +144,9 @@ class JsonReader(msgspec.Struct, eq=False):
     retries: Retries
     source: str
     credential_names: tuple[str, ...] = ()
-    key_variable: str | None = None
+    key_variable: str | None = None  # named in place of credentials, if there are none
     limit: int = PAGE_LIMIT
-    warn: Callable[[str], None] = lambda _: None
+    warn: Callable[[str], None] = lambda _: None  # for repeated requests, and once for lenient JSON
     note: Callable[[str], None] = lambda _: None
     large_document_lock: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
     """Held by readers of many documents while they read one of more than `SMALL` bytes."""
@@ -169,10 +173,10 @@ class JsonReader(msgspec.Struct, eq=False):
                     "Use the URL of an API or a catalog.json, log in, or wait: it may be under maintenance."
                 )
                 raise CredentialsError(f"{error.failure.message} {hint} {self.advice}") from error
-            hint = " SOURCE must be a STAC document, or a .ndjson or .ndjson.gz file of items, or .parquet."
             text = error.failure.message
             if request.url == self.source:
-                text += hint
+                hint = "SOURCE must be a STAC document, or a .ndjson or .ndjson.gz file of items, or .parquet."
+                text = f"{text} {hint}"
             raise SourceError(text) from error.__cause__
         except TransferError as error:
             self._raise_if_source_refuses(error, request.url)
@@ -187,7 +191,8 @@ class JsonReader(msgspec.Struct, eq=False):
         except _NotJsonError as error:
             if error.html:
                 raise
-            raise TransferError(Failure(FailureKind.ITEM, str(error), host=host_of(request.url))) from error
+            failure = Failure(FailureKind.ITEM, str(error), host=host_of(request.url))
+            raise TransferError(failure) from error
 
     @asynccontextmanager
     async def stream(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Response]:

@@ -28,13 +28,11 @@ _PROGRESS_BYTES = 1 << 20  # the fewest that count as progress: no server can pr
 
 
 class RetryPolicy(msgspec.Struct, frozen=True):
-    """The limits of retries. Durations are in seconds."""
-
     retries: int = 5
-    base: float = 0.5  # the longest first wait
-    cap: float = 60.0  # the longest wait
+    base: float = 0.5  # seconds of the longest first wait
+    cap: float = 60.0  # seconds of the longest wait
     max_uncounted_throttles: int = 20
-    max_wait: float = MAX_WAIT  # the longest Retry-After that is honoured
+    max_wait: float = MAX_WAIT  # seconds of the longest Retry-After that is honoured
 
 
 class RetryState(msgspec.Struct):
@@ -73,11 +71,9 @@ def next_wait(policy: RetryPolicy, state: RetryState, failure: Failure, jitter: 
 
 
 class Retries(msgspec.Struct, frozen=True):
-    """Repeats attempts by a policy. `on_retry` is called with each failure before it is retried."""
-
     policy: RetryPolicy
     clock: Clock
-    on_retry: Callable[[Failure], None] = lambda _: None
+    on_retry: Callable[[Failure], None] = lambda _: None  # called before each retry
 
     async def run(self, attempt: Callable[[], Awaitable[T]]) -> T:
         state = RetryState()

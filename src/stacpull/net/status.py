@@ -121,10 +121,7 @@ def moment_of(value: str) -> float | None:
 
 
 def reason_in(body_prefix: bytes, secrets: Secrets | None = None) -> str:
-    """Return the reason in an error's body on one short line; empty if there is none or it is binary.
-
-    Secrets are removed before it is shortened, because a part of a secret would not be recognised.
-    """
+    """Return the reason in an error's body on one short line; empty if there is none or it is binary."""
     text = body_prefix.decode("utf-8-sig", "replace").strip()
     if text.startswith("<"):
         tags = filter(None, (pattern.search(text) for pattern in _XML_REASONS))
@@ -134,22 +131,21 @@ def reason_in(body_prefix: bytes, secrets: Secrets | None = None) -> str:
         with suppress(orjson.JSONDecodeError):
             member = orjson.loads(body_prefix)
         while isinstance(member, dict):  # `{"error": {"message": …}}` is common
-            member = next((member[name] for name in _JSON_REASONS if member.get(name)), "")
+            reasons = [member[name] for name in _JSON_REASONS if member.get(name)]
+            member = reasons[0] if reasons else ""
         text = member if isinstance(member, str) else ""
     if _BINARY.search(text, 0, 4 * _REASON_LENGTH):
         return ""
-    if secrets is not None:
-        text = secrets.masked(text)
-    words = ("".join(filter(str.isprintable, word)) for word in text[: 4 * _REASON_LENGTH].split())
-    return " ".join(map(public_url, words))[:_REASON_LENGTH].rstrip(".")
+    # masked before it is shortened: a part of a secret would not be recognised
+    start = text if secrets is None else secrets.masked(text)
+    start = start[: 4 * _REASON_LENGTH]
+    words = [public_url("".join(filter(str.isprintable, word))) for word in start.split()]
+    return " ".join(words)[:_REASON_LENGTH].rstrip(".")
 
 
 def is_web_page(headers: Mapping[str, str], start: bytes | memoryview) -> bool:
-    """Return True if a body that begins with `start` is a web page, usually a login.
-
-    It must begin with markup, because some servers send images as `text/html`.
-    """
-    if _MARKUP.match(start, 0, _SNIFFED) is None:
-        return False  # as in nearly all cases
+    """Return True if a body that begins with `start` is a web page, usually a login."""
+    if _MARKUP.match(start, 0, _SNIFFED) is None:  # some servers send images as `text/html`
+        return False
     is_stated = media_type_of(headers.get("Content-Type")) in _HTML_TYPES
     return is_stated or _HTML.match(start, 0, _SNIFFED) is not None

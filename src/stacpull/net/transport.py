@@ -20,6 +20,8 @@ from stacpull.errors import UsageError
 from stacpull.models import Failure
 from stacpull.net.addresses import AddressPolicy
 
+Purpose = Literal["asset", "document"]
+Chunk = bytes | memoryview  # of a body
 KEEP_ALIVE = 15.0  # seconds that an idle connection is kept
 USER_AGENT = f"stacpull/{__version__} (+https://github.com/stacpull/stacpull)"  # with a contact URL
 
@@ -36,9 +38,6 @@ class TransferError(Exception):
     def give_up(self) -> Failure:
         """Return the final failure. A refusal counts against its host; too many raise CredentialsError."""
         return self.failure if self.count_refusal is None else self.count_refusal(self.failure)
-
-
-Purpose = Literal["asset", "document"]
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -72,9 +71,6 @@ class HttpSettings(msgspec.Struct, frozen=True, dict=True):
             raise UsageError(f"--ca-bundle {self.ca_bundle} cannot be read: {error.strerror}.") from error
         context.set_alpn_protocols(["http/1.1"])
         return context
-
-
-Chunk = bytes | memoryview  # of a body
 
 
 class Response(Protocol):
