@@ -173,10 +173,10 @@ class JsonReader(msgspec.Struct, eq=False):
                     "Use the URL of an API or a catalog.json, log in, or wait: it may be under maintenance."
                 )
                 raise CredentialsError(f"{error.failure.message} {hint} {self.advice}") from error
+            hint = " SOURCE must be a STAC document, or a .ndjson or .ndjson.gz file of items, or .parquet."
             text = error.failure.message
             if request.url == self.source:
-                hint = "SOURCE must be a STAC document, or a .ndjson or .ndjson.gz file of items, or .parquet."
-                text = f"{text} {hint}"
+                text += hint
             raise SourceError(text) from error.__cause__
         except TransferError as error:
             self._raise_if_source_refuses(error, request.url)
