@@ -59,10 +59,7 @@ class ItemFilter:
 
 
 class IdsFilter(ItemFilter):
-    """`--ids`: whole ids, or endings of ids after a separator: `5_45` is not an ending of `..._15_45`.
-
-    Split lists have patch names (`S2A_MSIL2A_..._0_45`), the service `bigearthnet_v1_labels_S2A_...`.
-    """
+    """`--ids`: whole ids, or endings of ids after a separator: `5_45` is not an ending of `..._15_45`."""
 
     fields = ("ids",)
 
@@ -128,10 +125,7 @@ def _hash(text: str, purpose: bytes) -> int:
 
 
 class PropertyName:
-    """A name in a filter: of a member of the item, a property, or a member of a property (`bands.0.name`).
-
-    With the prefix `properties.`, it never names a member of the item. A value may be absent: None.
-    """
+    """A name in a filter: of a member of the item, a property, or a member of a property (`bands.0.name`)."""
 
     def __init__(self, name: str) -> None:
         self._name = name.removeprefix("properties.")
@@ -242,9 +236,7 @@ class CloudCoverFilter(ItemFilter):
 
 
 def _end_text(end: datetime | None) -> str:
-    if end is None:
-        return ".."
-    return rfc3339(in_utc(end).replace(microsecond=0))
+    return ".." if end is None else rfc3339(in_utc(end).replace(microsecond=0))
 
 
 class DatetimeFilter(ItemFilter):

@@ -95,9 +95,7 @@ def class_lists(items: Iterable[Json], collection: Json | None) -> dict[str, tup
     collection = collection or {}
     summaries = object_or_empty(collection.get("summaries"))
     sources = [collection.get("label:classes"), summaries.get("label:classes"), summaries.get("labels")]
-    for item in items:
-        properties = object_or_empty(item.get("properties"))
-        sources.append(properties.get("label:classes"))
+    sources += [object_or_empty(item.get("properties")).get("label:classes") for item in items]
     lists: dict[str, dict[str, None]] = {}
     for source in sources:
         for member in _members(source):

@@ -54,12 +54,10 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class HttpSettings(msgspec.Struct, frozen=True, dict=True):
-    """The settings of a transport for http and https, and of its connections. Durations are in seconds."""
-
     ip_policy: AddressPolicy
-    stall_timeout: float = 30.0  # time without a byte after which an exchange fails; no total timeout
+    stall_timeout: float = 30.0  # seconds without a byte after which an exchange fails; no total timeout
     min_rate: float = 0.0  # minimum bytes per second of a body, over `stall_timeout`; 0 for none
-    connect_timeout: float = 30.0  # for name lookup, connection and TLS together
+    connect_timeout: float = 30.0  # seconds for name lookup, connection and TLS together
     ca_bundle: Path | None = None  # certificates to trust instead of the system's (PEM)
     max_connections: int = 256  # with so many open, an idle one is closed before another is opened
 

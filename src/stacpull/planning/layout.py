@@ -75,9 +75,8 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
         return tuple(name for name in dict.fromkeys(names) if name not in FIELDS)
 
     def unknown_properties(self, documents: Iterable[Json]) -> Iterator[str]:
-        known = set[str]()
-        for document in documents:
-            known.update(object_or_empty(document.get("properties")))
+        all_properties = (object_or_empty(document.get("properties")) for document in documents)
+        known = set(chain.from_iterable(all_properties))
         for name in self.properties:
             if known and name not in known:
                 fields = f"; fields are {_KNOWN}."

@@ -236,8 +236,7 @@ def _with_items(document: Document) -> Document:
     body = document.body
     if not isinstance(body, list):
         return document
-    has_items = any(kind_of(feature) == "Feature" for feature in body)
-    if body and not has_items:
+    if body and not any(kind_of(feature) == "Feature" for feature in body):
         return document
     return document._replace(body={"type": "FeatureCollection", "features": body})
 

@@ -119,9 +119,8 @@ def _with_absolute_hrefs(item: Json, base: str) -> Json:
     own_links = [*links_with(item, "self")]
     links = [link for link in objects_in(item.get("links")) if link not in own_links]
     item = {**item, "links": [*map(absolute, links)]}
-    assets = item.get("assets")
-    if isinstance(assets, dict):
-        item["assets"] = {key: absolute(asset) for key, asset in assets.items()}
+    if isinstance(item.get("assets"), dict):
+        item["assets"] = {key: absolute(asset) for key, asset in item["assets"].items()}
     return item
 
 

@@ -91,8 +91,7 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True, rename={"announc
 class LoopDetector(msgspec.Struct):
     """Ends the reading of pages that keep listing known items, or none: broken links can go on forever."""
 
-    # the number of items that may come again: those seen before a stop, or on the largest page, which a
-    # service that numbers its pages from 0 may repeat in smaller ones
+    # the items that may come again: those seen before a stop, or on the largest page
     may_repeat: int = 0
     _pages: int = 0  # in a row without new items
     _repeated: int = 0  # the items on them

@@ -244,8 +244,7 @@ class TreeSource(Source):
 
     def _add(self, branch: _Branch) -> None:
         name = branch.name
-        has_room = len(self._urls) < documents.MAX_COLLECTIONS
-        if name is not None and len(name) <= MAX_KEY_LENGTH and has_room:
+        if name is not None and len(name) <= MAX_KEY_LENGTH and len(self._urls) < documents.MAX_COLLECTIONS:
             self._urls.setdefault(branch.url, name)
 
     async def _find(self, ids: set[str]) -> None:
