@@ -3,8 +3,6 @@
 An asset must match any `--asset`, no `--exclude-asset`, any of the roles and any of the media types.
 """
 
-from __future__ import annotations
-
 import fnmatch
 import re
 from collections.abc import Callable, Iterable

@@ -5,8 +5,6 @@ antimeridian. Logic has three values (7.7): a predicate is unknown if the item l
 span: `<` means completely before, `=` overlaps. The `t_` operators: table 9, after Allen (1983).
 """
 
-from __future__ import annotations
-
 import fnmatch
 import glob
 import json
@@ -30,7 +28,7 @@ from stacpull.json_values import is_number
 from stacpull.models import Json
 
 Value = Any  # a boolean, number, text, list, `TimeSpan` or geometry of shapely; None if it is unknown
-Function = Callable[..., Value]  # of values; None if the result is unknown
+ValueFunction = Callable[..., Value]  # of values; None if the result is unknown
 Term = Callable[[Json, Json], Value]  # a compiled expression: a function of item and properties
 Truth = bool | None
 
@@ -109,7 +107,7 @@ def _item_time(_item: Json, properties: Json) -> Value:
     return _span_between(start or _ALL_TIME, end or _ALL_TIME)
 
 
-def _comparison(order: Callable[[Any, Any], bool]) -> Function:
+def _comparison(order: Callable[[Any, Any], bool]) -> ValueFunction:
     """Return a comparison (7.6). Booleans and lists can be equal, but have no order."""
     has_order = order not in (operator.eq, operator.ne)
     kinds: tuple[type, ...] = (str,) if has_order else (str, bool, list)
@@ -171,7 +169,7 @@ def _without_accents(text: str) -> str:
     return "".join(character for character in normalize("NFKD", text) if not combining(character))
 
 
-def _on_text(change: Callable[[str], str]) -> Function:
+def _on_text(change: Callable[[str], str]) -> ValueFunction:
     def changed(value: Any) -> Any:
         if isinstance(value, list):
             return [changed(member) for member in value]
@@ -180,14 +178,14 @@ def _on_text(change: Callable[[str], str]) -> Function:
     return changed
 
 
-def _only(kind: type) -> Function:
+def _only(kind: type) -> ValueFunction:
     def checked(value: Value) -> Value:
         return value if isinstance(value, kind) else None
 
     return checked
 
 
-def _with_operands(read: Function, function: Function) -> Function:
+def _with_operands(read: ValueFunction, function: ValueFunction) -> ValueFunction:
     def operated(left: Value, right: Value) -> Value:
         values = read(left), read(right)
         return None if None in values else function(*values)
@@ -195,7 +193,7 @@ def _with_operands(read: Function, function: Function) -> Function:
     return operated
 
 
-def _arithmetic(calculate: Callable[[float, float], Any]) -> Function:
+def _arithmetic(calculate: Callable[[float, float], Any]) -> ValueFunction:
     def calculated(left: Value, right: Value) -> float | None:
         if not (is_number(left) and is_number(right)):
             return None
@@ -247,7 +245,7 @@ _array = partial(_with_operands, _only(list))
 _CALCULATED: Final = ("casei", "accenti", "+", "-", "*", "/", "^", "%", "div")
 """The operators that are not predicates. `%` has the sign of the dividend, `div` rounds towards zero."""
 _SPATIAL: Final = ("contains", "crosses", "disjoint", "equals", "intersects", "overlaps", "touches", "within")
-_OPERATORS: Final[dict[str, Function]] = {
+_OPERATORS: Final[dict[str, ValueFunction]] = {
     "and": partial(_decided_by, False),
     "or": partial(_decided_by, True),
     "not": {True: False, False: True}.get,
@@ -288,7 +286,7 @@ class _Constant(msgspec.Struct, frozen=True):
         return self.value
 
 
-def _applied(function: Function, *terms: Term) -> Term:
+def _applied(function: ValueFunction, *terms: Term) -> Term:
     if all(isinstance(term, _Constant) for term in terms):
         return _Constant(function(*[term({}, {}) for term in terms]))
     return lambda item, properties: function(*[term(item, properties) for term in terms])

@@ -5,8 +5,6 @@ time intervals are inclusive, and a day, month or year counts completely. Geomet
 latitude, and touching counts. If the geometry of an item is not readable, its `bbox` is used.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence

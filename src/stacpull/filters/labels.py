@@ -5,8 +5,6 @@ of BigEarthNet v1 are those of CORINE Land Cover, level 3; the 19 are from Sumbu
 IEEE GRSM 2021, table 2. Classes are mapped by name, because some tools list the 43 alphabetically.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Self

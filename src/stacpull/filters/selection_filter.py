@@ -3,8 +3,6 @@
 Every filter is applied here, even if it was pushed down. The first one that rejects an item gives the reason.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple, Self
 
 import msgspec

@@ -4,8 +4,6 @@ Geometry is planar, without heights. Geometries of items are not repaired: rings
 by the even-odd rule. GEOS 3.13 compares geometries in about linear time, so none can stop a run.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 

@@ -7,8 +7,6 @@ someone else. Once the run has connected to a private address, other hosts may r
 private addresses are refused, also for a host that was public at first. `--allow-private-hosts` allows all.
 """
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Iterable, Sequence
 

@@ -5,8 +5,6 @@ whole URLs, so they are not passed on. If an idle connection receives bytes, it 
 be read as the next response. A proxy looks names up itself, so only literal addresses can be judged then.
 """
 
-from __future__ import annotations
-
 import asyncio
 import socket
 import ssl

@@ -5,8 +5,6 @@ transfer (RFC 9110, 8.4) and is decoded, unless size or name show that the file 
 small, so that a decompression bomb cannot fill the memory.
 """
 
-from __future__ import annotations
-
 import io
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping

@@ -1,7 +1,5 @@
 """Failures for errors of sockets, TLS and HTTP framing, used by both HTTP clients."""
 
-from __future__ import annotations
-
 import enum
 import errno
 import os

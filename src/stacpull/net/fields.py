@@ -4,11 +4,9 @@ Fields are decoded when looked up; an invalid field counts as absent. Ranges of 
 they are of one version of it. Some servers ignore `If-Range` (all of S3), so responses are compared.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from stacpull.json_values import is_unicode
 from stacpull.models import Validator
@@ -96,7 +94,7 @@ class ObjectVersion(NamedTuple):
     validator: Validator = Validator()
     total: int | None = None
 
-    def matches(self, other: ObjectVersion) -> bool | None:
+    def matches(self, other: Self) -> bool | None:
         """Return True if both are the same version; None if neither a validator nor a size decides it.
 
         Another size or ETag denies it, an equal strong ETag proves it. Then dates decide, but an equal date
@@ -113,7 +111,7 @@ class ObjectVersion(NamedTuple):
             return None
         return is_same_etag is True
 
-    def is_same_as(self, other: ObjectVersion) -> bool:
+    def is_same_as(self, other: Self) -> bool:
         """Return True if both are the same version. Without a validator, only another size shows a change."""
         is_same = self.matches(other)
         return is_same is True or (is_same is None and not any(self.validator))

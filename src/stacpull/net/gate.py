@@ -3,13 +3,11 @@
 A cancelled wait loses no permit. No task may wait for one while it holds another: tasks could deadlock.
 """
 
-from __future__ import annotations
-
 import asyncio
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, Self
 
 import msgspec
 from msgspec.structs import replace
@@ -277,7 +275,7 @@ class Gate:
     def reset_refusals(self, purpose: Purpose = "asset") -> None:
         self._refusals[purpose] = 0
 
-    def record_redirect(self, purpose: Purpose, next_gate: Gate) -> None:
+    def record_redirect(self, purpose: Purpose, next_gate: Self) -> None:
         """Record that a request continues at `next_gate`. On the same host, it may lead to a login."""
         if next_gate is not self:
             self._refusals[purpose] = 0

@@ -5,8 +5,6 @@ own. The errors are `TransferError` (it could not be read: the caller judges the
 (SOURCE's host refuses), and `SourceError` (it is not JSON).
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import math

@@ -6,8 +6,6 @@ there is no further attempt. Waits are random, between 0 and `base * 2**n` ("ful
 not retry at once (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime

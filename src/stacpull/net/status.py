@@ -4,8 +4,6 @@ Services throttle in different ways: AWS with 503 `SlowDown`, Earth Search with 
 Computer with 429 and "try again in 42 seconds" in the body.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from contextlib import suppress

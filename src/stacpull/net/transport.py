@@ -4,8 +4,6 @@ A transport follows no redirects, adds no credentials (`net.client`), and does n
 server had closed an idle connection. All implementations pass `tests/net/conformance.py`.
 """
 
-from __future__ import annotations
-
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import cached_property

@@ -4,8 +4,6 @@ Only remote schemes are fetched: a `file:` URL of a service is a path on its dis
 previews (`tilejson` at Planetary Computer) and directories (`data` at Sentinel Hub) are not files.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path

@@ -5,12 +5,10 @@ known only after the transfer has resolved the href (`final_name`). The ledger a
 another asset has (`ledger.paths.claim`), and to a directory with the path of a file (`add_directory`).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 import msgspec
 
@@ -56,7 +54,7 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
     needs_filename: bool  # it contains `{filename}`: names are known only after the transfer starts
 
     @classmethod
-    def parse(cls, template: str) -> Layout:
+    def parse(cls, template: str) -> Self:
         segments = tuple(_parse(template, separates=True))
         for segment in segments:
             match segment:
@@ -84,7 +82,7 @@ class Layout(msgspec.Struct, frozen=True, eq=False):
                 text = f"{{{name}}} is neither a field nor a property of the first items"
                 yield f"--layout {self.template!r}: {text}{hint}"
 
-    def for_item(self, item_id: ItemId, document: Json, parent: ItemId | None) -> ItemLayout:
+    def for_item(self, item_id: ItemId, document: Json, parent: ItemId | None) -> "ItemLayout":
         properties = object_or_empty(document.get("properties"))
 
         def filled(piece: str | Field) -> str | Field:

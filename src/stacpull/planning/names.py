@@ -11,8 +11,6 @@ names keep their beginning and their suffix, with `~` and 12 hex digits of the n
 File systems may not distinguish Unicode forms or case: `fold` decides whether two paths are the same.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 import unicodedata

@@ -6,8 +6,6 @@ The item's document lists the objects instead of the prefix, so readers of a mir
 If another asset has the key of an object, the object's key gets a hash.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Final, NamedTuple

@@ -4,8 +4,6 @@ Before STAC 1.0 (0.6 to 1.0.0-beta), catalogs had no `type`, so their required m
 catalogs mix up `item` and `child` links, so only the linked document shows what it is.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from http import HTTPStatus

@@ -11,8 +11,6 @@ A version is the size with the ETag or date; a strong ETag alone is enough. No `
 answers it with 412, some servers ignore it, and without it a response has the fields of a 200 (`net.fields`).
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Any, Final
@@ -249,7 +247,7 @@ class NdjsonSource(ItemsFile):
         return value
 
 
-async def _unzipped(ranges: FileRanges) -> AsyncGenerator[bytes]:
+async def _unzipped(ranges: "FileRanges") -> AsyncGenerator[bytes]:
     async with aclosing(ranges.chunks()) as chunks:
         head = b""
         async for chunk in chunks:

@@ -3,8 +3,6 @@
 The hrefs of all assets of an item expire together. So callers share a request, and a cache.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple

@@ -4,8 +4,6 @@ A page that fails is requested with fewer items. If that fails too, the walk end
 later walk resumes there. The hashes of next links show a loop; if each link is new, `LoopDetector` does.
 """
 
-from __future__ import annotations
-
 from posixpath import basename
 from typing import Final
 from urllib.parse import urlunsplit

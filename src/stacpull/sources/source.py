@@ -5,10 +5,8 @@
 A source decides which requests to send, and a `JsonReader` sends them.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from typing import Annotated, Final, NamedTuple, Protocol
+from typing import Annotated, Final, NamedTuple, Protocol, Self
 
 import msgspec
 from msgspec.structs import replace
@@ -37,7 +35,7 @@ class PageSize(NamedTuple):
     is_user_set: bool = False
 
     @classmethod
-    def requested(cls, option: int | None) -> PageSize:
+    def requested(cls, option: int | None) -> Self:
         return cls() if option is None else cls(option, is_user_set=True)
 
     @property
@@ -74,7 +72,7 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True, rename={"announc
         return text if secrets.masked(text) == text else None
 
     @classmethod
-    def from_json(cls, text: str | None) -> Position:
+    def from_json(cls, text: str | None) -> Self:
         if text is None:
             return cls()
         try:

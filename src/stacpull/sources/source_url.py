@@ -3,8 +3,6 @@
 Its credentials must not appear in the ledger, the log or messages, and go only to the host of the URL.
 """
 
-from __future__ import annotations
-
 import base64
 import os
 import re

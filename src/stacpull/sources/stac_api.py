@@ -5,12 +5,10 @@ states what an API supports (STAC API 1.0.0; OGC API Features, parts 1 and 3), i
 for filters, or items to read together; if it cannot be, nothing is pushed down.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 from urllib.parse import quote
 
 import orjson
@@ -51,7 +49,7 @@ class Conformance(NamedTuple):
     post: bool = False
 
     @classmethod
-    def from_landing(cls, landing: Json) -> Conformance:
+    def from_landing(cls, landing: Json) -> Self:
         uris = [uri for uri in list_or_empty(landing.get("conformsTo")) if isinstance(uri, str)]
         methods = {str(link.get("method")).upper() for link in links_with(landing, "search")}
         return cls(tuple(uri.rstrip("/") for uri in uris), "POST" in methods)

@@ -4,13 +4,11 @@ A stopped walk begins again; the ledger knows which items are planned. Every wal
 once, and 32 levels at most. Unreadable documents are skipped; ten temporary failures in a row end the walk.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing
 from itertools import chain, islice
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from stacpull.caches import MAX_KEY_LENGTH
 from stacpull.errors import SourceError, UsageError
@@ -51,7 +49,7 @@ class _Branch(NamedTuple):
     document: Json | None = None
 
     @classmethod
-    def from_document(cls, document: Document, *, items: bool = True) -> _Branch:
+    def from_document(cls, document: Document, *, items: bool = True) -> Self:
         body = document.members
         url = public_url(document.url, keep_keys=True)  # a key may name it
         name = body.get("id")
