@@ -37,8 +37,6 @@ _PLAIN_KEY = re.compile(r"[A-Za-z0-9/_.~-]*")
 
 @attrs.frozen
 class Credentials:
-    """The AWS credentials at one moment. The repr has no secrets."""
-
     access_key: str
     secret_key: str = attrs.field(repr=False)
     token: str | None = attrs.field(default=None, repr=False)

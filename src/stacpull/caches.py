@@ -11,11 +11,8 @@ V = TypeVar("V")
 MAX_KEY_LENGTH: Final = 512  # longer strings are not cached: honest sources do not repeat them
 
 
-OfText = Callable[[str], V]
-
-
-def cached_if_short(size: int) -> Callable[[OfText[V]], OfText[V]]:
-    def decorate(function: OfText[V]) -> OfText[V]:
+def cached_if_short(size: int) -> Callable[[Callable[[str], V]], Callable[[str], V]]:
+    def decorate(function: Callable[[str], V]) -> Callable[[str], V]:
         cached = lru_cache(maxsize=size)(function)
 
         @wraps(function)

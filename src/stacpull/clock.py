@@ -31,7 +31,6 @@ class Clock(Protocol):
 
 
 def rfc3339(moment: datetime) -> str:
-    """Return a time as STAC writes it (RFC 3339), with `Z` for UTC."""
     return moment.isoformat().replace("+00:00", "Z")
 
 

@@ -1,7 +1,4 @@
-"""Running checksums by name: algorithms of `hashlib`, `blake2b_N` with N bits, and CRCs of object stores.
-
-The ledger records a SHA-256 or a CRC-64/NVME of a file (`--checksum`). The length of the digest shows which.
-"""
+"""Running checksums by name: algorithms of `hashlib`, `blake2b_N` with N bits, and CRCs of object stores."""
 
 import hashlib
 from typing import Protocol
@@ -52,7 +49,7 @@ def new_hasher(algorithm: str) -> Hasher:
 
 
 def as_checksum(digest: bytes) -> Checksum:
-    _, crc_size = _CRCS["crc64nvme"]
+    _, crc_size = _CRCS["crc64nvme"]  # the ledger records this or a SHA-256 (`--checksum`)
     algorithm = "crc64nvme" if len(digest) == crc_size else "sha256"
     return Checksum(algorithm, digest)
 

@@ -52,10 +52,7 @@ class UsageError(StacpullError):
 
 
 class MissingExtraError(UsageError):
-    """A library is not installed, because it belongs to an extra of the package.
-
-    The message begins with `what`, which needs it, and ends with `otherwise`, such as ", or write .csv".
-    """
+    """A library is not installed, because it belongs to an extra of the package."""
 
     def __init__(self, what: str, library: str, extra: str, otherwise: str = "") -> None:
         install = f'pip install "stacpull[{extra}] @ git+https://github.com/stacpull/stacpull"'
@@ -145,10 +142,7 @@ def is_destination_failure(error: OSError) -> bool:
 
 
 def destination_error(error: OSError, dest: Path) -> DestinationError:
-    """Return the error with a message for the user; `dest` is the mirror, or an output.
-
-    If the error names a path below `dest` that exists, a permission is missing there.
-    """
+    """Return the error with a message for the user; `dest` is the mirror, or an output."""
     # if a rename fails, the permission may be missing for the new directory
     named = error.filename if error.filename2 is None else Path(error.filename2).parent
     path = Path(named) if isinstance(named, str | Path) else dest

@@ -167,13 +167,12 @@ def masking_listener(listener: Listener | None, secrets: Secrets) -> Listener:
     """Return a listener that passes on events without any of `secrets`."""
 
     def pass_on(event: Event) -> None:
-        masked = secrets.masked
         if isinstance(event, AssetFailed | ItemGone):
-            event = replace(event, item=ItemId(*map(masked, event.item)))
+            event = replace(event, item=ItemId(*map(secrets.masked, event.item)))
         if isinstance(event, AssetFailed):
-            event = replace(event, key=masked(event.key), message=masked(event.message))
+            event = replace(event, key=secrets.masked(event.key), message=secrets.masked(event.message))
         elif isinstance(event, Notice):
-            event = replace(event, text=masked(event.text))
+            event = replace(event, text=secrets.masked(event.text))
         if listener is not None:
             listener(event)
 

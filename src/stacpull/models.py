@@ -112,6 +112,8 @@ MAYBE_LINK_FAULT = MAYBE_HOST_FAULT | {FailureKind.ADDRESS, FailureKind.GONE}
 """Failures of a next link that may name an internal host: the page is requested from SOURCE's own host."""
 NOT_FAILURES = (FailureKind.ORDERED, FailureKind.OUTSIDE)
 """`--max-failures` ignores these, and reports have a counter for each."""
+COUNTED_APART = frozenset({FailureKind.GONE, *NOT_FAILURES})
+"""A summary does not call these failures, but says what they are."""
 
 
 def count_failures(counts: Mapping[str, Any], gone: int) -> int:

@@ -120,6 +120,9 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     def is_negated_by(self, flag: str) -> bool:
         return self.form == "pair" and flag == f"--no-{self.name}"
 
+    def has_flag(self, flag: str) -> bool:
+        return flag in {f"--{self.name}", f"-{self.short}"} or self.is_negated_by(flag)
+
     @property
     def variables(self) -> tuple[str, ...]:
         """The variables that set it, by precedence. Only options with a single value have any."""
@@ -131,10 +134,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
 def declared_options(
     holder: type, group: str, *, commands: str = "", has_variables: bool = False
 ) -> Iterator[Option]:
-    """Yield the options that the fields of a class declare, and those of the classes that they hold.
-
-    `group` is the heading of the first ones, `commands` are those of options that do not name their own.
-    """
+    """Yield the options of a class and of the classes that it holds; a field may name its own `commands`."""
     entries = r"^    (\w+)(?: \(.+?\))?: (.+(?:\n {8}.+)*)"
     found = re.findall(entries, inspect.getdoc(holder) or "", re.MULTILINE)
     helps = {name: " ".join(text.split()) for name, text in found}

@@ -34,7 +34,6 @@ def boot_id() -> str:
 
 
 def require_posix() -> None:
-    """Raise a clear error before another import fails."""
     if sys.platform == "win32":
         raise ImportError(
             "stacpull runs on Linux, and not on Windows: use it in the Windows Subsystem for Linux (WSL)."

@@ -150,8 +150,7 @@ def set_parameter(url: str, name: str, value: str) -> str:
 
 
 def add_parameters(url: str, added: Iterable[Parameter]) -> str:
-    pairs = [*parameters(url), *added]
-    return _with_query(url, [pair.raw for pair in pairs])
+    return _with_query(url, [pair.raw for pair in (*parameters(url), *added)])
 
 
 def _with_query(url: str, raws: Iterable[str]) -> str:

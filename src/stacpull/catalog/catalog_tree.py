@@ -1,9 +1,8 @@
 """The catalog of a mirror: `catalog.json`, one `collection.json` each, sub-catalogs past 10,000 items.
 
-The same mirror gives the same bytes, and an unchanged file is not written. Only one sub-catalog is in memory,
-because hundreds of thousands of links would take too much memory. New items are last, so only the last
-sub-catalog changes. Files are written from the leaves up, so after a kill every link leads to an existing
-file. Documents that pystac cannot migrate are kept unchanged.
+The same mirror gives the same bytes, and an unchanged file is not written. Only one sub-catalog is in memory.
+New items are last, so only the last sub-catalog changes. Files are written from the leaves up, so every link
+leads to an existing file, also after a kill. Documents that pystac cannot migrate are kept unchanged.
 """
 
 import itertools

@@ -176,10 +176,7 @@ def with_extensions(extensions: object, assets: Json, mirrored: Mapping[str, Mir
 
 
 def stored_links(links: object, base: str | None, keep: Callable[[str, str], str | None]) -> list[Json]:
-    """Return the links for the mirror. Links without `rel` or `href` are left out.
-
-    `keep(rel, absolute href)` returns the new href without credentials, or None to leave the link out.
-    """
+    """Return the links whose new href, without credentials, `keep(rel, absolute href)` returns."""
     stored: list[Json] = []
     for link in objects_in(links):
         rel = link.get("rel")

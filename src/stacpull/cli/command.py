@@ -24,6 +24,7 @@ from stacpull.config import toml
 from stacpull.config.options import OPTIONS, options_of
 from stacpull.config.resolve import Resolved, resolve, setting_of
 from stacpull.errors import StacpullError, UsageError, did_you_mean
+from stacpull.option_fields import Option
 from stacpull.schemes import bucket_prefixes
 from stacpull.suggestions import advice_on
 
@@ -57,7 +58,8 @@ class CommandSession:
         if "display" not in self.__dict__:
             return
         self.display.close()
-        repeated = [*filter(None, str(sys.exception() or "").removesuffix(".").split(". "))]
+        error = str(sys.exception() or "").removesuffix(".")
+        repeated = [sentence for sentence in error.split(". ") if sentence]
         while code and self.display.hidden:
             line = self.display.hidden.popleft()
             if not any(sentence in line for sentence in repeated):
@@ -75,11 +77,7 @@ class CommandSession:
     def finish(
         self, report: Any, lines: Iterable[str], *, on_stderr: bool = False, code: int | None = None
     ) -> int:
-        """Print a report as JSON or as `lines`; with `on_stderr`, these go to standard error in any case.
-
-        With --quiet, only the first line and the essential ones are printed, on standard error, if the exit
-        code is not 0. Return this code: `code` after an error, or else that of the report.
-        """
+        """Print a report, with --quiet only what failed. Return its exit code, or `code` after an error."""
         code = getattr(report, "exit_code", 0) if code is None else code
         document = report.to_json()
         if hasattr(report, "exit_code"):
@@ -105,10 +103,7 @@ class CommandSession:
 
 
 class Command(click.Command):
-    """Calls a function with a `CommandSession` and the values of its own parameters.
-
-    Its help is the summary in `COMMANDS`, the function's docstring, and `examples`, without `stacpull`.
-    """
+    """Calls a function, whose docstring is its help, with a `CommandSession` and its own parameters."""
 
     def __init__(
         self, name: str, function: Function, params: Sequence[click.Parameter], examples: Sequence[str]
@@ -130,10 +125,20 @@ class Command(click.Command):
         )
         self.shows_all = False  # every option, not only those that most users need
         self._function = function
-        self._arguments = [str(param.name) for param in params if isinstance(param, click.Argument)]
-        self._own_options = {max(one.opts, key=len)[2:]: one for one in params if type(one) is click.Option}
-        options = [param.option for param in params if isinstance(param, OptionParameter) and param.option]
-        self._switches = {f"--{o.name}": o for o in options if o.form in ("switch", "pair") or o.bare_value}
+        self._arguments: list[str] = []
+        self._own_options: dict[str, click.Option] = {}  # the others are in the table of all options
+        options: list[Option] = []
+        for param in params:
+            if isinstance(param, click.Argument):
+                self._arguments.append(str(param.name))
+            elif isinstance(param, OptionParameter):
+                options += [param.option] if param.option else []
+            elif isinstance(param, click.Option):
+                self._own_options[max(param.opts, key=len).removeprefix("--")] = param
+        self._switches: dict[str, Option] = {}  # they may stand without a value
+        for option in options:
+            if option.form in ("switch", "pair") or option.bare_value:
+                self._switches[f"--{option.name}"] = option
         options += [option for option in options_of(name) if option.form == "no_flag"]
         if any(option.group == "Transfer" for option in options):  # a config limits every transfer
             options += [option for option in OPTIONS if option.group == "Transfer" and option.load is None]
@@ -175,8 +180,8 @@ class Command(click.Command):
 
     def _in_full(self, args: list[str]) -> list[str]:
         """Return `args` as click parses them; accept forms of the AWS CLI and of version 0.1."""
-        payer = ("--request-payer", "requester")
-        args = [arg for before, arg in itertools.pairwise(["", *args]) if (before, arg) != payer]
+        pairs = itertools.pairwise(["", *args])
+        args = [arg for before, arg in pairs if (before, arg) != ("--request-payer", "requester")]
         full = {flag: f"{flag}={o.bare_value}" for flag, o in self._switches.items() if o.bare_value}
         if "--yes" in args and {"--prune", "--prune=remove"}.intersection(args):
             args = [arg for arg in args if arg != "--yes"]
@@ -184,13 +189,16 @@ class Command(click.Command):
         return [full.get(arg, arg) for arg in args]
 
     def _hint(self, name: str) -> str:
-        flags = [flag for p in self.params for flag in (*p.opts, *p.secondary_opts) if flag.startswith("-")]
-        second = ["dest"] if len(self._arguments) > 1 else []
-        advice = advice_on(name.lstrip("-"), [*second, *(flag.lstrip("-") for flag in flags)])
+        flags: list[str] = []
+        for parameter in self.params:
+            if isinstance(parameter, click.Option):
+                flags += [*parameter.opts, *parameter.secondary_opts]
+        known = [flag.lstrip("-") for flag in flags]
+        known += ["dest"] if len(self._arguments) > 1 else []  # what the advice calls the second one
+        advice = advice_on(name.lstrip("-"), known)
         if advice:
             return f": {advice}."
-        options = (o for o in OPTIONS if name in {f"--{o.name}", f"-{o.short}"} or o.is_negated_by(name))
-        option = next(options, None)
+        option = next((option for option in OPTIONS if option.has_flag(name)), None)
         if option is None:  # an option that removes files is never suggested
             safe = [flag[2:] for flag in flags if flag.startswith("--") and flag != "--prune"]
             return did_you_mean(name.strip("-"), safe, written="--{}")
@@ -253,7 +261,8 @@ class Command(click.Command):
             option = getattr(parameter, "option", None)
             if record is not None and (self.shows_all or option is None or option.basic):
                 title = getattr(option or parameter, "group", "Options")
-                grouped.setdefault(title, []).append((record[0].replace(" [=", "[="), record[1]))
+                names, text = record
+                grouped.setdefault(title, []).append((names.replace(" [=", "[="), text))
         for title, records in grouped.items():
             if records:
                 with formatter.section(title):

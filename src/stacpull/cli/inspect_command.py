@@ -14,7 +14,7 @@ from stacpull.cli.printing import Essential, duration, of_total, size
 from stacpull.clock import rfc3339_at
 from stacpull.errors import UsageError, dest_argument, quantities, quantity
 from stacpull.json_values import list_or_empty, object_or_empty
-from stacpull.models import NOT_FAILURES, Json
+from stacpull.models import COUNTED_APART, Json
 from stacpull.reports import PlanReport, StatusReport
 from stacpull.sources.source_url import parse_api_url
 
@@ -243,7 +243,7 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     yield f"  bytes  {size(report.bytes_done)} of complete files{speed}"
     end = f" to {rfc3339_at(report.ended)}" if report.ended else ""
     yield f"  time   {rfc3339_at(report.started)}{end}, of the latest run"
-    shown = [one for one in report.last_errors if not one.key or one.kind not in {"gone", *NOT_FAILURES}]
+    shown = [one for one in report.last_errors if not one.key or one.kind not in COUNTED_APART]
     yield from (Essential(f"  failed {summary.failure_line(record)}") for record in shown)
     if failed > len(shown):
         yield Essential(f"  failed {failed - len(shown):,} more")

@@ -34,18 +34,20 @@ class _LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+        given = next(iter(args), "-")
+        if not given.startswith("-") and self.get_command(ctx, given) is None:
             from stacpull.suggestions import OTHER_COMMANDS
 
             words = {name: name for name in (*COMMANDS, "--version")} | OTHER_COMMANDS
-            near = similar(args[0].lower(), words)
+            near = similar(given.lower(), words)
             hint = f"Did you mean {words[near[0]]!r}?" if near else "See `stacpull --help`."
-            raise click.UsageError(f"No such command {args[0]!r}. {hint}", ctx)
+            raise click.UsageError(f"No such command {given!r}. {hint}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, COMMANDS[name][1]) for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
+            formatter.write_dl(rows)
 
 
 @click.group(
@@ -122,5 +124,6 @@ def _report(problem: Exception, verbosity: Verbosity) -> int:
             what = f"the system reports {error.strerror!r}"
         where = "" if verbosity.verbose > 1 else "; -vv shows where"
         lines = [f"{what}: {type(problem).__name__}{where}"]
-    click.echo("\n".join(map(plain, [f"stacpull: {lines[0]}", *lines[1:]])), err=True)
+    lines[0] = f"stacpull: {lines[0]}"
+    click.echo("\n".join(map(plain, lines)), err=True)
     return code

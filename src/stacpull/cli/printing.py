@@ -27,6 +27,10 @@ def paint(text: str, colour: str, stream: TextIO) -> str:
     return click.style(text, fg=colour)
 
 
+def is_utf8(stream: TextIO) -> bool:
+    return (stream.encoding or "ascii").lower() in {"utf-8", "utf8"}
+
+
 def lines(texts: Iterable[str]) -> None:
     for text in texts:
         click.echo(plain(text))
@@ -37,8 +41,7 @@ def json_line(value: Any) -> None:
     import json
 
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPED)
-    is_utf8 = (sys.stdout.encoding or "ascii").lower() in {"utf-8", "utf8"}
-    if not is_utf8:
+    if not is_utf8(sys.stdout):
         text = json.dumps(json.loads(text), separators=(",", ":"))
     click.echo(text)
 

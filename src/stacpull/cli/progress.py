@@ -1,7 +1,4 @@
-"""Progress on standard error: a few lines that are redrawn on a terminal, plain lines elsewhere.
-
-A thread draws, so that something is visible while the source is silent.
-"""
+"""Progress on standard error: a thread draws a few lines on a terminal, and prints plain lines elsewhere."""
 
 import os
 import sys
@@ -18,7 +15,7 @@ from stacpull.cli.summary import FailureCounts, named_counts
 from stacpull.config.options import Output
 from stacpull.errors import quantities, quantity
 from stacpull.events import AssetFailed, Checked, Event, ItemGone, Notice, Progress, Rates, RunStarted, Stage
-from stacpull.models import NOT_FAILURES, FailureKind
+from stacpull.models import COUNTED_APART, NOT_FAILURES, FailureKind
 
 # in seconds
 _FIRST_LINE = 1.0
@@ -63,7 +60,7 @@ class Display:
         self._closed = threading.Event()
         self._is_silent = output.quiet or output.no_progress
         self._is_live = not self._is_silent and self._stream.isatty() and os.environ.get("TERM") != "dumb"
-        self._is_unicode = (getattr(self._stream, "encoding", None) or "utf-8").lower() in {"utf-8", "utf8"}
+        self._is_unicode = printing.is_utf8(self._stream)
         self._dot = ", "
         self._spinner = "|/-\\"
         if self._is_unicode:
@@ -151,11 +148,14 @@ class Display:
                         next_line = time.monotonic() + max(_LINE_EVERY, min(self._silent(), _RAREST_LINE))
 
     def _silent(self) -> float:
-        return self._rates.silence() if isinstance(self._now, Progress) else time.monotonic() - self._since
+        if isinstance(self._now, Progress):
+            return self._rates.silence()
+        return time.monotonic() - self._since
 
     def _print_line(self) -> None:
         shown = self._shown()
-        text = "; ".join([*shown.head[1:], *shown.figures, *shown.problems, *shown.waits[:1]])
+        parts = [*shown.head[1:], *shown.figures, *shown.problems, *shown.waits[:1]]
+        text = "; ".join(parts)
         if isinstance(self._now, Stage):
             text = ": ".join([*shown.head, *shown.figures])
         if text and text != self._printed:
@@ -172,7 +172,8 @@ class Display:
         width = screen.columns or 80
         height = screen.lines or 24
         # one column stays free, because terminals wrap at the last one
-        lines = [str(disp_trim(line, width - 1)) for line in self._lines(width)][: max(1, height - 1)]
+        lines = [str(disp_trim(line, width - 1)) for line in self._lines(width)]
+        lines = lines[: max(1, height - 1)]
         up = f"\x1b[{len(lines) - 1}A" if len(lines) > 1 else ""
         # Without wrapping, as a terminal may already be narrower than it reports. Each row is erased first:
         # else the terminal remembers that it wrapped the row, and joins it with the next one when it grows.
@@ -222,7 +223,8 @@ class Display:
         if isinstance(now, Stage):
             if not (now.done or now.total):
                 return _Shown([f"{now.name} ({duration(self._silent())})"], [])
-            return _Shown([now.name], [of_total(now.done, now.total)], now.done, now.total)
+            steps = of_total(now.done, now.total)
+            return _Shown([now.name], [steps], now.done, now.total)
         figures = [f"{of_total(now.files, now.files_expected)} files checked"]
         remaining = max(0, (now.bytes_expected or 0) - now.bytes)  # files may have become longer
         if remaining and now.bytes and now.seconds >= Rates.MEASURED:
@@ -232,7 +234,10 @@ class Display:
         return _Shown(["checking"], figures, now.files, now.files_expected, damaged)
 
     def _shown_of_run(self, now: Progress) -> _Shown:
-        head = [_activity(now)]
+        activity = "listing and fetching" if now.assets_planned else "listing"
+        if now.walk_ended:
+            activity = "fetching" if now.assets_pending else "finishing"
+        head = [activity]
         if now.items_seen:  # `retry` lists no items
             matched = quantity(now.items_matched, "item")
             if now.items_wanted:
@@ -254,8 +259,10 @@ class Display:
             if speed := self._rates.bytes():
                 figures.append(f"{size(speed)}/s")
             figures.append(f"{size(now.bytes_fetched)}{noun}")
-        paused = [(host.host, max(1, round(host.wait))) for host in now.hosts if host.wait > 0][:3]
-        waits = [f"waiting {wait} s for {host}, which throttles or does not answer" for host, wait in paused]
+        waits = []
+        for host in [host for host in now.hosts if host.wait > 0][:3]:
+            seconds_left = max(1, round(host.wait))
+            waits.append(f"waiting {seconds_left} s for {host.host}, which throttles or does not answer")
         silent = self._silent()
         if silent >= _SILENT_FROM and not waits:
             is_over = now.walk_ended and not now.assets_pending
@@ -270,14 +277,8 @@ class Display:
         # failures are events, which come before the counters
         failed = max(now.assets_failed, self.failures.total()) - gone
         failed -= sum(self.failures[kind] for kind in NOT_FAILURES)
-        apart = {FailureKind.GONE, *NOT_FAILURES}
-        kinds = {kind: number for kind, number in self.failures.most_common() if kind not in apart}
+        counts = self.failures.most_common()
+        kinds = {kind: number for kind, number in counts if kind not in COUNTED_APART}
         what = f"failed ({', '.join(named_counts(kinds))})" if kinds else "failed"
         problems = named_counts({what: max(0, failed), FailureKind.GONE.meaning: gone})
         return problems + quantities((now.retries, "retry", "retries"))
-
-
-def _activity(now: Progress) -> str:
-    if not now.walk_ended:
-        return "listing and fetching" if now.assets_planned else "listing"
-    return "fetching" if now.assets_pending else "finishing"

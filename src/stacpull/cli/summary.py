@@ -12,7 +12,7 @@ from stacpull.cli.parameters import READING_DEST
 from stacpull.cli.printing import Essential, duration, rate, size
 from stacpull.clock import rfc3339_at
 from stacpull.errors import quantities, quantity
-from stacpull.models import LASTING, NOT_FAILURES, RETRY_OPTIONS, FailureKind, count_failures
+from stacpull.models import COUNTED_APART, LASTING, NOT_FAILURES, RETRY_OPTIONS, FailureKind, count_failures
 from stacpull.reports import FailureRecord, MirrorReport, PlanReport, StatusReport, VerifyReport
 
 _PURPOSES = {
@@ -55,13 +55,15 @@ class FailureCounts(Counter[FailureKind]):
         for kind, number in (+numbers).most_common():
             label = kind if kind in NOT_FAILURES else "failed"
             yield Essential(f"  {label:<8} {number:,} {kind.meaning}; {kind.advice}")
-            if kind not in {FailureKind.GONE, *NOT_FAILURES} and self.examples.get(kind):
+            if kind not in COUNTED_APART and self.examples.get(kind):
                 yield f"           for example: {self.examples[kind]}"
         noted = sum(number for kind, number in numbers.items() if kind not in NOT_FAILURES) - self.of_items
-        untried = f"{FailureKind.GONE.meaning} in earlier runs"
-        for what, number in {untried: gone - tried, "in earlier runs": failed - noted - gone + tried}.items():
+        untried = gone - tried
+        for what, number in {f"{FailureKind.GONE.meaning} ": untried, "": failed - noted - untried}.items():
             if number > 0:
-                yield Essential(f"  failed   {number:,} {what}: not requested again until a retry")
+                yield Essential(
+                    f"  failed   {number:,} {what}in earlier runs: not requested again until a retry"
+                )
         if accepted:
             yield f"  accepted {accepted:,} {FailureKind.GONE.meaning} (--missing)"
 
@@ -71,7 +73,9 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
     accepted = report.assets_accepted
     failed = count_failures(report.to_json(), accepted)
     items = report.items_failed
-    parts = [*not_done(report, accepted), *(f"{text} failed" for text in quantities((items, "item")))]
+    parts = not_done(report, accepted)
+    if items:
+        parts.append(f"{quantity(items, 'item')} failed")
     if report.state != "complete":
         parts += still_to_do(report)
     state = f"{report.state}: "
@@ -115,7 +119,8 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
         "retry": failed > lasting or failures.of_items,
         "retry --ordered": report.assets_ordered,
     }
-    options = [option for kind, option in RETRY_OPTIONS.items() if option in failures.examples.get(kind, "")]
+    examples = failures.examples
+    options = [option for kind, option in RETRY_OPTIONS.items() if option in examples.get(kind, "")]
     yield from next_steps(report, steps, options)
     if items > failures.of_items:
         yield Essential(f"to read the failed items again: {_REPEAT}")

@@ -3,9 +3,7 @@
 Precedence: flag, environment, config file, default. Lists replace each other and are never joined. A single
 '' is the empty list, so `--exclude-asset ''` overrides a config file. For filters whose empty list selects
 everything (`--ids`), '' is rejected unless it overrides a config file.
-
-The value of a header field or a query parameter may contain variables, `${NAME}`, so that files and command
-lines need no secrets. Messages contain the variable, the field or the line, but never a value.
+Messages contain the variable, the field or the line of a credential, but never its value.
 """
 
 import os
@@ -158,10 +156,7 @@ def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
 
 
 def with_environment(options: Options, source: str) -> Options:
-    """Return the options of a Python program, with unset fields from the variables of AWS.
-
-    A service that is known by its URL gets the key in its variable, unless `source` has one.
-    """
+    """Return the options of a program, with AWS's variables and the key of a known service where unset."""
     variables = with_active_endpoints(os.environ)
     unset: dict[str, Any] = {}
     for option in OPTIONS:
@@ -187,11 +182,11 @@ def _credentials(
     is_of_config = header is config.options.get("header")
     headers = [] if header is None else header_fields(header, variables)
     has_login = any(field.name.lower() == "authorization" for field in headers)
-    parameters = {}
-    if is_of_config or not has_login:
-        in_source = parse_qs(url.query, keep_blank_values=True)
-        parameters = {name: setting for name, setting in config.query.items() if name not in in_source}
-    query = [query_parameter(name, setting, variables) for name, setting in parameters.items()]
+    query = []
+    in_source = parse_qs(url.query, keep_blank_values=True)
+    for name, setting in config.query.items():
+        if name not in in_source and (is_of_config or not has_login):
+            query.append(query_parameter(name, setting, variables))
     stated = config.addresses.get("source", "")
     is_elsewhere = stated and url.hostname and not same_site(stated, source or "")
     if is_elsewhere and (query or (is_of_config and headers)):

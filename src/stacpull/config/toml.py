@@ -87,7 +87,6 @@ class TomlEntry(NamedTuple):
         return Setting(self.value, f"{self.where}:").read(reader)
 
     def error(self, problem: str) -> UsageError:
-        """Return an error with the file and line; `problem` has no period at its end."""
         return UsageError(f"{self.where}: {problem}.")
 
     def unknown_key_error(self, known: Iterable[str]) -> UsageError:
