@@ -26,7 +26,7 @@ from stacpull.redact import href_hash
 from stacpull.store.inspection import FileState
 from stacpull.store.partial_downloads import PartialDownload, PartialDownloads
 from stacpull.transfer import checks
-from stacpull.transfer.checks import ReceivedBody
+from stacpull.transfer.checks import ReceivedBody, StatedChecksums
 from stacpull.transfer.ranges import CHUNK, CONDITIONAL_RANGES, SPLIT_ABOVE, BodyReceiver
 from stacpull.urls import filename_of
 
@@ -141,44 +141,48 @@ class _Attempt(msgspec.Struct, eq=False):
         is_proven = self.job.checksum is not None or self.job.required_digest is not None
         if point is not None and (is_proven or point.href_hash == href_hash(self.job.href)):
             return await self._resume(point)
-        if (known := await self.downloader.known_version(self.job)) is not None:
+        known = await self.downloader.known_version(self.job)
+        if known is not None:
             return await self._revalidate(known)
         return await self._fetch_all(self._open({}, ACCEPT_OK))
 
     async def _resume(self, point: ResumePoint) -> FetchResult:
-        """Hash the part, then request the rest: no server would keep a response open meanwhile.
-
-        A redirect may lead to S3, whose ETags can be MD5 sums, so an MD5 is computed in advance.
-        """
-        self.part = part = await self.downloader.parts.resume(self.job.rowid, self.job.generation)
+        job = self.job
+        self.part = part = await self.downloader.parts.resume(job.rowid, job.generation)
         if point.total in {None, point.size}:  # its last byte again: a 206 has an ETag, a 416 has none
             point = point._replace(size=point.size - 1)
             part.forget_after(point.size)
-        stated = checks.stated_checksums(self.job, PARTIAL, {"ETag": point.validator.etag or ""})
-        await part.hash_with({self.downloader.digest_algorithm, *(known.algorithm for known in stated)})
+        # the part is hashed before the request, because no server would keep a response open meanwhile. A
+        # redirect may lead to S3, whose ETags can be MD5 sums, so an MD5 is computed, too
+        stated = checks.stated_checksums(job, PARTIAL, {"ETag": point.validator.etag or ""})
+        await part.hash_with(self._algorithms(stated))
         body = None
         async with self._open(range_headers(point.size, point.validator), CONDITIONAL_RANGES) as response:
-            url = response.url
-            headers = response.headers
-            action = checks.resume_action(point, response.status, headers, stated_size=self.job.size)
-            if action == "append":
-                stated = checks.stated_checksums(self.job, PARTIAL, headers, url=url)
-                stated_total = content_range(headers).total
-                total = point.total if stated_total is None else stated_total
-                # a 206 may be shorter than requested, so only the total shows the end
-                body = ReceivedBody(
-                    url, point.validator, stated, total, is_framed=total is not None, is_resumable=True
-                )
-                body = await self._receive_part(part, response, body, response.chunks(CHUNK))
-            else:
-                await self._remove_part()
-            if action == "replace":
-                body = await self._read_body(response)
-            elif action == "changed":
-                raise TransferError(checks.range_failure(url))
+            match checks.resume_action(point, response.status, response.headers, stated_size=job.size):
+                case "append":
+                    body = await self._append(part, point, response)
+                case "replace":
+                    await self._remove_part()
+                    body = await self._read_body(response)
+                case "again":
+                    await self._remove_part()
+                case "changed":
+                    raise TransferError(checks.range_failure(response.url))
         if body is None:
             return await self._start()
         return await self._confirm(body)
+
+    async def _append(self, part: PartialDownload, point: ResumePoint, response: Exchange) -> ReceivedBody:
+        stated = checks.stated_checksums(self.job, PARTIAL, response.headers, url=response.url)
+        total = content_range(response.headers).total
+        if total is None:
+            total = point.total
+        is_framed = total is not None  # a 206 may be shorter than requested, so only the total shows the end
+        body = ReceivedBody(response.url, point.validator, stated, total, is_framed, is_resumable=True)
+        return await self._receive_part(part, response, body, response.chunks(CHUNK))
+
+    def _algorithms(self, stated: StatedChecksums) -> set[str | None]:
+        return {self.downloader.digest_algorithm, *(checksum.algorithm for checksum in stated)}
 
     async def _revalidate(self, version: VersionInDest) -> FetchResult:
         body = None
@@ -202,19 +206,19 @@ class _Attempt(msgspec.Struct, eq=False):
         return await self._confirm(body)
 
     async def _confirm(self, body: ReceivedBody) -> AssetFile:
-        if (failure := checks.content_failure(self.job, body)) is not None:
+        failure = checks.content_failure(self.job, body)
+        if failure is not None:
             raise TransferError(failure)
         is_stated = body.is_framed or self.job.size is not None or bool(body.checksums)
         unproven = not (is_stated or await self._ends_here(body))
-        self.part = None
         part = body.part
+        self.part = None
         name = self.downloader.filename(self.job, body.url)
-        content = body.content if part is None else None
-        etag_or_date = body.validator.etag_or_date
-        file = received_file(self.job, body.size, name, etag_or_date, body=content, unproven=unproven)
-        if part is None:
-            return file
-        return await part.finish(file, self.downloader.digest_algorithm)
+        file = received_file(self.job, body.size, name, body.validator.etag_or_date, unproven=unproven)
+        if part is not None:
+            return await part.finish(file, self.downloader.digest_algorithm)
+        file.body = memoryview(body.content)
+        return file
 
     def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> Exchange:
         request = Request(self.job.href, headers=headers)
@@ -239,7 +243,8 @@ class _Attempt(msgspec.Struct, eq=False):
         if length == 0 or is_stored_encoded:
             coding = None
         if coding in DECODABLE:
-            body = ReceivedBody(url, validator, checks.stated_checksums(self.job, OK, {}, url=url))
+            stated = checks.stated_checksums(self.job, OK, {}, url=url)
+            body = ReceivedBody(url, validator, stated)
             return body, decoded(response.chunks(CHUNK), coding)
         stated = checks.stated_checksums(self.job, response.status, headers, url=url)
         is_resumable = validator.resumable and coding is None
@@ -279,8 +284,7 @@ class _Attempt(msgspec.Struct, eq=False):
         response.gate.reset_refusals()  # it is not a login page, but it may take hours to its end
         if self.job.size is not None and total not in {None, self.job.size}:
             raise TransferError(checks.size_failure(body.url, total or 0, self.job.size))
-        algorithms = {checksum.algorithm for checksum in body.checksums}
-        await part.hash_with({self.downloader.digest_algorithm, *algorithms})
+        await part.hash_with(self._algorithms(body.checksums))
         # the server must offer ranges, and an ETag that proves them to be of one version
         ranges = response.headers.get("Accept-Ranges", "").lower()
         has_ranges = response.status == PARTIAL or "bytes" in ranges
