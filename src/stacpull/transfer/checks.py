@@ -27,8 +27,8 @@ from stacpull.urls import scheme_rules
 
 _DIGEST_BYTES = {"sha512": 64, "sha256": 32, "sha1": 20, "md5": 16, "crc64nvme": 8, "crc32c": 4, "crc32": 4}
 _FIELDS = {"Content-MD5": "md5"} | {f"x-amz-checksum-{algorithm}": algorithm for algorithm in _DIGEST_BYTES}
-_CODINGS = {b"content-encoding", b"transfer-encoding"}
-_STATING = frozenset({b"x-goog-hash"} | _CODINGS | {name.lower().encode() for name in _FIELDS})
+_STATING = {name.lower().encode() for name in _FIELDS}
+_STATING |= {b"x-goog-hash", b"content-encoding", b"transfer-encoding"}
 _MD5_HEX = 32
 _XML = re.compile("[xkg]ml|svg|gpx")  # in a media type or a suffix
 _MAY_BE_PAGE = re.compile(
@@ -49,7 +49,8 @@ StatedChecksums = dict[Checksum, str]  # each with what states it
 
 def may_describe_content(fields: Mapping[bytes, bytes]) -> bool:
     """Return True if a field (names in lower case) describes the content or its coding: few responses do."""
-    return len(fields.get(b"etag", b"").strip(b'" \t')) == _MD5_HEX or not _STATING.isdisjoint(fields)
+    etag = fields.get(b"etag", b"").strip(b'" \t')
+    return len(etag) == _MD5_HEX or not _STATING.isdisjoint(fields)
 
 
 def stated_checksums(
@@ -69,37 +70,41 @@ def stated_checksums(
 
 
 def _add_checksums_in_fields(stated: StatedChecksums, headers: Mapping[str, str]) -> None:
-    values = [(name, algorithm, headers.get(name)) for name, algorithm in _FIELDS.items()]
+    values = [(name, algorithm, headers.get(name, "")) for name, algorithm in _FIELDS.items()]
+    coding = headers.get("Content-Encoding", "").strip().lower()
     stored_coding = headers.get("x-goog-stored-content-encoding", "identity").strip().lower()
-    if stored_coding in {"", "identity", headers.get("Content-Encoding", "").strip().lower()}:
+    if stored_coding in {"", "identity", coding}:
         # `crc32c=…,md5=…`, of the object as stored: Google may decode it when sending
-        members = (member.strip().partition("=") for member in headers.get("x-goog-hash", "").split(","))
-        values += [("x-goog-hash", name, text) for name, _, text in members if name in {"crc32c", "md5"}]
+        for member in headers.get("x-goog-hash", "").split(","):
+            algorithm, _, value = member.strip().partition("=")
+            if algorithm in {"crc32c", "md5"}:
+                values.append(("x-goog-hash", algorithm, value))
     for name, algorithm, value in values:
-        if value:
-            with suppress(ValueError):
-                digest = base64.b64decode(value, validate=True)
-                if len(digest) == _DIGEST_BYTES[algorithm]:  # a composite of three parts ends in -3
-                    stated.setdefault(Checksum(algorithm, digest), name)
+        with suppress(ValueError):
+            digest = base64.b64decode(value, validate=True)
+            if len(digest) == _DIGEST_BYTES[algorithm]:  # a composite of three parts ends in -3
+                stated.setdefault(Checksum(algorithm, digest), name)
 
 
 def _add_md5_in_etag(stated: StatedChecksums, headers: Mapping[str, str]) -> None:
-    is_opaque = (  # SSE-KMS, SSE-C, or a directory bucket; the ETag of parts is longer
-        headers.get("x-amz-server-side-encryption", "").startswith("aws:kms")
-        or "x-amz-server-side-encryption-customer-algorithm" in headers
-        or headers.get("x-amz-storage-class") == "EXPRESS_ONEZONE"
-    )
+    # with these, the ETag is not an MD5; that of an object uploaded in parts is longer than one
+    is_encrypted_by_kms = headers.get("x-amz-server-side-encryption", "").startswith("aws:kms")
+    is_encrypted_by_customer = "x-amz-server-side-encryption-customer-algorithm" in headers
+    is_in_directory_bucket = headers.get("x-amz-storage-class") == "EXPRESS_ONEZONE"
+    if is_encrypted_by_kms or is_encrypted_by_customer or is_in_directory_bucket:
+        return
     etag = headers.get("ETag", "").strip('"')
-    if len(etag) == _MD5_HEX and not is_opaque:
+    if len(etag) == _MD5_HEX:
         with suppress(ValueError):
-            stated.setdefault(Checksum("md5", base64.b16decode(etag, casefold=True)), "ETag")
+            digest = base64.b16decode(etag, casefold=True)
+            stated.setdefault(Checksum("md5", digest), "ETag")
 
 
 def is_gzip_file(job: Job, url: str, headers: Mapping[str, str]) -> bool:
     """Return True if a gzip coding is the asset's own: some servers state it for every file named `.gz`."""
-    is_coded = headers.get("Content-Encoding", "").strip().lower() in {"gzip", "x-gzip"}
+    coding = headers.get("Content-Encoding", "").strip().lower()
     suffix = suffix_of(job.href, job.media_type) or suffix_of(url, None)
-    return is_coded and suffix.lower().endswith("gz")  # also .tgz and .svgz
+    return coding in {"gzip", "x-gzip"} and suffix.lower().endswith("gz")  # also .tgz and .svgz
 
 
 class ReceivedBody(NamedTuple):
@@ -133,8 +138,9 @@ def content_failure(job: Job, body: ReceivedBody) -> Failure | None:
             return host_failure(FailureKind.TRUNCATED, body.url, what, retryable=True)
         return size_failure(body.url, size, job.size)
     for checksum, stated_by in body.checksums.items():
-        if (actual := body.digest(checksum.algorithm)) != checksum.digest:
-            what = f"sent content whose {checksum.algorithm} is {actual.hex()}, but {stated_by} states "
+        digest = body.digest(checksum.algorithm)
+        if digest != checksum.digest:
+            what = f"sent content whose {checksum.algorithm} is {digest.hex()}, but {stated_by} states "
             what += checksum.digest.hex()
             return host_failure(FailureKind.CHECKSUM, body.url, what, retryable=True)
     return None
@@ -190,8 +196,10 @@ def shows_change(etag_or_date: str, headers: Mapping[str, str]) -> bool:
     in_dest = validator_from(etag_or_date)
     current = validator_of(headers)
     if in_dest.etag is None:
-        return current.last_modified is not None and current.last_modified != in_dest.last_modified
-    return current.etag is not None and current.etag.removeprefix("W/") != in_dest.etag.removeprefix("W/")
+        return current.last_modified not in {None, in_dest.last_modified}
+    if current.etag is None:
+        return False
+    return current.etag.removeprefix("W/") != in_dest.etag.removeprefix("W/")
 
 
 def host_failure(
@@ -227,29 +235,38 @@ def web_page_instead(
     If an item states no media type, as at CMR-STAC, the suffix of the href decides what is wanted.
     """
     content_type = headers.get("Content-Type", "").lower()
-    is_plain_text = content_type.startswith("text/plain")
-    if not is_plain_text and start[:1] not in _FIRST_BYTES:
+    if start[:1] not in _FIRST_BYTES and not content_type.startswith("text/plain"):
         return None  # as in nearly all cases
     suffix = suffix_of(href, None).lower()
     wanted = (media_type or suffix).lower()
-    # XML may be sent as `text/html`: the body decides
-    if _MAY_BE_PAGE.match(wanted) or (_XML.search(wanted) and not is_web_page({}, start)):
+    if _MAY_BE_PAGE.match(wanted):
         return None
+    if _XML.search(wanted) and not is_web_page({}, start):
+        return None  # XML may be sent as `text/html`: the body decides
     advice = ""
-    has_binary_formats = _BINARY_IMAGE.match(wanted) and _BINARY_IMAGE.match(suffix or wanted)
     if is_web_page(headers, start):
         sent = "a web page"
         if host_of(url):
             advice = "; sign in there, or check the credentials"
-    elif not _IMAGE.match(wanted):
-        return None
-    elif is_plain_text and has_binary_formats and _TEXT.match(start, 0, _SNIFFED):
-        sent = "plain text"
     else:
-        sent = _DOCUMENTS.get(bytes(start[:1]), "")
-        is_named = re.search(f"(?i){sent}|[kg]ml|svg|vrt", suffix)  # with the type of its image
-        if not sent or is_named or sent.lower() not in content_type:
+        sent = _document_instead(wanted, suffix, content_type, start)
+        if not sent:
             return None
     expected = wanted if media_type else f"a {wanted} file"
     what = f"answered with {sent} instead of {expected}{advice}"
     return host_failure(FailureKind.REFUSED, url, what, status=OK)
+
+
+def _document_instead(wanted: str, suffix: str, content_type: str, start: bytes | memoryview) -> str:
+    """Return what kind of document was sent in place of an image; empty if it may be the image."""
+    if not _IMAGE.match(wanted):
+        return ""
+    if content_type.startswith("text/plain") and _TEXT.match(start, 0, _SNIFFED):
+        has_binary_formats = _BINARY_IMAGE.match(wanted) and _BINARY_IMAGE.match(suffix or wanted)
+        if has_binary_formats:
+            return "plain text"
+    document = _DOCUMENTS.get(bytes(start[:1]), "")
+    is_named = re.search(f"(?i){document}|[kg]ml|svg|vrt", suffix)  # with the type of its image
+    if is_named or document.lower() not in content_type:
+        return ""
+    return document
