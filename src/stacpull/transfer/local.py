@@ -80,21 +80,22 @@ class LocalTransport:
         real_path = path.resolve(strict=True)
         if path == self._source:
             if real_path.is_dir():
-                index = next(filter(Path.is_file, (path / name for name in _INDEX_NAMES)), None)
-                if index is None:
+                indexes = [path / name for name in _INDEX_NAMES if (path / name).is_file()]
+                if not indexes:
                     what = f"The directory {path} does not contain {' or '.join(_INDEX_NAMES)}: name a file."
                     raise _disk_error(FailureKind.GONE, what)
-                path = index
+                path = indexes[0]
             return path, os.open(path, _FLAGS)
-        roots = [directory.resolve(), *(expand_user(allowed).resolve() for allowed in self._allowed)]
-        root = next((root for root in roots if real_path.is_relative_to(root)), None)
-        if root is None:
-            message = (
-                f"{path} is not below the directory of SOURCE ({roots[0]}), so it is not opened. "
-                "--allow-local DIR allows another directory."
-            )
-            raise _disk_error(FailureKind.SCHEME, message)
-        return path, _open_below(root, real_path)
+        roots = [directory.resolve()]
+        roots += [expand_user(allowed).resolve() for allowed in self._allowed]
+        for root in roots:
+            if real_path.is_relative_to(root):
+                return path, _open_below(root, real_path)
+        message = (
+            f"{path} is not below the directory of SOURCE ({roots[0]}), so it is not opened. "
+            "--allow-local DIR allows another directory."
+        )
+        raise _disk_error(FailureKind.SCHEME, message)
 
 
 class InputTransport(LocalTransport):
@@ -126,7 +127,7 @@ class LocalResponse:
         requested_fields = {name.lower(): value for name, value in request.headers.items()}
         size = state.st_size
         etag = f'"{state.st_ino:x}-{state.st_mtime_ns:x}-{size:x}"'
-        fields = {"etag": etag, "accept-ranges": "bytes"}
+        fields = {b"etag": etag.encode(), b"accept-ranges": b"bytes"}
         self.status = 200
         sent = range(size)
         requested = requested_range(requested_fields.get("range", ""))
@@ -137,16 +138,17 @@ class LocalResponse:
             sent = sent[requested]
             self.status = 206 if sent else 416
             span = f"{sent[0]}-{sent[-1]}" if sent else "*"
-            fields["content-range"] = f"bytes {span}/{size}"
-        fields["content-length"] = str(len(sent))
+            fields[b"content-range"] = f"bytes {span}/{size}".encode()
+        fields[b"content-length"] = str(len(sent)).encode()
         stream.seek(sent.start)
         self._stream = stream
         self._length = 0 if request.method == "HEAD" else len(sent)
-        self.headers = HeaderFields({name.encode(): value.encode() for name, value in fields.items()})
+        self.headers = HeaderFields(fields)
         self.url = request.url
-        named_path = _path_of(request.url)
-        if path != named_path and (path.parent == named_path or re.search("[?#]", self.url)):
-            self.url = path.as_uri()  # of the document, for a directory: its links are relative to this URL
+        url_path = _path_of(request.url)
+        is_index = path.parent == url_path  # of a directory, whose links are relative to the URL of this file
+        if is_index or (path != url_path and re.search("[?#]", self.url)):
+            self.url = path.as_uri()
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
         remaining = self._length
@@ -167,7 +169,8 @@ class LocalResponse:
 
 
 def _path_of(url: str) -> Path:
-    return Path(unquote(re.split("[?#]", url, maxsplit=1)[0].removeprefix("file://")))
+    without_query = re.split("[?#]", url, maxsplit=1)[0]
+    return Path(unquote(without_query.removeprefix("file://")))
 
 
 def _disk_error(kind: FailureKind, message: str, *, retryable: bool = False) -> TransferError:

@@ -76,10 +76,11 @@ class BodyReceiver:
         return ByteRange(gap.start, end)
 
     def _open_more_if_slow(self) -> None:
-        if self._received > FAST * (self._client.clock.monotonic() - self._rated_from):
+        seconds = self._client.clock.monotonic() - self._rated_from
+        if self._received > FAST * seconds or not self._gaps:
             return
-        has_several = len(self._gaps) > 1 or any(self._range_end(gap) < gap.end for gap in self._gaps)
-        while self._active_connections < self._max_connections and has_several:
+        has_several_ranges = self._range_end(self._gaps[0]) < self._gaps[-1].end
+        while has_several_ranges and self._active_connections < self._max_connections:
             self._active_connections += 1
             self._group.create_task(self._run_connection())
 
@@ -110,11 +111,11 @@ class BodyReceiver:
                         what = f"sent more than the expected {self._total} bytes"
                         failure = host_failure(FailureKind.OVERLONG, self._href, what, retryable=True)
                         raise TransferError(failure)  # noqa: TRY301 -- it closes the response, too
-                    is_next_free = bool(self._gaps) and self._gaps[0].start == offset
-                    if offset == end and not is_next_free:  # another connection has the rest
-                        await response.close()
-                        return True
                     if offset == end:
+                        is_next_free = bool(self._gaps) and self._gaps[0].start == offset
+                        if not is_next_free:  # another connection has the rest
+                            await response.close()
+                            return True
                         end = self._take_range().end
                     piece = unwritten[: end - offset]
                     unwritten = unwritten[len(piece) :]
@@ -168,5 +169,6 @@ class BodyReceiver:
             self._open_more_if_slow()
             if self._write is not None:
                 await self._write
-            self._write = self._group.create_task(self._part.put([(offset, piece)]))
+            writing = self._part.put([(offset, piece)])
+            self._write = self._group.create_task(writing)
             await asyncio.sleep(0)  # so that its thread starts before more bytes are received

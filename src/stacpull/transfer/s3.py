@@ -58,6 +58,7 @@ class Endpoint(NamedTuple):
 
 
 SigningContext = tuple[Endpoint, Credentials | None]
+SignedFields = tuple[dict[str, str], Authorize]
 
 
 def split_s3_url(url: str, *, bare: bool = False) -> tuple[str, str]:
@@ -114,7 +115,7 @@ class S3Transport(CallbackTransport):
     _options: S3Options
     _clock: Clock
     _endpoints: BoundedCache[str, Endpoint] = attrs.field(factory=BoundedCache, init=False)
-    _signed_gets: BoundedCache[tuple[SigningContext, int], tuple[dict[str, str], Authorize]] = attrs.field(
+    _signed_gets: BoundedCache[tuple[SigningContext, int], SignedFields] = attrs.field(
         factory=partial(BoundedCache, 64), init=False
     )
     """The fields of plain GETs sent within a second, and the function to sign them."""
@@ -141,7 +142,8 @@ class S3Transport(CallbackTransport):
             signed_get = self._fields({}, *context)
             self._signed_gets[key_in_cache] = signed_get
         fields, authorize = signed_get
-        prepared = http.prepare(Request(endpoint.origin + path, headers=fields), authorize("GET", path))
+        outgoing = Request(endpoint.origin + path, headers=fields)
+        prepared = http.prepare(outgoing, authorize("GET", path))
         if prepared is None:
             return None
         return PreparedRequest(prepared.host, prepared.request_bytes, partial(self._corrected, context))
@@ -169,7 +171,8 @@ class S3Transport(CallbackTransport):
             code = text_in(error, "Code")
             if attempt == 3 or refusal.status not in _CORRECTABLE:  # noqa: PLR2004 - one correction of each kind
                 break
-            if region := other_region(refusal.headers, error, endpoint.region):
+            region = other_region(refusal.headers, error, endpoint.region)
+            if region:
                 bucket, _ = split_s3_url(request.url, bare=True)
                 endpoint = self._endpoint_of(bucket, await self._credentials.settings(), region)
             elif code == "ExpiredToken" and credentials is not None:
@@ -198,16 +201,19 @@ class S3Transport(CallbackTransport):
         _, key = split_s3_url(request.url, bare=True)
         path = endpoint.path + encode_key(key)
         fields, authorize = self._fields(request.headers, endpoint, credentials)
-        if authorization := authorize(request.method, path, request.query):
+        authorization = authorize(request.method, path, request.query)
+        if authorization:
             fields["Authorization"] = authorization
         query = f"?{request.query}" if request.query else ""
         return replace(request, url=f"{endpoint.origin}{path}{query}", headers=fields)
 
     def _fields(
         self, headers: Mapping[str, str], endpoint: Endpoint, credentials: Credentials | None
-    ) -> tuple[dict[str, str], Authorize]:
-        fields = {name.lower(): value for name, value in headers.items()} | {"host": endpoint.host}
-        if condition := fields.pop("if-range", ""):
+    ) -> SignedFields:
+        fields = {name.lower(): value for name, value in headers.items()}
+        fields["host"] = endpoint.host
+        condition = fields.pop("if-range", "")
+        if condition:
             # a date has a space, an entity tag does not (RFC 9110, 13.1.5)
             name = "if-unmodified-since" if " " in condition else "if-match"
             fields[name] = condition
