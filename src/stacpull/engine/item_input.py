@@ -53,7 +53,10 @@ def source_text(source: Any) -> str | None:
     if isinstance(source, os.PathLike):
         return str(os.path.expanduser(os.fspath(source)))  # noqa: PTH111 - text, not a Path: it may be a URL
     if hasattr(source, "get_queryables"):  # pystac-client's Client and CollectionClient, of any size
-        return str(source.get_self_href())
+        url = source.get_self_href()
+        if url is None:
+            raise UsageError("source is a client without a `self` link: give the URL of its API.")
+        return str(url)
     if isinstance(source, str) and source != STANDARD_INPUT:
         return source
     return None
@@ -71,7 +74,8 @@ async def temporary_input(
     thread = StoppableExecutor(stop)
     async with enter_in_thread(await asyncio.to_thread(temporary_directory)) as directory:
         path = await asyncio.to_thread(Path(directory).resolve)
-        name = await thread.run(lambda: store_input(path, read_input(source, thread.is_stopped)))
+        chunks = await thread.run(lambda: read_input(source, thread.is_stopped))
+        name = await thread.run(lambda: store_input(path, chunks))
         yield name, path / OWN_DIRECTORY / "input" / _file_name(name)
 
 
@@ -119,7 +123,8 @@ def _directories(stack: ExitStack, dest: Path) -> tuple[int, int]:
 
 
 def _opened_input(stack: ExitStack, dest: Path, source: str) -> BinaryIO:
-    fd = open_regular(_file_name(source), os.O_RDONLY, dir_fd=_directories(stack, dest)[1])
+    _, inputs = _directories(stack, dest)
+    fd = open_regular(_file_name(source), os.O_RDONLY, dir_fd=inputs)
     return stack.enter_context(os.fdopen(fd, "rb"))
 
 
@@ -130,8 +135,9 @@ def store_input(dest: Path, chunks: Iterable[bytes]) -> str:
             parts, inputs = _directories(stack, dest)
             with suppress(FileNotFoundError):
                 os.unlink(_PART, dir_fd=parts)  # of a run that was killed
-            file = os.fdopen(os.open(_PART, CREATE & ~os.O_WRONLY | os.O_RDWR, 0o600, dir_fd=parts), "w+b")
-            stack.enter_context(file)
+            flags = CREATE & ~os.O_WRONLY | os.O_RDWR
+            fd = os.open(_PART, flags, 0o600, dir_fd=parts)
+            file = stack.enter_context(os.fdopen(fd, "w+b"))
         try:
             for chunk in chunks:  # errors of the source are not those of DEST
                 with destination_errors(dest):
@@ -212,7 +218,7 @@ def _encoded_items(source: Any, is_stopped: IsStopped) -> Iterator[bytes]:
     for item in _items(source):
         try:
             line = orjson.dumps(_document(item), option=orjson.OPT_APPEND_NEWLINE)
-        except TypeError as error:
+        except (TypeError, AttributeError) as error:  # it only resembles a pystac.Item
             raise UsageError(f"source contains an item that cannot be written as JSON: {error}.") from error
         if is_stopped():
             raise InterruptedRunError(_STOPPED)
@@ -234,7 +240,7 @@ def _items(source: Any) -> Iterable[Any]:
         items = source.get_items(recursive=True)
     elif hasattr(source, "get_assets"):  # pystac.Item
         items = [source]
-    elif isinstance(source, bytes) or hasattr(source, "columns") or not isinstance(source, Iterable):
+    elif isinstance(source, bytes) or not isinstance(source, Iterable) or hasattr(source, "columns"):
         raise UsageError(f"source must be a URL, a path or items, not {type(source).__name__}.")
     if isinstance(source, list | tuple) and not source:
         raise UsageError("source is an empty list: give items, a URL or a path.")
@@ -245,7 +251,8 @@ def _items(source: Any) -> Iterable[Any]:
 
 
 def _require_item(item: Any) -> Any:
-    if hasattr(item, "get_assets") or (isinstance(item, Mapping) and item.get("type") == "Feature"):
+    is_feature = isinstance(item, Mapping) and item.get("type") == "Feature"
+    if is_feature or hasattr(item, "get_assets"):
         return item
     raise UsageError(f"source contains an object that is not a STAC item ({type(item).__name__}).")
 
