@@ -256,7 +256,7 @@ class DaskWorkers:
             if outcome.failure is not None:
                 self._pool.fail(worker.open_jobs.pop(outcome.rowid), outcome.failure)
         if files or unchanged:
-            self._store_client.sender.send(Outcomes(files, unchanged), worker.channel.pause())
+            self._store_client.sender.send_to_store(Outcomes(files, unchanged), worker.channel.pause())
 
     def _take_message(self, worker: Worker, message: messages.FromWorker) -> None:
         sender = self._store_client.sender
@@ -268,7 +268,7 @@ class DaskWorkers:
                     job, file = worker.open_jobs.pop(rowid), worker.uploads.pop(rowid)
                     file.part = ""
                     if failure is None:
-                        sender.send(Outcomes([file]), worker.channel.pause())
+                        sender.send_to_store(Outcomes([file]), worker.channel.pause())
                     else:
                         sender.fail(job, failure)
             case messages.Spent(requests, retries, bytes_fetched):

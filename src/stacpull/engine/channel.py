@@ -78,7 +78,8 @@ class Channel(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_full = False
-        waiting, self._waiting = self._waiting, []
+        waiting = self._waiting
+        self._waiting = []
         for on_writable in waiting:
             on_writable()
 
@@ -109,7 +110,7 @@ class OutcomeSender(OutcomeSink[Job, FetchResult]):
     """Sends outcomes in batches; writes bodies of more than `max_size` bytes itself."""
 
     _staged: StagedParts
-    send: Callable[[Outcomes, Callable[[], object]], None]
+    send_to_store: Callable[[Outcomes, Callable[[], object]], None]
     _secrets: Secrets
     _max_size: int
     _digest_algorithm: str | None
@@ -126,16 +127,16 @@ class OutcomeSender(OutcomeSink[Job, FetchResult]):
         if file is None:
             unchanged = OutcomeWithoutFile(job.rowid, job.item_rowid, job.generation, None)
             self._batch.without_file.append(unchanged)
-        elif file.body is None or file.size > self._max_size:
-            # a copy, because `_finish` drops the body, which `SharedDownloads` may still use
-            unsent = file if file.body is None else copy(file)
-            self._unsent_parts.append(unsent)
+        elif file.body is not None and file.size <= self._max_size:
+            self._batch.files.append(file)
+            self._batch_size += file.size
+        else:
+            if file.body is not None:  # `_finish` drops the body, which `SharedDownloads` may still use
+                file = copy(file)
+            self._unsent_parts.append(file)
             if len(self._unsent_parts) == 1:
                 self._loop.call_later(_BATCH_DELAY, self._finish_parts)
             return
-        else:
-            self._batch.files.append(file)
-            self._batch_size += file.size
         self._send_if_due()
 
     def fail(self, job: Job, failure: Failure) -> None:
@@ -193,6 +194,8 @@ class OutcomeSender(OutcomeSink[Job, FetchResult]):
             self._on_error(error)
 
     def _send(self, outcomes: Outcomes) -> None:
-        unchanged = [one for one in outcomes.without_file if one.failure is None]
-        # the task of a failed asset has released its slot
-        self.send(outcomes, partial(self.release_slots, len(outcomes.files) + len(unchanged)))
+        slots = len(outcomes.files)
+        for outcome in outcomes.without_file:
+            if outcome.failure is None:  # otherwise, the task of the asset has released its slot
+                slots += 1
+        self.send_to_store(outcomes, partial(self.release_slots, slots))
