@@ -23,11 +23,14 @@ FAILED_ATTEMPT = "AttemptFailed"
 
 def failed_attempt(path: Path) -> str | None:
     """Return when and why the last attempt failed, if the ledger may not say it: it is the last event."""
-    with suppress(OSError, ValueError, LookupError), os.fdopen(open_regular(path, os.O_RDONLY), "rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - 65536))
-        line = orjson.loads(file.readlines()[-1])
-        if line["event"] == FAILED_ATTEMPT:
-            return f"{line['time'][:19]}Z: {line['text']}"
+    with suppress(OSError, ValueError, LookupError):
+        fd = open_regular(path, os.O_RDONLY)
+        with os.fdopen(fd, "rb") as file:
+            size = os.fstat(fd).st_size
+            file.seek(max(0, size - 65536))
+            last = orjson.loads(file.readlines()[-1])
+        if last["event"] == FAILED_ATTEMPT:
+            return f"{last['time'][:19]}Z: {last['text']}"
     return None
 
 
@@ -51,7 +54,8 @@ class EventLog:
     def add(self, event: str, fields: Mapping[str, object]) -> None:
         time = rfc3339(datetime.fromtimestamp(self._clock.time(), UTC))
         cleaned = {name: self._clean(value) for name, value in fields.items()}
-        self._lines.append(orjson.dumps({"time": time, "event": event, **cleaned}))
+        line = {"time": time, "event": event, **cleaned}
+        self._lines.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
 
     def _clean(self, value: object) -> object:
         """Return a value without secrets. They are removed before JSON escapes their characters."""
@@ -64,8 +68,11 @@ class EventLog:
     def flush(self) -> None:
         """Write the events; an error is ignored. First wait for the thread of a cancelled call to end."""
         with self._flushing, suppress(OSError):
-            lines = [self._lines.popleft() + b"\n" for _ in range(len(self._lines))]
+            lines = bytearray()
+            while self._lines:
+                lines += self._lines.popleft()
             if lines:
-                fd = open_regular(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, mode=0o600)
+                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+                fd = open_regular(self._path, flags, mode=0o600)
                 with os.fdopen(fd, "ab", buffering=0) as file:
-                    file.write(b"".join(lines))
+                    file.write(lines)

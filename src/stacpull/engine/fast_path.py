@@ -131,14 +131,16 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, FetchResult
         """Continue in a task. If the request was sent, with a permit, `receive` returns its response."""
         if receive is not None:
             self.sent = PermittedRequest(self.route.gate, self.sent_at, receive)
-        self.pool.spawn(AssetTask(self.job, self.pool, self.began_at, self).run())
+        task = AssetTask(self.job, self.pool, self.began_at, self)
+        self.pool.spawn(task.run())
 
     # `AssetFetcher`: called by the task that takes over.
 
     async def fetch(self, job: Job) -> FetchResult:
         shared = self.fast_path.shared
         exchange = Exchange(self.fast_path.client, self.request, ACCEPT_OK, self.sent)
-        return await shared.complete_after(self.download, shared.downloader.fetch(job, handed_over=exchange))
+        fetching = shared.downloader.fetch(job, handed_over=exchange)
+        return await shared.complete_after(self.download, fetching)
 
     async def _connect(self) -> None:
         try:
@@ -173,7 +175,8 @@ class HttpFastPath(msgspec.Struct, eq=False):
         download = self.shared.start(job)
         if download is None:
             return False
-        route.gate.enqueue(FastAttempt(self, pool, job, download, Request(url), route, route.gate.now()))
+        attempt = FastAttempt(self, pool, job, download, Request(url), route, began_at=route.gate.now())
+        route.gate.enqueue(attempt)
         return True
 
     def close(self) -> None:
@@ -201,8 +204,9 @@ def make_fetchers(
     clips = clip_fetching(clip)
     if clips is not None:
         fetcher = clips.fetcher(downloader, fetcher, network.warn)
-    client, http = network.client, network.client.transports["https"]
-    is_plain = not (client.byte_limiter.limit or options.requests_per_second or client.log)
-    if fetcher is shared and isinstance(http, Http1Transport) and is_plain:
-        return fetcher, HttpFastPath(client, http, shared)
-    return fetcher, None
+    client = network.client
+    http = client.transports["https"]
+    must_wait = client.byte_limiter.limit or options.requests_per_second  # which callbacks cannot
+    if fetcher is not shared or not isinstance(http, Http1Transport) or must_wait or client.log:
+        return fetcher, None
+    return fetcher, HttpFastPath(client, http, shared)

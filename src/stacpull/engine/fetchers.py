@@ -83,7 +83,8 @@ class SharedDownloads(msgspec.Struct, eq=False):
         while (download := self.recent.get(key)) is not None:
             self.recent.move_to_end(key)
             if download.file is None:
-                download.ended = download.ended or asyncio.Event()
+                if download.ended is None:
+                    download.ended = asyncio.Event()
                 await download.ended.wait()
             if download.file is not None:
                 reused = await self._reuse(job, download.job, download.file)
@@ -133,8 +134,9 @@ class SharedDownloads(msgspec.Struct, eq=False):
             return None
         if job.checksum not in {None, first.checksum} or job.media_type != first.media_type:
             return None  # by the type, one may be a web page and the other may not
-        described = file.size, file.filename, file.etag_or_date
-        reused = received_file(job, *described, body=file.body, digest=file.digest, unproven=file.unproven)
+        reused = received_file(job, file.size, file.filename, file.etag_or_date, body=file.body)
+        reused.digest = file.digest
+        reused.unproven = file.unproven
         if reused.body is not None:
             return reused
         if not self.store.is_local:
@@ -143,7 +145,8 @@ class SharedDownloads(msgspec.Struct, eq=False):
 
     def _linked(self, reused: AssetFile, first: AssetFile) -> AssetFile | None:
         """Link the complete part, or the file that it became: another file may have its name."""
-        for path, identity in ((f"{PARTS}/{first.part}", None), (first.path, first.identity)):
+        places = [(f"{PARTS}/{first.part}", None), (first.path, first.identity)]
+        for path, identity in places:
             with suppress(OSError):
                 if self.store.staged.link_part(reused, self.store, path, identity) is not None:
                     return reused
@@ -172,12 +175,14 @@ class AdoptingFetcher(NamedTuple):
 
     async def _existing(self, job: Job) -> AssetFile | None:
         if job.name is not None:
-            if not await asyncio.to_thread(self.store.has, path_in_dest(job.directory, job.name)):
+            path = path_in_dest(job.directory, job.name)
+            if not await asyncio.to_thread(self.store.has, path):
                 return None
             if job.checksum is not None:
                 return await asyncio.to_thread(self._existing_file, job, "", {})
+        request = Request(job.href, method="HEAD")
         try:
-            async with self.client.stream(Request(job.href, method="HEAD"), accept=ACCEPT_OK) as response:
+            async with self.client.stream(request, accept=ACCEPT_OK) as response:
                 url = response.url
                 headers = response.headers
         except TransferError:  # many servers reject HEAD; the fetch will report any other error
@@ -189,10 +194,11 @@ class AdoptingFetcher(NamedTuple):
         if coding_of(headers) is not None:
             return None
         filename = filename_of(url)
-        path = path_in_dest(job.directory, final_name(job.name, job.name_template, filename, job.directory))
-        stated_size = job.size if job.size is not None else content_length(headers)
-        last_modified = moment_of(headers.get("Last-Modified", ""))
-        stated = stated_checksums(job, OK, headers)
+        name = final_name(job.name, job.name_template, filename, job.directory)
+        path = path_in_dest(job.directory, name)
+        stated_size = job.size
+        if stated_size is None:
+            stated_size = content_length(headers)
         state = self.store.state_of(path, algorithm=None)
         size = state.size
         if state.obstacle is not None:
@@ -201,13 +207,13 @@ class AdoptingFetcher(NamedTuple):
             return None
         if stated_size not in (None, size):
             raise TransferError(exists_failure(path, f"it has {size} bytes, but should have {stated_size}"))
+        stated = stated_checksums(job, OK, headers)
         algorithms = {self.digest_algorithm, *(checksum.algorithm for checksum in stated)}
         digests = {each: self.store.state_of(path, algorithm=each).digest for each in algorithms}
-        is_proven = (
-            stated_size == size
-            and last_modified is not None
-            and int(self.store.modified(path) or 0) == int(last_modified)
-        )
+        is_proven = False
+        last_modified = moment_of(headers.get("Last-Modified", ""))
+        if stated_size == size and last_modified is not None:
+            is_proven = int(self.store.modified(path) or 0) == int(last_modified)
         for checksum, source in stated.items():
             if digests[checksum.algorithm] == checksum.digest:
                 is_proven = True

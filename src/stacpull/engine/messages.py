@@ -137,7 +137,8 @@ def encoded(value: Any) -> bytes:
     try:
         return _ENCODER.encode(value)
     except UnicodeEncodeError:
-        return _ENCODER.encode(_escaped(msgspec.to_builtins(value, builtin_types=(bytes, memoryview))))
+        builtins = msgspec.to_builtins(value, builtin_types=(bytes, memoryview))
+        return _ENCODER.encode(_escaped(builtins))
 
 
 def _escaped(value: Any) -> Any:
