@@ -50,7 +50,7 @@ class Operation(msgspec.Struct, tag=1, array_like=True):
 
     name: str
     arguments: msgspec.Raw
-    secrets: frozenset[str] | None  # all that are removed from what is written, if there are new ones
+    secrets: frozenset[str] | None = None  # all that are removed from what is written, if there are new ones
 
 
 class Outcomes(msgspec.Struct, tag=2, array_like=True):

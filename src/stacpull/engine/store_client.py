@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -22,7 +22,6 @@ from stacpull.engine.messages import CALLS, StoreCalls, decoders, encoded, error
 from stacpull.engine.network import Network, WalkSetup
 from stacpull.engine.open_mirror import OpenMirror
 from stacpull.engine.pool import JobQueue
-from stacpull.engine.run_control import raise_fatal_error
 from stacpull.engine.walk import ITEMS_AT_ONCE
 from stacpull.errors import RUN_AGAIN, DestinationError
 from stacpull.events import AssetFailed, Notice, Stage
@@ -48,8 +47,8 @@ class StoreClient:
         self.counters: Mapping[str, int] = run.counters
         self.fatal_error: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         """Gets the first error after which nothing more can be written."""
-        calls: Any = SimpleNamespace(**{name: partial(self._call, name) for name in CALLS})
-        self.calls: StoreCalls = calls
+        functions = {name: partial(self._call, name) for name in CALLS}
+        self.calls = cast("StoreCalls", SimpleNamespace(**functions))
         self._channel = Channel(self._take_message, self.fail_with)
         self._channel.lost.add_done_callback(self._take_end)
         self.sender = OutcomeSender(
@@ -85,8 +84,9 @@ class StoreClient:
             stopping.close()
 
         with stopping, stops:
+            descriptors = [self._opened.lock, stops.fileno()]
             try:
-                socket.send_fds(self._socket, [b"\0"], [self._opened.lock, stops.fileno()])
+                socket.send_fds(self._socket, [b"\0"], descriptors)
             except OSError as error:
                 raise DestinationError(_ENDED) from error
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)  # if the system allows it
@@ -112,19 +112,24 @@ class StoreClient:
         ends: list[asyncio.Future[Any]] = [future, self._channel.lost]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not future.done():
-            await raise_fatal_error(self.fatal_error)
-        if (failure := future.result().error) is not None:
-            raise error_of(failure, "store process")
-        _, result = decoders(name)
-        return result.decode(future.result().result)
+            self.fail_with(DestinationError(_ENDED))
+            raise self.fatal_error.result()
+        result = future.result()
+        if result.error is not None:
+            raise error_of(result.error, "store process")
+        _, decoder = decoders(name)
+        return decoder.decode(result.result)
 
     def _start_call(self, name: str, *arguments: object) -> asyncio.Future[messages.OperationResult]:
+        operation = messages.Operation(name, msgspec.Raw(encoded(arguments)))
         secrets = self._network.secrets.values
-        new_secrets = None if secrets is self._sent_secrets else secrets
-        self._sent_secrets = secrets
-        self._channel.send(messages.Operation(name, msgspec.Raw(encoded(arguments)), new_secrets))
-        self._results.append(asyncio.get_running_loop().create_future())
-        return self._results[-1]
+        if secrets is not self._sent_secrets:
+            operation.secrets = secrets
+            self._sent_secrets = secrets
+        self._channel.send(operation)
+        future = asyncio.get_running_loop().create_future()
+        self._results.append(future)
+        return future
 
     def _send_outcomes(self, outcomes: messages.Outcomes, on_writable: Callable[[], object]) -> None:
         """Send outcomes. Long parts for a bucket keep their slots while earlier ones are being uploaded."""
@@ -181,11 +186,11 @@ class MirrorConsumer:
     async def add_batch(self, batch: WalkBatch) -> int:
         if batch.update.walk_ended:  # the walk can no longer list the pending assets of earlier runs
             await self.queue_pending(take_over=True)
-        secrets = self._network.secrets
-        batch.items = [
-            item._replace(document={}, public_json=public_document(item.document, secrets))
-            for item in batch.items
-        ]  # the walk does not use the documents again
+        planned_items = []
+        for planned in batch.items:
+            public_json = public_document(planned.document, self._network.secrets)
+            planned_items.append(planned._replace(document={}, public_json=public_json))
+        batch.items = planned_items  # the walk does not use the documents again
         saved = await self._calls.save_batch(batch, self._network.clock.time())
         for item, key, failure in saved.failures:
             self._network.emit(AssetFailed(item, key, failure.kind, failure.message))
@@ -196,7 +201,8 @@ class MirrorConsumer:
         """Read the items whose JSON is damaged. One that cannot be read stays marked for the next walk."""
         last = 0
         while items := await self._calls.damaged_item_json(last, ITEMS_AT_ONCE):
-            documents = await reader.read_many([href for _, _, href in items if href is not None])
+            hrefs = [href for _, _, href in items if href is not None]
+            documents = await reader.read_many(hrefs)
             for item_rowid, item, href in items:
                 document = documents.get(href or "")
                 reason = "It has no URL, or another item is there: run `stacpull mirror SOURCE` again."
