@@ -74,7 +74,8 @@ class JobQueue(_Waitable, Generic[JobT]):
         return bool(self._jobs)
 
     def take(self, limit: int) -> list[JobT]:
-        taken = [self._jobs.popleft() for _ in range(min(limit, len(self._jobs)))]
+        count = min(limit, len(self._jobs))
+        taken = [self._jobs.popleft() for _ in range(count)]
         self.changed.set()
         return taken
 
@@ -157,6 +158,9 @@ class Pool(Generic[JobT, ResultT]):
     _is_stopping: bool = attrs.field(default=False, init=False)
     _group: asyncio.TaskGroup = attrs.field(factory=asyncio.TaskGroup, init=False)
 
+    def now(self) -> float:
+        return self.retries.clock.monotonic()
+
     def end_queue(self) -> None:
         self._queue.end()
 
@@ -191,8 +195,9 @@ class Pool(Generic[JobT, ResultT]):
     def fail(self, job: JobT, failure: Failure) -> None:
         """Take the failure of an asset after its last attempt. DOWN leaves the asset pending."""
         if failure.kind is FailureKind.DOWN and not self._is_worker:
-            held = self._held_back.pop(failure.host, ())
-            self._failure_count -= len([held_job for held_job, _ in held if not held_job.has_failed])
+            for held_job, _ in self._held_back.pop(failure.host, ()):
+                if not held_job.has_failed:
+                    self._failure_count -= 1
             if len(self.down_hosts) < MAX_HOSTS:
                 self.down_hosts[failure.host] = failure
             return
@@ -201,7 +206,8 @@ class Pool(Generic[JobT, ResultT]):
         is_over_limit = self._has_too_many_failures()
         if is_over_limit:
             self._stop_run()
-        if is_over_limit or (failure.host not in self._held_back and len(self._held_back) >= MAX_HOSTS):
+        is_new_host = failure.host not in self._held_back
+        if is_over_limit or (is_new_host and len(self._held_back) >= MAX_HOSTS):
             self._report_held_back()
         if is_over_limit or self._is_worker or failure.kind not in MAYBE_HOST_FAULT:
             self.sink.fail(job, failure)
@@ -275,7 +281,7 @@ class AssetTask(Generic[JobT, ResultT]):
         fetcher, self._handed_over = self._handed_over, None
         if fetcher is None:
             fetcher = self._pool.fetcher
-            self._attempt_began_at = self._pool.retries.clock.monotonic()
+            self._attempt_began_at = self._pool.now()
         if self.job.stale:
             await self._read_item()
         while True:
@@ -288,27 +294,30 @@ class AssetTask(Generic[JobT, ResultT]):
                 text = "It is larger than the largest file that the file system of DEST can store."
                 raise TransferError(Failure(FailureKind.OVERLONG, text)) from error
             except TransferError as error:
-                failure = error.failure
-                may_help = False
-                if failure.kind not in WRONG_CONTENT:
-                    may_help = await self._read_newer_href(error)
-                elif failure.retryable and failure.message != self._wrong_content:
-                    self._wrong_content = failure.message
-                else:
-                    error.failure = replace(failure, retryable=False)
-                    with suppress(TransferError):  # then nothing shows that the item has changed
-                        may_help = await self._read_until_changed(lambda job: (job.size, job.checksum))
-                if not may_help:
+                if not await self._has_newer_item(error):
                     raise
             fetcher = self._pool.fetcher
 
+    async def _has_newer_item(self, error: TransferError) -> bool:
+        """Read the item again, if it may now state another href or content. Return True to try it."""
+        failure = error.failure
+        if failure.kind not in WRONG_CONTENT:
+            return await self._read_newer_href(error)
+        if failure.retryable and failure.message != self._wrong_content:
+            self._wrong_content = failure.message  # the first time, a retry follows
+            return False
+        error.failure = replace(failure, retryable=False)
+        with suppress(TransferError):  # then nothing shows that the item has changed
+            return await self._read_until_changed(lambda job: (job.size, job.checksum))
+        return False
+
     async def _read_newer_href(self, refused: TransferError) -> bool:
-        """Read the item again, if the href may have expired. Return True to request the asset again."""
         refusal = refused.failure
         href = self.job.href
         began_at = self._attempt_began_at
         is_refusal = refusal.kind is FailureKind.REFUSED or refusal.status in _EXPIRED
-        may_expire = is_signed(href) or self._pool.unchanged_since.get(host_of(href), inf) > began_at
+        unchanged_since = self._pool.unchanged_since.get(host_of(href), inf)
+        may_expire = is_signed(href) or unchanged_since > began_at
         is_item_current = self._item_read_at >= began_at
         if is_item_current or not (is_refusal and may_expire and self.job.item_href):
             return False
@@ -319,14 +328,14 @@ class AssetTask(Generic[JobT, ResultT]):
             if failure.retryable or failure.kind in {FailureKind.DOWN, FailureKind.GONE}:
                 raise
             if failure.kind is FailureKind.REFUSED:  # a login may have expired
-                self._item_read_at = self._pool.retries.clock.monotonic()
+                self._item_read_at = self._pool.now()
                 return True
             message = f"{refusal.message} Its item could not be read again: {failure.message}"
             refused.failure = replace(refusal, message=message)
             return False
         if is_other:
             return True
-        self._pool.unchanged_since.setdefault(host_of(href), self._pool.retries.clock.monotonic())
+        self._pool.unchanged_since.setdefault(host_of(href), self._pool.now())
         return refusal.kind is FailureKind.REFUSED and not is_signed(href)  # it may have been temporary
 
     async def _read_until_changed(self, stated: Callable[[JobT], object]) -> bool:
@@ -352,7 +361,8 @@ class AssetTask(Generic[JobT, ResultT]):
             raise
         except (CredentialsError, SourceError) as error:  # the host of the item refuses, or asks to wait
             status = 401 if isinstance(error, CredentialsError) else None
-            raise TransferError(Failure(FailureKind.DOWN, str(error), status, host_of(item_href))) from error
+            failure = Failure(FailureKind.DOWN, str(error), status, host_of(item_href))
+            raise TransferError(failure) from error
         self._item_read_at = item.read_at
         if job.item_name not in {"", item.document.get("id")}:  # its `self` link is wrong
             raise TransferError(Failure(FailureKind.ITEM, f"The URL of {job.item_name} is another item's."))
