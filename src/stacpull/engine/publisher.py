@@ -4,8 +4,7 @@
 
 To place a part is to rename it, or to upload it to a bucket, where `sync` does nothing. Each turn syncs
 once. This makes two things durable: the data of its group, and the renames of the previous group, which is
-recorded next. After a kill, a file with its final name is complete, and reserved or recorded. After the
-last asset of an item was recorded, the item's JSON takes the same steps.
+recorded next. After a kill, a file with its final name is complete, and reserved or recorded.
 """
 
 from __future__ import annotations
@@ -64,7 +63,8 @@ class Publisher(msgspec.Struct, eq=False):
     _is_adopting: bool = False
 
     def __post_init__(self) -> None:
-        self._is_adopting = self.run.remembered.get("adopt", False) or bool(meta.get(self.db, meta.ADOPTING))
+        is_older_copy = meta.get(self.db, meta.ADOPTING) is not None  # so DEST may have more files
+        self._is_adopting = is_older_copy or self.run.remembered.get("adopt", False)
         self.send_counters()
 
     def add(self, files: Sequence[AssetFile], without_file: Sequence[OutcomeWithoutFile]) -> None:
@@ -75,14 +75,17 @@ class Publisher(msgspec.Struct, eq=False):
         self._without_file.extend(without_file)
 
     def _is_busy(self) -> bool:
-        waiting = (self._received, self._without_file, self._placed, self._placed_json, self._items_to_write)
-        return any(waiting)
+        has_new = bool(self._received or self._without_file or self._items_to_write)
+        return has_new or bool(self._placed or self._placed_json)
 
     def seconds_until_due(self) -> float | None:
-        return None if self._due_at is None else max(0.0, self._due_at - time.monotonic())
+        if self._due_at is None:
+            return None
+        return max(0.0, self._due_at - time.monotonic())
 
     def publish_if_due(self) -> None:
-        if self.seconds_until_due() == 0 or len(self._received) + len(self._without_file) >= GROUP_SIZE:
+        waiting = len(self._received) + len(self._without_file)
+        if waiting >= GROUP_SIZE or self.seconds_until_due() == 0:
             self.publish()
         if self._due_at is None and self._is_busy():  # also what this turn has placed
             seconds = GROUP_SECONDS if self.store.is_local else _BUCKET_SECONDS
@@ -111,7 +114,9 @@ class Publisher(msgspec.Struct, eq=False):
         self._sync([placement.part for placement in placements])  # 2. sync, also what the last turn placed
         self._items_to_write = self._record([*without_file, *refused])  # 3. record the last turn
         failures = self._place(placements)  # 4. rename or upload
-        for (file, _), failure in zip(assets, failures, strict=False):
+        asset_failures = failures[: len(assets)]
+        json_failures = failures[len(assets) :]
+        for (file, _), failure in zip(assets, asset_failures, strict=True):
             file.body = None
             if failure is None:
                 self._placed.append(file)
@@ -120,7 +125,7 @@ class Publisher(msgspec.Struct, eq=False):
                 self._without_file.append(outcome)
         if self._without_file:
             transitions.release(self.db, [outcome.rowid for outcome in self._without_file])
-        for (item, placement), failure in zip(item_json.items(), failures[len(assets) :], strict=True):
+        for (item, placement), failure in zip(item_json.items(), json_failures, strict=True):
             if failure is None:
                 self._placed_json[item] = placement.digest
             else:
@@ -147,7 +152,8 @@ class Publisher(msgspec.Struct, eq=False):
 
     def _fail_item_json(self, item_rowid: int, failure: Failure, *, is_ours: bool) -> None:
         """Record the failure, and report it once, because the same JSON is tried several times in a run."""
-        transitions.fail_item_json(self.db, self.run.id, item_rowid, failure, time.time(), is_ours=is_ours)
+        now = time.time()
+        transitions.fail_item_json(self.db, self.run.id, item_rowid, failure, now, is_ours=is_ours)
         if item_rowid not in self._failed_json:
             self._failed_json.add(item_rowid)
             (record,) = queries.item_records(self.db, [item_rowid])
@@ -155,18 +161,25 @@ class Publisher(msgspec.Struct, eq=False):
 
     def item_json(self, record: queries.ItemRecord, path: str) -> bytes | None:
         """Return the JSON of an item for `path`; None if its document is lost."""
-        if (sent := original_item(self.store, record)) is None:
+        original = original_item(self.store, record)
+        if original is None:
             return None
-        document, base = sent
+        document, base = original
+        directory = record.path.rpartition("/")[0]  # of its JSON in DEST
+
+        def local_path(href: str) -> str | None:
+            in_mirror = path_of_href(href, directory)
+            if in_mirror is not None:
+                return in_mirror
+            url = self.secrets.storable_url(href)
+            return queries.item_json_path(self.db, item_id_in(href), url)
+
         adapted = adapted_item(
             document,
             collection=record.id.collection,
             mirrored=record.mirrored,
             item_path=path,
-            local_items=lambda href: (
-                path_of_href(href, record.path.rpartition("/")[0])  # relative to its JSON in DEST
-                or queries.item_json_path(self.db, item_id_in(href), self.secrets.storable_url(href))
-            ),
+            local_items=local_path,
             base=base,
         )
         return encode_item(adapted, self.secrets)
@@ -200,14 +213,18 @@ class Publisher(msgspec.Struct, eq=False):
             if self._is_adopting and file.generation == 0 and self.store.has(file.path):
                 file.identity = None
         clips: dict[int, ClippedPart] = {}
-        if self.run.area_hash is not None and (kind := load("stacpull.fetchers", "clip")) is not None:
+        clipping = None if self.run.area_hash is None else load("stacpull.fetchers", "clip")
+        if clipping is not None:
             for file in files:
                 with suppress(OSError), staged.open(file.part) as opened:
-                    if (clip := kind.clip_in(opened)) is not None:
+                    clip = clipping.clip_in(opened)
+                    if clip is not None:
                         clips[file.rowid] = clip
         reserved, failures = transitions.reserve(self.db, files, items, clips)
-        for part in {file.part for file in files} - {file.part for file in reserved}:
-            staged.remove_part(part)
+        reserved_parts = {file.part for file in reserved}
+        for file in files:
+            if file.part not in reserved_parts:
+                staged.remove_part(file.part)
         placements = []
         for file in reserved:
             may_replace = file.generation > 0 or self._is_adopted(file)
@@ -222,12 +239,14 @@ class Publisher(msgspec.Struct, eq=False):
         staged = self.store.staged
         if existing == staged.part_identity_and_size(file.part):  # a hard link
             return True
-        return self._has_content(file.path, file.digest or staged.state_of(file.part).digest)
+        digest = file.digest or staged.state_of(file.part).digest
+        return self._has_content(file.path, digest)
 
     def _has_content(self, path: str, digest: bytes | None) -> bool:
         if digest is None:
             return False
-        return self.store.state_of(path, algorithm=as_checksum(digest).algorithm).digest == digest
+        algorithm = as_checksum(digest).algorithm
+        return self.store.state_of(path, algorithm=algorithm).digest == digest
 
     def _sync(self, parts: Sequence[str]) -> None:
         """Sync these parts, and the renames since the last sync. A failed sync is never repeated."""
@@ -240,11 +259,14 @@ class Publisher(msgspec.Struct, eq=False):
             raise
 
     def _record(self, without_file: list[OutcomeWithoutFile]) -> list[int]:
-        files, self._placed = self._placed, []
-        item_json, self._placed_json = self._placed_json, {}
+        files = self._placed
+        item_json = self._placed_json
+        self._placed = []
+        self._placed_json = {}
         if not (files or item_json or without_file):
             return []
-        final, failed = transitions.record(self.db, self.run, files, without_file, item_json, time.time())
+        now = time.time()
+        final, failed = transitions.record(self.db, self.run, files, without_file, item_json, now)
         self.send_counters()
         for rowid, failure in failed:
             _, item, key = queries.asset_owner(self.db, rowid)
@@ -277,7 +299,6 @@ class Publisher(msgspec.Struct, eq=False):
         self.store.staged.remove_boot_mark()
 
     def write_file(self, path: str, data: bytes) -> None:
-        """Write a file of the mirror, such as a catalog. It is durable after the next sync."""
         part = f"{path.rpartition('/')[2]}.tmp"
         self.store.staged.write_part(part, data)
         self.place_file(path, part, hashlib.sha256(data).digest())
@@ -301,7 +322,8 @@ class Publisher(msgspec.Struct, eq=False):
 
     def remove_listed(self) -> None:
         """Remove the files of deleted rows (`ledger.pruning`). After a kill, the next start continues."""
-        if not (paths := meta.with_prefix(self.db, meta.REMOVALS)):
+        paths = meta.with_prefix(self.db, meta.REMOVALS)
+        if not paths:
             return
         self._sync(())  # the deletion of rows must be durable before files are removed
         for path in paths:
@@ -320,7 +342,9 @@ def original_item(files: StoredFiles, record: queries.ItemRecord) -> tuple[Json,
         data = files.read(record.path)
     except OSError:
         return None
-    if data is None or record.sha256 not in (None, hashlib.sha256(data).digest()):
+    if data is None:
+        return None
+    if record.sha256 is not None and record.sha256 != hashlib.sha256(data).digest():
         return None
     stored = parsed_object(data)
     return None if stored is None else (restore_original(stored), None)
@@ -361,11 +385,11 @@ class Recovery:
         complete_parts = {part: name for part in parts if (name := parse_complete_part(part)) is not None}
         with_part = {(name.rowid, name.generation) for name in complete_parts.values()}
         reserved = {file.rowid: file for file in jobs.reservations(self._db)}
-        proven = {
-            rowid: file
-            for rowid, file in reserved.items()
-            if self._is_in_place(file, has_part=(rowid, file.generation) in with_part)
-        }
+        proven = {}
+        for rowid, file in reserved.items():
+            has_part = (rowid, file.generation) in with_part
+            if self._is_in_place(file, has_part=has_part):
+                proven[rowid] = file
         not_in_place = reserved.keys() - proven.keys()
         for part, name in complete_parts.items():
             if name.rowid not in proven:
@@ -421,7 +445,8 @@ class Recovery:
         staged = self._store.staged
         job = jobs.job_of(self._db, self._run, name.rowid, name.generation)
         identity, size = staged.part_identity_and_size(part) or (0, -1)
-        if self._sync_failed or job is None or size != name.size or not (job.name or name.filename):
+        is_as_named = size == name.size and not self._sync_failed
+        if job is None or not is_as_named or not (job.name or name.filename):
             return None
         expected = None  # a trusted part needs no proof
         if not self._is_trusted:
@@ -435,9 +460,8 @@ class Recovery:
         digest = None if algorithm is None else self._digest(staged.state_of, part, algorithm)
         if expected is not None and digest != expected.digest:
             return None
-        file = received_file(
-            job, size, name.filename or "", name.etag_or_date, part, digest=digest, unproven=name.unproven
-        )
+        file = received_file(job, size, name.filename or "", name.etag_or_date, part, digest=digest)
+        file.unproven = name.unproven
         file.identity = identity
         if self._store.is_local and self._store.find(file.path) == (identity, size):
             return None  # a link of a file of the user, which a killed run was about to adopt
