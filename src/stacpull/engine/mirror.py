@@ -59,7 +59,7 @@ from stacpull.urls import is_local
 
 T = TypeVar("T")
 
-_TICK = 0.25  # seconds between two progress events
+TICK = 0.25  # seconds between two progress events
 _MAX_COLLECTION_REQUESTS = 16  # concurrent requests for documents of collections
 _SAVED_EVERY = 5.0  # seconds between two saves of requests, retries, bytes and time
 _QUEUED_FOR_WORKERS = 4096  # more queued jobs with `--dask`: enough for several messages to each worker
@@ -477,7 +477,7 @@ class MirrorRun:
 
     async def _tick(self) -> None:
         while True:
-            await self._network.clock.sleep(_TICK)
+            await self._network.clock.sleep(TICK)
             self._network.emit(self._progress())
             await asyncio.to_thread(self._context.event_log.flush)
 

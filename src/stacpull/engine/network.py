@@ -62,7 +62,9 @@ class Network:
         on_event: Listener | None,
         log: RequestLog | None,
     ) -> None:
-        secrets.add(*credentials_in(resolved.headers), *resolved.query.values(), *(options.s3.keys or ()))
+        secrets.add(*credentials_in(resolved.headers), *resolved.query.values())
+        if options.s3.keys is not None:
+            secrets.add(*options.s3.keys)
         self.resolved = resolved
         self.secrets = secrets
         self.emit = masking_listener(on_event, secrets)
@@ -126,7 +128,9 @@ class Network:
         return None if self.logins is None else self.logins.transport_for(url)
 
     def _make_transport(self, scheme: str) -> Transport | None:
-        return SCHEMES[scheme].transport(self._transport_setup) if scheme in SCHEMES else None
+        if scheme not in SCHEMES:
+            return None
+        return SCHEMES[scheme].transport(self._transport_setup)
 
 
 class WalkSetup(NamedTuple):
@@ -157,7 +161,8 @@ def resolve_source(
     names += [f"the {name!r} parameter of SOURCE" for name in query if name not in options.query]
     headers |= options.headers
     query = {**options.query, **query}
-    return options, ResolvedSource(url, headers, query, tuple(dict.fromkeys(names)), input_file, is_given)
+    credential_names = tuple(dict.fromkeys(names))  # each once
+    return options, ResolvedSource(url, headers, query, credential_names, input_file, is_given)
 
 
 @asynccontextmanager
@@ -193,12 +198,14 @@ def _max_open_files() -> int:
 
 def _slots_here(per_host: int) -> int:
     allowed = (_max_open_files() - _OWN_DESCRIPTORS) // (MAX_CONNECTIONS + 1)  # 1: its part
-    return max(1, min(max(SLOTS, per_host), allowed))
+    wanted = max(SLOTS, per_host)
+    return max(1, min(wanted, allowed))
 
 
 def http_transport(options: Options, ip_policy: AddressPolicy) -> Transport:
+    idle = min(_max_open_files() // 2, _MAX_IDLE)
+    limit = max(idle, MAX_CONNECTIONS * _slots_here(options.per_host))
     pace = options.stall_timeout, options.min_rate
-    limit = max(MAX_CONNECTIONS * _slots_here(options.per_host), min(_max_open_files() // 2, _MAX_IDLE))
     return Http1Transport(HttpSettings(ip_policy, *pace, ca_bundle=options.ca_bundle, max_connections=limit))
 
 

@@ -36,11 +36,14 @@ def open_mirror(
     with destination_errors(work):
         if not adopt:
             database.reject_missing_ledger(work)
-        if not (database.ledger_path(work).exists() or (adopt and database.has_own_catalog(work))):
+        has_ledger = database.ledger_path(work).exists()
+        has_lost_ledger = adopt and database.has_own_catalog(work)
+        if not has_ledger and not has_lost_ledger:
             _refuse_other_uses(work)
     location = None
     if bucket is not None:
-        location = replace(bucket, mirror=bucket.mirror or os.urandom(16).hex(), run=os.urandom(16).hex())
+        mirror_id = bucket.mirror or os.urandom(16).hex()
+        location = replace(bucket, mirror=mirror_id, run=os.urandom(16).hex())
         if not (work / OWN_DIRECTORY).exists():  # try the keys before anything is created
             with open_files(work, location, hooks) as files, suppress(FileNotFoundError):
                 next(files.walk(frozenset(), f"{OWN_DIRECTORY}/"), None)
@@ -105,14 +108,15 @@ def check_local_source(source: str, dest: Path) -> None:
     path = Path(unquote(urlsplit(source).path))
     with suppress(OSError):  # the reader names it
         if _is_for_reading(dest) and not _is_for_reading(path):
-            raise UsageError(f"DEST {dest} is a file or a catalog: give SOURCE first, or another DEST.")
+            raise UsageError(f"DEST is a file or a catalog ({dest}). Did you swap SOURCE and DEST?")
         if not path.exists():
             raise SourceError(f"There is no file {path}. If SOURCE is a URL, start it with https://.")
     is_mirror = os.path.exists(database.ledger_path(dest))  # noqa: PTH110 -- never raises
-    own = (dest / name for name in ("", "catalog.json", meta.ITEMS_PARQUET))
-    if is_mirror and path.resolve() in (place.resolve() for place in own):
+    own_paths = [(dest / name).resolve() for name in ("", "catalog.json", meta.ITEMS_PARQUET)]
+    if is_mirror and path.resolve() in own_paths:
         raise UsageError(f"SOURCE is the catalog of the mirror in {dest}: choose another DEST.")
 
 
 def _is_for_reading(path: Path) -> bool:
-    return path.is_file() or ((path / "catalog.json").exists() and not database.has_own_catalog(path))
+    has_catalog = (path / "catalog.json").exists()
+    return path.is_file() or (has_catalog and not database.has_own_catalog(path))

@@ -1,8 +1,8 @@
 """`verify`: check each file of a mirror against its ledger, and with `repair` fetch damaged files again.
 
 The check changes nothing, and excludes runs but not readers. One thread uses the ledger's connection, others
-read files. Memory holds up to 8,192 paths, and 8 bytes per damaged file. A file without a recorded digest
-must have the recorded size; without either, it must not be empty. A repair is a run, and can be resumed.
+read files. A file without a recorded digest must have the recorded size; without either, it must not be
+empty. A repair is a run: it can be killed and resumed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from stacpull.catalog.item import asset_origin
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, resolve_dest
 from stacpull.digests import as_checksum
-from stacpull.engine.mirror import RunContext, call_ledger, open_dest, run_context, run_from_ledger
+from stacpull.engine.mirror import TICK, RunContext, call_ledger, open_dest, run_context, run_from_ledger
 from stacpull.engine.open_mirror import OpenMirror
 from stacpull.engine.publisher import original_item
 from stacpull.errors import DestinationError, StacpullError, UsageError, quantity
@@ -49,7 +49,6 @@ from stacpull.threads import StoppableExecutor
 _AT_ONCE = 256  # files that a thread checks, or assets that are requeued
 _THREADS = min(16, 2 * (os.cpu_count() or 1))  # two per core, because they wait for the disk
 _GROUP = 2 * _THREADS * _AT_ONCE  # files that are given to the threads at once
-_TICK = 0.25
 _FileStates = list[tuple[RecordedFile, FileState]]
 
 
@@ -225,7 +224,7 @@ class MirrorCheck:
 
     def _send_progress(self, *, now: bool = False) -> None:
         seconds = self.seconds
-        if now or seconds - self._sent_at >= _TICK:
+        if now or seconds - self._sent_at >= TICK:
             self._sent_at = seconds
             files = self._counts["files"]
             size = self._counts["bytes"]
@@ -252,7 +251,8 @@ async def verify(
         repair: Fetch damaged and missing files again, and write damaged item JSON and catalogs again.
         strict: Count files that do not belong to the mirror as damage.
         options: How to transfer, for a repair; and the work directory.
-        on_event: Called with each `Damage`, often with `Checked`, and in a repair with events of a mirror.
+        on_event: Called with each `Damage`, with `Checked` a few times per second, and during a repair with
+            the events of a mirror.
         stop: Set it to end gracefully; nothing is lost.
 
     Raises:

@@ -169,8 +169,7 @@ def resume_action(
 def without_weak_date(validator: Validator, headers: Mapping[str, str], now: float) -> Validator:
     """Return `validator` without its date if two versions may share that date (RFC 9110, 8.8.2.2).
 
-    Without `Date`, a response counts as sent at `now` (RFC 9110, 6.6.1); the older rule of one minute (RFC
-    7232, 2.2.2) then allows for a difference between the clocks.
+    If the server does not state the time, ours may differ from it: by up to a minute (RFC 7232, 2.2.2).
     """
     if validator.last_modified is None:
         return validator
@@ -188,10 +187,9 @@ def conditional_headers(etag_or_date: str) -> dict[str, str]:
 
 
 def shows_change(etag_or_date: str, headers: Mapping[str, str]) -> bool:
-    """Return True if the fields of a 304 show that the object has changed after all.
+    """Return True if the fields of a 304, which repeat those of a 200, show that the object has changed.
 
-    A 304 repeats the ETag of a 200 (RFC 9110, 15.4.5), compared without `W/` (8.8.3.2). Dates must be equal:
-    `If-Modified-Since` also gives 304 if an older file has replaced a newer one.
+    `If-Modified-Since` also gives 304 if an older file has replaced a newer one (RFC 9110, 15.4.5).
     """
     in_dest = validator_from(etag_or_date)
     current = validator_of(headers)

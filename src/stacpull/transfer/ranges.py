@@ -1,8 +1,8 @@
 """Receive a long body into a part: from the open response, and over more connections if it is long and slow.
 
-Each connection takes the first free range. If a response does not have the strong ETag of the first one, no
-more ranges are requested. The attempt fails only if ranges are left when the last connection ends. While the
-gate of the host is full, only the last connection takes further ranges.
+Each connection takes the first free range; only the last one does while the gate of the host is full. If a
+response does not have the strong ETag of the first one, no more ranges are requested. The attempt fails only
+if ranges are left when the last connection ends.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """S3: requests for `s3://bucket/key` become HTTP requests to the right endpoint; prefixes are listed.
 
 A wrong region (301 without Location, or 400) and expired credentials (400) are corrected once. S3 servers
-ignore `If-Range`, so it is sent as `If-Match` or `If-Unmodified-Since`, which S3 answers with 412 if the
-object has changed. `prepare` needs the settings that the first `send` resolves. Source: Amazon S3 API
-Reference (GetObject, ListObjectsV2, "Error responses"); S3 User Guide, "Virtual hosting of buckets".
+ignore `If-Range`, so `If-Match` or `If-Unmodified-Since` is sent: 412 means that the object has changed.
+Source: Amazon S3 API Reference; S3 User Guide, "Virtual hosting of buckets".
 """
 
 from __future__ import annotations
