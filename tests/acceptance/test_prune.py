@@ -124,7 +124,7 @@ def test_items_behind_an_unreadable_link_are_not_pruned(tmp_path: Path, lost: st
     assert (reported.exit_code, counts(reported)) == (1, (0, 0))
     assert files_in(dest).keys() == before
     assert "Nothing was pruned: 1 link or item of this run could not be read" in warned(events)
-    assert "Entries of SOURCE that cannot be read: 1. " in warned(events)
+    assert "1 entry of SOURCE cannot be read. " in warned(events)
     assert "An item of" not in warned(events)
 
 

@@ -135,7 +135,7 @@ def test_a_line_that_is_not_an_item_is_reported_with_its_number(given: Given, tm
     sync.mirror("-", str(tmp_path / "m"), on_event=lambda one: warnings.append(getattr(one, "text", "")))
     warned = [text for text in warnings if "cannot be read" in text]
     assert warned == [
-        "Entries of SOURCE that cannot be read: 2. The first: line 2 of the input: not valid JSON."
+        "2 entries of SOURCE cannot be read. The first: line 2 of the input: not valid JSON."
     ]
 
 
@@ -175,7 +175,7 @@ def test_entries_that_cannot_be_read_cause_one_warning(tmp_path: Path) -> None:
     ran = run(["-q", "mirror", str(source), str(tmp_path / "m")], environment())
     assert (ran.code, len(ran.err.splitlines())) == (1, 5), ran.err
     assert f"stacpull: for details: stacpull failures {tmp_path / 'm'}\n" in ran.err
-    assert "Entries of SOURCE that cannot be read: 500. The first: line 1 of" in ran.err
+    assert "500 entries of SOURCE cannot be read. The first: line 1 of" in ran.err
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_broken_documents_are_reported_and_the_rest_is_mirrored(tmp_path: Path) 
     ran = run(["mirror", str(source), str(tmp_path / "m"), "--json"], environment())
     assert ran.code == 1
     assert (ran.report["state"], ran.report["items_done"], ran.report["items_failed"]) == ("complete", 3, 3)
-    assert "Entries of SOURCE that cannot be read: 3. The first: " in ran.err
+    assert "3 entries of SOURCE cannot be read. The first: " in ran.err
     assert ran.err.count("col1/collection.json") == 1
     assert "stacpull retry" not in ran.err  # only `mirror` reads them again
     assert "to read the failed items again: repeat the `stacpull mirror` command" in ran.err

@@ -148,11 +148,14 @@ class Sample(msgspec.Struct):
     def offer(self, item: ListedItem) -> None:
         """Keep an item if it is in the sample so far. If an item comes again, its newest document is kept."""
         rank = rank_of(self.seed, item.id.item)
+        if rank > self._highest:
+            return
         updated = updated_in(item.document)
         before = self._drawn.get(item.id)
-        if rank > self._highest or (before is not None and is_newer(before.updated, updated)):
+        if before is not None and is_newer(before.updated, updated):
             return
-        self._drawn[item.id] = _Drawn(rank, item.id, updated, item.url, json.dumps(item.document))
+        document = json.dumps(item.document)
+        self._drawn[item.id] = _Drawn(rank, item.id, updated, item.url, document)
         if len(self._drawn) > 2 * self.size:
             lowest = self.lowest()
             self._drawn = {drawn.id: drawn for drawn in lowest}
@@ -171,24 +174,22 @@ class PlanInputs:
     async def look_up(self, items: Collection[ListedItem]) -> Collection[ListedItem]:
         """Return the items with `item_assets` and `listings`, if the selection needs these."""
         if self._filter.reads_members:
-            names = {item.id.collection for item in items}
-            item_assets = {name: await self._item_assets(name) for name in names}
-            items = [item._replace(item_assets=item_assets[item.id.collection]) for item in items]
+            item_assets: dict[str, Json] = {}
+            for name in {item.id.collection for item in items}:
+                document = await self.collection(name)
+                if not isinstance(document, str):
+                    item_assets[name] = object_or_empty(document.get("item_assets"))
+            items = [item._replace(item_assets=item_assets.get(item.id.collection, {})) for item in items]
         if self._setup.selection.expand_prefix:
             prefixes = [self._prefixes(item) for item in items]
-            listed = await self._listed({href for of_item in prefixes for href in of_item.values()})
+            hrefs = {href for of_item in prefixes for href in of_item.values()}
+            listed = await self._listed(hrefs)
             with_listings = []
             for item, of_item in zip(items, prefixes, strict=True):
                 listings = {key: self._selected(key, listed[href]) for key, href in of_item.items()}
                 with_listings.append(item._replace(listings=listings))
             return with_listings
         return items
-
-    async def _item_assets(self, collection: str) -> Json:
-        document = await self.collection(collection)
-        if isinstance(document, str):
-            return {}
-        return object_or_empty(document.get("item_assets"))
 
     async def _listed(self, hrefs: Collection[str]) -> dict[str, Listing | Failure]:
         network = self._setup.network
@@ -261,7 +262,8 @@ class Walk:
         self._collections = BoundedCache[ItemId, None](max_entries=256)
         self._starts = setup.starts or ()
         self._has_checked_selection = False
-        self.reader = ItemReader(setup.source.item, setup.network.clock, read_batch=setup.source.items)
+        source = setup.source
+        self.reader = ItemReader(source.item, setup.network.clock, read_batch=source.items)
         self.summary = WalkSummary()  # a walk that starts again has another one
 
     async def run(self, position: Position = _AT_START) -> None:
@@ -328,9 +330,8 @@ class Walk:
             why = first.failure.message
             if first.name not in why:
                 why = f"{first.name}: {why}"
-            self._network.warn(
-                f"Entries of SOURCE that cannot be read: {summary.unreadable:,}. The first: {why}"
-            )
+            entries = quantity(summary.unreadable, "entry", "entries")
+            self._network.warn(f"{entries} of SOURCE cannot be read. The first: {why}")
         unseen = summary.items_unseen
         end = WalkUpdate(walk_ended=True, announced=announced, cut_short=summary.cut_short, unseen=unseen)
         await self._consumer.add_batch(WalkBatch(update=end))
@@ -383,11 +384,10 @@ class Walk:
                         self._network.warn(text)
                 if page.announced is not None and announced_before is not None:
                     announced = announced_before + page.announced
-                total = announced if next_name is None else None
+                total = announced if next_name is None else None  # known in the last collection
                 next_collection = Position(next_name, None, announced)
-                resume_at = next_collection
-                if page.next is not None:
-                    resume_at = Position(start.collection, page.next, announced_before)
+                next_page = Position(start.collection, page.next, announced_before)
+                resume_at = next_collection if page.next is None else next_page
                 update = WalkUpdate(self._stored(resume_at), announced=total)
                 new_items = await self._take_page(start.collection, page, update)
                 if not self._matches_left():
@@ -437,10 +437,13 @@ class Walk:
 
     async def _select_and_plan(self, items: Sequence[ListedItem]) -> WalkBatch:
         batch = WalkBatch()
-        reason_of = self.filter.reason_left_out
-        thread = self._thread
+        is_stopped = self._thread.is_stopped
+
+        def reasons_left_out() -> list[str | None]:
+            return [self.filter.reason_left_out(item.document) for item in items if not is_stopped()]
+
         # in a thread, because shapely may need long for a large geometry
-        reasons = await thread.run(lambda: [reason_of(i.document) for i in items if not thread.is_stopped()])
+        reasons = await self._thread.run(reasons_left_out)
         selected = [item for item, reason in zip(items, reasons, strict=True) if reason is None]
         planned_before: Mapping[ItemId, str | None] = {}
         if self._sample is None:
@@ -487,7 +490,8 @@ class Walk:
         if links:
             ids = [link.id for link in links.values() if link.id is not None]
             known = newest.keys() | await self._consumer.planned_this_run(ids)
-            await self._add_linked_items([link for link in links.values() if link.id not in known], batch)
+            unplanned = [link for link in links.values() if link.id not in known]
+            await self._add_linked_items(unplanned, batch)
         if self._setup.selection.collection_assets:
             await self._add_collections(batch)
 
@@ -514,7 +518,9 @@ class Walk:
         new_ids = [item_id for item_id in collection_ids if item_id not in self._collections]
         self._collections.update(dict.fromkeys(new_ids))
         planned_before = await self._consumer.planned_this_run(new_ids)
-        for item_id in (item_id for item_id in new_ids if item_id not in planned_before):
+        for item_id in new_ids:
+            if item_id in planned_before:
+                continue
             document = await self._plan_inputs.collection(item_id.collection)
             if isinstance(document, str):
                 failure = Failure(FailureKind.ITEM, f"Its assets cannot be read: {document}")
