@@ -302,7 +302,8 @@ async def run_from_ledger(
     `requeue` is called when all checks have passed and the run is in the ledger.
     """
     work = context.dest.work
-    options = context.options.with_stored({**remembered, **context.options.remembered, **spec.fixed})
+    stored = {**remembered, **context.options.remembered, **spec.fixed}
+    options = context.options.with_stored(stored)
     input_file = await asyncio.to_thread(item_input.input_path, work, spec.source)
     options, resolved = resolve_source(spec.source, options, input_file, is_given=False)
     is_file = input_file is None and is_local(resolved.url)
@@ -371,7 +372,8 @@ class MirrorRun:
 
     async def _mirror(self) -> tuple[EndState, BaseException | None]:
         """Run to the end, but do not record it. Return how the run ended, and the error to raise."""
-        self._network.emit(RunStarted(self._run.id, self._run.source, self._run.resumed))
+        run = self._run
+        self._network.emit(RunStarted(run.id, run.source, run.resumed))
         self._network.emit(Stage("checking what is in DEST"))
         lease = self._opened.lease
         if lease is not None and lease.taken_from is not None:
@@ -489,7 +491,8 @@ class MirrorRun:
     def _progress(self) -> Progress:
         counters = self._store_client.counters
         at_start = self._run.counters
-        counts = {name: counters[name] for name in counters.keys() & {*Counters.__struct_fields__}}
+        names = counters.keys() & {*Counters.__struct_fields__}
+        counts = {name: counters[name] for name in names}
         # a walk that starts again sees no items at first
         counts["items_seen"] = max(counts["items_seen"], counts["items_matched"])
         counts["assets_planned"] = sum(counters[f"assets_{state}"] for state in ("done", "failed", "pending"))

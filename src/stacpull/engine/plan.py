@@ -186,8 +186,12 @@ class _PlanConsumer:
         return self._network.counters.requests - requests_before, seconds
 
     async def planned_this_run(self, ids: Sequence[ItemId]) -> dict[ItemId, PlannedVersion]:
-        known = [item for item in ids if hash(item) in self._is_linked or hash(item) in self._unreadable]
-        return {item: PlannedVersion(is_linked=self._is_linked.get(hash(item), True)) for item in known}
+        planned = {}
+        for item in ids:
+            key = hash(item)
+            if key in self._is_linked or key in self._unreadable:
+                planned[item] = PlannedVersion(is_linked=self._is_linked.get(key, True))
+        return planned
 
     async def restart(self) -> None:
         self.counters["items_seen"] = 0
@@ -220,16 +224,17 @@ class _PlanConsumer:
         items = [item for item in batch.items if self._count_item(item)]
         actions: _Actions = {}
         if self._ledger is not None:
-            versioned_items = list(map(self._versioned, items))
+            versioned_items = []
+            for item in items:
+                versioned = item
+                if not item.updated:
+                    public_json = public_document(item.document, self._network.secrets)
+                    versioned = item._replace(public_json=public_json)
+                versioned_items.append(versioned)
             actions = known_actions(self._ledger, versioned_items, self._run, self._has_file)
         for item in items:
             self._count_assets(item, actions)
         return new_items
-
-    def _versioned(self, item: PlannedItem) -> PlannedItem:
-        if item.updated:
-            return item
-        return item._replace(public_json=public_document(item.document, self._network.secrets))
 
     def _warn_of_failure(self, text: str) -> None:
         self._warnings.setdefault("failure", f"Some assets or items would fail; the first is {text}")

@@ -5,9 +5,9 @@ Names are checked against an API before anything is created, otherwise against t
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Sequence
 from contextlib import aclosing, suppress
-from fnmatch import fnmatchcase
 
 from stacpull.arguments import read_bbox
 from stacpull.boxes import to_2d
@@ -89,7 +89,7 @@ async def check_first_page(setup: WalkSetup, page: Page, starts: Sequence[WalkSt
     has_links = _linked_href(selection, items, page.request.url) is not None
     if not (selection.expand_prefix or has_links) and len({start.collection for start in starts}) == 1:
         keys = {key for item in items for key in object_or_empty(item.get("assets"))}
-        unmatched = [glob for glob in selection.assets if not any(fnmatchcase(key, glob) for key in keys)]
+        unmatched = [glob for glob in selection.assets if not fnmatch.filter(keys, glob)]
         if keys and 0 < len(unmatched) < len(selection.assets):  # another warning says that none matches
             warnings.append(f"--asset {unmatched[0]}: no item on the first page has such an asset.")
     return warnings
@@ -102,7 +102,8 @@ async def _unknown_names(setup: WalkSetup, items: Sequence[Json], url: str) -> l
     if not warnings or linked is None:
         return warnings
     try:
-        return list(layout.unknown_properties([*items, (await setup.source.item(linked)).members]))
+        document = await setup.source.item(linked)
+        return list(layout.unknown_properties([*items, document.members]))
     except (SourceError, CredentialsError, TransferError):
         return []  # the properties of linked items are unknown
 
@@ -125,7 +126,8 @@ async def _label_warnings(
 ) -> list[str]:
     if not (selection.labels or selection.exclude_labels):
         return []
-    if any(item.get("collection") not in (None, starts[0].collection) for item in items):
+    others = [item for item in items if item.get("collection") not in (None, starts[0].collection)]
+    if others:
         try:
             return check_labels(selection, class_lists(items, None))
         except UsageError as error:
@@ -141,14 +143,15 @@ async def _label_warnings(
         lists = class_lists(first, None)
         if not lists and start.collection != NO_COLLECTION:
             lists = class_lists((), await source.collection(start.collection))
-        classes |= {title: (*classes.get(title, ()), *labels) for title, labels in lists.items()}
+        for title, labels in lists.items():
+            classes[title] = (*classes.get(title, ()), *labels)
         with suppress(UsageError):  # a later collection may have the label
             texts = check_labels(selection, classes)
             if selection.all_collections or not texts:
                 return texts
     texts = check_labels(selection, classes)
-    labels = (item_labels(object_or_empty(it.get("properties")), selection.label_property) for it in items)
-    if texts and not any(labels):
+    labels_of = [item_labels(object_or_empty(i.get("properties")), selection.label_property) for i in items]
+    if texts and not any(labels_of):
         return ["No item on the first page has labels: select the collection of the label items."]
     return texts
 

@@ -71,10 +71,14 @@ async def classes(
         raise UsageError(f"{collection} lists no label classes{': its items have none' if count else hint}.")
     infos = list[ClassInfo]()
     for name, names in lists.items():
-        is_counted = count and (name == label_property or any(n in counts for n in names))
-        infos.append(ClassInfo(name, names, {n: counts[n] for n in names} if is_counted else None))
-    if unlisted := tuple(name for name in counts if not any(name in names for names in lists.values())):
-        infos.append(ClassInfo("labels not in any list", unlisted, {key: counts[key] for key in unlisted}))
+        of_list = None
+        if count and (name == label_property or any(label in counts for label in names)):
+            of_list = {label: counts[label] for label in names}
+        infos.append(ClassInfo(name, names, of_list))
+    listed = {label for labels in lists.values() for label in labels}
+    unlisted = {label: number for label, number in counts.items() if label not in listed}
+    if unlisted:
+        infos.append(ClassInfo("labels not in any list", tuple(unlisted), unlisted))
     return infos
 
 

@@ -91,7 +91,8 @@ class StoreOperations:
     def recover(self) -> None:
         """Requeue what the run tries again, report what a retry cannot try, and complete a killed run."""
         transitions.requeue_failures(self._db, self._run)
-        for record in queries.failures(self._db) if self._run.kind == "retry" else ():
+        failed = queries.failures(self._db) if self._run.kind == "retry" else ()
+        for record in failed:
             if record.key:  # it has no href or no name: it failed when it was planned, and is not queued
                 item = ItemId(record.collection, record.item)
                 kind = FailureKind(record.kind)
@@ -176,7 +177,8 @@ class StoreOperations:
 
     def _write_ndjson(self, row: queries.CollectionRow, is_stopped: Callable[[], bool]) -> None:
         path = f"{row.directory}/{NDJSON_FILE}"
-        if not (self._run.fixed["metadata"] == "ndjson" or meta.owns_file(self._db, path)):
+        is_wanted = self._run.fixed["metadata"] == "ndjson"
+        if not is_wanted and not meta.owns_file(self._db, path):
             return
         digest = sha256()
         records = queries.records_in(self._db, row.rowid)

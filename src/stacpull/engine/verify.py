@@ -138,7 +138,8 @@ class MirrorCheck:
         remaining = queries.expected_files(db)
         with ThreadPoolExecutor(_THREADS, "stacpull-files") as threads:
             while not self.thread.is_stopped() and (group := list(islice(remaining, _GROUP))):
-                batches = [group[start : start + _AT_ONCE] for start in range(0, len(group), _AT_ONCE)]
+                starts = range(0, len(group), _AT_ONCE)
+                batches = [group[start : start + _AT_ONCE] for start in starts]
                 for states in threads.map(partial(self.file_states, files), batches):
                     for expected, state in states:
                         if state.size is not None:
@@ -190,7 +191,8 @@ class MirrorCheck:
             (record,) = queries.item_records(db, [expected.rowid])
             names = *record.id, ""
         kind, found = damage
-        self._report_damage(expected.path, kind, _described(expected.size, expected.digest), found, *names)
+        recorded = _described(expected.size, expected.digest)
+        self._report_damage(expected.path, kind, recorded, found, *names)
 
     def report(self, db: Connection) -> VerifyReport:
         run = queries.run_status(db)
