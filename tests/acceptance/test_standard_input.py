@@ -134,9 +134,7 @@ def test_a_line_that_is_not_an_item_is_reported_with_its_number(given: Given, tm
     warnings: list[str] = []
     sync.mirror("-", str(tmp_path / "m"), on_event=lambda one: warnings.append(getattr(one, "text", "")))
     warned = [text for text in warnings if "cannot be read" in text]
-    assert warned == [
-        "2 entries of SOURCE cannot be read. The first: line 2 of the input: not valid JSON."
-    ]
+    assert warned == ["2 entries of SOURCE cannot be read. The first: line 2 of the input: not valid JSON."]
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,6 @@ class OutcomeSender(OutcomeSink[Job, FetchResult]):
     _finishing: set[asyncio.Future[list[AssetFile]]] = attrs.field(factory=set, init=False)
 
     def put(self, job: Job, file: FetchResult) -> None:
-        """Take the file of an asset that was received; None if the asset has not changed."""
         if file is None:
             unchanged = OutcomeWithoutFile(job.rowid, job.item_rowid, job.generation, None)
             self._batch.without_file.append(unchanged)
@@ -194,8 +193,6 @@ class OutcomeSender(OutcomeSink[Job, FetchResult]):
             self._on_error(error)
 
     def _send(self, outcomes: Outcomes) -> None:
-        slots = len(outcomes.files)
-        for outcome in outcomes.without_file:
-            if outcome.failure is None:  # otherwise, the task of the asset has released its slot
-                slots += 1
+        unchanged = [outcome for outcome in outcomes.without_file if outcome.failure is None]
+        slots = len(outcomes.files) + len(unchanged)  # that of a failed asset was released by its task
         self.send_to_store(outcomes, partial(self.release_slots, slots))

@@ -26,8 +26,7 @@ def failed_attempt(path: Path) -> str | None:
     with suppress(OSError, ValueError, LookupError):
         fd = open_regular(path, os.O_RDONLY)
         with os.fdopen(fd, "rb") as file:
-            size = os.fstat(fd).st_size
-            file.seek(max(0, size - 65536))
+            file.seek(max(0, os.fstat(fd).st_size - 65536))
             last = orjson.loads(file.readlines()[-1])
         if last["event"] == FAILED_ATTEMPT:
             return f"{last['time'][:19]}Z: {last['text']}"

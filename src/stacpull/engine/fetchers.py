@@ -129,7 +129,6 @@ class SharedDownloads(msgspec.Struct, eq=False):
         return file
 
     async def _reuse(self, job: Job, first: Job, file: AssetFile) -> AssetFile | None:
-        """Return the `file` of the `first` job as that of another one; None if it may differ or is gone."""
         if job.size not in {None, file.size} or not (job.name or file.filename):
             return None
         if job.checksum not in {None, first.checksum} or job.media_type != first.media_type:
@@ -183,14 +182,12 @@ class AdoptingFetcher(NamedTuple):
         request = Request(job.href, method="HEAD")
         try:
             async with self.client.stream(request, accept=ACCEPT_OK) as response:
-                url = response.url
-                headers = response.headers
+                pass
         except TransferError:  # many servers reject HEAD; the fetch will report any other error
             return None
-        return await asyncio.to_thread(self._existing_file, job, url, headers)
+        return await asyncio.to_thread(self._existing_file, job, response.url, response.headers)
 
     def _existing_file(self, job: Job, url: str, headers: Mapping[str, str]) -> AssetFile | None:
-        """Return the existing file if it is the asset; None if nothing proves it. Blocks."""
         if coding_of(headers) is not None:
             return None
         filename = filename_of(url)

@@ -49,7 +49,6 @@ _INPUT_NAME = re.compile(r"stdin:[0-9a-f]{32}")
 
 
 def source_text(source: Any) -> str | None:
-    """Return a URL or path as text; None for standard input and items."""
     if isinstance(source, os.PathLike):
         return str(os.path.expanduser(os.fspath(source)))  # noqa: PTH111 - text, not a Path: it may be a URL
     if hasattr(source, "get_queryables"):  # pystac-client's Client and CollectionClient, of any size
@@ -95,10 +94,8 @@ def input_path(dest: Path, source: str) -> Path | None:
         with suppress(OSError), ExitStack() as stack:
             name = _name_of(_opened_input(stack, dest, source))
     if name != source:
-        raise UsageError(
-            f"The stored items of {dest} are missing or were changed: give the same items again "
-            f"(stacpull mirror - {dest})."
-        )
+        text = f"The stored items of {dest} are missing or were changed"
+        raise UsageError(f"{text}: give the same items again (stacpull mirror - {dest}).")
     return dest.resolve() / OWN_DIRECTORY / "input" / _file_name(source)
 
 

@@ -157,7 +157,6 @@ async def retry(
 
 
 async def _run_task(task_of: Callable[[Connection], Any], dest: str | Path, *arguments: Any) -> MirrorReport:
-    """Make the run that the ledger has to do. If there is none, return the counters of the mirror."""
     async with run_context(dest, *arguments, must_exist=True) as context, open_dest(context) as opened:
         task = await call_ledger(opened, task_of)
         if task is not None:
@@ -371,7 +370,6 @@ class MirrorRun:
             return report
 
     async def _mirror(self) -> tuple[EndState, BaseException | None]:
-        """Run to the end, but do not record it. Return how the run ended, and the error to raise."""
         run = self._run
         self._network.emit(RunStarted(run.id, run.source, run.resumed))
         self._network.emit(Stage("checking what is in DEST"))

@@ -128,9 +128,7 @@ class Network:
         return None if self.logins is None else self.logins.transport_for(url)
 
     def _make_transport(self, scheme: str) -> Transport | None:
-        if scheme not in SCHEMES:
-            return None
-        return SCHEMES[scheme].transport(self._transport_setup)
+        return SCHEMES[scheme].transport(self._transport_setup) if scheme in SCHEMES else None
 
 
 class WalkSetup(NamedTuple):

@@ -69,10 +69,8 @@ def _refuse_other_uses(work: Path) -> None:
         if os.path.exists(database.ledger_path(outer)):  # noqa: PTH110 -- never raises
             raise UsageError(f"{work} is inside the mirror {outer}: choose another directory.")
     if (work / "catalog.json").exists():
-        raise DestinationError(
-            f"{work} contains a catalog.json that stacpull did not write: choose another DEST, "
-            "or move it away."
-        )
+        text = f"{work} contains a catalog.json that stacpull did not write"
+        raise DestinationError(f"{text}: choose another DEST, or move it away.")
 
 
 @contextmanager

@@ -63,7 +63,6 @@ class JobQueue(_Waitable, Generic[JobT]):
         return len(self._jobs)
 
     async def put(self, jobs: Iterable[JobT]) -> None:
-        """Add jobs, then wait while the queue has more than its capacity."""
         if not self._has_ended:
             self._jobs.extend(jobs)
             self.changed.set()
@@ -157,9 +156,6 @@ class Pool(Generic[JobT, ResultT]):
     """By host, when an item that was read again first had the same href: the host's hrefs do not expire."""
     _is_stopping: bool = attrs.field(default=False, init=False)
     _group: asyncio.TaskGroup = attrs.field(factory=asyncio.TaskGroup, init=False)
-
-    def now(self) -> float:
-        return self.retries.clock.monotonic()
 
     def end_queue(self) -> None:
         self._queue.end()
@@ -281,7 +277,7 @@ class AssetTask(Generic[JobT, ResultT]):
         fetcher, self._handed_over = self._handed_over, None
         if fetcher is None:
             fetcher = self._pool.fetcher
-            self._attempt_began_at = self._pool.now()
+            self._attempt_began_at = self._pool.retries.clock.monotonic()
         if self.job.stale:
             await self._read_item()
         while True:
@@ -328,18 +324,17 @@ class AssetTask(Generic[JobT, ResultT]):
             if failure.retryable or failure.kind in {FailureKind.DOWN, FailureKind.GONE}:
                 raise
             if failure.kind is FailureKind.REFUSED:  # a login may have expired
-                self._item_read_at = self._pool.now()
+                self._item_read_at = self._pool.retries.clock.monotonic()
                 return True
             message = f"{refusal.message} Its item could not be read again: {failure.message}"
             refused.failure = replace(refusal, message=message)
             return False
         if is_other:
             return True
-        self._pool.unchanged_since.setdefault(host_of(href), self._pool.now())
+        self._pool.unchanged_since.setdefault(host_of(href), self._pool.retries.clock.monotonic())
         return refusal.kind is FailureKind.REFUSED and not is_signed(href)  # it may have been temporary
 
     async def _read_until_changed(self, stated: Callable[[JobT], object]) -> bool:
-        """Read the cached item, then the current one. Return True if what is `stated` differs."""
         before = stated(self.job)
         while stated(self.job) == before and self._item_read_at < self._attempt_began_at:
             await self._read_item()

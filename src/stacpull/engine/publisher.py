@@ -79,9 +79,7 @@ class Publisher(msgspec.Struct, eq=False):
         return has_new or bool(self._placed or self._placed_json)
 
     def seconds_until_due(self) -> float | None:
-        if self._due_at is None:
-            return None
-        return max(0.0, self._due_at - time.monotonic())
+        return None if self._due_at is None else max(0.0, self._due_at - time.monotonic())
 
     def publish_if_due(self) -> None:
         waiting = len(self._received) + len(self._without_file)
@@ -97,7 +95,6 @@ class Publisher(msgspec.Struct, eq=False):
             self.publish()
 
     def finish(self) -> None:
-        """Publish and record everything, and sync the last renames, such as those of catalogs."""
         self.publish_all()
         self._sync(())
 
@@ -160,7 +157,6 @@ class Publisher(msgspec.Struct, eq=False):
             self.on_event(AssetFailed(record.id, "", failure.kind, failure.message))
 
     def item_json(self, record: queries.ItemRecord, path: str) -> bytes | None:
-        """Return the JSON of an item for `path`; None if its document is lost."""
         original = original_item(self.store, record)
         if original is None:
             return None
@@ -168,11 +164,8 @@ class Publisher(msgspec.Struct, eq=False):
         directory = record.path.rpartition("/")[0]  # of its JSON in DEST
 
         def local_path(href: str) -> str | None:
-            in_mirror = path_of_href(href, directory)
-            if in_mirror is not None:
-                return in_mirror
             url = self.secrets.storable_url(href)
-            return queries.item_json_path(self.db, item_id_in(href), url)
+            return path_of_href(href, directory) or queries.item_json_path(self.db, item_id_in(href), url)
 
         adapted = adapted_item(
             document,
@@ -205,7 +198,6 @@ class Publisher(msgspec.Struct, eq=False):
     def reserve_names(
         self, files: list[AssetFile], items: list[int]
     ) -> tuple[list[tuple[AssetFile, Placement]], list[OutcomeWithoutFile]]:
-        """Reserve the names of assets and of item JSON. Return placements of these assets, and failures."""
         if not (files or items):
             return [], []
         staged = self.store.staged
@@ -221,10 +213,9 @@ class Publisher(msgspec.Struct, eq=False):
                     if clip is not None:
                         clips[file.rowid] = clip
         reserved, failures = transitions.reserve(self.db, files, items, clips)
-        reserved_parts = {file.part for file in reserved}
-        for file in files:
-            if file.part not in reserved_parts:
-                staged.remove_part(file.part)
+        refused_parts = {file.part for file in files} - {file.part for file in reserved}
+        for part in refused_parts:
+            staged.remove_part(part)
         placements = []
         for file in reserved:
             may_replace = file.generation > 0 or self._is_adopted(file)
@@ -410,7 +401,6 @@ class Recovery:
         return list(proven.values())
 
     def _is_in_place(self, file: AssetFile, *, has_part: bool) -> bool:
-        """Return True if a reserved file is proven. Remove one that is the mirror's, but not proven."""
         identity, size = self._store.find(file.path) or (None, -1)
         if size != file.size:
             return False
@@ -429,7 +419,6 @@ class Recovery:
         return state.digest
 
     def _has_recorded_content(self, file: AssetFile) -> bool:
-        """Return True if the file in place has the digest of its reservation, and is durable."""
         if self._sync_failed or file.digest is None:
             return False
         algorithm = as_checksum(file.digest).algorithm

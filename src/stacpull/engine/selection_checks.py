@@ -29,7 +29,6 @@ from stacpull.sources.source import MIN_ITEMS, PageSize, Source, WalkStart
 
 
 def check_selection(selection: Selection, options: Options) -> None:
-    """Raise `UsageError` if the layout, a filter or the area of `--clip` is not valid."""
     if selection.seed and selection.sample is None:  # an older ledger may have such a run to resume
         raise UsageError("--seed needs --sample.")
     SelectionFilter.from_selection(selection)
@@ -38,7 +37,6 @@ def check_selection(selection: Selection, options: Options) -> None:
 
 
 async def walk_starts(source: Source, selection: Selection) -> list[WalkStart]:
-    """Return the starts of a walk, or raise `UsageError` if `source` cannot keep to the order of `sortby`."""
     if selection.sortby is not None and not source.sorts:
         raise source.sort_error()
     return await source.starts(selection)

@@ -102,7 +102,6 @@ class StoreOperations:
         self.write_final_items()
 
     def reserve_uploads(self, files: list[AssetFile]) -> list[tuple[AssetFile, Placement]]:
-        """Reserve the names of assets that a worker uploads; return what it may upload."""
         reserved, failures = self._publisher.reserve_names(files, [])
         self._publisher.add([], failures)
         return reserved

@@ -72,8 +72,7 @@ def damage_of(expected: RecordedFile, state: FileState) -> tuple[DamageKind, str
 
 
 def _described(size: int | None, digest: bytes | None) -> str:
-    unit = "byte" if size == 1 else "bytes"
-    parts = [] if size is None else [f"{size} {unit}"]
+    parts = [] if size is None else [quantity(size, "byte")]
     if digest is not None:
         parts.append(f"{as_checksum(digest).algorithm} {digest.hex()}")
     return ", ".join(parts) or "a file"

@@ -172,7 +172,6 @@ class PlanInputs:
         self._collections = BoundedCache[str, Json | str](max_entries=16)
 
     async def look_up(self, items: Collection[ListedItem]) -> Collection[ListedItem]:
-        """Return the items with `item_assets` and `listings`, if the selection needs these."""
         if self._filter.reads_members:
             item_assets: dict[str, Json] = {}
             for name in {item.id.collection for item in items}:
@@ -227,7 +226,6 @@ class PlanInputs:
         return self._collections[name]
 
     def _prefixes(self, item: ListedItem) -> dict[str, str]:
-        """Return the URLs of assets that are prefixes, by asset key."""
         base = self_href(item.document, local=is_local(item.url)) or item.url
         prefixes = {}
         for key, asset in object_or_empty(item.document.get("assets")).items():
@@ -297,7 +295,6 @@ class Walk:
         await self._end(announced, from_start)
 
     async def resume(self, run: Run) -> None:
-        """Continue the walk of a run, unless it has ended."""
         self.summary.cut_short = run.cut_short
         self.summary.items_unseen = run.counters["items_unseen"]
         if not run.counters["walk_ended"]:
@@ -518,9 +515,8 @@ class Walk:
         new_ids = [item_id for item_id in collection_ids if item_id not in self._collections]
         self._collections.update(dict.fromkeys(new_ids))
         planned_before = await self._consumer.planned_this_run(new_ids)
-        for item_id in new_ids:
-            if item_id in planned_before:
-                continue
+        unplanned = [item_id for item_id in new_ids if item_id not in planned_before]
+        for item_id in unplanned:
             document = await self._plan_inputs.collection(item_id.collection)
             if isinstance(document, str):
                 failure = Failure(FailureKind.ITEM, f"Its assets cannot be read: {document}")

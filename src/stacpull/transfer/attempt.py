@@ -61,7 +61,6 @@ class Downloader(msgspec.Struct, eq=False):
         return await _Attempt(self, job).run(handed_over)
 
     async def known_version(self, job: Job) -> VersionInDest | None:
-        """Return the version in DEST, unless its file has another size."""
         known = job.version_in_dest
         if known is None or (await self.file_in_dest(job, None)).size != known.size:
             return None

@@ -90,7 +90,6 @@ def may_sign(bucket: str, settings: AwsSettings, options: S3Options, *, redirect
 
 
 def other_region(headers: Mapping[str, str], error: Element, region: str) -> str:
-    """Return the region that an error names instead of `region`; empty if there is none."""
     named = headers.get("x-amz-bucket-region") or text_in(error, "Region")
     return named if named != region and _REGION.fullmatch(named) else ""
 
