@@ -48,7 +48,6 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, FetchResult
     purpose: Purpose = "asset"
 
     # `WaitingRequest`: called by a gate.
-
     def is_cancelled(self) -> bool:
         return self.fast_path.is_closed
 
@@ -73,7 +72,6 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, FetchResult
         self._hand_over()
 
     # `ResponseHandler`: called by a connection.
-
     def on_response(
         self, connection: Http1Connection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
     ) -> bool:
@@ -135,12 +133,10 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, FetchResult
         self.pool.spawn(task.run())
 
     # `AssetFetcher`: called by the task that takes over.
-
     async def fetch(self, job: Job) -> FetchResult:
         shared = self.fast_path.shared
         exchange = Exchange(self.fast_path.client, self.request, ACCEPT_OK, self.sent)
-        fetching = shared.downloader.fetch(job, handed_over=exchange)
-        return await shared.complete_after(self.download, fetching)
+        return await shared.complete_after(self.download, shared.downloader.fetch(job, handed_over=exchange))
 
     async def _connect(self) -> None:
         try:

@@ -144,8 +144,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
 
     def _linked(self, reused: AssetFile, first: AssetFile) -> AssetFile | None:
         """Link the complete part, or the file that it became: another file may have its name."""
-        places = [(f"{PARTS}/{first.part}", None), (first.path, first.identity)]
-        for path, identity in places:
+        for path, identity in ((f"{PARTS}/{first.part}", None), (first.path, first.identity)):
             with suppress(OSError):
                 if self.store.staged.link_part(reused, self.store, path, identity) is not None:
                     return reused
@@ -155,9 +154,8 @@ class SharedDownloads(msgspec.Struct, eq=False):
 class AdoptingFetcher(NamedTuple):
     """`--adopt`: uses existing files that the ledger does not know instead of fetching assets.
 
-    A file is adopted if size and checksum agree with the item or the server, or size and time with
-    `Last-Modified` (as set by wget and rclone). A file that differs stays, and the asset fails. If nothing is
-    stated, the asset is fetched; a file with the same content is adopted.
+    A file must agree in size, and in its checksum or time (`Last-Modified`, as wget and rclone set it). If it
+    differs, it stays, and the asset fails. If nothing is stated, the asset is fetched, and then compared.
     """
 
     fetcher: AssetFetcher[Job, FetchResult]
@@ -193,9 +191,7 @@ class AdoptingFetcher(NamedTuple):
         filename = filename_of(url)
         name = final_name(job.name, job.name_template, filename, job.directory)
         path = path_in_dest(job.directory, name)
-        stated_size = job.size
-        if stated_size is None:
-            stated_size = content_length(headers)
+        stated_size = content_length(headers) if job.size is None else job.size
         state = self.store.state_of(path, algorithm=None)
         size = state.size
         if state.obstacle is not None:

@@ -41,10 +41,8 @@ SourceLike = str | os.PathLike[str] | Mapping[str, Any] | Iterable[Any]
 _SCHEME = "stdin:"
 _STOPPED = "Stopped before all items were read. Nothing was stored: run the same command again."
 _CHUNK = 1 << 20
-_PART = "input.ndjson"
-"""The name of the file while it is written, among the parts. After a kill, `Recovery` removes it."""
-_HREF = re.compile(rb'"[A-Za-z][A-Za-z0-9+.-]{0,20}:[^"\s]*[?@][^"\s]*')
-"""The opening quote and the text of an href that may have credentials."""
+_PART = "input.ndjson"  # while it is written, among the parts; after a kill, `Recovery` removes it
+_HREF = re.compile(rb'"[A-Za-z][A-Za-z0-9+.-]{0,20}:[^"\s]*[?@][^"\s]*')  # that may have credentials
 _INPUT_NAME = re.compile(r"stdin:[0-9a-f]{32}")
 
 
@@ -73,8 +71,7 @@ async def temporary_input(
     thread = StoppableExecutor(stop)
     async with enter_in_thread(await asyncio.to_thread(temporary_directory)) as directory:
         path = await asyncio.to_thread(Path(directory).resolve)
-        chunks = await thread.run(lambda: read_input(source, thread.is_stopped))
-        name = await thread.run(lambda: store_input(path, chunks))
+        name = await thread.run(lambda: store_input(path, read_input(source, thread.is_stopped)))
         yield name, path / OWN_DIRECTORY / "input" / _file_name(name)
 
 
@@ -181,15 +178,12 @@ def _unsigned(file: BinaryIO) -> Iterator[bytes]:
 
 
 def read_input(source: SourceLike, is_stopped: IsStopped) -> Iterator[bytes]:
-    """Return NDJSON with absolute hrefs, read lazily; `is_stopped` is called at least every quarter second.
-
-    The first chunk, and the types in a list, are checked here, so that a wrong source changes nothing.
-    """
+    """Return NDJSON with absolute hrefs, read lazily, and call `is_stopped` at least every 0.25 s."""
     if isinstance(source, str):  # `-`
         chunks = _standard_input(is_stopped)
     else:
         chunks = _encoded_items(source, is_stopped)
-    first = next(chunks)
+    first = next(chunks)  # before anything is stored: a wrong source changes nothing
     if not first:
         raise UsageError("Standard input is empty: give items, one per line, or name a SOURCE.")
     return chain([first], chunks)

@@ -35,7 +35,7 @@ class ErrorReport(msgspec.Struct, array_like=True):
 class OpeningRequest(msgspec.Struct, tag=0, array_like=True):
     """Open a mirror for a run. One byte precedes it, with the descriptors of the lock and of a socket.
 
-    Closing the other end of that socket ends long operations early. A message would wait behind others.
+    Closing that socket ends long operations early: a message would wait behind others.
     """
 
     work: bytes  # the work directory; it is DEST, unless DEST is a bucket
@@ -137,8 +137,7 @@ def encoded(value: Any) -> bytes:
     try:
         return _ENCODER.encode(value)
     except UnicodeEncodeError:
-        builtins = msgspec.to_builtins(value, builtin_types=(bytes, memoryview))
-        return _ENCODER.encode(_escaped(builtins))
+        return _ENCODER.encode(_escaped(msgspec.to_builtins(value, builtin_types=(bytes, memoryview))))
 
 
 def _escaped(value: Any) -> Any:

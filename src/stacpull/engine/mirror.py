@@ -1,8 +1,7 @@
 """The public functions that mirror (the commands call the same functions), and the run that they make.
 
-SOURCE is opened before DEST, so a SOURCE that cannot be read changes nothing. (For `resume`, whose SOURCE is
-in the ledger, DEST is opened first.) After a stop or an error, everything received is published, the catalog
-is written, and the run is recorded, as far as the disk allows.
+A SOURCE that cannot be read changes nothing, because it is opened before DEST (except by `resume`). After a
+stop or an error, what was received is published, the catalog is written, and the run is recorded.
 """
 
 from __future__ import annotations
@@ -297,8 +296,7 @@ async def run_from_ledger(
 ) -> MirrorReport:
     """Make a run whose SOURCE is in DEST: a resumed run, a retry, or a run on stored items.
 
-    `remembered` options apply unless the command sets them; `fixed` ones always apply.
-    `requeue` is called when all checks have passed and the run is in the ledger.
+    The command may set `remembered` options. `requeue` is called when the run is in the ledger.
     """
     work = context.dest.work
     stored = {**remembered, **context.options.remembered, **spec.fixed}
@@ -489,8 +487,7 @@ class MirrorRun:
     def _progress(self) -> Progress:
         counters = self._store_client.counters
         at_start = self._run.counters
-        names = counters.keys() & {*Counters.__struct_fields__}
-        counts = {name: counters[name] for name in names}
+        counts = {name: counters[name] for name in counters.keys() & {*Counters.__struct_fields__}}
         # a walk that starts again sees no items at first
         counts["items_seen"] = max(counts["items_seen"], counts["items_matched"])
         counts["assets_planned"] = sum(counters[f"assets_{state}"] for state in ("done", "failed", "pending"))

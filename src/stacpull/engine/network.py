@@ -159,8 +159,7 @@ def resolve_source(
     names += [f"the {name!r} parameter of SOURCE" for name in query if name not in options.query]
     headers |= options.headers
     query = {**options.query, **query}
-    credential_names = tuple(dict.fromkeys(names))  # each once
-    return options, ResolvedSource(url, headers, query, credential_names, input_file, is_given)
+    return options, ResolvedSource(url, headers, query, tuple(dict.fromkeys(names)), input_file, is_given)
 
 
 @asynccontextmanager
@@ -196,8 +195,7 @@ def _max_open_files() -> int:
 
 def _slots_here(per_host: int) -> int:
     allowed = (_max_open_files() - _OWN_DESCRIPTORS) // (MAX_CONNECTIONS + 1)  # 1: its part
-    wanted = max(SLOTS, per_host)
-    return max(1, min(wanted, allowed))
+    return max(1, min(max(SLOTS, per_host), allowed))
 
 
 def http_transport(options: Options, ip_policy: AddressPolicy) -> Transport:

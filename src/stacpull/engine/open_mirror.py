@@ -77,8 +77,7 @@ def _refuse_other_uses(work: Path) -> None:
 def open_ledger(store: Store) -> Iterator[database.Connection]:
     """Open the ledger for writing. At the end, checkpoint the WAL, so that everything is on the disk.
 
-    If this fails, the next start does not trust files that are not recorded. SQLite cannot see that its
-    log lost a page, and a loss of power would lose everything after that page.
+    If this fails, the next start does not trust files that are not recorded: the log may have lost a page.
     """
     staged = store.staged
     covered = store.sync_covers_ledger

@@ -224,17 +224,16 @@ class _PlanConsumer:
         items = [item for item in batch.items if self._count_item(item)]
         actions: _Actions = {}
         if self._ledger is not None:
-            versioned_items = []
-            for item in items:
-                versioned = item
-                if not item.updated:
-                    public_json = public_document(item.document, self._network.secrets)
-                    versioned = item._replace(public_json=public_json)
-                versioned_items.append(versioned)
+            versioned_items = list(map(self._versioned, items))
             actions = known_actions(self._ledger, versioned_items, self._run, self._has_file)
         for item in items:
             self._count_assets(item, actions)
         return new_items
+
+    def _versioned(self, item: PlannedItem) -> PlannedItem:
+        if item.updated:
+            return item
+        return item._replace(public_json=public_document(item.document, self._network.secrets))
 
     def _warn_of_failure(self, text: str) -> None:
         self._warnings.setdefault("failure", f"Some assets or items would fail; the first is {text}")
@@ -297,8 +296,6 @@ def _add(counts: Counter[str], name: str) -> str:
 
 
 class _SizeSamples:
-    """The sizes of assets. Where the source does not state them, they are estimated from samples of a key."""
-
     def __init__(self, network: Network, clip: str | None) -> None:
         self._network = network
         self._clipping = clip_fetching(clip)

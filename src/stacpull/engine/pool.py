@@ -2,8 +2,8 @@
 
     JobQueue ─▶ Pool ─▶ FastPath, or an AssetTask ─▶ OutcomeSink
 
-An AssetTask makes attempts and retries. If an href is refused, it may have expired: the item is read again
-(`_read_item`). It is also read again if the content is not as stated: a search result may be old.
+An AssetTask makes attempts and retries. If an href is refused, or the content is not as stated, the item is
+read again (`_read_item`): the href may have expired, and a search result may be old.
 """
 
 from __future__ import annotations
@@ -152,8 +152,8 @@ class Pool(Generic[JobT, ResultT]):
     _failure_count: int = attrs.field(default=0, init=False)
     _held_back: dict[str, deque[tuple[JobT, Failure]]] = attrs.field(factory=dict, init=False)
     down_hosts: dict[str, Failure] = attrs.field(factory=dict, init=False)  # by host, why
+    # by host, when an item that was read again first had the same href: the host's hrefs do not expire
     unchanged_since: BoundedCache[str, float] = attrs.field(factory=BoundedCache, init=False)
-    """By host, when an item that was read again first had the same href: the host's hrefs do not expire."""
     _is_stopping: bool = attrs.field(default=False, init=False)
     _group: asyncio.TaskGroup = attrs.field(factory=asyncio.TaskGroup, init=False)
 
@@ -202,8 +202,7 @@ class Pool(Generic[JobT, ResultT]):
         is_over_limit = self._has_too_many_failures()
         if is_over_limit:
             self._stop_run()
-        is_new_host = failure.host not in self._held_back
-        if is_over_limit or (is_new_host and len(self._held_back) >= MAX_HOSTS):
+        if is_over_limit or (failure.host not in self._held_back and len(self._held_back) >= MAX_HOSTS):
             self._report_held_back()
         if is_over_limit or self._is_worker or failure.kind not in MAYBE_HOST_FAULT:
             self.sink.fail(job, failure)
@@ -239,13 +238,12 @@ class AssetTask(Generic[JobT, ResultT]):
         the same wrong content twice              use another size or checksum, if the item now states one
 
     The failure is final if the item states nothing else, or was already read since the attempt began.
-    `handed_over` completes the attempt that the fast path began.
     """
 
     job: JobT
     _pool: Pool[JobT, ResultT]
     _attempt_began_at: float = 0.0
-    _handed_over: AssetFetcher[JobT, ResultT] | None = None
+    _handed_over: AssetFetcher[JobT, ResultT] | None = None  # completes what the fast path began
     _attempts: int = attrs.field(default=0, init=False)
     _failures: list[Failure] = attrs.field(factory=list, init=False)  # of each href before the current one
     _wrong_content: str = attrs.field(default="", init=False)  # message of the last such failure
@@ -312,8 +310,7 @@ class AssetTask(Generic[JobT, ResultT]):
         href = self.job.href
         began_at = self._attempt_began_at
         is_refusal = refusal.kind is FailureKind.REFUSED or refusal.status in _EXPIRED
-        unchanged_since = self._pool.unchanged_since.get(host_of(href), inf)
-        may_expire = is_signed(href) or unchanged_since > began_at
+        may_expire = is_signed(href) or self._pool.unchanged_since.get(host_of(href), inf) > began_at
         is_item_current = self._item_read_at >= began_at
         if is_item_current or not (is_refusal and may_expire and self.job.item_href):
             return False
@@ -356,8 +353,7 @@ class AssetTask(Generic[JobT, ResultT]):
             raise
         except (CredentialsError, SourceError) as error:  # the host of the item refuses, or asks to wait
             status = 401 if isinstance(error, CredentialsError) else None
-            failure = Failure(FailureKind.DOWN, str(error), status, host_of(item_href))
-            raise TransferError(failure) from error
+            raise TransferError(Failure(FailureKind.DOWN, str(error), status, host_of(item_href))) from error
         self._item_read_at = item.read_at
         if job.item_name not in {"", item.document.get("id")}:  # its `self` link is wrong
             raise TransferError(Failure(FailureKind.ITEM, f"The URL of {job.item_name} is another item's."))

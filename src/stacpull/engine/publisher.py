@@ -82,8 +82,7 @@ class Publisher(msgspec.Struct, eq=False):
         return None if self._due_at is None else max(0.0, self._due_at - time.monotonic())
 
     def publish_if_due(self) -> None:
-        waiting = len(self._received) + len(self._without_file)
-        if waiting >= GROUP_SIZE or self.seconds_until_due() == 0:
+        if self.seconds_until_due() == 0 or len(self._received) + len(self._without_file) >= GROUP_SIZE:
             self.publish()
         if self._due_at is None and self._is_busy():  # also what this turn has placed
             seconds = GROUP_SECONDS if self.store.is_local else _BUCKET_SECONDS
@@ -230,8 +229,7 @@ class Publisher(msgspec.Struct, eq=False):
         staged = self.store.staged
         if existing == staged.part_identity_and_size(file.part):  # a hard link
             return True
-        digest = file.digest or staged.state_of(file.part).digest
-        return self._has_content(file.path, digest)
+        return self._has_content(file.path, file.digest or staged.state_of(file.part).digest)
 
     def _has_content(self, path: str, digest: bytes | None) -> bool:
         if digest is None:
@@ -365,7 +363,6 @@ class Recovery:
         has_mark = self._store.staged.read_boot_mark() == self._boot
         self._sync_failed = is_same_boot and not has_mark  # then a digest proves nothing
         self._is_trusted = is_same_boot and has_mark and self._boot != ""
-        """True if this boot wrote the files and no sync failed. Otherwise a digest must prove each file."""
 
     def run(self) -> list[AssetFile]:
         """Return the complete files that are not recorded as done. Those with final names have no `part`."""

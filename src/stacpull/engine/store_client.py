@@ -72,8 +72,7 @@ class StoreClient:
     async def connect(self, stop: asyncio.Event) -> AsyncIterator[None]:
         """Open the mirror in the store process, which also holds the mirror's lock until it ends.
 
-        The process ends with the block, after it has published everything that was sent. Its error is
-        raised, unless the block has raised one. `stop` ends long operations early.
+        It ends with the block, when everything is published. Its error is raised, unless the block has one.
         """
         bucket = self._opened.bucket
         variables = {} if bucket is None else variables_of(store_kind(bucket).variables) | proxy_variables()
@@ -201,8 +200,7 @@ class MirrorConsumer:
         """Read the items whose JSON is damaged. One that cannot be read stays marked for the next walk."""
         last = 0
         while items := await self._calls.damaged_item_json(last, ITEMS_AT_ONCE):
-            hrefs = [href for _, _, href in items if href is not None]
-            documents = await reader.read_many(hrefs)
+            documents = await reader.read_many([href for _, _, href in items if href is not None])
             for item_rowid, item, href in items:
                 document = documents.get(href or "")
                 reason = "It has no URL, or another item is there: run `stacpull mirror SOURCE` again."

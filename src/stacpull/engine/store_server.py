@@ -1,8 +1,7 @@
 """The store process (`main`): during a run, only it uses the ledger, and gives files their names in DEST.
 
 One thread takes messages, and writes the bodies in them as parts; the other one publishes parts. When the
-other end of the socket is closed, everything that was sent is published and recorded; until then, DEST stays
-locked. SIGINT and SIGTERM, which a terminal sends to both processes, are left to the network process.
+other end of the socket is closed, everything that was sent is published and recorded. Then DEST is unlocked.
 """
 
 from __future__ import annotations
@@ -48,9 +47,7 @@ from stacpull.store.staging import is_worker
 from stacpull.system import add_variables
 
 _NOTHING = msgspec.Raw(encoded(None))
-_MAX_WAITING = 64
-"""The maximum number of messages, with up to 64 parts each, that wait to be handled. With more, nothing is
-read, and all processes wait, so that the number of unpublished parts is limited."""
+_MAX_WAITING = 64  # messages, with up to 64 parts each; with more, nothing is read, and all processes wait
 
 _CATALOG_SECONDS = 3.0  # for which catalogs are written after a stop: enough for all but huge mirrors
 
@@ -91,8 +88,7 @@ class StoreOperations:
     def recover(self) -> None:
         """Requeue what the run tries again, report what a retry cannot try, and complete a killed run."""
         transitions.requeue_failures(self._db, self._run)
-        failed = queries.failures(self._db) if self._run.kind == "retry" else ()
-        for record in failed:
+        for record in queries.failures(self._db) if self._run.kind == "retry" else ():
             if record.key:  # it has no href or no name: it failed when it was planned, and is not queued
                 item = ItemId(record.collection, record.item)
                 kind = FailureKind(record.kind)
@@ -211,7 +207,6 @@ class StoreServer(msgspec.Struct, eq=False):
     send: Callable[[messages.ToNetwork], None]
     ledger: Path
     _queue: Queue[messages.ToStore | None] = msgspec.field(default_factory=lambda: Queue(_MAX_WAITING))
-    """The messages to work on; None is the end."""
     _error: Exception | None = None
 
     def run(self, received: Iterator[messages.ToStore]) -> None:
@@ -354,7 +349,6 @@ def _received(file: BinaryIO) -> Iterator[messages.ToStore]:
 
 
 def main() -> None:
-    """Serve the socket whose descriptor is the argument of the process, then end the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))

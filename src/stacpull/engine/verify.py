@@ -89,8 +89,7 @@ class MirrorCheck:
         self._counts = Counter(files=0, bytes=0, unproven=0, leftovers=0)
         self.assets_of_other_sources = 0  # damaged ones, which a repair leaves to the next one
         self.damaged: Counter[DamageKind] = Counter()
-        self.rowids = {kind: array("q") for kind in ("asset", "item", "catalog")}
-        """The rows of damaged files, which take 8 bytes each."""
+        self.rowids = {kind: array("q") for kind in ("asset", "item", "catalog")}  # of damaged files
         self.complete = False
         self._quick = quick
         self._strict = strict

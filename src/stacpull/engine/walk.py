@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 from msgspec.structs import replace
 
+from stacpull import models
 from stacpull.caches import BoundedCache
 from stacpull.engine.network import WalkSetup
 from stacpull.engine.selection_checks import check_first_page, followed_relations, walk_starts
@@ -26,34 +27,11 @@ from stacpull.filters.item_filters import rank_of
 from stacpull.filters.selection_filter import SelectionFilter
 from stacpull.json_values import object_or_empty
 from stacpull.ledger.runs import Run
-from stacpull.models import (
-    OWN_ASSETS_ID,
-    Failure,
-    FailureKind,
-    ItemId,
-    ItemLink,
-    Json,
-    Page,
-    PlannedItem,
-    PlannedVersion,
-    UnreadableEntry,
-    UnreadableItem,
-    WalkBatch,
-    WalkUpdate,
-)
+from stacpull.models import Failure, FailureKind, ItemId, ItemLink, Json, WalkBatch, WalkUpdate
 from stacpull.net.transport import TransferError
+from stacpull.planning import item_plan
 from stacpull.planning.hrefs import asset_hrefs, asset_kind, item_id_in, linked_hrefs, self_href
-from stacpull.planning.item_plan import (
-    COLLECTION_LAYOUT,
-    NO_COLLECTION,
-    AssetPlanner,
-    AssetPredicate,
-    ListedItem,
-    id_of,
-    is_newer,
-    updated_in,
-    with_template,
-)
+from stacpull.planning.item_plan import AssetPlanner, AssetPredicate, ListedItem, id_of, is_newer, updated_in
 from stacpull.planning.layout import Layout
 from stacpull.planning.prefixes import Listing, as_prefix
 from stacpull.selection import Selection
@@ -75,7 +53,7 @@ class WalkConsumer(Protocol):
     def counters(self) -> Mapping[str, int]:
         """The numbers of items so far (`items_seen`, `items_matched`), current when `add_batch` returns."""
 
-    async def planned_this_run(self, ids: Sequence[ItemId]) -> dict[ItemId, PlannedVersion]:
+    async def planned_this_run(self, ids: Sequence[ItemId]) -> dict[ItemId, models.PlannedVersion]:
         """Return the `ids` that this run has planned or could not read. Only newer versions count as new."""
 
     async def add_batch(self, batch: WalkBatch) -> int:
@@ -98,7 +76,7 @@ class WalkSummary(msgspec.Struct):
     left_out: Counter[str] = msgspec.field(default_factory=Counter)  # items of this process, by reason
     excluded: set[str] = set()  # keys of assets left out by filters, from a few items
     unreadable: int = 0  # links and entries of files that cannot be read
-    first_unreadable: UnreadableEntry | None = None
+    first_unreadable: models.UnreadableEntry | None = None
 
     def why_nothing_to_fetch(self, selection: Selection, counts: Mapping[str, Any]) -> str | None:
         """Return why a run or a plan has no assets; None if it has some. `counts` are from its report."""
@@ -142,8 +120,7 @@ class Sample(msgspec.Struct):
     size: int
     seed: int
     _drawn: dict[ItemId, _Drawn] = {}
-    _highest: float = inf
-    """The highest rank that may still be in the sample, so that few items of a long walk are encoded."""
+    _highest: float = inf  # rank that may still be in the sample, so that few items are encoded
 
     def offer(self, item: ListedItem) -> None:
         """Keep an item if it is in the sample so far. If an item comes again, its newest document is kept."""
@@ -181,8 +158,7 @@ class PlanInputs:
             items = [item._replace(item_assets=item_assets.get(item.id.collection, {})) for item in items]
         if self._setup.selection.expand_prefix:
             prefixes = [self._prefixes(item) for item in items]
-            hrefs = {href for of_item in prefixes for href in of_item.values()}
-            listed = await self._listed(hrefs)
+            listed = await self._listed({href for of_item in prefixes for href in of_item.values()})
             with_listings = []
             for item, of_item in zip(items, prefixes, strict=True):
                 listings = {key: self._selected(key, listed[href]) for key, href in of_item.items()}
@@ -229,7 +205,7 @@ class PlanInputs:
         base = self_href(item.document, local=is_local(item.url)) or item.url
         prefixes = {}
         for key, asset in object_or_empty(item.document.get("assets")).items():
-            described = with_template(asset, item.item_assets.get(key))
+            described = item_plan.with_template(asset, item.item_assets.get(key))
             if not isinstance(asset, dict) or not self._filter.may_hold(key, described):
                 continue
             hrefs = asset_hrefs(asset, base, self._setup.selection.prefer)
@@ -265,10 +241,7 @@ class Walk:
         self.summary = WalkSummary()  # a walk that starts again has another one
 
     async def run(self, position: Position = _AT_START) -> None:
-        """Walk to the end of the source, or to `--max-items`; then plan the sample.
-
-        If the source no longer knows a cursor, the walk starts again, as long as each walk gets further.
-        """
+        """Walk to the end of the source, or to `--max-items`; then plan the sample."""
         if self._setup.starts is None:
             self._starts = await walk_starts(self._setup.source, self._setup.selection)
         if not self._keeps_position and self._matches_left():
@@ -280,6 +253,7 @@ class Walk:
                 announced = await self._read_pages(position)
                 break
             except ForgottenCursorError as error:
+                # start again, as long as each walk gets further
                 seen = self._consumer.counters["items_seen"]
                 if seen <= max_seen:
                     raise SourceError(
@@ -404,7 +378,7 @@ class Walk:
             return None
         return position.to_json(self._network.secrets)
 
-    async def _take_page(self, collection: str, page: Page, update: WalkUpdate) -> int:
+    async def _take_page(self, collection: str, page: models.Page, update: WalkUpdate) -> int:
         new_items = 0
         for start in range(0, max(1, len(page.items)), ITEMS_AT_ONCE):
             documents = page.items[start : start + ITEMS_AT_ONCE]
@@ -506,26 +480,28 @@ class Walk:
                 item_id = ItemId(item_id.collection, self._network.secrets.storable_url(link.href))
             message = f"The source item {item_id.item} could not be read: {document.message}"
             failure = replace(document, message=message)
-            batch.unreadable_items.append(UnreadableItem(item_id, link.href, link.parent, failure))
+            batch.unreadable_items.append(models.UnreadableItem(item_id, link.href, link.parent, failure))
         batch.items += map(self._plan, await self._plan_inputs.look_up(items))
 
     async def _add_collections(self, batch: WalkBatch) -> None:
-        collection_ids = dict.fromkeys(ItemId(item.id.collection, OWN_ASSETS_ID) for item in batch.items)
-        collection_ids.pop(ItemId(NO_COLLECTION, OWN_ASSETS_ID), None)
+        names = dict.fromkeys(item.id.collection for item in batch.items)
+        names.pop(item_plan.NO_COLLECTION, None)
+        collection_ids = [ItemId(name, models.OWN_ASSETS_ID) for name in names]
         new_ids = [item_id for item_id in collection_ids if item_id not in self._collections]
         self._collections.update(dict.fromkeys(new_ids))
         planned_before = await self._consumer.planned_this_run(new_ids)
         unplanned = [item_id for item_id in new_ids if item_id not in planned_before]
+        planner = AssetPlanner(item_plan.COLLECTION_LAYOUT, self._setup.selection)
         for item_id in unplanned:
             document = await self._plan_inputs.collection(item_id.collection)
             if isinstance(document, str):
                 failure = Failure(FailureKind.ITEM, f"Its assets cannot be read: {document}")
-                batch.unreadable.append(UnreadableEntry(item_id.collection, item_id.item, failure))
+                batch.unreadable.append(models.UnreadableEntry(item_id.collection, item_id.item, failure))
                 continue
             collection = ListedItem(item_id, document, self_href(document, local=True))
-            batch.items.append(AssetPlanner(COLLECTION_LAYOUT, self._setup.selection).plan(collection))
+            batch.items.append(planner.plan(collection))
 
-    def _plan(self, item: ListedItem) -> PlannedItem:
+    def _plan(self, item: ListedItem) -> models.PlannedItem:
         planned = self._planner.plan(item)
         if not planned.assets and len(self.summary.excluded) < _MAX_KEYS:
             self.summary.excluded.update(planned.excluded)

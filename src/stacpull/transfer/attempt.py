@@ -1,9 +1,8 @@
 """One attempt at one asset: from its href to complete, checked bytes in memory or in a part file.
 
-Each step of `_Attempt` but `_receive_part` sends at most one request. Resumable bytes stay as a part.
-
-The length of an asset is proven by framing (Content-Length, chunks, Content-Range), by a stated size, by any
-checksum, or by a 416 for the byte after the end. Otherwise it is `unproven`.
+If an attempt fails, the received bytes stay as a part if they can be resumed. The length of an asset is
+proven by framing (Content-Length, chunks, Content-Range), a stated size, any checksum, or a 416 for the byte
+after the end. Otherwise it is `unproven`.
 """
 
 from __future__ import annotations
@@ -47,8 +46,7 @@ class AssetFetcher(Protocol[JobT_contra, ResultT_co]):
 class Downloader(msgspec.Struct, eq=False):
     """Downloads assets into memory (up to `MAX_BODY_IN_MEMORY`) or into part files. It keeps no state.
 
-    `file_in_dest(job, algorithm)` returns the size of the file in DEST, and its digest if there is an
-    algorithm. The digest of a part is computed with `digest_algorithm`.
+    `file_in_dest(job, algorithm)` returns the state of the file in DEST, with its digest by this algorithm.
     """
 
     client: Client
@@ -140,8 +138,7 @@ class _Attempt(msgspec.Struct, eq=False):
         is_proven = self.job.checksum is not None or self.job.required_digest is not None
         if point is not None and (is_proven or point.href_hash == href_hash(self.job.href)):
             return await self._resume(point)
-        known = await self.downloader.known_version(self.job)
-        if known is not None:
+        if (known := await self.downloader.known_version(self.job)) is not None:
             return await self._revalidate(known)
         return await self._fetch_all(self._open({}, ACCEPT_OK))
 
@@ -205,8 +202,7 @@ class _Attempt(msgspec.Struct, eq=False):
         return await self._confirm(body)
 
     async def _confirm(self, body: ReceivedBody) -> AssetFile:
-        failure = checks.content_failure(self.job, body)
-        if failure is not None:
+        if (failure := checks.content_failure(self.job, body)) is not None:
             raise TransferError(failure)
         is_stated = body.is_framed or self.job.size is not None or bool(body.checksums)
         unproven = not (is_stated or await self._ends_here(body))
@@ -224,11 +220,10 @@ class _Attempt(msgspec.Struct, eq=False):
         return self.downloader.client.stream(request, accept=accept)
 
     def _stated_body(self, response: Exchange) -> tuple[ReceivedBody, AsyncIterator[Chunk]]:
-        """Return what a response states about its body, and the body without a coding of the transfer.
+        """Return what a response states about its body, and the body, decoded unless the file is coded.
 
-        Such a coding is undone, unless the asset itself is a compressed file. Header fields and ranges refer
-        to the encoded bytes, so a decoded body is neither checked against fields nor resumed. A coding that
-        cannot be undone is accepted only if a checksum proves the content.
+        Header fields and ranges refer to the encoded bytes, so a decoded body is neither checked against
+        fields nor resumed. An unknown coding is accepted only if a checksum proves the content.
         """
         url = response.url
         headers = response.headers

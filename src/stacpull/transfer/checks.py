@@ -42,7 +42,7 @@ _FIRST_BYTES = frozenset({*_DOCUMENTS, b"\xef", b" ", b"\t", b"\r", b"\n", b"\v"
 _ANSWERED = re.compile("^(sent|answered with)")  # which a file does not do
 _SNIFFED = 512
 _SERVER_CLOCK_MARGIN = 1.0  # seconds that Last-Modified must be in the past, by the server's clock
-_LOCAL_CLOCK_MARGIN = 60.0  # the same, by the local clock
+_LOCAL_CLOCK_MARGIN = 60.0  # the same, by the local clock, if the server states no time (RFC 7232, 2.2.2)
 
 StatedChecksums = dict[Checksum, str]  # each with what states it
 
@@ -138,8 +138,7 @@ def content_failure(job: Job, body: ReceivedBody) -> Failure | None:
             return host_failure(FailureKind.TRUNCATED, body.url, what, retryable=True)
         return size_failure(body.url, size, job.size)
     for checksum, stated_by in body.checksums.items():
-        digest = body.digest(checksum.algorithm)
-        if digest != checksum.digest:
+        if (digest := body.digest(checksum.algorithm)) != checksum.digest:
             what = f"sent content whose {checksum.algorithm} is {digest.hex()}, but {stated_by} states "
             what += checksum.digest.hex()
             return host_failure(FailureKind.CHECKSUM, body.url, what, retryable=True)
@@ -149,15 +148,13 @@ def content_failure(job: Job, body: ReceivedBody) -> Failure | None:
 def resume_action(
     point: ResumePoint, status: int, headers: Mapping[str, str], *, stated_size: int | None = None
 ) -> Literal["append", "replace", "again", "changed"]:
-    """Return what to do with the response to a request for the rest of a part.
-
-    A 206 with a content coding is appended only if its total is `stated_size`: the file itself is coded.
-    """
+    """Return what to do with the response to a request for the rest of a part."""
     if status == OK:
         return "replace"
     stated = stated_version(status, headers)
     is_same = ObjectVersion(point.validator, point.total).matches(stated)
-    is_file = coding_of(headers) is None or (stated_size is not None and stated.total == stated_size)
+    is_file_coded = stated_size is not None and stated.total == stated_size
+    is_file = coding_of(headers) is None or is_file_coded  # not a file that the server has encoded
     if status != PARTIAL or not is_file:
         return "again"
     if content_range(headers).start != point.size or is_same is False:
@@ -167,10 +164,7 @@ def resume_action(
 
 
 def without_weak_date(validator: Validator, headers: Mapping[str, str], now: float) -> Validator:
-    """Return `validator` without its date if two versions may share that date (RFC 9110, 8.8.2.2).
-
-    If the server does not state the time, ours may differ from it: by up to a minute (RFC 7232, 2.2.2).
-    """
+    """Return `validator` without its date if two versions may share that date (RFC 9110, 8.8.2.2)."""
     if validator.last_modified is None:
         return validator
     modified_at = moment_of(validator.last_modified)
@@ -226,17 +220,15 @@ def web_page_instead(
 ) -> Failure | None:
     """Return the failure if the response is a web page that cannot be the asset, or a document for an image.
 
-        a web page                            is refused, unless text, HTML or (if not HTML) XML is wanted
-        JSON or XML, by type and first byte   is refused for an image, unless its suffix is of this kind
-        plain text, by type and first bytes   is refused for an image whose formats are all binary
-
-    If an item states no media type, as at CMR-STAC, the suffix of the href decides what is wanted.
+    a web page                            is refused, unless text, HTML or (if not HTML) XML is wanted
+    JSON or XML, by type and first byte   is refused for an image, unless its suffix is of this kind
+    plain text, by type and first bytes   is refused for an image whose formats are all binary
     """
     content_type = headers.get("Content-Type", "").lower()
     if start[:1] not in _FIRST_BYTES and not content_type.startswith("text/plain"):
         return None  # as in nearly all cases
     suffix = suffix_of(href, None).lower()
-    wanted = (media_type or suffix).lower()
+    wanted = (media_type or suffix).lower()  # items of CMR-STAC state no media type
     if _MAY_BE_PAGE.match(wanted):
         return None
     if _XML.search(wanted) and not is_web_page({}, start):

@@ -1,7 +1,7 @@
 """A transport for local files: only those below the directory of SOURCE, and those allowed.
 
-A local catalog may be untrusted: an href or symlink out of its directory is refused, and no redirect leads to
-a local file. Files have a strong ETag (inode, time, size) and ranges, so they are resumed as from any server.
+A local catalog may be untrusted: an href or symlink out of its directory is refused. Files have a strong ETag
+(inode, time, size) and ranges, so they are resumed as from any server.
 """
 
 from __future__ import annotations

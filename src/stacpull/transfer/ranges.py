@@ -169,6 +169,5 @@ class BodyReceiver:
             self._open_more_if_slow()
             if self._write is not None:
                 await self._write
-            writing = self._part.put([(offset, piece)])
-            self._write = self._group.create_task(writing)
+            self._write = self._group.create_task(self._part.put([(offset, piece)]))
             await asyncio.sleep(0)  # so that its thread starts before more bytes are received

@@ -169,8 +169,7 @@ class S3Transport(CallbackTransport):
             code = text_in(error, "Code")
             if attempt == 3 or refusal.status not in _CORRECTABLE:  # noqa: PLR2004 - one correction of each kind
                 break
-            region = other_region(refusal.headers, error, endpoint.region)
-            if region:
+            if region := other_region(refusal.headers, error, endpoint.region):
                 bucket, _ = split_s3_url(request.url, bare=True)
                 endpoint = self._endpoint_of(bucket, await self._credentials.settings(), region)
             elif code == "ExpiredToken" and credentials is not None:
@@ -199,8 +198,7 @@ class S3Transport(CallbackTransport):
         _, key = split_s3_url(request.url, bare=True)
         path = endpoint.path + encode_key(key)
         fields, authorize = self._fields(request.headers, endpoint, credentials)
-        authorization = authorize(request.method, path, request.query)
-        if authorization:
+        if authorization := authorize(request.method, path, request.query):
             fields["Authorization"] = authorization
         query = f"?{request.query}" if request.query else ""
         return replace(request, url=f"{endpoint.origin}{path}{query}", headers=fields)
@@ -210,8 +208,7 @@ class S3Transport(CallbackTransport):
     ) -> SignedFields:
         fields = {name.lower(): value for name, value in headers.items()}
         fields["host"] = endpoint.host
-        condition = fields.pop("if-range", "")
-        if condition:
+        if condition := fields.pop("if-range", ""):
             # a date has a space, an entity tag does not (RFC 9110, 13.1.5)
             name = "if-unmodified-since" if " " in condition else "if-match"
             fields[name] = condition
@@ -240,10 +237,7 @@ def transport(setup: TransportSetup) -> S3Transport:
 
 
 async def list_prefix(client: Client, url: str) -> tuple[ListedObject, ...]:
-    """Return the objects whose URLs begin with `url`, with names relative to it, from all pages.
-
-    Placeholders for directories are left out: the name of the prefix, and empty objects ending with a slash.
-    """
+    """Return the objects whose URLs begin with `url`, without placeholders for directories."""
     bucket, prefix = split_s3_url(url, bare=True)
 
     def unlistable(why: str) -> TransferError:
