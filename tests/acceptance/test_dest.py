@@ -80,7 +80,11 @@ def test_source_and_dest_in_each_others_place(here: Path, source: str, dest: str
     (here / "empty").mkdir()
     before = sorted(here.rglob("*"))
     ran = run(["mirror", source, dest], environment(), here)
-    assert (ran.code, "give SOURCE first" in ran.err, sorted(here.rglob("*")) == before) == (2, True, True)
+    assert (ran.code, "Did you swap SOURCE and DEST?" in ran.err, sorted(here.rglob("*")) == before) == (
+        2,
+        True,
+        True,
+    )
 
 
 @pytest.mark.parametrize("make", [str, Path])

@@ -108,10 +108,10 @@ def check_local_source(source: str, dest: Path) -> None:
             raise UsageError(f"DEST is a file or a catalog ({dest}). Did you swap SOURCE and DEST?")
         if not path.exists():
             raise SourceError(f"There is no file {path}. If SOURCE is a URL, start it with https://.")
-    is_mirror = os.path.exists(database.ledger_path(dest))  # noqa: PTH110 -- never raises
-    own_paths = [(dest / name).resolve() for name in ("", "catalog.json", meta.ITEMS_PARQUET)]
-    if is_mirror and path.resolve() in own_paths:
-        raise UsageError(f"SOURCE is the catalog of the mirror in {dest}: choose another DEST.")
+    if os.path.exists(database.ledger_path(dest)):  # noqa: PTH110 -- never raises
+        own_paths = [(dest / name).resolve() for name in ("", "catalog.json", meta.ITEMS_PARQUET)]
+        if path.resolve() in own_paths:
+            raise UsageError(f"SOURCE is the catalog of the mirror in {dest}: choose another DEST.")
 
 
 def _is_for_reading(path: Path) -> bool:
