@@ -23,6 +23,8 @@ def test_each_request_is_a_line_without_secrets(tmp_path: Path) -> None:
     with run_in_thread(MlhubReplica(items=2, seed=3, key="planted-key", faults=faults)) as replica:
         source = f"{replica.base_url}?key=planted-key"
         report = stacpull("mirror", source, tmp_path / "m", *options, **replica.exports()).report
+        stacpull("plan", f"{replica.base_url}/none?key=planted-key", "--log-file", tmp_path / "plan")
+    assert re.search(r" 404 .*/none gone$", (tmp_path / "plan").read_text(), re.MULTILINE)
     lines = [LINE.fullmatch(line) for line in log.read_text().splitlines()]
     assert all(lines), log.read_text()
     found = [(int(line[1]), int(line[2])) for line in lines if line]

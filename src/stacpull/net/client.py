@@ -201,13 +201,15 @@ class Exchange:
                 return self
             try:
                 if self.status not in REDIRECTS:
-                    # no local variable: the traceback would refer to it, and keep the gate in this cycle
-                    raise self._counting(sent.gate, TransferError(await self._failure(sent)))
+                    raise TransferError(await self._failure(sent))  # noqa: TRY301 -- it closes this, too
                 await first_bytes(self)
                 location = self.headers.get("Location", "")
                 self._request = self._client.redirected_request(self._request, self.status, location)
                 next_gate = self._client.route(self._request.url).gate
                 sent.gate.record_redirect(self._request.purpose, next_gate)
+            except TransferError as error:
+                await self.close(error)
+                raise
             finally:
                 await self.close()
 
@@ -227,8 +229,11 @@ class Exchange:
         finally:
             sent.gate.release()
             self._log(sent, self.status, error)
-            if isinstance(error, TransferError):  # of a response whose status was accepted
-                self._counting(sent.gate, error)
+            if isinstance(error, TransferError):
+                failure = error.failure
+                if failure.kind is FailureKind.REFUSED and failure.status in REFUSALS:
+                    # if it is final, it counts against the host
+                    error.count_refusal = partial(sent.gate.count_refusal, purpose=self._request.purpose)
 
     async def read(self, limit: int) -> bytes:
         return await read_whole(self, limit)
@@ -310,12 +315,6 @@ class Exchange:
             # it has answered, but the time of an error says nothing about its load
             sent.gate.record_response(-math.inf)
         return failure.masked(secrets)
-
-    def _counting(self, gate: Gate, error: TransferError) -> TransferError:
-        """Return `error`, which now counts a refusal against its host if it is final."""
-        if error.failure.kind is FailureKind.REFUSED and error.failure.status in REFUSALS:
-            error.count_refusal = partial(gate.count_refusal, purpose=self._request.purpose)
-        return error
 
     def _log(self, sent: PermittedRequest, status: int | None, error: BaseException | None) -> None:
         log = self._client.log
