@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from tempfile import TemporaryDirectory
 
 SourceLike = str | os.PathLike[str] | Mapping[str, Any] | Iterable[Any]
-"""What SOURCE may be in Python, as `mirror` describes it."""
 
 _SCHEME = "stdin:"
 _STOPPED = "Stopped before all items were read. Nothing was stored: run the same command again."

@@ -112,7 +112,6 @@ def _linked_href(selection: Selection, items: Sequence[Json], url: str) -> str |
 
 
 def followed_relations(selection: Selection) -> set[str]:
-    """Return the relations, in lower case, of links to items that are mirrored too."""
     relations = set(map(str.lower, selection.follow))
     if selection.source_links:
         relations.add("source")

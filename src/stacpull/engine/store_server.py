@@ -46,7 +46,6 @@ from stacpull.store.local_store import open_store
 from stacpull.store.staging import is_worker
 from stacpull.system import add_variables
 
-_NOTHING = msgspec.Raw(encoded(None))
 _MAX_WAITING = 64  # messages, with up to 64 parts each; with more, nothing is read, and all processes wait
 
 _CATALOG_SECONDS = 3.0  # for which catalogs are written after a stop: enough for all but huge mirrors
@@ -262,7 +261,7 @@ class StoreServer(msgspec.Struct, eq=False):
                 self._fail_with(error)
 
     def _answer(self, message: Operation) -> None:
-        packed = _NOTHING
+        packed = msgspec.Raw(encoded(None))
         failure = None
         if message.secrets is not None:
             self.publisher.secrets.replace(message.secrets)

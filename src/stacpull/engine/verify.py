@@ -105,7 +105,6 @@ class MirrorCheck:
 
     @property
     def rejected_files(self) -> int:
-        """The number of files that do not belong to the mirror, if these count as damage."""
         return self.damaged["unknown"] if self._strict else 0
 
     @property

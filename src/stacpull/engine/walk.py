@@ -275,7 +275,6 @@ class Walk:
             await self.run(Position.from_json(run.position))
 
     async def read_links(self, links: Sequence[ItemLink]) -> None:
-        """Plan the items that links lead to, which an earlier walk could not read."""
         for start in range(0, len(links), ITEMS_AT_ONCE):
             batch = WalkBatch()
             await self._add_linked_items(links[start : start + ITEMS_AT_ONCE], batch)

@@ -248,7 +248,6 @@ def web_page_instead(
 
 
 def _document_instead(wanted: str, suffix: str, content_type: str, start: bytes | memoryview) -> str:
-    """Return what kind of document was sent in place of an image; empty if it may be the image."""
     if not _IMAGE.match(wanted):
         return ""
     if content_type.startswith("text/plain") and _TEXT.match(start, 0, _SNIFFED):
