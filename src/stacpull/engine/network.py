@@ -63,8 +63,7 @@ class Network:
         log: RequestLog | None,
     ) -> None:
         secrets.add(*credentials_in(resolved.headers), *resolved.query.values())
-        if options.s3.keys is not None:
-            secrets.add(*options.s3.keys)
+        secrets.add(*(options.s3.keys or ()))
         self.resolved = resolved
         self.secrets = secrets
         self.emit = masking_listener(on_event, secrets)
