@@ -173,8 +173,10 @@ class Samples:
             document = self._contents.document(path)
             if document is not None:
                 yield local_files(path, document)
-            elif recorded := queries.files_of_item_in(self._contents.db, path.rpartition("/")[0]):
-                name, files = recorded
+                continue
+            db = self._contents.db
+            for rowid, name, _ in queries.items_in(db, path.rpartition("/")[0]):
+                files = queries.files_of(db, [rowid])[rowid]
                 yield (
                     SampleFile(key, file.path, file.size, (file.sha256 or b"").hex(), name)
                     for key, file in files.items()

@@ -224,8 +224,8 @@ def test_another_layout_on_a_finished_mirror_is_for_new_files(tmp_path: Path) ->
         for source in ("/collections/c", "/collections/c", "/collections/c/items"):
             sync.mirror(api.url(source), tmp_path, options=options, on_event=events.append)
         layouts, sources = warnings(events)
-        earlier = "For the earlier layout, use --layout {collection}/{item}/{key}{ext}."
-        assert layouts == "New files get the layout flat/{item}_{key}{ext}. " + earlier
+        expected = "New files get the layout flat/{item}_{key}{ext}. Existing files keep their paths."
+        assert layouts == expected
         assert sources == f"DEST also contains items from {api.url('/collections/c')}; they are kept."
     assert sync.verify(tmp_path).exit_code == 0
     assert sorted(name for name in files_in(tmp_path) if not name.endswith(".json")) == [

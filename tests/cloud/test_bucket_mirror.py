@@ -452,7 +452,7 @@ def test_an_empty_work_directory_takes_over_and_says_so_unless_it_has_the_last_l
     other = [dest[0], "--work", str(tmp_path / "other"), *dest[3:]]
     for name in ("status", "failures", "verify", "resume", "retry", "report"):
         refused = run(name, *other, code=2)
-        hint = f"is not a mirror: it does not exist. If {location.url} is one, `stacpull mirror` fetches its"
+        hint = f"the directory does not exist. If {location.url} is a mirror, `stacpull mirror` fetches its"
         assert f"{hint} ledger into {other[2]}." in refused.err
     planned = run("plan", source, *other, "--json")
     assert f"has no ledger of {location.url}: everything counts as still to do" in planned.err

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -26,19 +27,13 @@ from stacpull.models import OWN_DIRECTORY, BucketLocation
 from stacpull.planning.names import is_own_catalog
 
 Connection = sqlite3.Connection  # an open ledger: other packages pass it on, and only this one runs SQL
+Values = Sequence[object] | Mapping[str, object]  # those that a query binds
 
 _ROWS_AT_ONCE = 64  # `executemany` takes two to three times as long for short rows
 _DAMAGES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
 _FOREIGN = ("no such table", "no such column", "Could not decode")  # begin errors if a file is no ledger
-_WITHOUT_SHARED_MEMORY = frozenset(
-    {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL}
-)
-"""The disk is read-only or full. The shared memory exists while a process writes to the ledger."""
 _SENTENCES = {
     sqlite3.SQLITE_FULL: "The disk is full: the ledger {path} cannot grow. Free some space, then try again.",
-    sqlite3.SQLITE_READONLY: "No permission to write the ledger {path}.",
-    sqlite3.SQLITE_CANTOPEN: "The ledger {path} cannot be opened: check permissions and free space.",
-    sqlite3.SQLITE_IOERR: "The ledger {path} cannot be used ({text}): check the disk, space and `ulimit`.",
     sqlite3.SQLITE_BUSY: "The ledger {path} is locked by another program: stop that program first.",
 }
 
@@ -61,7 +56,8 @@ def ledger_errors(path: Path, sentences: Mapping[int, str] = _SENTENCES) -> Iter
         is_foreign = code in {0, sqlite3.SQLITE_ERROR} and str(error).startswith(_FOREIGN)
         if sentences is _SENTENCES and (code in _DAMAGES or is_foreign):
             raise DestinationError(damage_message(path, error)) from error
-        sentence = sentences.get(code, "The file {path} cannot be used: {text}.")
+        general = "{path} cannot be used ({text}): check its permissions, the disk, space and `ulimit`."
+        sentence = sentences.get(code, general)
         raise DestinationError(sentence.format(path=path, text=error)) from error
 
 
@@ -71,21 +67,23 @@ def damage_message(path: Path, what: object) -> str:
 
 
 def remedy(work: Path, remove: str = "") -> str:
-    copy, ledger = (shlex.quote(str(path)) for path in (backup_path(work), ledger_path(work)))
+    copy = backup_path(work)
     adopt = "`stacpull mirror SOURCE DEST --adopt` with the same options as before: it keeps files that match"
     try:
-        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(backup_path(work).stat().st_mtime))
+        copied_at = time.localtime(copy.stat().st_mtime)
     except OSError:
         first = f"Remove it (`{remove}`), then run" if remove else "Run"
         return f"{first} {adopt}."
-    steps = " && ".join(step for step in (remove, f"cp {copy} {ledger}") if step)
-    return f"There is a copy from {made}: run `{steps}`; `status --json` shows the options. Then run {adopt}."
+    restore = f"cp {shlex.quote(str(copy))} {shlex.quote(str(ledger_path(work)))}"
+    steps = f"{remove} && {restore}" if remove else restore
+    date = time.strftime("%Y-%m-%d %H:%M", copied_at)
+    return f"There is a copy from {date}: run `{steps}`; `status --json` shows the options. Then run {adopt}."
 
 
 def is_disk_error(error: BaseException) -> bool:
     """Return True if SQLite could not read, write or sync its files: unsynced data may be lost."""
-    cause = error if isinstance(error, sqlite3.Error) else error.__cause__
-    return isinstance(cause, sqlite3.Error) and _code(cause) == sqlite3.SQLITE_IOERR
+    causes = [error, error.__cause__]
+    return any(isinstance(e, sqlite3.Error) and _code(e) == sqlite3.SQLITE_IOERR for e in causes)
 
 
 def _code(error: sqlite3.Error) -> int:
@@ -104,9 +102,8 @@ def open_writer(work: Path, *, on_network: bool = False, durable: bool = False) 
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new ledger; see `runs.end`
             wanted = "delete" if on_network else "wal"
             mode = db.execute(f"PRAGMA journal_mode = {wanted}").fetchone()[0]
-            db.execute("PRAGMA synchronous = NORMAL")
-            if durable or mode != "wal":  # SQLite silently keeps another mode where WAL fails
-                db.execute("PRAGMA synchronous = FULL")
+            is_wal = mode == "wal"  # SQLite silently keeps another mode where WAL fails
+            db.execute(f"PRAGMA synchronous = {'NORMAL' if is_wal and not durable else 'FULL'}")
             db.execute("PRAGMA journal_size_limit = 16777216")
             create_tables(db)
         except BaseException:
@@ -119,7 +116,7 @@ def make_private(path: Path) -> None:
     """Create a missing database, which only its owner may read. The logs inherit this mode."""
     # an existing file is not opened: closing it would release the locks that this process has on it
     with suppress(OSError):  # the file exists, or SQLite will report why it cannot be created
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        path.touch(0o600, exist_ok=False)
 
 
 def skip_adapter_search() -> None:
@@ -138,8 +135,7 @@ def reject_irregular(path: Path) -> None:
         except OSError:  # missing, or opening it will report the error
             continue
         if not stat.S_ISREG(mode):
-            what = "a link" if stat.S_ISLNK(mode) else "not a regular file"
-            raise DestinationError(f"{file} is {what}: it is not read or written. Move it away.")
+            raise DestinationError(f"{file} is not a regular file, so it is not used. Move it away.")
 
 
 def truncate_wal(db: Connection) -> None:
@@ -160,7 +156,8 @@ def integrity(db: Connection, *, quick: bool) -> str | None:
     """Return the first problem that SQLite finds in the ledger; `quick` does not look at the indexes."""
     check = "quick_check" if quick else "integrity_check"
     problem: str = db.execute(f"PRAGMA {check}(1)").fetchone()[0]
-    return None if problem == "ok" else " ".join(problem.replace("*** in database main ***", "").split())
+    text = " ".join(problem.removeprefix("*** in database main ***").split())
+    return None if text == "ok" else text
 
 
 def reject_missing_ledger(work: Path) -> None:
@@ -176,7 +173,7 @@ def reject_missing_ledger(work: Path) -> None:
 
 def has_own_catalog(work: Path) -> bool:
     path = work / "catalog.json"
-    is_short = path.is_file() and path.stat().st_size < 64 << 20  # it has at most 10,000 links
+    is_short = path.is_file() and path.stat().st_size < 64 << 20  # ours have at most 10,000 links
     return is_short and is_own_catalog(path.read_bytes())
 
 
@@ -191,10 +188,12 @@ def open_reader(work: Path, bucket: BucketLocation | None = None) -> Connection:
         raise DestinationError(f"{what}: {owner_advice(work, 'check the disk')}.") from error
     reject_missing_ledger(work)
     if not has_ledger:
-        what = "use the directory that has .stacpull/ledger.sqlite" if work.exists() else "it does not exist"
+        text = f"{work} is not a mirror: it has no .stacpull/ledger.sqlite."
+        if not work.exists():
+            text = f"There is no mirror at {work}: the directory does not exist."
         if bucket is not None:
-            what += f". If {bucket.url} is one, `stacpull mirror` fetches its ledger into {work}"
-        raise NotAMirrorError(f"{work} is not a mirror: {what}.")
+            text += f" If {bucket.url} is a mirror, `stacpull mirror` fetches its ledger into {work}."
+        raise NotAMirrorError(text)
     with ledger_errors(path):
         try:
             return _connect(path, "mode=ro")
@@ -203,8 +202,10 @@ def open_reader(work: Path, bucket: BucketLocation | None = None) -> Connection:
             if has_journal and _code(error) == sqlite3.SQLITE_READONLY:  # a run was killed within a commit
                 _connect(path, "mode=rw").close()  # SQLite has undone the commit
                 return _connect(path, "mode=ro")
-            if has_journal or _has_content(path, "-wal") or _code(error) not in _WITHOUT_SHARED_MEMORY:
+            is_in_use = _code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_PROTOCOL}
+            if is_in_use or has_journal or _has_content(path, "-wal"):
                 raise
+            # the disk is read-only or full, so no shared memory can be made
             return _connect(path, "immutable=1")
 
 
@@ -216,9 +217,9 @@ def _has_content(path: Path, end: str = "") -> bool:
 
 
 def _connect(path: Path, query: str) -> Connection:
-    address = f"{path.absolute().as_uri()}?{query}"
+    uri = f"{path.absolute().as_uri()}?{query}"
     wait = 10.0  # seconds, for the writer's checkpoint
-    db = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False, timeout=wait)
+    db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=wait)
     try:
         if check_version(db) == 0:  # there are no tables yet
             raise NotAMirrorError(  # noqa: TRY301 -- the connection is closed
@@ -286,13 +287,17 @@ def copy_ledger(work: Path, to: Path) -> None:
             copy.execute("PRAGMA journal_mode = DELETE")
 
 
-def scalar(db: Connection, query: str, values: Sequence[object] | Mapping[str, object] = ()) -> int:
+def scalar(db: Connection, query: str, values: Values = ()) -> int:
     number: int | None = db.execute(query, values).fetchone()[0]
     return number or 0
 
 
-def exists(db: Connection, query: str, values: Sequence[object] | Mapping[str, object] = ()) -> bool:
+def exists(db: Connection, query: str, values: Values = ()) -> bool:
     return db.execute(query, values).fetchone() is not None
+
+
+def column(db: Connection, query: str, values: Values = ()) -> list[Any]:
+    return [value for (value,) in db.execute(query, values)]
 
 
 def named_rows(db: Connection, query: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
@@ -314,9 +319,10 @@ def write_rows(db: Connection, statement: str, rows: Sequence[tuple[object, ...]
     written = 0
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         chunk = rows[start : start + _ROWS_AT_ONCE]
-        marks = ", ".join([f"({', '.join('?' * len(chunk[0]))})"] * len(chunk))
+        row_of_marks = f"({', '.join('?' * len(chunk[0]))})"
+        all_marks = ", ".join([row_of_marks] * len(chunk))
         values = list(chain.from_iterable(chunk))
-        written += db.execute(statement.replace("VALUES ?", f"VALUES {marks}"), values).rowcount
+        written += db.execute(statement.replace("VALUES ?", f"VALUES {all_marks}"), values).rowcount
     return written
 
 

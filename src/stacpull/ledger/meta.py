@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from sqlite3 import Connection
-from typing import cast
 
 ITEMS_PARQUET = "items.parquet"
 
@@ -56,10 +55,7 @@ def record_file(db: Connection, path: str, sha256: bytes | None) -> None:
 
 
 def file_digests(db: Connection) -> dict[str, bytes | None]:
-    """Return the catalog files of this mirror, by path, with their SHA-256.
-
-    It is None while the file is being replaced, and empty until the first file is in place.
-    """
+    """Return the SHA-256 of each catalog file: None while it is replaced, empty until it exists."""
     files = with_prefix(db, _FILES)
     return {path: None if value == _UNKNOWN else bytes.fromhex(value) for path, value in files.items()}
 
@@ -84,7 +80,7 @@ def _inode(db: Connection) -> int:
 def recorded_bucket(db: Connection) -> tuple[str, str, str, int] | None:
     """Return the URL, endpoint (empty for the usual one), mirror id and last epoch of a bucket."""
     stored = get(db, _BUCKET)
-    return None if stored is None else cast("tuple[str, str, str, int]", tuple(json.loads(stored)))
+    return None if stored is None else tuple(json.loads(stored))
 
 
 def set_bucket(db: Connection, url: str, endpoint: str, mirror: str, epoch: int) -> None:

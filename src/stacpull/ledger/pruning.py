@@ -7,11 +7,11 @@ step begins when the one before is durable. So a kill leaves no row without its 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice, starmap
+from itertools import islice
 
 from stacpull.hosts import host_of
 from stacpull.ledger import meta, runs, schema
-from stacpull.ledger.database import IN_LIST, Connection, json_array, scalar, transaction
+from stacpull.ledger.database import IN_LIST, Connection, column, json_array, scalar, transaction
 from stacpull.ledger.schema import AssetState, JsonState
 from stacpull.ledger.transitions import delete_asset, update_item_states
 from stacpull.models import OWN_ASSETS_ID, ItemId, NotFoundItem
@@ -38,8 +38,11 @@ def items_not_found(db: Connection, run_id: int, after: int, limit: int) -> list
         "GROUP BY i.id ORDER BY i.id LIMIT ?",
         (after, run_id, limit),
     ).fetchall()
-    items = [(rowid, ItemId(collection, name), others) for rowid, collection, name, *others in rows]
-    return [NotFoundItem(rowid, item, runs.has_seen(db, item), *others) for rowid, item, others in items]
+    items: list[NotFoundItem] = []
+    for rowid, collection, name, *others in rows:
+        item = ItemId(collection, name)
+        items.append(NotFoundItem(rowid, item, runs.has_seen(db, item), *others))
+    return items
 
 
 def count_not_listed(db: Connection, run_id: int) -> int:
@@ -65,8 +68,8 @@ def seen_examples(
     """Return (ID, own URL) of items of a collection that `run` found, with URLs of one server."""
     query = "SELECT name, href FROM named_items WHERE collection_name = ? AND name <> '' AND listed_by = ?"
     rows = db.execute(query, (collection, run_id))
-    examples = ((name, href) for name, href in rows if href is not None and host_of(href) == server)
-    return list(islice(examples, limit))
+    on_server = ((name, href) for name, href in rows if href is not None and host_of(href) == server)
+    return list(islice(on_server, limit))
 
 
 def count_unreadable(db: Connection, run_id: int) -> int:
@@ -84,14 +87,14 @@ def delete_items(db: Connection, run_id: int, items: Sequence[int]) -> None:
     """Delete items and list their files for removal, in one transaction."""
     rowids = (json_array(items),)
     with transaction(db):
-        parents = {parent for (parent,) in db.execute(f"SELECT parent FROM items WHERE id {IN_LIST}", rowids)}
-        assets = db.execute(  # a file at the path of an asset that was never done is not ours
-            f"SELECT id, path, is_ours FROM placed_assets WHERE item {IN_LIST}", rowids
-        ).fetchall()
+        parents = column(db, f"SELECT parent FROM items WHERE id {IN_LIST}", rowids)
+        # a file at the path of an asset that was never done is not ours
+        query = f"SELECT id, path, is_ours FROM placed_assets WHERE item {IN_LIST}"
+        assets = db.execute(query, rowids).fetchall()
         files = [path for _, path, is_ours in assets if is_ours and path is not None]
         query = f"SELECT directory, name FROM named_items WHERE json_state <> {JsonState.ABSENT}"
-        json_files = starmap(item_json_in, db.execute(f"{query} AND id {IN_LIST}", rowids))
-        names = ((meta.REMOVALS + path,) for path in (*files, *json_files))
+        json_files = [item_json_in(*row) for row in db.execute(f"{query} AND id {IN_LIST}", rowids)]
+        names = [(meta.REMOVALS + path,) for path in files + json_files]
         db.executemany("INSERT OR IGNORE INTO meta VALUES (?, '')", names)
         for asset, _, _ in assets:
             delete_asset(db, asset)
@@ -99,5 +102,5 @@ def delete_items(db: Connection, run_id: int, items: Sequence[int]) -> None:
         db.execute(f"DELETE FROM documents WHERE item {IN_LIST}", rowids)
         db.execute(f"UPDATE items SET parent = NULL WHERE parent {IN_LIST}", rowids)
         db.execute(f"DELETE FROM items WHERE id {IN_LIST}", rowids)
-        update_item_states(db, parents - {*items})
+        update_item_states(db, set(parents) - set(items))
         runs.add_counts(db, run_id, {"items_pruned": len(items), "assets_pruned": len(files)})

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from stacpull.digests import as_checksum
 from stacpull.ledger import meta, runs
-from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, named_rows, scalar
+from stacpull.ledger.database import IN_LIST, Connection, column, exists, json_array, named_rows, scalar
 from stacpull.ledger.schema import AssetState, JsonState, item_hash, stored_checksum, stored_clip
 from stacpull.models import NOT_FAILURES, OWN_ASSETS_ID, FailureKind, ItemId, ItemLink, MirroredFile
 from stacpull.planning.item_plan import item_json_in
@@ -18,43 +19,35 @@ if TYPE_CHECKING:
 
 WALK_COUNTS = ("items_unseen", "items_pruned")  # counters of the last walk, which `status` shows
 _ITEMS_AT_ONCE = 32  # items per query: an item may have thousands of assets
-_IS_STORED = f"(i.json_state <> {JsonState.ABSENT} OR i.id IN (SELECT item FROM documents))"
+_HAS_DOCUMENT = "i.id IN (SELECT item FROM documents)"
+_IS_STORED = f"(i.json_state <> {JsonState.ABSENT} OR {_HAS_DOCUMENT})"
 """SQL: the JSON of item `i` is in the mirror, or will be."""
 
 _WITH_LINKED = "(SELECT i.id UNION ALL SELECT c.id FROM items c WHERE c.parent = i.id)"
-_LEFT_IN_RUN = f"SELECT 1 FROM assets a WHERE a.run = i.run AND a.item IN {_WITH_LINKED} AND a.state"
-_UNWRITTEN = f"""
-SELECT i.id FROM items i
-WHERE i.id > :after AND i.json_state <> {JsonState.CURRENT}
-    AND (:also_new OR i.json_state <> {JsonState.ABSENT})
-    AND (i.json_state IN ({JsonState.DUE}, {JsonState.WRITING}) OR i.id IN (SELECT item FROM documents))
-    AND (i.pending = 0 OR i.run = :run AND NOT EXISTS ({_LEFT_IN_RUN} < {AssetState.DONE}))
-ORDER BY i.id LIMIT 1000
-"""
+_ASSETS_IN_RUN = f"assets a WHERE a.run = i.run AND a.item IN {_WITH_LINKED}"
+"""SQL: the assets of item `i` and of its source items that its run plans."""
 
 
 def failed_by_kind(db: Connection, kind: FailureKind, run: int | None, failed_in: int | None = None) -> int:
     """Return how many assets (of one run, if given) failed for this reason (in one run, if given)."""
-    return scalar(
-        db,
-        "SELECT count(*) FROM failed_assets "
-        "WHERE kind = ? AND run = coalesce(?, run) AND failed_in IS coalesce(?, failed_in)",
-        (kind, run, failed_in),
-    )
+    query = """
+        SELECT count(*) FROM failed_assets
+        WHERE kind = ? AND run = coalesce(?, run) AND failed_in IS coalesce(?, failed_in)
+    """
+    return scalar(db, query, (kind, run, failed_in))
 
 
 def counts_not_in_totals(
     db: Connection, run_id: int | None = None, failures_of: int | None = None
 ) -> dict[str, int]:
     """Count assets as the table `totals` does not, of all runs or of one; failed ones of `failures_of`."""
-    clips = f"SELECT count(*) FROM assets WHERE clip IS NOT NULL AND state = {AssetState.DONE}"
+    clipped = f"SELECT count(*) FROM assets WHERE clip IS NOT NULL AND state = {AssetState.DONE}"
     kept = "SELECT count(*) FROM failed_assets f JOIN files_in_dest d USING (id) WHERE NOT d.is_damaged"
-    return {
-        **{f"assets_{kind}": failed_by_kind(db, kind, failures_of) for kind in NOT_FAILURES},
-        "assets_kept": scalar(db, f"{kept} AND f.run = coalesce(?, f.run)", (failures_of,)),
-        "assets_clipped": scalar(db, f"{clips} AND run = coalesce(?, run)", (run_id,)),
-        "assets_unproven": scalar(db, "SELECT count(*) FROM assets WHERE unproven"),
-    }
+    counts = {f"assets_{kind}": failed_by_kind(db, kind, failures_of) for kind in NOT_FAILURES}
+    counts["assets_kept"] = scalar(db, f"{kept} AND f.run = coalesce(?, f.run)", (failures_of,))
+    counts["assets_clipped"] = scalar(db, f"{clipped} AND run = coalesce(?, run)", (run_id,))
+    counts["assets_unproven"] = scalar(db, "SELECT count(*) FROM assets WHERE unproven")
+    return counts
 
 
 def item_totals(db: Connection) -> dict[str, int]:
@@ -69,17 +62,19 @@ def item_totals(db: Connection) -> dict[str, int]:
 
 def items_done(db: Connection, run_id: int) -> int:
     """Count the items of a run that are done, without regard to assets that the run leaves out."""
-    failures_of_items = "SELECT 1 FROM failures WHERE what IN ('item', 'json') AND run = i.run AND item IN"
-    left = f"{_LEFT_IN_RUN} <> {AssetState.DONE} UNION ALL {failures_of_items} {_WITH_LINKED}"
+    unfinished = f"SELECT 1 FROM {_ASSETS_IN_RUN} AND a.state <> {AssetState.DONE}"
+    of_items = "what IN ('item', 'json') AND run = i.run"
+    failed = f"SELECT 1 FROM failures WHERE {of_items} AND item IN {_WITH_LINKED}"
     is_counted = "i.run = t.run AND i.name <> '' AND i.parent IS NULL AND i.pending + i.failed > 0"
-    others = f"SELECT count(*) FROM items i WHERE {is_counted} AND NOT EXISTS ({left})"
+    is_left = f"EXISTS ({unfinished} UNION ALL {failed})"
+    others = f"SELECT count(*) FROM items i WHERE {is_counted} AND NOT {is_left}"
     query = f"SELECT items_done + iif(items_done = items, 0, ({others})) FROM totals t WHERE run = ?"
     return scalar(db, query, (run_id,))
 
 
 def run_status(db: Connection) -> dict[str, Any]:
     """Return what `status` shows of the run to resume, else of the last one; `id` and times: of the last."""
-    last = scalar(db, "SELECT max(id) FROM runs") or runs.load(db).id  # which raises an error
+    last = runs.load(db).id
     current = scalar(db, runs.LAST_UNFINISHED) or last
     last_walk = "SELECT id, walk_ended FROM runs WHERE kind = 'mirror' ORDER BY id DESC LIMIT 1"
     walk, walk_ended = db.execute(last_walk).fetchone() or (0, 0)
@@ -87,24 +82,27 @@ def run_status(db: Connection) -> dict[str, Any]:
     (run,) = named_rows(db, f"SELECT *, {of_all} FROM runs WHERE id = ?", (current,))
     (newest,) = named_rows(db, "SELECT id, started, ended FROM runs WHERE id = ?", (last,))
     unfinished = None if current == last else f"run {current} is unfinished"
-    max_seen = (  # walks before a removal of items have seen too many
-        "SELECT max(number) FROM counters c JOIN runs r ON r.id = c.run AND r.kind = 'mirror' "
-        "WHERE c.name = 'items_seen' "
-        "AND c.run >= (SELECT coalesce(max(run), 0) FROM counters WHERE name = 'items_pruned')"
-    )
-    total = "SELECT sum(number) FROM counters WHERE name = ?"
-    of_last = {name: scalar(db, f"{total} AND run = ?", (name, last)) for name in runs.USAGE}
+    max_seen = """
+        SELECT max(number) FROM counters c JOIN runs r ON r.id = c.run AND r.kind = 'mirror'
+        WHERE c.name = 'items_seen'
+            -- walks before a removal of items have seen too many
+            AND c.run >= (SELECT coalesce(max(run), 0) FROM counters WHERE name = 'items_pruned')
+    """
+    counted_in = "SELECT name, number FROM counters WHERE run = ?"
+    in_last = Counter(dict(db.execute(counted_in, (last,))))
+    in_walk = Counter(dict(db.execute(counted_in, (walk,))))
+    in_all = Counter(dict(db.execute("SELECT name, sum(number) FROM counters GROUP BY name")))
     rate = None
-    if of_last["seconds"] > 0:
-        rate = of_last["bytes_fetched"] / of_last["seconds"]
+    if in_last["seconds"] > 0:
+        rate = in_last["bytes_fetched"] / in_last["seconds"]
     return {
         **dict(run),
         **dict(newest),
-        **{name: round(scalar(db, total, (name,)), 3) for name in runs.USAGE},
-        **{name: scalar(db, f"{total} AND run = ?", (name, walk)) for name in WALK_COUNTS},
+        **{name: round(in_all[name], 3) for name in runs.USAGE},
+        **{name: in_walk[name] for name in WALK_COUNTS},
         "max_seen": scalar(db, max_seen),
         "rate": rate,
-        "assets_skipped": scalar(db, f"{total} AND run = ?", ("assets_skipped", last)),
+        "assets_skipped": in_last["assets_skipped"],
         "reason": ": ".join(filter(None, [unfinished, run["reason"]])) or None,
         "walk_ended": run["walk_ended"] if run["kind"] == "mirror" else walk_ended,
         "position": meta.get(db, f"{meta.POSITION}{current}"),
@@ -126,17 +124,19 @@ def failures(db: Connection, *, newest: int | None = None) -> Iterator[FailureRe
     if newest is not None:
         table = "(SELECT * FROM failures ORDER BY at DESC LIMIT 1000)"
         order = "f.kind IN ('gone', 'ordered', 'outside'), f.at DESC"
-    rows = db.execute(
-        "SELECT coalesce(c.name, f.collection), coalesce(i.name, f.key), iif(f.item = 0, '', f.key), f.kind, "
-        "f.message, f.status, f.attempts, f.at, "
-        "CASE f.what WHEN 'link' THEN f.key WHEN '' THEN j.href ELSE i.href END "
-        f"FROM {table} f "
-        "LEFT JOIN items i ON i.id = f.item LEFT JOIN collections c ON c.id = i.collection "
-        "LEFT JOIN assets a ON f.what = '' AND a.item = f.item AND a.key = f.key "
-        "LEFT JOIN jobs j ON j.asset = a.id "
-        f"WHERE f.what > '' OR a.state >= {AssetState.FAILED} ORDER BY {order} LIMIT coalesce(?, -1)",
-        (newest,),
-    )
+    query = f"""
+        SELECT coalesce(c.name, f.collection), coalesce(i.name, f.key), iif(f.item = 0, '', f.key),
+            f.kind, f.message, f.status, f.attempts, f.at,
+            CASE f.what WHEN 'link' THEN f.key WHEN '' THEN j.href ELSE i.href END
+        FROM {table} f
+            LEFT JOIN items i ON i.id = f.item
+            LEFT JOIN collections c ON c.id = i.collection
+            LEFT JOIN assets a ON f.what = '' AND a.item = f.item AND a.key = f.key
+            LEFT JOIN jobs j ON j.asset = a.id
+        WHERE f.what > '' OR a.state >= {AssetState.FAILED}
+        ORDER BY {order} LIMIT coalesce(?, -1)
+    """
+    rows = db.execute(query, (newest,))
     from stacpull.reports import FailureRecord  # noqa: PLC0415 -- not in the store process
 
     for row in rows:
@@ -157,50 +157,49 @@ class ItemRecord(NamedTuple):
 
 
 def item_records(db: Connection, item_rowids: Sequence[int]) -> Iterator[ItemRecord]:
-    query = (
-        "SELECT i.id, i.collection_name, i.name, i.directory, i.href, d.document, "
-        f"i.json_state <> {JsonState.ABSENT}, iif(i.json_state = {JsonState.DAMAGED}, x'', i.sha256) "
-        f"FROM named_items i LEFT JOIN documents d ON d.item = i.id WHERE i.id {IN_LIST} ORDER BY i.id"
-    )
+    query = f"""
+        SELECT i.id, i.collection_name, i.name, i.directory, i.href, d.document,
+            i.json_state <> {JsonState.ABSENT},
+            iif(i.json_state = {JsonState.DAMAGED}, x'', i.sha256)
+        FROM named_items i LEFT JOIN documents d ON d.item = i.id
+        WHERE i.id {IN_LIST} ORDER BY i.id
+    """
     for start in range(0, len(item_rowids), _ITEMS_AT_ONCE):
-        rows = db.execute(query, (json_array(item_rowids[start : start + _ITEMS_AT_ONCE]),)).fetchall()
-        files = _files(db, [row[0] for row in rows])
+        some_rowids = item_rowids[start : start + _ITEMS_AT_ONCE]
+        files = files_of(db, some_rowids)
+        rows = db.execute(query, (json_array(some_rowids),)).fetchall()
         for rowid, collection, name, directory, href, document, is_ours, sha256 in rows:
             item = ItemId(collection, name)
             path = item_json_in(directory, name)
             yield ItemRecord(rowid, item, path, href, document, files[rowid], bool(is_ours), sha256)
 
 
-def _files(db: Connection, items: Sequence[int]) -> dict[int, dict[str, MirroredFile]]:
+def files_of(db: Connection, items: Sequence[int]) -> dict[int, dict[str, MirroredFile]]:
     files: dict[int, dict[str, MirroredFile]] = {item: {} for item in items}
-    compared = f"iif(state = {AssetState.DONE} AND clip IS NULL, stated_checksum, NULL)"  # with its bytes
-    query = f"SELECT item, key, path, size, {compared}, digest_in_dest, clip FROM files_in_dest"
-    rows = db.execute(f"{query} WHERE item {IN_LIST} AND NOT is_damaged", (json_array(items),))
-    for item, key, path, size, stated, digest, clip in rows:
-        checksums = stored_checksum(stated), as_checksum(digest) if digest else None
-        digests = {checksum.algorithm: checksum.digest for checksum in checksums if checksum is not None}
+    query = f"""
+        SELECT item, key, path, size, digest_in_dest, clip,
+            iif(state = {AssetState.DONE} AND clip IS NULL, stated_checksum, NULL)  -- compared with its bytes
+        FROM files_in_dest WHERE item {IN_LIST} AND NOT is_damaged
+    """
+    for item, key, path, size, digest, clip, compared in db.execute(query, (json_array(items),)):
+        checksums = [stored_checksum(compared)]
+        if digest:
+            checksums.append(as_checksum(digest))
+        digests = dict(checksum for checksum in checksums if checksum is not None)
         files[item][key] = MirroredFile(path, size, digests.get("sha256"), stored_clip(clip))
     return files
 
 
-def _items_in(db: Connection, directory: str) -> list[tuple[int, str, int]]:
-    query = (
-        "SELECT id, name, json_state FROM named_items "
-        "WHERE (hash = ? OR other_directory = ?) AND directory = ?"
-    )
-    return db.execute(query, (path_hash(directory), directory, directory)).fetchall()
-
-
-def files_of_item_in(db: Connection, directory: str) -> tuple[str, dict[str, MirroredFile]] | None:
-    items = ((name, _files(db, [rowid])[rowid]) for rowid, name, _ in _items_in(db, directory))
-    return next(items, None)
+def items_in(db: Connection, directory: str) -> list[tuple[int, str, int]]:
+    query = "SELECT id, name, json_state FROM named_items"
+    is_here = "(hash = ? OR other_directory = ?) AND directory = ?"
+    values = (path_hash(directory), directory, directory)
+    return db.execute(f"{query} WHERE {is_here}", values).fetchall()
 
 
 def asset_owner(db: Connection, rowid: int) -> tuple[int, ItemId, str]:
-    query = (
-        "SELECT i.id, i.collection_name, i.name, a.key "
-        "FROM assets a JOIN named_items i ON i.id = a.item WHERE a.id = ?"
-    )
+    tables = "assets a JOIN named_items i ON i.id = a.item"
+    query = f"SELECT i.id, i.collection_name, i.name, a.key FROM {tables} WHERE a.id = ?"
     item_rowid, collection, name, key = db.execute(query, (rowid,)).fetchone()
     return item_rowid, ItemId(collection, name), key
 
@@ -209,8 +208,8 @@ def item_json_path(db: Connection, item: ItemId | None, href: str) -> str | None
     """Return the path of an item's JSON, by ID or else URL; None if the mirror has and will have none."""
     select = f"SELECT i.directory, i.name FROM named_items i WHERE {_IS_STORED}"
     row = None
-    if item is not None:  # "+": without the index of collection names
-        is_item = "i.hash = ? AND i.name = ? AND +i.collection_name = ?"
+    if item is not None:
+        is_item = "i.hash = ? AND i.name = ? AND +i.collection_name = ?"  # +: without the index of names
         row = db.execute(f"{select} AND {is_item}", (item_hash(item), item.item, item.collection)).fetchone()
     if row is None:  # the URL has no ID, as in a static tree
         has_href = "substr(i.href, -16) = substr(:href, -16) AND i.href = :href"
@@ -220,10 +219,11 @@ def item_json_path(db: Connection, item: ItemId | None, href: str) -> str | None
 
 def collection_directories(db: Connection) -> dict[str, str]:
     """Return the directory in DEST of each collection with items, by ID. All its items are in it."""
-    rows = db.execute(
-        "SELECT name, (SELECT directory FROM named_items WHERE collection = c.id LIMIT 1) FROM collections c"
-    )
-    return {name: directory.partition("/")[0] for name, directory in rows if directory is not None}
+    directory_of_item = "SELECT directory FROM named_items WHERE collection = c.id LIMIT 1"
+    query = f"SELECT name, ({directory_of_item}) FROM collections c"
+    return {
+        name: directory.partition("/")[0] for name, directory in db.execute(query) if directory is not None
+    }
 
 
 class CollectionRow(NamedTuple):
@@ -237,17 +237,17 @@ class CollectionRow(NamedTuple):
 def collection_rows(db: Connection) -> list[CollectionRow]:
     """Return the collections that have items or own assets in the mirror, in the order of the walk."""
     directories = collection_directories(db)
-    rows = db.execute(
-        "SELECT c.id, c.name, c.document FROM collections c WHERE EXISTS (SELECT 1 FROM items i "
-        f"WHERE i.collection = c.id AND ({_IS_STORED} OR i.name = '{OWN_ASSETS_ID}' AND EXISTS "
-        "(SELECT 1 FROM files_in_dest a WHERE a.item = i.id))) ORDER BY c.id"
-    )
+    has_files = "EXISTS (SELECT 1 FROM files_in_dest a WHERE a.item = i.id)"
+    is_in_mirror = f"({_IS_STORED} OR i.name = '{OWN_ASSETS_ID}' AND {has_files})"
+    has_items = f"EXISTS (SELECT 1 FROM items i WHERE i.collection = c.id AND {is_in_mirror})"
+    query = f"SELECT c.id, c.name, c.document FROM collections c WHERE {has_items} ORDER BY c.id"
     own = f"SELECT max(id) FROM items WHERE hash = ? AND +collection = ? AND name = '{OWN_ASSETS_ID}'"
-    return [
-        CollectionRow(rowid, name, directories[name], document, _files(db, [item])[item])
-        for rowid, name, document in rows
-        for item in [scalar(db, own, (item_hash(ItemId(name, OWN_ASSETS_ID)), rowid))]
-    ]
+    collections: list[CollectionRow] = []
+    for rowid, name, document in db.execute(query).fetchall():
+        own_item = scalar(db, own, (item_hash(ItemId(name, OWN_ASSETS_ID)), rowid))
+        mirrored = files_of(db, [own_item])[own_item]
+        collections.append(CollectionRow(rowid, name, directories[name], document, mirrored))
+    return collections
 
 
 def collections_to_read(db: Connection, run_id: int) -> list[str]:
@@ -265,15 +265,12 @@ class ItemName(NamedTuple):
 
 def item_names(db: Connection, collection: int, order: str = "i.name") -> Iterator[ItemName]:
     """Yield the items of a collection that were read, without the row of the collection's own assets."""
-    rows = db.execute(
-        "SELECT i.name, i.directory, i.parent IS NOT NULL, "
-        f"i.json_state = {JsonState.CURRENT} OR i.json_state = {JsonState.DUE} AND i.sha256 IS NOT NULL "
-        f"FROM named_items i WHERE i.collection = ? AND i.name <> '{OWN_ASSETS_ID}' "
-        f"AND i.version IS NOT NULL ORDER BY {order}",
-        (collection,),
-    )
-    for name, directory, *states in rows:
-        yield ItemName(name, item_json_in(directory, name), *states)
+    is_written = f"json_state = {JsonState.CURRENT} OR json_state = {JsonState.DUE} AND sha256 IS NOT NULL"
+    was_read = f"i.name <> '{OWN_ASSETS_ID}' AND i.version IS NOT NULL"
+    query = f"SELECT i.name, i.directory, i.parent IS NOT NULL, {is_written} FROM named_items i"
+    rows = db.execute(f"{query} WHERE i.collection = ? AND {was_read} ORDER BY {order}", (collection,))
+    for name, directory, is_linked, is_written in rows:
+        yield ItemName(name, item_json_in(directory, name), is_linked, is_written)
 
 
 def records_in(db: Connection, collection: int) -> Iterator[ItemRecord]:
@@ -281,19 +278,20 @@ def records_in(db: Connection, collection: int) -> Iterator[ItemRecord]:
     query = f"SELECT i.id FROM items i WHERE i.collection = ? AND {_IS_STORED} ORDER BY i.name"
     rows = db.execute(query, (collection,))
     while items := rows.fetchmany(_ITEMS_AT_ONCE):
-        yield from sorted(item_records(db, [rowid for (rowid,) in items]), key=lambda item: item.id)
+        records = item_records(db, [rowid for (rowid,) in items])
+        yield from sorted(records, key=lambda record: record.id)
 
 
 def unreadable_links(db: Connection, run: runs.Run) -> list[ItemLink]:
     """Return the links that a run reads again: a mirror those of its own that failed in passing."""
     kinds = run.requeued_kinds if run.kind == "mirror" else frozenset(FailureKind)
-    rows = db.execute(
-        "SELECT i.href, p.collection_name, p.name, i.collection_name, i.name FROM failures f "
-        "JOIN named_items i ON i.id = f.item JOIN named_items p ON p.id = i.parent "
-        f"WHERE f.what = 'item' AND f.run {IN_LIST} AND f.kind {IN_LIST} AND i.href IS NOT NULL",
-        (json_array(runs.of_same_source(db, run.id)), json_array(kinds)),
-    )
-    return [ItemLink(row[0], ItemId(*row[1:3]), ItemId(*row[3:])) for row in rows]
+    query = f"""
+        SELECT i.href, p.collection_name, p.name, i.collection_name, i.name
+        FROM failures f JOIN named_items i ON i.id = f.item JOIN named_items p ON p.id = i.parent
+        WHERE f.what = 'item' AND f.run {IN_LIST} AND f.kind {IN_LIST} AND i.href IS NOT NULL
+    """
+    rows = db.execute(query, (json_array(runs.of_same_source(db, run.id)), json_array(kinds)))
+    return [ItemLink(href, ItemId(*names[:2]), ItemId(*names[2:])) for href, *names in rows]
 
 
 def damaged_items(db: Connection) -> int:
@@ -302,12 +300,10 @@ def damaged_items(db: Connection) -> int:
 
 def damaged_item_json(db: Connection, after: int, limit: int) -> list[tuple[int, ItemId, str | None]]:
     """Return rowid, ID and URL of items after rowid `after` whose JSON is damaged and not read again yet."""
-    rows = db.execute(
-        f"SELECT id, collection_name, name, href FROM named_items WHERE json_state = {JsonState.DAMAGED} "
-        "AND id > ? AND id NOT IN (SELECT item FROM documents) ORDER BY id LIMIT ?",
-        (after, limit),
-    )
-    return [(item_rowid, ItemId(collection, name), href) for item_rowid, collection, name, href in rows]
+    is_due = f"json_state = {JsonState.DAMAGED} AND id NOT IN (SELECT item FROM documents)"
+    query = f"SELECT id, collection_name, name, href FROM named_items WHERE {is_due} AND id > ?"
+    rows = db.execute(f"{query} ORDER BY id LIMIT ?", (after, limit))
+    return [(rowid, ItemId(collection, name), href) for rowid, collection, name, href in rows]
 
 
 def unwritten_items(db: Connection, after: int, also_new: bool) -> list[int]:
@@ -315,9 +311,18 @@ def unwritten_items(db: Connection, after: int, also_new: bool) -> list[int]:
 
     Such an item has no pending assets, or only earlier runs left some of its assets pending.
     """
-    left = "SELECT max(id) FROM runs WHERE EXISTS (SELECT 1 FROM totals WHERE pending > 0 AND run < runs.id)"
-    values = {"after": after, "also_new": also_new, "run": scalar(db, left)}
-    return [rowid for (rowid,) in db.execute(_UNWRITTEN, values)]
+    # it matters what the last run left pending only if an earlier run left something too
+    last = "SELECT max(id) FROM runs WHERE EXISTS (SELECT 1 FROM totals WHERE pending > 0 AND run < runs.id)"
+    left_by_run = f"SELECT 1 FROM {_ASSETS_IN_RUN} AND a.state < {AssetState.DONE}"
+    query = f"""
+        SELECT i.id FROM items i
+        WHERE i.id > :after AND i.json_state <> {JsonState.CURRENT}
+            AND (:also_new OR i.json_state <> {JsonState.ABSENT})
+            AND ({_HAS_DOCUMENT} OR i.json_state IN ({JsonState.DUE}, {JsonState.WRITING}))
+            AND (i.pending = 0 OR i.run = :run AND NOT EXISTS ({left_by_run}))
+        ORDER BY i.id LIMIT 1000
+    """
+    return column(db, query, {"after": after, "also_new": also_new, "run": scalar(db, last)})
 
 
 class RecordedFile(NamedTuple):
@@ -331,6 +336,7 @@ class RecordedFile(NamedTuple):
 
 
 def expected_totals(db: Connection) -> tuple[int, int]:
+    """Return the number of files to expect in DEST, and the bytes of the assets among them."""
     assets = runs.run_totals(db)
     items = scalar(db, f"SELECT count(*) FROM items WHERE json_state <> {JsonState.ABSENT}")
     return assets["assets_done"] + items + len(meta.file_digests(db)), assets["bytes_done"]
@@ -343,10 +349,9 @@ def expected_files(db: Connection) -> Iterator[RecordedFile]:
     """
     for row in db.execute("SELECT id, path, size, digest_in_dest FROM files_in_dest ORDER BY id"):
         yield RecordedFile("asset", *row)
-    for rowid, name, directory, sha256 in db.execute(
-        "SELECT id, name, directory, sha256 FROM named_items "
-        f"WHERE json_state IN ({JsonState.CURRENT}, {JsonState.DAMAGED}) ORDER BY id"
-    ):
+    is_expected = f"json_state IN ({JsonState.CURRENT}, {JsonState.DAMAGED})"
+    query = f"SELECT id, name, directory, sha256 FROM named_items WHERE {is_expected} ORDER BY id"
+    for rowid, name, directory, sha256 in db.execute(query):
         yield RecordedFile("item", rowid, item_json_in(directory, name), size=None, digest=sha256)
     yield from expected_catalogs(db)
 
@@ -359,13 +364,15 @@ def expected_catalogs(db: Connection) -> Iterator[RecordedFile]:
 
 def known_paths(db: Connection, paths: Sequence[str], *, planned: bool = False) -> set[str]:
     """Return which of these paths (relative to DEST) the mirror has written, or may have, or has planned."""
-    rows = db.execute(
-        "SELECT a.path FROM paths p JOIN placed_assets a ON a.id = p.asset "
-        f"WHERE p.hash {IN_LIST} AND (a.is_ours OR ?)",
-        (json_array(map(path_hash, paths)), planned),
-    )
-    known = {path for (path,) in rows} | meta.file_digests(db).keys()
-    for directory in {path.rpartition("/")[0] for path in paths if path not in known}:
-        stored = (name for _, name, json_state in _items_in(db, directory) if json_state != JsonState.ABSENT)
-        known.update(item_json_in(directory, name) for name in stored)
+    query = f"""
+        SELECT a.path FROM paths p JOIN placed_assets a ON a.id = p.asset
+        WHERE p.hash {IN_LIST} AND (a.is_ours OR ?)
+    """
+    known = set(column(db, query, (json_array(map(path_hash, paths)), planned)))
+    known |= meta.file_digests(db).keys()
+    directories = {path.rpartition("/")[0] for path in paths if path not in known}
+    for directory in directories:
+        for _, name, json_state in items_in(db, directory):
+            if json_state != JsonState.ABSENT:
+                known.add(item_json_in(directory, name))
     return known

@@ -20,7 +20,7 @@ from stacpull.digests import text_hash
 from stacpull.errors import NotAMirrorError, UsageError
 from stacpull.hosts import host_of, origin_of
 from stacpull.ledger import meta
-from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, scalar, transaction
+from stacpull.ledger.database import IN_LIST, Connection, column, exists, json_array, scalar, transaction
 from stacpull.ledger.schema import AssetState, JsonState
 from stacpull.models import REQUEUED_BY_NEXT_RUN, FailureKind, ItemId, WalkUpdate, digest_algorithm
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 RunKind = Literal["mirror", "retry", "ordered", "repair"]
 """"ordered" fetches what was not ready (`retry --ordered`), "repair" what is damaged (`verify --repair`)."""
 EndState = Literal["complete", "interrupted", "failed"]
-NO_RUN = "DEST has no mirror yet: the first run was stopped before it began. Run `stacpull mirror` again."
 LEFT_OUT = "left out: "  # starts the name of a counter: how many items a filter left out, by reason
 USAGE = ("bytes_fetched", "requests", "retries", "seconds")
 LAST_UNFINISHED = "SELECT max(id) FROM runs WHERE state NOT IN ('complete', 'superseded')"
@@ -95,27 +94,19 @@ def of_same_source(db: Connection, run_id: int) -> list[int]:
     A retry or repair takes only assets of these runs, because it has the credentials and address rules of
     one source. For a mirror, which takes only its own assets, only the run itself is returned.
     """
-    rows = db.execute(
-        f"SELECT id, source, {_AREA} FROM runs "
-        "WHERE id = :run OR (SELECT kind FROM runs WHERE id = :run) <> 'mirror'",
-        {"run": run_id},
-    )
+    may_be_same = "id = :run OR (SELECT kind FROM runs WHERE id = :run) <> 'mirror'"
+    rows = db.execute(f"SELECT id, source, {_AREA} FROM runs WHERE {may_be_same}", {"run": run_id})
     tasks = {rowid: (origin_of(source), host_of(source) or source, area) for rowid, source, area in rows}
     return [rowid for rowid, task in tasks.items() if task == tasks[run_id]]
 
 
 def earlier_runs_of_task(db: Connection, run_id: int) -> list[int]:
-    """Return the earlier runs whose pending assets a run takes over: those with the same task.
-
-    A retry takes over all retries and repairs of its source.
-    """
-    rows = db.execute(
-        "SELECT o.id FROM runs o JOIN runs r ON o.id < r.id WHERE r.id = ? AND CASE r.kind "
-        f"WHEN 'retry' THEN o.kind <> 'mirror' AND o.id {IN_LIST} "
-        "ELSE (o.kind, o.source, o.selection) = (r.kind, r.source, r.selection) END",
-        (run_id, json_array(of_same_source(db, run_id))),
-    )
-    return [rowid for (rowid,) in rows]
+    """Return the earlier runs whose pending assets a run takes over: of its task, or for a retry, source."""
+    has_source = f"o.kind <> 'mirror' AND o.id {IN_LIST}"
+    has_task = "(o.kind, o.source, o.selection) = (r.kind, r.source, r.selection)"
+    is_taken_over = f"CASE r.kind WHEN 'retry' THEN {has_source} ELSE {has_task} END"
+    query = f"SELECT o.id FROM runs o JOIN runs r ON o.id < r.id WHERE r.id = ? AND {is_taken_over}"
+    return column(db, query, (run_id, json_array(of_same_source(db, run_id))))
 
 
 def begin(db: Connection, spec: RunSpec, now: float, remembered: Mapping[str, Any]) -> Run:
@@ -135,35 +126,40 @@ def begin(db: Connection, spec: RunSpec, now: float, remembered: Mapping[str, An
         "remembered": as_json(remembered),
         "now": now,
     }
+    lacks_credentials = (
+        "SELECT value FROM json_each(credential_names) EXCEPT SELECT value FROM json_each(:names)"
+    )
+    lost_hrefs = (  # which only a walk has
+        "SELECT 1 FROM jobs j CROSS JOIN assets a ON a.id = j.asset JOIN items i ON i.id = a.item "
+        f"WHERE a.run = runs.id AND a.state < {AssetState.DONE} AND j.stale AND i.href IS NULL"
+    )
+    continue_last = (
+        "UPDATE runs SET state = 'running', reason = NULL, ended = NULL, "
+        "credential_names = :names, remembered = :remembered "
+        "WHERE id = (SELECT max(id) FROM runs) AND state <> 'complete' "
+        "AND (kind, source, selection, fixed) = (:kind, :source, :selection, :fixed) "
+        f"AND NOT EXISTS ({lacks_credentials}) AND NOT EXISTS ({lost_hrefs}) RETURNING id"
+    )
+    have_read = (
+        "SELECT run FROM totals WHERE items > 0 OR pending > 0 "
+        "UNION SELECT run FROM counters WHERE name = 'items_seen' AND number > 0"
+    )
+    end_others = (  # unfinished runs with the same task, and walks that have not read an item
+        "UPDATE runs SET state = 'superseded' "
+        "WHERE state NOT IN ('complete', 'superseded') AND kind = :kind AND ("
+        f"(source, selection) = (:source, :selection) OR kind = 'mirror' AND id NOT IN ({have_read}))"
+    )
+    insert = (
+        "INSERT INTO runs(kind, source, selection, fixed, credential_names, remembered, state, started) "
+        "VALUES (:kind, :source, :selection, :fixed, :names, :remembered, 'running', :now) RETURNING id"
+    )
     with transaction(db):
-        continued = db.execute(
-            "UPDATE runs SET state = 'running', reason = NULL, ended = NULL, credential_names = :names, "
-            "remembered = :remembered WHERE id = (SELECT max(id) FROM runs) AND state <> 'complete' "
-            "AND (kind, source, selection, fixed) = (:kind, :source, :selection, :fixed) AND NOT EXISTS ("
-            "SELECT value FROM json_each(credential_names) EXCEPT SELECT value FROM json_each(:names)) "
-            "AND NOT EXISTS ("  # only a walk has these:
-            "SELECT 1 FROM jobs j CROSS JOIN assets a ON a.id = j.asset JOIN items i ON i.id = a.item WHERE "
-            f"a.run = runs.id AND a.state < {AssetState.DONE} AND j.stale AND i.href IS NULL) RETURNING id",
-            values,
-        ).fetchone()
+        continued = db.execute(continue_last, values).fetchone()
         if continued is not None:
             return load(db, continued[0])
         db.execute("DELETE FROM seen")
-        have_read = (
-            "SELECT run FROM totals WHERE items > 0 OR pending > 0 "
-            "UNION SELECT run FROM counters WHERE name = 'items_seen' AND number > 0"
-        )
-        db.execute(  # unfinished runs with the same task end, and walks that have not read an item
-            "UPDATE runs SET state = 'superseded' WHERE state NOT IN ('complete', 'superseded') "
-            "AND kind = :kind AND ((source, selection) = (:source, :selection) "
-            f"OR kind = 'mirror' AND id NOT IN ({have_read}))",
-            values,
-        )
-        run_id = db.execute(
-            "INSERT INTO runs(kind, source, selection, fixed, credential_names, remembered, state, started) "
-            "VALUES (:kind, :source, :selection, :fixed, :names, :remembered, 'running', :now) RETURNING id",
-            values,
-        ).fetchone()[0]
+        db.execute(end_others, values)
+        run_id = scalar(db, insert, values)
     return replace(load(db, run_id), resumed=False)
 
 
@@ -178,16 +174,15 @@ def as_recorded(db: Connection, source: str, *, is_api: bool) -> str:
 
 def first_use_warnings(db: Connection, spec: RunSpec) -> list[str]:
     """Return warnings about a source, layout or area that no earlier run had: it may be a mistake."""
-    new = spec.fixed["layout"]
-    query = (  # `source` and `layout` are those of the last run, as SQLite defines for max()
-        "SELECT max(id), iif(sum(source = ?) > 0, NULL, source), iif(sum(layout = ?) > 0, NULL, layout) "
-        "FROM (SELECT id, source, json_extract(fixed, '$.layout') AS layout FROM runs) "
-        "WHERE EXISTS (SELECT 1 FROM items)"
-    )
-    _, source, layout = db.execute(query, (spec.source, new)).fetchone()
-    texts = [] if source is None else [f"DEST also contains items from {source}; they are kept."]
-    if layout is not None:
-        texts.append(f"New files get the layout {new}. For the earlier layout, use --layout {layout}.")
+    if not exists(db, "SELECT 1 FROM items"):
+        return []
+    texts: list[str] = []
+    if not exists(db, "SELECT 1 FROM runs WHERE source = ?", (spec.source,)):
+        (last,) = db.execute("SELECT source FROM runs ORDER BY id DESC LIMIT 1").fetchone()
+        texts.append(f"DEST also contains items from {last}; they are kept.")
+    layout = spec.fixed["layout"]
+    if not exists(db, "SELECT 1 FROM runs WHERE json_extract(fixed, '$.layout') = ?", (layout,)):
+        texts.append(f"New files get the layout {layout}. Existing files keep their paths.")
     area = text_hash(spec.selection.clip) if spec.selection.clip else 0
     query = "SELECT count(*) FROM assets WHERE clip IS NOT NULL AND json_extract(clip, '$[0]') <> ?"
     if clipped := scalar(db, query, (area,)):
@@ -217,18 +212,20 @@ def end(db: Connection, run_id: int, state: EndState, reason: str | None, now: f
 
 def task_to_retry(db: Connection, kind: RunKind) -> RunToContinue | None:
     """Return the task for the last run with something to retry, else for the last one with failures."""
-    query = f"""
-        SELECT coalesce(max(run), (SELECT max(run) FROM failures WHERE :kind = 'retry')) FROM (
-            SELECT run FROM failures WHERE what IN ('item', 'json') AND :kind = 'retry'
-            UNION ALL SELECT run FROM items WHERE json_state = {JsonState.DAMAGED} AND :kind = 'retry'
-            UNION ALL SELECT f.run FROM failed_assets f JOIN jobs j ON j.asset = f.id
-                WHERE :kind = 'retry' OR f.kind = :ordered
-            UNION ALL SELECT a.run FROM jobs CROSS JOIN assets a ON a.id = asset JOIN runs r ON r.id = a.run
-                WHERE a.state < {AssetState.DONE}
-                AND (r.kind = 'ordered' OR :kind = 'retry' AND r.kind <> 'mirror')
-        )
-    """
-    run_id = scalar(db, query, {"kind": kind, "ordered": FailureKind.ORDERED})
+    failed = "SELECT f.run FROM failed_assets f JOIN jobs j ON j.asset = f.id"
+    begun = (  # by retries of the same kind, or by repairs
+        "SELECT a.run FROM jobs CROSS JOIN assets a ON a.id = asset JOIN runs r ON r.id = a.run "
+        f"WHERE a.state < {AssetState.DONE} AND r.kind"
+    )
+    parts = [f"{failed} WHERE f.kind = :ordered", f"{begun} = 'ordered'"]
+    if kind == "retry":
+        items = "SELECT run FROM failures WHERE what IN ('item', 'json')"
+        damaged = f"SELECT run FROM items WHERE json_state = {JsonState.DAMAGED}"
+        parts = [failed, f"{begun} <> 'mirror'", items, damaged]
+    query = f"SELECT max(run) FROM ({' UNION ALL '.join(parts)})"
+    run_id = scalar(db, query, {"ordered": FailureKind.ORDERED})
+    if run_id == 0 and kind == "retry":
+        run_id = scalar(db, "SELECT max(run) FROM failures")
     return _spec_to_redo(db, run_id, kind) if run_id else None
 
 
@@ -271,7 +268,7 @@ def _spec_of_run(db: Connection, run_id: int) -> RunToContinue:
 def load(db: Connection, run_id: int = 0) -> Run:
     run_id = run_id or scalar(db, "SELECT max(id) FROM runs")
     if run_id == 0:
-        raise NotAMirrorError(NO_RUN)
+        raise NotAMirrorError("DEST has no mirror yet: no run has begun. Run `stacpull mirror` again.")
     query = f"SELECT kind, source, fixed, remembered, {_AREA}, cut_short FROM runs WHERE id = ?"
     kind, source, fixed, remembered, area, cut_short = db.execute(query, (run_id,)).fetchone()
     options = (decoded_options(fixed), decoded_options(remembered))
@@ -282,10 +279,8 @@ def load(db: Connection, run_id: int = 0) -> Run:
 
 def add_counts(db: Connection, run_id: int, numbers: Mapping[str, float]) -> None:
     """Add to the counters of a run. Their names are those of this module, and fields of `MirrorReport`."""
-    db.executemany(
-        "INSERT INTO counters VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET number = number + excluded.number",
-        [(run_id, name, number) for name, number in numbers.items() if number],
-    )
+    add = "INSERT INTO counters VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET number = number + excluded.number"
+    db.executemany(add, [(run_id, name, number) for name, number in numbers.items() if number])
 
 
 def set_counter(db: Connection, run_id: int, name: str, number: int) -> None:
@@ -337,10 +332,8 @@ def save_walk(db: Connection, run_id: int, update: WalkUpdate) -> None:
     if update.position is not None:
         meta.put(db, f"{meta.POSITION}{run_id}", update.position)
     if update.walk_ended or update.cut_short is not None:  # seldom: it writes a long selection again
-        db.execute(
-            "UPDATE runs SET walk_ended = walk_ended | ?, cut_short = coalesce(?, cut_short) WHERE id = ?",
-            (update.walk_ended, update.cut_short, run_id),
-        )
+        end = "UPDATE runs SET walk_ended = walk_ended | ?, cut_short = coalesce(?, cut_short) WHERE id = ?"
+        db.execute(end, (update.walk_ended, update.cut_short, run_id))
     if update.announced is not None:
         set_counter(db, run_id, "items_announced", update.announced)
     if update.unseen:
@@ -351,11 +344,8 @@ def restart_walk(db: Connection, run_id: int) -> None:
     """Delete the position of the walk: it starts again and skips planned items."""
     with transaction(db):
         db.execute("DELETE FROM seen")
-        db.execute(
-            "DELETE FROM counters WHERE run = ? "
-            f"AND (name LIKE '{LEFT_OUT}%' OR name IN ('items_seen', 'items_unseen'))",
-            (run_id,),
-        )
+        of_walk = f"name LIKE '{LEFT_OUT}%' OR name IN ('items_seen', 'items_unseen')"
+        db.execute(f"DELETE FROM counters WHERE run = ? AND ({of_walk})", (run_id,))
         db.execute("DELETE FROM failures WHERE what IN ('link', 'entry') AND run = ?", (run_id,))
         db.execute("UPDATE runs SET cut_short = NULL WHERE id = ?", (run_id,))
         meta.put(db, f"{meta.POSITION}{run_id}", None)

@@ -82,10 +82,8 @@ CREATE TABLE items(                        -- and one row with the name '' for t
     other_directory TEXT,                  -- of its JSON in DEST; NULL: it is <collection>/<name>
     href TEXT,                             -- its own URL, credentials removed
     version TEXT,                          -- `updated`, or a digest (`version_of`); NULL: it was never read
-    pending INTEGER NOT NULL DEFAULT 1,    -- its pending and reserved assets, and source items with such
-                                           -- assets. 0: the item is final
-    failed INTEGER NOT NULL DEFAULT 0,     -- its failed assets and final source items; and 1 if it could not
-                                           -- be read, or its JSON not be written
+    pending INTEGER NOT NULL DEFAULT 1,    -- its unfinished assets and source items. 0: the item is final
+    failed INTEGER NOT NULL DEFAULT 0,     -- its failed assets and source items, and failures of its own
     json_state INTEGER NOT NULL DEFAULT 0, -- the state of its JSON in DEST (`JsonState`)
     sha256 BLOB                            -- the SHA-256 of its JSON in DEST; NULL: unknown
 );
@@ -111,13 +109,11 @@ CREATE TABLE assets(
     name TEXT,                             -- of its file; NULL: it owns no path yet
     size INTEGER,                          -- the bytes that were received
     digest BLOB,                           -- of these bytes: SHA-256, or CRC-64 (8 bytes); NULL: unknown
-    etag_or_date TEXT,                     -- the ETag or else the date of the response to the planned URL:
-                                           --   reserved, done: of this version
-                                           --   pending: of the version in place, for a conditional request
+    etag_or_date TEXT,                     -- the ETag, or else the date, that the planned URL had for this
+                                           -- version; if it is pending, for the version in place
     href_hash INTEGER,                     -- the hash of the URL that a plan stated for it
     stated_checksum BLOB,                  -- of the source: algorithm, NUL, digest; if done, it was compared
-    must_revalidate INTEGER NOT NULL DEFAULT 0,  -- 1: its item has changed, but the run that saw it left this
-                                           -- asset out. So the next run that plans it asks the source
+    must_revalidate INTEGER NOT NULL DEFAULT 0,  -- 1: its item changed in a run that left this asset out
     unproven INTEGER NOT NULL DEFAULT 0,   -- 1: nothing proved that all of its bytes were received
     clip TEXT,                             -- a `ClippedPart` as JSON, if it is a part of a raster (`--clip`);
                                            -- its `source_size` is 0 if nothing of the raster is in the area;
