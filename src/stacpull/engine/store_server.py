@@ -32,7 +32,7 @@ from stacpull.engine.open_mirror import open_ledger
 from stacpull.engine.publisher import Publisher, Recovery
 from stacpull.errors import UsageError, dest_argument, translated_error
 from stacpull.events import AssetFailed, Notice
-from stacpull.ledger import jobs, meta, pruning, queries, runs, transitions
+from stacpull.ledger import asset_decision, jobs, meta, pruning, queries, runs, transitions
 from stacpull.ledger.batch_writer import BatchWriter
 from stacpull.ledger.database import ledger_errors, ledger_path, skip_adapter_search
 from stacpull.ledger.runs import EndState
@@ -61,7 +61,7 @@ class StoreOperations:
         self._db = db = publisher.db
         run_id = publisher.run.id
         self.finish = publisher.finish
-        self.planned_this_run = batch_writer.planned_this_run
+        self.planned_this_run = partial(asset_decision.planned_this_run, db, publisher.run)
         self.save_batch = batch_writer.save_batch
         self.restart_walk = partial(runs.restart_walk, db, run_id)
         self.add_counts = partial(runs.add_counts, db, run_id)

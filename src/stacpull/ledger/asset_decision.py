@@ -19,13 +19,21 @@ from __future__ import annotations
 import enum
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from stacpull.digests import as_checksum
 from stacpull.ledger.database import IN_LIST, Connection, json_array
 from stacpull.ledger.runs import Run
 from stacpull.ledger.schema import AssetState, JsonState, encoded_checksum, item_hash, stored_clip
-from stacpull.models import Asset, ClippedPart, ItemId, PlannedItem, VersionInDest, path_in_dest
+from stacpull.models import (
+    Asset,
+    ClippedPart,
+    ItemId,
+    PlannedItem,
+    PlannedVersion,
+    VersionInDest,
+    path_in_dest,
+)
 from stacpull.planning.item_plan import version_of
 from stacpull.redact import href_hash
 
@@ -92,7 +100,8 @@ class KnownAsset(NamedTuple):
         source_size = self.size if self.clip is None else self.clip.source_size
         if asset.size not in (None, source_size):
             return False
-        if (checksum := asset.checksum) is None:
+        checksum = asset.checksum
+        if checksum is None:
             return True if is_unchanged else None
         if self.digest_in_dest and self.clip is None:
             recorded = as_checksum(self.digest_in_dest)
@@ -130,10 +139,19 @@ def known_items(db: Connection, ids: Iterable[ItemId]) -> dict[ItemId, ItemRow]:
     return {ItemId(collection, row.name): row for collection, row in known}
 
 
-def known_assets(
-    db: Connection, items: Mapping[ItemId, ItemRow], run: Run
-) -> Mapping[int, dict[str, KnownAsset]]:
-    directories = {row.id: row.directory for row in items.values()}
+def planned_this_run(db: Connection, run: Run, ids: Sequence[ItemId]) -> dict[ItemId, PlannedVersion]:
+    """Return which `ids` the run has planned, as `engine/walk.py: WalkConsumer` documents it."""
+    planned: dict[ItemId, PlannedVersion] = {}  # perhaps also other items of the same hash
+    for item, row in known_items(db, ids).items():
+        if row.run == run.id:
+            is_linked = row.parent is not None or row.is_unreadable == 1
+            planned[item] = PlannedVersion(row.version, is_linked)
+    return planned
+
+
+def known_assets(db: Connection, items: Iterable[ItemRow], run: Run) -> Mapping[int, dict[str, KnownAsset]]:
+    """Return the assets of items, by the row of the item and by key."""
+    directories = {item.id: item.directory for item in items}
     known: defaultdict[int, dict[str, KnownAsset]] = defaultdict(dict)
     width = len(AssetRow._fields)
     for values in db.execute(_SELECT_ASSETS, (json_array(run.requeued_kinds), json_array(directories))):
@@ -160,9 +178,6 @@ class Decision(NamedTuple):
     has_changed: bool = False  # the source has another version
 
 
-_KEEP: Final = Decision(Action.KEEP)
-
-
 def decide(
     known: KnownAsset, asset: Asset, item: PlannedItem, run: Run, *, is_updated: bool, is_lost: bool
 ) -> Decision:
@@ -179,21 +194,26 @@ def decide(
     is_unchanged = not (may_have_changed or has_no_date)
     is_done = old.state == AssetState.DONE
     is_same = False if is_of_other_area else known.is_same_as(asset, is_unchanged=is_unchanged)
-    if is_done and is_same and not (is_lost or run.remembered.get("revalidate")):
+    is_current = is_done and is_same and not is_lost
+    if is_current and not run.remembered.get("revalidate"):
         stated_checksum = encoded_checksum(asset.checksum) or old.stated_checksum
         if stated_checksum == old.stated_checksum and not old.must_revalidate:
-            return _KEEP
+            return Decision(Action.KEEP)
         row = old._replace(run=run.id, stated_checksum=stated_checksum, must_revalidate=0)
         return Decision(Action.KEEP, row, rewrites_json=bool(old.must_revalidate))
     is_requested = may_have_changed or is_of_other_area or is_lost or known.is_requeued
     if old.state >= AssetState.FAILED and not is_requested:
         return Decision(Action.LEAVE_FAILED, old._replace(run=run.id), known.digest_in_dest)
     planned_hash = href_hash(asset.href)
-    may_be_same = is_same is not False and not is_lost and old.state in (AssetState.PENDING, AssetState.DONE)
-    etag_or_date = old.etag_or_date if may_be_same and old.href_hash == planned_hash else None
+    may_be_same = is_same is not False and not is_lost
+    has_version = old.state in (AssetState.PENDING, AssetState.DONE)
+    etag_or_date = None
+    if may_be_same and has_version and old.href_hash == planned_hash:
+        etag_or_date = old.etag_or_date
     version = None
     if etag_or_date is not None and known.size is not None:
-        version = VersionInDest(etag_or_date, known.size, asset.checksum is not None and not is_same)
+        is_unverified = asset.checksum is not None and not is_same
+        version = VersionInDest(etag_or_date, known.size, is_unverified)
     generation = old.generation + 1 if is_done else old.generation
     digest_in_dest = known.digest_in_dest
     if is_lost:  # a file that is at its path now belongs to others
@@ -219,14 +239,16 @@ def known_actions(
 ) -> dict[tuple[ItemId, str], tuple[Action, str | None]]:
     """Return what `run`, which is not in the ledger, would do with known assets, and the paths they keep."""
     rows = known_items(db, [item.id for item in items])
-    known = known_assets(db, rows, run)
+    known = known_assets(db, rows.values(), run)
     actions: dict[tuple[ItemId, str], tuple[Action, str | None]] = {}
     for item in items:
-        if (row := rows.get(item.id)) is None:
+        row = rows.get(item.id)
+        if row is None:
             continue
         is_updated = row.version != version_of(item)
         for asset in item.assets:
-            if (old := known[row.id].get(asset.key)) is not None:
+            old = known[row.id].get(asset.key)
+            if old is not None:
                 is_lost = old.is_lost(has_file)
                 decision = decide(old, asset, item, run, is_updated=is_updated, is_lost=is_lost)
                 actions[item.id, asset.key] = decision.action, old.path

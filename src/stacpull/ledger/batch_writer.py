@@ -1,12 +1,12 @@
 """Saving a page: its items, their assets, and the position of the walk. One transaction per batch.
 
 The batch that ends a page has the new position. After a kill, the page is read again, and nothing is counted
-twice. `_BatchPlan.save` shows the steps; `asset_decision.decide` says what becomes of a known asset.
+twice. `_BatchChanges.save` shows the steps; `asset_decision.decide` says what becomes of a known asset.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import cache
 from itertools import count
 from typing import Any, Literal
@@ -17,22 +17,20 @@ from msgspec.structs import astuple, replace
 
 from stacpull.ledger import asset_decision, paths, queries, runs, transitions
 from stacpull.ledger.asset_decision import Action, AssetRow, Decision, HasFile, ItemRow, KnownAsset
-from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, scalar, transaction, write_rows
+from stacpull.ledger.database import (
+    IN_LIST,
+    Connection,
+    column,
+    exists,
+    json_array,
+    scalar,
+    transaction,
+    write_rows,
+)
 from stacpull.ledger.runs import Run
 from stacpull.ledger.schema import LISTED_BY_SEVERAL, AssetState, JsonState, encoded_checksum, item_hash
 from stacpull.ledger.transitions import FailureKey
-from stacpull.models import (
-    Asset,
-    Failure,
-    FailureKind,
-    ItemId,
-    Job,
-    PlannedItem,
-    PlannedVersion,
-    SavedBatch,
-    UnreadableItem,
-    WalkBatch,
-)
+from stacpull.models import Asset, Failure, FailureKind, ItemId, Job, PlannedItem, SavedBatch, WalkBatch
 from stacpull.planning.item_plan import is_newer, item_directory, item_json_in, version_of
 from stacpull.planning.layout import final_name
 from stacpull.planning.names import COLLECTION_FILE, fold, path_hash, safe_segment, with_salted_hash
@@ -56,8 +54,8 @@ class BatchWriter:
         self.has_file = has_file
         self.secrets = secrets
         self.publish_all = publish_all
-        other_runs = db.execute("SELECT id FROM runs WHERE source <> ?", (run.source,))
-        self.runs_of_other_sources = {run_id for (run_id,) in other_runs}
+        other_runs = column(db, "SELECT id FROM runs WHERE source <> ?", (run.source,))
+        self.runs_of_other_sources = set(other_runs)
         self._directories = queries.collection_directories(db)
         self._folded_directories = set(map(fold, self._directories.values()))
         # documents older than those of an earlier run: planned last, if SOURCE lists no newer ones
@@ -78,14 +76,6 @@ class BatchWriter:
         add = "INSERT INTO collections(name) VALUES (?) ON CONFLICT DO UPDATE SET name = name RETURNING id"
         return scalar(self.db, add, (name,)), self._directories[name]
 
-    def planned_this_run(self, ids: Sequence[ItemId]) -> dict[ItemId, PlannedVersion]:
-        """Return which `ids` this run has planned, as `engine/walk.py: WalkConsumer` documents it."""
-        return {  # perhaps also other items of the same hash
-            item: PlannedVersion(row.version, is_linked=row.parent is not None or row.is_unreadable == 1)
-            for item, row in asset_decision.known_items(self.db, ids).items()
-            if row.run == self.run.id
-        }
-
     def save_batch(self, batch: WalkBatch, now: float) -> SavedBatch:
         """Save a batch in one transaction, at `now` (seconds since 1970)."""
         db = self.db
@@ -93,16 +83,16 @@ class BatchWriter:
         result = SavedBatch()
         if batch.update.walk_ended:
             batch.items += self.postponed.values()
-        plan = _BatchPlan(self, batch, result, now)
+        changes = _BatchChanges(self, batch, result, now)
         with transaction(db):
             done_before = runs.run_totals(db, run_id)["assets_done"]
-            for reason, ids in [("", batch.seen), *batch.left_out.items()]:
+            for reason, ids in {"": batch.seen, **batch.left_out}.items():
                 hashes = [(runs.seen_hash(item),) for item in ids]
                 newly_seen = write_rows(db, "INSERT OR IGNORE INTO seen VALUES ?", hashes)
                 result.count("items_seen", newly_seen)
                 if reason:
                     result.count(runs.LEFT_OUT + reason, newly_seen)
-            plan.save()
+            changes.save()
             done_now = runs.run_totals(db, run_id)["assets_done"]
             result.count("assets_skipped", max(0, done_now - done_before))
             runs.add_counts(db, run_id, result.counted)
@@ -115,12 +105,12 @@ class BatchWriter:
 
     def _delete_unreadable(self) -> None:
         """Delete failures to read that only earlier walks had, unless this one alone was cut short."""
-        delete = (
-            "DELETE FROM failures WHERE what IN ('item', 'link', 'entry') AND run IN (SELECT o.id FROM "
-            "runs o JOIN runs r USING (source, selection) WHERE o.id < r.id AND r.id = ? "
-            "AND (r.cut_short IS NULL OR o.cut_short IS NOT NULL)) RETURNING item"
+        is_comparable = "(r.cut_short IS NULL OR o.cut_short IS NOT NULL)"
+        earlier = (
+            "SELECT o.id FROM runs o JOIN runs r USING (source, selection) WHERE o.id < r.id AND r.id = ?"
         )
-        items = [item for (item,) in self.db.execute(delete, (self.run.id,))]
+        of_walks = f"what IN ('item', 'link', 'entry') AND run IN ({earlier} AND {is_comparable})"
+        items = column(self.db, f"DELETE FROM failures WHERE {of_walks} RETURNING item", (self.run.id,))
         transitions.update_item_states(self.db, items)
         # source items that were never read, and that no item links to any more
         self.db.execute(f"DELETE FROM items WHERE id {IN_LIST} AND version IS NULL", (json_array(items),))
@@ -140,11 +130,16 @@ class _ItemChange(msgspec.Struct):
     lacks_file: bool = False  # True: DEST has no version of an asset, so its JSON may say that it is remote
 
 
-class _BatchPlan:
-    """The changes of a batch. The constructor reads what is known, `save` plans and writes all rows."""
+class _BatchChanges:
+    """What a batch changes. The constructor reads what is known; `save` plans and writes all rows."""
 
     def __init__(self, writer: BatchWriter, batch: WalkBatch, result: SavedBatch, now: float) -> None:
         self._writer = writer
+        self._db = writer.db
+        self._run = writer.run
+        self._has_file = writer.has_file
+        self._secrets = writer.secrets
+        self._batch = batch
         self._result = result
         self._now = now
         self._item_rows: list[ItemRow] = []
@@ -157,33 +152,35 @@ class _BatchPlan:
         # of items and assets, each with its item if it is reported
         self._failures: list[tuple[FailureKey, Failure, ItemId | None]] = []
         self._relinked = set[int | None]()  # label items that gained a source item, perhaps from another one
-        self._batch = batch
-        self._db = db = writer.db
-        items: list[PlannedItem | UnreadableItem] = [*batch.items, *batch.unreadable_items]
-        ids = {item.id for item in items}
-        self._concerned = ids | {item.parent for item in items if item.parent is not None}
+        self._directories: dict[str, tuple[int, str]] = {}
+        self._add_collection = cache(writer.add_collection)
         self._read_known()
-        states = {known.row.state for assets in self._known_assets.values() for known in assets.values()}
-        if AssetState.RESERVED in states:
+        rows = [known.row for assets in self._known_assets.values() for known in assets.values()]
+        if any(row.state == AssetState.RESERVED for row in rows):
             writer.publish_all()
             self._read_known()
-        owned = db.execute(f"SELECT hash FROM paths WHERE hash {IN_LIST}", (json_array(map(item_hash, ids)),))
-        self._taken_hashes = {row.hash for row in self._known.values()}.union(*owned)
-        self._add_collection = cache(writer.add_collection)
-        self._directories: dict[str, tuple[int, str]] = {}
         # items whose states may change: known ones, and those that linked to them
-        self._changed = {rowid for row in self._known.values() for rowid in (row.id, row.parent)}
+        self._changed = set[int | None]()
+        for row in self._known.values():
+            self._changed |= {row.id, row.parent}
 
     def _read_known(self) -> None:
-        self._known = asset_decision.known_items(self._db, self._concerned)
-        of_batch = {item.id: self._known[item.id] for item in self._batch.items if item.id in self._known}
-        self._known_assets = asset_decision.known_assets(self._db, of_batch, self._writer.run)
+        planned = {item.id for item in self._batch.items}
+        ids = planned.union(item.id for item in self._batch.unreadable_items)
+        parents = {item.parent for item in self._batch.items if item.parent is not None}
+        parents.update(item.parent for item in self._batch.unreadable_items)
+        self._known = asset_decision.known_items(self._db, ids | parents)
+        planned_rows = [row for item, row in self._known.items() if item in planned]
+        self._known_assets = asset_decision.known_assets(self._db, planned_rows, self._run)
+        query = f"SELECT hash FROM paths WHERE hash {IN_LIST}"
+        owned_by_assets = column(self._db, query, (json_array(map(item_hash, ids)),))
+        self._taken_hashes = {row.hash for row in self._known.values()}.union(owned_by_assets)
 
     def save(self) -> None:
         changes: list[_ItemChange] = []
         for item in self._batch.items:
             row = self._known.get(item.id)
-            if row is None or row.run != self._writer.run.id or row.is_unreadable:
+            if row is None or row.run != self._run.id or row.is_unreadable:
                 if not self._postpone(item):
                     changes.append(self._change_of(item, was_planned=False))
                 continue
@@ -199,10 +196,10 @@ class _BatchPlan:
         self._plan_unreadable_items()
         for entry in self._batch.unreadable:
             what: Literal["link", "entry"] = "link" if entry.href else "entry"
-            place = self._writer.secrets.storable_url(entry.href or entry.name)
-            key = FailureKey(what, 0, place, source=self._writer.run.source, collection=entry.collection)
+            place = self._secrets.storable_url(entry.href or entry.name)
+            key = FailureKey(what, 0, place, source=self._run.source, collection=entry.collection)
             self._failures.append((key, entry.failure, None))
-        for change in changes:  # once `_relinked` is complete, which `_plan_json` needs
+        for change in changes:  # once `_relinked` is complete, which `_json_state` needs
             if change.known:
                 self._resolve_unplanned(change)
             for asset in change.item.assets:
@@ -230,7 +227,8 @@ class _BatchPlan:
 
     def _change_of(self, item: PlannedItem, *, was_planned: bool) -> _ItemChange:
         before = self._known.get(item.id) or self._new_row(item.id)
-        row = self._planned_row(before, item)._replace(version=version_of(item), is_unreadable=0)
+        row = self._planned_row(before, item.parent, item.href)
+        row = row._replace(version=version_of(item), is_unreadable=0)
         self._known[item.id] = row
         if not was_planned:
             if item.parent is not None:
@@ -262,22 +260,26 @@ class _BatchPlan:
         rowid = next(self._writer.item_rowids)
         return ItemRow(rowid, hashed, collection, item.item, other_directory, directory=path)
 
-    def _planned_row(self, before: ItemRow, item: PlannedItem | UnreadableItem) -> ItemRow:
-        parent_id = self._known[item.parent].id if item.parent in self._known else None
-        if before.run == 0 or before.parent not in (None, parent_id):
-            self._relinked.add(parent_id)
-        href = None if item.href is None else self._writer.secrets.requestable_url(item.href)
-        return before._replace(run=self._writer.run.id, parent=parent_id, href=href)
+    def _planned_row(self, before: ItemRow, parent: ItemId | None, href: str | None) -> ItemRow:
+        parent_rowid = None
+        if parent in self._known:
+            parent_rowid = self._known[parent].id
+        if before.run == 0 or before.parent not in (None, parent_rowid):
+            self._relinked.add(parent_rowid)
+        if href is not None:
+            href = self._secrets.requestable_url(href)
+        return before._replace(run=self._run.id, parent=parent_rowid, href=href)
 
     def _plan_unreadable_items(self) -> None:
         for unreadable in self._batch.unreadable_items:
             before = self._known.get(unreadable.id) or self._new_row(unreadable.id)
-            if before.run != self._writer.run.id or before.is_unreadable:  # a resumed run reads it again
-                row = self._planned_row(before, unreadable)
-                row = row._replace(href=before.href or row.href, is_unreadable=1)
-                self._known[unreadable.id] = row
-                self._item_rows.append(row)
-                self._failures.append((FailureKey("item", row.id), unreadable.failure, unreadable.id))
+            if before.run == self._run.id and not before.is_unreadable:
+                continue  # it was read before the run was resumed
+            row = self._planned_row(before, unreadable.parent, unreadable.href)
+            row = row._replace(href=before.href or row.href, is_unreadable=1)
+            self._known[unreadable.id] = row
+            self._item_rows.append(row)
+            self._failures.append((FailureKey("item", row.id), unreadable.failure, unreadable.id))
 
     def _directory(self, path: str, change: _ItemChange) -> tuple[int | None, str]:
         """Return the row of a directory, None for that of the item, and its path, which may get a hash."""
@@ -288,14 +290,14 @@ class _BatchPlan:
         return self._directories[path]
 
     def _plan_known_asset(self, change: _ItemChange, asset: Asset, known: KnownAsset) -> None:
-        run = self._writer.run
+        run = self._run
         is_pending = known.row.run == run.id and known.row.state == AssetState.PENDING
         if is_pending and (change.was_planned or known.row.must_revalidate):  # 1 for a renamed asset
             # bytes of the older version are dropped on arrival, because they belong to another row
             rowid = next(self._writer.asset_rowids)
             transitions.move_asset(self._db, known.row.id, rowid, asset.key)
             known = known._replace(row=known.row._replace(id=rowid, run=0))
-        is_lost = known.is_lost(self._writer.has_file)
+        is_lost = known.is_lost(self._has_file)
         decision = asset_decision.decide(
             known, asset, change.item, run, is_updated=change.is_updated, is_lost=is_lost
         )
@@ -320,8 +322,9 @@ class _BatchPlan:
         self._add_job(change, asset, row, directory, decision)
 
     def _new_asset_row(self, change: _ItemChange, key: str, **columns: Any) -> AssetRow:
-        ids = next(self._writer.asset_rowids), change.row.id
-        return AssetRow(*ids, key, AssetState.PENDING, generation=0, run=change.row.run, **columns)
+        rowid = next(self._writer.asset_rowids)
+        item = change.row
+        return AssetRow(rowid, item.id, key, AssetState.PENDING, generation=0, run=item.run, **columns)
 
     def _plan_new_asset(self, change: _ItemChange, asset: Asset) -> None:
         change.rewrites_json = True
@@ -347,9 +350,9 @@ class _BatchPlan:
             template = asset.name_template or "{filename}"
         name_or_template = None if row.name is not None else name or template
         hrefs = [asset.href, *asset.alternates]
-        public_hrefs = [*map(self._writer.secrets.storable_url, hrefs)]
-        alternates = orjson.dumps(public_hrefs[1:]).decode() if asset.alternates else None
+        public_hrefs = [*map(self._secrets.storable_url, hrefs)]
         is_stale = public_hrefs != hrefs  # a stored URL lacks its key or signature
+        alternates = orjson.dumps(public_hrefs[1:]).decode() if asset.alternates else None
         columns = (row.id, public_hrefs[0], is_stale, name_or_template, asset.size, asset.media_type)
         self._asset_rows.append(row)
         self._job_rows.append((*columns, alternates, decision.digest_in_dest))
@@ -368,7 +371,7 @@ class _BatchPlan:
             item_href=change.item.href,
             item_name=change.item.id.item,
             version_in_dest=decision.version,
-            is_clipped=self._writer.run.area_hash is not None,
+            is_clipped=self._run.area_hash is not None,
             replanned_at=self._now if change.was_planned else 0.0,
             has_failed=known is not None and known.row.state >= AssetState.FAILED,
         )
@@ -385,7 +388,7 @@ class _BatchPlan:
         pending, and a filter leaves it out            as it is: this run fetches it
         """
         item = change.item
-        planned = {*(asset.key for asset in item.assets), *dict(item.problems)}
+        planned = {asset.key for asset in item.assets}.union(dict(item.problems))
         unplanned = [known for key, known in change.known.items() if key not in planned]
         if not unplanned:
             return
@@ -401,7 +404,7 @@ class _BatchPlan:
             is_fetched = row.state == AssetState.PENDING and row.run == change.row.run
             if row.state < AssetState.FAILED and (is_left_out or not is_fetched):
                 continue
-            if known.digest_in_dest is None or known.is_lost(self._writer.has_file):
+            if known.digest_in_dest is None or known.is_lost(self._has_file):
                 transitions.delete_asset(self._db, row.id)
                 del change.known[row.key]
             elif not is_left_out:
@@ -428,7 +431,7 @@ class _BatchPlan:
             change.known[asset.key] = known._replace(row=row)
 
     def _plan_problems(self, change: _ItemChange) -> None:
-        run_id = self._writer.run.id
+        run_id = self._run.id
         for key, failure in change.item.problems:
             known = change.known.get(key)
             if known is None:
@@ -450,28 +453,26 @@ class _BatchPlan:
         is_changed = change.is_updated or change.has_changed
         if is_changed and not (change.was_planned or item.is_collection):
             self._result.count("items_changed", 1)
-        json_state = self._plan_json(change)
+        json_state = self._json_state(change)
         if change.rewrites_json and change.known:
             # later runs do not see the change: they must revalidate the assets that this one leaves out
             planned = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
-            self._must_revalidate += [a.row.id for key, a in change.known.items() if key not in planned]
+            left_out = [known.row.id for key, known in change.known.items() if key not in planned]
+            self._must_revalidate += left_out
         listed_by = row.listed_by
-        if self._writer.run.kind == "mirror" and listed_by != LISTED_BY_SEVERAL:
+        if self._run.kind == "mirror" and listed_by != LISTED_BY_SEVERAL:
             # a 404 for this URL proves nothing if another source lists the item under another URL
             is_moved = change.before.href != row.href and listed_by in self._writer.runs_of_other_sources
-            listed_by = LISTED_BY_SEVERAL if is_moved else self._writer.run.id
+            listed_by = LISTED_BY_SEVERAL if is_moved else self._run.id
         row = row._replace(listed_by=listed_by, json_state=json_state, pending=len(item.assets))
         self._item_rows.append(row)
 
-    def _plan_json(self, change: _ItemChange) -> int:
-        """Plan to write the JSON of the item if it may be outdated, and return its state.
-
-        That is so if the item or an asset changed, its JSON is lost or damaged, or it has new source items.
-        """
+    def _json_state(self, change: _ItemChange) -> int:
+        """Return the new state of the item's JSON, and keep its document if the JSON must be written."""
         item = change.item
         state = change.row.json_state
         path = item_json_in(change.row.directory, item.id.item)
-        if state == JsonState.CURRENT and not self._writer.has_file(path):
+        if state == JsonState.CURRENT and not self._has_file(path):
             self._result.count("files_lost", 1)
             state = JsonState.DAMAGED  # unlike one that is only `DUE`, the catalog does not list it
         is_outdated = change.before.version != change.row.version or change.row.id in self._relinked
@@ -487,16 +488,17 @@ class _BatchPlan:
 
     def _write(self) -> None:
         db = self._db
-        run_id = self._writer.run.id
+        run_id = self._run.id
         db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", self._documents)
         transitions.put_rows(db, self._item_rows, self._asset_rows, self._job_rows)
         transitions.set_run(db, run_id, self._unchanged)
-        transitions.revalidate_later(db, self._must_revalidate)
+        revalidate = f"UPDATE assets SET must_revalidate = 1 WHERE id {IN_LIST}"
+        db.execute(revalidate, (json_array(self._must_revalidate),))
         self._claim_paths()
         if exists(db, "SELECT 1 FROM failures WHERE what = 'item'"):
             self._delete_failures({self._known[item.id].id for item in self._batch.items})
         for key, failure, item in self._failures:
-            masked = failure.masked(self._writer.secrets)
+            masked = failure.masked(self._secrets)
             transitions.put_failure(db, key._replace(run=run_id), masked, self._now)
             if item is not None:
                 self._result.failures.append((item, key.key, failure))
@@ -510,23 +512,25 @@ class _BatchPlan:
         if not other_names:
             return
         items = {row.id: item for item, row in self._known.items()}
-        planned_jobs, self._result.jobs = self._result.jobs, []
-        for job in planned_jobs:
+        jobs: list[Job] = []
+        for job in self._result.jobs:
             name = other_names.get(job.rowid, job.name)
             if isinstance(name, Failure):
                 transitions.fail_planned(self._db, job.rowid, job.name)
                 key = FailureKey("", job.item_rowid, job.key)
                 self._failures.append((key, name, items[job.item_rowid]))
             else:
-                self._result.jobs.append(replace(job, name=name))
+                jobs.append(replace(job, name=name))
+        self._result.jobs = jobs
 
     def _delete_failures(self, read: set[int]) -> None:
         """Delete the failures of these items, and their placeholder rows (only the URL was known)."""
         same_href = f"SELECT o.id FROM items i JOIN items o USING (parent, href) WHERE i.id {IN_LIST}"
         placeholders = f"{same_href} AND o.version IS NULL"
-        delete = f"DELETE FROM failures WHERE what = 'item' AND (item {IN_LIST} OR item IN ({placeholders}))"
+        is_of_item = f"(item {IN_LIST} OR item IN ({placeholders}))"
+        delete = f"DELETE FROM failures WHERE what = 'item' AND {is_of_item} RETURNING item"
         rowids = json_array(read)
-        of_items = {item for (item,) in self._db.execute(f"{delete} RETURNING item", (rowids, rowids))}
+        of_items = set(column(self._db, delete, (rowids, rowids)))
         replaced = of_items - read - {key.item for key, *_ in self._failures}
         delete = f"DELETE FROM items WHERE id {IN_LIST} RETURNING parent"
-        self._changed.update(*self._db.execute(delete, (json_array(replaced),)))
+        self._changed.update(column(self._db, delete, (json_array(replaced),)))

@@ -57,8 +57,9 @@ def _job(row: sqlite3.Row, run: Run) -> Job:
         fields["size"] = row["raw_size"] or 0
     version = None
     if row["raw_etag_or_date"] is not None and row["raw_size"] is not None:
-        is_verified = checksum in (None, digest_in_dest and as_checksum(digest_in_dest))
-        version = VersionInDest(row["raw_etag_or_date"], row["raw_size"], not is_verified)
+        recorded = as_checksum(digest_in_dest) if digest_in_dest else None
+        is_unverified = checksum not in (None, recorded)
+        version = VersionInDest(row["raw_etag_or_date"], row["raw_size"], is_unverified)
     return Job(
         **fields,
         checksum=checksum,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, scalar, write_rows
+from stacpull.ledger.database import IN_LIST, Connection, column, exists, json_array, scalar, write_rows
 from stacpull.models import Asset, Failure, FailureKind, path_in_dest
 from stacpull.planning.names import hashes_in, path_hash, safe_segment, with_salted_hash
 
@@ -19,26 +19,28 @@ def claim(db: Connection, assets: Sequence[tuple[int, str, str]]) -> dict[int, s
     Return, by rowid, the other name that an asset got, or its failure: then it has no name in the ledger.
     """
     claims = [(hashes_in(directory)(name), rowid) for rowid, directory, name in assets]
-    hashes = [hashed for hashed, _ in claims]
+    hashes = json_array(hashed for hashed, _ in claims)
     directory_hashes = set[int]()  # of items and collections: no asset may have their paths
     if any("/" not in directory for _, directory, _ in assets):
-        items = db.execute(f"SELECT hash FROM items WHERE hash {IN_LIST}", (json_array(hashes),))
-        directory_hashes.update(*items)
-    if any(not directory for _, directory, _ in assets):
-        names = db.execute("SELECT name FROM collections")
-        directory_hashes.update(path_hash(safe_segment(name)) for (name,) in names)
+        directory_hashes.update(column(db, f"SELECT hash FROM items WHERE hash {IN_LIST}", (hashes,)))
+    if any(directory == "" for _, directory, _ in assets):
+        names = column(db, "SELECT name FROM collections")
+        directory_hashes.update(path_hash(safe_segment(name)) for name in names)
     # in order, so that each page of the index is visited once: they do not all fit into the cache
-    sorted_claims = sorted(pair for pair in claims if pair[0] not in directory_hashes)
-    if write_rows(db, "INSERT OR IGNORE INTO paths(hash, asset) VALUES ?", sorted_claims) == len(claims):
+    sorted_claims = sorted(claim for claim in claims if claim[0] not in directory_hashes)
+    claimed = write_rows(db, "INSERT OR IGNORE INTO paths(hash, asset) VALUES ?", sorted_claims)
+    if claimed == len(claims):
         return {}
-    owners = dict(db.execute(f"SELECT hash, asset FROM paths WHERE hash {IN_LIST}", (json_array(hashes),)))
+    owners = dict(db.execute(f"SELECT hash, asset FROM paths WHERE hash {IN_LIST}", (hashes,)))
     other_names: dict[int, str | Failure] = {}
     for (hashed, _), (rowid, directory, name) in zip(claims, assets, strict=True):
-        if owners.get(hashed) != rowid:
-            salted_name = with_salted_hash(name, path_in_dest(directory, name))  # no directory has this salt
-            candidates = [salted_name] if hashed in directory_hashes else [name, salted_name]
-            db.execute("UPDATE assets SET name = NULL WHERE id = ?", (rowid,))
-            other_names[rowid] = _claim_first(db, rowid, directory, candidates)
+        if owners.get(hashed) == rowid:
+            continue
+        candidates = [with_salted_hash(name, path_in_dest(directory, name))]  # no directory has this salt
+        if hashed not in directory_hashes:
+            candidates.insert(0, name)
+        db.execute("UPDATE assets SET name = NULL WHERE id = ?", (rowid,))
+        other_names[rowid] = _claim_first(db, rowid, directory, candidates)
     return other_names
 
 
@@ -59,7 +61,8 @@ def _claim_first(db: Connection, rowid: int, directory: str, names: Sequence[str
 
 def add_directory(db: Connection, path: str, assets: Iterable[Asset]) -> tuple[int, str]:
     """Return the row of a directory, and its path, which gets a hash if a file or one of `assets` has it."""
-    if rowid := scalar(db, "SELECT max(id) FROM directories WHERE path = ?", (path_in_dest(path, ""),)):
+    rowid = scalar(db, "SELECT max(id) FROM directories WHERE path = ?", (path_in_dest(path, ""),))
+    if rowid > 0:
         return rowid, path
     new_files = {path_in_dest(asset.directory, asset.name) for asset in assets if asset.name}
     parent = ""

@@ -45,7 +45,7 @@ import orjson
 
 from stacpull.ledger import paths, runs
 from stacpull.ledger.asset_decision import ITEM_COLUMNS, AssetRow, ItemRow
-from stacpull.ledger.database import IN_LIST, Connection, exists, json_array, transaction, write_rows
+from stacpull.ledger.database import IN_LIST, Connection, column, exists, json_array, transaction, write_rows
 from stacpull.ledger.runs import Run
 from stacpull.ledger.schema import AssetState, JsonState
 from stacpull.models import AssetFile, ClippedPart, Failure, FailureKind, OutcomeWithoutFile
@@ -100,9 +100,10 @@ def update_item_states(db: Connection, items: Iterable[int | None]) -> list[int]
     changed = set(items)
     while level := sorted(item for item in changed if item is not None):
         changed = set()
+        rowids = (json_array(level),)
         query = f"SELECT id, pending, failed, parent FROM items WHERE id {IN_LIST}"
-        before = {row[0]: row[1:] for row in db.execute(query, (json_array(level),))}
-        for item, pending, failed in db.execute(_DERIVE_STATES, (json_array(level),)).fetchall():
+        before = {item: values for item, *values in db.execute(query, rowids)}
+        for item, pending, failed in db.execute(_DERIVE_STATES, rowids).fetchall():
             pending_before, failed_before, parent = before[item]
             if pending_before > 0 and pending == 0:
                 final.append(item)
@@ -134,10 +135,6 @@ def put_rows(
 def set_run(db: Connection, run_id: int, assets: Iterable[int]) -> None:
     """Record that a run plans assets without a change, or takes over their jobs."""
     db.execute(f"UPDATE assets SET run = ? WHERE id {IN_LIST}", (run_id, json_array(assets)))
-
-
-def revalidate_later(db: Connection, assets: Iterable[int]) -> None:
-    db.execute(f"UPDATE assets SET must_revalidate = 1 WHERE id {IN_LIST}", (json_array(assets),))
 
 
 def fail_planned(db: Connection, asset: int, name: str | None) -> None:
@@ -191,12 +188,13 @@ def reserve(
     reserved: list[AssetFile] = []
     refused: list[OutcomeWithoutFile] = []
     with transaction(db):
-        found = db.execute(query, (json_array(a.rowid for a in files),))
+        found = db.execute(query, (json_array(file.rowid for file in files),))
         names = {(rowid, generation): name for rowid, generation, name in found}
-        current = [a for a in files if (a.rowid, a.generation) in names]
-        unnamed = [a for a in current if names[a.rowid, a.generation] is None]
-        db.executemany("UPDATE assets SET name = ? WHERE id = ?", [(a.name, a.rowid) for a in unnamed])
-        other_names = paths.claim(db, [(a.rowid, a.directory, a.name) for a in unnamed])
+        current = [file for file in files if (file.rowid, file.generation) in names]
+        unnamed = [file for file in current if names[file.rowid, file.generation] is None]
+        set_name = "UPDATE assets SET name = ? WHERE id = ?"
+        db.executemany(set_name, [(file.name, file.rowid) for file in unnamed])
+        other_names = paths.claim(db, [(file.rowid, file.directory, file.name) for file in unnamed])
         for file in current:
             name = names[file.rowid, file.generation] or other_names.get(file.rowid, file.name)
             if isinstance(name, Failure):
@@ -204,8 +202,8 @@ def reserve(
             else:
                 file.name = name  # as in the ledger: an earlier response may have given it
                 reserved.append(file)
-        clip_of = {rowid: orjson.dumps(tuple(clip)).decode() for rowid, clip in clips.items()}.get
-        rows = [(*_reserved_columns(a), clip_of(a.rowid), a.rowid) for a in reserved]
+        stored_clips = {rowid: orjson.dumps(tuple(clip)).decode() for rowid, clip in clips.items()}
+        rows = [(*_reserved_columns(file), stored_clips.get(file.rowid), file.rowid) for file in reserved]
         write_rows(db, _SET_RESERVED, rows)
         db.execute(_SET_WRITING, (json_array(items),))
     return reserved, refused
@@ -213,13 +211,11 @@ def reserve(
 
 def release(db: Connection, rowids: Iterable[int]) -> None:
     """Cancel reservations: these assets have no file on disk, so they are pending again."""
+    is_reserved = f"id {IN_LIST} AND state = {AssetState.RESERVED}"
+    release = f"UPDATE assets SET state = {AssetState.PENDING}, digest = NULL, etag_or_date = NULL"
+    without_version = "UPDATE jobs SET digest_in_dest = NULL WHERE asset = ? AND NOT is_damaged"
     with transaction(db):
-        released = db.execute(
-            f"UPDATE assets SET state = {AssetState.PENDING}, digest = NULL, etag_or_date = NULL "
-            f"WHERE id {IN_LIST} AND state = {AssetState.RESERVED} RETURNING id",
-            (json_array(rowids),),
-        ).fetchall()
-        without_version = "UPDATE jobs SET digest_in_dest = NULL WHERE asset = ? AND NOT is_damaged"
+        released = db.execute(f"{release} WHERE {is_reserved} RETURNING id", (json_array(rowids),)).fetchall()
         db.executemany(without_version, released)  # it may be gone too, and its size is forgotten
 
 
@@ -280,14 +276,14 @@ def record(
         # few columns, because `sqlite3` releases the interpreter's lock for each value that it fetches
         rows = db.execute(_RESERVED, (json_array(generations),))
         newly_done = [rowid for rowid, generation in rows if generation == generations[rowid]]
-        compared = [is_same for (is_same,) in db.execute(_COMPARE_VERSIONS, (json_array(newly_done),))]
+        compared = column(db, _COMPARE_VERSIONS, (json_array(newly_done),))  # 1: it is the same
         counted["assets_revalidated"] = compared.count(1)
         counted["assets_changed"] = compared.count(0)
         db.execute(_SET_DONE, (json_array(newly_done),))
         for outcome in without_file:
             failure = outcome.failure
             if failure is None:
-                if db.execute(_SET_CONFIRMED, (outcome.rowid, outcome.generation)).rowcount:
+                if db.execute(_SET_CONFIRMED, (outcome.rowid, outcome.generation)).rowcount == 1:
                     counted["assets_revalidated"] += 1
                     newly_done.append(outcome.rowid)
                 continue
@@ -299,7 +295,7 @@ def record(
                     db.execute(_SET_OUTSIDE, (run.area_hash, outcome.rowid))
         delete_jobs(db, newly_done)
         delete = f"DELETE FROM failures WHERE what = 'json' AND item {IN_LIST} RETURNING item"
-        written = {item for (item,) in db.execute(delete, (json_array(written_items),)).fetchall()}
+        written = column(db, delete, (json_array(written_items),))
         concerned = items.union(written, (outcome.item_rowid for outcome in without_file))
         final = update_item_states(db, concerned)
         db.executemany(_SET_CURRENT, [(sha256, item) for item, sha256 in written_items.items()])
@@ -327,38 +323,31 @@ def mark_json_damaged(db: Connection, items: Sequence[int]) -> None:
 
 
 def requeue_failures(db: Connection, run: Run) -> None:
-    """Make failed assets that have an href pending in `run`.
-
-    A retry takes those of its source. A mirror or a repair takes its own whose failures it tries again.
-    """
-    of_source = json_array(runs.of_same_source(db, run.id))
+    """Make failed assets with an href pending: of its source for a retry, else its own of some kinds."""
     of_retry = {"retry": frozenset(FailureKind), "ordered": frozenset({FailureKind.ORDERED})}
     kinds = of_retry.get(run.kind, run.requeued_kinds)
     is_retry = run.kind in of_retry
-    of_runs = of_source if is_retry else json_array([run.id])
+    of_runs = json_array(runs.of_same_source(db, run.id) if is_retry else [run.id])
+    failed = "SELECT f.id FROM failed_assets f JOIN jobs j ON j.asset = f.id"
+    is_requeued = f"id IN ({failed} WHERE f.run {IN_LIST} AND f.kind {IN_LIST})"
+    requeue = f"UPDATE assets SET state = {AssetState.PENDING}, run = ? WHERE {is_requeued} RETURNING item"
+    take_over = (
+        f"UPDATE assets SET run = ? WHERE state = {AssetState.PENDING} AND run {IN_LIST} "
+        "AND id IN (SELECT asset FROM jobs)"
+    )
     with transaction(db):
-        failed = (
-            "SELECT f.id FROM failed_assets f JOIN jobs j ON j.asset = f.id "
-            f"WHERE f.run {IN_LIST} AND f.kind {IN_LIST}"
-        )
-        requeued = db.execute(
-            f"UPDATE assets SET state = {AssetState.PENDING}, run = ? WHERE id IN ({failed}) RETURNING item",
-            (run.id, of_runs, json_array(kinds)),
-        ).fetchall()
+        requeued = column(db, requeue, (run.id, of_runs, json_array(kinds)))
         if run.kind != "mirror":  # the walk of a mirror may still list them
-            db.execute(
-                f"UPDATE assets SET run = ? WHERE state = {AssetState.PENDING} AND run {IN_LIST} "
-                "AND id IN (SELECT asset FROM jobs)",
-                (run.id, json_array(runs.earlier_runs_of_task(db, run.id))),
-            )
+            earlier_runs = runs.earlier_runs_of_task(db, run.id)
+            db.execute(take_over, (run.id, json_array(earlier_runs)))
         if is_retry:
             query = f"SELECT item FROM failures WHERE what = 'item' AND run {IN_LIST}"
-            unreadable = {item for (item,) in db.execute(query, (of_source,))}
+            unreadable = set(column(db, query, (of_runs,)))
             query = "SELECT DISTINCT a.item FROM jobs j CROSS JOIN assets a ON a.id = j.asset WHERE a.run = ?"
-            items = {item for (item,) in db.execute(query, (run.id,))}
+            items = set(column(db, query, (run.id,)))
             # an unreadable source item stays with its run: it is planned once it has been read
             _take_over_items(db, run.id, items - unreadable, items | unreadable)
-        update_item_states(db, {item for (item,) in requeued})
+        update_item_states(db, requeued)
 
 
 def _take_over_items(db: Connection, run_id: int, items: set[int], linked: set[int]) -> None:
