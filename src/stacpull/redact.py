@@ -101,10 +101,9 @@ class Secrets:
 
     def add(self, *secrets: Secret) -> None:
         self._known.update(secrets)
-        known = self._known | self._temporary.keys()
-        self.values = frozenset(secret.reveal() for secret in known)
-        forms = set().union(*map(_forms_of, self.values))
-        self._forms = tuple(sorted(sorted(forms), key=len, reverse=True))
+        self.values = frozenset(secret.reveal() for secret in self._known | self._temporary.keys())
+        forms = {form for value in self.values for form in _forms_of(value)}
+        self._forms = tuple(sorted(forms, key=lambda form: (-len(form), form)))
 
     def add_temporary(self, *secrets: Secret, least: int = _MIN_TEMPORARY) -> None:
         """Add secrets of a service: the newest 256 are kept, and none shorter than `least`."""
@@ -185,13 +184,9 @@ class Secrets:
 
 def credentials_in(headers: Mapping[str, Secret]) -> list[Secret]:
     """Return the values of header fields that are credentials: not spelled out, or named like one."""
-    credentials = []
-    for field, value in headers.items():
-        name = field.lower()
-        may_be_one = not value.is_literal or _CREDENTIAL_FIELD.search(name)
-        if may_be_one and not _ORDINARY_FIELD.match(name):
-            credentials.append(value)
-    return credentials
+    fields = [(name.lower(), value) for name, value in headers.items()]
+    credentials = [(name, value) for name, value in fields if not _ORDINARY_FIELD.match(name)]
+    return [value for name, value in credentials if not value.is_literal or _CREDENTIAL_FIELD.search(name)]
 
 
 def public_url(url: str, *, keep_tokens: bool = False, keep_keys: bool = False) -> str:
@@ -200,8 +195,7 @@ def public_url(url: str, *, keep_tokens: bool = False, keep_keys: bool = False) 
     address, _, fragment = url.partition("#")
     head, _, query = address.partition("?")
     scheme, separator, after = head.partition("//")
-    has_server = scheme[-1:] in {"", ":"}
-    if has_server and "@" in after and not scheme.startswith("abfs"):  # `container@account`
+    if scheme[-1:] in {"", ":"} and "@" in after and not scheme.startswith("abfs"):  # `container@account`
         server, slash, path = after.partition("/")
         url = f"{scheme}{separator}{server.rpartition('@')[2]}{slash}{path}{url[len(head) :]}"
     pairs = [*query.split("&"), *fragment.split("&")]
@@ -251,9 +245,10 @@ def unsigned_url(url: str) -> str:
 
 
 def href_hash(href: str) -> int:
-    """Return 24 bits of a checksum of a URL without its signature: an ETag is only sent to the same URL.
+    """Return 24 bits of a checksum of a URL without its signature: 3 bytes in each row of the ledger.
 
-    Another URL of the asset has the same hash in one of 16 million cases, and gets a wrong ETag then.
+    It decides whether an ETag is sent, because an ETag belongs to one URL. Another URL of the asset has the
+    same hash in one of 16 million cases: its request then has the wrong ETag.
     """
     checksum = zlib.crc32(unsigned_url(href).encode("utf-8", "surrogatepass"))
     return (checksum >> 8) - (1 << 23)  # with a sign, so that SQLite stores 3 bytes
@@ -268,10 +263,8 @@ def _forms_of(value: str) -> set[str]:
             plain |= {name_and_password, name_and_password.partition(":")[2]}
     forms = set(plain)
     for text in plain:
-        for is_ascii in (True, False):
-            forms.add(json.dumps(text, ensure_ascii=is_ascii)[1:-1])
+        forms |= {json.dumps(text, ensure_ascii=is_ascii)[1:-1] for is_ascii in (True, False)}
         for encoded in (quote(text, safe=""), quote(text), quote_plus(text)):
             # some servers write the hexadecimal digits in lower case
-            in_lower_case = re.sub("%..", lambda escape: escape[0].lower(), encoded)
-            forms |= {encoded, in_lower_case}
+            forms |= {encoded, re.sub("%..", lambda escape: escape[0].lower(), encoded)}
     return {form for form in forms if len(form) >= _MIN_SECRET}

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
 from heapq import merge
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from stacpull.dest_address import DestAddress
 from stacpull.errors import DestinationError, UsageError, quantity
@@ -24,7 +24,7 @@ from stacpull.ledger.database import Connection, ledger_errors, ledger_path, ope
 from stacpull.ledger.queries import CollectionRow
 from stacpull.models import Json
 from stacpull.planning.names import COLLECTION_FILE, NDJSON_FILE
-from stacpull.store.inspection import StoredFiles, WaitHooks, lines_in
+from stacpull.store.inspection import MAX_DOCUMENT_SIZE, StoredFiles, WaitHooks
 from stacpull.store.local_store import open_files
 from stacpull.store.lock import is_held
 
@@ -142,7 +142,7 @@ class MirrorContents:
         names = queries.item_names(self.db, row.rowid)
         left_out = {item.name for item in names if item.is_written or (item.is_linked and not linked)}
         with readable(self.files, path), self.files.open(path) as file:
-            for number, line in enumerate(lines_in(file), 1):
+            for number, line in enumerate(_lines_in(file), 1):
                 document = parsed_object(line)
                 if document is None:
                     yield "", f"{path}:{number}", b""
@@ -186,3 +186,12 @@ def open_contents(dest_address: DestAddress, on_event: Listener | None = None) -
     ):
         db.execute("BEGIN")  # one snapshot for all passes
         yield MirrorContents(dest, files, db, url=None if location is None else location.url)
+
+
+def _lines_in(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of a file, up to one that is too long: no mirror writes that."""
+    while line := file.readline(MAX_DOCUMENT_SIZE + 1):
+        if len(line) > MAX_DOCUMENT_SIZE:
+            yield b""  # counted as an entry that is not JSON
+            return
+        yield line

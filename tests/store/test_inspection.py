@@ -31,7 +31,7 @@ def files(tmp_path: Path) -> Iterator[DirectoryFiles]:
         (lambda path: path.symlink_to("elsewhere"), "a link"),
         (lambda path: path.symlink_to("/dev/zero"), "a link"),
         (Path.mkdir, "a directory"),
-        (os.mkfifo, "a pipe"),
+        (os.mkfifo, "a pipe, socket or device"),
     ],
 )
 def test_paths_that_are_not_files(files, make, obstacle, algorithm):

@@ -17,7 +17,7 @@ from stacpull.models import OWN_DIRECTORY, Json, MirroredFile
 from stacpull.planning.names import COLLECTION_FILE, fold, is_own_catalog
 from stacpull.planning.prefixes import object_asset
 from stacpull.redact import Secrets, public_url
-from stacpull.store.inspection import StoredFiles, lines_in
+from stacpull.store.inspection import MAX_DOCUMENT_SIZE, StoredFiles
 from stacpull.urls import is_local, is_remote, join, without_blanks
 
 _SCHEMAS = "https://stac-extensions.github.io"
@@ -52,7 +52,8 @@ def adapted_item(
 ) -> Json:
     """Return the item as it is stored at `item_path`: valid, if the source's item was valid.
 
-    `self` is removed, because a mirror can be moved. An item without a time spans all time.
+    `self` is removed, because a mirror can be moved; `via` and `canonical` link to the origin. An item
+    without a time spans all time. A missing bbox is computed from the geometry.
     """
     directory = item_path.rpartition("/")[0]
 
@@ -290,7 +291,7 @@ def is_own_json(files: StoredFiles, path: str) -> bool:
         data = files.read(path)  # the whole file: a user may have formatted it, or added to it
     elif files.state_of(path, algorithm=None).size is not None:
         with files.open(path) as file:
-            data = next(lines_in(file), None)
+            data = file.readline(MAX_DOCUMENT_SIZE)
     document = parsed_object(data or b"") or {}
     directory = path.rpartition("/")[0]
     roots = _hrefs_of("root", document.get("links"))

@@ -1,4 +1,7 @@
-"""What commands share. A command is a function, declared by `command`, which gets a `CommandSession`."""
+"""What commands share: parse, read the config, resolve the options, show progress, run until stopped, print.
+
+A command is a function, declared by `command`. It gets a `CommandSession` with the given options.
+"""
 
 from __future__ import annotations
 

@@ -108,8 +108,7 @@ class ShardFilter(ItemFilter):
 
     def __call__(self, item: Json, _properties: Json) -> str | None:
         number, count = self._value
-        rank = _hash(str(item.get("id")), b"shard")
-        own_number = rank % count + 1
+        own_number = _hash(str(item.get("id")), b"shard") % count + 1
         return None if own_number == number else "shard"
 
 
@@ -154,8 +153,8 @@ class WhereFilter(ItemFilter):
     def __init__(self, conditions: Sequence[str]) -> None:
         wanted: dict[str, list[str]] = {}
         for condition in conditions:
-            name, _, value = condition.partition("=")
-            wanted.setdefault(name.strip(), []).append(value.strip())
+            name, _, value = (part.strip() for part in condition.partition("="))
+            wanted.setdefault(name, []).append(value)
         self._tests = [(name, PropertyName(name), _test_of(values)) for name, values in wanted.items()]
 
     def __call__(self, item: Json, properties: Json) -> str | None:

@@ -25,13 +25,11 @@ from stacpull.net.status import NOT_MODIFIED, OK, REDIRECTS
 from stacpull.net.transport import KEEP_ALIVE, Chunk, HttpSettings, Response, TransferError
 
 MAX_BODY_IN_MEMORY = 1 << 20  # maximum size of a body that is read into memory
-
 _MAX_PARSED = 1 << 16  # maximum size of a body of known length that the parser reads
 _WITHOUT_BODY = frozenset({204, NOT_MODIFIED})
 _LOWEST_STATUS = 100
 _AWAITING, _RECEIVING, _WHOLE = range(3)  # the phases of a response
 _NEW, _IDLE, _PARSED, _STREAMED = range(4)  # the states of a connection
-
 _MAX_HELD = 250_000  # bytes with which reading pauses until the reader states the size of its chunks
 _MAX_PIECES = 64  # the most that are kept: a piece of one byte takes 40 bytes
 _TAKEN = frozenset({OK}) | REDIRECTS

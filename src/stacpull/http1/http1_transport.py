@@ -52,8 +52,6 @@ class PreparedRequest(msgspec.Struct, frozen=True):
 class CallbackTransport:
     """A transport whose GETs can be sent without a task. A base class: `isinstance` is slow for protocols."""
 
-    __slots__ = ()
-
     def prepare(self, request: Request) -> PreparedRequest | None:
         """Return a GET, or None if only `send` can send it. Equal `headers` should be one object."""
         raise NotImplementedError

@@ -74,16 +74,12 @@ class CongestionWindow:
             return False
         self._responses += 1
         self._waited += now - sent_at
-        if self._responses + self._pieces < self.limit:
-            return False
-        return self._end_round(now, in_use)
+        return self._responses + self._pieces >= self.limit and self._end_round(now, in_use)
 
     def record_piece(self, now: float, in_use: int) -> bool:
         """Count a piece of a long body, and return True if it made the limit grow."""
         self._pieces += 1
-        if self._responses + self._pieces < self.limit:
-            return False
-        return self._end_round(now, in_use)
+        return self._responses + self._pieces >= self.limit and self._end_round(now, in_use)
 
     def record_no_response(self, sent_at: float, now: float, in_use: int) -> bool:
         """Return True if the host is probably overloaded. The first time, also halve the limit."""

@@ -90,8 +90,7 @@ def next_request(page: Json, current: PageRequest, base: str) -> PageRequest | N
     is_same_path = urls.parts_of(current.url).path == urls.parts_of(url).path
     if current.method == "GET" and is_same_path:
         present = {p.name for p in urls.parameters(url)}
-        missing = [p for p in carried if p.name not in present]
-        url = urls.add_parameters(url, missing)
+        url = urls.add_parameters(url, [p for p in carried if p.name not in present])
     return PageRequest(url, headers=headers)
 
 
@@ -106,11 +105,8 @@ def _member(name: str, text: str) -> object:
     """Return a parameter of a GET as the member of a body (STAC API: item search, sort)."""
     parts = text.split(",")
     if name == "sortby":
-        keys = []
-        for part in parts:
-            direction = "desc" if part.startswith("-") else "asc"
-            keys.append({"field": part.lstrip("+-"), "direction": direction})
-        return keys
+        directions = {"-": "desc"}
+        return [{"field": p.lstrip("+-"), "direction": directions.get(p[:1], "asc")} for p in parts]
     if name == "bbox":
         return [*map(finite_number, parts)]
     return parts if name in {"collections", "ids"} else parsed_object(text.encode()) or text

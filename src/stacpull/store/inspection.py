@@ -20,13 +20,7 @@ _SAFE_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _BATCH = 1024  # entries of a directory that are sorted together: by inode, the order on many disks
 _READ = 1 << 20
 _NOT_A_DOCUMENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO}  # or no regular file
-_KINDS = {
-    stat.S_IFREG: "a file",
-    stat.S_IFDIR: "a directory",
-    stat.S_IFLNK: "a link",
-    stat.S_IFIFO: "a pipe",
-    stat.S_IFSOCK: "a socket",
-}
+_KINDS = {stat.S_IFREG: "a file", stat.S_IFDIR: "a directory", stat.S_IFLNK: "a link"}
 
 IsStopped = Callable[[], bool]  # returns True once a long read must end
 
@@ -121,7 +115,9 @@ class DirectoryFiles:
     def __init__(self, dest: Path, fd: int | None = None) -> None:
         self.path = dest
         self.name = str(dest)
-        self.fd = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if fd is None else fd
+        if fd is None:
+            fd = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.fd = fd
 
     def close(self) -> None:
         os.close(self.fd)
@@ -213,15 +209,16 @@ class DirectoryFiles:
                 for entry in sorted(batch, key=os.DirEntry.inode):
                     if entry.name in skipped:
                         continue
+                    path = prefix + entry.name
                     if entry.is_dir(follow_symlinks=False):
-                        directories.append(f"{prefix}{entry.name}/")
+                        directories.append(f"{path}/")
                     else:
-                        files.append(FileEntry(prefix + entry.name, entry.is_file(follow_symlinks=False)))
+                        files.append(FileEntry(path, entry.is_file(follow_symlinks=False)))
                 yield files, directories
 
 
 def _kind(mode: int) -> str:
-    return _KINDS.get(stat.S_IFMT(mode), "a device")
+    return _KINDS.get(stat.S_IFMT(mode), "a pipe, socket or device")
 
 
 def hashed_state(
@@ -236,15 +233,6 @@ def hashed_state(
         if size >= _READ and is_stopped():
             return FileState(stated_size)
     return FileState(size, hasher.digest())
-
-
-def lines_in(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines of a file, up to one of more than `MAX_DOCUMENT_SIZE` bytes: no mirror writes that."""
-    while line := file.readline(MAX_DOCUMENT_SIZE + 1):
-        if len(line) > MAX_DOCUMENT_SIZE:
-            yield b""  # the caller counts it as an entry that is not JSON
-            return
-        yield line
 
 
 def sync_path(path: str | Path, flags: int = 0, *, dir_fd: int | None = None) -> None:

@@ -102,7 +102,7 @@ class LocalStore(DirectoryFiles):
         except OSError as error:
             if error.errno in _NO_SYNCFS:
                 return False
-            raise _sync_error(error) from error
+            raise destination_error(error, self.path) from error
         return True
 
     @cached_property
@@ -112,15 +112,17 @@ class LocalStore(DirectoryFiles):
         return ThreadPoolExecutor(_SYNCED_AT_ONCE, "stacpull-fsync")
 
     def sync(self, parts: Sequence[str]) -> None:
-        unsynced, self.unsynced = self.unsynced, set()
+        directories = self.unsynced
+        self.unsynced = set()
+        sync_part = partial(sync_path, flags=os.O_NOFOLLOW, dir_fd=self.staged.fd)
         try:
             if self.sync_covers_ledger:
                 syncfs(self.fd)
                 return
-            list(self._threads.map(partial(sync_path, flags=os.O_NOFOLLOW, dir_fd=self.staged.fd), parts))
-            list(self._threads.map(self._sync_directory, unsynced))
+            list(self._threads.map(sync_part, parts))
+            list(self._threads.map(self._sync_directory, directories))
         except OSError as error:
-            raise _sync_error(error) from error
+            raise destination_error(error, self.path) from error
 
     def _sync_directory(self, path: str) -> None:
         with suppress(FileNotFoundError):  # the directory was removed, with its files
@@ -168,7 +170,9 @@ class LocalStore(DirectoryFiles):
                 raise destination_error(error, self.path) from error
             return None
         self.unsynced.add(directory)
-        return (file_stat.st_ino, file_stat.st_size) if stat.S_ISREG(file_stat.st_mode) else None
+        if not stat.S_ISREG(file_stat.st_mode):
+            return None
+        return file_stat.st_ino, file_stat.st_size
 
     def remove(self, path: str) -> None:
         directory, _, name = path.rpartition("/")
@@ -245,15 +249,10 @@ def _file_system(fd: int) -> int:
     buffer = ctypes.create_string_buffer(256)
     if not is_linux() or _LIBC.fstatfs(fd, buffer) != 0:
         return 0
-    return int.from_bytes(buffer.raw[: ctypes.sizeof(ctypes.c_long)], sys.byteorder) & 0xFFFFFFFF
+    f_type = buffer.raw[: ctypes.sizeof(ctypes.c_long)]  # the first field of `struct statfs`
+    return int.from_bytes(f_type, sys.byteorder) & 0xFFFFFFFF
 
 
 def syncfs(fd: int) -> None:
     if _LIBC.syncfs(fd) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-
-
-def _sync_error(error: OSError) -> DestinationError:
-    return DestinationError(
-        f"The disk of DEST failed to store data ({error.strerror}): check it, then `stacpull resume DEST`."
-    )

@@ -46,15 +46,13 @@ class PartialDownloads:
         self.directory = directory
         self._shared = shared
         self.durable = durable
-        directories = filter(None, (directory, shared))
-        self.described = set[tuple[int, int]]().union(*map(staging.described_parts, directories))
-
-    def has_part(self, rowid: int, generation: int) -> bool:
-        return (rowid, generation) in self.described
+        self.described = staging.described_parts(directory)  # by row and generation
+        if shared is not None:
+            self.described |= staging.described_parts(shared)
 
     async def point(self, rowid: int, generation: int) -> ResumePoint | None:
         """Return where a part can be resumed. Without one, which is usual, the disk is not read."""
-        if not self.has_part(rowid, generation):
+        if (rowid, generation) not in self.described:
             return None
 
         def read() -> ResumePoint | None:
@@ -147,7 +145,8 @@ class PartialDownload(io.FileIO):
         self.received = merged([ByteRange(0, size)])
 
     async def _run(self, function: Callable[..., object], *arguments: object) -> None:
-        await _with_destination_errors(shielded_to_thread(partial(function, *arguments)), self._path.parent)
+        call = shielded_to_thread(partial(function, *arguments))
+        await _with_destination_errors(call, self._path.parent)
 
     async def hash_with(self, algorithms: Collection[str | None]) -> None:
         """Hash the bytes of the part, unless they are hashed already, and from now on all written ones."""

@@ -90,7 +90,8 @@ def parse_complete_part(name: str) -> CompletePartName | None:
     if filename is not None:
         etag_or_date, filename = unquote(etag_or_date), unquote(filename)
     rowid, generation, size = map(int, match.group(1, 2, 3))
-    return CompletePartName(rowid, generation, size, etag_or_date or None, filename, unproven=bool(match[4]))
+    unproven = match[4] == "~"
+    return CompletePartName(rowid, generation, size, etag_or_date or None, filename, unproven)
 
 
 def read_regular(path: str | Path, limit: int, *, dir_fd: int | None = None) -> bytes:
@@ -118,14 +119,15 @@ def read_point(part: Path) -> ResumePoint | None:
     try:
         description, received, _ = read_description(part)
         validator = (description["etag"], description["last_modified"])
-        with os.fdopen(open_regular(part, os.O_RDONLY), "rb") as file:
-            size = os.fstat(file.fileno()).st_size
         fields = (leading_length(received), validator, description["total"], description.get("origin"))
         point = msgspec.convert(fields, ResumePoint)
+        part_stat = part.lstat()
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    has_recorded_bytes = point.size and received[-1].end <= size
-    return point if has_recorded_bytes and point.validator.resumable else None
+    if point.size == 0 or not point.validator.resumable:
+        return None
+    has_recorded_bytes = stat.S_ISREG(part_stat.st_mode) and part_stat.st_size >= received[-1].end
+    return point if has_recorded_bytes else None
 
 
 class StagedParts(DirectoryFiles):
@@ -153,7 +155,8 @@ class StagedParts(DirectoryFiles):
     def _identity_of(self, part_stat: os.stat_result) -> int:
         if self._are_renamed:
             return part_stat.st_ino
-        return (part_stat.st_mtime_ns ^ (part_stat.st_ino << 1)) % (1 << 62)  # inodes are used again
+        # the same inode may soon be used for another part
+        return (part_stat.st_mtime_ns ^ (part_stat.st_ino << 1)) % (1 << 62)
 
     def write_part(self, name: str, body: bytes | memoryview) -> int:
         """Write a part at once and return its identity. A part with the same name is replaced."""
@@ -174,13 +177,14 @@ class StagedParts(DirectoryFiles):
 
     def write_body(self, file: AssetFile, digest_algorithm: str | None, *, keep: bool = False) -> None:
         """Write the body of an asset, if it has one, as its part, which gets a name, identity and digest."""
-        if file.body is not None:
-            if file.digest is None and digest_algorithm is not None:
-                file.digest = digest_of(digest_algorithm, file.body)
-            file.part = complete_part_name(file)
-            file.identity = self.write_part(file.part, file.body)
-            if not keep:
-                file.body = None
+        if file.body is None:
+            return
+        if file.digest is None and digest_algorithm is not None:
+            file.digest = digest_of(digest_algorithm, file.body)
+        file.part = complete_part_name(file)
+        file.identity = self.write_part(file.part, file.body)
+        if not keep:
+            file.body = None
 
     def _create_part(self, name: str) -> int:
         try:
@@ -204,10 +208,7 @@ class StagedParts(DirectoryFiles):
     def link_part(
         self, file: AssetFile, files: StoredFiles, path: str, identity: int | None = None
     ) -> AssetFile | None:
-        """Make a file of a mirror the complete part of an asset, by a link or, if unsupported, as a copy.
-
-        Return None if the file has another size, or another identity than `identity`.
-        """
+        """Link or copy a file of a mirror as the part of an asset. None: its size or identity is another."""
         name = f"{file.rowid}.{file.generation}.part"
         self.remove_part(f"{file.rowid}.{file.generation}.about")  # what a killed download left
         self.remove_part(name)
@@ -241,7 +242,9 @@ class StagedParts(DirectoryFiles):
             part_stat = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
         except OSError:
             return None
-        return (self._identity_of(part_stat), part_stat.st_size) if stat.S_ISREG(part_stat.st_mode) else None
+        if not stat.S_ISREG(part_stat.st_mode):
+            return None
+        return self._identity_of(part_stat), part_stat.st_size
 
     def remove_leftovers(self, keep: Callable[[int, int], bool]) -> None:
         """Remove files that cannot be resumed: parts or descriptions without the other, and files of workers.
