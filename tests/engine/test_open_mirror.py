@@ -66,7 +66,7 @@ def test_a_disk_that_fails_at_the_end_is_reported_and_not_trusted(tmp_path, monk
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = code
     log = Mock(execute=Mock(side_effect=error))
-    reported = pytest.raises(DestinationError, match="disk I/O error.*, the disk, space and") if fails else nullcontext()
+    reported = pytest.raises(DestinationError, match="the disk, space and") if fails else nullcontext()
     with monkeypatch.context() as patch:
         patch.setattr(database, "checkpoint_wal", lambda _db: checkpoint_wal(log))
         with reported, open_mirror(tmp_path) as one:
