@@ -76,16 +76,20 @@ async def check_first_page(setup: WalkSetup, page: Page, starts: Sequence[WalkSt
     if setup.source.api_root is None:
         warnings += await _unknown_names(setup, items, page.request.url)
         warnings += await _label_warnings(setup.source, selection, items, starts)
+    if not items:
+        return warnings
     properties = [object_or_empty(item.get("properties")) for item in items]
-    named = [("sortby", (selection.sortby or "").removeprefix("-"))] if selection.sortby else []
-    named += [("where", condition.partition("=")[0].strip()) for condition in selection.where]
-    for option, name in named if items else ():
-        value = PropertyName(name).value
-        if all(value(item, own) is None for item, own in zip(items, properties, strict=True)):
+    named = [("where", condition.partition("=")[0].strip()) for condition in selection.where]
+    if selection.sortby is not None:
+        named.insert(0, ("sortby", selection.sortby.removeprefix("-")))
+    for option, name in named:
+        values = map(PropertyName(name).value, items, properties)
+        if all(value is None for value in values):
             hint = did_you_mean(name, {known for own in properties for known in own})
             warnings.append(f"--{option} {name}: no item on the first page has this property{hint}")
     has_links = _linked_href(selection, items, page.request.url) is not None
-    if not (selection.expand_prefix or has_links) and len({start.collection for start in starts}) == 1:
+    is_one_collection = len({start.collection for start in starts}) == 1
+    if is_one_collection and not (selection.expand_prefix or has_links):
         keys = {key for item in items for key in object_or_empty(item.get("assets"))}
         unmatched = [glob for glob in selection.assets if not fnmatch.filter(keys, glob)]
         if keys and 0 < len(unmatched) < len(selection.assets):  # another warning says that none matches
