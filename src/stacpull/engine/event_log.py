@@ -22,7 +22,7 @@ FAILED_ATTEMPT = "AttemptFailed"
 
 
 def failed_attempt(path: Path) -> str | None:
-    """Return when and why the last attempt failed, if the ledger may not say it: it is the last event."""
+    """Return when and why the last command failed, if the log ends with that: the ledger may not say it."""
     with suppress(OSError, ValueError, LookupError):
         fd = open_regular(path, os.O_RDONLY)
         with os.fdopen(fd, "rb") as file:

@@ -317,7 +317,8 @@ async def run_from_ledger(
             f"The run of {spec.source} was started with {keys}. Keys are not stored: set {keys} again, "
             "or use --header or --credentials."
         )
-    run = await call_ledger(opened, lambda db: runs.begin(db, spec, time.time(), options.remembered))
+    now = time.time()
+    run = await call_ledger(opened, lambda db: runs.begin(db, spec, now, options.remembered))
     await call_ledger(opened, lambda db: requeue(db, run))
     async with _start_store_and_open_source(context, resolved, spec.selection, options) as (process, setup):
         report = await MirrorRun(context, opened, run, setup, process).execute()

@@ -261,8 +261,9 @@ class _PlanConsumer:
             _add(self._excluded, key)
         for key in item.web_pages:
             _add(self._web_pages, key)
+        not_in_ledger = (Action.REQUEST, None)
         for asset in item.assets:
-            action, known_path = actions.get((item.id, asset.key), (Action.REQUEST, None))
+            action, known_path = actions.get((item.id, asset.key), not_in_ledger)
             is_pending = action is Action.REQUEST
             if is_pending:
                 self.counters["assets_pending"] += 1

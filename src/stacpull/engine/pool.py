@@ -132,9 +132,9 @@ class FastPath(Protocol[JobT, ResultT]):
 class Pool(Generic[JobT, ResultT]):
     """Fetches the jobs of `queue`, and gives their outcomes to `sink`.
 
-    The last 49 failures at a host are not recorded at once, if the host may have caused them. If it turns out
-    to be down, these assets stay pending instead of failing. If more than `max_failures` assets fail, without
-    those of `uncounted` kinds, the run stops. A worker process (`is_worker`) leaves this to the coordinator.
+    The last 49 failures that a host may have caused are not recorded yet. If the host turns out to be down,
+    these assets stay pending instead of failing. The run stops once more than `max_failures` assets have
+    failed; `uncounted` kinds do not count. A worker process (`is_worker`) leaves this to the coordinator.
     """
 
     _queue: JobQueue[JobT]

@@ -82,7 +82,8 @@ class Publisher(msgspec.Struct, eq=False):
         return None if self._due_at is None else max(0.0, self._due_at - time.monotonic())
 
     def publish_if_due(self) -> None:
-        if self.seconds_until_due() == 0 or len(self._received) + len(self._without_file) >= GROUP_SIZE:
+        waiting = len(self._received) + len(self._without_file)
+        if waiting >= GROUP_SIZE or self.seconds_until_due() == 0:
             self.publish()
         if self._due_at is None and self._is_busy():  # also what this turn has placed
             seconds = GROUP_SECONDS if self.store.is_local else _BUCKET_SECONDS

@@ -53,7 +53,7 @@ _FileStates = list[tuple[RecordedFile, FileState]]
 
 
 def damage_of(expected: RecordedFile, state: FileState) -> tuple[DamageKind, str] | None:
-    """Return what is wrong with a file. One of unknown size is short if empty, unless its digest matches."""
+    """Return what is wrong with a file. An empty one of unknown size is short, unless its digest matches."""
     size = expected.size
     has_digests = expected.digest is not None and state.digest is not None
     if state.obstacle is not None:
@@ -284,7 +284,7 @@ async def verify(
         catalogs = await call_ledger(opened, lambda db: list(queries.expected_catalogs(db)))
         states = await asyncio.to_thread(check.file_states, opened.store, catalogs)
         metadata = await call_ledger(opened, queries.damaged_items) + check.rejected_files
-        metadata += len([state for state in states if damage_of(*state) is not None])
+        metadata += sum(damage_of(*state) is not None for state in states)
         remaining = run.assets_failed + run.assets_pending + check.assets_of_other_sources + metadata
         report = await call_ledger(opened, check.report)
         state = report.state if run.state == "complete" else "interrupted"

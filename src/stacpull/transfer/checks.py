@@ -1,4 +1,4 @@
-"""What the fields of a response prove: the content, that a part can be resumed, that nothing changed. Pure.
+"""Decide by the fields of a response: is the content correct, can a part be resumed, has nothing changed?
 
 On S3, an ETag of 32 hex digits is the MD5 of the object, unless the object is encrypted or was uploaded in
 parts; elsewhere it proves nothing. Other fields count only in a 200: in a 206 they may describe the range. A
@@ -101,7 +101,7 @@ def _add_md5_in_etag(stated: StatedChecksums, headers: Mapping[str, str]) -> Non
 
 
 def is_gzip_file(job: Job, url: str, headers: Mapping[str, str]) -> bool:
-    """Return True if a gzip coding is the asset's own: some servers state it for every file named `.gz`."""
+    """Return True if the file itself is gzipped: some servers state this as a coding of each `.gz` file."""
     coding = headers.get("Content-Encoding", "").strip().lower()
     suffix = suffix_of(job.href, job.media_type) or suffix_of(url, None)
     return coding in {"gzip", "x-gzip"} and suffix.lower().endswith("gz")  # also .tgz and .svgz

@@ -99,7 +99,7 @@ class LocalTransport:
 
 
 class InputTransport(LocalTransport):
-    """Opens SOURCE, `DEST/.stacpull/input/NAME`, for every request: hrefs open no file."""
+    """Opens the stored SOURCE for every request, so that its hrefs cannot open other files."""
 
     async def send(self, request: Request) -> LocalResponse:
         return await super().send(replace(request, url=self._url))
