@@ -203,8 +203,10 @@ async def read_root(reader: JsonReader, url: str) -> Document:
         hint = ""
         if failure.kind is FailureKind.GONE and is_object:
             hint = " Check the bucket and the key; for S3, also --endpoint-url."
+        elif failure.kind is FailureKind.GONE and is_web(url):
+            hint = _GONE_HINT
         elif failure.kind is FailureKind.GONE:
-            hint = _GONE_HINT if is_web(url) else " If SOURCE is a URL, start it with https://."
+            raise SourceError(f"{error} If SOURCE is a URL, start it with https://.") from error
         elif failure.retryable and failure.status != HTTPStatus.NOT_IMPLEMENTED:
             hint = " Check SOURCE, network and proxy." if failure.status is None else " Try again later."
         raise SourceError(f"The source {url} could not be read: {error}{hint}") from error

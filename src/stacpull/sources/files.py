@@ -98,7 +98,8 @@ class ItemsFile(Source):
         selected = self._selected(start, items, start.request.url)
         self._has_selected = self._has_selected or bool(selected)
         if is_last and self._other_collections and not self._has_selected:
-            text = documents.no_collection_text(self.url, min(start.selected), list(self._other_collections))
+            others = list(self._other_collections)
+            text = documents.no_collection_text(self.url, min(start.selected), others)
             self._reader.warn(text)
         elif is_last and first is not None and not self._has_items:
             raise SourceError(f"SOURCE has no valid item: {first.name}: {first.failure.message}")
@@ -151,9 +152,10 @@ class GeoJsonSource(ItemsFile):
             features = self._features(start.order, on_notice)
             size = page_size.for_file
             for first in range(0, max(len(features), 1), size):
-                batch = enumerate(features[first : first + size], first + 1)
+                end = first + size
+                batch = enumerate(features[first:end], first + 1)
                 named_features = [(f"feature {number} of {self.url}", feature) for number, feature in batch]
-                yield self._page_of(start, named_features, is_last=first + size >= len(features))
+                yield self._page_of(start, named_features, is_last=end >= len(features))
             return
         reader = PageReader(self._reader, page_size, self.url)
         async with aclosing(reader.pages(PageRequest(self.url), first=self._document)) as pages:
@@ -223,10 +225,12 @@ class NdjsonSource(ItemsFile):
                 value = self._value_of(text, name, is_first=number == 1)
                 last = object_or_empty(value)
                 entries = last.get("features", value)  # a search result on one line, or a list of items
-                if isinstance(entries, list) and len(entries) != 1:
-                    features += [(f"item {count} of {name}", item) for count, item in enumerate(entries, 1)]
+                if not isinstance(entries, list):
+                    features.append((name, value))
+                elif len(entries) == 1:
+                    features.append((name, entries[0]))
                 else:
-                    features.append((name, entries[0] if isinstance(entries, list) else value))
+                    features += [(f"item {count} of {name}", item) for count, item in enumerate(entries, 1)]
         if "features" in last and documents.next_links(last):
             on_notice(Notice("warning", f"The end of {where} {documents.NOT_FOLLOWED}"))
         yield self._page_of(start, features, is_last=True)
@@ -324,7 +328,8 @@ class FileRanges:
             if cause is None and (end is None or position == end):
                 return
             breaks += 1
-            if breaks > _BREAKS or (cause is not None and not cause.failure.retryable):
+            is_final = cause is not None and not cause.failure.retryable
+            if is_final or breaks > _BREAKS:
                 where = f" at byte {position:,}" if position > 0 else ""
                 why = cause or "its server sends less than it states."
                 raise SourceError(f"{self._url} could not be read{where}: {why}") from cause

@@ -39,8 +39,10 @@ _FORGOTTEN: Final = frozenset({400, 404, 410, 422})  # what services return for 
 
 def _with_member(request: PageRequest, name: str, value: int | str) -> PageRequest:
     if request.method == "POST":
-        return replace(request, body={**(request.body or {}), name: value})
-    return replace(request, url=urls.set_parameter(request.url, name, str(value)))
+        body = {**(request.body or {}), name: value}
+        return replace(request, body=body)
+    url = urls.set_parameter(request.url, name, str(value))
+    return replace(request, url=url)
 
 
 def number_in(request: PageRequest, name: str) -> int | None:
@@ -109,7 +111,9 @@ def _member(name: str, text: str) -> object:
         return [{"field": p.lstrip("+-"), "direction": directions.get(p[:1], "asc")} for p in parts]
     if name == "bbox":
         return [*map(finite_number, parts)]
-    return parts if name in {"collections", "ids"} else parsed_object(text.encode()) or text
+    if name in {"collections", "ids"}:
+        return parts
+    return parsed_object(text.encode()) or text
 
 
 def _method_of(link: Json) -> str:
@@ -248,7 +252,8 @@ class PageReader:
 
     def _adjusted(self, following: PageRequest, sent: PageRequest, item_count: int) -> PageRequest:
         # without SOURCE's own keys, which a service may repeat in its links: the client adds them again
-        following = replace(following, url=self._reader.client.secrets.masked_url(following.url))
+        secrets = self._reader.client.secrets
+        following = replace(following, url=secrets.masked_url(following.url))
         if origin_text(following.url) in self._without_pages:
             following = on_origin_of(following, sent.url)
         limit = number_in(following, "limit")

@@ -334,14 +334,17 @@ class ApiSource(Source):
                 endpoint = endpoint_at(start.request.url, api, is_search=self._is_search)
             if order and "sortby" not in endpoint.supported:
                 raise self.sort_error()
-            query = query_of(pushed, endpoint) if matching is None else {"ids": [*pushed.ids]}
+            query = query_of(pushed, endpoint)
+            if matching is not None:
+                query = {"ids": [*pushed.ids]}
             query |= order
             if not query:
                 starts.append(start)
                 continue
             unfiltered = endpoint.request(order) if order else start.request
             filtered = FilteredQuery(self._reader, endpoint, query, pushed.condition, unfiltered)
-            starts.append(start._replace(request=endpoint.request(query), filtered_pages=filtered.pages))
+            request = endpoint.request(query)
+            starts.append(start._replace(request=request, filtered_pages=filtered.pages))
         return starts
 
     async def _page_urls(self, selection: Selection) -> dict[str, str]:
@@ -379,11 +382,13 @@ class ApiSource(Source):
         limit = number_in(PageRequest(self.url), "limit")
         if self._api.page is not None and limit is not None and not page_size.is_user_set:
             page_size = page_size._replace(items=max(1, min(limit, page_size.items)))
-        if start.filtered_pages is not None and start.cursor is None:
+        reader = PageReader(self._reader, page_size, self.url)
+        if start.cursor is not None:
+            walked = reader.pages(start.cursor, resumed=True)
+        elif start.filtered_pages is not None:
             walked = start.filtered_pages(page_size, on_notice)
         else:
-            walk = PageReader(self._reader, page_size, self.url)
-            walked = walk.pages(start.cursor or start.request, resumed=start.cursor is not None)
+            walked = reader.pages(start.request)
         skipped = set[int]()  # hashes of pages that have only items of other collections
         async with aclosing(walked) as pages:
             async for page in pages:
@@ -498,7 +503,10 @@ class ApiSource(Source):
     async def _known_conformance(self) -> Conformance:
         if self._conformance is None:
             root = self._api.root
-            landing = self._landing or (await _optional(self._reader, PageRequest(root))).members
+            landing = self._landing
+            if not landing:
+                document = await _optional(self._reader, PageRequest(root))
+                landing = document.members
             if "conformsTo" not in landing:
                 stated = await _optional(self._reader, PageRequest(f"{root}/conformance"))
                 landing = stated.members | landing

@@ -102,7 +102,8 @@ async def _link_results(
         read[url] = result
 
     urls = dict.fromkeys(link.url for link in batch if link.url)
-    await for_each([url for url in urls if hash(url) not in walked], read_one, MAX_CONCURRENT_READS)
+    unread = [url for url in urls if hash(url) not in walked]
+    await for_each(unread, read_one, MAX_CONCURRENT_READS)
     for link in batch:
         if not link.url:
             yield link, Failure(FailureKind.SCHEME, f"The link {link.href[:200]!r} cannot be followed.")
@@ -110,14 +111,16 @@ async def _link_results(
         result = read.get(link.url)
         if isinstance(result, Failure) and result.is_over_limit:
             result = await _read(reader, link.url, None, items=items)
-        if result is None or (isinstance(result, _Branch) and hash(result.url) in walked):
-            continue
-        if isinstance(result, _Branch) and link.depth >= MAX_DEPTH:
-            text = f"{public_url(result.url)} is more than {MAX_DEPTH} catalogs deep."
-            result = Failure(FailureKind.ITEM, text)
-        elif isinstance(result, _Branch):
-            walked.add(hash(result.url))
-        yield link, result
+        if isinstance(result, _Branch):
+            if hash(result.url) in walked:
+                continue
+            if link.depth < MAX_DEPTH:
+                walked.add(hash(result.url))
+            else:
+                text = f"{public_url(result.url)} is more than {MAX_DEPTH} catalogs deep."
+                result = Failure(FailureKind.ITEM, text)
+        if result is not None:  # otherwise its URL was walked before
+            yield link, result
 
 
 async def _read(reader: JsonReader, url: str, limit: int | None, *, items: bool) -> _LinkResult:
@@ -128,7 +131,8 @@ async def _read(reader: JsonReader, url: str, limit: int | None, *, items: bool)
     body = document.members
     if kind in {"Feature", "FeatureCollection"}:
         return document
-    is_api = "conformsTo" in body or (documents.is_api_root(body) and not documents.tree_hrefs(body))
+    has_no_links = documents.is_api_root(body) and not documents.tree_hrefs(body)
+    is_api = "conformsTo" in body or has_no_links
     if is_api and is_web(document.url):  # a saved catalog may have links of an API
         text = f"{public_url(url)} is an API, which is left out of a catalog: use it as SOURCE."
         return Failure(FailureKind.ITEM, text)
@@ -221,7 +225,8 @@ class TreeSource(Source):
                     items += new_items
                     memory += result.memory
                 name = public_url(link.url or link.href)[:_MAX_NAME_LENGTH]
-                unreadable += [UnreadableEntry(link.collection, name, each, link.url) for each in failures]
+                for failure in failures:
+                    unreadable.append(UnreadableEntry(link.collection, name, failure, link.url))
                 is_temporary = bool(failures) and _is_temporary(failures[0])
                 failures_in_a_row = failures_in_a_row + 1 if is_temporary else 0
                 if failures_in_a_row >= _MAX_FAILURES_IN_A_ROW:
