@@ -6,8 +6,6 @@ Redirects are followed hop by hop, each through the gate of its host. Another ho
 describe the object (Range, If-Match), never credentials or a body. Nothing is retried: `net.retry` decides.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -69,13 +67,13 @@ class Client:
     transports: dict[str, Transport]
     _gate_settings: GateSettings
     _source: str = ""
-    _credentials: HostCredentials = attrs.field(factory=lambda: HostCredentials("", {}, {}))
+    _credentials: "HostCredentials" = attrs.field(factory=lambda: HostCredentials("", {}, {}))
     secrets: Secrets = attrs.field(factory=Secrets)
     counters: NetworkCounters = attrs.field(factory=NetworkCounters)
     _limit_rate: float = 0.0  # bytes per second; 0 means no limit
     _login_transport: Callable[[str], Transport | None] = lambda _url: None
     _make_transport: Callable[[str], Transport | None] = lambda _scheme: None
-    log: RequestLog | None = None
+    log: "RequestLog | None" = None
     gates: WeakValueDictionary[str, Gate] = attrs.field(factory=WeakValueDictionary, init=False)
     """The gate of each host, kept as long as something refers to it."""
     _routes: dict[str, Route] = attrs.field(factory=dict, init=False)  # by the start of its URLs
@@ -93,7 +91,7 @@ class Client:
         if host and other_scheme:
             self._swapped_scheme_base = f"{other_scheme}://{host}:{port}/"
 
-    def stream(self, request: Request, *, accept: frozenset[int] = SUCCESSFUL) -> Exchange:
+    def stream(self, request: Request, *, accept: frozenset[int] = SUCCESSFUL) -> "Exchange":
         """Send `request`, without credentials, when the block is entered. Statuses not in `accept` fail."""
         request = replace(request, url=self.with_source_scheme(request.url))
         return Exchange(self, request, accept)

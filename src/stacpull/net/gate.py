@@ -74,12 +74,14 @@ class CongestionWindow:
             return False
         self._responses += 1
         self._waited += now - sent_at
-        return self._responses + self._pieces >= self.limit and self._end_round(now, in_use)
+        is_round_over = self._responses + self._pieces >= self.limit
+        return is_round_over and self._end_round(now, in_use)
 
     def record_piece(self, now: float, in_use: int) -> bool:
         """Count a piece of a long body, and return True if it made the limit grow."""
         self._pieces += 1
-        return self._responses + self._pieces >= self.limit and self._end_round(now, in_use)
+        is_round_over = self._responses + self._pieces >= self.limit
+        return is_round_over and self._end_round(now, in_use)
 
     def record_no_response(self, sent_at: float, now: float, in_use: int) -> bool:
         """Return True if the host is probably overloaded. The first time, also halve the limit."""

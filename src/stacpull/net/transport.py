@@ -90,7 +90,6 @@ class Transport(Protocol):
     """Sends a request and returns its response, without redirects or retries, or raises `TransferError`."""
 
     async def send(self, request: Request) -> Response: ...
-
     async def close(self) -> None: ...
 
 

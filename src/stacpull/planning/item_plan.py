@@ -1,10 +1,8 @@
 """Plans an item: derives the assets to fetch from its JSON. Nothing here raises, even for invalid items."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import orjson
@@ -17,10 +15,8 @@ from stacpull.planning.layout import ItemLayout, Layout
 from stacpull.planning.names import json_name, safe_segment
 from stacpull.planning.prefixes import NOT_A_FILE, Listing, assets_in, with_objects
 from stacpull.redact import unsigned_url
+from stacpull.selection import Selection
 from stacpull.urls import is_local
-
-if TYPE_CHECKING:
-    from stacpull.selection import Selection
 
 AssetPredicate = Callable[[str, Json], bool]
 NO_COLLECTION: Final = "no-collection"  # of items for which neither they nor SOURCE state one
