@@ -254,7 +254,7 @@ class DaskWorkers:
             del worker.open_jobs[rowid]
         for outcome in outcomes.without_file:
             if outcome.failure is not None:
-                self._pool.fail(worker.open_jobs.pop(outcome.rowid), outcome.failure)
+                self._pool.take_failure(worker.open_jobs.pop(outcome.rowid), outcome.failure)
         if files or unchanged:
             self._store_client.sender.send_to_store(Outcomes(files, unchanged), worker.channel.pause())
 

@@ -173,15 +173,15 @@ def test_assets_of_a_host_that_is_abandoned_do_not_count_as_failures() -> None:
     stop, down = asyncio.Event(), Failure(FailureKind.DOWN, "Down.", host="a")
     pool, _, outcomes = bare_pool(1, 1, lambda _job: unreachable(), max_failures=3, stop_run=stop.set)
     for rowid in range(3):
-        pool.fail(job(rowid, has_failed=rowid == 0), refused_at("a"))
-    pool.fail(job(3), down)
-    pool.fail(job(8), refused_at("a"))  # of a worker process that did not know yet
-    pool.fail(job(9), down)
+        pool.take_failure(job(rowid, has_failed=rowid == 0), refused_at("a"))
+    pool.take_failure(job(3), down)
+    pool.take_failure(job(8), refused_at("a"))  # of a worker process that did not know yet
+    pool.take_failure(job(9), down)
     for rowid in (4, 5, 6):
-        pool.fail(job(rowid), refused_at("b"))
+        pool.take_failure(job(rowid), refused_at("b"))
     assert not stop.is_set()
     pool.raise_if_too_many_failed("Continue.")
-    pool.fail(job(7), refused_at("b"))
+    pool.take_failure(job(7), refused_at("b"))
     assert stop.is_set()
     assert list(outcomes.failed) == [4, 5, 6, 7]
     with pytest.raises(StacpullError, match=r"after 4 failures .* Continue"):
@@ -192,9 +192,9 @@ def test_assets_of_a_host_that_is_abandoned_do_not_count_as_failures() -> None:
 async def test_failures_of_a_host_that_was_down_are_recorded(processes: int) -> None:
     """With worker processes, the last ones stay pending: in some of them, the host may be down now."""
     pool, _, outcomes = bare_pool(1, 1, lambda _job: unreachable(), processes=processes, max_failures=200)
-    pool.fail(job(0), Failure(FailureKind.DOWN, "Down.", host="a"))
+    pool.take_failure(job(0), Failure(FailureKind.DOWN, "Down.", host="a"))
     for rowid in range(1, 121):
-        pool.fail(job(rowid), refused_at("a"))
+        pool.take_failure(job(rowid), refused_at("a"))
     pool.end_queue()
     await pool.run()
     assert list(outcomes.failed) == list(range(1, 121 if processes == 1 else 23))

@@ -90,7 +90,7 @@ def test_memory_of_refusals_that_are_held_back_is_limited(monkeypatch: pytest.Mo
         handed += 1
 
     async def fail(number: int) -> None:
-        pool.fail(job(), Failure(FailureKind.REFUSED, "no", 403, f"h{number}.example"))
+        pool.take_failure(job(), Failure(FailureKind.REFUSED, "no", 403, f"h{number}.example"))
 
     pool, _, outcomes = bare_pool(1, 1, lambda _job: asyncio.sleep(0))
     monkeypatch.setattr(outcomes, "fail", hand_in)

@@ -73,15 +73,15 @@ class SharedDownloads(msgspec.Struct, eq=False):
 
     downloader: Downloader
     store: Store
-    recent: OrderedDict[tuple[str, float], Download] = msgspec.field(default_factory=OrderedDict)
+    by_href: OrderedDict[tuple[str, float], Download] = msgspec.field(default_factory=OrderedDict)
     body_bytes: int = 0
 
     async def fetch(self, job: Job) -> FetchResult:
         if "?" in job.href or job.version_in_dest is not None or job.required_digest is not None:
             return await self.downloader.fetch(job)
         key = (job.href, job.replanned_at)
-        while (download := self.recent.get(key)) is not None:
-            self.recent.move_to_end(key)
+        while (download := self.by_href.get(key)) is not None:
+            self.by_href.move_to_end(key)
             if download.file is None:
                 if download.ended is None:
                     download.ended = asyncio.Event()
@@ -89,7 +89,7 @@ class SharedDownloads(msgspec.Struct, eq=False):
             if download.file is not None:
                 reused = await self._reuse(job, download.job, download.file)
                 return reused or await self.downloader.fetch(job)
-        download = self.recent[key] = Download(job, key)
+        download = self.by_href[key] = Download(job, key)
         return await self.complete_after(download, self.downloader.fetch(job))
 
     def start(self, job: Job) -> Download | None:
@@ -97,11 +97,11 @@ class SharedDownloads(msgspec.Struct, eq=False):
         if job.version_in_dest is not None or job.required_digest is not None:
             return None
         key = (job.href, job.replanned_at)
-        if key in self.recent or (job.rowid, job.generation) in self.downloader.parts.described:
+        if key in self.by_href or (job.rowid, job.generation) in self.downloader.parts.described:
             return None
         download = Download(job, key)
         if "?" not in job.href:
-            self.recent[key] = download
+            self.by_href[key] = download
         return download
 
     def complete(self, download: Download, file: AssetFile | None) -> None:
@@ -109,16 +109,16 @@ class SharedDownloads(msgspec.Struct, eq=False):
         download.file = file
         if download.ended is not None:
             download.ended.set()
-        recent = self.recent
+        by_href = self.by_href
         key = download.key
-        if recent.get(key) is download:
+        if by_href.get(key) is download:
             if file is None:
-                del recent[key]
+                del by_href[key]
             elif file.body is not None:
                 download.kept_bytes = file.size
                 self.body_bytes += file.size
-        while self.body_bytes > _MAX_BYTES or len(recent) > _REMEMBERED:
-            self.body_bytes -= recent.popitem(last=False)[1].kept_bytes
+        while self.body_bytes > _MAX_BYTES or len(by_href) > _REMEMBERED:
+            self.body_bytes -= by_href.popitem(last=False)[1].kept_bytes
 
     async def complete_after(self, download: Download, work: Awaitable[FetchResult]) -> FetchResult:
         file = None

@@ -37,7 +37,7 @@ from stacpull.engine.open_mirror import OpenMirror, check_local_source, open_mir
 from stacpull.engine.pool import JobQueue, Pool
 from stacpull.engine.run_control import StopEvent, run_at_end, run_stoppable, timed_stop, walk_and_transfer
 from stacpull.engine.selection_checks import check_selection, checked_setup
-from stacpull.engine.store_client import MirrorConsumer, StoreClient
+from stacpull.engine.store_client import PlanSaver, StoreClient
 from stacpull.engine.walk import Walk
 from stacpull.entry_points import require
 from stacpull.errors import CredentialsError, InterruptedRunError, SourceError, StacpullError, UsageError
@@ -354,7 +354,7 @@ class MirrorRun:
         self._saved: dict[str, float] = {}  # the usage of this process that is already in the ledger
         for_workers = 0 if context.workers is None else _QUEUED_FOR_WORKERS
         self._queue = JobQueue[Job](2 * self._network.slots + for_workers)
-        self._consumer = MirrorConsumer(setup.network, self._store_client, self._queue)
+        self._consumer = PlanSaver(setup.network, self._store_client, self._queue)
         self._walk = Walk(setup, self._consumer)
 
     async def execute(self) -> MirrorReport:

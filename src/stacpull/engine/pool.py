@@ -188,8 +188,8 @@ class Pool(Generic[JobT, ResultT]):
         except RuntimeError:  # the group takes no more tasks
             coroutine.close()
 
-    def fail(self, job: JobT, failure: Failure) -> None:
-        """Take the failure of an asset after its last attempt. DOWN leaves the asset pending."""
+    def take_failure(self, job: JobT, failure: Failure) -> None:
+        """Take the failure of an asset after its last attempt: hold it back, record it, or (DOWN) drop it."""
         if failure.kind is FailureKind.DOWN and not self._is_worker:
             for held_job, _ in self._held_back.pop(failure.host, ()):
                 if not held_job.has_failed:
@@ -266,7 +266,7 @@ class AssetTask(Generic[JobT, ResultT]):
                 message = " Then: ".join(failure.message for failure in self._failures)
                 failure = replace(decisive, message=message, retryable=False, attempts=self._attempts)
                 pool.sink.release_slots()
-                pool.fail(self.job, failure)
+                pool.take_failure(self.job, failure)
             else:
                 pool.sink.put(self.job, result)
             return

@@ -161,7 +161,7 @@ class StoreClient:
             self.fail_with(DestinationError(_ENDED))
 
 
-class MirrorConsumer:
+class PlanSaver:
     """The consumer of the walk of a run. While the queue is full, the walk waits."""
 
     def __init__(self, network: Network, store_client: StoreClient, queue: JobQueue[Job]) -> None:

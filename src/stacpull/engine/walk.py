@@ -47,7 +47,7 @@ _AT_START = Position()
 
 
 class WalkConsumer(Protocol):
-    """Takes what a walk plans. `MirrorConsumer` does so for `mirror`; `plan` and `headers` have their own."""
+    """Takes what a walk plans. `PlanSaver` does so for `mirror`; `plan` and `headers` have their own."""
 
     @property
     def counters(self) -> Mapping[str, int]:
