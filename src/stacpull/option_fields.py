@@ -1,7 +1,6 @@
-"""Declares options as fields of classes (attrs): a field has its reader, its option, and its help.
+"""Declares options as fields of classes (attrs), and their help in the docstring of the class.
 
-The command line, the readers of TOML and the environment, and the reference pages are generated from the
-options of a class (`declared_options`). The docstring of the class has their help.
+The command line, the readers of TOML and the environment, and the reference pages are generated from these.
 """
 
 import inspect

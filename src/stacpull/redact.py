@@ -101,9 +101,10 @@ class Secrets:
 
     def add(self, *secrets: Secret) -> None:
         self._known.update(secrets)
-        self.values = frozenset(secret.reveal() for secret in self._known | self._temporary.keys())
-        forms = {form for value in self.values for form in _forms_of(value)}
-        self._forms = tuple(sorted(forms, key=lambda form: (-len(form), form)))
+        known = self._known | self._temporary.keys()
+        self.values = frozenset(secret.reveal() for secret in known)
+        forms = set().union(*map(_forms_of, self.values))
+        self._forms = tuple(sorted(sorted(forms), key=len, reverse=True))
 
     def add_temporary(self, *secrets: Secret, least: int = _MIN_TEMPORARY) -> None:
         """Add secrets of a service: the newest 256 are kept, and none shorter than `least`."""
@@ -184,9 +185,13 @@ class Secrets:
 
 def credentials_in(headers: Mapping[str, Secret]) -> list[Secret]:
     """Return the values of header fields that are credentials: not spelled out, or named like one."""
-    fields = [(name.lower(), value) for name, value in headers.items()]
-    credentials = [(name, value) for name, value in fields if not _ORDINARY_FIELD.match(name)]
-    return [value for name, value in credentials if not value.is_literal or _CREDENTIAL_FIELD.search(name)]
+    credentials = []
+    for field, value in headers.items():
+        name = field.lower()
+        may_be_one = not value.is_literal or _CREDENTIAL_FIELD.search(name)
+        if may_be_one and not _ORDINARY_FIELD.match(name):
+            credentials.append(value)
+    return credentials
 
 
 def public_url(url: str, *, keep_tokens: bool = False, keep_keys: bool = False) -> str:
@@ -195,7 +200,8 @@ def public_url(url: str, *, keep_tokens: bool = False, keep_keys: bool = False) 
     address, _, fragment = url.partition("#")
     head, _, query = address.partition("?")
     scheme, separator, after = head.partition("//")
-    if scheme[-1:] in {"", ":"} and "@" in after and not scheme.startswith("abfs"):  # `container@account`
+    has_server = scheme[-1:] in {"", ":"}
+    if has_server and "@" in after and not scheme.startswith("abfs"):  # `container@account`
         server, slash, path = after.partition("/")
         url = f"{scheme}{separator}{server.rpartition('@')[2]}{slash}{path}{url[len(head) :]}"
     pairs = [*query.split("&"), *fragment.split("&")]
@@ -245,10 +251,9 @@ def unsigned_url(url: str) -> str:
 
 
 def href_hash(href: str) -> int:
-    """Return 24 bits of a checksum of a URL without its signature: 3 bytes in each row of the ledger.
+    """Return 24 bits of a checksum of a URL without its signature: an ETag is only sent to the same URL.
 
-    It decides whether an ETag is sent, because an ETag belongs to one URL. Another URL of the asset has the
-    same hash in one of 16 million cases: its request then has the wrong ETag.
+    Another URL of the asset has the same hash in one of 16 million cases, and gets a wrong ETag then.
     """
     checksum = zlib.crc32(unsigned_url(href).encode("utf-8", "surrogatepass"))
     return (checksum >> 8) - (1 << 23)  # with a sign, so that SQLite stores 3 bytes
@@ -263,8 +268,10 @@ def _forms_of(value: str) -> set[str]:
             plain |= {name_and_password, name_and_password.partition(":")[2]}
     forms = set(plain)
     for text in plain:
-        forms |= {json.dumps(text, ensure_ascii=is_ascii)[1:-1] for is_ascii in (True, False)}
+        for is_ascii in (True, False):
+            forms.add(json.dumps(text, ensure_ascii=is_ascii)[1:-1])
         for encoded in (quote(text, safe=""), quote(text), quote_plus(text)):
             # some servers write the hexadecimal digits in lower case
-            forms |= {encoded, re.sub("%..", lambda escape: escape[0].lower(), encoded)}
+            in_lower_case = re.sub("%..", lambda escape: escape[0].lower(), encoded)
+            forms |= {encoded, in_lower_case}
     return {form for form in forms if len(form) >= _MIN_SECRET}

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -216,15 +216,11 @@ def _migrated(document: Json) -> Json:
 
 
 def _core_members(identifier: str, document: Json) -> Json:
-    title = document.get("title")
-    if not _is_text(title):
-        title = None
-    licence = document.get("license")
-    text = licence.strip() if isinstance(licence, str) else ""
-    is_name = text not in _LEGACY and _LICENSE.fullmatch(text) is not None
+    title = _text(document.get("title"))
+    licence = _text(document.get("license")).strip()
     providers = []
     for entry in objects_in(document.get("providers")):
-        if _is_text(entry.get("name")):
+        if _text(entry.get("name")):
             providers.append({key: value for key, value in entry.items() if value is not None})
     summaries = {}
     for key, value in object_or_empty(document.get("summaries")).items():
@@ -233,7 +229,7 @@ def _core_members(identifier: str, document: Json) -> Json:
     members = {
         "id": identifier,
         "type": "Collection",
-        "description": next(filter(_is_text, (document.get("description"), title)), identifier),
+        "description": _text(document.get("description")) or title or identifier,
         "title": title,
         "keywords": list_or_empty(document.get("keywords")),
         "providers": providers,
@@ -241,10 +237,9 @@ def _core_members(identifier: str, document: Json) -> Json:
         "extent": _extent(object_or_empty(document.get("extent"))),
         "license": "other",
     }
-    if is_name:
-        members["license"] = text
-    elif text not in _LEGACY:
-        members["source_license"] = text
+    if licence not in _LEGACY:
+        is_name = _LICENSE.fullmatch(licence) is not None
+        members["license" if is_name else "source_license"] = licence
     extensions = [name for name in list_or_empty(document.get("stac_extensions")) if isinstance(name, str)]
     return {key: value for key, value in members.items() if value} | {"stac_extensions": extensions}
 
@@ -263,5 +258,5 @@ def _extent(document: Json) -> Json:
     return {"spatial": {"bbox": boxes}, "temporal": {"interval": intervals or [[None, None]]}}
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+def _text(value: object) -> str:
+    return value if isinstance(value, str) and value.strip() else ""

@@ -1,7 +1,4 @@
-"""What commands share: parse, read the config, resolve the options, show progress, run until stopped, print.
-
-A command is a function, declared by `command`. It gets a `CommandSession` with the given options.
-"""
+"""What commands share. A command is a function, declared by `command`, which gets a `CommandSession`."""
 
 from __future__ import annotations
 

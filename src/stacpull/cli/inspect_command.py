@@ -167,11 +167,11 @@ def classes(session: CommandSession, source: str, counts: bool) -> None:
     """They come from `label:classes` in its items, or from its summaries."""
     from stacpull.engine import source_contents
 
-    names = [*session.selection.collections] or [*filter(None, [parse_api_url(source).collection])]
-    if len(names) != 1:
+    collection, *more = session.selection.collections or [parse_api_url(source).collection]
+    if more or not collection:
         raise UsageError("Classes are listed for one collection: name it with -C ID.")
     work = source_contents.classes(
-        source, names[0], count=counts, label_property=session.selection.label_property,
+        source, collection, count=counts, label_property=session.selection.label_property,
         options=session.options, on_event=session.display,
     )  # fmt: skip
     lists = session.run_cancellable(work)
@@ -182,7 +182,8 @@ def classes(session: CommandSession, source: str, counts: bool) -> None:
         for name in sorted(info.classes, key=str.casefold):
             counted = "" if info.counts is None else f" ({info.counts.get(name, 0):,})"
             lines.append(f"- {name}{counted}")
-    session.print({"collection": names[0], "classes": [info.to_json() for info in lists]}, lines)
+    found = [info.to_json() for info in lists]
+    session.print({"collection": collection, "classes": found}, lines)
 
 
 _OF_DEST = (

@@ -77,8 +77,9 @@ def retry(session: CommandSession, dest: str, ordered: bool) -> int:
 
 
 def _finish(session: CommandSession, work: Work, command: str = "resume", noun: str = "file") -> int:
+    work = partial(work, options=session.options, on_event=session.display)
     try:
-        report = session.run(lambda stop: work(options=session.options, on_event=session.display, stop=stop))
+        report = session.run(lambda stop: work(stop=stop))
     except StacpullError as error:
         if isinstance(error.report, MirrorReport):
             has_result = error.report.assets_planned > 0

@@ -46,10 +46,7 @@ class FailureCounts(Counter[FailureKind]):
             self.lasting += 1
 
     def lines(self, failed: int, gone: int, accepted: int) -> Iterator[str]:
-        """Yield a line per kind, most frequent first, then how many assets `failed` in earlier runs.
-
-        `gone` assets include those of earlier runs, which this run did not try again.
-        """
+        """Yield a line per kind, most frequent first, then what `failed` or is `gone` since earlier runs."""
         tried = min(gone, self[FailureKind.GONE])
         numbers = Counter({**self, FailureKind.GONE: tried})
         for kind, number in (+numbers).most_common():

@@ -45,8 +45,9 @@ def verify(session: CommandSession, dest: str, quick: bool, repair: bool, strict
             session.display.print_result(f"{event.what}: {event.path}{details.get(event.what, difference)}")
 
     check = partial(verification.verify, dest, quick=quick, repair=repair, strict=strict)
+    check = partial(check, options=session.options, on_event=listen)
     try:
-        report = session.run(lambda stop: check(options=session.options, on_event=listen, stop=stop))
+        report = session.run(lambda stop: check(stop=stop))
     except StacpullError as error:
         if isinstance(error.report, VerifyReport):
             lines = verify_lines(error.report, are_listed=are_listed)

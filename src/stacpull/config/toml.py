@@ -1,8 +1,7 @@
 """Reads TOML files with the line of each key, and config files.
 
-The keys of a config file are `source`, `dest` and the names of options, in kebab or snake case. A command
-also checks the options of others. `[credentials]` contains `query = { key = "${NAME}" }`, which is sent to
-the source, and `profile`. Anything else is an error with the key, its line, and the nearest known key.
+The keys of a config file are `source`, `dest` and the names of options, in kebab or snake case.
+`[credentials]` contains `query = { key = "${NAME}" }`, which is sent to the source, and `profile`.
 """
 
 import re
@@ -146,7 +145,10 @@ def read_config_file(path: Path, names: Iterable[str] = ()) -> Config:
                 raise child.error('must be a table: query = { key = "${NAME}" }')
             else:
                 query = {field.key: Setting(field.value, field.where) for field in child.children}
-    addresses = {key: options.pop(key).read(arguments.read_text) for key in POSITIONAL_KEYS if key in options}
+    addresses = {}
+    for key in POSITIONAL_KEYS:
+        if key in options:
+            addresses[key] = options.pop(key).read(arguments.read_text)
     return Config(addresses=addresses, options=options, query=query)
 
 

@@ -366,7 +366,8 @@ def _operation(name: str, arguments: Any) -> Term:
         case "and" | "or" | "not":
             terms = [_predicate(argument) for argument in arguments]
         case "a":
-            terms = [_term(value if isinstance(value, list | dict) else [value]) for value in arguments]
+            lists = [node if isinstance(node, list | dict) else [node] for node in arguments]
+            terms = [_term(node) for node in lists]
         case "t":
             terms = [_instant(value, "DATE") for value in arguments]
         case "s":
@@ -464,7 +465,9 @@ class ExpressionFilter(ItemFilter):
         absent = sorted(name for name in terms if terms[name](item, properties) is None)
         if not absent:
             return " Numbers take no quotes, text takes single quotes."
-        hint = did_you_mean(absent[0], properties.keys() - absent) if len(absent) == 1 else "."
+        hint = "."
+        if len(absent) == 1:
+            hint = did_you_mean(absent[0], properties.keys() - absent)
         for name in absent:
             if re.search(rf'= *"?{re.escape(name)}\b', self._text):
                 hint += f" Text takes single quotes: '{name}'."

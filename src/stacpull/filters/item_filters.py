@@ -108,7 +108,8 @@ class ShardFilter(ItemFilter):
 
     def __call__(self, item: Json, _properties: Json) -> str | None:
         number, count = self._value
-        own_number = _hash(str(item.get("id")), b"shard") % count + 1
+        rank = _hash(str(item.get("id")), b"shard")
+        own_number = rank % count + 1
         return None if own_number == number else "shard"
 
 
@@ -153,8 +154,8 @@ class WhereFilter(ItemFilter):
     def __init__(self, conditions: Sequence[str]) -> None:
         wanted: dict[str, list[str]] = {}
         for condition in conditions:
-            name, _, value = (part.strip() for part in condition.partition("="))
-            wanted.setdefault(name, []).append(value)
+            name, _, value = condition.partition("=")
+            wanted.setdefault(name.strip(), []).append(value.strip())
         self._tests = [(name, PropertyName(name), _test_of(values)) for name, values in wanted.items()]
 
     def __call__(self, item: Json, properties: Json) -> str | None:

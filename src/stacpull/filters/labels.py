@@ -30,7 +30,8 @@ NOMENCLATURES: Final[dict[str, tuple[str, ...]]] = {"clc43": CLC43, "ben19": BEN
 
 
 def fold_label(name: str) -> str:
-    return normalize("NFC", normalize("NFD", name.strip()).casefold())
+    decomposed = normalize("NFD", name.strip())
+    return normalize("NFC", decomposed.casefold())
 
 
 _TO_BEN19: Final = _CLASSES | {name: name for name in BEN19}
@@ -131,7 +132,8 @@ def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -
 
 
 def _hint(label: str, spelled: Mapping[str, str], nomenclature: str | None) -> str:
-    is_corine = nomenclature is not None or not spelled.keys().isdisjoint(map(fold_label, CLC43))
+    has_corine_names = not spelled.keys().isdisjoint(map(fold_label, CLC43))
+    is_corine = nomenclature is not None or has_corine_names
     for other, names in NOMENCLATURES.items():
         if is_corine and other != nomenclature and label in map(fold_label, names):
             return f"it is a class of {other}: use --nomenclature {other}"

@@ -56,7 +56,10 @@ class SelectionFilter(msgspec.Struct, frozen=True):
         return {**counts, "sample": matched - self.sample}
 
     def warnings(self, counts: LeftOut, *, complete: bool = False) -> list[str]:
-        return [text for each in self.filters for text in each.warnings(counts, complete=complete)]
+        texts = []
+        for item_filter in self.filters:
+            texts += item_filter.warnings(counts, complete=complete)
+        return texts
 
 
 class PushedDown(NamedTuple):

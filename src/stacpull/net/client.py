@@ -175,13 +175,13 @@ class PermittedRequest(NamedTuple):
 class Exchange:
     """Sends a request and follows redirects when entered. From then on it has `status`, `headers` and `url`.
 
-    It has a permit until it is closed. If `request` was already `sent`, that receives the response.
+    It has a permit until it is closed. With a `permit`, the fast path has already sent the request.
     """
 
     _client: Client
     _request: Request
     _accept: frozenset[int]
-    _sent: PermittedRequest | None = None  # before the block by the fast path, then until it is closed
+    _permit: PermittedRequest | None = None  # before the block by the fast path, then until it is closed
     gate: Gate = attrs.field(init=False)  # of the host of the last request
     _response: Response = attrs.field(init=False)
     status: int = attrs.field(init=False)  # once the block is entered, one of those accepted
@@ -192,19 +192,19 @@ class Exchange:
 
     async def __aenter__(self) -> Self:
         while True:
-            sent = self._sent or await self._permitted()
-            self._sent = None
-            await self._take_response(sent)
+            permit = self._permit or await self._permitted()
+            self._permit = None
+            await self._take_response(permit)
             if self.status in self._accept:
                 return self
             try:
                 if self.status not in REDIRECTS:
-                    raise TransferError(await self._failure(sent))  # noqa: TRY301 -- it closes this, too
+                    raise TransferError(await self._failure(permit))  # noqa: TRY301 -- it closes this, too
                 await first_bytes(self)
                 location = self.headers.get("Location", "")
                 self._request = self._client.redirected_request(self._request, self.status, location)
                 next_gate = self._client.route(self._request.url).gate
-                sent.gate.record_redirect(self._request.purpose, next_gate)
+                permit.gate.record_redirect(self._request.purpose, next_gate)
             except TransferError as error:
                 await self.close(error)
                 raise
@@ -216,22 +216,22 @@ class Exchange:
 
     async def close(self, error: BaseException | None = None) -> None:
         """End the exchange, perhaps with an error, before the block ends. Drop the rest of the body."""
-        sent = self._sent
-        if sent is None:
+        permit = self._permit
+        if permit is None:
             return  # it is already closed
-        self._sent = None
+        self._permit = None
         try:
             if error is None and self.status in self._accept:
-                sent.gate.reset_refusals(self._request.purpose)
+                permit.gate.reset_refusals(self._request.purpose)
             await self._response.close()
         finally:
-            sent.gate.release()
-            self._log(sent, self.status, error)
+            permit.gate.release()
+            self._log(permit, self.status, error)
             if isinstance(error, TransferError):
                 failure = error.failure
                 if failure.kind is FailureKind.REFUSED and failure.status in REFUSALS:
                     # if it is final, it counts against the host
-                    error.count_refusal = partial(sent.gate.count_refusal, purpose=self._request.purpose)
+                    error.count_refusal = partial(permit.gate.count_refusal, purpose=self._request.purpose)
 
     async def read(self, limit: int) -> bytes:
         return await read_whole(self, limit)
@@ -264,23 +264,23 @@ class Exchange:
         receive = partial(route.transport.send, outgoing)
         return PermittedRequest(route.gate, route.gate.now(), receive)
 
-    async def _take_response(self, sent: PermittedRequest) -> None:
-        self.gate = gate = sent.gate
+    async def _take_response(self, permit: PermittedRequest) -> None:
+        self.gate = gate = permit.gate
         self._sent_url = self._request.url
         self._body_bytes = 0
         try:
-            response = await sent.receive()
+            response = await permit.receive()
         except TransferError as error:
             failure = error.failure.masked(self._client.secrets)
             if failure.kind in {FailureKind.NETWORK, FailureKind.STALLED} and failure.retryable:
-                failure = gate.record_silence(sent.sent_at, failure)
+                failure = gate.record_silence(permit.sent_at, failure)
             elif failure.kind is FailureKind.THROTTLED:
                 failure = gate.record_throttling(failure, self._request.purpose)
             elif failure.kind is FailureKind.ADDRESS and self._request.redirected_from:
                 redirected_by = host_of(self._request.redirected_from[-1])
                 failure = replace(failure, message=f"Redirected by {redirected_by}: {failure.message}")
             gate.release()
-            self._log(sent, error.failure.status, error)
+            self._log(permit, error.failure.status, error)
             raise TransferError(failure) from error.__cause__
         except BaseException:
             gate.release()
@@ -291,11 +291,11 @@ class Exchange:
         self._response = response
         self.status = response.status
         self.headers = response.headers
-        self._sent = sent
+        self._permit = permit
         if self.status in self._accept or self.status in REDIRECTS:
-            gate.record_response(sent.sent_at)
+            gate.record_response(permit.sent_at)
 
-    async def _failure(self, sent: PermittedRequest) -> Failure:
+    async def _failure(self, permit: PermittedRequest) -> Failure:
         host = host_of(self._response.url)
         secrets = self._client.secrets
         # the server may quote the URL
@@ -306,18 +306,18 @@ class Exchange:
         prefix = body[:PREFIX_BYTES]
         failure = classify(self.status, self.headers, prefix, host, now=now, secrets=secrets)
         if self.status in {502, 504} and failure.kind is FailureKind.SERVER:  # no answer to a gateway
-            return sent.gate.record_silence(sent.sent_at, failure).masked(secrets)
+            return permit.gate.record_silence(permit.sent_at, failure).masked(secrets)
         if failure.kind is FailureKind.THROTTLED:
-            failure = sent.gate.record_throttling(failure, self._request.purpose)
+            failure = permit.gate.record_throttling(failure, self._request.purpose)
         elif failure.kind is not FailureKind.SERVER:
             # it has answered, but the time of an error says nothing about its load
-            sent.gate.record_response(-math.inf)
+            permit.gate.record_response(-math.inf)
         return failure.masked(secrets)
 
-    def _log(self, sent: PermittedRequest, status: int | None, error: BaseException | None) -> None:
+    def _log(self, permit: PermittedRequest, status: int | None, error: BaseException | None) -> None:
         log = self._client.log
         if log is not None:
-            seconds = self._client.clock.monotonic() - sent.sent_at
+            seconds = self._client.clock.monotonic() - permit.sent_at
             why = f" {error.failure.kind}" if isinstance(error, TransferError) else ""
             log.write(self._request.method, self._sent_url, status, self._body_bytes, seconds, why)
 

@@ -274,7 +274,8 @@ class JsonReader(msgspec.Struct, eq=False):
                 message = f"{host} answered with a web page instead of JSON."
                 # a web page on another host may come from a wrong link: then credentials do not help
                 kind = FailureKind.REFUSED if same_site(self.source, response.url) else FailureKind.ITEM
-                raise _NotJsonError(Failure(kind, message, status, host, retryable=True), body) from error
+                failure = Failure(kind, message, status, host, retryable=True)
+                raise _NotJsonError(failure, body) from error
             if not is_framed(response.headers):
                 message = f"{host} sent truncated JSON without stating its length."
                 failure = Failure(FailureKind.TRUNCATED, message, status, host, retryable=True)

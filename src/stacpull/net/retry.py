@@ -61,7 +61,8 @@ def next_wait(policy: RetryPolicy, state: RetryState, failure: Failure, jitter: 
         return None
     wait = requested
     if wait is None:
-        wait = jitter * min(policy.cap, policy.base * 2.0 ** min(repeats, 60))
+        longest = policy.base * 2.0 ** min(repeats, 60)
+        wait = jitter * min(policy.cap, longest)
     if is_throttled:
         state.throttles += 1
         state.throttled_seconds += wait
@@ -95,15 +96,20 @@ class Retries(msgspec.Struct, frozen=True):
             return await attempt()
         except TransferError as error:
             first_wait = wait_after(error)
-        from tenacity import AsyncRetrying, retry_if_exception_type  # noqa: PLC0415 -- most runs retry nothing
+        # most runs retry nothing
+        from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type  # noqa: PLC0415
 
         async def next_attempt() -> T:
             return await attempt()  # which may be no async function: tenacity would not await its result
 
+        def wait_after_call(call: RetryCallState) -> float:
+            outcome = vars(call).pop("outcome")  # tenacity must not keep it: its traceback holds the callers
+            return wait_after(outcome.exception())
+
         await self.clock.sleep(first_wait)
         return await AsyncRetrying(
             retry=retry_if_exception_type(TransferError),
-            wait=lambda call: wait_after(vars(call).pop("outcome").exception()),
+            wait=wait_after_call,
             sleep=self.clock.sleep,
         )(next_attempt)
 

@@ -137,8 +137,8 @@ def reason_in(body_prefix: bytes, secrets: Secrets | None = None) -> str:
     # masked before it is shortened: a part of a secret would not be recognised
     start = text if secrets is None else secrets.masked(text)
     start = start[: 4 * _REASON_LENGTH]
-    words = [public_url("".join(filter(str.isprintable, word))) for word in start.split()]
-    return " ".join(words)[:_REASON_LENGTH].rstrip(".")
+    words = ["".join(filter(str.isprintable, word)) for word in start.split()]
+    return " ".join(map(public_url, words))[:_REASON_LENGTH].rstrip(".")
 
 
 def is_web_page(headers: Mapping[str, str], start: bytes | memoryview) -> bool:

@@ -18,16 +18,16 @@ from stacpull.models import Failure, FailureKind, ItemId, Json
 from stacpull.schemes import remote_schemes
 from stacpull.urls import is_local, is_remote, join, may_link_to, parts_of, scheme_rules, without_blanks
 
-AssetKind = Literal["file", "page", "prefix"]
-"""A page is a web page or an endpoint that computes its answer, a prefix a directory or part of a bucket."""
+AssetKind = Literal["file", "web page", "prefix"]
+"""A web page, or an endpoint that computes its answer, a prefix a directory or part of a bucket."""
 
 _KIND_OF_TYPE: Final[dict[str, AssetKind]] = {
-    "text/html": "page",
-    "application/xhtml+xml": "page",
+    "text/html": "web page",
+    "application/xhtml+xml": "web page",
     "inode/directory": "prefix",
     "application/x-directory": "prefix",
 }
-_PAGE_KEYS: Final = frozenset({"tilejson", "rendered_preview"})  # endpoints, at any host
+_WEB_PAGE_KEYS: Final = frozenset({"tilejson", "rendered_preview"})  # endpoints, at any host
 _SUFFIXES_FILE: Final = Path(__file__).with_name("media_types.json")
 _SUFFIX_OF_TYPE: Final[dict[str, str]] = orjson.loads(_SUFFIXES_FILE.read_bytes())
 _RENDERERS: Final = re.compile(r"/(tilejson\.json|preview|map|viewer|wmts|WMTSCapabilities\.xml)(\.\w+)?\Z")
@@ -138,8 +138,8 @@ def _failure(why: str, kind: FailureKind = FailureKind.SCHEME) -> Failure:
 
 def asset_kind(href: str, media_type: str | None, key: str = "") -> AssetKind:
     """Return the kind of the asset at this absolute href."""
-    if key in _PAGE_KEYS:
-        return "page"
+    if key in _WEB_PAGE_KEYS:
+        return "web page"
     kind = _KIND_OF_TYPE.get(media_type_of(media_type))
     if kind is not None:
         return kind
@@ -147,15 +147,16 @@ def asset_kind(href: str, media_type: str | None, key: str = "") -> AssetKind:
         is_prefix = href.endswith("/") or "/" not in href.partition("://")[2]
         return "prefix" if is_prefix else "file"
     if "{" in href and _TILE.search(href) is not None:
-        return "page"
+        return "web page"
     if "?" in href:
         parts = parts_of(href)
-        names = {name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+        parameters = parse_qsl(parts.query, keep_blank_values=True)
+        names = {name.lower() for name, _ in parameters}
         is_rendered = "url" in names and _RENDERERS.search(parts.path) is not None
         is_rendered = is_rendered or {"collection", "item"} <= names
         is_service = {"service", "request"} <= names  # of OGC (06-121r9, 7.2)
         if is_rendered or is_service:
-            return "page"
+            return "web page"
     return "file"
 
 

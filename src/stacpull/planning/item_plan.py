@@ -110,7 +110,8 @@ class _ItemPlan(msgspec.Struct):
                 path = "/".join(filter(None, names))
                 text = f"Asset {first.key!r} already has the path {path!r}: "
                 remedy = "repeat `mirror` with {key} in --layout, then `retry`."
-                self.problems.append((asset.key, Failure(FailureKind.NAME, text + remedy)))
+                failure = Failure(FailureKind.NAME, text + remedy)
+                self.problems.append((asset.key, failure))
         self.assets = list(by_path.values())
 
     def _add_each(self, assets: Json) -> None:
@@ -138,7 +139,7 @@ class _ItemPlan(msgspec.Struct):
                 else:
                     self.prefixes[key] = href, listing
                     self.excluded += [f"{key}/{name}" for name in listing.left_out]
-            elif kind == "page" and not selection.include_pages:
+            elif kind == "web page" and not selection.include_pages:
                 self.web_pages.append(key)
             else:
                 own_href = hrefs.stated_href(asset) if selection.prefer else href  # names are as without it
@@ -154,7 +155,8 @@ def id_of(item: Json, collection: str) -> ItemId:
 
 def updated_in(document: Json) -> str | None:
     """Return `updated` of an item, or of a collection, which may have it at the top level (STAC 1.1)."""
-    updated = object_or_empty(document.get("properties")).get("updated", document.get("updated"))
+    properties = object_or_empty(document.get("properties"))
+    updated = properties.get("updated", document.get("updated"))
     return updated if isinstance(updated, str) else None
 
 
@@ -170,7 +172,8 @@ def version_of(item: PlannedItem) -> str:
         return item.updated
     document = parsed_object(item.public_json) or {}
     # without links, and only with the names of files: the same item may be served elsewhere
-    for asset in objects_in([*object_or_empty(document.get("assets")).values()]):
+    assets = object_or_empty(document.get("assets"))
+    for asset in objects_in([*assets.values()]):
         href = unsigned_url(str(asset.get("href")))
         asset["href"] = href.partition("?")[0].rpartition("/")[2]
         asset["alternate"] = None

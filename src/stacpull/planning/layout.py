@@ -110,7 +110,8 @@ def _value(name: str, item_id: ItemId, properties: Json, parent: ItemId | None) 
         case "parent":
             return (parent or item_id).item
         case "year" | "month" | "day":
-            date = _DATE.match(str(properties.get("datetime") or properties.get("start_datetime")))
+            instant = properties.get("datetime") or properties.get("start_datetime")
+            date = _DATE.match(str(instant))
             return date[name] if date else _UNKNOWN
     value = properties.get(name)
     if isinstance(value, bool):
@@ -193,7 +194,9 @@ def _parse(template: str, *, separates: bool) -> list[Segment]:
         if token["lone"]:
             what = f"{token['lone']!r} is unmatched (double it for a literal one)"
             raise _error(template, what, token.start())
-        piece: str | Field = token.group()[:1] if token["brace"] else token.group()
+        piece: str | Field = token.group()
+        if token["brace"]:
+            piece = token.group()[0]
         if token["field"] is not None:
             name, *filters = token["field"].split("|")
             if not _NAME.fullmatch(name):
@@ -202,7 +205,8 @@ def _parse(template: str, *, separates: bool) -> list[Segment]:
                 if not text.startswith(_REMOVE_PREFIX):
                     what = f"{text!r} is not a filter; use removeprefix:TEXT"
                     raise _error(template, what, token.start())
-            piece = Field(name, tuple(text.removeprefix(_REMOVE_PREFIX) for text in filters))
+            prefixes = [text.removeprefix(_REMOVE_PREFIX) for text in filters]
+            piece = Field(name, tuple(prefixes))
         if isinstance(piece, str) and segment and isinstance(segment[-1], str):
             segment[-1] += piece
         else:

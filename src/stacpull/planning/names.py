@@ -42,7 +42,8 @@ _CUT_ESCAPE: Final = re.compile(r"~[0-9A-F]?\Z")
 
 
 def catalog_id(source: str) -> str:
-    name = _NOT_IN_ID.sub("-", source.partition("://")[2] or source).strip("-.")
+    without_scheme = source.partition("://")[2] or source
+    name = _NOT_IN_ID.sub("-", without_scheme).strip("-.")
     return f"{CATALOG_ID}-{name[:_MAX_SOURCE_LENGTH].rstrip('-.')}" if name else CATALOG_ID
 
 
@@ -83,7 +84,8 @@ def fold(path: str) -> str:
     if path.isascii():
         return path.lower()
     # decomposed before and composed after, because case folding may change the Unicode form
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path).casefold())
+    decomposed = unicodedata.normalize("NFD", path)
+    return unicodedata.normalize("NFC", decomposed.casefold())
 
 
 def path_hash(path: str) -> int:

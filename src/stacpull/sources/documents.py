@@ -150,7 +150,8 @@ async def open_source(url: str, reader: JsonReader) -> Source:
 
     if url.startswith("stdin:"):
         return open_as(".ndjson")
-    ending = suffix_of(urlsplit(url).path.lower().removesuffix(".gz"), None)
+    path = urlsplit(url).path.lower()
+    ending = suffix_of(path.removesuffix(".gz"), None)
     api = parse_api_url(url) if is_web(url) else None
     if api is not None and api.page is not None:
         return open_as("api")

@@ -349,7 +349,8 @@ class FileRanges:
         # only a strong ETag suffices without a size (RFC 9110, 8.8.1); a size suffices if it stands alone
         known = self._version
         if known is not None:
-            is_decisive = known.validator.strong_etag is not None or None not in (known.total, version.total)
+            have_sizes = None not in (known.total, version.total)
+            is_decisive = have_sizes or known.validator.strong_etag is not None
             is_changed = is_changed or not (is_decisive and known.is_same_as(version))
         if is_changed or offset is None:
             raise ForgottenCursorError(f"{self._url} may have changed while it was read")

@@ -92,7 +92,8 @@ def next_request(page: Json, current: PageRequest, base: str) -> PageRequest | N
     is_same_path = urls.parts_of(current.url).path == urls.parts_of(url).path
     if current.method == "GET" and is_same_path:
         present = {p.name for p in urls.parameters(url)}
-        url = urls.add_parameters(url, [p for p in carried if p.name not in present])
+        missing = [p for p in carried if p.name not in present]
+        url = urls.add_parameters(url, missing)
     return PageRequest(url, headers=headers)
 
 
@@ -107,8 +108,11 @@ def _member(name: str, text: str) -> object:
     """Return a parameter of a GET as the member of a body (STAC API: item search, sort)."""
     parts = text.split(",")
     if name == "sortby":
-        directions = {"-": "desc"}
-        return [{"field": p.lstrip("+-"), "direction": directions.get(p[:1], "asc")} for p in parts]
+        keys = []
+        for part in parts:
+            direction = "desc" if part.startswith("-") else "asc"
+            keys.append({"field": part.lstrip("+-"), "direction": direction})
+        return keys
     if name == "bbox":
         return [*map(finite_number, parts)]
     if name in {"collections", "ids"}:

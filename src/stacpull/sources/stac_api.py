@@ -85,7 +85,8 @@ class SearchEndpoint(NamedTuple):
         needs_body = len(url) > _LONG_URL or isinstance(query.get("filter"), dict)
         if self.body is None or not needs_body:
             return PageRequest(url)
-        return PageRequest(self.url.partition("?")[0], "POST", {**self.body, **query})
+        plain_url = self.url.partition("?")[0]
+        return PageRequest(plain_url, "POST", {**self.body, **query})
 
     def can_send(self, query: Json) -> bool:
         return self.body is not None or len(self.request(query).url) <= _LONG_URL
@@ -167,7 +168,8 @@ class FilteredQuery(NamedTuple):
         filtered = PageReader(self.reader, size, self.endpoint.url)
         is_trusted = False
         reason = ""
-        async with aclosing(filtered.pages(self.endpoint.request(self.query))) as pages:
+        request = self.endpoint.request(self.query)
+        async with aclosing(filtered.pages(request)) as pages:
             try:
                 async for page in pages:
                     if not is_trusted:
@@ -222,7 +224,8 @@ class FilteredQuery(NamedTuple):
             query["bbox"] = list(with_nonzero_area(bounds))
         if "datetime" in self.query:
             interval = f"{properties.get('start_datetime')}/{properties.get('end_datetime')}"
-            query["datetime"] = str(properties.get("datetime") or interval).replace(" ", "T")
+            time = properties.get("datetime") or interval
+            query["datetime"] = str(time).replace(" ", "T")
         if "filter" in self.query:
             name = "id"
             value = item.get("id")
@@ -407,7 +410,8 @@ class ApiSource(Source):
         if len(ids) > _MAX_IDS or not endpoint.can_send({"ids": list(ids)}):
             return None
         unique = sorted(set(ids))
-        items = [found.members for found in await self._items_by_id(endpoint, unique, whole=True)]
+        found = await self._items_by_id(endpoint, unique, whole=True)
+        items = [document.members for document in found]
         if sorted(item["id"] for item in items) != unique:  # endings of ids, or ids of several items
             return None
         collections = {item.get("collection") or "" for item in items}
