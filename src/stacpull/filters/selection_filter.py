@@ -3,6 +3,7 @@
 Every filter is applied here, even if it was pushed down. The first one that rejects an item gives the reason.
 """
 
+from itertools import chain
 from typing import NamedTuple, Self
 
 import msgspec
@@ -56,10 +57,8 @@ class SelectionFilter(msgspec.Struct, frozen=True):
         return {**counts, "sample": matched - self.sample}
 
     def warnings(self, counts: LeftOut, *, complete: bool = False) -> list[str]:
-        texts = []
-        for item_filter in self.filters:
-            texts += item_filter.warnings(counts, complete=complete)
-        return texts
+        texts = [each.warnings(counts, complete=complete) for each in self.filters]
+        return list(chain.from_iterable(texts))
 
 
 class PushedDown(NamedTuple):

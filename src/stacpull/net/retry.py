@@ -96,8 +96,7 @@ class Retries(msgspec.Struct, frozen=True):
             return await attempt()
         except TransferError as error:
             first_wait = wait_after(error)
-        # most runs retry nothing
-        from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type  # noqa: PLC0415
+        from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type  # noqa: PLC0415 -- slow
 
         async def next_attempt() -> T:
             return await attempt()  # which may be no async function: tenacity would not await its result

@@ -194,9 +194,7 @@ def _parse(template: str, *, separates: bool) -> list[Segment]:
         if token["lone"]:
             what = f"{token['lone']!r} is unmatched (double it for a literal one)"
             raise _error(template, what, token.start())
-        piece: str | Field = token.group()
-        if token["brace"]:
-            piece = token.group()[0]
+        piece: str | Field = token["brace"][0] if token["brace"] else token.group()
         if token["field"] is not None:
             name, *filters = token["field"].split("|")
             if not _NAME.fullmatch(name):

@@ -42,8 +42,7 @@ _CUT_ESCAPE: Final = re.compile(r"~[0-9A-F]?\Z")
 
 
 def catalog_id(source: str) -> str:
-    without_scheme = source.partition("://")[2] or source
-    name = _NOT_IN_ID.sub("-", without_scheme).strip("-.")
+    name = _NOT_IN_ID.sub("-", source.partition("://")[2] or source).strip("-.")
     return f"{CATALOG_ID}-{name[:_MAX_SOURCE_LENGTH].rstrip('-.')}" if name else CATALOG_ID
 
 
