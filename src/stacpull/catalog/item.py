@@ -52,8 +52,7 @@ def adapted_item(
 ) -> Json:
     """Return the item as it is stored at `item_path`: valid, if the source's item was valid.
 
-    `self` is removed, because a mirror can be moved; `via` and `canonical` link to the origin. An item
-    without a time spans all time. A missing bbox is computed from the geometry.
+    `self` is removed, because a mirror can be moved. An item without a time spans all time.
     """
     directory = item_path.rpartition("/")[0]
 
