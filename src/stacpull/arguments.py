@@ -148,7 +148,7 @@ def read_where(value: str | Iterable[str] | Mapping[str, object] | None) -> tupl
         value = _conditions_in(value)
     conditions = read_texts(value)
     for condition in conditions:
-        name, sign, wanted = (part.strip() for part in condition.partition("="))
+        name, sign, wanted = map(str.strip, condition.partition("="))
         is_other = re.search(r"[<>!]\Z", name) or re.match("[=<>]", wanted)
         if not sign or not name or is_other:
             raise ValueError(f"must be PROPERTY=VALUE, not {condition!r}; --filter has other comparisons")

@@ -56,16 +56,15 @@ def target_of(group: str, name: str) -> str | None:
     core = _CORE.get(group, {})
     if name in core:
         return core[name]
-    # the last one reads the files of all distributions
-    return _own().get(group, {}).get(name) or _everywhere(group).get(name)
+    own = _own().get(group, {}).get(name)
+    return own or _everywhere(group).get(name)  # this reads the files of all distributions
 
 
 def require(group: str, name: str, what: str) -> Any:
     """Return the object of an entry point, or raise UsageError; `what` ("The command 'headers'") needs it."""
     entry = load(group, name)
     if entry is None:
-        target = target_of(group, name) or ""
-        package = target.partition(".")[0].partition(":")[0] or f"that registers {name!r} in {group}"
+        package = re.split("[.:]", target_of(group, name) or "")[0] or f"that registers {name!r} in {group}"
         raise UsageError(f"{what} needs the package {package}, which is not installed.")
     return entry
 
@@ -78,7 +77,8 @@ def names(group: str, *, everywhere: bool = False) -> list[str]:
 
 
 def _is_installed(target: str) -> bool:
-    return find_spec(target.partition(":")[0].partition(".")[0]) is not None
+    package = re.split("[.:]", target)[0]
+    return find_spec(package) is not None
 
 
 @cache

@@ -27,6 +27,10 @@ def objects_in(value: object) -> list[Json]:
     return [element for element in list_or_empty(value) if isinstance(element, dict)]
 
 
+def texts_in(value: object) -> list[str]:
+    return [element for element in list_or_empty(value) if isinstance(element, str)]
+
+
 def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 

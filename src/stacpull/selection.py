@@ -137,4 +137,4 @@ class Selection(Arguments):
     @property
     def item_limit(self) -> int | None:
         """The most matching items that are taken; None without a limit."""
-        return min((limit for limit in (self.max_items, self.sample) if limit), default=None)
+        return self.max_items or self.sample

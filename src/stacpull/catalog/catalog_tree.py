@@ -19,7 +19,7 @@ from stacpull.boxes import is_bbox
 from stacpull.catalog import item
 from stacpull.clock import in_utc, parse_instant, rfc3339
 from stacpull.errors import InterruptedRunError, destination_errors
-from stacpull.json_values import list_or_empty, object_or_empty, objects_in, parsed_object
+from stacpull.json_values import list_or_empty, object_or_empty, objects_in, parsed_object, texts_in
 from stacpull.models import Json, MirroredFile
 from stacpull.planning.names import COLLECTION_FILE, catalog_id
 from stacpull.redact import Secrets, public_url
@@ -78,7 +78,7 @@ class CollectionEntry(msgspec.Struct, frozen=True):
             return None if is_navigation else public_url(href)
 
         links = item.stored_links(source.get("links"), self.base, keep)
-        stored["links"] = links + item.provenance_links(source.get("links"), self.base, links)
+        stored["links"] = links + item.provenance_links(source, self.base, links)
         return stored
 
 
@@ -240,8 +240,8 @@ def _core_members(identifier: str, document: Json) -> Json:
     if licence not in _LEGACY:
         is_name = _LICENSE.fullmatch(licence) is not None
         members["license" if is_name else "source_license"] = licence
-    extensions = [name for name in list_or_empty(document.get("stac_extensions")) if isinstance(name, str)]
-    return {key: value for key, value in members.items() if value} | {"stac_extensions": extensions}
+    stated = {key: value for key, value in members.items() if value}
+    return {**stated, "stac_extensions": texts_in(document.get("stac_extensions"))}
 
 
 def _extent(document: Json) -> Json:

@@ -12,8 +12,9 @@ from typing import Any
 import orjson
 
 from stacpull.boxes import bounds_of, is_bbox
-from stacpull.json_values import list_or_empty, object_or_empty, objects_in, parsed_object
+from stacpull.json_values import object_or_empty, objects_in, parsed_object, texts_in
 from stacpull.models import OWN_DIRECTORY, Json, MirroredFile
+from stacpull.planning.hrefs import hrefs_with
 from stacpull.planning.names import COLLECTION_FILE, fold, is_own_catalog
 from stacpull.planning.prefixes import object_asset
 from stacpull.redact import Secrets, public_url
@@ -66,7 +67,7 @@ def adapted_item(
     links = [link_to("root", "catalog.json", directory)]
     links += [link_to(rel, collection_path, directory) for rel in ("parent", "collection")]
     links += stored_links(document.get("links"), base, keep)
-    links += provenance_links(document.get("links"), base, links)
+    links += provenance_links(document, base, links)
 
     unsorted = stored_assets(document, mirrored, directory, base)
     assets = {key: unsorted[key] for key in sorted(unsorted)}  # so that equal items give equal bytes
@@ -157,7 +158,7 @@ def stored_assets(
 
 
 def with_extensions(extensions: object, assets: Json, mirrored: Mapping[str, MirroredFile]) -> list[str]:
-    names = list(dict.fromkeys(name for name in list_or_empty(extensions) if isinstance(name, str)))
+    names = list(dict.fromkeys(texts_in(extensions)))
     used = set()
     for key, asset in assets.items():
         file = mirrored.get(key)
@@ -187,9 +188,9 @@ def stored_links(links: object, base: str | None, keep: Callable[[str, str], str
     return stored
 
 
-def provenance_links(links: object, base: str | None, stored: Sequence[Json]) -> list[Json]:
+def provenance_links(document: Json, base: str | None, stored: Sequence[Json]) -> list[Json]:
     """Return the links `via` (the URL that was read) and `canonical` (`self`), but no local paths."""
-    remote_hrefs = [href for href in _hrefs_of("self", links) if is_remote(href)]
+    remote_hrefs = [href for href in hrefs_with(document, "self") if is_remote(href)]
     self_href = remote_href(remote_hrefs[0], None) if remote_hrefs else None
     read_href = self_href
     if base is not None and is_remote(base):
@@ -202,15 +203,6 @@ def provenance_links(links: object, base: str | None, stored: Sequence[Json]) ->
     if not any(link["rel"] == "canonical" for link in stored):
         new.append(json_link("canonical", self_href or read_href))
     return new
-
-
-def _hrefs_of(rel: str, links: object) -> list[str]:
-    hrefs = []
-    for link in objects_in(links):
-        href = link.get("href")
-        if str(link.get("rel")).lower() == rel and isinstance(href, str):
-            hrefs.append(href)
-    return hrefs
 
 
 def link_to(rel: str, path: str, directory: str) -> Json:
@@ -293,8 +285,7 @@ def is_own_json(files: StoredFiles, path: str) -> bool:
             data = file.readline(MAX_DOCUMENT_SIZE)
     document = parsed_object(data or b"") or {}
     directory = path.rpartition("/")[0]
-    roots = _hrefs_of("root", document.get("links"))
-    return [path_of_href(root, directory) for root in roots] == ["catalog.json"]
+    return [path_of_href(root, directory) for root in hrefs_with(document, "root")] == ["catalog.json"]
 
 
 def asset_origin(asset: object) -> Json:

@@ -37,8 +37,8 @@ class _Shown(NamedTuple):
 class Display:
     """Shows the events of a run, and counts the failures by kind for the closing summary.
 
-    The cursor rests at the first character of the block. So whatever a terminal does to the block when it is
-    resized, erasing to the end of the screen removes the whole block.
+    The cursor rests at the first character of the block, so erasing to the end of the screen removes all of
+    it, whatever the terminal did to it when it was resized.
     """
 
     def __init__(self, output: Output) -> None:
@@ -172,8 +172,8 @@ class Display:
         width = screen.columns or 80
         height = screen.lines or 24
         # one column stays free, because terminals wrap at the last one
-        lines = [str(disp_trim(line, width - 1)) for line in self._lines(width)]
-        lines = lines[: max(1, height - 1)]
+        lines = [*self._lines(width)][: max(1, height - 1)]
+        lines = [str(disp_trim(line, width - 1)) for line in lines]
         up = f"\x1b[{len(lines) - 1}A" if len(lines) > 1 else ""
         # Without wrapping, as a terminal may already be narrower than it reports. Each row is erased first:
         # else the terminal remembers that it wrapped the row, and joins it with the next one when it grows.

@@ -53,7 +53,7 @@ def resolve(
 ) -> Resolved:
     variables = with_active_endpoints(os.environ)
     settings = {}
-    values: dict[type, dict[str, Any]] = {Selection: {}, Options: {}, S3Options: {}, Output: {}}
+    values: dict[type, dict[str, Any]] = {}
     for option in options.values():
         given = values.setdefault(option.holder, {})
         setting = setting_of(option, flags, variables, config)
@@ -62,16 +62,18 @@ def resolve(
             if option.name != "header":  # `_credentials` reads it
                 given[option.field] = _read(option, setting)
     _check_unused({**BY_NAME, **options}, config, settings)
-    transfer = Options(**values.pop(Options), s3=S3Options(**values.pop(S3Options)))
+    s3 = S3Options(**values.pop(S3Options, {}))
+    transfer = Options(**values.pop(Options, {}), s3=s3)
     try:
-        transfer = attrs.evolve(transfer, **_credentials(settings.get("header"), config, source, variables))
+        credentials = _credentials(settings.get("header"), config, source, variables)
+        transfer = attrs.evolve(transfer, **credentials)
         transfer = _with_profile(transfer, settings.get("credentials"), variables)
     except CredentialsError as error:  # `verify` does without them
         transfer = attrs.evolve(transfer, credential_error=error)
     return Resolved(
-        Selection(**values.pop(Selection)),
+        Selection(**values.pop(Selection, {})),
         transfer,
-        Output(**values.pop(Output)),
+        Output(**values.pop(Output, {})),
         {holder: holder(**fields) for holder, fields in values.items()},
         tuple(_unknown_variables(variables)),
     )
@@ -191,11 +193,11 @@ def _credentials(
     is_elsewhere = stated and url.hostname and not same_site(stated, source or "")
     if is_elsewhere and (query or (is_of_config and headers)):
         raise UsageError(f"The credentials in the config are for {host_of(stated)}: leave SOURCE out.")
-    credentials = [*headers, *query]
+    names = [name for credential in (*headers, *query) for name in credential.sources]
     return {
         "headers": {credential.name: credential.value for credential in headers},
         "query": {credential.name: credential.value for credential in query},
-        "credential_names": tuple(dict.fromkeys(name for _, _, names in credentials for name in names)),
+        "credential_names": tuple(dict.fromkeys(names)),
     }
 
 
@@ -226,7 +228,7 @@ def _substitute(text: str, where: str, environ: Mapping[str, str]) -> tuple[str,
 def header_fields(header: Setting, environ: Mapping[str, str]) -> list[Credential]:
     credentials: list[Credential] = []
     for line in _lines_of(header):
-        name, colon, template = (part.strip() for part in str(line.value).partition(":"))
+        name, colon, template = map(str.strip, str(line.value).partition(":"))
         if not colon or not FIELD_NAME.fullmatch(name):  # a message must not quote it: perhaps a secret
             raise UsageError(f"{line.where}: write a header field as 'Name: value'.")
         if any(name.lower() == other.name.lower() for other in credentials):
@@ -261,8 +263,7 @@ def query_parameter(name: str, setting: Setting, environ: Mapping[str, str]) -> 
 def key_variable(source: SplitResult) -> str | None:
     """Return the variable with the key of the service at `source`; None for a service that is not known.
 
-    A replica of MLHub is known by its path, but only on a private address or `localhost`: any host can serve
-    /mlhub/v1, and a mirror that another person made may have such a source.
+    A replica of MLHub is known by its path, but only on a private address: any host can serve such a path.
     """
     host = source.hostname or ""
     address = literal_address(host) if host and _MLHUB_PATH in source.path else None

@@ -21,7 +21,7 @@ from stacpull.errors import CredentialsError, SourceError, UsageError
 from stacpull.events import Notice
 from stacpull.filters.cql2 import properties_in
 from stacpull.filters.selection_filter import PushedDown, push_down
-from stacpull.json_values import list_or_empty, object_or_empty, objects_in
+from stacpull.json_values import list_or_empty, object_or_empty, objects_in, texts_in
 from stacpull.models import Failure, FailureKind, Json, Page, PageRequest
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.transport import TransferError
@@ -50,7 +50,7 @@ class Conformance(NamedTuple):
 
     @classmethod
     def from_landing(cls, landing: Json) -> Self:
-        uris = [uri for uri in list_or_empty(landing.get("conformsTo")) if isinstance(uri, str)]
+        uris = texts_in(landing.get("conformsTo"))
         methods = {str(link.get("method")).upper() for link in links_with(landing, "search")}
         return cls(tuple(uri.rstrip("/") for uri in uris), "POST" in methods)
 
