@@ -86,17 +86,14 @@ class LabelFilter(ItemFilter):
 
 
 def class_lists(items: Iterable[Json], collection: Json | None) -> dict[str, tuple[str, ...]]:
-    """Return the class lists of a collection and its items: class names by the name of the list.
-
-    They are in `label:classes` of items, collection and summaries, and `labels` of summaries, as in the label
-    extension (a list of `{name, classes}`) or at MLHub (one such object, a list in a list, or names).
-    """
+    """Return the class lists of a collection and its items: class names by the name of the list."""
     collection = collection or {}
     summaries = object_or_empty(collection.get("summaries"))
     sources = [collection.get("label:classes"), summaries.get("label:classes"), summaries.get("labels")]
     sources += [object_or_empty(item.get("properties")).get("label:classes") for item in items]
     lists: dict[str, dict[str, None]] = {}
     for source in sources:
+        # a list of `{name, classes}`; at MLHub also one such object, a list in a list, or names
         for member in _members(source):
             named = member if isinstance(member, dict) else {"classes": [member]}
             name = str(named.get("name") or _UNNAMED)

@@ -57,12 +57,7 @@ class Route(msgspec.Struct, frozen=True):
 
 @attrs.define(eq=False)
 class Client:
-    """Sends requests through the transport of their scheme, by the rules of docs/meaning.md.
-
-    If SOURCE is http, https may redirect to http. A port speaks either http or https, so URLs with the host
-    and port of SOURCE get the scheme of SOURCE. A URL that needs a login gets its `login_transport`; a scheme
-    that is not in `transports` gets what `make_transport` returns.
-    """
+    """Sends requests through the transport of their scheme, by the rules of docs/meaning.md."""
 
     transports: dict[str, Transport]
     _gate_settings: GateSettings
@@ -71,8 +66,8 @@ class Client:
     secrets: Secrets = attrs.field(factory=Secrets)
     counters: NetworkCounters = attrs.field(factory=NetworkCounters)
     _limit_rate: float = 0.0  # bytes per second; 0 means no limit
-    _login_transport: Callable[[str], Transport | None] = lambda _url: None
-    _make_transport: Callable[[str], Transport | None] = lambda _scheme: None
+    _login_transport: Callable[[str], Transport | None] = lambda _url: None  # for a URL that needs a login
+    _make_transport: Callable[[str], Transport | None] = lambda _scheme: None  # for one not in `transports`
     log: "RequestLog | None" = None
     gates: WeakValueDictionary[str, Gate] = attrs.field(factory=WeakValueDictionary, init=False)
     """The gate of each host, kept as long as something refers to it."""
@@ -103,6 +98,7 @@ class Client:
             await shielded_to_thread(self.log.close)
 
     def with_source_scheme(self, url: str) -> str:
+        """Return a URL with the scheme of SOURCE if it has its host and port: a port speaks only one."""
         if not self._swapped_scheme_base or not url.startswith(self._swapped_scheme_base):
             return url
         return self._source_scheme + url[url.index(":") :]
@@ -173,15 +169,12 @@ class PermittedRequest(NamedTuple):
 
 @attrs.define(eq=False)
 class Exchange:
-    """Sends a request and follows redirects when entered. From then on it has `status`, `headers` and `url`.
-
-    It has a permit until it is closed. With a `permit`, the fast path has already sent the request.
-    """
+    """Sends a request and follows redirects when entered. Then it has `status`, `headers` and `url`."""
 
     _client: Client
     _request: Request
     _accept: frozenset[int]
-    _permit: PermittedRequest | None = None  # before the block by the fast path, then until it is closed
+    _permit: PermittedRequest | None = None  # until it is closed; at first, of a request that was sent before
     gate: Gate = attrs.field(init=False)  # of the host of the last request
     _response: Response = attrs.field(init=False)
     status: int = attrs.field(init=False)  # once the block is entered, one of those accepted
@@ -355,11 +348,7 @@ def next_hop(current_url: str, field: str, earlier: Sequence[str], *, allow_down
 
 
 class HostCredentials:
-    """Header fields and query parameters for the site of `url` only; if it is https, only over https.
-
-    MLHub's API of 2021 added the caller's key to `next` links and redirects once more with every page.
-    Therefore, a key in a URL is replaced by ours, and removed from a URL of another host.
-    """
+    """Header fields and query parameters for the site of `url` only; if it is https, only over https."""
 
     def __init__(self, url: str, headers: Mapping[str, Secret], query: Mapping[str, Secret]) -> None:
         self._site_url = url
@@ -375,6 +364,7 @@ class HostCredentials:
     def attach(self, request: Request) -> Request:
         if not self.covers(request.url):
             return request
+        # replaced, not added: an API may repeat the key in its links, once more with every page
         url = request.url
         for name, value in self._query.items():
             url = set_parameter(url, name, value.reveal())

@@ -95,11 +95,7 @@ class ObjectVersion(NamedTuple):
     total: int | None = None
 
     def matches(self, other: Self) -> bool | None:
-        """Return True if both are the same version; None if neither a validator nor a size decides it.
-
-        Another size or ETag denies it, an equal strong ETag proves it. Then dates decide, but an equal date
-        does not replace a strong ETag, which each response must repeat (RFC 9110, 15.3.7).
-        """
+        """Return True if both are the same version; None if neither a validator nor a size decides it."""
         is_same_size = _are_equal(self.total, other.total)
         is_same_etag = _are_equal(self.validator.etag, other.validator.etag)
         is_same_date = _are_equal(self.validator.last_modified, other.validator.last_modified)
@@ -107,6 +103,7 @@ class ObjectVersion(NamedTuple):
             return False
         if self.validator.strong_etag is None:
             return is_same_etag if is_same_date is None else is_same_date
+        # an equal date does not replace a strong ETag, which each response must repeat (RFC 9110, 15.3.7)
         if is_same_etag is None and is_same_date is not False:
             return None
         return is_same_etag is True
