@@ -8,8 +8,6 @@ connection that receives bytes is closed, and so is one whose response ended inc
 waiting for the server is limited, not the time that the reader of a response takes.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from functools import partial
@@ -197,11 +195,11 @@ class ResponseParser:
 
 class ResponseHandler(Protocol):
     def on_response(
-        self, connection: Http1Connection, is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
+        self, connection: "Http1Connection", is_ok: bool, fields: Mapping[bytes, bytes], body: bytes, /
     ) -> bool:
         """Take a complete response: 200 (`is_ok`) or a redirect. Return False to have it streamed instead."""
 
-    def on_streamed(self, connection: Http1Connection, /) -> None: ...  # from now on; or it has failed
+    def on_streamed(self, connection: "Http1Connection", /) -> None: ...  # from now on; or it has failed
 
     def send_on_new_connection(self) -> None: ...  # the server had closed the idle one
 
@@ -211,14 +209,14 @@ class ResponseHandler(Protocol):
 
 
 class ConnectionOwner(Protocol):
-    def add(self, connection: Http1Connection) -> None: ...
-    def discard(self, connection: Http1Connection) -> None: ...
+    def add(self, connection: "Http1Connection") -> None: ...
+    def discard(self, connection: "Http1Connection") -> None: ...
 
 
 class Http1Connection(asyncio.Protocol):
     """A connection to the host `name`. It adds itself to `idle` when it can be used again."""
 
-    def __init__(self, owner: ConnectionOwner, name: str, idle: list[Http1Connection]) -> None:
+    def __init__(self, owner: ConnectionOwner, name: str, idle: list["Http1Connection"]) -> None:
         self._owner = owner
         self.idle = idle
         self.response = ResponseParser(name)
@@ -404,7 +402,7 @@ class Http1Connection(asyncio.Protocol):
 class _BufferReceiver(asyncio.BufferedProtocol):
     """Receives long bodies into buffers, which are not copied again on their way to the disk."""
 
-    def __init__(self, connection: Http1Connection) -> None:
+    def __init__(self, connection: "Http1Connection") -> None:
         self._connection = connection
         self._buffer = memoryview(b"")
         self._filled = 0
@@ -431,7 +429,7 @@ class _BufferReceiver(asyncio.BufferedProtocol):
 
 
 class StreamedResponse:
-    def __init__(self, connection: Http1Connection, url: str) -> None:
+    def __init__(self, connection: "Http1Connection", url: str) -> None:
         self._connection = connection
         self.url = url
         self.status = connection.response.status
@@ -445,7 +443,7 @@ class StreamedResponse:
             self._connection.release()
 
 
-async def streamed(connection: Http1Connection, url: str) -> Response:
+async def streamed(connection: "Http1Connection", url: str) -> Response:
     response = connection.response
     if response.failure is not None and not response.status:
         connection.release()

@@ -6,8 +6,6 @@ imported only then, sends the other requests: those that are not a GET, that are
 userinfo, zones), or whose fields have control characters, of which aiohttp refuses line breaks.
 """
 
-from __future__ import annotations
-
 import asyncio
 import re
 import socket
@@ -40,7 +38,7 @@ _FAILURE_REMEMBERED = 1.0  # the same after a failure
 class PreparedRequest(msgspec.Struct, frozen=True):
     """A GET that can be sent on a connection to `host` without a task."""
 
-    host: Http1Host
+    host: "Http1Host"
     request_bytes: bytes
     to_response: Callable[[Request, Receive], Awaitable[Response]] | None = None
     """If set, it receives the http response, and returns the one that `Transport.send` would return."""
@@ -132,7 +130,7 @@ class Http1Transport(CallbackTransport):
         if self._aiohttp is not None:
             await self._aiohttp.close()
 
-    def host(self, origin: str) -> Http1Host | None:
+    def host(self, origin: str) -> "Http1Host | None":
         """Return the host, None if its name has an unusual form, or if a proxy is used for it."""
         origin = origin.lower()
         host = self._hosts.get(origin)
@@ -145,7 +143,7 @@ class Http1Transport(CallbackTransport):
             self._hosts[origin] = host
         return host
 
-    async def connect(self, host: Http1Host) -> Http1Connection:
+    async def connect(self, host: "Http1Host") -> Http1Connection:
         if len(self.connections) >= self._settings.max_connections:
             idle = (connection for connection in self.connections if connection in connection.idle)
             if (longest_idle := max(idle, key=lambda one: one.quiet_ticks, default=None)) is not None:
@@ -157,7 +155,7 @@ class Http1Transport(CallbackTransport):
         except (OSError, UnicodeError) as error:
             raise TransferError(connection_failure(error, host.name)) from error
 
-    async def _try_addresses(self, host: Http1Host) -> Http1Connection:
+    async def _try_addresses(self, host: "Http1Host") -> Http1Connection:
         """Connect to the first address that can be reached. An untrusted certificate ends the search.
 
         The loop gets the address, not a socket: uvloop takes over a socket only after `connection_made`, and

@@ -14,8 +14,6 @@ A conditional request has the ETag or date of the version in DEST. It is only se
 (`assets.href_hash`), because an ETag belongs to one URL (RFC 9110, 8.8).
 """
 
-from __future__ import annotations
-
 import enum
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence

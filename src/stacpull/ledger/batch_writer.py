@@ -4,8 +4,6 @@ The batch that ends a page has the new position. After a kill, the page is read 
 twice. `_BatchChanges.save` shows the steps; `asset_decision.decide` says what becomes of a known asset.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from functools import cache
 from itertools import count

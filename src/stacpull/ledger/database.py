@@ -5,8 +5,6 @@ only single files can be synced, `synchronous=FULL` is used; on network file sys
 the rollback journal. A run that continues from a copy of the ledger adopts the files stored after the copy.
 """
 
-from __future__ import annotations
-
 import os
 import shlex
 import sqlite3

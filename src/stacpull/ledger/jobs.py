@@ -1,7 +1,5 @@
 """The assets that are still to fetch, as `models.Job`s, and those whose names are reserved."""
 
-from __future__ import annotations
-
 import sqlite3
 
 import orjson

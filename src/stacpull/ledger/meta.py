@@ -1,7 +1,5 @@
 """Single values in the ledger, and sets of names: files to remove, catalog files."""
 
-from __future__ import annotations
-
 import json
 import os
 from sqlite3 import Connection

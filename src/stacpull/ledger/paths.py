@@ -4,8 +4,6 @@ Two assets never have the same folded path, because names that differ only in ca
 file. The second asset gets a hash in its name, or fails if the paths are equal.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 from stacpull.ledger.database import IN_LIST, Connection, column, exists, json_array, scalar, write_rows

@@ -4,8 +4,6 @@ First, rows are deleted and their files are listed; then the files are removed; 
 step begins when the one before is durable. So a kill leaves no row without its file, and no unknown file.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import islice
 

@@ -1,7 +1,5 @@
 """Read-only queries of the ledger: status, failures, items, catalogs, and the files to expect in DEST."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -111,13 +109,13 @@ def run_status(db: Connection) -> dict[str, Any]:
     }
 
 
-def state_now(state: str, *, live: bool) -> RunState:
+def state_now(state: str, *, live: bool) -> "RunState":
     """Return the state of the current run. If it is "running" but no process is `live`, it was killed."""
     ends: dict[str, RunState] = {"complete": "complete", "failed": "failed"}
     return "running" if live else ends.get(state, "interrupted")
 
 
-def failures(db: Connection, *, newest: int | None = None) -> Iterator[FailureRecord]:
+def failures(db: Connection, *, newest: int | None = None) -> Iterator["FailureRecord"]:
     """Yield the failures of items in order, then of links and entries; or the `newest` of the last 1,000."""
     table = "failures"
     order = "f.item = 0, f.item, f.key"

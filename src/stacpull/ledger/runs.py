@@ -6,8 +6,6 @@ If another run was started in between, which may have taken over assets, the wal
 complete walk deletes the failures of earlier walks, except those that it met again.
 """
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -41,7 +39,7 @@ class RunSpec(msgspec.Struct, frozen=True):
     """The task of a run. `source` has no credentials; `credential_names` lists those that were removed."""
 
     source: str
-    selection: Selection
+    selection: "Selection"
     fixed: Mapping[str, Any]  # `Options.fixed`
     credential_names: tuple[str, ...] = ()
     kind: RunKind = "mirror"

@@ -3,8 +3,6 @@
 Rows of done assets stay small: there may be eight million. What only a transfer needs is in `jobs`.
 """
 
-from __future__ import annotations
-
 import re
 from sqlite3 import Connection
 from typing import Final

@@ -34,8 +34,6 @@ To begin a run changes no state (`runs.begin`), and triggers only count rows (`s
 | a repair does | CURRENT | DUE | `requeue_damaged` |
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter

@@ -1,7 +1,5 @@
 """Reading DEST, which others may have changed: no link is followed, and no pipe or device is waited for."""
 
-from __future__ import annotations
-
 import errno
 import itertools
 import os

@@ -7,8 +7,6 @@ errors only since Linux 5.8, and only on some file systems. A failed sync is nev
 are gone from the cache, and a second sync would report success.
 """
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import os
@@ -106,7 +104,7 @@ class LocalStore(DirectoryFiles):
         return True
 
     @cached_property
-    def _threads(self) -> ThreadPoolExecutor:
+    def _threads(self) -> "ThreadPoolExecutor":
         from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 -- it imports logging
 
         return ThreadPoolExecutor(_SYNCED_AT_ONCE, "stacpull-fsync")

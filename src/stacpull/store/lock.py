@@ -3,8 +3,6 @@
 It is released when the last process of the run ends. If a run was killed, the next run waits for that.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import time

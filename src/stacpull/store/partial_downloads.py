@@ -4,8 +4,6 @@ The bytes of a part are hashed again before it is resumed. Only regular files ar
 must not redirect a write. The publisher syncs parts in groups.
 """
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import io
@@ -68,10 +66,10 @@ class PartialDownloads:
 
     async def create(
         self, rowid: int, generation: int, validator: Validator, total: int | None, href_hash: int | None
-    ) -> PartialDownload:
+    ) -> "PartialDownload":
         path = part_path(self.directory, rowid, generation)
 
-        def create() -> PartialDownload:
+        def create() -> "PartialDownload":
             path.parent.mkdir(parents=True, exist_ok=True)
             path.unlink(missing_ok=True)  # first: the new description must never describe old bytes
             description_path(path).unlink(missing_ok=True)
@@ -83,11 +81,11 @@ class PartialDownloads:
 
         return await self._open_in_thread(create)
 
-    async def resume(self, rowid: int, generation: int) -> PartialDownload:
+    async def resume(self, rowid: int, generation: int) -> "PartialDownload":
         resume = partial(PartialDownload, self, rowid, generation, "rb+", resumable=True)
         return await self._open_in_thread(resume)
 
-    async def _open_in_thread(self, work: Callable[[], PartialDownload]) -> PartialDownload:
+    async def _open_in_thread(self, work: Callable[[], "PartialDownload"]) -> "PartialDownload":
         """Open a part in a thread. Wait even if cancelled: the next attempt opens the same part."""
         opened: list[PartialDownload] = []
         try:

@@ -4,8 +4,6 @@ Parts are staged, then `sync`, then `place`; the ledger is written in between (`
 relative to DEST, with `/` between segments. All stores pass `tests/store/store_contract.py`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol

@@ -10,8 +10,6 @@ byte. The name of a complete part has all that is needed to publish it. A Dask w
 its connection is lost, so nothing else continues its files. No asyncio here: the store process imports this.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import re
