@@ -177,7 +177,8 @@ class ResponseParser:
             if length > _MAX_PARSED:
                 self.remaining = length
         else:
-            self._is_framed = fields.get(b"transfer-encoding", b"").lower().rstrip().endswith(b"chunked")
+            codings = fields.get(b"transfer-encoding", b"").lower()
+            self._is_framed = codings.rstrip().endswith(b"chunked")
 
     def on_body(self, data: bytes) -> None:
         if self._phase is _RECEIVING:
@@ -270,11 +271,12 @@ class Http1Connection(asyncio.Protocol):
         """Called every `seconds`. Close the connection if data came too slowly or not at all."""
         if self._receiver is not None:
             self._receiver.flush()
+        is_awaited = self._waiter is not None and not self._waiter.done()
         if self._state is _NEW or self._state is _IDLE:
             if self.quiet_ticks * seconds >= KEEP_ALIVE:
                 self.abort()
             self.quiet_ticks += 1
-        elif self.handler is not None or (self._waiter is not None and not self._waiter.done()):
+        elif self.handler is not None or is_awaited:
             fault = self._waiting_fault(seconds, settings)
             self.quiet_ticks += 1
             if self.response.held_bytes:

@@ -97,21 +97,16 @@ class Http1Transport(CallbackTransport):
         end = url.find("/", len("https://"))
         target = url[end:]
         host = self._hosts.get(url[:end]) if end > 0 else None
-        if host is None or not (url.isascii() and url.isprintable()) or " " in target or "#" in target:
+        is_plain = url.isascii() and url.isprintable() and " " not in target and "#" not in target
+        if host is None or not is_plain:
             origin, target = split_url(url)
-            if (host := self.host(origin)) is None:
+            host = self.host(origin)
+            if host is None:
                 return None
-        if headers is not host.headers or request.purpose != host.purpose:
-            if not "".join((*headers, *headers.values())).isprintable():
-                return None
-            coding = {"accept-encoding": "gzip"} if request.purpose == "document" else {}
-            replaced = {name.lower() for name in headers}
-            defaults = (host.default_fields | coding).items()
-            fields = [*((name, value) for name, value in defaults if name not in replaced), *headers.items()]
-            lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
-            host.tail = f" HTTP/1.1\r\n{lines}\r\n".encode()
-            host.headers = headers
-            host.purpose = request.purpose
+        # equal fields are one object, so `is` is enough
+        is_known = headers is host.headers and request.purpose == host.purpose
+        if not is_known and not host.set_fields(headers, request.purpose):
+            return None
         tail = host.tail
         if authorization:
             if not authorization.isprintable():
@@ -146,7 +141,8 @@ class Http1Transport(CallbackTransport):
     async def connect(self, host: "Http1Host") -> Http1Connection:
         if len(self.connections) >= self._settings.max_connections:
             idle = (connection for connection in self.connections if connection in connection.idle)
-            if (longest_idle := max(idle, key=lambda one: one.quiet_ticks, default=None)) is not None:
+            longest_idle = max(idle, key=lambda connection: connection.quiet_ticks, default=None)
+            if longest_idle is not None:
                 longest_idle.idle.remove(longest_idle)  # at once, so that the next caller takes another one
                 longest_idle.close()
         try:
@@ -270,7 +266,8 @@ class Http1Host:
             if loop.time() >= self._addresses_until:
                 try:
                     infos = await loop.getaddrinfo(self.hostname, self.port, type=socket.SOCK_STREAM)
-                    self._addresses = list(dict.fromkeys(str(info[4][0]) for info in infos))
+                    addresses = [str(info[4][0]) for info in infos]
+                    self._addresses = list(dict.fromkeys(addresses))
                     self._addresses_until = loop.time() + _REMEMBERED
                 except OSError as error:
                     self._addresses = error
@@ -280,6 +277,21 @@ class Http1Host:
         in_order = sorted(self._addresses, key=self.unreachable.__contains__)  # those that work come first
         self._addresses = in_order[1:] + in_order[:1]
         return in_order
+
+    def set_fields(self, headers: Mapping[str, str], purpose: "Purpose") -> bool:
+        """Set the `tail` of requests with these fields. Return False if one has control characters."""
+        if not "".join((*headers, *headers.values())).isprintable():
+            return False
+        fields = dict(self.default_fields)
+        if purpose == "document":
+            fields["accept-encoding"] = "gzip"
+        for name in headers:
+            fields.pop(name.lower(), None)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in (*fields.items(), *headers.items()))
+        self.tail = f" HTTP/1.1\r\n{lines}\r\n".encode()
+        self.headers = headers
+        self.purpose = purpose
+        return True
 
     def take_idle(self) -> Http1Connection | None:
         idle = self.idle

@@ -148,7 +148,6 @@ def planned_this_run(db: Connection, run: Run, ids: Sequence[ItemId]) -> dict[It
 
 
 def known_assets(db: Connection, items: Iterable[ItemRow], run: Run) -> Mapping[int, dict[str, KnownAsset]]:
-    """Return the assets of items, by the row of the item and by key."""
     directories = {item.id: item.directory for item in items}
     known: defaultdict[int, dict[str, KnownAsset]] = defaultdict(dict)
     width = len(AssetRow._fields)

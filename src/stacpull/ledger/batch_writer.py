@@ -39,10 +39,7 @@ _REQUEST_NEW = Decision(Action.REQUEST)
 
 
 class BatchWriter:
-    """Saves what the walk of a run plans; `has_file` says whether DEST has a file.
-
-    `publish_all` publishes the reserved assets, before they are planned again, perhaps under other keys.
-    """
+    """Saves what the walk of a run plans. Reserved assets are published before they are planned again."""
 
     def __init__(
         self, db: Connection, run: Run, has_file: HasFile, secrets: Secrets, publish_all: Callable[[], None]
@@ -196,7 +193,7 @@ class _BatchChanges:
             what: Literal["link", "entry"] = "link" if entry.href else "entry"
             place = self._secrets.storable_url(entry.href or entry.name)
             key = FailureKey(what, 0, place, source=self._run.source, collection=entry.collection)
-            self._failures.append((key, entry.failure, None))
+            self._fail(key, entry.failure)
         for change in changes:  # once `_relinked` is complete, which `_json_state` needs
             if change.known:
                 self._resolve_unplanned(change)
@@ -209,6 +206,9 @@ class _BatchChanges:
             self._plan_problems(change)
             self._plan_row(change)
         self._write()
+
+    def _fail(self, key: FailureKey, failure: Failure, item: ItemId | None = None) -> None:
+        self._failures.append((key, failure, item))
 
     def _postpone(self, item: PlannedItem) -> bool:
         """Postpone an item if SOURCE may list it twice: an earlier run had a newer version."""
@@ -237,11 +237,8 @@ class _BatchChanges:
             self._result.count("assets_pages", len(item.web_pages))
         if before.version is None and not item.is_collection:
             self._result.count("items_new", 1)
-        usual = item_directory(item.id)
-        if row.directory != usual:  # that was taken: assets beside the JSON, or the collection's, stay there
-            moved = {usual: row.directory, usual.partition("/")[0]: row.directory.partition("/")[0]}
-            assets = [replace(a, directory=moved.get(a.directory, a.directory)) for a in item.assets]
-            item = item._replace(assets=tuple(assets))
+        if row.directory != item_directory(item.id):
+            item = _moved_to(item, row.directory)
         is_updated = before.version not in (None, row.version)
         known = self._known_assets[row.id]
         return _ItemChange(item, before, row, was_planned=was_planned, is_updated=is_updated, known=known)
@@ -254,7 +251,8 @@ class _BatchChanges:
             name = with_salted_hash(name, directory)
         self._taken_hashes.add(hashed)
         path = f"{directory}/{name}"
-        other_directory = None if path == f"{item.collection}/{item.item}" else path  # as in `named_items`
+        is_usual = path == f"{item.collection}/{item.item}"  # as in `named_items`
+        other_directory = None if is_usual else path
         rowid = next(self._writer.item_rowids)
         return ItemRow(rowid, hashed, collection, item.item, other_directory, directory=path)
 
@@ -277,7 +275,7 @@ class _BatchChanges:
             row = row._replace(href=before.href or row.href, is_unreadable=1)
             self._known[unreadable.id] = row
             self._item_rows.append(row)
-            self._failures.append((FailureKey("item", row.id), unreadable.failure, unreadable.id))
+            self._fail(FailureKey("item", row.id), unreadable.failure, unreadable.id)
 
     def _directory(self, path: str, change: _ItemChange) -> tuple[int | None, str]:
         """Return the row of a directory, None for that of the item, and its path, which may get a hash."""
@@ -346,11 +344,15 @@ class _BatchChanges:
         template = None
         if name is None:
             template = asset.name_template or "{filename}"
-        name_or_template = None if row.name is not None else name or template
+        name_or_template = None  # the asset owns its path
+        if row.name is None:
+            name_or_template = name or template
         hrefs = [asset.href, *asset.alternates]
         public_hrefs = [*map(self._secrets.storable_url, hrefs)]
         is_stale = public_hrefs != hrefs  # a stored URL lacks its key or signature
-        alternates = orjson.dumps(public_hrefs[1:]).decode() if asset.alternates else None
+        alternates = None
+        if asset.alternates:
+            alternates = orjson.dumps(public_hrefs[1:]).decode()
         columns = (row.id, public_hrefs[0], is_stale, name_or_template, asset.size, asset.media_type)
         self._asset_rows.append(row)
         self._job_rows.append((*columns, alternates, decision.digest_in_dest))
@@ -391,7 +393,8 @@ class _BatchChanges:
         if not unplanned:
             return
         left_out = {*item.excluded, *item.web_pages}
-        may_move = [a for a in unplanned if a.row.key not in left_out and a.row.state != AssetState.RESERVED]
+        wanted = [known for known in unplanned if known.row.key not in left_out]
+        may_move = [known for known in wanted if known.row.state != AssetState.RESERVED]
         self._rename_assets(change, may_move)
         for known in unplanned:
             row = known.row
@@ -442,7 +445,7 @@ class _BatchChanges:
                 row = known.row._replace(run=run_id)
             if row.state != AssetState.DONE:
                 row = row._replace(state=transitions.failed_state(failure))
-                self._failures.append((FailureKey("", row.item, key), failure, change.item.id))
+                self._fail(FailureKey("", row.item, key), failure, change.item.id)
             self._asset_rows.append(row)
 
     def _plan_row(self, change: _ItemChange) -> None:
@@ -455,8 +458,9 @@ class _BatchChanges:
         if change.rewrites_json and change.known:
             # later runs do not see the change: they must revalidate the assets that this one leaves out
             planned = {asset.key for asset in item.assets}.union(item.expanded_prefixes)
-            left_out = [known.row.id for key, known in change.known.items() if key not in planned]
-            self._must_revalidate += left_out
+            for key, known in change.known.items():
+                if key not in planned:
+                    self._must_revalidate.append(known.row.id)
         listed_by = row.listed_by
         if self._run.kind == "mirror" and listed_by != LISTED_BY_SEVERAL:
             # a 404 for this URL proves nothing if another source lists the item under another URL
@@ -494,7 +498,8 @@ class _BatchChanges:
         db.execute(revalidate, (json_array(self._must_revalidate),))
         self._claim_paths()
         if exists(db, "SELECT 1 FROM failures WHERE what = 'item'"):
-            self._delete_failures({self._known[item.id].id for item in self._batch.items})
+            read = {self._known[item.id].id for item in self._batch.items}
+            self._delete_failures(read)
         for key, failure, item in self._failures:
             masked = failure.masked(self._secrets)
             transitions.put_failure(db, key._replace(run=run_id), masked, self._now)
@@ -516,7 +521,7 @@ class _BatchChanges:
             if isinstance(name, Failure):
                 transitions.fail_planned(self._db, job.rowid, job.name)
                 key = FailureKey("", job.item_rowid, job.key)
-                self._failures.append((key, name, items[job.item_rowid]))
+                self._fail(key, name, items[job.item_rowid])
             else:
                 jobs.append(replace(job, name=name))
         self._result.jobs = jobs
@@ -532,3 +537,11 @@ class _BatchChanges:
         replaced = of_items - read - {key.item for key, *_ in self._failures}
         delete = f"DELETE FROM items WHERE id {IN_LIST} RETURNING parent"
         self._changed.update(column(self._db, delete, (json_array(replaced),)))
+
+
+def _moved_to(item: PlannedItem, directory: str) -> PlannedItem:
+    """Move assets out of the usual directories of the item and its collection, because these were taken."""
+    usual = item_directory(item.id)
+    moved = {usual: directory, usual.partition("/")[0]: directory.partition("/")[0]}
+    assets = [replace(asset, directory=moved.get(asset.directory, asset.directory)) for asset in item.assets]
+    return item._replace(assets=tuple(assets))

@@ -34,7 +34,8 @@ def put(db: Connection, key: str, value: str | None) -> None:
 def with_prefix(db: Connection, prefix: str) -> dict[str, str]:
     """Return the names with this prefix, in order and without the prefix, and their values."""
     query = "SELECT substr(key, ?), value FROM meta WHERE substr(key, 1, ?) = ? ORDER BY key"
-    return dict(db.execute(query, (len(prefix) + 1, len(prefix), prefix)).fetchall())
+    values = (len(prefix) + 1, len(prefix), prefix)
+    return dict(db.execute(query, values).fetchall())
 
 
 def owns_file(db: Connection, path: str) -> bool:
@@ -55,7 +56,10 @@ def record_file(db: Connection, path: str, sha256: bytes | None) -> None:
 def file_digests(db: Connection) -> dict[str, bytes | None]:
     """Return the SHA-256 of each catalog file: None while it is replaced, empty until it exists."""
     files = with_prefix(db, _FILES)
-    return {path: None if value == _UNKNOWN else bytes.fromhex(value) for path, value in files.items()}
+    digests: dict[str, bytes | None] = {}
+    for path, value in files.items():
+        digests[path] = None if value == _UNKNOWN else bytes.fromhex(value)
+    return digests
 
 
 def note_named_source(db: Connection, source: str) -> None:

@@ -26,8 +26,7 @@ def claim(db: Connection, assets: Sequence[tuple[int, str, str]]) -> dict[int, s
         directory_hashes.update(path_hash(safe_segment(name)) for name in names)
     # in order, so that each page of the index is visited once: they do not all fit into the cache
     sorted_claims = sorted(claim for claim in claims if claim[0] not in directory_hashes)
-    claimed = write_rows(db, "INSERT OR IGNORE INTO paths(hash, asset) VALUES ?", sorted_claims)
-    if claimed == len(claims):
+    if write_rows(db, "INSERT OR IGNORE INTO paths(hash, asset) VALUES ?", sorted_claims) == len(claims):
         return {}
     owners = dict(db.execute(f"SELECT hash, asset FROM paths WHERE hash {IN_LIST}", (hashes,)))
     other_names: dict[int, str | Failure] = {}

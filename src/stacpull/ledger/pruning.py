@@ -20,10 +20,8 @@ _SAME_WALKS = (
     "WHERE r.id = ? AND o.id <> r.id AND o.kind = 'mirror' AND NOT EXISTS ("
     "SELECT value FROM json_each(o.credential_names) EXCEPT SELECT value FROM json_each(r.credential_names))"
 )
-"""SQL: other walks of the same source and selection, without those whose credentials a run lacks.
-
-Many services return 404 for items that need a login: walks with more credentials are left out.
-"""
+"""SQL: other walks of the same source and selection, without those that had more credentials: many services
+return 404 for items that need a login."""
 
 
 def items_not_found(db: Connection, run_id: int, after: int, limit: int) -> list[NotFoundItem]:
@@ -57,7 +55,8 @@ def count_of_other_walks(db: Connection, run_id: int) -> int:
 
 def _count_unseen(db: Connection, condition: str, *values: int) -> int:
     query = f"SELECT collection_name, name FROM named_items WHERE name <> '{OWN_ASSETS_ID}' AND ({condition})"
-    return sum(not runs.has_seen(db, ItemId(*names)) for names in db.execute(query, values))
+    items = (ItemId(*names) for names in db.execute(query, values))
+    return sum(not runs.has_seen(db, item) for item in items)
 
 
 def seen_examples(
@@ -66,7 +65,8 @@ def seen_examples(
     """Return (ID, own URL) of items of a collection that `run` found, with URLs of one server."""
     query = "SELECT name, href FROM named_items WHERE collection_name = ? AND name <> '' AND listed_by = ?"
     rows = db.execute(query, (collection, run_id))
-    on_server = ((name, href) for name, href in rows if href is not None and host_of(href) == server)
+    with_url = ((name, href) for name, href in rows if href is not None)
+    on_server = ((name, href) for name, href in with_url if host_of(href) == server)
     return list(islice(on_server, limit))
 
 

@@ -179,7 +179,8 @@ def files_of(db: Connection, items: Sequence[int]) -> dict[int, dict[str, Mirror
             iif(state = {AssetState.DONE} AND clip IS NULL, stated_checksum, NULL)  -- compared with its bytes
         FROM files_in_dest WHERE item {IN_LIST} AND NOT is_damaged
     """
-    for item, key, path, size, digest, clip, compared in db.execute(query, (json_array(items),)):
+    rows = db.execute(query, (json_array(items),))
+    for item, key, path, size, digest, clip, compared in rows:
         checksums = [stored_checksum(compared)]
         if digest:
             checksums.append(as_checksum(digest))
@@ -208,7 +209,8 @@ def item_json_path(db: Connection, item: ItemId | None, href: str) -> str | None
     row = None
     if item is not None:
         is_item = "i.hash = ? AND i.name = ? AND +i.collection_name = ?"  # +: without the index of names
-        row = db.execute(f"{select} AND {is_item}", (item_hash(item), item.item, item.collection)).fetchone()
+        values = (item_hash(item), item.item, item.collection)
+        row = db.execute(f"{select} AND {is_item}", values).fetchone()
     if row is None:  # the URL has no ID, as in a static tree
         has_href = "substr(i.href, -16) = substr(:href, -16) AND i.href = :href"
         row = db.execute(f"{select} AND {has_href} LIMIT 1", {"href": href}).fetchone()
@@ -288,8 +290,12 @@ def unreadable_links(db: Connection, run: runs.Run) -> list[ItemLink]:
         FROM failures f JOIN named_items i ON i.id = f.item JOIN named_items p ON p.id = i.parent
         WHERE f.what = 'item' AND f.run {IN_LIST} AND f.kind {IN_LIST} AND i.href IS NOT NULL
     """
-    rows = db.execute(query, (json_array(runs.of_same_source(db, run.id)), json_array(kinds)))
-    return [ItemLink(href, ItemId(*names[:2]), ItemId(*names[2:])) for href, *names in rows]
+    of_runs = json_array(runs.of_same_source(db, run.id))
+    links: list[ItemLink] = []
+    for href, parent_collection, parent, collection, name in db.execute(query, (of_runs, json_array(kinds))):
+        link = ItemLink(href, ItemId(parent_collection, parent), ItemId(collection, name))
+        links.append(link)
+    return links
 
 
 def damaged_items(db: Connection) -> int:
@@ -309,7 +315,6 @@ def unwritten_items(db: Connection, after: int, also_new: bool) -> list[int]:
 
     Such an item has no pending assets, or only earlier runs left some of its assets pending.
     """
-    # it matters what the last run left pending only if an earlier run left something too
     last = "SELECT max(id) FROM runs WHERE EXISTS (SELECT 1 FROM totals WHERE pending > 0 AND run < runs.id)"
     left_by_run = f"SELECT 1 FROM {_ASSETS_IN_RUN} AND a.state < {AssetState.DONE}"
     query = f"""
@@ -334,7 +339,6 @@ class RecordedFile(NamedTuple):
 
 
 def expected_totals(db: Connection) -> tuple[int, int]:
-    """Return the number of files to expect in DEST, and the bytes of the assets among them."""
     assets = runs.run_totals(db)
     items = scalar(db, f"SELECT count(*) FROM items WHERE json_state <> {JsonState.ABSENT}")
     return assets["assets_done"] + items + len(meta.file_digests(db)), assets["bytes_done"]

@@ -82,8 +82,7 @@ def decoded_options(text: str | bytes) -> dict[str, Any]:
 
 
 def as_json(value: object) -> str:
-    """Return a value as JSON. Equal values have equal JSON."""
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()  # equal values have equal JSON
 
 
 def of_same_source(db: Connection, run_id: int) -> list[int]:
@@ -94,7 +93,10 @@ def of_same_source(db: Connection, run_id: int) -> list[int]:
     """
     may_be_same = "id = :run OR (SELECT kind FROM runs WHERE id = :run) <> 'mirror'"
     rows = db.execute(f"SELECT id, source, {_AREA} FROM runs WHERE {may_be_same}", {"run": run_id})
-    tasks = {rowid: (origin_of(source), host_of(source) or source, area) for rowid, source, area in rows}
+    tasks: dict[int, tuple[object, ...]] = {}
+    for rowid, source, area in rows:
+        place = host_of(source) or source
+        tasks[rowid] = (origin_of(source), place, area)
     return [rowid for rowid, task in tasks.items() if task == tasks[run_id]]
 
 
@@ -231,8 +233,8 @@ def task_to_repair(db: Connection, rowids: Mapping[str, Iterable[int]]) -> RunTo
     """Return the task for the last run that planned one of these assets, else one of these items."""
     of_asset = f"(SELECT max(run) FROM assets WHERE id {IN_LIST})"
     of_item = f"(SELECT max(run) FROM items WHERE id {IN_LIST})"  # JSON may stay damaged, without a URL
-    query = f"SELECT coalesce({of_asset}, {of_item})"
-    run_id = scalar(db, query, (json_array(rowids["asset"]), json_array(rowids["item"])))
+    values = (json_array(rowids["asset"]), json_array(rowids["item"]))
+    run_id = scalar(db, f"SELECT coalesce({of_asset}, {of_item})", values)
     return _spec_to_redo(db, run_id, "repair")
 
 
@@ -251,7 +253,9 @@ def _spec_of_run(db: Connection, run_id: int) -> RunToContinue:
     query = "SELECT selection, credential_names FROM runs WHERE id = ?"
     selection, names = db.execute(query, (run.id,)).fetchone()
     fields = decoded_options(selection)
-    if unknown := sorted(fields.keys() - {field.name for field in attrs.fields(Selection)}):
+    known = {field.name for field in attrs.fields(Selection)}
+    unknown = sorted(fields.keys() - known)
+    if unknown:
         raise UsageError(
             f"Another version of stacpull started the run with {', '.join(unknown)}, which this version "
             "does not know: use the other version, or run `stacpull mirror` with the selection that you want."
@@ -260,7 +264,9 @@ def _spec_of_run(db: Connection, run_id: int) -> RunToContinue:
         selected = Selection(**fields)
     except (ValueError, TypeError, UsageError) as error:
         raise sqlite3.DatabaseError(f"Could not decode the selection of a run: {error}") from error
-    return RunSpec(run.source, selected, run.fixed, tuple(orjson.loads(names)), kind=run.kind), run.remembered
+    credential_names = tuple(orjson.loads(names))
+    spec = RunSpec(run.source, selected, run.fixed, credential_names, kind=run.kind)
+    return spec, run.remembered
 
 
 def load(db: Connection, run_id: int = 0) -> Run:
@@ -269,16 +275,24 @@ def load(db: Connection, run_id: int = 0) -> Run:
         raise NotAMirrorError("DEST has no mirror yet: no run has begun. Run `stacpull mirror` again.")
     query = f"SELECT kind, source, fixed, remembered, {_AREA}, cut_short FROM runs WHERE id = ?"
     kind, source, fixed, remembered, area, cut_short = db.execute(query, (run_id,)).fetchone()
-    options = (decoded_options(fixed), decoded_options(remembered))
-    area_hash = None if area is None else text_hash(area)
-    position = meta.get(db, f"{meta.POSITION}{run_id}")
-    return Run(run_id, kind, source, *options, area_hash, cut_short, position, counters(db, run_id))
+    return Run(
+        id=run_id,
+        kind=kind,
+        source=source,
+        fixed=decoded_options(fixed),
+        remembered=decoded_options(remembered),
+        area_hash=None if area is None else text_hash(area),
+        cut_short=cut_short,
+        position=meta.get(db, f"{meta.POSITION}{run_id}"),
+        counters=counters(db, run_id),
+    )
 
 
 def add_counts(db: Connection, run_id: int, numbers: Mapping[str, float]) -> None:
     """Add to the counters of a run. Their names are those of this module, and fields of `MirrorReport`."""
     add = "INSERT INTO counters VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET number = number + excluded.number"
-    db.executemany(add, [(run_id, name, number) for name, number in numbers.items() if number])
+    rows = [(run_id, name, number) for name, number in numbers.items() if number]
+    db.executemany(add, rows)
 
 
 def set_counter(db: Connection, run_id: int, name: str, number: int) -> None:
@@ -313,11 +327,9 @@ def left_out(counted: Mapping[str, int]) -> dict[str, int]:
 
 
 def run_totals(db: Connection, run_id: int | None = None) -> dict[str, int]:
-    sums = db.execute(
-        "SELECT sum(pending), sum(done), sum(failed), sum(missing), sum(bytes), sum(items_done) FROM totals "
-        "WHERE run = :run OR :run IS NULL",
-        {"run": run_id},
-    ).fetchone()
+    columns = "sum(pending), sum(done), sum(failed), sum(missing), sum(bytes), sum(items_done)"
+    query = f"SELECT {columns} FROM totals WHERE run = :run OR :run IS NULL"
+    sums = db.execute(query, {"run": run_id}).fetchone()
     names = ("assets_pending", "assets_done", "assets_failed", "assets_missing", "bytes_done", "items_done")
     return {name: number or 0 for name, number in zip(names, sums, strict=True)}
 

@@ -259,10 +259,10 @@ def check_version(db: Connection, schema: Schema = LEDGER) -> int:
             f"{schema.version}. Use the stacpull that made it. Otherwise, {schema.remedy}"
         )
     known = frozenset(re.findall(r"CREATE (?:TRIGGER .*?END|VIEW .*?)(?=;\n)", schema.text, re.DOTALL))
-    for kind, name, sql in db.execute(
-        "SELECT type, name, sql FROM main.sqlite_master WHERE type IN ('trigger', 'view')"
-        " OR sql LIKE 'CREATE VIRTUAL%' OR type = 'table' AND sql LIKE '%GENERATED%'"
-    ):
+    is_code = (
+        "type IN ('trigger', 'view') OR sql LIKE 'CREATE VIRTUAL%' OR sql LIKE 'CREATE TABLE%GENERATED%'"
+    )
+    for kind, name, sql in db.execute(f"SELECT type, name, sql FROM main.sqlite_master WHERE {is_code}"):
         if sql not in known:
             raise DestinationError(
                 f"{schema.name} contains a {kind} that stacpull did not make ({str(name)[:40]!r}), so it is "

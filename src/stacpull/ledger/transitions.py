@@ -62,17 +62,17 @@ class FailureKey(NamedTuple):
 def put_failure(db: Connection, key: FailureKey, failure: Failure, now: float) -> None:
     """Record a failure: attempts are added up, other values replaced. `now` is in seconds since 1970."""
     message = failure.message.encode("utf-8", "replace").decode()  # a server may have sent any text
-    db.execute(
-        f"INSERT INTO failures({', '.join(FailureKey._fields)}, kind, message, status, attempts, at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+    columns = (*FailureKey._fields, "kind", "message", "status", "attempts", "at")
+    is_still_gone = "what = '' AND kind = 'gone' AND excluded.kind = 'gone'"
+    is_of_mirror = "(SELECT r.kind FROM runs r WHERE r.id = excluded.run) = 'mirror'"
+    put = (
+        f"INSERT INTO failures({', '.join(columns)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (what, item, key, source, collection) DO UPDATE SET "
         "kind = excluded.kind, message = excluded.message, status = excluded.status, "
         "attempts = attempts + excluded.attempts, at = excluded.at, "
-        # what is still gone was not found by this mirror (`--missing known`)
-        "run = iif(what = '' AND kind = 'gone' AND excluded.kind = 'gone' AND "
-        "(SELECT r.kind FROM runs r WHERE r.id = excluded.run) = 'mirror', run, excluded.run)",
-        (*key, failure.kind, message, failure.status, failure.attempts, now),
+        f"run = iif({is_still_gone} AND {is_of_mirror}, run, excluded.run)"  # for `--missing known`
     )
+    db.execute(put, (*key, failure.kind, message, failure.status, failure.attempts, now))
 
 
 def failed_state(failure: Failure) -> int:
@@ -192,7 +192,8 @@ def reserve(
         unnamed = [file for file in current if names[file.rowid, file.generation] is None]
         set_name = "UPDATE assets SET name = ? WHERE id = ?"
         db.executemany(set_name, [(file.name, file.rowid) for file in unnamed])
-        other_names = paths.claim(db, [(file.rowid, file.directory, file.name) for file in unnamed])
+        claims = [(file.rowid, file.directory, file.name) for file in unnamed]
+        other_names = paths.claim(db, claims)
         for file in current:
             name = names[file.rowid, file.generation] or other_names.get(file.rowid, file.name)
             if isinstance(name, Failure):

@@ -113,9 +113,7 @@ class DirectoryFiles:
     def __init__(self, dest: Path, fd: int | None = None) -> None:
         self.path = dest
         self.name = str(dest)
-        if fd is None:
-            fd = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self.fd = fd
+        self.fd = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if fd is None else fd
 
     def close(self) -> None:
         os.close(self.fd)
@@ -147,7 +145,8 @@ class DirectoryFiles:
                 return FileState(obstacle=_kind(status.st_mode))
             if algorithm is None:
                 return FileState(status.st_size)
-            with os.fdopen(open_regular(path, os.O_RDONLY, dir_fd=self.fd), "rb", buffering=0) as file:
+            fd = open_regular(path, os.O_RDONLY, dir_fd=self.fd)
+            with os.fdopen(fd, "rb", buffering=0) as file:
                 return hashed_state(file.read, status.st_size, algorithm, is_stopped)
         except (FileNotFoundError, NotADirectoryError):
             return FileState()

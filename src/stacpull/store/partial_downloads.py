@@ -223,7 +223,8 @@ class PartialDownload(io.FileIO):
         with self._lock:
             until = min(leading_length(self.received), self.hashed + _HASH_STEP)
             while self.hashers and self.hashed < until:
-                chunk = os.pread(self.fileno(), min(_READ, until - self.hashed), self.hashed)
+                size = min(_READ, until - self.hashed)
+                chunk = os.pread(self.fileno(), size, self.hashed)
                 if not chunk:
                     raise OSError(errno.EIO, f"{self._path.name} has become shorter")
                 self._hash(chunk)

@@ -93,7 +93,8 @@ def parse_complete_part(name: str) -> CompletePartName | None:
 
 
 def read_regular(path: str | Path, limit: int, *, dir_fd: int | None = None) -> bytes:
-    with os.fdopen(open_regular(path, os.O_RDONLY, dir_fd=dir_fd), "rb", buffering=0) as file:
+    fd = open_regular(path, os.O_RDONLY, dir_fd=dir_fd)
+    with os.fdopen(fd, "rb", buffering=0) as file:
         if os.fstat(file.fileno()).st_size > limit:
             raise OSError(errno.EFBIG, "it is too long", path)
         return file.read()
@@ -153,8 +154,7 @@ class StagedParts(DirectoryFiles):
     def _identity_of(self, part_stat: os.stat_result) -> int:
         if self._are_renamed:
             return part_stat.st_ino
-        # the same inode may soon be used for another part
-        return (part_stat.st_mtime_ns ^ (part_stat.st_ino << 1)) % (1 << 62)
+        return (part_stat.st_mtime_ns ^ (part_stat.st_ino << 1)) % (1 << 62)  # inodes are used again
 
     def write_part(self, name: str, body: bytes | memoryview) -> int:
         """Write a part at once and return its identity. A part with the same name is replaced."""
