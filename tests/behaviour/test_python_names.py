@@ -10,6 +10,7 @@ import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from tests.items import feature
@@ -85,7 +86,6 @@ def test_a_warning_without_a_listener_is_logged(tmp_path: Path, caplog: pytest.L
     [
         ("method", "mean", "method must be one of mode, median"),
         ("resolution", None, "resolution must be a number of metres above 0"),
-        ("index", 3, "index must be text"),
         ("evalscript", 3, "evalscript must be text"),
         ("stop", True, "stop must be asyncio.Event"),
         ("base_url", "http://127.0.0.1:1", "If this persists, check --base-url"),
@@ -107,7 +107,8 @@ def test_a_wrong_argument_of_trace_is_refused_by_name(monkeypatch, name: str, va
         (lambda: stacpull.sync.plan([]), "source is an empty list: give items, a URL or a path"),
         (lambda: stacpull.sync.plan([{"id": "a"}]), r"an object that is not a STAC item \(dict\)"),
         (lambda: stacpull.sync.collections(5), "SOURCE must be a URL or a path as text, not int"),
-        (lambda: stacpull.sync.classes(None, "c"), "SOURCE must be a URL or a path as text, not NoneType"),
+        (lambda: stacpull.sync.plan([Mock(spec=["get_assets"])]), "cannot be written as JSON: .*to_dict"),
+        (lambda: stacpull.sync.plan(Mock(get_self_href=lambda: None)), "a client without a `self` link"),
         (lambda: stacpull.Selection(bbox=(7, 47, 8, 46.9)), "^bbox has S 47 above N 46.9: swap them"),
         (lambda: stacpull.sync.plan("${ROOT}/v1"), r"^SOURCE is \$\{ROOT\}/v1: write the value of the v"),
         (lambda: stacpull.S3Options(keys=["id"]), r"keys must be an access key and a secret key\.$"),

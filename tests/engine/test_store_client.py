@@ -58,6 +58,8 @@ async def test_groups_are_published_in_time_without_a_request(tmp_path, jobs, pr
     sizes = {path: len(data) for path, data in tree(tmp_path).items()}
     assert sizes == {"c/i/a.tif": 1, "c/i/b.tif": 16 << 10, "c/i/c.tif": 100_000}
     assert not store_client.fatal_error.done()
+    with pytest.raises(DestinationError, match="ended unexpectedly"):
+        await asyncio.wait_for(store_client.calls.count_unreadable(), 20)
     assert documents(tmp_path) == ["c/i/i.json"]
     assert parts(tmp_path) == []
 
@@ -99,7 +101,6 @@ async def test_unknown_operations_and_invalid_arguments_are_refused(tmp_path: Pa
 
 
 async def test_a_result_follows_the_counters_that_its_call_has_changed(tmp_path, monkeypatch):
-    """The walk ends by them, at `--max-items`."""
     sent = list[messages.ToNetwork]()
     monkeypatch.setattr(store_server, "framed", lambda message: sent.append(message) or framed(message))
     async with opened(tmp_path) as store_client:
@@ -163,9 +164,7 @@ async def test_parts_are_written_and_calls_wait_while_a_group_is_synced(tmp_path
         store_client.sender.put(jobs[0], received(jobs[0], b"first"))
         await until(slow.begun.is_set)
         store_client.sender.put(jobs[1], received(jobs[1], b"second"))
-        await until(
-            lambda: [name.split(".")[0] for name in parts(tmp_path)] == [str(j.rowid) for j in jobs[:2]]
-        )
+        await until(lambda: len(parts(tmp_path)) == 2)
         call = asyncio.create_task(store_client.calls.write_final_items())
         store_client.sender.put(jobs[2], received(jobs[2], b"third"))
         await until(lambda: len(parts(tmp_path)) == 3)
