@@ -53,7 +53,8 @@ def parse_filter(text: str) -> Any:
         except json.JSONDecodeError as error:
             raise UsageError(f"--filter is not valid JSON: {error}.") from error
     unquoted = _QUOTED.sub("''", text)
-    bare = _BARE_DATE.findall(unquoted) or [f"{year}-01-01" for year in _BARE_YEAR.findall(unquoted)]
+    bare = _BARE_DATE.findall(unquoted)
+    bare += [f"{year}-01-01" for year in _BARE_YEAR.findall(unquoted)]
     if bare:
         raise UsageError(f"--filter: write a date as DATE('{bare[0]}').")
     if "==" in unquoted:
@@ -415,9 +416,12 @@ def _pushable(node: Any, *, negated: bool = False) -> Json | None:
         case _:
             return _pushable_test(name, *arguments) if name in _CONVERSE else None
     usable = [part for part in parts if part is not None]
-    if len(usable) < len(parts) and (negated or name != "and"):  # only AND may lose parts, and not in NOT
+    may_lose_parts = name == "and" and not negated  # fewer conditions keep more items, but not in NOT
+    if len(usable) < len(parts) and not may_lose_parts:
         return None
-    return {"op": "not", "args": usable} if name == "not" else combined(name, usable)
+    if name == "not":
+        return {"op": "not", "args": usable}
+    return combined(name, usable)
 
 
 def _pushable_test(sign: str, left: Any, right: Any) -> Json | None:

@@ -58,7 +58,8 @@ def box_shape(bbox: Sequence[float]) -> shapely.Geometry:
 def read_box(bbox: Any) -> shapely.Geometry | None:
     try:
         numbers = [float(number) for number in bbox]
-        return box_shape(numbers) if np.isfinite(to_2d(numbers)).all() else None
+        is_finite = np.isfinite(to_2d(numbers)).all()
+        return box_shape(numbers) if is_finite else None
     except _UNREADABLE:
         return None
 

@@ -39,7 +39,11 @@ class AddressPolicy:
 
     def allowed(self, host: str, addresses: Sequence[str]) -> list[str]:
         """Record a lookup of `host`. Return the addresses that may be used; raise if none may."""
-        refused = {address: reason for address in addresses if (reason := never_allowed_reason(address))}
+        refused: dict[str, str] = {}
+        for address in addresses:
+            reason = never_allowed_reason(address)
+            if reason is not None:
+                refused[address] = reason
         usable = [address for address in addresses if address not in refused]
         name = _host_name(host)
         if name in self._chosen and name not in self._pinned and usable:

@@ -126,7 +126,8 @@ class _AiohttpResponse:
                 raise TransferError(_failure_of(error, host)) from error
             if not piece:
                 return
-            if minimum_rate.is_too_slow(time.monotonic() - started, len(piece)):
+            waited = time.monotonic() - started
+            if minimum_rate.is_too_slow(waited, len(piece)):
                 raise TransferError(ResponseFault.TOO_SLOW.failure(host))
             yield piece
 
@@ -140,7 +141,8 @@ class _Resolver(aiohttp.ThreadedResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         results = await super().resolve(host, port, family)
-        allowed = self._policy.allowed(host, [address["host"] for address in results])
+        addresses = [address["host"] for address in results]
+        allowed = self._policy.allowed(host, addresses)
         return [address for address in results if address["host"] in allowed]
 
 

@@ -142,7 +142,8 @@ class Client:
     def redirected_request(self, request: Request, status: int, location: str) -> Request:
         earlier = request.redirected_from
         location = self.with_source_scheme(location)
-        target = next_hop(request.url, location, earlier, allow_downgrade=self._source_scheme == "http")
+        is_plain_source = self._source_scheme == "http"
+        target = next_hop(request.url, location, earlier, allow_downgrade=is_plain_source)
         if isinstance(target, Failure):
             raise TransferError(replace(target, status=status).masked(self.secrets))
         method = request.method
@@ -387,7 +388,8 @@ class RequestLog:
 
     def write(self, method: str, url: str, status: int | None, size: int, seconds: float, why: str) -> None:
         when = rfc3339_at(time.time())
-        shown = self._secrets.masked(unsigned_url(self._secrets.storable_url(url)))
+        storable = self._secrets.storable_url(url)
+        shown = self._secrets.masked(unsigned_url(storable))
         with destination_errors(self._path):
             self._file.write(f"{when} {method} {status or '-'} {size} {seconds * 1000:.0f} {shown}{why}\n")
 

@@ -143,7 +143,8 @@ class _ItemPlan(msgspec.Struct):
                 self.web_pages.append(key)
             else:
                 own_href = hrefs.stated_href(asset) if selection.prefer else href  # names are as without it
-                path = self.layout.path(key, hrefs.suffix_of(own_href or href, media_type))
+                suffix = hrefs.suffix_of(own_href or href, media_type)
+                path = self.layout.path(key, suffix)
                 size, checksum = size_and_checksum(asset)
                 self.assets.append(Asset(key, href, *path, size, checksum, media_type, found[1:]))
 

@@ -131,7 +131,8 @@ class ItemLayout(msgspec.Struct, frozen=True):
         values = {"key": key, "ext": ext}
         directory = self.directory
         if directory is None:
-            directory = safe_subdirectory("", [_fill(segment, values) for segment in self.directories])
+            names = [_fill(segment, values) for segment in self.directories]
+            directory = safe_subdirectory("", names)
         if not self.needs_filename:
             return directory, name_in(directory, _fill(self.name, values)), None
         template = ""

@@ -144,7 +144,8 @@ class GeoJsonSource(ItemsFile):
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:
         if self._was_walked and not is_local(self.url):  # the link to its next page may have expired
             document = await documents.read_root(self._reader, self._requested_url)
-            if documents.kind_of(document.body) != documents.kind_of(self._document.body):
+            kind_before = documents.kind_of(self._document.body)
+            if documents.kind_of(document.body) != kind_before:
                 raise SourceError(f"{self.url} has changed: it no longer contains items.")
             self._document = document
         self._was_walked = True
