@@ -1,9 +1,4 @@
-"""The interface of filters on items (`ItemFilter`), and the filters on ids, properties, times and places.
-
-Shards and samples depend only on a hash of the id (and the seed), so they are the same everywhere. Ends of
-time intervals are inclusive, and a day, month or year counts completely. Geometry is planar on longitude and
-latitude, and touching counts. If the geometry of an item is not readable, its `bbox` is used.
-"""
+"""The interface of filters on items (`ItemFilter`), and the filters on ids, properties, times and places."""
 
 import hashlib
 import re
@@ -118,6 +113,7 @@ def rank_of(seed: int, item_id: str) -> int:
     return _hash(f"{seed}\0{item_id}", b"sample") >> 1
 
 
+# only a hash of the id decides, so shards and samples are the same everywhere
 def _hash(text: str, purpose: bytes) -> int:
     hasher = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, person=purpose)
     return int.from_bytes(hasher.digest(), "big")

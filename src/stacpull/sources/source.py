@@ -130,11 +130,9 @@ class WalkStart(NamedTuple):
 
 
 class Source(Protocol):
-    """A source of items, constructed from a URL, a `JsonReader`, and the document at the URL, if it was read.
+    """A source of items, made from a URL, a `JsonReader`, and the document at the URL if it was read."""
 
-    Every method may raise SourceError and CredentialsError.
-    """
-
+    # every method may raise SourceError and CredentialsError
     url: str
     api_root: str | None = None
     has_cursors: bool = True  # False if a stopped walk starts from the beginning
