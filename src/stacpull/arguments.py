@@ -55,7 +55,6 @@ def instance_of(kind: type[Held], value: object) -> Held:
 
 
 def or_default(name: str, kind: type[Held], value: Held | None) -> Held:
-    """Return an argument of a public function, or the default of its type for None."""
     if value is None:
         return kind()
     return read_as(name, partial(instance_of, kind), value)

@@ -29,8 +29,7 @@ def to_2d(bbox: Sequence[float]) -> Box:
 
 
 def split_at_antimeridian(bbox: Sequence[float]) -> tuple[Box, ...]:
-    """Return a bbox as one box, or two if it crosses the antimeridian (RFC 7946, 5.2)."""
-    box = to_2d(bbox)
+    box = to_2d(bbox)  # RFC 7946, 5.2
     if box.west <= box.east:
         return (box,)
     return box._replace(east=_EDGE), box._replace(west=-_EDGE)

@@ -10,9 +10,8 @@ _CRCS = {"crc32": ("CRC32", 4), "crc32c": ("CRC32C", 4), "crc64nvme": ("CRC64-NV
 
 
 def text_hash(text: str) -> int:
-    """Return a hash of `text`: 64 bits, signed as in SQLite."""
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)
+    return int.from_bytes(digest, "big", signed=True)  # as in SQLite
 
 
 class Hasher(Protocol):

@@ -83,8 +83,6 @@ class CollectionEntry(msgspec.Struct, frozen=True):
 
 
 class CatalogWriter(msgspec.Struct):
-    """Writes the documents that differ from the files of the mirror."""
-
     files: StoredFiles
     write: Callable[[str, bytes], None]  # at a path relative to DEST, atomically and durably
     secrets: Secrets

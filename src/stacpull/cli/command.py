@@ -163,8 +163,11 @@ class Command(click.Command):
                 hint = f"write {flag}={value}" if switch.bare_value else "it takes no value"
                 raise click.UsageError(f"{flag} {value}: {hint}.", ctx)
         if extra:
-            hint = "; give options one value (--option=VALUE), quote spaces and *, join numbers with commas"
-            hint = hint if any(arg.startswith("-") for arg in args) else ""
+            hint = ""
+            if any(arg.startswith("-") for arg in args):
+                hint = (
+                    "; give options one value (--option=VALUE), quote spaces and *, join numbers with commas"
+                )
             takes = " and ".join(map(str.upper, self._arguments)) or "options"
             unexpected = ", ".join(map(repr, extra))
             raise click.UsageError(f"Unexpected {unexpected}: `{self.name}` takes only {takes}{hint}.", ctx)
@@ -219,9 +222,12 @@ class Command(click.Command):
         return config
 
     def invoke(self, ctx: click.Context) -> int:
-        declared = [str(param.name) for param in self.params if isinstance(param, OptionParameter)]
-        flags = {name.replace("_", "-"): ctx.params[name] for name in declared}
-        values = {name: value for name, value in ctx.params.items() if name not in declared}
+        values = dict(ctx.params)
+        flags: dict[str, Any] = {}
+        for param in self.params:
+            if isinstance(param, OptionParameter):
+                name = str(param.name)
+                flags[name.replace("_", "-")] = values.pop(name)
         config = flags.pop("config", toml.Config())
         verbosity = ctx.ensure_object(Verbosity)
         verbosity.verbose = max(verbosity.verbose, int(flags.get("verbose") or 0))

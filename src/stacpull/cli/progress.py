@@ -37,8 +37,7 @@ class _Shown(NamedTuple):
 class Display:
     """Shows the events of a run, and counts the failures by kind for the closing summary.
 
-    The cursor rests at the first character of the block, so erasing to the end of the screen removes all of
-    it, whatever the terminal did to it when it was resized.
+    The cursor rests at the start of the block: erasing the rest of the screen removes it, also when resized.
     """
 
     def __init__(self, output: Output) -> None:

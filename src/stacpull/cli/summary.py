@@ -230,7 +230,9 @@ def next_steps(
     if report.work is not None or is_in_config:
         for name in ("config", *READING_DEST):
             place += _as_flag(name, given)
-    for command in (command for command, is_useful in steps.items() if is_useful):
+    for command, is_useful in steps.items():
+        if not is_useful:
+            continue
         words = [*place]
         if command != "failures":
             words += _as_flag("endpoint-url", params)
