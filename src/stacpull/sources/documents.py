@@ -53,7 +53,7 @@ def kind_of(document: object) -> DocumentKind:
     return ""
 
 
-def decoded(feature: object) -> object:
+def decoded_feature(feature: object) -> object:
     """Decode a feature of a large document, which was kept as text (`decode_without_features`)."""
     return parsed_object(bytes(feature)) if isinstance(feature, msgspec.Raw) else feature
 
@@ -81,7 +81,7 @@ def valid_items(features: NamedFeatures) -> tuple[list[Json], tuple[UnreadableEn
     unreadable: list[UnreadableEntry] = []
     id_types: dict[ItemId, type] = {}
     for name, feature in features:
-        document: Any = decoded(feature)
+        document: Any = decoded_feature(feature)
         item = valid_item(document)
         reason = document if isinstance(document, Failure) else _NO_ITEM
         if item is not None:

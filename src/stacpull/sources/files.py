@@ -186,7 +186,7 @@ def _sorted(features: list[object], order: str) -> list[object]:
     keyed: list[tuple[tuple[int, Any], object]] = []
     without_value = []
     for feature in features:
-        item = documents.valid_item(documents.decoded(feature)) or {}
+        item = documents.valid_item(documents.decoded_feature(feature)) or {}
         value = reference.value(item, object_or_empty(item.get("properties")))
         instant = parse_instant(value)
         if isinstance(value, int | float):

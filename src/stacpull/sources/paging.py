@@ -79,11 +79,11 @@ def next_request(page: Json, current: PageRequest, base: str) -> PageRequest | N
     if is_merged:
         fields = {**(current.headers or {}), **fields}
     headers = allowed_headers(fields)
-    carried = [p for p in urls.parameters(current.url) if p.name in _CARRIED]
+    carried = [parameter for parameter in urls.parameters(current.url) if parameter.name in _CARRIED]
     if _method_of(link) == "POST":
         sent = current.body or {}
         if is_merged and not sent:
-            sent = {p.name: _member(p.name, p.value) for p in carried}
+            sent = {parameter.name: _member(parameter) for parameter in carried}
         # merged, whatever `merge` states: without a member of the query, the filter would be lost
         body = {**sent, **object_or_empty(link.get("body"))}
         following = PageRequest(url, "POST", body, headers)
@@ -91,8 +91,8 @@ def next_request(page: Json, current: PageRequest, base: str) -> PageRequest | N
         return following if urls.same_site(base, url) else on_origin_of(following, base)
     is_same_path = urls.parts_of(current.url).path == urls.parts_of(url).path
     if current.method == "GET" and is_same_path:
-        present = {p.name for p in urls.parameters(url)}
-        missing = [p for p in carried if p.name not in present]
+        present = {parameter.name for parameter in urls.parameters(url)}
+        missing = [parameter for parameter in carried if parameter.name not in present]
         url = urls.add_parameters(url, missing)
     return PageRequest(url, headers=headers)
 
@@ -104,9 +104,10 @@ def next_or_failure(page: Json, current: PageRequest, base: str) -> PageRequest 
         return Failure(FailureKind.SCHEME, str(error))
 
 
-def _member(name: str, text: str) -> object:
+def _member(parameter: urls.Parameter) -> object:
     """Return a parameter of a GET as the member of a body (STAC API: item search, sort)."""
-    parts = text.split(",")
+    name = parameter.name
+    parts = parameter.value.split(",")
     if name == "sortby":
         keys = []
         for part in parts:
@@ -117,7 +118,7 @@ def _member(name: str, text: str) -> object:
         return [*map(finite_number, parts)]
     if name in {"collections", "ids"}:
         return parts
-    return parsed_object(text.encode()) or text
+    return parsed_object(parameter.value.encode()) or parameter.value
 
 
 def _method_of(link: Json) -> str:

@@ -46,7 +46,7 @@ _PLAIN: Final = "/:,.-_~'()*"  # not encoded in a value, because they separate n
 
 class Conformance(NamedTuple):
     classes: tuple[str, ...] = ()
-    post: bool = False
+    accepts_post: bool = False
 
     @classmethod
     def from_landing(cls, landing: Json) -> Self:
@@ -99,12 +99,12 @@ def search_endpoint(root: str, collections: tuple[str, ...], api: Conformance) -
     body = {"collections": list(collections)} if collections else {}
     supported = {"bbox", "datetime", "intersects", "ids"}
     filters = api.includes("/item-search#filter", "/item-search/#filter")
-    as_json = filters and api.post and api.includes("/conf/cql2-json")
+    as_json = filters and api.accepts_post and api.includes("/conf/cql2-json")
     if as_json or (filters and api.includes("/conf/cql2-text")):
         supported.add("filter")
     if api.includes("/item-search#sort", "/item-search/#sort"):
         supported.add("sortby")
-    posted = body if api.post else None
+    posted = body if api.accepts_post else None
     return SearchEndpoint(url, frozenset(supported), posted, as_json, frozenset(collections))
 
 
@@ -112,12 +112,12 @@ def endpoint_at(url: str, api: Conformance, *, is_search: bool) -> SearchEndpoin
     """Return the endpoint of a `…/search` URL, or of a collection's items (OGC API Features, 7.15)."""
     supported = set[str]()
     if is_search and api.includes("/item-search"):
-        supported |= search_endpoint("", (), api._replace(post=False)).supported
+        supported |= search_endpoint("", (), api._replace(accepts_post=False)).supported
     elif not is_search and api.includes("/ogcapi-features-1/1.0/conf/core", "/ogcapi-features"):
         supported |= {"bbox", "datetime"}
     if not is_search and api.includes("/ogcapi-features#sort"):
         supported.add("sortby")
-    names = {p.name for p in urls.parameters(url)}
+    names = {parameter.name for parameter in urls.parameters(url)}
     if not names.isdisjoint(_AREAS):
         names |= _AREAS
     return SearchEndpoint(url, frozenset(supported - names))  # services accept a parameter only once
