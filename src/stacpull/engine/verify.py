@@ -72,7 +72,8 @@ def damage_of(expected: RecordedFile, state: FileState) -> tuple[DamageKind, str
 
 
 def _described(size: int | None, digest: bytes | None) -> str:
-    parts = [] if size is None else [quantity(size, "byte")]
+    unit = "byte" if size == 1 else "bytes"
+    parts = [] if size is None else [f"{size} {unit}"]
     if digest is not None:
         parts.append(f"{as_checksum(digest).algorithm} {digest.hex()}")
     return ", ".join(parts) or "a file"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from math import inf
@@ -150,12 +150,12 @@ class PlanInputs:
 
     async def look_up(self, items: Collection[ListedItem]) -> Collection[ListedItem]:
         if self._filter.reads_members:
-            item_assets: dict[str, Json] = {}
+            item_assets = defaultdict[str, Json](dict)
             for name in {item.id.collection for item in items}:
                 document = await self.collection(name)
                 if not isinstance(document, str):
                     item_assets[name] = object_or_empty(document.get("item_assets"))
-            items = [item._replace(item_assets=item_assets.get(item.id.collection, {})) for item in items]
+            items = [item._replace(item_assets=item_assets[item.id.collection]) for item in items]
         if self._setup.selection.expand_prefix:
             prefixes = [self._prefixes(item) for item in items]
             listed = await self._listed({href for of_item in prefixes for href in of_item.values()})
