@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 import orjson
@@ -15,8 +15,10 @@ from stacpull.planning.layout import ItemLayout, Layout
 from stacpull.planning.names import json_name, safe_segment
 from stacpull.planning.prefixes import NOT_A_FILE, Listing, assets_in, with_objects
 from stacpull.redact import unsigned_url
-from stacpull.selection import Selection
 from stacpull.urls import is_local
+
+if TYPE_CHECKING:
+    from stacpull.selection import Selection  # imports attrs, which the store process seldom needs
 
 AssetPredicate = Callable[[str, Json], bool]
 NO_COLLECTION: Final = "no-collection"  # of items for which neither they nor SOURCE state one
@@ -47,7 +49,7 @@ class ListedItem(NamedTuple):
 
 class AssetPlanner(NamedTuple):
     layout: Layout
-    selection: Selection
+    selection: "Selection"
     keeps: AssetPredicate | None = None  # returns True if an asset is selected; None to select all
 
     def plan(self, item: ListedItem) -> PlannedItem:
