@@ -5,8 +5,6 @@ disk or were sent. If too many parts wait to be published, the store process sto
 become free. So memory and unpublished files are bounded, and a slow disk or bucket slows both processes.
 """
 
-from __future__ import annotations
-
 import asyncio
 import socket
 from collections.abc import Callable

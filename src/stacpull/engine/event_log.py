@@ -1,7 +1,5 @@
 """The event log of a mirror, `.stacpull/log.ndjson`: one JSON object per event, without credentials."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections import deque

@@ -4,8 +4,6 @@ It uses the gates, redirects, credentials, address rules and checks of the gener
 assets over to it, either before their request is sent or with the open response.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping
 from functools import partial
@@ -35,7 +33,7 @@ from stacpull.transfer.attempt import ACCEPT_OK, AssetFetcher, Downloader, Fetch
 class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, FetchResult]):
     """The first attempt at an asset: what `Exchange` does, in callbacks of a gate and a connection."""
 
-    fast_path: HttpFastPath
+    fast_path: "HttpFastPath"
     pool: Pool[Job, FetchResult]
     job: Job
     download: Download

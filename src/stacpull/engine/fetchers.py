@@ -1,7 +1,5 @@
 """The fetchers of a mirror, each of which calls the next one."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping

@@ -4,8 +4,6 @@ The file's name is the SHA-256 of its content without signatures, so the same in
 if it is signed again. Others may have made DEST, so no link is followed, and this digest is checked.
 """
 
-from __future__ import annotations
-
 import asyncio
 import gzip
 import hashlib
@@ -74,7 +72,7 @@ async def temporary_input(
         yield name, path / OWN_DIRECTORY / "input" / _file_name(name)
 
 
-def temporary_directory() -> TemporaryDirectory[str]:
+def temporary_directory() -> "TemporaryDirectory[str]":
     from tempfile import TemporaryDirectory  # noqa: PLC0415 - few sources need it
 
     with tempfile_errors():

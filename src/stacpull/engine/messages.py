@@ -4,8 +4,6 @@ A process that parses responses of servers might be compromised. Unlike pickle, 
 `StoreCalls` declares what the network process may call.
 """
 
-from __future__ import annotations
-
 import struct
 import traceback
 from collections.abc import Callable, Mapping, Sequence

@@ -4,8 +4,6 @@ A SOURCE that cannot be read changes nothing, because it is opened before DEST (
 stop or an error, what was received is published, the catalog is written, and the run is recorded.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import shlex

@@ -1,7 +1,5 @@
 """The state of a mirror and its failures, read from its ledger."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import chain, islice

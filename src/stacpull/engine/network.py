@@ -1,7 +1,5 @@
 """The network of one run: transports, gates, credentials and the JSON reader, created from the options."""
 
-from __future__ import annotations
-
 import asyncio
 import resource
 from collections.abc import AsyncIterator, Sequence

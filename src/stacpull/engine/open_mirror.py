@@ -1,7 +1,5 @@
 """Opening DEST for a run: lock, lease, store and ledger."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress

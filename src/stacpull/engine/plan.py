@@ -3,8 +3,6 @@
 Sizes that the source does not state are estimated from a few assets of each key.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence

@@ -6,8 +6,6 @@ An AssetTask makes attempts and retries. If an href is refused, or the content i
 read again (`_read_item`): the href may have expired, and a search result may be old.
 """
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import sys
@@ -122,7 +120,7 @@ class OutcomeSink(_Waitable, ABC, Generic[JobT, ResultT]):
 class FastPath(Protocol[JobT, ResultT]):
     """Transfers most assets without a task for each: `engine.fast_path.HttpFastPath`."""
 
-    def start_transfer(self, job: JobT, pool: Pool[JobT, ResultT]) -> bool:
+    def start_transfer(self, job: JobT, pool: "Pool[JobT, ResultT]") -> bool:
         """Return False for an asset that needs a task."""
 
     def close(self) -> None: ...

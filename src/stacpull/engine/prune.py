@@ -4,8 +4,6 @@ A walk may be wrong, so the URL of an item must also return 404 or 410, from a t
 were last found with the same source and selection are considered. Doubtful items stay, and are reported.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from collections.abc import Sequence

@@ -7,8 +7,6 @@ once. This makes two things durable: the data of its group, and the renames of t
 recorded next. After a kill, a file with its final name is complete, and reserved or recorded.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import time

@@ -3,8 +3,6 @@
 If the source cannot be read, or a host is down, the other transfers are completed first.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -25,7 +23,7 @@ T = TypeVar("T")
 
 async def walk_and_transfer(
     walk: Callable[[], Awaitable[None]],
-    pool: Pool[Any, Any],
+    pool: "Pool[Any, Any]",
     background: Sequence[Callable[[], Coroutine[Any, Any, None]]],
     stop: asyncio.Event,
     fatal_error: asyncio.Future[BaseException],

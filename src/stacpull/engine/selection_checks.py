@@ -3,8 +3,6 @@
 Names are checked against an API before anything is created, otherwise against the first items.
 """
 
-from __future__ import annotations
-
 import fnmatch
 from collections.abc import Sequence
 from contextlib import aclosing, suppress

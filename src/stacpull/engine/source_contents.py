@@ -1,7 +1,5 @@
 """The public functions that describe a source: its collections, and their label classes."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import aclosing, suppress

@@ -1,7 +1,5 @@
 """The store process, as the network process sees it: functions to call, and where plans and outcomes go."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import socket

@@ -4,8 +4,6 @@ One thread takes messages, and writes the bodies in them as parts; the other one
 other end of the socket is closed, everything that was sent is published and recorded. Then DEST is unlocked.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

@@ -5,8 +5,6 @@ read files. A file without a recorded digest must have the recorded size; withou
 empty. A repair is a run: it can be killed and resumed.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import time

@@ -4,8 +4,6 @@ The position is saved with the last batch of a page. One page is read ahead. Wit
 are planned after the last page, and no position is saved before that.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from collections import Counter, defaultdict

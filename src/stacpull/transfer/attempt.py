@@ -5,8 +5,6 @@ proven by framing (Content-Length, chunks, Content-Range), a stated size, any ch
 after the end. Otherwise it is `unproven`.
 """
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Protocol, TypeVar
 

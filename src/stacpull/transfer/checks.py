@@ -5,8 +5,6 @@ parts; elsewhere it proves nothing. Other fields count only in a 200: in a 206 t
 part is resumed only if the response has its strong ETag, or without one its strong date (RFC 9110, 13.1.5).
 """
 
-from __future__ import annotations
-
 import base64
 import re
 from collections.abc import Mapping

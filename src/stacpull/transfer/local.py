@@ -4,8 +4,6 @@ A local catalog may be untrusted: an href or symlink out of its directory is ref
 (inode, time, size) and ranges, so they are resumed as from any server.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import stat
@@ -38,7 +36,7 @@ class LocalTransport:
         self._source = _path_of(source)
         self._allowed = allowed
 
-    async def send(self, request: Request) -> LocalResponse:
+    async def send(self, request: Request) -> "LocalResponse":
         with ExitStack() as opened:  # closes the file of a request that is cancelled
             path, stream, state = await shielded_to_thread(lambda: self._open(request.url, opened))
             opened.pop_all()
@@ -101,7 +99,7 @@ class LocalTransport:
 class InputTransport(LocalTransport):
     """Opens the stored SOURCE for every request, so that its hrefs cannot open other files."""
 
-    async def send(self, request: Request) -> LocalResponse:
+    async def send(self, request: Request) -> "LocalResponse":
         return await super().send(replace(request, url=self._url))
 
     def _open_allowed(self, _url: str) -> tuple[Path, int]:  # DEST may have been prepared by someone else

@@ -5,8 +5,6 @@ response does not have the strong ETag of the first one, no more ranges are requ
 if ranges are left when the last connection ends.
 """
 
-from __future__ import annotations
-
 import asyncio
 from bisect import insort
 from collections.abc import AsyncIterator

@@ -5,8 +5,6 @@ ignore `If-Range`, so `If-Match` or `If-Unmodified-Since` is sent: 412 means tha
 Source: Amazon S3 API Reference; S3 User Guide, "Virtual hosting of buckets".
 """
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Mapping
