@@ -1,7 +1,4 @@
-"""Selects the assets of an item, also of linked items, by key, role and media type.
-
-An asset must match any `--asset`, no `--exclude-asset`, any of the roles and any of the media types.
-"""
+"""Selects the assets of an item, also of linked items, by key, role and media type."""
 
 import fnmatch
 import re

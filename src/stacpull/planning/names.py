@@ -4,8 +4,7 @@ Each byte of an unsafe character, and `~` itself, becomes `~XX`, so that this is
 names keep their beginning and their suffix, with `~` and 12 hex digits of the name's SHA-256 in between:
 
 - the mirror's own names, in any case (`catalog.json`, `collection.json`, `items-000001.json`, `items.*`);
-- device names of Windows (`NUL`, `com1.txt`);
-- empty names, and names over 255 bytes;
+- device names of Windows (`NUL`, `com1.txt`), empty names, and names over 255 bytes;
 - names that look like hashed ones, so that no plain name equals a hashed one.
 
 File systems may not distinguish Unicode forms or case: `fold` decides whether two paths are the same.

@@ -3,7 +3,6 @@
     data: s3://bucket/tiles/39/        →   data/B02.jp2, data/qi/MSK.gml, …
 
 The item's document lists the objects instead of the prefix, so readers of a mirror find them like any asset.
-If another asset has the key of an object, the object's key gets a hash.
 """
 
 from collections.abc import Mapping, Sequence
