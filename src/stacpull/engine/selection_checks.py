@@ -13,7 +13,7 @@ from stacpull.config.options import Options
 from stacpull.engine.fetchers import clip_fetching
 from stacpull.engine.network import WalkSetup
 from stacpull.errors import CredentialsError, SourceError, UsageError, did_you_mean
-from stacpull.filters.item_filters import PropertyName
+from stacpull.filters.item_filters import BooleanFilter, PropertyName
 from stacpull.filters.labels import check_labels, class_lists, item_labels
 from stacpull.filters.selection_filter import SelectionFilter
 from stacpull.json_values import object_or_empty
@@ -24,6 +24,8 @@ from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.planning.layout import Layout
 from stacpull.selection import Selection
 from stacpull.sources.source import MIN_ITEMS, PageSize, Source, WalkStart
+
+_LABEL_ITEMS = "select the collection of the label items."
 
 
 def check_selection(selection: Selection, options: Options) -> None:
@@ -85,6 +87,10 @@ async def check_first_page(setup: WalkSetup, page: Page, starts: Sequence[WalkSt
         if all(value is None for value in values):
             hint = did_you_mean(name, {known for own in properties for known in own})
             warnings.append(f"--{option} {name}: no item on the first page has this property{hint}")
+    for name in BooleanFilter.fields:
+        if getattr(selection, name) is False and not any(name in own for own in properties):
+            effect = f"so --no-{name.replace('_', '-')} keeps all"
+            warnings.append(f"No item on the first page has {name}, {effect}: {_LABEL_ITEMS}")
     has_links = _linked_href(selection, items, page.request.url) is not None
     is_one_collection = len({start.collection for start in starts}) == 1
     if is_one_collection and not (selection.expand_prefix or has_links):
@@ -151,7 +157,8 @@ async def _label_warnings(
     texts = check_labels(selection, classes)
     labels_of = [item_labels(object_or_empty(i.get("properties")), selection.label_property) for i in items]
     if texts and not any(labels_of):
-        return ["No item on the first page has labels: select the collection of the label items."]
+        what = f"the property {selection.label_property}" if selection.label_property else "labels"
+        return [f"No item on the first page has {what}: {_LABEL_ITEMS}"]
     return texts
 
 
