@@ -36,10 +36,11 @@ def test_the_summary_of_a_complete_mirror() -> None:
 def test_a_mirror_with_failures_starts_with_them_and_is_not_called_complete() -> None:
     report = mirror_report(assets_planned=26, assets_done=24, assets_failed=2, assets_missing=2, items_done=0)
     lines = list(mirror_lines(report, failures(gone=1)))  # the other one is of an earlier run
+    gone = f"{FailureKind.GONE.advice}; --exclude-asset B10 leaves it out"
     assert lines[0] == "24 of 26 files in out dir; 2 failed"
     assert lines[4:] == [
         "  items    400 read, 5 matched, 0 complete",
-        "  failed   1 missing from the source; --missing ok accepts this, --missing known if missing before",
+        f"  failed   1 missing from the source (B10: 1); {gone}",
         "  failed   1 missing from the source in earlier runs: not requested again until a retry",
         "for details: stacpull failures 'out dir'",
         "to retry:    stacpull retry 'out dir'",
@@ -169,7 +170,7 @@ def test_status_does_not_count_assets_that_are_gone_or_not_ready_as_failed() -> 
         ({"assets_excluded": 5}, "left out 5 assets (asset filters)"),
         ({"assets_pages": 2000}, "left out 2,000 web pages or endpoints; --inc"),
         ({"items_unseen": 1}, "unseen   1 item that the source announced"),
-        ({"items_left_out": {"label": 1200, "bbox": 34}}, "left out 1,234 items (label: 1,200, bbox: 34)"),
+        ({"items_left_out": {"bbox": 34, "label": 1200}}, "left out 1,234 items (label: 1,200, bbox: 34)"),
         ({"assets_done": 0, "bytes_done": 0}, "added    0 files\n"),
         ({"assets_changed": 65}, "added    0 files, 65 replaced"),
         ({"assets_skipped": 65, "assets_revalidated": 65}, "  present  65 files already here (65 checked); "),

@@ -3,7 +3,7 @@
 import codecs
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TextIO, cast
 
 import click
@@ -62,11 +62,11 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
     yield f"items    {' and '.join(matched)}; {of_total(report.items_seen, report.items_announced)} seen"
     if report.items_left_out:
         yield f"left out {summary.by_reason(report.items_left_out)}"
-    excluded = _by_key(report.excluded_keys)
+    excluded = summary.per_name(report.excluded_keys)
     left_out = f"; {report.assets_excluded:,} left out ({excluded})" if report.assets_excluded else ""
     yield f"assets   {report.assets:,}{left_out}"
     if report.assets_pages:
-        pages = f"{summary.web_pages(report)} ({_by_key(report.page_keys)})"
+        pages = f"{summary.web_pages(report)} ({summary.per_name(report.page_keys)})"
         yield f"left out {pages}; --include-pages fetches them"
     if report.assets_refused:
         yield f"refused  {quantity(report.assets_refused, 'asset')} that cannot be fetched"
@@ -102,12 +102,8 @@ def _bytes_of(report: PlanReport) -> str:
         text += f" ({' from '.join(basis)})"
     if report.unknown_keys:
         unknown = quantity(sum(report.unknown_keys.values()), "asset")
-        text += f"; without {unknown} of unknown size ({_by_key(report.unknown_keys)})"
+        text += f"; without {unknown} of unknown size ({summary.per_name(report.unknown_keys)})"
     return text
-
-
-def _by_key(numbers: Mapping[str, int]) -> str:
-    return summary.per_name(dict(sorted(numbers.items())))
 
 
 @command(

@@ -34,6 +34,7 @@ class FailureCounts(Counter[FailureKind]):
         self.of_items = 0  # failures of items, which `retry` reads or writes again
         self.lasting = 0  # failures of assets that no retry can fix
         self.examples: dict[FailureKind, str] = {}
+        self.missing_keys = Counter[str]()
 
     def record(self, kind: FailureKind, key: str, message: str = "") -> None:
         if not key and kind is FailureKind.GONE:
@@ -44,6 +45,8 @@ class FailureCounts(Counter[FailureKind]):
             self.of_items += 1
         elif kind in LASTING:
             self.lasting += 1
+        if kind is FailureKind.GONE:
+            self.missing_keys[key] += 1
 
     def lines(self, failed: int, gone: int, accepted: int) -> Iterator[str]:
         """Yield a line per kind, most frequent first, then what `failed` or is `gone` since earlier runs."""
@@ -51,7 +54,12 @@ class FailureCounts(Counter[FailureKind]):
         numbers = Counter({**self, FailureKind.GONE: tried})
         for kind, number in (+numbers).most_common():
             label = kind if kind in NOT_FAILURES else "failed"
-            yield Essential(f"  {label:<8} {number:,} {kind.meaning}; {kind.advice}")
+            what, advice = kind.meaning, kind.advice
+            if kind is FailureKind.GONE:
+                what += f" ({per_name(dict(self.missing_keys.most_common(10)))})"
+                if len(self.missing_keys) == 1:
+                    advice += f"; --exclude-asset {shlex.join(self.missing_keys)} leaves it out"
+            yield Essential(f"  {label:<8} {number:,} {what}; {advice}")
             if kind not in COUNTED_APART and self.examples.get(kind):
                 yield f"           for example: {self.examples[kind]}"
         noted = sum(number for kind, number in numbers.items() if kind not in NOT_FAILURES) - self.of_items
@@ -213,7 +221,8 @@ def by_reason(reasons: Mapping[str, int]) -> str:
 
 
 def per_name(numbers: Mapping[str, int]) -> str:
-    return ", ".join(f"{name}: {number:,}" for name, number in numbers.items())
+    ordered = sorted(numbers.items(), key=lambda pair: (-pair[1], pair[0]))
+    return ", ".join(f"{name}: {number:,}" for name, number in ordered)
 
 
 def next_steps(
