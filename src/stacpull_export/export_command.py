@@ -104,7 +104,7 @@ def export(
         )
     )
     what = _FORMATS[form].counted
-    line = f"{out}: {quantity(report.items, what)}"
+    line = f"{out} ({form}): {quantity(report.items, what)}"
     if not form.startswith("torchgeo"):  # where they are only the lists
         line += f" in {quantity(len(report.files), 'file')}"
     line += f", {size(report.bytes)}"

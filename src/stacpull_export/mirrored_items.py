@@ -97,13 +97,13 @@ class MirrorContents:
         notes = list[str]()
         if next(self.names(), None) is None:
             notes.append("The mirror has no items: check the filters of the run.")
-        remedy = "`stacpull verify --repair` writes it"
+        remedy = "`stacpull verify DEST --repair` writes the JSON"
         if self.state == "running":
-            remedy = "the active run writes it"
+            remedy = "the active run writes the JSON"
             notes.append("The mirror is not complete: wait until the run ends.")
         elif not self.is_complete:
-            remedy = "`stacpull resume` writes it"
-            notes.append("The mirror is not complete: `stacpull status` shows what is still to do.")
+            remedy = "`stacpull resume DEST` writes the JSON"
+            notes.append("The mirror is not complete: `stacpull status DEST` shows what is still to do.")
         if self.unreadable:
             if runs.load(self.db).fixed["metadata"] == "none":
                 remedy = "repeat the `stacpull mirror` command without --metadata none"

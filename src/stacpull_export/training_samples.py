@@ -100,11 +100,11 @@ class Samples:
         for name, check in self._splits.items():
             missing, shown = check.missing()
             if missing:
-                verb = "matches" if missing == 1 else "match"
+                verb, given = ("matches", ":") if missing == 1 else ("match", ", such as")
                 what = f"{quantity(missing, 'ID')} of the split {name} {verb}"
-                notes.append(f"{what} no item of the mirror: {shown}.")
+                notes.append(f"{what} no item of the mirror{given} {shown}.")
         if not count:
-            notes.append("There are no samples: the mirror has only images that items link to, or no items.")
+            notes.append("There are no samples: no items, or only linked images (see --collection).")
         elif count == unlabelled:
             notes.append("No sample has a label: mirror the label collection, or set --label-property.")
         elif unlabelled:

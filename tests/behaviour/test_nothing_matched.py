@@ -28,7 +28,7 @@ def test_a_tree_without_a_match(tmp_path: Path, metadata: str) -> None:
     assert (report.state, report.items_seen, report.items_matched) == ("complete", 4, 0)
     assert written(tmp_path / "m") == []
     exported = sync.export(tmp_path / "m", tmp_path / "labels.csv", "csv")
-    assert exported.notes[0].startswith("There are no samples: the mirror has only images that items link to")
+    assert exported.notes[0].startswith("There are no samples: no items, or only linked images")
     assert exported.notes[1] == "The mirror has no items: check the filters of the run."
     received, other = list[object](), write_tree(tmp_path / "other", 1, 1)
     sync.mirror(other, tmp_path / "m", options=Options(metadata=metadata), on_event=received.append)

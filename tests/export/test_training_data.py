@@ -135,7 +135,7 @@ def test_splits_divide_the_samples(dest: Path, tmp_path: Path) -> None:
     assert report.notes == (
         "2 items are in no split and were left out.",
         "1 ID of the split train matches no item of the mirror: b.",
-        "4 IDs of the split test match no item of the mirror: a, b, c.",
+        "4 IDs of the split test match no item of the mirror, such as a, b, c.",
     )
     with pytest.raises(stacpull.UsageError, match=r"patch\.0 is in the splits"):
         export(dest, tmp_path / "twice", "webdataset", splits={"a": ["0"], "b": ["patch.0"]})
@@ -150,7 +150,7 @@ def test_notes_say_that_no_sample_has_a_label_and_that_there_is_none(mirrored: A
     notes = export(dest, tmp_path / "a.csv", "csv", label_property="classes").notes
     assert notes == ("No sample has a label: mirror the label collection, or set --label-property.",)
     notes = export(dest, tmp_path / "shards", "webdataset", collections="images").notes
-    assert notes == ("There are no samples: the mirror has only images that items link to, or no items.",)
+    assert notes == ("There are no samples: no items, or only linked images (see --collection).",)
     assert export(dest, tmp_path / "b.csv", "csv").notes == ()
 
 
