@@ -369,7 +369,8 @@ class MirrorRun:
     async def _mirror(self) -> tuple[EndState, BaseException | None]:
         run = self._run
         self._network.emit(RunStarted(run.id, run.source, run.resumed))
-        self._network.emit(Stage("checking what is in DEST"))
+        is_new = run.id == 1 and not run.resumed
+        self._network.emit(Stage("starting" if is_new else "checking what is in DEST"))
         lease = self._opened.lease
         if lease is not None and lease.taken_from is not None:
             self._network.warn(f"This run takes over from {lease.taken_from}: do not resume the run there.")
@@ -500,7 +501,6 @@ class MirrorRun:
         )
 
     def _take_usage(self) -> dict[str, float]:
-        """Return the usage since the last call. It is lost if it is then not saved."""
         before = self._saved
         self._saved = asdict(self._network.counters)
         self._saved["seconds"] = self._network.clock.monotonic() - self._began
