@@ -82,7 +82,7 @@ WRONG = {
         {"gsd": float("nan")}, {"platform": "\udcff"}, {"datetime": dt.date(2018, 1, 1)}, {5: "a"},
         {"a=b": "c"},
     ),
-    "ids": ([], "@ids.txt", iter(()), pd.DataFrame({"id": ["a"]})),
+    "ids": ([], "@ids.txt", "/etc/hostname", iter(()), pd.DataFrame({"id": ["a"]})),
     "bbox": ((1, 2, 3), (1, 2, 3, "x"), (1, 2, 3, float("nan")), "-181,0,0,1", "0,10,1,5", "1,2,9,3,1,9"),
     "datetime": (2018, "", "June", "2019/2018", (None, None), ("2018-01-01",), ("2018-01-01", 5), pd.NaT),
     "intersects": (5, {"coordinates": {1, 2}}, "[1]", "@a.geojson"),

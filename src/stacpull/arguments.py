@@ -177,8 +177,9 @@ def read_ids(value: str | Iterable[str] | None) -> tuple[str, ...]:
     if not ids and value is not None and not isinstance(value, tuple):
         raise ValueError("must not be an empty list")
     for text in ids:
-        if text.startswith("@"):
-            raise ValueError(f"must be ids; for a file, use pathlib.Path({text[1:]!r}).read_text().split()")
+        path = text.removeprefix("@")
+        if path != text or (isinstance(value, str) and os.path.isfile(text)):  # noqa: PTH113 - it never fails
+            raise ValueError(f"must be ids; for a file, use pathlib.Path({path!r}).read_text().split()")
     return ids
 
 
@@ -381,7 +382,7 @@ def read_bbox(value: str | Iterable[float]) -> tuple[float, ...]:
         box = to_2d(sides)
         for side, limit, what in zip(box, (180, 90) * 2, ("longitude", "latitude") * 2, strict=True):
             if abs(side) > limit:
-                raise ValueError(f"has {side:.10g}, which is no {what} from -{limit} to {limit} degrees")
+                raise ValueError(f"has {side:.10g}, which is not a {what}: use degrees, -{limit} to {limit}")
         if box.south > box.north:
             raise ValueError(f"has S {box.south:.10g} above N {box.north:.10g}: swap them")
         return sides

@@ -486,7 +486,7 @@ def test_the_command_prints_what_it_did(tmp_path: Path, host: RasterHost) -> Non
     [
         ("1,2,3", "must be four numbers W,S,E,N"),
         ("1,2,1,2", "--clip has no area"),
-        ("200,2,201,3", "--clip has 200, which is no longitude from -180"),
+        ("200,2,201,3", "--clip has 200, which is not a longitude: use degr"),
         ('{"type": "Point", "coordinates": [1, 2]}', "--clip has no area"),
         ('{"type": "Polygon"}', "--clip: geometry 1 (Polygon) is empty or cannot be read"),
         ("nowhere.geojson", "cannot read nowhere.geojson"),

@@ -102,7 +102,7 @@ def test_a_command_that_does_not_exist_gets_the_nearest(stacpull_command, typed,
     [
         (["--dry-run"], "`stacpull plan` shows what"),
         (["--limit=5"], "use --max-items N"),
-        (["--no-snow"], "use --max-cloud-cover N, --no-seasonal-snow or --no-cloud-and-shadow."),
+        (["--no-snow"], "use --no-seasonal-snow."),
         (["--band", "B04"], "'--band': use --asset GLOB."),
         (["-j", "5"], "use --concurrency N"),
         (["--query", "a=b"], "use --where PROPERTY=VALUE"),

@@ -52,8 +52,10 @@ MISTAKES = {
     ),
     "two limits": Mistake(("plan", "{api}", "--sample", "1", "--max-items", "1"), "Give --sample or --max"),
     "a seed without a sample": Mistake(("mirror", "{api}", "d", "--seed", "1"), "--seed needs --sample."),
-    "a label to leave out": Mistake(("plan", "{api}", "--no-label", "x"), "; did you mean --label?\n"),
-    "part of an option": Mistake(("plan", "{api}", "--snow", "true"), "; did you mean --seasonal-snow?\n"),
+    "a label to leave out": Mistake(("plan", "{api}", "--no-label", "x"), "use --exclude-label NAME.\n"),
+    "part of an option": Mistake(
+        ("plan", "{api}", "--private", "true"), "; did you mean --allow-private-hosts?\n"
+    ),
     "an option unlike all others": Mistake(("plan", "{api}", "--scene"), "option '--scene'.\n"),
     "a profile for DEST that does not exist": Mistake(
         ("mirror", "{api}", "s3://bucket/p", "--work", "w", "-C", "--dest-profile", "nope"),
@@ -96,7 +98,7 @@ MISTAKES = {
     ),
     "a box in metres": Mistake(
         ("plan", "{api}", "-C", "--bbox", "377000,5208000,380000,5210000"),
-        "--bbox has 377000, which is no longitude from -180 to 180 degrees.",
+        "--bbox has 377000, which is not a longitude: use degrees, -180 to 180.",
     ),
     **{
         f"an empty output of {words[0]}": Mistake(words, "The output is empty: use a path on this machine.")

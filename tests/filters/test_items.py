@@ -81,7 +81,7 @@ def test_items_match_by_id_or_by_its_ending(item_id, wanted, matches):
         (("a", "b"), ("a",), "The source listed no item for 1 of the 2 ids, such as b."),
         (("a",), ("b",), "The source listed no item for the id a."),
         (tuple("abcde"), (), "The source listed no item for 5 of the 5 ids, such as a, b, c."),
-        (("x.txt",), (), "The source listed no item for the id x.txt."),
+        (("a,b",), (), "The source listed no item for the id a,b: repeat --ids for each id."),
         (("b", "a_b"), ("a_b", "a_b"), None),
         (("1",), ("a_1", "b_1"), "'1' is the end of several ids, such as b_1: all of them match."),
     ],
@@ -190,7 +190,7 @@ def test_notes_name_what_was_left_out():
     for text, names in {
         'platform = "s2a" OR gsd > 30': " Absent: s2a. Text takes single quotes: 's2a'.",
         "gs <> 10": " Absent: gs; did you mean gsd?",
-        "gsd = '10' OR proj = 'x'": " Numbers take no quotes, text takes single quotes.",
+        "gsd='10'": " Numbers take no quotes. Text takes single quotes, a list 'TEXT' IN NAME (or --label).",
         "label:type = vector": " Absent: label:type, vector. Text takes single quotes: 'vector'.",
     }.items():
         selected = SelectionFilter.from_selection(Selection(filter=text))

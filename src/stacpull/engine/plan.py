@@ -237,7 +237,6 @@ class _PlanConsumer:
         self._warnings.setdefault("failure", f"Some assets or items would fail; the first is {text}")
 
     def _count_item(self, item: PlannedItem) -> bool:
-        """Count an item. Return False if its assets are already counted."""
         key = hash(item.id)
         was_planned = key in self._is_linked
         if item.parent is None:

@@ -397,7 +397,6 @@ def _geometries(arguments: list[Any]) -> list[Term]:
 
 
 def _pushable(node: Any, *, negated: bool = False) -> Json | None:
-    """Return a condition in the form to push down, or None if it cannot be pushed down."""
     if not isinstance(node, dict) or not isinstance(node.get("args"), list):
         return None
     name = str(node.get("op")).lower()
@@ -468,7 +467,7 @@ class ExpressionFilter(ItemFilter):
         terms = {name: _term({"property": name}) for name in properties_in(self._tree)}
         absent = sorted(name for name in terms if terms[name](item, properties) is None)
         if not absent:
-            return " Numbers take no quotes, text takes single quotes."
+            return " Numbers take no quotes. Text takes single quotes, a list 'TEXT' IN NAME (or --label)."
         hint = "."
         if len(absent) == 1:
             hint = did_you_mean(absent[0], properties.keys() - absent)

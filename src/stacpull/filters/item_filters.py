@@ -91,7 +91,8 @@ class IdsFilter(ItemFilter):
         if missing and complete:
             wanted = len(self._wanted)
             ids = f"the id {shown}" if wanted == 1 else f"{missing:,} of the {wanted:,} ids, such as {shown}"
-            texts.append(f"The source listed no item for {ids}.")
+            advice = ": repeat --ids for each id" if wanted == 1 and "," in shown else ""
+            texts.append(f"The source listed no item for {ids}{advice}.")
         return texts
 
     def pushed_down(self) -> Json:

@@ -510,7 +510,6 @@ class _BatchChanges:
         transitions.update_item_states(db, changed)
 
     def _claim_paths(self) -> None:
-        """Claim the paths of new assets. A job may get another name, or fail instead."""
         other_names = paths.claim(self._db, self._claims)
         if not other_names:
             return
@@ -527,7 +526,6 @@ class _BatchChanges:
         self._result.jobs = jobs
 
     def _delete_failures(self, read: set[int]) -> None:
-        """Delete the failures of these items, and their placeholder rows (only the URL was known)."""
         same_href = f"SELECT o.id FROM items i JOIN items o USING (parent, href) WHERE i.id {IN_LIST}"
         placeholders = f"{same_href} AND o.version IS NULL"
         is_of_item = f"(item {IN_LIST} OR item IN ({placeholders}))"

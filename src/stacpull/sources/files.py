@@ -181,7 +181,6 @@ class GeoJsonSource(ItemsFile):
 
 
 def _sorted(features: list[object], order: str) -> list[object]:
-    """Sort by a property: numbers, times, other texts, none."""
     reference = PropertyName(order.removeprefix("-"))
     keyed: list[tuple[tuple[int, Any], object]] = []
     without_value = []

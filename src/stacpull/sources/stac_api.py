@@ -471,7 +471,6 @@ class ApiSource(Source):
         return [name async for page in self._pages_of_collections() for name in page]
 
     async def _pages_of_collections(self) -> AsyncGenerator[dict[str, Json]]:
-        """Yield the new collections of each page of the list, by id. Overlong ids are left out."""
         loops = LoopDetector()
         names = set[str]()
         memory = 0
