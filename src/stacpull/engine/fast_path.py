@@ -134,7 +134,8 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, FetchResult
     async def fetch(self, job: Job) -> FetchResult:
         shared = self.fast_path.shared
         exchange = Exchange(self.fast_path.client, self.request, ACCEPT_OK, self.sent)
-        return await shared.complete_after(self.download, shared.downloader.fetch(job, handed_over=exchange))
+        fetching = shared.downloader.fetch(job, handed_over=exchange)
+        return await shared.complete_after(self.download, fetching)
 
     async def _connect(self) -> None:
         try:

@@ -142,7 +142,8 @@ class SharedDownloads(msgspec.Struct, eq=False):
 
     def _linked(self, reused: AssetFile, first: AssetFile) -> AssetFile | None:
         """Link the complete part, or the file that it became: another file may have its name."""
-        for path, identity in ((f"{PARTS}/{first.part}", None), (first.path, first.identity)):
+        places = [(f"{PARTS}/{first.part}", None), (first.path, first.identity)]
+        for path, identity in places:
             with suppress(OSError):
                 if self.store.staged.link_part(reused, self.store, path, identity) is not None:
                     return reused

@@ -68,7 +68,8 @@ async def temporary_input(
     thread = StoppableExecutor(stop)
     async with enter_in_thread(await asyncio.to_thread(temporary_directory)) as directory:
         path = await asyncio.to_thread(Path(directory).resolve)
-        name = await thread.run(lambda: store_input(path, read_input(source, thread.is_stopped)))
+        chunks = await thread.run(lambda: read_input(source, thread.is_stopped))
+        name = await thread.run(lambda: store_input(path, chunks))
         yield name, path / OWN_DIRECTORY / "input" / _file_name(name)
 
 

@@ -135,7 +135,8 @@ def encoded(value: Any) -> bytes:
     try:
         return _ENCODER.encode(value)
     except UnicodeEncodeError:
-        return _ENCODER.encode(_escaped(msgspec.to_builtins(value, builtin_types=(bytes, memoryview))))
+        builtins = msgspec.to_builtins(value, builtin_types=(bytes, memoryview))
+        return _ENCODER.encode(_escaped(builtins))
 
 
 def _escaped(value: Any) -> Any:
@@ -149,7 +150,9 @@ def _escaped(value: Any) -> Any:
 
 
 def error_report(error: BaseException) -> ErrorReport:
-    trace = "" if isinstance(error, StacpullError) else "".join(traceback.format_exception(error))
+    trace = ""
+    if not isinstance(error, StacpullError):
+        trace = "".join(traceback.format_exception(error))
     return ErrorReport(type(error).__name__, str(error), trace)
 
 

@@ -487,7 +487,8 @@ class MirrorRun:
     def _progress(self) -> Progress:
         counters = self._store_client.counters
         at_start = self._run.counters
-        counts = {name: counters[name] for name in counters.keys() & {*Counters.__struct_fields__}}
+        names = counters.keys() & {*Counters.__struct_fields__}
+        counts = {name: counters[name] for name in names}
         # a walk that starts again sees no items at first
         counts["items_seen"] = max(counts["items_seen"], counts["items_matched"])
         counts["assets_planned"] = sum(counters[f"assets_{state}"] for state in ("done", "failed", "pending"))
@@ -519,13 +520,7 @@ class MirrorRun:
         if state == "complete" and lost:
             name = self._opened.store.name
             warn(f"{errors.quantity(lost, 'file')} missing in {name}: fetched or written again.")
-        reason = self._walk.summary.cut_short
-        if state == "failed":
-            reason = str(error)
-        elif state == "interrupted" and self._stop.reason is not None:
-            reason = self._stop.reason
-        if reason is not None:
-            reason = self._network.secrets.masked(reason)
+        reason = self._reason(state, error)
         recorded: EndState = "failed"
         final_counts = dict[str, int]()
         try:
@@ -551,11 +546,23 @@ class MirrorRun:
             reason=reason,
         )
 
+    def _reason(self, state: EndState, error: BaseException | None) -> str | None:
+        reason = self._walk.summary.cut_short
+        if state == "failed":
+            reason = str(error)
+        elif state == "interrupted" and self._stop.reason is not None:
+            reason = self._stop.reason
+        if reason is None:
+            return None
+        return self._network.secrets.masked(reason)
+
     def _counts(self, progress: Progress, final_counts: Mapping[str, int]) -> dict[str, Any]:
         fields = set(MirrorReport.__struct_fields__)  # the ledger may have counters of another version
         numbers = {**self._store_client.counters, **asdict(progress), **final_counts}
         counts: dict[str, Any] = {name: numbers[name] for name in numbers if name in fields}
-        accepted = progress.assets_missing if self._setup.options.missing in {"known", "ok"} else 0
+        accepted = 0
+        if self._setup.options.missing in {"known", "ok"}:
+            accepted = progress.assets_missing
         if accepted and not self._accepts_gone:
             accepted -= counts.get("assets_missing_new", 0)
         return counts | {"assets_accepted": accepted}

@@ -31,7 +31,8 @@ def status(dest: str | Path, options: Options | None = None) -> StatusReport:
         DestinationError: The ledger cannot be read.
     """
     address = resolve_dest(dest, or_default("options", Options, options))
-    with closing(open_reader(address.work, address.bucket)) as db, ledger_errors(ledger_path(address.work)):
+    work = address.work
+    with closing(open_reader(work, address.bucket)) as db, ledger_errors(ledger_path(work)):
         run = queries.run_status(db)
         position = None if run["walk_ended"] else run["position"]
         next_page = Position.from_json(position).request
@@ -71,5 +72,6 @@ def failures(dest: str | Path, options: Options | None = None) -> Iterator[Failu
 
 
 def _failures(address: DestAddress) -> Iterator[FailureRecord]:
-    with closing(open_reader(address.work, address.bucket)) as db, ledger_errors(ledger_path(address.work)):
+    work = address.work
+    with closing(open_reader(work, address.bucket)) as db, ledger_errors(ledger_path(work)):
         yield from queries.failures(db)

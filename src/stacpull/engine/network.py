@@ -156,7 +156,8 @@ def resolve_source(
     names += [f"the {name!r} parameter of SOURCE" for name in query if name not in options.query]
     headers |= options.headers
     query = {**options.query, **query}
-    return options, ResolvedSource(url, headers, query, tuple(dict.fromkeys(names)), input_file, is_given)
+    credential_names = tuple(dict.fromkeys(names))  # each once
+    return options, ResolvedSource(url, headers, query, credential_names, input_file, is_given)
 
 
 @asynccontextmanager

@@ -200,7 +200,8 @@ class Pool(Generic[JobT, ResultT]):
         is_over_limit = self._has_too_many_failures()
         if is_over_limit:
             self._stop_run()
-        if is_over_limit or (failure.host not in self._held_back and len(self._held_back) >= MAX_HOSTS):
+        is_new_host = failure.host not in self._held_back
+        if is_over_limit or (is_new_host and len(self._held_back) >= MAX_HOSTS):
             self._report_held_back()
         if is_over_limit or self._is_worker or failure.kind not in MAYBE_HOST_FAULT:
             self.sink.fail(job, failure)
@@ -309,7 +310,8 @@ class AssetTask(Generic[JobT, ResultT]):
         href = self.job.href
         began_at = self._attempt_began_at
         is_refusal = refusal.kind is FailureKind.REFUSED or refusal.status in _EXPIRED
-        may_expire = is_signed(href) or self._pool.unchanged_since.get(host_of(href), inf) > began_at
+        unchanged_since = self._pool.unchanged_since.get(host_of(href), inf)
+        may_expire = is_signed(href) or unchanged_since > began_at
         is_item_current = self._item_read_at >= began_at
         if is_item_current or not (is_refusal and may_expire and self.job.item_href):
             return False
@@ -352,7 +354,8 @@ class AssetTask(Generic[JobT, ResultT]):
             raise
         except (CredentialsError, SourceError) as error:  # the host of the item refuses, or asks to wait
             status = 401 if isinstance(error, CredentialsError) else None
-            raise TransferError(Failure(FailureKind.DOWN, str(error), status, host_of(item_href))) from error
+            failure = Failure(FailureKind.DOWN, str(error), status, host_of(item_href))
+            raise TransferError(failure) from error
         self._item_read_at = item.read_at
         if job.item_name not in {"", item.document.get("id")}:  # its `self` link is wrong
             raise TransferError(Failure(FailureKind.ITEM, f"The URL of {job.item_name} is another item's."))

@@ -77,7 +77,9 @@ class Publisher(msgspec.Struct, eq=False):
         return has_new or bool(self._placed or self._placed_json)
 
     def seconds_until_due(self) -> float | None:
-        return None if self._due_at is None else max(0.0, self._due_at - time.monotonic())
+        if self._due_at is None:
+            return None
+        return max(0.0, self._due_at - time.monotonic())
 
     def publish_if_due(self) -> None:
         waiting = len(self._received) + len(self._without_file)
@@ -162,8 +164,11 @@ class Publisher(msgspec.Struct, eq=False):
         directory = record.path.rpartition("/")[0]  # of its JSON in DEST
 
         def local_path(href: str) -> str | None:
+            in_mirror = path_of_href(href, directory)
+            if in_mirror is not None:
+                return in_mirror
             url = self.secrets.storable_url(href)
-            return path_of_href(href, directory) or queries.item_json_path(self.db, item_id_in(href), url)
+            return queries.item_json_path(self.db, item_id_in(href), url)
 
         adapted = adapted_item(
             document,
@@ -228,7 +233,8 @@ class Publisher(msgspec.Struct, eq=False):
         staged = self.store.staged
         if existing == staged.part_identity_and_size(file.part):  # a hard link
             return True
-        return self._has_content(file.path, file.digest or staged.state_of(file.part).digest)
+        digest = file.digest or staged.state_of(file.part).digest
+        return self._has_content(file.path, digest)
 
     def _has_content(self, path: str, digest: bytes | None) -> bool:
         if digest is None:

@@ -73,7 +73,9 @@ class StoreClient:
         It ends with the block, when everything is published. Its error is raised, unless the block has one.
         """
         bucket = self._opened.bucket
-        variables = {} if bucket is None else variables_of(store_kind(bucket).variables) | proxy_variables()
+        variables = {}
+        if bucket is not None:
+            variables = variables_of(store_kind(bucket).variables) | proxy_variables()
         stopping, stops = socket.socketpair()
 
         async def pass_on_stop() -> None:
@@ -198,7 +200,8 @@ class PlanSaver:
         """Read the items whose JSON is damaged. One that cannot be read stays marked for the next walk."""
         last = 0
         while items := await self._calls.damaged_item_json(last, ITEMS_AT_ONCE):
-            documents = await reader.read_many([href for _, _, href in items if href is not None])
+            hrefs = [href for _, _, href in items if href is not None]
+            documents = await reader.read_many(hrefs)
             for item_rowid, item, href in items:
                 document = documents.get(href or "")
                 reason = "It has no URL, or another item is there: run `stacpull mirror SOURCE` again."

@@ -85,7 +85,8 @@ class StoreOperations:
     def recover(self) -> None:
         """Requeue what the run tries again, report what a retry cannot try, and complete a killed run."""
         transitions.requeue_failures(self._db, self._run)
-        for record in queries.failures(self._db) if self._run.kind == "retry" else ():
+        failed = queries.failures(self._db) if self._run.kind == "retry" else ()
+        for record in failed:
             if record.key:  # it has no href or no name: it failed when it was planned, and is not queued
                 item = ItemId(record.collection, record.item)
                 kind = FailureKind(record.kind)
@@ -270,7 +271,8 @@ class StoreServer(msgspec.Struct, eq=False):
                 operation = self.operations[message.name]
                 with ledger_errors(self.ledger):
                     arguments, _ = decoders(message.name)
-                    packed = msgspec.Raw(encoded(operation(*arguments.decode(message.arguments))))
+                    result = operation(*arguments.decode(message.arguments))
+                    packed = msgspec.Raw(encoded(result))
                     # before the result is sent, because the walk relies on them (`--max-items`)
                     self.publisher.send_counters()
             except Exception as error:  # noqa: BLE001 -- the caller raises it
@@ -337,10 +339,15 @@ def serve(sock: socket.socket) -> None:
 
 
 def _received(file: BinaryIO) -> Iterator[messages.ToStore]:
+    head_size = messages.LENGTH.size
     with suppress(OSError):  # the network process was killed
-        while len(head := file.read(messages.LENGTH.size)) == messages.LENGTH.size:
+        while True:
+            head = file.read(head_size)
+            if len(head) < head_size:
+                return
             size: int = messages.LENGTH.unpack(head)[0]
-            if len(data := file.read(size)) < size:
+            data = file.read(size)
+            if len(data) < size:
                 return
             yield messages.decode_to_store(data)
 

@@ -195,7 +195,8 @@ class MirrorCheck:
         totals = runs.run_totals(db) | queries.counts_not_in_totals(db) | queries.item_totals(db)
         counts: dict[str, Any] = {what: self.damaged[what] for what in get_args(DamageKind)}
         counts |= self._counts
-        counts |= {name: totals[name] for name in totals.keys() & set(VerifyReport.__struct_fields__)}
+        names = totals.keys() & set(VerifyReport.__struct_fields__)
+        counts |= {name: totals[name] for name in names}
         return VerifyReport(
             dest=self._address.shown,
             work=self._address.work_of_bucket,

@@ -156,7 +156,8 @@ class PlanInputs:
             items = [item._replace(item_assets=item_assets[item.id.collection]) for item in items]
         if self._setup.selection.expand_prefix:
             prefixes = [self._prefixes(item) for item in items]
-            listed = await self._listed({href for of_item in prefixes for href in of_item.values()})
+            hrefs = {href for of_item in prefixes for href in of_item.values()}
+            listed = await self._listed(hrefs)
             with_listings = []
             for item, of_item in zip(items, prefixes, strict=True):
                 listings = {key: self._selected(key, listed[href]) for key, href in of_item.items()}
@@ -228,7 +229,9 @@ class Walk:
         self.filter = SelectionFilter.from_selection(selection)
         self._thread = StoppableExecutor(None)
         self._followed = followed_relations(selection)
-        self._sample = None if selection.sample is None else Sample(selection.sample, selection.seed)
+        self._sample = None
+        if selection.sample is not None:
+            self._sample = Sample(selection.sample, selection.seed)
         self._keeps_position = setup.source.has_cursors and self._sample is None
         self._plan_inputs = PlanInputs(setup)
         self._collections = BoundedCache[ItemId, None](max_entries=256)

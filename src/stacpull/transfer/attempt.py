@@ -136,7 +136,8 @@ class _Attempt(msgspec.Struct, eq=False):
         is_proven = self.job.checksum is not None or self.job.required_digest is not None
         if point is not None and (is_proven or point.href_hash == href_hash(self.job.href)):
             return await self._resume(point)
-        if (known := await self.downloader.known_version(self.job)) is not None:
+        known = await self.downloader.known_version(self.job)
+        if known is not None:
             return await self._revalidate(known)
         return await self._fetch_all(self._open({}, ACCEPT_OK))
 
@@ -200,7 +201,8 @@ class _Attempt(msgspec.Struct, eq=False):
         return await self._confirm(body)
 
     async def _confirm(self, body: ReceivedBody) -> AssetFile:
-        if (failure := checks.content_failure(self.job, body)) is not None:
+        failure = checks.content_failure(self.job, body)
+        if failure is not None:
             raise TransferError(failure)
         is_stated = body.is_framed or self.job.size is not None or bool(body.checksums)
         unproven = not (is_stated or await self._ends_here(body))

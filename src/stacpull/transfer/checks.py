@@ -122,7 +122,9 @@ class ReceivedBody(NamedTuple):
         return len(self.content) if self.part is None else self.part.size
 
     def digest(self, algorithm: str) -> bytes:
-        return digest_of(algorithm, self.content) if self.part is None else self.part.digest(algorithm)
+        if self.part is not None:
+            return self.part.digest(algorithm)
+        return digest_of(algorithm, self.content)
 
 
 def content_failure(job: Job, body: ReceivedBody) -> Failure | None:
@@ -136,7 +138,8 @@ def content_failure(job: Job, body: ReceivedBody) -> Failure | None:
             return host_failure(FailureKind.TRUNCATED, body.url, what, retryable=True)
         return size_failure(body.url, size, job.size)
     for checksum, stated_by in body.checksums.items():
-        if (digest := body.digest(checksum.algorithm)) != checksum.digest:
+        digest = body.digest(checksum.algorithm)
+        if digest != checksum.digest:
             what = f"sent content whose {checksum.algorithm} is {digest.hex()}, but {stated_by} states "
             what += checksum.digest.hex()
             return host_failure(FailureKind.CHECKSUM, body.url, what, retryable=True)
