@@ -132,9 +132,12 @@ WHERE a.item {IN_LIST}
 
 
 def known_items(db: Connection, ids: Iterable[ItemId]) -> dict[ItemId, ItemRow]:
-    rows = db.execute(_SELECT_ITEMS, (json_array(map(item_hash, set(ids))),))
-    known = ((collection, ItemRow._make(values)) for collection, *values in rows)
-    return {ItemId(collection, row.name): row for collection, row in known}
+    hashes = json_array(map(item_hash, ids))
+    known: dict[ItemId, ItemRow] = {}
+    for collection, *values in db.execute(_SELECT_ITEMS, (hashes,)):
+        row = ItemRow._make(values)
+        known[ItemId(collection, row.name)] = row
+    return known
 
 
 def planned_this_run(db: Connection, run: Run, ids: Sequence[ItemId]) -> dict[ItemId, PlannedVersion]:

@@ -77,10 +77,9 @@ def has_job(db: Connection, rowid: int, generation: int) -> bool:
 
 
 def reservations(db: Connection) -> list[AssetFile]:
-    rows = named_rows(  # CROSS JOIN: starts with the jobs, because there may be many more assets
-        db,
-        "SELECT a.id AS rowid, a.item AS item_rowid, a.generation, rtrim(a.directory, '/') AS directory, "
-        "a.name, a.size, a.identity, a.digest, a.etag_or_date, a.unproven "
-        f"FROM jobs j CROSS JOIN placed_assets a ON a.id = j.asset WHERE a.state = {AssetState.RESERVED}",
-    )
-    return [AssetFile(**dict(row)) for row in rows]
+    ids = "a.id AS rowid, a.item AS item_rowid, a.generation, rtrim(a.directory, '/') AS directory"
+    values = "a.name, a.size, a.identity, a.digest, a.etag_or_date, a.unproven"
+    # CROSS JOIN: starts with the jobs, because there may be many more assets
+    tables = "jobs j CROSS JOIN placed_assets a ON a.id = j.asset"
+    query = f"SELECT {ids}, {values} FROM {tables} WHERE a.state = {AssetState.RESERVED}"
+    return [AssetFile(**dict(row)) for row in named_rows(db, query)]

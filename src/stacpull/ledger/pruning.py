@@ -26,14 +26,12 @@ return 404 for items that need a login."""
 
 def items_not_found(db: Connection, run_id: int, after: int, limit: int) -> list[NotFoundItem]:
     """Return items after rowid `after` that only earlier walks listed (`_SAME_WALKS`)."""
-    rows = db.execute(
-        "SELECT i.id, i.collection_name, i.name, i.parent, i.href, count(a.id), coalesce(sum(a.size), 0) "
-        "FROM named_items i LEFT JOIN assets a ON a.item = i.id "
-        f"AND (a.state = {AssetState.DONE} OR a.generation > 0) "
-        f"WHERE i.id > ? AND i.name <> '{OWN_ASSETS_ID}' AND i.listed_by IN ({_SAME_WALKS}) "
-        "GROUP BY i.id ORDER BY i.id LIMIT ?",
-        (after, run_id, limit),
-    ).fetchall()
+    columns = "i.id, i.collection_name, i.name, i.parent, i.href, count(a.id), coalesce(sum(a.size), 0)"
+    has_file = f"(a.state = {AssetState.DONE} OR a.generation > 0)"
+    tables = f"named_items i LEFT JOIN assets a ON a.item = i.id AND {has_file}"
+    is_not_found = f"i.id > ? AND i.name <> '{OWN_ASSETS_ID}' AND i.listed_by IN ({_SAME_WALKS})"
+    query = f"SELECT {columns} FROM {tables} WHERE {is_not_found} GROUP BY i.id ORDER BY i.id LIMIT ?"
+    rows = db.execute(query, (after, run_id, limit)).fetchall()
     items: list[NotFoundItem] = []
     for rowid, collection, name, *others in rows:
         item = ItemId(collection, name)

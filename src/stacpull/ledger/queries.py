@@ -221,9 +221,8 @@ def collection_directories(db: Connection) -> dict[str, str]:
     """Return the directory in DEST of each collection with items, by ID. All its items are in it."""
     directory_of_item = "SELECT directory FROM named_items WHERE collection = c.id LIMIT 1"
     query = f"SELECT name, ({directory_of_item}) FROM collections c"
-    return {
-        name: directory.partition("/")[0] for name, directory in db.execute(query) if directory is not None
-    }
+    rows = [(name, directory) for name, directory in db.execute(query) if directory is not None]
+    return {name: directory.partition("/")[0] for name, directory in rows}
 
 
 class CollectionRow(NamedTuple):
@@ -370,7 +369,8 @@ def known_paths(db: Connection, paths: Sequence[str], *, planned: bool = False) 
         SELECT a.path FROM paths p JOIN placed_assets a ON a.id = p.asset
         WHERE p.hash {IN_LIST} AND (a.is_ours OR ?)
     """
-    known = set(column(db, query, (json_array(map(path_hash, paths)), planned)))
+    hashes = json_array(map(path_hash, paths))
+    known = set(column(db, query, (hashes, planned)))
     known |= meta.file_digests(db).keys()
     directories = {path.rpartition("/")[0] for path in paths if path not in known}
     for directory in directories:

@@ -23,7 +23,8 @@ _END_ATTEMPTS = 1000  # while the other processes of a killed run end: the store
 def mirror_lock(work: Path) -> Iterator[int]:
     """Hold the lock of a run; a process that inherits the descriptor also holds it."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    with os.fdopen(os.open(work / OWN_DIRECTORY / "lock", flags, 0o600), "rb+", buffering=0) as file:
+    fd = os.open(work / OWN_DIRECTORY / "lock", flags, 0o600)
+    with os.fdopen(fd, "rb+", buffering=0) as file:
         _take(file.fileno(), work, fcntl.LOCK_EX)
         file.truncate(0)
         file.write(str(os.getpid()).encode())
