@@ -110,8 +110,10 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # one slash: `Path` turns `s3
 
 def bucket_location(dest: str | os.PathLike[str]) -> BucketLocation | None:
     text = str(dest).strip()
-    name = _URL.match(text)
-    kind: StoreKind | None = entry_points.load("stacpull.stores", name[1].lower()) if name else None
+    match = _URL.match(text)
+    if match is None:
+        return None
+    kind: StoreKind | None = entry_points.load("stacpull.stores", match[1].lower())
     try:
         return None if kind is None else kind.parse(text)
     except UsageError as error:

@@ -187,7 +187,7 @@ _MIN_FILES = 10  # for the remaining time; if long files are being received, one
 class Rates:
     """Received bytes and finished files per second, over the last seconds and without existing files."""
 
-    MEASURED = 10.0  # seconds over which rates are measured; before that, the remaining time is unknown
+    WINDOW_SECONDS = 10.0  # rates are measured over it; before its end, the remaining time is unknown
 
     def __init__(self) -> None:
         self._seen = deque[Progress](maxlen=_EVENTS)
@@ -203,10 +203,10 @@ class Rates:
 
     def per_second(self, value: Callable[[Progress], float]) -> float:
         """Return how fast a value grows: 0 if no event comes, as while a stopped run is saved."""
-        if not self._seen or self.silence() >= self.MEASURED:
+        if not self._seen or self.silence() >= self.WINDOW_SECONDS:
             return 0.0
         last = self._seen[-1]
-        first = next(event for event in self._seen if event.seconds >= last.seconds - self.MEASURED)
+        first = next(event for event in self._seen if event.seconds >= last.seconds - self.WINDOW_SECONDS)
         span = last.seconds - first.seconds
         return (value(last) - value(first)) / span if span >= _MIN_SECONDS else 0.0
 
@@ -216,7 +216,7 @@ class Rates:
 
     def remaining(self, finished: float, expected: int | None) -> float | None:
         """Return the remaining seconds, None until enough files were fetched for an estimate."""
-        if expected is None or not self._seen or self.silence() >= self.MEASURED:
+        if expected is None or not self._seen or self.silence() >= self.WINDOW_SECONDS:
             return None
         last = self._seen[-1]
         without_files = [event for event in self._seen if not fetched(event)]
@@ -224,7 +224,7 @@ class Rates:
         files = fetched(last) - fetched(first)
         seconds = last.seconds - first.seconds
         minimum = 1 if last.files_in_flight else _MIN_FILES
-        if files < minimum or seconds < self.MEASURED:
+        if files < minimum or seconds < self.WINDOW_SECONDS:
             return None
         return (expected - finished) * seconds / files
 

@@ -1,8 +1,7 @@
 """A stored item: the source's document, adapted to the mirror. Mirrored assets get a relative href.
 
 For any input, nothing raises, and what STAC allows is kept. No href has a credential or signature, and the
-source's document is never changed. Items are plain dicts, because there may be millions of them, and making a
-`pystac.Item` takes far longer. Relative hrefs need no encoding (`planning.names`).
+source's document is never changed. Relative hrefs need no encoding (`planning.names`).
 """
 
 import posixpath

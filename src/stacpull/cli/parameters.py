@@ -33,8 +33,6 @@ def for_command(command: str) -> list[click.Parameter]:
 
 
 def config() -> click.Option:
-    """Return the option --config: the only one that no config file can set."""
-
     def load(context: click.Context, _: click.Parameter, names: tuple[str, ...]) -> Config:
         if len(names) > 1:  # the filters in the others would be ignored
             raise click.UsageError("--config can be given only once.", context)

@@ -226,7 +226,7 @@ class Display:
             return _Shown([now.name], [steps], now.done, now.total)
         figures = [f"{of_total(now.files, now.files_expected)} files checked"]
         remaining = max(0, (now.bytes_expected or 0) - now.bytes)  # files may have become longer
-        if remaining and now.bytes and now.seconds >= Rates.MEASURED:
+        if remaining and now.bytes and now.seconds >= Rates.WINDOW_SECONDS:
             figures.append(f"about {duration(remaining * now.seconds / now.bytes)} left")
         figures += [rate(now.bytes, now.seconds), size(now.bytes)]
         damaged = named_counts({"damaged": now.damaged})
