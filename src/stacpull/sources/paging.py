@@ -74,27 +74,37 @@ def next_request(page: Json, current: PageRequest, base: str) -> PageRequest | N
     same_method = [link for link in usable if _method_of(link) == current.method]
     link = (same_method or usable)[0]
     url = urls.join_web(base, link["href"])
-    is_merged = link.get("merge") is True
     fields = object_or_empty(link.get("headers"))
-    if is_merged:
+    if link.get("merge") is True:
         fields = {**(current.headers or {}), **fields}
     headers = allowed_headers(fields)
-    carried = [parameter for parameter in urls.parameters(current.url) if parameter.name in _CARRIED]
-    if _method_of(link) == "POST":
-        sent = current.body or {}
-        if is_merged and not sent:
-            sent = {parameter.name: _member(parameter) for parameter in carried}
-        # merged, whatever `merge` states: without a member of the query, the filter would be lost
-        body = {**sent, **object_or_empty(link.get("body"))}
-        following = PageRequest(url, "POST", body, headers)
-        # a body goes to no other host; behind a proxy, links often name an internal one
-        return following if urls.same_site(base, url) else on_origin_of(following, base)
+    if _method_of(link) == "GET":
+        return PageRequest(_with_selection(url, current), headers=headers)
+    following = PageRequest(url, "POST", _next_body(link, current), headers)
+    # a body goes to no other host; behind a proxy, links often name an internal one
+    return following if urls.same_site(base, url) else on_origin_of(following, base)
+
+
+def _selection_of(request: PageRequest) -> list[urls.Parameter]:
+    return [parameter for parameter in urls.parameters(request.url) if parameter.name in _CARRIED]
+
+
+def _with_selection(url: str, current: PageRequest) -> str:
+    """Return `url` with the parameters of the selection that a next link has left out."""
     is_same_path = urls.parts_of(current.url).path == urls.parts_of(url).path
-    if current.method == "GET" and is_same_path:
-        present = {parameter.name for parameter in urls.parameters(url)}
-        missing = [parameter for parameter in carried if parameter.name not in present]
-        url = urls.add_parameters(url, missing)
-    return PageRequest(url, headers=headers)
+    if current.method != "GET" or not is_same_path:
+        return url
+    present = {parameter.name for parameter in urls.parameters(url)}
+    missing = [parameter for parameter in _selection_of(current) if parameter.name not in present]
+    return urls.add_parameters(url, missing)
+
+
+def _next_body(link: Json, current: PageRequest) -> Json:
+    sent = current.body or {}
+    if link.get("merge") is True and not sent:
+        sent = {parameter.name: _member(parameter) for parameter in _selection_of(current)}
+    # merged, whatever `merge` states: without a member of the query, the filter would be lost
+    return {**sent, **object_or_empty(link.get("body"))}
 
 
 def next_or_failure(page: Json, current: PageRequest, base: str) -> PageRequest | Failure | None:
@@ -140,7 +150,8 @@ def on_origin_of(following: PageRequest, base: str) -> PageRequest:
 def announced_total(page: Json) -> int | None:
     context = object_or_empty(page.get("context"))
     metadata = object_or_empty(page.get("search:metadata"))
-    for total in (page.get("numberMatched"), context.get("matched"), metadata.get("matched")):
+    totals = (page.get("numberMatched"), context.get("matched"), metadata.get("matched"))
+    for total in totals:
         if type(total) is int and 0 <= total < _MAX_ITEMS:  # a boolean is an `int`, too
             return total
     return None
