@@ -343,7 +343,8 @@ def _term(node: Any) -> Term:
 def _instant(value: Any, what: str) -> Term:
     if not isinstance(value, str):
         return _applied(_span, _term(value))
-    span = _ALL_TIME if what == "INTERVAL" and value in ("..", "") else _span(value)
+    is_open = what == "INTERVAL" and value in ("..", "")
+    span = _ALL_TIME if is_open else _span(value)
     if span is None or (what == "TIMESTAMP" and span.start < span.end):
         forms = "DATE('2018-01-16') or TIMESTAMP('2018-01-16T00:00:00Z')"
         raise UsageError(f"--filter: {value!r} is not a valid time for {what}('…'); use {forms}.")

@@ -47,7 +47,9 @@ def connection_failure(error: BaseException | None, host: str) -> Failure:
         return network_failure(text, host)
     number = getattr(error, "errno", None) or 0
     # asyncio's own text contains the address
-    reason = os.strerror(number) if number in errno.errorcode else type(error).__name__
+    reason = type(error).__name__
+    if number in errno.errorcode:
+        reason = os.strerror(number)
     return network_failure(f"No connection to {host}: {reason}.", host)
 
 

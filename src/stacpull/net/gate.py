@@ -200,7 +200,8 @@ class Gate:
 
     def progress(self) -> HostProgress:
         wait = 0.0 if self._why_down else self.closed_for()
-        return HostProgress(self.host, self._bytes, self.in_use, self.window.limit, len(self._queue), wait)
+        waiting = len(self._queue)
+        return HostProgress(self.host, self._bytes, self.in_use, self.window.limit, waiting, wait)
 
     def closed_for(self) -> float:
         return max(0.0, self._closed_until - self.now()) if self._closed_until else 0.0

@@ -218,7 +218,9 @@ class JsonReader(msgspec.Struct, eq=False):
             headers["Content-Type"] = "application/json"
             body = orjson.dumps(request.body or {})
         outgoing = Request(request.url, request.method, headers, body, purpose="document")
-        usual_limit = max(SOURCE_LIMIT, self.limit) if request.url == self.source else self.limit
+        usual_limit = self.limit
+        if request.url == self.source:
+            usual_limit = max(SOURCE_LIMIT, self.limit)
         failures: list[Failure] = []  # no errors: their tracebacks hold this list
         counts = Counter[object]()
 
@@ -272,8 +274,9 @@ class JsonReader(msgspec.Struct, eq=False):
         except ValueError as error:
             if host and is_web_page(response.headers, body):  # a file has no host, and no login
                 message = f"{host} answered with a web page instead of JSON."
-                # a web page on another host may come from a wrong link: then credentials do not help
-                kind = FailureKind.REFUSED if same_site(self.source, response.url) else FailureKind.ITEM
+                kind = FailureKind.REFUSED
+                if not same_site(self.source, response.url):
+                    kind = FailureKind.ITEM  # a link may be wrong: then credentials do not help
                 failure = Failure(kind, message, status, host, retryable=True)
                 raise _NotJsonError(failure, body) from error
             if not is_framed(response.headers):
