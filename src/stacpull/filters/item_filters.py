@@ -153,9 +153,7 @@ class WhereFilter(ItemFilter):
         for condition in conditions:
             name, _, value = condition.partition("=")
             wanted.setdefault(name.strip(), []).append(value.strip())
-        self._tests = []
-        for name, values in wanted.items():
-            self._tests.append((name, PropertyName(name), _test_of(values)))
+        self._tests = [(name, PropertyName(name), _test_of(values)) for name, values in wanted.items()]
 
     def __call__(self, item: Json, properties: Json) -> str | None:
         for name, reference, is_wanted in self._tests:

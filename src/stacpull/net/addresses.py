@@ -23,8 +23,6 @@ class AddressRefusedError(OSError):
 
 
 class AddressPolicy:
-    """The rules of one run, and the addresses of the hosts that the user chose. Workers get a copy."""
-
     def __init__(self, *, allow_private: bool = False, chosen: Iterable[str] = ()) -> None:
         self.allow_private = allow_private
         self._chosen = frozenset(map(_host_name, chosen))  # as in URLs, without ports

@@ -32,8 +32,8 @@ from stacpull.urls import wire_url
 
 _READ_BUFFER = 256 * 1024
 
+# ValueError: an invalid URL
 _EXPECTED = (aiohttp.ClientError, HttpProcessingError, asyncio.TimeoutError, OSError, ValueError)
-"""Expected exceptions of a request and of reading its response (ValueError: an invalid URL)."""
 
 
 class AiohttpTransport:

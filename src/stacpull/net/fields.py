@@ -20,8 +20,6 @@ _CONTENT_RANGE = re.compile(r"(?ai)bytes \s*(?:(\d{1,18})-(\d{1,18})|\*)/(?:(\d{
 
 
 class HeaderFields(Mapping[str, str]):
-    """The fields of a response: names in lower case, values in UTF-8 with surrogates for invalid bytes."""
-
     __slots__ = ("_fields",)
 
     def __init__(self, fields: Mapping[bytes, bytes]) -> None:
@@ -55,10 +53,8 @@ def add_field(fields: dict[bytes, bytes], name: bytes, value: bytes) -> None:
 
 
 class ContentRange(NamedTuple):
-    """`Content-Range: bytes start-end/total`, where `end` is inclusive; None for `*`."""
-
     start: int | None = None
-    end: int | None = None
+    end: int | None = None  # of the last byte
     total: int | None = None
 
 

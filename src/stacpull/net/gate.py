@@ -200,8 +200,7 @@ class Gate:
 
     def progress(self) -> HostProgress:
         wait = 0.0 if self._why_down else self.closed_for()
-        waiting = len(self._queue)
-        return HostProgress(self.host, self._bytes, self.in_use, self.window.limit, waiting, wait)
+        return HostProgress(self.host, self._bytes, self.in_use, self.window.limit, len(self._queue), wait)
 
     def closed_for(self) -> float:
         return max(0.0, self._closed_until - self.now()) if self._closed_until else 0.0
@@ -371,10 +370,8 @@ class Gate:
 
 
 class RateLimiter(msgspec.Struct, eq=False):
-    """At most `limit` bytes or requests per second; 0 for no limit. Callers wait for their turn."""
-
     clock: Clock
-    limit: float = 0.0
+    limit: float = 0.0  # bytes or requests per second; 0 for no limit
     saved_seconds: float = 0.0
     free_at: float = 0.0
 

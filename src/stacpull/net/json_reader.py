@@ -218,9 +218,7 @@ class JsonReader(msgspec.Struct, eq=False):
             headers["Content-Type"] = "application/json"
             body = orjson.dumps(request.body or {})
         outgoing = Request(request.url, request.method, headers, body, purpose="document")
-        usual_limit = self.limit
-        if request.url == self.source:
-            usual_limit = max(SOURCE_LIMIT, self.limit)
+        usual_limit = max(SOURCE_LIMIT, self.limit) if request.url == self.source else self.limit
         failures: list[Failure] = []  # no errors: their tracebacks hold this list
         counts = Counter[object]()
 

@@ -29,10 +29,8 @@ class ListedObject(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The selected objects below a prefix, in the order of the listing, and the names of those left out."""
-
-    objects: tuple[ListedObject, ...]
-    left_out: tuple[str, ...] = ()
+    objects: tuple[ListedObject, ...]  # the selected ones, in the order of the listing
+    left_out: tuple[str, ...] = ()  # the names of the others
 
 
 def as_prefix(href: str) -> str:

@@ -150,8 +150,7 @@ def on_origin_of(following: PageRequest, base: str) -> PageRequest:
 def announced_total(page: Json) -> int | None:
     context = object_or_empty(page.get("context"))
     metadata = object_or_empty(page.get("search:metadata"))
-    totals = (page.get("numberMatched"), context.get("matched"), metadata.get("matched"))
-    for total in totals:
+    for total in (page.get("numberMatched"), context.get("matched"), metadata.get("matched")):
         if type(total) is int and 0 <= total < _MAX_ITEMS:  # a boolean is an `int`, too
             return total
     return None
@@ -172,8 +171,6 @@ def failure_of(error: BaseException) -> Failure | None:
 
 @attrs.define(eq=False)
 class PageReader:
-    """Reads pages. If the host in a link lacks a page, the host of the last page is tried, or of SOURCE."""
-
     _reader: JsonReader
     _size: PageSize
     _last_url: str
@@ -205,6 +202,7 @@ class PageReader:
             return await self._read_page(request)
         except SourceError as error:
             failure = failure_of(error)
+            # the link may name an internal host: try that of the last page, or of SOURCE
             own_request = on_origin_of(request, self._last_url)
             if own_request is request or failure is None or failure.kind not in models.MAYBE_LINK_FAULT:
                 raise

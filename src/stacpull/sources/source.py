@@ -116,10 +116,8 @@ class LoopDetector(msgspec.Struct):
 
 
 class WalkStart(NamedTuple):
-    """The start of the walk of one collection: its id, and the first page without a page size."""
-
     collection: str
-    request: PageRequest
+    request: PageRequest  # for the first page, without a page size
     selected: frozenset[str] = frozenset()
     """The collections whose items the pages of a search may have; empty for all."""
     cursor: PageRequest | None = None

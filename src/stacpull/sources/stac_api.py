@@ -59,10 +59,8 @@ class Conformance(NamedTuple):
 
 
 class SearchEndpoint(NamedTuple):
-    """A URL that answers queries, and the parameters that it supports. Others are not sent."""
-
     url: str
-    supported: frozenset[str]
+    supported: frozenset[str]  # parameters; no others are sent
     body: Json | None = None  # the query of `url` as the body of a POST; None if only GET is supported
     json_filter: bool = False  # True if a filter is sent as JSON in a body, False if as text
     collections: frozenset[str] = frozenset()  # the collections that are searched; empty for all
