@@ -298,7 +298,7 @@ def column(db: Connection, query: str, values: Values = ()) -> list[Any]:
     return [value for (value,) in db.execute(query, values)]
 
 
-def named_rows(db: Connection, query: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
+def named_rows(db: Connection, query: str, values: Values = ()) -> list[sqlite3.Row]:
     cursor = db.execute(query, values)
     cursor.row_factory = sqlite3.Row
     return cursor.fetchall()

@@ -326,7 +326,8 @@ def requeue_failures(db: Connection, run: Run) -> None:
     of_retry = {"retry": frozenset(FailureKind), "ordered": frozenset({FailureKind.ORDERED})}
     kinds = of_retry.get(run.kind, run.requeued_kinds)
     is_retry = run.kind in of_retry
-    of_runs = json_array(runs.of_same_source(db, run.id) if is_retry else [run.id])
+    of_source = runs.of_same_source(db, run.id)
+    of_runs = json_array(of_source if is_retry else [run.id])
     failed = "SELECT f.id FROM failed_assets f JOIN jobs j ON j.asset = f.id"
     is_requeued = f"id IN ({failed} WHERE f.run {IN_LIST} AND f.kind {IN_LIST})"
     requeue = f"UPDATE assets SET state = {AssetState.PENDING}, run = ? WHERE {is_requeued} RETURNING item"
