@@ -109,7 +109,7 @@ def command() -> None:
     """Run a replica of a service on this machine, for trials and tests.
 
     The command prints `export` lines with the environment variables that clients need. It runs until you
-    stop it with Ctrl-C.
+    stop it: with Ctrl-C, or if it is in the background, with `kill $REPLICA_PID`.
     """
 
 
