@@ -13,8 +13,6 @@ A type with more than 5,000 leaf columns, at all levels together, or of 50 level
 An object that has no member in any document cannot be a struct, and becomes JSON text as well.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import reduce
 from itertools import chain

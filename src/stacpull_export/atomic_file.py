@@ -1,7 +1,5 @@
 """Writing a file of the user, such as an export."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """`export`: one function for all formats."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

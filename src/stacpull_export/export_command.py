@@ -1,7 +1,5 @@
 """`stacpull export DEST OUT`: an index, training shards, a TorchGeo tree or a label table."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import click

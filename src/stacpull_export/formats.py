@@ -1,7 +1,5 @@
 """The formats of `export`: each is a `Format`, registered as an entry point in `stacpull.formats`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Final, NamedTuple
 

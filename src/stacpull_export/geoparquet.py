@@ -8,8 +8,6 @@ temporary file without a name. The second fits all batches to the one schema tha
 groups. `arrow` defines the result for values of different types.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import chain

@@ -5,8 +5,6 @@ script puts it into text nodes only. A content security policy allows that scrip
 their hashes, and nothing else.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import re

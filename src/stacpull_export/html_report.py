@@ -3,8 +3,6 @@
 The page holds numbers, not items: its size does not grow with the mirror.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import math

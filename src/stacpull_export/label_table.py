@@ -8,8 +8,6 @@ is a bucket. Objects are JSON text, and so are lists in CSV.
 The first pass over the items finds the classes, the second one makes the rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Queries of the ledger that only exports and reports make."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -4,8 +4,6 @@ Items come sorted by collection and id, so that the same mirror gives the same o
 download was interrupted. Documents are read from DEST one at a time and never kept.
 """
 
-from __future__ import annotations
-
 import os
 import posixpath
 import shlex

@@ -5,8 +5,6 @@ bytes of length, then JSON. The memory limit stops decompression bombs. Row grou
 the filters of the selection check the rows.
 """
 
-from __future__ import annotations
-
 import io
 import resource
 import sys

@@ -9,8 +9,6 @@ crash pyarrow. A server without ranges sends the whole file, once. All bytes are
 (`sources.files.FileRanges`).
 """
 
-from __future__ import annotations
-
 import asyncio
 import tempfile
 from collections.abc import AsyncGenerator

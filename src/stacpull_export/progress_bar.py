@@ -1,7 +1,5 @@
 """A progress bar for notebooks and scripts, based on the events of a run."""
 
-from __future__ import annotations
-
 from tqdm.auto import tqdm
 
 from stacpull.events import Checked, Event, Listener, Notice, Progress, RunEnded, Stage

@@ -1,7 +1,5 @@
 """`stacpull report DEST`: an HTML page about a mirror."""
 
-from __future__ import annotations
-
 import click
 
 from stacpull.cli import parameters

@@ -3,8 +3,6 @@
 A kill leaves the old file unchanged (`atomic_file`). Only one batch of rows is kept in memory.
 """
 
-from __future__ import annotations
-
 import csv
 import errno
 import io

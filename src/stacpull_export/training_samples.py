@@ -4,8 +4,6 @@ A sample is a primary item. The files of a label item are its own, and those of 
 which its `source` links lead. So a BigEarthNet sample has its label file and its twelve bands.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
