@@ -30,7 +30,7 @@ from stacpull.net.fields import ObjectVersion, content_range, stated_version
 from stacpull.net.json_reader import Document, JsonReader
 from stacpull.net.status import OK, UNSATISFIABLE
 from stacpull.net.transport import Response, TransferError
-from stacpull.planning.hrefs import hrefs_with, is_own_document, links_with, self_href
+from stacpull.planning.hrefs import hrefs_with, is_own_document, self_href
 from stacpull.planning.item_plan import NO_COLLECTION
 from stacpull.redact import public_url
 from stacpull.selection import Selection
@@ -115,8 +115,7 @@ def _with_absolute_hrefs(item: Json, base: str) -> Json:
             return value
         return {**value, "href": join(base, href) or href}
 
-    own_links = [*links_with(item, "self")]
-    links = [link for link in objects_in(item.get("links")) if link not in own_links]
+    links = [link for link in objects_in(item.get("links")) if str(link.get("rel")).lower() != "self"]
     item = {**item, "links": [*map(absolute, links)]}
     if isinstance(item.get("assets"), dict):
         item["assets"] = {key: absolute(asset) for key, asset in item["assets"].items()}
