@@ -124,13 +124,13 @@ def test_self_links_count_if_absolute(links, href):
         ([("source", "a.json")], "https://h/c/i.json", ("https://h/c/a.json",)),
         ([("source", "a.json"), ("self", "https://o/c/i.json")], "https://h/p", ("https://o/c/a.json",)),
         ([("source", "a.json")], None, ()),
-        ([("source", None), ("source", ["x"]), ("source", "")], "https://h/c/i.json", ()),
+        ([("source", None), ("source", ["x"]), ("source", ""), (None, "a")], "https://h/c/i.json", ()),
         ([], None, ()),
     ],
 )
 def test_source_links_are_distinct_and_in_order(links, base, sources):
     item = {"links": [{"rel": rel, "href": href} for rel, href in links]}
-    assert linked_hrefs(item, base, ["source"]) == sources
+    assert linked_hrefs(item, base, ["source", "none"]) == sources
 
 
 OWN, S3, OTHER = "https://h.test/a.tif", "s3://b/a.tif", "https://other.test/a.tif"

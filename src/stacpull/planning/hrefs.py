@@ -93,7 +93,8 @@ def self_href(item: Json, *, local: bool = False) -> str | None:
 def links_with(document: Json, *relations: str) -> Iterator[Json]:
     """Yield the links with these relations, which are in lower case (RFC 8288, 2.1.1)."""
     for link in objects_in(document.get("links")):
-        if str(link.get("rel")).lower() in relations:
+        rel = link.get("rel")
+        if isinstance(rel, str) and rel.lower() in relations:
             yield link
 
 
