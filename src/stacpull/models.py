@@ -65,7 +65,7 @@ class FailureKind(enum.StrEnum):
         return kind
 
     # the ledger stores the values: never rename one
-    GONE = "gone", "missing from the source", "--missing ok accepts this, --missing known if missing before"
+    GONE = "gone", "missing from the source", "--missing ok accepts this, --missing known in the next run"
     REFUSED = "refused", "refused, or with an expired link", "check the credentials, then retry"
     THROTTLED = "throttled", "throttled", "retry later, perhaps with a lower --per-host"  # or overloaded
     SERVER = "server", "with a server error or invalid HTTP", "retry later"  # 5xx, unless throttled

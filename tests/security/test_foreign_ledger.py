@@ -156,7 +156,7 @@ def test_a_refused_retry_or_repair_leaves_the_ledger_as_it_was(local, tmp_path, 
     copy = shutil.copytree(local, tmp_path / "copy")
     (copy / "c/i/a").unlink()
     change(copy, "UPDATE items SET json_state = 3")
-    with pytest.raises(UsageError, match="names local files as its source"):
+    with pytest.raises(UsageError, match="was made from local files"):
         command(copy)
     assert (status(copy).state, status(copy).assets_pending) == ("complete", 0)
 
@@ -168,6 +168,6 @@ def test_a_forged_local_source_is_not_opened(dest: Path, tmp_path: Path, written
     source = written.format(tmp_path / "secret.json")
     change(dest, "UPDATE runs SET source = ?, state = 'interrupted'", source)
     for command in (resume, retry):
-        with pytest.raises(UsageError, match="names local files as its source"):
+        with pytest.raises(UsageError, match="was made from local files"):
             command(dest)
     assert not list(dest.rglob("*stolen*"))

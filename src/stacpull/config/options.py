@@ -73,17 +73,17 @@ class Options(Arguments):
         dest_endpoint_url (str): Use this endpoint, if DEST is a bucket; S3-compatible services need one.
         dest_profile (str): Use this AWS profile, if DEST is a bucket.
         dest_region (str): Use this region, if DEST is a bucket.
-        break_lock (bool): Remove the lock of a killed run from a bucket. First make sure that none is active.
+        break_lock (bool): Remove a killed run's lock from a bucket. First make sure that no run is active.
         concurrency (int or None for auto): Send up to this many requests in parallel.
         per_host (int): Send each host at most this many requests in parallel.
         dask (str or int): Transfer on the workers of this Dask scheduler (address or file), or on N workers.
         retries (int): Retry an asset or a document up to N times after temporary errors.
         stall_timeout (float in seconds): Abort an attempt after this many seconds without data.
-        min_rate (float or str, such as "10K"): Abort requests whose mean rate over --stall-timeout is lower.
+        min_rate (float or str, such as "10K"): Abort requests slower than this, over --stall-timeout.
         limit_rate (float or str, such as "50M"): Fetch at most this many bytes per second, over all hosts.
         requests_per_second (float): Send each host at most this many requests per second.
-        stop_after (float or str): Stop after this time (3h50m; a bare number is seconds) and 5 s for
-            transfers; the run can be resumed.
+        stop_after (float or str): Stop after this time (3h50m, or seconds). Running transfers get 5 s
+            more. The run can be resumed.
         max_failures (int or None): Stop if more than N assets fail; `mirror` counts only new failures.
         page_size (int or None for auto): Request this many items per page; auto requests fewer after errors.
         max_page_size (int or str, default "64M"): Read pages and JSON documents of at most this many bytes.

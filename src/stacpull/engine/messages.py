@@ -87,7 +87,7 @@ decode_to_network: Callable[[bytes], ToNetwork] = Decoder(ToNetwork).decode
 
 
 class StoreCalls(Protocol):
-    """A call is sent at once, and its result comes in the order of the calls. A bug is a `WorkerError`."""
+    """What `store_server.StoreOperations` does. Results come in the order of the calls."""
 
     async def recover(self) -> None: ...
     async def pending_jobs(self, after: int, limit: int, take_over: bool) -> list[models.Job]: ...

@@ -305,7 +305,7 @@ async def run_from_ledger(
     if is_file and not await call_ledger(opened, lambda db: is_named_source(db, spec.source)):
         path = unquote(urlsplit(resolved.url).path)
         raise UsageError(
-            f"{work} names local files as its source, but it is a copy, or was not made by you. To read "
+            f"{work} was made from local files on another machine or by another user. To read "
             f"these files, run: stacpull mirror {shlex.join((path, context.dest.shown))}"
         )
     missing = [name for name in spec.credential_names if name not in resolved.credential_names]

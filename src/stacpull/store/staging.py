@@ -206,7 +206,7 @@ class StagedParts(DirectoryFiles):
     def link_part(
         self, file: AssetFile, files: StoredFiles, path: str, identity: int | None = None
     ) -> AssetFile | None:
-        """Link or copy a file of a mirror as the part of an asset. None: its size or identity is another."""
+        """Link or copy a file of a mirror as an asset's part. Return None if size or identity differs."""
         name = f"{file.rowid}.{file.generation}.part"
         self.remove_part(f"{file.rowid}.{file.generation}.about")  # what a killed download left
         self.remove_part(name)
