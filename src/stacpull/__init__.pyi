@@ -3,13 +3,13 @@
 from stacpull import sync as sync
 from stacpull.config.options import Options as Options
 from stacpull.config.options import S3Options as S3Options
+from stacpull.engine.estimate import plan as plan
 from stacpull.engine.item_input import SourceLike as SourceLike
 from stacpull.engine.mirror import mirror as mirror
 from stacpull.engine.mirror import resume as resume
 from stacpull.engine.mirror import retry as retry
 from stacpull.engine.mirror_status import failures as failures
 from stacpull.engine.mirror_status import status as status
-from stacpull.engine.plan import plan as plan
 from stacpull.engine.source_contents import ClassInfo as ClassInfo
 from stacpull.engine.source_contents import classes as classes
 from stacpull.engine.source_contents import collections as collections

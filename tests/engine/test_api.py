@@ -12,7 +12,7 @@ from tests.items import feature
 
 import stacpull
 from stacpull import child_process, sync
-from stacpull.engine import plan
+from stacpull.engine import estimate
 
 
 def test_a_run_that_is_cancelled_while_its_store_is_started_leaves_no_process(tmp_path, monkeypatch):
@@ -43,7 +43,7 @@ def test_the_ledger_is_not_closed_while_a_thread_reads_it(tmp_path, monkeypatch)
         found.append(ledger.execute("SELECT count(*) FROM items").fetchone()[0])
         return {}
 
-    monkeypatch.setattr(plan, "known_actions", slow)
+    monkeypatch.setattr(estimate, "known_actions", slow)
     items = tmp_path / "items.ndjson"
     items.write_bytes(orjson.dumps(feature("i")))
     sync.mirror(items, tmp_path / "m")

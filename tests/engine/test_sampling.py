@@ -118,7 +118,7 @@ def test_filtered_items_are_counted_once_over_stops(tmp_path: Path) -> None:
 
 
 def test_plan_requests_few_sizes_if_every_asset_has_its_own_key(tmp_path, monkeypatch):
-    monkeypatch.setattr("stacpull.engine.plan._MAX_SIZED", 3)
+    monkeypatch.setattr("stacpull.engine.estimate._MAX_SIZED", 3)
     lines = []
     for size in range(1, 6):
         (tmp_path / f"{size}.tif").write_bytes(b"x" * size)

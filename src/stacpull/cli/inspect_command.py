@@ -42,7 +42,7 @@ def plan(session: CommandSession, source: str, dest: str | None, urls: bool) -> 
 
     With DEST, it also shows what is still missing.
     """
-    from stacpull.engine.plan import plan as make_plan
+    from stacpull.engine.estimate import plan as make_plan
 
     if urls and session.output.json:
         raise UsageError("--json and --urls both print to standard output: give one of them.")

@@ -42,7 +42,7 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, FetchResult
     began_at: float  # when its first request was queued
     sent_at: float = 0.0
     prepared: PreparedRequest = attrs.field(init=False)  # what a connection sends
-    sent: PermittedRequest | None = None  # once a task has taken over
+    handed_over: PermittedRequest | None = None  # to the task that takes over
     purpose: Purpose = "asset"
 
     # `WaitingRequest`: called by a gate.
@@ -126,14 +126,14 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, FetchResult
     def _hand_over(self, receive: Receive | None = None) -> None:
         """Continue in a task. If the request was sent, with a permit, `receive` returns its response."""
         if receive is not None:
-            self.sent = PermittedRequest(self.route.gate, self.sent_at, receive)
+            self.handed_over = PermittedRequest(self.route.gate, self.sent_at, receive)
         task = AssetTask(self.job, self.pool, self.began_at, self)
         self.pool.spawn(task.run())
 
     # `AssetFetcher`: called by the task that takes over.
     async def fetch(self, job: Job) -> FetchResult:
         shared = self.fast_path.shared
-        exchange = Exchange(self.fast_path.client, self.request, ACCEPT_OK, self.sent)
+        exchange = Exchange(self.fast_path.client, self.request, ACCEPT_OK, self.handed_over)
         fetching = shared.downloader.fetch(job, handed_over=exchange)
         return await shared.complete_after(self.download, fetching)
 

@@ -24,7 +24,7 @@ from stacpull.errors import destination_errors
 from stacpull.hosts import default_port, evict_idle, host_of, origin_of, origin_text, scheme_of
 from stacpull.models import Failure, FailureKind
 from stacpull.net.bodies import coding_to_undo, decoded, first_bytes, read_whole
-from stacpull.net.gate import REFUSALS, Gate, GateSettings, RateLimiter
+from stacpull.net.gate import REFUSAL_STATUSES, Gate, GateSettings, RateLimiter
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
 from stacpull.net.transport import Chunk, Receive, Request, Response, TransferError, Transport
 from stacpull.redact import Secret, Secrets, credentials_in, public_url, unsigned_url
@@ -223,7 +223,7 @@ class Exchange:
             self._log(permit, self.status, error)
             if isinstance(error, TransferError):
                 failure = error.failure
-                if failure.kind is FailureKind.REFUSED and failure.status in REFUSALS:
+                if failure.kind is FailureKind.REFUSED and failure.status in REFUSAL_STATUSES:
                     # if it is final, it counts against the host
                     error.count_refusal = partial(permit.gate.count_refusal, purpose=self._request.purpose)
 

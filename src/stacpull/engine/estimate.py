@@ -80,7 +80,7 @@ async def plan(
             async with enter_in_thread(_opened_ledger(address)) as (ledger, has_file):
                 if address is not None and address.bucket is not None and ledger is None:
                     network.warn(f"{address.work} has no ledger of {dest}: everything counts as still to do.")
-                return await _PlanConsumer(setup, ledger, has_file, urls).report()
+                return await _Estimator(setup, ledger, has_file, urls).report()
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def _opened_ledger(dest: DestAddress | None) -> Iterator[tuple[Connection | None
         yield ledger, has_file
 
 
-class _PlanConsumer:
+class _Estimator:
     def __init__(
         self, setup: WalkSetup, ledger: Connection | None, has_file: HasFile, urls: TextIO | None
     ) -> None:
