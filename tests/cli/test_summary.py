@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from typing import Any
 
 import click
@@ -45,6 +43,8 @@ def test_a_mirror_with_failures_starts_with_them_and_is_not_called_complete() ->
         "for details: stacpull failures 'out dir'",
         "to retry:    stacpull retry 'out dir'",
     ]
+    (of_collections := FailureCounts()).record(FailureKind.GONE, "thumb", is_of_item=False)
+    assert not any("--exclude-asset" in line for line in mirror_lines(report, of_collections))
 
 
 def test_the_command_that_resumes_keeps_the_endpoint() -> None:

@@ -35,18 +35,19 @@ class FailureCounts(Counter[FailureKind]):
         self.lasting = 0  # failures of assets that no retry can fix
         self.examples: dict[FailureKind, str] = {}
         self.missing_keys = Counter[str]()
+        self.missing_of_items = 0  # without the assets of collections, which --exclude-asset keeps
 
-    def record(self, kind: FailureKind, key: str, message: str = "") -> None:
-        if not key and kind is FailureKind.GONE:
-            kind = FailureKind.ITEM  # --missing does not accept an item that is gone
-        self[kind] += 1
-        self.examples.setdefault(kind, message)
+    def record(self, kind: FailureKind, key: str, message: str = "", *, is_of_item: bool = True) -> None:
         if not key:
             self.of_items += 1
+            kind = FailureKind.ITEM if kind is FailureKind.GONE else kind  # --missing does not accept this
         elif kind in LASTING:
             self.lasting += 1
-        if kind is FailureKind.GONE:
+        elif kind is FailureKind.GONE:
             self.missing_keys[key] += 1
+            self.missing_of_items += is_of_item
+        self[kind] += 1
+        self.examples.setdefault(kind, message)
 
     def lines(self, failed: int, gone: int, accepted: int) -> Iterator[str]:
         """Yield a line per kind, most frequent first, then what `failed` or is `gone` since earlier runs."""
@@ -57,7 +58,7 @@ class FailureCounts(Counter[FailureKind]):
             what, advice = kind.meaning, kind.advice
             if kind is FailureKind.GONE:
                 what += f" ({per_name(dict(self.missing_keys.most_common(10)))})"
-                if len(self.missing_keys) == 1:
+                if len(self.missing_keys) == 1 and self.missing_of_items > 0:
                     advice += f"; --exclude-asset {shlex.join(self.missing_keys)} leaves it out"
             yield Essential(f"  {label:<8} {number:,} {what}; {advice}")
             if kind not in COUNTED_APART and self.examples.get(kind):
