@@ -34,7 +34,7 @@ def test_the_summary_of_a_complete_mirror() -> None:
 def test_a_mirror_with_failures_starts_with_them_and_is_not_called_complete() -> None:
     report = mirror_report(assets_planned=26, assets_done=24, assets_failed=2, assets_missing=2, items_done=0)
     lines = list(mirror_lines(report, failures(gone=1)))  # the other one is of an earlier run
-    gone = f"{FailureKind.GONE.advice}; --exclude-asset B10 leaves it out"
+    gone = f"{FailureKind.GONE.advice}; --exclude-asset B10 leaves it out of all items"
     assert lines[0] == "24 of 26 files in out dir; 2 failed"
     assert lines[4:] == [
         "  items    400 read, 5 matched, 0 complete",

@@ -59,7 +59,7 @@ class FailureCounts(Counter[FailureKind]):
             if kind is FailureKind.GONE:
                 what += f" ({per_name(dict(self.missing_keys.most_common(10)))})"
                 if len(self.missing_keys) == 1 and self.missing_of_items > 0:
-                    advice += f"; --exclude-asset {shlex.join(self.missing_keys)} leaves it out"
+                    advice += f"; --exclude-asset {shlex.join(self.missing_keys)} leaves it out of all items"
             yield Essential(f"  {label:<8} {number:,} {what}; {advice}")
             if kind not in COUNTED_APART and self.examples.get(kind):
                 yield f"           for example: {self.examples[kind]}"
