@@ -96,19 +96,16 @@ class Retries(msgspec.Struct, frozen=True):
             return await attempt()
         except TransferError as error:
             first_wait = wait_after(error)
-        from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type  # noqa: PLC0415 -- slow
+        from tenacity import AsyncRetrying, retry_if_exception_type  # noqa: PLC0415 -- slow
 
         async def next_attempt() -> T:
             return await attempt()  # which may be no async function: tenacity would not await its result
 
-        def wait_after_call(call: RetryCallState) -> float:
-            outcome = vars(call).pop("outcome")  # tenacity must not keep it: its traceback holds the callers
-            return wait_after(outcome.exception())
-
         await self.clock.sleep(first_wait)
         return await AsyncRetrying(
             retry=retry_if_exception_type(TransferError),
-            wait=wait_after_call,
+            # neither tenacity nor a variable may keep the error: its traceback holds all callers
+            wait=lambda call: wait_after(vars(call).pop("outcome").exception()),
             sleep=self.clock.sleep,
         )(next_attempt)
 
