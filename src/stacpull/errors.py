@@ -159,7 +159,8 @@ def destination_error(error: OSError, dest: Path) -> DestinationError:
     sentence = _DISK_ERRORS.get(error.errno or 0)
     if sentence is None:
         return DestinationError(f"{path} cannot be written: {error.strerror or error}.")
-    otherwise = owner_advice(dest, "choose another place")
+    is_denied = isinstance(error, PermissionError)  # EACCES and EPERM
+    otherwise = owner_advice(dest, "choose another place") if is_denied else ""
     return DestinationError(sentence.format(dest=dest, path=where, otherwise=otherwise))
 
 
