@@ -29,6 +29,7 @@ from stacpull_trace.hub.hub_settings import OLD_TOKEN_PATH, TOKEN_PATH, HubSetti
 
 _REFUSED = frozenset({400, 401, 403})
 _ACCEPTED = _REFUSED | {200, 404}
+_CHECK_URLS = "Check --base-url, SH_BASE_URL and sh_token_url."
 
 
 @attrs.define(eq=False)
@@ -62,14 +63,10 @@ class ClientGrant:
                 "check SH_CLIENT_ID and SH_CLIENT_SECRET, or the profile that they come from."
             )
         if reply.status == HTTPStatus.NOT_FOUND:
-            raise SourceError(
-                f"{self._url} is not a token service. Check --base-url, SH_BASE_URL and sh_token_url."
-            )
+            raise SourceError(f"{self._url} is not a token service. {_CHECK_URLS}")
         token = reply.access_token
         if token is None:
-            raise SourceError(
-                f"{self._url} answered without a token. Check --base-url, SH_BASE_URL and sh_token_url."
-            )
+            raise SourceError(f"{self._url} answered without a token. {_CHECK_URLS}")
         self._secrets.add(token.value)
         return token
 
