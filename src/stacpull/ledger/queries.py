@@ -264,9 +264,9 @@ class ItemName(NamedTuple):
 
 def item_names(db: Connection, collection: int, order: str = "i.name") -> Iterator[ItemName]:
     """Yield the items of a collection that were read, without the row of the collection's own assets."""
-    is_written = f"json_state = {JsonState.CURRENT} OR json_state = {JsonState.DUE} AND sha256 IS NOT NULL"
+    has_json = f"json_state = {JsonState.CURRENT} OR json_state = {JsonState.DUE} AND sha256 IS NOT NULL"
     was_read = f"i.name <> '{OWN_ASSETS_ID}' AND i.version IS NOT NULL"
-    query = f"SELECT i.name, i.directory, i.parent IS NOT NULL, {is_written} FROM named_items i"
+    query = f"SELECT i.name, i.directory, i.parent IS NOT NULL, {has_json} FROM named_items i"
     rows = db.execute(f"{query} WHERE i.collection = ? AND {was_read} ORDER BY {order}", (collection,))
     for name, directory, is_linked, is_written in rows:
         yield ItemName(name, item_json_in(directory, name), is_linked, is_written)
