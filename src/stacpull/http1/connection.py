@@ -404,7 +404,7 @@ class Http1Connection(asyncio.Protocol):
 class _BufferReceiver(asyncio.BufferedProtocol):
     """Receives long bodies into buffers, which are not copied again on their way to the disk."""
 
-    def __init__(self, connection: "Http1Connection") -> None:
+    def __init__(self, connection: Http1Connection) -> None:
         self._connection = connection
         self._buffer = memoryview(b"")
         self._filled = 0
@@ -431,7 +431,7 @@ class _BufferReceiver(asyncio.BufferedProtocol):
 
 
 class StreamedResponse:
-    def __init__(self, connection: "Http1Connection", url: str) -> None:
+    def __init__(self, connection: Http1Connection, url: str) -> None:
         self._connection = connection
         self.url = url
         self.status = connection.response.status
@@ -445,7 +445,7 @@ class StreamedResponse:
             self._connection.release()
 
 
-async def streamed(connection: "Http1Connection", url: str) -> Response:
+async def streamed(connection: Http1Connection, url: str) -> Response:
     response = connection.response
     if response.failure is not None and not response.status:
         connection.release()
