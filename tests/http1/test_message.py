@@ -28,7 +28,7 @@ def received(pieces: list[bytes], response: ResponseParser | None = None, error=
     response.end(error)
     assert response.is_ended
     kind = None if response.failure is None else response.failure.kind
-    keep = response.is_reusable
+    keep = response.keeps_alive and kind is None
     status = response.status if kind is None else 0  # whether it was known depends on the pieces
     return status, dict(response.fields), bytes(response.take()), kind, keep
 

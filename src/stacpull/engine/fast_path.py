@@ -7,21 +7,19 @@ assets over to it, either before their request is sent or with the open response
 import asyncio
 from collections.abc import Mapping
 from functools import partial
-from typing import NoReturn
+from typing import NoReturn, cast
 
-import attrs
 import msgspec
 
 from stacpull.config.options import Options
 from stacpull.engine.fetchers import AdoptingFetcher, Download, SharedDownloads, clip_fetching
 from stacpull.engine.network import Network
 from stacpull.engine.pool import AssetTask, Pool
-from stacpull.http1.connection import Http1Connection, ResponseHandler, streamed
+from stacpull.http1.connection import Http1Connection, streamed
 from stacpull.http1.http1_transport import CallbackTransport, Http1Transport, PreparedRequest
 from stacpull.models import Failure, Job, digest_algorithm, path_in_dest
 from stacpull.net.bodies import MAX_DRAINED
 from stacpull.net.client import Client, Exchange, PermittedRequest, Route
-from stacpull.net.gate import WaitingRequest
 from stacpull.net.transport import Purpose, Receive, Request, TransferError
 from stacpull.store.inspection import FileState
 from stacpull.store.partial_downloads import PartialDownloads
@@ -29,9 +27,11 @@ from stacpull.store.protocol import Store
 from stacpull.transfer.attempt import ACCEPT_OK, AssetFetcher, Downloader, FetchResult
 
 
-@attrs.define(eq=False)
-class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, FetchResult]):
-    """The first attempt at an asset: what `Exchange` does, in callbacks of a gate and a connection."""
+class FastAttempt(msgspec.Struct, eq=False):
+    """The first attempt at an asset: what `Exchange` does, in callbacks of a gate and a connection.
+
+    It is a `WaitingRequest` of its gate, a `ResponseHandler` of its connection, and an `AssetFetcher`.
+    """
 
     fast_path: "HttpFastPath"
     pool: Pool[Job, FetchResult]
@@ -41,7 +41,7 @@ class FastAttempt(WaitingRequest, ResponseHandler, AssetFetcher[Job, FetchResult
     route: Route
     began_at: float  # when its first request was queued
     sent_at: float = 0.0
-    prepared: PreparedRequest = attrs.field(init=False)  # what a connection sends
+    prepared: PreparedRequest = cast("PreparedRequest", None)  # what a connection sends, once it has one
     handed_over: PermittedRequest | None = None  # to the task that takes over
     purpose: Purpose = "asset"
 

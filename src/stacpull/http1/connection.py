@@ -53,33 +53,28 @@ class ResponseParser:
         self.held_bytes = 0
         self.failure: Failure | None = None
         self.in_memory = False  # true if the announced body is short enough to be given to its reader at once
-        self._phase = _AWAITING
+        self.phase = _AWAITING
         self._pieces: list[Chunk] = []
-        self._is_framed = self._keeps_alive = False
+        self._is_framed = self.keeps_alive = False
         self.remaining = 0  # bytes of a long body, which bypasses the parser
         self._overhead = 0  # bytes since the last one of the body
-        self._head.clear()
 
     @property
     def is_ended(self) -> bool:
-        return self._phase is _WHOLE or self.failure is not None
-
-    @property
-    def is_reusable(self) -> bool:
-        return self._keeps_alive and self._phase is _WHOLE and self.failure is None
+        return self.phase is _WHOLE or self.failure is not None
 
     @property
     def is_receiving_chunks(self) -> bool:
         is_chunked = self._is_framed and not self.in_memory and not self.remaining
-        return is_chunked and self._phase is _RECEIVING and self.failure is None
+        return is_chunked and self.phase is _RECEIVING and self.failure is None
 
     @property
     def is_empty(self) -> bool:
-        return not self._overhead and self._phase is _AWAITING and self.failure is None
+        return not self._overhead and self.phase is _AWAITING and self.failure is None
 
     def has_enough(self, size: int) -> bool:
         """Return True if a reader that waits for `size` bytes should be woken: a short body comes whole."""
-        return self.is_ended or (self._phase is _RECEIVING and not self.in_memory and self.held_bytes >= size)
+        return self.is_ended or (self.phase is _RECEIVING and not self.in_memory and self.held_bytes >= size)
 
     def body(self) -> bytes:
         return b"".join(self._pieces)  # a single one is not copied
@@ -99,7 +94,7 @@ class ResponseParser:
             self.held_bytes += len(data)
             self.remaining -= len(data)
             if not self.remaining:
-                self._phase = _WHOLE
+                self.phase = _WHOLE
             return
         held_before = self.held_bytes
         status_before = self.status
@@ -117,7 +112,7 @@ class ResponseParser:
             self._pieces = [self.body()]
         if self.held_bytes > held_before:
             self._overhead = 0
-        elif self._phase is not _WHOLE:
+        elif self.phase is not _WHOLE:
             self._overhead += len(data)
             if self._overhead > HEADER_LIMIT:
                 self._bad(ResponseFault.ENDLESS_FIELDS)
@@ -126,39 +121,40 @@ class ResponseParser:
 
     def end(self, error: Exception | None) -> None:
         self._parser = None  # its callbacks are our methods: the cycle would keep up to 1 MiB alive
-        if self._phase is _AWAITING:
+        if self.phase is _AWAITING:
             self.fail(closed_failure(self.name, error))
-        elif self._phase is _RECEIVING:
+        elif self.phase is _RECEIVING:
             if self._is_framed or error is not None:
                 self._bad(ResponseFault.TRUNCATED)
             else:
-                self._phase = _WHOLE
+                self.phase = _WHOLE
 
     def fail(self, failure: Failure) -> None:
         if self.failure is None:
             self.failure = failure
 
     def _bad(self, fault: ResponseFault = ResponseFault.MALFORMED) -> None:
-        if self._phase is _WHOLE:
+        if self.phase is _WHOLE:
             fault = ResponseFault.OVERLONG
         self.fail(fault.failure(self.name))
 
     # Called by the parser.
 
     def on_message_begin(self) -> None:
-        if self._phase is _WHOLE:
+        self._head.clear()
+        if self.phase is _WHOLE:
             self._bad(ResponseFault.OVERLONG)
 
     def on_headers_complete(self) -> None:
         parser: Any = self._parser  # the parser calls this method
         status = parser.get_status_code()
         fields = self._head.copy()
-        self._head.clear()
         text = b"".join([*fields, *fields.values()])
         if len(text) > HEADER_LIMIT:
             self._bad(ResponseFault.ENDLESS_FIELDS)
             return
-        has_space = b"content-length" not in fields and any(name.endswith(b" ") for name in fields)
+        length = fields.get(b"content-length")
+        has_space = length is None and any(name.endswith(b" ") for name in fields)
         if status < _LOWEST_STATUS or 0 in text or has_space:  # the parser obeys `Content-Length : 5`
             self._bad()
             return
@@ -166,22 +162,22 @@ class ResponseParser:
             return  # interim (RFC 9110, 15.2): ignored, and there may be any number of them
         self.fields = fields
         self.status = status
-        self._keeps_alive = parser.should_keep_alive()
-        self._phase = _RECEIVING
+        self.keeps_alive = parser.should_keep_alive()
+        self.phase = _RECEIVING
         if status in _WITHOUT_BODY:
-            self._phase = _WHOLE
-        elif b"content-length" in fields:
+            self.phase = _WHOLE
+        elif length is not None:
             self._is_framed = True
-            length = int(fields[b"content-length"])
-            self.in_memory = length <= MAX_BODY_IN_MEMORY
-            if length > _MAX_PARSED:
-                self.remaining = length
+            size = int(length)
+            self.in_memory = size <= MAX_BODY_IN_MEMORY
+            if size > _MAX_PARSED:
+                self.remaining = size
         else:
             codings = fields.get(b"transfer-encoding", b"").lower()
             self._is_framed = codings.rstrip().endswith(b"chunked")
 
     def on_body(self, data: bytes) -> None:
-        if self._phase is _RECEIVING:
+        if self.phase is _RECEIVING:
             self._pieces.append(data)
             self.held_bytes += len(data)
             if self.remaining:
@@ -190,8 +186,8 @@ class ResponseParser:
             self._bad()  # also of an interim response, which has no body
 
     def on_message_complete(self) -> None:
-        if self._phase is _RECEIVING:
-            self._phase = _WHOLE
+        if self.phase is _RECEIVING:
+            self.phase = _WHOLE
 
 
 class ResponseHandler(Protocol):
@@ -250,8 +246,10 @@ class Http1Connection(asyncio.Protocol):
         self.handler = self._waiter = None
         self._state = _IDLE
         self.quiet_ticks = 0
-        if self.response.is_reusable and self.transport is not None and not self.transport.is_closing():
-            self.response.reset()
+        response = self.response
+        is_correct = response.phase is _WHOLE and response.failure is None
+        if is_correct and response.keeps_alive and self.transport is not None:
+            response.reset()
             self.idle.append(self)
         else:
             self.abort()
@@ -352,12 +350,13 @@ class Http1Connection(asyncio.Protocol):
         """Give a complete and correct response to the handler. Any other is streamed as soon as possible."""
         response = self.response
         is_ok = response.status == OK
-        is_usable = response.failure is None and response.held_bytes <= MAX_BODY_IN_MEMORY
-        if is_usable and is_ok and response.is_receiving_chunks:
-            return  # of chunks, there may be only a few
-        is_whole = is_usable and response.is_ended and response.status in _TAKEN
-        if is_whole and handler.on_response(self, is_ok, response.fields, response.body()):
-            return  # the handler has taken it
+        if response.failure is None and response.held_bytes <= MAX_BODY_IN_MEMORY:
+            if response.phase is _WHOLE:
+                is_taken = response.status in _TAKEN
+                if is_taken and handler.on_response(self, is_ok, response.fields, response.body()):
+                    return
+            elif is_ok and response.is_receiving_chunks:
+                return  # there may be only a few chunks
         if response.has_enough(0):  # otherwise the head, or a short body, is not complete
             if response.failure is not None:
                 self.abort()

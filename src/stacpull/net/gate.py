@@ -217,7 +217,8 @@ class Gate:
             request.on_down(self._why_down)
         else:
             self._queue.append(request)
-            self._drain_queue()
+            if self.in_use < self.window.limit:  # otherwise `release` continues
+                self._drain_queue()
 
     async def acquire(self, purpose: Purpose) -> None:
         request = _WaitingTask(purpose)
