@@ -234,7 +234,6 @@ class Walk:
             self._sample = Sample(selection.sample, selection.seed)
         self._keeps_position = setup.source.has_cursors and self._sample is None
         self._plan_inputs = PlanInputs(setup)
-        self._collections = BoundedCache[ItemId, None](max_entries=256)
         self._starts = setup.starts or ()
         self._has_checked_selection = False
         source = setup.source
@@ -487,12 +486,11 @@ class Walk:
         names = dict.fromkeys(item.id.collection for item in batch.items)
         names.pop(item_plan.NO_COLLECTION, None)
         collection_ids = [ItemId(name, models.OWN_ASSETS_ID) for name in names]
-        new_ids = [item_id for item_id in collection_ids if item_id not in self._collections]
-        self._collections.update(dict.fromkeys(new_ids))
-        planned_before = await self._consumer.planned_this_run(new_ids)
-        unplanned = [item_id for item_id in new_ids if item_id not in planned_before]
+        planned_before = await self._consumer.planned_this_run(collection_ids)
         planner = AssetPlanner(item_plan.COLLECTION_LAYOUT, self._setup.selection)
-        for item_id in unplanned:
+        for item_id in collection_ids:
+            if item_id in planned_before:
+                continue
             document = await self._plan_inputs.collection(item_id.collection)
             if isinstance(document, str):
                 failure = Failure(FailureKind.ITEM, f"Its assets cannot be read: {document}")
