@@ -317,7 +317,7 @@ def all_still_linked(api: Labels) -> None:
 
 @pytest.mark.parametrize(("gone", "kept"), [("LST", {"M", "U"}), ("L", {"M", "S", "T", "U"})])
 def test_source_items_are_removed_with_the_item_that_links_to_them(tmp_path, monkeypatch, gone, kept):
-    monkeypatch.setattr("stacpull.engine.prune._ITEMS_AT_ONCE", 1)
+    monkeypatch.setattr("stacpull.ledger.pruning.ITEMS_AT_ONCE", 1)
     listed = list[Event]()
 
     def change(api: Labels) -> None:
@@ -335,7 +335,7 @@ def test_source_items_are_removed_with_the_item_that_links_to_them(tmp_path, mon
 
 
 def test_a_source_item_is_removed_with_a_newer_item_that_links_to_it(tmp_path, monkeypatch):
-    monkeypatch.setattr("stacpull.engine.prune._ITEMS_AT_ONCE", 1)
+    monkeypatch.setattr("stacpull.ledger.pruning.ITEMS_AT_ONCE", 1)
 
     def change(api: Labels) -> None:
         api.label = "N"

@@ -26,7 +26,7 @@ def mirrored(db: sqlite3.Connection, names: str, spec: RunSpec = SPEC) -> int:
 
 
 def unmet(db: sqlite3.Connection, run: int) -> list[tuple[str, int, int]]:
-    return [(one.id.item, one.assets, one.size) for one in pruning.items_not_found(db, run, 0, 99)]
+    return [(one.id.item, one.assets, one.size) for one in pruning.items_not_found(db, run, 0)]
 
 
 def test_only_walks_with_equal_credentials_are_compared(tmp_path: Path) -> None:

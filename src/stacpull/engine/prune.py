@@ -20,7 +20,6 @@ from stacpull.ledger.runs import Run
 from stacpull.models import Failure, FailureKind, Json, NotFoundItem
 from stacpull.sources.item_reader import ItemReader
 
-_ITEMS_AT_ONCE = 500  # items that are requested, and removed, at once
 _NOT_CONFIRMED = "but may still have: only 404 or 410 from the URL of an item shows that it is gone"
 _UNTRUSTED = "and whose URL returns 404 or 410, but the same host returned no listed item, or 404 for one"
 _LINKED = "and whose URL returns 404 or 410, but another item links to it"
@@ -49,7 +48,7 @@ class Pruning:
         last_rowid = 0
         gone = set[int]()  # rowids of all batches: only a removal clears an item's `parent`
         linked: list[NotFoundItem] = []  # gone, but they may return while another item links to them
-        while batch := await self._calls.items_not_found(last_rowid, _ITEMS_AT_ONCE):
+        while batch := await self._calls.items_not_found(last_rowid):
             last_rowid = batch[-1].item_rowid
             self._network.emit(Stage("looking for items that the source no longer has"))
             gone_items = await self._confirmed_gone([item for item in batch if not item.was_on_page])
@@ -104,7 +103,7 @@ class Pruning:
         """A proxy or a broken index may return 404 for everything, so other items must still be returned."""
         server = collection, host
         if server not in self._serving:
-            examples = await self._calls.seen_examples(collection, host, 3)
+            examples = await self._calls.seen_examples(collection, host)
             answers = await self._read([href for _, href in examples])
             denied = any(map(_is_gone, answers.values()))
             shown = [object_or_empty(answers[href]).get("id") == name for name, href in examples]

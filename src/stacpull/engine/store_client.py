@@ -20,7 +20,6 @@ from stacpull.engine.messages import CALLS, StoreCalls, decoders, encoded, error
 from stacpull.engine.network import Network, WalkSetup
 from stacpull.engine.open_mirror import OpenMirror
 from stacpull.engine.pool import JobQueue
-from stacpull.engine.walk import ITEMS_AT_ONCE
 from stacpull.errors import RUN_AGAIN, DestinationError
 from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger.runs import Run
@@ -199,7 +198,7 @@ class PlanSaver:
     async def restore_item_json(self, reader: ItemReader) -> None:
         """Read the items whose JSON is damaged. One that cannot be read stays marked for the next walk."""
         last = 0
-        while items := await self._calls.damaged_item_json(last, ITEMS_AT_ONCE):
+        while items := await self._calls.damaged_item_json(last):
             hrefs = [href for _, _, href in items if href is not None]
             documents = await reader.read_many(hrefs)
             for item_rowid, item, href in items:

@@ -15,6 +15,7 @@ from stacpull.ledger.transitions import delete_asset, update_item_states
 from stacpull.models import OWN_ASSETS_ID, ItemId, NotFoundItem
 from stacpull.planning.item_plan import item_json_in
 
+ITEMS_AT_ONCE = 500  # items that are requested, and removed, at once
 _SAME_WALKS = (
     "SELECT o.id FROM runs r JOIN runs o USING (source, selection) "
     "WHERE r.id = ? AND o.id <> r.id AND o.kind = 'mirror' AND NOT EXISTS ("
@@ -24,14 +25,14 @@ _SAME_WALKS = (
 return 404 for items that need a login."""
 
 
-def items_not_found(db: Connection, run_id: int, after: int, limit: int) -> list[NotFoundItem]:
+def items_not_found(db: Connection, run_id: int, after: int) -> list[NotFoundItem]:
     """Return items after rowid `after` that only earlier walks listed (`_SAME_WALKS`)."""
     columns = "i.id, i.collection_name, i.name, i.parent, i.href, count(a.id), coalesce(sum(a.size), 0)"
     has_file = f"(a.state = {AssetState.DONE} OR a.generation > 0)"
     tables = f"named_items i LEFT JOIN assets a ON a.item = i.id AND {has_file}"
     is_not_found = f"i.id > ? AND i.name <> '{OWN_ASSETS_ID}' AND i.listed_by IN ({_SAME_WALKS})"
     query = f"SELECT {columns} FROM {tables} WHERE {is_not_found} GROUP BY i.id ORDER BY i.id LIMIT ?"
-    rows = db.execute(query, (after, run_id, limit)).fetchall()
+    rows = db.execute(query, (after, run_id, ITEMS_AT_ONCE)).fetchall()
     items: list[NotFoundItem] = []
     for rowid, collection, name, *others in rows:
         item = ItemId(collection, name)
@@ -57,15 +58,12 @@ def _count_unseen(db: Connection, condition: str, *values: int) -> int:
     return sum(not runs.has_seen(db, item) for item in items)
 
 
-def seen_examples(
-    db: Connection, run_id: int, collection: str, server: str, limit: int
-) -> list[tuple[str, str]]:
-    """Return (ID, own URL) of items of a collection that `run` found, with URLs of one server."""
-    query = "SELECT name, href FROM named_items WHERE collection_name = ? AND name <> '' AND listed_by = ?"
-    rows = db.execute(query, (collection, run_id))
-    with_url = ((name, href) for name, href in rows if href is not None)
-    on_server = ((name, href) for name, href in with_url if host_of(href) == server)
-    return list(islice(on_server, limit))
+def seen_examples(db: Connection, run_id: int, collection: str, server: str) -> list[tuple[str, str]]:
+    """Return (ID, own URL) of three items of a collection that `run` found, with URLs of one server."""
+    query = "SELECT name, href FROM named_items WHERE collection_name = ? AND name <> '' AND href <> ''"
+    rows = db.execute(f"{query} AND listed_by = ?", (collection, run_id))
+    on_server = ((name, href) for name, href in rows if host_of(href) == server)
+    return list(islice(on_server, 3))
 
 
 def count_unreadable(db: Connection, run_id: int) -> int:

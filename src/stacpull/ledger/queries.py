@@ -301,11 +301,11 @@ def damaged_items(db: Connection) -> int:
     return scalar(db, f"SELECT count(*) FROM items WHERE json_state = {JsonState.DAMAGED}")
 
 
-def damaged_item_json(db: Connection, after: int, limit: int) -> list[tuple[int, ItemId, str | None]]:
-    """Return rowid, ID and URL of items after rowid `after` whose JSON is damaged and not read again yet."""
+def damaged_item_json(db: Connection, after: int) -> list[tuple[int, ItemId, str | None]]:
+    """Return rowid, ID and URL of 100 items after `after` whose JSON is damaged and not read again yet."""
     is_due = f"json_state = {JsonState.DAMAGED} AND id NOT IN (SELECT item FROM documents)"
     query = f"SELECT id, collection_name, name, href FROM named_items WHERE {is_due} AND id > ?"
-    rows = db.execute(f"{query} ORDER BY id LIMIT ?", (after, limit))
+    rows = db.execute(f"{query} ORDER BY id LIMIT 100", (after,))
     return [(rowid, ItemId(collection, name), href) for rowid, collection, name, href in rows]
 
 
