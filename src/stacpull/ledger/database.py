@@ -9,7 +9,6 @@ import os
 import shlex
 import sqlite3
 import stat
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import chain
@@ -67,15 +66,13 @@ def damage_message(path: Path, what: object) -> str:
 def remedy(work: Path, remove: str = "") -> str:
     copy = backup_path(work)
     adopt = "`stacpull mirror SOURCE DEST --adopt` with the same options as before: it keeps files that match"
-    try:
-        copied_at = time.localtime(copy.stat().st_mtime)
-    except OSError:
+    if not os.path.exists(copy):  # noqa: PTH110 -- never raises
         first = f"Remove it (`{remove}`), then run" if remove else "Run"
         return f"{first} {adopt}."
     restore = f"cp {shlex.quote(str(copy))} {shlex.quote(str(ledger_path(work)))}"
     steps = f"{remove} && {restore}" if remove else restore
-    date = time.strftime("%Y-%m-%d %H:%M", copied_at)
-    return f"There is a copy from {date}: run `{steps}`; `status --json` shows the options. Then run {adopt}."
+    with_copy = f"There is a copy from the last run: run `{steps}`; `status --json` shows the options"
+    return f"{with_copy}. Then run {adopt}."
 
 
 def is_disk_error(error: BaseException) -> bool:
@@ -232,23 +229,19 @@ def _connect(path: Path, query: str) -> Connection:
 
 @contextmanager
 def backed_up(db: Connection, work: Path) -> Iterator[None]:
-    """Replace `ledger.backup` at the end of the block if any process has changed the ledger in it."""
-
-    def version() -> tuple[int, int]:  # differs after this connection, or another one, has changed the ledger
-        return db.execute("PRAGMA data_version").fetchone()[0], db.total_changes
-
+    """Replace `ledger.backup` at the end of the block if a run has changed the ledger in it."""
     with destination_errors(work):
         for part in backup_path(work).parent.glob("ledger.backup.part*"):  # of a copy that was killed
             part.unlink(missing_ok=True)
-    version_before = version()
+    changes_before = db.total_changes  # by this connection, which begins each run
     try:
         yield
     except BaseException:
         with suppress(StacpullError, sqlite3.Error):
-            if version() != version_before:
+            if db.total_changes > changes_before:
                 _back_up(work)
         raise
-    if version() != version_before:
+    if db.total_changes > changes_before:
         _back_up(work)
 
 
