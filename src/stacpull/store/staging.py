@@ -26,7 +26,7 @@ import orjson
 
 from stacpull.byte_ranges import ByteRange, ByteRanges, leading_length, merged
 from stacpull.digests import digest_of
-from stacpull.errors import DestinationError, destination_error, destination_errors
+from stacpull.errors import destination_error, destination_errors
 from stacpull.models import OWN_DIRECTORY, AssetFile, ResumePoint
 from stacpull.store.inspection import CREATE, DirectoryFiles, StoredFiles, open_regular, sync_path
 
@@ -135,21 +135,21 @@ class StagedParts(DirectoryFiles):
     def __init__(self, work: Path, worker_parts: str = "", *, are_renamed: bool = True) -> None:
         self.work = work
         self._are_renamed = are_renamed
+        path = work
         try:
             make_with_parents(work)
             directory_fd = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             for name in filter(None, (OWN_DIRECTORY, "parts", worker_parts)):
+                path /= name
                 try:
                     inner_fd = open_or_make(directory_fd, name)
                 finally:
                     os.close(directory_fd)
                 directory_fd = inner_fd
         except OSError as error:
-            if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.ELOOP) and work.is_dir():
-                blocked = PARTS if (work / OWN_DIRECTORY).is_dir() else OWN_DIRECTORY
-                raise DestinationError(f"{work / blocked} is not a usable directory.") from error
+            error.filename = path
             raise destination_error(error, work) from error
-        super().__init__(work / PARTS / worker_parts, directory_fd)
+        super().__init__(path, directory_fd)
 
     def _identity_of(self, part_stat: os.stat_result) -> int:
         if self._are_renamed:
