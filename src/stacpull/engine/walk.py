@@ -470,13 +470,12 @@ class Walk:
         items = list[ListedItem]()
         for link in links:
             document = documents[link.href]
-            item_id = link.id or ItemId(link.parent.collection, link.href)  # until its own ID is known
+            url = self._network.secrets.storable_url(link.href)
+            item_id = link.id or ItemId(link.parent.collection, url)  # until its own ID is known
             if not isinstance(document, Failure):
                 own_id = id_of(document, item_id.collection)
                 items.append(ListedItem(own_id, document, link.href, link.parent))
                 continue
-            if link.id is None:  # its URL serves as its ID
-                item_id = ItemId(item_id.collection, self._network.secrets.storable_url(link.href))
             message = f"The source item {item_id.item} could not be read: {document.message}"
             failure = replace(document, message=message)
             batch.unreadable_items.append(models.UnreadableItem(item_id, link.href, link.parent, failure))
