@@ -19,16 +19,13 @@ def median_series(days: Mapping[date, Sequence[TileDay]], area_pixels: int) -> t
     return tuple(_row(days[day][0], area_pixels) for day in sorted(days))
 
 
-def median_table(series: Iterable[TraceDay]) -> tuple[tuple[MedianRow, ...], tuple[str, ...]]:
-    rows: list[MedianRow] = []
-    dropped: list[str] = []
-    for day in series:
-        if day.acquired is not None and day.mean is not None:
-            rows.append(MedianRow(day.acquired.replace(microsecond=0), day.mean))
-        else:
-            why = "it failed" if day.problem else day.mode or "no valid pixel"
-            dropped.append(f"{day.date} is not in the table: {why}")
-    return tuple(rows), tuple(dropped)
+def median_table(series: Iterable[TraceDay]) -> tuple[MedianRow, ...]:
+    """Return the notebook's table. The series says why a day is not in it."""
+    return tuple(
+        MedianRow(day.acquired.replace(microsecond=0), day.mean)
+        for day in series
+        if day.acquired is not None and day.mean is not None
+    )
 
 
 def _row(tile: TileDay, area_pixels: int) -> TraceDay:

@@ -161,7 +161,7 @@ class TraceReport(PublicValue, frozen=True):
         requests_statistics: Those of `requests` that were for statistics, retries included; stored responses
             need none.
         processing_units: Spent by this command, as the service reports.
-        notes: Messages for the user: unreadable lines of headers, days that are not in the table.
+        notes: Messages for the user, such as unreadable lines of headers.
         files: The files written.
         question: The arguments, as they were understood.
     """

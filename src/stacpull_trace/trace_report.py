@@ -39,11 +39,12 @@ def trace_report(
     pixels = question.area.count_pixels()
     scenes: tuple[ScenePixels, ...] = ()
     table: tuple[MedianRow, ...] = ()
+    notes: tuple[str, ...] = ()
     if question.method == "median":
         days = median_series(known, pixels)
-        table, notes = median_table(days)
+        table = median_table(days)
     else:
-        (days, scenes), notes = rows_of(known, pixels), ()
+        days, scenes = rows_of(known, pixels)
     if not (days or stopped):
         notes = (NOTHING,)
     if hub.given_up:
