@@ -120,6 +120,8 @@ def _export(
         if form.suffixes:
             _check_suffix(out, name, form)
             refuse_directory(out)
+        elif out.suffix == ".tar":
+            raise UsageError(f"{name} writes a directory of files: use a name without .tar, not {out}.")
         if form.needs_pyarrow:
             require_pyarrow(name)
         contents.refuse_inside(out)

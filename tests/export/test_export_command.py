@@ -28,11 +28,8 @@ def test_the_lists_of_a_split_are_joined(mirrored: Any, tmp_path: Path) -> None:
     ("form", "name", "message"),
     [
         ("geoparquet", "x.csv", ".*x.csv needs --format csv: geoparquet writes .parquet."),
-        (
-            "geoparquet",
-            "x.geojson",
-            "For geoparquet, .*x.geojson must end with .parquet; other formats are csv",
-        ),
+        ("geoparquet", "x.json", "For geoparquet, .*x.json must end with .parquet; other formats are csv"),
+        ("webdataset", "x.tar", "webdataset writes a directory of files: use a name without .tar"),
         ("csv", "x.parquet", ".*x.parquet needs --format geoparquet or parquet: csv writes .csv."),
         ("csv", "shards", "For csv, .*shards must end with .csv; other formats are .*t: choose one with"),
     ],
