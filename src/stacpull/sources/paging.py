@@ -13,11 +13,10 @@ import orjson
 from msgspec.structs import replace
 
 from stacpull import models, urls
-from stacpull.arguments import finite_number
 from stacpull.digests import text_hash
 from stacpull.errors import ForgottenCursorError, SourceError
 from stacpull.hosts import origin_text
-from stacpull.json_values import object_or_empty, parsed_object
+from stacpull.json_values import object_or_empty
 from stacpull.models import MAYBE_PAGE_TOO_LARGE, Failure, FailureKind, Json, Page, PageRequest
 from stacpull.net.fields import whole_number
 from stacpull.net.json_reader import Document, JsonReader
@@ -80,7 +79,11 @@ def next_request(page: Json, current: PageRequest, base: str) -> PageRequest | N
     headers = allowed_headers(fields)
     if _method_of(link) == "GET":
         return PageRequest(_with_selection(url, current), headers=headers)
-    following = PageRequest(url, "POST", _next_body(link, current), headers)
+    if link.get("merge") is True and current.method == "GET" and _selection_of(current):
+        raise SourceError("The next link merges a POST into a GET, which is not supported.")
+    # merged, whatever `merge` states: without a member of the query, the filter would be lost
+    body = {**(current.body or {}), **object_or_empty(link.get("body"))}
+    following = PageRequest(url, "POST", body, headers)
     # a body goes to no other host; behind a proxy, links often name an internal one
     return following if urls.same_site(base, url) else on_origin_of(following, base)
 
@@ -99,36 +102,11 @@ def _with_selection(url: str, current: PageRequest) -> str:
     return urls.add_parameters(url, missing)
 
 
-def _next_body(link: Json, current: PageRequest) -> Json:
-    sent = current.body or {}
-    if link.get("merge") is True and not sent:
-        sent = {parameter.name: _member(parameter) for parameter in _selection_of(current)}
-    # merged, whatever `merge` states: without a member of the query, the filter would be lost
-    return {**sent, **object_or_empty(link.get("body"))}
-
-
 def next_or_failure(page: Json, current: PageRequest, base: str) -> PageRequest | Failure | None:
     try:
         return next_request(page, current, base)
     except SourceError as error:
         return Failure(FailureKind.SCHEME, str(error))
-
-
-def _member(parameter: urls.Parameter) -> object:
-    """Return a parameter of a GET as the member of a body (STAC API: item search, sort)."""
-    name = parameter.name
-    parts = parameter.value.split(",")
-    if name == "sortby":
-        keys = []
-        for part in parts:
-            direction = "desc" if part.startswith("-") else "asc"
-            keys.append({"field": part.lstrip("+-"), "direction": direction})
-        return keys
-    if name == "bbox":
-        return [*map(finite_number, parts)]
-    if name in {"collections", "ids"}:
-        return parts
-    return parsed_object(parameter.value.encode()) or parameter.value
 
 
 def _method_of(link: Json) -> str:
