@@ -1,8 +1,8 @@
 """Hosts, ports and addresses of URLs, parsed in the same way for every decision.
 
-If two checks parsed one URL differently, an attacker could bypass one of them. A URL with an invalid port has
-no host. Names with non-ASCII letters are used in their lookup form (UTS 46). IPv6 addresses with an IPv4
-address in them are judged as that if mapped (RFC 4291, 2.5.5.2) or NAT64 (RFC 6052, 2.1), or else refused.
+If two checks parsed one URL differently, an attacker could bypass one of them. A URL with an invalid port, or
+a name that is not ASCII, has no host. IPv6 addresses with an IPv4 address in them are judged as that one if
+mapped (RFC 4291, 2.5.5.2) or NAT64 (RFC 6052, 2.1), or else refused.
 """
 
 import re
@@ -24,8 +24,6 @@ V = TypeVar("V")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _AUTHORITY = re.compile(r"(?P<host>\[[^\[\]@]*\]|[^\[\]:@\\]*)(?::(?P<port>[0-9]{1,5}))?")
 HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}(/|$)")
-_LOOKED_UP = re.compile(r"[a-z0-9._-]+")
-_MAX_NAME_LENGTH = 253  # RFC 1035, 2.3.4
 HIGHEST_PORT = 65535
 MAX_HOSTS = 256  # the most idle hosts whose state is kept (`evict_idle`)
 
@@ -114,17 +112,10 @@ def _read_server(server: str) -> tuple[str, Origin]:
     match = _AUTHORITY.fullmatch(authority)
     if match is None or not match["host"] or int(match["port"] or 0) > HIGHEST_PORT:
         return "", Origin(scheme, "", None)
-    host = match["host"]
     port = int(match["port"]) if match["port"] else default_port(scheme)
-    if port is not None and not host.isascii() and len(host) <= _MAX_NAME_LENGTH:
-        from yarl import URL  # noqa: PLC0415 -- few hosts have such names
-
-        with suppress(ValueError):
-            ascii_host = URL.build(scheme=scheme, host=host).raw_host or ""
-            if _LOOKED_UP.fullmatch(ascii_host):
-                host = ascii_host
-    host_and_port = authority.replace(match["host"], host, 1)
-    return host_and_port, Origin(scheme, host.rstrip("."), port)
+    if port is not None and not authority.isascii():  # a bucket's name may be anything
+        return "", Origin(scheme, "", None)
+    return authority, Origin(scheme, match["host"].rstrip("."), port)
 
 
 def literal_address(host: str) -> str | None:

@@ -102,14 +102,9 @@ def join_web(base: str, href: str) -> str:
 
 
 def wire_url(url: str) -> str:
-    """Return `url` with its host in ASCII, and other invalid characters percent-encoded."""
+    """Return `url` with invalid characters percent-encoded. Its host is ASCII (`stacpull.hosts`)."""
     if url.isascii() and url.isprintable() and " " not in url:
         return url
-    server = parts_of(url).netloc
-    host = host_of(url)
-    if host and host.isascii() and not server.isascii():
-        user, mark, _ = server.rpartition("@")
-        url = url.replace(server, f"{user}{mark}{host}", 1)
     raw = url.encode("utf-8", "surrogateescape")
     return _UNSAFE.sub(lambda match: b"%%%02X" % match[0][0], raw).decode("ascii")
 

@@ -105,25 +105,6 @@ async def test_a_refused_address_leaves_its_time_to_the_others(monkeypatch: pyte
         await http.close()
 
 
-@pytest.mark.parametrize("user", ["", "us\u00e9r@"], ids=["http1", "aiohttp"])
-async def test_a_name_in_other_letters_is_looked_up_in_ascii(user: str) -> None:
-    heads: list[bytes] = []
-
-    async def noting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
-        heads.append(await reader.readuntil(b"\r\n\r\n"))
-        writer.write(HELLO)
-
-    async with serving(noting) as origin:
-        port = int(origin.rpartition(":")[2])
-        names = Names(**{"xn--bcher-kva_example": [["127.0.0.1"]]})
-        http = fast()
-        assert await fetch(http, f"http://{user}B\u00fccher.example:{port}/\u00e4") == b"hello"
-        await http.close()
-    assert names.lookups == ["xn--bcher-kva.example"]
-    assert heads[0].startswith(b"GET /%C3%A4 HTTP/1.1\r\n")
-    assert f"Host: xn--bcher-kva.example:{port}\r\n".encode().lower() in heads[0].lower()
-
-
 @pytest.mark.parametrize(
     ("url", "origin", "target"),
     [

@@ -97,7 +97,16 @@ class TestRedirects:
 
 
 @pytest.mark.parametrize(
-    "url", ["file:///etc/passwd", "gs://bucket/key", "/relative", "", "https:///x", "nonsense"]
+    "url",
+    [
+        "file:///etc/passwd",
+        "gs://b/key",
+        "/relative",
+        "",
+        "https:///x",
+        "nonsense",
+        "https://b\u00fccher.de/x",
+    ],
 )
 def test_invalid_urls_are_scheme_failures(url: str) -> None:
     setting = Setting({})

@@ -2,8 +2,8 @@
 
 The addresses of a host are judged, and one of them is connected to, without another lookup. An address that
 failed is tried last, and an address that does not answer gets only a share of the time. aiohttp, which is
-imported only then, sends the other requests: those that are not a GET, that are for an unusual host (IDNA,
-userinfo, zones), or whose fields have control characters, of which aiohttp refuses line breaks.
+imported only then, sends the other requests: those that are not a GET, that are for an unusual host (with
+userinfo or zones), or whose fields have control characters, of which aiohttp refuses line breaks.
 """
 
 import asyncio
