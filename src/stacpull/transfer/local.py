@@ -142,11 +142,7 @@ class LocalResponse:
         self._stream = stream
         self._length = 0 if request.method == "HEAD" else len(sent)
         self.headers = HeaderFields(fields)
-        self.url = request.url
-        url_path = _path_of(request.url)
-        is_index = path.parent == url_path  # of a directory, whose links are relative to the URL of this file
-        if is_index or (path != url_path and re.search("[?#]", self.url)):
-            self.url = path.as_uri()
+        self.url = path.as_uri()  # of a directory, the URL of the document in it, to which links are relative
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:
         remaining = self._length
