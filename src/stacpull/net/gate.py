@@ -7,7 +7,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Literal, NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import msgspec
 from msgspec.structs import replace
@@ -310,14 +310,11 @@ class Gate:
             return failure
         pause = self._next_pause() if retry_after is None else retry_after
         self._slow_down(pause)
-        limit = self.window.limit
-        at_once = f"up to {limit} requests at a time" if limit > 1 else "one request at a time"
-        text = f"{self.host} is throttling: stacpull pauses for {pause:.0f} s, then sends {at_once}."
-        level: Literal["debug", "warning"] = "debug"
-        if pause >= _LONG_PAUSE and not self._is_long_wait_reported:
-            self._is_long_wait_reported = True
-            level = "warning"
-        self._settings.on_notice(Notice(level, text))
+        text = f"{self.host} is throttling: stacpull pauses for {pause:.0f} s, then sends at most "
+        text += f"{self.window.limit} requests at once."
+        is_reported = pause >= _LONG_PAUSE and not self._is_long_wait_reported
+        self._is_long_wait_reported |= is_reported
+        self._settings.on_notice(Notice("warning" if is_reported else "debug", text))
         return failure
 
     def record_silence(self, sent_at: float, failure: Failure) -> Failure:
