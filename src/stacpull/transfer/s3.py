@@ -33,10 +33,9 @@ from stacpull.net.transport import Receive, Request, Response, TransferError, Tr
 from stacpull.planning.prefixes import MAX_OBJECTS, ListedObject
 from stacpull.schemes import TransportSetup
 
-_ADVICE_SIGNED = "it denies access with these credentials; --request-payer or --no-sign-request may help"
-_ADVICE_ANONYMOUS = (
-    "it refuses anonymous requests; {}; if a redirect led there, name the bucket, its --endpoint-url or a "
-    "profile"
+_ADVICE: Final = (
+    b"it denies access; check the AWS credentials, --request-payer and --no-sign-request; if a redirect led "
+    b"there, name the bucket, its --endpoint-url or a profile"
 )
 _CORRECTABLE = frozenset({301, 307, 400})
 _REGION: Final = re.compile(r"[a-z0-9-]{1,64}")  # a server may name it, and it becomes part of a host
@@ -176,11 +175,9 @@ class S3Transport(CallbackTransport):
                 break
             receive = partial(self._http.send, self._request(request, endpoint, credentials))
         is_denial = not refusal.body or code == "AccessDenied"
-        if refusal.status != FORBIDDEN or not is_denial or (credentials and self._options.request_payer):
-            return refusal
-        how = "leave out --no-sign-request" if self._options.no_sign_request else "configure AWS credentials"
-        advice = _ADVICE_SIGNED if credentials else _ADVICE_ANONYMOUS.format(how)
-        return replace(refusal, body=advice.encode())
+        if refusal.status == FORBIDDEN and is_denial:
+            refusal = replace(refusal, body=_ADVICE)
+        return refusal
 
     async def close(self) -> None:
         """The owner of the transport underneath closes it."""
