@@ -108,7 +108,6 @@ class Network:
             key_variable=key_variable(urlsplit(resolved.url)),
             limit=options.max_page_size,
             warn=self.warn,
-            note=lambda text: self.emit(Notice("debug", text)),
         )
 
     def warn(self, text: str) -> None:

@@ -144,8 +144,7 @@ class JsonReader(msgspec.Struct, eq=False):
     credential_names: tuple[str, ...] = ()
     key_variable: str | None = None  # named in place of credentials, if there are none
     limit: int = PAGE_LIMIT
-    warn: Callable[[str], None] = lambda _: None  # for repeated requests, and once for lenient JSON
-    note: Callable[[str], None] = lambda _: None
+    warn: Callable[[str], None] = lambda _: None  # for requests that stalled, and once for lenient JSON
     large_document_lock: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
     """Held by readers of many documents while they read one of more than `SMALL` bytes."""
     has_warned: bool = False
@@ -223,9 +222,8 @@ class JsonReader(msgspec.Struct, eq=False):
         counts = Counter[object]()
 
         async def attempt() -> Document:
-            if warns and failures:
-                report = self.warn if failures[-1].kind is FailureKind.STALLED else self.note
-                report(f"{failures[-1].message} Requesting it again.")
+            if warns and failures and failures[-1].kind is FailureKind.STALLED:
+                self.warn(f"{failures[-1].message} Requesting it again.")
             try:
                 return await self._attempt(outgoing, limit or usual_limit)
             except TransferError as error:
