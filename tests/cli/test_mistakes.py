@@ -78,7 +78,7 @@ MISTAKES = {
     ),
     "a port that nothing listens on": Mistake(
         ("plan", f"{NOWHERE}/v1", "-C", "--retries", "0"),
-        "Connection refused. Check SOURCE, network and proxy.",
+        "Connection refused. Check SOURCE, network and proxy, or try again later.",
         4,
     ),
     "https on an http port": Mistake(
@@ -226,13 +226,12 @@ def test_a_missing_key_and_a_refused_key_have_different_messages(hub, stacpull_c
     assert "MLHUB_API_KEY is not set: export MLHUB_API_KEY=..." in absent.err
 
 
-@pytest.mark.parametrize(("status", "end"), [(500, "Error. Try again later."), (501, "Not Implemented.")])
-def test_a_source_that_is_down_is_to_be_tried_later(hub, stacpull_command, folder, status, end):
+def test_a_source_that_is_down_is_to_be_tried_later(hub, stacpull_command, folder):
     with run_in_thread(MlhubReplica(items=1)) as down:
-        down.inject(lambda request: True, Status(status), times=99)
+        down.inject(lambda request: True, Status(500), times=99)
         arguments = ["mirror", down.exports()["MLHUB_ROOT_URL"], "d", "-C", LABELS, "--retries", "0"]
         ran = stacpull_command(*arguments)
-    assert (ran.code, ran.err.rstrip().endswith(end)) == (4, True), ran.err
+    assert (ran.code, ran.err.rstrip().endswith("or try again later.")) == (4, True), ran.err
     assert list(folder.iterdir()) == []
 
 

@@ -6,7 +6,6 @@ catalogs mix up `item` and `child` links, so only the linked document shows what
 
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from http import HTTPStatus
 from typing import Any, Final, Literal, cast
 from urllib.parse import urlsplit
 
@@ -32,7 +31,10 @@ _API_LINKS: Final = frozenset({"data", "search", "conformance"})  # of landing p
 _GROUP: Final = "stacpull.sources"
 _DOCUMENTS: Final = frozenset({"", ".json", ".geojson"})  # endings that do not show the kind
 NOT_FOLLOWED: Final = "is a page of an API. Its next page is not followed."
-_GONE_HINT: Final = " Check its path: SOURCE is an API's root (https://host/v1), a collection or a catalog."
+_GONE_HINT: Final = (
+    " Check its path: SOURCE is an API's root (https://host/v1), a collection or a catalog. A URL starts "
+    "with https://, and a bucket may need --endpoint-url."
+)
 _NO_ITEM: Final = Failure(FailureKind.ITEM, "not an item with an id.")
 NamedFeatures = Iterable[tuple[str, object]]  # features, each with its name in messages
 DocumentKind = Literal["Catalog", "Collection", "Feature", "FeatureCollection", ""]
@@ -198,18 +200,13 @@ async def read_root(reader: JsonReader, url: str) -> Document:
         document = _with_items(await reader.read(PageRequest(url)))
     except TransferError as error:
         failure = error.failure
-        is_object = scheme_rules(url).is_object_store
-        if is_object and failure.kind is FailureKind.REFUSED:
+        if scheme_rules(url).is_object_store and failure.kind is FailureKind.REFUSED:
             raise CredentialsError(f"{error} Check the credentials of the service.") from error
         hint = ""
-        if failure.kind is FailureKind.GONE and is_object:
-            hint = " Check the bucket and the key; for S3, also --endpoint-url."
-        elif failure.kind is FailureKind.GONE and is_web(url):
+        if failure.kind is FailureKind.GONE:
             hint = _GONE_HINT
-        elif failure.kind is FailureKind.GONE:
-            raise SourceError(f"{error} If SOURCE is a URL, start it with https://.") from error
-        elif failure.retryable and failure.status != HTTPStatus.NOT_IMPLEMENTED:
-            hint = " Check SOURCE, network and proxy." if failure.status is None else " Try again later."
+        elif failure.retryable:
+            hint = " Check SOURCE, network and proxy, or try again later."
         raise SourceError(f"The source {url} could not be read: {error}{hint}") from error
     if not isinstance(document.body, dict):
         what = "a JSON list without items" if isinstance(document.body, list) else "not a JSON object"
