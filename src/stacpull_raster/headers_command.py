@@ -10,7 +10,7 @@ import click
 
 from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
-from stacpull.cli.printing import Essential, duration, size
+from stacpull.cli.printing import duration, size
 from stacpull.cli.summary import FailureCounts
 from stacpull.errors import quantity
 from stacpull.models import FailureKind
@@ -164,6 +164,6 @@ def headers_lines(report: HeadersReport, failures: FailureCounts) -> Iterator[st
     of_assets = report.headers_failed - failures.of_items  # items have rows, too
     yield from failures.lines(of_assets - accepted, report.headers_missing - accepted, accepted)
     if report.out and report.state != "complete":
-        yield Essential("to resume: run the same command again")
+        yield "to resume: run the same command again"
     elif report.out and report.headers_failed and report.exit_code:
-        yield Essential("to retry failed headers: run the same command again")
+        yield "to retry failed headers: run the same command again"

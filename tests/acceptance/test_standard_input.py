@@ -171,8 +171,8 @@ def test_entries_that_cannot_be_read_cause_one_warning(tmp_path: Path) -> None:
     source = tmp_path / "l.ndjson"
     source.write_text("no\n" * 500 + json.dumps(ITEM | {"assets": {}}) + "\n")
     ran = run(["-q", "mirror", str(source), str(tmp_path / "m")], environment())
-    assert (ran.code, len(ran.err.splitlines())) == (1, 5), ran.err
-    assert f"stacpull: for details: stacpull failures {tmp_path / 'm'}\n" in ran.err
+    assert (ran.code, ran.err.count("cannot be read")) == (1, 1), ran.err
+    assert f"\nfor details: stacpull failures {tmp_path / 'm'}\n" in ran.err
     assert "500 entries of SOURCE cannot be read. The first: line 1 of" in ran.err
 
 

@@ -6,7 +6,6 @@ import inspect
 import itertools
 import os
 import re
-import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -51,16 +50,11 @@ class CommandSession:
         return Display(self.output)
 
     def close(self, code: int = 0) -> None:
-        """End the display. After a failure, print what --quiet has hidden and the error does not repeat."""
-        if "display" not in self.__dict__:
-            return
-        self.display.close()
-        error = str(sys.exception() or "").removesuffix(".")
-        repeated = [sentence for sentence in error.split(". ") if sentence]
-        while code and self.display.hidden:
-            line = self.display.hidden.popleft()
-            if not any(sentence in line for sentence in repeated):
-                self.display.write(f"stacpull: {line}")
+        """End the display. After a failure, print what --quiet has hidden."""
+        if "display" in self.__dict__:
+            self.display.close()
+            while code and self.display.hidden:
+                self.display.write(f"stacpull: {self.display.hidden.popleft()}")
 
     def run(self, start: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
         return entry.run(start, self.display)
@@ -74,18 +68,15 @@ class CommandSession:
     def finish(
         self, report: Any, lines: Iterable[str], *, on_stderr: bool = False, code: int | None = None
     ) -> int:
-        """Print a report, with --quiet only what failed. Return its exit code, or `code` after an error."""
+        """Print a report, with --quiet only of a failure. Return its exit code, or `code` after an error."""
         code = getattr(report, "exit_code", 0) if code is None else code
         document = report.to_json()
         if hasattr(report, "exit_code"):
             document["exit_code"] = code
         if self.output.quiet:
             self.close(code)
-            for number, line in enumerate(lines):
-                if code and (number == 0 or isinstance(line, printing.Essential)):
-                    click.echo(f"stacpull: {printing.plain(line.lstrip())}", err=True)
-            lines = ()
-        elif on_stderr:
+            lines = lines if code else ()
+        if on_stderr or self.output.quiet:
             for line in lines:
                 self.display.write(line)
             lines = ()

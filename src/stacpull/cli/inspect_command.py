@@ -10,7 +10,7 @@ import click
 
 from stacpull.cli import parameters, summary
 from stacpull.cli.command import CommandSession, command
-from stacpull.cli.printing import Essential, duration, of_total, size
+from stacpull.cli.printing import duration, of_total, size
 from stacpull.clock import rfc3339_at
 from stacpull.errors import UsageError, dest_argument, quantities, quantity
 from stacpull.json_values import list_or_empty, object_or_empty
@@ -72,7 +72,7 @@ def plan_lines(report: PlanReport, dest: str | None) -> Iterator[str]:
         yield f"refused  {quantity(report.assets_refused, 'asset')} that cannot be fetched"
     if report.items_failed:
         unread = quantity(report.items_failed, "item")
-        yield Essential(f"unread   {unread}, whose assets are not counted")
+        yield f"unread   {unread}, whose assets are not counted"
     yield f"bytes    {_bytes_of(report)}"
     if report.assets_outside:
         measured = f"{report.assets_outside:,} of {quantity(report.bytes_sampled, 'measured asset')}"
@@ -241,9 +241,9 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     end = f" to {rfc3339_at(report.ended)}" if report.ended else ""
     yield f"  time   {rfc3339_at(report.started)}{end}, of the latest run"
     shown = [one for one in report.last_errors if not one.key or one.kind not in COUNTED_APART]
-    yield from (Essential(f"  failed {summary.failure_line(record)}") for record in shown)
+    yield from (f"  failed {summary.failure_line(record)}" for record in shown)
     if failed > len(shown):
-        yield Essential(f"  failed {failed - len(shown):,} more")
+        yield f"  failed {failed - len(shown):,} more"
     if report.last_attempt and str(report.reason) not in report.last_attempt:
         yield f"  last attempt {report.last_attempt}"
     steps = {

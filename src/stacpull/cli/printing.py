@@ -46,12 +46,6 @@ def json_line(value: Any) -> None:
     click.echo(text)
 
 
-class Essential(str):
-    """A line that --quiet prints, too, if the command fails."""
-
-    __slots__ = ()
-
-
 class Verbosity:
     quiet = False
     verbose = 0

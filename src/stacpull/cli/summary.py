@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from stacpull.cli.parameters import READING_DEST
-from stacpull.cli.printing import Essential, duration, rate, size
+from stacpull.cli.printing import duration, rate, size
 from stacpull.clock import rfc3339_at
 from stacpull.errors import quantities, quantity
 from stacpull.models import COUNTED_APART, LASTING, NOT_FAILURES, RETRY_OPTIONS, FailureKind, count_failures
@@ -60,16 +60,14 @@ class FailureCounts(Counter[FailureKind]):
                 what += f" ({per_name(dict(self.missing_keys.most_common(10)))})"
                 if len(self.missing_keys) == 1 and self.missing_of_items > 0:
                     advice += f"; --exclude-asset {shlex.join(self.missing_keys)} leaves it out of all items"
-            yield Essential(f"  {label:<8} {number:,} {what}; {advice}")
+            yield f"  {label:<8} {number:,} {what}; {advice}"
             if kind not in COUNTED_APART and self.examples.get(kind):
                 yield f"           for example: {self.examples[kind]}"
         noted = sum(number for kind, number in numbers.items() if kind not in NOT_FAILURES) - self.of_items
         untried = gone - tried
         for what, number in {f"{FailureKind.GONE.meaning} ": untried, "": failed - noted - untried}.items():
             if number > 0:
-                yield Essential(
-                    f"  failed   {number:,} {what}in earlier runs: not requested again until a retry"
-                )
+                yield f"  failed   {number:,} {what}in earlier runs: not requested again until a retry"
         if accepted:
             yield f"  accepted {accepted:,} {FailureKind.GONE.meaning} (--missing)"
 
@@ -129,7 +127,7 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
     options = [option for kind, option in RETRY_OPTIONS.items() if option in examples.get(kind, "")]
     yield from next_steps(report, steps, options)
     if items > failures.of_items:
-        yield Essential(f"to read the failed items again: {_REPEAT}")
+        yield f"to read the failed items again: {_REPEAT}"
 
 
 def named_counts(numbers: Mapping[Any, int]) -> list[str]:
@@ -248,7 +246,7 @@ def next_steps(
             words += _as_flag("endpoint-url", params)
         if command == "retry":
             words += retry_options
-        yield Essential(f"{_PURPOSES[command]} stacpull {command} {shlex.join(words)}")
+        yield f"{_PURPOSES[command]} stacpull {command} {shlex.join(words)}"
 
 
 def _as_flag(name: str, params: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ import click
 
 from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
-from stacpull.cli.printing import Essential, duration, rate, size
+from stacpull.cli.printing import duration, rate, size
 from stacpull.cli.summary import absent_files, named_counts, next_steps, still_to_do
 from stacpull.errors import StacpullError, quantities, quantity
 from stacpull.events import Damage, Event
@@ -95,7 +95,7 @@ def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
     if report.leftovers:
         yield f"  {quantity(report.leftovers, 'partial download')} (the next run will finish or remove them)"
     if report.obstructed:
-        yield Essential("to repair obstructed files, first move the directory or link that has their name")
+        yield "to repair obstructed files, first move the directory or link that has their name"
     steps: dict[str, object] = {
         "verify": is_interrupted and report.repair is None,
         "resume": is_unfinished and not is_interrupted,
