@@ -95,10 +95,6 @@ REQUEUED_BY_NEXT_RUN = frozenset(
     | {FailureKind.TRUNCATED, FailureKind.CHANGED, FailureKind.ADDRESS, FailureKind.SCHEME}
 )
 """`mirror` and `resume` try these again, once per run: they may pass, or cost no request."""
-LASTING = frozenset({FailureKind.SCHEME, FailureKind.PREFIX, FailureKind.NAME, FailureKind.ITEM})
-"""`retry` alone cannot fix these (`GONE` neither), so a summary does not suggest it."""
-RETRY_OPTIONS = {FailureKind.EXISTS: "--adopt", FailureKind.ADDRESS: "--allow-private-hosts"}
-"""The options without which a retry fails again."""
 MAYBE_HOST_FAULT = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKind.STALLED})
 """Recorded only after their host has proved not to be down."""
 WRONG_CONTENT = frozenset({FailureKind.CHECKSUM, FailureKind.OVERLONG})

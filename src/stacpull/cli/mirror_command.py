@@ -8,9 +8,8 @@ import click
 
 from stacpull.cli import parameters
 from stacpull.cli.command import CommandSession, command
-from stacpull.cli.summary import FailureCounts, mirror_lines, nothing_to_do
+from stacpull.cli.summary import mirror_lines, nothing_to_do
 from stacpull.errors import StacpullError
-from stacpull.models import FailureKind
 from stacpull.reports import MirrorReport
 
 Work = Callable[..., Coroutine[Any, Any, MirrorReport]]
@@ -88,10 +87,5 @@ def _finish(session: CommandSession, work: Work, command: str = "resume", noun: 
         raise
     lines = mirror_lines(report, session.display.failures, noun)
     if report.nothing_to_resume:
-        from stacpull.engine.mirror_status import failures
-
-        counts = FailureCounts()
-        for record in failures(report.dest, session.options):
-            counts.record(FailureKind(record.kind), record.key)
-        lines = nothing_to_do(report, command, counts.lasting)
+        lines = nothing_to_do(report, command)
     return session.finish(report, lines, on_stderr=session.output.json)

@@ -15,7 +15,7 @@ from stacpull.cli.summary import FailureCounts, named_counts
 from stacpull.config.options import Output
 from stacpull.errors import quantities, quantity
 from stacpull.events import AssetFailed, Checked, Event, ItemGone, Notice, Progress, Rates, RunStarted, Stage
-from stacpull.models import COUNTED_APART, NOT_FAILURES, OWN_ASSETS_ID, FailureKind
+from stacpull.models import COUNTED_APART, NOT_FAILURES, FailureKind
 
 # in seconds
 _FIRST_LINE = 1.0
@@ -82,7 +82,7 @@ class Display:
                 prefix = "warning: " if level == "warning" else ""
                 self.say(f"{prefix}{text}")
             case AssetFailed(item=item, key=key, kind=kind, message=message):
-                self.failures.record(kind, key, message, is_of_item=item.item != OWN_ASSETS_ID)
+                self.failures.record(kind, key, message)
                 if is_verbose or (kind is FailureKind.NAME and self.failures[kind] == 1):  # a wrong --layout
                     self.say(f"failed: {item.collection}/{item.item} {key}: {message}")
             case ItemGone(item=item, assets=assets, bytes=freed, removed=removed):

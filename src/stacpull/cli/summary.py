@@ -2,17 +2,16 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from stacpull.cli.parameters import READING_DEST
 from stacpull.cli.printing import duration, rate, size
 from stacpull.clock import rfc3339_at
 from stacpull.errors import quantities, quantity
-from stacpull.models import COUNTED_APART, LASTING, NOT_FAILURES, RETRY_OPTIONS, FailureKind, count_failures
+from stacpull.models import COUNTED_APART, NOT_FAILURES, FailureKind, count_failures
 from stacpull.reports import FailureRecord, MirrorReport, PlanReport, StatusReport, VerifyReport
 
 _PURPOSES = {
@@ -32,42 +31,32 @@ class FailureCounts(Counter[FailureKind]):
     def __init__(self) -> None:
         super().__init__()
         self.of_items = 0  # failures of items, which `retry` reads or writes again
-        self.lasting = 0  # failures of assets that no retry can fix
         self.examples: dict[FailureKind, str] = {}
         self.missing_keys = Counter[str]()
-        self.missing_of_items = 0  # without the assets of collections, which --exclude-asset keeps
 
-    def record(self, kind: FailureKind, key: str, message: str = "", *, is_of_item: bool = True) -> None:
+    def record(self, kind: FailureKind, key: str, message: str) -> None:
         if not key:
             self.of_items += 1
             kind = FailureKind.ITEM if kind is FailureKind.GONE else kind  # --missing does not accept this
-        elif kind in LASTING:
-            self.lasting += 1
         elif kind is FailureKind.GONE:
             self.missing_keys[key] += 1
-            self.missing_of_items += is_of_item
         self[kind] += 1
         self.examples.setdefault(kind, message)
 
     def lines(self, failed: int, gone: int, accepted: int) -> Iterator[str]:
-        """Yield a line per kind, most frequent first, then what `failed` or is `gone` since earlier runs."""
-        tried = min(gone, self[FailureKind.GONE])
-        numbers = Counter({**self, FailureKind.GONE: tried})
+        """Yield a line per kind, most frequent first, then how many of `failed` are of earlier runs."""
+        numbers = Counter({**self, FailureKind.GONE: min(gone, self[FailureKind.GONE])})
         for kind, number in (+numbers).most_common():
             label = kind if kind in NOT_FAILURES else "failed"
-            what, advice = kind.meaning, kind.advice
+            what = kind.meaning
             if kind is FailureKind.GONE:
                 what += f" ({per_name(dict(self.missing_keys.most_common(10)))})"
-                if len(self.missing_keys) == 1 and self.missing_of_items > 0:
-                    advice += f"; --exclude-asset {shlex.join(self.missing_keys)} leaves it out of all items"
-            yield f"  {label:<8} {number:,} {what}; {advice}"
+            yield f"  {label:<8} {number:,} {what}; {kind.advice}"
             if kind not in COUNTED_APART and self.examples.get(kind):
                 yield f"           for example: {self.examples[kind]}"
         noted = sum(number for kind, number in numbers.items() if kind not in NOT_FAILURES) - self.of_items
-        untried = gone - tried
-        for what, number in {f"{FailureKind.GONE.meaning} ": untried, "": failed - noted - untried}.items():
-            if number > 0:
-                yield f"  failed   {number:,} {what}in earlier runs: not requested again until a retry"
+        if failed > noted:
+            yield f"  failed   {failed - noted:,} in earlier runs: not requested again until a retry"
         if accepted:
             yield f"  accepted {accepted:,} {FailureKind.GONE.meaning} (--missing)"
 
@@ -116,16 +105,13 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
     yield from _changes(report)
     gone = report.assets_missing - accepted
     yield from failures.lines(failed, gone, accepted)
-    lasting = min(gone, failures[FailureKind.GONE]) + failures.lasting
     steps = {
         "resume": report.state != "complete",
         "failures": report.assets_failed or items,
-        "retry": failed > lasting or failures.of_items,
+        "retry": failed > gone or failures.of_items,
         "retry --ordered": report.assets_ordered,
     }
-    examples = failures.examples
-    options = [option for kind, option in RETRY_OPTIONS.items() if option in examples.get(kind, "")]
-    yield from next_steps(report, steps, options)
+    yield from next_steps(report, steps)
     if items > failures.of_items:
         yield f"to read the failed items again: {_REPEAT}"
 
@@ -171,12 +157,15 @@ def absent_files(report: MirrorReport | StatusReport | VerifyReport) -> list[str
     return [f"{quantity(number, 'file')} {kind.meaning}" for kind, number in numbers.items() if number]
 
 
-def nothing_to_do(report: MirrorReport, command: str = "resume", lasting: int = 0) -> Iterator[str]:
-    """Yield the lines of a command without a task. `lasting` failures cannot be fixed by a retry."""
+def nothing_to_do(report: MirrorReport, command: str = "resume") -> Iterator[str]:
     state, failures = state_and_failures(report)
     yield f"{report.dest}: {state}; nothing to {command}"
-    steps = {"resume": report.state != "complete", "retry": failures > lasting}
-    yield from next_steps(report, {**steps, "retry --ordered": report.assets_ordered})
+    steps = {
+        "resume": report.state != "complete",
+        "retry": failures,
+        "retry --ordered": report.assets_ordered,
+    }
+    yield from next_steps(report, steps)
     yield f"to look for new items, or to prune: {_REPEAT}"
 
 
@@ -225,28 +214,21 @@ def per_name(numbers: Mapping[str, int]) -> str:
 
 
 def next_steps(
-    report: MirrorReport | StatusReport | VerifyReport,
-    steps: Mapping[str, object],
-    retry_options: Sequence[str] = (),
+    report: MirrorReport | StatusReport | VerifyReport, steps: Mapping[str, object]
 ) -> Iterator[str]:
     context = click.get_current_context(silent=True)
     params: Mapping[str, Any] = {} if context is None else context.params
-    is_in_config = context is not None and context.get_parameter_source("dest") is ParameterSource.DEFAULT_MAP
-    work = params.get("work") if is_in_config else report.work
-    given = {**params, "config": getattr(params.get("config"), "name", None), "work": work}
-    place = [] if is_in_config else [report.dest]
-    if report.work is not None or is_in_config:
-        for name in ("config", *READING_DEST):
+    given = {**params, "config": getattr(params.get("config"), "name", None), "work": report.work}
+    place = [report.dest, *_as_flag("config", given)]
+    if report.work is not None:
+        for name in READING_DEST:
             place += _as_flag(name, given)
     for command, is_useful in steps.items():
-        if not is_useful:
-            continue
-        words = [*place]
-        if command != "failures":
-            words += _as_flag("endpoint-url", params)
-        if command == "retry":
-            words += retry_options
-        yield f"{_PURPOSES[command]} stacpull {command} {shlex.join(words)}"
+        if is_useful:
+            words = [*place]
+            if command != "failures":
+                words += _as_flag("endpoint-url", params)
+            yield f"{_PURPOSES[command]} stacpull {command} {shlex.join(words)}"
 
 
 def _as_flag(name: str, params: Mapping[str, Any]) -> list[str]:
