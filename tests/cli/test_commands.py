@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,8 +52,6 @@ def test_notices_progress_and_failures_are_printed(stacpull_command: Command, li
         on_event(Notice("warning", "something odd\x1b[31m"))
         on_event(Notice("debug", "for developers"))
         on_event(AssetFailed(ItemId("c", "i"), "B10", FailureKind.GONE, "not there"))
-        for key in ("B11", "B12"):
-            on_event(AssetFailed(ItemId("c", "i"), key, FailureKind.NAME, "taken"))
         on_event(Progress(items_seen=400, items_matched=5, assets_done=64, assets_planned=65, seconds=6))
         return mirror_report(assets_failed=1, assets_missing=1)
 
@@ -62,7 +59,7 @@ def test_notices_progress_and_failures_are_printed(stacpull_command: Command, li
     ran = stacpull_command("mirror", "s", "d")
     assert "stacpull: warning: something odd\N{REPLACEMENT CHARACTER}[31m\n" in ran.err
     assert "for developers" not in ran.err
-    assert re.findall("failed: .*", ran.err) == ["failed: c/i B11: taken"]  # the first name: see --layout
+    assert "failed:" not in ran.err
     assert ran.out.startswith("65 of 65 files in out dir; 1 failed\n")
     assert "stacpull failures 'out dir'" in ran.out
     verbose = stacpull_command("mirror", "s", "d", "-v", "--no-progress")

@@ -84,13 +84,6 @@ def test_the_screen_at_80_columns() -> None:
         assert fifth == "  waiting 8 s for blob.example.org, which throttles or does not answer"
 
 
-def test_a_narrow_screen_shows_whole_fields() -> None:
-    with Terminal(running(), columns=45) as terminal:
-        terminal.wait_for(lambda one: "759 of 1,560" in one.text and len(one.lines) == 5)
-        assert terminal.lines[1][2:] == "listing and fetching"
-        assert terminal.lines[2].endswith("  759 of 1,560+ files")
-
-
 def test_ctrl_c_stops_the_run_and_leaves_no_stray_output() -> None:
     with Terminal(running(10_000, "pass")) as terminal:
         terminal.wait_for("listing")
@@ -105,13 +98,12 @@ def test_a_second_ctrl_c_leaves_the_prompt_on_an_empty_line() -> None:
     with Terminal(running(20, "await asyncio.sleep(60)").copy()) as terminal:
         terminal.wait_for("719 of 1,560")
         terminal.press_ctrl_c()
-        terminal.wait_for("Stopping: running transfers get 5 s. Another Ctrl-C or SIGTERM quits at once.")
+        terminal.wait_for("Stopping: running transfers get 5 s.")
         terminal.press_ctrl_c()
         assert terminal.ended() == 130
         assert terminal.lines[-1].endswith("[130]$")
         text = "".join(terminal.lines)
-        assert text.startswith("stacpull: Quit.")
-        assert text.endswith(" Run the same command again to resume.[130]$")
+        assert "at once.stacpull: Quit. Run the same command again to resume.[130]$" in text
         assert "fetching" not in terminal.text
 
 
@@ -160,7 +152,7 @@ def test_what_a_command_waits_for_is_shown_within_a_second(command: str, tmp_pat
             terminal.wait_for(lambda one: re.search(rf"{re.escape(what)} \([1-9]", one.text) is not None)
             assert "secret" not in terminal.text
             terminal.press_ctrl_c()
-            terminal.wait_for(lambda one: "Stopping" in one.text or one.text.endswith("]$"))
+            terminal.wait_for(lambda one: what in one.text.partition("Stop")[2] or one.text.endswith("]$"))
             terminal.press_ctrl_c()
             assert terminal.ended() == 130
             assert what not in terminal.text

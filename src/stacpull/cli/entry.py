@@ -117,13 +117,14 @@ class _Handler:
         """Handle one signal; an exception here would surface anywhere in the program."""
         if self.is_stopping:
             if self._show is not None:
-                self._show.close_at_once()
+                self._show.close()
             self._kill_all()
             _say("Quit. Run the same command again to resume.")
             os._exit(InterruptedRunError.exit_code)
         self.is_stopping = True
-        if self._show is None or not self._show.announce_stop(STOPPING):
-            _say(STOPPING)
+        if self._show is not None:
+            self._show.hide()
+        _say(STOPPING)
         if self.stop is not None:
             with suppress(RuntimeError):  # the loop is closed: the work has ended
                 self.stop()

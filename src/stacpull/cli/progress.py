@@ -50,13 +50,9 @@ class Display:
         self._since = time.monotonic()  # when `_now` came, unless it is a `Progress`
         self._printed = ""
         self._rates = Rates()
-        self._finished = 0.0  # of the files: one that is complete, but not yet saved, stays finished
-        self._share = 0.0  # of the run: its bar never shrinks, although more files may be expected later
         self._frame = 0
-        self._is_drawn = False
-        self._stop_texts: tuple[str, ...] = ()
         self._lock = threading.RLock()  # reentrant: a signal handler may take it at any point
-        self._closed = threading.Event()
+        self._is_closed = False  # not an event: its lock is not reentrant
         self._is_silent = output.quiet or output.no_progress
         self._is_live = not self._is_silent and self._stream.isatty() and os.environ.get("TERM") != "dumb"
         self._is_unicode = printing.is_utf8(self._stream)
@@ -83,7 +79,7 @@ class Display:
                 self.say(f"{prefix}{text}")
             case AssetFailed(item=item, key=key, kind=kind, message=message):
                 self.failures.record(kind, key, message)
-                if is_verbose or (kind is FailureKind.NAME and self.failures[kind] == 1):  # a wrong --layout
+                if is_verbose:
                     self.say(f"failed: {item.collection}/{item.item} {key}: {message}")
             case ItemGone(item=item, assets=assets, bytes=freed, removed=removed):
                 what = "removed" if removed else "gone"
@@ -106,7 +102,7 @@ class Display:
             self._erase()
             self._stream.write(f"{clean}\n")
             self._stream.flush()
-            if self._is_live and not self._closed.is_set():
+            if self._is_live and not self._is_closed:
                 self._draw()
 
     def print_result(self, line: str) -> None:
@@ -117,28 +113,24 @@ class Display:
             self._erase()
             printing.lines([line])
 
-    def announce_stop(self, text: str) -> bool:
-        """Show from the next drawing on that a stop was requested; return False if nothing is drawn."""
-        self._stop_texts = (text,)
-        return self._is_live
-
-    def close_at_once(self) -> None:
-        """Clean up the terminal in a signal handler. The thread has a second to finish its drawing."""
-        if self._lock.acquire(timeout=1.0):
-            self._erase()
-
     def close(self) -> None:
         """Remove the display: the summary has its contents. Calling it again does nothing."""
-        with self._lock:
-            self._closed.set()
+        self._is_closed = True
+        self.hide()
+
+    def hide(self) -> None:
+        """Remove the block until it is drawn again. A signal handler may call this at any point."""
+        if self._lock.acquire(timeout=1.0):  # the thread has a second to finish its drawing
             self._erase()
+            self._lock.release()
 
     def _run(self) -> None:
         next_line = time.monotonic() + _FIRST_LINE
         with suppress(OSError, ValueError):  # the stream is closed
-            while not self._closed.wait(_DRAW_EVERY):
+            while True:
+                time.sleep(_DRAW_EVERY)
                 with self._lock:
-                    if self._closed.is_set():
+                    if self._is_closed:
                         return
                     if self._is_live:
                         self._draw()
@@ -177,12 +169,10 @@ class Display:
         # Without wrapping, as a terminal may already be narrower than it reports. Each row is erased first:
         # else the terminal remembers that it wrapped the row, and joins it with the next one when it grows.
         rows = "\n".join(f"\x1b[2K{line}" for line in lines)
-        self._is_drawn = True
         self._write_now(f"\r\x1b[?7l{rows}\x1b[J\x1b[?7h\r{up}")
 
     def _erase(self) -> None:
-        if self._is_drawn:
-            self._is_drawn = False
+        if self._is_live:
             self._write_now("\r\x1b[J")
 
     def _write_now(self, text: str) -> None:
@@ -194,13 +184,9 @@ class Display:
         from tqdm import tqdm
 
         shown = self._shown()
-        head = [*shown.head]
-        fields = [*shown.figures]
-        for texts, room in ((head, width - 3), (fields, width - 10)):  # the bar has at least 6 columns
-            while len(texts) > 1 and len(self._dot.join(texts)) > room:
-                texts.pop()
-        yield f"{self._spinner[self._frame % len(self._spinner)]} {self._dot.join(head)}"
-        figures = self._dot.join(fields)
+        spinner = self._spinner[self._frame % len(self._spinner)]
+        yield f"{spinner} {self._dot.join(shown.head)}"
+        figures = self._dot.join(shown.figures)
         if shown.total:
             colour = "green" if paint("", "green", self._stream) else None
             yield tqdm.format_meter(
@@ -212,7 +198,7 @@ class Display:
         if shown.problems:
             red = [paint(text, "red", self._stream) for text in shown.problems[:1]]
             yield f"  {self._dot.join([*red, *shown.problems[1:]])}"
-        for text in [*shown.waits, *self._stop_texts]:
+        for text in shown.waits:
             yield f"  {paint(plain(text), 'yellow', self._stream)}"
 
     def _shown(self) -> _Shown:
@@ -243,10 +229,8 @@ class Display:
                 matched = f"{now.items_matched:,} of {quantity(now.items_wanted, 'item')}"
             head.append(f"{matched} matched ({of_total(now.items_seen, now.items_announced)} read)")
         finished = now.assets_done + now.assets_failed + now.files_in_flight
-        finished = self._finished = max(self._finished, finished)
         expected = now.assets_expected or 0
         figures = []
-        noun = "" if self._is_live else " fetched"  # a terminal may be narrow
         if now.assets_planned:
             files = quantity(now.assets_planned, now.noun)
             planned = files if now.walk_ended else f"{now.assets_planned:,}+ {now.noun}s"
@@ -257,7 +241,7 @@ class Display:
                 figures.append(f"about {duration(seconds + pause)} left")
             if speed := self._rates.bytes():
                 figures.append(f"{size(speed)}/s")
-            figures.append(f"{size(now.bytes_fetched)}{noun}")
+            figures.append(size(now.bytes_fetched))
         waits = []
         for host in [host for host in now.hosts if host.wait > 0][:3]:
             seconds_left = max(1, round(host.wait))
@@ -267,9 +251,7 @@ class Display:
             is_over = now.walk_ended and not now.assets_pending
             what = "saving documents, catalogs and the ledger" if is_over else "no data received"
             waits = [f"{what} for {duration(silent)}"]
-        if expected:
-            self._share = max(self._share, min(1.0, finished / expected))
-        return _Shown(head, figures, self._share * expected, expected, self._problems(now), waits)
+        return _Shown(head, figures, finished, expected, self._problems(now), waits)
 
     def _problems(self, now: Progress) -> list[str]:
         gone = max(now.assets_missing, self.failures[FailureKind.GONE])  # --missing may accept these
