@@ -392,7 +392,7 @@ def read_bbox(value: str | Iterable[float]) -> tuple[float, ...]:
 def read_geometry(value: str | PathLike[str] | Mapping[str, Any] | Geometry) -> str:
     document = getattr(value, "__geo_interface__", value)
     if isinstance(document, PathLike):
-        document = load_content(f"@{fspath(document)}")
+        document = load_area(f"@{fspath(document)}")
     if isinstance(document, str):
         written = read_text(document).strip()
         if not written.startswith(("{", "[")):
@@ -522,9 +522,10 @@ def load_area(raw: str) -> str:
     if not written or written.startswith(("{", "[")) or _BOX.match(written):
         return written
     name = written.removeprefix("@")
-    content = load_content(f"@{name}", hint="; give GeoJSON (ogr2ogr area.geojson FILE converts others)")
+    advice = "give GeoJSON (ogr2ogr -t_srs EPSG:4326 area.geojson FILE converts others)"
+    content = load_content(f"@{name}", hint=f"; {advice}")
     if not (content.lstrip().startswith(("{", "[")) or _BOX.match(content)):
-        raise ValueError(f"cannot use {name}: it is not GeoJSON")
+        raise ValueError(f"cannot use {name}: {advice}")
     return content
 
 

@@ -91,7 +91,7 @@ MISTAKES = {
     "a file without @": Mistake(
         ("plan", "{api}", "-C", "--ids", __file__), "names a file: to read it, use @/"
     ),
-    "a file of code": Mistake(("plan", "{api}", "-C", "--intersects", __file__), "it is not GeoJSON"),
+    "a file of code": Mistake(("plan", "{api}", "-C", "--intersects", __file__), ".py: give GeoJSON (og"),
     "a comma between two times": Mistake(
         ("plan", "{api}", "-C", "--datetime", "2018-01,2018-02"),
         "2017-06-13 or 2017-06-13T10:10:31Z, with / between two times.",
