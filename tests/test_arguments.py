@@ -194,7 +194,11 @@ def test_a_repr_shows_what_is_set():
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
-    [(b"\n \n", "the file is empty"), (b"# a list\n", "finds no id"), (b"\xff\xfe\0", "not UTF-8")],
+    [
+        (b"\n \n", "the file is empty"),
+        (b"# a list\n", "finds no id"),
+        (b"\xff\xfe\0", "not UTF-8 text; give text"),
+    ],
 )
 def test_a_file_without_ids_is_refused(tmp_path: Path, content: bytes, complaint: str) -> None:
     file = tmp_path / "ids"
@@ -211,14 +215,14 @@ PATCH = "S2A_MSIL2A_20170613T101031_0_45"
 @pytest.mark.parametrize(
     ("text", "ids"),
     [
-        ("a\nb\n", ("a", "b")),
+        ("patch\na\nb\na\n", ("a", "b")),
         ("a\r\n\r\n b \n", ("a", "b")),
         ("# a list\na\n  # b\nc", ("a", "c")),
         (f"{PATCH}\n{PATCH}_1\n", (PATCH, f"{PATCH}_1")),
         (f"{PATCH},S1A_1\nX,S1B_2\n", (PATCH, "X")),
-        ('"a","b"\n', ("a",)),
+        ('["a", "b"]\n', ("a", "b")),
+        (',patch,split\n0,"a",train\n1,b,val\n', ("a", "b")),
         ("\ufeffa\nb", ("a", "b")),
-        ("a\nb\na\n", ("a", "b")),
         ("a;train\nb\tval\n", ("a", "b")),
         ("URN:FEATURE:DATA:1\n", ("URN:FEATURE:DATA:1",)),
     ],

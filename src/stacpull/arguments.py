@@ -530,18 +530,20 @@ def load_area(raw: str) -> str:
 
 
 def load_ids(raw: str) -> tuple[str, ...]:
-    """Return one item id, or those in @FILE: the first column of a table, or its lines without `#`."""
+    """Return one item id, or those in @FILE: a line, or the first column of a table; `#` is a comment."""
     if not raw.startswith("@"):
         if os.path.isfile(expand_user(raw.strip())):  # noqa: PTH113 - never an error, also for a long text
             raise ValueError(f"names a file: to read it, use @{raw.strip()}")
         return (read_text(raw),)
-    cells: dict[str, None] = {}
-    for line in map(str.strip, load_content(raw).splitlines()):
-        cell = re.split("[\t;,]", line)[0].strip(' "')
-        if cell and not line.startswith("#"):
-            cells[cell] = None
-    ids = tuple(cells)
-    if ids and ids[0].lower() in {"id", "item_id", "patch_id"}:  # the header of a table
+    content = load_content(raw, hint="; give text with one id per line")
+    lines = [line for line in map(str.strip, content.splitlines()) if line and not line.startswith("#")]
+    if len(lines) == 1:  # a list, which JSON has in brackets
+        cells = re.split("[\t;,]", lines[0].strip("[]"))
+    else:  # a table; pandas writes an index first, without a name
+        column = 1 if lines and lines[0].startswith((",", ";")) else 0
+        cells = [cell for line in lines[column:] for cell in re.split("[\t;,]", line)[column : column + 1]]
+    ids = tuple(dict.fromkeys(filter(None, (cell.strip(' "') for cell in cells))))
+    if ids and ids[0].lower() in {"id", "item_id", "patch_id", "patch"}:  # the header of a table
         ids = ids[1:]
     if not ids:
         raise ValueError(f"finds no id in {raw[1:]}")

@@ -117,7 +117,7 @@ MISTAKES = {
     ),
     "a split whose list does not exist": Mistake(
         ("export", "m", "out", "-f", "webdataset", "--split", "train=@nope.txt"),
-        "--split train cannot read nope.txt: No such file or directory.",
+        "--split train cannot read nope.txt: No such file or directory; give text with one id per line.",
     ),
     "two collections in one -C": Mistake(
         ("plan", "{api}", "--collection", f"{LABELS},{SOURCE}"),
