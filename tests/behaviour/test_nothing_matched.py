@@ -15,10 +15,6 @@ from stacpull import Options, Selection, sync
 from stacpull_replicas import MlhubReplica, run_in_thread
 
 
-def written(dest: Path) -> list[str]:
-    return sorted(path.name for path in dest.iterdir() if path.name != ".stacpull")
-
-
 @pytest.mark.parametrize("metadata", ["item", "ndjson", "none"])
 def test_a_tree_without_a_match(tmp_path: Path, metadata: str) -> None:
     source = write_tree(tmp_path / "tree", 2, 2)
@@ -26,7 +22,7 @@ def test_a_tree_without_a_match(tmp_path: Path, metadata: str) -> None:
         source, tmp_path / "m", selection=Selection(ids="none"), options=Options(metadata=metadata)
     )
     assert (report.state, report.items_seen, report.items_matched) == ("complete", 4, 0)
-    assert written(tmp_path / "m") == []
+    assert [path.name for path in (tmp_path / "m").iterdir()] == [".stacpull"]
     exported = sync.export(tmp_path / "m", tmp_path / "labels.csv", "csv")
     assert exported.notes[0].startswith("There are no samples: no items, or only linked images")
     assert exported.notes[1] == "The mirror has no items: check the filters of the run."
@@ -35,6 +31,10 @@ def test_a_tree_without_a_match(tmp_path: Path, metadata: str) -> None:
     assert not any("also contains items from" in str(event) for event in received)
     sync.plan(source, selection=Selection(max_cloud_cover=0.2), on_event=received.append)
     assert "none of 4 items. --max-cloud-cover is a percentage, from 0 to 100." in str(received)
+    sync.plan(source, selection=Selection(where="datetime=2020"), on_event=received.append)
+    assert "--where kept no item. Items have datetime=2020-01-01T00:00:00Z." in warnings(received)
+    sync.plan(source, selection=Selection(datetime="1999"), on_event=received.append)
+    assert warnings(received)[-1].endswith(" `stacpull collections` lists the period of each collection.")
 
 
 @pytest.mark.parametrize(
@@ -54,10 +54,11 @@ def test_headers_of_nothing_say_what_was_left_out(tmp_path: Path, assets: Any, w
 
 def test_an_asset_that_no_item_has_is_in_a_warning(tmp_path: Path) -> None:
     source, received = write_tree(tmp_path / "tree", 1, 2), list[object]()
-    selection = Selection(assets=["d*", "B4"])
+    selection = Selection(assets=["d*", "B4"], exclude_assets="B5")
     sync.plan(source, selection=selection, on_event=received.append)
     sync.mirror(source, tmp_path / "m", selection=selection, on_event=received.append)
-    assert warnings(received) == ["--asset B4: no item on the first page has such an asset."] * 2
+    end = ": no item on the first page has such an asset."
+    assert warnings(received) == [f"--asset B4{end}", f"--exclude-asset B5{end}"] * 2
 
 
 def test_an_asset_key_of_source_items_is_not_named(tmp_path: Path) -> None:

@@ -95,9 +95,11 @@ async def check_first_page(setup: WalkSetup, page: Page, starts: Sequence[WalkSt
     is_one_collection = len({start.collection for start in starts}) == 1
     if is_one_collection and not (selection.expand_prefix or has_links):
         keys = {key for item in items for key in object_or_empty(item.get("assets"))}
-        unmatched = [glob for glob in selection.assets if not fnmatch.filter(keys, glob)]
-        if keys and 0 < len(unmatched) < len(selection.assets):  # another warning says that none matches
-            warnings.append(f"--asset {unmatched[0]}: no item on the first page has such an asset.")
+        for option, globs in {"asset": selection.assets, "exclude-asset": selection.exclude_assets}.items():
+            unmatched = [glob for glob in globs if not fnmatch.filter(keys, glob)]
+            is_said = option == "asset" and len(unmatched) == len(globs)  # another warning: none matches
+            if keys and unmatched and not is_said:
+                warnings.append(f"--{option} {unmatched[0]}: no item on the first page has such an asset.")
     return warnings
 
 
