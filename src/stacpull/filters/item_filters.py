@@ -83,7 +83,7 @@ class IdsFilter(ItemFilter):
     def missing(self) -> tuple[int, str]:
         """Return how many of the ids no item had so far, and the first of them."""
         names = sorted(self._wanted - self._found.keys())
-        return len(names), ", ".join(names[:3])
+        return len(names), ", ".join(names[:3])[:200]
 
     def warnings(self, counts: LeftOut, *, complete: bool) -> list[str]:  # noqa: ARG002 - as in ItemFilter
         texts = [self._ambiguous] if self._ambiguous else []
@@ -154,14 +154,27 @@ class WhereFilter(ItemFilter):
             name, _, value = condition.partition("=")
             wanted.setdefault(name.strip(), []).append(value.strip())
         self._tests = [(name, PropertyName(name), _test_of(values)) for name, values in wanted.items()]
+        self._others: dict[str, str] = {}  # of items that were left out, some values, and their properties
+        self._keeps_some = False
 
     def __call__(self, item: Json, properties: Json) -> str | None:
         for name, reference, is_wanted in self._tests:
             value = reference.value(item, properties)
             members = value if isinstance(value, list) else [value]
             if not any(map(is_wanted, members)):
-                return "where" if value is not None else f"no property {name}"
+                if value is None:
+                    return f"no property {name}"
+                if len(self._others) < 3:  # noqa: PLR2004 - examples
+                    self._others[str(value)[:80]] = name
+                return "where"
+        self._keeps_some = True
         return None
+
+    def warnings(self, counts: LeftOut, *, complete: bool) -> list[str]:  # noqa: ARG002 - as in ItemFilter
+        if self._keeps_some or not complete:
+            return []
+        found = [f"{name}={value}" for value, name in self._others.items()]
+        return [f"--where kept no item. Items have {', '.join(found)}."] if found else []
 
 
 def _test_of(wanted: Sequence[str]) -> Callable[[Any], bool]:
