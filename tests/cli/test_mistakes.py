@@ -143,7 +143,7 @@ MISTAKES = {
     "two configs": Mistake(("plan", "--config", "a", "--config", "b"), "--config can be given only once."),
     "a misspelt --role": Mistake(
         ("mirror", "{api}", "d", "-C", "--role", "dta", "--max-items", "1"),
-        "the asset filters dropped every asset.",
+        "dropped every asset. Types and roles: application/json, data, image/tiff, labels.",
         0,
     ),
     "an argument for a command that takes none": Mistake(

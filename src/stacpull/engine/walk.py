@@ -9,6 +9,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from math import inf
 from typing import Any, NamedTuple, Protocol
 
@@ -23,7 +24,7 @@ from stacpull.errors import CredentialsError, ForgottenCursorError, SourceError,
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.filters.item_filters import rank_of
 from stacpull.filters.selection_filter import SelectionFilter
-from stacpull.json_values import object_or_empty
+from stacpull.json_values import list_or_empty, object_or_empty
 from stacpull.ledger.runs import Run
 from stacpull.models import Failure, FailureKind, ItemId, ItemLink, Json, WalkBatch, WalkUpdate
 from stacpull.net.transport import TransferError
@@ -42,6 +43,11 @@ ITEMS_AT_ONCE = 100  # planned at once, so that transfers need not wait for all 
 _MAX_KEYS = 20
 _ASSETS = ("assets", "assets_refused", "assets_pending", "assets_done", "assets_failed")  # of plans and runs
 _AT_START = Position()
+_ADVICE = {
+    "bbox": "Check the order in --bbox: west, south, east, north.",
+    "intersects": "Check the order in --intersects: longitude, latitude.",
+    "datetime": "`stacpull collections` lists the period of each collection.",
+}
 
 
 class WalkConsumer(Protocol):
@@ -81,9 +87,9 @@ class WalkSummary(msgspec.Struct):
         seen = counts.get("items_seen", 0)
         matched = counts.get("items_matched", 0)
         hint = ""
-        for name, order in {"bbox": "west, south, east, north", "intersects": "longitude, latitude"}.items():
+        for name, advice in _ADVICE.items():
             if getattr(selection, name) and (seen == 0 or name in self.left_out):
-                hint += f" Check the order in --{name}: {order}."
+                hint += f" {advice}"
         if selection.max_cloud_cover is not None and 0 < selection.max_cloud_cover < 1:
             hint += " --max-cloud-cover is a percentage, from 0 to 100."
         if matched == 0 and seen:
@@ -99,8 +105,12 @@ class WalkSummary(msgspec.Struct):
                 reason += " or by the filters"
         elif counts.get("assets_excluded"):
             reason = "the asset filters dropped every asset"
-        if self.excluded and not (selection.roles or selection.media_types):
-            reason += f". Keys: {', '.join(sorted(self.excluded))[:400]} (one per --asset; case matters)"
+        if self.excluded:
+            names = ", ".join(sorted(self.excluded))[:400]
+            if selection.roles or selection.media_types:
+                reason += f". Types and roles: {names}"
+            else:
+                reason += f". Keys: {names} (one per --asset; case matters)"
         return f"{quantity(matched, 'item')} matched, but {reason}."
 
 
@@ -501,5 +511,10 @@ class Walk:
     def _plan(self, item: ListedItem) -> models.PlannedItem:
         planned = self._planner.plan(item)
         if not planned.assets and len(self.summary.excluded) < _MAX_KEYS:
-            self.summary.excluded.update(planned.excluded)
+            names: Iterable[str] = planned.excluded
+            if self._setup.selection.roles or self._setup.selection.media_types:
+                assets = map(object_or_empty, object_or_empty(item.document.get("assets")).values())
+                found = [[asset.get("type"), *list_or_empty(asset.get("roles"))] for asset in assets]
+                names = map(str, filter(None, chain(*found)))
+            self.summary.excluded.update(names)
         return planned
