@@ -77,7 +77,7 @@ class FailureKind(enum.StrEnum):
     CHANGED = "changed", "changed during the download", "retry"  # 412, or another Content-Range
     CHECKSUM = "checksum", "with a wrong checksum or size", "not what its item or server states"
     REDIRECT = "redirect", "with a redirect that is not allowed", "the message says why"  # or is a loop
-    ADDRESS = "address", "at private addresses", "retry with --allow-private-hosts"  # or link-local
+    ADDRESS = "address", "at private addresses", "the message says why"  # or link-local
     SCHEME = "scheme", "with a URL that is not supported or not allowed", "the message says why"
     PREFIX = "prefix", "a prefix of a bucket instead of a file", "use --expand-prefix to fetch its files"
     NAME = "name", "with a name that is taken or not allowed", "use another --layout, then retry"

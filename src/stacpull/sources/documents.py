@@ -31,7 +31,7 @@ _API_LINKS: Final = frozenset({"data", "search", "conformance"})  # of landing p
 _GROUP: Final = "stacpull.sources"
 _DOCUMENTS: Final = frozenset({"", ".json", ".geojson"})  # endings that do not show the kind
 NOT_FOLLOWED: Final = "is a page of an API. Its next page is not followed."
-_GONE_HINT: Final = (
+_PATH_HINT: Final = (
     " Check its path: SOURCE is an API's root (https://host/v1), a collection or a catalog. A URL starts "
     "with https://, and a bucket may need --endpoint-url."
 )
@@ -203,8 +203,8 @@ async def read_root(reader: JsonReader, url: str) -> Document:
         if scheme_rules(url).is_object_store and failure.kind is FailureKind.REFUSED:
             raise CredentialsError(f"{error} Check the credentials of the service.") from error
         hint = ""
-        if failure.kind is FailureKind.GONE:
-            hint = _GONE_HINT
+        if failure.kind in {FailureKind.GONE, FailureKind.HTTP}:  # HTTP: perhaps there is no such bucket
+            hint = _PATH_HINT
         elif failure.retryable:
             hint = " Check SOURCE, network and proxy, or try again later."
         raise SourceError(f"The source {url} could not be read: {error}{hint}") from error
