@@ -86,13 +86,14 @@ class FailureKind(enum.StrEnum):
     ITEM = "item", "with an item that cannot be read or is not valid", "the message says why"
     ORDERED = "ordered", "not ready yet at their host", "try again later with retry --ordered"
     OUTSIDE = "outside", "with nothing in the area of --clip", "not an error; --bbox leaves out their items"
-    # not recorded: the asset stays pending
+    # an asset stays pending instead
     DOWN = "down", "at hosts that were abandoned", "run the same command again"
 
 
 REQUEUED_BY_NEXT_RUN = frozenset(
     {FailureKind.SERVER, FailureKind.THROTTLED, FailureKind.NETWORK, FailureKind.STALLED}
     | {FailureKind.TRUNCATED, FailureKind.CHANGED, FailureKind.ADDRESS, FailureKind.SCHEME}
+    | {FailureKind.DOWN}  # of source items
 )
 """`mirror` and `resume` try these again, once per run: they may pass, or cost no request."""
 MAYBE_HOST_FAULT = frozenset({FailureKind.REFUSED, FailureKind.NETWORK, FailureKind.STALLED})

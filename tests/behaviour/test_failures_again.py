@@ -28,15 +28,19 @@ class Host(WireServer):
     def __init__(self) -> None:
         super().__init__({})
         self.statuses: dict[str, int] = {}
+        self.is_silent = False
 
     def requested(self) -> list[str]:
         return [request.target for request in self.requests]
 
     def _turn(self, request: ReceivedRequest) -> Answer:
+        if self.is_silent:
+            return Answer(fault=Fault.CLOSED)
         if request.target == "/a/error":
             return Answer(200, b'{"error": "over quota"}', {"Content-Type": "application/json"})
         status = self.statuses.get(request.target, 200)
-        body = json.dumps(feature("source")).encode() if request.target == "/source" else b"data"
+        is_item = request.target.startswith("/source")
+        body = json.dumps(feature(request.target[1:])).encode() if is_item else b"data"
         return Answer(status or 200, body, fault=None if status else Fault.TRUNCATED)
 
 
@@ -173,6 +177,20 @@ def test_a_stopped_run_reads_source_items_and_signed_urls_again(host, mirror, co
     ran = report(host, mirror if command == "mirror" else ["resume", *mirror[2:]])
     assert (ran["assets_done"], ran["assets_failed"], ran["items_failed"]) == (20, 0, 0)
     assert len(host.requested()) - 1 == 20 - stopped["assets_done"] == 20 - ran["assets_skipped"]
+
+
+@pytest.mark.parametrize("command", ["mirror", "resume"])
+def test_the_run_after_an_outage_reads_the_source_items_that_it_kept_back(host, mirror, command):
+    items = [feature(f"i{n}", {"data": host.url(f"/a/{n}")}) for n in range(40)]
+    for number, item in enumerate(items):
+        item["links"] = [{"rel": "source", "href": host.url(f"/source{number}")}]
+    Path(mirror[1]).write_text("".join(json.dumps(item) + "\n" for item in items))
+    host.is_silent = True
+    ran = run([*mirror, "--stall-timeout", "0.25"], environment())
+    assert (ran.code, ran.report["items_failed"], ran.report["assets_pending"]) == (4, 40, 40)
+    host.is_silent = False
+    again = report(host, mirror if command == "mirror" else ["resume", *mirror[2:]])
+    assert (again["exit_code"], again["source_items"], again["items_failed"]) == (0, 40, 0)
 
 
 def test_plan_counts_an_item_that_cannot_be_read_once(host: Host, mirror: list[str]) -> None:
