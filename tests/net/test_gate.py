@@ -329,9 +329,10 @@ _RESET = Failure(FailureKind.NETWORK, "reset", retryable=True)
         ([(31, 30, 9), (32, 30, 9), (33, 30, 9)], [False] * 3, 16),
         ([(1, 0, 2), (2, 0, 2), (2, None, 2), (3, 0, 2)], [False] * 3, 16),
         ([(1, 0, 2), (2, 0, 2), (3, 0, 2), (9, 2, 1)], [False, False, True, True], 8),
-        ([(1, 0, 2), (2, 0, 2), (3, 0, 2), (9, 4, 2)], [False, False, True, True], 8),
+        ([(1, 0, 2), (2, 0, 2), (3, 0, 2), *[(9, 4, 2)] * 3], [False] * 2 + [True] * 4, 8),
+        ([(1, 0, 2), (2, 0, 2), (3, 0, 2), (9, None, 2), *[(9, 4, 2)] * 3], [False] * 2 + [True] * 4, 4),
     ],
-    ids=["two", "three halve the limit", "alone", "long after", "an answer", "sent before", "again"],
+    ids=["two", "three halve the limit", "alone", "long after", "an answer", "sent before", "again", "later"],
 )
 def test_some_unanswered_requests(requests, is_throttled, limit):
     bench, found = Bench(), []
@@ -380,6 +381,22 @@ def test_a_silent_host_pauses_longer_each_time_and_is_abandoned() -> None:
             "h does not answer: retrying for 120 ",
             "h has not answered for 120 s. reset ",
         ]
+
+    bench.run(course())
+
+
+def test_a_silent_host_gets_one_request_at_a_time_until_it_answers_and_then_as_many_as_before() -> None:
+    bench, requests = Bench(), [RecordedRequest() for _ in range(20)]
+
+    async def course() -> None:
+        for _ in range(MAX_UNANSWERED):
+            bench.gate.record_silence(bench.clock.now, _RESET)
+        for request in requests:
+            bench.gate.enqueue(request)
+        await bench.clock.sleep(bench.gate.closed_for())
+        assert bench.gate.in_use == 1
+        bench.gate.record_response(bench.clock.now)
+        assert bench.gate.in_use == 16
 
     bench.run(course())
 

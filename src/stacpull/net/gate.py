@@ -43,7 +43,8 @@ class CongestionWindow:
     It starts at 16 and doubles after each round, then grows by an eighth, only while nine tenths of the
     permits are in use. If first bytes take twice as long as in the best round, requests wait at the host, and
     the limit falls by a quarter. It is halved if the host throttles or is overloaded: a response came less
-    than 30 s ago, but 3 more requests failed than succeeded. A user's limit is only halved (`is_fixed`).
+    than 30 s ago, but 3 more requests failed than succeeded. A host that then answers none may be down, so
+    the limit stays until the next response. A user's limit is only halved (`is_fixed`).
     """
 
     def __init__(self, maximum: int, now: float, *, is_fixed: bool) -> None:
@@ -87,7 +88,7 @@ class CongestionWindow:
         """Return True if the host is probably overloaded. The first time, also halve the limit."""
         if now - self._responded_at > _RECENT_SECONDS:
             return False
-        if sent_at < self._overloaded_at:  # an earlier request says nothing against the lower limit
+        if min(sent_at, self._responded_at) < self._overloaded_at:  # it says nothing against the lower limit
             return True
         if in_use <= 1:
             return False
@@ -164,12 +165,13 @@ class Gate:
 
     throttles   The host asked for fewer requests. The gate is closed for the time that it stated, or else
                 for 1 s, then 2 s, 4 s and so on, up to 60 s. A response ends this series.
-    silent      It did not answer 20 requests in a row. The gate is closed as for a host that throttles.
+    silent      It did not answer 20 requests in a row. The gate is closed as for a host that throttles, then
+                passes one request at a time until a response.
     down        It was silent for too long (`silence_limit`), refused 50 assets in a row, or asked to wait
                 for over 15 minutes. Requests fail as DOWN for a minute, or for the time that it asked for;
                 then they are sent again, and the first failure closes the gate again.
 
-    If a host throttles, is silent or overloaded, the limit is halved, and failures do not count as retries.
+    If a host throttles, is silent or overloaded, failures do not count as retries.
     """
 
     def __init__(self, host: str, settings: GateSettings) -> None:
@@ -205,9 +207,12 @@ class Gate:
     def closed_for(self) -> float:
         return max(0.0, self._closed_until - self.now()) if self._closed_until else 0.0
 
+    def _has_permit(self) -> bool:
+        return self.in_use < (self.window.limit if self._unanswered < MAX_UNANSWERED else 1)
+
     def is_full(self) -> bool:
         """Return True if a request has to wait: no permit is free, the gate is closed, or others wait."""
-        return bool(self._queue) or self.in_use >= self.window.limit or self.closed_for() > 0
+        return bool(self._queue) or not self._has_permit() or self.closed_for() > 0
 
     def enqueue(self, request: WaitingRequest) -> None:
         """Give a request a permit now or when one is free, or tell it that the host is down."""
@@ -217,7 +222,7 @@ class Gate:
             request.on_down(self._why_down)
         else:
             self._queue.append(request)
-            if self.in_use < self.window.limit:  # otherwise `release` continues
+            if self._has_permit():  # otherwise `release` continues
                 self._drain_queue()
 
     async def acquire(self, purpose: Purpose) -> None:
@@ -244,7 +249,7 @@ class Gate:
                 self._has_timer = True
                 self._settings.clock.call_later(seconds, self._on_timer)
             return
-        while self._queue and self.in_use < self.window.limit:
+        while self._queue and self._has_permit():
             request = self._queue.popleft()
             if not request.is_cancelled():
                 self.in_use += 1
@@ -259,10 +264,11 @@ class Gate:
         now = self.now()
         self._bytes += size
         self._pauses = 0
+        was_silent = self._unanswered >= MAX_UNANSWERED
         self._unanswered = 0
         if self._why_down and self._refusals["asset"] < MAX_REFUSALS and self.closed_for() <= _MAX_PAUSE:
             self._why_down = None
-        if self.window.record_response(sent_at, now, self.in_use):
+        if self.window.record_response(sent_at, now, self.in_use) or was_silent:
             self._drain_queue()
 
     def finish_request(self, sent_at: float, size: int) -> None:
@@ -309,7 +315,9 @@ class Gate:
             self._close(retry_after or 0.0)
             return failure
         pause = self._next_pause() if retry_after is None else retry_after
-        self._slow_down(pause)
+        self._why_down = None
+        self.window.halve(self.now(), pause)
+        self._close(pause)
         text = f"{self.host} is throttling: stacpull pauses for {pause:.0f} s, then sends at most "
         text += f"{self.window.limit} requests at once."
         is_reported = pause >= _LONG_PAUSE and not self._is_long_wait_reported
@@ -335,18 +343,14 @@ class Gate:
             if not self._pauses:
                 text = f"{self.host} does not answer: retrying for {limit:.0f} s. {failure.message}"
                 self._settings.on_notice(Notice("warning", text))
-            self._slow_down(min(self._next_pause(), seconds_left))
+            self._why_down = None
+            self._close(min(self._next_pause(), seconds_left))
         return replace(failure, kind=FailureKind.THROTTLED, retry_after=0.0)
 
     def _next_pause(self) -> float:
         pause = min(_MAX_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._pauses, 16))
         self._pauses += 1
         return pause
-
-    def _slow_down(self, pause: float) -> None:
-        self._why_down = None
-        self.window.halve(self.now(), pause)
-        self._close(pause)
 
     def _close(self, seconds: float) -> None:
         self._closed_until = max(self._closed_until, self.now() + seconds)
