@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from tests.cli.conftest import mirror_report
 
+from stacpull.cli.summary import FailureCounts
 from stacpull.cli.verify_command import verify_lines
 from stacpull.events import Damage
+from stacpull.models import FailureKind
 from stacpull.reports import VerifyReport
 
 CLEAN: dict[str, Any] = {
@@ -93,7 +95,7 @@ def report(**changes: Any) -> VerifyReport:
         ),
         (
             {"short": 2, "remaining": 1, "repair": mirror_report(assets_done=1, assets_failed=1)},
-            ["repaired 1 of 2 damaged files (2 short)", "for details: stacpull failures 'out dir'"],
+            ["repaired 1 of 2 damaged files (2 short)", "for example: too far away\nfor details: stacp"],
             1,
         ),
         ({"state": "interrupted"}, ["out dir: interrupted", "stacpull verify 'out dir'"], 130),
@@ -101,7 +103,9 @@ def report(**changes: Any) -> VerifyReport:
 )
 def test_report_lines_and_exit_codes(changes: dict[str, Any], expected: list[str], code: int) -> None:
     made = report(**changes)
-    text = "\n".join(verify_lines(made, are_listed=False))
+    failures = FailureCounts()
+    failures.record(FailureKind.SCHEME, "B02", "too far away")
+    text = "\n".join(verify_lines(made, failures=failures, are_listed=False))
     assert [part for part in expected if part not in text] == [], text
     assert made.exit_code == code
 

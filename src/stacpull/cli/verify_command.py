@@ -8,7 +8,7 @@ import click
 from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration, rate, size
-from stacpull.cli.summary import absent_files, named_counts, next_steps, still_to_do
+from stacpull.cli.summary import FailureCounts, absent_files, named_counts, next_steps, still_to_do
 from stacpull.errors import StacpullError, quantities, quantity
 from stacpull.events import Damage, Event
 from stacpull.models import count_failures
@@ -44,19 +44,19 @@ def verify(session: CommandSession, dest: str, quick: bool, repair: bool, strict
             difference = f": expected {event.expected}; found {event.found}"
             session.display.print_result(f"{event.what}: {event.path}{details.get(event.what, difference)}")
 
+    shown = partial(verify_lines, failures=session.display.failures, are_listed=are_listed)
     check = partial(verification.verify, dest, quick=quick, repair=repair, strict=strict)
     check = partial(check, options=session.options, on_event=listen)
     try:
         report = session.run(lambda stop: check(stop=stop))
     except StacpullError as error:
         if isinstance(error.report, VerifyReport):
-            lines = verify_lines(error.report, are_listed=are_listed)
-            session.finish(error.report, lines, code=error.exit_code)
+            session.finish(error.report, shown(error.report), code=error.exit_code)
         raise
-    return session.finish(report, verify_lines(report, are_listed=are_listed))
+    return session.finish(report, shown(report))
 
 
-def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
+def verify_lines(report: VerifyReport, *, failures: FailureCounts, are_listed: bool) -> Iterator[str]:
     is_interrupted = report.state == "interrupted"
     is_unfinished = report.repair is None and report.mirror_state != "complete"
     lacking = []
@@ -92,6 +92,8 @@ def verify_lines(report: VerifyReport, *, are_listed: bool) -> Iterator[str]:
     if report.unproven:
         end = f"; {report.unproven:,} checked by size only"
     yield f"  checked {checked} in {duration(report.seconds)}{end}"
+    if report.repair is not None:
+        yield from failures.lines(report.repair.assets_failed, report.repair.assets_missing, 0)
     if report.leftovers:
         yield f"  {quantity(report.leftovers, 'partial download')} (the next run will finish or remove them)"
     if report.obstructed:
