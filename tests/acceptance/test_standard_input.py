@@ -118,7 +118,7 @@ def test_a_relative_href_on_standard_input_is_named(given: Given, tmp_path: Path
     given(json.dumps(ITEM | {"assets": {"x": {"href": "./x.tif"}}}))
     assert sync.mirror("-", tmp_path / "m").assets_failed == 1
     (failure,) = sync.failures(tmp_path / "m")
-    assert "its href is relative, and its item has no URL: use a file with the items" in failure.message
+    assert "its href is a path, and its item has no URL: use a file with the items" in failure.message
 
 
 def test_a_local_file_on_standard_input_is_named(given: Given, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def asset_href(asset: Any, base: str | None) -> str | Failure:
         return _failure("it has no href, or only that of its item", FailureKind.ITEM)
     absolute = join(base, href)
     if absolute is None:
-        return _failure("its href is relative, and its item has no URL: use a file with the items as SOURCE")
+        return _failure("its href is a path, and its item has no URL: use a file with the items as SOURCE")
     if not may_link_to(base, absolute):
         name = scheme_of(absolute)
         return _failure(f"its href begins with {name}:, and only {', '.join(remote_schemes())} are fetched")
