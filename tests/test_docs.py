@@ -56,7 +56,7 @@ def test_the_line_for_cron_reports_a_disk_that_is_not_mounted_as_5() -> None:
 
 
 def test_messages_that_the_docs_explain_are_printed() -> None:
-    """Code in the first column of tables of messages is text of the program; `…` stands for a value."""
+    """Code at the beginning of a list item is text of the program; `…` stands for a value."""
     rows = _messages((DOCS / "troubleshooting.md").read_text() + (DOCS / "howto/proxies.md").read_text())
     assert len(rows) > 30
     texts = "\n".join(_texts_of_the_program())
@@ -64,9 +64,8 @@ def test_messages_that_the_docs_explain_are_printed() -> None:
 
 
 def _messages(text: str) -> list[str]:
-    tables = re.findall(r"^\| message \|.*\n\|[-|]+\n((?:\|.*\n)+)", text, re.MULTILINE)
-    first_cells = [row.split("|")[1] for table in tables for row in table.splitlines()]
-    quoted = [code for cell in first_cells for code in re.findall(r"`([^`]+)`", cell)]
+    items = re.findall(r"^- (`[^`]+`(?:, `[^`]+`)*)", text, re.MULTILINE)
+    quoted = [code for item in items for code in re.findall(r"`([^`]+)`", item)]
     return [part.strip() for code in quoted for part in code.split("…") if part.strip(" :();,?s")]
 
 
