@@ -1,4 +1,4 @@
-"""A package of someone else adds a format of `export`: the command then offers, describes and writes it."""
+"""The plugin of docs/howto/plugins.md adds a format: `export` then offers, describes and writes it."""
 
 from __future__ import annotations
 
@@ -8,33 +8,22 @@ from pathlib import Path
 
 import pytest
 from tests.acceptance.command import environment, run
+from tests.documents.pages import blocks_of
 
 from .conftest import item
 
 pytestmark = pytest.mark.behaviour
 
-MODULE = '''
-from stacpull_export.atomic_file import atomic_file
-from stacpull_export.formats import ExportReport, Format
-
-IDS = Format("ids:export_ids", "a list of ids")
-
-def export_ids(contents, out, options, on_progress):
-    """Write the ids of the items, one per line."""
-    ids = [one.id for one in contents.items()]
-    with atomic_file(out) as file:
-        file.write("".join(f"{one}\\n" for one in ids).encode())
-    on_progress(len(ids))
-    return ExportReport(len(ids), (out.name,), out.stat().st_size)
-'''
+PAGE = Path(__file__).parents[2] / "docs" / "howto" / "plugins.md"
 
 
 def test_the_command_offers_describes_and_writes_it(mirrored: Callable[..., Path], tmp_path: Path) -> None:
-    (tmp_path / "ids.py").write_text(MODULE)
+    [module] = [block.text for block in blocks_of(PAGE.read_text()) if block.language == "python"]
+    (tmp_path / "stacpull_ids.py").write_text(module)
     info = tmp_path / "ids-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ids\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[stacpull.formats]\nids = ids:IDS\n")
+    (info / "entry_points.txt").write_text("[stacpull.formats]\nids = stacpull_ids:IDS\n")
     env = environment()
     env["PYTHONPATH"] = os.pathsep.join((str(tmp_path), env["PYTHONPATH"]))
 
