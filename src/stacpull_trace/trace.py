@@ -69,8 +69,8 @@ async def trace(
 ) -> TraceReport:
     """Count the pixels of each scene in an area, day by day, with the scene's acquisition time.
 
-    It makes tables, no raster: docs/trace.md makes a raster of scenes from your own QA files. Credentials are
-    those of sentinelhub-py: `SH_CLIENT_ID` and `SH_CLIENT_SECRET`, or its config file.
+    It makes tables, no raster. Credentials are those of sentinelhub-py: `SH_CLIENT_ID` and
+    `SH_CLIENT_SECRET`, or its config file.
 
     Args:
         collection: The id of your Analysis-Ready PlanetScope collection in Sentinel Hub.

@@ -63,8 +63,6 @@ def earth_search_replica(shared_data: Path) -> Iterator[str]:
         host.files |= {f"/v1{path}": json.dumps(one).encode() for path, one in documents.items()}
         for path in (one["href"].removeprefix(base) for item in items for one in item["assets"].values()):
             host.files[path] = _near_infrared() if path.endswith("/nir.tif") else path.encode() * 200
-        [items_of_files] = [one.text for one in blocks_of(TRACE.read_text()) if one.language == "json"]
-        host.files |= {"/items.json": items_of_files.encode(), "/2023-11-02_qa.tif": _qa_file()}
         yield f"{base}/v1"
 
 
@@ -86,11 +84,6 @@ def _item(recorded: dict[str, Any], base: str, number: int) -> dict[str, Any]:
 def _near_infrared() -> bytes:
     where = Affine(80, 0, 300_000, 0, -80, 5_250_000)
     return _raster(size=(1372, 1372), transform=where, compress="deflate")
-
-
-def _qa_file() -> bytes:
-    where, tags = Affine(3, 0, 549_000, 0, -3, 4_181_000), {"SCENE_IDS[LAYER_2_VALUE]": "PSScene/a[1]"}
-    return _raster(transform=where, count=2, dtype="int16", crs="EPSG:32610", tags=tags)
 
 
 def _raster(**kind: Any) -> bytes:
@@ -120,7 +113,6 @@ def _root(base: str) -> dict[str, Any]:
 
 
 ROOT = Path(__file__).resolve().parents[2]
-TRACE = ROOT / "docs/trace.md"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ENVIRONMENT = {
     "AWS_EC2_METADATA_DISABLED": "true",
@@ -173,7 +165,6 @@ def test_a_page_runs_as_it_is_written(page, tmp_path, earth_search, request):
         {
             service: request.getfixturevalue("bucket_service") if service in text else service,
             "https://earth-search.aws.element84.com/v1": earth_search,
-            "https://arps.example.com": earth_search.removesuffix("/v1"),
             "8801": str(port),
             "8811": str(port),
             "/tmp/stacpull-docs-copy": str(tmp_path / "moved"),  # noqa: S108 - the path on the page
