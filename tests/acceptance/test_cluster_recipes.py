@@ -102,7 +102,7 @@ def test_job_arrays_make_shards_that_join_to_the_whole(tmp_path, replica, monkey
     assert made[0] == made[1] == made[2]
     done = sum(stacpull.status(shard).assets_done for shard in shards)
     joined, plain = place / "bigearthnet", place / "plain"
-    commands = example("clusters.md", "console", "## Shards").splitlines()
+    commands = example("clusters.md", "console", "### Join the shards").splitlines()
     links = "\n".join(line.removeprefix("$ ") for line in commands if line.startswith(("$ mkdir", "$ for")))
     names = " ".join(shard.name for shard in shards)
     linked = shell(links.replace("shard-1 shard-2", names), replica, place, forked_command)
