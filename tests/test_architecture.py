@@ -23,9 +23,9 @@ SOURCE = PACKAGE.parent
 BASE = frozenset(
     {
         "arguments", "aws", "boxes", "byte_ranges", "caches", "child_process", "clock", "digests",
-        "entry_points", "errors", "events", "hosts", "json_values", "models", "option_fields", "problem_log",
-        "proxies", "redact", "reports", "runtime", "schemes", "selection", "suggestions", "system", "threads",
-        "urls",
+        "entry_points", "errors", "events", "hosts", "json_values", "models", "option_fields", "proxies",
+        "public_functions", "redact", "reports", "runtime", "schemes", "selection", "suggestions", "system",
+        "threads", "urls",
     }
 )  # fmt: skip
 PURE = frozenset({"filters", "planning"})

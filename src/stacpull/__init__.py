@@ -34,8 +34,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'stacpull' has no attribute {name!r}")
     public = getattr(import_module(_HOME_OF[name]), name)
-    with_problem_log = import_module("stacpull.problem_log").with_problem_log
-    return with_problem_log(public) if name.islower() else public
+    with_advice = import_module("stacpull.public_functions").with_advice
+    return with_advice(public) if name.islower() else public
 
 
 def __dir__() -> list[str]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from types import NoneType
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import attrs
 import msgspec
@@ -19,22 +19,6 @@ from stacpull.redact import Secret
 
 Form = Literal["value", "repeated", "switch", "pair", "count", "no_flag"]
 """On the command line: `--name VALUE`, once or repeated; `--name`; also `--no-name`; `-nn`; or not at all."""
-
-
-class Arguments:
-    """The base of frozen classes of attrs whose fields are arguments, all of them with defaults."""
-
-    __slots__ = ()
-    __attrs_attrs__: ClassVar[Any]
-
-    def __repr__(self) -> str:
-        unset = type(self)()
-        shown = []
-        for field in attrs.fields(type(self)):
-            value = getattr(self, field.name)
-            if field.repr and value != getattr(unset, field.name):
-                shown.append(f"{field.name}={value!r}")
-        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 def as_option(

@@ -9,7 +9,8 @@ from attrs.converters import optional
 from stacpull import arguments
 from stacpull.arguments import load_ids, read_ids, read_texts
 from stacpull.errors import UsageError
-from stacpull.option_fields import Arguments, as_option, option, with_readers
+from stacpull.option_fields import as_option, option, with_readers
+from stacpull.suggestions import Arguments
 
 
 @attrs.frozen(repr=False, field_transformer=with_readers)

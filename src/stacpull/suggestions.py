@@ -1,21 +1,71 @@
-"""What to use instead of an option or command of another tool, or of an earlier version."""
+"""What to use instead of an option, command or argument that does not exist."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from typing import Any, ClassVar, Self
 
+import attrs
 import orjson
 
+from stacpull.errors import similar
+
 _NAMES = orjson.loads(Path(__file__).with_name("other_names.json").read_bytes())
-"""By the names of others: a command; or an option (`dest` for the second argument, empty for other advice)
-and a sentence about it, for a command line that has it."""
+"""Names in similar tools and earlier versions, and what to use here: a command; or an option or argument
+(`dest` for the second one, empty for other advice) and a sentence about it, if the command line has it."""
 OTHER_COMMANDS: dict[str, str] = {}
 for _names, _command in _NAMES["commands"].items():
     OTHER_COMMANDS |= dict.fromkeys(_names.split(), _command)
 
 
+def _options_for(name: str) -> Iterator[tuple[str, str]]:
+    return (use for names, use in _NAMES["options"].items() if name in names.split())
+
+
 def advice_on(name: str, options: Collection[str]) -> str | None:
-    """Return what to use instead of the option `name`, where there are these `options`."""
-    for names, (option, advice) in _NAMES["options"].items():
-        if name in names.split() and (not option or option in options):
-            return str(advice)
+    """Return what to use instead of the option `name` of another tool, where there are these `options`."""
+    for option, advice in _options_for(name):
+        if not option or option in options:
+            return advice
     return None
+
+
+class Arguments:
+    """The base of frozen classes of attrs whose fields are arguments, all of them with defaults."""
+
+    __slots__ = ()
+    __attrs_attrs__: ClassVar[Any]
+
+    def __new__(cls, *_positional: object, **named: object) -> Self:
+        refuse_unknown(cls.__name__, named, attrs.fields_dict(cls), argument_classes())
+        return super().__new__(cls)
+
+    def __repr__(self) -> str:
+        unset = type(self)()
+        shown = []
+        for field in attrs.fields(type(self)):
+            value = getattr(self, field.name)
+            if field.repr and value != getattr(unset, field.name):
+                shown.append(f"{field.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def argument_classes() -> list[type[Any]]:  # attrs leaves the class without slots that each is made from
+    return [kind for kind in Arguments.__subclasses__() if attrs.has(kind)]
+
+
+def refuse_unknown(owner: str, named: Iterable[str], known: Collection[str], kinds: Iterable[type]) -> None:
+    unknown = next((name for name in named if name not in known), None)
+    if unknown is None:
+        return
+    uses = {argument: argument for argument in known}
+    for kind in kinds:
+        for argument, field in attrs.fields_dict(kind).items():
+            use = uses.setdefault(argument, f"{kind.__name__}({argument}=...)")
+            option = field.metadata.get("option", {}).get("name", argument)
+            uses[option.replace("-", "_")] = use
+    uses["credentials"] = "stacpull.profile_options(options, name)"
+    uses["config"] = "Selection and Options, as only the command line reads a config"
+    words = [option.replace("-", "_") for option, _ in _options_for(unknown.replace("_", "-"))]
+    words += [unknown, *similar(unknown, uses, cutoff=0.7)]
+    hint = next((f": use {uses[word]}" for word in words if word in uses), "")
+    raise TypeError(f"{owner}() has no argument {unknown!r}{hint}.")

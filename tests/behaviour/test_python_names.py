@@ -1,9 +1,12 @@
-"""A wrong argument of a public function is refused by name."""
+"""A wrong argument is answered with the one to use, or what it must be."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,10 +20,39 @@ import stacpull
 pytestmark = pytest.mark.behaviour
 
 
-@pytest.mark.parametrize("call", [stacpull.Selection, stacpull.Options, stacpull.sync.mirror])
-def test_an_unknown_argument_is_an_error_of_python(call: Any) -> None:
-    with pytest.raises(TypeError, match=r"\(\) got an unexpected keyword argument 'limit'$"):
-        call(limit=1)
+@pytest.mark.parametrize(
+    ("kind", "name", "use"),
+    [
+        (stacpull.Selection, "limit", "max_items"),
+        (stacpull.Selection, "query", "where"),
+        (stacpull.Selection, "colections", "collections"),
+        (stacpull.Options, "jobs", "concurrency"),
+        (stacpull.Options, "credentials", "stacpull.profile_options(options, name)"),
+        (stacpull.sync.mirror, "config", "Selection and Options, as only the command line reads a config"),
+        (stacpull.sync.mirror, "limit_rate", "Options(limit_rate=...)"),
+        (stacpull.sync.plan, "limit", "Selection(max_items=...)"),
+        (stacpull.sync.plan, "collection", "Selection(collections=...)"),
+        (stacpull.Options, "max_item", "Selection(max_items=...)"),
+        (stacpull.Options, "region", "S3Options(region=...)"),
+        (stacpull.sync.mirror, "endpoint_url", "S3Options(endpoint_url=...)"),
+        (stacpull.sync.verify, "repare", "repair"),
+        (stacpull.sync.mirror, "progress", "on_event"),
+        (stacpull.sync.mirror, "destination", "dest"),
+        (stacpull.sync.export, "shard_size", "shard_bytes"),
+        (stacpull.sync.mirror, "cql2", "Selection(filter=...)"),
+        (stacpull.Selection, "limit_rate", "Options(limit_rate=...)"),
+        (stacpull.Options, "retry", "retries"),
+        (stacpull.Selection, "aoi", "intersects"),
+    ],
+)
+def test_an_unknown_argument_is_answered_with_the_one_to_use(kind: Any, name: str, use: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(f"no argument {name!r}: use {use}.") + "$"):
+        kind(**{name: 1})
+
+
+def test_arguments_without_names_are_answered() -> None:
+    with pytest.raises(TypeError, match=r"mirror\(source, dest\): name the others, like selection=\.\.\."):
+        stacpull.sync.mirror("s", "d", stacpull.Selection())
 
 
 def test_a_notebook_completes_the_blocking_functions() -> None:
@@ -44,7 +76,8 @@ def test_a_warning_without_a_listener_is_logged(tmp_path: Path, caplog: pytest.L
     assert caplog.messages == []
     linked = {**feature("i", {"data": "/i.tif"}), "links": [{"rel": "source", "href": "/gone.json"}]}
     stacpull.sync.mirror([linked], tmp_path / "m")
-    assert caplog.messages == ["1 of 1 assets and 1 item failed; see stacpull.failures."]
+    [failed] = caplog.messages
+    assert failed.startswith("1 of 1 assets and 1 item failed; see stacpull.failures. For example: ")
     assert "its item has no URL" in next(stacpull.failures(tmp_path / "m")).message
 
 
@@ -84,3 +117,14 @@ def test_a_wrong_argument_of_trace_is_refused_by_name(monkeypatch, name: str, va
 def test_a_value_of_a_wrong_type_is_refused_by_name(call: Any, words: str) -> None:
     with pytest.raises(stacpull.UsageError, match=words):
         call()
+
+
+def test_arguments_are_known_also_before_any_garbage_is_collected(tmp_path: Path) -> None:
+    """Until then, Python knows two classes `Selection`: attrs makes one with slots from the other."""
+    program = (
+        "import gc; gc.disable()\nimport stacpull\n"
+        "try: stacpull.sync.verify('m')\nexcept stacpull.NotAMirrorError as error: print(error)"
+    )
+    given = [sys.executable, "-c", program]
+    ran = subprocess.run(given, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert ran.stdout == "There is no mirror at m: the directory does not exist.\n"

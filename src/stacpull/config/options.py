@@ -10,9 +10,10 @@ from msgspec.structs import replace
 
 from stacpull import arguments
 from stacpull.errors import CredentialsError
-from stacpull.option_fields import Arguments, Option, as_option, declared_options, option, with_readers
+from stacpull.option_fields import Option, as_option, declared_options, option, with_readers
 from stacpull.redact import Secret
 from stacpull.selection import Selection
+from stacpull.suggestions import Arguments
 from stacpull.system import AWS_ENDPOINTS
 
 DEFAULT_LAYOUT = "{collection}/{item}/{key}{ext}"
