@@ -52,9 +52,9 @@ def test_asset_hrefs_are_made_absolute(href, base, absolute):
         ({"href": "ftp://h/x.tif"}, BASE, "begins with ftp:"),
         ({"href": "C:\\x.tif"}, BASE, "begins with c:"),
         *(({"href": f"http://{rest}"}, BASE, "no valid host") for rest in ("", "/x", "[::1/x", "h:99999/x")),
-        ({"href": "a.tif"}, None, "relative"),
+        ({"href": "a.tif"}, None, "path"),
         ({"href": "//h/x.tif"}, "file:///data/c/i.json", "begins with file:"),
-        ({"href": "//[/a.tif"}, BASE, "relative"),
+        ({"href": "//[/a.tif"}, BASE, "is a path"),
     ],
 )
 def test_unusable_hrefs_are_reported(asset, base, why):
