@@ -23,7 +23,7 @@ from stacpull.engine.network import WalkSetup
 from stacpull.engine.pool import JobQueue, OutcomeSink, Pool
 from stacpull.engine.run_control import walk_and_transfer
 from stacpull.engine.walk import Walk, note_items
-from stacpull.errors import DestinationError, cause, quantity
+from stacpull.errors import DestinationError, cause
 from stacpull.events import AssetFailed, Progress, RunEnded, RunStarted
 from stacpull.filters.asset_filter import AssetFilter
 from stacpull.json_values import object_or_empty
@@ -345,18 +345,12 @@ class HeadersRun:
         )
         if is_complete:
             self._results.put((), position={"ended": True, **asdict(tally)})
-            if not report.items_matched:
-                text = summary.why_nothing_to_fetch(selection, asdict(tally))
-            else:
-                why = "there are no assets"
-                if tally.assets_excluded:
-                    why = "the asset filters dropped every asset"
-                if tally.assets_not_tiff:
-                    why = (
-                        f"there is no header to read: {tally.assets_not_tiff:,} of their assets are not "
-                        "TIFFs by media type or suffix (use --asset to read them anyway)"
-                    )
-                text = f"{quantity(report.items_matched, 'item')} matched, but {why}."
+            text = summary.why_nothing_to_fetch(selection, asdict(tally))
+            if tally.assets_not_tiff:
+                text = (
+                    f"There is no header to read: {tally.assets_not_tiff:,} assets are not TIFFs by media "
+                    "type or suffix (use --asset to read them anyway)."
+                )
             if text is not None and not (report.headers_done or report.headers_failed):
                 network.warn(text)
         network.emit(RunEnded(1, state))
