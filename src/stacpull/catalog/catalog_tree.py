@@ -63,7 +63,10 @@ class CollectionEntry(msgspec.Struct, frozen=True):
         """Return the document without links into the mirror, which `write_catalogs` adds."""
         source = self.document or {}
         assets = item.stored_assets(source, self.mirrored, self.directory, self.base)
-        extra = {key: value for key, value in source.items() if key not in _CORE and value is not None}
+        extra = {}
+        for key, value in source.items():
+            if key not in _CORE and value is not None:
+                extra[key] = value
         version = source.get("stac_version")
         if not isinstance(version, str) or not _VERSION.fullmatch(version):
             version = "1.0.0"
@@ -120,7 +123,8 @@ def write_catalogs(
                 if (document.get("type"), document.get("id")) != ("Catalog", name):
                     break
                 remove(path)
-            links.append({**item.link_to("child", entry.path, ""), "title": entry.id})
+            link = item.link_to("child", entry.path, "")
+            links.append({**link, "title": entry.id})
         names = [link["title"] for link in links[1:]]
         if is_remote(source):
             links.append(item.json_link("via", item.remote_href(source, None)))
@@ -193,10 +197,12 @@ def _sub_catalog(entry: CollectionEntry, number: int) -> tuple[str, str]:
 
 
 def _in_order(document: Json) -> Json:
-    members = {name: value for name, value in document.items() if name != "assets" or value}
-    members["stac_version"] = STAC_VERSION
-    extra = (name for name in members if name not in _CORE)
-    return {name: members[name] for name in (*_FIRST, *extra, *_LAST) if name in members}
+    members = {**document, "stac_version": STAC_VERSION}
+    if not members["assets"]:
+        del members["assets"]
+    extra = [name for name in members if name not in _CORE]
+    in_order = [*_FIRST, *extra, *_LAST]
+    return {name: members[name] for name in in_order if name in members}
 
 
 def _migrated(document: Json) -> Json:
@@ -253,7 +259,9 @@ def _extent(document: Json) -> Json:
         if isinstance(interval, list) and len(interval) == 2:  # noqa: PLR2004 - start and end
             ends = map(parse_instant, interval)
             intervals.append([None if end is None else rfc3339(in_utc(end)) for end in ends])
-    return {"spatial": {"bbox": boxes}, "temporal": {"interval": intervals or [[None, None]]}}
+    if not intervals:
+        intervals = [[None, None]]
+    return {"spatial": {"bbox": boxes}, "temporal": {"interval": intervals}}
 
 
 def _text(value: object) -> str:

@@ -101,7 +101,10 @@ def public_document(document: Json, secrets: Secrets) -> bytes:
         if b"?" in data or b"@" in data or b"#" in data:
             data = orjson.dumps(_with_public_urls(document))
     except TypeError:  # nested too deeply
-        flat = {key: value for key, value in document.items() if not isinstance(value, dict | list)}
+        flat = {}
+        for key, value in document.items():
+            if not isinstance(value, dict | list):
+                flat[key] = value
         data = orjson.dumps(flat)
     return secrets.masked_bytes(data)
 
@@ -136,7 +139,8 @@ def stored_assets(
     assets = document.get("assets")
     if not isinstance(assets, dict):
         return {}
-    objects = {key: object_asset(assets, key) for key in mirrored.keys() - assets.keys()}  # of prefixes
+    objects_of_prefixes = mirrored.keys() - assets.keys()
+    objects = {key: object_asset(assets, key) for key in objects_of_prefixes}
     properties = object_or_empty(document.get("properties"))
     stored: Json = {}
     for key, asset in {**assets, **objects}.items():
@@ -197,9 +201,10 @@ def provenance_links(document: Json, base: str | None, stored: Sequence[Json]) -
     if read_href is None:
         return []
     new = []
-    if not any(link["rel"] == "via" and link["href"] == read_href for link in stored):
+    known = [(link["rel"], link["href"]) for link in stored]
+    if ("via", read_href) not in known:
         new.append(json_link("via", read_href))
-    if not any(link["rel"] == "canonical" for link in stored):
+    if "canonical" not in dict(known):
         new.append(json_link("canonical", self_href or read_href))
     return new
 
@@ -266,8 +271,9 @@ def path_of_href(href: object, directory: str) -> str | None:
     if not isinstance(href, str) or not href.startswith(("./", "../")) or "\0" in href:
         return None
     path = posixpath.normpath(posixpath.join(directory, href))
-    leads_out = path in ("..", ".") or fold(path).startswith(("../", "/", OWN_DIRECTORY))
-    return None if leads_out else path
+    if path in ("..", ".") or fold(path).startswith(("../", "/", OWN_DIRECTORY)):
+        return None
+    return path
 
 
 def is_own_json(files: StoredFiles, path: str) -> bool:
@@ -284,7 +290,8 @@ def is_own_json(files: StoredFiles, path: str) -> bool:
             data = file.readline(MAX_DOCUMENT_SIZE)
     document = parsed_object(data or b"") or {}
     directory = path.rpartition("/")[0]
-    return [path_of_href(root, directory) for root in hrefs_with(document, "root")] == ["catalog.json"]
+    roots = [path_of_href(href, directory) for href in hrefs_with(document, "root")]
+    return roots == ["catalog.json"]
 
 
 def asset_origin(asset: object) -> Json:

@@ -287,7 +287,8 @@ class Http1Host:
             fields["accept-encoding"] = "gzip"
         for name in headers:
             fields.pop(name.lower(), None)
-        lines = "".join(f"{name}: {value}\r\n" for name, value in (*fields.items(), *headers.items()))
+        all_fields = *fields.items(), *headers.items()
+        lines = "".join(f"{name}: {value}\r\n" for name, value in all_fields)
         self.tail = f" HTTP/1.1\r\n{lines}\r\n".encode()
         self.headers = headers
         self.purpose = purpose

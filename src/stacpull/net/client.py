@@ -152,13 +152,15 @@ class Client:
         if method == "POST" and status in {301, 302, 303}:  # RFC 9110, 15.4
             method = "GET"
             body = None
-            headers = {name: headers[name] for name in headers if not name.lower().startswith("content-")}
+            kept = [name for name in headers if not name.lower().startswith("content-")]
+            headers = {name: headers[name] for name in kept}
         if (headers or body is not None) and not same_site(request.url, target):
             if body is not None:
                 host = host_of(request.url)
                 message = f"{host} redirects a request with a body to another host, which is not followed."
                 raise TransferError(Failure(FailureKind.REDIRECT, message, status, host))
-            headers = {name: headers[name] for name in headers if name.lower().startswith(_FORWARDED)}
+            forwarded = [name for name in headers if name.lower().startswith(_FORWARDED)]
+            headers = {name: headers[name] for name in forwarded}
         return Request(target, method, headers, body, request.purpose, (*earlier, request.url))
 
 

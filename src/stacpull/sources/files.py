@@ -115,10 +115,14 @@ def _with_absolute_hrefs(item: Json, base: str) -> Json:
             return value
         return {**value, "href": join(base, href) or href}
 
-    links = [link for link in objects_in(item.get("links")) if str(link.get("rel")).lower() != "self"]
-    item = {**item, "links": [*map(absolute, links)]}
-    if isinstance(item.get("assets"), dict):
-        item["assets"] = {key: absolute(asset) for key, asset in item["assets"].items()}
+    links = []
+    for link in objects_in(item.get("links")):
+        if str(link.get("rel")).lower() != "self":
+            links.append(absolute(link))
+    item = {**item, "links": links}
+    assets = item.get("assets")
+    if isinstance(assets, dict):
+        item["assets"] = {key: absolute(asset) for key, asset in assets.items()}
     return item
 
 

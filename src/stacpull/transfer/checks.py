@@ -68,7 +68,9 @@ def stated_checksums(
 
 
 def _add_checksums_in_fields(stated: StatedChecksums, headers: Mapping[str, str]) -> None:
-    values = [(name, algorithm, headers.get(name, "")) for name, algorithm in _FIELDS.items()]
+    values = []
+    for name, algorithm in _FIELDS.items():
+        values.append((name, algorithm, headers.get(name, "")))
     coding = headers.get("Content-Encoding", "").strip().lower()
     stored_coding = headers.get("x-goog-stored-content-encoding", "identity").strip().lower()
     if stored_coding in {"", "identity", coding}:
