@@ -205,7 +205,8 @@ def signed_fields(
             pairs = sorted(pair.partition("=")[::2] for pair in query.split("&"))
             ordered = "&".join([f"{name}={value}" for name, value in pairs])
         mac = begun.copy()  # faster than `hmac.digest`
-        mac.update(hashlib.sha256(f"{method}\n{path}\n{ordered}".encode() + after_query).hexdigest().encode())
+        canonical = f"{method}\n{path}\n{ordered}".encode() + after_query
+        mac.update(hashlib.sha256(canonical).hexdigest().encode())
         return prefix + mac.hexdigest()
 
     return signed, authorize

@@ -240,7 +240,9 @@ def _filtered(url: str, is_kept: Callable[[str, str, str], bool]) -> str:
 
 
 def is_signed(url: str) -> bool:
-    return unsigned_url(url).partition("?")[2] != url.partition("?")[2]
+    _, _, query = url.partition("?")
+    _, _, unsigned_query = unsigned_url(url).partition("?")
+    return unsigned_query != query
 
 
 def unsigned_url(url: str) -> str:

@@ -125,7 +125,10 @@ def parameters(url: str) -> list[Parameter]:
 
 
 def parameter(url: str, name: str) -> str | None:
-    return next((pair.value for pair in parameters(url) if pair.name == name), None)
+    for pair in parameters(url):
+        if pair.name == name:
+            return pair.value
+    return None
 
 
 def removed_parameters(url: str, public: str) -> list[Parameter]:

@@ -100,7 +100,8 @@ class CatalogWriter(msgspec.Struct):
         parts = members[:-1], b',"links":', own_links[:-1], more_links, b"]}\n"
         data = b"".join(parts)
         is_written = self.files.read(path) == data
-        if not is_written or self.recorded.get(path) != sha256(data).digest():
+        is_recorded = self.recorded.get(path) == sha256(data).digest()
+        if not (is_written and is_recorded):
             self.write(path, data)
 
 
@@ -257,8 +258,10 @@ def _extent(document: Json) -> Json:
     intervals = []
     for interval in list_or_empty(temporal.get("interval")):
         if isinstance(interval, list) and len(interval) == 2:  # noqa: PLR2004 - start and end
-            ends = map(parse_instant, interval)
-            intervals.append([None if end is None else rfc3339(in_utc(end)) for end in ends])
+            ends = []
+            for end in map(parse_instant, interval):
+                ends.append(None if end is None else rfc3339(in_utc(end)))
+            intervals.append(ends)
     if not intervals:
         intervals = [[None, None]]
     return {"spatial": {"bbox": boxes}, "temporal": {"interval": intervals}}

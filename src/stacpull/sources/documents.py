@@ -130,8 +130,10 @@ def ensure_self(document: Json, url: str) -> Json:
 def next_links(page: Json) -> list[Json]:
     """Return the next links of a page, or the cursor of the next page (`next`) in place of a link."""
     planet_link = {"href": object_or_empty(page.get("_links")).get("_next")}  # of Planet's Data API
-    links = [*links_with(page, "next"), planet_link]
-    links = [link for link in links if str(link.get("href") or "").strip()]
+    links = []
+    for link in (*links_with(page, "next"), planet_link):
+        if str(link.get("href") or "").strip():
+            links.append(link)
     cursor = object_or_empty(page.get("context")).get("next")  # Sentinel Hub's catalog
     if not links and _is_text_or_integer(cursor):
         links.append({"next": cursor})

@@ -128,7 +128,8 @@ def on_origin_of(following: PageRequest, base: str) -> PageRequest:
 def announced_total(page: Json) -> int | None:
     context = object_or_empty(page.get("context"))
     metadata = object_or_empty(page.get("search:metadata"))
-    for total in (page.get("numberMatched"), context.get("matched"), metadata.get("matched")):
+    totals = page.get("numberMatched"), context.get("matched"), metadata.get("matched")
+    for total in totals:
         if type(total) is int and 0 <= total < _MAX_ITEMS:  # a boolean is an `int`, too
             return total
     return None

@@ -47,8 +47,9 @@ def allowed_headers(headers: Mapping[str, object] | None) -> Mapping[str, str] |
     """Return the fields that a next link may set, with their names in lower case."""
     allowed = {}
     for name, value in (headers or {}).items():
-        if name.lower() in _LINK_HEADERS and isinstance(value, str) and value.isprintable():
-            allowed[name.lower()] = value
+        is_usable = isinstance(value, str) and value.isprintable()
+        if is_usable and name.lower() in _LINK_HEADERS:
+            allowed[name.lower()] = str(value)
     return allowed or None
 
 

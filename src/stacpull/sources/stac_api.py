@@ -50,9 +50,12 @@ class Conformance(NamedTuple):
 
     @classmethod
     def from_landing(cls, landing: Json) -> Self:
-        uris = texts_in(landing.get("conformsTo"))
-        methods = {str(link.get("method")).upper() for link in links_with(landing, "search")}
-        return cls(tuple(uri.rstrip("/") for uri in uris), "POST" in methods)
+        uris = [uri.rstrip("/") for uri in texts_in(landing.get("conformsTo"))]
+        accepts_post = False
+        for link in links_with(landing, "search"):
+            if str(link.get("method")).upper() == "POST":
+                accepts_post = True
+        return cls(tuple(uris), accepts_post)
 
     def includes(self, *endings: str) -> bool:
         return any(uri.endswith(endings) for uri in self.classes)

@@ -58,9 +58,10 @@ class Downloader(msgspec.Struct, eq=False):
 
     async def known_version(self, job: Job) -> VersionInDest | None:
         known = job.version_in_dest
-        if known is None or (await self.file_in_dest(job, None)).size != known.size:
+        if known is None:
             return None
-        return known
+        file = await self.file_in_dest(job, None)
+        return known if file.size == known.size else None
 
     def checked_file(
         self, job: Job, url: str, fields: Mapping[bytes, bytes], content: bytes | memoryview
@@ -75,7 +76,8 @@ class Downloader(msgspec.Struct, eq=False):
             if coding_of(headers) is not None:
                 return None
             stated = checks.stated_checksums(job, OK, headers, url=url)
-            if checks.content_failure(job, ReceivedBody(url, Validator(), stated, content=content)):
+            body = ReceivedBody(url, Validator(), stated, content=content)
+            if checks.content_failure(job, body):
                 return None
         if checks.web_page_instead(job.media_type, job.href, url, headers, content):
             return None
@@ -96,8 +98,10 @@ class Downloader(msgspec.Struct, eq=False):
         return checks.without_weak_date(validator, headers, self.client.clock.time())
 
     def without_secrets(self, validator: Validator) -> Validator:
-        has_secret = any(self.client.secrets.masked(field) != field for field in validator if field)
-        return Validator() if has_secret else validator
+        for field in validator:
+            if field and self.client.secrets.masked(field) != field:
+                return Validator()
+        return validator
 
 
 class _Attempt(msgspec.Struct, eq=False):
@@ -132,10 +136,11 @@ class _Attempt(msgspec.Struct, eq=False):
 
     async def _start(self) -> FetchResult:
         point = await self.downloader.parts.point(self.job.rowid, self.job.generation)
-        # a validator belongs to one URL (RFC 9110, 8.8): two URLs may both call their first version "1"
-        is_proven = self.job.checksum is not None or self.job.required_digest is not None
-        if point is not None and (is_proven or point.href_hash == href_hash(self.job.href)):
-            return await self._resume(point)
+        if point is not None:
+            # a validator belongs to one URL (RFC 9110, 8.8): two URLs may both call their first version "1"
+            is_same_url = point.href_hash == href_hash(self.job.href)
+            if is_same_url or self.job.checksum is not None or self.job.required_digest is not None:
+                return await self._resume(point)
         known = await self.downloader.known_version(self.job)
         if known is not None:
             return await self._revalidate(known)
@@ -190,7 +195,8 @@ class _Attempt(msgspec.Struct, eq=False):
             return await self._confirm(body)
         if is_current and version.checksum_unverified:
             algorithm, digest = self.job.checksum or (None, b"")  # without a checksum, it is fetched
-            is_current = (await self.downloader.file_in_dest(self.job, algorithm)).digest == digest
+            file = await self.downloader.file_in_dest(self.job, algorithm)
+            is_current = file.digest == digest
         if is_current:
             return None
         return await self._fetch_all(self._open({}, ACCEPT_OK))

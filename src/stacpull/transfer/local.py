@@ -52,7 +52,8 @@ class LocalTransport:
             if not stat.S_ISREG(state.st_mode):
                 os.close(descriptor)
                 raise _disk_error(FailureKind.HTTP, f"{shown_path} is not a file that can be read.")
-            return path, opened.enter_context(os.fdopen(descriptor, "rb", buffering=0)), state
+            stream = os.fdopen(descriptor, "rb", buffering=0)
+            return path, opened.enter_context(stream), state
         except (FileNotFoundError, NotADirectoryError):
             kind = FailureKind.GONE
             if shown_path != self._source and not os.path.exists(self._source):  # noqa: PTH110 -- never raises
