@@ -88,7 +88,7 @@ class AwsCredentials:
 
     async def renew(self, expired: Credentials) -> Credentials | None:
         async with self._lock:
-            if self.credentials is expired and not self._is_fixed:
+            if self.credentials == expired and not self._is_fixed:
                 await self._resolve()
         return await self.current()
 
@@ -146,9 +146,7 @@ class AwsCredentials:
             self._session = None  # there are none: do not search again
             return None
         keys = await self._source.get_frozen_credentials()
-        current = Credentials(keys.access_key, keys.secret_key, keys.token)
-        # equal credentials stay one object
-        return self.credentials if current == self.credentials else current
+        return Credentials(keys.access_key, keys.secret_key, keys.token)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         """Do botocore's `work` in a thread, and translate its errors, which name profiles and files only."""
