@@ -75,13 +75,13 @@ class ItemsFile(Source):
     def _selected(self, start: WalkStart, items: Iterable[Json], page_url: str) -> list[Json]:
         selected = []
         for item in items:
-            name = item.get("collection")
+            name: str = item.get("collection") or ""
             if start.selected and name not in start.selected:
-                if isinstance(name, str) and len(self._other_collections) < documents.MAX_LISTED_COLLECTIONS:
+                if name and len(self._other_collections) < documents.MAX_LISTED_COLLECTIONS:
                     self._other_collections.add(name)
                 continue
             base = self_href(item, local=is_local(self.url))
-            if isinstance(name, str) and name not in self._links and len(name) <= MAX_KEY_LENGTH:
+            if 0 < len(name) <= MAX_KEY_LENGTH and name not in self._links:
                 hrefs = hrefs_with(item, "collection")
                 url = documents.absolute(base or page_url, hrefs[0]) if hrefs else ""
                 if url:

@@ -67,9 +67,11 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True, rename={"announc
         if request is not None:
             masked = secrets.masked_url(request.url)
             public = public_url(masked, keep_tokens=True)
-            is_whole = public.partition("?")[2] == masked.partition("?")[2]
-            request = replace(request, url=public) if is_whole else None
-        text = msgspec.json.encode(replace(self, request=request)).decode()
+            _, _, masked_query = masked.partition("?")
+            _, _, public_query = public.partition("?")
+            request = replace(request, url=public) if public_query == masked_query else None
+        position = replace(self, request=request)
+        text = msgspec.json.encode(position).decode()
         return text if secrets.masked(text) == text else None
 
     @classmethod

@@ -30,7 +30,8 @@ def source_url(source: str) -> str:
     name = scheme_of(source)
     if name == "file":
         return _file_url(unquote(re.sub("^(?i:file):(//(localhost)?(?=/))?", "", source)))
-    if name == "stdin" or (name and source[len(name) :].startswith("://")):
+    is_url = name != "" and source[len(name) :].startswith("://")
+    if is_url or name == "stdin":
         if name not in SCHEMES:
             known = ", ".join(remote_schemes())
             raise UsageError(f"SOURCE has the unsupported URL scheme {name}: use {known} or file.")

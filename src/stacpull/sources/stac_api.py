@@ -314,7 +314,9 @@ class ApiSource(Source):
         has_no_name = self._is_search or selection.all_collections
         chosen = selection.collections if has_no_name else tuple(page_urls)
         selected = frozenset(chosen)
-        plain_starts = [WalkStart(name, PageRequest(url), selected) for name, url in page_urls.items()]
+        plain_starts = []
+        for name, url in page_urls.items():
+            plain_starts.append(WalkStart(name, PageRequest(url), selected))
         pushed = push_down(selection)
         if not any(pushed):
             return plain_starts
@@ -354,12 +356,13 @@ class ApiSource(Source):
     async def _page_urls(self, selection: Selection) -> dict[str, str]:
         if self._is_search:
             names = list(selection.collections)
+            if not names:
+                only_name = self._ids[0] if len(self._ids) == 1 else NO_COLLECTION
+                return {only_name: self.url}
             for name in names:
                 if self._ids and name not in self._ids:
                     raise UsageError(f"The search is over {', '.join(self._ids)}: leave -C {name} out.")
-            page_urls = {name: urls.set_parameter(self.url, "collections", name) for name in names}
-            only_name = self._ids[0] if len(self._ids) == 1 else NO_COLLECTION
-            return page_urls or {only_name: self.url}
+            return {name: urls.set_parameter(self.url, "collections", name) for name in names}
         own_id = self._api.collection
         if own_id is not None:
             other_ids = [name for name in selection.collections if name != own_id]
@@ -408,7 +411,8 @@ class ApiSource(Source):
                 skipped.add(ids)  # not yielded the first time, because empty pages end a walk
 
     async def _collections_of(self, ids: tuple[str, ...], endpoint: SearchEndpoint) -> set[str] | None:
-        if len(ids) > _MAX_IDS or not endpoint.can_send({"ids": list(ids)}):
+        can_search = len(ids) <= _MAX_IDS and endpoint.can_send({"ids": list(ids)})
+        if not can_search:
             return None
         unique = sorted(set(ids))
         found = await self._items_by_id(endpoint, unique, whole=True)

@@ -152,8 +152,10 @@ def _items_in(document: Document, collection: str) -> tuple[list[Json], list[Fai
     failures = [entry.failure for entry in unreadable]
     if not is_item and documents.next_links(body):  # an item may link to its neighbour
         failures.append(Failure(FailureKind.ITEM, f"{name} {documents.NOT_FOLLOWED}"))
-    items = [{**item, "collection": item.get("collection") or collection} for item in items]
-    return items, failures
+    named_items = []
+    for item in items:
+        named_items.append({**item, "collection": item.get("collection") or collection})
+    return named_items, failures
 
 
 def _is_temporary(failure: Failure) -> bool:
@@ -199,7 +201,11 @@ class TreeSource(Source):
         if missing_ids:
             known_ids = sorted(set(self._urls.values()))
             raise UsageError(documents.no_collection_text(self.url, min(missing_ids), known_ids))
-        return [WalkStart(name, PageRequest(self._urls_of(name)[0])) for name in wanted_ids]
+        starts = []
+        for name in wanted_ids:
+            first_url = self._urls_of(name)[0]
+            starts.append(WalkStart(name, PageRequest(first_url)))
+        return starts
 
     async def pages(self, start: WalkStart, *, page_size: PageSize, on_notice: OnNotice) -> Pages:  # noqa: ARG002 -- as in Source
         request = start.request
@@ -247,7 +253,9 @@ class TreeSource(Source):
 
     def _add(self, branch: _Branch) -> None:
         name = branch.name
-        if name is not None and len(name) <= MAX_KEY_LENGTH and len(self._urls) < documents.MAX_COLLECTIONS:
+        if name is None or len(name) > MAX_KEY_LENGTH:
+            return
+        if len(self._urls) < documents.MAX_COLLECTIONS:
             self._urls.setdefault(branch.url, name)
 
     async def _find(self, ids: set[str]) -> None:
