@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from stacpull.redact import Secrets, unsigned_url
 
 Json = dict[str, Any]
+Headers = Mapping[str, str]  # of a request or a response
 
 
 class PublicValue(msgspec.Struct, frozen=True, repr_omit_defaults=True):
@@ -165,7 +166,7 @@ class PageRequest(msgspec.Struct, frozen=True):
     url: str
     method: Literal["GET", "POST"] = "GET"
     body: Mapping[str, Any] | None = None
-    headers: Mapping[str, str] | None = None
+    headers: Headers | None = None
 
 
 class UnreadableEntry(NamedTuple):

@@ -49,7 +49,7 @@ def test_a_redirect_that_is_not_followed_is_a_named_failure(stage, fault, kind, 
     [
         (b"s3://b\xff/x", "scheme"),
         (b"s3://bucket/\xff", "scheme"),
-        (b"http://h\xff.invalid/x", "network"),
+        (b"http://h\xff.invalid/x", "redirect"),
         (b"/\xff\xfe", "gone"),
     ],
 )

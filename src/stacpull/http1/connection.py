@@ -15,7 +15,7 @@ from typing import Any, Protocol, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from stacpull.models import Failure
+from stacpull.models import Failure, Headers
 from stacpull.net.bodies import MinimumRate
 from stacpull.net.connection_errors import ResponseFault, closed_failure
 from stacpull.net.fields import HEADER_LIMIT, HeaderFields, add_field
@@ -434,7 +434,7 @@ class StreamedResponse:
         self._connection = connection
         self.url = url
         self.status = connection.response.status
-        self.headers: Mapping[str, str] = HeaderFields(connection.response.fields)
+        self.headers: Headers = HeaderFields(connection.response.fields)
         self.chunks = connection.chunks
         self._is_closed = False
 

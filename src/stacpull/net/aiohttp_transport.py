@@ -9,7 +9,7 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Any
 
@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from yarl import URL
 
 from stacpull.hosts import host_of, literal_address, origin_of
-from stacpull.models import Failure, FailureKind
+from stacpull.models import Failure, FailureKind, Headers
 from stacpull.net.addresses import AddressPolicy, AddressRefusedError
 from stacpull.net.bodies import MinimumRate
 from stacpull.net.connection_errors import ResponseFault, closed_failure, connection_failure, network_failure
@@ -108,7 +108,7 @@ class _AiohttpResponse:
         fields: dict[bytes, bytes] = {}
         for name, value in response.raw_headers:
             add_field(fields, name, value)
-        self.headers: Mapping[str, str] = HeaderFields(fields)
+        self.headers: Headers = HeaderFields(fields)
 
     async def close(self) -> None:
         # The end of the body has already returned the connection to the pool. Otherwise this closes it.

@@ -7,14 +7,14 @@ small, so that a decompression bomb cannot fill the memory.
 
 import io
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
 from typing import cast
 
 import msgspec
 
 from stacpull.hosts import host_of
-from stacpull.models import Failure, FailureKind
+from stacpull.models import Failure, FailureKind, Headers
 from stacpull.net.transport import BufferedResponse, Chunk, Response, TransferError
 from stacpull.redact import public_url
 
@@ -70,13 +70,13 @@ async def chained(start: bytes, chunks: AsyncIterator[Chunk]) -> AsyncIterator[C
         yield chunk
 
 
-def coding_of(headers: Mapping[str, str]) -> str | None:
+def coding_of(headers: Headers) -> str | None:
     coding_fields = f"{headers.get('Content-Encoding', '')},{headers.get('Transfer-Encoding', '')}"
     codings = (coding.strip() for coding in coding_fields.lower().split(","))
     return ", ".join(coding for coding in codings if coding not in _NO_CODINGS) or None
 
 
-def coding_to_undo(headers: Mapping[str, str]) -> str | None:
+def coding_to_undo(headers: Headers) -> str | None:
     """Return a coding that `decoded` supports. An unknown coding counts as none: servers often misname it."""
     coding = coding_of(headers)
     return coding if coding in DECODABLE else None

@@ -22,7 +22,7 @@ from stacpull.caches import MAX_KEY_LENGTH
 from stacpull.clock import Clock, rfc3339_at
 from stacpull.errors import destination_errors
 from stacpull.hosts import default_port, evict_idle, host_of, origin_of, origin_text, scheme_of
-from stacpull.models import Failure, FailureKind
+from stacpull.models import Failure, FailureKind, Headers
 from stacpull.net.bodies import coding_to_undo, decoded, first_bytes, read_whole
 from stacpull.net.gate import REFUSAL_STATUSES, Gate, GateSettings, RateLimiter
 from stacpull.net.status import PREFIX_BYTES, REDIRECTS, classify
@@ -181,7 +181,7 @@ class Exchange:
     gate: Gate = attrs.field(init=False)  # of the host of the last request
     _response: Response = attrs.field(init=False)
     status: int = attrs.field(init=False)  # once the block is entered, one of those accepted
-    headers: Mapping[str, str] = attrs.field(init=False)
+    headers: Headers = attrs.field(init=False)
     url: str = attrs.field(init=False)  # without its secrets
     _sent_url: str = attrs.field(init=False)
     _body_bytes: int = attrs.field(default=0, init=False)  # received, before a content coding is undone

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Self
 
 from stacpull.json_values import is_unicode
-from stacpull.models import Validator
+from stacpull.models import Headers, Validator
 from stacpull.net.status import OK, moment_of
 
 HEADER_LIMIT = 64 * 1024  # bytes of a field; in `http1` also of all fields, interim responses and trailers
@@ -58,11 +58,11 @@ class ContentRange(NamedTuple):
     total: int | None = None
 
 
-def content_length(headers: Mapping[str, str]) -> int | None:
+def content_length(headers: Headers) -> int | None:
     return whole_number(headers.get("Content-Length", ""))
 
 
-def content_range(headers: Mapping[str, str]) -> ContentRange:
+def content_range(headers: Headers) -> ContentRange:
     """Return `Content-Range` (RFC 9110, 14.4): without values if it is absent, invalid or not in bytes."""
     match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
     numbers = match.groups("") if match else ()
@@ -114,12 +114,12 @@ def _are_equal(value: object, other: object) -> bool | None:
     return None if value is None or other is None else value == other
 
 
-def stated_version(status: int, headers: Mapping[str, str]) -> ObjectVersion:
+def stated_version(status: int, headers: Headers) -> ObjectVersion:
     total = content_length(headers) if status == OK else content_range(headers).total
     return ObjectVersion(validator_of(headers), total)
 
 
-def validator_of(headers: Mapping[str, str]) -> Validator:
+def validator_of(headers: Headers) -> Validator:
     """Return the validator of an object (RFC 9110, 8.8). A field that is empty or not UTF-8 becomes None."""
     return Validator(_storable(headers.get("ETag")), _storable(headers.get("Last-Modified")))
 

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final, NamedTuple
 
@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from stacpull.errors import CredentialsError, SourceError
 from stacpull.hosts import host_of
 from stacpull.json_values import MAX_VALUES, count_values
-from stacpull.models import Failure, FailureKind, Json, PageRequest
+from stacpull.models import Failure, FailureKind, Headers, Json, PageRequest
 from stacpull.net.client import Client, Exchange
 from stacpull.net.retry import Retries
 from stacpull.net.status import RANGES, is_web_page
@@ -193,7 +193,7 @@ class JsonReader(msgspec.Struct, eq=False):
             raise TransferError(failure) from error
 
     @asynccontextmanager
-    async def stream(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Response]:
+    async def stream(self, url: str, headers: Headers) -> AsyncIterator[Response]:
         """Open a response (200, 206, 416), with retries. If it is truncated, the caller requests the rest."""
         request = Request(url, headers=headers)
         async with AsyncExitStack() as stack:

@@ -5,7 +5,6 @@ Computer with 429 and "try again in 42 seconds" in the body.
 """
 
 import re
-from collections.abc import Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import orjson
 
 from stacpull.json_values import media_type_of
-from stacpull.models import Failure, FailureKind
+from stacpull.models import Failure, FailureKind, Headers
 from stacpull.redact import Secrets, public_url
 
 OK = 200
@@ -47,7 +46,7 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 def classify(
-    status: int, headers: Mapping[str, str], body_prefix: bytes, host: str, *, now: float, secrets: Secrets
+    status: int, headers: Headers, body_prefix: bytes, host: str, *, now: float, secrets: Secrets
 ) -> Failure:
     """Return the failure, without `secrets`. `now` (seconds since 1970) is used if there is no Date field."""
     server_time = moment_of(headers.get("Date", ""))  # Retry-After may be a date by the server's clock
@@ -141,7 +140,7 @@ def reason_in(body_prefix: bytes, secrets: Secrets | None = None) -> str:
     return " ".join(map(public_url, words))[:_REASON_LENGTH].rstrip(".")
 
 
-def is_web_page(headers: Mapping[str, str], start: bytes | memoryview) -> bool:
+def is_web_page(headers: Headers, start: bytes | memoryview) -> bool:
     """Return True if a body that begins with `start` is a web page, usually a login."""
     if _MARKUP.match(start, 0, _SNIFFED) is None:  # some servers send images as `text/html`
         return False

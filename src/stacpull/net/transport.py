@@ -5,7 +5,7 @@ server had closed an idle connection. All implementations pass `tests/net/confor
 """
 
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +15,7 @@ import msgspec
 
 from stacpull import __version__
 from stacpull.errors import UsageError
-from stacpull.models import Failure
+from stacpull.models import Failure, Headers
 from stacpull.net.addresses import AddressPolicy
 
 Purpose = Literal["asset", "document"]
@@ -43,7 +43,7 @@ class Request(msgspec.Struct, frozen=True):
 
     url: str
     method: str = "GET"
-    headers: Mapping[str, str] = MappingProxyType({})
+    headers: Headers = MappingProxyType({})
     body: bytes | None = None
     purpose: Purpose = "asset"
     """A content coding is requested only for documents, and undone. Their refusals are counted separately."""
@@ -74,7 +74,7 @@ class Response(Protocol):
 
     url: str  # as requested (for S3 the `s3://` one)
     status: int
-    headers: Mapping[str, str]  # case-insensitive
+    headers: Headers  # case-insensitive
 
     def chunks(self, size: int) -> AsyncIterator[Chunk]:
         """Yield the body in pieces of about `size` bytes, or as they arrive, or raise `TransferError`."""
@@ -93,7 +93,7 @@ class Transport(Protocol):
     async def close(self) -> None: ...
 
 
-def is_framed(headers: Mapping[str, str]) -> bool:
+def is_framed(headers: Headers) -> bool:
     """Return True if the framing marks the end of the body: a length, or chunks (RFC 9112, 6.3)."""
     return "Content-Length" in headers or "chunked" in headers.get("Transfer-Encoding", "").lower()
 
@@ -101,7 +101,7 @@ def is_framed(headers: Mapping[str, str]) -> bool:
 class BufferedResponse(msgspec.Struct):
     url: str
     status: int
-    headers: Mapping[str, str]
+    headers: Headers
     body: bytes
 
     async def chunks(self, size: int) -> AsyncIterator[bytes]:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from stacpull.errors import DestinationError, UsageError
 from stacpull.events import Notice
-from stacpull.models import Json, Page, PageRequest
+from stacpull.models import Headers, Json, Page, PageRequest
 from stacpull.net.json_reader import Document
 from stacpull.redact import Secrets, public_url
 from stacpull.selection import Selection
@@ -43,7 +43,7 @@ class PageSize(NamedTuple):
         return self.items if self.is_user_set else min(FILE_ITEMS, self.items)
 
 
-def allowed_headers(headers: Mapping[str, object] | None) -> Mapping[str, str] | None:
+def allowed_headers(headers: Mapping[str, object] | None) -> Headers | None:
     """Return the fields that a next link may set, with their names in lower case."""
     allowed = {}
     for name, value in (headers or {}).items():

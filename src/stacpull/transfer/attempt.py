@@ -12,7 +12,16 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.http1.connection import MAX_BODY_IN_MEMORY
-from stacpull.models import NOT_RESUMED, AssetFile, FailureKind, Job, ResumePoint, Validator, VersionInDest
+from stacpull.models import (
+    NOT_RESUMED,
+    AssetFile,
+    FailureKind,
+    Headers,
+    Job,
+    ResumePoint,
+    Validator,
+    VersionInDest,
+)
 from stacpull.net.bodies import DECODABLE, chained, coding_of, decoded
 from stacpull.net.client import Client, Exchange
 from stacpull.net.fields import HeaderFields, content_length, content_range, range_headers, validator_of
@@ -93,7 +102,7 @@ class Downloader(msgspec.Struct, eq=False):
             return ""
         return self.client.secrets.masked(filename_of(url))
 
-    def validator(self, headers: Mapping[str, str]) -> Validator:
+    def validator(self, headers: Headers) -> Validator:
         validator = self.without_secrets(validator_of(headers))
         return checks.without_weak_date(validator, headers, self.client.clock.time())
 
@@ -221,7 +230,7 @@ class _Attempt(msgspec.Struct, eq=False):
         file.body = memoryview(body.content)
         return file
 
-    def _open(self, headers: Mapping[str, str], accept: frozenset[int]) -> Exchange:
+    def _open(self, headers: Headers, accept: frozenset[int]) -> Exchange:
         request = Request(self.job.href, headers=headers)
         return self.downloader.client.stream(request, accept=accept)
 

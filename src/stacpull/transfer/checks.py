@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from stacpull.digests import as_checksum, digest_of
 from stacpull.errors import quantity
 from stacpull.hosts import host_of
-from stacpull.models import Checksum, Failure, FailureKind, Job, ResumePoint, Validator
+from stacpull.models import Checksum, Failure, FailureKind, Headers, Job, ResumePoint, Validator
 from stacpull.net.bodies import coding_of
 from stacpull.net.fields import ObjectVersion, content_range, stated_version, validator_from, validator_of
 from stacpull.net.status import OK, PARTIAL, is_web_page, moment_of
@@ -51,9 +51,7 @@ def may_describe_content(fields: Mapping[bytes, bytes]) -> bool:
     return len(etag) == _MD5_HEX or not _STATING.isdisjoint(fields)
 
 
-def stated_checksums(
-    job: Job, status: int, headers: Mapping[str, str], *, url: str | None = None
-) -> StatedChecksums:
+def stated_checksums(job: Job, status: int, headers: Headers, *, url: str | None = None) -> StatedChecksums:
     """Return what is stated about the content of a response, and by whom, the most certain first."""
     stated: StatedChecksums = {}
     if job.required_digest is not None:
@@ -67,7 +65,7 @@ def stated_checksums(
     return stated
 
 
-def _add_checksums_in_fields(stated: StatedChecksums, headers: Mapping[str, str]) -> None:
+def _add_checksums_in_fields(stated: StatedChecksums, headers: Headers) -> None:
     values = []
     for name, algorithm in _FIELDS.items():
         values.append((name, algorithm, headers.get(name, "")))
@@ -86,7 +84,7 @@ def _add_checksums_in_fields(stated: StatedChecksums, headers: Mapping[str, str]
                 stated.setdefault(Checksum(algorithm, digest), name)
 
 
-def _add_md5_in_etag(stated: StatedChecksums, headers: Mapping[str, str]) -> None:
+def _add_md5_in_etag(stated: StatedChecksums, headers: Headers) -> None:
     # with these, the ETag is not an MD5; that of an object uploaded in parts is longer than one
     is_encrypted_by_kms = headers.get("x-amz-server-side-encryption", "").startswith("aws:kms")
     is_encrypted_by_customer = "x-amz-server-side-encryption-customer-algorithm" in headers
@@ -100,7 +98,7 @@ def _add_md5_in_etag(stated: StatedChecksums, headers: Mapping[str, str]) -> Non
             stated.setdefault(Checksum("md5", digest), "ETag")
 
 
-def is_gzip_file(job: Job, url: str, headers: Mapping[str, str]) -> bool:
+def is_gzip_file(job: Job, url: str, headers: Headers) -> bool:
     """Return True if the file itself is gzipped: some servers state this as a coding of each `.gz` file."""
     coding = headers.get("Content-Encoding", "").strip().lower()
     suffix = suffix_of(job.href, job.media_type) or suffix_of(url, None)
@@ -149,7 +147,7 @@ def content_failure(job: Job, body: ReceivedBody) -> Failure | None:
 
 
 def resume_action(
-    point: ResumePoint, status: int, headers: Mapping[str, str], *, stated_size: int | None = None
+    point: ResumePoint, status: int, headers: Headers, *, stated_size: int | None = None
 ) -> Literal["append", "replace", "again", "changed"]:
     """Return what to do with the response to a request for the rest of a part."""
     if status == OK:
@@ -166,7 +164,7 @@ def resume_action(
     return "append" if is_proven else "again"
 
 
-def without_weak_date(validator: Validator, headers: Mapping[str, str], now: float) -> Validator:
+def without_weak_date(validator: Validator, headers: Headers, now: float) -> Validator:
     """Return `validator` without its date if two versions may share that date (RFC 9110, 8.8.2.2)."""
     if validator.last_modified is None:
         return validator
@@ -183,7 +181,7 @@ def conditional_headers(etag_or_date: str) -> dict[str, str]:
     return {name: etag_or_date}
 
 
-def shows_change(etag_or_date: str, headers: Mapping[str, str]) -> bool:
+def shows_change(etag_or_date: str, headers: Headers) -> bool:
     """Return True if the fields of a 304, which repeat those of a 200, show that the object has changed.
 
     `If-Modified-Since` also gives 304 if an older file has replaced a newer one (RFC 9110, 15.4.5).
@@ -219,7 +217,7 @@ def range_failure(url: str) -> Failure:
 
 
 def web_page_instead(
-    media_type: str | None, href: str, url: str, headers: Mapping[str, str], start: bytes | memoryview
+    media_type: str | None, href: str, url: str, headers: Headers, start: bytes | memoryview
 ) -> Failure | None:
     """Return the failure if the response is a web page that cannot be the asset, or a document for an image.
 

@@ -7,7 +7,6 @@ Source: Amazon S3 API Reference; S3 User Guide, "Virtual hosting of buckets".
 
 import re
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Final, NamedTuple
@@ -24,7 +23,7 @@ from stacpull.config.options import S3Options
 from stacpull.hosts import default_port
 from stacpull.http1.http1_transport import CallbackTransport, Http1Transport, PreparedRequest
 from stacpull.json_values import is_unicode
-from stacpull.models import Failure, FailureKind
+from stacpull.models import Failure, FailureKind, Headers
 from stacpull.net.bodies import buffered
 from stacpull.net.client import Client
 from stacpull.net.fields import whole_number
@@ -86,7 +85,7 @@ def may_sign(bucket: str, settings: AwsSettings, options: S3Options, *, redirect
     return not redirected or configured or bucket in options.buckets
 
 
-def other_region(headers: Mapping[str, str], error: Element, region: str) -> str:
+def other_region(headers: Headers, error: Element, region: str) -> str:
     named = headers.get("x-amz-bucket-region") or text_in(error, "Region")
     return named if named != region and _REGION.fullmatch(named) else ""
 
@@ -198,9 +197,7 @@ class S3Transport(CallbackTransport):
         query = f"?{request.query}" if request.query else ""
         return replace(request, url=f"{endpoint.origin}{path}{query}", headers=fields)
 
-    def _fields(
-        self, headers: Mapping[str, str], endpoint: Endpoint, credentials: Credentials | None
-    ) -> SignedFields:
+    def _fields(self, headers: Headers, endpoint: Endpoint, credentials: Credentials | None) -> SignedFields:
         fields = {name.lower(): value for name, value in headers.items()}
         fields["host"] = endpoint.host
         if condition := fields.pop("if-range", ""):
