@@ -93,14 +93,6 @@ def test_the_url_or_else_the_document_determines_the_kind_of_source(url, body, k
     assert (source.url, reader.urls) == (url, [] if body is None else [url])
 
 
-def test_a_collection_with_items_at_an_api_is_an_api() -> None:
-    items = "https://other.test/v1/collections/x/items"
-    body = COLLECTION | {"links": [{"rel": "items", "href": items}]}
-    source = asyncio.run(open_source(f"{API}/x.json", MemoryReader({f"{API}/x.json": body})))
-    assert isinstance(source, ApiSource)
-    assert source.url == items
-
-
 @pytest.mark.parametrize(("to", "link", "root"), [("/a/", "/a", "/a"), ("/a", "", ""), ("/a.js", "/a", "")])
 def test_an_api_is_where_its_landing_page_redirects_to_if_that_links_there(to, link, root):
     landing = {"conformsTo": [], "links": [{"rel": "data", "href": f"{API}{link}/collections"}]}

@@ -148,8 +148,8 @@ def is_api_root(document: Json) -> bool:
 async def open_source(url: str, reader: JsonReader) -> Source:
     """Return the source at `url`, which has no credentials. Entry points name kinds and endings of files."""
 
-    def open_as(kind: str, document: Document | None = None, at: str = url) -> Source:
-        source: Source = require(_GROUP, kind, f"SOURCE {url}")(at, reader, document)
+    def open_as(kind: str, document: Document | None = None) -> Source:
+        source: Source = require(_GROUP, kind, f"SOURCE {url}")(url, reader, document)
         return source
 
     if url.startswith("stdin:"):
@@ -177,10 +177,6 @@ async def open_source(url: str, reader: JsonReader) -> Source:
         has_pages = all(parse_api_url(href).page == "items" for href in hrefs)
         if is_named and (has_pages or hrefs_with(body, "items")):
             return open_as("api", document)
-        # Planetary Computer's collections link to the pages of their items with `item`
-        only_url = absolute(document.url, hrefs[0]) if len(hrefs) == 1 else ""
-        if parse_api_url(only_url).page == "items":
-            return open_as("api", at=only_url)
         return open_as("tree", document)
     if kind in {"Feature", "FeatureCollection"}:
         return open_as("items", document)
