@@ -129,10 +129,12 @@ def test_lines_become_rarer_while_nothing_is_received(monkeypatch: pytest.Monkey
     assert 3 <= len(stream.getvalue().splitlines()) <= 10
 
 
-def test_no_speed_is_shown_while_nothing_is_received(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("active", "why"), [(1, "no data received"), (0, "storing files")])
+def test_no_speed_is_shown_while_nothing_is_received(monkeypatch, active, why):
     monkeypatch.setattr(progress.Rates, "silence", lambda _: 12.0)
-    events = [Progress(assets_planned=9, assets_pending=9, bytes_fetched=n, seconds=n) for n in (1, 2)]
-    assert printed(*events) == ["stacpull: 0 of 9+ files; 2 B; no data received for 12 s"]
+    now = Progress(assets_planned=9, assets_pending=9, hosts=(HostProgress("h", active=active),))
+    events = [replace(now, bytes_fetched=n, seconds=n) for n in (1, 2)]
+    assert printed(*events) == [f"stacpull: 0 of 9+ files; 2 B; {why} for 12 s"]
 
 
 def test_progress_of_a_repair_replaces_the_check_and_keeps_printed_lines(capsys, tmp_path):

@@ -248,8 +248,11 @@ class Display:
             waits.append(f"waiting {seconds_left} s for {host.host}, which throttles or does not answer")
         silent = self._silent()
         if silent >= _SILENT_FROM and not waits:
-            is_over = now.walk_ended and not now.assets_pending
-            what = "saving documents, catalogs and the ledger" if is_over else "no data received"
+            what = "no data received"
+            if now.walk_ended and not now.assets_pending:
+                what = "saving documents, catalogs and the ledger"
+            elif now.hosts and not any(host.active for host in now.hosts):
+                what = "storing files"
             waits = [f"{what} for {duration(silent)}"]
         return _Shown(head, figures, finished, expected, self._problems(now), waits)
 
