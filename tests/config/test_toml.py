@@ -53,6 +53,7 @@ def test_a_date_without_quotes_is_the_same_as_its_text(tmp_path: Path, written: 
         ('label = [\n ["a"],\n ["b"]\n]\nbb = 1', "some.toml, line 5, bb: there is no such option"),
         ('label = "a" # """\nbb = 1', "some.toml, line 2, bb: there is no such option"),
         ("\n\n[network]\n", "some.toml, line 3, network: there is no such option; options do not belong"),
+        ("[credentials]\nkey = 'x'", "some.toml, line 2, key: there is no such key: use profile, query."),
         ("[credentials]\nquery = 'x'", "some.toml, line 2, query: must be a table"),
         (
             "[credentials]\n\n# c\nqueri = 'x'",

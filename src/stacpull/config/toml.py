@@ -89,7 +89,9 @@ class TomlEntry(NamedTuple):
         return UsageError(f"{self.where}: {problem}.")
 
     def unknown_key_error(self, known: Iterable[str]) -> UsageError:
-        return UsageError(f"{self.where}: there is no such key{did_you_mean(self.name, known)}")
+        names = sorted(known)
+        end = did_you_mean(self.name, names, otherwise=f": use {', '.join(names)}.")
+        return UsageError(f"{self.where}: there is no such key{end}")
 
 
 def shipped_config(name: str) -> Path:
