@@ -28,7 +28,7 @@ from stacpull.engine import messages
 from stacpull.engine.messages import CALLS, Operation, Outcomes, decoders, encoded, error_report, framed
 from stacpull.engine.open_mirror import open_ledger
 from stacpull.engine.publisher import Publisher, Recovery
-from stacpull.errors import UsageError, dest_argument, translated_error
+from stacpull.errors import UsageError, translated_error
 from stacpull.events import AssetFailed, Notice
 from stacpull.ledger import asset_decision, jobs, meta, pruning, queries, runs, transitions
 from stacpull.ledger.batch_writer import BatchWriter
@@ -125,8 +125,7 @@ class StoreOperations:
             meta.put(db, meta.ADOPTING, None)
             counts["items_of_other_runs"] = runs.items_of_other_runs(db, run)
         if state == "complete" and queries.run_status(db)["state"] != "complete":
-            name = dest_argument(self._store.name)
-            self._warn(f"An earlier run is not complete: `stacpull resume {name}` continues it.")
+            self._warn("An earlier run is not complete: `stacpull resume` continues it.")
         return counts
 
     def write_derived_files(self) -> None:
