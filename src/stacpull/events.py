@@ -66,7 +66,7 @@ class Counters(PublicValue, frozen=True):
 
 
 class Progress(Counters, frozen=True):
-    """The progress of a run: the counters of its selection."""
+    """The progress of a run: the counters of its selection (docs/json.md)."""
 
     items_announced: int | None = None
     """Items that all collections announce; None if one announces none, or until the last one begins."""

@@ -25,8 +25,8 @@ class Selection(Arguments):
     Attributes:
         collections (str or list, such as "sentinel-2-l2a"): Select this collection.
         all_collections (bool): Select every collection of the API.
-        labels (str or list, such as "Rice fields"): Keep items with this label class; case does not matter.
-            Any of several: see --label-mode.
+        labels (str or list, such as "Rice fields"): Keep items with this label class, or with any of
+            several; case does not matter.
         label_mode ("any" or "all"): Keep items with any or with all of the labels.
         exclude_labels (str or list, such as "Airports"): Drop items with this label class.
         label_property (str, such as "classes"): Read labels from this item property.
