@@ -229,7 +229,12 @@ PATCH = "S2A_MSIL2A_20170613T101031_0_45"
 )
 def test_a_list_of_ids_is_read(tmp_path, text, ids):
     (tmp_path / "ids").write_text(text)
-    assert arguments.load_ids(f"@{tmp_path / 'ids'}") == ids
+    assert arguments.load_ids(f"@{tmp_path / 'ids'}") == Selection(ids=tmp_path / "ids").ids == ids
+
+
+def test_a_filter_is_read_from_a_path(tmp_path: Path) -> None:
+    (tmp_path / "filter").write_text("gsd < 20\n")
+    assert Selection(filter=tmp_path / "filter").filter == "gsd < 20"
 
 
 @pytest.mark.parametrize("kind", [Selection, Options])

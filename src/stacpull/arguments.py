@@ -173,14 +173,16 @@ def _conditions_in(given: Mapping[Any, object]) -> list[str]:
     return conditions
 
 
-def read_ids(value: str | Iterable[str] | None) -> tuple[str, ...]:
+def read_ids(value: str | PathLike[str] | Iterable[str] | None) -> tuple[str, ...]:
+    if isinstance(value, PathLike):
+        return load_ids(f"@{fspath(value)}")
     ids = read_texts(value)
     if not ids and value is not None and not isinstance(value, tuple):
         raise ValueError("must not be an empty list")
     for text in ids:
         path = text.removeprefix("@")
         if path != text or (isinstance(value, str) and os.path.isfile(text)):  # noqa: PTH113 - it never fails
-            raise ValueError(f"must be ids; for a file, use pathlib.Path({path!r}).read_text().split()")
+            raise ValueError(f"must be ids: to read a file, use pathlib.Path({path!r})")
     return ids
 
 
@@ -229,8 +231,11 @@ def read_header_fields(value: Mapping[str, str | Secret] | None) -> Mapping[str,
     return fields
 
 
-def read_expression(value: str | Mapping[str, Any]) -> str:
-    return _as_json(value) if isinstance(value, Mapping) else read_text(value).strip()
+def read_expression(value: str | PathLike[str] | Mapping[str, Any]) -> str:
+    if isinstance(value, Mapping):
+        return _as_json(value)
+    written = load_content(f"@{fspath(value)}") if isinstance(value, PathLike) else read_text(value)
+    return written.strip()
 
 
 def _as_json(document: Mapping[str, Any]) -> str:

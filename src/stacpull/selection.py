@@ -19,8 +19,8 @@ class Selection(Arguments):
 
     A run continues the previous run if that is unfinished and has the same source, selection, layout and
     metadata. Lists also accept one string. Times without a time zone are UTC; None in a pair is an open end.
-    Several values of a property are alternatives: `where={"gsd": [10, 20]}`. Only the command line reads
-    files (@FILE). `attrs.evolve(selection, max_items=5)` returns a changed copy.
+    Several values of a property are alternatives: `where={"gsd": [10, 20]}`. A `pathlib.Path` reads
+    a file where the command line takes @FILE. `attrs.evolve(selection, max_items=5)` returns a changed copy.
 
     Attributes:
         collections (str or list, such as "sentinel-2-l2a"): Select this collection.
@@ -39,9 +39,10 @@ class Selection(Arguments):
             2018-01-01/2018-03-31, 2018-07 (all of July), ../2018.
         max_cloud_cover (float in percent, such as 20): Keep items with at most this eo:cloud_cover.
         where (str, list or dict): Keep items whose property has this value: platform=sentinel-2a.
-        filter (str or dict): Keep items that match this CQL2 filter, as text or JSON:
+        filter (str, dict or Path): Keep items that match this CQL2 filter, as text or JSON:
             "eo:cloud_cover < 20 AND gsd <= 10".
-        ids (str or list, such as "S2A_31TCJ_20180102"): Keep items whose id equals or ends with this text.
+        ids (str, list or Path, such as "S2A_31TCJ_20180102"): Keep items whose id equals or ends with this
+            text.
         assets (str or list, such as "B0*"): Fetch only assets whose key matches.
         exclude_assets (str or list): Skip assets whose key matches.
         roles (str or list, such as "data"): Fetch only assets with this role.

@@ -36,7 +36,7 @@ async def export(
     format: str = "geoparquet",  # noqa: A002 - the option is --format
     *,
     collections: Sequence[str] | str = (),
-    splits: Mapping[str, Sequence[str]] | None = None,
+    splits: Mapping[str, Sequence[str] | Path] | None = None,
     nomenclature: str | None = None,
     label_property: str | None = None,
     shard_bytes: int | None = None,
@@ -56,7 +56,8 @@ async def export(
         format: "geoparquet" (an index of the items), "webdataset", "torchgeo-v1", "torchgeo-v2", or "csv" or
             "parquet" (a table of labels).
         collections: Export only items of these collections.
-        splits: The ids of each split, or their endings: `{"train": ["55_24"]}`. Other items are left out.
+        splits: The ids of each split, or their endings, or a file of them: `{"train": Path("train.csv")}`.
+            Other items are left out.
         nomenclature: As in `Selection`.
         label_property: As in `Selection`.
         shard_bytes: Bytes per shard at most, unless one sample is larger. The default is 10**9.
@@ -88,7 +89,7 @@ async def export(
     return await thread.run(write)
 
 
-def _read_splits(splits: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
+def _read_splits(splits: Mapping[str, Sequence[str] | Path] | None) -> dict[str, tuple[str, ...]]:
     if not isinstance(splits, Mapping | None):
         raise UsageError(f"splits must be a dict of names and lists of ids, not {type(splits).__name__}.")
     return {name: Setting(ids, f"splits[{name!r}]").read(read_ids) for name, ids in (splits or {}).items()}
