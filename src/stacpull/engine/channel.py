@@ -113,12 +113,12 @@ class OutcomeSender(OutcomeSink[Job, FetchResult]):
     _max_size: int
     _digest_algorithm: str | None
     _on_error: Callable[[BaseException], None]
-    _loop: asyncio.AbstractEventLoop = attrs.field(factory=asyncio.get_running_loop, init=False)
-    _batch: Outcomes = attrs.field(factory=Outcomes, init=False)
-    _batch_size: int = attrs.field(default=0, init=False)
-    _unsent_parts: list[AssetFile] = attrs.field(factory=list, init=False)
-    _writer: Executor = attrs.field(factory=lambda: ThreadPoolExecutor(1, "stacpull-writer"), init=False)
-    _finishing: set[asyncio.Future[list[AssetFile]]] = attrs.field(factory=set, init=False)
+    _loop: asyncio.AbstractEventLoop = attrs.field(factory=asyncio.get_running_loop)
+    _batch: Outcomes = attrs.field(factory=Outcomes)
+    _batch_size: int = 0
+    _unsent_parts: list[AssetFile] = attrs.field(factory=list)
+    _writer: Executor = attrs.field(factory=lambda: ThreadPoolExecutor(1, "stacpull-writer"))
+    _finishing: set[asyncio.Future[list[AssetFile]]] = attrs.field(factory=set)
 
     def put(self, job: Job, file: FetchResult) -> None:
         if file is None:

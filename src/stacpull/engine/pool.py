@@ -52,8 +52,8 @@ class _Waitable:
 @attrs.define(eq=False)
 class JobQueue(_Waitable, Generic[JobT]):
     _capacity: int = sys.maxsize
-    _jobs: deque[JobT] = attrs.field(factory=deque, init=False)
-    _has_ended: bool = attrs.field(default=False, init=False)
+    _jobs: deque[JobT] = attrs.field(factory=deque)
+    _has_ended: bool = False
 
     @property
     def waiting(self) -> int:
@@ -146,11 +146,11 @@ class Pool(Generic[JobT, ResultT]):
     _uncounted: Collection[FailureKind] = NOT_FAILURES
     _stop_run: Callable[[], None] = lambda: None
     _fast_path: FastPath[JobT, ResultT] | None = None
-    _failure_count: int = attrs.field(default=0, init=False)
-    _held_back: dict[str, deque[tuple[JobT, Failure]]] = attrs.field(factory=dict, init=False)
-    down_hosts: dict[str, Failure] = attrs.field(factory=dict, init=False)  # by host, why
-    _is_stopping: bool = attrs.field(default=False, init=False)
-    _group: asyncio.TaskGroup = attrs.field(factory=asyncio.TaskGroup, init=False)
+    _failure_count: int = 0
+    _held_back: dict[str, deque[tuple[JobT, Failure]]] = attrs.field(factory=dict)
+    down_hosts: dict[str, Failure] = attrs.field(factory=dict)  # by host, why
+    _is_stopping: bool = False
+    _group: asyncio.TaskGroup = attrs.field(factory=asyncio.TaskGroup)
 
     def end_queue(self) -> None:
         self._queue.end()
@@ -240,10 +240,10 @@ class AssetTask(Generic[JobT, ResultT]):
     _pool: Pool[JobT, ResultT]
     _attempt_began_at: float = 0.0
     _handed_over: AssetFetcher[JobT, ResultT] | None = None  # completes what the fast path began
-    _attempts: int = attrs.field(default=0, init=False)
-    _failures: list[Failure] = attrs.field(factory=list, init=False)  # of each href before the current one
-    _wrong_content: str = attrs.field(default="", init=False)  # message of the last such failure
-    _item_read_at: float = attrs.field(default=-inf, init=False)
+    _attempts: int = 0
+    _failures: list[Failure] = attrs.field(factory=list)  # of each href before the current one
+    _wrong_content: str = ""  # message of the last such failure
+    _item_read_at: float = -inf
 
     async def run(self) -> None:
         pool = self._pool
