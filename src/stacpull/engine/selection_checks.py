@@ -152,11 +152,14 @@ async def _label_warnings(
             lists = class_lists((), await source.collection(start.collection))
         for title, labels in lists.items():
             classes[title] = (*classes.get(title, ()), *labels)
-        with suppress(UsageError):  # a later collection may have the label
+        try:
             texts = check_labels(selection, classes)
-            if selection.all_collections or not texts:
-                return texts
-    texts = check_labels(selection, classes)
+        except UsageError:
+            if start is starts[-1]:
+                raise
+            continue  # a later collection may have the label
+        if selection.all_collections or not texts:
+            return texts
     labels_of = [item_labels(object_or_empty(i.get("properties")), selection.label_property) for i in items]
     if texts and not any(labels_of):
         what = f"the property {selection.label_property}" if selection.label_property else "labels"
