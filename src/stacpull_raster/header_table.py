@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,12 +91,12 @@ async def headers(
             report = await asyncio.to_thread(_stored_report, results, resolved.url)
             if report is None:
                 async with open_network(resolved, options, on_event=on_event) as network:
-                    opened = await run_stoppable(partial(open_source, resolved.url, network.reader), stopping)
+                    opened = await run_stoppable(open_source(resolved.url, network.reader), stopping)
                     wanted = attrs.evolve(selection, expand_prefix=False, clip=None)
                     if wanted != selection:
                         network.warn("--clip and --expand-prefix have no effect on headers.")
                     setup = WalkSetup(opened, network, wanted, attrs.evolve(options, layout=DEFAULT_LAYOUT))
-                    setup = await run_stoppable(partial(checked_setup, setup), stopping)
+                    setup = await run_stoppable(checked_setup(setup), stopping)
                     report = await HeadersRun(results, setup, stopping).execute()
             return await asyncio.to_thread(_publish, report, results, table, on_row)
 

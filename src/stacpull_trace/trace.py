@@ -144,7 +144,7 @@ async def _trace(
             await (run.by_median if question_.method == "median" else run.by_mode)(catalog)
 
         try:
-            await run_stoppable(traced, stop, GRACE)
+            await run_stoppable(traced(), stop, GRACE)
             stopped = run.stopped  # a stop after this has no effect
         except InterruptedRunError:
             stopped = True

@@ -70,7 +70,7 @@ def test_a_signal_before_the_loop_runs_sets_the_event() -> None:
 @pytest.mark.usefixtures("interrupted_start")
 def test_a_signal_before_the_loop_runs_cancels_the_work() -> None:
     with pytest.raises(InterruptedRunError):
-        run(lambda stop: run_stoppable(lambda: asyncio.sleep(10), stop))
+        run(lambda stop: run_stoppable(asyncio.sleep(10), stop))
 
 
 def test_a_signal_after_the_loop_was_closed_changes_nothing() -> None:

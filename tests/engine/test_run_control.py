@@ -29,7 +29,7 @@ def test_work_is_cancelled_a_few_seconds_after_a_stop(needs, stop_at, result, en
         if stop_at is not None:
             asyncio.get_running_loop().call_later(stop_at, stop.set)
         try:
-            return await run_stoppable(work, stop, GRACE), clock.monotonic()
+            return await run_stoppable(work(), stop, GRACE), clock.monotonic()
         except InterruptedRunError:
             return None, clock.monotonic()
 

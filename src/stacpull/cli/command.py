@@ -63,7 +63,7 @@ class CommandSession:
         """Run work that cannot end itself: a signal cancels it."""
         from stacpull.engine.run_control import run_stoppable
 
-        return self.run(lambda stop: run_stoppable(lambda: work, stop))
+        return self.run(lambda stop: run_stoppable(work, stop))
 
     def finish(
         self, report: Any, lines: Iterable[str], *, on_stderr: bool = False, code: int | None = None

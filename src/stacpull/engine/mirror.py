@@ -251,7 +251,7 @@ async def _start_store_and_open_source(
         enter_in_thread(run_process("stacpull.engine.store_server")) as process,
         open_network(resolved, options, secrets=event_log.secrets, on_event=event_log) as network,
     ):
-        source = await run_stoppable(partial(open_source, resolved.url, network.reader), context.stop)
+        source = await run_stoppable(open_source(resolved.url, network.reader), context.stop)
         yield process, WalkSetup(source, network, selection, options)
 
 
@@ -263,11 +263,11 @@ async def run_from_source(context: RunContext, location: str, selection: Selecti
     if is_local(resolved.url):
         await asyncio.to_thread(check_local_source, resolved.url, work)
     async with _start_store_and_open_source(context, resolved, selection, options) as (process, initial):
-        setup = await run_stoppable(partial(checked_setup, initial), context.stop)
+        setup = await run_stoppable(checked_setup(initial), context.stop)
         logins = setup.network.logins
         exists = errors.destination_errors(work)(ledger_path(work).exists)
         if logins is not None and not await asyncio.to_thread(exists):
-            await run_stoppable(logins.log_in, context.stop)  # before DEST is created
+            await run_stoppable(logins.log_in(), context.stop)  # before DEST is created
 
         def begin(db: Connection) -> tuple[Run, list[str]]:
             source = runs.as_recorded(db, resolved.url, is_api=setup.source.api_root is not None)
@@ -466,7 +466,7 @@ class MirrorRun:
     async def _keep_collections(self) -> None:
         async def keep(name: str) -> None:
             with suppress(SourceError, CredentialsError, UsageError):
-                document = await run_stoppable(partial(self._setup.source.collection, name), self._stop)
+                document = await run_stoppable(self._setup.source.collection(name), self._stop)
                 public_json = public_document(document, self._network.secrets)
                 await self._store_client.calls.keep_collection(name, public_json)
 

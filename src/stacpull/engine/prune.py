@@ -97,7 +97,7 @@ class Pruning:
         return f"{items} of this run could not be read, and may lead to the missing items" if count else None
 
     async def _read(self, hrefs: Sequence[str]) -> dict[str, Json | Failure]:
-        return await run_stoppable(lambda: self._reader.read_many(hrefs), self._stop)
+        return await run_stoppable(self._reader.read_many(hrefs), self._stop)
 
     async def _still_serves_items(self, collection: str, host: str) -> bool:
         """A proxy or a broken index may return 404 for everything, so other items must still be returned."""

@@ -106,13 +106,11 @@ async def run_at_end(work: Callable[[], Awaitable[None]], minor: type[Exception]
     await work()
 
 
-async def run_stoppable(
-    function: Callable[[], Coroutine[Any, Any, T]], stop: asyncio.Event, grace: float = 0.0
-) -> T:
-    """Return the result of `function`, which is cancelled `grace` seconds after a stop."""
+async def run_stoppable(work: Coroutine[Any, Any, T], stop: asyncio.Event, grace: float = 0.0) -> T:
+    """Return the result of `work`, which is cancelled `grace` seconds after a stop."""
     with ungrouped():
         async with asyncio.TaskGroup() as group:
-            working = group.create_task(function())
+            working = group.create_task(work)
             stopped = group.create_task(stop.wait())
             if stop.is_set() and not grace:
                 working.cancel()
