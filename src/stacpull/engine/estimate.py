@@ -220,7 +220,7 @@ class _Estimator:
         unreadable += [ItemId(entry.collection, entry.name) for entry in batch.unreadable]
         self.counters["items_failed"] += note_items(self._unreadable, unreadable)
         items = [item for item in batch.items if self._count_item(item)]
-        actions: _Actions = {}
+        actions = {}
         if self._ledger is not None:
             versioned_items = list(map(self._versioned, items))
             actions = known_actions(self._ledger, versioned_items, self._run, self._has_file)

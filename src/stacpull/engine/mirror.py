@@ -522,7 +522,7 @@ class MirrorRun:
             warn(f"{errors.quantity(lost, 'file')} missing in {name}: fetched or written again.")
         reason = self._reason(state, error)
         recorded: EndState = "failed"
-        final_counts = dict[str, int]()
+        final_counts = {}
         try:
             final_counts = await self._store_client.calls.end_run(state, reason, self._take_usage())
             recorded = state

@@ -47,7 +47,7 @@ class Pruning:
         self._kept_by_reason[_OTHER_WALK] = await self._calls.count_of_other_walks()
         last_rowid = 0
         gone = set[int]()  # rowids of all batches: only a removal clears an item's `parent`
-        linked: list[NotFoundItem] = []  # gone, but they may return while another item links to them
+        linked = []  # gone, but they may return while another item links to them
         while batch := await self._calls.items_not_found(last_rowid):
             last_rowid = batch[-1].item_rowid
             self._network.emit(Stage("looking for items that the source no longer has"))

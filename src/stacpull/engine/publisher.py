@@ -26,7 +26,7 @@ from stacpull.json_values import parsed_object
 from stacpull.ledger import jobs, meta, queries, runs, transitions
 from stacpull.ledger.database import Connection, is_disk_error, transaction, truncate_wal
 from stacpull.ledger.runs import Run
-from stacpull.models import AssetFile, ClippedPart, Failure, FailureKind, Json, OutcomeWithoutFile, Placement
+from stacpull.models import AssetFile, Failure, FailureKind, Json, OutcomeWithoutFile, Placement
 from stacpull.planning.hrefs import item_id_in
 from stacpull.planning.layout import received_file
 from stacpull.redact import Secrets
@@ -129,7 +129,7 @@ class Publisher(msgspec.Struct, eq=False):
                 self._fail_item_json(item, failure, is_ours=placement.may_replace)
 
     def _write_item_json(self, item_rowids: Sequence[int]) -> dict[int, Placement]:
-        written: dict[int, Placement] = {}
+        written = {}
         for record in queries.item_records(self.db, list(dict.fromkeys(item_rowids))):
             part = f"{record.item_rowid}.item.json"
             data = self.item_json(record, record.path)
@@ -207,7 +207,7 @@ class Publisher(msgspec.Struct, eq=False):
         for file in files:
             if self._is_adopting and file.generation == 0 and self.store.has(file.path):
                 file.identity = None
-        clips: dict[int, ClippedPart] = {}
+        clips = {}
         clipping = None if self.run.area_hash is None else load("stacpull.fetchers", "clip")
         if clipping is not None:
             for file in files:

@@ -57,7 +57,7 @@ async def checked_setup(setup: WalkSetup) -> WalkSetup:
     setup = setup._replace(starts=starts)
     if not has_names or not starts or source.api_root is None:
         return setup
-    items = list[Json]()
+    items = []
     with suppress(SourceError):  # the walk reports errors
         items = await first_items(source, starts[0])
     for text in await _label_warnings(source, selection, items, starts):
@@ -72,7 +72,7 @@ async def check_first_page(setup: WalkSetup, page: Page, starts: Sequence[WalkSt
     """Check properties and `assets` against the first page, and what `checked_setup` checks of an API."""
     selection = setup.selection
     items = page.items
-    warnings = list[str]()
+    warnings = []
     if setup.source.api_root is None:
         warnings += await _unknown_names(setup, items, page.request.url)
         warnings += await _label_warnings(setup.source, selection, items, starts)

@@ -67,7 +67,7 @@ async def classes(
     if not lists and not counts:
         hint = ", as most image collections do (--count would look for labels in every item)"
         raise UsageError(f"{collection} lists no label classes{': its items have none' if count else hint}.")
-    infos = list[ClassInfo]()
+    infos = []
     for name, names in lists.items():
         of_list = None
         if count and (name == label_property or any(label in counts for label in names)):

@@ -163,7 +163,7 @@ class MirrorCheck:
             self._send_progress()
 
     def file_states(self, files: StoredFiles, batch: Iterable[RecordedFile]) -> _FileStates:
-        states: _FileStates = []
+        states = []
         for expected in batch:
             algorithm = None
             if expected.digest is not None and not self._quick:
@@ -313,7 +313,7 @@ def _requeue_damaged(check: MirrorCheck, files: StoredFiles, db: Connection, run
 
     transitions.mark_json_damaged(db, check.rowids["item"])
     for start in range(0, len(check.rowids["asset"]), _AT_ONCE):
-        hrefs: dict[int, str | None] = {}  # without credentials; None if the mirror does not state it
+        hrefs = {}  # without credentials; None if the mirror does not state it
         for rowid in check.rowids["asset"][start : start + _AT_ONCE]:
             item, _, key = queries.asset_owner(db, rowid)
             document, base = read_item(item)

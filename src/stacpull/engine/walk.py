@@ -352,7 +352,7 @@ class Walk:
     ) -> int | None:
         """Return how many items all collections so far announce, if known. Save each page and position."""
         announced_before = position.announced_before
-        announced: int | None = None
+        announced = None
         pages = self._setup.source.pages(
             start._replace(cursor=position.request), page_size=self._page_size, on_notice=self._network.emit
         )
@@ -425,12 +425,12 @@ class Walk:
         # in a thread, because shapely may need long for a large geometry
         reasons = await self._thread.run(reasons_left_out)
         selected = [item for item, reason in zip(items, reasons, strict=True) if reason is None]
-        planned_before: Mapping[ItemId, str | None] = {}
+        planned_before = {}
         if self._sample is None:
             planned_before = await self._planned_before(selected)
         new_ids = set[ItemId]()
         limit = self._matches_left()
-        matches = list[ListedItem]()
+        matches = []
         for item, reason in zip(items, reasons, strict=True):
             if len(new_ids) == limit:
                 break
@@ -453,7 +453,7 @@ class Walk:
         self, items: Sequence[ListedItem], planned_before: Mapping[ItemId, str | None], batch: WalkBatch
     ) -> None:
         """Plan the newest version of each item, unless it was planned before, and what its links lead to."""
-        newest = dict[ItemId, ListedItem]()
+        newest = {}
         versions = dict(planned_before)
         for item in items:
             updated = updated_in(item.document)
@@ -477,7 +477,7 @@ class Walk:
 
     async def _add_linked_items(self, links: Sequence[ItemLink], batch: WalkBatch) -> None:
         documents = await self.reader.read_many([link.href for link in links])
-        items = list[ListedItem]()
+        items = []
         for link in links:
             document = documents[link.href]
             url = self._network.secrets.storable_url(link.href)

@@ -133,7 +133,7 @@ WHERE a.item {IN_LIST}
 
 def known_items(db: Connection, ids: Iterable[ItemId]) -> dict[ItemId, ItemRow]:
     hashes = json_array(map(item_hash, ids))
-    known: dict[ItemId, ItemRow] = {}
+    known = {}
     for collection, *values in db.execute(_SELECT_ITEMS, (hashes,)):
         row = ItemRow._make(values)
         known[ItemId(collection, row.name)] = row
@@ -142,7 +142,7 @@ def known_items(db: Connection, ids: Iterable[ItemId]) -> dict[ItemId, ItemRow]:
 
 def planned_this_run(db: Connection, run: Run, ids: Sequence[ItemId]) -> dict[ItemId, PlannedVersion]:
     """Return which `ids` the run has planned, as `engine/walk.py: WalkConsumer` documents it."""
-    planned: dict[ItemId, PlannedVersion] = {}  # perhaps also other items of the same hash
+    planned = {}  # perhaps also other items of the same hash
     for item, row in known_items(db, ids).items():
         if row.run == run.id:
             is_linked = row.parent is not None or row.is_unreadable == 1
@@ -240,7 +240,7 @@ def known_actions(
     """Return what `run`, which is not in the ledger, would do with known assets, and the paths they keep."""
     rows = known_items(db, [item.id for item in items])
     known = known_assets(db, rows.values(), run)
-    actions: dict[tuple[ItemId, str], tuple[Action, str | None]] = {}
+    actions = {}
     for item in items:
         row = rows.get(item.id)
         if row is None:

@@ -170,7 +170,7 @@ class _BatchChanges:
         self._taken_hashes = {row.hash for row in self._known.values()}.union(owned_by_assets)
 
     def save(self) -> None:
-        changes: list[_ItemChange] = []
+        changes = []
         for item in self._batch.items:
             row = self._known.get(item.id)
             if row is None or row.run != self._run.id or row.is_unreadable:
@@ -489,7 +489,7 @@ class _BatchChanges:
         if not other_names:
             return
         items = {row.id: item for item, row in self._known.items()}
-        jobs: list[Job] = []
+        jobs = []
         for job in self._result.jobs:
             name = other_names.get(job.rowid, job.name)
             if isinstance(name, Failure):

@@ -18,7 +18,7 @@ def claim(db: Connection, assets: Sequence[tuple[int, str, str]]) -> dict[int, s
     """
     claims = [(hashes_in(directory)(name), rowid) for rowid, directory, name in assets]
     hashes = json_array(hashed for hashed, _ in claims)
-    directory_hashes = set[int]()  # of items and collections: no asset may have their paths
+    directory_hashes = set()  # of items and collections: no asset may have their paths
     if any("/" not in directory for _, directory, _ in assets):
         directory_hashes.update(column(db, f"SELECT hash FROM items WHERE hash {IN_LIST}", (hashes,)))
     if any(directory == "" for _, directory, _ in assets):
@@ -29,7 +29,7 @@ def claim(db: Connection, assets: Sequence[tuple[int, str, str]]) -> dict[int, s
     if write_rows(db, "INSERT OR IGNORE INTO paths(hash, asset) VALUES ?", sorted_claims) == len(claims):
         return {}
     owners = dict(db.execute(f"SELECT hash, asset FROM paths WHERE hash {IN_LIST}", (hashes,)))
-    other_names: dict[int, str | Failure] = {}
+    other_names = {}
     for (hashed, _), (rowid, directory, name) in zip(claims, assets, strict=True):
         if owners.get(hashed) == rowid:
             continue

@@ -33,7 +33,7 @@ def items_not_found(db: Connection, run_id: int, after: int) -> list[NotFoundIte
     is_not_found = f"i.id > ? AND i.name <> '{OWN_ASSETS_ID}' AND i.listed_by IN ({_SAME_WALKS})"
     query = f"SELECT {columns} FROM {tables} WHERE {is_not_found} GROUP BY i.id ORDER BY i.id LIMIT ?"
     rows = db.execute(query, (after, run_id, ITEMS_AT_ONCE)).fetchall()
-    items: list[NotFoundItem] = []
+    items = []
     for rowid, collection, name, *others in rows:
         item = ItemId(collection, name)
         items.append(NotFoundItem(rowid, item, runs.has_seen(db, item), *others))

@@ -241,7 +241,7 @@ def collection_rows(db: Connection) -> list[CollectionRow]:
     has_items = f"EXISTS (SELECT 1 FROM items i WHERE i.collection = c.id AND {is_in_mirror})"
     query = f"SELECT c.id, c.name, c.document FROM collections c WHERE {has_items} ORDER BY c.id"
     own = f"SELECT max(id) FROM items WHERE hash = ? AND +collection = ? AND name = '{OWN_ASSETS_ID}'"
-    collections: list[CollectionRow] = []
+    collections = []
     for rowid, name, document in db.execute(query).fetchall():
         own_item = scalar(db, own, (item_hash(ItemId(name, OWN_ASSETS_ID)), rowid))
         mirrored = files_of(db, [own_item])[own_item]
@@ -290,7 +290,7 @@ def unreadable_links(db: Connection, run: runs.Run) -> list[ItemLink]:
         WHERE f.what = 'item' AND f.run {IN_LIST} AND f.kind {IN_LIST} AND i.href IS NOT NULL
     """
     of_runs = json_array(runs.of_same_source(db, run.id))
-    links: list[ItemLink] = []
+    links = []
     for href, parent_collection, parent, collection, name in db.execute(query, (of_runs, json_array(kinds))):
         link = ItemLink(href, ItemId(parent_collection, parent), ItemId(collection, name))
         links.append(link)

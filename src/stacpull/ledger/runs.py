@@ -93,7 +93,7 @@ def of_same_source(db: Connection, run_id: int) -> list[int]:
     """
     may_be_same = "id = :run OR (SELECT kind FROM runs WHERE id = :run) <> 'mirror'"
     rows = db.execute(f"SELECT id, source, {_AREA} FROM runs WHERE {may_be_same}", {"run": run_id})
-    tasks: dict[int, tuple[object, ...]] = {}
+    tasks = {}
     for rowid, source, area in rows:
         place = host_of(source) or source
         tasks[rowid] = (origin_of(source), place, area)
@@ -176,7 +176,7 @@ def first_use_warnings(db: Connection, spec: RunSpec) -> list[str]:
     """Return warnings about a source, layout or area that no earlier run had: it may be a mistake."""
     if not exists(db, "SELECT 1 FROM items"):
         return []
-    texts: list[str] = []
+    texts = []
     if not exists(db, "SELECT 1 FROM runs WHERE source = ?", (spec.source,)):
         (last,) = db.execute("SELECT source FROM runs ORDER BY id DESC LIMIT 1").fetchone()
         texts.append(f"DEST also contains items from {last}; they are kept.")

@@ -94,7 +94,7 @@ UPDATE items SET (pending, failed) = (
 
 def update_item_states(db: Connection, items: Iterable[int | None]) -> list[int]:
     """Update `pending` and `failed` of items and of their label items; return those that became final."""
-    final: list[int] = []
+    final = []
     changed = set(items)
     while level := sorted(item for item in changed if item is not None):
         changed = set()
@@ -183,8 +183,8 @@ def reserve(
     Also reserve the JSON of `items`. Assets of an older generation are dropped.
     """
     query = f"SELECT id, generation, name FROM assets WHERE id {IN_LIST} AND state < {AssetState.DONE}"
-    reserved: list[AssetFile] = []
-    refused: list[OutcomeWithoutFile] = []
+    reserved = []
+    refused = []
     with transaction(db):
         found = db.execute(query, (json_array(file.rowid for file in files),))
         names = {(rowid, generation): name for rowid, generation, name in found}
@@ -268,7 +268,7 @@ def record(
     """
     adopted = sum(file.identity is None for file in done)  # files that were there are skipped
     counted = Counter(assets_skipped=adopted, assets_stored=len(done) - adopted)
-    failed: list[tuple[int, Failure]] = []
+    failed = []
     items = {file.item_rowid for file in done}
     generations = {file.rowid: file.generation for file in done}
     with transaction(db):

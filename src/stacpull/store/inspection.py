@@ -201,8 +201,8 @@ class DirectoryFiles:
     def _listing(self, prefix: str, skipped: frozenset[str]) -> Iterator[tuple[list[FileEntry], list[str]]]:
         with os.scandir(f"{self.path}/{prefix}") as entries:  # a link put there meanwhile only adds names
             while batch := list(itertools.islice(entries, _BATCH)):
-                files: list[FileEntry] = []
-                directories: list[str] = []
+                files = []
+                directories = []
                 for entry in sorted(batch, key=os.DirEntry.inode):
                     if entry.name in skipped:
                         continue

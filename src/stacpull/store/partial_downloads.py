@@ -87,7 +87,7 @@ class PartialDownloads:
 
     async def _open_in_thread(self, work: Callable[[], "PartialDownload"]) -> "PartialDownload":
         """Open a part in a thread. Wait even if cancelled: the next attempt opens the same part."""
-        opened: list[PartialDownload] = []
+        opened = []
         try:
             await _with_destination_errors(shielded_to_thread(lambda: opened.append(work())), self.directory)
         except asyncio.CancelledError:

@@ -249,7 +249,7 @@ class StagedParts(DirectoryFiles):
 
         Complete parts stay. No transfer may run at the same time.
         """
-        resumable = set[Path]()
+        resumable = set()
         for pair in described_parts(self.path):
             part = part_path(self.path, *pair)
             if read_point(part) and keep(*pair):
