@@ -44,7 +44,7 @@ def with_advice(function: Callable[..., Any]) -> Callable[..., Any]:
         kinds = [kind for kind in argument_classes() if holders.get(kind.__name__) in parameters]
         refuse_unknown(function.__name__, named, parameters, kinds)
         unnamed = [p.name for p in parameters.values() if p.kind is not p.KEYWORD_ONLY]
-        if len(positional) > len(unnamed):
+        if unnamed and len(positional) > len(unnamed):
             raise TypeError(f"{function.__name__}({', '.join(unnamed)}): name the others, like selection=...")
         if "on_event" in parameters:
             listener = named.get("on_event")
