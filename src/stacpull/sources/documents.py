@@ -31,10 +31,7 @@ _API_LINKS: Final = frozenset({"data", "search", "conformance"})  # of landing p
 _GROUP: Final = "stacpull.sources"
 _DOCUMENTS: Final = frozenset({"", ".json", ".geojson"})  # endings that do not show the kind
 NOT_FOLLOWED: Final = "is a page of an API. Its next page is not followed."
-_PATH_HINT: Final = (
-    " Check its path: SOURCE is an API's root (https://host/v1), a collection or a catalog. A URL starts "
-    "with https://, and a bucket may need --endpoint-url."
-)
+_PATH_HINT: Final = " Check SOURCE (an API's root is like https://host/v1); for S3, also --endpoint-url."
 _NO_ITEM: Final = Failure(FailureKind.ITEM, "not an item with an id.")
 NamedFeatures = Iterable[tuple[str, object]]  # features, each with its name in messages
 DocumentKind = Literal["Catalog", "Collection", "Feature", "FeatureCollection", ""]
