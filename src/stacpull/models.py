@@ -66,7 +66,7 @@ class FailureKind(enum.StrEnum):
         return kind
 
     # the ledger stores the values: never rename one
-    GONE = "gone", "missing from the source", "--missing ok accepts this, --missing known in the next run"
+    GONE = "gone", "missing from the source", "--exclude-asset KEY leaves it out, --missing ok accepts it"
     REFUSED = "refused", "refused, or with an expired link", "check the credentials, then retry"
     THROTTLED = "throttled", "throttled", "retry later, perhaps with a lower --per-host"  # or overloaded
     SERVER = "server", "with a server error or invalid HTTP", "retry later"  # 5xx, unless throttled
