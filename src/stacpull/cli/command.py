@@ -123,10 +123,8 @@ class Command(click.Command):
                 options += [param.option] if param.option else []
             elif isinstance(param, click.Option):
                 self._own_options[max(param.opts, key=len).removeprefix("--")] = param
-        self._switches: dict[str, Option] = {}  # they may stand without a value
-        for option in options:
-            if option.form in ("switch", "pair") or option.bare_value:
-                self._switches[f"--{option.name}"] = option
+        bare_values = {f"--{option.name}": option.bare_value for option in options if option.bare_value}
+        self._full = {flag: f"{flag}={value}" for flag, value in bare_values.items()}
         options += [option for option in options_of(name) if option.form == "no_flag"]
         if any(option.group == "Transfer" for option in options):  # a config limits every transfer
             options += [option for option in OPTIONS if option.group == "Transfer" and option.load is None]
@@ -147,21 +145,10 @@ class Command(click.Command):
             raise click.UsageError(f"No such option '{name}'{self._hint(name)}", ctx) from None
         if ctx.resilient_parsing:  # for completion
             return extra
-        places = {*extra, *(ctx.params.get(name) for name in self._arguments)}
-        for flag, value in itertools.pairwise(args):
-            switch = self._switches.get(flag)
-            if switch and value in places and value in {"true", "false", *switch.choices}:
-                hint = f"write {flag}={value}" if switch.bare_value else "it takes no value"
-                raise click.UsageError(f"{flag} {value}: {hint}.", ctx)
         if extra:
-            hint = ""
-            if any(arg.startswith("-") for arg in args):
-                hint = (
-                    "; give options one value (--option=VALUE), quote spaces and *, join numbers with commas"
-                )
             takes = " and ".join(map(str.upper, self._arguments)) or "options"
             unexpected = ", ".join(map(repr, extra))
-            raise click.UsageError(f"Unexpected {unexpected}: `{self.name}` takes only {takes}{hint}.", ctx)
+            raise click.UsageError(f"Unexpected {unexpected}: `{self.name}` takes only {takes}.", ctx)
         config = ctx.params.get("config", toml.Config())
         origins = {ctx.get_parameter_source(name) for name in config.addresses}
         if len(origins) > 1 and {*config.addresses} <= {*self._arguments}:
@@ -173,11 +160,9 @@ class Command(click.Command):
         """Return `args` as click parses them; accept forms of the AWS CLI and of version 0.1."""
         pairs = itertools.pairwise(["", *args])
         args = [arg for before, arg in pairs if (before, arg) != ("--request-payer", "requester")]
-        full = {flag: f"{flag}={o.bare_value}" for flag, o in self._switches.items() if o.bare_value}
         if "--yes" in args and {"--prune", "--prune=remove"}.intersection(args):
-            args = [arg for arg in args if arg != "--yes"]
-            full["--prune"] = "--prune=remove"
-        return [full.get(arg, arg) for arg in args]
+            return ["--prune=remove" if arg == "--prune" else arg for arg in args if arg != "--yes"]
+        return [self._full.get(arg, arg) for arg in args]
 
     def _hint(self, name: str) -> str:
         flags: list[str] = []
@@ -189,16 +174,11 @@ class Command(click.Command):
         advice = advice_on(name.lstrip("-"), known)
         if advice:
             return f": {advice}."
-        option = next((option for option in OPTIONS if option.has_flag(name)), None)
-        if option is None:  # an option that removes files is never suggested
-            safe = [flag[2:] for flag in flags if flag.startswith("--") and flag != "--prune"]
-            return did_you_mean(name.strip("-"), safe, written="--{}")
-        if option.form == "no_flag":
-            return f": set {option.variables[0]}, or {option.name} in a config file."
-        if self._arguments[:1] == ["dest"] and "resume" not in option.commands:
-            command = f"`stacpull mirror SOURCE DEST {name} ...`"
-            return f": a mirror keeps its selection and layout; use {command}."
-        return f": other commands have it, but `stacpull {self.name}` does not."
+        if any(option.has_flag(name) for option in OPTIONS):
+            return f": other commands have it, but `stacpull {self.name}` does not."
+        # an option that removes files is never suggested
+        safe = [flag[2:] for flag in flags if flag.startswith("--") and flag != "--prune"]
+        return did_you_mean(name.strip("-"), safe, written="--{}")
 
     def read_config(self, ctx: click.Context, name: str | None) -> toml.Config:
         """Read a config file: what it sets is the default of SOURCE, DEST and the command's own options."""
