@@ -96,11 +96,11 @@ class Samples:
             what = quantity(left_out, "item is in no split and was", "items are in no split and were")
             notes.append(f"{what} left out.")
         for name, check in self._splits.items():
-            missing, shown = check.missing()
+            missing = check.missing()
             if missing:
-                verb, given = ("matches", ":") if missing == 1 else ("match", ", such as")
-                what = f"{quantity(missing, 'ID')} of the split {name} {verb}"
-                notes.append(f"{what} no item of the mirror{given} {shown}.")
+                what = quantity(len(missing), "ID matches", "IDs match")
+                shown = ", ".join(missing[:3])[:200]
+                notes.append(f"In the split {name}, {what} no item of the mirror: {shown}.")
         if not count:
             notes.append("There are no samples: no items, or only linked images (see --collection).")
         elif count == unlabelled:

@@ -40,7 +40,6 @@ _MAX_DEPTH: Final = 1_000  # parentheses times operators: the library recurses, 
 _POSITION: Final = re.compile(r"--> (\d+):(\d+)")
 _QUOTED: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
 _BARE_DATE: Final = re.compile(r"(?<![\w.])\d{4}-\d\d-\d\d(?![\d.])")
-_BARE_YEAR: Final = re.compile(r"(?<![\w:])datetime\s*(?:[<>=]+|between)\s*(\d{4})", re.IGNORECASE)
 _NOT_PUSHED: Final = {"datetime", "geometry", "bbox", "properties.id", "properties.collection"}
 _CONVERSE: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "<>": "<>"}
 _ALL_TIME: Final = TimeSpan(datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
@@ -53,12 +52,9 @@ def parse_filter(text: str) -> Any:
         except json.JSONDecodeError as error:
             raise UsageError(f"--filter is not valid JSON: {error}.") from error
     unquoted = _QUOTED.sub("''", text)
-    bare = _BARE_DATE.findall(unquoted)
-    bare += [f"{year}-01-01" for year in _BARE_YEAR.findall(unquoted)]
-    if bare:
-        raise UsageError(f"--filter: write a date as DATE('{bare[0]}').")
-    if "==" in unquoted:
-        raise UsageError("--filter: CQL2 compares with =, not ==.")
+    date = _BARE_DATE.search(unquoted)
+    if date is not None:
+        raise UsageError(f"--filter: write a date as DATE('{date.group()}').")
     steps = ({"(": 1, ")": -1}.get(character, 0) for character in unquoted)
     depth = max(accumulate(steps, initial=1))
     operators = max(len(_OPERATOR.findall(operand)) for operand in _OPERAND_ENDS.split(unquoted))
@@ -78,10 +74,9 @@ def parse_filter(text: str) -> Any:
         row, column = map(int, position.groups())
         line = [*text.splitlines(), ""][row - 1]
         not_parsed = line[column - 1 :][:20].strip()
-        hint = "; text takes single quotes: platform = 'a'" if re.match(r'["\w]', not_parsed) else ""
-        where = f"from {not_parsed!r} on{hint}"
-        if not not_parsed:
-            where = "at its end: a value, a property or `)` is missing"
+        where = "at its end: a value, a property or `)` is missing"
+        if not_parsed:
+            where = f"from {not_parsed!r} on"
         raise UsageError(f"--filter cannot be read as CQL2 {where}.") from error
 
 
@@ -356,7 +351,6 @@ def _operation(name: str, arguments: Any) -> Term:
     function = _OPERATORS.get(operation)
     if function is None:
         hint = did_you_mean(name.upper(), map(str.upper, _OPERATORS))
-        hint = ": use CASEI." if operation in {"lower", "upper"} else hint
         raise UsageError(f"--filter: there is no operator or function {name}{hint}")
     if operation == "-" and isinstance(arguments, list) and len(arguments) == 1:
         arguments = [0, *arguments]
@@ -452,7 +446,6 @@ class ExpressionFilter(ItemFilter):
     warning = "--filter cannot be evaluated, because a property is absent or of another type."
 
     def __init__(self, text: str) -> None:
-        self._text = text
         self._tree, self._evaluate = compile_filter(text)
         self._why: str | None = None  # for the first item that cannot be judged
 
@@ -467,16 +460,7 @@ class ExpressionFilter(ItemFilter):
     def _why_unknown(self, item: Json, properties: Json) -> str:
         terms = {name: _term({"property": name}) for name in properties_in(self._tree)}
         absent = sorted(name for name in terms if terms[name](item, properties) is None)
-        if not absent:
-            return " Numbers take no quotes. Text takes single quotes, a list 'TEXT' IN NAME (or --label)."
-        hint = "."
-        if len(absent) == 1:
-            hint = did_you_mean(absent[0], properties.keys() - absent)
-        for name in absent:
-            if re.search(rf'= *"?{re.escape(name)}\b', self._text):
-                hint += f" Text takes single quotes: '{name}'."
-                break
-        return f" Absent: {', '.join(absent)}{hint}"
+        return f" Absent: {', '.join(absent)}." if absent else ""
 
     def warnings(self, counts: LeftOut, *, complete: bool) -> list[str]:
         return [f"{text}{self._why or ''}" for text in super().warnings(counts, complete=complete)]

@@ -60,8 +60,7 @@ class IdsFilter(ItemFilter):
         self._ids = tuple(dict.fromkeys(map(str.strip, ids)))
         self._wanted = frozenset(self._ids)
         self._lengths = sorted({len(text) for text in self._wanted})
-        self._found: dict[str, int] = {}  # ids, with the hash of the first item that each matched
-        self._ambiguous = ""
+        self._found: set[str] = set()
 
     def __call__(self, item: Json, _properties: Json) -> str | None:
         name = item.get("id")
@@ -74,26 +73,20 @@ class IdsFilter(ItemFilter):
             ending = name[-length:]
             if ending in self._wanted and name[-length - 1] in "_-/.:":
                 matches.add(ending)
-        for text in matches:
-            first_match = self._found.setdefault(text, hash(name))
-            if first_match != hash(name) and not self._ambiguous:
-                self._ambiguous = f"{text!r} is the end of several ids, such as {name}: all of them match."
+        self._found |= matches
         return None if matches else "ids"
 
-    def missing(self) -> tuple[int, str]:
-        """Return how many of the ids no item had so far, and the first of them."""
-        names = sorted(self._wanted - self._found.keys())
-        return len(names), ", ".join(names[:3])[:200]
+    def missing(self) -> list[str]:
+        """Return the ids that no item had so far."""
+        return sorted(self._wanted - self._found)
 
     def warnings(self, counts: LeftOut, *, complete: bool) -> list[str]:  # noqa: ARG002 - as in ItemFilter
-        texts = [self._ambiguous] if self._ambiguous else []
-        missing, shown = self.missing()
-        if missing and complete:
-            wanted = len(self._wanted)
-            ids = f"the id {shown}" if wanted == 1 else f"{missing:,} of the {wanted:,} ids, such as {shown}"
-            advice = ": repeat --ids for each id" if wanted == 1 and "," in shown else ""
-            texts.append(f"The source listed no item for {ids}{advice}.")
-        return texts
+        missing = self.missing()
+        if not missing or not complete:
+            return []
+        shown = ", ".join(missing[:3])[:200]
+        of_ids = f"{len(missing):,} of {quantity(len(self._wanted), 'id')}"
+        return [f"The source listed no item for {of_ids}: {shown}."]
 
     def pushed_down(self) -> Json:
         return {"ids": self._ids}
