@@ -121,7 +121,6 @@ def tempfile_errors() -> Iterator[None]:
 
 REPORT_BUG = "this is a bug in stacpull, please report it"
 RUN_AGAIN = "run the same command again"
-_MIN_PART_LENGTH = 3
 _DISK_ERRORS = {
     errno.ENOSPC: f"The disk of {{dest}} is full (bytes or inodes): free some space, then {RUN_AGAIN}.",
     errno.EDQUOT: f"Your quota on {{dest}} is used up: free some space, then {RUN_AGAIN}.",
@@ -226,12 +225,7 @@ def similar(word: str, known: Iterable[str], *, limit: int = 1, cutoff: float = 
 
 def did_you_mean(name: str, known: Iterable[str], *, written: str = "{}", otherwise: str = ".") -> str:
     """Return the end of a sentence: a question with the nearest known name, or `otherwise` without one."""
-    names = sorted(known, key=len)
-    near = similar(name, names, cutoff=0.7)
-    if not near:  # a part of a name is a match, too: `snow`, and `region` of `AWS-Region`
-        long_names = [part for part in names[::-1] if len(part) >= _MIN_PART_LENGTH]
-        near += [part for part in long_names if part.lower() in name.lower()]
-        near += [whole for whole in names if name in whole.split("-")]
+    near = similar(name, known, cutoff=0.7)
     return f"; did you mean {written.format(near[0])}?" if near else otherwise
 
 
