@@ -7,13 +7,12 @@ import os
 import pickle
 import platform
 import socket
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import cast
 
-from stacpull.engine.channel import Channel, OutcomeSender
+from stacpull.engine.channel import Channel, OnWritable, OutcomeSender
 from stacpull.engine.fast_path import make_fetchers
 from stacpull.engine.messages import EventMessage, Outcomes, ProcessEnded, error_report
 from stacpull.engine.network import Network, open_network, resolve_source
@@ -204,7 +203,7 @@ class _Transfers:
         self._send(messages.Uploaded(list(zip(rowids, failures, strict=True))))
         self._forget(rowids)
 
-    def _report(self, outcomes: Outcomes, on_room: Callable[[], object]) -> None:
+    def _report(self, outcomes: Outcomes, on_room: OnWritable) -> None:
         if self._has_bucket:
             self._uploads.update(file.rowid for file in outcomes.files)
         self._send(outcomes, on_room)

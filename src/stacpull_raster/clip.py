@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from stacpull.digests import text_hash
 from stacpull.errors import MissingExtraError
 from stacpull.models import ClippedPart, Job, Json
-from stacpull.transfer.attempt import AssetFetcher, Downloader, FetchResult
+from stacpull.transfer.attempt import Downloader, FileFetcher
 from stacpull_raster.ranged import Sender
 from stacpull_raster.tiff import TiffError, may_be_tiff, parse_file
 
@@ -57,7 +57,7 @@ class Clipping:
         return await clip_size(client, href, media_type, self._area)
 
     def fetcher(
-        self, downloader: Downloader, unclipped: AssetFetcher[Job, FetchResult], warn: Callable[[str], None]
+        self, downloader: Downloader, unclipped: FileFetcher, warn: Callable[[str], None]
     ) -> ClipFetcher:
         """Return the fetcher. It reports each kind of problem once."""
         from stacpull_raster.clip_fetcher import ClipFetcher  # noqa: PLC0415

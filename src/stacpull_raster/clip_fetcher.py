@@ -32,7 +32,7 @@ from stacpull.net.transport import TransferError
 from stacpull.planning.layout import received_file
 from stacpull.redact import href_hash
 from stacpull.threads import for_each
-from stacpull.transfer.attempt import AssetFetcher, Downloader, FetchResult
+from stacpull.transfer.attempt import Downloader, FetchResult, FileFetcher
 from stacpull.transfer.checks import conditional_headers, host_failure, shows_change, size_failure
 from stacpull_raster.clip_area import ClipArea
 from stacpull_raster.clipped_file import ClippedFile, TileRead, clip, parse_tiles, pieces
@@ -93,7 +93,7 @@ class ClipFetcher:
     def __init__(
         self,
         downloader: Downloader,
-        unclipped: AssetFetcher[Job, FetchResult],
+        unclipped: FileFetcher,
         area: ClipArea,
         *,
         report: Callable[[Job, str, str], None],

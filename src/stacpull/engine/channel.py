@@ -24,6 +24,8 @@ from stacpull.store.staging import StagedParts
 from stacpull.threads import shielded_to_thread
 from stacpull.transfer.attempt import FetchResult
 
+OnWritable = Callable[[], object]  # called once a channel is not full
+
 _MAX_UNSENT = 4 << 20  # bytes that wait for the socket: with more, a channel is full
 _BATCH = 64
 _BATCH_SIZE = 1 << 20  # bytes
@@ -40,7 +42,7 @@ class Channel(asyncio.Protocol):
         self._on_error = on_error
         self._transport: asyncio.Transport | None = None
         self._is_full = False
-        self._waiting: list[Callable[[], object]] = []
+        self._waiting: list[OnWritable] = []
 
     async def open(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -81,7 +83,7 @@ class Channel(asyncio.Protocol):
         for on_writable in waiting:
             on_writable()
 
-    def send(self, message: msgspec.Struct, on_writable: Callable[[], object] = lambda: None) -> None:
+    def send(self, message: msgspec.Struct, on_writable: OnWritable = lambda: None) -> None:
         """Send a message. `on_writable` is called once the channel is not full: usually at once."""
         if self._transport is not None and not self._transport.is_closing():
             for piece in framed(message):  # `writelines` of Python 3.12 and 3.13.0 never pauses the writer
@@ -108,7 +110,7 @@ class OutcomeSender(OutcomeSink[Job, FetchResult]):
     """Sends outcomes in batches; writes bodies of more than `max_size` bytes itself."""
 
     _staged: StagedParts
-    send_to_store: Callable[[Outcomes, Callable[[], object]], None]
+    send_to_store: Callable[[Outcomes, OnWritable], None]
     _secrets: Secrets
     _max_size: int
     _digest_algorithm: str | None

@@ -24,7 +24,7 @@ from stacpull.net.transport import Purpose, Receive, Request, TransferError
 from stacpull.store.inspection import FileState
 from stacpull.store.partial_downloads import PartialDownloads
 from stacpull.store.protocol import Store
-from stacpull.transfer.attempt import ACCEPT_OK, AssetFetcher, Downloader, FetchResult
+from stacpull.transfer.attempt import ACCEPT_OK, Downloader, FetchResult, FileFetcher
 
 
 class FastAttempt(msgspec.Struct, eq=False):
@@ -183,7 +183,7 @@ class HttpFastPath(msgspec.Struct, eq=False):
 
 def make_fetchers(
     network: Network, store: Store, parts: PartialDownloads, options: Options, clip: str | None
-) -> tuple[AssetFetcher[Job, FetchResult], HttpFastPath | None]:
+) -> tuple[FileFetcher, HttpFastPath | None]:
     """Return the first fetcher of the general path, and the fast path if it can take assets."""
 
     async def file_in_dest(job: Job, algorithm: str | None) -> FileState:
@@ -193,7 +193,7 @@ def make_fetchers(
     algorithm = digest_algorithm(options.checksum)
     downloader = Downloader(network.client, parts, file_in_dest, digest_algorithm=algorithm)
     shared = SharedDownloads(downloader, store)
-    fetcher: AssetFetcher[Job, FetchResult] = shared
+    fetcher: FileFetcher = shared
     if options.adopt:
         fetcher = AdoptingFetcher(shared, network.client, store, algorithm)
     clips = clip_fetching(clip)

@@ -19,7 +19,7 @@ from stacpull.net.transport import Request, TransferError
 from stacpull.planning.layout import final_name, received_file
 from stacpull.store.protocol import Store, exists_failure
 from stacpull.store.staging import PARTS
-from stacpull.transfer.attempt import ACCEPT_OK, AssetFetcher, Downloader, FetchResult
+from stacpull.transfer.attempt import ACCEPT_OK, Downloader, FetchResult, FileFetcher
 from stacpull.transfer.checks import stated_checksums
 from stacpull.urls import filename_of
 
@@ -36,8 +36,8 @@ class ClipFetching(Protocol):
         """Return the bytes and requests of the part; None for a whole asset. May raise `TransferError`."""
 
     def fetcher(
-        self, downloader: Downloader, unclipped: AssetFetcher[Job, FetchResult], warn: Callable[[str], None]
-    ) -> AssetFetcher[Job, FetchResult]:
+        self, downloader: Downloader, unclipped: FileFetcher, warn: Callable[[str], None]
+    ) -> FileFetcher:
         """Return the fetcher of parts; `unclipped` fetches the assets that it does not clip."""
 
     @staticmethod
@@ -157,7 +157,7 @@ class AdoptingFetcher(NamedTuple):
     differs, it stays, and the asset fails. If nothing is stated, the asset is fetched, and then compared.
     """
 
-    fetcher: AssetFetcher[Job, FetchResult]
+    fetcher: FileFetcher
     client: Client
     store: Store
     digest_algorithm: str | None

@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ import msgspec
 from stacpull.catalog.item import public_document
 from stacpull.child_process import ConnectedProcess, reap
 from stacpull.engine import messages
-from stacpull.engine.channel import Channel, OutcomeSender
+from stacpull.engine.channel import Channel, OnWritable, OutcomeSender
 from stacpull.engine.messages import CALLS, StoreCalls, decoders, encoded, error_of
 from stacpull.engine.network import Network, WalkSetup
 from stacpull.engine.open_mirror import OpenMirror
@@ -129,7 +129,7 @@ class StoreClient:
         self._results.append(future)
         return future
 
-    def _send_outcomes(self, outcomes: messages.Outcomes, on_writable: Callable[[], object]) -> None:
+    def _send_outcomes(self, outcomes: messages.Outcomes, on_writable: OnWritable) -> None:
         """Send outcomes. Long parts for a bucket keep their slots while earlier ones are being uploaded."""
         are_long = any(file.part and file.size > 8 * MAX_SENT_SIZE for file in outcomes.files)
         if self._opened.bucket is not None and are_long:

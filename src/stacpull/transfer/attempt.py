@@ -50,6 +50,9 @@ class AssetFetcher(Protocol[JobT_contra, ResultT_co]):
     async def fetch(self, job: JobT_contra) -> ResultT_co: ...
 
 
+FileFetcher = AssetFetcher[Job, FetchResult]
+
+
 class Downloader(msgspec.Struct, eq=False):
     """Downloads assets into memory (up to `MAX_BODY_IN_MEMORY`) or into part files. It keeps no state.
 
