@@ -287,7 +287,8 @@ class _Estimator:
 
 
 def _add(counts: Counter[str], name: str) -> str:
-    if name not in counts and (len(counts) >= _MAX_COUNTED_KEYS or len(name) > MAX_KEY_LENGTH):
+    is_too_much = len(counts) >= _MAX_COUNTED_KEYS or len(name) > MAX_KEY_LENGTH
+    if is_too_much and name not in counts:
         name = "others"
     counts[name] += 1
     return name
@@ -330,9 +331,11 @@ class _SizeSamples:
 
     async def measure(self) -> None:
         await for_each(self.samples, self._measure_one, limit=_SIZED_AT_ONCE)
-        all_sizes = [size for sizes in self._sizes.values() for size in sizes]
+        all_sizes = []
+        for key, sizes in self._sizes.items():
+            all_sizes += sizes
+            self.mean_sizes[key] = sum(sizes) / len(sizes)
         self.measured = len(all_sizes)
-        self.mean_sizes = {key: sum(sizes) / len(sizes) for key, sizes in self._sizes.items()}
         if all_sizes:
             unsampled = self.unstated.keys() - self._sampled.keys()
             self.mean_sizes |= dict.fromkeys(unsampled, sum(all_sizes) / len(all_sizes))

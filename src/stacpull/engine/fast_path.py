@@ -170,7 +170,8 @@ class HttpFastPath(msgspec.Struct, eq=False):
         download = self.shared.start(job)
         if download is None:
             return False
-        attempt = FastAttempt(self, pool, job, download, Request(url), route, began_at=route.gate.now())
+        began_at = route.gate.now()
+        attempt = FastAttempt(self, pool, job, download, Request(url), route, began_at)
         route.gate.enqueue(attempt)
         return True
 

@@ -154,7 +154,10 @@ async def retry(
 
 
 async def _run_task(task_of: Callable[[Connection], Any], dest: str | Path, *arguments: Any) -> MirrorReport:
-    async with run_context(dest, *arguments, must_exist=True) as context, open_dest(context) as opened:
+    async with (
+        run_context(dest, *arguments, must_exist=True) as context,
+        open_dest(context) as opened,
+    ):
         task = await call_ledger(opened, task_of)
         if task is not None:
             return await run_from_ledger(context, opened, *task)
@@ -400,7 +403,8 @@ class MirrorRun:
                     from stacpull.engine.prune import Pruning  # noqa: PLC0415 -- few runs prune
 
                     pruning = Pruning(self._setup, self._run, self._store_client, self._stop)
-                    await pruning.run(self._walk.summary, remove=self._setup.options.prune == "remove")
+                    remove = self._setup.options.prune == "remove"
+                    await pruning.run(self._walk.summary, remove=remove)
                 if self._run.kind == "mirror":
                     await self._keep_collections()
                     is_limited = self._setup.selection.item_limit is not None or self._stop.is_set()
@@ -487,7 +491,8 @@ class MirrorRun:
         counts = {name: counters[name] for name in names}
         # a walk that starts again sees no items at first
         counts["items_seen"] = max(counts["items_seen"], counts["items_matched"])
-        counts["assets_planned"] = sum(counters[f"assets_{state}"] for state in ("done", "failed", "pending"))
+        finished = counters["assets_done"] + counters["assets_failed"]
+        counts["assets_planned"] = finished + counters["assets_pending"]
         counts["assets_skipped"] += at_start["assets_done"] - at_start["assets_skipped"]  # earlier ones
         return self._network.progress(
             **counts,
@@ -499,9 +504,10 @@ class MirrorRun:
 
     def _take_usage(self) -> dict[str, float]:
         before = self._saved
-        self._saved = asdict(self._network.counters)
-        self._saved["seconds"] = self._network.clock.monotonic() - self._began
-        return {name: self._saved[name] - before.get(name, 0) for name in runs.USAGE}
+        now = asdict(self._network.counters)
+        now["seconds"] = self._network.clock.monotonic() - self._began
+        self._saved = now
+        return {name: now[name] - before.get(name, 0) for name in runs.USAGE}
 
     async def _record_and_report(self, state: EndState, error: BaseException | None) -> MirrorReport:
         """Record how the run ended, and return its report. If the run has failed, ignore errors of this."""

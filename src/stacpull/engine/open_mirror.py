@@ -107,8 +107,8 @@ def check_local_source(source: str, dest: Path) -> None:
         if not path.exists():
             raise SourceError(f"There is no file {path}. If SOURCE is a URL, start it with https://.")
     if os.path.exists(database.ledger_path(dest)):  # noqa: PTH110 -- never raises
-        own_paths = [(dest / name).resolve() for name in ("", "catalog.json", meta.ITEMS_PARQUET)]
-        if path.resolve() in own_paths:
+        own_names = ("", "catalog.json", meta.ITEMS_PARQUET)
+        if path.resolve() in [(dest / name).resolve() for name in own_names]:
             raise UsageError(f"SOURCE is the catalog of the mirror in {dest}: choose another DEST.")
 
 

@@ -375,8 +375,13 @@ class Recovery:
         if self._sync_failed:
             truncate_wal(self._db)  # the log may have holes on the disk that the page cache hides
         parts = staged.list_parts()
-        complete_parts = {part: name for part in parts if (name := parse_complete_part(part)) is not None}
-        with_part = {(name.rowid, name.generation) for name in complete_parts.values()}
+        complete_parts = {}
+        with_part = set()
+        for part in parts:
+            name = parse_complete_part(part)
+            if name is not None:
+                complete_parts[part] = name
+                with_part.add((name.rowid, name.generation))
         reserved = {file.rowid: file for file in jobs.reservations(self._db)}
         proven = {}
         for rowid, file in reserved.items():

@@ -133,7 +133,10 @@ class MirrorCheck:
         self._expected = queries.expected_totals(db)
         remaining = queries.expected_files(db)
         with ThreadPoolExecutor(_THREADS, "stacpull-files") as threads:
-            while not self.thread.is_stopped() and (group := list(islice(remaining, _GROUP))):
+            while not self.thread.is_stopped():
+                group = list(islice(remaining, _GROUP))
+                if not group:
+                    break
                 starts = range(0, len(group), _AT_ONCE)
                 batches = [group[start : start + _AT_ONCE] for start in starts]
                 for states in threads.map(partial(self.file_states, files), batches):
@@ -154,12 +157,16 @@ class MirrorCheck:
             if self.thread.is_stopped():
                 return
             known = queries.known_paths(db, [entry.path for entry in batch])
-            for entry in (entry for entry in batch if entry.path not in known):
+            for entry in batch:
+                if entry.path in known:
+                    continue
                 if entry.is_file and entry.path in pending_removals:
                     self._counts["leftovers"] += 1
-                else:
-                    obstacle = None if entry.is_file else files.state_of(entry.path, algorithm=None).obstacle
-                    self._report_damage(entry.path, "unknown", "nothing", obstacle or "a file")
+                    continue
+                found = None
+                if not entry.is_file:
+                    found = files.state_of(entry.path, algorithm=None).obstacle
+                self._report_damage(entry.path, "unknown", "nothing", found or "a file")
             self._send_progress()
 
     def file_states(self, files: StoredFiles, batch: Iterable[RecordedFile]) -> _FileStates:

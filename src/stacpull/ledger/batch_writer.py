@@ -452,7 +452,8 @@ class _BatchChanges:
         if state == JsonState.CURRENT and not self._has_file(path):
             self._result.count("files_lost", 1)
             state = JsonState.DAMAGED  # unlike one that is only `DUE`, the catalog does not list it
-        is_outdated = change.before.version != change.row.version or change.row.id in self._relinked
+        is_other_version = change.before.version != change.row.version
+        is_outdated = is_other_version or change.row.id in self._relinked
         change.rewrites_json |= is_outdated or state == JsonState.DAMAGED
         # relative hrefs in a document that is not written yet are resolved against the URL of its item
         is_moved = change.before.href != change.row.href and state != JsonState.CURRENT
@@ -515,6 +516,10 @@ class _BatchChanges:
 def _moved_to(item: PlannedItem, directory: str) -> PlannedItem:
     """Move assets out of the usual directories of the item and its collection, because these were taken."""
     usual = item_directory(item.id)
-    moved = {usual: directory, usual.partition("/")[0]: directory.partition("/")[0]}
-    assets = [replace(asset, directory=moved.get(asset.directory, asset.directory)) for asset in item.assets]
+    usual_of_collection = usual.partition("/")[0]
+    moved = {usual: directory, usual_of_collection: directory.partition("/")[0]}
+    assets = []
+    for asset in item.assets:
+        new_directory = moved.get(asset.directory, asset.directory)
+        assets.append(replace(asset, directory=new_directory))
     return item._replace(assets=tuple(assets))

@@ -77,8 +77,10 @@ def remedy(work: Path, remove: str = "") -> str:
 
 def is_disk_error(error: BaseException) -> bool:
     """Return True if SQLite could not read, write or sync its files: unsynced data may be lost."""
-    causes = [cause for cause in (error, error.__cause__) if isinstance(cause, sqlite3.Error)]
-    return any(_code(cause) == sqlite3.SQLITE_IOERR for cause in causes)
+    for cause in (error, error.__cause__):
+        if isinstance(cause, sqlite3.Error) and _code(cause) == sqlite3.SQLITE_IOERR:
+            return True
+    return False
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -79,7 +79,9 @@ def run_status(db: Connection) -> dict[str, Any]:
     of_all = "(SELECT count(*) FROM runs) AS runs, (SELECT count(DISTINCT source) FROM runs) AS sources"
     (run,) = named_rows(db, f"SELECT *, {of_all} FROM runs WHERE id = ?", (current,))
     (newest,) = named_rows(db, "SELECT id, started, ended FROM runs WHERE id = ?", (last,))
-    unfinished = None if current == last else f"run {current} is unfinished"
+    reasons = [run["reason"]]
+    if current != last:
+        reasons.insert(0, f"run {current} is unfinished")
     max_seen = """
         SELECT max(number) FROM counters c JOIN runs r ON r.id = c.run AND r.kind = 'mirror'
         WHERE c.name = 'items_seen'
@@ -101,7 +103,7 @@ def run_status(db: Connection) -> dict[str, Any]:
         "max_seen": scalar(db, max_seen),
         "rate": rate,
         "assets_skipped": in_last["assets_skipped"],
-        "reason": ": ".join(filter(None, [unfinished, run["reason"]])) or None,
+        "reason": ": ".join(filter(None, reasons)) or None,
         "walk_ended": run["walk_ended"] if run["kind"] == "mirror" else walk_ended,
         "position": meta.get(db, f"{meta.POSITION}{current}"),
         "selection": runs.decoded_options(run["selection"]),
@@ -185,7 +187,8 @@ def files_of(db: Connection, items: Sequence[int]) -> dict[int, dict[str, Mirror
         if digest:
             checksums.append(as_checksum(digest))
         digests = dict(checksum for checksum in checksums if checksum is not None)
-        files[item][key] = MirroredFile(path, size, digests.get("sha256"), stored_clip(clip))
+        file = MirroredFile(path, size, digests.get("sha256"), stored_clip(clip))
+        files[item][key] = file
     return files
 
 
@@ -251,8 +254,11 @@ def collection_rows(db: Connection) -> list[CollectionRow]:
 
 def collections_to_read(db: Connection, run_id: int) -> list[str]:
     has_items = "SELECT 1 FROM items WHERE collection = ? AND run = ? LIMIT 1"
-    rows = collection_rows(db)
-    return [row.name for row in rows if row.document is None or exists(db, has_items, (row.rowid, run_id))]
+    names = []
+    for row in collection_rows(db):
+        if row.document is None or exists(db, has_items, (row.rowid, run_id)):
+            names.append(row.name)
+    return names
 
 
 class ItemName(NamedTuple):
@@ -291,8 +297,8 @@ def unreadable_links(db: Connection, run: runs.Run) -> list[ItemLink]:
     """
     of_runs = json_array(runs.of_same_source(db, run.id))
     links = []
-    for href, parent_collection, parent, collection, name in db.execute(query, (of_runs, json_array(kinds))):
-        link = ItemLink(href, ItemId(parent_collection, parent), ItemId(collection, name))
+    for href, parent_collection, parent, *names in db.execute(query, (of_runs, json_array(kinds))):
+        link = ItemLink(href, ItemId(parent_collection, parent), ItemId(*names))
         links.append(link)
     return links
 
@@ -324,7 +330,8 @@ def unwritten_items(db: Connection, after: int, also_new: bool) -> list[int]:
             AND (i.pending = 0 OR i.run = :run AND NOT EXISTS ({left_by_run}))
         ORDER BY i.id LIMIT 1000
     """
-    return column(db, query, {"after": after, "also_new": also_new, "run": scalar(db, last)})
+    values = {"after": after, "also_new": also_new, "run": scalar(db, last)}
+    return column(db, query, values)
 
 
 class RecordedFile(NamedTuple):

@@ -323,7 +323,8 @@ def items_failed(db: Connection, run_id: int) -> int:
 
 
 def left_out(counted: Mapping[str, int]) -> dict[str, int]:
-    return {name.removeprefix(LEFT_OUT): n for name, n in counted.items() if name.startswith(LEFT_OUT)}
+    names = [name for name in counted if name.startswith(LEFT_OUT)]
+    return {name.removeprefix(LEFT_OUT): counted[name] for name in names}
 
 
 def run_totals(db: Connection, run_id: int | None = None) -> dict[str, int]:

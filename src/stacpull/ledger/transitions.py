@@ -72,7 +72,8 @@ def put_failure(db: Connection, key: FailureKey, failure: Failure, now: float) -
         "attempts = attempts + excluded.attempts, at = excluded.at, "
         f"run = iif({is_still_gone} AND {is_of_mirror}, run, excluded.run)"  # for `--missing known`
     )
-    db.execute(put, (*key, failure.kind, message, failure.status, failure.attempts, now))
+    values = (failure.kind, message, failure.status, failure.attempts, now)
+    db.execute(put, (*key, *values))
 
 
 def failed_state(failure: Failure) -> int:
@@ -201,8 +202,11 @@ def reserve(
             else:
                 file.name = name  # as in the ledger: an earlier response may have given it
                 reserved.append(file)
-        stored_clips = {rowid: orjson.dumps(tuple(clip)).decode() for rowid, clip in clips.items()}
-        rows = [(*_reserved_columns(file), stored_clips.get(file.rowid), file.rowid) for file in reserved]
+        rows = []
+        for file in reserved:
+            clip = clips.get(file.rowid)
+            stored_clip = None if clip is None else orjson.dumps(tuple(clip)).decode()
+            rows.append((*_reserved_columns(file), stored_clip, file.rowid))
         write_rows(db, _SET_RESERVED, rows)
         db.execute(_SET_WRITING, (json_array(items),))
     return reserved, refused

@@ -113,7 +113,9 @@ class DirectoryFiles:
     def __init__(self, dest: Path, fd: int | None = None) -> None:
         self.path = dest
         self.name = str(dest)
-        self.fd = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if fd is None else fd
+        if fd is None:
+            fd = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.fd = fd
 
     def close(self) -> None:
         os.close(self.fd)

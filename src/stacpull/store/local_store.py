@@ -162,7 +162,8 @@ class LocalStore(DirectoryFiles):
     def find(self, path: str) -> tuple[int, int] | None:
         directory, _, name = path.rpartition("/")
         try:
-            file_stat = os.stat(name, dir_fd=self.directory(directory, make=False), follow_symlinks=False)
+            fd = self.directory(directory, make=False)
+            file_stat = os.stat(name, dir_fd=fd, follow_symlinks=False)
         except OSError as error:
             if is_destination_failure(error) and error.errno != errno.ENOENT:
                 raise destination_error(error, self.path) from error
@@ -230,7 +231,8 @@ def rename_new(old: str, old_directory: int, new: str, new_directory: int) -> bo
     call = getattr(_LIBC, "renameat2", None) if is_linux() else None
     if call is None:
         return False
-    if call(old_directory, os.fsencode(old), new_directory, os.fsencode(new), _NOREPLACE) == 0:
+    result = call(old_directory, os.fsencode(old), new_directory, os.fsencode(new), _NOREPLACE)
+    if result == 0:
         return True
     code = ctypes.get_errno()
     if code in _NO_RENAMEAT2:

@@ -200,10 +200,12 @@ class PartialDownload(io.FileIO):
             for offset, data in pieces:
                 written = os.pwrite(self.fileno(), data, offset)
                 while written < len(data):
-                    written += os.pwrite(self.fileno(), memoryview(data)[written:], offset + written)
+                    rest = memoryview(data)[written:]
+                    written += os.pwrite(self.fileno(), rest, offset + written)
             if self._log is not None:
                 records = b"".join(staging.RECORD.pack(*added) for added in new_ranges)
-                if os.pwrite(self._log.fileno(), records, self._log_end) < len(records):
+                written = os.pwrite(self._log.fileno(), records, self._log_end)
+                if written < len(records):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 self._log_end += len(records)
             self.received = merged((*self.received, *new_ranges))

@@ -101,8 +101,12 @@ def read_regular(path: str | Path, limit: int, *, dir_fd: int | None = None) -> 
 
 
 def described_parts(directory: Path) -> set[tuple[int, int]]:
-    matches = (_PAIR.fullmatch(path.name) for path in directory.glob("*.about"))
-    return {(int(match[1]), int(match[2])) for match in matches if match}
+    pairs = set()
+    for path in directory.glob("*.about"):
+        match = _PAIR.fullmatch(path.name)
+        if match is not None:
+            pairs.add((int(match[1]), int(match[2])))
+    return pairs
 
 
 def read_description(part: Path) -> tuple[dict[str, Any], ByteRanges, int]:
@@ -125,8 +129,9 @@ def read_point(part: Path) -> ResumePoint | None:
         return None
     if point.size == 0 or not point.validator.resumable:
         return None
-    has_recorded_bytes = stat.S_ISREG(part_stat.st_mode) and part_stat.st_size >= received[-1].end
-    return point if has_recorded_bytes else None
+    if not stat.S_ISREG(part_stat.st_mode) or part_stat.st_size < received[-1].end:
+        return None
+    return point
 
 
 class StagedParts(DirectoryFiles):
@@ -233,7 +238,8 @@ class StagedParts(DirectoryFiles):
 
     def list_parts(self) -> list[str]:
         with destination_errors(self.work):
-            return sorted(entry.name for entry in os.scandir(self.fd) if not is_worker(entry.name))
+            names = sorted(entry.name for entry in os.scandir(self.fd))
+            return [name for name in names if not is_worker(name)]
 
     def part_identity_and_size(self, name: str) -> tuple[int, int] | None:
         try:
