@@ -49,7 +49,7 @@ def test_assets_that_are_not_ready_are_ordered_and_requested_again(tmp_path, cap
         assert (stacpull.status(dest).assets_ordered, sync.verify(dest).assets_ordered) == (3, 3)
         said = [run([name, str(dest)], environment()).out for name in ("status", "failures", "verify")]
         assert [text for text in (*said, *caplog.messages) if "failed" in text or "attempt" in text] == []
-        assert "verified; 3 files not ready yet at their host\n" in said[2]
+        assert "verified; 3 not ready yet at their host\n" in said[2]
 
         host.waiting.discard(0)
         before = len(host.requests)

@@ -112,7 +112,7 @@ def test_failures_that_are_accepted_are_not_called_failed() -> None:
     assert "  accepted 2 missing from the source (--missing)" in rest
     text = "\n".join(rest).replace("stacpull failures", "")
     assert ("failed" in text, "retry:" in text) == (False, False)
-    assert "out dir: finished; 2 files missing from the source; nothing to resume" in nothing_to_do(report)
+    assert "out dir: finished; 2 missing from the source; nothing to resume" in nothing_to_do(report)
 
 
 def test_an_item_that_is_gone_is_not_counted_with_accepted_assets_that_are_gone():
@@ -128,7 +128,7 @@ def test_an_item_that_is_gone_is_not_counted_with_accepted_assets_that_are_gone(
 
 def test_assets_that_are_not_ready_yet_do_not_count_as_failures_of_a_finished_mirror() -> None:
     assert list(nothing_to_do(mirror_report(assets_failed=2, assets_ordered=2))) == [
-        "out dir: finished; 2 files not ready yet at their host; nothing to resume",
+        "out dir: finished; 2 not ready yet at their host; nothing to resume",
         "to fetch assets that were not ready yet: stacpull retry --ordered 'out dir'",
         "to look for new items, or to prune: repeat the `stacpull mirror` command with the same filters",
     ]
@@ -150,8 +150,8 @@ def test_status_says_how_far_which_sources_were_read(changes, line):
 
 def test_status_does_not_count_assets_that_are_gone_or_not_ready_as_failed() -> None:
     report = status_report(assets_failed=4, assets_missing=1, assets_ordered=2)
-    end = "1 file missing from the source; 2 files not ready yet at their host"
-    assert next(iter(status_lines(report))) == f"out: finished with 1 failure; {end}"
+    end = "1 missing from the source; 2 not ready yet at their host"
+    assert next(iter(status_lines(report))) == f"out: finished; 1 failed; {end}"
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,10 @@ def report(**changes: Any) -> VerifyReport:
         ),
         (
             {"assets_failed": 13, "assets_missing": 2, "assets_ordered": 1, "items_failed": 1},
-            ["verified; 10 files failed, 1 item failed, 2 files missing f", "stacpull failures 'out"],
+            [
+                "verified; 10 failed, 2 missing from the source, 1 not ready yet at their host",
+                "stacpull failures 'out",
+            ],
             0,
         ),
         (

@@ -14,7 +14,7 @@ from stacpull.cli.printing import duration, of_total, size
 from stacpull.clock import rfc3339_at
 from stacpull.errors import UsageError, dest_argument, quantities, quantity
 from stacpull.json_values import list_or_empty, object_or_empty
-from stacpull.models import COUNTED_APART, Json
+from stacpull.models import COUNTED_APART, Json, count_failures
 from stacpull.reports import PlanReport, StatusReport
 from stacpull.sources.source_url import parse_api_url
 
@@ -217,8 +217,7 @@ def failures(session: CommandSession, dest: str) -> None:
 
 
 def status_lines(report: StatusReport) -> Iterator[str]:
-    state, failed = summary.state_and_failures(report)
-    headline = f"{report.dest}: {state}"
+    headline = f"{report.dest}: {summary.state_of(report)}"
     if report.live:
         process = f"pid {report.pid}" if report.pid else "a process is working on it"
         headline += f" ({process})"
@@ -240,6 +239,7 @@ def status_lines(report: StatusReport) -> Iterator[str]:
     yield f"  bytes  {size(report.bytes_done)} of complete files{speed}"
     end = f" to {rfc3339_at(report.ended)}" if report.ended else ""
     yield f"  time   {rfc3339_at(report.started)}{end}, of the latest run"
+    failed = count_failures(report.to_json(), report.assets_missing) + report.items_failed
     shown = [one for one in report.last_errors if not one.key or one.kind not in COUNTED_APART]
     yield from (f"  failed {summary.failure_line(record)}" for record in shown)
     if failed > len(shown):

@@ -67,8 +67,6 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
     failed = count_failures(report.to_json(), accepted)
     items = report.items_failed
     parts = not_done(report, accepted)
-    if items:
-        parts.append(f"{quantity(items, 'item')} failed")
     if report.state != "complete":
         parts += still_to_do(report)
     state = f"{report.state}: "
@@ -120,12 +118,15 @@ def named_counts(numbers: Mapping[Any, int]) -> list[str]:
     return [f"{number:,} {name}" for name, number in numbers.items() if number]
 
 
-def not_done(report: MirrorReport | StatusReport, gone: int) -> list[str]:
-    """Return how many files are not done and why; `gone` ones are not called failures."""
-    numbers = {"failed": count_failures(report.to_json(), gone), FailureKind.GONE.meaning: gone}
-    numbers |= {kind.meaning: getattr(report, f"assets_{kind}") for kind in NOT_FAILURES}
-    numbers["of them kept in an earlier version"] = report.assets_kept
-    return named_counts(numbers)
+def not_done(report: MirrorReport | StatusReport | VerifyReport, gone: int) -> list[str]:
+    """Return how many files and items are not done, and why. Files that are `gone` did not fail."""
+    counts = report.to_json()
+    numbers = {"failed": count_failures(counts, gone), FailureKind.GONE.meaning: gone}
+    for kind in NOT_FAILURES:
+        numbers[kind.meaning] = counts[f"assets_{kind}"]
+    numbers["of them kept in an earlier version"] = counts.get("assets_kept", 0)
+    failed_items = quantities((report.items_failed, "item"))
+    return [*named_counts(numbers), *(f"{items} failed" for items in failed_items)]
 
 
 def items_read(report: MirrorReport | StatusReport) -> str:
@@ -141,25 +142,15 @@ def still_to_do(report: MirrorReport | StatusReport | VerifyReport) -> list[str]
     return ["SOURCE was not read to its end"]
 
 
-def state_and_failures(report: MirrorReport | StatusReport) -> tuple[str, int]:
-    """Return the state in words, and the number of failures, without files that are gone or not ready."""
-    failures = count_failures(report.to_json(), report.assets_missing) + report.items_failed
-    parts = absent_files(report)
-    if report.state != "complete" or not (failures or parts):
-        return report.state, failures
-    finished = " with ".join(["finished", *quantities((failures, "failure"))])
-    return "; ".join([finished, *parts]), failures
-
-
-def absent_files(report: MirrorReport | StatusReport | VerifyReport) -> list[str]:
-    """Return how many files are gone or not ready: they are not called failures."""
-    numbers = {FailureKind.GONE: report.assets_missing, FailureKind.ORDERED: report.assets_ordered}
-    return [f"{quantity(number, 'file')} {kind.meaning}" for kind, number in numbers.items() if number]
+def state_of(report: MirrorReport | StatusReport) -> str:
+    parts = not_done(report, report.assets_missing)
+    is_finished = report.state == "complete" and parts
+    return "; ".join(["finished", *parts]) if is_finished else report.state
 
 
 def nothing_to_do(report: MirrorReport, command: str = "resume") -> Iterator[str]:
-    state, failures = state_and_failures(report)
-    yield f"{report.dest}: {state}; nothing to {command}"
+    failures = count_failures(report.to_json(), report.assets_missing) + report.items_failed
+    yield f"{report.dest}: {state_of(report)}; nothing to {command}"
     steps = {
         "resume": report.state != "complete",
         "retry": failures,

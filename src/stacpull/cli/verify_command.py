@@ -8,10 +8,9 @@ import click
 from stacpull.cli import parameters, printing
 from stacpull.cli.command import CommandSession, command
 from stacpull.cli.printing import duration, rate, size
-from stacpull.cli.summary import FailureCounts, absent_files, named_counts, next_steps, still_to_do
-from stacpull.errors import StacpullError, quantities, quantity
+from stacpull.cli.summary import FailureCounts, named_counts, next_steps, not_done, still_to_do
+from stacpull.errors import StacpullError, quantity
 from stacpull.events import Damage, Event
-from stacpull.models import count_failures
 from stacpull.reports import VerifyReport
 
 
@@ -59,12 +58,9 @@ def verify(session: CommandSession, dest: str, quick: bool, repair: bool, strict
 def verify_lines(report: VerifyReport, *, failures: FailureCounts, are_listed: bool) -> Iterator[str]:
     is_interrupted = report.state == "interrupted"
     is_unfinished = report.repair is None and report.mirror_state != "complete"
-    lacking = []
-    if report.repair is None:
-        files_failed = count_failures(report.to_json(), report.assets_missing)
-        failed = quantities((files_failed, "file"), (report.items_failed, "item"))
-        lacking = [*(f"{text} failed" for text in failed), *absent_files(report)]
-    is_incomplete = is_unfinished or bool(lacking)
+    failed = report.assets_failed - report.assets_outside + report.items_failed
+    is_lacking = report.repair is None and failed > 0
+    is_incomplete = is_unfinished or is_lacking
     kinds = ("missing", "short", "altered", "obstructed", "unreadable")
     numbers = {kind: getattr(report, kind) for kind in kinds}
     damaged = sum(numbers.values())  # without unknown files, which only fail the check
@@ -83,7 +79,7 @@ def verify_lines(report: VerifyReport, *, failures: FailureCounts, are_listed: b
         counted = " (damage with --strict)" if report.strict else ""
         verdict.append(f"{files} to the mirror{counted}")
     if is_incomplete:
-        counts = ", ".join([*still_to_do(report), *lacking])
+        counts = ", ".join([*still_to_do(report), *not_done(report, report.assets_missing)])
         incomplete = "the mirror is incomplete" if is_unfinished else ""
         verdict.append(": ".join(filter(None, [incomplete, counts])))
     yield f"{report.dest}: {'; '.join(verdict)}"
@@ -102,7 +98,7 @@ def verify_lines(report: VerifyReport, *, failures: FailureCounts, are_listed: b
         "verify": is_interrupted and report.repair is None,
         "resume": is_unfinished and not is_interrupted,
         "verify --repair": damaged,
-        "failures": lacking,
+        "failures": is_lacking,
     }
     if report.repair is not None:
         steps["verify --repair"] = is_interrupted or report.obstructed
