@@ -6,10 +6,10 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from stacpull.errors import StacpullError, UsageError, quantities
+from stacpull.errors import UsageError, quantities
 from stacpull.events import AssetFailed, Event, Notice, RunEnded
 from stacpull.models import NOT_FAILURES, count_failures
-from stacpull.suggestions import argument_classes, refuse_unknown
+from stacpull.suggestions import refuse_unknown
 
 
 class ProblemLog:
@@ -40,12 +40,7 @@ def with_advice(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*positional: Any, **named: Any) -> Any:
-        holders = {"Selection": "selection", "Options": "options", "S3Options": "options"}
-        kinds = [kind for kind in argument_classes() if holders.get(kind.__name__) in parameters]
-        refuse_unknown(function.__name__, named, parameters, kinds)
-        unnamed = [p.name for p in parameters.values() if p.kind is not p.KEYWORD_ONLY]
-        if unnamed and len(positional) > len(unnamed):
-            raise TypeError(f"{function.__name__}({', '.join(unnamed)}): name the others, like selection=...")
+        refuse_unknown(function.__name__, named, parameters)
         if "on_event" in parameters:
             listener = named.get("on_event")
             named["on_event"] = ProblemLog() if listener is None else listener
@@ -55,11 +50,6 @@ def with_advice(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     async def call_async(*positional: Any, **named: Any) -> Any:
-        try:
-            return await call(*positional, **named)
-        except StacpullError as error:
-            if error.__suppress_context__:
-                error.__context__ = None  # with a group in it, IPython prints the error as plain text
-            raise
+        return await call(*positional, **named)
 
     return call_async if inspect.iscoroutinefunction(function) else call

@@ -36,7 +36,7 @@ class Arguments:
     __attrs_attrs__: ClassVar[Any]
 
     def __new__(cls, *_positional: object, **named: object) -> Self:
-        refuse_unknown(cls.__name__, named, attrs.fields_dict(cls), argument_classes())
+        refuse_unknown(cls.__name__, named, attrs.fields_dict(cls))
         return super().__new__(cls)
 
     def __repr__(self) -> str:
@@ -49,16 +49,14 @@ class Arguments:
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
-def argument_classes() -> list[type[Any]]:  # attrs leaves the class without slots that each is made from
-    return [kind for kind in Arguments.__subclasses__() if attrs.has(kind)]
-
-
-def refuse_unknown(owner: str, named: Iterable[str], known: Collection[str], kinds: Iterable[type]) -> None:
+def refuse_unknown(owner: str, named: Iterable[str], known: Collection[str]) -> None:
+    """Raise an error for an argument of `owner` that is not `known`, with the argument to use."""
     unknown = next((name for name in named if name not in known), None)
     if unknown is None:
         return
     uses = {argument: argument for argument in known}
-    for kind in kinds:
+    # attrs leaves the class without slots that each is made from
+    for kind in filter(attrs.has, Arguments.__subclasses__()):
         for argument, field in attrs.fields_dict(kind).items():
             use = uses.setdefault(argument, f"{kind.__name__}({argument}=...)")
             option = field.metadata.get("option", {}).get("name", argument)

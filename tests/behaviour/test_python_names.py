@@ -50,8 +50,8 @@ def test_an_unknown_argument_is_answered_with_the_one_to_use(kind: Any, name: st
         kind(**{name: 1})
 
 
-def test_arguments_without_names_are_answered() -> None:
-    with pytest.raises(TypeError, match=r"mirror\(source, dest\): name the others, like selection=\.\.\."):
+def test_arguments_without_names_are_an_error_of_python() -> None:
+    with pytest.raises(TypeError, match=r"mirror\(\) takes 2 positional arguments but 3 "):
         stacpull.sync.mirror("s", "d", stacpull.Selection())
     with pytest.raises(TypeError, match=r"progress_bar\(\) takes 0 positional arguments but 1 was given"):
         stacpull.progress_bar("event")
