@@ -395,9 +395,12 @@ def read_bbox(value: str | Iterable[float]) -> tuple[float, ...]:
     sides = tuple(side for side in map(finite_number, parts) if side is not None)
     if len(sides) == len(parts) and len(sides) in (4, 6):
         box = to_2d(sides)
-        for side, limit, what in zip(box, (180, 90) * 2, ("longitude", "latitude") * 2, strict=True):
-            if abs(side) > limit:
-                raise ValueError(f"has {side:.10g}, which is not a {what}: use degrees, -{limit} to {limit}")
+        for side in (box.west, box.east):
+            if abs(side) > 180:  # noqa: PLR2004 - degrees
+                raise ValueError(f"has {side:.10g}, which is not a longitude: use degrees, -180 to 180")
+        for side in (box.south, box.north):
+            if abs(side) > 90:  # noqa: PLR2004 - degrees
+                raise ValueError(f"has {side:.10g}, which is not a latitude: use degrees, -90 to 90")
         if box.south > box.north:
             raise ValueError(f"has S {box.south:.10g} above N {box.north:.10g}: swap them")
         return sides
@@ -551,13 +554,16 @@ def load_ids(raw: str) -> tuple[str, ...]:
             raise ValueError(f"names a file: to read it, use @{raw.strip()}")
         return (read_text(raw),)
     content = load_content(raw, hint="; give text with one id per line")
-    lines = [line for line in map(str.strip, content.splitlines()) if line and not line.startswith("#")]
+    stripped = map(str.strip, content.splitlines())
+    lines = [line for line in stripped if line and not line.startswith("#")]
     if len(lines) == 1:  # a list, which JSON has in brackets
         cells = re.split("[\t;,]", lines[0].strip("[]"))
     else:  # a table; pandas writes an index first, without a name
         column = 1 if lines and lines[0].startswith((",", ";")) else 0
-        cells = [cell for line in lines[column:] for cell in re.split("[\t;,]", line)[column : column + 1]]
-    ids = tuple(dict.fromkeys(filter(None, (cell.strip(' "') for cell in cells))))
+        rows = [re.split("[\t;,]", line) for line in lines[column:]]
+        cells = [row[column] for row in rows if len(row) > column]
+    texts = [cell.strip(' "') for cell in cells]
+    ids = tuple(dict.fromkeys(filter(None, texts)))
     if ids and ids[0].lower() in {"id", "item_id", "patch_id", "patch"}:  # the header of a table
         ids = ids[1:]
     if not ids:

@@ -170,7 +170,8 @@ def masking_listener(listener: Listener | None, secrets: Secrets) -> Listener:
         if isinstance(event, AssetFailed | ItemGone):
             event = replace(event, item=ItemId(*map(secrets.masked, event.item)))
         if isinstance(event, AssetFailed):
-            event = replace(event, key=secrets.masked(event.key), message=secrets.masked(event.message))
+            message = secrets.masked(event.message)
+            event = replace(event, key=secrets.masked(event.key), message=message)
         elif isinstance(event, Notice):
             event = replace(event, text=secrets.masked(event.text))
         if listener is not None:

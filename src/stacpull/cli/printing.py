@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any, TextIO
 
 import click
@@ -52,8 +53,7 @@ class Verbosity:
 
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
-_LARGE = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
-"""Seconds and name of a unit, and those of the next smaller one."""
+_TIMES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def size(amount: float) -> str:
@@ -77,7 +77,7 @@ def duration(seconds: float) -> str:
     if round(seconds, 1) < 10:  # noqa: PLR2004 - below, tenths matter
         return f"{seconds:.1f} s"
     whole = round(seconds)
-    for unit, name, smaller, smaller_name in _LARGE:
+    for (unit, name), (smaller, smaller_name) in pairwise(_TIMES):
         if whole >= unit:
             return f"{whole // unit} {name} {whole % unit // smaller} {smaller_name}"
     return f"{whole} s"

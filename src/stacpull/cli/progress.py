@@ -145,10 +145,11 @@ class Display:
 
     def _print_line(self) -> None:
         shown = self._shown()
-        parts = [*shown.head[1:], *shown.figures, *shown.problems, *shown.waits[:1]]
-        text = "; ".join(parts)
+        what, *rest = shown.head
         if isinstance(self._now, Stage):
-            text = ": ".join([*shown.head, *shown.figures])
+            text = ": ".join([what, *shown.figures])
+        else:
+            text = "; ".join([*rest, *shown.figures, *shown.problems, *shown.waits[:1]])
         if text and text != self._printed:
             self._printed = text
             self.say(text)

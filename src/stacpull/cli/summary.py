@@ -209,7 +209,8 @@ def next_steps(
 ) -> Iterator[str]:
     context = click.get_current_context(silent=True)
     params: Mapping[str, Any] = {} if context is None else context.params
-    given = {**params, "config": getattr(params.get("config"), "name", None), "work": report.work}
+    config = getattr(params.get("config"), "name", None)
+    given = {**params, "config": config, "work": report.work}
     place = [report.dest, *_as_flag("config", given)]
     if report.work is not None:
         for name in READING_DEST:

@@ -223,7 +223,8 @@ class Options(Arguments):
     def without_secrets(self) -> Self:
         """Return these options without the fields whose types hold secrets."""
         s3 = attrs.evolve(self.s3, keys=None)
-        return attrs.evolve(self, headers={}, query={}, filled_profile=None, dashboard_token=None, s3=s3)
+        without = attrs.evolve(self, headers={}, query={}, s3=s3)
+        return attrs.evolve(without, filled_profile=None, dashboard_token=None)
 
 
 def _declared_as(what: str) -> dict[str, Any]:

@@ -146,7 +146,9 @@ class WhereFilter(ItemFilter):
         for condition in conditions:
             name, _, value = condition.partition("=")
             wanted.setdefault(name.strip(), []).append(value.strip())
-        self._tests = [(name, PropertyName(name), _test_of(values)) for name, values in wanted.items()]
+        self._tests = []
+        for name, values in wanted.items():
+            self._tests.append((name, PropertyName(name), _test_of(values)))
         self._others: dict[str, str] = {}  # of items that were left out, some values, and their properties
         self._keeps_some = False
 
@@ -315,6 +317,7 @@ class BboxFilter(AreaFilter):
             return {"bbox": boxes[0]}
         polygons = []
         for west, south, east, north in map(with_nonzero_area, boxes):
-            ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
-            polygons.append([ring])
+            southern = [[west, south], [east, south]]
+            northern = [[east, north], [west, north]]
+            polygons.append([[*southern, *northern, southern[0]]])
         return {"area": {"type": "MultiPolygon", "coordinates": polygons}}

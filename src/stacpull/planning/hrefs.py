@@ -73,12 +73,15 @@ def asset_hrefs(asset: Any, base: str | None, prefer: tuple[str, ...]) -> tuple[
         alternates = [alternates] if stated_href(alternates) else [*alternates.values()]
     hrefs = [href, *(asset_href(entry, base) for entry in list_or_empty(alternates))]
     usable = dict.fromkeys(url for url in hrefs if isinstance(url, str))
-    rank = {scheme: number for number, scheme in enumerate(prefer)}
-    # of one scheme, the asset's own href stays before alternates
-    by_rank = sorted(usable, key=lambda url: rank.get(scheme_of(url), len(rank)))
-    if isinstance(href, Failure) and not by_rank:
+    if isinstance(href, Failure) and not usable:
         return href
-    return tuple(by_rank)
+
+    def rank(url: str) -> int:
+        scheme = scheme_of(url)
+        return prefer.index(scheme) if scheme in prefer else len(prefer)
+
+    # of one scheme, the asset's own href stays before alternates
+    return tuple(sorted(usable, key=rank))
 
 
 def self_href(item: Json, *, local: bool = False) -> str | None:
