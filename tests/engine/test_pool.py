@@ -202,14 +202,68 @@ async def test_failures_of_a_host_that_was_down_are_recorded(processes: int) -> 
 
 # --- an item that is read again ---------------------------------------------------------------------------
 
+PLAIN = {f"a{n}": f"https://plain.example/a{n}.tif" for n in range(1, 6)}
+"""Hrefs that carry no signature: the item gives the same for ever."""
 
-@pytest.mark.parametrize(("status", "requests"), [(401, 2), (403, 2), (404, 1)])
-def test_an_href_that_stays_the_same_is_requested_again_only_if_refused(status: int, requests: int) -> None:
-    plain = {"href": "https://plain.example/a.tif"}
-    answer = failing(refused(status), refused(status))
-    course = run(job(href=plain["href"]), answer=answer, assets={job().key: plain})
-    assert [failure for failure, _ in course.outcomes.failed.values()] == [refused(status)]
-    assert (course.origin.reads, len(course.origin.requests)) == (1, requests)
+
+def plain_jobs() -> list[Job]:
+    return [job(rowid, key, href=href) for rowid, (key, href) in enumerate(PLAIN.items(), 1)]
+
+
+def run_plain(answer: Answer, *jobs: Job) -> Course:
+    assets = {key: {"href": href} for key, href in PLAIN.items()}
+    return run(*jobs, answer=answer, workers=1, assets=assets)
+
+
+def never(status: int) -> Answer:
+    return lambda _job, _before: refused(status)
+
+
+def apart(jobs: list[Job]) -> list[Job]:
+    """Give each job an item of its own, so that no document read for another serves it."""
+    return [
+        replace(one, item_rowid=one.rowid, item_href=f"https://api.example/items/{one.rowid}") for one in jobs
+    ]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_hrefs_of_a_stable_host_are_read_again_only_once(status):
+    course = run_plain(never(status), *apart(plain_jobs()))
+    assert [failure for failure, _ in course.outcomes.failed.values()] == [refused(status)] * 5
+    assert course.origin.reads == 1
+    first, *others = PLAIN.values()
+    again = [] if status == 404 else [first]  # the refusal may have been temporary
+    assert course.origin.requests == [first, *again, *others]
+    assert course.origin.counted == ([] if status == 404 else list(PLAIN.values()))
+
+
+def test_stability_is_known_per_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PLAIN, "b1", "https://another.example/b1.tif")
+    jobs = apart(plain_jobs())
+    course = run_plain(never(403), *jobs)
+    assert course.origin.reads == 2
+    assert course.origin.counted == [*PLAIN.values()]
+
+
+def test_a_signed_href_is_read_again_even_where_others_are_stable() -> None:
+    """A bucket may hold plain and signed objects: of a signed one a refusal may still be its age."""
+    first, second, *_ = apart(plain_jobs())
+    signed = job(9, "a3", href="https://plain.example/a3.tif?sig=0")
+
+    def answer(wanted: Job, _before: int) -> AssetFile | Failure:
+        return BODY if wanted.href.endswith("a3.tif") else refused(403)
+
+    course = run_plain(answer, first, second, signed)
+    assert sorted(course.outcomes.failed) == [1, 2]
+    assert course.outcomes.received[9].href == "https://plain.example/a3.tif"
+    assert course.origin.reads == 2
+
+
+def test_hrefs_that_change_make_no_host_stable() -> None:
+    keys = ("a", "b")
+    course = run(job(1, "a"), job(2, "b"), answer=expired(403), workers=1, keys=keys)
+    assert sorted(course.outcomes.received) == [1, 2]
+    assert (course.origin.requests[2], course.origin.counted) == ("https://blob.example/b?sig=0", [])
 
 
 UNREAD = Failure(FailureKind.GONE, "The item is gone.", status=404)

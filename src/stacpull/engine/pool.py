@@ -19,6 +19,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import attrs
 from msgspec.structs import replace
 
+from stacpull.caches import BoundedCache
 from stacpull.errors import CredentialsError, SourceError, StacpullError, quantity
 from stacpull.hosts import MAX_HOSTS, host_of
 from stacpull.json_values import object_or_empty
@@ -149,6 +150,8 @@ class Pool(Generic[JobT, ResultT]):
     _failure_count: int = 0
     _held_back: dict[str, deque[tuple[JobT, Failure]]] = attrs.field(factory=dict)
     down_hosts: dict[str, Failure] = attrs.field(factory=dict)  # by host, why
+    # by host, when an item that was read again first had the same href: the host's hrefs do not expire
+    unchanged_since: BoundedCache[str, float] = attrs.field(factory=BoundedCache)
     _is_stopping: bool = False
     _group: asyncio.TaskGroup = attrs.field(factory=asyncio.TaskGroup)
 
@@ -305,9 +308,12 @@ class AssetTask(Generic[JobT, ResultT]):
     async def _read_newer_href(self, refused: TransferError) -> bool:
         refusal = refused.failure
         href = self.job.href
+        began_at = self._attempt_began_at
         is_refusal = refusal.kind is FailureKind.REFUSED or refusal.status in _EXPIRED
-        is_item_current = self._item_read_at >= self._attempt_began_at
-        if is_item_current or not (is_refusal and self.job.item_href):
+        unchanged_since = self._pool.unchanged_since.get(host_of(href), inf)
+        may_expire = is_signed(href) or unchanged_since > began_at
+        is_item_current = self._item_read_at >= began_at
+        if is_item_current or not (is_refusal and may_expire and self.job.item_href):
             return False
         try:
             is_other = await self._read_until_changed(lambda job: job.href)
@@ -321,8 +327,10 @@ class AssetTask(Generic[JobT, ResultT]):
             message = f"{refusal.message} Its item could not be read again: {failure.message}"
             refused.failure = replace(refusal, message=message)
             return False
-        is_unsigned_refusal = refusal.kind is FailureKind.REFUSED and not is_signed(href)
-        return is_other or is_unsigned_refusal  # which may have been temporary
+        if is_other:
+            return True
+        self._pool.unchanged_since.setdefault(host_of(href), self._pool.retries.clock.monotonic())
+        return refusal.kind is FailureKind.REFUSED and not is_signed(href)  # it may have been temporary
 
     async def _read_until_changed(self, stated: Callable[[JobT], object]) -> bool:
         before = stated(self.job)
