@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.engine.bench import Bench, RecordingStore, parts, planned, tree
+from tests.engine.bench import Bench, RecordingStore, parts, planned, started, tree
 
 from stacpull.errors import DestinationError
 from stacpull.ledger import queries, runs, transitions
@@ -133,6 +133,18 @@ def test_a_newer_version_is_fetched_although_the_earlier_one_was_being_recorded(
     bench.place([bench.arrive(asset, b"x")])
     newer = planned("i", "a", size=2)._replace(updated="2030-01-01")
     assert [job.generation for job in bench.plan(newer).jobs] == [1]
+
+
+def test_an_asset_that_was_taken_over_is_recorded_before_its_key_changes(tmp_path: Path) -> None:
+    earlier = Bench(tmp_path)
+    earlier.plan(planned("i", "a"))
+    runs.end(earlier.db, earlier.run.id, "complete", None, 0)
+    with started(tmp_path) as bench:
+        (job,) = bench.operations.pending_jobs(0, 1, take_over=True)
+        bench.place([bench.arrive(job, b"x")])
+        renamed = replace(planned("i", "a").assets[0], key="b")
+        (job,) = bench.plan(planned("i", "")._replace(assets=(renamed,))).jobs
+        assert (job.key, job.generation) == ("b", 1)
 
 
 def test_a_newer_version_of_a_file_of_the_mirror_is_stored_and_not_adopted(tmp_path: Path) -> None:

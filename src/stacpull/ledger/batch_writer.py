@@ -4,7 +4,7 @@ The batch that ends a page has the new position. After a kill, the page is read 
 twice. `_BatchChanges.save` shows the steps; `asset_decision.decide` says what becomes of a known asset.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from itertools import count
 from typing import Any, Literal
@@ -30,8 +30,10 @@ from stacpull.ledger.schema import LISTED_BY_SEVERAL, AssetState, JsonState, enc
 from stacpull.ledger.transitions import FailureKey
 from stacpull.models import Asset, Failure, FailureKind, ItemId, Job, PlannedItem, SavedBatch, WalkBatch
 from stacpull.planning.item_plan import is_newer, item_directory, item_json_in, version_of
+from stacpull.planning.layout import final_name
 from stacpull.planning.names import COLLECTION_FILE, fold, path_hash, safe_segment, with_salted_hash
 from stacpull.redact import Secrets, href_hash
+from stacpull.urls import filename_of
 
 _REQUEST_NEW = Decision(Action.REQUEST)
 
@@ -117,7 +119,7 @@ class _ItemChange(msgspec.Struct):
     row: ItemRow
     was_planned: bool  # True: this run planned an earlier version
     is_updated: bool  # True: the source has another version than before
-    known: dict[str, KnownAsset]  # its assets before the batch, by key
+    known: dict[str, KnownAsset]  # its assets before the batch, by the keys that they have after it
     rewrites_json: bool = False  # True: its JSON must be written, the first time or again
     has_changed: bool = False  # True: the source has another version of an asset
     lacks_file: bool = False  # True: DEST has no version of an asset, so its JSON may say that it is remote
@@ -286,10 +288,10 @@ class _BatchChanges:
     def _plan_known_asset(self, change: _ItemChange, asset: Asset, known: KnownAsset) -> None:
         run = self._run
         is_pending = known.row.run == run.id and known.row.state == AssetState.PENDING
-        if is_pending and change.was_planned:
+        if is_pending and (change.was_planned or known.row.must_revalidate):  # 1 for a renamed asset
             # bytes of the older version are dropped on arrival, because they belong to another row
             rowid = next(self._writer.asset_rowids)
-            transitions.move_asset(self._db, known.row.id, rowid)
+            transitions.move_asset(self._db, known.row.id, rowid, asset.key)
             known = known._replace(row=known.row._replace(id=rowid, run=0))
         is_lost = known.is_lost(self._has_file)
         decision = asset_decision.decide(
@@ -378,6 +380,7 @@ class _BatchChanges:
     def _resolve_unplanned(self, change: _ItemChange) -> None:
         """Decide about known assets that the plan of their item does not have any more.
 
+        its path is that of a new key                  renamed (`_rename_assets`)
         another SOURCE may list it, or an asset
         of the item cannot be planned                  as it is
         failed or pending, without a version in DEST   deleted
@@ -385,14 +388,18 @@ class _BatchChanges:
         pending, and a filter leaves it out            as it is: this run fetches it
         """
         item = change.item
-        if item.problems:
-            return
-        planned = {asset.key for asset in item.assets}
+        planned = {asset.key for asset in item.assets}.union(dict(item.problems))
         unplanned = [known for key, known in change.known.items() if key not in planned]
+        if not unplanned:
+            return
         left_out = {*item.excluded, *item.web_pages}
+        wanted = [known for known in unplanned if known.row.key not in left_out]
+        may_move = [known for known in wanted if known.row.state != AssetState.RESERVED]
+        self._rename_assets(change, may_move)
         for known in unplanned:
             row = known.row
-            if row.run in self._writer.runs_of_other_sources:
+            is_renamed = change.known.get(row.key) is not known
+            if is_renamed or item.problems or row.run in self._writer.runs_of_other_sources:
                 continue
             is_left_out = row.key in left_out
             is_fetched = row.state == AssetState.PENDING and row.run == change.row.run
@@ -405,6 +412,24 @@ class _BatchChanges:
                 transitions.delete_jobs(self._db, [row.id])
                 done = row._replace(state=AssetState.DONE, digest=known.digest_in_dest or None)
                 self._asset_rows.append(done)
+
+    def _rename_assets(self, change: _ItemChange, unplanned: Iterable[KnownAsset]) -> None:
+        """Let a key without a file take over the unplanned asset with its path."""
+        unplanned_by_path = {(known.directory, known.row.name): known for known in unplanned}
+        for asset in change.item.assets:
+            replaced = change.known.get(asset.key)
+            if replaced and (replaced.row.name is not None or replaced.row.state < AssetState.FAILED):
+                continue
+            name = final_name(asset.name, asset.name_template, filename_of(asset.href), asset.directory)
+            known = unplanned_by_path.pop((asset.directory, name), None)
+            if known is None:
+                continue
+            if replaced:
+                transitions.delete_asset(self._db, replaced.row.id)
+            transitions.move_asset(self._db, known.row.id, known.row.id, asset.key)
+            row = known.row._replace(key=asset.key, must_revalidate=1)  # its content may be another one
+            del change.known[known.row.key]
+            change.known[asset.key] = known._replace(row=row)
 
     def _plan_problems(self, change: _ItemChange) -> None:
         run_id = self._run.id

@@ -142,12 +142,12 @@ def fail_planned(db: Connection, asset: int, name: str | None) -> None:
     db.execute(f"UPDATE assets SET state = {AssetState.FAILED} WHERE id = ?", (asset,))
 
 
-def move_asset(db: Connection, rowid: int, new_rowid: int) -> None:
-    """Give an asset another row, without its job and failure."""
+def move_asset(db: Connection, rowid: int, new_rowid: int, key: str) -> None:
+    """Give an asset another row or key, without its job and failure."""
     move = "UPDATE paths SET asset = ? WHERE hash = ? AND asset = ?"
     db.execute(move, (new_rowid, paths.owned_hash(db, rowid), rowid))
     delete_jobs(db, [rowid])
-    db.execute("UPDATE assets SET id = ? WHERE id = ?", (new_rowid, rowid))
+    db.execute("UPDATE assets SET id = ?, key = ? WHERE id = ?", (new_rowid, key, rowid))
 
 
 def delete_asset(db: Connection, rowid: int) -> None:
