@@ -71,12 +71,12 @@ def test_a_late_name_is_completed(template, name_template, filename, name):
 @pytest.mark.parametrize(
     ("template", "place_or_word"),
     [
-        ("", "character 1"),
-        ("/{key}", "character 1"),
-        ("a//{key}", "character 3"),
-        ("a/", "character 3"),
-        ("a/{key", "character 3"),
-        ("a/{{key}", "character 8"),
+        ("", "a segment is empty"),
+        ("/{key}", "the path is absolute"),
+        ("a//{key}", "a segment is empty"),
+        ("a/", "a segment is empty"),
+        ("a/{key", "a brace is unmatched"),
+        ("a/{{key}", "a brace is unmatched"),
         ("a/{ key}", "is not a field"),
         ("a/{key|upper}", "'upper' is not a filter"),
         ("a/{key|}", "'' is not a filter"),

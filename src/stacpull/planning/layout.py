@@ -21,9 +21,7 @@ from stacpull.planning.names import fold, json_name, safe_segment, with_salted_h
 FIELDS: Final = ("collection", "item", "key", "ext", "filename", "parent", "year", "month", "day")
 """The predefined fields; any other field is a property of the item."""
 _ASSET_FIELDS: Final = frozenset({"key", "ext", "filename"})
-_TOKEN: Final = re.compile(
-    r"(?P<brace>\{\{|\}\})|\{(?P<field>[^{}]*)\}|(?P<text>[^{}/]+)|(?P<slash>/)|(?P<lone>.)"
-)
+_TOKENS: Final = re.compile(r"(\{\{|\}\}|\{[^{}]*\}|/)")
 _NAME: Final = re.compile(r"[^\s{}|/]+")
 _REMOVE_PREFIX: Final = "removeprefix:"
 _DATE: Final = re.compile(r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)")
@@ -185,39 +183,41 @@ def name_in(directory: str, raw: str) -> str:
 
 def _parse(template: str, *, separates: bool) -> list[Segment]:
     segments: list[list[str | Field]] = [[]]
-    for token in _TOKEN.finditer(template):
-        segment = segments[-1]
-        if token["slash"] and separates:
-            if not segment:
-                raise _error(template, "the path is absolute, or a segment is empty", token.start())
+    for part in _TOKENS.split(template):
+        piece: str | Field = part
+        if part == "/" and separates:
             segments.append([])
             continue
-        if token["lone"]:
-            what = f"{token['lone']!r} is unmatched (double it for a literal one)"
-            raise _error(template, what, token.start())
-        piece: str | Field = token["brace"][0] if token["brace"] else token.group()
-        if token["field"] is not None:
-            name, *filters = token["field"].split("|")
-            if not _NAME.fullmatch(name):
-                raise _error(template, f"{token.group()} is not a field; fields are {_KNOWN}", token.start())
-            for text in filters:
-                if not text.startswith(_REMOVE_PREFIX):
-                    what = f"{text!r} is not a filter; use removeprefix:TEXT"
-                    raise _error(template, what, token.start())
-            prefixes = [text.removeprefix(_REMOVE_PREFIX) for text in filters]
-            piece = Field(name, tuple(prefixes))
+        if part in ("{{", "}}"):
+            piece = part[0]
+        elif part.startswith("{") and part.endswith("}"):
+            piece = _parse_field(template, part)
+        elif "{" in part or "}" in part:
+            raise _error(template, "a brace is unmatched (double it for a literal one)")
+        segment = segments[-1]
         if isinstance(piece, str) and segment and isinstance(segment[-1], str):
             segment[-1] += piece
-        else:
+        elif piece:
             segment.append(piece)
-    if separates and not segments[-1]:
-        raise _error(template, "the last segment, which is the file name, is empty", len(template))
+    if separates and not all(segments):
+        raise _error(template, "the path is absolute, or a segment is empty")
     return list(segments)
 
 
-def _error(template: str, what: str, index: int | None = None) -> UsageError:
-    where = "" if index is None else f", at character {index + 1}"
-    return UsageError(f"--layout {template!r}{where}: {what}.")
+def _parse_field(template: str, part: str) -> Field:
+    name, *filters = part[1:-1].split("|")
+    if not _NAME.fullmatch(name):
+        raise _error(template, f"{part} is not a field; fields are {_KNOWN}")
+    prefixes = []
+    for text in filters:
+        if not text.startswith(_REMOVE_PREFIX):
+            raise _error(template, f"{text!r} is not a filter; use removeprefix:TEXT")
+        prefixes.append(text.removeprefix(_REMOVE_PREFIX))
+    return Field(name, tuple(prefixes))
+
+
+def _error(template: str, what: str) -> UsageError:
+    return UsageError(f"--layout {template!r}: {what}.")
 
 
 def received_file(
