@@ -159,7 +159,7 @@ def test_status_does_not_count_assets_that_are_gone_or_not_ready_as_failed() -> 
     [
         ({"assets_pending": 7, "state": "interrupted"}, "interrupted: 65 of 65 files in out dir; at least 7"),
         ({"state": "failed", "reason": "The disk is full."}, "failed: 65 of 65 files in"),
-        ({"items_failed": 2, "assets_planned": 0}, "no file was fetched into out dir; 2 items failed\n"),
+        ({"items_failed": 2, "assets_planned": 0}, " of 0 files in out dir; 2 items failed\n"),
         ({"assets_excluded": 5}, "left out 5 assets (asset filters)"),
         ({"assets_pages": 2000}, "left out 2,000 web pages or endpoints; --inc"),
         ({"items_unseen": 1}, "unseen   1 item that the source announced"),
