@@ -53,9 +53,6 @@ MISTAKES = {
     "two limits": Mistake(("plan", "{api}", "--sample", "1", "--max-items", "1"), "Give --sample or --max"),
     "a seed without a sample": Mistake(("mirror", "{api}", "d", "--seed", "1"), "--seed needs --sample."),
     "a label to leave out": Mistake(("plan", "{api}", "--no-label", "x"), "use --exclude-label NAME.\n"),
-    "part of an option": Mistake(
-        ("plan", "{api}", "--private", "true"), "; did you mean --allow-private-hosts?\n"
-    ),
     "an option unlike all others": Mistake(("plan", "{api}", "--scene"), "option '--scene'.\n"),
     "a profile for DEST that does not exist": Mistake(
         ("mirror", "{api}", "s3://bucket/p", "--work", "w", "-C", "--dest-profile", "nope"),
