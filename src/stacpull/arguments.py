@@ -387,6 +387,7 @@ def read_shard(value: str | Sequence[int]) -> tuple[int, int]:
 
 
 _BOX = re.compile(r"[-+0-9.,eE\s]+\Z")
+_AREA = re.compile(rf"\s*[{{\[]|{_BOX.pattern}")  # GeoJSON or a box
 
 
 def read_bbox(value: str | Iterable[float]) -> tuple[float, ...]:
@@ -537,12 +538,12 @@ def load_content(raw: str, *, hint: str = "") -> str:
 def load_area(raw: str) -> str:
     """Return the content of @FILE or of a bare path; other text is GeoJSON or a box."""
     written = raw.strip()
-    if not written or written.startswith(("{", "[")) or _BOX.match(written):
+    if not written or _AREA.match(written):
         return written
     name = written.removeprefix("@")
     advice = "give GeoJSON (ogr2ogr -t_srs EPSG:4326 area.geojson FILE converts others)"
     content = load_content(f"@{name}", hint=f"; {advice}")
-    if not (content.lstrip().startswith(("{", "[")) or _BOX.match(content)):
+    if not _AREA.match(content):
         raise ValueError(f"cannot use {name}: {advice}")
     return content
 

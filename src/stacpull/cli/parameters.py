@@ -60,8 +60,10 @@ def parameter(option: Option) -> OptionParameter:
     flag = f"--{option.name}/--no-{option.name}" if option.form == "pair" else f"--{option.name}"
     short = [f"-{option.short}"] if option.short else []
     names = [option.name.replace("-", "_"), flag, *short]
-    how: dict[str, Any] = {"multiple": option.form == "repeated", "metavar": option.metavar or "TEXT"}
-    if option.choices:
+    how: dict[str, Any] = {"metavar": option.metavar or "TEXT"}
+    if option.form == "repeated":
+        how["multiple"] = True
+    elif option.choices:
         how = {"type": click.Choice(option.choices), "metavar": option.metavar or None}
     elif option.form in ("switch", "pair"):
         how = {"is_flag": True, "default": None}

@@ -23,9 +23,14 @@ def plain(text: str) -> str:
 
 def paint(text: str, colour: str, stream: TextIO) -> str:
     """Return `text` in a colour if `stream` is a terminal that shows it and NO_COLOR is not set."""
-    if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+    if os.environ.get("NO_COLOR") or not is_terminal(stream):
         return text
     return click.style(text, fg=colour)
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Return whether the cursor of `stream` can be moved."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def is_utf8(stream: TextIO) -> bool:

@@ -54,7 +54,7 @@ class Display:
         self._lock = threading.RLock()  # reentrant: a signal handler may take it at any point
         self._is_closed = False  # not an event: its lock is not reentrant
         self._is_silent = output.quiet or output.no_progress
-        self._is_live = not self._is_silent and self._stream.isatty() and os.environ.get("TERM") != "dumb"
+        self._is_live = not self._is_silent and printing.is_terminal(self._stream)
         self._is_unicode = printing.is_utf8(self._stream)
         self._dot = ", "
         self._spinner = "|/-\\"

@@ -196,8 +196,9 @@ def by_reason(reasons: Mapping[str, int]) -> str:
 
 
 def per_name(numbers: Mapping[str, int]) -> str:
-    ordered = sorted(numbers.items(), key=lambda pair: (-pair[1], pair[0]))
-    return ", ".join(f"{name}: {number:,}" for name, number in ordered)
+    by_name = dict(sorted(numbers.items()))
+    most_first = Counter(by_name).most_common()
+    return ", ".join(f"{name}: {number:,}" for name, number in most_first)
 
 
 def next_steps(

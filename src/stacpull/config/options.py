@@ -228,7 +228,8 @@ class Options(Arguments):
 
 
 def _declared_as(what: str) -> dict[str, Any]:
-    return {field.name: field.default for field in attrs.fields(Options) if field.metadata.get(what)}
+    fields = [field for field in attrs.fields(Options) if field.metadata.get(what)]
+    return {field.name: field.default for field in fields}
 
 
 @attrs.frozen(field_transformer=with_readers)
