@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 from msgspec.structs import asdict
 
-from stacpull.clock import Clock, rfc3339
+from stacpull.clock import rfc3339
 from stacpull.events import Event, Listener, Progress, RunEnded, Stage, masking_listener
 from stacpull.redact import Secrets
 from stacpull.store.inspection import open_regular
@@ -32,11 +32,10 @@ def failed_attempt(path: Path) -> str | None:
 
 
 class EventLog:
-    def __init__(self, path: Path, secrets: Secrets, clock: Clock, on_event: Listener | None = None) -> None:
+    def __init__(self, path: Path, on_event: Listener | None = None) -> None:
         self._path = path
-        self.secrets = secrets
-        self._clock = clock
-        self._pass_on = masking_listener(on_event, secrets)
+        self.secrets = Secrets()
+        self._pass_on = masking_listener(on_event, self.secrets)
         self.has_run_ended = False
         self._lines: deque[bytes] = deque()
         self._flushing = threading.Lock()
@@ -49,7 +48,7 @@ class EventLog:
         self._pass_on(event)
 
     def add(self, event: str, fields: Mapping[str, object]) -> None:
-        time = rfc3339(datetime.fromtimestamp(self._clock.time(), UTC))
+        time = rfc3339(datetime.now(UTC))
         cleaned = {name: self._clean(value) for name, value in fields.items()}
         line = {"time": time, "event": event, **cleaned}
         self._lines.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))

@@ -22,7 +22,6 @@ from stacpull import errors
 from stacpull.arguments import or_default
 from stacpull.catalog.item import public_document
 from stacpull.child_process import ConnectedProcess, run_process
-from stacpull.clock import SystemClock
 from stacpull.config.options import Options
 from stacpull.dest_address import DestAddress, resolve_dest
 from stacpull.engine import item_input
@@ -45,7 +44,6 @@ from stacpull.ledger.database import Connection, ledger_errors, ledger_path, ope
 from stacpull.ledger.meta import is_named_source, note_named_source
 from stacpull.ledger.runs import EndState, Run, RunSpec
 from stacpull.models import NOT_FAILURES, OWN_DIRECTORY, FailureKind, Job, WalkBatch, WalkUpdate
-from stacpull.redact import Secrets
 from stacpull.reports import CommonReport, MirrorReport
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
@@ -201,7 +199,7 @@ async def run_context(
             serving = serve(options.dashboard, options.dashboard_token, address.shown, on_event)
             on_event = await stack.enter_async_context(serving)
         stopping = await stack.enter_async_context(timed_stop(stop, options.stop_after))
-        event_log = EventLog(address.work / OWN_DIRECTORY / "log.ndjson", Secrets(), SystemClock(), on_event)
+        event_log = EventLog(address.work / OWN_DIRECTORY / "log.ndjson", on_event)
         try:
             yield RunContext(address, options, event_log, stopping, workers)
         except StacpullError as error:
