@@ -150,6 +150,7 @@ def test_a_wrong_password_ends_the_run_with_3_before_anything_is_downloaded(worl
     with pytest.raises(CredentialsError, match=r"Invalid user credentials.*USER_NAME and USER_WORD"):
         world.mirror({"a": downloads.url("/a")}, profile, **environ)
     assert not downloads.requests
+    assert not world.dest.exists()
 
 
 VISIT = """

@@ -265,6 +265,10 @@ async def run_from_source(context: RunContext, location: str, selection: Selecti
         await asyncio.to_thread(check_local_source, resolved.url, work)
     async with _start_store_and_open_source(context, resolved, selection, options) as (process, initial):
         setup = await run_stoppable(checked_setup(initial), context.stop)
+        logins = setup.network.logins
+        exists = errors.destination_errors(work)(ledger_path(work).exists)
+        if logins is not None and not await asyncio.to_thread(exists):
+            await run_stoppable(logins.log_in(), context.stop)  # before DEST is created
 
         def begin(db: Connection) -> tuple[Run, list[str]]:
             source = runs.as_recorded(db, resolved.url, is_api=setup.source.api_root is not None)
