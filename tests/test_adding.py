@@ -224,7 +224,7 @@ def test_resume_and_retry_use_kept_and_fixed_values_again_and_refuse_another_fix
     ran = copy.run("mirror", tmp_path / "item.json", dest, "--farewell", "hi", "--signature", "hi", *limits)
     assert ran.out.startswith("hi, hi\n")
     refused = copy.run("resume", dest, "--signature", "new")
-    assert (refused.code, "but `stacpull resume` does not." in refused.err) == (2, True)
+    assert (refused.code, "`stacpull mirror SOURCE DEST --signature ...`" in refused.err) == (2, True)
     assert "hi, hi\n" in copy.output("resume", dest, *limits)
     assert "new, hi\n" in copy.output("resume", dest, "--farewell", "new", *limits)
     assert "k, hi\n" in copy.output("retry", dest)

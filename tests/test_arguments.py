@@ -138,7 +138,7 @@ def test_an_option_takes_the_forms_of_the_command_line(name: str, given: object,
 WRONG_OPTIONS = {
     "headers": ({"K": 5}, "K: V", {"Range": "bytes=0-1"}),
     "concurrency": (10_000, "many"), "retries": (-1, True), "per_host": (0,), "stall_timeout": (0, "nan"),
-    "min_rate": (-1.0,), "limit_rate": (-5, 5, "9e307G", "5T", True), "max_page_size": ("9e307G", 2.0**63),
+    "min_rate": (-1.0,), "limit_rate": (-5, "9e307G", "5T", True), "max_page_size": ("9e307G", 2.0**63),
     "stop_after": (f"{'9' * 309}d", -1, "-5", "-5s", "3h50", "h", "", "1h 5m x"),
     "requests_per_second": (float("nan"),), "metadata": ("xml",),
     "s3": ({"region": "us-west-2"},), "dashboard": ("65536", "::1:80", "name:80"),

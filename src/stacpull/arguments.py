@@ -34,7 +34,6 @@ ValueReader = Callable[[Any], Any]
 
 MAX_CONCURRENCY = 4096  # more transfers need more open files than systems allow
 MAX_INTEGER = 2**63 - 1  # the largest integer that a ledger stores
-_LOWEST_LIMIT_RATE = 1000  # below, a unit was forgotten
 ABOVE_ZERO = math.nextafter(0, 1)
 
 Time = str | date | datetime
@@ -343,15 +342,6 @@ read_seconds = number("a number of seconds above 0, like 30 or 5m", ABOVE_ZERO, 
 read_rate = number("a number of at least 0 (0: no limit)", 0)
 read_duration = number("a time like 3h50m or 90m, or a number of seconds (0: no limit)", 0, convert=_seconds)
 read_byte_rate = number("a number of bytes per second, like 500K or 2M", 0, convert=_bytes)
-
-
-def read_limit_rate(raw: object) -> float:
-    rate = read_byte_rate(raw)
-    if 0 < rate < _LOWEST_LIMIT_RATE:
-        raise _invalid("at least 1K, like 500K or 2M bytes per second (0: no limit)", raw)
-    return rate
-
-
 read_percentage = number(
     "a number from 0 to 100", 0, 100, lambda raw: finite_number(str(raw).strip().removesuffix("%"))
 )

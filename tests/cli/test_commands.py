@@ -81,7 +81,7 @@ def test_a_retry_without_failures_says_so(stacpull_command: Command, library: Li
 def test_continuing_a_run_refuses_options_that_the_run_keeps(stacpull_command, library, name, option):
     ran = stacpull_command(name, "out", *option)
     assert (ran.code, library.calls) == (2, [])
-    assert f"other commands have it, but `stacpull {name}` does not." in ran.err
+    assert f"`stacpull mirror SOURCE DEST {option[0]} ...`" in ran.err
 
 
 def test_continuing_a_run_ignores_the_selection_of_the_config_file(stacpull_command, library):

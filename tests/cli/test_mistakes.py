@@ -83,7 +83,7 @@ MISTAKES = {
         "(wrong version number). If the server has no TLS, use http://.",
         4,
     ),
-    "a filter of a report": Mistake(("report", "m", "--label", "x"), "but `stacpull report` does not."),
+    "a filter of a report": Mistake(("report", "m", "--label", "x"), "use `stacpull mirror SOURCE DEST --"),
     "a filter of an export": Mistake(("export", "m", "out", "--label", "x"), "some with --split NAME=@FILE"),
     "a file without @": Mistake(
         ("plan", "{api}", "-C", "--ids", __file__), "names a file: to read it, use @/"

@@ -358,10 +358,16 @@ def test_a_missing_config_is_reported(monkeypatch, tmp_path, name, expected):
 
 
 def test_variables_that_set_no_option_are_reported() -> None:
-    names = ["STACPULL_CONCURENCY", "STACPULL_MAX_ITEMS", "STACPULL_PRUNE"]
-    resolved = resolve_with(**dict.fromkeys(names, "planted"))
+    hints = {
+        "STACPULL_CONCURENCY": "; did you mean STACPULL_CONCURRENCY?",
+        "STACPULL_MAX_ITEMS": ": use --max-items.",
+        "STACPULL_PRUNE": ": use --prune.",
+        "STACPULL_XYZ": ".",
+    }
+    resolved = resolve_with(**dict.fromkeys(hints, "planted"))
     assert replace(resolved, warnings=()) == resolve_with()
-    assert resolved.warnings == tuple(f"The environment variable {name} sets no option." for name in names)
+    warnings = [f"The environment variable {name} sets no option{hint}" for name, hint in hints.items()]
+    assert sorted(resolved.warnings) == sorted(warnings)
 
 
 def test_source_and_an_authorization_take_precedence_over_the_keys_of_a_config(tmp_path: Path) -> None:

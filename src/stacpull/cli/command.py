@@ -146,9 +146,12 @@ class Command(click.Command):
         if ctx.resilient_parsing:  # for completion
             return extra
         if extra:
+            hint = ""
+            if any(arg.startswith("-") for arg in args):
+                hint = "; quote spaces and *, join numbers with commas (--option=VALUE)"
             takes = " and ".join(map(str.upper, self._arguments)) or "options"
             unexpected = ", ".join(map(repr, extra))
-            raise click.UsageError(f"Unexpected {unexpected}: `{self.name}` takes only {takes}.", ctx)
+            raise click.UsageError(f"Unexpected {unexpected}: `{self.name}` takes only {takes}{hint}.", ctx)
         config = ctx.params.get("config", toml.Config())
         origins = {ctx.get_parameter_source(name) for name in config.addresses}
         if len(origins) > 1 and {*config.addresses} <= {*self._arguments}:
@@ -174,11 +177,14 @@ class Command(click.Command):
         advice = advice_on(name.lstrip("-"), known)
         if advice:
             return f": {advice}."
-        if any(option.has_flag(name) for option in OPTIONS):
-            return f": other commands have it, but `stacpull {self.name}` does not."
-        # an option that removes files is never suggested
-        safe = [flag[2:] for flag in flags if flag.startswith("--") and flag != "--prune"]
-        return did_you_mean(name.strip("-"), safe, written="--{}")
+        option = next((option for option in OPTIONS if option.has_flag(name)), None)
+        if option is None:  # an option that removes files is never suggested
+            safe = [flag[2:] for flag in flags if flag.startswith("--") and flag != "--prune"]
+            return did_you_mean(name.strip("-"), safe, written="--{}")
+        if self._arguments[:1] == ["dest"] and "resume" not in option.commands:
+            command = f"`stacpull mirror SOURCE DEST {name} ...`"
+            return f": a mirror keeps its selection and layout; use {command}."
+        return f": other commands have it, but `stacpull {self.name}` does not."
 
     def read_config(self, ctx: click.Context, name: str | None) -> toml.Config:
         """Read a config file: what it sets is the default of SOURCE, DEST and the command's own options."""

@@ -146,9 +146,7 @@ class Options(Arguments):
     min_rate: float = option(
         100.0, "BYTES[K|M|G]", read=arguments.read_byte_rate, shown="100 bytes per second", commands=_RUNS
     )
-    limit_rate: float = option(
-        0.0, "BYTES[K|M|G]", read=arguments.read_limit_rate, commands=f"{_RUNS} verify"
-    )
+    limit_rate: float = option(0.0, "BYTES[K|M|G]", read=arguments.read_byte_rate, commands=f"{_RUNS} verify")
     requests_per_second: float = option(
         0.0, "N", read=arguments.read_rate, commands=f"{_RUNS} plan headers classes"
     )

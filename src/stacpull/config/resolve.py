@@ -19,7 +19,7 @@ from stacpull import entry_points
 from stacpull.arguments import FIELD_NAME, load_content, read_header_fields, read_text
 from stacpull.config.options import BY_NAME, OPTIONS, Options, Output, S3Options
 from stacpull.config.toml import Config, Setting
-from stacpull.errors import CredentialsError, UsageError
+from stacpull.errors import CredentialsError, UsageError, did_you_mean
 from stacpull.hosts import host_of, literal_address, never_allowed_reason, not_public_reason
 from stacpull.option_fields import Option
 from stacpull.redact import Secret
@@ -147,10 +147,14 @@ def _elements(value: object) -> list[object]:
 
 
 def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
-    read = {name for option in OPTIONS for name in option.variables}
-    for name in sorted(variables.keys() - read):
-        if name.startswith(_PREFIX):
-            yield f"The environment variable {name} sets no option."
+    read = {name.removeprefix(_PREFIX) for option in OPTIONS for name in option.variables}
+    for name in sorted(variables):
+        word = name.removeprefix(_PREFIX)
+        if name.startswith(_PREFIX) and word not in read:
+            flag = word.lower().replace("_", "-")
+            hint = did_you_mean(word, read, written=f"{_PREFIX}{{}}")
+            hint = f": use --{flag}." if flag in BY_NAME else hint
+            yield f"The environment variable {name} sets no option{hint}"
 
 
 def with_environment(options: Options, source: str) -> Options:

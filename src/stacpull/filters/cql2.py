@@ -55,6 +55,8 @@ def parse_filter(text: str) -> Any:
     date = _BARE_DATE.search(unquoted)
     if date is not None:
         raise UsageError(f"--filter: write a date as DATE('{date.group()}').")
+    if "==" in unquoted:
+        raise UsageError("--filter: CQL2 compares with =, not ==.")
     steps = ({"(": 1, ")": -1}.get(character, 0) for character in unquoted)
     depth = max(accumulate(steps, initial=1))
     operators = max(len(_OPERATOR.findall(operand)) for operand in _OPERAND_ENDS.split(unquoted))
@@ -74,9 +76,10 @@ def parse_filter(text: str) -> Any:
         row, column = map(int, position.groups())
         line = [*text.splitlines(), ""][row - 1]
         not_parsed = line[column - 1 :][:20].strip()
-        where = "at its end: a value, a property or `)` is missing"
-        if not_parsed:
-            where = f"from {not_parsed!r} on"
+        hint = "; text takes single quotes: platform = 'a'" if re.match(r'["\w]', not_parsed) else ""
+        where = f"from {not_parsed!r} on{hint}"
+        if not not_parsed:
+            where = "at its end: a value, a property or `)` is missing"
         raise UsageError(f"--filter cannot be read as CQL2 {where}.") from error
 
 
@@ -351,6 +354,7 @@ def _operation(name: str, arguments: Any) -> Term:
     function = _OPERATORS.get(operation)
     if function is None:
         hint = did_you_mean(name.upper(), map(str.upper, _OPERATORS))
+        hint = ": use CASEI." if operation in {"lower", "upper"} else hint
         raise UsageError(f"--filter: there is no operator or function {name}{hint}")
     if operation == "-" and isinstance(arguments, list) and len(arguments) == 1:
         arguments = [0, *arguments]
@@ -460,7 +464,12 @@ class ExpressionFilter(ItemFilter):
     def _why_unknown(self, item: Json, properties: Json) -> str:
         terms = {name: _term({"property": name}) for name in properties_in(self._tree)}
         absent = sorted(name for name in terms if terms[name](item, properties) is None)
-        return f" Absent: {', '.join(absent)}." if absent else ""
+        if not absent:
+            return " Numbers take no quotes. Text takes single quotes, a list 'TEXT' IN NAME (or --label)."
+        hint = "."
+        if len(absent) == 1:
+            hint = did_you_mean(absent[0], properties.keys() - absent)
+        return f" Absent: {', '.join(absent)}{hint} Text takes single quotes: 'a'."
 
     def warnings(self, counts: LeftOut, *, complete: bool) -> list[str]:
         return [f"{text}{self._why or ''}" for text in super().warnings(counts, complete=complete)]

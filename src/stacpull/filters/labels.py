@@ -123,11 +123,20 @@ def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -
     for label in wanted:
         if fold_label(label) not in spelled:
             where = selection.nomenclature or "the collection"
-            near = similar(fold_label(label), spelled, limit=3, cutoff=0.5)
-            hint = "`stacpull classes` lists them"
-            if near:
-                hint = f"nearest: {', '.join(repr(spelled[name]) for name in near)}"
-            elif selection.nomenclature is not None:
-                hint = f"it has {', '.join(map(repr, known))}"
+            hint = _hint(fold_label(label), spelled, selection.nomenclature)
             raise UsageError(f"{label!r} is not a label class of {where}; {hint}.")
     return []
+
+
+def _hint(label: str, spelled: Mapping[str, str], nomenclature: str | None) -> str:
+    has_corine_names = not spelled.keys().isdisjoint(map(fold_label, CLC43))
+    is_corine = nomenclature is not None or has_corine_names
+    for other, names in NOMENCLATURES.items():
+        if is_corine and other != nomenclature and label in map(fold_label, names):
+            return f"it is a class of {other}: use --nomenclature {other}"
+    near = similar(label, spelled, limit=3, cutoff=0.5)
+    if near:
+        return f"nearest: {', '.join(repr(spelled[name]) for name in near)}"
+    if nomenclature is not None:
+        return f"it has {', '.join(map(repr, NOMENCLATURES[nomenclature]))}"
+    return "`stacpull classes` lists them"
