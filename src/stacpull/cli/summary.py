@@ -74,6 +74,8 @@ def mirror_lines(report: MirrorReport, failures: FailureCounts, noun: str = "fil
         state = f"{report.state} ({report.reason.rstrip('.')}): "
     elif report.state == "complete" and parts:
         state = ""
+    elif report.state == "complete" and not report.assets_planned:
+        state = "nothing to fetch: "
     files = f"{report.assets_done:,} of {quantity(report.assets_planned, noun)} in {report.dest}"
     yield "; ".join([f"{state}{files}", *parts])
     present = min(report.assets_done, report.assets_skipped + report.assets_revalidated)  # some are in both
