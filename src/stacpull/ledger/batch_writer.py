@@ -55,8 +55,8 @@ class BatchWriter:
         self._folded_directories = set(map(fold, self._directories.values()))
         # documents older than those of an earlier run: planned last, if SOURCE lists no newer ones
         self.postponed: dict[ItemId, PlannedItem] = {}
-        query = "SELECT iif(instr(selection, '\"max_items\":') > 0, 0, 1000) FROM runs WHERE id = ?"
-        self.max_postponed = scalar(db, query, (run.id,))  # with `--max-items` none, as they do not count yet
+        # with `--max-items` none, as they do not count yet
+        self.max_postponed = 0 if run.has_max_items else 1000
         self.item_rowids = count(scalar(db, "SELECT max(id) FROM items") + 1)  # of new rows
         self.asset_rowids = count(scalar(db, "SELECT max(id) FROM assets") + 1)
 

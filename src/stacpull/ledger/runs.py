@@ -31,7 +31,8 @@ EndState = Literal["complete", "interrupted", "failed"]
 LEFT_OUT = "left out: "  # starts the name of a counter: how many items a filter left out, by reason
 USAGE = ("bytes_fetched", "requests", "retries", "seconds")
 LAST_UNFINISHED = "SELECT max(id) FROM runs WHERE state NOT IN ('complete', 'superseded')"
-# a selection may have a million IDs, so it is decoded only if it contains "clip"
+# a selection may have a million IDs, so only one with "clip" is decoded
+_HAS_MAX_ITEMS = "instr(selection, '\"max_items\":') > 0"
 _AREA = "iif(instr(selection, '\"clip\":') > 0, json_extract(selection, '$.clip'), NULL)"
 
 
@@ -57,6 +58,7 @@ class Run(msgspec.Struct, frozen=True):
     fixed: Mapping[str, Any]  # `Options.fixed`
     remembered: Mapping[str, Any]  # `Options.remembered`
     area_hash: int | None  # of its `--clip`
+    has_max_items: bool = False
     cut_short: str | None = None  # why its walk ended before the end of the source
     position: str | None = None  # the next page to read (JSON), None before the first
     counters: Mapping[str, int] = {}  # when the run was started or resumed
@@ -109,6 +111,35 @@ def earlier_runs_of_task(db: Connection, run_id: int) -> list[int]:
     return column(db, query, (run_id, json_array(of_same_source(db, run_id))))
 
 
+_LACKS_CREDENTIALS = (
+    "SELECT value FROM json_each(credential_names) EXCEPT SELECT value FROM json_each(:names)"
+)
+_LOST_HREFS = (  # which only a walk has
+    "SELECT 1 FROM jobs j CROSS JOIN assets a ON a.id = j.asset JOIN items i ON i.id = a.item "
+    f"WHERE a.run = runs.id AND a.state < {AssetState.DONE} AND j.stale AND i.href IS NULL"
+)
+_CONTINUE_LAST = (
+    "UPDATE runs SET state = 'running', reason = NULL, ended = NULL, "
+    "credential_names = :names, remembered = :remembered "
+    "WHERE id = (SELECT max(id) FROM runs) AND state <> 'complete' "
+    "AND (kind, source, selection, fixed) = (:kind, :source, :selection, :fixed) "
+    f"AND NOT EXISTS ({_LACKS_CREDENTIALS}) AND NOT EXISTS ({_LOST_HREFS}) RETURNING id"
+)
+_HAVE_READ = (
+    "SELECT run FROM totals WHERE items > 0 OR pending > 0 "
+    "UNION SELECT run FROM counters WHERE name = 'items_seen' AND number > 0"
+)
+_END_OTHERS = (  # unfinished runs with the same task, and walks that have not read an item
+    "UPDATE runs SET state = 'superseded' "
+    "WHERE state NOT IN ('complete', 'superseded') AND kind = :kind AND ("
+    f"(source, selection) = (:source, :selection) OR kind = 'mirror' AND id NOT IN ({_HAVE_READ}))"
+)
+_INSERT_RUN = (
+    "INSERT INTO runs(kind, source, selection, fixed, credential_names, remembered, state, started) "
+    "VALUES (:kind, :source, :selection, :fixed, :names, :remembered, 'running', :now) RETURNING id"
+)
+
+
 def begin(db: Connection, spec: RunSpec, now: float, remembered: Mapping[str, Any]) -> Run:
     """Continue the last run if `spec` has its task and credentials, and it did not complete; or start one."""
     import attrs  # noqa: PLC0415 -- not needed in the store process
@@ -126,40 +157,13 @@ def begin(db: Connection, spec: RunSpec, now: float, remembered: Mapping[str, An
         "remembered": as_json(remembered),
         "now": now,
     }
-    lacks_credentials = (
-        "SELECT value FROM json_each(credential_names) EXCEPT SELECT value FROM json_each(:names)"
-    )
-    lost_hrefs = (  # which only a walk has
-        "SELECT 1 FROM jobs j CROSS JOIN assets a ON a.id = j.asset JOIN items i ON i.id = a.item "
-        f"WHERE a.run = runs.id AND a.state < {AssetState.DONE} AND j.stale AND i.href IS NULL"
-    )
-    continue_last = (
-        "UPDATE runs SET state = 'running', reason = NULL, ended = NULL, "
-        "credential_names = :names, remembered = :remembered "
-        "WHERE id = (SELECT max(id) FROM runs) AND state <> 'complete' "
-        "AND (kind, source, selection, fixed) = (:kind, :source, :selection, :fixed) "
-        f"AND NOT EXISTS ({lacks_credentials}) AND NOT EXISTS ({lost_hrefs}) RETURNING id"
-    )
-    have_read = (
-        "SELECT run FROM totals WHERE items > 0 OR pending > 0 "
-        "UNION SELECT run FROM counters WHERE name = 'items_seen' AND number > 0"
-    )
-    end_others = (  # unfinished runs with the same task, and walks that have not read an item
-        "UPDATE runs SET state = 'superseded' "
-        "WHERE state NOT IN ('complete', 'superseded') AND kind = :kind AND ("
-        f"(source, selection) = (:source, :selection) OR kind = 'mirror' AND id NOT IN ({have_read}))"
-    )
-    insert = (
-        "INSERT INTO runs(kind, source, selection, fixed, credential_names, remembered, state, started) "
-        "VALUES (:kind, :source, :selection, :fixed, :names, :remembered, 'running', :now) RETURNING id"
-    )
     with transaction(db):
-        continued = db.execute(continue_last, values).fetchone()
+        continued = db.execute(_CONTINUE_LAST, values).fetchone()
         if continued is not None:
             return load(db, continued[0])
         db.execute("DELETE FROM seen")
-        db.execute(end_others, values)
-        run_id = scalar(db, insert, values)
+        db.execute(_END_OTHERS, values)
+        run_id = scalar(db, _INSERT_RUN, values)
     return replace(load(db, run_id), resumed=False)
 
 
@@ -273,8 +277,9 @@ def load(db: Connection, run_id: int = 0) -> Run:
     run_id = run_id or scalar(db, "SELECT max(id) FROM runs")
     if run_id == 0:
         raise NotAMirrorError("DEST has no mirror yet: no run has begun. Run `stacpull mirror` again.")
-    query = f"SELECT kind, source, fixed, remembered, {_AREA}, cut_short FROM runs WHERE id = ?"
-    kind, source, fixed, remembered, area, cut_short = db.execute(query, (run_id,)).fetchone()
+    columns = f"kind, source, fixed, remembered, {_AREA}, {_HAS_MAX_ITEMS}, cut_short"
+    row = db.execute(f"SELECT {columns} FROM runs WHERE id = ?", (run_id,)).fetchone()
+    kind, source, fixed, remembered, area, has_max_items, cut_short = row
     return Run(
         id=run_id,
         kind=kind,
@@ -282,6 +287,7 @@ def load(db: Connection, run_id: int = 0) -> Run:
         fixed=decoded_options(fixed),
         remembered=decoded_options(remembered),
         area_hash=None if area is None else text_hash(area),
+        has_max_items=bool(has_max_items),
         cut_short=cut_short,
         position=meta.get(db, f"{meta.POSITION}{run_id}"),
         counters=counters(db, run_id),
