@@ -152,10 +152,7 @@ async def retry(
 
 
 async def _run_task(task_of: Callable[[Connection], Any], dest: str | Path, *arguments: Any) -> MirrorReport:
-    async with (
-        run_context(dest, *arguments, must_exist=True) as context,
-        open_dest(context) as opened,
-    ):
+    async with run_context(dest, *arguments, must_exist=True) as context, open_dest(context) as opened:
         task = await call_ledger(opened, task_of)
         if task is not None:
             return await run_from_ledger(context, opened, *task)

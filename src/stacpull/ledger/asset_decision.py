@@ -158,8 +158,7 @@ def known_assets(db: Connection, items: Iterable[ItemRow], run: Run) -> Mapping[
         row = AssetRow._make(values[:width])
         path, size, clip, *others = values[width:]
         directory = directories[row.item] if path is None else path.removesuffix("/")
-        asset = KnownAsset(row, directory, size, stored_clip(clip), *others)
-        known[row.item][row.key] = asset
+        known[row.item][row.key] = KnownAsset(row, directory, size, stored_clip(clip), *others)
     return known
 
 

@@ -187,8 +187,7 @@ def files_of(db: Connection, items: Sequence[int]) -> dict[int, dict[str, Mirror
         if digest:
             checksums.append(as_checksum(digest))
         digests = dict(checksum for checksum in checksums if checksum is not None)
-        file = MirroredFile(path, size, digests.get("sha256"), stored_clip(clip))
-        files[item][key] = file
+        files[item][key] = MirroredFile(path, size, digests.get("sha256"), stored_clip(clip))
     return files
 
 

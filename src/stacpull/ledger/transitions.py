@@ -72,8 +72,7 @@ def put_failure(db: Connection, key: FailureKey, failure: Failure, now: float) -
         "attempts = attempts + excluded.attempts, at = excluded.at, "
         f"run = iif({is_still_gone} AND {is_of_mirror}, run, excluded.run)"  # for `--missing known`
     )
-    values = (failure.kind, message, failure.status, failure.attempts, now)
-    db.execute(put, (*key, *values))
+    db.execute(put, (*key, failure.kind, message, failure.status, failure.attempts, now))
 
 
 def failed_state(failure: Failure) -> int:

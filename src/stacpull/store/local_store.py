@@ -231,8 +231,7 @@ def rename_new(old: str, old_directory: int, new: str, new_directory: int) -> bo
     call = getattr(_LIBC, "renameat2", None) if is_linux() else None
     if call is None:
         return False
-    result = call(old_directory, os.fsencode(old), new_directory, os.fsencode(new), _NOREPLACE)
-    if result == 0:
+    if call(old_directory, os.fsencode(old), new_directory, os.fsencode(new), _NOREPLACE) == 0:
         return True
     code = ctypes.get_errno()
     if code in _NO_RENAMEAT2:
