@@ -268,18 +268,10 @@ def integer(minimum: int = -MAX_INTEGER, maximum: int = MAX_INTEGER, *, auto: bo
         expected = "a whole number between -2**63 and 2**63"
     elif maximum == MAX_INTEGER:
         expected = f"a whole number of {minimum} or more"
-    if auto:
-        expected = f"auto or {expected}"
-
-    def read(raw: object) -> int | None:
-        if auto and isinstance(raw, str) and raw == "auto":
-            return None
-        number = _as_integer(raw)
-        if number is None or not minimum <= number <= maximum:
-            raise _invalid(expected, raw)
-        return number
-
-    return read
+    if not auto:
+        return number(expected, minimum, maximum, _as_integer)
+    read = number(f"auto or {expected}", minimum, maximum, _as_integer)
+    return lambda raw: None if isinstance(raw, str) and raw == "auto" else read(raw)
 
 
 def _as_integer(raw: object) -> int | None:
