@@ -17,9 +17,9 @@ def at(seconds: float, files: int, **hosts: int) -> Progress:
 
 def test_one_sample_gives_no_speed() -> None:
     rates = Rates()
-    assert (rates.bytes(), rates.per_second(fetched), rates.remaining(0, 5)) == (0, 0, None)
+    assert (rates.per_second(fetched), rates.remaining(0, 5)) == (0, None)
     rates.update(at(1.0, 5, a=3))
-    assert (rates.bytes(), rates.per_second(fetched), rates.remaining(0, 5)) == (0, 0, None)
+    assert (rates.per_second(fetched), rates.remaining(0, 5)) == (0, None)
 
 
 def test_rates_are_those_of_the_last_ten_seconds() -> None:
@@ -27,7 +27,7 @@ def test_rates_are_those_of_the_last_ten_seconds() -> None:
     for second in range(60):
         rates.update(at(second, 2 * second, a=10 * second, b=1000 if second > 10 else 0))
     assert rates.per_second(fetched) == pytest.approx(2)
-    assert rates.bytes() == pytest.approx(10)
+    assert rates.per_second(lambda progress: progress.bytes_fetched) == pytest.approx(10)
     assert rates.remaining(100, 120) == pytest.approx(10)
 
 

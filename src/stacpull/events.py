@@ -211,10 +211,6 @@ class Rates:
         span = last.seconds - first.seconds
         return (value(last) - value(first)) / span if span >= _MIN_SECONDS else 0.0
 
-    def bytes(self) -> float:
-        """Return the received bytes per second."""
-        return self.per_second(lambda now: now.bytes_fetched)
-
     def remaining(self, finished: float, expected: int | None) -> float | None:
         """Return the remaining seconds, None until enough files were fetched for an estimate."""
         if expected is None or not self._seen or self.silence() >= self.WINDOW_SECONDS:

@@ -227,7 +227,7 @@ class Dashboard:
             "progress": {name: value for name, value in asdict(now).items() if name != "hosts"},
             "stage": None if self._stage is None else asdict(self._stage),
             "expected": expected,
-            "rate": self._rates.bytes(),
+            "rate": self._rates.per_second(lambda progress: progress.bytes_fetched),
             "files_rate": self._rates.per_second(fetched),
             "left": left + waits if left is not None and is_live else None,
             "hosts": [

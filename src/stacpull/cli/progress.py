@@ -240,7 +240,8 @@ class Display:
             if seconds is not None and finished < expected:
                 pause = max((host.wait for host in now.hosts), default=0.0)
                 figures.append(f"about {duration(seconds + pause)} left")
-            if speed := self._rates.bytes():
+            speed = self._rates.per_second(lambda progress: progress.bytes_fetched)
+            if speed:
                 figures.append(f"{size(speed)}/s")
             figures.append(size(now.bytes_fetched))
         waits = []
