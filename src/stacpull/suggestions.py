@@ -64,7 +64,7 @@ def refuse_unknown(owner: str, named: Iterable[str], known: Collection[str]) -> 
     uses["credentials"] = "stacpull.profile_options(options, name)"
     uses["config"] = "Selection and Options, as only the command line reads a config"
     options = [option for option, _ in _options_for(unknown.replace("_", "-"))]
-    words = [option.replace("-", "_") for option in options]
+    words = similar(unknown, known, cutoff=0.9) + [option.replace("-", "_") for option in options]
     words += [unknown, *similar(unknown, uses, cutoff=0.7)]
     hint = next((f": use {uses[word]}" for word in words if word in uses), "")
     raise TypeError(f"{owner}() has no argument {unknown!r}{hint}.")

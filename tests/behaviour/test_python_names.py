@@ -39,6 +39,7 @@ pytestmark = pytest.mark.behaviour
         (stacpull.sync.mirror, "progress", "on_event"),
         (stacpull.sync.mirror, "destination", "dest"),
         (stacpull.sync.export, "shard_size", "shard_bytes"),
+        (stacpull.sync.export, "split", "splits"),
         (stacpull.sync.mirror, "cql2", "Selection(filter=...)"),
         (stacpull.Selection, "limit_rate", "Options(limit_rate=...)"),
         (stacpull.Options, "retry", "retries"),
