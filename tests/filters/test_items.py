@@ -188,7 +188,7 @@ def test_notes_name_what_was_left_out():
     assert judge({"properties": {"gsd": 10}}, filter="gsd > 30") == "filter"
     for text, names in {
         'platform = "s2a" OR gsd > 30': " Absent: s2a. Text takes single quotes: 'a'.",
-        "gs <> 10": " Absent: gs; did you mean gsd? Text takes single quotes: 'a'.",
+        "gs <> 10": " Absent: gs; did you mean gsd?",
         "gsd='10'": " Numbers take no quotes. Text takes single quotes, a list 'TEXT' IN NAME (or --label).",
         "label:type = vector": " Absent: label:type, vector. Text takes single quotes: 'a'.",
     }.items():

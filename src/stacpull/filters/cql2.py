@@ -466,10 +466,10 @@ class ExpressionFilter(ItemFilter):
         absent = sorted(name for name in terms if terms[name](item, properties) is None)
         if not absent:
             return " Numbers take no quotes. Text takes single quotes, a list 'TEXT' IN NAME (or --label)."
-        hint = "."
+        hint = ". Text takes single quotes: 'a'."
         if len(absent) == 1:
-            hint = did_you_mean(absent[0], properties.keys() - absent)
-        return f" Absent: {', '.join(absent)}{hint} Text takes single quotes: 'a'."
+            hint = did_you_mean(absent[0], properties.keys() - absent, otherwise=hint)
+        return f" Absent: {', '.join(absent)}{hint}"
 
     def warnings(self, counts: LeftOut, *, complete: bool) -> list[str]:
         return [f"{text}{self._why or ''}" for text in super().warnings(counts, complete=complete)]
