@@ -100,7 +100,7 @@ class Samples:
             if missing:
                 what = quantity(len(missing), "ID matches", "IDs match")
                 shown = ", ".join(missing[:3])[:200]
-                notes.append(f"In the split {name}, {what} no item of the mirror: {shown}.")
+                notes.append(f"In the split {name}, {what} no item of the mirror, such as {shown}.")
         if not count:
             notes.append("There are no samples: no items, or only linked images (see --collection).")
         elif count == unlabelled:

@@ -134,8 +134,8 @@ def test_splits_divide_the_samples(dest: Path, tmp_path: Path) -> None:
     assert report.items == 4
     assert report.notes == (
         "2 items are in no split and were left out.",
-        "In the split train, 1 ID matches no item of the mirror: b.",
-        "In the split test, 4 IDs match no item of the mirror: a, b, c.",
+        "In the split train, 1 ID matches no item of the mirror, such as b.",
+        "In the split test, 4 IDs match no item of the mirror, such as a, b, c.",
     )
     with pytest.raises(stacpull.UsageError, match=r"patch\.0 is in the splits"):
         export(dest, tmp_path / "twice", "webdataset", splits={"a": ["0"], "b": ["patch.0"]})

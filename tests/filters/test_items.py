@@ -78,11 +78,11 @@ def test_items_match_by_id_or_by_its_ending(item_id, wanted, matches):
     ("wanted", "seen", "note"),
     [
         (("a", "b"), ("a", "x_b"), None),
-        (("a", "b"), ("a",), "The source listed no item for 1 of 2 ids: b."),
-        (("a",), ("b",), "The source listed no item for 1 of 1 id: a."),
-        (tuple("abcde"), (), "The source listed no item for 5 of 5 ids: a, b, c."),
+        (("a", "b"), ("a",), "The source listed no item for 1 of 2 ids, such as b."),
+        (("a",), ("b",), "The source listed no item for 1 of 1 id, such as a."),
+        (tuple("abcde"), (), "The source listed no item for 5 of 5 ids, such as a, b, c."),
         (("b", "a_b"), ("a_b", "a_b"), None),
-        (("1",), ("a_1", "b_1"), None),
+        (("1",), ("a_1", "b_1"), "'1' is the end of several ids: all match."),
     ],
 )
 def test_unmatched_ids_are_reported_after_a_complete_walk(wanted, seen, note):
@@ -90,7 +90,7 @@ def test_unmatched_ids_are_reported_after_a_complete_walk(wanted, seen, note):
     for name in seen:
         selected.reason_left_out({"id": name})
     assert selected.warnings({}, complete=True) == ([] if note is None else [note])
-    assert selected.warnings({}) == []
+    assert not any("listed no item" in text for text in selected.warnings({}))
 
 
 @cache

@@ -57,39 +57,41 @@ class IdsFilter(ItemFilter):
     fields = ("ids",)
 
     def __init__(self, ids: Sequence[str]) -> None:
-        self._ids = tuple(dict.fromkeys(map(str.strip, ids)))
-        self._wanted = frozenset(self._ids)
+        self._wanted = dict.fromkeys(map(str.strip, ids))
         self._lengths = sorted({len(text) for text in self._wanted})
-        self._found: set[str] = set()
+        self._found: dict[str, int] = {}  # ids, with the hash of the first item that each matched
+        self._shared = ""
 
     def __call__(self, item: Json, _properties: Json) -> str | None:
         name = item.get("id")
         if not isinstance(name, str):
             return "ids"
-        matches = {name} & self._wanted
+        matches = {name} & self._wanted.keys()
         for length in self._lengths:
             if length >= len(name):
                 break
             ending = name[-length:]
             if ending in self._wanted and name[-length - 1] in "_-/.:":
                 matches.add(ending)
-        self._found |= matches
+        for text in matches:
+            if self._found.setdefault(text, hash(name)) != hash(name):
+                self._shared = text
         return None if matches else "ids"
 
     def missing(self) -> list[str]:
         """Return the ids that no item had so far."""
-        return sorted(self._wanted - self._found)
+        return sorted(self._wanted.keys() - self._found)
 
     def warnings(self, counts: LeftOut, *, complete: bool) -> list[str]:  # noqa: ARG002 - as in ItemFilter
+        texts = [f"{self._shared!r} is the end of several ids: all match."] if self._shared else []
         missing = self.missing()
-        if not missing or not complete:
-            return []
-        shown = ", ".join(missing[:3])[:200]
-        of_ids = f"{len(missing):,} of {quantity(len(self._wanted), 'id')}"
-        return [f"The source listed no item for {of_ids}: {shown}."]
+        if missing and complete:
+            of_ids = f"{len(missing):,} of {quantity(len(self._wanted), 'id')}"
+            texts.append(f"The source listed no item for {of_ids}, such as {', '.join(missing[:3])[:200]}.")
+        return texts
 
     def pushed_down(self) -> Json:
-        return {"ids": self._ids}
+        return {"ids": tuple(self._wanted)}
 
 
 class ShardFilter(ItemFilter):
@@ -166,10 +168,9 @@ class WhereFilter(ItemFilter):
         return None
 
     def warnings(self, counts: LeftOut, *, complete: bool) -> list[str]:  # noqa: ARG002 - as in ItemFilter
-        if self._keeps_some or not complete:
-            return []
-        found = [f"{name}={value}" for value, name in self._others.items()]
-        return [f"--where kept no item. Items have {', '.join(found)}."] if found else []
+        found = ", ".join(f"{name}={value}" for value, name in self._others.items())
+        is_reason = found and complete and not self._keeps_some
+        return [f"--where kept no item. Items have {found}."] if is_reason else []
 
 
 def _test_of(wanted: Sequence[str]) -> Callable[[Any], bool]:
