@@ -118,7 +118,8 @@ class FastAttempt(msgspec.Struct, eq=False):
         self.request = request
         self.route = next_route
         gate.record_response(self.sent_at)
-        gate.record_redirect(self.purpose, next_route.gate)
+        if next_route.gate is not gate:
+            gate.reset_refusals()
         gate.release()
         next_route.gate.enqueue(self)
         return True

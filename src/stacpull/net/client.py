@@ -200,7 +200,8 @@ class Exchange:
                 location = self.headers.get("Location", "")
                 self._request = self._client.redirected_request(self._request, self.status, location)
                 next_gate = self._client.route(self._request.url).gate
-                permit.gate.record_redirect(self._request.purpose, next_gate)
+                if next_gate is not permit.gate:  # on the same host, it may lead to a login
+                    permit.gate.reset_refusals(self._request.purpose)
             except TransferError as error:
                 await self.close(error)
                 raise

@@ -7,7 +7,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -283,11 +283,6 @@ class Gate:
 
     def reset_refusals(self, purpose: Purpose = "asset") -> None:
         self._refusals[purpose] = 0
-
-    def record_redirect(self, purpose: Purpose, next_gate: Self) -> None:
-        """Record that a request continues at `next_gate`. On the same host, it may lead to a login."""
-        if next_gate is not self:
-            self._refusals[purpose] = 0
 
     def count_refusal(self, failure: Failure, purpose: Purpose) -> Failure:
         """Count a refusal. Return its failure, or DOWN if the host has refused too many assets."""
