@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, aclosing, asynccontextmanager
 from typing import Any, TypeVar
 
 from stacpull.errors import ungrouped
@@ -65,18 +65,14 @@ async def background_task(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator
 @asynccontextmanager
 async def enter_in_thread(context: AbstractContextManager[T]) -> AsyncIterator[T]:
     """Enter and exit a blocking context manager in a thread; it is also exited after a cancellation."""
+    entered = ExitStack()  # empty if `context` could not be entered
 
     async def exit_in_thread(*error: Any) -> bool | None:
-        return await shielded_to_thread(lambda: context.__exit__(*error))
+        return await shielded_to_thread(lambda: entered.__exit__(*error))
 
-    entered: list[T] = []
     async with AsyncExitStack() as stack:
-        try:
-            await shielded_to_thread(lambda: entered.append(context.__enter__()))
-        finally:
-            if entered:
-                stack.push_async_exit(exit_in_thread)
-        yield entered[0]
+        stack.push_async_exit(exit_in_thread)
+        yield await shielded_to_thread(lambda: entered.enter_context(context))
 
 
 async def shielded_to_thread(
