@@ -313,7 +313,7 @@ class Gate:
         self._why_down = None
         self.window.halve(self.now(), pause)
         self._close(pause)
-        text = f"{self.host} is throttling: stacpull pauses for {pause:.0f} s, then sends at most "
+        text = f"{self.host} is throttling: stacpull pauses for {pause:.0f} s, then sends up to "
         text += f"{self.window.limit} requests at once."
         is_reported = pause >= _LONG_PAUSE and not self._is_long_wait_reported
         self._is_long_wait_reported |= is_reported
