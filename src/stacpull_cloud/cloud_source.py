@@ -8,7 +8,7 @@ Requests use obstore's async calls, because a stop can end them at once: it woul
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from email.utils import format_datetime
 from functools import lru_cache
@@ -152,7 +152,7 @@ class _CloudResponse:
         }
         self.headers: Mapping[str, str] = CIMultiDict({k: v for k, v in fields.items() if v})
 
-    async def chunks(self, size: int) -> AsyncIterator[bytes]:
+    async def chunks(self, size: int) -> AsyncGenerator[bytes]:
         try:
             async for piece in self._reply.stream(min_chunk_size=size):
                 yield bytes(piece)

@@ -9,7 +9,7 @@ waiting for the server is limited, not the time that the reader of a response ta
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from functools import partial
 from typing import Any, Protocol, cast
 
@@ -377,7 +377,7 @@ class Http1Connection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def chunks(self, size: int) -> AsyncIterator[Chunk]:
+    async def chunks(self, size: int) -> AsyncGenerator[Chunk]:
         """Yield the body. Before a failure, yield all received bytes, so that the part can be resumed."""
         response = self.response
         self.chunk_size = size

@@ -9,7 +9,7 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from http import HTTPStatus
 from typing import Any
 
@@ -114,7 +114,7 @@ class _AiohttpResponse:
         # The end of the body has already returned the connection to the pool. Otherwise this closes it.
         self._response.close()
 
-    async def chunks(self, size: int) -> AsyncIterator[bytes]:  # noqa: ARG002 - as they arrive
+    async def chunks(self, size: int) -> AsyncGenerator[bytes]:  # noqa: ARG002 - as they arrive
         """Yield the body in pieces. Before a failure, all but the 256 KiB in aiohttp's buffer are yielded."""
         host = host_of(self.url)
         minimum_rate = MinimumRate(self._settings.min_rate, self._settings.stall_timeout)

@@ -7,9 +7,8 @@ small, so that a decompression bomb cannot fill the memory.
 
 import io
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from typing import cast
 
 import msgspec
 
@@ -32,7 +31,7 @@ _DECODED_BYTES = 1 << 20
 
 async def read_whole(response: Response, limit: int) -> bytes:
     body = io.BytesIO()  # the chunks and the body together would take twice the memory
-    async with aclosing(cast("AsyncGenerator[bytes]", response.chunks(_CHUNK))) as chunks:
+    async with aclosing(response.chunks(_CHUNK)) as chunks:
         async for chunk in chunks:
             body.write(chunk)
             if body.tell() > limit:
@@ -46,7 +45,7 @@ async def first_bytes(response: Response) -> bytes:
     """Return the first `MAX_DRAINED` bytes of the body, or a little more; fewer if it ends or fails."""
     start = b""
     with suppress(TransferError):  # the status matters more than a broken body
-        async with aclosing(cast("AsyncGenerator[bytes]", response.chunks(MAX_DRAINED))) as chunks:
+        async with aclosing(response.chunks(MAX_DRAINED)) as chunks:
             async for chunk in chunks:
                 start += chunk
                 if len(start) >= MAX_DRAINED:
@@ -63,7 +62,7 @@ async def buffered(url: str, response: Response) -> BufferedResponse:
     return BufferedResponse(url, response.status, response.headers, body)
 
 
-async def chained(start: bytes, chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
+async def chained(start: bytes, chunks: AsyncGenerator[Chunk]) -> AsyncGenerator[Chunk]:
     if start:
         yield start
     async for chunk in chunks:
@@ -82,7 +81,7 @@ def coding_to_undo(headers: Headers) -> str | None:
     return coding if coding in DECODABLE else None
 
 
-async def decoded(chunks: AsyncIterator[Chunk], coding: str) -> AsyncIterator[bytes]:
+async def decoded(chunks: AsyncGenerator[Chunk], coding: str) -> AsyncGenerator[bytes]:
     """Yield the decoded content of a body whose coding is supported, in pieces of at most 1 MiB."""
     inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
     received = 0

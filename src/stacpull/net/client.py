@@ -8,7 +8,7 @@ describe the object (Range, If-Match), never credentials or a body. Nothing is r
 
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -233,7 +233,7 @@ class Exchange:
     async def read(self, limit: int) -> bytes:
         return await read_whole(self, limit)
 
-    def chunks(self, size: int) -> AsyncIterator[Chunk]:
+    def chunks(self, size: int) -> AsyncGenerator[Chunk]:
         chunks = self._counted(size)
         if self._request.purpose == "document":
             coding = coding_to_undo(self.headers)
@@ -241,7 +241,7 @@ class Exchange:
                 return decoded(chunks, coding)
         return chunks
 
-    async def _counted(self, limit: int) -> AsyncIterator[Chunk]:
+    async def _counted(self, limit: int) -> AsyncGenerator[Chunk]:
         byte_limiter = self._client.byte_limiter
         if byte_limiter.limit:  # larger pieces would turn a slow rate into bursts and long waits
             eighth_of_second = max(16 * 1024, int(byte_limiter.limit / 8))

@@ -5,7 +5,7 @@ server had closed an idle connection. All implementations pass `tests/net/confor
 """
 
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -76,7 +76,7 @@ class Response(Protocol):
     status: int
     headers: Headers  # case-insensitive
 
-    def chunks(self, size: int) -> AsyncIterator[Chunk]:
+    def chunks(self, size: int) -> AsyncGenerator[Chunk]:
         """Yield the body in pieces of about `size` bytes, or as they arrive, or raise `TransferError`."""
 
     async def close(self) -> None:
@@ -104,7 +104,7 @@ class BufferedResponse(msgspec.Struct):
     headers: Headers
     body: bytes
 
-    async def chunks(self, size: int) -> AsyncIterator[bytes]:
+    async def chunks(self, size: int) -> AsyncGenerator[bytes]:
         for start in range(0, len(self.body), size):
             yield self.body[start : start + size]
 

@@ -5,7 +5,7 @@ proven by framing (Content-Length, chunks, Content-Range), a stated size, any ch
 after the end. Otherwise it is `unproven`.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -237,7 +237,7 @@ class _Attempt(msgspec.Struct, eq=False):
         request = Request(self.job.href, headers=headers)
         return self.downloader.client.stream(request, accept=accept)
 
-    def _stated_body(self, response: Exchange) -> tuple[ReceivedBody, AsyncIterator[Chunk]]:
+    def _stated_body(self, response: Exchange) -> tuple[ReceivedBody, AsyncGenerator[Chunk]]:
         """Return what a response states about its body, and the body, decoded unless the file is coded.
 
         Header fields and ranges refer to the encoded bytes, so a decoded body is neither checked against
@@ -290,7 +290,7 @@ class _Attempt(msgspec.Struct, eq=False):
         return await self._receive_part(part, response, body, chained(start, chunks))
 
     async def _receive_part(
-        self, part: PartialDownload, response: Exchange, body: ReceivedBody, chunks: AsyncIterator[Chunk]
+        self, part: PartialDownload, response: Exchange, body: ReceivedBody, chunks: AsyncGenerator[Chunk]
     ) -> ReceivedBody:
         total = body.total
         response.gate.reset_refusals()  # it is not a login page, but it may take hours to its end

@@ -7,7 +7,7 @@ A local catalog may be untrusted: an href or symlink out of its directory is ref
 import os
 import re
 import stat
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -145,7 +145,7 @@ class LocalResponse:
         self.headers = HeaderFields(fields)
         self.url = path.as_uri()  # of a directory, the URL of the document in it, to which links are relative
 
-    async def chunks(self, size: int) -> AsyncIterator[bytes]:
+    async def chunks(self, size: int) -> AsyncGenerator[bytes]:
         remaining = self._length
         while remaining:
             try:

@@ -7,7 +7,7 @@ if ranges are left when the last connection ends.
 
 import asyncio
 from bisect import insort
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from stacpull.byte_ranges import ByteRange, gaps_in
 from stacpull.errors import ungrouped
@@ -51,7 +51,7 @@ class BodyReceiver:
         self._rated_from = client.clock.monotonic() + _FIRST_SECONDS
         self._received = 0
 
-    async def run(self, response: Exchange, chunks: AsyncIterator[Chunk], *, may_split: bool) -> None:
+    async def run(self, response: Exchange, chunks: AsyncGenerator[Chunk], *, may_split: bool) -> None:
         if may_split and SPLIT_ABOVE < self._total < _ENDLESS:
             self._max_connections = MAX_CONNECTIONS  # failures lower it
         try:
@@ -82,7 +82,7 @@ class BodyReceiver:
             self._active_connections += 1
             self._group.create_task(self._run_connection())
 
-    async def _run_connection(self, first: tuple[Exchange, AsyncIterator[Chunk]] | None = None) -> None:
+    async def _run_connection(self, first: tuple[Exchange, AsyncGenerator[Chunk]] | None = None) -> None:
         try:
             may_request = first is None or await self._read_open(*first)
             while may_request and self._gaps and self._active_connections <= self._max_connections:
@@ -97,7 +97,7 @@ class BodyReceiver:
         finally:
             self._active_connections -= 1
 
-    async def _read_open(self, response: Exchange, chunks: AsyncIterator[Chunk]) -> bool:
+    async def _read_open(self, response: Exchange, chunks: AsyncGenerator[Chunk]) -> bool:
         offset = end = self._total
         if self._gaps:
             offset, end = self._take_range()
