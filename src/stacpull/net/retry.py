@@ -76,38 +76,36 @@ class Retries(msgspec.Struct, frozen=True):
 
     async def run(self, attempt: Callable[[], Awaitable[T]]) -> T:
         state = RetryState()
-
-        def wait_after(error: TransferError) -> float:
-            failure = error.failure
-            requested = failure.retry_after or 0.0
-            if failure.retryable and requested > self.policy.max_wait:
-                raise SourceError(wait_message(failure.host, requested, self.clock)) from error
-            wait = next_wait(self.policy, state, failure, random.random())  # noqa: S311 - no cryptography
-            if wait is None:
-                error.failure = replace(failure, attempts=state.attempts)
-                try:
-                    raise error
-                finally:
-                    del error  # its traceback holds this frame, and the frames of all callers
-            self.on_retry(failure)
-            return wait
-
         try:
             return await attempt()
         except TransferError as error:
-            first_wait = wait_after(error)
-        from tenacity import AsyncRetrying, retry_if_exception_type  # noqa: PLC0415 -- slow
+            wait = self._wait_after(error, state)
+        from tenacity import AsyncRetrying, retry_always  # noqa: PLC0415 -- slow
 
-        async def next_attempt() -> T:
-            return await attempt()  # which may be no async function: tenacity would not await its result
+        await self.clock.sleep(wait)
+        async for retry in AsyncRetrying(retry=retry_always, wait=lambda _: wait, sleep=self.clock.sleep):
+            try:
+                return await attempt()
+            except TransferError as error:
+                wait = self._wait_after(error, state)
+            retry.retry_state.set_result(None)  # not the error: its traceback holds the frames of all callers
+        raise AssertionError("tenacity always tries again")
 
-        await self.clock.sleep(first_wait)
-        return await AsyncRetrying(
-            retry=retry_if_exception_type(TransferError),
-            # neither tenacity nor a variable may keep the error: its traceback holds all callers
-            wait=lambda call: wait_after(vars(call).pop("outcome").exception()),
-            sleep=self.clock.sleep,
-        )(next_attempt)
+    def _wait_after(self, error: TransferError, state: RetryState) -> float:
+        """Return the seconds to the next attempt. Raises `error` if there is none."""
+        failure = error.failure
+        requested = failure.retry_after or 0.0
+        if failure.retryable and requested > self.policy.max_wait:
+            raise SourceError(wait_message(failure.host, requested, self.clock)) from error
+        wait = next_wait(self.policy, state, failure, random.random())  # noqa: S311 - no cryptography
+        if wait is None:
+            error.failure = replace(failure, attempts=state.attempts)
+            try:
+                raise error
+            finally:
+                del error  # its traceback holds this frame
+        self.on_retry(failure)
+        return wait
 
 
 def wait_message(host: str, seconds: float, clock: Clock) -> str:
