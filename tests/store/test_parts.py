@@ -138,7 +138,7 @@ async def test_a_part_on_a_full_disk_raises_and_can_be_closed(parts, full_file, 
     part = await (await opened_parts(parts)).create(1, 1, V1, len(DATA), None)
     await part.put([(0, DATA[:10])])
     full = os.open("/dev/full", os.O_WRONLY)
-    os.dup2(full, part.fileno() if full_file == "part" else part._log.fileno())
+    os.dup2(full, part._file.fileno() if full_file == "part" else part._log.fileno())
     os.close(full)
     with pytest.raises(DestinationError, match="full"):
         await part.put([(10, DATA[10:50])])

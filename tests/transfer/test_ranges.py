@@ -123,7 +123,7 @@ async def test_a_connection_writes_in_order(parts, monkeypatch):
 async def test_a_part_is_closed_although_its_end_is_cancelled(parts: PartFiles) -> None:
     part = await parts.create(1, 1, V1, len(DATA), None)
     await cancelled_before_its_thread(part.keep())
-    assert part.closed
+    assert part._file.closed
 
 
 # Parts with gaps.

@@ -106,7 +106,7 @@ async def _with_destination_errors(work: Awaitable[T], directory: Path) -> T:
         raise await asyncio.to_thread(destination_error, error, directory) from error
 
 
-class PartialDownload(io.FileIO):
+class PartialDownload:
     """One part, open for writing. Exactly one call of `finish`, `keep` or `remove` ends it.
 
     The write of a cancelled task continues in its thread. The lock makes `close` wait for it.
@@ -123,13 +123,13 @@ class PartialDownload(io.FileIO):
         self._downloads = downloads
         self._lock = threading.RLock()
         self._log: io.FileIO | None = None  # of a part that cannot be resumed
-        if resumable:
-            _, self.received, self._log_end = staging.read_description(self._path)
-            self._log = io.FileIO(description_path(self._path), "rb+", opener=open_regular)
+        self._file = io.FileIO(self._path, mode, opener=open_regular)
         try:
-            super().__init__(self._path, mode, opener=open_regular)
+            if resumable:
+                _, self.received, self._log_end = staging.read_description(self._path)
+                self._log = io.FileIO(description_path(self._path), "rb+", opener=open_regular)
             if self.received:
-                os.ftruncate(self.fileno(), self.received[-1].end)  # cut off bytes without a record
+                os.ftruncate(self._file.fileno(), self.received[-1].end)  # cut off bytes without a record
         except OSError:
             self.close()
             raise
@@ -164,10 +164,10 @@ class PartialDownload(io.FileIO):
 
     async def put(self, pieces: Sequence[tuple[int, bytes | memoryview]]) -> None:
         """Write each piece at its offset. A piece after the end leaves a gap."""
-        from aiofiles.threadpool import wrap  # noqa: PLC0415 -- small files do without
+        from aiofiles.os import wrap  # noqa: PLC0415 -- small files do without
 
-        file = wrap(self, loop=asyncio.get_running_loop())
-        await _with_destination_errors(file.write(pieces), self._path.parent)
+        write_in_thread = wrap(self._write)
+        await _with_destination_errors(write_in_thread(pieces), self._path.parent)
 
     async def finish(self, file: AssetFile, digest_algorithm: str | None) -> AssetFile:
         """Return `file`, whose bytes the part has, with the name of the complete part and its digest."""
@@ -194,14 +194,14 @@ class PartialDownload(io.FileIO):
         self._downloads.described.discard(self._pair)
         await self._run(self._end, None)
 
-    def write(self, pieces: Sequence[tuple[int, bytes | memoryview]]) -> int:  # type: ignore[override] # pieces, not bytes
+    def _write(self, pieces: Sequence[tuple[int, bytes | memoryview]]) -> None:
         with self._lock:
             new_ranges = merged(ByteRange(offset, offset + len(data)) for offset, data in pieces)
             for offset, data in pieces:
-                written = os.pwrite(self.fileno(), data, offset)
+                written = os.pwrite(self._file.fileno(), data, offset)
                 while written < len(data):
                     rest = memoryview(data)[written:]
-                    written += os.pwrite(self.fileno(), rest, offset + written)
+                    written += os.pwrite(self._file.fileno(), rest, offset + written)
             if self._log is not None:
                 records = b"".join(staging.RECORD.pack(*added) for added in new_ranges)
                 written = os.pwrite(self._log.fileno(), records, self._log_end)
@@ -213,7 +213,6 @@ class PartialDownload(io.FileIO):
                 if self.hashers and offset == self.hashed:
                     self._hash(data)
             self._hash_step()
-        return length(new_ranges)
 
     def _hash(self, data: bytes | memoryview) -> None:
         for hasher in self.hashers.values():
@@ -226,14 +225,14 @@ class PartialDownload(io.FileIO):
             until = min(leading_length(self.received), self.hashed + _HASH_STEP)
             while self.hashers and self.hashed < until:
                 size = min(_READ, until - self.hashed)
-                chunk = os.pread(self.fileno(), size, self.hashed)
+                chunk = os.pread(self._file.fileno(), size, self.hashed)
                 if not chunk:
                     raise OSError(errno.EIO, f"{self._path.name} has become shorter")
                 self._hash(chunk)
 
     def close(self) -> None:
         with self._lock:
-            super().close()
+            self._file.close()
             if self._log is not None:
                 self._log.close()
 
@@ -241,7 +240,7 @@ class PartialDownload(io.FileIO):
         try:
             if self._downloads.durable and complete_path is not None:
                 with self._lock:
-                    os.fsync(self.fileno())
+                    os.fsync(self._file.fileno())
         finally:
             self.close()
         if complete_path is None:
