@@ -83,7 +83,8 @@ class Retries(msgspec.Struct, frozen=True):
         from tenacity import AsyncRetrying, retry_always  # noqa: PLC0415 -- slow
 
         await self.clock.sleep(wait)
-        async for retry in AsyncRetrying(retry=retry_always, wait=lambda _: wait, sleep=self.clock.sleep):
+        retries = AsyncRetrying(retry=retry_always, wait=lambda _: wait, sleep=self.clock.sleep)
+        async for retry in retries:
             try:
                 return await attempt()
             except TransferError as error:
