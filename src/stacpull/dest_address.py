@@ -61,7 +61,7 @@ def resolve_dest(dest: str | os.PathLike[str], options: Options) -> DestAddress:
 
 def _parse_directory(dest: str | os.PathLike[str], options: Options) -> DestAddress:
     use = f"the directory of the mirror, or a bucket ({bucket_prefixes()})"
-    path = local_path("DEST", dest, f"{use}. In `stacpull mirror`, it comes after SOURCE")
+    path = local_path("DEST", dest, f"{use}. In `stacpull mirror`, DEST comes after SOURCE")
     if ".." in path.parts and not os.access(path.parent, os.F_OK):  # `new/../m` is `m` once `new` is created
         path = Path(os.path.realpath(path))
     for name in ("work", "dest_endpoint_url", "dest_profile", "dest_region", "break_lock"):

@@ -57,7 +57,7 @@ class FailureKind(enum.StrEnum):
         return kind
 
     # the ledger stores the values: never rename one
-    GONE = "gone", "missing from the source", "--exclude-asset KEY leaves it out, --missing ok accepts it"
+    GONE = "gone", "missing from the source", "leave out with --exclude-asset KEY, accept with --missing ok"
     REFUSED = "refused", "refused, or with an expired link", "check the credentials, then retry"
     THROTTLED = "throttled", "throttled", "retry later, perhaps with a lower --per-host"  # or overloaded
     SERVER = "server", "with a server error or invalid HTTP", "retry later"  # 5xx, unless throttled
@@ -75,11 +75,11 @@ class FailureKind(enum.StrEnum):
     NAME = "name", "with a name that is taken or not allowed", "use another --layout, then retry"
     EXISTS = "exists", "blocked by another file", "the message says what to do"
     FORMAT = "format", "not a valid file of its type", "the message says why"
-    ITEM = "item", "with an item that cannot be read or is not valid", "the message says why"
+    ITEM = "item", "whose item is not valid or cannot be read", "the message says why"
     ORDERED = "ordered", "not ready yet at their host", "try again later with retry --ordered"
     OUTSIDE = "outside", "with nothing in the area of --clip", "not an error; --bbox leaves out their items"
     # an asset stays pending instead
-    DOWN = "down", "at hosts that were abandoned", "run the same command again"
+    DOWN = "down", "at hosts that failed too often", "run the same command again"
 
 
 REQUEUED_BY_NEXT_RUN = frozenset(

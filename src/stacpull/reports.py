@@ -55,7 +55,7 @@ class MirrorReport(CommonReport, frozen=True):
     assets_pages: int = 0
     """Assets left out because they are web pages or endpoints (`--include-pages` fetches them)."""
     items_new: int = 0
-    """Items, source items included, that were not in the mirror before the run."""
+    """Items (source items too) that were not in the mirror before the run."""
     items_changed: int = 0
     """Items of the mirror that changed: `updated` (without it: the document), a size or a checksum."""
     assets_changed: int = 0
@@ -68,7 +68,7 @@ class MirrorReport(CommonReport, frozen=True):
     """Items of earlier runs with this selection that the source did not list in this run. They are kept, and
     may be gone: `prune` finds out. 0 with `max_items` or `sample`."""
     items_of_other_runs: int = 0
-    """Items in DEST that only other runs matched, with those not listed. They are kept."""
+    """Items in DEST that only other runs matched, and those of `items_not_listed`. All of them are kept."""
     items_gone: int = 0
     """With `prune`: items that the walk did not find, and whose own URL answered 404 or 410."""
     assets_pruned: int = 0

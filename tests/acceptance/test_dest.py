@@ -24,7 +24,7 @@ REFUSED = [
     ("s3://mybucket/a?key=planted", "DEST is not the URL of a bucket: use s3://bucket/prefix,"),
     ("http://127.0.0.1:8801/mlhub/v1", "DEST is a URL (http://127.0.0.1:8801/mlhub/v1): use the directory"),
     ("HTTPS://u:p@h/v1?key=planted", "DEST is a URL (HTTPS://h/v1): use the directory"),
-    ("127.0.0.1:8801/mlhub/v1", "In `stacpull mirror`, it comes after SOURCE."),
+    ("127.0.0.1:8801/mlhub/v1", "In `stacpull mirror`, DEST comes after SOURCE."),
     ("gs://bucket", "DEST is the bucket gs://bucket: add --work DIR"),
     ("", "DEST is empty"),
     ("-", "DEST is -"),

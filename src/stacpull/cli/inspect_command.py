@@ -160,7 +160,7 @@ def _lines_of(facts: Json) -> Iterator[str]:
     examples=["classes http://127.0.0.1:8801/mlhub/v1 -C bigearthnet_v1_labels"],
 )
 def classes(session: CommandSession, source: str, counts: bool) -> None:
-    """They come from `label:classes` in its items, or from its summaries."""
+    """The classes are read from `label:classes` of the items, or from the summaries of the collection."""
     from stacpull.engine import source_contents
 
     collection, *more = session.selection.collections or [parse_api_url(source).collection]

@@ -56,8 +56,8 @@ class _LazyGroup(click.Group):
     options_metavar="[-q] [-v]",
     subcommand_metavar="COMMAND [OPTIONS] ...",
     epilog="Try `stacpull demo` first. `stacpull COMMAND --help` describes a command.\n\nExit codes: 0 done, "
-    "1 failures, 2 wrong command, 3 credentials, 4 source, 5 destination, 130 stopped.\n\nVariables "
-    "(STACPULL_RETRIES=9) set options of transfers, not filters.\n\n"
+    "1 failures, 2 wrong command, 3 credentials, 4 source, 5 destination, 130 stopped.\n\nEnvironment "
+    "variables such as STACPULL_RETRIES=9 set options of transfers. Filters have no variables.\n\n"
     "Documentation: https://stacpull.github.io/stacpull/",
 )
 @click.version_option(__version__, "-V", "--version", prog_name="stacpull")

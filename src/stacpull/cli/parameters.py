@@ -43,7 +43,8 @@ def config() -> click.Option:
     return OptionParameter(
         ["--config"], metavar="FILE|NAME", multiple=True, callback=load,
         help="Read options and arguments from a TOML file, or a shipped config: bigearthnet, full-mirror, "
-        "torchgeo. Variables, such as STACPULL_STOP_AFTER=5h (none for filters), override it, flags both.",
+        "torchgeo. Environment variables (STACPULL_STOP_AFTER=5h) override the file; options of the command "
+        "line override both. Filters have no variables.",
     )  # fmt: skip
 
 

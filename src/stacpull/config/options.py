@@ -79,7 +79,7 @@ class Options(Arguments):
         dask (str or int): Transfer on the workers of this Dask scheduler (address or file), or on N workers.
         retries (int): Retry an asset or a document up to N times after temporary errors.
         stall_timeout (float in seconds): Abort an attempt after this many seconds without data.
-        min_rate (float or str, such as "10K"): Abort requests slower than this, over --stall-timeout.
+        min_rate (float or str, such as "10K"): Abort requests that stay slower than this for --stall-timeout.
         limit_rate (float or str, such as "50M"): Fetch at most this many bytes per second, over all hosts.
         requests_per_second (float): Send each host at most this many requests per second.
         stop_after (float or str): Stop after this time (3h50m, or seconds). Running transfers get 5 s

@@ -145,7 +145,8 @@ async def retry(
     """Try the failed assets of `dest` again, and read source items that could not be read.
 
     Arguments, result and errors are those of `resume`. `ordered` requests only assets that were not ready yet
-    (`FailureRecord.kind` "ordered"). If DEST has several sources, one is tried; `assets_failed` counts all.
+    (`FailureRecord.kind` "ordered"). If DEST has several sources, only the assets of one are tried;
+    `assets_failed` counts those of all sources.
     """
     task_of = partial(runs.task_to_retry, kind="ordered" if ordered else "retry")
     return await _run_task(task_of, dest, options, on_event, stop, client)

@@ -107,15 +107,15 @@ CREATE TABLE assets(
     name TEXT,                             -- of its file; NULL: it owns no path yet
     size INTEGER,                          -- the bytes that were received
     digest BLOB,                           -- of these bytes: SHA-256, or CRC-64 (8 bytes); NULL: unknown
-    etag_or_date TEXT,                     -- the ETag, or else the date, that the planned URL had for this
-                                           -- version; if it is pending, for the version in place
+    etag_or_date TEXT,                     -- done: the ETag, or else the date, of this version at the planned
+                                           -- URL. Pending: of the older version in DEST
     href_hash INTEGER,                     -- the hash of the URL that a plan stated for it
     stated_checksum BLOB,                  -- of the source: algorithm, NUL, digest; if done, it was compared
     must_revalidate INTEGER NOT NULL DEFAULT 0,  -- 1: its item changed in a run that left this asset out
     unproven INTEGER NOT NULL DEFAULT 0,   -- 1: nothing proved that all of its bytes were received
-    clip TEXT,                             -- a `ClippedPart` as JSON, if it is a part of a raster (`--clip`);
-                                           -- its `source_size` is 0 if nothing of the raster is in the area;
-                                           -- its fields are then those of the version in place
+    clip TEXT,                             -- a `ClippedPart` as JSON, if the file is a part of a raster
+                                           -- (`--clip`). If nothing of it is in the area: `source_size` 0,
+                                           -- and the other fields are those of the file still in DEST
     identity INTEGER                       -- reserved: the identity of the part that is renamed (on a disk,
                                            -- its inode). NULL: a file of the user is adopted, never removed
 );
@@ -156,8 +156,8 @@ CREATE TABLE failures(                     -- key columns first: SQLite 3.40 wou
     status INTEGER,                        -- of HTTP
     attempts INTEGER NOT NULL,             -- over all runs
     at REAL NOT NULL,                      -- the last time, in seconds since 1970
-    run INTEGER,                           -- the last run in which it failed, without mirrors that found the
-                                           -- file gone again
+    run INTEGER,                           -- the run in which it failed last. A `mirror` that finds the file
+                                           -- gone again leaves this unchanged (for `--missing known`)
     PRIMARY KEY (what, item, key, source, collection)
 ) WITHOUT ROWID;
 CREATE INDEX failures_newest ON failures(at);

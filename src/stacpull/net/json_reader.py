@@ -287,4 +287,4 @@ class JsonReader(msgspec.Struct, eq=False):
         if not self.has_warned:
             self.has_warned = True
             problems = "numbers out of range and invalid Unicode are read as text, NaN as null"
-            self.warn(f"{name} is not strict JSON: {problems}. No further document is named.")
+            self.warn(f"{name} is not strict JSON: {problems}. Later documents like this are not reported.")

@@ -33,8 +33,8 @@ from stacpull.planning.prefixes import MAX_OBJECTS, ListedObject
 from stacpull.schemes import TransportSetup
 
 _ADVICE: Final = (
-    b"it denies access; check the AWS credentials, --request-payer and --no-sign-request; if a redirect led "
-    b"there, name the bucket, its --endpoint-url or a profile"
+    b"the bucket denies access; check the AWS credentials, --request-payer and --no-sign-request; if a "
+    b"redirect led to the bucket, name the bucket, its --endpoint-url or a profile"
 )
 _CORRECTABLE = frozenset({301, 307, 400})
 _REGION: Final = re.compile(r"[a-z0-9-]{1,64}")  # a server may name it, and it becomes part of a host
