@@ -326,7 +326,7 @@ def unwritten_items(db: Connection, after: int, also_new: bool) -> list[int]:
         WHERE i.id > :after AND i.json_state <> {JsonState.CURRENT}
             AND (:also_new OR i.json_state <> {JsonState.ABSENT})
             AND ({_HAS_DOCUMENT} OR i.json_state IN ({JsonState.DUE}, {JsonState.WRITING}))
-            AND (i.pending = 0 OR i.run = :run AND NOT EXISTS ({left_by_run}))
+            AND (i.pending = 0 OR (i.run = :run AND NOT EXISTS ({left_by_run})))
         ORDER BY i.id LIMIT 1000
     """
     values = {"after": after, "also_new": also_new, "run": scalar(db, last)}

@@ -36,7 +36,6 @@ _HASHED: Final = re.compile(r".*~[0-9a-f]{12}(\.[A-Za-z0-9.]{1,15})?", re.DOTALL
 _NOT_IN_ID: Final = re.compile(r"[^A-Za-z0-9._]+")
 _MAX_SOURCE_LENGTH: Final = 80
 _SUFFIX: Final = re.compile(r"(?<=[^.])(\.tar)?\.[A-Za-z0-9]{1,10}\Z")
-_PATH_BITS: Final = (1 << 50) - 1  # the other 14 bits form 16,384 groups of a few index pages each
 _CUT_ESCAPE: Final = re.compile(r"~[0-9A-F]?\Z")
 
 
@@ -89,6 +88,9 @@ def fold(path: str) -> str:
 def path_hash(path: str) -> int:
     directory, _, name = path.rpartition("/")
     return hashes_in(directory)(name)
+
+
+_PATH_BITS: Final = (1 << 50) - 1  # the other 14 bits form 16,384 groups of a few index pages each
 
 
 @cached_if_short(1024)

@@ -72,7 +72,7 @@ async def _walk(
 ) -> AsyncGenerator[tuple[_Link, _LinkResult]]:
     """Yield each link below a catalog with its result, then those below `other_roots`, depth first."""
     roots = (_Link(url, url, collection, 1) for url in other_roots)
-    links: list[Iterator[_Link]] = [roots, top.links(collection)]  # the last ones are next
+    links: list[Iterator[_Link]] = [roots, top.links(collection)]  # links[-1] is read first
     walked = {hash(top.url)}
     while links:
         batch = list[_Link]()
