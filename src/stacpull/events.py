@@ -1,6 +1,6 @@
 """The events that a run reports. Progress bars, the log file and notebooks get these values.
 
-`Progress` is sent a few times per second, regardless of the number of assets; the others when they happen.
+`Progress` is sent a few times per second, regardless of the number of assets; other events when they happen.
 The events with a `tag` also pass between the processes of a run (`engine.messages`).
 """
 

@@ -63,10 +63,10 @@ class MirrorReport(CommonReport, frozen=True):
     assets_revalidated: int = 0
     """Assets that were checked with the source and are unchanged (304, or the same bytes)."""
     files_lost: int = 0
-    """Recorded files (assets and item JSON) that are missing in DEST. They are fetched or written again."""
+    """Recorded files (assets and item JSON) that are missing in DEST, and are fetched or written again."""
     items_not_listed: int = 0
-    """Items of earlier runs with this selection that the source did not list in this run. They are kept, and
-    may be gone: `prune` finds out. 0 with `max_items` or `sample`."""
+    """Items of earlier runs with this selection that the source did not list in this run. DEST keeps them;
+    `prune` finds out which are gone. 0 with `max_items` or `sample`."""
     items_of_other_runs: int = 0
     """Items in DEST that only other runs matched, and those of `items_not_listed`. All of them are kept."""
     items_gone: int = 0
@@ -207,7 +207,7 @@ class VerifyReport(PublicValue, frozen=True):
     obstructed: int
     unreadable: int
     unknown: int
-    """Files that do not belong to the mirror. They are never touched, and are damage only if `strict`."""
+    """Files that do not belong to the mirror. No command touches them; they are damage only if `strict`."""
     unproven: int
     """Files whose content was not compared, because no digest of it is recorded, or `quick` was given."""
     leftovers: int

@@ -31,8 +31,8 @@ class Selection(Arguments):
         exclude_labels (str or list, such as "Airports"): Drop items with this label class.
         label_property (str, such as "classes"): Read labels from this item property.
         nomenclature ("clc43" or "ben19"): Read labels as the 43 classes of CORINE, or the 19 of BigEarthNet.
-        cloud_and_shadow (None for both): Keep only items with cloud and shadow, or only those without.
-        seasonal_snow (None for both): Keep only items with seasonal snow, or only those without.
+        cloud_and_shadow (None keeps all items): Keep only items with cloud and shadow, or only those without.
+        seasonal_snow (None keeps all items): Keep only items with seasonal snow, or only those without.
         bbox (four numbers, such as [7.4, 46.9, 7.5, 47]): Keep items that intersect this box, in degrees.
         intersects (str, dict, Path or shapely geometry; in degrees): Keep items that intersect this geometry.
         datetime (str, date, datetime or a pair of these): Keep items from this time or interval:
