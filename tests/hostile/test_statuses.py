@@ -69,7 +69,7 @@ def test_throttling_pauses_all_workers_of_a_host(stage: Stage) -> None:
     assert max(scene.clock.sleeps) >= 18
     log = (scene.dest / ".stacpull" / "log.ndjson").read_text()
     assert re.search(
-        r'"warning","text":"\S+ is throttling: stacpull pauses for 20 s, then sends at most 8 ', log
+        r'"warning","text":"\S+ is throttling: stacpull pauses for 20 s, then sends up to 8 ', log
     )
 
 
