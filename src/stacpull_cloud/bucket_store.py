@@ -78,8 +78,8 @@ class BucketFiles:
         head = self.objects.find(path)
         return None if head is None else head.modified.timestamp()
 
-    def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[FileEntry]]:
-        for page in self.objects.pages():
+    def walk(self, skipped: frozenset[str], prefix: str = "") -> Iterator[Sequence[FileEntry]]:
+        for page in self.objects.pages(prefix.rstrip("/")):
             yield [FileEntry(path, is_file=True) for path in page if path.split("/")[0] not in skipped]
 
 

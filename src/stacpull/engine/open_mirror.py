@@ -44,7 +44,7 @@ def open_mirror(
         location = replace(bucket, mirror=mirror_id, run=os.urandom(16).hex())
         if not (work / OWN_DIRECTORY).exists():  # try the keys before anything is created
             with open_files(work, location, hooks) as files, suppress(FileNotFoundError):
-                next(files.walk(frozenset()), None)
+                next(files.walk(frozenset(), f"{OWN_DIRECTORY}/"), None)
     with ExitStack() as opened:
         store = opened.enter_context(closing(open_store(work, location, hooks)))
         with destination_errors(work):

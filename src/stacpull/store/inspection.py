@@ -93,10 +93,10 @@ class StoredFiles(Protocol):
     def modified(self, path: str) -> float | None:
         """Return the time of the last write of a file, in seconds since 1970; None if there is no file."""
 
-    def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[FileEntry]]:
+    def walk(self, skipped: frozenset[str], prefix: str = "") -> Iterator[Sequence[FileEntry]]:
         """Yield all entries but directories, in batches, without the top-level names `skipped`.
 
-        Unreadable directories are left out; for DEST itself, raises `OSError`.
+        `prefix` ends with a slash. Unreadable directories are left out; for DEST itself, raises `OSError`.
         """
 
     def close(self) -> None: ...
@@ -186,8 +186,8 @@ class DirectoryFiles:
         except OSError:
             return None
 
-    def walk(self, skipped: frozenset[str]) -> Iterator[Sequence[FileEntry]]:
-        unread = [self._listing("", skipped)]  # no recursion: anybody can nest thousands of directories
+    def walk(self, skipped: frozenset[str], prefix: str = "") -> Iterator[Sequence[FileEntry]]:
+        unread = [self._listing(prefix, skipped)]  # no recursion: anybody can nest thousands of directories
         while unread:
             try:
                 files, directories = next(unread[-1])
