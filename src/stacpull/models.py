@@ -27,6 +27,15 @@ class PublicValue(msgspec.Struct, frozen=True, repr_omit_defaults=True):
         built: Json = msgspec.to_builtins(self)
         return built
 
+    def _repr_html_(self) -> str:
+        from html import escape  # noqa: PLC0415 - needed in notebooks only
+
+        rows = ""
+        for name, value in self.to_json().items():
+            if value:
+                rows += f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>"
+        return f"<table>{rows}</table>"  # a line of 40 fields is not readable
+
 
 OWN_DIRECTORY = ".stacpull"
 """The directory of a mirror for everything but its files: ledger, event log, lock and parts."""
