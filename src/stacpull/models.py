@@ -8,7 +8,7 @@ and pages may contain secrets (signatures), which stay in memory.
 
 import enum
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, cast
 
 import msgspec
 from msgspec.structs import replace
@@ -24,8 +24,7 @@ class PublicValue(msgspec.Struct, frozen=True, repr_omit_defaults=True):
 
     def to_json(self) -> Json:
         """Return the object that `--json` prints."""
-        built: Json = msgspec.to_builtins(self)
-        return built
+        return cast("Json", msgspec.to_builtins(self))
 
     def _repr_html_(self) -> str:
         from html import escape  # noqa: PLC0415 - needed in notebooks only

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from stacpull.errors import UsageError, quantities
+from stacpull.errors import StacpullError, UsageError, quantities
 from stacpull.events import AssetFailed, Event, Notice, RunEnded
 from stacpull.models import NOT_FAILURES, count_failures
 from stacpull.suggestions import refuse_unknown
@@ -50,6 +50,11 @@ def with_advice(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     async def call_async(*positional: Any, **named: Any) -> Any:
-        return await call(*positional, **named)
+        try:
+            return await call(*positional, **named)
+        except StacpullError as error:
+            if error.__suppress_context__:
+                error.__context__ = None  # with a group in it, IPython prints the error as plain text
+            raise
 
     return call_async if inspect.iscoroutinefunction(function) else call
