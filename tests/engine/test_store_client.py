@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from tests.cancelling import until
 from tests.engine.bench import Bench, documents, parts, planned, tree
 from tests.engine.opened_store import opened, received
+from tests.store_in_thread import served_on_thread
 
 from stacpull.child_process import reap, spawn
 from stacpull.engine import messages, store_server
@@ -274,3 +275,17 @@ def test_an_error_of_another_process_keeps_its_class_and_message(kind):
     error = kind(*{MissingExtraError: ("--clip", "pyproj", "clip")}.get(kind, ("It failed.",)))
     rebuilt = error_of(error_report(error), "store process")
     assert (type(rebuilt), str(rebuilt)) == (kind, str(error))
+
+
+def test_a_store_that_failed_reads_on_so_that_the_other_end_can_send_until_it_has_read_why(tmp_path):
+    with served_on_thread("") as (thread, ours):
+        with Path(os.devnull).open("rb") as nothing:  # in place of the lock and the socket for a stop
+            socket.send_fds(ours, [b"\0"], [nothing.fileno()] * 2)
+        opening = messages.OpeningRequest(os.fsencode(tmp_path / "none"), None, 1, frozenset(), {})
+        ours.sendall(b"".join(framed(opening)))
+        thread.join(0.2)
+        ours.sendall(b"".join(framed(Outcomes())))
+        ours.shutdown(socket.SHUT_WR)
+        ended = messages.decode_to_network(ours.makefile("rb").read()[messages.LENGTH.size :])
+    assert isinstance(ended, messages.ProcessEnded)
+    assert ended.error is not None

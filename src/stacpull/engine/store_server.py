@@ -333,17 +333,17 @@ def serve(sock: socket.socket) -> None:
     except Exception as error:  # noqa: BLE001 -- the network process raises it
         failure = error_report(translated_error(error, directory))
     send(messages.ProcessEnded(failure))
+    with suppress(OSError):  # if the other end could not send any more, it would end without reading this
+        sock.shutdown(socket.SHUT_WR)
+        while sock.recv(1 << 16):
+            pass
     for descriptor in descriptors:
         os.close(descriptor)
 
 
 def _received(file: BinaryIO) -> Iterator[messages.ToStore]:
-    head_size = messages.LENGTH.size
     with suppress(OSError):  # the network process was killed
-        while True:
-            head = file.read(head_size)
-            if len(head) < head_size:
-                return
+        while len(head := file.read(messages.LENGTH.size)) == messages.LENGTH.size:
             size: int = messages.LENGTH.unpack(head)[0]
             data = file.read(size)
             if len(data) < size:
