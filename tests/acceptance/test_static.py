@@ -18,7 +18,7 @@ from tests.acceptance.static_tree import asset_of, write_tree
 from tests.items import feature
 from tests.servers.nginx import Nginx, nginx
 
-from stacpull import Selection, sync
+from stacpull import Options, Selection, sync
 from stacpull_replicas import S3Replica, run_in_thread
 
 pytestmark = [pytest.mark.behaviour, pytest.mark.usefixtures("threaded_store")]
@@ -209,7 +209,8 @@ def test_items_in_a_file_with_assets_beside_it(form: str, place: str, web: Nginx
         items = items[:1]
     (root / form).write_bytes(written(form, items))
     source = f"{web.url}/files/{root.name}/{form}" if place == "http" else str(root / form)
-    assert sync.mirror(source, tmp_path / "m").exit_code == 0
+    one_at_a_time = Options(page_size=1, concurrency=1)  # SOURCE may still be open
+    assert sync.mirror(source, tmp_path / "m", options=one_at_a_time).exit_code == 0
     files = {path.parent.name: path.read_bytes() for path in (tmp_path / "m").rglob("data.bin")}
     assert files == {item["id"]: asset_of(item["id"]) for item in items}
     known = json.loads((tmp_path / "m" / "col0" / "collection.json").read_text())

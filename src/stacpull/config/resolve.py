@@ -148,13 +148,12 @@ def _elements(value: object) -> list[object]:
 
 def _unknown_variables(variables: Mapping[str, str]) -> Iterator[str]:
     read = {name.removeprefix(_PREFIX) for option in OPTIONS for name in option.variables}
-    for name in sorted(variables):
-        word = name.removeprefix(_PREFIX)
-        if name.startswith(_PREFIX) and word not in read:
-            flag = word.lower().replace("_", "-")
-            hint = did_you_mean(word, read, written=f"{_PREFIX}{{}}")
-            hint = f": use --{flag}." if flag in BY_NAME else hint
-            yield f"The environment variable {name} sets no option{hint}"
+    given = {name.removeprefix(_PREFIX) for name in variables if name.startswith(_PREFIX)}
+    for word in sorted(given - read):
+        flag = word.lower().replace("_", "-")
+        hint = did_you_mean(word, read, written=f"{_PREFIX}{{}}")
+        hint = f": use --{flag}." if flag in BY_NAME else hint
+        yield f"The environment variable {_PREFIX}{word} sets no option{hint}"
 
 
 def with_environment(options: Options, source: str) -> Options:

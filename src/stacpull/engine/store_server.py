@@ -45,7 +45,6 @@ from stacpull.store.staging import is_worker
 from stacpull.system import add_variables
 
 _MAX_WAITING = 64  # messages, with up to 64 parts each; with more, nothing is read, and all processes wait
-
 _CATALOG_SECONDS = 3.0  # for which catalogs are written after a stop: enough for all but huge mirrors
 
 

@@ -354,7 +354,6 @@ def _operation(name: str, arguments: Any) -> Term:
     function = _OPERATORS.get(operation)
     if function is None:
         hint = did_you_mean(name.upper(), map(str.upper, _OPERATORS))
-        hint = ": use CASEI." if operation in {"lower", "upper"} else hint
         raise UsageError(f"--filter: there is no operator or function {name}{hint}")
     if operation == "-" and isinstance(arguments, list) and len(arguments) == 1:
         arguments = [0, *arguments]

@@ -129,8 +129,7 @@ def check_labels(selection: Selection, classes: Mapping[str, tuple[str, ...]]) -
 
 
 def _hint(label: str, spelled: Mapping[str, str], nomenclature: str | None) -> str:
-    has_corine_names = not spelled.keys().isdisjoint(map(fold_label, CLC43))
-    is_corine = nomenclature is not None or has_corine_names
+    is_corine = nomenclature is not None or not spelled.keys().isdisjoint(map(fold_label, CLC43))
     for other, names in NOMENCLATURES.items():
         if is_corine and other != nomenclature and label in map(fold_label, names):
             return f"it is a class of {other}: use --nomenclature {other}"
