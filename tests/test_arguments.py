@@ -196,7 +196,7 @@ def test_a_repr_shows_what_is_set():
     ("content", "complaint"),
     [
         (b"\n \n", "the file is empty"),
-        (b"# a list\n", "finds no id"),
+        (b"# a list\nid,cloud\n", "finds no id"),
         (b"\xff\xfe\0", "not UTF-8 text; give text"),
     ],
 )

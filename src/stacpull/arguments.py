@@ -548,7 +548,7 @@ def load_ids(raw: str) -> tuple[str, ...]:
     texts = [cell.strip(' "') for cell in cells]
     ids = tuple(dict.fromkeys(filter(None, texts)))
     if ids and ids[0].lower() in {"id", "item_id", "patch_id", "patch"}:  # the header of a table
-        ids = ids[1:]
+        ids = ids[1:] if len(lines) > 1 else ()
     if not ids:
         raise ValueError(f"finds no id in {raw[1:]}")
     return ids

@@ -118,7 +118,7 @@ def test_a_command_that_does_not_exist_gets_the_nearest(stacpull_command, typed,
         (["--dashboard-token", "x"], "set STACPULL_DASHBOARD_TOKEN, or dashboard-token in a config file"),
         (["--sign-bucket", "b"], "use --credentials NAME: a profile lists `buckets`"),
         (["--bbox", "-9,", "36,", "-8,", "40"], "write the four numbers without spaces: --bbox -9,36,-8,40."),
-        (["--label", "Rice", "fields"], "takes only SOURCE and DEST; quote spaces"),
+        (["--label", "Rice", "fields"], "takes only SOURCE and DEST."),
     ],
 )
 def test_an_option_of_another_tool_gets_the_one_to_use(stacpull_command, typed, hint):
@@ -138,7 +138,7 @@ def test_an_option_of_another_tool_gets_the_one_to_use(stacpull_command, typed, 
         (["retry", "d", "-n"], "No such option '-n': `stacpull plan` shows what"),
         (
             ["resume", "s", "--revalidate", "true"],
-            "Unexpected 'true': `resume` takes only DEST; quote spaces",
+            "Unexpected 'true': `resume` takes only DEST.",
         ),
         (["status", "remove"], "There is no mirror at remove: the directory does not exist."),
         (["plan", "s", "--urls", "-o", "y"], "No such option '-o': write the list to a file with --urls >"),

@@ -185,6 +185,9 @@ def test_notes_name_what_was_left_out():
         "3 items left out: neither geometry nor bbox is valid.",
     ]
     assert selected.warnings({}) == []
+    shown = SelectionFilter.from_selection(Selection(where="p=x"))
+    shown.reason_left_out({"properties": {"p": "http://u:pw@h/a?sig=abc"}})
+    assert shown.warnings({}, complete=True) == ["--where kept no item. Items have p=http://h/a."]
     assert judge({"properties": {"gsd": 10}}, filter="gsd > 30") == "filter"
     for text, names in {
         'platform = "s2a" OR gsd > 30': " Absent: s2a. Text takes single quotes: 'a'.",

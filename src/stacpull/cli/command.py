@@ -146,12 +146,9 @@ class Command(click.Command):
         if ctx.resilient_parsing:  # for completion
             return extra
         if extra:
-            hint = ""
-            if any(arg.startswith("-") for arg in args):
-                hint = "; quote spaces and *, join numbers with commas (--option=VALUE)"
             takes = " and ".join(map(str.upper, self._arguments)) or "options"
             unexpected = ", ".join(map(repr, extra))
-            raise click.UsageError(f"Unexpected {unexpected}: `{self.name}` takes only {takes}{hint}.", ctx)
+            raise click.UsageError(f"Unexpected {unexpected}: `{self.name}` takes only {takes}.", ctx)
         config = ctx.params.get("config", toml.Config())
         origins = {ctx.get_parameter_source(name) for name in config.addresses}
         if len(origins) > 1 and {*config.addresses} <= {*self._arguments}:

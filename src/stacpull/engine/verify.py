@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
@@ -311,6 +311,7 @@ async def _repair(check: MirrorCheck, context: RunContext, opened: OpenMirror) -
 
 
 def _requeue_damaged(check: MirrorCheck, files: StoredFiles, db: Connection, run: Run) -> None:
+    @lru_cache(1)  # the rows of an item are usually adjacent
     def read_item(item: int) -> tuple[Json, str | None]:
         (record,) = queries.item_records(db, [item])
         document, base = original_item(files, record) or ({}, None)

@@ -12,6 +12,7 @@ from stacpull.boxes import Box, split_at_antimeridian, with_nonzero_area
 from stacpull.clock import in_utc, parse_instant, parse_interval, rfc3339
 from stacpull.errors import quantity
 from stacpull.models import Json
+from stacpull.redact import public_url
 from stacpull.selection import Selection
 
 LeftOut = Mapping[str, int]
@@ -162,7 +163,7 @@ class WhereFilter(ItemFilter):
                 if value is None:
                     return f"no property {name}"
                 if len(self._others) < 3:  # noqa: PLR2004 - examples
-                    self._others[str(value)[:80]] = name
+                    self._others[public_url(str(value))[:80]] = name
                 return "where"
         self._keeps_some = True
         return None
