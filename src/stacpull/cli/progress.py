@@ -115,8 +115,9 @@ class Display:
 
     def close(self) -> None:
         """Remove the display: the summary has its contents. Calling it again does nothing."""
-        self._is_closed = True
-        self.hide()
+        if not self._is_closed:
+            self._is_closed = True
+            self.hide()
 
     def hide(self) -> None:
         """Remove the block until it is drawn again. A signal handler may call this at any point."""
