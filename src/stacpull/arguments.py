@@ -378,12 +378,9 @@ def read_bbox(value: str | Iterable[float]) -> tuple[float, ...]:
     sides = tuple(side for side in map(finite_number, parts) if side is not None)
     if len(sides) == len(parts) and len(sides) in (4, 6):
         box = to_2d(sides)
-        for side in (box.west, box.east):
-            if abs(side) > 180:  # noqa: PLR2004 - degrees
-                raise ValueError(f"has {side:.10g}, which is not a longitude: use degrees, -180 to 180")
-        for side in (box.south, box.north):
-            if abs(side) > 90:  # noqa: PLR2004 - degrees
-                raise ValueError(f"has {side:.10g}, which is not a latitude: use degrees, -90 to 90")
+        for side, limit, what in zip(box, (180, 90) * 2, ("longitude", "latitude") * 2, strict=True):
+            if abs(side) > limit:
+                raise ValueError(f"has {side:.10g}, which is not a {what}: use degrees, -{limit} to {limit}")
         if box.south > box.north:
             raise ValueError(f"has S {box.south:.10g} above N {box.north:.10g}: swap them")
         return sides
