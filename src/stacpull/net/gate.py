@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from stacpull.clock import Clock
-from stacpull.errors import CredentialsError
+from stacpull.errors import CredentialsError, quantity
 from stacpull.events import HostProgress, Notice
 from stacpull.models import Failure, FailureKind
 from stacpull.net.retry import MAX_WAIT, wait_message
@@ -314,7 +314,7 @@ class Gate:
         self.window.halve(self.now(), pause)
         self._close(pause)
         text = f"{self.host} is throttling: stacpull pauses for {pause:.0f} s, then sends up to "
-        text += f"{self.window.limit} requests at once."
+        text += f"{quantity(self.window.limit, 'request')} at once."
         is_reported = pause >= _LONG_PAUSE and not self._is_long_wait_reported
         self._is_long_wait_reported |= is_reported
         self._settings.on_notice(Notice("warning" if is_reported else "debug", text))

@@ -62,7 +62,7 @@ def _is_text_or_integer(value: object) -> bool:
 
 
 def valid_item(feature: object) -> Json | None:
-    """Return an item, its id as a text, and without a collection that is no text; None if it has no id."""
+    """Return an item, its id as a text, and without a collection that is not a text; None if it has no id."""
     if not isinstance(feature, dict):
         return None
     item_id = feature.get("id")
