@@ -79,10 +79,8 @@ class TomlEntry(NamedTuple):
 
     @property
     def children(self) -> list[Self]:
-        found = []
-        for key, value in self.content.items():
-            found.append(self._replace(keys=(*self.keys, key), content=value))
-        return found
+        pairs = self.content.items()
+        return [self._replace(keys=(*self.keys, key), content=value) for key, value in pairs]
 
     def read(self, reader: Callable[[Any], T]) -> T:
         return Setting(self.value, f"{self.where}:").read(reader)

@@ -25,7 +25,7 @@ from stacpull.models import Failure, FailureKind, Headers, Json, PageRequest
 from stacpull.net.client import Client, Exchange
 from stacpull.net.retry import Retries
 from stacpull.net.status import RANGES, is_web_page
-from stacpull.net.transport import Request, Response, TransferError
+from stacpull.net.transport import Request, Response, TransferError, is_framed
 from stacpull.redact import public_url
 from stacpull.urls import same_site
 
@@ -280,6 +280,10 @@ class JsonReader(msgspec.Struct, eq=False):
                     kind = FailureKind.ITEM  # a link may be wrong: then credentials do not help
                 failure = Failure(kind, message, status, host, retryable=True)
                 raise _NotJsonError(failure, body) from error
+            if not is_framed(response.headers):
+                message = f"{host} sent truncated JSON without stating its length."
+                failure = Failure(FailureKind.TRUNCATED, message, status, host, retryable=True)
+                raise TransferError(failure) from error
             problem = "nested too deeply" if "limit exceeded" in str(error) else "not JSON"
             failure = Failure(FailureKind.SERVER, f"{url} is {problem}.", status, host, retryable=True)
             raise _NotJsonError(failure) from error
