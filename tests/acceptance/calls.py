@@ -5,8 +5,6 @@ to calls that name a path or have it open. It counts by thread, so a call is kno
 name in its arguments, and its number among the calls of one thread that match both.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 from collections import Counter

@@ -10,8 +10,6 @@ What was fetched again is taken from the log of the replica: all that was sent f
 A body that was on its way when its receiver died counts as sent.
 """
 
-from __future__ import annotations
-
 import random
 import shutil
 import signal

@@ -1,7 +1,5 @@
 """The command `stacpull` as a process, as a user runs it: its output, its exit code, its resources."""
 
-from __future__ import annotations
-
 import os
 import select
 import shutil

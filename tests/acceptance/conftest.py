@@ -1,7 +1,5 @@
 """Replicas that the scenarios share; those that change one have their own."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

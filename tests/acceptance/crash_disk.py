@@ -13,8 +13,6 @@ The model allows more than the file systems it stands for, so that what survives
 - What was covered stays as it is when bytes beside it are lost (SQLite calls that powersafe overwrite).
 """
 
-from __future__ import annotations
-
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence

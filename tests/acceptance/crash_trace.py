@@ -3,8 +3,6 @@
 With `-xx` every string is hexadecimal, so that quotes and commas mean what they are.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

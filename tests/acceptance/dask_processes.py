@@ -3,8 +3,6 @@
 They are forked (`forked_command`): starting one takes a second of processor time.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Hrefs that expire, but not all the time."""
 
-from __future__ import annotations
-
 from stacpull_replicas import MlhubReplica, RequestInfo
 from stacpull_replicas.faults import Status
 

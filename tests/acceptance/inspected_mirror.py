@@ -6,8 +6,6 @@ or reserved; a done asset has its file, with the content that the ledger records
 recover its log).
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import sqlite3

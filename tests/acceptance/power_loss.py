@@ -6,8 +6,6 @@ extreme ones and random ones. Each is held against the manifest, then gone on wi
 held against the manifest again.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import shutil

@@ -1,7 +1,5 @@
 """A host of rasters, in a thread of its own: it serves ranges, counts what it sends, and lists items."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import Mapping

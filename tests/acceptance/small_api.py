@@ -1,7 +1,5 @@
 """A STAC API of a few lines on loopback, over which a scenario has every word."""
 
-from __future__ import annotations
-
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

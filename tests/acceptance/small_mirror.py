@@ -3,8 +3,6 @@
 It goes all the ways there are: small bodies, a part that comes in pieces, items, a label item, catalogs.
 """
 
-from __future__ import annotations
-
 import hashlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence

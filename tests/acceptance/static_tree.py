@@ -1,7 +1,5 @@
 """A static catalog on disk as people publish them: collections of items, relative links, assets beside."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -4,8 +4,6 @@ It must end as documented and leave nothing wrong behind, and the next start mus
 manifest. After a failed sync, nothing that waited for it is trusted.
 """
 
-from __future__ import annotations
-
 import shutil
 import signal
 import tempfile

@@ -1,7 +1,5 @@
 """`--adopt`: a tree that another tool downloaded becomes a mirror, without fetching what is the same."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import os

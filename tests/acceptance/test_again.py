@@ -1,7 +1,5 @@
 """What a mirror does when it is run again, what keeps others out, and what `status` sees meanwhile."""
 
-from __future__ import annotations
-
 import signal
 import time
 from collections import Counter

@@ -1,7 +1,5 @@
 """Assets as they are in the wild, from servers of all kinds to files, ledger, reports and item JSON."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Bad places of this machine: each ends with the right exit code and a sentence, or does not matter."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import shutil

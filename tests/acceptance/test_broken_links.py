@@ -1,7 +1,5 @@
 """Links of a static tree that give no item: reported, and read again by the next `mirror`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The mirror as a STAC catalog: pystac opens it and finds every asset; source links stay in the mirror."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

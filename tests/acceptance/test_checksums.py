@@ -1,7 +1,5 @@
 """`--checksum`: what is recorded of each asset, and what `verify` makes of it, through whole mirrors."""
 
-from __future__ import annotations
-
 import hashlib
 import random
 import sqlite3

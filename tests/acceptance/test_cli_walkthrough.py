@@ -1,7 +1,5 @@
 """A newcomer's session: serve, export, collections, classes, plan, mirror, status, demo."""
 
-from __future__ import annotations
-
 import shlex
 import signal
 import subprocess

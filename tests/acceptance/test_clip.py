@@ -1,7 +1,5 @@
 """`--clip`: only the tiles in an area come over the network, and what the ledger promises holds for them."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """The examples of docs/howto/clusters.md and docs/howto/dask.md, run without their clusters."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Mirrors from servers whose connections end, break and run out in their own ways."""
 
-from __future__ import annotations
-
 import gzip
 import threading
 import time

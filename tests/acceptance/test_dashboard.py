@@ -1,7 +1,5 @@
 """`--dashboard` with the command: while it runs, when it is killed, with its processes and its secrets."""
 
-from __future__ import annotations
-
 import json
 import signal
 import urllib.error

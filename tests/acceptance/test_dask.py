@@ -1,7 +1,5 @@
 """`--dask`: the same mirror, whoever of scheduler, workers and coordinator is lost on the way."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

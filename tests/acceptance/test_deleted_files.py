@@ -1,7 +1,5 @@
 """Files that the user deleted are noticed by the next `mirror`, fetched again, counted and reported."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

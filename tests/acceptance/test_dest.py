@@ -1,7 +1,5 @@
 """What is given as DEST and SOURCE: understood, or refused with exit 2, with nothing created."""
 
-from __future__ import annotations
-
 import json
 import time
 from pathlib import Path

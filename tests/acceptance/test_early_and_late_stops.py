@@ -1,7 +1,5 @@
 """A stop before a run has started, and one when all is transferred: both take effect within ten seconds."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import signal

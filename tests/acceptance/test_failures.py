@@ -1,7 +1,5 @@
 """External failures, and how they end: an exit code, one plain sentence, a mirror that can be resumed."""
 
-from __future__ import annotations
-
 import json
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`--follow REL`: items behind links of other relations than `source` are fetched as source items are."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Services that forget a cursor during a walk: it is repeated, known items are skipped, and it is bounded."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from functools import partial

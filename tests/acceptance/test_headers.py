@@ -1,7 +1,5 @@
 """`stacpull headers` as a user runs it: right in every field, resumable anywhere, silent about secrets."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

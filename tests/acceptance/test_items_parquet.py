@@ -1,7 +1,5 @@
 """`mirror --items-parquet`: one index of all items beside the catalog, kept up to date by every run."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

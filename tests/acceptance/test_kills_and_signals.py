@@ -3,8 +3,6 @@
 More split files, two kills each:  TESTS_SPLIT_FILES=50 pytest tests/acceptance/test_kills_and_signals.py
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import random

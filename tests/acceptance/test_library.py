@@ -1,7 +1,5 @@
 """The library, as the README shows it: functions, events, `stacpull.sync`."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

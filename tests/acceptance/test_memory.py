@@ -3,8 +3,6 @@
 `TESTS_MEMORY_ITEMS=50000 pytest tests/acceptance/test_memory.py` mirrors more of them than the suite does.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from pathlib import Path

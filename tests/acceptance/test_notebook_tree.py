@@ -3,8 +3,6 @@
 Of the notebook, only the key, the base URL and `limit` (which it does not define) are set.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

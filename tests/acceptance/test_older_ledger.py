@@ -1,7 +1,5 @@
 """A ledger older than its tree, as a backup that was taken during a run leaves it."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager

@@ -1,7 +1,5 @@
 """Assets that are not ready yet: recorded as ordered, distinguished from failures, and requested again."""
 
-from __future__ import annotations
-
 import pytest
 from tests.acceptance.asset_host import AssetHost, local_items, quick
 from tests.acceptance.command import environment, run

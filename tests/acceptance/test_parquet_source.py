@@ -1,7 +1,5 @@
 """A mirror of a mirror through its items.parquet: from the disk, over HTTP, from a bucket, over kills."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A directory in DEST without permission is named; ids of any language work in any locale."""
 
-from __future__ import annotations
-
 import json
 import stat
 import subprocess

@@ -1,7 +1,5 @@
 """Systems without what Linux adds (`is_linux` is replaced); and Windows, refused in one sentence."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

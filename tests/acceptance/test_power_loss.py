@@ -1,7 +1,5 @@
 """Some of the losses of `scripts/lose-power`; and that the model finds what it is there to find."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator
 

@@ -4,8 +4,6 @@ Each provider is played over real sockets as it was recorded (protocols/provider
 run, DEST and the requests to other hosts are searched for every secret that a service issued or required.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """What `--prune` must not remove: whatever a retry, a broken link or a wrong 404 makes of it."""
 
-from __future__ import annotations
-
 import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Items that a Python program has in hand are a SOURCE, and a notebook can run a mirror."""
 
-from __future__ import annotations
-
 import asyncio
 import sqlite3
 import time

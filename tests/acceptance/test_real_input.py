@@ -1,7 +1,5 @@
 """Sixty items as the real service wrote them, with real band files: mirrored, compared, opened."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self

@@ -1,7 +1,5 @@
 """A mirror is repeated after its collection has changed: requests, transfers, reports and removals."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator

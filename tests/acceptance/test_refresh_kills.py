@@ -3,8 +3,6 @@
 `STACPULL_REFRESH_KILLS=200 pytest tests/acceptance/test_refresh_kills.py` kills more often than the suite.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import random

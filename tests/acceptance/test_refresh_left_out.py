@@ -1,7 +1,5 @@
 """A refresh never takes an old version for the new: whatever a run leaves out, or a server answers."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

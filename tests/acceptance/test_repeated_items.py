@@ -1,7 +1,5 @@
 """A source that lists an item more than once."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import json

@@ -1,7 +1,5 @@
 """A `/search` URL as SOURCE, and a selection pushed down to it or not, over the replica of MLHub."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

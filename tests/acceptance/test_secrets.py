@@ -4,8 +4,6 @@ Looked for in every file of DEST (ledger and its write-ahead log included), in w
 -vv, and in every request to another host than the secret's own, in every spelling of `secrets.spellings`.
 """
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The selection language as a user gives it: flags, files, errors; and the tree that TorchGeo reads."""
 
-from __future__ import annotations
-
 import csv
 import json
 import signal

@@ -1,7 +1,5 @@
 """One href of many items is fetched once, and its file is in every place."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 from typing import Any

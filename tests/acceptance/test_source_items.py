@@ -1,7 +1,5 @@
 """Source items: planned without being read, and listed by SOURCE themselves."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Standard input as SOURCE, and SOURCE and DEST as paths relative to where the command is started."""
 
-from __future__ import annotations
-
 import gzip
 import itertools
 import json

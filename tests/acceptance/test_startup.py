@@ -1,7 +1,5 @@
 """What a plain mirror imports: every module costs each run, however small, in both of its processes."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import ssl

@@ -1,7 +1,5 @@
 """Static catalogs as people mirror them: from disk and from a web server, killed, resumed, damaged."""
 
-from __future__ import annotations
-
 import datetime as dt
 import gzip
 import json

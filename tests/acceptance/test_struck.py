@@ -1,7 +1,5 @@
 """Some of the points of `scripts/strike-every-call`: at each kind of system call, a kill and a failure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

@@ -1,7 +1,5 @@
 """Failures of the machine: each ends with the right exit code and sentence, and the mirror can be resumed."""
 
-from __future__ import annotations
-
 import shutil
 import sqlite3
 import sys

@@ -1,7 +1,5 @@
 """`stacpull trace` on the replica of Sentinel Hub: the notebook's month, other places, stops and failures."""
 
-from __future__ import annotations
-
 import asyncio
 import csv
 import json

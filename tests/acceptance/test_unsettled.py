@@ -1,7 +1,5 @@
 """Results that must not be reported as complete: an unproven length, a walk that a retry did not finish."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext

@@ -1,7 +1,5 @@
 """`plan --urls`: what `mirror` would fetch, and where it would put it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import urllib.request

@@ -1,7 +1,5 @@
 """What the user limits: bytes and requests a second, the time of a run, and how many assets may fail."""
 
-from __future__ import annotations
-
 import json
 import threading
 import time

@@ -1,7 +1,5 @@
 """`verify`: names exactly what is damaged, changes nothing by itself, and repairs byte for byte."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

@@ -1,7 +1,5 @@
 """The actual and the expected contents of a mirror, compared file by file, independently of the ledger."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Iterable, Mapping

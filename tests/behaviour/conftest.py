@@ -1,7 +1,5 @@
 """Every test here belongs to the behaviour suite: it uses only what a user of stacpull can use."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """A catalog on disk may use assets elsewhere if the user allows their directory."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from pathlib import Path
 

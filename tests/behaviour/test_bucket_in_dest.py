@@ -1,7 +1,5 @@
 """Nothing in a directory names a bucket: someone else may have prepared DEST."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A config file with SOURCE and DEST is a complete job."""
 
-from __future__ import annotations
-
 import json
 import time
 from pathlib import Path

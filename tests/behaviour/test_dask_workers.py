@@ -1,7 +1,5 @@
 """`--dask N` starts worker processes on this machine, and connects to nothing but the source."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

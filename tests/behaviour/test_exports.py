@@ -1,7 +1,5 @@
 """What `export`, `report` and the dashboard write, and where."""
 
-from __future__ import annotations
-
 import csv
 import json
 import signal

@@ -1,7 +1,5 @@
 """What fails, which of it the next run tries again, and what commands say about a mirror that lacks files."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

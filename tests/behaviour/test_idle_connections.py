@@ -1,7 +1,5 @@
 """Bytes that arrive on an idle connection are never the content of the next file."""
 
-from __future__ import annotations
-
 import asyncio
 from select import select
 

@@ -1,7 +1,5 @@
 """A run that was killed within a commit of the ledger: every command works at once."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

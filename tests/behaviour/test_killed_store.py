@@ -1,7 +1,5 @@
 """A store process that is killed, or whose disk fails: exit code 5, a sentence, and a run to resume."""
 
-from __future__ import annotations
-
 import os
 import signal
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Labels of items in files: counted by `stacpull classes --count`, and checked before a walk."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

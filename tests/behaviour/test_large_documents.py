@@ -1,7 +1,5 @@
 """The memory that a large document takes."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

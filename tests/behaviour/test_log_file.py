@@ -1,7 +1,5 @@
 """`--log-file` has a line for each request, without secrets."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A ledger that is damaged or lost: the copy that each run leaves, and `--adopt` where there is no copy."""
 
-from __future__ import annotations
-
 import os
 import re
 import sqlite3

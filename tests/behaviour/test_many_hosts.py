@@ -1,7 +1,5 @@
 """A host that asks to wait is left alone, however many other hosts a source names meanwhile."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import shlex

@@ -1,7 +1,5 @@
 """`--missing known`: a nightly job fails only for what is newly gone."""
 
-from __future__ import annotations
-
 import json
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """URLs whose objects are named by a query parameter that may also be a credential, which is not stored."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A name in DEST is the same text as a path and as a relative URL, whatever ids and keys a source has."""
 
-from __future__ import annotations
-
 import json
 import unicodedata
 from collections.abc import Iterator

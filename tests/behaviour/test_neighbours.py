@@ -1,7 +1,5 @@
 """The packages beside the core: it works without each of them, and finds those of others."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

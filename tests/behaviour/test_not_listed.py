@@ -1,7 +1,5 @@
 """A refresh says how many known items the source did not list this time."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Ids and keys that are not valid Unicode, or not text, stay different, or are reported."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A mirror of nothing has no catalog."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A wrong argument is answered with the one to use, or what it must be."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import re

@@ -1,7 +1,5 @@
 """A host that serves the items of a mirror, but refuses all their assets, or asks to wait for long."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A file of items as SOURCE: its items have no URL of their own, and `verify --repair` needs their hrefs."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A run requests no document of an API twice, whatever the selection."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 from typing import Any

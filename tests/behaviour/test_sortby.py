@@ -1,7 +1,5 @@
 """`--sortby`: pushed down to an API that sorts, done in memory for an ItemCollection, refused elsewhere."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`file:checksum` of every algorithm, on every way that bytes are compared with it."""
 
-from __future__ import annotations
-
 import hashlib
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Items that came by standard input are stored in DEST, which may have been in other hands."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

@@ -1,7 +1,5 @@
 """What a stored run keeps when it is continued, and what may be given again."""
 
-from __future__ import annotations
-
 import json
 import sqlite3
 from contextlib import closing

@@ -1,7 +1,5 @@
 """Items without `updated`: a refresh compares their documents."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A walk that cannot go on before its end says so."""
 
-from __future__ import annotations
-
 import json
 from functools import partial
 from pathlib import Path

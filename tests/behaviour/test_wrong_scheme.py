@@ -1,7 +1,5 @@
 """Links that name the other scheme on the host and port of SOURCE, or https where nothing speaks TLS."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import socket

@@ -1,7 +1,5 @@
 """Replicas for other people's clients to read."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

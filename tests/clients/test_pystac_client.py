@@ -1,7 +1,5 @@
 """The hub judged by pystac-client 0.9: it walks collections and items, and searches with GET and POST."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """The hub judged by its own client, radiant-mlhub 0.5.5: lists, pages, archives, a whole download."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import tarfile

@@ -1,7 +1,5 @@
 """The S3 endpoint judged by s5cmd: list, get, refused. boto3 does so in tests/replicas/test_s3.py."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

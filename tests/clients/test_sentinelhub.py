@@ -1,7 +1,5 @@
 """The Sentinel Hub replica judged by sentinelhub-py 3.12, and by the notebook of its users, word for word."""
 
-from __future__ import annotations
-
 import ast
 import json
 import re

@@ -3,8 +3,6 @@
 Where the service itself was not conformant (recorded), the replica must not be: findings are held exactly.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

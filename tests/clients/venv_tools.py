@@ -1,7 +1,5 @@
 """Other people's clients, each in a venv of its own, run against a replica as child processes."""
 
-from __future__ import annotations
-
 import atexit
 import json
 import os

@@ -1,7 +1,5 @@
 """What every scenario has: a hub of its own, and the command on it with waits that pass quickly."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path

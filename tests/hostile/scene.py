@@ -1,7 +1,5 @@
 """A hub full of faults, and the command `stacpull` on it: in this process, so that hundreds of runs fit."""
 
-from __future__ import annotations
-
 import asyncio
 import enum
 import time

@@ -3,8 +3,6 @@
 Each row strikes a file on the blob host (HTTP) and one on S3 alike; differences between them are named.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import pytest

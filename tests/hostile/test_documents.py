@@ -1,7 +1,5 @@
 """Statements of docs/replicas.md about faults, checked."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Unreachable hosts, connections that end too soon, missing lengths and versions."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace

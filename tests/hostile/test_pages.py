@@ -1,7 +1,5 @@
 """Sources whose pages break, repeat themselves, are too much, or have items of impossible names."""
 
-from __future__ import annotations
-
 import resource
 
 import pytest

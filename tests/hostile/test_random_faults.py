@@ -4,8 +4,6 @@ Five seeds in the suite; `STACPULL_FAULT_SEEDS=2000` (or `3000-3999`) for as man
 fails is a test of its own: its id names it.
 """
 
-from __future__ import annotations
-
 import os
 import random
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Redirects that lead nowhere, in circles, or to forbidden places: no request is sent there."""
 
-from __future__ import annotations
-
 import pytest
 from tests.hostile.conftest import Stage
 from tests.hostile.scene import Cast

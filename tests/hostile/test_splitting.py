@@ -4,8 +4,6 @@ Each row strikes a file on the blob host (HTTP) and one on S3 alike. The clock o
 fast as the wall's, so several connections are tried within a tenth of a second.
 """
 
-from __future__ import annotations
-
 import pytest
 from tests.acceptance.command import wait_until
 from tests.hostile.conftest import Stage

@@ -1,7 +1,5 @@
 """Servers that refuse, or ask to wait: what is waited out, read again, final, and what stops the run."""
 
-from __future__ import annotations
-
 import re
 import time
 from email.utils import formatdate

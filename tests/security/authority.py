@@ -1,7 +1,5 @@
 """A small certificate authority, made with openssl for the length of a test session."""
 
-from __future__ import annotations
-
 import shutil
 import ssl
 import subprocess

@@ -1,7 +1,5 @@
 """What the security scenarios share."""
 
-from __future__ import annotations
-
 import pytest
 from tests.security.authority import Authority
 

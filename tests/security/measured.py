@@ -1,7 +1,5 @@
 """A command in a process of its own, and the memory that it took as the system counts it."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

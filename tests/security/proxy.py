@@ -3,8 +3,6 @@
 Whatever the requested host, it connects to one port of loopback: the proxy is the one that looks names up.
 """
 
-from __future__ import annotations
-
 import asyncio
 import base64
 

@@ -1,7 +1,5 @@
 """Planted secrets, and the forms in which one could be written down or sent."""
 
-from __future__ import annotations
-
 import base64
 import json
 import os

@@ -1,7 +1,5 @@
 """Sources and hosts of which a scenario writes every word."""
 
-from __future__ import annotations
-
 import json
 import ssl
 from collections.abc import Callable, Mapping, Sequence

@@ -4,8 +4,6 @@ Names resolve as a test defines (the loop's own lookup is replaced); connections
 audit hook, and for the command itself, which runs on uvloop, by strace.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """One bad value costs the item or the value that it stands in, and nothing else."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ Another port is another host, another name of the same machine too. A source tha
 links, hrefs and Locations (MLHub did) does not make it reach anybody else.
 """
 
-from __future__ import annotations
-
 import asyncio
 import base64
 from collections.abc import Callable, Mapping

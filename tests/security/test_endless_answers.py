@@ -1,7 +1,5 @@
 """Services that never come to an end before a run has begun: each list is bounded, by a named error."""
 
-from __future__ import annotations
-
 import asyncio
 import tracemalloc
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """A ledger from another user is data: nothing in it runs, and it names no file outside of DEST."""
 
-from __future__ import annotations
-
 import shutil
 import sqlite3
 from collections.abc import Callable

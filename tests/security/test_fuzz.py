@@ -6,8 +6,6 @@ that is not. Texts that take the place of URLs are broken, or name the server of
 Fifty of each kind in the suite; `STACPULL_FUZZ=10000` for that many of each, as `scripts/properties` does.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

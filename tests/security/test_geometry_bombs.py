@@ -1,7 +1,5 @@
 """A geometry of a few kilobytes can take hours to mend or to check: none holds a run."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 import time

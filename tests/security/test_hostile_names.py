@@ -1,7 +1,5 @@
 """Nine hundred hostile names through real mirrors: as ids, keys, collections, properties, file names."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from pathlib import Path

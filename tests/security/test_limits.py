@@ -1,7 +1,5 @@
 """What a hostile source may cost: pages, depths, headers and hops are bounded, each by a named error."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import tracemalloc

@@ -1,7 +1,5 @@
 """A hostile login host or data host of a profile: the cookie login (`stacpull_logins.visit`)."""
 
-from __future__ import annotations
-
 import asyncio
 import tracemalloc
 

@@ -1,7 +1,5 @@
 """A DEST from other hands may have files, lines and documents of any size: memory stays bounded."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

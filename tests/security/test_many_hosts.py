@@ -1,7 +1,5 @@
 """A source can name millions of hosts: what is remembered of them is bounded."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import socket

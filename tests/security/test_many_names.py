@@ -1,7 +1,5 @@
 """A source can name millions of asset keys, buckets and collections: what is kept of them is bounded."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a hostile source may cost in memory: measured in a process of its own, as the system counts it."""
 
-from __future__ import annotations
-
 import gc
 import gzip
 import json

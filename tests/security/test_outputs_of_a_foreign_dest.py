@@ -1,7 +1,5 @@
 """Outputs made from a mirror of another user contain only files of that mirror."""
 
-from __future__ import annotations
-
 import asyncio
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Proxies of the environment: used, bypassed, named when they fail; their passwords are sent nowhere else."""
 
-from __future__ import annotations
-
 import base64
 from pathlib import Path
 from typing import Any

@@ -6,8 +6,6 @@ as its module applies it. A linear one takes microseconds; one that backtracks p
 runs into the limit of processor time.
 """
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import pkgutil

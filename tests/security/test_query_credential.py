@@ -4,8 +4,6 @@ The names are outside of those that `stacpull.redact` cuts by name: what keeps t
 the transport sees them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

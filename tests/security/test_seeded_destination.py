@@ -4,8 +4,6 @@ Whatever is there, nothing outside of DEST changes, nothing is written through a
 ever: it ends in the documented way (exit 5, or a named failure of the asset), or continues beside it.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterator

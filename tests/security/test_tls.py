@@ -1,7 +1,5 @@
 """TLS is always verified: for pages and assets, over both transports, and no option turns that off."""
 
-from __future__ import annotations
-
 import re
 import ssl
 from collections.abc import Callable

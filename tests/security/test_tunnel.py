@@ -1,7 +1,5 @@
 """HTTPS through the tunnel of a hostile proxy: it receives no secret, and its statements are not trusted."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Without a home directory, no settings are read from a directory named `~` below the current one."""
 
-from __future__ import annotations
-
 import pwd
 from pathlib import Path
 

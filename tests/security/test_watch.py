@@ -1,7 +1,5 @@
 """The watch over secrets would notice: each place that it looks into, with a secret put there."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import sys

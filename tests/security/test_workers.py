@@ -1,7 +1,5 @@
 """Worker processes under attack: the rules of the first process hold in them, too."""
 
-from __future__ import annotations
-
 import asyncio
 from pathlib import Path
 from typing import Any

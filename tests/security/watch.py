@@ -6,8 +6,6 @@ printed, the arguments of their processes and those these started, and what each
 asked that the secret was not for.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Buckets on any S3, filled and ruled by boto3, and keys for them."""
 
-from __future__ import annotations
-
 import json
 import uuid
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Real servers, each started once a session (and worker), and the STAC API whose items lead to them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path

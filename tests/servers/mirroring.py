@@ -1,7 +1,5 @@
 """One mirror of a test's items, and what became of each asset: bytes under its key, or why not."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """moto's S3 with signatures on: some first calls may go unsigned, every one after those is checked."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator

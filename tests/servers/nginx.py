@@ -5,8 +5,6 @@
 /moved/…      redirects to /files/…      /to/URL      redirects to URL, to the letter
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator

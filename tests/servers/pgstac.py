@@ -3,8 +3,6 @@
 As a program it starts one, empty, and runs a command beside it (`scripts/with-pgstac`).
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

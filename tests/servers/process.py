@@ -4,8 +4,6 @@ A part that is not installed (`scripts/install-test-tools` does that) is a reaso
 One that is there and does not start is an error: it would hide what it was to judge.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import socket

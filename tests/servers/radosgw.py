@@ -4,8 +4,6 @@ It verifies signatures, policies, who pays, presigned URLs, conditions and versi
 of its lines was written for this project.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """Items for real search services, and what a selection keeps of them when walked as the command does."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 from collections.abc import Iterator

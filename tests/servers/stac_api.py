@@ -1,7 +1,5 @@
 """A little STAC API on loopback, whose items a test gives: any server can be the host of their assets."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

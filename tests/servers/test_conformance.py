@@ -1,7 +1,5 @@
 """Real servers pass the suite of the fakes: what holds for a transport in memory holds for them."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from urllib.parse import quote

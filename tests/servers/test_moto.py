@@ -1,7 +1,5 @@
 """Objects of moto's S3 with signatures on, mirrored: a second opinion on what is signed, and on checksums."""
 
-from __future__ import annotations
-
 import base64
 import random
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Files of a real web server (nginx), mirrored: names, redirects, slowness, and requests to slow down."""
 
-from __future__ import annotations
-
 import io
 import random
 from pathlib import Path

@@ -3,8 +3,6 @@
 500 items in the suite; `PGSTAC_ITEMS=10000` for the figure of issue 7.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Objects of a real S3 (radosgw), mirrored: who may read what, and every way to be refused."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable
 from dataclasses import replace

@@ -5,8 +5,6 @@ is opened for the second run. The bytes it had to fetch show whether it resumed 
 server's own log shows the requests. Other servers: the suite of objects (`test_conformance.py`).
 """
 
-from __future__ import annotations
-
 import random
 import signal
 from collections.abc import Callable

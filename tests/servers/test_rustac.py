@@ -1,7 +1,5 @@
 """A sloppy server: it claims to support search, and answers 500 where a GET response has a second page."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import orjson

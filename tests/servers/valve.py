@@ -1,7 +1,5 @@
 """A valve before a server: what comes back flows until it is shut, so that a kill is sure to land midway."""
 
-from __future__ import annotations
-
 import asyncio
 import ssl
 import threading

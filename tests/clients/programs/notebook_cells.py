@@ -4,8 +4,6 @@ As in a notebook, the value of a last line that is an expression is shown. IPyth
 inline`) are left out.
 """
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import io

@@ -3,8 +3,6 @@
 usage: sentinelhub_reads.py COLLECTION TILE; the replica is that of the default profile.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path
