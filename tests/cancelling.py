@@ -1,7 +1,5 @@
 """Waiting in an event loop, and cancellations while a thread works."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine

@@ -1,7 +1,5 @@
 """A copy of the package to which a test adds something: it runs the command of the copy."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """What holds for every test: no network but loopback, no credentials of a user, no blocking of the loop."""
 
-from __future__ import annotations
-
 import asyncio
 import faulthandler
 import gc

@@ -1,7 +1,5 @@
 """The events of a run, and runs that are stopped at one."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any

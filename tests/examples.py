@@ -1,7 +1,5 @@
 """How many examples a property gets that wants another number than the others."""
 
-from __future__ import annotations
-
 from hypothesis import settings
 
 __all__ = ["examples"]

@@ -1,7 +1,5 @@
 """Items and collections as sources list them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any

@@ -1,7 +1,5 @@
 """The notebooks of users: their cells, and that of BigEarthNet run on a replica."""
 
-from __future__ import annotations
-
 import ast
 import os
 import re

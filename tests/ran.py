@@ -1,7 +1,5 @@
 """What a command has done, in this process or in one of its own."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Servers of `http.server`, each in a thread of its own, and free ports."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress

@@ -3,8 +3,6 @@
 Starting its process takes a quarter of a second of CPU time.
 """
 
-from __future__ import annotations
-
 import socket
 import threading
 from collections.abc import Iterator

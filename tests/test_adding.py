@@ -1,7 +1,5 @@
 """What docs/ARCHITECTURE.md says about adding things, done to a copy of the code."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The table of packages of docs/ARCHITECTURE.md, checked by reading every import."""
 
-from __future__ import annotations
-
 import ast
 import inspect
 import re

@@ -1,7 +1,5 @@
 """AWS credentials and settings from files, services that are never requested, and signatures."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

@@ -1,7 +1,5 @@
 """Stretches of bytes against sets of bytes."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import pytest

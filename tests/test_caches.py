@@ -1,7 +1,5 @@
 """What is remembered is bounded by number; by length: tests/security/test_memory.py."""
 
-from __future__ import annotations
-
 from stacpull.caches import BoundedCache
 
 

@@ -1,7 +1,5 @@
 """Processes of a run: their start and their ends."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

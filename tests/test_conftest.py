@@ -1,7 +1,5 @@
 """The guards of `conftest.py` must bite: a guard that never does is worse than none."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import socket

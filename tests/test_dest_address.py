@@ -1,7 +1,5 @@
 """Where DEST is, as it is named: a directory, or a bucket with its work directory."""
 
-from __future__ import annotations
-
 from contextlib import closing
 from pathlib import Path
 

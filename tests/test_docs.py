@@ -1,7 +1,5 @@
 """The documents name tests, fields and messages that exist."""
 
-from __future__ import annotations
-
 import ast
 import http
 import re

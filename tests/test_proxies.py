@@ -1,7 +1,5 @@
 """`no_proxy`: which hosts bypass the proxy."""
 
-from __future__ import annotations
-
 import pytest
 
 from stacpull.proxies import is_bypassed, proxy_of

@@ -1,7 +1,5 @@
 """The process returns large blocks of memory, which glibc would keep, keeps some slack, and has one heap."""
 
-from __future__ import annotations
-
 import ctypes
 import subprocess
 import sys

@@ -8,8 +8,6 @@ else is ready; so every `asyncio` timeout is virtual too. Real sockets are polle
 timer is set: tests on real sockets run on the ordinary loop, where `sleep` only moves the clock.
 """
 
-from __future__ import annotations
-
 import asyncio
 import selectors
 from collections.abc import Callable, Coroutine

@@ -1,7 +1,5 @@
 """A small mirror made from items, for tests: the engine's work on a directory in twenty lines."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial

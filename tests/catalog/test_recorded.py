@@ -1,7 +1,5 @@
 """Real items and collections of all recorded services, stored and opened with pystac."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 from urllib.parse import urljoin

@@ -1,7 +1,5 @@
 """Azurite, the emulator of Azure Blob Storage, with its well-known account."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import hmac

@@ -1,7 +1,5 @@
 """Servers between stacpull and a service: one that fails as services do, and one that speaks as Google."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager

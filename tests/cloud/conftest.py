@@ -3,8 +3,6 @@
 Nobody has a server of Google's XML API: for `gs://`, moto gets other names (`between.Google`).
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Mirrors in buckets have the same files as mirrors in directories, whatever happens in between."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

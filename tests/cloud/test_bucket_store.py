@@ -1,7 +1,5 @@
 """A bucket behaves as every store does."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """Catalogs and assets at Google and Azure: on Azurite, and on a replica of Google's XML calls."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

@@ -1,7 +1,5 @@
 """How a user of each cloud logs in, and that no metadata service is asked without `--aws-metadata`."""
 
-from __future__ import annotations
-
 import base64
 import json
 import pwd

@@ -1,7 +1,5 @@
 """A run into a bucket trusts the authorities of the system, and no copy of the ledger that is a bomb."""
 
-from __future__ import annotations
-
 import gzip
 import json
 from contextlib import closing

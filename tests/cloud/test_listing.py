@@ -1,7 +1,5 @@
 """A listing yields every object once although it fails, and a short object is read in one request."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 from unittest.mock import Mock

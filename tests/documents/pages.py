@@ -8,8 +8,6 @@ Output is compared line by line. Numbers that differ between runs (times, rates,
 equal, and a line `...` matches any number of lines.
 """
 
-from __future__ import annotations
-
 import ast
 import os
 import re

@@ -1,7 +1,5 @@
 """Every command and Python block of the README and the docs runs and prints the output on the page."""
 
-from __future__ import annotations
-
 import copy
 import json
 import re

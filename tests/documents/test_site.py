@@ -1,7 +1,5 @@
 """The docs site builds without warnings, and its reference is complete."""
 
-from __future__ import annotations
-
 import html
 import inspect
 import re

@@ -1,7 +1,5 @@
 """Mirrors that outputs are made from."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import Callable

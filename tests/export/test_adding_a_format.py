@@ -1,7 +1,5 @@
 """The plugin of docs/howto/plugins.md adds a format: `export` then offers, describes and writes it."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The dashboard: what it shows, to whom, and that a run neither fails nor waits because of it."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import json

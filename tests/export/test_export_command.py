@@ -1,7 +1,5 @@
 """The options of `stacpull export` that are not options of a mirror."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """items.parquet, read by the libraries of others: pyarrow, GeoPandas, DuckDB, stac-geoparquet and rustac."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

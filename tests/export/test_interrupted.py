@@ -1,7 +1,5 @@
 """An export that is stopped or cancelled leaves what was there; two do not write the same directory."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Every item of a mirror is in what is made of it, wherever its document is."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Parquet files of items as sources: reading, resuming, skipping and rejecting."""
 
-from __future__ import annotations
-
 import asyncio
 import io
 import json

@@ -1,7 +1,5 @@
 """The HTML report: its numbers, its safety against hostile text, and how chromium draws it."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import hashlib

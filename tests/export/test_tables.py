@@ -1,7 +1,5 @@
 """Tables as files: the content of each format, and atomic writing."""
 
-from __future__ import annotations
-
 import csv
 import json
 from pathlib import Path

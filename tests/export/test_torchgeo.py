@@ -3,8 +3,6 @@
 TorchGeo takes 5 GB, so it is only installed if it is named: bash scripts/install-test-tools torchgeo
 """
 
-from __future__ import annotations
-
 import asyncio
 import io
 import json

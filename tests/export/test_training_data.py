@@ -1,7 +1,5 @@
 """Label tables and shards made from a mirror, read by pyarrow, csv and webdataset."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import hashlib

@@ -1,7 +1,5 @@
 """`--bbox` and `--intersects`."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Verdicts of each filter on items: tables, and broken items."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Any

@@ -1,7 +1,5 @@
 """Labels of items, the classes of collections, and the nomenclatures of BigEarthNet."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Filters that are pushed down: a table, and the property that no item is lost."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import orjson

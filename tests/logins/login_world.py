@@ -1,7 +1,5 @@
 """A client with the logins of a profile, over real sockets."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass

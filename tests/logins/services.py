@@ -3,8 +3,6 @@
 They use real sockets. Their secrets are in `secrets`, so that a test can search for them.
 """
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta

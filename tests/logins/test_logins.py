@@ -1,7 +1,5 @@
 """The conformance suite for transports with a login."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 

@@ -1,7 +1,5 @@
 """Names that an attacker might use to leave DEST, to hide, or to overwrite files."""
 
-from __future__ import annotations
-
 import unicodedata
 from itertools import product
 

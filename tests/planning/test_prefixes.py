@@ -1,7 +1,5 @@
 """Expanded prefixes: names, paths, and the item's document."""
 
-from __future__ import annotations
-
 from pathlib import PurePosixPath
 
 import pytest

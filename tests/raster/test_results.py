@@ -1,7 +1,5 @@
 """The file of a job's results: rows, the position to resume from; damaged, or another file."""
 
-from __future__ import annotations
-
 import os
 import sqlite3
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Fixtures of the replica tests: running replicas, and clients for them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The generator: names, labels, flags, geometry, band files, the same for the same seed and in any order."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections import Counter

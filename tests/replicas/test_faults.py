@@ -1,7 +1,5 @@
 """Fault files, which requests their rules strike, and the bytes that each fault sends."""
 
-from __future__ import annotations
-
 import hashlib
 import socket
 import struct

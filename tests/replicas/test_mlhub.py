@@ -1,7 +1,5 @@
 """The API beyond its recordings: keys, pages, searches, expiring hrefs, redirects, blobs, archives."""
 
-from __future__ import annotations
-
 import json
 import re
 from urllib.parse import parse_qs, urlsplit

@@ -3,8 +3,6 @@
 The list of differences (`KNOWN`) must match exactly.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Ports, exports, log, latency, speed, and the serve function of a replica."""
 
-from __future__ import annotations
-
 import socket
 import time
 

@@ -1,7 +1,5 @@
 """Errors of the S3 endpoint, for boto3. What it serves is judged in `tests/clients` and `tests/net`."""
 
-from __future__ import annotations
-
 import hashlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

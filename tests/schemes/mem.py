@@ -1,7 +1,5 @@
 """`mem://bucket/key`: an object store in a dict that may want a key, as an example of a new scheme."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 

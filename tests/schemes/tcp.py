@@ -1,7 +1,5 @@
 """`tcp://host:port/path`: a scheme that looks up hosts, as one on sockets does. Its files are in memory."""
 
-from __future__ import annotations
-
 import asyncio
 
 from stacpull.hosts import host_of, origin_of

@@ -1,7 +1,5 @@
 """A scheme is one module and one registration: a mirror from `mem://`, which only this test knows."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

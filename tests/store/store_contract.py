@@ -1,7 +1,5 @@
 """The behaviour that all `Store` classes share. A subclass has a fixture `reopen`, which opens its store."""
 
-from __future__ import annotations
-
 import hashlib
 import zlib
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Sync: the cheapest reliable one, of every part and directory; failures are reported."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import sys

@@ -1,7 +1,5 @@
 """Looking at files: what is there, what is in the way; a walk follows no link and misses nothing."""
 
-from __future__ import annotations
-
 import errno
 import os
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """A directory as DEST: nothing outside of it or through links, nothing unknown overwritten, errors named."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import closing

@@ -1,7 +1,5 @@
 """The lock: one mirror at a time, none left behind by a kill, and asking does not hold it."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os

@@ -1,7 +1,5 @@
 """Unfinished parts on disk: kept, resumed, hashed and swept, whatever an attempt or a kill leaves of them."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import os

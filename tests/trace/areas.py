@@ -1,7 +1,5 @@
 """Areas and tiles of whole pixels on a small grid, so that no pixel centre is on an edge."""
 
-from __future__ import annotations
-
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Reports of traces."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from stacpull_trace.report import TraceReport

@@ -1,7 +1,5 @@
 """Stored answers, which outlive a run."""
 
-from __future__ import annotations
-
 import asyncio
 from contextlib import closing, nullcontext
 from datetime import UTC, datetime

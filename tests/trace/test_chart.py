@@ -1,7 +1,5 @@
 """The chart: how it shows each kind of day, its axis and its labels."""
 
-from __future__ import annotations
-
 import io
 from datetime import date, timedelta
 from typing import Any

@@ -1,7 +1,5 @@
 """The division of the area among the tiles of a day."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The rows of days and scenes: mode, shares, times, and labels of pixels without a scene."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 import pytest

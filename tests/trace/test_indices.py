@@ -1,7 +1,5 @@
 """The included evalscripts, and those of users."""
 
-from __future__ import annotations
-
 import pytest
 
 from stacpull.errors import UsageError

@@ -1,7 +1,5 @@
 """Planned statistics requests: each pixel of each day exactly once, in as few requests as possible."""
 
-from __future__ import annotations
-
 from datetime import date, timedelta
 
 import numpy as np

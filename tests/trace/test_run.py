@@ -1,7 +1,5 @@
 """A run with a service that fails in ways that the replica does not: retries and reported failures."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Scene maps from the tags of QA headers, recorded and generated ones."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

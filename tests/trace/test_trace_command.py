@@ -1,7 +1,5 @@
 """`stacpull trace`: its summary and its documentation."""
 
-from __future__ import annotations
-
 import re
 from datetime import date
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The allowed kinds of OUT, and the files written there."""
 
-from __future__ import annotations
-
 import importlib.util
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The area and its grid: accepted geometries, sizes and zones, and the division into windows and blocks."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the statistics of a day count, and the row that is made of them."""
 
-from __future__ import annotations
-
 from datetime import date
 
 from stacpull_trace.daily import Count, Summary

@@ -1,7 +1,5 @@
 """Results of expressions: a table for each kind of operator. None is unknown, which is not a match."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Invalid expressions are refused in one sentence."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """`headers` on small APIs with scripted items and files: selection, failures, retries and reports."""
 
-from __future__ import annotations
-
 import asyncio
 import io
 from collections.abc import Callable, Mapping

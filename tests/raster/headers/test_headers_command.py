@@ -1,7 +1,5 @@
 """`stacpull headers`: its output and its documentation."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Headers read with range requests from correct, broken and hostile servers, over real sockets."""
 
-from __future__ import annotations
-
 import asyncio
 import gzip
 import io

@@ -1,7 +1,5 @@
 """Rasters of every kind, clipped as a transfer would, and compared with the whole by rasterio."""
 
-from __future__ import annotations
-
 import itertools
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """TIFF files put together field by field, so that any field can be false."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

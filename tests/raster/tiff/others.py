@@ -1,7 +1,5 @@
 """Comparison with other readers: field by field, what differs from stacpull's header."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from typing import Any

@@ -1,7 +1,5 @@
 """Reading a file like a ranged client: only the bytes that the parser requests."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Rasters with false tile lists: a sentence that gives the reason, in bounded time and memory."""
 
-from __future__ import annotations
-
 import random
 import struct
 import time

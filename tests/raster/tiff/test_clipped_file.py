@@ -1,7 +1,5 @@
 """A clipped raster is read as the whole one is, window by window, whatever it is made of."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

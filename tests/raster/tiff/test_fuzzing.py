@@ -3,8 +3,6 @@
 `pytest --hypothesis-profile=long` tries each property 10,000 times.
 """
 
-from __future__ import annotations
-
 import time
 
 from hypothesis import given

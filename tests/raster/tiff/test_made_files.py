@@ -1,7 +1,5 @@
 """Files as rasterio writes them, in every variant: read back as it reads them."""
 
-from __future__ import annotations
-
 import warnings
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Files that contradict themselves: each ends as one sentence that names what and where."""
 
-from __future__ import annotations
-
 import io
 
 import pytest

@@ -1,7 +1,5 @@
 """Every real file: read as rasterio reads it, in few requests, however its bytes arrive."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

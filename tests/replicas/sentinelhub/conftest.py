@@ -1,7 +1,5 @@
 """Shared Sentinel Hub replicas, which tests must not change, and a client."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Bodies of statistics requests and their evalscripts."""
 
-from __future__ import annotations
-
 from typing import Any
 
 UTM = "http://www.opengis.net/def/crs/EPSG/0/32610"

@@ -1,7 +1,5 @@
 """Evalscripts give the same results on arrays as JavaScript pixel by pixel; unknown syntax is refused."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

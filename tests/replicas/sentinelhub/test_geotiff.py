@@ -1,7 +1,5 @@
 """The files of a capture, read with rasterio and tifffile."""
 
-from __future__ import annotations
-
 import io
 import random
 

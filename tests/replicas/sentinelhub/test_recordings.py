@@ -5,8 +5,6 @@ The comparison covers the names, types and formats of all fields,
 and the names of recorded headers.
 """
 
-from __future__ import annotations
-
 import json
 import re
 

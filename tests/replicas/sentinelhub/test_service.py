@@ -1,7 +1,5 @@
 """Tokens, limits, quota, errors, catalog and BYOC of the service, over real sockets."""
 
-from __future__ import annotations
-
 import pytest
 import shapely
 from tests.replicas.sentinelhub.conftest import ServiceClient

@@ -1,7 +1,5 @@
 """Statistics that traces do not request; their values are judged in `acceptance/test_trace.py`."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import pytest

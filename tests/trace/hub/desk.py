@@ -1,7 +1,5 @@
 """A scripted Sentinel Hub for tests: in memory, on a virtual clock."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 

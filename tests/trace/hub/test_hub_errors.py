@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import orjson
 import pytest
 from tests.trace.hub.desk import COLLECTION, TILE

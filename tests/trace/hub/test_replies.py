@@ -1,7 +1,5 @@
 """Replies of the hub, as values: tiles, pages of a search, and statistics; recorded and made ones."""
 
-from __future__ import annotations
-
 import copy
 import json
 from datetime import UTC, datetime
