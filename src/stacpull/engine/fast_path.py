@@ -83,7 +83,10 @@ class FastAttempt(msgspec.Struct, eq=False):
         fast_path.shared.complete(self.download, file)
         fast_path.client.counters.bytes_fetched += size
         connection.release()
-        self.route.gate.finish_request(self.sent_at, size)
+        gate = self.route.gate
+        gate.record_response(self.sent_at, size)
+        gate.reset_refusals()
+        gate.release()
         self.pool.sink.put(self.job, file)
         return True
 

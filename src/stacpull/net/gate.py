@@ -271,11 +271,6 @@ class Gate:
         if self.window.record_response(sent_at, now, self.in_use) or was_silent:
             self._drain_queue()
 
-    def finish_request(self, sent_at: float, size: int) -> None:
-        self.record_response(sent_at, size)
-        self._refusals["asset"] = 0
-        self.release()
-
     def record_bytes(self, size: int) -> None:
         self._bytes += size
         if size >= _BYTES_PER_RESPONSE and self.window.record_piece(self.now(), self.in_use):
