@@ -6,7 +6,8 @@ A cancelled wait loses no permit. No task may wait for one while it holds anothe
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -242,6 +243,14 @@ class Gate:
         self.in_use -= 1
         if self._queue:
             self._drain_queue()
+
+    @contextmanager
+    def lend_permit(self) -> Iterator[None]:
+        self.release()
+        try:
+            yield
+        finally:
+            self.in_use += 1  # for a moment, it may be one too many: `release` follows
 
     def _drain_queue(self) -> None:
         if seconds := self.closed_for():

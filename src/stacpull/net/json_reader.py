@@ -205,11 +205,8 @@ class JsonReader(msgspec.Struct, eq=False):
                 error.give_up()
                 self._raise_if_source_refuses(error, url)
                 raise
-            response.gate.release()  # its reader may wait for other requests to this host
-            try:
+            with response.gate.lend_permit():  # its reader may wait for other requests to this host
                 yield response
-            finally:
-                response.gate.in_use += 1  # `Exchange.close` releases it
 
     def _raise_if_source_refuses(self, error: TransferError, url: str) -> None:
         if error.failure.status in {401, 403} and same_site(self.source, url):
