@@ -44,8 +44,7 @@ class StoreClient:
         self.counters: Mapping[str, int] = run.counters
         self.fatal_error: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         """Gets the first error after which nothing more can be written."""
-        # `await self.calls.NAME(...)` runs `StoreOperations.NAME(...)` in the store process
-        # calls.NAME(...) runs StoreOperations.NAME(...) in the store process, in the order of the calls
+        # `calls.NAME(...)` runs `StoreOperations.NAME(...)` in the store process, in the order of the calls
         functions = {name: partial(self._call, name) for name in CALLS}
         self.calls = cast("StoreCalls", SimpleNamespace(**functions))
         self._channel = Channel(self._take_message, self.fail_with)
