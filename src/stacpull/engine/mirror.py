@@ -314,8 +314,7 @@ async def run_from_ledger(
             f"The run of {spec.source} was started with {keys}. Keys are not stored: set {keys} again, "
             "or use --header or --credentials."
         )
-    now = time.time()
-    run = await call_ledger(opened, lambda db: runs.begin(db, spec, now, options.remembered))
+    run = await call_ledger(opened, lambda db: runs.begin(db, spec, time.time(), options.remembered))
     await call_ledger(opened, lambda db: requeue(db, run))
     async with _start_store_and_open_source(context, resolved, spec.selection, options) as (process, setup):
         report = await MirrorRun(context, opened, run, setup, process).execute()
@@ -422,30 +421,27 @@ class MirrorRun:
 
     async def _transfer(self) -> None:
         store_client = self._store_client
-        workers = self._context.workers
+        has_workers = self._context.workers is not None  # they take the jobs of `_queue` instead of the pool
         options = self._setup.options
         selection = self._setup.selection
         parts = await asyncio.to_thread(PartialDownloads, self._opened.store.staged.path)
         fetcher, fast_path = make_fetchers(self._network, self._opened.store, parts, options, selection.clip)
-        queue = self._queue if workers is None else JobQueue[Job]()  # the coordinator takes the jobs
-        processes = 1 if workers is None else self._network.per_host
-        uncounted = (*NOT_FAILURES, FailureKind.GONE) if self._accepts_gone else NOT_FAILURES
         pool = Pool(
-            queue=queue,
+            queue=JobQueue() if has_workers else self._queue,
             sink=store_client.sender,
             fetcher=fetcher,
             item_reader=self._walk.reader,
             retries=self._network.retries,
             prefer=selection.prefer,
-            processes=processes,
+            processes=self._network.per_host if has_workers else 1,
             max_failures=options.max_failures,
-            uncounted=uncounted,
+            uncounted=(*NOT_FAILURES, FailureKind.GONE) if self._accepts_gone else NOT_FAILURES,
             stop_run=self._stop.set,
             fast_path=fast_path,
         )
         runner = pool
-        if workers is not None:
-            runner = workers(pool, self._setup, self._opened, store_client, self._queue)
+        if has_workers:
+            runner = self._context.workers(pool, self._setup, self._opened, store_client, self._queue)
         background = [self._tick, self._save_usage]
         await walk_and_transfer(self._find_jobs, runner, background, self._stop, store_client.fatal_error)
         await store_client.sender.flush()
