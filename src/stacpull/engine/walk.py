@@ -365,10 +365,11 @@ class Walk:
                 if page.announced is not None and announced_before is not None:
                     announced = announced_before + page.announced
                 total = announced if next_name is None else None  # known in the last collection
-                next_collection = Position(next_name, None, announced)
-                next_page = Position(start.collection, page.next, announced_before)
-                resume_at = next_collection if page.next is None else next_page
-                update = WalkUpdate(self._stored(resume_at), announced=total)
+                after_collection = Position(next_name, None, announced)
+                after_page = after_collection
+                if page.next is not None:
+                    after_page = Position(start.collection, page.next, announced_before)
+                update = WalkUpdate(self._stored(after_page), announced=total)
                 new_items = await self._take_page(start.collection, page, update)
                 if not self._matches_left():
                     break
@@ -377,7 +378,7 @@ class Walk:
                     if announced is None or self._consumer.counters["items_seen"] < announced:
                         self.summary.cut_short = self._network.secrets.masked(reason)
                         self._network.warn(reason)
-                    update = WalkUpdate(self._stored(next_collection), cut_short=self.summary.cut_short)
+                    update = WalkUpdate(self._stored(after_collection), cut_short=self.summary.cut_short)
                     await self._consumer.add_batch(WalkBatch(update=update))
                     break
         return announced
