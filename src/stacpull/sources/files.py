@@ -298,42 +298,42 @@ class FileRanges:
 
     async def chunks(self, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes]:
         """Yield the bytes from `start` to `stop` or the end. A negative `start` requests the last bytes."""
-        position = start
+        wanted = start  # the next byte to yield
         end = stop
         breaks = 0
-        while end is None or position < end:
-            span = str(position) if position < 0 else f"{position}-"
+        while end is None or wanted < end:
+            span = str(wanted) if wanted < 0 else f"{wanted}-"
             if end is not None:
                 span += str(end - 1)
             headers = {} if span == "0-" else {"Range": f"bytes={span}"}
             cause: TransferError | None = None
             try:
                 async with self._reader.stream(self._url, headers) as response:
-                    if position < 0 and response.status == UNSATISFIABLE:
+                    if wanted < 0 and response.status == UNSATISFIABLE:
                         return  # the file is empty, and the body says so
-                    offset = self._checked_offset(response, position)
-                    position = max(position, offset)
+                    sent = self._checked_offset(response, wanted)  # where the bytes sent so far end
+                    wanted = max(wanted, sent)
                     if stop is None:
                         end = self.size  # a 206 may end before the end of the file
                     async for chunk in response.chunks(_CHUNK):
-                        piece = bytes(chunk[position - offset :])
+                        piece = bytes(chunk[wanted - sent :])
                         if end is not None:
-                            piece = piece[: end - position]
-                        offset += len(chunk)
+                            piece = piece[: end - wanted]
+                        sent += len(chunk)
                         if piece:
                             yield piece
-                            position += len(piece)
+                            wanted += len(piece)
                             breaks = 0
-                        if position == end and offset > position:
+                        if wanted == end and sent > wanted:
                             break  # the server sends more than requested
             except TransferError as error:
                 cause = error
-            if cause is None and (end is None or position == end):
+            if cause is None and (end is None or wanted == end):
                 return
             breaks += 1
             is_final = cause is not None and not cause.failure.retryable
             if is_final or breaks > _BREAKS:
-                where = f" at byte {position:,}" if position > 0 else ""
+                where = f" at byte {wanted:,}" if wanted > 0 else ""
                 why = cause or "its server sends less than it states."
                 raise SourceError(f"{self._url} could not be read{where}: {why}") from cause
 
