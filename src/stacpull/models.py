@@ -39,6 +39,7 @@ class PublicValue(msgspec.Struct, frozen=True, repr_omit_defaults=True):
 OWN_DIRECTORY = ".stacpull"
 """The directory of a mirror for everything but its files: ledger, event log, lock and parts."""
 OWN_ASSETS_ID = ""  # the item ID of a collection's own assets: no item has an empty ID
+ADOPTABLE = None  # in place of an identity: the user may have a file of this name, which is never removed
 
 
 def path_in_dest(directory: str, name: str) -> str:
@@ -388,7 +389,7 @@ class AssetFile(msgspec.Struct, array_like=True):
 
     received   a small asset has its `body`; a longer one is already written
     written    `part` is complete, and has `identity` and perhaps `digest`; its `body` may stay for an upload
-    reserved   `name` may be another one; `identity` is None for a file that may be adopted
+    reserved   `name` may be another one; `identity` may be `ADOPTABLE`
     placed     `part` is empty if a worker has placed it, or an earlier process
     """
 
@@ -398,7 +399,7 @@ class AssetFile(msgspec.Struct, array_like=True):
     directory: str
     name: str  # its final name in `directory`
     size: int
-    identity: int | None = 0  # of its part; 0: not known yet; None: a file of the user may be adopted
+    identity: int | None = 0  # of its part (`Store.find`); 0: not known yet
     digest: bytes | None = None
     etag_or_date: str | None = None  # of its response (`Validator.etag_or_date`)
     unproven: bool = False  # no Content-Length, known size or checksum proved its length

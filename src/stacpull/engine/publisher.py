@@ -26,7 +26,7 @@ from stacpull.json_values import parsed_object
 from stacpull.ledger import jobs, meta, queries, runs, transitions
 from stacpull.ledger.database import Connection, is_disk_error, transaction, truncate_wal
 from stacpull.ledger.runs import Run
-from stacpull.models import AssetFile, Failure, FailureKind, Json, OutcomeWithoutFile, Placement
+from stacpull.models import ADOPTABLE, AssetFile, Failure, FailureKind, Json, OutcomeWithoutFile, Placement
 from stacpull.planning.hrefs import item_id_in
 from stacpull.planning.layout import received_file
 from stacpull.redact import Secrets
@@ -206,7 +206,7 @@ class Publisher(msgspec.Struct, eq=False):
         staged = self.store.staged
         for file in files:
             if self._is_adopting and file.generation == 0 and self.store.has(file.path):
-                file.identity = None
+                file.identity = ADOPTABLE
         clips = {}
         clipping = None if self.run.area_hash is None else load("stacpull.fetchers", "clip")
         if clipping is not None:
@@ -227,7 +227,7 @@ class Publisher(msgspec.Struct, eq=False):
         return placements, failures
 
     def _is_adopted(self, file: AssetFile) -> bool:
-        existing = self.store.find(file.path) if file.identity is None else None
+        existing = self.store.find(file.path) if file.identity is ADOPTABLE else None
         if existing is None or existing[1] != file.size:
             return False
         staged = self.store.staged
