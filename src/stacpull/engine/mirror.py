@@ -405,7 +405,7 @@ class MirrorRun:
                     remove = self._setup.options.prune == "remove"
                     await pruning.run(self._walk.summary, remove=remove)
                 if self._run.kind == "mirror":
-                    await self._keep_collections()
+                    await self._store_collections()
                     is_limited = self._setup.selection.item_limit is not None or self._stop.is_set()
                     if not is_limited and self._walk.summary.cut_short is None:
                         not_listed = await calls.count_not_listed()
@@ -459,15 +459,15 @@ class MirrorRun:
             await self._consumer.restore_item_json(self._walk.reader)
         await self._consumer.add_batch(WalkBatch(update=WalkUpdate(walk_ended=True)))
 
-    async def _keep_collections(self) -> None:
-        async def keep(name: str) -> None:
+    async def _store_collections(self) -> None:
+        async def put(name: str) -> None:
             with suppress(SourceError, CredentialsError, UsageError):
                 document = await run_stoppable(self._setup.source.collection(name), self._stop)
                 public_json = public_document(document, self._network.secrets)
-                await self._store_client.calls.keep_collection(name, public_json)
+                await self._store_client.calls.put_collection(name, public_json)
 
         names = await self._store_client.calls.collections_to_read()
-        await for_each(names, keep, limit=_MAX_COLLECTION_REQUESTS)
+        await for_each(names, put, limit=_MAX_COLLECTION_REQUESTS)
 
     async def _tick(self) -> None:
         while True:

@@ -209,7 +209,7 @@ class PlanSaver:
                     reason = document.message
                 elif document is not None and document.get("id") == item.item:
                     public_json = public_document(document, self._network.secrets)
-                    await self._calls.keep_document(item_rowid, public_json)
+                    await self._calls.put_document(item_rowid, public_json)
                     continue
                 self._network.warn(f"The JSON of {item.collection}/{item.item} cannot be restored. {reason}")
             last = items[-1][0]

@@ -391,9 +391,9 @@ def requeue_damaged(db: Connection, run_id: int, assets: Mapping[int, str | None
     return len(assets) - len(rows)
 
 
-def keep_document(db: Connection, item_rowid: int, document: bytes) -> None:
+def put_document(db: Connection, item_rowid: int, document: bytes) -> None:
     db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?)", (item_rowid, document))
 
 
-def keep_collection(db: Connection, name: str, document: bytes) -> None:
+def put_collection(db: Connection, name: str, document: bytes) -> None:
     db.execute("UPDATE collections SET document = ? WHERE name = ?", (document, name))
