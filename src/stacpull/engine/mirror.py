@@ -43,7 +43,7 @@ from stacpull.ledger import runs
 from stacpull.ledger.database import Connection, ledger_errors, ledger_path, open_reader
 from stacpull.ledger.meta import is_named_source, note_named_source
 from stacpull.ledger.runs import EndState, Run, RunSpec
-from stacpull.models import NOT_FAILURES, OWN_DIRECTORY, FailureKind, Job, WalkBatch, WalkUpdate
+from stacpull.models import NOT_FAILURES, OWN_DIRECTORY, Failure, FailureKind, Job, WalkBatch, WalkUpdate
 from stacpull.reports import CommonReport, MirrorReport
 from stacpull.selection import Selection
 from stacpull.sources.documents import open_source
@@ -456,8 +456,26 @@ class MirrorRun:
             await self._walk.resume(self._run)
             return
         if self._run.kind != "ordered":
-            await self._consumer.restore_item_json(self._walk.reader)
+            await self._restore_item_json()
         await self._consumer.add_batch(WalkBatch(update=WalkUpdate(walk_ended=True)))
+
+    async def _restore_item_json(self) -> None:
+        """Read the items whose JSON is damaged. One that cannot be read stays marked for the next walk."""
+        last = 0
+        while items := await self._store_client.calls.damaged_item_json(last):
+            hrefs = [href for _, _, href in items if href is not None]
+            documents = await self._walk.reader.read_many(hrefs)
+            for item_rowid, item, href in items:
+                document = documents.get(href or "")
+                reason = "It has no URL, or another item is there: run `stacpull mirror SOURCE` again."
+                if isinstance(document, Failure):
+                    reason = document.message
+                elif document is not None and document.get("id") == item.item:
+                    public_json = public_document(document, self._network.secrets)
+                    await self._store_client.calls.put_document(item_rowid, public_json)
+                    continue
+                self._network.warn(f"The JSON of {item.collection}/{item.item} cannot be restored. {reason}")
+            last = items[-1][0]
 
     async def _store_collections(self) -> None:
         async def put(name: str) -> None:

@@ -23,9 +23,8 @@ from stacpull.engine.pool import JobQueue
 from stacpull.errors import RUN_AGAIN, DestinationError
 from stacpull.events import AssetFailed, Notice, Stage
 from stacpull.ledger.runs import Run
-from stacpull.models import Failure, Job, WalkBatch
+from stacpull.models import Job, WalkBatch
 from stacpull.proxies import proxy_variables
-from stacpull.sources.item_reader import ItemReader
 from stacpull.store.protocol import store_kind
 from stacpull.system import variables_of
 from stacpull.threads import background_task
@@ -162,7 +161,7 @@ class StoreClient:
 
 
 class PlanSaver:
-    """The consumer of the walk of a run. While the queue is full, the walk waits."""
+    """Saves what the walk of a run plans, and queues its jobs. While the queue is full, the walk waits."""
 
     def __init__(self, network: Network, store_client: StoreClient, queue: JobQueue[Job]) -> None:
         self._network = network
@@ -195,21 +194,3 @@ class PlanSaver:
             self._network.emit(AssetFailed(item, key, failure.kind, failure.message))
         await self._queue.put(saved.jobs)
         return saved.counted.get("items_seen", 0)
-
-    async def restore_item_json(self, reader: ItemReader) -> None:
-        """Read the items whose JSON is damaged. One that cannot be read stays marked for the next walk."""
-        last = 0
-        while items := await self._calls.damaged_item_json(last):
-            hrefs = [href for _, _, href in items if href is not None]
-            documents = await reader.read_many(hrefs)
-            for item_rowid, item, href in items:
-                document = documents.get(href or "")
-                reason = "It has no URL, or another item is there: run `stacpull mirror SOURCE` again."
-                if isinstance(document, Failure):
-                    reason = document.message
-                elif document is not None and document.get("id") == item.item:
-                    public_json = public_document(document, self._network.secrets)
-                    await self._calls.put_document(item_rowid, public_json)
-                    continue
-                self._network.warn(f"The JSON of {item.collection}/{item.item} cannot be restored. {reason}")
-            last = items[-1][0]
