@@ -108,7 +108,7 @@ def test_a_failed_sync_by_sqlite_withdraws_trust(tmp_path, monkeypatch, code, is
             if is_called:
                 await store_client.sender.flush()
                 with pytest.raises(DestinationError):
-                    await store_client.calls.write_final_items()
+                    await store_client.calls.write_item_json()
             else:
                 await until(store_client.fatal_error.done)
 

@@ -38,7 +38,7 @@ def test_a_file_that_could_not_be_replaced_is_replaced_later(tmp_path, monkeypat
             with monkeypatch.context() as patch:
                 if year == 2030:
                     patch.setattr(bench.store, "place", lambda files: [failure] * len(files))
-                bench.operations.write_final_items()
+                bench.operations.write_item_json()
         assert parts(tmp_path) == []
         bench.publisher.publish_all(queries.unwritten_items(bench.db, 0, True))
         assert orjson.loads((tmp_path / "c/i/i.json").read_bytes())["properties"]["year"] == 2030
@@ -51,7 +51,7 @@ def test_a_newer_document_is_written_although_an_earlier_one_was_being_recorded(
         while not (tmp_path / "c/i/i.json").exists():
             bench.publisher.publish()
         bench.plan(version(2030, ""))  # a later page lists it again
-        bench.operations.write_final_items()
+        bench.operations.write_item_json()
         assert orjson.loads((tmp_path / "c/i/i.json").read_bytes())["properties"]["year"] == 2030
         assert bench.db.execute("SELECT count(*) FROM documents").fetchone() == (0,)
 
@@ -69,6 +69,6 @@ def test_an_item_without_a_stored_document_is_not_written(tmp_path: Path) -> Non
 def test_the_document_of_an_item_stays_if_its_json_may_be_too_long_to_be_read(tmp_path: Path) -> None:
     with started(tmp_path) as bench:
         bench.plan(version(2020, "")._replace(public_json=b'{"x":"%s"}' % (b"x" * (17 << 20))))
-        bench.operations.write_final_items()
+        bench.operations.write_item_json()
         assert documents(tmp_path) == ["c/i/i.json"]
         assert bench.db.execute("SELECT count(*) FROM documents").fetchone() == (1,)

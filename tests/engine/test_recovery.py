@@ -131,11 +131,11 @@ def test_an_item_stays_in_the_catalog_while_assets_of_it_that_several_runs_left_
             bench.plan(planned("i", key))
     with started(tmp_path) as bench:
         bench.publisher.add([bench.arrive(job, b"x") for job in bench.plan(planned("i", "c")).jobs], [])
-        bench.operations.write_final_items()
+        bench.operations.write_item_json()
     with started(tmp_path, spec=left) as bench:  # its walk no longer lists the item
         (job,) = jobs.pending_jobs(bench.db, bench.run.id, 0, 9, take_over=True)
         bench.publisher.add([bench.arrive(job, b"x")], [])
-        bench.operations.write_final_items()
+        bench.operations.write_item_json()
         (item,) = queries.item_names(bench.db, queries.collection_rows(bench.db)[0].rowid)
     assert item.is_written
 

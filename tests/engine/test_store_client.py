@@ -74,7 +74,7 @@ async def test_a_failure_is_recorded_and_frees_exactly_one_slot(tmp_path: Path, 
         store_client.sender.put(jobs[0], received(jobs[0], b"x"))
         await store_client.sender.flush()
         assert await store_client.sender.wait_for_free_slots() == 63
-        await store_client.calls.write_final_items()
+        await store_client.calls.write_item_json()
         assert (store_client.counters["assets_done"], store_client.counters["assets_failed"]) == (1, 1)
     assert [one.message for one in events if isinstance(one, AssetFailed)] == ["*** \\udcff was reset."]
 
@@ -166,7 +166,7 @@ async def test_parts_are_written_and_calls_wait_while_a_group_is_synced(tmp_path
         await until(slow.begun.is_set)
         store_client.sender.put(jobs[1], received(jobs[1], b"second"))
         await until(lambda: len(parts(tmp_path)) == 2)
-        call = asyncio.create_task(store_client.calls.write_final_items())
+        call = asyncio.create_task(store_client.calls.write_item_json())
         store_client.sender.put(jobs[2], received(jobs[2], b"third"))
         await until(lambda: len(parts(tmp_path)) == 3)
         assert (call.done(), tree(tmp_path)) == (False, {})

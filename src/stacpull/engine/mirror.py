@@ -446,7 +446,7 @@ class MirrorRun:
         await walk_and_transfer(self._find_jobs, runner, background, self._stop, store_client.fatal_error)
         await store_client.sender.flush()
         pool.raise_if_too_many_failed("`stacpull failures` lists them; `stacpull resume` continues.")
-        await store_client.calls.write_final_items()
+        await store_client.calls.write_item_json()
 
     async def _find_jobs(self) -> None:
         await self._consumer.queue_pending()

@@ -260,12 +260,12 @@ class Publisher(msgspec.Struct, eq=False):
         if not (files or item_json or without_file):
             return []
         now = time.time()
-        final, failed = transitions.record(self.db, self.run, files, without_file, item_json, now)
+        settled, failed = transitions.record(self.db, self.run, files, without_file, item_json, now)
         self.send_counters()
         for rowid, failure in failed:
             _, item, key = queries.asset_owner(self.db, rowid)
             self.on_event(AssetFailed(item, key, failure.kind, failure.message))
-        return final if self.run.fixed["metadata"] == "item" else []
+        return settled if self.run.fixed["metadata"] == "item" else []
 
     def _place(self, placements: Sequence[Placement]) -> list[Failure | None]:
         failures = self.store.place(placements)

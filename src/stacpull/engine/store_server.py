@@ -92,7 +92,7 @@ class StoreOperations:
                 self._publisher.on_event(AssetFailed(item, record.key, kind, record.message))
         self._publisher.remove_listed()
         self._publisher.add(Recovery(self._publisher).run(), [])
-        self.write_final_items()
+        self.write_item_json()
 
     def reserve_uploads(self, files: list[AssetFile]) -> list[tuple[AssetFile, Placement]]:
         reserved, failures = self._publisher.reserve_names(files, [])
@@ -103,7 +103,7 @@ class StoreOperations:
         pruning.delete_items(self._db, self._run.id, items)
         self._publisher.remove_listed()
 
-    def write_final_items(self) -> None:
+    def write_item_json(self) -> None:
         self._publisher.publish_all()
         also_new = self._run.fixed["metadata"] == "item"
         last = 0
@@ -129,7 +129,7 @@ class StoreOperations:
 
     def write_derived_files(self) -> None:
         """Write the files of items, then the catalogs. After a stop, give up after `_CATALOG_SECONDS`."""
-        self.write_final_items()
+        self.write_item_json()
         # parts of assets that were later received in one piece
         self._store.staged.remove_leftovers(partial(jobs.has_job, self._db))
         unproven = queries.counts_not_in_totals(self._db)["assets_unproven"]

@@ -80,7 +80,7 @@ CREATE TABLE items(                        -- and one row with the name '' for t
     other_directory TEXT,                  -- of its JSON in DEST; NULL: it is <collection>/<name>
     href TEXT,                             -- its own URL, credentials removed
     version TEXT,                          -- `updated`, or a digest (`version_of`); NULL: it was never read
-    pending INTEGER NOT NULL DEFAULT 1,    -- its unfinished assets and source items. 0: the item is final
+    pending INTEGER NOT NULL DEFAULT 1,    -- its unfinished assets and source items; 0: the item has settled
     failed INTEGER NOT NULL DEFAULT 0,     -- its failed assets and source items, and failures of its own
     json_state INTEGER NOT NULL DEFAULT 0, -- the state of its JSON in DEST (`JsonState`)
     sha256 BLOB                            -- the SHA-256 of its JSON in DEST; NULL: unknown

@@ -93,8 +93,8 @@ UPDATE items SET (pending, failed) = (
 
 
 def update_item_states(db: Connection, items: Iterable[int | None]) -> list[int]:
-    """Update `pending` and `failed` of items and of their label items; return those that became final."""
-    final = []
+    """Update `pending` and `failed` of items and of their label items. Return those that have settled."""
+    settled = []
     changed = set(items)
     while level := sorted(item for item in changed if item is not None):
         changed = set()
@@ -104,10 +104,10 @@ def update_item_states(db: Connection, items: Iterable[int | None]) -> list[int]
         for item, pending, failed in db.execute(_DERIVE_STATES, rowids).fetchall():
             pending_before, failed_before, parent = before[item]
             if pending_before > 0 and pending == 0:
-                final.append(item)
+                settled.append(item)
             if (pending_before == 0, failed_before > 0) != (pending == 0, failed > 0):
                 changed.add(parent)
-    return final
+    return settled
 
 
 def _upsert(table: str, columns: Sequence[str], kept: Sequence[str] = ()) -> str:
@@ -262,7 +262,7 @@ def record(
     written_items: Mapping[int, bytes | None],
     now: float,
 ) -> tuple[list[int], list[tuple[int, Failure]]]:
-    """Record durable outcomes in one transaction. Return the items that are final now, and failures by asset.
+    """Record durable outcomes in one transaction. Return the items that have settled, and failures by asset.
 
     Ignore assets and JSON (`written_items`: SHA-256) that were planned again, by their generation or state.
 
@@ -299,12 +299,12 @@ def record(
         delete = f"DELETE FROM failures WHERE what = 'json' AND item {IN_LIST} RETURNING item"
         written = column(db, delete, (json_array(written_items),))
         concerned = items.union(written, (outcome.item_rowid for outcome in without_file))
-        final = update_item_states(db, concerned)
+        settled = update_item_states(db, concerned)
         db.executemany(_SET_CURRENT, [(sha256, item) for item, sha256 in written_items.items()])
         db.execute(_DELETE_DOCUMENTS, (json_array(written_items),))
-        db.execute(_SET_DUE, (json_array(items.union(final)),))
+        db.execute(_SET_DUE, (json_array(items.union(settled)),))
         runs.add_counts(db, run.id, counted)
-    return final, failed
+    return settled, failed
 
 
 def fail_item_json(
