@@ -19,19 +19,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from stacpull import models
 from stacpull.digests import as_checksum
 from stacpull.ledger.database import IN_LIST, Connection, json_array
 from stacpull.ledger.runs import Run
 from stacpull.ledger.schema import AssetState, JsonState, encoded_checksum, item_hash, stored_clip
-from stacpull.models import (
-    Asset,
-    ClippedPart,
-    ItemId,
-    PlannedItem,
-    PlannedVersion,
-    VersionInDest,
-    path_in_dest,
-)
+from stacpull.models import Asset, ClippedPart, ItemId, PlannedItem, VersionInDest, path_in_dest
 from stacpull.planning.item_plan import version_of
 from stacpull.redact import href_hash
 
@@ -140,13 +133,13 @@ def known_items(db: Connection, ids: Iterable[ItemId]) -> dict[ItemId, ItemRow]:
     return known
 
 
-def planned_this_run(db: Connection, run: Run, ids: Sequence[ItemId]) -> dict[ItemId, PlannedVersion]:
+def planned_this_run(db: Connection, run: Run, ids: Sequence[ItemId]) -> dict[ItemId, models.PlannedVersion]:
     """Return which `ids` the run has planned, as `engine/walk.py: WalkConsumer` documents it."""
     planned = {}  # perhaps also other items of the same hash
     for item, row in known_items(db, ids).items():
         if row.run == run.id:
             is_linked = row.parent is not None or row.is_unreadable == 1
-            planned[item] = PlannedVersion(row.version, is_linked)
+            planned[item] = models.PlannedVersion(row.version, is_linked)
     return planned
 
 

@@ -13,18 +13,9 @@ import msgspec
 import orjson
 from msgspec.structs import astuple, replace
 
-from stacpull.ledger import asset_decision, paths, queries, runs, transitions
+from stacpull.ledger import asset_decision, database, paths, queries, runs, transitions
 from stacpull.ledger.asset_decision import Action, AssetRow, Decision, HasFile, ItemRow, KnownAsset
-from stacpull.ledger.database import (
-    IN_LIST,
-    Connection,
-    column,
-    exists,
-    json_array,
-    scalar,
-    transaction,
-    write_rows,
-)
+from stacpull.ledger.database import IN_LIST, Connection, column, exists, json_array, scalar, write_rows
 from stacpull.ledger.runs import Run
 from stacpull.ledger.schema import LISTED_BY_SEVERAL, AssetState, JsonState, encoded_checksum, item_hash
 from stacpull.ledger.transitions import FailureKey
@@ -79,7 +70,7 @@ class BatchWriter:
         if batch.update.walk_ended:
             batch.items += self.postponed.values()
         changes = _BatchChanges(self, batch, result, now)
-        with transaction(db):
+        with database.transaction(db):
             done_before = runs.run_totals(db, run_id)["assets_done"]
             for reason, ids in {"": batch.seen, **batch.left_out}.items():
                 hashes = [(runs.seen_hash(item),) for item in ids]
