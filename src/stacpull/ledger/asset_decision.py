@@ -185,9 +185,8 @@ def decide(
     is_of_other_area = known.clip is not None and known.clip.area_hash != run.area_hash
     has_no_date = item.is_collection and not item.updated  # only a checksum can prove that it is current
     is_unchanged = not (may_have_changed or has_no_date)
-    is_done = old.state == AssetState.DONE
     is_same = False if is_of_other_area else known.is_same_as(asset, is_unchanged=is_unchanged)
-    is_current = is_done and is_same and not is_lost
+    is_current = old.state == AssetState.DONE and is_same and not is_lost
     if is_current and not run.remembered.get("revalidate"):
         stated_checksum = encoded_checksum(asset.checksum) or old.stated_checksum
         if stated_checksum == old.stated_checksum and not old.must_revalidate:
@@ -197,21 +196,26 @@ def decide(
     is_requested = may_have_changed or is_of_other_area or is_lost or known.is_requeued
     if old.state >= AssetState.FAILED and not is_requested:
         return Decision(Action.LEAVE_FAILED, old._replace(run=run.id), known.digest_in_dest)
-    planned_hash = href_hash(asset.href)
-    may_be_same = is_same is not False and not is_lost
-    has_version = old.state in (AssetState.PENDING, AssetState.DONE)
-    etag_or_date = None
-    if may_be_same and has_version and old.href_hash == planned_hash:
-        etag_or_date = old.etag_or_date
-    version = None
-    if etag_or_date is not None and known.size is not None:
-        is_unverified = asset.checksum is not None and not is_same
-        version = VersionInDest(etag_or_date, known.size, is_unverified)
+    return _request(known, asset, run, is_same=is_same, is_lost=is_lost)
+
+
+def _request(known: KnownAsset, asset: Asset, run: Run, *, is_same: bool | None, is_lost: bool) -> Decision:
+    old = known.row
+    is_done = old.state == AssetState.DONE
     generation = old.generation + 1 if is_done else old.generation
     digest_in_dest = known.digest_in_dest
     if is_lost:  # a file that is at its path now belongs to others
         generation = 0
         digest_in_dest = None
+    planned_hash = href_hash(asset.href)
+    has_version = is_done or old.state == AssetState.PENDING
+    etag_or_date = None
+    version = None
+    if has_version and is_same is not False and not is_lost and old.href_hash == planned_hash:
+        etag_or_date = old.etag_or_date
+    if etag_or_date is not None and known.size is not None:
+        is_unverified = asset.checksum is not None and not is_same
+        version = VersionInDest(etag_or_date, known.size, is_unverified)
     row = old._replace(
         state=AssetState.PENDING,
         generation=generation,
