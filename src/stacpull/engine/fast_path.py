@@ -7,7 +7,7 @@ assets over to it, either before their request is sent or with the open response
 import asyncio
 from collections.abc import Mapping
 from functools import partial
-from typing import NoReturn, cast
+from typing import NamedTuple, NoReturn, cast
 
 import msgspec
 
@@ -28,10 +28,7 @@ from stacpull.transfer.attempt import ACCEPT_OK, Downloader, FetchResult, FileFe
 
 
 class FastAttempt(msgspec.Struct, eq=False):
-    """The first attempt at an asset: what `Exchange` does, in callbacks of a gate and a connection.
-
-    It is a `WaitingRequest` of its gate, a `ResponseHandler` of its connection, and an `AssetFetcher`.
-    """
+    """The first attempt at an asset: what `Exchange` does, in callbacks of a gate and a connection."""
 
     fast_path: "HttpFastPath"
     pool: Pool[Job, FetchResult]
@@ -42,7 +39,6 @@ class FastAttempt(msgspec.Struct, eq=False):
     began_at: float  # when its first request was queued
     sent_at: float = 0.0
     prepared: PreparedRequest = cast("PreparedRequest", None)  # what a connection sends, once it has one
-    handed_over: PermittedRequest | None = None  # to the task that takes over
     purpose: Purpose = "asset"
 
     # `WaitingRequest`: called by a gate.
@@ -129,17 +125,14 @@ class FastAttempt(msgspec.Struct, eq=False):
 
     def _hand_over(self, receive: Receive | None = None) -> None:
         """Continue in a task. If the request was sent, with a permit, `receive` returns its response."""
+        permit = None
         if receive is not None:
-            self.handed_over = PermittedRequest(self.route.gate, self.sent_at, receive)
-        task = AssetTask(self.job, self.pool, self.began_at, self)
+            permit = PermittedRequest(self.route.gate, self.sent_at, receive)
+        fast_path = self.fast_path
+        exchange = Exchange(fast_path.client, self.request, ACCEPT_OK, permit)
+        handed_over = HandedOver(fast_path.shared, self.download, exchange)
+        task = AssetTask(self.job, self.pool, self.began_at, handed_over)
         self.pool.spawn(task.run())
-
-    # `AssetFetcher`: called by the task that takes over.
-    async def fetch(self, job: Job) -> FetchResult:
-        shared = self.fast_path.shared
-        exchange = Exchange(self.fast_path.client, self.request, ACCEPT_OK, self.handed_over)
-        fetching = shared.downloader.fetch(job, handed_over=exchange)
-        return await shared.complete_after(self.download, fetching)
 
     async def _connect(self) -> None:
         try:
@@ -151,6 +144,18 @@ class FastAttempt(msgspec.Struct, eq=False):
             raise
         else:
             connection.send(self, self.prepared.request_bytes)
+
+
+class HandedOver(NamedTuple):
+    """An attempt that a task completes: its `AssetFetcher` for the first time."""
+
+    shared: SharedDownloads
+    download: Download
+    exchange: Exchange
+
+    async def fetch(self, job: Job) -> FetchResult:
+        fetching = self.shared.downloader.fetch(job, handed_over=self.exchange)
+        return await self.shared.complete_after(self.download, fetching)
 
 
 async def _raise(error: Exception) -> NoReturn:
