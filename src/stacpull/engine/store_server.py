@@ -146,16 +146,12 @@ class StoreOperations:
         if not (rows or meta.owns_file(self._db, "catalog.json")):
             return
         entries = list(map(self._entry, rows))
-        has_parquet = meta.owns_file(self._db, meta.ITEMS_PARQUET)
-        keeps_parquet = self._run.remembered.get("items_parquet", has_parquet)
+        had_parquet = meta.owns_file(self._db, meta.ITEMS_PARQUET)
+        keeps_parquet = self._run.remembered.get("items_parquet", had_parquet)
         try:
             if keeps_parquet:
-                update = entry_points.require("stacpull.outputs", "items-parquet", meta.ITEMS_PARQUET)
-                for note in update(self._publisher, entries):
-                    self._warn(note)
-        except UsageError as missing:
-            self._warn(f"{meta.ITEMS_PARQUET} was not updated. {missing}")
-        finally:  # a stop ends it at once, and the catalogs take less time
+                self._update_parquet(entries)
+        finally:  # also after a stop, which ends the update at once: the catalogs take less time
             is_written = keeps_parquet and meta.owns_file(self._db, meta.ITEMS_PARQUET)
             parquet = meta.ITEMS_PARQUET if is_written else None
             recorded = meta.file_digests(self._db)
@@ -163,8 +159,16 @@ class StoreOperations:
             writer = CatalogWriter(self._store, write, self._publisher.secrets, recorded, parquet)
             source = self._run.source
             write_catalogs(writer, entries, source=source, remove=self._remove, is_stopped=is_stopped)
-        if has_parquet and not keeps_parquet:
+        if had_parquet and not keeps_parquet:
             self._remove(meta.ITEMS_PARQUET)  # no collection refers to it any more
+
+    def _update_parquet(self, entries: list[CollectionEntry]) -> None:
+        try:
+            update = entry_points.require("stacpull.outputs", "items-parquet", meta.ITEMS_PARQUET)
+            for note in update(self._publisher, entries):
+                self._warn(note)
+        except UsageError as missing:
+            self._warn(f"{meta.ITEMS_PARQUET} was not updated. {missing}")
 
     def _write_ndjson(self, row: queries.CollectionRow, is_stopped: Callable[[], bool]) -> None:
         path = f"{row.directory}/{NDJSON_FILE}"
