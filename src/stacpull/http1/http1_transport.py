@@ -78,7 +78,7 @@ class Http1Transport(CallbackTransport):
                 self._aiohttp = AiohttpTransport(self._settings)
             return await self._aiohttp.send(request)
         host = prepared.host
-        for idle in (host.take_idle(), None):
+        for idle in (host.take_idle(), None):  # a new connection if none is idle, or the idle one was closed
             connection = idle or await self.connect(host)
             handler = _TaskHandler(host.name)
             connection.send(handler, prepared.request_bytes)
