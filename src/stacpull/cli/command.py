@@ -157,12 +157,14 @@ class Command(click.Command):
         return extra
 
     def _in_full(self, args: list[str]) -> list[str]:
-        """Return `args` as click parses them; accept forms of the AWS CLI and of version 0.1."""
-        pairs = itertools.pairwise(["", *args])
+        """Return `args` with a value for each flag that may have one; accept forms of other programs."""
+        pairs = itertools.pairwise(["", *args])  # the AWS CLI has `--request-payer requester`
         args = [arg for before, arg in pairs if (before, arg) != ("--request-payer", "requester")]
-        if "--yes" in args and {"--prune", "--prune=remove"}.intersection(args):
-            return ["--prune=remove" if arg == "--prune" else arg for arg in args if arg != "--yes"]
-        return [self._full.get(arg, arg) for arg in args]
+        in_full = self._full
+        if "--yes" in args and {"--prune", "--prune=remove"}.intersection(args):  # version 0.1 had `--yes`
+            in_full = {"--prune": "--prune=remove"}
+            args = [arg for arg in args if arg != "--yes"]
+        return [in_full.get(arg, arg) for arg in args]
 
     def _hint(self, name: str) -> str:
         flags: list[str] = []
