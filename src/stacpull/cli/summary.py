@@ -147,11 +147,10 @@ def state_of(report: MirrorReport | StatusReport) -> str:
 
 
 def nothing_to_do(report: MirrorReport, command: str = "resume") -> Iterator[str]:
-    failures = count_failures(report.to_json(), report.assets_missing) + report.items_failed
     yield f"{report.dest}: {state_of(report)}; nothing to {command}"
     steps = {
         "resume": report.state != "complete",
-        "retry": failures,
+        "retry": count_failures(report.to_json(), report.assets_missing) or report.items_failed,
         "retry --ordered": report.assets_ordered,
     }
     yield from next_steps(report, steps)
