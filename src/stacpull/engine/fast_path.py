@@ -128,9 +128,8 @@ class FastAttempt(msgspec.Struct, eq=False):
         permit = None
         if receive is not None:
             permit = PermittedRequest(self.route.gate, self.sent_at, receive)
-        fast_path = self.fast_path
-        exchange = Exchange(fast_path.client, self.request, ACCEPT_OK, permit)
-        handed_over = HandedOver(fast_path.shared, self.download, exchange)
+        exchange = Exchange(self.fast_path.client, self.request, ACCEPT_OK, permit)
+        handed_over = HandedOver(self.fast_path.shared, self.download, exchange)
         task = AssetTask(self.job, self.pool, self.began_at, handed_over)
         self.pool.spawn(task.run())
 
