@@ -279,6 +279,7 @@ class Walk:
         await self._end(announced, from_start)
 
     async def resume(self, run: Run) -> None:
+        """Begin the walk of a run, or continue it where it was stopped."""
         self.summary.cut_short = run.cut_short
         self.summary.items_unseen = run.counters["items_unseen"]
         if not run.counters["walk_ended"]:
