@@ -194,7 +194,9 @@ def test_a_repr_shows_what_is_set():
     ("content", "complaint"),
     [
         (b"\n \n", "the file is empty"),
-        (b"# a list\nid,cloud\n", "finds no id"),
+        (b"# a list\nid\n", "finds no id"),
+        (b"# id,cloud\na,20\n", "its only line has several values"),
+        (b'["a", ', "Expecting value"),
         (b"\xff\xfe\0", "not UTF-8 text; give text"),
     ],
 )
@@ -215,13 +217,11 @@ PATCH = "S2A_MSIL2A_20170613T101031_0_45"
     [
         ("patch\na\nb\na\n", ("a", "b")),
         ("a\r\n\r\n b \n", ("a", "b")),
-        ("# a list\na\n  # b\nc", ("a", "c")),
+        ("\ufeff# a list\na\n  # b\nc", ("a", "c")),
         (f"{PATCH}\n{PATCH}_1\n", (PATCH, f"{PATCH}_1")),
-        (f"{PATCH},S1A_1\nX,S1B_2\n", (PATCH, "X")),
-        ('["a", "b"]\n', ("a", "b")),
+        (f"{PATCH},S1A_1\nX;S1B_2\nY\tval\n", (PATCH, "X", "Y")),
+        ('\n["a", "b",\n"c", "d,e"]\n', ("a", "b", "c", "d,e")),
         (',patch,split\n0,"a",train\n1,b,val\n', ("a", "b")),
-        ("\ufeffa\nb", ("a", "b")),
-        ("a;train\nb\tval\n", ("a", "b")),
         ("URN:FEATURE:DATA:1\n", ("URN:FEATURE:DATA:1",)),
     ],
 )

@@ -528,24 +528,25 @@ def load_area(raw: str) -> str:
 
 
 def load_ids(raw: str) -> tuple[str, ...]:
-    """Return one item id, or those in @FILE: a line, or the first column of a table; `#` is a comment."""
+    """Return one item id, or those in @FILE: lines, the first column of a table, or a JSON list."""
     if not raw.startswith("@"):
         if os.path.isfile(expand_user(raw.strip())):  # noqa: PTH113 - never an error, also for a long text
             raise ValueError(f"names a file: to read it, use @{raw.strip()}")
         return (read_text(raw),)
-    content = load_content(raw, hint="; give text with one id per line")
-    stripped = map(str.strip, content.splitlines())
-    lines = [line for line in stripped if line and not line.startswith("#")]
-    if len(lines) == 1:  # a list, which JSON has in brackets
-        cells = re.split("[\t;,]", lines[0].strip("[]"))
-    else:  # a table; pandas writes an index first, without a name
-        column = 1 if lines and lines[0].startswith((",", ";")) else 0
-        rows = [re.split("[\t;,]", line) for line in lines[column:]]
-        cells = [row[column] for row in rows if len(row) > column]
+    content = load_content(raw, hint="; give text with one id per line").strip()
+    lines = [line.strip() for line in content.splitlines() if not line.lstrip().startswith("#")]
+    rows = [re.split("[\t;,]", line) for line in lines if line]
+    if content.startswith("["):
+        cells = list(map(str, json.loads(content)))
+    elif len(rows) == 1 and len(rows[0]) > 1:  # ids, or an id and other values
+        raise ValueError(f"cannot use {raw[1:]}: its only line has several values; write one id per line")
+    else:
+        column = 1 if rows and not rows[0][0] else 0  # pandas writes an index first, without a name
+        cells = [row[column] for row in rows[column:] if len(row) > column]
     texts = [cell.strip(' "') for cell in cells]
     ids = tuple(dict.fromkeys(filter(None, texts)))
     if ids and ids[0].lower() in {"id", "item_id", "patch_id", "patch"}:  # the header of a table
-        ids = ids[1:] if len(lines) > 1 else ()
+        ids = ids[1:]
     if not ids:
         raise ValueError(f"finds no id in {raw[1:]}")
     return ids
