@@ -67,7 +67,7 @@ MISTAKES = {
         "--intersects cannot read POINT(7 46): No such file or directory; give GeoJSON (ogr2ogr",
     ),
     "a wrong path": Mistake(
-        ("plan", "{host}/mlhub/v2", "-C"), "Check SOURCE (an API's root is like https://host/v1)", 4
+        ("plan", "{host}/mlhub/v2", "-C"), "Check SOURCE: an API's root is like https://host/v1.", 4
     ),
     "a URL without its scheme": Mistake(
         ("mirror", "localhost:8000/v1", "d", "-C"),

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 from msgspec.structs import replace
 
-from stacpull.errors import DestinationError, SourceError, UsageError, destination_errors
+from stacpull.errors import DestinationError, UsageError, destination_errors
 from stacpull.ledger import database, meta
 from stacpull.models import OWN_DIRECTORY, BucketLocation
 from stacpull.store.inspection import NO_HOOKS, WaitHooks, sync_path
@@ -99,13 +99,11 @@ def open_ledger(store: Store) -> Iterator[database.Connection]:
 
 
 def check_local_source(source: str, dest: Path) -> None:
-    """Reject SOURCE and DEST in each other's place, a missing file, and the catalog of DEST. Blocks."""
+    """Reject SOURCE and DEST in each other's place, and the catalog of DEST. Blocks."""
     path = Path(unquote(urlsplit(source).path))
     with suppress(OSError):  # the reader names it
         if _is_for_reading(dest) and not _is_for_reading(path):
             raise UsageError(f"DEST is a file or a catalog ({dest}). Did you swap SOURCE and DEST?")
-        if not path.exists():
-            raise SourceError(f"There is no file {path}. If SOURCE is a URL, start it with https://.")
     if os.path.exists(database.ledger_path(dest)):  # noqa: PTH110 -- never raises
         own_names = ("", "catalog.json", meta.ITEMS_PARQUET)
         if path.resolve() in [(dest / name).resolve() for name in own_names]:

@@ -31,7 +31,6 @@ _API_LINKS: Final = frozenset({"data", "search", "conformance"})  # of landing p
 _GROUP: Final = "stacpull.sources"
 _DOCUMENTS: Final = frozenset({"", ".json", ".geojson"})  # endings that do not show the kind
 NOT_FOLLOWED: Final = "is a page of an API. Its next page is not followed."
-_PATH_HINT: Final = " Check SOURCE (an API's root is like https://host/v1); for S3, also --endpoint-url."
 _NO_ITEM: Final = Failure(FailureKind.ITEM, "not an item with an id.")
 NamedFeatures = Iterable[tuple[str, object]]  # features, each with its name in messages
 DocumentKind = Literal["Catalog", "Collection", "Feature", "FeatureCollection", ""]
@@ -195,11 +194,16 @@ async def read_root(reader: JsonReader, url: str) -> Document:
         document = _with_items(await reader.read(PageRequest(url)))
     except TransferError as error:
         failure = error.failure
-        if scheme_rules(url).is_object_store and failure.kind is FailureKind.REFUSED:
+        is_object = scheme_rules(url).is_object_store
+        if is_object and failure.kind is FailureKind.REFUSED:
             raise CredentialsError(f"{error} Check the credentials of the service.") from error
         hint = ""
         if failure.kind in {FailureKind.GONE, FailureKind.HTTP}:  # HTTP: perhaps there is no such bucket
-            hint = _PATH_HINT
+            hint = " Check SOURCE: an API's root is like https://host/v1."
+            if is_object:
+                hint = " Check the bucket and the key; for S3, also --endpoint-url."
+            elif is_local(url):
+                raise SourceError(f"{error} If SOURCE is a URL, start it with https://.") from error
         elif failure.retryable:
             hint = " Check SOURCE, network and proxy, or try again later."
         raise SourceError(f"The source {url} could not be read: {error}{hint}") from error
