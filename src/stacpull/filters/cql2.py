@@ -39,7 +39,7 @@ _MAX_CONDITIONS: Final = 5_000
 _MAX_DEPTH: Final = 1_000  # parentheses times operators: the library recurses, and crashes after 2,000
 _POSITION: Final = re.compile(r"--> (\d+):(\d+)")
 _QUOTED: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
-_BARE_DATE: Final = re.compile(r"(?<![\w.])\d{4}-\d\d-\d\d(?![\d.])")
+_BARE_DATE: Final = re.compile(r"(?<![\w.])\d{4}-\d\d-\d\d(?![\d.])|\bdatetime *[<>=]+ *\d", re.IGNORECASE)
 _NOT_PUSHED: Final = {"datetime", "geometry", "bbox", "properties.id", "properties.collection"}
 _CONVERSE: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "<>": "<>"}
 _ALL_TIME: Final = TimeSpan(datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
@@ -52,9 +52,8 @@ def parse_filter(text: str) -> Any:
         except json.JSONDecodeError as error:
             raise UsageError(f"--filter is not valid JSON: {error}.") from error
     unquoted = _QUOTED.sub("''", text)
-    date = _BARE_DATE.search(unquoted)
-    if date is not None:
-        raise UsageError(f"--filter: write a date as DATE('{date.group()}').")
+    if _BARE_DATE.search(unquoted):
+        raise UsageError("--filter: write a date like DATE('2020-01-31').")
     if "==" in unquoted:
         raise UsageError("--filter: CQL2 compares with =, not ==.")
     steps = ({"(": 1, ")": -1}.get(character, 0) for character in unquoted)

@@ -23,7 +23,7 @@ def message(text):
         ("a =\n  5 AND\n  b = =", "from '=' on."),
         ("(a = '('", "or `)` is missing"),
         ("a == '=='", "CQL2 compares with =, not ==."),
-        ("datetime > 2020-01-01", "write a date as DATE('2020-01-01')"),
+        *((text, "write a date like DATE('2020-01-31')") for text in ("a > 2020-01-01", "datetime>= 2020")),
         ("LOWER(a) = 'x'", "there is no operator or function LOWER"),
         ("a = 1 AND CASEII(b) = 'x'", "CASEII; did you mean CASEI?"),
         ("a = TIMESTAMP('noon')", "'noon' is not a valid time for TIMESTAMP('…')"),
