@@ -37,7 +37,7 @@ def test_a_mirror_with_failures_starts_with_them_and_is_not_called_complete() ->
     assert lines[4:] == [
         "  items    400 read, 5 matched, 0 complete",
         f"  failed   1 missing from the source (B10: 1); {FailureKind.GONE.advice}",
-        "  failed   1 in earlier runs (1 missing from the source): not requested again until a retry",
+        "  failed   1 in earlier runs, 1 of them missing from the source: not requested again until a retry",
         "for details: stacpull failures 'out dir'",
     ]
 

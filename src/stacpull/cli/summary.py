@@ -56,9 +56,9 @@ class FailureCounts(Counter[FailureKind]):
                 yield f"           for example: {self.examples[kind]}"
         noted = sum(number for kind, number in numbers.items() if kind not in NOT_FAILURES) - self.of_items
         if failed > noted:
-            missing = named_counts({FailureKind.GONE.meaning: gone - numbers[FailureKind.GONE]})
-            what = "".join(f" ({number})" for number in missing)
-            yield f"  failed   {failed - noted:,} in earlier runs{what}: not requested again until a retry"
+            missing = {f"of them {FailureKind.GONE.meaning}": gone - numbers[FailureKind.GONE]}
+            earlier = ", ".join(named_counts({"in earlier runs": failed - noted, **missing}))
+            yield f"  failed   {earlier}: not requested again until a retry"
         if accepted:
             yield f"  accepted {accepted:,} {FailureKind.GONE.meaning} (--missing)"
 
