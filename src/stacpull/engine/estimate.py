@@ -222,16 +222,14 @@ class _Estimator:
         items = [item for item in batch.items if self._count_item(item)]
         actions = {}
         if self._ledger is not None:
-            versioned_items = list(map(self._versioned, items))
+            versioned_items = []
+            for item in items:
+                public = b"" if item.updated else public_document(item.document, self._network.secrets)
+                versioned_items.append(item._replace(public_json=public))
             actions = known_actions(self._ledger, versioned_items, self._run, self._has_file)
         for item in items:
             self._count_assets(item, actions)
         return new_items
-
-    def _versioned(self, item: PlannedItem) -> PlannedItem:
-        if item.updated:
-            return item
-        return item._replace(public_json=public_document(item.document, self._network.secrets))
 
     def _warn_of_failure(self, text: str) -> None:
         self._warnings.setdefault("failure", f"Some assets or items would fail; the first is {text}")
